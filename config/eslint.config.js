@@ -1,0 +1,37 @@
+import { dirname } from 'node:path';
+import tseslint from 'typescript-eslint';
+
+export default tseslint.config(
+  { ignores: ['dist/', 'coverage/'] },
+  tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: {
+      parserOptions: {
+        projectService: { allowDefaultProject: ['config/*.js'] },
+        tsconfigRootDir: dirname(import.meta.dirname),
+      },
+    },
+    rules: {
+      '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'separate-type-imports' }],
+      '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      // An index that the code just bounded is not worth a branch that no test can reach.
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      // `return fail(problem)` is an early exit, read as such.
+      '@typescript-eslint/no-confusing-void-expression': 'off',
+      eqeqeq: 'error',
+    },
+  },
+  { files: ['**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
+  {
+    files: ['test/**'],
+    rules: {
+      // chai's assertions are expressions, and mocha's describe and it return nothing worth waiting for.
+      '@typescript-eslint/no-unused-expressions': 'off',
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        { allowForKnownSafeCalls: [{ from: 'package', name: ['describe', 'it'], package: 'mocha' }] },
+      ],
+    },
+  },
+);

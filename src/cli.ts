@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+import { askAllow } from './cli/allow.js';
+import { runCluster } from './cli/cluster.js';
+import { serve } from './cli/serve.js';
+import { SettingsError } from './settings.js';
+
+const USAGE = `tokenring: a distributed rate limiter
+
+  tokenring serve [--port 8080] [--SETTING VALUE …]     one node in the foreground
+  tokenring cluster [--nodes 3] [--SETTING VALUE …]     several nodes on this machine
+  tokenring allow CLIENT --limit 10 --window 1m [--cost 1] [--url http://127.0.0.1:8080]
+                                                        ask: exit 0 allowed, 1 denied, 2 error
+`;
+
+const [command, ...args] = process.argv.slice(2);
+try {
+  switch (command) {
+    case 'serve':
+      await serve(args, process.env);
+      break;
+    case 'cluster':
+      await runCluster(args, process.env);
+      break;
+    case 'allow':
+      process.exitCode = await askAllow(args);
+      break;
+    case 'help':
+    case '--help':
+      process.stdout.write(USAGE);
+      break;
+    default:
+      process.stderr.write(USAGE);
+      process.exitCode = 2;
+  }
+} catch (error) {
+  const known = error instanceof SettingsError || (error as NodeJS.ErrnoException).syscall === 'listen';
+  process.stderr.write(`tokenring: ${known ? (error as Error).message : String((error as Error).stack)}\n`);
+  process.exitCode = 2;
+}

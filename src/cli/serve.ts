@@ -1,0 +1,21 @@
+import { startNode } from '../main.js';
+import { readSettings } from '../settings.js';
+
+/** `tokenring serve`: one node, until SIGTERM or SIGINT. A second signal does not wait. */
+export async function serve(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
+  const node = await startNode(readSettings(args, env));
+  let stopping = false;
+  const stop = (): void => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    node.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        node.log.error({ err: error }, 'the stop failed');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}

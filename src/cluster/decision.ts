@@ -1,0 +1,17 @@
+import type { Verdict } from '../core/decide.js';
+
+/**
+ * Who decided: the owner where it was asked, the owner over a forward, tokens leased from it, a remembered denial, or this
+ * node because neither the owner nor its successor could be asked.
+ */
+export const SOURCES = ['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const;
+export type Source = (typeof SOURCES)[number];
+
+/** A verdict, and whose it is. */
+export interface Decision extends Verdict {
+  /** Id of the node that owns the client. */
+  readonly owner: string;
+  readonly source: Source;
+  /** True only when the owner's state could not be used. */
+  readonly degraded: boolean;
+}

@@ -1,0 +1,111 @@
+import { compareStrictness, sameBucket } from './rule.js';
+import type { Rule } from './rule.js';
+import * as slidingWindow from './sliding-window.js';
+import * as tokenBucket from './token-bucket.js';
+
+/** The consumption of one client under one rule. */
+export type Bucket = TokenBucket | SlidingWindow;
+
+export interface TokenBucket extends tokenBucket.TokenDebt {
+  readonly algorithm: 'token-bucket';
+  /** The rule last asked with: what was consumed decays at its rate. Never one with limit 0. */
+  rule: Rule;
+  /** The client's next bucket; most clients have one. */
+  next: Bucket | undefined;
+}
+
+export interface SlidingWindow extends slidingWindow.WindowCounts {
+  readonly algorithm: 'sliding-window';
+  rule: Rule;
+  next: Bucket | undefined;
+}
+
+/** The buckets of one client, as a list: nearly always of one. */
+export interface Buckets {
+  first: Bucket | undefined;
+}
+
+export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
+  let bucket = buckets.first;
+  while (bucket !== undefined && !sameBucket(bucket.rule, rule)) bucket = bucket.next;
+  return bucket;
+}
+
+export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
+  const next = buckets.first;
+  buckets.first =
+    rule.algorithm === 'token-bucket'
+      ? { algorithm: 'token-bucket', rule, tokens: 0, part: 0, atMs: nowMs, next }
+      : { algorithm: 'sliding-window', rule, endsMs: [], counts: [], atMs: nowMs, next };
+  return buckets.first;
+}
+
+/** Brings a bucket to `nowMs`: forgets what no longer counts. An earlier reading of the clock forgets nothing. */
+export function settle(bucket: Bucket, nowMs: number): void {
+  if (bucket.algorithm === 'token-bucket') tokenBucket.settle(bucket, bucket.rule, nowMs);
+  else slidingWindow.settle(bucket, nowMs);
+}
+
+/** Whether `cost` could be taken under `rule` from a settled bucket. */
+export function fits(bucket: Bucket, rule: Rule, cost: number): boolean {
+  return bucket.algorithm === 'token-bucket'
+    ? tokenBucket.fits(bucket, rule, cost)
+    : slidingWindow.used(bucket) + cost <= rule.limit;
+}
+
+/** Takes `cost`, which fits, from a settled bucket. */
+export function take(bucket: Bucket, cost: number): void {
+  if (bucket.algorithm === 'token-bucket') bucket.tokens += cost;
+  else slidingWindow.add(bucket, bucket.rule, cost);
+}
+
+/** Whole tokens that could be taken under `rule` from a settled bucket. */
+export function remaining(bucket: Bucket, rule: Rule): number {
+  return bucket.algorithm === 'token-bucket'
+    ? tokenBucket.remaining(bucket, rule)
+    : Math.max(0, rule.limit - slidingWindow.used(bucket));
+}
+
+/** Whole ms, rounded up, after `nowMs` until `cost`, which does not fit but ever can, would fit under `rule`. */
+export function waitMs(bucket: Bucket, rule: Rule, cost: number, nowMs: number): number {
+  const settledForMs = Math.max(0, bucket.atMs - nowMs);
+  return bucket.algorithm === 'token-bucket'
+    ? settledForMs + tokenBucket.waitMs(bucket, rule, cost)
+    : settledForMs + slidingWindow.waitMs(bucket, rule, cost);
+}
+
+/** Whole ms, rounded up, after `nowMs` until nothing of the consumption is left. */
+export function restMs(bucket: Bucket, nowMs: number): number {
+  const leftMs =
+    bucket.algorithm === 'token-bucket' ? tokenBucket.restMs(bucket, bucket.rule) : slidingWindow.restMs(bucket);
+  return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
+}
+
+/** Whether nothing of the client's consumption is left at `nowMs`, so that its buckets can be dropped for free. */
+export function atRest(buckets: Buckets, nowMs: number): boolean {
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
+    settle(bucket, nowMs);
+    if (bucket.algorithm === 'token-bucket' ? bucket.tokens > 0 || bucket.part > 0 : bucket.counts.length > 0)
+      return false;
+  }
+  return true;
+}
+
+/**
+ * Joins another copy of the same bucket into this one. Both are brought to `nowMs`; the larger consumption stands, and of
+ * two rules the stricter, so that copies converge whatever is lost, repeated or reordered: the join is commutative,
+ * associative and idempotent, and never looser than either side.
+ */
+export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
+  settle(bucket, nowMs);
+  settle(other, nowMs);
+  if (compareStrictness(other.rule, bucket.rule) < 0) bucket.rule = other.rule;
+  if (bucket.algorithm === 'token-bucket') {
+    if (other.algorithm === 'token-bucket' && tokenBucket.compareDebt(other, bucket) > 0) {
+      bucket.tokens = other.tokens;
+      bucket.part = other.part;
+    }
+  } else if (other.algorithm === 'sliding-window') {
+    slidingWindow.mergeSteps(bucket, other, bucket.rule);
+  }
+}

@@ -1,0 +1,114 @@
+import { addBucket, findBucket, fits, remaining, restMs, settle, take, waitMs } from './bucket.js';
+import type { Bucket, Buckets } from './bucket.js';
+import type { Algorithm, Rule } from './rule.js';
+
+/** A validated question: may this client do this now? */
+export interface Check {
+  /** 1 to 256 bytes of well-formed Unicode. */
+  readonly clientId: string;
+  /** 1 to 8, each of another bucket; all must allow it, or none is charged. */
+  readonly rules: readonly Rule[];
+  /** Whole tokens, 1 to 1e9, taken from each rule's bucket. */
+  readonly cost: number;
+  /** Answer without consuming. */
+  readonly peek: boolean;
+  /** The same id for the same client within 60 s gets the first decision again. */
+  readonly requestId: string | undefined;
+}
+
+/** What one of several limits has to say. */
+export interface LimitFigures {
+  readonly algorithm: Algorithm;
+  readonly windowMs: number;
+  readonly limit: number;
+  /** Whole tokens left after this decision. */
+  readonly remaining: number;
+  /** 0 when this limit allows it; else whole ms, rounded up, after which it would; `null` if it never can. */
+  readonly retryAfterMs: number | null;
+  /** Whole ms, rounded up, until nothing of the consumption is left. */
+  readonly resetMs: number;
+}
+
+export interface Verdict {
+  readonly allowed: boolean;
+  /** Of the tightest limit: the one that denies longest, else the one with the least remaining. */
+  readonly limit: number;
+  readonly remaining: number;
+  /** 0 when allowed; else whole ms, rounded up, after which the same cost could pass if nothing else comes; `null`: never. */
+  readonly retryAfterMs: number | null;
+  /** Whole ms, rounded up, until nothing of the consumption is left under any of the limits. */
+  readonly resetMs: number;
+  /** The figures of each, when there are several. */
+  readonly limits: readonly LimitFigures[] | undefined;
+}
+
+/**
+ * Decides a check at `nowMs`, and charges the client's buckets when it is allowed and no peek.
+ * A denial consumes nothing. A rule with another limit than last time applies at once, with what was consumed kept.
+ * @param buckets the client's; stays empty if there is nothing to remember
+ * @param nowMs monotonic ms of this process
+ */
+export function decide(buckets: Buckets, check: Check, nowMs: number): Verdict {
+  const { rules, cost, peek } = check;
+  let allowed = true;
+  for (const rule of rules) {
+    const bucket = findBucket(buckets, rule);
+    if (bucket !== undefined) settle(bucket, nowMs);
+    if (!allows(bucket, rule, cost)) allowed = false;
+  }
+  if (!peek) {
+    for (const rule of rules) {
+      let bucket = findBucket(buckets, rule);
+      // A limit of 0 has no rate at which what was consumed could decay: the bucket keeps the one it had.
+      if (bucket !== undefined && rule.limit > 0) bucket.rule = rule;
+      if (!allowed) continue;
+      bucket ??= addBucket(buckets, rule, nowMs);
+      take(bucket, cost);
+    }
+  }
+  if (rules.length === 1) {
+    const only = figures(findBucket(buckets, rules[0]!), rules[0]!, cost, allowed, nowMs);
+    return {
+      allowed,
+      limit: only.limit,
+      remaining: only.remaining,
+      retryAfterMs: only.retryAfterMs,
+      resetMs: only.resetMs,
+      limits: undefined,
+    };
+  }
+  const limits = rules.map((rule) => figures(findBucket(buckets, rule), rule, cost, allowed, nowMs));
+  const tightest = limits.reduce((a, b) => (compareTightness(b, a) < 0 ? b : a));
+  const { limit, remaining, retryAfterMs } = tightest;
+  return { allowed, limit, remaining, retryAfterMs, resetMs: Math.max(...limits.map((one) => one.resetMs)), limits };
+}
+
+function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {
+  if (rule.limit === 0 || cost > rule.capacity) return false;
+  return bucket === undefined || fits(bucket, rule, cost);
+}
+
+function figures(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: boolean, nowMs: number): LimitFigures {
+  const { algorithm, windowMs, limit } = rule;
+  let retryAfterMs: number | null = 0;
+  if (!allowed && !allows(bucket, rule, cost)) {
+    retryAfterMs =
+      bucket === undefined || limit === 0 || cost > rule.capacity ? null : waitMs(bucket, rule, cost, nowMs);
+  }
+  if (bucket === undefined)
+    return { algorithm, windowMs, limit, remaining: limit && rule.capacity, retryAfterMs, resetMs: 0 };
+  return {
+    algorithm,
+    windowMs,
+    limit,
+    remaining: limit && remaining(bucket, rule),
+    retryAfterMs,
+    resetMs: restMs(bucket, nowMs),
+  };
+}
+
+function compareTightness(a: LimitFigures, b: LimitFigures): number {
+  const aWaitMs = a.retryAfterMs ?? Infinity;
+  const bWaitMs = b.retryAfterMs ?? Infinity;
+  return aWaitMs === bWaitMs ? a.remaining - b.remaining : bWaitMs - aWaitMs;
+}

@@ -1,0 +1,146 @@
+import { hash } from 'node:crypto';
+import HashRing from 'hashring';
+import { LRUCache } from 'lru-cache';
+
+/** `host:port` or `[v6]:port`, under which its peers reach a member. The ring reads nothing into it: any text is a name. */
+export type NodeId = string;
+
+/**
+ * Which member decides for which client. Immutable: a change of members is a new ring, swapped in whole.
+ * All members that hold the same list, in whatever order they learnt it, agree on every answer without talking.
+ */
+export interface Ring {
+  /** Sorted by UTF-16 code unit, each once. */
+  readonly members: readonly NodeId[];
+  /** 16 hex digits; equal on two nodes when their members are, so that a message can say under which ring it was sent. */
+  readonly checksum: string;
+  /** `undefined` only on an empty ring. */
+  owner(clientId: string): NodeId | undefined;
+  /**
+   * The next `count` distinct members after the owner, nearest first, never the owner; fewer when the ring is smaller.
+   * When the owner leaves, the first of them owns the client.
+   */
+  successors(clientId: string, count: number): readonly NodeId[];
+  /** Fraction of the key space that each member owns, 0 to 1, in the order of `members`; sums to exactly 1. */
+  shares(): ReadonlyMap<NodeId, number>;
+}
+
+export interface RingOptions {
+  /** Clients whose place is remembered, at least 1; default 65,536. Room for all is made at once: 5 ms at the default. */
+  readonly cachedClients?: number;
+  /**
+   * How many successors are remembered with the owner, 0 or more; default 1. More may be asked for, at the price of
+   * hashing the client again. Meant to be what is asked for on every decision: the replicas of a bucket.
+   */
+  readonly cachedSuccessors?: number;
+}
+
+/**
+ * The share of a member varies by 1/√points. Over random names the largest of 100 shares, in units of the mean, was
+ * 1.07 with 1,280 points, but above 1.10 for one in thirty sets of names; with 2,048 it was 1.06, and 1.09 at worst.
+ * All members of a cluster must use the same number.
+ */
+const POINTS = 2048;
+
+/** What a digest gives: libketama cuts a 16-byte MD5 into four points of 4 bytes. */
+const POINTS_PER_DIGEST = 4;
+const POINT_BYTES = 4;
+
+/** Points are the values of a hash of 32 bits. */
+const KEY_SPACE = 2 ** 32;
+
+/** The points of a member depend on its name alone: rings share them, and 1,024 members keep 8 MiB. */
+const pointsByMember = new LRUCache<NodeId, Buffer>({ max: 1024 });
+
+/** Builds the ring of `memberIds`, which may repeat and come in any order. About 0.4 ms a member: see `Ring` on swapping. */
+export function createRing(memberIds: Iterable<NodeId>, options: RingOptions = {}): Ring {
+  const { cachedClients = 65_536, cachedSuccessors = 1 } = options;
+  // Sorted, as of two equal points hashring prefers the one it was given first.
+  const members = [...new Set(memberIds)].sort();
+  const kept = Math.min(1 + cachedSuccessors, members.length);
+  const points = place(members);
+  const cache = new LRUCache<string, readonly NodeId[]>({ max: cachedClients });
+  let shares: ReadonlyMap<NodeId, number> | undefined;
+
+  /** `count` members clockwise from the client, 1 to all. Not by `get`: the id `__proto__` corrupts what that remembers. */
+  function walk(clientId: string, count: number): readonly NodeId[] {
+    return points.range(clientId, count).map((index) => members[Number(index)]!);
+  }
+
+  /** The owner and the remembered successors. */
+  function nearest(clientId: string): readonly NodeId[] {
+    if (members.length <= 1) return members;
+    let found = cache.get(clientId);
+    if (found === undefined) {
+      found = walk(clientId, kept);
+      cache.set(clientId, found);
+    }
+    return found;
+  }
+
+  return {
+    members,
+    // JSON tells ['a,b'] and ['a', 'b'] apart.
+    checksum: hash('md5', JSON.stringify([POINTS, members])).slice(0, 16),
+    owner: (clientId) => nearest(clientId)[0],
+    successors(clientId, count) {
+      const wanted = Math.min(1 + count, members.length);
+      return (wanted <= kept ? nearest(clientId) : walk(clientId, wanted)).slice(1, 1 + count);
+    },
+    shares: () => (shares ??= measureShares(points, members)),
+  };
+}
+
+/**
+ * The hashring, in which a member goes by its index in `members`.
+ *
+ * hashring would hash `name-0`, `name-1`, … for four points each, and sort them all. It is given one vnode a member with
+ * all its points instead, remembered and in ascending order: the same ring (ketama's) in a third of the time, as its
+ * sort only has to merge. Indices, because it reads more into names, such as `host:port` or keys of a plain object.
+ */
+function place(members: readonly NodeId[]): HashRing {
+  let digest: (key: string) => Buffer = (name) => memberPoints(members[Number.parseInt(name, 10)]!);
+  const servers = Object.fromEntries(members.map((_, index) => [index, { vnodes: 1 }]));
+  const points = new HashRing(servers, (key) => digest(key), {
+    // Explicit vnodes are taken literally only where they differ from this default; else it is multiplied by the
+    // server's share of the weights and rounded down, so that at 7 or 14 members all lose points.
+    'vnode count': 0,
+    replicas: POINTS,
+  });
+  digest = md5;
+  return points;
+}
+
+/** Ascending, 4 bytes each, little-endian: as hashring reads them. */
+function memberPoints(member: NodeId): Buffer {
+  let points = pointsByMember.get(member);
+  if (points === undefined) {
+    const values = new Uint32Array(POINTS);
+    for (let i = 0; i < POINTS; i += POINTS_PER_DIGEST) {
+      const digest = md5(`${member}-${i / POINTS_PER_DIGEST}`);
+      for (let j = 0; j < POINTS_PER_DIGEST; j += 1) values[i + j] = digest.readUInt32LE(j * POINT_BYTES);
+    }
+    points = Buffer.alloc(POINTS * POINT_BYTES);
+    for (const [i, value] of values.sort().entries()) points.writeUInt32LE(value, i * POINT_BYTES);
+    pointsByMember.set(member, points);
+  }
+  return points;
+}
+
+/** By way of a string, which takes half the time of a digest that OpenSSL's binding hands over as a buffer. */
+function md5(key: string): Buffer {
+  return Buffer.from(hash('md5', key, 'binary'), 'binary');
+}
+
+/** A point owns what lies between the point before it, exclusive, and itself. */
+function measureShares(hashRing: HashRing, members: readonly NodeId[]): ReadonlyMap<NodeId, number> {
+  // Its sorted points, which the typings leave out. The public `points()` would have to be sorted again: 20 ms.
+  const { ring } = hashRing as unknown as { ring: readonly { value: number; server: string }[] };
+  const owned = members.map(() => 0);
+  let before = (ring.at(-1)?.value ?? 0) - KEY_SPACE;
+  for (const { value, server } of ring) {
+    owned[Number(server)]! += value - before;
+    before = value;
+  }
+  return new Map(members.map((member, index) => [member, owned[index]! / KEY_SPACE]));
+}

@@ -1,0 +1,62 @@
+/** How a limit is counted: an evenly refilled bucket, or a strict count over any span of the window. */
+export type Algorithm = 'token-bucket' | 'sliding-window';
+
+/** One limit: at most `limit` per `windowMs`. Rules are validated at the edge; the core trusts their ranges. */
+export interface Rule {
+  readonly algorithm: Algorithm;
+  /** Tokens refilled per window; whole, 0 to 1e9. 0 denies all. */
+  readonly limit: number;
+  /** Whole ms, 1 to 366 days. */
+  readonly windowMs: number;
+  /** Tokens in a full bucket, 1 to 1e9: `burst ?? limit`. A sliding window has no burst: its capacity is its limit. */
+  readonly capacity: number;
+  /** Name of the policy that the rule comes from, if any. */
+  readonly policy: string | undefined;
+}
+
+/** Rules that one request may name; together they make one decision, all or nothing. */
+export const MAX_RULES = 8;
+export const MAX_LIMIT = 1_000_000_000;
+export const MAX_COST = 1_000_000_000;
+export const MAX_WINDOW_MS = 366 * 86_400_000;
+
+/** Whether both count the same consumption: a bucket is told apart by policy, algorithm and window, not by its limit. */
+export function sameBucket(a: Rule, b: Rule): boolean {
+  return a.windowMs === b.windowMs && a.algorithm === b.algorithm && a.policy === b.policy;
+}
+
+/** Total order on rules of the same bucket: negative when `a` allows less. */
+export function compareStrictness(a: Rule, b: Rule): number {
+  return a.limit - b.limit || a.capacity - b.capacity;
+}
+
+const RECENT_RULES = 1024;
+const recentRules: (Rule | undefined)[] = new Array<Rule | undefined>(RECENT_RULES).fill(undefined);
+
+/**
+ * A rule with these figures, mostly the same object as last time: buckets outlive requests, and a million of them share
+ * a few rules. Two equal rules may still be two objects.
+ */
+export function ruleOf(
+  algorithm: Algorithm,
+  limit: number,
+  windowMs: number,
+  capacity: number,
+  policy: string | undefined,
+): Rule {
+  const slot = (limit * 31 + windowMs * 7 + capacity) % RECENT_RULES;
+  const recent = recentRules[slot];
+  if (
+    recent !== undefined &&
+    recent.limit === limit &&
+    recent.windowMs === windowMs &&
+    recent.capacity === capacity &&
+    recent.algorithm === algorithm &&
+    recent.policy === policy
+  ) {
+    return recent;
+  }
+  const rule: Rule = { algorithm, limit, windowMs, capacity, policy };
+  recentRules[slot] = rule;
+  return rule;
+}

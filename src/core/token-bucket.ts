@@ -1,0 +1,90 @@
+import type { Rule } from './rule.js';
+
+/**
+ * What a client has consumed and not yet been given back: the debt of a bucket, `debt(now) = max(0, debt − elapsed·rate)`.
+ * No debt is a full bucket, so a bucket at rest may be dropped for free.
+ *
+ * The debt is `tokens + part / windowMs`, both whole numbers. As a refill of `limit` per window is `limit` parts per ms,
+ * no operation ever rounds: at one instant exactly `capacity` unit requests pass, however often the bucket was touched.
+ */
+export interface TokenDebt {
+  /** Whole tokens, 0 to 1e9. */
+  tokens: number;
+  /** Parts of a token, 0 to windowMs − 1; a token has `windowMs` of them. */
+  part: number;
+  /** Monotonic ms of this process up to which the refill has been counted. */
+  atMs: number;
+}
+
+/**
+ * Counts the refill up to `nowMs`, at the rate of `rule`: the one under which the debt was made.
+ * An earlier reading of the clock refills nothing, and what it went back is not paid again later.
+ */
+export function settle(debt: TokenDebt, rule: Rule, nowMs: number): void {
+  const elapsedMs = nowMs - debt.atMs;
+  if (elapsedMs <= 0) return;
+  debt.atMs = nowMs;
+  if (debt.tokens === 0 && debt.part === 0) return;
+  const refilled = elapsedMs * rule.limit;
+  // Also the exact way out for products beyond 2^53: what is left by then is far less than a double's rounding.
+  if (refilled >= (debt.tokens + 1) * rule.windowMs * 1.000001) return clear(debt);
+  let tokens: number;
+  let part: number;
+  if (refilled <= Number.MAX_SAFE_INTEGER) {
+    tokens = Math.floor(refilled / rule.windowMs);
+    part = refilled - tokens * rule.windowMs;
+  } else {
+    const exact = BigInt(elapsedMs) * BigInt(rule.limit);
+    tokens = Number(exact / BigInt(rule.windowMs));
+    part = Number(exact % BigInt(rule.windowMs));
+  }
+  debt.tokens -= tokens;
+  debt.part -= part;
+  if (debt.part < 0) {
+    debt.part += rule.windowMs;
+    debt.tokens -= 1;
+  }
+  if (debt.tokens < 0) clear(debt);
+}
+
+function clear(debt: TokenDebt): void {
+  debt.tokens = 0;
+  debt.part = 0;
+}
+
+/** Whether `cost` tokens could be taken from a settled bucket. */
+export function fits(debt: TokenDebt, rule: Rule, cost: number): boolean {
+  const room = rule.capacity - cost - debt.tokens;
+  return room > 0 || (room === 0 && debt.part === 0);
+}
+
+/** Whole tokens that could be taken from a settled bucket, 0 to capacity. */
+export function remaining(debt: TokenDebt, rule: Rule): number {
+  return Math.max(0, rule.capacity - debt.tokens - (debt.part > 0 ? 1 : 0));
+}
+
+/**
+ * Whole ms, rounded up, from when the bucket was settled until `cost` fits, if nothing else is taken.
+ * Asked only where `cost` does not fit now, is at most the capacity, and the limit is not 0.
+ */
+export function waitMs(debt: TokenDebt, rule: Rule, cost: number): number {
+  return refillMs(debt.tokens + cost - rule.capacity, debt.part, rule);
+}
+
+/** Whole ms, rounded up, from when the bucket was settled until it is full again. */
+export function restMs(debt: TokenDebt, rule: Rule): number {
+  return refillMs(debt.tokens, debt.part, rule);
+}
+
+/** `⌈(tokens·windowMs + part) / limit⌉`, exact: a quotient of doubles below 2^53 never rounds across a whole number. */
+function refillMs(tokens: number, part: number, rule: Rule): number {
+  const parts = tokens * rule.windowMs + part;
+  if (parts < Number.MAX_SAFE_INTEGER) return Math.ceil(parts / rule.limit);
+  const limit = BigInt(rule.limit);
+  return Number((BigInt(tokens) * BigInt(rule.windowMs) + BigInt(part) + limit - 1n) / limit);
+}
+
+/** Positive when `a`, settled at the same time, owes more than `b`. */
+export function compareDebt(a: TokenDebt, b: TokenDebt): number {
+  return a.tokens - b.tokens || a.part - b.part;
+}

@@ -1,0 +1,43 @@
+import type { IncomingMessage } from 'node:http';
+import { Problem } from './problem.js';
+
+const JSON_TYPE = /^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i;
+
+/**
+ * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the two once.
+ * Neither is called when the connection breaks first: there is nobody left to answer.
+ */
+export function readJsonBody(
+  req: IncomingMessage,
+  maxBytes: number,
+  done: (body: Buffer) => void,
+  failed: (problem: Problem) => void,
+): void {
+  const { headers } = req;
+  const type = headers['content-type'];
+  if (type !== 'application/json' && (type === undefined || !JSON_TYPE.test(type))) {
+    return failed(new Problem('unsupported_media_type', { field: 'Content-Type', expected: 'application/json' }));
+  }
+  if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity') {
+    return failed(new Problem('unsupported_media_type', { field: 'Content-Encoding', expected: 'none' }));
+  }
+  const tooLarge = (): Problem => new Problem('too_large', { field: 'body', expected: `at most ${maxBytes} bytes` });
+  if (Number(headers['content-length'] ?? 0) > maxBytes) return failed(tooLarge());
+
+  let first: Buffer | undefined;
+  let rest: Buffer[] | undefined;
+  let bytes = 0;
+  req.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > maxBytes) {
+      req.removeAllListeners('data').removeAllListeners('end');
+      failed(tooLarge());
+    } else if (first === undefined) first = chunk;
+    else (rest ??= []).push(chunk);
+  });
+  req.on('end', () => {
+    done(first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]));
+  });
+  // A broken connection is the other side's news, not an error of ours.
+  req.on('error', () => undefined);
+}

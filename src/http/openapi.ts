@@ -1,0 +1,135 @@
+import type { TSchema } from '@sinclair/typebox';
+import * as schemas from './schema.js';
+import { PROBLEMS } from './problem.js';
+import type { ProblemCode } from './problem.js';
+
+const byName: Readonly<Record<string, TSchema>> = {
+  Limit: schemas.LimitSchema,
+  AllowRequest: schemas.AllowRequestSchema,
+  LimitFigures: schemas.LimitFiguresSchema,
+  Decision: schemas.DecisionSchema,
+  Problem: schemas.ProblemSchema,
+  BatchAnswer: schemas.BatchAnswerSchema,
+  Client: schemas.ClientSchema,
+};
+
+/** The public API as an OpenAPI 3.1 document, made from the schemas that check the requests. */
+export function openApiDocument(version: string): object {
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Tokenring',
+      version,
+      description: 'A distributed rate limiter: may this client do this now?',
+      license: { name: 'MIT', identifier: 'MIT' },
+    },
+    paths: {
+      '/v1/allow': {
+        post: {
+          operationId: 'allow',
+          summary: 'Decide for one client',
+          requestBody: jsonBody(ref('AllowRequest')),
+          responses: {
+            200: decisionAnswer('allowed (or denied, where TOKENRING_DENIED_STATUS is 200)'),
+            429: decisionAnswer('denied; a decision, not an error'),
+            ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'unavailable'),
+          },
+        },
+      },
+      '/v1/allow/batch': {
+        post: {
+          operationId: 'allowBatch',
+          summary: 'Decide 1 to 1000 requests, in order',
+          requestBody: jsonBody({
+            type: 'object',
+            required: ['requests'],
+            additionalProperties: false,
+            properties: {
+              requests: { type: 'array', minItems: 1, maxItems: schemas.MAX_BATCH, items: ref('AllowRequest') },
+            },
+          }),
+          responses: {
+            200: answer('a decision or a problem for each', ref('BatchAnswer')),
+            ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'unavailable'),
+          },
+        },
+      },
+      '/v1/clients/{clientId}': {
+        parameters: [{ name: 'clientId', in: 'path', required: true, schema: { type: 'string' } }],
+        get: {
+          operationId: 'getClient',
+          summary: 'What a client has consumed, consuming nothing',
+          responses: { 200: answer('the buckets that hold something', ref('Client')), ...problems('invalid_request') },
+        },
+        delete: {
+          operationId: 'forgetClient',
+          summary: 'Forget what a client has consumed, everywhere',
+          security: [{ admin: [] }],
+          responses: {
+            204: { description: 'forgotten' },
+            ...problems('invalid_request', 'unauthorized', 'forbidden'),
+          },
+        },
+      },
+      '/healthz': { get: plain('health', 'Whether the process serves') },
+      '/readyz': {
+        get: plain('ready', 'Whether the node takes decisions; 503 while it joins or drains'),
+      },
+      '/metrics': { get: plain('metrics', 'Prometheus metrics') },
+      '/openapi.json': { get: plain('openapi', 'This document') },
+    },
+    components: {
+      // A schema's $id is how TypeBox names it; in the document the key is the name.
+      schemas: Object.fromEntries(Object.entries(byName).map(([name, schema]) => [name, withReferences(schema, name)])),
+      securitySchemes: { admin: { type: 'http', scheme: 'bearer' } },
+    },
+  };
+}
+
+/** The schema as plain JSON, with each named schema inside it as a reference. */
+function withReferences(schema: TSchema, self?: string): unknown {
+  const { $id: id, ...rest } = JSON.parse(JSON.stringify(schema)) as Record<string, unknown>;
+  const walk = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(walk);
+    if (typeof value !== 'object' || value === null) return value;
+    const inner = value as Record<string, unknown>;
+    if (typeof inner['$id'] === 'string' && inner['$id'] !== self) return ref(inner['$id']);
+    return Object.fromEntries(Object.entries(inner).map(([key, member]) => [key, walk(member)]));
+  };
+  return id === self || self === undefined ? walk(rest) : ref(String(id));
+}
+
+function ref(name: string): { $ref: string } {
+  return { $ref: `#/components/schemas/${name}` };
+}
+
+function jsonBody(schema: object): object {
+  return { required: true, content: { 'application/json': { schema } } };
+}
+
+function answer(description: string, schema: object): object {
+  return { description, content: { 'application/json': { schema } } };
+}
+
+function decisionAnswer(description: string): object {
+  const text = (meaning: string): object => ({ description: meaning, schema: { type: 'string' } });
+  return {
+    ...answer(description, ref('Decision')),
+    headers: {
+      'RateLimit-Policy': text('draft-ietf-httpapi-ratelimit-headers-11'),
+      RateLimit: text('draft-ietf-httpapi-ratelimit-headers-11'),
+      'Retry-After': text('on a denial that time can lift: whole seconds, rounded up'),
+    },
+  };
+}
+
+function problems(...codes: readonly ProblemCode[]): Record<number, object> {
+  const content = { 'application/problem+json': { schema: ref('Problem') } };
+  return Object.fromEntries(
+    codes.map((code) => [PROBLEMS[code].status, { description: PROBLEMS[code].title, content }]),
+  );
+}
+
+function plain(operationId: string, summary: string): object {
+  return { operationId, summary, responses: { 200: { description: summary } } };
+}

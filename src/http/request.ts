@@ -1,0 +1,107 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler';
+import type { ValueError } from '@sinclair/typebox/errors';
+import type { Check } from '../core/decide.js';
+import { parseDuration } from '../core/duration.js';
+import { ruleOf, sameBucket } from '../core/rule.js';
+import type { Rule } from '../core/rule.js';
+import { Problem } from './problem.js';
+import { AllowRequestSchema, BatchRequestSchema, MAX_CLIENT_ID_BYTES, MAX_REQUEST_ID_BYTES } from './schema.js';
+import type { LimitRequest } from './schema.js';
+
+const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
+const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
+
+/**
+ * The check that a caller's value asks for.
+ * @throws Problem `invalid_request` that names the field and what it may be
+ */
+export function readCheck(value: unknown): Check {
+  if (!allowRequest.Check(value)) throw invalid(allowRequest.Errors(value).First()!);
+  requireClientId(value.clientId);
+  if (value.requestId !== undefined) requireText('requestId', value.requestId, MAX_REQUEST_ID_BYTES);
+  return {
+    clientId: value.clientId,
+    rules: readRules(value),
+    cost: value.cost ?? 1,
+    peek: value.peek ?? false,
+    requestId: value.requestId,
+  };
+}
+
+/** @throws Problem when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */
+export function readBatch(value: unknown): readonly unknown[] {
+  if (!batchRequest.Check(value)) throw invalid(batchRequest.Errors(value).First()!);
+  return value.requests;
+}
+
+type Request = Partial<LimitRequest> & { limits?: LimitRequest[]; policy?: string };
+
+const OWN_LIMIT = ['limit', 'window', 'windowMs', 'burst', 'algorithm'] as const;
+
+function readRules(request: Request): readonly Rule[] {
+  const { limits, policy } = request;
+  if (limits === undefined && policy === undefined) return [readRule(request, '')];
+  const instead = limits === undefined ? 'policy' : 'limits';
+  for (const field of OWN_LIMIT) {
+    if (request[field] !== undefined) throw badField(field, `none beside ${instead}`);
+  }
+  if (limits === undefined) throw new Problem('unknown_policy', { field: 'policy', expected: 'the name of a policy' });
+  if (policy !== undefined) throw badField('policy', 'none beside limits');
+  const rules = limits.map((limit, i) => readRule(limit, `limits[${i}].`));
+  rules.forEach((rule, i) => {
+    const twin = rules.findIndex((other) => sameBucket(other, rule));
+    if (twin < i) throw badField(`limits[${i}].window`, `another window or algorithm than limits[${twin}]`);
+  });
+  return rules;
+}
+
+function readRule(request: Partial<LimitRequest>, path: string): Rule {
+  const { limit, window, windowMs: givenMs, burst, algorithm = 'token-bucket' } = request;
+  if (limit === undefined) throw badField(`${path}limit`, path === '' ? 'a limit, or limits, or a policy' : 'a limit');
+  if (window !== undefined && givenMs !== undefined) throw badField(`${path}windowMs`, 'none beside window');
+  const windowMs = givenMs ?? (typeof window === 'string' ? parseDuration(window) : window);
+  if (windowMs === undefined) throw badField(`${path}window`, EXPECTED_WINDOW);
+  if (burst !== undefined && algorithm === 'sliding-window') {
+    throw badField(`${path}burst`, 'none with sliding-window, which never lets more than limit pass');
+  }
+  return ruleOf(algorithm, limit, windowMs, burst ?? limit, undefined);
+}
+
+const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';
+
+/** @throws Problem unless the text is 1 to 256 bytes of well-formed Unicode */
+export function requireClientId(clientId: string): void {
+  requireText('clientId', clientId, MAX_CLIENT_ID_BYTES);
+}
+
+function requireText(field: string, text: string, maxBytes: number): void {
+  // A UTF-16 unit takes at most 3 bytes of UTF-8, so most texts need no counting.
+  if (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes) throw badField(field, `1 to ${maxBytes} bytes`);
+  // Lone surrogates have no UTF-8: two such ids would be the same client on the wire.
+  if (!text.isWellFormed()) throw badField(field, 'well-formed Unicode');
+}
+
+function badField(field: string, expected: string): Problem {
+  return new Problem('invalid_request', { field, expected });
+}
+
+function invalid(error: ValueError): Problem {
+  // `/limits/1/window` is the path of RFC 6901; people read `limits[1].window`.
+  const field = error.path
+    .slice(1)
+    .replaceAll(/\/(\d+)(?=\/|$)/g, '[$1]')
+    .replaceAll('/', '.')
+    .replaceAll('~1', '/')
+    .replaceAll('~0', '~');
+  return new Problem('invalid_request', { field: field || 'body', expected: expectedOf(error) });
+}
+
+function expectedOf(error: ValueError): string {
+  if (error.path.endsWith('/window')) return EXPECTED_WINDOW;
+  const message = error.message.replace(/^Expected /, '');
+  if (message === 'Unexpected property') return 'no such field';
+  const options = (error.schema['anyOf'] as { const?: unknown }[] | undefined)?.map((option) =>
+    JSON.stringify(option.const),
+  );
+  return options === undefined ? message : options.join(' or ');
+}

@@ -1,0 +1,150 @@
+import { Type } from '@sinclair/typebox';
+import type { Static } from '@sinclair/typebox';
+import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
+
+/** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
+
+export const MAX_BATCH = 1000;
+export const MAX_CLIENT_ID_BYTES = 256;
+export const MAX_REQUEST_ID_BYTES = 128;
+
+const Limit = Type.Integer({
+  minimum: 0,
+  maximum: MAX_LIMIT,
+  description: 'requests allowed per window; 0 denies all',
+});
+const Window = Type.Union([
+  Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS, description: 'milliseconds' }),
+  Type.String({
+    pattern: '^[0-9]{1,11}(ms|s|m|h|d)$',
+    description: '"250ms", "10s", "1m", "1h" or "1d", at most 366 days',
+  }),
+]);
+const WindowMs = Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS });
+const Burst = Type.Integer({
+  minimum: 1,
+  maximum: MAX_LIMIT,
+  description: 'capacity of a token bucket, where it differs from limit',
+});
+const Algorithm = Type.Union([Type.Literal('token-bucket'), Type.Literal('sliding-window')], {
+  default: 'token-bucket',
+});
+const strict = { additionalProperties: false };
+
+export const LimitSchema = Type.Object(
+  {
+    limit: Limit,
+    window: Type.Optional(Window),
+    windowMs: Type.Optional(WindowMs),
+    burst: Type.Optional(Burst),
+    algorithm: Type.Optional(Algorithm),
+  },
+  { ...strict, $id: 'Limit' },
+);
+
+export const AllowRequestSchema = Type.Object(
+  {
+    clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES, description: '1 to 256 bytes of Unicode' }),
+    limit: Type.Optional(Limit),
+    window: Type.Optional(Window),
+    windowMs: Type.Optional(WindowMs),
+    burst: Type.Optional(Burst),
+    algorithm: Type.Optional(Algorithm),
+    limits: Type.Optional(
+      Type.Array(LimitSchema, { minItems: 1, maxItems: MAX_RULES, description: 'several at once, all or nothing' }),
+    ),
+    policy: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
+    ),
+    cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
+    peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
+    requestId: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_REQUEST_ID_BYTES,
+        description: 'the same id for the same client within 60 s gets the first decision again; 1 to 128 bytes',
+      }),
+    ),
+  },
+  { ...strict, $id: 'AllowRequest' },
+);
+export type LimitRequest = Static<typeof LimitSchema>;
+/** A question as callers write it: `POST /v1/allow`, and `node.check`. */
+export type AllowRequest = Static<typeof AllowRequestSchema>;
+
+/** The items are checked one by one, so that a bad one does not spoil the others. */
+export const BatchRequestSchema = Type.Object(
+  { requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }) },
+  { ...strict, $id: 'BatchRequest' },
+);
+
+const Count = Type.Integer({ minimum: 0 });
+const RetryAfterMs = Type.Union([Count, Type.Null()], { description: '0 when allowed; null when it never can be' });
+
+export const LimitFiguresSchema = Type.Object(
+  {
+    algorithm: Algorithm,
+    windowMs: WindowMs,
+    limit: Limit,
+    remaining: Count,
+    retryAfterMs: RetryAfterMs,
+    resetMs: Count,
+  },
+  { ...strict, $id: 'LimitFigures' },
+);
+
+export const DecisionSchema = Type.Object(
+  {
+    allowed: Type.Boolean(),
+    limit: Limit,
+    remaining: Count,
+    retryAfterMs: RetryAfterMs,
+    resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
+    owner: Type.String({ description: 'id of the node that owns the client' }),
+    source: Type.Union(
+      (['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const).map((source) => Type.Literal(source)),
+    ),
+    degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
+    limits: Type.Optional(Type.Array(LimitFiguresSchema)),
+  },
+  { ...strict, $id: 'Decision' },
+);
+
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String(),
+    code: Type.String(),
+    status: Type.Integer(),
+    title: Type.String(),
+    detail: Type.Optional(Type.String()),
+    field: Type.Optional(Type.String()),
+    expected: Type.Optional(Type.String()),
+  },
+  { $id: 'Problem' },
+);
+
+export const BatchAnswerSchema = Type.Object(
+  { results: Type.Array(Type.Union([DecisionSchema, Type.Object({ error: ProblemSchema }, strict)])) },
+  { ...strict, $id: 'BatchAnswer' },
+);
+
+export const ClientSchema = Type.Object(
+  {
+    clientId: Type.String(),
+    owner: Type.String(),
+    buckets: Type.Array(
+      Type.Object(
+        {
+          policy: Type.Optional(Type.String()),
+          algorithm: Algorithm,
+          windowMs: WindowMs,
+          limit: Limit,
+          remaining: Count,
+          resetMs: Count,
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Client' },
+);

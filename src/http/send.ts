@@ -1,0 +1,28 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Problem } from './problem.js';
+
+/** Answers with `application/problem+json`. Where the body was not read to its end, the connection ends with the answer. */
+export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: Problem): void {
+  if (res.headersSent || res.destroyed) return;
+  const body = JSON.stringify(problem);
+  const headers = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body))];
+  if (problem.code === 'method_not_allowed' && problem.expected !== undefined) headers.push('Allow', problem.expected);
+  if (problem.code === 'unauthorized') headers.push('WWW-Authenticate', 'Bearer realm="tokenring"');
+  if (bodyPending(req)) {
+    headers.push('Connection', 'close');
+    // What still arrives is read and dropped, so that the answer is not lost in a reset.
+    req.resume();
+  }
+  res.writeHead(problem.status, headers);
+  res.end(req.method === 'HEAD' ? undefined : body);
+}
+
+function bodyPending(req: IncomingMessage): boolean {
+  const length = req.headers['content-length'];
+  return !req.complete && (req.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0'));
+}
+
+export function sendJson(res: ServerResponse, body: string): void {
+  res.writeHead(200, ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))]);
+  res.end(body);
+}

@@ -1,0 +1,81 @@
+import { createServer } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { DecisionHandlers } from './decisions.js';
+import { Problem } from './problem.js';
+import type { ProblemCode } from './problem.js';
+
+/** How long a connection may take or stay silent, so that slow and idle ones cannot use the node up. All in ms. */
+export interface ServerTimeouts {
+  /** Until the headers are there. */
+  readonly headersMs: number;
+  /** Until the whole request is there. */
+  readonly requestMs: number;
+  /** Between two requests; longer than the usual idle time of load balancers (60 s), so that they close first. */
+  readonly idleMs: number;
+}
+
+export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
+
+export interface PublicServer {
+  readonly server: Server;
+  /**
+   * Stops without failing anyone: goes on answering for `noticeMs`, each answer ending its connection, so that balancers see
+   * the node is not ready and clients move; then takes no new connection and waits for what is in flight. What is not done
+   * after `graceMs` in all is cut off.
+   */
+  drain(noticeMs: number, graceMs: number): Promise<void>;
+}
+
+/** The public listener: the two decision endpoints go straight to their handlers, all else to the API app. */
+export function createPublicServer(
+  { decisions, api }: { decisions: DecisionHandlers; api: RequestListener },
+  timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
+): PublicServer {
+  let draining = false;
+  const server = createServer(
+    {
+      headersTimeout: timeouts.headersMs,
+      requestTimeout: timeouts.requestMs,
+      keepAliveTimeout: timeouts.idleMs,
+      connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
+    },
+    (req, res) => {
+      if (draining) res.shouldKeepAlive = false;
+      if (req.url === '/v1/allow') decisions.allow(req, res);
+      else if (req.url === '/v1/allow/batch') decisions.batch(req, res);
+      else api(req, res);
+    },
+  );
+  // A connection on which nothing was ever sent has no request to time out.
+  server.timeout = timeouts.idleMs + timeouts.requestMs;
+  server.on('clientError', refuse);
+  return {
+    server,
+    async drain(noticeMs, graceMs) {
+      draining = true;
+      await new Promise((resolve) => setTimeout(resolve, noticeMs));
+      await new Promise<void>((resolve) => {
+        const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
+        server.close(() => {
+          clearTimeout(cut);
+          resolve();
+        });
+      });
+    },
+  };
+}
+
+/** Answers what node:http could not read as a request. */
+function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  let code: ProblemCode = 'invalid_request';
+  if (error.code === 'HPE_HEADER_OVERFLOW') code = 'headers_too_large';
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'timeout';
+  const problem = new Problem(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {});
+  const body = JSON.stringify(problem);
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${code}\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}

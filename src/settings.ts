@@ -1,0 +1,145 @@
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+
+export const DEFAULT_ADVERTISE = '127.0.0.1:9080';
+export const DEFAULT_MAX_CLIENTS = 1_000_000;
+
+/** What a setting's text means; `undefined` when it is not valid. */
+type Parse<T> = (text: string) => T | undefined;
+
+interface Setting<T> {
+  readonly parse: Parse<T>;
+  readonly expected: string;
+  readonly default: T;
+}
+
+function setting<T>(parse: Parse<T>, expected: string, fallback: T): Setting<T> {
+  return { parse, expected, default: fallback };
+}
+
+function whole(min: number, max: number, fallback: number): Setting<number> {
+  const parse: Parse<number> = (text) => {
+    const value = /^\d{1,12}$/.test(text) ? Number(text) : NaN;
+    return value >= min && value <= max ? value : undefined;
+  };
+  return setting(parse, `a whole number from ${min} to ${max}`, fallback);
+}
+
+const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
+const HOST = 'a host name or address';
+const hostPort: Parse<string> = (text) => (/^([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}$/.test(text) ? text : undefined);
+const token: Parse<string> = (text) => (text.length >= 1 ? text : undefined);
+
+/** Every setting: `name` is `TOKENRING_NAME` in the environment and `--name` as a flag, words split by `_` and `-`. */
+const SETTINGS = {
+  host: setting<string>(host, HOST, '127.0.0.1'),
+  port: whole(0, 65535, 8080),
+  peerHost: setting<string>(host, HOST, '127.0.0.1'),
+  peerPort: whole(0, 65535, 9080),
+  advertise: setting<string | undefined>(hostPort, 'host:port', undefined),
+  adminToken: setting<string | undefined>(token, 'some text', undefined),
+  maxClients: whole(1, 2 ** 24, DEFAULT_MAX_CLIENTS),
+  deniedStatus: setting<200 | 429>(
+    (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
+    '200 or 429',
+    429,
+  ),
+  logLevel: setting<string>(
+    (text) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(text) ? text : undefined),
+    'fatal, error, warn, info, debug, trace or silent',
+    'info',
+  ),
+};
+
+type Name = keyof typeof SETTINGS;
+type Given = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
+export type Settings = Given & { readonly advertise: string };
+
+/** A setting that is unknown or not valid: one line that names it, its value and what is expected. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+}
+
+const NAMES = Object.keys(SETTINGS) as Name[];
+const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+const variable = (name: string): string => `TOKENRING_${dashed(name).replaceAll('-', '_').toUpperCase()}`;
+
+/**
+ * The settings from flags, then environment, then the JSON file named by `TOKENRING_CONFIG`, then defaults.
+ * @throws SettingsError
+ */
+export function readSettings(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Settings {
+  const flags = readFlags(args);
+  const variables = new Map(NAMES.map((name) => [variable(name), name]));
+  for (const key of Object.keys(env)) {
+    if (key.startsWith('TOKENRING_') && key !== 'TOKENRING_CONFIG' && !variables.has(key)) {
+      throw new SettingsError(`${key}: there is no such setting`);
+    }
+  }
+  const configPath = flags.get('config') ?? env['TOKENRING_CONFIG'];
+  const file = configPath === undefined ? new Map<string, string>() : readFile(configPath);
+  const values: Record<string, unknown> = {};
+  for (const name of NAMES) {
+    const { parse, expected, default: fallback } = SETTINGS[name] as Setting<unknown>;
+    const given: [string, string | undefined][] = [
+      [`--${dashed(name)}`, flags.get(name)],
+      [variable(name), env[variable(name)]],
+      [`${configPath}: ${name}`, file.get(name)],
+    ];
+    const found = given.find(([, text]) => text !== undefined);
+    if (found === undefined) {
+      values[name] = fallback;
+      continue;
+    }
+    const [from, text] = found as [string, string];
+    const value = parse(text);
+    if (value === undefined) {
+      const shown = name === 'adminToken' ? 'the value given' : JSON.stringify(text);
+      throw new SettingsError(`${from}: ${shown} is not valid, expected ${expected}`);
+    }
+    values[name] = value;
+  }
+  const settings = values as Given;
+  return { ...settings, advertise: settings.advertise ?? `${bracketed(settings.peerHost)}:${settings.peerPort}` };
+}
+
+function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address;
+}
+
+function readFlags(args: readonly string[]): Map<string, string> {
+  const options = Object.fromEntries(['config', ...NAMES].map((name) => [dashed(name), { type: 'string' as const }]));
+  try {
+    const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+    return new Map(
+      ['config', ...NAMES].flatMap((name) => {
+        const value = values[dashed(name)];
+        return typeof value === 'string' ? [[name, value] as const] : [];
+      }),
+    );
+  } catch (cause) {
+    throw new SettingsError((cause as Error).message.split('\n')[0], { cause });
+  }
+}
+
+function readFile(path: string): Map<string, string> {
+  let content: unknown;
+  try {
+    content = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new SettingsError(`TOKENRING_CONFIG: ${path} cannot be read as JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    throw new SettingsError(`TOKENRING_CONFIG: ${path} is not valid, expected an object of settings`);
+  }
+  return new Map(
+    Object.entries(content).map(([name, value]) => {
+      if (!NAMES.includes(name as Name))
+        throw new SettingsError(`${path}: there is no setting ${JSON.stringify(name)}`);
+      if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') {
+        throw new SettingsError(`${path}: ${name} is not valid, expected text or a number`);
+      }
+      return [name, String(value)];
+    }),
+  );
+}

@@ -1,0 +1,15 @@
+import type { Clock, Timers } from './cluster/ports.js';
+
+/** The one place where the program reads a clock or starts a timer for the cluster code. */
+export const systemClock: Clock = {
+  nowMs: () => Math.floor(performance.now()),
+};
+
+export const systemTimers: Timers = {
+  every(intervalMs, tick) {
+    const timer = setInterval(tick, intervalMs);
+    // A library must not keep its process alive; the program has its servers for that.
+    timer.unref();
+    return () => clearInterval(timer);
+  },
+};

@@ -1,0 +1,291 @@
+import { createHash } from 'node:crypto';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { createRing } from '../../src/core/ring.js';
+import type { NodeId, Ring } from '../../src/core/ring.js';
+
+const POINTS = 2048;
+const hosts = (count: number): NodeId[] => Array.from({ length: count }, (_, i) => `10.0.0.${i}:9080`);
+const clients = (count: number): string[] => Array.from({ length: count }, (_, i) => `client:${i}`);
+const without = (members: readonly NodeId[], gone: NodeId) => members.filter((member) => member !== gone);
+
+/** The points of a ketama ring in clockwise order, worked out apart from the program. */
+function ketama(members: readonly NodeId[]): { value: number; member: NodeId }[] {
+  const points = members.flatMap((member) =>
+    Array.from({ length: POINTS / 4 }, (_, i) => createHash('md5').update(`${member}-${i}`).digest()).flatMap(
+      (digest) => [0, 4, 8, 12].map((at) => ({ value: digest.readUInt32LE(at), member })),
+    ),
+  );
+  return points.sort((a, b) => a.value - b.value || (a.member < b.member ? -1 : 1));
+}
+
+function ketamaShares(members: readonly NodeId[]): Map<NodeId, number> {
+  const points = ketama(members);
+  const shares = new Map(members.map((member) => [member, 0]));
+  points.forEach(({ value, member }, i) => {
+    const before = points[i - 1]?.value ?? points.at(-1)!.value - 2 ** 32;
+    shares.set(member, shares.get(member)! + (value - before) / 2 ** 32);
+  });
+  return shares;
+}
+
+function countByOwner(ring: Ring, keys: readonly string[]): Map<NodeId, number> {
+  const counts = new Map(ring.members.map((member) => [member, 0]));
+  for (const key of keys) {
+    const owner = ring.owner(key)!;
+    counts.set(owner, counts.get(owner)! + 1);
+  }
+  return counts;
+}
+
+/** Asserts that between the two rings only keys of `member` change hands; returns how many did. */
+function expectOnlyItsKeysMove(larger: Ring, smaller: Ring, member: NodeId, keys: readonly string[]): number {
+  let moved = 0;
+  for (const key of keys) {
+    const owner = larger.owner(key)!;
+    if (owner === member) moved += 1;
+    else if (smaller.owner(key) !== owner) expect.fail(`${key} moved from ${owner}, though only ${member} left`);
+  }
+  return moved;
+}
+
+describe('ring', () => {
+  describe('who owns what', () => {
+    it('gives no client an owner while it is empty', () => {
+      const ring = createRing([]);
+      expect(ring.owner('alice')).to.equal(undefined);
+      expect(ring.successors('alice', 3)).to.deep.equal([]);
+      expect(ring.members).to.deep.equal([]);
+      expect(ring.shares()).to.deep.equal(new Map());
+    });
+
+    it('gives its only member every client, without successors', () => {
+      const ring = createRing(['a:1']);
+      for (const id of ['alice', '', '__proto__']) {
+        expect(ring.owner(id)).to.equal('a:1');
+        expect(ring.successors(id, 3)).to.deep.equal([]);
+      }
+      expect(ring.shares()).to.deep.equal(new Map([['a:1', 1]]));
+    });
+
+    it('places clients as ketama does, so that another implementation could', () => {
+      const members = hosts(5);
+      const points = ketama(members);
+      const ring = createRing(members);
+      for (const key of clients(2_000)) {
+        const hash = createHash('md5').update(key).digest().readUInt32LE();
+        expect(ring.owner(key)).to.equal((points.find(({ value }) => value >= hash) ?? points[0]!).member);
+      }
+    });
+
+    it('gives ids that are property names of every object an owner, and the same one each time', () => {
+      const hostile = [
+        '__proto__',
+        'constructor',
+        'prototype',
+        'toString',
+        'valueOf',
+        'hasOwnProperty',
+        'length',
+        'get',
+      ];
+      const odd = ['', ' ', '0', 'null', 'undefined', 'a:1-0', '\0', '\ud800', '🪣', 'x'.repeat(256)];
+      const untouched = createRing(hosts(3));
+      const ring = createRing(hosts(3));
+      for (const id of [...hostile, ...odd, ...hostile]) {
+        const owner = ring.owner(id);
+        expect(ring.members).to.include(owner);
+        expect(createRing(hosts(3), { cachedClients: 1 }).owner(id)).to.equal(owner);
+        expect(ring.successors(id, 2)).to.have.members(without(ring.members, owner!));
+      }
+      for (const id of clients(1_000)) expect(ring.owner(id)).to.equal(untouched.owner(id));
+    });
+
+    it('answers alike whether it remembers the client or not', () => {
+      const remembering = createRing(hosts(10), { cachedSuccessors: 3 });
+      const forgetful = createRing(hosts(10), { cachedClients: 1, cachedSuccessors: 0 });
+      for (const key of [...clients(2_000), ...clients(2_000)]) {
+        expect(remembering.owner(key)).to.equal(forgetful.owner(key));
+        expect(remembering.successors(key, 2)).to.deep.equal(forgetful.successors(key, 2));
+      }
+    });
+  });
+
+  describe('members', () => {
+    it('count once however often they are named, and in any order', () => {
+      const ring = createRing(['c:3', 'a:1', 'b:2', 'a:1', 'c:3']);
+      expect(ring.members).to.deep.equal(['a:1', 'b:2', 'c:3']);
+      expect(ring.shares()).to.deep.equal(createRing(new Set(['a:1', 'b:2', 'c:3'])).shares());
+    });
+
+    it('with an equal point share it alike, whichever was named first', () => {
+      const [one, other] = ['10.0.0.8:9080', '10.0.0.21:9080'] as const;
+      const points = ketama([one, other]);
+      const ties = points.filter(({ value }, i) => value === points[i + 1]?.value);
+      expect(ties, 'points on which these two names meet').to.have.length(1);
+      const ring = createRing([one, other]);
+      const reversed = createRing([other, one]);
+      expect(ring.shares()).to.deep.equal(reversed.shares());
+      const keys = clients(50_000);
+      expect(keys.map((key) => ring.owner(key))).to.deep.equal(keys.map((key) => reversed.owner(key)));
+    });
+
+    it('are told apart by the port alone', () => {
+      const members = ['10.0.0.1:9080', '10.0.0.1:9081', '10.0.0.1:9082', '10.0.0.1:90'];
+      expectFairAndStable(members);
+    });
+
+    it('may have IPv6 addresses', () => {
+      const members = ['[::1]:9080', '[::1]:9081', '[fe80::1]:9080', '[2001:db8::1]:9080', '[2001:db8::1:9080]:1'];
+      expectFairAndStable(members);
+    });
+
+    it('may have any other name, even one that is a property of every object', () => {
+      expectFairAndStable(['__proto__', 'constructor', '0', '1', 'tokenring-0.tokenring.svc:9080', 'a-0', 'a', 'A']);
+    });
+
+    function expectFairAndStable(members: readonly NodeId[]): void {
+      const ring = createRing(members);
+      const keys = clients(20_000);
+      expect(ring.members).to.deep.equal([...members].sort());
+      for (const [member, count] of countByOwner(ring, keys)) {
+        expect(count / (keys.length / members.length), member).to.be.within(0.85, 1.15);
+        const moved = expectOnlyItsKeysMove(ring, createRing(without(members, member)), member, keys);
+        expect(moved, member).to.equal(count);
+      }
+    }
+  });
+
+  describe('change of members', () => {
+    for (const size of [2, 7, 14, 100]) {
+      it(`moves keys only to the newcomer or from the leaver, at ${size} members`, () => {
+        const keys = clients(30_000);
+        const members = hosts(size);
+        const ring = createRing(members);
+        // hosts(n) are the first n of hosts(n + 1).
+        const joined = createRing(hosts(size + 1));
+        const gained = expectOnlyItsKeysMove(joined, ring, `10.0.0.${size}:9080`, keys);
+        const leaver = members[size >> 1]!;
+        const lost = expectOnlyItsKeysMove(ring, createRing(without(members, leaver)), leaver, keys);
+        expect(gained / (keys.length / (size + 1))).to.be.within(0.8, 1.2);
+        expect(lost / (keys.length / size)).to.be.within(0.8, 1.2);
+      });
+    }
+
+    for (const size of [1, 2, 7, 14, 49]) {
+      it(`leaves every one of ${size} members all its points`, () => {
+        expect(createRing(hosts(size)).shares()).to.deep.equal(ketamaShares(hosts(size).sort()));
+      });
+    }
+
+    it('makes the first successor the owner when the owner leaves, for 100,000 clients', () => {
+      const members = hosts(6);
+      const ring = createRing(members);
+      const ringWithout = new Map(members.map((gone) => [gone, createRing(without(members, gone))]));
+      let wrong = 0;
+      for (const key of clients(100_000)) {
+        const successor = ring.successors(key, 1)[0];
+        if (successor === undefined || ringWithout.get(ring.owner(key)!)!.owner(key) !== successor) wrong += 1;
+      }
+      expect(wrong).to.equal(0);
+    });
+
+    it('makes the next successor the owner each time the owner leaves, down to the last', () => {
+      const ring = createRing(hosts(6));
+      for (const key of clients(50)) {
+        let left = ring;
+        for (const next of ring.successors(key, 5)) {
+          left = createRing(without(left.members, left.owner(key)!), { cachedClients: 1 });
+          expect(left.owner(key)).to.equal(next);
+        }
+        expect(left.members).to.have.length(1);
+      }
+    });
+  });
+
+  describe('successors', () => {
+    it('are distinct members other than the owner, as many as asked or there are', () => {
+      for (const cachedSuccessors of [0, 1, 4, 20]) {
+        const ring = createRing(hosts(8), { cachedSuccessors });
+        for (const key of clients(500)) {
+          const all = ring.successors(key, 100);
+          expect([ring.owner(key), ...all]).to.have.members([...ring.members]);
+          for (const count of [0, 1, 2, 5, 7, 8])
+            expect(ring.successors(key, count)).to.deep.equal(all.slice(0, count));
+        }
+      }
+    });
+
+    it('may be changed by who asked for them without harm', () => {
+      const ring = createRing(hosts(3));
+      const first = ring.successors('alice', 1);
+      (first as NodeId[]).length = 0;
+      expect(ring.successors('alice', 1)).to.have.length(1);
+    });
+  });
+
+  describe('balance', () => {
+    it('loads no member of 100 with more than 1.10 of the mean', () => {
+      const counts = countByOwner(createRing(hosts(100), { cachedClients: 1 }), clients(400_000));
+      expect(Math.max(...counts.values()) / 4_000).to.be.at.most(1.1);
+      expect(Math.min(...counts.values()) / 4_000).to.be.at.least(0.9);
+    });
+
+    it('loads no member of 100 with more than 1.10 of the mean, whatever their names', () => {
+      const namings: ((i: number) => NodeId)[] = [
+        (i) => `tokenring-${i}.tokenring.default.svc.cluster.local:9080`,
+        (i) => `[fd00::${i.toString(16)}]:9080`,
+        (i) => `127.0.0.1:${9080 + i}`,
+      ];
+      for (const naming of namings) {
+        const ring = createRing(Array.from({ length: 100 }, (_, i) => naming(i)));
+        expect(Math.max(...ring.shares().values()) * 100, ring.members[0]).to.be.at.most(1.1);
+      }
+    });
+
+    it('is foretold by shares that sum to 1', () => {
+      for (const size of [2, 7, 20]) {
+        const ring = createRing(hosts(size), { cachedClients: 1 });
+        const keys = clients(100_000);
+        const counts = countByOwner(ring, keys);
+        let sum = 0;
+        for (const [member, share] of ring.shares()) {
+          sum += share;
+          // Five standard deviations of a count.
+          expect(counts.get(member)).to.be.closeTo(share * keys.length, 5 * Math.sqrt(share * keys.length));
+        }
+        expect(sum).to.equal(1);
+        expect([...ring.shares().keys()]).to.deep.equal(ring.members);
+      }
+    });
+  });
+
+  describe('checksum', () => {
+    const name = fc.constantFrom(
+      'a:1',
+      'a:11',
+      'b:1',
+      '1:1',
+      '[::1]:1',
+      '[::1]:11',
+      'a:1,b:1',
+      'a:1\nb:1',
+      '"a:1","b:1"',
+    );
+
+    it('is equal on two rings exactly when their members are', () => {
+      fc.assert(
+        fc.property(fc.array(name, { maxLength: 4 }), fc.array(name, { maxLength: 4 }), (some, others) => {
+          const [one, two] = [some, others].map((ids) => createRing(ids, { cachedClients: 1 })) as [Ring, Ring];
+          const sameMembers = JSON.stringify(one.members) === JSON.stringify(two.members);
+          expect(one.checksum === two.checksum).to.equal(sameMembers);
+          expect(createRing(some.reverse(), { cachedClients: 1 }).checksum).to.equal(one.checksum);
+        }),
+      );
+    });
+
+    it('is short, and printable anywhere', () => {
+      for (const size of [0, 1, 100]) expect(createRing(hosts(size)).checksum).to.match(/^[0-9a-f]{16}$/);
+    });
+  });
+});
