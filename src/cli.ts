@@ -2,6 +2,7 @@
 import { askAllow } from './cli/allow.js';
 import { runCluster } from './cli/cluster.js';
 import { serve } from './cli/serve.js';
+import { showStatus } from './cli/status.js';
 import { SettingsError } from './settings.js';
 
 const USAGE = `tokenring: a distributed rate limiter
@@ -10,6 +11,7 @@ const USAGE = `tokenring: a distributed rate limiter
   tokenring cluster [--nodes 3] [--SETTING VALUE …]     several nodes on this machine
   tokenring allow CLIENT --limit 10 --window 1m [--cost 1] [--url http://127.0.0.1:8080]
                                                         ask: exit 0 allowed, 1 denied, 2 error
+  tokenring status [--url http://127.0.0.1:8080]        the members, as a node sees them
 `;
 
 const [command, ...args] = process.argv.slice(2);
@@ -23,6 +25,9 @@ try {
       break;
     case 'allow':
       process.exitCode = await askAllow(args);
+      break;
+    case 'status':
+      process.exitCode = await showStatus(args);
       break;
     case 'help':
     case '--help':

@@ -3,6 +3,7 @@ import { createClusterNode } from './cluster/node.js';
 import { readCheck } from './http/request.js';
 import { DEFAULT_ADVERTISE, DEFAULT_MAX_CLIENTS } from './settings.js';
 import type { AllowRequest } from './http/schema.js';
+import { VERSION } from './version.js';
 import { systemClock, systemTimers } from './system.js';
 
 export type { Decision, Source } from './cluster/decision.js';
@@ -37,17 +38,36 @@ export interface Node {
   close(): Promise<void>;
 }
 
+const nobody = { send: () => Promise.resolve({ kind: 'refused' as const }) };
+const silent = { info: () => undefined, warn: () => undefined };
+const CLUSTER_DEFAULTS = {
+  replicas: 1,
+  replicationIntervalMs: 50,
+  suspectAfterMs: 1000,
+  onUnavailable: 'local' as const,
+};
+
 /** Starts a limiter in this process. It keeps no timer that holds the process open. */
-export function createNode(options: NodeOptions = {}): Promise<Node> {
+export async function createNode(options: NodeOptions = {}): Promise<Node> {
   const { advertise = DEFAULT_ADVERTISE, maxClients = DEFAULT_MAX_CLIENTS } = options;
-  const node = createClusterNode({ clock: systemClock, timers: systemTimers }, { self: advertise, maxClients });
+  const node = createClusterNode(
+    {
+      clock: systemClock,
+      timers: systemTimers,
+      transport: nobody,
+      discovery: { seeds: () => Promise.resolve([]) },
+      log: silent,
+    },
+    { ...CLUSTER_DEFAULTS, self: advertise, version: VERSION, maxClients },
+  );
+  await node.start();
   const { limiter } = node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {
     if (closed) throw new Error('the node is closed');
     return limiter.check(readCheck(request));
   };
-  return Promise.resolve({
+  return {
     // Async, so that a bad request rejects rather than throws.
     check: async (request) => decide(request),
     allow: async (clientId, limit, window) => (await decide({ clientId, limit, window })).allowed,
@@ -56,5 +76,5 @@ export function createNode(options: NodeOptions = {}): Promise<Node> {
       node.close();
       return Promise.resolve();
     },
-  });
+  };
 }

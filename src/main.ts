@@ -16,6 +16,8 @@ import { VERSION } from './version.js';
 const DRAIN_NOTICE_MS = 500;
 const DRAIN_GRACE_MS = 10_000;
 
+const nobody = { send: () => Promise.resolve({ kind: 'refused' as const }) };
+
 export interface RunningNode {
   /** Where the public API listens. */
   readonly port: number;
@@ -28,8 +30,22 @@ export interface RunningNode {
 export async function startNode(settings: Settings): Promise<RunningNode> {
   const log = pino({ level: settings.logLevel, base: { node: settings.advertise } });
   const node = createClusterNode(
-    { clock: systemClock, timers: systemTimers },
-    { self: settings.advertise, maxClients: settings.maxClients },
+    {
+      clock: systemClock,
+      timers: systemTimers,
+      transport: nobody,
+      discovery: { seeds: () => Promise.resolve([]) },
+      log,
+    },
+    {
+      self: settings.advertise,
+      version: VERSION,
+      maxClients: settings.maxClients,
+      replicas: 1,
+      replicationIntervalMs: 50,
+      suspectAfterMs: 1000,
+      onUnavailable: 'local',
+    },
   );
   const { limiter, table } = node;
   const counters = createCounters();
@@ -39,11 +55,12 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     { deniedStatus: settings.deniedStatus },
   );
   const api = createApi(
-    { limiter, decisions, counters, metrics: createMetrics({ counters, table }), isReady: () => ready, log },
+    { cluster: node, decisions, counters, metrics: createMetrics({ counters, table }), isReady: () => ready, log },
     { adminToken: settings.adminToken, version: VERSION },
   );
   const publicServer = createPublicServer({ decisions, api });
   const port = await listen(publicServer.server, settings.port, settings.host);
+  await node.start();
   ready = true;
   log.info({ host: settings.host, port }, 'tokenring ready');
   return {

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { parseArgs } from 'node:util';
 
 export const DEFAULT_ADVERTISE = '127.0.0.1:9080';
 export const DEFAULT_MAX_CLIENTS = 1_000_000;
+export const CLUSTER_DEFAULTS = { replicas: 1, replicationIntervalMs: 50, suspectAfterMs: 1_000 } as const;
 
 /** What a setting's text means; `undefined` when it is not valid. */
 type Parse<T> = (text: string) => T | undefined;
@@ -28,7 +30,22 @@ function whole(min: number, max: number, fallback: number): Setting<number> {
 const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
 const HOST = 'a host name or address';
 const hostPort: Parse<string> = (text) => (/^([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}$/.test(text) ? text : undefined);
-const token: Parse<string> = (text) => (text.length >= 1 ? text : undefined);
+const oneOf = <T extends string>(...values: readonly T[]): Setting<T> =>
+  setting((text) => values.find((value) => value === text), values.join(' or '), values[0]!);
+const peers: Parse<readonly string[]> = (text) => {
+  const list = text.split(',').map((peer) => peer.trim());
+  return list.every((peer) => hostPort(peer) !== undefined) ? list : undefined;
+};
+const nonEmpty: Parse<string> = (text) => (text === '' ? undefined : text);
+const PEM = 'the path of a PEM file';
+const pem: Parse<string> = (text) => {
+  try {
+    return readFileSync(text, 'utf8');
+  } catch {
+    return undefined;
+  }
+};
+const yes: Parse<boolean> = (text) => (text === 'true' ? true : text === 'false' ? false : undefined);
 
 /** Every setting: `name` is `TOKENRING_NAME` in the environment and `--name` as a flag, words split by `_` and `-`. */
 const SETTINGS = {
@@ -37,7 +54,23 @@ const SETTINGS = {
   peerHost: setting<string>(host, HOST, '127.0.0.1'),
   peerPort: whole(0, 65535, 9080),
   advertise: setting<string | undefined>(hostPort, 'host:port', undefined),
-  adminToken: setting<string | undefined>(token, 'some text', undefined),
+  discovery: oneOf('static', 'dns'),
+  peers: setting<readonly string[]>(peers, 'host:port, several separated by commas', []),
+  dnsName: setting<string | undefined>(hostPort, 'name:port', undefined),
+  peerSecret: setting<string | undefined>(nonEmpty, 'some text', undefined),
+  replicas: whole(1, 5, CLUSTER_DEFAULTS.replicas),
+  replicationIntervalMs: whole(1, 60_000, CLUSTER_DEFAULTS.replicationIntervalMs),
+  suspectAfterMs: whole(100, 600_000, CLUSTER_DEFAULTS.suspectAfterMs),
+  onUnavailable: oneOf('local', 'open', 'closed'),
+  tlsCert: setting<string | undefined>(pem, PEM, undefined),
+  tlsKey: setting<string | undefined>(pem, PEM, undefined),
+  tlsCa: setting<string | undefined>(pem, PEM, undefined),
+  tlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
+  peerTlsCert: setting<string | undefined>(pem, PEM, undefined),
+  peerTlsKey: setting<string | undefined>(pem, PEM, undefined),
+  peerTlsCa: setting<string | undefined>(pem, PEM, undefined),
+  peerTlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
+  adminToken: setting<string | undefined>(nonEmpty, 'some text', undefined),
   maxClients: whole(1, 2 ** 24, DEFAULT_MAX_CLIENTS),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
@@ -50,6 +83,9 @@ const SETTINGS = {
     'info',
   ),
 };
+
+/** Not to be shown, not even when wrong. */
+const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret']);
 
 type Name = keyof typeof SETTINGS;
 type Given = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
@@ -94,16 +130,57 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     const [from, text] = found as [string, string];
     const value = parse(text);
     if (value === undefined) {
-      const shown = name === 'adminToken' ? 'the value given' : JSON.stringify(text);
+      const shown = SECRET.has(name) ? 'the value given' : JSON.stringify(text);
       throw new SettingsError(`${from}: ${shown} is not valid, expected ${expected}`);
     }
     values[name] = value;
   }
   const settings = values as Given;
-  return { ...settings, advertise: settings.advertise ?? `${bracketed(settings.peerHost)}:${settings.peerPort}` };
+  requireTogether(settings);
+  return { ...settings, advertise: settings.advertise ?? `${reachable(settings.peerHost)}:${settings.peerPort}` };
 }
 
-function bracketed(address: string): string {
+/** What is only valid, or only safe, in company. */
+function requireTogether(settings: Given): void {
+  const { peerHost, peerSecret, peerTlsRequireClientCert } = settings;
+  if (!isLoopback(peerHost) && peerSecret === undefined && !peerTlsRequireClientCert) {
+    throw new SettingsError(
+      `TOKENRING_PEER_HOST: ${JSON.stringify(peerHost)} is open to others, expected TOKENRING_PEER_SECRET or TOKENRING_PEER_TLS_REQUIRE_CLIENT_CERT with it`,
+    );
+  }
+  if (settings.discovery === 'dns' && settings.dnsName === undefined) {
+    throw new SettingsError(
+      'TOKENRING_DNS_NAME: nothing is not valid, expected name:port with TOKENRING_DISCOVERY dns',
+    );
+  }
+  for (const prefix of ['tls', 'peerTls'] as const) {
+    const [cert, key, ca] = [settings[`${prefix}Cert`], settings[`${prefix}Key`], settings[`${prefix}Ca`]];
+    if ((cert === undefined) !== (key === undefined)) {
+      const missing = cert === undefined ? 'Cert' : 'Key';
+      throw new SettingsError(
+        `${variable(prefix + missing)}: nothing is not valid, expected ${PEM}: CERT and KEY go together`,
+      );
+    }
+    if (settings[`${prefix}RequireClientCert`] && (cert === undefined || ca === undefined)) {
+      throw new SettingsError(
+        `${variable(prefix)}_REQUIRE_CLIENT_CERT: true is not valid, expected CERT, KEY and CA with it`,
+      );
+    }
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+/** The address under which others reach a listener: its own, or the machine's first where it listens on all. */
+function reachable(host: string): string {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const own =
+    host === '0.0.0.0' || host === '::'
+      ? all.find(({ internal, family }) => !internal && family === 'IPv4')
+      : undefined;
+  const address = own?.address ?? host;
   return address.includes(':') ? `[${address}]` : address;
 }
 

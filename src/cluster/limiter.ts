@@ -1,26 +1,35 @@
 import { remaining, restMs, settle } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
+import type { NodeId } from '../core/ring.js';
 import type { Algorithm } from '../core/rule.js';
 import { Client } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
 import type { Decision } from './decision.js';
+import type { Fallback } from './fallback.js';
+import type { Forwarder } from './forwarder.js';
+import type { Membership } from './membership.js';
+import type { DecidedByPeer } from './messages.js';
 import type { Clock } from './ports.js';
 import type { RecentDecisions } from './recent-decisions.js';
+import type { Replicator } from './replicator.js';
+import { route } from './route.js';
 
 /** The limiter, as the public API and the library see it. */
 export interface Limiter {
   /** Decides at once where this node can, which most callers notice: only the rest is a promise. Never rejects. */
   check(check: Check): Decision | Promise<Decision>;
-  /** What a client has consumed, consuming nothing. */
-  describe(clientId: string): Promise<ClientDescription>;
-  /** Forgets what a client has consumed, everywhere. */
-  forget(clientId: string): Promise<void>;
+  /** Decides for a peer that takes this node for the one to do so; `null` when it is not. */
+  checkForPeer(check: Check): DecidedByPeer | null | Promise<DecidedByPeer | null>;
+  /** What this node knows of a client's consumption, consuming nothing. */
+  describe(clientId: string): ClientDescription;
+  /** Makes all checks wait until the returned function is called: while this node may not decide, and nobody else does. */
+  hold(): () => void;
 }
 
 export interface ClientDescription {
   readonly clientId: string;
-  readonly owner: string;
+  readonly owner: NodeId;
   readonly buckets: readonly BucketDescription[];
 }
 
@@ -39,21 +48,37 @@ export interface LimiterDeps {
   readonly clock: Clock;
   readonly table: BucketTable;
   readonly recent: RecentDecisions;
+  readonly membership: Membership;
+  readonly forwarder: Forwarder;
+  readonly replicator: Replicator;
+  /** Decides where nobody who may could be asked. */
+  readonly fallback: Fallback;
+  /** Called with the time of each check, before it is decided: whether this node was away is found here first. */
+  readonly awake: (nowMs: number) => void;
 }
 
-export function createLimiter({ clock, table, recent }: LimiterDeps, options: { self: string }): Limiter {
-  const { self } = options;
+export function createLimiter(deps: LimiterDeps): Limiter {
+  const { clock, table, recent, membership, forwarder, replicator, fallback, awake } = deps;
+  const self = membership.self.id;
+  let held: Promise<void> | undefined;
 
-  function decideAsOwner(check: Check, nowMs: number): Decision {
+  function decideHere(
+    check: Check,
+    known: Client | undefined,
+    nowMs: number,
+    degraded: boolean,
+  ): Decision | Promise<Decision> {
     const { clientId, requestId } = check;
     if (requestId !== undefined) {
       const first = recent.get(clientId, requestId);
       if (first !== undefined) return first;
     }
-    const known = table.get(clientId);
-    const client = known ?? new Client();
+    const client = known ?? new Client(clientId);
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, check, nowMs);
-    if (known === undefined && client.first !== undefined) table.add(clientId, client, nowMs);
+    if (known === undefined && client.first !== undefined) table.add(client, nowMs);
+    if (allowed && !check.peek) replicator.changed(client);
+    // Only where the ring itself says so: who stands in must look again each time.
+    client.ownedAtRing = degraded ? 0 : membership.ringVersion;
     const decision: Decision = {
       allowed,
       limit,
@@ -62,15 +87,61 @@ export function createLimiter({ clock, table, recent }: LimiterDeps, options: { 
       resetMs,
       owner: self,
       source: 'owner',
-      degraded: false,
+      degraded,
       limits,
     };
     if (requestId !== undefined && !check.peek) recent.add(clientId, requestId, decision);
-    return decision;
+    if (!check.replicated || !allowed || check.peek) return decision;
+    return replicator.replicateNow(client).then((kept) => (kept ? decision : { ...decision, degraded: true }));
   }
 
-  return {
-    check: (check) => decideAsOwner(check, clock.nowMs()),
+  async function forward(check: Check, to: NodeId): Promise<Decision> {
+    const forwarded = await forwarder.forward(check, to);
+    switch (forwarded.kind) {
+      case 'decided': {
+        const { verdict, degraded } = forwarded.result;
+        return { ...verdict, owner: forwarded.by, source: 'forwarded', degraded };
+      }
+      case 'mine':
+        return limiter.check(check);
+      case 'unavailable':
+        return fallback.decide(check);
+    }
+  }
+
+  const limiter: Limiter = {
+    check(check) {
+      const nowMs = clock.nowMs();
+      awake(nowMs);
+      if (held !== undefined) return held.then(() => limiter.check(check));
+      const known = table.get(check.clientId);
+      // A client found to be this node's under the present ring need not be hashed again.
+      if (known?.ownedAtRing === membership.ringVersion) return decideHere(check, known, nowMs, false);
+      const to = route(membership, check.clientId);
+      switch (to.kind) {
+        case 'mine':
+          return decideHere(check, known, nowMs, to.degraded);
+        case 'forward':
+          return forward(check, to.id);
+        case 'nobody':
+          return fallback.decide(check);
+      }
+    },
+    checkForPeer(check) {
+      const nowMs = clock.nowMs();
+      awake(nowMs);
+      if (held !== undefined) return held.then(() => limiter.checkForPeer(check));
+      const known = table.get(check.clientId);
+      let degraded = false;
+      if (known?.ownedAtRing !== membership.ringVersion) {
+        const to = route(membership, check.clientId);
+        if (to.kind !== 'mine') return null;
+        ({ degraded } = to);
+      }
+      const decision = decideHere(check, known, nowMs, degraded);
+      if (decision instanceof Promise) return decision.then(asVerdict);
+      return asVerdict(decision);
+    },
     describe(clientId) {
       const nowMs = clock.nowMs();
       const buckets: BucketDescription[] = [];
@@ -80,11 +151,23 @@ export function createLimiter({ clock, table, recent }: LimiterDeps, options: { 
         const left = remaining(bucket, bucket.rule);
         buckets.push({ policy, algorithm, windowMs, limit, remaining: left, resetMs: restMs(bucket, nowMs) });
       }
-      return Promise.resolve({ clientId, owner: self, buckets });
+      return { clientId, owner: self, buckets };
     },
-    forget(clientId) {
-      table.delete(clientId);
-      return Promise.resolve();
+    hold() {
+      let release: () => void = () => undefined;
+      const mine = new Promise<void>((resolve) => (release = resolve));
+      const before = held;
+      const all = before === undefined ? mine : Promise.all([before, mine]).then(() => undefined);
+      held = all;
+      return () => {
+        if (held === all) held = before;
+        release();
+      };
     },
   };
+  return limiter;
+}
+
+function asVerdict({ allowed, limit, remaining, retryAfterMs, resetMs, limits, degraded }: Decision): DecidedByPeer {
+  return { verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits }, degraded };
 }

@@ -1,37 +1,281 @@
-import { createBucketTable } from './bucket-table.js';
+import type { NodeId } from '../core/ring.js';
+import { mergeSnapshots } from '../core/snapshot.js';
+import { Client, createBucketTable } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
+import { createDonor } from './donor.js';
+import { createFallback } from './fallback.js';
+import type { OnUnavailable } from './fallback.js';
+import { createForwarder } from './forwarder.js';
+import type { Asked, Forwarder } from './forwarder.js';
+import { join } from './joiner.js';
 import { createLimiter } from './limiter.js';
-import type { Limiter } from './limiter.js';
-import type { Clock, Timers } from './ports.js';
+import type { ClientDescription, Limiter } from './limiter.js';
+import { createMembership } from './membership.js';
+import type { Membership } from './membership.js';
+import type { ClientSnapshot, Envelope, PeerAnswer, PeerMessage } from './messages.js';
+import { createPeerDesk } from './peer-desk.js';
+import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
+import { createReplicator } from './replicator.js';
+import type { Replicator } from './replicator.js';
+import { route } from './route.js';
 
-/** A full pass over a million clients takes 25 s at these; each step stays far below a millisecond per thousand. */
+/** A full pass over a million clients takes 25 s at these; each step stays far below 5 ms. */
 const SWEEP_INTERVAL_MS = 50;
-const SWEEP_CLIENTS = 2_000;
+export const SWEEP_CLIENTS = 2_000;
 /** Request ids remembered for 60 s each: 1,600 a second. */
 const MAX_RECENT_DECISIONS = 100_000;
+/** Clients that are decided here without their owner. */
+const MAX_FALLBACK_CLIENTS = 100_000;
+/** Heartbeats in a suspicion time. */
+const BEATS = 10;
+/** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
+const SEED_EVERY = 10;
+/**
+ * A node whose clock says it was away for this part of the suspicion time may have been stood in for, so it joins again
+ * before it decides: others stand in after half of it, counted from the last heartbeat, which was up to a tenth before.
+ */
+const AWAY_PART = 0.3;
 
 export interface ClusterNodeOptions {
   /** Id of this node on the ring: `host:port`. */
-  readonly self: string;
+  readonly self: NodeId;
+  readonly version: string;
   /** Clients that the bucket table holds at most. */
   readonly maxClients: number;
+  readonly replicas: number;
+  readonly replicationIntervalMs: number;
+  readonly suspectAfterMs: number;
+  readonly onUnavailable: OnUnavailable;
+}
+
+export interface ClusterNodeDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly transport: PeerTransport;
+  readonly discovery: Discovery;
+  readonly log: Log;
 }
 
 export interface ClusterNode {
   readonly limiter: Limiter;
   readonly table: BucketTable;
-  readonly close: () => void;
+  readonly membership: Membership;
+  readonly replicator: Replicator;
+  readonly forwarder: Forwarder;
+  /** Clients handed to joining members so far. */
+  readonly handedClients: number;
+  /** What a peer sends goes in here, whatever carries it. */
+  receive(message: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>>;
+  /** Joins the ring; resolves when this node decides. */
+  start(): Promise<void>;
+  /** What the node that decides for a client knows of it. */
+  describe(clientId: string): Promise<ClientDescription | undefined>;
+  /** Forgets a client on every node. @returns whether all that could be asked have */
+  forget(clientId: string): Promise<boolean>;
+  /** Leaves the ring with nothing forgotten: hands what changed to those who decide next, and forwards to them. */
+  leave(): Promise<void>;
+  /** Stops all timers. What still waits is decided by the fallback. */
+  close(): void;
 }
 
 /** One member of the ring, wired from the parts of this folder; the program, the library and the simulator all call this. */
-export function createClusterNode(
-  { clock, timers }: { clock: Clock; timers: Timers },
-  options: ClusterNodeOptions,
-): ClusterNode {
+export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOptions): ClusterNode {
+  const { clock, timers, transport, discovery, log } = deps;
+  const { suspectAfterMs } = options;
+  const beatMs = Math.max(1, Math.floor(suspectAfterMs / BEATS));
+  const awayMs = Math.ceil(suspectAfterMs * AWAY_PART);
+  const giveUpAfterMs = Math.ceil(suspectAfterMs * 1.5);
+
+  let closed = false;
+  let joining: Promise<void> | undefined;
+  let aliveAtMs = clock.nowMs();
+  let beats = 0;
+  const exchangedAtMs = new Map<NodeId, number>();
+  const heartbeating = new Set<NodeId>();
+
   const table = createBucketTable({ maxClients: options.maxClients });
+  const membership = createMembership(
+    { clock },
+    {
+      self: options.self,
+      version: options.version,
+      suspectAfterMs,
+      replicas: options.replicas,
+      onRingChange: () => ringChanged(),
+    },
+  );
   const recent = createRecentDecisions({ clock }, { max: MAX_RECENT_DECISIONS });
-  const limiter = createLimiter({ clock, table, recent }, { self: options.self });
-  const stopSweep = timers.every(SWEEP_INTERVAL_MS, () => table.sweep(SWEEP_CLIENTS, clock.nowMs()));
-  return { limiter, table, close: stopSweep };
+  const replicator = createReplicator(
+    { clock, timers, table, membership, ask },
+    { replicas: options.replicas, intervalMs: options.replicationIntervalMs, timeoutMs: suspectAfterMs },
+  );
+  const decider = (clientId: string): NodeId | undefined => {
+    const to = route(membership, clientId);
+    if (to.kind === 'mine') return options.self;
+    return to.kind === 'forward' ? to.id : undefined;
+  };
+  const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
+  const fallback = createFallback(
+    { clock, membership },
+    { onUnavailable: options.onUnavailable, maxClients: Math.min(options.maxClients, MAX_FALLBACK_CLIENTS) },
+  );
+  const limiter = createLimiter({ clock, table, recent, membership, forwarder, replicator, fallback, awake });
+  const donor = createDonor({ clock, table, membership, replicator });
+  const desk = createPeerDesk({
+    clock,
+    membership,
+    limiter,
+    donor,
+    keep,
+    probe: (id) => void heartbeat(id),
+    forget: (clientId) => void table.delete(clientId),
+  });
+
+  function ringChanged(): void {
+    replicator.ringChanged();
+    log.info({ members: membership.ring.members, checksum: membership.ring.checksum }, 'the ring changed');
+  }
+
+  /** Sends a message, and notes what its end says about the peer. */
+  async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
+    const result = await transport.send(
+      to,
+      { sender: { from: membership.self, view: membership.view }, body },
+      timeoutMs,
+    );
+    if (result.kind === 'refused') membership.refused(to);
+    if (result.kind !== 'answer') return { kind: result.kind };
+    const { sender, body: answer } = result.answer;
+    membership.heard(sender.from);
+    exchangedAtMs.set(sender.from.id, clock.nowMs());
+    if ('members' in answer) membership.learn(answer.members);
+    else if (sender.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(sender.from.id);
+    return { kind: 'answer', body: answer };
+  }
+
+  async function heartbeat(to: NodeId): Promise<void> {
+    if (heartbeating.has(to)) return;
+    heartbeating.add(to);
+    await ask(to, { kind: 'heartbeat', members: membership.records() }, suspectAfterMs);
+    heartbeating.delete(to);
+  }
+
+  function keep(clients: readonly ClientSnapshot[]): void {
+    const nowMs = clock.nowMs();
+    for (const [clientId, snapshots] of clients) {
+      const known = table.peek(clientId);
+      const client = known ?? new Client(clientId);
+      mergeSnapshots(client, snapshots, nowMs);
+      if (known === undefined && client.first !== undefined) table.add(client, nowMs);
+    }
+  }
+
+  /** Finds whether this node was away: stopped, or busy for so long that others may have decided in its place. */
+  function awake(nowMs: number): void {
+    if (nowMs - aliveAtMs < awayMs) return;
+    const awayForMs = nowMs - aliveAtMs;
+    aliveAtMs = nowMs;
+    membership.forgive();
+    if (membership.self.state !== 'active' || membership.ring.members.length < 2) return;
+    log.warn({ awayForMs }, 'was away, joins again');
+    membership.reincarnate();
+    startJoin();
+  }
+
+  function startJoin(): void {
+    joining ??= join(
+      { timers, membership, discovery, ask, log, keep, hold: () => limiter.hold(), isClosed: () => closed },
+      { timeoutMs: suspectAfterMs },
+    ).finally(() => (joining = undefined));
+  }
+
+  function tick(): void {
+    const nowMs = clock.nowMs();
+    awake(nowMs);
+    aliveAtMs = nowMs;
+    membership.beat();
+    membership.judge();
+    donor.tidy();
+    beats += 1;
+    // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
+    if (membership.self.state === 'joining' && started) startJoin();
+    for (const id of exchangedAtMs.keys()) if (membership.stateOf(id) === undefined) exchangedAtMs.delete(id);
+    for (const id of membership.others()) {
+      const state = membership.stateOf(id);
+      const dead = state === 'dead' || state === 'leaving';
+      const quiet = nowMs - (exchangedAtMs.get(id) ?? -Infinity) >= beatMs;
+      if (dead ? beats % SEED_EVERY === 0 : quiet) void heartbeat(id);
+    }
+    if (beats % SEED_EVERY === 0) void greetSeeds();
+  }
+
+  async function greetSeeds(): Promise<void> {
+    for (const id of await discovery.seeds()) {
+      if (id !== options.self && membership.stateOf(id) === undefined && !closed) void heartbeat(id);
+    }
+  }
+
+  let started = false;
+  const stops = [
+    timers.every(beatMs, tick),
+    timers.every(SWEEP_INTERVAL_MS, () => table.sweep(SWEEP_CLIENTS, clock.nowMs())),
+  ];
+
+  return {
+    limiter,
+    table,
+    membership,
+    replicator,
+    forwarder,
+    get handedClients() {
+      return donor.handedClients;
+    },
+    async receive({ sender, body }) {
+      awake(clock.nowMs());
+      membership.heard(sender.from);
+      exchangedAtMs.set(sender.from.id, clock.nowMs());
+      const answer = await desk.answer(sender.from.id, body);
+      return { sender: { from: membership.self, view: membership.view }, body: answer };
+    },
+    async start() {
+      started = true;
+      aliveAtMs = clock.nowMs();
+      startJoin();
+      while (joining !== undefined) await joining;
+    },
+    async describe(clientId) {
+      const to = route(membership, clientId);
+      if (to.kind !== 'forward') return limiter.describe(clientId);
+      const asked = await ask(to.id, { kind: 'describe', clientId }, suspectAfterMs);
+      return asked.kind === 'answer' && asked.body.kind === 'described' ? asked.body.client : undefined;
+    },
+    async forget(clientId) {
+      // Copies that are under way would bring it back: they arrive first.
+      await replicator.flush();
+      table.delete(clientId);
+      const others = membership.others().filter((id) => !membership.isDown(id));
+      const asked = await Promise.all(others.map((id) => ask(id, { kind: 'forget', clientId }, suspectAfterMs)));
+      table.delete(clientId);
+      return asked.every((one) => one.kind === 'answer');
+    },
+    async leave() {
+      if (membership.self.state !== 'active') return;
+      await replicator.settled(suspectAfterMs * BEATS);
+      const release = limiter.hold();
+      await replicator.flush();
+      membership.declare('leaving');
+      const others = membership.others().filter((id) => !membership.isDown(id));
+      await Promise.all(
+        others.map((id) => ask(id, { kind: 'heartbeat', members: membership.records() }, suspectAfterMs)),
+      );
+      release();
+    },
+    close() {
+      closed = true;
+      for (const stop of stops) stop();
+      replicator.close();
+      forwarder.close();
+    },
+  };
 }

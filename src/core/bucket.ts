@@ -31,13 +31,33 @@ export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
   return bucket;
 }
 
+/** Starts a bucket. Others at rest make room: who is asked about under ever new windows must not grow for ever. */
 export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
-  const next = buckets.first;
+  const next = withoutRested(buckets.first, nowMs);
   buckets.first =
     rule.algorithm === 'token-bucket'
       ? { algorithm: 'token-bucket', rule, tokens: 0, part: 0, atMs: nowMs, next }
       : { algorithm: 'sliding-window', rule, endsMs: [], counts: [], atMs: nowMs, next };
   return buckets.first;
+}
+
+function withoutRested(first: Bucket | undefined, nowMs: number): Bucket | undefined {
+  let kept: Bucket | undefined;
+  for (let bucket = first; bucket !== undefined;) {
+    const { next } = bucket;
+    settle(bucket, nowMs);
+    if (!rested(bucket)) {
+      bucket.next = kept;
+      kept = bucket;
+    }
+    bucket = next;
+  }
+  return kept;
+}
+
+/** Whether nothing is left in a settled bucket. */
+function rested(bucket: Bucket): boolean {
+  return bucket.algorithm === 'token-bucket' ? bucket.tokens === 0 && bucket.part === 0 : bucket.counts.length === 0;
 }
 
 /** Brings a bucket to `nowMs`: forgets what no longer counts. An earlier reading of the clock forgets nothing. */
@@ -70,14 +90,14 @@ export function remaining(bucket: Bucket, rule: Rule): number {
 export function waitMs(bucket: Bucket, rule: Rule, cost: number, nowMs: number): number {
   const settledForMs = Math.max(0, bucket.atMs - nowMs);
   return bucket.algorithm === 'token-bucket'
-    ? settledForMs + tokenBucket.waitMs(bucket, rule, cost)
+    ? settledForMs + tokenBucket.waitMs(bucket, bucket.rule, rule.capacity - cost)
     : settledForMs + slidingWindow.waitMs(bucket, rule, cost);
 }
 
 /** Whole ms, rounded up, after `nowMs` until nothing of the consumption is left. */
 export function restMs(bucket: Bucket, nowMs: number): number {
   const leftMs =
-    bucket.algorithm === 'token-bucket' ? tokenBucket.restMs(bucket, bucket.rule) : slidingWindow.restMs(bucket);
+    bucket.algorithm === 'token-bucket' ? tokenBucket.waitMs(bucket, bucket.rule, 0) : slidingWindow.restMs(bucket);
   return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
 }
 
@@ -85,8 +105,7 @@ export function restMs(bucket: Bucket, nowMs: number): number {
 export function atRest(buckets: Buckets, nowMs: number): boolean {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     settle(bucket, nowMs);
-    if (bucket.algorithm === 'token-bucket' ? bucket.tokens > 0 || bucket.part > 0 : bucket.counts.length > 0)
-      return false;
+    if (!rested(bucket)) return false;
   }
   return true;
 }
@@ -101,7 +120,10 @@ export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   settle(other, nowMs);
   if (compareStrictness(other.rule, bucket.rule) < 0) bucket.rule = other.rule;
   if (bucket.algorithm === 'token-bucket') {
-    if (other.algorithm === 'token-bucket' && tokenBucket.compareDebt(other, bucket) > 0) {
+    if (other.algorithm !== 'token-bucket') return;
+    // Either is ahead of `nowMs` only where the clock went back: what it was refilled for is not to be paid again.
+    bucket.atMs = Math.max(bucket.atMs, other.atMs);
+    if (tokenBucket.compareDebt(other, bucket) > 0) {
       bucket.tokens = other.tokens;
       bucket.part = other.part;
     }

@@ -14,6 +14,8 @@ export interface Check {
   readonly peek: boolean;
   /** The same id for the same client within 60 s gets the first decision again. */
   readonly requestId: string | undefined;
+  /** Answer only when a successor holds the copy, so that a crash admits nothing twice. */
+  readonly replicated: boolean;
 }
 
 /** What one of several limits has to say. */

@@ -44,7 +44,8 @@ export function ruleOf(
   capacity: number,
   policy: string | undefined,
 ): Rule {
-  const slot = (limit * 31 + windowMs * 7 + capacity) % RECENT_RULES;
+  // The capacity mostly is the limit: the two factors sum to an odd number, or round limits would share a few slots.
+  const slot = (limit * 31 + windowMs * 7 + capacity * 6) % RECENT_RULES;
   const recent = recentRules[slot];
   if (
     recent !== undefined &&

@@ -74,15 +74,14 @@ export function restMs(window: WindowCounts): number {
  * idempotent, and as it commutes with rounding ends up to the grid, it stays so across nodes.
  */
 export function mergeSteps(window: WindowCounts, other: WindowCounts, rule: Rule): void {
+  // Both, as either may be a copy just received, whose ends are not on this node's grid yet.
+  const ours = window.endsMs.map((endMs) => roundUpToGrid(endMs, rule));
   const theirs = other.endsMs.map((endMs) => roundUpToGrid(endMs, rule));
-  const endsMs = [...new Set([...window.endsMs, ...theirs])].sort((a, b) => a - b);
+  const endsMs = [...new Set([...ours, ...theirs])].sort((a, b) => a - b);
   const counts: number[] = [];
   let later = 0;
   for (let i = endsMs.length - 1; i >= 0; i -= 1) {
-    const fromHere = Math.max(
-      countFrom(window.endsMs, window.counts, endsMs[i]!),
-      countFrom(theirs, other.counts, endsMs[i]!),
-    );
+    const fromHere = Math.max(countFrom(ours, window.counts, endsMs[i]!), countFrom(theirs, other.counts, endsMs[i]!));
     counts[i] = fromHere - later;
     later = fromHere;
   }

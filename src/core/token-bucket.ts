@@ -64,24 +64,17 @@ export function remaining(debt: TokenDebt, rule: Rule): number {
 }
 
 /**
- * Whole ms, rounded up, from when the bucket was settled until `cost` fits, if nothing else is taken.
- * Asked only where `cost` does not fit now, is at most the capacity, and the limit is not 0.
+ * Whole ms, rounded up, from when the bucket was settled until no more than `owed` tokens of the debt are left, if nothing
+ * else is taken. Asked only where more are left now, or for 0.
+ * @param rule the one under which the debt was made, which need not be the one that is asked with: a peek changes no rate
  */
-export function waitMs(debt: TokenDebt, rule: Rule, cost: number): number {
-  return refillMs(debt.tokens + cost - rule.capacity, debt.part, rule);
-}
-
-/** Whole ms, rounded up, from when the bucket was settled until it is full again. */
-export function restMs(debt: TokenDebt, rule: Rule): number {
-  return refillMs(debt.tokens, debt.part, rule);
-}
-
-/** `⌈(tokens·windowMs + part) / limit⌉`, exact: a quotient of doubles below 2^53 never rounds across a whole number. */
-function refillMs(tokens: number, part: number, rule: Rule): number {
-  const parts = tokens * rule.windowMs + part;
+export function waitMs(debt: TokenDebt, rule: Rule, owed: number): number {
+  // ⌈parts / limit⌉, exact: a quotient of doubles below 2^53 never rounds across a whole number.
+  const tokens = debt.tokens - owed;
+  const parts = tokens * rule.windowMs + debt.part;
   if (parts < Number.MAX_SAFE_INTEGER) return Math.ceil(parts / rule.limit);
   const limit = BigInt(rule.limit);
-  return Number((BigInt(tokens) * BigInt(rule.windowMs) + BigInt(part) + limit - 1n) / limit);
+  return Number((BigInt(tokens) * BigInt(rule.windowMs) + BigInt(debt.part) + limit - 1n) / limit);
 }
 
 /** Positive when `a`, settled at the same time, owes more than `b`. */

@@ -1,7 +1,6 @@
 import type { Decision } from '../cluster/decision.js';
-import type { Check } from '../core/decide.js';
+import type { Check, LimitFigures } from '../core/decide.js';
 import { formatDuration } from '../core/duration.js';
-import type { Rule } from '../core/rule.js';
 
 /**
  * A decision as JSON. Written by hand, as the shape is fixed and this runs a million times a second; a test holds it
@@ -30,31 +29,28 @@ function quoteOwner(owner: string): string {
  * `w` is in whole seconds there, so a window that is none goes without.
  */
 export function pushRateLimitHeaders(headers: string[], check: Check, decision: Decision): void {
-  const { rules } = check;
-  const { limits, remaining, resetMs, allowed, retryAfterMs } = decision;
+  const { limit, limits, remaining, resetMs, allowed, retryAfterMs } = decision;
   if (limits === undefined) {
-    const name = policyName(rules[0]!, false);
-    headers.push('RateLimit-Policy', policyItem(name, rules[0]!), 'RateLimit', stateItem(name, remaining, resetMs));
+    const { policy = 'default', windowMs } = check.rules[0]!;
+    headers.push('RateLimit-Policy', policyItem(policy, limit, windowMs));
+    headers.push('RateLimit', stateItem(policy, remaining, resetMs));
   } else {
-    headers.push(
-      'RateLimit-Policy',
-      rules.map((rule) => policyItem(policyName(rule, true), rule)).join(', '),
-      'RateLimit',
-      limits.map((one, i) => stateItem(policyName(rules[i]!, true), one.remaining, one.resetMs)).join(', '),
-    );
+    // By the decision, not the check: a repeated request id gets the first decision, whatever it asks this time.
+    headers.push('RateLimit-Policy', limits.map((one) => policyItem(nameOf(one), one.limit, one.windowMs)).join(', '));
+    headers.push('RateLimit', limits.map((one) => stateItem(nameOf(one), one.remaining, one.resetMs)).join(', '));
   }
   if (!allowed && retryAfterMs !== null) headers.push('Retry-After', String(seconds(retryAfterMs)));
 }
 
-function policyName(rule: Rule, several: boolean): string {
-  if (!several) return rule.policy ?? 'default';
-  const window = formatDuration(rule.windowMs);
-  return rule.algorithm === 'token-bucket' ? window : `${window}-${rule.algorithm}`;
+/** One of several limits is named by its window, which with the algorithm tells it apart. */
+function nameOf({ windowMs, algorithm }: LimitFigures): string {
+  const window = formatDuration(windowMs);
+  return algorithm === 'token-bucket' ? window : `${window}-${algorithm}`;
 }
 
-function policyItem(name: string, rule: Rule): string {
-  const window = rule.windowMs % 1000 === 0 ? `;w=${rule.windowMs / 1000}` : '';
-  return `"${name}";q=${rule.limit}${window}`;
+function policyItem(name: string, limit: number, windowMs: number): string {
+  const window = windowMs % 1000 === 0 ? `;w=${windowMs / 1000}` : '';
+  return `"${name}";q=${limit}${window}`;
 }
 
 function stateItem(name: string, remaining: number, resetMs: number): string {

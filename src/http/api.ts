@@ -1,8 +1,10 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import express from 'express';
-import type { ErrorRequestHandler, Express, Request, RequestHandler, Response } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import type { Registry } from 'prom-client';
-import type { Limiter } from '../cluster/limiter.js';
+import type { ClusterNode } from '../cluster/node.js';
 import { requireAdmin } from './admin.js';
+import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import type { DecisionHandlers } from './decisions.js';
@@ -12,7 +14,7 @@ import { requireClientId } from './request.js';
 import { sendProblem } from './send.js';
 
 export interface ApiDeps {
-  readonly limiter: Limiter;
+  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership'>;
   readonly decisions: DecisionHandlers;
   readonly counters: Counters;
   readonly metrics: Registry;
@@ -21,18 +23,17 @@ export interface ApiDeps {
   readonly log: { error(fields: object, message: string): void };
 }
 
-/** The whole public API as an Express app. The server answers the two decision endpoints before they get here. */
-export function createApi(deps: ApiDeps, options: { adminToken: string | undefined; version: string }): Express {
-  const { limiter, decisions, counters, metrics, isReady, log } = deps;
+/** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
+export function createApi(
+  deps: ApiDeps,
+  options: { adminToken: string | undefined; version: string },
+): RequestListener {
+  const { cluster, decisions, counters, metrics, isReady, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
   app.set('query parser', 'simple');
-  app.use((_req, res, next) => {
-    res.setHeader('X-Content-Type-Options', 'nosniff');
-    next();
-  });
   const admin: RequestHandler = (req, _res, next) => {
     requireAdmin(req.headers.authorization, options.adminToken);
     next();
@@ -53,15 +54,28 @@ export function createApi(deps: ApiDeps, options: { adminToken: string | undefin
   app.all('/v1/allow/batch', decisions.batch);
   route('/v1/clients/:clientId', {
     get: async (req, res) => {
-      res.json(await limiter.describe(clientIdOf(req)));
+      const client = await cluster.describe(clientIdOf(req));
+      if (client === undefined) throw new Problem('unavailable', { detail: 'the owner of the client does not answer' });
+      res.json(client);
     },
     delete: [
       admin,
       async (req, res) => {
-        await limiter.forget(clientIdOf(req));
+        const everywhere = await cluster.forget(clientIdOf(req));
+        if (!everywhere) throw new Problem('unavailable', { detail: 'not every node has confirmed: send it again' });
         res.status(204).end();
       },
     ],
+  });
+  route('/v1/cluster', { get: (_req, res) => void res.json(describeCluster(cluster.membership)) });
+  route('/v1/cluster/owner', {
+    get: (req, res) => {
+      const clientId = req.query['clientId'];
+      if (typeof clientId !== 'string')
+        throw new Problem('invalid_request', { field: 'clientId', expected: 'one in the query' });
+      requireClientId(clientId);
+      res.json(describeOwner(cluster.membership, clientId));
+    },
   });
   route('/healthz', { get: (_req, res) => sendText(res, 200, 'ok') });
   route('/readyz', { get: (_req, res) => (isReady() ? sendText(res, 200, 'ready') : sendText(res, 503, 'not ready')) });
@@ -73,17 +87,21 @@ export function createApi(deps: ApiDeps, options: { adminToken: string | undefin
     },
   });
   route('/openapi.json', { get: (_req, res) => void res.json(openApi) });
-  app.use(() => {
-    throw new Problem('not_found');
-  });
-  const onError: ErrorRequestHandler = (error, req, res, next) => {
-    if (res.headersSent) return next(error);
+
+  function refuse(req: IncomingMessage, res: ServerResponse, error: unknown): void {
+    if (res.headersSent) return void res.destroy();
     const problem = asProblem(error);
-    if (problem.status === 500) log.error({ err: error as unknown, url: req.url }, 'a request failed');
+    if (problem.status === 500) log.error({ err: error, url: req.url }, 'a request failed');
     countProblem(counters, problem.code);
     sendProblem(req, res, problem);
+  }
+
+  return (req, res) => {
+    res.setHeader('X-Content-Type-Options', 'nosniff');
+    // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
+    const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));
+    app(req as Request, res as Response, unanswered);
   };
-  return app.use(onError);
 }
 
 function clientIdOf(req: Request): string {

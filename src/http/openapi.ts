@@ -11,6 +11,8 @@ const byName: Readonly<Record<string, TSchema>> = {
   Problem: schemas.ProblemSchema,
   BatchAnswer: schemas.BatchAnswerSchema,
   Client: schemas.ClientSchema,
+  Cluster: schemas.ClusterSchema,
+  Owner: schemas.OwnerSchema,
 };
 
 /** The public API as an OpenAPI 3.1 document, made from the schemas that check the requests. */
@@ -69,6 +71,21 @@ export function openApiDocument(version: string): object {
             204: { description: 'forgotten' },
             ...problems('invalid_request', 'unauthorized', 'forbidden'),
           },
+        },
+      },
+      '/v1/cluster': {
+        get: {
+          operationId: 'getCluster',
+          summary: 'The members, as this node sees them',
+          responses: { 200: answer('members, their states and shares', ref('Cluster')) },
+        },
+      },
+      '/v1/cluster/owner': {
+        get: {
+          operationId: 'getOwner',
+          summary: 'Who owns a client, and who takes over from it',
+          parameters: [{ name: 'clientId', in: 'query', required: true, schema: { type: 'string' } }],
+          responses: { 200: answer('ids of nodes, nearest first', ref('Owner')), ...problems('invalid_request') },
         },
       },
       '/healthz': { get: plain('health', 'Whether the process serves') },

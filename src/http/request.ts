@@ -25,6 +25,7 @@ export function readCheck(value: unknown): Check {
     cost: value.cost ?? 1,
     peek: value.peek ?? false,
     requestId: value.requestId,
+    replicated: value.durability === 'replicated',
   };
 }
 

@@ -58,6 +58,11 @@ export const AllowRequestSchema = Type.Object(
     ),
     cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
     peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
+    durability: Type.Optional(
+      Type.Literal('replicated', {
+        description: 'answer only when a successor holds a copy, so that a crash admits nothing twice',
+      }),
+    ),
     requestId: Type.Optional(
       Type.String({
         minLength: 1,
@@ -147,4 +152,32 @@ export const ClientSchema = Type.Object(
     ),
   },
   { ...strict, $id: 'Client' },
+);
+
+export const ClusterSchema = Type.Object(
+  {
+    self: Type.String(),
+    ringChecksum: Type.String({ description: 'equal on two nodes exactly when their rings are' }),
+    members: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          state: Type.Union(
+            (['joining', 'active', 'suspect', 'leaving', 'dead'] as const).map((state) => Type.Literal(state)),
+          ),
+          share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the clients that it owns' }),
+          version: Type.String(),
+          incarnation: Type.Integer({ minimum: 1 }),
+          silentMs: Count,
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Cluster' },
+);
+
+export const OwnerSchema = Type.Object(
+  { clientId: Type.String(), owner: Type.String(), successors: Type.Array(Type.String()) },
+  { ...strict, $id: 'Owner' },
 );

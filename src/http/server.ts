@@ -1,9 +1,11 @@
 import { createServer } from 'node:http';
-import type { RequestListener, Server } from 'node:http';
+import type { RequestListener, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { DecisionHandlers } from './decisions.js';
 import { Problem } from './problem.js';
 import type { ProblemCode } from './problem.js';
+import { sendProblem } from './send.js';
 
 /** How long a connection may take or stay silent, so that slow and idle ones cannot use the node up. All in ms. */
 export interface ServerTimeouts {
@@ -33,27 +35,43 @@ export function createPublicServer(
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
 ): PublicServer {
   let draining = false;
+  const connections = new Set<Socket>();
+  const unanswered = new Set<ServerResponse>();
+  const answer: RequestListener = (req, res) => {
+    unanswered.add(res);
+    res.on('close', () => unanswered.delete(res));
+    if (draining) res.shouldKeepAlive = false;
+    if (req.headers.host === undefined && req.httpVersion === '1.1') sendProblem(req, res, hostMissing());
+    else if (req.url === '/v1/allow') decisions.allow(req, res);
+    else if (req.url === '/v1/allow/batch') decisions.batch(req, res);
+    else api(req, res);
+  };
   const server = createServer(
     {
+      // Node's own refusal has no body; ours is in `answer`.
+      requireHostHeader: false,
       headersTimeout: timeouts.headersMs,
       requestTimeout: timeouts.requestMs,
       keepAliveTimeout: timeouts.idleMs,
       connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
     },
-    (req, res) => {
-      if (draining) res.shouldKeepAlive = false;
-      if (req.url === '/v1/allow') decisions.allow(req, res);
-      else if (req.url === '/v1/allow/batch') decisions.batch(req, res);
-      else api(req, res);
-    },
+    answer,
   );
   // A connection on which nothing was ever sent has no request to time out.
   server.timeout = timeouts.idleMs + timeouts.requestMs;
   server.on('clientError', refuse);
+  // Without a listener Node hangs up on the first, and answers 417 without a body to the second.
+  server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
+  server.on('checkExpectation', answer);
+  server.on('connection', (socket) => {
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
+  });
   return {
     server,
     async drain(noticeMs, graceMs) {
       draining = true;
+      for (const res of unanswered) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       await new Promise<void>((resolve) => {
         const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
@@ -61,12 +79,18 @@ export function createPublicServer(
           clearTimeout(cut);
           resolve();
         });
+        // That ended the idle connections, but for those on which nothing was sent yet.
+        for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
       });
     },
   };
 }
 
-/** Answers what node:http could not read as a request. */
+function hostMissing(): Problem {
+  return new Problem('invalid_request', { field: 'Host', expected: 'a host, as HTTP/1.1 demands' });
+}
+
+/** Answers what node:http could not read as a request, and hangs up, so that going on to send holds no connection. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   let code: ProblemCode = 'invalid_request';
@@ -77,5 +101,6 @@ function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
   socket.end(
     `HTTP/1.1 ${problem.status} ${code}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
   );
 }

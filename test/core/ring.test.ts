@@ -19,6 +19,18 @@ function ketama(members: readonly NodeId[]): { value: number; member: NodeId }[]
   return points.sort((a, b) => a.value - b.value || (a.member < b.member ? -1 : 1));
 }
 
+/** By halving: the first point at or after the key, else the first of all. */
+function ketamaOwner(points: readonly { value: number; member: NodeId }[], key: string): NodeId {
+  const hash = createHash('md5').update(key).digest().readUInt32LE();
+  let [low, high] = [0, points.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (points[middle]!.value < hash) low = middle + 1;
+    else high = middle;
+  }
+  return (points[low] ?? points[0]!).member;
+}
+
 function ketamaShares(members: readonly NodeId[]): Map<NodeId, number> {
   const points = ketama(members);
   const shares = new Map(members.map((member) => [member, 0]));
@@ -72,9 +84,8 @@ describe('ring', () => {
       const members = hosts(5);
       const points = ketama(members);
       const ring = createRing(members);
-      for (const key of clients(2_000)) {
-        const hash = createHash('md5').update(key).digest().readUInt32LE();
-        expect(ring.owner(key)).to.equal((points.find(({ value }) => value >= hash) ?? points[0]!).member);
+      for (const key of clients(700).flatMap((id) => [id, ` ${id}`, id.toUpperCase()])) {
+        expect(ring.owner(key)).to.equal(ketamaOwner(points, key));
       }
     });
 
@@ -126,7 +137,7 @@ describe('ring', () => {
       const ring = createRing([one, other]);
       const reversed = createRing([other, one]);
       expect(ring.shares()).to.deep.equal(reversed.shares());
-      const keys = clients(50_000);
+      const keys = clients(30_000);
       expect(keys.map((key) => ring.owner(key))).to.deep.equal(keys.map((key) => reversed.owner(key)));
     });
 
@@ -146,7 +157,7 @@ describe('ring', () => {
 
     function expectFairAndStable(members: readonly NodeId[]): void {
       const ring = createRing(members);
-      const keys = clients(20_000);
+      const keys = clients(10_000);
       expect(ring.members).to.deep.equal([...members].sort());
       for (const [member, count] of countByOwner(ring, keys)) {
         expect(count / (keys.length / members.length), member).to.be.within(0.85, 1.15);
@@ -157,9 +168,9 @@ describe('ring', () => {
   });
 
   describe('change of members', () => {
-    for (const size of [2, 7, 14, 100]) {
+    for (const size of [2, 7, 14, 49, 100]) {
       it(`moves keys only to the newcomer or from the leaver, at ${size} members`, () => {
-        const keys = clients(30_000);
+        const keys = clients(20_000);
         const members = hosts(size);
         const ring = createRing(members);
         // hosts(n) are the first n of hosts(n + 1).
@@ -174,7 +185,12 @@ describe('ring', () => {
 
     for (const size of [1, 2, 7, 14, 49]) {
       it(`leaves every one of ${size} members all its points`, () => {
-        expect(createRing(hosts(size)).shares()).to.deep.equal(ketamaShares(hosts(size).sort()));
+        const ring = createRing(hosts(size));
+        const points = ketama(ring.members);
+        // Of 10,000 clients 20 are near the four points that a member loses with one vnode of 512.
+        const astray = clients(10_000).filter((key) => ring.owner(key) !== ketamaOwner(points, key));
+        expect(astray).to.deep.equal([]);
+        expect(ring.shares()).to.deep.equal(ketamaShares(ring.members));
       });
     }
 
@@ -226,9 +242,9 @@ describe('ring', () => {
 
   describe('balance', () => {
     it('loads no member of 100 with more than 1.10 of the mean', () => {
-      const counts = countByOwner(createRing(hosts(100), { cachedClients: 1 }), clients(400_000));
-      expect(Math.max(...counts.values()) / 4_000).to.be.at.most(1.1);
-      expect(Math.min(...counts.values()) / 4_000).to.be.at.least(0.9);
+      const counts = countByOwner(createRing(hosts(100), { cachedClients: 1 }), clients(300_000));
+      expect(Math.max(...counts.values()) / 3_000).to.be.at.most(1.1);
+      expect(Math.min(...counts.values()) / 3_000).to.be.at.least(0.9);
     });
 
     it('loads no member of 100 with more than 1.10 of the mean, whatever their names', () => {
@@ -246,7 +262,7 @@ describe('ring', () => {
     it('is foretold by shares that sum to 1', () => {
       for (const size of [2, 7, 20]) {
         const ring = createRing(hosts(size), { cachedClients: 1 });
-        const keys = clients(100_000);
+        const keys = clients(50_000);
         const counts = countByOwner(ring, keys);
         let sum = 0;
         for (const [member, share] of ring.shares()) {
@@ -282,6 +298,11 @@ describe('ring', () => {
           expect(createRing(some.reverse(), { cachedClients: 1 }).checksum).to.equal(one.checksum);
         }),
       );
+    });
+
+    it('tells a list of names from one name that reads like it', () => {
+      const lists = [['a:1', 'b:1'], ['a:1,b:1'], ['a:1 b:1'], ['a:1\nb:1'], ['a:1","b:1'], ['a:1b:1'], []];
+      expect(new Set(lists.map((list) => createRing(list).checksum))).to.have.length(lists.length);
     });
 
     it('is short, and printable anywhere', () => {

@@ -1,0 +1,51 @@
+import { parseArgs } from 'node:util';
+import type { ClusterDescription } from '../http/cluster-view.js';
+import { SettingsError } from '../settings.js';
+
+/** `tokenring status`: the members as one node sees them, as a table. @returns the exit code: 0, or 2 when it does not answer */
+export async function showStatus(args: readonly string[]): Promise<0 | 2> {
+  const url = readUrl(args);
+  let cluster: ClusterDescription;
+  try {
+    const response = await fetch(new URL('/v1/cluster', url), { signal: AbortSignal.timeout(5_000) });
+    cluster = (await response.json()) as ClusterDescription;
+  } catch (error) {
+    const { cause, message } = error as Error;
+    process.stderr.write(`tokenring: ${url} does not answer: ${cause instanceof Error ? cause.message : message}\n`);
+    return 2;
+  }
+  const rows = cluster.members.map(({ id, state, share, version, silentMs }) => {
+    return [
+      id === cluster.self ? `${id} (asked)` : id,
+      state,
+      `${(share * 100).toFixed(1)}%`,
+      version,
+      `${silentMs} ms`,
+    ];
+  });
+  process.stdout.write(table([['member', 'state', 'share', 'version', 'silent'], ...rows]));
+  process.stdout.write(`ring ${cluster.ringChecksum}\n`);
+  return 0;
+}
+
+function readUrl(args: readonly string[]): string {
+  try {
+    const { values } = parseArgs({ args: [...args], options: { url: { type: 'string' } }, strict: true });
+    return values.url ?? 'http://127.0.0.1:8080';
+  } catch (cause) {
+    throw new SettingsError(`status: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, column) => cell.padEnd(widths[column]!))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('');
+}

@@ -1,0 +1,109 @@
+import { createRing, ringChecksum } from '../core/ring.js';
+import type { NodeId, Ring } from '../core/ring.js';
+import { toSnapshots } from '../core/snapshot.js';
+import type { BucketTable } from './bucket-table.js';
+import type { Membership } from './membership.js';
+import type { ClientSnapshot, MemberRecord, PeerAnswer } from './messages.js';
+import type { Clock } from './ports.js';
+import type { Replicator } from './replicator.js';
+
+/** Clients in one chunk, and clients looked at for it: each bounds the time that one answer takes. */
+const CHUNK = 500;
+const LOOK = 2_000;
+
+interface Session {
+  /** The ring with the joiner in it, and the version of the one without that it was made from. */
+  readonly ring: Ring;
+  readonly fromVersion: number;
+  readonly total: number;
+  /** Next place of the table to look at, downwards. */
+  cursor: number;
+  chunk: number;
+  /** The answer to `chunk`, in case it is lost and asked for again. */
+  answer: PeerAnswer;
+}
+
+export interface Donor {
+  /** The next clients that the joining member will own. Chunk 0 begins anew. */
+  handoff(joiner: NodeId, chunk: number): PeerAnswer;
+  /** Lets a member that has all of them into the ring, with what changed since; from then on this node does not decide for them. */
+  admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
+  /** Forgets handoffs to members that are gone. */
+  tidy(): void;
+  readonly handedClients: number;
+}
+
+/** The giving side of a join. What changes while it goes on follows by replication, which the session adds the joiner to. */
+export function createDonor(deps: {
+  clock: Clock;
+  table: BucketTable;
+  membership: Membership;
+  replicator: Replicator;
+}): Donor {
+  const { clock, table, membership, replicator } = deps;
+  const sessions = new Map<NodeId, Session>();
+  let handedClients = 0;
+
+  function begin(joiner: NodeId): Session {
+    const ring = createRing([...membership.ring.members, joiner], { cachedClients: 1 });
+    const total = table.size;
+    const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
+    replicator.addJoiner(joiner, (clientId) => ring.owner(clientId) === joiner);
+    return { ring, fromVersion: membership.ringVersion, total, cursor: total - 1, chunk: -1, answer };
+  }
+
+  function nextChunk(session: Session, joiner: NodeId): PeerAnswer {
+    const nowMs = clock.nowMs();
+    const clients: ClientSnapshot[] = [];
+    for (
+      let looked = 0;
+      looked < LOOK && clients.length < CHUNK && session.cursor >= 0;
+      looked += 1, session.cursor -= 1
+    ) {
+      const client = table.at(session.cursor);
+      if (client === undefined || session.ring.owner(client.id) !== joiner) continue;
+      const snapshots = toSnapshots(client, nowMs);
+      if (snapshots.length > 0) clients.push([client.id, snapshots]);
+    }
+    handedClients += clients.length;
+    return { kind: 'handed', clients, more: session.cursor >= 0, total: session.total };
+  }
+
+  return {
+    handoff(joiner, chunk) {
+      let session = sessions.get(joiner);
+      if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion) {
+        // A joiner that goes on where this node has no such session must begin anew.
+        if (chunk !== 0) return { kind: 'not-yet', members: membership.records() };
+        sessions.set(joiner, (session = begin(joiner)));
+      }
+      if (chunk !== session.chunk) {
+        session.chunk = chunk;
+        session.answer = nextChunk(session, joiner);
+      }
+      return session.answer;
+    },
+    admit(record, ring, members) {
+      membership.learn(members);
+      const joiner = record.id;
+      const others = [...membership.ring.members, membership.self.id].filter((id) => id !== joiner);
+      if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.records() };
+      const clients = replicator.takeUnsent(joiner);
+      handedClients += clients.length;
+      sessions.delete(joiner);
+      replicator.dropJoiner(joiner);
+      membership.learn([record]);
+      return { kind: 'handed', clients, more: false, total: clients.length };
+    },
+    tidy() {
+      for (const joiner of sessions.keys()) {
+        if (membership.stateOf(joiner) === 'joining') continue;
+        sessions.delete(joiner);
+        replicator.dropJoiner(joiner);
+      }
+    },
+    get handedClients() {
+      return handedClients;
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import { decide } from '../core/decide.js';
+import type { Check, Verdict } from '../core/decide.js';
+import { ruleOf } from '../core/rule.js';
+import type { Rule } from '../core/rule.js';
+import { Client, createBucketTable } from './bucket-table.js';
+import type { Decision } from './decision.js';
+import type { Membership } from './membership.js';
+import type { Clock } from './ports.js';
+
+/** What happens to a check when neither the owner nor a successor answers: an equal share of the limit is decided here, or all pass, or none. */
+export type OnUnavailable = 'local' | 'open' | 'closed';
+
+/** When a denial that only says "nobody could be asked" is worth asking again. */
+const CLOSED_RETRY_MS = 1_000;
+
+export interface Fallback {
+  decide(check: Check): Decision;
+}
+
+/** Decides alone. Its buckets are its own: what it admits is known to no owner, and bounded by the share. */
+export function createFallback(
+  { clock, membership }: { clock: Clock; membership: Membership },
+  options: { onUnavailable: OnUnavailable; maxClients: number },
+): Fallback {
+  const table = createBucketTable({ maxClients: options.maxClients });
+
+  function shareOf(rule: Rule): Rule {
+    const nodes = membership.others().length + 1;
+    const limit = Math.floor(rule.limit / nodes);
+    return ruleOf(rule.algorithm, limit, rule.windowMs, Math.floor(rule.capacity / nodes), rule.policy);
+  }
+
+  function decideShare(check: Check): Verdict {
+    const nowMs = clock.nowMs();
+    const known = table.get(check.clientId);
+    const client = known ?? new Client(check.clientId);
+    const verdict = decide(client, { ...check, rules: check.rules.map(shareOf) }, nowMs);
+    if (known === undefined && client.first !== undefined) table.add(client, nowMs);
+    return verdict;
+  }
+
+  function decideAll(check: Check, allowed: boolean): Verdict {
+    const [{ limit }] = check.rules as [Rule];
+    return { allowed, limit, remaining: 0, retryAfterMs: allowed ? 0 : CLOSED_RETRY_MS, resetMs: 0, limits: undefined };
+  }
+
+  return {
+    decide(check) {
+      const verdict =
+        options.onUnavailable === 'local' ? decideShare(check) : decideAll(check, options.onUnavailable === 'open');
+      return { ...verdict, owner: membership.self.id, source: 'fallback', degraded: true };
+    },
+  };
+}

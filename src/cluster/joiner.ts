@@ -1,0 +1,138 @@
+import type { NodeId } from '../core/ring.js';
+import type { Asked } from './forwarder.js';
+import type { Membership } from './membership.js';
+import type { ClientSnapshot, PeerAnswer, PeerMessage } from './messages.js';
+import type { Discovery, Log, Timers } from './ports.js';
+
+/** Pause before something that did not work is tried again. */
+const RETRY_MS = 50;
+
+export interface JoinerDeps {
+  readonly timers: Timers;
+  readonly membership: Membership;
+  readonly discovery: Discovery;
+  readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+  readonly log: Log;
+  /** Takes over copies of clients. */
+  readonly keep: (clients: readonly ClientSnapshot[]) => void;
+  /** Makes checks that reach this node wait until the returned function is called: it may be in some rings, but cannot decide yet. */
+  readonly hold: () => () => void;
+  readonly isClosed: () => boolean;
+}
+
+/**
+ * Brings this node into the ring: finds the members, has their share of the clients handed over while they go on deciding,
+ * and then has each let it in, with what changed since. From the first that did until the last, this node holds the checks
+ * that reach it: each of its clients is decided by one node at any time.
+ */
+export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Promise<void> {
+  const { timers, membership, log, isClosed } = deps;
+  let release: (() => void) | undefined;
+  while (!isClosed() && membership.self.state === 'joining') {
+    await greet(deps, options.timeoutMs);
+    const donors = membership.ring.members;
+    if (donors.length === 0) {
+      // Nobody decides yet. Of those who start together the first by id begins the ring, and the others join it.
+      if (!olderJoiner(membership)) {
+        membership.declare('active');
+        log.info({ members: 1 }, 'began a ring of one');
+      } else await timers.sleep(RETRY_MS);
+      continue;
+    }
+    if (!olderJoiner(membership) && (await collectAll(deps, donors, options.timeoutMs))) {
+      // Held until this node decides: should it have to begin anew, some may have let it in already.
+      release ??= deps.hold();
+      if (await enter(deps, donors, options.timeoutMs)) {
+        log.info({ members: membership.ring.members.length }, 'joined the ring');
+        break;
+      }
+    }
+    await timers.sleep(RETRY_MS);
+  }
+  release?.();
+}
+
+/** Compares member lists with all seeds, and with all members that may be up. */
+async function greet({ membership, discovery, ask }: JoinerDeps, timeoutMs: number): Promise<void> {
+  const addresses = new Set([...(await discovery.seeds()), ...membership.others()]);
+  addresses.delete(membership.self.id);
+  await Promise.all(
+    [...addresses].map(async (address) => {
+      if (membership.stateOf(address) !== undefined && membership.isDown(address)) return;
+      await ask(address, { kind: 'heartbeat', members: membership.records() }, timeoutMs);
+    }),
+  );
+}
+
+/** One at a time goes faster than all at once: a living member that joins too, and comes first by id, goes first. */
+function olderJoiner(membership: Membership): boolean {
+  return membership
+    .others()
+    .some((id) => id < membership.self.id && membership.stateOf(id) === 'joining' && !membership.isDown(id));
+}
+
+async function collectAll(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: number): Promise<boolean> {
+  const collected = await Promise.all(donors.map((donor) => collect(deps, donor, timeoutMs)));
+  return collected.every(Boolean);
+}
+
+/** Pulls what `donor` hands over, chunk by chunk; one that was lost is asked for again. */
+async function collect(deps: JoinerDeps, donor: NodeId, timeoutMs: number): Promise<boolean> {
+  const { membership, ask, keep, log } = deps;
+  let clients = 0;
+  for (let chunk = 0, failures = 0; ;) {
+    const asked = await ask(donor, { kind: 'handoff', chunk }, timeoutMs);
+    if (asked.kind === 'answer' && asked.body.kind === 'handed') {
+      keep(asked.body.clients);
+      clients += asked.body.clients.length;
+      failures = 0;
+      if (chunk % 100 === 0 || !asked.body.more) {
+        log.info({ donor, clients, of: asked.body.total, done: !asked.body.more }, 'handoff');
+      }
+      if (!asked.body.more) return true;
+      chunk += 1;
+    } else {
+      if (asked.kind === 'answer') return false;
+      failures += 1;
+      if (!membership.ring.members.includes(donor) || failures > 5 || deps.isClosed()) return false;
+      await deps.timers.sleep(RETRY_MS);
+    }
+  }
+}
+
+/** Asks every member of the ring to let this node in, until all have, or the ring is not the one that handed over. */
+async function enter(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: number): Promise<boolean> {
+  const { membership, ask, keep, timers } = deps;
+  const incarnation = membership.self.incarnation;
+  const admitted = new Set<NodeId>();
+  for (;;) {
+    const { ring } = membership;
+    const missing = ring.members.filter((id) => !admitted.has(id));
+    // A member that has come since has clients to hand over first.
+    if (deps.isClosed() || missing.some((id) => !donors.includes(id)) || membership.self.incarnation !== incarnation)
+      return false;
+    if (missing.length === 0) break;
+    const record = { ...membership.self, state: 'active' as const, beat: membership.self.beat + 1 };
+    const answers = await Promise.all(
+      missing.map(async (id): Promise<[NodeId, PeerAnswer | undefined]> => {
+        const message: PeerMessage = {
+          kind: 'admit',
+          record,
+          ring: ring.checksum,
+          members: membership.records(),
+        };
+        const asked = await ask(id, message, timeoutMs);
+        return [id, asked.kind === 'answer' ? asked.body : undefined];
+      }),
+    );
+    for (const [id, answer] of answers) {
+      if (answer?.kind === 'handed') {
+        keep(answer.clients);
+        admitted.add(id);
+      } else if (answer?.kind === 'not-yet') membership.learn(answer.members);
+    }
+    if (admitted.size < ring.members.length) await timers.sleep(RETRY_MS);
+  }
+  membership.declare('active');
+  return true;
+}

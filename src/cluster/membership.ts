@@ -1,0 +1,226 @@
+import { createRing } from '../core/ring.js';
+import type { NodeId, Ring } from '../core/ring.js';
+import type { DeclaredState, MemberRecord } from './messages.js';
+import type { Clock } from './ports.js';
+
+/** A member as this node sees it: what it declared, or `suspect` and `dead` when it has been silent. */
+export type MemberState = DeclaredState | 'suspect' | 'dead';
+
+export interface MembershipOptions {
+  readonly self: NodeId;
+  readonly version: string;
+  /** A member silent for longer is out of the ring. */
+  readonly suspectAfterMs: number;
+  /** How many successors of a client are asked for on every decision. */
+  readonly replicas: number;
+  /** Called when the ring has changed, with the one before. */
+  readonly onRingChange: (before: Ring) => void;
+}
+
+/** Silent for so many times the suspicion time, a member is called dead; and then forgotten. */
+const DEAD_AFTER = 10;
+const FORGOTTEN_AFTER = 600;
+
+/** Clients whose place on the ring is remembered: about 1 ms to make room for, at each change of the ring. */
+const CACHED_CLIENTS = 16_384;
+
+type Described = Omit<MemberRecord, 'silentMs'>;
+
+interface Known {
+  record: Described;
+  /** When its beat last advanced, by whatever path that was learnt. */
+  heardAtMs: number;
+  /** Its beat when it refused a connection: nobody listens there until a later one is heard. */
+  refusedAtBeat: number | undefined;
+}
+
+const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2 };
+
+/** Positive when `a` is the later word of the two. */
+function compare(a: Described, b: Described): number {
+  return a.incarnation - b.incarnation || RANK[a.state] - RANK[b.state] || a.beat - b.beat;
+}
+
+/** The members, and the ring of those that are active and alive. Every node judges silence by its own clock. */
+export interface Membership {
+  readonly self: MemberRecord;
+  readonly ring: Ring;
+  /** Counts the rings, from 1; what was found under one ring need not be looked up again. */
+  readonly ringVersion: number;
+  /** Short hash of the ids, lives and states, equal where two nodes know the same. */
+  readonly view: string;
+  records(): readonly MemberRecord[];
+  /** The incarnation of each member of the ring, fixed for a ring: one who comes back without having left is a new ring. */
+  lives(): ReadonlyMap<NodeId, number>;
+  /** Everyone else, dead ones included. */
+  others(): readonly NodeId[];
+  /** Takes over what is later than what is known. A record of an earlier life of this node begins a later one. */
+  learn(records: readonly MemberRecord[]): void;
+  /** Notes that a member has just spoken for itself. */
+  heard(from: MemberRecord): void;
+  /** This node's next step of life. */
+  declare(state: DeclaredState): void;
+  /** Begins the next life of this node. */
+  reincarnate(): void;
+  beat(): void;
+  /** Judges silence anew, and forgets who has long been dead. */
+  judge(): void;
+  /** After this node was away: the others get a full suspicion time to be heard again. */
+  forgive(): void;
+  /** Notes that nobody listened under this id. */
+  refused(id: NodeId): void;
+  refusedIds(): readonly NodeId[];
+  /** Whether somebody else may decide in its place: it refused connections, or has been silent for half the suspicion time. */
+  isDown(id: NodeId): boolean;
+  stateOf(id: NodeId): MemberState | undefined;
+}
+
+export function createMembership({ clock }: { clock: Clock }, options: MembershipOptions): Membership {
+  const { suspectAfterMs, onRingChange } = options;
+  let self: Described = { id: options.self, incarnation: 1, state: 'joining', beat: 0, version: options.version };
+  const others = new Map<NodeId, Known>();
+  const ringOptions = { cachedClients: CACHED_CLIENTS, cachedSuccessors: options.replicas };
+  let ring = createRing([], ringOptions);
+  let lives: ReadonlyMap<NodeId, number> = new Map();
+  let ringVersion = 1;
+  let view: string | undefined;
+
+  function silentMs(known: Known): number {
+    return clock.nowMs() - known.heardAtMs;
+  }
+
+  function stateOfKnown(known: Known): MemberState {
+    if (known.record.state === 'leaving') return 'leaving';
+    if (silentMs(known) > suspectAfterMs * DEAD_AFTER) return 'dead';
+    return silentMs(known) > suspectAfterMs ? 'suspect' : known.record.state;
+  }
+
+  function isForgotten(state: DeclaredState, silentForMs: number): boolean {
+    return silentForMs > suspectAfterMs * (state === 'leaving' ? DEAD_AFTER : FORGOTTEN_AFTER);
+  }
+
+  function rebuild(): void {
+    const active: NodeId[] = self.state === 'active' ? [self.id] : [];
+    for (const [id, known] of others) if (stateOfKnown(known) === 'active') active.push(id);
+    active.sort();
+    const incarnationOf = (id: NodeId): number => (id === self.id ? self : others.get(id)!.record).incarnation;
+    if (active.length === ring.members.length && active.every((id) => lives.get(id) === incarnationOf(id))) return;
+    const before = ring;
+    ring = createRing(active, ringOptions);
+    lives = new Map(active.map((id) => [id, incarnationOf(id)]));
+    ringVersion += 1;
+    onRingChange(before);
+  }
+
+  function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): void {
+    if (record.id === self.id) {
+      if (compare(record, self) <= 0) return;
+      self = { ...self, incarnation: record.incarnation + 1, state: 'joining' };
+      view = undefined;
+      return;
+    }
+    const heardAtMs = clock.nowMs() - saidSilentMs;
+    const known = others.get(record.id);
+    if (known === undefined) {
+      if (isForgotten(record.state, saidSilentMs)) return;
+      others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined });
+      view = undefined;
+      return;
+    }
+    if (compare(record, known.record) <= 0) return;
+    if (record.incarnation !== known.record.incarnation || record.state !== known.record.state) {
+      view = undefined;
+      known.refusedAtBeat = undefined;
+    }
+    // What was still under way when it refused may say one beat more.
+    if (known.refusedAtBeat !== undefined && record.beat > known.refusedAtBeat + 1) known.refusedAtBeat = undefined;
+    known.record = record;
+    known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
+  }
+
+  return {
+    get self() {
+      return { ...self, silentMs: 0 };
+    },
+    get ring() {
+      return ring;
+    },
+    get ringVersion() {
+      return ringVersion;
+    },
+    get view() {
+      return (view ??= summarize([self, ...[...others.values()].map(({ record }) => record)]));
+    },
+    records() {
+      const known = [...others.values()];
+      return [{ ...self, silentMs: 0 }, ...known.map((one) => ({ ...one.record, silentMs: silentMs(one) }))];
+    },
+    lives: () => lives,
+    others: () => [...others.keys()],
+    learn(records) {
+      for (const record of records) learnOne(record);
+      rebuild();
+    },
+    heard(from) {
+      const known = others.get(from.id);
+      if (known === undefined || compare(from, known.record) > 0 || stateOfKnown(known) !== known.record.state) {
+        learnOne(from);
+        const now = others.get(from.id);
+        if (now !== undefined) now.heardAtMs = clock.nowMs();
+        rebuild();
+      } else {
+        known.heardAtMs = clock.nowMs();
+      }
+    },
+    declare(state) {
+      self = { ...self, state, beat: self.beat + 1 };
+      view = undefined;
+      rebuild();
+    },
+    reincarnate() {
+      self = { ...self, incarnation: self.incarnation + 1, state: 'joining', beat: 0 };
+      view = undefined;
+      rebuild();
+    },
+    beat: () => (self = { ...self, beat: self.beat + 1 }),
+    judge() {
+      for (const [id, known] of others) {
+        if (!isForgotten(known.record.state, silentMs(known))) continue;
+        others.delete(id);
+        view = undefined;
+      }
+      rebuild();
+    },
+    forgive() {
+      for (const known of others.values()) {
+        if (silentMs(known) <= suspectAfterMs * DEAD_AFTER) known.heardAtMs = clock.nowMs();
+      }
+    },
+    refused(id) {
+      const known = others.get(id);
+      if (known !== undefined) known.refusedAtBeat = known.record.beat;
+    },
+    refusedIds: () => [...others].filter(([, known]) => known.refusedAtBeat !== undefined).map(([id]) => id),
+    isDown(id) {
+      const known = others.get(id);
+      if (known === undefined) return id !== self.id;
+      return known.refusedAtBeat !== undefined || silentMs(known) > suspectAfterMs / 2;
+    },
+    stateOf(id) {
+      if (id === self.id) return self.state;
+      const known = others.get(id);
+      return known && stateOfKnown(known);
+    },
+  };
+}
+
+/** FNV-1a over ids, lives and states, in a fixed order; beats are left out, as they always differ. */
+function summarize(records: readonly Described[]): string {
+  const text = records
+    .map(({ id, incarnation, state }) => `${id} ${incarnation} ${state}`)
+    .sort()
+    .join('\n');
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16);
+}

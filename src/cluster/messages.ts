@@ -1,0 +1,86 @@
+import type { Check, Verdict } from '../core/decide.js';
+import type { NodeId } from '../core/ring.js';
+import type { Snapshot } from '../core/snapshot.js';
+import type { ClientDescription } from './limiter.js';
+
+/** What a member says of itself; what others believe of it follows from how long ago they heard. */
+export type DeclaredState = 'joining' | 'active' | 'leaving';
+
+/** A member as it last described itself, passed on by everyone. A later one (by incarnation, state, beat) replaces it. */
+export interface MemberRecord {
+  readonly id: NodeId;
+  /** Counts the lives of this id: a restart, or a return after it was away, begins the next. */
+  readonly incarnation: number;
+  readonly state: DeclaredState;
+  /** Counts up while the process runs: its progress, by whatever path it is learnt, is the sign of life. */
+  readonly beat: number;
+  /** Version of the program. */
+  readonly version: string;
+  /** How long whoever passes this on has not heard a new beat: 0 from the member itself. */
+  readonly silentMs: number;
+}
+
+/** Who sends, on every message and answer, so that each is a sign of life too. */
+export interface Sender {
+  readonly from: MemberRecord;
+  /** Of the sender's member list; where it is not the receiver's, the next heartbeat settles it. */
+  readonly view: string;
+}
+
+/** A client's buckets on the wire. */
+export type ClientSnapshot = readonly [clientId: string, buckets: readonly Snapshot[]];
+
+export type PeerMessage =
+  /** Decide. A batch sent again under its id is charged once. `refused`: members that refused the sender a connection. */
+  | {
+      readonly kind: 'decide';
+      readonly batchId: string;
+      readonly refused: readonly NodeId[];
+      readonly checks: readonly Check[];
+    }
+  /** Compare member lists. */
+  | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
+  /** Keep these copies. */
+  | { readonly kind: 'replicate'; readonly clients: readonly ClientSnapshot[] }
+  /** Hand me, who joins, the next of the clients that I will own; 0 begins anew, a number asked again is answered again. */
+  | { readonly kind: 'handoff'; readonly chunk: number }
+  /** I have all that you handed me: let me into your ring, and hand me what changed since. */
+  | {
+      readonly kind: 'admit';
+      readonly record: MemberRecord;
+      readonly ring: string;
+      readonly members: readonly MemberRecord[];
+    }
+  | { readonly kind: 'describe'; readonly clientId: string }
+  | { readonly kind: 'forget'; readonly clientId: string };
+
+export type PeerAnswer =
+  /** One for each check, in order; `null` where the receiver is not the one to decide. */
+  | {
+      readonly kind: 'decided';
+      readonly results: readonly (DecidedByPeer | null)[];
+      readonly members: readonly MemberRecord[];
+    }
+  | { readonly kind: 'members'; readonly members: readonly MemberRecord[] }
+  | { readonly kind: 'kept' }
+  | {
+      readonly kind: 'handed';
+      readonly clients: readonly ClientSnapshot[];
+      readonly more: boolean;
+      readonly total: number;
+    }
+  /** The rings differ: compare lists, then ask again. */
+  | { readonly kind: 'not-yet'; readonly members: readonly MemberRecord[] }
+  | { readonly kind: 'described'; readonly client: ClientDescription }
+  | { readonly kind: 'forgotten' };
+
+export interface DecidedByPeer {
+  readonly verdict: Verdict;
+  /** True when the peer stood in for the owner, with the copy it holds. */
+  readonly degraded: boolean;
+}
+
+export interface Envelope<T> {
+  readonly sender: Sender;
+  readonly body: T;
+}

@@ -1,0 +1,80 @@
+import { LRUCache } from 'lru-cache';
+import type { NodeId } from '../core/ring.js';
+import type { Donor } from './donor.js';
+import type { Limiter } from './limiter.js';
+import type { Membership } from './membership.js';
+import type { ClientSnapshot, DecidedByPeer, PeerAnswer, PeerMessage } from './messages.js';
+import type { Clock } from './ports.js';
+
+/** Answers kept in case their batch is sent again, and for how long: longer than any sender waits. */
+const MAX_ANSWERS = 1_024;
+const ANSWER_TTL_MS = 5_000;
+
+export interface PeerDeskDeps {
+  readonly clock: Clock;
+  readonly membership: Membership;
+  readonly limiter: Limiter;
+  readonly donor: Donor;
+  readonly keep: (clients: readonly ClientSnapshot[]) => void;
+  /** Sees for itself whether a member is up. */
+  readonly probe: (id: NodeId) => void;
+  readonly forget: (clientId: string) => void;
+}
+
+export interface PeerDesk {
+  answer(from: NodeId, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
+}
+
+/** What peers ask, and who answers it. */
+export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
+  const { clock, membership, limiter, donor, keep, probe, forget } = deps;
+  const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
+    max: MAX_ANSWERS,
+    ttl: ANSWER_TTL_MS,
+    ttlResolution: 0,
+    perf: { now: () => clock.nowMs() + 1 },
+  });
+
+  function decided(results: readonly (DecidedByPeer | null)[]): PeerAnswer {
+    // Where this node is not the one to decide, the two compare what they know.
+    const members = results.includes(null) ? membership.records() : [];
+    return { kind: 'decided', results, members };
+  }
+
+  function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
+    const before = answers.get(message.batchId);
+    if (before !== undefined) return before;
+    // That it refused the sender is no proof here: where it refuses this node too, this node may stand in.
+    for (const id of message.refused) if (!membership.isDown(id)) probe(id);
+    const results = message.checks.map((check) => limiter.checkForPeer(check));
+    const answer = results.some((result) => result instanceof Promise)
+      ? Promise.all(results.map((result) => Promise.resolve(result))).then(decided)
+      : decided(results as (DecidedByPeer | null)[]);
+    answers.set(message.batchId, answer);
+    return answer;
+  }
+
+  return {
+    answer(from, message) {
+      switch (message.kind) {
+        case 'decide':
+          return decide(message);
+        case 'heartbeat':
+          membership.learn(message.members);
+          return { kind: 'members', members: membership.records() };
+        case 'replicate':
+          keep(message.clients);
+          return { kind: 'kept' };
+        case 'handoff':
+          return donor.handoff(from, message.chunk);
+        case 'admit':
+          return donor.admit(message.record, message.ring, message.members);
+        case 'describe':
+          return { kind: 'described', client: limiter.describe(message.clientId) };
+        case 'forget':
+          forget(message.clientId);
+          return { kind: 'forgotten' };
+      }
+    },
+  };
+}

@@ -1,0 +1,240 @@
+import type { NodeId } from '../core/ring.js';
+import { toSnapshots } from '../core/snapshot.js';
+import type { BucketTable, Client } from './bucket-table.js';
+import type { Asked } from './forwarder.js';
+import type { Membership } from './membership.js';
+import type { ClientSnapshot, PeerMessage } from './messages.js';
+import type { Clock, Timers } from './ports.js';
+
+/** Clients in one message: what a receiver merges in about a millisecond. */
+const CHUNK = 1_000;
+/** After a ring change, clients looked at per step, and the time between steps: decisions keep their p99. */
+const PLACE_STEP = 500;
+const PLACE_INTERVAL_MS = 20;
+/** While so many copies wait for their targets, no more are found for them. */
+const MAX_PENDING = 20_000;
+
+export interface ReplicatorDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly membership: Membership;
+  readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+}
+
+export interface ReplicatorOptions {
+  /** How many successors hold a copy. */
+  readonly replicas: number;
+  /** How old a copy may be. */
+  readonly intervalMs: number;
+  /** How long an acknowledgement may take. */
+  readonly timeoutMs: number;
+}
+
+export interface Replicator {
+  /** Notes that a client's buckets changed: its copies go out within the interval. */
+  changed(client: Client): void;
+  /** Sends a client's copy now. @returns whether a successor has acknowledged it */
+  replicateNow(client: Client): Promise<boolean>;
+  /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
+  ringChanged(): void;
+  /** A joining member, which gets what changes among the clients it will own, as `willOwn` says, until it is dropped. */
+  addJoiner(id: NodeId, willOwn: (clientId: string) => boolean): void;
+  dropJoiner(id: NodeId): void;
+  /** What a joining member has not acknowledged yet. */
+  takeUnsent(id: NodeId): ClientSnapshot[];
+  /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
+  flush(): Promise<void>;
+  /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
+  settled(timeoutMs: number): Promise<void>;
+  /** Ms since the oldest change that a living successor has not acknowledged; 0 when there is none. */
+  readonly lagMs: number;
+  /** Clients still to be looked at after a change of the ring. */
+  readonly unplaced: number;
+  close(): void;
+}
+
+interface Target {
+  /** Clients whose copies wait to be sent. */
+  waiting: Set<string>;
+  /** Clients in the message under way. */
+  sending: Set<string>;
+  done: Promise<void>;
+  sinceMs: number;
+}
+
+/** Keeps copies of what this node decides at those who would take over. */
+export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
+  const { clock, timers, table, membership, ask } = deps;
+  let changedClients: Client[] = [];
+  const targets = new Map<NodeId, Target>();
+  const joiners = new Map<NodeId, (clientId: string) => boolean>();
+  /** The ring under which the whole table was last looked through, and the lives of its members. */
+  let placedRing = membership.ring;
+  let placedLives = membership.lives();
+  /** Places of the table still to be looked at under the present ring, from the last one down. */
+  let unplaced = 0;
+
+  /** Who else is to have this client's buckets: its owner, and the owner's successors. */
+  function targetsOf(clientId: string): readonly NodeId[] {
+    const { ring, self } = membership;
+    const owner = ring.owner(clientId);
+    const successors = ring.successors(clientId, options.replicas);
+    if (owner === self.id || owner === undefined) return successors;
+    return [owner, ...successors.filter((id) => id !== self.id)];
+  }
+
+  function enqueue(id: NodeId, clientId: string): void {
+    let target = targets.get(id);
+    if (target === undefined) {
+      targets.set(
+        id,
+        (target = { waiting: new Set(), sending: new Set(), done: Promise.resolve(), sinceMs: clock.nowMs() }),
+      );
+    }
+    if (target.waiting.size === 0 && target.sending.size === 0) target.sinceMs = clock.nowMs();
+    target.waiting.add(clientId);
+  }
+
+  function distribute(): void {
+    const clients = changedClients;
+    changedClients = [];
+    for (const client of clients) {
+      client.changed = false;
+      for (const id of targetsOf(client.id)) enqueue(id, client.id);
+      for (const [id, willOwn] of joiners) if (willOwn(client.id)) enqueue(id, client.id);
+    }
+  }
+
+  function snapshotsOf(clientIds: Iterable<string>): ClientSnapshot[] {
+    const nowMs = clock.nowMs();
+    const clients: ClientSnapshot[] = [];
+    for (const clientId of clientIds) {
+      const client = table.peek(clientId);
+      const snapshots = client === undefined ? [] : toSnapshots(client, nowMs);
+      if (snapshots.length > 0) clients.push([clientId, snapshots]);
+    }
+    return clients;
+  }
+
+  /** Sends one message's worth; the rest follows on its acknowledgement. */
+  function pump(id: NodeId, target: Target): void {
+    if (target.sending.size > 0 || target.waiting.size === 0 || membership.isDown(id)) return;
+    if (target.waiting.size <= CHUNK) {
+      target.sending = target.waiting;
+      target.waiting = new Set();
+    } else {
+      for (const clientId of target.waiting) {
+        target.sending.add(clientId);
+        target.waiting.delete(clientId);
+        if (target.sending.size === CHUNK) break;
+      }
+    }
+    const sentAtMs = clock.nowMs();
+    const clients = snapshotsOf(target.sending);
+    target.done = ask(id, { kind: 'replicate', clients }, options.timeoutMs).then((asked) => {
+      const { sending } = target;
+      target.sending = new Set();
+      if (asked.kind === 'answer' && asked.body.kind === 'kept') {
+        target.sinceMs = sentAtMs;
+        pump(id, target);
+      } else {
+        // The next interval tries again, with what is true by then.
+        for (const clientId of sending) target.waiting.add(clientId);
+      }
+    });
+  }
+
+  function pumpAll(): void {
+    distribute();
+    for (const [id, target] of targets) {
+      const state = membership.stateOf(id);
+      const wanted = membership.ring.members.includes(id) || joiners.has(id);
+      // Whoever left the ring gets no copies any more: the change of the ring has found others for them.
+      if (state === undefined || !wanted) targets.delete(id);
+      else pump(id, target);
+    }
+  }
+
+  function sameSuccessors(clientId: string): boolean {
+    const before = placedRing.successors(clientId, options.replicas);
+    // One that has restarted since has lost its copies.
+    const lives = membership.lives();
+    return membership.ring
+      .successors(clientId, options.replicas)
+      .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
+  }
+
+  function place(): void {
+    let waiting = 0;
+    for (const target of targets.values()) waiting += target.waiting.size;
+    if (placedRing === membership.ring || waiting > MAX_PENDING) return;
+    const { ring, self } = membership;
+    for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
+      const client = table.at((unplaced -= 1));
+      if (client === undefined) continue;
+      const mine = ring.owner(client.id) === self.id;
+      const wasMine = placedRing.owner(client.id) === self.id;
+      // What this node owned before goes to its new owner, which must not know less.
+      if (mine !== wasMine || (mine && !sameSuccessors(client.id))) replicator.changed(client);
+    }
+    if (unplaced > 0) return;
+    placedRing = ring;
+    placedLives = membership.lives();
+  }
+
+  const stopFlush = timers.every(options.intervalMs, pumpAll);
+  const stopPlace = timers.every(PLACE_INTERVAL_MS, place);
+  const replicator: Replicator = {
+    changed(client) {
+      if (client.changed) return;
+      client.changed = true;
+      changedClients.push(client);
+    },
+    async replicateNow(client) {
+      const [successor] = targetsOf(client.id);
+      if (successor === undefined || membership.isDown(successor)) return false;
+      const clients = snapshotsOf([client.id]);
+      const asked = await ask(successor, { kind: 'replicate', clients }, options.timeoutMs);
+      return asked.kind === 'answer' && asked.body.kind === 'kept';
+    },
+    ringChanged: () => (unplaced = table.size),
+    addJoiner: (id, willOwn) => joiners.set(id, willOwn),
+    dropJoiner: (id) => joiners.delete(id),
+    takeUnsent(id) {
+      distribute();
+      const target = targets.get(id);
+      if (target === undefined) return [];
+      const unsent = snapshotsOf(new Set([...target.sending, ...target.waiting]));
+      target.waiting.clear();
+      return unsent;
+    },
+    async flush() {
+      pumpAll();
+      for (const [id, target] of targets) {
+        while (target.sending.size > 0 && !membership.isDown(id)) await target.done;
+      }
+    },
+    async settled(timeoutMs) {
+      const untilMs = clock.nowMs() + timeoutMs;
+      while (placedRing !== membership.ring && clock.nowMs() < untilMs) await timers.sleep(PLACE_INTERVAL_MS);
+      await replicator.flush();
+    },
+    get lagMs() {
+      let sinceMs = clock.nowMs();
+      for (const [id, target] of targets) {
+        if (target.waiting.size + target.sending.size > 0 && !membership.isDown(id))
+          sinceMs = Math.min(sinceMs, target.sinceMs);
+      }
+      return clock.nowMs() - sinceMs;
+    },
+    get unplaced() {
+      return unplaced;
+    },
+    close() {
+      stopFlush();
+      stopPlace();
+    },
+  };
+  return replicator;
+}

@@ -1,0 +1,55 @@
+import { addBucket, findBucket, merge, settle } from './bucket.js';
+import type { Bucket, Buckets } from './bucket.js';
+import { ruleOf } from './rule.js';
+import type { Algorithm } from './rule.js';
+
+/**
+ * A bucket on the wire: what it owes now, in durations alone. The receiver stamps its own clock, so skew cannot matter,
+ * and time in transit only makes the copy stricter.
+ * `state` is `[tokens, part]` of a token bucket, `[leftMs, count, leftMs, count, …]` of a sliding window.
+ */
+export interface Snapshot {
+  readonly algorithm: Algorithm;
+  readonly limit: number;
+  readonly windowMs: number;
+  readonly capacity: number;
+  readonly policy: string | undefined;
+  readonly state: readonly number[];
+}
+
+/** The client's buckets that hold something at `nowMs`. */
+export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
+  const snapshots: Snapshot[] = [];
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
+    settle(bucket, nowMs);
+    const state = stateOf(bucket);
+    if (state.length > 0) snapshots.push({ ...bucket.rule, state });
+  }
+  return snapshots;
+}
+
+function stateOf(bucket: Bucket): number[] {
+  if (bucket.algorithm === 'sliding-window') {
+    return bucket.endsMs.flatMap((endMs, i) => [endMs - bucket.atMs, bucket.counts[i]!]);
+  }
+  return bucket.tokens === 0 && bucket.part === 0 ? [] : [bucket.tokens, bucket.part];
+}
+
+/** Joins what another node knows of a client into what this one knows: the larger consumption stands (see `merge`). */
+export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): void {
+  for (const { algorithm, limit, windowMs, capacity, policy, state } of snapshots) {
+    const rule = ruleOf(algorithm, limit, windowMs, capacity, policy);
+    const copy: Bucket =
+      algorithm === 'token-bucket'
+        ? { algorithm, rule, tokens: state[0]!, part: state[1]!, atMs: nowMs, next: undefined }
+        : {
+            algorithm,
+            rule,
+            endsMs: state.filter((_, i) => i % 2 === 0).map((leftMs) => nowMs + leftMs),
+            counts: state.filter((_, i) => i % 2 === 1),
+            atMs: nowMs,
+            next: undefined,
+          };
+    merge(findBucket(buckets, rule) ?? addBucket(buckets, rule, nowMs), copy, nowMs);
+  }
+}

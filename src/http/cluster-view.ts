@@ -1,0 +1,35 @@
+import type { Membership } from '../cluster/membership.js';
+import type { MemberState } from '../cluster/membership.js';
+
+export interface ClusterDescription {
+  readonly self: string;
+  readonly ringChecksum: string;
+  readonly members: readonly {
+    readonly id: string;
+    readonly state: MemberState;
+    /** Fraction of the clients that it owns, 0 to 1. */
+    readonly share: number;
+    readonly version: string;
+    readonly incarnation: number;
+    /** Ms since this node last heard that it lives. */
+    readonly silentMs: number;
+  }[];
+}
+
+/** The members as this node sees them, by id. */
+export function describeCluster(membership: Membership): ClusterDescription {
+  const { ring, self } = membership;
+  const shares = ring.shares();
+  const members = membership.records().map(({ id, version, incarnation, silentMs }) => {
+    return { id, state: membership.stateOf(id)!, share: shares.get(id) ?? 0, version, incarnation, silentMs };
+  });
+  members.sort((a, b) => (a.id < b.id ? -1 : 1));
+  return { self: self.id, ringChecksum: ring.checksum, members };
+}
+
+/** Who owns a client, and who takes over from it, nearest first. */
+export function describeOwner(membership: Membership, clientId: string): object {
+  const { ring, self } = membership;
+  const owner = ring.owner(clientId) ?? self.id;
+  return { clientId, owner, successors: ring.successors(clientId, ring.members.length) };
+}

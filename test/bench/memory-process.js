@@ -1,0 +1,34 @@
+// What clients cost in memory. Arguments: the folder of the built package, clients of the fill, clients of the flood.
+// Prints one line of JSON: { before, filled, flooded, collected }, each { rss, heapUsed } in bytes.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+
+const [dist, fill, flood] = process.argv.slice(2);
+const SETTLE_MS = 5_000;
+
+function memory() {
+  const { rss, heapUsed } = process.memoryUsage();
+  return { rss, heapUsed };
+}
+
+/** Asks once for each client; a window so long that none is at rest, and so free to go, before the end. */
+async function ask(node, from, count) {
+  for (let i = from; i < from + count; i += 1) {
+    // Through JSON, as over HTTP: the id is a string of its own, not a slice or a concatenation.
+    await node.check(JSON.parse(`{"clientId":"client-${String(i).padStart(13, '0')}","limit":100,"window":"1d"}`));
+    if (i % 1_000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await sleep(SETTLE_MS);
+}
+
+const { createNode } = await import(pathToFileURL(`${dist}/index.js`).href);
+await sleep(500);
+const before = memory();
+const node = await createNode({ maxClients: Number(fill) });
+await ask(node, 0, Number(fill));
+const filled = memory();
+await ask(node, Number(fill), Number(flood));
+const flooded = memory();
+globalThis.gc?.();
+const collected = memory();
+process.stdout.write(`${JSON.stringify({ before, filled, flooded, collected })}\n`, () => process.exit(0));

@@ -1,0 +1,47 @@
+import { join } from 'node:path';
+import { atMost, count } from './goal.js';
+import type { Bench } from './goal.js';
+import { SERVER_CORE } from './machine.js';
+import { runScript } from './processes.js';
+
+interface Memory {
+  readonly rss: number;
+  readonly heapUsed: number;
+}
+
+/** What a client costs, and that a flood of others costs no more: the table is bounded. */
+export const memory: Bench = async ({ dist, quick, progress }) => {
+  const clients = 1_000_000;
+  const flood = quick ? 3_000_000 : 10_000_000;
+  progress(`memory: ${count(clients)} clients, then ${count(flood)} others`);
+  const script = join(import.meta.dirname, 'memory-process.js');
+  const { before, filled, flooded, collected } = await runScript<
+    Record<'before' | 'filled' | 'flooded' | 'collected', Memory>
+  >(SERVER_CORE, ['--expose-gc', script, dist, String(clients), String(flood)]);
+  const perClient = (after: Memory, figure: keyof Memory): number => (after[figure] - before[figure]) / clients;
+  const growth = flooded.rss / filled.rss;
+  return [
+    {
+      what: `memory, ${count(clients)} clients with 20-byte ids: RSS of the process over that of the empty one, bytes a client`,
+      mustReach: '<= 300',
+      measured: `${count(perClient(filled, 'rss'))} (heap: ${count(perClient(filled, 'heapUsed'))})`,
+      reached: atMost(300, perClient(filled, 'rss')),
+    },
+    {
+      what: `RSS after a flood of ${count(flood)} other ids over that before it`,
+      mustReach: '<= 1.1',
+      measured: `${growth.toFixed(3)}; ${megabytes(flooded.rss)} to ${megabytes(filled.rss)}`,
+      reached: atMost(1.1, growth),
+    },
+    {
+      what: 'the same after a forced collection: bytes a client',
+      mustReach: '',
+      measured: `${count(perClient(collected, 'rss'))} (heap: ${count(perClient(collected, 'heapUsed'))})`,
+      reached: undefined,
+    },
+  ];
+};
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 2 ** 20)} MiB`;
+}

@@ -1,0 +1,166 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { merge, remaining, settle } from '../../src/core/bucket.js';
+import type { Bucket } from '../../src/core/bucket.js';
+import { compareStrictness, MAX_WINDOW_MS } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+import { changingRules, costOf, histories, timeOf } from '../support/histories.js';
+import type { Step } from '../support/histories.js';
+import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
+
+/** A node's copy of the bucket: what its own history has made of it by `nowMs`. */
+function bucketOf(rules: readonly Rule[], history: readonly Step[], nowMs: number): Bucket {
+  const buckets = noBuckets();
+  let last = ask(buckets, rules[0]!, nowMs - 2 * rules[0]!.windowMs);
+  let atMs = nowMs - 2 * rules[0]!.windowMs;
+  for (const [i, step] of history.entries()) {
+    const rule = rules[i % rules.length]!;
+    const nextMs = timeOf(step, rule, atMs, last);
+    if (nextMs > nowMs) break;
+    atMs = nextMs;
+    last = ask(buckets, rule, atMs, costOf(step, rule, last));
+  }
+  return buckets.first!;
+}
+
+/** The join of copies, of which each is left as it is. */
+function joined(nowMs: number, first: Bucket, ...others: readonly Bucket[]): Bucket {
+  const bucket = structuredClone(first);
+  settle(bucket, nowMs);
+  for (const other of others) merge(bucket, structuredClone(other), nowMs);
+  return bucket;
+}
+
+/** The bucket as its owner's message, sent when the owner's clock read `sentMs`, is stamped by a clock that reads `nowMs`. */
+function received(bucket: Bucket, sentMs: number, nowMs: number): Bucket {
+  const copy = structuredClone(bucket);
+  settle(copy, sentMs);
+  copy.atMs = nowMs;
+  if (copy.algorithm === 'sliding-window') copy.endsMs = copy.endsMs.map((endMs) => endMs - sentMs + nowMs);
+  return copy;
+}
+
+function leftAt(bucket: Bucket, rule: Rule, nowMs: number): number {
+  const copy = structuredClone(bucket);
+  settle(copy, nowMs);
+  return remaining(copy, rule);
+}
+
+/** Three nodes' copies of a bucket, whose latest rules differ as a rule, and moments after `nowMs`. */
+const copies = fc.constantFrom('token-bucket' as const, 'sliding-window' as const).chain((algorithm) =>
+  fc
+    .record({
+      rules: changingRules(algorithm, 4),
+      histories: fc.tuple(histories(), histories(), histories()),
+      nowMs: fc.integer({ min: 2 * MAX_WINDOW_MS, max: 3 * MAX_WINDOW_MS }),
+      delayMs: fc.nat(2_000),
+      later: fc.array(fc.double({ min: 0, max: 1.1, noNaN: true }), { minLength: 1, maxLength: 6 }),
+    })
+    .map(({ rules, histories, nowMs, delayMs, later }) => {
+      const { windowMs } = rules[0]!;
+      const [a, b, c] = histories.map((history, i) => bucketOf([...rules.slice(i), ...rules], history, nowMs));
+      const laterMs = later.map((windows) => nowMs + Math.floor(windows * windowMs));
+      return { a: a!, b: b!, c: c!, rules, nowMs, delayMs, laterMs, windowMs };
+    }),
+);
+
+describe('merging copies of a bucket', () => {
+  it('gives the same whatever comes first, in twos or all at once, or again', () => {
+    fc.assert(
+      fc.property(copies, fc.boolean(), ({ a, b, c, nowMs, delayMs }, justReceived) => {
+        // As they are, or off the grid of this node's clock, as they come from another.
+        const [x, y, z] = justReceived ? [a, b, c].map((copy) => received(copy, nowMs, nowMs + delayMs)) : [a, b, c];
+        const atMs = nowMs + delayMs;
+        expect(joined(atMs, x!, y!), 'commutative').to.deep.equal(joined(atMs, y!, x!));
+        const xy = joined(atMs, x!, y!);
+        expect(joined(atMs, xy, z!), 'associative').to.deep.equal(joined(atMs, x!, joined(atMs, y!, z!)));
+        expect(joined(atMs, xy, x!, y!, xy), 'idempotent').to.deep.equal(xy);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('is never looser than any of them at any later time, and no stricter where they were asked with the same limit', () => {
+    fc.assert(
+      fc.property(copies, ({ a, b, rules, nowMs, laterMs }) => {
+        const both = joined(nowMs, a, b);
+        for (const atMs of laterMs) {
+          for (const rule of rules) {
+            const strictest = Math.min(leftAt(a, rule, atMs), leftAt(b, rule, atMs));
+            expect(leftAt(both, rule, atMs), `left at ${atMs}`).to.be.at.most(strictest);
+            if (compareStrictness(a.rule, b.rule) === 0) expect(leftAt(both, rule, atMs)).to.equal(strictest);
+          }
+        }
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('makes no difference sooner or later, under the same limit', () => {
+    fc.assert(
+      fc.property(copies, ({ a, b, nowMs, laterMs }) => {
+        b.rule = a.rule;
+        for (const atMs of laterMs) {
+          expect(joined(atMs, joined(nowMs, a, b))).to.deep.equal(joined(atMs, a, b));
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('makes a bucket stricter by no more than the time that its own copy was under way', () => {
+    fc.assert(
+      fc.property(copies, ({ a, rules, nowMs, delayMs, laterMs, windowMs }) => {
+        const arrivedMs = nowMs + delayMs;
+        const late = received(a, nowMs, arrivedMs);
+        const echoed = joined(arrivedMs, a, late);
+        // A sliding window also rounds up to its grid.
+        const roundedMs = a.algorithm === 'sliding-window' ? Math.ceil(windowMs / 32) - 1 : 0;
+        for (const atMs of laterMs.map((ms) => ms + delayMs)) {
+          const left = leftAt(echoed, rules[0]!, atMs);
+          expect(left).to.be.at.most(leftAt(a, rules[0]!, atMs));
+          const beforeMs = Math.max(nowMs, atMs - delayMs - roundedMs);
+          expect(left).to.be.at.least(leftAt(a, rules[0]!, beforeMs));
+        }
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('pays no interval twice where one copy was settled by a later reading of the clock', () => {
+    const rule = tokenBucket(10, 1_000);
+    const [ahead, behind] = [noBuckets(), noBuckets()];
+    ask(ahead, rule, 1_000, 10);
+    ask(behind, rule, 500, 8);
+    for (const [into, from] of [
+      [ahead, behind],
+      [behind, ahead],
+    ] as const) {
+      const both = joined(400, into.first!, from.first!);
+      expect(leftAt(both, rule, 1_000)).to.equal(0);
+      expect(leftAt(both, rule, 1_500)).to.equal(5);
+    }
+  });
+
+  it('stands the larger consumption, and of two limits the stricter', () => {
+    const loose = tokenBucket(20, 1_000);
+    const [here, there] = [noBuckets(), noBuckets()];
+    ask(here, tokenBucket(10, 1_000), 0, 3);
+    ask(there, loose, 0, 5);
+    const both = joined(100, here.first!, there.first!);
+    // 3 − 1 are owed here, 5 − 2 there; from now on the limit of 10 gives back one in 100 ms.
+    expect(leftAt(both, loose, 100)).to.equal(17);
+    expect(leftAt(both, loose, 300)).to.equal(19);
+    expect(leftAt(both, loose, 400)).to.equal(20);
+  });
+
+  it('of sliding windows counts what each of them counts, for as long as it does', () => {
+    const rule = slidingWindow(10, 32);
+    const [here, there] = [noBuckets(), noBuckets()];
+    ask(here, rule, 0, 4);
+    ask(here, rule, 20, 1);
+    ask(there, rule, 10, 3);
+    const both = joined(30, here.first!, there.first!);
+    expect([31, 32, 42, 52].map((nowMs) => 10 - leftAt(both, rule, nowMs))).to.deep.equal([5, 3, 1, 0]);
+  });
+});

@@ -1,0 +1,69 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { compareStrictness, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
+
+const fewOrAny = (min: number, max: number): fc.Arbitrary<number> =>
+  fc.oneof(fc.integer({ min, max: min + 2 }), fc.integer({ min, max }));
+const figures = fc.tuple(
+  fc.constantFrom('token-bucket' as const, 'sliding-window' as const),
+  fewOrAny(0, MAX_LIMIT),
+  fewOrAny(1, MAX_WINDOW_MS),
+  fewOrAny(1, MAX_LIMIT),
+  fc.option(fc.constantFrom('', 'login', 'search'), { nil: undefined }),
+);
+
+describe('rule', () => {
+  it('has the figures that it was asked for, whatever was asked for before', () => {
+    fc.assert(
+      fc.property(fc.array(figures, { minLength: 1, maxLength: 50 }), (asked) => {
+        const rules = asked.map((each) => ruleOf(...each));
+        rules.forEach((rule, i) => {
+          const [algorithm, limit, windowMs, capacity, policy] = asked[i]!;
+          expect(rule).to.deep.equal({ algorithm, limit, windowMs, capacity, policy });
+        });
+      }),
+    );
+  });
+
+  it('is the same object when the same is asked for again, so that a million buckets share a few', () => {
+    fc.assert(
+      fc.property(figures, (asked) => {
+        expect(ruleOf(...asked)).to.equal(ruleOf(...asked));
+      }),
+    );
+  });
+
+  it('is the same object still when all the other usual limits were asked for in between', () => {
+    const limits = [10, 20, 50, 60, 100, 200, 500, 1_000, 5_000, 10_000];
+    const usual = [1_000, 10_000, 60_000, 3_600_000, 86_400_000].flatMap((windowMs) =>
+      limits.map((limit) => ['token-bucket', limit, windowMs, limit, undefined] as const),
+    );
+    const first = usual.map((each) => ruleOf(...each));
+    usual.forEach((each, i) => {
+      expect(ruleOf(...each) === first[i], `${each[1]} per ${each[2]} ms`).to.equal(true);
+    });
+  });
+
+  it('counts the same consumption as another with the same policy, algorithm and window, whatever its limit', () => {
+    fc.assert(
+      fc.property(figures, figures, (one, other) => {
+        const [a, b] = [ruleOf(...one), ruleOf(...other)];
+        expect(sameBucket(a, b)).to.equal(one[0] === other[0] && one[2] === other[2] && one[4] === other[4]);
+        expect(sameBucket(a, { ...a, limit: b.limit, capacity: b.capacity })).to.equal(true);
+      }),
+    );
+  });
+
+  it('is stricter the less it refills, then the less it holds, and never both stricter and laxer than another', () => {
+    const rule = ruleOf('token-bucket', 10, 1_000, 20, undefined);
+    expect(compareStrictness({ ...rule, limit: 9, capacity: 99 }, rule)).to.be.below(0);
+    expect(compareStrictness({ ...rule, capacity: 19 }, rule)).to.be.below(0);
+    expect(compareStrictness({ ...rule }, rule)).to.equal(0);
+    fc.assert(
+      fc.property(figures, figures, (one, other) => {
+        const [a, b] = [ruleOf(...one), ruleOf(...other)];
+        expect(Math.sign(compareStrictness(a, b)) + Math.sign(compareStrictness(b, a))).to.equal(0);
+      }),
+    );
+  });
+});

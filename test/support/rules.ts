@@ -1,0 +1,48 @@
+import { settle } from '../../src/core/bucket.js';
+import type { Buckets } from '../../src/core/bucket.js';
+import { decide } from '../../src/core/decide.js';
+import type { Check, Verdict } from '../../src/core/decide.js';
+import { ruleOf } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+
+/** `limit` per `windowMs` in a bucket of `burst`. */
+export function tokenBucket(limit: number, windowMs: number, burst = limit): Rule {
+  return ruleOf('token-bucket', limit, windowMs, burst, undefined);
+}
+
+export function slidingWindow(limit: number, windowMs: number): Rule {
+  return ruleOf('sliding-window', limit, windowMs, limit, undefined);
+}
+
+export function checkOf(rules: readonly Rule[], options: Partial<Check> = {}): Check {
+  return { clientId: 'alice', rules, cost: 1, peek: false, requestId: undefined, replicated: false, ...options };
+}
+
+export function noBuckets(): Buckets {
+  return { first: undefined };
+}
+
+/** Asks for `cost` under one rule or several. */
+export function ask(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Verdict {
+  return decide(buckets, checkOf([rules].flat(), { cost }), nowMs);
+}
+
+/** What `ask` would answer, while everything stays as it is, down to when it was last looked at. */
+export function tryAsk(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Verdict {
+  return ask(structuredClone(buckets), rules, nowMs, cost);
+}
+
+/** Asks for `cost` again and again at one instant; returns how many tokens passed before the first denial. */
+export function drain(buckets: Buckets, rule: Rule, nowMs: number, cost = 1): number {
+  const check = checkOf([rule], { cost });
+  let passed = 0;
+  while (decide(buckets, check, nowMs).allowed) passed += cost;
+  return passed;
+}
+
+/** All that is consumed at `nowMs`, and under which rules; leaves everything as it is. */
+export function consumed(buckets: Buckets, nowMs: number): unknown {
+  const copy = structuredClone(buckets);
+  for (let bucket = copy.first; bucket !== undefined; bucket = bucket.next) settle(bucket, nowMs);
+  return copy.first;
+}
