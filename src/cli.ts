@@ -38,7 +38,8 @@ try {
       process.exitCode = 2;
   }
 } catch (error) {
-  const known = error instanceof SettingsError || (error as NodeJS.ErrnoException).syscall === 'listen';
+  const { syscall } = error as NodeJS.ErrnoException;
+  const known = error instanceof SettingsError || syscall === 'listen' || syscall === 'getaddrinfo';
   process.stderr.write(`tokenring: ${known ? (error as Error).message : String((error as Error).stack)}\n`);
   process.exitCode = 2;
 }

@@ -16,6 +16,7 @@ import { VERSION } from './version.js';
 const DRAIN_NOTICE_MS = 500;
 const DRAIN_GRACE_MS = 10_000;
 
+const NO_PEERS = { sent: new Map(), received: new Map(), refused: new Map() };
 const nobody = { send: () => Promise.resolve({ kind: 'refused' as const }) };
 
 export interface RunningNode {
@@ -47,7 +48,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       onUnavailable: 'local',
     },
   );
-  const { limiter, table } = node;
+  const { limiter } = node;
   const counters = createCounters();
   let ready = false;
   const decisions = createDecisionHandlers(
@@ -55,7 +56,14 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     { deniedStatus: settings.deniedStatus },
   );
   const api = createApi(
-    { cluster: node, decisions, counters, metrics: createMetrics({ counters, table }), isReady: () => ready, log },
+    {
+      cluster: node,
+      decisions,
+      counters,
+      metrics: createMetrics({ counters, cluster: node, peers: NO_PEERS }),
+      isReady: () => ready,
+      log,
+    },
     { adminToken: settings.adminToken, version: VERSION },
   );
   const publicServer = createPublicServer({ decisions, api });

@@ -29,7 +29,10 @@ function whole(min: number, max: number, fallback: number): Setting<number> {
 
 const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
 const HOST = 'a host name or address';
-const hostPort: Parse<string> = (text) => (/^([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}$/.test(text) ? text : undefined);
+const hostPort: Parse<string> = (text) => {
+  const port = /^(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})$/.exec(text)?.[1];
+  return port !== undefined && Number(port) <= 65535 ? text : undefined;
+};
 const oneOf = <T extends string>(...values: readonly T[]): Setting<T> =>
   setting((text) => values.find((value) => value === text), values.join(' or '), values[0]!);
 const peers: Parse<readonly string[]> = (text) => {
@@ -37,6 +40,8 @@ const peers: Parse<readonly string[]> = (text) => {
   return list.every((peer) => hostPort(peer) !== undefined) ? list : undefined;
 };
 const nonEmpty: Parse<string> = (text) => (text === '' ? undefined : text);
+/** What an `Authorization` header can carry. */
+const token: Parse<string> = (text) => (/^[\x21-\x7e]+$/.test(text) ? text : undefined);
 const PEM = 'the path of a PEM file';
 const pem: Parse<string> = (text) => {
   try {
@@ -70,7 +75,7 @@ const SETTINGS = {
   peerTlsKey: setting<string | undefined>(pem, PEM, undefined),
   peerTlsCa: setting<string | undefined>(pem, PEM, undefined),
   peerTlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
-  adminToken: setting<string | undefined>(nonEmpty, 'some text', undefined),
+  adminToken: setting<string | undefined>(token, 'printable ASCII without spaces', undefined),
   maxClients: whole(1, 2 ** 24, DEFAULT_MAX_CLIENTS),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
@@ -195,16 +200,23 @@ function readFlags(args: readonly string[]): Map<string, string> {
       }),
     );
   } catch (cause) {
-    throw new SettingsError((cause as Error).message.split('\n')[0], { cause });
+    throw new SettingsError((cause as Error).message.replaceAll('\n', ' '), { cause });
   }
 }
 
 function readFile(path: string): Map<string, string> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new SettingsError(`TOKENRING_CONFIG: ${path} cannot be read: ${(cause as Error).message}`, { cause });
+  }
   let content: unknown;
   try {
-    content = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (cause) {
-    throw new SettingsError(`TOKENRING_CONFIG: ${path} cannot be read as JSON: ${(cause as Error).message}`, { cause });
+    content = JSON.parse(text);
+  } catch {
+    // The parser's message would quote the file, secrets included.
+    throw new SettingsError(`TOKENRING_CONFIG: ${path} is not valid JSON, expected an object of settings`);
   }
   if (typeof content !== 'object' || content === null || Array.isArray(content)) {
     throw new SettingsError(`TOKENRING_CONFIG: ${path} is not valid, expected an object of settings`);

@@ -4,26 +4,24 @@ import { SettingsError } from '../settings.js';
 /** `tokenring allow CLIENT --limit N --window W`: asks a node over HTTP. @returns the exit code: 0 allowed, 1 denied, 2 error */
 export async function askAllow(args: readonly string[]): Promise<0 | 1 | 2> {
   const { clientId, url, request } = readArguments(args);
-  let response: Response;
+  let answer: unknown;
   try {
-    response = await fetch(new URL('/v1/allow', url), {
+    const response = await fetch(new URL('/v1/allow', url), {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ clientId, ...request }),
       signal: AbortSignal.timeout(5_000),
     });
+    answer = await response.json();
   } catch (error) {
     const { cause, message } = error as Error;
     process.stderr.write(`tokenring: ${url} does not answer: ${cause instanceof Error ? cause.message : message}\n`);
     return 2;
   }
-  const answer = (await response.json()) as { allowed?: boolean };
-  if (answer.allowed === undefined) {
-    process.stderr.write(`${JSON.stringify(answer)}\n`);
-    return 2;
-  }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
-  return answer.allowed ? 0 : 1;
+  const { allowed } = Object(answer) as { allowed?: unknown };
+  const decided = typeof allowed === 'boolean';
+  (decided ? process.stdout : process.stderr).write(`${JSON.stringify(answer)}\n`);
+  return !decided ? 2 : allowed ? 0 : 1;
 }
 
 function readArguments(args: readonly string[]): { clientId: string; url: string; request: object } {
@@ -33,13 +31,15 @@ function readArguments(args: readonly string[]): { clientId: string; url: string
     const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
     const [clientId, ...rest] = positionals;
     if (clientId === undefined || rest.length > 0) throw new Error('expected one CLIENT');
-    const { window, algorithm, policy, url = 'http://127.0.0.1:8080' } = values;
-    const numbers = Object.entries({ limit: values.limit, burst: values.burst, cost: values.cost })
-      .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => [name, Number(value)] as const);
-    const windowValue = window !== undefined && /^\d+$/.test(window) ? Number(window) : window;
-    return { clientId, url, request: { ...Object.fromEntries(numbers), window: windowValue, algorithm, policy } };
+    const { limit, window, burst, cost, algorithm, policy, url = 'http://127.0.0.1:8080' } = values;
+    const numbers = { limit: number(limit), window: number(window), burst: number(burst), cost: number(cost) };
+    return { clientId, url, request: { ...numbers, algorithm, policy } };
   } catch (cause) {
-    throw new SettingsError(`allow: ${(cause as Error).message}`, { cause });
+    throw new SettingsError(`allow: ${(cause as Error).message.replaceAll('\n', ' ')}`, { cause });
   }
+}
+
+/** What is no whole number stays text, for the node to refuse by name. */
+function number(text: string | undefined): number | string | undefined {
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : text;
 }

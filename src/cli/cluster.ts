@@ -6,14 +6,14 @@ import { SettingsError } from '../settings.js';
 
 const BASE_PORT = 8080;
 const BASE_PEER_PORT = 9080;
-/** The nodes of one machine do not know each other before the ring is there, so there is one. */
-const DEFAULT_NODES = 1;
-const MAX_NODES = 1;
+const DEFAULT_NODES = 3;
+const MAX_NODES = 50;
 
 /** `tokenring cluster`: nodes as processes of their own on 127.0.0.1, stopped together by Ctrl-C. */
 export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { nodes, rest } = readNodes(args);
-  const children = Array.from({ length: nodes }, (_, i) => startMember(i, rest, env));
+  const peers = Array.from({ length: nodes }, (_, i) => `127.0.0.1:${BASE_PEER_PORT + i}`).join(',');
+  const children = Array.from({ length: nodes }, (_, i) => startMember(i, ['--peers', peers, ...rest], env));
   const stop = (): void => children.forEach(({ child }) => child.kill('SIGTERM'));
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
@@ -21,7 +21,7 @@ export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv
   process.stdout.write(
     `\n${nodes === 1 ? 'The node is' : `${nodes} nodes are`} ready. Try:\n\n` +
       `  curl -s localhost:${BASE_PORT}/v1/allow -H 'content-type: application/json' -d '{"clientId":"alice","limit":5,"window":"1m"}'\n\n` +
-      'Ctrl-C stops.\n\n',
+      `All of 127.0.0.1:${BASE_PORT} to ${BASE_PORT + nodes - 1} answer alike. Ctrl-C stops.\n\n`,
   );
   const codes = await Promise.all(children.map(({ exited }) => exited));
   process.exitCode = Math.max(...codes);

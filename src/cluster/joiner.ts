@@ -112,7 +112,7 @@ async function enter(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: num
     if (deps.isClosed() || missing.some((id) => !donors.includes(id)) || membership.self.incarnation !== incarnation)
       return false;
     if (missing.length === 0) break;
-    const record = { ...membership.self, state: 'active' as const, beat: membership.self.beat + 1 };
+    const record = membership.announce('active');
     const answers = await Promise.all(
       missing.map(async (id): Promise<[NodeId, PeerAnswer | undefined]> => {
         const message: PeerMessage = {

@@ -13,6 +13,8 @@ export interface MembershipOptions {
   readonly suspectAfterMs: number;
   /** How many successors of a client are asked for on every decision. */
   readonly replicas: number;
+  /** Clients that the bucket table holds at most. */
+  readonly maxClients: number;
   /** Called when the ring has changed, with the one before. */
   readonly onRingChange: (before: Ring) => void;
 }
@@ -58,6 +60,8 @@ export interface Membership {
   learn(records: readonly MemberRecord[]): void;
   /** Notes that a member has just spoken for itself. */
   heard(from: MemberRecord): void;
+  /** What this node will say of itself once it declares `state`: for those who are to know first. */
+  announce(state: DeclaredState): MemberRecord;
   /** This node's next step of life. */
   declare(state: DeclaredState): void;
   /** Begins the next life of this node. */
@@ -78,8 +82,13 @@ export interface Membership {
 export function createMembership({ clock }: { clock: Clock }, options: MembershipOptions): Membership {
   const { suspectAfterMs, onRingChange } = options;
   let self: Described = { id: options.self, incarnation: 1, state: 'joining', beat: 0, version: options.version };
+  /** What this node has said it will be, if that is more than what it is. */
+  let announced: Described | undefined;
   const others = new Map<NodeId, Known>();
-  const ringOptions = { cachedClients: CACHED_CLIENTS, cachedSuccessors: options.replicas };
+  const ringOptions = {
+    cachedClients: Math.min(CACHED_CLIENTS, options.maxClients),
+    cachedSuccessors: options.replicas,
+  };
   let ring = createRing([], ringOptions);
   let lives: ReadonlyMap<NodeId, number> = new Map();
   let ringVersion = 1;
@@ -114,8 +123,10 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
 
   function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): void {
     if (record.id === self.id) {
-      if (compare(record, self) <= 0) return;
+      // What this node has announced comes back to it before it declares it.
+      if (compare(record, announced ?? self) <= 0) return;
       self = { ...self, incarnation: record.incarnation + 1, state: 'joining' };
+      announced = undefined;
       view = undefined;
       return;
     }
@@ -172,12 +183,18 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
         known.heardAtMs = clock.nowMs();
       }
     },
+    announce(state) {
+      announced = { ...self, state, beat: self.beat + 1 };
+      return { ...announced, silentMs: 0 };
+    },
     declare(state) {
+      announced = undefined;
       self = { ...self, state, beat: self.beat + 1 };
       view = undefined;
       rebuild();
     },
     reincarnate() {
+      announced = undefined;
       self = { ...self, incarnation: self.incarnation + 1, state: 'joining', beat: 0 };
       view = undefined;
       rebuild();

@@ -95,17 +95,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const heartbeating = new Set<NodeId>();
 
   const table = createBucketTable({ maxClients: options.maxClients });
-  const membership = createMembership(
-    { clock },
-    {
-      self: options.self,
-      version: options.version,
-      suspectAfterMs,
-      replicas: options.replicas,
-      onRingChange: () => ringChanged(),
-    },
-  );
-  const recent = createRecentDecisions({ clock }, { max: MAX_RECENT_DECISIONS });
+  const membership = createMembership({ clock }, { ...options, onRingChange: () => ringChanged() });
+  const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, options.maxClients) });
   const replicator = createReplicator(
     { clock, timers, table, membership, ask },
     { replicas: options.replicas, intervalMs: options.replicationIntervalMs, timeoutMs: suspectAfterMs },

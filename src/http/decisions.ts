@@ -19,6 +19,8 @@ export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 export interface DecisionHandlers {
   readonly allow: Handler;
   readonly batch: Handler;
+  /** Requests that have no answer yet. */
+  readonly unanswered: ReadonlySet<ServerResponse>;
 }
 
 /**
@@ -29,11 +31,17 @@ export function createDecisionHandlers(
   { limiter, counters, elapsedMs }: { limiter: Limiter; counters: Counters; elapsedMs: () => number },
   options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
+  const unanswered = new Set<ServerResponse>();
+
   function endpoint(maxBytes: number, respond: (value: unknown, done: (send: Send) => void) => void): Handler {
     return (req, res) => {
       const start = elapsedMs();
+      unanswered.add(res);
       counters.inFlight += 1;
-      res.on('close', () => (counters.inFlight -= 1));
+      res.on('close', () => {
+        unanswered.delete(res);
+        counters.inFlight -= 1;
+      });
       const fail = (problem: Problem): void => {
         countProblem(counters, problem.code);
         sendProblem(req, res, problem);
@@ -90,6 +98,7 @@ export function createDecisionHandlers(
   }
 
   return {
+    unanswered,
     allow: endpoint(MAX_ALLOW_BYTES, (value, done) => {
       const check = readCheck(value);
       const decision = limiter.check(check);

@@ -1,70 +1,136 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import type { Metric } from 'prom-client';
 import { SOURCES } from '../cluster/decision.js';
-import type { BucketTable } from '../cluster/bucket-table.js';
+import type { ClusterNode } from '../cluster/node.js';
 import { DURATION_BOUNDS } from './counters.js';
 import type { Counters } from './counters.js';
 
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
 export interface MetricSources {
   readonly counters: Counters;
-  readonly table: Pick<BucketTable, 'size' | 'unexpiredEvictions'>;
+  readonly cluster: Pick<ClusterNode, 'table' | 'membership' | 'replicator' | 'forwarder' | 'handedClients'>;
+  readonly peers: PeerCounters;
 }
 
+/** Messages between this node and its peers, by kind and by why they were refused. */
+export interface PeerCounters {
+  readonly sent: ReadonlyMap<string, number>;
+  readonly received: ReadonlyMap<string, number>;
+  readonly refused: ReadonlyMap<string, number>;
+}
+
+type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
+
 /** The node's own registry: event-loop lag, memory and garbage collection come with prom-client's default metrics. */
-export function createMetrics({ counters, table }: MetricSources): Registry {
+export function createMetrics({ counters, cluster, peers }: MetricSources): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
 
-  new Counter({
-    name: 'tokenring_decisions_total',
-    help: 'Decisions by outcome and by who decided; peeks included',
-    labelNames: ['outcome', 'source'],
-    registers,
-    collect() {
-      this.reset();
-      for (const source of SOURCES) {
-        this.inc({ outcome: 'allowed', source }, counters.allowed[source]);
-        this.inc({ outcome: 'denied', source }, counters.denied[source]);
-      }
-    },
+  function counter(name: string, help: string, labelNames: readonly string[], read: () => Iterable<Sample>): void {
+    new Counter({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers,
+      collect() {
+        this.reset();
+        for (const [labels, value] of read()) this.inc(labels, value);
+      },
+    });
+  }
+
+  function gauge(name: string, help: string, labelNames: readonly string[], read: () => Iterable<Sample>): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers,
+      collect() {
+        this.reset();
+        for (const [labels, value] of read()) this.set(labels, value);
+      },
+    });
+  }
+
+  const one = (read: () => number) => (): Iterable<Sample> => [[{}, read()]];
+  const labelled = (label: string, counts: ReadonlyMap<string, number>) => (): Iterable<Sample> =>
+    [...counts].map(([value, count]) => [{ [label]: value }, count] as const);
+
+  const decisions = 'Decisions by outcome and by who decided; peeks included';
+  counter('tokenring_decisions_total', decisions, ['outcome', 'source'], () =>
+    SOURCES.flatMap((source): Sample[] => [
+      [{ outcome: 'allowed', source }, counters.allowed[source]],
+      [{ outcome: 'denied', source }, counters.denied[source]],
+    ]),
+  );
+  const problems = 'Requests and batch items answered with a problem, by its code';
+  counter('tokenring_problems_total', problems, ['code'], labelled('code', counters.problems));
+  const evictions = 'Clients dropped at the bound of the bucket table though a limit still counted against them';
+  counter(
+    'tokenring_unexpired_evictions_total',
+    evictions,
+    [],
+    one(() => cluster.table.unexpiredEvictions),
+  );
+  const clients = 'Clients in the bucket table, owned and copied';
+  gauge(
+    'tokenring_clients',
+    clients,
+    [],
+    one(() => cluster.table.size),
+  );
+  const inFlight = 'Requests on the decision endpoints that are not answered yet';
+  gauge(
+    'tokenring_requests_in_flight',
+    inFlight,
+    [],
+    one(() => counters.inFlight),
+  );
+
+  gauge('tokenring_members', 'Members as this node sees them, by state', ['state'], () => {
+    const byState = new Map<string, number>();
+    for (const { id } of cluster.membership.records()) {
+      const state = cluster.membership.stateOf(id)!;
+      byState.set(state, (byState.get(state) ?? 0) + 1);
+    }
+    return labelled('state', byState)();
   });
-  new Counter({
-    name: 'tokenring_problems_total',
-    help: 'Requests and batch items answered with a problem, by its code',
-    labelNames: ['code'],
-    registers,
-    collect() {
-      this.reset();
-      for (const [code, count] of counters.problems) this.inc({ code }, count);
-    },
-  });
-  new Counter({
-    name: 'tokenring_unexpired_evictions_total',
-    help: 'Clients dropped at the bound of the bucket table though a limit still counted against them',
-    registers,
-    collect() {
-      this.reset();
-      this.inc(table.unexpiredEvictions);
-    },
-  });
-  new Gauge({
-    name: 'tokenring_clients',
-    help: 'Clients in the bucket table, owned and copied',
-    registers,
-    collect() {
-      this.set(table.size);
-    },
-  });
-  new Gauge({
-    name: 'tokenring_requests_in_flight',
-    help: 'Requests on the decision endpoints that are not answered yet',
-    registers,
-    collect() {
-      this.set(counters.inFlight);
-    },
-  });
+  const lag = 'Age of the oldest change that a living successor has not acknowledged';
+  gauge(
+    'tokenring_replication_lag_seconds',
+    lag,
+    [],
+    one(() => cluster.replicator.lagMs / 1_000),
+  );
+  const unplaced = 'Clients still to be looked at since the ring last changed';
+  gauge(
+    'tokenring_unplaced_clients',
+    unplaced,
+    [],
+    one(() => cluster.replicator.unplaced),
+  );
+  const handed = 'Clients handed to joining members';
+  counter(
+    'tokenring_handed_clients_total',
+    handed,
+    [],
+    one(() => cluster.handedClients),
+  );
+  const waiting = 'Checks that wait for another node';
+  gauge(
+    'tokenring_forwards_waiting',
+    waiting,
+    [],
+    one(() => cluster.forwarder.waiting),
+  );
+  const sent = 'Messages sent to peers, by kind';
+  counter('tokenring_peer_messages_total', sent, ['kind'], labelled('kind', peers.sent));
+  const received = 'Messages received from peers, by kind';
+  counter('tokenring_peer_received_total', received, ['kind'], labelled('kind', peers.received));
+  const refused = 'Messages from peers that were refused, by reason';
+  counter('tokenring_peer_refused_total', refused, ['reason'], labelled('reason', peers.refused));
+
   registry.registerMetric(decisionSeconds(counters));
   return registry;
 }

@@ -61,7 +61,7 @@ export function openApiDocument(version: string): object {
         get: {
           operationId: 'getClient',
           summary: 'What a client has consumed, consuming nothing',
-          responses: { 200: answer('the buckets that hold something', ref('Client')), ...problems('invalid_request') },
+          responses: { 200: answer('its buckets', ref('Client')), ...problems('invalid_request', 'unavailable') },
         },
         delete: {
           operationId: 'forgetClient',
@@ -69,7 +69,7 @@ export function openApiDocument(version: string): object {
           security: [{ admin: [] }],
           responses: {
             204: { description: 'forgotten' },
-            ...problems('invalid_request', 'unauthorized', 'forbidden'),
+            ...problems('invalid_request', 'unauthorized', 'forbidden', 'unavailable'),
           },
         },
       },
@@ -77,7 +77,7 @@ export function openApiDocument(version: string): object {
         get: {
           operationId: 'getCluster',
           summary: 'The members, as this node sees them',
-          responses: { 200: answer('members, their states and shares', ref('Cluster')) },
+          responses: { 200: answer('members, their states and shares', ref('Cluster')), ...problems() },
         },
       },
       '/v1/cluster/owner': {
@@ -88,14 +88,21 @@ export function openApiDocument(version: string): object {
           responses: { 200: answer('ids of nodes, nearest first', ref('Owner')), ...problems('invalid_request') },
         },
       },
-      '/healthz': { get: plain('health', 'Whether the process serves') },
+      '/healthz': { get: plain('health', 'Whether the process serves', { 200: 'it does' }) },
       '/readyz': {
-        get: plain('ready', 'Whether the node takes decisions; 503 while it joins or drains'),
+        get: plain('ready', 'Whether the node takes decisions', { 200: 'it does', 503: 'it joins or drains' }),
       },
-      '/metrics': { get: plain('metrics', 'Prometheus metrics') },
-      '/openapi.json': { get: plain('openapi', 'This document') },
+      '/metrics': { get: plain('metrics', 'Prometheus metrics', { 200: 'in the text format' }) },
+      '/openapi.json': {
+        get: {
+          operationId: 'openapi',
+          summary: 'This document',
+          responses: { 200: answer('OpenAPI 3.1', { type: 'object' }), ...problems() },
+        },
+      },
     },
     components: {
+      responses: { Problem: problemAnswer(`any problem:\n\n${problemList()}`) },
       // A schema's $id is how TypeBox names it; in the document the key is the name.
       schemas: Object.fromEntries(Object.entries(byName).map(([name, schema]) => [name, withReferences(schema, name)])),
       securitySchemes: { admin: { type: 'http', scheme: 'bearer' } },
@@ -140,13 +147,27 @@ function decisionAnswer(description: string): object {
   };
 }
 
-function problems(...codes: readonly ProblemCode[]): Record<number, object> {
-  const content = { 'application/problem+json': { schema: ref('Problem') } };
-  return Object.fromEntries(
-    codes.map((code) => [PROBLEMS[code].status, { description: PROBLEMS[code].title, content }]),
-  );
+/** The problems that an operation is likely to meet, and a word on all others. */
+function problems(...codes: readonly ProblemCode[]): Record<string, object> {
+  const answers: Record<string, object> = { default: { $ref: '#/components/responses/Problem' } };
+  for (const code of codes) answers[PROBLEMS[code].status] = problemAnswer(PROBLEMS[code].title);
+  return answers;
 }
 
-function plain(operationId: string, summary: string): object {
-  return { operationId, summary, responses: { 200: { description: summary } } };
+function problemAnswer(description: string): object {
+  return { description, content: { 'application/problem+json': { schema: ref('Problem') } } };
+}
+
+function problemList(): string {
+  return Object.entries(PROBLEMS)
+    .map(([code, { status, title }]) => `- ${status} \`${code}\`: ${title}`)
+    .join('\n');
+}
+
+function plain(operationId: string, summary: string, answers: Record<number, string>): object {
+  const responses = problems();
+  for (const [status, description] of Object.entries(answers)) {
+    responses[status] = { description, content: { 'text/plain': { schema: { type: 'string' } } } };
+  }
+  return { operationId, summary, responses };
 }

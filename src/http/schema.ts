@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import type { Static } from '@sinclair/typebox';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
+import { PROBLEMS } from './problem.js';
 
 /** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
 
@@ -118,7 +119,7 @@ export const DecisionSchema = Type.Object(
 export const ProblemSchema = Type.Object(
   {
     type: Type.String(),
-    code: Type.String(),
+    code: Type.String({ enum: Object.keys(PROBLEMS) }),
     status: Type.Integer(),
     title: Type.String(),
     detail: Type.Optional(Type.String()),

@@ -1,5 +1,5 @@
 import { createServer } from 'node:http';
-import type { RequestListener, Server, ServerResponse } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { DecisionHandlers } from './decisions.js';
@@ -36,10 +36,7 @@ export function createPublicServer(
 ): PublicServer {
   let draining = false;
   const connections = new Set<Socket>();
-  const unanswered = new Set<ServerResponse>();
   const answer: RequestListener = (req, res) => {
-    unanswered.add(res);
-    res.on('close', () => unanswered.delete(res));
     if (draining) res.shouldKeepAlive = false;
     if (req.headers.host === undefined && req.httpVersion === '1.1') sendProblem(req, res, hostMissing());
     else if (req.url === '/v1/allow') decisions.allow(req, res);
@@ -71,7 +68,7 @@ export function createPublicServer(
     server,
     async drain(noticeMs, graceMs) {
       draining = true;
-      for (const res of unanswered) res.shouldKeepAlive = false;
+      for (const res of decisions.unanswered) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       await new Promise<void>((resolve) => {
         const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));

@@ -1,0 +1,155 @@
+import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
+import {
+  malformed,
+  mapList,
+  parseWire,
+  readClientId,
+  readFlag,
+  readList,
+  readNodeId,
+  readText,
+  readWhole,
+} from './wire.js';
+import { encodeChecks, readChecks } from './wire-checks.js';
+import { encodeClients, encodeDescription, readClients, readDescription } from './wire-clients.js';
+import {
+  encodeMember,
+  encodeSender,
+  MAX_MEMBERS,
+  readMember,
+  readMembers,
+  readSender,
+  readWord,
+} from './wire-members.js';
+import { encodeResults, readResults } from './wire-results.js';
+
+/**
+ * The wire form: JSON, so that a dump can be read, but lists instead of objects and one letter for a kind, as it is made
+ * and read on every forwarded decision: `["d",[sender],"batch id",[refused],[rules],[checks]]`.
+ * Its version is in the path of the request. Reading checks every type and range, so inside all may be trusted.
+ */
+export const WIRE_VERSION = 1;
+
+const MAX_BATCH_ID_BYTES = 512;
+const MAX_CHUNK = 2 ** 52;
+
+export function encodeMessage({ sender, body }: Envelope<PeerMessage>): string {
+  return JSON.stringify(messageWire(encodeSender(sender), body));
+}
+
+function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
+  switch (body.kind) {
+    case 'decide':
+      return ['d', sender, body.batchId, body.refused, ...encodeChecks(body.checks)];
+    case 'heartbeat':
+      return ['h', sender, body.members.map(encodeMember)];
+    case 'replicate':
+      return ['r', sender, ...encodeClients(body.clients)];
+    case 'handoff':
+      return ['o', sender, body.chunk];
+    case 'admit':
+      return ['a', sender, encodeMember(body.record), body.ring, body.members.map(encodeMember)];
+    case 'describe':
+      return ['s', sender, body.clientId];
+    case 'forget':
+      return ['f', sender, body.clientId];
+  }
+}
+
+/** @throws MalformedMessage for anything that `encodeMessage` does not make of a valid message */
+export function decodeMessage(bytes: Buffer): Envelope<PeerMessage> {
+  const wire = readList(parseWire(bytes), 2, 6, 'message');
+  return { sender: readSender(wire[1]), body: readMessage(wire) };
+}
+
+function readMessage(wire: readonly unknown[]): PeerMessage {
+  switch (wire[0]) {
+    case 'd':
+      return {
+        kind: 'decide',
+        batchId: readText(wire[2], 1, MAX_BATCH_ID_BYTES, 'batch id'),
+        refused: mapList(wire[3], MAX_MEMBERS, 'refused', (id) => readNodeId(id, 'refused')),
+        checks: readChecks(wire[4], sized(wire, 6)[5]),
+      };
+    case 'h':
+      return { kind: 'heartbeat', members: readMembers(sized(wire, 3)[2]) };
+    case 'r':
+      return { kind: 'replicate', clients: readClients(wire[2], sized(wire, 4)[3]) };
+    case 'o':
+      return { kind: 'handoff', chunk: readWhole(sized(wire, 3)[2], 0, MAX_CHUNK, 'chunk') };
+    case 'a':
+      return {
+        kind: 'admit',
+        record: readMember(wire[2]),
+        ring: readWord(wire[3], 'ring'),
+        members: readMembers(sized(wire, 5)[4]),
+      };
+    case 's':
+      return { kind: 'describe', clientId: readClientId(sized(wire, 3)[2]) };
+    case 'f':
+      return { kind: 'forget', clientId: readClientId(sized(wire, 3)[2]) };
+    default:
+      throw malformed('kind of message', 'd, h, r, o, a, s or f');
+  }
+}
+
+export function encodeAnswer({ sender, body }: Envelope<PeerAnswer>): string {
+  return JSON.stringify(answerWire(encodeSender(sender), body));
+}
+
+function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
+  switch (body.kind) {
+    case 'decided':
+      return ['d', sender, encodeResults(body.results), body.members.map(encodeMember)];
+    case 'members':
+      return ['m', sender, body.members.map(encodeMember)];
+    case 'kept':
+      return ['k', sender];
+    case 'handed':
+      return ['h', sender, body.total, Number(body.more), ...encodeClients(body.clients)];
+    case 'not-yet':
+      return ['n', sender, body.members.map(encodeMember)];
+    case 'described':
+      return ['s', sender, ...encodeDescription(body.client)];
+    case 'forgotten':
+      return ['f', sender];
+  }
+}
+
+/** @throws MalformedMessage for anything that `encodeAnswer` does not make of a valid answer */
+export function decodeAnswer(bytes: Buffer): Envelope<PeerAnswer> {
+  const wire = readList(parseWire(bytes), 2, 6, 'answer');
+  return { sender: readSender(wire[1]), body: readAnswer(wire) };
+}
+
+function readAnswer(wire: readonly unknown[]): PeerAnswer {
+  switch (wire[0]) {
+    case 'd':
+      return { kind: 'decided', results: readResults(wire[2]), members: readMembers(sized(wire, 4)[3]) };
+    case 'm':
+      return { kind: 'members', members: readMembers(sized(wire, 3)[2]) };
+    case 'k':
+      sized(wire, 2);
+      return { kind: 'kept' };
+    case 'h':
+      return {
+        kind: 'handed',
+        total: readWhole(wire[2], 0, 2 ** 52, 'total'),
+        more: readFlag(wire[3], 'more'),
+        clients: readClients(wire[4], sized(wire, 6)[5]),
+      };
+    case 'n':
+      return { kind: 'not-yet', members: readMembers(sized(wire, 3)[2]) };
+    case 's':
+      return { kind: 'described', client: readDescription(wire[2], wire[3], sized(wire, 5)[4]) };
+    case 'f':
+      sized(wire, 2);
+      return { kind: 'forgotten' };
+    default:
+      throw malformed('kind of answer', 'd, m, k, h, n, s or f');
+  }
+}
+
+function sized(wire: readonly unknown[], length: number): readonly unknown[] {
+  return readList(wire, length, length, 'fields');
+}

@@ -1,0 +1,120 @@
+import type { ClientDescription } from '../cluster/limiter.js';
+import type { ClientSnapshot } from '../cluster/messages.js';
+import { MAX_LIMIT, ruleOf } from '../core/rule.js';
+import type { Rule } from '../core/rule.js';
+import type { Snapshot } from '../core/snapshot.js';
+import { malformed, mapList, readClientId, readList, readNodeId, readWhole } from './wire.js';
+import {
+  createRuleTable,
+  encodeAlgorithm,
+  readAlgorithm,
+  readLimit,
+  readPolicy,
+  readRemaining,
+  readRules,
+  readWaitMs,
+  readWindowMs,
+  ruleAt,
+} from './wire-rules.js';
+
+/** More than a message within its size can hold. */
+const MAX_CLIENTS = 1_000_000;
+const MAX_BUCKETS = 100_000;
+/** A sliding window has at most 34 steps on one node; copies that came over several may hold more. Two numbers each. */
+const MAX_STEPS = 256;
+/** What a step may still count for, in windows: one when it is made, and a 32nd more on each node that it comes over. */
+const MAX_LEFT_WINDOWS = 4;
+
+/**
+ * Snapshots refer to a table of rules. A client with one bucket, as most have, is one flat list:
+ *
+ *     rules    [[100,1000],[5,60000,5,1]]
+ *     clients  [["alice",0,3,250],["bob",[0,1,0],[1,59000,2,61875,1]]]
+ *
+ * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps.
+ */
+export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
+  const table = createRuleTable();
+  const bucket = ({ algorithm, limit, windowMs, capacity, policy, state }: Snapshot): number[] => [
+    table.placeOf(ruleOf(algorithm, limit, windowMs, capacity, policy)),
+    ...state,
+  ];
+  const wire = clients.map(([clientId, snapshots]): unknown[] => {
+    const [first] = snapshots;
+    return snapshots.length === 1 ? [clientId, ...bucket(first!)] : [clientId, ...snapshots.map(bucket)];
+  });
+  return [table.wire, wire];
+}
+
+/** @throws MalformedMessage */
+export function readClients(rulesWire: unknown, clientsWire: unknown): readonly ClientSnapshot[] {
+  const table = readRules(rulesWire);
+  return readList(clientsWire, 0, MAX_CLIENTS, 'clients').map((client): ClientSnapshot => {
+    const wire = readList(client, 1, 1 + MAX_BUCKETS, 'client');
+    const clientId = readClientId(wire[0]);
+    if (typeof wire[1] === 'number') return [clientId, [readSnapshot(wire, 1, table)]];
+    const snapshots: Snapshot[] = [];
+    for (let i = 1; i < wire.length; i += 1) {
+      snapshots.push(readSnapshot(readList(wire[i], 1, 1 + MAX_STEPS, 'bucket'), 0, table));
+    }
+    return [clientId, snapshots];
+  });
+}
+
+/** The rule's place is at `at`, the state after it. */
+function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule[]): Snapshot {
+  const rule = ruleAt(table, wire[at]);
+  const { algorithm, limit, windowMs, capacity, policy } = rule;
+  // What was consumed decays at the rate of the limit: without one, never.
+  if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
+  const state = wire.slice(at + 1) as number[];
+  if (algorithm === 'token-bucket') {
+    if (state.length !== 2) throw malformed('token bucket', 'tokens and part');
+    readWhole(state[0], 0, MAX_LIMIT, 'tokens');
+    readWhole(state[1], 0, windowMs - 1, 'part');
+  } else {
+    checkSteps(state, windowMs);
+  }
+  return { algorithm, limit, windowMs, capacity, policy, state };
+}
+
+/** Steps end one after the other, the first in the future, and each counts something. */
+function checkSteps(state: readonly number[], windowMs: number): void {
+  if (state.length % 2 !== 0 || state.length > MAX_STEPS) throw malformed('sliding window', 'pairs of ms and count');
+  let afterMs = 0;
+  for (let i = 0; i < state.length; i += 2) {
+    afterMs = readWhole(state[i], afterMs + 1, MAX_LEFT_WINDOWS * windowMs, 'ms of a step');
+    readWhole(state[i + 1], 1, MAX_LIMIT, 'count of a step');
+  }
+}
+
+/** Asked for by people only, so each bucket says all: algorithm, window, limit, remaining, reset, and a policy if any. */
+export function encodeDescription({ clientId, owner, buckets }: ClientDescription): unknown[] {
+  return [
+    clientId,
+    owner,
+    buckets.map(({ policy, algorithm, windowMs, limit, remaining, resetMs }) => {
+      const bucket: unknown[] = [encodeAlgorithm(algorithm), windowMs, limit, remaining, resetMs];
+      return policy === undefined ? bucket : [...bucket, policy];
+    }),
+  ];
+}
+
+/** @throws MalformedMessage */
+export function readDescription(clientId: unknown, owner: unknown, buckets: unknown): ClientDescription {
+  return {
+    clientId: readClientId(clientId),
+    owner: readNodeId(owner, 'owner'),
+    buckets: mapList(buckets, MAX_BUCKETS, 'buckets', (bucket) => {
+      const wire = readList(bucket, 5, 6, 'bucket');
+      return {
+        policy: wire.length === 6 ? readPolicy(wire[5]) : undefined,
+        algorithm: readAlgorithm(wire[0]),
+        windowMs: readWindowMs(wire[1]),
+        limit: readLimit(wire[2]),
+        remaining: readRemaining(wire[3]),
+        resetMs: readWaitMs(wire[4]),
+      };
+    }),
+  };
+}

@@ -1,0 +1,50 @@
+import type { DeclaredState, MemberRecord, Sender } from '../cluster/messages.js';
+import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
+
+const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving'];
+export const MAX_MEMBERS = 16_384;
+/** Of a version, and of the hashes of a member list and of a ring. */
+const MAX_WORD_BYTES = 128;
+/** What counts up from 1 stays far below, so that one more is still exact. */
+const MAX_COUNT = 2 ** 52;
+
+/** `[id, incarnation, state, beat, version, silentMs]` */
+export function encodeMember({ id, incarnation, state, beat, version, silentMs }: MemberRecord): unknown[] {
+  return [id, incarnation, STATES.indexOf(state), beat, version, silentMs];
+}
+
+export function readMember(value: unknown): MemberRecord {
+  return memberOf(readList(value, 6, 6, 'member'));
+}
+
+function memberOf(wire: readonly unknown[]): MemberRecord {
+  const state = typeof wire[2] === 'number' ? STATES[wire[2]] : undefined;
+  if (state === undefined) throw malformed('state', '0, 1 or 2');
+  return {
+    id: readNodeId(wire[0], 'member'),
+    incarnation: readWhole(wire[1], 0, MAX_COUNT, 'incarnation'),
+    state,
+    beat: readWhole(wire[3], 0, MAX_COUNT, 'beat'),
+    version: readWord(wire[4], 'version'),
+    silentMs: readWhole(wire[5], 0, MAX_COUNT, 'silence'),
+  };
+}
+
+export function readMembers(value: unknown): readonly MemberRecord[] {
+  return mapList(value, MAX_MEMBERS, 'members', readMember);
+}
+
+/** A member record with the hash of its member list behind it. */
+export function encodeSender({ from, view }: Sender): unknown[] {
+  return [...encodeMember(from), view];
+}
+
+export function readSender(value: unknown): Sender {
+  const wire = readList(value, 7, 7, 'sender');
+  return { from: memberOf(wire), view: readWord(wire[6], 'view') };
+}
+
+/** A hash or a version. */
+export function readWord(value: unknown, what: string): string {
+  return readText(value, 0, MAX_WORD_BYTES, what);
+}

@@ -1,0 +1,110 @@
+import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/rule.js';
+import type { Algorithm, Rule } from '../core/rule.js';
+import { malformed, readList, readText, readWhole } from './wire.js';
+
+const ALGORITHMS: readonly Algorithm[] = ['token-bucket', 'sliding-window'];
+/** Policy names have at most 128 characters in the API. */
+const MAX_POLICY_BYTES = 512;
+/** More rules than a message within its size can hold; each is only a few numbers. */
+const MAX_TABLE = 1_000_000;
+
+/**
+ * The rules of one message, each once: what refers to them says their place in the table. Most messages have very few.
+ * `[limit, windowMs]`, then only as far as needed: `capacity` where it is not the limit, algorithm, policy.
+ */
+export interface RuleTable {
+  readonly wire: unknown[][];
+  placeOf(rule: Rule): number;
+}
+
+export function createRuleTable(): RuleTable {
+  const wire: unknown[][] = [];
+  const places = new Map<Rule, number>();
+  let last: Rule | undefined;
+  let lastPlace = 0;
+  return {
+    wire,
+    placeOf(rule) {
+      if (rule === last) return lastPlace;
+      let place = places.get(rule);
+      if (place === undefined) {
+        place = wire.push(encodeRule(rule)) - 1;
+        places.set(rule, place);
+      }
+      last = rule;
+      lastPlace = place;
+      return place;
+    },
+  };
+}
+
+function encodeRule({ algorithm, limit, windowMs, capacity, policy }: Rule): unknown[] {
+  if (policy !== undefined) return [limit, windowMs, capacity, encodeAlgorithm(algorithm), policy];
+  if (algorithm !== 'token-bucket') return [limit, windowMs, capacity, encodeAlgorithm(algorithm)];
+  return capacity === limit ? [limit, windowMs] : [limit, windowMs, capacity];
+}
+
+/** @throws MalformedMessage */
+export function readRules(value: unknown): readonly Rule[] {
+  return readList(value, 0, MAX_TABLE, 'rules').map(readRule);
+}
+
+function readRule(value: unknown): Rule {
+  const wire = readList(value, 2, 5, 'rule');
+  const limit = readLimit(wire[0]);
+  const windowMs = readWindowMs(wire[1]);
+  // A limit of 0 without a burst has no capacity either.
+  const capacity = wire.length > 2 ? readWhole(wire[2], limit === 0 ? 0 : 1, MAX_LIMIT, 'capacity') : limit;
+  const algorithm = wire.length > 3 ? readAlgorithm(wire[3]) : 'token-bucket';
+  const policy = wire.length > 4 ? readPolicy(wire[4]) : undefined;
+  if (algorithm === 'sliding-window' && capacity !== limit) {
+    throw malformed('capacity', 'the limit, as a sliding window has no burst');
+  }
+  return ruleOf(algorithm, limit, windowMs, capacity, policy);
+}
+
+/** The rule at a place of the table. */
+export function ruleAt<T>(table: readonly T[], place: unknown): T {
+  const found = typeof place === 'number' ? table[place] : undefined;
+  if (found === undefined) throw malformed('rule', 'a place in the table of rules');
+  return found;
+}
+
+export function encodeAlgorithm(algorithm: Algorithm): number {
+  return ALGORITHMS.indexOf(algorithm);
+}
+
+export function readAlgorithm(value: unknown): Algorithm {
+  const algorithm = typeof value === 'number' ? ALGORITHMS[value] : undefined;
+  if (algorithm === undefined) throw malformed('algorithm', '0 or 1');
+  return algorithm;
+}
+
+export function readPolicy(value: unknown): string {
+  return readText(value, 1, MAX_POLICY_BYTES, 'policy');
+}
+
+export function readLimit(value: unknown): number {
+  return readWhole(value, 0, MAX_LIMIT, 'limit');
+}
+
+export function readWindowMs(value: unknown): number {
+  return readWhole(value, 1, MAX_WINDOW_MS, 'window');
+}
+
+/** Whole tokens that are left. */
+export function readRemaining(value: unknown): number {
+  return readWhole(value, 0, MAX_LIMIT, 'remaining');
+}
+
+/** Until 1e9 tokens at one per 366 days are refilled: beyond 2^53, yet whole. */
+const MAX_WAIT_MS = 2 * MAX_LIMIT * MAX_WINDOW_MS;
+
+export function readWaitMs(value: unknown): number {
+  return readWhole(value, 0, MAX_WAIT_MS, 'wait');
+}
+
+/** `null`: never. */
+export function readRetryAfterMs(value: unknown): number | null {
+  return value === null ? null : readWaitMs(value);
+}

@@ -1,0 +1,78 @@
+import { isUtf8 } from 'node:buffer';
+import type { NodeId } from '../core/ring.js';
+
+/** What a peer sent is not what this version speaks: shape, type or range. Nothing of it has been used. */
+export class MalformedMessage extends Error {
+  override readonly name = 'MalformedMessage';
+}
+
+export function malformed(what: string, expected: string): MalformedMessage {
+  return new MalformedMessage(`${what}: expected ${expected}`);
+}
+
+/**
+ * The JSON value of a body. All its strings are well-formed Unicode, so two ids that differ here differ everywhere.
+ * @throws MalformedMessage
+ */
+export function parseWire(body: Buffer): unknown {
+  // Decoding would turn what is not UTF-8 into U+FFFD, and so one id into another.
+  if (!isUtf8(body)) throw malformed('body', 'UTF-8');
+  const text = body.toString('utf8');
+  try {
+    // A lone surrogate can only have come as an escape, which JSON.stringify never makes of a well-formed string.
+    return text.includes('\\ud') || text.includes('\\uD') ? JSON.parse(text, refuseIllFormed) : JSON.parse(text);
+  } catch (cause) {
+    if (cause instanceof MalformedMessage) throw cause;
+    throw new MalformedMessage(`body: expected JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function refuseIllFormed(_key: string, value: unknown): unknown {
+  if (typeof value === 'string' && !value.isWellFormed()) throw malformed('body', 'well-formed Unicode');
+  return value;
+}
+
+/** A whole number from `min` to `max`; also beyond 2^53, where every double is whole. */
+export function readWhole(value: unknown, min: number, max: number, what: string): number {
+  if (typeof value === 'number' && value >= min && value <= max && Number.isInteger(value)) return value;
+  throw malformed(what, `a whole number, ${min} to ${max}`);
+}
+
+/** A flag goes as 0 or 1. */
+export function readFlag(value: unknown, what: string): boolean {
+  if (value === 1) return true;
+  if (value === 0) return false;
+  throw malformed(what, '0 or 1');
+}
+
+/** A string of `minBytes` to `maxBytes` in UTF-8. */
+export function readText(value: unknown, minBytes: number, maxBytes: number, what: string): string {
+  if (typeof value === 'string' && value.length >= minBytes) {
+    // A UTF-16 unit takes at most 3 bytes of UTF-8, so most texts need no counting.
+    if (value.length * 3 <= maxBytes || Buffer.byteLength(value) <= maxBytes) return value;
+  }
+  throw malformed(what, `a string of ${minBytes} to ${maxBytes} bytes`);
+}
+
+/** An array of `min` to `max` elements. */
+export function readList(value: unknown, min: number, max: number, what: string): readonly unknown[] {
+  if (Array.isArray(value) && value.length >= min && value.length <= max) return value;
+  throw malformed(what, `a list of ${min} to ${max}`);
+}
+
+export function mapList<T>(value: unknown, max: number, what: string, read: (item: unknown) => T): T[] {
+  return readList(value, 0, max, what).map(read);
+}
+
+const NODE_ID = /^(?:[\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\]):([1-9]\d{0,4})$/;
+
+/** `host:port` or `[v6]:port`, as the settings take it: it is an address that this node will connect to. */
+export function readNodeId(value: unknown, what: string): NodeId {
+  const match = typeof value === 'string' ? NODE_ID.exec(value) : null;
+  if (match !== null && Number(match[1]) <= 65_535) return value as NodeId;
+  throw malformed(what, 'host:port');
+}
+
+export function readClientId(value: unknown): string {
+  return readText(value, 1, 256, 'client id');
+}

@@ -1,0 +1,186 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { createBucketTable } from '../../src/cluster/bucket-table.js';
+import type { BucketTable, Client } from '../../src/cluster/bucket-table.js';
+import { SWEEP_CLIENTS } from '../../src/cluster/node.js';
+import { atRest } from '../../src/core/bucket.js';
+import { clientOf } from '../support/clients.js';
+
+/** As many ids as steps choose from: a table for so many never has to make room. */
+const CLIENTS = 40;
+
+/** What happens to a table; `at` picks one of the clients, `ms` how long they take to rest, or how much time goes by. */
+interface Step {
+  readonly kind: 'add' | 'get' | 'peek' | 'delete' | 'sweep' | 'wait';
+  readonly at: number;
+  readonly ms: number;
+}
+
+const steps = (kinds: readonly Step['kind'][], maxLength: number): fc.Arbitrary<Step[]> =>
+  fc.array(
+    fc.record({ kind: fc.constantFrom(...kinds), at: fc.nat(CLIENTS - 1), ms: fc.integer({ min: 1, max: 30 }) }),
+    { maxLength },
+  );
+
+const CHURN = ['add', 'add', 'get', 'get', 'delete'] as const;
+
+function churn(table: BucketTable, { kind, at, ms }: Step, nowMs: number): void {
+  const id = `client:${at}`;
+  if (kind === 'get') table.get(id);
+  if (kind === 'delete') table.delete(id);
+  if (kind === 'add' && table.peek(id) === undefined) table.add(clientOf(id, ms, nowMs), nowMs);
+}
+
+/** What happens between two steps of a sweep or a walk. */
+const pauses = fc.array(steps(CHURN, 12), { minLength: 1, maxLength: 20 });
+
+/** All clients, from the last place to the first. */
+function idsOf(table: BucketTable): string[] {
+  return Array.from({ length: table.size }, (_, i) => table.at(table.size - 1 - i)!.id);
+}
+
+describe('bucket table', () => {
+  it('holds what a map in order of use would, within its bound, and counts exactly whom it forgot before their time', () => {
+    const all = steps(['add', 'add', 'add', 'get', 'peek', 'delete', 'sweep', 'wait'], 200);
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 20 }), all, (maxClients, history) => {
+        const table = createBucketTable({ maxClients });
+        /** When each client is at rest, the one used longest ago first. */
+        const model = new Map<string, number>();
+        let nowMs = 0;
+        let forgotten = 0;
+        for (const { kind, at, ms } of history) {
+          const id = `client:${at}`;
+          const restsAtMs = model.get(id);
+          if (kind === 'wait') nowMs += ms;
+          if (kind === 'get' || kind === 'peek') {
+            expect(table[kind](id)?.id).to.equal(restsAtMs === undefined ? undefined : id);
+            if (kind === 'get' && restsAtMs !== undefined) {
+              model.delete(id);
+              model.set(id, restsAtMs);
+            }
+          }
+          if (kind === 'delete') expect(table.delete(id)).to.equal(model.delete(id));
+          if (kind === 'add' && restsAtMs === undefined) {
+            if (model.size === maxClients) {
+              const oldest = [...model.keys()];
+              const atRest = oldest.slice(0, 8).find((one) => model.get(one)! <= nowMs);
+              model.delete(atRest ?? oldest[0]!);
+              if (atRest === undefined) forgotten += 1;
+            }
+            table.add(clientOf(id, ms, nowMs), nowMs);
+            model.set(id, nowMs + ms);
+          }
+          if (kind === 'sweep') {
+            table.sweep(ms, nowMs);
+            const dropped = [...model.keys()].filter((one) => table.peek(one) === undefined);
+            expect(dropped.length).to.be.at.most(ms);
+            for (const one of dropped) {
+              expect(model.get(one), 'dropped before it rested').to.be.at.most(nowMs);
+              model.delete(one);
+            }
+          }
+          expect(idsOf(table).sort()).to.deep.equal([...model.keys()].sort());
+          expect(table.at(table.size)).to.equal(undefined);
+          expect(table.size).to.equal(model.size);
+          expect(table.unexpiredEvictions).to.equal(forgotten);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('forgets the client used longest ago when it is full of limits that still count', () => {
+    const table = createBucketTable({ maxClients: 10 });
+    for (let i = 0; i < 10; i += 1) table.add(clientOf(`client:${i}`, 1_000, 0), 0);
+    table.get('client:0');
+    table.peek('client:1');
+    table.add(clientOf('newcomer', 1_000, 0), 0);
+    expect(table.peek('client:1')).to.equal(undefined);
+    expect([table.size, table.unexpiredEvictions]).to.deep.equal([10, 1]);
+  });
+
+  it('drops a client at rest rather than one used longer ago, and does not count it', () => {
+    const table = createBucketTable({ maxClients: 10 });
+    for (let i = 0; i < 10; i += 1) table.add(clientOf(`client:${i}`, i === 5 ? 10 : 1_000, 0), 0);
+    table.add(clientOf('newcomer', 1_000, 10), 10);
+    expect(table.peek('client:5')).to.equal(undefined);
+    expect([table.size, table.unexpiredEvictions]).to.deep.equal([10, 0]);
+  });
+
+  it('comes to every client at rest within two passes of the sweep, whatever is added, used and deleted meanwhile', () => {
+    fc.assert(
+      fc.property(steps(CHURN, 80), pauses, fc.integer({ min: 1, max: 7 }), (before, between, count) => {
+        const table = createBucketTable({ maxClients: CLIENTS });
+        for (const step of before) churn(table, step, 0);
+        // The sweep is somewhere by now.
+        table.sweep(count, 0);
+        const nowMs = 15;
+        const resting = idsOf(table).flatMap((id) => (atRest(table.peek(id)!, nowMs) ? [table.peek(id)!] : []));
+        for (let looked = 0, i = 0; looked < 2 * CLIENTS; looked += count, i += 1) {
+          table.sweep(count, nowMs);
+          for (const step of between[i % between.length]!) churn(table, step, nowMs);
+        }
+        for (const client of resting) expect(table.peek(client.id), client.id).to.not.equal(client);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('shows who goes down its places every client that stays, whatever is added, used and deleted meanwhile', () => {
+    fc.assert(
+      fc.property(steps(CHURN, 80), pauses, (before, between) => {
+        const table = createBucketTable({ maxClients: CLIENTS });
+        for (const step of before) churn(table, step, 0);
+        const stayed = new Set(idsOf(table).map((id) => table.peek(id)!));
+        const met = new Set<Client>();
+        for (let place = table.size - 1, i = 0; place >= 0; place -= 1, i += 1) {
+          const client = table.at(place);
+          if (client !== undefined) met.add(client);
+          for (const step of between[i % between.length]!) {
+            churn(table, step, 0);
+            for (const one of stayed) if (table.peek(one.id) !== one) stayed.delete(one);
+          }
+        }
+        for (const client of stayed) expect(met.has(client), client.id).to.equal(true);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  describe('with a million clients', () => {
+    /** The median of the steps of a pass: on a machine that is busy with other things some take longer, but not half of them. */
+    function medianStepMs(table: BucketTable, nowMs: number): number {
+      const stepsMs: number[] = [];
+      for (let looked = 0; looked < 200 * SWEEP_CLIENTS; looked += SWEEP_CLIENTS) {
+        const startMs = performance.now();
+        table.sweep(SWEEP_CLIENTS, nowMs);
+        stepsMs.push(performance.now() - startMs);
+      }
+      return stepsMs.sort((a, b) => a - b)[stepsMs.length / 2]!;
+    }
+
+    it('sweeps in steps below 5 ms, whether there is nothing to drop or everything', () => {
+      const table = createBucketTable({ maxClients: 1_000_000 });
+      for (let i = 0; i < 1_000_000; i += 1) table.add(clientOf(`client:${i}`, 1_000, 0), 0);
+      expect(medianStepMs(table, 500), 'nothing to drop').to.be.below(5);
+      expect(table.size).to.equal(1_000_000);
+      expect(medianStepMs(table, 1_000), 'everything to drop').to.be.below(5);
+      expect(table.size).to.equal(1_000_000 - 200 * SWEEP_CLIENTS);
+    });
+  });
+
+  it('drops its only client in less than 1 ms, though it has room for a million', () => {
+    const table = createBucketTable({ maxClients: 1_000_000 });
+    const dropsMs: number[] = [];
+    for (let i = 0; i < 20; i += 1) {
+      table.add(clientOf('alice', 1, 0), 0);
+      const startMs = performance.now();
+      table.sweep(SWEEP_CLIENTS, 1);
+      dropsMs.push(performance.now() - startMs);
+      expect(table.size).to.equal(0);
+    }
+    // The shortest: what else the machine does can only make the others longer.
+    expect(Math.min(...dropsMs)).to.be.below(1);
+  });
+});

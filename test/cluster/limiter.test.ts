@@ -1,0 +1,203 @@
+import { expect } from 'chai';
+import { createBucketTable } from '../../src/cluster/bucket-table.js';
+import type { BucketTable } from '../../src/cluster/bucket-table.js';
+import type { Decision } from '../../src/cluster/decision.js';
+import { createLimiter } from '../../src/cluster/limiter.js';
+import type { Limiter } from '../../src/cluster/limiter.js';
+import { createMembership } from '../../src/cluster/membership.js';
+import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
+import type { Replicator } from '../../src/cluster/replicator.js';
+import type { Check } from '../../src/core/decide.js';
+import { createFakeClock } from '../support/fake-clock.js';
+import type { FakeClock } from '../support/fake-clock.js';
+import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
+
+/** What the only member of a ring has no use for. */
+const unused = (name: string) =>
+  new Proxy({}, { get: (_, property) => expect.fail(`${name}.${String(property)} was used`) }) as never;
+
+interface Lone {
+  readonly clock: FakeClock;
+  readonly table: BucketTable;
+  readonly limiter: Limiter;
+  /** The clients of which copies are to be sent, each time anew. */
+  readonly changed: readonly string[];
+  /** Asks, and expects to be answered at once. */
+  readonly ask: (options?: Partial<Check>) => Decision;
+}
+
+/** The limiter of the only member of a ring, which decides for every client. */
+function createLone(): Lone {
+  const clock = createFakeClock(1_000);
+  const table = createBucketTable({ maxClients: 100 });
+  const recent = createRecentDecisions({ clock }, { max: 100 });
+  const membership = createMembership(
+    { clock },
+    { self: 'a:1', version: '0', suspectAfterMs: 1_000, replicas: 1, maxClients: 100, onRingChange: () => undefined },
+  );
+  membership.declare('active');
+  const changed: string[] = [];
+  const replicator: Pick<Replicator, 'changed'> = { changed: (client) => changed.push(client.id) };
+  let checks = 0;
+  const limiter = createLimiter({
+    clock,
+    table,
+    recent,
+    membership,
+    replicator: replicator as Replicator,
+    forwarder: unused('forwarder'),
+    fallback: unused('fallback'),
+    // A check that is put off for ever must fail, not hang.
+    awake: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
+  });
+  return {
+    clock,
+    table,
+    limiter,
+    changed,
+    ask(options) {
+      const decision = limiter.check(checkOf([tokenBucket(10, 1_000)], options));
+      if (decision instanceof Promise) expect.fail('was not decided at once');
+      return decision;
+    },
+  };
+}
+
+describe('limiter', () => {
+  it('decides at once for the clients of its node, and says who decided', () => {
+    const { ask } = createLone();
+    expect(ask()).to.deep.equal({
+      allowed: true,
+      limit: 10,
+      remaining: 9,
+      retryAfterMs: 0,
+      resetMs: 100,
+      limits: undefined,
+      owner: 'a:1',
+      source: 'owner',
+      degraded: false,
+    });
+    expect(ask({ cost: 9 }).remaining).to.equal(0);
+    expect(ask()).to.deep.include({ allowed: false, retryAfterMs: 100 });
+  });
+
+  it('keeps clients apart, whatever they are called', () => {
+    const { ask } = createLone();
+    for (const clientId of [
+      'alice',
+      'Alice',
+      'alice ',
+      '__proto__',
+      'constructor',
+      'toString',
+      '💧',
+      '\u00e9',
+      'e\u0301',
+    ]) {
+      expect(ask({ clientId, cost: 10 }).allowed, clientId).to.equal(true);
+      expect(ask({ clientId }).allowed, clientId).to.equal(false);
+    }
+  });
+
+  describe('asked again under the same request id', () => {
+    it('gives the first decision for 60 s, and consumes nothing', () => {
+      const { ask, clock, changed } = createLone();
+      const first = ask({ requestId: 'r1', cost: 3 });
+      clock.advance(60_000);
+      expect(ask({ requestId: 'r1', cost: 3 })).to.deep.equal(first);
+      // Nor does it matter what else the repeated request says.
+      expect(ask({ requestId: 'r1', rules: [tokenBucket(0, 5)], peek: true })).to.deep.equal(first);
+      expect(changed).to.deep.equal(['alice']);
+      expect(ask({ peek: true }).remaining).to.equal(10);
+      clock.advance(1);
+      expect(ask({ requestId: 'r1', cost: 3 }).remaining).to.equal(7);
+      expect(ask({ peek: true }).remaining).to.equal(7);
+    });
+
+    it('gives a denial again, though it would pass by now', () => {
+      const { ask, clock } = createLone();
+      ask({ cost: 10 });
+      const denial = ask({ requestId: 'r1' });
+      expect(denial.allowed).to.equal(false);
+      clock.advance(1_000);
+      expect(ask({ requestId: 'r1' })).to.deep.equal(denial);
+      expect(ask({ peek: true }).remaining).to.equal(10);
+    });
+
+    it('decides anew for another client', () => {
+      const { ask } = createLone();
+      ask({ requestId: 'r1', cost: 10 });
+      expect(ask({ requestId: 'r1', clientId: 'bob' }).remaining).to.equal(9);
+    });
+
+    it('decides anew after a peek, which was no decision to hold to', () => {
+      const { ask } = createLone();
+      expect(ask({ requestId: 'r1', peek: true }).remaining).to.equal(10);
+      expect(ask({ requestId: 'r1' }).remaining).to.equal(9);
+      expect(ask({ requestId: 'r1' }).remaining).to.equal(9);
+    });
+  });
+
+  it('keeps nothing of clients who were only denied or peeked at', () => {
+    const { ask, table, changed } = createLone();
+    ask({ peek: true });
+    ask({ cost: 11 });
+    ask({ rules: [slidingWindow(0, 1_000)] });
+    ask({ rules: [tokenBucket(5, 1_000), slidingWindow(0, 1_000)] });
+    expect(table.size).to.equal(0);
+    expect(changed).to.deep.equal([]);
+  });
+
+  it('sends no copies for a denial or a peek, which change nothing', () => {
+    const { ask, changed } = createLone();
+    ask({ cost: 10 });
+    ask();
+    ask({ peek: true });
+    expect(changed).to.deep.equal(['alice']);
+  });
+
+  it('describes what a client has consumed under each limit, and consumes nothing', () => {
+    const { ask, clock, limiter } = createLone();
+    const login = { ...slidingWindow(5, 3_200), policy: 'login' };
+    ask({ cost: 4 });
+    ask({ rules: [login], cost: 2 });
+    clock.advance(100);
+    const description = {
+      clientId: 'alice',
+      owner: 'a:1',
+      buckets: [
+        { policy: 'login', algorithm: 'sliding-window', windowMs: 3_200, limit: 5, remaining: 3, resetMs: 3_100 },
+        { policy: undefined, algorithm: 'token-bucket', windowMs: 1_000, limit: 10, remaining: 7, resetMs: 300 },
+      ],
+    };
+    expect(limiter.describe('alice')).to.deep.equal(description);
+    expect(limiter.describe('alice')).to.deep.equal(description);
+    expect(limiter.describe('bob')).to.deep.equal({ clientId: 'bob', owner: 'a:1', buckets: [] });
+  });
+
+  it('starts afresh for a client whom the table has forgotten', () => {
+    const { ask, table, limiter } = createLone();
+    ask({ cost: 10 });
+    table.delete('alice');
+    expect(limiter.describe('alice').buckets).to.deep.equal([]);
+    expect(ask().remaining).to.equal(9);
+  });
+
+  it('makes all checks wait while it is held, by however many, and then decides them', async () => {
+    const { limiter, ask } = createLone();
+    const releases = [limiter.hold(), limiter.hold(), limiter.hold()];
+    const waiting = limiter.check(checkOf([tokenBucket(10, 1_000)]));
+    expect(waiting).to.be.instanceOf(Promise);
+    let decided = false;
+    void Promise.resolve(waiting).then(() => (decided = true));
+    // Those who hold it let go in any order.
+    for (const i of [1, 0]) {
+      releases[i]!();
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(decided).to.equal(false);
+    }
+    releases[2]!();
+    expect((await waiting).remaining).to.equal(9);
+    expect(ask().remaining).to.equal(8);
+  });
+});

@@ -1,0 +1,77 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import type { Decision } from '../../src/cluster/decision.js';
+import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
+import { createFakeClock } from '../support/fake-clock.js';
+
+const decision: Decision = {
+  allowed: true,
+  limit: 10,
+  remaining: 9,
+  retryAfterMs: 0,
+  resetMs: 100,
+  limits: undefined,
+  owner: 'a:1',
+  source: 'owner',
+  degraded: false,
+};
+
+describe('recent decisions', () => {
+  for (const startMs of [0, 1, 123_456_789]) {
+    it(`are remembered for 60 s and not one ms more, also when the clock began at ${startMs}`, () => {
+      const clock = createFakeClock(startMs);
+      const recent = createRecentDecisions({ clock }, { max: 10 });
+      recent.add('alice', 'r1', decision);
+      expect(recent.get('alice', 'r1')).to.equal(decision);
+      clock.advance(60_000);
+      // To ask again does not prolong it.
+      expect(recent.get('alice', 'r1')).to.equal(decision);
+      clock.advance(1);
+      expect(recent.get('alice', 'r1')).to.equal(undefined);
+    });
+  }
+
+  it('are those of one client and one id, whatever the two look like side by side', () => {
+    const text = fc.string({ unit: fc.constantFrom('a', '1', ':', '2', '\u0000', 'ü', '💧'), maxLength: 5 });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(text, text), { minLength: 1, maxLength: 30 }), (asked) => {
+        const recent = createRecentDecisions({ clock: createFakeClock() }, { max: 100 });
+        const model = new Map<string, Decision>();
+        for (const [i, [clientId, requestId]] of asked.entries()) {
+          const key = JSON.stringify([clientId, requestId]);
+          expect(recent.get(clientId, requestId)).to.equal(model.get(key));
+          const first = { ...decision, remaining: i };
+          if (model.has(key)) continue;
+          recent.add(clientId, requestId, first);
+          model.set(key, first);
+        }
+        expect(recent.size).to.equal(model.size);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('are as many as there is room for: the oldest makes room', () => {
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { max: 3 });
+    for (const id of ['r1', 'r2', 'r3', 'r4']) recent.add('alice', id, decision);
+    expect(recent.size).to.equal(3);
+    expect(recent.get('alice', 'r1')).to.equal(undefined);
+    for (const id of ['r2', 'r3', 'r4']) expect(recent.get('alice', id)).to.equal(decision);
+  });
+
+  it('are all forgotten at once when they are cleared', () => {
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { max: 3 });
+    recent.add('alice', 'r1', decision);
+    recent.clear();
+    expect(recent.get('alice', 'r1')).to.equal(undefined);
+    expect(recent.size).to.equal(0);
+  });
+
+  it('start no timer, which would keep the process alive or fire after its end', () => {
+    const before = process.getActiveResourcesInfo().length;
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { max: 3 });
+    recent.add('alice', 'r1', decision);
+    recent.get('alice', 'r1');
+    expect(process.getActiveResourcesInfo()).to.have.length(before);
+  });
+});
