@@ -1,12 +1,14 @@
 import type { Decision } from './cluster/decision.js';
-import { createClusterNode } from './cluster/node.js';
+import type { OnUnavailable } from './cluster/fallback.js';
+import type { Log } from './cluster/ports.js';
+import { createStaticDiscovery } from './discovery/static.js';
 import { readCheck } from './http/request.js';
-import { DEFAULT_ADVERTISE, DEFAULT_MAX_CLIENTS } from './settings.js';
 import type { AllowRequest } from './http/schema.js';
-import { VERSION } from './version.js';
-import { systemClock, systemTimers } from './system.js';
+import { createMember } from './member.js';
+import { CLUSTER_DEFAULTS, DEFAULT_MAX_CLIENTS, DEFAULT_PEER_PORT, reachable, requirePeerSecret } from './settings.js';
 
 export type { Decision, Source } from './cluster/decision.js';
+export type { OnUnavailable } from './cluster/fallback.js';
 export type { LimitFigures } from './core/decide.js';
 export type { Algorithm } from './core/rule.js';
 export { Problem } from './http/problem.js';
@@ -14,8 +16,22 @@ export type { ProblemCode } from './http/problem.js';
 export type { AllowRequest } from './http/schema.js';
 
 export interface NodeOptions {
-  /** Id of this node, and the `host:port` under which other nodes reach it. Default `127.0.0.1:9080`. */
+  /** `host:port` of other nodes; some are enough. */
+  readonly peers?: readonly string[];
+  /** Where this node listens to others. Default `127.0.0.1`; any but loopback needs `peerSecret`. */
+  readonly peerHost?: string;
+  /** Default 9080; 0 takes a free one. */
+  readonly peerPort?: number;
+  /** What nodes prove to each other that they know. */
+  readonly peerSecret?: string;
+  /** `host:port` under which others reach this node; also its id. Default: where it listens. */
   readonly advertise?: string;
+  /** How many successors hold a copy, 1 to 5. Default 1. */
+  readonly replicas?: number;
+  /** What happens when neither the owner of a client nor a successor answers. Default `local`: an equal share of the limit. */
+  readonly onUnavailable?: OnUnavailable;
+  /** Where to write what happens in the cluster, in the way of pino. Default: nowhere. */
+  readonly log?: Log;
   /** Clients held at most, 1 to 16,777,216: about 250 bytes each. Default 1,000,000. */
   readonly maxClients?: number;
 }
@@ -34,34 +50,35 @@ export interface Node {
    * @throws Problem `invalid_request`, which names the field
    */
   check(request: AllowRequest): Promise<Decision>;
-  /** Forgets everything and stops the timers. Calls after it reject. */
+  /** Leaves the ring with nothing forgotten, if there are others in it, and stops. Calls after it reject. */
   close(): Promise<void>;
 }
 
-const nobody = { send: () => Promise.resolve({ kind: 'refused' as const }) };
-const silent = { info: () => undefined, warn: () => undefined };
-const CLUSTER_DEFAULTS = {
-  replicas: 1,
-  replicationIntervalMs: 50,
-  suspectAfterMs: 1000,
-  onUnavailable: 'local' as const,
-};
+const SILENT = { info: () => undefined, warn: () => undefined };
 
-/** Starts a limiter in this process. It keeps no timer that holds the process open. */
+/**
+ * Starts a limiter in this process; resolves when it decides. By itself it is a ring of its own; with `peers` or `peerPort` it
+ * listens to other nodes and shares the clients with them.
+ * @throws Error of the operating system when the peer port cannot be listened on
+ */
 export async function createNode(options: NodeOptions = {}): Promise<Node> {
-  const { advertise = DEFAULT_ADVERTISE, maxClients = DEFAULT_MAX_CLIENTS } = options;
-  const node = createClusterNode(
-    {
-      clock: systemClock,
-      timers: systemTimers,
-      transport: nobody,
-      discovery: { seeds: () => Promise.resolve([]) },
-      log: silent,
-    },
-    { ...CLUSTER_DEFAULTS, self: advertise, version: VERSION, maxClients },
-  );
-  await node.start();
-  const { limiter } = node;
+  const { peers, peerHost = '127.0.0.1', peerPort, peerSecret, advertise, log = SILENT } = options;
+  requirePeerSecret(peerHost, peerSecret !== undefined);
+  const clustered = peers !== undefined || peerPort !== undefined;
+  const member = await createMember({
+    listen: clustered ? { host: peerHost, port: peerPort ?? DEFAULT_PEER_PORT } : undefined,
+    advertise: (port) => advertise ?? `${reachable(peerHost)}:${port || DEFAULT_PEER_PORT}`,
+    discovery: createStaticDiscovery(peers ?? []),
+    secret: peerSecret,
+    tls: undefined,
+    maxClients: options.maxClients ?? DEFAULT_MAX_CLIENTS,
+    replicas: options.replicas ?? CLUSTER_DEFAULTS.replicas,
+    replicationIntervalMs: CLUSTER_DEFAULTS.replicationIntervalMs,
+    suspectAfterMs: CLUSTER_DEFAULTS.suspectAfterMs,
+    onUnavailable: options.onUnavailable ?? 'local',
+    log,
+  });
+  const { limiter } = member.node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {
     if (closed) throw new Error('the node is closed');
@@ -71,10 +88,11 @@ export async function createNode(options: NodeOptions = {}): Promise<Node> {
     // Async, so that a bad request rejects rather than throws.
     check: async (request) => decide(request),
     allow: async (clientId, limit, window) => (await decide({ clientId, limit, window })).allowed,
-    close() {
+    async close() {
+      if (closed) return;
+      await member.leave();
       closed = true;
-      node.close();
-      return Promise.resolve();
+      await member.close();
     },
   };
 }

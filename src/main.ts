@@ -1,23 +1,22 @@
-import type { AddressInfo } from 'node:net';
-import type { Server } from 'node:http';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
-import { createClusterNode } from './cluster/node.js';
+import { createDnsDiscovery } from './discovery/dns.js';
+import { createStaticDiscovery } from './discovery/static.js';
 import { createApi } from './http/api.js';
 import { createCounters } from './http/counters.js';
 import { createDecisionHandlers } from './http/decisions.js';
 import { createMetrics } from './http/metrics.js';
 import { createPublicServer } from './http/server.js';
+import { listen } from './listen.js';
+import { createMember } from './member.js';
+import type { PeerTls } from './peer/tls.js';
 import type { Settings } from './settings.js';
-import { systemClock, systemTimers } from './system.js';
+import { systemClock } from './system.js';
 import { VERSION } from './version.js';
 
 /** How long a stopping node goes on answering, so that balancers see that it is not ready; and how long it may take in all. */
 const DRAIN_NOTICE_MS = 500;
 const DRAIN_GRACE_MS = 10_000;
-
-const NO_PEERS = { sent: new Map(), received: new Map(), refused: new Map() };
-const nobody = { send: () => Promise.resolve({ kind: 'refused' as const }) };
 
 export interface RunningNode {
   /** Where the public API listens. */
@@ -30,24 +29,19 @@ export interface RunningNode {
 /** Runs one node by its settings until `stop` is called. */
 export async function startNode(settings: Settings): Promise<RunningNode> {
   const log = pino({ level: settings.logLevel, base: { node: settings.advertise } });
-  const node = createClusterNode(
-    {
-      clock: systemClock,
-      timers: systemTimers,
-      transport: nobody,
-      discovery: { seeds: () => Promise.resolve([]) },
-      log,
-    },
-    {
-      self: settings.advertise,
-      version: VERSION,
-      maxClients: settings.maxClients,
-      replicas: 1,
-      replicationIntervalMs: 50,
-      suspectAfterMs: 1000,
-      onUnavailable: 'local',
-    },
-  );
+  const member = await createMember({
+    ...settings,
+    listen: { host: settings.peerHost, port: settings.peerPort },
+    advertise: () => settings.advertise,
+    discovery:
+      settings.dnsName === undefined
+        ? createStaticDiscovery(settings.peers)
+        : createDnsDiscovery(settings.dnsName, { clock: systemClock, log }),
+    secret: settings.peerSecret,
+    tls: peerTls(settings),
+    log,
+  });
+  const { node } = member;
   const { limiter } = node;
   const counters = createCounters();
   let ready = false;
@@ -60,7 +54,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       cluster: node,
       decisions,
       counters,
-      metrics: createMetrics({ counters, cluster: node, peers: NO_PEERS }),
+      metrics: createMetrics({ counters, cluster: node, peers: member.peers }),
       isReady: () => ready,
       log,
     },
@@ -68,7 +62,6 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
   );
   const publicServer = createPublicServer({ decisions, api });
   const port = await listen(publicServer.server, settings.port, settings.host);
-  await node.start();
   ready = true;
   log.info({ host: settings.host, port }, 'tokenring ready');
   return {
@@ -77,19 +70,16 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     async stop() {
       ready = false;
       log.info('stopping');
-      await publicServer.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
-      node.close();
+      const drained = publicServer.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
+      await member.leave();
+      await drained;
+      await member.close();
       log.info('stopped');
     },
   };
 }
 
-function listen(server: Server, port: number, host: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => {
-      server.off('error', reject);
-      resolve((server.address() as AddressInfo).port);
-    });
-  });
+function peerTls({ peerTlsCert, peerTlsKey, peerTlsCa, peerTlsRequireClientCert }: Settings): PeerTls | undefined {
+  if (peerTlsCert === undefined || peerTlsKey === undefined) return undefined;
+  return { cert: peerTlsCert, key: peerTlsKey, ca: peerTlsCa, requireClientCert: peerTlsRequireClientCert };
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { parseArgs } from 'node:util';
 
-export const DEFAULT_ADVERTISE = '127.0.0.1:9080';
+export const DEFAULT_PEER_PORT = 9080;
 export const DEFAULT_MAX_CLIENTS = 1_000_000;
 export const CLUSTER_DEFAULTS = { replicas: 1, replicationIntervalMs: 50, suspectAfterMs: 1_000 } as const;
 
@@ -57,7 +57,7 @@ const SETTINGS = {
   host: setting<string>(host, HOST, '127.0.0.1'),
   port: whole(0, 65535, 8080),
   peerHost: setting<string>(host, HOST, '127.0.0.1'),
-  peerPort: whole(0, 65535, 9080),
+  peerPort: whole(0, 65535, DEFAULT_PEER_PORT),
   advertise: setting<string | undefined>(hostPort, 'host:port', undefined),
   discovery: oneOf('static', 'dns'),
   peers: setting<readonly string[]>(peers, 'host:port, several separated by commas', []),
@@ -148,11 +148,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
 /** What is only valid, or only safe, in company. */
 function requireTogether(settings: Given): void {
   const { peerHost, peerSecret, peerTlsRequireClientCert } = settings;
-  if (!isLoopback(peerHost) && peerSecret === undefined && !peerTlsRequireClientCert) {
-    throw new SettingsError(
-      `TOKENRING_PEER_HOST: ${JSON.stringify(peerHost)} is open to others, expected TOKENRING_PEER_SECRET or TOKENRING_PEER_TLS_REQUIRE_CLIENT_CERT with it`,
-    );
-  }
+  requirePeerSecret(peerHost, peerSecret !== undefined || peerTlsRequireClientCert);
   if (settings.discovery === 'dns' && settings.dnsName === undefined) {
     throw new SettingsError(
       'TOKENRING_DNS_NAME: nothing is not valid, expected name:port with TOKENRING_DISCOVERY dns',
@@ -174,12 +170,20 @@ function requireTogether(settings: Given): void {
   }
 }
 
+/** @throws SettingsError where anybody could speak as a peer */
+export function requirePeerSecret(peerHost: string, authenticated: boolean): void {
+  if (authenticated || isLoopback(peerHost)) return;
+  throw new SettingsError(
+    `TOKENRING_PEER_HOST: ${JSON.stringify(peerHost)} is open to others, expected TOKENRING_PEER_SECRET or TOKENRING_PEER_TLS_REQUIRE_CLIENT_CERT with it`,
+  );
+}
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
 /** The address under which others reach a listener: its own, or the machine's first where it listens on all. */
-function reachable(host: string): string {
+export function reachable(host: string): string {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const own =
     host === '0.0.0.0' || host === '::'

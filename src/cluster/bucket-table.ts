@@ -98,7 +98,9 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
       return true;
     },
     sweep(count, nowMs) {
-      for (let i = 0; i < count; i += 1, swept -= 1) {
+      // Not round and round in one call.
+      const looks = Math.min(count, places.length);
+      for (let i = 0; i < looks; i += 1, swept -= 1) {
         if (swept < 0 || swept >= places.length) swept = places.length - 1;
         const client = places[swept];
         if (client === undefined) return;

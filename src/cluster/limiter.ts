@@ -60,7 +60,9 @@ export interface LimiterDeps {
 export function createLimiter(deps: LimiterDeps): Limiter {
   const { clock, table, recent, membership, forwarder, replicator, fallback, awake } = deps;
   const self = membership.self.id;
+  let holders = 0;
   let held: Promise<void> | undefined;
+  let letGo: () => void = () => undefined;
 
   function decideHere(
     check: Check,
@@ -154,14 +156,13 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       return { clientId, owner: self, buckets };
     },
     hold() {
-      let release: () => void = () => undefined;
-      const mine = new Promise<void>((resolve) => (release = resolve));
-      const before = held;
-      const all = before === undefined ? mine : Promise.all([before, mine]).then(() => undefined);
-      held = all;
+      holders += 1;
+      held ??= new Promise((resolve) => (letGo = resolve));
       return () => {
-        if (held === all) held = before;
-        release();
+        holders -= 1;
+        if (holders > 0) return;
+        held = undefined;
+        letGo();
       };
     },
   };

@@ -9,14 +9,8 @@ import type { Counters } from './counters.js';
 export interface MetricSources {
   readonly counters: Counters;
   readonly cluster: Pick<ClusterNode, 'table' | 'membership' | 'replicator' | 'forwarder' | 'handedClients'>;
-  readonly peers: PeerCounters;
-}
-
-/** Messages between this node and its peers, by kind and by why they were refused. */
-export interface PeerCounters {
-  readonly sent: ReadonlyMap<string, number>;
-  readonly received: ReadonlyMap<string, number>;
-  readonly refused: ReadonlyMap<string, number>;
+  /** What `peer/counters.ts` counts. */
+  readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
 
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
@@ -54,8 +48,11 @@ export function createMetrics({ counters, cluster, peers }: MetricSources): Regi
   }
 
   const one = (read: () => number) => (): Iterable<Sample> => [[{}, read()]];
-  const labelled = (label: string, counts: ReadonlyMap<string, number>) => (): Iterable<Sample> =>
-    [...counts].map(([value, count]) => [{ [label]: value }, count] as const);
+  const labelled =
+    (label: string, counts: ReadonlyMap<string, number> | Readonly<Record<string, number>>) => (): Iterable<Sample> =>
+      (counts instanceof Map ? [...counts] : Object.entries(counts)).map(
+        ([value, count]) => [{ [label]: value }, count] as const,
+      );
 
   const decisions = 'Decisions by outcome and by who decided; peeks included';
   counter('tokenring_decisions_total', decisions, ['outcome', 'source'], () =>

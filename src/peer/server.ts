@@ -164,7 +164,9 @@ export function createPeerServer(
     hangUp(socket, code);
   });
   server.on('tlsClientError', (error: Error, socket: Socket) => count('tls', socket.remoteAddress, error.message));
-  server.on('drop', (dropped) => count('too_many_connections', dropped?.remoteAddress, undefined));
+  server.on('drop', (dropped?: { remoteAddress?: string }) =>
+    count('too_many_connections', dropped?.remoteAddress, undefined),
+  );
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket);

@@ -1,0 +1,66 @@
+import type { OnUnavailable } from './cluster/fallback.js';
+import { createClusterNode } from './cluster/node.js';
+import type { ClusterNode } from './cluster/node.js';
+import type { Discovery, Log } from './cluster/ports.js';
+import { listen } from './listen.js';
+import { createPeerAuth } from './peer/auth.js';
+import { createPeerCounters } from './peer/counters.js';
+import type { PeerCounters } from './peer/counters.js';
+import { createPeerServer } from './peer/server.js';
+import type { PeerTls } from './peer/tls.js';
+import { createPeerTransport } from './peer/transport.js';
+import { systemClock, systemTimers } from './system.js';
+import { VERSION } from './version.js';
+
+/** How long messages of peers that are under way may take when the listener closes. */
+const CLOSE_GRACE_MS = 2_000;
+
+export interface MemberOptions {
+  /** The listener for peers; without it this process is a ring of its own. Port 0 takes a free one. */
+  readonly listen: { readonly host: string; readonly port: number } | undefined;
+  /** `host:port` of this node for others, and its id, given the port it listens on. */
+  readonly advertise: (port: number) => string;
+  readonly discovery: Discovery;
+  readonly secret: string | undefined;
+  readonly tls: PeerTls | undefined;
+  readonly maxClients: number;
+  readonly replicas: number;
+  readonly replicationIntervalMs: number;
+  readonly suspectAfterMs: number;
+  readonly onUnavailable: OnUnavailable;
+  readonly log: Log;
+}
+
+export interface Member {
+  readonly node: ClusterNode;
+  readonly peers: PeerCounters;
+  /** Leaves the ring with nothing forgotten, and goes on forwarding. */
+  leave(): Promise<void>;
+  /** Stops listening to peers and all timers. */
+  close(): Promise<void>;
+}
+
+/** Makes this process a member of the ring, over real sockets and time; resolves when it decides. */
+export async function createMember(options: MemberOptions): Promise<Member> {
+  const { log, tls, secret, discovery } = options;
+  const auth = secret === undefined ? undefined : createPeerAuth(secret);
+  const peers = createPeerCounters();
+  const transport = createPeerTransport({ counters: peers, auth, log }, { tls });
+  const server = createPeerServer({ receive: (message) => node.receive(message), counters: peers, auth, log }, { tls });
+  const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
+  const node = createClusterNode(
+    { clock: systemClock, timers: systemTimers, transport, discovery, log },
+    { ...options, self: options.advertise(port), version: VERSION },
+  );
+  await node.start();
+  return {
+    node,
+    peers,
+    leave: () => node.leave(),
+    async close() {
+      if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
+      node.close();
+      await transport.close();
+    },
+  };
+}
