@@ -81,9 +81,16 @@ export interface Membership {
 
 export function createMembership({ clock }: { clock: Clock }, options: MembershipOptions): Membership {
   const { suspectAfterMs, onRingChange } = options;
-  let self: Described = { id: options.self, incarnation: 1, state: 'joining', beat: 0, version: options.version };
+  let self: MemberRecord = {
+    id: options.self,
+    incarnation: 1,
+    state: 'joining',
+    beat: 0,
+    version: options.version,
+    silentMs: 0,
+  };
   /** What this node has said it will be, if that is more than what it is. */
-  let announced: Described | undefined;
+  let announced: MemberRecord | undefined;
   const others = new Map<NodeId, Known>();
   const ringOptions = {
     cachedClients: Math.min(CACHED_CLIENTS, options.maxClients),
@@ -151,7 +158,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
 
   return {
     get self() {
-      return { ...self, silentMs: 0 };
+      return self;
     },
     get ring() {
       return ring;
@@ -164,7 +171,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     },
     records() {
       const known = [...others.values()];
-      return [{ ...self, silentMs: 0 }, ...known.map((one) => ({ ...one.record, silentMs: silentMs(one) }))];
+      return [self, ...known.map((one) => ({ ...one.record, silentMs: silentMs(one) }))];
     },
     lives: () => lives,
     others: () => [...others.keys()],
@@ -185,7 +192,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     },
     announce(state) {
       announced = { ...self, state, beat: self.beat + 1 };
-      return { ...announced, silentMs: 0 };
+      return announced;
     },
     declare(state) {
       announced = undefined;

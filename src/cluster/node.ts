@@ -252,7 +252,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     },
     async leave() {
       if (membership.self.state !== 'active') return;
-      await replicator.settled(suspectAfterMs * BEATS);
+      if (membership.ring.members.length > 1) await replicator.settled(suspectAfterMs * BEATS);
       const release = limiter.hold();
       await replicator.flush();
       membership.declare('leaving');

@@ -187,7 +187,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   const stopPlace = timers.every(PLACE_INTERVAL_MS, place);
   const replicator: Replicator = {
     changed(client) {
-      if (client.changed) return;
+      // In a ring of one there is nobody to tell; a change of the ring looks through the whole table.
+      if (client.changed || (membership.ring.members.length < 2 && joiners.size === 0)) return;
       client.changed = true;
       changedClients.push(client);
     },
