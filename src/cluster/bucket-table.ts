@@ -6,8 +6,12 @@ export class Client implements Buckets {
   first: Bucket | undefined = undefined;
   /** The version of the ring under which this node was found to decide for the client; 0 when it was not. */
   ownedAtRing = 0;
+  /** Whether this node has decided for it in the place of another, which must come to know what was consumed here. */
+  stoodIn = false;
   /** Whether its buckets changed since they were last queued for the successors. */
   changed = false;
+  /** Monotonic ms until which decisions on its request ids are remembered: it is kept as long, though its buckets rest. */
+  remembersUntilMs = 0;
 
   // The rest is kept by the table.
   /** Its place there. */
@@ -17,6 +21,10 @@ export class Client implements Buckets {
   newer: Client = this;
 
   constructor(readonly id: string) {}
+}
+
+function isAtRest(client: Client, nowMs: number): boolean {
+  return nowMs >= client.remembersUntilMs && atRest(client, nowMs);
 }
 
 /** How many of the clients used longest ago are looked at for one at rest, when the table is full. */
@@ -68,7 +76,7 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
   function makeRoom(nowMs: number): void {
     let client = ends.newer;
     for (let looked = 0; looked < EVICTION_LOOK && client !== ends; looked += 1) {
-      if (atRest(client, nowMs)) return remove(client);
+      if (isAtRest(client, nowMs)) return remove(client);
       client = client.newer;
     }
     remove(ends.newer);
@@ -104,7 +112,7 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
         if (swept < 0 || swept >= places.length) swept = places.length - 1;
         const client = places[swept];
         if (client === undefined) return;
-        if (atRest(client, nowMs)) remove(client);
+        if (isAtRest(client, nowMs)) remove(client);
       }
     },
     at: (place) => places[place],

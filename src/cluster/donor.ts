@@ -1,10 +1,9 @@
 import { createRing, ringChecksum } from '../core/ring.js';
 import type { NodeId, Ring } from '../core/ring.js';
-import { toSnapshots } from '../core/snapshot.js';
 import type { BucketTable } from './bucket-table.js';
+import type { Copies } from './copies.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, MemberRecord, PeerAnswer } from './messages.js';
-import type { Clock } from './ports.js';
 import type { Replicator } from './replicator.js';
 
 /** Clients in one chunk, and clients looked at for it: each bounds the time that one answer takes. */
@@ -35,12 +34,12 @@ export interface Donor {
 
 /** The giving side of a join. What changes while it goes on follows by replication, which the session adds the joiner to. */
 export function createDonor(deps: {
-  clock: Clock;
   table: BucketTable;
+  copies: Copies;
   membership: Membership;
   replicator: Replicator;
 }): Donor {
-  const { clock, table, membership, replicator } = deps;
+  const { table, copies, membership, replicator } = deps;
   const sessions = new Map<NodeId, Session>();
   let handedClients = 0;
 
@@ -53,7 +52,6 @@ export function createDonor(deps: {
   }
 
   function nextChunk(session: Session, joiner: NodeId): PeerAnswer {
-    const nowMs = clock.nowMs();
     const clients: ClientSnapshot[] = [];
     for (
       let looked = 0;
@@ -62,8 +60,8 @@ export function createDonor(deps: {
     ) {
       const client = table.at(session.cursor);
       if (client === undefined || session.ring.owner(client.id) !== joiner) continue;
-      const snapshots = toSnapshots(client, nowMs);
-      if (snapshots.length > 0) clients.push([client.id, snapshots]);
+      const snapshot = copies.of(client, true);
+      if (snapshot !== undefined) clients.push(snapshot);
     }
     handedClients += clients.length;
     return { kind: 'handed', clients, more: session.cursor >= 0, total: session.total };

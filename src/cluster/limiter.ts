@@ -11,6 +11,7 @@ import type { Forwarder } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { DecidedByPeer } from './messages.js';
 import type { Clock } from './ports.js';
+import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 import type { RecentDecisions } from './recent-decisions.js';
 import type { Replicator } from './replicator.js';
 import { route } from './route.js';
@@ -76,9 +77,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (first !== undefined) return first;
     }
     const client = known ?? new Client(clientId);
-    const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, check, nowMs);
-    if (known === undefined && client.first !== undefined) table.add(client, nowMs);
-    if (allowed && !check.peek) replicator.changed(client);
+    const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed } = decide(client, check, nowMs);
     // Only where the ring itself says so: who stands in must look again each time.
     client.ownedAtRing = degraded ? 0 : membership.ringVersion;
     const decision: Decision = {
@@ -92,7 +91,14 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       degraded,
       limits,
     };
-    if (requestId !== undefined && !check.peek) recent.add(clientId, requestId, decision);
+    const remembered = requestId !== undefined && !check.peek;
+    if (remembered) {
+      recent.add(clientId, requestId, decision);
+      client.remembersUntilMs = nowMs + REQUEST_ID_TTL_MS;
+    }
+    if (degraded) client.stoodIn = true;
+    if (known === undefined && (client.first !== undefined || remembered)) table.add(client, nowMs);
+    if (changed || remembered) replicator.changed(client);
     if (!check.replicated || !allowed || check.peek) return decision;
     return replicator.replicateNow(client).then((kept) => (kept ? decision : { ...decision, degraded: true }));
   }

@@ -4,7 +4,7 @@ import type { DeclaredState, MemberRecord } from './messages.js';
 import type { Clock } from './ports.js';
 
 /** A member as this node sees it: what it declared, or `suspect` and `dead` when it has been silent. */
-export type MemberState = DeclaredState | 'suspect' | 'dead';
+export type MemberState = Exclude<DeclaredState, 'left'> | 'suspect' | 'dead';
 
 export interface MembershipOptions {
   readonly self: NodeId;
@@ -15,8 +15,10 @@ export interface MembershipOptions {
   readonly replicas: number;
   /** Clients that the bucket table holds at most. */
   readonly maxClients: number;
-  /** Called when the ring has changed, with the one before. */
-  readonly onRingChange: (before: Ring) => void;
+  /** Called when the ring has changed. */
+  readonly onRingChange: () => void;
+  /** Called when several members begin to leave at once, before the ring changes, and when all but one have left. */
+  readonly onSeveralLeave: (leaving: boolean) => void;
 }
 
 /** Silent for so many times the suspicion time, a member is called dead; and then forgotten. */
@@ -36,7 +38,11 @@ interface Known {
   refusedAtBeat: number | undefined;
 }
 
-const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2 };
+const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2, left: 3 };
+
+function isGoing({ state }: Described): boolean {
+  return state === 'leaving' || state === 'left';
+}
 
 /** Positive when `a` is the later word of the two. */
 function compare(a: Described, b: Described): number {
@@ -100,32 +106,45 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
   let lives: ReadonlyMap<NodeId, number> = new Map();
   let ringVersion = 1;
   let view: string | undefined;
+  let severalLeave = false;
 
   function silentMs(known: Known): number {
     return clock.nowMs() - known.heardAtMs;
   }
 
   function stateOfKnown(known: Known): MemberState {
-    if (known.record.state === 'leaving') return 'leaving';
+    const { state } = known.record;
+    if (state === 'leaving' || state === 'left') return 'leaving';
     if (silentMs(known) > suspectAfterMs * DEAD_AFTER) return 'dead';
-    return silentMs(known) > suspectAfterMs ? 'suspect' : known.record.state;
+    return silentMs(known) > suspectAfterMs ? 'suspect' : state;
   }
 
-  function isForgotten(state: DeclaredState, silentForMs: number): boolean {
-    return silentForMs > suspectAfterMs * (state === 'leaving' ? DEAD_AFTER : FORGOTTEN_AFTER);
+  function isForgotten(record: Described, silentForMs: number): boolean {
+    return silentForMs > suspectAfterMs * (isGoing(record) ? DEAD_AFTER : FORGOTTEN_AFTER);
+  }
+
+  /** Two that leave at once may each count on the other to have its clients: until both have sent theirs on, nobody has them all. */
+  function noteLeavers(): void {
+    let leavers = 0;
+    for (const known of others.values()) {
+      if (known.record.state === 'leaving' && silentMs(known) <= suspectAfterMs / 2) leavers += 1;
+    }
+    if (leavers > 1 === severalLeave) return;
+    severalLeave = !severalLeave;
+    options.onSeveralLeave(severalLeave);
   }
 
   function rebuild(): void {
+    noteLeavers();
     const active: NodeId[] = self.state === 'active' ? [self.id] : [];
     for (const [id, known] of others) if (stateOfKnown(known) === 'active') active.push(id);
     active.sort();
     const incarnationOf = (id: NodeId): number => (id === self.id ? self : others.get(id)!.record).incarnation;
     if (active.length === ring.members.length && active.every((id) => lives.get(id) === incarnationOf(id))) return;
-    const before = ring;
     ring = createRing(active, ringOptions);
     lives = new Map(active.map((id) => [id, incarnationOf(id)]));
     ringVersion += 1;
-    onRingChange(before);
+    onRingChange();
   }
 
   function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): void {
@@ -140,7 +159,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     const heardAtMs = clock.nowMs() - saidSilentMs;
     const known = others.get(record.id);
     if (known === undefined) {
-      if (isForgotten(record.state, saidSilentMs)) return;
+      if (isForgotten(record, saidSilentMs)) return;
       others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined });
       view = undefined;
       return;
@@ -181,7 +200,11 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     },
     heard(from) {
       const known = others.get(from.id);
-      if (known === undefined || compare(from, known.record) > 0 || stateOfKnown(known) !== known.record.state) {
+      if (
+        known === undefined ||
+        compare(from, known.record) > 0 ||
+        stateOfKnown(known) !== (known.record.state === 'left' ? 'leaving' : known.record.state)
+      ) {
         learnOne(from);
         const now = others.get(from.id);
         if (now !== undefined) now.heardAtMs = clock.nowMs();
@@ -209,7 +232,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     beat: () => (self = { ...self, beat: self.beat + 1 }),
     judge() {
       for (const [id, known] of others) {
-        if (!isForgotten(known.record.state, silentMs(known))) continue;
+        if (!isForgotten(known.record, silentMs(known))) continue;
         others.delete(id);
         view = undefined;
       }
@@ -231,7 +254,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
       return known.refusedAtBeat !== undefined || silentMs(known) > suspectAfterMs / 2;
     },
     stateOf(id) {
-      if (id === self.id) return self.state;
+      if (id === self.id) return self.state === 'left' ? 'leaving' : self.state;
       const known = others.get(id);
       return known && stateOfKnown(known);
     },

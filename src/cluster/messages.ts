@@ -3,8 +3,11 @@ import type { NodeId } from '../core/ring.js';
 import type { Snapshot } from '../core/snapshot.js';
 import type { ClientDescription } from './limiter.js';
 
-/** What a member says of itself; what others believe of it follows from how long ago they heard. */
-export type DeclaredState = 'joining' | 'active' | 'leaving';
+/**
+ * What a member says of itself; what others believe of it follows from how long ago they heard.
+ * One that is leaving decides no more, and sends on what it owned; one that has left has done so.
+ */
+export type DeclaredState = 'joining' | 'active' | 'leaving' | 'left';
 
 /** A member as it last described itself, passed on by everyone. A later one (by incarnation, state, beat) replaces it. */
 export interface MemberRecord {
@@ -27,8 +30,20 @@ export interface Sender {
   readonly view: string;
 }
 
-/** A client's buckets on the wire. */
-export type ClientSnapshot = readonly [clientId: string, buckets: readonly Snapshot[]];
+/** A decision on a request id, for those who may be asked with it again. */
+export interface RecentSnapshot {
+  readonly requestId: string;
+  readonly ageMs: number;
+  readonly verdict: Verdict;
+  readonly degraded: boolean;
+}
+
+/** What is known of a client, on the wire; most have no request ids. */
+export type ClientSnapshot = readonly [
+  clientId: string,
+  buckets: readonly Snapshot[],
+  recent?: readonly RecentSnapshot[],
+];
 
 export type PeerMessage =
   /** Decide. A batch sent again under its id is charged once. `refused`: members that refused the sender a connection. */

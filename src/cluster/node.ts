@@ -1,7 +1,7 @@
 import type { NodeId } from '../core/ring.js';
-import { mergeSnapshots } from '../core/snapshot.js';
-import { Client, createBucketTable } from './bucket-table.js';
+import { createBucketTable } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
+import { createCopies } from './copies.js';
 import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
 import type { OnUnavailable } from './fallback.js';
@@ -12,7 +12,7 @@ import { createLimiter } from './limiter.js';
 import type { ClientDescription, Limiter } from './limiter.js';
 import { createMembership } from './membership.js';
 import type { Membership } from './membership.js';
-import type { ClientSnapshot, Envelope, PeerAnswer, PeerMessage } from './messages.js';
+import type { DeclaredState, Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import { createPeerDesk } from './peer-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
@@ -29,6 +29,8 @@ const MAX_RECENT_DECISIONS = 100_000;
 const MAX_FALLBACK_CLIENTS = 100_000;
 /** Heartbeats in a suspicion time. */
 const BEATS = 10;
+/** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
+const HEARTBEAT_PART = 0.3;
 /** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
 const SEED_EVERY = 10;
 /**
@@ -91,14 +93,19 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   let joining: Promise<void> | undefined;
   let aliveAtMs = clock.nowMs();
   let beats = 0;
+  let letLeaversGo: (() => void) | undefined;
   const exchangedAtMs = new Map<NodeId, number>();
   const heartbeating = new Set<NodeId>();
 
   const table = createBucketTable({ maxClients: options.maxClients });
-  const membership = createMembership({ clock }, { ...options, onRingChange: () => ringChanged() });
+  const membership = createMembership(
+    { clock },
+    { ...options, onRingChange: () => ringChanged(), onSeveralLeave: (leaving) => severalLeave(leaving) },
+  );
   const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, options.maxClients) });
+  const copies = createCopies({ clock, table, recent }, options);
   const replicator = createReplicator(
-    { clock, timers, table, membership, ask },
+    { clock, timers, table, copies, membership, ask },
     { replicas: options.replicas, intervalMs: options.replicationIntervalMs, timeoutMs: suspectAfterMs },
   );
   const decider = (clientId: string): NodeId | undefined => {
@@ -112,20 +119,25 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { onUnavailable: options.onUnavailable, maxClients: Math.min(options.maxClients, MAX_FALLBACK_CLIENTS) },
   );
   const limiter = createLimiter({ clock, table, recent, membership, forwarder, replicator, fallback, awake });
-  const donor = createDonor({ clock, table, membership, replicator });
+  const donor = createDonor({ table, copies, membership, replicator });
   const desk = createPeerDesk({
     clock,
     membership,
     limiter,
     donor,
-    keep,
+    keep: copies.keep,
     probe: (id) => void heartbeat(id),
-    forget: (clientId) => void table.delete(clientId),
+    forget: forgetHere,
   });
 
   function ringChanged(): void {
     replicator.ringChanged();
     log.info({ members: membership.ring.members, checksum: membership.ring.checksum }, 'the ring changed');
+  }
+
+  function severalLeave(leaving: boolean): void {
+    letLeaversGo?.();
+    letLeaversGo = leaving ? limiter.hold() : undefined;
   }
 
   /** Sends a message, and notes what its end says about the peer. */
@@ -148,18 +160,13 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   async function heartbeat(to: NodeId): Promise<void> {
     if (heartbeating.has(to)) return;
     heartbeating.add(to);
-    await ask(to, { kind: 'heartbeat', members: membership.records() }, suspectAfterMs);
+    await ask(to, { kind: 'heartbeat', members: membership.records() }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
     heartbeating.delete(to);
   }
 
-  function keep(clients: readonly ClientSnapshot[]): void {
-    const nowMs = clock.nowMs();
-    for (const [clientId, snapshots] of clients) {
-      const known = table.peek(clientId);
-      const client = known ?? new Client(clientId);
-      mergeSnapshots(client, snapshots, nowMs);
-      if (known === undefined && client.first !== undefined) table.add(client, nowMs);
-    }
+  function forgetHere(clientId: string): void {
+    table.delete(clientId);
+    recent.forget(clientId);
   }
 
   /** Finds whether this node was away: stopped, or busy for so long that others may have decided in its place. */
@@ -176,7 +183,16 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   function startJoin(): void {
     joining ??= join(
-      { timers, membership, discovery, ask, log, keep, hold: () => limiter.hold(), isClosed: () => closed },
+      {
+        timers,
+        membership,
+        discovery,
+        ask,
+        log,
+        keep: copies.keep,
+        hold: () => limiter.hold(),
+        isClosed: () => closed,
+      },
       { timeoutMs: suspectAfterMs },
     ).finally(() => (joining = undefined));
   }
@@ -199,6 +215,21 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       if (dead ? beats % SEED_EVERY === 0 : quiet) void heartbeat(id);
     }
     if (beats % SEED_EVERY === 0) void greetSeeds();
+  }
+
+  /** Until every owner and successor has what the ring, which may change meanwhile, entitles it to. */
+  async function settle(): Promise<void> {
+    for (let version = 0; version !== membership.ringVersion;) {
+      version = membership.ringVersion;
+      if (membership.ring.members.some((id) => id !== options.self)) await replicator.settled(suspectAfterMs * BEATS);
+    }
+  }
+
+  async function tellAll(state: DeclaredState): Promise<void> {
+    membership.declare(state);
+    const members = membership.records();
+    const others = membership.others().filter((id) => !membership.isDown(id));
+    await Promise.all(others.map((id) => ask(id, { kind: 'heartbeat', members }, suspectAfterMs)));
   }
 
   async function greetSeeds(): Promise<void> {
@@ -244,22 +275,21 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     async forget(clientId) {
       // Copies that are under way would bring it back: they arrive first.
       await replicator.flush();
-      table.delete(clientId);
+      forgetHere(clientId);
       const others = membership.others().filter((id) => !membership.isDown(id));
       const asked = await Promise.all(others.map((id) => ask(id, { kind: 'forget', clientId }, suspectAfterMs)));
-      table.delete(clientId);
+      forgetHere(clientId);
       return asked.every((one) => one.kind === 'answer');
     },
     async leave() {
       if (membership.self.state !== 'active') return;
-      if (membership.ring.members.length > 1) await replicator.settled(suspectAfterMs * BEATS);
+      await settle();
       const release = limiter.hold();
-      await replicator.flush();
-      membership.declare('leaving');
-      const others = membership.others().filter((id) => !membership.isDown(id));
-      await Promise.all(
-        others.map((id) => ask(id, { kind: 'heartbeat', members: membership.records() }, suspectAfterMs)),
-      );
+      await settle();
+      await tellAll('leaving');
+      // Should others leave at the same time, this node's clients have other owners than it knew.
+      await settle();
+      await tellAll('left');
       release();
     },
     close() {

@@ -1,6 +1,6 @@
 import type { NodeId } from '../core/ring.js';
-import { toSnapshots } from '../core/snapshot.js';
 import type { BucketTable, Client } from './bucket-table.js';
+import type { Copies } from './copies.js';
 import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, PeerMessage } from './messages.js';
@@ -18,6 +18,7 @@ export interface ReplicatorDeps {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly table: BucketTable;
+  readonly copies: Copies;
   readonly membership: Membership;
   readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
 }
@@ -54,18 +55,21 @@ export interface Replicator {
   close(): void;
 }
 
+/** Clients, and whether all that is known of each is to go, or only what is new. */
+type Outgoing = Map<string, boolean>;
+
 interface Target {
-  /** Clients whose copies wait to be sent. */
-  waiting: Set<string>;
-  /** Clients in the message under way. */
-  sending: Set<string>;
+  /** Those whose copies wait to be sent. */
+  waiting: Outgoing;
+  /** Those in the message under way. */
+  sending: Outgoing;
   done: Promise<void>;
   sinceMs: number;
 }
 
 /** Keeps copies of what this node decides at those who would take over. */
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
-  const { clock, timers, table, membership, ask } = deps;
+  const { clock, timers, table, copies, membership, ask } = deps;
   let changedClients: Client[] = [];
   const targets = new Map<NodeId, Target>();
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
@@ -84,16 +88,16 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     return [owner, ...successors.filter((id) => id !== self.id)];
   }
 
-  function enqueue(id: NodeId, clientId: string): void {
+  function enqueue(id: NodeId, clientId: string, whole: boolean): void {
     let target = targets.get(id);
     if (target === undefined) {
       targets.set(
         id,
-        (target = { waiting: new Set(), sending: new Set(), done: Promise.resolve(), sinceMs: clock.nowMs() }),
+        (target = { waiting: new Map(), sending: new Map(), done: Promise.resolve(), sinceMs: clock.nowMs() }),
       );
     }
     if (target.waiting.size === 0 && target.sending.size === 0) target.sinceMs = clock.nowMs();
-    target.waiting.add(clientId);
+    target.waiting.set(clientId, whole || target.waiting.get(clientId) === true);
   }
 
   function distribute(): void {
@@ -101,18 +105,17 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     changedClients = [];
     for (const client of clients) {
       client.changed = false;
-      for (const id of targetsOf(client.id)) enqueue(id, client.id);
-      for (const [id, willOwn] of joiners) if (willOwn(client.id)) enqueue(id, client.id);
+      for (const id of targetsOf(client.id)) enqueue(id, client.id, false);
+      for (const [id, willOwn] of joiners) if (willOwn(client.id)) enqueue(id, client.id, false);
     }
   }
 
-  function snapshotsOf(clientIds: Iterable<string>): ClientSnapshot[] {
-    const nowMs = clock.nowMs();
+  function snapshotsOf(outgoing: Iterable<readonly [clientId: string, whole: boolean]>): ClientSnapshot[] {
     const clients: ClientSnapshot[] = [];
-    for (const clientId of clientIds) {
+    for (const [clientId, whole] of outgoing) {
       const client = table.peek(clientId);
-      const snapshots = client === undefined ? [] : toSnapshots(client, nowMs);
-      if (snapshots.length > 0) clients.push([clientId, snapshots]);
+      const snapshot = client && copies.of(client, whole);
+      if (snapshot !== undefined) clients.push(snapshot);
     }
     return clients;
   }
@@ -122,10 +125,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     if (target.sending.size > 0 || target.waiting.size === 0 || membership.isDown(id)) return;
     if (target.waiting.size <= CHUNK) {
       target.sending = target.waiting;
-      target.waiting = new Set();
+      target.waiting = new Map();
     } else {
-      for (const clientId of target.waiting) {
-        target.sending.add(clientId);
+      for (const [clientId, whole] of target.waiting) {
+        target.sending.set(clientId, whole);
         target.waiting.delete(clientId);
         if (target.sending.size === CHUNK) break;
       }
@@ -134,13 +137,13 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     const clients = snapshotsOf(target.sending);
     target.done = ask(id, { kind: 'replicate', clients }, options.timeoutMs).then((asked) => {
       const { sending } = target;
-      target.sending = new Set();
+      target.sending = new Map();
       if (asked.kind === 'answer' && asked.body.kind === 'kept') {
         target.sinceMs = sentAtMs;
         pump(id, target);
       } else {
         // The next interval tries again, with what is true by then.
-        for (const clientId of sending) target.waiting.add(clientId);
+        for (const [clientId, whole] of sending) enqueue(id, clientId, whole);
       }
     });
   }
@@ -176,7 +179,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const mine = ring.owner(client.id) === self.id;
       const wasMine = placedRing.owner(client.id) === self.id;
       // What this node owned before goes to its new owner, which must not know less.
-      if (mine !== wasMine || (mine && !sameSuccessors(client.id))) replicator.changed(client);
+      if (mine === wasMine && !client.stoodIn && !(mine && !sameSuccessors(client.id))) continue;
+      for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
     if (unplaced > 0) return;
     placedRing = ring;
@@ -195,7 +199,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     async replicateNow(client) {
       const [successor] = targetsOf(client.id);
       if (successor === undefined || membership.isDown(successor)) return false;
-      const clients = snapshotsOf([client.id]);
+      const clients = snapshotsOf([[client.id, false]]);
       const asked = await ask(successor, { kind: 'replicate', clients }, options.timeoutMs);
       return asked.kind === 'answer' && asked.body.kind === 'kept';
     },
@@ -206,7 +210,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       distribute();
       const target = targets.get(id);
       if (target === undefined) return [];
-      const unsent = snapshotsOf(new Set([...target.sending, ...target.waiting]));
+      const unsent = snapshotsOf(new Map([...target.sending, ...target.waiting]));
       target.waiting.clear();
       return unsent;
     },

@@ -10,6 +10,8 @@ export interface TokenBucket extends tokenBucket.TokenDebt {
   readonly algorithm: 'token-bucket';
   /** The rule last asked with: what was consumed decays at its rate. Never one with limit 0. */
   rule: Rule;
+  /** How often the rule has changed: of two copies, the one with more changes has the rule in force. */
+  ruleChanges: number;
   /** The client's next bucket; most clients have one. */
   next: Bucket | undefined;
 }
@@ -17,6 +19,7 @@ export interface TokenBucket extends tokenBucket.TokenDebt {
 export interface SlidingWindow extends slidingWindow.WindowCounts {
   readonly algorithm: 'sliding-window';
   rule: Rule;
+  ruleChanges: number;
   next: Bucket | undefined;
 }
 
@@ -36,8 +39,8 @@ export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
   const next = withoutRested(buckets.first, nowMs);
   buckets.first =
     rule.algorithm === 'token-bucket'
-      ? { algorithm: 'token-bucket', rule, tokens: 0, part: 0, atMs: nowMs, next }
-      : { algorithm: 'sliding-window', rule, endsMs: [], counts: [], atMs: nowMs, next };
+      ? { algorithm: 'token-bucket', rule, ruleChanges: 0, tokens: 0, part: 0, atMs: nowMs, next }
+      : { algorithm: 'sliding-window', rule, ruleChanges: 0, endsMs: [], counts: [], atMs: nowMs, next };
   return buckets.first;
 }
 
@@ -53,6 +56,14 @@ function withoutRested(first: Bucket | undefined, nowMs: number): Bucket | undef
     bucket = next;
   }
   return kept;
+}
+
+/** Puts a rule in force, with what was consumed kept. @returns whether it allows something else than the one before */
+export function adopt(bucket: Bucket, rule: Rule): boolean {
+  const changes = compareStrictness(bucket.rule, rule) !== 0;
+  bucket.rule = rule;
+  if (changes) bucket.ruleChanges += 1;
+  return changes;
 }
 
 /** Whether nothing is left in a settled bucket. */
@@ -112,13 +123,17 @@ export function atRest(buckets: Buckets, nowMs: number): boolean {
 
 /**
  * Joins another copy of the same bucket into this one. Both are brought to `nowMs`; the larger consumption stands, and of
- * two rules the stricter, so that copies converge whatever is lost, repeated or reordered: the join is commutative,
- * associative and idempotent, and never looser than either side.
+ * two rules the one that came later, or else the stricter, so that copies converge whatever is lost, repeated or reordered:
+ * the join is commutative, associative and idempotent, and owes no less than either side.
  */
 export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   settle(bucket, nowMs);
   settle(other, nowMs);
-  if (compareStrictness(other.rule, bucket.rule) < 0) bucket.rule = other.rule;
+  const later = other.ruleChanges - bucket.ruleChanges || compareStrictness(bucket.rule, other.rule);
+  if (later > 0) {
+    bucket.rule = other.rule;
+    bucket.ruleChanges = other.ruleChanges;
+  }
   if (bucket.algorithm === 'token-bucket') {
     if (other.algorithm !== 'token-bucket') return;
     // Either is ahead of `nowMs` only where the clock went back: what it was refilled for is not to be paid again.
@@ -128,6 +143,6 @@ export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
       bucket.part = other.part;
     }
   } else if (other.algorithm === 'sliding-window') {
-    slidingWindow.mergeSteps(bucket, other, bucket.rule);
+    slidingWindow.mergeSteps(bucket, other);
   }
 }

@@ -1,4 +1,4 @@
-import { addBucket, findBucket, fits, remaining, restMs, settle, take, waitMs } from './bucket.js';
+import { addBucket, adopt, findBucket, fits, remaining, restMs, settle, take, waitMs } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
 import type { Algorithm, Rule } from './rule.js';
 
@@ -44,15 +44,21 @@ export interface Verdict {
   readonly limits: readonly LimitFigures[] | undefined;
 }
 
+export interface Outcome extends Verdict {
+  /** Whether copies of the client's buckets no longer say the same. */
+  readonly changed: boolean;
+}
+
 /**
  * Decides a check at `nowMs`, and charges the client's buckets when it is allowed and no peek.
  * A denial consumes nothing. A rule with another limit than last time applies at once, with what was consumed kept.
  * @param buckets the client's; stays empty if there is nothing to remember
  * @param nowMs monotonic ms of this process
  */
-export function decide(buckets: Buckets, check: Check, nowMs: number): Verdict {
+export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
   const { rules, cost, peek } = check;
   let allowed = true;
+  let changed = false;
   for (const rule of rules) {
     const bucket = findBucket(buckets, rule);
     if (bucket !== undefined) settle(bucket, nowMs);
@@ -62,8 +68,9 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Verdict {
     for (const rule of rules) {
       let bucket = findBucket(buckets, rule);
       // A limit of 0 has no rate at which what was consumed could decay: the bucket keeps the one it had.
-      if (bucket !== undefined && rule.limit > 0) bucket.rule = rule;
+      if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) changed = true;
       if (!allowed) continue;
+      changed = true;
       bucket ??= addBucket(buckets, rule, nowMs);
       take(bucket, cost);
     }
@@ -77,12 +84,21 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Verdict {
       retryAfterMs: only.retryAfterMs,
       resetMs: only.resetMs,
       limits: undefined,
+      changed,
     };
   }
   const limits = rules.map((rule) => figures(findBucket(buckets, rule), rule, cost, allowed, nowMs));
   const tightest = limits.reduce((a, b) => (compareTightness(b, a) < 0 ? b : a));
   const { limit, remaining, retryAfterMs } = tightest;
-  return { allowed, limit, remaining, retryAfterMs, resetMs: Math.max(...limits.map((one) => one.resetMs)), limits };
+  return {
+    allowed,
+    limit,
+    remaining,
+    retryAfterMs,
+    resetMs: Math.max(...limits.map((one) => one.resetMs)),
+    limits,
+    changed,
+  };
 }
 
 function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {

@@ -2,12 +2,14 @@ import type { Rule } from './rule.js';
 
 /** Sub-windows per window: consumption counts up to 1/32 of the window longer than it must, never shorter. */
 const SUB_WINDOWS = 32;
+/** Steps that a merge leaves at most: its own 34, and those that copies add off the grid. */
+const MAX_STEPS = 64;
 
 /**
  * What a client has consumed in the window, as steps: `counts[i]` tokens count until `endsMs[i]`, in ascending order.
  *
- * What was taken at t must count until t + window. Ends are rounded up to a grid of window/32 (at least 1 ms), so there
- * are at most 34 steps, and the count is never below the true one: no span of `window` sees more than `limit`.
+ * What was taken at t must count until t + window. Ends are rounded up to a grid of window/32 (at least 1 ms), so one node
+ * makes at most 34 steps, and the count is never below the true one: no span of `window` sees more than `limit`.
  */
 export interface WindowCounts {
   endsMs: number[];
@@ -71,25 +73,31 @@ export function restMs(window: WindowCounts): number {
 /**
  * Takes over what another copy counts longer: at every coming moment the larger of the two counts stands.
  * Both have been settled at the same time. The pointwise maximum of two step functions is commutative, associative and
- * idempotent, and as it commutes with rounding ends up to the grid, it stays so across nodes.
+ * idempotent. Ends stay as they are, off the grid: rounding them on every node that they come over would add up.
  */
-export function mergeSteps(window: WindowCounts, other: WindowCounts, rule: Rule): void {
-  // Both, as either may be a copy just received, whose ends are not on this node's grid yet.
-  const ours = window.endsMs.map((endMs) => roundUpToGrid(endMs, rule));
-  const theirs = other.endsMs.map((endMs) => roundUpToGrid(endMs, rule));
-  const endsMs = [...new Set([...ours, ...theirs])].sort((a, b) => a - b);
+export function mergeSteps(window: WindowCounts, other: WindowCounts): void {
+  const endsMs = [...new Set([...window.endsMs, ...other.endsMs])].sort((a, b) => a - b);
   const counts: number[] = [];
   let later = 0;
   for (let i = endsMs.length - 1; i >= 0; i -= 1) {
-    const fromHere = Math.max(countFrom(ours, window.counts, endsMs[i]!), countFrom(theirs, other.counts, endsMs[i]!));
+    const fromHere = Math.max(countFrom(window, endsMs[i]!), countFrom(other, endsMs[i]!));
     counts[i] = fromHere - later;
     later = fromHere;
   }
   window.endsMs = endsMs.filter((_, i) => counts[i]! > 0);
   window.counts = counts.filter((count) => count > 0);
+  while (window.endsMs.length > MAX_STEPS) joinInPairs(window);
 }
 
-function countFrom(endsMs: readonly number[], counts: readonly number[], fromMs: number): number {
+/** Each second step goes with the one after it, which only counts it longer. */
+function joinInPairs(window: WindowCounts): void {
+  const { endsMs, counts } = window;
+  const keeps = (i: number): boolean => i % 2 === 1 || i === endsMs.length - 1;
+  window.counts = counts.map((count, i) => (i % 2 === 1 ? count + counts[i - 1]! : count)).filter((_, i) => keeps(i));
+  window.endsMs = endsMs.filter((_, i) => keeps(i));
+}
+
+function countFrom({ endsMs, counts }: WindowCounts, fromMs: number): number {
   let sum = 0;
   for (let i = endsMs.length - 1; i >= 0 && endsMs[i]! >= fromMs; i -= 1) sum += counts[i]!;
   return sum;

@@ -14,6 +14,8 @@ export interface Snapshot {
   readonly windowMs: number;
   readonly capacity: number;
   readonly policy: string | undefined;
+  /** See `Bucket.ruleChanges`. */
+  readonly ruleChanges: number;
   readonly state: readonly number[];
 }
 
@@ -23,7 +25,7 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     settle(bucket, nowMs);
     const state = stateOf(bucket);
-    if (state.length > 0) snapshots.push({ ...bucket.rule, state });
+    if (state.length > 0) snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
   }
   return snapshots;
 }
@@ -37,14 +39,15 @@ function stateOf(bucket: Bucket): number[] {
 
 /** Joins what another node knows of a client into what this one knows: the larger consumption stands (see `merge`). */
 export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): void {
-  for (const { algorithm, limit, windowMs, capacity, policy, state } of snapshots) {
+  for (const { algorithm, limit, windowMs, capacity, policy, ruleChanges, state } of snapshots) {
     const rule = ruleOf(algorithm, limit, windowMs, capacity, policy);
     const copy: Bucket =
       algorithm === 'token-bucket'
-        ? { algorithm, rule, tokens: state[0]!, part: state[1]!, atMs: nowMs, next: undefined }
+        ? { algorithm, rule, ruleChanges, tokens: state[0]!, part: state[1]!, atMs: nowMs, next: undefined }
         : {
             algorithm,
             rule,
+            ruleChanges,
             endsMs: state.filter((_, i) => i % 2 === 0).map((leftMs) => nowMs + leftMs),
             counts: state.filter((_, i) => i % 2 === 1),
             atMs: nowMs,

@@ -48,11 +48,8 @@ export function createMetrics({ counters, cluster, peers }: MetricSources): Regi
   }
 
   const one = (read: () => number) => (): Iterable<Sample> => [[{}, read()]];
-  const labelled =
-    (label: string, counts: ReadonlyMap<string, number> | Readonly<Record<string, number>>) => (): Iterable<Sample> =>
-      (counts instanceof Map ? [...counts] : Object.entries(counts)).map(
-        ([value, count]) => [{ [label]: value }, count] as const,
-      );
+  const labelled = (label: string, read: () => Iterable<readonly [string, number]>) => (): Iterable<Sample> =>
+    [...read()].map(([value, count]) => [{ [label]: value }, count] as const);
 
   const decisions = 'Decisions by outcome and by who decided; peeks included';
   counter('tokenring_decisions_total', decisions, ['outcome', 'source'], () =>
@@ -62,7 +59,12 @@ export function createMetrics({ counters, cluster, peers }: MetricSources): Regi
     ]),
   );
   const problems = 'Requests and batch items answered with a problem, by its code';
-  counter('tokenring_problems_total', problems, ['code'], labelled('code', counters.problems));
+  counter(
+    'tokenring_problems_total',
+    problems,
+    ['code'],
+    labelled('code', () => counters.problems),
+  );
   const evictions = 'Clients dropped at the bound of the bucket table though a limit still counted against them';
   counter(
     'tokenring_unexpired_evictions_total',
@@ -91,7 +93,7 @@ export function createMetrics({ counters, cluster, peers }: MetricSources): Regi
       const state = cluster.membership.stateOf(id)!;
       byState.set(state, (byState.get(state) ?? 0) + 1);
     }
-    return labelled('state', byState)();
+    return labelled('state', () => byState)();
   });
   const lag = 'Age of the oldest change that a living successor has not acknowledged';
   gauge(
@@ -122,11 +124,26 @@ export function createMetrics({ counters, cluster, peers }: MetricSources): Regi
     one(() => cluster.forwarder.waiting),
   );
   const sent = 'Messages sent to peers, by kind';
-  counter('tokenring_peer_messages_total', sent, ['kind'], labelled('kind', peers.sent));
+  counter(
+    'tokenring_peer_messages_total',
+    sent,
+    ['kind'],
+    labelled('kind', () => Object.entries(peers.sent)),
+  );
   const received = 'Messages received from peers, by kind';
-  counter('tokenring_peer_received_total', received, ['kind'], labelled('kind', peers.received));
+  counter(
+    'tokenring_peer_received_total',
+    received,
+    ['kind'],
+    labelled('kind', () => Object.entries(peers.received)),
+  );
   const refused = 'Messages from peers that were refused, by reason';
-  counter('tokenring_peer_refused_total', refused, ['reason'], labelled('reason', peers.refused));
+  counter(
+    'tokenring_peer_refused_total',
+    refused,
+    ['reason'],
+    labelled('reason', () => Object.entries(peers.refused)),
+  );
 
   registry.registerMetric(decisionSeconds(counters));
   return registry;

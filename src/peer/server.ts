@@ -155,7 +155,7 @@ export function createPeerServer(
   });
   server.on('request', handle);
   server.maxConnections = options.maxConnections ?? 4_096;
-  // A connection on which nothing was ever sent has no request to time out.
+  // On a connection on which nothing moves, whoever is to blame.
   server.timeout = idleMs + requestMs;
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex & { remoteAddress?: string }) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();

@@ -7,6 +7,7 @@ import { decodeAnswer, encodeMessage, WIRE_VERSION } from './codec.js';
 import type { PeerCounters } from './counters.js';
 import { exchange } from './exchange.js';
 import type { Response } from './exchange.js';
+import { broken, failureOf } from './failure.js';
 import { readRefusal } from './refusal.js';
 import { clientTls } from './tls.js';
 import type { PeerTls } from './tls.js';
@@ -192,26 +193,4 @@ function resultOf({ status, body, mac }: Response, signed: Signed | undefined): 
     return broken(`the answer is malformed: ${(error as Error).message}`);
   }
   return { kind: 'answer', answer };
-}
-
-function broken(reason: string): PeerResult {
-  return { kind: 'broken', reason };
-}
-
-interface SystemError extends Error {
-  readonly code?: string;
-  readonly syscall?: string;
-  /** Of an AggregateError: one for each address of a name. */
-  readonly errors?: readonly SystemError[];
-}
-
-/**
- * Only a refused connect proves that nobody listens: an unreachable host or network, or a name that is not found, may just
- * as well be a fault in between, and the peer alive for others.
- */
-function failureOf(error: SystemError): PeerResult {
-  const causes = error.errors ?? [error];
-  if (causes.every(({ code, syscall }) => code === 'ECONNREFUSED' && syscall === 'connect')) return { kind: 'refused' };
-  if (causes.some(({ code }) => code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT')) return { kind: 'timeout' };
-  return broken([error.code, error.message].filter(Boolean).join(': '));
 }

@@ -6,7 +6,7 @@ import { createRuleTable, readRules, ruleAt } from './wire-rules.js';
 
 /** Far above what a forwarder puts in one batch. */
 const MAX_CHECKS = 16_384;
-const MAX_REQUEST_ID_BYTES = 128;
+export const MAX_REQUEST_ID_BYTES = 128;
 
 const PEEK = 1;
 const REPLICATED = 2;

@@ -1,9 +1,11 @@
 import type { ClientDescription } from '../cluster/limiter.js';
-import type { ClientSnapshot } from '../cluster/messages.js';
+import type { ClientSnapshot, RecentSnapshot } from '../cluster/messages.js';
+import { MAX_REQUEST_ID_BYTES } from './wire-checks.js';
+import { encodeResults, readResults } from './wire-results.js';
 import { MAX_LIMIT, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
-import { malformed, mapList, readClientId, readList, readNodeId, readWhole } from './wire.js';
+import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
 import {
   createRuleTable,
   encodeAlgorithm,
@@ -22,6 +24,10 @@ const MAX_CLIENTS = 1_000_000;
 const MAX_BUCKETS = 100_000;
 /** A sliding window has at most 34 steps on one node; copies that came over several may hold more. Two numbers each. */
 const MAX_STEPS = 256;
+/** Request ids of one client, and their age. */
+const MAX_RECENT = 10_000;
+const MAX_AGE_MS = 3_600_000;
+const MAX_RULE_CHANGES = 2 ** 52;
 /** What a step may still count for, in windows: one when it is made, and a 32nd more on each node that it comes over. */
 const MAX_LEFT_WINDOWS = 4;
 
@@ -31,17 +37,20 @@ const MAX_LEFT_WINDOWS = 4;
  *     rules    [[100,1000],[5,60000,5,1]]
  *     clients  [["alice",0,3,250],["bob",[0,1,0],[1,59000,2,61875,1]]]
  *
- * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps.
+ * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps. A
+ * third number of a token bucket, and an odd one of a sliding window, says how often its rule has changed, if ever.
+ * A client with request ids comes as `["alice", [id, ageMs, result], …]` in the place of its name.
  */
 export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
   const table = createRuleTable();
-  const bucket = ({ algorithm, limit, windowMs, capacity, policy, state }: Snapshot): number[] => [
-    table.placeOf(ruleOf(algorithm, limit, windowMs, capacity, policy)),
-    ...state,
-  ];
-  const wire = clients.map(([clientId, snapshots]): unknown[] => {
+  const bucket = ({ algorithm, limit, windowMs, capacity, policy, ruleChanges, state }: Snapshot): number[] => {
+    const place = table.placeOf(ruleOf(algorithm, limit, windowMs, capacity, policy));
+    return ruleChanges === 0 ? [place, ...state] : [place, ...state, ruleChanges];
+  };
+  const wire = clients.map(([clientId, snapshots, recent = []]): unknown[] => {
+    const name = recent.length === 0 ? clientId : [clientId, ...recent.map(encodeRecent)];
     const [first] = snapshots;
-    return snapshots.length === 1 ? [clientId, ...bucket(first!)] : [clientId, ...snapshots.map(bucket)];
+    return snapshots.length === 1 ? [name, ...bucket(first!)] : [name, ...snapshots.map(bucket)];
   });
   return [table.wire, wire];
 }
@@ -51,14 +60,32 @@ export function readClients(rulesWire: unknown, clientsWire: unknown): readonly 
   const table = readRules(rulesWire);
   return readList(clientsWire, 0, MAX_CLIENTS, 'clients').map((client): ClientSnapshot => {
     const wire = readList(client, 1, 1 + MAX_BUCKETS, 'client');
-    const clientId = readClientId(wire[0]);
-    if (typeof wire[1] === 'number') return [clientId, [readSnapshot(wire, 1, table)]];
+    const name = Array.isArray(wire[0]) ? readList(wire[0], 2, 1 + MAX_RECENT, 'request ids') : [wire[0]];
+    const clientId = readClientId(name[0]);
     const snapshots: Snapshot[] = [];
-    for (let i = 1; i < wire.length; i += 1) {
-      snapshots.push(readSnapshot(readList(wire[i], 1, 1 + MAX_STEPS, 'bucket'), 0, table));
+    if (typeof wire[1] === 'number') snapshots.push(readSnapshot(wire, 1, table));
+    else {
+      for (let i = 1; i < wire.length; i += 1) {
+        snapshots.push(readSnapshot(readList(wire[i], 1, 2 + MAX_STEPS, 'bucket'), 0, table));
+      }
     }
-    return [clientId, snapshots];
+    return name.length === 1 ? [clientId, snapshots] : [clientId, snapshots, name.slice(1).map(readRecent)];
   });
+}
+
+function encodeRecent({ requestId, ageMs, verdict, degraded }: RecentSnapshot): unknown[] {
+  return [requestId, ageMs, encodeResults([{ verdict, degraded }])];
+}
+
+function readRecent(value: unknown): RecentSnapshot {
+  const wire = readList(value, 3, 3, 'request id');
+  const [result] = readResults(wire[2]);
+  if (result === undefined || result === null) throw malformed('request id', 'a decision');
+  return {
+    requestId: readText(wire[0], 1, MAX_REQUEST_ID_BYTES, 'request id'),
+    ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),
+    ...result,
+  };
 }
 
 /** The rule's place is at `at`, the state after it. */
@@ -68,6 +95,8 @@ function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule
   // What was consumed decays at the rate of the limit: without one, never.
   if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
   const state = wire.slice(at + 1) as number[];
+  let ruleChanges = 0;
+  if (state.length % 2 === 1) ruleChanges = readWhole(state.pop(), 1, MAX_RULE_CHANGES, 'rule changes');
   if (algorithm === 'token-bucket') {
     if (state.length !== 2) throw malformed('token bucket', 'tokens and part');
     readWhole(state[0], 0, MAX_LIMIT, 'tokens');
@@ -75,7 +104,7 @@ function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule
   } else {
     checkSteps(state, windowMs);
   }
-  return { algorithm, limit, windowMs, capacity, policy, state };
+  return { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
 }
 
 /** Steps end one after the other, the first in the future, and each counts something. */

@@ -1,7 +1,7 @@
 import type { DeclaredState, MemberRecord, Sender } from '../cluster/messages.js';
 import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
 
-const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving'];
+const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
 export const MAX_MEMBERS = 16_384;
 /** Of a version, and of the hashes of a member list and of a ring. */
 const MAX_WORD_BYTES = 128;
@@ -19,7 +19,7 @@ export function readMember(value: unknown): MemberRecord {
 
 function memberOf(wire: readonly unknown[]): MemberRecord {
   const state = typeof wire[2] === 'number' ? STATES[wire[2]] : undefined;
-  if (state === undefined) throw malformed('state', '0, 1 or 2');
+  if (state === undefined) throw malformed('state', '0 to 3');
   return {
     id: readNodeId(wire[0], 'member'),
     incarnation: readWhole(wire[1], 0, MAX_COUNT, 'incarnation'),

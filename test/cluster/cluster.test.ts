@@ -111,6 +111,58 @@ describe('a cluster', () => {
     for (const clientId of all) expect(await exhaust(world, ids, clientId)).to.equal(4);
   });
 
+  it('forgets nothing when two nodes leave at the same moment', async () => {
+    const world = createWorld(13);
+    const ids = await startCluster(world, 5);
+    const all = clients(100);
+    for (const clientId of all) for (let i = 0; i < 6; i += 1) await ask(world, ids[i % 5]!, checkOf(clientId));
+    const leaving = Promise.all(['d:1', 'e:1'].map((id) => world.node(id).cluster.leave()));
+    const allowed = new Map<string, number>();
+    for (let round = 0; round < 6; round += 1) {
+      for (const clientId of all) {
+        const decision = await ask(world, ids[round % 3]!, checkOf(clientId));
+        if (decision.allowed) allowed.set(clientId, (allowed.get(clientId) ?? 0) + 1);
+      }
+    }
+    await world.until(leaving, 20_000);
+    for (const clientId of all) expect(allowed.get(clientId), clientId).to.equal(4);
+  });
+
+  it('goes on under a limit that was raised where its owner was, and under its rate', async () => {
+    const world = createWorld(14);
+    const ids = await startCluster(world, 3);
+    const raised = ruleOf('token-bucket', 1_000, 3_600_000, 1_000, undefined);
+    const all = clients(20);
+    for (const clientId of all) {
+      await ask(world, ids[0]!, checkOf(clientId, { cost: 10 }));
+      await ask(world, ids[0]!, checkOf(clientId, { rules: [raised], cost: 990 }));
+    }
+    await world.run(100);
+    for (const clientId of all) {
+      const owner = ownerOf(world, 'a:1', clientId);
+      const [successor] = world.node(owner).cluster.membership.ring.successors(clientId, 1);
+      const [there] = world.node(owner).cluster.limiter.describe(clientId).buckets;
+      const [copy] = world.node(successor!).cluster.limiter.describe(clientId).buckets;
+      expect(copy!.limit).to.equal(1_000);
+      expect(copy!.resetMs - there!.resetMs).to.be.within(0, 100);
+    }
+  });
+
+  it('gives the first decision on a request id again where the client has moved', async () => {
+    const world = createWorld(15);
+    const ids = await startCluster(world, 3);
+    const all = clients(30);
+    for (const clientId of all) await ask(world, ids[0]!, checkOf(clientId, { requestId: 'r', cost: 3 }));
+    await world.run(5_000);
+    await world.until(world.spawn('d:1', { seeds: ids }).cluster.start(), 10_000);
+    await world.until(world.node('b:1').cluster.leave(), 20_000);
+    for (const clientId of all) {
+      const again = await ask(world, 'a:1', checkOf(clientId, { requestId: 'r', cost: 3 }));
+      expect(again, clientId).to.include({ allowed: true, remaining: 7 });
+      expect((await ask(world, 'd:1', checkOf(clientId, { peek: true }))).remaining).to.equal(7);
+    }
+  });
+
   it('forgets nothing when a node joins, and gives it its share', async () => {
     const world = createWorld(8);
     const ids = await startCluster(world, 3);

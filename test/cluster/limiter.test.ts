@@ -33,7 +33,15 @@ function createLone(): Lone {
   const recent = createRecentDecisions({ clock }, { max: 100 });
   const membership = createMembership(
     { clock },
-    { self: 'a:1', version: '0', suspectAfterMs: 1_000, replicas: 1, maxClients: 100, onRingChange: () => undefined },
+    {
+      self: 'a:1',
+      version: '0',
+      suspectAfterMs: 1_000,
+      replicas: 1,
+      maxClients: 100,
+      onRingChange: () => undefined,
+      onSeveralLeave: () => undefined,
+    },
   );
   membership.declare('active');
   const changed: string[] = [];

@@ -59,12 +59,44 @@ describe('recent decisions', () => {
     for (const id of ['r2', 'r3', 'r4']) expect(recent.get('alice', id)).to.equal(decision);
   });
 
-  it('are all forgotten at once when they are cleared', () => {
-    const recent = createRecentDecisions({ clock: createFakeClock() }, { max: 3 });
-    recent.add('alice', 'r1', decision);
-    recent.clear();
+  it("of one client are forgotten together, and no one else's", () => {
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { max: 9 });
+    for (const id of ['r1', 'r2']) recent.add('alice', id, decision);
+    recent.add('bob', 'r1', decision);
+    recent.forget('alice');
     expect(recent.get('alice', 'r1')).to.equal(undefined);
-    expect(recent.size).to.equal(0);
+    expect(recent.get('alice', 'r2')).to.equal(undefined);
+    expect(recent.get('bob', 'r1')).to.equal(decision);
+    expect(recent.size).to.equal(1);
+  });
+
+  it('of one client can be listed, the latest of them, with their age', () => {
+    const clock = createFakeClock();
+    const recent = createRecentDecisions({ clock }, { max: 9 });
+    for (const id of ['r1', 'r2', 'r3']) {
+      recent.add('alice', id, decision);
+      clock.advance(10);
+    }
+    recent.add('alice', 'r0', decision, 59_000);
+    const listed = (max: number, maxAgeMs: number): [string, number][] =>
+      recent.of('alice', max, maxAgeMs).map(({ requestId, ageMs }) => [requestId, ageMs]);
+    expect(listed(9, 60_000)).to.deep.equal([
+      ['r1', 30],
+      ['r2', 20],
+      ['r3', 10],
+      ['r0', 59_000],
+    ]);
+    expect(listed(2, 60_000)).to.deep.equal([
+      ['r3', 10],
+      ['r0', 59_000],
+    ]);
+    expect(listed(9, 20)).to.deep.equal([
+      ['r2', 20],
+      ['r3', 10],
+    ]);
+    clock.advance(1_001);
+    expect(recent.get('alice', 'r0')).to.equal(undefined);
+    expect(recent.of('bob', 9, 60_000)).to.deep.equal([]);
   });
 
   it('start no timer, which would keep the process alive or fire after its end', () => {

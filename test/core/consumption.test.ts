@@ -42,6 +42,7 @@ describe('consumption', () => {
       retryAfterMs: 0,
       resetMs: 0,
       limits: undefined,
+      changed: false,
     });
     expect(buckets.first).to.equal(undefined);
   });

@@ -58,14 +58,14 @@ const step = fc.record({
   share: fc.double({ min: 0, max: 1, noNaN: true }),
 }) satisfies fc.Arbitrary<Step>;
 
-export const histories = (maxLength = 30): fc.Arbitrary<Step[]> => fc.array(step, { minLength: 1, maxLength });
+/** `size`, as fast-check's arrays otherwise end after ten, whatever `maxLength` allows. */
+const upTo = (maxLength: number) => ({ minLength: 1, maxLength, size: 'max' }) as const;
+
+export const histories = (maxLength = 30): fc.Arbitrary<Step[]> => fc.array(step, upTo(maxLength));
 
 /** Like `histories`, on a clock that also steps back. */
 export const unsteadyHistories = (maxLength = 30): fc.Arbitrary<Step[]> =>
-  fc.array(fc.oneof({ weight: 4, arbitrary: step }, { weight: 1, arbitrary: step.map(stepBack) }), {
-    minLength: 1,
-    maxLength,
-  });
+  fc.array(fc.oneof({ weight: 4, arbitrary: step }, { weight: 1, arbitrary: step.map(stepBack) }), upTo(maxLength));
 
 function stepBack(of: Step): Step {
   return { ...of, pause: 'back' };
@@ -108,7 +108,9 @@ export function costOf({ cost, times, share }: Step, rule: Rule, last?: Verdict)
 export const severalRules: fc.Arbitrary<Rule[]> = fc.uniqueArray(
   fc.oneof(
     { weight: 9, arbitrary: rules },
-    { weight: 1, arbitrary: rules.map((rule) => ({ ...rule, limit: 0, capacity: 0 })) },
+    // With limit 0 a burst may be given all the same.
+    { weight: 1, arbitrary: tokenRules.map((rule) => ({ ...rule, limit: 0 })) },
+    { weight: 1, arbitrary: windowRules.map(({ windowMs }) => slidingWindow(0, windowMs)) },
   ),
   { minLength: 1, maxLength: 4, selector: ({ algorithm, windowMs }) => `${algorithm} ${windowMs}` },
 );
