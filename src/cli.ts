@@ -41,5 +41,6 @@ try {
   const { syscall } = error as NodeJS.ErrnoException;
   const known = error instanceof SettingsError || syscall === 'listen' || syscall === 'getaddrinfo';
   process.stderr.write(`tokenring: ${known ? (error as Error).message : String((error as Error).stack)}\n`);
-  process.exitCode = 2;
+  // At once: what had started before the failure would keep the process.
+  process.exit(2);
 }

@@ -2,10 +2,10 @@ import { remaining, restMs, settle } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
-import type { Algorithm } from '../core/rule.js';
 import { Client } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
 import type { Decision } from './decision.js';
+import type { BucketDescription, ClientDescription } from './description.js';
 import type { Fallback } from './fallback.js';
 import type { Forwarder } from './forwarder.js';
 import type { Membership } from './membership.js';
@@ -26,23 +26,6 @@ export interface Limiter {
   describe(clientId: string): ClientDescription;
   /** Makes all checks wait until the returned function is called: while this node may not decide, and nobody else does. */
   hold(): () => void;
-}
-
-export interface ClientDescription {
-  readonly clientId: string;
-  readonly owner: NodeId;
-  readonly buckets: readonly BucketDescription[];
-}
-
-export interface BucketDescription {
-  readonly policy: string | undefined;
-  readonly algorithm: Algorithm;
-  readonly windowMs: number;
-  readonly limit: number;
-  /** Whole tokens that could be taken now. */
-  readonly remaining: number;
-  /** Whole ms, rounded up, until nothing of the consumption is left. */
-  readonly resetMs: number;
 }
 
 export interface LimiterDeps {

@@ -1,7 +1,7 @@
 import type { Check, Verdict } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
 import type { Snapshot } from '../core/snapshot.js';
-import type { ClientDescription } from './limiter.js';
+import type { ClientDescription } from './description.js';
 
 /**
  * What a member says of itself; what others believe of it follows from how long ago they heard.

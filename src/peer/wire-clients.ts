@@ -1,11 +1,11 @@
-import type { ClientDescription } from '../cluster/limiter.js';
+import type { ClientDescription } from '../cluster/description.js';
 import type { ClientSnapshot, RecentSnapshot } from '../cluster/messages.js';
-import { MAX_REQUEST_ID_BYTES } from './wire-checks.js';
-import { encodeResults, readResults } from './wire-results.js';
 import { MAX_LIMIT, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
 import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
+import { MAX_REQUEST_ID_BYTES } from './wire-checks.js';
+import { encodeResults, readResults } from './wire-results.js';
 import {
   createRuleTable,
   encodeAlgorithm,
@@ -79,8 +79,8 @@ function encodeRecent({ requestId, ageMs, verdict, degraded }: RecentSnapshot): 
 
 function readRecent(value: unknown): RecentSnapshot {
   const wire = readList(value, 3, 3, 'request id');
-  const [result] = readResults(wire[2]);
-  if (result === undefined || result === null) throw malformed('request id', 'a decision');
+  const [result, more] = readResults(wire[2]);
+  if (result === undefined || result === null || more !== undefined) throw malformed('request id', 'a decision');
   return {
     requestId: readText(wire[0], 1, MAX_REQUEST_ID_BYTES, 'request id'),
     ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),

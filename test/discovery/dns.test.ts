@@ -1,0 +1,111 @@
+import { expect } from 'chai';
+import type { Log } from '../../src/cluster/ports.js';
+import { createDnsDiscovery } from '../../src/discovery/dns.js';
+import type { DnsAddress } from '../../src/discovery/dns.js';
+import { createFakeClock } from '../support/fake-clock.js';
+import type { FakeClock } from '../support/fake-clock.js';
+
+type Resolve = (name: string) => Promise<readonly DnsAddress[]>;
+
+const v4 = (address: string): DnsAddress => ({ address, family: 4 });
+const v6 = (address: string): DnsAddress => ({ address, family: 6 });
+
+interface Setup {
+  readonly seeds: () => Promise<readonly string[]>;
+  readonly clock: FakeClock;
+  readonly asked: string[];
+  readonly warnings: string[];
+}
+
+function create(resolve: Resolve, options = {}): Setup {
+  const clock = createFakeClock();
+  const asked: string[] = [];
+  const warnings: string[] = [];
+  const log: Log = { info: () => undefined, warn: (_fields, message) => void warnings.push(message) };
+  const counting: Resolve = (name) => {
+    asked.push(name);
+    return resolve(name);
+  };
+  const discovery = createDnsDiscovery('tokenring.local:9080', { clock, log, resolve: counting }, options);
+  return { seeds: () => discovery.seeds(), clock, asked, warnings };
+}
+
+describe('DNS discovery', () => {
+  it('names every address behind the name once, IPv6 in brackets, in an order that does not change', async () => {
+    const { seeds, asked } = create(() =>
+      Promise.resolve([v6('fd00::2'), v4('10.0.0.9'), v4('10.0.0.2'), v4('10.0.0.9'), v6('fe80::1%eth0')]),
+    );
+    expect(await seeds()).to.deep.equal(['10.0.0.2:9080', '10.0.0.9:9080', '[fd00::2]:9080']);
+    expect(asked).to.deep.equal(['tokenring.local']);
+  });
+
+  it('asks again after a while only, also when it failed, and once for all who wait', async () => {
+    let fails = false;
+    const { seeds, clock, asked } = create(() =>
+      fails ? Promise.reject(new Error('ENOTFOUND')) : Promise.resolve([v4('10.0.0.1')]),
+    );
+    await Promise.all([seeds(), seeds(), seeds()]);
+    clock.advance(1_999);
+    await seeds();
+    expect(asked).to.have.length(1);
+    fails = true;
+    clock.advance(1);
+    await seeds();
+    await seeds();
+    expect(asked).to.have.length(2);
+    clock.advance(2_000);
+    await seeds();
+    expect(asked).to.have.length(3);
+  });
+
+  it('follows what the name stands for', async () => {
+    let addresses = [v4('10.0.0.1')];
+    const { seeds, clock } = create(() => Promise.resolve(addresses));
+    await seeds();
+    addresses = [v4('10.0.0.1'), v4('10.0.0.2')];
+    clock.advance(2_000);
+    expect(await seeds()).to.deep.equal(['10.0.0.1:9080', '10.0.0.2:9080']);
+    addresses = [];
+    clock.advance(2_000);
+    expect(await seeds()).to.deep.equal([]);
+  });
+
+  it('keeps the last good answer while the resolver fails, and says so once each time', async () => {
+    const answers = [true, false, false, true, false];
+    const { seeds, clock, warnings } = create(() =>
+      answers.shift() ? Promise.resolve([v4('10.0.0.1')]) : Promise.reject(new Error('EAI_AGAIN')),
+    );
+    for (let i = 0; i < 5; i += 1) {
+      expect(await seeds()).to.deep.equal(['10.0.0.1:9080']);
+      clock.advance(2_000);
+    }
+    expect(warnings).to.have.length(2);
+  });
+
+  it('names nobody, and does not fail, when the name never resolved or the resolver throws', async () => {
+    expect(await create(() => Promise.reject(new Error('ENOTFOUND'))).seeds()).to.deep.equal([]);
+    const throwing = create(() => {
+      throw new Error('oh');
+    });
+    expect(await throwing.seeds()).to.deep.equal([]);
+  });
+
+  it('does not wait for a resolver that hangs, and takes its answer when it comes', async () => {
+    let answer: (addresses: DnsAddress[]) => void = () => undefined;
+    const hanging = new Promise<DnsAddress[]>((resolve) => (answer = resolve));
+    const { seeds, clock, asked } = create(() => hanging, { timeoutMs: 20 });
+    expect(await seeds()).to.deep.equal([]);
+    clock.advance(10_000);
+    expect(await seeds()).to.deep.equal([]);
+    expect(asked, 'one question at a time').to.have.length(1);
+    answer([v4('10.0.0.1')]);
+    expect(await seeds()).to.deep.equal(['10.0.0.1:9080']);
+  });
+
+  it('reads the hosts file, as everything else on the machine does', async () => {
+    const log: Log = { info: () => undefined, warn: () => undefined };
+    const discovery = createDnsDiscovery('localhost:9080', { clock: createFakeClock(), log });
+    const seeds = await discovery.seeds();
+    expect(seeds.includes('127.0.0.1:9080') || seeds.includes('[::1]:9080')).to.equal(true);
+  });
+});

@@ -1,0 +1,87 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect } from 'chai';
+import { liveNode, newClient } from '../support/http.js';
+import { killAll, tokenring } from './processes.js';
+import type { Ended } from './processes.js';
+
+describe('tokenring allow', function () {
+  this.timeout(60_000);
+  let url: string;
+  before(async () => {
+    url = `http://127.0.0.1:${(await liveNode()).port}`;
+  });
+  after(killAll);
+  const allow = (...args: string[]): Promise<Ended> => tokenring(['allow', ...args]).ended;
+
+  it('ends with 0 when allowed and with 1 when denied, and prints the decision', async () => {
+    const args = [newClient(), '--limit', '1', '--window', '1d', '--url', url];
+    const first = await allow(...args);
+    expect(first).to.include({ code: 0, stderr: '' });
+    expect(JSON.parse(first.stdout)).to.include({ allowed: true, limit: 1, remaining: 0 });
+    const second = await allow(...args);
+    expect(second).to.include({ code: 1, stderr: '' });
+    expect(JSON.parse(second.stdout)).to.include({ allowed: false, limit: 1, remaining: 0 });
+  });
+
+  it('passes on what it is asked', async () => {
+    const more = ['--window', '86400000', '--burst', '20', '--algorithm', 'token-bucket', '--cost', '15'];
+    const { code, stdout } = await allow('--limit', '10', ...more, '--url', url, '--', '-odd client');
+    expect(code).to.equal(0);
+    expect(JSON.parse(stdout)).to.include({ limit: 10, remaining: 5 });
+  });
+
+  it('ends with 1 where the node denies with status 200', async () => {
+    const lenient = `http://127.0.0.1:${(await liveNode('--denied-status', '200')).port}`;
+    expect(await allow(newClient(), '--limit', '0', '--window', '1d', '--url', lenient)).to.include({ code: 1 });
+  });
+
+  it('ends with 2 and one line that says why, for anything that is no decision', async () => {
+    const html = await answering('<!doctype html>\n<title>not\na decision</title>', 'text/html');
+    const other = await answering('null', 'application/json');
+    const question = [newClient(), '--limit', '1', '--window', '1m'];
+    const wrong: [args: string[], stderr: string][] = [
+      [[...question, '--url', 'http://127.0.0.1:1'], 'does not answer'],
+      [[...question, '--url', html.url], html.url],
+      [[...question, '--url', other.url], 'null'],
+      [[newClient(), '--limit', 'ten', '--window', '1m', '--url', url], '"field":"limit"'],
+      [[newClient(), '--limit', '', '--window', '1m', '--url', url], '"field":"limit"'],
+      [[newClient(), '--limit', '-1', '--window', '1m', '--url', url], '--limit'],
+      [['--limit', '1', '--window', '1m', '--url', url], 'CLIENT'],
+    ];
+    try {
+      await Promise.all(
+        wrong.map(async ([args, expected]) => {
+          const { code, stdout, stderr } = await allow(...args);
+          expect({ code, stdout }, stderr).to.deep.equal({ code: 2, stdout: '' });
+          expect(stderr)
+            .to.include(expected)
+            .and.to.match(/^[^\n]+\n$/);
+        }),
+      );
+    } finally {
+      html.server.close();
+      other.server.close();
+    }
+  });
+
+  it('is one of the commands that the usage names', async () => {
+    const [help, unknown] = await Promise.all([['--help'], ['alow']].map((args) => tokenring(args).ended));
+    expect(help).to.include({ code: 0, stderr: '' });
+    for (const command of ['serve', 'cluster', 'allow', 'status'])
+      expect(help?.stdout).to.include(`tokenring ${command}`);
+    expect(unknown).to.include({ code: 2, stdout: '', stderr: help?.stdout });
+  });
+});
+
+/** A server that takes every question, and has one answer. */
+async function answering(body: string, type: string): Promise<{ server: Server; url: string }> {
+  const server = createServer((_req, res) =>
+    res.writeHead(200, { 'content-type': type, connection: 'close' }).end(body),
+  );
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}

@@ -1,0 +1,84 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const CLI = fileURLToPath(new URL('../../dist/esm/cli.js', import.meta.url));
+
+export interface Ended {
+  /** The exit code, or the signal that ended it. */
+  readonly code: number | NodeJS.Signals;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Program {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  /** The log line with this message, as soon as it is there. Rejects when the program ends without. */
+  line(msg: string): Promise<Record<string, unknown>>;
+}
+
+const running = new Set<ChildProcess>();
+
+/** Ends what a failed test left behind. */
+export function killAll(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+/** The built command as a process of its own, with nothing of this one's `TOKENRING_` environment. */
+export function tokenring(args: readonly string[], env: Record<string, string> = {}): Program {
+  return start([CLI, ...args], env);
+}
+
+/** Node, in this package's folder: `tokenring` is this package for it. */
+export function start(args: readonly string[], env: Record<string, string> = {}): Program {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(TOKENRING_|NODE_)/.test(name));
+  const child = spawn(process.execPath, args, {
+    env: { ...Object.fromEntries(inherited), ...env },
+    cwd: fileURLToPath(new URL('../..', import.meta.url)),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  running.add(child);
+  let stdout = '';
+  let stderr = '';
+  let exited = false;
+  let wake = new Set<() => void>();
+  const changed = (): void => {
+    const waiting = wake;
+    wake = new Set();
+    for (const call of waiting) call();
+  };
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    stdout += `${line}\n`;
+    changed();
+  });
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const ended = new Promise<Ended>((resolve) => {
+    child.on('close', (code, signal) => {
+      running.delete(child);
+      exited = true;
+      changed();
+      resolve({ code: code ?? signal ?? 'SIGKILL', stdout, stderr });
+    });
+  });
+  return {
+    child,
+    ended,
+    async line(msg) {
+      for (;;) {
+        const found = stdout.split('\n').find((line) => line.includes(`"msg":"${msg}"`));
+        if (found !== undefined) return JSON.parse(found) as Record<string, unknown>;
+        if (exited) throw new Error(`ended without "${msg}": ${stdout}${stderr}`);
+        await new Promise<void>((resolve) => wake.add(resolve));
+      }
+    },
+  };
+}
+
+/** `tokenring serve` on free ports, ready. */
+export async function serve(...flags: string[]): Promise<Program & { readonly port: number }> {
+  const program = tokenring(['serve', '--port', '0', '--peer-port', '0', ...flags]);
+  const { port } = await program.line('tokenring ready');
+  return { ...program, port: port as number };
+}

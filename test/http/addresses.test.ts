@@ -1,0 +1,59 @@
+import { expect } from 'chai';
+import type { RunningNode } from '../../src/main.js';
+import { call, expectProblem, liveNode, post } from '../support/http.js';
+
+describe('the public API', () => {
+  let node: RunningNode;
+  before(async () => {
+    node = await liveNode();
+  });
+
+  it('says at /healthz that it serves, and at /readyz that it is ready', async () => {
+    expect(await call(node, '/healthz')).to.include({ status: 200, text: 'ok\n' });
+    expect(await call(node, '/readyz')).to.include({ status: 200, text: 'ready\n' });
+    for (const path of ['/healthz', '/readyz']) {
+      expect(await call(node, path, { method: 'HEAD' })).to.include({ status: 200, text: '' });
+    }
+  });
+
+  it('has nothing at other addresses', async () => {
+    const paths = [
+      '/',
+      '/v1',
+      '/v1/allow/batch/x',
+      '/v2/allow',
+      '/metrics/x',
+      '/../etc/passwd',
+      '/v1/clients',
+      '/.env',
+      '//healthz',
+      '/__proto__',
+      '/constructor',
+    ];
+    for (const path of paths) {
+      expectProblem(await call(node, path), 'not_found');
+      expectProblem(await post(node, path, {}), 'not_found');
+      expect(await call(node, path, { method: 'HEAD' })).to.include({ status: 404, text: '' });
+    }
+  });
+
+  it('says which methods an address takes', async () => {
+    for (const path of ['/healthz', '/readyz', '/metrics', '/openapi.json']) {
+      for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS', 'TRACE']) {
+        const answer = await call(node, path, { method });
+        expectProblem(answer, 'method_not_allowed');
+        expect(answer.headers['allow']).to.equal('GET, HEAD');
+      }
+    }
+  });
+
+  it('lets no browser guess at a content type, and does not say what it is made of', async () => {
+    for (const path of ['/healthz', '/metrics', '/openapi.json', '/nowhere', '/v1/clients/x', '/v1/clients/%']) {
+      const { headers } = await call(node, path);
+      expect(headers['x-content-type-options'], path).to.equal('nosniff');
+      expect(headers, path).not.to.have.any.keys('x-powered-by', 'server', 'etag');
+    }
+    const { headers } = await post(node, '/v1/allow', { clientId: 'x', limit: 0, window: 1 });
+    expect(headers).not.to.have.any.keys('x-powered-by', 'server', 'etag');
+  });
+});

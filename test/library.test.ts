@@ -1,0 +1,112 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { createNode, Problem } from '../src/index.js';
+import type { AllowRequest, Decision, Node } from '../src/index.js';
+import { VERSION } from '../src/version.js';
+import { killAll, start } from './e2e/processes.js';
+
+describe('the library', function () {
+  this.timeout(60_000);
+  let node: Node;
+  before(async () => {
+    node = await createNode();
+  });
+  after(async () => {
+    await node.close();
+    killAll();
+  });
+
+  it('says whether a client may', async () => {
+    const allowed: boolean[] = [];
+    for (let i = 0; i < 4; i += 1) allowed.push(await node.allow('alice', 3, 86_400_000));
+    expect(allowed).to.deep.equal([true, true, true, false]);
+    expect(await node.allow('alice', 1, '1h')).to.equal(true);
+  });
+
+  it('answers the full question in full', async () => {
+    const request: AllowRequest = {
+      clientId: 'bob',
+      limits: [
+        { limit: 10, windowMs: 3_600_000 },
+        { limit: 99, window: '1d' },
+      ],
+      cost: 4,
+    };
+    const decision: Decision = await node.check(request);
+    expect(decision).to.include({
+      allowed: true,
+      limit: 10,
+      remaining: 6,
+      retryAfterMs: 0,
+      source: 'owner',
+      degraded: false,
+    });
+    expect(decision.limits?.map(({ remaining }) => remaining)).to.deep.equal([6, 95]);
+    expect((await node.check({ ...request, peek: true })).remaining).to.equal(6);
+  });
+
+  it('rejects a bad request with the problem that the API would answer', async () => {
+    const wrong: [promise: Promise<unknown>, field: string][] = [
+      [node.allow('', 1, 1000), 'clientId'],
+      [node.allow('a', -1, 1000), 'limit'],
+      [node.allow('a', NaN, 1000), 'limit'],
+      [node.allow('a', 1, '1 minute'), 'window'],
+      [node.check({ clientId: 'a' }), 'limit'],
+      [node.check({ clientId: 'a', limit: 1, window: 1, cost: 0.5 }), 'cost'],
+      // @ts-expect-error: the types say so, and so does the node
+      [node.check({ clientId: 7, limit: 1, window: 1 }), 'clientId'],
+      // @ts-expect-error: there is no such field
+      [node.check({ clientId: 'a', limit: 1, window: 1, lmit: 2 }), 'lmit'],
+      // @ts-expect-error: there must be a request
+      [node.check(), 'body'],
+    ];
+    for (const [promise, field] of wrong) {
+      const error: unknown = await promise.then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
+      expect(error, field).to.be.instanceOf(Problem);
+      expect(error).to.include({ code: 'invalid_request', status: 400, field });
+      expect((error as Problem).message).to.include(field);
+    }
+  });
+
+  it('keeps two nodes of one process apart', async () => {
+    const [a, b] = await Promise.all([createNode(), createNode({ advertise: 'b:1', maxClients: 10 })]);
+    expect(await Promise.all([a.allow('x', 1, '1d'), b.allow('x', 1, '1d')])).to.deep.equal([true, true]);
+    expect((await b.check({ clientId: 'x', limit: 1, window: '1d' })).owner).to.equal('b:1');
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it('rejects every question after its end, which may come twice', async () => {
+    const closed = await createNode();
+    await closed.close();
+    await closed.close();
+    const error: unknown = await closed.allow('a', 1, 1000).catch((reason: unknown) => reason);
+    expect(error).to.be.instanceOf(Error).and.not.instanceOf(Problem);
+  });
+
+  const use = `
+    const node = await createNode();
+    const answers = [await node.allow('a', 1, 60000), await node.allow('a', 1, '1m')];
+    const problem = await node.allow('', 1, 1).catch((error) => error);
+    console.log(JSON.stringify([answers, problem instanceof Problem, problem.code]));`;
+  const printed = '[[true,false],true,"invalid_request"]\n';
+
+  it('is imported as an ES module, and lets its process end though nobody closes it', async () => {
+    const code = `import { createNode, Problem } from 'tokenring'; ${use}`;
+    const { code: exit, stdout, stderr } = await start(['--input-type=module', '-e', code]).ended;
+    expect({ exit, stdout, stderr }).to.deep.equal({ exit: 0, stdout: printed, stderr: '' });
+  });
+
+  it('is required from CommonJS, and lets its process end though nobody closes it', async () => {
+    const code = `const { createNode, Problem } = require('tokenring'); (async () => { ${use} })();`;
+    const { code: exit, stdout, stderr } = await start(['--input-type=commonjs', '-e', code]).ended;
+    expect({ exit, stdout, stderr }).to.deep.equal({ exit: 0, stdout: printed, stderr: '' });
+  });
+
+  it('has the version of its package', () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(VERSION).to.equal(version);
+  });
+});

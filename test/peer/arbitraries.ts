@@ -1,0 +1,210 @@
+import fc from 'fast-check';
+import type { ClientDescription } from '../../src/cluster/description.js';
+import type {
+  ClientSnapshot,
+  DecidedByPeer,
+  Envelope,
+  MemberRecord,
+  PeerAnswer,
+  PeerMessage,
+  RecentSnapshot,
+  Sender,
+} from '../../src/cluster/messages.js';
+import type { Check, LimitFigures, Verdict } from '../../src/core/decide.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+import type { Snapshot } from '../../src/core/snapshot.js';
+
+/** Any well-formed text of 1 to `maxBytes` bytes, hostile ones among them. */
+export function texts(maxBytes: number): fc.Arbitrary<string> {
+  const hostile = [
+    '__proto__',
+    'constructor',
+    'toString',
+    ' ',
+    '"',
+    '\\',
+    '\\ud800',
+    '\u0000',
+    '\u2028',
+    '😀',
+    'é',
+    '[1,2]',
+  ];
+  return fc
+    .oneof(
+      { weight: 1, arbitrary: fc.constantFrom(...hostile, 'x'.repeat(maxBytes)) },
+      { weight: 2, arbitrary: fc.string({ unit: 'binary', minLength: 1, maxLength: maxBytes / 4 }) },
+      { weight: 2, arbitrary: fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: maxBytes }) },
+    )
+    .filter((text) => text.isWellFormed() && Buffer.byteLength(text) <= maxBytes);
+}
+
+const counts = fc.oneof(
+  fc.nat(10),
+  fc.nat(),
+  fc.maxSafeNat().map((n) => Math.floor(n / 2)),
+);
+const limits = fc.oneof(
+  fc.integer({ min: 0, max: 20 }),
+  fc.integer({ min: 0, max: MAX_LIMIT }),
+  fc.constant(MAX_LIMIT),
+);
+const windowsMs = fc.oneof(
+  fc.constantFrom(1, 1_000, 60_000, MAX_WINDOW_MS),
+  fc.integer({ min: 1, max: MAX_WINDOW_MS }),
+);
+const policies = fc.option(texts(128), { nil: undefined });
+/** Also beyond 2^53: until 1e9 tokens at one per 366 days are refilled. */
+const waitsMs = fc.oneof(fc.nat(100_000), fc.maxSafeNat(), fc.constant(MAX_LIMIT * MAX_WINDOW_MS));
+const remaining = fc.integer({ min: 0, max: MAX_LIMIT });
+
+const ports = fc.integer({ min: 1, max: 65_535 });
+export const nodeIds = fc.oneof(
+  ports.map((port) => `127.0.0.1:${port}`),
+  ports.map((port) => `node_1.cluster-a.local:${port}`),
+  fc
+    .tuple(
+      fc.ipV6().filter((address) => /^[\da-f:.]{2,45}$/i.test(address)),
+      ports,
+    )
+    .map(([address, port]) => `[${address}]:${port}`),
+);
+
+const members: fc.Arbitrary<MemberRecord> = fc.record({
+  id: nodeIds,
+  incarnation: counts,
+  state: fc.constantFrom('joining', 'active', 'leaving', 'left'),
+  beat: counts,
+  version: texts(32),
+  silentMs: counts,
+});
+const memberLists = fc.array(members, { maxLength: 5 });
+export const senders: fc.Arbitrary<Sender> = fc.record({ from: members, view: fc.string({ maxLength: 16 }) });
+
+export const rules: fc.Arbitrary<Rule> = fc
+  .tuple(fc.constantFrom('token-bucket', 'sliding-window'), limits, windowsMs, fc.option(limits), policies)
+  .map(([algorithm, limit, windowMs, burst, policy]) => {
+    const capacity = algorithm === 'sliding-window' || burst === null ? limit : Math.max(1, burst);
+    return ruleOf(algorithm, limit, windowMs, capacity, policy);
+  });
+
+const plainChecks = fc.tuple(texts(256), rules).map(([clientId, rule]) => plainCheck(clientId, rule));
+
+export function plainCheck(clientId: string, rule: Rule): Check {
+  return { clientId, rules: [rule], cost: 1, peek: false, requestId: undefined, replicated: false };
+}
+
+const fullChecks: fc.Arbitrary<Check> = fc.record({
+  clientId: texts(256),
+  rules: fc.uniqueArray(rules, { minLength: 1, maxLength: 8, comparator: sameBucket }),
+  cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: MAX_COST })),
+  peek: fc.boolean(),
+  requestId: fc.option(texts(128), { nil: undefined }),
+  replicated: fc.boolean(),
+});
+export const checks = fc.oneof(plainChecks, fullChecks);
+
+const figures: fc.Arbitrary<LimitFigures> = fc.record({
+  algorithm: fc.constantFrom('token-bucket', 'sliding-window'),
+  windowMs: windowsMs,
+  limit: limits,
+  remaining,
+  retryAfterMs: fc.option(waitsMs),
+  resetMs: waitsMs,
+});
+
+const verdicts: fc.Arbitrary<Verdict> = fc
+  .record({
+    allowed: fc.boolean(),
+    limit: limits,
+    remaining,
+    retryAfterMs: fc.option(waitsMs),
+    resetMs: waitsMs,
+    limits: fc.option(fc.array(figures, { minLength: 1, maxLength: 8 }), { nil: undefined }),
+  })
+  .map((verdict) => (verdict.allowed ? { ...verdict, retryAfterMs: 0 } : verdict));
+
+const results: fc.Arbitrary<DecidedByPeer | null> = fc.option(fc.record({ verdict: verdicts, degraded: fc.boolean() }));
+
+const snapshots: fc.Arbitrary<Snapshot> = rules
+  .filter(({ limit }) => limit > 0)
+  .chain((rule) => {
+    const { algorithm, windowMs } = rule;
+    const states: fc.Arbitrary<number[]> =
+      algorithm === 'token-bucket'
+        ? fc.tuple(fc.integer({ min: 0, max: MAX_LIMIT }), fc.integer({ min: 0, max: windowMs - 1 }))
+        : fc
+            .uniqueArray(fc.tuple(fc.integer({ min: 1, max: 2 * windowMs }), fc.integer({ min: 1, max: MAX_LIMIT })), {
+              maxLength: 34,
+              selector: ([leftMs]) => leftMs,
+            })
+            .map((steps) => steps.sort((a, b) => a[0] - b[0]).flat());
+    const ruleChanges = fc.oneof(fc.constant(0), fc.nat(1_000));
+    return fc
+      .tuple(states, ruleChanges)
+      .map(([state, changes]): Snapshot => ({ ...rule, ruleChanges: changes, state }));
+  });
+const recent: fc.Arbitrary<RecentSnapshot> = fc.record({
+  requestId: texts(128),
+  ageMs: fc.nat(60_000),
+  verdict: verdicts,
+  degraded: fc.boolean(),
+});
+const clients: fc.Arbitrary<ClientSnapshot> = fc.oneof(
+  fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 })),
+  fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 }), fc.array(recent, { minLength: 1, maxLength: 3 })),
+);
+const clientLists = fc.array(clients, { maxLength: 5 });
+
+const descriptions: fc.Arbitrary<ClientDescription> = fc.record({
+  clientId: texts(256),
+  owner: nodeIds,
+  buckets: fc.array(
+    fc.record({
+      policy: policies,
+      algorithm: fc.constantFrom('token-bucket', 'sliding-window'),
+      windowMs: windowsMs,
+      limit: limits,
+      remaining,
+      resetMs: waitsMs,
+    }),
+    { maxLength: 4 },
+  ),
+});
+
+const kind = <K extends string>(name: K): fc.Arbitrary<K> => fc.constant(name);
+
+const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
+  fc.record({
+    kind: kind('decide'),
+    batchId: texts(300),
+    refused: fc.array(nodeIds, { maxLength: 3 }),
+    checks: fc.array(checks, { maxLength: 12 }),
+  }),
+  fc.record({ kind: kind('heartbeat'), members: memberLists }),
+  fc.record({ kind: kind('replicate'), clients: clientLists }),
+  fc.record({ kind: kind('handoff'), chunk: counts }),
+  fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
+  fc.record({ kind: kind('describe'), clientId: texts(256) }),
+  fc.record({ kind: kind('forget'), clientId: texts(256) }),
+);
+
+const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
+  fc.record({ kind: kind('decided'), results: fc.array(results, { maxLength: 12 }), members: memberLists }),
+  fc.record({ kind: kind('members'), members: memberLists }),
+  fc.record({ kind: kind('kept') }),
+  fc.record({ kind: kind('handed'), clients: clientLists, more: fc.boolean(), total: counts }),
+  fc.record({ kind: kind('not-yet'), members: memberLists }),
+  fc.record({ kind: kind('described'), client: descriptions }),
+  fc.record({ kind: kind('forgotten') }),
+);
+
+export const messages: fc.Arbitrary<Envelope<PeerMessage>> = fc.record(
+  { sender: senders, body: messageBodies },
+  { noNullPrototype: true },
+);
+export const answers: fc.Arbitrary<Envelope<PeerAnswer>> = fc.record(
+  { sender: senders, body: answerBodies },
+  { noNullPrototype: true },
+);

@@ -1,0 +1,46 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface Authority {
+  readonly ca: string;
+  /** A certificate for these names, as in `IP:127.0.0.1,DNS:localhost`. */
+  issue(names: string): { readonly cert: string; readonly key: string };
+}
+
+export function hasOpenssl(): boolean {
+  return spawnSync('openssl', ['version']).status === 0;
+}
+
+/** Makes certificates with the `openssl` command. */
+export function createAuthority(name: string): Authority {
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-ca-'));
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  let issued = 0;
+
+  function make(subject: string, ...more: string[]): { cert: string; key: string } {
+    const [cert, key] = [join(folder, `${issued}.pem`), join(folder, `${issued}.key`)];
+    issued += 1;
+    const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key];
+    execFileSync(
+      'openssl',
+      ['req', '-x509', ...newKey, '-days', '2', '-subj', `/CN=${subject}`, '-out', cert, ...more],
+      {
+        stdio: 'pipe',
+      },
+    );
+    return { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
+  }
+
+  const { cert: ca } = make(name);
+  const signed = [
+    '-CA',
+    join(folder, '0.pem'),
+    '-CAkey',
+    join(folder, '0.key'),
+    '-addext',
+    'basicConstraints=CA:FALSE',
+  ];
+  return { ca, issue: (names) => make('peer', ...signed, '-addext', `subjectAltName=${names}`) };
+}

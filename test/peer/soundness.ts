@@ -1,0 +1,160 @@
+import { expect } from 'chai';
+import type { ClientSnapshot, Envelope, MemberRecord, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
+import type { Check, Verdict } from '../../src/core/decide.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/rule.js';
+
+/** What the cluster code relies on, written down apart from the code that is to ensure it. */
+
+type Described = readonly [value: unknown, what: string];
+
+function whole(min: number, max: number, ...[value, what]: Described): void {
+  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max)
+    expect.fail(`${what}: ${String(value)}`);
+}
+
+function text(minBytes: number, maxBytes: number, ...[value, what]: Described): void {
+  const fine =
+    typeof value === 'string' &&
+    value.isWellFormed() &&
+    Buffer.byteLength(value) >= minBytes &&
+    Buffer.byteLength(value) <= maxBytes;
+  if (!fine) expect.fail(`${what}: ${String(value)}`);
+}
+
+function id(...[value, what]: Described): void {
+  text(3, 300, value, what);
+  const url = new URL(`http://${String(value)}`);
+  if (url.pathname !== '/' || url.search + url.hash + url.username !== '') expect.fail(`${what}: ${String(value)}`);
+}
+
+function member({ id: memberId, incarnation, state, beat, version, silentMs }: MemberRecord): void {
+  id(memberId, 'member');
+  for (const count of [incarnation, beat, silentMs]) whole(0, Number.MAX_SAFE_INTEGER - 1, count, 'count');
+  expect(['joining', 'active', 'leaving', 'left']).to.include(state);
+  text(0, 128, version, 'version');
+}
+
+function ruleLike(
+  rule: Pick<Check['rules'][number], 'algorithm' | 'limit' | 'windowMs' | 'capacity' | 'policy'>,
+): void {
+  expect(['token-bucket', 'sliding-window']).to.include(rule.algorithm);
+  whole(0, MAX_LIMIT, rule.limit, 'limit');
+  whole(1, MAX_WINDOW_MS, rule.windowMs, 'window');
+  whole(rule.limit === 0 ? 0 : 1, MAX_LIMIT, rule.capacity, 'capacity');
+  if (rule.algorithm === 'sliding-window') expect(rule.capacity).to.equal(rule.limit);
+  if (rule.policy !== undefined) text(1, 512, rule.policy, 'policy');
+}
+
+function check({ clientId, rules, cost, peek, requestId, replicated }: Check): void {
+  text(1, 256, clientId, 'client id');
+  whole(1, 8, rules.length, 'rules');
+  rules.forEach(ruleLike);
+  rules.forEach((rule, i) => expect(rules.findIndex((other) => sameBucket(rule, other))).to.equal(i));
+  whole(1, 1e9, cost, 'cost');
+  expect(typeof peek).to.equal('boolean');
+  expect(typeof replicated).to.equal('boolean');
+  if (requestId !== undefined) text(1, 128, requestId, 'request id');
+}
+
+function client([clientId, snapshots, recent = []]: ClientSnapshot): void {
+  text(1, 256, clientId, 'client id');
+  for (const one of recent) {
+    text(1, 128, one.requestId, 'request id');
+    whole(0, 3_600_000, one.ageMs, 'age');
+    verdict(one.verdict);
+    expect(typeof one.degraded).to.equal('boolean');
+  }
+  for (const snapshot of snapshots) {
+    ruleLike(snapshot);
+    whole(1, MAX_LIMIT, snapshot.limit, 'limit of a bucket');
+    whole(0, Number.MAX_SAFE_INTEGER - 1, snapshot.ruleChanges, 'rule changes');
+    const { state, windowMs } = snapshot;
+    if (snapshot.algorithm === 'token-bucket') {
+      expect(state.length).to.equal(2);
+      whole(0, MAX_LIMIT, state[0], 'tokens');
+      whole(0, windowMs - 1, state[1], 'part');
+    } else {
+      expect(state.length % 2).to.equal(0);
+      for (let i = 0; i < state.length; i += 2) {
+        whole((state[i - 2] ?? 0) + 1, 4 * windowMs, state[i], 'ms of a step');
+        whole(1, MAX_LIMIT, state[i + 1], 'count of a step');
+      }
+    }
+  }
+}
+
+function wait(value: number | null): void {
+  if (value !== null) whole(0, 1e20, value, 'wait');
+}
+
+function verdict({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict): void {
+  expect(typeof allowed).to.equal('boolean');
+  whole(0, MAX_LIMIT, limit, 'limit');
+  whole(0, MAX_LIMIT, remaining, 'remaining');
+  wait(retryAfterMs);
+  if (allowed) expect(retryAfterMs === 0).to.equal(true);
+  whole(0, 1e20, resetMs, 'reset');
+  for (const one of limits ?? []) {
+    ruleLike({ ...one, capacity: one.limit, policy: undefined });
+    whole(0, MAX_LIMIT, one.remaining, 'remaining');
+    wait(one.retryAfterMs);
+    whole(0, 1e20, one.resetMs, 'reset');
+  }
+}
+
+export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): void {
+  member(sender.from);
+  text(0, 128, sender.view, 'view');
+  switch (body.kind) {
+    case 'decide':
+      text(1, 512, body.batchId, 'batch id');
+      body.refused.forEach((one) => id(one, 'refused'));
+      return body.checks.forEach(check);
+    case 'heartbeat':
+      return body.members.forEach(member);
+    case 'replicate':
+      return body.clients.forEach(client);
+    case 'handoff':
+      return whole(0, Number.MAX_SAFE_INTEGER - 1, body.chunk, 'chunk');
+    case 'admit':
+      member(body.record);
+      text(0, 128, body.ring, 'ring');
+      return body.members.forEach(member);
+    case 'describe':
+    case 'forget':
+      return text(1, 256, body.clientId, 'client id');
+  }
+}
+
+export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void {
+  member(sender.from);
+  text(0, 128, sender.view, 'view');
+  switch (body.kind) {
+    case 'decided':
+      for (const result of body.results) {
+        if (result === null) continue;
+        verdict(result.verdict);
+        expect(typeof result.degraded).to.equal('boolean');
+      }
+      return body.members.forEach(member);
+    case 'members':
+    case 'not-yet':
+      return body.members.forEach(member);
+    case 'handed':
+      expect(typeof body.more).to.equal('boolean');
+      whole(0, Number.MAX_SAFE_INTEGER, body.total, 'total');
+      return body.clients.forEach(client);
+    case 'described':
+      text(1, 256, body.client.clientId, 'client id');
+      id(body.client.owner, 'owner');
+      for (const bucket of body.client.buckets) {
+        ruleLike({ ...bucket, capacity: bucket.limit });
+        whole(0, MAX_LIMIT, bucket.remaining, 'remaining');
+        whole(0, 1e20, bucket.resetMs, 'reset');
+      }
+      return;
+    case 'kept':
+    case 'forgotten':
+      return;
+  }
+}

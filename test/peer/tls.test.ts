@@ -1,0 +1,133 @@
+import { connect } from 'node:net';
+import { expect } from 'chai';
+import { createPeerServer } from '../../src/peer/server.js';
+import { createPeerCounters } from '../../src/peer/counters.js';
+import type { PeerTls } from '../../src/peer/tls.js';
+import { createAuthority, hasOpenssl } from './certificates.js';
+import type { Authority } from './certificates.js';
+import { answerTo, ask, cleanUp, createLog, createSender, gate, sendRaw, sleep, startPeer, until } from './support.js';
+
+const HERE = 'IP:127.0.0.1,DNS:localhost';
+
+const WITHOUT = hasOpenssl() ? '' : ' (pending: this machine has no openssl command to make certificates with)';
+
+describe(`peer TLS${WITHOUT}`, () => {
+  let ours: Authority;
+  let theirs: Authority;
+  let node: PeerTls;
+
+  before(function () {
+    if (WITHOUT !== '') {
+      if (process.env['CI'] === 'true') throw new Error('these tests need the openssl command');
+      return this.skip();
+    }
+    [ours, theirs] = [createAuthority('ours'), createAuthority('theirs')];
+    node = { ...ours.issue(HERE), ca: ours.ca };
+  });
+  afterEach(cleanUp);
+
+  async function sendTo(
+    server: PeerTls,
+    client: PeerTls,
+    secret?: string,
+  ): Promise<[result: string, received: number]> {
+    const peer = await startPeer({ tls: server, secret });
+    const { transport } = createSender({ tls: client, secret });
+    const result = await transport.send(peer.id, ask(1), 2_000);
+    if (result.kind === 'answer') expect(result.answer).to.deep.equal(answerTo(ask(1)));
+    return [result.kind, peer.received.length];
+  }
+
+  it('carries messages, with a peer secret or without', async () => {
+    expect(await sendTo(node, node)).to.deep.equal(['answer', 1]);
+    expect(await sendTo(node, node, 'a shared secret')).to.deep.equal(['answer', 1]);
+  });
+
+  it('uses a connection again and again', async () => {
+    const peer = await startPeer({ tls: node });
+    const { transport } = createSender({ tls: node });
+    for (let i = 0; i < 50; i += 1) expect((await transport.send(peer.id, ask(i), 2_000)).kind).to.equal('answer');
+    expect(peer.connections()).to.be.at.most(2);
+  });
+
+  it('sends nothing to a peer whose certificate another authority signed', async () => {
+    expect(await sendTo({ ...theirs.issue(HERE), ca: theirs.ca }, node)).to.deep.equal(['broken', 0]);
+  });
+
+  it('sends nothing to a peer whose certificate is for another host', async () => {
+    expect(await sendTo({ ...ours.issue('DNS:elsewhere'), ca: ours.ca }, node)).to.deep.equal(['broken', 0]);
+  });
+
+  it('takes one name for all peers where the settings say so', async () => {
+    const shared = { ...ours.issue('DNS:tokenring.internal'), ca: ours.ca };
+    expect(await sendTo(shared, { ...shared, servername: 'tokenring.internal' })).to.deep.equal(['answer', 1]);
+    expect(await sendTo(shared, { ...shared, servername: 'another.internal' })).to.deep.equal(['broken', 0]);
+  });
+
+  it('says refused where nobody listens, as without TLS', async () => {
+    const peer = await startPeer({ tls: node });
+    await peer.peer.close(0);
+    expect(await createSender({ tls: node }).transport.send(peer.id, ask(1), 2_000)).to.deep.equal({ kind: 'refused' });
+  });
+
+  it('is not spoken by half: a sender without it gets no answer, and to a peer without it nothing is sent', async () => {
+    const secured = await startPeer({ tls: node });
+    expect((await createSender().transport.send(secured.id, ask(1), 2_000)).kind).to.equal('broken');
+    await until(() => secured.counters.refused.tls === 1, 'the handshake to fail');
+    const open = await startPeer();
+    expect((await createSender({ tls: node }).transport.send(open.id, ask(1), 2_000)).kind).to.equal('broken');
+    expect([secured.received, open.received]).to.deep.equal([[], []]);
+  });
+
+  it('answers what is in flight when it closes, and then does not wait', async () => {
+    const { opened, open } = gate();
+    const peer = await startPeer({ tls: node, receive: (message) => opened.then(() => answerTo(message)) });
+    const { transport } = createSender({ tls: node });
+    const inFlight = transport.send(peer.id, ask(1), 2_000);
+    await until(() => peer.received.length === 1, 'the message to arrive');
+    const startMs = performance.now();
+    const closing = peer.peer.close(5_000);
+    await sleep(20);
+    open();
+    expect((await inFlight).kind).to.equal('answer');
+    await closing;
+    expect(performance.now() - startMs).to.be.below(1_000);
+  });
+
+  it('closes while a stranger has not finished its handshake', async () => {
+    const peer = await startPeer({ tls: node });
+    const stranger = connect(peer.port, '127.0.0.1').on('error', () => undefined);
+    await until(() => peer.open() === 1, 'the connection to be there');
+    const startMs = performance.now();
+    await peer.peer.close(200);
+    expect(performance.now() - startMs).to.be.below(1_000);
+    stranger.destroy();
+  });
+
+  describe('with client certificates required', () => {
+    const mutual = (): PeerTls => ({ ...node, requireClientCert: true });
+
+    it('takes messages from who has one of ours', async () => {
+      expect(await sendTo(mutual(), mutual())).to.deep.equal(['answer', 1]);
+    });
+
+    it('takes nothing from who has one of another authority', async () => {
+      expect(await sendTo(mutual(), { ...theirs.issue(HERE), ca: ours.ca })).to.deep.equal(['broken', 0]);
+    });
+
+    it('takes nothing from who has none, and counts it', async () => {
+      const peer = await startPeer({ tls: mutual() });
+      const { transport } = createSender({ tls: { cert: '', key: '', ca: ours.ca } });
+      expect((await transport.send(peer.id, ask(1), 2_000)).kind).to.equal('broken');
+      await until(() => peer.counters.refused.tls === 1, 'the handshake to fail');
+      expect(peer.received).to.deep.equal([]);
+      expect((await sendRaw(peer.port, 'GET / HTTP/1.1\r\n\r\n')).status).to.not.equal(200);
+    });
+
+    it('does not start without saying who may sign them', () => {
+      const tls = { ...mutual(), ca: undefined };
+      const deps = { receive: () => Promise.reject(new Error()), counters: createPeerCounters(), log: createLog() };
+      expect(() => createPeerServer(deps, { tls })).to.throw(/CA/);
+    });
+  });
+});

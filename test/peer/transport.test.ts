@@ -1,0 +1,313 @@
+import { createServer } from 'node:net';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import type { PeerResult } from '../../src/cluster/ports.js';
+import { encodeAnswer } from '../../src/peer/codec.js';
+import {
+  answerTo,
+  ask,
+  cleanUp,
+  closedPort,
+  createSender,
+  gate,
+  http,
+  listenOn,
+  sleep,
+  startAnswering,
+  startPeer,
+  startRaw,
+  until,
+} from './support.js';
+
+const OK = http(200, encodeAnswer(answerTo(ask(1))));
+
+function numberOf(result: PeerResult): number | undefined {
+  return result.kind === 'answer' && result.answer.body.kind === 'handed' ? result.answer.body.total : undefined;
+}
+
+describe('peer transport', () => {
+  afterEach(cleanUp);
+
+  it('carries a message to a peer and its answer back', async () => {
+    const peer = await startPeer();
+    const { transport, counters } = createSender();
+    const result = await transport.send(peer.id, ask(7), 1_000);
+    expect(result).to.deep.equal({ kind: 'answer', answer: answerTo(ask(7)) });
+    expect(peer.received).to.deep.equal([ask(7)]);
+    expect([counters.sent.handoff, counters.results.answer, peer.counters.received.handoff]).to.deep.equal([1, 1, 1]);
+  });
+
+  it('carries it to an IPv6 address', async function () {
+    const server = createServer();
+    const port = await listenOn(server, 0, '::1').catch(() => undefined);
+    if (port === undefined) return this.skip();
+    await new Promise((resolve) => server.close(resolve));
+    await startPeer({ host: '::1', port });
+    expect(numberOf(await createSender().transport.send(`[::1]:${port}`, ask(7), 1_000))).to.equal(7);
+  });
+
+  describe('says refused', () => {
+    it('where nobody listens, at once', async () => {
+      const { transport, counters } = createSender();
+      const result = await within(200, transport.send(`127.0.0.1:${await closedPort()}`, ask(1), 5_000));
+      expect(result).to.deep.equal({ kind: 'refused' });
+      expect(counters.results.refused).to.equal(1);
+    });
+
+    it('where nobody listens on any address of a name', async () => {
+      const result = await createSender().transport.send(`localhost:${await closedPort()}`, ask(1), 5_000);
+      expect(result).to.deep.equal({ kind: 'refused' });
+    });
+
+    it('to each of many messages at once', async () => {
+      const { transport } = createSender();
+      const to = `127.0.0.1:${await closedPort()}`;
+      const results = await Promise.all(Array.from({ length: 100 }, (_, i) => transport.send(to, ask(i), 5_000)));
+      expect(new Set(results.map(({ kind }) => kind))).to.deep.equal(new Set(['refused']));
+    });
+
+    it('never because an address, a network or a name cannot be reached: the peer may be alive for others', async () => {
+      const { transport } = createSender();
+      for (const to of ['[100::1]:9080', '240.0.0.1:9080', 'nobody.invalid:9080', 'no address', '127.0.0.1:99999']) {
+        const { kind } = await transport.send(to, ask(1), 300);
+        expect(['broken', 'timeout'], to).to.include(kind);
+      }
+    });
+  });
+
+  describe('says timeout, in time,', () => {
+    it('when the peer takes the message and never answers, and gives the connection up', async () => {
+      let closed = false;
+      const to = await startRaw((socket) => socket.on('data', () => undefined).on('close', () => (closed = true)));
+      const { transport } = createSender();
+      const startMs = performance.now();
+      expect(await transport.send(to, ask(1), 150)).to.deep.equal({ kind: 'timeout' });
+      expect(performance.now() - startMs).to.be.within(145, 300);
+      await until(() => closed, 'the connection to be closed');
+    });
+
+    it('when only half of an answer comes', async () => {
+      const to = await startAnswering(OK.slice(0, -5));
+      expect(await within(300, createSender().transport.send(to, ask(1), 150))).to.deep.equal({ kind: 'timeout' });
+    });
+
+    it('when the connection is not made', async () => {
+      // To the sender a connection is there when the handshake is done; this listener never does its part.
+      const to = await startRaw(() => undefined);
+      const { transport } = createSender({ tls: { cert: '', key: '' } });
+      const results = Array.from({ length: 20 }, (_, i) => within(300, transport.send(to, ask(i), 150)));
+      for (const result of results) expect(await result).to.deep.equal({ kind: 'timeout' });
+    });
+
+    it('when the connection is given up before the message is', async () => {
+      const to = await startRaw(() => undefined);
+      const { transport } = createSender({ tls: { cert: '', key: '' }, connectTimeoutMs: 300 });
+      expect(await within(2_500, transport.send(to, ask(1), 10_000))).to.deep.equal({ kind: 'timeout' });
+    });
+
+    it('while all connections are taken, and then never delivers the message', async () => {
+      const { opened, open } = gate();
+      const peer = await startPeer({ receive: (message) => opened.then(() => answerTo(message)) });
+      const { transport } = createSender({ connections: 2 });
+      const slow = [transport.send(peer.id, ask(1), 5_000), transport.send(peer.id, ask(2), 5_000)];
+      await until(() => peer.received.length === 2, 'both connections to be taken');
+      expect(await within(300, transport.send(peer.id, ask(3), 150))).to.deep.equal({ kind: 'timeout' });
+      open();
+      expect((await Promise.all(slow)).map(numberOf)).to.deep.equal([1, 2]);
+      expect(numberOf(await transport.send(peer.id, ask(4), 5_000))).to.equal(4);
+      expect(peer.received.map((message) => message.body.kind === 'handoff' && message.body.chunk)).to.deep.equal([
+        1, 2, 4,
+      ]);
+    });
+  });
+
+  describe('says broken, and why,', () => {
+    const cases: [what: string, answer: string, reason: RegExp][] = [
+      ['the answer is no HTTP', 'SSH-2.0-OpenSSH_9.6\r\n', /HPE_|UND_ERR|HTTP/],
+      ['the answer is no JSON', http(200, 'hello'), /malformed.*JSON/],
+      ['the answer is empty', http(200, ''), /malformed.*JSON/],
+      ['the answer is JSON of another form', http(200, '{"kind":"kept"}'), /malformed/],
+      ['the answer is a message', http(200, '["f",["127.0.0.1:1",1,1,7,"0.1.0",0,"abc"],"alice"]'), /malformed/],
+      ['the answer is a problem', http(404, '{"code":"unknown_version"}'), /HTTP 404 unknown_version/],
+      ['the answer is an error of somebody else', http(502, '<html>'), /HTTP 502/],
+      ['the answer is a redirect', http(307, '', 'Location: http://127.0.0.1/\r\n'), /HTTP 307/],
+      ['the answer asks for an upgrade', http(101, '', 'Upgrade: x\r\nConnection: upgrade\r\n'), /upgrade/],
+      [
+        'the answer claims to be larger than any',
+        'HTTP/1.1 200 X\r\nContent-Length: 99999999999999999999\r\n\r\n',
+        /./,
+      ],
+    ];
+    for (const [what, bytes, reason] of cases) {
+      it(`when ${what}`, async () => {
+        const { transport, counters } = createSender();
+        const result = await within(500, transport.send(await startAnswering(bytes), ask(1), 2_000));
+        expect(result.kind).to.equal('broken');
+        expect(result).to.have.property('reason').which.matches(reason);
+        expect(counters.results.broken).to.equal(1);
+      });
+    }
+
+    it('when the peer hangs up without an answer', async () => {
+      const to = await startAnswering('', (socket) => socket.destroy());
+      expect((await within(500, createSender().transport.send(to, ask(1), 2_000))).kind).to.equal('broken');
+    });
+
+    it('when the peer resets the connection', async () => {
+      const to = await startAnswering('', (socket) => socket.resetAndDestroy());
+      expect((await within(500, createSender().transport.send(to, ask(1), 2_000))).kind).to.equal('broken');
+    });
+
+    it('when the peer hangs up in the middle of an answer', async () => {
+      const to = await startAnswering(OK.slice(0, -5), (socket) => socket.end());
+      expect((await within(500, createSender().transport.send(to, ask(1), 2_000))).kind).to.equal('broken');
+    });
+
+    it('when the answer is larger than allowed, without waiting for its end', async () => {
+      const to = await startAnswering(
+        `HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n${'x'.repeat(0xfff)}\r\n`,
+      );
+      const result = await within(500, createSender({ maxAnswerBytes: 1_000 }).transport.send(to, ask(1), 2_000));
+      expect(result).to.deep.equal({ kind: 'broken', reason: 'the answer is larger than 1000 bytes' });
+    });
+
+    it('when the message is larger than a peer takes, without sending it', async () => {
+      const peer = await startPeer();
+      const result = await createSender({ maxMessageBytes: 20 }).transport.send(peer.id, ask(1), 2_000);
+      expect(result.kind).to.equal('broken');
+      expect(peer.connections()).to.equal(0);
+    });
+
+    it('once in the log, until the peer answers again or it fails otherwise', async () => {
+      const answers = [http(500, ''), http(500, ''), OK, http(500, ''), http(501, '')];
+      let n = 0;
+      const to = await startRaw((socket) => socket.on('data', () => socket.end(answers[n++]!)));
+      const { transport, log } = createSender();
+      while (n < answers.length) await transport.send(to, ask(1), 1_000);
+      expect(log.lines.map(({ fields }) => fields['reason'])).to.deep.equal([
+        'HTTP 500 without a code',
+        'HTTP 500 without a code',
+        'HTTP 501 without a code',
+      ]);
+    });
+  });
+
+  it('settles in time as one of the four, whatever bytes come back', async () => {
+    let bytes = Buffer.alloc(0);
+    const to = await startRaw((socket) => socket.once('data', () => socket.end(bytes)));
+    const { transport } = createSender();
+    const pieces = fc.constantFrom(
+      'HTTP/1.1 200 OK\r\n',
+      'Content-Length: 3\r\n',
+      '\r\n',
+      'Connection: close\r\n',
+      'HTTP/1.1 100 C\r\n\r\n',
+      OK,
+    );
+    const mixed = fc.array(fc.oneof(pieces, fc.string({ maxLength: 9 })), { maxLength: 6 }).map((all) => all.join(''));
+    const rough = fc.uint8Array({ maxLength: 60 }).map((all) => Buffer.from(all).toString('latin1'));
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(mixed, rough), async (answer) => {
+        bytes = Buffer.from(answer, 'latin1');
+        const result = await within(600, transport.send(to, ask(1), 400));
+        if (result.kind === 'answer') expect(result.answer).to.deep.equal(answerTo(ask(1)));
+        else expect(['broken', 'timeout']).to.include(result.kind);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('uses a connection again and again', async () => {
+    const peer = await startPeer();
+    const { transport } = createSender();
+    for (let i = 0; i < 200; i += 1) expect(numberOf(await transport.send(peer.id, ask(i), 1_000))).to.equal(i);
+    expect(peer.connections()).to.be.at.most(2);
+  });
+
+  it('gives each of many messages at once its own answer, over a few connections', async () => {
+    const peer = await startPeer({ receive: (message) => sleep(Math.random() * 5).then(() => answerTo(message)) });
+    const { transport } = createSender();
+    const results = await Promise.all(Array.from({ length: 1_000 }, (_, i) => transport.send(peer.id, ask(i), 10_000)));
+    expect(results.map(numberOf)).to.deep.equal(Array.from({ length: 1_000 }, (_, i) => i));
+    expect(peer.connections()).to.equal(8);
+  });
+
+  it('does not wait for an answer that is slow to come before it sends the next message', async () => {
+    const { opened, open } = gate();
+    const slowly = (chunk: number): boolean => chunk < 7;
+    const peer = await startPeer({
+      async receive(message) {
+        if (message.body.kind === 'handoff' && slowly(message.body.chunk)) await opened;
+        return answerTo(message);
+      },
+    });
+    const { transport } = createSender();
+    const slow = Array.from({ length: 7 }, (_, i) => transport.send(peer.id, ask(i), 5_000));
+    expect(numberOf(await within(500, transport.send(peer.id, ask(8), 5_000)))).to.equal(8);
+    open();
+    await Promise.all(slow);
+  });
+
+  it('lets no more messages wait for a peer than its bound', async () => {
+    const { opened, open } = gate();
+    const peer = await startPeer({ receive: (message) => opened.then(() => answerTo(message)) });
+    const { transport } = createSender({ maxMessages: 10 });
+    const waiting = Array.from({ length: 10 }, (_, i) => transport.send(peer.id, ask(i), 5_000));
+    expect((await within(100, transport.send(peer.id, ask(10), 5_000))).kind).to.equal('broken');
+    open();
+    expect((await Promise.all(waiting)).map(numberOf)).to.deep.equal([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(numberOf(await transport.send(peer.id, ask(11), 5_000))).to.equal(11);
+  });
+
+  it('reaches a peer that has started again at the same address', async () => {
+    const first = await startPeer();
+    const { transport } = createSender();
+    expect(numberOf(await transport.send(first.id, ask(1), 1_000))).to.equal(1);
+    await first.peer.close(0);
+    expect((await transport.send(first.id, ask(2), 1_000)).kind).to.equal('refused');
+    await startPeer({ port: first.port });
+    expect(numberOf(await transport.send(first.id, ask(3), 1_000))).to.equal(3);
+  });
+
+  it('closes the connections to a peer that it has not written to for long, and makes new ones when it does again', async () => {
+    const peer = await startPeer();
+    const { transport } = createSender({ forgetAfterMs: 50 });
+    await transport.send(peer.id, ask(1), 1_000);
+    await until(() => peer.open() === 0, 'the connection to be closed');
+    expect(numberOf(await transport.send(peer.id, ask(2), 1_000))).to.equal(2);
+    expect(peer.connections()).to.equal(2);
+  });
+
+  it('keeps connections to no more peers than its bound', async () => {
+    const peers = [await startPeer(), await startPeer(), await startPeer()];
+    const { transport } = createSender({ maxPeers: 2 });
+    for (const peer of peers) expect(numberOf(await transport.send(peer.id, ask(1), 1_000))).to.equal(1);
+    await until(() => peers[0]!.open() === 0, 'the connection to the first to be closed');
+    expect(peers[1]!.open() + peers[2]!.open()).to.equal(2);
+  });
+
+  it('waits for what is in flight when it closes, and takes nothing new', async () => {
+    const { opened, open } = gate();
+    const peer = await startPeer({ receive: (message) => opened.then(() => answerTo(message)) });
+    const { transport } = createSender();
+    const inFlight = transport.send(peer.id, ask(1), 5_000);
+    await until(() => peer.received.length === 1, 'the message to arrive');
+    let closed = false;
+    const closing = transport.close().then(() => (closed = true));
+    expect((await transport.send(peer.id, ask(2), 5_000)).kind).to.equal('broken');
+    await sleep(20);
+    expect(closed).to.equal(false);
+    open();
+    expect(numberOf(await inFlight)).to.equal(1);
+    await closing;
+    await until(() => peer.open() === 0, 'the connection to be closed');
+  });
+});
+
+/** Fails unless the promise settles within `ms`. */
+async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  const startMs = performance.now();
+  const result = await promise;
+  expect(performance.now() - startMs).to.be.at.most(ms);
+  return result;
+}
