@@ -7,6 +7,18 @@ const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, 
  * @returns `undefined` for anything else, 0, or more than 366 days
  */
 export function parseDuration(text: string): number | undefined {
+  if (text !== lastText) {
+    lastMs = parse(text);
+    lastText = text;
+  }
+  return lastMs;
+}
+
+/** Callers name the same window again and again. */
+let lastText = '';
+let lastMs: number | undefined;
+
+function parse(text: string): number | undefined {
   const match = /^(\d{1,11})(ms|s|m|h|d)$/.exec(text);
   if (match === null) return undefined;
   const ms = Number(match[1]) * UNIT_MS[match[2]!]!;

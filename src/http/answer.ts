@@ -7,20 +7,22 @@ import { formatDuration } from '../core/duration.js';
  * equal to `JSON.stringify`.
  */
 export function decisionJson(decision: Decision): string {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, limits } = decision;
+  const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decision;
   const figures = `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
-  const whose = `,"owner":${quoteOwner(owner)},"source":"${source}","degraded":${degraded}`;
-  return limits === undefined ? `${figures}${whose}}` : `${figures}${whose},"limits":${JSON.stringify(limits)}}`;
+  const rest = limits === undefined ? '}' : `,"limits":${JSON.stringify(limits)}}`;
+  return figures + originJson(decision) + rest;
 }
 
-let lastOwner = '';
-let lastOwnerJson = '""';
-function quoteOwner(owner: string): string {
-  if (owner !== lastOwner) {
-    lastOwner = owner;
-    lastOwnerJson = JSON.stringify(owner);
+/** The last one written, as most answers have the same. */
+let lastOrigin: Pick<Decision, 'owner' | 'source' | 'degraded'> = { owner: '', source: 'owner', degraded: false };
+let lastOriginJson = '';
+
+function originJson({ owner, source, degraded }: Decision): string {
+  if (owner !== lastOrigin.owner || source !== lastOrigin.source || degraded !== lastOrigin.degraded) {
+    lastOrigin = { owner, source, degraded };
+    lastOriginJson = `,"owner":${JSON.stringify(owner)},"source":"${source}","degraded":${degraded}`;
   }
-  return lastOwnerJson;
+  return lastOriginJson;
 }
 
 /**

@@ -14,7 +14,6 @@ export interface Counters {
   /** Requests on the decision endpoints by duration: the last place counts those above every bound. */
   readonly durations: number[];
   durationSumSeconds: number;
-  inFlight: number;
   /** Requests answered with a problem, by its code. */
   readonly problems: Map<string, number>;
 }
@@ -26,7 +25,6 @@ export function createCounters(): Counters {
     denied: zeros(),
     durations: new Array<number>(DURATION_BOUNDS.length + 1).fill(0),
     durationSumSeconds: 0,
-    inFlight: 0,
     problems: new Map(),
   };
 }

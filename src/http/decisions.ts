@@ -9,7 +9,7 @@ import type { Counters } from './counters.js';
 import { parseJson } from './json.js';
 import { Problem } from './problem.js';
 import { readBatch, readCheck } from './request.js';
-import { sendJson, sendProblem } from './send.js';
+import { sendJson, sendProblem, sendText } from './send.js';
 
 const MAX_ALLOW_BYTES = 64 * 1024;
 const MAX_BATCH_BYTES = 1024 * 1024;
@@ -19,8 +19,6 @@ export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 export interface DecisionHandlers {
   readonly allow: Handler;
   readonly batch: Handler;
-  /** Requests that have no answer yet. */
-  readonly unanswered: ReadonlySet<ServerResponse>;
 }
 
 /**
@@ -31,51 +29,41 @@ export function createDecisionHandlers(
   { limiter, counters, elapsedMs }: { limiter: Limiter; counters: Counters; elapsedMs: () => number },
   options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
-  const unanswered = new Set<ServerResponse>();
+  type Answer = (value: unknown, res: ServerResponse, startMs: number) => void;
 
-  function endpoint(maxBytes: number, respond: (value: unknown, done: (send: Send) => void) => void): Handler {
-    return (req, res) => {
-      const start = elapsedMs();
-      unanswered.add(res);
-      counters.inFlight += 1;
-      res.on('close', () => {
-        unanswered.delete(res);
-        counters.inFlight -= 1;
-      });
-      const fail = (problem: Problem): void => {
-        countProblem(counters, problem.code);
-        sendProblem(req, res, problem);
-      };
-      if (req.method !== 'POST') return fail(new Problem('method_not_allowed', { expected: 'POST' }));
-      readJsonBody(
-        req,
-        maxBytes,
-        (body) => {
-          try {
-            respond(parseJson(body), (send) => {
-              send(res);
-              countDuration(counters, (elapsedMs() - start) / 1000);
-            });
-          } catch (error) {
-            fail(error instanceof Problem ? error : new Problem('internal', {}, { cause: error }));
-          }
-        },
-        fail,
-      );
+  function receive(req: IncomingMessage, res: ServerResponse, maxBytes: number, answer: Answer): void {
+    const startMs = elapsedMs();
+    const fail = (error: unknown): void => {
+      const problem = error instanceof Problem ? error : new Problem('internal', {}, { cause: error });
+      countProblem(counters, problem.code);
+      sendProblem(req, res, problem);
     };
+    if (req.method !== 'POST') return fail(new Problem('method_not_allowed', { expected: 'POST' }));
+    readJsonBody(
+      req,
+      maxBytes,
+      (body) => {
+        try {
+          answer(parseJson(body), res, startMs);
+        } catch (error) {
+          fail(error);
+        }
+      },
+      fail,
+    );
   }
 
   function count(decision: Decision): void {
     (decision.allowed ? counters.allowed : counters.denied)[decision.source] += 1;
   }
 
-  function sendDecision(res: ServerResponse, check: Check, decision: Decision): void {
+  function sendDecision(res: ServerResponse, check: Check, decision: Decision, startMs: number): void {
     count(decision);
     const body = decisionJson(decision);
     const headers = ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))];
     pushRateLimitHeaders(headers, check, decision);
-    res.writeHead(decision.allowed ? 200 : options.deniedStatus, headers);
-    res.end(body);
+    sendText(res, decision.allowed ? 200 : options.deniedStatus, headers, body);
+    countDuration(counters, (elapsedMs() - startMs) / 1000);
   }
 
   /** One item of a batch: its own mistake is its own answer. */
@@ -88,8 +76,7 @@ export function createDecisionHandlers(
       countProblem(counters, error.code);
       return JSON.stringify({ error });
     }
-    if (decision instanceof Promise) return decision.then(itemJson);
-    return itemJson(decision);
+    return decision instanceof Promise ? decision.then(itemJson) : itemJson(decision);
   }
 
   function itemJson(decision: Decision): string {
@@ -97,23 +84,25 @@ export function createDecisionHandlers(
     return decisionJson(decision);
   }
 
+  function answerCheck(value: unknown, res: ServerResponse, startMs: number): void {
+    const check = readCheck(value);
+    const decision = limiter.check(check);
+    if (decision instanceof Promise) void decision.then((later) => sendDecision(res, check, later, startMs));
+    else sendDecision(res, check, decision, startMs);
+  }
+
+  function answerBatch(value: unknown, res: ServerResponse, startMs: number): void {
+    const results = readBatch(value).map(decideItem);
+    const send = (texts: readonly string[]): void => {
+      sendJson(res, `{"results":[${texts.join(',')}]}`);
+      countDuration(counters, (elapsedMs() - startMs) / 1000);
+    };
+    if (results.every((result) => typeof result === 'string')) send(results);
+    else void Promise.all(results.map((result) => Promise.resolve(result))).then(send);
+  }
+
   return {
-    unanswered,
-    allow: endpoint(MAX_ALLOW_BYTES, (value, done) => {
-      const check = readCheck(value);
-      const decision = limiter.check(check);
-      if (decision instanceof Promise) void decision.then((later) => done((res) => sendDecision(res, check, later)));
-      else done((res) => sendDecision(res, check, decision));
-    }),
-    batch: endpoint(MAX_BATCH_BYTES, (value, done) => {
-      const results = readBatch(value).map(decideItem);
-      const answer = (texts: readonly string[]): void =>
-        done((res) => sendJson(res, `{"results":[${texts.join(',')}]}`));
-      if (results.some((result) => typeof result !== 'string'))
-        void Promise.all(results.map((result) => Promise.resolve(result))).then(answer);
-      else answer(results as string[]);
-    }),
+    allow: (req, res) => receive(req, res, MAX_ALLOW_BYTES, answerCheck),
+    batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, answerBatch),
   };
 }
-
-type Send = (res: ServerResponse) => void;

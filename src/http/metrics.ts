@@ -8,6 +8,8 @@ import type { Counters } from './counters.js';
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
 export interface MetricSources {
   readonly counters: Counters;
+  /** Requests on the decision endpoints that are not answered yet. */
+  readonly inFlight: () => number;
   readonly cluster: Pick<ClusterNode, 'table' | 'membership' | 'replicator' | 'forwarder' | 'handedClients'>;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
@@ -16,7 +18,8 @@ export interface MetricSources {
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
 /** The node's own registry: event-loop lag, memory and garbage collection come with prom-client's default metrics. */
-export function createMetrics({ counters, cluster, peers }: MetricSources): Registry {
+export function createMetrics(sources: MetricSources): Registry {
+  const { counters, cluster, peers } = sources;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -80,12 +83,7 @@ export function createMetrics({ counters, cluster, peers }: MetricSources): Regi
     one(() => cluster.table.size),
   );
   const inFlight = 'Requests on the decision endpoints that are not answered yet';
-  gauge(
-    'tokenring_requests_in_flight',
-    inFlight,
-    [],
-    one(() => counters.inFlight),
-  );
+  gauge('tokenring_requests_in_flight', inFlight, [], one(sources.inFlight));
 
   gauge('tokenring_members', 'Members as this node sees them, by state', ['state'], () => {
     const byState = new Map<string, number>();

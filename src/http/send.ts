@@ -23,6 +23,16 @@ function bodyPending(req: IncomingMessage): boolean {
 }
 
 export function sendJson(res: ServerResponse, body: string): void {
-  res.writeHead(200, ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))]);
-  res.end(body);
+  sendText(res, 200, ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))], body);
+}
+
+/**
+ * Sends head and body as one plain write. `res.end(body)` would queue an empty piece behind them and make it a vectored
+ * write: a tenth of all the time that node:http spends on a small request.
+ */
+export function sendText(res: ServerResponse, status: number, headers: string[], body: string): void {
+  res.writeHead(status, headers);
+  res.write(body);
+  res.socket?.uncork();
+  res.end();
 }

@@ -1,8 +1,8 @@
 import { createServer } from 'node:http';
-import type { RequestListener, Server } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { DecisionHandlers } from './decisions.js';
+import type { DecisionHandlers, Handler } from './decisions.js';
 import { Problem } from './problem.js';
 import type { ProblemCode } from './problem.js';
 import { sendProblem } from './send.js';
@@ -21,6 +21,8 @@ export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 1
 
 export interface PublicServer {
   readonly server: Server;
+  /** Requests on the decision endpoints that are not answered yet. */
+  readonly inFlight: number;
   /**
    * Stops without failing anyone: goes on answering for `noticeMs`, each answer ending its connection, so that balancers see
    * the node is not ready and clients move; then takes no new connection and waits for what is in flight. What is not done
@@ -36,11 +38,18 @@ export function createPublicServer(
 ): PublicServer {
   let draining = false;
   const connections = new Set<Socket>();
+  /** The last request of each connection on a decision endpoint, answered or not. */
+  const latest = new Map<Socket, ServerResponse>();
+
+  function decide(handler: Handler, req: IncomingMessage, res: ServerResponse): void {
+    latest.set(req.socket, res);
+    handler(req, res);
+  }
   const answer: RequestListener = (req, res) => {
     if (draining) res.shouldKeepAlive = false;
     if (req.headers.host === undefined && req.httpVersion === '1.1') sendProblem(req, res, hostMissing());
-    else if (req.url === '/v1/allow') decisions.allow(req, res);
-    else if (req.url === '/v1/allow/batch') decisions.batch(req, res);
+    else if (req.url === '/v1/allow') decide(decisions.allow, req, res);
+    else if (req.url === '/v1/allow/batch') decide(decisions.batch, req, res);
     else api(req, res);
   };
   const server = createServer(
@@ -62,13 +71,21 @@ export function createPublicServer(
   server.on('checkExpectation', answer);
   server.on('connection', (socket) => {
     connections.add(socket);
-    socket.on('close', () => connections.delete(socket));
+    socket.on('close', () => {
+      connections.delete(socket);
+      latest.delete(socket);
+    });
   });
   return {
     server,
+    get inFlight() {
+      let unanswered = 0;
+      for (const res of latest.values()) if (!res.writableEnded) unanswered += 1;
+      return unanswered;
+    },
     async drain(noticeMs, graceMs) {
       draining = true;
-      for (const res of decisions.unanswered) res.shouldKeepAlive = false;
+      for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       await new Promise<void>((resolve) => {
         const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));

@@ -16,15 +16,11 @@ const SLOW = 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n
 /** A public server with an API that says hello, and a decision endpoint that answers when it is told to. */
 async function startServer(): Promise<{ public_: PublicServer; port: number; waiting: ServerResponse[] }> {
   const waiting: ServerResponse[] = [];
-  const unanswered = new Set<ServerResponse>();
   const decisions = {
     allow: (_req: unknown, res: ServerResponse) => {
       waiting.push(res);
-      unanswered.add(res);
-      res.on('close', () => unanswered.delete(res));
     },
     batch: (_req: unknown, res: ServerResponse) => void res.end(),
-    unanswered,
   };
   const public_ = createPublicServer({ decisions, api: (_req, res) => void res.end('hello') }, TIMEOUTS);
   public_.server.listen(0, '127.0.0.1');
