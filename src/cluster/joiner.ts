@@ -107,6 +107,8 @@ async function enter(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: num
   const admitted = new Set<NodeId>();
   for (;;) {
     const { ring } = membership;
+    // All members are gone or join anew themselves: the first by id begins.
+    if (ring.members.length === 0) return false;
     const missing = ring.members.filter((id) => !admitted.has(id));
     // A member that has come since has clients to hand over first.
     if (deps.isClosed() || missing.some((id) => !donors.includes(id)) || membership.self.incarnation !== incarnation)

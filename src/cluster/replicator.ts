@@ -48,7 +48,7 @@ export interface Replicator {
   flush(): Promise<void>;
   /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
   settled(timeoutMs: number): Promise<void>;
-  /** Ms since the oldest change that a living successor has not acknowledged; 0 when there is none. */
+  /** Ms since the oldest copy set out, up to an interval after its change, that a living successor has not acknowledged; 0: none. */
   readonly lagMs: number;
   /** Clients still to be looked at after a change of the ring. */
   readonly unplaced: number;

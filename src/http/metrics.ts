@@ -93,7 +93,7 @@ export function createMetrics(sources: MetricSources): Registry {
     }
     return labelled('state', () => byState)();
   });
-  const lag = 'Age of the oldest change that a living successor has not acknowledged';
+  const lag = 'Age of the oldest copy on its way to a living successor; it left up to an interval after the change';
   gauge(
     'tokenring_replication_lag_seconds',
     lag,
