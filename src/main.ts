@@ -79,7 +79,10 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
   };
 }
 
-function peerTls({ peerTlsCert, peerTlsKey, peerTlsCa, peerTlsRequireClientCert }: Settings): PeerTls | undefined {
+/** Nodes behind one DNS name are reached by their addresses: their certificates bear the name. */
+function peerTls(settings: Settings): PeerTls | undefined {
+  const { peerTlsCert, peerTlsKey, peerTlsCa, peerTlsRequireClientCert, dnsName } = settings;
   if (peerTlsCert === undefined || peerTlsKey === undefined) return undefined;
-  return { cert: peerTlsCert, key: peerTlsKey, ca: peerTlsCa, requireClientCert: peerTlsRequireClientCert };
+  const servername = dnsName?.slice(0, dnsName.lastIndexOf(':'));
+  return { cert: peerTlsCert, key: peerTlsKey, ca: peerTlsCa, requireClientCert: peerTlsRequireClientCert, servername };
 }

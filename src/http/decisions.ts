@@ -2,14 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Decision } from '../cluster/decision.js';
 import type { Limiter } from '../cluster/limiter.js';
 import type { Check } from '../core/decide.js';
-import { decisionJson, pushRateLimitHeaders } from './answer.js';
+import { asciiJson, decisionJson, rateLimitHeaders } from './answer.js';
 import { readJsonBody } from './body.js';
 import { countDuration, countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import { parseJson } from './json.js';
 import { Problem } from './problem.js';
 import { readBatch, readCheck } from './request.js';
-import { sendJson, sendProblem, sendText } from './send.js';
+import { sendAsciiJson, sendProblem } from './send.js';
 
 const MAX_ALLOW_BYTES = 64 * 1024;
 const MAX_BATCH_BYTES = 1024 * 1024;
@@ -60,9 +60,7 @@ export function createDecisionHandlers(
   function sendDecision(res: ServerResponse, check: Check, decision: Decision, startMs: number): void {
     count(decision);
     const body = decisionJson(decision);
-    const headers = ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))];
-    pushRateLimitHeaders(headers, check, decision);
-    sendText(res, decision.allowed ? 200 : options.deniedStatus, headers, body);
+    sendAsciiJson(res, decision.allowed ? 200 : options.deniedStatus, body, rateLimitHeaders(check, decision));
     countDuration(counters, (elapsedMs() - startMs) / 1000);
   }
 
@@ -74,7 +72,7 @@ export function createDecisionHandlers(
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       countProblem(counters, error.code);
-      return JSON.stringify({ error });
+      return asciiJson({ error });
     }
     return decision instanceof Promise ? decision.then(itemJson) : itemJson(decision);
   }
@@ -94,7 +92,7 @@ export function createDecisionHandlers(
   function answerBatch(value: unknown, res: ServerResponse, startMs: number): void {
     const results = readBatch(value).map(decideItem);
     const send = (texts: readonly string[]): void => {
-      sendJson(res, `{"results":[${texts.join(',')}]}`);
+      sendAsciiJson(res, 200, `{"results":[${texts.join(',')}]}`, []);
       countDuration(counters, (elapsedMs() - startMs) / 1000);
     };
     if (results.every((result) => typeof result === 'string')) send(results);

@@ -22,17 +22,14 @@ function bodyPending(req: IncomingMessage): boolean {
   return !req.complete && (req.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0'));
 }
 
-export function sendJson(res: ServerResponse, body: string): void {
-  sendText(res, 200, ['Content-Type', 'application/json', 'Content-Length', String(Buffer.byteLength(body))], body);
-}
-
 /**
- * Sends head and body as one plain write. `res.end(body)` would queue an empty piece behind them and make it a vectored
- * write: a tenth of all the time that node:http spends on a small request.
+ * Sends JSON in ASCII, with the headers of `headers`, as one plain write. `res.end(body)` would queue an empty piece behind them and make it a vectored
+ * write: a tenth of all the time that node:http spends on a small request. As ASCII, its length is that of its bytes, and
+ * none of it is transcoded.
  */
-export function sendText(res: ServerResponse, status: number, headers: string[], body: string): void {
-  res.writeHead(status, headers);
-  res.write(body);
+export function sendAsciiJson(res: ServerResponse, status: number, body: string, headers: readonly string[]): void {
+  res.writeHead(status, ['Content-Type', 'application/json', 'Content-Length', String(body.length), ...headers]);
+  res.write(body, 'latin1');
   res.socket?.uncork();
   res.end();
 }

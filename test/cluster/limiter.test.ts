@@ -132,6 +132,18 @@ describe('limiter', () => {
       expect(ask({ peek: true }).remaining).to.equal(10);
     });
 
+    it('gives it however often the table was swept meanwhile', () => {
+      const { ask, clock, table } = createLone();
+      ask({ cost: 10 });
+      const denial = ask({ requestId: 'r1' });
+      clock.advance(59_999);
+      table.sweep(100, clock.nowMs());
+      expect([ask({ requestId: 'r1' }), table.size]).to.deep.equal([denial, 1]);
+      clock.advance(1);
+      table.sweep(100, clock.nowMs());
+      expect(table.size).to.equal(0);
+    });
+
     it('decides anew for another client', () => {
       const { ask } = createLone();
       ask({ requestId: 'r1', cost: 10 });

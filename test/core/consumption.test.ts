@@ -47,6 +47,23 @@ describe('consumption', () => {
     expect(buckets.first).to.equal(undefined);
   });
 
+  it('has changed for those who keep copies after an admission or another limit, not after a denial or a peek', () => {
+    const rule = tokenBucket(5, 1_000);
+    const buckets = noBuckets();
+    const peek = checkOf([tokenBucket(9, 1_000)], { peek: true });
+    const changes = [
+      ask(buckets, rule, 0, 6),
+      ask(buckets, rule, 0, 5),
+      ask(buckets, rule, 0),
+      decide(buckets, peek, 0),
+      ask(buckets, tokenBucket(0, 1_000), 0),
+      ask(buckets, tokenBucket(4, 1_000), 0),
+      ask(buckets, tokenBucket(4, 1_000), 0),
+      ask(buckets, tokenBucket(4, 1_000, 5), 0),
+    ].map(({ changed }) => changed);
+    expect(changes).to.deep.equal([false, true, false, false, false, true, false, true]);
+  });
+
   it('is told apart by policy, algorithm and window, not by limit or burst', () => {
     const rule = tokenBucket(5, 1_000);
     const others = [
@@ -80,18 +97,18 @@ describe('consumption', () => {
     expect(ask(buckets, tokenBucket(4, 1_000, 20), 1_510).remaining).to.equal(15);
   });
 
-  for (const [ruleOf, restMs] of [
-    [tokenBucket, 1_000],
-    [slidingWindow, 1_024],
+  for (const [rule, off, restMs] of [
+    [tokenBucket(10, 1_000), tokenBucket(0, 1_000, 10), 1_000],
+    [slidingWindow(10, 1_000), slidingWindow(0, 1_000), 1_024],
   ] as const) {
-    it(`is kept, and decays on, while the limit of a ${ruleOf(1, 1).algorithm} is 0`, () => {
+    it(`is kept, and decays on, while the limit of a ${rule.algorithm} is 0`, () => {
       const buckets = noBuckets();
-      ask(buckets, ruleOf(10, 1_000), 0, 10);
-      const off = ask(buckets, ruleOf(0, 1_000), 0);
-      expect(off).to.deep.include({ allowed: false, limit: 0, remaining: 0, retryAfterMs: null, resetMs: restMs });
-      expect(ask(buckets, ruleOf(10, 1_000), 0).allowed).to.equal(false);
-      ask(buckets, ruleOf(0, 1_000), 500);
-      expect(ask(buckets, ruleOf(10, 1_000), restMs, 10).allowed).to.equal(true);
+      ask(buckets, rule, 0, 10);
+      const denied = { allowed: false, limit: 0, remaining: 0, retryAfterMs: null };
+      expect(ask(buckets, off, 0)).to.deep.include({ ...denied, resetMs: restMs });
+      expect(ask(buckets, rule, 0).allowed).to.equal(false);
+      expect(ask(buckets, off, 500)).to.deep.include({ ...denied, resetMs: restMs - 500 });
+      expect(ask(buckets, rule, restMs, 10).allowed).to.equal(true);
     });
   }
 

@@ -181,4 +181,40 @@ describe('merging copies of a bucket', () => {
     const both = joined(30, here.first!, there.first!);
     expect([31, 32, 42, 52].map((nowMs) => 10 - leftAt(both, rule, nowMs))).to.deep.equal([5, 3, 1, 0]);
   });
+
+  it('of sliding windows keeps at most 64 counts, and is looser than none, however many copies are off its grid', () => {
+    const rule = slidingWindow(1_000, 3_200);
+    // Stairs of 32 steps, each set a little later and lower than the one before, so that they cross at every step.
+    const stairs = fc.uniqueArray(fc.nat(99), { minLength: 2, maxLength: 6 }).map((offsets) =>
+      offsets
+        .sort((a, b) => a - b)
+        .map((offsetMs, i): Bucket => {
+          const endsMs = Array.from({ length: 32 }, (_, step) => 100 + step * 100 + offsetMs);
+          const counts = endsMs.map((_, step) => (step === 31 ? 30 - i : 10));
+          return { algorithm: 'sliding-window', rule, ruleChanges: 0, endsMs, counts, atMs: 0, next: undefined };
+        }),
+    );
+    fc.assert(
+      fc.property(stairs, (copies) => {
+        const all = joined(0, copies[0]!, ...copies.slice(1));
+        expect(all.algorithm === 'sliding-window' && all.counts.length).to.be.within(32, 64);
+        for (let nowMs = 0; nowMs <= 3_400; nowMs += 10) {
+          const strictest = Math.min(...copies.map((copy) => leftAt(copy, rule, nowMs)));
+          expect(leftAt(all, rule, nowMs), `left at ${nowMs}`).to.be.at.most(strictest);
+        }
+        expect(joined(0, all, ...copies), 'again').to.deep.equal(all);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('leaves a limit in force that was changed on one node, though it is laxer than what the others know', () => {
+    const [here, there] = [noBuckets(), noBuckets()];
+    for (const buckets of [here, there]) ask(buckets, tokenBucket(10, 1_000), 0, 5);
+    // Asked with the same limit again and again: that is no change.
+    for (let i = 0; i < 5; i += 1) ask(there, tokenBucket(10, 1_000), 0, 99);
+    ask(here, tokenBucket(100, 1_000), 0);
+    expect(joined(0, there.first!, here.first!).rule.limit).to.equal(100);
+    expect(joined(0, here.first!, there.first!).rule.limit).to.equal(100);
+  });
 });

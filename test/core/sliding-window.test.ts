@@ -46,7 +46,7 @@ describe('sliding window', () => {
     [1, 1, 1],
     [3, 1_000, 1],
     [7, 86_400_000, 1],
-    [1_000_000, MAX_WINDOW_MS, 1],
+    [200_000, MAX_WINDOW_MS, 1],
     [MAX_LIMIT, 31, 4_000],
   ] as const) {
     it(`lets ${limit} pass at one instant, by ${cost}, of ${limit} per ${windowMs} ms, and again a window later`, () => {

@@ -75,7 +75,7 @@ describe('peer listener', () => {
 
   it('says that the mistake is its own when it is', async () => {
     const { id, counters, log } = await startPeer({ receive: () => Promise.reject(new Error('oh')) });
-    const result = await createSender().transport.send(id, ask(1), 1_000);
+    const result = await createSender().transport.send(id, ask(1), 5_000);
     expect(result).to.deep.equal({ kind: 'broken', reason: 'HTTP 500 internal' });
     expect(counters.refused.internal).to.equal(1);
     expect(log.lines.some(({ message }) => message === 'could not answer a message from a peer')).to.equal(true);
@@ -188,10 +188,10 @@ describe('peer listener', () => {
     it('does not wait for connections on which nothing was sent, or nothing more', async () => {
       const { port, peer, id } = await startPeer();
       await open(port);
-      await createSender().transport.send(id, ask(1), 1_000);
+      await createSender().transport.send(id, ask(1), 5_000);
       const startMs = performance.now();
       await peer.close(5_000);
-      expect(performance.now() - startMs).to.be.below(500);
+      expect(performance.now() - startMs).to.be.below(2_500);
     });
 
     it('cuts off what is not done in time', async () => {

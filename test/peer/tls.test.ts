@@ -33,7 +33,7 @@ describe(`peer TLS${WITHOUT}`, () => {
   ): Promise<[result: string, received: number]> {
     const peer = await startPeer({ tls: server, secret });
     const { transport } = createSender({ tls: client, secret });
-    const result = await transport.send(peer.id, ask(1), 2_000);
+    const result = await transport.send(peer.id, ask(1), 5_000);
     if (result.kind === 'answer') expect(result.answer).to.deep.equal(answerTo(ask(1)));
     return [result.kind, peer.received.length];
   }
@@ -46,7 +46,7 @@ describe(`peer TLS${WITHOUT}`, () => {
   it('uses a connection again and again', async () => {
     const peer = await startPeer({ tls: node });
     const { transport } = createSender({ tls: node });
-    for (let i = 0; i < 50; i += 1) expect((await transport.send(peer.id, ask(i), 2_000)).kind).to.equal('answer');
+    for (let i = 0; i < 50; i += 1) expect((await transport.send(peer.id, ask(i), 5_000)).kind).to.equal('answer');
     expect(peer.connections()).to.be.at.most(2);
   });
 
@@ -67,15 +67,15 @@ describe(`peer TLS${WITHOUT}`, () => {
   it('says refused where nobody listens, as without TLS', async () => {
     const peer = await startPeer({ tls: node });
     await peer.peer.close(0);
-    expect(await createSender({ tls: node }).transport.send(peer.id, ask(1), 2_000)).to.deep.equal({ kind: 'refused' });
+    expect(await createSender({ tls: node }).transport.send(peer.id, ask(1), 5_000)).to.deep.equal({ kind: 'refused' });
   });
 
   it('is not spoken by half: a sender without it gets no answer, and to a peer without it nothing is sent', async () => {
     const secured = await startPeer({ tls: node });
-    expect((await createSender().transport.send(secured.id, ask(1), 2_000)).kind).to.equal('broken');
+    expect((await createSender().transport.send(secured.id, ask(1), 5_000)).kind).to.equal('broken');
     await until(() => secured.counters.refused.tls === 1, 'the handshake to fail');
     const open = await startPeer();
-    expect((await createSender({ tls: node }).transport.send(open.id, ask(1), 2_000)).kind).to.equal('broken');
+    expect((await createSender({ tls: node }).transport.send(open.id, ask(1), 5_000)).kind).to.equal('broken');
     expect([secured.received, open.received]).to.deep.equal([[], []]);
   });
 
@@ -83,7 +83,7 @@ describe(`peer TLS${WITHOUT}`, () => {
     const { opened, open } = gate();
     const peer = await startPeer({ tls: node, receive: (message) => opened.then(() => answerTo(message)) });
     const { transport } = createSender({ tls: node });
-    const inFlight = transport.send(peer.id, ask(1), 2_000);
+    const inFlight = transport.send(peer.id, ask(1), 5_000);
     await until(() => peer.received.length === 1, 'the message to arrive');
     const startMs = performance.now();
     const closing = peer.peer.close(5_000);
@@ -91,7 +91,7 @@ describe(`peer TLS${WITHOUT}`, () => {
     open();
     expect((await inFlight).kind).to.equal('answer');
     await closing;
-    expect(performance.now() - startMs).to.be.below(1_000);
+    expect(performance.now() - startMs).to.be.below(2_500);
   });
 
   it('closes while a stranger has not finished its handshake', async () => {
@@ -100,7 +100,7 @@ describe(`peer TLS${WITHOUT}`, () => {
     await until(() => peer.open() === 1, 'the connection to be there');
     const startMs = performance.now();
     await peer.peer.close(200);
-    expect(performance.now() - startMs).to.be.below(1_000);
+    expect(performance.now() - startMs).to.be.below(2_500);
     stranger.destroy();
   });
 
@@ -118,7 +118,7 @@ describe(`peer TLS${WITHOUT}`, () => {
     it('takes nothing from who has none, and counts it', async () => {
       const peer = await startPeer({ tls: mutual() });
       const { transport } = createSender({ tls: { cert: '', key: '', ca: ours.ca } });
-      expect((await transport.send(peer.id, ask(1), 2_000)).kind).to.equal('broken');
+      expect((await transport.send(peer.id, ask(1), 5_000)).kind).to.equal('broken');
       await until(() => peer.counters.refused.tls === 1, 'the handshake to fail');
       expect(peer.received).to.deep.equal([]);
       expect((await sendRaw(peer.port, 'GET / HTTP/1.1\r\n\r\n')).status).to.not.equal(200);

@@ -19,6 +19,8 @@ import {
   until,
 } from './support.js';
 
+/** Far less than the time that messages get here, and far more than anything takes on a busy machine. */
+const SOON_MS = 2_500;
 const OK = http(200, encodeAnswer(answerTo(ask(1))));
 
 function numberOf(result: PeerResult): number | undefined {
@@ -31,7 +33,7 @@ describe('peer transport', () => {
   it('carries a message to a peer and its answer back', async () => {
     const peer = await startPeer();
     const { transport, counters } = createSender();
-    const result = await transport.send(peer.id, ask(7), 1_000);
+    const result = await transport.send(peer.id, ask(7), 5_000);
     expect(result).to.deep.equal({ kind: 'answer', answer: answerTo(ask(7)) });
     expect(peer.received).to.deep.equal([ask(7)]);
     expect([counters.sent.handoff, counters.results.answer, peer.counters.received.handoff]).to.deep.equal([1, 1, 1]);
@@ -43,13 +45,13 @@ describe('peer transport', () => {
     if (port === undefined) return this.skip();
     await new Promise((resolve) => server.close(resolve));
     await startPeer({ host: '::1', port });
-    expect(numberOf(await createSender().transport.send(`[::1]:${port}`, ask(7), 1_000))).to.equal(7);
+    expect(numberOf(await createSender().transport.send(`[::1]:${port}`, ask(7), 5_000))).to.equal(7);
   });
 
   describe('says refused', () => {
     it('where nobody listens, at once', async () => {
       const { transport, counters } = createSender();
-      const result = await within(200, transport.send(`127.0.0.1:${await closedPort()}`, ask(1), 5_000));
+      const result = await soon(transport.send(`127.0.0.1:${await closedPort()}`, ask(1), 5_000));
       expect(result).to.deep.equal({ kind: 'refused' });
       expect(counters.results.refused).to.equal(1);
     });
@@ -82,27 +84,27 @@ describe('peer transport', () => {
       const { transport } = createSender();
       const startMs = performance.now();
       expect(await transport.send(to, ask(1), 150)).to.deep.equal({ kind: 'timeout' });
-      expect(performance.now() - startMs).to.be.within(145, 300);
+      expect(performance.now() - startMs).to.be.within(145, SOON_MS);
       await until(() => closed, 'the connection to be closed');
     });
 
     it('when only half of an answer comes', async () => {
       const to = await startAnswering(OK.slice(0, -5));
-      expect(await within(300, createSender().transport.send(to, ask(1), 150))).to.deep.equal({ kind: 'timeout' });
+      expect(await soon(createSender().transport.send(to, ask(1), 150))).to.deep.equal({ kind: 'timeout' });
     });
 
     it('when the connection is not made', async () => {
       // To the sender a connection is there when the handshake is done; this listener never does its part.
       const to = await startRaw(() => undefined);
       const { transport } = createSender({ tls: { cert: '', key: '' } });
-      const results = Array.from({ length: 20 }, (_, i) => within(300, transport.send(to, ask(i), 150)));
+      const results = Array.from({ length: 20 }, (_, i) => soon(transport.send(to, ask(i), 150)));
       for (const result of results) expect(await result).to.deep.equal({ kind: 'timeout' });
     });
 
     it('when the connection is given up before the message is', async () => {
       const to = await startRaw(() => undefined);
       const { transport } = createSender({ tls: { cert: '', key: '' }, connectTimeoutMs: 300 });
-      expect(await within(2_500, transport.send(to, ask(1), 10_000))).to.deep.equal({ kind: 'timeout' });
+      expect(await soon(transport.send(to, ask(1), 10_000))).to.deep.equal({ kind: 'timeout' });
     });
 
     it('while all connections are taken, and then never delivers the message', async () => {
@@ -111,7 +113,7 @@ describe('peer transport', () => {
       const { transport } = createSender({ connections: 2 });
       const slow = [transport.send(peer.id, ask(1), 5_000), transport.send(peer.id, ask(2), 5_000)];
       await until(() => peer.received.length === 2, 'both connections to be taken');
-      expect(await within(300, transport.send(peer.id, ask(3), 150))).to.deep.equal({ kind: 'timeout' });
+      expect(await soon(transport.send(peer.id, ask(3), 150))).to.deep.equal({ kind: 'timeout' });
       open();
       expect((await Promise.all(slow)).map(numberOf)).to.deep.equal([1, 2]);
       expect(numberOf(await transport.send(peer.id, ask(4), 5_000))).to.equal(4);
@@ -141,7 +143,7 @@ describe('peer transport', () => {
     for (const [what, bytes, reason] of cases) {
       it(`when ${what}`, async () => {
         const { transport, counters } = createSender();
-        const result = await within(500, transport.send(await startAnswering(bytes), ask(1), 2_000));
+        const result = await soon(transport.send(await startAnswering(bytes), ask(1), 5_000));
         expect(result.kind).to.equal('broken');
         expect(result).to.have.property('reason').which.matches(reason);
         expect(counters.results.broken).to.equal(1);
@@ -150,24 +152,24 @@ describe('peer transport', () => {
 
     it('when the peer hangs up without an answer', async () => {
       const to = await startAnswering('', (socket) => socket.destroy());
-      expect((await within(500, createSender().transport.send(to, ask(1), 2_000))).kind).to.equal('broken');
+      expect((await soon(createSender().transport.send(to, ask(1), 5_000))).kind).to.equal('broken');
     });
 
     it('when the peer resets the connection', async () => {
       const to = await startAnswering('', (socket) => socket.resetAndDestroy());
-      expect((await within(500, createSender().transport.send(to, ask(1), 2_000))).kind).to.equal('broken');
+      expect((await soon(createSender().transport.send(to, ask(1), 5_000))).kind).to.equal('broken');
     });
 
     it('when the peer hangs up in the middle of an answer', async () => {
       const to = await startAnswering(OK.slice(0, -5), (socket) => socket.end());
-      expect((await within(500, createSender().transport.send(to, ask(1), 2_000))).kind).to.equal('broken');
+      expect((await soon(createSender().transport.send(to, ask(1), 5_000))).kind).to.equal('broken');
     });
 
     it('when the answer is larger than allowed, without waiting for its end', async () => {
       const to = await startAnswering(
         `HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n${'x'.repeat(0xfff)}\r\n`,
       );
-      const result = await within(500, createSender({ maxAnswerBytes: 1_000 }).transport.send(to, ask(1), 2_000));
+      const result = await soon(createSender({ maxAnswerBytes: 1_000 }).transport.send(to, ask(1), 5_000));
       expect(result).to.deep.equal({ kind: 'broken', reason: 'the answer is larger than 1000 bytes' });
     });
 
@@ -183,7 +185,7 @@ describe('peer transport', () => {
       let n = 0;
       const to = await startRaw((socket) => socket.on('data', () => socket.end(answers[n++]!)));
       const { transport, log } = createSender();
-      while (n < answers.length) await transport.send(to, ask(1), 1_000);
+      while (n < answers.length) await transport.send(to, ask(1), 5_000);
       expect(log.lines.map(({ fields }) => fields['reason'])).to.deep.equal([
         'HTTP 500 without a code',
         'HTTP 500 without a code',
@@ -209,7 +211,7 @@ describe('peer transport', () => {
     await fc.assert(
       fc.asyncProperty(fc.oneof(mixed, rough), async (answer) => {
         bytes = Buffer.from(answer, 'latin1');
-        const result = await within(600, transport.send(to, ask(1), 400));
+        const result = await soon(transport.send(to, ask(1), 400));
         if (result.kind === 'answer') expect(result.answer).to.deep.equal(answerTo(ask(1)));
         else expect(['broken', 'timeout']).to.include(result.kind);
       }),
@@ -220,7 +222,7 @@ describe('peer transport', () => {
   it('uses a connection again and again', async () => {
     const peer = await startPeer();
     const { transport } = createSender();
-    for (let i = 0; i < 200; i += 1) expect(numberOf(await transport.send(peer.id, ask(i), 1_000))).to.equal(i);
+    for (let i = 0; i < 200; i += 1) expect(numberOf(await transport.send(peer.id, ask(i), 5_000))).to.equal(i);
     expect(peer.connections()).to.be.at.most(2);
   });
 
@@ -243,7 +245,7 @@ describe('peer transport', () => {
     });
     const { transport } = createSender();
     const slow = Array.from({ length: 7 }, (_, i) => transport.send(peer.id, ask(i), 5_000));
-    expect(numberOf(await within(500, transport.send(peer.id, ask(8), 5_000)))).to.equal(8);
+    expect(numberOf(await soon(transport.send(peer.id, ask(8), 5_000)))).to.equal(8);
     open();
     await Promise.all(slow);
   });
@@ -253,7 +255,7 @@ describe('peer transport', () => {
     const peer = await startPeer({ receive: (message) => opened.then(() => answerTo(message)) });
     const { transport } = createSender({ maxMessages: 10 });
     const waiting = Array.from({ length: 10 }, (_, i) => transport.send(peer.id, ask(i), 5_000));
-    expect((await within(100, transport.send(peer.id, ask(10), 5_000))).kind).to.equal('broken');
+    expect((await soon(transport.send(peer.id, ask(10), 5_000))).kind).to.equal('broken');
     open();
     expect((await Promise.all(waiting)).map(numberOf)).to.deep.equal([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     expect(numberOf(await transport.send(peer.id, ask(11), 5_000))).to.equal(11);
@@ -262,26 +264,26 @@ describe('peer transport', () => {
   it('reaches a peer that has started again at the same address', async () => {
     const first = await startPeer();
     const { transport } = createSender();
-    expect(numberOf(await transport.send(first.id, ask(1), 1_000))).to.equal(1);
+    expect(numberOf(await transport.send(first.id, ask(1), 5_000))).to.equal(1);
     await first.peer.close(0);
-    expect((await transport.send(first.id, ask(2), 1_000)).kind).to.equal('refused');
+    expect((await transport.send(first.id, ask(2), 5_000)).kind).to.equal('refused');
     await startPeer({ port: first.port });
-    expect(numberOf(await transport.send(first.id, ask(3), 1_000))).to.equal(3);
+    expect(numberOf(await transport.send(first.id, ask(3), 5_000))).to.equal(3);
   });
 
   it('closes the connections to a peer that it has not written to for long, and makes new ones when it does again', async () => {
     const peer = await startPeer();
     const { transport } = createSender({ forgetAfterMs: 50 });
-    await transport.send(peer.id, ask(1), 1_000);
+    await transport.send(peer.id, ask(1), 5_000);
     await until(() => peer.open() === 0, 'the connection to be closed');
-    expect(numberOf(await transport.send(peer.id, ask(2), 1_000))).to.equal(2);
+    expect(numberOf(await transport.send(peer.id, ask(2), 5_000))).to.equal(2);
     expect(peer.connections()).to.equal(2);
   });
 
   it('keeps connections to no more peers than its bound', async () => {
     const peers = [await startPeer(), await startPeer(), await startPeer()];
     const { transport } = createSender({ maxPeers: 2 });
-    for (const peer of peers) expect(numberOf(await transport.send(peer.id, ask(1), 1_000))).to.equal(1);
+    for (const peer of peers) expect(numberOf(await transport.send(peer.id, ask(1), 5_000))).to.equal(1);
     await until(() => peers[0]!.open() === 0, 'the connection to the first to be closed');
     expect(peers[1]!.open() + peers[2]!.open()).to.equal(2);
   });
@@ -304,10 +306,10 @@ describe('peer transport', () => {
   });
 });
 
-/** Fails unless the promise settles within `ms`. */
-async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+/** Fails if the promise takes about as long as the messages here may. */
+async function soon<T>(promise: Promise<T>): Promise<T> {
   const startMs = performance.now();
   const result = await promise;
-  expect(performance.now() - startMs).to.be.at.most(ms);
+  expect(performance.now() - startMs).to.be.below(SOON_MS);
   return result;
 }

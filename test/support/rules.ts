@@ -1,7 +1,7 @@
 import { settle } from '../../src/core/bucket.js';
 import type { Buckets } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
-import type { Check, Verdict } from '../../src/core/decide.js';
+import type { Check, Outcome } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 
@@ -23,12 +23,12 @@ export function noBuckets(): Buckets {
 }
 
 /** Asks for `cost` under one rule or several. */
-export function ask(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Verdict {
+export function ask(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Outcome {
   return decide(buckets, checkOf([rules].flat(), { cost }), nowMs);
 }
 
 /** What `ask` would answer, while everything stays as it is, down to when it was last looked at. */
-export function tryAsk(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Verdict {
+export function tryAsk(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Outcome {
   return ask(structuredClone(buckets), rules, nowMs, cost);
 }
 
