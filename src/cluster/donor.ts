@@ -86,7 +86,11 @@ export function createDonor(deps: {
       const joiner = record.id;
       const others = [...membership.ring.members, membership.self.id].filter((id) => id !== joiner);
       if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.records() };
-      const clients = replicator.takeUnsent(joiner);
+      // What it collected under another ring was another share.
+      if (membership.stateOf(joiner) !== 'active' && sessions.get(joiner)?.fromVersion !== membership.ringVersion) {
+        return { kind: 'not-yet', members: membership.records() };
+      }
+      const clients = replicator.unsent(joiner);
       handedClients += clients.length;
       sessions.delete(joiner);
       replicator.dropJoiner(joiner);

@@ -31,10 +31,15 @@ export function createFallback(
   }
 
   function decideShare(check: Check): Verdict {
+    const rules = check.rules.map(shareOf);
+    // A share of less than one request is none at all, though the owner, once it answers, may well allow it.
+    if (rules.some(({ capacity }, i) => capacity < check.cost && check.rules[i]!.capacity >= check.cost)) {
+      return decideAll(check, false);
+    }
     const nowMs = clock.nowMs();
     const known = table.get(check.clientId);
     const client = known ?? new Client(check.clientId);
-    const verdict = decide(client, { ...check, rules: check.rules.map(shareOf) }, nowMs);
+    const verdict = decide(client, { ...check, rules }, nowMs);
     if (known === undefined && client.first !== undefined) table.add(client, nowMs);
     return verdict;
   }

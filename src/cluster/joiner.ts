@@ -30,7 +30,7 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
   let release: (() => void) | undefined;
   while (!isClosed() && membership.self.state === 'joining') {
     await greet(deps, options.timeoutMs);
-    const donors = membership.ring.members;
+    const { members: donors, checksum } = membership.ring;
     if (donors.length === 0) {
       // Nobody decides yet. Of those who start together the first by id begins the ring, and the others join it.
       if (!olderJoiner(membership)) {
@@ -42,7 +42,7 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
     if (!olderJoiner(membership) && (await collectAll(deps, donors, options.timeoutMs))) {
       // Held until this node decides: should it have to begin anew, some may have let it in already.
       release ??= deps.hold();
-      if (await enter(deps, donors, options.timeoutMs)) {
+      if (await enter(deps, checksum, options.timeoutMs)) {
         log.info({ members: membership.ring.members.length }, 'joined the ring');
         break;
       }
@@ -101,18 +101,15 @@ async function collect(deps: JoinerDeps, donor: NodeId, timeoutMs: number): Prom
 }
 
 /** Asks every member of the ring to let this node in, until all have, or the ring is not the one that handed over. */
-async function enter(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: number): Promise<boolean> {
+async function enter(deps: JoinerDeps, checksum: string, timeoutMs: number): Promise<boolean> {
   const { membership, ask, keep, timers } = deps;
   const incarnation = membership.self.incarnation;
   const admitted = new Set<NodeId>();
   for (;;) {
     const { ring } = membership;
-    // All members are gone or join anew themselves: the first by id begins.
-    if (ring.members.length === 0) return false;
+    // Another ring, be it larger or smaller, gives this node other clients than were handed over; an empty one, a ring of its own.
+    if (deps.isClosed() || ring.checksum !== checksum || membership.self.incarnation !== incarnation) return false;
     const missing = ring.members.filter((id) => !admitted.has(id));
-    // A member that has come since has clients to hand over first.
-    if (deps.isClosed() || missing.some((id) => !donors.includes(id)) || membership.self.incarnation !== incarnation)
-      return false;
     if (missing.length === 0) break;
     const record = membership.announce('active');
     const answers = await Promise.all(
@@ -127,12 +124,17 @@ async function enter(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: num
         return [id, asked.kind === 'answer' ? asked.body : undefined];
       }),
     );
+    let otherRing = false;
     for (const [id, answer] of answers) {
       if (answer?.kind === 'handed') {
         keep(answer.clients);
         admitted.add(id);
-      } else if (answer?.kind === 'not-yet') membership.learn(answer.members);
+      } else if (answer?.kind === 'not-yet') {
+        membership.learn(answer.members);
+        otherRing = true;
+      }
     }
+    if (otherRing) return false;
     if (admitted.size < ring.members.length) await timers.sleep(RETRY_MS);
   }
   membership.declare('active');

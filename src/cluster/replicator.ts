@@ -42,8 +42,8 @@ export interface Replicator {
   /** A joining member, which gets what changes among the clients it will own, as `willOwn` says, until it is dropped. */
   addJoiner(id: NodeId, willOwn: (clientId: string) => boolean): void;
   dropJoiner(id: NodeId): void;
-  /** What a joining member has not acknowledged yet. */
-  takeUnsent(id: NodeId): ClientSnapshot[];
+  /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
+  unsent(id: NodeId): ClientSnapshot[];
   /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
   flush(): Promise<void>;
   /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
@@ -206,13 +206,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     ringChanged: () => (unplaced = table.size),
     addJoiner: (id, willOwn) => joiners.set(id, willOwn),
     dropJoiner: (id) => joiners.delete(id),
-    takeUnsent(id) {
+    unsent(id) {
       distribute();
       const target = targets.get(id);
-      if (target === undefined) return [];
-      const unsent = snapshotsOf(new Map([...target.sending, ...target.waiting]));
-      target.waiting.clear();
-      return unsent;
+      return target === undefined ? [] : snapshotsOf(new Map([...target.sending, ...target.waiting]));
     },
     async flush() {
       pumpAll();

@@ -44,18 +44,17 @@ export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
   return buckets.first;
 }
 
+/** Buckets of one client, at most: above, the one that was started first is dropped, which forgets a limit. */
+const MAX_BUCKETS = 64;
+
 function withoutRested(first: Bucket | undefined, nowMs: number): Bucket | undefined {
-  let kept: Bucket | undefined;
-  for (let bucket = first; bucket !== undefined;) {
-    const { next } = bucket;
+  const kept: Bucket[] = [];
+  for (let bucket = first; bucket !== undefined && kept.length < MAX_BUCKETS - 1; bucket = bucket.next) {
     settle(bucket, nowMs);
-    if (!rested(bucket)) {
-      bucket.next = kept;
-      kept = bucket;
-    }
-    bucket = next;
+    if (!rested(bucket)) kept.push(bucket);
   }
-  return kept;
+  kept.forEach((bucket, i) => (bucket.next = kept[i + 1]));
+  return kept[0];
 }
 
 /** Puts a rule in force, with what was consumed kept. @returns whether it allows something else than the one before */

@@ -36,7 +36,10 @@ export function readJsonBody(
     else (rest ??= []).push(chunk);
   });
   req.on('end', () => {
-    done(first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]));
+    const body = first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]);
+    // The server may keep the request until the next one on its connection; not so what it carried.
+    first = rest = undefined;
+    done(body);
   });
   // No listener for 'error': a request without one ends quietly when its connection breaks.
 }

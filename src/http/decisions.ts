@@ -29,7 +29,8 @@ export function createDecisionHandlers(
   { limiter, counters, elapsedMs }: { limiter: Limiter; counters: Counters; elapsedMs: () => number },
   options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
-  type Answer = (value: unknown, res: ServerResponse, startMs: number) => void;
+  /** Answers at once, or when the promise settles. */
+  type Answer = (value: unknown, res: ServerResponse, startMs: number) => Promise<void> | undefined;
 
   function receive(req: IncomingMessage, res: ServerResponse, maxBytes: number, answer: Answer): void {
     const startMs = elapsedMs();
@@ -44,7 +45,7 @@ export function createDecisionHandlers(
       maxBytes,
       (body) => {
         try {
-          answer(parseJson(body), res, startMs);
+          answer(parseJson(body), res, startMs)?.catch(fail);
         } catch (error) {
           fail(error);
         }
@@ -82,21 +83,24 @@ export function createDecisionHandlers(
     return decisionJson(decision);
   }
 
-  function answerCheck(value: unknown, res: ServerResponse, startMs: number): void {
+  function answerCheck(value: unknown, res: ServerResponse, startMs: number): Promise<void> | undefined {
     const check = readCheck(value);
     const decision = limiter.check(check);
-    if (decision instanceof Promise) void decision.then((later) => sendDecision(res, check, later, startMs));
-    else sendDecision(res, check, decision, startMs);
+    if (decision instanceof Promise) return decision.then((later) => sendDecision(res, check, later, startMs));
+    sendDecision(res, check, decision, startMs);
+    return undefined;
   }
 
-  function answerBatch(value: unknown, res: ServerResponse, startMs: number): void {
+  function answerBatch(value: unknown, res: ServerResponse, startMs: number): Promise<void> | undefined {
     const results = readBatch(value).map(decideItem);
     const send = (texts: readonly string[]): void => {
       sendAsciiJson(res, 200, `{"results":[${texts.join(',')}]}`, []);
       countDuration(counters, (elapsedMs() - startMs) / 1000);
     };
-    if (results.every((result) => typeof result === 'string')) send(results);
-    else void Promise.all(results.map((result) => Promise.resolve(result))).then(send);
+    if (results.some((result) => typeof result !== 'string'))
+      return Promise.all(results.map((result) => Promise.resolve(result))).then(send);
+    send(results as string[]);
+    return undefined;
   }
 
   return {
