@@ -1,3 +1,4 @@
+/* eslint @typescript-eslint/no-floating-promises: off -- needs types, which a .js file has none of */
 // What node:http alone can do: reads the body, parses it, answers what a node answers, and decides nothing.
 // Argument: the answer to give, as JSON { headers: [name, value, ...], body }.
 import { createServer } from 'node:http';

@@ -1,15 +1,16 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoadResult } from '../load/generator.js';
 import { cpuSeconds, GENERATOR_CORE, hasWrk } from './machine.js';
-import { lastJson, runPinned, runScript } from './processes.js';
+import { runScript, start } from './processes.js';
 import type { ServerProcess } from './processes.js';
 
 export const CLIENTS = 100_000;
 export const CONNECTIONS = 64;
 
+/** What a server is asked, as fast as it answers, over 64 connections, for clients drawn evenly. */
 export interface Questions {
-  /** Whole seconds. */
-  readonly seconds: number;
+  readonly server: ServerProcess;
   /** Per minute. */
   readonly limit: number;
   /** Decisions in a request; 1 asks one by one. */
@@ -22,44 +23,99 @@ export interface Slice {
   readonly cpuMicros: number;
 }
 
+/**
+ * Asks in turns, for `seconds` on each side, so that what else goes on in the machine touches all sides alike.
+ * @param turnMs short against the swings of a busy machine, long against what is in flight when a turn ends: that is
+ * answered in the next side's time
+ * @returns a slice for each side, in their order
+ */
+export async function askInTurns(seconds: number, sides: readonly Questions[], turnMs = 100): Promise<Slice[]> {
+  if (!hasWrk) return askOneAfterTheOther(seconds, sides);
+  const generators: Generator[] = [];
+  for (const side of sides) generators.push(await startWrk(side));
+  const cpuBefore = sides.map(({ server }) => cpuSeconds(server.pid));
+  for (let turn = 0; turn < (seconds * 1000) / turnMs; turn += 1) {
+    for (const generator of turn % 2 === 0 ? generators : [...generators].reverse()) {
+      generator.resume();
+      await sleep(turnMs);
+      generator.pause();
+    }
+  }
+  const slices: Slice[] = [];
+  for (const [i, generator] of generators.entries()) {
+    const { requests, seconds: taken } = await generator.finish();
+    slices.push(slice(requests, taken, cpuSeconds(sides[i]!.server.pid) - cpuBefore[i]!));
+  }
+  return slices;
+}
+
+function slice(requests: number, seconds: number, cpu: number): Slice {
+  return { requestsPerSecond: requests / seconds, cpuMicros: (cpu / requests) * 1e6 };
+}
+
+interface Generator {
+  resume(): void;
+  pause(): void;
+  /** Ends it. The seconds are those in which it was not paused. */
+  finish(): Promise<{ requests: number; seconds: number }>;
+}
+
 let seed = 1;
 
-/** Asks a server as fast as it answers, over 64 connections with one request in flight each, for clients drawn evenly. */
-export async function askAsFastAsItGoes(server: ServerProcess, questions: Questions): Promise<Slice> {
-  const cpuBefore = cpuSeconds(server.pid);
-  const { requests, seconds, errors } = await (hasWrk ? wrk : autocannon)(server, questions);
-  const cpuMicros = ((cpuSeconds(server.pid) - cpuBefore) / requests) * 1e6;
-  if (errors > 0) throw new Error(`${errors} of ${requests} requests failed`);
-  return { requestsPerSecond: requests / seconds, cpuMicros };
-}
-
-interface Asked {
-  readonly requests: number;
-  readonly seconds: number;
-  readonly errors: number;
-}
-
-async function wrk({ port }: ServerProcess, { seconds, limit, batch }: Questions): Promise<Asked> {
+/** A generator that is ready and paused. */
+async function startWrk({ server, limit, batch }: Questions): Promise<Generator> {
   const script = join(import.meta.dirname, 'allow.lua');
-  const args = ['-t1', `-c${CONNECTIONS}`, `-d${seconds}s`, '-s', script, `http://127.0.0.1:${port}`, '--'];
-  return lastJson(await runPinned(GENERATOR_CORE, 'wrk', [...args, ...[CLIENTS, limit, batch, seed++].map(String)]));
+  const forever = '24h';
+  const args = ['-t1', `-c${CONNECTIONS}`, '-d', forever, '-s', script, `http://127.0.0.1:${server.port}`, '--'];
+  args.push(...[CLIENTS, limit, batch, seed++].map(String));
+  const wrk = start(GENERATOR_CORE, 'wrk', args);
+  await wrk.said('ready');
+  let activeMs = 0;
+  let sinceMs = performance.now();
+  const pause = (): void => {
+    wrk.kill('SIGSTOP');
+    activeMs += performance.now() - sinceMs;
+  };
+  const resume = (): void => {
+    wrk.kill('SIGCONT');
+    sinceMs = performance.now();
+  };
+  pause();
+  return {
+    pause,
+    resume,
+    async finish() {
+      // wrk's own way to end early, with its report. It takes up to 100 ms, in which it goes on asking; and more signals than
+      // one, where a thread other than the sleeping main one gets the first.
+      resume();
+      wrk.kill('SIGINT');
+      const insist = setInterval(() => wrk.kill('SIGINT'), 100);
+      const report = (await wrk.ended).at(-1)!;
+      clearInterval(insist);
+      activeMs += performance.now() - sinceMs;
+      const { requests, broken, refused } = JSON.parse(report) as Record<'requests' | 'broken' | 'refused', number>;
+      if (broken + refused > 0) throw new Error(`${broken} connections broke and ${refused} requests were refused`);
+      return { requests, seconds: activeMs / 1000 };
+    },
+  };
 }
 
-async function autocannon({ port }: ServerProcess, { seconds, limit, batch }: Questions): Promise<Asked> {
-  const options = { connections: CONNECTIONS, duration: seconds, clients: CLIENTS, limit };
-  const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  if (batch > 1) args.push('--batch', String(batch));
-  const load = join(import.meta.dirname, '../load/load.ts');
-  const {
-    requests,
-    seconds: taken,
-    errors,
-    unexpected,
-  } = await runScript<LoadResult>(GENERATOR_CORE, [
-    ...['--import', 'tsx', load, '--json', '--even', '--url', `http://127.0.0.1:${port}`],
-    ...args,
-  ]);
-  return { requests, seconds: taken, errors: errors + unexpected };
+async function askOneAfterTheOther(seconds: number, sides: readonly Questions[]): Promise<Slice[]> {
+  const slices: Slice[] = [];
+  for (const { server, limit, batch } of sides) {
+    const options = { connections: CONNECTIONS, duration: Math.ceil(seconds), clients: CLIENTS, limit };
+    const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    if (batch > 1) args.push('--batch', String(batch));
+    const cpuBefore = cpuSeconds(server.pid);
+    const result = await runScript<LoadResult>(GENERATOR_CORE, [
+      ...['--import', 'tsx', join(import.meta.dirname, '../load/load.ts'), '--json', '--even'],
+      ...['--url', `http://127.0.0.1:${server.port}`, ...args],
+    ]);
+    const failed = result.errors + result.unexpected;
+    if (failed > 0) throw new Error(`${failed} of ${result.requests} requests failed`);
+    slices.push(slice(result.requests, result.seconds, cpuSeconds(server.pid) - cpuBefore));
+  }
+  return slices;
 }
 
 export interface Latencies {

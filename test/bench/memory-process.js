@@ -1,3 +1,4 @@
+/* eslint @typescript-eslint/no-floating-promises: off -- needs types, which a .js file has none of */
 // What clients cost in memory. Arguments: the folder of the built package, clients of the fill, clients of the flood.
 // Prints one line of JSON: { before, filled, flooded, collected }, each { rss, heapUsed } in bytes.
 import { setTimeout as sleep } from 'node:timers/promises';

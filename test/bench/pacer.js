@@ -1,3 +1,4 @@
+/* eslint @typescript-eslint/no-floating-promises: off -- needs types, which a .js file has none of */
 // Sends POST /v1/allow at a given rate whatever the answers do (an open loop, in which a slow answer delays no question), and
 // measures from when each question was due, as its sender would.
 // Arguments: port, requests a second, seconds, clients, seed. Prints one line of JSON.

@@ -1,20 +1,23 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { cpuSeconds, hasTaskset } from './machine.js';
 
-export interface ServerProcess {
+export interface Program {
   readonly pid: number;
-  readonly port: number;
-  stop(): Promise<void>;
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves to the first line, of either output, that has this in it; rejects when there was none. */
+  said(part: string): Promise<string>;
+  /** Resolves to what it printed, line by line; rejects when it failed. */
+  readonly ended: Promise<readonly string[]>;
 }
-
-type PipedProcess = ChildProcess & { stdout: Readable };
 
 const running = new Set<ChildProcess>();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
@@ -24,54 +27,68 @@ export function ownCpuSeconds(): number {
   return [...running].reduce((sum, { pid }) => sum + cpuSeconds(pid!), cpuSeconds('self'));
 }
 
-function start(core: number, command: string, args: readonly string[]): PipedProcess {
+/** Starts a program on a core. */
+export function start(core: number, command: string, args: readonly string[]): Program {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TOKENRING_')));
-  const options = { env, stdio: ['ignore', 'pipe', 'inherit'] as ['ignore', 'pipe', 'inherit'] };
-  // taskset becomes the command: the pid is the server's own.
-  const child: PipedProcess = hasTaskset
-    ? spawn('taskset', ['-c', String(core), command, ...args], options)
-    : spawn(command, args, options);
+  // taskset becomes the command: the pid is the program's own.
+  const pinned = hasTaskset ? ['taskset', '-c', String(core), command, ...args] : [command, ...args];
+  const child = spawn(pinned[0]!, pinned.slice(1), { env, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
-  child.on('exit', () => running.delete(child));
-  return child;
+  const printed: string[] = [];
+  const complaints: string[] = [];
+  const listeners = new Set<(line: string) => void>();
+  for (const [stream, lines] of [
+    [child.stdout, printed],
+    [child.stderr, complaints],
+  ] as const) {
+    createInterface(stream).on('line', (line) => {
+      lines.push(line);
+      listeners.forEach((listener) => listener(line));
+    });
+  }
+  const ended = once(child, 'close').then(([code]: unknown[]) => {
+    running.delete(child);
+    if (code === 0) return printed.filter((line) => line !== '');
+    throw new Error(`${command} ${args[0] ?? ''} ended with ${String(code)}: ${complaints.join('\n')}`);
+  });
+  // Who asks later gets the failure then.
+  ended.catch(() => undefined);
+  return {
+    pid: child.pid!,
+    kill: (signal) => void child.kill(signal),
+    said(part) {
+      const heard = new Promise<string>((resolve) => {
+        listeners.add((line) => {
+          if (line.includes(part)) resolve(line);
+        });
+      });
+      return Promise.race([heard, ended.then(() => Promise.reject(new Error(`${command} never said ${part}`)))]);
+    },
+    ended,
+  };
 }
 
-/** Runs a program on a core to its end. @returns what it printed */
-export async function runPinned(core: number, command: string, args: readonly string[]): Promise<string> {
-  const child = start(core, command, args);
-  let output = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const [code] = (await once(child, 'close')) as [number | null];
-  if (code !== 0) throw new Error(`${command} ${args[0] ?? ''} ended with ${code}: ${output}`);
-  return output;
-}
-
-/** Like `runPinned`, for a Node script whose last line is JSON. */
+/** Runs a Node script on a core to its end. @returns its last line, which is JSON */
 export async function runScript<T>(core: number, args: readonly string[]): Promise<T> {
-  return lastJson<T>(await runPinned(core, process.execPath, args));
+  return JSON.parse((await start(core, process.execPath, args).ended).at(-1)!) as T;
 }
 
-export function lastJson<T>(output: string): T {
-  return JSON.parse(output.trim().split('\n').at(-1)!) as T;
+export interface ServerProcess {
+  readonly pid: number;
+  readonly port: number;
+  stop(): Promise<void>;
 }
 
 /** Starts a Node server that prints a line of JSON with its port when it is ready. */
 export async function startServer(core: number, args: readonly string[]): Promise<ServerProcess> {
-  const child = start(core, process.execPath, args);
-  const exited = once(child, 'exit');
-  const port = await new Promise<number>((resolve, reject) => {
-    child.on('exit', (code) => reject(new Error(`${args[0] ?? ''} ended with ${code} before it was ready`)));
-    createInterface(child.stdout).on('line', (line) => {
-      const { msg, port } = JSON.parse(line) as { msg: string; port?: number };
-      if (msg.endsWith('ready') && port !== undefined) resolve(port);
-    });
-  });
+  const server = start(core, process.execPath, args);
+  const { port } = JSON.parse(await server.said('ready"')) as { port: number };
   return {
-    pid: child.pid!,
+    pid: server.pid,
     port,
     async stop() {
-      child.kill('SIGKILL');
-      await exited;
+      server.kill('SIGKILL');
+      await server.ended.catch(() => undefined);
     },
   };
 }
@@ -84,15 +101,18 @@ export async function startNode(core: number, dist: string, settings: readonly s
 
 /** A bare node:http server that answers just what `node` answers to a first question. */
 export async function startBareServer(core: number, node: ServerProcess): Promise<ServerProcess> {
-  const answer = await fetch(`http://127.0.0.1:${node.port}/v1/allow`, {
+  const question = request({
+    port: node.port,
     method: 'POST',
+    path: '/v1/allow',
     headers: { 'Content-Type': 'application/json' },
-    body: '{"clientId":"client-0000000000000","limit":100,"window":"1m"}',
-  });
-  // These two come from node:http itself.
-  const own = new Set(['date', 'connection', 'keep-alive']);
-  const headers = [...answer.headers].filter(([name]) => !own.has(name)).flat();
-  const template = JSON.stringify({ headers, body: await answer.text() });
+  }).end('{"clientId":"client-0000000000000","limit":100,"window":"1m"}');
+  const [answer] = (await once(question, 'response')) as [IncomingMessage];
+  const { rawHeaders } = answer;
+  // Names and values in turn, without those that come from node:http itself.
+  const own = new Set(['Date', 'Connection', 'Keep-Alive']);
+  const headers = rawHeaders.filter((_, i) => !own.has(rawHeaders[i - (i % 2)]!));
+  const template = JSON.stringify({ headers, body: await text(answer) });
   return startServer(core, [join(import.meta.dirname, 'bare-server.js'), template]);
 }
 

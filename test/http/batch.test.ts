@@ -4,8 +4,7 @@ import { BatchAnswerSchema } from '../../src/http/schema.js';
 import type { RunningNode } from '../../src/main.js';
 import { expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 import type { Answer, ProblemBody } from '../support/http.js';
-
-const MIB = 1024 * 1024;
+import { MIB } from './memory.js';
 
 type Result = Decision & { error?: ProblemBody };
 

@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { decisionOf, expectProblem, liveNode, newClient } from '../support/http.js';
+import { bytesInUse, MIB } from './memory.js';
 import { CLOSE, connect, exchange, frame, JSON_CLOSE } from './wire.js';
 
 describe('a connection to the public API', () => {
@@ -132,6 +133,19 @@ describe('a connection to the public API', () => {
     rude.destroy();
     const [after] = await exchange(node.port, frame('/v1/allow', question(clientId), { headers: JSON_CLOSE }));
     expect(decisionOf(after!).remaining).to.equal(99);
+  });
+
+  it('is not what holds the body of a request that was answered', async () => {
+    const body = JSON.stringify({ requests: [JSON.parse(question(newClient()))] }).padEnd(MIB);
+    const request = frame('/v1/allow/batch', body);
+    const before = bytesInUse();
+    const wires = await Promise.all(Array.from({ length: 40 }, () => connect(node.port)));
+    for (const wire of wires) {
+      wire.send(request);
+      await wire.answers(1);
+    }
+    expect((bytesInUse() - before) / MIB).to.be.below(15);
+    for (const wire of wires) wire.destroy();
   });
 
   it('may be dropped between question and answer, as often as one likes', async () => {

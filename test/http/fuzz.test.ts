@@ -1,7 +1,5 @@
 import { once } from 'node:events';
 import net from 'node:net';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, liveNode, parse } from '../support/http.js';
@@ -9,12 +7,12 @@ import type { Answer } from '../support/http.js';
 import { createRandom } from '../sim/random.js';
 import { CANARY, fuzzRequest } from './fuzz-requests.js';
 import type { FuzzRequest } from './fuzz-requests.js';
+import { bytesInUse, MIB } from './memory.js';
 import { connect } from './wire.js';
 
 const REQUESTS = 20_000;
 const CONNECTIONS = 8;
 const STATUSES = new Set([200, 204, 400, 401, 403, 404, 405, 413, 415, 429, 431, 503]);
-const MIB = 1024 * 1024;
 
 interface Head {
   readonly status: number;
@@ -102,16 +100,16 @@ describe('any request', () => {
     const random = createRandom(seed);
     const statuses = new Map<number, number>();
     let left = REQUESTS;
-    const heap: number[] = [];
+    const inUse: number[] = [];
     const next = (): FuzzRequest | undefined => {
       if (left === 0) return undefined;
       left -= 1;
-      if (left === REQUESTS / 2) heap.push(heapBytes());
+      if (left === REQUESTS / 2) inUse.push(bytesInUse());
       return fuzzRequest(random);
     };
     const seen = ({ status }: Head): void => void statuses.set(status, (statuses.get(status) ?? 0) + 1);
     await Promise.all(Array.from({ length: CONNECTIONS }, () => talk(node.port, next, seen)));
-    heap.push(heapBytes());
+    inUse.push(bytesInUse());
 
     expect([...statuses.values()].reduce((a, b) => a + b)).to.equal(REQUESTS);
     // The mix reaches every kind of answer, or it would prove little.
@@ -119,7 +117,7 @@ describe('any request', () => {
       expect(statuses.get(status), `requests answered with ${status}`).to.be.above(REQUESTS / 5_000);
     }
     expect(statuses.get(200)).to.be.above(REQUESTS / 10);
-    expect(heap[1]! - heap[0]!, 'bytes more after the second half').to.be.below(16 * MIB);
+    expect(inUse[1]! - inUse[0]!, 'bytes more after the second half').to.be.below(16 * MIB);
     await expectNothingConsumed();
   });
 
@@ -157,11 +155,4 @@ async function sayAndStop(port: number, bytes: Buffer): Promise<readonly Answer[
   wire.send(bytes);
   wire.end();
   return wire.closed();
-}
-
-/** Of the heap, after what is garbage has gone. */
-function heapBytes(): number {
-  setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
-  return process.memoryUsage().heapUsed;
 }

@@ -1,17 +1,20 @@
 import { createClusterNode } from '../../src/cluster/node.js';
-import type { ClusterNode, ClusterNodeOptions } from '../../src/cluster/node.js';
-import type { Envelope, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
-import type { Clock, PeerResult, PeerTransport, Timers } from '../../src/cluster/ports.js';
+import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from '../../src/cluster/node.js';
 import { createEventQueue } from './event-queue.js';
+import { connectionsOf } from './network.js';
+import type { Link, Network, Tamper } from './network.js';
+import { createProcess, runIn } from './process.js';
+import type { Process } from './process.js';
 import { createRandom } from './random.js';
 import type { Random } from './random.js';
+import { clockOf, timersOf } from './time.js';
 
-/** How the network treats one message, one way: `undefined` loses it. */
-export type Link = (from: string, to: string, random: Random) => number | undefined;
+export type { Link } from './network.js';
 
 const DEFAULT_OPTIONS: Omit<ClusterNodeOptions, 'self'> = {
   version: 'sim',
-  maxClients: 100_000,
+  // As much as the simulation needs: room for it is made when a node starts.
+  maxClients: 512,
   replicas: 1,
   replicationIntervalMs: 50,
   suspectAfterMs: 1_000,
@@ -21,25 +24,34 @@ const DEFAULT_OPTIONS: Omit<ClusterNodeOptions, 'self'> = {
 export interface SimNode {
   readonly id: string;
   readonly cluster: ClusterNode;
-  /** Each life of an id is another process. */
-  readonly state: 'running' | 'frozen' | 'dead';
+  /** Each life of an id is another process. `gone`: its whole machine is, and does not even refuse. */
+  readonly state: 'running' | 'frozen' | 'dead' | 'gone';
 }
 
 export interface World {
   readonly random: Random;
   /** Virtual ms since the beginning. */
   readonly nowMs: number;
-  /** What nodes logged, with the time and the node. */
+  /** Events run so far. */
+  readonly events: number;
+  /** What happened, with the time: kept only when asked for. */
   readonly log: readonly string[];
+  readonly note: ((line: string) => void) | undefined;
   /** Starts a process; `clockOffsetMs` and `clockRate` make its clock another than the world's. */
   spawn(id: string, options?: SpawnOptions): SimNode;
   node(id: string): SimNode;
-  /** Ends a process at once: its memory is lost, connections to it are refused. */
-  kill(id: string): void;
+  find(id: string): SimNode | undefined;
+  /**
+   * Ends a process at once: its memory is lost, its connections break and new ones are refused; `silently`, with its
+   * machine: nobody is told.
+   */
+  kill(id: string, silently?: boolean): void;
   /** Stops a process: nothing in it runs, what reaches it waits. */
   freeze(id: string): void;
-  /** Lets a frozen process go on: first with what waited in its sockets, then with its timers. */
-  thaw(id: string): void;
+  /** Lets a frozen process go on: first with what waited in its sockets, then with its timers, or the other way round. */
+  thaw(id: string, timersFirst?: boolean): void;
+  /** Runs an action in a process when it can: now, when it goes on, or never. */
+  deliver(id: string, action: (node: SimNode) => void): void;
   /** Replaces the network. */
   setLink(link: Link): void;
   /** Runs all that happens in the next `ms`. */
@@ -51,125 +63,104 @@ export interface World {
 }
 
 export interface SpawnOptions extends Partial<Omit<ClusterNodeOptions, 'self'>> {
-  readonly seeds?: readonly string[];
+  /** Asked again and again, like a name server. */
+  readonly seeds?: readonly string[] | (() => readonly string[]);
   readonly clockOffsetMs?: number;
   readonly clockRate?: number;
 }
 
-interface Process extends SimNode {
-  cluster: ClusterNode;
-  state: 'running' | 'frozen' | 'dead';
-  /** What waits for it to go on: what reached its sockets, then its timers. */
-  arrived: (() => void)[];
-  due: (() => void)[];
+/** What a world may be given instead of the real thing: only tests of the simulator itself do. */
+export interface WorldOptions {
+  /** Keep a log of what happened. */
+  readonly log?: boolean;
+  /** Makes a node: the program's own, or one with a fault in it. */
+  readonly createNode?: (deps: ClusterNodeDeps, options: ClusterNodeOptions) => ClusterNode;
+  /** Spoils messages. */
+  readonly tamper?: Tamper;
+  /** Each message goes through the bytes that the program would send. */
+  readonly bytes?: boolean;
+  /** A process that was frozen finds its clock where it left it. */
+  readonly clockStopsInFreeze?: boolean;
 }
 
 /** A cluster in one process and virtual time: the program's own cluster code over a clock, timers and a network that one seed decides. */
-export function createWorld(seed: number): World {
+export function createWorld(seed: number, options: WorldOptions = {}): World {
   const random = createRandom(seed);
   const queue = createEventQueue();
   const processes = new Map<string, Process>();
   const log: string[] = [];
   let link: Link = () => 1;
-
-  /** Runs in the process when it can: now, when it goes on, or never. */
-  function runIn(process: Process, waiting: 'arrived' | 'due', action: () => void): void {
-    if (process.state === 'running') action();
-    else if (process.state === 'frozen') process[waiting].push(action);
-  }
-
-  function transportOf(process: Process): PeerTransport {
-    const send = (to: string, message: Envelope<PeerMessage>, timeoutMs: number): Promise<PeerResult> =>
-      new Promise((resolve) => {
-        const settle = (result: PeerResult): void => runIn(process, 'arrived', () => resolve(result));
-        queue.add(timeoutMs, () => runIn(process, 'due', () => resolve({ kind: 'timeout' })));
-        const sent = wire(message);
-        const delayMs = link(process.id, to, random);
-        if (delayMs === undefined) return;
-        queue.add(delayMs, () => {
-          const receiver = processes.get(to);
-          const answer = (result: PeerResult): void => {
-            const backMs = link(to, process.id, random);
-            if (backMs !== undefined) queue.add(backMs, () => settle(result));
-          };
-          if (receiver === undefined || receiver.state === 'dead') return answer({ kind: 'refused' });
-          runIn(receiver, 'arrived', () => {
-            void receiver.cluster.receive(sent).then((envelope: Envelope<PeerAnswer>) => {
-              if (receiver.state === 'dead') return;
-              answer({ kind: 'answer', answer: wire(envelope) });
-            });
-          });
-        });
-      });
-    return { send };
-  }
-
-  function timersOf(process: Process): Timers {
-    return {
-      every(intervalMs, tick) {
-        let stopped = false;
-        const again = (): void => {
-          queue.add(intervalMs, () => {
-            if (stopped || process.state === 'dead') return;
-            runIn(process, 'due', () => {
-              if (stopped) return;
-              tick();
-              again();
-            });
-          });
-        };
-        again();
-        return () => (stopped = true);
-      },
-      sleep: (delayMs) => new Promise((resolve) => queue.add(delayMs, () => runIn(process, 'due', resolve))),
-    };
-  }
-
+  const note =
+    options.log === true ? (line: string): void => void log.push(`${queue.nowMs.toFixed(1)} ${line}`) : undefined;
+  const network: Network = {
+    queue,
+    processes,
+    bytes: options.bytes === true,
+    pass: (from, to) => link(from, to, random),
+    tamper: options.tamper,
+    note,
+  };
   const get = (id: string): Process => {
     const process = processes.get(id);
     if (process === undefined) throw new Error(`no process ${id}`);
     return process;
   };
 
-  const world: World = {
+  return {
     random,
     log,
+    note,
     get nowMs() {
       return queue.nowMs;
     },
-    spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, ...options } = {}) {
-      const clock: Clock = { nowMs: () => Math.floor(clockOffsetMs + queue.nowMs * clockRate) };
-      const process = { id, state: 'running', arrived: [], due: [] } as unknown as Process;
-      const note = (fields: object, message: string): void => {
-        log.push(`${Math.round(queue.nowMs)} ${id}: ${message} ${JSON.stringify(fields)}`);
-      };
-      process.cluster = createClusterNode(
+    get events() {
+      return queue.ran;
+    },
+    spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, ...nodeOptions } = {}) {
+      const process = createProcess(id, options.clockStopsInFreeze === true);
+      const noteOf = (fields: object, message: string): void => note?.(`${id}: ${message} ${JSON.stringify(fields)}`);
+      process.cluster = (options.createNode ?? createClusterNode)(
         {
-          clock,
-          timers: timersOf(process),
-          transport: transportOf(process),
-          discovery: { seeds: () => Promise.resolve(seeds) },
-          log: { info: note, warn: note },
+          clock: clockOf(process, queue, { offsetMs: clockOffsetMs, rate: clockRate }),
+          timers: timersOf(process, queue, clockRate),
+          transport: connectionsOf(process, network),
+          discovery: { seeds: () => Promise.resolve(typeof seeds === 'function' ? seeds() : seeds) },
+          log: { info: noteOf, warn: noteOf },
         },
-        { ...DEFAULT_OPTIONS, ...options, self: id },
+        { ...DEFAULT_OPTIONS, ...nodeOptions, self: id },
       );
       processes.set(id, process);
       return process;
     },
     node: get,
-    kill(id) {
+    find: (id) => processes.get(id),
+    kill(id, silently = false) {
       const process = get(id);
-      process.state = 'dead';
+      process.state = silently ? 'gone' : 'dead';
       process.arrived = [];
       process.due = [];
+      for (const breakOff of process.connections) breakOff();
+      process.connections.clear();
     },
-    freeze: (id) => (get(id).state = 'frozen'),
-    thaw(id) {
+    freeze(id) {
       const process = get(id);
+      process.state = 'frozen';
+      process.frozenAtMs = queue.nowMs;
+    },
+    thaw(id, timersFirst = false) {
+      const process = get(id);
+      if (process.state !== 'frozen') return;
       process.state = 'running';
+      process.pausedMs += queue.nowMs - process.frozenAtMs;
+      const arrived = process.arrived.splice(0);
+      const due = process.due.splice(0);
       // Each of what waited is an event of its own, so that what it starts comes to an end before the next.
-      for (const action of [...process.arrived.splice(0), ...process.due.splice(0)])
+      for (const action of timersFirst ? [...due, ...arrived] : [...arrived, ...due])
         queue.add(0, () => runIn(process, 'due', action));
+    },
+    deliver(id, action) {
+      const process = get(id);
+      runIn(process, 'arrived', () => action(process));
     },
     setLink: (next) => (link = next),
     after: (ms, action) => queue.add(ms, action),
@@ -178,20 +169,14 @@ export function createWorld(seed: number): World {
     },
     async until(promise, ms) {
       const endMs = queue.nowMs + ms;
-      let settled = false;
+      const state = { settled: false };
       void promise.then(
-        () => (settled = true),
-        () => (settled = true),
+        () => (state.settled = true),
+        () => (state.settled = true),
       );
-      while (!settled && queue.nowMs < endMs) await queue.runUntil(queue.nowMs + 1);
-      if (!settled) throw new Error(`not settled within ${ms} ms`);
+      while (!state.settled && queue.nowMs < endMs) await queue.runUntil(queue.nowMs + 1);
+      if (!state.settled) throw new Error(`not settled within ${ms} ms`);
       return promise;
     },
   };
-  return world;
-}
-
-/** Messages are values: nothing is shared between two processes. */
-function wire<T>(value: T): T {
-  return structuredClone(value);
 }

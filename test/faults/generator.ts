@@ -1,0 +1,139 @@
+/**
+ * The load, a process of its own so that nothing else keeps it from sending and from reading the time: asks for decisions
+ * at a steady rate whatever the answers do, retries nothing, and writes down how each request ended. Told what to do by the
+ * messages of `protocol.ts`; its argument is a JSON of `GeneratorOptions`.
+ */
+import { writeFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { createRandom } from '../sim/random.js';
+import { createClients, questionOf } from './clients.js';
+import { machineMs } from './history.js';
+import type { Asked } from './history.js';
+import type { Call, CallName, Calls, Reply } from './protocol.js';
+import { createRotation } from './rotation.js';
+
+export interface GeneratorOptions {
+  readonly seed: number;
+  /** As the clients were made. */
+  readonly perSecond: number;
+  readonly spanMs: number;
+}
+
+const TICK_MS = 4;
+/** What could not be sent for longer is not sent any more. */
+const MAX_ARREARS_MS = 1_000;
+const TIMEOUT_MS = 15_000;
+const GETS_AT_ONCE = 8;
+
+const options = JSON.parse(process.argv[2]!) as GeneratorOptions;
+const random = createRandom(options.seed);
+const clients = createClients(options.perSecond, options.spanMs);
+const questions = clients.map(questionOf);
+/** Each client as often as it weighs: a draw is one look. */
+const draw = clients.flatMap(({ weight }, client) => new Array<number>(weight).fill(client));
+const rotation = createRotation();
+const history: Asked[] = [];
+let underWay = 0;
+
+function ask(client: number, node: number): void {
+  const sentMs = machineMs();
+  underWay += 1;
+  rotation.client(node).request('POST /v1/allow', questions[client]!, TIMEOUT_MS, (answer) => {
+    const receivedMs = machineMs();
+    underWay -= 1;
+    const about = { client, node, sentMs, receivedMs };
+    if ('error' in answer) return void history.push({ ...about, status: 0, error: answer.error });
+    const { status, body } = answer;
+    if (status !== 200 && status !== 429) return void history.push({ ...about, status, error: body.slice(0, 200) });
+    const { allowed, owner, source, degraded } = JSON.parse(body) as Asked;
+    history.push({ ...about, status, allowed, owner, source, degraded } as Asked);
+  });
+}
+
+function askAny(client: number): void {
+  const { living } = rotation;
+  if (living.length > 0) ask(client, random.pick(living));
+}
+
+let perSecond = 0;
+let pacedMs = 0;
+let stalledMs = 0;
+let lastMs = machineMs();
+let owed = 0;
+setInterval(() => {
+  const nowMs = machineMs();
+  const elapsedMs = nowMs - lastMs;
+  lastMs = nowMs;
+  if (perSecond === 0) return;
+  pacedMs += elapsedMs;
+  stalledMs = Math.max(stalledMs, elapsedMs - TICK_MS);
+  owed = Math.min(owed + (elapsedMs * perSecond) / 1_000, (MAX_ARREARS_MS * perSecond) / 1_000);
+  for (; owed >= 1; owed -= 1) askAny(random.pick(draw));
+}, TICK_MS);
+
+/** No request ever leaves this machine, or the network namespace that was made for it. */
+function requireOwnNetwork(url: string): void {
+  const { hostname } = new URL(url);
+  if (hostname.startsWith('127.')) return;
+  const outward = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).filter(({ internal }) => !internal));
+  const subnet = hostname.slice(0, hostname.lastIndexOf('.') + 1);
+  const own = outward.filter(({ family }) => family === 'IPv4');
+  if (own.length === 1 && own[0]!.address.startsWith(subnet)) return;
+  throw new Error(`${url} is not in a network of this test's own`);
+}
+
+const calls: {
+  [K in CallName]: (asked: Parameters<Calls[K]>[0]) => ReturnType<Calls[K]> | Promise<ReturnType<Calls[K]>>;
+} = {
+  node({ node, url }) {
+    requireOwnNetwork(url);
+    rotation.add(node, url);
+  },
+  pace(asked) {
+    ({ perSecond } = asked);
+    owed = 0;
+    return machineMs();
+  },
+  signal({ signal, to, routing }) {
+    for (const { node, pid } of to) {
+      process.kill(pid, signal);
+      if (routing !== 'as-it-says') rotation.route(node, routing === 'on');
+    }
+    return machineMs();
+  },
+  burst({ clients, times, node }) {
+    for (let i = 0; i < times; i += 1) {
+      for (const client of clients) {
+        if (node === undefined) askAny(client);
+        else ask(client, node);
+      }
+    }
+  },
+  async get({ node, paths }) {
+    const got = [];
+    for (let i = 0; i < paths.length; i += GETS_AT_ONCE) {
+      const some = paths.slice(i, i + GETS_AT_ONCE);
+      got.push(...(await Promise.all(some.map((path) => rotation.get(node, path)))));
+    }
+    return got;
+  },
+  routed: ({ node }) => rotation.isRouted(node),
+  async finish({ path }) {
+    perSecond = 0;
+    while (underWay > 0) await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+    const lines = [JSON.stringify({ pacedMs, stalledMs }), ...history.map((one) => JSON.stringify(one))];
+    writeFileSync(path, lines.join('\n') + '\n');
+  },
+};
+
+async function answer<K extends CallName>({ id, name, asked }: Call<K>): Promise<Reply> {
+  try {
+    return { id, value: await calls[name](asked) };
+  } catch (error) {
+    return { id, error: (error as Error).message };
+  }
+}
+
+process.on('message', (call: Call) => void answer(call).then((reply) => process.send!(reply)));
+// Ends with who started it, however that ended.
+process.on('disconnect', () => process.exit());

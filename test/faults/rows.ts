@@ -1,0 +1,23 @@
+import type { Row } from './row.js';
+import { clocks } from './rows/clocks.js';
+import { frozen } from './rows/frozen.js';
+import { joined } from './rows/joined.js';
+import { killed, killedTwo } from './rows/killed.js';
+import { lossy } from './rows/lossy.js';
+import { cutBothWays, cutOneWay, cutPair } from './rows/partition.js';
+import { rolled, stopped } from './rows/stopped.js';
+
+/** In the order of the table. */
+export const ROWS: readonly Row[] = [
+  killed,
+  frozen,
+  stopped,
+  rolled,
+  joined,
+  cutBothWays,
+  cutOneWay,
+  cutPair,
+  lossy,
+  killedTwo,
+  clocks,
+];

@@ -1,0 +1,74 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect } from 'chai';
+import type { Decision } from '../../src/cluster/decision.js';
+import type { Limiter } from '../../src/cluster/limiter.js';
+import type { Check } from '../../src/core/decide.js';
+import { createCounters } from '../../src/http/counters.js';
+import { createDecisionHandlers } from '../../src/http/decisions.js';
+import { decisionOf, expectProblem, post } from '../support/http.js';
+
+const allowed: Decision = {
+  allowed: true,
+  limit: 5,
+  remaining: 4,
+  retryAfterMs: 0,
+  resetMs: 1000,
+  owner: 'far:1',
+  source: 'forwarded',
+  degraded: false,
+  limits: undefined,
+};
+
+/** Answers by the client's name: here and now, later, or not at all. */
+function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
+  const decision = { ...allowed, remaining: cost };
+  if (clientId === 'throws') throw new Error('secret of the house');
+  if (clientId === 'rejects') return Promise.reject(new Error('secret of the house'));
+  if (clientId === 'unwritable') return Promise.resolve(null as unknown as Decision);
+  if (clientId === 'later') return new Promise((resolve) => setImmediate(() => resolve(decision)));
+  return decision;
+}
+
+describe('the decision endpoints, over a limiter that takes its time and fails', () => {
+  const counters = createCounters();
+  let server: Server;
+  let node: { port: number };
+  before(async () => {
+    const limiter = { check: decide } as Limiter;
+    const { allow, batch } = createDecisionHandlers({ limiter, counters, elapsedMs: () => 0 }, { deniedStatus: 429 });
+    server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    node = { port: (server.address() as AddressInfo).port };
+  });
+  after(() => server.close().closeIdleConnections());
+  const question = (clientId: string, cost = 1): object => ({ clientId, limit: 5, window: '1s', cost });
+
+  it('answer when the decision is there', async () => {
+    const answers = await Promise.all(['now', 'later'].map((clientId) => post(node, '/v1/allow', question(clientId))));
+    for (const answer of answers) expect(decisionOf(answer)).to.include({ source: 'forwarded', owner: 'far:1' });
+  });
+
+  it('answer a batch in its order, whichever decision comes first', async () => {
+    const requests = ['later', 'now', 'later', 'now'].map((clientId, i) => question(clientId, i + 1));
+    const { json } = await post(node, '/v1/allow/batch', { requests });
+    expect((json as { results: Decision[] }).results.map(({ remaining }) => remaining)).to.deep.equal([1, 2, 3, 4]);
+  });
+
+  it('answer 500, and no word of why, where a decision fails, and go on', async () => {
+    for (const clientId of ['throws', 'rejects', 'unwritable']) {
+      const single = await post(node, '/v1/allow', question(clientId));
+      const requests = [question('now'), question(clientId), question('later')];
+      const batch = await post(node, '/v1/allow/batch', { requests });
+      for (const answer of [single, batch]) {
+        expectProblem(answer, 'internal');
+        expect(answer.text).not.to.include('secret');
+      }
+      expect((await post(node, '/v1/allow', question('now'))).status).to.equal(200);
+    }
+    expect(counters.problems.get('internal')).to.equal(6);
+  });
+});

@@ -1,0 +1,76 @@
+import type { BucketDescription, ClientDescription } from '../../src/cluster/description.js';
+import type { Violation } from './checker.js';
+import type { History, Statement } from './history.js';
+import { bucketKey } from './takes.js';
+
+/** Some time after the last fault all nodes agree on every owner, and owner and successors hold the same. */
+export function checkAgreement(history: History): Violation[] {
+  const { statements, setting } = history;
+  const violations: Violation[] = [];
+  const alive = [...setting.alive].sort().join();
+  for (const { node, members } of statements) {
+    if (members.join() !== alive)
+      violations.push({ check: 'agreement', message: `${node} sees ${members.join()}, where ${alive} are up` });
+  }
+  const [first] = statements;
+  if (violations.length > 0 || first === undefined) return violations;
+  history.clientIds.forEach((clientId, i) => {
+    const said = new Set(statements.map(({ owners }) => JSON.stringify(owners[i])));
+    if (said.size > 1)
+      violations.push({ check: 'agreement', message: `${clientId} has owners ${[...said].join(' and ')}` });
+    else violations.push(...checkCopies(history, first, i));
+  });
+  return violations;
+}
+
+function checkCopies(history: History, { owners }: Statement, i: number): Violation[] {
+  const { owner, successors } = owners[i]!;
+  const held = (node: string): ClientDescription | undefined =>
+    history.statements.find((statement) => statement.node === node)?.clients[i];
+  const original = owner === undefined ? undefined : held(owner);
+  if (original === undefined) return [];
+  const violations: Violation[] = [];
+  for (const successor of successors) {
+    const copy = held(successor);
+    if (copy === undefined) continue;
+    for (const key of new Set([...keysOf(original), ...keysOf(copy)])) {
+      const a = bucketOf(original, key);
+      const b = bucketOf(copy, key);
+      const problem = difference(history, a, b);
+      if (problem === undefined) continue;
+      const sides = `owner ${owner} ${JSON.stringify(a)}, copy at ${successor} ${JSON.stringify(b)}`;
+      violations.push({ check: 'copies', message: `${key} ${problem}: ${sides}` });
+    }
+  }
+  return violations;
+}
+
+const keyOf = (clientId: string, { policy, algorithm, windowMs }: BucketDescription): string =>
+  bucketKey(clientId, { policy, algorithm, windowMs });
+
+function keysOf({ clientId, buckets }: ClientDescription): string[] {
+  return buckets.map((bucket) => keyOf(clientId, bucket));
+}
+
+function bucketOf({ clientId, buckets }: ClientDescription, key: string): BucketDescription | undefined {
+  return buckets.find((bucket) => keyOf(clientId, bucket) === key);
+}
+
+/** A copy is stricter by its time under way, and a sliding window counts in steps that each node sets for itself. */
+function difference(
+  history: History,
+  owner: BucketDescription | undefined,
+  copy: BucketDescription | undefined,
+): string | undefined {
+  const { setting, faults } = history;
+  const bucket = owner ?? copy!;
+  const moves = faults.filter(({ kind }) => kind === 'join' || kind === 'leave').length;
+  const heldUpMs = faults
+    .filter(({ kind }) => kind !== 'join' && kind !== 'leave')
+    .reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs + 3 * setting.suspectAfterMs, 0);
+  const steps = bucket.algorithm === 'sliding-window' ? Math.ceil(bucket.windowMs / 32) * 2 : 0;
+  const toleratedMs =
+    2 + heldUpMs + (2 + 2 * moves) * setting.delayMs + history.endMs * setting.clockError + steps * (1 + moves);
+  const apartMs = Math.abs((owner?.resetMs ?? 0) - (copy?.resetMs ?? 0));
+  return apartMs > toleratedMs ? `differ by ${apartMs} ms, tolerated are ${toleratedMs}` : undefined;
+}

@@ -1,0 +1,42 @@
+import { checkAdmission } from './check-admission.js';
+import { checkAgreement } from './check-agreement.js';
+import { checkAnswers } from './check-answers.js';
+import { checkFigures } from './check-figures.js';
+import { excusesOf } from './excuses.js';
+import type { History } from './history.js';
+import { bucketsOf } from './takes.js';
+
+export const CHECKS = [
+  /** No span sees more admitted than the formula, and what the faults justify. */
+  'admission',
+  /** Nobody is denied without cause. */
+  'denial',
+  /** `remaining`, `retryAfterMs`, `resetMs` are true, and `degraded` is set only where there was a fault. */
+  'truth',
+  /** The same request id gets the same decision. */
+  'repeat',
+  /** In the end all nodes name the same members, owners and successors. */
+  'agreement',
+  /** In the end owner and successors hold the same. */
+  'copies',
+  /** Each request is answered, in bounded time. */
+  'answered',
+] as const;
+export type CheckName = (typeof CHECKS)[number];
+
+export interface Violation {
+  readonly check: CheckName;
+  readonly message: string;
+}
+
+/** Holds a history of decisions, and the list of faults, against what contract.md promises. Knows nothing of the program. */
+export function check(history: History): Violation[] {
+  const excuses = excusesOf(history);
+  const buckets = bucketsOf(history.asked);
+  return [
+    ...[...buckets.values()].flatMap((bucket) => checkAdmission(history, bucket, excuses)),
+    ...checkFigures(history, buckets, excuses),
+    ...checkAgreement(history),
+    ...checkAnswers(history),
+  ];
+}

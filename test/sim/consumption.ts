@@ -1,0 +1,134 @@
+import type { Rule } from '../../src/core/rule.js';
+import type { Take } from './takes.js';
+
+/** What may count against a client when one request is decided, at an unknown time from `fromMs` to `toMs`. */
+export interface Window {
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** Ms by which what is known may be stricter than the truth: time that copies spent under way. */
+  readonly lateMs: number;
+  /** How often the bucket may have moved. */
+  readonly moves: number;
+  readonly clockError: number;
+}
+
+/** Tokens used, at least and at most; and ms from the decision until `cost` fits, and until nothing is left. */
+export interface Bounds {
+  readonly usedMin: number;
+  readonly usedMax: number;
+  waitMin(over: number): number;
+  waitMax(over: number): number;
+  readonly restMin: number;
+  readonly restMax: number;
+}
+
+/** Sub-windows of a sliding window: it may count so much of its window longer. */
+const SUB_WINDOWS = 32;
+/** Each node counts in steps of its own, so a copy may count a step longer than the original. */
+const GRIDS_PER_MOVE = 4;
+
+/**
+ * The bounds that all earlier takes leave.
+ * @param own tokens that the request itself took
+ * @param slowest, fastest the limits that the bucket may have had
+ */
+export function boundsOf(
+  takes: readonly Take[],
+  id: number,
+  own: number,
+  window: Window,
+  slowest: Rule,
+  fastest: Rule,
+): Bounds {
+  const sure = takes.filter((take) => take.sure && take.id !== id && take.answeredMs < window.fromMs);
+  const maybe = takes.filter((take) => take.id !== id && take.askedMs <= window.toMs);
+  return slowest.algorithm === 'token-bucket'
+    ? debtBounds(sure, maybe, own, window, slowest, fastest)
+    : countBounds(sure, maybe, own, window, slowest);
+}
+
+function debtBounds(
+  sure: readonly Take[],
+  maybe: readonly Take[],
+  own: number,
+  { fromMs, toMs, lateMs, clockError }: Window,
+  slowest: Rule,
+  fastest: Rule,
+): Bounds {
+  const slowPerMs = (slowest.limit / slowest.windowMs) * (1 - clockError);
+  const fastPerMs = (fastest.limit / fastest.windowMs) * (1 + clockError);
+  const slackMs = clockError > 0 ? 2 : 0;
+  const least = debtAfter(
+    sure.map(({ askedMs, cost }) => ({ atMs: askedMs, cost })),
+    toMs + slackMs,
+    fastPerMs,
+  );
+  const latest = maybe.map(({ answeredMs, cost }) => ({ atMs: Math.min(answeredMs, fromMs), cost }));
+  const most = debtAfter(latest, fromMs, slowPerMs) + (lateMs + slackMs) * slowPerMs;
+  const usedMin = least + own;
+  const usedMax = most + own;
+  const waitMs = (tokens: number, perMs: number): number => (tokens <= 0 ? 0 : perMs === 0 ? Infinity : tokens / perMs);
+  return {
+    usedMin,
+    usedMax,
+    waitMin: (over) => waitMs(usedMin - over, fastPerMs),
+    waitMax: (over) => waitMs(usedMax - over, slowPerMs) + slackMs,
+    restMin: waitMs(usedMin, fastPerMs),
+    restMax: waitMs(usedMax, slowPerMs) + slackMs,
+  };
+}
+
+function debtAfter(events: { atMs: number; cost: number }[], nowMs: number, perMs: number): number {
+  events.sort((a, b) => a.atMs - b.atMs);
+  let debt = 0;
+  let lastMs = 0;
+  for (const { atMs, cost } of events) {
+    debt = Math.max(0, debt - (atMs - lastMs) * perMs) + cost;
+    lastMs = atMs;
+  }
+  return Math.max(0, debt - (nowMs - lastMs) * perMs);
+}
+
+function countBounds(
+  sure: readonly Take[],
+  maybe: readonly Take[],
+  own: number,
+  { fromMs, toMs, lateMs, moves, clockError }: Window,
+  { windowMs }: Rule,
+): Bounds {
+  const gridMs = Math.max(1, Math.ceil(windowMs / SUB_WINDOWS));
+  const slackMs = clockError > 0 ? 2 + windowMs * clockError : 0;
+  const shortest = windowMs - slackMs;
+  const longest = windowMs + slackMs + gridMs + lateMs + moves * GRIDS_PER_MOVE * gridMs;
+  const least = sure
+    .map(({ askedMs, cost }) => ({ endMs: askedMs + shortest, cost }))
+    .filter(({ endMs }) => endMs > toMs);
+  const most = maybe
+    .map(({ answeredMs, cost }) => ({ endMs: Math.min(answeredMs, toMs) + longest, cost }))
+    .filter(({ endMs }) => endMs > fromMs);
+  if (own > 0) {
+    least.push({ endMs: fromMs + shortest, cost: own });
+    most.push({ endMs: toMs + longest, cost: own });
+  }
+  const total = (steps: { cost: number }[]): number => steps.reduce((sum, { cost }) => sum + cost, 0);
+  /** When all but `over` of them have ended. */
+  const endOf = (steps: { endMs: number; cost: number }[], over: number): number => {
+    let left = total(steps);
+    let endMs = -Infinity;
+    for (const step of [...steps].sort((a, b) => a.endMs - b.endMs)) {
+      if (left <= over) break;
+      left -= step.cost;
+      endMs = step.endMs;
+    }
+    return endMs;
+  };
+  const wait = (endMs: number, sinceMs: number): number => Math.max(0, endMs - sinceMs);
+  return {
+    usedMin: total(least),
+    usedMax: total(most),
+    waitMin: (over) => wait(endOf(least, over), toMs),
+    waitMax: (over) => wait(endOf(most, over), fromMs),
+    restMin: wait(endOf(least, 0), toMs),
+    restMax: wait(endOf(most, 0), fromMs),
+  };
+}

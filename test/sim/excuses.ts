@@ -1,0 +1,148 @@
+import type { NodeId } from '../../src/core/ring.js';
+import type { Fault, History, Setting } from './history.js';
+import type { Take } from './takes.js';
+
+/** What the faults of a run justify. */
+export interface Excuses {
+  /** When the first fault began that was not planned, or Infinity: before it all figures must be exact. */
+  readonly firstMs: number;
+  /**
+   * Tokens that a span may see above the bound.
+   * @param takes the takes of the bucket in that span
+   */
+  allowance(takes: readonly Take[], fromMs: number, toMs: number, bucket: Size, without?: Fault): number;
+  /** Those that split the cluster, and how long each took to mend. */
+  readonly splits: readonly Split[];
+}
+
+export interface Split {
+  readonly fault: Fault;
+  readonly sides: readonly (readonly NodeId[])[];
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly mendedMs: number;
+}
+
+/** The largest capacity that a bucket had, and its fastest refill. */
+export interface Size {
+  readonly capacity: number;
+  readonly perMs: number;
+}
+
+/** A node silent for less is not stood in for: half the suspicion time, less what a heartbeat may come late. */
+const NOTICED = 0.28;
+/** A node that was frozen for less goes on as it was; else it steps back, as others may have decided for it. */
+const AWAY = 0.2;
+/** A node silent for less is not stood in for, whatever heartbeats do. */
+const STOOD_IN = 0.4;
+/** In which a ring has found together again after a fault, and copies are where they belong, in suspicion times. */
+export const MENDED = 2;
+
+export function excusesOf({ faults, setting }: History): Excuses {
+  const { suspectAfterMs } = setting;
+  const noticedMs = suspectAfterMs * NOTICED;
+  const mendMs = suspectAfterMs * MENDED;
+  const disturbing = faults.filter((fault) => disturbs(fault, noticedMs, suspectAfterMs * AWAY));
+  const unmended = (fault: Fault, atMs: number): boolean => fault.fromMs <= atMs && atMs <= fault.toMs + mendMs;
+
+  /** Tokens that this fault may have let through once more. */
+  function forgiven(fault: Fault, takes: readonly Take[], { capacity, perMs }: Size): number {
+    const extraMs = fault.toMs - fault.fromMs + mendMs;
+    switch (fault.kind) {
+      case 'crash':
+      case 'freeze': {
+        const others = faults.filter(
+          (other) => other !== fault && unmended(other, fault.fromMs) && spoilsCopies(other),
+        );
+        const copiesLeft =
+          others.length < setting.replicas && others.every(({ kind }) => kind === 'crash' || kind === 'freeze');
+        if (others.length > 0 && !copiesLeft) return capacity;
+        return lost(fault, takes, capacity);
+      }
+      case 'partition':
+        return (fault.sides.length - 1) * (capacity + perMs * extraMs);
+      case 'one-way':
+      case 'silence':
+        return capacity + perMs * extraMs;
+      case 'lossy':
+      case 'join':
+      case 'leave':
+        return 0;
+    }
+  }
+
+  /** What the victim took after its last copy. */
+  function lost(fault: Extract<Fault, { node: NodeId }>, takes: readonly Take[], capacity: number): number {
+    const sinceMs = fault.fromMs - copyAgeMs(setting);
+    let sum = 0;
+    for (const take of takes) {
+      if (take.by !== fault.node || take.replicated) continue;
+      if (take.askedMs <= fault.fromMs && take.answeredMs >= sinceMs) sum += take.cost;
+    }
+    return Math.min(sum, capacity);
+  }
+
+  function spoilsCopies(fault: Fault): boolean {
+    return isPlanned(fault) || disturbing.includes(fault);
+  }
+
+  return {
+    firstMs: Math.min(
+      Infinity,
+      ...faults.filter((fault) => spoilsFigures(fault, suspectAfterMs)).map(({ fromMs }) => fromMs),
+    ),
+    allowance(takes, fromMs, toMs, size, without) {
+      let sum = 0;
+      for (const fault of disturbing) {
+        if (fault === without || fault.fromMs > toMs || fault.toMs + mendMs < fromMs) continue;
+        sum += forgiven(fault, takes, size);
+      }
+      if (disturbing.length === 0) return sum;
+      // Decided by an equal share of the limit each.
+      const shares = takes.reduce((total, take) => total + (take.fallback ? take.cost : 0), 0);
+      return sum + Math.min(shares, size.capacity + size.perMs * (toMs - fromMs));
+    },
+    splits: disturbing.flatMap((fault): Split[] => {
+      const split = { fault, fromMs: fault.fromMs, toMs: fault.toMs, mendedMs: fault.toMs + mendMs };
+      if (fault.kind === 'partition') return [{ ...split, sides: fault.sides }];
+      return fault.kind === 'one-way' ? [{ ...split, sides: [] }] : [];
+    }),
+  };
+}
+
+/** Whether answers may be other than exact: somebody else may have decided, or a request may have been charged twice. */
+function spoilsFigures(fault: Fault, suspectAfterMs: number): boolean {
+  if (fault.kind === 'lossy') return fault.broken;
+  if (fault.kind === 'silence') return fault.toMs - fault.fromMs >= suspectAfterMs * STOOD_IN;
+  return !isPlanned(fault);
+}
+
+export function isPlanned({ kind }: Fault): boolean {
+  return kind === 'join' || kind === 'leave';
+}
+
+/** Whether a fault lasts long enough that somebody else decides in a node's place. */
+function disturbs(fault: Fault, noticedMs: number, awayMs: number): boolean {
+  switch (fault.kind) {
+    case 'crash':
+      return true;
+    case 'freeze':
+      return fault.toMs - fault.fromMs >= awayMs;
+    case 'partition':
+    case 'one-way':
+    case 'silence':
+      return fault.toMs - fault.fromMs >= noticedMs;
+    case 'lossy':
+    case 'join':
+    case 'leave':
+      return false;
+  }
+}
+
+/**
+ * How old the newest copy of a bucket may be: the interval, the message before that is waited for, and one flush; and no
+ * timer fires early.
+ */
+export function copyAgeMs({ replicationIntervalMs, delayMs, clockError }: Setting): number {
+  return (replicationIntervalMs + 3 * delayMs) * (1 + clockError) + 2;
+}

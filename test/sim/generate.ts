@@ -1,0 +1,149 @@
+import type { NodeId } from '../../src/core/ring.js';
+import { createRandom } from './random.js';
+import type { Random } from './random.js';
+import { THEMES } from './scenario.js';
+import type { NodePlan, Scenario, Step, Theme } from './scenario.js';
+import { generateRequests } from './workload.js';
+
+const WEIGHTS: Readonly<Record<Theme, number>> = {
+  calm: 3,
+  planned: 6,
+  crash: 4,
+  freeze: 4,
+  partition: 3,
+  'one-way': 2,
+  lossy: 2,
+  mixed: 3,
+};
+
+/** The whole run that a seed stands for. */
+export function generateScenario(seed: number, only?: Theme): Scenario {
+  const random = createRandom(seed);
+  const drawn = drawTheme(random);
+  const theme = only ?? drawn;
+  const suspectAfterMs = random.pick([600, 1_000]);
+  const count = Math.min(random.between(3, 9), random.between(3, 9) + 1);
+  const skewed = random.chance(0.3);
+  const nodes = Array.from({ length: count }, (_, i): NodePlan => ({
+    id: `${String.fromCharCode(97 + i)}:1`,
+    clockOffsetMs: random.chance(0.5) ? 0 : random.between(0, 10 * 3_600_000),
+    clockRate: skewed ? 1 + random.pick([-0.001, 0, 0.001]) : 1,
+    slowMs: random.chance(0.1) ? random.between(5, 30) : 0,
+    startMs: random.chance(0.5) ? 0 : random.between(0, 200),
+  }));
+  // The last: so far apart that every question is sent twice.
+  const minMs = random.chance(0.08) ? 130 : random.pick([1, 1, 2, 5]);
+  const maxMs = minMs + random.pick([0, 2, 5, 20]);
+  const loadMs = random.between(1_500, 3_500);
+  const ids = nodes.map(({ id }) => id);
+  const { steps, joiners } = drawSteps(theme, random, ids, loadMs, suspectAfterMs);
+  return {
+    seed,
+    theme,
+    replicas: count > 3 && random.chance(0.3) ? 2 : 1,
+    replicationIntervalMs: random.pick([20, 50, 50, 100]),
+    suspectAfterMs,
+    nodes: nodes.map((node) => (joiners.has(node.id) ? { ...node, startMs: undefined } : node)),
+    network: { minMs, maxMs },
+    discovery: random.chance(0.75) ? 'all' : 'one',
+    steps,
+    requests: generateRequests(random, loadMs),
+    loadMs,
+  };
+}
+
+function drawTheme(random: Random): Theme {
+  let left = random.next() * Object.values(WEIGHTS).reduce((a, b) => a + b);
+  for (const theme of THEMES) if ((left -= WEIGHTS[theme]) < 0) return theme;
+  return 'calm';
+}
+
+interface Drawn {
+  steps: Step[];
+  joiners: Set<NodeId>;
+}
+
+function drawSteps(theme: Theme, random: Random, ids: NodeId[], loadMs: number, suspectMs: number): Drawn {
+  const joiners = new Set<NodeId>();
+  const at = (): number => random.between(200, Math.floor(loadMs * 0.6));
+  const one: Readonly<Record<Exclude<Theme, 'calm' | 'mixed'>, () => Step>> = {
+    planned: () => drawPlanned(random, ids, joiners, at()),
+    crash: () => ({
+      kind: 'crash',
+      atMs: at(),
+      node: random.pick(ids),
+      silent: random.chance(0.3),
+      backAfterMs: random.chance(0.6) ? random.between(0, 2_500) : undefined,
+    }),
+    freeze: () => drawFreeze(random, ids, at(), suspectMs),
+
+    partition: () => ({
+      kind: 'partition',
+      atMs: at(),
+      sides: drawSides(random, ids),
+      forMs: random.between(100, Math.floor(loadMs * 0.4)),
+    }),
+    'one-way': () => drawOneWay(random, ids, at(), random.between(100, Math.floor(loadMs * 0.4))),
+    lossy: () => ({
+      kind: 'lossy',
+      atMs: at(),
+      lost: random.pick([0.02, 0.1]),
+      broken: random.pick([0, 0.01, 0.05]),
+      forMs: random.between(500, Math.floor(loadMs * 0.4)),
+    }),
+  };
+  if (theme === 'calm') return { steps: [], joiners };
+  const kinds = Object.values(one);
+  const count =
+    theme === 'mixed' ? random.between(2, 4) : theme === 'planned' ? random.between(1, 3) : random.between(1, 2);
+  const steps = Array.from({ length: count }, () => (theme === 'mixed' ? random.pick(kinds) : one[theme])());
+  return { steps: steps.sort((a, b) => a.atMs - b.atMs), joiners };
+}
+
+function drawPlanned(random: Random, ids: NodeId[], joiners: Set<NodeId>, atMs: number): Step {
+  const chance = random.next();
+  // At least two are there from the beginning.
+  if (chance < 0.4 && joiners.size < ids.length - 2) {
+    const node = random.pick(ids.filter((id) => !joiners.has(id)));
+    joiners.add(node);
+    return { kind: 'join', atMs, node };
+  }
+  if (chance < 0.85) {
+    const backAfterMs = random.chance(0.6) ? random.between(0, 1_000) : undefined;
+    return { kind: 'leave', atMs, node: random.pick(ids), backAfterMs };
+  }
+  return { kind: 'rolling-restart', atMs: 100 };
+}
+
+function drawFreeze(random: Random, ids: NodeId[], atMs: number, suspectMs: number): Step {
+  const node = random.pick(ids);
+  if (random.chance(0.2)) {
+    const forMs = Math.floor(suspectMs * random.pick([0.05, 0.1, 0.15]));
+    return {
+      kind: 'pauses',
+      atMs,
+      node,
+      forMs,
+      everyMs: random.between(forMs + 5, 4 * forMs),
+      times: random.between(2, 8),
+    };
+  }
+  const forMs = Math.floor(suspectMs * random.pick([0.05, 0.2, 0.28, 0.31, 0.45, 0.6, 0.9, 1.1, 2]));
+  return { kind: 'freeze', atMs, node, forMs, timersFirst: random.chance(0.5) };
+}
+
+function drawSides(random: Random, ids: NodeId[]): NodeId[][] {
+  const count = random.chance(0.8) ? 2 : 3;
+  const sides: NodeId[][] = Array.from({ length: count }, () => []);
+  ids.forEach((id, i) => (i < count ? sides[i]! : random.pick(sides)).push(id));
+  return sides;
+}
+
+function drawOneWay(random: Random, ids: NodeId[], atMs: number, forMs: number): Step {
+  const node = random.pick(ids);
+  const rest = ids.filter((id) => id !== node);
+  const some = random.chance(0.5) ? rest : [random.pick(rest)];
+  return random.chance(0.5)
+    ? { kind: 'one-way', atMs, from: [node], to: some, forMs }
+    : { kind: 'one-way', atMs, from: some, to: [node], forMs };
+}

@@ -1,0 +1,80 @@
+import type { Decision } from '../../src/cluster/decision.js';
+import type { ClientDescription } from '../../src/cluster/description.js';
+import type { Check } from '../../src/core/decide.js';
+import type { NodeId } from '../../src/core/ring.js';
+
+/** One request as the client saw it. */
+export interface Asked {
+  readonly id: number;
+  readonly at: NodeId;
+  readonly askedMs: number;
+  readonly check: Check;
+  /** `undefined` when the node that was asked died first. */
+  answeredMs: number | undefined;
+  decision: Decision | undefined;
+}
+
+/** What was done to the cluster, as it really went. */
+export type Fault =
+  | { readonly kind: 'crash'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number }
+  | { readonly kind: 'freeze'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number }
+  | {
+      readonly kind: 'partition';
+      readonly sides: readonly (readonly NodeId[])[];
+      readonly fromMs: number;
+      readonly toMs: number;
+    }
+  | {
+      readonly kind: 'one-way';
+      readonly from: readonly NodeId[];
+      readonly to: readonly NodeId[];
+      readonly fromMs: number;
+      readonly toMs: number;
+    }
+  /** Nothing that `from` sent reached `to`, though no partition was made: the network lost it all. */
+  | {
+      readonly kind: 'silence';
+      readonly from: NodeId;
+      readonly to: NodeId;
+      readonly fromMs: number;
+      readonly toMs: number;
+    }
+  /** Messages came late; and connections broke. */
+  | { readonly kind: 'lossy'; readonly broken: boolean; readonly fromMs: number; readonly toMs: number }
+  /** Planned: excuses nothing. */
+  | { readonly kind: 'join' | 'leave'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number };
+
+/** What one node says at the end, when all has been calm for a while. */
+export interface Statement {
+  readonly node: NodeId;
+  readonly members: readonly NodeId[];
+  readonly owners: readonly { readonly owner: NodeId | undefined; readonly successors: readonly NodeId[] }[];
+  readonly clients: readonly ClientDescription[];
+}
+
+/** All that the checker sees of a run. */
+export interface History {
+  readonly asked: readonly Asked[];
+  readonly faults: readonly Fault[];
+  /** In the order of `clientIds`. */
+  readonly statements: readonly Statement[];
+  readonly clientIds: readonly string[];
+  /** When the cluster was up, when the last fault ended, when the statements were made. */
+  readonly upMs: number;
+  readonly calmMs: number;
+  readonly endMs: number;
+  readonly setting: Setting;
+}
+
+/** What the bounds are made of. */
+export interface Setting {
+  readonly replicas: number;
+  readonly replicationIntervalMs: number;
+  readonly suspectAfterMs: number;
+  /** The longest that a message takes one way, where none is lost. */
+  readonly delayMs: number;
+  /** By how much a clock may be fast or slow. */
+  readonly clockError: number;
+  /** Nodes running at the end. */
+  readonly alive: readonly NodeId[];
+}

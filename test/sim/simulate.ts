@@ -1,0 +1,106 @@
+import { createCluster } from './cluster.js';
+import type { Cluster } from './cluster.js';
+import type { Asked, Fault, History, Statement } from './history.js';
+import type { Request, Scenario } from './scenario.js';
+import { createWeather } from './weather.js';
+import { createWorld } from './world.js';
+import type { World, WorldOptions } from './world.js';
+
+/** In which all must have settled after the last fault, in suspicion times. */
+const SETTLED_AFTER = 3;
+/** A pause between two messages from one node to another that counts as a silence, in suspicion times. */
+const SILENT_AFTER = 0.2;
+
+export interface Run {
+  readonly history: History;
+  readonly log: readonly string[];
+  readonly events: number;
+}
+
+/** Runs a scenario from its first to its last event. The same scenario gives the same run, byte for byte. */
+export async function simulate(scenario: Scenario, options: WorldOptions = {}): Promise<Run> {
+  const world = createWorld(scenario.seed, options);
+  const silentMs = scenario.suspectAfterMs * SILENT_AFTER;
+  const weather = createWeather(scenario.network, scenario.nodes, () => world.nowMs, silentMs);
+  world.setLink(weather.link);
+  const faults: Fault[] = [];
+  const cluster = createCluster(scenario, world, weather, faults);
+  const upMs = await cluster.up();
+  const asked: Asked[] = [];
+  const clients = { cluster, world, asked, endMs: upMs + scenario.loadMs };
+  for (const request of scenario.requests) world.after(request.atMs, () => ask(clients, request));
+  for (const step of scenario.steps) world.after(step.atMs, () => cluster.take(step));
+  await world.run(scenario.loadMs);
+  const calmMs = await cluster.calm();
+  await world.run(SETTLED_AFTER * scenario.suspectAfterMs);
+  for (const silence of weather.silences()) faults.push({ kind: 'silence', ...silence });
+  const alive = scenario.nodes.map(({ id }) => id).filter((id) => world.find(id)?.state === 'running');
+  const clientIds = [...new Set(scenario.requests.map((request) => request.clientId))];
+  const slowest = scenario.nodes.map((node) => node.slowMs).sort((a, b) => b - a);
+  return {
+    history: {
+      asked,
+      faults,
+      statements: alive.map((id) => statementOf(world, id, clientIds, scenario.replicas)),
+      clientIds,
+      upMs,
+      calmMs,
+      endMs: world.nowMs,
+      setting: {
+        replicas: scenario.replicas,
+        replicationIntervalMs: scenario.replicationIntervalMs,
+        suspectAfterMs: scenario.suspectAfterMs,
+        delayMs: scenario.network.maxMs + (slowest[0] ?? 0) + (slowest[1] ?? 0),
+        clockError: Math.max(...scenario.nodes.map((node) => Math.abs(node.clockRate - 1))),
+        alive,
+      },
+    },
+    log: world.log,
+    events: world.events,
+  };
+}
+
+interface Clients {
+  readonly cluster: Cluster;
+  readonly world: World;
+  readonly asked: Asked[];
+  readonly endMs: number;
+}
+
+/** Asks the wanted node, or the next that listens, as a load balancer would. */
+function ask(clients: Clients, request: Request): void {
+  const { cluster, world, asked, endMs } = clients;
+  const at = cluster.listening(request.node);
+  if (at === undefined) return;
+  const { clientId, rules, cost, peek, requestId, replicated } = request;
+  const check = { clientId, rules, cost, peek, requestId, replicated };
+  const one: Asked = { id: asked.length, at, askedMs: world.nowMs, check, answeredMs: undefined, decision: undefined };
+  asked.push(one);
+  world.note?.(`#${one.id} ${clientId} asks ${at} for ${cost}`);
+  world.deliver(at, (node) => {
+    void Promise.resolve(node.cluster.limiter.check(check)).then((decision) => {
+      if (node.state !== 'running') return;
+      one.answeredMs = world.nowMs;
+      one.decision = decision;
+      world.note?.(`#${one.id} ${clientId} ${JSON.stringify(decision)}`);
+      const { allowed, retryAfterMs } = decision;
+      if (allowed || retryAfterMs === null || request.retries === 0 || world.nowMs + retryAfterMs > endMs) return;
+      const again = { ...request, node: request.node + 1, retries: request.retries - 1 };
+      world.after(retryAfterMs, () => ask(clients, again));
+    });
+  });
+}
+
+function statementOf(world: World, id: string, clientIds: readonly string[], replicas: number): Statement {
+  const { limiter, membership } = world.node(id).cluster;
+  const { ring } = membership;
+  return {
+    node: id,
+    members: ring.members,
+    owners: clientIds.map((clientId) => ({
+      owner: ring.owner(clientId),
+      successors: ring.successors(clientId, replicas),
+    })),
+    clients: clientIds.map((clientId) => limiter.describe(clientId)),
+  };
+}

@@ -1,0 +1,93 @@
+import type { Decision } from '../../src/cluster/decision.js';
+import type { NodeId } from '../../src/core/ring.js';
+import type { Rule } from '../../src/core/rule.js';
+import type { Asked } from './history.js';
+
+/** Tokens that one request took from one bucket, at some time from `askedMs` to `answeredMs`. */
+export interface Take {
+  readonly id: number;
+  readonly askedMs: number;
+  /** Infinity when the client never learnt how it ended. */
+  readonly answeredMs: number;
+  readonly cost: number;
+  readonly rule: Rule;
+  /** Who was asked, and who decided. */
+  readonly at: NodeId;
+  readonly by: NodeId;
+  /** False where it may not have been charged: the answer never came, or it repeats a request id. */
+  readonly sure: boolean;
+  readonly fallback: boolean;
+  /** A successor had the copy before it was answered. */
+  readonly replicated: boolean;
+}
+
+/** What is known of one bucket: all that was taken from it, and all that was asked of it, each in the order of asking. */
+export interface BucketHistory {
+  readonly clientId: string;
+  readonly key: string;
+  readonly takes: readonly Take[];
+  readonly rules: readonly Rule[];
+}
+
+export function bucketKey(clientId: string, { policy, algorithm, windowMs }: Omit<Rule, 'limit' | 'capacity'>): string {
+  return JSON.stringify([clientId, policy ?? null, algorithm, windowMs]);
+}
+
+/** The same figures: what a repeated request id must get, whoever answers. */
+export function sameFigures(a: Decision, b: Decision): boolean {
+  return (
+    a.allowed === b.allowed &&
+    a.limit === b.limit &&
+    a.remaining === b.remaining &&
+    a.retryAfterMs === b.retryAfterMs &&
+    a.resetMs === b.resetMs
+  );
+}
+
+export function bucketsOf(asked: readonly Asked[]): Map<string, BucketHistory> {
+  const buckets = new Map<string, { clientId: string; key: string; takes: Take[]; rules: Rule[] }>();
+  const sameId = new Map<string, Asked[]>();
+  for (const one of asked) {
+    const { clientId, requestId, peek } = one.check;
+    if (requestId === undefined || peek) continue;
+    const key = JSON.stringify([clientId, requestId]);
+    sameId.set(key, [...(sameId.get(key) ?? []), one]);
+  }
+  for (const one of asked) {
+    const { clientId, rules, requestId, peek } = one.check;
+    const group = requestId === undefined ? [one] : (sameId.get(JSON.stringify([clientId, requestId])) ?? [one]);
+    for (const rule of rules) {
+      const key = bucketKey(clientId, rule);
+      let bucket = buckets.get(key);
+      if (bucket === undefined) buckets.set(key, (bucket = { clientId, key, takes: [], rules: [] }));
+      if (!bucket.rules.some((known) => known.limit === rule.limit && known.capacity === rule.capacity))
+        bucket.rules.push(rule);
+      if (peek) continue;
+      const first = group[0] === one;
+      const decided = first ? group.reduce(soonest) : one;
+      if (decided.decision?.allowed !== false) bucket.takes.push(takeOf(one, rule, decided, first));
+    }
+  }
+  return buckets;
+}
+
+/** Of those with the same id the first is charged: it was asked first, and decided before the first of them was answered. */
+function takeOf(one: Asked, rule: Rule, { answeredMs, decision }: Asked, first: boolean): Take {
+  const { id, at, askedMs, check } = one;
+  return {
+    id,
+    askedMs,
+    answeredMs: answeredMs ?? Infinity,
+    cost: check.cost,
+    rule,
+    at,
+    by: decision?.owner ?? '',
+    sure: first && decision !== undefined,
+    fallback: decision?.source === 'fallback',
+    replicated: check.replicated && decision !== undefined && !decision.degraded,
+  };
+}
+
+function soonest(a: Asked, b: Asked): Asked {
+  return (b.answeredMs ?? Infinity) < (a.answeredMs ?? Infinity) ? b : a;
+}

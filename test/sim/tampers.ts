@@ -1,0 +1,82 @@
+import type { ClientSnapshot, MemberRecord } from '../../src/cluster/messages.js';
+import type { Tamper } from './network.js';
+
+/** Copies are acknowledged, and empty. */
+export function sendsEmptyCopies(): Tamper {
+  return {
+    message: (_from, _to, sent) =>
+      sent.body.kind === 'replicate' ? { ...sent, body: { ...sent.body, clients: [] } } : sent,
+  };
+}
+
+export function halvesCopies(): Tamper {
+  const halved = ([clientId, buckets, ...rest]: ClientSnapshot): ClientSnapshot => [
+    clientId,
+    buckets.map((bucket) => ({ ...bucket, state: bucket.state.map((value) => Math.floor(value / 2)) })),
+    ...rest,
+  ];
+  return {
+    message: (_from, _to, sent) =>
+      sent.body.kind === 'replicate'
+        ? { ...sent, body: { ...sent.body, clients: sent.body.clients.map(halved) } }
+        : sent,
+  };
+}
+
+export function dropsLastChunk(): Tamper {
+  return {
+    answer: (_from, _to, answer, { body: asked }) =>
+      asked.kind === 'handoff' && answer.body.kind === 'handed' && !answer.body.more
+        ? { ...answer, body: { ...answer.body, clients: [] } }
+        : answer,
+  };
+}
+
+/** What changed between a handoff and the admission. */
+export function dropsUnsent(): Tamper {
+  return {
+    answer: (_from, _to, answer, { body: asked }) =>
+      asked.kind === 'admit' && answer.body.kind === 'handed'
+        ? { ...answer, body: { ...answer.body, clients: [] } }
+        : answer,
+  };
+}
+
+export function namesResendsAnew(): Tamper {
+  const seen = new Map<string, number>();
+  return {
+    message(_from, _to, sent) {
+      if (sent.body.kind !== 'decide') return sent;
+      const times = seen.get(sent.body.batchId) ?? 0;
+      seen.set(sent.body.batchId, times + 1);
+      return times === 0 ? sent : { ...sent, body: { ...sent.body, batchId: `${sent.body.batchId} again ${times}` } };
+    },
+  };
+}
+
+export function forgetsRequestIds(): Tamper {
+  return {
+    message: (_from, _to, sent) =>
+      sent.body.kind === 'decide'
+        ? {
+            ...sent,
+            body: { ...sent.body, checks: sent.body.checks.map((check) => ({ ...check, requestId: undefined })) },
+          }
+        : sent,
+  };
+}
+
+export function saysLeaversAreActive(): Tamper {
+  const lie = (record: MemberRecord): MemberRecord =>
+    record.state === 'leaving' || record.state === 'left' ? { ...record, state: 'active' } : record;
+  return {
+    message: (_from, _to, { sender, body }) => ({
+      sender: { ...sender, from: lie(sender.from) },
+      body: body.kind === 'heartbeat' ? { ...body, members: body.members.map(lie) } : body,
+    }),
+    answer: (_from, _to, { sender, body }) => ({
+      sender: { ...sender, from: lie(sender.from) },
+      body: 'members' in body ? { ...body, members: body.members.map(lie) } : body,
+    }),
+  };
+}
