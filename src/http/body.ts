@@ -37,7 +37,7 @@ export function readJsonBody(
   });
   req.on('end', () => {
     const body = first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]);
-    // The server may keep the request until the next one on its connection; not so what it carried.
+    // The request outlives its answer, until the next on its connection.
     first = rest = undefined;
     done(body);
   });

@@ -60,6 +60,24 @@ describe('the answer to a decision', () => {
     expect(fields(answer)[0]).to.deep.equal([{ name: 'default', figures: { q: 1 } }]);
   });
 
+  it('tells the policy of this question, whatever was asked before', async () => {
+    const [minute, hour] = ['1m', '1h'];
+    for (const [limit, window, w] of [
+      [5, minute, 60],
+      [5, hour, 3600],
+      [6, hour, 3600],
+      [6, minute, 60],
+      [5, minute, 60],
+    ]) {
+      expect(fields(await ask({ limit, window }))[0]).to.deep.equal([{ name: 'default', figures: { q: limit, w } }]);
+    }
+    const again = { clientId: newClient(), requestId: 'r', window: minute };
+    await post(node, '/v1/allow', { ...again, limit: 5 });
+    await ask({ limit: 6, window: minute });
+    const first = await post(node, '/v1/allow', { ...again, limit: 6 });
+    expect(fields(first)[0]).to.deep.equal([{ name: 'default', figures: { q: 5, w: 60 } }]);
+  });
+
   it('names the wait of a denial in whole seconds, rounded up', async () => {
     const question = { clientId: newClient(), limit: 1, window: '1h' };
     expect((await post(node, '/v1/allow', question)).headers).not.to.have.property('retry-after');

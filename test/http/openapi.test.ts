@@ -131,6 +131,26 @@ describe('GET /openapi.json', () => {
     }
   });
 
+  it('has problems whose codes and statuses callers may rely on', () => {
+    const statuses = Object.entries(PROBLEMS).map(([code, { status }]) => [code, status]);
+    expect(Object.fromEntries(statuses)).to.deep.equal({
+      invalid_json: 400,
+      invalid_request: 400,
+      unknown_policy: 400,
+      unauthorized: 401,
+      forbidden: 403,
+      not_found: 404,
+      method_not_allowed: 405,
+      timeout: 408,
+      too_large: 413,
+      unsupported_media_type: 415,
+      headers_too_large: 431,
+      internal: 500,
+      unavailable: 503,
+      draining: 503,
+    });
+  });
+
   it('lists every problem, its code and its status', () => {
     const problem = document.components.responses['Problem'];
     for (const [code, { status, title }] of Object.entries(PROBLEMS)) {

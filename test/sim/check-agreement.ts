@@ -1,7 +1,13 @@
 import type { BucketDescription, ClientDescription } from '../../src/cluster/description.js';
+import { compareStrictness } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
 import type { Violation } from './checker.js';
+import { copyAgeMs, isPlanned } from './excuses.js';
 import type { History, Statement } from './history.js';
 import { bucketKey } from './takes.js';
+
+/** The largest factor between two limits of one client. */
+const MOST_CHANGE = 4;
 
 /** Some time after the last fault all nodes agree on every owner, and owner and successors hold the same. */
 export function checkAgreement(history: History): Violation[] {
@@ -36,7 +42,7 @@ function checkCopies(history: History, { owners }: Statement, i: number): Violat
     for (const key of new Set([...keysOf(original), ...keysOf(copy)])) {
       const a = bucketOf(original, key);
       const b = bucketOf(copy, key);
-      const problem = difference(history, a, b);
+      const problem = difference(history, key, a, b);
       if (problem === undefined) continue;
       const sides = `owner ${owner} ${JSON.stringify(a)}, copy at ${successor} ${JSON.stringify(b)}`;
       violations.push({ check: 'copies', message: `${key} ${problem}: ${sides}` });
@@ -56,21 +62,39 @@ function bucketOf({ clientId, buckets }: ClientDescription, key: string): Bucket
   return buckets.find((bucket) => keyOf(clientId, bucket) === key);
 }
 
-/** A copy is stricter by its time under way, and a sliding window counts in steps that each node sets for itself. */
+/**
+ * A copy is stricter by its time under way; a sliding window counts in steps that each node sets for itself; and after each
+ * change of the limit the copy goes on at the old rate until it is told.
+ */
 function difference(
   history: History,
+  key: string,
   owner: BucketDescription | undefined,
   copy: BucketDescription | undefined,
 ): string | undefined {
   const { setting, faults } = history;
   const bucket = owner ?? copy!;
-  const moves = faults.filter(({ kind }) => kind === 'join' || kind === 'leave').length;
+  const moves = faults.filter(isPlanned).length;
   const heldUpMs = faults
-    .filter(({ kind }) => kind !== 'join' && kind !== 'leave')
+    .filter((fault) => !isPlanned(fault))
     .reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs + 3 * setting.suspectAfterMs, 0);
-  const steps = bucket.algorithm === 'sliding-window' ? Math.ceil(bucket.windowMs / 32) * 2 : 0;
-  const toleratedMs =
-    2 + heldUpMs + (2 + 2 * moves) * setting.delayMs + history.endMs * setting.clockError + steps * (1 + moves);
+  const stepMs = bucket.algorithm === 'sliding-window' ? Math.ceil(bucket.windowMs / 32) : 0;
+  const toldMs = MOST_CHANGE * changesOf(history, key) * copyAgeMs(setting);
+  const driftMs = history.endMs * setting.clockError;
+  const toleratedMs = 2 + heldUpMs + (2 + 2 * moves) * setting.delayMs + driftMs + stepMs + toldMs;
   const apartMs = Math.abs((owner?.resetMs ?? 0) - (copy?.resetMs ?? 0));
   return apartMs > toleratedMs ? `differ by ${apartMs} ms, tolerated are ${toleratedMs}` : undefined;
+}
+
+/** How often a bucket was asked for under another limit than the time before. */
+function changesOf({ asked }: History, key: string): number {
+  let changes = 0;
+  let before: Rule | undefined;
+  for (const { check } of asked) {
+    const rule = check.rules.find((one) => bucketKey(check.clientId, one) === key);
+    if (rule === undefined) continue;
+    if (before !== undefined && compareStrictness(rule, before) !== 0) changes += 1;
+    before = rule;
+  }
+  return changes;
 }

@@ -25,7 +25,7 @@ export interface Bounds {
 /** Sub-windows of a sliding window: it may count so much of its window longer. */
 const SUB_WINDOWS = 32;
 /** Each node counts in steps of its own, so a copy may count a step longer than the original. */
-const GRIDS_PER_MOVE = 4;
+const GRIDS_MOVED = 1;
 
 /**
  * The bounds that all earlier takes leave.
@@ -99,7 +99,7 @@ function countBounds(
   const gridMs = Math.max(1, Math.ceil(windowMs / SUB_WINDOWS));
   const slackMs = clockError > 0 ? 2 + windowMs * clockError : 0;
   const shortest = windowMs - slackMs;
-  const longest = windowMs + slackMs + gridMs + lateMs + moves * GRIDS_PER_MOVE * gridMs;
+  const longest = windowMs + slackMs + gridMs + lateMs + (moves > 0 ? GRIDS_MOVED * gridMs : 0);
   const least = sure
     .map(({ askedMs, cost }) => ({ endMs: askedMs + shortest, cost }))
     .filter(({ endMs }) => endMs > toMs);

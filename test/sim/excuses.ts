@@ -83,7 +83,7 @@ export function excusesOf({ faults, setting }: History): Excuses {
   }
 
   function spoilsCopies(fault: Fault): boolean {
-    return isPlanned(fault) || disturbing.includes(fault);
+    return isPlanned(fault) || fault.kind === 'lossy' || disturbing.includes(fault);
   }
 
   return {

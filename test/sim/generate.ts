@@ -21,7 +21,6 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
   const random = createRandom(seed);
   const drawn = drawTheme(random);
   const theme = only ?? drawn;
-  const suspectAfterMs = random.pick([600, 1_000]);
   const count = Math.min(random.between(3, 9), random.between(3, 9) + 1);
   const skewed = random.chance(0.3);
   const nodes = Array.from({ length: count }, (_, i): NodePlan => ({
@@ -31,9 +30,11 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
     slowMs: random.chance(0.1) ? random.between(5, 30) : 0,
     startMs: random.chance(0.5) ? 0 : random.between(0, 200),
   }));
-  // The last: so far apart that every question is sent twice.
-  const minMs = random.chance(0.08) ? 130 : random.pick([1, 1, 2, 5]);
+  // So far apart that every question is sent twice; a ring that changes takes seconds then.
+  const far = random.chance(0.2) && ['calm', 'crash', 'lossy'].includes(theme);
+  const minMs = far ? 130 : random.pick([1, 1, 2, 5]);
   const maxMs = minMs + random.pick([0, 2, 5, 20]);
+  const suspectAfterMs = far ? 1_000 : random.pick([600, 1_000]);
   const loadMs = random.between(1_500, 3_500);
   const ids = nodes.map(({ id }) => id);
   const { steps, joiners } = drawSteps(theme, random, ids, loadMs, suspectAfterMs);

@@ -11,6 +11,11 @@ import { simulate } from './simulate.js';
 const USAGE = `npm run sim -- --seed N [--log] [--shrink]    replays one run
 npm run sim -- --seeds N [--from M] [--theme T]   explores`;
 
+/** Of a short story: no heartbeats, nothing that only says that a message came. */
+const UNTOLD = /"kind":"(heartbeat|members|kept)"/;
+const TOLD_LINES = 150;
+const TOLD_WIDTH = 240;
+
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
@@ -57,13 +62,19 @@ async function explore(from: number, count: number, only: Theme | undefined): Pr
   if (failed > 0) process.exitCode = 1;
 }
 
-/** The shortest story that still fails, with its log but for heartbeats. */
+/** The shortest story that still fails. The whole of it can be had with `--log`. */
 async function tell(scenario: Scenario, { check: failing }: Violation): Promise<void> {
   const shortest = await shrink(scenario, failing);
   const { history, log } = await simulate(shortest, { log: true });
+  const { nodes, steps, requests, ...rest } = shortest;
   console.log(`\nThe short story of seed ${scenario.seed}:`);
-  console.log(JSON.stringify(shortest));
-  for (const line of log) if (!/"kind":"(heartbeat|members)"/.test(line)) console.log(`  ${line.slice(0, 300)}`);
+  console.log(JSON.stringify(rest));
+  for (const node of nodes) console.log(`  ${JSON.stringify(node)}`);
+  for (const step of steps) console.log(`  ${JSON.stringify(step)}`);
+  console.log(`  ${requests.length} requests`);
+  const told = log.filter((line) => !UNTOLD.test(line) && Number.parseFloat(line) >= history.upMs);
+  for (const line of told.slice(0, TOLD_LINES)) console.log(`  ${line.slice(0, TOLD_WIDTH)}`);
+  if (told.length > TOLD_LINES) console.log(`  and ${told.length - TOLD_LINES} lines more`);
   console.log(describe(shortest, history));
   report(check(history));
 }

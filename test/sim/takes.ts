@@ -72,8 +72,8 @@ export function bucketsOf(asked: readonly Asked[]): Map<string, BucketHistory> {
 }
 
 /** Of those with the same id the first is charged: it was asked first, and decided before the first of them was answered. */
-function takeOf(one: Asked, rule: Rule, { answeredMs, decision }: Asked, first: boolean): Take {
-  const { id, at, askedMs, check } = one;
+function takeOf(one: Asked, rule: Rule, { at, answeredMs, decision }: Asked, first: boolean): Take {
+  const { id, askedMs, check } = one;
   return {
     id,
     askedMs,

@@ -14,7 +14,7 @@ export type { Link } from './network.js';
 const DEFAULT_OPTIONS: Omit<ClusterNodeOptions, 'self'> = {
   version: 'sim',
   // As much as the simulation needs: room for it is made when a node starts.
-  maxClients: 512,
+  maxClients: 256,
   replicas: 1,
   replicationIntervalMs: 50,
   suspectAfterMs: 1_000,

@@ -27,7 +27,7 @@ export async function liveNode(...flags: string[]): Promise<RunningNode> {
 }
 
 after('stop the live nodes', async () => {
-  await agent.close();
+  await agent.destroy();
   await Promise.all([...nodes.values()].map(async (node) => (await node).stop()));
 });
 

@@ -1,0 +1,126 @@
+import { expect } from 'chai';
+import { ruleOf } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+import { check } from './checker.js';
+import type { Scenario } from './scenario.js';
+import { simulate } from './simulate.js';
+import { asks, crowd, later, story } from './story.js';
+
+const HOUR_MS = 3_600_000;
+const perHour = (limit: number): Rule[] => [ruleOf('token-bucket', limit, HOUR_MS, limit, undefined)];
+const sliding = (limit: number): Rule[] => [ruleOf('sliding-window', limit, HOUR_MS, limit, undefined)];
+
+async function keepsItsPromises(scenario: Scenario): Promise<void> {
+  const { history } = await simulate(scenario);
+  expect(check(history)).to.deep.equal([]);
+}
+
+/** What the simulator once found, each as a short story. */
+describe('a cluster, as the simulator once found it otherwise,', () => {
+  it('lets in a joiner though some members are much slower to reach than others', () =>
+    keepsItsPromises(story({ nodes: ['a:1', 'b:1', 'c:1', { id: 'd:1', slowMs: 30 }, { id: 'e:1', startMs: 100 }] })));
+
+  it('keeps what a stand-in admitted when it hears from the owner again', () =>
+    keepsItsPromises(
+      story({
+        nodes: ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'],
+        replicas: 2,
+        suspectAfterMs: 600,
+        steps: [
+          {
+            kind: 'partition',
+            atMs: 300,
+            forMs: 460,
+            sides: [
+              ['a:1', 'c:1'],
+              ['b:1', 'd:1', 'e:1'],
+            ],
+          },
+          {
+            kind: 'partition',
+            atMs: 640,
+            forMs: 830,
+            sides: [
+              ['a:1', 'd:1', 'e:1'],
+              ['b:1', 'c:1'],
+            ],
+          },
+        ],
+        requests: crowd(12, (id, i) => asks(id, perHour(50), { fromMs: i, everyMs: 130, times: 14 })),
+      }),
+    ));
+
+  it('counts a sliding window no longer for each time that it moves', () =>
+    keepsItsPromises(
+      story({
+        nodes: [{ id: 'a:1', clockOffsetMs: 1_234_567 }, 'b:1', { id: 'c:1', clockOffsetMs: 7_654_321 }],
+        steps: [
+          { kind: 'rolling-restart', atMs: 100 },
+          { kind: 'rolling-restart', atMs: 2_500 },
+        ],
+        requests: crowd(6, (id) => [
+          ...asks(id, sliding(3), { everyMs: 10, times: 4 }),
+          ...asks(id, sliding(3), { fromMs: 5_000, everyMs: 10, times: 3 }),
+        ]),
+      }),
+    ));
+
+  for (const [name, before, after] of [
+    ['raised', 10, 20],
+    ['lowered', 20, 10],
+  ] as const) {
+    it(`keeps a ${name} limit in the copies too`, () =>
+      keepsItsPromises(
+        story({
+          nodes: ['a:1', 'b:1', 'c:1'],
+          requests: crowd(4, (id) => [
+            ...asks(id, perHour(before), { times: before }),
+            ...asks(id, perHour(after), { fromMs: 500, times: 3 }),
+          ]),
+        }),
+      ));
+  }
+
+  it('gives the same decision for a request id after its client moved', () =>
+    keepsItsPromises(
+      story({
+        nodes: ['a:1', 'b:1', 'c:1', later('d:1')],
+        steps: [
+          { kind: 'join', atMs: 200, node: 'd:1' },
+          { kind: 'leave', atMs: 600, node: 'b:1', backAfterMs: undefined },
+        ],
+        requests: crowd(10, (id) => asks(id, perHour(5), { everyMs: 400, times: 5, requestId: 'the same' })),
+      }),
+    ));
+
+  it('forgets nothing when a member leaves while another joins', async () => {
+    for (const leavesMs of [200, 210, 220, 230, 240, 250, 270, 300, 350, 400]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['a:1', 'b:1', 'c:1', 'd:1', later('e:1')],
+          network: { minMs: 15, maxMs: 25 },
+          steps: [
+            { kind: 'join', atMs: 200, node: 'e:1' },
+            { kind: 'leave', atMs: leavesMs, node: 'b:1', backAfterMs: undefined },
+          ],
+          requests: crowd(30, (id) => asks(id, perHour(5), { everyMs: 100, times: 10 })),
+        }),
+      );
+    }
+  });
+
+  it('forgets nothing when an owner and its successor leave at once', async () => {
+    for (const laterMs of [0, 5, 20, 60]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['a:1', 'b:1', { id: 'c:1', slowMs: 18 }],
+          steps: [
+            { kind: 'leave', atMs: 200, node: 'a:1', backAfterMs: 100 },
+            { kind: 'leave', atMs: 200 + laterMs, node: 'b:1', backAfterMs: 100 },
+          ],
+          requests: crowd(10, (id) => asks(id, perHour(5), { everyMs: 50, times: 12 })),
+        }),
+      );
+    }
+  });
+});
