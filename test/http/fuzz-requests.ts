@@ -88,7 +88,6 @@ const HEADERS = [
   'Expect: 100-tinue',
   'Upgrade: websocket',
   'X-HTTP-Method-Override: DELETE',
-  'Transfer-Encoding: ',
   'Forwarded: for=1',
 ];
 
