@@ -1,3 +1,4 @@
+import type { TlsOptions } from 'node:tls';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { createDnsDiscovery } from './discovery/dns.js';
@@ -6,7 +7,7 @@ import { createApi } from './http/api.js';
 import { createCounters } from './http/counters.js';
 import { createDecisionHandlers } from './http/decisions.js';
 import { createMetrics } from './http/metrics.js';
-import { createPublicServer } from './http/server.js';
+import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import { listen } from './listen.js';
 import { createMember } from './member.js';
 import type { PeerTls } from './peer/tls.js';
@@ -60,7 +61,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     },
     { adminToken: settings.adminToken, version: VERSION },
   );
-  const publicServer = createPublicServer({ decisions, api });
+  const publicServer = createPublicServer({ decisions, api }, DEFAULT_TIMEOUTS, publicTls(settings));
   const port = await listen(publicServer.server, settings.port, settings.host);
   ready = true;
   log.info({ host: settings.host, port }, 'tokenring ready');
@@ -77,6 +78,12 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       log.info('stopped');
     },
   };
+}
+
+function publicTls({ tlsCert, tlsKey, tlsCa, tlsRequireClientCert }: Settings): TlsOptions | undefined {
+  if (tlsCert === undefined || tlsKey === undefined) return undefined;
+  const asked = { requestCert: tlsRequireClientCert, rejectUnauthorized: tlsRequireClientCert };
+  return { cert: tlsCert, key: tlsKey, ca: tlsCa, minVersion: 'TLSv1.2', ...asked };
 }
 
 /** Nodes behind one DNS name are reached by their addresses: their certificates bear the name. */

@@ -1,7 +1,9 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { TlsOptions } from 'node:tls';
 import type { DecisionHandlers, Handler } from './decisions.js';
 import { Problem } from './problem.js';
 import type { ProblemCode } from './problem.js';
@@ -35,6 +37,7 @@ export interface PublicServer {
 export function createPublicServer(
   { decisions, api }: { decisions: DecisionHandlers; api: RequestListener },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
+  tls?: TlsOptions,
 ): PublicServer {
   let draining = false;
   const connections = new Set<Socket>();
@@ -52,17 +55,16 @@ export function createPublicServer(
     else if (req.url === '/v1/allow/batch') decide(decisions.batch, req, res);
     else api(req, res);
   };
-  const server = createServer(
-    {
-      // Node's own refusal has no body; ours is in `answer`.
-      requireHostHeader: false,
-      headersTimeout: timeouts.headersMs,
-      requestTimeout: timeouts.requestMs,
-      keepAliveTimeout: timeouts.idleMs,
-      connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
-    },
-    answer,
-  );
+  const options = {
+    // Node's own refusal has no body; ours is in `answer`.
+    requireHostHeader: false,
+    headersTimeout: timeouts.headersMs,
+    requestTimeout: timeouts.requestMs,
+    keepAliveTimeout: timeouts.idleMs,
+    connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
+  };
+  const server: Server =
+    tls === undefined ? createServer(options, answer) : createTlsServer({ ...options, ...tls }, answer);
   // A connection on which nothing was ever sent has no request to time out.
   server.timeout = timeouts.idleMs + timeouts.requestMs;
   server.on('clientError', refuse);
@@ -71,10 +73,11 @@ export function createPublicServer(
   server.on('checkExpectation', answer);
   server.on('connection', (socket) => {
     connections.add(socket);
-    socket.on('close', () => {
-      connections.delete(socket);
-      latest.delete(socket);
-    });
+    socket.on('close', () => connections.delete(socket));
+  });
+  // The socket of a request is the one within TLS.
+  server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
+    socket.on('close', () => latest.delete(socket));
   });
   return {
     server,
