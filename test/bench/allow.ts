@@ -1,4 +1,4 @@
-import { askInTurns, CLIENTS, CONNECTIONS } from './generator.js';
+import { askInTurns, CLIENTS, CONNECTIONS, meetAllClients } from './generator.js';
 import { atLeast, atMost, count } from './goal.js';
 import type { Bench } from './goal.js';
 import { hasProc, SERVER_CORE } from './machine.js';
@@ -12,6 +12,7 @@ export const allow: Bench = async ({ dist, quick, progress }) => {
   const bare = await startBareServer(SERVER_CORE, node);
   const sides = [node, bare].map((server) => ({ server, limit: 100, batch: 1 }));
   progress('allow: warm-up');
+  await meetAllClients(node);
   await askInTurns(quick ? 3 : 5, sides);
   const pairs = await measureQuietly(quick ? 5 : 9, async (turn) => {
     progress(`allow: pair ${turn + 1}`);

@@ -1,4 +1,4 @@
-import { askInTurns } from './generator.js';
+import { askInTurns, meetAllClients } from './generator.js';
 import { atLeast, count } from './goal.js';
 import type { Bench } from './goal.js';
 import { SERVER_CORE } from './machine.js';
@@ -16,6 +16,7 @@ export const batch: Bench = async ({ dist, quick, progress }) => {
   // A limit that a million decisions a second do not reach.
   const sides = [BATCH, 1].map((size) => ({ server: node, limit: 10_000, batch: size }));
   progress('batch: warm-up');
+  await meetAllClients(node);
   await askInTurns(quick ? 3 : 5, sides);
   const pairs = await measureQuietly(quick ? 5 : 7, async (turn) => {
     progress(`batch: pair ${turn + 1}`);

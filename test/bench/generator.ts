@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { clientId } from '../load/clients.js';
 import type { LoadResult } from '../load/generator.js';
 import { cpuSeconds, GENERATOR_CORE, hasWrk } from './machine.js';
 import { runScript, start } from './processes.js';
@@ -15,6 +16,24 @@ export interface Questions {
   readonly limit: number;
   /** Decisions in a request; 1 asks one by one. */
   readonly batch: number;
+}
+
+/** Asks a node once for each client, so that what is measured afterwards is not the meeting of new ones. */
+export async function meetAllClients({ port }: ServerProcess): Promise<void> {
+  const size = 1_000;
+  for (let from = 0; from < CLIENTS; from += size) {
+    const requests = Array.from({ length: size }, (_, i) => ({
+      clientId: clientId(from + i),
+      limit: 100,
+      window: '1m',
+    }));
+    const answer = await fetch(`http://127.0.0.1:${port}/v1/allow/batch`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ requests }),
+    });
+    await answer.arrayBuffer();
+  }
 }
 
 export interface Slice {

@@ -1,4 +1,4 @@
-import { askAtRate, askInTurns } from './generator.js';
+import { askAtRate, askInTurns, meetAllClients } from './generator.js';
 import { atMost, count } from './goal.js';
 import type { Bench } from './goal.js';
 import { SERVER_CORE } from './machine.js';
@@ -12,6 +12,7 @@ export const halfLoad: Bench = async ({ dist, quick, progress }) => {
   const bare = await startBareServer(SERVER_CORE, node);
   progress('half-load: warm-up, and what the bare server can do');
   const sides = [node, bare].map((server) => ({ server, limit: 100, batch: 1 }));
+  await meetAllClients(node);
   await askInTurns(2, sides);
   const rates: number[] = [];
   for (let i = 0; i < (quick ? 3 : 5); i += 1) rates.push((await askInTurns(1, sides))[1]!.requestsPerSecond);

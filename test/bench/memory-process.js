@@ -1,6 +1,6 @@
 /* eslint @typescript-eslint/no-floating-promises: off -- needs types, which a .js file has none of */
 // What clients cost in memory. Arguments: the folder of the built package, clients of the fill, clients of the flood.
-// Prints one line of JSON: { before, filled, flooded, collected }, each { rss, heapUsed } in bytes.
+// Prints one line of JSON: { before, filled, flooded, collected }, each { rss, heapUsed } in bytes, and peakRss.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
@@ -30,6 +30,9 @@ await ask(node, 0, Number(fill));
 const filled = memory();
 await ask(node, Number(fill), Number(flood));
 const flooded = memory();
+const peakRss = process.resourceUsage().maxRSS * 1024;
 globalThis.gc?.();
+// V8 gives back pages in the background.
+await sleep(SETTLE_MS);
 const collected = memory();
-process.stdout.write(`${JSON.stringify({ before, filled, flooded, collected })}\n`, () => process.exit(0));
+process.stdout.write(`${JSON.stringify({ before, filled, flooded, collected, peakRss })}\n`, () => process.exit(0));
