@@ -38,6 +38,8 @@ export function checkFigures(
       const before = first.get(key);
       if (before === undefined) {
         if (!peek) first.set(key, one);
+        // Another under the same id may have been decided in its place.
+        if (history.asked.some((other) => isRepeat(other, one) && other.askedMs <= one.answeredMs)) continue;
       } else {
         if (!peek && !sameFigures(before.decision, one.decision)) {
           violations.push({ check: 'repeat', message: `#${one.id} repeats #${before.id} and is decided anew` });
@@ -48,6 +50,11 @@ export function checkFigures(
     violations.push(...checkOne(history, one, buckets));
   }
   return violations;
+}
+
+function isRepeat(other: Asked, one: Asked): boolean {
+  const { clientId, requestId } = one.check;
+  return other !== one && other.check.requestId === requestId && other.check.clientId === clientId;
 }
 
 /**

@@ -32,7 +32,7 @@ export interface Violation {
 /** Holds a history of decisions, and the list of faults, against what contract.md promises. Knows nothing of the program. */
 export function check(history: History): Violation[] {
   const excuses = excusesOf(history);
-  const buckets = bucketsOf(history.asked);
+  const buckets = bucketsOf(history.asked, excuses.firstMs);
   return [
     ...[...buckets.values()].flatMap((bucket) => checkAdmission(history, bucket, excuses)),
     ...checkFigures(history, buckets, excuses),

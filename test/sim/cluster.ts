@@ -124,7 +124,7 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
   async function crash({ node, silent, backAfterMs }: StepOf<'crash'>): Promise<void> {
     const end = begin();
     stop(node, silent);
-    faults.push({ kind: 'crash', node, ...span(0) });
+    faults.push({ kind: 'crash', node, silent, ...span(0) });
     if (backAfterMs !== undefined) {
       await wait(backAfterMs);
       await join(node);

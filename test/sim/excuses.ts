@@ -57,7 +57,7 @@ export function excusesOf({ faults, setting }: History): Excuses {
         const copiesLeft =
           others.length < setting.replicas && others.every(({ kind }) => kind === 'crash' || kind === 'freeze');
         if (others.length > 0 && !copiesLeft) return capacity;
-        return lost(fault, takes, capacity);
+        return lost(fault, takes, capacity, others.length === 0);
       }
       case 'partition':
         return (fault.sides.length - 1) * (capacity + perMs * extraMs);
@@ -71,12 +71,17 @@ export function excusesOf({ faults, setting }: History): Excuses {
     }
   }
 
-  /** What the victim took after its last copy. */
-  function lost(fault: Extract<Fault, { node: NodeId }>, takes: readonly Take[], capacity: number): number {
+  /** What the victim took after its last copy; the one successor that acknowledged a take may have been another victim. */
+  function lost(
+    fault: Extract<Fault, { kind: 'crash' | 'freeze' }>,
+    takes: readonly Take[],
+    capacity: number,
+    alone: boolean,
+  ): number {
     const sinceMs = fault.fromMs - copyAgeMs(setting);
     let sum = 0;
     for (const take of takes) {
-      if (take.by !== fault.node || take.replicated) continue;
+      if (take.by !== fault.node || (take.replicated && alone)) continue;
       if (take.askedMs <= fault.fromMs && take.answeredMs >= sinceMs) sum += take.cost;
     }
     return Math.min(sum, capacity);

@@ -16,7 +16,14 @@ export interface Asked {
 
 /** What was done to the cluster, as it really went. */
 export type Fault =
-  | { readonly kind: 'crash'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number }
+  /** `silent`: with its machine, so that nobody is told. */
+  | {
+      readonly kind: 'crash';
+      readonly node: NodeId;
+      readonly silent: boolean;
+      readonly fromMs: number;
+      readonly toMs: number;
+    }
   | { readonly kind: 'freeze'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number }
   | {
       readonly kind: 'partition';

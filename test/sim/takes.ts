@@ -1,5 +1,6 @@
 import type { Decision } from '../../src/cluster/decision.js';
 import type { NodeId } from '../../src/core/ring.js';
+import { compareStrictness, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import type { Asked } from './history.js';
 
@@ -44,7 +45,11 @@ export function sameFigures(a: Decision, b: Decision): boolean {
   );
 }
 
-export function bucketsOf(asked: readonly Asked[]): Map<string, BucketHistory> {
+/**
+ * @param firstMs when the first fault began: what was denied later may have been charged by who was asked before, and whose
+ * answer was lost
+ */
+export function bucketsOf(asked: readonly Asked[], firstMs: number): Map<string, BucketHistory> {
   const buckets = new Map<string, { clientId: string; key: string; takes: Take[]; rules: Rule[] }>();
   const sameId = new Map<string, Asked[]>();
   for (const one of asked) {
@@ -65,7 +70,10 @@ export function bucketsOf(asked: readonly Asked[]): Map<string, BucketHistory> {
       if (peek) continue;
       const first = group[0] === one;
       const decided = first ? group.reduce(soonest) : one;
-      if (decided.decision?.allowed !== false) bucket.takes.push(takeOf(one, rule, decided, first));
+      const denied = decided.decision?.allowed === false;
+      const settled = (decided.answeredMs ?? Infinity) < firstMs || one.askedMs > firstMs;
+      if (denied && settled) continue;
+      bucket.takes.push(takeOf(one, loosest(rule, group), decided, first && !denied));
     }
   }
   return buckets;
@@ -86,6 +94,13 @@ function takeOf(one: Asked, rule: Rule, { at, answeredMs, decision }: Asked, fir
     fallback: decision?.source === 'fallback',
     replicated: check.replicated && decision !== undefined && !decision.degraded,
   };
+}
+
+/** Under one id the limit of any may have been the one that was decided by. */
+function loosest(rule: Rule, group: readonly Asked[]): Rule {
+  if (group.length === 1) return rule;
+  const rules = group.flatMap(({ check }) => check.rules.filter((one) => sameBucket(one, rule)));
+  return rules.reduce((a, b) => (compareStrictness(b, a) > 0 ? b : a), rule);
 }
 
 function soonest(a: Asked, b: Asked): Asked {

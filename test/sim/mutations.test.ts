@@ -1,0 +1,29 @@
+import { expect } from 'chai';
+import { check } from './checker.js';
+import type { CheckName } from './checker.js';
+import { generateScenario } from './generate.js';
+import { MUTATIONS } from './mutations.js';
+import type { Mutation } from './mutations.js';
+import { simulate } from './simulate.js';
+
+/** A fault made on purpose is to be found in fewer runs. */
+const RUNS = 200;
+
+/** The checks that fail, up to the run in which the expected one does. */
+async function caught(mutation: Mutation): Promise<ReadonlySet<CheckName>> {
+  const failed = new Set<CheckName>();
+  for (let seed = 1; seed < RUNS && !failed.has(mutation.caughtBy); seed += 1) {
+    const { history } = await simulate(generateScenario(seed, mutation.theme), await mutation.world());
+    for (const violation of check(history)) failed.add(violation.check);
+  }
+  return failed;
+}
+
+describe('the checker fails when a node', () => {
+  for (const mutation of MUTATIONS) {
+    it(`${mutation.name} (${mutation.caughtBy})`, async function () {
+      this.timeout(120_000);
+      expect(await caught(mutation)).to.include(mutation.caughtBy);
+    });
+  }
+});
