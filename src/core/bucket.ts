@@ -23,9 +23,24 @@ export interface SlidingWindow extends slidingWindow.WindowCounts {
   next: Bucket | undefined;
 }
 
-/** The buckets of one client, as a list: nearly always of one. */
-export interface Buckets {
-  first: Bucket | undefined;
+/** The rule of a bucket that is not in use. */
+const NO_RULE: Rule = { algorithm: 'token-bucket', limit: 1, windowMs: 1, capacity: 1, policy: undefined };
+
+/**
+ * The buckets of one client, as a list. Nearly always it is one token bucket, which this object then is itself: each object
+ * more would be one more wait for memory on a decision, and a million more to hold.
+ */
+export class Buckets implements TokenBucket {
+  first: Bucket | undefined = undefined;
+
+  // The token bucket, which counts only while it is in the list.
+  readonly algorithm = 'token-bucket';
+  rule = NO_RULE;
+  ruleChanges = 0;
+  tokens = 0;
+  part = 0;
+  atMs = 0;
+  next: Bucket | undefined = undefined;
 }
 
 export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
@@ -36,25 +51,30 @@ export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
 
 /** Starts a bucket. Others at rest make room: who is asked about under ever new windows must not grow for ever. */
 export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
-  const next = withoutRested(buckets.first, nowMs);
-  buckets.first =
-    rule.algorithm === 'token-bucket'
-      ? { algorithm: 'token-bucket', rule, ruleChanges: 0, tokens: 0, part: 0, atMs: nowMs, next }
-      : { algorithm: 'sliding-window', rule, ruleChanges: 0, endsMs: [], counts: [], atMs: nowMs, next };
+  const kept = withoutRested(buckets.first, nowMs);
+  const next = kept[0];
+  const start = { rule, ruleChanges: 0, atMs: nowMs, next };
+  if (rule.algorithm === 'sliding-window') {
+    buckets.first = { algorithm: 'sliding-window', ...start, endsMs: [], counts: [] };
+  } else if (kept.includes(buckets)) {
+    buckets.first = { algorithm: 'token-bucket', ...start, tokens: 0, part: 0 };
+  } else {
+    buckets.first = Object.assign(buckets, start, { tokens: 0, part: 0 });
+  }
   return buckets.first;
 }
 
 /** Buckets of one client, at most: above, the one that was started first is dropped, which forgets a limit. */
 const MAX_BUCKETS = 64;
 
-function withoutRested(first: Bucket | undefined, nowMs: number): Bucket | undefined {
+function withoutRested(first: Bucket | undefined, nowMs: number): Bucket[] {
   const kept: Bucket[] = [];
   for (let bucket = first; bucket !== undefined && kept.length < MAX_BUCKETS - 1; bucket = bucket.next) {
     settle(bucket, nowMs);
     if (!rested(bucket)) kept.push(bucket);
   }
   kept.forEach((bucket, i) => (bucket.next = kept[i + 1]));
-  return kept[0];
+  return kept;
 }
 
 /** Puts a rule in force, with what was consumed kept. @returns whether it allows something else than the one before */

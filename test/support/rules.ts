@@ -1,5 +1,4 @@
-import { settle } from '../../src/core/bucket.js';
-import type { Buckets } from '../../src/core/bucket.js';
+import { Buckets, settle } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
 import type { Check, Outcome } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -19,7 +18,7 @@ export function checkOf(rules: readonly Rule[], options: Partial<Check> = {}): C
 }
 
 export function noBuckets(): Buckets {
-  return { first: undefined };
+  return new Buckets();
 }
 
 /** Asks for `cost` under one rule or several. */
