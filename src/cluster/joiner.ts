@@ -6,6 +6,8 @@ import type { Discovery, Log, Timers } from './ports.js';
 
 /** Pause before something that did not work is tried again. */
 const RETRY_MS = 50;
+/** So often others are asked before this node begins a ring, where some do not answer, or are themselves still asking around. */
+const GREETINGS = 3;
 
 export interface JoinerDeps {
   readonly timers: Timers;
@@ -28,12 +30,12 @@ export interface JoinerDeps {
 export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Promise<void> {
   const { timers, membership, log, isClosed } = deps;
   let release: (() => void) | undefined;
-  while (!isClosed() && membership.self.state === 'joining') {
-    await greet(deps, options.timeoutMs);
+  for (let greetings = 1; !isClosed() && membership.self.state === 'joining'; greetings += 1) {
+    const unsure = await greet(deps, options.timeoutMs);
     const { members: donors, checksum } = membership.ring;
     if (donors.length === 0) {
       // Nobody decides yet. Of those who start together the first by id begins the ring, and the others join it.
-      if (!olderJoiner(membership)) {
+      if (!olderJoiner(membership) && (!unsure || greetings >= GREETINGS)) {
         membership.declare('active');
         log.info({ members: 1 }, 'began a ring of one');
       } else await timers.sleep(RETRY_MS);
@@ -52,16 +54,21 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
   release?.();
 }
 
-/** Compares member lists with all seeds, and with all members that may be up. */
-async function greet({ membership, discovery, ask }: JoinerDeps, timeoutMs: number): Promise<void> {
+/**
+ * Compares member lists with all seeds, and with all members that may be up.
+ * @returns whether there may be a ring all the same: some neither answered nor refused, or are joining too
+ */
+async function greet({ membership, discovery, ask }: JoinerDeps, timeoutMs: number): Promise<boolean> {
   const addresses = new Set([...(await discovery.seeds()), ...membership.others()]);
   addresses.delete(membership.self.id);
-  await Promise.all(
+  const silent = await Promise.all(
     [...addresses].map(async (address) => {
-      if (membership.stateOf(address) !== undefined && membership.isDown(address)) return;
-      await ask(address, { kind: 'heartbeat', members: membership.records() }, timeoutMs);
+      if (membership.stateOf(address) !== undefined && membership.isDown(address)) return false;
+      const { kind } = await ask(address, { kind: 'heartbeat', members: membership.records() }, timeoutMs);
+      return kind !== 'answer' && kind !== 'refused';
     }),
   );
+  return silent.some(Boolean) || membership.others().some((id) => membership.stateOf(id) === 'joining');
 }
 
 /** One at a time goes faster than all at once: a living member that joins too, and comes first by id, goes first. */

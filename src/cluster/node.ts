@@ -291,6 +291,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       if (membership.self.state !== 'active') return;
       await settle();
       const release = limiter.hold();
+      replicator.entrust();
       await settle();
       await tellAll('leaving');
       // Should others leave at the same time, this node's clients have other owners than it knew.

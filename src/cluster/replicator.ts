@@ -44,6 +44,11 @@ export interface Replicator {
   dropJoiner(id: NodeId): void;
   /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
   unsent(id: NodeId): ClientSnapshot[];
+  /**
+   * Before this node leaves: looks through the whole table for clients whose next decider is none of those that have copies,
+   * as those are down.
+   */
+  entrust(): void;
   /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
   flush(): Promise<void>;
   /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
@@ -78,6 +83,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   let placedLives = membership.lives();
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
+  let entrusting = false;
 
   /** Who else is to have this client's buckets: its owner, and the owner's successors. */
   function targetsOf(clientId: string): readonly NodeId[] {
@@ -86,6 +92,12 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     const successors = ring.successors(clientId, options.replicas);
     if (owner === self.id || owner === undefined) return successors;
     return [owner, ...successors.filter((id) => id !== self.id)];
+  }
+
+  /** Who decides for a client of this node once it is gone. */
+  function heirOf(clientId: string): NodeId | undefined {
+    const { ring, self } = membership;
+    return ring.successors(clientId, ring.members.length - 1).find((id) => id !== self.id && !membership.isDown(id));
   }
 
   function enqueue(id: NodeId, clientId: string, whole: boolean): void {
@@ -171,11 +183,15 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   function place(): void {
     let waiting = 0;
     for (const target of targets.values()) waiting += target.waiting.size;
-    if (placedRing === membership.ring || waiting > MAX_PENDING) return;
+    if ((placedRing === membership.ring && !entrusting) || waiting > MAX_PENDING) return;
     const { ring, self } = membership;
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
       const client = table.at((unplaced -= 1));
       if (client === undefined) continue;
+      if (entrusting) {
+        const heir = heirOf(client.id);
+        if (heir !== undefined && !targetsOf(client.id).includes(heir)) enqueue(heir, client.id, true);
+      }
       const mine = ring.owner(client.id) === self.id;
       const wasMine = placedRing.owner(client.id) === self.id;
       // What this node owned before goes to its new owner, which must not know less.
@@ -183,6 +199,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
     if (unplaced > 0) return;
+    entrusting = false;
     placedRing = ring;
     placedLives = membership.lives();
   }
@@ -211,6 +228,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const target = targets.get(id);
       return target === undefined ? [] : snapshotsOf(new Map([...target.sending, ...target.waiting]));
     },
+    entrust() {
+      if (!membership.ring.members.some((id) => membership.isDown(id))) return;
+      entrusting = true;
+      unplaced = table.size;
+    },
     async flush() {
       pumpAll();
       for (const [id, target] of targets) {
@@ -219,7 +241,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     },
     async settled(timeoutMs) {
       const untilMs = clock.nowMs() + timeoutMs;
-      while (placedRing !== membership.ring && clock.nowMs() < untilMs) await timers.sleep(PLACE_INTERVAL_MS);
+      while ((placedRing !== membership.ring || entrusting) && clock.nowMs() < untilMs)
+        await timers.sleep(PLACE_INTERVAL_MS);
       await replicator.flush();
     },
     get lagMs() {

@@ -123,4 +123,38 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       );
     }
   });
+
+  it('forgets nothing when a member leaves whose successors have just died', async () => {
+    for (const leavesMs of [560, 600, 650, 700, 750]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['a:1', 'b:1', 'c:1', 'd:1'],
+          replicas: 2,
+          steps: [
+            { kind: 'crash', atMs: 400, node: 'a:1', silent: false, backAfterMs: undefined },
+            { kind: 'crash', atMs: 500, node: 'd:1', silent: false, backAfterMs: undefined },
+            { kind: 'leave', atMs: leavesMs, node: 'c:1', backAfterMs: undefined },
+          ],
+          requests: crowd(20, (id) => asks(id, perHour(8), { everyMs: 60, times: 20 })),
+        }),
+      );
+    }
+  });
+
+  it('begins no second ring when a joiner is told of another joiner only', async () => {
+    for (const startsMs of [1_000, 1_005, 1_010, 1_020, 1_030]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['c:1', later('a:1'), later('b:1')],
+          discovery: 'one',
+          network: { minMs: 15, maxMs: 20 },
+          steps: [
+            { kind: 'join', atMs: 1_000, node: 'b:1' },
+            { kind: 'join', atMs: startsMs, node: 'a:1' },
+          ],
+          requests: crowd(10, (id) => asks(id, perHour(5), { everyMs: 100, times: 20 })),
+        }),
+      );
+    }
+  });
 });
