@@ -7,6 +7,7 @@ export const systemClock: Clock = {
 
 export const systemTimers: Timers = {
   sleep: (delayMs) => new Promise((resolve) => setTimeout(resolve, delayMs)),
+  soon: (action) => void setImmediate(action),
   every(intervalMs, tick) {
     const timer = setInterval(tick, intervalMs);
     // A library must not keep its process alive; the program has its servers for that.

@@ -59,10 +59,13 @@ interface Lane {
   readonly to: NodeId;
   queue: Item[];
   readonly inFlight: Set<Batch>;
+  /** Whether the queue is to be looked at once all that has arrived was read. */
+  pumpsSoon: boolean;
 }
 
 /**
- * Sends checks to those who decide them, in batches, without a timer between a check and its message.
+ * Sends checks to those who decide them, in batches, without a timer between a check and its message: those that one turn
+ * of the event loop has read go together.
  * A broken or slow batch is sent once more under its id, which charges once. A peer that is down hands its checks to who
  * stands in for it; one that is only slow keeps them, as asking another while it lives could admit twice.
  */
@@ -71,13 +74,20 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
   const lanes = new Map<NodeId, Lane>();
   const parked = new Set<Item>();
   let batches = 0;
+  let stopLooking: (() => void) | undefined;
 
   function enqueue(item: Item, to: NodeId): void {
     let lane = lanes.get(to);
-    if (lane === undefined) lanes.set(to, (lane = { to, queue: [], inFlight: new Set() }));
+    if (lane === undefined) lanes.set(to, (lane = { to, queue: [], inFlight: new Set(), pumpsSoon: false }));
     if (lane.queue.length >= MAX_QUEUE) return item.resolve({ kind: 'unavailable' });
     lane.queue.push(item);
-    pump(lane);
+    stopLooking ??= timers.every(LOOK_INTERVAL_MS, look);
+    if (lane.pumpsSoon) return;
+    lane.pumpsSoon = true;
+    timers.soon(() => {
+      lane.pumpsSoon = false;
+      pump(lane);
+    });
   }
 
   function pump(lane: Lane): void {
@@ -171,24 +181,30 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
     for (const [to, lane] of lanes) {
       if (membership.stateOf(to) === undefined && lane.inFlight.size === 0 && lane.queue.length === 0) lanes.delete(to);
     }
+    if (countWaiting() > 0) return;
+    stopLooking?.();
+    stopLooking = undefined;
   }
 
-  const stop = timers.every(LOOK_INTERVAL_MS, look);
+  function countWaiting(): number {
+    let waiting = parked.size;
+    for (const { queue, inFlight } of lanes.values()) {
+      waiting += queue.length;
+      for (const { items } of inFlight) waiting += items.length;
+    }
+    return waiting;
+  }
+
   return {
     forward: (check, to) =>
       new Promise((resolve) => {
         enqueue({ check, giveUpAtMs: clock.nowMs() + options.giveUpAfterMs, resolve }, to);
       }),
     get waiting() {
-      let waiting = parked.size;
-      for (const { queue, inFlight } of lanes.values()) {
-        waiting += queue.length;
-        for (const { items } of inFlight) waiting += items.length;
-      }
-      return waiting;
+      return countWaiting();
     },
     close() {
-      stop();
+      stopLooking?.();
       for (const item of parked) item.resolve({ kind: 'unavailable' });
       for (const lane of lanes.values()) {
         for (const { items } of lane.inFlight) for (const item of items) item.resolve({ kind: 'unavailable' });

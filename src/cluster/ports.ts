@@ -11,6 +11,8 @@ export interface Clock {
 export interface Timers {
   /** Calls `tick` every `intervalMs` until the returned function is called; a late tick is not made up for. */
   every(intervalMs: number, tick: () => void): () => void;
+  /** Calls once all that has arrived by now was read: at once where nothing else is to do. */
+  soon(action: () => void): void;
   /** Resolves after `delayMs`. */
   sleep(delayMs: number): Promise<void>;
 }

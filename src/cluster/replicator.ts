@@ -84,6 +84,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
   let entrusting = false;
+  // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
+  let closed = false;
+  let stopFlushing: (() => void) | undefined;
+  let stopPlacing: (() => void) | undefined;
 
   /** Who else is to have this client's buckets: its owner, and the owner's successors. */
   function targetsOf(clientId: string): readonly NodeId[] {
@@ -110,6 +114,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     }
     if (target.waiting.size === 0 && target.sending.size === 0) target.sinceMs = clock.nowMs();
     target.waiting.set(clientId, whole || target.waiting.get(clientId) === true);
+    startFlushing();
   }
 
   function distribute(): void {
@@ -204,14 +209,33 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     placedLives = membership.lives();
   }
 
-  const stopFlush = timers.every(options.intervalMs, pumpAll);
-  const stopPlace = timers.every(PLACE_INTERVAL_MS, place);
+  function startFlushing(): void {
+    if (closed) return;
+    stopFlushing ??= timers.every(options.intervalMs, () => {
+      pumpAll();
+      if ([...targets.values()].some(({ waiting, sending }) => waiting.size + sending.size > 0)) return;
+      stopFlushing?.();
+      stopFlushing = undefined;
+    });
+  }
+
+  function startPlacing(): void {
+    unplaced = table.size;
+    stopPlacing ??= timers.every(PLACE_INTERVAL_MS, () => {
+      place();
+      if (placedRing !== membership.ring || entrusting) return;
+      stopPlacing?.();
+      stopPlacing = undefined;
+    });
+  }
+
   const replicator: Replicator = {
     changed(client) {
       // In a ring of one there is nobody to tell; a change of the ring looks through the whole table.
       if (client.changed || (membership.ring.members.length < 2 && joiners.size === 0)) return;
       client.changed = true;
       changedClients.push(client);
+      startFlushing();
     },
     async replicateNow(client) {
       const [successor] = targetsOf(client.id);
@@ -220,7 +244,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const asked = await ask(successor, { kind: 'replicate', clients }, options.timeoutMs);
       return asked.kind === 'answer' && asked.body.kind === 'kept';
     },
-    ringChanged: () => (unplaced = table.size),
+    ringChanged: startPlacing,
     addJoiner: (id, willOwn) => joiners.set(id, willOwn),
     dropJoiner: (id) => joiners.delete(id),
     unsent(id) {
@@ -231,7 +255,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     entrust() {
       if (!membership.ring.members.some((id) => membership.isDown(id))) return;
       entrusting = true;
-      unplaced = table.size;
+      startPlacing();
     },
     async flush() {
       pumpAll();
@@ -257,8 +281,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       return unplaced;
     },
     close() {
-      stopFlush();
-      stopPlace();
+      closed = true;
+      stopFlushing?.();
+      stopPlacing?.();
     },
   };
   return replicator;

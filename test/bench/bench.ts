@@ -11,9 +11,10 @@ import { halfLoad } from './half-load.js';
 import { busySeconds, hasProc, shortcomings } from './machine.js';
 import { memory } from './memory.js';
 import { ownCpuSeconds } from './processes.js';
+import { ring } from './ring.js';
 
 /** By the name that `--only` takes; in the order of the table. */
-const BENCHES: Readonly<Record<string, Bench>> = { allow, 'half-load': halfLoad, batch, check, memory };
+const BENCHES: Readonly<Record<string, Bench>> = { allow, 'half-load': halfLoad, batch, check, memory, ring };
 const NAMES = Object.keys(BENCHES);
 
 const USAGE = `npm run bench -- [options]: measures the performance goals

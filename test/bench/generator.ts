@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { clientId } from '../load/clients.js';
 import type { LoadResult } from '../load/generator.js';
-import { cpuSeconds, GENERATOR_CORE, hasWrk } from './machine.js';
+import { GENERATOR_CORE, hasWrk } from './machine.js';
 import { runScript, start } from './processes.js';
 import type { ServerProcess } from './processes.js';
 
@@ -52,7 +52,7 @@ export async function askInTurns(seconds: number, sides: readonly Questions[], t
   if (!hasWrk) return askOneAfterTheOther(seconds, sides);
   const generators: Generator[] = [];
   for (const side of sides) generators.push(await startWrk(side));
-  const cpuBefore = sides.map(({ server }) => cpuSeconds(server.pid));
+  const cpuBefore = sides.map(({ server }) => server.cpuSeconds());
   for (let turn = 0; turn < (seconds * 1000) / turnMs; turn += 1) {
     for (const generator of turn % 2 === 0 ? generators : [...generators].reverse()) {
       generator.resume();
@@ -63,7 +63,7 @@ export async function askInTurns(seconds: number, sides: readonly Questions[], t
   const slices: Slice[] = [];
   for (const [i, generator] of generators.entries()) {
     const { requests, seconds: taken } = await generator.finish();
-    slices.push(slice(requests, taken, cpuSeconds(sides[i]!.server.pid) - cpuBefore[i]!));
+    slices.push(slice(requests, taken, sides[i]!.server.cpuSeconds() - cpuBefore[i]!));
   }
   return slices;
 }
@@ -125,14 +125,14 @@ async function askOneAfterTheOther(seconds: number, sides: readonly Questions[])
     const options = { connections: CONNECTIONS, duration: Math.ceil(seconds), clients: CLIENTS, limit };
     const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
     if (batch > 1) args.push('--batch', String(batch));
-    const cpuBefore = cpuSeconds(server.pid);
+    const cpuBefore = server.cpuSeconds();
     const result = await runScript<LoadResult>(GENERATOR_CORE, [
       ...['--import', 'tsx', join(import.meta.dirname, '../load/load.ts'), '--json', '--even'],
       ...['--url', `http://127.0.0.1:${server.port}`, ...args],
     ]);
     const failed = result.errors + result.unexpected;
     if (failed > 0) throw new Error(`${failed} of ${result.requests} requests failed`);
-    slices.push(slice(result.requests, result.seconds, cpuSeconds(server.pid) - cpuBefore));
+    slices.push(slice(result.requests, result.seconds, server.cpuSeconds() - cpuBefore));
   }
   return slices;
 }

@@ -73,9 +73,11 @@ export async function runScript<T>(core: number, args: readonly string[]): Promi
   return JSON.parse((await start(core, process.execPath, args).ended).at(-1)!) as T;
 }
 
+/** A server, or several with one entrance. */
 export interface ServerProcess {
-  readonly pid: number;
   readonly port: number;
+  /** CPU seconds, user and system, that it has used; NaN where they cannot be measured. */
+  cpuSeconds(): number;
   stop(): Promise<void>;
 }
 
@@ -84,8 +86,8 @@ export async function startServer(core: number, args: readonly string[]): Promis
   const server = start(core, process.execPath, args);
   const { port } = JSON.parse(await server.said('ready"')) as { port: number };
   return {
-    pid: server.pid,
     port,
+    cpuSeconds: () => cpuSeconds(server.pid),
     async stop() {
       server.kill('SIGKILL');
       await server.ended.catch(() => undefined);
@@ -95,8 +97,25 @@ export async function startServer(core: number, args: readonly string[]): Promis
 
 /** A node of its own, as `tokenring serve` starts it, with the settings given. */
 export async function startNode(core: number, dist: string, settings: readonly string[] = []): Promise<ServerProcess> {
-  const ports = ['--port', String(await freePort()), '--peer-port', String(await freePort())];
+  const ports = ['--port', String(await freePort())];
+  if (!settings.includes('--peer-port')) ports.push('--peer-port', String(await freePort()));
   return startServer(core, [join(dist, 'cli.js'), 'serve', ...ports, ...settings]);
+}
+
+/** Several nodes of one ring on one core, each of which has joined; the first is the entrance. */
+export async function startRing(core: number, dist: string, count: number): Promise<ServerProcess> {
+  const peerPorts = await Promise.all(Array.from({ length: count }, freePort));
+  const peers = peerPorts.map((port) => `127.0.0.1:${port}`).join(',');
+  const nodes: ServerProcess[] = [];
+  for (const port of peerPorts)
+    nodes.push(await startNode(core, dist, ['--peer-port', String(port), '--peers', peers]));
+  return {
+    port: nodes[0]!.port,
+    cpuSeconds: () => nodes.reduce((sum, node) => sum + node.cpuSeconds(), 0),
+    async stop() {
+      await Promise.all(nodes.map((node) => node.stop()));
+    },
+  };
 }
 
 /** A bare node:http server that answers just what `node` answers to a first question. */

@@ -31,6 +31,7 @@ export function timersOf(process: Process, queue: EventQueue, rate: number): Tim
       again();
       return () => (stopped = true);
     },
+    soon: (action) => queue.add(0, () => runIn(process, 'due', action)),
     sleep: (delayMs) =>
       new Promise((resolve) => queue.add(delayMs / rate, () => runIn(process, 'due', () => resolve()))),
   };
