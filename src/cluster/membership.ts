@@ -58,6 +58,10 @@ export interface Membership {
   /** Short hash of the ids, lives and states, equal where two nodes know the same. */
   readonly view: string;
   records(): readonly MemberRecord[];
+  /** Those of others that have been silent for longer. */
+  silent(forMs: number): readonly MemberRecord[];
+  /** Those of some ids, as far as they are known. */
+  recordsOf(ids: readonly NodeId[]): readonly MemberRecord[];
   /** The incarnation of each member of the ring, fixed for a ring: one who comes back without having left is a new ring. */
   lives(): ReadonlyMap<NodeId, number>;
   /** Everyone else, dead ones included. */
@@ -147,25 +151,32 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     onRingChange();
   }
 
-  function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): void {
+  function recordOf(known: Known): MemberRecord {
+    return { ...known.record, silentMs: silentMs(known) };
+  }
+
+  /** @returns whether the ring may be another now: one more beat of a member in good standing changes nothing */
+  function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): boolean {
     if (record.id === self.id) {
       // What this node has announced comes back to it before it declares it.
-      if (compare(record, announced ?? self) <= 0) return;
+      if (compare(record, announced ?? self) <= 0) return false;
       self = { ...self, incarnation: record.incarnation + 1, state: 'joining' };
       announced = undefined;
       view = undefined;
-      return;
+      return true;
     }
     const heardAtMs = clock.nowMs() - saidSilentMs;
     const known = others.get(record.id);
     if (known === undefined) {
-      if (isForgotten(record, saidSilentMs)) return;
+      if (isForgotten(record, saidSilentMs)) return false;
       others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined });
       view = undefined;
-      return;
+      return true;
     }
-    if (compare(record, known.record) <= 0) return;
-    if (record.incarnation !== known.record.incarnation || record.state !== known.record.state) {
+    if (compare(record, known.record) <= 0) return false;
+    const declares = record.incarnation !== known.record.incarnation || record.state !== known.record.state;
+    const returns = silentMs(known) > suspectAfterMs;
+    if (declares) {
       view = undefined;
       known.refusedAtBeat = undefined;
     }
@@ -173,6 +184,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     if (known.refusedAtBeat !== undefined && record.beat > known.refusedAtBeat + 1) known.refusedAtBeat = undefined;
     known.record = record;
     known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
+    return declares || returns;
   }
 
   return {
@@ -188,30 +200,27 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     get view() {
       return (view ??= summarize([self, ...[...others.values()].map(({ record }) => record)]));
     },
-    records() {
-      const known = [...others.values()];
-      return [self, ...known.map((one) => ({ ...one.record, silentMs: silentMs(one) }))];
-    },
+    records: () => [self, ...[...others.values()].map(recordOf)],
+    silent: (forMs) => [...others.values()].filter((known) => silentMs(known) > forMs).map(recordOf),
+    recordsOf: (ids) =>
+      ids.flatMap((id) => {
+        const known = others.get(id);
+        return id === self.id ? [self] : known === undefined ? [] : [recordOf(known)];
+      }),
     lives: () => lives,
     others: () => [...others.keys()],
     learn(records) {
-      for (const record of records) learnOne(record);
-      rebuild();
+      let changed = false;
+      for (const record of records) changed = learnOne(record) || changed;
+      if (changed) rebuild();
     },
     heard(from) {
+      const before = others.get(from.id);
+      const returns = before !== undefined && silentMs(before) > suspectAfterMs;
+      const changed = learnOne(from);
       const known = others.get(from.id);
-      if (
-        known === undefined ||
-        compare(from, known.record) > 0 ||
-        stateOfKnown(known) !== (known.record.state === 'left' ? 'leaving' : known.record.state)
-      ) {
-        learnOne(from);
-        const now = others.get(from.id);
-        if (now !== undefined) now.heardAtMs = clock.nowMs();
-        rebuild();
-      } else {
-        known.heardAtMs = clock.nowMs();
-      }
+      if (known !== undefined) known.heardAtMs = clock.nowMs();
+      if (changed || returns) rebuild();
     },
     announce(state) {
       announced = { ...self, state, beat: self.beat + 1 };

@@ -53,7 +53,10 @@ export type PeerMessage =
       readonly refused: readonly NodeId[];
       readonly checks: readonly Check[];
     }
-  /** Compare member lists. */
+  /**
+   * Compare member lists. Where the two are the same, beats aside, as `view` says, those that the sender has not heard lately
+   * are enough, and the answer tells of the same: else what each node sends would grow with the square of their number.
+   */
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
   /** Keep these copies. */
   | { readonly kind: 'replicate'; readonly clients: readonly ClientSnapshot[] }

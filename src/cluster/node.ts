@@ -13,7 +13,7 @@ import type { ClientDescription } from './description.js';
 import type { Limiter } from './limiter.js';
 import { createMembership } from './membership.js';
 import type { Membership } from './membership.js';
-import type { DeclaredState, Envelope, PeerAnswer, PeerMessage } from './messages.js';
+import type { DeclaredState, Envelope, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import { createPeerDesk } from './peer-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
@@ -34,6 +34,8 @@ const MAX_FALLBACK_CLIENTS = 100_000;
 const BEATS = 10;
 /** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
 const HEARTBEAT_PART = 0.3;
+/** The others, who may hear a member that this node does not, are asked about it when it is silent for so many heartbeats. */
+const LATE_BEATS = 2;
 /** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
 const SEED_EVERY = 10;
 /**
@@ -89,6 +91,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const { clock, timers, transport, discovery, log } = deps;
   const { suspectAfterMs } = options;
   const beatMs = Math.max(1, Math.floor(suspectAfterMs / BEATS));
+  const lateMs = beatMs * LATE_BEATS;
   const awayMs = Math.ceil(suspectAfterMs * AWAY_PART);
   const giveUpAfterMs = Math.ceil(suspectAfterMs * 1.5);
 
@@ -97,7 +100,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   let aliveAtMs = clock.nowMs();
   let beats = 0;
   let letLeaversGo: (() => void) | undefined;
-  const exchangedAtMs = new Map<NodeId, number>();
+  /** Of each member: when it was last heard, and the hash of its member list. */
+  const exchanged = new Map<NodeId, { atMs: number; view: string }>();
   const heartbeating = new Set<NodeId>();
 
   const table = createBucketTable({ maxClients: options.maxClients });
@@ -155,17 +159,23 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     const { sender, body: answer } = result.answer;
     // Another one lives at this address by now: what it says is not what was asked for. Seeds may go by other names.
     if (sender.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
-    membership.heard(sender.from);
-    exchangedAtMs.set(sender.from.id, clock.nowMs());
+    met(sender);
     if ('members' in answer) membership.learn(answer.members);
     else if (sender.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(sender.from.id);
     return { kind: 'answer', body: answer };
   }
 
+  function met({ from, view }: Sender): void {
+    membership.heard(from);
+    exchanged.set(from.id, { atMs: clock.nowMs(), view });
+  }
+
   async function heartbeat(to: NodeId): Promise<void> {
     if (heartbeating.has(to)) return;
     heartbeating.add(to);
-    await ask(to, { kind: 'heartbeat', members: membership.records() }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
+    const agreed = exchanged.get(to)?.view === membership.view;
+    const members = agreed ? membership.silent(lateMs) : membership.records();
+    await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
     heartbeating.delete(to);
   }
 
@@ -213,12 +223,14 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     beats += 1;
     // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
     if (membership.self.state === 'joining' && started) startJoin();
-    for (const id of exchangedAtMs.keys()) if (membership.stateOf(id) === undefined) exchangedAtMs.delete(id);
+    for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
+    // Who is not heard directly may be alive: whatever else is said to the others, they are asked.
+    const missed = membership.silent(lateMs).some(({ id }) => membership.stateOf(id) !== 'dead');
     for (const id of membership.others()) {
       const state = membership.stateOf(id);
       const dead = state === 'dead' || state === 'leaving';
-      const quiet = nowMs - (exchangedAtMs.get(id) ?? -Infinity) >= beatMs;
-      if (dead ? beats % SEED_EVERY === 0 : quiet) void heartbeat(id);
+      const quiet = nowMs - (exchanged.get(id)?.atMs ?? -Infinity) >= beatMs;
+      if (dead ? beats % SEED_EVERY === 0 : quiet || missed) void heartbeat(id);
     }
     if (beats % SEED_EVERY === 0) void greetSeeds();
   }
@@ -258,9 +270,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     },
     async receive({ sender, body }) {
       awake(clock.nowMs());
-      membership.heard(sender.from);
-      exchangedAtMs.set(sender.from.id, clock.nowMs());
-      const answer = await desk.answer(sender.from.id, body);
+      met(sender);
+      const answer = await desk.answer(sender, body);
       return { sender: { from: membership.self, view: membership.view }, body: answer };
     },
     async start() {

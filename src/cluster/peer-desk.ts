@@ -3,7 +3,7 @@ import type { NodeId } from '../core/ring.js';
 import type { Donor } from './donor.js';
 import type { Limiter } from './limiter.js';
 import type { Membership } from './membership.js';
-import type { ClientSnapshot, DecidedByPeer, PeerAnswer, PeerMessage } from './messages.js';
+import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { Clock } from './ports.js';
 
 /** Answers kept in case their batch is sent again, and for how long: longer than any sender waits. */
@@ -22,7 +22,7 @@ export interface PeerDeskDeps {
 }
 
 export interface PeerDesk {
-  answer(from: NodeId, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
+  answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
 }
 
 /** What peers ask, and who answers it. */
@@ -54,19 +54,24 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
     return answer;
   }
 
+  /** All where the two lists differ; else of those that the sender has not heard lately. */
+  function newsFor(view: string, members: readonly MemberRecord[]): readonly MemberRecord[] {
+    return view === membership.view ? membership.recordsOf(members.map(({ id }) => id)) : membership.records();
+  }
+
   return {
-    answer(from, message) {
+    answer({ from, view }, message) {
       switch (message.kind) {
         case 'decide':
           return decide(message);
         case 'heartbeat':
           membership.learn(message.members);
-          return { kind: 'members', members: membership.records() };
+          return { kind: 'members', members: newsFor(view, message.members) };
         case 'replicate':
           keep(message.clients);
           return { kind: 'kept' };
         case 'handoff':
-          return donor.handoff(from, message.chunk);
+          return donor.handoff(from.id, message.chunk);
         case 'admit':
           return donor.admit(message.record, message.ring, message.members);
         case 'describe':

@@ -204,6 +204,45 @@ describe('a cluster', () => {
     for (const clientId of all) expect(await exhaust(world, ids, clientId, 3)).to.equal(0);
   });
 
+  it('suspects nobody whom another member still hears, however busy all are', async () => {
+    const world = createWorld(13);
+    const ids = await startCluster(world, 3);
+    const cut = ['a:1', 'b:1'];
+    world.setLink((from, to) => (cut.includes(from) && cut.includes(to) ? undefined : 1));
+    for (let i = 0; i < 600; i += 1) {
+      const { limiter, membership } = world.node(ids[i % 3]!).cluster;
+      void limiter.check(checkOf(`client ${i % 50}`));
+      await world.run(5);
+      // One that is down is stood in for: two would decide for its clients.
+      for (const id of ids) expect(membership.isDown(id), `${id} for ${membership.self.id} at ${i}`).to.equal(false);
+    }
+  });
+
+  it('tells of members only where the lists differ, or where one is missed', async () => {
+    const told: number[] = [];
+    const world = createWorld(14, {
+      tamper: {
+        message(_from, _to, sent) {
+          if (sent.body.kind === 'heartbeat') told.push(sent.body.members.length);
+          return sent;
+        },
+        answer(_from, _to, sent) {
+          if ('members' in sent.body) told.push(sent.body.members.length);
+          return sent;
+        },
+      },
+    });
+    await startCluster(world, 5);
+    await world.run(500);
+    told.length = 0;
+    await world.run(1_000);
+    expect(told.length).to.be.greaterThan(100);
+    expect(Math.max(...told)).to.equal(0);
+    world.kill('e:1', true);
+    await world.run(300);
+    expect(Math.max(...told)).to.equal(1);
+  });
+
   it('lets a killed node come back with an empty memory', async () => {
     const world = createWorld(11);
     const ids = await startCluster(world, 3);
