@@ -112,6 +112,18 @@ describe('ring', () => {
       for (const id of clients(1_000)) expect(ring.owner(id)).to.equal(untouched.owner(id));
     });
 
+    it('is built once while anyone holds it, however large', () => {
+      const timed = (): [Ring, number] => {
+        const fromMs = performance.now();
+        const ring = createRing(hosts(200), { cachedClients: 1 });
+        return [ring, performance.now() - fromMs];
+      };
+      const [held, builtMs] = timed();
+      const [again, sharedMs] = timed();
+      expect(sharedMs).to.be.below(builtMs / 4);
+      expect(again.owner('alice')).to.equal(held.owner('alice'));
+    });
+
     it('answers alike whether it remembers the client or not', () => {
       const remembering = createRing(hosts(10), { cachedSuccessors: 3 });
       const forgetful = createRing(hosts(10), { cachedClients: 1, cachedSuccessors: 0 });
