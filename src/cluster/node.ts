@@ -170,11 +170,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     exchanged.set(from.id, { atMs: clock.nowMs(), view });
   }
 
-  async function heartbeat(to: NodeId): Promise<void> {
+  async function heartbeat(to: NodeId, late = membership.silent(lateMs)): Promise<void> {
     if (heartbeating.has(to)) return;
     heartbeating.add(to);
     const agreed = exchanged.get(to)?.view === membership.view;
-    const members = agreed ? membership.silent(lateMs) : membership.records();
+    const members = agreed ? late : membership.records();
     await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
     heartbeating.delete(to);
   }
@@ -225,12 +225,13 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     if (membership.self.state === 'joining' && started) startJoin();
     for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
     // Who is not heard directly may be alive: whatever else is said to the others, they are asked.
-    const missed = membership.silent(lateMs).some(({ id }) => membership.stateOf(id) !== 'dead');
+    const late = membership.silent(lateMs);
+    const missed = late.some(({ id }) => membership.stateOf(id) !== 'dead');
     for (const id of membership.others()) {
       const state = membership.stateOf(id);
       const dead = state === 'dead' || state === 'leaving';
       const quiet = nowMs - (exchanged.get(id)?.atMs ?? -Infinity) >= beatMs;
-      if (dead ? beats % SEED_EVERY === 0 : quiet || missed) void heartbeat(id);
+      if (dead ? beats % SEED_EVERY === 0 : quiet || missed) void heartbeat(id, late);
     }
     if (beats % SEED_EVERY === 0) void greetSeeds();
   }
