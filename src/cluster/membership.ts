@@ -17,7 +17,7 @@ export interface MembershipOptions {
   readonly maxClients: number;
   /** Called when the ring has changed. */
   readonly onRingChange: () => void;
-  /** Called when several members begin to leave at once, before the ring changes, and when all but one have left. */
+  /** Called when several members begin to leave at once, before the ring changes, and when all have left. */
   readonly onSeveralLeave: (leaving: boolean) => void;
 }
 
@@ -133,8 +133,10 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     for (const known of others.values()) {
       if (known.record.state === 'leaving' && silentMs(known) <= suspectAfterMs / 2) leavers += 1;
     }
-    if (leavers > 1 === severalLeave) return;
-    severalLeave = !severalLeave;
+    // The last of them, too: the one that has left may have been counted on until a moment ago.
+    const several = leavers > (severalLeave ? 0 : 1);
+    if (several === severalLeave) return;
+    severalLeave = several;
     options.onSeveralLeave(severalLeave);
   }
 

@@ -157,4 +157,27 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       );
     }
   });
+
+  it('forgets nothing when of five nodes two leave at once, whichever takes longer', async function () {
+    this.timeout(60_000);
+    for (const slowMs of [0, 10, 30]) {
+      for (const laterMs of [0, 5, 20, 40]) {
+        for (const [first, second] of [
+          ['d:1', 'e:1'],
+          ['e:1', 'd:1'],
+        ] as const) {
+          await keepsItsPromises(
+            story({
+              nodes: ['a:1', 'b:1', 'c:1', { id: 'd:1', slowMs }, 'e:1'],
+              steps: [
+                { kind: 'leave', atMs: 200, node: first, backAfterMs: undefined },
+                { kind: 'leave', atMs: 200 + laterMs, node: second, backAfterMs: undefined },
+              ],
+              requests: crowd(60, (id) => asks(id, perHour(5), { everyMs: 20, times: 30 })),
+            }),
+          );
+        }
+      }
+    }
+  });
 });
