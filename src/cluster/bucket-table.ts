@@ -4,7 +4,7 @@ import { atRest, Buckets } from '../core/bucket.js';
 export class Client extends Buckets {
   /** The version of the ring under which this node was found to decide for the client; 0 when it was not. */
   ownedAtRing = 0;
-  /** Whether this node has decided for it in the place of another, which must come to know what was consumed here. */
+  /** Whether this node has decided for it though another owns it now, which must come to know what was consumed here. */
   stoodIn = false;
   /** Whether its buckets changed since they were last queued for the successors. */
   changed = false;

@@ -81,8 +81,6 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** The ring under which the whole table was last looked through, and the lives of its members. */
   let placedRing = membership.ring;
   let placedLives = membership.lives();
-  /** The last such ring with this node in it: a leaver's clients are its to send on, however often the ring changes meanwhile. */
-  let ownRing = membership.ring;
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
   let entrusting = false;
@@ -200,8 +198,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
         if (heir !== undefined && !targetsOf(client.id).includes(heir)) enqueue(heir, client.id, true);
       }
       const mine = ring.owner(client.id) === self.id;
-      const wasMine = ownRing.owner(client.id) === self.id;
-      // What this node owned before goes to its new owner, which must not know less.
+      const wasMine = placedRing.owner(client.id) === self.id;
+      // What this node owned before goes to its new owner, which must not know less, and to the one after it, should the ring
+      // change again before the first has passed it on.
+      if (wasMine && !mine) client.stoodIn = true;
       if (mine === wasMine && !client.stoodIn && !(mine && !sameSuccessors(client.id))) continue;
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
@@ -209,7 +209,6 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     entrusting = false;
     placedRing = ring;
     placedLives = membership.lives();
-    if (ring.members.includes(self.id)) ownRing = ring;
   }
 
   function startFlushing(): void {

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Decision } from '../../src/cluster/decision.js';
 import type { Check } from '../../src/core/decide.js';
+import type { MemberRecord } from '../../src/cluster/messages.js';
 import { ruleOf } from '../../src/core/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
@@ -198,6 +199,39 @@ describe('a cluster', () => {
     await world.run(2_000);
     for (const clientId of all) expect(await exhaust(world, ['a:1', 'b:1'], clientId)).to.equal(10);
     for (const clientId of all) expect(await exhaust(world, ['c:1'], clientId, 4)).to.equal(4);
+    world.setLink(() => 1);
+    await world.run(2_000);
+    for (const id of ids) expect(world.node(id).cluster.membership.ring.members, id).to.deep.equal(ids);
+    for (const clientId of all) expect(await exhaust(world, ids, clientId, 3)).to.equal(0);
+  });
+
+  it('agrees on the stricter state after a partition that heals bit by bit', async () => {
+    let hidden = false;
+    /** What nobody tells a node that is just back: that there is one more. */
+    const without = (to: string, members: readonly MemberRecord[]) =>
+      hidden && to === 'a:1' ? members.filter(({ id }) => id !== 'b:1') : members;
+    const world = createWorld(15, {
+      tamper: {
+        message: (_from, to, { sender, body }) =>
+          body.kind === 'heartbeat'
+            ? { sender, body: { ...body, members: without(to, body.members) } }
+            : { sender, body },
+        answer: (_from, to, { sender, body }) =>
+          'members' in body ? { sender, body: { ...body, members: without(to, body.members) } } : { sender, body },
+      },
+    });
+    const ids = await startCluster(world, 3);
+    const all = clients(50);
+    const cutFromA = (...from: string[]) =>
+      world.setLink((a, b) => ([a, b].includes('a:1') && from.some((id) => a === id || b === id) ? undefined : 1));
+    cutFromA('b:1', 'c:1');
+    await world.run(2_000);
+    for (const clientId of all) expect(await exhaust(world, ['a:1'], clientId)).to.equal(10);
+    hidden = true;
+    cutFromA('b:1');
+    // Long enough to look through the table under the ring of two.
+    await world.run(500);
+    hidden = false;
     world.setLink(() => 1);
     await world.run(2_000);
     for (const id of ids) expect(world.node(id).cluster.membership.ring.members, id).to.deep.equal(ids);
