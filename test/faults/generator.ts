@@ -5,6 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
+import type { Decision } from '../../src/cluster/decision.js';
 import { createRandom } from '../sim/random.js';
 import { createClients, questionOf } from './clients.js';
 import { machineMs } from './history.js';
@@ -45,8 +46,7 @@ function ask(client: number, node: number): void {
     if ('error' in answer) return void history.push({ ...about, status: 0, error: answer.error });
     const { status, body } = answer;
     if (status !== 200 && status !== 429) return void history.push({ ...about, status, error: body.slice(0, 200) });
-    const { allowed, owner, source, degraded } = JSON.parse(body) as Asked;
-    history.push({ ...about, status, allowed, owner, source, degraded } as Asked);
+    history.push({ ...about, status, ...(JSON.parse(body) as Decision) });
   });
 }
 

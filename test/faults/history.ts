@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
+import type { Decision } from '../../src/cluster/decision.js';
 
 /** Monotonic ms, the same for all processes of this machine, so that times of different processes can be compared. */
 export function machineMs(): number {
@@ -7,7 +8,7 @@ export function machineMs(): number {
 }
 
 /** One request and how it ended, as the generator saw it. */
-export interface Asked {
+export interface Asked extends Partial<Decision> {
   /** Places in the lists of clients and nodes. */
   readonly client: number;
   readonly node: number;
@@ -16,10 +17,6 @@ export interface Asked {
   /** HTTP status; 0 when there was no answer. */
   readonly status: number;
   readonly error?: string;
-  readonly allowed?: boolean;
-  readonly owner?: string;
-  readonly source?: string;
-  readonly degraded?: boolean;
 }
 
 /** What was asked, in the order of the answers, and how the generator fared. */

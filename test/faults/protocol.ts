@@ -23,9 +23,10 @@ export interface Calls {
 
 export type CallName = keyof Calls;
 
-/** A response, without one status 0; `date` is the clock of the node. */
+/** A response, without one status 0; `date` is the clock of the node, and `atMs` when it came. */
 export interface Got {
   readonly status: number;
+  readonly atMs: number;
   readonly body: string;
   readonly date: string | undefined;
 }

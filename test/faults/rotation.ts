@@ -1,3 +1,4 @@
+import { machineMs } from './history.js';
 import { createHttpClient } from './http-client.js';
 import type { HttpClient } from './http-client.js';
 import type { Got } from './protocol.js';
@@ -78,7 +79,8 @@ export function createRotation(): Rotation {
 function fetchFrom(client: HttpClient, path: string, timeoutMs: number): Promise<Got> {
   return new Promise((resolve) => {
     client.request(`GET ${path}`, '', timeoutMs, (result) => {
-      resolve('error' in result ? { status: 0, body: '', date: undefined } : result);
+      const atMs = machineMs();
+      resolve('error' in result ? { status: 0, body: '', date: undefined, atMs } : { ...result, atMs });
     });
   });
 }

@@ -6,16 +6,17 @@ import { createClients, LOAD_CLIENTS } from './clients.js';
 import type { AskedClient } from './clients.js';
 import { createCluster } from './cluster.js';
 import type { Cluster, NodeProcess } from './cluster.js';
+import type { Fault } from '../sim/history.js';
+import { checkedFigures } from './checked.js';
+import type { Checked } from './checked.js';
 import { machineMs } from './history.js';
+import type { History } from './history.js';
+import { PER_SECOND, SUSPECT_AFTER_MS } from './pace.js';
+import { takeStatements } from './statements.js';
 import { startLoad } from './load.js';
 import type { Load } from './load.js';
 import type { Network } from './network.js';
 import type { RowResult } from './verdict.js';
-
-/** A little more than is asked for, as some ticks come late. */
-export const PER_SECOND = 2_100;
-export const INTERVAL_MS = 50;
-export const SUSPECT_AFTER_MS = 1_000;
 
 /** How long what lasts. */
 export interface Pace {
@@ -56,6 +57,8 @@ export interface Stage {
   readonly load: Load;
   readonly clients: readonly AskedClient[];
   readonly folder: string;
+  /** What was done to the cluster: rows add what they do. */
+  readonly faults: Fault[];
   /** Starts a node that the load does not know yet, or again. */
   start(index: number): NodeProcess;
   /** Waits until all these nodes are ready, see the same ring of them all, and get requests. @returns when */
@@ -63,6 +66,8 @@ export interface Stage {
   /** Owner and successors of each client, as this node sees them. */
   owners(node: number): Promise<Ownership[]>;
   view(node: number): Promise<ClusterDescription | undefined>;
+  /** Ends the load, once all nodes have said what they know. @returns all that was asked */
+  finish(): Promise<History>;
 }
 
 export interface StageOptions {
@@ -71,6 +76,7 @@ export interface StageOptions {
   /** Those to begin with; the network may have room for more. */
   readonly nodes: number;
   readonly settings?: readonly string[];
+  readonly replicas?: number;
   readonly env?: (index: number) => NodeJS.ProcessEnv;
   /** How long the load will last. */
   readonly spanMs: number;
@@ -87,10 +93,18 @@ export async function withStage(
   const { network, spanMs, absent = [] } = options;
   const folder = join(run.folder, options.name);
   mkdirSync(folder, { recursive: true });
-  const settings = [...(options.settings ?? []), ...run.settings];
+  const { replicas = 1 } = options;
+  const settings = ['--replicas', String(replicas), ...(options.settings ?? []), ...run.settings];
   const cluster = createCluster({ network, dist: run.dist, settings, env: options.env ?? (() => ({})), folder });
   const load = startLoad(network.outside, folder, { seed: run.seed, perSecond: PER_SECOND, spanMs });
-  const stage = createStage({ network, cluster, load, clients: createClients(PER_SECOND, spanMs), folder });
+  const stage = createStage({
+    network,
+    cluster,
+    load,
+    clients: createClients(PER_SECOND, spanMs),
+    folder,
+    replicas,
+  });
   const stallsSoFar = (): number =>
     cluster.log.filter(({ index, msg }) => msg.startsWith('was away') && !absent.includes(index)).length;
   const limit = new AbortController();
@@ -106,7 +120,8 @@ export async function withStage(
     played.catch(() => undefined);
     const result = await Promise.race([played, tooLong]);
     const stalls = stallsSoFar();
-    return { ...result, stalls, notes: stalls === 0 ? result.notes : [...result.notes, stallNote(stalls)] };
+    const also = [...result.also, ...checkedFigures(stage.checked())];
+    return { ...result, also, stalls, notes: stalls === 0 ? result.notes : [...result.notes, stallNote(stalls)] };
   } catch (cause) {
     const stalls = stallsSoFar();
     if (stalls === 0) throw cause;
@@ -132,8 +147,17 @@ const SLACK_MS = 45_000;
 /** What a node takes for having been away: 0.3 of the suspicion time. */
 const AWAY_MS = 0.3 * SUSPECT_AFTER_MS;
 
-function createStage(parts: Omit<Stage, 'start' | 'settled' | 'owners' | 'view'>): Stage {
-  const { cluster, load, clients } = parts;
+/** Until what is under way has been answered and copied. */
+const STILL_MS = 300;
+
+interface StageParts extends Pick<Stage, 'network' | 'cluster' | 'load' | 'clients' | 'folder'> {
+  readonly replicas: number;
+}
+
+function createStage(parts: StageParts): Stage & { checked(): Checked } {
+  const { cluster, load, clients, replicas } = parts;
+  const faults: Fault[] = [];
+  let finished: Pick<Checked, 'history' | 'statements' | 'clientIds' | 'endMs'> | undefined;
 
   async function view(node: number): Promise<ClusterDescription | undefined> {
     const { status, body } = await load.get(node, '/v1/cluster');
@@ -147,16 +171,27 @@ function createStage(parts: Omit<Stage, 'start' | 'settled' | 'owners' | 'view'>
     return load.call('routed', { node });
   }
 
+  let began = false;
+
   return {
     ...parts,
+    faults,
     start(index) {
       const known = cluster.nodes[index] !== undefined;
+      const fromMs = machineMs();
       const node = cluster.start(index);
       if (!known) void load.call('node', { node: index, url: node.url });
+      // Those that begin the ring join nobody.
+      if (began)
+        void node.ready.then(
+          () => faults.push({ kind: 'join', node: node.id, fromMs, toMs: machineMs() }),
+          () => undefined,
+        );
       return node;
     },
     async settled(nodes) {
       await Promise.all(nodes.map((i) => cluster.nodes[i]!.ready));
+      began = true;
       for (let i = 0; i < 400; i += 1) {
         const all = await Promise.all(nodes.map((node) => seesAll(node, nodes)));
         if (all.every(Boolean)) return machineMs();
@@ -170,6 +205,22 @@ function createStage(parts: Omit<Stage, 'start' | 'settled' | 'owners' | 'view'>
       return got.map(({ body }) => JSON.parse(body) as Ownership);
     },
     view,
+    async finish() {
+      await load.call('pace', { perSecond: 0 });
+      await sleep(STILL_MS);
+      const { atMs, ...said } = await takeStatements(
+        load,
+        cluster.nodes.length,
+        clients.map(({ id }) => id),
+      );
+      const history = await load.finish();
+      finished = { history, ...said, endMs: atMs };
+      return history;
+    },
+    checked() {
+      if (finished === undefined) throw new Error('the row has not finished its stage');
+      return { ...finished, clients, replicas, faults, ids: cluster.nodes.map(({ id }) => id) };
+    },
   };
 }
 

@@ -1,7 +1,7 @@
 import type { Rule } from '../../src/core/rule.js';
 import type { Violation } from './checker.js';
 import type { Excuses, Size } from './excuses.js';
-import type { Fault, History } from './history.js';
+import type { Fault, History, Setting } from './history.js';
 import type { BucketHistory, Take } from './takes.js';
 
 /** How the bound of one algorithm is made of the span. */
@@ -21,14 +21,14 @@ interface Bound {
  */
 export function checkAdmission(history: History, bucket: BucketHistory, excuses: Excuses): Violation[] {
   const takes = bucket.takes.filter((take) => take.sure);
-  const clockError = history.setting.clockError;
-  const bound = boundOf(bucket.rules, clockError);
+  const { setting } = history;
+  const bound = boundOf(bucket.rules, setting);
   const found = overrun(takes, bound, excuses, undefined);
   if (found !== undefined) return [violation(bucket, 'admission', found)];
   for (const take of bucket.rules.length > 1 ? takes : []) {
     // Under limits that change, each take kept to its own.
     const before = takes.filter((other) => other.answeredMs < take.askedMs);
-    const own = { ...bound, capacity: take.rule.capacity + (clockError > 0 ? 2 * bound.perMs : 0) };
+    const own = { ...bound, capacity: take.rule.capacity + setting.clockGrainMs * bound.perMs };
     const late = overrun([...before, take], own, excuses, undefined, take, bound);
     if (late !== undefined) return [violation(bucket, 'admission', late)];
   }
@@ -38,10 +38,11 @@ export function checkAdmission(history: History, bucket: BucketHistory, excuses:
     const kept = overrun(takes.filter(outside), bound, excuses, split.fault);
     if (kept !== undefined) return [violation(bucket, 'admission', kept, 'once a partition has healed')];
     for (const side of split.sides) {
+      const fromMs = split.fromMs + setting.faultErrorMs;
+      const toMs = split.toMs - setting.faultErrorMs;
       const ours = takes.filter(
         (take) =>
-          (side.includes(take.at) && take.askedMs > split.fromMs && take.answeredMs < split.toMs) ||
-          take.askedMs > split.mendedMs,
+          (side.includes(take.at) && take.askedMs > fromMs && take.answeredMs < toMs) || take.askedMs > split.mendedMs,
       );
       const sided = overrun(ours, bound, excuses, split.fault);
       if (sided !== undefined) return [violation(bucket, 'admission', sided, `on side ${side.join()} of a partition`)];
@@ -50,14 +51,12 @@ export function checkAdmission(history: History, bucket: BucketHistory, excuses:
   return [];
 }
 
-function boundOf(rules: readonly Rule[], clockError: number): Bound {
+function boundOf(rules: readonly Rule[], { clockError, clockGrainMs }: Setting): Bound {
   const capacity = Math.max(...rules.map((rule) => (rule.limit === 0 ? 0 : rule.capacity)));
   const { algorithm, windowMs } = rules[0]!;
-  // A clock in whole ms that is not the world's may gain one.
-  if (algorithm === 'sliding-window')
-    return { capacity, perMs: 0, spanMs: windowMs * (1 - clockError) - (clockError > 0 ? 2 : 0) };
+  if (algorithm === 'sliding-window') return { capacity, perMs: 0, spanMs: windowMs * (1 - clockError) - clockGrainMs };
   const perMs = (Math.max(...rules.map((rule) => rule.limit)) / windowMs) * (1 + clockError);
-  return { capacity: capacity + (clockError > 0 ? 2 * perMs : 0), perMs, spanMs: Infinity };
+  return { capacity: capacity + clockGrainMs * perMs, perMs, spanMs: Infinity };
 }
 
 interface Overrun {

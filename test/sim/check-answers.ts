@@ -1,8 +1,6 @@
 import type { Violation } from './checker.js';
 import type { Asked, Fault, History } from './history.js';
 
-/** How long an answer may take besides a few messages: while nothing is wrong, and where a dead owner refuses connections. */
-const PROMPT_MS = 300;
 /** A few messages: to the owner, from there to a successor, and all of it once more, as the owner has just changed. */
 const MESSAGES = 8;
 /** Nodes further apart ask twice, and wait for each other longer. */
@@ -29,7 +27,7 @@ function boundOf(history: History, one: Asked): number {
   const untilMs = one.answeredMs ?? endMs;
   const near = setting.delayMs <= NEAR_MS;
   if (near && faults.every((fault) => isPrompt(fault) || fault.fromMs > untilMs))
-    return PROMPT_MS + MESSAGES * setting.delayMs;
+    return setting.promptMs + MESSAGES * setting.delayMs;
   const touching = faults.filter(({ fromMs, toMs }) => fromMs <= untilMs && toMs >= one.askedMs);
   return touching.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, ANSWERED_WITHIN * setting.suspectAfterMs);
 }

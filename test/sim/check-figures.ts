@@ -148,5 +148,6 @@ function windowOf({ faults, setting }: History, one: Answered): Window {
     lateMs: 4 * moves.length * (setting.delayMs + 1),
     moves: moves.length,
     clockError: setting.clockError,
+    clockGrainMs: setting.clockGrainMs,
   };
 }

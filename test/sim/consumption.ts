@@ -10,6 +10,7 @@ export interface Window {
   /** How often the bucket may have moved. */
   readonly moves: number;
   readonly clockError: number;
+  readonly clockGrainMs: number;
 }
 
 /** Tokens used, at least and at most; and ms from the decision until `cost` fits, and until nothing is left. */
@@ -51,13 +52,12 @@ function debtBounds(
   sure: readonly Take[],
   maybe: readonly Take[],
   own: number,
-  { fromMs, toMs, lateMs, clockError }: Window,
+  { fromMs, toMs, lateMs, clockError, clockGrainMs: slackMs }: Window,
   slowest: Rule,
   fastest: Rule,
 ): Bounds {
   const slowPerMs = (slowest.limit / slowest.windowMs) * (1 - clockError);
   const fastPerMs = (fastest.limit / fastest.windowMs) * (1 + clockError);
-  const slackMs = clockError > 0 ? 2 : 0;
   const least = debtAfter(
     sure.map(({ askedMs, cost }) => ({ atMs: askedMs, cost })),
     toMs + slackMs,
@@ -93,11 +93,11 @@ function countBounds(
   sure: readonly Take[],
   maybe: readonly Take[],
   own: number,
-  { fromMs, toMs, lateMs, moves, clockError }: Window,
+  { fromMs, toMs, lateMs, moves, clockError, clockGrainMs }: Window,
   { windowMs }: Rule,
 ): Bounds {
   const gridMs = Math.max(1, Math.ceil(windowMs / SUB_WINDOWS));
-  const slackMs = clockError > 0 ? 2 + windowMs * clockError : 0;
+  const slackMs = clockGrainMs + windowMs * clockError;
   const shortest = windowMs - slackMs;
   const longest = windowMs + slackMs + gridMs + lateMs + (moves > 0 ? GRIDS_MOVED * gridMs : 0);
   const least = sure

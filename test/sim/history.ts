@@ -80,8 +80,14 @@ export interface Setting {
   readonly suspectAfterMs: number;
   /** The longest that a message takes one way, where none is lost. */
   readonly delayMs: number;
+  /** How long an answer may take besides a few messages: while nothing is wrong, and where a dead owner refuses connections. */
+  readonly promptMs: number;
+  /** By how much it may not be known when a fault began and ended. */
+  readonly faultErrorMs: number;
   /** By how much a clock may be fast or slow. */
   readonly clockError: number;
+  /** Ms that a span may gain where a bucket is timed by clocks in whole ms that are not the checker's. */
+  readonly clockGrainMs: number;
   /** Nodes running at the end. */
   readonly alive: readonly NodeId[];
 }

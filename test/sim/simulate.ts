@@ -11,6 +11,9 @@ const SETTLED_AFTER = 3;
 /** A pause between two messages from one node to another that counts as a silence, in suspicion times. */
 const SILENT_AFTER = 0.2;
 
+/** A node answers within this, a few messages apart. */
+const PROMPT_MS = 300;
+
 export interface Run {
   readonly history: History;
   readonly log: readonly string[];
@@ -36,6 +39,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   for (const silence of weather.silences()) faults.push({ kind: 'silence', ...silence });
   const alive = scenario.nodes.map(({ id }) => id).filter((id) => world.find(id)?.state === 'running');
   const clientIds = [...new Set(scenario.requests.map((request) => request.clientId))];
+  const clockError = Math.max(...scenario.nodes.map((node) => Math.abs(node.clockRate - 1)));
   const slowest = scenario.nodes.map((node) => node.slowMs).sort((a, b) => b - a);
   return {
     history: {
@@ -51,7 +55,11 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
         replicationIntervalMs: scenario.replicationIntervalMs,
         suspectAfterMs: scenario.suspectAfterMs,
         delayMs: scenario.network.maxMs + (slowest[0] ?? 0) + (slowest[1] ?? 0),
-        clockError: Math.max(...scenario.nodes.map((node) => Math.abs(node.clockRate - 1))),
+        promptMs: PROMPT_MS,
+        faultErrorMs: 0,
+        clockError,
+        // A clock in whole ms that is not the world's may gain one at either end.
+        clockGrainMs: clockError > 0 ? 2 : 0,
         alive,
       },
     },

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createRandom } from '../../sim/random.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
-import { PER_SECOND, withStage } from '../stage.js';
+import { PER_SECOND } from '../pace.js';
+import { withStage } from '../stage.js';
 import { faketimeLibrary } from '../tools.js';
 import { commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
@@ -48,7 +49,7 @@ export const clocks: Row = {
         }
         step(i % nodes);
       }
-      const history = await load.finish();
+      const history = await stage.finish();
       const { asked } = history;
       const apart = offsets[0]!.map((_, i) => {
         const now = offsets.map((of) => of[i]!);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { INTERVAL_MS } from '../stage.js';
+import { INTERVAL_MS } from '../pace.js';
 import type { Stage } from '../stage.js';
 
 /** A flush takes at least so long, timers being late by some ms; longer where the node itself says so. */

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SPARE_LIMIT } from '../clients.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
-import { PER_SECOND, spareClients, SUSPECT_AFTER_MS, withStage } from '../stage.js';
+import { PER_SECOND, SUSPECT_AFTER_MS } from '../pace.js';
+import { spareClients, withStage } from '../stage.js';
 import {
   admittedLately,
   commonNotes,
@@ -46,10 +47,11 @@ export const frozen: Row = {
       await load.call('burst', { clients: spare, times: WAITING, node: VICTIM });
       await sleep(frozenMs / 2);
       const continuedMs = await load.call('signal', { signal: 'SIGCONT', to, routing: 'on' });
+      stage.faults.push({ kind: 'freeze', node: victim.id, fromMs: stoppedMs, toMs: continuedMs });
       await load.call('burst', { clients: spare, times: WAITING, node: VICTIM });
       await stage.settled(cluster.nodes.map(({ index }) => index));
       await sleep(aroundMs);
-      const history = await load.finish();
+      const history = await stage.finish();
       const { asked } = history;
 
       const orphaned = asked.filter(({ client, node }) => owners[client]!.owner === victim.id && node !== VICTIM);

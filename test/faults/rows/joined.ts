@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
-import { PER_SECOND, withStage } from '../stage.js';
+import { PER_SECOND } from '../pace.js';
+import { withStage } from '../stage.js';
 import type { Ownership } from '../stage.js';
 import { commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 import { stop } from './stopped.js';
@@ -33,7 +34,7 @@ export const joined: Row = {
       await stage.settled(few);
       const after = await stage.owners(0);
       await sleep(aroundMs);
-      const history = await load.finish();
+      const history = await stage.finish();
       const { asked } = history;
 
       const came = new Set(joiners.map((index) => cluster.nodes[index]!.id));

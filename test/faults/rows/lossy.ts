@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { machineMs } from '../history.js';
+import type { Fault } from '../../sim/history.js';
 import { createLossyNetwork } from '../lossy-network.js';
 import type { Asked } from '../history.js';
 import type { Row } from '../row.js';
-import { INTERVAL_MS, PER_SECOND, SUSPECT_AFTER_MS, withStage } from '../stage.js';
+import { INTERVAL_MS, PER_SECOND, SUSPECT_AFTER_MS } from '../pace.js';
+import { withStage } from '../stage.js';
 import { commonNotes, countBy, failures, loadHeld, overLimit } from '../verdict.js';
 import { PEER_SETTINGS } from './partition.js';
 
@@ -32,8 +34,10 @@ export const lossy: Row = {
       const toMs = machineMs();
       const suspicions = cluster.log.slice(logged).filter(isSuspicion).length;
       await sleep(aroundMs);
-      const history = await load.finish();
+      const history = await stage.finish();
       const { asked } = history;
+      // A retransmission or two makes late, and what is given up breaks.
+      stage.faults.push({ kind: 'lossy', broken: true, fromMs, toMs }, ...silences(asked, owners));
       const during = asked.filter(({ sentMs }) => sentMs >= fromMs && sentMs < toMs);
       const waits = during.map(({ sentMs, receivedMs }) => receivedMs - sentMs).sort((a, b) => a - b);
       const quantile = (part: number): number => Math.round(waits[Math.floor(part * (waits.length - 1))]!);
@@ -58,6 +62,20 @@ function isSuspicion({ msg }: { msg: string }): boolean {
 
 /** A copy that is not acknowledged within the suspicion time is one that its owner was suspected for. */
 const COPY_AGE_MS = INTERVAL_MS + SUSPECT_AFTER_MS;
+
+/** For each two nodes, when one decided for clients of the other: until then it had not heard it for half the suspicion time. */
+function silences(asked: readonly Asked[], owners: readonly string[]): Fault[] {
+  const found = new Map<string, { kind: 'silence'; from: string; to: string; fromMs: number; toMs: number }>();
+  for (const { client, owner: to, sentMs, receivedMs } of asked) {
+    const from = owners[client]!;
+    if (to === undefined || to === from) continue;
+    const fromMs = sentMs - SUSPECT_AFTER_MS;
+    const known = found.get(`${from} ${to}`);
+    if (known === undefined) found.set(`${from} ${to}`, { kind: 'silence', from, to, fromMs, toMs: receivedMs });
+    else known.toMs = Math.max(known.toMs, receivedMs);
+  }
+  return [...found.values()];
+}
 
 /**
  * For each client, what its owner had admitted lately whenever another node decided instead: it may not know. Nothing while

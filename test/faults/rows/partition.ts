@@ -1,9 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { NodeId } from '../../../src/core/ring.js';
+import type { Fault } from '../../sim/history.js';
 import { createNamespaces } from '../namespaces.js';
 import type { CuttableNetwork } from '../namespaces.js';
 import { machineMs } from '../history.js';
 import type { Row } from '../row.js';
-import { PER_SECOND, withStage } from '../stage.js';
+import { PER_SECOND } from '../pace.js';
+import { withStage } from '../stage.js';
 import { commonNotes, countBy, duration, failures, loadHeld, overLimit } from '../verdict.js';
 import { agreement } from './agreement.js';
 import { extraBuckets } from './extra-buckets.js';
@@ -15,24 +18,42 @@ export const PEER_SETTINGS = ['--peer-secret', 'known to the nodes of this test 
 /** The one that is cut off. */
 const ALONE = 0;
 
-export const cutBothWays: Row = partitionRow('cut-both-ways', 'two-way partition, healed', (network, nodes) => {
-  for (let node = 1; node < nodes; node += 1) {
-    network.cut(ALONE, node);
-    network.cut(node, ALONE);
-  }
+export const cutBothWays: Row = partitionRow('cut-both-ways', 'two-way partition, healed', {
+  cut(network, nodes) {
+    for (let node = 1; node < nodes; node += 1) {
+      network.cut(ALONE, node);
+      network.cut(node, ALONE);
+    }
+  },
+  faults: ([alone, ...rest], span) => [{ kind: 'partition', sides: [[alone!], rest], ...span }],
 });
 
-export const cutOneWay: Row = partitionRow('cut-one-way', 'one-way partition, healed', (network, nodes) => {
-  for (let node = 1; node < nodes; node += 1) network.cut(ALONE, node);
+export const cutOneWay: Row = partitionRow('cut-one-way', 'one-way partition, healed', {
+  cut(network, nodes) {
+    for (let node = 1; node < nodes; node += 1) network.cut(ALONE, node);
+  },
+  faults: ([alone, ...rest], span) => [{ kind: 'one-way', from: [alone!], to: rest, ...span }],
 });
 
 /** Two that do not reach each other, while all others hear both: neither is suspected by anyone. */
-export const cutPair: Row = partitionRow('cut-pair', 'partition of one pair of nodes, healed', (network) => {
-  network.cut(ALONE, 1);
-  network.cut(1, ALONE);
+export const cutPair: Row = partitionRow('cut-pair', 'partition of one pair of nodes, healed', {
+  cut(network) {
+    network.cut(ALONE, 1);
+    network.cut(1, ALONE);
+  },
+  faults: ([alone, other], span) => [
+    { kind: 'one-way', from: [alone!], to: [other!], ...span },
+    { kind: 'one-way', from: [other!], to: [alone!], ...span },
+  ],
 });
 
-function partitionRow(name: string, fault: string, cut: (network: CuttableNetwork, nodes: number) => void): Row {
+interface Cut {
+  cut(network: CuttableNetwork, nodes: number): void;
+  /** What it is to the checker. @param ids of the nodes */
+  faults(ids: readonly NodeId[], span: { readonly fromMs: number; readonly toMs: number }): readonly Fault[];
+}
+
+function partitionRow(name: string, fault: string, kind: Cut): Row {
   return {
     name,
     fault,
@@ -49,16 +70,18 @@ function partitionRow(name: string, fault: string, cut: (network: CuttableNetwor
         await load.call('pace', { perSecond: PER_SECOND });
         const { ageMs } = await measureCopyAge(stage, all, aroundMs);
         const cutAtMs = machineMs();
-        cut(network, nodes);
+        kind.cut(network, nodes);
         await sleep(cutMs);
         network.heal();
         const healedMs = machineMs();
+        const ids = cluster.nodes.map(({ id }) => id);
+        stage.faults.push(...kind.faults(ids, { fromMs: cutAtMs, toMs: healedMs }));
         const agreedMs = await stage.settled(all);
         await sleep(Math.max(0, HEALED_WITHIN_MS - (machineMs() - healedMs)));
         const states = await agreement(stage, all);
         await load.call('pace', { perSecond: PER_SECOND });
         await sleep(aroundMs);
-        const history = await load.finish();
+        const history = await stage.finish();
         const { asked } = history;
 
         const odd = asked.filter(

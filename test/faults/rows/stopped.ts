@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { machineMs } from '../history.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
-import { PER_SECOND, withStage } from '../stage.js';
+import { PER_SECOND } from '../pace.js';
+import { withStage } from '../stage.js';
 import type { Stage } from '../stage.js';
 import { commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
@@ -43,7 +45,7 @@ function stoppedRow(
         await sleep(aroundMs);
         const codes = await play(stage, aroundMs);
         await sleep(aroundMs);
-        const history = await load.finish();
+        const history = await stage.finish();
         const { asked } = history;
         return {
           failed: failures(asked),
@@ -66,10 +68,13 @@ function stoppedRow(
 }
 
 /** As an operator does; the load finds out by itself. @returns the exit code */
-export async function stop({ cluster, load }: Stage, index: number): Promise<number | undefined> {
-  const { pid, exited } = cluster.nodes[index]!;
-  await load.call('signal', { signal: 'SIGTERM', to: [{ node: index, pid }], routing: 'as-it-says' });
-  return exited;
+export async function stop({ cluster, load, faults }: Stage, index: number): Promise<number | undefined> {
+  const { id, pid, exited } = cluster.nodes[index]!;
+  const to = [{ node: index, pid }];
+  const fromMs = await load.call('signal', { signal: 'SIGTERM', to, routing: 'as-it-says' });
+  const code = await exited;
+  faults.push({ kind: 'leave', node: id, fromMs, toMs: machineMs() });
+  return code;
 }
 
 /** Starts it again, and goes on as soon as it says that it is ready, as a rolling deployment does. */
