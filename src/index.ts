@@ -5,7 +5,13 @@ import { createStaticDiscovery } from './discovery/static.js';
 import { readCheck } from './http/request.js';
 import type { AllowRequest } from './http/schema.js';
 import { createMember } from './member.js';
-import { CLUSTER_DEFAULTS, DEFAULT_MAX_CLIENTS, DEFAULT_PEER_PORT, reachable, requirePeerSecret } from './settings.js';
+import {
+  CLUSTER_DEFAULTS,
+  DEFAULT_MAX_CLIENTS,
+  DEFAULT_PEER_PORT,
+  reachableAt,
+  requirePeerSecret,
+} from './settings.js';
 
 export type { Decision, Source } from './cluster/decision.js';
 export type { OnUnavailable } from './cluster/fallback.js';
@@ -67,7 +73,7 @@ export async function createNode(options: NodeOptions = {}): Promise<Node> {
   const clustered = peers !== undefined || peerPort !== undefined;
   const member = await createMember({
     listen: clustered ? { host: peerHost, port: peerPort ?? DEFAULT_PEER_PORT } : undefined,
-    advertise: (port) => advertise ?? `${reachable(peerHost)}:${port || DEFAULT_PEER_PORT}`,
+    advertise: (port) => advertise ?? reachableAt(peerHost, port || DEFAULT_PEER_PORT),
     discovery: createStaticDiscovery(peers ?? []),
     secret: peerSecret,
     tls: undefined,

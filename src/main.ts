@@ -11,6 +11,7 @@ import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import { listen } from './listen.js';
 import { createMember } from './member.js';
 import type { PeerTls } from './peer/tls.js';
+import { reachableAt } from './settings.js';
 import type { Settings } from './settings.js';
 import { systemClock } from './system.js';
 import { VERSION } from './version.js';
@@ -29,11 +30,12 @@ export interface RunningNode {
 
 /** Runs one node by its settings until `stop` is called. */
 export async function startNode(settings: Settings): Promise<RunningNode> {
-  const log = pino({ level: settings.logLevel, base: { node: settings.advertise } });
+  let id = settings.advertise;
+  const log = pino({ level: settings.logLevel, base: null, mixin: () => ({ node: id }) });
   const member = await createMember({
     ...settings,
     listen: { host: settings.peerHost, port: settings.peerPort },
-    advertise: () => settings.advertise,
+    advertise: (port) => (id ??= reachableAt(settings.peerHost, port)),
     discovery:
       settings.dnsName === undefined
         ? createStaticDiscovery(settings.peers)

@@ -31,7 +31,7 @@ const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefine
 const HOST = 'a host name or address';
 const hostPort: Parse<string> = (text) => {
   const port = /^(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})$/.exec(text)?.[1];
-  return port !== undefined && Number(port) <= 65535 ? text : undefined;
+  return Number(port) >= 1 && Number(port) <= 65535 ? text : undefined;
 };
 const oneOf = <T extends string>(...values: readonly T[]): Setting<T> =>
   setting((text) => values.find((value) => value === text), values.join(' or '), values[0]!);
@@ -93,8 +93,7 @@ const SETTINGS = {
 const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret']);
 
 type Name = keyof typeof SETTINGS;
-type Given = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
-export type Settings = Given & { readonly advertise: string };
+export type Settings = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
 
 /** A setting that is unknown or not valid: one line that names it, its value and what is expected. */
 export class SettingsError extends Error {
@@ -140,13 +139,13 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     }
     values[name] = value;
   }
-  const settings = values as Given;
+  const settings = values as Settings;
   requireTogether(settings);
-  return { ...settings, advertise: settings.advertise ?? `${reachable(settings.peerHost)}:${settings.peerPort}` };
+  return settings;
 }
 
 /** What is only valid, or only safe, in company. */
-function requireTogether(settings: Given): void {
+function requireTogether(settings: Settings): void {
   const { peerHost, peerSecret, peerTlsRequireClientCert } = settings;
   requirePeerSecret(peerHost, peerSecret !== undefined || peerTlsRequireClientCert);
   if (settings.discovery === 'dns' && settings.dnsName === undefined) {
@@ -182,15 +181,15 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
-/** The address under which others reach a listener: its own, or the machine's first where it listens on all. */
-export function reachable(host: string): string {
+/** The `host:port` under which others reach a listener: its own, or the machine's first where it listens on all. */
+export function reachableAt(host: string, port: number): string {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const own =
     host === '0.0.0.0' || host === '::'
       ? all.find(({ internal, family }) => !internal && family === 'IPv4')
       : undefined;
   const address = own?.address ?? host;
-  return address.includes(':') ? `[${address}]` : address;
+  return `${address.includes(':') ? `[${address}]` : address}:${port}`;
 }
 
 function readFlags(args: readonly string[]): Map<string, string> {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { readSettings, SettingsError } from '../src/settings.js';
+import { reachableAt, readSettings, SettingsError } from '../src/settings.js';
 import type { Settings } from '../src/settings.js';
 
 /** Each setting that takes plain text: what a good one means, some bad ones, and what is expected. */
@@ -15,7 +15,7 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
   [
     'advertise',
     ['node-1.local:9080', 'node-1.local:9080'],
-    ['node-1', ':9080', 'x:', 'x:99999', '::1:9080', 'x:1:2'],
+    ['node-1', ':9080', 'x:', 'x:0', 'x:99999', '::1:9080', 'x:1:2'],
     'host:port',
   ],
   ['peers', ['a:1, b:2,[::1]:3', ['a:1', 'b:2', '[::1]:3']], ['', 'a', 'a:1,', 'a:1;b:2', 'a:70000'], 'host:port'],
@@ -64,7 +64,7 @@ describe('settings', () => {
       port: 8080,
       peerHost: '127.0.0.1',
       peerPort: 9080,
-      advertise: '127.0.0.1:9080',
+      advertise: undefined,
       discovery: 'static',
       replicas: 1,
       replicationIntervalMs: 50,
@@ -77,10 +77,10 @@ describe('settings', () => {
     });
   });
 
-  it('advertise the peer listener where nothing else is said', () => {
-    expect(readSettings(['--peer-port', '9999'], {}).advertise).to.equal('127.0.0.1:9999');
-    expect(readSettings(['--peer-host', '::1'], {}).advertise).to.equal('[::1]:9080');
-    expect(readSettings(['--peer-port', '9999', '--advertise', 'me:1'], {}).advertise).to.equal('me:1');
+  it('name an address in the way of its family', () => {
+    expect(reachableAt('127.0.0.2', 9080)).to.equal('127.0.0.2:9080');
+    expect(reachableAt('::1', 9080)).to.equal('[::1]:9080');
+    expect(reachableAt('0.0.0.0', 9080)).to.match(/^(?!127\.)[\d.]+:9080$/);
   });
 
   for (const [name, [text, value], bad, expected] of SETTINGS) {
