@@ -9,16 +9,19 @@ import { createDecisionHandlers } from './http/decisions.js';
 import { createMetrics } from './http/metrics.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import { listen } from './listen.js';
-import { createMember } from './member.js';
+import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { PeerTls } from './peer/tls.js';
 import { reachableAt } from './settings.js';
 import type { Settings } from './settings.js';
 import { systemClock } from './system.js';
 import { VERSION } from './version.js';
 
-/** How long a stopping node goes on answering, so that balancers see that it is not ready; and how long it may take in all. */
+/**
+ * How long a stopping node goes on answering, so that balancers see that it is not ready; and how long it may take in all.
+ * With what `member.ts` allows after that, it ends within 8 s: Docker kills after 10.
+ */
 const DRAIN_NOTICE_MS = 500;
-const DRAIN_GRACE_MS = 10_000;
+const DRAIN_GRACE_MS = LEAVE_GRACE_MS;
 
 export interface RunningNode {
   /** Where the public API listens. */

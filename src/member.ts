@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type { OnUnavailable } from './cluster/fallback.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
@@ -12,8 +13,10 @@ import { createPeerTransport } from './peer/transport.js';
 import { systemClock, systemTimers } from './system.js';
 import { VERSION } from './version.js';
 
-/** How long messages of peers that are under way may take when the listener closes. */
-const CLOSE_GRACE_MS = 2_000;
+/** How long handing over may take: of a peer that does not answer, one might wait for many suspicion times. */
+export const LEAVE_GRACE_MS = 5_000;
+/** How long messages that are under way may take, first those of peers, then those to them. */
+const CLOSE_GRACE_MS = 1_000;
 
 export interface MemberOptions {
   /** The listener for peers; without it this process is a ring of its own. Port 0 takes a free one. */
@@ -34,9 +37,9 @@ export interface MemberOptions {
 export interface Member {
   readonly node: ClusterNode;
   readonly peers: PeerCounters;
-  /** Leaves the ring with nothing forgotten, and goes on forwarding. */
+  /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
   leave(): Promise<void>;
-  /** Stops listening to peers and all timers. */
+  /** Stops listening to peers and all timers, within 2 s. */
   close(): Promise<void>;
 }
 
@@ -56,11 +59,18 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   return {
     node,
     peers,
-    leave: () => node.leave(),
+    leave: () => within(LEAVE_GRACE_MS, node.leave()),
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
       node.close();
-      await transport.close();
+      await within(CLOSE_GRACE_MS, transport.close());
     },
   };
+}
+
+/** Waits for the work, but no longer than `graceMs`. */
+async function within(graceMs: number, work: Promise<void>): Promise<void> {
+  const given = new AbortController();
+  await Promise.race([work, setTimeout(graceMs, undefined, { signal: given.signal }).catch(() => undefined)]);
+  given.abort();
 }

@@ -70,6 +70,26 @@ describe('tokenring serve', function () {
     expect(performance.now() - startMs).to.be.below(8_000);
   });
 
+  it('stops within 8 s, whoever does not answer: a peer, or the client of a request', async () => {
+    // By the time it would be suspected, Docker had killed both long ago.
+    const patient = ['--suspect-after-ms', '60000'];
+    const frozen = await serve(...patient);
+    const { node: peer } = await frozen.line('tokenring ready');
+    const node = await serve('--peers', String(peer), ...patient);
+    const slow = await startSlowRequest(node.port);
+    frozen.child.kill('SIGSTOP');
+    const asked = await connect(node.port);
+    for (let i = 0; i < 20; i += 1) asked.send(head(QUESTION.length), QUESTION.replace('alice', `bob-${i % 10}`));
+    const startMs = performance.now();
+    node.child.kill('SIGTERM');
+    const { code, stderr } = await node.ended;
+    expect({ code, stderr }).to.deep.equal({ code: 0, stderr: '' });
+    expect(performance.now() - startMs).to.be.below(8_000);
+    await Promise.all([slow.closed(), asked.closed()]);
+    frozen.child.kill('SIGKILL');
+    await frozen.ended;
+  });
+
   it('does not wait on a second signal', async () => {
     const node = await serve();
     const slow = await startSlowRequest(node.port);
