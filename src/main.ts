@@ -52,7 +52,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
   const counters = createCounters();
   let ready = false;
   const decisions = createDecisionHandlers(
-    { limiter, counters, elapsedMs: () => performance.now() },
+    { limiter, counters, elapsedMs: () => performance.now(), log },
     { deniedStatus: settings.deniedStatus },
   );
   const api = createApi(

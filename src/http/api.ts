@@ -7,7 +7,7 @@ import { requireAdmin } from './admin.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
-import type { DecisionHandlers } from './decisions.js';
+import type { DecisionHandlers, ErrorLog } from './decisions.js';
 import { openApiDocument } from './openapi.js';
 import { Problem } from './problem.js';
 import { requireClientId } from './request.js';
@@ -20,7 +20,7 @@ export interface ApiDeps {
   readonly metrics: Registry;
   /** Whether the node is in the ring and not draining. */
   readonly isReady: () => boolean;
-  readonly log: { error(fields: object, message: string): void };
+  readonly log: ErrorLog;
 }
 
 /** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
@@ -91,7 +91,7 @@ export function createApi(
   function refuse(req: IncomingMessage, res: ServerResponse, error: unknown): void {
     if (res.headersSent) return void res.destroy();
     const problem = asProblem(error);
-    if (problem.status === 500) log.error({ err: error, url: req.url }, 'a request failed');
+    if (problem.status === 500) log.error({ err: error, method: req.method, route: routeOf(req) }, 'a request failed');
     countProblem(counters, problem.code);
     sendProblem(req, res, problem);
   }
@@ -102,6 +102,11 @@ export function createApi(
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));
     app(req as Request, res as Response, unanswered);
   };
+}
+
+/** The pattern of the address: the address itself may hold a client's id. */
+function routeOf(req: IncomingMessage): unknown {
+  return (req as Partial<{ route: { path: string } }>).route?.path;
 }
 
 function clientIdOf(req: Request): string {

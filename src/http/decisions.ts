@@ -21,12 +21,24 @@ export interface DecisionHandlers {
   readonly batch: Handler;
 }
 
+/** Where causes go that are not for the caller. Never the id of a client. */
+export interface ErrorLog {
+  error(fields: object, message: string): void;
+}
+
+export interface DecisionDeps {
+  readonly limiter: Limiter;
+  readonly counters: Counters;
+  readonly elapsedMs: () => number;
+  readonly log: ErrorLog;
+}
+
 /**
  * `POST /v1/allow` and `POST /v1/allow/batch`, as plain node:http handlers: the server calls them without Express, whose
  * router and parser cost six times the decision, and the Express app mounts the same two.
  */
 export function createDecisionHandlers(
-  { limiter, counters, elapsedMs }: { limiter: Limiter; counters: Counters; elapsedMs: () => number },
+  { limiter, counters, elapsedMs, log }: DecisionDeps,
   options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
   /** Answers at once, or when the promise settles. */
@@ -36,6 +48,7 @@ export function createDecisionHandlers(
     const startMs = elapsedMs();
     const fail = (error: unknown): void => {
       const problem = error instanceof Problem ? error : new Problem('internal', {}, { cause: error });
+      if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
       countProblem(counters, problem.code);
       sendProblem(req, res, problem);
     };

@@ -34,11 +34,14 @@ function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
 
 describe('the decision endpoints, over a limiter that takes its time and fails', () => {
   const counters = createCounters();
+  const logged: unknown[] = [];
   let server: Server;
   let node: { port: number };
   before(async () => {
     const limiter = { check: decide } as Limiter;
-    const { allow, batch } = createDecisionHandlers({ limiter, counters, elapsedMs: () => 0 }, { deniedStatus: 429 });
+    const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
+    const deps = { limiter, counters, elapsedMs: () => 0, log };
+    const { allow, batch } = createDecisionHandlers(deps, { deniedStatus: 429 });
     server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -58,7 +61,7 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
     expect((json as { results: Decision[] }).results.map(({ remaining }) => remaining)).to.deep.equal([1, 2, 3, 4]);
   });
 
-  it('answer 500, and no word of why, where a decision fails, and go on', async () => {
+  it('answer 500 where a decision fails, say why to the log alone, once and without the client, and go on', async () => {
     for (const clientId of ['throws', 'rejects', 'unwritable']) {
       const single = await post(node, '/v1/allow', question(clientId));
       const requests = [question('now'), question(clientId), question('later')];
@@ -70,5 +73,11 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
       expect((await post(node, '/v1/allow', question('now'))).status).to.equal(200);
     }
     expect(counters.problems.get('internal')).to.equal(6);
+    expect(logged).to.have.length(6);
+    for (const one of logged)
+      expect(one).to.have.all.keys('err', 'message').and.to.include({ message: 'a decision failed' });
+    expect(logged[0]).to.have.nested.property('err.message', 'secret of the house');
+    await post(node, '/v1/allow', {});
+    expect(logged, 'a mistake of the caller').to.have.length(6);
   });
 });
