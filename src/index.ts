@@ -5,13 +5,8 @@ import { createStaticDiscovery } from './discovery/static.js';
 import { readCheck } from './http/request.js';
 import type { AllowRequest } from './http/schema.js';
 import { createMember } from './member.js';
-import {
-  CLUSTER_DEFAULTS,
-  DEFAULT_MAX_CLIENTS,
-  DEFAULT_PEER_PORT,
-  reachableAt,
-  requirePeerSecret,
-} from './settings.js';
+import { SETTINGS } from './setting-table.js';
+import { reachableAt, readOptions, requireLoopback } from './settings.js';
 
 export type { Decision, Source } from './cluster/decision.js';
 export type { OnUnavailable } from './cluster/fallback.js';
@@ -62,26 +57,36 @@ export interface Node {
 
 const SILENT = { info: () => undefined, warn: () => undefined };
 
+const OPTIONS = [
+  'peers',
+  'peerHost',
+  'peerPort',
+  'peerSecret',
+  'advertise',
+  'replicas',
+  'onUnavailable',
+  'maxClients',
+] as const satisfies (keyof NodeOptions)[];
+
 /**
  * Starts a limiter in this process; resolves when it decides. By itself it is a ring of its own; with `peers` or `peerPort` it
  * listens to other nodes and shares the clients with them.
+ * @throws TypeError that names an option that is unknown or not valid, and what is expected
  * @throws Error of the operating system when the peer port cannot be listened on
  */
-export async function createNode(options: NodeOptions = {}): Promise<Node> {
-  const { peers, peerHost = '127.0.0.1', peerPort, peerSecret, advertise, log = SILENT } = options;
-  requirePeerSecret(peerHost, peerSecret !== undefined);
-  const clustered = peers !== undefined || peerPort !== undefined;
+export async function createNode({ log = SILENT, ...options }: NodeOptions = {}): Promise<Node> {
+  const { peers, peerHost, peerPort, peerSecret, advertise, ...rest } = readOptions(options, OPTIONS);
+  if (peerSecret === undefined) requireLoopback('peerHost', peerHost, 'peerSecret');
+  const clustered = options.peers !== undefined || options.peerPort !== undefined;
   const member = await createMember({
-    listen: clustered ? { host: peerHost, port: peerPort ?? DEFAULT_PEER_PORT } : undefined,
-    advertise: (port) => advertise ?? reachableAt(peerHost, port || DEFAULT_PEER_PORT),
-    discovery: createStaticDiscovery(peers ?? []),
+    ...rest,
+    listen: clustered ? { host: peerHost, port: peerPort } : undefined,
+    advertise: (port) => advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default),
+    discovery: createStaticDiscovery(peers),
     secret: peerSecret,
     tls: undefined,
-    maxClients: options.maxClients ?? DEFAULT_MAX_CLIENTS,
-    replicas: options.replicas ?? CLUSTER_DEFAULTS.replicas,
-    replicationIntervalMs: CLUSTER_DEFAULTS.replicationIntervalMs,
-    suspectAfterMs: CLUSTER_DEFAULTS.suspectAfterMs,
-    onUnavailable: options.onUnavailable ?? 'local',
+    replicationIntervalMs: SETTINGS.replicationIntervalMs.default,
+    suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
   });
   const { limiter } = member.node;

@@ -11,8 +11,8 @@ import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import { listen } from './listen.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { PeerTls } from './peer/tls.js';
+import type { Settings } from './setting-table.js';
 import { reachableAt } from './settings.js';
-import type { Settings } from './settings.js';
 import { systemClock } from './system.js';
 import { VERSION } from './version.js';
 

@@ -1,102 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
+import { PEM, SECRET, SETTINGS } from './setting-table.js';
+import type { Name, Setting, Settings } from './setting-table.js';
 
-export const DEFAULT_PEER_PORT = 9080;
-export const DEFAULT_MAX_CLIENTS = 1_000_000;
-export const CLUSTER_DEFAULTS = { replicas: 1, replicationIntervalMs: 50, suspectAfterMs: 1_000 } as const;
-
-/** What a setting's text means; `undefined` when it is not valid. */
-type Parse<T> = (text: string) => T | undefined;
-
-interface Setting<T> {
-  readonly parse: Parse<T>;
-  readonly expected: string;
-  readonly default: T;
-}
-
-function setting<T>(parse: Parse<T>, expected: string, fallback: T): Setting<T> {
-  return { parse, expected, default: fallback };
-}
-
-function whole(min: number, max: number, fallback: number): Setting<number> {
-  const parse: Parse<number> = (text) => {
-    const value = /^\d{1,12}$/.test(text) ? Number(text) : NaN;
-    return value >= min && value <= max ? value : undefined;
-  };
-  return setting(parse, `a whole number from ${min} to ${max}`, fallback);
-}
-
-const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
-const HOST = 'a host name or address';
-const hostPort: Parse<string> = (text) => {
-  const port = /^(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})$/.exec(text)?.[1];
-  return Number(port) >= 1 && Number(port) <= 65535 ? text : undefined;
-};
-const oneOf = <T extends string>(...values: readonly T[]): Setting<T> =>
-  setting((text) => values.find((value) => value === text), values.join(' or '), values[0]!);
-const peers: Parse<readonly string[]> = (text) => {
-  const list = text.split(',').map((peer) => peer.trim());
-  return list.every((peer) => hostPort(peer) !== undefined) ? list : undefined;
-};
-const nonEmpty: Parse<string> = (text) => (text === '' ? undefined : text);
-/** What an `Authorization` header can carry. */
-const token: Parse<string> = (text) => (/^[\x21-\x7e]+$/.test(text) ? text : undefined);
-const PEM = 'the path of a PEM file';
-const pem: Parse<string> = (text) => {
-  try {
-    return readFileSync(text, 'utf8');
-  } catch {
-    return undefined;
-  }
-};
-const yes: Parse<boolean> = (text) => (text === 'true' ? true : text === 'false' ? false : undefined);
-
-/** Every setting: `name` is `TOKENRING_NAME` in the environment and `--name` as a flag, words split by `_` and `-`. */
-const SETTINGS = {
-  host: setting<string>(host, HOST, '127.0.0.1'),
-  port: whole(0, 65535, 8080),
-  peerHost: setting<string>(host, HOST, '127.0.0.1'),
-  peerPort: whole(0, 65535, DEFAULT_PEER_PORT),
-  advertise: setting<string | undefined>(hostPort, 'host:port', undefined),
-  discovery: oneOf('static', 'dns'),
-  peers: setting<readonly string[]>(peers, 'host:port, several separated by commas', []),
-  dnsName: setting<string | undefined>(hostPort, 'name:port', undefined),
-  peerSecret: setting<string | undefined>(nonEmpty, 'some text', undefined),
-  replicas: whole(1, 5, CLUSTER_DEFAULTS.replicas),
-  replicationIntervalMs: whole(1, 60_000, CLUSTER_DEFAULTS.replicationIntervalMs),
-  suspectAfterMs: whole(100, 600_000, CLUSTER_DEFAULTS.suspectAfterMs),
-  onUnavailable: oneOf('local', 'open', 'closed'),
-  tlsCert: setting<string | undefined>(pem, PEM, undefined),
-  tlsKey: setting<string | undefined>(pem, PEM, undefined),
-  tlsCa: setting<string | undefined>(pem, PEM, undefined),
-  tlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
-  peerTlsCert: setting<string | undefined>(pem, PEM, undefined),
-  peerTlsKey: setting<string | undefined>(pem, PEM, undefined),
-  peerTlsCa: setting<string | undefined>(pem, PEM, undefined),
-  peerTlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
-  adminToken: setting<string | undefined>(token, 'printable ASCII without spaces', undefined),
-  maxClients: whole(1, 2 ** 24, DEFAULT_MAX_CLIENTS),
-  deniedStatus: setting<200 | 429>(
-    (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
-    '200 or 429',
-    429,
-  ),
-  logLevel: setting<string>(
-    (text) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(text) ? text : undefined),
-    'fatal, error, warn, info, debug, trace or silent',
-    'info',
-  ),
-};
-
-/** Not to be shown, not even when wrong. */
-const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret']);
-
-type Name = keyof typeof SETTINGS;
-export type Settings = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
-
-/** A setting that is unknown or not valid: one line that names it, its value and what is expected. */
-export class SettingsError extends Error {
+/** A setting, or an option in code, that is unknown or not valid: one line that names it, its value and what is expected. */
+export class SettingsError extends TypeError {
   override readonly name = 'SettingsError';
 }
 
@@ -120,7 +29,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
   const file = configPath === undefined ? new Map<string, string>() : readFile(configPath);
   const values: Record<string, unknown> = {};
   for (const name of NAMES) {
-    const { parse, expected, default: fallback } = SETTINGS[name] as Setting<unknown>;
+    const { parse, default: fallback } = SETTINGS[name] as Setting<unknown>;
     const given: [string, string | undefined][] = [
       [`--${dashed(name)}`, flags.get(name)],
       [variable(name), env[variable(name)]],
@@ -133,10 +42,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     }
     const [from, text] = found as [string, string];
     const value = parse(text);
-    if (value === undefined) {
-      const shown = SECRET.has(name) ? 'the value given' : JSON.stringify(text);
-      throw new SettingsError(`${from}: ${shown} is not valid, expected ${expected}`);
-    }
+    if (value === undefined) throw notValid(name, from, JSON.stringify(text));
     values[name] = value;
   }
   const settings = values as Settings;
@@ -144,10 +50,40 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
   return settings;
 }
 
+/** What the types allow as an option; callers without types may give anything. */
+type Option = string | number | readonly string[] | undefined;
+
+/**
+ * The settings of these names as code gives them: as values rather than text, by the same rules.
+ * @throws SettingsError
+ */
+export function readOptions<N extends Name>(options: object, names: readonly N[]): Pick<Settings, N> {
+  for (const name of Object.keys(options)) {
+    if (!names.includes(name as N)) throw new SettingsError(`${name}: there is no such option`);
+  }
+  const values: Record<string, unknown> = {};
+  for (const name of names) {
+    const { parse, default: fallback } = SETTINGS[name] as Setting<unknown>;
+    const given = (options as Readonly<Record<string, Option>>)[name];
+    const none = given === undefined || (Array.isArray(given) && given.length === 0);
+    const value = none ? fallback : parse(String(given));
+    if (!none && typeof value !== typeof given) throw notValid(name, name, inspect(given, { breakLength: Infinity }));
+    values[name] = value;
+  }
+  return values as Pick<Settings, N>;
+}
+
+function notValid(name: Name, from: string, shown: string): SettingsError {
+  const value = SECRET.has(name) ? 'the value given' : shown;
+  return new SettingsError(`${from}: ${value} is not valid, expected ${SETTINGS[name].expected}`);
+}
+
 /** What is only valid, or only safe, in company. */
 function requireTogether(settings: Settings): void {
   const { peerHost, peerSecret, peerTlsRequireClientCert } = settings;
-  requirePeerSecret(peerHost, peerSecret !== undefined || peerTlsRequireClientCert);
+  if (peerSecret === undefined && !peerTlsRequireClientCert) {
+    requireLoopback('TOKENRING_PEER_HOST', peerHost, 'TOKENRING_PEER_SECRET or TOKENRING_PEER_TLS_REQUIRE_CLIENT_CERT');
+  }
   if (settings.discovery === 'dns' && settings.dnsName === undefined) {
     throw new SettingsError(
       'TOKENRING_DNS_NAME: nothing is not valid, expected name:port with TOKENRING_DISCOVERY dns',
@@ -169,16 +105,10 @@ function requireTogether(settings: Settings): void {
   }
 }
 
-/** @throws SettingsError where anybody could speak as a peer */
-export function requirePeerSecret(peerHost: string, authenticated: boolean): void {
-  if (authenticated || isLoopback(peerHost)) return;
-  throw new SettingsError(
-    `TOKENRING_PEER_HOST: ${JSON.stringify(peerHost)} is open to others, expected TOKENRING_PEER_SECRET or TOKENRING_PEER_TLS_REQUIRE_CLIENT_CERT with it`,
-  );
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
+/** @throws SettingsError where others than this machine could speak as peers */
+export function requireLoopback(from: string, host: string, otherwise: string): void {
+  if (host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)) return;
+  throw new SettingsError(`${from}: ${JSON.stringify(host)} is open to others, expected ${otherwise} with it`);
 }
 
 /** The `host:port` under which others reach a listener: its own, or the machine's first where it listens on all. */

@@ -71,6 +71,43 @@ describe('the library', function () {
     }
   });
 
+  it('rejects an option that is unknown or not valid, by the rules of the settings', async () => {
+    const wrong: [options: object, message: string][] = [
+      [{ maxClients: 0 }, 'maxClients: 0 is not valid, expected a whole number from 1 to 16777216'],
+      [{ maxClients: 2 ** 24 + 1 }, 'maxClients: 16777217 is not valid, expected a whole number from 1 to 16777216'],
+      [{ maxClients: '10' }, "maxClients: '10' is not valid, expected a whole number from 1 to 16777216"],
+      ...[0, -1, NaN, Infinity, 1.5, 6, null, [2]].map((replicas): [object, string] => [
+        { replicas },
+        `replicas: ${Array.isArray(replicas) ? '[ 2 ]' : replicas} is not valid, expected a whole number from 1 to 5`,
+      ]),
+      [{ peerPort: 65_536 }, 'peerPort: 65536 is not valid, expected a whole number from 0 to 65535'],
+      [{ peerHost: 'a b' }, "peerHost: 'a b' is not valid, expected a host name or address"],
+      [{ peerHost: '0.0.0.0' }, 'peerHost: "0.0.0.0" is open to others, expected peerSecret with it'],
+      [{ peerHost: '0.0.0.0', peerSecret: '' }, 'peerSecret: the value given is not valid, expected some text'],
+      [{ advertise: 'me' }, "advertise: 'me' is not valid, expected host:port"],
+      [{ onUnavailable: 'panic' }, "onUnavailable: 'panic' is not valid, expected local or open or closed"],
+      [{ peers: 'a:1' }, "peers: 'a:1' is not valid, expected host:port, several separated by commas"],
+      [{ peers: ['a:1', 'b'] }, "peers: [ 'a:1', 'b' ] is not valid, expected host:port, several separated by commas"],
+      [{ peers: [''] }, "peers: [ '' ] is not valid, expected host:port, several separated by commas"],
+      [{ maxClinets: 10 }, 'maxClinets: there is no such option'],
+      // A setting, but none of the library's.
+      [{ port: 8080 }, 'port: there is no such option'],
+    ];
+    for (const [options, message] of wrong) {
+      const error: unknown = await createNode(options).catch((reason: unknown) => reason);
+      expect(error, message).to.be.instanceOf(TypeError).and.to.have.property('message', message);
+    }
+    const fine = await createNode({
+      peers: [],
+      peerPort: 0,
+      peerHost: '::1',
+      maxClients: 1,
+      replicas: 5,
+      peerSecret: 's',
+    });
+    await fine.close();
+  });
+
   it('keeps two nodes of one process apart', async () => {
     const [a, b] = await Promise.all([createNode(), createNode({ advertise: 'b:1', maxClients: 10 })]);
     expect(await Promise.all([a.allow('x', 1, '1d'), b.allow('x', 1, '1d')])).to.deep.equal([true, true]);
