@@ -77,8 +77,14 @@ export function createApi(
       res.json(describeOwner(cluster.membership, clientId));
     },
   });
-  route('/healthz', { get: (_req, res) => sendText(res, 200, 'ok') });
-  route('/readyz', { get: (_req, res) => (isReady() ? sendText(res, 200, 'ready') : sendText(res, 503, 'not ready')) });
+  route('/healthz', { get: (_req, res) => sendText(res, 'ok') });
+  route('/readyz', {
+    get: (_req, res) => {
+      // Decisions go on: who stops has time to be noticed, and then forwards.
+      if (!isReady()) throw new Problem('draining');
+      sendText(res, 'ready');
+    },
+  });
   route('/metrics', {
     get: async (_req, res) => {
       const text = await metrics.metrics();
@@ -115,8 +121,8 @@ function clientIdOf(req: Request): string {
   return clientId;
 }
 
-function sendText(res: Response, status: number, text: string): void {
-  res.status(status).type('text/plain').send(`${text}\n`);
+function sendText(res: Response, text: string): void {
+  res.type('text/plain').send(`${text}\n`);
 }
 
 function asProblem(error: unknown): Problem {

@@ -88,11 +88,9 @@ export function openApiDocument(version: string): object {
           responses: { 200: answer('ids of nodes, nearest first', ref('Owner')), ...problems('invalid_request') },
         },
       },
-      '/healthz': { get: plain('health', 'Whether the process serves', { 200: 'it does' }) },
-      '/readyz': {
-        get: plain('ready', 'Whether the node takes decisions', { 200: 'it does', 503: 'it joins or drains' }),
-      },
-      '/metrics': { get: plain('metrics', 'Prometheus metrics', { 200: 'in the text format' }) },
+      '/healthz': { get: plain('health', 'Whether the process serves', 'it does') },
+      '/readyz': { get: plain('ready', 'Whether new requests are to come here', 'they are', 'draining') },
+      '/metrics': { get: plain('metrics', 'Prometheus metrics', 'in the text format') },
       '/openapi.json': {
         get: {
           operationId: 'openapi',
@@ -164,10 +162,7 @@ function problemList(): string {
     .join('\n');
 }
 
-function plain(operationId: string, summary: string, answers: Record<number, string>): object {
-  const responses = problems();
-  for (const [status, description] of Object.entries(answers)) {
-    responses[status] = { description, content: { 'text/plain': { schema: { type: 'string' } } } };
-  }
-  return { operationId, summary, responses };
+function plain(operationId: string, summary: string, description: string, ...codes: readonly ProblemCode[]): object {
+  const text = { description, content: { 'text/plain': { schema: { type: 'string' } } } };
+  return { operationId, summary, responses: { 200: text, ...problems(...codes) } };
 }

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { connect } from '../http/wire.js';
 import type { Wire } from '../http/wire.js';
+import { expectProblem } from '../support/http.js';
 import { killAll, serve, tokenring } from './processes.js';
 
 const QUESTION = '{"clientId":"alice","limit":5,"window":"1m"}';
@@ -50,7 +51,7 @@ describe('tokenring serve', function () {
     await node.line('stopping');
     kept.send(get('/readyz'));
     const [, notReady] = await kept.closed();
-    expect(notReady).to.include({ status: 503, text: 'not ready\n' });
+    expectProblem(notReady!, 'draining');
     expect(notReady?.headers['connection']).to.equal('close');
     const late = await connect(node.port);
     late.send(head(QUESTION.length), QUESTION);
