@@ -1,7 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { Problem } from './problem.js';
 
-const JSON_TYPE = /^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i;
+const JSON_TYPE = /^application\/json\s*(;|$)/i;
+/** Of the parameters this one alone says how to read the body. */
+const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
 
 /**
  * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the two once.
@@ -15,8 +17,10 @@ export function readJsonBody(
 ): void {
   const { headers } = req;
   const type = headers['content-type'];
-  if (type !== 'application/json' && (type === undefined || !JSON_TYPE.test(type))) {
-    return failed(new Problem('unsupported_media_type', { field: 'Content-Type', expected: 'application/json' }));
+  if (type !== 'application/json' && (type === undefined || !JSON_TYPE.test(type) || OTHER_CHARSET.test(type))) {
+    return failed(
+      new Problem('unsupported_media_type', { field: 'Content-Type', expected: 'application/json in UTF-8' }),
+    );
   }
   if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity') {
     return failed(new Problem('unsupported_media_type', { field: 'Content-Encoding', expected: 'none' }));

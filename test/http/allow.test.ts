@@ -178,9 +178,17 @@ describe('POST /v1/allow', () => {
     }
   });
 
-  it('takes the charset in the content type, and white space around the JSON', async () => {
+  it('takes any parameters of the content type but another charset, and white space around the JSON', async () => {
     const body = `\n\t ${JSON.stringify({ clientId: newClient(), limit: 1, window: '1s' })} \r\n`;
-    for (const type of ['application/json; charset=utf-8', 'Application/JSON;charset="UTF-8"', 'application/json ']) {
+    for (const type of [
+      'application/json; charset=utf-8',
+      'Application/JSON;charset="UTF-8"',
+      'application/json ',
+      'application/json;',
+      'application/json; foo=bar',
+      'application/json ; x="y;z"; charset=utf-8 ; profile=a',
+      'application/json; accept-charset=latin1',
+    ]) {
       const answer = await call(node, '/v1/allow', { method: 'POST', headers: { 'content-type': type }, body });
       expect([200, 429], type).to.include(answer.status);
     }

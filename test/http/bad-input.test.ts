@@ -209,6 +209,11 @@ describe('bad input', () => {
       'application/x-www-form-urlencoded',
       'application/jsonp',
       'application/json;charset=utf-16',
+      'application/json; foo=bar; Charset = "latin1"',
+      'application/json; charset=utf-8x',
+      'application/json; charset=',
+      'application/json, text/plain',
+      'text/plain; application/json',
     ];
     for (const path of ['/v1/allow', '/v1/allow/batch']) {
       for (const type of types) {
