@@ -33,6 +33,8 @@ export function createApi(
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  // What is asked for is as it is now. Without this, `If-None-Match: *` would be answered 304.
+  Object.defineProperty(app.request, 'fresh', { value: false });
   app.set('query parser', 'simple');
   const admin: RequestHandler = (req, _res, next) => {
     requireAdmin(req.headers.authorization, options.adminToken);
@@ -104,6 +106,7 @@ export function createApi(
 
   return (req, res) => {
     res.setHeader('X-Content-Type-Options', 'nosniff');
+    res.setHeader('Cache-Control', 'no-store');
     // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));
     app(req as Request, res as Response, unanswered);

@@ -47,6 +47,26 @@ describe('the public API', () => {
     }
   });
 
+  it('lets nobody keep an answer, and answers in full whatever the asker has kept', async () => {
+    const conditions = { 'if-none-match': '*', 'if-modified-since': 'Fri, 01 Jan 2100 00:00:00 GMT' };
+    for (const path of [
+      '/healthz',
+      '/readyz',
+      '/metrics',
+      '/v1/cluster',
+      '/v1/cluster/owner?clientId=x',
+      '/v1/clients/x',
+      '/openapi.json',
+    ]) {
+      for (const method of ['GET', 'HEAD']) {
+        const { status, headers } = await call(node, path, { method, headers: conditions });
+        expect(status, path).to.equal(200);
+        expect(headers['cache-control'], path).to.equal('no-store');
+      }
+    }
+    expect((await call(node, '/nowhere')).headers['cache-control']).to.equal('no-store');
+  });
+
   it('lets no browser guess at a content type, and does not say what it is made of', async () => {
     for (const path of ['/healthz', '/metrics', '/openapi.json', '/nowhere', '/v1/clients/x', '/v1/clients/%']) {
       const { headers } = await call(node, path);
