@@ -105,6 +105,7 @@ export function createApi(
   }
 
   return (req, res) => {
+    // For text. The decision endpoints go without: nobody guesses at JSON, and no browser loads what only POST answers.
     res.setHeader('X-Content-Type-Options', 'nosniff');
     res.setHeader('Cache-Control', 'no-store');
     // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
