@@ -66,7 +66,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     },
     { adminToken: settings.adminToken, version: VERSION },
   );
-  const publicServer = createPublicServer({ decisions, api }, DEFAULT_TIMEOUTS, publicTls(settings));
+  const publicServer = createPublicServer({ decisions, api, counters }, DEFAULT_TIMEOUTS, publicTls(settings));
   const port = await listen(publicServer.server, settings.port, settings.host);
   ready = true;
   log.info({ host: settings.host, port }, 'tokenring ready');

@@ -4,6 +4,8 @@ import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
+import { countProblem } from './counters.js';
+import type { Counters } from './counters.js';
 import type { DecisionHandlers, Handler } from './decisions.js';
 import { Problem } from './problem.js';
 import type { ProblemCode } from './problem.js';
@@ -35,7 +37,7 @@ export interface PublicServer {
 
 /** The public listener: the two decision endpoints go straight to their handlers, all else to the API app. */
 export function createPublicServer(
-  { decisions, api }: { decisions: DecisionHandlers; api: RequestListener },
+  { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
   tls?: TlsOptions,
 ): PublicServer {
@@ -48,10 +50,24 @@ export function createPublicServer(
     latest.set(req.socket, res);
     handler(req, res);
   }
+  /** Answers what node:http could not read as a request, and hangs up, so that going on to send holds no connection. */
+  function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+    if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+    let code: ProblemCode = 'invalid_request';
+    if (error.code === 'HPE_HEADER_OVERFLOW') code = 'headers_too_large';
+    if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'timeout';
+    countProblem(counters, code);
+    hangUp(
+      socket,
+      new Problem(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {}),
+    );
+  }
   const answer: RequestListener = (req, res) => {
     if (draining) res.shouldKeepAlive = false;
-    if (req.headers.host === undefined && req.httpVersion === '1.1') sendProblem(req, res, hostMissing());
-    else if (req.url === '/v1/allow') decide(decisions.allow, req, res);
+    if (req.headers.host === undefined && req.httpVersion === '1.1') {
+      countProblem(counters, 'invalid_request');
+      sendProblem(req, res, hostMissing());
+    } else if (req.url === '/v1/allow') decide(decisions.allow, req, res);
     else if (req.url === '/v1/allow/batch') decide(decisions.batch, req, res);
     else api(req, res);
   };
@@ -107,16 +123,10 @@ function hostMissing(): Problem {
   return new Problem('invalid_request', { field: 'Host', expected: 'a host, as HTTP/1.1 demands' });
 }
 
-/** Answers what node:http could not read as a request, and hangs up, so that going on to send holds no connection. */
-function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  let code: ProblemCode = 'invalid_request';
-  if (error.code === 'HPE_HEADER_OVERFLOW') code = 'headers_too_large';
-  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'timeout';
-  const problem = new Problem(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {});
+function hangUp(socket: Duplex, problem: Problem): void {
   const body = JSON.stringify(problem);
   socket.end(
-    `HTTP/1.1 ${problem.status} ${code}\r\nContent-Type: application/problem+json\r\n` +
+    `HTTP/1.1 ${problem.status} ${problem.code}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
     () => socket.destroy(),
   );

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
-import { connect } from './wire.js';
+import { CLOSE, connect, exchange } from './wire.js';
 
 type Metrics = ReadonlyMap<string, number>;
 
@@ -75,6 +75,19 @@ describe('GET /metrics', () => {
     expect(grown('tokenring_decision_seconds_count')).to.equal(7);
     expect(grown('tokenring_decision_seconds_bucket{le="+Inf"}')).to.equal(7);
     expect(grown('tokenring_decision_seconds_sum')).to.be.within(0.00001, 5);
+  });
+
+  it('counts the problems of what never became a request', async () => {
+    const before = await scrape();
+    for (const bytes of ['SHOUT / HTTP/9\r\n\r\n', `GET / HTTP/1.1\r\n${CLOSE}\r\n`, `GET /${'x'.repeat(20_000)}`]) {
+      expect((await exchange(node.port, bytes))[0]?.status, bytes).to.be.within(400, 431);
+    }
+    const metrics = await scrape();
+    const grown = (code: string): number => {
+      const name = `tokenring_problems_total{code="${code}"}`;
+      return metrics.get(name)! - (before.get(name) ?? 0);
+    };
+    expect([grown('invalid_request'), grown('headers_too_large')]).to.deep.equal([2, 1]);
   });
 
   it('has a histogram whose buckets only grow, up to the count', async () => {

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
+import { createCounters } from '../../src/http/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer, ServerTimeouts } from '../../src/http/server.js';
 import { expectProblem } from '../support/http.js';
@@ -30,7 +31,10 @@ async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> 
     batch: (_req: unknown, res: ServerResponse) => void res.end(),
   };
   const api = (_req: unknown, res: ServerResponse): void => void res.end('hello');
-  const publicServer = createPublicServer({ decisions, api }, { ...DEFAULT_TIMEOUTS, ...timeouts });
+  const publicServer = createPublicServer(
+    { decisions, api, counters: createCounters() },
+    { ...DEFAULT_TIMEOUTS, ...timeouts },
+  );
   publicServer.server.listen(0, '127.0.0.1');
   await once(publicServer.server, 'listening');
   started.push(publicServer);

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { createCounters } from '../../src/http/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 
 describe('the public server with a certificate', () => {
@@ -20,7 +21,7 @@ describe('the public server with a certificate', () => {
     rmSync(folder, { recursive: true });
     const decisions = { allow: () => undefined, batch: () => undefined };
     const { server, ...rest } = createPublicServer(
-      { decisions, api: (_req, res) => void res.end('hello') },
+      { decisions, api: (_req, res) => void res.end('hello'), counters: createCounters() },
       DEFAULT_TIMEOUTS,
       { key, cert },
     );
