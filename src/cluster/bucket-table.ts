@@ -39,6 +39,8 @@ export interface BucketTable {
   /** Adds a client that the table does not hold. At the bound one at rest makes room, or else one not used for long. */
   add(client: Client, nowMs: number): void;
   delete(clientId: string): boolean;
+  /** Counts buckets that one client lost, as it had too many, among the evictions. */
+  forgot(buckets: number): void;
   /** Drops clients at rest among the next `count`; call it again to go on from there, round and round. */
   sweep(count: number, nowMs: number): void;
   /**
@@ -47,7 +49,7 @@ export interface BucketTable {
    */
   at(place: number): Client | undefined;
   readonly size: number;
-  /** Clients dropped though a limit still counted against them: the bound is too small for the load. */
+  /** Clients, or buckets of one that has too many, dropped though a limit still counted: a bound is too small for the load. */
   readonly unexpiredEvictions: number;
 }
 
@@ -112,6 +114,9 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
       if (client === undefined) return false;
       remove(client);
       return true;
+    },
+    forgot(buckets) {
+      unexpiredEvictions += buckets;
     },
     sweep(count, nowMs) {
       // Not round and round in one call.

@@ -48,7 +48,7 @@ export function createCopies(
       for (const [clientId, snapshots, decisions = []] of clients) {
         const known = table.peek(clientId);
         const client = known ?? new Client(clientId);
-        mergeSnapshots(client, snapshots, nowMs);
+        table.forgot(mergeSnapshots(client, snapshots, nowMs));
         for (const { requestId, ageMs, verdict, degraded } of decisions) {
           if (recent.get(clientId, requestId) !== undefined) continue;
           recent.add(clientId, requestId, { ...verdict, owner: self, source: 'owner', degraded }, ageMs);

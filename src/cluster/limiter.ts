@@ -60,7 +60,12 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (first !== undefined) return first;
     }
     const client = known ?? new Client(clientId);
-    const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed } = decide(client, check, nowMs);
+    const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = decide(
+      client,
+      check,
+      nowMs,
+    );
+    if (forgotten > 0) table.forgot(forgotten);
     // Only where the ring itself says so: who stands in must look again each time.
     client.ownedAtRing = degraded ? 0 : membership.ringVersion;
     const decision: Decision = {

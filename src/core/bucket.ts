@@ -49,14 +49,12 @@ export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
   return bucket;
 }
 
-/** Starts a bucket. Others at rest make room: who is asked about under ever new windows must not grow for ever. */
+/** Starts a bucket; `makeRoom` comes first. */
 export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
-  const kept = withoutRested(buckets.first, nowMs);
-  const next = kept[0];
-  const start = { rule, ruleChanges: 0, atMs: nowMs, next };
+  const start = { rule, ruleChanges: 0, atMs: nowMs, next: buckets.first };
   if (rule.algorithm === 'sliding-window') {
     buckets.first = { algorithm: 'sliding-window', ...start, endsMs: [], counts: [] };
-  } else if (kept.includes(buckets)) {
+  } else if (isInList(buckets, buckets)) {
     buckets.first = { algorithm: 'token-bucket', ...start, tokens: 0, part: 0 };
   } else {
     buckets.first = Object.assign(buckets, start, { tokens: 0, part: 0 });
@@ -64,17 +62,32 @@ export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
   return buckets.first;
 }
 
+function isInList(buckets: Buckets, sought: Bucket): boolean {
+  let bucket = buckets.first;
+  while (bucket !== undefined && bucket !== sought) bucket = bucket.next;
+  return bucket !== undefined;
+}
+
 /** Buckets of one client, at most: above, the one that was started first is dropped, which forgets a limit. */
 const MAX_BUCKETS = 64;
 
-function withoutRested(first: Bucket | undefined, nowMs: number): Bucket[] {
+/**
+ * Drops buckets at rest, and those too many for one more to come: who is asked about under ever new windows must not grow
+ * for ever.
+ * @returns how many were dropped though a limit still counted
+ */
+export function makeRoom(buckets: Buckets, nowMs: number): number {
   const kept: Bucket[] = [];
-  for (let bucket = first; bucket !== undefined && kept.length < MAX_BUCKETS - 1; bucket = bucket.next) {
+  let forgotten = 0;
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     settle(bucket, nowMs);
-    if (!rested(bucket)) kept.push(bucket);
+    if (rested(bucket)) continue;
+    if (kept.length < MAX_BUCKETS - 1) kept.push(bucket);
+    else forgotten += 1;
   }
+  buckets.first = kept[0];
   kept.forEach((bucket, i) => (bucket.next = kept[i + 1]));
-  return kept;
+  return forgotten;
 }
 
 /** Puts a rule in force, with what was consumed kept. @returns whether it allows something else than the one before */

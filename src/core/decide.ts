@@ -1,4 +1,4 @@
-import { addBucket, adopt, findBucket, fits, remaining, restMs, settle, take, waitMs } from './bucket.js';
+import { addBucket, adopt, findBucket, fits, makeRoom, remaining, restMs, settle, take, waitMs } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
 import type { Algorithm, Rule } from './rule.js';
 
@@ -47,6 +47,8 @@ export interface Verdict {
 export interface Outcome extends Verdict {
   /** Whether copies of the client's buckets no longer say the same. */
   readonly changed: boolean;
+  /** Buckets that the client lost, as it has too many, though a limit still counted. */
+  readonly forgotten: number;
 }
 
 /**
@@ -59,6 +61,7 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
   const { rules, cost, peek } = check;
   let allowed = true;
   let changed = false;
+  let forgotten = 0;
   for (const rule of rules) {
     const bucket = findBucket(buckets, rule);
     if (bucket !== undefined) settle(bucket, nowMs);
@@ -71,7 +74,10 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
       if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) changed = true;
       if (!allowed) continue;
       changed = true;
-      bucket ??= addBucket(buckets, rule, nowMs);
+      if (bucket === undefined) {
+        forgotten += makeRoom(buckets, nowMs);
+        bucket = addBucket(buckets, rule, nowMs);
+      }
       take(bucket, cost);
     }
   }
@@ -85,6 +91,7 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
       resetMs: only.resetMs,
       limits: undefined,
       changed,
+      forgotten,
     };
   }
   const limits = rules.map((rule) => figures(findBucket(buckets, rule), rule, cost, allowed, nowMs));
@@ -98,6 +105,7 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
     resetMs: Math.max(...limits.map((one) => one.resetMs)),
     limits,
     changed,
+    forgotten,
   };
 }
 

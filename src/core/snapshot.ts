@@ -1,4 +1,4 @@
-import { addBucket, findBucket, merge, settle } from './bucket.js';
+import { addBucket, findBucket, makeRoom, merge, settle } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
 import { ruleOf } from './rule.js';
 import type { Algorithm } from './rule.js';
@@ -37,8 +37,12 @@ function stateOf(bucket: Bucket): number[] {
   return bucket.tokens === 0 && bucket.part === 0 ? [] : [bucket.tokens, bucket.part];
 }
 
-/** Joins what another node knows of a client into what this one knows: the larger consumption stands (see `merge`). */
-export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): void {
+/**
+ * Joins what another node knows of a client into what this one knows: the larger consumption stands (see `merge`).
+ * @returns how many buckets were dropped, as there are too many, though a limit still counted
+ */
+export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): number {
+  let forgotten = 0;
   for (const { algorithm, limit, windowMs, capacity, policy, ruleChanges, state } of snapshots) {
     const rule = ruleOf(algorithm, limit, windowMs, capacity, policy);
     const copy: Bucket =
@@ -53,6 +57,12 @@ export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[],
             atMs: nowMs,
             next: undefined,
           };
-    merge(findBucket(buckets, rule) ?? addBucket(buckets, rule, nowMs), copy, nowMs);
+    let bucket = findBucket(buckets, rule);
+    if (bucket === undefined) {
+      forgotten += makeRoom(buckets, nowMs);
+      bucket = addBucket(buckets, rule, nowMs);
+    }
+    merge(bucket, copy, nowMs);
   }
+  return forgotten;
 }

@@ -68,7 +68,8 @@ export function createMetrics(sources: MetricSources): Registry {
     ['code'],
     labelled('code', () => counters.problems),
   );
-  const evictions = 'Clients dropped at the bound of the bucket table though a limit still counted against them';
+  const evictions =
+    'Clients dropped at the bound of the bucket table, and buckets of one above 64, though their limit still counted';
   counter(
     'tokenring_unexpired_evictions_total',
     evictions,

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { createBucketTable } from '../../src/cluster/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/bucket-table.js';
+import { createCopies } from '../../src/cluster/copies.js';
 import type { Decision } from '../../src/cluster/decision.js';
 import { createLimiter } from '../../src/cluster/limiter.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
@@ -193,6 +194,32 @@ describe('limiter', () => {
     expect(limiter.describe('alice')).to.deep.equal(description);
     expect(limiter.describe('alice')).to.deep.equal(description);
     expect(limiter.describe('bob')).to.deep.equal({ clientId: 'bob', owner: 'a:1', buckets: [] });
+  });
+
+  it('counts a limit that a client loses to its 65th, and not one at rest', () => {
+    const { ask, clock, table, limiter } = createLone();
+    for (let i = 1; i <= 63; i += 1) ask({ rules: [tokenBucket(1, i * 1_000_000)] });
+    ask({ rules: [tokenBucket(1, 1)] });
+    clock.advance(1);
+    ask({ rules: [tokenBucket(1, 64_000_000)] });
+    expect([limiter.describe('alice').buckets.length, table.unexpiredEvictions]).to.deep.equal([64, 0]);
+    ask({ rules: [tokenBucket(1, 65_000_000), tokenBucket(1, 66_000_000)] });
+    expect([limiter.describe('alice').buckets.length, table.unexpiredEvictions]).to.deep.equal([64, 2]);
+    expect(ask({ rules: [tokenBucket(1, 3_000_000)] }).allowed).to.equal(false);
+    expect(ask({ rules: [tokenBucket(1, 2_000_000)] }).allowed, 'the second to come').to.equal(true);
+  });
+
+  it('counts a limit lost to copies that come from another node', () => {
+    const { clock, table } = createLone();
+    const copies = createCopies(
+      { clock, table, recent: createRecentDecisions({ clock }, { max: 1 }) },
+      { self: 'a:1' },
+    );
+    const snapshots = Array.from({ length: 66 }, (_, i) => {
+      return { ...tokenBucket(1, (i + 1) * 1_000_000), ruleChanges: 0, state: [1, 0] };
+    });
+    copies.keep([['alice', snapshots]]);
+    expect(table.unexpiredEvictions).to.equal(2);
   });
 
   it('starts afresh for a client whom the table has forgotten', () => {

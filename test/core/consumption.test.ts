@@ -43,6 +43,7 @@ describe('consumption', () => {
       resetMs: 0,
       limits: undefined,
       changed: false,
+      forgotten: 0,
     });
     expect(buckets.first).to.equal(undefined);
   });
