@@ -3,20 +3,14 @@ import { askAllow } from './cli/allow.js';
 import { runCluster } from './cli/cluster.js';
 import { serve } from './cli/serve.js';
 import { showStatus } from './cli/status.js';
+import { usage } from './cli/usage.js';
 import { SettingsError } from './settings.js';
 
-const USAGE = `tokenring: a distributed rate limiter
-
-  tokenring serve [--port 8080] [--SETTING VALUE …]     one node in the foreground
-  tokenring cluster [--nodes 3] [--SETTING VALUE …]     several nodes on this machine
-  tokenring allow CLIENT --limit 10 --window 1m [--cost 1] [--url http://127.0.0.1:8080]
-                                                        ask: exit 0 allowed, 1 denied, 2 error
-  tokenring status [--url http://127.0.0.1:8080]        the members, as a node sees them
-`;
-
 const [command, ...args] = process.argv.slice(2);
+// Alone: `tokenring allow --limit 5 --window 1m "$CLIENT"` must not end with 0, allowed, for a client of this name.
+const wantsHelp = args.length === 1 && args[0] === '--help';
 try {
-  switch (command) {
+  switch (wantsHelp ? 'help' : command) {
     case 'serve':
       await serve(args, process.env);
       break;
@@ -31,10 +25,10 @@ try {
       break;
     case 'help':
     case '--help':
-      process.stdout.write(USAGE);
+      process.stdout.write(usage());
       break;
     default:
-      process.stderr.write(USAGE);
+      process.stderr.write(usage());
       process.exitCode = 2;
   }
 } catch (error) {

@@ -7,18 +7,20 @@ export interface Setting<T> {
   readonly parse: Parse<T>;
   readonly expected: string;
   readonly default: T;
+  /** For `--help`. */
+  readonly meaning: string;
 }
 
-function setting<T>(parse: Parse<T>, expected: string, fallback: T): Setting<T> {
-  return { parse, expected, default: fallback };
+function setting<T>(parse: Parse<T>, expected: string, fallback: T, meaning: string): Setting<T> {
+  return { parse, expected, default: fallback, meaning };
 }
 
-function whole(min: number, max: number, fallback: number): Setting<number> {
+function whole(min: number, max: number, fallback: number, meaning: string): Setting<number> {
   const parse: Parse<number> = (text) => {
     const value = /^\d{1,12}$/.test(text) ? Number(text) : NaN;
     return value >= min && value <= max ? value : undefined;
   };
-  return setting(parse, `a whole number from ${min} to ${max}`, fallback);
+  return setting(parse, `a whole number from ${min} to ${max}`, fallback, meaning);
 }
 
 const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
@@ -27,8 +29,8 @@ const hostPort: Parse<string> = (text) => {
   const port = /^(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})$/.exec(text)?.[1];
   return Number(port) >= 1 && Number(port) <= 65535 ? text : undefined;
 };
-const oneOf = <T extends string>(...values: readonly T[]): Setting<T> =>
-  setting((text) => values.find((value) => value === text), values.join(' or '), values[0]!);
+const oneOf = <T extends string>(values: readonly T[], meaning: string): Setting<T> =>
+  setting((text) => values.find((value) => value === text), values.join(' or '), values[0]!, meaning);
 const peers: Parse<readonly string[]> = (text) => {
   const list = text.split(',').map((peer) => peer.trim());
   return list.every((peer) => hostPort(peer) !== undefined) ? list : undefined;
@@ -46,40 +48,58 @@ const pem: Parse<string> = (text) => {
 };
 const yes: Parse<boolean> = (text) => (text === 'true' ? true : text === 'false' ? false : undefined);
 
+const optional = (parse: Parse<string>, expected: string, meaning: string): Setting<string | undefined> =>
+  setting<string | undefined>(parse, expected, undefined, meaning);
+
 /** Every setting: `name` is `TOKENRING_NAME` in the environment and `--name` as a flag, words split by `_` and `-`. */
 export const SETTINGS = {
-  host: setting<string>(host, HOST, '127.0.0.1'),
-  port: whole(0, 65535, 8080),
-  peerHost: setting<string>(host, HOST, '127.0.0.1'),
-  peerPort: whole(0, 65535, 9080),
-  advertise: setting<string | undefined>(hostPort, 'host:port', undefined),
-  discovery: oneOf('static', 'dns'),
-  peers: setting<readonly string[]>(peers, 'host:port, several separated by commas', []),
-  dnsName: setting<string | undefined>(hostPort, 'name:port', undefined),
-  peerSecret: setting<string | undefined>(nonEmpty, 'some text', undefined),
-  replicas: whole(1, 5, 1),
-  replicationIntervalMs: whole(1, 60_000, 50),
-  suspectAfterMs: whole(100, 600_000, 1_000),
-  onUnavailable: oneOf('local', 'open', 'closed'),
-  tlsCert: setting<string | undefined>(pem, PEM, undefined),
-  tlsKey: setting<string | undefined>(pem, PEM, undefined),
-  tlsCa: setting<string | undefined>(pem, PEM, undefined),
-  tlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
-  peerTlsCert: setting<string | undefined>(pem, PEM, undefined),
-  peerTlsKey: setting<string | undefined>(pem, PEM, undefined),
-  peerTlsCa: setting<string | undefined>(pem, PEM, undefined),
-  peerTlsRequireClientCert: setting<boolean>(yes, 'true or false', false),
-  adminToken: setting<string | undefined>(token, 'printable ASCII without spaces', undefined),
-  maxClients: whole(1, 2 ** 24, 1_000_000),
+  host: setting<string>(host, HOST, '127.0.0.1', 'where the public API listens'),
+  port: whole(0, 65535, 8080, 'port of the public API; 0 takes a free one'),
+  peerHost: setting<string>(host, HOST, '127.0.0.1', 'where this node listens to other nodes'),
+  peerPort: whole(0, 65535, 9080, 'port for other nodes; 0 takes a free one'),
+  advertise: optional(hostPort, 'host:port', 'where other nodes reach this one, and its id; else where it listens'),
+  discovery: oneOf(['static', 'dns'], 'how peers are found: by peers, or by dns-name'),
+  peers: setting<readonly string[]>(
+    peers,
+    'host:port, several separated by commas',
+    [],
+    'some of the other nodes; this one may be among them',
+  ),
+  dnsName: optional(hostPort, 'name:port', 'its addresses are the peers'),
+  peerSecret: optional(nonEmpty, 'some text', 'what peers prove to each other that they know'),
+  replicas: whole(1, 5, 1, 'how many successors on the ring hold a copy'),
+  replicationIntervalMs: whole(1, 60_000, 50, 'how old a copy may be'),
+  suspectAfterMs: whole(100, 600_000, 1_000, 'a member silent for so long is out of the ring'),
+  onUnavailable: oneOf(
+    ['local', 'open', 'closed'],
+    'when nobody who may decide answers: an equal share here, all, none',
+  ),
+  tlsCert: optional(pem, PEM, 'certificate of the public API, which then is HTTPS'),
+  tlsKey: optional(pem, PEM, 'key of that certificate'),
+  tlsCa: optional(pem, PEM, 'who vouches for clients'),
+  tlsRequireClientCert: setting<boolean>(yes, 'true or false', false, 'whether clients must have a certificate'),
+  peerTlsCert: optional(pem, PEM, 'certificate of this node for other nodes'),
+  peerTlsKey: optional(pem, PEM, 'key of that certificate'),
+  peerTlsCa: optional(pem, PEM, 'who vouches for other nodes'),
+  peerTlsRequireClientCert: setting<boolean>(
+    yes,
+    'true or false',
+    false,
+    'whether other nodes must have a certificate',
+  ),
+  adminToken: optional(token, 'printable ASCII without spaces', 'bearer token of the write side, which is off without'),
+  maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table'),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
     '200 or 429',
     429,
+    'HTTP status of a denial',
   ),
   logLevel: setting<string>(
     (text) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(text) ? text : undefined),
     'fatal, error, warn, info, debug, trace or silent',
     'info',
+    'the least that is logged',
   ),
 };
 
@@ -88,3 +108,9 @@ export type Settings = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] }
 
 /** Not to be shown, not even when wrong. */
 export const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret']);
+
+const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+/** A setting as a flag. */
+export const flag = (name: string): string => `--${dashed(name)}`;
+/** A setting in the environment. */
+export const variable = (name: string): string => `TOKENRING_${dashed(name).replaceAll('-', '_').toUpperCase()}`;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { inspect, parseArgs } from 'node:util';
-import { PEM, SECRET, SETTINGS } from './setting-table.js';
+import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
 import type { Name, Setting, Settings } from './setting-table.js';
 
 /** A setting, or an option in code, that is unknown or not valid: one line that names it, its value and what is expected. */
@@ -10,8 +10,6 @@ export class SettingsError extends TypeError {
 }
 
 const NAMES = Object.keys(SETTINGS) as Name[];
-const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-const variable = (name: string): string => `TOKENRING_${dashed(name).replaceAll('-', '_').toUpperCase()}`;
 
 /**
  * The settings from flags, then environment, then the JSON file named by `TOKENRING_CONFIG`, then defaults.
@@ -31,7 +29,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
   for (const name of NAMES) {
     const { parse, default: fallback } = SETTINGS[name] as Setting<unknown>;
     const given: [string, string | undefined][] = [
-      [`--${dashed(name)}`, flags.get(name)],
+      [flag(name), flags.get(name)],
       [variable(name), env[variable(name)]],
       [`${configPath}: ${name}`, file.get(name)],
     ];
@@ -123,12 +121,14 @@ export function reachableAt(host: string, port: number): string {
 }
 
 function readFlags(args: readonly string[]): Map<string, string> {
-  const options = Object.fromEntries(['config', ...NAMES].map((name) => [dashed(name), { type: 'string' as const }]));
+  const options = Object.fromEntries(
+    ['config', ...NAMES].map((name) => [flag(name).slice(2), { type: 'string' as const }]),
+  );
   try {
     const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
     return new Map(
       ['config', ...NAMES].flatMap((name) => {
-        const value = values[dashed(name)];
+        const value = values[flag(name).slice(2)];
         return typeof value === 'string' ? [[name, value] as const] : [];
       }),
     );
