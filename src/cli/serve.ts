@@ -1,9 +1,12 @@
 import { startNode } from '../main.js';
 import { readSettings } from '../settings.js';
+import { withoutServiceLinks } from './service-links.js';
 
 /** `tokenring serve`: one node, until SIGTERM or SIGINT. A second signal does not wait. */
 export async function serve(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
-  const node = await startNode(readSettings(args, env));
+  const { own, links } = withoutServiceLinks(env);
+  const node = await startNode(readSettings(args, own));
+  if (links.length > 0) node.log.info({ names: links }, 'ignored what Kubernetes says of a Service named tokenring');
   let stopping = false;
   const stop = (): void => {
     if (stopping) process.exit(1);

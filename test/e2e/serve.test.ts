@@ -134,6 +134,34 @@ describe('tokenring serve', function () {
     );
   });
 
+  it('starts beside a Kubernetes Service of its own name, and takes for settings nothing that is said of it', async () => {
+    const links = {
+      TOKENRING_SERVICE_HOST: '10.0.0.1',
+      TOKENRING_SERVICE_PORT: '8080',
+      TOKENRING_SERVICE_PORT_HTTP: '8080',
+      TOKENRING_PORT: 'tcp://10.0.0.1:8080',
+      TOKENRING_PORT_8080_TCP: 'tcp://10.0.0.1:8080',
+      TOKENRING_PORT_8080_TCP_PROTO: 'tcp',
+      TOKENRING_PORT_8080_TCP_PORT: '8080',
+      TOKENRING_PORT_8080_TCP_ADDR: '10.0.0.1',
+    };
+    const args = ['serve', '--port', '0', '--peer-port', '0'];
+    const node = tokenring(args, links);
+    const { names } = await node.line('ignored what Kubernetes says of a Service named tokenring');
+    expect(names).to.have.members(Object.keys(links));
+    node.child.kill('SIGTERM');
+    expect(await node.ended).to.include({ code: 0, stderr: '' });
+    const wrong = [
+      { TOKENRING_PORT: 'http://10.0.0.1:8080' },
+      { TOKENRING_HOST: 'tcp://10.0.0.1:8080' },
+      { TOKENRING_PORT_TCP: 'x' },
+      { TOKENRING_SERVICE_HOSTS: 'x' },
+      { TOKENRING_PEER_PORT: 'tcp://10.0.0.1:8080' },
+    ];
+    for (const { code } of await Promise.all(wrong.map((env) => tokenring(['serve'], env).ended)))
+      expect(code).to.equal(2);
+  });
+
   it('writes no secret to its log', async () => {
     const node = await serve('--admin-token', 'hunter2', '--peer-secret', 'hunter3', '--log-level', 'trace');
     const wire = await connect(node.port);
