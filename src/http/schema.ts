@@ -144,8 +144,13 @@ export const ClientSchema = Type.Object(
           policy: Type.Optional(Type.String()),
           algorithm: Algorithm,
           windowMs: WindowMs,
-          limit: Limit,
-          remaining: Count,
+          limit: Type.Integer({
+            minimum: 1,
+            maximum: MAX_LIMIT,
+            description:
+              'the last one asked with, but for 0, which keeps none: what was consumed decays at the one before',
+          }),
+          remaining: Type.Integer({ minimum: 0, description: 'under that limit' }),
           resetMs: Count,
         },
         strict,

@@ -196,6 +196,13 @@ describe('limiter', () => {
     expect(limiter.describe('bob')).to.deep.equal({ clientId: 'bob', owner: 'a:1', buckets: [] });
   });
 
+  it('describes it under the last limit that was not 0, at whose rate it decays', () => {
+    const { ask, limiter } = createLone();
+    ask({ cost: 4 });
+    ask({ rules: [tokenBucket(0, 1_000)] });
+    expect(limiter.describe('alice').buckets[0]).to.include({ limit: 10, remaining: 6 });
+  });
+
   it('counts a limit that a client loses to its 65th, and not one at rest', () => {
     const { ask, clock, table, limiter } = createLone();
     for (let i = 1; i <= 63; i += 1) ask({ rules: [tokenBucket(1, i * 1_000_000)] });
