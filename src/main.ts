@@ -60,7 +60,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       cluster: node,
       decisions,
       counters,
-      metrics: createMetrics({ counters, inFlight: () => publicServer.inFlight, cluster: node, peers: member.peers }),
+      metrics: createMetrics({ counters, cluster: node, peers: member.peers }),
       isReady: () => ready,
       log,
     },

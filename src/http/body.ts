@@ -6,14 +6,15 @@ const JSON_TYPE = /^application\/json\s*(;|$)/i;
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
 
 /**
- * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the two once.
- * Neither is called when the connection breaks first: there is nobody left to answer.
+ * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the three once.
+ * @param gone the connection broke first: there is nobody left to answer
  */
 export function readJsonBody(
   req: IncomingMessage,
   maxBytes: number,
   done: (body: Buffer) => void,
   failed: (problem: Problem) => void,
+  gone: () => void,
 ): void {
   const { headers } = req;
   const type = headers['content-type'];
@@ -28,13 +29,16 @@ export function readJsonBody(
   const tooLarge = (): Problem => new Problem('too_large', { field: 'body', expected: `at most ${maxBytes} bytes` });
   if (Number(headers['content-length'] ?? 0) > maxBytes) return failed(tooLarge());
 
+  const closed = (): void => {
+    if (!req.readableEnded) gone();
+  };
   let first: Buffer | undefined;
   let rest: Buffer[] | undefined;
   let bytes = 0;
   req.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > maxBytes) {
-      req.removeAllListeners('data').removeAllListeners('end');
+      req.removeAllListeners('data').removeAllListeners('end').off('close', closed);
       failed(tooLarge());
     } else if (first === undefined) first = chunk;
     else (rest ??= []).push(chunk);
@@ -45,5 +49,6 @@ export function readJsonBody(
     first = rest = undefined;
     done(body);
   });
+  req.on('close', closed);
   // No listener for 'error': a request without one ends quietly when its connection breaks.
 }

@@ -14,6 +14,8 @@ export interface Counters {
   /** Requests on the decision endpoints by duration: the last place counts those above every bound. */
   readonly durations: number[];
   durationSumSeconds: number;
+  /** Requests on the decision endpoints that are not answered yet, and whose connection did not break before they had come whole. */
+  inFlight: number;
   /** Requests answered with a problem, by its code. */
   readonly problems: Map<string, number>;
 }
@@ -25,6 +27,7 @@ export function createCounters(): Counters {
     denied: zeros(),
     durations: new Array<number>(DURATION_BOUNDS.length + 1).fill(0),
     durationSumSeconds: 0,
+    inFlight: 0,
     problems: new Map(),
   };
 }

@@ -44,11 +44,17 @@ export function createDecisionHandlers(
   /** Answers at once, or when the promise settles. */
   type Answer = (value: unknown, res: ServerResponse, startMs: number) => Promise<void> | undefined;
 
+  const gone = (): void => {
+    counters.inFlight -= 1;
+  };
+
   function receive(req: IncomingMessage, res: ServerResponse, maxBytes: number, answer: Answer): void {
     const startMs = elapsedMs();
+    counters.inFlight += 1;
     const fail = (error: unknown): void => {
       const problem = error instanceof Problem ? error : new Problem('internal', {}, { cause: error });
       if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
+      counters.inFlight -= 1;
       countProblem(counters, problem.code);
       sendProblem(req, res, problem);
     };
@@ -64,7 +70,13 @@ export function createDecisionHandlers(
         }
       },
       fail,
+      gone,
     );
+  }
+
+  function answered(startMs: number): void {
+    counters.inFlight -= 1;
+    countDuration(counters, (elapsedMs() - startMs) / 1000);
   }
 
   function count(decision: Decision): void {
@@ -75,7 +87,7 @@ export function createDecisionHandlers(
     count(decision);
     const body = decisionJson(decision);
     sendAsciiJson(res, decision.allowed ? 200 : options.deniedStatus, body, rateLimitHeaders(check, decision));
-    countDuration(counters, (elapsedMs() - startMs) / 1000);
+    answered(startMs);
   }
 
   /** One item of a batch: its own mistake is its own answer. */
@@ -108,7 +120,7 @@ export function createDecisionHandlers(
     const results = readBatch(value).map(decideItem);
     const send = (texts: readonly string[]): void => {
       sendAsciiJson(res, 200, `{"results":[${texts.join(',')}]}`, []);
-      countDuration(counters, (elapsedMs() - startMs) / 1000);
+      answered(startMs);
     };
     if (results.some((result) => typeof result !== 'string'))
       return Promise.all(results.map((result) => Promise.resolve(result))).then(send);

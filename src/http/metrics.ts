@@ -8,8 +8,6 @@ import type { Counters } from './counters.js';
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
 export interface MetricSources {
   readonly counters: Counters;
-  /** Requests on the decision endpoints that are not answered yet. */
-  readonly inFlight: () => number;
   readonly cluster: Pick<ClusterNode, 'table' | 'membership' | 'replicator' | 'forwarder' | 'handedClients'>;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
@@ -84,7 +82,12 @@ export function createMetrics(sources: MetricSources): Registry {
     one(() => cluster.table.size),
   );
   const inFlight = 'Requests on the decision endpoints that are not answered yet';
-  gauge('tokenring_requests_in_flight', inFlight, [], one(sources.inFlight));
+  gauge(
+    'tokenring_requests_in_flight',
+    inFlight,
+    [],
+    one(() => counters.inFlight),
+  );
 
   gauge('tokenring_members', 'Members as this node sees them, by state', ['state'], () => {
     const byState = new Map<string, number>();

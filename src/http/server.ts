@@ -25,8 +25,6 @@ export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 1
 
 export interface PublicServer {
   readonly server: Server;
-  /** Requests on the decision endpoints that are not answered yet. */
-  readonly inFlight: number;
   /**
    * Stops without failing anyone: goes on answering for `noticeMs`, each answer ending its connection, so that balancers see
    * the node is not ready and clients move; then takes no new connection and waits for what is in flight. What is not done
@@ -97,11 +95,6 @@ export function createPublicServer(
   });
   return {
     server,
-    get inFlight() {
-      let unanswered = 0;
-      for (const res of latest.values()) if (!res.writableEnded) unanswered += 1;
-      return unanswered;
-    },
     async drain(noticeMs, graceMs) {
       draining = true;
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;

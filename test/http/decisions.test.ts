@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Decision } from '../../src/cluster/decision.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
@@ -9,6 +10,7 @@ import type { Check } from '../../src/core/decide.js';
 import { createCounters } from '../../src/http/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions.js';
 import { decisionOf, expectProblem, post } from '../support/http.js';
+import { connect, frame } from './wire.js';
 
 const allowed: Decision = {
   allowed: true,
@@ -22,12 +24,16 @@ const allowed: Decision = {
   limits: undefined,
 };
 
+/** Lets the decisions go that are held back. */
+const held: (() => void)[] = [];
+
 /** Answers by the client's name: here and now, later, or not at all. */
 function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
   const decision = { ...allowed, remaining: cost };
   if (clientId === 'throws') throw new Error('secret of the house');
   if (clientId === 'rejects') return Promise.reject(new Error('secret of the house'));
   if (clientId === 'unwritable') return Promise.resolve(null as unknown as Decision);
+  if (clientId === 'held') return new Promise((resolve) => held.push(() => resolve(decision)));
   if (clientId === 'later') return new Promise((resolve) => setImmediate(() => resolve(decision)));
   return decision;
 }
@@ -59,6 +65,28 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
     const requests = ['later', 'now', 'later', 'now'].map((clientId, i) => question(clientId, i + 1));
     const { json } = await post(node, '/v1/allow/batch', { requests });
     expect((json as { results: Decision[] }).results.map(({ remaining }) => remaining)).to.deep.equal([1, 2, 3, 4]);
+  });
+
+  it('count what is in flight, many requests of one connection too, until they are answered or broken off', async () => {
+    const inFlight = async (expected: number): Promise<void> => {
+      for (let tries = 0; tries < 500 && counters.inFlight !== expected; tries += 1) await wait(2);
+      expect(counters.inFlight).to.equal(expected);
+    };
+    const ask = (clientId: string): Buffer => frame('/v1/allow', JSON.stringify(question(clientId)));
+    const [patient, hasty, rude] = await Promise.all([connect(node.port), connect(node.port), connect(node.port)]);
+    patient.send(Buffer.concat([ask('held'), ask('now'), ask('held'), ask('now')]));
+    await inFlight(2);
+    hasty.send(Buffer.concat([ask('held'), ask('held'), ask('held').subarray(0, -1)]));
+    await inFlight(5);
+    hasty.destroy();
+    await inFlight(4);
+    rude.send(frame('/v1/allow', 'x'.repeat(70_000)).subarray(0, -1));
+    await rude.closed();
+    await inFlight(4);
+    for (const letGo of held.splice(0)) letGo();
+    expect(await patient.answers(4)).to.have.length(4);
+    patient.destroy();
+    await inFlight(0);
   });
 
   it('answer 500 where a decision fails, say why to the log alone, once and without the client, and go on', async () => {
