@@ -58,10 +58,10 @@ export interface BucketTable {
  *
  * Who makes room is found with the clock algorithm (Corbató 1968): a hand goes round the places, spares those used since it
  * last came by, and takes the first that was not. So a use writes one mark, where an order of use would write to five
- * other clients, all of them far away in memory: a third of the decision.
+ * other clients, all of them far away in memory.
  *
  * Not an `lru-cache`: besides that, it takes 6 ms to delete its only entry where it has room for a million, which the sweep
- * would do 20 times a second on an idle node. This one also takes no room in advance.
+ * would do 10 times a second on an idle node. This one also takes no room in advance.
  */
 export function createBucketTable({ maxClients }: { maxClients: number }): BucketTable {
   const byId = new Map<string, Client>();

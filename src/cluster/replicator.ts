@@ -84,8 +84,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
   let entrusting = false;
-  // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let closed = false;
+  // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
   let stopPlacing: (() => void) | undefined;
 
@@ -185,10 +185,15 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
   }
 
+  /** Whether the table is still being looked through. */
+  function isPlacing(): boolean {
+    return placedRing !== membership.ring || entrusting;
+  }
+
   function place(): void {
     let waiting = 0;
     for (const target of targets.values()) waiting += target.waiting.size;
-    if ((placedRing === membership.ring && !entrusting) || waiting > MAX_PENDING) return;
+    if (!isPlacing() || waiting > MAX_PENDING) return;
     const { ring, self } = membership;
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
       const client = table.at((unplaced -= 1));
@@ -225,7 +230,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     unplaced = table.size;
     stopPlacing ??= timers.every(PLACE_INTERVAL_MS, () => {
       place();
-      if (placedRing !== membership.ring || entrusting) return;
+      if (isPlacing()) return;
       stopPlacing?.();
       stopPlacing = undefined;
     });
@@ -267,8 +272,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     },
     async settled(timeoutMs) {
       const untilMs = clock.nowMs() + timeoutMs;
-      while ((placedRing !== membership.ring || entrusting) && clock.nowMs() < untilMs)
-        await timers.sleep(PLACE_INTERVAL_MS);
+      while (isPlacing() && clock.nowMs() < untilMs) await timers.sleep(PLACE_INTERVAL_MS);
       await replicator.flush();
     },
     get lagMs() {
