@@ -185,6 +185,17 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
   }
 
+  /** Whether this node holds one of several copies of what an owner knew that is gone: another may hold a later one. */
+  function isOneOfSeveral(clientId: string): boolean {
+    if (options.replicas === 1) return false;
+    const before = placedRing.owner(clientId);
+    // One that left by plan has made them equal before.
+    if (before === undefined || membership.ring.members.includes(before) || membership.stateOf(before) === 'leaving') {
+      return false;
+    }
+    return placedRing.successors(clientId, options.replicas).includes(membership.self.id);
+  }
+
   /** Whether the table is still being looked through. */
   function isPlacing(): boolean {
     return placedRing !== membership.ring || entrusting;
@@ -207,7 +218,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       // What this node owned before goes to its new owner, which must not know less, and to the one after it, should the ring
       // change again before the first has passed it on.
       if (wasMine && !mine) client.stoodIn = true;
-      if (mine === wasMine && !client.stoodIn && !(mine && !sameSuccessors(client.id))) continue;
+      const isNews = mine ? !sameSuccessors(client.id) : isOneOfSeveral(client.id);
+      if (mine === wasMine && !client.stoodIn && !isNews) continue;
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
     if (unplaced > 0) return;

@@ -140,12 +140,16 @@ function windowOf({ faults, setting }: History, one: Answered): Window {
   const moves = faults.filter(
     (fault) => (fault.kind === 'join' || fault.kind === 'leave') && fault.fromMs <= one.answeredMs,
   );
+  // Packets that are lost come again later; who sent them may have given up by then.
+  const retransmittedMs = faults
+    .filter((fault) => fault.kind === 'lossy' && fault.fromMs <= one.answeredMs)
+    .reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs + setting.suspectAfterMs, 0);
   return {
     fromMs: one.askedMs,
     toMs: one.answeredMs,
     // A bucket that moves is stricter by the time it is under way.
     // To the new owner, and between it and the old one until both know that they have the same.
-    lateMs: 4 * moves.length * (setting.delayMs + 1),
+    lateMs: moves.length === 0 ? 0 : 4 * moves.length * (setting.delayMs + 1) + retransmittedMs,
     moves: moves.length,
     clockError: setting.clockError,
     clockGrainMs: setting.clockGrainMs,

@@ -180,4 +180,19 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       }
     }
   });
+
+  it('knows all that any copy knew when an owner dies whose last copy had reached the second successor only', async () => {
+    for (const diesMs of [1_050, 1_100, 1_150, 1_200]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['a:1', 'b:1', 'c:1', 'd:1', 'e:1', 'f:1'],
+          replicas: 2,
+          replicationIntervalMs: 20,
+          network: { minMs: 130, maxMs: 132 },
+          steps: [{ kind: 'crash', atMs: diesMs, node: 'e:1', silent: false, backAfterMs: undefined }],
+          requests: crowd(30, (id, i) => asks(id, perHour(50), { fromMs: 500 + i * 7, everyMs: 37, times: 10 })),
+        }),
+      );
+    }
+  });
 });
