@@ -11,7 +11,7 @@ const CHUNK = 500;
 const LOOK = 2_000;
 
 interface Session {
-  /** The ring with the joiner in it, and the version of the one without that it was made from. */
+  /** The ring with the joiner in it and without who is gone, and the version of the one without that it was made from. */
   readonly ring: Ring;
   readonly fromVersion: number;
   readonly total: number;
@@ -23,8 +23,8 @@ interface Session {
 }
 
 export interface Donor {
-  /** The next clients that the joining member will own. Chunk 0 begins anew. */
-  handoff(joiner: NodeId, chunk: number): PeerAnswer;
+  /** The next clients that the joining member will decide for, as some are gone. Chunk 0 begins anew. */
+  handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
   /** Lets a member that has all of them into the ring, with what changed since; from then on this node does not decide for them. */
   admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
   /** Forgets handoffs to members that are gone. */
@@ -43,8 +43,9 @@ export function createDonor(deps: {
   const sessions = new Map<NodeId, Session>();
   let handedClients = 0;
 
-  function begin(joiner: NodeId): Session {
-    const ring = createRing([...membership.ring.members, joiner], { cachedClients: 1 });
+  function begin(joiner: NodeId, gone: readonly NodeId[]): Session {
+    const present = membership.ring.members.filter((id) => !gone.includes(id));
+    const ring = createRing([...present, joiner], { cachedClients: 1 });
     const total = table.size;
     const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
     replicator.addJoiner(joiner, (clientId) => ring.owner(clientId) === joiner);
@@ -68,12 +69,12 @@ export function createDonor(deps: {
   }
 
   return {
-    handoff(joiner, chunk) {
+    handoff(joiner, chunk, gone) {
       let session = sessions.get(joiner);
       if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion) {
         // A joiner that goes on where this node has no such session must begin anew.
         if (chunk !== 0) return { kind: 'not-yet', members: membership.records() };
-        sessions.set(joiner, (session = begin(joiner)));
+        sessions.set(joiner, (session = begin(joiner, gone)));
       }
       if (chunk !== session.chunk) {
         session.chunk = chunk;

@@ -41,10 +41,12 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
       } else await timers.sleep(RETRY_MS);
       continue;
     }
-    if (!olderJoiner(membership) && (await collectAll(deps, donors, options.timeoutMs))) {
+    // Nobody listens there any more: they hand over nothing, and let nobody in.
+    const gone = membership.refusedIds().filter((id) => donors.includes(id));
+    if (!olderJoiner(membership) && (await collectAll(deps, donors, gone, options.timeoutMs))) {
       // Held until this node decides: should it have to begin anew, some may have let it in already.
       release ??= deps.hold();
-      if (await enter(deps, checksum, options.timeoutMs)) {
+      if (await enter(deps, checksum, gone, options.timeoutMs)) {
         log.info({ members: membership.ring.members.length }, 'joined the ring');
         break;
       }
@@ -78,17 +80,23 @@ function olderJoiner(membership: Membership): boolean {
     .some((id) => id < membership.self.id && membership.stateOf(id) === 'joining' && !membership.isDown(id));
 }
 
-async function collectAll(deps: JoinerDeps, donors: readonly NodeId[], timeoutMs: number): Promise<boolean> {
-  const collected = await Promise.all(donors.map((donor) => collect(deps, donor, timeoutMs)));
+async function collectAll(
+  deps: JoinerDeps,
+  donors: readonly NodeId[],
+  gone: readonly NodeId[],
+  timeoutMs: number,
+): Promise<boolean> {
+  const present = donors.filter((id) => !gone.includes(id));
+  const collected = await Promise.all(present.map((donor) => collect(deps, donor, gone, timeoutMs)));
   return collected.every(Boolean);
 }
 
 /** Pulls what `donor` hands over, chunk by chunk; one that was lost is asked for again. */
-async function collect(deps: JoinerDeps, donor: NodeId, timeoutMs: number): Promise<boolean> {
+async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
   const { membership, ask, keep, log } = deps;
   let clients = 0;
   for (let chunk = 0, failures = 0; ;) {
-    const asked = await ask(donor, { kind: 'handoff', chunk }, timeoutMs);
+    const asked = await ask(donor, { kind: 'handoff', chunk, gone }, timeoutMs);
     if (asked.kind === 'answer' && asked.body.kind === 'handed') {
       keep(asked.body.clients);
       clients += asked.body.clients.length;
@@ -99,7 +107,7 @@ async function collect(deps: JoinerDeps, donor: NodeId, timeoutMs: number): Prom
       if (!asked.body.more) return true;
       chunk += 1;
     } else {
-      if (asked.kind === 'answer') return false;
+      if (asked.kind === 'answer' || asked.kind === 'refused') return false;
       failures += 1;
       if (!membership.ring.members.includes(donor) || failures > 5 || deps.isClosed()) return false;
       await deps.timers.sleep(RETRY_MS);
@@ -107,8 +115,11 @@ async function collect(deps: JoinerDeps, donor: NodeId, timeoutMs: number): Prom
   }
 }
 
-/** Asks every member of the ring to let this node in, until all have, or the ring is not the one that handed over. */
-async function enter(deps: JoinerDeps, checksum: string, timeoutMs: number): Promise<boolean> {
+/**
+ * Asks every member of the ring to let this node in, but for those who were gone when it was handed over; until all have, or the
+ * ring, or who is gone of it, is not the same any more.
+ */
+async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
   const { membership, ask, keep, timers } = deps;
   const incarnation = membership.self.incarnation;
   const admitted = new Set<NodeId>();
@@ -116,8 +127,10 @@ async function enter(deps: JoinerDeps, checksum: string, timeoutMs: number): Pro
     const { ring } = membership;
     // Another ring, be it larger or smaller, gives this node other clients than were handed over; an empty one, a ring of its own.
     if (deps.isClosed() || ring.checksum !== checksum || membership.self.incarnation !== incarnation) return false;
-    const missing = ring.members.filter((id) => !admitted.has(id));
+    const missing = ring.members.filter((id) => !admitted.has(id) && !gone.includes(id));
     if (missing.length === 0) break;
+    // Its clients have this node to decide for them now, without having been handed over.
+    if (missing.some((id) => membership.refusedIds().includes(id))) return false;
     const record = membership.announce('active');
     const answers = await Promise.all(
       missing.map(async (id): Promise<[NodeId, PeerAnswer | undefined]> => {
@@ -142,7 +155,7 @@ async function enter(deps: JoinerDeps, checksum: string, timeoutMs: number): Pro
       }
     }
     if (otherRing) return false;
-    if (admitted.size < ring.members.length) await timers.sleep(RETRY_MS);
+    if (missing.some((id) => !admitted.has(id))) await timers.sleep(RETRY_MS);
   }
   membership.declare('active');
   return true;

@@ -60,8 +60,11 @@ export type PeerMessage =
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
   /** Keep these copies. */
   | { readonly kind: 'replicate'; readonly clients: readonly ClientSnapshot[] }
-  /** Hand me, who joins, the next of the clients that I will own; 0 begins anew, a number asked again is answered again. */
-  | { readonly kind: 'handoff'; readonly chunk: number }
+  /**
+   * Hand me, who joins, the next of the clients that I will decide for, in the place of those who are gone too; 0 begins anew, a
+   * number asked again is answered again.
+   */
+  | { readonly kind: 'handoff'; readonly chunk: number; readonly gone: readonly NodeId[] }
   /** I have all that you handed me: let me into your ring, and hand me what changed since. */
   | {
       readonly kind: 'admit';

@@ -132,7 +132,10 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     membership,
     limiter,
     donor,
-    keep: copies.keep,
+    keep(clients) {
+      copies.keep(clients);
+      replicator.kept(clients);
+    },
     probe: (id) => void heartbeat(id),
     forget: forgetHere,
   });

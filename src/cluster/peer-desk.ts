@@ -71,7 +71,7 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
           keep(message.clients);
           return { kind: 'kept' };
         case 'handoff':
-          return donor.handoff(from.id, message.chunk);
+          return donor.handoff(from.id, message.chunk, message.gone);
         case 'admit':
           return donor.admit(message.record, message.ring, message.members);
         case 'describe':

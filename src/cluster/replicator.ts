@@ -39,6 +39,11 @@ export interface Replicator {
   replicateNow(client: Client): Promise<boolean>;
   /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
   ringChanged(): void;
+  /**
+   * Notes that copies came from another node. A joining member gets them too: their owner may die before it has sent them, and
+   * the joiner would decide next.
+   */
+  kept(clients: readonly ClientSnapshot[]): void;
   /** A joining member, which gets what changes among the clients it will own, as `willOwn` says, until it is dropped. */
   addJoiner(id: NodeId, willOwn: (clientId: string) => boolean): void;
   dropJoiner(id: NodeId): void;
@@ -165,14 +170,17 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     });
   }
 
+  function isWanted(id: NodeId): boolean {
+    return membership.ring.members.includes(id) || joiners.has(id);
+  }
+
   function pumpAll(): void {
     distribute();
     for (const [id, target] of targets) {
-      const state = membership.stateOf(id);
-      const wanted = membership.ring.members.includes(id) || joiners.has(id);
-      // Whoever left the ring gets no copies any more: the change of the ring has found others for them.
-      if (state === undefined || !wanted) targets.delete(id);
-      else pump(id, target);
+      // Whoever left the ring gets no copies any more, once the change of the ring has found others for them: should it be back
+      // before that, it is owed what waits.
+      if (isWanted(id)) pump(id, target);
+      else if (!isPlacing()) targets.delete(id);
     }
   }
 
@@ -185,14 +193,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
   }
 
-  /** Whether this node holds one of several copies of what an owner knew that is gone: another may hold a later one. */
-  function isOneOfSeveral(clientId: string): boolean {
-    if (options.replicas === 1) return false;
+  /** Whether this node holds a copy of what an owner knew that is gone without having handed over: who follows may know less. */
+  function holdsLegacy(clientId: string): boolean {
     const before = placedRing.owner(clientId);
-    // One that left by plan has made them equal before.
-    if (before === undefined || membership.ring.members.includes(before) || membership.stateOf(before) === 'leaving') {
-      return false;
-    }
+    if (before === undefined || membership.stateOf(before) === 'leaving') return false;
+    if (membership.ring.members.includes(before) && !membership.isDown(before)) return false;
     return placedRing.successors(clientId, options.replicas).includes(membership.self.id);
   }
 
@@ -203,7 +208,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   function place(): void {
     let waiting = 0;
-    for (const target of targets.values()) waiting += target.waiting.size;
+    for (const [id, target] of targets) if (isWanted(id)) waiting += target.waiting.size;
     if (!isPlacing() || waiting > MAX_PENDING) return;
     const { ring, self } = membership;
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
@@ -218,7 +223,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       // What this node owned before goes to its new owner, which must not know less, and to the one after it, should the ring
       // change again before the first has passed it on.
       if (wasMine && !mine) client.stoodIn = true;
-      const isNews = mine ? !sameSuccessors(client.id) : isOneOfSeveral(client.id);
+      const isNews = mine ? !sameSuccessors(client.id) : holdsLegacy(client.id);
       if (mine === wasMine && !client.stoodIn && !isNews) continue;
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
@@ -262,6 +267,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const clients = snapshotsOf([[client.id, false]]);
       const asked = await ask(successor, { kind: 'replicate', clients }, options.timeoutMs);
       return asked.kind === 'answer' && asked.body.kind === 'kept';
+    },
+    kept(clients) {
+      for (const [id, willOwn] of joiners) {
+        for (const [clientId] of clients) if (willOwn(clientId)) enqueue(id, clientId, false);
+      }
     },
     ringChanged: startPlacing,
     addJoiner: (id, willOwn) => joiners.set(id, willOwn),

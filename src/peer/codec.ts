@@ -1,4 +1,5 @@
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
+import type { NodeId } from '../core/ring.js';
 import {
   malformed,
   mapList,
@@ -46,7 +47,7 @@ function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
     case 'replicate':
       return ['r', sender, ...encodeClients(body.clients)];
     case 'handoff':
-      return ['o', sender, body.chunk];
+      return ['o', sender, body.chunk, body.gone];
     case 'admit':
       return ['a', sender, encodeMember(body.record), body.ring, body.members.map(encodeMember)];
     case 'describe':
@@ -68,7 +69,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
       return {
         kind: 'decide',
         batchId: readText(wire[2], 1, MAX_BATCH_ID_BYTES, 'batch id'),
-        refused: mapList(wire[3], MAX_MEMBERS, 'refused', (id) => readNodeId(id, 'refused')),
+        refused: readIds(wire[3], 'refused'),
         checks: readChecks(wire[4], sized(wire, 6)[5]),
       };
     case 'h':
@@ -76,7 +77,11 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
     case 'r':
       return { kind: 'replicate', clients: readClients(wire[2], sized(wire, 4)[3]) };
     case 'o':
-      return { kind: 'handoff', chunk: readWhole(sized(wire, 3)[2], 0, MAX_CHUNK, 'chunk') };
+      return {
+        kind: 'handoff',
+        chunk: readWhole(wire[2], 0, MAX_CHUNK, 'chunk'),
+        gone: readIds(sized(wire, 4)[3], 'gone'),
+      };
     case 'a':
       return {
         kind: 'admit',
@@ -91,6 +96,10 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
     default:
       throw malformed('kind of message', 'd, h, r, o, a, s or f');
   }
+}
+
+function readIds(value: unknown, what: string): readonly NodeId[] {
+  return mapList(value, MAX_MEMBERS, what, (id) => readNodeId(id, what));
 }
 
 export function encodeAnswer({ sender, body }: Envelope<PeerAnswer>): string {

@@ -115,6 +115,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
     case 'replicate':
       return body.clients.forEach(client);
     case 'handoff':
+      body.gone.forEach((one) => id(one, 'gone'));
       return whole(0, Number.MAX_SAFE_INTEGER - 1, body.chunk, 'chunk');
     case 'admit':
       member(body.record);

@@ -19,7 +19,7 @@ export const SENDER: Sender = {
 
 /** A message that its answer can be told by. */
 export function ask(chunk: number): Envelope<PeerMessage> {
-  return { sender: SENDER, body: { kind: 'handoff', chunk } };
+  return { sender: SENDER, body: { kind: 'handoff', chunk, gone: [] } };
 }
 
 export function answerTo({ body }: Envelope<PeerMessage>): Envelope<PeerAnswer> {

@@ -80,7 +80,8 @@ function difference(
     .reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs + 3 * setting.suspectAfterMs, 0);
   const stepMs = bucket.algorithm === 'sliding-window' ? Math.ceil(bucket.windowMs / 32) : 0;
   const toldMs = MOST_CHANGE * changesOf(history, key) * copyAgeMs(setting);
-  const driftMs = history.endMs * setting.clockError;
+  // One clock may be as much too fast as the other is too slow.
+  const driftMs = 2 * history.endMs * setting.clockError;
   const toleratedMs = 2 + heldUpMs + (2 + 2 * moves) * setting.delayMs + driftMs + stepMs + toldMs;
   const apartMs = Math.abs((owner?.resetMs ?? 0) - (copy?.resetMs ?? 0));
   return apartMs > toleratedMs ? `differ by ${apartMs} ms, tolerated are ${toleratedMs}` : undefined;

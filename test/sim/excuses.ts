@@ -45,6 +45,8 @@ export function excusesOf({ faults, setting }: History): Excuses {
   const disturbing = faults.filter((fault) => disturbs(fault, noticedMs, suspectAfterMs * AWAY));
   const unmended = (fault: Fault, atMs: number): boolean => fault.fromMs <= atMs && atMs <= fault.toMs + mendMs;
 
+  const overlap = (a: Fault, b: Fault): boolean => unmended(a, b.fromMs) || unmended(b, a.fromMs);
+
   /** Tokens that this fault may have let through once more. */
   function forgiven(fault: Fault, takes: readonly Take[], { capacity, perMs }: Size): number {
     const extraMs = fault.toMs - fault.fromMs + mendMs;
@@ -57,7 +59,8 @@ export function excusesOf({ faults, setting }: History): Excuses {
         const copiesLeft =
           others.length < setting.replicas && others.every(({ kind }) => kind === 'crash' || kind === 'freeze');
         if (others.length > 0 && !copiesLeft) return capacity;
-        return lost(fault, takes, capacity, others.length === 0);
+        const alone = faults.every((other) => other === fault || !overlap(other, fault) || !spoilsCopies(other));
+        return lost(fault, takes, capacity, alone);
       }
       case 'partition':
         return (fault.sides.length - 1) * (capacity + perMs * extraMs);
