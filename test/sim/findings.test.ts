@@ -195,4 +195,37 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       );
     }
   });
+
+  it('lets a joiner in at once, with all that it needs, when a member dies in the middle of the join', async () => {
+    for (const diesMs of [505, 515, 525, 535, 545, 555]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['b:1', 'c:1', later('a:1')],
+          suspectAfterMs: 600,
+          network: { minMs: 5, maxMs: 10 },
+          steps: [
+            { kind: 'join', atMs: 500, node: 'a:1' },
+            { kind: 'crash', atMs: diesMs, node: 'c:1', silent: false, backAfterMs: undefined },
+          ],
+          requests: crowd(30, (id, i) => asks(id, perHour(10), { fromMs: i, everyMs: 35, times: 40 })),
+        }),
+      );
+    }
+  });
+
+  it('owes a member that is out of the ring for a moment what waited for it', async () => {
+    for (const forMs of [560, 570, 580, 590, 600, 610]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['a:1', 'c:1', 'd:1'],
+          replicas: 2,
+          replicationIntervalMs: 20,
+          suspectAfterMs: 600,
+          network: { minMs: 1, maxMs: 6 },
+          steps: [{ kind: 'partition', atMs: 900, sides: [['a:1', 'c:1'], ['d:1']], forMs }],
+          requests: crowd(20, (id, i) => asks(id, perHour(40), { fromMs: i * 3, everyMs: 97, times: 15 })),
+        }),
+      );
+    }
+  });
 });
