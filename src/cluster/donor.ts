@@ -23,7 +23,7 @@ interface Session {
 }
 
 export interface Donor {
-  /** The next clients that the joining member will decide for, as some are gone. Chunk 0 begins anew. */
+  /** The next clients that the joining member will own or hold copies of, as some are gone. Chunk 0 begins anew. */
   handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
   /** Lets a member that has all of them into the ring, with what changed since; from then on this node does not decide for them. */
   admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
@@ -33,22 +33,25 @@ export interface Donor {
 }
 
 /** The giving side of a join. What changes while it goes on follows by replication, which the session adds the joiner to. */
-export function createDonor(deps: {
-  table: BucketTable;
-  copies: Copies;
-  membership: Membership;
-  replicator: Replicator;
-}): Donor {
+export function createDonor(
+  deps: { table: BucketTable; copies: Copies; membership: Membership; replicator: Replicator },
+  { replicas }: { replicas: number },
+): Donor {
   const { table, copies, membership, replicator } = deps;
   const sessions = new Map<NodeId, Session>();
   let handedClients = 0;
 
+  /** A copy is not there soon enough when it follows the change of the ring: the owner may die before. */
+  function willHold(ring: Ring, joiner: NodeId, clientId: string): boolean {
+    return ring.owner(clientId) === joiner || ring.successors(clientId, replicas).includes(joiner);
+  }
+
   function begin(joiner: NodeId, gone: readonly NodeId[]): Session {
     const present = membership.ring.members.filter((id) => !gone.includes(id));
-    const ring = createRing([...present, joiner], { cachedClients: 1 });
+    const ring = createRing([...present, joiner], { cachedClients: 1, cachedSuccessors: replicas });
     const total = table.size;
     const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
-    replicator.addJoiner(joiner, (clientId) => ring.owner(clientId) === joiner);
+    replicator.addJoiner(joiner, (clientId) => willHold(ring, joiner, clientId));
     return { ring, fromVersion: membership.ringVersion, total, cursor: total - 1, chunk: -1, answer };
   }
 
@@ -60,7 +63,7 @@ export function createDonor(deps: {
       looked += 1, session.cursor -= 1
     ) {
       const client = table.at(session.cursor);
-      if (client === undefined || session.ring.owner(client.id) !== joiner) continue;
+      if (client === undefined || !willHold(session.ring, joiner, client.id)) continue;
       const snapshot = copies.of(client, true);
       if (snapshot !== undefined) clients.push(snapshot);
     }

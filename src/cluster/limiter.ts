@@ -1,13 +1,15 @@
-import { remaining, restMs, settle } from '../core/bucket.js';
+import { lentBy, remaining, restMs, settle } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
 import { Client } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
 import type { Decision } from './decision.js';
+import type { Denials } from './denials.js';
 import type { BucketDescription, ClientDescription } from './description.js';
 import type { Fallback } from './fallback.js';
 import type { Forwarder } from './forwarder.js';
+import type { Lessee } from './lessee.js';
 import type { Membership } from './membership.js';
 import type { DecidedByPeer } from './messages.js';
 import type { Clock } from './ports.js';
@@ -26,6 +28,7 @@ export interface Limiter {
   describe(clientId: string): ClientDescription;
   /** Makes all checks wait until the returned function is called: while this node may not decide, and nobody else does. */
   hold(): () => void;
+  readonly isHeld: boolean;
 }
 
 export interface LimiterDeps {
@@ -33,6 +36,9 @@ export interface LimiterDeps {
   readonly table: BucketTable;
   readonly recent: RecentDecisions;
   readonly membership: Membership;
+  /** What lets this node decide for clients that others own: leased tokens, and denials that still hold. */
+  readonly lessee: Lessee;
+  readonly denials: Denials;
   readonly forwarder: Forwarder;
   readonly replicator: Replicator;
   /** Decides where nobody who may could be asked. */
@@ -42,7 +48,7 @@ export interface LimiterDeps {
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, recent, membership, forwarder, replicator, fallback, awake } = deps;
+  const { clock, table, recent, membership, lessee, denials, forwarder, replicator, fallback, awake } = deps;
   const self = membership.self.id;
   let holders = 0;
   let held: Promise<void> | undefined;
@@ -88,15 +94,20 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     if (known === undefined && (client.first !== undefined || remembered)) table.add(client, nowMs);
     if (changed || remembered) replicator.changed(client);
     if (!check.replicated || !allowed || check.peek) return decision;
-    return replicator.replicateNow(client).then((kept) => (kept ? decision : { ...decision, degraded: true }));
+    return replicator
+      .replicateNow([client])
+      .then((kept) => (kept.has(client) ? decision : { ...decision, degraded: true }));
   }
 
-  async function forward(check: Check, to: NodeId): Promise<Decision> {
+  async function forward(check: Check, to: NodeId, nowMs: number): Promise<Decision> {
+    lessee.forwarded(check, nowMs);
     const forwarded = await forwarder.forward(check, to);
     switch (forwarded.kind) {
       case 'decided': {
-        const { verdict, degraded } = forwarded.result;
-        return { ...verdict, owner: forwarded.by, source: 'forwarded', degraded };
+        const { verdict, degraded, revocable } = forwarded.result;
+        const decision: Decision = { ...verdict, owner: forwarded.by, source: 'forwarded', degraded };
+        if (!verdict.allowed && !revocable) denials.remember(check, decision, nowMs);
+        return decision;
       }
       case 'mine':
         return limiter.check(check);
@@ -113,12 +124,14 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const known = table.get(check.clientId);
       // A client found to be this node's under the present ring need not be hashed again.
       if (known?.ownedAtRing === membership.ringVersion) return decideHere(check, known, nowMs, false);
+      const own = lessee.spend(check, nowMs) ?? denials.recall(check, nowMs);
+      if (own !== undefined) return own;
       const to = route(membership, check.clientId);
       switch (to.kind) {
         case 'mine':
           return decideHere(check, known, nowMs, to.degraded);
         case 'forward':
-          return forward(check, to.id);
+          return forward(check, to.id, nowMs);
         case 'nobody':
           return fallback.decide(check);
       }
@@ -135,8 +148,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         ({ degraded } = to);
       }
       const decision = decideHere(check, known, nowMs, degraded);
-      if (decision instanceof Promise) return decision.then(asVerdict);
-      return asVerdict(decision);
+      if (decision instanceof Promise) return decision.then((one) => asVerdict(one, false));
+      return asVerdict(decision, !decision.allowed && !decision.degraded && hasLent(table.peek(check.clientId)));
     },
     describe(clientId) {
       const nowMs = clock.nowMs();
@@ -159,10 +172,19 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         letGo();
       };
     },
+    get isHeld() {
+      return held !== undefined;
+    },
   };
   return limiter;
 }
 
-function asVerdict({ allowed, limit, remaining, retryAfterMs, resetMs, limits, degraded }: Decision): DecidedByPeer {
-  return { verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits }, degraded };
+function hasLent(client: Client | undefined): boolean {
+  for (let bucket = client?.first; bucket !== undefined; bucket = bucket.next) if (lentBy(bucket) > 0) return true;
+  return false;
+}
+
+function asVerdict(decision: Decision, revocable: boolean): DecidedByPeer {
+  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, degraded } = decision;
+  return { verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits }, degraded, revocable };
 }

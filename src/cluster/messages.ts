@@ -1,5 +1,6 @@
 import type { Check, Verdict } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
+import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
 import type { ClientDescription } from './description.js';
 
@@ -45,6 +46,30 @@ export type ClientSnapshot = readonly [
   recent?: readonly RecentSnapshot[],
 ];
 
+/** Tokens asked for in advance, for checks of this client under these rules. */
+export interface LeaseWish {
+  readonly clientId: string;
+  readonly rules: readonly Rule[];
+  /** What the asking node will need until it asks again: whole, at least 1. */
+  readonly tokens: number;
+}
+
+/** A lease that its holder is done with. */
+export interface LeaseReturn {
+  readonly clientId: string;
+  readonly id: string;
+  readonly unspent: number;
+}
+
+/** Tokens that the asking node may spend until `LEASE_MS` after it asked, and no limit is exceeded. */
+export interface LeaseGrant {
+  readonly id: string;
+  /** Whole, 1 to what was asked for. */
+  readonly tokens: number;
+  /** The client's figures with these tokens taken. */
+  readonly verdict: Verdict;
+}
+
 export type PeerMessage =
   /** Decide. A batch sent again under its id is charged once. `refused`: members that refused the sender a connection. */
   | {
@@ -58,6 +83,8 @@ export type PeerMessage =
    * are enough, and the answer tells of the same: else what each node sends would grow with the square of their number.
    */
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
+  /** Let me spend tokens of these clients by myself; with those back that I did not spend. */
+  | { readonly kind: 'lease'; readonly wishes: readonly LeaseWish[]; readonly returns: readonly LeaseReturn[] }
   /** Keep these copies. */
   | { readonly kind: 'replicate'; readonly clients: readonly ClientSnapshot[] }
   /**
@@ -82,6 +109,8 @@ export type PeerAnswer =
       readonly results: readonly (DecidedByPeer | null)[];
       readonly members: readonly MemberRecord[];
     }
+  /** One for each wish, in order; `null` where there is none to be had. */
+  | { readonly kind: 'leased'; readonly grants: readonly (LeaseGrant | null)[] }
   | { readonly kind: 'members'; readonly members: readonly MemberRecord[] }
   | { readonly kind: 'kept' }
   | {
@@ -99,6 +128,8 @@ export interface DecidedByPeer {
   readonly verdict: Verdict;
   /** True when the peer stood in for the owner, with the copy it holds. */
   readonly degraded: boolean;
+  /** Whether a denial may become wrong before its time is over, as tokens that other nodes hold may come back. */
+  readonly revocable: boolean;
 }
 
 export interface Envelope<T> {

@@ -2,18 +2,24 @@ import type { NodeId } from '../core/ring.js';
 import { createBucketTable } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
 import { createCopies } from './copies.js';
+import { createDenials } from './denials.js';
+import type { Denials } from './denials.js';
 import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
 import type { OnUnavailable } from './fallback.js';
 import { createForwarder } from './forwarder.js';
 import type { Asked, Forwarder } from './forwarder.js';
 import { join } from './joiner.js';
+import { createLessee } from './lessee.js';
+import type { Lessee } from './lessee.js';
+import { createLessor } from './lessor.js';
+import type { Lessor } from './lessor.js';
 import { createLimiter } from './limiter.js';
 import type { ClientDescription } from './description.js';
 import type { Limiter } from './limiter.js';
 import { createMembership } from './membership.js';
 import type { Membership } from './membership.js';
-import type { DeclaredState, Envelope, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { DeclaredState, Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import { createPeerDesk } from './peer-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
@@ -30,6 +36,10 @@ export const SWEEP_STEPS = 600;
 const MAX_RECENT_DECISIONS = 100_000;
 /** Clients that are decided here without their owner. */
 const MAX_FALLBACK_CLIENTS = 100_000;
+/** Clients whose denials are remembered where they are not owned. */
+const MAX_DENIALS = 16_384;
+/** Forwards of one client within 250 ms that make it worth a lease: about 130 a second from this node. */
+const LEASE_AFTER = 32;
 /** Heartbeats in a suspicion time. */
 const BEATS = 10;
 /** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
@@ -54,6 +64,8 @@ export interface ClusterNodeOptions {
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
   readonly onUnavailable: OnUnavailable;
+  /** Forwards of one client within 250 ms that make it worth a lease. Default 32. */
+  readonly leaseAfter?: number;
 }
 
 export interface ClusterNodeDeps {
@@ -70,6 +82,9 @@ export interface ClusterNode {
   readonly membership: Membership;
   readonly replicator: Replicator;
   readonly forwarder: Forwarder;
+  readonly lessor: Lessor;
+  readonly lessee: Lessee;
+  readonly denials: Denials;
   /** Clients handed to joining members so far. */
   readonly handedClients: number;
   /** What a peer sends goes in here, whatever carries it. */
@@ -125,12 +140,34 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { clock, membership },
     { onUnavailable: options.onUnavailable, maxClients: Math.min(options.maxClients, MAX_FALLBACK_CLIENTS) },
   );
-  const limiter = createLimiter({ clock, table, recent, membership, forwarder, replicator, fallback, awake });
-  const donor = createDonor({ table, copies, membership, replicator });
+  const lessee = createLessee(
+    { clock, timers, ask, decider, self: options.self },
+    { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
+  );
+  const denials = createDenials({ clock }, { max: Math.min(options.maxClients, MAX_DENIALS) });
+  const limiter = createLimiter({
+    clock,
+    table,
+    recent,
+    membership,
+    lessee,
+    denials,
+    forwarder,
+    replicator,
+    fallback,
+    awake,
+  });
+  const decidesFor = (clientId: string): boolean => {
+    const to = route(membership, clientId);
+    return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
+  };
+  const lessor = createLessor({ clock, table, membership, replicator, decidesFor });
+  const donor = createDonor({ table, copies, membership, replicator }, options);
   const desk = createPeerDesk({
     clock,
     membership,
     limiter,
+    lessor,
     donor,
     keep(clients) {
       copies.keep(clients);
@@ -185,6 +222,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   function forgetHere(clientId: string): void {
     table.delete(clientId);
     recent.forget(clientId);
+    lessee.forget(clientId);
+    denials.forget(clientId);
   }
 
   /** Finds whether this node was away: stopped, or busy for so long that others may have decided in its place. */
@@ -249,8 +288,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   async function tellAll(state: DeclaredState): Promise<void> {
     membership.declare(state);
-    const members = membership.records();
-    const others = membership.others().filter((id) => !membership.isDown(id));
+    await tell(membership.others(), membership.records());
+  }
+
+  async function tell(ids: readonly NodeId[], members: readonly MemberRecord[]): Promise<void> {
+    const others = ids.filter((id) => id !== options.self && !membership.isDown(id));
     await Promise.all(others.map((id) => ask(id, { kind: 'heartbeat', members }, suspectAfterMs)));
   }
 
@@ -269,6 +311,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     membership,
     replicator,
     forwarder,
+    lessor,
+    lessee,
+    denials,
     get handedClients() {
       return donor.handedClients;
     },
@@ -301,8 +346,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     },
     async leave() {
       if (membership.self.state !== 'active') return;
+      await lessee.release();
       await settle();
       const release = limiter.hold();
+      // Who has died a moment ago is found out now, as its copies are gone with it.
+      await tell(membership.ring.members, []);
       replicator.entrust();
       await settle();
       await tellAll('leaving');
@@ -316,6 +364,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       stop();
       replicator.close();
       forwarder.close();
+      lessee.close();
     },
   };
 }

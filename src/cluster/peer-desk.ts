@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { NodeId } from '../core/ring.js';
 import type { Donor } from './donor.js';
+import type { Lessor } from './lessor.js';
 import type { Limiter } from './limiter.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
@@ -14,6 +15,7 @@ export interface PeerDeskDeps {
   readonly clock: Clock;
   readonly membership: Membership;
   readonly limiter: Limiter;
+  readonly lessor: Lessor;
   readonly donor: Donor;
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
   /** Sees for itself whether a member is up. */
@@ -27,7 +29,7 @@ export interface PeerDesk {
 
 /** What peers ask, and who answers it. */
 export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
-  const { clock, membership, limiter, donor, keep, probe, forget } = deps;
+  const { clock, membership, limiter, lessor, donor, keep, probe, forget } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     max: MAX_ANSWERS,
     ttl: ANSWER_TTL_MS,
@@ -67,6 +69,8 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
         case 'heartbeat':
           membership.learn(message.members);
           return { kind: 'members', members: newsFor(view, message.members) };
+        case 'lease':
+          return lessor.lease(message.wishes, message.returns).then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
           keep(message.clients);
           return { kind: 'kept' };

@@ -35,8 +35,8 @@ export interface ReplicatorOptions {
 export interface Replicator {
   /** Notes that a client's buckets changed: its copies go out within the interval. */
   changed(client: Client): void;
-  /** Sends a client's copy now. @returns whether a successor has acknowledged it */
-  replicateNow(client: Client): Promise<boolean>;
+  /** Sends copies of some clients now. @returns those that a successor has acknowledged */
+  replicateNow(clients: readonly Client[]): Promise<ReadonlySet<Client>>;
   /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
   ringChanged(): void;
   /**
@@ -44,8 +44,8 @@ export interface Replicator {
    * the joiner would decide next.
    */
   kept(clients: readonly ClientSnapshot[]): void;
-  /** A joining member, which gets what changes among the clients it will own, as `willOwn` says, until it is dropped. */
-  addJoiner(id: NodeId, willOwn: (clientId: string) => boolean): void;
+  /** A joining member, which gets what changes among the clients it will hold, as `willHold` says, until it is dropped. */
+  addJoiner(id: NodeId, willHold: (clientId: string) => boolean): void;
   dropJoiner(id: NodeId): void;
   /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
   unsent(id: NodeId): ClientSnapshot[];
@@ -128,7 +128,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     for (const client of clients) {
       client.changed = false;
       for (const id of targetsOf(client.id)) enqueue(id, client.id, false);
-      for (const [id, willOwn] of joiners) if (willOwn(client.id)) enqueue(id, client.id, false);
+      for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client.id, false);
     }
   }
 
@@ -261,20 +261,32 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       changedClients.push(client);
       startFlushing();
     },
-    async replicateNow(client) {
-      const [successor] = targetsOf(client.id);
-      if (successor === undefined || membership.isDown(successor)) return false;
-      const clients = snapshotsOf([[client.id, false]]);
-      const asked = await ask(successor, { kind: 'replicate', clients }, options.timeoutMs);
-      return asked.kind === 'answer' && asked.body.kind === 'kept';
+    async replicateNow(clients) {
+      const bySuccessor = new Map<NodeId, Client[]>();
+      for (const client of clients) {
+        const [successor] = targetsOf(client.id);
+        if (successor === undefined || membership.isDown(successor)) continue;
+        const together = bySuccessor.get(successor);
+        if (together === undefined) bySuccessor.set(successor, [client]);
+        else together.push(client);
+      }
+      const kept = new Set<Client>();
+      await Promise.all(
+        [...bySuccessor].map(async ([successor, together]) => {
+          const snapshots = snapshotsOf(together.map(({ id }) => [id, false] as const));
+          const asked = await ask(successor, { kind: 'replicate', clients: snapshots }, options.timeoutMs);
+          if (asked.kind === 'answer' && asked.body.kind === 'kept') together.forEach((client) => kept.add(client));
+        }),
+      );
+      return kept;
     },
     kept(clients) {
-      for (const [id, willOwn] of joiners) {
-        for (const [clientId] of clients) if (willOwn(clientId)) enqueue(id, clientId, false);
+      for (const [id, willHold] of joiners) {
+        for (const [clientId] of clients) if (willHold(clientId)) enqueue(id, clientId, false);
       }
     },
     ringChanged: startPlacing,
-    addJoiner: (id, willOwn) => joiners.set(id, willOwn),
+    addJoiner: (id, willHold) => joiners.set(id, willHold),
     dropJoiner: (id) => joiners.delete(id),
     unsent(id) {
       distribute();

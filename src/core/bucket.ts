@@ -1,3 +1,5 @@
+import { addLease, closeLease, endLeases, isOpen, mergeLeases } from './lease.js';
+import type { Lease, Leases } from './lease.js';
 import { compareStrictness, sameBucket } from './rule.js';
 import type { Rule } from './rule.js';
 import * as slidingWindow from './sliding-window.js';
@@ -12,6 +14,8 @@ export interface TokenBucket extends tokenBucket.TokenDebt {
   rule: Rule;
   /** How often the rule has changed: of two copies, the one with more changes has the rule in force. */
   ruleChanges: number;
+  /** Tokens that other nodes spend by themselves; hardly any bucket has some. */
+  leases: Leases | undefined;
   /** The client's next bucket; most clients have one. */
   next: Bucket | undefined;
 }
@@ -20,6 +24,7 @@ export interface SlidingWindow extends slidingWindow.WindowCounts {
   readonly algorithm: 'sliding-window';
   rule: Rule;
   ruleChanges: number;
+  leases: Leases | undefined;
   next: Bucket | undefined;
 }
 
@@ -40,6 +45,7 @@ export class Buckets implements TokenBucket {
   tokens = 0;
   part = 0;
   atMs = 0;
+  leases: Leases | undefined = undefined;
   next: Bucket | undefined = undefined;
 }
 
@@ -51,7 +57,7 @@ export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
 
 /** Starts a bucket; `makeRoom` comes first. */
 export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
-  const start = { rule, ruleChanges: 0, atMs: nowMs, next: buckets.first };
+  const start = { rule, ruleChanges: 0, atMs: nowMs, leases: undefined, next: buckets.first };
   if (rule.algorithm === 'sliding-window') {
     buckets.first = { algorithm: 'sliding-window', ...start, endsMs: [], counts: [] };
   } else if (isInList(buckets, buckets)) {
@@ -100,20 +106,51 @@ export function adopt(bucket: Bucket, rule: Rule): boolean {
 
 /** Whether nothing is left in a settled bucket. */
 function rested(bucket: Bucket): boolean {
+  if (lentBy(bucket) > 0) return false;
   return bucket.algorithm === 'token-bucket' ? bucket.tokens === 0 && bucket.part === 0 : bucket.counts.length === 0;
 }
 
 /** Brings a bucket to `nowMs`: forgets what no longer counts. An earlier reading of the clock forgets nothing. */
 export function settle(bucket: Bucket, nowMs: number): void {
+  if (bucket.leases !== undefined) {
+    bucket.leases = endLeases(bucket.leases, nowMs, ({ tokens, endMs }) => {
+      settleConsumption(bucket, endMs);
+      take(bucket, tokens);
+    });
+  }
+  settleConsumption(bucket, nowMs);
+}
+
+function settleConsumption(bucket: Bucket, nowMs: number): void {
   if (bucket.algorithm === 'token-bucket') tokenBucket.settle(bucket, bucket.rule, nowMs);
   else slidingWindow.settle(bucket, nowMs);
 }
 
+/** Tokens of a settled bucket that other nodes may still spend. */
+export function lentBy(bucket: Bucket): number {
+  return bucket.leases === undefined ? 0 : bucket.leases.lent;
+}
+
+/** Sets tokens, which fit, aside for another node. */
+export function lend(bucket: Bucket, lease: Lease): void {
+  bucket.leases = addLease(bucket.leases, lease);
+}
+
+/** Takes back what another node did not spend of a lease; what it did counts from now on. @returns whether the lease was open */
+export function takeBack(bucket: Bucket, leaseId: string, unspent: number, nowMs: number): boolean {
+  settle(bucket, nowMs);
+  const lease = bucket.leases && closeLease(bucket.leases, leaseId, unspent);
+  if (lease?.spent === undefined) return false;
+  if (lease.spent > 0) take(bucket, lease.spent);
+  return true;
+}
+
 /** Whether `cost` could be taken under `rule` from a settled bucket. */
 export function fits(bucket: Bucket, rule: Rule, cost: number): boolean {
+  const asked = cost + lentBy(bucket);
   return bucket.algorithm === 'token-bucket'
-    ? tokenBucket.fits(bucket, rule, cost)
-    : slidingWindow.used(bucket) + cost <= rule.limit;
+    ? tokenBucket.fits(bucket, rule, asked)
+    : slidingWindow.used(bucket) + asked <= rule.limit;
 }
 
 /** Takes `cost`, which fits, from a settled bucket. */
@@ -124,24 +161,45 @@ export function take(bucket: Bucket, cost: number): void {
 
 /** Whole tokens that could be taken under `rule` from a settled bucket. */
 export function remaining(bucket: Bucket, rule: Rule): number {
-  return bucket.algorithm === 'token-bucket'
-    ? tokenBucket.remaining(bucket, rule)
-    : Math.max(0, rule.limit - slidingWindow.used(bucket));
+  const left =
+    bucket.algorithm === 'token-bucket'
+      ? tokenBucket.remaining(bucket, rule)
+      : Math.max(0, rule.limit - slidingWindow.used(bucket));
+  return Math.max(0, left - lentBy(bucket));
 }
 
-/** Whole ms, rounded up, after `nowMs` until `cost`, which does not fit but ever can, would fit under `rule`. */
+/**
+ * Whole ms, rounded up, after `nowMs` until `cost`, which does not fit but ever can, would fit under `rule`. What other nodes may
+ * still spend counts as spent: until now by a token bucket, by a sliding window until its end.
+ */
 export function waitMs(bucket: Bucket, rule: Rule, cost: number, nowMs: number): number {
   const settledForMs = Math.max(0, bucket.atMs - nowMs);
   return bucket.algorithm === 'token-bucket'
-    ? settledForMs + tokenBucket.waitMs(bucket, bucket.rule, rule.capacity - cost)
-    : settledForMs + slidingWindow.waitMs(bucket, rule, cost);
+    ? settledForMs + tokenBucket.waitMs(allSpent(bucket), bucket.rule, rule.capacity - cost)
+    : settledForMs + slidingWindow.waitMs(allCounted(bucket), rule, cost);
 }
 
 /** Whole ms, rounded up, after `nowMs` until nothing of the consumption is left. */
 export function restMs(bucket: Bucket, nowMs: number): number {
   const leftMs =
-    bucket.algorithm === 'token-bucket' ? tokenBucket.waitMs(bucket, bucket.rule, 0) : slidingWindow.restMs(bucket);
+    bucket.algorithm === 'token-bucket'
+      ? tokenBucket.waitMs(allSpent(bucket), bucket.rule, 0)
+      : slidingWindow.restMs(allCounted(bucket));
   return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
+}
+
+function allSpent(bucket: TokenBucket): tokenBucket.TokenDebt {
+  const lent = lentBy(bucket);
+  return lent === 0 ? bucket : { tokens: bucket.tokens + lent, part: bucket.part, atMs: bucket.atMs };
+}
+
+function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
+  if (lentBy(bucket) === 0) return bucket;
+  const { atMs, rule } = bucket;
+  const all = { endsMs: [...bucket.endsMs], counts: [...bucket.counts], atMs };
+  const open = bucket.leases!.list.filter(isOpen).sort((a, b) => a.endMs - b.endMs);
+  for (const { tokens, endMs } of open) slidingWindow.add(Object.assign(all, { atMs: endMs }), rule, tokens);
+  return Object.assign(all, { atMs });
 }
 
 /** Whether nothing of the client's consumption is left at `nowMs`, so that its buckets can be dropped for free. */
@@ -166,6 +224,9 @@ export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
     bucket.rule = other.rule;
     bucket.ruleChanges = other.ruleChanges;
   }
+  bucket.leases = mergeLeases(bucket.leases, other.leases, (side, tokens) => {
+    if (tokens > 0) take(side === 'a' ? bucket : other, tokens);
+  });
   if (bucket.algorithm === 'token-bucket') {
     if (other.algorithm !== 'token-bucket') return;
     // Either is ahead of `nowMs` only where the clock went back: what it was refilled for is not to be paid again.

@@ -61,3 +61,13 @@ export function ruleOf(
   recentRules[slot] = rule;
   return rule;
 }
+
+/** Whether two lists are the same limits, in the same order. */
+export function sameRules(a: readonly Rule[], b: readonly Rule[]): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  return a.every((rule, i) => {
+    const other = b[i]!;
+    return rule === other || (sameBucket(rule, other) && compareStrictness(rule, other) === 0);
+  });
+}

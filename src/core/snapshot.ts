@@ -1,5 +1,7 @@
 import { addBucket, findBucket, makeRoom, merge, settle } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
+import { addLease } from './lease.js';
+import type { Leases } from './lease.js';
 import { ruleOf } from './rule.js';
 import type { Algorithm } from './rule.js';
 
@@ -17,6 +19,17 @@ export interface Snapshot {
   /** See `Bucket.ruleChanges`. */
   readonly ruleChanges: number;
   readonly state: readonly number[];
+  /** Open ones, which a new owner must know of too, and those whose tokens went into the state a moment ago. */
+  readonly leases?: readonly LeaseSnapshot[];
+}
+
+export interface LeaseSnapshot {
+  readonly id: string;
+  readonly tokens: number;
+  /** Whole ms until its end; 0 when it has ended. */
+  readonly leftMs: number;
+  /** Once it is over; part of the state. */
+  readonly spent: number | undefined;
 }
 
 /** The client's buckets that hold something at `nowMs`. */
@@ -25,7 +38,10 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     settle(bucket, nowMs);
     const state = stateOf(bucket);
-    if (state.length > 0) snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
+    const leases = leasesOf(bucket, nowMs);
+    if (leases !== undefined) snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state, leases });
+    else if (state.some((value) => value > 0))
+      snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
   }
   return snapshots;
 }
@@ -34,7 +50,21 @@ function stateOf(bucket: Bucket): number[] {
   if (bucket.algorithm === 'sliding-window') {
     return bucket.endsMs.flatMap((endMs, i) => [endMs - bucket.atMs, bucket.counts[i]!]);
   }
-  return bucket.tokens === 0 && bucket.part === 0 ? [] : [bucket.tokens, bucket.part];
+  return [bucket.tokens, bucket.part];
+}
+
+function leasesOf(bucket: Bucket, nowMs: number): LeaseSnapshot[] | undefined {
+  return bucket.leases?.list.map(({ id, tokens, endMs, spent }) => {
+    return { id, tokens, leftMs: Math.max(0, endMs - nowMs), spent };
+  });
+}
+
+function toLeases(snapshots: readonly LeaseSnapshot[] | undefined, nowMs: number): Leases | undefined {
+  let leases: Leases | undefined;
+  for (const { id, tokens, leftMs, spent } of snapshots ?? []) {
+    leases = addLease(leases, { id, tokens, endMs: nowMs + leftMs, spent });
+  }
+  return leases;
 }
 
 /**
@@ -43,11 +73,12 @@ function stateOf(bucket: Bucket): number[] {
  */
 export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): number {
   let forgotten = 0;
-  for (const { algorithm, limit, windowMs, capacity, policy, ruleChanges, state } of snapshots) {
+  for (const { algorithm, limit, windowMs, capacity, policy, ruleChanges, state, leases: lent } of snapshots) {
+    const leases = toLeases(lent, nowMs);
     const rule = ruleOf(algorithm, limit, windowMs, capacity, policy);
     const copy: Bucket =
       algorithm === 'token-bucket'
-        ? { algorithm, rule, ruleChanges, tokens: state[0]!, part: state[1]!, atMs: nowMs, next: undefined }
+        ? { algorithm, rule, ruleChanges, tokens: state[0]!, part: state[1]!, atMs: nowMs, leases, next: undefined }
         : {
             algorithm,
             rule,
@@ -55,6 +86,7 @@ export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[],
             endsMs: state.filter((_, i) => i % 2 === 0).map((leftMs) => nowMs + leftMs),
             counts: state.filter((_, i) => i % 2 === 1),
             atMs: nowMs,
+            leases,
             next: undefined,
           };
     let bucket = findBucket(buckets, rule);

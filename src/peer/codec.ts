@@ -13,6 +13,7 @@ import {
 } from './wire.js';
 import { encodeChecks, readChecks } from './wire-checks.js';
 import { encodeClients, encodeDescription, readClients, readDescription } from './wire-clients.js';
+import { encodeGrant, encodeReturn, encodeWishes, readGrants, readReturns, readWishes } from './wire-leases.js';
 import {
   encodeMember,
   encodeSender,
@@ -44,6 +45,8 @@ function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
       return ['d', sender, body.batchId, body.refused, ...encodeChecks(body.checks)];
     case 'heartbeat':
       return ['h', sender, body.members.map(encodeMember)];
+    case 'lease':
+      return ['l', sender, ...encodeWishes(body.wishes), body.returns.map(encodeReturn)];
     case 'replicate':
       return ['r', sender, ...encodeClients(body.clients)];
     case 'handoff':
@@ -74,6 +77,8 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
       };
     case 'h':
       return { kind: 'heartbeat', members: readMembers(sized(wire, 3)[2]) };
+    case 'l':
+      return { kind: 'lease', wishes: readWishes(wire[2], wire[3]), returns: readReturns(sized(wire, 5)[4]) };
     case 'r':
       return { kind: 'replicate', clients: readClients(wire[2], sized(wire, 4)[3]) };
     case 'o':
@@ -94,7 +99,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
     case 'f':
       return { kind: 'forget', clientId: readClientId(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of message', 'd, h, r, o, a, s or f');
+      throw malformed('kind of message', 'd, h, l, r, o, a, s or f');
   }
 }
 
@@ -110,6 +115,8 @@ function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
   switch (body.kind) {
     case 'decided':
       return ['d', sender, encodeResults(body.results), body.members.map(encodeMember)];
+    case 'leased':
+      return ['l', sender, body.grants.map(encodeGrant)];
     case 'members':
       return ['m', sender, body.members.map(encodeMember)];
     case 'kept':
@@ -135,6 +142,8 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
   switch (wire[0]) {
     case 'd':
       return { kind: 'decided', results: readResults(wire[2]), members: readMembers(sized(wire, 4)[3]) };
+    case 'l':
+      return { kind: 'leased', grants: readGrants(sized(wire, 3)[2]) };
     case 'm':
       return { kind: 'members', members: readMembers(sized(wire, 3)[2]) };
     case 'k':
@@ -155,7 +164,7 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
       sized(wire, 2);
       return { kind: 'forgotten' };
     default:
-      throw malformed('kind of answer', 'd, m, k, h, n, s or f');
+      throw malformed('kind of answer', 'd, l, m, k, h, n, s or f');
   }
 }
 

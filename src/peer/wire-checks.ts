@@ -71,7 +71,7 @@ export function readChecks(rulesWire: unknown, checksWire: unknown): readonly Ch
 function readFullCheck(item: unknown, table: readonly Rule[], single: readonly (readonly Rule[])[]): Check {
   const wire = readList(item, 4, 5, 'check');
   const clientId = readClientId(wire[0]);
-  const rules = Array.isArray(wire[1]) ? readSeveral(wire[1], table) : ruleAt(single, wire[1]);
+  const rules = Array.isArray(wire[1]) ? readCheckRules(wire[1], table) : ruleAt(single, wire[1]);
   const cost = readWhole(wire[2], 1, MAX_COST, 'cost');
   const flags = readWhole(wire[3], 0, PEEK + REPLICATED, 'flags');
   const requestId = wire.length === 5 ? readText(wire[4], 1, MAX_REQUEST_ID_BYTES, 'request id') : undefined;
@@ -79,7 +79,7 @@ function readFullCheck(item: unknown, table: readonly Rule[], single: readonly (
 }
 
 /** Each counts in a bucket of its own, or a cost would be charged twice. */
-function readSeveral(places: readonly unknown[], table: readonly Rule[]): readonly Rule[] {
+export function readCheckRules(places: unknown, table: readonly Rule[]): readonly Rule[] {
   const rules = readList(places, 1, MAX_RULES, 'rules of a check').map((place) => ruleAt(table, place));
   rules.forEach((rule, i) => {
     if (rules.findIndex((other) => sameBucket(other, rule)) < i)

@@ -2,7 +2,7 @@ import type { ClientDescription } from '../cluster/description.js';
 import type { ClientSnapshot, RecentSnapshot } from '../cluster/messages.js';
 import { MAX_LIMIT, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
-import type { Snapshot } from '../core/snapshot.js';
+import type { LeaseSnapshot, Snapshot } from '../core/snapshot.js';
 import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
 import { MAX_REQUEST_ID_BYTES } from './wire-checks.js';
 import { encodeResults, readResults } from './wire-results.js';
@@ -28,6 +28,12 @@ const MAX_STEPS = 256;
 const MAX_RECENT = 10_000;
 const MAX_AGE_MS = 3_600_000;
 const MAX_RULE_CHANGES = 2 ** 52;
+/** Leases that a late copy made count twice may owe more than any capacity. */
+const MAX_DEBT = 4 * MAX_LIMIT;
+/** Leases of one bucket, and how long one may last. */
+const MAX_LEASES = 10_000;
+export const MAX_LEASE_ID_BYTES = 512;
+const MAX_LEASE_MS = 60_000;
 /** What a step may still count for, in windows: one when it is made, and a 32nd more on each node that it comes over. */
 const MAX_LEFT_WINDOWS = 4;
 
@@ -39,13 +45,25 @@ const MAX_LEFT_WINDOWS = 4;
  *
  * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps. A
  * third number of a token bucket, and an odd one of a sliding window, says how often its rule has changed, if ever.
+ * Leases come last, if there are any: `[[id, tokens, leftMs], …]`, with what was spent of those that are over.
  * A client with request ids comes as `["alice", [id, ageMs, result], …]` in the place of its name.
  */
 export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
   const table = createRuleTable();
-  const bucket = ({ algorithm, limit, windowMs, capacity, policy, ruleChanges, state }: Snapshot): number[] => {
+  const bucket = ({
+    algorithm,
+    limit,
+    windowMs,
+    capacity,
+    policy,
+    ruleChanges,
+    state,
+    leases,
+  }: Snapshot): unknown[] => {
     const place = table.placeOf(ruleOf(algorithm, limit, windowMs, capacity, policy));
-    return ruleChanges === 0 ? [place, ...state] : [place, ...state, ruleChanges];
+    const wire: unknown[] = ruleChanges === 0 ? [place, ...state] : [place, ...state, ruleChanges];
+    if (leases !== undefined) wire.push(leases.map(encodeLease));
+    return wire;
   };
   const wire = clients.map(([clientId, snapshots, recent = []]): unknown[] => {
     const name = recent.length === 0 ? clientId : [clientId, ...recent.map(encodeRecent)];
@@ -66,7 +84,7 @@ export function readClients(rulesWire: unknown, clientsWire: unknown): readonly 
     if (typeof wire[1] === 'number') snapshots.push(readSnapshot(wire, 1, table));
     else {
       for (let i = 1; i < wire.length; i += 1) {
-        snapshots.push(readSnapshot(readList(wire[i], 1, 2 + MAX_STEPS, 'bucket'), 0, table));
+        snapshots.push(readSnapshot(readList(wire[i], 1, 3 + MAX_STEPS, 'bucket'), 0, table));
       }
     }
     return name.length === 1 ? [clientId, snapshots] : [clientId, snapshots, name.slice(1).map(readRecent)];
@@ -74,7 +92,7 @@ export function readClients(rulesWire: unknown, clientsWire: unknown): readonly 
 }
 
 function encodeRecent({ requestId, ageMs, verdict, degraded }: RecentSnapshot): unknown[] {
-  return [requestId, ageMs, encodeResults([{ verdict, degraded }])];
+  return [requestId, ageMs, encodeResults([{ verdict, degraded, revocable: false }])];
 }
 
 function readRecent(value: unknown): RecentSnapshot {
@@ -84,7 +102,8 @@ function readRecent(value: unknown): RecentSnapshot {
   return {
     requestId: readText(wire[0], 1, MAX_REQUEST_ID_BYTES, 'request id'),
     ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),
-    ...result,
+    verdict: result.verdict,
+    degraded: result.degraded,
   };
 }
 
@@ -94,17 +113,34 @@ function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule
   const { algorithm, limit, windowMs, capacity, policy } = rule;
   // What was consumed decays at the rate of the limit: without one, never.
   if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
-  const state = wire.slice(at + 1) as number[];
+  const lent = wire.length > at + 1 && Array.isArray(wire.at(-1)) ? wire.at(-1) : undefined;
+  const state = wire.slice(at + 1, lent === undefined ? undefined : -1) as number[];
   let ruleChanges = 0;
   if (state.length % 2 === 1) ruleChanges = readWhole(state.pop(), 1, MAX_RULE_CHANGES, 'rule changes');
   if (algorithm === 'token-bucket') {
     if (state.length !== 2) throw malformed('token bucket', 'tokens and part');
-    readWhole(state[0], 0, MAX_LIMIT, 'tokens');
+    readWhole(state[0], 0, MAX_DEBT, 'tokens');
     readWhole(state[1], 0, windowMs - 1, 'part');
   } else {
     checkSteps(state, windowMs);
   }
-  return { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
+  const snapshot = { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
+  return lent === undefined ? snapshot : { ...snapshot, leases: mapList(lent, MAX_LEASES, 'leases', readLease) };
+}
+
+function encodeLease({ id, tokens, leftMs, spent }: LeaseSnapshot): unknown[] {
+  return spent === undefined ? [id, tokens, leftMs] : [id, tokens, leftMs, spent];
+}
+
+function readLease(value: unknown): LeaseSnapshot {
+  const wire = readList(value, 3, 4, 'lease');
+  const tokens = readWhole(wire[1], 1, MAX_LIMIT, 'tokens of a lease');
+  return {
+    id: readText(wire[0], 1, MAX_LEASE_ID_BYTES, 'lease id'),
+    tokens,
+    leftMs: readWhole(wire[2], 0, MAX_LEASE_MS, 'ms of a lease'),
+    spent: wire.length === 3 ? undefined : readWhole(wire[3], 0, tokens, 'spent tokens of a lease'),
+  };
 }
 
 /** Steps end one after the other, the first in the future, and each counts something. */
@@ -113,7 +149,7 @@ function checkSteps(state: readonly number[], windowMs: number): void {
   let afterMs = 0;
   for (let i = 0; i < state.length; i += 2) {
     afterMs = readWhole(state[i], afterMs + 1, MAX_LEFT_WINDOWS * windowMs, 'ms of a step');
-    readWhole(state[i + 1], 1, MAX_LIMIT, 'count of a step');
+    readWhole(state[i + 1], 1, MAX_DEBT, 'count of a step');
   }
 }
 

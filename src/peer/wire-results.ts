@@ -18,6 +18,8 @@ const ALLOWED = 1;
 const DENIED = 2;
 /** Added to the two above. */
 const DEGRADED = 2;
+/** Denied, and revocable; who stands in for an owner gives no such promise either way. */
+const REVOCABLE = 5;
 
 /** The most numbers that one result takes. */
 const LONGEST = 5;
@@ -28,9 +30,10 @@ const MAX_RESULTS = 16_384;
  *
  *     0                                             the receiver is not the one to decide
  *     1, limit, remaining, resetMs                  allowed; 3 when degraded
- *     2, limit, remaining, resetMs, retryAfterMs    denied; 4 when degraded
+ *     2, limit, remaining, resetMs, retryAfterMs    denied; 4 when degraded, 5 when revocable
  *
- * One of several limits is a list: allowed, degraded, limit, remaining, resetMs, retryAfterMs, the figures of each.
+ * One of several limits is a list: allowed, degraded or 2 when revocable, limit, remaining, resetMs, retryAfterMs, the figures
+ * of each.
  */
 export function encodeResults(results: readonly (DecidedByPeer | null)[]): unknown[] {
   const wire: unknown[] = [];
@@ -39,15 +42,16 @@ export function encodeResults(results: readonly (DecidedByPeer | null)[]): unkno
       wire.push(NOT_MINE);
       continue;
     }
-    const { degraded } = result;
+    const { degraded, revocable } = result;
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = result.verdict;
     if (limits !== undefined) {
       const figures = limits.map(encodeFigures);
-      wire.push([Number(allowed), Number(degraded), limit, remaining, resetMs, retryAfterMs, figures]);
+      wire.push([Number(allowed), revocable ? 2 : Number(degraded), limit, remaining, resetMs, retryAfterMs, figures]);
     } else if (allowed) {
       wire.push(degraded ? ALLOWED + DEGRADED : ALLOWED, limit, remaining, resetMs);
     } else {
-      wire.push(degraded ? DENIED + DEGRADED : DENIED, limit, remaining, resetMs, retryAfterMs);
+      const kind = revocable ? REVOCABLE : degraded ? DENIED + DEGRADED : DENIED;
+      wire.push(kind, limit, remaining, resetMs, retryAfterMs);
     }
   }
   return wire;
@@ -68,7 +72,10 @@ export function readResults(value: unknown): readonly (DecidedByPeer | null)[] {
     } else {
       const degraded = first === ALLOWED + DEGRADED || first === DENIED + DEGRADED;
       const allowed = first === ALLOWED || first === ALLOWED + DEGRADED;
-      if (!allowed && first !== DENIED && first !== DENIED + DEGRADED) throw malformed('result', '0 to 4, or a list');
+      const revocable = first === REVOCABLE;
+      if (!allowed && !revocable && first !== DENIED && first !== DENIED + DEGRADED) {
+        throw malformed('result', '0 to 5, or a list');
+      }
       const verdict: Verdict = {
         allowed,
         limit: readLimit(wire[i + 1]),
@@ -77,7 +84,7 @@ export function readResults(value: unknown): readonly (DecidedByPeer | null)[] {
         resetMs: readWaitMs(wire[i + 3]),
         limits: undefined,
       };
-      results.push({ verdict, degraded });
+      results.push({ verdict, degraded, revocable });
       i += allowed ? 4 : 5;
     }
   }
@@ -96,7 +103,8 @@ function readFull(value: unknown): DecidedByPeer {
     limits: readList(wire[6], 1, MAX_RULES, 'limits').map(readFigures),
   };
   if (verdict.allowed && verdict.retryAfterMs !== 0) throw malformed('wait', '0 when allowed');
-  return { verdict, degraded: readFlag(wire[1], 'degraded') };
+  if (wire[1] === 2 && !verdict.allowed) return { verdict, degraded: false, revocable: true };
+  return { verdict, degraded: readFlag(wire[1], 'degraded'), revocable: false };
 }
 
 function encodeFigures({ algorithm, windowMs, limit, remaining, retryAfterMs, resetMs }: LimitFigures): unknown[] {

@@ -3,6 +3,8 @@ import { createBucketTable } from '../../src/cluster/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/bucket-table.js';
 import { createCopies } from '../../src/cluster/copies.js';
 import type { Decision } from '../../src/cluster/decision.js';
+import { createDenials } from '../../src/cluster/denials.js';
+import type { Lessee } from '../../src/cluster/lessee.js';
 import { createLimiter } from '../../src/cluster/limiter.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
 import { createMembership } from '../../src/cluster/membership.js';
@@ -54,6 +56,8 @@ function createLone(): Lone {
     recent,
     membership,
     replicator: replicator as Replicator,
+    lessee: { spend: () => undefined } as unknown as Lessee,
+    denials: createDenials({ clock }, { max: 10 }),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.

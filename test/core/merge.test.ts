@@ -191,7 +191,16 @@ describe('merging copies of a bucket', () => {
         .map((offsetMs, i): Bucket => {
           const endsMs = Array.from({ length: 32 }, (_, step) => 100 + step * 100 + offsetMs);
           const counts = endsMs.map((_, step) => (step === 31 ? 30 - i : 10));
-          return { algorithm: 'sliding-window', rule, ruleChanges: 0, endsMs, counts, atMs: 0, next: undefined };
+          return {
+            algorithm: 'sliding-window',
+            rule,
+            ruleChanges: 0,
+            endsMs,
+            counts,
+            atMs: 0,
+            leases: undefined,
+            next: undefined,
+          };
         }),
     );
     fc.assert(

@@ -13,7 +13,7 @@ import type {
 import type { Check, LimitFigures, Verdict } from '../../src/core/decide.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
-import type { Snapshot } from '../../src/core/snapshot.js';
+import type { LeaseSnapshot, Snapshot } from '../../src/core/snapshot.js';
 
 /** Any well-formed text of 1 to `maxBytes` bytes, hostile ones among them. */
 export function texts(maxBytes: number): fc.Arbitrary<string> {
@@ -125,7 +125,24 @@ const verdicts: fc.Arbitrary<Verdict> = fc
   })
   .map((verdict) => (verdict.allowed ? { ...verdict, retryAfterMs: 0 } : verdict));
 
-const results: fc.Arbitrary<DecidedByPeer | null> = fc.option(fc.record({ verdict: verdicts, degraded: fc.boolean() }));
+const results: fc.Arbitrary<DecidedByPeer | null> = fc.option(
+  fc
+    .record({ verdict: verdicts, degraded: fc.boolean(), revocable: fc.boolean() })
+    .map((result) => ({ ...result, revocable: result.revocable && !result.degraded && !result.verdict.allowed })),
+);
+
+const leaseTokens = fc.integer({ min: 1, max: MAX_LIMIT });
+const leases: fc.Arbitrary<LeaseSnapshot[]> = fc.array(
+  fc
+    .record({
+      id: texts(100),
+      tokens: leaseTokens,
+      leftMs: fc.nat(60_000),
+      part: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),
+    })
+    .map(({ part, ...lease }) => ({ ...lease, spent: part === null ? undefined : Math.floor(lease.tokens * part) })),
+  { minLength: 1, maxLength: 3 },
+);
 
 const snapshots: fc.Arbitrary<Snapshot> = rules
   .filter(({ limit }) => limit > 0)
@@ -142,8 +159,11 @@ const snapshots: fc.Arbitrary<Snapshot> = rules
             .map((steps) => steps.sort((a, b) => a[0] - b[0]).flat());
     const ruleChanges = fc.oneof(fc.constant(0), fc.nat(1_000));
     return fc
-      .tuple(states, ruleChanges)
-      .map(([state, changes]): Snapshot => ({ ...rule, ruleChanges: changes, state }));
+      .tuple(states, ruleChanges, fc.option(leases, { nil: undefined }))
+      .map(([state, changes, lent]): Snapshot => {
+        const snapshot = { ...rule, ruleChanges: changes, state };
+        return lent === undefined ? snapshot : { ...snapshot, leases: lent };
+      });
   });
 const recent: fc.Arbitrary<RecentSnapshot> = fc.record({
   requestId: texts(128),
@@ -183,6 +203,18 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
     checks: fc.array(checks, { maxLength: 12 }),
   }),
   fc.record({ kind: kind('heartbeat'), members: memberLists }),
+  fc.record({
+    kind: kind('lease'),
+    wishes: fc.array(
+      fullChecks.chain(({ clientId, rules: under }) =>
+        fc.record({ clientId: fc.constant(clientId), rules: fc.constant(under), tokens: leaseTokens }),
+      ),
+      { maxLength: 5 },
+    ),
+    returns: fc.array(fc.record({ clientId: texts(256), id: texts(100), unspent: fc.nat(MAX_LIMIT) }), {
+      maxLength: 5,
+    }),
+  }),
   fc.record({ kind: kind('replicate'), clients: clientLists }),
   fc.record({ kind: kind('handoff'), chunk: counts, gone: fc.array(nodeIds, { maxLength: 3 }) }),
   fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
@@ -192,6 +224,12 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
 
 const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('decided'), results: fc.array(results, { maxLength: 12 }), members: memberLists }),
+  fc.record({
+    kind: kind('leased'),
+    grants: fc.array(fc.option(fc.record({ id: texts(100), tokens: leaseTokens, verdict: verdicts })), {
+      maxLength: 5,
+    }),
+  }),
   fc.record({ kind: kind('members'), members: memberLists }),
   fc.record({ kind: kind('kept') }),
   fc.record({ kind: kind('handed'), clients: clientLists, more: fc.boolean(), total: counts }),

@@ -63,9 +63,14 @@ describe('wire form', () => {
   it('says a result with a few numbers', () => {
     const verdict = { allowed: true, limit: 9, remaining: 8, retryAfterMs: 0, resetMs: 7, limits: undefined };
     const denied = { ...verdict, allowed: false, remaining: 0, retryAfterMs: null };
-    const results = [{ verdict, degraded: false }, null, { verdict: denied, degraded: true }];
+    const results = [
+      { verdict, degraded: false, revocable: false },
+      null,
+      { verdict: denied, degraded: true, revocable: false },
+      { verdict: denied, degraded: false, revocable: true },
+    ];
     const wire = JSON.parse(encodeAnswer(answerOf({ kind: 'decided', results, members: [] }))) as unknown[];
-    expect(wire[2]).to.deep.equal([1, 9, 8, 7, 0, 4, 9, 0, 7, null]);
+    expect(wire[2]).to.deep.equal([1, 9, 8, 7, 0, 4, 9, 0, 7, null, 5, 9, 0, 7, null]);
   });
 
   it('gives checks under the same figures the same rule object, as a million buckets share a few', () => {
@@ -209,7 +214,11 @@ describe('wire form', () => {
   it('carries a wait that is beyond 2^53 ms', () => {
     const resetMs = MAX_LIMIT * MAX_WINDOW_MS;
     const verdict = { allowed: true, limit: 1, remaining: 0, retryAfterMs: 0, resetMs, limits: undefined };
-    const answer = answerOf({ kind: 'decided', results: [{ verdict, degraded: false }], members: [] });
+    const answer = answerOf({
+      kind: 'decided',
+      results: [{ verdict, degraded: false, revocable: false }],
+      members: [],
+    });
     expect(readAnswer(encodeAnswer(answer))).to.deep.equal(answer);
   });
 });

@@ -220,7 +220,7 @@ describe('peer secret', () => {
   describe('shows what was changed on the way', () => {
     it('in a message', async () => {
       const peer = await startPeer({ secret });
-      const tap = await startTap(peer.port, { request: flip(',77]', ',78]') });
+      const tap = await startTap(peer.port, { request: flip(',77,', ',78,') });
       const { transport } = createSender({ secret });
       expect(reasonOf(await transport.send(tap.id, ask(77), 5_000))).to.equal('HTTP 401 wrong_secret');
       expect((await transport.send(tap.id, ask(1), 5_000)).kind).to.equal('answer');

@@ -39,7 +39,7 @@ describe('peer listener', () => {
       ['any other method', 405, 'method_not_allowed', none],
       ['a message that is no JSON', 400, 'malformed', post('hello')],
       ['a message that is empty', 400, 'malformed', post('')],
-      ['a message out of range', 400, 'malformed', post(MESSAGE.replace(/1\]$/, '-1]'))],
+      ['a message out of range', 400, 'malformed', post(MESSAGE.replace(/1,\[\]\]$/, '-1,[]]'))],
       ['a message said to be larger than it takes', 413, 'too_large', post('x'.repeat(1_001))],
       ['a message that grows larger than it takes', 413, 'too_large', chunked, `fff\r\n${'x'.repeat(0xfff)}\r\n`],
       ['a web page', 403, 'from_browser', post(MESSAGE, 'Origin: http://127.0.0.1:9080\r\n')],

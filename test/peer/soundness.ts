@@ -68,16 +68,22 @@ function client([clientId, snapshots, recent = []]: ClientSnapshot): void {
     ruleLike(snapshot);
     whole(1, MAX_LIMIT, snapshot.limit, 'limit of a bucket');
     whole(0, Number.MAX_SAFE_INTEGER - 1, snapshot.ruleChanges, 'rule changes');
+    for (const lease of snapshot.leases ?? []) {
+      text(1, 512, lease.id, 'lease id');
+      whole(1, MAX_LIMIT, lease.tokens, 'tokens');
+      whole(0, 60_000, lease.leftMs, 'ms of a lease');
+      if (lease.spent !== undefined) whole(0, lease.tokens, lease.spent, 'spent');
+    }
     const { state, windowMs } = snapshot;
     if (snapshot.algorithm === 'token-bucket') {
       expect(state.length).to.equal(2);
-      whole(0, MAX_LIMIT, state[0], 'tokens');
+      whole(0, 4 * MAX_LIMIT, state[0], 'tokens');
       whole(0, windowMs - 1, state[1], 'part');
     } else {
       expect(state.length % 2).to.equal(0);
       for (let i = 0; i < state.length; i += 2) {
         whole((state[i - 2] ?? 0) + 1, 4 * windowMs, state[i], 'ms of a step');
-        whole(1, MAX_LIMIT, state[i + 1], 'count of a step');
+        whole(1, 4 * MAX_LIMIT, state[i + 1], 'count of a step');
       }
     }
   }
@@ -112,6 +118,17 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       return body.checks.forEach(check);
     case 'heartbeat':
       return body.members.forEach(member);
+    case 'lease':
+      for (const { clientId, rules, tokens } of body.wishes) {
+        check({ clientId, rules, cost: 1, peek: false, requestId: undefined, replicated: false });
+        whole(1, MAX_LIMIT, tokens, 'tokens');
+      }
+      for (const { clientId, id: leaseId, unspent } of body.returns) {
+        text(1, 256, clientId, 'client id');
+        text(1, 512, leaseId, 'lease id');
+        whole(0, MAX_LIMIT, unspent, 'tokens');
+      }
+      return;
     case 'replicate':
       return body.clients.forEach(client);
     case 'handoff':
@@ -138,6 +155,14 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
         expect(typeof result.degraded).to.equal('boolean');
       }
       return body.members.forEach(member);
+    case 'leased':
+      for (const grant of body.grants) {
+        if (grant === null) continue;
+        text(1, 512, grant.id, 'lease id');
+        whole(1, MAX_LIMIT, grant.tokens, 'tokens');
+        verdict(grant.verdict);
+      }
+      return;
     case 'members':
     case 'not-yet':
       return body.members.forEach(member);

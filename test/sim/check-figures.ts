@@ -3,12 +3,17 @@ import type { Rule } from '../../src/core/rule.js';
 import type { Violation } from './checker.js';
 import { boundsOf } from './consumption.js';
 import type { Bounds, Window } from './consumption.js';
+import { LENT } from './excuses.js';
 import type { Excuses } from './excuses.js';
 import type { Asked, History } from './history.js';
 import { bucketKey, sameFigures } from './takes.js';
 import type { BucketHistory } from './takes.js';
 
 type Answered = Asked & { answeredMs: number; decision: Decision };
+
+/** How long the owner keeps a lease open, and a node's forwards that lead to one. */
+const LEASED_MS = 1_000;
+const LEASE_AFTER = 3;
 
 /** For sums of fractions of tokens. */
 const EPSILON = 1e-6;
@@ -80,18 +85,23 @@ function checkOne(history: History, one: Answered, buckets: ReadonlyMap<string, 
     violations.push({ check: name, message: `#${one.id} ${check.clientId} at ${one.at} ${one.askedMs}: ${text}` });
   };
   const own = decision.allowed && !check.peek ? check.cost : 0;
-  const window = windowOf(history, one);
+  const leasable = mayBeLeased(history, one);
+  const window = windowOf(history, one, leasable);
   let caused = false;
   for (const [i, rule] of check.rules.entries()) {
     const bucket = buckets.get(bucketKey(check.clientId, rule))!;
     const limits = bucket.rules.filter((known) => known.limit > 0);
     const slowest = limits.reduce((a, b) => (b.limit < a.limit ? b : a), rule.limit > 0 ? rule : (limits[0] ?? rule));
     const fastest = limits.reduce((a, b) => (b.limit > a.limit ? b : a), slowest);
-    const bounds = boundsOf(bucket.takes, one.id, own, window, slowest, fastest);
+    const lent = leasable ? Math.max(...limits.map(({ capacity }) => capacity), rule.capacity) * LENT : 0;
+    const bounds = boundsOf(bucket.takes, one.id, own, { ...window, lent }, slowest, fastest);
     const never = rule.limit === 0 || check.cost > rule.capacity;
     if (never || bounds.usedMax + check.cost > rule.capacity + EPSILON) caused = true;
     const said = check.rules.length === 1 ? decision : decision.limits?.[i];
     if (said === undefined) say('truth', 'has no figures for each limit');
+    // Who holds a lease knows what the owner said with it, and that it may spend what it has.
+    else if (decision.source === 'lease') checkLeased(rule, said, say);
+    else if (decision.source === 'deny-cache') checkRemembered(rule, check.cost, bounds, said, say);
     else checkSaid(rule, check.cost, bounds, said, decision.allowed, never, say);
   }
   if (!decision.allowed && !caused) say('denial', `denied though no limit is reached: ${JSON.stringify(decision)}`);
@@ -136,7 +146,41 @@ function checkSaid(
     say('truth', `is to wait ${said.retryAfterMs}, where ${waitMin} to ${waitMax} is true`);
 }
 
-function windowOf({ faults, setting }: History, one: Answered): Window {
+function checkLeased(rule: Rule, said: Said, say: (name: Violation['check'], text: string) => void): void {
+  if (said.limit !== rule.limit) say('truth', `says limit ${said.limit} for ${rule.limit}`);
+  if (said.remaining < 0 || said.remaining > rule.capacity) say('truth', `${said.remaining} remaining of a lease`);
+  if (said.retryAfterMs !== 0) say('truth', `allowed, and to be tried again in ${said.retryAfterMs}`);
+}
+
+/** What others took since is not known where a denial is remembered: it says no more than that nothing can pass before. */
+function checkRemembered(
+  { limit, capacity }: Rule,
+  cost: number,
+  bounds: Bounds,
+  said: Said,
+  say: (name: Violation['check'], text: string) => void,
+): void {
+  if (said.limit !== limit) say('truth', `says limit ${said.limit} for ${limit}`);
+  const waitMax = Math.ceil(bounds.waitMax((limit === 0 ? 0 : capacity) - cost) - EPSILON);
+  if (said.retryAfterMs !== null && said.retryAfterMs > waitMax)
+    say('truth', `is to wait ${said.retryAfterMs}, where at most ${waitMax} is true`);
+}
+
+/** Whether a node forwarded so often for this client that it may hold a lease. */
+function mayBeLeased({ asked, setting }: History, one: Answered): boolean {
+  const forwards = new Map<string, number>();
+  for (const other of asked) {
+    if (other.askedMs > one.answeredMs || other.check.clientId !== one.check.clientId) continue;
+    if (other.askedMs < one.askedMs - LEASED_MS - setting.suspectAfterMs) continue;
+    if (other.decision?.source === 'lease') return true;
+    // One that was answered otherwise in the end may have been forwarded as well.
+    if (other.decision?.source === 'owner' && other.decision.owner === other.at) continue;
+    forwards.set(other.at, (forwards.get(other.at) ?? 0) + 1);
+  }
+  return [...forwards.values()].some((count) => count >= LEASE_AFTER - 1);
+}
+
+function windowOf({ faults, setting }: History, one: Answered, leasable: boolean): Omit<Window, 'lent'> {
   const moves = faults.filter(
     (fault) => (fault.kind === 'join' || fault.kind === 'leave') && fault.fromMs <= one.answeredMs,
   );
@@ -149,7 +193,12 @@ function windowOf({ faults, setting }: History, one: Answered): Window {
     toMs: one.answeredMs,
     // A bucket that moves is stricter by the time it is under way.
     // To the new owner, and between it and the old one until both know that they have the same.
-    lateMs: moves.length === 0 ? 0 : 4 * moves.length * (setting.delayMs + 1) + retransmittedMs,
+    lateMs:
+      (moves.length === 0 ? 0 : 4 * moves.length * (setting.delayMs + 1) + retransmittedMs) +
+      // Leased tokens begin to decay when the lease is over, not when they are spent.
+      (leasable ? LEASED_MS : 0) +
+      // A remembered denial says what was true when its answer came.
+      (one.decision.source === 'deny-cache' ? 2 * setting.delayMs : 0),
     moves: moves.length,
     clockError: setting.clockError,
     clockGrainMs: setting.clockGrainMs,

@@ -7,6 +7,8 @@ export interface Window {
   readonly toMs: number;
   /** Ms by which what is known may be stricter than the truth: time that copies spent under way. */
   readonly lateMs: number;
+  /** Tokens that other nodes may have had to spend, at most. */
+  readonly lent: number;
   /** How often the bucket may have moved. */
   readonly moves: number;
   readonly clockError: number;
@@ -52,7 +54,7 @@ function debtBounds(
   sure: readonly Take[],
   maybe: readonly Take[],
   own: number,
-  { fromMs, toMs, lateMs, clockError, clockGrainMs: slackMs }: Window,
+  { fromMs, toMs, lateMs, lent, clockError, clockGrainMs: slackMs }: Window,
   slowest: Rule,
   fastest: Rule,
 ): Bounds {
@@ -66,7 +68,7 @@ function debtBounds(
   const latest = maybe.map(({ answeredMs, cost }) => ({ atMs: Math.min(answeredMs, fromMs), cost }));
   const most = debtAfter(latest, fromMs, slowPerMs) + (lateMs + slackMs) * slowPerMs;
   const usedMin = least + own;
-  const usedMax = most + own;
+  const usedMax = most + own + lent;
   const waitMs = (tokens: number, perMs: number): number => (tokens <= 0 ? 0 : perMs === 0 ? Infinity : tokens / perMs);
   return {
     usedMin,
@@ -93,7 +95,7 @@ function countBounds(
   sure: readonly Take[],
   maybe: readonly Take[],
   own: number,
-  { fromMs, toMs, lateMs, moves, clockError, clockGrainMs }: Window,
+  { fromMs, toMs, lateMs, lent, moves, clockError, clockGrainMs }: Window,
   { windowMs }: Rule,
 ): Bounds {
   const gridMs = Math.max(1, Math.ceil(windowMs / SUB_WINDOWS));
@@ -110,6 +112,7 @@ function countBounds(
     least.push({ endMs: fromMs + shortest, cost: own });
     most.push({ endMs: toMs + longest, cost: own });
   }
+  if (lent > 0) most.push({ endMs: toMs + longest, cost: lent });
   const total = (steps: { cost: number }[]): number => steps.reduce((sum, { cost }) => sum + cost, 0);
   /** When all but `over` of them have ended. */
   const endOf = (steps: { endMs: number; cost: number }[], over: number): number => {

@@ -35,6 +35,8 @@ const NOTICED = 0.28;
 const AWAY = 0.2;
 /** A node silent for less is not stood in for, whatever heartbeats do. */
 const STOOD_IN = 0.4;
+/** Of the capacity, so much is lent at most. */
+export const LENT = 0.5;
 /** In which a ring has found together again after a fault, and copies are where they belong, in suspicion times. */
 export const MENDED = 2;
 
@@ -46,6 +48,12 @@ export function excusesOf({ faults, setting }: History): Excuses {
   const unmended = (fault: Fault, atMs: number): boolean => fault.fromMs <= atMs && atMs <= fault.toMs + mendMs;
 
   const overlap = (a: Fault, b: Fault): boolean => unmended(a, b.fromMs) || unmended(b, a.fromMs);
+
+  /** The parts into which earlier partitions that are not mended have cut the cluster: each is cut once more. */
+  function islandsBefore(fault: Fault): number {
+    const earlier = disturbing.slice(0, disturbing.indexOf(fault)).filter((other) => overlap(other, fault));
+    return earlier.reduce((islands, other) => islands * (other.kind === 'partition' ? other.sides.length : 1), 1);
+  }
 
   /** Tokens that this fault may have let through once more. */
   function forgiven(fault: Fault, takes: readonly Take[], { capacity, perMs }: Size): number {
@@ -63,7 +71,7 @@ export function excusesOf({ faults, setting }: History): Excuses {
         return lost(fault, takes, capacity, alone);
       }
       case 'partition':
-        return (fault.sides.length - 1) * (capacity + perMs * extraMs);
+        return (fault.sides.length - 1) * islandsBefore(fault) * (capacity + perMs * extraMs);
       case 'one-way':
       case 'silence':
         return capacity + perMs * extraMs;

@@ -19,6 +19,8 @@ const DEFAULT_OPTIONS: Omit<ClusterNodeOptions, 'self'> = {
   replicationIntervalMs: 50,
   suspectAfterMs: 1_000,
   onUnavailable: 'local',
+  // Requests are few here.
+  leaseAfter: 3,
 };
 
 export interface SimNode {

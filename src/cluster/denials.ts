@@ -1,0 +1,88 @@
+import { LRUCache } from 'lru-cache';
+import type { Check } from '../core/decide.js';
+import { sameRules } from '../core/rule.js';
+import type { Rule } from '../core/rule.js';
+import type { Decision } from './decision.js';
+import type { Clock } from './ports.js';
+
+/** Denials of owners, remembered here for as long as they hold. */
+export interface Denials {
+  /** @param askedAtMs when the owner was asked: its `retryAfterMs` began no sooner */
+  remember(check: Check, decision: Decision, askedAtMs: number): void;
+  /** The same denial again, with what is left of its time. */
+  recall(check: Check, nowMs: number): Decision | undefined;
+  forget(clientId: string): void;
+  readonly size: number;
+}
+
+interface Denial {
+  readonly rules: readonly Rule[];
+  readonly cost: number;
+  readonly decision: Decision;
+  /** From when its figures count down: no sooner than they were true. */
+  readonly answeredAtMs: number;
+  /** Infinity: as long as the client asks for what it can never have. */
+  readonly untilMs: number;
+}
+
+/**
+ * A denial holds until its `retryAfterMs`, whatever else comes, for the same rules and a cost at least as large: only a reset,
+ * or leased tokens that come back, could end it sooner. The first forgets it here too; where there may be the second, the
+ * owner says so, and it is not remembered. One client's denials are never another's: the key is the whole id.
+ */
+export function createDenials({ clock }: { clock: Clock }, options: { max: number }): Denials {
+  const denials = new LRUCache<string, Denial>({ max: options.max });
+
+  return {
+    remember(check, decision, askedAtMs) {
+      const { clientId, rules, cost, requestId } = check;
+      // The next with this request id is to hear this denial however long after, and one with another id is a new question.
+      if (requestId !== undefined || decision.degraded) return;
+      const untilMs = askedAtMs + (decision.retryAfterMs ?? Infinity);
+      const answeredAtMs = clock.nowMs();
+      if (untilMs > answeredAtMs) denials.set(clientId, { rules, cost, decision, answeredAtMs, untilMs });
+    },
+    recall(check, nowMs) {
+      if (denials.size === 0) return undefined;
+      const denial = denials.get(check.clientId);
+      if (denial === undefined || check.requestId !== undefined) return undefined;
+      if (nowMs >= denial.untilMs) {
+        denials.delete(check.clientId);
+        return undefined;
+      }
+      if (check.cost < denial.cost || !sameRules(check.rules, denial.rules)) return undefined;
+      const more = moreToWait(check, denial);
+      return more === undefined ? undefined : again(denial, nowMs, more);
+    },
+    forget: (clientId) => void denials.delete(clientId),
+    get size() {
+      return denials.size;
+    },
+  };
+}
+
+/** Ms longer to wait for what costs more; Infinity: for ever; `undefined` where only the owner can tell. */
+function moreToWait({ cost, rules: [rule, second] }: Check, denial: Denial): number | undefined {
+  if (cost === denial.cost) return 0;
+  if (second !== undefined || rule?.algorithm !== 'token-bucket') return undefined;
+  if (cost > rule.capacity) return Infinity;
+  return Math.ceil(((cost - denial.cost) * rule.windowMs) / rule.limit);
+}
+
+function again({ decision, answeredAtMs }: Denial, nowMs: number, moreMs: number): Decision {
+  const passedMs = nowMs - answeredAtMs;
+  const left = (ms: number): number => Math.max(0, ms - passedMs);
+  const leftToRetry = (ms: number | null): number | null =>
+    ms === null || moreMs === Infinity ? null : left(ms) + moreMs;
+  return {
+    ...decision,
+    retryAfterMs: leftToRetry(decision.retryAfterMs),
+    resetMs: left(decision.resetMs),
+    limits: decision.limits?.map((one) => ({
+      ...one,
+      retryAfterMs: one.retryAfterMs === 0 ? 0 : leftToRetry(one.retryAfterMs),
+      resetMs: left(one.resetMs),
+    })),
+    source: 'deny-cache',
+  };
+}

@@ -1,0 +1,116 @@
+import { findBucket, lend, lentBy, remaining, settle, takeBack } from '../core/bucket.js';
+import type { Bucket } from '../core/bucket.js';
+import { decide } from '../core/decide.js';
+import type { Rule } from '../core/rule.js';
+import { compareStrictness } from '../core/rule.js';
+import type { BucketTable, Client } from './bucket-table.js';
+import { LEASE_MS } from './lessee.js';
+import type { Membership } from './membership.js';
+import type { LeaseGrant, LeaseReturn, LeaseWish } from './messages.js';
+import type { Clock } from './ports.js';
+import type { Replicator } from './replicator.js';
+
+/**
+ * How long the owner keeps a lease open, from when it was granted: the holder stops spending `LEASE_MS` after it asked, which
+ * was before, and what it returns then has as long to arrive.
+ */
+const OPEN_MS = 2 * LEASE_MS;
+/** Of the capacity, this part is never lent: near the limit each decision is the owner's. */
+const UNLENT = 0.5;
+/** Of what may be lent, this part goes to one who asks, as others may ask too. */
+const SHARE = 0.5;
+/** Less is not worth a message. */
+const MIN_TOKENS = 4;
+/** Leases of one bucket; above, all are refused: each decision on it looks at their sum, each change of them at all. */
+const MAX_LEASES = 256;
+
+/** The owner's side of leases. */
+export interface Lessor {
+  /** Takes the tokens out of the buckets, and answers when a successor knows: a crash then frees none of them. */
+  lease(wishes: readonly LeaseWish[], returns: readonly LeaseReturn[]): Promise<readonly (LeaseGrant | null)[]>;
+  /** Tokens lent, and those that came back, so far. */
+  readonly lentTokens: number;
+  readonly returnedTokens: number;
+}
+
+export interface LessorDeps {
+  readonly clock: Clock;
+  readonly table: BucketTable;
+  readonly membership: Membership;
+  readonly replicator: Replicator;
+  /** Whether this node owns the client, and may decide now. */
+  readonly decidesFor: (clientId: string) => boolean;
+}
+
+export function createLessor({ clock, table, membership, replicator, decidesFor }: LessorDeps): Lessor {
+  let leases = 0;
+  let lentTokens = 0;
+  let returnedTokens = 0;
+
+  /** What may be lent of each of these buckets, none of which is new: who asks has just had a decision on it. */
+  function lendable(buckets: readonly (Bucket | undefined)[], rules: readonly Rule[], nowMs: number): number {
+    let tokens = Infinity;
+    for (const [i, rule] of rules.entries()) {
+      const bucket = buckets[i];
+      // A limit that changed is put in force by a decision.
+      if (bucket === undefined || compareStrictness(bucket.rule, rule) !== 0) return 0;
+      settle(bucket, nowMs);
+      if ((bucket.leases?.list.length ?? 0) >= MAX_LEASES) return 0;
+      tokens = Math.min(tokens, (remaining(bucket, rule) - rule.capacity * UNLENT) * SHARE);
+    }
+    return Math.floor(tokens);
+  }
+
+  function grant({ clientId, rules, tokens: wanted }: LeaseWish, nowMs: number): [Client, LeaseGrant] | undefined {
+    const client = table.get(clientId);
+    if (client === undefined || !decidesFor(clientId)) return undefined;
+    const buckets = rules.map((rule) => findBucket(client, rule));
+    const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
+    if (tokens < MIN_TOKENS) return undefined;
+    const { id: self, incarnation } = membership.self;
+    const id = `${self} ${incarnation} ${++leases}`;
+    for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
+    const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
+    const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, peek, nowMs);
+    lentTokens += tokens;
+    replicator.changed(client);
+    return [client, { id, tokens, verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits } }];
+  }
+
+  function giveBack({ clientId, id, unspent }: LeaseReturn, nowMs: number): void {
+    const client = table.get(clientId);
+    // Another owner has decided since, and would not know what of the lease was spent: there it counts as spent, to its end.
+    if (client === undefined || !decidesFor(clientId)) return;
+    let open = false;
+    for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {
+      if (lentBy(bucket) > 0) open = takeBack(bucket, id, unspent, nowMs) || open;
+    }
+    if (!open) return;
+    returnedTokens += unspent;
+    replicator.changed(client);
+  }
+
+  return {
+    async lease(wishes, returns) {
+      const nowMs = clock.nowMs();
+      for (const one of returns) giveBack(one, nowMs);
+      const granted = wishes.map((wish) => grant(wish, nowMs));
+      const clients = granted.flatMap((one) => (one === undefined ? [] : [one[0]]));
+      if (clients.length === 0) return wishes.map(() => null);
+      const kept = await replicator.replicateNow(clients);
+      return granted.map((one) => {
+        if (one === undefined) return null;
+        const [client, given] = one;
+        if (kept.has(client)) return given;
+        giveBack({ clientId: client.id, id: given.id, unspent: given.tokens }, clock.nowMs());
+        return null;
+      });
+    },
+    get lentTokens() {
+      return lentTokens;
+    },
+    get returnedTokens() {
+      return returnedTokens;
+    },
+  };
+}
