@@ -23,6 +23,8 @@ const MEASURED_MS = 50;
 /** Clients whose forwards are counted, and clients with leases. */
 const MAX_COUNTED = 1_024;
 const MAX_LEASED = 10_000;
+/** How long an answer is waited for. One that comes when the lease is over has tokens that go straight back. */
+const ANSWERED_MS = 2 * LEASE_MS;
 /** How often leases are looked at that are over, while there are some. */
 const LOOK_INTERVAL_MS = 50;
 
@@ -47,6 +49,8 @@ export interface LesseeDeps {
   readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
   /** Who decides for a client, as far as this node knows now. */
   readonly decider: (clientId: string) => NodeId | undefined;
+  /** Where this node owns the client by now, it takes back its own leases. */
+  readonly giveBack: (one: LeaseReturn) => void;
   readonly self: NodeId;
 }
 
@@ -85,12 +89,9 @@ interface Outgoing {
 }
 
 export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
-  const { clock, timers, ask, decider, self } = deps;
+  const { clock, timers, ask, decider, giveBack, self } = deps;
   const leased = new Map<string, Leased>();
-  /** One in so many forwards is counted, for as many: what is hot is seen all the same. */
-  const sampling = Math.max(1, Math.floor(options.leaseAfter / 4));
   const counted = new LRUCache<string, { forwards: number; sinceMs: number }>({ max: MAX_COUNTED });
-  let unsampled = 0;
   const outgoing = new Map<NodeId, Outgoing>();
   let flushesSoon = false;
   let stopLooking: (() => void) | undefined;
@@ -125,21 +126,21 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
     outgoing.delete(owner);
     const wishes = clients.map(({ clientId, rules }, i): LeaseWish => ({ clientId, rules, tokens: tokens[i]! }));
     const askedAtMs = clock.nowMs();
-    const asked = await ask(owner, { kind: 'lease', wishes, returns }, LEASE_MS);
+    const asked = await ask(owner, { kind: 'lease', wishes, returns }, ANSWERED_MS);
     const grants = asked.kind === 'answer' && asked.body.kind === 'leased' ? asked.body.grants : [];
     clients.forEach((one, i) => take(one, grants[i] ?? undefined, owner, askedAtMs));
   }
 
   function take(one: Leased, grant: LeaseGrant | undefined, owner: NodeId, askedAtMs: number): void {
     const nowMs = clock.nowMs();
+    const endsAtMs = askedAtMs + LEASE_MS;
+    const isOver = nowMs >= endsAtMs;
     one.asking = false;
-    if (grant === undefined) {
-      one.refusedAtMs = nowMs;
-      return;
-    }
+    if (grant === undefined || isOver) one.refusedAtMs = nowMs;
+    if (grant === undefined) return;
     const { id, tokens, verdict } = grant;
-    // Forgotten meanwhile, and perhaps hot anew.
-    if (leased.get(one.clientId) !== one) {
+    // Or forgotten meanwhile, and perhaps hot anew.
+    if (isOver || leased.get(one.clientId) !== one) {
       outgoingTo(owner).returns.push({ clientId: one.clientId, id, unspent: tokens });
       return;
     }
@@ -150,7 +151,7 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
       tokens,
       left: tokens,
       grantedAtMs: nowMs,
-      endsAtMs: askedAtMs + LEASE_MS,
+      endsAtMs,
     });
     one.sinceMs = nowMs;
     one.spent = 0;
@@ -161,8 +162,12 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
     const over = one.held.filter(isOver);
     if (over.length === 0) return;
     one.held = one.held.filter((held) => !over.includes(held));
+    // Who owns the client by now has its open leases with the rest.
+    const now = decider(one.clientId);
     for (const { id, owner, left } of over) {
-      outgoingTo(owner).returns.push({ clientId: one.clientId, id, unspent: left });
+      const back = { clientId: one.clientId, id, unspent: left };
+      if (now === self) giveBack(back);
+      else outgoingTo(now ?? owner).returns.push(back);
     }
   }
 
@@ -218,17 +223,14 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
       return decisionOf(held, nowMs);
     },
     forwarded(check, nowMs) {
-      unsampled += 1;
-      if (unsampled < sampling) return;
-      unsampled = 0;
       const { clientId, cost, peek, requestId } = check;
       if (peek || requestId !== undefined || leased.has(clientId)) return;
       const known = counted.get(clientId);
       if (known === undefined || nowMs - known.sinceMs > HOT_MS) {
-        counted.set(clientId, { forwards: sampling, sinceMs: nowMs });
+        counted.set(clientId, { forwards: 1, sinceMs: nowMs });
         return;
       }
-      known.forwards += sampling;
+      known.forwards += 1;
       if (known.forwards < options.leaseAfter) return;
       counted.delete(clientId);
       begin(check, nowMs, (known.forwards * cost) / Math.max(MEASURED_MS, nowMs - known.sinceMs));

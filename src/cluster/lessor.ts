@@ -19,6 +19,8 @@ const OPEN_MS = 2 * LEASE_MS;
 const UNLENT = 0.5;
 /** Of what may be lent, this part goes to one who asks, as others may ask too. */
 const SHARE = 0.5;
+/** In a sliding window lent tokens count until the lease is over, and a window longer: of a shorter one than this, by too much. */
+const MIN_SLIDING_WINDOW_MS = 32 * OPEN_MS;
 /** Less is not worth a message. */
 const MIN_TOKENS = 4;
 /** Leases of one bucket; above, all are refused: each decision on it looks at their sum, each change of them at all. */
@@ -28,6 +30,8 @@ const MAX_LEASES = 256;
 export interface Lessor {
   /** Takes the tokens out of the buckets, and answers when a successor knows: a crash then frees none of them. */
   lease(wishes: readonly LeaseWish[], returns: readonly LeaseReturn[]): Promise<readonly (LeaseGrant | null)[]>;
+  /** Puts back what was not spent of an open lease, whoever granted it: who owns the client now has it with the rest. */
+  giveBack(one: LeaseReturn): void;
   /** Tokens lent, and those that came back, so far. */
   readonly lentTokens: number;
   readonly returnedTokens: number;
@@ -54,6 +58,7 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
       const bucket = buckets[i];
       // A limit that changed is put in force by a decision.
       if (bucket === undefined || compareStrictness(bucket.rule, rule) !== 0) return 0;
+      if (rule.algorithm === 'sliding-window' && rule.windowMs < MIN_SLIDING_WINDOW_MS) return 0;
       settle(bucket, nowMs);
       if ((bucket.leases?.list.length ?? 0) >= MAX_LEASES) return 0;
       tokens = Math.min(tokens, (remaining(bucket, rule) - rule.capacity * UNLENT) * SHARE);
@@ -77,23 +82,24 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
     return [client, { id, tokens, verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits } }];
   }
 
-  function giveBack({ clientId, id, unspent }: LeaseReturn, nowMs: number): void {
+  function giveBack({ clientId, id, unspent }: LeaseReturn): void {
+    const nowMs = clock.nowMs();
     const client = table.get(clientId);
-    // Another owner has decided since, and would not know what of the lease was spent: there it counts as spent, to its end.
-    if (client === undefined || !decidesFor(clientId)) return;
+    if (client === undefined) return;
     let open = false;
     for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {
       if (lentBy(bucket) > 0) open = takeBack(bucket, id, unspent, nowMs) || open;
     }
     if (!open) return;
     returnedTokens += unspent;
+    // Where another node owns the client by now, it is told, as it has the lease open too.
     replicator.changed(client);
   }
 
   return {
     async lease(wishes, returns) {
+      returns.forEach(giveBack);
       const nowMs = clock.nowMs();
-      for (const one of returns) giveBack(one, nowMs);
       const granted = wishes.map((wish) => grant(wish, nowMs));
       const clients = granted.flatMap((one) => (one === undefined ? [] : [one[0]]));
       if (clients.length === 0) return wishes.map(() => null);
@@ -102,10 +108,11 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
         if (one === undefined) return null;
         const [client, given] = one;
         if (kept.has(client)) return given;
-        giveBack({ clientId: client.id, id: given.id, unspent: given.tokens }, clock.nowMs());
+        giveBack({ clientId: client.id, id: given.id, unspent: given.tokens });
         return null;
       });
     },
+    giveBack,
     get lentTokens() {
       return lentTokens;
     },

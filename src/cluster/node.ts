@@ -141,7 +141,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { onUnavailable: options.onUnavailable, maxClients: Math.min(options.maxClients, MAX_FALLBACK_CLIENTS) },
   );
   const lessee = createLessee(
-    { clock, timers, ask, decider, self: options.self },
+    { clock, timers, ask, decider, giveBack: (one) => lessor.giveBack(one), self: options.self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
   const denials = createDenials({ clock }, { max: Math.min(options.maxClients, MAX_DENIALS) });
@@ -345,12 +345,13 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       return asked.every((one) => one.kind === 'answer');
     },
     async leave() {
+      // What waits for this node to be in the ring again is decided first.
+      while (joining !== undefined) await joining;
       if (membership.self.state !== 'active') return;
-      await lessee.release();
+      // Who has died a moment ago is found out now, as its copies are gone with it.
+      await Promise.all([lessee.release(), tell(membership.ring.members, [])]);
       await settle();
       const release = limiter.hold();
-      // Who has died a moment ago is found out now, as its copies are gone with it.
-      await tell(membership.ring.members, []);
       replicator.entrust();
       await settle();
       await tellAll('leaving');

@@ -1,3 +1,4 @@
+import { dropLeases, hasLeases } from '../core/bucket.js';
 import type { NodeId } from '../core/ring.js';
 import type { BucketTable, Client } from './bucket-table.js';
 import type { Copies } from './copies.js';
@@ -163,11 +164,28 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       if (asked.kind === 'answer' && asked.body.kind === 'kept') {
         target.sinceMs = sentAtMs;
         pump(id, target);
+        for (const clientId of sending.keys()) told(clientId);
       } else {
         // The next interval tries again, with what is true by then.
         for (const [clientId, whole] of sending) enqueue(id, clientId, whole);
       }
     });
+  }
+
+  /**
+   * Once all who are to have what this node knows do, a node that is none of them drops the leases in it: it does not hear how
+   * they end, would count them as spent, and whatever changes the ring next may ask for its copy again.
+   */
+  function told(clientId: string): void {
+    const client = table.peek(clientId);
+    if (client === undefined || client.changed || !hasLeases(client) || isEntitled(clientId)) return;
+    for (const { waiting, sending } of targets.values()) if (waiting.has(clientId) || sending.has(clientId)) return;
+    dropLeases(client);
+  }
+
+  function isEntitled(clientId: string): boolean {
+    const { ring, self } = membership;
+    return ring.owner(clientId) === self.id || ring.successors(clientId, options.replicas).includes(self.id);
   }
 
   function isWanted(id: NodeId): boolean {
@@ -224,7 +242,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       // change again before the first has passed it on.
       if (wasMine && !mine) client.stoodIn = true;
       const isNews = mine ? !sameSuccessors(client.id) : holdsLegacy(client.id);
-      if (mine === wasMine && !client.stoodIn && !isNews) continue;
+      if (mine === wasMine && !client.stoodIn && !isNews) {
+        if (hasLeases(client) && !isEntitled(client.id)) dropLeases(client);
+        continue;
+      }
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
     if (unplaced > 0) return;

@@ -131,6 +131,19 @@ export function lentBy(bucket: Bucket): number {
   return bucket.leases === undefined ? 0 : bucket.leases.lent;
 }
 
+/** Whether leases of any of the client's buckets are open, or remembered. */
+export function hasLeases(buckets: Buckets): boolean {
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
+    if (bucket.leases !== undefined) return true;
+  }
+  return false;
+}
+
+/** Forgets leases that others know of, who hear how they end. */
+export function dropLeases(buckets: Buckets): void {
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) bucket.leases = undefined;
+}
+
 /** Sets tokens, which fit, aside for another node. */
 export function lend(bucket: Bucket, lease: Lease): void {
   bucket.leases = addLease(bucket.leases, lease);

@@ -71,6 +71,7 @@ export function violationsOf(checked: Checked): Violation[] {
     faults,
     statements,
     clientIds,
+    leased: new Set(clientIds),
     upMs: asked[0]?.askedMs ?? 0,
     calmMs: Math.max(0, ...faults.map(({ toMs }) => toMs)),
     endMs,

@@ -1,7 +1,10 @@
 import type { Violation } from './checker.js';
 import type { Asked, Fault, History } from './history.js';
 
-/** A few messages: to the owner, from there to a successor, and all of it once more, as the owner has just changed. */
+/**
+ * A few messages: to the owner, from there to a successor, and all of it once more, as the owner has just changed. Members
+ * that come and go at the same time wait for each other.
+ */
 const MESSAGES = 8;
 /** Nodes further apart ask twice, and wait for each other longer. */
 const NEAR_MS = 100;
@@ -26,9 +29,9 @@ function boundOf(history: History, one: Asked): number {
   const { faults, setting, endMs } = history;
   const untilMs = one.answeredMs ?? endMs;
   const near = setting.delayMs <= NEAR_MS;
-  if (near && faults.every((fault) => isPrompt(fault) || fault.fromMs > untilMs))
-    return setting.promptMs + MESSAGES * setting.delayMs;
   const touching = faults.filter(({ fromMs, toMs }) => fromMs <= untilMs && toMs >= one.askedMs);
+  if (near && faults.every((fault) => isPrompt(fault) || fault.fromMs > untilMs))
+    return setting.promptMs + MESSAGES * setting.delayMs * Math.max(1, touching.length);
   return touching.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, ANSWERED_WITHIN * setting.suspectAfterMs);
 }
 

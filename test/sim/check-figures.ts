@@ -11,9 +11,8 @@ import type { BucketHistory } from './takes.js';
 
 type Answered = Asked & { answeredMs: number; decision: Decision };
 
-/** How long the owner keeps a lease open, and a node's forwards that lead to one. */
+/** How long the owner keeps a lease open. */
 const LEASED_MS = 1_000;
-const LEASE_AFTER = 3;
 
 /** For sums of fractions of tokens. */
 const EPSILON = 1e-6;
@@ -85,7 +84,7 @@ function checkOne(history: History, one: Answered, buckets: ReadonlyMap<string, 
     violations.push({ check: name, message: `#${one.id} ${check.clientId} at ${one.at} ${one.askedMs}: ${text}` });
   };
   const own = decision.allowed && !check.peek ? check.cost : 0;
-  const leasable = mayBeLeased(history, one);
+  const leasable = history.leased.has(check.clientId);
   const window = windowOf(history, one, leasable);
   let caused = false;
   for (const [i, rule] of check.rules.entries()) {
@@ -164,20 +163,6 @@ function checkRemembered(
   const waitMax = Math.ceil(bounds.waitMax((limit === 0 ? 0 : capacity) - cost) - EPSILON);
   if (said.retryAfterMs !== null && said.retryAfterMs > waitMax)
     say('truth', `is to wait ${said.retryAfterMs}, where at most ${waitMax} is true`);
-}
-
-/** Whether a node forwarded so often for this client that it may hold a lease. */
-function mayBeLeased({ asked, setting }: History, one: Answered): boolean {
-  const forwards = new Map<string, number>();
-  for (const other of asked) {
-    if (other.askedMs > one.answeredMs || other.check.clientId !== one.check.clientId) continue;
-    if (other.askedMs < one.askedMs - LEASED_MS - setting.suspectAfterMs) continue;
-    if (other.decision?.source === 'lease') return true;
-    // One that was answered otherwise in the end may have been forwarded as well.
-    if (other.decision?.source === 'owner' && other.decision.owner === other.at) continue;
-    forwards.set(other.at, (forwards.get(other.at) ?? 0) + 1);
-  }
-  return [...forwards.values()].some((count) => count >= LEASE_AFTER - 1);
 }
 
 function windowOf({ faults, setting }: History, one: Answered, leasable: boolean): Omit<Window, 'lent'> {

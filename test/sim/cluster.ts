@@ -99,6 +99,8 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
     while (stateOf(id) === 'frozen') await wait(DRAIN_MS);
     if (world.find(id) === node && stateOf(id) === 'running') {
       node.cluster.close();
+      // What still waited is decided now.
+      await wait(0);
       stop(id, false);
       faults.push({ kind: 'leave', node: id, fromMs, toMs: world.nowMs });
     }

@@ -113,7 +113,7 @@ export function excusesOf({ faults, setting }: History): Excuses {
         if (fault === without || fault.fromMs > toMs || fault.toMs + mendMs < fromMs) continue;
         sum += forgiven(fault, takes, size);
       }
-      if (disturbing.length === 0) return sum;
+      if (faults.every(isPlanned)) return sum;
       // Decided by an equal share of the limit each.
       const shares = takes.reduce((total, take) => total + (take.fallback ? take.cost : 0), 0);
       return sum + Math.min(shares, size.capacity + size.perMs * (toMs - fromMs));

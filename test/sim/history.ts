@@ -66,6 +66,8 @@ export interface History {
   /** In the order of `clientIds`. */
   readonly statements: readonly Statement[];
   readonly clientIds: readonly string[];
+  /** Clients of which tokens may have been lent. */
+  readonly leased: ReadonlySet<string>;
   /** When the cluster was up, when the last fault ended, when the statements were made. */
   readonly upMs: number;
   readonly calmMs: number;

@@ -1,6 +1,7 @@
 import { createCluster } from './cluster.js';
 import type { Cluster } from './cluster.js';
 import type { Asked, Fault, History, Statement } from './history.js';
+import type { Tamper } from './network.js';
 import type { Request, Scenario } from './scenario.js';
 import { createWeather } from './weather.js';
 import { createWorld } from './world.js';
@@ -22,7 +23,8 @@ export interface Run {
 
 /** Runs a scenario from its first to its last event. The same scenario gives the same run, byte for byte. */
 export async function simulate(scenario: Scenario, options: WorldOptions = {}): Promise<Run> {
-  const world = createWorld(scenario.seed, options);
+  const leased = new Set<string>();
+  const world = createWorld(scenario.seed, { ...options, tamper: noting(leased, options.tamper) });
   const silentMs = scenario.suspectAfterMs * SILENT_AFTER;
   const weather = createWeather(scenario.network, scenario.nodes, () => world.nowMs, silentMs);
   world.setLink(weather.link);
@@ -47,6 +49,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
       faults,
       statements: alive.map((id) => statementOf(world, id, clientIds, scenario.replicas)),
       clientIds,
+      leased,
       upMs,
       calmMs,
       endMs: world.nowMs,
@@ -65,6 +68,17 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
     },
     log: world.log,
     events: world.events,
+  };
+}
+
+/** Notes whose tokens are asked for, whatever else is done to the messages. */
+function noting(leased: Set<string>, tamper: Tamper | undefined): Tamper {
+  return {
+    ...tamper,
+    message(from, to, sent) {
+      if (sent.body.kind === 'lease') for (const { clientId } of sent.body.wishes) leased.add(clientId);
+      return tamper?.message === undefined ? sent : tamper.message(from, to, sent);
+    },
   };
 }
 
