@@ -1,6 +1,7 @@
 import type { NodeId } from '../core/ring.js';
 import { createBucketTable } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
+import { createContacts } from './contacts.js';
 import { createCopies } from './copies.js';
 import { createDenials } from './denials.js';
 import type { Denials } from './denials.js';
@@ -8,8 +9,9 @@ import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
 import type { OnUnavailable } from './fallback.js';
 import { createForwarder } from './forwarder.js';
-import type { Asked, Forwarder } from './forwarder.js';
+import type { Forwarder } from './forwarder.js';
 import { join } from './joiner.js';
+import { leave } from './leaver.js';
 import { createLessee } from './lessee.js';
 import type { Lessee } from './lessee.js';
 import { createLessor } from './lessor.js';
@@ -19,7 +21,7 @@ import type { ClientDescription } from './description.js';
 import type { Limiter } from './limiter.js';
 import { createMembership } from './membership.js';
 import type { Membership } from './membership.js';
-import type { DeclaredState, Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import { createPeerDesk } from './peer-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
@@ -42,12 +44,6 @@ const MAX_DENIALS = 16_384;
 const LEASE_AFTER = 32;
 /** Heartbeats in a suspicion time. */
 const BEATS = 10;
-/** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
-const HEARTBEAT_PART = 0.3;
-/** The others, who may hear a member that this node does not, are asked about it when it is silent for so many heartbeats. */
-const LATE_BEATS = 2;
-/** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
-const SEED_EVERY = 10;
 /**
  * A node whose clock says it was away for this part of the suspicion time may have been stood in for, so it joins again
  * before it decides: others stand in after half of it, counted from the last heartbeat, which was up to a tenth before.
@@ -106,24 +102,21 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const { clock, timers, transport, discovery, log } = deps;
   const { suspectAfterMs } = options;
   const beatMs = Math.max(1, Math.floor(suspectAfterMs / BEATS));
-  const lateMs = beatMs * LATE_BEATS;
   const awayMs = Math.ceil(suspectAfterMs * AWAY_PART);
   const giveUpAfterMs = Math.ceil(suspectAfterMs * 1.5);
 
   let closed = false;
   let joining: Promise<void> | undefined;
   let aliveAtMs = clock.nowMs();
-  let beats = 0;
   let letLeaversGo: (() => void) | undefined;
-  /** Of each member: when it was last heard, and the hash of its member list. */
-  const exchanged = new Map<NodeId, { atMs: number; view: string }>();
-  const heartbeating = new Set<NodeId>();
 
   const table = createBucketTable({ maxClients: options.maxClients });
   const membership = createMembership(
     { clock },
     { ...options, onRingChange: () => ringChanged(), onSeveralLeave: (leaving) => severalLeave(leaving) },
   );
+  const contacts = createContacts({ clock, membership, transport, discovery }, { suspectAfterMs, beatMs });
+  const { ask } = contacts;
   const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, options.maxClients) });
   const copies = createCopies({ clock, table, recent }, options);
   const replicator = createReplicator(
@@ -173,7 +166,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       copies.keep(clients);
       replicator.kept(clients);
     },
-    probe: (id) => void heartbeat(id),
+    probe: contacts.heartbeat,
     forget: forgetHere,
   });
 
@@ -185,38 +178,6 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   function severalLeave(leaving: boolean): void {
     letLeaversGo?.();
     letLeaversGo = leaving ? limiter.hold() : undefined;
-  }
-
-  /** Sends a message, and notes what its end says about the peer. */
-  async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
-    const result = await transport.send(
-      to,
-      { sender: { from: membership.self, view: membership.view }, body },
-      timeoutMs,
-    );
-    if (result.kind === 'refused') membership.refused(to);
-    if (result.kind !== 'answer') return { kind: result.kind };
-    const { sender, body: answer } = result.answer;
-    // Another one lives at this address by now: what it says is not what was asked for. Seeds may go by other names.
-    if (sender.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
-    met(sender);
-    if ('members' in answer) membership.learn(answer.members);
-    else if (sender.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(sender.from.id);
-    return { kind: 'answer', body: answer };
-  }
-
-  function met({ from, view }: Sender): void {
-    membership.heard(from);
-    exchanged.set(from.id, { atMs: clock.nowMs(), view });
-  }
-
-  async function heartbeat(to: NodeId, late = membership.silent(lateMs)): Promise<void> {
-    if (heartbeating.has(to)) return;
-    heartbeating.add(to);
-    const agreed = exchanged.get(to)?.view === membership.view;
-    const members = agreed ? late : membership.records();
-    await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
-    heartbeating.delete(to);
   }
 
   function forgetHere(clientId: string): void {
@@ -262,44 +223,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     membership.judge();
     donor.tidy();
     table.sweep(Math.ceil(table.size / SWEEP_STEPS), nowMs);
-    beats += 1;
     // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
     if (membership.self.state === 'joining' && started) startJoin();
-    for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
-    // Who is not heard directly may be alive: whatever else is said to the others, they are asked.
-    const late = membership.silent(lateMs);
-    const missed = late.some(({ id }) => membership.stateOf(id) !== 'dead');
-    for (const id of membership.others()) {
-      const state = membership.stateOf(id);
-      const dead = state === 'dead' || state === 'leaving';
-      const quiet = nowMs - (exchanged.get(id)?.atMs ?? -Infinity) >= beatMs;
-      if (dead ? beats % SEED_EVERY === 0 : quiet || missed) void heartbeat(id, late);
-    }
-    if (beats % SEED_EVERY === 0) void greetSeeds();
-  }
-
-  /** Until every owner and successor has what the ring, which may change meanwhile, entitles it to. */
-  async function settle(): Promise<void> {
-    for (let version = 0; version !== membership.ringVersion;) {
-      version = membership.ringVersion;
-      if (membership.ring.members.some((id) => id !== options.self)) await replicator.settled(suspectAfterMs * BEATS);
-    }
-  }
-
-  async function tellAll(state: DeclaredState): Promise<void> {
-    membership.declare(state);
-    await tell(membership.others(), membership.records());
-  }
-
-  async function tell(ids: readonly NodeId[], members: readonly MemberRecord[]): Promise<void> {
-    const others = ids.filter((id) => id !== options.self && !membership.isDown(id));
-    await Promise.all(others.map((id) => ask(id, { kind: 'heartbeat', members }, suspectAfterMs)));
-  }
-
-  async function greetSeeds(): Promise<void> {
-    for (const id of await discovery.seeds()) {
-      if (id !== options.self && membership.stateOf(id) === undefined && !closed) void heartbeat(id);
-    }
+    contacts.beat();
   }
 
   let started = false;
@@ -319,7 +245,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     },
     async receive({ sender, body }) {
       awake(clock.nowMs());
-      met(sender);
+      contacts.met(sender);
       const answer = await desk.answer(sender, body);
       return { sender: { from: membership.self, view: membership.view }, body: answer };
     },
@@ -348,20 +274,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       // What waits for this node to be in the ring again is decided first.
       while (joining !== undefined) await joining;
       if (membership.self.state !== 'active') return;
-      // Who has died a moment ago is found out now, as its copies are gone with it.
-      await Promise.all([lessee.release(), tell(membership.ring.members, [])]);
-      await settle();
-      const release = limiter.hold();
-      replicator.entrust();
-      await settle();
-      await tellAll('leaving');
-      // Should others leave at the same time, this node's clients have other owners than it knew.
-      await settle();
-      await tellAll('left');
-      release();
+      await leave({ membership, limiter, lessee, replicator, contacts }, { settledMs: suspectAfterMs * BEATS });
     },
     close() {
       closed = true;
+      contacts.close();
       stop();
       replicator.close();
       forwarder.close();

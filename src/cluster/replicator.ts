@@ -5,6 +5,7 @@ import type { Copies } from './copies.js';
 import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, PeerMessage } from './messages.js';
+import { createPlacement } from './placement.js';
 import type { Clock, Timers } from './ports.js';
 
 /** Clients in one message: what a receiver merges in about a millisecond. */
@@ -81,12 +82,11 @@ interface Target {
 /** Keeps copies of what this node decides at those who would take over. */
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
   const { clock, timers, table, copies, membership, ask } = deps;
+  const placement = createPlacement({ membership }, options);
+  const { targetsOf, heirOf, isEntitled } = placement;
   let changedClients: Client[] = [];
   const targets = new Map<NodeId, Target>();
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
-  /** The ring under which the whole table was last looked through, and the lives of its members. */
-  let placedRing = membership.ring;
-  let placedLives = membership.lives();
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
   let entrusting = false;
@@ -94,21 +94,6 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
   let stopPlacing: (() => void) | undefined;
-
-  /** Who else is to have this client's buckets: its owner, and the owner's successors. */
-  function targetsOf(clientId: string): readonly NodeId[] {
-    const { ring, self } = membership;
-    const owner = ring.owner(clientId);
-    const successors = ring.successors(clientId, options.replicas);
-    if (owner === self.id || owner === undefined) return successors;
-    return [owner, ...successors.filter((id) => id !== self.id)];
-  }
-
-  /** Who decides for a client of this node once it is gone. */
-  function heirOf(clientId: string): NodeId | undefined {
-    const { ring, self } = membership;
-    return ring.successors(clientId, ring.members.length - 1).find((id) => id !== self.id && !membership.isDown(id));
-  }
 
   function enqueue(id: NodeId, clientId: string, whole: boolean): void {
     let target = targets.get(id);
@@ -183,11 +168,6 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     dropLeases(client);
   }
 
-  function isEntitled(clientId: string): boolean {
-    const { ring, self } = membership;
-    return ring.owner(clientId) === self.id || ring.successors(clientId, options.replicas).includes(self.id);
-  }
-
   function isWanted(id: NodeId): boolean {
     return membership.ring.members.includes(id) || joiners.has(id);
   }
@@ -202,33 +182,15 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     }
   }
 
-  function sameSuccessors(clientId: string): boolean {
-    const before = placedRing.successors(clientId, options.replicas);
-    // One that has restarted since has lost its copies.
-    const lives = membership.lives();
-    return membership.ring
-      .successors(clientId, options.replicas)
-      .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
-  }
-
-  /** Whether this node holds a copy of what an owner knew that is gone without having handed over: who follows may know less. */
-  function holdsLegacy(clientId: string): boolean {
-    const before = placedRing.owner(clientId);
-    if (before === undefined || membership.stateOf(before) === 'leaving') return false;
-    if (membership.ring.members.includes(before) && !membership.isDown(before)) return false;
-    return placedRing.successors(clientId, options.replicas).includes(membership.self.id);
-  }
-
   /** Whether the table is still being looked through. */
   function isPlacing(): boolean {
-    return placedRing !== membership.ring || entrusting;
+    return !placement.isDone || entrusting;
   }
 
   function place(): void {
     let waiting = 0;
     for (const [id, target] of targets) if (isWanted(id)) waiting += target.waiting.size;
     if (!isPlacing() || waiting > MAX_PENDING) return;
-    const { ring, self } = membership;
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
       const client = table.at((unplaced -= 1));
       if (client === undefined) continue;
@@ -236,13 +198,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
         const heir = heirOf(client.id);
         if (heir !== undefined && !targetsOf(client.id).includes(heir)) enqueue(heir, client.id, true);
       }
-      const mine = ring.owner(client.id) === self.id;
-      const wasMine = placedRing.owner(client.id) === self.id;
+      const { isMine, wasMine, isNews } = placement.moveOf(client.id);
       // What this node owned before goes to its new owner, which must not know less, and to the one after it, should the ring
       // change again before the first has passed it on.
-      if (wasMine && !mine) client.stoodIn = true;
-      const isNews = mine ? !sameSuccessors(client.id) : holdsLegacy(client.id);
-      if (mine === wasMine && !client.stoodIn && !isNews) {
+      if (wasMine && !isMine) client.stoodIn = true;
+      if (isMine === wasMine && !client.stoodIn && !isNews) {
         if (hasLeases(client) && !isEntitled(client.id)) dropLeases(client);
         continue;
       }
@@ -250,8 +210,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     }
     if (unplaced > 0) return;
     entrusting = false;
-    placedRing = ring;
-    placedLives = membership.lives();
+    placement.done();
   }
 
   function startFlushing(): void {

@@ -227,7 +227,8 @@ export function atRest(buckets: Buckets, nowMs: number): boolean {
 /**
  * Joins another copy of the same bucket into this one. Both are brought to `nowMs`; the larger consumption stands, and of
  * two rules the one that came later, or else the stricter, so that copies converge whatever is lost, repeated or reordered:
- * the join is commutative, associative and idempotent, and owes no less than either side.
+ * the join is commutative, associative and idempotent, and owes no less than either side. (Where one has not heard of a lease
+ * that ended in another, the order may make it stricter; the strictest stands in the end.)
  */
 export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   settle(bucket, nowMs);

@@ -8,7 +8,10 @@ import type { Counters } from './counters.js';
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
 export interface MetricSources {
   readonly counters: Counters;
-  readonly cluster: Pick<ClusterNode, 'table' | 'membership' | 'replicator' | 'forwarder' | 'handedClients'>;
+  readonly cluster: Pick<
+    ClusterNode,
+    'table' | 'membership' | 'replicator' | 'forwarder' | 'lessor' | 'lessee' | 'denials' | 'handedClients'
+  >;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
@@ -124,6 +127,34 @@ export function createMetrics(sources: MetricSources): Registry {
     waiting,
     [],
     one(() => cluster.forwarder.waiting),
+  );
+  const leased = 'Clients of other owners that this node has leased tokens of';
+  gauge(
+    'tokenring_leased_clients',
+    leased,
+    [],
+    one(() => cluster.lessee.leasedClients),
+  );
+  const lent = 'Tokens lent to other nodes';
+  counter(
+    'tokenring_lent_tokens_total',
+    lent,
+    [],
+    one(() => cluster.lessor.lentTokens),
+  );
+  const returned = 'Lent tokens that came back unspent';
+  counter(
+    'tokenring_returned_tokens_total',
+    returned,
+    [],
+    one(() => cluster.lessor.returnedTokens),
+  );
+  const denials = 'Clients of other owners whose denial is remembered';
+  gauge(
+    'tokenring_remembered_denials',
+    denials,
+    [],
+    one(() => cluster.denials.size),
   );
   const sent = 'Messages sent to peers, by kind';
   counter(

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { merge, remaining, settle } from '../../src/core/bucket.js';
+import { lend, merge, remaining, settle, takeBack } from '../../src/core/bucket.js';
 import type { Bucket } from '../../src/core/bucket.js';
 import { compareStrictness, MAX_WINDOW_MS } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
@@ -63,6 +63,41 @@ const copies = fc.constantFrom('token-bucket' as const, 'sliding-window' as cons
       return { a: a!, b: b!, c: c!, rules, nowMs, delayMs, laterMs, windowMs };
     }),
 );
+
+interface Knowledge {
+  readonly tokens: number;
+  readonly spentPart: number;
+  readonly leftMs: number;
+  readonly known: readonly string[];
+}
+
+/** What three copies know of a few leases: that it is open, or how it ended. Each ends one way only. */
+const leases: fc.Arbitrary<Knowledge[]> = fc.array(
+  fc.record({
+    tokens: fc.integer({ min: 1, max: 1_000 }),
+    spentPart: fc.constantFrom(0, 0.3, 1),
+    leftMs: fc.integer({ min: 1, max: 800 }),
+    known: fc.tuple(...[0, 1, 2].map(() => fc.constantFrom('open', 'over'))),
+  }),
+  { maxLength: 4 },
+);
+
+function withLeases(bucket: Bucket, which: number, all: readonly Knowledge[], nowMs: number): Bucket {
+  settle(bucket, nowMs);
+  for (const [i, { tokens, spentPart, leftMs, known }] of all.entries()) {
+    const id = `lease ${i}`;
+    lend(bucket, { id, tokens, endMs: nowMs + leftMs, spent: undefined });
+    if (known[which] === 'over') takeBack(bucket, id, tokens - Math.floor(tokens * spentPart), nowMs);
+  }
+  return bucket;
+}
+
+/** The leases in one order, as sets. */
+function inOrder(bucket: Bucket): Bucket {
+  const copy = structuredClone(bucket);
+  copy.leases?.list.sort((a, b) => a.id.localeCompare(b.id));
+  return copy;
+}
 
 describe('merging copies of a bucket', () => {
   it('gives the same whatever comes first, in twos or all at once, or again', () => {
@@ -225,5 +260,33 @@ describe('merging copies of a bucket', () => {
     ask(here, tokenBucket(100, 1_000), 0);
     expect(joined(0, there.first!, here.first!).rule.limit).to.equal(100);
     expect(joined(0, here.first!, there.first!).rule.limit).to.equal(100);
+  });
+
+  it('knows of leases all that either knows, whatever comes first, and is never looser', () => {
+    fc.assert(
+      fc.property(copies, leases, (of, all) => {
+        const { nowMs } = of;
+        const [a, b, c] = [of.a, of.b, of.c].map((copy, i) => withLeases(structuredClone(copy), i, all, nowMs));
+        /** A copy that has heard of all ends that a or b know of: what was not spent counts no more. */
+        const hearing = (copy: Bucket, which: number): Bucket => {
+          const ended = all.map((lease) => ({
+            ...lease,
+            known: lease.known.map((one) =>
+              one === 'open' && lease.known.slice(0, 2).includes('over') ? 'over' : one,
+            ),
+          }));
+          return withLeases(structuredClone(copy), which, ended, nowMs);
+        };
+        expect(inOrder(joined(nowMs, a!, b!)), 'commutative').to.deep.equal(inOrder(joined(nowMs, b!, a!)));
+        const ab = joined(nowMs, a!, b!);
+        const abc = inOrder(joined(nowMs, ab, c!));
+        expect(abc, 'associative').to.deep.equal(inOrder(joined(nowMs, a!, joined(nowMs, b!, c!))));
+        expect(inOrder(joined(nowMs, ab, a!, b!, ab)), 'idempotent').to.deep.equal(inOrder(ab));
+        expect(leftAt(ab, ab.rule, nowMs)).to.be.at.most(
+          Math.min(leftAt(hearing(of.a, 0), ab.rule, nowMs), leftAt(hearing(of.b, 1), ab.rule, nowMs)),
+        );
+      }),
+      { numRuns: 1_000 },
+    );
   });
 });

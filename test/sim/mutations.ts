@@ -229,4 +229,60 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'copies',
     world: patched({ file: 'core/bucket.ts', find: 'bucket.rule = other.rule;', replace: '' }),
   },
+  {
+    name: 'lends tokens that it does not take out of the bucket',
+    caughtBy: 'admission',
+    world: patched({
+      file: 'cluster/lessor.ts',
+      find: 'for (const bucket of buckets) lend(',
+      replace: 'for (const bucket of buckets.slice(0, 0)) lend(',
+    }),
+  },
+  {
+    name: 'spends leased tokens that it has given back',
+    caughtBy: 'admission',
+    world: patched(
+      { file: 'cluster/lessee.ts', find: 'one.held = one.held.filter((held) => !over.includes(held));', replace: '' },
+      { file: 'cluster/lessee.ts', find: ' && nowMs < endsAtMs', replace: '' },
+    ),
+  },
+  {
+    name: 'takes back more than is unspent of a lease',
+    caughtBy: 'admission',
+    world: patched({
+      file: 'core/lease.ts',
+      find: 'Math.max(0, lease.tokens - unspent)',
+      replace: '0',
+    }),
+  },
+  {
+    name: 'counts nothing of a lease that did not come back',
+    caughtBy: 'admission',
+    world: patched({ file: 'core/lease.ts', find: 'ended(lease);', replace: '' }),
+  },
+  {
+    name: 'keeps no leases in copies',
+    caughtBy: 'admission',
+    theme: 'crash',
+    world: tampered(tampers.hidesLeases),
+  },
+  {
+    name: 'denies smaller costs too by a remembered denial',
+    caughtBy: 'denial',
+    world: patched({ file: 'cluster/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
+  },
+  {
+    name: 'denies by a remembered denial under another limit',
+    caughtBy: 'truth',
+    world: patched({ file: 'cluster/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
+  },
+  {
+    name: 'remembers a denial for twice its time',
+    caughtBy: 'denial',
+    world: patched({
+      file: 'cluster/denials.ts',
+      find: 'askedAtMs + (decision.retryAfterMs ?? Infinity)',
+      replace: 'askedAtMs + 2 * (decision.retryAfterMs ?? Infinity)',
+    }),
+  },
 ];

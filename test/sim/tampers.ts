@@ -80,3 +80,18 @@ export function saysLeaversAreActive(): Tamper {
     }),
   };
 }
+
+/** Copies know nothing of tokens that are lent. */
+export function hidesLeases(): Tamper {
+  const hidden = ([clientId, buckets, ...rest]: ClientSnapshot): ClientSnapshot => [
+    clientId,
+    buckets.map((bucket) => ({ ...bucket, leases: [] })),
+    ...rest,
+  ];
+  return {
+    message: (_from, _to, sent) =>
+      sent.body.kind === 'replicate'
+        ? { ...sent, body: { ...sent.body, clients: sent.body.clients.map(hidden) } }
+        : sent,
+  };
+}

@@ -1,0 +1,112 @@
+import type { NodeId } from '../core/ring.js';
+import type { Asked } from './forwarder.js';
+import type { Membership } from './membership.js';
+import type { MemberRecord, PeerMessage, Sender } from './messages.js';
+import type { Clock, Discovery, PeerTransport } from './ports.js';
+
+/** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
+const HEARTBEAT_PART = 0.3;
+/** The others, who may hear a member that this node does not, are asked about it when it is silent for so many heartbeats. */
+const LATE_BEATS = 2;
+/** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
+const SEED_EVERY = 10;
+
+/** What this node says to others: whatever it is, either side learns that the other lives. */
+export interface Contacts {
+  /** Sends a message, and notes what its end says about the peer. */
+  readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+  /** Notes that a member was heard. */
+  met(sender: Sender): void;
+  /** Sends one heartbeat, unless one is under way. */
+  readonly heartbeat: (to: NodeId) => void;
+  /** Tells members that may be up of others, and waits for their answers. */
+  tell(ids: readonly NodeId[], members: readonly MemberRecord[]): Promise<void>;
+  /** Each `beatMs`: heartbeats to those with whom nothing else was exchanged, and now and then to the dead and to seeds. */
+  beat(): void;
+  close(): void;
+}
+
+export interface ContactsDeps {
+  readonly clock: Clock;
+  readonly membership: Membership;
+  readonly transport: PeerTransport;
+  readonly discovery: Discovery;
+}
+
+export interface ContactsOptions {
+  readonly suspectAfterMs: number;
+  readonly beatMs: number;
+}
+
+export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: ContactsOptions): Contacts {
+  const { clock, membership, transport, discovery } = deps;
+  const lateMs = beatMs * LATE_BEATS;
+  /** Of each member: when it was last heard, and the hash of its member list. */
+  const exchanged = new Map<NodeId, { atMs: number; view: string }>();
+  const heartbeating = new Set<NodeId>();
+  let beats = 0;
+  let closed = false;
+
+  async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
+    const result = await transport.send(
+      to,
+      { sender: { from: membership.self, view: membership.view }, body },
+      timeoutMs,
+    );
+    if (result.kind === 'refused') membership.refused(to);
+    if (result.kind !== 'answer') return { kind: result.kind };
+    const { sender, body: answer } = result.answer;
+    // Another one lives at this address by now: what it says is not what was asked for. Seeds may go by other names.
+    if (sender.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
+    met(sender);
+    if ('members' in answer) membership.learn(answer.members);
+    else if (sender.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(sender.from.id);
+    return { kind: 'answer', body: answer };
+  }
+
+  function met({ from, view }: Sender): void {
+    membership.heard(from);
+    exchanged.set(from.id, { atMs: clock.nowMs(), view });
+  }
+
+  async function heartbeat(to: NodeId, late = membership.silent(lateMs)): Promise<void> {
+    if (heartbeating.has(to)) return;
+    heartbeating.add(to);
+    const agreed = exchanged.get(to)?.view === membership.view;
+    const members = agreed ? late : membership.records();
+    await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
+    heartbeating.delete(to);
+  }
+
+  async function greetSeeds(): Promise<void> {
+    for (const id of await discovery.seeds()) {
+      if (id !== membership.self.id && membership.stateOf(id) === undefined && !closed) void heartbeat(id);
+    }
+  }
+
+  return {
+    ask,
+    met,
+    heartbeat: (to) => void heartbeat(to),
+    async tell(ids, members) {
+      const others = ids.filter((id) => id !== membership.self.id && !membership.isDown(id));
+      await Promise.all(others.map((id) => ask(id, { kind: 'heartbeat', members }, suspectAfterMs)));
+    },
+    beat() {
+      beats += 1;
+      const nowMs = clock.nowMs();
+      for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
+      // Who is not heard directly may be alive: whatever else is said to the others, they are asked.
+      const late = membership.silent(lateMs);
+      const missed = late.some(({ id }) => membership.stateOf(id) !== 'dead');
+      for (const id of membership.others()) {
+        const state = membership.stateOf(id);
+        const dead = state === 'dead' || state === 'leaving';
+        const quiet = nowMs - (exchanged.get(id)?.atMs ?? -Infinity) >= beatMs;
+        if (dead ? beats % SEED_EVERY === 0 : quiet || missed) void heartbeat(id, late);
+      }
+      if (beats % SEED_EVERY === 0) void greetSeeds();
+    },
+    close: () => (closed = true),
+  };
+}
