@@ -3,6 +3,7 @@ import { askAllow } from './cli/allow.js';
 import { runCluster } from './cli/cluster.js';
 import { serve } from './cli/serve.js';
 import { showStatus } from './cli/status.js';
+import { makeToken } from './cli/token.js';
 import { usage } from './cli/usage.js';
 import { SettingsError } from './settings.js';
 
@@ -22,6 +23,9 @@ try {
       break;
     case 'status':
       process.exitCode = await showStatus(args);
+      break;
+    case 'token':
+      makeToken(args);
       break;
     case 'help':
     case '--help':

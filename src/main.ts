@@ -1,5 +1,4 @@
 import type { TlsOptions } from 'node:tls';
-import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { createDnsDiscovery } from './discovery/dns.js';
 import { createStaticDiscovery } from './discovery/static.js';
@@ -8,7 +7,9 @@ import { createCounters } from './http/counters.js';
 import { createDecisionHandlers } from './http/decisions.js';
 import { createMetrics } from './http/metrics.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
+import { createGuard } from './guard.js';
 import { listen } from './listen.js';
+import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { PeerTls } from './peer/tls.js';
 import type { Settings } from './setting-table.js';
@@ -34,7 +35,9 @@ export interface RunningNode {
 /** Runs one node by its settings until `stop` is called. */
 export async function startNode(settings: Settings): Promise<RunningNode> {
   let id = settings.advertise;
-  const log = pino({ level: settings.logLevel, base: null, mixin: () => ({ node: id }) });
+  const log = createLog(settings.logLevel, () => id);
+  const audit = createAudit(settings.auditLog, log, () => id);
+  const guard = createGuard(settings, { log, audit });
   const member = await createMember({
     ...settings,
     listen: { host: settings.peerHost, port: settings.peerPort },
@@ -52,19 +55,21 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
   const counters = createCounters();
   let ready = false;
   const decisions = createDecisionHandlers(
-    { limiter, counters, elapsedMs: () => performance.now(), log },
+    { limiter, access: guard.access, counters, elapsedMs: () => performance.now(), log },
     { deniedStatus: settings.deniedStatus },
   );
   const api = createApi(
     {
       cluster: node,
       decisions,
+      access: guard.access,
+      audit,
       counters,
       metrics: createMetrics({ counters, cluster: node, peers: member.peers }),
       isReady: () => ready,
       log,
     },
-    { adminToken: settings.adminToken, version: VERSION },
+    { version: VERSION },
   );
   const publicServer = createPublicServer({ decisions, api, counters }, DEFAULT_TIMEOUTS, publicTls(settings));
   const port = await listen(publicServer.server, settings.port, settings.host);
@@ -80,6 +85,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       await member.leave();
       await drained;
       await member.close();
+      guard.close();
       log.info('stopped');
     },
   };

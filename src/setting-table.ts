@@ -88,6 +88,12 @@ export const SETTINGS = {
     'whether other nodes must have a certificate',
   ),
   adminToken: optional(token, 'printable ASCII without spaces', 'bearer token of the write side, which is off without'),
+  tokens: optional(
+    nonEmpty,
+    'the path of a JSON file',
+    'more bearer tokens, hashed, and what is not answered without one',
+  ),
+  auditLog: optional(nonEmpty, 'the path of a file', 'where changes are written down; else among the log lines'),
   maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table'),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),

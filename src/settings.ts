@@ -10,6 +10,8 @@ export class SettingsError extends TypeError {
 }
 
 const NAMES = Object.keys(SETTINGS) as Name[];
+/** In the environment, but no settings of a node: where they are, and what `tokenring allow` shows. */
+const OTHER_VARIABLES: ReadonlySet<string> = new Set(['TOKENRING_CONFIG', 'TOKENRING_TOKEN']);
 
 /**
  * The settings from flags, then environment, then the JSON file named by `TOKENRING_CONFIG`, then defaults.
@@ -19,7 +21,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
   const flags = readFlags(args);
   const variables = new Map(NAMES.map((name) => [variable(name), name]));
   for (const key of Object.keys(env)) {
-    if (key.startsWith('TOKENRING_') && key !== 'TOKENRING_CONFIG' && !variables.has(key)) {
+    if (key.startsWith('TOKENRING_') && !OTHER_VARIABLES.has(key) && !variables.has(key)) {
       throw new SettingsError(`${key}: there is no such setting`);
     }
   }

@@ -1,14 +1,16 @@
 import { parseArgs } from 'node:util';
 import { SettingsError } from '../settings.js';
+import { tokenHeader } from './token.js';
 
 /** `tokenring allow CLIENT --limit N --window W`: asks a node over HTTP. @returns the exit code: 0 allowed, 1 denied, 2 error */
 export async function askAllow(args: readonly string[]): Promise<0 | 1 | 2> {
   const { clientId, url, request } = readArguments(args);
+  const token = tokenHeader(process.env);
   let answer: unknown;
   try {
     const response = await fetch(new URL('/v1/allow', url), {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: { 'content-type': 'application/json', ...token },
       body: JSON.stringify({ clientId, ...request }),
       signal: AbortSignal.timeout(5_000),
     });

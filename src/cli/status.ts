@@ -1,14 +1,21 @@
 import { parseArgs } from 'node:util';
 import type { ClusterDescription } from '../http/cluster-view.js';
 import { SettingsError } from '../settings.js';
+import { tokenHeader } from './token.js';
 
 /** `tokenring status`: the members as one node sees them, as a table. @returns the exit code: 0, or 2 when it does not answer */
 export async function showStatus(args: readonly string[]): Promise<0 | 2> {
   const url = readUrl(args);
+  const headers = tokenHeader(process.env);
   let cluster: ClusterDescription;
   try {
-    const response = await fetch(new URL('/v1/cluster', url), { signal: AbortSignal.timeout(5_000) });
-    cluster = (await response.json()) as ClusterDescription;
+    const response = await fetch(new URL('/v1/cluster', url), { headers, signal: AbortSignal.timeout(5_000) });
+    const answer: unknown = await response.json();
+    if (!response.ok) {
+      process.stderr.write(`${JSON.stringify(answer)}\n`);
+      return 2;
+    }
+    cluster = answer as ClusterDescription;
   } catch (error) {
     const { cause, message } = error as Error;
     process.stderr.write(`tokenring: ${url} does not answer: ${cause instanceof Error ? cause.message : message}\n`);

@@ -8,6 +8,9 @@ const COMMANDS = `tokenring: a distributed rate limiter
   tokenring allow CLIENT --limit 10 --window 1m [--burst 20] [--algorithm sliding-window] [--cost 1]
                   [--url http://127.0.0.1:8080]         ask: exit 0 allowed, 1 denied, 2 error
   tokenring status [--url http://127.0.0.1:8080]        the members, as a node sees them
+  tokenring token NAME ROLE…                            a new bearer token, and its entry for the file of tokens
+
+allow and status show the token in TOKENRING_TOKEN, if there is one.
 `;
 
 /** What the commands take, and every setting by its names. */

@@ -3,7 +3,9 @@ import express from 'express';
 import type { Request, RequestHandler, Response } from 'express';
 import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../cluster/node.js';
-import { requireAdmin } from './admin.js';
+import type { Access, Role } from './access.js';
+import { whoAsks } from './audit.js';
+import type { Audit, Who } from './audit.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
@@ -16,6 +18,8 @@ import { sendProblem } from './send.js';
 export interface ApiDeps {
   readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership'>;
   readonly decisions: DecisionHandlers;
+  readonly access: Access;
+  readonly audit: Audit;
   readonly counters: Counters;
   readonly metrics: Registry;
   /** Whether the node is in the ring and not draining. */
@@ -24,11 +28,8 @@ export interface ApiDeps {
 }
 
 /** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
-export function createApi(
-  deps: ApiDeps,
-  options: { adminToken: string | undefined; version: string },
-): RequestListener {
-  const { cluster, decisions, counters, metrics, isReady, log } = deps;
+export function createApi(deps: ApiDeps, options: { version: string }): RequestListener {
+  const { cluster, decisions, access, audit, counters, metrics, isReady, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -36,10 +37,14 @@ export function createApi(
   // What is asked for is as it is now. Without this, `If-None-Match: *` would be answered 304.
   Object.defineProperty(app.request, 'fresh', { value: false });
   app.set('query parser', 'simple');
-  const admin: RequestHandler = (req, _res, next) => {
-    requireAdmin(req.headers.authorization, options.adminToken);
-    next();
-  };
+  const only =
+    (role: Role): RequestHandler =>
+    (req, res, next) => {
+      const token = access.admit(req.headers.authorization, role);
+      res.locals['who'] = whoAsks(req, token);
+      next();
+    };
+  const [admin, reader] = [only('admin'), only('read')];
 
   /** One address: what it does for each method, and 405 for the rest. */
   function route(path: string, methods: Record<string, RequestHandler | RequestHandler[]>): void {
@@ -55,29 +60,40 @@ export function createApi(
   app.all('/v1/allow', decisions.allow);
   app.all('/v1/allow/batch', decisions.batch);
   route('/v1/clients/:clientId', {
-    get: async (req, res) => {
-      const client = await cluster.describe(clientIdOf(req));
-      if (client === undefined) throw new Problem('unavailable', { detail: 'the owner of the client does not answer' });
-      res.json(client);
-    },
+    get: [
+      reader,
+      async (req, res) => {
+        const client = await cluster.describe(clientIdOf(req));
+        if (client === undefined)
+          throw new Problem('unavailable', { detail: 'the owner of the client does not answer' });
+        res.json(client);
+      },
+    ],
     delete: [
       admin,
       async (req, res) => {
-        const everywhere = await cluster.forget(clientIdOf(req));
+        const clientId = clientIdOf(req);
+        const before = await cluster.describe(clientId);
+        const everywhere = await cluster.forget(clientId);
+        const what = everywhere ? 'client forgotten' : 'client forgotten on some nodes';
+        audit({ who: whoOf(res), what, target: clientId, before: before?.buckets ?? 'unknown' });
         if (!everywhere) throw new Problem('unavailable', { detail: 'not every node has confirmed: send it again' });
         res.status(204).end();
       },
     ],
   });
-  route('/v1/cluster', { get: (_req, res) => void res.json(describeCluster(cluster.membership)) });
+  route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });
   route('/v1/cluster/owner', {
-    get: (req, res) => {
-      const clientId = req.query['clientId'];
-      if (typeof clientId !== 'string')
-        throw new Problem('invalid_request', { field: 'clientId', expected: 'one in the query' });
-      requireClientId(clientId);
-      res.json(describeOwner(cluster.membership, clientId));
-    },
+    get: [
+      reader,
+      (req, res) => {
+        const clientId = req.query['clientId'];
+        if (typeof clientId !== 'string')
+          throw new Problem('invalid_request', { field: 'clientId', expected: 'one in the query' });
+        requireClientId(clientId);
+        res.json(describeOwner(cluster.membership, clientId));
+      },
+    ],
   });
   route('/healthz', { get: (_req, res) => sendText(res, 'ok') });
   route('/readyz', {
@@ -88,11 +104,14 @@ export function createApi(
     },
   });
   route('/metrics', {
-    get: async (_req, res) => {
-      const text = await metrics.metrics();
-      res.setHeader('Content-Type', metrics.contentType);
-      res.end(text);
-    },
+    get: [
+      reader,
+      async (_req, res) => {
+        const text = await metrics.metrics();
+        res.setHeader('Content-Type', metrics.contentType);
+        res.end(text);
+      },
+    ],
   });
   route('/openapi.json', { get: (_req, res) => void res.json(openApi) });
 
@@ -112,6 +131,10 @@ export function createApi(
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));
     app(req as Request, res as Response, unanswered);
   };
+}
+
+function whoOf(res: Response): Who {
+  return res.locals['who'] as Who;
 }
 
 /** The pattern of the address: the address itself may hold a client's id. */

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Decision } from '../cluster/decision.js';
 import type { Limiter } from '../cluster/limiter.js';
 import type { Check } from '../core/decide.js';
+import type { Access } from './access.js';
 import { asciiJson, decisionJson, rateLimitHeaders } from './answer.js';
 import { readJsonBody } from './body.js';
 import { countDuration, countProblem } from './counters.js';
@@ -28,6 +29,7 @@ export interface ErrorLog {
 
 export interface DecisionDeps {
   readonly limiter: Limiter;
+  readonly access: Access;
   readonly counters: Counters;
   readonly elapsedMs: () => number;
   readonly log: ErrorLog;
@@ -38,7 +40,7 @@ export interface DecisionDeps {
  * router and parser cost six times the decision, and the Express app mounts the same two.
  */
 export function createDecisionHandlers(
-  { limiter, counters, elapsedMs, log }: DecisionDeps,
+  { limiter, access, counters, elapsedMs, log }: DecisionDeps,
   options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
   /** Answers at once, or when the promise settles. */
@@ -59,6 +61,13 @@ export function createDecisionHandlers(
       sendProblem(req, res, problem);
     };
     if (req.method !== 'POST') return fail(new Problem('method_not_allowed', { expected: 'POST' }));
+    if (access.guardsDecisions) {
+      try {
+        access.admit(req.headers.authorization, 'decide');
+      } catch (error) {
+        return fail(error);
+      }
+    }
     readJsonBody(
       req,
       maxBytes,

@@ -103,7 +103,14 @@ export function openApiDocument(version: string): object {
       responses: { Problem: problemAnswer(`any problem:\n\n${problemList()}`) },
       // A schema's $id is how TypeBox names it; in the document the key is the name.
       schemas: Object.fromEntries(Object.entries(byName).map(([name, schema]) => [name, withReferences(schema, name)])),
-      securitySchemes: { admin: { type: 'http', scheme: 'bearer' } },
+      securitySchemes: {
+        admin: {
+          type: 'http',
+          scheme: 'bearer',
+          description:
+            'a token with the role admin. A node may ask for one with decide or read elsewhere: all but /healthz, /readyz and /openapi.json',
+        },
+      },
     },
   };
 }

@@ -86,7 +86,8 @@ function badField(field: string, expected: string): Problem {
   return new Problem('invalid_request', { field, expected });
 }
 
-function invalid(error: ValueError): Problem {
+/** What is wrong with a value, by the first thing that its schema says. */
+export function invalid(error: ValueError): Problem {
   // `/limits/1/window` is the path of RFC 6901; people read `limits[1].window`.
   const field = error.path
     .slice(1)

@@ -1,8 +1,10 @@
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { flag, SETTINGS, variable } from '../../src/setting-table.js';
 import { liveNode, newClient } from '../support/http.js';
@@ -91,6 +93,30 @@ describe('tokenring allow', function () {
       expect(operations, 'docs/operations.md').to.include(`\`${variable(name)}\``);
     }
     expect(await allow('--limit', '1', '--window', '1d', '--url', url, '--help')).to.include({ code: 2, stdout: '' });
+  });
+
+  it('shows the token of the environment, which another command has made', async () => {
+    const made = await tokenring(['token', 'shop', 'decide', 'read']).ended;
+    expect(made).to.include({ code: 0, stderr: '' });
+    const [, token, entry] = /^token: (\S{46})\nentry: (\{.*\})\n$/.exec(made.stdout)!;
+    expect(entry).not.to.include(token);
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-token-'));
+    const path = join(folder, 'tokens.json');
+    writeFileSync(path, `{"require":["decide","read"],"tokens":[${entry!}]}`);
+    const guarded = `http://127.0.0.1:${(await liveNode('--tokens', path)).port}`;
+    const question = ['allow', newClient(), '--limit', '1', '--window', '1d', '--url', guarded];
+    const shown = { TOKENRING_TOKEN: token! };
+    expect(await tokenring(question).ended).to.include({ code: 2 });
+    expect(await tokenring(question, shown).ended).to.include({ code: 0 });
+    expect(await tokenring(['status', '--url', guarded]).ended).to.include({ code: 2, stdout: '' });
+    expect(await tokenring(['status', '--url', guarded], shown).ended).to.include({ code: 0 });
+    const bad = await tokenring(question, { TOKENRING_TOKEN: 'hunter2 x' }).ended;
+    expect(bad).to.include({ code: 2 });
+    expect(bad.stderr).to.include('TOKENRING_TOKEN').and.not.to.include('hunter2');
+    for (const args of [[], ['a'], ['a', 'root'], ['a b', 'read']]) {
+      expect(await tokenring(['token', ...args]).ended, args.join(' ')).to.include({ code: 2, stdout: '' });
+    }
+    rmSync(folder, { recursive: true });
   });
 });
 

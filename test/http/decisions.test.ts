@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import type { Decision } from '../../src/cluster/decision.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
 import type { Check } from '../../src/core/decide.js';
+import { createAccess } from '../../src/http/access.js';
 import { createCounters } from '../../src/http/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions.js';
 import { decisionOf, expectProblem, post } from '../support/http.js';
@@ -46,7 +47,8 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
   before(async () => {
     const limiter = { check: decide } as Limiter;
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
-    const deps = { limiter, counters, elapsedMs: () => 0, log };
+    const access = createAccess({ required: [], tokens: [] });
+    const deps = { limiter, access, counters, elapsedMs: () => 0, log };
     const { allow, batch } = createDecisionHandlers(deps, { deniedStatus: 429 });
     server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
     server.listen(0, '127.0.0.1');

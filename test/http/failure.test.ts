@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
+import { createAccess } from '../../src/http/access.js';
 import { createApi } from '../../src/http/api.js';
 import type { ApiDeps } from '../../src/http/api.js';
 import { createCounters } from '../../src/http/counters.js';
@@ -12,11 +13,12 @@ describe('the public API, over a cluster that fails', () => {
     const logged: object[] = [];
     const deps = {
       cluster: { describe: () => Promise.reject(new Error('secret of the house')) },
+      access: createAccess({ required: [], tokens: [] }),
       decisions: { allow: () => undefined, batch: () => undefined },
       counters: createCounters(),
       log: { error: (fields: object) => void logged.push(fields) },
     } as unknown as ApiDeps;
-    const server = createServer(createApi(deps, { adminToken: undefined, version: '1' })).listen(0, '127.0.0.1');
+    const server = createServer(createApi(deps, { version: '1' })).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const answer = await call({ port: (server.address() as AddressInfo).port }, '/v1/clients/mallory');
     server.close().closeAllConnections();

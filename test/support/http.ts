@@ -20,7 +20,18 @@ const agent = new Agent({ connections: 16 });
 /** A live node with these flags, on a port of its own; whoever asks with the same flags gets the same node. */
 export async function liveNode(...flags: string[]): Promise<RunningNode> {
   const key = flags.join(' ');
-  const fixed = ['--port', '0', '--peer-port', '0', '--advertise', OWNER, '--log-level', 'silent'];
+  const fixed = [
+    '--port',
+    '0',
+    '--peer-port',
+    '0',
+    '--advertise',
+    OWNER,
+    '--log-level',
+    'silent',
+    '--audit-log',
+    '/dev/null',
+  ];
   const node = nodes.get(key) ?? startNode(readSettings([...fixed, ...flags], {}));
   nodes.set(key, node);
   return node;

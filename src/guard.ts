@@ -1,0 +1,58 @@
+import { readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { createAccess } from './http/access.js';
+import type { Access, AccessRules } from './http/access.js';
+import type { Audit } from './http/audit.js';
+import { readTokenFile, withAdminToken } from './http/token-file.js';
+import { SettingsError } from './settings.js';
+import type { Settings } from './setting-table.js';
+import { watchFiles } from './watch-files.js';
+
+export interface Guard {
+  readonly access: Access;
+  close(): void;
+}
+
+/**
+ * Who may do what by the settings. The file of tokens is read again when it changes; one that is not valid changes nothing.
+ * @throws SettingsError when it is not valid to begin with
+ */
+export function createGuard(
+  settings: Pick<Settings, 'tokens' | 'adminToken'>,
+  { log, audit }: { log: Logger; audit: Audit },
+): Guard {
+  const { tokens: path, adminToken } = settings;
+  if (path === undefined) {
+    const access = createAccess(withAdminToken({ required: [], tokens: [] }, adminToken));
+    return { access, close: () => undefined };
+  }
+  const read = (): AccessRules => withAdminToken(readTokenFile(readFileSync(path)), adminToken);
+  let rules: AccessRules;
+  try {
+    rules = read();
+  } catch (cause) {
+    throw new SettingsError(`TOKENRING_TOKENS: ${path} is not valid: ${(cause as Error).message}`, { cause });
+  }
+  const access = createAccess(rules);
+  const close = watchFiles([path], () => {
+    try {
+      const before = rules;
+      rules = read();
+      access.replace(rules);
+      audit({ who: { file: path }, what: 'tokens read', before: shown(before), after: shown(rules) });
+    } catch (error) {
+      log.error({ path, reason: (error as Error).message }, 'the file of tokens is not valid: those before it stay');
+    }
+  });
+  return { access, close };
+}
+
+/** What of the tokens may be told: the first digits of their hashes say which have changed. */
+function shown({ required, tokens }: AccessRules): object {
+  const list = tokens.map(({ name, roles, digest }) => ({
+    name,
+    roles,
+    sha256: `${digest.toString('hex').slice(0, 8)}…`,
+  }));
+  return { require: required, tokens: list };
+}

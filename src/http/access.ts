@@ -1,0 +1,86 @@
+import { hash, timingSafeEqual } from 'node:crypto';
+import { Problem } from './problem.js';
+
+/** What a token lets its bearer do: look at things, ask for decisions, change things. Who may change things may do all. */
+export const ROLES = ['read', 'decide', 'admin'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** A bearer token as the node knows it: never by itself. */
+export interface KnownToken {
+  /** For the audit log. */
+  readonly name: string;
+  readonly roles: readonly Role[];
+  /** SHA-256: enough for what is random and long, which no list of likely words holds. */
+  readonly digest: Buffer;
+}
+
+export interface AccessRules {
+  /** The roles without which nobody gets in; `admin` is always one. */
+  readonly required: readonly Role[];
+  readonly tokens: readonly KnownToken[];
+}
+
+export interface Access {
+  /** Whether decisions need a token: read on each of them, so it is one field. */
+  readonly guardsDecisions: boolean;
+  /**
+   * Who asks for what takes this role.
+   * @param authorization the header
+   * @returns the name of the token; `undefined` for who shows none where none is needed
+   * @throws Problem `forbidden` when no token of the node has the role, or the one shown has not; `unauthorized` when it is missing or unknown
+   */
+  admit(authorization: string | undefined, role: Role): string | undefined;
+  /** Puts other rules in force, from the next request on. */
+  replace(rules: AccessRules): void;
+}
+
+export function createAccess(initial: AccessRules): Access {
+  let rules = initial;
+  let required = new Set<Role>();
+  let guardsDecisions = false;
+  const access: Access = {
+    get guardsDecisions() {
+      return guardsDecisions;
+    },
+    admit(authorization, role) {
+      if (!required.has(role)) return undefined;
+      const able = rules.tokens.filter(({ roles }) => allows(roles, role));
+      if (able.length === 0)
+        throw new Problem('forbidden', { expected: `a token of the node to have the role ${role}` });
+      const shown = findToken(rules.tokens, authorization);
+      if (shown === undefined)
+        throw new Problem('unauthorized', {
+          field: 'Authorization',
+          expected: `Bearer and a token with the role ${role}`,
+        });
+      if (!allows(shown.roles, role))
+        throw new Problem('forbidden', { field: 'Authorization', expected: `a token with the role ${role}` });
+      return shown.name;
+    },
+    replace(next) {
+      rules = next;
+      required = new Set<Role>(['admin', ...next.required]);
+      guardsDecisions = required.has('decide');
+    },
+  };
+  access.replace(initial);
+  return access;
+}
+
+export function digestOf(token: string): Buffer {
+  return hash('sha256', token, 'buffer');
+}
+
+function allows(roles: readonly Role[], role: Role): boolean {
+  return roles.includes(role) || roles.includes('admin');
+}
+
+/** Compares with all of them, each in full: how long it takes says nothing of any. */
+function findToken(tokens: readonly KnownToken[], authorization: string | undefined): KnownToken | undefined {
+  const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
+  if (text === undefined) return undefined;
+  const digest = digestOf(text);
+  let found: KnownToken | undefined;
+  for (const token of tokens) if (timingSafeEqual(token.digest, digest)) found = token;
+  return found;
+}

@@ -1,0 +1,35 @@
+import type { IncomingMessage } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+
+/** Who made a change: the name of a token and where it came from, or what of the node did it by itself. */
+export type Who =
+  | { readonly token: string; readonly address: string | undefined; readonly certificate?: string }
+  | { readonly file: string };
+
+/** One change, for the audit log. */
+export interface Change {
+  readonly who: Who;
+  /** What was done, as in `client forgotten`. */
+  readonly what: string;
+  /** On which one: the id of a client, the name of a policy. */
+  readonly target?: string;
+  /** What was so before; left out where there was nothing. Never a secret. */
+  readonly before?: unknown;
+  readonly after?: unknown;
+}
+
+/** Writes one change down. Everything that changes what a node decides calls this once it has been done. */
+export type Audit = (change: Change) => void;
+
+/** @param token the name of the token that `Access.admit` found */
+export function whoAsks(req: IncomingMessage, token: string | undefined): Who {
+  const { socket } = req;
+  const certificate = 'getPeerCertificate' in socket ? commonName(socket as TLSSocket) : undefined;
+  const who = { token: token ?? 'none', address: socket.remoteAddress };
+  return certificate === undefined ? who : { ...who, certificate };
+}
+
+function commonName(socket: TLSSocket): string | undefined {
+  const subject = socket.authorized ? socket.getPeerCertificate().subject : undefined;
+  return subject === undefined ? undefined : [subject.CN].flat()[0];
+}
