@@ -1,5 +1,7 @@
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
+import { readCertificates, watchCertificates } from './certificates.js';
+import type { Certificates } from './certificates.js';
 import { createDnsDiscovery } from './discovery/dns.js';
 import { createStaticDiscovery } from './discovery/static.js';
 import { createApi } from './http/api.js';
@@ -38,6 +40,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
   const log = createLog(settings.logLevel, () => id);
   const audit = createAudit(settings.auditLog, log, () => id);
   const guard = createGuard(settings, { log, audit });
+  const certificates = readCertificates(settings, 'tls');
   const member = await createMember({
     ...settings,
     listen: { host: settings.peerHost, port: settings.peerPort },
@@ -47,7 +50,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
         ? createStaticDiscovery(settings.peers)
         : createDnsDiscovery(settings.dnsName, { clock: systemClock, log }),
     secret: settings.peerSecret,
-    tls: peerTls(settings),
+    tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,
   });
   const { node } = member;
@@ -71,8 +74,16 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     },
     { version: VERSION },
   );
-  const publicServer = createPublicServer({ decisions, api, counters }, DEFAULT_TIMEOUTS, publicTls(settings));
+  const publicServer = createPublicServer(
+    { decisions, api, counters },
+    DEFAULT_TIMEOUTS,
+    publicTls(settings, certificates),
+  );
   const port = await listen(publicServer.server, settings.port, settings.host);
+  const stopWatching = [
+    watchCertificates(settings, 'tls', { log, audit }, (next) => publicServer.useTls(publicTls(settings, next)!)),
+    watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
+  ];
   ready = true;
   log.info({ host: settings.host, port }, 'tokenring ready');
   return {
@@ -86,21 +97,21 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       await drained;
       await member.close();
       guard.close();
+      for (const stop of stopWatching) stop();
       log.info('stopped');
     },
   };
 }
 
-function publicTls({ tlsCert, tlsKey, tlsCa, tlsRequireClientCert }: Settings): TlsOptions | undefined {
-  if (tlsCert === undefined || tlsKey === undefined) return undefined;
-  const asked = { requestCert: tlsRequireClientCert, rejectUnauthorized: tlsRequireClientCert };
-  return { cert: tlsCert, key: tlsKey, ca: tlsCa, minVersion: 'TLSv1.2', ...asked };
+function publicTls(settings: Settings, certificates: Certificates | undefined): TlsOptions | undefined {
+  if (certificates === undefined) return undefined;
+  const { tlsRequireClientCert: required } = settings;
+  return { ...certificates, minVersion: 'TLSv1.2', requestCert: required, rejectUnauthorized: required };
 }
 
 /** Nodes behind one DNS name are reached by their addresses: their certificates bear the name. */
-function peerTls(settings: Settings): PeerTls | undefined {
-  const { peerTlsCert, peerTlsKey, peerTlsCa, peerTlsRequireClientCert, dnsName } = settings;
-  if (peerTlsCert === undefined || peerTlsKey === undefined) return undefined;
-  const servername = dnsName?.slice(0, dnsName.lastIndexOf(':'));
-  return { cert: peerTlsCert, key: peerTlsKey, ca: peerTlsCa, requireClientCert: peerTlsRequireClientCert, servername };
+function peerTls(settings: Settings, certificates: Certificates | undefined): PeerTls | undefined {
+  if (certificates === undefined) return undefined;
+  const { peerTlsRequireClientCert: requireClientCert, dnsName } = settings;
+  return { ...certificates, requireClientCert, servername: dnsName?.slice(0, dnsName.lastIndexOf(':')) };
 }

@@ -37,6 +37,8 @@ export interface MemberOptions {
 export interface Member {
   readonly node: ClusterNode;
   readonly peers: PeerCounters;
+  /** Shows and asks for other certificates on new connections, both ways. */
+  useTls(tls: PeerTls): void;
   /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
   leave(): Promise<void>;
   /** Stops listening to peers and all timers, within 2 s. */
@@ -59,6 +61,10 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   return {
     node,
     peers,
+    useTls(next) {
+      server.useTls(next);
+      transport.useTls(next);
+    },
     leave: () => within(LEAVE_GRACE_MS, node.leave()),
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);

@@ -41,7 +41,8 @@ const token: Parse<string> = (text) => (/^[\x21-\x7e]+$/.test(text) ? text : und
 export const PEM = 'the path of a PEM file';
 const pem: Parse<string> = (text) => {
   try {
-    return readFileSync(text, 'utf8');
+    readFileSync(text);
+    return text;
   } catch {
     return undefined;
   }

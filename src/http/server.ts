@@ -1,6 +1,6 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
@@ -25,6 +25,8 @@ export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 1
 
 export interface PublicServer {
   readonly server: Server;
+  /** New connections are shown another certificate, and checked against another CA; those that are there go on. */
+  useTls(tls: TlsOptions): void;
   /**
    * Stops without failing anyone: goes on answering for `noticeMs`, each answer ending its connection, so that balancers see
    * the node is not ready and clients move; then takes no new connection and waits for what is in flight. What is not done
@@ -78,7 +80,9 @@ export function createPublicServer(
     connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
   };
   const server: Server =
-    tls === undefined ? createServer(options, answer) : createTlsServer({ ...options, ...tls }, answer);
+    tls === undefined
+      ? createServer(options, answer)
+      : createTlsServer({ ...options, handshakeTimeout: timeouts.headersMs, ...tls }, answer);
   // A connection on which nothing was ever sent has no request to time out.
   server.timeout = timeouts.idleMs + timeouts.requestMs;
   server.on('clientError', refuse);
@@ -95,6 +99,9 @@ export function createPublicServer(
   });
   return {
     server,
+    useTls(next) {
+      if (server instanceof TlsServer) server.setSecureContext(next);
+    },
     async drain(noticeMs, graceMs) {
       draining = true;
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;

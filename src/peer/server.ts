@@ -1,6 +1,6 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
@@ -44,6 +44,8 @@ export interface PeerServerOptions {
 
 export interface PeerServer {
   readonly server: Server;
+  /** New connections are shown another certificate, and checked against another CA; those that are there go on. */
+  useTls(tls: PeerTls): void;
   /**
    * Takes no new connection, answers what is in flight, and ends the connections. What is not done after `graceMs` is
    * cut off.
@@ -175,6 +177,9 @@ export function createPeerServer(
 
   return {
     server,
+    useTls(tls) {
+      if (server instanceof TlsServer) server.setSecureContext(serverTls(tls));
+    },
     close(graceMs) {
       closing = true;
       return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-import { Pool } from 'undici';
+import { buildConnector, Pool } from 'undici';
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log, PeerResult, PeerTransport } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
@@ -58,13 +58,16 @@ const MAX_REPEATS = 2;
 export function createPeerTransport(
   { counters, auth, log }: PeerTransportDeps,
   options: PeerTransportOptions = {},
-): PeerTransport & { close(): Promise<void> } {
+): PeerTransport & { close(): Promise<void>; useTls(tls: PeerTls): void } {
   const { maxPeers = 1_024, maxMessages = 1_024, forgetAfterMs = 120_000 } = options;
   const { maxMessageBytes = 8 * 1024 * 1024, maxAnswerBytes = 32 * 1024 * 1024 } = options;
   const scheme = options.tls === undefined ? 'http' : 'https';
+  const connectorFor = (tls: PeerTls | undefined): buildConnector.connector =>
+    buildConnector({ timeout: options.connectTimeoutMs ?? 1_000, ...(tls && clientTls(tls)) });
+  let connector = connectorFor(options.tls);
   const poolOptions: Pool.Options = {
     connections: options.connections ?? 8,
-    connect: { timeout: options.connectTimeoutMs ?? 1_000, ...(options.tls && clientTls(options.tls)) },
+    connect: (to, connected) => connector(to, connected),
     keepAliveTimeout: KEEP_ALIVE_MS,
     // One timer a message is enough, and undici's own are only good to half a second.
     headersTimeout: 0,
@@ -163,6 +166,8 @@ export function createPeerTransport(
         }
       });
     },
+    /** New connections show another certificate; those that are there go on. */
+    useTls: (tls) => void (connector = connectorFor(tls)),
     async close() {
       closed = true;
       clearInterval(forgetting);

@@ -1,0 +1,75 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
+import type { Logger } from 'pino';
+import type { Audit } from './http/audit.js';
+import { variable } from './setting-table.js';
+import type { Settings } from './setting-table.js';
+import { SettingsError } from './settings.js';
+import { watchFiles } from './watch-files.js';
+
+/** The contents of PEM files. */
+export interface Certificates {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string | undefined;
+}
+
+/** For which listener. */
+export type Side = 'tls' | 'peerTls';
+
+/**
+ * What the settings name, if they do, as it stands in the files.
+ * @throws SettingsError when it is no certificate, or the key is that of another
+ */
+export function readCertificates(settings: Settings, side: Side): Certificates | undefined {
+  try {
+    return read(settings, side);
+  } catch (cause) {
+    throw new SettingsError(`${variable(`${side}Cert`)}, KEY, CA: not valid: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function read(settings: Settings, side: Side): Certificates | undefined {
+  const [cert, key, ca] = [settings[`${side}Cert`], settings[`${side}Key`], settings[`${side}Ca`]];
+  if (cert === undefined || key === undefined) return undefined;
+  const text = (path: string): string => readFileSync(path, 'utf8');
+  const certificates = { cert: text(cert), key: text(key), ca: ca === undefined ? undefined : text(ca) };
+  createSecureContext(certificates);
+  return certificates;
+}
+
+/**
+ * Calls `use` with what stands in the files after they have changed; what is not valid, or not yet whole, changes nothing.
+ * @returns stops it
+ */
+export function watchCertificates(
+  settings: Settings,
+  side: Side,
+  { log, audit }: { log: Logger; audit: Audit },
+  use: (certificates: Certificates) => void,
+): () => void {
+  const paths = [settings[`${side}Cert`], settings[`${side}Key`], settings[`${side}Ca`]];
+  let inUse = readCertificates(settings, side);
+  if (inUse === undefined) return () => undefined;
+  return watchFiles(
+    paths.filter((path) => path !== undefined),
+    () => {
+      try {
+        const next = read(settings, side)!;
+        use(next);
+        const before = shown(inUse!);
+        inUse = next;
+        audit({ who: { file: paths[0]! }, what: 'certificates read', target: side, before, after: shown(next) });
+      } catch (error) {
+        const reason = (error as Error).message;
+        log.error({ side, reason }, 'the files of a certificate are not valid: those before them stay');
+      }
+    },
+  );
+}
+
+function shown({ cert, ca }: Certificates): object {
+  const { fingerprint256, validTo } = new X509Certificate(cert);
+  return { fingerprint256, validTo, ca: ca === undefined ? undefined : new X509Certificate(ca).fingerprint256 };
+}
