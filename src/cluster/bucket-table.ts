@@ -1,4 +1,4 @@
-import { atRest, Buckets } from '../core/bucket.js';
+import { atRest, Buckets, usedUp } from '../core/bucket.js';
 
 /** A client as the table holds it: owned, or a copy for another node. Which of the two follows from the ring. */
 export class Client extends Buckets {
@@ -28,15 +28,22 @@ function isAtRest(client: Client, nowMs: number): boolean {
 
 /** How many clients are looked at for one at rest, when the table is full, though one not used for long was found before. */
 const EVICTION_LOOK = 8;
-/** How many are looked at in all: a few microseconds. */
+/** How many are looked at in all: a few microseconds. Where the last look was in vain, no more than the others. */
 const EVICTION_PATIENCE = 64;
+/** Who has used up so much of a limit makes no room for newcomers. */
+const SPARED = 0.5;
+/** Where all do, the newcomers make room for each other, within this part of the table. */
+const NEWEST_PART = 1 / 16;
 
 export interface BucketTable {
   /** Also marks the client as used. */
   get(clientId: string): Client | undefined;
   /** Like `get`, without the mark. */
   peek(clientId: string): Client | undefined;
-  /** Adds a client that the table does not hold. At the bound one at rest makes room, or else one not used for long. */
+  /**
+   * Adds a client that the table does not hold. At the bound one at rest makes room, or else one not used for long that has most
+   * of its limits left, or else one of the newest.
+   */
   add(client: Client, nowMs: number): void;
   delete(clientId: string): boolean;
   /** Counts buckets that one client lost, as it had too many, among the evictions. */
@@ -60,6 +67,10 @@ export interface BucketTable {
  * last came by, and takes the first that was not. So a use writes one mark, where an order of use would write to five
  * other clients, all of them far away in memory.
  *
+ * Who has used up half of a limit or more is passed over, as forgetting it gives all that back: else a flood of new ids, which
+ * cost nothing, would free whom it follows. Where all are like that, the flood is of such clients too (each new one may be
+ * allowed 1), and those in the last places, who came last, make room: the flood pushes out itself.
+ *
  * Not an `lru-cache`: besides that, it takes 6 ms to delete its only entry where it has room for a million, which the sweep
  * would do 10 times a second on an idle node. This one also takes no room in advance.
  */
@@ -69,6 +80,8 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
   let unexpiredEvictions = 0;
   let swept = -1;
   let hand = 0;
+  let newestHand = 0;
+  let inVain = false;
 
   function remove(client: Client): void {
     byId.delete(client.id);
@@ -80,21 +93,35 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
 
   function makeRoom(nowMs: number): void {
     let idle: Client | undefined;
-    for (let looked = 0; looked < (idle === undefined ? EVICTION_PATIENCE : EVICTION_LOOK); looked += 1) {
+    const patience = inVain ? EVICTION_LOOK : EVICTION_PATIENCE;
+    for (let looked = 0; looked < (idle === undefined ? patience : EVICTION_LOOK); looked += 1) {
       const client = places[(hand + looked) % places.length]!;
       if (isAtRest(client, nowMs)) {
         hand = (idle ?? client).place;
+        inVain = false;
         return remove(client);
       }
       if (idle !== undefined) continue;
-      if (!client.used) idle = client;
+      if (!client.used && usedUp(client, nowMs) < SPARED) idle = client;
       client.used = false;
     }
-    // Where all of them are in use, any goes.
-    idle ??= places[hand % places.length]!;
-    hand = idle.place + 1;
-    remove(idle);
+    inVain = idle === undefined;
+    hand = idle === undefined ? hand + patience : idle.place + 1;
+    remove(idle ?? oneOfTheNewest());
     unexpiredEvictions += 1;
+  }
+
+  /** The first of them that was not used since the last look; where all of them are in use, any. */
+  function oneOfTheNewest(): Client {
+    const newest = Math.ceil(places.length * NEWEST_PART);
+    const begin = places.length - newest;
+    for (let looked = 0; looked < EVICTION_LOOK; looked += 1) {
+      newestHand = (newestHand + 1) % newest;
+      const client = places[begin + newestHand]!;
+      if (!client.used) return client;
+      client.used = false;
+    }
+    return places[begin + newestHand]!;
   }
 
   return {

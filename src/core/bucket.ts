@@ -224,6 +224,17 @@ export function atRest(buckets: Buckets, nowMs: number): boolean {
   return true;
 }
 
+/** The part of a limit that is used up at `nowMs`, 0 to 1: of the client's buckets, that of which most is. */
+export function usedUp(buckets: Buckets, nowMs: number): number {
+  let most = 0;
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
+    settle(bucket, nowMs);
+    const { rule } = bucket;
+    most = Math.max(most, 1 - remaining(bucket, rule) / rule.capacity);
+  }
+  return most;
+}
+
 /**
  * Joins another copy of the same bucket into this one. Both are brought to `nowMs`; the larger consumption stands, and of
  * two rules the one that came later, or else the stricter, so that copies converge whatever is lost, repeated or reordered:

@@ -129,6 +129,21 @@ describe('bucket table', () => {
     }
   });
 
+  it('spares who has used up its limit: newcomers push out those who have most of it left, or else each other', () => {
+    const table = createBucketTable({ maxClients: 160 });
+    const exhausted = (id: string): Client => clientOf(id, 1_000_000, 0);
+    const old = Array.from({ length: 100 }, (_, i) => `old:${i}`);
+    for (const id of old) table.add(exhausted(id), 0);
+    for (let i = 0; i < 1_000; i += 1) table.add(clientOf(`flood:${i}`, 1, 0), 0);
+    for (let i = 0; i < 1_000; i += 1) table.add(exhausted(`exhausted flood:${i}`), 0);
+    expect(old.filter((id) => table.peek(id) === undefined)).to.deep.equal([]);
+    expect(table.size).to.equal(160);
+    // The newest are not thrown out at once: who asks again within the time of some others is known.
+    table.add(exhausted('newcomer'), 0);
+    for (let i = 0; i < 5; i += 1) table.add(exhausted(`next:${i}`), 0);
+    expect(table.peek('newcomer')).to.not.equal(undefined);
+  });
+
   it('drops a client at rest rather than one not used for long, and does not count it', () => {
     const table = createBucketTable({ maxClients: 10 });
     for (let i = 0; i < 10; i += 1) table.add(clientOf(`client:${i}`, i === 5 ? 10 : 1_000, 0), 0);
