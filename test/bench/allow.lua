@@ -1,5 +1,5 @@
 -- wrk's questions: POST /v1/allow, or /v1/allow/batch, for clients drawn evenly.
--- Arguments: number of clients, limit per minute, decisions a request (1: one by one), seed.
+-- Arguments: numbers of clients, as 8 for 0 to 7 or as 3,5 for those two; limit per minute; decisions a request (1: one by one); seed.
 
 local requests = {}
 
@@ -8,19 +8,29 @@ local function question(client, limit)
 end
 
 function init(args)
-  local clients, limit, batch = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local limit, batch = tonumber(args[2]), tonumber(args[3])
+  local clients = {}
+  if args[1]:find(',') then
+    for client in args[1]:gmatch('%d+') do
+      clients[#clients + 1] = tonumber(client)
+    end
+  else
+    for client = 0, tonumber(args[1]) - 1 do
+      clients[#clients + 1] = client
+    end
+  end
   math.randomseed(tonumber(args[4]))
   wrk.headers['Content-Type'] = 'application/json'
   -- Made in advance, so that the generator's core has time to spare: each client once, or batches of clients drawn at random.
   if batch == 1 then
-    for client = 0, clients - 1 do
-      requests[client + 1] = wrk.format('POST', '/v1/allow', nil, question(client, limit))
+    for i, client in ipairs(clients) do
+      requests[i] = wrk.format('POST', '/v1/allow', nil, question(client, limit))
     end
   else
-    for i = 1, math.ceil(clients / batch) do
+    for i = 1, math.ceil(#clients / batch) do
       local items = {}
       for item = 1, batch do
-        items[item] = question(math.random(0, clients - 1), limit)
+        items[item] = question(clients[math.random(#clients)], limit)
       end
       requests[i] = wrk.format('POST', '/v1/allow/batch', nil, '{"requests":[' .. table.concat(items, ',') .. ']}')
     end

@@ -29,6 +29,7 @@ export const batch: Bench = async ({ dist, quick, progress }) => {
   const times = pairs.map((pair) => pair.perSecond / pair.singlesPerSecond);
   return [
     {
+      name: 'batch',
       what: `POST /v1/allow/batch, ${BATCH} decisions each: decisions/s`,
       mustReach: '>= 1,000,000, or 20 times the single path',
       measured: `${spread(perSecond, count)}; ${spread(times, (value) => value.toFixed(1))} times`,

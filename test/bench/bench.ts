@@ -1,6 +1,6 @@
 /** `npm run bench`: measures the performance goals as ratios in one run and prints them as a table. */
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { allow } from './allow.js';
@@ -8,24 +8,28 @@ import { batch } from './batch.js';
 import { check } from './check.js';
 import type { Bench, Goal } from './goal.js';
 import { halfLoad } from './half-load.js';
+import { lease } from './lease.js';
 import { busySeconds, hasProc, shortcomings } from './machine.js';
 import { memory } from './memory.js';
 import { ownCpuSeconds } from './processes.js';
 import { ring } from './ring.js';
 
 /** By the name that `--only` takes; in the order of the table. */
-const BENCHES: Readonly<Record<string, Bench>> = { allow, 'half-load': halfLoad, batch, check, memory, ring };
+const BENCHES: Readonly<Record<string, Bench>> = { allow, 'half-load': halfLoad, batch, check, memory, lease, ring };
 const NAMES = Object.keys(BENCHES);
 
 const USAGE = `npm run bench -- [options]: measures the performance goals
 
   --only NAME[,NAME...]   ${NAMES.join(', ')}
   --quick                 fewer and shorter slices
-  --check                 exit 1 when a goal is missed by more than 10%
+  --check                 exit 1 when a figure is more than 10% worse than in test/bench/reference.json
+  --keep                  write the figures measured there
   --dist FOLDER           the built package under test (dist/esm)
 `;
 
-/** With `--check`, a goal may be missed by this much: the machine is noisy. */
+/** How much of each goal was reached when it was last kept, on a quiet machine. */
+const REFERENCE = join(import.meta.dirname, 'reference.json');
+/** A figure may be worse than that by this much: the machine is noisy. */
 const TOLERANCE = 0.1;
 
 class OptionError extends Error {}
@@ -39,6 +43,7 @@ function readOptions() {
         only: { type: 'string', default: NAMES.join(',') },
         quick: { type: 'boolean', default: false },
         check: { type: 'boolean', default: false },
+        keep: { type: 'boolean', default: false },
         dist: { type: 'string', default: 'dist/esm' },
         help: { type: 'boolean', short: 'h', default: false },
       },
@@ -57,7 +62,7 @@ function readOptions() {
 }
 
 async function main(): Promise<number> {
-  const { only, quick, check: strict, dist, help } = readOptions();
+  const { only, quick, check: strict, keep, dist, help } = readOptions();
   if (help) {
     process.stdout.write(USAGE);
     return 0;
@@ -81,8 +86,17 @@ async function main(): Promise<number> {
   const othersCores = (busySeconds() - ownCpuSeconds() - othersBefore) / seconds;
   if (hasProc) process.stdout.write(` Other programs used ${Math.max(0, othersCores).toFixed(2)} of the two cores.`);
   process.stdout.write('\n');
-  const missed = goals.filter(({ reached }) => reached !== undefined && reached < 1 - TOLERANCE);
-  return strict && missed.length > 0 ? 1 : 0;
+  const reference = JSON.parse(readFileSync(REFERENCE, 'utf8')) as Record<string, number>;
+  const regressed = goals.filter(
+    ({ name, reached }) => reached !== undefined && reached < (reference[name] ?? 0) * (1 - TOLERANCE),
+  );
+  for (const { name, reached } of regressed)
+    process.stdout.write(`${name}: ${reached!.toFixed(3)} of its goal, where ${reference[name]} was reached before\n`);
+  if (keep) {
+    for (const { name, reached } of goals) if (reached !== undefined) reference[name] = Number(reached.toFixed(3));
+    writeFileSync(REFERENCE, `${JSON.stringify(reference, null, 2)}\n`);
+  }
+  return strict && regressed.length > 0 ? 1 : 0;
 }
 
 function table(goals: readonly Goal[]): string {

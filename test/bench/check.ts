@@ -15,18 +15,21 @@ export const check: Bench = async ({ dist, quick, progress }) => {
   });
   return [
     goal(
+      'check',
       'node.check in process, Promise.all of 1,000: calls/s',
       runs.map(({ together }) => together),
     ),
     goal(
+      'check-sequential',
       'node.check in process, await one by one: calls/s',
       runs.map(({ sequential }) => sequential),
     ),
   ];
 };
 
-function goal(what: string, perSecond: readonly number[]): Goal {
+function goal(name: string, what: string, perSecond: readonly number[]): Goal {
   return {
+    name,
     what,
     mustReach: '>= 1,500,000',
     measured: spread(perSecond, count),

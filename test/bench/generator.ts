@@ -12,6 +12,8 @@ export const CONNECTIONS = 64;
 /** What a server is asked, as fast as it answers, over 64 connections, for clients drawn evenly. */
 export interface Questions {
   readonly server: ServerProcess;
+  /** Two or more numbers of clients to ask for. Default: 0 to 99,999. */
+  readonly clients?: readonly number[];
   /** Per minute. */
   readonly limit: number;
   /** Decisions in a request; 1 asks one by one. */
@@ -82,11 +84,11 @@ interface Generator {
 let seed = 1;
 
 /** A generator that is ready and paused. */
-async function startWrk({ server, limit, batch }: Questions): Promise<Generator> {
+async function startWrk({ server, limit, batch, clients }: Questions): Promise<Generator> {
   const script = join(import.meta.dirname, 'allow.lua');
   const forever = '24h';
   const args = ['-t1', `-c${CONNECTIONS}`, '-d', forever, '-s', script, `http://127.0.0.1:${server.port}`, '--'];
-  args.push(...[CLIENTS, limit, batch, seed++].map(String));
+  args.push(...[clients?.join() ?? CLIENTS, limit, batch, seed++].map(String));
   const wrk = start(GENERATOR_CORE, 'wrk', args);
   await wrk.said('ready');
   let activeMs = 0;
@@ -121,8 +123,14 @@ async function startWrk({ server, limit, batch }: Questions): Promise<Generator>
 
 async function askOneAfterTheOther(seconds: number, sides: readonly Questions[]): Promise<Slice[]> {
   const slices: Slice[] = [];
-  for (const { server, limit, batch } of sides) {
-    const options = { connections: CONNECTIONS, duration: Math.ceil(seconds), clients: CLIENTS, limit };
+  for (const { server, limit, batch, clients } of sides) {
+    // autocannon asks for the first so many.
+    const options = {
+      connections: CONNECTIONS,
+      duration: Math.ceil(seconds),
+      clients: clients?.length ?? CLIENTS,
+      limit,
+    };
     const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
     if (batch > 1) args.push('--batch', String(batch));
     const cpuBefore = server.cpuSeconds();

@@ -1,5 +1,7 @@
 /** One line of the table: a figure, and what it must reach. */
 export interface Goal {
+  /** Under which it stands in `reference.json`. */
+  readonly name: string;
   readonly what: string;
   /** Empty where the figure is only for information. */
   readonly mustReach: string;

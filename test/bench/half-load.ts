@@ -32,6 +32,7 @@ export const halfLoad: Bench = async ({ dist, quick, progress }) => {
   const p99 = (side: 'ours' | 'bares') => median(pairs.map((pair) => pair[side].p99Ms)).toFixed(2);
   return [
     {
+      name: 'half-load',
       what: `p99 at half of that load (${count(rate)} requests/s, each sent when due) to that of bare node:http`,
       mustReach: '<= 1.5',
       measured: `${spread(ratios)}; ${p99('ours')} ms to ${p99('bares')} ms`,

@@ -22,18 +22,21 @@ export const memory: Bench = async ({ dist, quick, progress }) => {
   const growth = flooded.rss / filled.rss;
   return [
     {
+      name: 'memory',
       what: `memory, ${count(clients)} clients with 20-byte ids: RSS of the process over that of the empty one, bytes a client`,
       mustReach: '<= 300',
       measured: `${count(perClient(filled, 'rss'))} (heap: ${count(perClient(filled, 'heapUsed'))})`,
       reached: atMost(300, perClient(filled, 'rss')),
     },
     {
+      name: 'memory-flood',
       what: `RSS after a flood of ${count(flood)} other ids over that before it`,
       mustReach: '<= 1.1',
       measured: `${growth.toFixed(3)}; ${megabytes(flooded.rss)} to ${megabytes(filled.rss)}, at most ${megabytes(peakRss)}`,
       reached: atMost(1.1, growth),
     },
     {
+      name: 'memory-after',
       what: 'memory after that and a forced collection, bytes a client',
       mustReach: '',
       measured: `${count(perClient(collected, 'rss'))} (heap: ${count(perClient(collected, 'heapUsed'))})`,
