@@ -43,7 +43,7 @@ export function createDonor(
 
   /** A copy is not there soon enough when it follows the change of the ring: the owner may die before. */
   function willHold(ring: Ring, joiner: NodeId, clientId: string): boolean {
-    return ring.owner(clientId) === joiner || ring.successors(clientId, replicas).includes(joiner);
+    return ring.owner(clientId) === joiner || ring.holders(clientId, replicas).includes(joiner);
   }
 
   function begin(joiner: NodeId, gone: readonly NodeId[]): Session {

@@ -12,6 +12,7 @@ import { createForwarder } from './forwarder.js';
 import type { Forwarder } from './forwarder.js';
 import { join } from './joiner.js';
 import { leave } from './leaver.js';
+import type { Parting } from './leaver.js';
 import { createLessee } from './lessee.js';
 import type { Lessee } from './lessee.js';
 import { createLessor } from './lessor.js';
@@ -91,8 +92,11 @@ export interface ClusterNode {
   describe(clientId: string): Promise<ClientDescription | undefined>;
   /** Forgets a client on every node. @returns whether all that could be asked have */
   forget(clientId: string): Promise<boolean>;
-  /** Leaves the ring with nothing forgotten: hands what changed to those who decide next, and forwards to them. */
-  leave(): Promise<void>;
+  /**
+   * Leaves the ring with nothing forgotten: hands what changed to those who decide next, and forwards to them. Where nobody else is
+   * there it goes on deciding.
+   */
+  leave(parting?: Parting): Promise<void>;
   /** Stops all timers. What still waits is decided by the fallback. */
   close(): void;
 }
@@ -270,11 +274,12 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       forgetHere(clientId);
       return asked.every((one) => one.kind === 'answer');
     },
-    async leave() {
+    async leave(parting) {
       // What waits for this node to be in the ring again is decided first.
       while (joining !== undefined) await joining;
       if (membership.self.state !== 'active') return;
-      await leave({ membership, limiter, lessee, replicator, contacts }, { settledMs: suspectAfterMs * BEATS });
+      const deps = { membership, limiter, lessee, replicator, contacts };
+      await leave(deps, { settledMs: suspectAfterMs * BEATS }, parting);
     },
     close() {
       closed = true;

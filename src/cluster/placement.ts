@@ -1,14 +1,22 @@
+import { hostOf } from '../core/ring.js';
 import type { NodeId } from '../core/ring.js';
 import type { Membership } from './membership.js';
 
 /** Who is to have a client's buckets, now and under the ring for which the table was last looked through. */
 export interface Placement {
-  /** Who else than this node: its owner, and the owner's successors. */
+  /** Who else than this node: its owner, and who holds copies for it. */
   readonly targetsOf: (clientId: string) => readonly NodeId[];
-  /** Whether this node is the owner, or one of the successors. */
+  /**
+   * Who must have a copy so that no crash, of this node or of its host, forgets it: the first of them, and, where it is on this
+   * host, one elsewhere that is up. Nobody where the first is down.
+   */
+  readonly witnessesOf: (clientId: string) => readonly NodeId[];
+  /** Whether this node is the owner, or holds copies for it. */
   readonly isEntitled: (clientId: string) => boolean;
-  /** Who decides for a client of this node once it is gone. */
-  readonly heirOf: (clientId: string) => NodeId | undefined;
+  /** Who decides for a client of this node once it is gone, and with it those who leave. */
+  readonly heirOf: (clientId: string, leaving: readonly NodeId[]) => NodeId | undefined;
+  /** Whether all these are of one host, and nobody else of it is in the ring: then whoever decides next holds copies anyway. */
+  readonly isWholeHost: (ids: readonly NodeId[]) => boolean;
   /** Whether the present ring is the one for which the table was looked through. */
   readonly isDone: boolean;
   /** What a change of the ring has made of this node's part. */
@@ -33,12 +41,12 @@ export function createPlacement(
   let placedRing = membership.ring;
   let placedLives = membership.lives();
 
-  function sameSuccessors(clientId: string): boolean {
-    const before = placedRing.successors(clientId, replicas);
+  function sameHolders(clientId: string): boolean {
+    const before = placedRing.holders(clientId, replicas);
     // One that has restarted since has lost its copies.
     const lives = membership.lives();
     return membership.ring
-      .successors(clientId, replicas)
+      .holders(clientId, replicas)
       .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
   }
 
@@ -47,22 +55,39 @@ export function createPlacement(
     const before = placedRing.owner(clientId);
     if (before === undefined || membership.stateOf(before) === 'leaving') return false;
     if (membership.ring.members.includes(before) && !membership.isDown(before)) return false;
-    return placedRing.successors(clientId, replicas).includes(self);
+    return placedRing.holders(clientId, replicas).includes(self);
+  }
+
+  function targetsOf(clientId: string): readonly NodeId[] {
+    const { ring } = membership;
+    const owner = ring.owner(clientId);
+    const holders = ring.holders(clientId, replicas);
+    if (owner === self || owner === undefined) return holders;
+    return [owner, ...holders.filter((id) => id !== self)];
   }
 
   return {
-    targetsOf(clientId) {
-      const { ring } = membership;
-      const owner = ring.owner(clientId);
-      const successors = ring.successors(clientId, replicas);
-      if (owner === self || owner === undefined) return successors;
-      return [owner, ...successors.filter((id) => id !== self)];
+    targetsOf,
+    witnessesOf(clientId) {
+      const [first, ...rest] = targetsOf(clientId);
+      if (first === undefined || membership.isDown(first)) return [];
+      const isElsewhere = (id: NodeId): boolean => hostOf(id) !== hostOf(self);
+      const other = isElsewhere(first) ? undefined : rest.find((id) => isElsewhere(id) && !membership.isDown(id));
+      return other === undefined ? [first] : [first, other];
     },
     isEntitled: (clientId) =>
-      membership.ring.owner(clientId) === self || membership.ring.successors(clientId, replicas).includes(self),
-    heirOf(clientId) {
+      membership.ring.owner(clientId) === self || membership.ring.holders(clientId, replicas).includes(self),
+    heirOf(clientId, leaving) {
       const { ring } = membership;
-      return ring.successors(clientId, ring.members.length - 1).find((id) => id !== self && !membership.isDown(id));
+      const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
+      return ring.successors(clientId, ring.members.length - 1).find(stays);
+    },
+    isWholeHost(ids) {
+      const host = hostOf(self);
+      return (
+        ids.every((id) => hostOf(id) === host) &&
+        membership.ring.members.every((id) => hostOf(id) !== host || ids.includes(id))
+      );
     },
     get isDone() {
       return placedRing === membership.ring;
@@ -70,7 +95,7 @@ export function createPlacement(
     moveOf(clientId) {
       const isMine = membership.ring.owner(clientId) === self;
       const wasMine = placedRing.owner(clientId) === self;
-      return { wasMine, isMine, isNews: isMine ? !sameSuccessors(clientId) : holdsLegacy(clientId) };
+      return { wasMine, isMine, isNews: isMine ? !sameHolders(clientId) : holdsLegacy(clientId) };
     },
     done() {
       placedRing = membership.ring;

@@ -26,7 +26,7 @@ export interface ReplicatorDeps {
 }
 
 export interface ReplicatorOptions {
-  /** How many successors hold a copy. */
+  /** How many successors hold a copy; one on another host does in any case, where there is one. */
   readonly replicas: number;
   /** How old a copy may be. */
   readonly intervalMs: number;
@@ -37,7 +37,10 @@ export interface ReplicatorOptions {
 export interface Replicator {
   /** Notes that a client's buckets changed: its copies go out within the interval. */
   changed(client: Client): void;
-  /** Sends copies of some clients now. @returns those that a successor has acknowledged */
+  /**
+   * Sends copies of some clients now: to the first successor, and, where it is on this node's host, to one elsewhere.
+   * @returns those of which all these have acknowledged them
+   */
   replicateNow(clients: readonly Client[]): Promise<ReadonlySet<Client>>;
   /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
   ringChanged(): void;
@@ -52,10 +55,10 @@ export interface Replicator {
   /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
   unsent(id: NodeId): ClientSnapshot[];
   /**
-   * Before this node leaves: looks through the whole table for clients whose next decider is none of those that have copies,
-   * as those are down.
+   * Before this node leaves, with others perhaps: looks through the whole table for clients whose next decider is none of those
+   * that have copies, as those are down or leave as well; not where the ring alone says that there are none.
    */
-  entrust(): void;
+  entrust(leaving: readonly NodeId[]): void;
   /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
   flush(): Promise<void>;
   /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
@@ -83,13 +86,15 @@ interface Target {
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
   const { clock, timers, table, copies, membership, ask } = deps;
   const placement = createPlacement({ membership }, options);
-  const { targetsOf, heirOf, isEntitled } = placement;
+  const { targetsOf, witnessesOf, heirOf, isEntitled } = placement;
   let changedClients: Client[] = [];
   const targets = new Map<NodeId, Target>();
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
   let entrusting = false;
+  /** Who leaves together with this node. */
+  let leavers: readonly NodeId[] = [];
   let closed = false;
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
@@ -195,7 +200,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const client = table.at((unplaced -= 1));
       if (client === undefined) continue;
       if (entrusting) {
-        const heir = heirOf(client.id);
+        const heir = heirOf(client.id, leavers);
         if (heir !== undefined && !targetsOf(client.id).includes(heir)) enqueue(heir, client.id, true);
       }
       const { isMine, wasMine, isNews } = placement.moveOf(client.id);
@@ -242,20 +247,22 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       startFlushing();
     },
     async replicateNow(clients) {
-      const bySuccessor = new Map<NodeId, Client[]>();
-      for (const client of clients) {
-        const [successor] = targetsOf(client.id);
-        if (successor === undefined || membership.isDown(successor)) continue;
-        const together = bySuccessor.get(successor);
-        if (together === undefined) bySuccessor.set(successor, [client]);
-        else together.push(client);
-      }
+      const byWitness = new Map<NodeId, Client[]>();
       const kept = new Set<Client>();
+      for (const client of clients) {
+        const witnesses = witnessesOf(client.id);
+        if (witnesses.length > 0) kept.add(client);
+        for (const id of witnesses) {
+          const together = byWitness.get(id);
+          if (together === undefined) byWitness.set(id, [client]);
+          else together.push(client);
+        }
+      }
       await Promise.all(
-        [...bySuccessor].map(async ([successor, together]) => {
-          const snapshots = snapshotsOf(together.map(({ id }) => [id, false] as const));
-          const asked = await ask(successor, { kind: 'replicate', clients: snapshots }, options.timeoutMs);
-          if (asked.kind === 'answer' && asked.body.kind === 'kept') together.forEach((client) => kept.add(client));
+        [...byWitness].map(async ([id, together]) => {
+          const snapshots = snapshotsOf(together.map((client) => [client.id, false] as const));
+          const asked = await ask(id, { kind: 'replicate', clients: snapshots }, options.timeoutMs);
+          if (asked.kind !== 'answer' || asked.body.kind !== 'kept') together.forEach((client) => kept.delete(client));
         }),
       );
       return kept;
@@ -273,8 +280,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const target = targets.get(id);
       return target === undefined ? [] : snapshotsOf(new Map([...target.sending, ...target.waiting]));
     },
-    entrust() {
-      if (!membership.ring.members.some((id) => membership.isDown(id))) return;
+    entrust(leaving) {
+      const copied = leaving.length === 1 || placement.isWholeHost(leaving);
+      if (copied && !membership.ring.members.some((id) => membership.isDown(id))) return;
+      leavers = leaving;
       entrusting = true;
       startPlacing();
     },

@@ -2,7 +2,10 @@ import { hash } from 'node:crypto';
 import HashRing from 'hashring';
 import { LRUCache } from 'lru-cache';
 
-/** `host:port` or `[v6]:port`, under which its peers reach a member. The ring reads nothing into it: any text is a name. */
+/**
+ * `host:port` or `[v6]:port`, under which its peers reach a member. For its place on the ring any text is a name; what comes
+ * before the last colon is its host.
+ */
 export type NodeId = string;
 
 /**
@@ -21,6 +24,12 @@ export interface Ring {
    * When the owner leaves, the first of them owns the client.
    */
   successors(clientId: string, count: number): readonly NodeId[];
+  /**
+   * Who is to hold copies of the owner's buckets, nearest first: the first `count` successors, at least 1, and, where all of
+   * these are on the owner's host, the next one that is not. So whether the owner is gone or its whole host, the first
+   * successor that is left, which decides next, is one of these.
+   */
+  holders(clientId: string, count: number): readonly NodeId[];
   /** Fraction of the key space that each member owns, 0 to 1, in the order of `members`; sums to exactly 1. */
   shares(): ReadonlyMap<NodeId, number>;
 }
@@ -29,8 +38,8 @@ export interface RingOptions {
   /** Clients whose place is remembered, at least 1; default 65,536. Room for all is made at once: 5 ms at the default. */
   readonly cachedClients?: number;
   /**
-   * How many successors are remembered with the owner, 0 or more; default 1. More may be asked for, at the price of
-   * hashing the client again. Meant to be what is asked for on every decision: the replicas of a bucket.
+   * How many successors, or holders of copies, are remembered with the owner, 0 or more; default 1. More may be asked for, at
+   * the price of hashing the client again. Meant to be what is asked for on every decision: the replicas of a bucket.
    */
   readonly cachedSuccessors?: number;
 }
@@ -64,6 +73,7 @@ export function createRing(memberIds: Iterable<NodeId>, options: RingOptions = {
   const members = [...new Set(memberIds)].sort();
   const kept = Math.min(1 + cachedSuccessors, members.length);
   const points = place(members);
+  const severalHosts = new Set(members.map(hostOf)).size > 1;
   const cache = new LRUCache<string, readonly NodeId[]>({ max: cachedClients });
   let shares: ReadonlyMap<NodeId, number> | undefined;
 
@@ -72,12 +82,23 @@ export function createRing(memberIds: Iterable<NodeId>, options: RingOptions = {
     return points.range(clientId, count).map((index) => members[Number(index)]!);
   }
 
-  /** The owner and the remembered successors. */
+  /** The owner and the first `count - 1` successors, and one on another host behind them if they are all on one. */
+  function walkToOtherHost(clientId: string, count: number): readonly NodeId[] {
+    const found = walk(clientId, count);
+    const isElsewhere = (id: NodeId): boolean => hostOf(id) !== hostOf(found[0]!);
+    if (!severalHosts || found.some(isElsewhere)) return found;
+    let other: NodeId | undefined;
+    for (let wider = 2 * count; other === undefined; wider *= 2)
+      other = walk(clientId, Math.min(wider, members.length)).find(isElsewhere);
+    return [...found, other];
+  }
+
+  /** The owner and the remembered successors, and whoever else holds copies then. */
   function nearest(clientId: string): readonly NodeId[] {
     if (members.length <= 1) return members;
     let found = cache.get(clientId);
     if (found === undefined) {
-      found = walk(clientId, kept);
+      found = kept > 1 ? walkToOtherHost(clientId, kept) : walk(clientId, kept);
       cache.set(clientId, found);
     }
     return found;
@@ -89,10 +110,21 @@ export function createRing(memberIds: Iterable<NodeId>, options: RingOptions = {
     owner: (clientId) => nearest(clientId)[0],
     successors(clientId, count) {
       const wanted = Math.min(1 + count, members.length);
-      return (wanted <= kept ? nearest(clientId) : walk(clientId, wanted)).slice(1, 1 + count);
+      return (wanted <= kept ? nearest(clientId) : walk(clientId, wanted)).slice(1, wanted);
+    },
+    holders(clientId, count) {
+      const wanted = Math.min(1 + count, members.length);
+      if (wanted <= 1) return [];
+      return (wanted === kept ? nearest(clientId) : walkToOtherHost(clientId, wanted)).slice(1);
     },
     shares: () => (shares ??= measureShares(members)),
   };
+}
+
+/** Of `host:port`, and of a name without a port, which is its own. */
+export function hostOf(id: NodeId): string {
+  const colon = id.lastIndexOf(':');
+  return colon < 0 ? id : id.slice(0, colon);
 }
 
 /** The checksum of the ring of these members, in whatever order, without building it. */

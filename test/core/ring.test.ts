@@ -252,6 +252,79 @@ describe('ring', () => {
     });
   });
 
+  describe('holders of copies', () => {
+    const machines = (count: number, workers: number): NodeId[] =>
+      Array.from({ length: count * workers }, (_, i) => `10.0.0.${Math.floor(i / workers)}:${9080 + (i % workers)}`);
+    const hostOf = (id: NodeId): string => id.slice(0, id.lastIndexOf(':'));
+
+    it('are the successors, and one on another host than the owner where these are all on its own', () => {
+      for (const [count, workers, copies] of [
+        [2, 1, 1],
+        [2, 4, 1],
+        [5, 8, 1],
+        [3, 4, 2],
+        [2, 16, 3],
+      ] as const) {
+        const ring = createRing(machines(count, workers), { cachedSuccessors: copies });
+        let further = 0;
+        for (const key of clients(2_000)) {
+          const owner = ring.owner(key)!;
+          const all = ring.successors(key, 100);
+          const nearest = all.slice(0, copies);
+          const elsewhere = all.find((id) => hostOf(id) !== hostOf(owner))!;
+          const expected = nearest.includes(elsewhere) ? nearest : [...nearest, elsewhere];
+          if (expected.length > copies) further += 1;
+          expect(ring.holders(key, copies)).to.deep.equal(expected);
+          expect(ring.successors(key, copies)).to.deep.equal(nearest);
+          expect(ring.successors(key, copies + 1)).to.deep.equal(all.slice(0, copies + 1));
+        }
+        expect(further > 0, `${count} machines of ${workers}`).to.equal(workers > 1);
+      }
+    });
+
+    it('have the owner that follows among them, whether the owner goes, or its machine with all that is on it', () => {
+      const members = machines(4, 3);
+      const ring = createRing(members);
+      const rings = new Map<string, Ring>();
+      const ringWithout = (gone: (id: NodeId) => boolean): Ring => {
+        const left = members.filter((id) => !gone(id));
+        const found = rings.get(left.join()) ?? createRing(left);
+        rings.set(left.join(), found);
+        return found;
+      };
+      for (const key of clients(5_000)) {
+        const owner = ring.owner(key)!;
+        const holders = ring.holders(key, 1);
+        expect(holders).to.include(ringWithout((id) => id === owner).owner(key));
+        expect(holders).to.include(ringWithout((id) => hostOf(id) === hostOf(owner)).owner(key));
+      }
+    });
+
+    it('are the successors alone where all members are on one host, or none shares one', () => {
+      for (const members of [machines(1, 5), machines(5, 1), ['a', 'b', 'c'], ['[::1]:1', '[::1]:2', '[::1]:3']]) {
+        const ring = createRing(members);
+        for (const key of clients(200)) expect(ring.holders(key, 1)).to.deep.equal(ring.successors(key, 1));
+      }
+      expect(createRing([]).holders('alice', 1)).to.deep.equal([]);
+      expect(createRing(['a:1']).holders('alice', 1)).to.deep.equal([]);
+      expect(createRing(['a:1', 'b:1']).holders('alice', 5)).to.have.length(1);
+    });
+
+    it('are the same on every node, however much of the ring each remembers', () => {
+      const members = machines(3, 5);
+      const [one, other, third] = [0, 1, 4].map((cachedSuccessors) =>
+        createRing([...members].reverse(), { cachedSuccessors, cachedClients: 1 }),
+      ) as [Ring, Ring, Ring];
+      for (const key of clients(500)) {
+        for (const copies of [1, 2, 5]) {
+          expect(other.holders(key, copies)).to.deep.equal(one.holders(key, copies));
+          expect(third.holders(key, copies)).to.deep.equal(one.holders(key, copies));
+        }
+        expect(one.owner(key)).to.equal(third.owner(key));
+      }
+    });
+  });
+
   describe('balance', () => {
     it('loads no member of 100 with more than 1.10 of the mean', () => {
       const counts = countByOwner(createRing(hosts(100), { cachedClients: 1 }), clients(300_000));

@@ -1,3 +1,5 @@
+import type { Parting } from '../../src/cluster/leaver.js';
+import { hostOf } from '../../src/core/ring.js';
 import type { NodeId } from '../../src/core/ring.js';
 import type { Fault } from './history.js';
 import type { Scenario, Step, StepOf } from './scenario.js';
@@ -88,13 +90,13 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
   }
 
   /** Not ready, handed over, left, drained, and gone. */
-  async function leave(id: NodeId): Promise<void> {
+  async function leave(id: NodeId, parting?: Parting): Promise<void> {
     const end = begin();
     const fromMs = world.nowMs;
     const node = world.node(id);
     ready.delete(id);
     world.note?.(`${id} is to leave`);
-    await node.cluster.leave();
+    await node.cluster.leave(parting);
     await wait(DRAIN_MS);
     while (stateOf(id) === 'frozen') await wait(DRAIN_MS);
     if (world.find(id) === node && stateOf(id) === 'running') {
@@ -130,6 +132,55 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
     if (backAfterMs !== undefined) {
       await wait(backAfterMs);
       await join(node);
+    }
+    end();
+  }
+
+  /** Those of a host that run, if they can be spared. */
+  function machine(host: string): readonly NodeId[] {
+    const here = ids.filter((id) => hostOf(id) === host && running(id));
+    return here.length < ready.size ? here : [];
+  }
+
+  async function crashMachine({ host, backAfterMs }: StepOf<'machine-crash'>): Promise<void> {
+    const end = begin();
+    const here = machine(host);
+    for (const id of here) stop(id, true);
+    // Where others of its nodes live on, what was copied to them may be what they were the only ones to have.
+    const whole = ids.every((id) => hostOf(id) !== host || here.includes(id) || world.find(id) === undefined);
+    for (const node of here)
+      faults.push({ kind: 'crash', node, silent: true, ...(whole ? { machine: host } : {}), ...span(0) });
+    if (backAfterMs !== undefined) {
+      await wait(backAfterMs);
+      await Promise.all(here.map(join));
+    }
+    end();
+  }
+
+  /** As the supervisor of a group of workers does it. */
+  async function leaveMachine({ host, backAfterMs }: StepOf<'machine-leave'>): Promise<void> {
+    const end = begin();
+    const here = machine(host);
+    const ended = new Set<NodeId>();
+    const rounds = new Map(here.map((id) => [id, 0]));
+    const meet = async (id: NodeId): Promise<readonly NodeId[]> => {
+      const round = rounds.get(id)! + 1;
+      rounds.set(id, round);
+      const met = (other: NodeId): boolean => rounds.get(other)! >= round;
+      const awaited = (other: NodeId): boolean =>
+        !met(other) && !ended.has(other) && ['running', 'frozen'].includes(stateOf(other));
+      while (here.some(awaited)) await wait(5);
+      return here.filter(met);
+    };
+    await Promise.all(
+      here.map(async (id) => {
+        await leave(id, { ids: here, meet: () => meet(id) });
+        ended.add(id);
+      }),
+    );
+    if (backAfterMs !== undefined) {
+      await wait(backAfterMs);
+      await Promise.all(here.filter((id) => stateOf(id) === 'dead').map(join));
     }
     end();
   }
@@ -171,6 +222,10 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
       switch (step.kind) {
         case 'crash':
           return spare(step.node) ? void crash(step) : undefined;
+        case 'machine-crash':
+          return void crashMachine(step);
+        case 'machine-leave':
+          return void leaveMachine(step);
         case 'freeze':
           return stateOf(step.node) === 'running' ? void freeze(step.node, step.forMs, step.timersFirst) : undefined;
         case 'pauses':

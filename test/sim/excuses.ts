@@ -62,12 +62,15 @@ export function excusesOf({ faults, setting }: History): Excuses {
       case 'crash':
       case 'freeze': {
         const others = faults.filter(
-          (other) => other !== fault && unmended(other, fault.fromMs) && spoilsCopies(other),
+          (other) =>
+            other !== fault && unmended(other, fault.fromMs) && spoilsCopies(other) && !ofOneMachine(other, fault),
         );
         const copiesLeft =
           others.length < setting.replicas && others.every(({ kind }) => kind === 'crash' || kind === 'freeze');
         if (others.length > 0 && !copiesLeft) return capacity;
-        const alone = faults.every((other) => other === fault || !overlap(other, fault) || !spoilsCopies(other));
+        const alone = faults.every(
+          (other) => other === fault || !overlap(other, fault) || !spoilsCopies(other) || ofOneMachine(other, fault),
+        );
         return lost(fault, takes, capacity, alone);
       }
       case 'partition':
@@ -124,6 +127,12 @@ export function excusesOf({ faults, setting }: History): Excuses {
       return fault.kind === 'one-way' ? [{ ...split, sides: [] }] : [];
     }),
   };
+}
+
+/** Two that died with their machine: who decides next is on another, and so is a copy. */
+function ofOneMachine(a: Fault, b: Fault): boolean {
+  if (a.kind !== 'crash' || b.kind !== 'crash') return false;
+  return a.machine !== undefined && a.machine === b.machine && a.fromMs === b.fromMs;
 }
 
 /** Whether answers may be other than exact: somebody else may have decided, or a request may have been charged twice. */

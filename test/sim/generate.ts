@@ -1,3 +1,4 @@
+import { hostOf } from '../../src/core/ring.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { createRandom } from './random.js';
 import type { Random } from './random.js';
@@ -23,8 +24,9 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
   const theme = only ?? drawn;
   const count = Math.min(random.between(3, 9), random.between(3, 9) + 1);
   const skewed = random.chance(0.3);
+  const perMachine = drawMachines(seed);
   const nodes = Array.from({ length: count }, (_, i): NodePlan => ({
-    id: `${String.fromCharCode(97 + i)}:1`,
+    id: `${String.fromCharCode(97 + Math.floor(i / perMachine))}:${1 + (i % perMachine)}`,
     clockOffsetMs: random.chance(0.5) ? 0 : random.between(0, 10 * 3_600_000),
     clockRate: skewed ? 1 + random.pick([-0.001, 0, 0.001]) : 1,
     slowMs: random.chance(0.1) ? random.between(5, 30) : 0,
@@ -53,6 +55,12 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
   };
 }
 
+/** Nodes of one machine. From numbers of its own, so that most runs are what they would be if there were no machines. */
+function drawMachines(seed: number): number {
+  const random = createRandom(seed + 1_000_003);
+  return random.chance(0.25) ? random.pick([2, 2, 3]) : 1;
+}
+
 function drawTheme(random: Random): Theme {
   let left = random.next() * Object.values(WEIGHTS).reduce((a, b) => a + b);
   for (const theme of THEMES) if ((left -= WEIGHTS[theme]) < 0) return theme;
@@ -66,16 +74,12 @@ interface Drawn {
 
 function drawSteps(theme: Theme, random: Random, ids: NodeId[], loadMs: number, suspectMs: number): Drawn {
   const joiners = new Set<NodeId>();
+  const hosts = [...new Set(ids.map(hostOf))];
+  const shared = ids.length > hosts.length && hosts.length > 1;
   const at = (): number => random.between(200, Math.floor(loadMs * 0.6));
   const one: Readonly<Record<Exclude<Theme, 'calm' | 'mixed'>, () => Step>> = {
-    planned: () => drawPlanned(random, ids, joiners, at()),
-    crash: () => ({
-      kind: 'crash',
-      atMs: at(),
-      node: random.pick(ids),
-      silent: random.chance(0.3),
-      backAfterMs: random.chance(0.6) ? random.between(0, 2_500) : undefined,
-    }),
+    planned: () => drawPlanned(random, ids, shared ? hosts : [], joiners, at()),
+    crash: () => drawCrash(random, ids, shared ? hosts : [], at()),
     freeze: () => drawFreeze(random, ids, at(), suspectMs),
 
     partition: () => ({
@@ -101,7 +105,26 @@ function drawSteps(theme: Theme, random: Random, ids: NodeId[], loadMs: number, 
   return { steps: steps.sort((a, b) => a.atMs - b.atMs), joiners };
 }
 
-function drawPlanned(random: Random, ids: NodeId[], joiners: Set<NodeId>, atMs: number): Step {
+function drawCrash(random: Random, ids: NodeId[], hosts: readonly string[], atMs: number): Step {
+  const node = random.pick(ids);
+  const silent = random.chance(0.3);
+  const backAfterMs = random.chance(0.6) ? random.between(0, 2_500) : undefined;
+  if (hosts.length === 0 || random.chance(0.4)) return { kind: 'crash', atMs, node, silent, backAfterMs };
+  return { kind: 'machine-crash', atMs, host: random.pick(hosts), backAfterMs };
+}
+
+/** @param hosts those that may be stopped as a whole */
+function drawPlanned(
+  random: Random,
+  ids: NodeId[],
+  hosts: readonly string[],
+  joiners: Set<NodeId>,
+  atMs: number,
+): Step {
+  if (hosts.length > 0 && random.chance(0.4)) {
+    const backAfterMs = random.chance(0.6) ? random.between(0, 1_000) : undefined;
+    return { kind: 'machine-leave', atMs, host: random.pick(hosts), backAfterMs };
+  }
   const chance = random.next();
   // At least two are there from the beginning.
   if (chance < 0.4 && joiners.size < ids.length - 2) {

@@ -16,11 +16,12 @@ export interface Asked {
 
 /** What was done to the cluster, as it really went. */
 export type Fault =
-  /** `silent`: with its machine, so that nobody is told. */
+  /** `silent`: with its machine, so that nobody is told; `machine`: with all the nodes of that host. */
   | {
       readonly kind: 'crash';
       readonly node: NodeId;
       readonly silent: boolean;
+      readonly machine?: string;
       readonly fromMs: number;
       readonly toMs: number;
     }

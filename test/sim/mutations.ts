@@ -122,6 +122,26 @@ export const MUTATIONS: readonly Mutation[] = [
     }),
   },
   {
+    name: 'has the only copy of a bucket on the machine of its owner',
+    caughtBy: 'admission',
+    theme: 'crash',
+    world: patched({
+      file: 'core/ring.ts',
+      find: 'if (!severalHosts || found.some(isElsewhere)) return found;',
+      replace: 'return found;',
+    }),
+  },
+  {
+    name: 'leaves before its last changes have arrived',
+    caughtBy: 'truth',
+    theme: 'planned',
+    world: patched({
+      file: 'cluster/leaver.ts',
+      find: 'replicator.entrust(parting.ids);\n  await settle();',
+      replace: '',
+    }),
+  },
+  {
     name: 'tells new successors nothing after a change of the ring',
     caughtBy: 'copies',
     world: patched({

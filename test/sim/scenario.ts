@@ -46,6 +46,8 @@ export type Step = { readonly atMs: number } & (
       readonly silent: boolean;
       readonly backAfterMs: number | undefined;
     }
+  /** All nodes of a host die at once, and nobody is told. */
+  | { readonly kind: 'machine-crash'; readonly host: string; readonly backAfterMs: number | undefined }
   | { readonly kind: 'freeze'; readonly node: NodeId; readonly forMs: number; readonly timersFirst: boolean }
   /** It stops again and again, each time for too short to be away: garbage collection, a busy machine. */
   | {
@@ -67,6 +69,8 @@ export type Step = { readonly atMs: number } & (
   /** Of so many packets each is lost: its message comes late by a retransmission or two, or its connection breaks. */
   | { readonly kind: 'lossy'; readonly lost: number; readonly broken: number; readonly forMs: number }
   | { readonly kind: 'join'; readonly node: NodeId }
+  /** All nodes of a host are stopped together. */
+  | { readonly kind: 'machine-leave'; readonly host: string; readonly backAfterMs: number | undefined }
   | { readonly kind: 'leave'; readonly node: NodeId; readonly backAfterMs: number | undefined }
   | { readonly kind: 'rolling-restart' }
 );

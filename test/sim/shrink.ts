@@ -88,6 +88,8 @@ function withoutNode(step: Step, id: NodeId): Step[] {
     }
     case 'lossy':
     case 'rolling-restart':
+    case 'machine-crash':
+    case 'machine-leave':
       return [step];
     case 'crash':
     case 'freeze':

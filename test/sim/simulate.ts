@@ -121,7 +121,7 @@ function statementOf(world: World, id: string, clientIds: readonly string[], rep
     members: ring.members,
     owners: clientIds.map((clientId) => ({
       owner: ring.owner(clientId),
-      successors: ring.successors(clientId, replicas),
+      successors: ring.holders(clientId, replicas),
     })),
     clients: clientIds.map((clientId) => limiter.describe(clientId)),
   };
