@@ -5,6 +5,7 @@ import { serve } from './cli/serve.js';
 import { showStatus } from './cli/status.js';
 import { makeToken } from './cli/token.js';
 import { usage } from './cli/usage.js';
+import { WorkerFailure } from './group/supervisor.js';
 import { SettingsError } from './settings.js';
 
 const [command, ...args] = process.argv.slice(2);
@@ -37,7 +38,11 @@ try {
   }
 } catch (error) {
   const { syscall } = error as NodeJS.ErrnoException;
-  const known = error instanceof SettingsError || syscall === 'listen' || syscall === 'getaddrinfo';
+  const known =
+    error instanceof SettingsError ||
+    error instanceof WorkerFailure ||
+    syscall === 'listen' ||
+    syscall === 'getaddrinfo';
   process.stderr.write(`tokenring: ${known ? (error as Error).message : String((error as Error).stack)}\n`);
   // At once: what had started before the failure would keep the process.
   process.exit(2);

@@ -2,15 +2,18 @@ import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import { readCertificates, watchCertificates } from './certificates.js';
 import type { Certificates } from './certificates.js';
+import type { Discovery } from './cluster/ports.js';
 import { createDnsDiscovery } from './discovery/dns.js';
 import { createStaticDiscovery } from './discovery/static.js';
+import type { GroupLink } from './group/link.js';
+import type { Figures } from './group/protocol.js';
 import { createApi } from './http/api.js';
 import { createCounters } from './http/counters.js';
 import { createDecisionHandlers } from './http/decisions.js';
 import { createMetrics } from './http/metrics.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import { createGuard } from './guard.js';
-import { listen } from './listen.js';
+import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { PeerTls } from './peer/tls.js';
@@ -30,12 +33,17 @@ export interface RunningNode {
   /** Where the public API listens. */
   readonly port: number;
   readonly log: Logger;
+  /** What it counts. */
+  figures(): Promise<Figures>;
   /** Stops as SIGTERM does: not ready, answer what is in flight, close. */
   stop(): Promise<void>;
 }
 
-/** Runs one node by its settings until `stop` is called. */
-export async function startNode(settings: Settings): Promise<RunningNode> {
+/**
+ * Runs one node by its settings until `stop` is called.
+ * @param group what it has of the others, where it is one of several workers behind one port
+ */
+export async function startNode(settings: Settings, group?: GroupLink): Promise<RunningNode> {
   let id = settings.advertise;
   const log = createLog(settings.logLevel, () => id);
   const audit = createAudit(settings.auditLog, log, () => id);
@@ -44,11 +52,12 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
   const member = await createMember({
     ...settings,
     listen: { host: settings.peerHost, port: settings.peerPort },
-    advertise: (port) => (id ??= reachableAt(settings.peerHost, port)),
-    discovery:
-      settings.dnsName === undefined
-        ? createStaticDiscovery(settings.peers)
-        : createDnsDiscovery(settings.dnsName, { clock: systemClock, log }),
+    advertise(port) {
+      id ??= reachableAt(settings.peerHost, port);
+      group?.listens(id, port);
+      return id;
+    },
+    discovery: group === undefined ? discoveryOf(settings, log) : group.withSiblings(discoveryOf(settings, log)),
     secret: settings.peerSecret,
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,
@@ -61,6 +70,7 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     { limiter, access: guard.access, counters, elapsedMs: () => performance.now(), log },
     { deniedStatus: settings.deniedStatus },
   );
+  const metrics = createMetrics({ counters, cluster: node, peers: member.peers });
   const api = createApi(
     {
       cluster: node,
@@ -68,8 +78,9 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
       access: guard.access,
       audit,
       counters,
-      metrics: createMetrics({ counters, cluster: node, peers: member.peers }),
+      metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
       isReady: () => ready,
+      isWhole: () => group?.isWhole ?? true,
       log,
     },
     { version: VERSION },
@@ -79,28 +90,42 @@ export async function startNode(settings: Settings): Promise<RunningNode> {
     DEFAULT_TIMEOUTS,
     publicTls(settings, certificates),
   );
-  const port = await listen(publicServer.server, settings.port, settings.host);
+  const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
+  const port = await listen(publicServer.server, settings.port, settings.host, sharing);
   const stopWatching = [
     watchCertificates(settings, 'tls', { log, audit }, (next) => publicServer.useTls(publicTls(settings, next)!)),
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   ready = true;
-  log.info({ host: settings.host, port }, 'tokenring ready');
+  if (group === undefined) log.info({ host: settings.host, port }, 'tokenring ready');
+  else {
+    log.info({ host: settings.host, port, sharing, pid: process.pid }, 'a worker is up');
+    group.isUp();
+  }
   return {
     port,
     log,
+    figures: () => metrics.getMetricsAsJSON(),
     async stop() {
       ready = false;
       log.info('stopping');
       const drained = publicServer.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
-      await member.leave();
+      await member.leave(group?.parting());
       await drained;
+      // Until then another worker may still need this one to decide.
+      await group?.drained();
       await member.close();
       guard.close();
       for (const stop of stopWatching) stop();
       log.info('stopped');
     },
   };
+}
+
+function discoveryOf({ dnsName, peers }: Settings, log: Logger): Discovery {
+  return dnsName === undefined
+    ? createStaticDiscovery(peers)
+    : createDnsDiscovery(dnsName, { clock: systemClock, log });
 }
 
 function publicTls(settings: Settings, certificates: Certificates | undefined): TlsOptions | undefined {

@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { OnUnavailable } from './cluster/fallback.js';
+import type { Parting } from './cluster/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Discovery, Log } from './cluster/ports.js';
@@ -40,7 +41,7 @@ export interface Member {
   /** Shows and asks for other certificates on new connections, both ways. */
   useTls(tls: PeerTls): void;
   /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
-  leave(): Promise<void>;
+  leave(parting?: Parting): Promise<void>;
   /** Stops listening to peers and all timers, within 2 s. */
   close(): Promise<void>;
 }
@@ -65,7 +66,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
       server.useTls(next);
       transport.useTls(next);
     },
-    leave: () => within(LEAVE_GRACE_MS, node.leave()),
+    leave: (parting) => within(LEAVE_GRACE_MS, node.leave(parting)),
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
       node.close();

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 
 /** What a setting's text means; `undefined` when it is not valid. */
 type Parse<T> = (text: string) => T | undefined;
@@ -15,12 +16,13 @@ function setting<T>(parse: Parse<T>, expected: string, fallback: T, meaning: str
   return { parse, expected, default: fallback, meaning };
 }
 
+function wholeNumber(text: string, min: number, max: number): number | undefined {
+  const value = /^\d{1,12}$/.test(text) ? Number(text) : NaN;
+  return value >= min && value <= max ? value : undefined;
+}
+
 function whole(min: number, max: number, fallback: number, meaning: string): Setting<number> {
-  const parse: Parse<number> = (text) => {
-    const value = /^\d{1,12}$/.test(text) ? Number(text) : NaN;
-    return value >= min && value <= max ? value : undefined;
-  };
-  return setting(parse, `a whole number from ${min} to ${max}`, fallback, meaning);
+  return setting((text) => wholeNumber(text, min, max), `a whole number from ${min} to ${max}`, fallback, meaning);
 }
 
 const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
@@ -51,6 +53,8 @@ const yes: Parse<boolean> = (text) => (text === 'true' ? true : text === 'false'
 
 const optional = (parse: Parse<string>, expected: string, meaning: string): Setting<string | undefined> =>
   setting<string | undefined>(parse, expected, undefined, meaning);
+
+const MAX_WORKERS = 256;
 
 /** Every setting: `name` is `TOKENRING_NAME` in the environment and `--name` as a flag, words split by `_` and `-`. */
 export const SETTINGS = {
@@ -95,7 +99,13 @@ export const SETTINGS = {
     'more bearer tokens, hashed, and what is not answered without one',
   ),
   auditLog: optional(nonEmpty, 'the path of a file', 'where changes are written down; else among the log lines'),
-  maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table'),
+  maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table, of each worker'),
+  workers: setting<number>(
+    (text) => (text === 'auto' ? availableParallelism() : wholeNumber(text, 1, MAX_WORKERS)),
+    `auto or a whole number from 1 to ${MAX_WORKERS}`,
+    1,
+    'members of the ring in this group of processes, one a core; auto for all cores',
+  ),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
     '200 or 429',

@@ -89,6 +89,18 @@ function requireTogether(settings: Settings): void {
       'TOKENRING_DNS_NAME: nothing is not valid, expected name:port with TOKENRING_DISCOVERY dns',
     );
   }
+  // Each worker listens to peers at a port of its own.
+  for (const [name, port] of [
+    ['peerPort', settings.peerPort],
+    ['advertise', Number(settings.advertise?.slice(settings.advertise.lastIndexOf(':') + 1) ?? 0)],
+  ] as const) {
+    const most = 65_536 - settings.workers;
+    if (port > most) {
+      throw new SettingsError(
+        `${variable(name)}: port ${port} is not valid, expected at most ${most} with TOKENRING_WORKERS ${settings.workers}`,
+      );
+    }
+  }
   for (const prefix of ['tls', 'peerTls'] as const) {
     const [cert, key, ca] = [settings[`${prefix}Cert`], settings[`${prefix}Key`], settings[`${prefix}Ca`]];
     if ((cert === undefined) !== (key === undefined)) {

@@ -51,6 +51,7 @@ const FLOORS: Record<string, { ours: string[]; packages: RegExp }> = {
   http: { ours: ['core', 'cluster', 'http'], packages: /./ },
   peer: { ours: ['core', 'cluster', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
+  group: { ours: ['core', 'cluster', 'group', 'setting-table.ts'], packages: /^(node:cluster|prom-client)$/ },
   store: { ours: ['core', 'cluster', 'store'], packages: /./ },
 };
 

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
@@ -25,6 +25,7 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
   ['suspectAfterMs', ['500', 500], ['1', '1s'], 'a whole number'],
   ['onUnavailable', ['closed', 'closed'], ['', 'fail'], 'local or open or closed'],
   ['maxClients', ['1000', 1000], ['0', '16777217', '1_000', '1k'], '1 to 16777216'],
+  ['workers', ['4', 4], ['', '0', '257', 'all', 'AUTO', '2.5'], 'auto or a whole number from 1 to 256'],
   ['deniedStatus', ['200', 200], ['0', '403', '2000'], '200 or 429'],
   ['logLevel', ['warn', 'warn'], ['', 'WARN', 'verbose'], 'fatal, error, warn'],
 ];
@@ -71,6 +72,7 @@ describe('settings', () => {
       suspectAfterMs: 1000,
       onUnavailable: 'local',
       maxClients: 1_000_000,
+      workers: 1,
       deniedStatus: 429,
       adminToken: undefined,
       peerSecret: undefined,
@@ -175,6 +177,17 @@ describe('settings', () => {
     for (const host of ['localhost', '127.0.0.1', '127.1.2.3', '::1']) {
       expect(readSettings(['--peer-host', host], {}).peerHost).to.equal(host);
     }
+  });
+
+  it('count the cores where there are to be as many workers as these', () => {
+    expect(readSettings(['--workers', 'auto'], {}).workers).to.equal(availableParallelism());
+  });
+
+  it('are refused where there is no port for each worker', () => {
+    expect(readSettings(['--workers', '4', '--peer-port', '65532'], {}).peerPort).to.equal(65_532);
+    expect(errorOf(['--workers', '4', '--peer-port', '65533'])).to.include('TOKENRING_PEER_PORT');
+    expect(errorOf(['--workers', '4', '--advertise', 'x:65533'])).to.include('TOKENRING_ADVERTISE');
+    expect(readSettings(['--workers', '4', '--advertise', '[::1]:65532'], {}).advertise).to.equal('[::1]:65532');
   });
 
   it('are refused where one needs another', () => {

@@ -21,15 +21,17 @@ export interface ApiDeps {
   readonly access: Access;
   readonly audit: Audit;
   readonly counters: Counters;
-  readonly metrics: Registry;
+  readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
   /** Whether the node is in the ring and not draining. */
   readonly isReady: () => boolean;
+  /** Whether all are that share the public port with it. */
+  readonly isWhole: () => boolean;
   readonly log: ErrorLog;
 }
 
 /** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
 export function createApi(deps: ApiDeps, options: { version: string }): RequestListener {
-  const { cluster, decisions, access, audit, counters, metrics, isReady, log } = deps;
+  const { cluster, decisions, access, audit, counters, metrics, isReady, isWhole, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -100,6 +102,7 @@ export function createApi(deps: ApiDeps, options: { version: string }): RequestL
     get: (_req, res) => {
       // Decisions go on: who stops has time to be noticed, and then forwards.
       if (!isReady()) throw new Problem('draining');
+      if (!isWhole()) throw new Problem('unavailable', { detail: 'not all workers are in the ring' });
       sendText(res, 'ready');
     },
   });

@@ -38,12 +38,20 @@ export function createMetrics(sources: MetricSources): Registry {
     });
   }
 
-  function gauge(name: string, help: string, labelNames: readonly string[], read: () => Iterable<Sample>): void {
+  /** @param together how the workers of a group make one figure of theirs */
+  function gauge(
+    name: string,
+    help: string,
+    labelNames: readonly string[],
+    read: () => Iterable<Sample>,
+    together: 'sum' | 'max' = 'sum',
+  ): void {
     new Gauge({
       name,
       help,
       labelNames: [...labelNames],
       registers,
+      aggregator: together,
       collect() {
         this.reset();
         for (const [labels, value] of read()) this.set(labels, value);
@@ -92,20 +100,23 @@ export function createMetrics(sources: MetricSources): Registry {
     one(() => counters.inFlight),
   );
 
-  gauge('tokenring_members', 'Members as this node sees them, by state', ['state'], () => {
+  const membersByState = (): Map<string, number> => {
     const byState = new Map<string, number>();
     for (const { id } of cluster.membership.records()) {
       const state = cluster.membership.stateOf(id)!;
       byState.set(state, (byState.get(state) ?? 0) + 1);
     }
-    return labelled('state', () => byState)();
-  });
+    return byState;
+  };
+  const members = 'Members as this node sees them, by state';
+  gauge('tokenring_members', members, ['state'], labelled('state', membersByState), 'max');
   const lag = 'Age of the oldest copy on its way to a living successor; it left up to an interval after the change';
   gauge(
     'tokenring_replication_lag_seconds',
     lag,
     [],
     one(() => cluster.replicator.lagMs / 1_000),
+    'max',
   );
   const unplaced = 'Clients still to be looked at since the ring last changed';
   gauge(

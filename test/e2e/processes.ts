@@ -17,6 +17,8 @@ export interface Program {
   readonly ended: Promise<Ended>;
   /** The log line with this message, as soon as it is there. Rejects when the program ends without. */
   line(msg: string): Promise<Record<string, unknown>>;
+  /** The log lines with this message, once there are so many. */
+  lines(msg: string, count: number): Promise<readonly Record<string, unknown>[]>;
 }
 
 const running = new Set<ChildProcess>();
@@ -62,18 +64,16 @@ export function start(args: readonly string[], env: Record<string, string> = {})
       resolve({ code: code ?? signal ?? 'SIGKILL', stdout, stderr });
     });
   });
-  return {
-    child,
-    ended,
-    async line(msg) {
-      for (;;) {
-        const found = stdout.split('\n').find((line) => line.includes(`"msg":"${msg}"`));
-        if (found !== undefined) return JSON.parse(found) as Record<string, unknown>;
-        if (exited) throw new Error(`ended without "${msg}": ${stdout}${stderr}`);
-        await new Promise<void>((resolve) => wake.add(resolve));
-      }
-    },
-  };
+  async function lines(msg: string, count: number): Promise<readonly Record<string, unknown>[]> {
+    for (;;) {
+      const found = stdout.split('\n').filter((line) => line.includes(`"msg":"${msg}"`));
+      if (found.length >= count) return found.map((line) => JSON.parse(line) as Record<string, unknown>);
+      if (exited) throw new Error(`ended with ${found.length} of ${count} "${msg}": ${stdout}${stderr}`);
+      await new Promise<void>((resolve) => wake.add(resolve));
+    }
+  }
+
+  return { child, ended, lines, line: async (msg) => (await lines(msg, 1))[0]! };
 }
 
 /** `tokenring serve` on free ports, ready. */

@@ -1,0 +1,39 @@
+import { createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
+import type { Logger } from 'pino';
+import { startGroup } from '../group/supervisor.js';
+import { listen } from '../listen.js';
+import type { Settings } from '../setting-table.js';
+
+const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
+
+/** Runs several nodes behind one public port until `stop` is called. */
+export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
+  const port = await freePort(settings.port, settings.host);
+  const log = pino({ level: settings.logLevel, base: null });
+  const group = startGroup({ exec: WORKER, settings: { ...settings, port }, log });
+  process.on('exit', () => group.kill());
+  const node = await group.started;
+  log.info({ node, host: settings.host, port, workers: settings.workers }, 'tokenring ready');
+  return {
+    log,
+    async stop() {
+      log.info('stopping the workers');
+      await group.stop();
+      log.info('stopped the workers');
+    },
+  };
+}
+
+/**
+ * The port, where nobody listens, or any such one for 0. The workers then listen there together, which the kernel may let them
+ * do even where others do already.
+ * @throws Error of the operating system
+ */
+async function freePort(port: number, host: string): Promise<number> {
+  const probe = createServer();
+  const free = await listen(probe, port, host);
+  await new Promise((resolve) => probe.close(resolve));
+  return free;
+}

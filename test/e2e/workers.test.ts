@@ -1,0 +1,228 @@
+import { expect } from 'chai';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Decision } from '../../src/cluster/decision.js';
+import type { ClusterDescription } from '../../src/http/cluster-view.js';
+import { CLOSE, connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
+import type { Answer } from '../support/http.js';
+import { expectProblem } from '../support/http.js';
+import { killAll, serve, tokenring } from './processes.js';
+import type { Program } from './processes.js';
+
+type Group = Program & { readonly port: number };
+
+const WINDOW_MS = 3_600_000;
+/** In which copies are where they belong, however busy the machine is. */
+const COPIED_MS = 500;
+
+function question(clientId: string, limit: number): Buffer {
+  return frame('/v1/allow', JSON.stringify({ clientId, limit, window: WINDOW_MS }), { headers: JSON_CLOSE });
+}
+
+/** Over a connection of its own, which goes to the next worker. */
+async function ask({ port }: Group, clientId: string, limit: number): Promise<Decision> {
+  const [answer] = await exchange(port, question(clientId, limit));
+  return answer!.json as Decision;
+}
+
+async function get({ port }: Group, path: string): Promise<Answer> {
+  const [answer] = await exchange(port, `GET ${path} HTTP/1.1\r\nHost: x\r\n${CLOSE}\r\n`);
+  return answer!;
+}
+
+async function metric(group: Group, name: string): Promise<number> {
+  const { text } = await get(group, '/metrics');
+  const samples = text.split('\n').filter((line) => line.startsWith(name) && /^[{ ]/.test(line.slice(name.length)));
+  expect(samples, name).not.to.have.length(0);
+  return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+}
+
+/** The workers that are up, the latest of each last. */
+async function workers(group: Group, count: number): Promise<readonly { pid: number; node: string }[]> {
+  return (await group.lines('a worker is up', count)) as unknown as readonly { pid: number; node: string }[];
+}
+
+async function until(what: () => Promise<boolean>): Promise<void> {
+  while (!(await what())) await sleep(50);
+}
+
+async function stop(group: Group): Promise<void> {
+  group.child.kill('SIGTERM');
+  expect(await group.ended).to.include({ code: 0, stderr: '' });
+}
+
+describe('tokenring serve with workers', function () {
+  this.timeout(60_000);
+  after(killAll);
+
+  it('is one limiter, one set of figures and one node that is ready, behind one port', async () => {
+    const group = await serve('--workers', '3');
+    // Not before all are.
+    expect(await workers(group, 3)).to.have.length(3);
+    expect(await group.line('tokenring ready')).to.include({ workers: 3, port: group.port });
+    expect((await get(group, '/readyz')).text).to.equal('ready\n');
+    const { members } = (await get(group, '/v1/cluster')).json as ClusterDescription;
+    expect(members.map(({ state }) => state)).to.deep.equal(['active', 'active', 'active']);
+    const selves = new Set<string>();
+    for (let i = 0; i < 6; i += 1) selves.add(((await get(group, '/v1/cluster')).json as ClusterDescription).self);
+    expect([...selves]).to.have.members(members.map(({ id }) => id));
+
+    const clients = Array.from({ length: 12 }, (_, i) => `client ${i}`);
+    const owners = new Set<string>();
+    for (const client of clients) {
+      const decisions = await Promise.all(Array.from({ length: 7 }, () => ask(group, client, 5)));
+      expect(decisions.filter(({ allowed }) => allowed)).to.have.length(5);
+      for (const { owner } of decisions) owners.add(owner);
+    }
+    expect(owners.size).to.be.above(1);
+    expect(await metric(group, 'tokenring_decisions_total')).to.equal(7 * clients.length);
+    expect(await metric(group, 'tokenring_decision_seconds_count')).to.equal(7 * clients.length);
+    expect(await metric(group, 'tokenring_members{state="active"}')).to.equal(3);
+    expect(await metric(group, 'tokenring_workers')).to.equal(3);
+    await stop(group);
+  });
+
+  it('starts a killed worker again, which has its buckets back, and admits nothing twice', async () => {
+    const group = await serve('--workers', '2');
+    const clients = Array.from({ length: 40 }, (_, i) => `client ${i}`);
+    for (const client of clients) for (let i = 0; i < 2; i += 1) await ask(group, client, 3);
+    const before = await metric(group, 'tokenring_decisions_total');
+    expect(before).to.equal(2 * clients.length);
+    await sleep(COPIED_MS);
+
+    const [victim, other] = await workers(group, 2);
+    process.kill(victim!.pid, 'SIGKILL');
+    await group.line('a worker ended, and is started again');
+    expectProblem(await get(group, '/readyz'), 'unavailable');
+    // The other one stands in at once.
+    const admitted = new Map(clients.map((client) => [client, 2]));
+    const askAll = async (): Promise<void> => {
+      for (const client of clients) {
+        const { allowed, source } = await ask(group, client, 3);
+        expect(source).not.to.equal('fallback');
+        if (allowed) admitted.set(client, admitted.get(client)! + 1);
+      }
+    };
+    await askAll();
+    const again = (await workers(group, 3))[2]!;
+    expect(again.node).to.equal(victim!.node);
+    await until(async () => (await get(group, '/readyz')).status === 200);
+    await askAll();
+    expect([...admitted.values()].every((count) => count === 3)).to.equal(true);
+
+    const { members } = (await get(group, '/v1/cluster')).json as ClusterDescription;
+    expect(members.map(({ id, state }) => [id, state])).to.have.deep.members([
+      [victim!.node, 'active'],
+      [other!.node, 'active'],
+    ]);
+    expect(
+      new Set(await Promise.all(clients.map(async (client) => (await ask(group, client, 3)).owner))).size,
+    ).to.equal(2);
+    // What the killed one had counted still counts.
+    expect(await metric(group, 'tokenring_decisions_total')).to.equal(before + 3 * clients.length);
+    expect(await metric(group, 'tokenring_worker_restarts_total')).to.equal(1);
+    await stop(group);
+  });
+
+  it('waits longer each time before it starts a worker that does not live', async () => {
+    const group = await serve('--workers', '2');
+    for (let lives = 2; lives < 6; lives += 1) {
+      const up = await workers(group, lives);
+      process.kill(up.at(-1)!.pid, 'SIGKILL');
+      await group.lines('a worker ended, and is started again', lives - 1);
+    }
+    const ends = await group.lines('a worker ended, and is started again', 4);
+    expect(ends.map(({ restartInMs }) => restartInMs)).to.deep.equal([100, 200, 400, 800]);
+    await stop(group);
+  });
+
+  it('hands all that its workers hold to another machine when it stops, and fails no request', async () => {
+    const staying = await serve('--workers', '2', '--peer-host', '127.0.0.2');
+    const { node: seed } = await staying.line('tokenring ready');
+    const going = await serve('--workers', '2', '--peers', String(seed));
+    await until(async () => (await metric(staying, 'tokenring_members{state="active"}')) === 4);
+    const clients = Array.from({ length: 60 }, (_, i) => `client ${i}`);
+    for (const client of clients) for (let i = 0; i < 2; i += 1) await ask(going, client, 3);
+    const slow = await connect(going.port);
+    const bytes = question('client 0', 3);
+    const bodyAt = bytes.indexOf('\r\n\r\n') + 4;
+    slow.send(bytes.subarray(0, bodyAt + 5));
+    await sleep(50);
+
+    const startMs = performance.now();
+    // As a service manager does it: to all processes.
+    for (const { pid } of await workers(going, 2)) process.kill(pid, 'SIGTERM');
+    going.child.kill('SIGTERM');
+    await going.lines('stopping', 2);
+    expectProblem(await get(going, '/readyz'), 'draining');
+    const late = await ask(going, 'client 1', 3);
+    expect(late).to.include({ allowed: true, degraded: false });
+    slow.send(bytes.subarray(bodyAt + 5));
+    expect((await slow.closed())[0]?.json).to.include({ allowed: true });
+    expect(await going.ended).to.include({ code: 0, stderr: '' });
+    expect(performance.now() - startMs).to.be.below(8_000);
+
+    const admitted = await Promise.all(
+      clients.map(async (client) => {
+        const decisions = [await ask(staying, client, 3), await ask(staying, client, 3)];
+        expect(decisions.every(({ source }) => source !== 'fallback')).to.equal(true);
+        return decisions.filter(({ allowed }) => allowed).length;
+      }),
+    );
+    expect(admitted).to.deep.equal(clients.map((_, i) => (i < 2 ? 0 : 1)));
+    await stop(staying);
+  });
+
+  it('decides on what it knows to the end when nobody stays, and ends within 8 s', async () => {
+    const group = await serve('--workers', '2');
+    for (let i = 0; i < 3; i += 1) await ask(group, 'alice', 3);
+    const startMs = performance.now();
+    group.child.kill('SIGTERM');
+    await group.lines('stopping', 2);
+    for (let i = 0; i < 4; i += 1) expect(await ask(group, 'alice', 3)).to.include({ allowed: false, degraded: false });
+    expect(await group.ended).to.include({ code: 0, stderr: '' });
+    expect(performance.now() - startMs).to.be.below(8_000);
+  });
+
+  it('does not wait on a second signal, and leaves nobody behind', async () => {
+    const group = await serve('--workers', '2');
+    const pids = (await workers(group, 2)).map(({ pid }) => pid);
+    group.child.kill('SIGTERM');
+    await group.line('stopping the workers');
+    group.child.kill('SIGTERM');
+    expect(await group.ended).to.include({ code: 1 });
+    await until(() => Promise.resolve(!pids.some(isRunning)));
+  });
+
+  it('ends with all its workers where the supervisor is killed', async () => {
+    const group = await serve('--workers', '2');
+    const pids = (await workers(group, 2)).map(({ pid }) => pid);
+    group.child.kill('SIGKILL');
+    await group.ended;
+    await until(() => Promise.resolve(!pids.some(isRunning)));
+  });
+
+  it('ends with 2 and one line where the public port or the peer port of a worker is taken', async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    const { port } = taken.address() as AddressInfo;
+    const [byPort, byPeerPort] = await Promise.all([
+      tokenring(['serve', '--workers', '2', '--port', String(port), '--peer-port', '0']).ended,
+      tokenring(['serve', '--workers', '2', '--port', '0', '--peer-port', String(port - 1)]).ended,
+    ]);
+    taken.close();
+    for (const { code, stderr } of [byPort, byPeerPort]) {
+      expect(code).to.equal(2);
+      expect(stderr).to.match(/^tokenring: [^\n]*EADDRINUSE[^\n]*\n$/);
+    }
+  });
+});
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
