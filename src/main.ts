@@ -11,7 +11,7 @@ import { createApi } from './http/api.js';
 import { createCounters } from './http/counters.js';
 import { createDecisionHandlers } from './http/decisions.js';
 import { createMetrics } from './http/metrics.js';
-import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
+import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/server.js';
 import { createGuard } from './guard.js';
 import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
@@ -68,7 +68,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   let ready = false;
   const decisions = createDecisionHandlers(
     { limiter, access: guard.access, counters, elapsedMs: () => performance.now(), log },
-    { deniedStatus: settings.deniedStatus },
+    settings,
   );
   const metrics = createMetrics({ counters, cluster: node, peers: member.peers });
   const api = createApi(
@@ -83,12 +83,14 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       isWhole: () => group?.isWhole ?? true,
       log,
     },
-    { version: VERSION },
+    { version: VERSION, maxInFlight: settings.maxInFlight },
   );
+  const bounds = { ...DEFAULT_BOUNDS, max: settings.maxConnections };
   const publicServer = createPublicServer(
     { decisions, api, counters },
     DEFAULT_TIMEOUTS,
     publicTls(settings, certificates),
+    bounds,
   );
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
   const port = await listen(publicServer.server, settings.port, settings.host, sharing);

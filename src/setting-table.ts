@@ -99,6 +99,8 @@ export const SETTINGS = {
     'more bearer tokens, hashed, and what is not answered without one',
   ),
   auditLog: optional(nonEmpty, 'the path of a file', 'where changes are written down; else among the log lines'),
+  maxConnections: whole(10, 1_000_000, 10_000, 'connections of the public API at once'),
+  maxInFlight: whole(1, 1_000_000, 10_000, 'requests that are not answered yet; more are answered 503'),
   maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table, of each worker'),
   workers: setting<number>(
     (text) => (text === 'auto' ? availableParallelism() : wholeNumber(text, 1, MAX_WORKERS)),

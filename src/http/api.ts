@@ -30,7 +30,7 @@ export interface ApiDeps {
 }
 
 /** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
-export function createApi(deps: ApiDeps, options: { version: string }): RequestListener {
+export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
   const { cluster, decisions, access, audit, counters, metrics, isReady, isWhole, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
@@ -126,12 +126,19 @@ export function createApi(deps: ApiDeps, options: { version: string }): RequestL
     sendProblem(req, res, problem);
   }
 
+  let inFlight = 0;
   return (req, res) => {
     // For text. The decision endpoints go without: nobody guesses at JSON, and no browser loads what only POST answers.
     res.setHeader('X-Content-Type-Options', 'nosniff');
     res.setHeader('Cache-Control', 'no-store');
     // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));
+    // Whoever asks whether the node lives is to hear it, however busy it is.
+    if (inFlight >= options.maxInFlight && req.url !== '/healthz' && req.url !== '/readyz') {
+      return refuse(req, res, new Problem('overloaded', { detail: 'too many requests are in flight' }));
+    }
+    inFlight += 1;
+    res.once('close', () => (inFlight -= 1));
     app(req as Request, res as Response, unanswered);
   };
 }

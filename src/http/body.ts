@@ -5,6 +5,12 @@ const JSON_TYPE = /^application\/json\s*(;|$)/i;
 /** Of the parameters this one alone says how to read the body. */
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
 
+/** What is arriving of all bodies: who begins many and ends none cannot use up the memory. */
+export interface Arriving {
+  bytes: number;
+  readonly maxBytes: number;
+}
+
 /**
  * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the three once.
  * @param gone the connection broke first: there is nobody left to answer
@@ -15,6 +21,7 @@ export function readJsonBody(
   done: (body: Buffer) => void,
   failed: (problem: Problem) => void,
   gone: () => void,
+  arriving: Arriving = { bytes: 0, maxBytes: Infinity },
 ): void {
   const { headers } = req;
   const type = headers['content-type'];
@@ -29,24 +36,36 @@ export function readJsonBody(
   const tooLarge = (): Problem => new Problem('too_large', { field: 'body', expected: `at most ${maxBytes} bytes` });
   if (Number(headers['content-length'] ?? 0) > maxBytes) return failed(tooLarge());
 
-  const closed = (): void => {
-    if (!req.readableEnded) gone();
-  };
   let first: Buffer | undefined;
   let rest: Buffer[] | undefined;
   let bytes = 0;
+  const release = (): void => {
+    arriving.bytes -= bytes;
+    bytes = 0;
+  };
+  const closed = (): void => {
+    release();
+    if (!req.readableEnded) gone();
+  };
+  const fail = (problem: Problem): void => {
+    req.removeAllListeners('data').removeAllListeners('end').off('close', closed);
+    release();
+    failed(problem);
+  };
   req.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes > maxBytes) {
-      req.removeAllListeners('data').removeAllListeners('end').off('close', closed);
-      failed(tooLarge());
-    } else if (first === undefined) first = chunk;
+    arriving.bytes += chunk.length;
+    if (bytes > maxBytes) fail(tooLarge());
+    else if (arriving.bytes > arriving.maxBytes)
+      fail(new Problem('overloaded', { detail: 'too many bytes are arriving at once' }));
+    else if (first === undefined) first = chunk;
     else (rest ??= []).push(chunk);
   });
   req.on('end', () => {
     const body = first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]);
     // The request outlives its answer, until the next on its connection.
     first = rest = undefined;
+    release();
     done(body);
   });
   req.on('close', closed);

@@ -16,6 +16,9 @@ export interface Counters {
   durationSumSeconds: number;
   /** Requests on the decision endpoints that are not answered yet, and whose connection did not break before they had come whole. */
   inFlight: number;
+  /** Connections that were one too many, and those of clients that did not read what they had asked for. */
+  refusedConnections: number;
+  slowReaders: number;
   /** Requests answered with a problem, by its code. */
   readonly problems: Map<string, number>;
 }
@@ -28,6 +31,8 @@ export function createCounters(): Counters {
     durations: new Array<number>(DURATION_BOUNDS.length + 1).fill(0),
     durationSumSeconds: 0,
     inFlight: 0,
+    refusedConnections: 0,
+    slowReaders: 0,
     problems: new Map(),
   };
 }

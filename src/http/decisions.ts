@@ -14,6 +14,8 @@ import { sendAsciiJson, sendProblem } from './send.js';
 
 const MAX_ALLOW_BYTES = 64 * 1024;
 const MAX_BATCH_BYTES = 1024 * 1024;
+/** Of all bodies that have not come whole. */
+const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
 
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
@@ -41,11 +43,14 @@ export interface DecisionDeps {
  */
 export function createDecisionHandlers(
   { limiter, access, counters, elapsedMs, log }: DecisionDeps,
-  options: { deniedStatus: 200 | 429 },
+  options: { deniedStatus: 200 | 429; maxInFlight: number },
 ): DecisionHandlers {
   /** Answers at once, or when the promise settles. */
   type Answer = (value: unknown, res: ServerResponse, startMs: number) => Promise<void> | undefined;
 
+  const arriving = { bytes: 0, maxBytes: MAX_ARRIVING_BYTES };
+  /** Requests that wait for other nodes. Not those that are still arriving: who is slow to ask must not shut others out. */
+  let waiting = 0;
   const gone = (): void => {
     counters.inFlight -= 1;
   };
@@ -60,6 +65,8 @@ export function createDecisionHandlers(
       countProblem(counters, problem.code);
       sendProblem(req, res, problem);
     };
+    if (waiting >= options.maxInFlight)
+      return fail(new Problem('overloaded', { detail: 'too many requests are in flight' }));
     if (req.method !== 'POST') return fail(new Problem('method_not_allowed', { expected: 'POST' }));
     if (access.guardsDecisions) {
       try {
@@ -73,13 +80,17 @@ export function createDecisionHandlers(
       maxBytes,
       (body) => {
         try {
-          answer(parseJson(body), res, startMs)?.catch(fail);
+          const later = answer(parseJson(body), res, startMs);
+          if (later === undefined) return;
+          waiting += 1;
+          later.catch(fail).finally(() => (waiting -= 1));
         } catch (error) {
           fail(error);
         }
       },
       fail,
       gone,
+      arriving,
     );
   }
 

@@ -100,6 +100,12 @@ export function createMetrics(sources: MetricSources): Registry {
     one(() => counters.inFlight),
   );
 
+  const cut = 'Connections closed unheard as they were too many, and cut off as their client did not read';
+  counter('tokenring_cut_connections_total', cut, ['reason'], () => [
+    [{ reason: 'too_many' }, counters.refusedConnections],
+    [{ reason: 'slow_reader' }, counters.slowReaders],
+  ]);
+
   const membersByState = (): Map<string, number> => {
     const byState = new Map<string, number>();
     for (const { id } of cluster.membership.records()) {

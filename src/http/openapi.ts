@@ -34,7 +34,7 @@ export function openApiDocument(version: string): object {
           responses: {
             200: decisionAnswer('allowed (or denied, where TOKENRING_DENIED_STATUS is 200)'),
             429: decisionAnswer('denied; a decision, not an error'),
-            ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'unavailable'),
+            ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'overloaded'),
           },
         },
       },
@@ -52,7 +52,7 @@ export function openApiDocument(version: string): object {
           }),
           responses: {
             200: answer('a decision or a problem for each', ref('BatchAnswer')),
-            ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'unavailable'),
+            ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'overloaded'),
           },
         },
       },

@@ -12,6 +12,7 @@ export const PROBLEMS = {
   unsupported_media_type: { status: 415, title: 'The body must be application/json, without a content encoding' },
   headers_too_large: { status: 431, title: 'The headers are too large' },
   internal: { status: 500, title: 'The node made a mistake' },
+  overloaded: { status: 503, title: 'The node has too much to do: ask again in a moment, or another node' },
   unavailable: { status: 503, title: 'The node cannot answer now' },
   draining: { status: 503, title: 'The node is stopping' },
 } as const satisfies Record<string, { status: number; title: string }>;

@@ -1,6 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Problem } from './problem.js';
 
+/** After what is no fault of the caller's: what is too much passes, and who stops is gone from its balancer by then. */
+const RETRY_AFTER_SECONDS = 1;
+
 /** Answers with `application/problem+json`. Where the body was not read to its end, the connection ends with the answer. */
 export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: Problem): void {
   if (res.headersSent || res.destroyed) return;
@@ -8,6 +11,7 @@ export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: 
   const headers = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body))];
   if (problem.code === 'method_not_allowed' && problem.expected !== undefined) headers.push('Allow', problem.expected);
   if (problem.code === 'unauthorized') headers.push('WWW-Authenticate', 'Bearer realm="tokenring"');
+  if (problem.status === 503) headers.push('Retry-After', String(RETRY_AFTER_SECONDS));
   if (bodyPending(req)) {
     headers.push('Connection', 'close');
     // What still arrives is read and dropped, so that the answer is not lost in a reset.

@@ -4,6 +4,8 @@ import { createServer as createTlsServer, Server as TlsServer } from 'node:https
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
+import { boundConnections } from './connections.js';
+import type { ConnectionBounds } from './connections.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import type { DecisionHandlers, Handler } from './decisions.js';
@@ -22,6 +24,9 @@ export interface ServerTimeouts {
 }
 
 export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
+export const DEFAULT_BOUNDS: ConnectionBounds = { max: 10_000, answerMs: 30_000 };
+/** Of the lines above a body, all together. */
+const MAX_HEADER_BYTES = 16 * 1024;
 
 export interface PublicServer {
   readonly server: Server;
@@ -40,9 +45,9 @@ export function createPublicServer(
   { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
   tls?: TlsOptions,
+  bounds: ConnectionBounds = DEFAULT_BOUNDS,
 ): PublicServer {
   let draining = false;
-  const connections = new Set<Socket>();
   /** The last request of each connection on a decision endpoint, answered or not. */
   const latest = new Map<Socket, ServerResponse>();
 
@@ -74,6 +79,7 @@ export function createPublicServer(
   const options = {
     // Node's own refusal has no body; ours is in `answer`.
     requireHostHeader: false,
+    maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: timeouts.headersMs,
     requestTimeout: timeouts.requestMs,
     keepAliveTimeout: timeouts.idleMs,
@@ -89,10 +95,7 @@ export function createPublicServer(
   // Without a listener Node hangs up on the first, and answers 417 without a body to the second.
   server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
   server.on('checkExpectation', answer);
-  server.on('connection', (socket) => {
-    connections.add(socket);
-    socket.on('close', () => connections.delete(socket));
-  });
+  const connections = boundConnections(server, bounds, counters);
   // The socket of a request is the one within TLS.
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     socket.on('close', () => latest.delete(socket));
@@ -113,7 +116,7 @@ export function createPublicServer(
           resolve();
         });
         // That ended the idle connections, but for those on which nothing was sent yet.
-        for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
+        for (const socket of connections.open) if (socket.bytesRead === 0) socket.destroy();
       });
     },
   };

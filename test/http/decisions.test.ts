@@ -49,7 +49,7 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
     const access = createAccess({ required: [], tokens: [] });
     const deps = { limiter, access, counters, elapsedMs: () => 0, log };
-    const { allow, batch } = createDecisionHandlers(deps, { deniedStatus: 429 });
+    const { allow, batch } = createDecisionHandlers(deps, { deniedStatus: 429, maxInFlight: 100 });
     server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

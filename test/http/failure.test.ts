@@ -18,7 +18,7 @@ describe('the public API, over a cluster that fails', () => {
       counters: createCounters(),
       log: { error: (fields: object) => void logged.push(fields) },
     } as unknown as ApiDeps;
-    const server = createServer(createApi(deps, { version: '1' })).listen(0, '127.0.0.1');
+    const server = createServer(createApi(deps, { version: '1', maxInFlight: 10 })).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const answer = await call({ port: (server.address() as AddressInfo).port }, '/v1/clients/mallory');
     server.close().closeAllConnections();

@@ -146,6 +146,7 @@ describe('GET /openapi.json', () => {
       unsupported_media_type: 415,
       headers_too_large: 431,
       internal: 500,
+      overloaded: 503,
       unavailable: 503,
       draining: 503,
     });

@@ -1,0 +1,81 @@
+import type { Server } from 'node:http';
+import { Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+import type { Counters } from './counters.js';
+
+export interface ConnectionBounds {
+  /** Open at once. */
+  readonly max: number;
+  /** In which a client must have read what waited for it, in ms; more than it reads waits in the memory of the node. */
+  readonly answerMs: number;
+}
+
+export interface Connections {
+  /** All, those in a TLS handshake too. */
+  readonly open: ReadonlySet<Socket>;
+}
+
+/** How often idle connections are closed for new ones at most, in ms. */
+const ROOM_INTERVAL_MS = 100;
+/** Looks at each connection, in the time that it has to read. */
+const LOOKS = 6;
+
+/** What waits for a client: as many bytes must have gone since then. */
+interface Backlog {
+  readonly bytes: number;
+  readonly sinceMs: number;
+}
+
+/**
+ * Bounds the connections of a server. At the bound the idle ones are closed, so that who opens many and does nothing shuts nobody
+ * out; one too many is closed unheard. Who asks and does not read the answers is cut off.
+ */
+export function boundConnections(server: Server, { max, answerMs }: ConnectionBounds, counters: Counters): Connections {
+  const open = new Set<Socket>();
+  /** Those on which answers are written: within TLS. */
+  const readers = new Set<Socket>();
+  const backlogs = new Map<Socket, Backlog>();
+  let roomMadeAtMs = -Infinity;
+
+  function makeRoom(newest: Socket): void {
+    const nowMs = performance.now();
+    if (nowMs - roomMadeAtMs < ROOM_INTERVAL_MS) return;
+    roomMadeAtMs = nowMs;
+    server.closeIdleConnections();
+    for (const socket of open) if (socket.bytesRead === 0 && socket !== newest) socket.destroy();
+  }
+
+  function look(): void {
+    const nowMs = performance.now();
+    for (const socket of readers) {
+      const waiting = socket.writableLength;
+      const backlog = backlogs.get(socket);
+      if (waiting === 0) backlogs.delete(socket);
+      else if (backlog === undefined || socket.bytesWritten - waiting >= backlog.bytes) {
+        backlogs.set(socket, { bytes: socket.bytesWritten, sinceMs: nowMs });
+      } else if (nowMs - backlog.sinceMs >= answerMs) {
+        counters.slowReaders += 1;
+        socket.destroy();
+      }
+    }
+  }
+
+  server.maxConnections = max;
+  server.on('drop', () => (counters.refusedConnections += 1));
+  server.on('connection', (socket: Socket) => {
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
+    if (open.size >= max) makeRoom(socket);
+  });
+  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+    readers.add(socket);
+    socket.on('close', () => {
+      readers.delete(socket);
+      backlogs.delete(socket);
+    });
+  });
+  const looking = setInterval(look, answerMs / LOOKS);
+  looking.unref();
+  server.on('close', () => clearInterval(looking));
+  return { open };
+}

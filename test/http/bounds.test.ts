@@ -1,0 +1,223 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { connect as connectTo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
+import { expect } from 'chai';
+import type { Decision } from '../../src/cluster/decision.js';
+import type { Limiter } from '../../src/cluster/limiter.js';
+import { createAccess } from '../../src/http/access.js';
+import { createApi } from '../../src/http/api.js';
+import type { ApiDeps } from '../../src/http/api.js';
+import type { ConnectionBounds } from '../../src/http/connections.js';
+import { createCounters } from '../../src/http/counters.js';
+import { createDecisionHandlers } from '../../src/http/decisions.js';
+import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
+import type { PublicServer } from '../../src/http/server.js';
+import { call, expectProblem, liveNode, post } from '../support/http.js';
+import { MIB } from './memory.js';
+import { connect, exchange, frame } from './wire.js';
+import type { Wire } from './wire.js';
+
+const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+const BIG = 64 * MIB;
+const SOME = 8 * MIB;
+
+const started: PublicServer[] = [];
+
+/** A server whose API sends much, and whose decision endpoint never answers. */
+async function startServer(
+  bounds: Partial<ConnectionBounds>,
+): Promise<{ port: number; counters: ReturnType<typeof createCounters>; waiting: ServerResponse[] }> {
+  const counters = createCounters();
+  const waiting: ServerResponse[] = [];
+  const decisions = { allow: (_req: unknown, res: ServerResponse) => void waiting.push(res), batch: () => undefined };
+  const api = (req: IncomingMessage, res: ServerResponse): void =>
+    void res.end(req.url === '/' ? 'hello' : Buffer.alloc(req.url === '/big' ? BIG : SOME));
+  const publicServer = createPublicServer({ decisions, api, counters }, DEFAULT_TIMEOUTS, undefined, {
+    ...DEFAULT_BOUNDS,
+    ...bounds,
+  });
+  publicServer.server.listen(0, '127.0.0.1');
+  await once(publicServer.server, 'listening');
+  started.push(publicServer);
+  return { port: (publicServer.server.address() as AddressInfo).port, counters, waiting };
+}
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  for (let tries = 0; !holds(); tries += 1) {
+    expect(tries, what).to.be.below(1_000);
+    await wait(5);
+  }
+}
+
+describe('the bounds of the service itself', () => {
+  after(() => Promise.all(started.map((publicServer) => publicServer.drain(0, 0))));
+
+  describe('on connections', () => {
+    const many = (port: number, count: number): Promise<Wire[]> =>
+      Promise.all(Array.from({ length: count }, () => connect(port)));
+
+    it('close idle ones for new ones, so that who opens many and does nothing shuts nobody out', async () => {
+      const { port } = await startServer({ max: 20 });
+      const used = await many(port, 10);
+      for (const wire of used) wire.send(GET);
+      for (const wire of used) await wire.answers(1);
+      const silent = await many(port, 10);
+      await Promise.all(used.map((wire) => wire.closed()));
+      const late = await connect(port);
+      late.send(GET);
+      expect((await late.answers(1))[0]).to.include({ status: 200 });
+      for (const wire of [...silent, late]) wire.destroy();
+    });
+
+    it('close those that are too many while all others wait for answers, count them, and cut off nobody who waits', async () => {
+      const { port, counters, waiting } = await startServer({ max: 20 });
+      const busy: Wire[] = [];
+      while (busy.length < 20) {
+        const wire = await connect(port);
+        wire.send('POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+        busy.push(wire);
+        await until('it waits', () => waiting.length === busy.length);
+      }
+      const tooMany = await many(port, 5);
+      for (const wire of tooMany) expect(await wire.closed()).to.deep.equal([]);
+      expect(counters.refusedConnections).to.equal(5);
+      for (const res of waiting) res.end('done');
+      for (const wire of busy) expect((await wire.answers(1))[0]).to.include({ status: 200 });
+      for (const wire of busy) wire.destroy();
+    });
+  });
+
+  describe('on readers', () => {
+    /** Asks for much, and reads as much as it is told to. */
+    async function reader(
+      port: number,
+      ...paths: readonly string[]
+    ): Promise<{ socket: Socket; read: () => number; ended: () => boolean }> {
+      const socket = connectTo(port, '127.0.0.1').on('error', () => undefined);
+      let bytes = 0;
+      let ended = false;
+      socket.on('data', (chunk: Buffer) => (bytes += chunk.length)).on('close', () => (ended = true));
+      await once(socket, 'connect');
+      for (const path of paths) socket.write(GET.replace('/', path));
+      return { socket, read: () => bytes, ended: () => ended };
+    }
+
+    it('cut off who asks for much and does not read it', async () => {
+      const { port, counters } = await startServer({ answerMs: 300 });
+      const { socket } = await reader(port, '/big');
+      socket.pause();
+      await until('it is cut off', () => counters.slowReaders === 1);
+      socket.destroy();
+    });
+
+    it('let who reads slowly read to the end', async () => {
+      const { port, counters } = await startServer({ answerMs: 1_000 });
+      const answers = 40;
+      const { socket, read, ended } = await reader(port, ...Array.from({ length: answers }, () => '/some'));
+      const startMs = performance.now();
+      while (read() < answers * SOME && !ended()) {
+        socket.pause();
+        await wait(25);
+        socket.resume();
+        await wait(10);
+      }
+      expect({ all: read() > answers * SOME, slow: counters.slowReaders }).to.deep.equal({ all: true, slow: 0 });
+      expect(performance.now() - startMs, 'longer than each answer may take').to.be.above(1_000);
+      socket.destroy();
+    }).timeout(60_000);
+  });
+
+  it('answer 503 with Retry-After beyond so many requests in flight, decisions and others, and say all the same that it lives', async () => {
+    const held: ((decision: Decision) => void)[] = [];
+    const counters = createCounters();
+    const access = createAccess({ required: [], tokens: [] });
+    const limiter = { check: () => new Promise<Decision>((resolve) => held.push(resolve)) } as unknown as Limiter;
+    const log = { error: () => undefined };
+    const decisions = createDecisionHandlers(
+      { limiter, access, counters, elapsedMs: () => 0, log },
+      { deniedStatus: 429, maxInFlight: 3 },
+    );
+    const looks: (() => void)[] = [];
+    const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
+    const api = createApi({ cluster, decisions, access, counters, log } as unknown as ApiDeps, {
+      version: '1',
+      maxInFlight: 2,
+    });
+    const publicServer = createPublicServer({ decisions, api, counters });
+    publicServer.server.listen(0, '127.0.0.1');
+    await once(publicServer.server, 'listening');
+    started.push(publicServer);
+    const node = { port: (publicServer.server.address() as AddressInfo).port };
+    const question = { clientId: 'x', limit: 5, window: '1s' };
+    // Who is slow to ask is not in flight yet.
+    const slow = await connect(node.port);
+    slow.send(frame('/v1/allow', JSON.stringify(question)).subarray(0, -1));
+    const waiting = Array.from({ length: 3 }, () => post(node, '/v1/allow', question));
+    await until('three wait', () => held.length === 3);
+    for (const path of ['/v1/allow', '/v1/allow/batch']) {
+      const answer = await post(node, path, question);
+      expectProblem(answer, 'overloaded');
+      expect(answer.headers['retry-after']).to.equal('1');
+    }
+    const lookers = Array.from({ length: 2 }, () => call(node, '/v1/clients/x'));
+    await until('two look', () => looks.length === 2);
+    expectProblem(await call(node, '/v1/clients/x'), 'overloaded');
+    expect((await call(node, '/healthz')).status).to.equal(200);
+    for (const look of looks) look();
+    for (const looker of lookers) expectProblem(await looker, 'unavailable');
+    const decision: Decision = {
+      allowed: true,
+      limit: 5,
+      remaining: 4,
+      retryAfterMs: 0,
+      resetMs: 1,
+      limits: undefined,
+      owner: 'x',
+      source: 'forwarded',
+      degraded: false,
+    };
+    for (const decide of held.splice(0)) decide(decision);
+    for (const answer of waiting) expect((await answer).status).to.equal(200);
+    const again = post(node, '/v1/allow', question);
+    await until('one waits', () => held.length === 1);
+    held[0]!(decision);
+    expect((await again).status).to.equal(200);
+    slow.destroy();
+  });
+
+  it('take no more than 64 MiB of bodies that are still arriving, and all of them again once those are gone', async () => {
+    const node = await liveNode();
+    const wires = await Promise.all(Array.from({ length: 80 }, () => connect(node.port)));
+    const bytes = 0.95 * MIB;
+    const body = `POST /v1/allow/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${MIB}\r\n\r\n`;
+    let refused = 0;
+    for (const wire of wires) {
+      wire.send(body, ' '.repeat(bytes));
+      void wire.closed().then(
+        (answers) => answers.length > 0 && (refused += 1),
+        () => undefined,
+      );
+    }
+    await until('some are refused', () => refused > 0);
+    await wait(100);
+    expect(refused).to.be.within(10, 20);
+    for (const wire of wires) wire.destroy();
+    await wait(100);
+    const requests = [{ clientId: 'x', limit: 5, window: '1s' }];
+    expect((await post(node, '/v1/allow/batch', JSON.stringify({ requests }).padEnd(MIB))).status).to.equal(200);
+  });
+
+  it('take no more than 16 KiB of headers, however they are cut', async () => {
+    const node = await liveNode();
+    const [most] = await exchange(
+      node.port,
+      `GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ${'x'.repeat(15_000)}\r\n\r\n`,
+    );
+    expect(most).to.include({ status: 200 });
+    const lines = Array.from({ length: 4_000 }, (_, i) => `X${i}: y\r\n`);
+    const [answer] = await exchange(node.port, 'GET /healthz HTTP/1.1\r\nHost: x\r\n', ...lines, '\r\n');
+    expectProblem(answer!, 'headers_too_large');
+  });
+});
