@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { asciiJson } from '../http/answer.js';
 import { SettingsError } from '../settings.js';
 import { tokenHeader } from './token.js';
 
@@ -22,7 +23,7 @@ export async function askAllow(args: readonly string[]): Promise<0 | 1 | 2> {
   }
   const { allowed } = Object(answer) as { allowed?: unknown };
   const decided = typeof allowed === 'boolean';
-  (decided ? process.stdout : process.stderr).write(`${JSON.stringify(answer)}\n`);
+  (decided ? process.stdout : process.stderr).write(`${asciiJson(answer)}\n`);
   return !decided ? 2 : allowed ? 0 : 1;
 }
 

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { asciiJson } from '../http/answer.js';
 import type { ClusterDescription } from '../http/cluster-view.js';
 import { SettingsError } from '../settings.js';
 import { tokenHeader } from './token.js';
@@ -12,7 +13,7 @@ export async function showStatus(args: readonly string[]): Promise<0 | 2> {
     const response = await fetch(new URL('/v1/cluster', url), { headers, signal: AbortSignal.timeout(5_000) });
     const answer: unknown = await response.json();
     if (!response.ok) {
-      process.stderr.write(`${JSON.stringify(answer)}\n`);
+      process.stderr.write(`${asciiJson(answer)}\n`);
       return 2;
     }
     cluster = answer as ClusterDescription;
@@ -30,8 +31,9 @@ export async function showStatus(args: readonly string[]): Promise<0 | 2> {
       `${silentMs} ms`,
     ];
   });
-  process.stdout.write(table([['member', 'state', 'share', 'version', 'silent'], ...rows]));
-  process.stdout.write(`ring ${cluster.ringChecksum}\n`);
+  const lines = `${table([['member', 'state', 'share', 'version', 'silent'], ...rows])}ring ${cluster.ringChecksum}\n`;
+  // Whoever answers must not give commands to the terminal.
+  process.stdout.write(lines.replaceAll(/[^ -~\n]/g, '?'));
   return 0;
 }
 

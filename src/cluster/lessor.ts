@@ -1,6 +1,7 @@
 import { findBucket, lend, lentBy, remaining, settle, takeBack } from '../core/bucket.js';
 import type { Bucket } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
+import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
 import { compareStrictness } from '../core/rule.js';
 import type { BucketTable, Client } from './bucket-table.js';
@@ -28,8 +29,15 @@ const MAX_LEASES = 256;
 
 /** The owner's side of leases. */
 export interface Lessor {
-  /** Takes the tokens out of the buckets, and answers when a successor knows: a crash then frees none of them. */
-  lease(wishes: readonly LeaseWish[], returns: readonly LeaseReturn[]): Promise<readonly (LeaseGrant | null)[]>;
+  /**
+   * Takes the tokens out of the buckets, and answers when a successor knows: a crash then frees none of them. What `holder` returns
+   * of another's leases is not taken back.
+   */
+  lease(
+    wishes: readonly LeaseWish[],
+    returns: readonly LeaseReturn[],
+    holder: NodeId,
+  ): Promise<readonly (LeaseGrant | null)[]>;
   /** Puts back what was not spent of an open lease, whoever granted it: who owns the client now has it with the rest. */
   giveBack(one: LeaseReturn): void;
   /** Tokens lent, and those that came back, so far. */
@@ -66,14 +74,18 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
     return Math.floor(tokens);
   }
 
-  function grant({ clientId, rules, tokens: wanted }: LeaseWish, nowMs: number): [Client, LeaseGrant] | undefined {
+  function grant(
+    { clientId, rules, tokens: wanted }: LeaseWish,
+    holder: NodeId,
+    nowMs: number,
+  ): [Client, LeaseGrant] | undefined {
     const client = table.get(clientId);
     if (client === undefined || !decidesFor(clientId)) return undefined;
     const buckets = rules.map((rule) => findBucket(client, rule));
     const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
     if (tokens < MIN_TOKENS) return undefined;
     const { id: self, incarnation } = membership.self;
-    const id = `${self} ${incarnation} ${++leases}`;
+    const id = `${self} ${incarnation} ${++leases} ${holder}`;
     for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
     const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, peek, nowMs);
@@ -87,20 +99,25 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
     const client = table.get(clientId);
     if (client === undefined) return;
     let open = false;
+    let lent = 0;
     for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {
-      if (lentBy(bucket) > 0) open = takeBack(bucket, id, unspent, nowMs) || open;
+      if (lentBy(bucket) === 0) continue;
+      settle(bucket, nowMs);
+      const before = lentBy(bucket);
+      open = takeBack(bucket, id, unspent, nowMs) || open;
+      lent = Math.max(lent, before - lentBy(bucket));
     }
     if (!open) return;
-    returnedTokens += unspent;
+    returnedTokens += Math.min(unspent, lent);
     // Where another node owns the client by now, it is told, as it has the lease open too.
     replicator.changed(client);
   }
 
   return {
-    async lease(wishes, returns) {
-      returns.forEach(giveBack);
+    async lease(wishes, returns, holder) {
+      returns.filter(({ id }) => holderOf(id) === holder).forEach(giveBack);
       const nowMs = clock.nowMs();
-      const granted = wishes.map((wish) => grant(wish, nowMs));
+      const granted = wishes.map((wish) => grant(wish, holder, nowMs));
       const clients = granted.flatMap((one) => (one === undefined ? [] : [one[0]]));
       if (clients.length === 0) return wishes.map(() => null);
       const kept = await replicator.replicateNow(clients);
@@ -120,4 +137,9 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
       return returnedTokens;
     },
   };
+}
+
+/** Who may return a lease: the last word of its id. */
+function holderOf(leaseId: string): NodeId {
+  return leaseId.slice(leaseId.lastIndexOf(' ') + 1);
 }

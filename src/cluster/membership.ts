@@ -24,6 +24,11 @@ export interface MembershipOptions {
 /** Silent for so many times the suspicion time, a member is called dead; and then forgotten. */
 const DEAD_AFTER = 10;
 const FORGOTTEN_AFTER = 600;
+/**
+ * Others that are known, dead ones included. Who knows the secret can name as many addresses as it likes: each would be written to
+ * until it is forgotten, and a ring of them all takes its time to build.
+ */
+const MAX_OTHERS = 1_024;
 
 /** Clients whose place on the ring is remembered: about 1 ms to make room for, at each change of the ring. */
 const CACHED_CLIENTS = 16_384;
@@ -170,7 +175,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     const heardAtMs = clock.nowMs() - saidSilentMs;
     const known = others.get(record.id);
     if (known === undefined) {
-      if (isForgotten(record, saidSilentMs)) return false;
+      if (isForgotten(record, saidSilentMs) || others.size >= MAX_OTHERS) return false;
       others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined });
       view = undefined;
       return true;

@@ -70,7 +70,7 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
           membership.learn(message.members);
           return { kind: 'members', members: newsFor(view, message.members) };
         case 'lease':
-          return lessor.lease(message.wishes, message.returns).then((grants) => ({ kind: 'leased', grants }));
+          return lessor.lease(message.wishes, message.returns, from.id).then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
           keep(message.clients);
           return { kind: 'kept' };

@@ -2,7 +2,7 @@ import type { DeclaredState, MemberRecord, Sender } from '../cluster/messages.js
 import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
 
 const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
-export const MAX_MEMBERS = 16_384;
+export const MAX_MEMBERS = 2_048;
 /** Of a version, and of the hashes of a member list and of a ring. */
 const MAX_WORD_BYTES = 128;
 /** What counts up from 1 stays far below, so that one more is still exact. */
@@ -44,7 +44,9 @@ export function readSender(value: unknown): Sender {
   return { from: memberOf(wire), view: readWord(wire[6], 'view') };
 }
 
-/** A hash or a version. */
+/** A hash or a version: people see it, in terminals too, so it holds nothing but what can be seen. */
 export function readWord(value: unknown, what: string): string {
-  return readText(value, 0, MAX_WORD_BYTES, what);
+  const word = readText(value, 0, MAX_WORD_BYTES, what);
+  if (/[^ -~]/.test(word)) throw malformed(what, 'printable ASCII');
+  return word;
 }

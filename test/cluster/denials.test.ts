@@ -80,7 +80,7 @@ describe('remembered denials', () => {
     const rules = [token(100, HOUR_MS)];
     const { lessor } = world.node(owner).cluster;
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('shared', rules) });
-    const [grant] = await world.until(lessor.lease([{ clientId: 'shared', rules, tokens: 20 }], []), 1_000);
+    const [grant] = await world.until(lessor.lease([{ clientId: 'shared', rules, tokens: 20 }], [], first!), 1_000);
     const all = checkOf('shared', rules, { cost: 80 });
     const before = await drive(world, [first!, second!], { perSecond: 1_000, forMs: 2, check: () => all });
     expect(shareOf(before, isDenied)).to.equal(1);

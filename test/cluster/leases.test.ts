@@ -213,19 +213,22 @@ describe('leases', () => {
 describe('the lessor', () => {
   it('takes back no more than it lent, from nobody but who has the lease, and once', async () => {
     const { world, ids } = await startRing(3);
-    const { owner } = rolesOf(world, ids, 'hot');
+    const { owner, heir: holder, rest } = rolesOf(world, ids, 'hot');
     const { lessor, table } = world.node(owner).cluster;
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
     const wish = { clientId: 'hot', rules, tokens: 20 };
-    const [grant] = await world.until(lessor.lease([wish], []), 1_000);
+    const [grant] = await world.until(lessor.lease([wish], [], holder), 1_000);
     expect(grant?.tokens).to.equal(20);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
-    const back = (id: string, unspent: number): Promise<unknown> =>
-      world.until(lessor.lease([], [{ clientId: 'hot', id, unspent }]), 1_000);
+    const back = (id: string, unspent: number, from = holder): Promise<unknown> =>
+      world.until(lessor.lease([], [{ clientId: 'hot', id, unspent }], from), 1_000);
     await back('another', 20);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
+    await back(grant!.id, 20, rest[0]);
+    expect(leftAt(world, owner, 'hot')).to.equal(70);
     await back(grant!.id, 1_000_000);
+    expect(lessor.returnedTokens).to.equal(20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
     await back(grant!.id, 20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
@@ -247,7 +250,7 @@ describe('the lessor', () => {
       tokens: 1_000,
     });
     const wishes = [wishOf('hot', rules), wishOf('hot', [token(200, HOUR_MS)]), wishOf('nobody', rules)];
-    const grants = await world.until(lessor.lease(wishes, []), 1_000);
+    const grants = await world.until(lessor.lease(wishes, [], ids[0]!), 1_000);
     expect(grants.map((grant) => grant?.tokens)).to.deep.equal([20, undefined, undefined]);
   });
 });

@@ -54,6 +54,8 @@ const windowsMs = fc.oneof(
   fc.constantFrom(1, 1_000, 60_000, MAX_WINDOW_MS),
   fc.integer({ min: 1, max: MAX_WINDOW_MS }),
 );
+/** Of printable ASCII. */
+const words = fc.string({ unit: 'grapheme-ascii', maxLength: 32 });
 const policies = fc.option(texts(128), { nil: undefined });
 /** Also beyond 2^53: until 1e9 tokens at one per 366 days are refilled. */
 const waitsMs = fc.oneof(fc.nat(100_000), fc.maxSafeNat(), fc.constant(MAX_LIMIT * MAX_WINDOW_MS));
@@ -76,7 +78,7 @@ const members: fc.Arbitrary<MemberRecord> = fc.record({
   incarnation: counts,
   state: fc.constantFrom('joining', 'active', 'leaving', 'left'),
   beat: counts,
-  version: texts(32),
+  version: words,
   silentMs: counts,
 });
 const memberLists = fc.array(members, { maxLength: 5 });

@@ -32,6 +32,7 @@ function member({ id: memberId, incarnation, state, beat, version, silentMs }: M
   for (const count of [incarnation, beat, silentMs]) whole(0, Number.MAX_SAFE_INTEGER - 1, count, 'count');
   expect(['joining', 'active', 'leaving', 'left']).to.include(state);
   text(0, 128, version, 'version');
+  expect(version).to.match(/^[ -~]*$/);
 }
 
 function ruleLike(
