@@ -2,7 +2,8 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { SettingsError } from '../settings.js';
+import { readSettings, SettingsError } from '../settings.js';
+import { withoutServiceLinks } from './service-links.js';
 
 const BASE_PORT = 8080;
 const BASE_PEER_PORT = 9080;
@@ -12,8 +13,13 @@ const MAX_NODES = 50;
 /** `tokenring cluster`: nodes as processes of their own on 127.0.0.1, stopped together by Ctrl-C. */
 export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { nodes, rest } = readNodes(args);
-  const peers = Array.from({ length: nodes }, (_, i) => `127.0.0.1:${BASE_PEER_PORT + i}`).join(',');
-  const children = Array.from({ length: nodes }, (_, i) => startMember(i, ['--peers', peers, ...rest], env));
+  const { workers } = readSettings(rest, withoutServiceLinks(env).own);
+  // Each worker of a node listens at a port of its own.
+  const peerPorts = Array.from({ length: nodes }, (_, i) => BASE_PEER_PORT + i * workers);
+  const peers = peerPorts.map((port) => `127.0.0.1:${port}`).join(',');
+  const children = peerPorts.map((peerPort, i) =>
+    startMember(['--port', `${BASE_PORT + i}`, '--peer-port', `${peerPort}`, '--peers', peers, ...rest], env),
+  );
   const stop = (): void => children.forEach(({ child }) => child.kill('SIGTERM'));
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
@@ -33,11 +39,10 @@ interface Member {
   readonly exited: Promise<number>;
 }
 
-function startMember(index: number, args: readonly string[], env: NodeJS.ProcessEnv): Member {
-  const ports = ['--port', String(BASE_PORT + index), '--peer-port', String(BASE_PEER_PORT + index)];
+function startMember(args: readonly string[], env: NodeJS.ProcessEnv): Member {
   const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
   // A process group of its own: Ctrl-C reaches only this process, which then stops each node once.
-  const child = spawn(process.execPath, [cli, 'serve', ...ports, ...args], {
+  const child = spawn(process.execPath, [cli, 'serve', ...args], {
     env,
     detached: true,
     stdio: ['ignore', 'pipe', 'inherit'],

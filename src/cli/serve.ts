@@ -3,24 +3,32 @@ import { readSettings } from '../settings.js';
 import { withoutServiceLinks } from './service-links.js';
 import { startWorkers } from './workers.js';
 
+/** A node that has not joined when it is told to stop holds nothing: it may end at any time. */
+const START_GRACE_MS = 1_000;
+
 /** `tokenring serve`: one node, or several workers, until SIGTERM or SIGINT. A second signal does not wait. */
 export async function serve(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { own, links } = withoutServiceLinks(env);
   const settings = readSettings(args, own);
-  const node = await (settings.workers === 1 ? startNode(settings) : startWorkers(settings));
-  if (links.length > 0) node.log.info({ names: links }, 'ignored what Kubernetes says of a Service named tokenring');
+  const starting = settings.workers === 1 ? startNode(settings) : startWorkers(settings);
   let stopping = false;
-  const stop = (): void => {
+  const stop = async (): Promise<void> => {
     if (stopping) process.exit(1);
     stopping = true;
-    node.stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        node.log.error({ err: error }, 'the stop failed');
-        process.exit(1);
-      },
-    );
+    const given = setTimeout(() => process.exit(1), START_GRACE_MS);
+    // Where it cannot start, that is told below.
+    const node = await starting;
+    clearTimeout(given);
+    try {
+      await node.stop();
+      process.exit(0);
+    } catch (error) {
+      node.log.error({ err: error }, 'the stop failed');
+      process.exit(1);
+    }
   };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
+  // Before it is ready: who waits for that may send a signal at once.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop().catch(() => undefined));
+  const node = await starting;
+  if (links.length > 0) node.log.info({ names: links }, 'ignored what Kubernetes says of a Service named tokenring');
 }

@@ -3,6 +3,7 @@ import type { FromWorker, ToWorker } from '../group/protocol.js';
 import { startNode } from '../main.js';
 import type { RunningNode } from '../main.js';
 import type { Settings } from '../setting-table.js';
+import { SettingsError } from '../settings.js';
 
 // One worker of a group, a process of its own, which `workers.ts` starts. It does what its supervisor says: a signal to all
 // processes of the group, as Ctrl-C or a service manager sends it, is for the supervisor alone.
@@ -32,7 +33,7 @@ async function start(settings: Settings): Promise<void> {
     node = await startNode(settings, link);
   } catch (error) {
     const { syscall, message, stack } = error as NodeJS.ErrnoException;
-    const known = syscall === 'listen' || syscall === 'getaddrinfo';
+    const known = error instanceof SettingsError || syscall === 'listen' || syscall === 'getaddrinfo';
     process.send?.(
       { kind: 'failed', message: known ? message : String(stack) } satisfies FromWorker,
       undefined,

@@ -1,9 +1,9 @@
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { startGroup } from '../group/supervisor.js';
 import { listen } from '../listen.js';
+import { createLog } from '../log.js';
 import type { Settings } from '../setting-table.js';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
@@ -11,7 +11,7 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 /** Runs several nodes behind one public port until `stop` is called. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const port = await freePort(settings.port, settings.host);
-  const log = pino({ level: settings.logLevel, base: null });
+  const log = createLog(settings.logLevel, () => undefined);
   const group = startGroup({ exec: WORKER, settings: { ...settings, port }, log });
   process.on('exit', () => group.kill());
   const node = await group.started;

@@ -3,7 +3,16 @@ import type { PeerResult } from '../cluster/ports.js';
 import { REFUSALS } from './refusal.js';
 import type { RefusalCode } from './refusal.js';
 
-export const MESSAGE_KINDS = ['decide', 'heartbeat', 'replicate', 'handoff', 'admit', 'describe', 'forget'] as const;
+export const MESSAGE_KINDS = [
+  'decide',
+  'heartbeat',
+  'lease',
+  'replicate',
+  'handoff',
+  'admit',
+  'describe',
+  'forget',
+] as const;
 export const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
 
 /** A message's, or a whole connection's: its TLS handshake failed, or it was one too many. */

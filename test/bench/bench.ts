@@ -13,9 +13,19 @@ import { busySeconds, hasProc, shortcomings } from './machine.js';
 import { memory } from './memory.js';
 import { ownCpuSeconds } from './processes.js';
 import { ring } from './ring.js';
+import { workers } from './workers.js';
 
 /** By the name that `--only` takes; in the order of the table. */
-const BENCHES: Readonly<Record<string, Bench>> = { allow, 'half-load': halfLoad, batch, check, memory, lease, ring };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  allow,
+  'half-load': halfLoad,
+  batch,
+  check,
+  memory,
+  lease,
+  ring,
+  workers,
+};
 const NAMES = Object.keys(BENCHES);
 
 const USAGE = `npm run bench -- [options]: measures the performance goals

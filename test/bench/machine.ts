@@ -4,6 +4,8 @@ import { spawnSync } from 'node:child_process';
 /** The server under test has one core, its generator the other. */
 export const SERVER_CORE = 0;
 export const GENERATOR_CORE = 1;
+/** Both, for what uses them at once. */
+export const BOTH_CORES = '0,1';
 
 function answers(command: string, args: readonly string[]): boolean {
   return spawnSync(command, args, { stdio: 'ignore' }).error === undefined;
@@ -33,6 +35,12 @@ export function cpuSeconds(pid: number | 'self'): number {
   // The command's name, in parentheses, may hold anything.
   const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1)!.split(' ');
   return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS_PER_SECOND;
+}
+
+/** The processes that this one has started and that live; none where there is no /proc. */
+export function childrenOf(pid: number): readonly number[] {
+  if (!hasProc) return [];
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
 }
 
 /** CPU seconds that programs, whosever, have used on the two cores of the benchmark. */

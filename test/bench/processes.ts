@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
-import { cpuSeconds, hasTaskset } from './machine.js';
+import { BOTH_CORES, childrenOf, cpuSeconds, hasTaskset } from './machine.js';
 
 export interface Program {
   readonly pid: number;
@@ -24,11 +24,16 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
 /** CPU seconds of this program and all that it started. */
 export function ownCpuSeconds(): number {
-  return [...running].reduce((sum, { pid }) => sum + cpuSeconds(pid!), cpuSeconds('self'));
+  return [...running].reduce((sum, { pid }) => sum + withChildren(pid!), cpuSeconds('self'));
 }
 
-/** Starts a program on a core. */
-export function start(core: number, command: string, args: readonly string[]): Program {
+/** A group has workers of its own. */
+function withChildren(pid: number): number {
+  return childrenOf(pid).reduce((sum, child) => sum + cpuSeconds(child), cpuSeconds(pid));
+}
+
+/** Starts a program on a core, or on several as `0,1`. */
+export function start(core: number | string, command: string, args: readonly string[]): Program {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TOKENRING_')));
   // taskset becomes the command: the pid is the program's own.
   const pinned = hasTaskset ? ['taskset', '-c', String(core), command, ...args] : [command, ...args];
@@ -100,6 +105,31 @@ export async function startNode(core: number, dist: string, settings: readonly s
   const ports = ['--port', String(await freePort())];
   if (!settings.includes('--peer-port')) ports.push('--peer-port', String(await freePort()));
   return startServer(core, [join(dist, 'cli.js'), 'serve', ...ports, ...settings]);
+}
+
+/** A server of several processes. */
+export interface ServerGroup extends ServerProcess {
+  /** CPU seconds of each of its workers. */
+  workerCpuSeconds(): readonly number[];
+}
+
+/** Workers behind one port, as `tokenring serve` starts them, free to use both cores. */
+export async function startWorkers(dist: string, workers: number): Promise<ServerGroup> {
+  const settings = ['--workers', String(workers), '--port', '0', '--peer-port', '0'];
+  const supervisor = start(BOTH_CORES, process.execPath, [join(dist, 'cli.js'), 'serve', ...settings]);
+  const { port } = JSON.parse(await supervisor.said('tokenring ready"')) as { port: number };
+  const pids = childrenOf(supervisor.pid);
+  const workerCpuSeconds = (): readonly number[] => pids.map(cpuSeconds);
+  return {
+    port,
+    workerCpuSeconds,
+    cpuSeconds: () => workerCpuSeconds().reduce((sum, seconds) => sum + seconds, cpuSeconds(supervisor.pid)),
+    async stop() {
+      // With it end its workers.
+      supervisor.kill('SIGKILL');
+      await supervisor.ended.catch(() => undefined);
+    },
+  };
 }
 
 /** Several nodes of one ring on one core, each of which has joined; the first is the entrance. */

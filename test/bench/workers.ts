@@ -1,0 +1,91 @@
+import { askInTurns, CLIENTS, meetAllClients } from './generator.js';
+import type { Questions } from './generator.js';
+import { atLeast, count } from './goal.js';
+import type { Bench, Goal } from './goal.js';
+import { hasProc, SERVER_CORE } from './machine.js';
+import { median, spread } from './median.js';
+import { startNode, startWorkers } from './processes.js';
+import type { ServerGroup, ServerProcess } from './processes.js';
+import { measureQuietly } from './quiet.js';
+
+const WORKERS = 2;
+const GOAL = 1.8;
+const HOT_CLIENTS = 50;
+/** As in `ring.ts`: short against a busy machine's swings, long against what is copied after the end of a turn. */
+const TURN_MS = 500;
+/** Until V8 has compiled the path of peers' messages. */
+const WARM_UP_SECONDS = 15;
+
+/** What is asked: half of the clients of each worker are the other's. */
+const WORKLOADS: readonly (Omit<Questions, 'server'> & { readonly name: string; readonly what: string })[] = [
+  {
+    name: 'workers-even',
+    what: `${count(CLIENTS)} clients evenly, half of the decisions forwarded`,
+    limit: 100,
+    batch: 1,
+  },
+  {
+    name: 'workers-hot',
+    what: `${HOT_CLIENTS} hot clients under a generous limit, decided on leases`,
+    limit: 10_000_000,
+    batch: 1,
+    clients: Array.from({ length: HOT_CLIENTS }, (_, i) => i),
+  },
+];
+
+/**
+ * What two workers on two cores can do, to what one node on one core can.
+ *
+ * The generator needs most of a core, so on two cores it cannot be left out of a throughput. So both sides are asked in
+ * turns, and what they can do follows from the CPU time that they use for a decision, the supervisor's included: one core gives a
+ * second of it in a second, two give two. The workers may not share the work evenly; the group can do no more than what keeps the
+ * busiest of them at one core.
+ */
+export const workers: Bench = async ({ dist, quick, progress }) => {
+  if (!hasProc) {
+    const what = `${WORKERS} workers on ${WORKERS} cores to one node on one`;
+    return [{ name: 'workers', what, mustReach: `>= ${GOAL}`, measured: 'not measured', reached: undefined }];
+  }
+  const one = await startNode(SERVER_CORE, dist);
+  const group = await startWorkers(dist, WORKERS);
+  for (const server of [one, group]) await meetAllClients(server);
+  const goals: Goal[] = [];
+  for (const { name, what, ...questions } of WORKLOADS) {
+    progress(`workers: warm-up, ${what}`);
+    await askInTurns(
+      2 * WARM_UP_SECONDS,
+      [one, group].map((server) => ({ server, ...questions })),
+      TURN_MS,
+    );
+    const turns = await measureQuietly(quick ? 3 : 7, (turn) => {
+      progress(`workers: turn ${turn + 1}, ${what}`);
+      return compare(one, group, questions);
+    });
+    const ratios = turns.map(({ ratio }) => ratio);
+    const micros = (side: 'oneMicros' | 'groupMicros') => median(turns.map((turn) => turn[side])).toFixed(1);
+    goals.push({
+      name,
+      what: `${WORKERS} workers on ${WORKERS} cores to one node on one, by CPU, ${what}`,
+      mustReach: `>= ${GOAL}`,
+      measured: `${spread(ratios, (ratio) => ratio.toFixed(2))}; ${micros('groupMicros')} µs to ${micros('oneMicros')} µs a decision`,
+      reached: atLeast(GOAL, median(ratios)),
+    });
+  }
+  await Promise.all([one.stop(), group.stop()]);
+  return goals;
+};
+
+async function compare(
+  one: ServerProcess,
+  group: ServerGroup,
+  questions: Omit<Questions, 'server'>,
+): Promise<{ ratio: number; oneMicros: number; groupMicros: number }> {
+  const before = group.workerCpuSeconds();
+  const sides = [one, group].map((server) => ({ server, ...questions }));
+  const [alone, together] = await askInTurns(2, sides, TURN_MS);
+  const used = group.workerCpuSeconds().map((seconds, i) => seconds - before[i]!);
+  const busiest = Math.max(...used) / used.reduce((sum, seconds) => sum + seconds, 0);
+  const { cpuMicros: oneMicros } = alone!;
+  const { cpuMicros: groupMicros } = together!;
+  return { ratio: (oneMicros / groupMicros) * Math.min(WORKERS, 1 / busiest), oneMicros, groupMicros };
+}
