@@ -65,7 +65,9 @@ describe('tokenring serve with workers', function () {
     const { members } = (await get(group, '/v1/cluster')).json as ClusterDescription;
     expect(members.map(({ state }) => state)).to.deep.equal(['active', 'active', 'active']);
     const selves = new Set<string>();
-    for (let i = 0; i < 6; i += 1) selves.add(((await get(group, '/v1/cluster')).json as ClusterDescription).self);
+    // The kernel, where it spreads the connections, does so by chance.
+    for (let i = 0; i < 200 && selves.size < 3; i += 1)
+      selves.add(((await get(group, '/v1/cluster')).json as ClusterDescription).self);
     expect([...selves]).to.have.members(members.map(({ id }) => id));
 
     const clients = Array.from({ length: 12 }, (_, i) => `client ${i}`);
