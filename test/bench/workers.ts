@@ -53,7 +53,7 @@ export const workers: Bench = async ({ dist, quick, progress }) => {
   for (const { name, what, ...questions } of WORKLOADS) {
     progress(`workers: warm-up, ${what}`);
     await askInTurns(
-      2 * WARM_UP_SECONDS,
+      WARM_UP_SECONDS,
       [one, group].map((server) => ({ server, ...questions })),
       TURN_MS,
     );
