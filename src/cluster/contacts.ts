@@ -2,6 +2,7 @@ import type { NodeId } from '../core/ring.js';
 import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { MemberRecord, PeerMessage, Sender } from './messages.js';
+import type { PolicyBook } from './policy-book.js';
 import type { Clock, Discovery, PeerTransport } from './ports.js';
 
 /** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
@@ -15,6 +16,8 @@ const SEED_EVERY = 10;
 export interface Contacts {
   /** Sends a message, and notes what its end says about the peer. */
   readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+  /** What this node says of itself, with all that it sends. */
+  sender(): Sender;
   /** Notes that a member was heard. */
   met(sender: Sender): void;
   /** Sends one heartbeat, unless one is under way. */
@@ -31,6 +34,9 @@ export interface ContactsDeps {
   readonly membership: Membership;
   readonly transport: PeerTransport;
   readonly discovery: Discovery;
+  readonly book: Pick<PolicyBook, 'document'>;
+  /** Called for each that holds other policies. */
+  readonly heardPolicies: (id: NodeId, digest: string) => void;
 }
 
 export interface ContactsOptions {
@@ -39,7 +45,7 @@ export interface ContactsOptions {
 }
 
 export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: ContactsOptions): Contacts {
-  const { clock, membership, transport, discovery } = deps;
+  const { clock, membership, transport, discovery, book, heardPolicies } = deps;
   const lateMs = beatMs * LATE_BEATS;
   /** Of each member: when it was last heard, and the hash of its member list. */
   const exchanged = new Map<NodeId, { atMs: number; view: string }>();
@@ -48,25 +54,26 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
   let closed = false;
 
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
-    const result = await transport.send(
-      to,
-      { sender: { from: membership.self, view: membership.view }, body },
-      timeoutMs,
-    );
+    const result = await transport.send(to, { sender: sender(), body }, timeoutMs);
     if (result.kind === 'refused') membership.refused(to);
     if (result.kind !== 'answer') return { kind: result.kind };
-    const { sender, body: answer } = result.answer;
+    const { sender: answerer, body: answer } = result.answer;
     // Another one lives at this address by now: what it says is not what was asked for. Seeds may go by other names.
-    if (sender.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
-    met(sender);
+    if (answerer.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
+    met(answerer);
     if ('members' in answer) membership.learn(answer.members);
-    else if (sender.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(sender.from.id);
+    else if (answerer.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(answerer.from.id);
     return { kind: 'answer', body: answer };
   }
 
-  function met({ from, view }: Sender): void {
+  function sender(): Sender {
+    return { from: membership.self, view: membership.view, policies: book.document.digest };
+  }
+
+  function met({ from, view, policies }: Sender): void {
     membership.heard(from);
     exchanged.set(from.id, { atMs: clock.nowMs(), view });
+    if (policies !== book.document.digest) heardPolicies(from.id, policies);
   }
 
   async function heartbeat(to: NodeId, late = membership.silent(lateMs)): Promise<void> {
@@ -86,6 +93,7 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
 
   return {
     ask,
+    sender,
     met,
     heartbeat: (to) => void heartbeat(to),
     async tell(ids, members) {

@@ -12,6 +12,8 @@ export interface Denials {
   /** The same denial again, with what is left of its time. */
   recall(check: Check, nowMs: number): Decision | undefined;
   forget(clientId: string): void;
+  /** Forgets all: the rules may be others now. */
+  clear(): void;
   readonly size: number;
 }
 
@@ -55,6 +57,7 @@ export function createDenials({ clock }: { clock: Clock }, options: { max: numbe
       return more === undefined ? undefined : again(denial, nowMs, more);
     },
     forget: (clientId) => void denials.delete(clientId),
+    clear: () => denials.clear(),
     get size() {
       return denials.size;
     },

@@ -1,5 +1,6 @@
 import { decide } from '../core/decide.js';
 import type { Check, Verdict } from '../core/decide.js';
+import type { OnUnavailable } from '../core/policy.js';
 import { ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import { Client, createBucketTable } from './bucket-table.js';
@@ -7,8 +8,7 @@ import type { Decision } from './decision.js';
 import type { Membership } from './membership.js';
 import type { Clock } from './ports.js';
 
-/** What happens to a check when neither the owner nor a successor answers: an equal share of the limit is decided here, or all pass, or none. */
-export type OnUnavailable = 'local' | 'open' | 'closed';
+export type { OnUnavailable } from '../core/policy.js';
 
 /** When a denial that only says "nobody could be asked" is worth asking again. */
 const CLOSED_RETRY_MS = 1_000;
@@ -51,8 +51,8 @@ export function createFallback(
 
   return {
     decide(check) {
-      const verdict =
-        options.onUnavailable === 'local' ? decideShare(check) : decideAll(check, options.onUnavailable === 'open');
+      const onUnavailable = check.terms?.policy?.onUnavailable ?? options.onUnavailable;
+      const verdict = onUnavailable === 'local' ? decideShare(check) : decideAll(check, onUnavailable === 'open');
       return { ...verdict, owner: membership.self.id, source: 'fallback', degraded: true };
     },
   };

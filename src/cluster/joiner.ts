@@ -19,6 +19,8 @@ export interface JoinerDeps {
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
   /** Makes checks that reach this node wait until the returned function is called: it may be in some rings, but cannot decide yet. */
   readonly hold: () => () => void;
+  /** Learns the policies of one of these nodes. @returns whether one has answered */
+  readonly catchUp: (ids: readonly NodeId[]) => Promise<boolean>;
   readonly isClosed: () => boolean;
 }
 
@@ -43,7 +45,13 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
     }
     // Nobody listens there any more: they hand over nothing, and let nobody in.
     const gone = membership.refusedIds().filter((id) => donors.includes(id));
-    if (!olderJoiner(membership) && (await collectAll(deps, donors, gone, options.timeoutMs))) {
+    const present = donors.filter((id) => !gone.includes(id));
+    if (
+      !olderJoiner(membership) &&
+      (await collectAll(deps, present, gone, options.timeoutMs)) &&
+      // All may be gone; whoever is not holds the policies.
+      (present.length === 0 || (await deps.catchUp(present)))
+    ) {
       // Held until this node decides: should it have to begin anew, some may have let it in already.
       release ??= deps.hold();
       if (await enter(deps, checksum, gone, options.timeoutMs)) {
@@ -82,11 +90,10 @@ function olderJoiner(membership: Membership): boolean {
 
 async function collectAll(
   deps: JoinerDeps,
-  donors: readonly NodeId[],
+  present: readonly NodeId[],
   gone: readonly NodeId[],
   timeoutMs: number,
 ): Promise<boolean> {
-  const present = donors.filter((id) => !gone.includes(id));
   const collected = await Promise.all(present.map((donor) => collect(deps, donor, gone, timeoutMs)));
   return collected.every(Boolean);
 }

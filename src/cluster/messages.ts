@@ -1,4 +1,5 @@
 import type { Check, Verdict } from '../core/decide.js';
+import type { Entry, EntryValue } from '../core/policy-document.js';
 import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
@@ -29,6 +30,8 @@ export interface Sender {
   readonly from: MemberRecord;
   /** Of the sender's member list; where it is not the receiver's, the next heartbeat settles it. */
   readonly view: string;
+  /** Digest of the sender's document of policies; where it is not the receiver's, the two compare. */
+  readonly policies: string;
 }
 
 /** A decision on a request id, for those who may be asked with it again. */
@@ -70,6 +73,20 @@ export interface LeaseGrant {
   readonly verdict: Verdict;
 }
 
+/** How a change of the policies ended. */
+export type Written =
+  /** In force on all nodes that could be reached. */
+  | { readonly kind: 'written'; readonly version: number; readonly digest: string }
+  /** The document is not at the version that the writer has seen. */
+  | { readonly kind: 'conflict'; readonly version: number; readonly digest: string }
+  /** There are too many entries. */
+  | { readonly kind: 'full' }
+  /** Nobody who takes writes answers; the change may have been made. */
+  | { readonly kind: 'unavailable' };
+
+/** Keys with their new values; `null` deletes. */
+export type ChangeList = readonly (readonly [key: string, value: EntryValue | null])[];
+
 export type PeerMessage =
   /** Decide. A batch sent again under its id is charged once. `refused`: members that refused the sender a connection. */
   | {
@@ -100,7 +117,24 @@ export type PeerMessage =
       readonly members: readonly MemberRecord[];
     }
   | { readonly kind: 'describe'; readonly clientId: string }
-  | { readonly kind: 'forget'; readonly clientId: string };
+  | { readonly kind: 'forget'; readonly clientId: string }
+  /** Hold this document of policies: these entries make it of the last one, or are the whole of it. */
+  | PolicyEntries
+  /** Change the policies everywhere. Sent again under its id, it is made once. */
+  | {
+      readonly kind: 'write-policies';
+      readonly writeId: string;
+      readonly changes: ChangeList;
+      readonly ifMatch: readonly string[] | undefined;
+    };
+
+export interface PolicyEntries {
+  readonly kind: 'policies';
+  readonly version: number;
+  readonly digest: string;
+  readonly entries: readonly (readonly [key: string, entry: Entry])[];
+  readonly whole: boolean;
+}
 
 export type PeerAnswer =
   /** One for each check, in order; `null` where the receiver is not the one to decide. */
@@ -122,7 +156,11 @@ export type PeerAnswer =
   /** The rings differ: compare lists, then ask again. */
   | { readonly kind: 'not-yet'; readonly members: readonly MemberRecord[] }
   | { readonly kind: 'described'; readonly client: ClientDescription }
-  | { readonly kind: 'forgotten' };
+  | { readonly kind: 'forgotten' }
+  /** The document that the receiver holds; the whole of it, where it is not the sender's. */
+  | PolicyEntries
+  /** `null` where the receiver is not the one to take writes. */
+  | { readonly kind: 'policies-written'; readonly written: Written | null };
 
 export interface DecidedByPeer {
   readonly verdict: Verdict;

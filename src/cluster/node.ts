@@ -24,6 +24,10 @@ import { createMembership } from './membership.js';
 import type { Membership } from './membership.js';
 import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import { createPeerDesk } from './peer-desk.js';
+import { createPolicyBook } from './policy-book.js';
+import type { PolicyBook } from './policy-book.js';
+import { createPolicyDesk } from './policy-desk.js';
+import type { PolicyDesk } from './policy-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
 import { createReplicator } from './replicator.js';
@@ -82,6 +86,8 @@ export interface ClusterNode {
   readonly lessor: Lessor;
   readonly lessee: Lessee;
   readonly denials: Denials;
+  readonly book: PolicyBook;
+  readonly policies: Pick<PolicyDesk, 'write'>;
   /** Clients handed to joining members so far. */
   readonly handedClients: number;
   /** What a peer sends goes in here, whatever carries it. */
@@ -119,7 +125,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { clock },
     { ...options, onRingChange: () => ringChanged(), onSeveralLeave: (leaving) => severalLeave(leaving) },
   );
-  const contacts = createContacts({ clock, membership, transport, discovery }, { suspectAfterMs, beatMs });
+  const book = createPolicyBook((_policy, rules) => rules);
+  const contacts = createContacts(
+    { clock, membership, transport, discovery, book, heardPolicies: (id, digest) => policies.heard(id, digest) },
+    { suspectAfterMs, beatMs },
+  );
   const { ask } = contacts;
   const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, options.maxClients) });
   const copies = createCopies({ clock, table, recent }, options);
@@ -142,6 +152,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
   const denials = createDenials({ clock }, { max: Math.min(options.maxClients, MAX_DENIALS) });
+  book.onChange(() => denials.clear());
   const limiter = createLimiter({
     clock,
     table,
@@ -159,6 +170,10 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
   };
   const lessor = createLessor({ clock, table, membership, replicator, decidesFor });
+  const policies: PolicyDesk = createPolicyDesk(
+    { timers, membership, book, ask, decider, isHeld: () => limiter.isHeld || membership.self.state !== 'active' },
+    { timeoutMs: suspectAfterMs },
+  );
   const donor = createDonor({ table, copies, membership, replicator }, options);
   const desk = createPeerDesk({
     clock,
@@ -166,6 +181,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     limiter,
     lessor,
     donor,
+    policies,
     keep(clients) {
       copies.keep(clients);
       replicator.kept(clients);
@@ -213,6 +229,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
         log,
         keep: copies.keep,
         hold: () => limiter.hold(),
+        catchUp: (ids) => policies.catchUp(ids),
         isClosed: () => closed,
       },
       { timeoutMs: suspectAfterMs },
@@ -226,6 +243,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     membership.beat();
     membership.judge();
     donor.tidy();
+    policies.tick();
     table.sweep(Math.ceil(table.size / SWEEP_STEPS), nowMs);
     // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
     if (membership.self.state === 'joining' && started) startJoin();
@@ -244,6 +262,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     lessor,
     lessee,
     denials,
+    book,
+    policies,
     get handedClients() {
       return donor.handedClients;
     },
@@ -251,7 +271,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       awake(clock.nowMs());
       contacts.met(sender);
       const answer = await desk.answer(sender, body);
-      return { sender: { from: membership.self, view: membership.view }, body: answer };
+      return { sender: contacts.sender(), body: answer };
     },
     async start() {
       started = true;

@@ -5,6 +5,7 @@ import type { Lessor } from './lessor.js';
 import type { Limiter } from './limiter.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { PolicyDesk } from './policy-desk.js';
 import type { Clock } from './ports.js';
 
 /** Answers kept in case their batch is sent again, and for how long: longer than any sender waits. */
@@ -17,6 +18,7 @@ export interface PeerDeskDeps {
   readonly limiter: Limiter;
   readonly lessor: Lessor;
   readonly donor: Donor;
+  readonly policies: PolicyDesk;
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
   /** Sees for itself whether a member is up. */
   readonly probe: (id: NodeId) => void;
@@ -29,7 +31,7 @@ export interface PeerDesk {
 
 /** What peers ask, and who answers it. */
 export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
-  const { clock, membership, limiter, lessor, donor, keep, probe, forget } = deps;
+  const { clock, membership, limiter, lessor, donor, policies, keep, probe, forget } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     max: MAX_ANSWERS,
     ttl: ANSWER_TTL_MS,
@@ -83,6 +85,10 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
         case 'forget':
           forget(message.clientId);
           return { kind: 'forgotten' };
+        case 'policies':
+          return policies.answerSync(message);
+        case 'write-policies':
+          return policies.answerWrite(message);
       }
     },
   };

@@ -1,5 +1,6 @@
 import { addBucket, adopt, findBucket, fits, makeRoom, remaining, restMs, settle, take, waitMs } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
+import type { Policy } from './policy.js';
 import type { Algorithm, Rule } from './rule.js';
 
 /** A validated question: may this client do this now? */
@@ -16,6 +17,15 @@ export interface Check {
   readonly requestId: string | undefined;
   /** Answer only when a successor holds the copy, so that a crash admits nothing twice. */
   readonly replicated: boolean;
+  /** What policies say beyond the rules: for the node that was asked, which does not send it on. */
+  readonly terms?: Terms | undefined;
+}
+
+export interface Terms {
+  /** The policy that the rules come from. */
+  readonly policy: Policy | undefined;
+  /** Whether the answer for this client is known, whatever it asks. */
+  readonly listed: 'allow' | 'deny' | undefined;
 }
 
 /** What one of several limits has to say. */

@@ -23,6 +23,15 @@ import {
   readSender,
   readWord,
 } from './wire-members.js';
+import {
+  encodeEntries,
+  encodeWritten,
+  MAX_WRITE_ID_BYTES,
+  readChanges,
+  readEntries,
+  readTags,
+  readWritten,
+} from './wire-policies.js';
 import { encodeResults, readResults } from './wire-results.js';
 
 /**
@@ -57,6 +66,10 @@ function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
       return ['s', sender, body.clientId];
     case 'forget':
       return ['f', sender, body.clientId];
+    case 'policies':
+      return ['p', sender, ...encodeEntries(body)];
+    case 'write-policies':
+      return ['w', sender, body.writeId, body.changes, body.ifMatch ?? null];
   }
 }
 
@@ -98,8 +111,17 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
       return { kind: 'describe', clientId: readClientId(sized(wire, 3)[2]) };
     case 'f':
       return { kind: 'forget', clientId: readClientId(sized(wire, 3)[2]) };
+    case 'p':
+      return readEntries(sized(wire, 6), 2);
+    case 'w':
+      return {
+        kind: 'write-policies',
+        writeId: readText(wire[2], 1, MAX_WRITE_ID_BYTES, 'write id'),
+        changes: readChanges(wire[3]),
+        ifMatch: readTags(sized(wire, 5)[4]),
+      };
     default:
-      throw malformed('kind of message', 'd, h, l, r, o, a, s or f');
+      throw malformed('kind of message', 'd, h, l, r, o, a, s, f, p or w');
   }
 }
 
@@ -129,6 +151,10 @@ function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
       return ['s', sender, ...encodeDescription(body.client)];
     case 'forgotten':
       return ['f', sender];
+    case 'policies':
+      return ['p', sender, ...encodeEntries(body)];
+    case 'policies-written':
+      return ['w', sender, encodeWritten(body.written)];
   }
 }
 
@@ -163,8 +189,12 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'f':
       sized(wire, 2);
       return { kind: 'forgotten' };
+    case 'p':
+      return readEntries(sized(wire, 6), 2);
+    case 'w':
+      return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'd, l, m, k, h, n, s or f');
+      throw malformed('kind of answer', 'd, l, m, k, h, n, s, f, p or w');
   }
 }
 

@@ -3,16 +3,20 @@ import type { PeerResult } from '../cluster/ports.js';
 import { REFUSALS } from './refusal.js';
 import type { RefusalCode } from './refusal.js';
 
-export const MESSAGE_KINDS = [
-  'decide',
-  'heartbeat',
-  'lease',
-  'replicate',
-  'handoff',
-  'admit',
-  'describe',
-  'forget',
-] as const;
+/** Every kind, once: the type asks for all of them. */
+const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
+  decide: true,
+  heartbeat: true,
+  lease: true,
+  replicate: true,
+  handoff: true,
+  admit: true,
+  describe: true,
+  forget: true,
+  policies: true,
+  'write-policies': true,
+};
+export const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];
 export const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
 
 /** A message's, or a whole connection's: its TLS handshake failed, or it was one too many. */

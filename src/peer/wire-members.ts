@@ -34,14 +34,14 @@ export function readMembers(value: unknown): readonly MemberRecord[] {
   return mapList(value, MAX_MEMBERS, 'members', readMember);
 }
 
-/** A member record with the hash of its member list behind it. */
-export function encodeSender({ from, view }: Sender): unknown[] {
-  return [...encodeMember(from), view];
+/** A member record with the hashes of its member list and of its policies behind it. */
+export function encodeSender({ from, view, policies }: Sender): unknown[] {
+  return [...encodeMember(from), view, policies];
 }
 
 export function readSender(value: unknown): Sender {
-  const wire = readList(value, 7, 7, 'sender');
-  return { from: memberOf(wire), view: readWord(wire[6], 'view') };
+  const wire = readList(value, 8, 8, 'sender');
+  return { from: memberOf(wire), view: readWord(wire[6], 'view'), policies: readWord(wire[7], 'digest of policies') };
 }
 
 /** A hash or a version: people see it, in terminals too, so it holds nothing but what can be seen. */

@@ -9,7 +9,9 @@ import type {
   PeerMessage,
   RecentSnapshot,
   Sender,
+  Written,
 } from '../../src/cluster/messages.js';
+import type { Entry, EntryValue } from '../../src/core/policy-document.js';
 import type { Check, LimitFigures, Verdict } from '../../src/core/decide.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
@@ -82,7 +84,11 @@ const members: fc.Arbitrary<MemberRecord> = fc.record({
   silentMs: counts,
 });
 const memberLists = fc.array(members, { maxLength: 5 });
-export const senders: fc.Arbitrary<Sender> = fc.record({ from: members, view: fc.string({ maxLength: 16 }) });
+export const senders: fc.Arbitrary<Sender> = fc.record({
+  from: members,
+  view: fc.string({ maxLength: 16 }),
+  policies: fc.string({ maxLength: 16 }),
+});
 
 export const rules: fc.Arbitrary<Rule> = fc
   .tuple(fc.constantFrom('token-bucket', 'sliding-window'), limits, windowsMs, fc.option(limits), policies)
@@ -195,7 +201,53 @@ const descriptions: fc.Arbitrary<ClientDescription> = fc.record({
   ),
 });
 
+const names = fc.stringMatching(/^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,20}$/);
 const kind = <K extends string>(name: K): fc.Arbitrary<K> => fc.constant(name);
+
+/** Of each kind that a document has. */
+const changes: fc.Arbitrary<[string, EntryValue | null]> = fc.oneof(
+  fc.tuple(
+    names.map((name) => `policy ${name}`),
+    fc.constantFrom<EntryValue | null>(
+      null,
+      { limit: 5, window: '1m', burst: 9, shadow: true },
+      { limits: [{ limit: 0, windowMs: 7, algorithm: 'sliding-window' }], durability: 'replicated' },
+      { tiers: { free: { limit: 1, window: 1 }, __proto: { limit: 2, window: '1d' } }, defaultTier: 'free' },
+    ),
+  ),
+  fc.tuple(
+    fc.tuple(names, texts(256)).map(([policy, clientId]) => `override ${policy} ${clientId}`),
+    fc.constantFrom<EntryValue | null>(null, { limit: 7 }, { limits: [{ limit: 1, window: 1 }] }),
+  ),
+  fc.tuple(
+    texts(256).map((clientId) => `tier ${clientId}`),
+    fc.option(names),
+  ),
+  fc.tuple(
+    texts(256).map((clientId) => `list ${clientId}`),
+    fc.constantFrom('allow', 'deny', null),
+  ),
+  fc.tuple(fc.constant('default'), fc.option(names)),
+);
+const policyEntries = fc.record({
+  kind: kind('policies'),
+  version: counts,
+  digest: fc.string({ maxLength: 16 }),
+  whole: fc.boolean(),
+  entries: fc.array(
+    fc
+      .tuple(changes, fc.integer({ min: 1, max: 2 ** 40 }), nodeIds)
+      .map(([[key, value], version, writer]): [string, Entry] => [key, { value, version, writer }]),
+    { maxLength: 5 },
+  ),
+});
+const version = fc.record({ version: counts, digest: fc.string({ maxLength: 16 }) });
+const writtens: fc.Arbitrary<Written> = fc.oneof(
+  fc
+    .tuple(fc.constantFrom('written' as const, 'conflict' as const), version)
+    .map(([one, at]) => ({ kind: one, ...at })),
+  fc.constantFrom<Written>({ kind: 'full' }, { kind: 'unavailable' }),
+);
 
 const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({
@@ -222,6 +274,13 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
   fc.record({ kind: kind('describe'), clientId: texts(256) }),
   fc.record({ kind: kind('forget'), clientId: texts(256) }),
+  policyEntries,
+  fc.record({
+    kind: kind('write-policies'),
+    writeId: texts(100),
+    changes: fc.array(changes, { maxLength: 5 }),
+    ifMatch: fc.option(fc.array(fc.string({ maxLength: 30 }), { maxLength: 3 }), { nil: undefined }),
+  }),
 );
 
 const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
@@ -238,6 +297,8 @@ const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('not-yet'), members: memberLists }),
   fc.record({ kind: kind('described'), client: descriptions }),
   fc.record({ kind: kind('forgotten') }),
+  policyEntries,
+  fc.record({ kind: kind('policies-written'), written: fc.option(writtens) }),
 );
 
 export const messages: fc.Arbitrary<Envelope<PeerMessage>> = fc.record(

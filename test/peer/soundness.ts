@@ -1,6 +1,14 @@
 import { expect } from 'chai';
-import type { ClientSnapshot, Envelope, MemberRecord, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
+import type {
+  ClientSnapshot,
+  Envelope,
+  MemberRecord,
+  PeerAnswer,
+  PeerMessage,
+  PolicyEntries,
+} from '../../src/cluster/messages.js';
 import type { Check, Verdict } from '../../src/core/decide.js';
+import { isEntry } from '../../src/core/policy-document.js';
 import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/rule.js';
 
 /** What the cluster code relies on, written down apart from the code that is to ensure it. */
@@ -109,6 +117,16 @@ function verdict({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: V
   }
 }
 
+function entries({ entries: list, version, digest }: PolicyEntries): void {
+  whole(0, Number.MAX_SAFE_INTEGER - 1, version, 'version');
+  text(0, 128, digest, 'digest');
+  for (const [key, entry] of list) {
+    expect(isEntry(key, entry.value)).to.equal(true);
+    whole(1, Number.MAX_SAFE_INTEGER - 1, entry.version, 'version of an entry');
+    id(entry.writer, 'writer');
+  }
+}
+
 export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): void {
   member(sender.from);
   text(0, 128, sender.view, 'view');
@@ -142,6 +160,11 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
     case 'describe':
     case 'forget':
       return text(1, 256, body.clientId, 'client id');
+    case 'policies':
+      return entries(body);
+    case 'write-policies':
+      text(1, 512, body.writeId, 'write id');
+      return body.changes.forEach(([key, value]) => expect(isEntry(key, value)).to.equal(true));
   }
 }
 
@@ -182,6 +205,11 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
       return;
     case 'kept':
     case 'forgotten':
+      return;
+    case 'policies':
+      return entries(body);
+    case 'policies-written':
+      if (body.written !== null) expect(['written', 'conflict', 'full', 'unavailable']).to.include(body.written.kind);
       return;
   }
 }

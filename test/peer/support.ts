@@ -15,6 +15,7 @@ import type { PeerTransportOptions } from '../../src/peer/transport.js';
 export const SENDER: Sender = {
   from: { id: '127.0.0.1:9080', incarnation: 1, state: 'active', beat: 7, version: '0.1.0', silentMs: 0 },
   view: 'abc',
+  policies: '0f',
 };
 
 /** A message that its answer can be told by. */

@@ -95,8 +95,10 @@ async function introduce(nodes: readonly ClusterNode[]): Promise<void> {
   for (const { membership } of nodes) membership.learn(records);
   for (const node of nodes) {
     const { self, view } = node.membership;
+    const policies = node.book.document.digest;
     for (const from of records)
-      if (from.id !== self.id) await node.receive({ sender: { from, view }, body: { kind: 'heartbeat', members: [] } });
+      if (from.id !== self.id)
+        await node.receive({ sender: { from, view, policies }, body: { kind: 'heartbeat', members: [] } });
   }
 }
 

@@ -1,0 +1,61 @@
+import type { Policy, PolicySet } from '../core/policy.js';
+import { rulesFor } from '../core/policy.js';
+import { NO_DOCUMENT, policySetOf } from '../core/policy-document.js';
+import type { PolicyDocument } from '../core/policy-document.js';
+import type { Rule } from '../core/rule.js';
+
+/** The policies as they are now, for whoever has a request to decide. */
+export interface Policies {
+  /** The policy of this name, or the default where none is named, and a client's rules under it. */
+  resolve(clientId: string, name: string | undefined): Resolved | undefined;
+  /** Whether the answer for a client is known, whatever it asks. */
+  listed(clientId: string): 'allow' | 'deny' | undefined;
+}
+
+export interface Resolved {
+  readonly policy: Policy;
+  readonly rules: readonly Rule[];
+}
+
+/** The policies of this node: one document, replaced whole. */
+export interface PolicyBook extends Policies {
+  readonly document: PolicyDocument;
+  readonly set: PolicySet;
+  /** Puts a document in force. */
+  adopt(document: PolicyDocument): void;
+  /** Calls `listener` after each change. */
+  onChange(listener: (document: PolicyDocument) => void): void;
+}
+
+/** No policies at all, for who has no book. */
+export const WITHOUT_POLICIES: Policies = { resolve: () => undefined, listed: () => undefined };
+
+/** @param scaled the rules of an adaptive policy as they are now */
+export function createPolicyBook(scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[]): PolicyBook {
+  let document = NO_DOCUMENT;
+  let set = policySetOf(document);
+  const listeners: ((document: PolicyDocument) => void)[] = [];
+
+  return {
+    get document() {
+      return document;
+    },
+    get set() {
+      return set;
+    },
+    resolve(clientId, name = set.default) {
+      const policy = name === undefined ? undefined : set.policies.get(name);
+      if (policy === undefined) return undefined;
+      const rules = rulesFor(set, policy, clientId);
+      return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
+    },
+    listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
+    adopt(next) {
+      if (next.digest === document.digest) return;
+      document = next;
+      set = policySetOf(next);
+      for (const listener of listeners) listener(next);
+    },
+    onChange: (listener) => void listeners.push(listener),
+  };
+}

@@ -1,0 +1,190 @@
+import { hash } from 'node:crypto';
+import { checkLimits, checkPolicy, isClientId, isPolicyName, MAX_POLICIES } from './check-policy.js';
+import { NO_POLICIES, policyOf, rulesOf } from './policy.js';
+import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
+import type { Rule } from './rule.js';
+
+/**
+ * All policies, tiers, lists and limits of clients' own, as one document that every node holds: entries by key, each with the
+ * version at which it was last written, and by whom. What was deleted stays as an entry without a value, so that an older
+ * copy cannot bring it back.
+ *
+ * Two documents merge entry by entry, and of two writes of one entry the later stands: by version, and where two sides of a
+ * partition wrote the same version, by writer and value. That is commutative, associative and idempotent, so nodes that hear of the
+ * same writes hold the same document, in whatever order they heard.
+ */
+export interface PolicyDocument {
+  /** Counts the changes; 0: there were none. */
+  readonly version: number;
+  /** Of version and entries: equal on two nodes exactly when their documents are. */
+  readonly digest: string;
+  readonly entries: ReadonlyMap<string, Entry>;
+}
+
+export interface Entry {
+  /** `null`: deleted. */
+  readonly value: EntryValue | null;
+  readonly version: number;
+  /** Id of the node that wrote it. */
+  readonly writer: string;
+}
+
+/** A policy or a client's own limits as people write them, or a name. */
+export type EntryValue = PolicyText | LimitsText | string;
+
+/** Keys with their new values; `null` deletes. */
+export type Changes = ReadonlyMap<string, EntryValue | null>;
+
+/** Entries at most; a change that would make more is refused. */
+export const MAX_ENTRIES = 20_000;
+/** Deletions remembered, the latest: an older copy of what was deleted before could come back from a node that was away. */
+const MAX_DELETED = 5_000;
+
+export const policyKey = (name: string): string => `policy ${name}`;
+export const defaultKey = (): string => 'default';
+export const tierKey = (clientId: string): string => `tier ${clientId}`;
+export const listKey = (clientId: string): string => `list ${clientId}`;
+/** A policy's name has no space in it. */
+export const overrideKey = (policy: string, clientId: string): string => `override ${policy} ${clientId}`;
+
+export const NO_DOCUMENT: PolicyDocument = documentOf(0, new Map());
+
+/** @param entries not to be changed any more */
+export function documentOf(version: number, entries: ReadonlyMap<string, Entry>): PolicyDocument {
+  const lines = [...entries].map(([key, entry]) => JSON.stringify([key, entry.value, entry.version, entry.writer]));
+  return { version, digest: hash('sha256', `${version}\n${lines.sort().join('\n')}`).slice(0, 16), entries };
+}
+
+/** The document with these changes, all under one new version; itself where they change nothing. */
+export function change(document: PolicyDocument, changes: Changes, writer: string): PolicyDocument {
+  const version = document.version + 1;
+  const entries = new Map(document.entries);
+  let changed = false;
+  for (const [key, value] of changes) {
+    const before = entries.get(key)?.value ?? null;
+    if (JSON.stringify(before) === JSON.stringify(value)) continue;
+    entries.set(key, { value, version, writer });
+    changed = true;
+  }
+  return changed ? documentOf(version, withoutOldest(entries)) : document;
+}
+
+/** Whether it has room for these changes. */
+export function hasRoomFor(document: PolicyDocument, changes: Changes): boolean {
+  const values = new Map([...document.entries].map(([key, { value }]) => [key, value]));
+  for (const [key, value] of changes) values.set(key, value);
+  let all = 0;
+  let policies = 0;
+  for (const [key, value] of values) {
+    if (value === null) continue;
+    all += 1;
+    if (key.startsWith('policy ')) policies += 1;
+  }
+  return all <= MAX_ENTRIES && policies <= MAX_POLICIES;
+}
+
+/** What either knows: of each entry the later write. The first of them itself, where the second says nothing new. */
+export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
+  if (a.digest === b.digest) return a;
+  const entries = new Map(a.entries);
+  let news = 0;
+  for (const [key, theirs] of b.entries) {
+    const ours = entries.get(key);
+    if (ours !== undefined && compare(theirs, ours) <= 0) continue;
+    entries.set(key, theirs);
+    news += 1;
+  }
+  const merged = withoutOldest(entries);
+  const isA = sameEntries(merged, a.entries);
+  const isB = sameEntries(merged, b.entries);
+  // One number must not stand for two documents where that can be helped: what holds more than the newer one is newer still.
+  let version = Math.max(a.version, b.version);
+  if (!(isA && a.version === version) && !(isB && b.version === version)) version += 1;
+  else if (a.version === b.version && !(isA && isB)) version += 1;
+  if (isA && version === a.version) return a;
+  return isB && version === b.version ? b : documentOf(version, news === 0 ? a.entries : merged);
+}
+
+/** Positive when `a` is the later write. */
+function compare(a: Entry, b: Entry): number {
+  return a.version - b.version || order(a.writer, b.writer) || order(JSON.stringify(a.value), JSON.stringify(b.value));
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function sameEntries(a: ReadonlyMap<string, Entry>, b: ReadonlyMap<string, Entry>): boolean {
+  if (a.size !== b.size) return false;
+  for (const [key, entry] of a) {
+    const other = b.get(key);
+    if (other === undefined || (other !== entry && compare(other, entry) !== 0)) return false;
+  }
+  return true;
+}
+
+/** Forgets the oldest deletions above the bound, the same ones on every node that holds the same entries. */
+function withoutOldest(entries: Map<string, Entry>): Map<string, Entry> {
+  const deleted = [...entries].filter(([, { value }]) => value === null);
+  if (deleted.length <= MAX_DELETED) return entries;
+  deleted.sort(([keyA, a], [keyB, b]) => compare(a, b) || order(keyA, keyB));
+  for (const [key] of deleted.slice(0, deleted.length - MAX_DELETED)) entries.delete(key);
+  return entries;
+}
+
+/** The document, as it is asked. What refers to a policy that is not there, as a merge may leave it, says nothing. */
+export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
+  if (version === 0) return NO_POLICIES;
+  const policies = new Map<string, Policy>();
+  const tiers = new Map<string, string>();
+  const listed = new Map<string, 'allow' | 'deny'>();
+  const own: [policy: string, clientId: string, text: LimitsText][] = [];
+  let standard: string | undefined;
+  for (const [key, { value }] of entries) {
+    if (value === null) continue;
+    const [kind, rest] = cut(key);
+    if (kind === 'policy') policies.set(rest, policyOf(rest, value as PolicyText));
+    else if (kind === 'tier') tiers.set(rest, value as string);
+    else if (kind === 'list') listed.set(rest, value as 'allow' | 'deny');
+    else if (kind === 'override') own.push([...cut(rest), value as LimitsText]);
+    else standard = value as string;
+  }
+  const overrides = new Map<string, Map<string, readonly Rule[]>>();
+  for (const [name, clientId, text] of own) {
+    const policy = policies.get(name);
+    if (policy === undefined) continue;
+    let ofPolicy = overrides.get(name);
+    if (ofPolicy === undefined) overrides.set(name, (ofPolicy = new Map<string, readonly Rule[]>()));
+    ofPolicy.set(clientId, rulesOf(name, text, policy.rules));
+  }
+  const known = standard !== undefined && policies.has(standard);
+  return { policies, default: known ? standard : undefined, tiers, overrides, listed };
+}
+
+function cut(text: string): [before: string, after: string] {
+  const at = text.indexOf(' ');
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Whether an entry from elsewhere, a peer or a file, is one that this version can read. */
+export function isEntry(key: unknown, value: unknown): boolean {
+  if (typeof key !== 'string' || !key.isWellFormed()) return false;
+  const [kind, rest] = cut(key);
+  switch (kind) {
+    case 'policy':
+      return isPolicyName(rest) && (value === null || checkPolicy(value).length === 0);
+    case 'tier':
+      return isClientId(rest) && (value === null || isPolicyName(value));
+    case 'list':
+      return isClientId(rest) && (value === null || value === 'allow' || value === 'deny');
+    case 'override': {
+      const [policy, clientId] = cut(rest);
+      const valid = isPolicyName(policy) && isClientId(clientId);
+      return valid && (value === null || checkLimits(value, '', true).length === 0);
+    }
+    case 'default':
+      return key === 'default' && (value === null || isPolicyName(value));
+    default:
+      return false;
+  }
+}

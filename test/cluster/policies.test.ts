@@ -1,0 +1,191 @@
+import { expect } from 'chai';
+import type { Decision } from '../../src/cluster/decision.js';
+import type { Written } from '../../src/cluster/messages.js';
+import type { Check } from '../../src/core/decide.js';
+import { overrideKey, policyKey } from '../../src/core/policy-document.js';
+import type { EntryValue } from '../../src/core/policy-document.js';
+import { createWorld } from '../sim/world.js';
+import type { World } from '../sim/world.js';
+
+const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
+const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
+
+async function startCluster(world: World, count: number): Promise<string[]> {
+  const ids = IDS.slice(0, count);
+  for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
+  await world.run(500);
+  return ids;
+}
+
+function put(world: World, at: string, key: string, value: EntryValue | null, ifMatch?: string[]): Promise<Written> {
+  return world.node(at).cluster.policies.write(new Map([[key, value]]), ifMatch);
+}
+
+function limitAt(world: World, at: string, name: string, clientId = 'x'): number | undefined {
+  return world.node(at).cluster.book.resolve(clientId, name)?.rules[0]?.limit;
+}
+
+const digests = (world: World, ids: readonly string[]): Set<string> =>
+  new Set(ids.map((id) => world.node(id).cluster.book.document.digest));
+
+/** Asks under a policy, as this node knows it. */
+function ask(world: World, at: string, clientId: string, name: string, more: Partial<Check> = {}): Promise<Decision> {
+  const { cluster } = world.node(at);
+  const { rules } = cluster.book.resolve(clientId, name)!;
+  const check = { clientId, rules, cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+  return world.until(Promise.resolve(cluster.limiter.check(check)), 5_000);
+}
+
+describe('policies in a cluster', () => {
+  it('are in force on all nodes when the writer is answered, whichever node was asked', async () => {
+    const world = createWorld(1, { bytes: true });
+    const ids = await startCluster(world, 4);
+    for (const [i, at] of ids.entries()) {
+      const written = await world.until(put(world, at, policyKey('api'), perHour(10 + i)), 5_000);
+      expect(written).to.include({ kind: 'written', version: i + 1 });
+      for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(10 + i);
+    }
+    await world.until(put(world, 'b:1', policyKey('api'), null), 5_000);
+    for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(undefined);
+    expect(digests(world, ids).size).to.equal(1);
+  });
+
+  it('take one of two changes made at once from the same version, at two nodes, and refuse the other', async () => {
+    const world = createWorld(2);
+    const ids = await startCluster(world, 4);
+    for (let round = 0; round < 5; round += 1) {
+      const { version, digest } = world.node('a:1').cluster.book.document;
+      const tags = [[String(version)], [`${version}-${digest}`]];
+      const writes = ['b:1', 'c:1'].map((at, i) => put(world, at, policyKey('api'), perHour(10 * round + i), tags[i]));
+      const outcomes = await world.until(Promise.all(writes), 5_000);
+      expect(outcomes.map(({ kind }) => kind).sort()).to.deep.equal(['conflict', 'written']);
+      const won = outcomes.findIndex(({ kind }) => kind === 'written');
+      for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(10 * round + won);
+      expect(outcomes[1 - won]).to.include({ version: version + 1 });
+    }
+  });
+
+  it('are there on a node that joins before it decides', async () => {
+    const world = createWorld(3);
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
+    const joiner = world.spawn('d:1', { seeds: ids });
+    let limitWhenReady: number | undefined;
+    await world.until(
+      joiner.cluster.start().then(() => (limitWhenReady = limitAt(world, 'd:1', 'api'))),
+      10_000,
+    );
+    expect(limitWhenReady).to.equal(10);
+  });
+
+  it('survive the loss of the node that wrote them, and of the one that took the write', async () => {
+    const world = createWorld(4);
+    const ids = await startCluster(world, 4);
+    const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const asked = ids.find((id) => id !== taker)!;
+    await world.until(put(world, asked, policyKey('api'), perHour(10)), 5_000);
+    world.kill(taker);
+    world.kill(asked);
+    const left = ids.filter((id) => id !== taker && id !== asked);
+    for (const id of left) expect(limitAt(world, id, 'api'), id).to.equal(10);
+    await world.run(2_000);
+    const [first, second] = left as [string, string];
+    expect(await world.until(put(world, first, policyKey('api'), perHour(11)), 5_000)).to.include({ kind: 'written' });
+    expect(limitAt(world, second, 'api')).to.equal(11);
+  });
+
+  it('are the same on all nodes after a partition, with what both sides changed', async () => {
+    const world = createWorld(5);
+    const ids = await startCluster(world, 4);
+    await world.until(put(world, 'a:1', policyKey('both'), perHour(1)), 5_000);
+    const side = (id: string): number => (id < 'c' ? 0 : 1);
+    world.setLink((from, to) => (side(from) === side(to) ? 1 : undefined));
+    await world.run(3_000);
+    for (const [at, name, limit] of [
+      ['a:1', 'both', 2],
+      ['d:1', 'both', 3],
+      ['d:1', 'both', 4],
+      ['b:1', 'left', 5],
+      ['c:1', 'right', 6],
+    ] as const) {
+      expect(await world.until(put(world, at, policyKey(name), perHour(limit)), 9_000)).to.include({ kind: 'written' });
+    }
+    const before = Math.max(...ids.map((id) => world.node(id).cluster.book.document.version));
+    world.setLink(() => 1);
+    await world.run(3_000);
+    for (const id of ids) {
+      expect([limitAt(world, id, 'both'), limitAt(world, id, 'left'), limitAt(world, id, 'right')], id).to.deep.equal([
+        4, 5, 6,
+      ]);
+      expect(world.node(id).cluster.book.document.version).to.be.above(before);
+    }
+    expect(digests(world, ids).size).to.equal(1);
+  });
+
+  it('reach a node that heard nothing of a change within a second, though messages are lost', async () => {
+    const world = createWorld(6);
+    const ids = await startCluster(world, 3);
+    const lost = ids.find((id) => id !== world.node('a:1').cluster.membership.ring.owner('policies'))!;
+    let deaf = true;
+    world.setLink((_from, to, random) => ((deaf && to === lost) || random.chance(0.1) ? undefined : 1));
+    const at = ids.find((id) => id !== lost)!;
+    const writing = put(world, at, policyKey('api'), perHour(10));
+    await world.run(400);
+    expect(limitAt(world, lost, 'api')).to.equal(undefined);
+    deaf = false;
+    await world.run(1_000);
+    expect(limitAt(world, lost, 'api')).to.equal(10);
+    await world.until(writing, 5_000);
+  });
+
+  it('change the limit of running buckets at once, with what was consumed kept', async () => {
+    const world = createWorld(7);
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
+    for (const clientId of ['x', 'y', 'z']) {
+      for (let i = 0; i < 8; i += 1) await ask(world, ids[i % 3]!, clientId, 'api');
+    }
+    await world.until(put(world, 'b:1', policyKey('api'), perHour(20)), 5_000);
+    expect((await ask(world, 'c:1', 'x', 'api', { cost: 12 })).allowed).to.equal(true);
+    expect((await ask(world, 'a:1', 'x', 'api')).allowed).to.equal(false);
+    await world.until(put(world, 'c:1', policyKey('api'), perHour(8)), 5_000);
+    expect((await ask(world, 'a:1', 'y', 'api')).allowed).to.equal(false);
+    await world.until(put(world, 'c:1', overrideKey('api', 'z'), { limit: 9 }), 5_000);
+    expect((await ask(world, 'a:1', 'z', 'api')).allowed).to.equal(true);
+    expect((await ask(world, 'b:1', 'z', 'api')).allowed).to.equal(false);
+  });
+
+  it('end remembered denials at once, as a reset does', async () => {
+    const world = createWorld(8);
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', policyKey('api'), perHour(1)), 5_000);
+    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const other = ids.find((id) => id !== owner)!;
+    const denied = async (): Promise<void> => {
+      for (let i = 0; i < 3; i += 1) await ask(world, other, 'x', 'api');
+      expect(await ask(world, other, 'x', 'api')).to.include({ allowed: false, source: 'deny-cache' });
+    };
+    await denied();
+    await world.until(put(world, owner, policyKey('api'), perHour(2)), 5_000);
+    expect(await ask(world, other, 'x', 'api')).to.include({ allowed: true, source: 'forwarded' });
+    await denied();
+    await world.until(put(world, owner, overrideKey('api', 'x'), { limit: 3 }), 5_000);
+    expect(await ask(world, other, 'x', 'api')).to.include({ allowed: true, source: 'forwarded' });
+    await denied();
+    await world.until(world.node(owner).cluster.forget('x'), 5_000);
+    expect(await ask(world, other, 'x', 'api')).to.include({ allowed: true, source: 'forwarded' });
+  });
+
+  it('end leases at once: nothing is spent of them under other rules', async () => {
+    const world = createWorld(9);
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', policyKey('api'), perHour(1_000)), 5_000);
+    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const other = ids.find((id) => id !== owner)!;
+    let source: string | undefined;
+    for (let i = 0; i < 200 && source !== 'lease'; i += 1) ({ source } = await ask(world, other, 'x', 'api'));
+    expect(source).to.equal('lease');
+    await world.until(put(world, owner, policyKey('api'), perHour(5)), 5_000);
+    expect(await ask(world, other, 'x', 'api')).to.include({ allowed: false, source: 'forwarded', limit: 5 });
+  });
+});

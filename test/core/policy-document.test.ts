@@ -1,0 +1,260 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { rulesFor } from '../../src/core/policy.js';
+import {
+  change,
+  defaultKey,
+  documentOf,
+  isEntry,
+  listKey,
+  merge,
+  NO_DOCUMENT,
+  overrideKey,
+  policyKey,
+  policySetOf,
+  tierKey,
+} from '../../src/core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
+import { checkPolicyFile, entriesOf } from '../../src/core/policy-file.js';
+import type { PolicyFileText } from '../../src/core/policy-file.js';
+
+const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });
+const write = (document: PolicyDocument, key: string, value: EntryValue | null, writer = 'a:1'): PolicyDocument =>
+  change(document, new Map([[key, value]]), writer);
+
+/** Documents as a few nodes make and mix them, none of which has heard all. */
+const histories = fc.array(
+  fc.record({
+    node: fc.nat(3),
+    key: fc.constantFrom(policyKey('p'), policyKey('q'), defaultKey(), listKey('c')),
+    value: fc.option(fc.nat(3)),
+    from: fc.option(fc.nat(3)),
+  }),
+  { maxLength: 25 },
+);
+
+function documentsOf(history: typeof histories extends fc.Arbitrary<infer T> ? T : never): PolicyDocument[] {
+  const documents = new Array<PolicyDocument>(4).fill(NO_DOCUMENT);
+  for (const { node, key, value, from } of history) {
+    if (from !== null) documents[node] = merge(documents[node]!, documents[from]!);
+    documents[node] = write(documents[node]!, key, value === null ? null : limit(value), `n:${node + 1}`);
+  }
+  return documents;
+}
+
+describe('the document of policies', () => {
+  it('merges to the same, whatever the order, and whatever is heard again', () => {
+    const property = fc.property(histories, fc.array(fc.nat(3), { maxLength: 8 }), (history, order) => {
+      const documents = documentsOf(history);
+      const all = (places: number[]): PolicyDocument =>
+        places.reduce((known, place) => merge(known, documents[place]!), NO_DOCUMENT);
+      const one = all([0, 1, 2, 3]);
+      const other = all([...order, 3, 2, 1, 0]);
+      expect([...other.entries].sort()).to.deep.equal([...one.entries].sort());
+      // Of who counted more, the others learn the number.
+      const agreed = merge(one, other);
+      expect(merge(other, one).digest).to.equal(agreed.digest);
+      expect(merge(agreed, one)).to.equal(agreed);
+      expect(merge(agreed, agreed)).to.equal(agreed);
+    });
+    fc.assert(property, { numRuns: 500 });
+  });
+
+  it('lets the later write of one name stand, and both of two names', () => {
+    const base = write(NO_DOCUMENT, policyKey('p'), limit(1));
+    const left = write(write(base, policyKey('p'), limit(2)), policyKey('p'), limit(3));
+    const right = write(write(base, policyKey('p'), limit(9), 'b:1'), policyKey('q'), limit(4), 'b:1');
+    for (const merged of [merge(left, right), merge(right, left)]) {
+      expect(merged.entries.get(policyKey('p'))?.value).to.deep.equal(limit(3));
+      expect(merged.entries.get(policyKey('q'))?.value).to.deep.equal(limit(4));
+      expect(merged.version).to.be.above(Math.max(left.version, right.version));
+    }
+  });
+
+  it('does not bring back what was deleted from an older copy', () => {
+    const before = write(NO_DOCUMENT, policyKey('p'), limit(1));
+    const deleted = write(before, policyKey('p'), null);
+    expect(policySetOf(merge(before, deleted)).policies.size).to.equal(0);
+    expect(policySetOf(merge(deleted, before)).policies.size).to.equal(0);
+  });
+
+  it('keeps its version where nothing changes', () => {
+    const document = write(NO_DOCUMENT, policyKey('p'), limit(1));
+    expect(write(document, policyKey('p'), limit(1), 'b:1')).to.equal(document);
+    expect(write(document, policyKey('x'), null)).to.equal(document);
+    expect(write(document, policyKey('p'), limit(2)).version).to.equal(document.version + 1);
+  });
+
+  it('has a digest that tells apart what differs', () => {
+    const a = write(NO_DOCUMENT, policyKey('p'), limit(1));
+    expect(documentOf(a.version, new Map(a.entries)).digest).to.equal(a.digest);
+    for (const other of [
+      write(NO_DOCUMENT, policyKey('p'), limit(2)),
+      write(NO_DOCUMENT, policyKey('q'), limit(1)),
+      write(NO_DOCUMENT, policyKey('p'), limit(1), 'b:1'),
+      documentOf(2, a.entries),
+    ]) {
+      expect(other.digest).not.to.equal(a.digest);
+    }
+  });
+});
+
+describe('a policy', () => {
+  const file: PolicyFileText = {
+    policies: {
+      api: { limit: 10, window: '1m' },
+      login: {
+        limits: [
+          { limit: 5, window: '1m' },
+          { limit: 50, window: '1d', algorithm: 'sliding-window' },
+        ],
+      },
+      tiered: {
+        tiers: { free: { limit: 10, window: '1m' }, pro: { limit: 100, window: '1m', burst: 200 } },
+        defaultTier: 'free',
+      },
+    },
+    default: 'api',
+    clients: {
+      alice: { tier: 'pro', overrides: { api: { limit: 7 }, tiered: { limit: 1000, window: '1s' } } },
+      bob: { tier: 'pro' },
+      carol: { tier: 'gold' },
+      ['__proto__']: { overrides: { api: { limit: 3 } } },
+    },
+    allow: ['probe'],
+    deny: ['mallory'],
+  };
+  const set = policySetOf(change(NO_DOCUMENT, entriesOf(file), 'a:1'));
+  const figures = (name: string, clientId: string): unknown[] =>
+    rulesFor(set, set.policies.get(name)!, clientId).map(({ limit: n, windowMs, capacity }) => [n, windowMs, capacity]);
+
+  it('is valid as the example has it', () => {
+    expect(checkPolicyFile(file)).to.deep.equal([]);
+  });
+
+  it('gives a client its own limit, or its tier’s, or the one of all', () => {
+    expect(figures('api', 'dave')).to.deep.equal([[10, 60_000, 10]]);
+    expect(figures('api', 'alice')).to.deep.equal([[7, 60_000, 7]]);
+    expect(figures('api', '__proto__')).to.deep.equal([[3, 60_000, 3]]);
+    expect(figures('login', 'alice')).to.deep.equal([
+      [5, 60_000, 5],
+      [50, 86_400_000, 50],
+    ]);
+    expect(figures('tiered', 'alice')).to.deep.equal([[1000, 1_000, 1000]]);
+    expect(figures('tiered', 'bob')).to.deep.equal([[100, 60_000, 200]]);
+    expect(figures('tiered', 'carol')).to.deep.equal([[10, 60_000, 10]]);
+    expect(figures('tiered', 'dave')).to.deep.equal([[10, 60_000, 10]]);
+  });
+
+  it('knows the default and the lists', () => {
+    expect(set.default).to.equal('api');
+    expect([...set.listed]).to.have.deep.members([
+      ['probe', 'allow'],
+      ['mallory', 'deny'],
+    ]);
+  });
+
+  it('that is gone takes its overrides and the default with it, until it is back', () => {
+    const document = change(NO_DOCUMENT, entriesOf(file), 'a:1');
+    const without = write(document, policyKey('api'), null);
+    expect(policySetOf(without).default).to.equal(undefined);
+    expect(policySetOf(without).overrides.has('api')).to.equal(false);
+    expect(policySetOf(write(without, policyKey('api'), limit(9))).default).to.equal('api');
+  });
+
+  it('is refused with each wrong field by name', () => {
+    const wrong = {
+      policies: {
+        'a b': { limit: 1, window: '1m' },
+        none: {},
+        text: 'x',
+        api: {
+          limit: -1,
+          window: '1 minute',
+          burst: 0,
+          algorithm: 'leaky',
+          shadow: 'yes',
+          onUnavailable: 'fail',
+          x: 1,
+        },
+        both: { limit: 1, window: '1m', windowMs: 5 },
+        twins: { limits: [{ limit: 1, window: '60s' }, { limit: 2, windowMs: 60_000 }, { limit: 3 }] },
+        burst: { limit: 1, window: '1m', burst: 4, algorithm: 'sliding-window' },
+        tiers: { limit: 4, tiers: { free: { limit: 1.5, window: '1m' } }, defaultTier: 'gold' },
+        load: { limit: 1, window: 1, adaptive: { target: 2, min: 0, speed: 3 }, durability: 'disk' },
+      },
+      default: 'nothing',
+      allow: ['x', ''],
+      deny: ['x', '\ud800'],
+      extra: true,
+    };
+    expect(checkPolicyFile(wrong).map(({ field }) => field)).to.have.members([
+      'extra',
+      'policies.a b',
+      'policies.none.limit',
+      'policies.none.window',
+      'policies.text',
+      'policies.api.limit',
+      'policies.api.window',
+      'policies.api.burst',
+      'policies.api.algorithm',
+      'policies.api.shadow',
+      'policies.api.onUnavailable',
+      'policies.api.x',
+      'policies.both.windowMs',
+      'policies.twins.limits[1].window',
+      'policies.twins.limits[2].window',
+      'policies.burst.burst',
+      'policies.tiers.limit',
+      'policies.tiers.tiers.free.limit',
+      'policies.tiers.defaultTier',
+      'policies.load.adaptive.target',
+      'policies.load.adaptive.min',
+      'policies.load.adaptive.speed',
+      'policies.load.durability',
+      'default',
+      'allow[1]',
+      'deny[0]',
+      'deny[1]',
+    ]);
+    for (const value of [null, 5, [], 'x']) expect(checkPolicyFile(value)).to.have.length(1);
+  });
+
+  it('of a file may be named by the clients of that file, who may take its window', () => {
+    const policies = { many: file.policies!['login']!, one: file.policies!['api']! };
+    const fields = (clients: unknown): string[] => checkPolicyFile({ policies, clients }).map(({ field }) => field);
+    expect(fields({ a: { overrides: { one: { limit: 1 } } } })).to.deep.equal([]);
+    expect(fields({ a: { overrides: { many: { limit: 1 } } } })).to.deep.equal(['clients.a.overrides.many.window']);
+    expect(fields({ a: { overrides: { other: { limit: 1, window: 1 } } } })).to.deep.equal([
+      'clients.a.overrides.other',
+    ]);
+    expect(fields({ a: { tier: '', more: 1 }, b: 7 })).to.deep.equal(['clients.a.more', 'clients.a.tier', 'clients.b']);
+  });
+
+  it('is taken from elsewhere only in a form that can be read', () => {
+    const good: [string, unknown][] = [
+      [policyKey('p'), limit(1)],
+      [policyKey('p'), null],
+      [overrideKey('p', 'a client with spaces'), { limit: 3 }],
+      [tierKey('x'), 'pro'],
+      [listKey('x'), 'deny'],
+      [defaultKey(), 'p'],
+    ];
+    for (const [key, value] of good) expect(isEntry(key, value), key).to.equal(true);
+    const bad: [unknown, unknown][] = [
+      ['policy ', limit(1)],
+      ['policy p', {}],
+      ['policy p', 'x'],
+      ['override p ', { limit: 3 }],
+      ['override p', { limit: 3 }],
+      ['override p x', {}],
+      ['tier x', 5],
+      ['list x', 'maybe'],
+      ['default x', 'p'],
+      ['other', null],
+      [5, null],
+      [`tier ${'x'.repeat(257)}`, 'pro'],
+    ];
+    for (const [key, value] of bad) expect(isEntry(key, value), String(key)).to.equal(false);
+  });
+});
