@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { askAllow } from './cli/allow.js';
 import { runCluster } from './cli/cluster.js';
+import { checkPolicies } from './cli/policies.js';
 import { serve } from './cli/serve.js';
 import { showStatus } from './cli/status.js';
 import { makeToken } from './cli/token.js';
@@ -27,6 +28,9 @@ try {
       break;
     case 'token':
       makeToken(args);
+      break;
+    case 'policies':
+      process.exitCode = await checkPolicies(args);
       break;
     case 'help':
     case '--help':

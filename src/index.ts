@@ -89,11 +89,11 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
     suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
   });
-  const { limiter } = member.node;
+  const { callers, book } = member.node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {
     if (closed) throw new Error('the node is closed');
-    return limiter.check(readCheck(request));
+    return callers.check(readCheck(request, book));
   };
   return {
     // Async, so that a bad request rejects rather than throws.

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import { readCertificates, watchCertificates } from './certificates.js';
@@ -17,6 +18,7 @@ import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { PeerTls } from './peer/tls.js';
+import { openPolicySource } from './policy-source.js';
 import type { Settings } from './setting-table.js';
 import { reachableAt } from './settings.js';
 import { systemClock } from './system.js';
@@ -28,6 +30,10 @@ import { VERSION } from './version.js';
  */
 const DRAIN_NOTICE_MS = 500;
 const DRAIN_GRACE_MS = LEAVE_GRACE_MS;
+
+/** Where policies are looked for; and the word for nowhere. */
+const POLICIES = 'config/policies.json';
+const NONE = 'none';
 
 export interface RunningNode {
   /** Where the public API listens. */
@@ -49,8 +55,13 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const audit = createAudit(settings.auditLog, log, () => id);
   const guard = createGuard(settings, { log, audit });
   const certificates = readCertificates(settings, 'tls');
+  const policyPath = settings.policies ?? (existsSync(POLICIES) ? POLICIES : NONE);
+  const statePath = settings.policiesState ?? (policyPath === NONE ? NONE : `${policyPath}.state`);
+  const named = (path: string): string | undefined => (path === NONE ? undefined : path);
+  const source = await openPolicySource(named(policyPath), named(statePath), { log, audit });
   const member = await createMember({
     ...settings,
+    document: source.document,
     listen: { host: settings.peerHost, port: settings.peerPort },
     advertise(port) {
       id ??= reachableAt(settings.peerHost, port);
@@ -63,17 +74,20 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     log,
   });
   const { node } = member;
-  const { limiter } = node;
+  const { callers, book } = node;
+  const policyWriter = await source.begin(node);
   const counters = createCounters();
   let ready = false;
   const decisions = createDecisionHandlers(
-    { limiter, access: guard.access, counters, elapsedMs: () => performance.now(), log },
+    { limiter: callers, policies: book, access: guard.access, counters, elapsedMs: () => performance.now(), log },
     settings,
   );
   const metrics = createMetrics({ counters, cluster: node, peers: member.peers });
   const api = createApi(
     {
       cluster: node,
+      book,
+      policyWriter,
       decisions,
       access: guard.access,
       audit,
@@ -110,6 +124,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     figures: () => metrics.getMetricsAsJSON(),
     async stop() {
       ready = false;
+      source.close();
       log.info('stopping');
       const drained = publicServer.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
       await member.leave(group?.parting());
@@ -119,6 +134,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       await member.close();
       guard.close();
       for (const stop of stopWatching) stop();
+      await source.saved();
       log.info('stopped');
     },
   };

@@ -4,6 +4,7 @@ import type { Parting } from './cluster/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Discovery, Log } from './cluster/ports.js';
+import type { PolicyDocument } from './core/policy-document.js';
 import { listen } from './listen.js';
 import { createPeerAuth } from './peer/auth.js';
 import { createPeerCounters } from './peer/counters.js';
@@ -32,6 +33,8 @@ export interface MemberOptions {
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
   readonly onUnavailable: OnUnavailable;
+  /** Policies that this node knew when it ended. */
+  readonly document?: PolicyDocument | undefined;
   readonly log: Log;
 }
 
@@ -58,6 +61,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { clock: systemClock, timers: systemTimers, transport, discovery, log },
     { ...options, self: options.advertise(port), version: VERSION },
   );
+  if (options.document !== undefined) node.book.adopt(options.document);
   await node.start();
   return {
     node,

@@ -108,6 +108,16 @@ export const SETTINGS = {
     1,
     'members of the ring in this group of processes, one a core; auto for all cores',
   ),
+  policies: optional(
+    nonEmpty,
+    'the path of a JSON file, or none',
+    'named policies, watched; else config/policies.json, if it is there',
+  ),
+  policiesState: optional(
+    nonEmpty,
+    'a path, or none',
+    'where changes of policies are kept for a restart; else beside the file, with .state behind its name',
+  ),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),
     '200 or 429',

@@ -26,6 +26,8 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
   ['onUnavailable', ['closed', 'closed'], ['', 'fail'], 'local or open or closed'],
   ['maxClients', ['1000', 1000], ['0', '16777217', '1_000', '1k'], '1 to 16777216'],
   ['workers', ['4', 4], ['', '0', '257', 'all', 'AUTO', '2.5'], 'auto or a whole number from 1 to 256'],
+  ['policies', ['a/policies.json', 'a/policies.json'], [''], 'the path of a JSON file, or none'],
+  ['policiesState', ['none', 'none'], [''], 'a path, or none'],
   ['deniedStatus', ['200', 200], ['0', '403', '2000'], '200 or 429'],
   ['logLevel', ['warn', 'warn'], ['', 'WARN', 'verbose'], 'fatal, error, warn'],
 ];

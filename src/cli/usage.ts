@@ -8,6 +8,7 @@ const COMMANDS = `tokenring: a distributed rate limiter
   tokenring allow CLIENT --limit 10 --window 1m [--burst 20] [--algorithm sliding-window] [--cost 1]
                   [--url http://127.0.0.1:8080]         ask: exit 0 allowed, 1 denied, 2 error
   tokenring status [--url http://127.0.0.1:8080]        the members, as a node sees them
+  tokenring policies check FILE                         every mistake in a file of policies: exit 0 none, 1 some
   tokenring token NAME ROLE…                            a new bearer token, and its entry for the file of tokens
 
 allow and status show the token in TOKENRING_TOKEN, if there is one.

@@ -14,4 +14,6 @@ export interface Decision extends Verdict {
   readonly source: Source;
   /** True only when the owner's state could not be used. */
   readonly degraded: boolean;
+  /** Of a policy on trial: what it would have decided. */
+  readonly shadow?: { readonly allowed: boolean; readonly retryAfterMs: number | null };
 }

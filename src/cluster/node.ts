@@ -2,6 +2,8 @@ import type { NodeId } from '../core/ring.js';
 import { createBucketTable } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
 import { createContacts } from './contacts.js';
+import { createCallerDesk } from './caller-desk.js';
+import type { CallerDesk } from './caller-desk.js';
 import { createCopies } from './copies.js';
 import { createDenials } from './denials.js';
 import type { Denials } from './denials.js';
@@ -79,6 +81,7 @@ export interface ClusterNodeDeps {
 
 export interface ClusterNode {
   readonly limiter: Limiter;
+  readonly callers: CallerDesk;
   readonly table: BucketTable;
   readonly membership: Membership;
   readonly replicator: Replicator;
@@ -255,6 +258,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   return {
     limiter,
+    callers: createCallerDesk({ limiter, membership }),
     table,
     membership,
     replicator,

@@ -44,6 +44,8 @@ export const policyKey = (name: string): string => `policy ${name}`;
 export const defaultKey = (): string => 'default';
 export const tierKey = (clientId: string): string => `tier ${clientId}`;
 export const listKey = (clientId: string): string => `list ${clientId}`;
+/** Digest of the policy file that was applied last. */
+export const fileKey = (): string => 'file';
 /** A policy's name has no space in it. */
 export const overrideKey = (policy: string, clientId: string): string => `override ${policy} ${clientId}`;
 
@@ -147,7 +149,7 @@ export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
     else if (kind === 'tier') tiers.set(rest, value as string);
     else if (kind === 'list') listed.set(rest, value as 'allow' | 'deny');
     else if (kind === 'override') own.push([...cut(rest), value as LimitsText]);
-    else standard = value as string;
+    else if (kind === 'default') standard = value as string;
   }
   const overrides = new Map<string, Map<string, readonly Rule[]>>();
   for (const [name, clientId, text] of own) {
@@ -184,6 +186,8 @@ export function isEntry(key: unknown, value: unknown): boolean {
     }
     case 'default':
       return key === 'default' && (value === null || isPolicyName(value));
+    case 'file':
+      return key === 'file' && typeof value === 'string' && /^[\da-f]{16}$/.test(value);
     default:
       return false;
   }

@@ -8,10 +8,11 @@ import type { Rule } from '../core/rule.js';
  * equal to `JSON.stringify`.
  */
 export function decisionJson(decision: Decision): string {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decision;
+  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, shadow } = decision;
   const figures = `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
-  const rest = limits === undefined ? '}' : `,"limits":${JSON.stringify(limits)}}`;
-  return figures + originJson(decision) + rest;
+  const rest = limits === undefined ? '' : `,"limits":${JSON.stringify(limits)}`;
+  const trial = shadow === undefined ? '}' : `,"shadow":${JSON.stringify(shadow)}}`;
+  return figures + originJson(decision) + rest + trial;
 }
 
 /** The last one written, as most answers have the same. */

@@ -6,17 +6,23 @@ import type { ClusterNode } from '../cluster/node.js';
 import type { Access, Role } from './access.js';
 import { whoAsks } from './audit.js';
 import type { Audit, Who } from './audit.js';
+import type { PolicyBook } from '../cluster/policy-book.js';
+import type { PolicyWriter } from '../cluster/policy-writer.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import type { DecisionHandlers, ErrorLog } from './decisions.js';
 import { openApiDocument } from './openapi.js';
+import { createPolicyHandlers } from './policies.js';
 import { Problem } from './problem.js';
 import { requireClientId } from './request.js';
 import { sendProblem } from './send.js';
 
 export interface ApiDeps {
   readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership'>;
+  readonly book: PolicyBook;
+  /** Every change of policies goes through it. */
+  readonly policyWriter: PolicyWriter<Who>;
   readonly decisions: DecisionHandlers;
   readonly access: Access;
   readonly audit: Audit;
@@ -31,7 +37,7 @@ export interface ApiDeps {
 
 /** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
-  const { cluster, decisions, access, audit, counters, metrics, isReady, isWhole, log } = deps;
+  const { cluster, book, policyWriter, decisions, access, audit, counters, metrics, isReady, isWhole, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -84,6 +90,14 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       },
     ],
   });
+  const policies = createPolicyHandlers({ book, writer: policyWriter, whoOf });
+  const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
+    return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
+  };
+  route('/v1/clients/:clientId/overrides/:policy', guarded(policies.override));
+  route('/v1/clients/:clientId/tier', guarded(policies.tier));
+  route('/v1/policies', { get: [reader, policies.list] });
+  route('/v1/policies/:policy', guarded(policies.policy));
   route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });
   route('/v1/cluster/owner', {
     get: [

@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Decision } from '../cluster/decision.js';
 import type { Limiter } from '../cluster/limiter.js';
+import { WITHOUT_POLICIES } from '../cluster/policy-book.js';
+import type { Policies } from '../cluster/policy-book.js';
 import type { Check } from '../core/decide.js';
 import type { Access } from './access.js';
 import { asciiJson, decisionJson, rateLimitHeaders } from './answer.js';
@@ -30,8 +32,10 @@ export interface ErrorLog {
 }
 
 export interface DecisionDeps {
-  readonly limiter: Limiter;
+  readonly limiter: Pick<Limiter, 'check'>;
   readonly access: Access;
+  /** Those that requests may name. Default: none. */
+  readonly policies?: Policies;
   readonly counters: Counters;
   readonly elapsedMs: () => number;
   readonly log: ErrorLog;
@@ -42,7 +46,7 @@ export interface DecisionDeps {
  * router and parser cost six times the decision, and the Express app mounts the same two.
  */
 export function createDecisionHandlers(
-  { limiter, access, counters, elapsedMs, log }: DecisionDeps,
+  { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
   options: { deniedStatus: 200 | 429; maxInFlight: number },
 ): DecisionHandlers {
   /** Answers at once, or when the promise settles. */
@@ -114,7 +118,7 @@ export function createDecisionHandlers(
   function decideItem(item: unknown): string | Promise<string> {
     let decision: Decision | Promise<Decision>;
     try {
-      decision = limiter.check(readCheck(item));
+      decision = limiter.check(readCheck(item, policies));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       countProblem(counters, error.code);
@@ -129,7 +133,7 @@ export function createDecisionHandlers(
   }
 
   function answerCheck(value: unknown, res: ServerResponse, startMs: number): Promise<void> | undefined {
-    const check = readCheck(value);
+    const check = readCheck(value, policies);
     const decision = limiter.check(check);
     if (decision instanceof Promise) return decision.then((later) => sendDecision(res, check, later, startMs));
     sendDecision(res, check, decision, startMs);

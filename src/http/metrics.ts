@@ -10,7 +10,16 @@ export interface MetricSources {
   readonly counters: Counters;
   readonly cluster: Pick<
     ClusterNode,
-    'table' | 'membership' | 'replicator' | 'forwarder' | 'lessor' | 'lessee' | 'denials' | 'handedClients'
+    | 'table'
+    | 'callers'
+    | 'book'
+    | 'membership'
+    | 'replicator'
+    | 'forwarder'
+    | 'lessor'
+    | 'lessee'
+    | 'denials'
+    | 'handedClients'
   >;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
@@ -76,6 +85,20 @@ export function createMetrics(sources: MetricSources): Registry {
     problems,
     ['code'],
     labelled('code', () => counters.problems),
+  );
+  const shadow = 'Denials that were none, as their policy is on trial';
+  counter(
+    'tokenring_shadow_denials_total',
+    shadow,
+    ['policy'],
+    labelled('policy', () => cluster.callers.shadowDenials),
+  );
+  const version = 'Version of the policies that are in force here: the same on all nodes';
+  gauge(
+    'tokenring_policies_version',
+    version,
+    [],
+    one(() => cluster.book.document.version),
   );
   const evictions =
     'Clients dropped at the bound of the bucket table, and buckets of one above 64, though their limit still counted';

@@ -1,5 +1,6 @@
 import type { TSchema } from '@sinclair/typebox';
 import * as schemas from './schema.js';
+import * as policySchemas from './policy-schema.js';
 import { PROBLEMS } from './problem.js';
 import type { ProblemCode } from './problem.js';
 
@@ -13,6 +14,10 @@ const byName: Readonly<Record<string, TSchema>> = {
   Client: schemas.ClientSchema,
   Cluster: schemas.ClusterSchema,
   Owner: schemas.OwnerSchema,
+  Policy: policySchemas.PolicySchema,
+  PolicyList: policySchemas.PolicyListSchema,
+  Override: policySchemas.OverrideSchema,
+  Tier: policySchemas.TierSchema,
 };
 
 /** The public API as an OpenAPI 3.1 document, made from the schemas that check the requests. */
@@ -73,6 +78,25 @@ export function openApiDocument(version: string): object {
           },
         },
       },
+      '/v1/clients/{clientId}/overrides/{policy}': {
+        parameters: [inPath('clientId'), inPath('policy')],
+        ...entryOperations('Override', 'a limit of its own for one client under a policy', 'Override'),
+      },
+      '/v1/clients/{clientId}/tier': {
+        parameters: [inPath('clientId')],
+        ...entryOperations('Tier', 'the tier of a client', 'Tier'),
+      },
+      '/v1/policies': {
+        get: {
+          operationId: 'listPolicies',
+          summary: 'All policies, and the version of them',
+          responses: { 200: answer('policies by name', ref('PolicyList')), ...problems() },
+        },
+      },
+      '/v1/policies/{policy}': {
+        parameters: [inPath('policy')],
+        ...entryOperations('Policy', 'a named policy', 'Policy'),
+      },
       '/v1/cluster': {
         get: {
           operationId: 'getCluster',
@@ -126,6 +150,40 @@ function withReferences(schema: TSchema, self?: string): unknown {
     return Object.fromEntries(Object.entries(inner).map(([key, member]) => [key, walk(member)]));
   };
   return id === self || self === undefined ? walk(rest) : ref(String(id));
+}
+
+function inPath(name: string): object {
+  return { name, in: 'path', required: true, schema: { type: 'string' } };
+}
+
+/** GET, PUT and DELETE of something that the document of policies holds. */
+function entryOperations(name: string, what: string, schema: string): Record<string, object> {
+  const version = { ETag: { description: 'the version, for If-Match', schema: { type: 'string' } } };
+  const found = { ...answer(`${what}, and the version`, ref(schema)), headers: version };
+  const ifMatch = {
+    name: 'If-Match',
+    in: 'header',
+    description: 'a version, or an ETag: the change is made only to these policies, and else answered 412',
+    schema: { type: 'string' },
+  };
+  const refused = problems('invalid_request', 'unauthorized', 'forbidden', 'not_found', 'precondition_failed');
+  const write = { security: [{ admin: [] }], parameters: [ifMatch] };
+  return {
+    get: { operationId: `get${name}`, summary: `Show ${what}`, responses: { 200: found, ...problems('not_found') } },
+    put: {
+      operationId: `put${name}`,
+      summary: `Set ${what}, on every node`,
+      ...write,
+      requestBody: jsonBody(ref(schema)),
+      responses: { 200: found, ...refused, ...problems('too_many_policies', 'unavailable') },
+    },
+    delete: {
+      operationId: `delete${name}`,
+      summary: `Delete ${what}, on every node`,
+      ...write,
+      responses: { 200: answer('the version', { type: 'object' }), ...refused, ...problems('unavailable') },
+    },
+  };
 }
 
 function ref(name: string): { $ref: string } {

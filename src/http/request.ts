@@ -1,6 +1,9 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { ValueError } from '@sinclair/typebox/errors';
+import { WITHOUT_POLICIES } from '../cluster/policy-book.js';
+import type { Policies } from '../cluster/policy-book.js';
 import type { Check } from '../core/decide.js';
+import type { Policy } from '../core/policy.js';
 import { parseDuration } from '../core/duration.js';
 import { ruleOf, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
@@ -13,20 +16,19 @@ const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
 
 /**
  * The check that a caller's value asks for.
- * @throws Problem `invalid_request` that names the field and what it may be
+ * @param policies those that it may name
+ * @throws Problem `invalid_request` that names the field and what it may be, `unknown_policy`
  */
-export function readCheck(value: unknown): Check {
+export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES): Check {
   if (!allowRequest.Check(value)) throw invalid(allowRequest.Errors(value).First()!);
   requireClientId(value.clientId);
   if (value.requestId !== undefined) requireText('requestId', value.requestId, MAX_REQUEST_ID_BYTES);
-  return {
-    clientId: value.clientId,
-    rules: readRules(value),
-    cost: value.cost ?? 1,
-    peek: value.peek ?? false,
-    requestId: value.requestId,
-    replicated: value.durability === 'replicated',
-  };
+  const { clientId, requestId, cost = 1, peek = false } = value;
+  const { policy, rules } = readRules(value, policies);
+  const replicated = value.durability === 'replicated' || policy?.replicated === true;
+  const check = { clientId, rules, cost, peek, requestId, replicated };
+  const listed = policies.listed(clientId);
+  return policy === undefined && listed === undefined ? check : { ...check, terms: { policy, listed } };
 }
 
 /** @throws Problem when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */
@@ -35,25 +37,35 @@ export function readBatch(value: unknown): readonly unknown[] {
   return value.requests;
 }
 
-type Request = Partial<LimitRequest> & { limits?: LimitRequest[]; policy?: string };
+type Request = Partial<LimitRequest> & { clientId: string; limits?: LimitRequest[]; policy?: string };
+
+interface Asked {
+  readonly policy?: Policy;
+  readonly rules: readonly Rule[];
+}
 
 const OWN_LIMIT = ['limit', 'window', 'windowMs', 'burst', 'algorithm'] as const;
 
-function readRules(request: Request): readonly Rule[] {
-  const { limits, policy } = request;
-  if (limits === undefined && policy === undefined) return [readRule(request, '')];
-  const instead = limits === undefined ? 'policy' : 'limits';
-  for (const field of OWN_LIMIT) {
-    if (request[field] !== undefined) throw badField(field, `none beside ${instead}`);
+function readRules(request: Request, policies: Policies): Asked {
+  const { clientId, limits, policy } = request;
+  const ownField = OWN_LIMIT.find((field) => request[field] !== undefined);
+  if (limits === undefined && policy === undefined) {
+    const standard = ownField === undefined ? policies.resolve(clientId, undefined) : undefined;
+    return standard ?? { rules: [readRule(request, '')] };
   }
-  if (limits === undefined) throw new Problem('unknown_policy', { field: 'policy', expected: 'the name of a policy' });
+  if (ownField !== undefined) throw badField(ownField, `none beside ${limits === undefined ? 'policy' : 'limits'}`);
+  if (limits === undefined) {
+    const named = policies.resolve(clientId, policy);
+    if (named === undefined) throw new Problem('unknown_policy', { field: 'policy', expected: 'the name of a policy' });
+    return named;
+  }
   if (policy !== undefined) throw badField('policy', 'none beside limits');
   const rules = limits.map((limit, i) => readRule(limit, `limits[${i}].`));
   rules.forEach((rule, i) => {
     const twin = rules.findIndex((other) => sameBucket(other, rule));
     if (twin < i) throw badField(`limits[${i}].window`, `another window or algorithm than limits[${twin}]`);
   });
-  return rules;
+  return { rules };
 }
 
 function readRule(request: Partial<LimitRequest>, path: string): Rule {

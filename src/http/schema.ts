@@ -112,6 +112,12 @@ export const DecisionSchema = Type.Object(
     ),
     degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
     limits: Type.Optional(Type.Array(LimitFiguresSchema)),
+    shadow: Type.Optional(
+      Type.Object(
+        { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
+        { ...strict, description: 'of a policy on trial: what it would have decided' },
+      ),
+    ),
   },
   { ...strict, $id: 'Decision' },
 );

@@ -86,7 +86,7 @@ export function envelope(
   body: PeerMessage,
   from = memberOf('127.0.0.1:9', { state: 'joining' }),
 ): Envelope<PeerMessage> {
-  return { sender: { from, view: 'x' }, body };
+  return { sender: { from, view: 'x', policies: '0' }, body };
 }
 
 export async function membersOf(node: RunningNode): Promise<{ id: string; state: string }[]> {

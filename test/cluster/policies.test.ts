@@ -1,7 +1,10 @@
 import { expect } from 'chai';
+import { createFallback } from '../../src/cluster/fallback.js';
 import type { Decision } from '../../src/cluster/decision.js';
 import type { Written } from '../../src/cluster/messages.js';
 import type { Check } from '../../src/core/decide.js';
+import { policyOf } from '../../src/core/policy.js';
+import type { OnUnavailable } from '../../src/core/policy.js';
 import { overrideKey, policyKey } from '../../src/core/policy-document.js';
 import type { EntryValue } from '../../src/core/policy-document.js';
 import { createWorld } from '../sim/world.js';
@@ -187,5 +190,24 @@ describe('policies in a cluster', () => {
     expect(source).to.equal('lease');
     await world.until(put(world, owner, policyKey('api'), perHour(5)), 5_000);
     expect(await ask(world, other, 'x', 'api')).to.include({ allowed: false, source: 'forwarded', limit: 5 });
+  });
+
+  it('say what happens where nobody can be asked, each for itself', async () => {
+    const world = createWorld(10);
+    await startCluster(world, 3);
+    const { membership } = world.node('a:1').cluster;
+    const fallback = createFallback(
+      { clock: { nowMs: () => 0 }, membership },
+      { onUnavailable: 'local', maxClients: 9 },
+    );
+    const decide = (onUnavailable: OnUnavailable | undefined): Decision => {
+      const text = { limit: 9, window: '1h' };
+      const policy = policyOf('api', onUnavailable === undefined ? text : { ...text, onUnavailable });
+      const check = { clientId: 'x', cost: 1, peek: false, requestId: undefined, replicated: false };
+      return fallback.decide({ ...check, rules: policy.rules, terms: { policy, listed: undefined } });
+    };
+    expect(decide('closed')).to.include({ allowed: false, source: 'fallback', degraded: true });
+    for (let i = 0; i < 9; i += 1) expect(decide('open').allowed).to.equal(true);
+    expect([1, 2, 3, 4].map(() => decide(undefined).allowed)).to.deep.equal([true, true, true, false]);
   });
 });

@@ -37,7 +37,7 @@ export function tokenring(args: readonly string[], env: Record<string, string> =
 export function start(args: readonly string[], env: Record<string, string> = {}): Program {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(TOKENRING_|NODE_)/.test(name));
   const child = spawn(process.execPath, args, {
-    env: { ...Object.fromEntries(inherited), ...env },
+    env: { ...Object.fromEntries(inherited), TOKENRING_POLICIES: 'none', ...env },
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -142,6 +142,8 @@ describe('GET /openapi.json', () => {
       not_found: 404,
       method_not_allowed: 405,
       timeout: 408,
+      precondition_failed: 412,
+      too_many_policies: 409,
       too_large: 413,
       unsupported_media_type: 415,
       headers_too_large: 431,
@@ -177,7 +179,7 @@ describe('GET /openapi.json', () => {
     ];
     const answered = ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs', 'owner', 'source', 'degraded'];
     expect(Object.keys(AllowRequest?.properties ?? {})).to.include.members(asked);
-    expect(Object.keys(Decision?.properties ?? {})).to.have.members([...answered, 'limits']);
+    expect(Object.keys(Decision?.properties ?? {})).to.have.members([...answered, 'limits', 'shadow']);
     expect(AllowRequest?.required).to.deep.equal(['clientId']);
     expect(Decision?.required).to.have.members(answered);
   });

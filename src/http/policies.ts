@@ -1,0 +1,187 @@
+import type { IncomingMessage } from 'node:http';
+import type { Request, RequestHandler, Response } from 'express';
+import type { Written } from '../cluster/messages.js';
+import type { PolicyBook } from '../cluster/policy-book.js';
+import type { PolicyWriter } from '../cluster/policy-writer.js';
+import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../core/check-policy.js';
+import type { Mistake } from '../core/check-policy.js';
+import { MAX_ENTRIES, overrideKey, policyKey, tierKey } from '../core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
+import type { PolicyText } from '../core/policy.js';
+import type { Who } from './audit.js';
+import { readJsonBody } from './body.js';
+import { parseJson } from './json.js';
+import { Problem } from './problem.js';
+import { requireClientId } from './request.js';
+
+const MAX_BYTES = 64 * 1024;
+
+export interface PolicyApiDeps {
+  readonly book: PolicyBook;
+  readonly writer: PolicyWriter<Who>;
+  /** Who asks for a change, for the record of it. */
+  readonly whoOf: (res: Response) => Who;
+}
+
+type Methods = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;
+
+export interface PolicyHandlers {
+  readonly list: RequestHandler;
+  readonly policy: Methods;
+  readonly override: Methods;
+  readonly tier: Methods;
+}
+
+/** `/v1/policies`, and what clients have of their own under them. Who may write is decided before these are called. */
+export function createPolicyHandlers({ book, writer, whoOf }: PolicyApiDeps): PolicyHandlers {
+  function textOf(key: string): EntryValue | null {
+    return book.document.entries.get(key)?.value ?? null;
+  }
+
+  function find(key: string, what: string): EntryValue {
+    const value = textOf(key);
+    if (value === null) throw new Problem('not_found', { detail: `there is no such ${what}` });
+    return value;
+  }
+
+  function send(res: Response, body: object, at: Pick<PolicyDocument, 'version' | 'digest'> = book.document): void {
+    const { version, digest } = at;
+    res.setHeader('ETag', `"${version}-${digest}"`);
+    res.json({ ...body, version });
+  }
+
+  /** Every change that the API makes goes through here. */
+  async function write(
+    req: Request,
+    res: Response,
+    key: string,
+    value: EntryValue | null,
+    body: object,
+  ): Promise<void> {
+    const changes = new Map([[key, value]]);
+    const written = await writer.write(changes, whoOf(res), tagsOf(req.headers['if-match'], textOf(key) !== null));
+    if (written.kind !== 'written') throw refusal(written);
+    send(res, body, written);
+  }
+
+  const nameOf = (req: Request): string => req.params['policy'] as string;
+
+  /** The name of a policy, client and override that an address is about. */
+  function overrideOf(req: Request): { key: string; about: { clientId: string; policy: string } } {
+    const about = { clientId: clientIdOf(req), policy: nameOf(req) };
+    return { key: overrideKey(about.policy, about.clientId), about };
+  }
+
+  return {
+    list: (_req, res) => {
+      const policies: [string, EntryValue][] = [];
+      for (const [key, { value }] of book.document.entries) {
+        if (value !== null && key.startsWith('policy ')) policies.push([key.slice('policy '.length), value]);
+      }
+      policies.sort(([a], [b]) => (a < b ? -1 : 1));
+      send(res, { default: book.set.default, policies: Object.fromEntries(policies) });
+    },
+    policy: {
+      get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),
+      put: async (req, res) => {
+        const name = nameOf(req);
+        if (!isPolicyName(name)) throw new Problem('invalid_request', { field: 'name', expected: EXPECTED_NAME });
+        const value = withoutOwn(await readBody(req), { name });
+        refuseMistakes(checkPolicy(value));
+        await write(req, res, policyKey(name), value as PolicyText, { name, ...(value as PolicyText) });
+      },
+      delete: async (req, res) => {
+        find(policyKey(nameOf(req)), 'policy');
+        await write(req, res, policyKey(nameOf(req)), null, { name: nameOf(req) });
+      },
+    },
+    override: {
+      get: (req, res) => {
+        const { key, about } = overrideOf(req);
+        send(res, { ...about, ...(find(key, 'override') as object) });
+      },
+      put: async (req, res) => {
+        const { key, about } = overrideOf(req);
+        const policy = find(policyKey(about.policy), 'policy') as PolicyText;
+        const value = withoutOwn(await readBody(req), about);
+        refuseMistakes(checkOverride(value, policy));
+        await write(req, res, key, value as EntryValue, { ...about, ...(value as object) });
+      },
+      delete: async (req, res) => {
+        const { key, about } = overrideOf(req);
+        find(key, 'override');
+        await write(req, res, key, null, about);
+      },
+    },
+    tier: {
+      get: (req, res) => {
+        const clientId = clientIdOf(req);
+        send(res, { clientId, tier: find(tierKey(clientId), 'tier') });
+      },
+      put: async (req, res) => {
+        const clientId = clientIdOf(req);
+        const { tier, ...others } = Object(withoutOwn(await readBody(req), { clientId })) as Record<string, unknown>;
+        for (const field of Object.keys(others)) {
+          throw new Problem('invalid_request', { field, expected: 'no such field' });
+        }
+        if (!isPolicyName(tier)) throw new Problem('invalid_request', { field: 'tier', expected: EXPECTED_NAME });
+        await write(req, res, tierKey(clientId), tier as string, { clientId, tier });
+      },
+      delete: async (req, res) => {
+        const clientId = clientIdOf(req);
+        find(tierKey(clientId), 'tier');
+        await write(req, res, tierKey(clientId), null, { clientId });
+      },
+    },
+  };
+}
+
+function clientIdOf(req: Request): string {
+  const clientId = req.params['clientId'] as string;
+  requireClientId(clientId);
+  return clientId;
+}
+
+/** What was read may be sent back: what the address says, and the version, are no part of what is written. */
+function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const fields = Object.entries(value).filter(([field, said]) => field !== 'version' && said !== own[field]);
+  return Object.fromEntries(fields);
+}
+
+async function readBody(req: IncomingMessage): Promise<unknown> {
+  const body = await new Promise<Buffer>((resolve, reject) => {
+    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new Problem('timeout')));
+  });
+  return parseJson(body);
+}
+
+function refuseMistakes([first, ...others]: readonly Mistake[]): void {
+  if (first === undefined) return;
+  const { field, expected } = first;
+  const rest = others.map((one) => `; ${one.field}: expected ${one.expected}`).join('');
+  throw new Problem('invalid_request', { field, expected, detail: `${field}: expected ${expected}${rest}` });
+}
+
+/** The versions that `If-Match` (RFC 9110) names. `*`: whatever it is, if it is there. */
+function tagsOf(header: string | undefined, exists: boolean): readonly string[] | undefined {
+  if (header === undefined) return undefined;
+  const tags = header.split(',').map((tag) => tag.trim());
+  if (tags.includes('*')) return exists ? undefined : [];
+  // A weak tag never matches here.
+  return tags.slice(0, 16).map((tag) => tag.replace(/^"(.*)"$/, '$1').slice(0, 128));
+}
+
+function refusal(written: Exclude<Written, { kind: 'written' }>): Problem {
+  switch (written.kind) {
+    case 'conflict':
+      return new Problem('precondition_failed', {
+        field: 'If-Match',
+        expected: `"${written.version}-${written.digest}"`,
+      });
+    case 'full':
+      return new Problem('too_many_policies', { expected: `at most ${MAX_ENTRIES} entries` });
+    case 'unavailable':
+      return new Problem('unavailable', { detail: 'the node that takes changes does not answer: send it again' });
+  }
+}

@@ -1,0 +1,114 @@
+import { hash } from 'node:crypto';
+import type { ClusterNode } from './cluster/node.js';
+import type { Log } from './cluster/ports.js';
+import { createPolicyWriter } from './cluster/policy-writer.js';
+import type { PolicyChange, PolicyWriter } from './cluster/policy-writer.js';
+import { fileKey } from './core/policy-document.js';
+import type { Changes, EntryValue, PolicyDocument } from './core/policy-document.js';
+import type { Audit, Who } from './http/audit.js';
+import { parseJson } from './http/json.js';
+import { SettingsError } from './settings.js';
+import { readPolicyFile, watchPolicyFile } from './store/policy-file.js';
+import { createPolicyStateFile, readPolicyState } from './store/policy-state.js';
+
+type FileEntries = ReadonlyMap<string, EntryValue>;
+
+/** Where policies come from besides other nodes, and where they are kept for a restart. */
+export interface PolicySource {
+  /** What this node knew when it ended, before it joins. */
+  readonly document: PolicyDocument | undefined;
+  /** Once it has joined: puts what is new in the file in force, and watches it. */
+  begin(node: ClusterNode): Promise<PolicyWriter<Who>>;
+  /** Looks at the file no more. */
+  close(): void;
+  /** Resolves once all that is known is kept. */
+  saved(): Promise<void>;
+}
+
+/**
+ * @param path of the policy file, if there is one
+ * @param statePath where changes are kept, if anywhere
+ * @throws SettingsError where either is there and not valid
+ */
+export async function openPolicySource(
+  path: string | undefined,
+  statePath: string | undefined,
+  { log, audit }: { log: Log; audit: Audit },
+): Promise<PolicySource> {
+  const file = path === undefined ? undefined : await readPolicyFile(path, parseJson);
+  if (file?.kind === 'unreadable')
+    throw new SettingsError(`TOKENRING_POLICIES: ${path} cannot be read: ${file.reason}`);
+  if (file?.kind === 'invalid') {
+    const list = file.mistakes.map(({ field, expected }) => `${field}: expected ${expected}`).join('; ');
+    throw new SettingsError(`TOKENRING_POLICIES: ${path} is not valid: ${list}`);
+  }
+  const state =
+    statePath === undefined
+      ? undefined
+      : await readPolicyState(statePath).catch((error: unknown) => {
+          throw new SettingsError(`TOKENRING_POLICIES_STATE: ${statePath} is not valid: ${(error as Error).message}`, {
+            cause: error,
+          });
+        });
+  const kept = statePath === undefined ? undefined : createPolicyStateFile({ path: statePath, log });
+  /** What the file said last. */
+  let filed: FileEntries | undefined = state?.file;
+  let stopWatching: (() => void) | undefined;
+  const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
+
+  return {
+    document: state?.document,
+    async begin(node) {
+      const { book } = node;
+      const save = (): void => kept?.save({ document: book.document, file: filed });
+      const record = ({ version, ...change }: PolicyChange<Who>): void =>
+        audit({ ...change, what: 'policies changed', target: `version ${version}` });
+      const writer = createPolicyWriter({ desk: node.policies, book }, { record, saved });
+      book.onChange(save);
+      if (path === undefined || file === undefined) {
+        save();
+        return writer;
+      }
+
+      /** @returns whether it is in force: what could not be made known is tried again */
+      async function apply(entries: FileEntries): Promise<boolean> {
+        const changes = changesOf(book.document, filed, entries);
+        if (changes.size > 0) {
+          const { kind } = await writer.write(changes, { file: path! });
+          if (kind !== 'written') log.warn({ path, outcome: kind }, 'the policy file could not be put in force');
+          if (kind === 'unavailable') return false;
+        }
+        filed = entries;
+        save();
+        return true;
+      }
+
+      while (!(await apply(file.entries)));
+      stopWatching = watchPolicyFile({ path, parse: parseJson, log }, file.text, apply);
+      return writer;
+    },
+    close: () => stopWatching?.(),
+    saved,
+  };
+}
+
+/**
+ * What a file changes: what it says otherwise than the last time it was read here. Where nobody remembers, it is new unless the
+ * document says it was the last to be applied; then its policies replace those of the same names, and others stay.
+ */
+function changesOf(document: PolicyDocument, last: FileEntries | undefined, now: FileEntries): Changes {
+  const digest = digestOf(now);
+  const changes = new Map<string, EntryValue | null>();
+  if (last === undefined && document.entries.get(fileKey())?.value === digest) return changes;
+  for (const [key, value] of now) {
+    if (JSON.stringify(last?.get(key)) !== JSON.stringify(value)) changes.set(key, value);
+  }
+  for (const key of last?.keys() ?? []) if (!now.has(key)) changes.set(key, null);
+  if (changes.size > 0) changes.set(fileKey(), digest);
+  return changes;
+}
+
+function digestOf(entries: FileEntries): string {
+  const lines = [...entries].map((entry) => JSON.stringify(entry));
+  return hash('sha256', lines.sort().join('\n')).slice(0, 16);
+}
