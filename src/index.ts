@@ -1,8 +1,10 @@
 import type { Decision } from './cluster/decision.js';
 import type { OnUnavailable } from './cluster/fallback.js';
+import type { Settlement } from './cluster/messages.js';
 import type { Log } from './cluster/ports.js';
 import { createStaticDiscovery } from './discovery/static.js';
-import { readCheck } from './http/request.js';
+import { Problem } from './http/problem.js';
+import { readCheck, readSettle } from './http/request.js';
 import type { AllowRequest } from './http/schema.js';
 import { createMember } from './member.js';
 import { SETTINGS } from './setting-table.js';
@@ -10,6 +12,7 @@ import { reachableAt, readOptions, requireLoopback } from './settings.js';
 
 export type { Decision, Source } from './cluster/decision.js';
 export type { OnUnavailable } from './cluster/fallback.js';
+export type { Settlement } from './cluster/messages.js';
 export type { LimitFigures } from './core/decide.js';
 export type { Algorithm } from './core/rule.js';
 export { Problem } from './http/problem.js';
@@ -51,6 +54,11 @@ export interface Node {
    * @throws Problem `invalid_request`, which names the field
    */
   check(request: AllowRequest): Promise<Decision>;
+  /**
+   * Replaces the cost that `check` with `reserve` has taken by the real one: whole, 0 to 1e9. Settling twice counts once.
+   * @throws Problem `invalid_request`, `unknown_reservation` after ten minutes, `unavailable` when it is to be called again
+   */
+  settle(reservation: string, cost: number): Promise<Settlement>;
   /** Leaves the ring with nothing forgotten, if there are others in it, and stops. Calls after it reject. */
   close(): Promise<void>;
 }
@@ -89,7 +97,7 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
     suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
   });
-  const { callers, book } = member.node;
+  const { callers, book, settler } = member.node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {
     if (closed) throw new Error('the node is closed');
@@ -99,6 +107,14 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
     // Async, so that a bad request rejects rather than throws.
     check: async (request) => decide(request),
     allow: async (clientId, limit, window) => (await decide({ clientId, limit, window })).allowed,
+    async settle(reservation, cost) {
+      if (closed) throw new Error('the node is closed');
+      const { clientId } = readSettle({ reservation, cost });
+      const settled = await settler.settle(clientId, reservation, cost);
+      if (settled.kind === 'settled') return settled.settlement;
+      const code = settled.kind === 'unknown' ? 'unknown_reservation' : 'unavailable';
+      throw new Problem(code, { field: 'reservation' });
+    },
     async close() {
       if (closed) return;
       await member.leave();

@@ -43,15 +43,24 @@ export function createCallerDesk({
     return { ...decision, allowed: true, retryAfterMs: 0, shadow: { allowed, retryAfterMs } };
   }
 
+  /** What is decided without the owner is known to nobody who could settle it: it stands. */
+  function withReservation(decision: Decision, reservation: string): Decision {
+    const kept = decision.source === 'owner' || decision.source === 'forwarded';
+    return decision.allowed && kept ? { ...decision, reservation } : decision;
+  }
+
+  function finish(decision: Decision, { reservation, peek, terms }: Check): Decision {
+    const reserved = reservation === undefined || peek ? decision : withReservation(decision, reservation);
+    return terms?.policy?.shadow === true ? onTrial(reserved, terms.policy) : reserved;
+  }
+
   return {
     check(check) {
-      const { terms } = check;
-      if (terms === undefined) return limiter.check(check);
-      const { listed, policy } = terms;
-      if (listed !== undefined) return decideListed(check, listed);
+      const { terms, reservation } = check;
+      if (terms === undefined && reservation === undefined) return limiter.check(check);
+      if (terms?.listed !== undefined) return decideListed(check, terms.listed);
       const decision = limiter.check(check);
-      if (policy?.shadow !== true) return decision;
-      return decision instanceof Promise ? decision.then((one) => onTrial(one, policy)) : onTrial(decision, policy);
+      return decision instanceof Promise ? decision.then((one) => finish(one, check)) : finish(decision, check);
     },
     shadowDenials,
   };

@@ -2,10 +2,11 @@ import type { NodeId } from '../core/ring.js';
 import { mergeSnapshots, toSnapshots } from '../core/snapshot.js';
 import { Client } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
-import type { ClientSnapshot, RecentSnapshot } from './messages.js';
+import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from './messages.js';
 import type { Clock } from './ports.js';
 import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 import type { RecentDecisions } from './recent-decisions.js';
+import type { Reservations } from './reservations.js';
 
 /** Request ids that go with one client: the latest. */
 const MAX_IDS = 1_000;
@@ -22,7 +23,12 @@ export interface Copies {
 }
 
 export function createCopies(
-  { clock, table, recent }: { clock: Clock; table: BucketTable; recent: RecentDecisions },
+  {
+    clock,
+    table,
+    recent,
+    reservations,
+  }: { clock: Clock; table: BucketTable; recent: RecentDecisions; reservations: Reservations },
   { self }: { self: NodeId },
 ): Copies {
   function recentOf(client: Client, whole: boolean): readonly RecentSnapshot[] {
@@ -36,25 +42,36 @@ export function createCopies(
     });
   }
 
+  function reservationsOf(client: Client, whole: boolean): readonly ReservationSnapshot[] {
+    if (reservations.size === 0) return [];
+    return reservations.of(client.id, whole ? -Infinity : clock.nowMs() - NEW_ID_MS);
+  }
+
   return {
     of(client, whole) {
       const buckets = toSnapshots(client, clock.nowMs());
       const decisions = recentOf(client, whole);
+      const reserved = reservationsOf(client, whole);
+      if (reserved.length > 0) return [client.id, buckets, decisions, reserved];
       if (decisions.length > 0) return [client.id, buckets, decisions];
       return buckets.length === 0 ? undefined : [client.id, buckets];
     },
     keep(clients) {
       const nowMs = clock.nowMs();
-      for (const [clientId, snapshots, decisions = []] of clients) {
+      for (const [clientId, snapshots, decisions = [], reserved = []] of clients) {
         const known = table.peek(clientId);
         const client = known ?? new Client(clientId);
-        table.forgot(mergeSnapshots(client, snapshots, nowMs));
+        const copies =
+          reservations.size + reserved.length === 0 ? snapshots : reservations.meet(client, snapshots, reserved, nowMs);
+        table.forgot(mergeSnapshots(client, copies, nowMs));
         for (const { requestId, ageMs, verdict, degraded } of decisions) {
           if (recent.get(clientId, requestId) !== undefined) continue;
           recent.add(clientId, requestId, { ...verdict, owner: self, source: 'owner', degraded }, ageMs);
           client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
         }
-        if (known === undefined && (client.first !== undefined || decisions.length > 0)) table.add(client, nowMs);
+        if (known === undefined && (client.first !== undefined || decisions.length + reserved.length > 0)) {
+          table.add(client, nowMs);
+        }
       }
     },
   };

@@ -14,6 +14,8 @@ export interface Decision extends Verdict {
   readonly source: Source;
   /** True only when the owner's state could not be used. */
   readonly degraded: boolean;
+  /** Under which the cost, which was reserved, can be settled. */
+  readonly reservation?: string;
   /** Of a policy on trial: what it would have decided. */
   readonly shadow?: { readonly allowed: boolean; readonly retryAfterMs: number | null };
 }

@@ -206,9 +206,10 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
 
   return {
     spend(check, nowMs) {
-      const { clientId, rules, cost, peek, requestId } = check;
+      const { clientId, rules, cost, peek, requestId, reservation } = check;
       const one = leased.get(clientId);
-      if (one === undefined || peek || requestId !== undefined || !sameRules(one.rules, rules)) return undefined;
+      if (one === undefined || peek || requestId !== undefined || reservation !== undefined) return undefined;
+      if (!sameRules(one.rules, rules)) return undefined;
       const held = one.held.find(({ left, endsAtMs }) => left >= cost && nowMs < endsAtMs);
       if (held === undefined) return undefined;
       held.left -= cost;

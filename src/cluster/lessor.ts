@@ -10,6 +10,7 @@ import type { Membership } from './membership.js';
 import type { LeaseGrant, LeaseReturn, LeaseWish } from './messages.js';
 import type { Clock } from './ports.js';
 import type { Replicator } from './replicator.js';
+import type { Reservations } from './reservations.js';
 
 /**
  * How long the owner keeps a lease open, from when it was granted: the holder stops spending `LEASE_MS` after it asked, which
@@ -50,11 +51,12 @@ export interface LessorDeps {
   readonly table: BucketTable;
   readonly membership: Membership;
   readonly replicator: Replicator;
+  readonly reservations: Reservations;
   /** Whether this node owns the client, and may decide now. */
   readonly decidesFor: (clientId: string) => boolean;
 }
 
-export function createLessor({ clock, table, membership, replicator, decidesFor }: LessorDeps): Lessor {
+export function createLessor({ clock, table, membership, replicator, reservations, decidesFor }: LessorDeps): Lessor {
   let leases = 0;
   let lentTokens = 0;
   let returnedTokens = 0;
@@ -98,6 +100,7 @@ export function createLessor({ clock, table, membership, replicator, decidesFor 
     const nowMs = clock.nowMs();
     const client = table.get(clientId);
     if (client === undefined) return;
+    if (reservations.size > 0) reservations.observe(client, nowMs);
     let open = false;
     let lent = 0;
     for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {

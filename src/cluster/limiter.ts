@@ -16,6 +16,7 @@ import type { Clock } from './ports.js';
 import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 import type { RecentDecisions } from './recent-decisions.js';
 import type { Replicator } from './replicator.js';
+import type { Reservations } from './reservations.js';
 import { route } from './route.js';
 
 /** The limiter, as the public API and the library see it. */
@@ -35,6 +36,7 @@ export interface LimiterDeps {
   readonly clock: Clock;
   readonly table: BucketTable;
   readonly recent: RecentDecisions;
+  readonly reservations: Reservations;
   readonly membership: Membership;
   /** What lets this node decide for clients that others own: leased tokens, and denials that still hold. */
   readonly lessee: Lessee;
@@ -48,7 +50,8 @@ export interface LimiterDeps {
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, recent, membership, lessee, denials, forwarder, replicator, fallback, awake } = deps;
+  const { clock, table, recent, reservations, membership, lessee, denials, forwarder, replicator, fallback, awake } =
+    deps;
   const self = membership.self.id;
   let holders = 0;
   let held: Promise<void> | undefined;
@@ -66,6 +69,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (first !== undefined) return first;
     }
     const client = known ?? new Client(clientId);
+    if (reservations.size > 0) reservations.observe(client, nowMs);
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = decide(
       client,
       check,
@@ -88,8 +92,9 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     const remembered = requestId !== undefined && !check.peek;
     if (remembered) {
       recent.add(clientId, requestId, decision);
-      client.remembersUntilMs = nowMs + REQUEST_ID_TTL_MS;
+      client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
     }
+    if (check.reservation !== undefined && allowed && !check.peek) reservations.add(client, check, nowMs);
     if (degraded) client.stoodIn = true;
     if (known === undefined && (client.first !== undefined || remembered)) table.add(client, nowMs);
     if (changed || remembered) replicator.changed(client);

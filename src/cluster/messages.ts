@@ -1,5 +1,6 @@
 import type { Check, Verdict } from '../core/decide.js';
 import type { Entry, EntryValue } from '../core/policy-document.js';
+import type { Debt } from '../core/reservation.js';
 import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
@@ -42,12 +43,41 @@ export interface RecentSnapshot {
   readonly degraded: boolean;
 }
 
-/** What is known of a client, on the wire; most have no request ids. */
+/** A reserved cost; see `core/reservation.ts`. */
+export interface ReservationSnapshot {
+  readonly id: string;
+  readonly cost: number;
+  readonly rules: readonly Rule[];
+  readonly ageMs: number;
+  readonly least: readonly Debt[];
+  readonly settled: number | undefined;
+}
+
+/** What is known of a client, on the wire; most have no request ids, and no reservations. */
 export type ClientSnapshot = readonly [
   clientId: string,
   buckets: readonly Snapshot[],
   recent?: readonly RecentSnapshot[],
+  reservations?: readonly ReservationSnapshot[],
 ];
+
+/** How a reservation stands now. */
+export interface Settlement {
+  /** The cost that counts: the one it was first settled with. */
+  readonly cost: number;
+  readonly reserved: number;
+  /** Of the tightest of the client's limits under it. */
+  readonly limit: number;
+  readonly remaining: number;
+  readonly resetMs: number;
+}
+
+export type Settled =
+  | { readonly kind: 'settled'; readonly settlement: Settlement }
+  /** Nobody knows it (any more): it was never made, or has long stood at its reserved cost. */
+  | { readonly kind: 'unknown' }
+  /** Who decides for the client could not be asked in time: it may have been settled, and can be again. */
+  | { readonly kind: 'unavailable' };
 
 /** Tokens asked for in advance, for checks of this client under these rules. */
 export interface LeaseWish {
@@ -118,6 +148,8 @@ export type PeerMessage =
     }
   | { readonly kind: 'describe'; readonly clientId: string }
   | { readonly kind: 'forget'; readonly clientId: string }
+  /** Replace a reserved cost by the real one. */
+  | { readonly kind: 'settle'; readonly clientId: string; readonly reservation: string; readonly cost: number }
   /** Hold this document of policies: these entries make it of the last one, or are the whole of it. */
   | PolicyEntries
   /** Change the policies everywhere. Sent again under its id, it is made once. */
@@ -157,6 +189,8 @@ export type PeerAnswer =
   | { readonly kind: 'not-yet'; readonly members: readonly MemberRecord[] }
   | { readonly kind: 'described'; readonly client: ClientDescription }
   | { readonly kind: 'forgotten' }
+  /** `null` where the receiver is not the one to decide for the client. */
+  | { readonly kind: 'settled'; readonly settled: Settled | null }
   /** The document that the receiver holds; the whole of it, where it is not the sender's. */
   | PolicyEntries
   /** `null` where the receiver is not the one to take writes. */

@@ -32,9 +32,12 @@ import { createPolicyDesk } from './policy-desk.js';
 import type { PolicyDesk } from './policy-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
+import { createReservations } from './reservations.js';
 import { createReplicator } from './replicator.js';
 import type { Replicator } from './replicator.js';
 import { route } from './route.js';
+import { createSettler } from './settler.js';
+import type { Settler } from './settler.js';
 
 /**
  * The table is swept about once a minute, a step with each heartbeat: 1,667 clients each at a million, which takes far less than
@@ -43,6 +46,8 @@ import { route } from './route.js';
 export const SWEEP_STEPS = 600;
 /** Request ids remembered for 60 s each: 1,600 a second. */
 const MAX_RECENT_DECISIONS = 100_000;
+/** Costs reserved and remembered for ten minutes each: 160 a second. */
+const MAX_RESERVATIONS = 100_000;
 /** Clients that are decided here without their owner. */
 const MAX_FALLBACK_CLIENTS = 100_000;
 /** Clients whose denials are remembered where they are not owned. */
@@ -91,6 +96,8 @@ export interface ClusterNode {
   readonly denials: Denials;
   readonly book: PolicyBook;
   readonly policies: Pick<PolicyDesk, 'write'>;
+  readonly settler: Pick<Settler, 'settle'>;
+  readonly reservations: { readonly size: number };
   /** Clients handed to joining members so far. */
   readonly handedClients: number;
   /** What a peer sends goes in here, whatever carries it. */
@@ -135,7 +142,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   );
   const { ask } = contacts;
   const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, options.maxClients) });
-  const copies = createCopies({ clock, table, recent }, options);
+  const reservations = createReservations({ clock }, { max: Math.min(MAX_RESERVATIONS, options.maxClients) });
+  const copies = createCopies({ clock, table, recent, reservations }, options);
   const replicator = createReplicator(
     { clock, timers, table, copies, membership, ask },
     { replicas: options.replicas, intervalMs: options.replicationIntervalMs, timeoutMs: suspectAfterMs },
@@ -160,6 +168,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     clock,
     table,
     recent,
+    reservations,
     membership,
     lessee,
     denials,
@@ -172,10 +181,14 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
   };
-  const lessor = createLessor({ clock, table, membership, replicator, decidesFor });
+  const lessor = createLessor({ clock, table, membership, replicator, reservations, decidesFor });
   const policies: PolicyDesk = createPolicyDesk(
     { timers, membership, book, ask, decider, isHeld: () => limiter.isHeld || membership.self.state !== 'active' },
     { timeoutMs: suspectAfterMs },
+  );
+  const settler = createSettler(
+    { clock, timers, table, reservations, replicator, ask, decider, isHeld: () => limiter.isHeld },
+    { self: options.self, timeoutMs: suspectAfterMs },
   );
   const donor = createDonor({ table, copies, membership, replicator }, options);
   const desk = createPeerDesk({
@@ -185,6 +198,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     lessor,
     donor,
     policies,
+    settler,
     keep(clients) {
       copies.keep(clients);
       replicator.kept(clients);
@@ -206,6 +220,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   function forgetHere(clientId: string): void {
     table.delete(clientId);
     recent.forget(clientId);
+    reservations.forget(clientId);
     lessee.forget(clientId);
     denials.forget(clientId);
   }
@@ -268,6 +283,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     denials,
     book,
     policies,
+    settler,
+    reservations,
     get handedClients() {
       return donor.handedClients;
     },

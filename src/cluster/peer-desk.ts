@@ -7,6 +7,7 @@ import type { Membership } from './membership.js';
 import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyDesk } from './policy-desk.js';
 import type { Clock } from './ports.js';
+import type { Settler } from './settler.js';
 
 /** Answers kept in case their batch is sent again, and for how long: longer than any sender waits. */
 const MAX_ANSWERS = 1_024;
@@ -19,6 +20,7 @@ export interface PeerDeskDeps {
   readonly lessor: Lessor;
   readonly donor: Donor;
   readonly policies: PolicyDesk;
+  readonly settler: Settler;
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
   /** Sees for itself whether a member is up. */
   readonly probe: (id: NodeId) => void;
@@ -31,7 +33,7 @@ export interface PeerDesk {
 
 /** What peers ask, and who answers it. */
 export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
-  const { clock, membership, limiter, lessor, donor, policies, keep, probe, forget } = deps;
+  const { clock, membership, limiter, lessor, donor, policies, settler, keep, probe, forget } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     max: MAX_ANSWERS,
     ttl: ANSWER_TTL_MS,
@@ -85,6 +87,10 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
         case 'forget':
           forget(message.clientId);
           return { kind: 'forgotten' };
+        case 'settle': {
+          const { clientId, reservation, cost } = message;
+          return { kind: 'settled', settled: settler.settleForPeer(clientId, reservation, cost) };
+        }
         case 'policies':
           return policies.answerSync(message);
         case 'write-policies':

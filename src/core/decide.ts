@@ -17,6 +17,8 @@ export interface Check {
   readonly requestId: string | undefined;
   /** Answer only when a successor holds the copy, so that a crash admits nothing twice. */
   readonly replicated: boolean;
+  /** Id under which what is taken can be settled later. */
+  readonly reservation?: string | undefined;
   /** What policies say beyond the rules: for the node that was asked, which does not send it on. */
   readonly terms?: Terms | undefined;
 }

@@ -8,11 +8,12 @@ import type { Rule } from '../core/rule.js';
  * equal to `JSON.stringify`.
  */
 export function decisionJson(decision: Decision): string {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, shadow } = decision;
+  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, reservation, shadow } = decision;
   const figures = `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
   const rest = limits === undefined ? '' : `,"limits":${JSON.stringify(limits)}`;
+  const reserved = reservation === undefined ? '' : `,"reservation":${asciiJson(reservation)}`;
   const trial = shadow === undefined ? '}' : `,"shadow":${JSON.stringify(shadow)}}`;
-  return figures + originJson(decision) + rest + trial;
+  return figures + originJson(decision) + rest + reserved + trial;
 }
 
 /** The last one written, as most answers have the same. */

@@ -8,6 +8,7 @@ import { whoAsks } from './audit.js';
 import type { Audit, Who } from './audit.js';
 import type { PolicyBook } from '../cluster/policy-book.js';
 import type { PolicyWriter } from '../cluster/policy-writer.js';
+import { readBody } from './body.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
@@ -15,11 +16,11 @@ import type { DecisionHandlers, ErrorLog } from './decisions.js';
 import { openApiDocument } from './openapi.js';
 import { createPolicyHandlers } from './policies.js';
 import { Problem } from './problem.js';
-import { requireClientId } from './request.js';
+import { readSettle, requireClientId } from './request.js';
 import { sendProblem } from './send.js';
 
 export interface ApiDeps {
-  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership'>;
+  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler'>;
   readonly book: PolicyBook;
   /** Every change of policies goes through it. */
   readonly policyWriter: PolicyWriter<Who>;
@@ -52,7 +53,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       res.locals['who'] = whoAsks(req, token);
       next();
     };
-  const [admin, reader] = [only('admin'), only('read')];
+  const [admin, reader, asker] = [only('admin'), only('read'), only('decide')];
 
   /** One address: what it does for each method, and 405 for the rest. */
   function route(path: string, methods: Record<string, RequestHandler | RequestHandler[]>): void {
@@ -67,6 +68,19 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
 
   app.all('/v1/allow', decisions.allow);
   app.all('/v1/allow/batch', decisions.batch);
+  route('/v1/settle', {
+    post: [
+      asker,
+      async (req, res) => {
+        const { clientId, reservation, cost } = readSettle(await readBody(req));
+        const settled = await cluster.settler.settle(clientId, reservation, cost);
+        if (settled.kind === 'unknown') throw new Problem('unknown_reservation', { field: 'reservation' });
+        if (settled.kind === 'unavailable')
+          throw new Problem('unavailable', { detail: 'send it again: it counts once' });
+        res.json({ reservation, clientId, ...settled.settlement });
+      },
+    ],
+  });
   route('/v1/clients/:clientId', {
     get: [
       reader,

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { parseJson } from './json.js';
 import { Problem } from './problem.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
@@ -70,4 +71,15 @@ export function readJsonBody(
   });
   req.on('close', closed);
   // No listener for 'error': a request without one ends quietly when its connection breaks.
+}
+
+/** Of what is not sent by the thousand. */
+const MAX_BYTES = 64 * 1024;
+
+/** The value of a JSON request, of at most 64 KiB. Rejects with a Problem. */
+export async function readBody(req: IncomingMessage): Promise<unknown> {
+  const body = await new Promise<Buffer>((resolve, reject) => {
+    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new Problem('timeout')));
+  });
+  return parseJson(body);
 }

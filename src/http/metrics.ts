@@ -13,6 +13,7 @@ export interface MetricSources {
     | 'table'
     | 'callers'
     | 'book'
+    | 'reservations'
     | 'membership'
     | 'replicator'
     | 'forwarder'
@@ -92,6 +93,13 @@ export function createMetrics(sources: MetricSources): Registry {
     shadow,
     ['policy'],
     labelled('policy', () => cluster.callers.shadowDenials),
+  );
+  const reservations = 'Costs reserved within the last ten minutes, settled or not, of clients owned and copied';
+  gauge(
+    'tokenring_reservations',
+    reservations,
+    [],
+    one(() => cluster.reservations.size),
   );
   const version = 'Version of the policies that are in force here: the same on all nodes';
   gauge(

@@ -9,6 +9,8 @@ const byName: Readonly<Record<string, TSchema>> = {
   AllowRequest: schemas.AllowRequestSchema,
   LimitFigures: schemas.LimitFiguresSchema,
   Decision: schemas.DecisionSchema,
+  SettleRequest: schemas.SettleRequestSchema,
+  Settlement: schemas.SettlementSchema,
   Problem: schemas.ProblemSchema,
   BatchAnswer: schemas.BatchAnswerSchema,
   Client: schemas.ClientSchema,
@@ -58,6 +60,17 @@ export function openApiDocument(version: string): object {
           responses: {
             200: answer('a decision or a problem for each', ref('BatchAnswer')),
             ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'overloaded'),
+          },
+        },
+      },
+      '/v1/settle': {
+        post: {
+          operationId: 'settle',
+          summary: 'Replace a reserved cost by the real one, once',
+          requestBody: jsonBody(ref('SettleRequest')),
+          responses: {
+            200: answer('how it stands; the same again, where it was settled before', ref('Settlement')),
+            ...problems('invalid_request', 'unknown_reservation', 'too_large', 'unsupported_media_type', 'unavailable'),
           },
         },
       },

@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import type { Request, RequestHandler, Response } from 'express';
 import type { Written } from '../cluster/messages.js';
 import type { PolicyBook } from '../cluster/policy-book.js';
@@ -9,12 +8,9 @@ import { MAX_ENTRIES, overrideKey, policyKey, tierKey } from '../core/policy-doc
 import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
 import type { PolicyText } from '../core/policy.js';
 import type { Who } from './audit.js';
-import { readJsonBody } from './body.js';
-import { parseJson } from './json.js';
+import { readBody } from './body.js';
 import { Problem } from './problem.js';
 import { requireClientId } from './request.js';
-
-const MAX_BYTES = 64 * 1024;
 
 export interface PolicyApiDeps {
   readonly book: PolicyBook;
@@ -147,13 +143,6 @@ function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unkn
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const fields = Object.entries(value).filter(([field, said]) => field !== 'version' && said !== own[field]);
   return Object.fromEntries(fields);
-}
-
-async function readBody(req: IncomingMessage): Promise<unknown> {
-  const body = await new Promise<Buffer>((resolve, reject) => {
-    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new Problem('timeout')));
-  });
-  return parseJson(body);
 }
 
 function refuseMistakes([first, ...others]: readonly Mistake[]): void {

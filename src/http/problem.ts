@@ -7,6 +7,7 @@ export const PROBLEMS = {
   unauthorized: { status: 401, title: 'The token is missing or unknown' },
   forbidden: { status: 403, title: 'The token does not allow this, or the node has none that does' },
   not_found: { status: 404, title: 'There is nothing at this address' },
+  unknown_reservation: { status: 404, title: 'There is no such reservation, or it has stood for too long' },
   method_not_allowed: { status: 405, title: 'This address does not take this method' },
   timeout: { status: 408, title: 'The request did not arrive in time' },
   precondition_failed: { status: 412, title: 'The policies have changed since' },

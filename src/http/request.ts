@@ -8,10 +8,18 @@ import { parseDuration } from '../core/duration.js';
 import { ruleOf, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import { Problem } from './problem.js';
-import { AllowRequestSchema, BatchRequestSchema, MAX_CLIENT_ID_BYTES, MAX_REQUEST_ID_BYTES } from './schema.js';
+import { clientOf, newReservation } from './reservation.js';
+import {
+  AllowRequestSchema,
+  BatchRequestSchema,
+  MAX_CLIENT_ID_BYTES,
+  MAX_REQUEST_ID_BYTES,
+  SettleRequestSchema,
+} from './schema.js';
 import type { LimitRequest } from './schema.js';
 
 const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
+const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
 const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
 
 /**
@@ -26,9 +34,28 @@ export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES)
   const { clientId, requestId, cost = 1, peek = false } = value;
   const { policy, rules } = readRules(value, policies);
   const replicated = value.durability === 'replicated' || policy?.replicated === true;
-  const check = { clientId, rules, cost, peek, requestId, replicated };
+  if (value.reserve === true && peek) throw badField('reserve', 'none with peek, which takes nothing');
+  const asked = { clientId, rules, cost, peek, requestId, replicated };
+  const check = value.reserve === true ? { ...asked, reservation: newReservation(clientId, requestId) } : asked;
   const listed = policies.listed(clientId);
   return policy === undefined && listed === undefined ? check : { ...check, terms: { policy, listed } };
+}
+
+export interface SettleRequest {
+  readonly clientId: string;
+  readonly reservation: string;
+  readonly cost: number;
+}
+
+/** @throws Problem `invalid_request` that names the field and what it may be */
+export function readSettle(value: unknown): SettleRequest {
+  if (!settleRequest.Check(value)) throw invalid(settleRequest.Errors(value).First()!);
+  const { reservation, cost } = value;
+  const clientId = clientOf(reservation);
+  if (clientId === undefined) throw badField('reservation', 'one that an answer of /v1/allow has named');
+  if (value.clientId !== undefined && value.clientId !== clientId)
+    throw badField('clientId', 'whose reservation it is');
+  return { clientId, reservation, cost };
 }
 
 /** @throws Problem when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */

@@ -58,6 +58,12 @@ export const AllowRequestSchema = Type.Object(
       Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
     ),
     cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
+    reserve: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'names a reservation, to settle the cost once it is known, within ten minutes',
+      }),
+    ),
     peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
     durability: Type.Optional(
       Type.Literal('replicated', {
@@ -77,6 +83,19 @@ export const AllowRequestSchema = Type.Object(
 export type LimitRequest = Static<typeof LimitSchema>;
 /** A question as callers write it: `POST /v1/allow`, and `node.check`. */
 export type AllowRequest = Static<typeof AllowRequestSchema>;
+
+export const SettleRequestSchema = Type.Object(
+  {
+    reservation: Type.String({ minLength: 1, maxLength: 512, description: 'as an answer of /v1/allow has named it' }),
+    cost: Type.Integer({
+      minimum: 0,
+      maximum: MAX_COST,
+      description: 'the real one, in the place of the reserved one',
+    }),
+    clientId: Type.Optional(Type.String({ description: 'whose it is; the reservation says so too' })),
+  },
+  { ...strict, $id: 'SettleRequest' },
+);
 
 /** The items are checked one by one, so that a bad one does not spoil the others. */
 export const BatchRequestSchema = Type.Object(
@@ -112,6 +131,9 @@ export const DecisionSchema = Type.Object(
     ),
     degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
     limits: Type.Optional(Type.Array(LimitFiguresSchema)),
+    reservation: Type.Optional(
+      Type.String({ description: 'of an allowed request with reserve; none where the owner could not be asked' }),
+    ),
     shadow: Type.Optional(
       Type.Object(
         { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
@@ -120,6 +142,19 @@ export const DecisionSchema = Type.Object(
     ),
   },
   { ...strict, $id: 'Decision' },
+);
+
+export const SettlementSchema = Type.Object(
+  {
+    reservation: Type.String(),
+    clientId: Type.String(),
+    cost: Type.Integer({ minimum: 0, description: 'the one that counts: the first it was settled with' }),
+    reserved: Type.Integer({ minimum: 1 }),
+    limit: Limit,
+    remaining: Count,
+    resetMs: Count,
+  },
+  { ...strict, $id: 'Settlement' },
 );
 
 export const ProblemSchema = Type.Object(

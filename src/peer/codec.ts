@@ -1,5 +1,6 @@
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { NodeId } from '../core/ring.js';
+import { MAX_COST } from '../core/rule.js';
 import {
   malformed,
   mapList,
@@ -11,7 +12,7 @@ import {
   readText,
   readWhole,
 } from './wire.js';
-import { encodeChecks, readChecks } from './wire-checks.js';
+import { encodeChecks, readChecks, readReservationId } from './wire-checks.js';
 import { encodeClients, encodeDescription, readClients, readDescription } from './wire-clients.js';
 import { encodeGrant, encodeReturn, encodeWishes, readGrants, readReturns, readWishes } from './wire-leases.js';
 import {
@@ -33,6 +34,7 @@ import {
   readWritten,
 } from './wire-policies.js';
 import { encodeResults, readResults } from './wire-results.js';
+import { encodeSettled, readSettled } from './wire-settled.js';
 
 /**
  * The wire form: JSON, so that a dump can be read, but lists instead of objects and one letter for a kind, as it is made
@@ -66,6 +68,8 @@ function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
       return ['s', sender, body.clientId];
     case 'forget':
       return ['f', sender, body.clientId];
+    case 'settle':
+      return ['t', sender, body.clientId, body.reservation, body.cost];
     case 'policies':
       return ['p', sender, ...encodeEntries(body)];
     case 'write-policies':
@@ -111,6 +115,13 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
       return { kind: 'describe', clientId: readClientId(sized(wire, 3)[2]) };
     case 'f':
       return { kind: 'forget', clientId: readClientId(sized(wire, 3)[2]) };
+    case 't':
+      return {
+        kind: 'settle',
+        clientId: readClientId(sized(wire, 5)[2]),
+        reservation: readReservationId(wire[3]),
+        cost: readWhole(wire[4], 0, MAX_COST, 'cost'),
+      };
     case 'p':
       return readEntries(sized(wire, 6), 2);
     case 'w':
@@ -121,7 +132,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'd, h, l, r, o, a, s, f, p or w');
+      throw malformed('kind of message', 'd, h, l, r, o, a, s, f, t, p or w');
   }
 }
 
@@ -151,6 +162,8 @@ function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
       return ['s', sender, ...encodeDescription(body.client)];
     case 'forgotten':
       return ['f', sender];
+    case 'settled':
+      return ['t', sender, encodeSettled(body.settled)];
     case 'policies':
       return ['p', sender, ...encodeEntries(body)];
     case 'policies-written':
@@ -189,12 +202,14 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'f':
       sized(wire, 2);
       return { kind: 'forgotten' };
+    case 't':
+      return { kind: 'settled', settled: readSettled(sized(wire, 3)[2]) };
     case 'p':
       return readEntries(sized(wire, 6), 2);
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'd, l, m, k, h, n, s, f, p or w');
+      throw malformed('kind of answer', 'd, l, m, k, h, n, s, f, t, p or w');
   }
 }
 

@@ -13,6 +13,7 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   admit: true,
   describe: true,
   forget: true,
+  settle: true,
   policies: true,
   'write-policies': true,
 };

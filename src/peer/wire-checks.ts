@@ -7,6 +7,8 @@ import { createRuleTable, readRules, ruleAt } from './wire-rules.js';
 /** Far above what a forwarder puts in one batch. */
 const MAX_CHECKS = 16_384;
 export const MAX_REQUEST_ID_BYTES = 128;
+/** The name of a client in base64, and what tells its reservations apart. */
+export const MAX_RESERVATION_BYTES = 512;
 
 const PEEK = 1;
 const REPLICATED = 2;
@@ -18,23 +20,26 @@ const REPLICATED = 2;
  *     checks  ["alice","bob",1,"carol",["dave",[0,1],3,1,"r-17"]]
  *
  * Rule 0 holds until a number names another one: alice and bob are under 100 per second, carol under 5 per minute. What has
- * several rules, a cost or flags is a list: client, rule or rules, cost, flags, and a request id if there is one.
+ * several rules, a cost or flags is a list: client, rule or rules, cost, flags, and a request id if there is one; then a
+ * reservation, with a null where there is no request id.
  */
 export function encodeChecks(checks: readonly Check[]): [rules: unknown[][], checks: unknown[]] {
   const table = createRuleTable();
   const wire: unknown[] = [];
   let current = 0;
-  for (const { clientId, rules, cost, peek, requestId, replicated } of checks) {
+  for (const { clientId, rules, cost, peek, requestId, replicated, reservation } of checks) {
     const [first, second] = rules;
-    if (second === undefined && cost === 1 && !peek && !replicated && requestId === undefined) {
+    const plain = second === undefined && cost === 1 && !peek && !replicated;
+    if (plain && requestId === undefined && reservation === undefined) {
       const place = table.placeOf(first!);
       if (place !== current) wire.push((current = place));
       wire.push(clientId);
       continue;
     }
     const places = rules.length === 1 ? table.placeOf(first!) : rules.map((rule) => table.placeOf(rule));
-    const check = [clientId, places, cost, (peek ? PEEK : 0) + (replicated ? REPLICATED : 0)];
-    if (requestId !== undefined) check.push(requestId);
+    const check: unknown[] = [clientId, places, cost, (peek ? PEEK : 0) + (replicated ? REPLICATED : 0)];
+    if (reservation !== undefined) check.push(requestId ?? null, reservation);
+    else if (requestId !== undefined) check.push(requestId);
     wire.push(check);
   }
   return [table.wire, wire];
@@ -69,13 +74,20 @@ export function readChecks(rulesWire: unknown, checksWire: unknown): readonly Ch
 }
 
 function readFullCheck(item: unknown, table: readonly Rule[], single: readonly (readonly Rule[])[]): Check {
-  const wire = readList(item, 4, 5, 'check');
+  const wire = readList(item, 4, 6, 'check');
   const clientId = readClientId(wire[0]);
   const rules = Array.isArray(wire[1]) ? readCheckRules(wire[1], table) : ruleAt(single, wire[1]);
   const cost = readWhole(wire[2], 1, MAX_COST, 'cost');
   const flags = readWhole(wire[3], 0, PEEK + REPLICATED, 'flags');
-  const requestId = wire.length === 5 ? readText(wire[4], 1, MAX_REQUEST_ID_BYTES, 'request id') : undefined;
-  return { clientId, rules, cost, peek: (flags & PEEK) !== 0, requestId, replicated: (flags & REPLICATED) !== 0 };
+  const named = wire.length === 5 || (wire.length === 6 && wire[4] !== null);
+  const requestId = named ? readText(wire[4], 1, MAX_REQUEST_ID_BYTES, 'request id') : undefined;
+  const peek = (flags & PEEK) !== 0;
+  const check = { clientId, rules, cost, peek, requestId, replicated: (flags & REPLICATED) !== 0 };
+  return wire.length < 6 ? check : { ...check, reservation: readReservationId(wire[5]) };
+}
+
+export function readReservationId(value: unknown): string {
+  return readText(value, 1, MAX_RESERVATION_BYTES, 'reservation');
 }
 
 /** Each counts in a bucket of its own, or a cost would be charged twice. */

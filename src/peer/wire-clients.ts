@@ -1,10 +1,11 @@
 import type { ClientDescription } from '../cluster/description.js';
-import type { ClientSnapshot, RecentSnapshot } from '../cluster/messages.js';
-import { MAX_LIMIT, ruleOf } from '../core/rule.js';
+import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../cluster/messages.js';
+import type { Debt } from '../core/reservation.js';
+import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import type { LeaseSnapshot, Snapshot } from '../core/snapshot.js';
 import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
-import { MAX_REQUEST_ID_BYTES } from './wire-checks.js';
+import { MAX_REQUEST_ID_BYTES, readCheckRules, readReservationId } from './wire-checks.js';
 import { encodeResults, readResults } from './wire-results.js';
 import {
   createRuleTable,
@@ -18,6 +19,7 @@ import {
   readWindowMs,
   ruleAt,
 } from './wire-rules.js';
+import type { RuleTable } from './wire-rules.js';
 
 /** More than a message within its size can hold. */
 const MAX_CLIENTS = 1_000_000;
@@ -46,7 +48,8 @@ const MAX_LEFT_WINDOWS = 4;
  * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps. A
  * third number of a token bucket, and an odd one of a sliding window, says how often its rule has changed, if ever.
  * Leases come last, if there are any: `[[id, tokens, leftMs], …]`, with what was spent of those that are over.
- * A client with request ids comes as `["alice", [id, ageMs, result], …]` in the place of its name.
+ * A client with request ids comes as `["alice", [id, ageMs, result], …]` in the place of its name; reservations follow, as
+ * `[id, ageMs, cost, settled, rules, least]`, whose real cost is null until it is known.
  */
 export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
   const table = createRuleTable();
@@ -65,8 +68,9 @@ export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unkno
     if (leases !== undefined) wire.push(leases.map(encodeLease));
     return wire;
   };
-  const wire = clients.map(([clientId, snapshots, recent = []]): unknown[] => {
-    const name = recent.length === 0 ? clientId : [clientId, ...recent.map(encodeRecent)];
+  const wire = clients.map(([clientId, snapshots, recent = [], reservations = []]): unknown[] => {
+    const more = [...recent.map(encodeRecent), ...reservations.map((one) => encodeReservation(one, table))];
+    const name = more.length === 0 ? clientId : [clientId, ...more];
     const [first] = snapshots;
     return snapshots.length === 1 ? [name, ...bucket(first!)] : [name, ...snapshots.map(bucket)];
   });
@@ -87,7 +91,11 @@ export function readClients(rulesWire: unknown, clientsWire: unknown): readonly 
         snapshots.push(readSnapshot(readList(wire[i], 1, 3 + MAX_STEPS, 'bucket'), 0, table));
       }
     }
-    return name.length === 1 ? [clientId, snapshots] : [clientId, snapshots, name.slice(1).map(readRecent)];
+    if (name.length === 1) return [clientId, snapshots];
+    const more = name.slice(1).map((one) => readList(one, 3, 6, 'request id or reservation'));
+    const recent = more.filter(({ length }) => length < 6).map(readRecent);
+    const reservations = more.filter(({ length }) => length === 6).map((one) => readReservation(one, table));
+    return reservations.length === 0 ? [clientId, snapshots, recent] : [clientId, snapshots, recent, reservations];
   });
 }
 
@@ -104,6 +112,26 @@ function readRecent(value: unknown): RecentSnapshot {
     ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),
     verdict: result.verdict,
     degraded: result.degraded,
+  };
+}
+
+function encodeReservation(reservation: ReservationSnapshot, table: RuleTable): unknown[] {
+  const { id, ageMs, cost, settled, rules, least } = reservation;
+  return [id, ageMs, cost, settled ?? null, rules.map((rule) => table.placeOf(rule)), least.flat()];
+}
+
+function readReservation(wire: readonly unknown[], table: readonly Rule[]): ReservationSnapshot {
+  const rules = readCheckRules(wire[4], table);
+  return {
+    id: readReservationId(wire[0]),
+    ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),
+    cost: readWhole(wire[2], 1, MAX_COST, 'cost'),
+    settled: wire[3] === null ? undefined : readWhole(wire[3], 0, MAX_COST, 'settled cost'),
+    rules,
+    least: rules.map(({ windowMs }, i): Debt => {
+      const least = readList(wire[5], 2 * rules.length, 2 * rules.length, 'least');
+      return [readWhole(least[2 * i], 0, MAX_DEBT, 'tokens'), readWhole(least[2 * i + 1], 0, windowMs - 1, 'part')];
+    }),
   };
 }
 

@@ -11,6 +11,7 @@ import { createMembership } from '../../src/cluster/membership.js';
 import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
 import type { Replicator } from '../../src/cluster/replicator.js';
 import type { Check } from '../../src/core/decide.js';
+import { createReservations } from '../../src/cluster/reservations.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -54,6 +55,7 @@ function createLone(): Lone {
     clock,
     table,
     recent,
+    reservations: createReservations({ clock }, { max: 10 }),
     membership,
     replicator: replicator as Replicator,
     lessee: { spend: () => undefined } as unknown as Lessee,
@@ -223,7 +225,12 @@ describe('limiter', () => {
   it('counts a limit lost to copies that come from another node', () => {
     const { clock, table } = createLone();
     const copies = createCopies(
-      { clock, table, recent: createRecentDecisions({ clock }, { max: 1 }) },
+      {
+        clock,
+        table,
+        recent: createRecentDecisions({ clock }, { max: 1 }),
+        reservations: createReservations({ clock }, { max: 1 }),
+      },
       { self: 'a:1' },
     );
     const snapshots = Array.from({ length: 66 }, (_, i) => {

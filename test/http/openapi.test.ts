@@ -140,6 +140,7 @@ describe('GET /openapi.json', () => {
       unauthorized: 401,
       forbidden: 403,
       not_found: 404,
+      unknown_reservation: 404,
       method_not_allowed: 405,
       timeout: 408,
       precondition_failed: 412,
@@ -179,7 +180,7 @@ describe('GET /openapi.json', () => {
     ];
     const answered = ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs', 'owner', 'source', 'degraded'];
     expect(Object.keys(AllowRequest?.properties ?? {})).to.include.members(asked);
-    expect(Object.keys(Decision?.properties ?? {})).to.have.members([...answered, 'limits', 'shadow']);
+    expect(Object.keys(Decision?.properties ?? {})).to.have.members([...answered, 'limits', 'reservation', 'shadow']);
     expect(AllowRequest?.required).to.deep.equal(['clientId']);
     expect(Decision?.required).to.have.members(answered);
   });

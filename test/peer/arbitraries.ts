@@ -8,11 +8,14 @@ import type {
   PeerAnswer,
   PeerMessage,
   RecentSnapshot,
+  ReservationSnapshot,
+  Settled,
   Sender,
   Written,
 } from '../../src/cluster/messages.js';
 import type { Entry, EntryValue } from '../../src/core/policy-document.js';
 import type { Check, LimitFigures, Verdict } from '../../src/core/decide.js';
+import type { Debt } from '../../src/core/reservation.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import type { LeaseSnapshot, Snapshot } from '../../src/core/snapshot.js';
@@ -111,7 +114,10 @@ const fullChecks: fc.Arbitrary<Check> = fc.record({
   requestId: fc.option(texts(128), { nil: undefined }),
   replicated: fc.boolean(),
 });
-export const checks = fc.oneof(plainChecks, fullChecks);
+const reservedChecks = fc
+  .tuple(fullChecks, texts(100))
+  .map(([check, reservation]): Check => ({ ...check, reservation }));
+export const checks = fc.oneof(plainChecks, fullChecks, reservedChecks);
 
 const figures: fc.Arbitrary<LimitFigures> = fc.record({
   algorithm: fc.constantFrom('token-bucket', 'sliding-window'),
@@ -179,7 +185,25 @@ const recent: fc.Arbitrary<RecentSnapshot> = fc.record({
   verdict: verdicts,
   degraded: fc.boolean(),
 });
+const reservations: fc.Arbitrary<ReservationSnapshot[]> = fc.array(
+  fc
+    .tuple(fc.uniqueArray(rules, { minLength: 1, maxLength: 3, comparator: sameBucket }), texts(100), fc.nat(60_000))
+    .chain(([under, id, ageMs]) =>
+      fc.record({
+        id: fc.constant(id),
+        ageMs: fc.constant(ageMs),
+        cost: fc.integer({ min: 1, max: MAX_COST }),
+        settled: fc.option(fc.nat(MAX_COST), { nil: undefined }),
+        rules: fc.constant(under),
+        least: fc
+          .tuple(fc.nat(MAX_LIMIT), fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }))
+          .map(([tokens, part]) => under.map(({ windowMs }): Debt => [tokens, Math.floor(part * windowMs)])),
+      }),
+    ),
+  { minLength: 1, maxLength: 3 },
+);
 const clients: fc.Arbitrary<ClientSnapshot> = fc.oneof(
+  fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 }), fc.array(recent, { maxLength: 2 }), reservations),
   fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 })),
   fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 }), fc.array(recent, { minLength: 1, maxLength: 3 })),
 );
@@ -249,6 +273,20 @@ const writtens: fc.Arbitrary<Written> = fc.oneof(
   fc.constantFrom<Written>({ kind: 'full' }, { kind: 'unavailable' }),
 );
 
+const settleds: fc.Arbitrary<Settled> = fc.oneof(
+  fc.constantFrom<Settled>({ kind: 'unknown' }, { kind: 'unavailable' }),
+  fc.record({
+    kind: kind('settled'),
+    settlement: fc.record({
+      cost: fc.nat(MAX_COST),
+      reserved: fc.integer({ min: 1, max: MAX_COST }),
+      limit: limits,
+      remaining,
+      resetMs: waitsMs,
+    }),
+  }),
+);
+
 const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({
     kind: kind('decide'),
@@ -274,6 +312,12 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
   fc.record({ kind: kind('describe'), clientId: texts(256) }),
   fc.record({ kind: kind('forget'), clientId: texts(256) }),
+  fc.record({
+    kind: kind('settle'),
+    clientId: texts(256),
+    reservation: texts(100),
+    cost: fc.nat(MAX_COST),
+  }),
   policyEntries,
   fc.record({
     kind: kind('write-policies'),
@@ -297,6 +341,7 @@ const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('not-yet'), members: memberLists }),
   fc.record({ kind: kind('described'), client: descriptions }),
   fc.record({ kind: kind('forgotten') }),
+  fc.record({ kind: kind('settled'), settled: fc.option(settleds) }),
   policyEntries,
   fc.record({ kind: kind('policies-written'), written: fc.option(writtens) }),
 );

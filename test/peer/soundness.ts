@@ -65,8 +65,19 @@ function check({ clientId, rules, cost, peek, requestId, replicated }: Check): v
   if (requestId !== undefined) text(1, 128, requestId, 'request id');
 }
 
-function client([clientId, snapshots, recent = []]: ClientSnapshot): void {
+function client([clientId, snapshots, recent = [], reservations = []]: ClientSnapshot): void {
   text(1, 256, clientId, 'client id');
+  for (const { id: reservation, rules, cost, settled, ageMs, least } of reservations) {
+    text(1, 512, reservation, 'reservation');
+    check({ clientId, rules, cost, peek: false, requestId: undefined, replicated: false });
+    if (settled !== undefined) whole(0, 1e9, settled, 'settled cost');
+    whole(0, 3_600_000, ageMs, 'age');
+    expect(least.length).to.equal(rules.length);
+    for (const [tokens, part] of least) {
+      whole(0, 4 * MAX_LIMIT, tokens, 'least');
+      whole(0, MAX_WINDOW_MS - 1, part, 'part');
+    }
+  }
   for (const one of recent) {
     text(1, 128, one.requestId, 'request id');
     whole(0, 3_600_000, one.ageMs, 'age');
@@ -160,6 +171,10 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
     case 'describe':
     case 'forget':
       return text(1, 256, body.clientId, 'client id');
+    case 'settle':
+      text(1, 256, body.clientId, 'client id');
+      text(1, 512, body.reservation, 'reservation');
+      return whole(0, 1e9, body.cost, 'cost');
     case 'policies':
       return entries(body);
     case 'write-policies':
@@ -206,6 +221,10 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
     case 'kept':
     case 'forgotten':
       return;
+    case 'settled':
+      if (body.settled?.kind !== 'settled') return;
+      whole(0, 1e9, body.settled.settlement.cost, 'cost');
+      return whole(1, 1e9, body.settled.settlement.reserved, 'reserved cost');
     case 'policies':
       return entries(body);
     case 'policies-written':

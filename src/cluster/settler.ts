@@ -1,0 +1,65 @@
+import { decide } from '../core/decide.js';
+import type { NodeId } from '../core/ring.js';
+import type { BucketTable } from './bucket-table.js';
+import type { Asked } from './forwarder.js';
+import type { PeerMessage, Settled } from './messages.js';
+import type { Clock, Timers } from './ports.js';
+import type { Replicator } from './replicator.js';
+import type { Reservations } from './reservations.js';
+
+export interface Settler {
+  /** Replaces a reserved cost by the real one, once, whoever is asked and however often. */
+  settle(clientId: string, reservation: string, cost: number): Promise<Settled>;
+  /** The same for a peer that takes this node for the one to decide; `null` when it is not. */
+  settleForPeer(clientId: string, reservation: string, cost: number): Settled | null;
+}
+
+export interface SettlerDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly reservations: Reservations;
+  readonly replicator: Replicator;
+  readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+  readonly decider: (clientId: string) => NodeId | undefined;
+  readonly isHeld: () => boolean;
+}
+
+const RETRY_MS = 25;
+
+export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: NodeId; timeoutMs: number }): Settler {
+  const { clock, timers, table, reservations, replicator, ask, decider, isHeld } = deps;
+
+  function settleHere(clientId: string, id: string, cost: number): Settled {
+    const nowMs = clock.nowMs();
+    const client = table.get(clientId);
+    const reservation = client && reservations.settle(client, id, cost, nowMs);
+    if (client === undefined || reservation === undefined) return { kind: 'unknown' };
+    replicator.changed(client);
+    const { rules, cost: reserved, settled } = reservation;
+    const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
+    const { limit, remaining, resetMs } = decide(client, peek, nowMs);
+    return { kind: 'settled', settlement: { cost: settled!, reserved, limit, remaining, resetMs } };
+  }
+
+  return {
+    async settle(clientId, reservation, cost) {
+      for (let waitedMs = 0; waitedMs < 3 * timeoutMs; waitedMs += RETRY_MS) {
+        const to = decider(clientId);
+        if (to === self && !isHeld()) return settleHere(clientId, reservation, cost);
+        if (to !== undefined && to !== self) {
+          const asked = await ask(to, { kind: 'settle', clientId, reservation, cost }, timeoutMs);
+          if (asked.kind === 'answer' && asked.body.kind === 'settled' && asked.body.settled !== null) {
+            return asked.body.settled;
+          }
+          if (asked.kind === 'timeout') waitedMs += timeoutMs;
+        }
+        await timers.sleep(RETRY_MS);
+      }
+      return { kind: 'unavailable' };
+    },
+    settleForPeer(clientId, reservation, cost) {
+      return decider(clientId) === self && !isHeld() ? settleHere(clientId, reservation, cost) : null;
+    },
+  };
+}

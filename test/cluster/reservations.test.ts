@@ -1,0 +1,167 @@
+import { expect } from 'chai';
+import type { Settled } from '../../src/cluster/messages.js';
+import type { Check } from '../../src/core/decide.js';
+import { ruleOf } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+import { createWorld } from '../sim/world.js';
+import type { World } from '../sim/world.js';
+
+const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
+const PER_DAY = ruleOf('token-bucket', 100, 86_400_000, 100, undefined);
+const SLIDING = ruleOf('sliding-window', 100, 86_400_000, 100, undefined);
+
+async function startCluster(world: World, count: number): Promise<string[]> {
+  const ids = IDS.slice(0, count);
+  for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
+  await world.run(500);
+  return ids;
+}
+
+const checkOf = (clientId: string, rule: Rule, more: Partial<Check>): Check => {
+  return { clientId, rules: [rule], cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+};
+
+async function reserve(
+  world: World,
+  at: string,
+  clientId: string,
+  id: string,
+  cost: number,
+  rule = PER_DAY,
+): Promise<boolean> {
+  const check = checkOf(clientId, rule, { cost, reservation: id });
+  const decision = await world.until(Promise.resolve(world.node(at).cluster.callers.check(check)), 5_000);
+  expect(decision.reservation).to.equal(decision.allowed ? id : undefined);
+  return decision.allowed;
+}
+
+const settle = (world: World, at: string, clientId: string, id: string, cost: number): Promise<Settled> =>
+  world.until(world.node(at).cluster.settler.settle(clientId, id, cost), 10_000);
+
+async function left(world: World, at: string, clientId: string, rule = PER_DAY): Promise<number> {
+  const check = checkOf(clientId, rule, { peek: true });
+  return (await world.until(Promise.resolve(world.node(at).cluster.limiter.check(check)), 5_000)).remaining;
+}
+
+const clients = Array.from({ length: 30 }, (_, i) => `client ${i}`);
+
+describe('reserved costs in a cluster', () => {
+  for (const rule of [PER_DAY, SLIDING]) {
+    it(`are settled once through any node: ${rule.algorithm}`, async () => {
+      const world = createWorld(1, { bytes: true });
+      const ids = await startCluster(world, 3);
+      for (const [i, clientId] of clients.entries()) {
+        expect(await reserve(world, ids[i % 3]!, clientId, 'r', 60, rule)).to.equal(true);
+        expect(await reserve(world, ids[i % 3]!, clientId, 's', 60, rule)).to.equal(false);
+        for (const [j, cost] of [10, 10, 99, 0].entries()) {
+          const settled = await settle(world, ids[(i + j) % 3]!, clientId, 'r', cost);
+          expect(settled).to.deep.include({ kind: 'settled' });
+          if (settled.kind === 'settled')
+            expect(settled.settlement).to.include({ cost: 10, reserved: 60, remaining: 90 });
+        }
+        expect(await left(world, ids[0]!, clientId, rule)).to.equal(90);
+        expect(await settle(world, 'a:1', clientId, 's', 5)).to.deep.equal({ kind: 'unknown' });
+      }
+    });
+  }
+
+  it('stand at what was reserved until then, and cost more where they did', async () => {
+    const world = createWorld(2);
+    await startCluster(world, 3);
+    await reserve(world, 'a:1', 'x', 'r', 60);
+    await world.run(30_000);
+    expect(await left(world, 'b:1', 'x')).to.equal(40);
+    await settle(world, 'b:1', 'x', 'r', 75);
+    expect(await left(world, 'c:1', 'x')).to.equal(25);
+    await reserve(world, 'a:1', 'x', 'q', 5);
+    await settle(world, 'c:1', 'x', 'q', 500);
+    expect(await left(world, 'a:1', 'x')).to.equal(0);
+  });
+
+  it('are known, settled or not, to who decides after the owner was killed', async () => {
+    const world = createWorld(3, { bytes: true });
+    const ids = await startCluster(world, 4);
+    for (const clientId of clients) {
+      for (const id of ['r', 's']) await reserve(world, 'a:1', clientId, id, 40);
+      await settle(world, 'b:1', clientId, 'r', 10);
+    }
+    await world.run(100);
+    world.kill('c:1');
+    await world.run(50);
+    for (const clientId of clients) {
+      expect(await left(world, 'a:1', clientId), clientId).to.equal(50);
+      await settle(world, 'b:1', clientId, 'r', 0);
+      expect(await left(world, 'a:1', clientId), clientId).to.equal(50);
+      await settle(world, 'd:1', clientId, 's', 10);
+      await settle(world, 'a:1', clientId, 's', 0);
+      expect(await left(world, 'b:1', clientId), clientId).to.equal(80);
+    }
+    // Back, and the copies of all have met.
+    await world.until(world.spawn('c:1', { seeds: ids }).cluster.start(), 20_000);
+    await world.run(2_000);
+    for (const clientId of clients) {
+      expect(await left(world, 'c:1', clientId), clientId).to.equal(80);
+      await settle(world, 'c:1', clientId, 's', 0);
+      expect(await left(world, 'c:1', clientId), clientId).to.equal(80);
+    }
+  });
+
+  it('go with the client to who joins, and away from who leaves', async () => {
+    const world = createWorld(4, { bytes: true });
+    const ids = await startCluster(world, 3);
+    for (const clientId of clients) {
+      for (const id of ['r', 's']) await reserve(world, 'a:1', clientId, id, 40);
+      await settle(world, 'b:1', clientId, 'r', 10);
+    }
+    // Long enough that only who remembers all can know.
+    await world.run(5_000);
+    await world.until(world.spawn('d:1', { seeds: ids }).cluster.start(), 20_000);
+    await world.until(world.node('b:1').cluster.leave(), 20_000);
+    for (const clientId of clients) {
+      expect(await settle(world, 'd:1', clientId, 'r', 0)).to.deep.include({ kind: 'settled' });
+      await settle(world, 'd:1', clientId, 's', 0);
+      expect(await left(world, 'a:1', clientId), clientId).to.equal(90);
+    }
+  });
+
+  it('count once where both sides of a partition settle them', async () => {
+    const world = createWorld(5);
+    const ids = await startCluster(world, 3);
+    for (const clientId of clients) await reserve(world, 'a:1', clientId, 'r', 60);
+    await world.run(200);
+    const side = (id: string): number => (id === 'c:1' ? 1 : 0);
+    world.setLink((from, to) => (side(from) === side(to) ? 1 : undefined));
+    await world.run(3_000);
+    for (const clientId of clients) {
+      for (const at of ['a:1', 'c:1']) await settle(world, at, clientId, 'r', 20);
+    }
+    world.setLink(() => 1);
+    await world.run(4_000);
+    for (const clientId of clients) {
+      for (const at of ids) expect(await left(world, at, clientId), clientId).to.be.oneOf([80, 40]);
+      await settle(world, 'b:1', clientId, 'r', 0);
+      expect(await left(world, 'b:1', clientId), clientId).to.be.oneOf([80, 40]);
+    }
+  });
+
+  it('are unknown after ten minutes, and stand', async () => {
+    const world = createWorld(6);
+    await startCluster(world, 1);
+    await reserve(world, 'a:1', 'x', 'r', 60);
+    await world.run(599_000);
+    const before = await left(world, 'a:1', 'x');
+    await world.run(2_000);
+    expect(await settle(world, 'a:1', 'x', 'r', 0)).to.deep.equal({ kind: 'unknown' });
+    expect(await left(world, 'a:1', 'x')).to.equal(before);
+  });
+
+  it('end with a reset', async () => {
+    const world = createWorld(7);
+    await startCluster(world, 3);
+    await reserve(world, 'a:1', 'x', 'r', 60);
+    await world.run(200);
+    await world.until(world.node('b:1').cluster.forget('x'), 5_000);
+    expect(await settle(world, 'a:1', 'x', 'r', 0)).to.deep.equal({ kind: 'unknown' });
+    expect(await left(world, 'a:1', 'x')).to.equal(100);
+  });
+});

@@ -1,0 +1,165 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { addBucket, Buckets, findBucket, settle, take } from '../../src/core/bucket.js';
+import { lowerLeast, observe, reserve, settleReservation } from '../../src/core/reservation.js';
+import type { Reservation } from '../../src/core/reservation.js';
+import { ruleOf } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+import { toSnapshots } from '../../src/core/snapshot.js';
+
+const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 100, undefined);
+const SLIDING = ruleOf('sliding-window', 100, 3_200, 100, undefined);
+
+/** A client that takes and reserves whatever it likes, as the limiter would have allowed it. */
+function createTaker(rule: Rule): {
+  buckets: Buckets;
+  open: Reservation[];
+  take(cost: number, nowMs: number): void;
+  reserve(cost: number, nowMs: number): void;
+  settle(place: number, cost: number, nowMs: number): void;
+  owes(nowMs: number): number;
+} {
+  const buckets = new Buckets();
+  const open: Reservation[] = [];
+  const charge = (cost: number, nowMs: number): void => {
+    for (const one of open) observe(buckets, one, nowMs);
+    const bucket = findBucket(buckets, rule) ?? addBucket(buckets, rule, nowMs);
+    settle(bucket, nowMs);
+    take(bucket, cost);
+  };
+  return {
+    buckets,
+    open,
+    take: charge,
+    reserve(cost, nowMs) {
+      charge(cost, nowMs);
+      open.push(reserve(buckets, `r${open.length}`, [rule], cost, nowMs));
+    },
+    settle(place, cost, nowMs) {
+      for (const one of open) observe(buckets, one, nowMs);
+      settleReservation(buckets, open[place]!, cost, nowMs);
+      lowerLeast(
+        open.filter(({ settled }) => settled === undefined),
+        open[place]!,
+      );
+    },
+    owes(nowMs) {
+      const state = toSnapshots(buckets, nowMs)[0]?.state ?? [0, 0];
+      return rule.algorithm === 'token-bucket'
+        ? state[0]! + state[1]! / rule.windowMs
+        : state.filter((_, i) => i % 2 === 1).reduce((a, b) => a + b, 0);
+    },
+  };
+}
+
+type Step = { afterMs: number } & (
+  { kind: 'take' | 'reserve'; cost: number } | { kind: 'settle'; place: number; part: number }
+);
+
+const after = fc.oneof(fc.constant(0), fc.nat(300), fc.nat(5_000));
+const steps: fc.Arbitrary<Step[]> = fc.array(
+  fc.oneof(
+    fc.record({
+      afterMs: after,
+      kind: fc.constantFrom('take' as const, 'reserve' as const),
+      cost: fc.integer({ min: 1, max: 60 }),
+    }),
+    fc.record({
+      afterMs: after,
+      kind: fc.constant('settle' as const),
+      place: fc.nat(5),
+      part: fc.double({ min: 0, max: 1.5, noNaN: true }),
+    }),
+  ),
+  { maxLength: 25 },
+);
+
+/** @returns what is owed after these steps, and what would be had each reservation taken its real cost at first */
+function play(rule: Rule, list: readonly Step[]): { owed: number; wouldOwe: number; settlements: number } {
+  const real = createTaker(rule);
+  const charges: { cost: number; atMs: number; settledAt?: number; more?: number }[] = [];
+  const reservations: number[] = [];
+  let nowMs = 0;
+  let settlements = 0;
+  for (const step of list) {
+    nowMs += step.afterMs;
+    if (step.kind === 'settle') {
+      const place = step.place;
+      const reservation = real.open[place];
+      if (reservation === undefined || reservation.settled !== undefined) continue;
+      const cost = Math.round(step.part * reservation.cost);
+      real.settle(place, cost, nowMs);
+      settlements += 1;
+      // What costs more is charged when it is known; what costs less was never more.
+      if (cost > reservation.cost) charges.push({ cost: cost - reservation.cost, atMs: nowMs });
+      else charges[reservations[place]!]!.cost = cost;
+    } else {
+      if (step.kind === 'reserve') reservations.push(charges.length);
+      charges.push({ cost: step.cost, atMs: nowMs });
+      real[step.kind](step.cost, nowMs);
+    }
+  }
+  const model = createTaker(rule);
+  for (const { cost, atMs } of charges) if (cost > 0) model.take(cost, atMs);
+  return { owed: real.owes(nowMs), wouldOwe: model.owes(nowMs), settlements };
+}
+
+describe('a reservation', () => {
+  it('never gives back more than its real cost would have left, however many are open', () => {
+    for (const rule of [PER_SECOND, SLIDING]) {
+      fc.assert(
+        fc.property(steps, (list) => {
+          const { owed, wouldOwe } = play(rule, list);
+          expect(owed).to.be.at.least(wouldOwe - 1e-9);
+        }),
+        { numRuns: 3_000 },
+      );
+    }
+  });
+
+  it('gives back all that it may where it is the only one', () => {
+    const one = steps.map((list) => {
+      const first = list.findIndex(({ kind }) => kind === 'reserve');
+      return list.filter(({ kind }, i) => kind !== 'reserve' || i === first);
+    });
+    fc.assert(
+      fc.property(one, (list) => {
+        const { owed, wouldOwe } = play(PER_SECOND, list);
+        expect(owed).to.be.closeTo(wouldOwe, 1e-6);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it('of a busy client gives back all, however long it took', () => {
+    const busy = createTaker(PER_SECOND);
+    busy.take(50, 0);
+    busy.reserve(40, 0);
+    // Ten a second are refilled, and taken by others.
+    for (let nowMs = 100; nowMs <= 20_000; nowMs += 100) busy.take(1, nowMs);
+    const before = busy.owes(20_000);
+    busy.settle(0, 5, 20_000);
+    expect(before - busy.owes(20_000)).to.equal(35);
+  });
+
+  it('counts once, however often it is settled', () => {
+    const taker = createTaker(PER_SECOND);
+    taker.reserve(50, 0);
+    taker.settle(0, 10, 0);
+    expect(taker.owes(0)).to.equal(10);
+    for (const cost of [10, 0, 90]) taker.settle(0, cost, 0);
+    expect(taker.owes(0)).to.equal(10);
+  });
+
+  it('that costs more than there is leaves the client owing', () => {
+    const taker = createTaker(PER_SECOND);
+    taker.reserve(100, 0);
+    taker.settle(0, 1_000_000_000, 0);
+    expect(taker.owes(0)).to.equal(1_000_000_000);
+    for (let i = 1; i < 9; i += 1) {
+      taker.reserve(1, 0);
+      taker.settle(i, 1_000_000_000, 0);
+    }
+    expect(taker.owes(0)).to.be.at.most(2_000_000_010);
+  });
+});
