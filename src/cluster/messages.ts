@@ -117,6 +117,9 @@ export type Written =
 /** Keys with their new values; `null` deletes. */
 export type ChangeList = readonly (readonly [key: string, value: EntryValue | null])[];
 
+/** Of adaptive policies, by name: the part of their limits that is in force, above 0 to 1. */
+export type Factors = readonly (readonly [name: string, factor: number])[];
+
 export type PeerMessage =
   /** Decide. A batch sent again under its id is charged once. `refused`: members that refused the sender a connection. */
   | {
@@ -150,6 +153,10 @@ export type PeerMessage =
   | { readonly kind: 'forget'; readonly clientId: string }
   /** Replace a reserved cost by the real one. */
   | { readonly kind: 'settle'; readonly clientId: string; readonly reservation: string; readonly cost: number }
+  /** What this policy protects is under this load, 0 to 1: steer. */
+  | { readonly kind: 'load'; readonly name: string; readonly load: number }
+  /** These policies have these parts of their limits. */
+  | { readonly kind: 'factors'; readonly factors: Factors }
   /** Hold this document of policies: these entries make it of the last one, or are the whole of it. */
   | PolicyEntries
   /** Change the policies everywhere. Sent again under its id, it is made once. */
@@ -189,6 +196,8 @@ export type PeerAnswer =
   | { readonly kind: 'not-yet'; readonly members: readonly MemberRecord[] }
   | { readonly kind: 'described'; readonly client: ClientDescription }
   | { readonly kind: 'forgotten' }
+  /** The factor of what was reported; none where the receiver does not steer. */
+  | { readonly kind: 'factors'; readonly factors: Factors }
   /** `null` where the receiver is not the one to decide for the client. */
   | { readonly kind: 'settled'; readonly settled: Settled | null }
   /** The document that the receiver holds; the whole of it, where it is not the sender's. */

@@ -1,43 +1,32 @@
 import type { NodeId } from '../core/ring.js';
 import { createBucketTable } from './bucket-table.js';
-import type { BucketTable } from './bucket-table.js';
-import { createContacts } from './contacts.js';
 import { createCallerDesk } from './caller-desk.js';
-import type { CallerDesk } from './caller-desk.js';
+import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
+import { createContacts } from './contacts.js';
 import { createCopies } from './copies.js';
 import { createDenials } from './denials.js';
-import type { Denials } from './denials.js';
 import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
-import type { OnUnavailable } from './fallback.js';
 import { createForwarder } from './forwarder.js';
-import type { Forwarder } from './forwarder.js';
 import { join } from './joiner.js';
 import { leave } from './leaver.js';
-import type { Parting } from './leaver.js';
 import { createLessee } from './lessee.js';
-import type { Lessee } from './lessee.js';
 import { createLessor } from './lessor.js';
-import type { Lessor } from './lessor.js';
 import { createLimiter } from './limiter.js';
-import type { ClientDescription } from './description.js';
-import type { Limiter } from './limiter.js';
+import { createLoadDesk } from './load-desk.js';
+import type { LoadDesk } from './load-desk.js';
 import { createMembership } from './membership.js';
-import type { Membership } from './membership.js';
-import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import { createPeerDesk } from './peer-desk.js';
 import { createPolicyBook } from './policy-book.js';
-import type { PolicyBook } from './policy-book.js';
 import { createPolicyDesk } from './policy-desk.js';
 import type { PolicyDesk } from './policy-desk.js';
-import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
 import { createRecentDecisions } from './recent-decisions.js';
-import { createReservations } from './reservations.js';
 import { createReplicator } from './replicator.js';
-import type { Replicator } from './replicator.js';
+import { createReservations } from './reservations.js';
 import { route } from './route.js';
 import { createSettler } from './settler.js';
-import type { Settler } from './settler.js';
+
+export type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
 
 /**
  * The table is swept about once a minute, a step with each heartbeat: 1,667 clients each at a million, which takes far less than
@@ -62,61 +51,6 @@ const BEATS = 10;
  */
 const AWAY_PART = 0.3;
 
-export interface ClusterNodeOptions {
-  /** Id of this node on the ring: `host:port`. */
-  readonly self: NodeId;
-  readonly version: string;
-  /** Clients that the bucket table holds at most. */
-  readonly maxClients: number;
-  readonly replicas: number;
-  readonly replicationIntervalMs: number;
-  readonly suspectAfterMs: number;
-  readonly onUnavailable: OnUnavailable;
-  /** Forwards of one client within 250 ms that make it worth a lease. Default 32. */
-  readonly leaseAfter?: number;
-}
-
-export interface ClusterNodeDeps {
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly transport: PeerTransport;
-  readonly discovery: Discovery;
-  readonly log: Log;
-}
-
-export interface ClusterNode {
-  readonly limiter: Limiter;
-  readonly callers: CallerDesk;
-  readonly table: BucketTable;
-  readonly membership: Membership;
-  readonly replicator: Replicator;
-  readonly forwarder: Forwarder;
-  readonly lessor: Lessor;
-  readonly lessee: Lessee;
-  readonly denials: Denials;
-  readonly book: PolicyBook;
-  readonly policies: Pick<PolicyDesk, 'write'>;
-  readonly settler: Pick<Settler, 'settle'>;
-  readonly reservations: { readonly size: number };
-  /** Clients handed to joining members so far. */
-  readonly handedClients: number;
-  /** What a peer sends goes in here, whatever carries it. */
-  receive(message: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>>;
-  /** Joins the ring; resolves when this node decides. */
-  start(): Promise<void>;
-  /** What the node that decides for a client knows of it. */
-  describe(clientId: string): Promise<ClientDescription | undefined>;
-  /** Forgets a client on every node. @returns whether all that could be asked have */
-  forget(clientId: string): Promise<boolean>;
-  /**
-   * Leaves the ring with nothing forgotten: hands what changed to those who decide next, and forwards to them. Where nobody else is
-   * there it goes on deciding.
-   */
-  leave(parting?: Parting): Promise<void>;
-  /** Stops all timers. What still waits is decided by the fallback. */
-  close(): void;
-}
-
 /** One member of the ring, wired from the parts of this folder; the program, the library and the simulator all call this. */
 export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOptions): ClusterNode {
   const { clock, timers, transport, discovery, log } = deps;
@@ -135,7 +69,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { clock },
     { ...options, onRingChange: () => ringChanged(), onSeveralLeave: (leaving) => severalLeave(leaving) },
   );
-  const book = createPolicyBook((_policy, rules) => rules);
+  const book = createPolicyBook((policy, rules) => loads.scaled(policy, rules));
   const contacts = createContacts(
     { clock, membership, transport, discovery, book, heardPolicies: (id, digest) => policies.heard(id, digest) },
     { suspectAfterMs, beatMs },
@@ -186,6 +120,10 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { timers, membership, book, ask, decider, isHeld: () => limiter.isHeld || membership.self.state !== 'active' },
     { timeoutMs: suspectAfterMs },
   );
+  const loads: LoadDesk = createLoadDesk(
+    { clock, membership, policyOf: (name) => book.set.policies.get(name), ask, decider },
+    { timeoutMs: suspectAfterMs },
+  );
   const settler = createSettler(
     { clock, timers, table, reservations, replicator, ask, decider, isHeld: () => limiter.isHeld },
     { self: options.self, timeoutMs: suspectAfterMs },
@@ -199,6 +137,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     donor,
     policies,
     settler,
+    loads,
     keep(clients) {
       copies.keep(clients);
       replicator.kept(clients);
@@ -262,6 +201,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     membership.judge();
     donor.tidy();
     policies.tick();
+    loads.tick(nowMs);
     table.sweep(Math.ceil(table.size / SWEEP_STEPS), nowMs);
     // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
     if (membership.self.state === 'joining' && started) startJoin();
@@ -285,6 +225,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     policies,
     settler,
     reservations,
+    loads,
     get handedClients() {
       return donor.handedClients;
     },

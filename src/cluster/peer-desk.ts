@@ -3,6 +3,7 @@ import type { NodeId } from '../core/ring.js';
 import type { Donor } from './donor.js';
 import type { Lessor } from './lessor.js';
 import type { Limiter } from './limiter.js';
+import type { LoadDesk } from './load-desk.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyDesk } from './policy-desk.js';
@@ -21,6 +22,7 @@ export interface PeerDeskDeps {
   readonly donor: Donor;
   readonly policies: PolicyDesk;
   readonly settler: Settler;
+  readonly loads: LoadDesk;
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
   /** Sees for itself whether a member is up. */
   readonly probe: (id: NodeId) => void;
@@ -33,7 +35,7 @@ export interface PeerDesk {
 
 /** What peers ask, and who answers it. */
 export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
-  const { clock, membership, limiter, lessor, donor, policies, settler, keep, probe, forget } = deps;
+  const { clock, membership, limiter, lessor, donor, policies, settler, loads, keep, probe, forget } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     max: MAX_ANSWERS,
     ttl: ANSWER_TTL_MS,
@@ -91,6 +93,11 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
           const { clientId, reservation, cost } = message;
           return { kind: 'settled', settled: settler.settleForPeer(clientId, reservation, cost) };
         }
+        case 'load':
+          return { kind: 'factors', factors: loads.reportFromPeer(message.name, message.load) };
+        case 'factors':
+          loads.learn(message.factors);
+          return { kind: 'kept' };
         case 'policies':
           return policies.answerSync(message);
         case 'write-policies':

@@ -13,6 +13,7 @@ import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import type { DecisionHandlers, ErrorLog } from './decisions.js';
+import { createLoadHandlers } from './load.js';
 import { openApiDocument } from './openapi.js';
 import { createPolicyHandlers } from './policies.js';
 import { Problem } from './problem.js';
@@ -20,7 +21,7 @@ import { readSettle, requireClientId } from './request.js';
 import { sendProblem } from './send.js';
 
 export interface ApiDeps {
-  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler'>;
+  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'loads'>;
   readonly book: PolicyBook;
   /** Every change of policies goes through it. */
   readonly policyWriter: PolicyWriter<Who>;
@@ -112,6 +113,9 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/v1/clients/:clientId/tier', guarded(policies.tier));
   route('/v1/policies', { get: [reader, policies.list] });
   route('/v1/policies/:policy', guarded(policies.policy));
+  const load = createLoadHandlers({ loads: cluster.loads, book });
+  // Who asks for decisions chooses limits anyway; reports only ever make them smaller than they are written.
+  route('/v1/load/:policy', { get: [reader, load.get], put: [asker, load.put] });
   route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });
   route('/v1/cluster/owner', {
     get: [

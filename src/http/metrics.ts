@@ -14,6 +14,7 @@ export interface MetricSources {
     | 'callers'
     | 'book'
     | 'reservations'
+    | 'loads'
     | 'membership'
     | 'replicator'
     | 'forwarder'
@@ -93,6 +94,13 @@ export function createMetrics(sources: MetricSources): Registry {
     shadow,
     ['policy'],
     labelled('policy', () => cluster.callers.shadowDenials),
+  );
+  const factors = 'Part of the limits of adaptive policies that is in force, where it is not all';
+  gauge(
+    'tokenring_load_factor',
+    factors,
+    ['policy'],
+    labelled('policy', () => cluster.loads.factors()),
   );
   const reservations = 'Costs reserved within the last ten minutes, settled or not, of clients owned and copied';
   gauge(

@@ -17,6 +17,8 @@ const byName: Readonly<Record<string, TSchema>> = {
   Cluster: schemas.ClusterSchema,
   Owner: schemas.OwnerSchema,
   Policy: policySchemas.PolicySchema,
+  LoadReport: policySchemas.LoadReportSchema,
+  Load: policySchemas.LoadSchema,
   PolicyList: policySchemas.PolicyListSchema,
   Override: policySchemas.OverrideSchema,
   Tier: policySchemas.TierSchema,
@@ -109,6 +111,23 @@ export function openApiDocument(version: string): object {
       '/v1/policies/{policy}': {
         parameters: [inPath('policy')],
         ...entryOperations('Policy', 'a named policy', 'Policy'),
+      },
+      '/v1/load/{policy}': {
+        parameters: [inPath('policy')],
+        get: {
+          operationId: 'getLoad',
+          summary: 'The part of the limits of an adaptive policy that is in force here',
+          responses: { 200: answer('the factor', ref('Load')), ...problems('not_found') },
+        },
+        put: {
+          operationId: 'reportLoad',
+          summary: 'Report the load of what an adaptive policy protects, about once a second',
+          requestBody: jsonBody(ref('LoadReport')),
+          responses: {
+            200: answer('the factor so far: the next step counts the report', ref('Load')),
+            ...problems('invalid_request', 'not_found', 'too_large', 'unsupported_media_type', 'unavailable'),
+          },
+        },
       },
       '/v1/cluster': {
         get: {

@@ -69,3 +69,21 @@ export const TierSchema = Type.Object(
   { clientId: Type.Optional(Type.String()), tier: Type.String(), version: Version },
   { ...strict, $id: 'Tier' },
 );
+
+export const LoadReportSchema = Type.Object(
+  {
+    load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: '0: idle, 1: at its limit' })),
+    latencyMs: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400_000, description: 'its 95th percentile' })),
+    errors: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'the share of requests that failed' })),
+  },
+  { ...strict, $id: 'LoadReport' },
+);
+
+export const LoadSchema = Type.Object(
+  {
+    name: Type.String(),
+    factor: Type.Number({ minimum: 0, maximum: 1, description: 'the part of its limits that is in force' }),
+    load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'that the report stands for' })),
+  },
+  { ...strict, $id: 'Load' },
+);

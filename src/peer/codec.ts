@@ -30,6 +30,9 @@ import {
   MAX_WRITE_ID_BYTES,
   readChanges,
   readEntries,
+  readFactors,
+  readPart,
+  readPolicyName,
   readTags,
   readWritten,
 } from './wire-policies.js';
@@ -70,6 +73,10 @@ function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
       return ['f', sender, body.clientId];
     case 'settle':
       return ['t', sender, body.clientId, body.reservation, body.cost];
+    case 'load':
+      return ['y', sender, body.name, body.load];
+    case 'factors':
+      return ['x', sender, body.factors];
     case 'policies':
       return ['p', sender, ...encodeEntries(body)];
     case 'write-policies':
@@ -122,6 +129,10 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         reservation: readReservationId(wire[3]),
         cost: readWhole(wire[4], 0, MAX_COST, 'cost'),
       };
+    case 'y':
+      return { kind: 'load', name: readPolicyName(sized(wire, 4)[2]), load: readPart(wire[3], 'load') };
+    case 'x':
+      return { kind: 'factors', factors: readFactors(sized(wire, 3)[2]) };
     case 'p':
       return readEntries(sized(wire, 6), 2);
     case 'w':
@@ -132,7 +143,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'd, h, l, r, o, a, s, f, t, p or w');
+      throw malformed('kind of message', 'd, h, l, r, o, a, s, f, t, y, x, p or w');
   }
 }
 
@@ -164,6 +175,8 @@ function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
       return ['f', sender];
     case 'settled':
       return ['t', sender, encodeSettled(body.settled)];
+    case 'factors':
+      return ['x', sender, body.factors];
     case 'policies':
       return ['p', sender, ...encodeEntries(body)];
     case 'policies-written':
@@ -204,12 +217,14 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
       return { kind: 'forgotten' };
     case 't':
       return { kind: 'settled', settled: readSettled(sized(wire, 3)[2]) };
+    case 'x':
+      return { kind: 'factors', factors: readFactors(sized(wire, 3)[2]) };
     case 'p':
       return readEntries(sized(wire, 6), 2);
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'd, l, m, k, h, n, s, f, t, p or w');
+      throw malformed('kind of answer', 'd, l, m, k, h, n, s, f, t, x, p or w');
   }
 }
 

@@ -14,6 +14,8 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   describe: true,
   forget: true,
   settle: true,
+  load: true,
+  factors: true,
   policies: true,
   'write-policies': true,
 };

@@ -1,4 +1,5 @@
-import type { ChangeList, PolicyEntries, Written } from '../cluster/messages.js';
+import type { ChangeList, Factors, PolicyEntries, Written } from '../cluster/messages.js';
+import { isPolicyName, MAX_POLICIES } from '../core/check-policy.js';
 import { isEntry, MAX_ENTRIES } from '../core/policy-document.js';
 import type { Entry, EntryValue } from '../core/policy-document.js';
 import { malformed, mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
@@ -73,4 +74,23 @@ export function readWritten(value: unknown): Written | null {
     version: readWhole(wire[1], 0, MAX_VERSION, 'version of policies'),
     digest: readWord(wire[2], 'digest of policies'),
   };
+}
+
+/** Each as `[name, factor]`. */
+export function readFactors(value: unknown): Factors {
+  return mapList(value, MAX_POLICIES, 'factors', (item) => {
+    const [name, factor] = readList(item, 2, 2, 'factor');
+    return [readPolicyName(name), readPart(factor, 'factor')] as const;
+  });
+}
+
+export function readPolicyName(value: unknown): string {
+  if (!isPolicyName(value)) throw malformed('name of a policy', 'letters, digits and a few signs');
+  return value as string;
+}
+
+/** 0 to 1. */
+export function readPart(value: unknown, what: string): number {
+  if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+  throw malformed(what, '0 to 1');
 }

@@ -3,7 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import { OverrideSchema, PolicyListSchema, PolicySchema, TierSchema } from '../../src/http/policy-schema.js';
+import {
+  LoadSchema,
+  OverrideSchema,
+  PolicyListSchema,
+  PolicySchema,
+  TierSchema,
+} from '../../src/http/policy-schema.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings, SettingsError } from '../../src/settings.js';
@@ -213,6 +219,36 @@ describe('/v1/policies', () => {
     }
     const { text } = await call(node, '/v1/policies');
     expect(text).to.include('"__proto__":{"limit":1');
+  });
+
+  it('follows the load that is reported, within its bounds', async () => {
+    await putGood('loaded', { limit: 1_000, window: '1d', adaptive: { target: 0.5, min: 0.25, latencyMs: 100 } });
+    const report = (body: unknown, name = 'loaded'): Promise<Answer> => request(node, 'PUT', `/v1/load/${name}`, body);
+    const factorOf = ({ json }: Answer): number => (json as { factor: number }).factor;
+    const first = await report({ load: 0.25 });
+    expect(first.status, first.text).to.equal(200);
+    expectShape(LoadSchema, first.json);
+    expect(first.json).to.deep.equal({ name: 'loaded', factor: 1, load: 0.25 });
+    expect((await report({ latencyMs: 100 })).json).to.include({ load: 0.5 });
+    const clientId = newClient();
+    expect(await allow(node, { clientId, policy: 'loaded' })).to.include({ limit: 1_000 });
+    for (let tries = 0; factorOf(await report({ load: 1 })) === 1; tries += 1) {
+      expect(tries).to.be.below(100);
+      await wait(50);
+    }
+    const factor = factorOf(await call(node, '/v1/load/loaded'));
+    expect(factor).to.be.within(0.25, 0.99);
+    const { limit } = await allow(node, { clientId, policy: 'loaded' });
+    expect(limit).to.be.within(250, 990);
+    expect((await call(node, '/metrics')).text).to.match(/tokenring_load_factor\{policy="loaded"\} 0\.\d+/);
+
+    expectProblem(await report({ load: 1.5 }), 'invalid_request', 'load');
+    expectProblem(await report({ load: 0.5, x: 1 }), 'invalid_request', 'x');
+    expectProblem(await report({ errors: 0.5 }), 'invalid_request', 'load');
+    expectProblem(await report({ load: 0.5 }, 'nobody'), 'not_found');
+    await putGood('fixed', { limit: 1, window: 1 });
+    expectProblem(await report({ load: 0.5 }, 'fixed'), 'not_found');
+    expectProblem(await call(node, '/v1/load/fixed'), 'not_found');
   });
 
   it('is changed by nobody without the token', async () => {

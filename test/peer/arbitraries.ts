@@ -287,6 +287,11 @@ const settleds: fc.Arbitrary<Settled> = fc.oneof(
   }),
 );
 
+const factorLists = fc.record({
+  kind: kind('factors'),
+  factors: fc.array(fc.tuple(names, fc.double({ min: 0.001, max: 1, noNaN: true })), { maxLength: 3 }),
+});
+
 const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({
     kind: kind('decide'),
@@ -318,6 +323,8 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
     reservation: texts(100),
     cost: fc.nat(MAX_COST),
   }),
+  fc.record({ kind: kind('load'), name: names, load: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  factorLists,
   policyEntries,
   fc.record({
     kind: kind('write-policies'),
@@ -342,6 +349,7 @@ const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('described'), client: descriptions }),
   fc.record({ kind: kind('forgotten') }),
   fc.record({ kind: kind('settled'), settled: fc.option(settleds) }),
+  factorLists,
   policyEntries,
   fc.record({ kind: kind('policies-written'), written: fc.option(writtens) }),
 );

@@ -242,7 +242,7 @@ function attempt(read: () => void): boolean {
 function tagged(): fc.Arbitrary<string> {
   const rest = fc.array(fc.jsonValue({ maxDepth: 4 }), { maxLength: 5 });
   return fc
-    .tuple(fc.constantFrom('d', 'h', 'r', 'o', 'a', 's', 'f', 'm', 'k', 'n', 'p', 'w', 't'), rest)
+    .tuple(fc.constantFrom('d', 'h', 'r', 'o', 'a', 's', 'f', 'm', 'k', 'n', 'p', 'w', 't', 'x', 'y'), rest)
     .map(([tag, fields]) => JSON.stringify([tag, ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, 'abc', '0f'], ...fields]));
 }
 

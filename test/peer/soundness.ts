@@ -29,6 +29,10 @@ function text(minBytes: number, maxBytes: number, ...[value, what]: Described): 
   if (!fine) expect.fail(`${what}: ${String(value)}`);
 }
 
+function part(value: unknown): void {
+  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) expect.fail(`a part: ${String(value)}`);
+}
+
 function id(...[value, what]: Described): void {
   text(3, 300, value, what);
   const url = new URL(`http://${String(value)}`);
@@ -175,6 +179,10 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       text(1, 256, body.clientId, 'client id');
       text(1, 512, body.reservation, 'reservation');
       return whole(0, 1e9, body.cost, 'cost');
+    case 'load':
+      return part(body.load);
+    case 'factors':
+      return body.factors.forEach(([, factor]) => part(factor));
     case 'policies':
       return entries(body);
     case 'write-policies':
@@ -225,6 +233,8 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
       if (body.settled?.kind !== 'settled') return;
       whole(0, 1e9, body.settled.settlement.cost, 'cost');
       return whole(1, 1e9, body.settled.settlement.reserved, 'reserved cost');
+    case 'factors':
+      return body.factors.forEach(([, factor]) => part(factor));
     case 'policies':
       return entries(body);
     case 'policies-written':

@@ -1,0 +1,75 @@
+import type { NodeId } from '../core/ring.js';
+import type { BucketTable } from './bucket-table.js';
+import type { CallerDesk } from './caller-desk.js';
+import type { Denials } from './denials.js';
+import type { ClientDescription } from './description.js';
+import type { OnUnavailable } from './fallback.js';
+import type { Forwarder } from './forwarder.js';
+import type { Parting } from './leaver.js';
+import type { Lessee } from './lessee.js';
+import type { Lessor } from './lessor.js';
+import type { Limiter } from './limiter.js';
+import type { LoadDesk } from './load-desk.js';
+import type { Membership } from './membership.js';
+import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
+import type { PolicyBook } from './policy-book.js';
+import type { PolicyDesk } from './policy-desk.js';
+import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
+import type { Replicator } from './replicator.js';
+import type { Settler } from './settler.js';
+
+export interface ClusterNodeOptions {
+  /** Id of this node on the ring: `host:port`. */
+  readonly self: NodeId;
+  readonly version: string;
+  /** Clients that the bucket table holds at most. */
+  readonly maxClients: number;
+  readonly replicas: number;
+  readonly replicationIntervalMs: number;
+  readonly suspectAfterMs: number;
+  readonly onUnavailable: OnUnavailable;
+  /** Forwards of one client within 250 ms that make it worth a lease. Default 32. */
+  readonly leaseAfter?: number;
+}
+
+export interface ClusterNodeDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly transport: PeerTransport;
+  readonly discovery: Discovery;
+  readonly log: Log;
+}
+
+export interface ClusterNode {
+  readonly limiter: Limiter;
+  readonly callers: CallerDesk;
+  readonly table: BucketTable;
+  readonly membership: Membership;
+  readonly replicator: Replicator;
+  readonly forwarder: Forwarder;
+  readonly lessor: Lessor;
+  readonly lessee: Lessee;
+  readonly denials: Denials;
+  readonly book: PolicyBook;
+  readonly policies: Pick<PolicyDesk, 'write'>;
+  readonly settler: Pick<Settler, 'settle'>;
+  readonly reservations: { readonly size: number };
+  readonly loads: Pick<LoadDesk, 'report' | 'factors'>;
+  /** Clients handed to joining members so far. */
+  readonly handedClients: number;
+  /** What a peer sends goes in here, whatever carries it. */
+  receive(message: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>>;
+  /** Joins the ring; resolves when this node decides. */
+  start(): Promise<void>;
+  /** What the node that decides for a client knows of it. */
+  describe(clientId: string): Promise<ClientDescription | undefined>;
+  /** Forgets a client on every node. @returns whether all that could be asked have */
+  forget(clientId: string): Promise<boolean>;
+  /**
+   * Leaves the ring with nothing forgotten: hands what changed to those who decide next, and forwards to them. Where nobody else is
+   * there it goes on deciding.
+   */
+  leave(parting?: Parting): Promise<void>;
+  /** Stops all timers. What still waits is decided by the fallback. */
+  close(): void;
+}

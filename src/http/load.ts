@@ -1,0 +1,46 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler';
+import type { RequestHandler } from 'express';
+import type { LoadDesk } from '../cluster/load-desk.js';
+import type { PolicyBook } from '../cluster/policy-book.js';
+import { readBody } from './body.js';
+import { LoadReportSchema } from './policy-schema.js';
+import { Problem } from './problem.js';
+import { invalid } from './request.js';
+
+const loadReport = TypeCompiler.Compile(LoadReportSchema);
+
+/** `/v1/load/{policy}`: what a protected service reports, and what follows for the limits. */
+export function createLoadHandlers({
+  loads,
+  book,
+}: {
+  loads: Pick<LoadDesk, 'report' | 'factors'>;
+  book: PolicyBook;
+}): Readonly<Record<'get' | 'put', RequestHandler>> {
+  const unknown = (): Problem => new Problem('not_found', { detail: 'no policy of this name follows a load' });
+  return {
+    get: (req, res) => {
+      const name = req.params['policy'] as string;
+      if (book.set.policies.get(name)?.adaptive === undefined) throw unknown();
+      res.json({ name, factor: loads.factors().find(([one]) => one === name)?.[1] ?? 1 });
+    },
+    put: async (req, res) => {
+      const name = req.params['policy'] as string;
+      const report = await readBody(req);
+      if (!loadReport.Check(report)) throw invalid(loadReport.Errors(report).First()!);
+      const reported = await loads.report(name, report);
+      switch (reported.kind) {
+        case 'unknown':
+          throw unknown();
+        case 'meaningless': {
+          const expected = 'a load, or a latencyMs or errors that the policy has a goal for';
+          throw new Problem('invalid_request', { field: 'load', expected });
+        }
+        case 'unavailable':
+          throw new Problem('unavailable', { detail: 'the node that steers does not answer: the next report will do' });
+        case 'reported':
+          res.json({ name, factor: reported.factor, load: reported.load });
+      }
+    },
+  };
+}

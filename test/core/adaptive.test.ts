@@ -1,0 +1,61 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { loadOf, relax, scaleRules, steer } from '../../src/core/adaptive.js';
+import { ruleOf } from '../../src/core/rule.js';
+
+const ADAPTIVE = { target: 0.8, min: 0.1, latencyMs: 50, errors: 0.01 };
+
+describe('limits that follow the load', () => {
+  it('shrink above the target and grow below it, within their bounds', () => {
+    const part = fc.double({ min: 0.1, max: 1, noNaN: true });
+    fc.assert(
+      fc.property(part, fc.double({ min: 0, max: 1, noNaN: true }), part, (factor, load, target) => {
+        const next = steer(factor, load, { target, min: 0.1 });
+        expect(next).to.be.within(0.1, 1);
+        expect(next - factor).to.be.at.most(0.051);
+        expect(next).to.be.at.least(factor * 0.69);
+        if (load > target * 1.02) expect(next).to.be.at.most(factor + 0.001);
+        if (load < target * 0.98) expect(next).to.be.at.least(factor - 0.001);
+      }),
+    );
+  });
+
+  it('leave a small limit its last request, and one of nothing nothing', () => {
+    const [small, none] = [ruleOf('token-bucket', 3, 1, 9, 'p'), ruleOf('sliding-window', 0, 1, 0, 'p')];
+    expect(scaleRules([small, none], 0.1)).to.deep.equal([ruleOf('token-bucket', 1, 1, 1, 'p'), none]);
+    expect(scaleRules([small], 0.5)).to.deep.equal([ruleOf('token-bucket', 1, 1, 4, 'p')]);
+    const rules = [small];
+    expect(scaleRules(rules, 1)).to.equal(rules);
+  });
+
+  it('read a load from what is reported, the worst of it', () => {
+    expect(loadOf({ load: 0.5 }, ADAPTIVE)).to.equal(0.5);
+    expect(loadOf({ latencyMs: 50 }, ADAPTIVE)).to.equal(0.8);
+    expect(loadOf({ errors: 0.01 }, ADAPTIVE)).to.equal(0.8);
+    expect(loadOf({ load: 0.9, latencyMs: 1, errors: 0 }, ADAPTIVE)).to.equal(0.9);
+    expect(loadOf({ load: 0.1, latencyMs: 5_000 }, ADAPTIVE)).to.equal(1);
+    expect(loadOf({ latencyMs: 50 }, { target: 0.8, min: 0.1 })).to.equal(undefined);
+    expect(loadOf({}, ADAPTIVE)).to.equal(undefined);
+  });
+
+  it('hold a latency that rises as in a queue, wherever they begin', () => {
+    for (const begin of [0.1, 0.4, 1]) {
+      // Of what clients would ask the service can do half; 10 ms when idle, and 10/(1 − used) under load: 50 at the target.
+      let factor = begin;
+      let used = factor / 0.5;
+      for (let s = 0; s < 100; s += 1) {
+        const latencyMs = used >= 1 ? 10_000 : 10 / (1 - used);
+        used = factor / 0.5;
+        factor = steer(factor, loadOf({ latencyMs }, ADAPTIVE)!, ADAPTIVE);
+        if (s >= 30) expect(used, `from ${begin}, at ${s} s`).to.be.within(0.72, 0.88);
+      }
+    }
+  });
+
+  it('go back to what is written step by step', () => {
+    let factor = 0.1;
+    for (let steps = 0; steps < 17; steps += 1) factor = relax(factor);
+    expect(factor).to.be.within(0.9, 0.96);
+    expect(relax(relax(factor))).to.equal(1);
+  });
+});
