@@ -1,6 +1,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import express from 'express';
 import type { Request, RequestHandler, Response } from 'express';
+import helmet from 'helmet';
 import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../cluster/node.js';
 import type { Access, Role } from './access.js';
@@ -36,6 +37,15 @@ export interface ApiDeps {
   readonly isWhole: () => boolean;
   readonly log: ErrorLog;
 }
+
+/**
+ * What a browser makes of an answer: nothing that runs, loads or is framed. A page of this API says what more it needs, by a
+ * policy of its own. No word on HTTPS, which a browser would take for all ports of this host.
+ */
+const forBrowsers = helmet({
+  contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
+  strictTransportSecurity: false,
+});
 
 /** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
@@ -160,8 +170,8 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
 
   let inFlight = 0;
   return (req, res) => {
-    // For text. The decision endpoints go without: nobody guesses at JSON, and no browser loads what only POST answers.
-    res.setHeader('X-Content-Type-Options', 'nosniff');
+    // The decision endpoints go without: no browser shows what only POST answers.
+    forBrowsers(req, res, () => undefined);
     res.setHeader('Cache-Control', 'no-store');
     // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));

@@ -76,4 +76,19 @@ describe('the public API', () => {
     const { headers } = await post(node, '/v1/allow', { clientId: 'x', limit: 0, window: 1 });
     expect(headers).not.to.have.any.keys('x-powered-by', 'server', 'etag');
   });
+
+  it('lets no browser run, load or frame what it answers', async () => {
+    for (const path of ['/healthz', '/metrics', '/openapi.json', '/v1/cluster', '/nowhere', '/v1/clients/%']) {
+      const { headers } = await call(node, path);
+      expect(headers, path).to.include({
+        'content-security-policy': "default-src 'none';frame-ancestors 'none'",
+        'x-frame-options': 'SAMEORIGIN',
+        'referrer-policy': 'no-referrer',
+        'cross-origin-resource-policy': 'same-origin',
+        'cross-origin-opener-policy': 'same-origin',
+      });
+      // A browser would take it for every port of this host.
+      expect(headers, path).not.to.have.any.keys('strict-transport-security', 'access-control-allow-origin');
+    }
+  });
 });
