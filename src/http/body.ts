@@ -73,13 +73,14 @@ export function readJsonBody(
   // No listener for 'error': a request without one ends quietly when its connection breaks.
 }
 
-/** Of what is not sent by the thousand. */
+/** Of what is not sent by the thousand, each and together. */
 const MAX_BYTES = 64 * 1024;
+const ARRIVING: Arriving = { bytes: 0, maxBytes: 16 * 1024 * 1024 };
 
 /** The value of a JSON request, of at most 64 KiB. Rejects with a Problem. */
 export async function readBody(req: IncomingMessage): Promise<unknown> {
   const body = await new Promise<Buffer>((resolve, reject) => {
-    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new Problem('timeout')));
+    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new Problem('timeout')), ARRIVING);
   });
   return parseJson(body);
 }

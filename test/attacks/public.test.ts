@@ -107,6 +107,24 @@ describe('attacks on the public port', () => {
     }
   });
 
+  it('no name of a policy does either: one that could is refused', async () => {
+    const admin = await liveNode('--admin-token', 'admin');
+    const headers = { authorization: 'Bearer admin', 'content-type': 'application/json' };
+    for (const name of [
+      ...TREACHEROUS.filter((one) => one !== '__proto__' && !one.includes('/')),
+      'x"',
+      'x;q=9',
+      'x,y',
+    ]) {
+      const body = '{"limit":1,"window":"1m"}';
+      expectProblem(
+        await call(admin, `/v1/policies/${encodeURIComponent(name)}`, { method: 'PUT', headers, body }),
+        'invalid_request',
+        'name',
+      );
+    }
+  });
+
   it('no id gets into a metric, as a label or otherwise', async () => {
     const before = (await call(node, '/metrics')).text;
     for (const clientId of TREACHEROUS)

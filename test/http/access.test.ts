@@ -155,7 +155,7 @@ describe('a node with a file of tokens', () => {
       expect((await ask(name)).status).to.equal(200);
       expect((await ask(name, '/v1/allow/batch', batch)).status).to.equal(200);
     }
-    for (const path of ['/v1/allow', '/v1/allow/batch', '/V1/ALLOW']) {
+    for (const path of ['/v1/allow', '/v1/allow/batch', '/V1/ALLOW', '/v1/settle']) {
       const answer = await ask(undefined, path);
       expectProblem(answer, 'unauthorized', 'Authorization');
       expect(answer.headers['www-authenticate']).to.match(/^Bearer/);
@@ -167,6 +167,10 @@ describe('a node with a file of tokens', () => {
   it('shows itself to who may look, and to anyone what machinery must see', async () => {
     for (const path of ['/v1/cluster', '/v1/cluster/owner?clientId=x', '/v1/clients/x', '/metrics']) {
       expect((await get(path, 'looker')).status, path).to.equal(200);
+      expectProblem(await get(path), 'unauthorized');
+      expectProblem(await get(path, 'gate'), 'forbidden');
+    }
+    for (const path of ['/v1/policies', '/v1/load/none']) {
       expectProblem(await get(path), 'unauthorized');
       expectProblem(await get(path, 'gate'), 'forbidden');
     }
@@ -197,6 +201,26 @@ describe('a node with a file of tokens', () => {
       .to.match(/^[^\u007f-\u009f\u202e]*$/)
       .and.not.to.include('token of boss');
     expect(raw.trim().split('\n').at(-1)).to.include(String.raw`\u009b`);
+  });
+
+  it('writes down who changed a policy, from what, to what', async () => {
+    const put = (limit: number, name: string): ReturnType<typeof call> =>
+      call(node, '/v1/policies/api', {
+        method: 'PUT',
+        headers: { 'content-type': 'application/json', authorization: bearer(name) },
+        body: JSON.stringify({ limit, window: '1m' }),
+      });
+    expectProblem(await put(1, 'gate'), 'forbidden');
+    expect((await put(1, 'boss')).status).to.equal(200);
+    expect((await put(2, 'boss')).status).to.equal(200);
+    const line = audited().at(-1)!;
+    expect(line).to.deep.include({
+      audit: true,
+      who: { token: 'boss', address: '127.0.0.1' },
+      what: 'policies changed',
+    });
+    expect(JSON.stringify(line['before'])).to.include('"limit":1');
+    expect(JSON.stringify(line['after'])).to.include('"limit":2');
   });
 
   it('takes over what the file says from the next second on, and nothing that is not valid', async function () {

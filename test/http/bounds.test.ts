@@ -209,6 +209,27 @@ describe('the bounds of the service itself', () => {
     expect((await post(node, '/v1/allow/batch', JSON.stringify({ requests }).padEnd(MIB))).status).to.equal(200);
   });
 
+  it('take no more than 16 MiB of those of other requests, and all of them again once those are gone', async () => {
+    const node = await liveNode();
+    const wires = await Promise.all(Array.from({ length: 320 }, () => connect(node.port)));
+    const bytes = 60 * 1024;
+    let refused = 0;
+    for (const wire of wires) {
+      const head = `POST /v1/settle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${bytes + 1}\r\n\r\n`;
+      wire.send(head, ' '.repeat(bytes));
+      void wire.closed().then(
+        (answers) => answers.length > 0 && (refused += 1),
+        () => undefined,
+      );
+    }
+    await until('some are refused', () => refused > 0);
+    await wait(100);
+    expect(refused).to.be.within(30, 60);
+    for (const wire of wires) wire.destroy();
+    await wait(100);
+    expectProblem(await post(node, '/v1/settle', ' '.repeat(bytes) + '{}'), 'invalid_request');
+  });
+
   it('take no more than 16 KiB of headers, however they are cut', async () => {
     const node = await liveNode();
     const [most] = await exchange(
