@@ -8,6 +8,7 @@ import { makeToken } from './cli/token.js';
 import { usage } from './cli/usage.js';
 import { WorkerFailure } from './group/supervisor.js';
 import { SettingsError } from './settings.js';
+import { StoreError } from './store/store-error.js';
 
 const [command, ...args] = process.argv.slice(2);
 // Alone: `tokenring allow --limit 5 --window 1m "$CLIENT"` must not end with 0, allowed, for a client of this name.
@@ -44,6 +45,7 @@ try {
   const { syscall } = error as NodeJS.ErrnoException;
   const known =
     error instanceof SettingsError ||
+    error instanceof StoreError ||
     error instanceof WorkerFailure ||
     syscall === 'listen' ||
     syscall === 'getaddrinfo';

@@ -21,6 +21,7 @@ import type { PeerTls } from './peer/tls.js';
 import { openPolicySource } from './policy-source.js';
 import type { Settings } from './setting-table.js';
 import { reachableAt } from './settings.js';
+import { openStore } from './store/open.js';
 import { systemClock } from './system.js';
 import { VERSION } from './version.js';
 
@@ -59,8 +60,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const statePath = settings.policiesState ?? (policyPath === NONE ? NONE : `${policyPath}.state`);
   const named = (path: string): string | undefined => (path === NONE ? undefined : path);
   const source = await openPolicySource(named(policyPath), named(statePath), { log, audit });
+  const store = await openStore(settings.store, { log, clock: systemClock, wallMs: Date.now });
   const member = await createMember({
     ...settings,
+    store,
     document: source.document,
     listen: { host: settings.peerHost, port: settings.peerPort },
     advertise(port) {

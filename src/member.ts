@@ -3,7 +3,7 @@ import type { OnUnavailable } from './cluster/fallback.js';
 import type { Parting } from './cluster/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
-import type { Discovery, Log } from './cluster/ports.js';
+import type { Discovery, Log, Store } from './cluster/ports.js';
 import type { PolicyDocument } from './core/policy-document.js';
 import { listen } from './listen.js';
 import { createPeerAuth } from './peer/auth.js';
@@ -35,6 +35,8 @@ export interface MemberOptions {
   readonly onUnavailable: OnUnavailable;
   /** Policies that this node knew when it ended. */
   readonly document?: PolicyDocument | undefined;
+  readonly store?: Store | undefined;
+  readonly storeIntervalMs?: number;
   readonly log: Log;
 }
 
@@ -45,20 +47,20 @@ export interface Member {
   useTls(tls: PeerTls): void;
   /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
   leave(parting?: Parting): Promise<void>;
-  /** Stops listening to peers and all timers, within 2 s. */
+  /** Stops listening to peers and all timers, within 2 s; with a store, 3 s. */
   close(): Promise<void>;
 }
 
 /** Makes this process a member of the ring, over real sockets and time; resolves when it decides. */
 export async function createMember(options: MemberOptions): Promise<Member> {
-  const { log, tls, secret, discovery } = options;
+  const { log, tls, secret, discovery, store } = options;
   const auth = secret === undefined ? undefined : createPeerAuth(secret);
   const peers = createPeerCounters();
   const transport = createPeerTransport({ counters: peers, auth, log }, { tls });
   const server = createPeerServer({ receive: (message) => node.receive(message), counters: peers, auth, log }, { tls });
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
   const node = createClusterNode(
-    { clock: systemClock, timers: systemTimers, transport, discovery, log },
+    { clock: systemClock, timers: systemTimers, transport, discovery, log, store },
     { ...options, self: options.advertise(port), version: VERSION },
   );
   if (options.document !== undefined) node.book.adopt(options.document);
@@ -75,6 +77,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
       node.close();
       await within(CLOSE_GRACE_MS, transport.close());
+      if (store !== undefined) await within(CLOSE_GRACE_MS, store.close());
     },
   };
 }

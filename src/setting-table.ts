@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { parseRedisAddress } from './store/redis-address.js';
 
 /** What a setting's text means; `undefined` when it is not valid. */
 type Parse<T> = (text: string) => T | undefined;
@@ -49,6 +50,10 @@ const pem: Parse<string> = (text) => {
     return undefined;
   }
 };
+const storeAddress: Parse<string> = (text) => {
+  if (text === 'memory' || /^lmdb:[^\0]+$/.test(text)) return text;
+  return parseRedisAddress(text) === undefined ? undefined : text;
+};
 const yes: Parse<boolean> = (text) => (text === 'true' ? true : text === 'false' ? false : undefined);
 
 const optional = (parse: Parse<string>, expected: string, meaning: string): Setting<string | undefined> =>
@@ -79,6 +84,13 @@ export const SETTINGS = {
     ['local', 'open', 'closed'],
     'when nobody who may decide answers: an equal share here, all, none',
   ),
+  store: setting<string>(
+    storeAddress,
+    'memory, lmdb:PATH, redis://HOST or rediss://HOST',
+    'memory',
+    'where limits last when all nodes are restarted',
+  ),
+  storeIntervalMs: whole(10, 60_000, 200, 'how long after a decision it is in the store'),
   tlsCert: optional(pem, PEM, 'certificate of the public API, which then is HTTPS'),
   tlsKey: optional(pem, PEM, 'key of that certificate'),
   tlsCa: optional(pem, PEM, 'who vouches for clients'),
@@ -136,7 +148,7 @@ export type Name = keyof typeof SETTINGS;
 export type Settings = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
 
 /** Not to be shown, not even when wrong. */
-export const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret']);
+export const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret', 'store']);
 
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 /** A setting as a flag. */

@@ -14,9 +14,10 @@ import type { Membership } from './membership.js';
 import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import type { PolicyBook } from './policy-book.js';
 import type { PolicyDesk } from './policy-desk.js';
-import type { Clock, Discovery, Log, PeerTransport, Timers } from './ports.js';
+import type { Clock, Discovery, Log, PeerTransport, Store, Timers } from './ports.js';
 import type { Replicator } from './replicator.js';
 import type { Settler } from './settler.js';
+import type { WriteBehind } from './write-behind.js';
 
 export interface ClusterNodeOptions {
   /** Id of this node on the ring: `host:port`. */
@@ -30,6 +31,8 @@ export interface ClusterNodeOptions {
   readonly onUnavailable: OnUnavailable;
   /** Forwards of one client within 250 ms that make it worth a lease. Default 32. */
   readonly leaseAfter?: number;
+  /** How long after a decision it is written to the store, if there is one. Default 200. */
+  readonly storeIntervalMs?: number;
 }
 
 export interface ClusterNodeDeps {
@@ -38,6 +41,8 @@ export interface ClusterNodeDeps {
   readonly transport: PeerTransport;
   readonly discovery: Discovery;
   readonly log: Log;
+  /** What lasts when all nodes are gone; without it, nothing. */
+  readonly store?: Store | undefined;
 }
 
 export interface ClusterNode {
@@ -55,6 +60,8 @@ export interface ClusterNode {
   readonly settler: Pick<Settler, 'settle'>;
   readonly reservations: { readonly size: number };
   readonly loads: Pick<LoadDesk, 'report' | 'factors'>;
+  /** If there is a store. */
+  readonly writeBehind: WriteBehind | undefined;
   /** Clients handed to joining members so far. */
   readonly handedClients: number;
   /** What a peer sends goes in here, whatever carries it. */

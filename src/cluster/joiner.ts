@@ -22,6 +22,8 @@ export interface JoinerDeps {
   /** Learns the policies of one of these nodes. @returns whether one has answered */
   readonly catchUp: (ids: readonly NodeId[]) => Promise<boolean>;
   readonly isClosed: () => boolean;
+  /** Brings to the members what this node alone remembers of their clients. @returns whether all have it */
+  readonly bring: () => Promise<boolean>;
 }
 
 /**
@@ -50,7 +52,8 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
       !olderJoiner(membership) &&
       (await collectAll(deps, present, gone, options.timeoutMs)) &&
       // All may be gone; whoever is not holds the policies.
-      (present.length === 0 || (await deps.catchUp(present)))
+      (present.length === 0 || (await deps.catchUp(present))) &&
+      (await deps.bring())
     ) {
       // Held until this node decides: should it have to begin anew, some may have let it in already.
       release ??= deps.hold();

@@ -50,7 +50,7 @@ export interface LessorDeps {
   readonly clock: Clock;
   readonly table: BucketTable;
   readonly membership: Membership;
-  readonly replicator: Replicator;
+  readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
   readonly reservations: Reservations;
   /** Whether this node owns the client, and may decide now. */
   readonly decidesFor: (clientId: string) => boolean;

@@ -42,7 +42,7 @@ export interface LimiterDeps {
   readonly lessee: Lessee;
   readonly denials: Denials;
   readonly forwarder: Forwarder;
-  readonly replicator: Replicator;
+  readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
   /** Decides where nobody who may could be asked. */
   readonly fallback: Fallback;
   /** Called with the time of each check, before it is decided: whether this node was away is found here first. */

@@ -8,6 +8,7 @@ import { createDenials } from './denials.js';
 import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
 import { createForwarder } from './forwarder.js';
+import { createHomecoming } from './homecoming.js';
 import { join } from './joiner.js';
 import { leave } from './leaver.js';
 import { createLessee } from './lessee.js';
@@ -25,6 +26,7 @@ import { createReplicator } from './replicator.js';
 import { createReservations } from './reservations.js';
 import { route } from './route.js';
 import { createSettler } from './settler.js';
+import { alsoWritten, createWriteBehind } from './write-behind.js';
 
 export type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
 
@@ -43,6 +45,8 @@ const MAX_FALLBACK_CLIENTS = 100_000;
 const MAX_DENIALS = 16_384;
 /** Forwards of one client within 250 ms that make it worth a lease: about 130 a second from this node. */
 const LEASE_AFTER = 32;
+/** How long a leaving node waits for the store. */
+const LAST_WRITE_MS = 1_500;
 /** Heartbeats in a suspicion time. */
 const BEATS = 10;
 /**
@@ -82,6 +86,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { clock, timers, table, copies, membership, ask },
     { replicas: options.replicas, intervalMs: options.replicationIntervalMs, timeoutMs: suspectAfterMs },
   );
+  const writeBehind =
+    deps.store && createWriteBehind({ clock, timers, table, copies, membership, store: deps.store, log }, options);
+  const homecoming =
+    writeBehind && createHomecoming({ clock, timers, table, copies, membership, writeBehind, log, ask }, options);
+  const changes = alsoWritten(replicator, writeBehind);
   const decider = (clientId: string): NodeId | undefined => {
     const to = route(membership, clientId);
     if (to.kind === 'mine') return options.self;
@@ -107,7 +116,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     lessee,
     denials,
     forwarder,
-    replicator,
+    replicator: changes,
     fallback,
     awake,
   });
@@ -115,7 +124,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
   };
-  const lessor = createLessor({ clock, table, membership, replicator, reservations, decidesFor });
+  const lessor = createLessor({ clock, table, membership, replicator: changes, reservations, decidesFor });
   const policies: PolicyDesk = createPolicyDesk(
     { timers, membership, book, ask, decider, isHeld: () => limiter.isHeld || membership.self.state !== 'active' },
     { timeoutMs: suspectAfterMs },
@@ -125,7 +134,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { timeoutMs: suspectAfterMs },
   );
   const settler = createSettler(
-    { clock, timers, table, reservations, replicator, ask, decider, isHeld: () => limiter.isHeld },
+    { clock, timers, table, reservations, replicator: changes, ask, decider, isHeld: () => limiter.isHeld },
     { self: options.self, timeoutMs: suspectAfterMs },
   );
   const donor = createDonor({ table, copies, membership, replicator }, options);
@@ -148,6 +157,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   function ringChanged(): void {
     replicator.ringChanged();
+    writeBehind?.ringChanged();
     log.info({ members: membership.ring.members, checksum: membership.ring.checksum }, 'the ring changed');
   }
 
@@ -162,6 +172,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     reservations.forget(clientId);
     lessee.forget(clientId);
     denials.forget(clientId);
+    writeBehind?.forget(clientId);
   }
 
   /** Finds whether this node was away: stopped, or busy for so long that others may have decided in its place. */
@@ -187,6 +198,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
         keep: copies.keep,
         hold: () => limiter.hold(),
         catchUp: (ids) => policies.catchUp(ids),
+        bring: () => homecoming?.bring() ?? Promise.resolve(true),
         isClosed: () => closed,
       },
       { timeoutMs: suspectAfterMs },
@@ -226,6 +238,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     settler,
     reservations,
     loads,
+    writeBehind,
     get handedClients() {
       return donor.handedClients;
     },
@@ -236,10 +249,14 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       return { sender: contacts.sender(), body: answer };
     },
     async start() {
+      await writeBehind?.load();
+      const release = homecoming?.isAwaiting === true ? limiter.hold() : undefined;
       started = true;
       aliveAtMs = clock.nowMs();
       startJoin();
       while (joining !== undefined) await joining;
+      await homecoming?.reunited(() => closed);
+      release?.();
     },
     async describe(clientId) {
       const to = route(membership, clientId);
@@ -262,6 +279,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       if (membership.self.state !== 'active') return;
       const deps = { membership, limiter, lessee, replicator, contacts };
       await leave(deps, { settledMs: suspectAfterMs * BEATS }, parting);
+      if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
     },
     close() {
       closed = true;
@@ -270,6 +288,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       replicator.close();
       forwarder.close();
       lessee.close();
+      writeBehind?.close();
     },
   };
 }

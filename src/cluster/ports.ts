@@ -1,5 +1,6 @@
 import type { NodeId } from '../core/ring.js';
-import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
+import type { Snapshot } from '../core/snapshot.js';
+import type { ClientSnapshot, Envelope, PeerAnswer, PeerMessage } from './messages.js';
 
 /** What the cluster code needs of the world. The program, the library and the simulator each bring their own. */
 
@@ -40,4 +41,63 @@ export interface Discovery {
 export interface Log {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
+}
+
+/** What is to last of one client: what it owes now, with open leases counted as spent. */
+export type LastingClient = readonly [clientId: string, buckets: readonly Snapshot[]];
+
+/** What became of one batch of writes. */
+export type StoreResult =
+  | {
+      readonly kind: 'done';
+      /** Clients that could not be written, or removed, now, as another node is writing near them: to be tried again. */
+      readonly left: readonly string[];
+      /** The store was found to have lost what it had: all is to be written again. */
+      readonly lost: boolean;
+    }
+  | { readonly kind: 'failed'; readonly reason: string };
+
+/**
+ * What lasts beyond the lives of all nodes. Nothing here is waited for by a decision. A store keeps time by a wall clock, in which a
+ * step back refills nothing.
+ */
+export interface Store {
+  /** Whether all nodes write to the same one. */
+  readonly shared: boolean;
+  /**
+   * Reads all that is stored, as owed now, chunk by chunk, until `keep` returns false. Never rejects; a failure in the middle leaves
+   * what was kept before. Settles, as long as `keep` is not slow, within a few seconds of when the store last answered.
+   */
+  load(keep: (clients: readonly ClientSnapshot[]) => boolean): Promise<StoreResult>;
+  /**
+   * Joins these states, which are of this moment, into what is stored: the stricter stands. Removes what it has of `forgotten`,
+   * unless written after this moment. Never rejects, and settles within a few seconds.
+   * @param members of the ring, to be remembered with them where each node has a store of its own
+   */
+  write(
+    clients: readonly LastingClient[],
+    forgotten: readonly string[],
+    members?: readonly NodeId[],
+  ): Promise<StoreResult>;
+  /** Members of the ring when this node last wrote to a store of its own, known once that is read: they have the rest. */
+  readonly members: readonly NodeId[];
+  /** Records found that could not be read, so far; they count as absent. */
+  readonly unreadable: number;
+  /** Of the lock under which nodes write, where they share a store. */
+  readonly lock?: LockCounters;
+  close(): Promise<void>;
+}
+
+/** What became of a lock on parts of a store. */
+export interface LockCounters {
+  readonly acquired: number;
+  /** Refused to acquire, as another holds it. */
+  readonly contended: number;
+  readonly renewed: number;
+  /** Found, by a renewal or a write, to be held no more. */
+  readonly lost: number;
+  /** Held at the moment. */
+  readonly held: number;
+  /** Sum of the times for which it was held. */
+  readonly heldMs: number;
 }

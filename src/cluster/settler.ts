@@ -19,7 +19,7 @@ export interface SettlerDeps {
   readonly timers: Timers;
   readonly table: BucketTable;
   readonly reservations: Reservations;
-  readonly replicator: Replicator;
+  readonly replicator: Pick<Replicator, 'changed'>;
   readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
   readonly decider: (clientId: string) => NodeId | undefined;
   readonly isHeld: () => boolean;

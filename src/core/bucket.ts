@@ -201,12 +201,14 @@ export function restMs(bucket: Bucket, nowMs: number): number {
   return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
 }
 
-function allSpent(bucket: TokenBucket): tokenBucket.TokenDebt {
+/** What a settled token bucket owes if all that other nodes may still spend were spent. */
+export function allSpent(bucket: TokenBucket): tokenBucket.TokenDebt {
   const lent = lentBy(bucket);
   return lent === 0 ? bucket : { tokens: bucket.tokens + lent, part: bucket.part, atMs: bucket.atMs };
 }
 
-function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
+/** What counts in a settled sliding window if each token that other nodes may still spend were spent at the end of its lease. */
+export function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
   if (lentBy(bucket) === 0) return bucket;
   const { atMs, rule } = bucket;
   const all = { endsMs: [...bucket.endsMs], counts: [...bucket.counts], atMs };

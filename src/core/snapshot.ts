@@ -1,9 +1,11 @@
-import { addBucket, findBucket, makeRoom, merge, settle } from './bucket.js';
-import type { Bucket, Buckets } from './bucket.js';
+import { addBucket, allCounted, allSpent, Buckets, findBucket, makeRoom, merge, restMs, settle } from './bucket.js';
+import type { Bucket } from './bucket.js';
 import { addLease } from './lease.js';
 import type { Leases } from './lease.js';
 import { ruleOf } from './rule.js';
 import type { Algorithm } from './rule.js';
+import type { WindowCounts } from './sliding-window.js';
+import type { TokenDebt } from './token-bucket.js';
 
 /**
  * A bucket on the wire: what it owes now, in durations alone. The receiver stamps its own clock, so skew cannot matter,
@@ -46,11 +48,52 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   return snapshots;
 }
 
-function stateOf(bucket: Bucket): number[] {
-  if (bucket.algorithm === 'sliding-window') {
-    return bucket.endsMs.flatMap((endMs, i) => [endMs - bucket.atMs, bucket.counts[i]!]);
+/** What lasts of a client beyond the lives of all nodes. */
+export interface Remains {
+  readonly snapshots: readonly Snapshot[];
+  /** Whole ms, rounded up, until nothing of them is left. */
+  readonly restMs: number;
+}
+
+/** The client's buckets at `nowMs` for who reads them when no lease can come back any more: what is lent counts as spent. */
+export function toRemains(buckets: Buckets, nowMs: number): Remains {
+  const snapshots: Snapshot[] = [];
+  let longestMs = 0;
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
+    settle(bucket, nowMs);
+    const state = bucket.algorithm === 'token-bucket' ? debtState(allSpent(bucket)) : stepState(allCounted(bucket));
+    if (!state.some((value) => value > 0)) continue;
+    longestMs = Math.max(longestMs, restMs(bucket, nowMs));
+    snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
   }
-  return [bucket.tokens, bucket.part];
+  return { snapshots, restMs: longestMs };
+}
+
+/** What is left of snapshots without leases after `elapsedMs`. */
+export function agedBy(snapshots: readonly Snapshot[], elapsedMs: number): readonly Snapshot[] {
+  const buckets = new Buckets();
+  mergeSnapshots(buckets, snapshots, 0);
+  return toSnapshots(buckets, elapsedMs);
+}
+
+/** Joins snapshots that are `elapsedMs` old with later ones, as `merge` does. Neither has leases. */
+export function joinAged(old: readonly Snapshot[], elapsedMs: number, later: readonly Snapshot[]): Remains {
+  const buckets = new Buckets();
+  mergeSnapshots(buckets, old, 0);
+  mergeSnapshots(buckets, later, elapsedMs);
+  return toRemains(buckets, elapsedMs);
+}
+
+function stateOf(bucket: Bucket): number[] {
+  return bucket.algorithm === 'token-bucket' ? debtState(bucket) : stepState(bucket);
+}
+
+function debtState({ tokens, part }: TokenDebt): number[] {
+  return [tokens, part];
+}
+
+function stepState({ endsMs, counts, atMs }: WindowCounts): number[] {
+  return endsMs.flatMap((endMs, i) => [endMs - atMs, counts[i]!]);
 }
 
 function leasesOf(bucket: Bucket, nowMs: number): LeaseSnapshot[] | undefined {

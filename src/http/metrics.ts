@@ -4,6 +4,8 @@ import { SOURCES } from '../cluster/decision.js';
 import type { ClusterNode } from '../cluster/node.js';
 import { DURATION_BOUNDS } from './counters.js';
 import type { Counters } from './counters.js';
+import { addStoreMetrics } from './store-metrics.js';
+import type { Sample } from './store-metrics.js';
 
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
 export interface MetricSources {
@@ -22,12 +24,11 @@ export interface MetricSources {
     | 'lessee'
     | 'denials'
     | 'handedClients'
+    | 'writeBehind'
   >;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
-
-type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
 /** The node's own registry: event-loop lag, memory and garbage collection come with prom-client's default metrics. */
 export function createMetrics(sources: MetricSources): Registry {
@@ -55,7 +56,7 @@ export function createMetrics(sources: MetricSources): Registry {
     help: string,
     labelNames: readonly string[],
     read: () => Iterable<Sample>,
-    together: 'sum' | 'max' = 'sum',
+    together: 'sum' | 'max' | 'min' = 'sum',
   ): void {
     new Gauge({
       name,
@@ -234,6 +235,7 @@ export function createMetrics(sources: MetricSources): Registry {
     labelled('reason', () => Object.entries(peers.refused)),
   );
 
+  if (cluster.writeBehind !== undefined) addStoreMetrics({ counter, gauge }, cluster.writeBehind);
   registry.registerMetric(decisionSeconds(counters));
   return registry;
 }

@@ -45,6 +45,8 @@ describe('the containers', function () {
 
 function testContainers(engine: Engine): void {
   let caller: Caller | undefined;
+  /** What .env says where limits are to last. */
+  let durable: Readonly<Record<string, string>> = {};
   const stopNow = (): void => engine.stopNow();
 
   function compose(...args: string[]): Promise<Ran> {
@@ -52,6 +54,7 @@ function testContainers(engine: Engine): void {
     return engine.docker(['compose', '-f', FILE, '-p', PROJECT, '--env-file', '/dev/null', ...args], {
       TOKENRING_PEER_SECRET: SECRET,
       TOKENRING_SUSPECT_AFTER_MS: String(SUSPECT_AFTER_MS),
+      ...durable,
       BALANCER_PUBLISH: engine.publish,
     });
   }
@@ -254,5 +257,48 @@ function testContainers(engine: Engine): void {
     );
     expect(admittedOver(asked, LOAD.limit)).most(unsure.length);
     await expectRemembered();
+  });
+
+  describe('with the profile durable', () => {
+    before(async function () {
+      this.timeout(120_000);
+      durable = { COMPOSE_PROFILES: 'durable', TOKENRING_STORE: 'redis://valkey' };
+      const images = (await succeed(compose('config', '--images'))).trim().split('\n');
+      const valkey = images.find((image) => image.includes('valkey'))!;
+      if (!(await engine.has(valkey))) await succeed(engine.run('test/docker/valkey-image.sh', [valkey]));
+      await succeed(compose('up', '-d', '--no-build', '--wait', '--scale', 'node=3'));
+      await ringOf(3);
+    });
+
+    it('may all be killed at once, the store too: limits go on where they were', async () => {
+      const expectRemembered = await consume('before-the-end');
+      // Nothing waits for the store after an interval and a write; the store writes to its disk once a second.
+      await sleep(3_000);
+      await succeed(compose('kill'));
+      await succeed(compose('up', '-d', '--no-build', '--wait', '--scale', 'node=3'));
+      await ringOf(3);
+      await expectRemembered();
+    });
+
+    it('may be recreated, as for new settings: limits go on where they were', async () => {
+      const expectRemembered = await consume('before-recreation');
+      await succeed(compose('up', '-d', '--no-build', '--wait', '--force-recreate', '--scale', 'node=3'));
+      await ringOf(3);
+      await expectRemembered();
+    });
+
+    it('decide without the store while it is gone', async () => {
+      const expectRemembered = await consume('before-without');
+      await succeed(compose('stop', '-t', '1', 'valkey'));
+      await expectRemembered();
+      const expectAlso = await consume('without');
+      await succeed(compose('start', 'valkey'));
+      await sleep(4_000);
+      await succeed(compose('kill', 'node'));
+      await succeed(compose('up', '-d', '--no-build', '--wait', '--scale', 'node=3'));
+      await ringOf(3);
+      await expectRemembered();
+      await expectAlso();
+    });
   });
 }

@@ -4,6 +4,7 @@ import { frozen } from './rows/frozen.js';
 import { joined } from './rows/joined.js';
 import { killed, killedTwo } from './rows/killed.js';
 import { lossy } from './rows/lossy.js';
+import { restartedLmdb, restartedRedis } from './rows/restarted.js';
 import { cutBothWays, cutOneWay, cutPair } from './rows/partition.js';
 import { rolled, stopped } from './rows/stopped.js';
 
@@ -20,4 +21,6 @@ export const ROWS: readonly Row[] = [
   lossy,
   killedTwo,
   clocks,
+  restartedLmdb,
+  restartedRedis,
 ];

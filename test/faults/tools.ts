@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { valkeyMissing } from '../support/valkey.js';
 import { installed } from './processes.js';
 
 /** What some rows need of the machine. */
-export type Tool = 'loopback' | 'namespaces' | 'vde' | 'faketime';
+export type Tool = 'loopback' | 'namespaces' | 'vde' | 'faketime' | 'valkey';
 
 const LIBRARIES = '/usr/lib';
 const FAKETIME = 'faketime/libfaketimeMT.so.1';
@@ -33,6 +34,8 @@ export function missing(tool: Tool): string | undefined {
       return installed('wirefilter') && installed('vde_plug2tap') && installed('vde_switch')
         ? undefined
         : 'wirefilter is missing: apt-get install vde2';
+    case 'valkey':
+      return valkeyMissing;
     case 'faketime':
       return faketimeLibrary() === undefined ? 'libfaketime is missing: apt-get install faketime' : undefined;
   }

@@ -1,4 +1,7 @@
 import { expect } from 'chai';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { CLOSE, connect, exchange } from './wire.js';
@@ -53,6 +56,25 @@ describe('GET /metrics', () => {
     }
     expect(metrics.get('nodejs_eventloop_lag_seconds')).to.be.at.least(0);
     expect(metrics.get('process_resident_memory_bytes')).to.be.above(1e6);
+  });
+
+  it('tells of the store only where there is one', async () => {
+    expect((await call(node, '/metrics')).text).not.to.include('tokenring_store');
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-metrics-'));
+    const other = await liveNode('--store', `lmdb:${join(folder, 'store')}`);
+    after(() => rmSync(folder, { recursive: true }));
+    await allow(other, { clientId: newClient(), limit: 3, window: '1d' });
+    const written = 'tokenring_store_written_clients_total';
+    const waits = async (): Promise<Metrics> => readMetrics((await call(other, '/metrics')).text);
+    let metrics = await waits();
+    for (let i = 0; i < 200 && metrics.get(written) === 0; i += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      metrics = await waits();
+    }
+    expect(metrics.get(written)).to.equal(1);
+    for (const [name, value] of Object.entries({ up: 1, waiting_clients: 0, lag_seconds: 0, failures_total: 0 })) {
+      expect(metrics.get(`tokenring_store_${name}`), name).to.equal(value);
+    }
   });
 
   it('adds up: decisions by outcome, their durations, clients, problems', async () => {

@@ -41,5 +41,8 @@ function isPrompt(fault: Fault): boolean {
 }
 
 function died({ faults }: History, one: Asked): boolean {
-  return faults.some((fault) => fault.kind === 'crash' && fault.node === one.at && fault.fromMs >= one.askedMs);
+  return faults.some(
+    (fault) =>
+      (fault.kind === 'restart' || (fault.kind === 'crash' && fault.node === one.at)) && fault.fromMs >= one.askedMs,
+  );
 }

@@ -73,6 +73,14 @@ export function excusesOf({ faults, setting }: History): Excuses {
         );
         return lost(fault, takes, capacity, alone);
       }
+      case 'restart': {
+        const sinceMs = fault.fromMs - fault.writeAgeMs;
+        const lately = takes.filter(({ askedMs, answeredMs }) => askedMs <= fault.fromMs && answeredMs >= sinceMs);
+        return Math.min(
+          lately.reduce((sum, { cost }) => sum + cost, 0),
+          capacity,
+        );
+      }
       case 'partition':
         return (fault.sides.length - 1) * islandsBefore(fault) * (capacity + perMs * extraMs);
       case 'one-way':
@@ -150,6 +158,7 @@ export function isPlanned({ kind }: Fault): boolean {
 function disturbs(fault: Fault, noticedMs: number, awayMs: number): boolean {
   switch (fault.kind) {
     case 'crash':
+    case 'restart':
       return true;
     case 'freeze':
       return fault.toMs - fault.fromMs >= awayMs;

@@ -25,6 +25,8 @@ export type Fault =
       readonly fromMs: number;
       readonly toMs: number;
     }
+  /** All nodes killed at once, until all were back: with a store in which is what is older than `writeAgeMs`. */
+  | { readonly kind: 'restart'; readonly writeAgeMs: number; readonly fromMs: number; readonly toMs: number }
   | { readonly kind: 'freeze'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number }
   | {
       readonly kind: 'partition';

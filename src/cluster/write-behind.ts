@@ -1,0 +1,320 @@
+import { toRemains } from '../core/snapshot.js';
+import type { NodeId, Ring } from '../core/ring.js';
+import type { BucketTable, Client } from './bucket-table.js';
+import type { Copies } from './copies.js';
+import type { Membership } from './membership.js';
+import type { ClientSnapshot } from './messages.js';
+import type { Clock, LastingClient, LockCounters, Log, Store, StoreResult, Timers } from './ports.js';
+import type { Replicator } from './replicator.js';
+
+/** How long after its change a client is written. */
+const INTERVAL_MS = 200;
+/** Clients in one write: what is sampled in about a millisecond. */
+const BATCH = 1_000;
+/** Clients that wait to be written: above, none is remembered, and the whole table is written once the store is back. */
+const MAX_WAITING = 100_000;
+/** Clients to be removed from the store that wait; above, the first ones are not removed. */
+const MAX_FORGOTTEN = 10_000;
+/** Clients of the table looked at per step, and the time between steps; as the replicator does after a change of the ring. */
+const WALK_STEP = 500;
+const WALK_INTERVAL_MS = 20;
+/** While so many wait, no more are looked for. */
+const MAX_FOUND = 20_000;
+/** Pause after a failure before the store is tried again. */
+const RETRY_MS = 1_000;
+/** How long a start waits for what is stored. */
+const LOAD_GRACE_MS = 5_000;
+
+/** Brings what is decided here to the store, some time after the decisions, and back at the start. */
+export interface WriteBehind {
+  /** Notes that a client's buckets changed: they are written within the interval, if the store takes them. */
+  changed(client: Client): void;
+  /** Notes that a client is to be removed from the store. */
+  forget(clientId: string): void;
+  /** Looks through the table, in steps, for clients that this node has come to own: nobody else may have written them. */
+  ringChanged(): void;
+  /** Reads what is stored. Resolves when it is read, or after 5 s without: what is read later is joined in then. */
+  load(): Promise<void>;
+  /** Resolves when all that waits is written, or the store has failed. */
+  flush(): Promise<void>;
+  close(): void;
+  /** Clients that wait to be written. */
+  readonly waiting: number;
+  /** Ms since the oldest change that is not in the store; 0: none. A crash of all nodes now would forget what came since. */
+  readonly lagMs: number;
+  /** Whether the store did what was last asked of it. */
+  readonly up: boolean;
+  readonly writtenClients: number;
+  readonly loadedClients: number;
+  readonly failures: number;
+  /** Times that more changed than may wait, or the store lost what it had, so that the whole table is written. */
+  readonly rewrites: number;
+  readonly unreadable: number;
+  readonly lock: LockCounters | undefined;
+  /** Members of the ring when this node was last there, whose own stores have the rest of what is remembered; this node perhaps among them. */
+  readonly absentees: readonly NodeId[];
+}
+
+export interface WriteBehindDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly copies: Copies;
+  readonly membership: Membership;
+  readonly store: Store;
+  readonly log: Log;
+}
+
+export function createWriteBehind(
+  deps: WriteBehindDeps,
+  options: { readonly storeIntervalMs?: number; readonly maxClients: number; readonly maxWaiting?: number },
+): WriteBehind {
+  const { clock, timers, table, copies, membership, store, log } = deps;
+  const { storeIntervalMs = INTERVAL_MS, maxClients, maxWaiting = MAX_WAITING } = options;
+  let waiting: Client[] = [];
+  let forgotten: string[] = [];
+  /** More changed than may wait: they are found again by a walk. */
+  let overflowed = false;
+  let writing: Promise<void> | undefined;
+  let inFlight = 0;
+  let sinceMs = 0;
+  let retryAtMs = 0;
+  let up = true;
+  let closed = false;
+  let writtenClients = 0;
+  let loadedClients = 0;
+  let failures = 0;
+  let rewrites = 0;
+  // Timers run only while there is something to do.
+  let stopWriting: (() => void) | undefined;
+  let stopWalking: (() => void) | undefined;
+  /** Places of the table still to be looked at, from the last one down; and whether for all of this node's, or its new ones. */
+  let unwalked = 0;
+  let walksAll = false;
+  let walkedRing: Ring = membership.ring;
+  /** The one whose members the store knows. */
+  let writtenRing: Ring = membership.ring;
+
+  function startWriting(): void {
+    if (closed) return;
+    stopWriting ??= timers.every(storeIntervalMs, () => {
+      if (writing !== undefined) return;
+      if (isPending()) {
+        if (clock.nowMs() >= retryAtMs) void write();
+        return;
+      }
+      stopWriting?.();
+      stopWriting = undefined;
+    });
+  }
+
+  function isPending(): boolean {
+    const otherRing = !store.shared && writtenRing !== membership.ring && membership.ring.members.length > 0;
+    return waiting.length > 0 || forgotten.length > 0 || overflowed || otherRing;
+  }
+
+  function enqueue(client: Client): void {
+    if (client.unwritten || overflowed) return;
+    if (waiting.length >= maxWaiting) return overflow();
+    if (waiting.length === 0 && inFlight === 0) sinceMs = clock.nowMs();
+    client.unwritten = true;
+    waiting.push(client);
+    startWriting();
+  }
+
+  function overflow(): void {
+    for (const client of waiting) client.unwritten = false;
+    waiting = [];
+    overflowed = true;
+    log.warn({ waiting: maxWaiting }, 'more changed than may wait for the store: all is written once it is back');
+  }
+
+  /** Writes all that waits, batch after batch. Never rejects. */
+  function write(): Promise<void> {
+    return (writing ??= writeBatches().finally(() => (writing = undefined)));
+  }
+
+  /** What changes meanwhile waits for the next interval, or this would never end. */
+  async function writeBatches(): Promise<void> {
+    const startMs = clock.nowMs();
+    const { ring } = membership;
+    const left: Client[] = [];
+    let toWrite = waiting.length;
+    do {
+      const nowMs = clock.nowMs();
+      const clients = waiting.slice(0, Math.min(BATCH, toWrite));
+      waiting = waiting.slice(clients.length);
+      toWrite -= clients.length;
+      const removed = forgotten;
+      forgotten = [];
+      const lasting: LastingClient[] = [];
+      for (const client of clients) {
+        client.unwritten = false;
+        // What is at rest by now leaves the store by itself.
+        const { snapshots } = toRemains(client, nowMs);
+        if (snapshots.length > 0) lasting.push([client.id, snapshots]);
+      }
+      inFlight = clients.length + left.length;
+      const result = await store.write(lasting, removed, ring.members);
+      inFlight = 0;
+      note(result);
+      if (result.kind === 'failed') {
+        forgotten = [...removed, ...forgotten];
+        return retry([...left, ...clients]);
+      }
+      writtenRing = ring;
+      writtenClients += lasting.length - result.left.length;
+      const again = new Set(result.left);
+      left.push(...clients.filter(({ id }) => again.has(id)));
+      forgotten.push(...removed.filter((id) => again.has(id)));
+    } while (toWrite > 0 && !overflowed);
+    if (left.length === 0) sinceMs = startMs;
+    // Once more at the next interval: to try at once would only be in the way of the node that writes near them.
+    else retry(left);
+  }
+
+  /** What was not written waits again, first. */
+  function retry(clients: readonly Client[]): void {
+    if (overflowed) return;
+    const again = clients.filter(({ unwritten }) => !unwritten);
+    for (const client of again) client.unwritten = true;
+    waiting = [...again, ...waiting];
+  }
+
+  function note(result: StoreResult): void {
+    if (result.kind === 'failed') {
+      failures += 1;
+      retryAtMs = clock.nowMs() + RETRY_MS;
+      if (up) log.warn({ reason: result.reason }, 'the store failed: decisions go on, what changes waits');
+      up = false;
+      return;
+    }
+    if (!up) log.info({ waiting: waiting.length, all: overflowed }, 'the store is back');
+    up = true;
+    if (result.lost) log.warn({}, 'the store has lost what it had: all is written again');
+    if (!result.lost && !overflowed) return;
+    overflowed = false;
+    rewrites += 1;
+    walk(true);
+  }
+
+  function walk(all: boolean): void {
+    walksAll ||= all;
+    unwalked = table.size;
+    stopWalking ??= timers.every(WALK_INTERVAL_MS, () => {
+      walkStep();
+      if (unwalked > 0) return;
+      walksAll = false;
+      walkedRing = membership.ring;
+      stopWalking?.();
+      stopWalking = undefined;
+    });
+  }
+
+  function walkStep(): void {
+    const { ring, self } = membership;
+    for (let i = 0; i < WALK_STEP && unwalked > 0 && waiting.length < Math.min(MAX_FOUND, maxWaiting); i += 1) {
+      const client = table.at((unwalked -= 1));
+      if (client?.first === undefined) continue;
+      const mine = ring.owner(client.id) === self.id;
+      if (walksAll ? mine || client.stoodIn : mine && walkedRing.owner(client.id) !== self.id) enqueue(client);
+    }
+  }
+
+  function keep(clients: readonly ClientSnapshot[]): boolean {
+    const room = Math.max(0, maxClients - table.size);
+    copies.keep(clients.slice(0, room));
+    loadedClients += Math.min(room, clients.length);
+    // Where each node has a store of its own, the owners and successors may know nothing of what is in this one.
+    if (!store.shared) for (const [id] of clients) Object.assign(table.peek(id) ?? {}, { stoodIn: true });
+    if (clients.length <= room) return true;
+    log.warn({ maxClients }, 'the store holds more clients than the table: the rest is not read');
+    return false;
+  }
+
+  async function loadAll(): Promise<void> {
+    for (;;) {
+      const result = await store.load(keep);
+      note(result);
+      if (result.kind === 'done' || closed) return;
+      await timers.sleep(RETRY_MS);
+    }
+  }
+
+  return {
+    changed: enqueue,
+    forget(clientId) {
+      forgotten.push(clientId);
+      if (forgotten.length > MAX_FORGOTTEN) forgotten.shift();
+      startWriting();
+    },
+    ringChanged() {
+      walk(false);
+      startWriting();
+    },
+    async load() {
+      const startMs = clock.nowMs();
+      let loaded = false;
+      const loading = loadAll().then(() => {
+        loaded = true;
+        log.info({ clients: loadedClients, ms: clock.nowMs() - startMs }, 'read the store');
+      });
+      await Promise.race([loading, timers.sleep(LOAD_GRACE_MS)]);
+      if (!(loaded as boolean))
+        log.warn({ clients: loadedClients }, 'starts before the store is read: the rest follows');
+    },
+    async flush() {
+      // Once for what is under way, which may have been sampled before, and once for the rest.
+      await writing;
+      if (isPending()) await write();
+    },
+    close() {
+      closed = true;
+      stopWriting?.();
+      stopWalking?.();
+    },
+    get waiting() {
+      return waiting.length + inFlight;
+    },
+    get lagMs() {
+      return waiting.length + inFlight > 0 || overflowed ? clock.nowMs() - sinceMs : 0;
+    },
+    get up() {
+      return up;
+    },
+    get writtenClients() {
+      return writtenClients;
+    },
+    get loadedClients() {
+      return loadedClients;
+    },
+    get failures() {
+      return failures;
+    },
+    get rewrites() {
+      return rewrites;
+    },
+    get unreadable() {
+      return store.unreadable;
+    },
+    get absentees() {
+      return store.shared ? [] : store.members;
+    },
+    lock: store.lock,
+  };
+}
+
+/** Where changes are noted, and go to the store too, if there is one. */
+export function alsoWritten(
+  replicator: Replicator,
+  writeBehind: WriteBehind | undefined,
+): Pick<Replicator, 'changed' | 'replicateNow'> {
+  if (writeBehind === undefined) return replicator;
+  return {
+    changed(client) {
+      replicator.changed(client);
+      writeBehind.changed(client);
+    },
+    replicateNow: (clients) => replicator.replicateNow(clients),
+  };
+}

@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto';
+import { Cluster, Redis } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
+import type { RedisAddress } from './redis-address.js';
+
+/** A Lua script, as the server remembers it. */
+export interface Script {
+  readonly text: string;
+  readonly sha: string;
+}
+
+export function defineScript(text: string): Script {
+  return { text, sha: createHash('sha1').update(text).digest('hex') };
+}
+
+/** What the store needs of a Redis, a cluster or a primary found by sentinels. All reject within `timeoutMs`. */
+export interface RedisClient {
+  run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  get(key: string): Promise<string | null>;
+  setNew(key: string, value: string): Promise<void>;
+  /** All keys with a prefix, in pieces, each once or more. */
+  scan(prefix: string): AsyncIterable<string[]>;
+  /** Drops the connections, with all that waits on them, and makes new ones. */
+  reconnect(): void;
+  close(): Promise<void>;
+}
+
+const CONNECT_TIMEOUT_MS = 2_000;
+const MAX_RETRY_MS = 1_000;
+/** Keys that one step of a scan looks at. */
+const SCAN = 1_000;
+
+export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: number }): RedisClient {
+  const redis = connect(address, timeoutMs);
+  // Each call fails by itself; without a listener the event would end the program.
+  redis.on('error', () => undefined);
+
+  async function run({ text, sha }: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    try {
+      return await redis.evalsha(sha, keys.length, ...keys, ...args);
+    } catch (error) {
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
+      return redis.eval(text, keys.length, ...keys, ...args);
+    }
+  }
+
+  return {
+    run,
+    get: (key) => redis.get(key),
+    async setNew(key, value) {
+      await redis.set(key, value, 'NX');
+    },
+    async *scan(prefix) {
+      // Each primary of a cluster has its own part of the keys.
+      const servers = redis instanceof Cluster ? redis.nodes('master') : [redis];
+      // A cluster's primaries are known once it has been asked for something.
+      if (servers.length === 0) throw new Error('no primary of the cluster is known');
+      const match = `${prefix.replaceAll(/[\\*?[\]]/g, '\\$&')}*`;
+      for (const server of servers) {
+        let cursor = '0';
+        do {
+          const [next, keys] = await server.scan(cursor, 'MATCH', match, 'COUNT', SCAN);
+          cursor = next;
+          yield keys;
+        } while (cursor !== '0');
+      }
+    },
+    reconnect() {
+      if (redis instanceof Cluster) for (const node of redis.nodes()) node.disconnect(true);
+      else redis.disconnect(true);
+    },
+    async close() {
+      redis.disconnect();
+      return Promise.resolve();
+    },
+  };
+}
+
+function connect(address: RedisAddress, timeoutMs: number): Redis | Cluster {
+  const { kind, hosts, tls, username, password, db, sentinelName } = address;
+  const retry = (times: number): number => Math.min(MAX_RETRY_MS, 50 * 2 ** Math.min(times, 10));
+  const options: Omit<RedisOptions, 'replyMapping'> = {
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+    ...(tls ? { tls: {} } : {}),
+    db,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    commandTimeout: timeoutMs,
+    // What cannot be sent now fails now: what waits, waits in the write-behind, where it is bounded.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    retryStrategy: retry,
+  };
+  switch (kind) {
+    case 'single':
+      return new Redis({ ...options, ...hosts[0]! });
+    case 'sentinel':
+      return new Redis({
+        ...options,
+        sentinels: hosts.map((host) => ({ ...host })),
+        name: sentinelName!,
+        sentinelRetryStrategy: retry,
+        ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+      });
+    case 'cluster':
+      return new Cluster(
+        hosts.map((host) => ({ ...host })),
+        {
+          redisOptions: options,
+          enableOfflineQueue: false,
+          clusterRetryStrategy: retry,
+          slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
+        },
+      );
+  }
+}

@@ -1,0 +1,305 @@
+import { expect } from 'chai';
+import { createBucketTable } from '../../src/cluster/bucket-table.js';
+import type { BucketTable, Client } from '../../src/cluster/bucket-table.js';
+import { createCopies } from '../../src/cluster/copies.js';
+import { createMembership } from '../../src/cluster/membership.js';
+import type { Membership } from '../../src/cluster/membership.js';
+import type { LastingClient, Store, StoreResult, Timers } from '../../src/cluster/ports.js';
+import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
+import { createReservations } from '../../src/cluster/reservations.js';
+import { createWriteBehind } from '../../src/cluster/write-behind.js';
+import type { WriteBehind } from '../../src/cluster/write-behind.js';
+import { clientOf } from '../support/clients.js';
+import { createFakeClock } from '../support/fake-clock.js';
+import type { FakeClock } from '../support/fake-clock.js';
+import { owing } from '../support/stored.js';
+
+const DONE: StoreResult = { kind: 'done', left: [], lost: false };
+const DOWN: StoreResult = { kind: 'failed', reason: 'down' };
+const INTERVAL_MS = 200;
+const MAX_WAITING = 20;
+
+interface Bench {
+  readonly clock: FakeClock;
+  readonly table: BucketTable;
+  readonly membership: Membership;
+  readonly writeBehind: WriteBehind;
+  readonly writes: { readonly ids: readonly string[]; readonly forgotten: readonly string[] }[];
+  readonly log: string[];
+  /** What the store answers from now on. */
+  answer: (ids: readonly string[]) => StoreResult | Promise<StoreResult>;
+  /** Lets time pass, with all ticks and what follows from them. */
+  pass(ms: number): Promise<void>;
+  /** A client that owes something for an hour, in the table, and has just changed. */
+  change(id: string): Client;
+}
+
+function createBench({ shared = true, maxClients = 100, stored = [] as LastingClient[][] } = {}): Bench {
+  const clock = createFakeClock(1_000);
+  const table = createBucketTable({ maxClients });
+  const membership = createMembership(
+    { clock },
+    {
+      self: 'a:1',
+      version: '0',
+      suspectAfterMs: 1_000,
+      replicas: 1,
+      maxClients,
+      onRingChange: () => undefined,
+      onSeveralLeave: () => undefined,
+    },
+  );
+  membership.declare('active');
+  const ticks = new Map<() => void, { everyMs: number; atMs: number }>();
+  const sleepers: { atMs: number; wake: () => void }[] = [];
+  const timers: Timers = {
+    every(everyMs, tick) {
+      ticks.set(tick, { everyMs, atMs: clock.nowMs() + everyMs });
+      return () => ticks.delete(tick);
+    },
+    soon: (action) => action(),
+    sleep: (ms) => new Promise((wake) => sleepers.push({ atMs: clock.nowMs() + ms, wake })),
+  };
+  const writes: Bench['writes'] = [];
+  const log: string[] = [];
+  const store: Store = {
+    shared,
+    async load(keep) {
+      const result = await bench.answer([]);
+      if (result.kind === 'done') for (const chunk of stored) if (!keep(chunk)) break;
+      return result;
+    },
+    async write(clients, forgotten) {
+      const ids = clients.map(([id]) => id);
+      const result = await bench.answer(ids);
+      if (result.kind === 'done') writes.push({ ids: ids.filter((id) => !result.left.includes(id)), forgotten });
+      return result;
+    },
+    members: [],
+    unreadable: 0,
+    close: () => Promise.resolve(),
+  };
+  const recent = createRecentDecisions({ clock }, { max: 10 });
+  const copies = createCopies(
+    { clock, table, recent, reservations: createReservations({ clock }, { max: 10 }) },
+    { self: 'a:1' },
+  );
+  const write = (_: object, message: string): void => void log.push(message);
+  const writeBehind = createWriteBehind(
+    { clock, timers, table, copies, membership, store, log: { info: write, warn: write } },
+    { storeIntervalMs: INTERVAL_MS, maxClients, maxWaiting: MAX_WAITING },
+  );
+  const bench: Bench = {
+    clock,
+    table,
+    membership,
+    writeBehind,
+    writes,
+    log,
+    answer: () => DONE,
+    async pass(ms) {
+      for (let i = 0; i < ms; i += 10) {
+        clock.advance(10);
+        for (const [tick, timer] of [...ticks]) {
+          if (timer.atMs > clock.nowMs()) continue;
+          timer.atMs = clock.nowMs() + timer.everyMs;
+          tick();
+        }
+        for (const sleeper of sleepers.splice(0)) {
+          if (sleeper.atMs <= clock.nowMs()) sleeper.wake();
+          else sleepers.push(sleeper);
+        }
+        for (let j = 0; j < 20; j += 1) await Promise.resolve();
+      }
+    },
+    change(id) {
+      const known = table.get(id);
+      const client = known ?? clientOf(id, 3_600_000, clock.nowMs());
+      if (known === undefined) table.add(client, clock.nowMs());
+      writeBehind.changed(client);
+      return client;
+    },
+  };
+  return bench;
+}
+
+const idsOf = ({ writes }: Bench): string[] => writes.flatMap(({ ids }) => ids);
+const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `client ${i}`);
+
+describe('what is written behind the decisions', () => {
+  it('is what changed, once, within the interval', async () => {
+    const bench = createBench();
+    bench.change('alice');
+    bench.change('alice');
+    bench.change('bob');
+    expect(bench.writes).to.deep.equal([]);
+    await bench.pass(INTERVAL_MS);
+    expect(bench.writes).to.deep.equal([{ ids: ['alice', 'bob'], forgotten: [] }]);
+    await bench.pass(10 * INTERVAL_MS);
+    expect(bench.writes).to.have.lengthOf(1);
+    expect(bench.writeBehind).to.include({ waiting: 0, lagMs: 0, writtenClients: 2, up: true });
+  });
+
+  it('is written again where it changes while it is being written', async () => {
+    const bench = createBench();
+    let finish: (result: StoreResult) => void = () => undefined;
+    bench.answer = () => new Promise((resolve) => (finish = resolve));
+    bench.change('alice');
+    await bench.pass(INTERVAL_MS);
+    bench.change('alice');
+    bench.answer = () => DONE;
+    finish(DONE);
+    await bench.pass(2 * INTERVAL_MS);
+    expect(idsOf(bench)).to.deep.equal(['alice', 'alice']);
+  });
+
+  it('comes to an end of each write while everything goes on changing', async () => {
+    const bench = createBench();
+    let calls = 0;
+    bench.answer = () => {
+      calls += 1;
+      bench.change('alice');
+      return DONE;
+    };
+    bench.change('alice');
+    await bench.pass(5 * INTERVAL_MS);
+    expect(calls).to.be.within(4, 5);
+    expect(bench.writeBehind.lagMs).to.be.at.most(INTERVAL_MS);
+  });
+
+  it('waits while the store is down, and is written with what changed meanwhile once it is back', async () => {
+    const bench = createBench();
+    bench.answer = () => DOWN;
+    bench.change('alice');
+    await bench.pass(3_000);
+    bench.change('bob');
+    await bench.pass(3_000);
+    expect(bench.writeBehind).to.include({ up: false, waiting: 2 });
+    expect(bench.writeBehind.lagMs).to.be.at.least(6_000);
+    expect(bench.writeBehind.failures).to.be.within(5, 7);
+    expect(bench.log).to.deep.equal(['the store failed: decisions go on, what changes waits']);
+    bench.answer = () => DONE;
+    await bench.pass(1_500);
+    expect(idsOf(bench).sort()).to.deep.equal(['alice', 'bob']);
+    expect(bench.writeBehind).to.include({ up: true, waiting: 0, lagMs: 0 });
+    expect(bench.log.at(-1)).to.equal('the store is back');
+  });
+
+  it('is bounded: above, all of the table is written once the store is back', async () => {
+    const bench = createBench();
+    bench.answer = () => DOWN;
+    for (const id of names(MAX_WAITING + 15)) bench.change(id);
+    await bench.pass(2_000);
+    expect(bench.writeBehind.waiting).to.be.at.most(MAX_WAITING);
+    expect(bench.writeBehind.lagMs).to.be.at.least(2_000);
+    bench.answer = () => DONE;
+    await bench.pass(3_000);
+    expect([...new Set(idsOf(bench))].sort()).to.deep.equal(names(MAX_WAITING + 15).sort());
+    expect(bench.writeBehind).to.include({ up: true, waiting: 0, lagMs: 0, rewrites: 1 });
+  });
+
+  it('is all of the table again where the store has lost what it had', async () => {
+    const bench = createBench();
+    for (const id of names(10)) bench.change(id);
+    await bench.pass(INTERVAL_MS);
+    bench.answer = () => ({ ...DONE, lost: true });
+    bench.change('client 0');
+    await bench.pass(INTERVAL_MS);
+    bench.answer = () => DONE;
+    bench.writes.length = 0;
+    await bench.pass(1_000);
+    expect([...new Set(idsOf(bench))].sort()).to.deep.equal(names(10).sort());
+  });
+
+  it('is tried again, at the next interval, where another node was writing near it', async () => {
+    const bench = createBench();
+    let calls = 0;
+    bench.answer = (ids) => ({ ...DONE, left: (calls += 1) < 3 ? ids.filter((id) => id === 'bob') : [] });
+    bench.change('alice');
+    bench.change('bob');
+    await bench.pass(INTERVAL_MS);
+    expect(calls).to.equal(1);
+    expect(bench.writeBehind.waiting).to.equal(1);
+    await bench.pass(3 * INTERVAL_MS);
+    expect(idsOf(bench)).to.deep.equal(['alice', 'bob']);
+    expect(bench.writeBehind).to.include({ waiting: 0, writtenClients: 2 });
+  });
+
+  it('comes with those to be forgotten, which are tried again too', async () => {
+    const bench = createBench();
+    bench.answer = () => DOWN;
+    bench.writeBehind.forget('alice');
+    await bench.pass(INTERVAL_MS);
+    bench.answer = () => DONE;
+    await bench.pass(1_500);
+    expect(bench.writes).to.deep.equal([{ ids: [], forgotten: ['alice'] }]);
+  });
+
+  it('is, after a change of the ring, what this node has come to own', async () => {
+    const bench = createBench();
+    const at = { incarnation: 1, beat: 1, version: '0', silentMs: 0 };
+    bench.membership.learn([{ id: 'b:1', state: 'active', ...at }]);
+    bench.writeBehind.ringChanged();
+    await bench.pass(1_000);
+    const all = names(60).map((id) => clientOf(id, 3_600_000, bench.clock.nowMs()));
+    for (const client of all) bench.table.add(client, bench.clock.nowMs());
+    const theirs = names(60).filter((id) => bench.membership.ring.owner(id) === 'b:1');
+    bench.membership.learn([{ id: 'b:1', state: 'left', ...at, beat: 2 }]);
+    expect(bench.membership.ring.members).to.deep.equal(['a:1']);
+    bench.writeBehind.ringChanged();
+    await bench.pass(3_000);
+    expect(idsOf(bench).sort()).to.deep.equal(theirs.sort());
+  });
+
+  it('is all written by a flush, which does not wait for a store that is down', async () => {
+    const bench = createBench();
+    for (const id of names(5)) bench.change(id);
+    await bench.writeBehind.flush();
+    expect(idsOf(bench)).to.have.lengthOf(5);
+    bench.answer = () => DOWN;
+    bench.change('alice');
+    await bench.writeBehind.flush();
+    expect(bench.writeBehind.waiting).to.equal(1);
+  });
+});
+
+describe('what is stored', () => {
+  it('is read before the node is ready', async () => {
+    const bench = createBench({ stored: [[owing('alice', 500, 3_600_000)], [owing('bob', 5, 3_600_000)]] });
+    await bench.writeBehind.load();
+    expect(bench.table.size).to.equal(2);
+    expect(bench.writeBehind.loadedClients).to.equal(2);
+    expect(bench.table.peek('alice')!.first).to.include({ tokens: 500 });
+    expect(bench.table.peek('alice')!.stoodIn).to.equal(false);
+  });
+
+  it('in a store of this node’s own is for the owners to know too', async () => {
+    const bench = createBench({ shared: false, stored: [[owing('alice', 500, 3_600_000)]] });
+    await bench.writeBehind.load();
+    expect(bench.table.peek('alice')!.stoodIn).to.equal(true);
+  });
+
+  it('is read up to the bound of the table', async () => {
+    const stored = names(30).map((id) => [owing(id, 5, 3_600_000)]);
+    const bench = createBench({ maxClients: 20, stored });
+    await bench.writeBehind.load();
+    expect(bench.table.size).to.equal(20);
+    expect(bench.table.unexpiredEvictions).to.equal(0);
+  });
+
+  it('is waited for 5 s; what comes later is joined into what was decided meanwhile', async () => {
+    const bench = createBench({ stored: [[owing('alice', 500, 3_600_000)]] });
+    bench.answer = () => DOWN;
+    let ready = false;
+    const loading = bench.writeBehind.load().then(() => (ready = true));
+    await bench.pass(4_900);
+    expect(ready).to.equal(false);
+    await bench.pass(200);
+    expect(ready).to.equal(true);
+    await loading;
+    expect(bench.log.at(-1)).to.equal('starts before the store is read: the rest follows');
+    bench.answer = () => DONE;
+    await bench.pass(1_500);
+    expect(bench.table.peek('alice')!.first).to.include({ tokens: 500 });
+  });
+});

@@ -1,0 +1,205 @@
+import { expect } from 'chai';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { LastingClient, Log, Store } from '../../src/cluster/ports.js';
+import { openLmdbFile } from '../../src/store/lmdb-file.js';
+import { openLmdbStore } from '../../src/store/lmdb.js';
+import { StoreError } from '../../src/store/store-error.js';
+import { owing, readAll } from '../support/stored.js';
+
+const HOUR_MS = 3_600_000;
+
+describe('the LMDB store', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-lmdb-'));
+  const lines: string[] = [];
+  const log: Log = { info: (_, message) => lines.push(message), warn: (_, message) => lines.push(message) };
+  const open_: Store[] = [];
+  let files = 0;
+  let nowMs = Date.now();
+
+  const newPath = (): string => join(folder, `store-${(files += 1)}`);
+  async function open(path: string): Promise<Store> {
+    const store = await openLmdbStore({ log, wallMs: () => nowMs }, { path });
+    open_.push(store);
+    return store;
+  }
+  beforeEach(() => {
+    lines.length = 0;
+    nowMs = Date.now();
+  });
+  afterEach(() => Promise.all(open_.splice(0).map((store) => store.close())));
+  after(() => rmSync(folder, { recursive: true }));
+
+  it('gives back what was written, in a later life, less what time has refilled', async () => {
+    const path = newPath();
+    const first = await open(path);
+    expect(
+      await first.write(
+        [owing('alice', 80, 10_000), owing('__proto__', 30, 10_000), owing('\u{1f4a7}', 1, 10_000)],
+        [],
+      ),
+    ).to.include({
+      kind: 'done',
+    });
+    await first.close();
+    nowMs += 2_000;
+    const { clients } = await readAll(await open(path));
+    expect(clients).to.deep.equal(new Map([owing('alice', 78, 10_000), owing('__proto__', 28, 10_000)]));
+  });
+
+  it('joins what two processes write to one file, all of it', async () => {
+    const path = newPath();
+    const stores = await Promise.all([1, 2, 3].map(() => open(path)));
+    const most = new Map<string, number>();
+    for (let round = 0; round < 5; round += 1) {
+      const writes = stores.map((store, s) => {
+        const tokens = Array.from({ length: 50 }, (_, i) => 1 + ((7 * i + 11 * s + 13 * round) % 97));
+        tokens.forEach((count, i) => most.set(`client ${i}`, Math.max(count, most.get(`client ${i}`) ?? 0)));
+        return store.write(
+          tokens.map((count, i) => owing(`client ${i}`, count, HOUR_MS)),
+          [],
+        );
+      });
+      for (const result of await Promise.all(writes)) expect(result).to.include({ kind: 'done' });
+    }
+    const { clients } = await readAll(await open(path));
+    expect(clients).to.deep.equal(new Map([...most].map(([id, tokens]) => owing(id, tokens, HOUR_MS))));
+  });
+
+  it('forgets a client that is to be forgotten, unless it was written later', async () => {
+    const store = await open(newPath());
+    await store.write([owing('alice', 8, HOUR_MS), owing('bob', 8, HOUR_MS)], []);
+    nowMs -= 1;
+    await store.write([], ['bob']);
+    nowMs += 1;
+    await store.write([owing('alice', 2, HOUR_MS)], ['alice']);
+    expect((await readAll(store)).clients).to.deep.equal(
+      new Map([owing('alice', 2, HOUR_MS), owing('bob', 8, HOUR_MS)]),
+    );
+  });
+
+  it('reads in chunks, from the first client to the last', async () => {
+    const path = newPath();
+    const store = await open(path);
+    const clients = Array.from({ length: 1_700 }, (_, i) => owing(`client ${i}`, 5, HOUR_MS));
+    await store.write(clients, []);
+    const read = await readAll(store);
+    expect(read.clients.size).to.equal(1_700);
+    expect(read.chunks).to.be.above(3);
+    let kept = 0;
+    await store.load((some) => (kept += some.length) < 600);
+    expect(kept).to.equal(1_000);
+  });
+
+  it('lets expired clients leave by themselves', async () => {
+    const path = newPath();
+    const store = await open(path);
+    await store.write([owing('alice', 1), owing('bob', 100, HOUR_MS)], []);
+    await store.close();
+    const file = openLmdbFile(path);
+    file.sweep(nowMs + 200);
+    expect(file.load(undefined, 0).clients.map(([id]) => id)).to.deep.equal(['bob']);
+    await file.close();
+  });
+
+  it('refuses the file of another version, and leaves it as it is', async () => {
+    const path = newPath();
+    await (await open(path)).write([owing('alice', 8)], []);
+    await open_.splice(0)[0]!.close();
+    const script = `
+      import { open } from 'lmdb';
+      const db = open({ path: ${JSON.stringify(path)}, noSubdir: true, encoding: 'binary', keyEncoding: 'binary' });
+      db.putSync(Buffer.from([0]), Buffer.from('{"tokenring":2}'));
+      await db.close();`;
+    expect(spawnSync(process.execPath, ['--input-type=module', '-e', script]).status).to.equal(0);
+    let caught: unknown;
+    await open(path).catch((error: unknown) => (caught = error));
+    expect(caught).to.be.instanceOf(StoreError);
+    expect((caught as Error).message)
+      .to.include(path)
+      .and.to.include('format 2')
+      .and.to.include('reads 1');
+    expect(readdirSync(folder).filter((name) => name.includes('damaged'))).to.deep.equal([]);
+  });
+
+  describe('whose file is damaged', () => {
+    async function expectSetAside(path: string): Promise<void> {
+      const store = await open(path);
+      expect((await readAll(store)).result).to.deep.equal({ kind: 'done', left: [], lost: true });
+      expect(lines).to.include('the store file is damaged: set aside, a new one is begun');
+      expect(await store.write([owing('bob', 3, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: false });
+      expect((await readAll(store)).clients).to.deep.equal(new Map([owing('bob', 3, HOUR_MS)]));
+      expect(readdirSync(folder).some((name) => join(folder, name).startsWith(`${path}.damaged-`))).to.equal(true);
+    }
+
+    it('because it is none, sets it aside and begins a new one', async () => {
+      const path = newPath();
+      writeFileSync(path, 'this is no LMDB file. '.repeat(1_000));
+      await expectSetAside(path);
+    });
+
+    it('because it was cut short, even where that kills who reads it', async () => {
+      const path = newPath();
+      const store = await open(path);
+      for (let i = 0; i < 4; i += 1) {
+        await store.write(
+          Array.from({ length: 1_000 }, (_, j) => owing(`client ${i} ${j}`, 9, HOUR_MS)),
+          [],
+        );
+      }
+      await store.close();
+      truncateSync(path, Math.min(16_384, statSync(path).size / 4));
+      await expectSetAside(path);
+    });
+
+    it('in the middle of all, goes on with a new one', async () => {
+      const path = newPath();
+      const store = await open(path);
+      for (let i = 0; i < 4; i += 1) {
+        await store.write(
+          Array.from({ length: 1_000 }, (_, j) => owing(`client ${i} ${j}`, 9, HOUR_MS)),
+          [],
+        );
+      }
+      truncateSync(path, 16_384);
+      let last = await store.write([owing('bob', 3, HOUR_MS)], []);
+      for (let i = 0; i < 5 && !lines.includes('the store file is damaged: set aside, a new one is begun'); i += 1) {
+        last = await store.write([owing(`client 2 ${i}`, 3)], []);
+      }
+      expect(last).to.deep.equal({ kind: 'done', left: [], lost: true });
+      expect(await store.write([owing('bob', 3, HOUR_MS)], [])).to.include({ kind: 'done' });
+    });
+  });
+
+  it('that has no room left fails, and goes on once there is', async function () {
+    const small = join(folder, 'small');
+    const mounted = spawnSync('sh', ['-c', `mkdir ${small} && mount -t tmpfs -o size=512k tmpfs ${small}`]);
+    if (mounted.status !== 0) return this.skip();
+    try {
+      const store = await open(join(small, 'store'));
+      const filling = (i: number): LastingClient[] =>
+        Array.from({ length: 500 }, (_, j) =>
+          owing(`a client with quite a long name, of batch ${i}, number ${j}`, 9, HOUR_MS),
+        );
+      let failed;
+      for (let i = 0; i < 20 && failed === undefined; i += 1) {
+        const result = await store.write(filling(i), []);
+        if (result.kind === 'failed') failed = result;
+      }
+      expect(failed, 'it took more than fits').not.to.equal(undefined);
+      expect(spawnSync('mount', ['-o', 'remount,size=16m', small]).status).to.equal(0);
+      await sleep(50);
+      expect(await store.write(filling(99), [])).to.include({ kind: 'done' });
+      const { clients } = await readAll(store);
+      expect(clients.has('a client with quite a long name, of batch 0, number 0')).to.equal(true);
+      expect(clients.has('a client with quite a long name, of batch 99, number 499')).to.equal(true);
+      expect(lines.filter((line) => line.includes('damaged'))).to.deep.equal([]);
+      await store.close();
+    } finally {
+      spawnSync('umount', ['-l', small]);
+    }
+  });
+});

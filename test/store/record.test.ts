@@ -1,0 +1,95 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { addBucket, Buckets, lend, settle, take } from '../../src/core/bucket.js';
+import { ruleOf } from '../../src/core/rule.js';
+import { toRemains } from '../../src/core/snapshot.js';
+import type { Snapshot } from '../../src/core/snapshot.js';
+import { MalformedMessage } from '../../src/peer/wire.js';
+import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
+import type { StoredRecord } from '../../src/store/record.js';
+
+const NOW_MS = 1_800_000_000_000;
+const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 10, undefined);
+
+function owing(tokens: number, rule = PER_SECOND): Snapshot[] {
+  const buckets = new Buckets();
+  take(addBucket(buckets, rule, 0), tokens);
+  return [...toRemains(buckets, 0).snapshots];
+}
+
+function stored(buckets: readonly Snapshot[], atMs = NOW_MS): StoredRecord {
+  return readRecord(nextRecord(undefined, ['alice', buckets], atMs)!.text);
+}
+
+describe('a stored record', () => {
+  it('comes back as it was, less what time has refilled since', () => {
+    const record = stored(owing(8));
+    expect(recall(record, NOW_MS)).to.deep.equal(['alice', owing(8)]);
+    expect(recall(record, NOW_MS + 300)).to.deep.equal(['alice', owing(5)]);
+    expect(recall(record, NOW_MS + 800)).to.deep.equal(['alice', []]);
+  });
+
+  it('is refilled nothing by a wall clock that went back, nor paid again when it goes on', () => {
+    const record = stored(owing(8));
+    expect(recall(record, NOW_MS - 3_600_000)).to.deep.equal(['alice', owing(8)]);
+    const again = readRecord(nextRecord(record, ['alice', []], NOW_MS - 3_600_000)!.text);
+    expect(recall(again, NOW_MS - 3_600_000)).to.deep.equal(['alice', owing(8)]);
+    expect(recall(again, NOW_MS - 3_600_000 + 300)).to.deep.equal(['alice', owing(5)]);
+  });
+
+  it('is joined with what is written later: the stricter stands, whichever comes first', () => {
+    const debts = fc.tuple(fc.integer({ min: 1, max: 10 }), fc.integer({ min: 1, max: 10 }), fc.nat({ max: 500 }));
+    fc.assert(
+      fc.property(debts, ([before, after, elapsedMs]) => {
+        const next = nextRecord(stored(owing(before)), ['alice', owing(after)], NOW_MS + elapsedMs)!;
+        const expected = Math.max(before * 1_000 - elapsedMs * 10, after * 1_000);
+        const [, [snapshot]] = recall(readRecord(next.text), NOW_MS + elapsedMs);
+        expect(snapshot!.state[0]! * 1_000 + snapshot!.state[1]!).to.equal(expected);
+      }),
+    );
+  });
+
+  it('says until when it is of use', () => {
+    expect(nextRecord(undefined, ['alice', owing(8)], NOW_MS)!.restMs).to.equal(800);
+    expect(stored(owing(8)).restAtMs).to.equal(NOW_MS + 800);
+    const slow = ruleOf('token-bucket', 1, 31_622_400_000, 1e9, undefined);
+    expect(nextRecord(undefined, ['alice', owing(1e9, slow)], NOW_MS)!.restMs).to.be.below(2 ** 50);
+    expect(nextRecord(stored(owing(1)), ['alice', []], NOW_MS + 100)).to.equal(undefined);
+  });
+
+  it('counts what other nodes may still spend as spent', () => {
+    for (const algorithm of ['token-bucket', 'sliding-window'] as const) {
+      const buckets = new Buckets();
+      const bucket = addBucket(buckets, ruleOf(algorithm, 100, 60_000, 100, undefined), 0);
+      settle(bucket, 0);
+      take(bucket, 5);
+      lend(bucket, { id: 'x', tokens: 20, endMs: 1_000, spent: undefined });
+      const { snapshots } = toRemains(buckets, 0);
+      const [, [back]] = recall(stored(snapshots), NOW_MS);
+      expect(back).not.to.have.property('leases');
+      const owed =
+        algorithm === 'token-bucket'
+          ? back!.state[0]
+          : back!.state.filter((_, i) => i % 2 === 1).reduce((a, b) => a + b);
+      expect(owed, algorithm).to.equal(25);
+    }
+  });
+
+  it('of another format, or damaged, is none', () => {
+    const { text } = nextRecord(undefined, ['alice', owing(8)], NOW_MS)!;
+    const wire = JSON.parse(text) as unknown[];
+    for (const damaged of [
+      '',
+      'x',
+      '[]',
+      text.slice(0, -3),
+      JSON.stringify([2, ...wire.slice(1)]),
+      JSON.stringify([1, -1, ...wire.slice(2)]),
+      JSON.stringify([1, wire[1], 'x', ...wire.slice(3)]),
+      JSON.stringify([...wire.slice(0, 4), []]),
+    ]) {
+      expect(() => readRecord(damaged), damaged).to.throw(MalformedMessage);
+      expect(tryRecord(damaged)).to.equal(undefined);
+    }
+  });
+});

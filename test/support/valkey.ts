@@ -1,0 +1,94 @@
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** A real Valkey (or Redis) server on loopback, in a folder of its own. */
+export interface Valkey {
+  readonly port: number;
+  readonly url: string;
+  /** Sends it a signal: STOP freezes it, KILL ends it. */
+  signal(signal: NodeJS.Signals): void;
+  /** Ends it, by KILL, and waits until it has. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port, with what it had saved. */
+  start(): Promise<void>;
+  /** Kills it and removes its folder. */
+  remove(): Promise<void>;
+}
+
+export const VALKEY = ['valkey-server', 'redis-server'].find(
+  (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0,
+);
+
+/** Why there is none; `undefined` when there is. */
+export const valkeyMissing =
+  VALKEY === undefined ? 'valkey-server is missing: apt-get install valkey-server' : undefined;
+
+const running = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** @param options as in its configuration file, each with two dashes */
+export async function startValkey(...options: string[]): Promise<Valkey> {
+  const port = await freePort();
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-valkey-'));
+  let child: ChildProcess | undefined;
+
+  const valkey: Valkey = {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    signal: (signal) => void child?.kill(signal),
+    async kill() {
+      if (child === undefined) return;
+      const ended = new Promise((resolve) => child!.once('close', resolve));
+      child.kill('SIGKILL');
+      await ended;
+      running.delete(child);
+      child = undefined;
+    },
+    async start() {
+      const fixed = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''];
+      const one = spawn(VALKEY!, [...fixed, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+      child = one;
+      running.add(one);
+      await new Promise<void>((resolve, reject) => {
+        let said = '';
+        one.stdout.on('data', (chunk: Buffer) => {
+          said += chunk.toString();
+          if (said.includes('Ready to accept connections')) resolve();
+        });
+        one.once('close', () => reject(new Error(`${VALKEY!} ended: ${said}`)));
+      });
+    },
+    async remove() {
+      await valkey.kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+  await valkey.start();
+  return valkey;
+}
+
+/** Tests that need it are pending where it is missing, and fail where CI should have it. */
+export function describeWithValkey(title: string, tests: () => void): void {
+  describe(title, () => {
+    if (valkeyMissing === undefined) return tests();
+    it(`(${valkeyMissing})`, function () {
+      if (process.env['CI'] === 'true') throw new Error(valkeyMissing);
+      this.skip();
+    });
+  });
+}
