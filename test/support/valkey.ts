@@ -10,6 +10,7 @@ import { join } from 'node:path';
 export interface Valkey {
   readonly port: number;
   readonly url: string;
+  readonly pid: number;
   /** Sends it a signal: STOP freezes it, KILL ends it. */
   signal(signal: NodeJS.Signals): void;
   /** Ends it, by KILL, and waits until it has. */
@@ -50,6 +51,9 @@ export async function startValkey(...options: string[]): Promise<Valkey> {
   const valkey: Valkey = {
     port,
     url: `redis://127.0.0.1:${port}`,
+    get pid() {
+      return child!.pid!;
+    },
     signal: (signal) => void child?.kill(signal),
     async kill() {
       if (child === undefined) return;
