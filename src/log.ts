@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
 import type { Audit } from './http/audit.js';
+import { SettingsError } from './settings.js';
 
 /**
  * What a terminal takes for a command, or what shows a line as another than it is: the control characters above ASCII, and those
@@ -27,7 +28,8 @@ export function createLog(
 
 /**
  * The audit log: lines of their own, in a file that is only added to, or else among the log's, whatever its level.
- * A line that cannot be written is told in the log, and lost.
+ * A line that cannot be written is told in the log, and may be lost: the change stands.
+ * @throws SettingsError when the file cannot be opened
  */
 export function createAudit(
   path: string | undefined,
@@ -35,8 +37,16 @@ export function createAudit(
   node: () => string | undefined,
   to?: DestinationStream,
 ): Audit {
-  const file = pino.destination({ dest: path ?? 1, append: true, sync: true, mode: 0o600 });
+  const file = open(path);
   file.on('error', (error: Error) => log.error({ err: error }, 'the audit log cannot be written'));
   const lines = createLog('info', node, to ?? file);
   return (change) => lines.info({ audit: true, ...change }, 'changed');
+}
+
+function open(path: string | undefined): ReturnType<typeof pino.destination> {
+  try {
+    return pino.destination({ dest: path ?? 1, append: true, sync: true, mode: 0o600 });
+  } catch (cause) {
+    throw new SettingsError(`TOKENRING_AUDIT_LOG: ${path} cannot be opened: ${(cause as Error).message}`, { cause });
+  }
 }

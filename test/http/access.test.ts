@@ -245,6 +245,14 @@ describe('a node with a file of tokens', () => {
     expect((await ask('newcomer')).status).to.equal(200);
   });
 
+  it('does not start where changes could not be written down', async () => {
+    const error = await startNode(readSettings([...flags, '--audit-log', join(folder, 'nowhere', 'x')], {})).catch(
+      (cause: unknown) => cause,
+    );
+    expect(error).to.be.instanceOf(SettingsError);
+    expect((error as Error).message).to.match(/^TOKENRING_AUDIT_LOG: .*nowhere/);
+  });
+
   it('does not start with a file that is not valid, and names the field', async () => {
     const bad = join(folder, 'bad.json');
     writeFileSync(bad, '{"tokens":[{"name":"x","roles":["admin"],"sha256":"hunter2"}]}');
