@@ -1,7 +1,15 @@
-import { checkOverride, checkPolicy, EXPECTED_NAME, isClientId, isObject, isPolicyName } from './check-policy.js';
+import {
+  checkOverride,
+  checkPolicy,
+  EXPECTED_NAME,
+  isClientId,
+  isObject,
+  isPolicyName,
+  MAX_POLICIES,
+} from './check-policy.js';
 import type { Mistake } from './check-policy.js';
 import type { LimitsText, PolicyText } from './policy.js';
-import { defaultKey, listKey, overrideKey, policyKey, tierKey } from './policy-document.js';
+import { defaultKey, listKey, MAX_ENTRIES, overrideKey, policyKey, tierKey } from './policy-document.js';
 import type { EntryValue } from './policy-document.js';
 
 /** `config/policies.json`, as people write it. */
@@ -42,7 +50,16 @@ export function checkPolicyFile(value: unknown): Mistake[] {
   if (mistakes.length === 0) {
     mistakes.push(...checkClients(clients, policies as Readonly<Record<string, PolicyText>>));
   }
+  if (Object.keys(policies).length > MAX_POLICIES) {
+    mistakes.push({ field: 'policies', expected: `at most ${MAX_POLICIES}` });
+  }
   mistakes.push(...checkList(allow, 'allow', []), ...checkList(deny, 'deny', Array.isArray(allow) ? allow : []));
+  if (mistakes.length === 0 && entriesOf(value).size >= MAX_ENTRIES) {
+    mistakes.push({
+      field: 'file',
+      expected: `fewer than ${MAX_ENTRIES} policies, tiers, overrides and listed clients`,
+    });
+  }
   return mistakes;
 }
 

@@ -102,6 +102,7 @@ export function createMetrics(sources: MetricSources): Registry {
     factors,
     ['policy'],
     labelled('policy', () => cluster.loads.factors()),
+    'min',
   );
   const reservations = 'Costs reserved within the last ten minutes, settled or not, of clients owned and copied';
   gauge(
@@ -116,6 +117,7 @@ export function createMetrics(sources: MetricSources): Registry {
     version,
     [],
     one(() => cluster.book.document.version),
+    'min',
   );
   const evictions =
     'Clients dropped at the bound of the bucket table, and buckets of one above 64, though their limit still counted';

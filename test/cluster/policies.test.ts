@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { createFallback } from '../../src/cluster/fallback.js';
 import type { Decision } from '../../src/cluster/decision.js';
-import type { Written } from '../../src/cluster/messages.js';
+import type { Envelope, PeerAnswer, Written } from '../../src/cluster/messages.js';
 import type { Check } from '../../src/core/decide.js';
 import { policyOf } from '../../src/core/policy.js';
 import type { OnUnavailable } from '../../src/core/policy.js';
@@ -66,6 +66,22 @@ describe('policies in a cluster', () => {
       for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(10 * round + won);
       expect(outcomes[1 - won]).to.include({ version: version + 1 });
     }
+  });
+
+  it('are changed once, and their writer is told so, though the answer is lost and the change sent again', async () => {
+    let lose = true;
+    const answer = (_from: string, _to: string, sent: Envelope<PeerAnswer>): Envelope<PeerAnswer> | undefined => {
+      if (!lose || sent.body.kind !== 'policies-written') return sent;
+      lose = false;
+      return undefined;
+    };
+    const world = createWorld(11, { tamper: { answer } });
+    const ids = await startCluster(world, 3);
+    const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const at = ids.find((id) => id !== taker)!;
+    const written = await world.until(put(world, at, policyKey('api'), perHour(10), ['0']), 9_000);
+    expect(lose).to.equal(false);
+    expect(written).to.include({ kind: 'written', version: 1 });
   });
 
   it('are there on a node that joins before it decides', async () => {

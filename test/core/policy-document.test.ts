@@ -5,6 +5,7 @@ import {
   change,
   defaultKey,
   documentOf,
+  hasRoomFor,
   isEntry,
   listKey,
   merge,
@@ -218,6 +219,32 @@ describe('a policy', () => {
       'deny[1]',
     ]);
     for (const value of [null, 5, [], 'x']) expect(checkPolicyFile(value)).to.have.length(1);
+  });
+
+  it('is refused where there are too many', () => {
+    const many = (count: number): object =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, { limit: 1, window: 1 }]));
+    expect(checkPolicyFile({ policies: many(1_000) })).to.deep.equal([]);
+    expect(checkPolicyFile({ policies: many(1_001) }).map(({ field }) => field)).to.deep.equal(['policies']);
+    const allow = Array.from({ length: 20_000 }, (_, i) => `client ${i}`);
+    expect(checkPolicyFile({ allow: allow.slice(1) })).to.deep.equal([]);
+    expect(checkPolicyFile({ allow }).map(({ field }) => field)).to.deep.equal(['file']);
+    const document = change(
+      NO_DOCUMENT,
+      new Map([...Array(1_000).keys()].map((i) => [policyKey(`p${i}`), limit(1)])),
+      'a:1',
+    );
+    expect(hasRoomFor(document, new Map([[policyKey('p1'), limit(2)]]))).to.equal(true);
+    expect(hasRoomFor(document, new Map([[policyKey('q'), limit(2)]]))).to.equal(false);
+    expect(
+      hasRoomFor(
+        document,
+        new Map([
+          [policyKey('q'), limit(2)],
+          [policyKey('p1'), null],
+        ]),
+      ),
+    ).to.equal(true);
   });
 
   it('of a file may be named by the clients of that file, who may take its window', () => {
