@@ -35,7 +35,7 @@ export interface HomecomingDeps {
   readonly table: BucketTable;
   readonly copies: Copies;
   readonly membership: Membership;
-  readonly writeBehind: Pick<WriteBehind, 'absentees'>;
+  readonly writeBehind: Pick<WriteBehind, 'absentees' | 'gathered'>;
   readonly log: Log;
   readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
 }
@@ -88,14 +88,13 @@ export function createHomecoming(deps: HomecomingDeps, options: { readonly suspe
         log.info({ missing: missing() }, 'decides once those are back that it was in the ring with');
       while (missing().length > 0 && !isClosed()) {
         if (clock.nowMs() - startMs >= GRACE_MS) {
-          log.warn(
-            { missing: missing() },
-            'decides without them: what only their stores remember counts once they are back',
-          );
-          return;
+          const lacking = 'decides without them: what only their stores remember counts once they are back';
+          log.warn({ missing: missing() }, lacking);
+          break;
         }
         await timers.sleep(LOOK_EVERY_MS);
       }
+      writeBehind.gathered();
     },
   };
 }

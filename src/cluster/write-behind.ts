@@ -6,6 +6,7 @@ import type { Membership } from './membership.js';
 import type { ClientSnapshot } from './messages.js';
 import type { Clock, LastingClient, LockCounters, Log, Store, StoreResult, Timers } from './ports.js';
 import type { Replicator } from './replicator.js';
+import { createTableWalk } from './table-walk.js';
 
 /** How long after its change a client is written. */
 const INTERVAL_MS = 200;
@@ -15,9 +16,6 @@ const BATCH = 1_000;
 const MAX_WAITING = 100_000;
 /** Clients to be removed from the store that wait; above, the first ones are not removed. */
 const MAX_FORGOTTEN = 10_000;
-/** Clients of the table looked at per step, and the time between steps; as the replicator does after a change of the ring. */
-const WALK_STEP = 500;
-const WALK_INTERVAL_MS = 20;
 /** While so many wait, no more are looked for. */
 const MAX_FOUND = 20_000;
 /** Pause after a failure before the store is tried again. */
@@ -53,6 +51,8 @@ export interface WriteBehind {
   readonly lock: LockCounters | undefined;
   /** Members of the ring when this node was last there, whose own stores have the rest of what is remembered; this node perhaps among them. */
   readonly absentees: readonly NodeId[];
+  /** Those are back, or not waited for any more: from now on the store is told of the ring as it is. */
+  gathered(): void;
 }
 
 export interface WriteBehindDeps {
@@ -87,13 +87,30 @@ export function createWriteBehind(
   let rewrites = 0;
   // Timers run only while there is something to do.
   let stopWriting: (() => void) | undefined;
-  let stopWalking: (() => void) | undefined;
-  /** Places of the table still to be looked at, from the last one down; and whether for all of this node's, or its new ones. */
-  let unwalked = 0;
+  /** Whether the table is looked through for all of this node's clients, or for those that it has come to own. */
   let walksAll = false;
   let walkedRing: Ring = membership.ring;
+  const tableWalk = createTableWalk(
+    { timers, table },
+    {
+      visit(client) {
+        if (client.first === undefined) return;
+        const { ring, self } = membership;
+        const mine = ring.owner(client.id) === self.id;
+        if (walksAll ? mine || client.stoodIn : mine && walkedRing.owner(client.id) !== self.id) enqueue(client);
+      },
+      mayGoOn: () => waiting.length < Math.min(MAX_FOUND, maxWaiting),
+      done() {
+        walksAll = false;
+        walkedRing = membership.ring;
+      },
+    },
+  );
   /** The one whose members the store knows. */
   let writtenRing: Ring = membership.ring;
+  let absentees: readonly NodeId[] = [];
+  /** Until those are back: a node that dies meanwhile must wait for them again. */
+  let gathering = true;
 
   function startWriting(): void {
     if (closed) return;
@@ -109,7 +126,8 @@ export function createWriteBehind(
   }
 
   function isPending(): boolean {
-    const otherRing = !store.shared && writtenRing !== membership.ring && membership.ring.members.length > 0;
+    const otherRing =
+      !store.shared && !gathering && writtenRing !== membership.ring && membership.ring.members.length > 0;
     return waiting.length > 0 || forgotten.length > 0 || overflowed || otherRing;
   }
 
@@ -137,7 +155,7 @@ export function createWriteBehind(
   /** What changes meanwhile waits for the next interval, or this would never end. */
   async function writeBatches(): Promise<void> {
     const startMs = clock.nowMs();
-    const { ring } = membership;
+    const told = gathering ? undefined : membership.ring;
     const left: Client[] = [];
     let toWrite = waiting.length;
     do {
@@ -155,14 +173,14 @@ export function createWriteBehind(
         if (snapshots.length > 0) lasting.push([client.id, snapshots]);
       }
       inFlight = clients.length + left.length;
-      const result = await store.write(lasting, removed, ring.members);
+      const result = await store.write(lasting, removed, told?.members);
       inFlight = 0;
       note(result);
       if (result.kind === 'failed') {
         forgotten = [...removed, ...forgotten];
         return retry([...left, ...clients]);
       }
-      writtenRing = ring;
+      if (told !== undefined) writtenRing = told;
       writtenClients += lasting.length - result.left.length;
       const again = new Set(result.left);
       left.push(...clients.filter(({ id }) => again.has(id)));
@@ -200,25 +218,7 @@ export function createWriteBehind(
 
   function walk(all: boolean): void {
     walksAll ||= all;
-    unwalked = table.size;
-    stopWalking ??= timers.every(WALK_INTERVAL_MS, () => {
-      walkStep();
-      if (unwalked > 0) return;
-      walksAll = false;
-      walkedRing = membership.ring;
-      stopWalking?.();
-      stopWalking = undefined;
-    });
-  }
-
-  function walkStep(): void {
-    const { ring, self } = membership;
-    for (let i = 0; i < WALK_STEP && unwalked > 0 && waiting.length < Math.min(MAX_FOUND, maxWaiting); i += 1) {
-      const client = table.at((unwalked -= 1));
-      if (client?.first === undefined) continue;
-      const mine = ring.owner(client.id) === self.id;
-      if (walksAll ? mine || client.stoodIn : mine && walkedRing.owner(client.id) !== self.id) enqueue(client);
-    }
+    tableWalk.start();
   }
 
   function keep(clients: readonly ClientSnapshot[]): boolean {
@@ -236,6 +236,7 @@ export function createWriteBehind(
     for (;;) {
       const result = await store.load(keep);
       note(result);
+      if (result.kind === 'done' && !store.shared) absentees = [...store.members];
       if (result.kind === 'done' || closed) return;
       await timers.sleep(RETRY_MS);
     }
@@ -271,7 +272,7 @@ export function createWriteBehind(
     close() {
       closed = true;
       stopWriting?.();
-      stopWalking?.();
+      tableWalk.close();
     },
     get waiting() {
       return waiting.length + inFlight;
@@ -298,7 +299,11 @@ export function createWriteBehind(
       return store.unreadable;
     },
     get absentees() {
-      return store.shared ? [] : store.members;
+      return absentees;
+    },
+    gathered() {
+      gathering = false;
+      startWriting();
     },
     lock: store.lock,
   };

@@ -1,5 +1,6 @@
 import { createClusterNode } from '../../src/cluster/node.js';
 import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from '../../src/cluster/node.js';
+import type { Store } from '../../src/cluster/ports.js';
 import { createEventQueue } from './event-queue.js';
 import { connectionsOf } from './network.js';
 import type { Link, Network, Tamper } from './network.js';
@@ -69,6 +70,7 @@ export interface SpawnOptions extends Partial<Omit<ClusterNodeOptions, 'self'>> 
   readonly seeds?: readonly string[] | (() => readonly string[]);
   readonly clockOffsetMs?: number;
   readonly clockRate?: number;
+  readonly store?: Store;
 }
 
 /** What a world may be given instead of the real thing: only tests of the simulator itself do. */
@@ -118,7 +120,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
     get events() {
       return queue.ran;
     },
-    spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, ...nodeOptions } = {}) {
+    spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, store, ...nodeOptions } = {}) {
       const process = createProcess(id, options.clockStopsInFreeze === true);
       const noteOf = (fields: object, message: string): void => note?.(`${id}: ${message} ${JSON.stringify(fields)}`);
       process.cluster = (options.createNode ?? createClusterNode)(
@@ -128,6 +130,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
           transport: connectionsOf(process, network),
           discovery: { seeds: () => Promise.resolve(typeof seeds === 'function' ? seeds() : seeds) },
           log: { info: noteOf, warn: noteOf },
+          store,
         },
         { ...DEFAULT_OPTIONS, ...nodeOptions, self: id },
       );

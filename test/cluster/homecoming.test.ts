@@ -1,0 +1,152 @@
+import { expect } from 'chai';
+import type { Decision } from '../../src/cluster/decision.js';
+import { ruleOf } from '../../src/core/rule.js';
+import { createWorld } from '../sim/world.js';
+import type { World } from '../sim/world.js';
+import { createFakeStore } from '../support/fake-store.js';
+import type { FakeStore } from '../support/fake-store.js';
+
+const IDS = ['a:1', 'b:1', 'c:1'];
+const PER_HOUR = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
+const CLIENTS = Array.from({ length: 40 }, (_, i) => `client ${i}`);
+
+interface Cluster {
+  readonly world: World;
+  readonly stores: ReadonlyMap<string, FakeStore>;
+  /** Starts a node, again or for the first time, with its store. @returns when it decides */
+  start(id: string): Promise<void>;
+  ask(at: string, clientId: string): Promise<Decision>;
+  /** Asks once more for each client at a node. @returns how many are allowed */
+  askAll(at: string): Promise<number>;
+}
+
+function createCluster(seed: number, shared: boolean): Cluster {
+  const world = createWorld(seed);
+  const common = createFakeStore(() => Math.floor(world.nowMs), { shared });
+  const stores = new Map(
+    IDS.map((id) => [id, shared ? common : createFakeStore(() => Math.floor(world.nowMs), { shared })] as const),
+  );
+  const cluster: Cluster = {
+    world,
+    stores,
+    start: (id) => world.spawn(id, { seeds: IDS, store: stores.get(id)! }).cluster.start(),
+    ask: (at, clientId) =>
+      world.until(
+        Promise.resolve(
+          world.node(at).cluster.limiter.check({
+            clientId,
+            rules: [PER_HOUR],
+            cost: 1,
+            peek: false,
+            requestId: undefined,
+            replicated: false,
+          }),
+        ),
+        20_000,
+      ),
+    async askAll(at) {
+      let allowed = 0;
+      for (const clientId of CLIENTS) if ((await cluster.ask(at, clientId)).allowed) allowed += 1;
+      return allowed;
+    },
+  };
+  return cluster;
+}
+
+/** Starts all, uses up every limit, and lets it be written. */
+async function createUsedUp(seed: number, shared: boolean): Promise<Cluster> {
+  const cluster = createCluster(seed, shared);
+  for (const id of IDS) await cluster.world.until(cluster.start(id), 30_000);
+  for (let i = 0; i < 10; i += 1) await cluster.askAll(IDS[i % 3]!);
+  await cluster.world.run(1_000);
+  return cluster;
+}
+
+function killAll({ world }: Cluster): void {
+  for (const id of IDS) world.kill(id);
+}
+
+describe('nodes that are all killed at once and come back', () => {
+  for (const shared of [true, false]) {
+    const what = shared ? 'one store' : 'a store each';
+    it(`go on where they were, with ${what}, however far apart they start`, async () => {
+      const cluster = await createUsedUp(1, shared);
+      killAll(cluster);
+      await cluster.world.run(2_000);
+      // What is asked of a node before it decides waits until it does.
+      const started = IDS.map((id, i) =>
+        cluster.world.run(0).then(async () => {
+          await cluster.world.run(i);
+          return cluster.start(id);
+        }),
+      );
+      await cluster.world.until(Promise.all(started), 30_000);
+      for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
+    });
+  }
+
+  it('with a store each decide nothing before all are there, and then on what all have', async () => {
+    const cluster = await createUsedUp(2, false);
+    killAll(cluster);
+    await cluster.world.run(1_000);
+    const ready = new Set<string>();
+    const starting: Promise<void>[] = [];
+    for (const id of IDS) {
+      starting.push(cluster.start(id).then(() => void ready.add(id)));
+      await cluster.world.run(2_500);
+      if (id !== IDS.at(-1)) expect([...ready], `after ${id}`).to.deep.equal([]);
+    }
+    await cluster.world.until(Promise.all(starting), 5_000);
+    for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
+  });
+
+  it('decide without one that does not come back, after 10 s', async () => {
+    const cluster = await createUsedUp(3, false);
+    killAll(cluster);
+    await cluster.world.run(1_000);
+    const startMs = cluster.world.nowMs;
+    const started = ['a:1', 'c:1'].map((id) => cluster.start(id));
+    await cluster.world.until(Promise.all(started), 30_000);
+    expect(cluster.world.nowMs - startMs).to.be.within(9_900, 14_000);
+    const again = await cluster.askAll('a:1');
+    expect(again, 'those of the missing one begin afresh').to.be.within(1, CLIENTS.length - 1);
+    // It comes back: the stricter state stands.
+    await cluster.world.until(cluster.start('b:1'), 30_000);
+    await cluster.world.run(1_000);
+    for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
+  });
+
+  it('one of them alone does not wait: the others are there', async () => {
+    const cluster = await createUsedUp(4, false);
+    cluster.world.kill('b:1');
+    await cluster.world.run(3_000);
+    const startMs = cluster.world.nowMs;
+    await cluster.world.until(cluster.start('b:1'), 30_000);
+    expect(cluster.world.nowMs - startMs).to.be.below(3_000);
+    for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
+  });
+
+  it('forget what was to be forgotten', async () => {
+    const cluster = await createUsedUp(5, false);
+    await cluster.world.until(cluster.world.node('a:1').cluster.forget('client 7'), 5_000);
+    await cluster.world.run(1_000);
+    killAll(cluster);
+    await cluster.world.run(1_000);
+    await cluster.world.until(Promise.all(IDS.map((id) => cluster.start(id))), 30_000);
+    expect((await cluster.ask('a:1', 'client 7')).remaining).to.equal(9);
+    expect((await cluster.ask('a:1', 'client 8')).allowed).to.equal(false);
+  });
+
+  it('go on without a store that is down, and write to it what changed once it is back', async () => {
+    const cluster = createCluster(6, true);
+    for (const id of IDS) await cluster.world.until(cluster.start(id), 30_000);
+    const store = cluster.stores.get('a:1')!;
+    store.down = true;
+    for (let i = 0; i < 10; i += 1) expect(await cluster.askAll(IDS[i % 3]!)).to.equal(CLIENTS.length);
+    await cluster.world.run(5_000);
+    expect(store.size).to.equal(0);
+    store.down = false;
+    await cluster.world.run(2_000);
+    expect(store.size).to.equal(CLIENTS.length);
+  });
+});
