@@ -45,6 +45,7 @@ export function createHomecoming(deps: HomecomingDeps, options: { readonly suspe
   const { id: self } = membership.self;
   let brought = false;
 
+  // Workers that share a file may have written it, of whom this node is another one.
   const others = (): readonly NodeId[] => writeBehind.absentees.filter((id) => id !== self);
 
   function missing(): readonly NodeId[] {

@@ -72,14 +72,14 @@ export interface Store {
   /**
    * Joins these states, which are of this moment, into what is stored: the stricter stands. Removes what it has of `forgotten`,
    * unless written after this moment. Never rejects, and settles within a few seconds.
-   * @param members of the ring, to be remembered with them where each node has a store of its own
+   * @param members the other ones of the ring, to be remembered where each node has a store of its own
    */
   write(
     clients: readonly LastingClient[],
     forgotten: readonly string[],
     members?: readonly NodeId[],
   ): Promise<StoreResult>;
-  /** Members of the ring when this node last wrote to a store of its own, known once that is read: they have the rest. */
+  /** The other members of the ring when this node last wrote to a store of its own, known once that is read: they have the rest. */
   readonly members: readonly NodeId[];
   /** Records found that could not be read, so far; they count as absent. */
   readonly unreadable: number;

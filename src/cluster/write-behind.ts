@@ -3,9 +3,9 @@ import type { NodeId, Ring } from '../core/ring.js';
 import type { BucketTable, Client } from './bucket-table.js';
 import type { Copies } from './copies.js';
 import type { Membership } from './membership.js';
-import type { ClientSnapshot } from './messages.js';
 import type { Clock, LastingClient, LockCounters, Log, Store, StoreResult, Timers } from './ports.js';
 import type { Replicator } from './replicator.js';
+import { createStoreReader } from './store-reader.js';
 import { createTableWalk } from './table-walk.js';
 
 /** How long after its change a client is written. */
@@ -20,8 +20,6 @@ const MAX_FORGOTTEN = 10_000;
 const MAX_FOUND = 20_000;
 /** Pause after a failure before the store is tried again. */
 const RETRY_MS = 1_000;
-/** How long a start waits for what is stored. */
-const LOAD_GRACE_MS = 5_000;
 
 /** Brings what is decided here to the store, some time after the decisions, and back at the start. */
 export interface WriteBehind {
@@ -49,7 +47,7 @@ export interface WriteBehind {
   readonly rewrites: number;
   readonly unreadable: number;
   readonly lock: LockCounters | undefined;
-  /** Members of the ring when this node was last there, whose own stores have the rest of what is remembered; this node perhaps among them. */
+  /** The other members of the ring when this node was last there, whose own stores have the rest of what is remembered. */
   readonly absentees: readonly NodeId[];
   /** Those are back, or not waited for any more: from now on the store is told of the ring as it is. */
   gathered(): void;
@@ -82,7 +80,6 @@ export function createWriteBehind(
   let up = true;
   let closed = false;
   let writtenClients = 0;
-  let loadedClients = 0;
   let failures = 0;
   let rewrites = 0;
   // Timers run only while there is something to do.
@@ -108,7 +105,6 @@ export function createWriteBehind(
   );
   /** The one whose members the store knows. */
   let writtenRing: Ring = membership.ring;
-  let absentees: readonly NodeId[] = [];
   /** Until those are back: a node that dies meanwhile must wait for them again. */
   let gathering = true;
 
@@ -156,6 +152,7 @@ export function createWriteBehind(
   async function writeBatches(): Promise<void> {
     const startMs = clock.nowMs();
     const told = gathering ? undefined : membership.ring;
+    const others = told?.members.filter((id) => id !== membership.self.id);
     const left: Client[] = [];
     let toWrite = waiting.length;
     do {
@@ -173,7 +170,7 @@ export function createWriteBehind(
         if (snapshots.length > 0) lasting.push([client.id, snapshots]);
       }
       inFlight = clients.length + left.length;
-      const result = await store.write(lasting, removed, told?.members);
+      const result = await store.write(lasting, removed, others);
       inFlight = 0;
       note(result);
       if (result.kind === 'failed') {
@@ -221,26 +218,10 @@ export function createWriteBehind(
     tableWalk.start();
   }
 
-  function keep(clients: readonly ClientSnapshot[]): boolean {
-    const room = Math.max(0, maxClients - table.size);
-    copies.keep(clients.slice(0, room));
-    loadedClients += Math.min(room, clients.length);
-    // Where each node has a store of its own, the owners and successors may know nothing of what is in this one.
-    if (!store.shared) for (const [id] of clients) Object.assign(table.peek(id) ?? {}, { stoodIn: true });
-    if (clients.length <= room) return true;
-    log.warn({ maxClients }, 'the store holds more clients than the table: the rest is not read');
-    return false;
-  }
-
-  async function loadAll(): Promise<void> {
-    for (;;) {
-      const result = await store.load(keep);
-      note(result);
-      if (result.kind === 'done' && !store.shared) absentees = [...store.members];
-      if (result.kind === 'done' || closed) return;
-      await timers.sleep(RETRY_MS);
-    }
-  }
+  const reader = createStoreReader(
+    { clock, timers, table, copies, store, log },
+    { maxClients, told: note, isClosed: () => closed },
+  );
 
   return {
     changed: enqueue,
@@ -253,17 +234,7 @@ export function createWriteBehind(
       walk(false);
       startWriting();
     },
-    async load() {
-      const startMs = clock.nowMs();
-      let loaded = false;
-      const loading = loadAll().then(() => {
-        loaded = true;
-        log.info({ clients: loadedClients, ms: clock.nowMs() - startMs }, 'read the store');
-      });
-      await Promise.race([loading, timers.sleep(LOAD_GRACE_MS)]);
-      if (!(loaded as boolean))
-        log.warn({ clients: loadedClients }, 'starts before the store is read: the rest follows');
-    },
+    load: reader.load,
     async flush() {
       // Once for what is under way, which may have been sampled before, and once for the rest.
       await writing;
@@ -287,7 +258,7 @@ export function createWriteBehind(
       return writtenClients;
     },
     get loadedClients() {
-      return loadedClients;
+      return reader.loadedClients;
     },
     get failures() {
       return failures;
@@ -299,7 +270,7 @@ export function createWriteBehind(
       return store.unreadable;
     },
     get absentees() {
-      return absentees;
+      return reader.absentees;
     },
     gathered() {
       gathering = false;

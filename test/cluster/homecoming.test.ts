@@ -126,6 +126,19 @@ describe('nodes that are all killed at once and come back', () => {
     for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
   });
 
+  it('and one that was alone comes back at once, under whatever name', async () => {
+    const cluster = createCluster(7, false);
+    const store = cluster.stores.get('a:1')!;
+    await cluster.world.until(cluster.world.spawn('a:1', { store }).cluster.start(), 5_000);
+    await cluster.askAll('a:1');
+    await cluster.world.run(1_000);
+    cluster.world.kill('a:1');
+    const startMs = cluster.world.nowMs;
+    await cluster.world.until(cluster.world.spawn('z:9', { store }).cluster.start(), 30_000);
+    expect(cluster.world.nowMs - startMs).to.be.below(1_000);
+    expect((await cluster.ask('z:9', 'client 7')).remaining).to.equal(8);
+  });
+
   it('forget what was to be forgotten', async () => {
     const cluster = await createUsedUp(5, false);
     await cluster.world.until(cluster.world.node('a:1').cluster.forget('client 7'), 5_000);
