@@ -1,0 +1,98 @@
+import { expect } from 'chai';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../support/valkey.js';
+import { killAll, tokenring } from './processes.js';
+import type { Program } from './processes.js';
+
+describe('tokenring serve with a store', function () {
+  this.timeout(60_000);
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-store-'));
+  afterEach(killAll);
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  async function serve(
+    path: string,
+    peerPort: number,
+    ...flags: string[]
+  ): Promise<Program & { readonly port: number }> {
+    const fixed = ['--port', '0', '--peer-port', String(peerPort), '--store', `lmdb:${path}`];
+    const program = tokenring(['serve', ...fixed, ...flags]);
+    const { port } = await program.line('tokenring ready');
+    return { ...program, port: port as number };
+  }
+
+  async function allowed(port: number, clientId: string): Promise<boolean> {
+    const response = await fetch(`http://127.0.0.1:${port}/v1/allow`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ clientId, limit: 5, window: '1d' }),
+    });
+    return ((await response.json()) as { allowed: boolean }).allowed;
+  }
+
+  for (const workers of [1, 2]) {
+    it(`goes on where it was after a -KILL, with ${workers === 1 ? 'one worker' : 'two workers that share the file'}`, async () => {
+      const path = join(folder, `killed-${workers}`);
+      const peerPort = await freePort();
+      const clients = Array.from({ length: 20 }, (_, i) => `client ${i}`);
+      const first = await serve(path, peerPort, '--workers', String(workers));
+      for (const client of clients)
+        for (let i = 0; i < 5; i += 1) expect(await allowed(first.port, client)).to.equal(true);
+      await sleep(1_500);
+      first.child.kill('SIGKILL');
+      await first.ended;
+      const second = await serve(path, peerPort, '--workers', String(workers));
+      for (const client of clients) expect(await allowed(second.port, client), client).to.equal(false);
+      expect(await allowed(second.port, 'another')).to.equal(true);
+      second.child.kill('SIGTERM');
+      expect((await second.ended).code).to.equal(0);
+    });
+  }
+
+  it('writes its last when it is stopped', async () => {
+    const path = join(folder, 'stopped');
+    const first = await serve(path, 0, '--store-interval-ms', '60000');
+    for (let i = 0; i < 5; i += 1) expect(await allowed(first.port, 'alice')).to.equal(true);
+    first.child.kill('SIGTERM');
+    expect((await first.ended).code).to.equal(0);
+    const second = await serve(path, 0);
+    expect(await allowed(second.port, 'alice')).to.equal(false);
+  });
+
+  it('of another version ends with 2, and one line that says so', async () => {
+    const path = join(folder, 'other');
+    const script = `
+      import { open } from 'lmdb';
+      const db = open({ path: ${JSON.stringify(path)}, noSubdir: true, encoding: 'binary', keyEncoding: 'binary' });
+      db.putSync(Buffer.from([0]), Buffer.from('{"tokenring":2}'));
+      await db.close();`;
+    expect(spawnSync(process.execPath, ['--input-type=module', '-e', script]).status).to.equal(0);
+    const { code, stderr } = await tokenring(['serve', '--port', '0', '--peer-port', '0', '--store', `lmdb:${path}`])
+      .ended;
+    expect(code).to.equal(2);
+    expect(stderr).to.equal(
+      `tokenring: TOKENRING_STORE: ${path} holds records of format 2, and this version reads 1\n`,
+    );
+  });
+
+  it('does not show the password of an address that is not valid', async () => {
+    const { code, stderr } = await tokenring(['serve', '--store', 'redis://me:hunter2@/']).ended;
+    expect(code).to.equal(2);
+    expect(stderr).to.include('--store').and.to.include('redis://HOST').and.not.to.include('hunter2');
+  });
+
+  it('starts, and decides, though nobody listens at its address', async () => {
+    const port = await freePort();
+    const program = tokenring(['serve', '--port', '0', '--peer-port', '0', '--store', `redis://127.0.0.1:${port}`]);
+    const ready = await program.line('tokenring ready');
+    expect(await allowed(ready['port'] as number, 'alice')).to.equal(true);
+    const failed = await program.line('the store failed: decisions go on, what changes waits');
+    expect(failed['level']).to.equal(40);
+    program.child.kill('SIGTERM');
+    expect((await program.ended).code).to.equal(0);
+  });
+});
