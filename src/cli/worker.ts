@@ -29,6 +29,7 @@ process.on('message', (message: ToWorker) => {
 send({ kind: 'hears' });
 
 async function start(settings: Settings): Promise<void> {
+  setInterval(() => send({ kind: 'alive' }), settings.suspectAfterMs / 2);
   try {
     node = await startNode(settings, link);
   } catch (error) {

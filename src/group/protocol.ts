@@ -28,6 +28,8 @@ export type ToWorker =
 export type FromWorker =
   /** It hears: what is sent before is lost. */
   | { readonly kind: 'hears' }
+  /** Said again and again: its event loop turns. */
+  | { readonly kind: 'alive' }
   | { readonly kind: 'listening'; readonly id: NodeId; readonly peerPort: number }
   /** It is in the ring, and answers. */
   | { readonly kind: 'up' }

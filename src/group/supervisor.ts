@@ -8,6 +8,10 @@ import { restartDelayMs } from './backoff.js';
 import { createGroupFigures } from './figures.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
+/** A worker that has not drained by then, which takes 5 s at most, hangs: the others have 2 s to close, and wait for it no longer. */
+const DRAINED_WITHIN_MS = 5_500;
+/** A worker that has said nothing for so many suspicion times hangs: others have called it dead by then. */
+const HANGS_AFTER = 10;
 /** A worker that does not send its figures by then is left out: those that it sent before count. */
 const COLLECT_WITHIN_MS = 1_000;
 
@@ -36,6 +40,8 @@ interface Slot {
   peerPort: number;
   id: NodeId | undefined;
   hears: boolean;
+  /** Suspicion times since it was last heard. Counted, so that a pause of the whole group is none of the worker's. */
+  silences: number;
   up: boolean;
   drained: boolean;
   /** How often it has called for the others while it leaves. */
@@ -57,6 +63,7 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
     peerPort: settings.peerPort === 0 ? 0 : settings.peerPort + index,
     id: undefined,
     hears: false,
+    silences: 0,
     up: false,
     drained: false,
     round: 0,
@@ -113,7 +120,9 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
     const worker = cluster.fork();
     slot.worker = worker;
     worker.on('message', (message: FromWorker) => {
-      if (slot.worker === worker) heard(slot, message);
+      if (slot.worker !== worker) return;
+      slot.silences = 0;
+      heard(slot, message);
     });
     // Its end follows.
     worker.on('error', () => undefined);
@@ -132,6 +141,8 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
       case 'hears':
         slot.hears = true;
         return tell(slot, { kind: 'start', settings: settingsOf(slot) });
+      case 'alive':
+        return;
       case 'listening':
         slot.id = message.id;
         slot.peerPort = message.peerPort;
@@ -225,7 +236,16 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
     return figures.text();
   }
 
+  function killHanging(): void {
+    for (const slot of living()) {
+      if (!slot.hears || (slot.silences += 1) < HANGS_AFTER) continue;
+      log.warn({ worker: slot.index, node: slot.id }, 'a worker hangs, and is killed');
+      slot.worker?.process.kill('SIGKILL');
+    }
+  }
+
   for (const slot of slots) run(slot);
+  setInterval(killHanging, settings.suspectAfterMs).unref();
 
   return {
     started,
@@ -239,7 +259,11 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
         if (slot.hears) tell(slot, { kind: 'stop', ids });
         else slot.worker?.process.kill('SIGKILL');
       }
+      const impatient = setTimeout(() => {
+        for (const slot of living()) if (!slot.drained) slot.worker?.process.kill('SIGKILL');
+      }, DRAINED_WITHIN_MS);
       if (living().length > 0) await over;
+      clearTimeout(impatient);
     },
     kill() {
       stopping = true;

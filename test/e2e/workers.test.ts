@@ -139,6 +139,16 @@ describe('tokenring serve with workers', function () {
     await stop(group);
   });
 
+  it('kills a worker that hangs, and starts it again', async () => {
+    const group = await serve('--workers', '2', '--suspect-after-ms', '200');
+    const [victim] = await workers(group, 2);
+    process.kill(victim!.pid, 'SIGSTOP');
+    expect(await group.line('a worker hangs, and is killed')).to.include({ node: victim!.node });
+    expect((await workers(group, 3))[2]!.node).to.equal(victim!.node);
+    await until(async () => (await get(group, '/readyz')).status === 200);
+    await stop(group);
+  });
+
   it('hands all that its workers hold to another machine when it stops, and fails no request', async () => {
     const staying = await serve('--workers', '2', '--peer-host', '127.0.0.2');
     const { node: seed } = await staying.line('tokenring ready');
@@ -183,6 +193,15 @@ describe('tokenring serve with workers', function () {
     group.child.kill('SIGTERM');
     await group.lines('stopping', 2);
     for (let i = 0; i < 4; i += 1) expect(await ask(group, 'alice', 3)).to.include({ allowed: false, degraded: false });
+    expect(await group.ended).to.include({ code: 0, stderr: '' });
+    expect(performance.now() - startMs).to.be.below(8_000);
+  });
+
+  it('ends within 8 s though one of its workers hangs', async () => {
+    const group = await serve('--workers', '2');
+    process.kill((await workers(group, 2))[0]!.pid, 'SIGSTOP');
+    const startMs = performance.now();
+    group.child.kill('SIGTERM');
     expect(await group.ended).to.include({ code: 0, stderr: '' });
     expect(performance.now() - startMs).to.be.below(8_000);
   });
