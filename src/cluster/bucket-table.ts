@@ -8,6 +8,8 @@ export class Client extends Buckets {
   stoodIn = false;
   /** Whether its buckets changed since they were last queued for the successors. */
   changed = false;
+  /** Monotonic ms until which no tokens of it are lent. */
+  unlentUntilMs = 0;
   /** Whether it waits to be written to the store. */
   unwritten = false;
   /** Monotonic ms until which decisions on its request ids are remembered: it is kept as long, though its buckets rest. */

@@ -7,14 +7,22 @@ import type { Clock } from './ports.js';
 
 /** Denials of owners, remembered here for as long as they hold. */
 export interface Denials {
-  /** @param askedAtMs when the owner was asked: its `retryAfterMs` began no sooner */
-  remember(check: Check, decision: Decision, askedAtMs: number): void;
+  /** What is to be kept of the moment at which an owner is asked. */
+  asking(nowMs: number): Asking;
+  remember(check: Check, decision: Decision, asking: Asking): void;
   /** The same denial again, with what is left of its time. */
   recall(check: Check, nowMs: number): Decision | undefined;
   forget(clientId: string): void;
   /** Forgets all: the rules may be others now. */
   clear(): void;
   readonly size: number;
+}
+
+interface Asking {
+  /** The owner's `retryAfterMs` began no sooner. */
+  readonly atMs: number;
+  /** How many denials were forgotten by then: an answer that was under way when more were is perhaps older. */
+  readonly resets: number;
 }
 
 interface Denial {
@@ -34,13 +42,17 @@ interface Denial {
  */
 export function createDenials({ clock }: { clock: Clock }, options: { max: number }): Denials {
   const denials = new LRUCache<string, Denial>({ max: options.max });
+  let resets = 0;
 
   return {
-    remember(check, decision, askedAtMs) {
+    asking: (nowMs) => ({ atMs: nowMs, resets }),
+    remember(check, decision, asking) {
       const { clientId, rules, cost, requestId } = check;
       // The next with this request id is to hear this denial however long after, and one with another id is a new question.
-      if (requestId !== undefined || decision.degraded) return;
-      const untilMs = askedAtMs + (decision.retryAfterMs ?? Infinity);
+      if (requestId !== undefined || decision.degraded || resets !== asking.resets) return;
+      // A peek puts no limit in force: its time to wait may be that of the limit before.
+      if (check.peek) return;
+      const untilMs = asking.atMs + (decision.retryAfterMs ?? Infinity);
       const answeredAtMs = clock.nowMs();
       if (untilMs > answeredAtMs) denials.set(clientId, { rules, cost, decision, answeredAtMs, untilMs });
     },
@@ -56,8 +68,14 @@ export function createDenials({ clock }: { clock: Clock }, options: { max: numbe
       const more = moreToWait(check, denial);
       return more === undefined ? undefined : again(denial, nowMs, more);
     },
-    forget: (clientId) => void denials.delete(clientId),
-    clear: () => denials.clear(),
+    forget(clientId) {
+      resets += 1;
+      denials.delete(clientId);
+    },
+    clear() {
+      resets += 1;
+      denials.clear();
+    },
     get size() {
       return denials.size;
     },

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Check, Verdict } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
-import { sameRules } from '../core/rule.js';
+import { MAX_LIMIT, sameRules } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import type { Decision } from './decision.js';
 import type { Asked } from './forwarder.js';
@@ -36,7 +36,7 @@ export interface Lessee {
   forwarded(check: Check, nowMs: number): void;
   /** Drops the client's leases; they are not returned. */
   forget(clientId: string): void;
-  /** Returns all that is not spent, to who is still there. */
+  /** Returns all that is not spent, to who is still there, and asks for no more. */
   release(): Promise<void>;
   /** Clients with leases here. */
   readonly leasedClients: number;
@@ -94,6 +94,7 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
   const counted = new LRUCache<string, { forwards: number; sinceMs: number }>({ max: MAX_COUNTED });
   const outgoing = new Map<NodeId, Outgoing>();
   let flushesSoon = false;
+  let released = false;
   let stopLooking: (() => void) | undefined;
 
   function outgoingTo(owner: NodeId): Outgoing {
@@ -108,7 +109,7 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
     one.asking = true;
     const out = outgoingTo(owner);
     out.wishes.push(one);
-    out.tokens.push(Math.max(1, Math.ceil(tokensPerMs * LEASE_MS * RESERVE)));
+    out.tokens.push(Math.min(MAX_LIMIT, Math.max(1, Math.ceil(tokensPerMs * LEASE_MS * RESERVE))));
     flushSoon();
   }
 
@@ -142,6 +143,7 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
     // Or forgotten meanwhile, and perhaps hot anew.
     if (isOver || leased.get(one.clientId) !== one) {
       outgoingTo(owner).returns.push({ clientId: one.clientId, id, unspent: tokens });
+      flushSoon();
       return;
     }
     one.held.push({
@@ -188,7 +190,7 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
   }
 
   function begin(check: Check, nowMs: number, tokensPerMs: number): void {
-    if (leased.size >= MAX_LEASED) return;
+    if (released || leased.size >= MAX_LEASED) return;
     const { clientId, rules } = check;
     const one: Leased = {
       clientId,
@@ -238,6 +240,7 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
     },
     forget: (clientId) => void leased.delete(clientId),
     async release() {
+      released = true;
       for (const one of leased.values()) drop(one, () => true);
       leased.clear();
       await Promise.all([...outgoing.keys()].map(flush));

@@ -82,7 +82,7 @@ export function createLessor({ clock, table, membership, replicator, reservation
     nowMs: number,
   ): [Client, LeaseGrant] | undefined {
     const client = table.get(clientId);
-    if (client === undefined || !decidesFor(clientId)) return undefined;
+    if (client === undefined || nowMs < client.unlentUntilMs || !decidesFor(clientId)) return undefined;
     const buckets = rules.map((rule) => findBucket(client, rule));
     const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
     if (tokens < MIN_TOKENS) return undefined;
@@ -123,7 +123,8 @@ export function createLessor({ clock, table, membership, replicator, reservation
       const granted = wishes.map((wish) => grant(wish, holder, nowMs));
       const clients = granted.flatMap((one) => (one === undefined ? [] : [one[0]]));
       if (clients.length === 0) return wishes.map(() => null);
-      const kept = await replicator.replicateNow(clients);
+      // All: the holder spends for a while yet, should those die together who know.
+      const kept = await replicator.replicateNow(clients, 'all');
       return granted.map((one) => {
         if (one === undefined) return null;
         const [client, given] = one;

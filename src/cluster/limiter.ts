@@ -1,4 +1,4 @@
-import { lentBy, remaining, restMs, settle } from '../core/bucket.js';
+import { hasLent, remaining, restMs, settle } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
@@ -31,6 +31,9 @@ export interface Limiter {
   hold(): () => void;
   readonly isHeld: boolean;
 }
+
+/** After a denial while tokens of the client lay elsewhere, nothing is lent of it for so long: they may be what was missing. */
+const UNLENT_MS = 1_000;
 
 export interface LimiterDeps {
   readonly clock: Clock;
@@ -75,6 +78,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       check,
       nowMs,
     );
+    if (!allowed && hasLent(client)) client.unlentUntilMs = nowMs + UNLENT_MS;
     if (forgotten > 0) table.forgot(forgotten);
     // Only where the ring itself says so: who stands in must look again each time.
     client.ownedAtRing = degraded ? 0 : membership.ringVersion;
@@ -100,18 +104,19 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     if (changed || remembered) replicator.changed(client);
     if (!check.replicated || !allowed || check.peek) return decision;
     return replicator
-      .replicateNow([client])
+      .replicateNow([client], 'witness')
       .then((kept) => (kept.has(client) ? decision : { ...decision, degraded: true }));
   }
 
   async function forward(check: Check, to: NodeId, nowMs: number): Promise<Decision> {
     lessee.forwarded(check, nowMs);
+    const asking = denials.asking(nowMs);
     const forwarded = await forwarder.forward(check, to);
     switch (forwarded.kind) {
       case 'decided': {
         const { verdict, degraded, revocable } = forwarded.result;
         const decision: Decision = { ...verdict, owner: forwarded.by, source: 'forwarded', degraded };
-        if (!verdict.allowed && !revocable) denials.remember(check, decision, nowMs);
+        if (!verdict.allowed && !revocable) denials.remember(check, decision, asking);
         return decision;
       }
       case 'mine':
@@ -154,7 +159,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       }
       const decision = decideHere(check, known, nowMs, degraded);
       if (decision instanceof Promise) return decision.then((one) => asVerdict(one, false));
-      return asVerdict(decision, !decision.allowed && !decision.degraded && hasLent(table.peek(check.clientId)));
+      const client = table.peek(check.clientId);
+      return asVerdict(decision, !decision.allowed && client !== undefined && hasLent(client));
     },
     describe(clientId) {
       const nowMs = clock.nowMs();
@@ -182,11 +188,6 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     },
   };
   return limiter;
-}
-
-function hasLent(client: Client | undefined): boolean {
-  for (let bucket = client?.first; bucket !== undefined; bucket = bucket.next) if (lentBy(bucket) > 0) return true;
-  return false;
 }
 
 function asVerdict(decision: Decision, revocable: boolean): DecidedByPeer {

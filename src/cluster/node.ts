@@ -8,6 +8,7 @@ import { createDenials } from './denials.js';
 import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
 import { createForwarder } from './forwarder.js';
+import type { Asked } from './forwarder.js';
 import { createHomecoming } from './homecoming.js';
 import { join } from './joiner.js';
 import { leave } from './leaver.js';
@@ -156,6 +157,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   });
 
   function ringChanged(): void {
+    // What they say of the owner is no longer so.
+    denials.clear();
     replicator.ringChanged();
     writeBehind?.ringChanged();
     log.info({ members: membership.ring.members, checksum: membership.ring.checksum }, 'the ring changed');
@@ -268,8 +271,15 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       // Copies that are under way would bring it back: they arrive first.
       await replicator.flush();
       forgetHere(clientId);
+      const owner = decider(clientId);
       const others = membership.others().filter((id) => !membership.isDown(id));
-      const asked = await Promise.all(others.map((id) => ask(id, { kind: 'forget', clientId }, suspectAfterMs)));
+      const tell = (ids: readonly NodeId[]): Promise<Asked[]> =>
+        Promise.all(ids.map((id) => ask(id, { kind: 'forget', clientId }, suspectAfterMs)));
+      // The owner first: nobody who has forgotten hears the old denial again.
+      const asked = [
+        ...(await tell(others.filter((id) => id === owner))),
+        ...(await tell(others.filter((id) => id !== owner))),
+      ];
       forgetHere(clientId);
       return asked.every((one) => one.kind === 'answer');
     },

@@ -38,10 +38,10 @@ export interface Replicator {
   /** Notes that a client's buckets changed: its copies go out within the interval. */
   changed(client: Client): void;
   /**
-   * Sends copies of some clients now: to the first successor, and, where it is on this node's host, to one elsewhere.
-   * @returns those of which all these have acknowledged them
+   * Sends copies of some clients now: to all successors that are not down, or as witnesses to the first, and, where it is on this
+   * node's host, to one elsewhere. @returns those of which all these, at least one, have acknowledged them
    */
-  replicateNow(clients: readonly Client[]): Promise<ReadonlySet<Client>>;
+  replicateNow(clients: readonly Client[], to: 'witness' | 'all'): Promise<ReadonlySet<Client>>;
   /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
   ringChanged(): void;
   /**
@@ -246,13 +246,14 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       changedClients.push(client);
       startFlushing();
     },
-    async replicateNow(clients) {
+    async replicateNow(clients, to) {
       const byWitness = new Map<NodeId, Client[]>();
       const kept = new Set<Client>();
       for (const client of clients) {
-        const witnesses = witnessesOf(client.id);
-        if (witnesses.length > 0) kept.add(client);
-        for (const id of witnesses) {
+        const ids =
+          to === 'witness' ? witnessesOf(client.id) : targetsOf(client.id).filter((id) => !membership.isDown(id));
+        if (ids.length > 0) kept.add(client);
+        for (const id of ids) {
           const together = byWitness.get(id);
           if (together === undefined) byWitness.set(id, [client]);
           else together.push(client);

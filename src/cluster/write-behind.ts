@@ -291,6 +291,6 @@ export function alsoWritten(
       replicator.changed(client);
       writeBehind.changed(client);
     },
-    replicateNow: (clients) => replicator.replicateNow(clients),
+    replicateNow: (clients, to) => replicator.replicateNow(clients, to),
   };
 }

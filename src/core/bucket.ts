@@ -131,6 +131,12 @@ export function lentBy(bucket: Bucket): number {
   return bucket.leases === undefined ? 0 : bucket.leases.lent;
 }
 
+/** Whether other nodes may still spend tokens of any of the client's buckets. */
+export function hasLent(buckets: Buckets): boolean {
+  for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) if (lentBy(bucket) > 0) return true;
+  return false;
+}
+
 /** Whether leases of any of the client's buckets are open, or remembered. */
 export function hasLeases(buckets: Buckets): boolean {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
@@ -182,14 +188,22 @@ export function remaining(bucket: Bucket, rule: Rule): number {
 }
 
 /**
- * Whole ms, rounded up, after `nowMs` until `cost`, which does not fit but ever can, would fit under `rule`. What other nodes may
- * still spend counts as spent: until now by a token bucket, by a sliding window until its end.
+ * Whole ms, rounded up, after `nowMs` until `cost`, which does not fit but ever can, could fit under `rule`. Of what other nodes
+ * may still spend nothing may be spent in the end: then it is enough that all leases are over.
  */
 export function waitMs(bucket: Bucket, rule: Rule, cost: number, nowMs: number): number {
   const settledForMs = Math.max(0, bucket.atMs - nowMs);
-  return bucket.algorithm === 'token-bucket'
-    ? settledForMs + tokenBucket.waitMs(allSpent(bucket), bucket.rule, rule.capacity - cost)
-    : settledForMs + slidingWindow.waitMs(allCounted(bucket), rule, cost);
+  const spentMs = waitForMs(bucket, rule, cost, true);
+  if (lentBy(bucket) === 0) return settledForMs + spentMs;
+  const endMs = Math.max(...bucket.leases!.list.filter(isOpen).map((lease) => lease.endMs));
+  return settledForMs + Math.min(spentMs, Math.max(endMs - bucket.atMs, waitForMs(bucket, rule, cost, false)));
+}
+
+function waitForMs(bucket: Bucket, rule: Rule, cost: number, lentToo: boolean): number {
+  if (bucket.algorithm === 'token-bucket')
+    return Math.max(0, tokenBucket.waitMs(lentToo ? allSpent(bucket) : bucket, bucket.rule, rule.capacity - cost));
+  const counts = lentToo ? allCounted(bucket) : bucket;
+  return slidingWindow.used(counts) + cost <= rule.limit ? 0 : slidingWindow.waitMs(counts, rule, cost);
 }
 
 /** Whole ms, rounded up, after `nowMs` until nothing of the consumption is left. */

@@ -34,8 +34,23 @@ export interface Leases {
  */
 const REMEMBERED_MS = 500;
 
+/** All of these as those of one bucket; `undefined` for none. */
+export function leasesFrom(list: Lease[]): Leases | undefined {
+  return list.length === 0 ? undefined : summed(list);
+}
+
 export function addLease(leases: Leases | undefined, lease: Lease): Leases {
   return summed([...(leases?.list ?? []), lease]);
+}
+
+/** Whole ms until an open lease is over, or one that is over is forgotten; at least 0. */
+export function leftMs({ endMs, spent }: Lease, nowMs: number): number {
+  return Math.max(0, spent === undefined ? endMs - nowMs : endMs + REMEMBERED_MS - nowMs);
+}
+
+/** The end of a lease of which so many ms are left as `leftMs` says. */
+export function endOf({ leftMs: left, spent }: { leftMs: number; spent: number | undefined }, nowMs: number): number {
+  return spent === undefined ? nowMs + left : nowMs + left - REMEMBERED_MS;
 }
 
 /** Ends one by one, earliest first, those that are over at `nowMs`. @returns what is left of them */
@@ -46,8 +61,7 @@ export function endLeases(leases: Leases, nowMs: number, ended: (lease: Lease) =
     lease.spent = lease.tokens;
     ended(lease);
   }
-  const list = leases.list.filter(({ endMs }) => endMs + REMEMBERED_MS > nowMs);
-  return list.length === 0 ? undefined : summed(list);
+  return leasesFrom(leases.list.filter(({ endMs }) => endMs + REMEMBERED_MS > nowMs));
 }
 
 /** @returns the open lease of that id, over by this */
@@ -69,21 +83,26 @@ export function mergeLeases(
   owes: (side: 'a' | 'b', tokens: number) => void,
 ): Leases | undefined {
   if (a === undefined || b === undefined) return a ?? b;
-  const list = [...a.list];
+  const byId = new Map(a.list.map((lease) => [lease.id, lease]));
   for (const lease of b.list) {
-    const known = list.find(({ id }) => id === lease.id);
+    const known = byId.get(lease.id);
     if (known === undefined) {
-      list.push(lease);
-      continue;
+      byId.set(lease.id, lease);
+    } else if (known.spent === undefined && lease.spent === undefined) {
+      known.endMs = Math.max(known.endMs, lease.endMs);
+    } else if (known.spent === undefined) {
+      owes('a', lease.spent!);
+      known.spent = lease.spent;
+      known.endMs = lease.endMs;
+    } else if (lease.spent === undefined) {
+      owes('b', known.spent);
+    } else {
+      known.spent = Math.max(known.spent, lease.spent);
+      // What two tell each other again and again is not remembered for longer by it.
+      known.endMs = Math.min(known.endMs, lease.endMs);
     }
-    if (known.spent === undefined && lease.spent !== undefined) owes('a', lease.spent);
-    if (known.spent !== undefined && lease.spent === undefined) owes('b', known.spent);
-    if (known.spent !== undefined || lease.spent !== undefined) {
-      known.spent = Math.max(known.spent ?? 0, lease.spent ?? 0);
-    }
-    known.endMs = Math.max(known.endMs, lease.endMs);
   }
-  return summed(list);
+  return summed([...byId.values()]);
 }
 
 export function isOpen({ spent }: Lease): boolean {

@@ -1,6 +1,6 @@
 import { addBucket, allCounted, allSpent, Buckets, findBucket, makeRoom, merge, restMs, settle } from './bucket.js';
 import type { Bucket } from './bucket.js';
-import { addLease } from './lease.js';
+import { endOf, leasesFrom, leftMs } from './lease.js';
 import type { Leases } from './lease.js';
 import { ruleOf } from './rule.js';
 import type { Algorithm } from './rule.js';
@@ -28,7 +28,7 @@ export interface Snapshot {
 export interface LeaseSnapshot {
   readonly id: string;
   readonly tokens: number;
-  /** Whole ms until its end; 0 when it has ended. */
+  /** Whole ms until its end; of one that is over, until it is forgotten. */
   readonly leftMs: number;
   /** Once it is over; part of the state. */
   readonly spent: number | undefined;
@@ -97,17 +97,16 @@ function stepState({ endsMs, counts, atMs }: WindowCounts): number[] {
 }
 
 function leasesOf(bucket: Bucket, nowMs: number): LeaseSnapshot[] | undefined {
-  return bucket.leases?.list.map(({ id, tokens, endMs, spent }) => {
-    return { id, tokens, leftMs: Math.max(0, endMs - nowMs), spent };
+  return bucket.leases?.list.map((lease) => {
+    const { id, tokens, spent } = lease;
+    return { id, tokens, leftMs: leftMs(lease, nowMs), spent };
   });
 }
 
 function toLeases(snapshots: readonly LeaseSnapshot[] | undefined, nowMs: number): Leases | undefined {
-  let leases: Leases | undefined;
-  for (const { id, tokens, leftMs, spent } of snapshots ?? []) {
-    leases = addLease(leases, { id, tokens, endMs: nowMs + leftMs, spent });
-  }
-  return leases;
+  return leasesFrom(
+    (snapshots ?? []).map((one) => ({ id: one.id, tokens: one.tokens, endMs: endOf(one, nowMs), spent: one.spent })),
+  );
 }
 
 /**

@@ -108,7 +108,7 @@ describe('a denial that is remembered', () => {
   function remembered(more: Partial<Decision> = {}, asked = check) {
     const clock = { nowMs: () => 1_020 };
     const denials = createDenials({ clock }, { max: 2 });
-    denials.remember(asked, { ...denied, ...more }, 1_000);
+    denials.remember(asked, { ...denied, ...more }, denials.asking(1_000));
     return denials;
   }
 
@@ -138,11 +138,20 @@ describe('a denial that is remembered', () => {
     expect(remembered().recall(checkOf('c', [rule], { cost: 3, requestId: 'r' }), 1_100)).to.equal(undefined);
   });
 
+  it('is not kept of a peek, nor where denials were forgotten while the answer was under way', () => {
+    expect(remembered({}, { ...check, peek: true }).size).to.equal(0);
+    const denials = createDenials({ clock: { nowMs: () => 1_020 } }, { max: 2 });
+    const asking = denials.asking(1_000);
+    denials.forget('c');
+    denials.remember(check, denied, asking);
+    expect(denials.size).to.equal(0);
+  });
+
   it('is of that client alone, whatever others are called, and makes room for the latest', () => {
     const denials = remembered();
     for (const clientId of ['C', 'c ', '__proto__', ''])
       expect(denials.recall(checkOf(clientId, [rule], { cost: 3 }), 1_100), clientId).to.equal(undefined);
-    for (const clientId of ['d', 'e']) denials.remember(checkOf(clientId, [rule]), denied, 1_000);
+    for (const clientId of ['d', 'e']) denials.remember(checkOf(clientId, [rule]), denied, denials.asking(1_000));
     expect(denials.size).to.equal(2);
     expect(denials.recall(check, 1_100)).to.equal(undefined);
   });

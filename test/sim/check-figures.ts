@@ -101,7 +101,7 @@ function checkOne(history: History, one: Answered, buckets: ReadonlyMap<string, 
     // Who holds a lease knows what the owner said with it, and that it may spend what it has.
     else if (decision.source === 'lease') checkLeased(rule, said, say);
     else if (decision.source === 'deny-cache') checkRemembered(rule, check.cost, bounds, said, say);
-    else checkSaid(rule, check.cost, bounds, said, decision.allowed, never, say);
+    else checkSaid(rule, check.cost, bounds, said, decision.allowed, never, lent > 0, say);
   }
   if (!decision.allowed && !caused) say('denial', `denied though no limit is reached: ${JSON.stringify(decision)}`);
   return violations;
@@ -121,6 +121,7 @@ function checkSaid(
   said: Said,
   allowed: boolean,
   never: boolean,
+  lent: boolean,
   say: (name: Violation['check'], text: string) => void,
 ): void {
   const outside = (value: number, min: number, max: number): boolean => value < min - EPSILON || value > max + EPSILON;
@@ -139,7 +140,8 @@ function checkSaid(
   }
   if (said.retryAfterMs === null) return say('truth', 'is told never to come back, though it could');
   const over = capacity - cost;
-  const waitMin = Math.ceil(bounds.waitMin(over) - EPSILON);
+  // Lent tokens may come back: that they could is what the hint says.
+  const waitMin = lent ? 0 : Math.ceil(bounds.waitMin(over) - EPSILON);
   const waitMax = Math.ceil(bounds.waitMax(over) - EPSILON);
   if (outside(said.retryAfterMs, waitMin, waitMax))
     say('truth', `is to wait ${said.retryAfterMs}, where ${waitMin} to ${waitMax} is true`);
