@@ -65,6 +65,34 @@ describe('remembered denials', () => {
     expect(shareOf(answers, isDenied)).to.equal(0);
   });
 
+  for (const [what, slow] of [
+    ['an answer is under way', ['owner', 'other']],
+    ['a question is under way', ['other', 'owner']],
+    ['the owner hears of it late', ['heir', 'owner']],
+  ] as const) {
+    it(`are forgotten by a reset though ${what}`, async () => {
+      const { world, ids } = await startRing(3);
+      const { ring } = world.node('a:1').cluster.membership;
+      const owner = ring.owner('abuser')!;
+      const [heir] = ring.successors('abuser', 1);
+      const other = ids.find((id) => id !== owner && id !== heir)!;
+      const check = checkOf('abuser', [token(10, HOUR_MS)]);
+      const ask = { perSecond: 1_000, forMs: 1, check: () => check };
+      await drive(world, [owner], { ...ask, forMs: 12 });
+      const [from, to] = slow.map((role) => ({ owner, heir, other })[role]);
+      world.setLink((a, b) => (a === from && b === to ? 20 : 1));
+      world.deliver(other, ({ cluster }) => void cluster.limiter.check(check));
+      await world.run(5);
+      const reset = world.node(heir!).cluster.forget('abuser');
+      await world.run(5);
+      world.deliver(other, ({ cluster }) => void cluster.limiter.check(check));
+      await world.until(reset, 1_000);
+      world.setLink(() => 1);
+      await world.run(100);
+      expect((await drive(world, [other], ask))[0]!.decision.allowed).to.equal(true);
+    });
+  }
+
   it('are no denial under another limit', async () => {
     const { world, ids } = await startRing(3);
     await drive(world, ids, { perSecond: 1_000, forMs: 100, check: () => checkOf('abuser', [token(5, HOUR_MS)]) });

@@ -1,8 +1,11 @@
 import { expect } from 'chai';
+import { lend } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
+import { mergeSnapshots, toSnapshots } from '../../src/core/snapshot.js';
 import type { World } from '../sim/world.js';
+import { noBuckets } from '../support/rules.js';
 import { checkOf, drive, mostAbove, shareOf, startRing } from './traffic.js';
 import type { Answer } from './traffic.js';
 
@@ -207,6 +210,88 @@ describe('leases', () => {
       });
       expect(shareOf(answers, isForwarded)).to.equal(1);
     }
+  });
+});
+
+describe('leases, as they were once attacked,', () => {
+  it('are had by all, whatever costs one client asks for', async () => {
+    const { world, ids } = await startRing(3, {}, { bytes: true });
+    const { owner, rest } = rolesOf(world, ids, 'hot');
+    const { ring } = world.node(owner).cluster.membership;
+    const bad = Array.from({ length: 500 }, (_, i) => `bad ${i}`).filter((id) => ring.owner(id) === owner);
+    const answers = await drive(world, rest, {
+      perSecond: 3_000,
+      forMs: 2_000,
+      // Falling costs get past the denial that is remembered.
+      check: (i) =>
+        i % 2 === 0
+          ? checkOf('hot', [token(1_000_000, 1_000)])
+          : checkOf(bad[Math.floor(i / 80) % bad.length]!, [token(1, HOUR_MS)], { cost: 1_000_000_000 - (i % 80) }),
+    });
+    const hot = answers.filter(({ check }) => check.clientId === 'hot');
+    expect(shareOf(hot, isLeased)).to.be.above(0.9);
+  });
+
+  it('are not taken by who is about to leave', async () => {
+    const { world, ids } = await startRing(3);
+    const { owner, rest } = rolesOf(world, ids, 'hot');
+    const traffic = { perSecond: 10_000, forMs: 300, check: () => checkOf('hot', [sliding(100_000, HOUR_MS)]) };
+    const before = await drive(world, rest, traffic);
+    const leaver = world.node(rest[0]!).cluster;
+    await world.until(leaver.leave(), 10_000);
+    const after = await drive(world, rest, traffic);
+    leaver.close();
+    world.kill(rest[0]!);
+    await world.run(3_000);
+    expect(leftAt(world, owner, 'hot')).to.equal(100_000 - tokensOf(before) - tokensOf(after));
+  });
+
+  it('are known to every successor: two that die at once free none', async () => {
+    const { world, ids } = await startRing(5, { replicas: 2 });
+    const { ring } = world.node('a:1').cluster.membership;
+    const owner = ring.owner('hot')!;
+    const [first, second] = ring.successors('hot', 2);
+    const holder = ids.find((id) => ![owner, first, second].includes(id))!;
+    const check = checkOf('hot', [sliding(10_000, HOUR_MS)]);
+    const before: Answer[] = [];
+    while (!before.some(isLeased)) {
+      before.push(...(await drive(world, [holder], { perSecond: 15_000, forMs: 3, check: () => check })));
+    }
+    await world.run(100);
+    world.kill(owner);
+    world.kill(first!);
+    const between = await drive(world, [holder], { perSecond: 15_000, forMs: 300, check: () => check });
+    await world.run(3_000);
+    const alive = ids.filter((id) => id !== owner && id !== first);
+    const after = await drive(world, alive, { perSecond: 20_000, forMs: 1_500, check: () => check });
+    expect(tokensOf(before) + tokensOf(between) + tokensOf(after)).to.be.at.most(10_000);
+  });
+
+  it('deny a large cost for 800 ms at most, and say so', async () => {
+    const { world, ids } = await startRing(3);
+    const { owner, rest } = rolesOf(world, ids, 'hot');
+    const rules = [sliding(1_000, HOUR_MS)];
+    await drive(world, rest, { perSecond: 1_000, forMs: 60, check: () => checkOf('hot', rules) });
+    const large = { perSecond: 1_000, forMs: 1, check: () => checkOf('hot', rules, { cost: 850 }) };
+    const [denied] = await drive(world, [owner], large);
+    expect(denied!.decision.allowed).to.equal(false);
+    expect(denied!.decision.retryAfterMs).to.be.within(1, 800);
+    await world.run(denied!.decision.retryAfterMs!);
+    expect((await drive(world, [owner], large))[0]!.decision.allowed).to.equal(true);
+  });
+
+  it('are forgotten when they are over, however often two nodes tell each other of them', () => {
+    const [a, b] = [noBuckets(), noBuckets()];
+    const rule = token(1_000, HOUR_MS);
+    decide(a, checkOf('hot', [rule]), 0);
+    for (let nowMs = 0; nowMs < 20_000; nowMs += 50) {
+      if (nowMs < 10_000 && nowMs % 400 === 0)
+        lend(a.first!, { id: `lease ${nowMs}`, tokens: 1, endMs: nowMs + 800, spent: undefined });
+      mergeSnapshots(b, toSnapshots(a, nowMs), nowMs + 1);
+      mergeSnapshots(a, toSnapshots(b, nowMs + 25), nowMs + 26);
+      expect(a.first!.leases?.list.length ?? 0).to.be.at.most(5);
+    }
+    expect(a.first!.leases).to.equal(undefined);
   });
 });
 
