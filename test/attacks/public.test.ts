@@ -145,6 +145,7 @@ describe('what a node says', function () {
   const PEER_SECRET = 'peer-secret-that-nobody-sees';
   const ADMIN_TOKEN = 'admin-token-that-nobody-sees';
   const LISTED_TOKEN = 'listed-token-that-nobody-sees';
+  const STORE_PASSWORD = 'store-password-that-nobody-sees';
 
   it('holds no secret, and no line that somebody else has written: logs, errors, metrics and the cluster', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'tokenring-attack-'));
@@ -158,6 +159,8 @@ describe('what a node says', function () {
     const program = tokenring(['serve', ...flags], {
       TOKENRING_PEER_SECRET: PEER_SECRET,
       TOKENRING_ADMIN_TOKEN: ADMIN_TOKEN,
+      // Nobody listens there.
+      TOKENRING_STORE: `redis://user:${STORE_PASSWORD}@127.0.0.1:1`,
     });
     const { port, node: self } = (await program.line('tokenring ready')) as { port: number; node: string };
     const node = { port };
@@ -206,7 +209,14 @@ describe('what a node says', function () {
     }
     expect(stdout).to.match(/^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$/);
     for (const text of [stdout, ...said]) {
-      for (const secret of [PEER_SECRET, ADMIN_TOKEN, LISTED_TOKEN, digest, digestOf(ADMIN_TOKEN).toString('hex')])
+      for (const secret of [
+        PEER_SECRET,
+        STORE_PASSWORD,
+        ADMIN_TOKEN,
+        LISTED_TOKEN,
+        digest,
+        digestOf(ADMIN_TOKEN).toString('hex'),
+      ])
         expect(text).not.to.include(secret);
     }
   });
