@@ -5,7 +5,7 @@ import type { Envelope, PeerAnswer, Written } from '../../src/cluster/messages.j
 import type { Check } from '../../src/core/decide.js';
 import { policyOf } from '../../src/core/policy.js';
 import type { OnUnavailable } from '../../src/core/policy.js';
-import { overrideKey, policyKey } from '../../src/core/policy-document.js';
+import { change, overrideKey, policyKey } from '../../src/core/policy-document.js';
 import type { EntryValue } from '../../src/core/policy-document.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
@@ -225,5 +225,27 @@ describe('policies in a cluster', () => {
     expect(decide('closed')).to.include({ allowed: false, source: 'fallback', degraded: true });
     for (let i = 0; i < 9; i += 1) expect(decide('open').allowed).to.equal(true);
     expect([1, 2, 3, 4].map(() => decide(undefined).allowed)).to.deep.equal([true, true, true, false]);
+  });
+
+  it('are never half applied: news that does not make the sender’s document of this one is not taken', async () => {
+    const world = createWorld(12);
+    await startCluster(world, 1);
+    const { cluster } = world.node('a:1');
+    await world.until(put(world, 'a:1', policyKey('mine'), perHour(1)), 5_000);
+    const { document } = cluster.book;
+    // Of two changes elsewhere only the second is sent on.
+    const first = change(document, new Map([[policyKey('first'), perHour(2)]]), 'b:1');
+    const second = change(first, new Map([[policyKey('second'), perHour(3)]]), 'b:1');
+    const key = policyKey('second');
+    const { version, digest, entries } = second;
+    const from = { id: 'b:1', incarnation: 1, state: 'active' as const, beat: 1, version: '0', silentMs: 0 };
+    const sender = { from, view: 'x', policies: digest };
+    const news = [[key, entries.get(key)!]] as const;
+    const body = { kind: 'policies' as const, version, digest, entries: news, whole: false };
+    const { body: answer } = await cluster.receive({ sender, body });
+    expect(cluster.book.document).to.equal(document);
+    expect(answer).to.deep.include({ kind: 'policies', digest: document.digest, whole: true });
+    await cluster.receive({ sender, body: { ...body, entries: [...entries], whole: true } });
+    expect(cluster.book.document.digest).to.equal(digest);
   });
 });

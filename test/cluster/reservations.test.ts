@@ -1,10 +1,20 @@
 import { expect } from 'chai';
+import { Client, createBucketTable } from '../../src/cluster/bucket-table.js';
+import { createCopies } from '../../src/cluster/copies.js';
+import type { Copies } from '../../src/cluster/copies.js';
+import type { Decision } from '../../src/cluster/decision.js';
 import type { Settled } from '../../src/cluster/messages.js';
+import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
+import { createReservations } from '../../src/cluster/reservations.js';
+import { remaining } from '../../src/core/bucket.js';
+import { decide } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
+import { createFakeClock } from '../support/fake-clock.js';
+import type { FakeClock } from '../support/fake-clock.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
 const PER_DAY = ruleOf('token-bucket', 100, 86_400_000, 100, undefined);
@@ -163,5 +173,87 @@ describe('reserved costs in a cluster', () => {
     await world.until(world.node('b:1').cluster.forget('x'), 5_000);
     expect(await settle(world, 'a:1', 'x', 'r', 0)).to.deep.equal({ kind: 'unknown' });
     expect(await left(world, 'a:1', 'x')).to.equal(100);
+  });
+
+  it('are made by the owner, where this node holds a lease too', async () => {
+    const world = createWorld(8);
+    const ids = await startCluster(world, 3);
+    const often = ruleOf('token-bucket', 10_000, 60_000, 10_000, undefined);
+    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const other = world.node(ids.find((id) => id !== owner)!).cluster;
+    const ask = (more: Partial<Check>): Promise<Decision> =>
+      world.until(Promise.resolve(other.callers.check(checkOf('x', often, more))), 5_000);
+    let source: string | undefined;
+    for (let i = 0; i < 200 && source !== 'lease'; i += 1) ({ source } = await ask({}));
+    expect(source).to.equal('lease');
+    expect(await ask({ reservation: 'r' })).to.include({ source: 'forwarded', reservation: 'r' });
+    expect(await ask({})).to.include({ source: 'lease' });
+  });
+});
+
+describe('copies of reserved costs', () => {
+  /** What one node knows of one client. */
+  function createHolder(clock: FakeClock): {
+    copies: Copies;
+    client(): Client;
+    reserve(rule: Rule, id: string, cost: number): void;
+    settle(id: string, cost: number): void;
+    owed(): number;
+  } {
+    const table = createBucketTable({ maxClients: 9 });
+    const reservations = createReservations({ clock }, { max: 9 });
+    const recent = createRecentDecisions({ clock }, { max: 9 });
+    const client = (): Client => {
+      if (table.peek('x') === undefined) table.add(new Client('x'), clock.nowMs());
+      return table.peek('x')!;
+    };
+    return {
+      copies: createCopies({ clock, table, recent, reservations }, { self: 'a:1' }),
+      client,
+      reserve(rule, id, cost) {
+        const check = checkOf('x', rule, { cost, reservation: id });
+        reservations.observe(client(), clock.nowMs());
+        decide(client(), check, clock.nowMs());
+        reservations.add(client(), check, clock.nowMs());
+      },
+      settle: (id, cost) => void reservations.settle(client(), id, cost, clock.nowMs()),
+      owed: () => 100 - remaining(client().first!, client().first!.rule),
+    };
+  }
+
+  for (const rule of [PER_DAY, SLIDING]) {
+    it(`are brought to the same settlements before they are merged, whoever has heard: ${rule.algorithm}`, () => {
+      const clock = createFakeClock(1_000);
+      const [owner, holder] = [createHolder(clock), createHolder(clock)];
+      owner.reserve(rule, 'r', 60);
+      owner.reserve(rule, 's', 10);
+      const before = owner.copies.of(owner.client(), true)!;
+      holder.copies.keep([before]);
+      owner.settle('r', 10);
+      expect([owner.owed(), holder.owed()]).to.deep.equal([20, 70]);
+      // What was under way comes late, and again; and the holder hears of the settlement.
+      owner.copies.keep([before]);
+      owner.copies.keep([holder.copies.of(holder.client(), true)!]);
+      holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+      holder.copies.keep([before]);
+      expect([owner.owed(), holder.owed()]).to.deep.equal([20, 20]);
+      for (const one of [owner, holder]) {
+        one.settle('r', 0);
+        one.settle('s', 0);
+        expect(one.owed()).to.equal(10);
+      }
+    });
+  }
+
+  it('owe what cost more than was reserved, though an older copy comes late', () => {
+    const clock = createFakeClock(1_000);
+    const [owner, holder] = [createHolder(clock), createHolder(clock)];
+    owner.reserve(PER_DAY, 'r', 10);
+    const before = owner.copies.of(owner.client(), true)!;
+    holder.copies.keep([before]);
+    owner.settle('r', 90);
+    holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    owner.copies.keep([before, holder.copies.of(holder.client(), true)!]);
+    expect([owner.owed(), holder.owed()]).to.deep.equal([90, 90]);
   });
 });

@@ -77,4 +77,14 @@ describe('a service whose limits follow its load', () => {
       expect(settledAfterS(seconds, TARGET.target, 10, 50), `seed ${seed}`).to.be.below(30);
     }
   });
+
+  it('goes back to the limits as they are written where who steers is lost with the reports', async () => {
+    const phases = [
+      { fromS: 0, says: 'hardly any capacity', capacity: 200, demands: TEN },
+      { fromS: 20, says: 'all lost', capacity: 200, demands: TEN, silent: true, kills: true },
+    ];
+    const seconds = await runService(phases, TARGET, 55);
+    expect(seconds[26]!.factor).to.be.below(0.4);
+    expect(seconds.at(-1)!.factor).to.equal(1);
+  });
 });
