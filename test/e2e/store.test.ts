@@ -1,10 +1,12 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../support/valkey.js';
+import { createAuthority } from '../peer/certificates.js';
+import { describeWithValkey, freePort, startValkey } from '../support/valkey.js';
+import type { Valkey } from '../support/valkey.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
 
@@ -94,5 +96,106 @@ describe('tokenring serve with a store', function () {
     expect(failed['level']).to.equal(40);
     program.child.kill('SIGTERM');
     expect((await program.ended).code).to.equal(0);
+  });
+});
+
+describeWithValkey('tokenring serve with a Valkey', function () {
+  let valkey: Valkey | undefined;
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-valkey-store-'));
+  afterEach(async () => {
+    killAll();
+    await valkey?.remove();
+    valkey = undefined;
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  async function serve(store: string, env: Record<string, string> = {}): Promise<Program & { readonly port: number }> {
+    const program = tokenring(['serve', '--port', '0', '--peer-port', '0', '--store', store], env);
+    const { port } = await program.line('tokenring ready');
+    return { ...program, port: port as number };
+  }
+
+  async function allowed(port: number, clientId: string): Promise<boolean> {
+    const response = await fetch(`http://127.0.0.1:${port}/v1/allow`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ clientId, limit: 5, window: '1d' }),
+    });
+    return ((await response.json()) as { allowed: boolean }).allowed;
+  }
+
+  async function metric(port: number, name: string): Promise<number> {
+    const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)![1]);
+  }
+
+  async function until(port: number, name: string, value: number): Promise<void> {
+    for (let tries = 0; tries < 400; tries += 1) {
+      if ((await metric(port, name)) === value) return;
+      await sleep(25);
+    }
+    throw new Error(`${name} does not become ${value}`);
+  }
+
+  it('decides while that hangs, and writes what changed meanwhile once it goes on', async function () {
+    this.timeout(40_000);
+    valkey = await startValkey();
+    const node = await serve(valkey.url);
+    expect(await allowed(node.port, 'before')).to.equal(true);
+    await until(node.port, 'tokenring_store_written_clients_total', 1);
+    valkey.signal('SIGSTOP');
+    const tookMs: number[] = [];
+    for (let i = 0; i < 60; i += 1) {
+      const sentMs = performance.now();
+      expect(await allowed(node.port, `client ${i % 12}`)).to.equal(true);
+      tookMs.push(performance.now() - sentMs);
+      await sleep(50);
+    }
+    // Far below the second that a command may take.
+    expect(tookMs.sort((a, b) => a - b)[54]).to.be.below(300);
+    await until(node.port, 'tokenring_store_up', 0);
+    valkey.signal('SIGCONT');
+    await until(node.port, 'tokenring_store_up', 1);
+    await until(node.port, 'tokenring_store_waiting_clients', 0);
+    node.child.kill('SIGKILL');
+    await node.ended;
+    const again = await serve(valkey.url);
+    for (let i = 0; i < 12; i += 1) expect(await allowed(again.port, `client ${i}`), `client ${i}`).to.equal(false);
+    expect(await allowed(again.port, 'before')).to.equal(true);
+  });
+
+  it('reaches it over TLS, where it knows who vouches for it', async function () {
+    this.timeout(40_000);
+    const authority = createAuthority('tokenring test');
+    const { cert, key } = authority.issue('IP:127.0.0.1,DNS:localhost');
+    const path = (name: string, text: string): string => {
+      writeFileSync(join(folder, name), text);
+      return join(folder, name);
+    };
+    const port = await freePort();
+    const ca = path('ca.pem', authority.ca);
+    const files = ['--tls-cert-file', path('cert.pem', cert), '--tls-key-file', path('key.pem', key)];
+    try {
+      valkey = await startValkey(
+        '--tls-port',
+        String(port),
+        ...files,
+        '--tls-ca-cert-file',
+        ca,
+        '--tls-auth-clients',
+        'no',
+      );
+    } catch (error) {
+      // Built without it.
+      this.test!.title += ` (${(error as Error).message.slice(0, 100)})`;
+      return this.skip();
+    }
+    const node = await serve(`rediss://127.0.0.1:${port}`, { NODE_EXTRA_CA_CERTS: ca });
+    expect(await allowed(node.port, 'alice')).to.equal(true);
+    await until(node.port, 'tokenring_store_written_clients_total', 1);
+    const stranger = await serve(`rediss://127.0.0.1:${port}`);
+    expect(await allowed(stranger.port, 'alice')).to.equal(true);
+    await until(stranger.port, 'tokenring_store_up', 0);
+    expect(await metric(stranger.port, 'tokenring_store_written_clients_total')).to.equal(0);
   });
 });

@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LastingClient, Log, StoreResult } from '../../src/cluster/ports.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore, shardOf } from '../../src/store/redis.js';
+import { openRedisStore } from '../../src/store/redis.js';
 import type { RedisStore, RedisStoreOptions } from '../../src/store/redis.js';
+import { shardOf } from '../../src/store/shard-writer.js';
 import { StoreError } from '../../src/store/store-error.js';
 import { systemClock } from '../../src/system.js';
 import { owing, readAll } from '../support/stored.js';
@@ -210,6 +211,8 @@ describeWithValkey('the Redis store', function () {
     }
     expect(last).to.deep.equal(DONE);
     expect((await owed(store)).get('alice')).to.equal(5);
+    await sleep(50);
+    expect(store.lock.held).to.equal(0);
   });
 
   it('that comes back empty says so, once for each of its parts that is written to', async () => {
