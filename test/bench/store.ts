@@ -26,7 +26,7 @@ interface Node {
 
 async function startNode(store: string): Promise<Node> {
   const startedMs = performance.now();
-  const args = ['dist/esm/cli.js', 'serve', '--port', '0', '--peer-port', '0', '--store', store];
+  const args = ['dist/esm/cli.js', 'serve', '--port', '0', '--peer-port', '0', '--policies', 'none', '--store', store];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const port = await new Promise<number>((resolve, reject) => {
     let said = '';

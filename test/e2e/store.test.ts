@@ -21,7 +21,7 @@ describe('tokenring serve with a store', function () {
     peerPort: number,
     ...flags: string[]
   ): Promise<Program & { readonly port: number }> {
-    const fixed = ['--port', '0', '--peer-port', String(peerPort), '--store', `lmdb:${path}`];
+    const fixed = ['--port', '0', '--peer-port', String(peerPort), '--store', `lmdb:${path}`, '--policies', 'none'];
     const program = tokenring(['serve', ...fixed, ...flags]);
     const { port } = await program.line('tokenring ready');
     return { ...program, port: port as number };
@@ -110,7 +110,10 @@ describeWithValkey('tokenring serve with a Valkey', function () {
   after(() => rmSync(folder, { recursive: true, force: true }));
 
   async function serve(store: string, env: Record<string, string> = {}): Promise<Program & { readonly port: number }> {
-    const program = tokenring(['serve', '--port', '0', '--peer-port', '0', '--store', store], env);
+    const program = tokenring(
+      ['serve', '--port', '0', '--peer-port', '0', '--policies', 'none', '--store', store],
+      env,
+    );
     const { port } = await program.line('tokenring ready');
     return { ...program, port: port as number };
   }

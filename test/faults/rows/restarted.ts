@@ -77,8 +77,11 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
       failed: failures(asked, ({ sentMs, receivedMs }) => sentMs <= killedMs && receivedMs >= killedMs),
       over: overLimit(asked, clients, lately),
       also: [
-        { ...loadHeld(history), timing: true },
-        figure('decisions admitted before, which the store is to remember', admitted, '> 1000', admitted > 1_000),
+        loadHeld(history),
+        {
+          ...figure('decisions admitted before, which the store is to remember', admitted, '> 1000', admitted > 1_000),
+          timing: true,
+        },
       ],
       notes: [
         ...commonNotes(history),
