@@ -136,7 +136,7 @@ describeWithValkey('the Redis store, of more than one server,', () => {
       `port ${port}\nbind 127.0.0.1\ndir ${folder}\nsentinel monitor main 127.0.0.1 ${primary.port} 1\n` +
         'sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n',
     );
-    const sentinel: ChildProcess = spawn(VALKEY!, [config, '--sentinel'], { stdio: 'ignore' });
+    const sentinel: ChildProcess = spawn(VALKEY, [config, '--sentinel'], { stdio: 'ignore' });
     const atEnd = (): boolean => sentinel.kill('SIGKILL');
     process.once('exit', atEnd);
     try {

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** A real Valkey (or Redis) server on loopback, in a folder of its own. */
+/** A real Valkey server on loopback, in a folder of its own. */
 export interface Valkey {
   readonly port: number;
   readonly url: string;
@@ -21,13 +21,11 @@ export interface Valkey {
   remove(): Promise<void>;
 }
 
-export const VALKEY = ['valkey-server', 'redis-server'].find(
-  (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0,
-);
+export const VALKEY = 'valkey-server';
+const isThere = spawnSync(VALKEY, ['--version'], { stdio: 'ignore' }).status === 0;
 
 /** Why there is none; `undefined` when there is. */
-export const valkeyMissing =
-  VALKEY === undefined ? 'valkey-server is missing: apt-get install valkey-server' : undefined;
+export const valkeyMissing = isThere ? undefined : `${VALKEY} is missing: apt-get install ${VALKEY}`;
 
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
@@ -65,7 +63,7 @@ export async function startValkey(...options: string[]): Promise<Valkey> {
     },
     async start() {
       const fixed = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''];
-      const one = spawn(VALKEY!, [...fixed, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const one = spawn(VALKEY, [...fixed, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
       child = one;
       running.add(one);
       await new Promise<void>((resolve, reject) => {
@@ -74,7 +72,7 @@ export async function startValkey(...options: string[]): Promise<Valkey> {
           said += chunk.toString();
           if (said.includes('Ready to accept connections')) resolve();
         });
-        one.once('close', () => reject(new Error(`${VALKEY!} ended: ${said}`)));
+        one.once('close', () => reject(new Error(`${VALKEY} ended: ${said}`)));
       });
     },
     async remove() {

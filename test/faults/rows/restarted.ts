@@ -50,6 +50,7 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
     const all = cluster.nodes.map(({ index }) => index);
     await load.call('pace', { perSecond: PER_SECOND });
     const writeAgeMs = await measureWriteAge(stage, 2 * aroundMs);
+    const locks = await lockNotes(stage);
     const before = [...cluster.nodes];
     const to = before.map(({ index, pid }) => ({ node: index, pid }));
     const killedMs = await load.call('signal', { signal: 'SIGKILL', to, routing: 'off' });
@@ -86,6 +87,7 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
       notes: [
         ...commonNotes(history),
         `the last ${Math.round(writeAgeMs)} ms may be admitted again; all nodes were back after ${Math.round(backMs - killedMs)} ms`,
+        ...locks,
       ],
     };
   });
@@ -109,4 +111,20 @@ async function measureWriteAge({ load, cluster }: Stage, forMs: number): Promise
     }
   }
   return ageMs;
+}
+
+/** How often the nodes were in each other's way, where they share a store. */
+async function lockNotes({ load, cluster }: Stage): Promise<string[]> {
+  const bodies = await Promise.all(cluster.nodes.map(({ index }) => load.get(index, '/metrics')));
+  const sum = (name: string): number =>
+    bodies.reduce((total, { body }) => {
+      const line = body.split('\n').find((one) => one.startsWith(`${name} `));
+      return total + Number(line?.slice(name.length) ?? 0);
+    }, 0);
+  const acquired = sum('tokenring_store_lock_total{event="acquired"}');
+  if (acquired === 0) return [];
+  const contended = sum('tokenring_store_lock_total{event="contended"}');
+  const lost = sum('tokenring_store_lock_total{event="lost"}');
+  const heldMs = (sum('tokenring_store_lock_held_seconds_total') / acquired) * 1_000;
+  return [`locks: ${acquired} acquired, held for ${heldMs.toFixed(1)} ms each, ${contended} contended, ${lost} lost`];
 }
