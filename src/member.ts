@@ -75,15 +75,16 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     leave: (parting) => within(LEAVE_GRACE_MS, node.leave(parting)),
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
+      // Where nobody else stayed, it has decided up to now.
+      if (node.writeBehind !== undefined) await within(CLOSE_GRACE_MS, node.writeBehind.flush());
       node.close();
-      await within(CLOSE_GRACE_MS, transport.close());
-      if (store !== undefined) await within(CLOSE_GRACE_MS, store.close());
+      await within(CLOSE_GRACE_MS, Promise.all([transport.close(), store?.close()]));
     },
   };
 }
 
 /** Waits for the work, but no longer than `graceMs`. */
-async function within(graceMs: number, work: Promise<void>): Promise<void> {
+async function within(graceMs: number, work: Promise<unknown>): Promise<void> {
   const given = new AbortController();
   await Promise.race([work, setTimeout(graceMs, undefined, { signal: given.signal }).catch(() => undefined)]);
   given.abort();

@@ -1,4 +1,7 @@
 import { expect } from 'chai';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { connect } from '../http/wire.js';
 import type { Wire } from '../http/wire.js';
 import { expectProblem } from '../support/http.js';
@@ -89,6 +92,24 @@ describe('tokenring serve', function () {
     await Promise.all([slow.closed(), asked.closed()]);
     frozen.child.kill('SIGKILL');
     await frozen.ended;
+  });
+
+  it('keeps what it decides while it drains, where it has a store', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-'));
+    const store = ['--store', `lmdb:${join(folder, 'store')}`, '--store-interval-ms', '60000'];
+    let peerPort = '0';
+    for (const remaining of [4, 3]) {
+      // As the same member: another one would wait for it.
+      const node = await serve(...store, '--peer-port', peerPort);
+      peerPort = String((await node.line('tokenring ready'))['node']).split(':')[1]!;
+      node.child.kill('SIGTERM');
+      await node.line('stopping');
+      const wire = await connect(node.port);
+      wire.send(head(QUESTION.length), QUESTION);
+      expect((await wire.closed())[0]?.json).to.include({ allowed: true, remaining, source: 'owner', degraded: false });
+      expect(await node.ended).to.include({ code: 0 });
+    }
+    rmSync(folder, { recursive: true });
   });
 
   it('does not wait on a second signal', async () => {
