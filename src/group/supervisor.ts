@@ -124,9 +124,9 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
       slot.silences = 0;
       heard(slot, message);
     });
-    // Its end follows.
-    worker.on('error', () => undefined);
-    worker.on('exit', (code, signal) => ended(slot, signal || code));
+    // Of one that runs, its end follows; one that could not be started has none.
+    worker.on('error', (error) => (worker.process.pid === undefined ? ended(slot, worker, error.message) : undefined));
+    worker.on('exit', (code, signal) => ended(slot, worker, signal || code));
   }
 
   function settingsOf({ index, peerPort }: Slot): Settings {
@@ -185,7 +185,8 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
     start(slots[0]!.id!);
   }
 
-  function ended(slot: Slot, by: number | string): void {
+  function ended(slot: Slot, worker: Worker, by: number | string): void {
+    if (slot.worker !== worker) return;
     slot.worker = undefined;
     slot.hears = false;
     slot.up = false;
