@@ -15,6 +15,8 @@ type Group = Program & { readonly port: number };
 const WINDOW_MS = 3_600_000;
 /** In which copies are where they belong, however busy the machine is. */
 const COPIED_MS = 500;
+/** Nobody is taken for dead, or finds that it was away, because the machine is busy. */
+const PATIENT = ['--suspect-after-ms', '5000'];
 
 function question(clientId: string, limit: number): Buffer {
   return frame('/v1/allow', JSON.stringify({ clientId, limit, window: WINDOW_MS }), { headers: JSON_CLOSE });
@@ -57,7 +59,7 @@ describe('tokenring serve with workers', function () {
   after(killAll);
 
   it('is one limiter, one set of figures and one node that is ready, behind one port', async () => {
-    const group = await serve('--workers', '3');
+    const group = await serve('--workers', '3', ...PATIENT);
     // Not before all are.
     expect(await workers(group, 3)).to.have.length(3);
     expect(await group.line('tokenring ready')).to.include({ workers: 3, port: group.port });
@@ -86,7 +88,7 @@ describe('tokenring serve with workers', function () {
   });
 
   it('starts a killed worker again, which has its buckets back, and admits nothing twice', async () => {
-    const group = await serve('--workers', '2');
+    const group = await serve('--workers', '2', ...PATIENT);
     const clients = Array.from({ length: 40 }, (_, i) => `client ${i}`);
     for (const client of clients) for (let i = 0; i < 2; i += 1) await ask(group, client, 3);
     const before = await metric(group, 'tokenring_decisions_total');
@@ -150,9 +152,9 @@ describe('tokenring serve with workers', function () {
   });
 
   it('hands all that its workers hold to another machine when it stops, and fails no request', async () => {
-    const staying = await serve('--workers', '2', '--peer-host', '127.0.0.2');
+    const staying = await serve('--workers', '2', '--peer-host', '127.0.0.2', ...PATIENT);
     const { node: seed } = await staying.line('tokenring ready');
-    const going = await serve('--workers', '2', '--peers', String(seed));
+    const going = await serve('--workers', '2', '--peers', String(seed), ...PATIENT);
     await until(async () => (await metric(staying, 'tokenring_members{state="active"}')) === 4);
     const clients = Array.from({ length: 60 }, (_, i) => `client ${i}`);
     for (const client of clients) for (let i = 0; i < 2; i += 1) await ask(going, client, 3);
@@ -187,7 +189,7 @@ describe('tokenring serve with workers', function () {
   });
 
   it('decides on what it knows to the end when nobody stays, and ends within 8 s', async () => {
-    const group = await serve('--workers', '2');
+    const group = await serve('--workers', '2', ...PATIENT);
     for (let i = 0; i < 3; i += 1) await ask(group, 'alice', 3);
     const startMs = performance.now();
     group.child.kill('SIGTERM');
