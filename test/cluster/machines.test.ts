@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import type { Parting } from '../../src/cluster/leaver.js';
+import { createClusterNode } from '../../src/cluster/node.js';
 import type { Check } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
+import { mutate } from '../sim/mutant.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 
@@ -119,6 +121,28 @@ describe('members of one machine', () => {
     await Promise.all([leaveTogether(world, A), leaveTogether(world, B)]);
     for (const id of [...A, ...B]) world.kill(id);
     for (const clientId of CLIENTS) expect(await exhaust(world, ['c:1'], clientId), clientId).to.equal(4);
+  });
+
+  it('agree with members of a version that knows nothing of machines, and have their copies elsewhere all the same', async () => {
+    const patch = { file: 'core/ring.ts', find: 'if (!severalHosts || found.some(isElsewhere)) return found;' };
+    const older = await mutate([{ ...patch, replace: 'return found;' }]);
+    const world = createWorld(8, {
+      createNode: (deps, options) => (A.includes(options.self) ? createClusterNode : older)(deps, options),
+    });
+    await startAll(world, ALL);
+    const rings = ALL.map((id) => world.node(id).cluster.membership.ring);
+    expect(new Set(rings.map(({ checksum }) => checksum)).size).to.equal(1);
+    for (const clientId of CLIENTS) {
+      expect(
+        new Set(rings.map((ring) => [ring.owner(clientId), ...ring.successors(clientId, 6)].join())).size,
+      ).to.equal(1);
+      for (let i = 0; i < 6; i += 1) await take(world, ALL[i]!, clientId);
+    }
+    await world.run(100);
+    const theirs = CLIENTS.filter((clientId) => A.includes(rings[0]!.owner(clientId)!));
+    for (const id of A) world.kill(id, true);
+    await world.run(3_000);
+    for (const clientId of theirs) expect(await exhaust(world, [...B, 'c:1'], clientId), clientId).to.equal(4);
   });
 
   it('go on deciding on what they know when nobody else stays', async () => {
