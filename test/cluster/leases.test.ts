@@ -218,15 +218,18 @@ describe('leases, as they were once attacked,', () => {
     const { world, ids } = await startRing(3, {}, { bytes: true });
     const { owner, rest } = rolesOf(world, ids, 'hot');
     const { ring } = world.node(owner).cluster.membership;
-    const bad = Array.from({ length: 500 }, (_, i) => `bad ${i}`).filter((id) => ring.owner(id) === owner);
-    const answers = await drive(world, rest, {
+    const greedy = Array.from({ length: 300 }, (_, i) => `greedy ${i}`).filter((id) => ring.owner(id) === owner);
+    let asked = 0;
+    const answers = await drive(world, rest.slice(0, 1), {
       perSecond: 3_000,
-      forMs: 2_000,
-      // Falling costs get past the denial that is remembered.
-      check: (i) =>
-        i % 2 === 0
-          ? checkOf('hot', [token(1_000_000, 1_000)])
-          : checkOf(bad[Math.floor(i / 80) % bad.length]!, [token(1, HOUR_MS)], { cost: 1_000_000_000 - (i % 80) }),
+      forMs: 3_000,
+      check(i) {
+        if (i % 2 === 0) return checkOf('hot', [token(1_000_000, 1_000)]);
+        asked += 1;
+        // Falling costs get past the denial that is remembered.
+        const clientId = greedy[Math.floor(asked / 40) % greedy.length]!;
+        return checkOf(clientId, [token(1, HOUR_MS)], { cost: 1_000_000_000 - (asked % 40) });
+      },
     });
     const hot = answers.filter(({ check }) => check.clientId === 'hot');
     expect(shareOf(hot, isLeased)).to.be.above(0.9);
@@ -247,7 +250,7 @@ describe('leases, as they were once attacked,', () => {
   });
 
   it('are known to every successor: two that die at once free none', async () => {
-    const { world, ids } = await startRing(5, { replicas: 2 });
+    const { world, ids } = await startRing(5, { replicas: 2, replicationIntervalMs: 500 });
     const { ring } = world.node('a:1').cluster.membership;
     const owner = ring.owner('hot')!;
     const [first, second] = ring.successors('hot', 2);
@@ -257,14 +260,15 @@ describe('leases, as they were once attacked,', () => {
     while (!before.some(isLeased)) {
       before.push(...(await drive(world, [holder], { perSecond: 15_000, forMs: 3, check: () => check })));
     }
-    await world.run(100);
     world.kill(owner);
     world.kill(first!);
     const between = await drive(world, [holder], { perSecond: 15_000, forMs: 300, check: () => check });
     await world.run(3_000);
     const alive = ids.filter((id) => id !== owner && id !== first);
     const after = await drive(world, alive, { perSecond: 20_000, forMs: 1_500, check: () => check });
-    expect(tokensOf(before) + tokensOf(between) + tokensOf(after)).to.be.at.most(10_000);
+    // What the owner itself took since its last copy may be admitted again: that is what came before the first lease.
+    const taken = tokensOf(before) + tokensOf(between) + tokensOf(after);
+    expect(taken - before.filter(isForwarded).length).to.be.at.most(10_000);
   });
 
   it('deny a large cost for 800 ms at most, and say so', async () => {
