@@ -1,28 +1,63 @@
 import { atRest, Buckets, usedUp } from '../core/bucket.js';
 
+const STOOD_IN = 1;
+const CHANGED = 2;
+const UNWRITTEN = 4;
+const USED = 8;
+
 /** A client as the table holds it: owned, or a copy for another node. Which of the two follows from the ring. */
 export class Client extends Buckets {
   /** The version of the ring under which this node was found to decide for the client; 0 when it was not. */
   ownedAtRing = 0;
-  /** Whether this node has decided for it though another owns it now, which must come to know what was consumed here. */
-  stoodIn = false;
-  /** Whether its buckets changed since they were last queued for the successors. */
-  changed = false;
-  /** Monotonic ms until which no tokens of it are lent. */
-  unlentUntilMs = 0;
-  /** Whether it waits to be written to the store. */
-  unwritten = false;
   /** Monotonic ms until which decisions on its request ids are remembered: it is kept as long, though its buckets rest. */
   remembersUntilMs = 0;
-
-  // The rest is kept by the table.
-  /** Its place there. */
+  /** Its place in the table, which keeps it. */
   place = -1;
-  /** Whether it was asked for since the table last looked for one to drop. */
-  used = false;
+  /** The flags below, as bits: each would be 8 bytes of its own, of 300 in all. */
+  private flags = 0;
 
   constructor(readonly id: string) {
     super();
+  }
+
+  /** Whether this node has decided for it though another owns it now, which must come to know what was consumed here. */
+  get stoodIn(): boolean {
+    return this.has(STOOD_IN);
+  }
+  set stoodIn(value: boolean) {
+    this.set(STOOD_IN, value);
+  }
+
+  /** Whether its buckets changed since they were last queued for the successors. */
+  get changed(): boolean {
+    return this.has(CHANGED);
+  }
+  set changed(value: boolean) {
+    this.set(CHANGED, value);
+  }
+
+  /** Whether it waits to be written to the store. */
+  get unwritten(): boolean {
+    return this.has(UNWRITTEN);
+  }
+  set unwritten(value: boolean) {
+    this.set(UNWRITTEN, value);
+  }
+
+  /** Whether it was asked for since the table, which keeps this, last looked for one to drop. */
+  get used(): boolean {
+    return this.has(USED);
+  }
+  set used(value: boolean) {
+    this.set(USED, value);
+  }
+
+  private has(flag: number): boolean {
+    return (this.flags & flag) !== 0;
+  }
+
+  private set(flag: number, value: boolean): void {
+    this.flags = value ? this.flags | flag : this.flags & ~flag;
   }
 }
 

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import { findBucket, lend, lentBy, remaining, settle, takeBack } from '../core/bucket.js';
 import type { Bucket } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
@@ -28,6 +29,10 @@ const MIN_TOKENS = 4;
 /** Leases of one bucket; above, all are refused: each decision on it looks at their sum, each change of them at all. */
 const MAX_LEASES = 256;
 
+/** After a denial while tokens of the client were lent, nothing is lent of it for so long. */
+const PAUSE_MS = 1_000;
+const MAX_PAUSED = 10_000;
+
 /** The owner's side of leases. */
 export interface Lessor {
   /**
@@ -41,6 +46,8 @@ export interface Lessor {
   ): Promise<readonly (LeaseGrant | null)[]>;
   /** Puts back what was not spent of an open lease, whoever granted it: who owns the client now has it with the rest. */
   giveBack(one: LeaseReturn): void;
+  /** Lends nothing of this client for a second. */
+  pause(clientId: string): void;
   /** Tokens lent, and those that came back, so far. */
   readonly lentTokens: number;
   readonly returnedTokens: number;
@@ -57,6 +64,7 @@ export interface LessorDeps {
 }
 
 export function createLessor({ clock, table, membership, replicator, reservations, decidesFor }: LessorDeps): Lessor {
+  const pausedUntilMs = new LRUCache<string, number>({ max: MAX_PAUSED });
   let leases = 0;
   let lentTokens = 0;
   let returnedTokens = 0;
@@ -82,7 +90,7 @@ export function createLessor({ clock, table, membership, replicator, reservation
     nowMs: number,
   ): [Client, LeaseGrant] | undefined {
     const client = table.get(clientId);
-    if (client === undefined || nowMs < client.unlentUntilMs || !decidesFor(clientId)) return undefined;
+    if (client === undefined || nowMs < (pausedUntilMs.get(clientId) ?? 0) || !decidesFor(clientId)) return undefined;
     const buckets = rules.map((rule) => findBucket(client, rule));
     const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
     if (tokens < MIN_TOKENS) return undefined;
@@ -134,6 +142,7 @@ export function createLessor({ clock, table, membership, replicator, reservation
       });
     },
     giveBack,
+    pause: (clientId) => void pausedUntilMs.set(clientId, clock.nowMs() + PAUSE_MS),
     get lentTokens() {
       return lentTokens;
     },

@@ -32,9 +32,6 @@ export interface Limiter {
   readonly isHeld: boolean;
 }
 
-/** After a denial while tokens of the client lay elsewhere, nothing is lent of it for so long: they may be what was missing. */
-const UNLENT_MS = 1_000;
-
 export interface LimiterDeps {
   readonly clock: Clock;
   readonly table: BucketTable;
@@ -45,6 +42,8 @@ export interface LimiterDeps {
   readonly lessee: Lessee;
   readonly denials: Denials;
   readonly forwarder: Forwarder;
+  /** Called where a check is denied while other nodes hold tokens of the client: they may be what was missing. */
+  readonly pauseLending: (clientId: string) => void;
   readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
   /** Decides where nobody who may could be asked. */
   readonly fallback: Fallback;
@@ -53,8 +52,8 @@ export interface LimiterDeps {
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, recent, reservations, membership, lessee, denials, forwarder, replicator, fallback, awake } =
-    deps;
+  const { clock, table, recent, reservations, membership, lessee, denials, forwarder, replicator } = deps;
+  const { fallback, pauseLending, awake } = deps;
   const self = membership.self.id;
   let holders = 0;
   let held: Promise<void> | undefined;
@@ -78,7 +77,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       check,
       nowMs,
     );
-    if (!allowed && hasLent(client)) client.unlentUntilMs = nowMs + UNLENT_MS;
+    if (!allowed && hasLent(client)) pauseLending(clientId);
     if (forgotten > 0) table.forgot(forgotten);
     // Only where the ring itself says so: who stands in must look again each time.
     client.ownedAtRing = degraded ? 0 : membership.ringVersion;

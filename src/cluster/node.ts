@@ -119,6 +119,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     forwarder,
     replicator: changes,
     fallback,
+    pauseLending: (clientId) => lessor.pause(clientId),
     awake,
   });
   const decidesFor = (clientId: string): boolean => {
