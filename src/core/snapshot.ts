@@ -92,8 +92,8 @@ function debtState({ tokens, part }: TokenDebt): number[] {
   return [tokens, part];
 }
 
-function stepState({ endsMs, counts, atMs }: WindowCounts): number[] {
-  return endsMs.flatMap((endMs, i) => [endMs - atMs, counts[i]!]);
+function stepState(bucket: WindowCounts): number[] {
+  return bucket.endsMs.flatMap((endMs, i) => [endMs - bucket.atMs, bucket.counts[i]!]);
 }
 
 function leasesOf(bucket: Bucket, nowMs: number): LeaseSnapshot[] | undefined {
