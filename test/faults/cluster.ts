@@ -71,7 +71,8 @@ export function createCluster({ network, dist, settings, env, folder }: ClusterO
       };
       const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
       const one = start([...prefix, process.execPath, join(dist, 'cli.js'), 'serve', ...args, ...settings], {
-        env: { ...Object.fromEntries(own), ...env(index) },
+        // What one run has kept of policies is nothing to the next.
+        env: { ...Object.fromEntries(own), TOKENRING_POLICIES: 'none', ...env(index) },
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       started.add(one);
