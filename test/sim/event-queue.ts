@@ -60,6 +60,8 @@ export function createEventQueue(): EventQueue {
     },
     add: (inMs, action) => push({ atMs: nowMs + inMs, order: (added += 1), action }),
     async runUntil(untilMs) {
+      // Whoever calls may not be a promise itself: then a tick would come before the promises.
+      await Promise.resolve();
       await settled();
       while (heap.length > 0 && heap[0]!.atMs <= untilMs) {
         const { atMs, action } = pop();
