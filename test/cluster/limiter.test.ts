@@ -63,6 +63,7 @@ function createLone(): Lone {
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.
+    pauseLending: () => undefined,
     awake: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
   });
   return {
