@@ -5,6 +5,7 @@ import { readCertificates, watchCertificates } from './certificates.js';
 import type { Certificates } from './certificates.js';
 import type { Discovery } from './cluster/ports.js';
 import { createDnsDiscovery } from './discovery/dns.js';
+import { createEtcdRegistry } from './discovery/etcd.js';
 import { createStaticDiscovery } from './discovery/static.js';
 import type { GroupLink } from './group/link.js';
 import type { Figures } from './group/protocol.js';
@@ -72,6 +73,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       return id;
     },
     discovery: group === undefined ? discoveryOf(settings, log) : group.withSiblings(discoveryOf(settings, log)),
+    registry: registryOf(settings),
+    memberTtlMs: settings.etcdLeaseMs,
     secret: settings.peerSecret,
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,
@@ -143,7 +146,9 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   };
 }
 
-function discoveryOf({ dnsName, peers }: Settings, log: Logger): Discovery {
+function discoveryOf({ discovery, dnsName, peers }: Settings, log: Logger): Discovery {
+  // With a registry there is nobody to be found otherwise.
+  if (discovery === 'etcd') return createStaticDiscovery([]);
   return dnsName === undefined
     ? createStaticDiscovery(peers)
     : createDnsDiscovery(dnsName, { clock: systemClock, log });
@@ -153,6 +158,18 @@ function publicTls(settings: Settings, certificates: Certificates | undefined): 
   if (certificates === undefined) return undefined;
   const { tlsRequireClientCert: required } = settings;
   return { ...certificates, minVersion: 'TLSv1.2', requestCert: required, rejectUnauthorized: required };
+}
+
+function registryOf(settings: Settings): ReturnType<typeof createEtcdRegistry> | undefined {
+  if (settings.discovery !== 'etcd') return undefined;
+  const { etcdEndpoints, etcdPrefix, etcdUser, etcdPassword, etcdTlsCert, etcdTlsKey, etcdTlsCa } = settings;
+  const known = etcdUser !== undefined && etcdPassword !== undefined;
+  return createEtcdRegistry({
+    endpoints: etcdEndpoints,
+    prefix: etcdPrefix,
+    user: known ? { name: etcdUser, password: etcdPassword } : undefined,
+    tls: { ca: etcdTlsCa, cert: etcdTlsCert, key: etcdTlsKey },
+  });
 }
 
 /** Nodes behind one DNS name are reached by their addresses: their certificates bear the name. */

@@ -5,6 +5,7 @@ import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Discovery, Log, Store } from './cluster/ports.js';
 import type { PolicyDocument } from './core/policy-document.js';
+import type { Registry } from './cluster/registry.js';
 import { listen } from './listen.js';
 import { createPeerAuth } from './peer/auth.js';
 import { createPeerCounters } from './peer/counters.js';
@@ -26,6 +27,11 @@ export interface MemberOptions {
   /** `host:port` of this node for others, and its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
   readonly discovery: Discovery;
+  /** Where members are written down, instead of finding each other; closed with the member. */
+  readonly registry?: (Registry & { close(): Promise<void> }) | undefined;
+  /** With a registry: how long this node stays a member without renewing, in whole seconds; and whether it is strict. */
+  readonly memberTtlMs?: number;
+  readonly strict?: boolean;
   readonly secret: string | undefined;
   readonly tls: PeerTls | undefined;
   readonly maxClients: number;
@@ -53,14 +59,14 @@ export interface Member {
 
 /** Makes this process a member of the ring, over real sockets and time; resolves when it decides. */
 export async function createMember(options: MemberOptions): Promise<Member> {
-  const { log, tls, secret, discovery, store } = options;
+  const { log, tls, secret, discovery, registry, store } = options;
   const auth = secret === undefined ? undefined : createPeerAuth(secret);
   const peers = createPeerCounters();
   const transport = createPeerTransport({ counters: peers, auth, log }, { tls });
   const server = createPeerServer({ receive: (message) => node.receive(message), counters: peers, auth, log }, { tls });
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
   const node = createClusterNode(
-    { clock: systemClock, timers: systemTimers, transport, discovery, log, store },
+    { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
     { ...options, self: options.advertise(port), version: VERSION },
   );
   if (options.document !== undefined) node.book.adopt(options.document);
@@ -78,7 +84,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
       // Where nobody else stayed, it has decided up to now.
       if (node.writeBehind !== undefined) await within(CLOSE_GRACE_MS, node.writeBehind.flush());
       node.close();
-      await within(CLOSE_GRACE_MS, Promise.all([transport.close(), store?.close()]));
+      await within(CLOSE_GRACE_MS, Promise.all([transport.close(), store?.close(), registry?.close()]));
     },
   };
 }

@@ -38,6 +38,11 @@ const peers: Parse<readonly string[]> = (text) => {
   const list = text.split(',').map((peer) => peer.trim());
   return list.every((peer) => hostPort(peer) !== undefined) ? list : undefined;
 };
+const endpoints: Parse<readonly string[]> = (text) => {
+  const list = text.split(',').map((endpoint) => endpoint.trim());
+  const isOne = (endpoint: string): boolean => hostPort(endpoint.replace(/^https?:\/\//, '')) !== undefined;
+  return list.every((one) => /^https?:\/\//.test(one) && isOne(one)) ? list : undefined;
+};
 const nonEmpty: Parse<string> = (text) => (text === '' ? undefined : text);
 /** What an `Authorization` header can carry. */
 const token: Parse<string> = (text) => (/^[\x21-\x7e]+$/.test(text) ? text : undefined);
@@ -68,7 +73,7 @@ export const SETTINGS = {
   peerHost: setting<string>(host, HOST, '127.0.0.1', 'where this node listens to other nodes'),
   peerPort: whole(0, 65535, 9080, 'port for other nodes; 0 takes a free one'),
   advertise: optional(hostPort, 'host:port', 'where other nodes reach this one, and its id; else where it listens'),
-  discovery: oneOf(['static', 'dns'], 'how peers are found: by peers, or by dns-name'),
+  discovery: oneOf(['static', 'dns', 'etcd'], 'how peers are found: by peers, by dns-name, or in etcd'),
   peers: setting<readonly string[]>(
     peers,
     'host:port, several separated by commas',
@@ -76,6 +81,35 @@ export const SETTINGS = {
     'some of the other nodes; this one may be among them',
   ),
   dnsName: optional(hostPort, 'name:port', 'its addresses are the peers'),
+  etcdEndpoints: setting<readonly string[]>(
+    endpoints,
+    'http://host:port or https://host:port, several separated by commas',
+    [],
+    'the members of etcd',
+  ),
+  etcdPrefix: setting<string>(
+    (text) => (/^[\x21-\x7e]{1,200}\/$/.test(text) ? text : undefined),
+    'printable ASCII that ends with /',
+    '/tokenring/',
+    'keys in etcd begin with it: nodes with the same are one ring',
+  ),
+  etcdLeaseMs: setting<number>(
+    (text) => (/^[1-9]\d{0,2}000$/.test(text) && Number(text) >= 2_000 ? Number(text) : undefined),
+    'whole seconds, from 2000 to 999000',
+    5_000,
+    'a member that does not renew its lease in etcd for so long is out of the ring',
+  ),
+  etcdUser: optional(nonEmpty, 'some text', 'user of etcd'),
+  etcdPassword: optional(nonEmpty, 'some text', 'password of that user'),
+  etcdTlsCert: optional(pem, PEM, 'certificate of this node for etcd'),
+  etcdTlsKey: optional(pem, PEM, 'key of that certificate'),
+  etcdTlsCa: optional(pem, PEM, 'who vouches for etcd'),
+  strict: setting<boolean>(
+    yes,
+    'true or false',
+    false,
+    'with etcd: one node at most decides for a client, whatever fails',
+  ),
   peerSecret: optional(nonEmpty, 'some text', 'what peers prove to each other that they know'),
   replicas: whole(1, 5, 1, 'how many successors on the ring hold a copy'),
   replicationIntervalMs: whole(1, 60_000, 50, 'how old a copy may be'),
@@ -148,7 +182,7 @@ export type Name = keyof typeof SETTINGS;
 export type Settings = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
 
 /** Not to be shown, not even when wrong. */
-export const SECRET: ReadonlySet<string> = new Set(['adminToken', 'peerSecret', 'store']);
+export const SECRET: ReadonlySet<string> = new Set(['adminToken', 'etcdPassword', 'peerSecret', 'store']);
 
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 /** A setting as a flag. */

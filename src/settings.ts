@@ -101,7 +101,8 @@ function requireTogether(settings: Settings): void {
       );
     }
   }
-  for (const prefix of ['tls', 'peerTls'] as const) {
+  requireEtcd(settings);
+  for (const prefix of ['tls', 'peerTls', 'etcdTls'] as const) {
     const [cert, key, ca] = [settings[`${prefix}Cert`], settings[`${prefix}Key`], settings[`${prefix}Ca`]];
     if ((cert === undefined) !== (key === undefined)) {
       const missing = cert === undefined ? 'Cert' : 'Key';
@@ -109,11 +110,26 @@ function requireTogether(settings: Settings): void {
         `${variable(prefix + missing)}: nothing is not valid, expected ${PEM}: CERT and KEY go together`,
       );
     }
-    if (settings[`${prefix}RequireClientCert`] && (cert === undefined || ca === undefined)) {
+    if (prefix !== 'etcdTls' && settings[`${prefix}RequireClientCert`] && (cert === undefined || ca === undefined)) {
       throw new SettingsError(
         `${variable(prefix)}_REQUIRE_CLIENT_CERT: true is not valid, expected CERT, KEY and CA with it`,
       );
     }
+  }
+}
+
+function requireEtcd({ discovery, etcdEndpoints, etcdUser, etcdPassword, strict }: Settings): void {
+  if (discovery === 'etcd' && etcdEndpoints.length === 0) {
+    throw new SettingsError(
+      'TOKENRING_ETCD_ENDPOINTS: nothing is not valid, expected http://host:port with TOKENRING_DISCOVERY etcd',
+    );
+  }
+  if (strict && discovery !== 'etcd') {
+    throw new SettingsError('TOKENRING_STRICT: true is not valid, expected TOKENRING_DISCOVERY etcd with it');
+  }
+  if ((etcdUser === undefined) !== (etcdPassword === undefined)) {
+    const missing = etcdUser === undefined ? 'USER' : 'PASSWORD';
+    throw new SettingsError(`TOKENRING_ETCD_${missing}: nothing is not valid, expected USER and PASSWORD together`);
   }
 }
 

@@ -19,7 +19,15 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
     'host:port',
   ],
   ['peers', ['a:1, b:2,[::1]:3', ['a:1', 'b:2', '[::1]:3']], ['', 'a', 'a:1,', 'a:1;b:2', 'a:70000'], 'host:port'],
-  ['discovery', ['static', 'static'], ['', 'Static', 'consul'], 'static or dns'],
+  ['discovery', ['static', 'static'], ['', 'Static', 'consul'], 'static or dns or etcd'],
+  [
+    'etcdEndpoints',
+    ['http://a:2379, https://[::1]:2379', ['http://a:2379', 'https://[::1]:2379']],
+    ['', 'a:2379', 'http://a', 'ftp://a:1', 'http://a:2379/x', 'http://a:1,'],
+    'http://host:port or https://host:port',
+  ],
+  ['etcdPrefix', ['/a/', '/a/'], ['', '/a', 'a b/', '/\u00e4/'], 'printable ASCII that ends with /'],
+  ['etcdLeaseMs', ['10000', 10_000], ['0', '1000', '2500', '1000000', '5s'], 'whole seconds'],
   ['replicas', ['2', 2], ['0', '-1', '99', 'one'], 'a whole number'],
   ['replicationIntervalMs', ['100', 100], ['0', '50ms', '1e3'], 'a whole number'],
   ['suspectAfterMs', ['500', 500], ['1', '1s'], 'a whole number'],
@@ -126,6 +134,20 @@ describe('settings', () => {
       expect(readSettings(args, env).port).to.equal(inFlag ?? inEnvironment ?? inFile ?? 8080);
     });
     fc.assert(property, { numRuns: 100 });
+  });
+
+  it('of etcd are refused where they need each other', () => {
+    expect(errorOf(['--discovery', 'etcd'])).to.include('TOKENRING_ETCD_ENDPOINTS');
+    expect(errorOf(['--strict', 'true']))
+      .to.include('TOKENRING_STRICT')
+      .and.to.include('TOKENRING_DISCOVERY etcd');
+    const etcd = ['--discovery', 'etcd', '--etcd-endpoints', 'http://127.0.0.1:2379'];
+    expect(errorOf([...etcd, '--etcd-user', 'a'])).to.include('TOKENRING_ETCD_PASSWORD');
+    expect(errorOf([...etcd, '--etcd-password', 'hidden']))
+      .to.include('TOKENRING_ETCD_USER')
+      .and.not.to.include('hidden');
+    expect(errorOf(['--etcd-password', ''])).not.to.include('""');
+    expect(readSettings([...etcd, '--strict', 'true'], {})).to.include({ strict: true, etcdPrefix: '/tokenring/' });
   });
 
   it('are refused by name where they are unknown', () => {

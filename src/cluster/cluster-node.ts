@@ -15,6 +15,8 @@ import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import type { PolicyBook } from './policy-book.js';
 import type { PolicyDesk } from './policy-desk.js';
 import type { Clock, Discovery, Log, PeerTransport, Store, Timers } from './ports.js';
+import type { Registered } from './registered.js';
+import type { Registry } from './registry.js';
 import type { Replicator } from './replicator.js';
 import type { Settler } from './settler.js';
 import type { WriteBehind } from './write-behind.js';
@@ -31,6 +33,10 @@ export interface ClusterNodeOptions {
   readonly onUnavailable: OnUnavailable;
   /** Forwards of one client within 250 ms that make it worth a lease. Default 32. */
   readonly leaseAfter?: number;
+  /** With a registry: how long this node stays a member without renewing, in whole seconds. Default 5,000 ms. */
+  readonly memberTtlMs?: number;
+  /** With a registry: one node at most decides for a client, whatever fails. Default false. */
+  readonly strict?: boolean;
   /** How long after a decision it is written to the store, if there is one. Default 200. */
   readonly storeIntervalMs?: number;
 }
@@ -40,6 +46,8 @@ export interface ClusterNodeDeps {
   readonly timers: Timers;
   readonly transport: PeerTransport;
   readonly discovery: Discovery;
+  /** Where members are written down; without it they find and tell each other. */
+  readonly registry?: Registry | undefined;
   readonly log: Log;
   /** What lasts when all nodes are gone; without it, nothing. */
   readonly store?: Store | undefined;
@@ -60,6 +68,8 @@ export interface ClusterNode {
   readonly settler: Pick<Settler, 'settle'>;
   readonly reservations: { readonly size: number };
   readonly loads: Pick<LoadDesk, 'report' | 'factors'>;
+  /** This node's part in a registry, if it has one. */
+  readonly registered: Registered | undefined;
   /** If there is a store. */
   readonly writeBehind: WriteBehind | undefined;
   /** Clients handed to joining members so far. */

@@ -1,12 +1,14 @@
 import type { NodeId } from '../core/ring.js';
 import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
-import type { MemberRecord, PeerMessage, Sender } from './messages.js';
+import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyBook } from './policy-book.js';
 import type { Clock, Discovery, PeerTransport } from './ports.js';
 
 /** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
 const HEARTBEAT_PART = 0.3;
+/** The same where heartbeats go only to those who are missed: even a slow answer must be heard. */
+const PROBE_PART = 0.5;
 /** The others, who may hear a member that this node does not, are asked about it when it is silent for so many heartbeats. */
 const LATE_BEATS = 2;
 /** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
@@ -20,6 +22,8 @@ export interface Contacts {
   sender(): Sender;
   /** Notes that a member was heard. */
   met(sender: Sender): void;
+  /** What goes back to who sent a message. */
+  reply(answer: PeerAnswer | Promise<PeerAnswer>): Promise<Envelope<PeerAnswer>>;
   /** Sends one heartbeat, unless one is under way. */
   readonly heartbeat: (to: NodeId) => void;
   /** Tells members that may be up of others, and waits for their answers. */
@@ -37,6 +41,8 @@ export interface ContactsDeps {
   readonly book: Pick<PolicyBook, 'document'>;
   /** Called for each that holds other policies. */
   readonly heardPolicies: (id: NodeId, digest: string) => void;
+  /** With a registry: whom to exchange heartbeats with, given who does not answer. Else it is all with whom nothing else was. */
+  readonly wanted: ((late: readonly MemberRecord[]) => readonly NodeId[]) | undefined;
 }
 
 export interface ContactsOptions {
@@ -45,7 +51,7 @@ export interface ContactsOptions {
 }
 
 export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: ContactsOptions): Contacts {
-  const { clock, membership, transport, discovery, book, heardPolicies } = deps;
+  const { clock, membership, transport, discovery, book, heardPolicies, wanted } = deps;
   const lateMs = beatMs * LATE_BEATS;
   /** Of each member: when it was last heard, and the hash of its member list. */
   const exchanged = new Map<NodeId, { atMs: number; view: string }>();
@@ -54,15 +60,23 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
   let closed = false;
 
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
-    const result = await transport.send(to, { sender: sender(), body }, timeoutMs);
+    const sent = sender();
+    membership.asked(to);
+    const result = await transport.send(to, { sender: sent, body }, timeoutMs);
     if (result.kind === 'refused') membership.refused(to);
     if (result.kind !== 'answer') return { kind: result.kind };
     const { sender: answerer, body: answer } = result.answer;
     // Another one lives at this address by now: what it says is not what was asked for. Seeds may go by other names.
     if (answerer.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
     met(answerer);
-    if ('members' in answer) membership.learn(answer.members);
-    else if (answerer.view !== membership.view && body.kind !== 'heartbeat') void heartbeat(answerer.from.id);
+    const { view } = answerer;
+    if ('members' in answer) {
+      const complete = answer.kind === 'members' && view !== sent.view;
+      const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
+      membership.learn(answer.members, from);
+    }
+    if (membership.isBehind(view) && body.kind !== 'heartbeat' && (membership.ordered || !('members' in answer)))
+      void heartbeat(answerer.from.id);
     return { kind: 'answer', body: answer };
   }
 
@@ -71,7 +85,7 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
   }
 
   function met({ from, view, policies }: Sender): void {
-    membership.heard(from);
+    membership.heard(from, view);
     exchanged.set(from.id, { atMs: clock.nowMs(), view });
     if (policies !== book.document.digest) heardPolicies(from.id, policies);
   }
@@ -80,8 +94,9 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
     if (heartbeating.has(to)) return;
     heartbeating.add(to);
     const agreed = exchanged.get(to)?.view === membership.view;
-    const members = agreed ? late : membership.records();
-    await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * HEARTBEAT_PART));
+    const members = agreed || membership.ordered ? late : membership.records();
+    const part = membership.ordered ? PROBE_PART : HEARTBEAT_PART;
+    await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * part));
     heartbeating.delete(to);
   }
 
@@ -94,7 +109,17 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
   return {
     ask,
     sender,
-    met,
+    met(sender) {
+      met(sender);
+      if (membership.ordered && membership.isBehind(sender.view)) void heartbeat(sender.from.id);
+    },
+    async reply(answer) {
+      // A list of members is true under the view that it was made with.
+      const said = sender();
+      if (!(answer instanceof Promise)) return { sender: said, body: answer };
+      const body = await answer;
+      return { sender: sender(), body };
+    },
     heartbeat: (to) => void heartbeat(to),
     async tell(ids, members) {
       const others = ids.filter((id) => id !== membership.self.id && !membership.isDown(id));
@@ -106,6 +131,10 @@ export function createContacts(deps: ContactsDeps, { suspectAfterMs, beatMs }: C
       for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
       // Who is not heard directly may be alive: whatever else is said to the others, they are asked.
       const late = membership.silent(lateMs);
+      if (wanted !== undefined) {
+        for (const id of wanted(late)) void heartbeat(id, late);
+        return;
+      }
       const missed = late.some(({ id }) => membership.stateOf(id) !== 'dead');
       for (const id of membership.others()) {
         const state = membership.stateOf(id);

@@ -76,7 +76,7 @@ export function createDonor(
       let session = sessions.get(joiner);
       if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion) {
         // A joiner that goes on where this node has no such session must begin anew.
-        if (chunk !== 0) return { kind: 'not-yet', members: membership.records() };
+        if (chunk !== 0) return { kind: 'not-yet', members: membership.routedRecords() };
         sessions.set(joiner, (session = begin(joiner, gone)));
       }
       if (chunk !== session.chunk) {
@@ -86,19 +86,19 @@ export function createDonor(
       return session.answer;
     },
     admit(record, ring, members) {
-      membership.learn(members);
+      membership.learn(members, { host: record.id });
       const joiner = record.id;
       const others = [...membership.ring.members, membership.self.id].filter((id) => id !== joiner);
-      if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.records() };
+      if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.routedRecords() };
       // What it collected under another ring was another share.
       if (membership.stateOf(joiner) !== 'active' && sessions.get(joiner)?.fromVersion !== membership.ringVersion) {
-        return { kind: 'not-yet', members: membership.records() };
+        return { kind: 'not-yet', members: membership.routedRecords() };
       }
       const clients = replicator.unsent(joiner);
+      if (!membership.admit(record)) return { kind: 'not-yet', members: membership.routedRecords() };
       handedClients += clients.length;
       sessions.delete(joiner);
       replicator.dropJoiner(joiner);
-      membership.learn([record]);
       return { kind: 'handed', clients, more: false, total: clients.length };
     },
     tidy() {

@@ -3,6 +3,7 @@ import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, PeerAnswer, PeerMessage } from './messages.js';
 import type { Discovery, Log, Timers } from './ports.js';
+import type { Registered } from './registered.js';
 
 /** Pause before something that did not work is tried again. */
 const RETRY_MS = 50;
@@ -21,6 +22,8 @@ export interface JoinerDeps {
   readonly hold: () => () => void;
   /** Learns the policies of one of these nodes. @returns whether one has answered */
   readonly catchUp: (ids: readonly NodeId[]) => Promise<boolean>;
+  /** With a registry: writes this node down in it. */
+  readonly registered: Pick<Registered, 'enrolment' | 'activate'> | undefined;
   readonly isClosed: () => boolean;
   /** Brings to the members what this node alone remembers of their clients. @returns whether all have it */
   readonly bring: () => Promise<boolean>;
@@ -34,15 +37,18 @@ export interface JoinerDeps {
 export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Promise<void> {
   const { timers, membership, log, isClosed } = deps;
   let release: (() => void) | undefined;
-  for (let greetings = 1; !isClosed() && membership.self.state === 'joining'; greetings += 1) {
+  for (let greetings = 1; !isClosed() && membership.mustJoin; greetings += 1) {
+    if (deps.registered !== undefined && !(await deps.registered.enrolment.enlist())) {
+      await timers.sleep(RETRY_MS);
+      continue;
+    }
     const unsure = await greet(deps, options.timeoutMs);
     const { members: donors, checksum } = membership.ring;
     if (donors.length === 0) {
       // Nobody decides yet. Of those who start together the first by id begins the ring, and the others join it.
-      if (!olderJoiner(membership) && (!unsure || greetings >= GREETINGS)) {
-        membership.declare('active');
-        log.info({ members: 1 }, 'began a ring of one');
-      } else await timers.sleep(RETRY_MS);
+      const first = !olderJoiner(membership) && (!unsure || greetings >= GREETINGS);
+      if (first && (await activate(deps))) log.info({ members: 1 }, 'began a ring of one');
+      else await timers.sleep(RETRY_MS);
       continue;
     }
     // Nobody listens there any more: they hand over nothing, and let nobody in.
@@ -138,7 +144,11 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
     // Another ring, be it larger or smaller, gives this node other clients than were handed over; an empty one, a ring of its own.
     if (deps.isClosed() || ring.checksum !== checksum || membership.self.incarnation !== incarnation) return false;
     const missing = ring.members.filter((id) => !admitted.has(id) && !gone.includes(id));
-    if (missing.length === 0) break;
+    if (missing.length === 0) {
+      if (await activate(deps)) return true;
+      await timers.sleep(RETRY_MS);
+      continue;
+    }
     // Its clients have this node to decide for them now, without having been handed over.
     if (missing.some((id) => membership.refusedIds().includes(id))) return false;
     const record = membership.announce('active');
@@ -148,7 +158,7 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
           kind: 'admit',
           record,
           ring: ring.checksum,
-          members: membership.records(),
+          members: membership.routedRecords(),
         };
         const asked = await ask(id, message, timeoutMs);
         return [id, asked.kind === 'answer' ? asked.body : undefined];
@@ -167,6 +177,10 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
     if (otherRing) return false;
     if (missing.some((id) => !admitted.has(id))) await timers.sleep(RETRY_MS);
   }
+}
+
+async function activate({ membership, registered }: JoinerDeps): Promise<boolean> {
+  if (registered !== undefined) return registered.activate();
   membership.declare('active');
   return true;
 }

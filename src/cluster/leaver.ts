@@ -43,13 +43,7 @@ export async function leave(
   const outsiders = (): readonly NodeId[] => membership.others().filter((id) => !parting.ids.includes(id));
   const stays = (id: NodeId): boolean => !membership.isDown(id) && membership.stateOf(id) !== 'leaving';
 
-  /** Until every owner and holder of copies has what the ring, which may change meanwhile, entitles it to. */
-  async function settle(): Promise<void> {
-    for (let version = 0; version !== membership.ringVersion;) {
-      version = membership.ringVersion;
-      if (membership.ring.members.some((id) => id !== self)) await replicator.settled(settledMs);
-    }
-  }
+  const settle = (): Promise<void> => settled(deps, settledMs);
 
   async function tellAll(state: DeclaredState): Promise<void> {
     membership.declare(state);
@@ -91,6 +85,17 @@ export async function leave(
   if (parting.ids.length > 1 && parting.ids.every((id) => ready.includes(id))) await leaveTogether(ready);
   else await leaveAlone();
   release();
+}
+
+/** Until every owner and holder of copies has what the ring, which may change meanwhile, entitles it to. */
+export async function settled(
+  { membership, replicator }: Pick<LeaverDeps, 'membership' | 'replicator'>,
+  settledMs: number,
+): Promise<void> {
+  for (let version = 0; version !== membership.ringVersion;) {
+    version = membership.ringVersion;
+    if (membership.ring.members.some((id) => id !== membership.self.id)) await replicator.settled(settledMs);
+  }
 }
 
 function aloneAs(self: NodeId): Parting {

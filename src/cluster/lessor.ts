@@ -5,6 +5,7 @@ import { decide } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
 import { compareStrictness } from '../core/rule.js';
+import type { Acknowledger } from './acknowledger.js';
 import type { BucketTable, Client } from './bucket-table.js';
 import { LEASE_MS } from './lessee.js';
 import type { Membership } from './membership.js';
@@ -59,11 +60,14 @@ export interface LessorDeps {
   readonly membership: Membership;
   readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
   readonly reservations: Reservations;
+  /** In strict mode: makes sure that whoever may decide next knows of a lease. */
+  readonly acknowledger?: Pick<Acknowledger, 'acknowledgeAll'> | undefined;
   /** Whether this node owns the client, and may decide now. */
   readonly decidesFor: (clientId: string) => boolean;
 }
 
-export function createLessor({ clock, table, membership, replicator, reservations, decidesFor }: LessorDeps): Lessor {
+export function createLessor(deps: LessorDeps): Lessor {
+  const { clock, table, membership, replicator, reservations, acknowledger, decidesFor } = deps;
   const pausedUntilMs = new LRUCache<string, number>({ max: MAX_PAUSED });
   let leases = 0;
   let lentTokens = 0;
@@ -132,7 +136,7 @@ export function createLessor({ clock, table, membership, replicator, reservation
       const clients = granted.flatMap((one) => (one === undefined ? [] : [one[0]]));
       if (clients.length === 0) return wishes.map(() => null);
       // All: the holder spends for a while yet, should those die together who know.
-      const kept = await replicator.replicateNow(clients, 'all');
+      const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
       return granted.map((one) => {
         if (one === undefined) return null;
         const [client, given] = one;

@@ -2,6 +2,7 @@ import { hasLent, remaining, restMs, settle } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
+import type { Acknowledger } from './acknowledger.js';
 import { Client } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
 import type { Decision } from './decision.js';
@@ -47,13 +48,15 @@ export interface LimiterDeps {
   readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
   /** Decides where nobody who may could be asked. */
   readonly fallback: Fallback;
+  /** In strict mode: what is admitted counts only once who may decide next knows. */
+  readonly acknowledger?: Acknowledger | undefined;
   /** Called with the time of each check, before it is decided: whether this node was away is found here first. */
   readonly awake: (nowMs: number) => void;
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
   const { clock, table, recent, reservations, membership, lessee, denials, forwarder, replicator } = deps;
-  const { fallback, pauseLending, awake } = deps;
+  const { fallback, acknowledger, pauseLending, awake } = deps;
   const self = membership.self.id;
   let holders = 0;
   let held: Promise<void> | undefined;
@@ -64,11 +67,12 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     known: Client | undefined,
     nowMs: number,
     degraded: boolean,
-  ): Decision | Promise<Decision> {
+  ): Decision | Promise<Decision | undefined> {
     const { clientId, requestId } = check;
     if (requestId !== undefined) {
       const first = recent.get(clientId, requestId);
-      if (first !== undefined) return first;
+      // The first time may still wait to be known, or have waited in vain.
+      if (first !== undefined) return known === undefined ? first : sure(known, first);
     }
     const client = known ?? new Client(clientId);
     if (reservations.size > 0) reservations.observe(client, nowMs);
@@ -101,10 +105,22 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     if (degraded) client.stoodIn = true;
     if (known === undefined && (client.first !== undefined || remembered)) table.add(client, nowMs);
     if (changed || remembered) replicator.changed(client);
+    if (acknowledger !== undefined && !check.peek) return sure(client, decision);
     if (!check.replicated || !allowed || check.peek) return decision;
     return replicator
       .replicateNow([client], 'witness')
       .then((kept) => (kept.has(client) ? decision : { ...decision, degraded: true }));
+  }
+
+  /** @returns in strict mode `undefined` for what could not be made known: it was charged, and is not admitted */
+  function sure(client: Client, decision: Decision): Decision | Promise<Decision | undefined> {
+    if (acknowledger === undefined || !decision.allowed) return decision;
+    return acknowledger.acknowledge(client).then((known) => (known ? decision : undefined));
+  }
+
+  function orFallback(check: Check, decided: Decision | Promise<Decision | undefined>): Decision | Promise<Decision> {
+    if (!(decided instanceof Promise)) return decided;
+    return decided.then((decision) => decision ?? fallback.decide(check));
   }
 
   async function forward(check: Check, to: NodeId, nowMs: number): Promise<Decision> {
@@ -132,13 +148,14 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (held !== undefined) return held.then(() => limiter.check(check));
       const known = table.get(check.clientId);
       // A client found to be this node's under the present ring need not be hashed again.
-      if (known?.ownedAtRing === membership.ringVersion) return decideHere(check, known, nowMs, false);
+      if (known?.ownedAtRing === membership.ringVersion)
+        return orFallback(check, decideHere(check, known, nowMs, false));
       const own = lessee.spend(check, nowMs) ?? denials.recall(check, nowMs);
       if (own !== undefined) return own;
       const to = route(membership, check.clientId);
       switch (to.kind) {
         case 'mine':
-          return decideHere(check, known, nowMs, to.degraded);
+          return orFallback(check, decideHere(check, known, nowMs, to.degraded));
         case 'forward':
           return forward(check, to.id, nowMs);
         case 'nobody':
@@ -157,7 +174,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         ({ degraded } = to);
       }
       const decision = decideHere(check, known, nowMs, degraded);
-      if (decision instanceof Promise) return decision.then((one) => asVerdict(one, false));
+      if (decision instanceof Promise)
+        return decision.then((one) => (one === undefined ? null : asVerdict(one, false)));
       const client = table.peek(check.clientId);
       return asVerdict(decision, !decision.allowed && client !== undefined && hasLent(client));
     },

@@ -1,5 +1,6 @@
 import { createRing } from '../core/ring.js';
 import type { NodeId, Ring } from '../core/ring.js';
+import { summarize } from './member-summary.js';
 import type { DeclaredState, MemberRecord } from './messages.js';
 import type { Clock } from './ports.js';
 
@@ -31,7 +32,7 @@ const FORGOTTEN_AFTER = 600;
 const MAX_OTHERS = 1_024;
 
 /** Clients whose place on the ring is remembered: about 1 ms to make room for, at each change of the ring. */
-const CACHED_CLIENTS = 16_384;
+export const CACHED_CLIENTS = 16_384;
 
 type Described = Omit<MemberRecord, 'silentMs'>;
 
@@ -56,10 +57,20 @@ function compare(a: Described, b: Described): number {
 
 /** The members, and the ring of those that are active and alive. Every node judges silence by its own clock. */
 export interface Membership {
+  /** Whether members are those of a registry, the same for all; else each node tells of itself. */
+  readonly ordered: boolean;
+  /** Whether a successor decides in the place of an owner that is down. */
+  readonly standsIn: boolean;
   readonly self: MemberRecord;
   readonly ring: Ring;
   /** Counts the rings, from 1; what was found under one ring need not be looked up again. */
   readonly ringVersion: number;
+  /** The revision of the registry that the ring is made from. */
+  readonly epoch: number | undefined;
+  /** Whether this node is in the ring of others, and may not decide all the same. */
+  readonly lapsed: boolean;
+  /** Whether this node has yet to join, or to join again. */
+  readonly mustJoin: boolean;
   /** Short hash of the ids, lives and states, equal where two nodes know the same. */
   readonly view: string;
   records(): readonly MemberRecord[];
@@ -71,10 +82,21 @@ export interface Membership {
   lives(): ReadonlyMap<NodeId, number>;
   /** Everyone else, dead ones included. */
   others(): readonly NodeId[];
-  /** Takes over what is later than what is known. A record of an earlier life of this node begins a later one. */
-  learn(records: readonly MemberRecord[]): void;
-  /** Notes that a member has just spoken for itself. */
-  heard(from: MemberRecord): void;
+  /** The same, with those as active that this node has let into its ring already: for who joins at the same time. */
+  routedRecords(): readonly MemberRecord[];
+  /**
+   * Takes over what is later than what is known. A record of an earlier life of this node begins a later one.
+   * @param from the view that the records are all of, or who has let some of them in
+   */
+  learn(records: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void;
+  /** Whether what this member has decided counts: in strict mode not after it was replaced. */
+  isDecider(from: MemberRecord): boolean;
+  /** Whether who has this view may know more than this node. */
+  isBehind(view: string): boolean;
+  /** Notes that a member has just spoken for itself, and with which view. */
+  heard(from: MemberRecord, view: string): void;
+  /** Lets a joining member into this node's ring. @returns whether it is one that this node knows of */
+  admit(record: MemberRecord): boolean;
   /** What this node will say of itself once it declares `state`: for those who are to know first. */
   announce(state: DeclaredState): MemberRecord;
   /** This node's next step of life. */
@@ -86,6 +108,8 @@ export interface Membership {
   judge(): void;
   /** After this node was away: the others get a full suspicion time to be heard again. */
   forgive(): void;
+  /** Notes that a message goes to this member. */
+  asked(id: NodeId): void;
   /** Notes that nobody listened under this id. */
   refused(id: NodeId): void;
   refusedIds(): readonly NodeId[];
@@ -194,7 +218,14 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     return declares || returns;
   }
 
-  return {
+  const membership: Membership = {
+    ordered: false,
+    standsIn: true,
+    epoch: undefined,
+    lapsed: false,
+    get mustJoin() {
+      return self.state === 'joining';
+    },
     get self() {
       return self;
     },
@@ -207,6 +238,9 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     get view() {
       return (view ??= summarize([self, ...[...others.values()].map(({ record }) => record)]));
     },
+    routedRecords: () => membership.records(),
+    isDecider: () => true,
+    isBehind: (theirs) => theirs !== membership.view,
     records: () => [self, ...[...others.values()].map(recordOf)],
     silent: (forMs) => [...others.values()].filter((known) => silentMs(known) > forMs).map(recordOf),
     recordsOf: (ids) =>
@@ -228,6 +262,10 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
       const known = others.get(from.id);
       if (known !== undefined) known.heardAtMs = clock.nowMs();
       if (changed || returns) rebuild();
+    },
+    admit(record) {
+      membership.learn([record]);
+      return true;
     },
     announce(state) {
       announced = { ...self, state, beat: self.beat + 1 };
@@ -259,6 +297,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
         if (silentMs(known) <= suspectAfterMs * DEAD_AFTER) known.heardAtMs = clock.nowMs();
       }
     },
+    asked: () => undefined,
     refused(id) {
       const known = others.get(id);
       if (known !== undefined) known.refusedAtBeat = known.record.beat;
@@ -275,15 +314,5 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
       return known && stateOfKnown(known);
     },
   };
-}
-
-/** FNV-1a over ids, lives and states, in a fixed order; beats are left out, as they always differ. */
-function summarize(records: readonly Described[]): string {
-  const text = records
-    .map(({ id, incarnation, state }) => `${id} ${incarnation} ${state}`)
-    .sort()
-    .join('\n');
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return (hash >>> 0).toString(16);
+  return membership;
 }

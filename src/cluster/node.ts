@@ -22,6 +22,7 @@ import { createPeerDesk } from './peer-desk.js';
 import { createPolicyBook } from './policy-book.js';
 import { createPolicyDesk } from './policy-desk.js';
 import type { PolicyDesk } from './policy-desk.js';
+import { createRegistered } from './registered.js';
 import { createRecentDecisions } from './recent-decisions.js';
 import { createReplicator } from './replicator.js';
 import { createReservations } from './reservations.js';
@@ -70,13 +71,13 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   let letLeaversGo: (() => void) | undefined;
 
   const table = createBucketTable({ maxClients: options.maxClients });
-  const membership = createMembership(
-    { clock },
-    { ...options, onRingChange: () => ringChanged(), onSeveralLeave: (leaving) => severalLeave(leaving) },
-  );
+  const memberOptions = { ...options, onRingChange: ringChanged, onSeveralLeave: severalLeave };
+  const registered = deps.registry && createRegistered({ clock, timers, log, registry: deps.registry }, memberOptions);
+  const membership = registered?.membership ?? createMembership({ clock }, memberOptions);
   const book = createPolicyBook((policy, rules) => loads.scaled(policy, rules));
+  const heardPolicies = (id: NodeId, digest: string): void => policies.heard(id, digest);
   const contacts = createContacts(
-    { clock, membership, transport, discovery, book, heardPolicies: (id, digest) => policies.heard(id, digest) },
+    { clock, membership, transport, discovery, book, heardPolicies, wanted: registered?.wanted },
     { suspectAfterMs, beatMs },
   );
   const { ask } = contacts;
@@ -108,6 +109,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   );
   const denials = createDenials({ clock }, { max: Math.min(options.maxClients, MAX_DENIALS) });
   book.onChange(() => denials.clear());
+  const acknowledger = registered?.acknowledger({ copies, ask }, { ...options, giveUpAfterMs });
   const limiter = createLimiter({
     clock,
     table,
@@ -120,13 +122,22 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     replicator: changes,
     fallback,
     pauseLending: (clientId) => lessor.pause(clientId),
+    acknowledger,
     awake,
   });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
   };
-  const lessor = createLessor({ clock, table, membership, replicator: changes, reservations, decidesFor });
+  const lessor = createLessor({
+    clock,
+    table,
+    membership,
+    replicator: changes,
+    reservations,
+    acknowledger,
+    decidesFor,
+  });
   const policies: PolicyDesk = createPolicyDesk(
     { timers, membership, book, ask, decider, isHeld: () => limiter.isHeld || membership.self.state !== 'active' },
     { timeoutMs: suspectAfterMs },
@@ -181,11 +192,12 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   /** Finds whether this node was away: stopped, or busy for so long that others may have decided in its place. */
   function awake(nowMs: number): void {
+    registered?.judge(nowMs);
     if (nowMs - aliveAtMs < awayMs) return;
     const awayForMs = nowMs - aliveAtMs;
     aliveAtMs = nowMs;
     membership.forgive();
-    if (membership.self.state !== 'active' || membership.ring.members.length < 2) return;
+    if (!membership.standsIn || membership.self.state !== 'active' || membership.ring.members.length < 2) return;
     log.warn({ awayForMs }, 'was away, joins again');
     membership.reincarnate();
     startJoin();
@@ -203,6 +215,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
         hold: () => limiter.hold(),
         catchUp: (ids) => policies.catchUp(ids),
         bring: () => homecoming?.bring() ?? Promise.resolve(true),
+        registered,
         isClosed: () => closed,
       },
       { timeoutMs: suspectAfterMs },
@@ -220,7 +233,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     loads.tick(nowMs);
     table.sweep(Math.ceil(table.size / SWEEP_STEPS), nowMs);
     // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
-    if (membership.self.state === 'joining' && started) startJoin();
+    if (membership.mustJoin && started) startJoin();
     contacts.beat();
   }
 
@@ -243,14 +256,14 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     reservations,
     loads,
     writeBehind,
+    registered,
     get handedClients() {
       return donor.handedClients;
     },
-    async receive({ sender, body }) {
+    receive({ sender, body }) {
       awake(clock.nowMs());
       contacts.met(sender);
-      const answer = await desk.answer(sender, body);
-      return { sender: contacts.sender(), body: answer };
+      return contacts.reply(desk.answer(sender, body));
     },
     async start() {
       await writeBehind?.load();
@@ -269,8 +282,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       return asked.kind === 'answer' && asked.body.kind === 'described' ? asked.body.client : undefined;
     },
     async forget(clientId) {
-      // Copies that are under way would bring it back: they arrive first.
-      await replicator.flush();
+      await replicator.flush(); // Copies that are under way would bring it back: they arrive first.
       forgetHere(clientId);
       const owner = decider(clientId);
       const others = membership.others().filter((id) => !membership.isDown(id));
@@ -285,17 +297,21 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       return asked.every((one) => one.kind === 'answer');
     },
     async leave(parting) {
-      // What waits for this node to be in the ring again is decided first.
-      while (joining !== undefined) await joining;
-      if (membership.self.state !== 'active') return;
-      const deps = { membership, limiter, lessee, replicator, contacts };
-      await leave(deps, { settledMs: suspectAfterMs * BEATS }, parting);
+      const leaver = { membership, limiter, lessee, replicator, contacts };
+      const settledMs = suspectAfterMs * BEATS;
+      if (registered !== undefined) await registered.leave(leaver, { settledMs, ids: parting?.ids ?? [options.self] });
+      else {
+        while (joining !== undefined) await joining; // What waits for it to be in the ring again is decided first.
+        if (membership.self.state !== 'active') return;
+        await leave(leaver, { settledMs }, parting);
+      }
       if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
     },
     close() {
       closed = true;
       contacts.close();
       stop();
+      registered?.enrolment.close();
       replicator.close();
       forwarder.close();
       lessee.close();

@@ -74,12 +74,15 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
           return decide(message);
         case 'heartbeat':
           membership.learn(message.members);
+          // Where nobody is asked regularly, this node knows no more than the sender before it has asked itself.
+          if (membership.ordered) for (const { id } of message.members) if (id !== membership.self.id) probe(id);
           return { kind: 'members', members: newsFor(view, message.members) };
         case 'lease':
           return lessor.lease(message.wishes, message.returns, from.id).then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
           keep(message.clients);
-          return { kind: 'kept' };
+          // What comes from one who may not decide any more is kept, but is not to be counted on.
+          return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
         case 'handoff':
           return donor.handoff(from.id, message.chunk, message.gone);
         case 'admit':

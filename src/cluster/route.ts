@@ -6,23 +6,25 @@ export type Route =
   /** This node; `degraded` when it stands in for an owner that is down, with the copy it holds. */
   | { readonly kind: 'mine'; readonly degraded: boolean }
   | { readonly kind: 'forward'; readonly id: NodeId }
-  /** No member of the ring is up, as far as this node can tell. */
+  /** No member of the ring that may is up, as far as this node can tell. */
   | { readonly kind: 'nobody' };
 
 const MINE: Route = { kind: 'mine', degraded: false };
 const STAND_IN: Route = { kind: 'mine', degraded: true };
+const NOBODY: Route = { kind: 'nobody' };
 
 /** The owner, or the first of its successors that is up: the ring's next owner, should the owner not come back. */
 export function route(membership: Membership, clientId: string): Route {
   const { ring } = membership;
   const self = membership.self.id;
   const owner = ring.owner(clientId);
-  if (owner === undefined) return { kind: 'nobody' };
-  if (owner === self) return MINE;
+  if (owner === undefined) return NOBODY;
+  if (owner === self) return membership.lapsed ? NOBODY : MINE;
   if (!membership.isDown(owner)) return { kind: 'forward', id: owner };
+  if (!membership.standsIn) return NOBODY;
   for (const id of ring.successors(clientId, ring.members.length - 1)) {
     if (id === self) return STAND_IN;
     if (!membership.isDown(id)) return { kind: 'forward', id };
   }
-  return { kind: 'nobody' };
+  return NOBODY;
 }

@@ -4,6 +4,8 @@ import type { MemberState } from '../cluster/membership.js';
 export interface ClusterDescription {
   readonly self: string;
   readonly ringChecksum: string;
+  /** The revision of etcd that the ring is made from, where it is. */
+  readonly epoch?: number;
   readonly members: readonly {
     readonly id: string;
     readonly state: MemberState;
@@ -18,13 +20,16 @@ export interface ClusterDescription {
 
 /** The members as this node sees them, by id. */
 export function describeCluster(membership: Membership): ClusterDescription {
-  const { ring, self } = membership;
+  const { ring, self, epoch } = membership;
   const shares = ring.shares();
   const members = membership.records().map(({ id, version, incarnation, silentMs }) => {
-    return { id, state: membership.stateOf(id)!, share: shares.get(id) ?? 0, version, incarnation, silentMs };
+    // As written down, this node may be none, or one of its earlier lives.
+    const life = id === self.id ? self.incarnation : incarnation;
+    const state = membership.stateOf(id)!;
+    return { id, state, share: shares.get(id) ?? 0, version, incarnation: life, silentMs };
   });
   members.sort((a, b) => (a.id < b.id ? -1 : 1));
-  return { self: self.id, ringChecksum: ring.checksum, members };
+  return { self: self.id, ringChecksum: ring.checksum, ...(epoch !== undefined && { epoch }), members };
 }
 
 /** Who owns a client, and who takes over from it, nearest first. */

@@ -25,6 +25,7 @@ export interface MetricSources {
     | 'denials'
     | 'handedClients'
     | 'writeBehind'
+    | 'registered'
   >;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
@@ -238,6 +239,30 @@ export function createMetrics(sources: MetricSources): Registry {
   );
 
   if (cluster.writeBehind !== undefined) addStoreMetrics({ counter, gauge }, cluster.writeBehind);
+  const { registered } = cluster;
+  if (registered !== undefined) {
+    const { enrolment, membership } = registered;
+    gauge(
+      'tokenring_etcd_revision',
+      'Revision of etcd that the ring is made from',
+      [],
+      one(() => membership.epoch),
+    );
+    gauge(
+      'tokenring_etcd_lease_seconds',
+      'How long this node may still count on its lease in etcd, 0 when it may not',
+      [],
+      one(() => enrolment.leaseLeftMs / 1_000),
+    );
+    const failed = 'What etcd did not answer, or not in time, by what was tried; watch: those that ended';
+    counter(
+      'tokenring_etcd_failures_total',
+      failed,
+      ['what'],
+      labelled('what', () => Object.entries(enrolment.failures)),
+    );
+  }
+
   registry.registerMetric(decisionSeconds(counters));
   return registry;
 }

@@ -205,6 +205,9 @@ export const ClusterSchema = Type.Object(
   {
     self: Type.String(),
     ringChecksum: Type.String({ description: 'equal on two nodes exactly when their rings are' }),
+    epoch: Type.Optional(
+      Type.Integer({ description: 'revision of etcd that the ring is made from, with etcd discovery' }),
+    ),
     members: Type.Array(
       Type.Object(
         {

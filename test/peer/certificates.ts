@@ -6,7 +6,7 @@ import { join } from 'node:path';
 export interface Authority {
   readonly ca: string;
   /** A certificate for these names, as in `IP:127.0.0.1,DNS:localhost`. */
-  issue(names: string): { readonly cert: string; readonly key: string };
+  issue(names: string, subject?: string): { readonly cert: string; readonly key: string };
 }
 
 export function hasOpenssl(): boolean {
@@ -23,17 +23,13 @@ export function createAuthority(name: string): Authority {
     const [cert, key] = [join(folder, `${issued}.pem`), join(folder, `${issued}.key`)];
     issued += 1;
     const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key];
-    execFileSync(
-      'openssl',
-      ['req', '-x509', ...newKey, '-days', '2', '-subj', `/CN=${subject}`, '-out', cert, ...more],
-      {
-        stdio: 'pipe',
-      },
-    );
+    execFileSync('openssl', ['req', '-x509', ...newKey, '-days', '2', '-subj', subject, '-out', cert, ...more], {
+      stdio: 'pipe',
+    });
     return { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
   }
 
-  const { cert: ca } = make(name);
+  const { cert: ca } = make(`/CN=${name}`);
   const signed = [
     '-CA',
     join(folder, '0.pem'),
@@ -42,5 +38,5 @@ export function createAuthority(name: string): Authority {
     '-addext',
     'basicConstraints=CA:FALSE',
   ];
-  return { ca, issue: (names) => make('peer', ...signed, '-addext', `subjectAltName=${names}`) };
+  return { ca, issue: (names, subject = '/CN=peer') => make(subject, ...signed, '-addext', `subjectAltName=${names}`) };
 }

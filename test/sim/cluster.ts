@@ -24,7 +24,13 @@ export interface Cluster {
   listening(node: number): NodeId | undefined;
 }
 
-export function createCluster(scenario: Scenario, world: World, weather: Weather, faults: Fault[]): Cluster {
+export function createCluster(
+  scenario: Scenario,
+  world: World,
+  weather: Weather,
+  faults: Fault[],
+  { memberTtlMs }: { memberTtlMs: number },
+): Cluster {
   const ids = scenario.nodes.map(({ id }) => id);
   /** Joined, and neither leaving nor known to be down: those that are sent requests. */
   const ready = new Set<NodeId>();
@@ -61,7 +67,7 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
 
   async function start(id: NodeId): Promise<void> {
     const { clockOffsetMs, clockRate } = scenario.nodes.find((node) => node.id === id)!;
-    const { replicas, replicationIntervalMs, suspectAfterMs } = scenario;
+    const { replicas, replicationIntervalMs, suspectAfterMs, strict = false } = scenario;
     world.note?.(`start ${id}`);
     const node = world.spawn(id, {
       seeds: () => seedsOf(id),
@@ -70,6 +76,9 @@ export function createCluster(scenario: Scenario, world: World, weather: Weather
       replicas,
       replicationIntervalMs,
       suspectAfterMs,
+      memberTtlMs,
+      strict,
+      onUnavailable: strict ? 'closed' : 'local',
     });
     await node.cluster.start();
     if (world.find(id) === node) ready.add(id);

@@ -9,7 +9,8 @@ import { shrink } from './shrink.js';
 import { simulate } from './simulate.js';
 
 const USAGE = `npm run sim -- --seed N [--log] [--shrink]    replays one run
-npm run sim -- --seeds N [--from M] [--theme T]   explores`;
+npm run sim -- --seeds N [--from M] [--theme T]   explores
+  --etcd: with members in a simulated etcd`;
 
 /** Of a short story: no heartbeats, nothing that only says that a message came. */
 const UNTOLD = /"kind":"(heartbeat|members|kept)"/;
@@ -24,9 +25,12 @@ const { values } = parseArgs({
     theme: { type: 'string' },
     log: { type: 'boolean', default: false },
     shrink: { type: 'boolean', default: false },
+    etcd: { type: 'boolean', default: false },
   },
 });
 
+/** Members that find each other, or an etcd that they are written down in. */
+const kind = values.etcd ? { etcdRate: 1 } : {};
 const theme = THEMES.find((known) => known === values.theme);
 if (values.seed !== undefined) await replay(Number(values.seed), theme);
 else if (values.seeds !== undefined) await explore(Number(values.from), Number(values.seeds), theme);
@@ -34,7 +38,7 @@ else console.log(USAGE);
 
 async function replay(seed: number, only: Theme | undefined): Promise<void> {
   const scenario = generateScenario(seed, only);
-  const { history, log } = await simulate(scenario, { log: values.log });
+  const { history, log } = await simulate(scenario, { log: values.log, ...kind });
   for (const line of log) console.log(line);
   const violations = check(history);
   console.log(describe(scenario, history));
@@ -47,7 +51,7 @@ async function explore(from: number, count: number, only: Theme | undefined): Pr
   let failed = 0;
   for (let seed = from; seed < from + count; seed += 1) {
     const scenario = generateScenario(seed, only);
-    const violations = check((await simulate(scenario)).history);
+    const violations = check((await simulate(scenario, kind)).history);
     const seconds = (performance.now() - startedMs) / 1_000;
     if ((seed - from + 1) % 1_000 === 0)
       console.log(`${seed - from + 1} seeds, ${failed} failed, ${seconds.toFixed(0)} s`);
@@ -64,8 +68,8 @@ async function explore(from: number, count: number, only: Theme | undefined): Pr
 
 /** The shortest story that still fails. The whole of it can be had with `--log`. */
 async function tell(scenario: Scenario, { check: failing }: Violation): Promise<void> {
-  const shortest = await shrink(scenario, failing);
-  const { history, log } = await simulate(shortest, { log: true });
+  const shortest = await shrink(scenario, failing, kind);
+  const { history, log } = await simulate(shortest, { log: true, ...kind });
   const { nodes, steps, requests, ...rest } = shortest;
   console.log(`\nThe short story of seed ${scenario.seed}:`);
   console.log(JSON.stringify(rest));

@@ -9,6 +9,8 @@ export interface Scenario {
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
+  /** In a world with an etcd: one node at most decides, and what nobody may decide is denied. */
+  readonly strict?: boolean;
   readonly nodes: readonly NodePlan[];
   readonly network: NetworkPlan;
   /** What a node is told of the others: all of them, or one that is up, another each time. */

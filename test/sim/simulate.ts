@@ -9,6 +9,8 @@ import type { World, WorldOptions } from './world.js';
 
 /** In which all must have settled after the last fault, in suspicion times. */
 const SETTLED_AFTER = 3;
+/** Of a lease in a world with an etcd. */
+export const MEMBER_TTL_MS = 2_000;
 /** A pause between two messages from one node to another that counts as a silence, in suspicion times. */
 const SILENT_AFTER = 0.2;
 
@@ -29,7 +31,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   const weather = createWeather(scenario.network, scenario.nodes, () => world.nowMs, silentMs);
   world.setLink(weather.link);
   const faults: Fault[] = [];
-  const cluster = createCluster(scenario, world, weather, faults);
+  const cluster = createCluster(scenario, world, weather, faults, { memberTtlMs: MEMBER_TTL_MS });
   const upMs = await cluster.up();
   const asked: Asked[] = [];
   const clients = { cluster, world, asked, endMs: upMs + scenario.loadMs };
@@ -37,7 +39,9 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   for (const step of scenario.steps) world.after(step.atMs, () => cluster.take(step));
   await world.run(scenario.loadMs);
   const calmMs = await cluster.calm();
-  await world.run(SETTLED_AFTER * scenario.suspectAfterMs);
+  // Who died last is a member until its lease ends.
+  const leaseMs = world.etcd === undefined ? 0 : MEMBER_TTL_MS;
+  await world.run(leaseMs + SETTLED_AFTER * scenario.suspectAfterMs);
   for (const silence of weather.silences()) faults.push({ kind: 'silence', ...silence });
   const alive = scenario.nodes.map(({ id }) => id).filter((id) => world.find(id)?.state === 'running');
   const clientIds = [...new Set(scenario.requests.map((request) => request.clientId))];

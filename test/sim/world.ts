@@ -1,6 +1,8 @@
 import { createClusterNode } from '../../src/cluster/node.js';
 import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from '../../src/cluster/node.js';
 import type { Store } from '../../src/cluster/ports.js';
+import { createSimEtcd } from './etcd.js';
+import type { SimEtcd } from './etcd.js';
 import { createEventQueue } from './event-queue.js';
 import { connectionsOf } from './network.js';
 import type { Link, Network, Tamper } from './network.js';
@@ -40,6 +42,8 @@ export interface World {
   /** What happened, with the time: kept only when asked for. */
   readonly log: readonly string[];
   readonly note: ((line: string) => void) | undefined;
+  /** Where members are written down, if this world has such a place. */
+  readonly etcd: SimEtcd | undefined;
   /** Starts a process; `clockOffsetMs` and `clockRate` make its clock another than the world's. */
   spawn(id: string, options?: SpawnOptions): SimNode;
   node(id: string): SimNode;
@@ -85,6 +89,8 @@ export interface WorldOptions {
   readonly bytes?: boolean;
   /** A process that was frozen finds its clock where it left it. */
   readonly clockStopsInFreeze?: boolean;
+  /** Members are written down in an etcd, whose clock for leases has this rate. */
+  readonly etcdRate?: number;
 }
 
 /** A cluster in one process and virtual time: the program's own cluster code over a clock, timers and a network that one seed decides. */
@@ -96,6 +102,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
   let link: Link = () => 1;
   const note =
     options.log === true ? (line: string): void => void log.push(`${queue.nowMs.toFixed(1)} ${line}`) : undefined;
+  const etcd = options.etcdRate === undefined ? undefined : createSimEtcd(queue, options.etcdRate);
   const network: Network = {
     queue,
     processes,
@@ -114,6 +121,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
     random,
     log,
     note,
+    etcd,
     get nowMs() {
       return queue.nowMs;
     },
@@ -129,6 +137,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
           timers: timersOf(process, queue, clockRate),
           transport: connectionsOf(process, network),
           discovery: { seeds: () => Promise.resolve(typeof seeds === 'function' ? seeds() : seeds) },
+          registry: etcd?.registryOf(process, network),
           log: { info: noteOf, warn: noteOf },
           store,
         },

@@ -1,0 +1,241 @@
+import type { OrderedMembership } from './ordered-membership.js';
+import type { Clock, Log, Timers } from './ports.js';
+import type { Change, Entry, Registry, RegistryView, Unless } from './registry.js';
+
+/** Renewals in the life of a lease: four may be lost. */
+const RENEWALS = 5;
+/**
+ * Of a lease's life, this part is not counted on. The registry's clock may run faster than this one by so much, and this node
+ * reads its own in whole ms: docs/guarantees.md.
+ */
+const MARGIN_PART = 0.05;
+/** Pause before something that did not work is tried again. */
+const RETRY_MS = 100;
+
+export interface EnrolmentDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly registry: Registry;
+  readonly membership: OrderedMembership;
+  readonly log: Log;
+}
+
+export interface EnrolmentOptions {
+  /** How long this node stays a member without renewing: whole seconds. */
+  readonly ttlMs: number;
+}
+
+/** What did not work so far, by what was tried. */
+export type Failures = Readonly<Record<'read' | 'grant' | 'renew' | 'write' | 'watch', number>>;
+
+/** This node's place in the registry, and its view of all others'. */
+export interface Enrolment {
+  /** Before this time of its own clock nobody decides in its place, and what is written down of it stays. */
+  readonly holdsUntilMs: number;
+  /** Ms until then, at least 0. */
+  readonly leaseLeftMs: number;
+  /** Whether the registry has answered within the time of two renewals. */
+  readonly isReachable: boolean;
+  readonly failures: Failures;
+  /** Views taken over from the registry itself. */
+  readonly views: number;
+  /** Writes this node down as joining, with its next life. @returns whether that is so */
+  readonly enlist: () => Promise<boolean>;
+  /** Writes down this node's next state; `active` only if nobody was written since the view it acts on. @returns the revision */
+  publish(state: Entry['state']): Promise<number | undefined>;
+  /** Takes this node out. */
+  withdraw(): Promise<void>;
+  close(): void;
+}
+
+/** Keeps the lease and the view; begins at once. What the registry does not answer is tried again until `close`. */
+export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions): Enrolment {
+  const { clock, timers, registry, membership, log } = deps;
+  const renewEveryMs = Math.floor(ttlMs / RENEWALS);
+  const timeoutMs = renewEveryMs;
+  const failures = { read: 0, grant: 0, renew: 0, write: 0, watch: 0 };
+  let leaseId: string | undefined;
+  let holdsUntilMs = -Infinity;
+  let answeredAtMs = -Infinity;
+  let renewing = false;
+  let closed = false;
+  let failing = false;
+  let views = 0;
+  /** The latest view that came from the registry itself, as its watch goes on from there. */
+  let direct: RegistryView = { registry: '', revision: 0, entries: [] };
+  /** The revision that the last renewal told of. */
+  let toldRevision = 0;
+  /** Of the last write of this node that is known to have been done. */
+  let writtenRevision = 0;
+  let endWatch: () => void = () => undefined;
+
+  function failed(what: keyof Failures, reason: string): void {
+    failures[what] += 1;
+    if (!failing) log.warn({ what, reason }, 'the registry of members does not answer');
+    failing = true;
+  }
+
+  function answered(): void {
+    answeredAtMs = clock.nowMs();
+    if (failing) log.info({}, 'the registry of members answers again');
+    failing = false;
+  }
+
+  function take(view: RegistryView): void {
+    direct = view;
+    if (!membership.isNews(view)) return;
+    views += 1;
+    membership.adopt(view);
+  }
+
+  async function read(): Promise<RegistryView | undefined> {
+    const view = await registry.read(timeoutMs);
+    if (view.kind === 'failed') {
+      failed('read', view.reason);
+      return undefined;
+    }
+    answered();
+    // A watch may have told of more in the meantime.
+    if (view.registry !== direct.registry || view.revision > direct.revision) take(view);
+    return view;
+  }
+
+  /** Reads, watches from there, and reads again when the watch has ended, for as long as this node lives. */
+  async function follow(): Promise<void> {
+    for (;;) {
+      const view = await read();
+      if (closed) return;
+      if (view !== undefined) await watch(direct.revision);
+      await timers.sleep(RETRY_MS);
+    }
+  }
+
+  function watch(after: number): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = registry.watch(after, {
+        changed(revision, changes) {
+          if (revision <= direct.revision) return;
+          take({ registry: direct.registry, revision, entries: withChanges(direct.entries, changes) });
+        },
+        ended(why) {
+          failures.watch += 1;
+          log.info({ why, revision: direct.revision }, 'the watch on members has ended');
+          resolve();
+        },
+      });
+      endWatch = () => {
+        stop();
+        resolve();
+      };
+    });
+  }
+
+  function held(sentAtMs: number, grantedMs: number): void {
+    holdsUntilMs = Math.max(holdsUntilMs, sentAtMs + Math.floor(grantedMs * (1 - MARGIN_PART)));
+  }
+
+  function lost(): void {
+    leaseId = undefined;
+    holdsUntilMs = -Infinity;
+    log.warn({}, 'the lease has ended, joins again');
+    membership.expel();
+  }
+
+  async function renew(): Promise<void> {
+    if (leaseId === undefined || renewing) return;
+    const id = leaseId;
+    const sentAtMs = clock.nowMs();
+    renewing = true;
+    const renewed = await registry.renew(id, timeoutMs);
+    renewing = false;
+    if (id !== leaseId || closed) return;
+    if (renewed.kind === 'failed') return failed('renew', renewed.reason);
+    answered();
+    if (renewed.kind === 'ended') return lost();
+    held(sentAtMs, renewed.ttlMs);
+    // A watch whose connection is dead says nothing; one that is alive has had the time of a renewal to tell of this.
+    if (toldRevision > direct.revision) endWatch();
+    toldRevision = renewed.revision;
+  }
+
+  async function grant(): Promise<string | undefined> {
+    const sentAtMs = clock.nowMs();
+    const granted = await registry.grant(ttlMs, timeoutMs);
+    if (granted.kind === 'failed') {
+      failed('grant', granted.reason);
+      return undefined;
+    }
+    holdsUntilMs = -Infinity;
+    held(sentAtMs, granted.ttlMs);
+    return granted.leaseId;
+  }
+
+  /** @returns the revision; `undefined` where it was overtaken, or nobody knows */
+  async function write(incarnation: number, state: Entry['state'], unless: Unless): Promise<number | undefined> {
+    if (leaseId === undefined) return undefined;
+    const { id, version } = membership.self;
+    const written = await registry.write(leaseId, { id, incarnation, state, version }, unless, timeoutMs);
+    if (written.kind === 'failed') failed('write', written.reason);
+    else answered();
+    if (written.kind === 'ended') lost();
+    if (written.kind !== 'written') return undefined;
+    writtenRevision = Math.max(writtenRevision, written.revision);
+    return written.revision;
+  }
+
+  const stop = timers.every(renewEveryMs, () => void renew());
+  void follow();
+
+  return {
+    get holdsUntilMs() {
+      return holdsUntilMs;
+    },
+    get leaseLeftMs() {
+      return Math.max(0, holdsUntilMs - clock.nowMs());
+    },
+    get isReachable() {
+      return clock.nowMs() - answeredAtMs < 2 * renewEveryMs;
+    },
+    failures,
+    get views() {
+      return views;
+    },
+    async enlist() {
+      if (membership.isEnrolled) return true;
+      leaseId ??= await grant();
+      const view = await read();
+      if (leaseId === undefined || view === undefined || closed) return false;
+      const incarnation = Math.max(membership.self.incarnation, view.revision + 1);
+      const unless = { ownLaterThan: view.revision, anyLaterThan: undefined };
+      const revision = await write(incarnation, 'joining', unless);
+      if (revision === undefined) return false;
+      membership.enrolled(incarnation, revision);
+      return true;
+    },
+    publish(state) {
+      // Whatever of its own writes is not known here yet comes with the next view.
+      const ownLaterThan = Math.max(direct.revision, writtenRevision);
+      const anyLaterThan = state === 'active' ? membership.epoch : undefined;
+      return write(membership.self.incarnation, state, { ownLaterThan, anyLaterThan });
+    },
+    async withdraw() {
+      const id = leaseId;
+      leaseId = undefined;
+      if (id !== undefined) await registry.revoke(id, timeoutMs);
+    },
+    close() {
+      closed = true;
+      stop();
+      endWatch();
+    },
+  };
+}
+
+function withChanges(entries: readonly Entry[], changes: readonly Change[]): readonly Entry[] {
+  const byId = new Map(entries.map((entry) => [entry.id, entry]));
+  for (const change of changes) {
+    if (change.kind === 'is') byId.set(change.entry.id, change.entry);
+    else byId.delete(change.id);
+  }
+  return [...byId.values()];
+}

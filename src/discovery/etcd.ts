@@ -1,0 +1,138 @@
+import { randomUUID } from 'node:crypto';
+import type { Entry, Failed, Granted, Registry, Renewed, Written } from '../cluster/registry.js';
+import { createEtcdClient, EtcdError } from './etcd-client.js';
+import type { EtcdClientOptions } from './etcd-client.js';
+import { base64, changesByRevision, decodeEntry, encodeEntry, keysOf } from './etcd-wire.js';
+import type { KeyValue, WatchEvent } from './etcd-wire.js';
+
+export interface EtcdRegistryOptions extends EtcdClientOptions {
+  /** All keys begin with it. */
+  readonly prefix: string;
+}
+
+/** Of gRPC. */
+const NOT_FOUND = 5;
+
+interface Header {
+  readonly revision?: string;
+}
+
+interface TxnAnswer {
+  readonly header: Header;
+  readonly succeeded?: boolean;
+  readonly responses?: readonly { readonly response_range?: { readonly kvs?: readonly KeyValue[] } }[];
+}
+
+interface WatchAnswer {
+  readonly result?: {
+    readonly canceled?: boolean;
+    readonly compact_revision?: string;
+    readonly events?: readonly WatchEvent[];
+  };
+}
+
+/**
+ * Members as keys of etcd under leases. By the JSON that etcd itself speaks over HTTP (its gateway, which is on unless switched
+ * off), so that undici, which nodes speak to each other with, is all it takes.
+ */
+export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { close(): Promise<void> } {
+  const client = createEtcdClient(options);
+  const keys = keysOf(options.prefix);
+
+  async function attempt<T>(act: () => Promise<T>): Promise<T | Failed> {
+    try {
+      return await act();
+    } catch (error) {
+      return { kind: 'failed', reason: (error as Error).message || (error as Error).name };
+    }
+  }
+
+  /** Names the registry once and for all; whoever is second finds the name of the first. */
+  async function christen(timeoutMs: number): Promise<void> {
+    const unborn = { target: 'CREATE', result: 'EQUAL', key: keys.registry, create_revision: '0' };
+    const put = { request_put: { key: keys.registry, value: base64(randomUUID()) } };
+    await client.call('/v3/kv/txn', { compare: [unborn], success: [put] }, timeoutMs);
+  }
+
+  async function read(timeoutMs: number): ReturnType<Registry['read']> {
+    const members = { request_range: { key: keys.members, range_end: keys.membersEnd } };
+    const success = [members, { request_range: { key: keys.registry } }];
+    const { header, responses } = (await client.call('/v3/kv/txn', { success }, timeoutMs)) as TxnAnswer;
+    const [kvs = [], [name] = []] = (responses ?? []).map(({ response_range }) => response_range?.kvs ?? []);
+    if (name?.value === undefined) {
+      await christen(timeoutMs);
+      return read(timeoutMs);
+    }
+    const entries = kvs.map(decodeEntry).filter((entry): entry is Entry => entry !== undefined);
+    const registry = Buffer.from(name.value, 'base64').toString('utf8');
+    return { kind: 'view', registry, revision: Number(header.revision), entries };
+  }
+
+  return {
+    read: (timeoutMs) => attempt(() => read(timeoutMs)),
+    grant: (ttlMs, timeoutMs) =>
+      attempt(async (): Promise<Granted> => {
+        const answer = await client.call('/v3/lease/grant', { TTL: String(Math.ceil(ttlMs / 1_000)) }, timeoutMs);
+        const { ID, TTL } = answer as { ID: string; TTL: string };
+        return { kind: 'granted', leaseId: ID, ttlMs: Number(TTL) * 1_000 };
+      }),
+    renew: (leaseId, timeoutMs) =>
+      attempt(async (): Promise<Renewed> => {
+        const answer = await client.call('/v3/lease/keepalive', { ID: leaseId }, timeoutMs);
+        const { result } = answer as { result: { header: Header; TTL?: string } };
+        // Nothing, or 0, for a lease that is not there.
+        const ttlMs = Number(result.TTL ?? 0) * 1_000;
+        if (!(ttlMs > 0)) return { kind: 'ended' };
+        return { kind: 'renewed', ttlMs, revision: Number(result.header.revision) };
+      }),
+    write: (leaseId, entry, { ownLaterThan, anyLaterThan }, timeoutMs) =>
+      attempt(async (): Promise<Written> => {
+        const key = keys.member(entry.id);
+        const none = { target: 'MOD', result: 'LESS' };
+        const compare = [{ ...none, key, mod_revision: String(ownLaterThan + 1) }];
+        if (anyLaterThan !== undefined) {
+          const all = { key: keys.members, range_end: keys.membersEnd };
+          compare.push({ ...none, ...all, mod_revision: String(anyLaterThan + 1) });
+        }
+        const success = [{ request_put: { key, value: encodeEntry(entry), lease: leaseId } }];
+        try {
+          const answer = (await client.call('/v3/kv/txn', { compare, success }, timeoutMs)) as TxnAnswer;
+          if (answer.succeeded !== true) return { kind: 'overtaken' };
+          return { kind: 'written', revision: Number(answer.header.revision) };
+        } catch (error) {
+          if (error instanceof EtcdError && error.code === NOT_FOUND) return { kind: 'ended' };
+          throw error;
+        }
+      }),
+    async revoke(leaseId, timeoutMs) {
+      await attempt(() => client.call('/v3/lease/revoke', { ID: leaseId }, timeoutMs));
+    },
+    watch(after, listener) {
+      let over = false;
+      const end = (why: 'compacted' | 'broken'): void => {
+        if (over) return;
+        over = true;
+        close();
+        listener.ended(why);
+      };
+      const range = { key: keys.members, range_end: keys.membersEnd, start_revision: String(after + 1) };
+      const close = client.stream(
+        '/v3/watch',
+        { create_request: range },
+        (line) => {
+          const { result } = line as WatchAnswer;
+          if (over) return;
+          if (result === undefined) return end('broken');
+          if (result.canceled === true) return end(result.compact_revision === undefined ? 'broken' : 'compacted');
+          for (const [revision, changes] of changesByRevision(result.events ?? [])) listener.changed(revision, changes);
+        },
+        () => end('broken'),
+      );
+      return () => {
+        over = true;
+        close();
+      };
+    },
+    close: () => client.close(),
+  };
+}
