@@ -1,0 +1,81 @@
+import { expect } from 'chai';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
+import type { EtcdCluster } from '../discovery/etcd-process.js';
+import { killAll, tokenring } from './processes.js';
+import type { Program } from './processes.js';
+
+const LIMIT = 5;
+const why = missingEtcd();
+
+interface Answer {
+  readonly allowed: boolean;
+  readonly source: string;
+}
+
+async function allow(port: number, clientId: string): Promise<Answer> {
+  const response = await fetch(`http://127.0.0.1:${port}/v1/allow`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ clientId, limit: LIMIT, window: '1h' }),
+  });
+  return (await response.json()) as Answer;
+}
+
+describe(`real processes with a real etcd of three${why === undefined ? '' : ` (${why})`}`, function () {
+  this.timeout(90_000);
+  let etcd: EtcdCluster | undefined;
+  afterEach(async () => {
+    killAll();
+    await etcd?.close();
+    etcd = undefined;
+  });
+  before(function () {
+    if (why === undefined) return;
+    if (process.env['CI'] === 'true') throw new Error(why);
+    this.skip();
+  });
+
+  async function startAll(...flags: string[]): Promise<{ nodes: Program[]; ports: number[] }> {
+    etcd = await startEtcd({ size: 3 });
+    await etcd.ready();
+    const where = ['--discovery', 'etcd', '--etcd-endpoints', etcd.endpoints.join(), '--etcd-lease-ms', '3000'];
+    const nodes = [0, 1, 2].map(() => tokenring(['serve', '--port', '0', '--peer-port', '0', ...where, ...flags]));
+    const ports = await Promise.all(nodes.map(async (node) => (await node.line('tokenring ready'))['port'] as number));
+    return { nodes, ports };
+  }
+
+  /** How many of some requests, to the nodes in turn, were allowed. */
+  async function exhaust(ports: readonly number[], clientId: string): Promise<number> {
+    let allowed = 0;
+    for (let i = 0; i < LIMIT + 3; i += 1) if ((await allow(ports[i % ports.length]!, clientId)).allowed) allowed += 1;
+    return allowed;
+  }
+
+  it('keeps its members and limits while the leader of etcd is killed, and with all of it frozen', async () => {
+    const { ports } = await startAll();
+    for (let i = 0; i < 5; i += 1) expect(await exhaust(ports, `before ${i}`)).to.equal(LIMIT);
+    await etcd!.members[await etcd!.leader()]!.kill();
+    await sleep(5_000);
+    for (let i = 0; i < 5; i += 1) expect(await exhaust(ports, `killed ${i}`)).to.equal(LIMIT);
+    for (const member of etcd!.members) member.signal('SIGSTOP');
+    await sleep(4_000);
+    for (let i = 0; i < 5; i += 1) expect(await exhaust(ports, `frozen ${i}`)).to.equal(LIMIT);
+    for (let i = 0; i < 5; i += 1) expect(await exhaust(ports, `before ${i}`)).to.equal(0);
+    for (const member of etcd!.members) member.signal('SIGCONT');
+  });
+
+  it('in strict mode decides until the lease ends where all of etcd is frozen, then nobody, then all again', async () => {
+    const { ports } = await startAll('--strict', 'true', '--on-unavailable', 'closed');
+    for (const member of etcd!.members) member.signal('SIGSTOP');
+    expect(await exhaust(ports, 'within the lease')).to.equal(LIMIT);
+    await sleep(3_500);
+    for (const port of ports) expect(await allow(port, 'after')).to.include({ allowed: false, source: 'fallback' });
+    for (const member of etcd!.members) member.signal('SIGCONT');
+    for (let tries = 0; tries < 100 && !(await allow(ports[0]!, `again ${tries}`)).allowed; tries += 1)
+      await sleep(100);
+    await sleep(3_000);
+    expect(await exhaust(ports, 'afterwards')).to.equal(LIMIT);
+    expect(await exhaust(ports, 'within the lease')).to.equal(0);
+  });
+});
