@@ -1,3 +1,5 @@
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
@@ -20,6 +22,38 @@ async function allow(port: number, clientId: string): Promise<Answer> {
     body: JSON.stringify({ clientId, limit: LIMIT, window: '1h' }),
   });
   return (await response.json()) as Answer;
+}
+
+/** Stands between one node and etcd, and can cut it off: what is open breaks, and nothing is let through. */
+async function createGate(endpoint: string): Promise<{ endpoint: string; cut(): void; close(): void }> {
+  const { hostname, port } = new URL(endpoint);
+  const open = new Set<Socket>();
+  let isCut = false;
+  const server = createServer((near) => {
+    if (isCut) return void near.destroy();
+    const far = connect(Number(port), hostname);
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      open.add(one);
+      one.on('error', () => other.destroy()).on('close', () => open.delete(one));
+      one.pipe(other);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const cut = (): void => {
+    isCut = true;
+    for (const socket of open) socket.destroy();
+  };
+  return {
+    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    cut,
+    close() {
+      cut();
+      server.close();
+    },
+  };
 }
 
 describe(`real processes with a real etcd of three${why === undefined ? '' : ` (${why})`}`, function () {
@@ -77,5 +111,45 @@ describe(`real processes with a real etcd of three${why === undefined ? '' : ` (
     await sleep(3_000);
     expect(await exhaust(ports, 'afterwards')).to.equal(LIMIT);
     expect(await exhaust(ports, 'within the lease')).to.equal(0);
+  });
+
+  it('in strict mode has others decide for a node that is cut off from etcd alone, once, and has it ask them', async () => {
+    etcd = await startEtcd({ size: 3 });
+    await etcd.ready();
+    const gates = await Promise.all(etcd.endpoints.map(createGate));
+    const strict = ['--strict', 'true', '--on-unavailable', 'closed', '--replicas', '2', '--etcd-lease-ms', '3000'];
+    const start = (endpoints: readonly string[]): Program => {
+      const where = ['--discovery', 'etcd', '--etcd-endpoints', endpoints.join()];
+      return tokenring(['serve', '--port', '0', '--peer-port', '0', ...where, ...strict]);
+    };
+    const nodes = [start(gates.map(({ endpoint }) => endpoint)), start(etcd.endpoints), start(etcd.endpoints)];
+    const ports = await Promise.all(nodes.map(async (node) => (await node.line('tokenring ready'))['port'] as number));
+    const clients = Array.from({ length: 20 }, (_, i) => `client ${i}`);
+    const allowed = new Map(clients.map((clientId) => [clientId, 0]));
+    const askAll = async (): Promise<void> => {
+      await Promise.all(
+        clients.map(async (clientId, i) => {
+          const answer = await allow(ports[i % 3]!, clientId);
+          if (answer.allowed) allowed.set(clientId, allowed.get(clientId)! + 1);
+        }),
+      );
+    };
+    await askAll();
+    for (const gate of gates) gate.cut();
+    for (let i = 0; i < 12; i += 1) {
+      await askAll();
+      await sleep(400);
+    }
+    const { members } = (await (await fetch(`http://127.0.0.1:${ports[1]!}/v1/cluster`)).json()) as {
+      members: unknown[];
+    };
+    expect(members).to.have.lengthOf(2);
+    for (const clientId of clients)
+      for (const port of ports) {
+        const answer = await allow(port, clientId);
+        if (answer.allowed) allowed.set(clientId, allowed.get(clientId)! + 1);
+      }
+    for (const gate of gates) gate.close();
+    expect([...allowed.values()]).to.deep.equal(clients.map(() => LIMIT));
   });
 });
