@@ -64,7 +64,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const beatMs = Math.max(1, Math.floor(suspectAfterMs / BEATS));
   const awayMs = Math.ceil(suspectAfterMs * AWAY_PART);
   const giveUpAfterMs = Math.ceil(suspectAfterMs * 1.5);
-
+  const settledMs = suspectAfterMs * BEATS;
   let closed = false;
   let joining: Promise<void> | undefined;
   let aliveAtMs = clock.nowMs();
@@ -298,7 +298,6 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     },
     async leave(parting) {
       const leaver = { membership, limiter, lessee, replicator, contacts };
-      const settledMs = suspectAfterMs * BEATS;
       if (registered !== undefined) await registered.leave(leaver, { settledMs, ids: parting?.ids ?? [options.self] });
       else {
         while (joining !== undefined) await joining; // What waits for it to be in the ring again is decided first.
