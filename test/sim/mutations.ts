@@ -301,8 +301,8 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'denial',
     world: patched({
       file: 'cluster/denials.ts',
-      find: 'askedAtMs + (decision.retryAfterMs ?? Infinity)',
-      replace: 'askedAtMs + 2 * (decision.retryAfterMs ?? Infinity)',
+      find: 'asking.atMs + (decision.retryAfterMs ?? Infinity)',
+      replace: 'asking.atMs + 2 * (decision.retryAfterMs ?? Infinity)',
     }),
   },
 ];
