@@ -45,8 +45,8 @@ describe('the containers', function () {
 
 function testContainers(engine: Engine): void {
   let caller: Caller | undefined;
-  /** What .env says where limits are to last. */
-  let durable: Readonly<Record<string, string>> = {};
+  /** What .env says besides. */
+  let more: Readonly<Record<string, string>> = {};
   const stopNow = (): void => engine.stopNow();
 
   function compose(...args: string[]): Promise<Ran> {
@@ -54,7 +54,7 @@ function testContainers(engine: Engine): void {
     return engine.docker(['compose', '-f', FILE, '-p', PROJECT, '--env-file', '/dev/null', ...args], {
       TOKENRING_PEER_SECRET: SECRET,
       TOKENRING_SUSPECT_AFTER_MS: String(SUSPECT_AFTER_MS),
-      ...durable,
+      ...more,
       BALANCER_PUBLISH: engine.publish,
     });
   }
@@ -262,10 +262,11 @@ function testContainers(engine: Engine): void {
   describe('with the profile durable', () => {
     before(async function () {
       this.timeout(120_000);
-      durable = { COMPOSE_PROFILES: 'durable', TOKENRING_STORE: 'redis://valkey' };
+      more = { COMPOSE_PROFILES: 'durable', TOKENRING_STORE: 'redis://valkey' };
       const images = (await succeed(compose('config', '--images'))).trim().split('\n');
       const valkey = images.find((image) => image.includes('valkey'))!;
-      if (!(await engine.has(valkey))) await succeed(engine.run('test/docker/valkey-image.sh', [valkey]));
+      if (!(await engine.has(valkey)))
+        await succeed(engine.run('test/docker/stand-in-image.sh', [valkey, '999:1000', 'valkey-server', 'valkey-cli']));
       await succeed(compose('up', '-d', '--no-build', '--wait', '--scale', 'node=3'));
       await ringOf(3);
     });
@@ -299,6 +300,39 @@ function testContainers(engine: Engine): void {
       await ringOf(3);
       await expectRemembered();
       await expectAlso();
+    });
+  });
+
+  describe('with the profile etcd', () => {
+    before(async function () {
+      this.timeout(120_000);
+      more = { COMPOSE_PROFILES: 'durable,etcd', TOKENRING_DISCOVERY: 'etcd', TOKENRING_ETCD_LEASE_MS: '4000' };
+      const images = (await succeed(compose('config', '--images'))).trim().split('\n');
+      const etcd = images.find((image) => image.includes('etcd'))!;
+      if (!(await engine.has(etcd)))
+        await succeed(engine.run('test/docker/stand-in-image.sh', [etcd, '0:0', 'etcd', 'etcdctl']));
+      await succeed(compose('up', '-d', '--no-build', '--wait', '--scale', 'node=3'));
+      await ringOf(3);
+    });
+
+    it('find each other, and one that is killed is out of the ring when its lease is over: nothing is forgotten', async () => {
+      const expectRemembered = await consume('etcd-killed');
+      await sleep(COPY_AGE_MS);
+      await docker('kill', (await nodes()).at(-1)!);
+      await ringOf(2);
+      await expectRemembered();
+    });
+
+    it('go on with the members that they know while etcd is away', async () => {
+      await succeed(compose('stop', '-t', '1', 'etcd'));
+      const expectRemembered = await consume('etcd-away');
+      // Longer than a lease.
+      await sleep(5_000);
+      await expectRemembered();
+      await succeed(compose('start', 'etcd'));
+      await scale(3);
+      await ringOf(3);
+      await expectRemembered();
     });
   });
 }
