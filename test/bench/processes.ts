@@ -83,6 +83,7 @@ export interface ServerProcess {
   readonly port: number;
   /** CPU seconds, user and system, that it has used; NaN where they cannot be measured. */
   cpuSeconds(): number;
+  kill(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -93,6 +94,7 @@ export async function startServer(core: number, args: readonly string[]): Promis
   return {
     port,
     cpuSeconds: () => cpuSeconds(server.pid),
+    kill: (signal) => server.kill(signal),
     async stop() {
       server.kill('SIGKILL');
       await server.ended.catch(() => undefined);
@@ -124,6 +126,7 @@ export async function startWorkers(dist: string, workers: number): Promise<Serve
     port,
     workerCpuSeconds,
     cpuSeconds: () => workerCpuSeconds().reduce((sum, seconds) => sum + seconds, cpuSeconds(supervisor.pid)),
+    kill: (signal) => supervisor.kill(signal),
     async stop() {
       // With it end its workers.
       supervisor.kill('SIGKILL');
@@ -142,6 +145,7 @@ export async function startRing(core: number, dist: string, count: number): Prom
   return {
     port: nodes[0]!.port,
     cpuSeconds: () => nodes.reduce((sum, node) => sum + node.cpuSeconds(), 0),
+    kill: (signal) => nodes.forEach((node) => node.kill(signal)),
     async stop() {
       await Promise.all(nodes.map((node) => node.stop()));
     },
@@ -165,7 +169,7 @@ export async function startBareServer(core: number, node: ServerProcess): Promis
   return startServer(core, [join(import.meta.dirname, 'bare-server.js'), template]);
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve) => {
     const probe = createServer().listen(0, '127.0.0.1', () => {
       const { port } = probe.address() as AddressInfo;

@@ -114,7 +114,7 @@ describe('the bounds of the service itself', () => {
 
     it('let who reads slowly read to the end', async () => {
       const { port, counters } = await startServer({ answerMs: 1_000 });
-      const answers = 40;
+      const answers = 100;
       const { socket, read, ended } = await reader(port, ...Array.from({ length: answers }, () => '/some'));
       const startMs = performance.now();
       while (read() < answers * SOME && !ended()) {
