@@ -195,9 +195,13 @@ function testContainers(engine: Engine): void {
     await ringOf(3);
     const request = { clientId: 'alice', limit: 100, window: WINDOW };
     const answers = await Promise.all(Array.from({ length: 300 }, () => allow(request)));
-    const statuses = answers.map(({ status }) => status);
-    expect(statuses.filter((status) => status === 200)).length(100);
-    expect(statuses.filter((status) => status === 429)).length(200);
+    const passed = answers.filter(({ status }) => status === 200).length;
+    expect(passed).within(98, 100);
+    expect(answers.filter(({ status }) => status === 429)).length(300 - passed);
+    // What of it lay with a node as leased tokens is back within a second, and no more than that.
+    await sleep(1_500);
+    const later = await Promise.all(Array.from({ length: 30 }, () => allow(request)));
+    expect(passed + later.filter(({ status }) => status === 200).length).equals(100);
     const sources = new Set(answers.map(({ body }) => (JSON.parse(body) as { source: string }).source));
     expect([...sources]).includes.members(['owner', 'forwarded']);
   });

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +28,13 @@ describe('tokenring serve with a store', function () {
     return { ...program, port: port as number };
   }
 
+  function listens(port: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
+      socket.unref().once('connect', () => socket.destroy());
+    });
+  }
+
   async function allowed(port: number, clientId: string): Promise<boolean> {
     const response = await fetch(`http://127.0.0.1:${port}/v1/allow`, {
       method: 'POST',
@@ -47,6 +55,8 @@ describe('tokenring serve with a store', function () {
       await sleep(1_500);
       first.child.kill('SIGKILL');
       await first.ended;
+      // Workers end when they find their supervisor gone: a moment later.
+      for (let i = 0; i < workers; i += 1) while (await listens(peerPort + i)) await sleep(20);
       const second = await serve(path, peerPort, '--workers', String(workers));
       for (const client of clients) expect(await allowed(second.port, client), client).to.equal(false);
       expect(await allowed(second.port, 'another')).to.equal(true);
