@@ -1,5 +1,6 @@
 import { createRing } from '../core/ring.js';
 import type { NodeId, Ring } from '../core/ring.js';
+import { watchLeavers } from './leavers.js';
 import { summarize } from './member-summary.js';
 import type { DeclaredState, MemberRecord } from './messages.js';
 import type { Clock } from './ports.js';
@@ -139,7 +140,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
   let lives: ReadonlyMap<NodeId, number> = new Map();
   let ringVersion = 1;
   let view: string | undefined;
-  let severalLeave = false;
+  const sayLeavers = watchLeavers(options.onSeveralLeave);
 
   function silentMs(known: Known): number {
     return clock.nowMs() - known.heardAtMs;
@@ -156,17 +157,12 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     return silentForMs > suspectAfterMs * (isGoing(record) ? DEAD_AFTER : FORGOTTEN_AFTER);
   }
 
-  /** Two that leave at once may each count on the other to have its clients: until both have sent theirs on, nobody has them all. */
   function noteLeavers(): void {
     let leavers = 0;
     for (const known of others.values()) {
       if (known.record.state === 'leaving' && silentMs(known) <= suspectAfterMs / 2) leavers += 1;
     }
-    // The last of them, too: the one that has left may have been counted on until a moment ago.
-    const several = leavers > (severalLeave ? 0 : 1);
-    if (several === severalLeave) return;
-    severalLeave = several;
-    options.onSeveralLeave(severalLeave);
+    sayLeavers(leavers);
   }
 
   function rebuild(): void {

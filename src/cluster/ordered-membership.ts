@@ -1,5 +1,6 @@
 import { createRing } from '../core/ring.js';
 import type { NodeId } from '../core/ring.js';
+import { watchLeavers } from './leavers.js';
 import { CACHED_CLIENTS } from './membership.js';
 import type { MemberState, Membership, MembershipOptions } from './membership.js';
 import type { MemberRecord } from './messages.js';
@@ -85,7 +86,7 @@ export function createOrderedMembership(
   let ring = createRing([], ringOptions);
   let lives: ReadonlyMap<NodeId, number> = new Map();
   let ringVersion = 1;
-  let severalLeave = false;
+  const sayLeavers = watchLeavers(options.onSeveralLeave);
 
   const silenceMs = ({ unansweredAtMs, heardAtMs }: Known): number =>
     unansweredAtMs === undefined ? 0 : clock.nowMs() - Math.max(unansweredAtMs, heardAtMs);
@@ -95,14 +96,10 @@ export function createOrderedMembership(
 
   const stateOf = ({ record, admitted }: Known): Entry['state'] => (admitted ? 'active' : record.state);
 
-  /** Two that leave at once may each count on the other to have its clients: until both have sent theirs on, nobody has them all. */
   function noteLeavers(): void {
     let leavers = 0;
     for (const known of others.values()) if (known.record.state === 'leaving' && !isDown(known)) leavers += 1;
-    const several = leavers > (severalLeave ? 0 : 1);
-    if (several === severalLeave) return;
-    severalLeave = several;
-    options.onSeveralLeave(severalLeave);
+    sayLeavers(leavers);
   }
 
   function rebuild(): void {

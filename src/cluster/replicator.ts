@@ -93,8 +93,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
   let entrusting = false;
-  /** Who leaves together with this node. */
-  let leavers: readonly NodeId[] = [];
+  let leavers: readonly NodeId[] = []; // Those who leave together with this node.
   let closed = false;
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
@@ -148,13 +147,14 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     }
     const sentAtMs = clock.nowMs();
     const clients = snapshotsOf(target.sending);
+    const lent = clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
     target.done = ask(id, { kind: 'replicate', clients }, options.timeoutMs).then((asked) => {
       const { sending } = target;
       target.sending = new Map();
       if (asked.kind === 'answer' && asked.body.kind === 'kept') {
         target.sinceMs = sentAtMs;
         pump(id, target);
-        for (const clientId of sending.keys()) told(clientId);
+        for (const [clientId] of lent) told(clientId);
       } else {
         // The next interval tries again, with what is true by then.
         for (const [clientId, whole] of sending) enqueue(id, clientId, whole);
@@ -163,12 +163,12 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   /**
-   * Once all who are to have what this node knows do, a node that is none of them drops the leases in it: it does not hear how
-   * they end, would count them as spent, and whatever changes the ring next may ask for its copy again.
+   * A node that is to have no copy drops the leases once all who are have them: not hearing how they end, it would count them as
+   * spent, and whatever changes the ring next may ask for its copy again.
    */
   function told(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.changed || !hasLeases(client) || isEntitled(clientId)) return;
+    if (client === undefined || client.changed || isEntitled(clientId)) return;
     for (const { waiting, sending } of targets.values()) if (waiting.has(clientId) || sending.has(clientId)) return;
     dropLeases(client);
   }

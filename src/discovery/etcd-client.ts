@@ -65,15 +65,19 @@ export function createEtcdClient({ endpoints, user, tls }: EtcdClientOptions): E
     leave = new AbortController();
   }
 
-  async function post(pool: Pool, path: string, body: object, signal: AbortSignal): Promise<unknown> {
-    const authorization = path === AUTHENTICATE ? undefined : await authorize(pool, signal);
-    const response = await pool.request({
+  function send(pool: Pool, path: string, body: object, authorization: string | undefined, signal: AbortSignal) {
+    return pool.request({
       method: 'POST',
       path,
       headers: headersOf(authorization),
       body: JSON.stringify(body),
       signal,
     });
+  }
+
+  async function post(pool: Pool, path: string, body: object, signal: AbortSignal): Promise<unknown> {
+    const authorization = path === AUTHENTICATE ? undefined : await authorize(pool, signal);
+    const response = await send(pool, path, body, authorization, signal);
     const text = await readAll(response.body);
     if (!text.startsWith('{'))
       throw new EtcdError(UNKNOWN, `HTTP ${response.statusCode}: ${text.slice(0, 200).trim()}`);
@@ -123,13 +127,7 @@ export function createEtcdClient({ endpoints, user, tls }: EtcdClientOptions): E
   async function open(path: string, body: object, line: (value: unknown) => void, signal: AbortSignal): Promise<void> {
     const pool = pools[present]!;
     const authorization = await authorize(pool, signal);
-    const response = await pool.request({
-      method: 'POST',
-      path,
-      headers: headersOf(authorization),
-      body: JSON.stringify(body),
-      signal,
-    });
+    const response = await send(pool, path, body, authorization, signal);
     if (response.statusCode !== 200) throw new Error(`HTTP ${response.statusCode}: ${await readAll(response.body)}`);
     let rest = '';
     response.body.setEncoding('utf8');

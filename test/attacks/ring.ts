@@ -5,6 +5,7 @@ import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings } from '../../src/settings.js';
 import { call } from '../support/http.js';
+import { freePorts } from '../support/ports.js';
 
 export const SECRET = 'correct horse battery staple';
 
@@ -17,7 +18,7 @@ export interface AttackedRing {
 
 /** Two nodes with a secret, in this process. */
 export async function startAttackedRing(...flags: string[]): Promise<AttackedRing> {
-  const peerPorts = [await freePort(), await freePort()];
+  const peerPorts = await freePorts(2);
   const peers = peerPorts.map((port) => `127.0.0.1:${port}`).join(',');
   const fixed = [
     '--port',
@@ -41,14 +42,6 @@ export async function startAttackedRing(...flags: string[]): Promise<AttackedRin
       await Promise.all(nodes.map((node) => node.stop()));
     },
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Somebody who has nothing to do with it, and what comes to them. */

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
+import { freePorts } from '../support/ports.js';
 import { GENERATOR_CORE, SERVER_CORE } from './machine.js';
-import { freePort, startNode } from './processes.js';
+import { startNode } from './processes.js';
 import type { ServerProcess } from './processes.js';
 
 /**
@@ -37,7 +38,7 @@ async function allow(port: number, clientId: string): Promise<Answer> {
 }
 
 async function startRing(settings: readonly string[]): Promise<Ring> {
-  const ports = await Promise.all(Array.from({ length: NODES }, freePort));
+  const ports = await freePorts(NODES);
   const ids = ports.map((port) => `127.0.0.1:${port}`);
   const nodes: ServerProcess[] = [];
   for (const [i, port] of ports.entries()) {

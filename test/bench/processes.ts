@@ -3,11 +3,10 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
+import { freePort, freePorts } from '../support/ports.js';
 import { BOTH_CORES, childrenOf, cpuSeconds, hasTaskset } from './machine.js';
 
 export interface Program {
@@ -137,7 +136,7 @@ export async function startWorkers(dist: string, workers: number): Promise<Serve
 
 /** Several nodes of one ring on one core, each of which has joined; the first is the entrance. */
 export async function startRing(core: number, dist: string, count: number): Promise<ServerProcess> {
-  const peerPorts = await Promise.all(Array.from({ length: count }, freePort));
+  const peerPorts = await freePorts(count);
   const peers = peerPorts.map((port) => `127.0.0.1:${port}`).join(',');
   const nodes: ServerProcess[] = [];
   for (const port of peerPorts)
@@ -167,13 +166,4 @@ export async function startBareServer(core: number, node: ServerProcess): Promis
   const headers = rawHeaders.filter((_, i) => !own.has(rawHeaders[i - (i % 2)]!));
   const template = JSON.stringify({ headers, body: await text(answer) });
   return startServer(core, [join(import.meta.dirname, 'bare-server.js'), template]);
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as AddressInfo;
-      probe.close(() => resolve(port));
-    });
-  });
 }

@@ -1,8 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
-import { createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import { readSettings, SettingsError } from '../../src/settings.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
 import type { Authority } from '../peer/certificates.js';
 import { allow, newClient } from '../support/http.js';
+import { freePorts } from '../support/ports.js';
 
 const HERE = 'IP:127.0.0.1,DNS:localhost';
 const TOKEN = 'admin-token';
@@ -168,7 +168,7 @@ describe(`a node with certificates${WITHOUT}`, function () {
   });
 
   it('moves to the certificates of another authority with its peers, one after the other, and stays one ring', async () => {
-    const ports = await Promise.all([freePort(), freePort(), freePort()]);
+    const ports = await freePorts(3);
     const peers = ports.map((port) => `127.0.0.1:${port}`).join(',');
     const own = ports.map((_, i) => {
       const place = join(folder, `node-${i}-`);
@@ -235,11 +235,3 @@ describe(`a node with certificates${WITHOUT}`, function () {
     expect((error as Error).message).to.include('TOKENRING_TLS_CERT');
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}

@@ -11,7 +11,8 @@ import { openRedisStore } from '../../src/store/redis.js';
 import type { RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/system.js';
 import { owing, readAll } from '../support/stored.js';
-import { describeWithValkey, freePort, startValkey, VALKEY } from '../support/valkey.js';
+import { freePort } from '../support/ports.js';
+import { describeWithValkey, startValkey, VALKEY } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
 
 const HOUR_MS = 3_600_000;
