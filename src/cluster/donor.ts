@@ -5,6 +5,7 @@ import type { Copies } from './copies.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, MemberRecord, PeerAnswer } from './messages.js';
 import type { Replicator } from './replicator.js';
+import { MAX_COPIES_BYTES, weightOf } from './weight.js';
 
 /** Clients in one chunk, and clients looked at for it: each bounds the time that one answer takes. */
 const CHUNK = 500;
@@ -57,15 +58,18 @@ export function createDonor(
 
   function nextChunk(session: Session, joiner: NodeId): PeerAnswer {
     const clients: ClientSnapshot[] = [];
+    let bytes = 0;
     for (
       let looked = 0;
-      looked < LOOK && clients.length < CHUNK && session.cursor >= 0;
+      looked < LOOK && clients.length < CHUNK && bytes < MAX_COPIES_BYTES && session.cursor >= 0;
       looked += 1, session.cursor -= 1
     ) {
       const client = table.at(session.cursor);
       if (client === undefined || !willHold(session.ring, joiner, client.id)) continue;
       const snapshot = copies.of(client, true);
-      if (snapshot !== undefined) clients.push(snapshot);
+      if (snapshot === undefined) continue;
+      clients.push(snapshot);
+      bytes += weightOf(snapshot);
     }
     handedClients += clients.length;
     return { kind: 'handed', clients, more: session.cursor >= 0, total: session.total };

@@ -5,11 +5,11 @@ import type { Copies } from './copies.js';
 import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { ClientSnapshot, PeerMessage } from './messages.js';
+import { createOutbox } from './outbox.js';
 import { createPlacement } from './placement.js';
 import type { Clock, Timers } from './ports.js';
+import { inParts } from './weight.js';
 
-/** Clients in one message: what a receiver merges in about a millisecond. */
-const CHUNK = 1_000;
 /** After a ring change, clients looked at per step, and the time between steps: decisions keep their p99. */
 const PLACE_STEP = 500;
 const PLACE_INTERVAL_MS = 20;
@@ -70,25 +70,12 @@ export interface Replicator {
   close(): void;
 }
 
-/** Clients, and whether all that is known of each is to go, or only what is new. */
-type Outgoing = Map<string, boolean>;
-
-interface Target {
-  /** Those whose copies wait to be sent. */
-  waiting: Outgoing;
-  /** Those in the message under way. */
-  sending: Outgoing;
-  done: Promise<void>;
-  sinceMs: number;
-}
-
 /** Keeps copies of what this node decides at those who would take over. */
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
   const { clock, timers, table, copies, membership, ask } = deps;
   const placement = createPlacement({ membership }, options);
   const { targetsOf, witnessesOf, heirOf, isEntitled } = placement;
   let changedClients: Client[] = [];
-  const targets = new Map<NodeId, Target>();
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
@@ -99,16 +86,14 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   let stopFlushing: (() => void) | undefined;
   let stopPlacing: (() => void) | undefined;
 
+  const snapshotOf = (clientId: string, whole: boolean): ClientSnapshot | undefined => {
+    const client = table.peek(clientId);
+    return client && copies.of(client, whole);
+  };
+  const outbox = createOutbox({ clock, membership, ask, snapshotOf, told }, options);
+
   function enqueue(id: NodeId, clientId: string, whole: boolean): void {
-    let target = targets.get(id);
-    if (target === undefined) {
-      targets.set(
-        id,
-        (target = { waiting: new Map(), sending: new Map(), done: Promise.resolve(), sinceMs: clock.nowMs() }),
-      );
-    }
-    if (target.waiting.size === 0 && target.sending.size === 0) target.sinceMs = clock.nowMs();
-    target.waiting.set(clientId, whole || target.waiting.get(clientId) === true);
+    outbox.add(id, clientId, whole);
     startFlushing();
   }
 
@@ -122,54 +107,13 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     }
   }
 
-  function snapshotsOf(outgoing: Iterable<readonly [clientId: string, whole: boolean]>): ClientSnapshot[] {
-    const clients: ClientSnapshot[] = [];
-    for (const [clientId, whole] of outgoing) {
-      const client = table.peek(clientId);
-      const snapshot = client && copies.of(client, whole);
-      if (snapshot !== undefined) clients.push(snapshot);
-    }
-    return clients;
-  }
-
-  /** Sends one message's worth; the rest follows on its acknowledgement. */
-  function pump(id: NodeId, target: Target): void {
-    if (target.sending.size > 0 || target.waiting.size === 0 || membership.isDown(id)) return;
-    if (target.waiting.size <= CHUNK) {
-      target.sending = target.waiting;
-      target.waiting = new Map();
-    } else {
-      for (const [clientId, whole] of target.waiting) {
-        target.sending.set(clientId, whole);
-        target.waiting.delete(clientId);
-        if (target.sending.size === CHUNK) break;
-      }
-    }
-    const sentAtMs = clock.nowMs();
-    const clients = snapshotsOf(target.sending);
-    const lent = clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
-    target.done = ask(id, { kind: 'replicate', clients }, options.timeoutMs).then((asked) => {
-      const { sending } = target;
-      target.sending = new Map();
-      if (asked.kind === 'answer' && asked.body.kind === 'kept') {
-        target.sinceMs = sentAtMs;
-        pump(id, target);
-        for (const [clientId] of lent) told(clientId);
-      } else {
-        // The next interval tries again, with what is true by then.
-        for (const [clientId, whole] of sending) enqueue(id, clientId, whole);
-      }
-    });
-  }
-
   /**
    * A node that is to have no copy drops the leases once all who are have them: not hearing how they end, it would count them as
    * spent, and whatever changes the ring next may ask for its copy again.
    */
   function told(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.changed || isEntitled(clientId)) return;
-    for (const { waiting, sending } of targets.values()) if (waiting.has(clientId) || sending.has(clientId)) return;
+    if (client === undefined || client.changed || isEntitled(clientId) || outbox.has(clientId)) return;
     dropLeases(client);
   }
 
@@ -177,14 +121,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     return membership.ring.members.includes(id) || joiners.has(id);
   }
 
-  function pumpAll(): void {
+  function sendAll(): void {
     distribute();
-    for (const [id, target] of targets) {
-      // Whoever left the ring gets no copies any more, once the change of the ring has found others for them: should it be back
-      // before that, it is owed what waits.
-      if (isWanted(id)) pump(id, target);
-      else if (!isPlacing()) targets.delete(id);
-    }
+    // Whoever left the ring gets no copies any more, once the change of the ring has found others for them: should it be back
+    // before that, it is owed what waits.
+    outbox.sendAll((id) => (isWanted(id) ? 'send' : isPlacing() ? 'keep' : 'drop'));
   }
 
   /** Whether the table is still being looked through. */
@@ -193,9 +134,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   function place(): void {
-    let waiting = 0;
-    for (const [id, target] of targets) if (isWanted(id)) waiting += target.waiting.size;
-    if (!isPlacing() || waiting > MAX_PENDING) return;
+    if (!isPlacing() || outbox.waiting(isWanted) > MAX_PENDING) return;
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
       const client = table.at((unplaced -= 1));
       if (client === undefined) continue;
@@ -221,8 +160,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   function startFlushing(): void {
     if (closed) return;
     stopFlushing ??= timers.every(options.intervalMs, () => {
-      pumpAll();
-      if ([...targets.values()].some(({ waiting, sending }) => waiting.size + sending.size > 0)) return;
+      sendAll();
+      if (!outbox.isEmpty) return;
       stopFlushing?.();
       stopFlushing = undefined;
     });
@@ -261,9 +200,12 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       }
       await Promise.all(
         [...byWitness].map(async ([id, together]) => {
-          const snapshots = snapshotsOf(together.map((client) => [client.id, false] as const));
-          const asked = await ask(id, { kind: 'replicate', clients: snapshots }, options.timeoutMs);
-          if (asked.kind !== 'answer' || asked.body.kind !== 'kept') together.forEach((client) => kept.delete(client));
+          const snapshots = together.map(({ id: clientId }) => snapshotOf(clientId, false));
+          for (const clients of inParts(snapshots.filter((one) => one !== undefined))) {
+            const asked = await ask(id, { kind: 'replicate', clients }, options.timeoutMs);
+            if (asked.kind === 'answer' && asked.body.kind === 'kept') continue;
+            return together.forEach((client) => kept.delete(client));
+          }
         }),
       );
       return kept;
@@ -278,8 +220,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     dropJoiner: (id) => joiners.delete(id),
     unsent(id) {
       distribute();
-      const target = targets.get(id);
-      return target === undefined ? [] : snapshotsOf(new Map([...target.sending, ...target.waiting]));
+      return outbox.unsent(id);
     },
     entrust(leaving) {
       const copied = leaving.length === 1 || placement.isWholeHost(leaving);
@@ -289,10 +230,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       startPlacing();
     },
     async flush() {
-      pumpAll();
-      for (const [id, target] of targets) {
-        while (target.sending.size > 0 && !membership.isDown(id)) await target.done;
-      }
+      sendAll();
+      await outbox.sent();
     },
     async settled(timeoutMs) {
       const untilMs = clock.nowMs() + timeoutMs;
@@ -300,12 +239,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       await replicator.flush();
     },
     get lagMs() {
-      let sinceMs = clock.nowMs();
-      for (const [id, target] of targets) {
-        if (target.waiting.size + target.sending.size > 0 && !membership.isDown(id))
-          sinceMs = Math.min(sinceMs, target.sinceMs);
-      }
-      return clock.nowMs() - sinceMs;
+      return outbox.lagMs;
     },
     get unplaced() {
       return unplaced;

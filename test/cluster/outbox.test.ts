@@ -1,0 +1,111 @@
+import { expect } from 'chai';
+import { weightOf } from '../../src/cluster/weight.js';
+import type { ClientSnapshot } from '../../src/cluster/messages.js';
+import type { Check } from '../../src/core/decide.js';
+import { ruleOf } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/rule.js';
+import { encodeMessage } from '../../src/peer/codec.js';
+import { encodeClients } from '../../src/peer/wire-clients.js';
+import { createWorld } from '../sim/world.js';
+import type { World } from '../sim/world.js';
+
+/** What a peer takes: src/peer/server.ts. */
+const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
+const IDS_EACH = 100;
+/** Eight limits a decision, so that what is remembered of it is long. */
+const RULES: readonly Rule[] = Array.from({ length: 8 }, (_, i) =>
+  ruleOf('token-bucket', 1_000, 3_600_000 + i, 1_000, undefined),
+);
+
+/** A world in which a message that no peer would take is lost, how many were, and the bytes of all. */
+function createTightWorld(): { world: World; lost: () => number; all: () => number } {
+  let lost = 0;
+  let all = 0;
+  const world = createWorld(1, {
+    tamper: {
+      message(_from, _to, message) {
+        if (message.body.kind !== 'replicate') return message;
+        const bytes = Buffer.byteLength(encodeMessage(message));
+        all += bytes;
+        if (bytes <= MAX_MESSAGE_BYTES) return message;
+        lost += 1;
+        return undefined;
+      },
+    },
+  });
+  return { world, lost: () => lost, all: () => all };
+}
+
+function checkOf(clientId: string, requestId: string | undefined): Check {
+  return { clientId, rules: RULES, cost: 1, peek: requestId === undefined, requestId, replicated: false };
+}
+
+describe('copies on their way', () => {
+  it('go in as many messages as it takes, however much is known of each client', async () => {
+    const { world, lost, all } = createTightWorld();
+    const ids = ['a:1', 'b:1'];
+    for (const id of ids)
+      await world.until(world.spawn(id, { seeds: ids, maxClients: 100_000 }).cluster.start(), 10_000);
+    await world.run(500);
+    const clients = Array.from({ length: 400 }, (_, i) => `client ${i}`);
+    const owned = clients.filter((id) => world.node('a:1').cluster.membership.ring.owner(id) === 'a:1');
+    const { limiter } = world.node('a:1').cluster;
+    for (const id of owned)
+      for (let i = 0; i < IDS_EACH; i += 1) await limiter.check(checkOf(id, `${i}`.padEnd(128, '\n')));
+    await world.run(1_000);
+    expect(lost()).to.equal(0);
+    expect(all()).to.be.above(MAX_MESSAGE_BYTES);
+    world.kill('a:1', true);
+    await world.run(3_000);
+    for (const id of owned) {
+      const { remaining } = await world.until(
+        Promise.resolve(world.node('b:1').cluster.limiter.check(checkOf(id, undefined))),
+        1_000,
+      );
+      // One comes back in 3.6 s.
+      expect(remaining, id).to.be.within(1_000 - IDS_EACH, 1_001 - IDS_EACH);
+    }
+  });
+
+  it('weigh no less than they are long', () => {
+    const rule = RULES[0]!;
+    const id = '\u0001'.repeat(256);
+    const lease = { id: '\n'.repeat(512), tokens: 1e9, leftMs: 59_999.999, spent: 1e9 };
+    const limits = RULES.map(({ algorithm, windowMs }) => ({
+      algorithm,
+      windowMs,
+      limit: 1e9,
+      remaining: 1e9,
+      retryAfterMs: 31_622_400_000,
+      resetMs: 31_622_400_000,
+    }));
+    const { limit, remaining, retryAfterMs, resetMs } = limits[0]!;
+    const verdict = { allowed: false, limit, remaining, retryAfterMs, resetMs, limits };
+    const recent = { requestId: id.slice(128), ageMs: 59_999.123456, verdict, degraded: true };
+    const step = [31_622_399_999.123, 1e9];
+    const bucket = { ...rule, policy: '"'.repeat(64), ruleChanges: 2 ** 52, state: [1e9, 31_622_399_999] };
+    const window = { ...bucket, algorithm: 'sliding-window', state: Array(34).fill(step).flat() } as const;
+    const reserved = {
+      id: id.slice(192),
+      ageMs: 599_999.5,
+      cost: 1e9,
+      settled: 1e9,
+      rules: RULES,
+      least: RULES.map(() => [1e9, 31_622_399_999] as const),
+    };
+    const samples: ClientSnapshot[] = [
+      ['a', []],
+      ['a', [{ ...rule, ruleChanges: 0, state: [1, 0] }]],
+      [id, [bucket]],
+      [id, Array(64).fill({ ...window, leases: Array(16).fill(lease) })],
+      [id, [bucket], Array(1_000).fill(recent)],
+      [id, [bucket], [], Array(256).fill(reserved)],
+    ];
+    for (const client of samples) {
+      const bytes = Buffer.byteLength(JSON.stringify(encodeClients([client])));
+      expect(weightOf(client), JSON.stringify(client).slice(0, 60)).to.be.at.least(
+        bytes - JSON.stringify([[], []]).length,
+      );
+    }
+  });
+});
