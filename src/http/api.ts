@@ -144,6 +144,9 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
     get: (_req, res) => {
       // Decisions go on: who stops has time to be noticed, and then forwards.
       if (!isReady()) throw new Problem('draining');
+      // It joins again after a freeze, or has lost its lease: it answers by asking others.
+      if (cluster.membership.self.state !== 'active')
+        throw new Problem('unavailable', { detail: 'this node is not in the ring' });
       if (!isWhole()) throw new Problem('unavailable', { detail: 'not all workers are in the ring' });
       sendText(res, 'ready');
     },

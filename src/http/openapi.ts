@@ -145,7 +145,9 @@ export function openApiDocument(version: string): object {
         },
       },
       '/healthz': { get: plain('health', 'Whether the process serves', 'it does') },
-      '/readyz': { get: plain('ready', 'Whether new requests are to come here', 'they are', 'draining') },
+      '/readyz': {
+        get: plain('ready', 'Whether new requests are to come here', 'they are', 'draining', 'unavailable'),
+      },
       '/metrics': { get: plain('metrics', 'Prometheus metrics', 'in the text format') },
       '/openapi.json': {
         get: {

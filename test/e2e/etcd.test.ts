@@ -24,6 +24,10 @@ async function allow(port: number, clientId: string): Promise<Answer> {
   return (await response.json()) as Answer;
 }
 
+async function readiness(port: number): Promise<number> {
+  return (await fetch(`http://127.0.0.1:${port}/readyz`)).status;
+}
+
 /** Stands between one node and etcd, and can cut it off: what is open breaks, and nothing is let through. */
 async function createGate(endpoint: string): Promise<{ endpoint: string; cut(): void; close(): void }> {
   const { hostname, port } = new URL(endpoint);
@@ -105,10 +109,12 @@ describe(`real processes with a real etcd of three${why === undefined ? '' : ` (
     expect(await exhaust(ports, 'within the lease')).to.equal(LIMIT);
     await sleep(3_500);
     for (const port of ports) expect(await allow(port, 'after')).to.include({ allowed: false, source: 'fallback' });
+    for (const port of ports) expect(await readiness(port)).to.equal(503);
     for (const member of etcd!.members) member.signal('SIGCONT');
     for (let tries = 0; tries < 100 && !(await allow(ports[0]!, `again ${tries}`)).allowed; tries += 1)
       await sleep(100);
     await sleep(3_000);
+    for (const port of ports) expect(await readiness(port)).to.equal(200);
     expect(await exhaust(ports, 'afterwards')).to.equal(LIMIT);
     expect(await exhaust(ports, 'within the lease')).to.equal(0);
   });
