@@ -1,4 +1,5 @@
 import type { Phase, Second } from './load-service.js';
+import { drawSvg, round } from './svg.js';
 
 const WIDTH = 760;
 const HEIGHT = 300;
@@ -8,21 +9,14 @@ const TOP = 54;
 const BOTTOM = 30;
 const MAX = 2;
 
-/** Reads in light and dark: what has no colour of its own takes that of the page's scheme. */
-const STYLE = `
-  svg { color: #1f2328; background: #ffffff; font: 12px system-ui, sans-serif }
-  text { fill: currentColor } .axis { stroke: currentColor; opacity: 0.35 } .phase { stroke: currentColor; opacity: 0.2 }
+const STYLE = `.phase { stroke: currentColor; opacity: 0.2 } .small { font-size: 10px }
   .load { stroke: #0969da; fill: none; stroke-width: 1.5 } .factor { stroke: #1a7f37; fill: none; stroke-width: 1.5 }
-  .target { stroke: #bc4c00; stroke-dasharray: 4 3 } .says { fill: #bc4c00 } .blue { fill: #0969da } .green { fill: #1a7f37 }
-  .small { font-size: 10px }
-  @media (prefers-color-scheme: dark) {
-    svg { color: #e6edf3; background: #0d1117 } .load { stroke: #58a6ff } .blue { fill: #58a6ff }
-    .factor { stroke: #3fb950 } .green { fill: #3fb950 } .target { stroke: #f0883e } .says { fill: #f0883e }
-  }`;
+  .target { stroke: #bc4c00; stroke-dasharray: 4 3 } .says { fill: #bc4c00 } .blue { fill: #0969da } .green { fill: #1a7f37 }`;
+const DARK = `.load { stroke: #58a6ff } .blue { fill: #58a6ff } .factor { stroke: #3fb950 } .green { fill: #3fb950 }
+    .target { stroke: #f0883e } .says { fill: #f0883e }`;
 
 /** Load and factor over time, with what happened, as a picture of its own. */
 export function plotLoad(seconds: readonly Second[], phases: readonly Phase[], target: number): string {
-  const round = (value: number): number => Math.round(value * 10) / 10;
   const x = (s: number): number => round(LEFT + (s / seconds.length) * (WIDTH - LEFT - RIGHT));
   const y = (value: number): number => round(HEIGHT - BOTTOM - (Math.min(MAX, value) / MAX) * (HEIGHT - TOP - BOTTOM));
   const line = (kind: string, of: (second: Second) => number): string =>
@@ -43,10 +37,5 @@ export function plotLoad(seconds: readonly Second[], phases: readonly Phase[], t
     line('factor', ({ factor }) => factor),
     line('load', ({ load }) => load),
   ];
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Load and factor over time">
-<style>${STYLE}
-</style>
-${parts.join('\n')}
-</svg>
-`;
+  return drawSvg({ width: WIDTH, height: HEIGHT, label: 'Load and factor over time', style: STYLE, dark: DARK }, parts);
 }

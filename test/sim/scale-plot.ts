@@ -1,4 +1,5 @@
 import type { Scale } from './scale-measure.js';
+import { drawSvg, round } from './svg.js';
 
 /** One panel: a figure over the number of nodes. */
 interface Panel {
@@ -18,16 +19,9 @@ const RIGHT = 16;
 const TOP = 40;
 const BOTTOM = 36;
 
-/** Reads in light and dark: what has no colour of its own takes that of the page's scheme. */
-const STYLE = `
-  svg { color: #1f2328; background: #ffffff; font: 12px system-ui, sans-serif }
-  text { fill: currentColor } .axis { stroke: currentColor; opacity: 0.35 }
-  .line { stroke: #0969da; fill: none; stroke-width: 2 } .dot { fill: #0969da }
-  .bound { stroke: #bc4c00; stroke-dasharray: 4 3 } .says { fill: #bc4c00 } .title { font-weight: 600 }
-  @media (prefers-color-scheme: dark) {
-    svg { color: #e6edf3; background: #0d1117 }
-    .line { stroke: #58a6ff } .dot { fill: #58a6ff } .bound { stroke: #f0883e } .says { fill: #f0883e }
-  }`;
+const STYLE = `.line { stroke: #0969da; fill: none; stroke-width: 2 } .dot { fill: #0969da }
+  .bound { stroke: #bc4c00; stroke-dasharray: 4 3 } .says { fill: #bc4c00 } .title { font-weight: 600 }`;
+const DARK = `.line { stroke: #58a6ff } .dot { fill: #58a6ff } .bound { stroke: #f0883e } .says { fill: #f0883e }`;
 
 /** Four panels over a logarithmic axis of nodes, as a picture of its own. @param scales in ascending order */
 export function plot(scales: readonly Scale[], panels: readonly Panel[]): string {
@@ -36,12 +30,8 @@ export function plot(scales: readonly Scale[], panels: readonly Panel[]): string
     return `<g transform="${place}">${drawPanel(scales, panel)}</g>`;
   });
   const height = Math.ceil(panels.length / 2) * HEIGHT;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * WIDTH} ${height}" role="img" aria-label="What grows with the number of nodes">
-<style>${STYLE}
-</style>
-${drawn.join('\n')}
-</svg>
-`;
+  const label = 'What grows with the number of nodes';
+  return drawSvg({ width: 2 * WIDTH, height, label, style: STYLE, dark: DARK }, drawn);
 }
 
 function drawPanel(scales: readonly Scale[], { title, of, max, bound, says, tick }: Panel): string {
@@ -68,8 +58,4 @@ function drawPanel(scales: readonly Scale[], { title, of, max, bound, says, tick
       text(`x="${point.x}" y="${HEIGHT - BOTTOM + 18}"`, String(point.nodes), 'text-anchor="middle"'),
     ]),
   ].join('\n');
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
 }
