@@ -21,7 +21,7 @@ import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { PeerTls } from './peer/tls.js';
 import { openPolicySource } from './policy-source.js';
 import type { Settings } from './setting-table.js';
-import { reachableAt } from './settings.js';
+import { publicUrlOf, reachableAt } from './settings.js';
 import { openStore } from './store/open.js';
 import { systemClock } from './system.js';
 import { VERSION } from './version.js';
@@ -72,6 +72,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       group?.listens(id, port);
       return id;
     },
+    url: (self) => publicUrlOf(settings, self),
     discovery: group === undefined ? discoveryOf(settings, log) : group.withSiblings(discoveryOf(settings, log)),
     registry: registryOf(settings),
     memberTtlMs: settings.etcdLeaseMs,

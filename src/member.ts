@@ -26,6 +26,8 @@ export interface MemberOptions {
   readonly listen: { readonly host: string; readonly port: number } | undefined;
   /** `host:port` of this node for others, and its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
+  /** Where callers reach this node, given its id. */
+  readonly url?: (id: string) => string | undefined;
   readonly discovery: Discovery;
   /** Where members are written down, instead of finding each other; closed with the member. */
   readonly registry?: (Registry & { close(): Promise<void> }) | undefined;
@@ -65,9 +67,10 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   const transport = createPeerTransport({ counters: peers, auth, log }, { tls });
   const server = createPeerServer({ receive: (message) => node.receive(message), counters: peers, auth, log }, { tls });
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
+  const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
-    { ...options, self: options.advertise(port), version: VERSION },
+    { ...options, self, url: options.url?.(self), version: VERSION },
   );
   if (options.document !== undefined) node.book.adopt(options.document);
   await node.start();

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { isOrigin } from './core/origin.js';
 import { parseRedisAddress } from './store/redis-address.js';
 
 /** What a setting's text means; `undefined` when it is not valid. */
@@ -73,6 +74,11 @@ export const SETTINGS = {
   peerHost: setting<string>(host, HOST, '127.0.0.1', 'where this node listens to other nodes'),
   peerPort: whole(0, 65535, 9080, 'port for other nodes; 0 takes a free one'),
   advertise: optional(hostPort, 'host:port', 'where other nodes reach this one, and its id; else where it listens'),
+  publicUrl: optional(
+    (text) => (text === 'none' || isOrigin(text) ? text : undefined),
+    'http://host:port, https://host:port, or none',
+    'where callers reach this node, told to those that ask the owner of a client directly; else found from where it listens',
+  ),
   discovery: oneOf(['static', 'dns', 'etcd'], 'how peers are found: by peers, by dns-name, or in etcd'),
   peers: setting<readonly string[]>(
     peers,

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { inspect, parseArgs } from 'node:util';
+import { hostOf } from './core/ring.js';
 import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
 import type { Name, Setting, Settings } from './setting-table.js';
 
@@ -135,17 +136,37 @@ function requireEtcd({ discovery, etcdEndpoints, etcdUser, etcdPassword, strict 
 
 /** @throws SettingsError where others than this machine could speak as peers */
 export function requireLoopback(from: string, host: string, otherwise: string): void {
-  if (host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)) return;
+  if (isLoopback(host)) return;
   throw new SettingsError(`${from}: ${JSON.stringify(host)} is open to others, expected ${otherwise} with it`);
 }
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+function listensOnAll(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+/**
+ * Where callers reach the public API of the node of this id, or `undefined` where nobody can tell: it listens on this machine alone, and
+ * its peers are elsewhere; or on a port that is not known before it has joined.
+ */
+export function publicUrlOf(settings: PublicSettings, id: string): string | undefined {
+  const { publicUrl, host, port, tlsCert } = settings;
+  if (publicUrl !== undefined) return publicUrl === 'none' ? undefined : publicUrl;
+  const peerHost = hostOf(id);
+  if (port === 0 || (isLoopback(host) && !isLoopback(peerHost))) return undefined;
+  const address = listensOnAll(host) ? peerHost : host.includes(':') ? `[${host}]` : host;
+  return `${tlsCert === undefined ? 'http' : 'https'}://${address}:${port}`;
+}
+
+type PublicSettings = Pick<Settings, 'publicUrl' | 'host' | 'port' | 'tlsCert'>;
 
 /** The `host:port` under which others reach a listener: its own, or the machine's first where it listens on all. */
 export function reachableAt(host: string, port: number): string {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const own =
-    host === '0.0.0.0' || host === '::'
-      ? all.find(({ internal, family }) => !internal && family === 'IPv4')
-      : undefined;
+  const own = listensOnAll(host) ? all.find(({ internal, family }) => !internal && family === 'IPv4') : undefined;
   const address = own?.address ?? host;
   return `${address.includes(':') ? `[${address}]` : address}:${port}`;
 }

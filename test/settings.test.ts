@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Settings } from '../src/setting-table.js';
-import { reachableAt, readSettings, SettingsError } from '../src/settings.js';
+import { publicUrlOf, reachableAt, readSettings, SettingsError } from '../src/settings.js';
 
 /** Each setting that takes plain text: what a good one means, some bad ones, and what is expected. */
 const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad: string[], expected: string][] = [
@@ -19,6 +19,22 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
     'host:port',
   ],
   ['peers', ['a:1, b:2,[::1]:3', ['a:1', 'b:2', '[::1]:3']], ['', 'a', 'a:1,', 'a:1;b:2', 'a:70000'], 'host:port'],
+  [
+    'publicUrl',
+    ['https://limits.example:8443', 'https://limits.example:8443'],
+    [
+      '',
+      'limits.example:8443',
+      'http://a:0',
+      'http://a/x',
+      'http://a:1/',
+      'http://u:p@a',
+      'http://a b',
+      'ftp://a',
+      '::1',
+    ],
+    'http://host:port, https://host:port, or none',
+  ],
   ['discovery', ['static', 'static'], ['', 'Static', 'consul'], 'static or dns or etcd'],
   [
     'etcdEndpoints',
@@ -93,6 +109,26 @@ describe('settings', () => {
     expect(reachableAt('127.0.0.2', 9080)).to.equal('127.0.0.2:9080');
     expect(reachableAt('::1', 9080)).to.equal('[::1]:9080');
     expect(reachableAt('0.0.0.0', 9080)).to.match(/^(?!127\.)[\d.]+:9080$/);
+  });
+
+  it('say where callers reach a node, where that can be known', () => {
+    const at = { publicUrl: undefined, host: '127.0.0.1', port: 8080, tlsCert: undefined };
+    const table: [more: object, id: string, url?: string][] = [
+      [{}, '127.0.0.1:9080', 'http://127.0.0.1:8080'],
+      [{ host: '::1' }, '[::1]:9080', 'http://[::1]:8080'],
+      [{ host: '0.0.0.0' }, '10.0.0.1:9080', 'http://10.0.0.1:8080'],
+      [{ host: '::' }, '[2001:db8::1]:9080', 'http://[2001:db8::1]:8080'],
+      [{ host: '0.0.0.0', tlsCert: 'a.pem' }, 'node-1.local:9080', 'https://node-1.local:8080'],
+      // Callers come by another network than peers.
+      [{ host: '192.0.2.1' }, '10.0.0.1:9080', 'http://192.0.2.1:8080'],
+      // Only who is on the same machine gets there, and from elsewhere it would be another machine's.
+      [{}, '10.0.0.1:9080'],
+      [{ host: 'localhost' }, 'node-1.local:9080'],
+      [{ port: 0 }, '127.0.0.1:9080'],
+      [{ publicUrl: 'https://limits.example' }, '10.0.0.1:9080', 'https://limits.example'],
+      [{ publicUrl: 'none', host: '0.0.0.0' }, '10.0.0.1:9080'],
+    ];
+    for (const [more, id, url] of table) expect(publicUrlOf({ ...at, ...more }, id), id).to.equal(url);
   });
 
   for (const [name, [text, value], bad, expected] of SETTINGS) {

@@ -25,6 +25,8 @@ export interface ClusterNodeOptions {
   /** Id of this node on the ring: `host:port`. */
   readonly self: NodeId;
   readonly version: string;
+  /** Where callers reach this node, if it can say. */
+  readonly url?: string | undefined;
   /** Clients that the bucket table holds at most. */
   readonly maxClients: number;
   readonly replicas: number;

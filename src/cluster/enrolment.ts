@@ -173,8 +173,8 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
   /** @returns the revision; `undefined` where it was overtaken, or nobody knows */
   async function write(incarnation: number, state: Entry['state'], unless: Unless): Promise<number | undefined> {
     if (leaseId === undefined) return undefined;
-    const { id, version } = membership.self;
-    const written = await registry.write(leaseId, { id, incarnation, state, version }, unless, timeoutMs);
+    const { id, version, url } = membership.self;
+    const written = await registry.write(leaseId, { id, incarnation, state, version, url }, unless, timeoutMs);
     if (written.kind === 'failed') failed('write', written.reason);
     else answered();
     if (written.kind === 'ended') lost();

@@ -11,6 +11,8 @@ export type MemberState = Exclude<DeclaredState, 'left'> | 'suspect' | 'dead';
 export interface MembershipOptions {
   readonly self: NodeId;
   readonly version: string;
+  /** Where callers reach this node, if it can say. */
+  readonly url?: string | undefined;
   /** A member silent for longer is out of the ring. */
   readonly suspectAfterMs: number;
   /** How many successors of a client are asked for on every decision. */
@@ -127,6 +129,7 @@ export function createMembership({ clock }: { clock: Clock }, options: Membershi
     state: 'joining',
     beat: 0,
     version: options.version,
+    url: options.url ?? '',
     silentMs: 0,
   };
   /** What this node has said it will be, if that is more than what it is. */

@@ -22,6 +22,8 @@ export interface MemberRecord {
   readonly beat: number;
   /** Version of the program. */
   readonly version: string;
+  /** Where callers reach it, as `http://host:port`; empty where it cannot say. */
+  readonly url: string;
   /** How long whoever passes this on has not heard a new beat: 0 from the member itself. */
   readonly silentMs: number;
 }

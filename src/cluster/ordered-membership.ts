@@ -76,6 +76,7 @@ export function createOrderedMembership(
     state: 'joining',
     beat: 0,
     version: options.version,
+    url: options.url ?? '',
     silentMs: 0,
   };
   let own: Entry | undefined;
@@ -121,8 +122,8 @@ export function createOrderedMembership(
     known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
   }
 
-  function write({ id, incarnation, state, version }: Entry): void {
-    const entry = { id, incarnation, state, version };
+  function write({ id, incarnation, state, version, url }: Entry): void {
+    const entry = { id, incarnation, state, version, url };
     if (id === self.id) {
       own = entry;
       return;

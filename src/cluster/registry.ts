@@ -8,6 +8,8 @@ export interface Entry {
   readonly state: 'joining' | 'active' | 'leaving';
   /** Version of the program. */
   readonly version: string;
+  /** Where callers reach it; empty where it cannot say. */
+  readonly url: string;
 }
 
 /** All members as of one revision. Two views of one registry are ordered by it, for everybody alike. */

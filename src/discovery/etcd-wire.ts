@@ -1,4 +1,5 @@
 import type { Change, Entry } from '../cluster/registry.js';
+import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 
 /** Keys of etcd: `PREFIXmembers/ID` for each member, and `PREFIXregistry` with the name of it all. */
@@ -36,8 +37,8 @@ export interface KeyValue {
 const STATES: readonly Entry['state'][] = ['joining', 'active', 'leaving'];
 const NODE_ID = /^(?:[\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\]):[1-9]\d{0,4}$/;
 
-export function encodeEntry({ incarnation, state, version }: Entry): string {
-  return base64(JSON.stringify({ incarnation, state, version }));
+export function encodeEntry({ incarnation, state, version, url }: Entry): string {
+  return base64(JSON.stringify({ incarnation, state, version, url }));
 }
 
 /** @returns `undefined` for what no node has written: others may write there, too, and this node connects to what it reads */
@@ -51,11 +52,12 @@ export function decodeEntry(kv: KeyValue): Entry | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { incarnation, state, version } = value as Record<string, unknown>;
+  const { incarnation, state, version, url = '' } = value as Record<string, unknown>;
   const known = STATES.find((one) => one === state);
   if (known === undefined || typeof version !== 'string' || version.length > 100) return undefined;
+  if (typeof url !== 'string' || (url !== '' && !isOrigin(url))) return undefined;
   if (!Number.isSafeInteger(incarnation) || (incarnation as number) < 1) return undefined;
-  return { id, incarnation: incarnation as number, state: known, version };
+  return { id, incarnation: incarnation as number, state: known, version, url };
 }
 
 function idOf({ key }: KeyValue): NodeId | undefined {

@@ -12,6 +12,8 @@ export interface ClusterDescription {
     /** Fraction of the clients that it owns, 0 to 1. */
     readonly share: number;
     readonly version: string;
+    /** Where callers reach it, if it says so. */
+    readonly url?: string;
     readonly incarnation: number;
     /** Ms since this node last heard that it lives. */
     readonly silentMs: number;
@@ -22,11 +24,12 @@ export interface ClusterDescription {
 export function describeCluster(membership: Membership): ClusterDescription {
   const { ring, self, epoch } = membership;
   const shares = ring.shares();
-  const members = membership.records().map(({ id, version, incarnation, silentMs }) => {
+  const members = membership.records().map(({ id, version, url, incarnation, silentMs }) => {
     // As written down, this node may be none, or one of its earlier lives.
     const life = id === self.id ? self.incarnation : incarnation;
     const state = membership.stateOf(id)!;
-    return { id, state, share: shares.get(id) ?? 0, version, incarnation: life, silentMs };
+    const share = shares.get(id) ?? 0;
+    return { id, state, share, version, ...(url !== '' && { url }), incarnation: life, silentMs };
   });
   members.sort((a, b) => (a.id < b.id ? -1 : 1));
   return { self: self.id, ringChecksum: ring.checksum, ...(epoch !== undefined && { epoch }), members };

@@ -217,6 +217,9 @@ export const ClusterSchema = Type.Object(
           ),
           share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the clients that it owns' }),
           version: Type.String(),
+          url: Type.Optional(
+            Type.String({ description: 'where callers reach it, so that they may ask the owner of a client directly' }),
+          ),
           incarnation: Type.Integer({ minimum: 1 }),
           silentMs: Count,
         },

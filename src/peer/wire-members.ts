@@ -1,4 +1,5 @@
 import type { DeclaredState, MemberRecord, Sender } from '../cluster/messages.js';
+import { isOrigin } from '../core/origin.js';
 import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
 
 const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
@@ -8,13 +9,13 @@ const MAX_WORD_BYTES = 128;
 /** What counts up from 1 stays far below, so that one more is still exact. */
 const MAX_COUNT = 2 ** 52;
 
-/** `[id, incarnation, state, beat, version, silentMs]` */
-export function encodeMember({ id, incarnation, state, beat, version, silentMs }: MemberRecord): unknown[] {
-  return [id, incarnation, STATES.indexOf(state), beat, version, silentMs];
+/** `[id, incarnation, state, beat, version, silentMs, url]` */
+export function encodeMember({ id, incarnation, state, beat, version, silentMs, url }: MemberRecord): unknown[] {
+  return [id, incarnation, STATES.indexOf(state), beat, version, silentMs, url];
 }
 
 export function readMember(value: unknown): MemberRecord {
-  return memberOf(readList(value, 6, 6, 'member'));
+  return memberOf(readList(value, 7, 7, 'member'));
 }
 
 function memberOf(wire: readonly unknown[]): MemberRecord {
@@ -27,7 +28,15 @@ function memberOf(wire: readonly unknown[]): MemberRecord {
     beat: readWhole(wire[3], 0, MAX_COUNT, 'beat'),
     version: readWord(wire[4], 'version'),
     silentMs: readWhole(wire[5], 0, MAX_COUNT, 'silence'),
+    url: readUrl(wire[6]),
   };
+}
+
+/** Callers that ask the owner directly connect to it: it is an origin, and nothing else. */
+function readUrl(value: unknown): string {
+  if (value === '') return value;
+  if (typeof value !== 'string' || !isOrigin(value)) throw malformed('url', 'http://host:port');
+  return value;
 }
 
 export function readMembers(value: unknown): readonly MemberRecord[] {
@@ -40,8 +49,8 @@ export function encodeSender({ from, view, policies }: Sender): unknown[] {
 }
 
 export function readSender(value: unknown): Sender {
-  const wire = readList(value, 8, 8, 'sender');
-  return { from: memberOf(wire), view: readWord(wire[6], 'view'), policies: readWord(wire[7], 'digest of policies') };
+  const wire = readList(value, 9, 9, 'sender');
+  return { from: memberOf(wire), view: readWord(wire[7], 'view'), policies: readWord(wire[8], 'digest of policies') };
 }
 
 /** A hash or a version: people see it, in terminals too, so it holds nothing but what can be seen. */

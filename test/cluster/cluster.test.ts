@@ -3,6 +3,7 @@ import type { Decision } from '../../src/cluster/decision.js';
 import type { Check } from '../../src/core/decide.js';
 import type { MemberRecord } from '../../src/cluster/messages.js';
 import { ruleOf } from '../../src/core/rule.js';
+import { describeCluster } from '../../src/http/cluster-view.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
 
@@ -49,6 +50,19 @@ describe('a cluster', () => {
     const checksums = IDS.map((id) => world.node(id).cluster.membership.ring.checksum);
     expect(new Set(checksums)).to.have.lengthOf(1);
     expect(world.node('a:1').cluster.membership.ring.members).to.deep.equal(IDS);
+  });
+
+  it('tells each where callers reach the others', async () => {
+    const world = createWorld(1, { bytes: true });
+    for (const id of ['a:1', 'b:1', 'c:1']) {
+      const url = id === 'c:1' ? undefined : `http://public-${id}`;
+      await world.until(world.spawn(id, { seeds: ['a:1'], url }).cluster.start(), 10_000);
+    }
+    await world.run(500);
+    for (const id of ['a:1', 'b:1', 'c:1']) {
+      const urls = describeCluster(world.node(id).cluster.membership).members.map(({ url }) => url);
+      expect(urls, id).to.deep.equal(['http://public-a:1', 'http://public-b:1', undefined]);
+    }
   });
 
   it('gives a client its limit once, whichever nodes are asked', async () => {

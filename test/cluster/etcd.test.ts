@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Decision } from '../../src/cluster/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
+import { describeCluster } from '../../src/http/cluster-view.js';
 import { ETCD } from '../sim/etcd.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
@@ -47,6 +48,19 @@ describe('a cluster whose members are written down in etcd', () => {
     for (const id of ids) expect(membersAt(world, id), id).to.deep.equal(ids);
     expect(new Set(ids.map((id) => epochAt(world, id)))).to.have.lengthOf(1);
     for (const clientId of clients(10)) expect(await exhaust(world, ids, clientId)).to.equal(10);
+  });
+
+  it('has where callers reach each node written down too, for all', async () => {
+    const world = createWorld(1, { etcdRate: 1 });
+    for (const id of IDS.slice(0, 3)) {
+      const url = id === 'c:1' ? undefined : `http://public-${id}`;
+      await world.until(world.spawn(id, { memberTtlMs: TTL_MS, url }).cluster.start(), 10_000);
+    }
+    await world.run(300);
+    for (const id of IDS.slice(0, 3)) {
+      const urls = describeCluster(world.node(id).cluster.membership).members.map(({ url }) => url);
+      expect(urls, id).to.deep.equal(['http://public-a:1', 'http://public-b:1', undefined]);
+    }
   });
 
   it('exchanges nothing while nothing is asked', async () => {

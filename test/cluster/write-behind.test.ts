@@ -237,7 +237,7 @@ describe('what is written behind the decisions', () => {
 
   it('is, after a change of the ring, what this node has come to own', async () => {
     const bench = createBench();
-    const at = { incarnation: 1, beat: 1, version: '0', silentMs: 0 };
+    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0 };
     bench.membership.learn([{ id: 'b:1', state: 'active', ...at }]);
     bench.writeBehind.ringChanged();
     await bench.pass(1_000);

@@ -19,6 +19,7 @@ const entry = (id: string, incarnation = 1, state: Entry['state'] = 'active'): E
   incarnation,
   state,
   version: '1.2.3',
+  url: 'http://10.0.0.1:8080',
 });
 
 /** All that a watch tells, as lines. */

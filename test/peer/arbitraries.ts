@@ -84,6 +84,11 @@ const members: fc.Arbitrary<MemberRecord> = fc.record({
   state: fc.constantFrom('joining', 'active', 'leaving', 'left'),
   beat: counts,
   version: words,
+  url: fc.oneof(
+    fc.constant(''),
+    nodeIds.map((id) => `http://${id}`),
+    nodeIds.map((id) => `https://${id}`),
+  ),
   silentMs: counts,
 });
 const memberLists = fc.array(members, { maxLength: 5 });

@@ -49,7 +49,7 @@ describe('wire form', () => {
     const text = encodeMessage(messageOf({ kind: 'decide', batchId: 'b', refused: [], checks }));
     expect(JSON.parse(text)).to.deep.equal([
       'd',
-      ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, 'abc', '0f'],
+      ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'],
       'b',
       [],
       [
@@ -125,16 +125,17 @@ describe('wire form', () => {
   });
 
   const rule = [10, 1_000];
-  const sender = ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, 'abc', '0f'];
+  const sender = ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'];
   const decide = (rules: unknown, checks: unknown): unknown => ['d', sender, 'b', [], rules, checks];
   const replicate = (rules: unknown, clients: unknown): unknown => ['r', sender, rules, clients];
   const malformed: [what: string, wire: unknown][] = [
     ['a message from a later version with a field more', ['f', sender, 'alice', 1]],
     ['an unknown kind', ['x', sender]],
     ['an object for a list', { 0: 'f', 1: sender, 2: 'alice', length: 3 }],
-    ['a member id that is no address', ['f', ['evil@host:1/path', 1, 1, 7, '0.1.0', 0, 'abc', '0f'], 'alice']],
-    ['a member id with a port beyond 65535', ['f', ['host:65536', 1, 1, 7, '0.1.0', 0, 'abc', '0f'], 'alice']],
-    ['a member without a state', ['f', ['host:1', 1, 4, 7, '0.1.0', 0, 'abc', '0f'], 'alice']],
+    ['a member id that is no address', ['f', ['evil@host:1/path', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
+    ['a member id with a port beyond 65535', ['f', ['host:65536', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
+    ['a url of anything but an origin', ['f', ['h:1', 1, 1, 7, '0.1.0', 0, 'http://u@h:1/x', 'abc', '0f'], 'alice']],
+    ['a member without a state', ['f', ['host:1', 1, 4, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
     ['an empty client id', ['f', sender, '']],
     ['a client id of 257 bytes', ['f', sender, 'é'.repeat(128) + 'x']],
     ['a check without a rule', decide([], ['alice'])],
@@ -243,7 +244,7 @@ function tagged(): fc.Arbitrary<string> {
   const rest = fc.array(fc.jsonValue({ maxDepth: 4 }), { maxLength: 5 });
   return fc
     .tuple(fc.constantFrom('d', 'h', 'r', 'o', 'a', 's', 'f', 'm', 'k', 'n', 'p', 'w', 't', 'x', 'y'), rest)
-    .map(([tag, fields]) => JSON.stringify([tag, ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, 'abc', '0f'], ...fields]));
+    .map(([tag, fields]) => JSON.stringify([tag, ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'], ...fields]));
 }
 
 function values(): fc.Arbitrary<unknown> {

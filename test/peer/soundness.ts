@@ -39,12 +39,15 @@ function id(...[value, what]: Described): void {
   if (url.pathname !== '/' || url.search + url.hash + url.username !== '') expect.fail(`${what}: ${String(value)}`);
 }
 
-function member({ id: memberId, incarnation, state, beat, version, silentMs }: MemberRecord): void {
+function member({ id: memberId, incarnation, state, beat, version, url, silentMs }: MemberRecord): void {
   id(memberId, 'member');
   for (const count of [incarnation, beat, silentMs]) whole(0, Number.MAX_SAFE_INTEGER - 1, count, 'count');
   expect(['joining', 'active', 'leaving', 'left']).to.include(state);
   text(0, 128, version, 'version');
   expect(version).to.match(/^[ -~]*$/);
+  if (url === '') return;
+  expect(['http:', 'https:']).to.include(new URL(url).protocol);
+  id(url.slice(url.indexOf('//') + 2), 'url');
 }
 
 function ruleLike(

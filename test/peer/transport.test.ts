@@ -132,7 +132,7 @@ describe('peer transport', () => {
       ['the answer is no JSON', http(200, 'hello'), /malformed.*JSON/],
       ['the answer is empty', http(200, ''), /malformed.*JSON/],
       ['the answer is JSON of another form', http(200, '{"kind":"kept"}'), /malformed/],
-      ['the answer is a message', http(200, '["f",["127.0.0.1:1",1,1,7,"0.1.0",0,"abc"],"alice"]'), /malformed/],
+      ['the answer is a message', http(200, '["f",["127.0.0.1:1",1,1,7,"0.1.0",0,"","abc"],"alice"]'), /malformed/],
       ['the answer is a problem', http(404, '{"code":"unknown_version"}'), /HTTP 404 unknown_version/],
       ['the answer is an error of somebody else', http(502, '<html>'), /HTTP 502/],
       ['the answer is a redirect', http(307, '', 'Location: http://127.0.0.1/\r\n'), /HTTP 307/],
