@@ -98,11 +98,12 @@ function difference(
 function lentRestMs({ asked, faults, setting }: History, key: string): number {
   if (faults.every(isPlanned) && setting.delayMs < NEAR_MS) return 0;
   const rules = asked.flatMap(({ check }) => check.rules.filter((rule) => bucketKey(check.clientId, rule) === key));
-  return Math.max(
-    ...rules.map(({ algorithm, limit, windowMs, capacity }) =>
-      algorithm === 'sliding-window' ? windowMs : (capacity * LENT * windowMs) / Math.max(1, limit),
-    ),
-  );
+  const { algorithm, windowMs } = rules[0]!;
+  if (algorithm === 'sliding-window') return windowMs;
+  // Lent under one limit, it may come back under a lower one.
+  const most = Math.max(...rules.map(({ capacity }) => capacity));
+  const slowest = Math.max(1, Math.min(...rules.map(({ limit }) => limit)));
+  return (most * LENT * windowMs) / slowest;
 }
 
 /** How often a bucket was asked for under another limit than the time before. */
