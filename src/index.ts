@@ -1,23 +1,21 @@
-import type { Decision } from './cluster/decision.js';
 import type { OnUnavailable } from './cluster/fallback.js';
-import type { Settlement } from './cluster/messages.js';
 import type { Log } from './cluster/ports.js';
+import type { Decision, Settlement } from './core/decision.js';
+import type { AllowRequest } from './core/request.js';
 import { createStaticDiscovery } from './discovery/static.js';
 import { Problem } from './http/problem.js';
 import { readCheck, readSettle } from './http/request.js';
-import type { AllowRequest } from './http/schema.js';
 import { createMember } from './member.js';
 import { SETTINGS } from './setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings.js';
 
-export type { Decision, Source } from './cluster/decision.js';
+export type { Decision, Settlement, Source } from './core/decision.js';
 export type { OnUnavailable } from './cluster/fallback.js';
-export type { Settlement } from './cluster/messages.js';
 export type { LimitFigures } from './core/decide.js';
 export type { Algorithm } from './core/rule.js';
 export { Problem } from './http/problem.js';
 export type { ProblemCode } from './http/problem.js';
-export type { AllowRequest } from './http/schema.js';
+export type { AllowRequest, LimitRequest } from './core/request.js';
 
 export interface NodeOptions {
   /** `host:port` of other nodes; some are enough. */

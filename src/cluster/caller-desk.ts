@@ -1,6 +1,6 @@
 import type { Check } from '../core/decide.js';
+import type { Decision } from '../core/decision.js';
 import type { Policy } from '../core/policy.js';
-import type { Decision } from './decision.js';
 import type { Limiter } from './limiter.js';
 import type { Membership } from './membership.js';
 

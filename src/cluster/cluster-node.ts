@@ -1,8 +1,8 @@
+import type { Denials } from '../core/denials.js';
+import type { ClientDescription } from '../core/description.js';
 import type { NodeId } from '../core/ring.js';
 import type { BucketTable } from './bucket-table.js';
 import type { CallerDesk } from './caller-desk.js';
-import type { Denials } from './denials.js';
-import type { ClientDescription } from './description.js';
 import type { OnUnavailable } from './fallback.js';
 import type { Forwarder } from './forwarder.js';
 import type { Parting } from './leaver.js';

@@ -1,10 +1,10 @@
 import { decide } from '../core/decide.js';
 import type { Check, Verdict } from '../core/decide.js';
+import type { Decision } from '../core/decision.js';
 import type { OnUnavailable } from '../core/policy.js';
 import { ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import { Client, createBucketTable } from './bucket-table.js';
-import type { Decision } from './decision.js';
 import type { Membership } from './membership.js';
 import type { Clock } from './ports.js';
 

@@ -1,9 +1,9 @@
 import { LRUCache } from 'lru-cache';
 import type { Check, Verdict } from '../core/decide.js';
+import type { Decision } from '../core/decision.js';
 import type { NodeId } from '../core/ring.js';
 import { MAX_LIMIT, sameRules } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
-import type { Decision } from './decision.js';
 import type { Asked } from './forwarder.js';
 import type { LeaseGrant, LeaseReturn, LeaseWish, PeerMessage } from './messages.js';
 import type { Clock, Timers } from './ports.js';

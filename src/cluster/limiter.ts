@@ -1,13 +1,13 @@
 import { hasLent, remaining, restMs, settle } from '../core/bucket.js';
 import { decide } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
+import type { Decision } from '../core/decision.js';
+import type { Denials } from '../core/denials.js';
+import type { BucketDescription, ClientDescription } from '../core/description.js';
 import type { NodeId } from '../core/ring.js';
 import type { Acknowledger } from './acknowledger.js';
 import { Client } from './bucket-table.js';
 import type { BucketTable } from './bucket-table.js';
-import type { Decision } from './decision.js';
-import type { Denials } from './denials.js';
-import type { BucketDescription, ClientDescription } from './description.js';
 import type { Fallback } from './fallback.js';
 import type { Forwarder } from './forwarder.js';
 import type { Lessee } from './lessee.js';
@@ -131,7 +131,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       case 'decided': {
         const { verdict, degraded, revocable } = forwarded.result;
         const decision: Decision = { ...verdict, owner: forwarded.by, source: 'forwarded', degraded };
-        if (!verdict.allowed && !revocable) denials.remember(check, decision, asking);
+        if (!verdict.allowed && !revocable) denials.remember(check, decision, asking, clock.nowMs());
         return decision;
       }
       case 'mine':

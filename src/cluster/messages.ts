@@ -1,10 +1,11 @@
 import type { Check, Verdict } from '../core/decide.js';
+import type { Settlement } from '../core/decision.js';
+import type { ClientDescription } from '../core/description.js';
 import type { Entry, EntryValue } from '../core/policy-document.js';
 import type { Debt } from '../core/reservation.js';
 import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
-import type { ClientDescription } from './description.js';
 
 /**
  * What a member says of itself; what others believe of it follows from how long ago they heard.
@@ -62,17 +63,6 @@ export type ClientSnapshot = readonly [
   recent?: readonly RecentSnapshot[],
   reservations?: readonly ReservationSnapshot[],
 ];
-
-/** How a reservation stands now. */
-export interface Settlement {
-  /** The cost that counts: the one it was first settled with. */
-  readonly cost: number;
-  readonly reserved: number;
-  /** Of the tightest of the client's limits under it. */
-  readonly limit: number;
-  readonly remaining: number;
-  readonly resetMs: number;
-}
 
 export type Settled =
   | { readonly kind: 'settled'; readonly settlement: Settlement }

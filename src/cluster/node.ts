@@ -1,10 +1,10 @@
+import { createDenials } from '../core/denials.js';
 import type { NodeId } from '../core/ring.js';
 import { createBucketTable } from './bucket-table.js';
 import { createCallerDesk } from './caller-desk.js';
 import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
 import { createContacts } from './contacts.js';
 import { createCopies } from './copies.js';
-import { createDenials } from './denials.js';
 import { createDonor } from './donor.js';
 import { createFallback } from './fallback.js';
 import { createForwarder } from './forwarder.js';
@@ -22,8 +22,8 @@ import { createPeerDesk } from './peer-desk.js';
 import { createPolicyBook } from './policy-book.js';
 import { createPolicyDesk } from './policy-desk.js';
 import type { PolicyDesk } from './policy-desk.js';
-import { createRegistered } from './registered.js';
 import { createRecentDecisions } from './recent-decisions.js';
+import { createRegistered } from './registered.js';
 import { createReplicator } from './replicator.js';
 import { createReservations } from './reservations.js';
 import { route } from './route.js';
@@ -107,7 +107,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { clock, timers, ask, decider, giveBack: (one) => lessor.giveBack(one), self: options.self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
-  const denials = createDenials({ clock }, { max: Math.min(options.maxClients, MAX_DENIALS) });
+  const denials = createDenials({ max: Math.min(options.maxClients, MAX_DENIALS) });
   book.onChange(() => denials.clear());
   const acknowledger = registered?.acknowledger({ copies, ask }, { ...options, giveUpAfterMs });
   const limiter = createLimiter({

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import type { Decision } from './decision.js';
+import type { Decision } from '../core/decision.js';
 import type { Clock } from './ports.js';
 
 /** How long a request id is remembered. */

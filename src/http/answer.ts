@@ -1,7 +1,4 @@
-import type { Decision } from '../cluster/decision.js';
-import type { Check, LimitFigures } from '../core/decide.js';
-import { formatDuration } from '../core/duration.js';
-import type { Rule } from '../core/rule.js';
+import type { Decision } from '../core/decision.js';
 
 /**
  * A decision as JSON, in ASCII. Written by hand, as the shape is fixed and this runs a million times a second; a test holds it
@@ -32,57 +29,4 @@ function originJson({ owner, source, degraded }: Decision): string {
 export function asciiJson(value: unknown): string {
   const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   return JSON.stringify(value).replace(/[^ -~]/g, escape);
-}
-
-/**
- * `RateLimit-Policy`, `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11) and, on a denial that time can lift,
- * `Retry-After`: names and values in turn.
- * `w` is in whole seconds there, so a window that is none goes without.
- */
-export function rateLimitHeaders(check: Check, decision: Decision): string[] {
-  const { limit, limits, remaining, resetMs, allowed, retryAfterMs } = decision;
-  const headers: string[] = [];
-  if (limits === undefined) {
-    const [rule] = check.rules as [Rule];
-    const { policy = 'default' } = rule;
-    if (rule !== lastRule || limit !== lastLimit) {
-      lastRule = rule;
-      lastLimit = limit;
-      lastPolicyItem = policyItem(policy, limit, rule.windowMs);
-    }
-    headers.push('RateLimit-Policy', lastPolicyItem, 'RateLimit', stateItem(policy, remaining, resetMs));
-  } else {
-    // By the decision, not the check: a repeated request id gets the first decision, whatever it asks this time.
-    headers.push('RateLimit-Policy', limits.map((one) => policyItem(nameOf(one), one.limit, one.windowMs)).join(', '));
-    headers.push('RateLimit', limits.map((one) => stateItem(nameOf(one), one.remaining, one.resetMs)).join(', '));
-  }
-  if (!allowed && retryAfterMs !== null) headers.push('Retry-After', String(seconds(retryAfterMs)));
-  return headers;
-}
-
-/** The last one written, as callers ask under the same rule again and again. */
-let lastRule: Rule | undefined;
-let lastLimit = 0;
-let lastPolicyItem = '';
-
-/** One of several limits is named by its window, which with the algorithm tells it apart. */
-function nameOf({ windowMs, algorithm }: LimitFigures): string {
-  const window = formatDuration(windowMs);
-  return algorithm === 'token-bucket' ? window : `${window}-${algorithm}`;
-}
-
-function policyItem(name: string, limit: number, windowMs: number): string {
-  const window = windowMs % 1000 === 0 ? `;w=${windowMs / 1000}` : '';
-  return `"${name}";q=${limit}${window}`;
-}
-
-function stateItem(name: string, remaining: number, resetMs: number): string {
-  return `"${name}";r=${remaining};t=${seconds(resetMs)}`;
-}
-
-/** The largest integer of a structured field (RFC 9651). */
-const MAX_FIELD_INTEGER = 999_999_999_999_999;
-
-function seconds(ms: number): number {
-  return Math.min(Math.ceil(ms / 1000), MAX_FIELD_INTEGER);
 }

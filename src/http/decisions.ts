@@ -1,11 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Decision } from '../cluster/decision.js';
 import type { Limiter } from '../cluster/limiter.js';
 import { WITHOUT_POLICIES } from '../cluster/policy-book.js';
 import type { Policies } from '../cluster/policy-book.js';
 import type { Check } from '../core/decide.js';
+import type { Decision } from '../core/decision.js';
+import { rateLimitHeaders } from '../core/rate-limit-headers.js';
+import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
 import type { Access } from './access.js';
-import { asciiJson, decisionJson, rateLimitHeaders } from './answer.js';
+import { asciiJson, decisionJson } from './answer.js';
 import { readJsonBody } from './body.js';
 import { countDuration, countProblem } from './counters.js';
 import type { Counters } from './counters.js';
@@ -14,8 +16,6 @@ import { Problem } from './problem.js';
 import { readBatch, readCheck } from './request.js';
 import { sendAsciiJson, sendProblem } from './send.js';
 
-const MAX_ALLOW_BYTES = 64 * 1024;
-const MAX_BATCH_BYTES = 1024 * 1024;
 /** Of all bodies that have not come whole. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
 
@@ -153,7 +153,7 @@ export function createDecisionHandlers(
   }
 
   return {
-    allow: (req, res) => receive(req, res, MAX_ALLOW_BYTES, answerCheck),
+    allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, answerCheck),
     batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, answerBatch),
   };
 }

@@ -1,8 +1,9 @@
 import type { TSchema } from '@sinclair/typebox';
-import * as schemas from './schema.js';
+import { MAX_BATCH } from '../core/request.js';
 import * as policySchemas from './policy-schema.js';
 import { PROBLEMS } from './problem.js';
 import type { ProblemCode } from './problem.js';
+import * as schemas from './schema.js';
 
 const byName: Readonly<Record<string, TSchema>> = {
   Limit: schemas.LimitSchema,
@@ -56,7 +57,7 @@ export function openApiDocument(version: string): object {
             required: ['requests'],
             additionalProperties: false,
             properties: {
-              requests: { type: 'array', minItems: 1, maxItems: schemas.MAX_BATCH, items: ref('AllowRequest') },
+              requests: { type: 'array', minItems: 1, maxItems: MAX_BATCH, items: ref('AllowRequest') },
             },
           }),
           responses: {

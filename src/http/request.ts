@@ -3,8 +3,9 @@ import type { ValueError } from '@sinclair/typebox/errors';
 import { WITHOUT_POLICIES } from '../cluster/policy-book.js';
 import type { Policies } from '../cluster/policy-book.js';
 import type { Check } from '../core/decide.js';
-import type { Policy } from '../core/policy.js';
 import { parseDuration } from '../core/duration.js';
+import type { Policy } from '../core/policy.js';
+import type { AllowRequest, LimitRequest } from '../core/request.js';
 import { ruleOf, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import { Problem } from './problem.js';
@@ -16,7 +17,6 @@ import {
   MAX_REQUEST_ID_BYTES,
   SettleRequestSchema,
 } from './schema.js';
-import type { LimitRequest } from './schema.js';
 
 const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
 const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
@@ -68,15 +68,13 @@ export function readBatch(value: unknown): readonly unknown[] {
   return value.requests;
 }
 
-type Request = Partial<LimitRequest> & { clientId: string; limits?: LimitRequest[]; policy?: string };
-
 interface Asked {
   readonly policy?: Policy;
   readonly rules: readonly Rule[];
 }
 
 /** The first field that only a limit in the request has. Each by name: a loop over names costs ten times as much. */
-function ownFieldOf({ limit, window, windowMs, burst, algorithm }: Request): string | undefined {
+function ownFieldOf({ limit, window, windowMs, burst, algorithm }: AllowRequest): string | undefined {
   if (limit !== undefined) return 'limit';
   if (window !== undefined) return 'window';
   if (windowMs !== undefined) return 'windowMs';
@@ -84,7 +82,7 @@ function ownFieldOf({ limit, window, windowMs, burst, algorithm }: Request): str
   return algorithm === undefined ? undefined : 'algorithm';
 }
 
-function readRules(request: Request, policies: Policies): Asked {
+function readRules(request: AllowRequest, policies: Policies): Asked {
   const { clientId, limits, policy } = request;
   const ownField = ownFieldOf(request);
   if (limits === undefined && policy === undefined) {

@@ -1,11 +1,10 @@
 import { Type } from '@sinclair/typebox';
-import type { Static } from '@sinclair/typebox';
+import { MAX_BATCH } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
 import { PROBLEMS } from './problem.js';
 
 /** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
 
-export const MAX_BATCH = 1000;
 export const MAX_CLIENT_ID_BYTES = 256;
 export const MAX_REQUEST_ID_BYTES = 128;
 
@@ -80,10 +79,6 @@ export const AllowRequestSchema = Type.Object(
   },
   { ...strict, $id: 'AllowRequest' },
 );
-export type LimitRequest = Static<typeof LimitSchema>;
-/** A question as callers write it: `POST /v1/allow`, and `node.check`. */
-export type AllowRequest = Static<typeof AllowRequestSchema>;
-
 export const SettleRequestSchema = Type.Object(
   {
     reservation: Type.String({ minLength: 1, maxLength: 512, description: 'as an answer of /v1/allow has named it' }),

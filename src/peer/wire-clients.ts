@@ -1,10 +1,9 @@
-import type { ClientDescription } from '../cluster/description.js';
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../cluster/messages.js';
+import type { ClientDescription } from '../core/description.js';
 import type { Debt } from '../core/reservation.js';
 import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import type { LeaseSnapshot, Snapshot } from '../core/snapshot.js';
-import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
 import { MAX_REQUEST_ID_BYTES, readCheckRules, readReservationId } from './wire-checks.js';
 import { encodeResults, readResults } from './wire-results.js';
 import {
@@ -20,6 +19,7 @@ import {
   ruleAt,
 } from './wire-rules.js';
 import type { RuleTable } from './wire-rules.js';
+import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
 
 /** More than a message within its size can hold. */
 const MAX_CLIENTS = 1_000_000;

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/cluster/decision.js';
-import type { Check } from '../../src/core/decide.js';
 import type { MemberRecord } from '../../src/cluster/messages.js';
+import type { Check } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
 import { describeCluster } from '../../src/http/cluster-view.js';
 import { createWorld } from '../sim/world.js';

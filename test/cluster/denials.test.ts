@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createDenials } from '../../src/cluster/denials.js';
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
+import { createDenials } from '../../src/core/denials.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import type { World } from '../sim/world.js';
@@ -134,9 +134,8 @@ describe('a denial that is remembered', () => {
   const check = checkOf('c', [rule], { cost: 3 });
 
   function remembered(more: Partial<Decision> = {}, asked = check) {
-    const clock = { nowMs: () => 1_020 };
-    const denials = createDenials({ clock }, { max: 2 });
-    denials.remember(asked, { ...denied, ...more }, denials.asking(1_000));
+    const denials = createDenials({ max: 2 });
+    denials.remember(asked, { ...denied, ...more }, denials.asking(1_000), 1_020);
     return denials;
   }
 
@@ -160,6 +159,16 @@ describe('a denial that is remembered', () => {
     expect(denials.recall(check, 9e12)).to.include({ allowed: false, retryAfterMs: null });
   });
 
+  it('holds no longer than it is to be remembered, where the end of it may not be heard', () => {
+    for (const retryAfterMs of [null, 300]) {
+      const denials = createDenials({ max: 2, longestMs: 100 });
+      denials.remember(check, { ...denied, retryAfterMs }, denials.asking(1_000), 1_020);
+      const left = retryAfterMs && retryAfterMs - 79;
+      expect(denials.recall(check, 1_099)).to.include({ allowed: false, retryAfterMs: left });
+      expect(denials.recall(check, 1_100)).to.equal(undefined);
+    }
+  });
+
   it('is not kept of a request with an id, nor of one who stood in for the owner', () => {
     expect(remembered({}, checkOf('c', [rule], { cost: 3, requestId: 'r' })).size).to.equal(0);
     expect(remembered({ degraded: true }).size).to.equal(0);
@@ -168,10 +177,10 @@ describe('a denial that is remembered', () => {
 
   it('is not kept of a peek, nor where denials were forgotten while the answer was under way', () => {
     expect(remembered({}, { ...check, peek: true }).size).to.equal(0);
-    const denials = createDenials({ clock: { nowMs: () => 1_020 } }, { max: 2 });
+    const denials = createDenials({ max: 2 });
     const asking = denials.asking(1_000);
     denials.forget('c');
-    denials.remember(check, denied, asking);
+    denials.remember(check, denied, asking, 1_020);
     expect(denials.size).to.equal(0);
   });
 
@@ -179,7 +188,8 @@ describe('a denial that is remembered', () => {
     const denials = remembered();
     for (const clientId of ['C', 'c ', '__proto__', ''])
       expect(denials.recall(checkOf(clientId, [rule], { cost: 3 }), 1_100), clientId).to.equal(undefined);
-    for (const clientId of ['d', 'e']) denials.remember(checkOf(clientId, [rule]), denied, denials.asking(1_000));
+    for (const clientId of ['d', 'e'])
+      denials.remember(checkOf(clientId, [rule]), denied, denials.asking(1_000), 1_020);
     expect(denials.size).to.equal(2);
     expect(denials.recall(check, 1_100)).to.equal(undefined);
   });

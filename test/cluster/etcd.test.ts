@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
 import { describeCluster } from '../../src/http/cluster-view.js';
 import { ETCD } from '../sim/etcd.js';

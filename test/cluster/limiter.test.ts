@@ -2,16 +2,16 @@ import { expect } from 'chai';
 import { createBucketTable } from '../../src/cluster/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/bucket-table.js';
 import { createCopies } from '../../src/cluster/copies.js';
-import type { Decision } from '../../src/cluster/decision.js';
-import { createDenials } from '../../src/cluster/denials.js';
 import type { Lessee } from '../../src/cluster/lessee.js';
 import { createLimiter } from '../../src/cluster/limiter.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
 import { createMembership } from '../../src/cluster/membership.js';
 import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
 import type { Replicator } from '../../src/cluster/replicator.js';
-import type { Check } from '../../src/core/decide.js';
 import { createReservations } from '../../src/cluster/reservations.js';
+import type { Check } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decision.js';
+import { createDenials } from '../../src/core/denials.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -59,7 +59,7 @@ function createLone(): Lone {
     membership,
     replicator: replicator as Replicator,
     lessee: { spend: () => undefined } as unknown as Lessee,
-    denials: createDenials({ clock }, { max: 10 }),
+    denials: createDenials({ max: 10 }),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.

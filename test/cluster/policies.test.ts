@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import { createFallback } from '../../src/cluster/fallback.js';
-import type { Decision } from '../../src/cluster/decision.js';
 import type { Envelope, PeerAnswer, Written } from '../../src/cluster/messages.js';
 import type { Check } from '../../src/core/decide.js';
-import { policyOf } from '../../src/core/policy.js';
-import type { OnUnavailable } from '../../src/core/policy.js';
+import type { Decision } from '../../src/core/decision.js';
 import { change, overrideKey, policyKey } from '../../src/core/policy-document.js';
 import type { EntryValue } from '../../src/core/policy-document.js';
+import { policyOf } from '../../src/core/policy.js';
+import type { OnUnavailable } from '../../src/core/policy.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Decision } from '../../src/cluster/decision.js';
 import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
+import type { Decision } from '../../src/core/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const decision: Decision = {

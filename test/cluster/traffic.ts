@@ -1,5 +1,5 @@
-import type { Decision } from '../../src/cluster/decision.js';
 import type { Check } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decision.js';
 import type { Rule } from '../../src/core/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World, WorldOptions } from '../sim/world.js';

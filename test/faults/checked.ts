@@ -1,5 +1,5 @@
-import type { ClientDescription } from '../../src/cluster/description.js';
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
+import type { ClientDescription } from '../../src/core/description.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { ruleOf } from '../../src/core/rule.js';
 import { check } from '../sim/checker.js';

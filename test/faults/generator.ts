@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
 import { createRandom } from '../sim/random.js';
 import { createClients, questionOf } from './clients.js';
 import { machineMs } from './history.js';

@@ -1,9 +1,9 @@
-import type { ClientDescription } from '../../src/cluster/description.js';
+import type { ClientDescription } from '../../src/core/description.js';
+import type { ClusterDescription } from '../../src/http/cluster-view.js';
 import type { Statement } from '../sim/history.js';
 import { asAt } from './checked.js';
 import { machineMs } from './history.js';
 import type { Load } from './load.js';
-import type { ClusterDescription } from '../../src/http/cluster-view.js';
 import type { Ownership } from './stage.js';
 
 /** Every so many clients are asked about: it takes a second as it is. */

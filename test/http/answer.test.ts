@@ -1,8 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { SOURCES } from '../../src/cluster/decision.js';
-import type { Decision } from '../../src/cluster/decision.js';
-import { decisionJson, rateLimitHeaders } from '../../src/http/answer.js';
+import { SOURCES } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decision.js';
+import { rateLimitHeaders } from '../../src/core/rate-limit-headers.js';
+import { decisionJson } from '../../src/http/answer.js';
 import { readCheck } from '../../src/http/request.js';
 import type { RunningNode } from '../../src/main.js';
 import { decisionOf, liveNode, newClient, post } from '../support/http.js';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
 import { BatchAnswerSchema } from '../../src/http/schema.js';
 import type { RunningNode } from '../../src/main.js';
 import { expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';

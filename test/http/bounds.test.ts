@@ -1,11 +1,11 @@
+import { expect } from 'chai';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect as connectTo } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import { expect } from 'chai';
-import type { Decision } from '../../src/cluster/decision.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
+import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access.js';
 import { createApi } from '../../src/http/api.js';
 import type { ApiDeps } from '../../src/http/api.js';

@@ -1,12 +1,12 @@
+import { expect } from 'chai';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import { expect } from 'chai';
-import type { Decision } from '../../src/cluster/decision.js';
 import type { Limiter } from '../../src/cluster/limiter.js';
 import type { Check } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access.js';
 import { createCounters } from '../../src/http/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions.js';

@@ -1,5 +1,4 @@
 import fc from 'fast-check';
-import type { ClientDescription } from '../../src/cluster/description.js';
 import type {
   ClientSnapshot,
   DecidedByPeer,
@@ -13,8 +12,9 @@ import type {
   Sender,
   Written,
 } from '../../src/cluster/messages.js';
-import type { Entry, EntryValue } from '../../src/core/policy-document.js';
 import type { Check, LimitFigures, Verdict } from '../../src/core/decide.js';
+import type { ClientDescription } from '../../src/core/description.js';
+import type { Entry, EntryValue } from '../../src/core/policy-document.js';
 import type { Debt } from '../../src/core/reservation.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';

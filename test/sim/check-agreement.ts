@@ -1,4 +1,4 @@
-import type { BucketDescription, ClientDescription } from '../../src/cluster/description.js';
+import type { BucketDescription, ClientDescription } from '../../src/core/description.js';
 import { compareStrictness } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import type { Violation } from './checker.js';

@@ -1,6 +1,6 @@
-import type { Decision } from '../../src/cluster/decision.js';
-import type { ClientDescription } from '../../src/cluster/description.js';
 import type { Check } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decision.js';
+import type { ClientDescription } from '../../src/core/description.js';
 import type { NodeId } from '../../src/core/ring.js';
 
 /** One request as the client saw it. */

@@ -1,4 +1,4 @@
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
 import { policyKey } from '../../src/core/policy-document.js';
 import type { AdaptiveText } from '../../src/core/policy.js';
 import { createWorld } from './world.js';

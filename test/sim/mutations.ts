@@ -289,19 +289,19 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'denies smaller costs too by a remembered denial',
     caughtBy: 'denial',
-    world: patched({ file: 'cluster/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
+    world: patched({ file: 'core/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
   },
   {
     name: 'denies by a remembered denial under another limit',
     caughtBy: 'truth',
-    world: patched({ file: 'cluster/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
+    world: patched({ file: 'core/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
   },
   {
     name: 'remembers a denial for twice its time',
     caughtBy: 'denial',
     world: patched({
-      file: 'cluster/denials.ts',
-      find: 'asking.atMs + (decision.retryAfterMs ?? Infinity)',
+      file: 'core/denials.ts',
+      find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs)',
       replace: 'asking.atMs + 2 * (decision.retryAfterMs ?? Infinity)',
     }),
   },

@@ -1,4 +1,4 @@
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { compareStrictness, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';

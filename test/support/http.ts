@@ -1,9 +1,9 @@
-import type { IncomingHttpHeaders } from 'node:http';
 import { Value } from '@sinclair/typebox/value';
 import { expect } from 'chai';
 import { after } from 'mocha';
+import type { IncomingHttpHeaders } from 'node:http';
 import { Agent } from 'undici';
-import type { Decision } from '../../src/cluster/decision.js';
+import type { Decision } from '../../src/core/decision.js';
 import { PROBLEMS } from '../../src/http/problem.js';
 import type { ProblemCode } from '../../src/http/problem.js';
 import { DecisionSchema, ProblemSchema } from '../../src/http/schema.js';

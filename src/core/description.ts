@@ -1,5 +1,5 @@
-import type { NodeId } from '../core/ring.js';
-import type { Algorithm } from '../core/rule.js';
+import type { NodeId } from './ring.js';
+import type { Algorithm } from './rule.js';
 
 /** What a node knows of a client's consumption, for people. */
 export interface ClientDescription {

@@ -1,17 +1,20 @@
 import { LRUCache } from 'lru-cache';
-import type { Check } from '../core/decide.js';
-import { sameRules } from '../core/rule.js';
-import type { Rule } from '../core/rule.js';
+import type { Check } from './decide.js';
 import type { Decision } from './decision.js';
-import type { Clock } from './ports.js';
+import { sameRules } from './rule.js';
+import type { Rule } from './rule.js';
 
-/** Denials of owners, remembered here for as long as they hold. */
+/** What a denial is remembered by. */
+type Asked = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;
+
+/** Denials of owners, remembered where they were asked for, for as long as they hold. */
 export interface Denials {
   /** What is to be kept of the moment at which an owner is asked. */
   asking(nowMs: number): Asking;
-  remember(check: Check, decision: Decision, asking: Asking): void;
+  /** @param nowMs when the answer came */
+  remember(check: Asked, decision: Decision, asking: Asking, nowMs: number): void;
   /** The same denial again, with what is left of its time. */
-  recall(check: Check, nowMs: number): Decision | undefined;
+  recall(check: Asked, nowMs: number): Decision | undefined;
   forget(clientId: string): void;
   /** Forgets all: the rules may be others now. */
   clear(): void;
@@ -35,26 +38,32 @@ interface Denial {
   readonly untilMs: number;
 }
 
+export interface DenialsOptions {
+  readonly max: number;
+  /** None is remembered for longer, in ms: where resets and returned leases are not heard of. Default: as long as it says. */
+  readonly longestMs?: number;
+}
+
 /**
  * A denial holds until its `retryAfterMs`, whatever else comes, for the same rules and a cost at least as large: only a reset,
  * or leased tokens that come back, could end it sooner. The first forgets it here too; where there may be the second, the
  * owner says so, and it is not remembered. One client's denials are never another's: the key is the whole id.
  */
-export function createDenials({ clock }: { clock: Clock }, options: { max: number }): Denials {
+export function createDenials(options: DenialsOptions): Denials {
+  const { longestMs = Infinity } = options;
   const denials = new LRUCache<string, Denial>({ max: options.max });
   let resets = 0;
 
   return {
     asking: (nowMs) => ({ atMs: nowMs, resets }),
-    remember(check, decision, asking) {
+    remember(check, decision, asking, nowMs) {
       const { clientId, rules, cost, requestId } = check;
       // The next with this request id is to hear this denial however long after, and one with another id is a new question.
       if (requestId !== undefined || decision.degraded || resets !== asking.resets) return;
       // A peek puts no limit in force: its time to wait may be that of the limit before.
       if (check.peek) return;
-      const untilMs = asking.atMs + (decision.retryAfterMs ?? Infinity);
-      const answeredAtMs = clock.nowMs();
-      if (untilMs > answeredAtMs) denials.set(clientId, { rules, cost, decision, answeredAtMs, untilMs });
+      const untilMs = asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs);
+      if (untilMs > nowMs) denials.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs });
     },
     recall(check, nowMs) {
       if (denials.size === 0) return undefined;
@@ -83,7 +92,7 @@ export function createDenials({ clock }: { clock: Clock }, options: { max: numbe
 }
 
 /** Ms longer to wait for what costs more; Infinity: for ever; `undefined` where only the owner can tell. */
-function moreToWait({ cost, rules: [rule, second] }: Check, denial: Denial): number | undefined {
+function moreToWait({ cost, rules: [rule, second] }: Asked, denial: Denial): number | undefined {
   if (cost === denial.cost) return 0;
   if (second !== undefined || rule?.algorithm !== 'token-bucket') return undefined;
   if (cost > rule.capacity) return Infinity;

@@ -1,4 +1,4 @@
-import type { Verdict } from '../core/decide.js';
+import type { Verdict } from './decide.js';
 
 /**
  * Who decided: the owner where it was asked, the owner over a forward, tokens leased from it, a remembered denial, or this
@@ -18,4 +18,15 @@ export interface Decision extends Verdict {
   readonly reservation?: string;
   /** Of a policy on trial: what it would have decided. */
   readonly shadow?: { readonly allowed: boolean; readonly retryAfterMs: number | null };
+}
+
+/** How a reservation stands now. */
+export interface Settlement {
+  /** The cost that counts: the one it was first settled with. */
+  readonly cost: number;
+  readonly reserved: number;
+  /** Of the tightest of the client's limits under it. */
+  readonly limit: number;
+  readonly remaining: number;
+  readonly resetMs: number;
 }
