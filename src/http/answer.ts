@@ -5,12 +5,20 @@ import type { Decision } from '../core/decision.js';
  * equal to `JSON.stringify`.
  */
 export function decisionJson(decision: Decision): string {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, reservation, shadow } = decision;
-  const figures = `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
+  const { limits, reservation, shadow } = decision;
   const rest = limits === undefined ? '' : `,"limits":${JSON.stringify(limits)}`;
   const reserved = reservation === undefined ? '' : `,"reservation":${asciiJson(reservation)}`;
   const trial = shadow === undefined ? '}' : `,"shadow":${JSON.stringify(shadow)}}`;
-  return figures + originJson(decision) + rest + reserved + trial;
+  return figures(decision) + originJson(decision) + rest + reserved + trial;
+}
+
+/** What a gateway shows to its caller: none of what is inside. */
+export function gatewayJson(decision: Decision): string {
+  return `${figures(decision)}}`;
+}
+
+function figures({ allowed, limit, remaining, retryAfterMs, resetMs }: Decision): string {
+  return `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
 }
 
 /** The last one written, as most answers have the same. */

@@ -47,7 +47,7 @@ const forBrowsers = helmet({
   strictTransportSecurity: false,
 });
 
-/** The whole public API, on Express. The server answers the two decision endpoints before they get here. */
+/** The whole public API, on Express. The server answers the decision endpoints before they get here. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
   const { cluster, book, policyWriter, decisions, access, audit, counters, metrics, isReady, isWhole, log } = deps;
   const openApi = openApiDocument(options.version);
@@ -79,6 +79,10 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
 
   app.all('/v1/allow', decisions.allow);
   app.all('/v1/allow/batch', decisions.batch);
+  app.all('/v1/check/nginx', decisions.check.nginx);
+  app.all('/v1/check/traefik', decisions.check.traefik);
+  app.all('/v1/check/envoy', decisions.check.envoy);
+  app.all('/v1/check/envoy/*path', decisions.check.envoy);
   route('/v1/settle', {
     post: [
       asker,

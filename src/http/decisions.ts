@@ -7,14 +7,16 @@ import type { Decision } from '../core/decision.js';
 import { rateLimitHeaders } from '../core/rate-limit-headers.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
 import type { Access } from './access.js';
-import { asciiJson, decisionJson } from './answer.js';
+import { asciiJson, decisionJson, gatewayJson } from './answer.js';
 import { readJsonBody } from './body.js';
 import { countDuration, countProblem } from './counters.js';
 import type { Counters } from './counters.js';
+import { GATEWAYS, readGatewayCheck } from './gateway.js';
+import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from './json.js';
 import { Problem } from './problem.js';
 import { readBatch, readCheck } from './request.js';
-import { sendAsciiJson, sendProblem } from './send.js';
+import { sendAsciiJson, sendProblem, withoutTheRest } from './send.js';
 
 /** Of all bodies that have not come whole. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
@@ -24,6 +26,8 @@ export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 export interface DecisionHandlers {
   readonly allow: Handler;
   readonly batch: Handler;
+  /** `/v1/check/…`: whatever of the address is the gateway's caller's, and the body, are not looked at. */
+  readonly check: Readonly<Record<GatewayName, Handler>>;
 }
 
 /** Where causes go that are not for the caller. Never the id of a client. */
@@ -42,8 +46,8 @@ export interface DecisionDeps {
 }
 
 /**
- * `POST /v1/allow` and `POST /v1/allow/batch`, as plain node:http handlers: the server calls them without Express, whose
- * router and parser cost six times the decision, and the Express app mounts the same two.
+ * `POST /v1/allow`, `POST /v1/allow/batch` and `/v1/check/…`, as plain node:http handlers: the server calls them without
+ * Express, whose router and parser cost six times the decision, and the Express app mounts the same.
  */
 export function createDecisionHandlers(
   { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
@@ -59,8 +63,18 @@ export function createDecisionHandlers(
     counters.inFlight -= 1;
   };
 
-  function receive(req: IncomingMessage, res: ServerResponse, maxBytes: number, answer: Answer): void {
-    const startMs = elapsedMs();
+  type Fail = (error: unknown) => void;
+
+  /**
+   * Takes a request on, by its headers.
+   * @returns what answers that it failed; `undefined` where it has: too many wait, another method, no token
+   */
+  function take(
+    req: IncomingMessage,
+    res: ServerResponse,
+    method: string | undefined,
+    gateway?: Gateway,
+  ): Fail | undefined {
     counters.inFlight += 1;
     const fail = (error: unknown): void => {
       const problem = error instanceof Problem ? error : new Problem('internal', {}, { cause: error });
@@ -69,25 +83,46 @@ export function createDecisionHandlers(
       countProblem(counters, problem.code);
       sendProblem(req, res, problem);
     };
-    if (waiting >= options.maxInFlight)
-      return fail(new Problem('overloaded', { detail: 'too many requests are in flight' }));
-    if (req.method !== 'POST') return fail(new Problem('method_not_allowed', { expected: 'POST' }));
-    if (access.guardsDecisions) {
-      try {
-        access.admit(req.headers.authorization, 'decide');
-      } catch (error) {
-        return fail(error);
-      }
+    try {
+      if (waiting >= options.maxInFlight)
+        throw new Problem('overloaded', { detail: 'too many requests are in flight' });
+      if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
+        throw new Problem('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
+      if (access.guardsDecisions) admit(req, gateway);
+    } catch (error) {
+      fail(error);
+      return undefined;
     }
+    return fail;
+  }
+
+  function admit({ headers }: IncomingMessage, gateway: Gateway | undefined): void {
+    try {
+      access.admit(headers.authorization, 'decide');
+    } catch (error) {
+      if (gateway === undefined || !(error instanceof Problem)) throw error;
+      // Its caller would be shown a 401 or 403, or be taken for denied.
+      throw new Problem('gateway_unauthorized', { field: error.field, expected: error.expected }, { cause: error });
+    }
+  }
+
+  /** Counts a request among those that wait for other nodes, until it is answered. */
+  function waitFor(later: Promise<void> | undefined, fail: Fail): void {
+    if (later === undefined) return;
+    waiting += 1;
+    later.catch(fail).finally(() => (waiting -= 1));
+  }
+
+  function receive(req: IncomingMessage, res: ServerResponse, maxBytes: number, answer: Answer): void {
+    const startMs = elapsedMs();
+    const fail = take(req, res, 'POST');
+    if (fail === undefined) return;
     readJsonBody(
       req,
       maxBytes,
       (body) => {
         try {
-          const later = answer(parseJson(body), res, startMs);
-          if (later === undefined) return;
-          waiting += 1;
-          later.catch(fail).finally(() => (waiting -= 1));
+          waitFor(answer(parseJson(body), res, startMs), fail);
         } catch (error) {
           fail(error);
         }
@@ -96,6 +131,21 @@ export function createDecisionHandlers(
       gone,
       arriving,
     );
+  }
+
+  function receiveHeaders(req: IncomingMessage, res: ServerResponse, gateway: Gateway): void {
+    const startMs = elapsedMs();
+    const fail = take(req, res, gateway.method, gateway);
+    if (fail === undefined) return;
+    try {
+      const check = readGatewayCheck(req, policies);
+      const send = (decision: Decision): void => sendToGateway(req, res, gateway, check, decision, startMs);
+      const decision = limiter.check(check);
+      if (decision instanceof Promise) waitFor(decision.then(send), fail);
+      else send(decision);
+    } catch (error) {
+      fail(error);
+    }
   }
 
   function answered(startMs: number): void {
@@ -111,6 +161,22 @@ export function createDecisionHandlers(
     count(decision);
     const body = decisionJson(decision);
     sendAsciiJson(res, decision.allowed ? 200 : options.deniedStatus, body, rateLimitHeaders(check, decision));
+    answered(startMs);
+  }
+
+  function sendToGateway(
+    req: IncomingMessage,
+    res: ServerResponse,
+    { deniedStatus, showsBody }: Gateway,
+    check: Check,
+    decision: Decision,
+    startMs: number,
+  ): void {
+    count(decision);
+    const headers = withoutTheRest(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(check, decision)]);
+    const status = decision.allowed ? 200 : deniedStatus;
+    if (showsBody) sendAsciiJson(res, status, gatewayJson(decision), headers);
+    else res.writeHead(status, ['Content-Length', '0', ...headers]).end();
     answered(startMs);
   }
 
@@ -155,5 +221,10 @@ export function createDecisionHandlers(
   return {
     allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, answerCheck),
     batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, answerBatch),
+    check: {
+      nginx: (req, res) => receiveHeaders(req, res, GATEWAYS.nginx),
+      traefik: (req, res) => receiveHeaders(req, res, GATEWAYS.traefik),
+      envoy: (req, res) => receiveHeaders(req, res, GATEWAYS.envoy),
+    },
   };
 }

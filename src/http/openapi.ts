@@ -1,8 +1,21 @@
 import type { TSchema } from '@sinclair/typebox';
 import { MAX_BATCH } from '../core/request.js';
 import * as policySchemas from './policy-schema.js';
+import {
+  GATEWAY_HEADERS,
+  answer,
+  askedWithAnyMethod,
+  decisionAnswer,
+  entryOperations,
+  inPath,
+  jsonBody,
+  plain,
+  problemAnswer,
+  problems,
+  rateLimitHeaders,
+  ref,
+} from './openapi-parts.js';
 import { PROBLEMS } from './problem.js';
-import type { ProblemCode } from './problem.js';
 import * as schemas from './schema.js';
 
 const byName: Readonly<Record<string, TSchema>> = {
@@ -10,6 +23,7 @@ const byName: Readonly<Record<string, TSchema>> = {
   AllowRequest: schemas.AllowRequestSchema,
   LimitFigures: schemas.LimitFiguresSchema,
   Decision: schemas.DecisionSchema,
+  GatewayDecision: schemas.GatewayDecisionSchema,
   SettleRequest: schemas.SettleRequestSchema,
   Settlement: schemas.SettlementSchema,
   Problem: schemas.ProblemSchema,
@@ -66,6 +80,24 @@ export function openApiDocument(version: string): object {
           },
         },
       },
+      '/v1/check/nginx': {
+        get: {
+          operationId: 'checkNginx',
+          summary: 'Decide for auth_request of nginx; without a body, in which it would not look',
+          parameters: GATEWAY_HEADERS,
+          responses: {
+            200: { description: 'allowed', headers: rateLimitHeaders() },
+            403: { description: 'denied, whatever TOKENRING_DENIED_STATUS is', headers: rateLimitHeaders() },
+            ...problems('invalid_request', 'gateway_unauthorized', 'overloaded'),
+          },
+        },
+      },
+      '/v1/check/traefik': askedWithAnyMethod('checkTraefik', 'forwardAuth of Traefik'),
+      '/v1/check/envoy': askedWithAnyMethod('checkEnvoy', 'ext_authz of Envoy'),
+      '/v1/check/envoy/{path}': {
+        parameters: [inPath('path', 'of the request that Envoy asks for, with all its slashes: not looked at')],
+        ...askedWithAnyMethod('checkEnvoyPath', 'ext_authz of Envoy'),
+      },
       '/v1/settle': {
         post: {
           operationId: 'settle',
@@ -78,7 +110,7 @@ export function openApiDocument(version: string): object {
         },
       },
       '/v1/clients/{clientId}': {
-        parameters: [{ name: 'clientId', in: 'path', required: true, schema: { type: 'string' } }],
+        parameters: [inPath('clientId')],
         get: {
           operationId: 'getClient',
           summary: 'What a client has consumed, consuming nothing',
@@ -187,82 +219,8 @@ function withReferences(schema: TSchema, self?: string): unknown {
   return id === self || self === undefined ? walk(rest) : ref(String(id));
 }
 
-function inPath(name: string): object {
-  return { name, in: 'path', required: true, schema: { type: 'string' } };
-}
-
-/** GET, PUT and DELETE of something that the document of policies holds. */
-function entryOperations(name: string, what: string, schema: string): Record<string, object> {
-  const version = { ETag: { description: 'the version, for If-Match', schema: { type: 'string' } } };
-  const found = { ...answer(`${what}, and the version`, ref(schema)), headers: version };
-  const ifMatch = {
-    name: 'If-Match',
-    in: 'header',
-    description: 'a version, or an ETag: the change is made only to these policies, and else answered 412',
-    schema: { type: 'string' },
-  };
-  const refused = problems('invalid_request', 'unauthorized', 'forbidden', 'not_found', 'precondition_failed');
-  const write = { security: [{ admin: [] }], parameters: [ifMatch] };
-  return {
-    get: { operationId: `get${name}`, summary: `Show ${what}`, responses: { 200: found, ...problems('not_found') } },
-    put: {
-      operationId: `put${name}`,
-      summary: `Set ${what}, on every node`,
-      ...write,
-      requestBody: jsonBody(ref(schema)),
-      responses: { 200: found, ...refused, ...problems('too_many_policies', 'unavailable') },
-    },
-    delete: {
-      operationId: `delete${name}`,
-      summary: `Delete ${what}, on every node`,
-      ...write,
-      responses: { 200: answer('the version', { type: 'object' }), ...refused, ...problems('unavailable') },
-    },
-  };
-}
-
-function ref(name: string): { $ref: string } {
-  return { $ref: `#/components/schemas/${name}` };
-}
-
-function jsonBody(schema: object): object {
-  return { required: true, content: { 'application/json': { schema } } };
-}
-
-function answer(description: string, schema: object): object {
-  return { description, content: { 'application/json': { schema } } };
-}
-
-function decisionAnswer(description: string): object {
-  const text = (meaning: string): object => ({ description: meaning, schema: { type: 'string' } });
-  return {
-    ...answer(description, ref('Decision')),
-    headers: {
-      'RateLimit-Policy': text('draft-ietf-httpapi-ratelimit-headers-11'),
-      RateLimit: text('draft-ietf-httpapi-ratelimit-headers-11'),
-      'Retry-After': text('on a denial that time can lift: whole seconds, rounded up'),
-    },
-  };
-}
-
-/** The problems that an operation is likely to meet, and a word on all others. */
-function problems(...codes: readonly ProblemCode[]): Record<string, object> {
-  const answers: Record<string, object> = { default: { $ref: '#/components/responses/Problem' } };
-  for (const code of codes) answers[PROBLEMS[code].status] = problemAnswer(PROBLEMS[code].title);
-  return answers;
-}
-
-function problemAnswer(description: string): object {
-  return { description, content: { 'application/problem+json': { schema: ref('Problem') } } };
-}
-
 function problemList(): string {
   return Object.entries(PROBLEMS)
     .map(([code, { status, title }]) => `- ${status} \`${code}\`: ${title}`)
     .join('\n');
-}
-
-function plain(operationId: string, summary: string, description: string, ...codes: readonly ProblemCode[]): object {
-  const text = { description, content: { 'text/plain': { schema: { type: 'string' } } } };
-  return { operationId, summary, responses: { 200: text, ...problems(...codes) } };
 }

@@ -15,6 +15,10 @@ export const PROBLEMS = {
   unsupported_media_type: { status: 415, title: 'The body must be application/json, without a content encoding' },
   headers_too_large: { status: 431, title: 'The headers are too large' },
   internal: { status: 500, title: 'The node made a mistake' },
+  gateway_unauthorized: {
+    status: 500,
+    title: 'The token of the gateway is missing or unknown, or does not allow this',
+  },
   overloaded: { status: 503, title: 'The node has too much to do: ask again in a moment, or another node' },
   unavailable: { status: 503, title: 'The node cannot answer now' },
   draining: { status: 503, title: 'The node is stopping' },

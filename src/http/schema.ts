@@ -139,6 +139,13 @@ export const DecisionSchema = Type.Object(
   { ...strict, $id: 'Decision' },
 );
 
+/** What a gateway shows to its caller: nothing of what is inside. */
+export const GatewayDecisionSchema = Type.Pick(
+  DecisionSchema,
+  ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs'],
+  { ...strict, $id: 'GatewayDecision' },
+);
+
 export const SettlementSchema = Type.Object(
   {
     reservation: Type.String(),

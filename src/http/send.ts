@@ -12,13 +12,16 @@ export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: 
   if (problem.code === 'method_not_allowed' && problem.expected !== undefined) headers.push('Allow', problem.expected);
   if (problem.code === 'unauthorized') headers.push('WWW-Authenticate', 'Bearer realm="tokenring"');
   if (problem.status === 503) headers.push('Retry-After', String(RETRY_AFTER_SECONDS));
-  if (bodyPending(req)) {
-    headers.push('Connection', 'close');
-    // What still arrives is read and dropped, so that the answer is not lost in a reset.
-    req.resume();
-  }
-  res.writeHead(problem.status, headers);
+  res.writeHead(problem.status, withoutTheRest(req, headers));
   res.end(req.method === 'HEAD' ? undefined : body);
+}
+
+/** Headers of an answer to who was not heard out: where some of the body has not come, the connection ends. */
+export function withoutTheRest(req: IncomingMessage, headers: string[]): string[] {
+  if (!bodyPending(req)) return headers;
+  // What still arrives is read and dropped, so that the answer is not lost in a reset.
+  req.resume();
+  return [...headers, 'Connection', 'close'];
 }
 
 function bodyPending(req: IncomingMessage): boolean {

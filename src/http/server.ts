@@ -9,6 +9,7 @@ import type { ConnectionBounds } from './connections.js';
 import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import type { DecisionHandlers, Handler } from './decisions.js';
+import { gatewayAt } from './gateway.js';
 import { Problem } from './problem.js';
 import type { ProblemCode } from './problem.js';
 import { sendProblem } from './send.js';
@@ -40,7 +41,7 @@ export interface PublicServer {
   drain(noticeMs: number, graceMs: number): Promise<void>;
 }
 
-/** The public listener: the two decision endpoints go straight to their handlers, all else to the API app. */
+/** The public listener: the decision endpoints go straight to their handlers, all else to the API app. */
 export function createPublicServer(
   { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
@@ -68,13 +69,18 @@ export function createPublicServer(
     );
   }
   const answer: RequestListener = (req, res) => {
+    const { url = '' } = req;
     if (draining) res.shouldKeepAlive = false;
     if (req.headers.host === undefined && req.httpVersion === '1.1') {
       countProblem(counters, 'invalid_request');
       sendProblem(req, res, hostMissing());
-    } else if (req.url === '/v1/allow') decide(decisions.allow, req, res);
-    else if (req.url === '/v1/allow/batch') decide(decisions.batch, req, res);
-    else api(req, res);
+    } else if (url === '/v1/allow') decide(decisions.allow, req, res);
+    else if (url === '/v1/allow/batch') decide(decisions.batch, req, res);
+    else {
+      const gateway = gatewayAt(url);
+      if (gateway === undefined) api(req, res);
+      else decide(decisions.check[gateway], req, res);
+    }
   };
   const options = {
     // Node's own refusal has no body; ours is in `answer`.

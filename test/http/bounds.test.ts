@@ -14,6 +14,7 @@ import { createCounters } from '../../src/http/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions.js';
 import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer } from '../../src/http/server.js';
+import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
 import { MIB } from './memory.js';
 import { connect, exchange, frame } from './wire.js';
@@ -31,7 +32,7 @@ async function startServer(
 ): Promise<{ port: number; counters: ReturnType<typeof createCounters>; waiting: ServerResponse[] }> {
   const counters = createCounters();
   const waiting: ServerResponse[] = [];
-  const decisions = { allow: (_req: unknown, res: ServerResponse) => void waiting.push(res), batch: () => undefined };
+  const decisions = { ...NO_DECISIONS, allow: (_req: unknown, res: ServerResponse) => void waiting.push(res) };
   const api = (req: IncomingMessage, res: ServerResponse): void =>
     void res.end(req.url === '/' ? 'hello' : Buffer.alloc(req.url === '/big' ? BIG : SOME));
   const publicServer = createPublicServer({ decisions, api, counters }, DEFAULT_TIMEOUTS, undefined, {

@@ -6,6 +6,7 @@ import { createAccess } from '../../src/http/access.js';
 import { createApi } from '../../src/http/api.js';
 import type { ApiDeps } from '../../src/http/api.js';
 import { createCounters } from '../../src/http/counters.js';
+import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem } from '../support/http.js';
 
 describe('the public API, over a cluster that fails', () => {
@@ -14,7 +15,7 @@ describe('the public API, over a cluster that fails', () => {
     const deps = {
       cluster: { describe: () => Promise.reject(new Error('secret of the house')) },
       access: createAccess({ required: [], tokens: [] }),
-      decisions: { allow: () => undefined, batch: () => undefined },
+      decisions: NO_DECISIONS,
       counters: createCounters(),
       log: { error: (fields: object) => void logged.push(fields) },
     } as unknown as ApiDeps;

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { createCounters } from '../../src/http/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer, ServerTimeouts } from '../../src/http/server.js';
+import { NO_DECISIONS } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
 import { connect, exchange } from './wire.js';
 import type { Wire } from './wire.js';
@@ -27,6 +28,7 @@ interface Started {
 async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> {
   const waiting: ServerResponse[] = [];
   const decisions = {
+    ...NO_DECISIONS,
     allow: (_req: unknown, res: ServerResponse) => void waiting.push(res),
     batch: (_req: unknown, res: ServerResponse) => void res.end(),
   };

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { createCounters } from '../../src/http/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
+import { NO_DECISIONS } from '../support/decisions.js';
 
 describe('the public server with a certificate', () => {
   it('speaks HTTPS', async () => {
@@ -19,9 +20,8 @@ describe('the public server with a certificate', () => {
     });
     const [key, cert] = [readFileSync(keyFile, 'utf8'), readFileSync(certFile, 'utf8')];
     rmSync(folder, { recursive: true });
-    const decisions = { allow: () => undefined, batch: () => undefined };
     const { server, ...rest } = createPublicServer(
-      { decisions, api: (_req, res) => void res.end('hello'), counters: createCounters() },
+      { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), counters: createCounters() },
       DEFAULT_TIMEOUTS,
       { key, cert },
     );

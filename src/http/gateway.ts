@@ -1,0 +1,107 @@
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
+import type { Policies } from '../cluster/policy-book.js';
+import type { Check } from '../core/decide.js';
+import { Problem } from './problem.js';
+import { readCheck } from './request.js';
+
+/** What a gateway that asks by sub-request makes of the answer. Each passes the request on after a 200. */
+export interface Gateway {
+  /** Of a denial, whatever `TOKENRING_DENIED_STATUS` says: 200 would let it pass. */
+  readonly deniedStatus: 403 | 429;
+  /** Whether its caller sees the body of a denial. Who does not read it would have to hang up for one. */
+  readonly showsBody: boolean;
+  /** The one method that it asks with; `undefined` where it may be that of the request. */
+  readonly method: 'GET' | undefined;
+}
+
+/**
+ * - nginx, `auth_request`: 401 and 403 are denials, anything else but 2xx is a fault and becomes 500. It reads headers alone.
+ * - Traefik, `forwardAuth`: whatever is not 2xx goes to the caller as it is. `preserveRequestMethod` asks with the method of the request.
+ * - Envoy, `ext_authz` over HTTP: 5xx is a fault, anything else but 200 goes to the caller. It asks with the method of the request, at its path
+ *   behind a prefix.
+ */
+export const GATEWAYS = {
+  nginx: { deniedStatus: 403, showsBody: false, method: 'GET' },
+  traefik: { deniedStatus: 429, showsBody: true, method: undefined },
+  envoy: { deniedStatus: 429, showsBody: true, method: undefined },
+} as const satisfies Record<string, Gateway>;
+
+export type GatewayName = keyof typeof GATEWAYS;
+
+const CLIENT = 'X-Tokenring-Client';
+const CLIENT_FROM = 'X-Tokenring-Client-From';
+const POLICY = 'X-Tokenring-Policy';
+const COST = 'X-Tokenring-Cost';
+/** The one that is a list: each proxy adds whom it has it from, so the last was written by the gateway. */
+const FORWARDED_FOR = 'x-forwarded-for';
+
+const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
+const DIGITS = /^\d{1,10}$/;
+
+/** The gateway that asks at this address; before anything is decoded, as the rest of it is its caller's. */
+export function gatewayAt(url: string): GatewayName | undefined {
+  if (!url.startsWith('/v1/check/')) return undefined;
+  if (url === '/v1/check/nginx') return 'nginx';
+  if (url === '/v1/check/traefik') return 'traefik';
+  // The path of a request follows, if only as `*`.
+  return /^\/v1\/check\/envoy(?:[/?*]|$)/.test(url) ? 'envoy' : undefined;
+}
+
+/**
+ * The check that the headers of a sub-request ask for. They are believed: the gateway is to set them all. Nothing stands in for one that is
+ * missing, as some gateways can be made to lose one by their caller.
+ * @throws Problem `invalid_request` that names the header and what it may be, `unknown_policy`
+ */
+export function readGatewayCheck(req: IncomingMessage, policies: Policies): Check {
+  const policy = one(req, POLICY);
+  if (policy === undefined) throw bad(POLICY, 'the name of a policy, set by the gateway');
+  const cost = one(req, COST);
+  if (cost !== undefined && !DIGITS.test(cost)) throw bad(COST, 'a whole number from 1 to 1000000000');
+  const client = headerOfClient(req);
+  const value = client.toLowerCase() === FORWARDED_FOR ? lastOf(req.headers[FORWARDED_FOR]) : one(req, client);
+  if (value === undefined || value === '') throw bad(client, '1 to 256 bytes of UTF-8, set by the gateway');
+  const clientId = decoded(client, value);
+  try {
+    return readCheck({ clientId, policy, cost: cost === undefined ? 1 : Number(cost) }, policies);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    const header = { clientId: client, policy: POLICY, cost: COST }[error.field ?? ''];
+    throw new Problem(error.code, { field: header ?? error.field, expected: error.expected }, { cause: error });
+  }
+}
+
+/** The name of the header whose value is the client. */
+function headerOfClient(req: IncomingMessage): string {
+  const from = one(req, CLIENT_FROM);
+  if (from === undefined) return CLIENT;
+  if (one(req, CLIENT) !== undefined) throw bad(CLIENT, `none beside ${CLIENT_FROM}`);
+  if (!TOKEN.test(from)) throw bad(CLIENT_FROM, 'the name of a header');
+  return from;
+}
+
+/** The value of a header; `undefined` where there is none. */
+function one(req: IncomingMessage, name: string): string | undefined {
+  const key = name.toLowerCase();
+  const value = Object.hasOwn(req.headers, key) ? req.headers[key] : undefined;
+  if (typeof value !== 'string') return undefined;
+  // Node joins those that come several times; so may an id that holds such a joint.
+  if (value.includes(', ') && (req.headersDistinct[key]?.length ?? 1) > 1) throw bad(name, 'to come once');
+  return value;
+}
+
+function lastOf(list: string | string[] | undefined): string {
+  const text = String(list ?? '');
+  return text.slice(text.lastIndexOf(',') + 1).trim();
+}
+
+/** The bytes of a header, which node:http hands over as Latin-1, as the UTF-8 that they are to be. Nothing else is decoded. */
+function decoded(name: string, value: string): string {
+  const bytes = Buffer.from(value, 'latin1');
+  if (!isUtf8(bytes)) throw bad(name, 'UTF-8');
+  return bytes.toString('utf8');
+}
+
+function bad(field: string, expected: string): Problem {
+  return new Problem('invalid_request', { field, expected });
+}

@@ -1,0 +1,115 @@
+import { PROBLEMS } from './problem.js';
+import type { ProblemCode } from './problem.js';
+
+/** What the operations of the OpenAPI document have in common. */
+
+export function inPath(name: string, description?: string): object {
+  return { name, in: 'path', required: true, description, schema: { type: 'string' } };
+}
+
+function inHeader(name: string, required: boolean, description: string): object {
+  return { name, in: 'header', required, description, schema: { type: 'string' } };
+}
+
+export const GATEWAY_HEADERS = [
+  inHeader('X-Tokenring-Policy', true, 'the name of a policy'),
+  inHeader('X-Tokenring-Client', false, 'the client: 1 to 256 bytes of UTF-8, taken as they come'),
+  inHeader('X-Tokenring-Client-From', false, 'instead of it, the name of the header whose value is the client'),
+  inHeader('X-Tokenring-Cost', false, 'a whole number from 1 to 1000000000; 1 where there is none'),
+];
+
+/** What a gateway asks with the method that it was asked with itself. */
+export function askedWithAnyMethod(operationId: string, gateway: string): Record<string, object> {
+  const methods = ['get', 'head', 'post', 'put', 'patch', 'delete', 'options', 'trace'];
+  return Object.fromEntries(
+    methods.map((method) => [
+      method,
+      {
+        operationId: `${operationId}${method === 'get' ? '' : `By${method[0]!.toUpperCase()}${method.slice(1)}`}`,
+        summary: `Decide for ${gateway}, which may ask with any method; a body is not read`,
+        parameters: GATEWAY_HEADERS,
+        responses: {
+          200: decisionAnswer('allowed', 'GatewayDecision'),
+          429: decisionAnswer('denied, whatever TOKENRING_DENIED_STATUS is', 'GatewayDecision'),
+          ...problems('invalid_request', 'gateway_unauthorized', 'overloaded'),
+        },
+      },
+    ]),
+  );
+}
+
+/** GET, PUT and DELETE of something that the document of policies holds. */
+export function entryOperations(name: string, what: string, schema: string): Record<string, object> {
+  const version = { ETag: { description: 'the version, for If-Match', schema: { type: 'string' } } };
+  const found = { ...answer(`${what}, and the version`, ref(schema)), headers: version };
+  const ifMatch = {
+    name: 'If-Match',
+    in: 'header',
+    description: 'a version, or an ETag: the change is made only to these policies, and else answered 412',
+    schema: { type: 'string' },
+  };
+  const refused = problems('invalid_request', 'unauthorized', 'forbidden', 'not_found', 'precondition_failed');
+  const write = { security: [{ admin: [] }], parameters: [ifMatch] };
+  return {
+    get: { operationId: `get${name}`, summary: `Show ${what}`, responses: { 200: found, ...problems('not_found') } },
+    put: {
+      operationId: `put${name}`,
+      summary: `Set ${what}, on every node`,
+      ...write,
+      requestBody: jsonBody(ref(schema)),
+      responses: { 200: found, ...refused, ...problems('too_many_policies', 'unavailable') },
+    },
+    delete: {
+      operationId: `delete${name}`,
+      summary: `Delete ${what}, on every node`,
+      ...write,
+      responses: { 200: answer('the version', { type: 'object' }), ...refused, ...problems('unavailable') },
+    },
+  };
+}
+
+export function ref(name: string): { $ref: string } {
+  return { $ref: `#/components/schemas/${name}` };
+}
+
+export function jsonBody(schema: object): object {
+  return { required: true, content: { 'application/json': { schema } } };
+}
+
+export function answer(description: string, schema: object): object {
+  return { description, content: { 'application/json': { schema } } };
+}
+
+export function decisionAnswer(description: string, schema = 'Decision'): object {
+  return { ...answer(description, ref(schema)), headers: rateLimitHeaders() };
+}
+
+export function rateLimitHeaders(): object {
+  const text = (meaning: string): object => ({ description: meaning, schema: { type: 'string' } });
+  return {
+    'RateLimit-Policy': text('draft-ietf-httpapi-ratelimit-headers-11'),
+    RateLimit: text('draft-ietf-httpapi-ratelimit-headers-11'),
+    'Retry-After': text('on a denial that time can lift: whole seconds, rounded up'),
+  };
+}
+
+/** The problems that an operation is likely to meet, and a word on all others. */
+export function problems(...codes: readonly ProblemCode[]): Record<string, object> {
+  const answers: Record<string, object> = { default: { $ref: '#/components/responses/Problem' } };
+  for (const code of codes) answers[PROBLEMS[code].status] = problemAnswer(PROBLEMS[code].title);
+  return answers;
+}
+
+export function problemAnswer(description: string): object {
+  return { description, content: { 'application/problem+json': { schema: ref('Problem') } } };
+}
+
+export function plain(
+  operationId: string,
+  summary: string,
+  description: string,
+  ...codes: readonly ProblemCode[]
+): object {
+  const text = { description, content: { 'text/plain': { schema: { type: 'string' } } } };
+  return { operationId, summary, responses: { 200: text, ...problems(...codes) } };
+}

@@ -1,0 +1,59 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import type { EnvoyConfiguration, TraefikConfiguration } from './stand-ins.js';
+
+const text = readFileSync('docs/gateways.md', 'utf8');
+
+/** The fenced blocks of one language in docs/gateways.md, in order, without their indentation. */
+export function documented(language: string): string[] {
+  const blocks = [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, 'gm'))];
+  return blocks.map(([, indent, block]) => block!.replaceAll(new RegExp(`^${indent}`, 'gm'), ''));
+}
+
+/** Puts something else in a configuration, which must have been there. */
+export function changed(configuration: string, ...changes: [from: string, to: string][]): string {
+  return changes.reduce((all, [from, to]) => {
+    expect(all, `the documented configuration has no ${from}`).to.include(from);
+    return all.replaceAll(from, to);
+  }, configuration);
+}
+
+const unquoted = (value: string): string => value.replace(/^'(.*)'$/, '$1');
+
+/** What a block of YAML says at a key, as far as docs/gateways.md writes it: a value, the lines below it, or the items. */
+function at(yaml: string, key: string): { value: string; lines: string[] } {
+  const [, indent, value] = new RegExp(`^( *)(?:.*[{ ])?${key}: *(.*?)[,}]*$`, 'm').exec(yaml) ?? [];
+  expect(indent, `the documented configuration has no ${key}`).to.be.a('string');
+  const after = yaml
+    .slice(yaml.search(new RegExp(`^.*${key}:`, 'm')))
+    .split('\n')
+    .slice(1);
+  const end = after.findIndex((line) => !line.startsWith(`${indent!} `));
+  return { value: unquoted(value!.replace(/ #.*$/, '')), lines: after.slice(0, end < 0 ? undefined : end) };
+}
+
+/** The documented `headers` and `forwardAuth` of Traefik. */
+export function documentedTraefik(): Pick<TraefikConfiguration, 'customRequestHeaders' | 'authRequestHeaders'> & {
+  path: string;
+} {
+  const [yaml] = documented('yaml') as [string];
+  const pairs = at(yaml, 'customRequestHeaders').lines.map((line) => /^ *([\w-]+): ('.*?'|\S*)/.exec(line)!);
+  return {
+    customRequestHeaders: pairs.map(([, name, value]) => [name!, unquoted(value!)] as const),
+    authRequestHeaders: at(yaml, 'authRequestHeaders').lines.map((line) => line.replace(/^ *- /, '')),
+    path: new URL(at(yaml, 'address').value).pathname,
+  };
+}
+
+/** The documented `ext_authz` of Envoy. */
+export function documentedEnvoy(): Omit<EnvoyConfiguration, 'port'> {
+  const [, yaml] = documented('yaml') as [string, string];
+  const added = at(yaml, 'headers_to_add').lines.map((line) => /\{ key: ([\w-]+), value: (.*) \}/.exec(line)!);
+  expect(yaml).to.include('status_on_error: { code: ServiceUnavailable }');
+  return {
+    pathPrefix: at(yaml, 'path_prefix').value,
+    headersToAdd: added.map(([, name, value]) => [name!, unquoted(value!)] as const),
+    statusOnError: 503,
+    clientHeadersOnSuccess: /patterns: \[\{ prefix: (\w+) \}\]/.exec(yaml)![1]!,
+  };
+}

@@ -1,0 +1,87 @@
+import { expect } from 'chai';
+import type { RunningNode } from '../../src/main.js';
+import { allow, call } from '../support/http.js';
+import { documentedEnvoy, documentedTraefik } from './documented.js';
+import { startLimiter, startService } from './stage.js';
+import type { Service } from './stage.js';
+import { startEnvoy, startTraefik } from './stand-ins.js';
+import type { StandIn } from './stand-ins.js';
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+
+describe('gateways as docs/gateways.md configures them, by stand-ins', () => {
+  let node: RunningNode;
+  let service: Service;
+  const started: StandIn[] = [];
+  beforeEach(async () => {
+    node = await startLimiter({ api: { limit: 3, window: '1d' } });
+    service = await startService();
+  });
+  afterEach(async () => {
+    for (const standIn of started.splice(0)) await standIn.stop();
+    await service.stop();
+    await node.stop();
+  });
+
+  async function traefik(to: { port: number }, more: { preserveRequestMethod?: boolean } = {}): Promise<StandIn> {
+    const { path, ...documented } = documentedTraefik();
+    const standIn = await startTraefik({ ...documented, ...more, address: { port: to.port, path } }, service);
+    started.push(standIn);
+    return standIn;
+  }
+  async function envoy(to: { port: number }): Promise<StandIn> {
+    const standIn = await startEnvoy({ ...documentedEnvoy(), port: to.port }, service);
+    started.push(standIn);
+    return standIn;
+  }
+
+  for (const [name, start] of [
+    ['Traefik', traefik],
+    ['Envoy', envoy],
+  ] as const) {
+    it(`${name} lets pass what the policy allows, by address, then answers 429 with what is left and no word of the nodes`, async () => {
+      const gateway = await start(node);
+      for (let i = 0; i < 3; i += 1)
+        expect(await call(gateway, '/a', { headers: { authorization: 'Bearer of-a-user' } })).to.include({
+          status: 200,
+          text: 'hello',
+        });
+      const { status, headers, text, json } = await call(gateway, '/a');
+      expect(status).to.equal(429);
+      expect(headers).to.include({ 'retry-after': '28800', 'ratelimit-policy': '"api";q=3;w=86400' });
+      expect(json).to.include({ allowed: false, limit: 3, remaining: 0 });
+      expect(text).not.to.include('127.0.0.1');
+      expect(service.requests).to.have.length(3);
+      expect((await allow(node, { clientId: '127.0.0.1', policy: 'api', peek: true })).allowed).to.equal(false);
+    });
+  }
+
+  it('Envoy shows what is left to those that it lets pass', async () => {
+    const { headers } = await call(await envoy(node), '/');
+    expect(headers).to.include({ 'ratelimit-policy': '"api";q=3;w=86400' });
+    expect(headers['ratelimit']).to.match(/^"api";r=2;/);
+  });
+
+  it('Envoy may ask with each method and path, and Traefik with each method', async () => {
+    await node.stop();
+    node = await startLimiter({ api: { limit: 1_000, window: '1d' } });
+    const gateways = [await envoy(node), await traefik(node, { preserveRequestMethod: true })];
+    for (const gateway of gateways) {
+      for (const method of METHODS) {
+        for (const path of ['/', '/a?b=c', '//x', '/%zz', '/../v1/allow', '/a;b'])
+          expect((await call(gateway, path, { method })).status, `${method} ${path}`).to.equal(200);
+      }
+    }
+  });
+
+  it('a node without the policy lets nothing pass, and says why', async () => {
+    const other = await startLimiter({ another: { limit: 3, window: '1d' } });
+    for (const start of [traefik, envoy]) {
+      const { status, json } = await call(await start(other), '/');
+      expect(status).to.equal(400);
+      expect(json).to.include({ code: 'unknown_policy', field: 'X-Tokenring-Policy' });
+    }
+    await other.stop();
+    expect(service.requests).to.have.length(0);
+  });
+});

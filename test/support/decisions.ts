@@ -1,0 +1,10 @@
+import type { DecisionHandlers } from '../../src/http/decisions.js';
+
+const never = (): undefined => undefined;
+
+/** Decision endpoints that never answer. */
+export const NO_DECISIONS: DecisionHandlers = {
+  allow: never,
+  batch: never,
+  check: { nginx: never, traefik: never, envoy: never },
+};
