@@ -65,7 +65,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const member = await createMember({
     ...settings,
     store,
-    document: source.document,
+    policies: source.state,
     listen: { host: settings.peerHost, port: settings.peerPort },
     advertise(port) {
       id ??= reachableAt(settings.peerHost, port);

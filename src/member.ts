@@ -41,8 +41,8 @@ export interface MemberOptions {
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
   readonly onUnavailable: OnUnavailable;
-  /** Policies that this node knew when it ended. */
-  readonly document?: PolicyDocument | undefined;
+  /** Policies that this node knew when it ended, and the registry that they were in. */
+  readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
   readonly store?: Store | undefined;
   readonly storeIntervalMs?: number;
   readonly log: Log;
@@ -72,7 +72,8 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
     { ...options, self, url: options.url?.(self), version: VERSION },
   );
-  if (options.document !== undefined) node.book.adopt(options.document);
+  // Where there is no registry now, it is none of its documents any more.
+  if (options.policies !== undefined) node.book.adopt(options.policies.document, registry && options.policies.registry);
   await node.start();
   return {
     node,

@@ -10,13 +10,14 @@ import { parseJson } from './http/json.js';
 import { SettingsError } from './settings.js';
 import { readPolicyFile, watchPolicyFile } from './store/policy-file.js';
 import { createPolicyStateFile, readPolicyState } from './store/policy-state.js';
+import type { PolicyState } from './store/policy-state.js';
 
 type FileEntries = ReadonlyMap<string, EntryValue>;
 
 /** Where policies come from besides other nodes, and where they are kept for a restart. */
 export interface PolicySource {
   /** What this node knew when it ended, before it joins. */
-  readonly document: PolicyDocument | undefined;
+  readonly state: Pick<PolicyState, 'document' | 'registry'> | undefined;
   /** Once it has joined: puts what is new in the file in force, and watches it. */
   begin(node: ClusterNode): Promise<PolicyWriter<Who>>;
   /** Looks at the file no more. */
@@ -57,10 +58,10 @@ export async function openPolicySource(
   const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
 
   return {
-    document: state?.document,
+    state,
     async begin(node) {
       const { book } = node;
-      const save = (): void => kept?.save({ document: book.document, file: filed });
+      const save = (): void => kept?.save({ document: book.document, registry: book.registry, file: filed });
       const record = ({ version, ...change }: PolicyChange<Who>): void =>
         audit({ ...change, what: 'policies changed', target: `version ${version}` });
       const writer = createPolicyWriter({ desk: node.policies, book }, { record, saved });
@@ -74,9 +75,12 @@ export async function openPolicySource(
       async function apply(entries: FileEntries): Promise<boolean> {
         const changes = changesOf(book.document, filed, entries);
         if (changes.size > 0) {
-          const { kind } = await writer.write(changes, { file: path! });
-          if (kind !== 'written') log.warn({ path, outcome: kind }, 'the policy file could not be put in force');
-          if (kind === 'unavailable') return false;
+          const written = await writer.write(changes, { file: path! });
+          if (written.kind !== 'written') {
+            const { kind: outcome, ...more } = written;
+            log.warn({ path, outcome, ...more }, 'the policy file could not be put in force');
+          }
+          if (written.kind === 'unavailable' || written.kind === 'no-registry') return false;
         }
         filed = entries;
         save();

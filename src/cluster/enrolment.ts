@@ -1,6 +1,8 @@
 import type { OrderedMembership } from './ordered-membership.js';
 import type { Clock, Log, Timers } from './ports.js';
-import type { Change, Entry, Registry, RegistryView, Unless } from './registry.js';
+import { NO_DOCUMENT } from '../core/policy-document.js';
+import type { PolicyDocument } from '../core/policy-document.js';
+import type { Change, Entry, Filed, FileResult, Registry, RegistryView, Unless } from './registry.js';
 
 /** Renewals in the life of a lease: four may be lost. */
 const RENEWALS = 5;
@@ -26,7 +28,25 @@ export interface EnrolmentOptions {
 }
 
 /** What did not work so far, by what was tried. */
-export type Failures = Readonly<Record<'read' | 'grant' | 'renew' | 'write' | 'watch', number>>;
+export type Failures = Readonly<Record<'read' | 'grant' | 'renew' | 'write' | 'watch' | 'policies', number>>;
+
+/** What is written down of the policies, and the name of the registry. */
+export interface Known {
+  readonly registry: string;
+  readonly filed: Filed;
+}
+
+/** The document of policies in the registry, as this node knows it: by the same reads and the same watch as the members. */
+export interface Filing {
+  /** The latest; `undefined` before the first view. */
+  readonly known: Known | undefined;
+  /** Calls `listener` after each news. */
+  onChange(listener: () => void): void;
+  /** Reads what is there now. @returns whether the registry has answered */
+  refresh(): Promise<boolean>;
+  /** Writes a document down in the place of another one, and knows it then. */
+  file(document: PolicyDocument, inPlaceOf: Known): Promise<FileResult>;
+}
 
 /** This node's place in the registry, and its view of all others'. */
 export interface Enrolment {
@@ -37,6 +57,7 @@ export interface Enrolment {
   /** Whether the registry has answered within the time of two renewals. */
   readonly isReachable: boolean;
   readonly failures: Failures;
+  readonly filing: Filing;
   /** Views taken over from the registry itself. */
   readonly views: number;
   /** Writes this node down as joining, with its next life. @returns whether that is so */
@@ -53,7 +74,7 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
   const { clock, timers, registry, membership, log } = deps;
   const renewEveryMs = Math.floor(ttlMs / RENEWALS);
   const timeoutMs = renewEveryMs;
-  const failures = { read: 0, grant: 0, renew: 0, write: 0, watch: 0 };
+  const failures = { read: 0, grant: 0, renew: 0, write: 0, watch: 0, policies: 0 };
   let leaseId: string | undefined;
   let holdsUntilMs = -Infinity;
   let answeredAtMs = -Infinity;
@@ -63,6 +84,8 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
   let views = 0;
   /** The latest view that came from the registry itself, as its watch goes on from there. */
   let direct: RegistryView = { registry: '', revision: 0, entries: [] };
+  let filed: Filed = { kind: 'document', revision: 0, document: NO_DOCUMENT };
+  const filedListeners: (() => void)[] = [];
   /** The revision that the last renewal told of. */
   let toldRevision = 0;
   /** Of the last write of this node that is known to have been done. */
@@ -88,6 +111,13 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
     membership.adopt(view);
   }
 
+  /** @param next the document as it was at a revision, unless this node has written a later one itself */
+  function takeFiled(next: Filed, revision: number): void {
+    if (revision < filed.revision) return;
+    filed = next;
+    for (const listener of filedListeners) listener();
+  }
+
   async function read(): Promise<RegistryView | undefined> {
     const view = await registry.read(timeoutMs);
     if (view.kind === 'failed') {
@@ -96,7 +126,11 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
     }
     answered();
     // A watch may have told of more in the meantime.
-    if (view.registry !== direct.registry || view.revision > direct.revision) take(view);
+    if (view.registry !== direct.registry || view.revision > direct.revision) {
+      const isOther = view.registry !== direct.registry;
+      take(view);
+      takeFiled(view.filed, isOther ? Infinity : view.revision);
+    }
     return view;
   }
 
@@ -115,7 +149,12 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
       const stop = registry.watch(after, {
         changed(revision, changes) {
           if (revision <= direct.revision) return;
-          take({ registry: direct.registry, revision, entries: withChanges(direct.entries, changes) });
+          const news = changes.find((change) => change.kind === 'filed');
+          const view = { registry: direct.registry, revision, entries: withChanges(direct.entries, changes) };
+          // A revision that is about policies alone makes no other ring.
+          if (news !== undefined && changes.length === 1) direct = view;
+          else take(view);
+          if (news !== undefined) takeFiled(news.filed, revision);
         },
         ended(why) {
           failures.watch += 1;
@@ -183,6 +222,23 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
     return written.revision;
   }
 
+  const filing: Filing = {
+    get known() {
+      return direct.registry === '' ? undefined : { registry: direct.registry, filed };
+    },
+    onChange: (listener) => void filedListeners.push(listener),
+    refresh: async () => (await read()) !== undefined,
+    async file(document, { registry: name, filed: { revision } }) {
+      const result = await registry.file(document, { registry: name, revision }, timeoutMs);
+      if (result.kind === 'failed') failed('policies', result.reason);
+      else answered();
+      // The watch tells of it, too: by then it is no news.
+      if (result.kind === 'written' && direct.registry === name)
+        takeFiled({ kind: 'document', revision: result.revision, document }, result.revision);
+      return result;
+    },
+  };
+
   const stop = timers.every(renewEveryMs, () => void renew());
   void follow();
 
@@ -197,6 +253,7 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
       return clock.nowMs() - answeredAtMs < 2 * renewEveryMs;
     },
     failures,
+    filing,
     get views() {
       return views;
     },
@@ -235,7 +292,7 @@ function withChanges(entries: readonly Entry[], changes: readonly Change[]): rea
   const byId = new Map(entries.map((entry) => [entry.id, entry]));
   for (const change of changes) {
     if (change.kind === 'is') byId.set(change.entry.id, change.entry);
-    else byId.delete(change.id);
+    else if (change.kind === 'gone') byId.delete(change.id);
   }
   return [...byId.values()];
 }

@@ -20,7 +20,7 @@ export interface JoinerDeps {
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
   /** Makes checks that reach this node wait until the returned function is called: it may be in some rings, but cannot decide yet. */
   readonly hold: () => () => void;
-  /** Learns the policies of one of these nodes. @returns whether one has answered */
+  /** Learns the policies, given who decides. @returns whether it has */
   readonly catchUp: (ids: readonly NodeId[]) => Promise<boolean>;
   /** With a registry: writes this node down in it. */
   readonly registered: Pick<Registered, 'enrolment' | 'activate'> | undefined;
@@ -38,7 +38,7 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
   const { timers, membership, log, isClosed } = deps;
   let release: (() => void) | undefined;
   for (let greetings = 1; !isClosed() && membership.mustJoin; greetings += 1) {
-    if (deps.registered !== undefined && !(await deps.registered.enrolment.enlist())) {
+    if (deps.registered !== undefined && !((await deps.catchUp([])) && (await deps.registered.enrolment.enlist()))) {
       await timers.sleep(RETRY_MS);
       continue;
     }
@@ -58,7 +58,7 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
       !olderJoiner(membership) &&
       (await collectAll(deps, present, gone, options.timeoutMs)) &&
       // All may be gone; whoever is not holds the policies.
-      (present.length === 0 || (await deps.catchUp(present))) &&
+      (await deps.catchUp(present)) &&
       (await deps.bring())
     ) {
       // Held until this node decides: should it have to begin anew, some may have let it in already.

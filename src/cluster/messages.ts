@@ -1,7 +1,7 @@
 import type { Check, Verdict } from '../core/decide.js';
 import type { Settlement } from '../core/decision.js';
 import type { ClientDescription } from '../core/description.js';
-import type { Entry, EntryValue } from '../core/policy-document.js';
+import type { Entry, EntryValue, PolicyDocument } from '../core/policy-document.js';
 import type { Debt } from '../core/reservation.js';
 import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
@@ -97,8 +97,15 @@ export interface LeaseGrant {
 
 /** How a change of the policies ended. */
 export type Written =
-  /** In force on all nodes that could be reached. */
-  | { readonly kind: 'written'; readonly version: number; readonly digest: string }
+  | RingWritten
+  /** What is to be written down does not fit: it takes `bytes`, and may take `maxBytes`. */
+  | { readonly kind: 'too-large'; readonly bytes: number; readonly maxBytes: number }
+  /** The registry does not take writes now; `undone`: nothing was changed, otherwise nobody knows. */
+  | { readonly kind: 'no-registry'; readonly reason: string; readonly undone: boolean };
+
+export type RingWritten =
+  /** In force on all nodes that could be reached; `madeFrom`: of which document, known where it was made. */
+  | { readonly kind: 'written'; readonly version: number; readonly digest: string; readonly madeFrom?: PolicyDocument }
   /** The document is not at the version that the writer has seen. */
   | { readonly kind: 'conflict'; readonly version: number; readonly digest: string }
   /** There are too many entries. */
@@ -195,7 +202,7 @@ export type PeerAnswer =
   /** The document that the receiver holds; the whole of it, where it is not the sender's. */
   | PolicyEntries
   /** `null` where the receiver is not the one to take writes. */
-  | { readonly kind: 'policies-written'; readonly written: Written | null };
+  | { readonly kind: 'policies-written'; readonly written: RingWritten | null };
 
 export interface DecidedByPeer {
   readonly verdict: Verdict;

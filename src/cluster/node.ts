@@ -139,7 +139,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     decidesFor,
   });
   const policies: PolicyDesk = createPolicyDesk(
-    { timers, membership, book, ask, decider, isHeld: () => limiter.isHeld || membership.self.state !== 'active' },
+    { clock, timers, log, membership, book, ask, decider, registered, isHeld: () => limiter.isHeld },
     { timeoutMs: suspectAfterMs },
   );
   const loads: LoadDesk = createLoadDesk(

@@ -21,8 +21,10 @@ export interface Resolved {
 export interface PolicyBook extends Policies {
   readonly document: PolicyDocument;
   readonly set: PolicySet;
-  /** Puts a document in force. */
-  adopt(document: PolicyDocument): void;
+  /** Name of the registry whose document it was, when this node last saw that; `undefined` where nodes keep it themselves. */
+  readonly registry: string | undefined;
+  /** Puts a document in force; `registry`: that of this one, otherwise as before. */
+  adopt(document: PolicyDocument, registry?: string): void;
   /** Calls `listener` after each change. */
   onChange(listener: (document: PolicyDocument) => void): void;
 }
@@ -34,6 +36,7 @@ export const WITHOUT_POLICIES: Policies = { resolve: () => undefined, listed: ()
 export function createPolicyBook(scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[]): PolicyBook {
   let document = NO_DOCUMENT;
   let set = policySetOf(document);
+  let registry: string | undefined;
   const listeners: ((document: PolicyDocument) => void)[] = [];
 
   return {
@@ -43,6 +46,9 @@ export function createPolicyBook(scaled: (policy: Policy, rules: readonly Rule[]
     get set() {
       return set;
     },
+    get registry() {
+      return registry;
+    },
     resolve(clientId, name = set.default) {
       const policy = name === undefined ? undefined : set.policies.get(name);
       if (policy === undefined) return undefined;
@@ -50,10 +56,11 @@ export function createPolicyBook(scaled: (policy: Policy, rules: readonly Rule[]
       return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
     },
     listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
-    adopt(next) {
-      if (next.digest === document.digest) return;
+    adopt(next, of = registry) {
+      if (next.digest === document.digest && of === registry) return;
+      registry = of;
+      if (next.digest !== document.digest) set = policySetOf(next);
       document = next;
-      set = policySetOf(next);
       for (const listener of listeners) listener(next);
     },
     onChange: (listener) => void listeners.push(listener),

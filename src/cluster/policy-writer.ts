@@ -28,9 +28,10 @@ export function createPolicyWriter<Who>(
 ): PolicyWriter<Who> {
   return {
     async write(changes, who, ifMatch) {
-      const { entries } = book.document;
+      const { document } = book;
       const written = await desk.write(changes, ifMatch);
       if (written.kind === 'written') {
+        const { entries } = written.madeFrom ?? document;
         const valueOf = (key: string): EntryValue | null => entries.get(key)?.value ?? null;
         const changed = [...changes].filter(([key, after]) => JSON.stringify(valueOf(key)) !== JSON.stringify(after));
         // Nodes that watch the same file all ask for the same change: one of them makes it.

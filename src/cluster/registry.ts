@@ -1,3 +1,4 @@
+import type { PolicyDocument } from '../core/policy-document.js';
 import type { NodeId } from '../core/ring.js';
 
 /** A member as it is written down for all. */
@@ -20,8 +21,26 @@ export interface RegistryView {
   readonly entries: readonly Entry[];
 }
 
-/** One change of one member: what it is now, or that it is gone. */
-export type Change = { readonly kind: 'is'; readonly entry: Entry } | { readonly kind: 'gone'; readonly id: NodeId };
+/** One change: what a member is now, that it is gone, or the document of policies. */
+export type Change =
+  | { readonly kind: 'is'; readonly entry: Entry }
+  | { readonly kind: 'gone'; readonly id: NodeId }
+  | { readonly kind: 'filed'; readonly filed: Filed };
+
+/** The document of policies, as it is written down for all; `revision`: of when it was, 0 where there is none. */
+export type Filed =
+  | { readonly kind: 'document'; readonly revision: number; readonly document: PolicyDocument }
+  /** It is none that this program can read; `reason` names what is wrong with it. */
+  | { readonly kind: 'unreadable'; readonly revision: number; readonly reason: string };
+
+/** What became of a document that was to be written down. */
+export type FileResult =
+  | { readonly kind: 'written'; readonly revision: number }
+  /** What is there is not what it was made from: nothing was written. */
+  | { readonly kind: 'overtaken' }
+  | { readonly kind: 'too-large'; readonly bytes: number; readonly maxBytes: number }
+  /** `undone`: nothing was written, nor will be. */
+  | (Failed & { readonly undone: boolean });
 
 export type Granted = { readonly kind: 'granted'; readonly leaseId: string; readonly ttlMs: number } | Failed;
 
@@ -64,13 +83,13 @@ export interface WatchListener {
 }
 
 /**
- * Where members are written down under leases, in one order for all: etcd. Nothing here rejects: a failure is a value, and
+ * Where members are written down under leases, and the policies, in one order for all: etcd. Nothing here rejects: a failure is a value, and
  * settles within `timeoutMs`. A lease lives for `ttlMs`, counted by the registry from when it was granted or renewed, which
  * is after that was asked for; what was written under it goes with it.
  */
 export interface Registry {
-  /** All members, at a revision no older than any write that had ended when it was asked. */
-  read(timeoutMs: number): Promise<({ readonly kind: 'view' } & RegistryView) | Failed>;
+  /** All members, and the policies, at a revision no older than any write that had ended when it was asked. */
+  read(timeoutMs: number): Promise<({ readonly kind: 'view'; readonly filed: Filed } & RegistryView) | Failed>;
   /** @param ttlMs whole seconds; the registry may give more */
   grant(ttlMs: number, timeoutMs: number): Promise<Granted>;
   renew(leaseId: string, timeoutMs: number): Promise<Renewed>;
@@ -78,6 +97,12 @@ export interface Registry {
   write(leaseId: string, entry: Entry, unless: Unless, timeoutMs: number): Promise<Written>;
   /** Ends a lease, and takes out what was written under it. */
   revoke(leaseId: string, timeoutMs: number): Promise<void>;
+  /** Writes the document down whole, in the place of the one of this registry and revision, or not at all. */
+  file(
+    document: PolicyDocument,
+    inPlaceOf: { readonly registry: string; readonly revision: number },
+    timeoutMs: number,
+  ): Promise<FileResult>;
   /** Tells of all changes after a revision, until the returned function is called. */
   watch(after: number, listener: WatchListener): () => void;
 }

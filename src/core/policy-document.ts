@@ -71,6 +71,21 @@ export function change(document: PolicyDocument, changes: Changes, writer: strin
   return changed ? documentOf(version, withoutOldest(entries)) : document;
 }
 
+/**
+ * Whether these tags of `If-Match` (RFC 9110) name this document: its version, or version and digest as in `12-0123456789abcdef`.
+ * `*`: whether it has what is to be changed. None were given: whatever it is.
+ */
+export function isTagged(document: PolicyDocument, changes: Changes, tags: readonly string[] | undefined): boolean {
+  const { version, digest, entries } = document;
+  const has = (key: string): boolean => (entries.get(key)?.value ?? null) !== null;
+  return (
+    tags === undefined ||
+    tags.some((tag) =>
+      tag === '*' ? [...changes.keys()].every(has) : tag === String(version) || tag === `${version}-${digest}`,
+    )
+  );
+}
+
 /** Whether it has room for these changes. */
 export function hasRoomFor(document: PolicyDocument, changes: Changes): boolean {
   const values = new Map([...document.entries].map(([key, { value }]) => [key, value]));

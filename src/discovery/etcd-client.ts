@@ -24,6 +24,11 @@ export class EtcdError extends Error {
 const UNAVAILABLE = new Set([4, 8, 13, 14]);
 const UNAUTHENTICATED = 16;
 const NO_AUTH = 9;
+/**
+ * Of gRPC, said before anything is done: not valid, not permitted, without authentication, who is it. Not that there is no room (8): the
+ * write that fills etcd is done all the same.
+ */
+const REFUSED = new Set([3, 7, NO_AUTH, UNAUTHENTICATED]);
 const UNKNOWN = 2;
 const OLD_TOKEN = /invalid auth token|revision of auth store is old|user name is empty/;
 
@@ -146,12 +151,16 @@ export function createEtcdClient({ endpoints, user, tls }: EtcdClientOptions): E
     async call(path, body, timeoutMs) {
       const untilMs = performance.now() + timeoutMs;
       const perAttemptMs = pools.length === 1 ? timeoutMs : Math.ceil(timeoutMs / 2);
+      let doubt: unknown;
       for (let tries = 1; ; tries += 1) {
         const leftMs = Math.ceil(untilMs - performance.now());
         try {
           return await attempt(path, body, Math.max(1, Math.min(perAttemptMs, leftMs)));
         } catch (error) {
-          if (!isUnavailable(error) || tries >= pools.length || performance.now() >= untilMs) throw error;
+          if (!isUnavailable(error)) throw error;
+          // One that may have done it says more than one that has not.
+          if (!isUndone(error)) doubt = error;
+          if (tries >= pools.length || performance.now() >= untilMs) throw doubt ?? error;
         }
       }
     },
@@ -173,6 +182,22 @@ const AUTHENTICATE = '/v3/auth/authenticate';
 
 function headersOf(authorization: string | undefined): Record<string, string> {
   return { 'content-type': 'application/json', ...(authorization !== undefined && { authorization }) };
+}
+
+/** Of a connection that was never there. */
+const NOT_CONNECTED = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+/** Whether what was asked for has not been done, nor will be: nobody heard of it, or etcd said no. */
+export function isUndone(error: unknown): boolean {
+  if (error instanceof EtcdError) return REFUSED.has(error.code);
+  return NOT_CONNECTED.has(String((error as { code?: unknown }).code));
 }
 
 /** Whatever is no answer of etcd's: refused, broken, too late; or that it cannot. */

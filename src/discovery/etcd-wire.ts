@@ -1,12 +1,15 @@
-import type { Change, Entry } from '../cluster/registry.js';
+import type { Entry } from '../cluster/registry.js';
 import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 
-/** Keys of etcd: `PREFIXmembers/ID` for each member, and `PREFIXregistry` with the name of it all. */
+/** Keys of etcd: `PREFIXmembers/ID` for each member, `PREFIXpolicies`, and `PREFIXregistry` with the name of it all. */
 export interface Keys {
   readonly members: string;
   /** The first key behind all of them. */
   readonly membersEnd: string;
+  readonly policies: string;
+  /** The first key behind it: from `members` to here is all that may change. */
+  readonly policiesEnd: string;
   readonly registry: string;
   member(id: NodeId): string;
 }
@@ -18,6 +21,8 @@ export function keysOf(prefix: string): Keys {
   return {
     members: base64(members),
     membersEnd: base64(membersEnd),
+    policies: base64(`${prefix}policies`),
+    policiesEnd: base64(`${prefix}policies\0`),
     registry: base64(`${prefix}registry`),
     member: (id) => base64(members + id),
   };
@@ -60,28 +65,9 @@ export function decodeEntry(kv: KeyValue): Entry | undefined {
   return { id, incarnation: incarnation as number, state: known, version, url };
 }
 
-function idOf({ key }: KeyValue): NodeId | undefined {
+/** @returns `undefined` where the key is none of a member */
+export function idOf({ key }: KeyValue): NodeId | undefined {
   const text = Buffer.from(key, 'base64').toString('utf8');
   const id = text.slice(text.lastIndexOf('/') + 1);
   return NODE_ID.test(id) ? id : undefined;
-}
-
-export interface WatchEvent {
-  readonly type?: string;
-  readonly kv: KeyValue;
-}
-
-/** The events of one answer by their revisions, in order. */
-export function changesByRevision(events: readonly WatchEvent[]): ReadonlyMap<number, readonly Change[]> {
-  const byRevision = new Map<number, Change[]>();
-  for (const { type, kv } of events) {
-    const revision = Number(kv.mod_revision ?? 0);
-    const changes = byRevision.get(revision) ?? [];
-    byRevision.set(revision, changes);
-    const entry = type === 'DELETE' ? undefined : decodeEntry(kv);
-    const id = idOf(kv);
-    if (entry !== undefined) changes.push({ kind: 'is', entry });
-    else if (id !== undefined) changes.push({ kind: 'gone', id });
-  }
-  return byRevision;
 }

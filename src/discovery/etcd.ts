@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { Entry, Failed, Granted, Registry, Renewed, Written } from '../cluster/registry.js';
-import { createEtcdClient, EtcdError } from './etcd-client.js';
+import type { Entry, Failed, Filed, FileResult, Granted, Registry, Renewed, Written } from '../cluster/registry.js';
+import { changesByRevision } from './etcd-changes.js';
+import type { WatchEvent } from './etcd-changes.js';
+import { createEtcdClient, EtcdError, isUndone } from './etcd-client.js';
 import type { EtcdClientOptions } from './etcd-client.js';
-import { base64, changesByRevision, decodeEntry, encodeEntry, keysOf } from './etcd-wire.js';
-import type { KeyValue, WatchEvent } from './etcd-wire.js';
+import { decodeFiled, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
+import { base64, decodeEntry, encodeEntry, keysOf } from './etcd-wire.js';
+import type { KeyValue } from './etcd-wire.js';
 
 export interface EtcdRegistryOptions extends EtcdClientOptions {
   /** All keys begin with it. */
@@ -12,6 +15,8 @@ export interface EtcdRegistryOptions extends EtcdClientOptions {
 
 /** Of gRPC. */
 const NOT_FOUND = 5;
+/** Etcd's own bound on requests may be set lower than this program's. */
+const TOO_LARGE = /request is too large/;
 
 interface Header {
   readonly revision?: string;
@@ -32,12 +37,18 @@ interface WatchAnswer {
 }
 
 /**
- * Members as keys of etcd under leases. By the JSON that etcd itself speaks over HTTP (its gateway, which is on unless switched
+ * Members as keys of etcd under leases, and the policies as one key more. By the JSON that etcd itself speaks over HTTP (its gateway, which is on unless switched
  * off), so that undici, which nodes speak to each other with, is all it takes.
  */
 export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { close(): Promise<void> } {
   const client = createEtcdClient(options);
   const keys = keysOf(options.prefix);
+  /** No registry has an empty name. */
+  let lastRead: { registry: string; revision: number; filed: Filed } = {
+    registry: '',
+    revision: 0,
+    filed: decodeFiled(undefined),
+  };
 
   async function attempt<T>(act: () => Promise<T>): Promise<T | Failed> {
     try {
@@ -55,18 +66,40 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
   }
 
   async function read(timeoutMs: number): ReturnType<Registry['read']> {
-    const members = { request_range: { key: keys.members, range_end: keys.membersEnd } };
-    const success = [members, { request_range: { key: keys.registry } }];
-    const { header, responses } = (await client.call('/v3/kv/txn', { success }, timeoutMs)) as TxnAnswer;
-    const [kvs = [], [name] = []] = (responses ?? []).map(({ response_range }) => response_range?.kvs ?? []);
+    const small = [
+      { request_range: { key: keys.members, range_end: keys.membersEnd } },
+      { request_range: { key: keys.registry } },
+    ];
+    // The policies are only sent where they are not those that were read before.
+    const before = lastRead;
+    const compare = [isAt(before.revision), isNamed(before.registry)];
+    const failure = [...small, { request_range: { key: keys.policies } }];
+    const answer = (await client.call('/v3/kv/txn', { compare, success: small, failure }, timeoutMs)) as TxnAnswer;
+    const { header, succeeded = false, responses = [] } = answer;
+    const [kvs = [], [name] = [], [policies] = []] = responses.map(({ response_range }) => response_range?.kvs ?? []);
     if (name?.value === undefined) {
       await christen(timeoutMs);
       return read(timeoutMs);
     }
     const entries = kvs.map(decodeEntry).filter((entry): entry is Entry => entry !== undefined);
     const registry = Buffer.from(name.value, 'base64').toString('utf8');
-    return { kind: 'view', registry, revision: Number(header.revision), entries };
+    const filed = succeeded ? before.filed : decodeFiled(policies);
+    lastRead = { registry, revision: filed.revision, filed };
+    return { kind: 'view', registry, revision: Number(header.revision), entries, filed };
   }
+
+  const isAt = (revision: number): object => ({
+    target: 'MOD',
+    result: 'EQUAL',
+    key: keys.policies,
+    mod_revision: String(revision),
+  });
+  const isNamed = (registry: string): object => ({
+    target: 'VALUE',
+    result: 'EQUAL',
+    key: keys.registry,
+    value: base64(registry),
+  });
 
   return {
     read: (timeoutMs) => attempt(() => read(timeoutMs)),
@@ -107,6 +140,22 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     async revoke(leaseId, timeoutMs) {
       await attempt(() => client.call('/v3/lease/revoke', { ID: leaseId }, timeoutMs));
     },
+    async file(document, { registry, revision }, timeoutMs): Promise<FileResult> {
+      const value = await encodeDocument(document);
+      const maxBytes = MAX_DOCUMENT_BYTES;
+      if (value.length > maxBytes) return { kind: 'too-large', bytes: value.length, maxBytes };
+      const compare = [isAt(revision), isNamed(registry)];
+      const success = [{ request_put: { key: keys.policies, value: value.toString('base64') } }];
+      try {
+        const answer = (await client.call('/v3/kv/txn', { compare, success }, timeoutMs)) as TxnAnswer;
+        if (answer.succeeded !== true) return { kind: 'overtaken' };
+        return { kind: 'written', revision: Number(answer.header.revision) };
+      } catch (error) {
+        const { message, name } = error as Error;
+        if (TOO_LARGE.test(message)) return { kind: 'too-large', bytes: value.length, maxBytes };
+        return { kind: 'failed', reason: message || name, undone: isUndone(error) };
+      }
+    },
     watch(after, listener) {
       let over = false;
       const end = (why: 'compacted' | 'broken'): void => {
@@ -115,7 +164,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
         close();
         listener.ended(why);
       };
-      const range = { key: keys.members, range_end: keys.membersEnd, start_revision: String(after + 1) };
+      const range = { key: keys.members, range_end: keys.policiesEnd, start_revision: String(after + 1) };
       const close = client.stream(
         '/v3/watch',
         { create_request: range },
@@ -124,7 +173,8 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
           if (over) return;
           if (result === undefined) return end('broken');
           if (result.canceled === true) return end(result.compact_revision === undefined ? 'broken' : 'compacted');
-          for (const [revision, changes] of changesByRevision(result.events ?? [])) listener.changed(revision, changes);
+          const byRevision = changesByRevision(result.events ?? [], keys);
+          for (const [revision, changes] of byRevision) listener.changed(revision, changes);
         },
         () => end('broken'),
       );

@@ -4,6 +4,7 @@ import type { ClusterNode } from '../cluster/node.js';
 import { SOURCES } from '../core/decision.js';
 import { DURATION_BOUNDS } from './counters.js';
 import type { Counters } from './counters.js';
+import { addEtcdMetrics } from './etcd-metrics.js';
 import { addStoreMetrics } from './store-metrics.js';
 import type { Sample } from './store-metrics.js';
 
@@ -239,29 +240,7 @@ export function createMetrics(sources: MetricSources): Registry {
   );
 
   if (cluster.writeBehind !== undefined) addStoreMetrics({ counter, gauge }, cluster.writeBehind);
-  const { registered } = cluster;
-  if (registered !== undefined) {
-    const { enrolment, membership } = registered;
-    gauge(
-      'tokenring_etcd_revision',
-      'Revision of etcd that the ring is made from',
-      [],
-      one(() => membership.epoch),
-    );
-    gauge(
-      'tokenring_etcd_lease_seconds',
-      'How long this node may still count on its lease in etcd, 0 when it may not',
-      [],
-      one(() => enrolment.leaseLeftMs / 1_000),
-    );
-    const failed = 'What etcd did not answer, or not in time, by what was tried; watch: those that ended';
-    counter(
-      'tokenring_etcd_failures_total',
-      failed,
-      ['what'],
-      labelled('what', () => Object.entries(enrolment.failures)),
-    );
-  }
+  if (cluster.registered !== undefined) addEtcdMetrics({ counter, gauge }, cluster.registered);
 
   registry.registerMetric(decisionSeconds(counters));
   return registry;

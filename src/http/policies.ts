@@ -55,7 +55,7 @@ export function createPolicyHandlers({ book, writer, whoOf }: PolicyApiDeps): Po
     body: object,
   ): Promise<void> {
     const changes = new Map([[key, value]]);
-    const written = await writer.write(changes, whoOf(res), tagsOf(req.headers['if-match'], textOf(key) !== null));
+    const written = await writer.write(changes, whoOf(res), tagsOf(req.headers['if-match']));
     if (written.kind !== 'written') throw refusal(written);
     send(res, body, written);
   }
@@ -152,13 +152,13 @@ function refuseMistakes([first, ...others]: readonly Mistake[]): void {
   throw new Problem('invalid_request', { field, expected, detail: `${field}: expected ${expected}${rest}` });
 }
 
-/** The versions that `If-Match` (RFC 9110) names. `*`: whatever it is, if it is there. */
-function tagsOf(header: string | undefined, exists: boolean): readonly string[] | undefined {
+/** The tags of `If-Match` (RFC 9110). `*`: whatever it is, if it is there. */
+function tagsOf(header: string | undefined): readonly string[] | undefined {
   if (header === undefined) return undefined;
   const tags = header.split(',').map((tag) => tag.trim());
-  if (tags.includes('*')) return exists ? undefined : [];
-  // A weak tag never matches here.
-  return tags.slice(0, 16).map((tag) => tag.replace(/^"(.*)"$/, '$1').slice(0, 128));
+  if (tags.includes('*')) return ['*'];
+  // A weak tag never matches here, nor one of a star.
+  return tags.slice(0, 16).map((tag) => (tag === '"*"' ? tag : tag.replace(/^"(.*)"$/, '$1').slice(0, 128)));
 }
 
 function refusal(written: Exclude<Written, { kind: 'written' }>): Problem {
@@ -170,7 +170,17 @@ function refusal(written: Exclude<Written, { kind: 'written' }>): Problem {
       });
     case 'full':
       return new Problem('too_many_policies', { expected: `at most ${MAX_ENTRIES} entries` });
+    case 'too-large':
+      return new Problem('too_many_policies', {
+        detail: `all policies together take ${written.bytes} bytes in etcd, which may be ${written.maxBytes} at most`,
+      });
     case 'unavailable':
       return new Problem('unavailable', { detail: 'the node that takes changes does not answer: send it again' });
+    case 'no-registry': {
+      const outcome = written.undone ? 'nothing was changed' : 'whether it was changed is not known: read it again';
+      return new Problem('unavailable', {
+        detail: `etcd takes no change of policies now: ${written.reason}; ${outcome}`,
+      });
+    }
   }
 }

@@ -3,7 +3,7 @@ import type { LockCounters } from '../cluster/ports.js';
 
 export type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
-type Add = (
+export type Add = (
   name: string,
   help: string,
   labelNames: readonly string[],

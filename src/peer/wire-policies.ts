@@ -1,4 +1,4 @@
-import type { ChangeList, Factors, PolicyEntries, Written } from '../cluster/messages.js';
+import type { ChangeList, Factors, PolicyEntries, RingWritten } from '../cluster/messages.js';
 import { isPolicyName, MAX_POLICIES } from '../core/check-policy.js';
 import { isEntry, MAX_ENTRIES } from '../core/policy-document.js';
 import type { Entry, EntryValue } from '../core/policy-document.js';
@@ -57,13 +57,13 @@ export function readTags(value: unknown): readonly string[] | undefined {
 
 const OUTCOMES = ['written', 'conflict', 'full', 'unavailable'] as const;
 
-export function encodeWritten(written: Written | null): unknown[] | null {
+export function encodeWritten(written: RingWritten | null): unknown[] | null {
   if (written === null) return null;
   const place = OUTCOMES.indexOf(written.kind);
   return 'version' in written ? [place, written.version, written.digest] : [place];
 }
 
-export function readWritten(value: unknown): Written | null {
+export function readWritten(value: unknown): RingWritten | null {
   if (value === null) return null;
   const wire = readList(value, 1, 3, 'outcome');
   const kind = typeof wire[0] === 'number' ? OUTCOMES[wire[0]] : undefined;

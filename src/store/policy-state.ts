@@ -1,12 +1,13 @@
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import type { Log } from '../cluster/ports.js';
-import { isObject, isWhole } from '../core/check-policy.js';
-import { documentOf, isEntry } from '../core/policy-document.js';
-import type { Entry, EntryValue, PolicyDocument } from '../core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
+import { readWritten, writtenOf } from '../core/policy-text.js';
 
 /** What a node must find again after a restart. */
 export interface PolicyState {
   readonly document: PolicyDocument;
+  /** See `PolicyBook.registry`. */
+  readonly registry: string | undefined;
   /** What the policy file said when it was last looked at: only what differs from that is a change. */
   readonly file: ReadonlyMap<string, EntryValue> | undefined;
 }
@@ -24,20 +25,12 @@ export async function readPolicyState(path: string): Promise<PolicyState | undef
     throw error;
   }
   const value: unknown = JSON.parse(text);
-  if (!isObject(value) || !isWhole(value['version'], 0, 2 ** 52) || !Array.isArray(value['entries'])) {
-    throw new Error('no state of policies');
-  }
-  const entries = value['entries'].map((item: unknown): [string, Entry] => {
-    const [key, kept, version, writer] = Array.isArray(item) ? (item as unknown[]) : [];
-    if (!isEntry(key, kept) || !isWhole(version, 1, 2 ** 52) || typeof writer !== 'string') {
-      throw new Error(`an entry that is not valid: ${JSON.stringify(key)}`);
-    }
-    return [key as string, { value: kept as EntryValue | null, version, writer }];
-  });
-  const file = value['file'] as [string, EntryValue][] | null;
+  const document = readWritten(value);
+  const { file, registry } = value as { file?: [string, EntryValue][] | null; registry?: unknown };
   return {
-    document: documentOf(value['version'], new Map(entries)),
-    file: file === null ? undefined : new Map(file),
+    document,
+    registry: typeof registry === 'string' ? registry : undefined,
+    file: file ? new Map(file) : undefined,
   };
 }
 
@@ -53,9 +46,8 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
   let writing: Promise<void> | undefined;
   let failed = false;
 
-  async function write({ document, file }: PolicyState): Promise<void> {
-    const entries = [...document.entries].map(([key, { value, version, writer }]) => [key, value, version, writer]);
-    const text = JSON.stringify({ version: document.version, entries, file: file === undefined ? null : [...file] });
+  async function write({ document, registry, file }: PolicyState): Promise<void> {
+    const text = JSON.stringify({ ...writtenOf(document), registry, file: file === undefined ? null : [...file] });
     // Nodes may share the file, so each writes aside, and all of it or nothing takes its place.
     const aside = `${path}.${process.pid}.tmp`;
     try {

@@ -25,8 +25,16 @@ const entry = (id: string, incarnation = 1, state: Entry['state'] = 'active'): E
 /** All that a watch tells, as lines. */
 function record(registry: Registry, after: number): { lines: string[]; stop: () => void } {
   const lines: string[] = [];
-  const tell = (change: Change): string =>
-    change.kind === 'is' ? `${change.entry.id} ${change.entry.state}` : `${change.id} gone`;
+  const tell = (change: Change): string => {
+    switch (change.kind) {
+      case 'is':
+        return `${change.entry.id} ${change.entry.state}`;
+      case 'gone':
+        return `${change.id} gone`;
+      case 'filed':
+        return change.filed.kind === 'document' ? `policies ${change.filed.document.version}` : change.filed.reason;
+    }
+  };
   const stop = registry.watch(after, {
     changed: (revision, changes) => lines.push(`${revision - after}: ${changes.map(tell).join(', ')}`),
     ended: (reason) => lines.push(reason),

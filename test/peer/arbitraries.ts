@@ -10,7 +10,7 @@ import type {
   ReservationSnapshot,
   Settled,
   Sender,
-  Written,
+  RingWritten,
 } from '../../src/cluster/messages.js';
 import type { Check, LimitFigures, Verdict } from '../../src/core/decide.js';
 import type { ClientDescription } from '../../src/core/description.js';
@@ -271,11 +271,11 @@ const policyEntries = fc.record({
   ),
 });
 const version = fc.record({ version: counts, digest: fc.string({ maxLength: 16 }) });
-const writtens: fc.Arbitrary<Written> = fc.oneof(
+const writtens: fc.Arbitrary<RingWritten> = fc.oneof(
   fc
     .tuple(fc.constantFrom('written' as const, 'conflict' as const), version)
     .map(([one, at]) => ({ kind: one, ...at })),
-  fc.constantFrom<Written>({ kind: 'full' }, { kind: 'unavailable' }),
+  fc.constantFrom<RingWritten>({ kind: 'full' }, { kind: 'unavailable' }),
 );
 
 const settleds: fc.Arbitrary<Settled> = fc.oneof(

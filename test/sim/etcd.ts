@@ -1,4 +1,6 @@
-import type { Change, Entry, Failed, Registry, WatchListener } from '../../src/cluster/registry.js';
+import type { Change, Entry, Failed, Filed, FileResult, Registry, WatchListener } from '../../src/cluster/registry.js';
+import { NO_DOCUMENT } from '../../src/core/policy-document.js';
+import type { PolicyDocument } from '../../src/core/policy-document.js';
 import type { EventQueue } from './event-queue.js';
 import type { Network } from './network.js';
 import { runIn } from './process.js';
@@ -30,6 +32,10 @@ export interface SimEtcd {
   registryOf(process: Process, network: Network): Registry;
   readonly entries: readonly Entry[];
   readonly revision: number;
+  /** What is written down of the policies. */
+  readonly filed: Filed;
+  /** Somebody else writes a document, something that is none, or nothing in its place. */
+  put(document: PolicyDocument | string | undefined): void;
   /** Forgets what changed before now: watches that are to begin earlier end. */
   compact(): void;
   /** Loses all data, as if it were set up anew. */
@@ -38,12 +44,15 @@ export interface SimEtcd {
   breakWatches(): void;
 }
 
+const NOTHING: Filed = { kind: 'document', revision: 0, document: NO_DOCUMENT };
+
 /** @param rate of the clock that counts leases */
 export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
   let name = 'etcd-1';
   let revision = 1;
   let compacted = 0;
   let leaseCount = 0;
+  let filed = NOTHING;
   let members = new Map<string, Kept>();
   let leases = new Map<string, Lease>();
   let history: { revision: number; changes: readonly Change[] }[] = [];
@@ -54,6 +63,11 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
     history.push({ revision, changes });
     for (const { deliver } of watchers) deliver(revision, changes);
     return revision;
+  }
+
+  function fileNext(next: (revision: number) => Filed): number {
+    filed = next(revision + 1);
+    return change([{ kind: 'filed', filed }]);
   }
 
   function end(leaseId: string): void {
@@ -104,6 +118,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
           registry: name,
           revision,
           entries: [...members.values()].map(({ entry }) => entry),
+          filed,
         })),
       grant: (ttlMs, timeoutMs) =>
         call(timeoutMs, () => {
@@ -131,6 +146,13 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
           members.set(entry.id, { entry, leaseId, revision: written });
           return { kind: 'written' as const, revision: written };
         }),
+      async file(document, inPlaceOf, timeoutMs) {
+        const result = await call(timeoutMs, (): FileResult => {
+          if (inPlaceOf.registry !== name || inPlaceOf.revision !== filed.revision) return { kind: 'overtaken' };
+          return { kind: 'written', revision: fileNext((at) => ({ kind: 'document', revision: at, document })) };
+        });
+        return result.kind === 'failed' ? { ...result, undone: false } : result;
+      },
       async revoke(leaseId, timeoutMs) {
         await call(timeoutMs, () => end(leaseId));
       },
@@ -181,6 +203,16 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
     get revision() {
       return revision;
     },
+    get filed() {
+      return filed;
+    },
+    put(document) {
+      fileNext((at) => {
+        if (document === undefined) return NOTHING;
+        if (typeof document === 'string') return { kind: 'unreadable', revision: at, reason: document };
+        return { kind: 'document', revision: at, document };
+      });
+    },
     compact() {
       compacted = revision;
       history = [];
@@ -190,6 +222,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
       revision = 1;
       members = new Map();
       leases = new Map();
+      filed = NOTHING;
       history = [];
       for (const { cancel } of watchers) cancel();
     },

@@ -1,0 +1,90 @@
+import { documentOf } from '../core/policy-document.js';
+import type { Entry, PolicyDocument } from '../core/policy-document.js';
+import type { NodeId } from '../core/ring.js';
+import type { Asked } from './forwarder.js';
+import type { Membership } from './membership.js';
+import type { PeerAnswer, PeerMessage } from './messages.js';
+import type { PolicyBook } from './policy-book.js';
+
+type PoliciesMessage = Extract<PeerMessage, { kind: 'policies' }>;
+
+/** How nodes come to hold the same document: every message says which one its sender holds, and two that differ compare. */
+export interface PolicyExchange {
+  /** Tells another node of these entries, and of as much as it takes until both hold the same. @returns whether it has answered */
+  sync(id: NodeId, entries?: ReadonlyMap<string, Entry>): Promise<boolean>;
+  /** Compares with the first of these that answers. @returns whether one has */
+  syncWithOne(ids: readonly NodeId[]): Promise<boolean>;
+  readonly answer: (message: PoliciesMessage) => PeerAnswer;
+  /** Notes which document another node holds. */
+  readonly heard: (id: NodeId, digest: string) => void;
+  /** Compares documents with one node that holds another. */
+  tick(): void;
+}
+
+export interface PolicyExchangeDeps {
+  readonly membership: Membership;
+  readonly book: PolicyBook;
+  readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+  /** What this node is to hold, having heard of another document. */
+  readonly reconcile: (mine: PolicyDocument, theirs: PolicyDocument) => PolicyDocument;
+}
+
+export function createPolicyExchange(deps: PolicyExchangeDeps, { timeoutMs }: { timeoutMs: number }): PolicyExchange {
+  const { membership, book, ask, reconcile } = deps;
+  const heard = new Map<NodeId, string>();
+  let syncing = false;
+  // What was heard before is old news now: who holds something else will say so again.
+  book.onChange(() => heard.clear());
+
+  function messageOf(entries: ReadonlyMap<string, Entry>, whole: boolean): PoliciesMessage {
+    const { version, digest } = book.document;
+    return { kind: 'policies', version, digest, entries: [...entries], whole };
+  }
+
+  async function sync(id: NodeId, entries: ReadonlyMap<string, Entry> = new Map()): Promise<boolean> {
+    const asked = await ask(id, messageOf(entries, false), timeoutMs);
+    if (asked.kind !== 'answer' || asked.body.kind !== 'policies') return false;
+    const { version, whole, entries: theirs, digest } = asked.body;
+    if (whole) book.adopt(reconcile(book.document, documentOf(version, new Map(theirs))));
+    if (book.document.digest !== digest) await ask(id, messageOf(book.document.entries, true), timeoutMs);
+    return true;
+  }
+
+  return {
+    sync,
+    async syncWithOne(ids) {
+      for (const id of ids) if (await sync(id)) return true;
+      return false;
+    },
+    answer({ version, digest, entries, whole }) {
+      const { document } = book;
+      if (whole) book.adopt(reconcile(document, documentOf(version, new Map(entries))));
+      else if (digest !== document.digest && entries.length > 0) {
+        // In part only where it makes the sender's document of this one: none is ever half applied.
+        const next = documentOf(version, new Map([...document.entries, ...entries]));
+        if (next.digest === digest && version > document.version) book.adopt(next);
+      }
+      const mine: PolicyDocument = book.document;
+      const same = mine.digest === digest;
+      return {
+        kind: 'policies',
+        version: mine.version,
+        digest: mine.digest,
+        entries: same ? [] : [...mine.entries],
+        whole: !same,
+      };
+    },
+    heard: (id, digest) => void heard.set(id, digest),
+    tick() {
+      if (syncing) return;
+      for (const [id, digest] of heard) {
+        if (membership.stateOf(id) === undefined) heard.delete(id);
+        if (digest === book.document.digest || membership.isDown(id)) continue;
+        syncing = true;
+        heard.delete(id);
+        void sync(id).then(() => (syncing = false));
+        return;
+      }
+    },
+  };
+}

@@ -1,0 +1,53 @@
+import { promisify } from 'node:util';
+import { gunzipSync, gzip } from 'node:zlib';
+import type { Filed } from '../cluster/registry.js';
+import { NO_DOCUMENT } from '../core/policy-document.js';
+import type { PolicyDocument } from '../core/policy-document.js';
+import { readWritten, writtenOf } from '../core/policy-text.js';
+import type { KeyValue } from './etcd-wire.js';
+
+/**
+ * The document of policies is the value of one key: `{"format":1,"version":…,"entries":[…]}`, packed with gzip where it is large. So a
+ * change of any number of entries is one write and one comparison, and what is there is valid as a whole or not at all.
+ */
+const FORMAT = 1;
+/** Up to here it can be read as it is, by people with etcdctl. */
+const MAX_PLAIN_BYTES = 64 * 1024;
+/** Etcd takes requests of 1.5 MiB (`--max-request-bytes`), of which the key, its comparison and their frame are little. */
+export const MAX_DOCUMENT_BYTES = 1.5 * 1024 * 1024 - 16 * 1024;
+/** No document of its own bounds is larger, whatever was packed. */
+const MAX_UNPACKED_BYTES = 64 * 1024 * 1024;
+
+const pack = promisify(gzip);
+
+export async function encodeDocument(document: PolicyDocument): Promise<Buffer> {
+  const text = Buffer.from(JSON.stringify({ format: FORMAT, ...writtenOf(document) }));
+  return text.length > MAX_PLAIN_BYTES ? pack(text) : text;
+}
+
+/** @param kv `undefined`: there is none */
+export function decodeFiled(kv: KeyValue | undefined): Filed {
+  if (kv === undefined) return { kind: 'document', revision: 0, document: NO_DOCUMENT };
+  const revision = Number(kv.mod_revision);
+  try {
+    const bytes = Buffer.from(kv.value ?? '', 'base64');
+    const isPacked = bytes[0] === 0x1f && bytes[1] === 0x8b;
+    const text = isPacked ? gunzipSync(bytes, { maxOutputLength: MAX_UNPACKED_BYTES }) : bytes;
+    return { kind: 'document', revision, document: documentIn(text.toString('utf8')) };
+  } catch (error) {
+    const key = Buffer.from(kv.key, 'base64').toString('utf8');
+    return { kind: 'unreadable', revision, reason: `${key}: ${(error as Error).message}` };
+  }
+}
+
+function documentIn(text: string): PolicyDocument {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new Error('not JSON', { cause });
+  }
+  const format = typeof value === 'object' && value !== null ? (value as { format?: unknown }).format : undefined;
+  if (format !== FORMAT) throw new Error(`format ${JSON.stringify(format ?? null).slice(0, 20)}, expected ${FORMAT}`);
+  return readWritten(value);
+}

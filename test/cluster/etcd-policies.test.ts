@@ -1,0 +1,395 @@
+import { expect } from 'chai';
+import type { Written } from '../../src/cluster/messages.js';
+import type { PolicyBook } from '../../src/cluster/policy-book.js';
+import { change, documentOf, NO_DOCUMENT, policyKey } from '../../src/core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
+import { ETCD } from '../sim/etcd.js';
+import { createWorld } from '../sim/world.js';
+import type { World } from '../sim/world.js';
+
+const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
+const TTL_MS = 2_000;
+/** Longer than any write is tried. */
+const ENDED_MS = 7_000;
+
+const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
+const bookAt = (world: World, id: string): PolicyBook => world.node(id).cluster.book;
+
+function spawn(world: World, id: string, document?: PolicyDocument, registry?: string): Promise<void> {
+  const { cluster } = world.spawn(id, { memberTtlMs: TTL_MS });
+  if (document !== undefined) cluster.book.adopt(document, registry);
+  return cluster.start();
+}
+
+async function startCluster(world: World, count: number): Promise<string[]> {
+  const ids = IDS.slice(0, count);
+  await world.until(Promise.all(ids.map((id) => spawn(world, id))), 10_000);
+  await world.run(300);
+  return ids;
+}
+
+function put(world: World, at: string, name: string, limit: number | null, ifMatch?: string[]): Promise<Written> {
+  const value = limit === null ? null : perHour(limit);
+  return world.node(at).cluster.policies.write(new Map([[policyKey(name), value]]), ifMatch);
+}
+
+function limitAt(world: World, at: string, name: string): number | undefined {
+  return bookAt(world, at).resolve('x', name)?.rules[0]?.limit;
+}
+
+const limits = (world: World, ids: readonly string[], name: string): (number | undefined)[] =>
+  ids.map((id) => limitAt(world, id, name));
+const digests = (world: World, ids: readonly string[]): Set<string> =>
+  new Set(ids.map((id) => bookAt(world, id).document.digest));
+
+/** What is written down, which must be a document. */
+function filed(world: World): PolicyDocument {
+  const now = world.etcd!.filed;
+  if (now.kind !== 'document') throw new Error(now.reason);
+  return now.document;
+}
+
+/** A document in which these policies were written one after the other. */
+const documentWith = (writer: string, ...policies: [name: string, limit: number | null][]): PolicyDocument =>
+  policies.reduce(
+    (document, [name, limit]) =>
+      change(document, new Map([[policyKey(name), limit === null ? null : perHour(limit)]]), writer),
+    NO_DOCUMENT,
+  );
+
+/** Cuts some nodes off from some places, both ways. */
+function cut(world: World, from: readonly string[], to: readonly string[]): void {
+  const isCut = (a: string, b: string): boolean => from.includes(a) && to.includes(b);
+  world.setLink((a, b) => (isCut(a, b) || isCut(b, a) ? undefined : 1));
+}
+
+describe('policies in etcd', () => {
+  it('are in force on all nodes a moment after the writer is answered, whichever node was asked', async () => {
+    const world = createWorld(1, { etcdRate: 1, log: true });
+    const ids = await startCluster(world, 4);
+    for (const [i, at] of ids.entries()) {
+      expect(await world.until(put(world, at, 'api', 10 + i), 1_000)).to.include({ kind: 'written', version: i + 1 });
+      expect(limitAt(world, at, 'api')).to.equal(10 + i);
+      await world.run(10);
+      expect(limits(world, ids, 'api')).to.deep.equal(ids.map(() => 10 + i));
+    }
+    await world.until(put(world, 'b:1', 'api', null), 1_000);
+    await world.run(10);
+    expect(limits(world, ids, 'api')).to.deep.equal(ids.map(() => undefined));
+    expect(digests(world, ids).size).to.equal(1);
+    expect(filed(world).digest).to.equal(bookAt(world, 'a:1').document.digest);
+    // A change of policies makes no other ring.
+    const epochs = ids.map((id) => world.node(id).cluster.registered!.membership.epoch);
+    expect(new Set(epochs).size).to.equal(1);
+    expect(epochs[0]).to.be.below(world.etcd!.revision);
+  });
+
+  it('take one of several changes made at once from the same version, at all nodes, and refuse the others', async () => {
+    const world = createWorld(2, { etcdRate: 1 });
+    world.setLink((_from, _to, random) => random.between(1, 40));
+    const ids = await startCluster(world, 4);
+    for (let round = 0; round < 20; round += 1) {
+      const { version, digest } = filed(world);
+      const tags = [[String(version)], [`${version}-${digest}`], ['x', String(version)], [String(version)]];
+      const writes = [...ids, ...ids].map((at, i) => put(world, at, 'api', 10 * round + i, tags[i % 4]));
+      const outcomes = await world.until(Promise.all(writes), 9_000);
+      const won = outcomes.flatMap(({ kind }, i) => (kind === 'written' ? [i] : []));
+      expect(won, `round ${round}`).to.have.lengthOf(1);
+      for (const [i, outcome] of outcomes.entries())
+        if (i !== won[0]) expect(outcome).to.include({ kind: 'conflict', version: version + 1 });
+      await world.run(50);
+      expect(limits(world, ids, 'api')).to.deep.equal(ids.map(() => 10 * round + won[0]!));
+    }
+  });
+
+  it('take all of several changes made at once where nobody says from which version, one after the other', async () => {
+    const world = createWorld(3, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    const writes = Array.from({ length: 30 }, (_, i) => put(world, ids[i % 3]!, `p${i}`, i));
+    const outcomes = await world.until(Promise.all(writes), ENDED_MS);
+    const versions = outcomes.map((outcome) => (outcome.kind === 'written' ? outcome.version : 0));
+    expect(versions.sort((a, b) => a - b)).to.deep.equal(versions.map((_, i) => i + 1));
+    for (let i = 0; i < 30; i += 1) expect(limitAt(world, 'a:1', `p${i}`)).to.equal(i);
+  });
+
+  it('are matched exactly by a node that has not heard of the version that the writer has seen', async () => {
+    const world = createWorld(4, { etcdRate: 1 });
+    await startCluster(world, 3);
+    // What etcd tells b takes long; what it is asked, not.
+    let toldLate = true;
+    world.setLink((from, to) => (toldLate && from === ETCD && to === 'b:1' ? 200 : 1));
+    await world.run(300);
+    await world.until(put(world, 'a:1', 'api', 1), 1_000);
+    expect(limitAt(world, 'b:1', 'api')).to.equal(undefined);
+    expect(await world.until(put(world, 'b:1', 'api', 2, ['0']), 2_000)).to.include({ kind: 'conflict', version: 1 });
+    await world.until(put(world, 'a:1', 'api', 3), 1_000);
+    const second = world.until(put(world, 'b:1', 'api', 4, ['2']), 2_000);
+    expect(await second).to.include({ kind: 'written', version: 3 });
+    await world.until(put(world, 'a:1', 'new', 5), 1_000);
+    const star = world.until(put(world, 'b:1', 'new', 6, ['*']), 2_000);
+    expect(await star).to.include({ kind: 'written', version: 5 });
+    toldLate = false;
+    await world.run(300);
+    expect([limitAt(world, 'b:1', 'api'), limitAt(world, 'b:1', 'new')]).to.deep.equal([4, 6]);
+  });
+
+  it('are there on a node that joins before it decides', async () => {
+    const world = createWorld(5, { etcdRate: 1 });
+    await startCluster(world, 3);
+    await world.until(put(world, 'a:1', 'api', 10), 1_000);
+    let whenReady: number | undefined;
+    await world.until(
+      spawn(world, 'd:1').then(() => (whenReady = limitAt(world, 'd:1', 'api'))),
+      10_000,
+    );
+    expect(whenReady).to.equal(10);
+  });
+
+  it('are there again when all nodes were killed, with nothing kept beside them', async () => {
+    const world = createWorld(6, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', 'api', 10), 1_000);
+    for (const id of ids) world.kill(id);
+    await world.run(2 * TTL_MS);
+    await startCluster(world, 3);
+    expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
+    expect(await world.until(put(world, 'c:1', 'api', 11, ['1']), 1_000)).to.include({ kind: 'written', version: 2 });
+  });
+
+  it('stay as they are while etcd is away: a write is refused, and says whether it may have been made', async () => {
+    const world = createWorld(7, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', 'api', 10), 1_000);
+    cut(world, ids, [ETCD]);
+    const startedMs = world.nowMs;
+    const outcome = await world.until(put(world, 'b:1', 'api', 11), 9_000);
+    expect(outcome).to.deep.equal({ kind: 'no-registry', reason: 'no answer', undone: false });
+    expect(world.nowMs - startedMs).to.be.within(4_000, 6_500);
+    expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
+    const many = await world.until(
+      Promise.all(Array.from({ length: 20 }, (_, i) => put(world, 'b:1', 'api', i))),
+      9_000,
+    );
+    expect(many.every(({ kind }) => kind === 'no-registry')).to.equal(true);
+    expect(many.at(-1)).to.include({ undone: true });
+    world.setLink(() => 1);
+    await world.run(1_000);
+    expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
+    expect(await world.until(put(world, 'b:1', 'api', 12, ['1']), 1_000)).to.include({ kind: 'written', version: 2 });
+  });
+
+  it('are written once, and the writer told so, though the answer of etcd is lost', async () => {
+    for (const others of [false, true]) {
+      const world = createWorld(8, { etcdRate: 1 });
+      await startCluster(world, 3);
+      let deaf = true;
+      world.setLink((from, to) => (deaf && from === ETCD && to === 'a:1' ? undefined : 1));
+      const writing = put(world, 'a:1', 'api', 10, ['0']);
+      await world.run(300);
+      expect(filed(world).version).to.equal(1);
+      if (others) await world.until(put(world, 'b:1', 'other', 1), 1_000);
+      deaf = false;
+      expect(await world.until(writing, ENDED_MS)).to.include({ kind: 'written', version: 1 });
+      expect(filed(world).version).to.equal(others ? 2 : 1);
+    }
+  });
+
+  it('whose writer cannot know, as another has written over it, say so', async () => {
+    const world = createWorld(9, { etcdRate: 1 });
+    await startCluster(world, 3);
+    let deaf = true;
+    world.setLink((from, to) => (deaf && from === ETCD && to === 'a:1' ? undefined : 1));
+    const writing = put(world, 'a:1', 'api', 10, ['0']);
+    await world.run(300);
+    await world.until(put(world, 'b:1', 'api', 11), 1_000);
+    deaf = false;
+    expect(await world.until(writing, ENDED_MS)).to.include({ kind: 'no-registry', undone: false });
+    expect(filed(world).version).to.equal(2);
+  });
+
+  it('are not changed by a write that was overtaken while nobody knew what became of it', async () => {
+    const world = createWorld(10, { etcdRate: 1 });
+    await startCluster(world, 3);
+    let mute = true;
+    world.setLink((from, to) => (mute && from === 'a:1' && to === ETCD ? undefined : 1));
+    const writing = put(world, 'a:1', 'api', 10, ['0']);
+    await world.run(300);
+    await world.until(put(world, 'b:1', 'api', 11), 1_000);
+    mute = false;
+    expect(await world.until(writing, ENDED_MS)).to.include({ kind: 'conflict', version: 1 });
+    expect(limitAt(world, 'c:1', 'api')).to.equal(11);
+  });
+
+  it('reach a node whose watch has ended, was compacted, or is dead without a word', async () => {
+    const world = createWorld(11, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    world.etcd!.breakWatches();
+    await world.until(put(world, 'a:1', 'api', 1), 1_000);
+    await world.run(300);
+    expect(limits(world, ids, 'api')).to.deep.equal([1, 1, 1]);
+    let dead = true;
+    world.setLink((from, to) => (dead && from === ETCD && to === 'b:1' ? undefined : 1));
+    await world.until(put(world, 'a:1', 'api', 2), 1_000);
+    world.etcd!.compact();
+    expect(limitAt(world, 'b:1', 'api')).to.equal(1);
+    dead = false;
+    await world.run(TTL_MS);
+    expect(limits(world, ids, 'api')).to.deep.equal([2, 2, 2]);
+  });
+
+  it('are passed on by its peers to a node that is cut off from etcd alone, which can change nothing', async () => {
+    const world = createWorld(12, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    cut(world, ['a:1'], [ETCD]);
+    await world.run(TTL_MS);
+    await world.until(put(world, 'b:1', 'api', 10), 1_000);
+    await world.run(1_000);
+    expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
+    expect(await world.until(put(world, 'a:1', 'api', 11), 9_000)).to.include({ kind: 'no-registry' });
+    world.setLink(() => 1);
+    await world.run(TTL_MS);
+    expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
+    expect(filed(world).version).to.equal(1);
+  });
+
+  it('are changed on the side of a partition that has etcd, and nowhere else', async () => {
+    const world = createWorld(13, { etcdRate: 1 });
+    const ids = await startCluster(world, 5);
+    await world.until(put(world, 'a:1', 'api', 1), 1_000);
+    cut(world, ['a:1', 'b:1', 'c:1'], ['d:1', 'e:1', ETCD]);
+    await world.run(300);
+    const [refused, made] = await world.until(
+      Promise.all([put(world, 'a:1', 'api', 2, ['1']), put(world, 'd:1', 'api', 3, ['1'])]),
+      9_000,
+    );
+    expect(refused).to.include({ kind: 'no-registry' });
+    expect(made).to.include({ kind: 'written', version: 2 });
+    expect(limits(world, ids, 'api')).to.deep.equal([1, 1, 1, 3, 3]);
+    world.setLink(() => 1);
+    await world.run(2 * TTL_MS);
+    expect(limits(world, ids, 'api')).to.deep.equal([3, 3, 3, 3, 3]);
+    expect(filed(world).version).to.equal(2);
+  });
+
+  it('that are not valid are refused whole: the old ones stay, changes are refused, until somebody mends it', async () => {
+    const world = createWorld(14, { etcdRate: 1, log: true });
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', 'api', 10), 1_000);
+    world.etcd!.put('/policies: not JSON');
+    await world.run(300);
+    expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
+    const lines = world.log.filter((line) => line.includes('the policies in the registry are not valid'));
+    expect(lines).to.have.lengthOf(3);
+    expect(lines[0]).to.include('/policies: not JSON');
+    for (const id of ids)
+      expect(world.node(id).cluster.registered!.enrolment.filing.known!.filed.kind).to.equal('unreadable');
+    const outcome = await world.until(put(world, 'a:1', 'api', 11), 9_000);
+    expect(outcome).to.deep.equal({
+      kind: 'no-registry',
+      reason: 'what it has is not valid: /policies: not JSON',
+      undone: true,
+    });
+    // A node that joins has what the others hold.
+    await world.until(spawn(world, 'd:1'), 10_000);
+    expect(limitAt(world, 'd:1', 'api')).to.equal(10);
+    // Without it, what the nodes hold is written down again.
+    world.etcd!.put(undefined);
+    await world.run(500);
+    expect(filed(world).version).to.equal(1);
+    expect(await world.until(put(world, 'd:1', 'api', 12, ['1']), 1_000)).to.include({ kind: 'written', version: 2 });
+    expect(limits(world, [...ids, 'd:1'], 'api')).to.deep.equal([12, 12, 12, 12]);
+  });
+
+  it('that somebody else has written stand, where they are valid', async () => {
+    const world = createWorld(15, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', 'api', 10), 1_000);
+    world.etcd!.put(change(filed(world), new Map([[policyKey('api'), perHour(7)]]), 'somebody'));
+    await world.run(300);
+    expect(limits(world, ids, 'api')).to.deep.equal([7, 7, 7]);
+  });
+
+  it('that nodes held before they had an etcd are merged in once, and overwrite nothing that is later', async () => {
+    const world = createWorld(16, { etcdRate: 1 });
+    const older = documentWith('a:1', ['api', 1], ['gone', 2]);
+    const newer = change(
+      change(older, new Map([[policyKey('gone'), null]]), 'b:1'),
+      new Map([[policyKey('more'), perHour(3)]]),
+      'b:1',
+    );
+    await world.until(spawn(world, 'a:1', older), 10_000);
+    expect(filed(world).digest).to.equal(older.digest);
+    await world.until(spawn(world, 'b:1', newer), 10_000);
+    await world.run(100);
+    expect(filed(world).digest).to.equal(newer.digest);
+    await world.until(put(world, 'a:1', 'api', 9), 1_000);
+    // One that was away all the time, and one that knows nothing.
+    await world.until(spawn(world, 'c:1', older), 10_000);
+    await world.until(spawn(world, 'd:1'), 10_000);
+    await world.run(300);
+    const ids = IDS.slice(0, 4);
+    expect(limits(world, ids, 'api')).to.deep.equal([9, 9, 9, 9]);
+    expect(limits(world, ids, 'gone')).to.deep.equal(ids.map(() => undefined));
+    expect(limits(world, ids, 'more')).to.deep.equal([3, 3, 3, 3]);
+    expect(filed(world).version).to.equal(5);
+    expect(digests(world, ids)).to.deep.equal(new Set([filed(world).digest]));
+  });
+
+  it('that a node kept of this etcd are not merged in again', async () => {
+    const world = createWorld(17, { etcdRate: 1 });
+    const ids = await startCluster(world, 2);
+    await world.until(put(world, 'a:1', 'api', 1), 1_000);
+    const { document, registry } = bookAt(world, 'a:1');
+    // An entry that etcd has never had, of a version that it has: only a merge would bring it in.
+    const kept = documentOf(1, new Map([...document.entries, ...documentWith('z:1', ['stray', 5]).entries]));
+    await world.until(put(world, 'b:1', 'api', 2), 1_000);
+    await world.until(spawn(world, 'c:1', kept, registry), 10_000);
+    await world.run(300);
+    expect(limits(world, [...ids, 'c:1'], 'stray')).to.deep.equal([undefined, undefined, undefined]);
+    expect(limits(world, [...ids, 'c:1'], 'api')).to.deep.equal([2, 2, 2]);
+  });
+
+  it('are written down again by the nodes when all data of etcd is lost, under versions that go on', async () => {
+    const world = createWorld(18, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    for (const limit of [1, 2, 3]) await world.until(put(world, 'a:1', 'api', limit), 1_000);
+    const { digest } = filed(world);
+    world.etcd!.wipe();
+    await world.run(3 * TTL_MS);
+    expect(filed(world).digest).to.equal(digest);
+    expect(limits(world, ids, 'api')).to.deep.equal([3, 3, 3]);
+    expect(await world.until(put(world, 'b:1', 'api', 4, [`3-${digest}`]), 1_000)).to.include({
+      kind: 'written',
+      version: 4,
+    });
+    await world.run(100);
+    expect(digests(world, ids).size).to.equal(1);
+  });
+
+  it('that an older backup of etcd brings back give way to those in force, and no version is used twice', async () => {
+    const world = createWorld(19, { etcdRate: 1 });
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', 'api', 1), 1_000);
+    const backup = filed(world);
+    for (const limit of [2, 3]) await world.until(put(world, 'a:1', 'api', limit), 1_000);
+    world.etcd!.put(backup);
+    await world.run(500);
+    expect(filed(world).version).to.equal(3);
+    expect(limits(world, ids, 'api')).to.deep.equal([3, 3, 3]);
+    expect(await world.until(put(world, 'b:1', 'api', 4), 1_000)).to.include({ kind: 'written', version: 4 });
+  });
+
+  it('keep a node that starts while etcd is away from deciding until it is back', async () => {
+    const world = createWorld(20, { etcdRate: 1 });
+    await startCluster(world, 2);
+    await world.until(put(world, 'a:1', 'api', 10), 1_000);
+    cut(world, ['c:1'], [ETCD]);
+    let ready = false;
+    const starting = spawn(world, 'c:1', documentWith('c:1', ['old', 1])).then(() => (ready = true));
+    await world.run(3_000);
+    expect(ready).to.equal(false);
+    world.setLink(() => 1);
+    await world.until(starting, 10_000);
+    expect([limitAt(world, 'c:1', 'api'), limitAt(world, 'c:1', 'old')]).to.deep.equal([10, 1]);
+  });
+});
