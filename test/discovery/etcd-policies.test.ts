@@ -1,0 +1,241 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { expect } from 'chai';
+import type { Filed, FileResult } from '../../src/cluster/registry.js';
+import { change, MAX_ENTRIES, NO_DOCUMENT, overrideKey, policyKey, tierKey } from '../../src/core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
+import { createEtcdRegistry } from '../../src/discovery/etcd.js';
+import { MAX_DOCUMENT_BYTES } from '../../src/discovery/etcd-policies.js';
+import { missingEtcd, startEtcd } from './etcd-process.js';
+import type { EtcdCluster } from './etcd-process.js';
+
+const TIMEOUT_MS = 5_000;
+const why = missingEtcd();
+
+type EtcdRegistry = ReturnType<typeof createEtcdRegistry>;
+type Seen = { registry: string; revision: number; filed: Filed };
+
+const api = (limit: number, before = NO_DOCUMENT): PolicyDocument =>
+  change(before, new Map([[policyKey('api'), { limit, window: '1m' }]]), 'a:1');
+
+async function eventually<T>(read: () => T, wanted: (value: T) => boolean): Promise<T> {
+  for (let tries = 0; ; tries += 1) {
+    const value = read();
+    if (wanted(value) || tries > 200) return value;
+    await sleep(25);
+  }
+}
+
+async function see(registry: EtcdRegistry): Promise<Seen> {
+  const view = await registry.read(TIMEOUT_MS);
+  if (view.kind === 'failed') throw new Error(view.reason);
+  return view;
+}
+
+async function fileAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<FileResult> {
+  const { registry: name, filed } = seen ?? (await see(registry));
+  return registry.file(document, { registry: name, revision: filed.revision }, TIMEOUT_MS);
+}
+
+const digestOf = (filed: Filed): string => (filed.kind === 'document' ? filed.document.digest : filed.reason);
+
+describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, function () {
+  this.timeout(30_000);
+  let etcd: EtcdCluster;
+  let prefix: string;
+  let registry: EtcdRegistry;
+  const open: EtcdRegistry[] = [];
+
+  function registryAt(endpoints = etcd.endpoints): EtcdRegistry {
+    const one = createEtcdRegistry({ endpoints, prefix });
+    open.push(one);
+    return one;
+  }
+
+  async function put(key: string, value: string | Buffer): Promise<void> {
+    await etcd.post('/v3/kv/put', {
+      key: Buffer.from(prefix + key).toString('base64'),
+      value: Buffer.from(value).toString('base64'),
+    });
+  }
+
+  async function valueOf(key: string): Promise<Buffer> {
+    const { kvs } = (await etcd.post('/v3/kv/range', { key: Buffer.from(prefix + key).toString('base64') })) as {
+      kvs: { value: string }[];
+    };
+    return Buffer.from(kvs[0]!.value, 'base64');
+  }
+
+  /** What a watch tells of policies: versions, and what is wrong. */
+  function watched(after: number): string[] {
+    const lines: string[] = [];
+    registry.watch(after, {
+      changed(_revision, changes) {
+        for (const one of changes) {
+          if (one.kind !== 'filed') lines.push(one.kind);
+          else lines.push(one.filed.kind === 'document' ? String(one.filed.document.version) : one.filed.reason);
+        }
+      },
+      ended: (reason) => lines.push(reason),
+    });
+    return lines;
+  }
+
+  before(async function () {
+    if (why !== undefined) {
+      if (process.env['CI'] === 'true') throw new Error(why);
+      this.skip();
+    }
+    etcd = await startEtcd();
+    await etcd.ready();
+  });
+  beforeEach(() => {
+    prefix = `/${randomUUID()}/`;
+    registry = registryAt();
+  });
+  afterEach(() => Promise.all(open.splice(0).map((one) => one.close())));
+  after(() => (why === undefined ? etcd.close() : undefined));
+
+  it('are none at first, then what was written, for everybody', async () => {
+    const first = await see(registry);
+    expect(first.filed).to.deep.equal({ kind: 'document', revision: 0, document: NO_DOCUMENT });
+    const document = api(1);
+    const written = await fileAt(registry, document, first);
+    expect(written.kind).to.equal('written');
+    for (const one of [registry, registry, registryAt()]) {
+      const { filed } = await see(one);
+      expect(digestOf(filed)).to.equal(document.digest);
+      expect(filed.revision).to.equal(written.kind === 'written' && written.revision);
+    }
+  });
+
+  it('are written in the place of what they were made from, and of nothing else', async () => {
+    const first = await see(registry);
+    expect((await fileAt(registry, api(1), first)).kind).to.equal('written');
+    expect(await fileAt(registry, api(2), first)).to.deep.equal({ kind: 'overtaken' });
+    const second = await see(registry);
+    const results = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => fileAt(registryAt(), api(10 + i, api(1)), second)),
+    );
+    expect(results.filter(({ kind }) => kind === 'written')).to.have.lengthOf(1);
+    expect(results.filter(({ kind }) => kind === 'overtaken')).to.have.lengthOf(49);
+    expect(await fileAt(registry, api(3), { ...(await see(registry)), registry: 'another' })).to.deep.equal({
+      kind: 'overtaken',
+    });
+    const { filed } = await see(registry);
+    expect(filed.kind === 'document' && filed.document.version).to.equal(2);
+  });
+
+  it('are told of by the watch on members, in order, and nothing is of keys beside them', async () => {
+    await fileAt(registry, api(1));
+    const { revision } = await see(registry);
+    const lines = watched(revision);
+    await fileAt(registry, api(2, api(1)));
+    await put('nobody/a:1', '{"incarnation":1,"state":"active","version":"1"}');
+    await put('policies/more', 'x');
+    await put('policies', 'rubbish');
+    await etcd.post('/v3/kv/deleterange', { key: Buffer.from(`${prefix}policies`).toString('base64') });
+    await eventually(
+      () => lines.length,
+      (count) => count === 3,
+    );
+    expect(lines).to.deep.equal(['2', `${prefix}policies: not JSON`, '0']);
+    expect((await see(registry)).filed).to.include({ revision: 0, document: NO_DOCUMENT });
+  });
+
+  it('are not sent again to who has read them', async () => {
+    // The values go through no proxy here: what is not read again is the very same object.
+    await fileAt(registry, api(1));
+    const { filed } = await see(registry);
+    await put('members/none', '');
+    expect((await see(registry)).filed).to.equal(filed);
+    await fileAt(registry, api(2, api(1)));
+    expect((await see(registry)).filed).not.to.equal(filed);
+  });
+
+  it('that are not valid are refused whole, with the key, and what is wrong', async () => {
+    await see(registry);
+    const wrong: [value: string | Buffer, reason: string][] = [
+      ['', 'not JSON'],
+      ['[]', 'format null, expected 1'],
+      ['{"version":1,"entries":[]}', 'format null, expected 1'],
+      ['{"format":2,"version":1,"entries":[]}', 'format 2, expected 1'],
+      ['{"format":1,"version":-1,"entries":[]}', 'no version and entries of policies'],
+      ['{"format":1,"version":1,"entries":[["policy api",{"limit":-1,"window":"1m"},1,"a:1"]]}', '"policy api"'],
+      ['{"format":1,"version":1,"entries":[["policy api",{"limit":1,"window":"1m"},2,"a:1"]]}', '"policy api"'],
+      ['{"format":1,"version":1,"entries":[["surprise",1,1,"a:1"]]}', '"surprise"'],
+      [Buffer.from([0x1f, 0x8b, 8]), 'unexpected end'],
+      [gzipSync(Buffer.alloc(70 * 1024 * 1024)), 'larger than'],
+    ];
+    for (const [value, reason] of wrong) {
+      await put('policies', value);
+      const { filed } = await see(registry);
+      expect(filed.kind, reason).to.equal('unreadable');
+      expect(digestOf(filed)).to.include(`${prefix}policies: `).and.to.include(reason);
+    }
+    const seen = await see(registry);
+    expect((await fileAt(registry, api(1), seen)).kind).to.equal('written');
+  });
+
+  it('can be read with etcdctl while they are few, and are packed when they are many: as many as there may be', async () => {
+    await fileAt(registry, api(1));
+    expect(JSON.parse((await valueOf('policies')).toString())).to.deep.equal({
+      format: 1,
+      version: 1,
+      entries: [['policy api', { limit: 1, window: '1m' }, 1, 'a:1']],
+    });
+    const { revision } = await see(registry);
+    const lines = watched(revision);
+    const entries: [string, EntryValue][] = Array.from({ length: MAX_ENTRIES }, (_, i) =>
+      i % 2 === 0 ? [tierKey(randomUUID()), 'pro'] : [overrideKey('api', randomUUID()), { limit: i }],
+    );
+    const document = change(api(1), new Map(entries), '10.0.0.1:9080');
+    expect((await fileAt(registry, document)).kind).to.equal('written');
+    const value = await valueOf('policies');
+    expect(gunzipSync(value).length).to.be.above(MAX_DOCUMENT_BYTES);
+    expect(value.length).to.be.below(MAX_DOCUMENT_BYTES);
+    expect(digestOf((await see(registryAt())).filed)).to.equal(document.digest);
+    await eventually(
+      () => lines.length,
+      (count) => count === 1,
+    );
+    expect(lines).to.deep.equal(['2']);
+  });
+
+  it('that are larger than etcd takes are refused with how large they are; just below that they are taken', async () => {
+    // Text of which nothing can be packed away, but for what base64 adds.
+    const tiers = (bytes: number): PolicyDocument => {
+      const ids = Array.from({ length: Math.floor(bytes / 144) }, () => randomBytes(144).toString('base64'));
+      return change(NO_DOCUMENT, new Map(ids.map((id) => [tierKey(id), 'pro'])), 'a:1');
+    };
+    const fits = tiers(MAX_DOCUMENT_BYTES * 0.93);
+    expect((await fileAt(registry, fits)).kind).to.equal('written');
+    const bytes = (await valueOf('policies')).length;
+    expect(bytes).to.be.within(MAX_DOCUMENT_BYTES * 0.93, MAX_DOCUMENT_BYTES);
+    expect(digestOf((await see(registryAt())).filed)).to.equal(fits.digest);
+    const result = await fileAt(registry, tiers(MAX_DOCUMENT_BYTES * 1.1));
+    expect(result).to.include({ kind: 'too-large', maxBytes: MAX_DOCUMENT_BYTES });
+    expect(result.kind === 'too-large' && result.bytes).to.be.above(MAX_DOCUMENT_BYTES);
+    const small = await startEtcd({ flags: ['--max-request-bytes', '4096'] });
+    await small.ready();
+    const refused = await fileAt(registryAt(small.endpoints), tiers(100_000));
+    await small.close();
+    expect(refused).to.include({ kind: 'too-large' });
+  });
+
+  it('say of a write that failed whether it may have been made', async () => {
+    const seen = await see(registry);
+    const nobody = await fileAt(registryAt(['http://127.0.0.1:1', 'http://127.0.0.1:2']), api(1), seen);
+    expect(nobody).to.include({ kind: 'failed', undone: true });
+    expect(nobody.kind === 'failed' && nobody.reason).to.include('ECONNREFUSED');
+    const at = { registry: seen.registry, revision: 0 };
+    etcd.members[0]!.signal('SIGSTOP');
+    const frozen = registryAt([etcd.endpoints[0]!, 'http://127.0.0.1:1']);
+    expect(await frozen.file(api(1), at, 500)).to.include({ kind: 'failed', undone: false });
+    etcd.members[0]!.signal('SIGCONT');
+    // It was made after all.
+    await sleep(500);
+    expect((await see(registry)).filed).to.include({ kind: 'document' });
+  });
+});
