@@ -1,9 +1,8 @@
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
 import type { EtcdCluster } from '../discovery/etcd-process.js';
+import { createGate } from './gate.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
 
@@ -26,38 +25,6 @@ async function allow(port: number, clientId: string): Promise<Answer> {
 
 async function readiness(port: number): Promise<number> {
   return (await fetch(`http://127.0.0.1:${port}/readyz`)).status;
-}
-
-/** Stands between one node and etcd, and can cut it off: what is open breaks, and nothing is let through. */
-async function createGate(endpoint: string): Promise<{ endpoint: string; cut(): void; close(): void }> {
-  const { hostname, port } = new URL(endpoint);
-  const open = new Set<Socket>();
-  let isCut = false;
-  const server = createServer((near) => {
-    if (isCut) return void near.destroy();
-    const far = connect(Number(port), hostname);
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      open.add(one);
-      one.on('error', () => other.destroy()).on('close', () => open.delete(one));
-      one.pipe(other);
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const cut = (): void => {
-    isCut = true;
-    for (const socket of open) socket.destroy();
-  };
-  return {
-    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    cut,
-    close() {
-      cut();
-      server.close();
-    },
-  };
 }
 
 describe(`real processes with a real etcd of three${why === undefined ? '' : ` (${why})`}`, function () {
