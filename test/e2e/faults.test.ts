@@ -10,7 +10,17 @@ import { missing } from '../faults/tools.js';
 import { missed } from '../faults/verdict.js';
 
 /** The quick version of `npm run faults`, which has the other rows too. */
-const NAMES = ['killed', 'frozen', 'stopped', 'rolled', 'joined', 'cut-both-ways', 'restarted-lmdb', 'restarted-redis'];
+const NAMES = [
+  'killed',
+  'frozen',
+  'stopped',
+  'rolled',
+  'joined',
+  'cut-both-ways',
+  'restarted-lmdb',
+  'restarted-redis',
+  'strict',
+];
 const PACE = { aroundMs: 1_000, frozenMs: 2_000, cutMs: 3_000, lossyMs: 3_000 };
 const TRIES = 3;
 

@@ -41,6 +41,11 @@ const CLOCK_ERROR = 1e-6;
  * at a moment of its own, of every node that a bucket may have been at; and when exactly a network was cut.
  */
 export function violationsOf(checked: Checked): Violation[] {
+  return check(historyOf(checked));
+}
+
+/** A real history as the checker reads it. */
+export function historyOf(checked: Checked): sim.History {
   const { history, clients, ids, faults, statements, clientIds, replicas, endMs } = checked;
   const rules = clients.map((client) =>
     client.rules.map(({ algorithm, limit, windowMs, capacity }) =>
@@ -66,7 +71,7 @@ export function violationsOf(checked: Checked): Violation[] {
       decision: answered ? (one as Asked & Decision) : undefined,
     };
   });
-  return check({
+  return {
     asked,
     faults,
     statements,
@@ -86,7 +91,7 @@ export function violationsOf(checked: Checked): Violation[] {
       clockGrainMs: 1 + ids.length,
       alive: statements.map(({ node }) => node),
     },
-  });
+  };
 }
 
 /** One figure for what must never be, and one for what a machine that is busy elsewhere can spoil. */
@@ -100,7 +105,7 @@ export function checkedFigures(checked: Checked): readonly Figure[] {
   ];
 }
 
-function told(what: string, violations: readonly Violation[]): Figure {
+export function told(what: string, violations: readonly Violation[]): Figure {
   const some = violations.slice(0, 3).map(({ check: name, message }) => `; ${name}: ${message}`);
   return figure(what, `${violations.length}${some.join('')}`, '0', violations.length === 0);
 }

@@ -3,11 +3,12 @@
  * at a steady rate whatever the answers do, retries nothing, and writes down how each request ended. Told what to do by the
  * messages of `protocol.ts`; its argument is a JSON of `GeneratorOptions`.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import type { Decision } from '../../src/core/decision.js';
 import { createRandom } from '../sim/random.js';
-import { createClients, questionOf } from './clients.js';
+import { questionOf } from './clients.js';
+import type { AskedClient } from './clients.js';
 import { machineMs } from './history.js';
 import type { Asked } from './history.js';
 import type { Call, CallName, Calls, Reply } from './protocol.js';
@@ -15,9 +16,8 @@ import { createRotation } from './rotation.js';
 
 export interface GeneratorOptions {
   readonly seed: number;
-  /** As the clients were made. */
-  readonly perSecond: number;
-  readonly spanMs: number;
+  /** A file of the clients, as JSON. */
+  readonly clients: string;
 }
 
 const TICK_MS = 4;
@@ -28,10 +28,12 @@ const GETS_AT_ONCE = 8;
 
 const options = JSON.parse(process.argv[2]!) as GeneratorOptions;
 const random = createRandom(options.seed);
-const clients = createClients(options.perSecond, options.spanMs);
+const clients = JSON.parse(readFileSync(options.clients, 'utf8')) as readonly AskedClient[];
 const questions = clients.map(questionOf);
 /** Each client as often as it weighs: a draw is one look. */
-const draw = clients.flatMap(({ weight }, client) => new Array<number>(weight).fill(client));
+const weighted = (some: readonly number[]): number[] =>
+  some.flatMap((client) => new Array<number>(clients[client]!.weight).fill(client));
+let draw = weighted([...clients.keys()]);
 const rotation = createRotation();
 const history: Asked[] = [];
 let underWay = 0;
@@ -91,6 +93,7 @@ const calls: {
   },
   pace(asked) {
     ({ perSecond } = asked);
+    if (asked.among !== undefined) draw = weighted(asked.among);
     owed = 0;
     return machineMs();
   },

@@ -7,6 +7,8 @@ export interface CuttableNetwork extends Network {
   readonly names: readonly string[];
   /** From now on nothing that one node sends reaches the other. */
   cut(from: number, to: number): void;
+  /** The same of several, with few commands. */
+  cutAll(pairs: readonly (readonly [from: number, to: number])[]): void;
   /** Ends all cuts. */
   heal(): void;
 }
@@ -53,6 +55,14 @@ export function createNamespaces(nodes: number): CuttableNetwork {
     close();
     throw error;
   }
+  function cutAll(pairs: readonly (readonly [from: number, to: number])[]): void {
+    hosts.forEach(({ name }, i) => {
+      const from = pairs.filter(([, to]) => to === i);
+      const rules = from.map(([one]) => `add rule inet faults cut ip saddr ${hosts[one]!.address} drop\n`);
+      if (rules.length > 0) nft(name, rules.join(''));
+    });
+  }
+
   const all = hosts.map(({ name, address }): Host => {
     return { address, peerAddress: address, prefix: ['ip', 'netns', 'exec', name] };
   });
@@ -60,7 +70,8 @@ export function createNamespaces(nodes: number): CuttableNetwork {
     nodes: all.slice(0, nodes),
     outside: all[nodes]!,
     names: hosts.map(({ name }) => name),
-    cut: (from, to) => nft(hosts[to]!.name, `add rule inet faults cut ip saddr ${hosts[from]!.address} drop\n`),
+    cut: (from, to) => cutAll([[from, to]]),
+    cutAll,
     heal: () => hosts.forEach(({ name }) => nft(name, 'flush chain inet faults cut\n')),
     close,
   };

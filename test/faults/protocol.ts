@@ -2,8 +2,8 @@
 export interface Calls {
   /** Tells of a node; it is sent requests once it says that it is ready. */
   node(asked: { readonly node: number; readonly url: string }): void;
-  /** Sends so many requests a second from now on; 0 pauses. @returns when */
-  pace(asked: { readonly perSecond: number }): number;
+  /** Sends so many requests a second from now on; 0 pauses. @param asked.among those who ask; without as before @returns when */
+  pace(asked: { readonly perSecond: number; readonly among?: readonly number[] }): number;
   /** Signals processes of nodes, and from that very moment sends them requests or not. @returns when */
   signal(asked: {
     readonly signal: NodeJS.Signals;

@@ -6,6 +6,7 @@ import { killed, killedTwo } from './rows/killed.js';
 import { lossy } from './rows/lossy.js';
 import { restartedLmdb, restartedRedis } from './rows/restarted.js';
 import { cutBothWays, cutOneWay, cutPair } from './rows/partition.js';
+import { STRICT_ROWS } from './rows/strict.js';
 import { rolled, stopped } from './rows/stopped.js';
 
 /** In the order of the table. */
@@ -23,4 +24,5 @@ export const ROWS: readonly Row[] = [
   clocks,
   restartedLmdb,
   restartedRedis,
+  ...STRICT_ROWS,
 ];

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClusterDescription } from '../../src/http/cluster-view.js';
@@ -16,7 +16,7 @@ import { takeStatements } from './statements.js';
 import { startLoad } from './load.js';
 import type { Load } from './load.js';
 import type { Network } from './network.js';
-import type { RowResult } from './verdict.js';
+import type { Figure, RowResult } from './verdict.js';
 
 /** How long what lasts. */
 export interface Pace {
@@ -82,6 +82,10 @@ export interface StageOptions {
   readonly spanMs: number;
   /** Nodes that the fault keeps from running. */
   readonly absent?: readonly number[];
+  /** Who asks, instead of the usual ones. */
+  readonly clients?: readonly AskedClient[];
+  /** What is to be read off the history, instead of the usual. */
+  readonly judge?: (checked: Checked) => readonly Figure[];
 }
 
 /** Starts a cluster and its generator, runs `play`, and takes all down, whatever happens. */
@@ -90,18 +94,20 @@ export async function withStage(
   options: StageOptions,
   play: (stage: Stage) => Promise<RowResult>,
 ): Promise<StageResult> {
-  const { network, spanMs, absent = [] } = options;
+  const { network, spanMs, absent = [], clients = createClients(PER_SECOND, spanMs), judge = checkedFigures } = options;
   const folder = join(run.folder, options.name);
   mkdirSync(folder, { recursive: true });
   const { replicas = 1 } = options;
   const settings = ['--replicas', String(replicas), ...(options.settings ?? []), ...run.settings];
   const cluster = createCluster({ network, dist: run.dist, settings, env: options.env ?? (() => ({})), folder });
-  const load = startLoad(network.outside, folder, { seed: run.seed, perSecond: PER_SECOND, spanMs });
+  const asking = join(folder, 'clients.json');
+  writeFileSync(asking, JSON.stringify(clients));
+  const load = startLoad(network.outside, folder, { seed: run.seed, clients: asking });
   const stage = createStage({
     network,
     cluster,
     load,
-    clients: createClients(PER_SECOND, spanMs),
+    clients,
     folder,
     replicas,
   });
@@ -120,7 +126,7 @@ export async function withStage(
     played.catch(() => undefined);
     const result = await Promise.race([played, tooLong]);
     const stalls = stallsSoFar();
-    const also = [...result.also, ...checkedFigures(stage.checked())];
+    const also = [...result.also, ...judge(stage.checked())];
     return { ...result, also, stalls, notes: stalls === 0 ? result.notes : [...result.notes, stallNote(stalls)] };
   } catch (cause) {
     const stalls = stallsSoFar();

@@ -1,9 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { missingEtcd } from '../discovery/etcd-process.js';
 import { valkeyMissing } from '../support/valkey.js';
 import { installed } from './processes.js';
 
 /** What some rows need of the machine. */
-export type Tool = 'loopback' | 'namespaces' | 'vde' | 'faketime' | 'valkey';
+export type Tool = 'loopback' | 'namespaces' | 'vde' | 'faketime' | 'valkey' | 'etcd';
 
 const LIBRARIES = '/usr/lib';
 const FAKETIME = 'faketime/libfaketimeMT.so.1';
@@ -36,6 +37,8 @@ export function missing(tool: Tool): string | undefined {
         : 'wirefilter is missing: apt-get install vde2';
     case 'valkey':
       return valkeyMissing;
+    case 'etcd':
+      return missingEtcd();
     case 'faketime':
       return faketimeLibrary() === undefined ? 'libfaketime is missing: apt-get install faketime' : undefined;
   }

@@ -1,13 +1,11 @@
 import type { Change, Entry, Failed, Filed, FileResult, Registry, WatchListener } from '../../src/cluster/registry.js';
 import { NO_DOCUMENT } from '../../src/core/policy-document.js';
 import type { PolicyDocument } from '../../src/core/policy-document.js';
+import { ETCD } from './cuts.js';
 import type { EventQueue } from './event-queue.js';
 import type { Network } from './network.js';
 import { runIn } from './process.js';
 import type { Process } from './process.js';
-
-/** The name under which the network knows it. */
-export const ETCD = 'etcd';
 
 interface Lease {
   readonly ttlMs: number;

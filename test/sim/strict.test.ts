@@ -1,15 +1,13 @@
 import { expect } from 'chai';
 import { ruleOf } from '../../src/core/rule.js';
-import { checkAdmission } from './check-admission.js';
 import { checkAgreement } from './check-agreement.js';
+import { checkNoneAbove, checkOneSide } from './check-strict.js';
 import type { Violation } from './checker.js';
-import { ETCD } from './etcd.js';
-import type { Excuses } from './excuses.js';
+import { cutsOf, ETCD, partitionsOf } from './cuts.js';
 import type { History } from './history.js';
 import type { Scenario, Step } from './scenario.js';
 import { simulate } from './simulate.js';
 import { asks, crowd, story } from './story.js';
-import { bucketsOf } from './takes.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const HOUR_MS = 3_600_000;
@@ -19,55 +17,6 @@ const WINDOW = [ruleOf('sliding-window', LIMIT, HOUR_MS, LIMIT, undefined)];
 /** From the beginning of a cut: longer than a lease lives, and joining takes. */
 const CUT_AT_MS = 600;
 const CUT_MS = 4_500;
-
-/** What faults justify: nothing. */
-const NONE: Excuses = { firstMs: Infinity, allowance: () => 0, splits: [] };
-
-function overAdmitted(history: History): Violation[] {
-  const buckets = [...bucketsOf(history.asked, Infinity).values()];
-  return buckets.flatMap((bucket) => checkAdmission(history, bucket, NONE));
-}
-
-/**
- * What was decided on two sides of a cut for one client, where the second had to come after the first: once the side with etcd
- * has decided, no other does any more; and of the others, one at most ever did.
- */
-function decidedTwice({ asked }: History, sides: readonly (readonly string[])[], cutAtMs: number): string[] {
-  const sideOf = (id: string): number => sides.findIndex((side) => side.includes(id));
-  const main = sideOf(ETCD);
-  const found: string[] = [];
-  for (const clientId of new Set(asked.map(({ check }) => check.clientId))) {
-    const decided = asked.filter(({ check, decision, askedMs, answeredMs }) => {
-      if (check.clientId !== clientId || decision?.allowed !== true || answeredMs === undefined) return false;
-      return decision.source !== 'lease' && askedMs > cutAtMs && answeredMs < cutAtMs + CUT_MS;
-    });
-    const there = decided.filter(({ decision }) => sideOf(decision!.owner) === main);
-    const elsewhere = decided.filter(({ decision }) => sideOf(decision!.owner) !== main);
-    const fromMs = Math.min(...there.map(({ answeredMs }) => answeredMs!));
-    for (const { id, askedMs } of elsewhere) if (askedMs >= fromMs) found.push(`${clientId} #${id} after ${fromMs}`);
-    const others = new Set(elsewhere.map(({ decision }) => sideOf(decision!.owner)));
-    if (others.size > 1) found.push(`${clientId} on sides ${[...others].join()}`);
-  }
-  return found;
-}
-
-/** All ways to divide a set. */
-function partitionsOf(ids: readonly string[]): string[][][] {
-  const [first, ...rest] = ids;
-  if (first === undefined) return [[]];
-  return partitionsOf(rest).flatMap((sides) => [
-    [[first], ...sides],
-    ...sides.map((_, i) => sides.map((side, j) => (i === j ? [first, ...side] : side))),
-  ]);
-}
-
-/** Each partition with etcd on each of its sides, and on none. */
-function cutsOf(ids: readonly string[]): string[][][] {
-  return partitionsOf(ids).flatMap((sides) => [
-    [...sides, [ETCD]],
-    ...sides.map((_, i) => sides.map((side, j) => (i === j ? [...side, ETCD] : side))),
-  ]);
-}
 
 /** Ten clients, asked at all nodes the whole time for more than they may have. */
 function scenario(seed: number, steps: readonly Step[], more: Partial<Scenario> = {}): Scenario {
@@ -83,6 +32,11 @@ function scenario(seed: number, steps: readonly Step[], more: Partial<Scenario> 
     requests: crowd(10, (id, i) => asks(id, i % 2 === 0 ? TOKENS : WINDOW, { fromMs: 7 * i, everyMs: 83, times: 95 })),
     ...more,
   });
+}
+
+function decidedTwice(history: History, sides: readonly (readonly string[])[]): Violation[] {
+  const fromMs = history.upMs + CUT_AT_MS;
+  return checkOneSide(history, { sides, fromMs, toMs: fromMs + CUT_MS });
 }
 
 const cut = (sides: readonly (readonly string[])[]): Step => ({
@@ -107,8 +61,8 @@ describe('a strict cluster', () => {
         // The clock of etcd may be fast, too.
         const { history } = await simulate(scenario(from + i, [cut(sides)]), { etcdRate: 1.01 });
         const where = JSON.stringify(sides);
-        expect(overAdmitted(history), where).to.deep.equal([]);
-        expect(decidedTwice(history, sides, history.upMs + CUT_AT_MS), where).to.deep.equal([]);
+        expect(checkNoneAbove(history), where).to.deep.equal([]);
+        expect(decidedTwice(history, sides), where).to.deep.equal([]);
         expect(checkAgreement(history), where).to.deep.equal([]);
         const allowed = history.asked.filter(({ decision }) => decision?.allowed === true);
         // What was charged and could not be made known is lost, but no more.
@@ -124,7 +78,7 @@ describe('a strict cluster', () => {
   for (const sides of cuts.filter((_, i) => i % 4 === 1)) {
     it(`with one copy each has one side at most decide: ${sides.map((side) => side.map((id) => id.replace(':1', '')).join('+')).join('|')}`, async () => {
       const { history } = await simulate(scenario(7, [cut(sides)], { replicas: 1 }), { etcdRate: 1.01 });
-      expect(decidedTwice(history, sides, history.upMs + CUT_AT_MS)).to.deep.equal([]);
+      expect(decidedTwice(history, sides)).to.deep.equal([]);
     });
   }
 
@@ -153,7 +107,7 @@ describe('a strict cluster', () => {
         ],
       ]) {
         const { history } = await simulate(scenario(i, [...more, step]), { etcdRate: 1 });
-        expect(overAdmitted(history), JSON.stringify([step, more])).to.deep.equal([]);
+        expect(checkNoneAbove(history), JSON.stringify([step, more])).to.deep.equal([]);
         expect(checkAgreement(history), JSON.stringify([step, more])).to.deep.equal([]);
       }
     }
