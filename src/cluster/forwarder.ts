@@ -55,6 +55,7 @@ interface Batch {
   settled: boolean;
 }
 
+/** To one peer; what is answered only when a successor has acknowledged goes by itself, so that nothing else waits for it. */
 interface Lane {
   readonly to: NodeId;
   queue: Item[];
@@ -71,14 +72,19 @@ interface Lane {
  */
 export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: number }): Forwarder {
   const { clock, timers, membership, ask, decider } = deps;
-  const lanes = new Map<NodeId, Lane>();
+  const lanes = { plain: new Map<NodeId, Lane>(), replicated: new Map<NodeId, Lane>() };
   const parked = new Set<Item>();
   let batches = 0;
   let stopLooking: (() => void) | undefined;
 
+  function allLanes(): Lane[] {
+    return [...lanes.plain.values(), ...lanes.replicated.values()];
+  }
+
   function enqueue(item: Item, to: NodeId): void {
-    let lane = lanes.get(to);
-    if (lane === undefined) lanes.set(to, (lane = { to, queue: [], inFlight: new Set(), pumpsSoon: false }));
+    const ofKind = item.check.replicated ? lanes.replicated : lanes.plain;
+    let lane = ofKind.get(to);
+    if (lane === undefined) ofKind.set(to, (lane = { to, queue: [], inFlight: new Set(), pumpsSoon: false }));
     if (lane.queue.length >= MAX_QUEUE) return item.resolve({ kind: 'unavailable' });
     lane.queue.push(item);
     stopLooking ??= timers.every(LOOK_INTERVAL_MS, look);
@@ -158,7 +164,7 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
       else if (to === undefined || nowMs >= item.giveUpAtMs) item.resolve({ kind: 'unavailable' });
       else enqueue(item, to);
     }
-    for (const lane of lanes.values()) {
+    for (const lane of allLanes()) {
       if (lane.inFlight.size === 0 && lane.queue.length === 0) continue;
       if (membership.isDown(lane.to)) {
         const { queue } = lane;
@@ -178,8 +184,10 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
       if (late.length > 0) lane.queue = lane.queue.filter((item) => nowMs < item.giveUpAtMs);
       for (const item of late) item.resolve({ kind: 'unavailable' });
     }
-    for (const [to, lane] of lanes) {
-      if (membership.stateOf(to) === undefined && lane.inFlight.size === 0 && lane.queue.length === 0) lanes.delete(to);
+    for (const ofKind of Object.values(lanes)) {
+      for (const [to, { inFlight, queue }] of ofKind) {
+        if (membership.stateOf(to) === undefined && inFlight.size === 0 && queue.length === 0) ofKind.delete(to);
+      }
     }
     if (countWaiting() > 0) return;
     stopLooking?.();
@@ -188,7 +196,7 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
 
   function countWaiting(): number {
     let waiting = parked.size;
-    for (const { queue, inFlight } of lanes.values()) {
+    for (const { queue, inFlight } of allLanes()) {
       waiting += queue.length;
       for (const { items } of inFlight) waiting += items.length;
     }
@@ -206,12 +214,12 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
     close() {
       stopLooking?.();
       for (const item of parked) item.resolve({ kind: 'unavailable' });
-      for (const lane of lanes.values()) {
+      for (const lane of allLanes()) {
         for (const { items } of lane.inFlight) for (const item of items) item.resolve({ kind: 'unavailable' });
         for (const item of lane.queue) item.resolve({ kind: 'unavailable' });
       }
       parked.clear();
-      lanes.clear();
+      for (const ofKind of Object.values(lanes)) ofKind.clear();
     },
   };
 }

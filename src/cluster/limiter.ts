@@ -72,7 +72,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     if (requestId !== undefined) {
       const first = recent.get(clientId, requestId);
       // The first time may still wait to be known, or have waited in vain.
-      if (first !== undefined) return known === undefined ? first : sure(known, first);
+      if (first !== undefined) return known === undefined ? first : assured(known, check, first);
     }
     const client = known ?? new Client(clientId);
     if (reservations.size > 0) reservations.observe(client, nowMs);
@@ -105,17 +105,21 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     if (degraded) client.stoodIn = true;
     if (known === undefined && (client.first !== undefined || remembered)) table.add(client, nowMs);
     if (changed || remembered) replicator.changed(client);
-    if (acknowledger !== undefined && !check.peek) return sure(client, decision);
-    if (!check.replicated || !allowed || check.peek) return decision;
+    return check.peek ? decision : assured(client, check, decision);
+  }
+
+  /**
+   * What is admitted, once those know it who have to before it is answered.
+   * @returns in strict mode `undefined` for what could not be made known: it was charged, and is not admitted
+   */
+  function assured(client: Client, check: Check, decision: Decision): Decision | Promise<Decision | undefined> {
+    if (!decision.allowed) return decision;
+    if (acknowledger !== undefined)
+      return acknowledger.acknowledge(client).then((known) => (known ? decision : undefined));
+    if (!check.replicated) return decision;
     return replicator
       .replicateNow([client], 'witness')
       .then((kept) => (kept.has(client) ? decision : { ...decision, degraded: true }));
-  }
-
-  /** @returns in strict mode `undefined` for what could not be made known: it was charged, and is not admitted */
-  function sure(client: Client, decision: Decision): Decision | Promise<Decision | undefined> {
-    if (acknowledger === undefined || !decision.allowed) return decision;
-    return acknowledger.acknowledge(client).then((known) => (known ? decision : undefined));
   }
 
   function orFallback(check: Check, decided: Decision | Promise<Decision | undefined>): Decision | Promise<Decision> {

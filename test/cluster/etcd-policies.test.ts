@@ -3,7 +3,7 @@ import type { Written } from '../../src/cluster/messages.js';
 import type { PolicyBook } from '../../src/cluster/policy-book.js';
 import { change, documentOf, NO_DOCUMENT, policyKey } from '../../src/core/policy-document.js';
 import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
-import { ETCD } from '../sim/etcd.js';
+import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 
