@@ -26,7 +26,7 @@ import { createRecentDecisions } from './recent-decisions.js';
 import { createRegistered } from './registered.js';
 import { createReplicator } from './replicator.js';
 import { createReservations } from './reservations.js';
-import { route } from './route.js';
+import { createDecider, route } from './route.js';
 import { createSettler } from './settler.js';
 import { alsoWritten, createWriteBehind } from './write-behind.js';
 
@@ -93,11 +93,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const homecoming =
     writeBehind && createHomecoming({ clock, timers, table, copies, membership, writeBehind, log, ask }, options);
   const changes = alsoWritten(replicator, writeBehind);
-  const decider = (clientId: string): NodeId | undefined => {
-    const to = route(membership, clientId);
-    if (to.kind === 'mine') return options.self;
-    return to.kind === 'forward' ? to.id : undefined;
-  };
+  const decider = createDecider({ clock, membership, awake });
   const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
   const fallback = createFallback(
     { clock, membership },

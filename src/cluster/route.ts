@@ -1,5 +1,6 @@
 import type { NodeId } from '../core/ring.js';
 import type { Membership } from './membership.js';
+import type { Clock } from './ports.js';
 
 /** Who is to decide for a client. */
 export type Route =
@@ -27,4 +28,25 @@ export function route(membership: Membership, clientId: string): Route {
     if (!membership.isDown(id)) return { kind: 'forward', id };
   }
   return NOBODY;
+}
+
+/** @returns the id of who is to decide for a client, as far as this node knows now; `undefined`: nobody who may is up */
+export type Decider = (clientId: string) => NodeId | undefined;
+
+/** @param awake finds first whether this node was away: then it is not to decide, whatever it knew */
+export function createDecider({
+  clock,
+  membership,
+  awake,
+}: {
+  clock: Clock;
+  membership: Membership;
+  awake: (nowMs: number) => void;
+}): Decider {
+  return (clientId) => {
+    awake(clock.nowMs());
+    const to = route(membership, clientId);
+    if (to.kind === 'mine') return membership.self.id;
+    return to.kind === 'forward' ? to.id : undefined;
+  };
 }

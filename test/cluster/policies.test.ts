@@ -84,6 +84,27 @@ describe('policies in a cluster', () => {
     expect(written).to.include({ kind: 'written', version: 1 });
   });
 
+  it('are changed by no node that was away, before it is in the ring again: what it acknowledges stands', async () => {
+    const world = createWorld(13);
+    const ids = await startCluster(world, 4);
+    await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
+    const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const other = ids.find((id) => id !== taker)!;
+    world.freeze(taker);
+    // It waits in a socket, and is read before all else.
+    let written: Promise<Written> | undefined;
+    world.deliver(taker, () => {
+      written = put(world, taker, policyKey('api'), perHour(13));
+    });
+    await world.run(2_000);
+    for (const limit of [11, 12]) await world.until(put(world, other, policyKey('api'), perHour(limit)), 9_000);
+    world.thaw(taker);
+    await world.run(20);
+    expect(await world.until(written!, 9_000)).to.deep.include({ kind: 'written', version: 4 });
+    await world.run(1_000);
+    for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(13);
+  });
+
   it('are there on a node that joins before it decides', async () => {
     const world = createWorld(3);
     const ids = await startCluster(world, 3);
