@@ -181,7 +181,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (decision instanceof Promise)
         return decision.then((one) => (one === undefined ? null : asVerdict(one, false)));
       const client = table.peek(check.clientId);
-      return asVerdict(decision, !decision.allowed && client !== undefined && hasLent(client));
+      const mayComeBack = client !== undefined && (hasLent(client) || reservations.hasOpen(client.id));
+      return asVerdict(decision, !decision.allowed && mayComeBack);
     },
     describe(clientId) {
       const nowMs = clock.nowMs();

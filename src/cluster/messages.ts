@@ -208,7 +208,7 @@ export interface DecidedByPeer {
   readonly verdict: Verdict;
   /** True when the peer stood in for the owner, with the copy it holds. */
   readonly degraded: boolean;
-  /** Whether a denial may become wrong before its time is over, as tokens that other nodes hold may come back. */
+  /** Whether a denial may become wrong before its time is over, as tokens that are lent, or reserved, may come back. */
   readonly revocable: boolean;
 }
 

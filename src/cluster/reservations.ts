@@ -33,6 +33,8 @@ export interface Reservations {
     theirs: readonly ReservationSnapshot[],
     nowMs: number,
   ): readonly Snapshot[];
+  /** Whether tokens of the client may come back, as some of its costs are not known yet. */
+  hasOpen(clientId: string): boolean;
   forget(clientId: string): void;
   readonly size: number;
 }
@@ -82,9 +84,10 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
 
   function settleKept(client: Client, kept: Kept, cost: number, nowMs: number): void {
     for (const reservation of openOf(client.id)) observe(client, reservation, nowMs);
-    settleReservation(client, kept.reservation, cost, nowMs);
+    const open = around(openOf(client.id), kept.reservation);
+    const backs = settleReservation(client, kept.reservation, cost, nowMs);
     kept.changedAtMs = nowMs;
-    lowerLeast(openOf(client.id), kept.reservation);
+    lowerLeast(open, kept.reservation, backs);
   }
 
   return {
@@ -122,8 +125,9 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       for (const their of heard) {
         const ours = find(client.id, their.id)?.reservation;
         if (ours?.settled === undefined || their.settled !== undefined) continue;
-        met = settleSnapshots(met, their, ours.settled, nowMs);
-        lowerLeast(heard, { ...their, settled: ours.settled });
+        const { snapshots, backs } = settleSnapshots(met, their, ours.settled, nowMs);
+        met = snapshots;
+        lowerLeast(around(heard, their), their, backs);
       }
       for (const their of heard) {
         const ours = find(client.id, their.id);
@@ -136,6 +140,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       }
       return met;
     },
+    hasOpen: (clientId) => all.size > 0 && openOf(clientId).length > 0,
     forget(clientId) {
       for (const id of [...(byClient.get(clientId)?.keys() ?? [])]) all.delete(keyOf(clientId, id));
     },
@@ -143,6 +148,15 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       return all.size;
     },
   };
+}
+
+/** Those that were made before one of them, and those after. */
+function around(
+  all: readonly Reservation[],
+  one: Reservation,
+): { earlier: readonly Reservation[]; later: readonly Reservation[] } {
+  const place = all.indexOf(one);
+  return { earlier: all.slice(0, place), later: all.slice(place + 1) };
 }
 
 /** The length keeps ("a", "bc") and ("ab", "c") apart. */

@@ -46,8 +46,8 @@ export interface DenialsOptions {
 
 /**
  * A denial holds until its `retryAfterMs`, whatever else comes, for the same rules and a cost at least as large: only a reset,
- * or leased tokens that come back, could end it sooner. The first forgets it here too; where there may be the second, the
- * owner says so, and it is not remembered. One client's denials are never another's: the key is the whole id.
+ * or tokens that come back, leased or reserved, could end it sooner. The first forgets it here too; where there may be the second,
+ * the owner says so, and it is not remembered. One client's denials are never another's: the key is the whole id.
  */
 export function createDenials(options: DenialsOptions): Denials {
   const { longestMs = Infinity } = options;

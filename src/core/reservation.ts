@@ -74,16 +74,24 @@ export function observe(buckets: Buckets, { rules, least, settled }: Reservation
   });
 }
 
-/** Replaces the reserved cost by the real one, which may be larger than what there is: the rest is owed. Once; then nothing happens. */
-export function settleReservation(buckets: Buckets, reservation: Reservation, cost: number, nowMs: number): void {
-  if (reservation.settled !== undefined) return;
+/**
+ * Replaces the reserved cost by the real one, which may be larger than what there is: the rest is owed. Once; then nothing happens.
+ * @returns of each rule, what came back of its token bucket
+ */
+export function settleReservation(
+  buckets: Buckets,
+  reservation: Reservation,
+  cost: number,
+  nowMs: number,
+): readonly Debt[] {
+  if (reservation.settled !== undefined) return reservation.rules.map(() => NOTHING);
   observe(buckets, reservation, nowMs);
   reservation.settled = cost;
   const more = cost - reservation.cost;
-  reservation.rules.forEach((rule, i) => {
+  return reservation.rules.map((rule, i) => {
     let bucket = findBucket(buckets, rule);
     if (more > 0) {
-      if (rule.limit === 0) return;
+      if (rule.limit === 0) return NOTHING;
       if (bucket === undefined) {
         makeRoom(buckets, nowMs);
         bucket = addBucket(buckets, rule, nowMs);
@@ -93,25 +101,36 @@ export function settleReservation(buckets: Buckets, reservation: Reservation, co
     } else if (bucket?.algorithm === 'token-bucket') {
       const back = lesser([-more, 0], lesser(reservation.least[i]!, owed(bucket)));
       [bucket.tokens, bucket.part] = less(owed(bucket), back, rule.windowMs);
+      return back;
     } else if (bucket !== undefined && reservation.atMs + rule.windowMs > nowMs) {
       giveBack(bucket.endsMs, bucket.counts, reservation.atMs + rule.windowMs, -more);
     }
+    return NOTHING;
   });
 }
 
 /**
- * After one was settled for less: with the real cost the buckets had owed less all along, so the least that others have seen was less
- * too, by at most the difference.
+ * After one was settled for less: with the real cost the buckets had owed less all along, and so may have owed less at the least
+ * since another was made. The difference shrinks only where nothing was owed, so since a later one was made it was `back`, or the
+ * bucket was empty once. Since the one itself was made, likewise, the least was its own less `back`; before that it was what it
+ * was, which an earlier one has seen too. Which of the two came first may be mistaken: that only makes it stricter.
  */
-export function lowerLeast(others: Iterable<Reservation>, { rules, cost, settled }: Reservation): void {
-  const tooMuch = cost - (settled ?? cost);
-  if (tooMuch <= 0) return;
-  for (const other of others) {
+export function lowerLeast(
+  { earlier, later }: { earlier: Iterable<Reservation>; later: Iterable<Reservation> },
+  { rules, least }: Reservation,
+  backs: readonly Debt[],
+): void {
+  const lower = (other: Reservation, made: 'earlier' | 'later'): void => {
     other.rules.forEach((rule, i) => {
-      if (rules.some((one) => sameBucket(one, rule)))
-        other.least[i] = less(other.least[i]!, [tooMuch, 0], rule.windowMs);
+      const place = rules.findIndex((one) => sameBucket(one, rule));
+      const back = backs[place];
+      if (back === undefined) return;
+      if (made === 'later') other.least[i] = less(other.least[i]!, back, rule.windowMs);
+      else other.least[i] = lesser(other.least[i]!, less(least[place]!, back, rule.windowMs));
     });
-  }
+  };
+  for (const other of earlier) lower(other, 'earlier');
+  for (const other of later) lower(other, 'later');
 }
 
 /** Of a sliding window: what was taken counts until this end, or, rounded up or merged, until a later one. */
@@ -127,15 +146,17 @@ function giveBack(ends: number[], counts: number[], end: number, tokens: number)
 /**
  * The same for a copy on the wire in which it has not happened yet.
  * @param known the reservation as the sender of the copy knows it, stamped with this process's clock
+ * @returns the copy as it is then, and of each rule what came back
  */
 export function settleSnapshots(
   snapshots: readonly Snapshot[],
   known: Reservation,
   cost: number,
   nowMs: number,
-): readonly Snapshot[] {
+): { readonly snapshots: readonly Snapshot[]; readonly backs: readonly Debt[] } {
   const more = cost - known.cost;
-  return snapshots.map((snapshot) => {
+  const backs = known.rules.map(() => NOTHING);
+  const settled = snapshots.map((snapshot) => {
     const place = known.rules.findIndex((rule) => sameBucket(rule, snapshot));
     if (place < 0) return snapshot;
     const { state, algorithm, windowMs } = snapshot;
@@ -143,6 +164,7 @@ export function settleSnapshots(
       const [tokens, part] = state as [number, number];
       if (more > 0) return { ...snapshot, state: [tokens + Math.min(more, MAX_DEBT), part] };
       const back = lesser([-more, 0], lesser(known.least[place]!, [tokens, part]));
+      backs[place] = back;
       return { ...snapshot, state: less([tokens, part], back, windowMs) };
     }
     const lefts = state.filter((_, i) => i % 2 === 0);
@@ -152,4 +174,5 @@ export function settleSnapshots(
     if (more < 0 && leftMs > 0) giveBack(lefts, counts, leftMs, -more);
     return { ...snapshot, state: lefts.flatMap((leftMs, i) => [leftMs, counts[i]!]) };
   });
+  return { snapshots: settled, backs };
 }

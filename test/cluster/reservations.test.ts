@@ -154,6 +154,58 @@ describe('reserved costs in a cluster', () => {
     }
   });
 
+  it('are settled by no node that was away, before it knows what others settled', async () => {
+    const world = createWorld(9);
+    const ids = await startCluster(world, 3);
+    const mine = clients.filter((clientId) => world.node('a:1').cluster.membership.ring.owner(clientId) === 'c:1');
+    expect(mine.length).to.be.above(2);
+    for (const clientId of mine) await reserve(world, 'a:1', clientId, 'r', 60);
+    await world.run(200);
+    world.freeze('c:1');
+    // They wait in a socket, and are read before all else.
+    const late = new Map<string, Promise<Settled>>();
+    world.deliver('c:1', ({ cluster }) => {
+      for (const clientId of mine) late.set(clientId, cluster.settler.settle(clientId, 'r', 0));
+    });
+    await world.run(2_000);
+    for (const clientId of mine) await settle(world, 'b:1', clientId, 'r', 50);
+    world.thaw('c:1');
+    await world.run(20);
+    for (const clientId of mine) {
+      const settled = await world.until(late.get(clientId)!, 9_000);
+      expect(settled).to.deep.include({ kind: 'settled' });
+      if (settled.kind === 'settled') expect(settled.settlement, clientId).to.include({ cost: 50, remaining: 50 });
+    }
+    await world.run(2_000);
+    for (const at of ids) expect(await left(world, at, mine[0]!), at).to.equal(50);
+  });
+
+  it('free at once who was denied for them, wherever that is remembered', async () => {
+    const world = createWorld(10);
+    const ids = await startCluster(world, 3);
+    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const [other, third] = ids.filter((id) => id !== owner) as [string, string];
+    await reserve(world, owner, 'x', 'r', 95);
+    expect(await reserve(world, other, 'x', 's', 10)).to.equal(false);
+    expect(await reserve(world, other, 'x', 's', 10)).to.equal(false);
+    await settle(world, third, 'x', 'r', 90);
+    expect(await reserve(world, other, 'x', 's', 10)).to.equal(true);
+    await settle(world, third, 'x', 's', 10);
+    // With nothing left to be settled, a denial holds.
+    const denied = async (): Promise<Decision> =>
+      world.until(Promise.resolve(world.node(other).cluster.limiter.check(checkOf('x', PER_DAY, {}))), 5_000);
+    expect(await denied()).to.include({ allowed: false, source: 'forwarded' });
+    expect(await denied()).to.include({ allowed: false, source: 'deny-cache' });
+  });
+
+  it('come back in full, in whatever order several are settled', async () => {
+    const world = createWorld(11);
+    await startCluster(world, 3);
+    for (const id of ['r', 's', 't']) await reserve(world, 'a:1', 'x', id, 30);
+    for (const id of ['t', 'r', 's']) await settle(world, 'b:1', 'x', id, 1);
+    expect(await left(world, 'c:1', 'x')).to.equal(97);
+  });
+
   it('are unknown after ten minutes, and stand', async () => {
     const world = createWorld(6);
     await startCluster(world, 1);
