@@ -65,8 +65,9 @@ export function excusesOf({ faults, setting }: History): Excuses {
           (other) =>
             other !== fault && unmended(other, fault.fromMs) && spoilsCopies(other) && !ofOneMachine(other, fault),
         );
-        const copiesLeft =
-          others.length < setting.replicas && others.every(({ kind }) => kind === 'crash' || kind === 'freeze');
+        // With its machine some of the copies may be lost as well: then one elsewhere is all that there is sure to be.
+        const copies = faults.some((other) => other !== fault && ofOneMachine(other, fault)) ? 1 : setting.replicas;
+        const copiesLeft = others.length < copies && others.every(({ kind }) => kind === 'crash' || kind === 'freeze');
         if (others.length > 0 && !copiesLeft) return capacity;
         const alone = faults.every(
           (other) => other === fault || !overlap(other, fault) || !spoilsCopies(other) || ofOneMachine(other, fault),
