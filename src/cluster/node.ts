@@ -224,6 +224,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     aliveAtMs = nowMs;
     membership.beat();
     membership.judge();
+    replicator.judge();
     donor.tidy();
     policies.tick();
     loads.tick(nowMs);

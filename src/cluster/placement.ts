@@ -1,10 +1,11 @@
 import { hostOf } from '../core/ring.js';
 import type { NodeId } from '../core/ring.js';
 import type { Membership } from './membership.js';
+import { route } from './route.js';
 
 /** Who is to have a client's buckets, now and under the ring for which the table was last looked through. */
 export interface Placement {
-  /** Who else than this node: its owner, and who holds copies for it. */
+  /** Who else than this node: its owner, who holds copies for it, and, where the ring lags and one of them is down, who decides next. */
   readonly targetsOf: (clientId: string) => readonly NodeId[];
   /**
    * Who must have a copy so that no crash, of this node or of its host, forgets it: the first of them, and, where it is on this
@@ -13,10 +14,14 @@ export interface Placement {
   readonly witnessesOf: (clientId: string) => readonly NodeId[];
   /** Whether this node is the owner, or holds copies for it. */
   readonly isEntitled: (clientId: string) => boolean;
-  /** Who decides for a client of this node once it is gone, and with it those who leave. */
-  readonly heirOf: (clientId: string, leaving: readonly NodeId[]) => NodeId | undefined;
+  /** Who decides for a client once this node is gone, and with it those who leave, where the ring gives that one no copy. */
+  readonly unheldHeirOf: (clientId: string, leaving: readonly NodeId[]) => NodeId | undefined;
+  /** Whether this node decides for a client, be it as a stand-in. */
+  readonly decides: (clientId: string) => boolean;
   /** Whether all these are of one host, and nobody else of it is in the ring: then whoever decides next holds copies anyway. */
   readonly isWholeHost: (ids: readonly NodeId[]) => boolean;
+  /** Whether members that are down stay in the ring for long: with a registry, until their lease has ended. */
+  readonly lags: boolean;
   /** Whether the present ring is the one for which the table was looked through. */
   readonly isDone: boolean;
   /** What a change of the ring has made of this node's part. */
@@ -37,6 +42,7 @@ export function createPlacement(
   { replicas }: { replicas: number },
 ): Placement {
   const self = membership.self.id;
+  const lags = membership.ordered && membership.standsIn;
   /** The ring under which the whole table was last looked through, and the lives of its members. */
   let placedRing = membership.ring;
   let placedLives = membership.lives();
@@ -58,12 +64,25 @@ export function createPlacement(
     return placedRing.holders(clientId, replicas).includes(self);
   }
 
-  function targetsOf(clientId: string): readonly NodeId[] {
+  function heldByRing(clientId: string): readonly NodeId[] {
     const { ring } = membership;
     const owner = ring.owner(clientId);
     const holders = ring.holders(clientId, replicas);
     if (owner === self || owner === undefined) return holders;
     return [owner, ...holders.filter((id) => id !== self)];
+  }
+
+  function targetsOf(clientId: string): readonly NodeId[] {
+    const held = heldByRing(clientId);
+    const heir = lags && held.some((id) => membership.isDown(id)) ? unheldHeirOf(clientId, []) : undefined;
+    return heir === undefined ? held : [...held, heir];
+  }
+
+  function unheldHeirOf(clientId: string, leaving: readonly NodeId[]): NodeId | undefined {
+    const { ring } = membership;
+    const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
+    const heir = ring.successors(clientId, ring.members.length - 1).find(stays);
+    return heir === undefined || heldByRing(clientId).includes(heir) ? undefined : heir;
   }
 
   return {
@@ -77,11 +96,9 @@ export function createPlacement(
     },
     isEntitled: (clientId) =>
       membership.ring.owner(clientId) === self || membership.ring.holders(clientId, replicas).includes(self),
-    heirOf(clientId, leaving) {
-      const { ring } = membership;
-      const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
-      return ring.successors(clientId, ring.members.length - 1).find(stays);
-    },
+    unheldHeirOf,
+    decides: (clientId) => route(membership, clientId).kind === 'mine',
+    lags,
     isWholeHost(ids) {
       const host = hostOf(self);
       return (

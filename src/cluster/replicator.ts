@@ -59,6 +59,11 @@ export interface Replicator {
    * that have copies, as those are down or leave as well; not where the ring alone says that there are none.
    */
   entrust(leaving: readonly NodeId[]): void;
+  /**
+   * To be called with each heartbeat: where the ring lags, and a member has gone down, who decides next for a client of this node
+   * gets a copy before the ring says so.
+   */
+  judge(): void;
   /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
   flush(): Promise<void>;
   /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
@@ -74,13 +79,14 @@ export interface Replicator {
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
   const { clock, timers, table, copies, membership, ask } = deps;
   const placement = createPlacement({ membership }, options);
-  const { targetsOf, witnessesOf, heirOf, isEntitled } = placement;
+  const { targetsOf, witnessesOf, unheldHeirOf, isEntitled } = placement;
   let changedClients: Client[] = [];
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
-  let entrusting = false;
-  let leavers: readonly NodeId[] = []; // Those who leave together with this node.
+  /** Who is to have a client whole besides, while the table is looked through for it. */
+  let entrusting: ((clientId: string) => NodeId | undefined) | undefined;
+  let down: readonly NodeId[] = [];
   let closed = false;
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
@@ -130,7 +136,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   /** Whether the table is still being looked through. */
   function isPlacing(): boolean {
-    return !placement.isDone || entrusting;
+    return !placement.isDone || entrusting !== undefined;
   }
 
   function place(): void {
@@ -138,10 +144,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
       const client = table.at((unplaced -= 1));
       if (client === undefined) continue;
-      if (entrusting) {
-        const heir = heirOf(client.id, leavers);
-        if (heir !== undefined && !targetsOf(client.id).includes(heir)) enqueue(heir, client.id, true);
-      }
+      const heir = entrusting?.(client.id);
+      if (heir !== undefined) enqueue(heir, client.id, true);
       const { isMine, wasMine, isNews } = placement.moveOf(client.id);
       // What this node owned before goes to its new owner, which must not know less, and to the one after it, should the ring
       // change again before the first has passed it on.
@@ -153,7 +157,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
     if (unplaced > 0) return;
-    entrusting = false;
+    entrusting = undefined;
     placement.done();
   }
 
@@ -225,8 +229,16 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     entrust(leaving) {
       const copied = leaving.length === 1 || placement.isWholeHost(leaving);
       if (copied && !membership.ring.members.some((id) => membership.isDown(id))) return;
-      leavers = leaving;
-      entrusting = true;
+      entrusting = (clientId) => unheldHeirOf(clientId, leaving);
+      startPlacing();
+    },
+    judge() {
+      if (!placement.lags) return;
+      const before = down;
+      down = membership.ring.members.filter((id) => membership.isDown(id));
+      if (down.every((id) => before.includes(id))) return;
+      // Who leaves has all looked at already.
+      entrusting ??= (clientId) => (placement.decides(clientId) ? unheldHeirOf(clientId, []) : undefined);
       startPlacing();
     },
     async flush() {

@@ -63,6 +63,34 @@ describe('a cluster whose members are written down in etcd', () => {
     }
   });
 
+  it('forgets nothing when an owner is lost while its dead successor is still in the ring, nor then who stands in for both', async () => {
+    const world = createWorld(5, { etcdRate: 1 });
+    const ids = await startCluster(world, 4, { memberTtlMs: 20_000 });
+    const { ring } = world.node('a:1').cluster.membership;
+    const mine = clients(200).filter((id) => ring.owner(id) === 'a:1' && ring.successors(id, 1)[0] === 'b:1');
+    expect(mine).to.have.length.above(5);
+    for (const clientId of mine) for (let i = 0; i < 4; i += 1) await ask(world, 'a:1', clientId);
+    await world.run(300);
+    world.kill('b:1', false);
+    await world.run(1_500);
+    // Some are used before the owner is lost, some are not.
+    for (const clientId of mine.slice(2)) await ask(world, 'a:1', clientId);
+    await world.run(300);
+    world.kill('a:1', false);
+    await world.run(1_500);
+    const [heir, last] = mine.map((id) => ring.successors(id, 3)).map((order) => order.slice(1))[0]!;
+    const theirs = mine.filter((id) => ring.successors(id, 2)[1] === heir);
+    for (const clientId of theirs) expect((await ask(world, last!, clientId)).owner).to.equal(heir);
+    await world.run(300);
+    world.kill(heir!, false);
+    await world.run(1_500);
+    expect(membersAt(world, last!)).to.deep.equal(ids, 'else it is shown of a ring that has changed');
+    for (const clientId of theirs) {
+      const used = 5 + (mine.indexOf(clientId) < 2 ? 0 : 1);
+      expect(await exhaust(world, [last!], clientId), clientId).to.equal(10 - used);
+    }
+  });
+
   it('exchanges nothing while nothing is asked', async () => {
     const world = createWorld(2, { etcdRate: 1, log: true });
     await startCluster(world, 3);
