@@ -1,0 +1,65 @@
+import type { Directory } from './directory.js';
+import { ownError, TokenringError } from './error.js';
+import { readProblem } from './read-answer.js';
+import type { Time } from './time.js';
+import type { Sent, Transport } from './transport.js';
+
+/** What is asked one by one: anything but decisions. */
+export interface Caller {
+  /**
+   * Asks the nodes that are best asked about a key, one after the other, until one answers. It may be done more than once.
+   * @param read `undefined` for what is no answer
+   * @throws TokenringError
+   */
+  call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T>;
+}
+
+const MAX_CALLS = 1_000;
+
+export function createCaller(
+  deps: { transport: Transport; directory: Directory; time: Time; onFailure: (address: string) => void },
+  { timeoutMs }: { timeoutMs: number },
+): Caller {
+  const { transport, directory, time, onFailure } = deps;
+  let calls = 0;
+
+  async function call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T> {
+    const giveUpAtMs = time.nowMs() + timeoutMs;
+    let failure: Error | undefined;
+    for (const address of directory.addresses(key)) {
+      const leftMs = giveUpAtMs - time.nowMs();
+      if (leftMs <= 0) break;
+      // Half of what is left, so that there is time for the next.
+      const exchanged = await transport.send(address, sent, Math.max(leftMs / 2, Math.min(leftMs, 100)));
+      if (exchanged.kind === 'failed') {
+        failure = exchanged.reason;
+        directory.fails(address);
+        onFailure(address);
+        continue;
+      }
+      const { status, value } = exchanged;
+      const answer = status === 200 ? read(value) : undefined;
+      if (answer !== undefined) {
+        directory.answers(address);
+        return answer;
+      }
+      const problem = readProblem(value);
+      if (problem !== undefined && status >= 400 && status < 500) throw problem;
+      failure = problem ?? new Error(`${address} answered ${status}, which is no answer to ${sent.path}`);
+    }
+    if (failure instanceof TokenringError) throw failure;
+    throw ownError('no_answer', 'No node has answered in time', failure);
+  }
+
+  return {
+    async call(key, sent, read) {
+      if (calls >= MAX_CALLS) throw ownError('overloaded', `${MAX_CALLS} calls wait for an answer already`);
+      calls += 1;
+      try {
+        return await call(key, sent, read);
+      } finally {
+        calls -= 1;
+      }
+    },
+  };
+}

@@ -1,0 +1,39 @@
+import { Agent } from 'undici';
+import { createClientWith } from './client.js';
+import type { Client } from './client.js';
+import { readClientOptions } from './options.js';
+import type { ClientOptions } from './options.js';
+import { systemTime } from './time.js';
+
+export type { LoadReport } from '../core/adaptive.js';
+export type { LimitFigures } from '../core/decide.js';
+export type { Decision, Settlement, Source } from '../core/decision.js';
+export type { BucketDescription, ClientDescription } from '../core/description.js';
+export type { AllowRequest, LimitRequest } from '../core/request.js';
+export type { Algorithm } from '../core/rule.js';
+export type { Client } from './client.js';
+export { TokenringError } from './error.js';
+export type { ClientErrorCode } from './error.js';
+export type { ClientOptions, WhenUnanswered } from './options.js';
+export type { LoadAnswer } from './read-answer.js';
+
+/** Before the node's own 65 s, so that no question meets a connection that is just being closed. */
+const KEEP_ALIVE_MS = 60_000;
+/** To one node: two for batches, and some for what is asked one by one. */
+const CONNECTIONS = 6;
+
+/**
+ * A client of a cluster. Asks at once: what it needs to know of the members it learns meanwhile. It keeps no process alive.
+ * @throws TypeError that names an option that is unknown or not valid, and what is expected
+ */
+export function createClient(options: ClientOptions): Client {
+  const read = readClientOptions(options);
+  const dispatcher = new Agent({
+    connections: CONNECTIONS,
+    connect: { timeout: read.timeoutMs, ...read.tls },
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+  return createClientWith({ dispatcher, time: systemTime }, read);
+}

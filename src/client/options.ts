@@ -1,0 +1,90 @@
+import { inspect } from 'node:util';
+import type { ConnectionOptions } from 'node:tls';
+import { isOrigin } from '../core/origin.js';
+
+/** What happens to a question that no node answers in time: it passes, it is denied, or `check` rejects. */
+export type WhenUnanswered = 'open' | 'closed' | 'throw';
+
+export interface ClientOptions {
+  /** Where nodes are: `http://10.0.0.1:8080`, 1 to 100 of them; some are enough, and a balancer will do. */
+  readonly nodes: readonly string[];
+  /** Bearer token, with the roles `decide` and `read` where nodes ask for them. */
+  readonly token?: string;
+  /** Of `https:` nodes, as of `tls.connect`: `ca`, `cert` and `key`, `servername`. */
+  readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
+  /** From a question to its answer, at most: 10 to 30,000 ms. Default 2,000: a node that hangs is replaced after about 600. */
+  readonly timeoutMs?: number;
+  /** Default `throw`. Answers that are none of a node's say `degraded: true` and `source: 'fallback'`. */
+  readonly onUnavailable?: WhenUnanswered;
+  /** How long a denial is remembered at most, 0 (never) to 3,600,000 ms. Default 1,000. */
+  readonly rememberDenialsMs?: number;
+  /** Clients whose denials are remembered, 1 to 1,000,000. Default 16,384. */
+  readonly maxDenials?: number;
+  /** Questions that wait for an answer, 1 to 1,000,000; more are unanswered. Default 10,000. */
+  readonly maxWaiting?: number;
+  /** How often the members are asked for while all seems well, 100 to 600,000 ms. Default 10,000. */
+  readonly refreshMs?: number;
+}
+
+export interface ReadOptions extends Required<Omit<ClientOptions, 'token' | 'tls'>> {
+  readonly token: string | undefined;
+  readonly tls: ClientOptions['tls'] | undefined;
+}
+
+/** @throws TypeError that names an option that is unknown or not valid, and what is expected */
+export function readClientOptions(options: ClientOptions): ReadOptions {
+  const known = new Set(Object.keys(options));
+  const take = <T>(
+    name: keyof ClientOptions,
+    read: (value: unknown) => T | undefined,
+    expected: string,
+    fallback: T,
+  ): T => {
+    known.delete(name);
+    const given = options[name];
+    if (given === undefined) return fallback;
+    const value = read(given);
+    if (value === undefined) {
+      const shown = name === 'token' ? 'the value given' : inspect(given, { breakLength: Infinity });
+      throw new TypeError(`${name}: ${shown} is not valid, expected ${expected}`);
+    }
+    return value;
+  };
+  const whole = (name: keyof ClientOptions, min: number, max: number, fallback: number): number => {
+    const read = (value: unknown): number | undefined =>
+      Number.isInteger(value) && (value as number) >= min && (value as number) <= max ? (value as number) : undefined;
+    return take(name, read, `a whole number from ${min} to ${max}`, fallback);
+  };
+  const asObject = (value: unknown): ClientOptions['tls'] | undefined =>
+    typeof value === 'object' && value !== null ? value : undefined;
+  const NODES = 'a list of 1 to 100 addresses, as http://host:port or https://host:port';
+  const read: ReadOptions = {
+    nodes: take('nodes', readNodes, NODES, []),
+    token: take<string | undefined>('token', readToken, 'printable ASCII without spaces', undefined),
+    tls: take<ClientOptions['tls']>('tls', asObject, 'an object of options of tls.connect', undefined),
+    timeoutMs: whole('timeoutMs', 10, 30_000, 2_000),
+    onUnavailable: take('onUnavailable', readOnUnavailable, 'open, closed or throw', 'throw'),
+    rememberDenialsMs: whole('rememberDenialsMs', 0, 3_600_000, 1_000),
+    maxDenials: whole('maxDenials', 1, 1_000_000, 16_384),
+    maxWaiting: whole('maxWaiting', 1, 1_000_000, 10_000),
+    refreshMs: whole('refreshMs', 100, 600_000, 10_000),
+  };
+  for (const name of known) throw new TypeError(`${name}: there is no such option`);
+  if (read.nodes.length === 0) throw new TypeError(`nodes: nothing is not valid, expected ${NODES}`);
+  return read;
+}
+
+/** Each once, as a URL has them. */
+function readNodes(value: unknown): readonly string[] | undefined {
+  if (!Array.isArray(value) || value.length === 0 || value.length > 100) return undefined;
+  const nodes = value.map((one: unknown) => (typeof one === 'string' ? one.replace(/\/$/, '') : ''));
+  return nodes.every(isOrigin) ? [...new Set(nodes.map((node) => new URL(node).origin))] : undefined;
+}
+
+function readToken(value: unknown): string | undefined {
+  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value) ? value : undefined;
+}
+
+function readOnUnavailable(value: unknown): WhenUnanswered | undefined {
+  return (['open', 'closed', 'throw'] as const).find((one) => one === value);
+}

@@ -1,0 +1,76 @@
+import { parseDuration } from '../core/duration.js';
+import type { AllowRequest, LimitRequest } from '../core/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/rule.js';
+import type { Rule } from '../core/rule.js';
+import { TokenringError } from './error.js';
+
+/**
+ * The rules that a request names, as far as a client can know them: a policy stands for rules that only nodes have.
+ * @returns `undefined` for what no node would take: it will say why
+ */
+export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
+  const { limits, limit, policy } = request;
+  if (limits === undefined && limit === undefined) return [policyRule(policy)];
+  if (policy !== undefined) return undefined;
+  const rules: Rule[] = [];
+  for (const one of limits ?? [request]) {
+    const rule = ruleFrom(one);
+    if (rule === undefined) return undefined;
+    rules.push(rule);
+  }
+  return rules;
+}
+
+/** Equal for equal names alone, and to no limit that could be asked with: a sliding window's capacity is its limit. */
+function policyRule(policy: string | undefined): Rule {
+  return ruleOf('sliding-window', 0, 1, 1, policy);
+}
+
+function ruleFrom({
+  limit,
+  window,
+  windowMs,
+  burst,
+  algorithm = 'token-bucket',
+}: Partial<LimitRequest>): Rule | undefined {
+  const ms = windowMs ?? (typeof window === 'string' ? parseDuration(window) : window);
+  if (!isWhole(limit, 0, MAX_LIMIT) || !isWhole(ms, 1, MAX_WINDOW_MS)) return undefined;
+  const capacity = burst ?? limit;
+  return isWhole(capacity, 0, MAX_LIMIT) ? ruleOf(algorithm, limit, ms, capacity, undefined) : undefined;
+}
+
+export function isCost(cost: number): boolean {
+  return isWhole(cost, 1, MAX_COST);
+}
+
+function isWhole(value: unknown, min: number, max: number): value is number {
+  return Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
+}
+
+/**
+ * A request as JSON, with an id if it has none and takes something: so it may be sent again, and is charged once.
+ * @throws TokenringError `invalid_request` for what is no JSON object
+ */
+export function textOf(request: AllowRequest, newId: () => string): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(request);
+  } catch (cause) {
+    throw invalid('body', 'what can be written as JSON', cause);
+  }
+  // Callers without types may give anything.
+  if (typeof (text as unknown) !== 'string' || !text.startsWith('{')) throw invalid('body', 'an object');
+  if (typeof request.clientId !== 'string') throw invalid('clientId', 'a string');
+  if (request.requestId !== undefined || request.peek === true) return text;
+  return `${text.slice(0, -1)},"requestId":"${newId()}"}`;
+}
+
+export function invalid(field: string, expected: string, cause?: unknown): TokenringError {
+  const message = `The request is not valid: ${field}: expected ${expected}`;
+  return new TokenringError(
+    'invalid_request',
+    message,
+    { field, expected },
+    cause === undefined ? undefined : { cause },
+  );
+}

@@ -1,0 +1,122 @@
+import type { LimitFigures } from '../core/decide.js';
+import { SOURCES } from '../core/decision.js';
+import type { Decision, Settlement } from '../core/decision.js';
+import type { ClientDescription } from '../core/description.js';
+import { isOrigin } from '../core/origin.js';
+import type { NodeId } from '../core/ring.js';
+import { TokenringError } from './error.js';
+
+/** What a node says is looked at before it is believed: each of these returns `undefined` for what has another form. */
+
+export interface MemberView {
+  readonly id: NodeId;
+  readonly url: string | undefined;
+}
+
+/** The members of the ring, as one node sees them. */
+export interface ClusterView {
+  readonly self: NodeId;
+  readonly ringChecksum: string;
+  readonly members: readonly MemberView[];
+}
+
+/** A node knows of fewer; a ring of so many takes seconds to build. */
+const MAX_MEMBERS = 1_024;
+const MAX_ID_CHARS = 300;
+
+export function readCluster(value: unknown): ClusterView | undefined {
+  const { self, ringChecksum, members } = fieldsOf(value);
+  if (typeof self !== 'string' || typeof ringChecksum !== 'string' || !Array.isArray(members)) return undefined;
+  // Those that are known, but have no share, are not in the ring.
+  const inRing = members.filter((one) => (fieldsOf(one)['share'] as number) > 0).map(fieldsOf);
+  if (inRing.length > MAX_MEMBERS) return undefined;
+  const views: MemberView[] = [];
+  for (const { id, url } of inRing) {
+    if (typeof id !== 'string' || id === '' || id.length > MAX_ID_CHARS) return undefined;
+    views.push({ id, url: typeof url === 'string' && isOrigin(url) ? new URL(url).origin : undefined });
+  }
+  return { self, ringChecksum, members: views };
+}
+
+export function readDecision(value: unknown): Decision | undefined {
+  const fields = fieldsOf(value);
+  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded } = fields;
+  if (typeof allowed !== 'boolean' || typeof degraded !== 'boolean' || typeof owner !== 'string') return undefined;
+  if (!isCount(limit) || !isCount(remaining) || !isCount(resetMs) || !isWait(retryAfterMs)) return undefined;
+  const known = SOURCES.find((one) => one === source);
+  if (known === undefined) return undefined;
+  const { limits, reservation, shadow } = fields;
+  if (limits !== undefined && !(Array.isArray(limits) && limits.every(isFigures))) return undefined;
+  const figures = limits as readonly LimitFigures[] | undefined;
+  const trial = shadow === undefined ? undefined : fieldsOf(shadow);
+  if (trial !== undefined && !(typeof trial['allowed'] === 'boolean' && isWait(trial['retryAfterMs'])))
+    return undefined;
+  return {
+    allowed,
+    limit,
+    remaining,
+    retryAfterMs,
+    resetMs,
+    owner,
+    source: known,
+    degraded,
+    limits: figures,
+    ...(typeof reservation === 'string' && { reservation }),
+    ...(trial !== undefined && { shadow: trial as NonNullable<Decision['shadow']> }),
+  };
+}
+
+export function readSettlement(value: unknown): Settlement | undefined {
+  const { cost, reserved, limit, remaining, resetMs } = fieldsOf(value);
+  if (![cost, reserved, limit, remaining, resetMs].every(isCount)) return undefined;
+  return { cost, reserved, limit, remaining, resetMs } as Settlement;
+}
+
+export function readDescription(value: unknown): ClientDescription | undefined {
+  const { clientId, owner, buckets } = fieldsOf(value);
+  if (typeof clientId !== 'string' || typeof owner !== 'string' || !Array.isArray(buckets)) return undefined;
+  const isBucket = (one: unknown): boolean => {
+    const { windowMs, limit, remaining, resetMs } = fieldsOf(one);
+    return [windowMs, limit, remaining, resetMs].every(isCount);
+  };
+  return buckets.every(isBucket) ? (value as ClientDescription) : undefined;
+}
+
+/** The part of an adaptive policy's limits that is in force, and the load that a report stood for. */
+export interface LoadAnswer {
+  readonly factor: number;
+  readonly load: number;
+}
+
+export function readLoad(value: unknown): LoadAnswer | undefined {
+  const { factor, load } = fieldsOf(value);
+  return typeof factor === 'number' && typeof load === 'number' ? { factor, load } : undefined;
+}
+
+/** A problem (RFC 9457) as an error. */
+export function readProblem(value: unknown): TokenringError | undefined {
+  const { code, status, title, detail, field, expected } = fieldsOf(value);
+  if (typeof code !== 'string' || typeof status !== 'number') return undefined;
+  const text = (one: unknown): string | undefined => (typeof one === 'string' ? one : undefined);
+  const message = [text(title) ?? code, text(detail)].filter(Boolean).join(': ');
+  return new TokenringError(code, message, { status, field: text(field), expected: text(expected) });
+}
+
+/** Own fields by name; none of what is no object. */
+export function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value < Infinity;
+}
+
+function isWait(value: unknown): value is number | null {
+  return value === null || isCount(value);
+}
+
+function isFigures(value: unknown): value is LimitFigures {
+  const { algorithm, windowMs, limit, remaining, retryAfterMs, resetMs } = fieldsOf(value);
+  const known = algorithm === 'token-bucket' || algorithm === 'sliding-window';
+  return known && [windowMs, limit, remaining, resetMs].every(isCount) && isWait(retryAfterMs);
+}

@@ -1,0 +1,82 @@
+import type { Dispatcher } from 'undici';
+import type { Time } from './time.js';
+
+export interface Sent {
+  readonly method: 'GET' | 'POST' | 'PUT';
+  /** Below the origin, percent-encoded. */
+  readonly path: string;
+  /** JSON. */
+  readonly body?: string;
+}
+
+/** How one exchange with a node ended. */
+export type Exchanged =
+  | { readonly kind: 'answer'; readonly status: number; readonly value: unknown }
+  /** No answer in time, or none that could be read: what was asked may have been done. */
+  | { readonly kind: 'failed'; readonly reason: Error };
+
+export interface Transport {
+  /** Never rejects. Settles within `timeoutMs`, whatever the node does; then the connection that carried it is closed. */
+  send(origin: string, sent: Sent, timeoutMs: number): Promise<Exchanged>;
+}
+
+/** 1,000 decisions with eight limits each are below 2 MB. */
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+
+export function createTransport(
+  { dispatcher, time }: { dispatcher: Dispatcher; time: Time },
+  { token }: { token: string | undefined },
+): Transport {
+  const headers: Record<string, string> = { accept: 'application/json, application/problem+json' };
+  if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
+  const withBody = { ...headers, 'content-type': 'application/json' };
+
+  async function exchange(origin: string, sent: Sent, signal: AbortSignal): Promise<Exchanged> {
+    const { method, path, body } = sent;
+    const answer = await dispatcher.request({
+      origin,
+      method,
+      path,
+      headers: body === undefined ? headers : withBody,
+      body: body ?? null,
+      signal,
+    });
+    const value: unknown = JSON.parse(await readText(answer.body));
+    return { kind: 'answer', status: answer.statusCode, value };
+  }
+
+  return {
+    send(origin, sent, timeoutMs) {
+      return new Promise((resolve) => {
+        const abort = new AbortController();
+        const cancel = time.after(timeoutMs, () => {
+          const reason = new Error(`${origin} has not answered within ${Math.round(timeoutMs)} ms`);
+          abort.abort(reason);
+          // What still waits for a connection ends only with that.
+          resolve({ kind: 'failed', reason });
+        });
+        exchange(origin, sent, abort.signal)
+          .catch((cause: unknown): Exchanged => {
+            const { message } = cause as Error;
+            return { kind: 'failed', reason: new Error(`${origin}: ${message}`, { cause }) };
+          })
+          .then((exchanged) => {
+            cancel();
+            resolve(exchanged);
+          }, resolve);
+      });
+    },
+  };
+}
+
+async function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  // Leaving the loop early closes the connection.
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_ANSWER_BYTES) throw new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}

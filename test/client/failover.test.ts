@@ -1,0 +1,162 @@
+import { expect } from 'chai';
+import { createClient, TokenringError } from '../../src/client/index.js';
+import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
+import type { RunningNode } from '../../src/main.js';
+import { liveNode, post } from '../support/http.js';
+import { freePort } from '../support/ports.js';
+import { ALLOWED, startStubNode } from '../support/stub-node.js';
+import type { Batch, StubNode, StubOptions } from '../support/stub-node.js';
+
+const DAY = { limit: 10, window: '1d' } as const;
+const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+
+describe('a client whose nodes fail', function () {
+  this.timeout(30_000);
+  let live: RunningNode;
+  let liveUrl: string;
+  let deadUrl: string;
+  let names = 0;
+  const toClose: { close(): Promise<void> }[] = [];
+  before(async () => {
+    live = await liveNode();
+    liveUrl = `http://127.0.0.1:${live.port}`;
+    deadUrl = `http://127.0.0.1:${await freePort()}`;
+  });
+  afterEach(async () => {
+    await Promise.all(toClose.splice(0).map((one) => one.close()));
+  });
+  const open = (nodes: readonly string[], options: Partial<ClientOptions> = {}): Client => {
+    const client = createClient({ nodes, ...options });
+    toClose.push(client);
+    return client;
+  };
+  const stub = async (options: StubOptions): Promise<StubNode> => {
+    const node = await startStubNode(options);
+    toClose.push(node);
+    return node;
+  };
+  const ask = async (client: Client, more: object = {}): Promise<{ decision: Decision; ms: number }> => {
+    const startMs = performance.now();
+    const decision = await client.check({ clientId: `fails ${(names += 1)}`, ...DAY, ...more });
+    return { decision, ms: performance.now() - startMs };
+  };
+
+  it('asks another at once where one refuses', async () => {
+    for (let i = 0; i < 4; i += 1) {
+      const { decision, ms } = await ask(open([deadUrl, liveUrl]));
+      expect(decision).to.include({ allowed: true, degraded: false });
+      expect(ms).to.be.below(200);
+    }
+  });
+
+  it('asks another as well where one hangs, and from then on first', async () => {
+    const hangs = await stub({ decide: () => undefined });
+    const client = open([hangs.url, liveUrl]);
+    const first = await Promise.all(Array.from({ length: 10 }, () => ask(client)));
+    for (const { decision, ms } of first) {
+      expect(decision).to.include({ allowed: true, remaining: 9 });
+      expect(ms).to.be.below(1_500);
+    }
+    expect(hangs.batches).not.to.deep.equal([]);
+    const before = hangs.batches.length;
+    for (let i = 0; i < 10; i += 1) expect((await ask(client)).ms).to.be.below(200);
+    expect(hangs.batches.length).to.equal(before);
+  });
+
+  it('is charged once where the answer of the first is lost', async () => {
+    // Asks the node, and keeps what it says for itself.
+    const eats = await stub({
+      decide: ({ requests, res }) => void post(live, '/v1/allow/batch', { requests }).then(() => res.destroy()),
+    });
+    const client = open([eats.url, liveUrl], { rememberDenialsMs: 0 });
+    const remaining: number[] = [];
+    for (let i = 0; i < 6; i += 1) remaining.push((await ask(client, { clientId: 'lost' })).decision.remaining);
+    expect(eats.batches.length).to.be.above(0);
+    expect(remaining).to.deep.equal([9, 8, 7, 6, 5, 4]);
+  });
+
+  const hostile: [what: string, decide: (batch: Batch) => void][] = [
+    ['no JSON', ({ res }) => void res.end('<html>')],
+    ['JSON that is cut off', ({ res }) => void res.writeHead(200, { 'content-length': 99 }).end('{"results":[')],
+    ['null', ({ res }) => void res.end('null')],
+    ['too few decisions', ({ res }) => void res.end('{"results":[]}')],
+    ['a decision that is none', (batch) => batch.answer({ ...ALLOWED, allowed: 'yes' })],
+    ['figures that are none', (batch) => batch.answer({ ...ALLOWED, retryAfterMs: 'soon' })],
+    ['a source that nobody knows', (batch) => batch.answer({ ...ALLOWED, source: '__proto__' })],
+    ['an error that is none', (batch) => batch.answer({ error: null })],
+    ['a redirect', ({ res }) => void res.writeHead(307, { location: 'http://127.0.0.1:1/' }).end('{}')],
+    ['404, as another server would', ({ res }) => void res.writeHead(404).end('{}')],
+    ['that it has too much to do', ({ res }) => void res.writeHead(503).end('{"code":"overloaded","status":503}')],
+    ['that it has too much to do with one', (batch) => batch.answer({ error: { code: 'unavailable', status: 503 } })],
+    ['a body without end', ({ res }) => endless(res)],
+    ['nothing, and hangs up', ({ res }) => void res.destroy()],
+  ];
+  for (const [what, decide] of hostile) {
+    it(`asks another where one answers ${what}, and says why where there is no other`, async () => {
+      const bad = await stub({ decide });
+      const client = open([bad.url, liveUrl]);
+      for (let i = 0; i < 3; i += 1) expect((await ask(client)).decision).to.include({ allowed: true, remaining: 9 });
+      expect(bad.batches.length).to.be.above(0);
+      const error = await errorOf(ask(open([bad.url], { timeoutMs: 1_500 })));
+      expect(error).to.be.instanceOf(TokenringError).and.to.include({ code: 'no_answer' });
+      expect((error as Error).cause).to.be.instanceOf(Error);
+    });
+  }
+
+  it('decides as it is told where nobody answers in time', async () => {
+    const hangs = await stub({ decide: () => undefined });
+    for (const nodes of [[deadUrl], [hangs.url], [hangs.url, deadUrl]]) {
+      const timeoutMs = 300;
+      const open_ = await ask(open(nodes, { timeoutMs, onUnavailable: 'open' }));
+      const closed = await ask(open(nodes, { timeoutMs, onUnavailable: 'closed' }));
+      for (const { ms } of [open_, closed]) expect(ms).to.be.below(timeoutMs + 200);
+      expect(open_.decision).to.include({ allowed: true, limit: 10, source: 'fallback', degraded: true });
+      expect(closed.decision).to.include({ allowed: false, retryAfterMs: 1_000, source: 'fallback', degraded: true });
+      const error = await errorOf(ask(open(nodes, { timeoutMs })));
+      expect(error).to.be.instanceOf(TokenringError).and.to.include({ code: 'no_answer' });
+      expect(await errorOf(open(nodes, { timeoutMs }).describe('a'))).to.include({ code: 'no_answer' });
+    }
+  });
+
+  it('takes no mistake of the one who asks for a failure of the node', async () => {
+    const unauthorized = { code: 'unauthorized', status: 401, title: 'no', field: 'Authorization' };
+    const guarded = await stub({ decide: ({ res }) => void res.writeHead(401).end(JSON.stringify(unauthorized)) });
+    const client = open([guarded.url, liveUrl], { onUnavailable: 'open' });
+    const errors = await Promise.all([1, 2, 3, 4].map(() => errorOf(ask(client))));
+    for (const error of errors.filter((one) => one !== undefined))
+      expect(error).to.include({ code: 'unauthorized', status: 401, field: 'Authorization' });
+    expect(errors).not.to.deep.equal([undefined, undefined, undefined, undefined]);
+  });
+
+  it('asks a node that is back again', async () => {
+    let isUp = false;
+    const node = await stub({ decide: (batch) => (isUp ? batch.answer(ALLOWED) : batch.res.destroy()) });
+    const client = open([node.url], { onUnavailable: 'closed' });
+    expect((await ask(client)).decision).to.include({ degraded: true });
+    isUp = true;
+    expect((await ask(client)).decision).to.include({ allowed: true, degraded: false });
+  });
+
+  it('lets no more wait than it was told', async () => {
+    const hangs = await stub({ decide: () => undefined });
+    const client = open([hangs.url], { timeoutMs: 500, maxWaiting: 100 });
+    const errors = await Promise.all(Array.from({ length: 300 }, () => errorOf(ask(client))));
+    const codes = errors.map((error) => (error as TokenringError).code);
+    expect(codes.filter((code) => code === 'overloaded')).to.have.lengthOf(200);
+    expect(codes.filter((code) => code === 'no_answer')).to.have.lengthOf(100);
+  });
+});
+
+/** Sends until nobody listens any more. */
+function endless(res: Batch['res']): void {
+  const chunk = Buffer.alloc(256 * 1024, 0x20);
+  const more = (): void => {
+    while (!res.destroyed && res.write(chunk));
+    if (!res.destroyed) res.once('drain', more);
+  };
+  more();
+}

@@ -1,0 +1,81 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Decision } from '../../src/core/decision.js';
+import type { AllowRequest } from '../../src/core/request.js';
+
+export interface Batch {
+  readonly requests: readonly AllowRequest[];
+  /** What a node would send for it. */
+  answer(...decisions: readonly object[]): void;
+  readonly res: ServerResponse;
+}
+
+/** Something that listens where a node may be: what it says is the test's. */
+export interface StubNode {
+  readonly url: string;
+  /** Batches that have come, those that were answered included. */
+  readonly batches: Batch[];
+  readonly looks: number;
+  close(): Promise<void>;
+}
+
+export interface StubOptions {
+  /** Called with each batch; default: all allowed. */
+  readonly decide?: (batch: Batch) => void;
+  /** What it says of the cluster; default: 404. */
+  readonly cluster?: () => object;
+}
+
+export const ALLOWED = {
+  allowed: true,
+  limit: 10,
+  remaining: 9,
+  retryAfterMs: 0,
+  resetMs: 100,
+  owner: 'stub:1',
+  source: 'owner',
+  degraded: false,
+} as const satisfies Omit<Decision, 'limits'>;
+
+export const DENIED = { ...ALLOWED, allowed: false, remaining: 0, retryAfterMs: 400, resetMs: 1_000 } as const;
+
+export async function startStubNode({ decide, cluster }: StubOptions = {}): Promise<StubNode> {
+  const batches: Batch[] = [];
+  let looks = 0;
+  const server = createServer((req, res) => void answer(req, res));
+  async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    let text = '';
+    for await (const chunk of req) text += String(chunk);
+    const send = (status: number, value: object): void =>
+      void res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    if (req.url === '/v1/cluster') {
+      looks += 1;
+      const told = cluster?.();
+      return told === undefined ? send(404, {}) : send(200, told);
+    }
+    const { requests } = JSON.parse(text) as { requests: AllowRequest[] };
+    const batch: Batch = {
+      requests,
+      answer: (...decisions) => send(200, { results: requests.map((_, i) => decisions[i % decisions.length]!) }),
+      res,
+    };
+    batches.push(batch);
+    if (decide === undefined) batch.answer(ALLOWED);
+    else decide(batch);
+  }
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    batches,
+    get looks() {
+      return looks;
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
