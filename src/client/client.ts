@@ -10,6 +10,8 @@ import { createCaller } from './caller.js';
 import { createDirectory } from './directory.js';
 import { ownError } from './error.js';
 import type { TokenringError } from './error.js';
+import { createLoadWatch } from './load-watch.js';
+import type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 import { createLookout } from './lookout.js';
 import type { ReadOptions } from './options.js';
 import { invalid, isCost, rulesOf, textOf } from './question.js';
@@ -55,6 +57,11 @@ export interface Client {
    * @throws TokenringError `not_found` where no policy of this name follows a load
    */
   reportLoad(policy: string, report: LoadReport): Promise<LoadAnswer>;
+  /**
+   * Measures what an adaptive policy protects, and reports it once a second until it is stopped, or the client closed.
+   * @throws TypeError that names an option that is not valid
+   */
+  watchLoad(policy: string, options?: LoadWatchOptions): LoadWatch;
   /** Waits for what is under way, and stops. Calls after it reject. */
   close(): Promise<void>;
 }
@@ -80,6 +87,8 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
   const idPrefix = randomBytes(12).toString('base64url');
   let ids = 0;
   const newId = (): string => `${idPrefix}${(ids += 1).toString(36)}`;
+  const wholeMs = (): number => Math.floor(time.nowMs());
+  const watches = new Set<LoadWatch>();
   let closed = false;
 
   function requireOpen(): void {
@@ -109,7 +118,7 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
     const { clientId, cost = 1, peek = false, requestId } = request;
     const rules = rememberDenialsMs > 0 && isCost(cost) ? rulesOf(request) : undefined;
     const question = rules && { clientId, rules, cost, peek, requestId };
-    const nowMs = time.nowMs();
+    const nowMs = wholeMs();
     const denial = question && denials.recall(question, nowMs);
     if (denial !== undefined) return denial;
     const asking = denials.asking(nowMs);
@@ -119,7 +128,7 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
         const { decision, by } = asked;
         // Somebody else owns the client by now, or is not there anymore.
         if (decision.owner !== directory.ownerOf(clientId)) lookout.doubt(by);
-        if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, time.nowMs());
+        if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, wholeMs());
         return decision;
       }
       case 'refused':
@@ -127,6 +136,12 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
       case 'unanswered':
         return withoutNodes(request, asked.error);
     }
+  }
+
+  async function reportLoad(policy: string, report: LoadReport): Promise<LoadAnswer> {
+    requireOpen();
+    const path = `/v1/load/${pathOf('policy', policy)}`;
+    return caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
   }
 
   return {
@@ -146,14 +161,18 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
       const path = `/v1/clients/${pathOf('clientId', clientId)}`;
       return caller.call(clientId, { method: 'GET', path }, readDescription);
     },
-    async reportLoad(policy, report) {
-      requireOpen();
-      const path = `/v1/load/${pathOf('policy', policy)}`;
-      return caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
+    reportLoad,
+    watchLoad(policy, watchOptions = {}) {
+      if (closed) throw ownError('closed', 'The client is closed');
+      const report = (one: LoadReport): Promise<LoadAnswer> => reportLoad(policy, one);
+      const watch = createLoadWatch({ time, report, onStop: () => watches.delete(watch) }, watchOptions);
+      watches.add(watch);
+      return watch;
     },
     async close() {
       if (closed) return;
       closed = true;
+      for (const watch of watches) watch.stop();
       lookout.close();
       await asker.idle();
       await dispatcher.destroy();

@@ -14,6 +14,7 @@ export type { Algorithm } from '../core/rule.js';
 export type { Client } from './client.js';
 export { TokenringError } from './error.js';
 export type { ClientErrorCode } from './error.js';
+export type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 export type { ClientOptions, WhenUnanswered } from './options.js';
 export type { LoadAnswer } from './read-answer.js';
 

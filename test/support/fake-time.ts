@@ -23,6 +23,7 @@ export function createFakeTime(): FakeTime {
     every: (intervalMs, tick) => start(intervalMs, intervalMs, tick),
     soon: (action) => void setImmediate(action),
     random: () => 0.5,
+    eventLoopMeter: () => () => 0.25,
     async pass(ms) {
       const endMs = nowMs + ms;
       await arrived();

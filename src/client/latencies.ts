@@ -1,0 +1,47 @@
+/** Durations of one interval. It takes the same memory however many there are. */
+export interface Latencies {
+  /** How many since the last `clear`. */
+  readonly count: number;
+  add(ms: number): void;
+  /** 0 where there are none. */
+  mean(): number;
+  /** The duration that so large a part of them does not exceed, up to 5% above it; 0 where there are none. */
+  percentile(part: number): number;
+  clear(): void;
+}
+
+/** Each bucket reaches 5% further than the one before, from 0.1 ms to above a day. */
+const FIRST_MS = 0.1;
+const GROWTH = 1.05;
+const BUCKETS = 1 + Math.ceil(Math.log(86_400_000 / FIRST_MS) / Math.log(GROWTH));
+
+export function createLatencies(): Latencies {
+  const counts = new Uint32Array(BUCKETS);
+  let count = 0;
+  let sumMs = 0;
+
+  return {
+    get count() {
+      return count;
+    },
+    add(ms) {
+      const above = Math.ceil(Math.log(Math.max(ms, FIRST_MS) / FIRST_MS) / Math.log(GROWTH));
+      counts[Math.min(above, BUCKETS - 1)]! += 1;
+      count += 1;
+      sumMs += ms;
+    },
+    mean: () => (count === 0 ? 0 : sumMs / count),
+    percentile(part) {
+      if (count === 0) return 0;
+      let left = Math.ceil(part * count);
+      let bucket = 0;
+      while ((left -= counts[bucket]!) > 0) bucket += 1;
+      return FIRST_MS * GROWTH ** bucket;
+    },
+    clear() {
+      counts.fill(0);
+      count = 0;
+      sumMs = 0;
+    },
+  };
+}
