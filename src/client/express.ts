@@ -1,0 +1,144 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Decision } from '../core/decision.js';
+import { rateLimitHeaders } from '../core/rate-limit-headers.js';
+import type { AllowRequest, LimitRequest } from '../core/request.js';
+import { addressKey } from './address.js';
+import type { LoadWatch } from './load-watch.js';
+import { rulesOf } from './question.js';
+
+export type { Decision } from '../core/decision.js';
+export type { AllowRequest, LimitRequest } from '../core/request.js';
+export { addressKey } from './address.js';
+
+/** A node or a client: what decides. */
+export interface Limiter {
+  check(request: AllowRequest): Promise<Decision>;
+}
+
+/** Of an Express request, what is read here; any `IncomingMessage` will do. */
+export type LimitedRequest = IncomingMessage & { readonly ip?: string | undefined };
+
+export type Next = (error?: unknown) => void;
+
+/** @typeParam Req Express's `Request`, where `key` and the other functions are to have it */
+export interface RateLimitOptions<Req extends IncomingMessage = LimitedRequest> extends Partial<LimitRequest> {
+  /** What decides: one of the two. */
+  readonly client?: Limiter;
+  readonly node?: Limiter;
+  /** Several limits at once, instead of one. */
+  readonly limits?: readonly LimitRequest[];
+  /** A named policy, instead of any limit. */
+  readonly policy?: string;
+  /**
+   * Who asks: 1 to 256 bytes. Default: `ip:` and the address, of IPv6 the network of it (`addressKey`). Behind a proxy that is the proxy, and all
+   * are one client, unless Express's `trust proxy` names it; with `trust proxy` true anybody can be anybody.
+   */
+  readonly key?: (req: Req) => string | Promise<string>;
+  /** Whole tokens, 1 to 1e9. Default 1. */
+  readonly cost?: number | ((req: Req) => number);
+  /** Requests that are let through uncounted. */
+  readonly skip?: (req: Req) => boolean;
+  /** Answers a denial, with the headers set already. Default: 429, `application/problem+json`. */
+  readonly onDenied?: (req: Req, res: ServerResponse, decision: Decision, next: Next) => void;
+  /**
+   * The status where nobody could decide, with `Retry-After`: where `check` rejects with `no_answer` or `overloaded`, and where it denies without
+   * having asked. Default: the error goes to Express, and such a denial is one like any other.
+   */
+  readonly unavailableStatus?: 503;
+  /** Measures each request that is let through: how long its answer took, and whether its status was below 500. */
+  readonly load?: Pick<LoadWatch, 'begin'>;
+}
+
+/** Answers that somebody is to wait for what no denial has told: as a node does. */
+const UNAVAILABLE_RETRY_SECONDS = '1';
+const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
+
+/**
+ * Express middleware: lets a request through, or answers 429; both with `RateLimit-Policy` and `RateLimit`, and a denial with `Retry-After`. The
+ * decision is `res.locals.rateLimit`.
+ * @throws TypeError where it is told of no limiter, or of two
+ */
+export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
+  options: RateLimitOptions<Req>,
+): (req: Req, res: ServerResponse, next: Next) => void {
+  const { key = defaultKey, cost, skip, onDenied = sendDenied, unavailableStatus, load } = options;
+  const limiter = options.client ?? options.node;
+  if (limiter === undefined || (options.client !== undefined && options.node !== undefined))
+    throw new TypeError('rateLimit: expected one of client and node');
+  const { limit, window, windowMs, burst, algorithm, limits, policy } = options;
+  const asked = Object.entries({ limit, window, windowMs, burst, algorithm, limits, policy });
+  const question = Object.fromEntries(asked.filter(([, value]) => value !== undefined));
+  const rules = rulesOf({ clientId: '', ...question });
+
+  async function decide(req: Req): Promise<Decision> {
+    const clientId = await key(req);
+    const more = cost === undefined ? undefined : { cost: typeof cost === 'number' ? cost : cost(req) };
+    return limiter!.check({ clientId, ...question, ...more });
+  }
+
+  function finish(req: Req, res: ServerResponse, next: Next, decision: Decision): void {
+    // Who has gone meanwhile needs no answer; and somebody else may have given one.
+    if (res.headersSent || res.destroyed) return;
+    // Without rules there are no decisions: no node takes what they could not be read from.
+    const headers = rules === undefined ? [] : rateLimitHeaders({ rules }, decision);
+    for (let i = 0; i < headers.length; i += 2) res.setHeader(headers[i]!, headers[i + 1]!);
+    const { locals } = res as { locals?: Record<string, unknown> };
+    if (locals !== undefined) locals['rateLimit'] = decision;
+    if (!decision.allowed) {
+      if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
+      try {
+        return onDenied(req, res, decision, next);
+      } catch (error) {
+        return next(error);
+      }
+    }
+    if (load !== undefined) {
+      const done = load.begin();
+      res.once('close', () => done(res.statusCode < 500));
+    }
+    next();
+  }
+
+  return (req, res, next) => {
+    if (skip?.(req) === true) return next();
+    decide(req).then(
+      (decision) => finish(req, res, next, decision),
+      (error: unknown) => {
+        const { code } = Object(error) as { code?: unknown };
+        if (unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code) && !res.headersSent)
+          sendUnavailable(res);
+        else next(error);
+      },
+    );
+  };
+}
+
+function defaultKey(req: LimitedRequest): string {
+  // Without an address there is nobody any more who could read the answer.
+  return `ip:${addressKey(req.ip ?? req.socket.remoteAddress ?? 'unknown')}`;
+}
+
+/** As draft-ietf-httpapi-ratelimit-headers-11 has it. */
+function sendDenied(_req: unknown, res: ServerResponse, decision: Decision): void {
+  sendProblem(res, 429, {
+    type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
+    title: 'Request cannot be satisfied as assigned quota has been exceeded',
+    status: 429,
+    retryAfterMs: decision.retryAfterMs,
+  });
+}
+
+function sendUnavailable(res: ServerResponse): void {
+  res.setHeader('Retry-After', UNAVAILABLE_RETRY_SECONDS);
+  sendProblem(res, 503, { type: 'about:blank', title: 'Service Unavailable', status: 503 });
+}
+
+function sendProblem(res: ServerResponse, status: number, problem: object): void {
+  const body = JSON.stringify(problem);
+  res.writeHead(status, {
+    'Content-Type': 'application/problem+json',
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+  });
+  res.end(body);
+}
