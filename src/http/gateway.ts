@@ -85,8 +85,9 @@ function one(req: IncomingMessage, name: string): string | undefined {
   const key = name.toLowerCase();
   const value = Object.hasOwn(req.headers, key) ? req.headers[key] : undefined;
   if (typeof value !== 'string') return undefined;
-  // Node joins those that come several times; so may an id that holds such a joint.
-  if (value.includes(', ') && (req.headersDistinct[key]?.length ?? 1) > 1) throw bad(name, 'to come once');
+  // Node joins those that come several times, or takes the first of some that HTTP knows.
+  const mayBeSeveral = value.includes(', ') || !key.startsWith('x-');
+  if (mayBeSeveral && (req.headersDistinct[key]?.length ?? 1) > 1) throw bad(name, 'to come once');
   return value;
 }
 

@@ -95,6 +95,8 @@ export function createPublicServer(
     tls === undefined
       ? createServer(options, answer)
       : createTlsServer({ ...options, handshakeTimeout: timeouts.headersMs, ...tls }, answer);
+  // Of more than 2,000 headers Node would drop the rest without a word, and with them who asks. Their bytes are bounded.
+  server.maxHeadersCount = 0;
   // A connection on which nothing was ever sent has no request to time out.
   server.timeout = timeouts.idleMs + timeouts.requestMs;
   server.on('clientError', refuse);

@@ -94,6 +94,19 @@ describe('attacks on the public port', () => {
         frame(`/v1/cluster/owner?clientId=${encoded}`, '', { method: 'GET', headers: 'Connection: close\r\n' }),
         frame(`/${encoded}`, '', { method: 'GET', headers: 'Connection: close\r\n' }),
         frame('/healthz', '', { method: 'GET', headers: `Connection: close\r\nX-Id: ${encoded}\r\n` }),
+        frame(`/v1/check/envoy/${encoded}`, '', { method: 'GET', headers: 'Connection: close\r\n' }),
+        // Those that a header can carry; the node has no policy of this name.
+        ...['X-Tokenring-Client', 'X-Tokenring-Policy', 'X-Tokenring-Client-From', 'X-Tokenring-Cost'].map((name) => {
+          const value = Buffer.from(clientId.replaceAll(/[\r\n\0]/g, ' ')).toString('latin1');
+          const asks = ['X-Tokenring-Client', 'X-Tokenring-Policy'].map(
+            (one) => `${one}: ${one === name ? value : 'x'}\r\n`,
+          );
+          const more = asks.join('').includes(name) ? '' : `${name}: ${value}\r\n`;
+          return frame('/v1/check/traefik', '', {
+            method: 'GET',
+            headers: `Connection: close\r\n${asks.join('')}${more}`,
+          });
+        }),
       ];
       for (const request of requests) {
         const answers = await exchange(node.port, request);

@@ -8,21 +8,13 @@ import { allow, call } from '../support/http.js';
 import { describeWithNginx } from '../support/nginx.js';
 import { freePort } from '../support/ports.js';
 import { documented } from './documented.js';
-import { startDocumentedNginx, startLimiter, startService } from './stage.js';
+import { sendFrom, startDocumentedNginx, startLimiter, startService } from './stage.js';
 import type { Gateway, Service } from './stage.js';
 
-/** Asks from an address of loopback of its own, and reads to the end. */
-function askFrom(localAddress: string, port: number, path = '/', headers = ''): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = '';
-    const socket = connect({ port, host: '127.0.0.1', localAddress });
-    socket.on('data', (chunk: Buffer) => (text += chunk.toString())).on('error', reject);
-    socket.on('close', () => resolve(text));
-    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n`);
-  });
+async function askFrom(address: string, port: number, path = '/'): Promise<number> {
+  const answer = await sendFrom(address, port, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+  return Number(answer.slice(9, 12));
 }
-
-const statusOf = (answer: string): number => Number(answer.slice(9, 12));
 
 describeWithNginx('nginx, as docs/gateways.md configures it', function () {
   let node: RunningNode;
@@ -61,12 +53,12 @@ describeWithNginx('nginx, as docs/gateways.md configures it', function () {
 
   it('limits each address by itself, and no caller reaches the address of the check', async () => {
     const answers: number[] = [];
-    for (let i = 0; i < 4; i += 1) answers.push(statusOf(await askFrom('127.0.0.2', gateway.port)));
+    for (let i = 0; i < 4; i += 1) answers.push(await askFrom('127.0.0.2', gateway.port));
     expect(answers).to.deep.equal([200, 200, 200, 429]);
     expect((await allow(node, { clientId: '127.0.0.2', policy: 'api', peek: true })).allowed).to.equal(false);
-    expect(statusOf(await askFrom('127.0.0.3', gateway.port))).to.equal(200);
+    expect(await askFrom('127.0.0.3', gateway.port)).to.equal(200);
     for (const path of ['/_tokenring', '/%5ftokenring', '//_tokenring', '/x/../_tokenring', '/_tokenring?x'])
-      expect(statusOf(await askFrom('127.0.0.3', gateway.port, path)), path).to.equal(404);
+      expect(await askFrom('127.0.0.3', gateway.port, path), path).to.equal(404);
   });
 
   /** Runs the documented nginx with some of it changed, for as long as it is used. */

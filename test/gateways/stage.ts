@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
@@ -77,4 +78,17 @@ export async function startDocumentedNginx(
     ['listen 8000;', `listen 127.0.0.1:${port};`],
   ];
   return { port, nginx: await startNginx(changed(documented('nginx')[0]!, ...ports, ...changes), port) };
+}
+
+/** Sends bytes from an address of loopback, and reads until the other side hangs up, or says nothing more for half a second. */
+export function sendFrom(localAddress: string, port: number, ...bytes: readonly (string | Buffer)[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const socket = connect({ port, host: '127.0.0.1', localAddress });
+    socket.setEncoding('latin1').on('data', (chunk: string) => (text += chunk));
+    // A reset is a way to hang up.
+    socket.on('error', (error: NodeJS.ErrnoException) => (error.code === 'ECONNREFUSED' ? reject(error) : undefined));
+    socket.setTimeout(500, () => socket.destroy()).on('close', () => resolve(text));
+    for (const one of bytes) socket.write(one);
+  });
 }

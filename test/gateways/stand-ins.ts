@@ -133,7 +133,9 @@ export function startEnvoy(configuration: EnvoyConfiguration, service: { port: n
       ['x-forwarded-for', '192.0.2.99'],
       ['x-envoy-expected-rq-timeout-ms', '250'],
     );
-    const answer = await send(port, req.method!, pathPrefix + req.url!, asked);
+    // Of an address with a host it keeps the path.
+    const path = req.url!.replace(/^https?:\/\/[^/]*/, '');
+    const answer = await send(port, req.method!, pathPrefix + path, asked);
     if (answer.status >= 500) return reply(res, { status: statusOnError, headers: [], body: '' });
     if (answer.status !== 200) return reply(res, answer);
     const passed = await send(service.port, req.method!, req.url!, headersOf(req));

@@ -162,6 +162,13 @@ describe('GET /v1/check/nginx, /traefik and /envoy', () => {
     }
   });
 
+  it('hear all headers, however many fit: none is lost behind others', async () => {
+    const many = 'a:\r\n'.repeat(3_000);
+    const client = 'X-Tokenring-Client: x\r\n';
+    expectProblem(await raw(`${LINES}${client}${many}${client}`), 'invalid_request', 'X-Tokenring-Client');
+    expect((await raw(`${many}${LINES}X-Tokenring-Client: ${newClient()}\r\n`)).status).to.equal(200);
+  });
+
   it('take no policy by default where none is named: a caller that makes its gateway lose the header gains nothing', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'tokenring-'));
     const path = join(folder, 'policies.json');
@@ -201,6 +208,8 @@ describe('GET /v1/check/nginx, /traefik and /envoy', () => {
         ['X-User', 'X-User:\r\n', 'X-User'],
         ['X-User', `X-User: ${'x'.repeat(257)}\r\n`, 'X-User'],
         ['X-User', twice, 'X-User'],
+        // Of these Node shows the first alone.
+        ['From', 'From: x\r\nFrom: x\r\n', 'From'],
         ['X-User', 'X-User: x\r\nX-Tokenring-Client: y\r\n', 'X-Tokenring-Client'],
         ['X-Forwarded-For', '', 'X-Forwarded-For'],
         ['X-Forwarded-For', 'X-Forwarded-For: 192.0.2.1,\r\n', 'X-Forwarded-For'],
