@@ -106,7 +106,11 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     },
     { version: VERSION, maxInFlight: settings.maxInFlight },
   );
-  const bounds = { ...DEFAULT_BOUNDS, max: settings.maxConnections };
+  const bounds = {
+    ...DEFAULT_BOUNDS,
+    max: settings.maxConnections,
+    maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
+  };
   const publicServer = createPublicServer(
     { decisions, api, counters },
     DEFAULT_TIMEOUTS,

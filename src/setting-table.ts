@@ -152,6 +152,12 @@ export const SETTINGS = {
   ),
   auditLog: optional(nonEmpty, 'the path of a file', 'where changes are written down; else among the log lines'),
   maxConnections: whole(10, 1_000_000, 10_000, 'connections of the public API at once'),
+  maxConnectionsPerAddress: whole(
+    0,
+    1_000_000,
+    0,
+    'of them from one address, or one /64 of IPv6; 0: no such bound, as behind a proxy all are one',
+  ),
   maxInFlight: whole(1, 1_000_000, 10_000, 'requests that are not answered yet; more are answered 503'),
   maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table, of each worker'),
   workers: setting<number>(

@@ -48,6 +48,7 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
   ['replicationIntervalMs', ['100', 100], ['0', '50ms', '1e3'], 'a whole number'],
   ['suspectAfterMs', ['500', 500], ['1', '1s'], 'a whole number'],
   ['onUnavailable', ['closed', 'closed'], ['', 'fail'], 'local or open or closed'],
+  ['maxConnectionsPerAddress', ['100', 100], ['-1', 'none', '1000001', '1e2'], '0 to 1000000'],
   ['maxClients', ['1000', 1000], ['0', '16777217', '1_000', '1k'], '1 to 16777216'],
   ['workers', ['4', 4], ['', '0', '257', 'all', 'AUTO', '2.5'], 'auto or a whole number from 1 to 256'],
   ['policies', ['a/policies.json', 'a/policies.json'], [''], 'the path of a JSON file, or none'],

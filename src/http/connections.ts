@@ -1,11 +1,14 @@
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:https';
+import { isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
 import type { Counters } from './counters.js';
 
 export interface ConnectionBounds {
   /** Open at once. */
   readonly max: number;
+  /** Of one address, or of one network of IPv6; `Infinity` where many callers have the same, as behind a proxy. */
+  readonly maxPerAddress: number;
   /** In which a client must have read what waited for it, in ms; more than it reads waits in the memory of the node. */
   readonly answerMs: number;
 }
@@ -30,8 +33,11 @@ interface Backlog {
  * Bounds the connections of a server. At the bound the idle ones are closed, so that who opens many and does nothing shuts nobody
  * out; one too many is closed unheard. Who asks and does not read the answers is cut off.
  */
-export function boundConnections(server: Server, { max, answerMs }: ConnectionBounds, counters: Counters): Connections {
+export function boundConnections(server: Server, bounds: ConnectionBounds, counters: Counters): Connections {
+  const { max, maxPerAddress, answerMs } = bounds;
   const open = new Set<Socket>();
+  /** How many are open, by whose they are; only where it is bounded. */
+  const byOrigin = new Map<string, number>();
   /** Those on which answers are written: within TLS. */
   const readers = new Set<Socket>();
   const backlogs = new Map<Socket, Backlog>();
@@ -43,6 +49,21 @@ export function boundConnections(server: Server, { max, answerMs }: ConnectionBo
     roomMadeAtMs = nowMs;
     server.closeIdleConnections();
     for (const socket of open) if (socket.bytesRead === 0 && socket !== newest) socket.destroy();
+  }
+
+  /** @returns whether the new one is one too many */
+  function countOrigin(socket: Socket): boolean {
+    if (maxPerAddress === Infinity) return false;
+    const origin = originOf(socket.remoteAddress ?? '');
+    const count = byOrigin.get(origin) ?? 0;
+    if (count >= maxPerAddress) return true;
+    byOrigin.set(origin, count + 1);
+    socket.on('close', () => {
+      const left = byOrigin.get(origin)! - 1;
+      if (left === 0) byOrigin.delete(origin);
+      else byOrigin.set(origin, left);
+    });
+    return false;
   }
 
   function look(): void {
@@ -63,6 +84,10 @@ export function boundConnections(server: Server, { max, answerMs }: ConnectionBo
   server.maxConnections = max;
   server.on('drop', () => (counters.refusedConnections += 1));
   server.on('connection', (socket: Socket) => {
+    if (countOrigin(socket)) {
+      counters.refusedOfAddress += 1;
+      return void socket.destroy();
+    }
     open.add(socket);
     socket.on('close', () => open.delete(socket));
     if (open.size >= max) makeRoom(socket);
@@ -78,4 +103,23 @@ export function boundConnections(server: Server, { max, answerMs }: ConnectionBo
   looking.unref();
   server.on('close', () => clearInterval(looking));
   return { open };
+}
+
+/** Bits of an IPv6 address that tell one network from another: within one, anybody may have any address. */
+const NETWORK_GROUPS = 4;
+
+/** Whose an address is: itself, or the /64 of IPv6 that it is in. */
+export function originOf(address: string): string {
+  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
+  if (!isIPv6(plain)) return plain;
+  const [head = '', tail] = plain.replace(/%.*$/, '').split('::');
+  const groups = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? 0 : tail.split(':').length;
+  // What "::" stands for; an IPv4 at the end is in the last groups, which do not count.
+  while (groups.length < NETWORK_GROUPS && groups.length + after < 8) groups.push('0');
+  const all = [...groups, ...(tail === undefined || tail === '' ? [] : tail.split(':'))];
+  return `${all
+    .slice(0, NETWORK_GROUPS)
+    .map((group) => parseInt(group, 16).toString(16))
+    .join(':')}::/64`;
 }

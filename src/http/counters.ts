@@ -16,8 +16,9 @@ export interface Counters {
   durationSumSeconds: number;
   /** Requests on the decision endpoints that are not answered yet, and whose connection did not break before they had come whole. */
   inFlight: number;
-  /** Connections that were one too many, and those of clients that did not read what they had asked for. */
+  /** Connections that were one too many, in all and of one address, and those of clients that did not read what they had asked for. */
   refusedConnections: number;
+  refusedOfAddress: number;
   slowReaders: number;
   /** Requests answered with a problem, by its code. */
   readonly problems: Map<string, number>;
@@ -32,6 +33,7 @@ export function createCounters(): Counters {
     durationSumSeconds: 0,
     inFlight: 0,
     refusedConnections: 0,
+    refusedOfAddress: 0,
     slowReaders: 0,
     problems: new Map(),
   };

@@ -147,6 +147,7 @@ export function createMetrics(sources: MetricSources): Registry {
   const cut = 'Connections closed unheard as they were too many, and cut off as their client did not read';
   counter('tokenring_cut_connections_total', cut, ['reason'], () => [
     [{ reason: 'too_many' }, counters.refusedConnections],
+    [{ reason: 'too_many_of_address' }, counters.refusedOfAddress],
     [{ reason: 'slow_reader' }, counters.slowReaders],
   ]);
 

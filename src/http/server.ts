@@ -25,7 +25,7 @@ export interface ServerTimeouts {
 }
 
 export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
-export const DEFAULT_BOUNDS: ConnectionBounds = { max: 10_000, answerMs: 30_000 };
+export const DEFAULT_BOUNDS: ConnectionBounds = { max: 10_000, maxPerAddress: Infinity, answerMs: 30_000 };
 /** Of the lines above a body, all together. */
 const MAX_HEADER_BYTES = 16 * 1024;
 

@@ -9,6 +9,7 @@ import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access.js';
 import { createApi } from '../../src/http/api.js';
 import type { ApiDeps } from '../../src/http/api.js';
+import { originOf } from '../../src/http/connections.js';
 import type { ConnectionBounds } from '../../src/http/connections.js';
 import { createCounters } from '../../src/http/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions.js';
@@ -87,6 +88,59 @@ describe('the bounds of the service itself', () => {
       for (const res of waiting) res.end('done');
       for (const wire of busy) expect((await wire.answers(1))[0]).to.include({ status: 200 });
       for (const wire of busy) wire.destroy();
+    });
+  });
+
+  describe('on connections of one address', () => {
+    /** How many of so many connections from an address of loopback stay open. */
+    async function openFrom(port: number, localAddress: string, count: number): Promise<Socket[]> {
+      const sockets = Array.from({ length: count }, () =>
+        connectTo({ port, host: '127.0.0.1', localAddress }).on('error', () => undefined),
+      );
+      for (const socket of sockets) socket.write(GET);
+      await Promise.all(
+        sockets.map((socket) => new Promise((resolve) => socket.once('data', resolve).once('close', resolve))),
+      );
+      return sockets.filter((socket) => !socket.destroyed);
+    }
+
+    it('close those that are too many, count them, leave other addresses theirs, and take new ones for those that end', async () => {
+      const { port, counters } = await startServer({ maxPerAddress: 5 });
+      const first = await openFrom(port, '127.0.0.2', 20);
+      expect(first).to.have.length(5);
+      expect(counters.refusedOfAddress).to.equal(15);
+      const other = await openFrom(port, '127.0.0.3', 5);
+      expect(other).to.have.length(5);
+      for (const socket of first.splice(0, 3)) socket.destroy();
+      await wait(50);
+      const later = await openFrom(port, '127.0.0.2', 5);
+      expect(later).to.have.length(3);
+      for (const socket of [...first, ...other, ...later]) socket.destroy();
+    });
+
+    it('are not bounded unless told: behind a gateway all are one', async () => {
+      const { port, counters } = await startServer({});
+      const all = await openFrom(port, '127.0.0.2', 200);
+      expect(all).to.have.length(200);
+      expect(counters.refusedOfAddress).to.equal(0);
+      for (const socket of all) socket.destroy();
+    });
+
+    it('count a /64 of IPv6 as one address, and IPv4 in the clothes of IPv6 as IPv4', () => {
+      const origins: [address: string, origin: string][] = [
+        ['192.0.2.1', '192.0.2.1'],
+        ['::ffff:192.0.2.1', '192.0.2.1'],
+        ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+        ['2001:db8:1:2::1', '2001:db8:1:2::/64'],
+        ['2001:DB8:1:02:ffff:ffff:ffff:ffff', '2001:db8:1:2::/64'],
+        ['2001:db8::1', '2001:db8:0:0::/64'],
+        ['2001:db8::1:0:0:0:1', '2001:db8:0:1::/64'],
+        ['::1', '0:0:0:0::/64'],
+        ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+        ['1::', '1:0:0:0::/64'],
+        ['', ''],
+      ];
+      for (const [address, origin] of origins) expect(originOf(address), address).to.equal(origin);
     });
   });
 
