@@ -10,8 +10,8 @@ type PoliciesMessage = Extract<PeerMessage, { kind: 'policies' }>;
 
 /** How nodes come to hold the same document: every message says which one its sender holds, and two that differ compare. */
 export interface PolicyExchange {
-  /** Tells another node of these entries, and of as much as it takes until both hold the same. @returns whether it has answered */
-  sync(id: NodeId, entries?: ReadonlyMap<string, Entry>): Promise<boolean>;
+  /** Tells all that can be reached what this node's document has beyond an earlier one. */
+  spread(earlier: PolicyDocument): Promise<void>;
   /** Compares with the first of these that answers. @returns whether one has */
   syncWithOne(ids: readonly NodeId[]): Promise<boolean>;
   readonly answer: (message: PoliciesMessage) => PeerAnswer;
@@ -41,6 +41,7 @@ export function createPolicyExchange(deps: PolicyExchangeDeps, { timeoutMs }: { 
     return { kind: 'policies', version, digest, entries: [...entries], whole };
   }
 
+  /** Tells another node of these entries, and of as much as it takes until both hold the same. @returns whether it has answered */
   async function sync(id: NodeId, entries: ReadonlyMap<string, Entry> = new Map()): Promise<boolean> {
     const asked = await ask(id, messageOf(entries, false), timeoutMs);
     if (asked.kind !== 'answer' || asked.body.kind !== 'policies') return false;
@@ -51,7 +52,16 @@ export function createPolicyExchange(deps: PolicyExchangeDeps, { timeoutMs }: { 
   }
 
   return {
-    sync,
+    async spread({ entries }) {
+      const isNews = ([key, { version, writer }]: [string, Entry]): boolean => {
+        const known = entries.get(key);
+        return known?.version !== version || known.writer !== writer;
+      };
+      const news = new Map([...book.document.entries].filter(isNews));
+      if (news.size === 0) return;
+      const reachable = membership.others().filter((id) => !membership.isDown(id));
+      await Promise.all(reachable.map((id) => sync(id, news)));
+    },
     async syncWithOne(ids) {
       for (const id of ids) if (await sync(id)) return true;
       return false;

@@ -18,7 +18,7 @@ export interface RegistryKeeperDeps {
   readonly timers: Timers;
   readonly log: Log;
   readonly book: PolicyBook;
-  readonly exchange: Pick<PolicyExchange, 'syncWithOne'>;
+  readonly exchange: Pick<PolicyExchange, 'spread' | 'syncWithOne'>;
   readonly filing: Filing;
   readonly self: NodeId;
 }
@@ -174,10 +174,13 @@ export function createRegistryKeeper(deps: RegistryKeeperDeps): PolicyKeeper {
   }
 
   return {
-    write(changes, ifMatch) {
+    async write(changes, ifMatch) {
       const untilMs = clock.nowMs() + PATIENCE_MS;
-      const written = queue.then(() => writeNow(changes, ifMatch, untilMs));
-      queue = written;
+      const writing = queue.then(() => writeNow(changes, ifMatch, untilMs));
+      queue = writing;
+      const written = await writing;
+      // Their watches tell them, too; but who was answered may ask any of them next.
+      if (written.kind === 'written' && written.madeFrom !== undefined) await exchange.spread(written.madeFrom);
       return written;
     },
     // Any node writes for itself.

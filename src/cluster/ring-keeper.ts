@@ -41,13 +41,8 @@ export function createRingKeeper(deps: RingKeeperDeps, { timeoutMs }: { timeoutM
     if (!hasRoomFor(document, changes)) return { kind: 'full' };
     const next = change(document, changes, membership.self.id);
     book.adopt(next);
-    const news = new Map([...next.entries].filter(([key, entry]) => document.entries.get(key) !== entry));
-    if (news.size > 0) await Promise.all(reachable().map((id) => exchange.sync(id, news)));
+    await exchange.spread(document);
     return { kind: 'written', version: next.version, digest: next.digest, madeFrom: document };
-  }
-
-  function reachable(): NodeId[] {
-    return membership.others().filter((id) => !membership.isDown(id));
   }
 
   return {
