@@ -135,11 +135,12 @@ export function createRegistryKeeper(deps: RegistryKeeperDeps): PolicyKeeper {
   function isMade(next: PolicyDocument, base: Base): boolean | undefined {
     const now = known();
     if (!('known' in now) || now.known.registry !== base.known.registry) return undefined;
-    for (const [key, { version }] of next.entries) {
+    for (const [key, { version, value }] of next.entries) {
       if (base.document.entries.get(key)?.version === version) continue;
       const entry = now.document.entries.get(key);
-      // One write at a time: with this version, by this node, there is no other.
-      if (entry?.version === version) return entry.writer === self;
+      // One write at a time: with this version, by this node, there is no other, but for one of its life before.
+      if (entry?.version === version)
+        return entry.writer === self && JSON.stringify(entry.value) === JSON.stringify(value);
       if (entry === undefined || entry.version < version) return false;
     }
     return undefined;

@@ -32,7 +32,7 @@ const REFUSED = new Set([3, 7, NO_AUTH, UNAUTHENTICATED]);
 const UNKNOWN = 2;
 const OLD_TOKEN = /invalid auth token|revision of auth store is old|user name is empty/;
 
-/** A line of a watch is at most this long: some thousand members at once. */
+/** A line of a watch is at most this long: some thousand members at once, or eight of the largest documents of policies. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 /** Unary requests under way, and one watch. */

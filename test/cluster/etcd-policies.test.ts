@@ -421,4 +421,96 @@ describe('policies in etcd', () => {
     await world.until(starting, 10_000);
     expect([limitAt(world, 'c:1', 'api'), limitAt(world, 'c:1', 'old')]).to.deep.equal([10, 1]);
   });
+
+  for (const losesData of [false, true]) {
+    const what = losesData ? 'though all data of etcd is lost' : 'one version after the other';
+    it(`keep what was promised to each writer, whatever is cut, breaks, dies or starts: ${what}`, async function () {
+      this.timeout(60_000);
+      for (let seed = 1; seed <= 40; seed += 1) await writeAtRandom(seed, losesData);
+    });
+  }
 });
+
+interface Asked {
+  readonly key: string;
+  /** Of this write, and no other. */
+  readonly limit: number;
+  readonly ifMatch: number | undefined;
+  outcome: Written | undefined;
+}
+
+/** A few seconds of writes while things go wrong, then calm; and what must be true then. */
+async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
+  const world = createWorld(seed, { etcdRate: 1 });
+  const { random } = world;
+  const ids = await startCluster(world, 3);
+  const asked: Asked[] = [];
+  const isCut = new Set<string>();
+  world.setLink((from, to) =>
+    isCut.has(`${from} ${to}`) ? undefined : random.chance(0.02) ? undefined : random.between(1, 20),
+  );
+  const faults: (() => void)[] = [
+    () => world.etcd!.breakWatches(),
+    () => world.etcd!.compact(),
+    () => {
+      const [from, to] = [random.pick([...ids, ETCD]), random.pick([...ids, ETCD])];
+      isCut.add(`${from} ${to}`);
+      world.after(random.between(50, 3_000), () => isCut.delete(`${from} ${to}`));
+    },
+    () => {
+      const id = random.pick(ids);
+      if (world.node(id).state !== 'running') return;
+      world.kill(id);
+      world.after(random.between(0, 1_000), () => void spawn(world, id));
+    },
+    () => (losesData ? world.etcd!.wipe() : undefined),
+  ];
+  for (let i = 0; i < 60; i += 1) {
+    if (random.chance(0.25)) random.pick(faults)();
+    const at = random.pick(ids);
+    const { state } = world.node(at);
+    if (state === 'running') {
+      const { version } = filed(world);
+      const one: Asked = {
+        key: random.pick(['p', 'q', 'r']),
+        limit: 100 + i,
+        ifMatch: random.chance(0.5) ? version : undefined,
+        outcome: undefined,
+      };
+      asked.push(one);
+      const tags = one.ifMatch === undefined ? undefined : [String(one.ifMatch)];
+      void put(world, at, one.key, one.limit, tags).then((outcome) => (one.outcome = outcome));
+    }
+    await world.run(random.between(1, 150));
+  }
+  isCut.clear();
+  world.setLink(() => 1);
+  await world.run(ENDED_MS + 2 * TTL_MS);
+  const about = `seed ${seed}`;
+  const documents = world.etcd!.allFiled.flatMap((one) => (one.kind === 'document' ? [one.document] : []));
+  const madeAt = (one: Asked): number[] =>
+    documents.flatMap(({ version, entries }) => {
+      const entry = entries.get(policyKey(one.key));
+      return JSON.stringify(entry?.value) === JSON.stringify(perHour(one.limit)) && entry?.version === version
+        ? [version]
+        : [];
+    });
+  for (const one of asked) {
+    const { outcome } = one;
+    const versions = [...new Set(madeAt(one))];
+    expect(versions.length, `${about}: ${JSON.stringify(one)} was made once at most`).to.be.at.most(1);
+    if (outcome?.kind === 'written')
+      expect(versions, `${about}: ${JSON.stringify(one)}`).to.deep.equal([outcome.version]);
+    if (outcome?.kind === 'written' && one.ifMatch !== undefined) expect(outcome.version).to.equal(one.ifMatch + 1);
+    if (outcome?.kind === 'conflict' || (outcome?.kind === 'no-registry' && outcome.undone))
+      expect(versions, `${about}: ${JSON.stringify(one)}`).to.deep.equal([]);
+  }
+  const made = asked.flatMap(({ outcome }) => (outcome?.kind === 'written' ? [outcome.version] : []));
+  if (!losesData) {
+    expect(made.length, `${about}: one write a version`).to.equal(new Set(made).size);
+    const steps = documents.map(({ version }) => version);
+    expect(steps, about).to.deep.equal(steps.map((_, i) => i + 1));
+  }
+  expect(made.length, about).to.be.above(5);
+  for (const id of ids) expect(bookAt(world, id).document.digest, `${about}: ${id}`).to.equal(filed(world).digest);
+}

@@ -30,8 +30,9 @@ export interface SimEtcd {
   registryOf(process: Process, network: Network): Registry;
   readonly entries: readonly Entry[];
   readonly revision: number;
-  /** What is written down of the policies. */
+  /** What is written down of the policies, and all that was before it, in order. */
   readonly filed: Filed;
+  readonly allFiled: readonly Filed[];
   /** Somebody else writes a document, something that is none, or nothing in its place. */
   put(document: PolicyDocument | string | undefined): void;
   /** Forgets what changed before now: watches that are to begin earlier end. */
@@ -51,6 +52,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
   let compacted = 0;
   let leaseCount = 0;
   let filed = NOTHING;
+  const allFiled: Filed[] = [];
   let members = new Map<string, Kept>();
   let leases = new Map<string, Lease>();
   let history: { revision: number; changes: readonly Change[] }[] = [];
@@ -65,6 +67,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
 
   function fileNext(next: (revision: number) => Filed): number {
     filed = next(revision + 1);
+    allFiled.push(filed);
     return change([{ kind: 'filed', filed }]);
   }
 
@@ -204,6 +207,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
     get filed() {
       return filed;
     },
+    allFiled,
     put(document) {
       fileNext((at) => {
         if (document === undefined) return NOTHING;
