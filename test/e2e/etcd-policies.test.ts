@@ -226,6 +226,19 @@ describe(`policies of real processes in a real etcd${why === undefined ? '' : ` 
     for (const node of nodes) await until(async () => (await limitAt(node, 'api')) === 2);
   });
 
+  it('are written down again by the nodes where all that was in etcd is lost, and versions go on', async () => {
+    await begin(1);
+    const nodes = await startAll();
+    for (const limit of [1, 2, 3]) await put(nodes[0]!, 'api', limit);
+    etcdctl('del', '--prefix', '/tokenring/');
+    await until(() =>
+      Promise.resolve(etcdctl('get', '--print-value-only', '/tokenring/policies').includes('"version":3')),
+    );
+    await until(async () => (await put(nodes[1]!, 'api', 4, '3')).status === 200);
+    for (const node of nodes) await until(async () => (await limitAt(node, 'api')) === 4);
+    for (const node of nodes) expect(await versionAt(node)).to.equal(4);
+  });
+
   it('are not changed at a node that is cut off from etcd, strict or not, which has them from its peers', async () => {
     await begin(3);
     for (const flags of [[], ['--strict', 'true', '--on-unavailable', 'closed']]) {
