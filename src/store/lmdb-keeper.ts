@@ -24,7 +24,8 @@ function answer(ask: Ask): Told {
   }
 }
 
-process.on('message', (ask: Ask) => void process.send!(answer(ask)));
+// A node that is gone meanwhile needs no answer.
+process.on('message', (ask: Ask) => void process.send!(answer(ask), () => undefined));
 // The node is gone, or is done with it; a write that was under way has ended, as it blocks. Signals for its group are for the node.
 process.on('disconnect', () => process.exit(0));
 process.on('SIGINT', () => undefined);

@@ -31,6 +31,9 @@ async function main(options: FaultsOptions): Promise<boolean> {
       const run = { ...options.run, seed: options.run.seed + 100 * i, folder: join(folder, String(i)) };
       const last = await runJudged(row, run, TRIES, (result, place) => {
         process.stdout.write(line(row.fault, result));
+        // What is said below the table comes late, or never where this is ended meanwhile.
+        for (const { what, found, bound } of missed(result)) process.stderr.write(`✗ ${what}: ${found} (${bound})\n`);
+        if (result.stalls > 0) process.stderr.write(`nodes that the machine kept from running: ${result.stalls}\n`);
         remarked.push(remarks(row.fault, result));
         if (options.history !== undefined) dump(options.history, row, join(place, row.name, 'history.jsonl'));
       });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { missed } from './verdict.js';
 import type { Tool } from './tools.js';
+import { BusyError } from './stage.js';
 import type { RunOptions, StageResult } from './stage.js';
 
 /** One line of the table: a fault, and what it may do. */
@@ -19,7 +20,7 @@ export function isDoubtful(result: StageResult): boolean {
 }
 
 /**
- * Runs a row, and again while the result is doubtful.
+ * Runs a row, and again while the result is doubtful, or there is none as the machine had no time for it.
  * @param told is called with the result of each run
  */
 export async function runJudged(
@@ -30,7 +31,13 @@ export async function runJudged(
 ): Promise<StageResult> {
   for (let i = 1; ; i += 1) {
     const folder = join(options.folder, `${row.name}-${i}`);
-    const result = await row.run({ ...options, seed: options.seed + i, folder });
+    let result: StageResult;
+    try {
+      result = await row.run({ ...options, seed: options.seed + i, folder });
+    } catch (error) {
+      if (error instanceof BusyError && i < tries) continue;
+      throw error;
+    }
     told(result, folder);
     if (!isDoubtful(result) || i === tries) return result;
   }

@@ -174,6 +174,19 @@ describe('the LMDB store', () => {
     });
   });
 
+  it('ends without a word where the node is killed while it waits for an answer', () => {
+    const script = new URL('../../src/store/lmdb-keeper.ts', import.meta.url).pathname;
+    const node = `
+      const keeper = require('node:child_process').fork(${JSON.stringify(script)}, { execArgv: ['--import', 'tsx'] });
+      keeper.on('message', () => process.kill(process.pid, 'SIGKILL'));
+      keeper.send({ op: 'open', path: ${JSON.stringify(newPath())} });
+      for (let i = 0; i < 200; i += 1) keeper.send({ op: 'load', after: undefined, nowMs: 0 });`;
+    // Until the keeper, which has its standard error, has ended too.
+    const { signal, stderr } = spawnSync(process.execPath, ['-e', node], { encoding: 'utf8', timeout: 15_000 });
+    expect(stderr).to.equal('');
+    expect(signal).to.equal('SIGKILL');
+  });
+
   it('that has no room left fails, and goes on once there is', async function () {
     const small = join(folder, 'small');
     const mounted = spawnSync('sh', ['-c', `mkdir ${small} && mount -t tmpfs -o size=512k tmpfs ${small}`]);

@@ -5,13 +5,19 @@ import { machineMs } from '../history.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
 import { PER_SECOND } from '../pace.js';
-import { withStage } from '../stage.js';
+import { BusyError, withStage } from '../stage.js';
 import type { RunOptions, Stage, StageResult } from '../stage.js';
-import { admittedLately, commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
-import { FLUSH_MS } from './flush.js';
+import { admittedLately, commonNotes, duration, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
-/** As the nodes are set. */
-const STORE_INTERVAL_MS = 200;
+/**
+ * So that a node is not taken for dead, nor for frozen, that shares two cores with starting processes: what that may admit is
+ * another row's to show.
+ */
+const UNSUSPECTED = ['--suspect-after-ms', '5000'];
+/** The write interval of 200 ms, a write, and from a look to the end of all: far more than they take where they get the processor. */
+const BEHIND_MS = 1_000;
+/** What a node says that does not wait any longer for a store, or for the stores of others, and begins without. */
+const BEGINS_WITHOUT = ['starts before the store is read', 'decides without them'];
 /** Between two looks at how long a change waits for the store. */
 const LOOK_MS = 20;
 /** Starting again, and load to see what was forgotten. */
@@ -44,16 +50,19 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
   const { nodes, pace } = options;
   const { aroundMs } = pace;
   const env = (index: number): NodeJS.ProcessEnv => ({ TOKENRING_STORE: storeOf(index) });
-  const stageOptions = { name, network: createLoopback(nodes), nodes, env, spanMs: 3 * aroundMs + BACK_MS };
+  const spanMs = 3 * aroundMs + BACK_MS;
+  const stageOptions = { name, network: createLoopback(nodes), nodes, settings: UNSUSPECTED, env, spanMs };
   return withStage(options, stageOptions, async (stage) => {
     const { cluster, load, clients, faults } = stage;
     const all = cluster.nodes.map(({ index }) => index);
     await load.call('pace', { perSecond: PER_SECOND });
-    const writeAgeMs = await measureWriteAge(stage, 2 * aroundMs);
+    const watch = watchStore(stage);
+    await sleep(2 * aroundMs);
     const locks = await lockNotes(stage);
     const before = [...cluster.nodes];
     const to = before.map(({ index, pid }) => ({ node: index, pid }));
     const killedMs = await load.call('signal', { signal: 'SIGKILL', to, routing: 'off' });
+    const writeAgeMs = killedMs - (await watch.end());
     await load.call('pace', { perSecond: 0 });
     await Promise.all(before.map(({ exited }) => exited));
     // Each gets requests from the moment that it is ready, however far the others are.
@@ -68,6 +77,8 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
     const backMs = machineMs();
     faults.push({ kind: 'restart', writeAgeMs, fromMs: killedMs, toMs: backMs });
     await stage.settled(all);
+    const without = cluster.log.find(({ msg }) => BEGINS_WITHOUT.some((begins) => msg.startsWith(begins)));
+    if (without !== undefined) throw new BusyError(`node ${without.index} ${without.msg}`);
     await sleep(aroundMs);
     const history = await stage.finish();
     const { asked } = history;
@@ -79,6 +90,7 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
       over: overLimit(asked, clients, lately),
       also: [
         loadHeld(history),
+        duration('ms that the store was behind', writeAgeMs, BEHIND_MS),
         {
           ...figure('decisions admitted before, which the store is to remember', admitted, '> 1000', admitted > 1_000),
           timing: true,
@@ -93,24 +105,42 @@ async function restarted(name: string, options: RunOptions, storeOf: (index: num
   });
 }
 
+interface StoreWatch {
+  /** Ends it. @returns machine ms: all that any node decided until then is in the store, as the nodes themselves said last */
+  end(): Promise<number>;
+}
+
 /**
- * How old the oldest change gets before it is in the store, as the nodes say while they are watched. It may get older between two looks
- * by as much as lies between them.
+ * Asks the nodes how old the oldest change is that is not in the store, until it is ended. What is stored stays so: however long an answer
+ * takes, or fails to come, what the last one said holds. Of how long anything takes nothing is assumed.
  */
-async function measureWriteAge({ load, cluster }: Stage, forMs: number): Promise<number> {
-  let ageMs = STORE_INTERVAL_MS + FLUSH_MS;
-  let lookedMs = machineMs();
-  for (const untilMs = lookedMs + forMs; machineMs() < untilMs; await sleep(LOOK_MS)) {
-    const bodies = await Promise.all(cluster.nodes.map(({ index }) => load.get(index, '/metrics')));
-    const betweenMs = machineMs() - lookedMs;
-    lookedMs += betweenMs;
-    for (const { body } of bodies) {
-      const seconds = /^tokenring_store_lag_seconds (\S+)$/m.exec(body)?.[1];
-      if (seconds === undefined) throw new Error('tokenring_store_lag_seconds is not among the metrics');
-      ageMs = Math.max(ageMs, Number(seconds) * 1_000 + betweenMs);
-    }
+function watchStore({ load, cluster }: Stage): StoreWatch {
+  const storedUntilMs = cluster.nodes.map(() => -Infinity);
+  let ended = false;
+
+  async function look(index: number): Promise<void> {
+    // The answer is about a moment after this.
+    const sentMs = machineMs();
+    const { status, body } = await load.get(index, '/metrics');
+    if (status !== 200) return;
+    const seconds = /^tokenring_store_lag_seconds (\S+)$/m.exec(body)?.[1];
+    if (seconds === undefined) throw new Error('tokenring_store_lag_seconds is not among the metrics');
+    storedUntilMs[index] = Math.max(storedUntilMs[index]!, sentMs - Number(seconds) * 1_000);
   }
-  return ageMs;
+
+  const looking = Promise.all(
+    cluster.nodes.map(async ({ index }) => {
+      for (; !ended; await sleep(LOOK_MS)) await look(index);
+    }),
+  );
+  looking.catch(() => undefined);
+  return {
+    async end() {
+      ended = true;
+      await looking;
+      return Math.min(...storedUntilMs);
+    },
+  };
 }
 
 /** How often the nodes were in each other's way, where they share a store. */
