@@ -17,6 +17,7 @@ export function missingEtcd(): string | undefined {
 export interface EtcdMember {
   readonly endpoint: string;
   readonly pid: number;
+  readonly isRunning: boolean;
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
   kill(): Promise<void>;
   /** The same member again, with its data. */
@@ -72,6 +73,9 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdCluster>
       get pid() {
         return child.pid!;
       },
+      get isRunning() {
+        return child.exitCode === null && child.signalCode === null;
+      },
       signal: (name) => void child.kill(name),
       async kill() {
         if (child.exitCode !== null || child.signalCode !== null) return;
@@ -82,7 +86,9 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdCluster>
       restart: () => void (child = start(i)),
     };
   });
-  const killNow = (): void => members.forEach(({ pid }) => process.kill(pid, 'SIGKILL'));
+  const killNow = (): void => {
+    for (const { isRunning, pid } of members) if (isRunning) process.kill(pid, 'SIGKILL');
+  };
   process.once('exit', killNow);
 
   async function post(path: string, body: object, member = 0): Promise<Record<string, unknown>> {

@@ -5,7 +5,7 @@ import { joined } from './rows/joined.js';
 import { killed, killedTwo } from './rows/killed.js';
 import { lossy } from './rows/lossy.js';
 import { restartedLmdb, restartedRedis } from './rows/restarted.js';
-import { cutBothWays, cutOneWay, cutPair } from './rows/partition.js';
+import { cutBothWays, cutOneWay, cutPair, etcdCutOff, etcdDown, etcdLeader, etcdNotPeers } from './rows/partition.js';
 import { STRICT_ROWS } from './rows/strict.js';
 import { rolled, stopped } from './rows/stopped.js';
 
@@ -24,5 +24,9 @@ export const ROWS: readonly Row[] = [
   clocks,
   restartedLmdb,
   restartedRedis,
+  etcdLeader,
+  etcdDown,
+  etcdCutOff,
+  etcdNotPeers,
   ...STRICT_ROWS,
 ];

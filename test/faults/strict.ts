@@ -141,9 +141,9 @@ export function etcdDivided(leader: number): readonly Severing[] {
   ];
 }
 
-/** Whether somebody may decide while it lasts. */
+/** Whether somebody may take over while it lasts. Who is cut off from peers alone stays the owner, and can admit nothing. */
 export function hasMain({ sides }: Severing): boolean {
-  return sides.every((side) => !side.includes(ETCD)) || sides.some((side) => side.includes(ETCD) && side.length > 1);
+  return sides.some((side) => side.includes(ETCD) && side.length > 1);
 }
 
 /** Of each cut: some limits are used up before it, some in it, some after it; and two clients that come in bursts, for leases. */

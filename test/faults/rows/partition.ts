@@ -1,12 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../../src/core/ring.js';
 import type { Fault } from '../../sim/history.js';
+import { startEtcdOn } from '../etcd-hosts.js';
+import type { EtcdOnHosts } from '../etcd-hosts.js';
 import { createNamespaces } from '../namespaces.js';
 import type { CuttableNetwork } from '../namespaces.js';
 import { machineMs } from '../history.js';
+import type { Asked } from '../history.js';
+import type { AskedClient } from '../clients.js';
 import type { Row } from '../row.js';
 import { PER_SECOND } from '../pace.js';
 import { withStage } from '../stage.js';
+import type { RunOptions, StageResult } from '../stage.js';
+import { ETCDS } from '../strict.js';
+import type { Figure } from '../verdict.js';
 import { commonNotes, countBy, duration, failures, loadHeld, overLimit } from '../verdict.js';
 import { agreement } from './agreement.js';
 import { extraBuckets } from './extra-buckets.js';
@@ -18,7 +25,7 @@ export const PEER_SETTINGS = ['--peer-secret', 'known to the nodes of this test 
 /** The one that is cut off. */
 const ALONE = 0;
 
-export const cutBothWays: Row = partitionRow('cut-both-ways', 'two-way partition, healed', {
+const bothWays: Cut = {
   cut(network, nodes) {
     for (let node = 1; node < nodes; node += 1) {
       network.cut(ALONE, node);
@@ -26,7 +33,9 @@ export const cutBothWays: Row = partitionRow('cut-both-ways', 'two-way partition
     }
   },
   faults: ([alone, ...rest], span) => [{ kind: 'partition', sides: [[alone!], rest], ...span }],
-});
+};
+
+export const cutBothWays: Row = partitionRow('cut-both-ways', 'two-way partition, healed', bothWays);
 
 export const cutOneWay: Row = partitionRow('cut-one-way', 'one-way partition, healed', {
   cut(network, nodes) {
@@ -47,8 +56,62 @@ export const cutPair: Row = partitionRow('cut-pair', 'partition of one pair of n
   ],
 });
 
+/** Members in an etcd of three, which some do not reach. */
+const LEASE_MS = 2_000;
+/** A lease ends, and who joins again has been found out and handed its clients. */
+const JOINED_WITHIN_MS = LEASE_MS + HEALED_WITHIN_MS;
+
+/** Its lease ends, and others own its clients; it hears from its peers that it is out, and joins once etcd answers again. */
+export const etcdCutOff: Row = partitionRow('etcd-cut-off', 'one node cut off from etcd, not from its peers, healed', {
+  etcd: true,
+  above: 'lately',
+  cut(network, nodes) {
+    network.cutAll(etcdHosts(nodes).flatMap((host) => [[ALONE, host] as const, [host, ALONE] as const]));
+  },
+  // As of one that was frozen: what it decided lately, others need not know when they take over.
+  faults: ([alone], span) => [{ kind: 'freeze', node: alone!, ...span }],
+});
+
+/** It stays a member, and stands in for those that it does not reach, as they do for it: two sides, as without etcd. */
+export const etcdNotPeers: Row = partitionRow(
+  'etcd-not-peers',
+  'one node cut off from its peers, not from etcd, healed',
+  { ...bothWays, etcd: true },
+);
+
+export const etcdDown: Row = partitionRow('etcd-down', 'all of etcd killed, and started again', {
+  etcd: true,
+  above: 'none',
+  async cut(_network, _nodes, etcd) {
+    await Promise.all(etcd!.members.map((member) => member.kill()));
+  },
+  async heal(_network, etcd) {
+    etcd!.members.forEach((member) => member.restart());
+    await etcd!.elected();
+  },
+  faults: () => [],
+});
+
+export const etcdLeader: Row = partitionRow('etcd-leader', "etcd's leader killed, and started again", {
+  etcd: true,
+  above: 'none',
+  cut: (_network, _nodes, etcd) => etcd!.members[etcd!.leader()]!.kill(),
+  heal(_network, etcd) {
+    etcd!.members.find(({ isRunning }) => !isRunning)!.restart();
+  },
+  faults: () => [],
+});
+
+const etcdHosts = (nodes: number): number[] => Array.from({ length: ETCDS }, (_, i) => nodes + i);
+
 interface Cut {
-  cut(network: CuttableNetwork, nodes: number): void;
+  /** Whether the members are in an etcd. */
+  readonly etcd?: boolean;
+  /** What may be admitted above the limits: one more bucket without. */
+  readonly above?: 'none' | 'lately';
+  cut(network: CuttableNetwork, nodes: number, etcd: EtcdOnHosts | undefined): void | Promise<void>;
+  /** Besides the network. */
+  heal?(network: CuttableNetwork, etcd: EtcdOnHosts | undefined): void | Promise<void>;
   /** What it is to the checker. @param ids of the nodes */
   faults(ids: readonly NodeId[], span: { readonly fromMs: number; readonly toMs: number }): readonly Fault[];
 }
@@ -57,52 +120,83 @@ function partitionRow(name: string, fault: string, kind: Cut): Row {
   return {
     name,
     fault,
-    needs: ['namespaces'],
-    run(options) {
-      const { nodes, pace } = options;
-      const { aroundMs, cutMs } = pace;
-      const network = createNamespaces(nodes);
-      const spanMs = 2 * aroundMs + cutMs + HEALED_WITHIN_MS;
-      return withStage(options, { name, network, nodes, settings: PEER_SETTINGS, spanMs }, async (stage) => {
-        const { load, clients, cluster } = stage;
-        const all = cluster.nodes.map(({ index }) => index);
-        const owners = await stage.owners(ALONE);
-        await load.call('pace', { perSecond: PER_SECOND });
-        const { ageMs } = await measureCopyAge(stage, all, aroundMs);
-        const cutAtMs = machineMs();
-        kind.cut(network, nodes);
-        await sleep(cutMs);
-        network.heal();
-        const healedMs = machineMs();
-        const ids = cluster.nodes.map(({ id }) => id);
-        stage.faults.push(...kind.faults(ids, { fromMs: cutAtMs, toMs: healedMs }));
-        const agreedMs = await stage.settled(all);
-        await sleep(Math.max(0, HEALED_WITHIN_MS - (machineMs() - healedMs)));
-        const states = await agreement(stage, all);
-        await load.call('pace', { perSecond: PER_SECOND });
-        await sleep(aroundMs);
-        const history = await stage.finish();
-        const { asked } = history;
-
-        const odd = asked.filter(
-          ({ degraded, source, sentMs }) => sentMs > healedMs && (degraded === true || source === 'fallback'),
-        );
-        const oddUntilMs = odd.reduce((latest, { sentMs }) => Math.max(latest, sentMs), healedMs);
-        const backMs = Math.max(agreedMs, oddUntilMs) - healedMs;
-        const meanwhile = asked.filter(({ sentMs, receivedMs }) => receivedMs > cutAtMs && sentMs < healedMs);
-        const over = overLimit(asked, clients, extraBuckets(clients, cutMs + HEALED_WITHIN_MS));
-        return {
-          failed: failures(asked),
-          over: { ...over, bound: '<= one extra bucket for each client' },
-          back: duration('ms until all is as before', backMs, HEALED_WITHIN_MS),
-          also: [loadHeld(history), ...states.judge({ asked, owners, cutAtMs, ageMs })],
-          notes: [
-            ...commonNotes(history, cutAtMs),
-            `meanwhile: ${countBy(meanwhile, ({ source, degraded }) => `${source}${degraded === true ? ' (degraded)' : ''}`)}`,
-            `rings agreed ${Math.round(agreedMs - healedMs)} ms after healing, the last degraded answer was asked for ${Math.round(oddUntilMs - healedMs)} ms after it`,
-          ],
-        };
-      });
+    needs: kind.etcd === true ? ['namespaces', 'etcd'] : ['namespaces'],
+    async run(options) {
+      const { nodes } = options;
+      if (kind.etcd !== true) return runPartition(name, kind, options, createNamespaces(nodes), undefined);
+      const network = createNamespaces(nodes + ETCDS);
+      const etcd = await startEtcdOn(
+        etcdHosts(nodes).map((host) => network.nodes[host]!),
+        network.outside,
+      );
+      try {
+        await etcd.elected();
+        return await runPartition(name, kind, options, network, etcd);
+      } finally {
+        await etcd.close();
+      }
     },
   };
+}
+
+function runPartition(
+  name: string,
+  kind: Cut,
+  options: RunOptions,
+  network: CuttableNetwork,
+  etcd: EtcdOnHosts | undefined,
+): Promise<StageResult> {
+  const { nodes, pace } = options;
+  const { aroundMs, cutMs } = pace;
+  const backWithinMs = etcd === undefined ? HEALED_WITHIN_MS : JOINED_WITHIN_MS;
+  const spanMs = 2 * aroundMs + cutMs + backWithinMs;
+  const found = ['--discovery', 'etcd', '--etcd-lease-ms', String(LEASE_MS)];
+  const members = etcd === undefined ? [] : [...found, '--etcd-endpoints', etcd.endpoints];
+  const settings = [...PEER_SETTINGS, ...members];
+  return withStage(options, { name, network, nodes, settings, spanMs }, async (stage) => {
+    const { load, clients, cluster } = stage;
+    const all = cluster.nodes.map(({ index }) => index);
+    const owners = await stage.owners(ALONE);
+    await load.call('pace', { perSecond: PER_SECOND });
+    const { ageMs } = await measureCopyAge(stage, all, aroundMs);
+    const cutAtMs = machineMs();
+    await kind.cut(network, nodes, etcd);
+    await sleep(cutMs);
+    network.heal();
+    await kind.heal?.(network, etcd);
+    const healedMs = machineMs();
+    const ids = cluster.nodes.map(({ id }) => id);
+    stage.faults.push(...kind.faults(ids, { fromMs: cutAtMs, toMs: healedMs }));
+    const agreedMs = await stage.settled(all);
+    await sleep(Math.max(0, backWithinMs - (machineMs() - healedMs)));
+    const states = await agreement(stage, all);
+    await load.call('pace', { perSecond: PER_SECOND });
+    await sleep(aroundMs);
+    const history = await stage.finish();
+    const { asked } = history;
+
+    const odd = asked.filter(
+      ({ degraded, source, sentMs }) => sentMs > healedMs && (degraded === true || source === 'fallback'),
+    );
+    const oddUntilMs = odd.reduce((latest, { sentMs }) => Math.max(latest, sentMs), healedMs);
+    const backMs = Math.max(agreedMs, oddUntilMs) - healedMs;
+    const meanwhile = asked.filter(({ sentMs, receivedMs }) => receivedMs > cutAtMs && sentMs < healedMs);
+    return {
+      failed: failures(asked),
+      over: overOf(kind, asked, clients),
+      back: duration('ms until all is as before', backMs, backWithinMs),
+      also: [loadHeld(history), ...states.judge({ asked, owners, cutAtMs, ageMs })],
+      notes: [
+        ...commonNotes(history, cutAtMs),
+        `meanwhile: ${countBy(meanwhile, ({ source, degraded }) => `${source}${degraded === true ? ' (degraded)' : ''}`)}`,
+        `rings agreed ${Math.round(agreedMs - healedMs)} ms after healing, the last degraded answer was asked for ${Math.round(oddUntilMs - healedMs)} ms after it`,
+      ],
+    };
+
+    function overOf({ above }: Cut, history: readonly Asked[], asking: readonly AskedClient[]): Figure {
+      if (above === 'none') return overLimit(history, asking);
+      const over = overLimit(history, asking, extraBuckets(asking, cutMs + backWithinMs));
+      return { ...over, bound: '<= one extra bucket for each client' };
+    }
+  });
 }

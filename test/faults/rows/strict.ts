@@ -57,6 +57,7 @@ const FEW = [
 /** Five nodes and an etcd of three, each in a network of its own, cut in every way there is: one side at most decides. */
 export const STRICT_ROWS: readonly Row[] = [
   strictRow('strict', 'strict: five nodes and etcd, cut in five ways', () => FEW),
+  ...inParts('strict-shapes', 'a partition of each shape', SHAPES),
   ...inParts('strict', 'all partitions of five nodes and etcd', PARTITIONS),
   ...inParts('strict-etcd', 'any of five nodes cut off from etcd alone', FROM_ETCD),
   ...inParts('strict-odd', 'cut off from peers but not etcd, and cuts of one way', ODD),
