@@ -32,12 +32,26 @@ const SCAN = 1_000;
 
 export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: number }): RedisClient {
   const redis = connect(address, timeoutMs);
-  // Each call fails by itself; without a listener the event would end the program.
-  redis.on('error', () => undefined);
+  /** Why there is no connection, as far as that is known. */
+  let trouble: Refusal | undefined;
+  // Without a listener the event would end the program.
+  redis.on('error', (error: Refusal) => (trouble = error));
+  redis.on('node error', (error: Refusal) => (trouble = error));
+  redis.on('ready', () => (trouble = undefined));
+
+  /** What is asked while there is no connection fails with nothing but that; it is to say why. */
+  async function explained<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (!(error as Error).message.includes('enableOfflineQueue')) throw error;
+      throw new Error(trouble === undefined ? 'there is no connection yet' : reasonOf(trouble), { cause: error });
+    }
+  }
 
   async function run({ text, sha }: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
     try {
-      return await redis.evalsha(sha, keys.length, ...keys, ...args);
+      return await explained(redis.evalsha(sha, keys.length, ...keys, ...args));
     } catch (error) {
       if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
       return redis.eval(text, keys.length, ...keys, ...args);
@@ -46,7 +60,7 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
 
   return {
     run,
-    get: (key) => redis.get(key),
+    get: (key) => explained(redis.get(key)),
     async setNew(key, value) {
       await redis.set(key, value, 'NX');
     },
@@ -74,6 +88,16 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
       return Promise.resolve();
     },
   };
+}
+
+/** As the client tells of it: by itself, or of a cluster's servers or addresses of a name the last that was tried. */
+interface Refusal extends Error {
+  readonly lastNodeError?: Error;
+  readonly errors?: readonly Error[];
+}
+
+function reasonOf({ message, lastNodeError, errors }: Refusal): string {
+  return (lastNodeError ?? errors?.at(-1))?.message ?? message;
 }
 
 function connect(address: RedisAddress, timeoutMs: number): Redis | Cluster {

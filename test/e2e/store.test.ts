@@ -2,9 +2,12 @@ import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createServer as createTlsServer } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import { createAuthority } from '../peer/certificates.js';
 import { freePort } from '../support/ports.js';
 import { describeWithValkey, startValkey } from '../support/valkey.js';
@@ -110,6 +113,29 @@ describe('tokenring serve with a store', function () {
   });
 });
 
+/** Speaks TLS in front of a server on loopback that does not. */
+async function terminateTls(
+  certificate: { readonly cert: string; readonly key: string },
+  to: number,
+): Promise<{ readonly port: number; close(): void }> {
+  const open = new Set<TLSSocket>();
+  const server = createTlsServer(certificate, (near) => {
+    const far = connect(to, '127.0.0.1');
+    open.add(near);
+    near.on('error', () => far.destroy()).on('close', () => open.delete(near));
+    far.on('error', () => near.destroy());
+    near.pipe(far).pipe(near);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    close() {
+      server.close();
+      for (const socket of open) socket.destroy();
+    },
+  };
+}
+
 describeWithValkey('tokenring serve with a Valkey', function () {
   let valkey: Valkey | undefined;
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-valkey-store-'));
@@ -182,34 +208,22 @@ describeWithValkey('tokenring serve with a Valkey', function () {
     this.timeout(40_000);
     const authority = createAuthority('tokenring test');
     const { cert, key } = authority.issue('IP:127.0.0.1,DNS:localhost');
-    const path = (name: string, text: string): string => {
-      writeFileSync(join(folder, name), text);
-      return join(folder, name);
-    };
-    const port = await freePort();
-    const ca = path('ca.pem', authority.ca);
-    const files = ['--tls-cert-file', path('cert.pem', cert), '--tls-key-file', path('key.pem', key)];
-    try {
-      valkey = await startValkey(
-        '--tls-port',
-        String(port),
-        ...files,
-        '--tls-ca-cert-file',
-        ca,
-        '--tls-auth-clients',
-        'no',
-      );
-    } catch (error) {
-      // Built without it.
-      this.test!.title += ` (${(error as Error).message.slice(0, 100)})`;
-      return this.skip();
-    }
+    const ca = join(folder, 'ca.pem');
+    writeFileSync(ca, authority.ca);
+    valkey = await startValkey();
+    // Whether or not a server was built with it.
+    const terminator = await terminateTls({ cert, key }, valkey.port);
+    const { port } = terminator;
     const node = await serve(`rediss://127.0.0.1:${port}`, { NODE_EXTRA_CA_CERTS: ca });
     expect(await allowed(node.port, 'alice')).to.equal(true);
     await until(node.port, 'tokenring_store_written_clients_total', 1);
+    expect(await metric(node.port, 'tokenring_store_up')).to.equal(1);
     const stranger = await serve(`rediss://127.0.0.1:${port}`);
     expect(await allowed(stranger.port, 'alice')).to.equal(true);
     await until(stranger.port, 'tokenring_store_up', 0);
     expect(await metric(stranger.port, 'tokenring_store_written_clients_total')).to.equal(0);
+    const { reason } = await stranger.line('the store failed: decisions go on, what changes waits');
+    expect(reason).to.match(/certificate/);
+    terminator.close();
   });
 });

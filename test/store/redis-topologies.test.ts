@@ -16,6 +16,9 @@ import { describeWithValkey, startValkey, VALKEY } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
 
 const HOUR_MS = 3_600_000;
+/** Of servers and of replicas at their primaries. */
+const PASSWORD = 'known-here';
+const LOGIN = ['--requirepass', PASSWORD, '--masterauth', PASSWORD];
 const LOG = { info: () => undefined, warn: () => undefined };
 
 describe('the address of a Redis', () => {
@@ -77,7 +80,11 @@ describeWithValkey('the Redis store, of more than one server,', () => {
   });
 
   function cli(port: number, ...args: string[]): string {
-    const { status, stdout, stderr } = spawnSync('valkey-cli', ['-p', String(port), ...args], { encoding: 'utf8' });
+    const env = { ...process.env, REDISCLI_AUTH: PASSWORD };
+    const { status, stdout, stderr } = spawnSync('valkey-cli', ['-p', String(port), ...args], {
+      encoding: 'utf8',
+      env,
+    });
     if (status !== 0) throw new Error(`${stdout}${stderr}`);
     return stdout.trim();
   }
@@ -110,9 +117,9 @@ describeWithValkey('the Redis store, of more than one server,', () => {
       expect(read.clients.get(id)![0]!.state[0], id).to.be.within(bucket!.state[0]! - 1, bucket!.state[0]!);
   }
 
-  it('a cluster, is reached through any of its servers, and spread over all', async function () {
+  it('a cluster with a password, is reached through any of its servers, and spread over all', async function () {
     this.timeout(40_000);
-    const options = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000'];
+    const options = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', ...LOGIN];
     for (let i = 0; i < 3; i += 1) servers.push(await startValkey(...options));
     const slots = [0, 5_461, 10_923, 16_384];
     servers.forEach(({ port }, i) =>
@@ -120,13 +127,13 @@ describeWithValkey('the Redis store, of more than one server,', () => {
     );
     for (const { port } of servers.slice(1)) cli(port, 'CLUSTER', 'MEET', '127.0.0.1', String(servers[0]!.port));
     await until(() => servers.every(({ port }) => cli(port, 'CLUSTER', 'INFO').includes('cluster_state:ok')));
-    await expectWrittenAndRead(`redis://127.0.0.1:${servers[1]!.port}?cluster=true`);
+    await expectWrittenAndRead(`redis://:${PASSWORD}@127.0.0.1:${servers[1]!.port}?cluster=true`);
     for (const { port } of servers) expect(Number(cli(port, 'DBSIZE'))).to.be.above(20);
   });
 
-  it('found by its sentinels, is followed to the next primary', async function () {
+  it('with a password, found by its sentinels, is followed to the next primary', async function () {
     this.timeout(60_000);
-    const [primary, replica] = [await startValkey(), await startValkey()];
+    const [primary, replica] = [await startValkey(...LOGIN), await startValkey(...LOGIN)];
     servers.push(primary, replica);
     cli(replica.port, 'REPLICAOF', '127.0.0.1', String(primary.port));
     const folder = mkdtempSync(join(tmpdir(), 'tokenring-sentinel-'));
@@ -135,6 +142,7 @@ describeWithValkey('the Redis store, of more than one server,', () => {
     writeFileSync(
       config,
       `port ${port}\nbind 127.0.0.1\ndir ${folder}\nsentinel monitor main 127.0.0.1 ${primary.port} 1\n` +
+        `sentinel auth-pass main ${PASSWORD}\n` +
         'sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n',
     );
     const sentinel: ChildProcess = spawn(VALKEY, [config, '--sentinel'], { stdio: 'ignore' });
@@ -148,7 +156,7 @@ describeWithValkey('the Redis store, of more than one server,', () => {
           return false;
         }
       });
-      const url = `redis://127.0.0.1:${port}?sentinel=main`;
+      const url = `redis://:${PASSWORD}@127.0.0.1:${port}?sentinel=main`;
       await expectWrittenAndRead(url);
       const store = stores[0]!;
       await until(() => Number(cli(replica.port, 'DBSIZE')) === Number(cli(primary.port, 'DBSIZE')));

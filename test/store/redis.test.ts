@@ -116,6 +116,25 @@ describeWithValkey('the Redis store', function () {
     expect((await owed(a)).size).to.equal(1);
   });
 
+  it('of a server with users takes the login of its address, and says why where it is refused', async () => {
+    const user = ['--user', 'me', 'on', '>p@ss/word', '~tokenring:*', '+@all'];
+    const strict = await startValkey('--requirepass', 'of the default user', ...user);
+    const at = `127.0.0.1:${strict.port}`;
+    try {
+      const store = await open({}, `redis://me:p%40ss%2Fword@${at}`);
+      expect(await store.write([owing('alice', 7, HOUR_MS)], [])).to.deep.equal(DONE);
+      expect((await readAll(await open({}, `redis://:of%20the%20default%20user@${at}`))).clients.size).to.equal(1);
+      const outsider = await open({}, `redis://${at}`);
+      const wrong = await open({}, `redis://me:wrong@${at}`);
+      const results = await Promise.all([outsider, wrong].map((one) => one.write([owing('bob', 1, HOUR_MS)], [])));
+      const reasons = results.map((result) => (result.kind === 'failed' ? result.reason : result.kind));
+      expect(reasons[0]).to.match(/^NOAUTH /);
+      expect(reasons[1]).to.match(/^WRONGPASS /);
+    } finally {
+      await strict.remove();
+    }
+  });
+
   it('in a split brain loses nothing that five writers wrote, in 10,000 updates, with a restart of the server in between', async function () {
     this.timeout(90_000);
     await valkey.remove();
