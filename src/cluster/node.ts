@@ -143,7 +143,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { timeoutMs: suspectAfterMs },
   );
   const settler = createSettler(
-    { clock, timers, table, reservations, replicator: changes, ask, decider, isHeld: () => limiter.isHeld },
+    { clock, timers, table, reservations, replicator: changes, ask, decider, limiter, acknowledger },
     { self: options.self, timeoutMs: suspectAfterMs },
   );
   const donor = createDonor({ table, copies, membership, replicator }, options);

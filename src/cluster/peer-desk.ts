@@ -94,7 +94,8 @@ export function createPeerDesk(deps: PeerDeskDeps): PeerDesk {
           return { kind: 'forgotten' };
         case 'settle': {
           const { clientId, reservation, cost } = message;
-          return { kind: 'settled', settled: settler.settleForPeer(clientId, reservation, cost) };
+          const settling = settler.settleForPeer(clientId, reservation, cost);
+          return settling.then((settled) => ({ kind: 'settled', settled }));
         }
         case 'load':
           return { kind: 'factors', factors: loads.reportFromPeer(message.name, message.load) };

@@ -1,7 +1,9 @@
 import { decide } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
+import type { Acknowledger } from './acknowledger.js';
 import type { BucketTable } from './bucket-table.js';
 import type { Asked } from './forwarder.js';
+import type { Limiter } from './limiter.js';
 import type { PeerMessage, Settled } from './messages.js';
 import type { Clock, Timers } from './ports.js';
 import type { Replicator } from './replicator.js';
@@ -10,8 +12,8 @@ import type { Reservations } from './reservations.js';
 export interface Settler {
   /** Replaces a reserved cost by the real one, once, whoever is asked and however often. */
   settle(clientId: string, reservation: string, cost: number): Promise<Settled>;
-  /** The same for a peer that takes this node for the one to decide; `null` when it is not. */
-  settleForPeer(clientId: string, reservation: string, cost: number): Settled | null;
+  /** The same for a peer that takes this node for the one to decide; `null` when it is not, or cannot make it count. */
+  settleForPeer(clientId: string, reservation: string, cost: number): Promise<Settled | null>;
 }
 
 export interface SettlerDeps {
@@ -22,23 +24,26 @@ export interface SettlerDeps {
   readonly replicator: Pick<Replicator, 'changed'>;
   readonly ask: (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
   readonly decider: (clientId: string) => NodeId | undefined;
-  readonly isHeld: () => boolean;
+  readonly limiter: Pick<Limiter, 'isHeld'>;
+  /** In strict mode: a cost counts only once who may decide next knows. */
+  readonly acknowledger: Acknowledger | undefined;
 }
 
 const RETRY_MS = 25;
 
 export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: NodeId; timeoutMs: number }): Settler {
-  const { clock, timers, table, reservations, replicator, ask, decider, isHeld } = deps;
+  const { clock, timers, table, reservations, replicator, ask, decider, limiter, acknowledger } = deps;
 
-  function settleHere(clientId: string, id: string, cost: number): Settled {
-    const nowMs = clock.nowMs();
+  /** @returns `null` for what could not be made known: it was settled, and whoever hears of that may settle it so again */
+  async function settleHere(clientId: string, id: string, cost: number): Promise<Settled | null> {
     const client = table.get(clientId);
-    const reservation = client && reservations.settle(client, id, cost, nowMs);
+    const reservation = client && reservations.settle(client, id, cost, clock.nowMs());
     if (client === undefined || reservation === undefined) return { kind: 'unknown' };
     replicator.changed(client);
+    if (acknowledger !== undefined && !(await acknowledger.acknowledge(client))) return null;
     const { rules, cost: reserved, settled } = reservation;
     const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
-    const { limit, remaining, resetMs } = decide(client, peek, nowMs);
+    const { limit, remaining, resetMs } = decide(client, peek, clock.nowMs());
     return { kind: 'settled', settlement: { cost: settled!, reserved, limit, remaining, resetMs } };
   }
 
@@ -46,7 +51,8 @@ export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: No
     async settle(clientId, reservation, cost) {
       for (let waitedMs = 0; waitedMs < 3 * timeoutMs; waitedMs += RETRY_MS) {
         const to = decider(clientId);
-        if (to === self && !isHeld()) return settleHere(clientId, reservation, cost);
+        if (to === self && !limiter.isHeld)
+          return (await settleHere(clientId, reservation, cost)) ?? { kind: 'unavailable' };
         if (to !== undefined && to !== self) {
           const asked = await ask(to, { kind: 'settle', clientId, reservation, cost }, timeoutMs);
           if (asked.kind === 'answer' && asked.body.kind === 'settled' && asked.body.settled !== null) {
@@ -58,8 +64,8 @@ export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: No
       }
       return { kind: 'unavailable' };
     },
-    settleForPeer(clientId, reservation, cost) {
-      return decider(clientId) === self && !isHeld() ? settleHere(clientId, reservation, cost) : null;
+    async settleForPeer(clientId, reservation, cost) {
+      return decider(clientId) === self && !limiter.isHeld ? settleHere(clientId, reservation, cost) : null;
     },
   };
 }

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { Settled } from '../../src/cluster/messages.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
 import { describeCluster } from '../../src/http/cluster-view.js';
@@ -313,5 +314,26 @@ describe('a strict node', () => {
     await world.run(2 * TTL_MS);
     expect((await world.node(successor!).cluster.receive(replicate)).body.kind).to.equal('not-yet');
     expect(membersAt(world, successor!)).not.to.include('a:1');
+  });
+
+  it('settles a cost only where who decides next knows of it, and there once, though it was sent again', async () => {
+    const world = createWorld(24, { etcdRate: 1 });
+    const ids = await startCluster(world, 3, STRICT);
+    const clientId = clients(40).find((one) => ownerOf(world, 'b:1', one) === 'a:1')!;
+    const [successor] = world.node('a:1').cluster.membership.ring.successors(clientId, 1);
+    const check = { clientId, rules: [PER_HOUR], cost: 2, peek: false, requestId: undefined, replicated: false };
+    const { callers } = world.node('a:1').cluster;
+    const reserved = await world.until(Promise.resolve(callers.check({ ...check, reservation: 'r' })), 5_000);
+    expect(reserved).to.include({ allowed: true, reservation: 'r' });
+    const settle = (at: string): Promise<Settled> =>
+      world.until(world.node(at).cluster.settler.settle(clientId, 'r', 7), 20_000);
+    cut(world, ['a:1'], [successor!]);
+    expect(await settle('a:1')).to.deep.equal({ kind: 'unavailable' });
+    cut(world, ['a:1'], [...ids, ETCD]);
+    await world.run(2 * TTL_MS);
+    const settled = await settle(successor!);
+    expect(settled).to.deep.include({ kind: 'settled' });
+    if (settled.kind === 'settled') expect(settled.settlement).to.include({ cost: 7, reserved: 2, remaining: 3 });
+    expect(await exhaust(world, [successor!], clientId)).to.equal(3);
   });
 });

@@ -9,7 +9,7 @@ import { machineMs } from '../history.js';
 import type { Asked } from '../history.js';
 import type { AskedClient } from '../clients.js';
 import type { Row } from '../row.js';
-import { PER_SECOND } from '../pace.js';
+import { PER_SECOND, UNSUSPECTED } from '../pace.js';
 import { withStage } from '../stage.js';
 import type { RunOptions, StageResult } from '../stage.js';
 import { ETCDS } from '../strict.js';
@@ -64,6 +64,7 @@ const JOINED_WITHIN_MS = LEASE_MS + HEALED_WITHIN_MS;
 /** Its lease ends, and others own its clients; it hears from its peers that it is out, and joins once etcd answers again. */
 export const etcdCutOff: Row = partitionRow('etcd-cut-off', 'one node cut off from etcd, not from its peers, healed', {
   etcd: true,
+  settings: UNSUSPECTED,
   above: 'lately',
   cut(network, nodes) {
     network.cutAll(etcdHosts(nodes).flatMap((host) => [[ALONE, host] as const, [host, ALONE] as const]));
@@ -81,6 +82,7 @@ export const etcdNotPeers: Row = partitionRow(
 
 export const etcdDown: Row = partitionRow('etcd-down', 'all of etcd killed, and started again', {
   etcd: true,
+  settings: UNSUSPECTED,
   above: 'none',
   async cut(_network, _nodes, etcd) {
     await Promise.all(etcd!.members.map((member) => member.kill()));
@@ -94,6 +96,7 @@ export const etcdDown: Row = partitionRow('etcd-down', 'all of etcd killed, and 
 
 export const etcdLeader: Row = partitionRow('etcd-leader', "etcd's leader killed, and started again", {
   etcd: true,
+  settings: UNSUSPECTED,
   above: 'none',
   cut: (_network, _nodes, etcd) => etcd!.members[etcd!.leader()]!.kill(),
   heal(_network, etcd) {
@@ -107,6 +110,8 @@ const etcdHosts = (nodes: number): number[] => Array.from({ length: ETCDS }, (_,
 interface Cut {
   /** Whether the members are in an etcd. */
   readonly etcd?: boolean;
+  /** More of the nodes. */
+  readonly settings?: readonly string[];
   /** What may be admitted above the limits: one more bucket without. */
   readonly above?: 'none' | 'lately';
   cut(network: CuttableNetwork, nodes: number, etcd: EtcdOnHosts | undefined): void | Promise<void>;
@@ -152,7 +157,7 @@ function runPartition(
   const spanMs = 2 * aroundMs + cutMs + backWithinMs;
   const found = ['--discovery', 'etcd', '--etcd-lease-ms', String(LEASE_MS)];
   const members = etcd === undefined ? [] : [...found, '--etcd-endpoints', etcd.endpoints];
-  const settings = [...PEER_SETTINGS, ...members];
+  const settings = [...PEER_SETTINGS, ...members, ...(kind.settings ?? [])];
   return withStage(options, { name, network, nodes, settings, spanMs }, async (stage) => {
     const { load, clients, cluster } = stage;
     const all = cluster.nodes.map(({ index }) => index);

@@ -4,16 +4,11 @@ import { startValkey } from '../../support/valkey.js';
 import { machineMs } from '../history.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
-import { PER_SECOND } from '../pace.js';
+import { PER_SECOND, UNSUSPECTED } from '../pace.js';
 import { BusyError, withStage } from '../stage.js';
 import type { RunOptions, Stage, StageResult } from '../stage.js';
 import { admittedLately, commonNotes, duration, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
-/**
- * So that a node is not taken for dead, nor for frozen, that shares two cores with starting processes: what that may admit is
- * another row's to show.
- */
-const UNSUSPECTED = ['--suspect-after-ms', '5000'];
 /** The write interval of 200 ms, a write, and from a look to the end of all: far more than they take where they get the processor. */
 const BEHIND_MS = 1_000;
 /** What a node says that does not wait any longer for a store, or for the stores of others, and begins without. */
