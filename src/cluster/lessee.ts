@@ -226,8 +226,9 @@ export function createLessee(deps: LesseeDeps, options: LesseeOptions): Lessee {
       return decisionOf(held, nowMs);
     },
     forwarded(check, nowMs) {
-      const { clientId, cost, peek, requestId } = check;
-      if (peek || requestId !== undefined || leased.has(clientId)) return;
+      const { clientId, cost, peek, requestId, reservation } = check;
+      // None of these could be decided by a lease.
+      if (peek || requestId !== undefined || reservation !== undefined || leased.has(clientId)) return;
       const known = counted.get(clientId);
       if (known === undefined || nowMs - known.sinceMs > HOT_MS) {
         counted.set(clientId, { forwards: 1, sinceMs: nowMs });

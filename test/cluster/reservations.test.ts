@@ -227,6 +227,16 @@ describe('reserved costs in a cluster', () => {
     expect(await left(world, 'a:1', 'x')).to.equal(100);
   });
 
+  it('have no tokens lent for them, which could not be spent on any', async () => {
+    const world = createWorld(12);
+    const ids = await startCluster(world, 3);
+    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const other = ids.find((id) => id !== owner)!;
+    for (let i = 0; i < 50; i += 1) expect(await reserve(world, other, 'x', `r${i}`, 1)).to.equal(true);
+    await world.run(20);
+    expect(world.node(owner).cluster.lessor.lentTokens).to.equal(0);
+  });
+
   it('are made by the owner, where this node holds a lease too', async () => {
     const world = createWorld(8);
     const ids = await startCluster(world, 3);
