@@ -1,5 +1,6 @@
 import type { Rule } from '../../src/core/rule.js';
 import type { Violation } from './checker.js';
+import { ANYBODY } from './excuses.js';
 import type { Excuses, Size } from './excuses.js';
 import type { Fault, History, Setting } from './history.js';
 import type { BucketHistory, Take } from './takes.js';
@@ -18,9 +19,14 @@ interface Bound {
  * window; and above that no more than the faults of the run justify.
  *
  * A take happens at some time from when it was asked until it was answered. So a span counts what lies wholly within it.
+ *
+ * A reservation that was settled for less counts as if no more had ever been taken: `core/reservation.ts` gives back no more than
+ * that. One settled for more makes the client owe the rest, which nobody decided, so it counts in spans that end with a later decision.
  */
 export function checkAdmission(history: History, bucket: BucketHistory, excuses: Excuses): Violation[] {
-  const takes = bucket.takes.filter((take) => take.sure);
+  const sure = bucket.takes.filter((take) => take.sure);
+  // What two sides have settled for more than was reserved is not added up.
+  const takes = sure.map((take) => (isOverdrawn(take, excuses.firstMs) ? take : withoutOverdraft(take)));
   const { setting } = history;
   const bound = boundOf(bucket.rules, setting);
   const found = overrun(takes, bound, excuses, undefined);
@@ -32,15 +38,16 @@ export function checkAdmission(history: History, bucket: BucketHistory, excuses:
     const late = overrun([...before, take], own, excuses, undefined, take, bound);
     if (late !== undefined) return [violation(bucket, 'admission', late)];
   }
+  const settled = sure.map(withoutOverdraft);
   for (const split of excuses.splits) {
     const outside = (take: Take): boolean => take.answeredMs < split.fromMs || take.askedMs > split.mendedMs;
     // Nothing that was taken before is forgotten in the end, though each side went its own way.
-    const kept = overrun(takes.filter(outside), bound, excuses, split.fault);
+    const kept = overrun(settled.filter(outside), bound, excuses, split.fault);
     if (kept !== undefined) return [violation(bucket, 'admission', kept, 'once a partition has healed')];
     for (const side of split.sides) {
       const fromMs = split.fromMs + setting.faultErrorMs;
       const toMs = split.toMs - setting.faultErrorMs;
-      const ours = takes.filter(
+      const ours = settled.filter(
         (take) =>
           (side.includes(take.at) && take.askedMs > fromMs && take.answeredMs < toMs) || take.askedMs > split.mendedMs,
       );
@@ -76,25 +83,62 @@ function overrun(
   last?: Take,
   size: Size = { capacity, perMs },
 ): Overrun | undefined {
-  const byAnswer = [...takes].sort((a, b) => a.answeredMs - b.answeredMs);
+  const steps = stepsOf(takes);
+  const overdrafts = takes.flatMap(overdraftOf);
   let startedMs = -1;
   for (const { askedMs: fromMs } of takes) {
     if (fromMs === startedMs) continue;
     startedMs = fromMs;
     let taken = 0;
-    for (const take of byAnswer) {
-      if (take.askedMs < fromMs) continue;
-      const toMs = take.answeredMs;
+    for (const { sinceMs, atMs: toMs, cost, take } of steps) {
+      if (sinceMs < fromMs) continue;
       if (toMs - fromMs >= spanMs) break;
-      taken += take.cost;
+      taken += cost;
       const bound = capacity + perMs * (toMs - fromMs) + 1e-6;
-      if (taken <= bound || (last !== undefined && take !== last)) continue;
+      if (take === undefined || (last !== undefined && take !== last)) continue;
+      const owed = overdrafts.filter(({ askedMs, answeredMs }) => askedMs >= fromMs && answeredMs < take.askedMs);
+      const all = owed.reduce((sum, one) => sum + one.cost, taken);
+      if (all <= bound) continue;
       const span = takes.filter((one) => one.askedMs >= fromMs && one.answeredMs <= toMs);
-      const allowance = excuses.allowance(span, fromMs, toMs, size, without);
-      if (taken > bound + allowance) return { fromMs, toMs, taken, bound, allowance };
+      const allowance = excuses.allowance([...span, ...owed], fromMs, toMs, size, without);
+      if (all > bound + allowance) return { fromMs, toMs, taken: all, bound, allowance };
     }
   }
   return undefined;
+}
+
+interface Step {
+  /** The span must begin no later. */
+  readonly sinceMs: number;
+  readonly atMs: number;
+  readonly cost: number;
+  /** `undefined`: something comes back. */
+  readonly take: Take | undefined;
+}
+
+/** What is taken, and comes back, in the order of time. */
+function stepsOf(takes: readonly Take[]): Step[] {
+  const steps = takes.flatMap((take): Step[] => {
+    const { askedMs: sinceMs, answeredMs, cost, settled } = take;
+    const taken = { sinceMs, atMs: answeredMs, cost, take };
+    if (settled === undefined || settled.cost >= cost) return [taken];
+    return [taken, { sinceMs, atMs: settled.askedMs, cost: settled.cost - cost, take: undefined }];
+  });
+  return steps.sort((a, b) => a.atMs - b.atMs || a.cost - b.cost);
+}
+
+function overdraftOf(take: Take): Take[] {
+  const { cost, settled } = take;
+  if (settled === undefined || settled.cost <= cost) return [];
+  return [{ ...take, ...settled, cost: settled.cost - cost, by: ANYBODY, replicated: false, settled: undefined }];
+}
+
+function isOverdrawn({ settled }: Take, firstMs: number): boolean {
+  return settled !== undefined && settled.answeredMs < firstMs;
+}
+
+function withoutOverdraft(take: Take): Take {
+  return overdraftOf(take).length === 0 ? take : { ...take, settled: undefined };
 }
 
 function violation(bucket: BucketHistory, check: 'admission', over: Overrun, where = ''): Violation {

@@ -13,7 +13,7 @@ export interface Cut {
 }
 
 /** What faults justify in strict mode: nothing. */
-const NONE: Excuses = { firstMs: Infinity, allowance: () => 0, splits: [] };
+const NONE: Excuses = { firstMs: Infinity, allowance: () => 0, mayForget: () => false, splits: [] };
 
 /** No span of time sees more than the formula, whatever was done to the cluster. */
 export function checkNoneAbove(history: History): Violation[] {

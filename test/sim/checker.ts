@@ -2,6 +2,8 @@ import { checkAdmission } from './check-admission.js';
 import { checkAgreement } from './check-agreement.js';
 import { checkAnswers } from './check-answers.js';
 import { checkFigures } from './check-figures.js';
+import { checkPolicies } from './check-policies.js';
+import { checkSettled } from './check-settled.js';
 import { excusesOf } from './excuses.js';
 import type { History } from './history.js';
 import { bucketsOf } from './takes.js';
@@ -21,6 +23,10 @@ export const CHECKS = [
   'copies',
   /** Each request is answered, in bounded time. */
   'answered',
+  /** Nobody holds a part of a change of the policies, goes by an old one, or loses one; see `check-policies.ts`. */
+  'policies',
+  /** A reservation is known, and settled once. */
+  'settled',
 ] as const;
 export type CheckName = (typeof CHECKS)[number];
 
@@ -32,11 +38,13 @@ export interface Violation {
 /** Holds a history of decisions, and the list of faults, against what contract.md promises. Knows nothing of the program. */
 export function check(history: History): Violation[] {
   const excuses = excusesOf(history);
-  const buckets = bucketsOf(history.asked, excuses.firstMs);
+  const buckets = bucketsOf(history.asked, excuses.firstMs, history.settles);
   return [
     ...[...buckets.values()].flatMap((bucket) => checkAdmission(history, bucket, excuses)),
     ...checkFigures(history, buckets, excuses),
     ...checkAgreement(history),
     ...checkAnswers(history),
+    ...checkPolicies(history),
+    ...checkSettled(history, buckets, excuses),
   ];
 }

@@ -4,7 +4,7 @@ import type { NodeId } from '../../src/core/ring.js';
 import type { Fault } from './history.js';
 import type { Scenario, Step, StepOf } from './scenario.js';
 import type { Weather } from './weather.js';
-import type { World } from './world.js';
+import type { SimNode, World } from './world.js';
 
 /** Until all have found each other, at the beginning. */
 const UP_WITHIN_MS = 20_000;
@@ -29,7 +29,7 @@ export function createCluster(
   world: World,
   weather: Weather,
   faults: Fault[],
-  { memberTtlMs }: { memberTtlMs: number },
+  { memberTtlMs, begin: beginNode }: { memberTtlMs: number; begin: (node: SimNode) => void },
 ): Cluster {
   const ids = scenario.nodes.map(({ id }) => id);
   /** Joined, and neither leaving nor known to be down: those that are sent requests. */
@@ -80,6 +80,7 @@ export function createCluster(
       strict,
       onUnavailable: strict ? 'closed' : 'local',
     });
+    beginNode(node);
     await node.cluster.start();
     if (world.find(id) === node) ready.add(id);
   }

@@ -43,16 +43,46 @@ export function boundsOf(
   slowest: Rule,
   fastest: Rule,
 ): Bounds {
-  const sure = takes.filter((take) => take.sure && take.id !== id && take.answeredMs < window.fromMs);
-  const maybe = takes.filter((take) => take.id !== id && take.askedMs <= window.toMs);
+  const sure = takes
+    .filter((take) => take.sure && take.id !== id && take.answeredMs < window.fromMs)
+    .flatMap((take) => leastOf(take, window));
+  const maybe = takes
+    .filter((take) => take.id !== id && take.askedMs <= window.toMs)
+    .flatMap((take) => mostOf(take, window));
   return slowest.algorithm === 'token-bucket'
     ? debtBounds(sure, maybe, own, window, slowest, fastest)
     : countBounds(sure, maybe, own, window, slowest);
 }
 
+/** Tokens that came at some time between two. */
+interface Amount {
+  readonly askedMs: number;
+  readonly answeredMs: number;
+  readonly cost: number;
+}
+
+/** The least that a take may count: what it may have been settled at, as if no more had ever been taken. */
+function leastOf({ askedMs, answeredMs, cost, settled }: Take, { fromMs, toMs }: Window): Amount[] {
+  if (settled === undefined || settled.askedMs > toMs) return [{ askedMs, answeredMs, cost }];
+  if (settled.cost <= cost) return [{ askedMs, answeredMs, cost: settled.cost }];
+  const taken = { askedMs, answeredMs, cost };
+  return settled.answeredMs < fromMs ? [taken, { ...settled, cost: settled.cost - cost }] : [taken];
+}
+
+/** The most: where the client moves, or tokens of it are lent, not all comes back. */
+function mostOf({ askedMs, answeredMs, cost, settled }: Take, { fromMs, toMs, moves, lent }: Window): Amount[] {
+  if (settled === undefined || settled.askedMs > toMs) return [{ askedMs, answeredMs, cost }];
+  const exact = settled.answeredMs < fromMs && moves === 0 && lent === 0;
+  if (settled.most <= cost) return [{ askedMs, answeredMs, cost: exact ? settled.most : cost }];
+  return [
+    { askedMs, answeredMs, cost },
+    { ...settled, cost: settled.most - cost },
+  ];
+}
+
 function debtBounds(
-  sure: readonly Take[],
-  maybe: readonly Take[],
+  sure: readonly Amount[],
+  maybe: readonly Amount[],
   own: number,
   { fromMs, toMs, lateMs, lent, clockError, clockGrainMs: slackMs }: Window,
   slowest: Rule,
@@ -92,8 +122,8 @@ function debtAfter(events: { atMs: number; cost: number }[], nowMs: number, perM
 }
 
 function countBounds(
-  sure: readonly Take[],
-  maybe: readonly Take[],
+  sure: readonly Amount[],
+  maybe: readonly Amount[],
   own: number,
   { fromMs, toMs, lateMs, lent, moves, clockError, clockGrainMs }: Window,
   { windowMs }: Rule,

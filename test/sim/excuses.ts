@@ -11,6 +11,8 @@ export interface Excuses {
    * @param takes the takes of the bucket in that span
    */
   allowance(takes: readonly Take[], fromMs: number, toMs: number, bucket: Size, without?: Fault): number;
+  /** Whether what was done by `sinceMs` may be unknown to who decides at `untilMs`, or only to some. */
+  mayForget(sinceMs: number, untilMs: number): boolean;
   /** Those that split the cluster, and how long each took to mend. */
   readonly splits: readonly Split[];
 }
@@ -37,6 +39,8 @@ const AWAY = 0.2;
 const STOOD_IN = 0.4;
 /** Of the capacity, so much is lent at most. */
 export const LENT = 0.5;
+/** Who decided, where it is not known. */
+export const ANYBODY = '*';
 /** In which a ring has found together again after a fault, and copies are where they belong, in suspicion times. */
 export const MENDED = 2;
 
@@ -104,7 +108,7 @@ export function excusesOf({ faults, setting }: History): Excuses {
     const sinceMs = fault.fromMs - copyAgeMs(setting);
     let sum = 0;
     for (const take of takes) {
-      if (take.by !== fault.node || (take.replicated && alone)) continue;
+      if ((take.by !== fault.node && take.by !== ANYBODY) || (take.replicated && alone)) continue;
       if (take.askedMs <= fault.fromMs && take.answeredMs >= sinceMs) sum += take.cost;
     }
     return Math.min(sum, capacity);
@@ -130,6 +134,14 @@ export function excusesOf({ faults, setting }: History): Excuses {
       const shares = takes.reduce((total, take) => total + (take.fallback ? take.cost : 0), 0);
       return sum + Math.min(shares, size.capacity + size.perMs * (toMs - fromMs));
     },
+    mayForget: (sinceMs, untilMs) =>
+      disturbing.some((fault) => {
+        if (fault.fromMs > untilMs || fault.toMs + mendMs < sinceMs) return false;
+        if (fault.kind !== 'crash' && fault.kind !== 'freeze') return true;
+        const alone = faults.every((other) => other === fault || !overlap(other, fault) || !spoilsCopies(other));
+        const lately = fault.fromMs - copyAgeMs(setting) <= sinceMs && sinceMs <= fault.fromMs + setting.delayMs;
+        return !alone || lately;
+      }),
     splits: disturbing.flatMap((fault): Split[] => {
       const split = { fault, fromMs: fault.fromMs, toMs: fault.toMs, mendedMs: fault.toMs + mendMs };
       if (fault.kind === 'partition') return [{ ...split, sides: fault.sides }];

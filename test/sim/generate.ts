@@ -1,9 +1,10 @@
 import { hostOf } from '../../src/core/ring.js';
 import type { NodeId } from '../../src/core/ring.js';
+import { generatePolicies } from './policy-workload.js';
 import { createRandom } from './random.js';
 import type { Random } from './random.js';
 import { THEMES } from './scenario.js';
-import type { NodePlan, Scenario, Step, Theme } from './scenario.js';
+import type { NodePlan, Request, Scenario, Step, Theme } from './scenario.js';
 import { generateRequests } from './workload.js';
 
 const WEIGHTS: Readonly<Record<Theme, number>> = {
@@ -40,6 +41,7 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
   const loadMs = random.between(1_500, 3_500);
   const ids = nodes.map(({ id }) => id);
   const { steps, joiners } = drawSteps(theme, random, ids, loadMs, suspectAfterMs);
+  const { policies, writes, requests } = generatePolicies(seed, loadMs, nodes, steps);
   return {
     seed,
     theme,
@@ -50,9 +52,17 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
     network: { minMs, maxMs },
     discovery: random.chance(0.75) ? 'all' : 'one',
     steps,
-    requests: generateRequests(random, loadMs),
+    requests: together(generateRequests(random, loadMs), requests),
+    policies,
+    writes,
     loadMs,
   };
+}
+
+/** Where there are more requests, half of the plain ones are enough. */
+function together(plain: readonly Request[], more: readonly Request[]): readonly Request[] {
+  if (more.length === 0) return plain;
+  return [...plain.filter((_, i) => i % 2 === 0), ...more].sort((a, b) => a.atMs - b.atMs);
 }
 
 /** Nodes of one machine. From numbers of its own, so that most runs are what they would be if there were no machines. */

@@ -1,17 +1,91 @@
+import type { ChangeList, Settled, Written } from '../../src/cluster/messages.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import type { ClientDescription } from '../../src/core/description.js';
+import type { EntryValue } from '../../src/core/policy-document.js';
 import type { NodeId } from '../../src/core/ring.js';
+import type { Rule } from '../../src/core/rule.js';
 
 /** One request as the client saw it. */
 export interface Asked {
   readonly id: number;
   readonly at: NodeId;
   readonly askedMs: number;
-  readonly check: Check;
+  /** Under a policy, its rules as who was asked had them. */
+  check: Check;
   /** `undefined` when the node that was asked died first. */
   answeredMs: number | undefined;
   decision: Decision | undefined;
+}
+
+/** One call that settles a reservation. */
+export interface SettleCall {
+  readonly at: NodeId;
+  /** The request that reserved. */
+  readonly of: Asked;
+  readonly cost: number;
+  readonly askedMs: number;
+  answeredMs: number | undefined;
+  outcome: Settled | undefined;
+}
+
+/** One change of the policies, as who wanted it saw it. */
+export interface PolicyWriteCall {
+  readonly at: NodeId;
+  readonly changes: ChangeList;
+  /** The version that it must still be, and when it was. */
+  readonly ifMatch: { readonly version: number; readonly seenMs: number } | undefined;
+  readonly askedMs: number;
+  answeredMs: number | undefined;
+  outcome: Written | undefined;
+}
+
+/** A document of policies as plain data. */
+export interface HeldDocument {
+  readonly version: number;
+  readonly digest: string;
+  readonly entries: readonly HeldEntry[];
+}
+
+export interface HeldEntry {
+  readonly key: string;
+  readonly value: EntryValue | null;
+  readonly version: number;
+  readonly writer: string;
+}
+
+/** A node that puts a document in force. */
+export interface Adoption {
+  readonly node: NodeId;
+  /** Each start of the node is another. */
+  readonly life: number;
+  readonly atMs: number;
+  readonly digest: string;
+}
+
+/** What a node made of a request that names a policy. */
+export interface Question {
+  readonly at: NodeId;
+  /** When the node had it: a frozen one has it later than it was asked. */
+  readonly atMs: number;
+  readonly clientId: string;
+  /** `null`: the default. */
+  readonly policy: string | null;
+  /** Digest of the document that was in force there. */
+  readonly digest: string;
+  /** `undefined`: it knows no such policy. */
+  readonly rules: readonly Rule[] | undefined;
+  readonly replicated: boolean;
+  /** What the client was told. */
+  decision: Decision | undefined;
+}
+
+export interface PolicyHistory {
+  readonly writes: readonly PolicyWriteCall[];
+  /** In the order of time. */
+  readonly adoptions: readonly Adoption[];
+  readonly documents: ReadonlyMap<string, HeldDocument>;
+  readonly questions: readonly Question[];
 }
 
 /** What was done to the cluster, as it really went. */
@@ -60,11 +134,16 @@ export interface Statement {
   readonly members: readonly NodeId[];
   readonly owners: readonly { readonly owner: NodeId | undefined; readonly successors: readonly NodeId[] }[];
   readonly clients: readonly ClientDescription[];
+  /** Digest of the document of policies. */
+  readonly policies?: string;
 }
 
 /** All that the checker sees of a run. */
 export interface History {
   readonly asked: readonly Asked[];
+  /** In the order of time. */
+  readonly settles?: readonly SettleCall[];
+  readonly policies?: PolicyHistory;
   readonly faults: readonly Fault[];
   /** In the order of `clientIds`. */
   readonly statements: readonly Statement[];
@@ -93,6 +172,8 @@ export interface Setting {
   readonly clockError: number;
   /** Ms that a span may gain where a bucket is timed by clocks in whole ms that are not the checker's. */
   readonly clockGrainMs: number;
+  /** How long after its acknowledgement a change of the policies may be unknown to nodes; 0 where it waits for them. */
+  readonly policyLagMs?: number;
   /** Nodes running at the end. */
   readonly alive: readonly NodeId[];
 }

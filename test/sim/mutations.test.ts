@@ -3,6 +3,7 @@ import { check } from './checker.js';
 import type { CheckName } from './checker.js';
 import { generateScenario } from './generate.js';
 import { MUTATIONS } from './mutations.js';
+import { POLICY_MUTATIONS } from './policy-mutations.js';
 import type { Mutation } from './mutations.js';
 import { simulate } from './simulate.js';
 
@@ -20,7 +21,7 @@ async function caught(mutation: Mutation): Promise<ReadonlySet<CheckName>> {
 }
 
 describe('the checker fails when a node', () => {
-  for (const mutation of MUTATIONS) {
+  for (const mutation of [...MUTATIONS, ...POLICY_MUTATIONS]) {
     it(`${mutation.name} (${mutation.caughtBy})`, async function () {
       this.timeout(120_000);
       expect(await caught(mutation)).to.include(mutation.caughtBy);

@@ -20,7 +20,7 @@ export interface Mutation {
 }
 
 /** A fault in the program's code. */
-const patched =
+export const patched =
   (...patches: Patch[]): Mutation['world'] =>
   async () => ({ createNode: await mutate(patches) });
 

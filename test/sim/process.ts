@@ -5,7 +5,8 @@ import type { SimNode } from './world.js';
 export interface Process extends SimNode {
   cluster: ClusterNode;
   state: SimNode['state'];
-  /** What waits for it to go on: what reached its sockets, then its timers. */
+  /** What waits for it to go on: what callers sent to its sockets, what other nodes did, and its timers. */
+  asked: (() => void)[];
   arrived: (() => void)[];
   due: (() => void)[];
   /** Breaks a connection over which an answer of this process is waited for. */
@@ -22,6 +23,7 @@ export function createProcess(id: string, clockStops: boolean): Process {
     // Given by the world right after, as the node needs the process to run in.
     cluster: undefined as unknown as ClusterNode,
     state: 'running',
+    asked: [],
     arrived: [],
     due: [],
     connections: new Set(),
@@ -32,7 +34,7 @@ export function createProcess(id: string, clockStops: boolean): Process {
 }
 
 /** Runs in the process when it can: now, when it goes on, or never. */
-export function runIn(process: Process, waiting: 'arrived' | 'due', action: () => void): void {
+export function runIn(process: Process, waiting: 'asked' | 'arrived' | 'due', action: () => void): void {
   if (process.state === 'running') action();
   else if (process.state === 'frozen') process[waiting].push(action);
 }

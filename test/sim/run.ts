@@ -70,11 +70,12 @@ async function explore(from: number, count: number, only: Theme | undefined): Pr
 async function tell(scenario: Scenario, { check: failing }: Violation): Promise<void> {
   const shortest = await shrink(scenario, failing, kind);
   const { history, log } = await simulate(shortest, { log: true, ...kind });
-  const { nodes, steps, requests, ...rest } = shortest;
+  const { nodes, steps, requests, writes = [], ...rest } = shortest;
   console.log(`\nThe short story of seed ${scenario.seed}:`);
   console.log(JSON.stringify(rest));
   for (const node of nodes) console.log(`  ${JSON.stringify(node)}`);
   for (const step of steps) console.log(`  ${JSON.stringify(step)}`);
+  for (const write of writes) console.log(`  ${JSON.stringify(write)}`);
   console.log(`  ${requests.length} requests`);
   const told = log.filter((line) => !UNTOLD.test(line) && Number.parseFloat(line) >= history.upMs);
   for (const line of told.slice(0, TOLD_LINES)) console.log(`  ${line.slice(0, TOLD_WIDTH)}`);

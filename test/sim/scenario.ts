@@ -1,3 +1,5 @@
+import type { ChangeList } from '../../src/cluster/messages.js';
+import type { EntryValue } from '../../src/core/policy-document.js';
 import type { NodeId } from '../../src/core/ring.js';
 import type { Rule } from '../../src/core/rule.js';
 
@@ -17,6 +19,10 @@ export interface Scenario {
   readonly discovery: 'all' | 'one';
   readonly steps: readonly Step[];
   readonly requests: readonly Request[];
+  /** What all nodes begin with, as from one file. */
+  readonly policies?: Policies | undefined;
+  /** Changes of it. */
+  readonly writes?: readonly PolicyWrite[];
   /** How long requests come; the faults are over by then. */
   readonly loadMs: number;
 }
@@ -90,6 +96,32 @@ export interface Request {
   readonly peek: boolean;
   readonly requestId: string | undefined;
   readonly replicated: boolean;
+  /** Asks by policy, instead of by rules: by this one, or for `null` the default. */
+  readonly policy?: string | null;
+  /** What is taken is reserved, and settled as this says. */
+  readonly settles?: readonly SettlePlan[];
   /** Asks again as soon as `retryAfterMs` says that it may, at another node. */
   readonly retries: number;
+}
+
+/** One call that settles what a request has reserved, if it has. */
+export interface SettlePlan {
+  /** Ms from the answer. */
+  readonly afterMs: number;
+  readonly node: number;
+  readonly cost: number;
+}
+
+export interface Policies {
+  readonly entries: readonly (readonly [key: string, value: EntryValue])[];
+  /** Whether a node that comes back has the document that it held, as from a file of its own. */
+  readonly kept: boolean;
+}
+
+export interface PolicyWrite {
+  readonly atMs: number;
+  readonly node: number;
+  readonly changes: ChangeList;
+  /** With `If-Match`: the version that this node, an index, held so many ms before. */
+  readonly ifMatch: { readonly node: number; readonly beforeMs: number } | undefined;
 }

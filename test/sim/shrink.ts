@@ -9,7 +9,7 @@ import type { WorldOptions } from './world.js';
 const MAX_RUNS = 400;
 
 /**
- * Cuts a scenario down for as long as the same check fails: faults, clients, requests, nodes, and what is odd about clocks
+ * Cuts a scenario down for as long as the same check fails: faults, writes, clients, requests, nodes, and what is odd about clocks
  * and network. What is left is a story short enough to read.
  */
 export async function shrink(scenario: Scenario, failing: CheckName, options: WorldOptions = {}): Promise<Scenario> {
@@ -22,7 +22,15 @@ export async function shrink(scenario: Scenario, failing: CheckName, options: Wo
   let smallest = scenario;
   for (let size = Infinity; sizeOf(smallest) < size && runs < MAX_RUNS;) {
     size = sizeOf(smallest);
-    for (const candidates of [smallerSteps, smallerClients, smallerNodes, plainer, smallerRequests]) {
+    for (const candidates of [
+      smallerSteps,
+      smallerWrites,
+      smallerClients,
+      smallerNodes,
+      plainer,
+      smallerRequests,
+      smallerSettles,
+    ]) {
       for (const cut of candidates(smallest)) {
         if (runs >= MAX_RUNS) break;
         const candidate = cut(smallest);
@@ -35,14 +43,35 @@ export async function shrink(scenario: Scenario, failing: CheckName, options: Wo
 
 type Cut = (scenario: Scenario) => Scenario;
 
-function sizeOf({ nodes, steps, requests, loadMs }: Scenario): number {
+function sizeOf({ nodes, steps, requests, loadMs, writes = [] }: Scenario): number {
   const odd = nodes.filter((node) => node.clockOffsetMs !== 0 || node.clockRate !== 1 || node.slowMs !== 0).length;
   const retries = requests.filter((request) => request.retries > 0).length;
-  return nodes.length * 100 + steps.length * 100 + requests.length + odd + retries + loadMs / 10_000;
+  const settles = requests.reduce((sum, request) => sum + (request.settles?.length ?? 0), 0);
+  const calls = requests.length + settles + writes.length;
+  return nodes.length * 100 + steps.length * 100 + calls + odd + retries + loadMs / 10_000;
 }
 
 function smallerSteps({ steps }: Scenario): Cut[] {
   return steps.map((step) => (scenario) => ({ ...scenario, steps: scenario.steps.filter((other) => other !== step) }));
+}
+
+function smallerWrites({ writes = [] }: Scenario): Cut[] {
+  return writes.map((write) => (scenario) => ({
+    ...scenario,
+    writes: (scenario.writes ?? []).filter((other) => other !== write),
+  }));
+}
+
+function smallerSettles({ requests }: Scenario): Cut[] {
+  const calls = requests.flatMap((request) => request.settles ?? []);
+  return calls.map((call) => (scenario) => ({
+    ...scenario,
+    requests: scenario.requests.map((request) =>
+      request.settles?.includes(call) === true
+        ? { ...request, settles: request.settles.filter((other) => other !== call) }
+        : request,
+    ),
+  }));
 }
 
 function smallerClients({ requests }: Scenario): Cut[] {
@@ -111,7 +140,8 @@ function plainer({ nodes }: Scenario): Cut[] {
       ),
     })),
     (scenario) => {
-      const lastMs = Math.max(0, ...[...scenario.requests, ...scenario.steps].map(({ atMs }) => atMs));
+      const { requests, steps, writes = [] } = scenario;
+      const lastMs = Math.max(0, ...[...requests, ...steps, ...writes].map(({ atMs }) => atMs));
       return { ...scenario, loadMs: Math.min(scenario.loadMs, lastMs + 100) };
     },
   ];

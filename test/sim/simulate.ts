@@ -1,8 +1,9 @@
+import { createCallers } from './callers.js';
 import { createCluster } from './cluster.js';
-import type { Cluster } from './cluster.js';
-import type { Asked, Fault, History, Statement } from './history.js';
+import type { Fault, History, Statement } from './history.js';
 import type { Tamper } from './network.js';
-import type { Request, Scenario } from './scenario.js';
+import { createOperators } from './operators.js';
+import type { Scenario } from './scenario.js';
 import { createWeather } from './weather.js';
 import { createWorld } from './world.js';
 import type { World, WorldOptions } from './world.js';
@@ -31,11 +32,18 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   const weather = createWeather(scenario.network, scenario.nodes, () => world.nowMs, silentMs);
   world.setLink(weather.link);
   const faults: Fault[] = [];
-  const cluster = createCluster(scenario, world, weather, faults, { memberTtlMs: MEMBER_TTL_MS });
+  const operators = createOperators(scenario, world);
+  const { begin } = operators;
+  const cluster = createCluster(scenario, world, weather, faults, { memberTtlMs: MEMBER_TTL_MS, begin });
   const upMs = await cluster.up();
-  const asked: Asked[] = [];
-  const clients = { cluster, world, asked, endMs: upMs + scenario.loadMs };
-  for (const request of scenario.requests) world.after(request.atMs, () => ask(clients, request));
+  const callers = createCallers({ cluster, operators, world }, { endMs: upMs + scenario.loadMs });
+  for (const request of scenario.requests) world.after(request.atMs, () => callers.ask(request));
+  for (const planned of scenario.writes ?? []) {
+    const { atMs, ifMatch } = planned;
+    if (ifMatch !== undefined)
+      world.after(Math.max(0, atMs - ifMatch.beforeMs), () => operators.look(cluster, planned));
+    world.after(atMs, () => operators.write(cluster, planned));
+  }
   for (const step of scenario.steps) world.after(step.atMs, () => cluster.take(step));
   await world.run(scenario.loadMs);
   const calmMs = await cluster.calm();
@@ -49,7 +57,9 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   const slowest = scenario.nodes.map((node) => node.slowMs).sort((a, b) => b - a);
   return {
     history: {
-      asked,
+      asked: callers.asked,
+      settles: callers.settles,
+      policies: operators.history,
       faults,
       statements: alive.map((id) => statementOf(world, id, clientIds, scenario.replicas)),
       clientIds,
@@ -68,6 +78,8 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
         // A clock in whole ms that is not the world's may gain one at either end.
         clockGrainMs: clockError > 0 ? 2 : 0,
         alive,
+        // With an etcd nodes are told by it.
+        policyLagMs: world.etcd === undefined ? 0 : 2 * scenario.network.maxMs + (slowest[0] ?? 0),
       },
     },
     log: world.log,
@@ -86,39 +98,8 @@ function noting(leased: Set<string>, tamper: Tamper | undefined): Tamper {
   };
 }
 
-interface Clients {
-  readonly cluster: Cluster;
-  readonly world: World;
-  readonly asked: Asked[];
-  readonly endMs: number;
-}
-
-/** Asks the wanted node, or the next that listens, as a load balancer would. */
-function ask(clients: Clients, request: Request): void {
-  const { cluster, world, asked, endMs } = clients;
-  const at = cluster.listening(request.node);
-  if (at === undefined) return;
-  const { clientId, rules, cost, peek, requestId, replicated } = request;
-  const check = { clientId, rules, cost, peek, requestId, replicated };
-  const one: Asked = { id: asked.length, at, askedMs: world.nowMs, check, answeredMs: undefined, decision: undefined };
-  asked.push(one);
-  world.note?.(`#${one.id} ${clientId} asks ${at} for ${cost}`);
-  world.deliver(at, (node) => {
-    void Promise.resolve(node.cluster.limiter.check(check)).then((decision) => {
-      if (node.state !== 'running') return;
-      one.answeredMs = world.nowMs;
-      one.decision = decision;
-      world.note?.(`#${one.id} ${clientId} ${JSON.stringify(decision)}`);
-      const { allowed, retryAfterMs } = decision;
-      if (allowed || retryAfterMs === null || request.retries === 0 || world.nowMs + retryAfterMs > endMs) return;
-      const again = { ...request, node: request.node + 1, retries: request.retries - 1 };
-      world.after(retryAfterMs, () => ask(clients, again));
-    });
-  });
-}
-
 function statementOf(world: World, id: string, clientIds: readonly string[], replicas: number): Statement {
-  const { limiter, membership } = world.node(id).cluster;
+  const { limiter, membership, book } = world.node(id).cluster;
   const { ring } = membership;
   return {
     node: id,
@@ -128,5 +109,6 @@ function statementOf(world: World, id: string, clientIds: readonly string[], rep
       successors: ring.holders(clientId, replicas),
     })),
     clients: clientIds.map((clientId) => limiter.describe(clientId)),
+    policies: book.document.digest,
   };
 }

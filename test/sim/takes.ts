@@ -2,7 +2,7 @@ import type { Decision } from '../../src/core/decision.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { compareStrictness, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
-import type { Asked } from './history.js';
+import type { Asked, SettleCall } from './history.js';
 
 /** Tokens that one request took from one bucket, at some time from `askedMs` to `answeredMs`. */
 export interface Take {
@@ -20,6 +20,17 @@ export interface Take {
   readonly fallback: boolean;
   /** A successor had the copy before it was answered. */
   readonly replicated: boolean;
+  readonly settled: SettledTake | undefined;
+}
+
+/** What a reservation was settled at, by some time between the first call and its answer. */
+export interface SettledTake {
+  /** The least that it may have been, and the most. */
+  readonly cost: number;
+  readonly most: number;
+  readonly askedMs: number;
+  /** Infinity where nobody was told that it is. */
+  readonly answeredMs: number;
 }
 
 /** What is known of one bucket: all that was taken from it, and all that was asked of it, each in the order of asking. */
@@ -31,7 +42,7 @@ export interface BucketHistory {
 }
 
 export function bucketKey(clientId: string, { policy, algorithm, windowMs }: Omit<Rule, 'limit' | 'capacity'>): string {
-  return JSON.stringify([clientId, policy ?? null, algorithm, windowMs]);
+  return `${clientId.length} ${clientId} ${policy ?? '-'} ${algorithm} ${windowMs}`;
 }
 
 /** The same figures: what a repeated request id must get, whoever answers. */
@@ -49,7 +60,12 @@ export function sameFigures(a: Decision, b: Decision): boolean {
  * @param firstMs when the first fault began: what was denied later may have been charged by who was asked before, and whose
  * answer was lost
  */
-export function bucketsOf(asked: readonly Asked[], firstMs: number): Map<string, BucketHistory> {
+export function bucketsOf(
+  asked: readonly Asked[],
+  firstMs: number,
+  settles: readonly SettleCall[] = [],
+): Map<string, BucketHistory> {
+  const callsOf = callsByReservation(settles);
   const buckets = new Map<string, { clientId: string; key: string; takes: Take[]; rules: Rule[] }>();
   const sameId = new Map<string, Asked[]>();
   for (const one of asked) {
@@ -73,14 +89,21 @@ export function bucketsOf(asked: readonly Asked[], firstMs: number): Map<string,
       const denied = decided.decision?.allowed === false;
       const settled = (decided.answeredMs ?? Infinity) < firstMs || one.askedMs > firstMs;
       if (denied && settled) continue;
-      bucket.takes.push(takeOf(one, loosest(rule, group), decided, first && !denied));
+      const settlement = first ? settledBy(callsOf.get(reservationKey(one)) ?? [], one.check.cost) : undefined;
+      bucket.takes.push(takeOf(one, loosest(rule, group), decided, first && !denied, settlement));
     }
   }
   return buckets;
 }
 
 /** Of those with the same id the first is charged: it was asked first, and decided before the first of them was answered. */
-function takeOf(one: Asked, rule: Rule, { at, answeredMs, decision }: Asked, first: boolean): Take {
+function takeOf(
+  one: Asked,
+  rule: Rule,
+  { at, answeredMs, decision }: Asked,
+  first: boolean,
+  settled: SettledTake | undefined,
+): Take {
   const { id, askedMs, check } = one;
   return {
     id,
@@ -93,6 +116,40 @@ function takeOf(one: Asked, rule: Rule, { at, answeredMs, decision }: Asked, fir
     sure: first && decision !== undefined,
     fallback: decision?.source === 'fallback',
     replicated: check.replicated && decision !== undefined && !decision.degraded,
+    settled,
+  };
+}
+
+export function reservationKey({ check }: Asked): string {
+  return JSON.stringify([check.clientId, check.reservation]);
+}
+
+/** In the order in which they were made. */
+export function callsByReservation(settles: readonly SettleCall[]): Map<string, SettleCall[]> {
+  const calls = new Map<string, SettleCall[]>();
+  for (const call of settles) {
+    const key = reservationKey(call.of);
+    const before = calls.get(key);
+    if (before === undefined) calls.set(key, [call]);
+    else before.push(call);
+  }
+  return calls;
+}
+
+/** What counts is the first cost that got there: that which the answers name; without an answer it may be any, or none. */
+function settledBy(calls: readonly SettleCall[], reserved: number): SettledTake | undefined {
+  const told = calls.filter(({ outcome }) => outcome?.kind === 'settled');
+  const costs = calls.flatMap(({ outcome, cost }) => {
+    if (outcome?.kind === 'settled') return [outcome.settlement.cost];
+    return outcome?.kind === 'unknown' ? [] : [cost];
+  });
+  if (told.length === 0) costs.push(reserved);
+  if (costs.length === 1 && told.length === 0) return undefined;
+  return {
+    cost: Math.min(...costs),
+    most: Math.max(...costs),
+    askedMs: calls[0]!.askedMs,
+    answeredMs: Math.min(Infinity, ...told.map(({ answeredMs }) => answeredMs!)),
   };
 }
 

@@ -55,7 +55,7 @@ export interface World {
   kill(id: string, silently?: boolean): void;
   /** Stops a process: nothing in it runs, what reaches it waits. */
   freeze(id: string): void;
-  /** Lets a frozen process go on: first with what waited in its sockets, then with its timers, or the other way round. */
+  /** Lets a frozen process go on: first with what waited in its sockets, of callers first, then with its timers, or the other way round. */
   thaw(id: string, timersFirst?: boolean): void;
   /** Runs an action in a process when it can: now, when it goes on, or never. */
   deliver(id: string, action: (node: SimNode) => void): void;
@@ -151,6 +151,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
     kill(id, silently = false) {
       const process = get(id);
       process.state = silently ? 'gone' : 'dead';
+      process.asked = [];
       process.arrived = [];
       process.due = [];
       for (const breakOff of process.connections) breakOff();
@@ -166,15 +167,16 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
       if (process.state !== 'frozen') return;
       process.state = 'running';
       process.pausedMs += queue.nowMs - process.frozenAtMs;
+      const asked = process.asked.splice(0);
       const arrived = process.arrived.splice(0);
       const due = process.due.splice(0);
       // Each of what waited is an event of its own, so that what it starts comes to an end before the next.
-      for (const action of timersFirst ? [...due, ...arrived] : [...arrived, ...due])
+      for (const action of timersFirst ? [...due, ...arrived, ...asked] : [...asked, ...arrived, ...due])
         queue.add(0, () => runIn(process, 'due', action));
     },
     deliver(id, action) {
       const process = get(id);
-      runIn(process, 'arrived', () => action(process));
+      runIn(process, 'asked', () => action(process));
     },
     setLink: (next) => (link = next),
     after: (ms, action) => queue.add(ms, action),

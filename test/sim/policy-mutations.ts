@@ -1,0 +1,152 @@
+import type { Mutation } from './mutations.js';
+import { patched } from './mutations.js';
+
+/** Faults in how policies are kept, and reserved costs. */
+export const POLICY_MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'takes the older of two writes of a policy',
+    caughtBy: 'policies',
+    world: patched({
+      file: 'core/policy-document.ts',
+      find: 'compare(theirs, ours) <= 0) continue;',
+      replace: 'compare(theirs, ours) >= 0) continue;',
+    }),
+  },
+  {
+    name: 'makes one change of the policies after the other',
+    caughtBy: 'policies',
+    world: patched({
+      file: 'cluster/ring-keeper.ts',
+      find: 'const next = change(document, changes, membership.self.id);\n    book.adopt(next);',
+      replace:
+        'for (const one of changes) book.adopt(change(book.document, new Map([one]), membership.self.id));\n    const next = book.document;',
+    }),
+  },
+  {
+    name: 'adds news of the policies to whatever it has',
+    caughtBy: 'policies',
+    world: patched({
+      file: 'cluster/policy-exchange.ts',
+      find: 'next.digest === digest && version > document.version',
+      replace: 'version > document.version',
+    }),
+  },
+  {
+    name: 'makes a change of the policies that another has overtaken',
+    caughtBy: 'policies',
+    world: patched({
+      file: 'cluster/ring-keeper.ts',
+      find: '!isTagged(document, changes, ifMatch)',
+      replace: '!isTagged(document, changes, undefined)',
+    }),
+  },
+  {
+    name: 'acknowledges a change of the policies that only it knows',
+    caughtBy: 'policies',
+    world: patched({
+      file: 'cluster/ring-keeper.ts',
+      find: 'await Promise.all(reachable().map((id) => exchange.sync(id, news)));',
+      replace: 'void 0;',
+    }),
+  },
+  {
+    name: 'joins without the policies',
+    caughtBy: 'policies',
+    theme: 'planned',
+    world: patched({ file: 'cluster/joiner.ts', find: '(await deps.catchUp(present))', replace: 'true' }),
+  },
+  {
+    name: 'forgets that a policy was deleted',
+    caughtBy: 'policies',
+    world: patched({
+      file: 'core/policy-document.ts',
+      find: 'entries.set(key, { value, version, writer });',
+      replace: 'if (value === null) entries.delete(key); else entries.set(key, { value, version, writer });',
+    }),
+  },
+  {
+    name: 'settles, and takes changes of the policies, before it notices that it was away',
+    caughtBy: 'settled',
+    theme: 'freeze',
+    world: patched({ file: 'cluster/route.ts', find: 'awake(clock.nowMs());', replace: '' }),
+  },
+  {
+    name: "gives a client the policy's limit instead of its own",
+    caughtBy: 'policies',
+    world: patched({ file: 'core/policy.ts', find: 'if (own !== undefined) return own;', replace: '' }),
+  },
+  {
+    name: 'begins a new bucket with each limit',
+    caughtBy: 'admission',
+    world: patched({
+      file: 'core/rule.ts',
+      find: 'return a.windowMs === b.windowMs',
+      replace: 'return a.limit === b.limit && a.windowMs === b.windowMs',
+    }),
+  },
+  {
+    name: 'settles as often as it is asked to',
+    caughtBy: 'settled',
+    world: patched(
+      { file: 'cluster/reservations.ts', find: 'if (kept.reservation.settled === undefined) {', replace: '{' },
+      {
+        file: 'core/reservation.ts',
+        find: 'if (reservation.settled !== undefined) return reservation.rules.map(() => NOTHING);',
+        replace: '',
+      },
+    ),
+  },
+  {
+    name: 'gives back again what it has settled, and says nothing of it',
+    caughtBy: 'admission',
+    world: patched({
+      file: 'cluster/reservations.ts',
+      find: 'if (kept.reservation.settled === undefined) {',
+      replace:
+        'if (kept.reservation.settled !== undefined) { const again = { ...kept.reservation, settled: undefined }; settleReservation(client, again, cost, nowMs); } else {',
+    }),
+  },
+  {
+    name: 'gives back what the refill had paid already',
+    caughtBy: 'truth',
+    world: patched({
+      file: 'core/reservation.ts',
+      find: 'const back = lesser([-more, 0], lesser(reservation.least[i]!, owed(bucket)));',
+      replace: 'const back = lesser([-more, 0], owed(bucket));',
+    }),
+  },
+  {
+    name: 'gives back more than was reserved',
+    caughtBy: 'admission',
+    world: patched({
+      file: 'core/reservation.ts',
+      find: 'const more = cost - reservation.cost;',
+      replace: 'const more = 2 * (cost - reservation.cost);',
+    }),
+  },
+  {
+    name: 'frees what is not settled after a second',
+    caughtBy: 'admission',
+    world: patched({
+      file: 'cluster/reservations.ts',
+      find: 'observe(client, nowMs) {',
+      replace:
+        'observe(client, nowMs) {\n      for (const kept of byClient.get(client.id)?.values() ?? []) if (kept.reservation.settled === undefined && nowMs - kept.reservation.atMs > 1_000) settleKept(client, kept, 0, nowMs);',
+    }),
+  },
+  {
+    name: 'keeps no reservations in copies',
+    caughtBy: 'settled',
+    world: patched({
+      file: 'cluster/copies.ts',
+      find: 'if (reservations.size === 0) return [];',
+      replace: 'return [];',
+    }),
+  },
+  {
+    name: 'remembers denials that a settlement ends',
+    caughtBy: 'denial',
+    theme: 'calm',
+    world: patched({ file: 'cluster/limiter.ts', find: ' || reservations.hasOpen(client.id)', replace: '' }),
+  },
+];
