@@ -154,7 +154,11 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
       requireOpen();
       if (typeof reservation !== 'string') throw invalid('reservation', 'a string');
       const body = JSON.stringify({ reservation, cost });
-      return caller.call(clientOf(reservation), { method: 'POST', path: '/v1/settle', body }, readSettlement);
+      const clientId = clientOf(reservation);
+      const settlement = await caller.call(clientId, { method: 'POST', path: '/v1/settle', body }, readSettlement);
+      // What comes back may be what was missing.
+      denials.forget(clientId);
+      return settlement;
     },
     async describe(clientId) {
       requireOpen();

@@ -131,6 +131,10 @@ describe('a client of a ring', function () {
       resetMs: 0,
     });
     expect((await client.settle(reservation!, 9)).cost).to.equal(2);
+    const taken = await client.reserve({ clientId: 'back', ...DAY, cost: 10 });
+    expect(await client.allow('back', 10, '1d')).to.equal(false);
+    await client.settle(taken.reservation!, 3);
+    expect(await client.allow('back', 10, '1d')).to.equal(true);
     for (const [wrong, code] of [
       ['bGF0ZXI.AAAAAAAAAAAAAAAAAAAAAAAA', 'unknown_reservation'],
       ['nonsense', 'invalid_request'],

@@ -2,13 +2,15 @@ import { expect } from 'chai';
 import { execFile, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { freePort } from '../support/ports.js';
 
 const run = promisify(execFile);
 const readme = readFileSync('README.md', 'utf8');
+const sdk = readFileSync('docs/sdk.md', 'utf8');
 
 /** The fenced blocks of one language, in order. */
-function blocks(language: string): string[] {
-  return [...readme.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, 'g'))].map((match) => match[1]!);
+function blocks(language: string, text = readme): string[] {
+  return [...text.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, 'g'))].map((match) => match[1]!);
 }
 
 /** `npm run cluster`, without the build that `npm test` has done. */
@@ -32,6 +34,17 @@ async function withCluster(use: () => Promise<void>): Promise<void> {
   } finally {
     child.kill('SIGINT');
     expect(await exited).to.equal(0);
+  }
+}
+
+async function fetchWhenUp(url: string): Promise<Response> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await fetch(url);
+    } catch (error) {
+      if (tries === 200) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 }
 
@@ -60,6 +73,27 @@ describe('the README', () => {
     const commonJs = code.replace(/import (.*) from ('.*');/, 'const $1 = require($2);');
     const wrapped = `(async () => { ${commonJs} })()`;
     expect((await run(process.execPath, ['-e', wrapped])).stdout.trim()).to.equal('true 9');
+  });
+
+  it('and docs/sdk.md show clients and Express apps that run as they are', async function () {
+    this.timeout(60_000);
+    const [client, reporting] = blocks('ts', sdk) as [string, string];
+    const [, app] = blocks('ts') as [string, string];
+    await withCluster(async () => {
+      const { stdout } = await run(process.execPath, ['--input-type=module', '-e', client]);
+      expect(stdout).to.equal('true 9\ninvalid_request limit\n');
+      for (const [code, path, expected] of [
+        [app, '/', 'hello'],
+        [reporting, '/report', '{"left":99}'],
+      ] as const) {
+        const port = await freePort();
+        const child = spawn(process.execPath, ['--input-type=module', '-e', code.replace('3000', String(port))]);
+        const answer = await fetchWhenUp(`http://127.0.0.1:${port}${path}`);
+        child.kill();
+        expect(await answer.text()).to.equal(expected);
+        expect(answer.headers.get('ratelimit')).to.match(/;r=\d+;t=\d+$/);
+      }
+    });
   });
 
   it('names every dependency', () => {
