@@ -98,8 +98,8 @@ export interface LeaseGrant {
 /** How a change of the policies ended. */
 export type Written =
   | RingWritten
-  /** What is to be written down does not fit: it takes `bytes`, and may take `maxBytes`. */
-  | { readonly kind: 'too-large'; readonly bytes: number; readonly maxBytes: number }
+  /** The document would be too large to be written down; `reason` says how large, and what it may be. */
+  | { readonly kind: 'too-large'; readonly reason: string }
   /** The registry does not take writes now; `undone`: nothing was changed, otherwise nobody knows. */
   | { readonly kind: 'no-registry'; readonly reason: string; readonly undone: boolean };
 

@@ -1,4 +1,4 @@
-import { change, hasRoomFor, isTagged, merge } from '../core/policy-document.js';
+import { change, hasRoomFor, isTagged, merge, NO_DOCUMENT } from '../core/policy-document.js';
 import type { Changes, PolicyDocument } from '../core/policy-document.js';
 import type { NodeId } from '../core/ring.js';
 import type { Filing, Known } from './enrolment.js';
@@ -12,6 +12,8 @@ import type { FileResult } from './registry.js';
 /** How long a write is tried: a registry of several elects its next leader in one or two seconds. */
 const PATIENCE_MS = 5_000;
 const RETRY_MS = 50;
+/** How often a node writes down by itself what the registry lacks, until it has. */
+const BRING_EVERY_MS = 500;
 
 export interface RegistryKeeperDeps {
   readonly clock: Clock;
@@ -43,7 +45,9 @@ export function createRegistryKeeper(deps: RegistryKeeperDeps): PolicyKeeper {
   let queue: Promise<unknown> = Promise.resolve();
   let bringing: Promise<boolean> | undefined;
   let unreadableAt: number | undefined;
+  let bringAgainAtMs = -Infinity;
   let wasTooLarge = false;
+  let merged = { theirs: NO_DOCUMENT, mine: NO_DOCUMENT, both: NO_DOCUMENT };
 
   filing.onChange(take);
 
@@ -66,8 +70,9 @@ export function createRegistryKeeper(deps: RegistryKeeperDeps): PolicyKeeper {
   function lacking({ known: { registry }, document: theirs }: Base): PolicyDocument | undefined {
     const mine = book.document;
     if (registry === book.registry && theirs.version >= mine.version) return undefined;
-    const both = merge(theirs, mine);
-    return both.digest === theirs.digest ? undefined : both;
+    // Asked again and again while the registry is away, of documents that may be large.
+    if (merged.theirs !== theirs || merged.mine !== mine) merged = { theirs, mine, both: merge(theirs, mine) };
+    return merged.both.digest === theirs.digest ? undefined : merged.both;
   }
 
   function known(): Base | Refused {
@@ -94,8 +99,8 @@ export function createRegistryKeeper(deps: RegistryKeeperDeps): PolicyKeeper {
     }
     const result = await filing.file(next, base.known);
     if (result.kind === 'too-large' && !wasTooLarge) {
-      const { bytes, maxBytes } = result;
-      log.warn({ bytes, maxBytes }, 'the policies of this node do not fit into the registry');
+      const { reason } = result;
+      log.warn({ reason }, 'the policies of this node do not fit into the registry');
     }
     wasTooLarge = result.kind === 'too-large';
     if (result.kind !== 'written') return false;
@@ -197,7 +202,9 @@ export function createRegistryKeeper(deps: RegistryKeeperDeps): PolicyKeeper {
     },
     tick() {
       const base = known();
-      if ('known' in base && lacking(base) !== undefined) void bring();
+      if (!('known' in base) || lacking(base) === undefined || clock.nowMs() < bringAgainAtMs) return;
+      bringAgainAtMs = clock.nowMs() + BRING_EVERY_MS;
+      void bring();
     },
   };
 }

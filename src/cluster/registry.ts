@@ -38,7 +38,8 @@ export type FileResult =
   | { readonly kind: 'written'; readonly revision: number }
   /** What is there is not what it was made from: nothing was written. */
   | { readonly kind: 'overtaken' }
-  | { readonly kind: 'too-large'; readonly bytes: number; readonly maxBytes: number }
+  /** `reason` says how large it is, and may be. */
+  | { readonly kind: 'too-large'; readonly reason: string }
   /** `undone`: nothing was written, nor will be. */
   | (Failed & { readonly undone: boolean });
 

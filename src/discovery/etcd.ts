@@ -142,8 +142,11 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     },
     async file(document, { registry, revision }, timeoutMs): Promise<FileResult> {
       const value = await encodeDocument(document);
-      const maxBytes = MAX_DOCUMENT_BYTES;
-      if (value.length > maxBytes) return { kind: 'too-large', bytes: value.length, maxBytes };
+      const tooLarge = (bound: string): FileResult => ({
+        kind: 'too-large',
+        reason: `${value.length} bytes, ${bound}`,
+      });
+      if (value.length > MAX_DOCUMENT_BYTES) return tooLarge(`at most ${MAX_DOCUMENT_BYTES}`);
       const compare = [isAt(revision), isNamed(registry)];
       const success = [{ request_put: { key: keys.policies, value: value.toString('base64') } }];
       try {
@@ -152,7 +155,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
         return { kind: 'written', revision: Number(answer.header.revision) };
       } catch (error) {
         const { message, name } = error as Error;
-        if (TOO_LARGE.test(message)) return { kind: 'too-large', bytes: value.length, maxBytes };
+        if (TOO_LARGE.test(message)) return tooLarge(message);
         return { kind: 'failed', reason: message || name, undone: isUndone(error) };
       }
     },

@@ -172,7 +172,7 @@ function refusal(written: Exclude<Written, { kind: 'written' }>): Problem {
       return new Problem('too_many_policies', { expected: `at most ${MAX_ENTRIES} entries` });
     case 'too-large':
       return new Problem('too_many_policies', {
-        detail: `all policies together take ${written.bytes} bytes in etcd, which may be ${written.maxBytes} at most`,
+        detail: `etcd does not take all policies together: ${written.reason}`,
       });
     case 'unavailable':
       return new Problem('unavailable', { detail: 'the node that takes changes does not answer: send it again' });

@@ -78,8 +78,8 @@ describe(`policies of real processes in a real etcd${why === undefined ? '' : ` 
     rmSync(folder, { recursive: true, force: true });
   });
 
-  async function begin(size: number): Promise<void> {
-    etcd = await startEtcd({ size });
+  async function begin(size: number, flags: readonly string[] = []): Promise<void> {
+    etcd = await startEtcd({ size, flags });
     await etcd.ready();
   }
 
@@ -237,6 +237,24 @@ describe(`policies of real processes in a real etcd${why === undefined ? '' : ` 
     await until(async () => (await put(nodes[1]!, 'api', 4, '3')).status === 200);
     for (const node of nodes) await until(async () => (await limitAt(node, 'api')) === 4);
     for (const node of nodes) expect(await versionAt(node)).to.equal(4);
+  });
+
+  it('that etcd finds too large are refused with how large they are, and change nothing', async () => {
+    await begin(1, ['--max-request-bytes', '4096']);
+    const node = await start();
+    const tiers = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`tier-${i}`, { limit: i, window: '1h' }]));
+    const answers: Answer[] = [];
+    for (const name of ['a', 'b', 'c', 'd', 'e'])
+      answers.push(await call(node.port, 'PUT', `/v1/policies/${name}`, { tiers, defaultTier: 'tier-1' }));
+    const made = answers.filter(({ status }) => status === 200).length;
+    expect(answers.map(({ status }) => status)).to.deep.equal([
+      ...Array<number>(made).fill(200),
+      ...Array<number>(5 - made).fill(409),
+    ]);
+    expect(made).to.be.within(1, 4);
+    expect(answers[made]!.body).to.include({ code: 'too_many_policies' });
+    expect(answers[made]!.body['detail']).to.match(/\d+ bytes, etcdserver: request is too large$/);
+    expect(await versionAt(node)).to.equal(made);
   });
 
   it('are not changed at a node that is cut off from etcd, strict or not, which has them from its peers', async () => {
