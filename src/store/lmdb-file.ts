@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { open } from 'lmdb';
 import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../cluster/messages.js';
@@ -61,6 +62,7 @@ export function openLmdbFile(path: string): LmdbFile {
     members = readHead(opened, path);
     return opened;
   });
+  const opened = fileAt(path);
   let unreadable = 0;
   let swept: Buffer = FIRST_CLIENT;
 
@@ -91,6 +93,8 @@ export function openLmdbFile(path: string): LmdbFile {
       }),
     write: ({ atMs, rules, clients, forgotten, members: present = members }) =>
       guarded(() => {
+        // What is written to a file that was removed ends with this process.
+        if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
         db.transactionSync(() => {
           if (present.join() !== members.join()) db.putSync(HEAD, encodeHead(present));
           for (const clientId of forgotten) {
@@ -132,6 +136,12 @@ export function openLmdbFile(path: string): LmdbFile {
       }),
     close: () => db.close(),
   };
+}
+
+/** What tells the file from any other that may come in its place; `undefined` where there is none. */
+function fileAt(path: string): string | undefined {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found && `${found.dev} ${found.ino}`;
 }
 
 function keyOf(key: Buffer): Buffer {

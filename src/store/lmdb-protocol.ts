@@ -32,7 +32,7 @@ export type Told =
   | { readonly kind: 'failed'; readonly failure: Failure; readonly reason: string };
 
 /**
- * `corrupt`: the file is none of LMDB's, or damaged. `format`: it was written by another version of this program. `other`: no space,
- * no permission and so on.
+ * `corrupt`: the file is none of LMDB's, or damaged. `gone`: it was removed, or another is in its place. `format`: it was written by another
+ * version of this program. `other`: no space, no permission and so on.
  */
-export type Failure = 'corrupt' | 'format' | 'other';
+export type Failure = 'corrupt' | 'gone' | 'format' | 'other';

@@ -91,8 +91,8 @@ export async function openLmdbStore(
       const why = brokenBy(answer);
       if (why === undefined) return answer as Told;
       stopKeeper();
-      if (!why.damaged || tries === 2) return { kind: 'failed', failure: 'other', reason: why.reason };
-      if (!(await setAside(why.reason))) return { kind: 'failed', failure: 'other', reason: why.reason };
+      const begun = tries === 1 && why.file !== 'unharmed' && (await beginAnew(why.file, why.reason));
+      if (!begun) return { kind: 'failed', failure: 'other', reason: why.reason };
     }
   }
 
@@ -113,6 +113,14 @@ export async function openLmdbStore(
     // One that hangs in a read of a dead disk ends when that does.
     keeper?.child.kill('SIGKILL');
     keeper = undefined;
+  }
+
+  /** @returns whether a new file can be begun: what was in this one is lost */
+  async function beginAnew(file: 'damaged' | 'gone', reason: string): Promise<boolean> {
+    if (file === 'damaged') return setAside(reason);
+    lost = true;
+    log.warn({ path }, 'the store file was removed: a new one is begun');
+    return true;
   }
 
   async function setAside(reason: string): Promise<boolean> {
@@ -193,15 +201,20 @@ function reasonOf(told: Told): string {
   return told.kind === 'failed' ? told.reason : `unexpected answer ${told.kind}`;
 }
 
-/** Why the keeper is of no more use, and whether it is for the file's sake; `undefined` when it is. */
-function brokenBy(answer: Answer): { readonly damaged: boolean; readonly reason: string } | undefined {
+/** Why the keeper is of no more use, and what became of its file; `undefined` when it is of use. */
+function brokenBy(
+  answer: Answer,
+): { readonly file: 'unharmed' | 'damaged' | 'gone'; readonly reason: string } | undefined {
   switch (answer.kind) {
     case 'timeout':
-      return { damaged: false, reason: 'the file does not answer in time' };
-    case 'ended':
-      return { damaged: DEADLY.has(answer.signal), reason: `its process ended by ${answer.signal ?? 'itself'}` };
+      return { file: 'unharmed', reason: 'the file does not answer in time' };
+    case 'ended': {
+      const file = DEADLY.has(answer.signal) ? 'damaged' : 'unharmed';
+      return { file, reason: `its process ended by ${answer.signal ?? 'itself'}` };
+    }
     case 'failed':
-      return answer.failure === 'corrupt' ? { damaged: true, reason: answer.reason } : undefined;
+      if (answer.failure === 'gone') return { file: 'gone', reason: answer.reason };
+      return answer.failure === 'corrupt' ? { file: 'damaged', reason: answer.reason } : undefined;
     default:
       return undefined;
   }

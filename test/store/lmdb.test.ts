@@ -174,6 +174,18 @@ describe('the LMDB store', () => {
     });
   });
 
+  it('whose file is removed says so at the next write, and begins a new one', async () => {
+    const path = newPath();
+    const store = await open(path);
+    await store.write([owing('alice', 3, HOUR_MS)], []);
+    rmSync(path);
+    rmSync(`${path}-lock`);
+    expect(await store.write([owing('bob', 5, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: true });
+    expect(lines).to.include('the store file was removed: a new one is begun');
+    expect(await store.write([owing('alice', 4, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: false });
+    expect([...(await readAll(await open(path))).clients.keys()].sort()).to.deep.equal(['alice', 'bob']);
+  });
+
   it('ends without a word where the node is killed while it waits for an answer', () => {
     const script = new URL('../../src/store/lmdb-keeper.ts', import.meta.url).pathname;
     const node = `
