@@ -3,7 +3,7 @@ import { INTERVAL_MS } from '../pace.js';
 import type { Stage } from '../stage.js';
 
 /** A flush takes at least so long, timers being late by some ms; longer where the node itself says so. */
-export const FLUSH_MS = 10;
+const FLUSH_MS = 10;
 
 export interface CopyAge {
   /** How old the copies of what a node decided may be: the interval and a flush. */
