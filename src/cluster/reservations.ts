@@ -6,6 +6,7 @@ import type { Snapshot } from '../core/snapshot.js';
 import type { Client } from './bucket-table.js';
 import type { ReservationSnapshot } from './messages.js';
 import type { Clock } from './ports.js';
+import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 
 /** How long a reservation can be settled, and is remembered so that it is settled once. */
 export const RESERVATION_TTL_MS = 600_000;
@@ -72,8 +73,13 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + leftMs);
   }
 
-  function find(clientId: string, id: string): Kept | undefined {
-    return all.get(keyOf(clientId, id));
+  /**
+   * @param atMs of the one that is sought: one that was made so long before that its request id may have been used anew is
+   * another
+   */
+  function find(clientId: string, id: string, atMs = -Infinity): Kept | undefined {
+    const kept = all.get(keyOf(clientId, id));
+    return kept === undefined || atMs - kept.reservation.atMs >= REQUEST_ID_TTL_MS ? undefined : kept;
   }
 
   function openOf(clientId: string): Reservation[] {
@@ -92,7 +98,9 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
 
   return {
     add: (client, { reservation: id, rules, cost }, nowMs) => {
-      if (id !== undefined) keep(client, reserve(client, id, rules, cost, nowMs), nowMs);
+      // A message that was long under way has asked for the same once more: nobody waits for it, and what it took stands.
+      if (id === undefined || find(client.id, id, nowMs) !== undefined) return;
+      keep(client, reserve(client, id, rules, cost, nowMs), nowMs);
     },
     observe(client, nowMs) {
       for (const { reservation } of byClient.get(client.id)?.values() ?? []) observe(client, reservation, nowMs);
@@ -123,14 +131,14 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
         return { ...one, atMs: nowMs - ageMs, least: [...least] };
       });
       for (const their of heard) {
-        const ours = find(client.id, their.id)?.reservation;
+        const ours = find(client.id, their.id, their.atMs)?.reservation;
         if (ours?.settled === undefined || their.settled !== undefined) continue;
         const { snapshots, backs } = settleSnapshots(met, their, ours.settled, nowMs);
         met = snapshots;
         lowerLeast(around(heard, their), their, backs);
       }
       for (const their of heard) {
-        const ours = find(client.id, their.id);
+        const ours = find(client.id, their.id, their.atMs);
         if (ours === undefined) keep(client, their, nowMs);
         else if (ours.reservation.settled === undefined) {
           const { least } = ours.reservation;

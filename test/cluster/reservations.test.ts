@@ -307,6 +307,26 @@ describe('copies of reserved costs', () => {
     });
   }
 
+  it('are settled once though the request that made them comes again late, and anew once its id may be used again', () => {
+    const clock = createFakeClock(1_000);
+    const [owner, holder] = [createHolder(clock), createHolder(clock)];
+    const meet = (): void => holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    owner.reserve(PER_DAY, 'r', 20);
+    owner.settle('r', 5);
+    meet();
+    clock.advance(3_000);
+    owner.reserve(PER_DAY, 'r', 20);
+    owner.settle('r', 0);
+    meet();
+    expect([owner.owed(), holder.owed()]).to.deep.equal([25, 25]);
+    clock.advance(60_000);
+    owner.reserve(PER_DAY, 'r', 20);
+    meet();
+    expect([owner.owed(), holder.owed()]).to.deep.equal([45, 45]);
+    holder.settle('r', 10);
+    expect(holder.owed()).to.equal(35);
+  });
+
   it('owe what cost more than was reserved, though an older copy comes late', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
