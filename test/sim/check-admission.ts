@@ -39,10 +39,16 @@ export function checkAdmission(history: History, bucket: BucketHistory, excuses:
     if (late !== undefined) return [violation(bucket, 'admission', late)];
   }
   const settled = sure.map(withoutOverdraft);
+  // What one side has reserved, and is settled once all sides are joined, comes off what is owed then, whichever side owes it.
+  const withReturns = (checked: readonly Take[]): Bound => {
+    const others = settled.filter((take) => !checked.includes(take));
+    return { ...bound, capacity: others.reduce((sum, take) => sum + backOf(take), bound.capacity) };
+  };
   for (const split of excuses.splits) {
     const outside = (take: Take): boolean => take.answeredMs < split.fromMs || take.askedMs > split.mendedMs;
     // Nothing that was taken before is forgotten in the end, though each side went its own way.
-    const kept = overrun(settled.filter(outside), bound, excuses, split.fault);
+    const takenOutside = settled.filter(outside);
+    const kept = overrun(takenOutside, withReturns(takenOutside), excuses, split.fault);
     if (kept !== undefined) return [violation(bucket, 'admission', kept, 'once a partition has healed')];
     for (const side of split.sides) {
       const fromMs = split.fromMs + setting.faultErrorMs;
@@ -51,7 +57,7 @@ export function checkAdmission(history: History, bucket: BucketHistory, excuses:
         (take) =>
           (side.includes(take.at) && take.askedMs > fromMs && take.answeredMs < toMs) || take.askedMs > split.mendedMs,
       );
-      const sided = overrun(ours, bound, excuses, split.fault);
+      const sided = overrun(ours, withReturns(ours), excuses, split.fault);
       if (sided !== undefined) return [violation(bucket, 'admission', sided, `on side ${side.join()} of a partition`)];
     }
   }
@@ -125,6 +131,10 @@ function stepsOf(takes: readonly Take[]): Step[] {
     return [taken, { sinceMs, atMs: settled.askedMs, cost: settled.cost - cost, take: undefined }];
   });
   return steps.sort((a, b) => a.atMs - b.atMs || a.cost - b.cost);
+}
+
+function backOf({ cost, settled }: Take): number {
+  return settled === undefined ? 0 : Math.max(0, cost - settled.cost);
 }
 
 function overdraftOf(take: Take): Take[] {

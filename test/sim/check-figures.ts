@@ -184,8 +184,8 @@ function windowOf({ faults, setting }: History, one: Answered, leasable: boolean
       (moves.length === 0 ? 0 : 4 * moves.length * (setting.delayMs + 1) + retransmittedMs) +
       // Leased tokens begin to decay when the lease is over, not when they are spent.
       (leasable ? LEASED_MS : 0) +
-      // A remembered denial says what was true when its answer came.
-      (one.decision.source === 'deny-cache' ? 2 * setting.delayMs : 0),
+      // A remembered denial says when its answer came what was true when it was made.
+      (one.decision.source === 'deny-cache' ? 2 * setting.delayMs + retransmittedMs : 0),
     moves: moves.length,
     clockError: setting.clockError,
     clockGrainMs: setting.clockGrainMs,

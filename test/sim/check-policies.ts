@@ -55,7 +55,13 @@ function halves({ writes, adoptions, documents }: PolicyHistory, { knows }: Writ
       const made = sure.find(([key, value]) => JSON.stringify(has.get(key)?.value) === JSON.stringify(value));
       if (made === undefined) continue;
       const { version, writer } = has.get(made[0])!;
-      const half = sure.find(([key, value]) => !isAsLate(has.get(key), { key, value, version, writer }));
+      // What it held already stays as it was written.
+      const half = sure.find(([key, value]) => {
+        const held = has.get(key);
+        return (
+          !isAsLate(held, { key, value, version, writer }) && JSON.stringify(held?.value) !== JSON.stringify(value)
+        );
+      });
       if (half !== undefined) problems.push(`${node} holds half a change from ${atMs}: ${made[0]} without ${half[0]}`);
     }
   }
