@@ -147,9 +147,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const heir = entrusting?.(client.id);
       if (heir !== undefined) enqueue(heir, client.id, true);
       const { isMine, wasMine, isNews } = placement.moveOf(client.id);
-      // What this node owned before goes to its new owner, which must not know less, and to the one after it, should the ring
-      // change again before the first has passed it on.
-      if (wasMine && !isMine) client.stoodIn = true;
+      // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
+      // should the ring change again before the first has passed it on.
+      if (!isMine && (wasMine || isNews)) client.stoodIn = true;
       if (isMine === wasMine && !client.stoodIn && !isNews) {
         if (hasLeases(client) && !isEntitled(client.id)) dropLeases(client);
         continue;

@@ -228,4 +228,22 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       );
     }
   });
+
+  it('tells an owner that died and came back, while who held its copies was away, what it knew before', async () => {
+    for (const backAfterMs of [100, 160, 300]) {
+      for (const others of [[], ['c:1']]) {
+        await keepsItsPromises(
+          story({
+            nodes: ['a:1', { id: 'b:1', startMs: 89 }, ...others],
+            network: { minMs: 2, maxMs: 2 },
+            steps: [
+              { kind: 'freeze', atMs: 678, node: 'b:1', forMs: 900, timersFirst: false },
+              { kind: 'crash', atMs: 904, node: 'a:1', silent: true, backAfterMs },
+            ],
+            requests: crowd(10, (id) => asks(id, perHour(50), { fromMs: 200, times: 5 })),
+          }),
+        );
+      }
+    }
+  });
 });
