@@ -1,14 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { networkOf } from '../core/address.js';
 import type { Decision } from '../core/decision.js';
 import { rateLimitHeaders } from '../core/rate-limit-headers.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
-import { addressKey } from './address.js';
 import type { LoadWatch } from './load-watch.js';
 import { rulesOf } from './question.js';
 
 export type { Decision } from '../core/decision.js';
 export type { AllowRequest, LimitRequest } from '../core/request.js';
-export { addressKey } from './address.js';
 
 /** A node or a client: what decides. */
 export interface Limiter {
@@ -111,6 +110,14 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
       },
     );
   };
+}
+
+/** Of an IPv6 address, what its holder has at least: providers give homes a /56 or a /64. */
+const HOLDER_BITS = 56;
+
+/** What to call somebody who has only an address: an IPv4 address as it is, an IPv6 address by its /56, and any other text as it is. */
+export function addressKey(address: string): string {
+  return networkOf(address, HOLDER_BITS);
 }
 
 function defaultKey(req: LimitedRequest): string {

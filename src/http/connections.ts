@@ -1,7 +1,7 @@
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:https';
-import { isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
+import { networkOf } from '../core/address.js';
 import type { Counters } from './counters.js';
 
 export interface ConnectionBounds {
@@ -20,6 +20,8 @@ export interface Connections {
 
 /** How often idle connections are closed for new ones at most, in ms. */
 const ROOM_INTERVAL_MS = 100;
+/** Of an IPv6 address: within one network of so many bits anybody may have any address. */
+const NETWORK_BITS = 64;
 /** Looks at each connection, in the time that it has to read. */
 const LOOKS = 6;
 
@@ -36,8 +38,8 @@ interface Backlog {
 export function boundConnections(server: Server, bounds: ConnectionBounds, counters: Counters): Connections {
   const { max, maxPerAddress, answerMs } = bounds;
   const open = new Set<Socket>();
-  /** How many are open, by whose they are; only where it is bounded. */
-  const byOrigin = new Map<string, number>();
+  /** How many are open, by address or IPv6 network; only where that is bounded. */
+  const byNetwork = new Map<string, number>();
   /** Those on which answers are written: within TLS. */
   const readers = new Set<Socket>();
   const backlogs = new Map<Socket, Backlog>();
@@ -52,16 +54,16 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   }
 
   /** @returns whether the new one is one too many */
-  function countOrigin(socket: Socket): boolean {
+  function countNetwork(socket: Socket): boolean {
     if (maxPerAddress === Infinity) return false;
-    const origin = originOf(socket.remoteAddress ?? '');
-    const count = byOrigin.get(origin) ?? 0;
+    const network = networkOf(socket.remoteAddress ?? '', NETWORK_BITS);
+    const count = byNetwork.get(network) ?? 0;
     if (count >= maxPerAddress) return true;
-    byOrigin.set(origin, count + 1);
+    byNetwork.set(network, count + 1);
     socket.on('close', () => {
-      const left = byOrigin.get(origin)! - 1;
-      if (left === 0) byOrigin.delete(origin);
-      else byOrigin.set(origin, left);
+      const left = byNetwork.get(network)! - 1;
+      if (left === 0) byNetwork.delete(network);
+      else byNetwork.set(network, left);
     });
     return false;
   }
@@ -84,7 +86,7 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   server.maxConnections = max;
   server.on('drop', () => (counters.refusedConnections += 1));
   server.on('connection', (socket: Socket) => {
-    if (countOrigin(socket)) {
+    if (countNetwork(socket)) {
       counters.refusedOfAddress += 1;
       return void socket.destroy();
     }
@@ -103,23 +105,4 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   looking.unref();
   server.on('close', () => clearInterval(looking));
   return { open };
-}
-
-/** Bits of an IPv6 address that tell one network from another: within one, anybody may have any address. */
-const NETWORK_GROUPS = 4;
-
-/** Whose an address is: itself, or the /64 of IPv6 that it is in. */
-export function originOf(address: string): string {
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
-  if (!isIPv6(plain)) return plain;
-  const [head = '', tail] = plain.replace(/%.*$/, '').split('::');
-  const groups = head === '' ? [] : head.split(':');
-  const after = tail === undefined || tail === '' ? 0 : tail.split(':').length;
-  // What "::" stands for; an IPv4 at the end is in the last groups, which do not count.
-  while (groups.length < NETWORK_GROUPS && groups.length + after < 8) groups.push('0');
-  const all = [...groups, ...(tail === undefined || tail === '' ? [] : tail.split(':'))];
-  return `${all
-    .slice(0, NETWORK_GROUPS)
-    .map((group) => parseInt(group, 16).toString(16))
-    .join(':')}::/64`;
 }

@@ -1,23 +1,22 @@
-/** An IPv6 address is one of the many that its holder has: providers give homes a /56 or a /64. */
-const PREFIX_BITS = 56;
-
 /**
- * What to call somebody who has only an address: an IPv4 address as it is, of an IPv6 address the network (/56) that it is in, and of what
- * is no address the text itself.
+ * Whose an address is: an IPv4 address, also as IPv6 writes it, is its own; of an IPv6 address the network, as its holder has all of that; and what
+ * is no address stays the text that it is.
+ * @param prefixBits how much of an IPv6 address tells one holder from another, 1 to 128
+ * @returns for example `192.0.2.1`, or `2001:db8:1:200::/56`
  */
-export function addressKey(address: string): string {
+export function networkOf(address: string, prefixBits: number): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped !== undefined) return mapped;
   if (!address.includes(':')) return address;
   const groups = groupsOf(address.replace(/%.*$/, ''));
   if (groups === undefined) return address;
-  const whole = Math.floor(PREFIX_BITS / 16);
-  const cut = groups[whole]! & (0xffff << (16 - (PREFIX_BITS % 16)));
-  const kept = [...groups.slice(0, whole), cut].map((group) => group.toString(16));
-  return `${kept.join(':')}::/${PREFIX_BITS}`;
+  const kept = groups.slice(0, Math.ceil(prefixBits / 16));
+  const spareBits = kept.length * 16 - prefixBits;
+  kept.push(kept.pop()! & (0xffff << spareBits));
+  return `${kept.map((group) => group.toString(16)).join(':')}::/${prefixBits}`;
 }
 
-/** The eight groups of an IPv6 address. */
+/** The eight groups of an IPv6 address; `undefined` where it is none. */
 function groupsOf(address: string): number[] | undefined {
   const [head = '', tail, more] = address.split('::');
   if (more !== undefined) return undefined;
@@ -29,7 +28,7 @@ function groupsOf(address: string): number[] | undefined {
   return groups.every((group) => group >= 0 && group <= 0xffff) ? groups : undefined;
 }
 
-/** One group, or the two that an IPv4 address at the end stands for. */
+/** One group, or the two that an IPv4 address at the end stands for; `NaN` for what is neither. */
 function groupOf(text: string): number[] {
   const [a, b, c, d, ...rest] = text.split('.').map(Number);
   if (b === undefined) return [/^[\da-f]{1,4}$/i.test(text) ? parseInt(text, 16) : NaN];
