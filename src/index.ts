@@ -34,7 +34,7 @@ export interface NodeOptions {
   readonly onUnavailable?: OnUnavailable;
   /** Where to write what happens in the cluster, in the way of pino. Default: nowhere. */
   readonly log?: Log;
-  /** Clients held at most, 1 to 16,777,216: about 250 bytes each. Default 1,000,000. */
+  /** Clients held at most, 1 to 16,777,216: about 290 bytes each. Default 1,000,000. */
   readonly maxClients?: number;
 }
 

@@ -47,7 +47,7 @@ const isOurs = (name: string): boolean => sources.some(({ path }) => path === na
 const FLOORS: Record<string, { ours: string[]; packages: RegExp }> = {
   core: { ours: ['core'], packages: /^(node:crypto|lru-cache|hashring)$/ },
   cluster: { ours: ['core', 'cluster'], packages: /^lru-cache$/ },
-  client: { ours: ['core', 'client'], packages: /./ },
+  client: { ours: ['core', 'client'], packages: /^(node:(crypto|http|tls|util)|undici)$/ },
   http: { ours: ['core', 'cluster', 'http'], packages: /./ },
   peer: { ours: ['core', 'cluster', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },

@@ -108,17 +108,20 @@ export function createAsker(
   }
 
   function enqueue(item: Item, address: string): void {
+    const lane = laneTo(address);
+    lane.queue.push(item);
+    if (lane.pumpsSoon) return;
+    lane.pumpsSoon = true;
+    time.soon(() => {
+      lane.pumpsSoon = false;
+      pump(lane);
+    });
+  }
+
+  function laneTo(address: string): Lane {
     let lane = lanes.get(address);
     if (lane === undefined) lanes.set(address, (lane = { address, queue: [], inFlight: new Set(), pumpsSoon: false }));
-    lane.queue.push(item);
-    const { pumpsSoon } = lane;
-    if (pumpsSoon) return;
-    lane.pumpsSoon = true;
-    const toPump = lane;
-    time.soon(() => {
-      toPump.pumpsSoon = false;
-      pump(toPump);
-    });
+    return lane;
   }
 
   function pump(lane: Lane): void {

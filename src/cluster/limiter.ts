@@ -58,7 +58,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
   const { clock, table, recent, reservations, membership, lessee, denials, forwarder, replicator } = deps;
   const { fallback, acknowledger, pauseLending, awake } = deps;
   const self = membership.self.id;
-  let holders = 0;
+  let holds = 0;
   let held: Promise<void> | undefined;
   let letGo: () => void = () => undefined;
 
@@ -196,11 +196,11 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       return { clientId, owner: self, buckets };
     },
     hold() {
-      holders += 1;
+      holds += 1;
       held ??= new Promise((resolve) => (letGo = resolve));
       return () => {
-        holders -= 1;
-        if (holders > 0) return;
+        holds -= 1;
+        if (holds > 0) return;
         held = undefined;
         letGo();
       };
