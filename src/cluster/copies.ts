@@ -13,6 +13,11 @@ const MAX_IDS = 1_000;
 /** With a copy of what has just changed, only those that a lost message or two may not have brought yet. */
 const MAX_NEW_IDS = 100;
 const NEW_ID_MS = 1_000;
+/**
+ * Of reservations, those that two lost messages in a row, each given up after a second, may not have brought yet: who has the debt
+ * but not the settlement that is part of it counts that twice when it comes after all.
+ */
+const NEW_RESERVATION_MS = 2_500;
 
 /** All that this node knows of clients, as it goes to other nodes and comes from them. */
 export interface Copies {
@@ -44,7 +49,7 @@ export function createCopies(
 
   function reservationsOf(client: Client, whole: boolean): readonly ReservationSnapshot[] {
     if (reservations.size === 0) return [];
-    return reservations.of(client.id, whole ? -Infinity : clock.nowMs() - NEW_ID_MS);
+    return reservations.of(client.id, whole ? -Infinity : clock.nowMs() - NEW_RESERVATION_MS);
   }
 
   return {
