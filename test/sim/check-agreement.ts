@@ -86,8 +86,10 @@ function difference(
   // One clock may be as much too fast as the other is too slow.
   const driftMs = 2 * history.endMs * setting.clockError;
   // A copy sees for longer how little was owed before the next take: so much less of a reservation comes back there.
-  const settled = (history.settles ?? []).filter(({ of }) => of.check.clientId === clientId).length;
-  const unseenMs = settled * copyAgeMs(setting);
+  const settled = (history.settles ?? []).filter(({ of }) => of.check.clientId === clientId);
+  // Where a lease ends unseen, nothing of it comes back there.
+  const reserved = history.leased.has(clientId) ? settled.reduce((sum, { of }) => sum + of.check.cost, 0) : 0;
+  const unseenMs = settled.length * copyAgeMs(setting) + (reserved * bucket.windowMs) / Math.max(1, bucket.limit);
   const toleratedMs = 2 + heldUpMs + (2 + 2 * moves) * setting.delayMs + driftMs + stepMs + toldMs + unseenMs;
   const tolerated = toleratedMs + (history.leased.has(clientId) ? lentRestMs(history, key) : 0);
   const apartMs = Math.abs((owner?.resetMs ?? 0) - (copy?.resetMs ?? 0));

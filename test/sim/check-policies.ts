@@ -194,7 +194,7 @@ function brokenConditions(history: History, { writes }: PolicyHistory, { knows }
       const others = writes.some(
         (other) =>
           other !== call &&
-          other.outcome?.kind !== 'conflict' &&
+          (other.outcome?.kind !== 'conflict' || other.answeredMs! >= changesMs) &&
           other.askedMs <= answeredMs &&
           (other.answeredMs ?? Infinity) >= (ifMatch?.seenMs ?? Infinity),
       );
