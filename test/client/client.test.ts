@@ -1,16 +1,12 @@
 import { expect } from 'chai';
 import { createClient, TokenringError } from '../../src/client/index.js';
 import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
+import { errorOf } from '../support/error-of.js';
 import { startTestRing } from '../support/ring.js';
 import type { TestRing } from '../support/ring.js';
 
 const DAY = { limit: 10, window: '1d' } as const;
 const ids = (count: number, name = 'client'): string[] => Array.from({ length: count }, (_, i) => `${name} ${i}`);
-const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
-  promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
 
 /** Asks until what is asked is decided by the owner each time: the ring is known then. */
 async function learnt(client: Client): Promise<void> {

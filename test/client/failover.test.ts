@@ -2,17 +2,13 @@ import { expect } from 'chai';
 import { createClient, TokenringError } from '../../src/client/index.js';
 import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
 import type { RunningNode } from '../../src/main.js';
+import { errorOf } from '../support/error-of.js';
 import { liveNode, post } from '../support/http.js';
 import { freePort } from '../support/ports.js';
 import { ALLOWED, startStubNode } from '../support/stub-node.js';
 import type { Batch, StubNode, StubOptions } from '../support/stub-node.js';
 
 const DAY = { limit: 10, window: '1d' } as const;
-const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
-  promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
 
 describe('a client whose nodes fail', function () {
   this.timeout(30_000);

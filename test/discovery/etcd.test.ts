@@ -9,6 +9,7 @@ import type { EtcdRegistryOptions } from '../../src/discovery/etcd.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
 import { missingEtcd, startEtcd } from './etcd-process.js';
 import type { EtcdCluster } from './etcd-process.js';
+import { eventually } from '../support/eventually.js';
 
 const TIMEOUT_MS = 2_000;
 const FREE = { ownLaterThan: Number.MAX_SAFE_INTEGER - 1, anyLaterThan: undefined };
@@ -40,14 +41,6 @@ function record(registry: Registry, after: number): { lines: string[]; stop: () 
     ended: (reason) => lines.push(reason),
   });
   return { lines, stop };
-}
-
-async function eventually<T>(read: () => T | Promise<T>, wanted: (value: T) => boolean): Promise<T> {
-  for (let tries = 0; ; tries += 1) {
-    const value = await read();
-    if (wanted(value) || tries > 200) return value;
-    await sleep(25);
-  }
 }
 
 async function viewOf(registry: Registry): Promise<{ name: string; revision: number; ids: readonly string[] }> {
