@@ -2,6 +2,8 @@ import { LRUCache } from 'lru-cache';
 import { change, hasRoomFor, isTagged, merge } from '../core/policy-document.js';
 import type { Changes } from '../core/policy-document.js';
 import type { NodeId } from '../core/ring.js';
+import { run } from './errand.js';
+import type { Errand } from './errand.js';
 import type { Asked } from './forwarder.js';
 import type { Membership } from './membership.js';
 import type { PeerMessage, RingWritten } from './messages.js';
@@ -12,7 +14,6 @@ import type { Timers } from './ports.js';
 
 /** Its owner on the ring takes all writes: of two at once, one sees the other. No client is told apart by it. */
 const WRITES = 'policies';
-const RETRY_MS = 25;
 /** Outcomes kept in case their write is sent again. */
 const MAX_OUTCOMES = 256;
 
@@ -49,20 +50,14 @@ export function createRingKeeper(deps: RingKeeperDeps, { timeoutMs }: { timeoutM
     async write(changes, ifMatch) {
       const { id: self, incarnation } = membership.self;
       const writeId = `${self} ${incarnation} ${++writes}`;
-      for (let waitedMs = 0; waitedMs < 3 * timeoutMs; waitedMs += RETRY_MS) {
-        const to = decider(WRITES);
-        if (to === self && isReady()) return writeHere(changes, ifMatch);
-        if (to !== undefined && to !== self) {
-          const asked = await ask(to, { kind: 'write-policies', writeId, changes: [...changes], ifMatch }, timeoutMs);
-          // Whoever was asked has seen to it that this node knows, if it could be reached.
-          if (asked.kind === 'answer' && asked.body.kind === 'policies-written' && asked.body.written !== null) {
-            return asked.body.written;
-          }
-          if (asked.kind === 'timeout') waitedMs += timeoutMs;
-        }
-        await timers.sleep(RETRY_MS);
-      }
-      return { kind: 'unavailable' };
+      const errand: Errand<RingWritten> = {
+        key: WRITES,
+        here: () => (isReady() ? writeHere(changes, ifMatch) : undefined),
+        message: { kind: 'write-policies', writeId, changes: [...changes], ifMatch },
+        // Whoever was asked has seen to it that this node knows, if it could be reached.
+        outcome: (answer) => (answer.kind === 'policies-written' ? (answer.written ?? undefined) : undefined),
+      };
+      return (await run({ timers, self, ask, decider }, errand, timeoutMs)) ?? { kind: 'unavailable' };
     },
     async writeFor({ writeId, changes, ifMatch }) {
       let outcome = outcomes.get(writeId);

@@ -2,6 +2,8 @@ import { decide } from '../core/decide.js';
 import type { NodeId } from '../core/ring.js';
 import type { Acknowledger } from './acknowledger.js';
 import type { BucketTable } from './bucket-table.js';
+import { run } from './errand.js';
+import type { Errand } from './errand.js';
 import type { Asked } from './forwarder.js';
 import type { Limiter } from './limiter.js';
 import type { PeerMessage, Settled } from './messages.js';
@@ -29,7 +31,7 @@ export interface SettlerDeps {
   readonly acknowledger: Acknowledger | undefined;
 }
 
-const RETRY_MS = 25;
+const UNAVAILABLE: Settled = { kind: 'unavailable' };
 
 export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: NodeId; timeoutMs: number }): Settler {
   const { clock, timers, table, reservations, replicator, ask, decider, limiter, acknowledger } = deps;
@@ -49,20 +51,14 @@ export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: No
 
   return {
     async settle(clientId, reservation, cost) {
-      for (let waitedMs = 0; waitedMs < 3 * timeoutMs; waitedMs += RETRY_MS) {
-        const to = decider(clientId);
-        if (to === self && !limiter.isHeld)
-          return (await settleHere(clientId, reservation, cost)) ?? { kind: 'unavailable' };
-        if (to !== undefined && to !== self) {
-          const asked = await ask(to, { kind: 'settle', clientId, reservation, cost }, timeoutMs);
-          if (asked.kind === 'answer' && asked.body.kind === 'settled' && asked.body.settled !== null) {
-            return asked.body.settled;
-          }
-          if (asked.kind === 'timeout') waitedMs += timeoutMs;
-        }
-        await timers.sleep(RETRY_MS);
-      }
-      return { kind: 'unavailable' };
+      const errand: Errand<Settled> = {
+        key: clientId,
+        here: () =>
+          limiter.isHeld ? undefined : settleHere(clientId, reservation, cost).then((one) => one ?? UNAVAILABLE),
+        message: { kind: 'settle', clientId, reservation, cost },
+        outcome: (answer) => (answer.kind === 'settled' ? (answer.settled ?? undefined) : undefined),
+      };
+      return (await run({ timers, self, ask, decider }, errand, timeoutMs)) ?? UNAVAILABLE;
     },
     async settleForPeer(clientId, reservation, cost) {
       return decider(clientId) === self && !limiter.isHeld ? settleHere(clientId, reservation, cost) : null;
