@@ -3,6 +3,7 @@ import { networkOf } from '../core/address.js';
 import type { Decision } from '../core/decision.js';
 import { rateLimitHeaders } from '../core/rate-limit-headers.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
+import { TokenringError } from './error.js';
 import type { LoadWatch } from './load-watch.js';
 import { rulesOf } from './question.js';
 
@@ -37,8 +38,8 @@ export interface RateLimitOptions<Req extends IncomingMessage = LimitedRequest> 
   readonly cost?: number | ((req: Req) => number);
   /** Requests that are let through uncounted. */
   readonly skip?: (req: Req) => boolean;
-  /** Answers a denial, with the headers set already. Default: 429, `application/problem+json`. */
-  readonly onDenied?: (req: Req, res: ServerResponse, decision: Decision, next: Next) => void;
+  /** Answers a denial, with the headers set already; what it throws goes to Express. Default: 429, `application/problem+json`. */
+  readonly onDenied?: (req: Req, res: ServerResponse, decision: Decision, next: Next) => unknown;
   /**
    * The status where nobody could decide, with `Retry-After`: where `check` rejects with `no_answer` or `overloaded`, and where it denies without
    * having asked. Default: the error goes to Express, and such a denial is one like any other.
@@ -85,11 +86,9 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
     if (locals !== undefined) locals['rateLimit'] = decision;
     if (!decision.allowed) {
       if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
-      try {
-        return onDenied(req, res, decision, next);
-      } catch (error) {
-        return next(error);
-      }
+      const deny = async (): Promise<unknown> => onDenied(req, res, decision, next);
+      deny().catch(next);
+      return;
     }
     if (load !== undefined) {
       const done = load.begin();
@@ -106,7 +105,7 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
         const { code } = Object(error) as { code?: unknown };
         if (unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code) && !res.headersSent)
           sendUnavailable(res);
-        else next(error);
+        else next(asFault(error));
       },
     );
   };
@@ -133,6 +132,13 @@ function sendDenied(_req: unknown, res: ServerResponse, decision: Decision): voi
     status: 429,
     retryAfterMs: decision.retryAfterMs,
   });
+}
+
+/** Without the status that a node had for this service: Express would answer its caller with that, as if the caller had no token. */
+function asFault(error: unknown): unknown {
+  if (!(error instanceof TokenringError) || error.status === undefined) return error;
+  const { code, message, field, expected } = error;
+  return new TokenringError(code, message, { field, expected }, { cause: error });
 }
 
 function sendUnavailable(res: ServerResponse): void {

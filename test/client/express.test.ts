@@ -3,10 +3,10 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import express from 'express';
-import type { ErrorRequestHandler, Request } from 'express';
+import type { ErrorRequestHandler, Express, Request } from 'express';
 import { addressKey, rateLimit } from '../../src/client/express.js';
 import type { Limiter, RateLimitOptions } from '../../src/client/express.js';
-import { createClient } from '../../src/client/index.js';
+import { createClient, TokenringError } from '../../src/client/index.js';
 import { createNode } from '../../src/index.js';
 import type { Node } from '../../src/index.js';
 import { call, liveNode, post } from '../support/http.js';
@@ -41,6 +41,10 @@ describe('the Express middleware', function () {
       res.status(500).json({ code: error.code, field: error.field });
     };
     app.use(onError);
+    return listen(app);
+  }
+
+  async function listen(app: Express): Promise<{ port: number }> {
     const server = app.listen(0, '127.0.0.1');
     servers.push(server);
     await once(server, 'listening');
@@ -102,6 +106,11 @@ describe('the Express middleware', function () {
       },
     });
     expect(await call(throwing, '/')).to.deep.include({ status: 500, json: { code: 'mine' } });
+    const rejecting = await serve({
+      ...denied,
+      onDenied: () => Promise.reject(Object.assign(new Error('x'), { code: 'mine' })),
+    });
+    expect(await call(rejecting, '/')).to.deep.include({ status: 500, json: { code: 'mine' } });
   });
 
   it('takes cost, key and what is skipped from the request', async () => {
@@ -155,6 +164,24 @@ describe('the Express middleware', function () {
       expect(answer.status, `${onUnavailable} ${JSON.stringify(more)}`).to.equal(status);
       if (status === 503) expect(answer.headers).to.include({ 'retry-after': '1' });
       await client.close();
+    }
+  });
+
+  it('shows no caller the status that a node had for the service: its token, its policy, its limit', async () => {
+    for (const [code, status] of [
+      ['unauthorized', 401],
+      ['forbidden', 403],
+      ['unknown_policy', 400],
+    ] as const) {
+      const refused = new TokenringError(code, 'no', { status, field: 'x' });
+      const app = express();
+      app.use(rateLimit({ client: { check: () => Promise.reject(refused) }, policy: 'p' }));
+      const errors: unknown[] = [];
+      // Express answers with the status of an error, where it has one.
+      const onError: ErrorRequestHandler = (error: unknown, _req, _res, next) => (errors.push(error), next(error));
+      app.set('env', 'test').use(onError);
+      expect((await call(await listen(app), '/')).status, code).to.equal(500);
+      expect(errors[0]).to.include({ code, field: 'x', cause: refused });
     }
   });
 
