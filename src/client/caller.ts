@@ -12,6 +12,8 @@ export interface Caller {
    * @throws TokenringError
    */
   call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T>;
+  /** Resolves when nothing waits for an answer anymore. */
+  idle(): Promise<void>;
 }
 
 const MAX_CALLS = 1_000;
@@ -21,7 +23,7 @@ export function createCaller(
   { timeoutMs }: { timeoutMs: number },
 ): Caller {
   const { transport, directory, time, onFailure } = deps;
-  let calls = 0;
+  const calls = new Set<Promise<unknown>>();
 
   async function call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T> {
     const giveUpAtMs = time.nowMs() + timeoutMs;
@@ -53,13 +55,17 @@ export function createCaller(
 
   return {
     async call(key, sent, read) {
-      if (calls >= MAX_CALLS) throw ownError('overloaded', `${MAX_CALLS} calls wait for an answer already`);
-      calls += 1;
+      if (calls.size >= MAX_CALLS) throw ownError('overloaded', `${MAX_CALLS} calls wait for an answer already`);
+      const called = call(key, sent, read);
+      calls.add(called);
       try {
-        return await call(key, sent, read);
+        return await called;
       } finally {
-        calls -= 1;
+        calls.delete(called);
       }
+    },
+    async idle() {
+      await Promise.allSettled(calls);
     },
   };
 }

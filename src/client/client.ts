@@ -90,6 +90,7 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
   const wholeMs = (): number => Math.floor(time.nowMs());
   const watches = new Set<LoadWatch>();
   let closed = false;
+  let closing: Promise<void> | undefined;
 
   function requireOpen(): void {
     if (closed) throw ownError('closed', 'The client is closed');
@@ -144,6 +145,14 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
     return caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
   }
 
+  async function close(): Promise<void> {
+    closed = true;
+    for (const watch of watches) watch.stop();
+    lookout.close();
+    await Promise.all([asker.idle(), caller.idle()]);
+    await dispatcher.destroy();
+  }
+
   return {
     check,
     allow: async (clientId, limit, window, more) => (await check({ ...more, clientId, limit, window })).allowed,
@@ -173,14 +182,7 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
       watches.add(watch);
       return watch;
     },
-    async close() {
-      if (closed) return;
-      closed = true;
-      for (const watch of watches) watch.stop();
-      lookout.close();
-      await asker.idle();
-      await dispatcher.destroy();
-    },
+    close: () => (closing ??= close()),
   };
 }
 

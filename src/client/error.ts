@@ -4,6 +4,8 @@ export type ClientErrorCode =
   | 'no_answer'
   /** More questions wait than `maxWaiting`. */
   | 'overloaded'
+  /** The function that is to say the load has thrown: `cause`. */
+  | 'no_load'
   /** `close` was called. */
   | 'closed';
 

@@ -86,8 +86,10 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
     if (locals !== undefined) locals['rateLimit'] = decision;
     if (!decision.allowed) {
       if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
-      const deny = async (): Promise<unknown> => onDenied(req, res, decision, next);
-      deny().catch(next);
+      // By way of a promise, whether it throws or rejects: either goes to Express.
+      void Promise.resolve(decision)
+        .then((denial) => onDenied(req, res, denial, next))
+        .catch(next);
       return;
     }
     if (load !== undefined) {

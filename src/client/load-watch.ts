@@ -1,6 +1,7 @@
 import type { LoadReport } from '../core/adaptive.js';
 import { createLatencies } from './latencies.js';
 import type { LoadAnswer } from './read-answer.js';
+import { ownError } from './error.js';
 import type { TokenringError } from './error.js';
 import type { Time } from './time.js';
 
@@ -14,13 +15,16 @@ export interface LoadWatchOptions {
   readonly load?: 'event-loop' | (() => number);
   /** A report each, give or take a tenth: 100 to 60,000 ms. Default 1,000; after 10 s without one limits go back to what is written. */
   readonly intervalMs?: number;
-  /** Called when a report fails; the next is sent all the same. Default: a warning of the process, once for each code. */
+  /** Called when a report fails, or `load` throws; the next is sent all the same. Default: a warning of the process, once for each code. */
   readonly onError?: (error: TokenringError) => void;
 }
 
 /** Measures what an adaptive policy protects, and reports it. */
 export interface LoadWatch {
-  /** Something begins. The returned function is called when it ends, with whether it went well; calls after the first do nothing. */
+  /**
+   * Something begins. The returned function is called when it ends, with whether it went well; calls after the first, or after a
+   * minute, do nothing.
+   */
   begin(): (ok?: boolean) => void;
   /** Measures a promise; one that rejects did not go well. */
   measure<T>(act: () => Promise<T> | T): Promise<T>;
@@ -32,6 +36,8 @@ export interface LoadWatch {
 
 /** Measured at once; what is beyond is not. */
 const MAX_UNDER_WAY = 10_000;
+/** What lasts for longer is a stream, or nobody tells its end: it says nothing of the load, and is forgotten. */
+const LONGEST_MS = 60_000;
 
 export interface LoadWatchDeps {
   readonly time: Time;
@@ -74,16 +80,28 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
     const nowMs = time.nowMs();
     const errors = latencies.count === 0 ? 0 : failed / latencies.count;
     // Where all hangs nothing ends: what has lasted for long counts as it is.
-    for (const { atMs } of underWay) {
-      if (nowMs - atMs < intervalMs) break;
-      latencies.add(nowMs - atMs);
+    for (const one of underWay) {
+      const lastedMs = nowMs - one.atMs;
+      if (lastedMs < intervalMs) break;
+      if (lastedMs < Math.max(LONGEST_MS, 2 * intervalMs)) latencies.add(lastedMs);
+      else underWay.delete(one);
     }
     const latencyMs = Math.min(latency === 'mean' ? latencies.mean() : latencies.percentile(0.95), 86_400_000);
     latencies.clear();
     failed = 0;
-    const load = loadNow?.();
+    const load = readLoad();
     if (load === undefined || !Number.isFinite(load)) return { latencyMs, errors };
     return { latencyMs, errors, load: Math.min(1, Math.max(0, load)) };
+  }
+
+  /** What is known besides is reported without it: limits that nobody reports for go back to what is written. */
+  function readLoad(): number | undefined {
+    try {
+      return loadNow?.();
+    } catch (cause) {
+      onError(ownError('no_load', 'The load is not known, as `load` has thrown', cause));
+      return undefined;
+    }
   }
 
   const watch: LoadWatch = {

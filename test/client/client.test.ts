@@ -175,6 +175,16 @@ describe('a client of a ring', function () {
         .to.be.instanceOf(TokenringError)
         .and.to.include({ code: 'closed' });
   });
+
+  it('settles what is being settled when it is closed, whoever closes it twice', async () => {
+    const client = open();
+    const { reservation } = await client.reserve({ clientId: 'settled last', ...DAY, cost: 5 });
+    const ends: string[] = [];
+    const settled = client.settle(reservation!, 1).then(({ cost }) => ends.push(`cost ${cost}`));
+    await Promise.all([client.close(), client.close()].map((close) => close.then(() => ends.push('closed'))));
+    await settled;
+    expect(ends).to.deep.equal(['cost 1', 'closed', 'closed']);
+  });
 });
 
 describe('a client of a ring that changes', function () {

@@ -86,6 +86,24 @@ describe('a watch on a load', () => {
     load.stop();
   });
 
+  it('takes what has lasted a minute for a stream, or for something whose end nobody tells, and counts it no more', async () => {
+    const load = watch();
+    const done = load.begin();
+    for (let i = 0; i < 20_000; i += 1) load.begin();
+    await time.pass(58_000);
+    expect(reports.at(-1)!.latencyMs).to.be.above(57_000);
+    await time.pass(4_000);
+    expect(reports.at(-1)).to.deep.equal({ latencyMs: 0, errors: 0 });
+    done(false);
+    const next = load.begin();
+    await time.pass(50);
+    next();
+    await time.pass(1_000);
+    expect(reports.at(-1)!.latencyMs).to.be.within(50, 52.5);
+    expect(reports.at(-1)!.errors).to.equal(0);
+    load.stop();
+  });
+
   it('reports means, the event loop and what a function says, where that is wanted', async () => {
     const mean = watch({ latency: 'mean', load: 'event-loop' });
     const [a, b] = [mean.begin(), mean.begin()];
@@ -106,6 +124,21 @@ describe('a watch on a load', () => {
       expect(reports[0]!.load).to.equal(reported);
       own.stop();
     }
+  });
+
+  it('goes on when the function that says the load throws, and tells that it does', async () => {
+    const errors: unknown[] = [];
+    const broken = new Error('no meter');
+    const load = watch({
+      load: () => {
+        throw broken;
+      },
+      onError: (error) => errors.push(error.cause),
+    });
+    await time.pass(2_000);
+    expect(reports.map((one) => one.load)).to.deep.equal([undefined, undefined]);
+    expect(errors).to.deep.equal([broken, broken]);
+    load.stop();
   });
 
   it('goes on when a report fails, and sends none while one is under way', async () => {
