@@ -190,6 +190,18 @@ describe('a client of a ring', function () {
 describe('a client of a ring that changes', function () {
   this.timeout(120_000);
 
+  it('comes to know of it by the answers', async () => {
+    const ring = await startTestRing(2, [], 1);
+    const client = createClient({ nodes: ring.urls.slice(0, 1), refreshMs: 600_000 });
+    await learnt(client);
+    await ring.start(2);
+    await learnt(client);
+    const owners = (await client.checkMany(ids(100).map((clientId) => ({ clientId, ...DAY })))) as Decision[];
+    expect(new Set(owners.map(({ owner }) => owner))).to.have.lengthOf(3);
+    await client.close();
+    await ring.close();
+  });
+
   it('has every question answered, and each limit held, while nodes join and leave', async () => {
     const ring = await startTestRing(3, [], 1);
     const client = createClient({ nodes: ring.urls.slice(0, 2), refreshMs: 1_000 });

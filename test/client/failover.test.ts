@@ -128,6 +128,16 @@ describe('a client whose nodes fail', function () {
     expect(errors).not.to.deep.equal([undefined, undefined, undefined, undefined]);
   });
 
+  it('asks once more where all have failed: a connection that broke is no dead node', async () => {
+    const node = await stub({
+      decide: (batch) => (node.batches.length === 1 ? void batch.res.destroy() : batch.answer(ALLOWED)),
+    });
+    expect((await ask(open([node.url]))).decision).to.include({ allowed: true, degraded: false });
+    expect(node.batches.map(({ requests }) => requests[0]!.requestId)).to.satisfy(
+      ([first, second]: string[]) => first === second,
+    );
+  });
+
   it('asks a node that is back again', async () => {
     let isUp = false;
     const node = await stub({ decide: (batch) => (isUp ? batch.answer(ALLOWED) : batch.res.destroy()) });
