@@ -70,9 +70,15 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
     if (reporting) return;
     reporting = true;
     void report(summary())
-      .then((answer) => {
-        last = answer;
-      }, onError)
+      .then(
+        (answer) => {
+          last = answer;
+        },
+        (error: unknown) => {
+          // What the end of the client breaks off is no failure.
+          if (!stopped) onError(error as TokenringError);
+        },
+      )
       .finally(() => (reporting = false));
   }
 

@@ -154,7 +154,14 @@ describe('a watch on a load', () => {
     settle();
     await time.pass(1_000);
     expect(reports).to.have.lengthOf(4);
+    let breakOff: () => void = () => undefined;
+    answer = () =>
+      new Promise((_resolve, reject) => (breakOff = () => reject(new TokenringError('no_answer', 'closed'))));
+    await time.pass(1_000);
     load.stop();
+    breakOff();
+    await time.pass(1_000);
+    expect(errors).to.have.lengthOf(2);
   });
 
   it('measures promises, passes on what becomes of them, and measures no more than so many at once', async () => {
