@@ -1,9 +1,11 @@
-import { atRest, Buckets, usedUp } from '../core/bucket.js';
+import { atRest, Buckets, makeRoom as dropBuckets, usedUp } from '../core/bucket.js';
 
 const STOOD_IN = 1;
 const CHANGED = 2;
 const UNWRITTEN = 4;
 const USED = 8;
+/** The bits above the flags. */
+const MORE_SHIFT = 4;
 
 /** A client as the table holds it: owned, or a copy for another node. Which of the two follows from the ring. */
 export class Client extends Buckets {
@@ -52,6 +54,14 @@ export class Client extends Buckets {
     this.set(USED, value);
   }
 
+  /** How many buckets it had beyond its first when the table, which keeps this, last counted them. */
+  get more(): number {
+    return this.flags >> MORE_SHIFT;
+  }
+  set more(count: number) {
+    this.flags = (this.flags & ((1 << MORE_SHIFT) - 1)) | (count << MORE_SHIFT);
+  }
+
   private has(flag: number): boolean {
     return (this.flags & flag) !== 0;
   }
@@ -73,6 +83,8 @@ const EVICTION_PATIENCE = 64;
 const SPARED = 0.5;
 /** Where all do, the newcomers make room for each other, within this part of the table. */
 const NEWEST_PART = 1 / 16;
+/** Buckets of all clients beyond the first of each: so many for each client that may be held. */
+const MORE_BUCKETS = 1;
 
 export interface BucketTable {
   /** Also marks the client as used. */
@@ -85,6 +97,11 @@ export interface BucketTable {
    */
   add(client: Client, nowMs: number): void;
   delete(clientId: string): boolean;
+  /**
+   * Looks how many buckets a client of the table has, which may be more than before. Where all have too many, some lose what is at rest of
+   * theirs, those not used for long that have most of their limits left all but one, and where that is not enough this one all but one.
+   */
+  grew(client: Client, nowMs: number): void;
   /** Counts buckets that one client lost, as it had too many, among the evictions. */
   forgot(buckets: number): void;
   /** Drops clients at rest among the next `count`; call it again to go on from there, round and round. */
@@ -99,8 +116,14 @@ export interface BucketTable {
   readonly unexpiredEvictions: number;
 }
 
+function beyondFirst({ first }: Buckets): number {
+  let more = 0;
+  for (let bucket = first?.next; bucket !== undefined; bucket = bucket.next) more += 1;
+  return more;
+}
+
 /**
- * The buckets that this node holds, at most `maxClients` clients of them.
+ * The buckets that this node holds: of at most `maxClients` clients, and beyond the first of each as many again.
  *
  * Who makes room is found with the clock algorithm (Corbató 1968): a hand goes round the places, spares those used since it
  * last came by, and takes the first that was not. So a use writes one mark, where an order of use would write to five
@@ -121,8 +144,46 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
   let hand = 0;
   let newestHand = 0;
   let inVain = false;
+  let more = 0;
+  let bucketHand = 0;
+
+  /** Counts a client's buckets again. */
+  function count(client: Client): void {
+    const now = beyondFirst(client);
+    more += now - client.more;
+    client.more = now;
+  }
+
+  /** Leaves a client what counts of its buckets, the latest, and at most so many. */
+  function trim(client: Client, most: number, nowMs: number): void {
+    unexpiredEvictions += dropBuckets(client, nowMs, most);
+    count(client);
+  }
+
+  function makeRoomForBuckets(asking: Client, nowMs: number): void {
+    const bound = maxClients * MORE_BUCKETS;
+    for (let looked = 0; looked < EVICTION_PATIENCE && more > bound; looked += 1) {
+      bucketHand = (bucketHand + 1) % places.length;
+      const client = places[bucketHand]!;
+      if (client.more === 0 || client === asking) continue;
+      const spared = client.used || usedUp(client, nowMs) >= SPARED;
+      client.used = false;
+      trim(client, spared ? Infinity : 1, nowMs);
+    }
+    // Others have used up theirs: who goes on asking under ever more limits pushes out itself.
+    if (more > bound) trim(asking, 1, nowMs);
+  }
+
+  function grew(client: Client, nowMs: number): void {
+    if (client.first?.next === undefined && client.more === 0) return;
+    if (places[client.place] !== client) return;
+    count(client);
+    if (more > maxClients * MORE_BUCKETS) makeRoomForBuckets(client, nowMs);
+  }
 
   function remove(client: Client): void {
+    more -= client.more;
+    client.more = 0;
     byId.delete(client.id);
     const last = places.pop()!;
     if (last === client) return;
@@ -174,7 +235,9 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
       if (byId.size >= maxClients) makeRoom(nowMs);
       byId.set(client.id, client);
       client.place = places.push(client) - 1;
+      grew(client, nowMs);
     },
+    grew,
     delete(clientId) {
       const client = byId.get(clientId);
       if (client === undefined) return false;

@@ -74,9 +74,8 @@ export function createCopies(
           recent.add(clientId, requestId, { ...verdict, owner: self, source: 'owner', degraded }, ageMs);
           client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
         }
-        if (known === undefined && (client.first !== undefined || decisions.length + reserved.length > 0)) {
-          table.add(client, nowMs);
-        }
+        if (known !== undefined) table.grew(client, nowMs);
+        else if (client.first !== undefined || decisions.length + reserved.length > 0) table.add(client, nowMs);
       }
     },
   };

@@ -40,7 +40,8 @@ export function createFallback(
     const known = table.get(check.clientId);
     const client = known ?? new Client(check.clientId);
     const verdict = decide(client, { ...check, rules }, nowMs);
-    if (known === undefined && client.first !== undefined) table.add(client, nowMs);
+    if (known !== undefined) table.grew(client, nowMs);
+    else if (client.first !== undefined) table.add(client, nowMs);
     return verdict;
   }
 

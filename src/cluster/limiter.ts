@@ -103,7 +103,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     }
     if (check.reservation !== undefined && allowed && !check.peek) reservations.add(client, check, nowMs);
     if (degraded) client.stoodIn = true;
-    if (known === undefined && (client.first !== undefined || remembered)) table.add(client, nowMs);
+    if (known !== undefined) table.grew(client, nowMs);
+    else if (client.first !== undefined || remembered) table.add(client, nowMs);
     if (changed || remembered) replicator.changed(client);
     return check.peek ? decision : assured(client, check, decision);
   }

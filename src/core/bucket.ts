@@ -80,15 +80,16 @@ const MAX_BUCKETS = 64;
 /**
  * Drops buckets at rest, and those too many for one more to come: who is asked about under ever new windows must not grow
  * for ever.
+ * @param most how many may stay, the latest
  * @returns how many were dropped though a limit still counted
  */
-export function makeRoom(buckets: Buckets, nowMs: number): number {
+export function makeRoom(buckets: Buckets, nowMs: number, most = MAX_BUCKETS - 1): number {
   const kept: Bucket[] = [];
   let forgotten = 0;
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     settle(bucket, nowMs);
     if (rested(bucket)) continue;
-    if (kept.length < MAX_BUCKETS - 1) kept.push(bucket);
+    if (kept.length < most) kept.push(bucket);
     else forgotten += 1;
   }
   buckets.first = kept[0];

@@ -1,10 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBucketTable } from '../../src/cluster/bucket-table.js';
-import type { BucketTable, Client } from '../../src/cluster/bucket-table.js';
+import { Client, createBucketTable } from '../../src/cluster/bucket-table.js';
+import type { BucketTable } from '../../src/cluster/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/cluster/node.js';
 import { atRest } from '../../src/core/bucket.js';
+import type { Rule } from '../../src/core/rule.js';
 import { clientOf } from '../support/clients.js';
+import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
 
 /** As many ids as steps choose from: a table for so many never has to make room. */
 const CLIENTS = 40;
@@ -142,6 +144,72 @@ describe('bucket table', () => {
     table.add(exhausted('newcomer'), 0);
     for (let i = 0; i < 5; i += 1) table.add(exhausted(`next:${i}`), 0);
     expect(table.peek('newcomer')).to.not.equal(undefined);
+  });
+
+  describe('of clients with several limits', () => {
+    const DAY_MS = 86_400_000;
+    const limits = (count: number, begin = 0, limit = 1_000): Rule[] =>
+      Array.from({ length: count }, (_, i) => slidingWindow(limit, DAY_MS + begin + i));
+    const bucketsOf = (client: Client): number => {
+      let count = 0;
+      for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) count += 1;
+      return count;
+    };
+    const held = (table: BucketTable): number =>
+      Array.from({ length: table.size }, (_, i) => bucketsOf(table.at(i)!)).reduce((a, b) => a + b, 0);
+    /** What the limiter does with a check. */
+    function ask(table: BucketTable, id: string, rules: readonly Rule[], nowMs = 0): void {
+      const known = table.get(id);
+      const client = known ?? new Client(id);
+      table.forgot(askFor(client, rules, nowMs).forgotten);
+      if (known === undefined) table.add(client, nowMs);
+      else table.grew(client, nowMs);
+    }
+
+    it('holds twice as many buckets as clients at most, whoever asks under ever more limits', () => {
+      const table = createBucketTable({ maxClients: 100 });
+      for (let round = 0; round < 8; round += 1) {
+        for (let i = 0; i < 100; i += 1) {
+          ask(table, `flood:${i}`, limits(8, round * 8));
+          expect(held(table)).to.be.at.most(200);
+        }
+      }
+      expect(table.size).to.equal(100);
+      expect(table.unexpiredEvictions).to.be.at.least(6_400 - 200);
+    });
+
+    it('takes nothing from clients with one limit, from those who have used up theirs, or from those in use', () => {
+      const table = createBucketTable({ maxClients: 200 });
+      for (let i = 0; i < 50; i += 1) ask(table, `single:${i}`, limits(1));
+      for (let i = 0; i < 20; i += 1) ask(table, `exhausted:${i}`, limits(3, 0, 1));
+      for (let round = 0; round < 50; round += 1) {
+        for (let i = 0; i < 50; i += 1) {
+          ask(table, 'regular', limits(3, 0, 1_000_000));
+          ask(table, `flood:${i}`, limits(8, round * 8, round % 2 === 0 ? 1 : 1_000));
+        }
+      }
+      for (let i = 0; i < 50; i += 1) expect(bucketsOf(table.peek(`single:${i}`)!)).to.equal(1);
+      for (let i = 0; i < 20; i += 1) expect(bucketsOf(table.peek(`exhausted:${i}`)!)).to.equal(3);
+      expect(bucketsOf(table.peek('regular')!)).to.equal(3);
+    });
+
+    it('drops buckets at rest first, and does not count them', () => {
+      const table = createBucketTable({ maxClients: 100 });
+      for (let i = 0; i < 50; i += 1) ask(table, `past:${i}`, [...limits(1), tokenBucket(1, 10), tokenBucket(1, 20)]);
+      for (let i = 0; i < 30; i += 1) ask(table, `now:${i}`, limits(3), 100);
+      expect(table.unexpiredEvictions).to.equal(0);
+      for (let i = 0; i < 30; i += 1) expect(bucketsOf(table.peek(`now:${i}`)!)).to.equal(3);
+    });
+
+    it('has room again once those are gone that took it', () => {
+      const table = createBucketTable({ maxClients: 10 });
+      for (let round = 0; round < 3; round += 1) {
+        for (let i = 0; i < 5; i += 1) ask(table, `client:${round}:${i}`, limits(3));
+        expect(held(table)).to.equal(15);
+        for (let i = 0; i < 5; i += 1) table.delete(`client:${round}:${i}`);
+      }
+      expect(table.unexpiredEvictions).to.equal(0);
+    });
   });
 
   it('drops a client at rest rather than one not used for long, and does not count it', () => {

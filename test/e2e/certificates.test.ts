@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { TLSSocket } from 'node:tls';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
@@ -66,6 +66,26 @@ function ask(port: number, client: Identity | undefined, ca: string, agent?: Age
     })
       .on('error', reject)
       .end();
+  });
+}
+
+/** A session that could be resumed, or whether one was; rejects where the node hangs up. */
+function talk(
+  port: number,
+  client: Identity,
+  ca: string[],
+  session?: Buffer,
+): Promise<{ session: Buffer; reused: boolean }> {
+  return new Promise((resolve, reject) => {
+    let latest: Buffer | undefined;
+    const options = { host: '127.0.0.1', servername: 'localhost', port, ca, ...client, session };
+    const socket = connectTls(options, () => socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n'));
+    socket.on('session', (ticket: Buffer) => (latest = ticket)).on('error', reject);
+    socket.on('data', () => {
+      resolve({ session: latest!, reused: socket.isSessionReused() });
+      socket.destroy();
+    });
+    socket.on('close', () => reject(new Error('hung up')));
   });
 }
 
@@ -143,6 +163,10 @@ describe(`a node with certificates${WITHOUT}`, function () {
     const shows = ({ cert }: Identity): string => new X509Certificate(cert).fingerprint256;
     expect((await ask(port, old, ours.ca, agent)).fingerprint).to.equal(shows(first));
 
+    const both = [ours.ca, theirs.ca];
+    const { session } = await talk(port, old, both);
+    expect((await talk(port, old, both, session)).reused).to.equal(true);
+
     // In the middle of a change: a certificate whose key has not come yet.
     writeFileSync(files.cert, second.cert);
     await wait(900);
@@ -157,6 +181,8 @@ describe(`a node with certificates${WITHOUT}`, function () {
     );
     expect((await ask(port, newer, theirs.ca)).fingerprint).to.equal(shows(second));
     await refused(port, old, theirs.ca);
+    // Nor does a session from before bring its certificate in.
+    expect(await talk(port, old, both, session).catch((error: unknown) => error)).to.be.instanceOf(Error);
     // Nobody who was connected has noticed.
     expect((await ask(port, old, ours.ca, agent)).status).to.equal(200);
     agent.destroy();
