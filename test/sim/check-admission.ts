@@ -51,11 +51,12 @@ export function checkAdmission(history: History, bucket: BucketHistory, excuses:
     const kept = overrun(takenOutside, withReturns(takenOutside), excuses, split.fault);
     if (kept !== undefined) return [violation(bucket, 'admission', kept, 'once a partition has healed')];
     for (const side of split.sides) {
+      // By who decided: what a lease lets others spend is counted by who granted it, on its side.
       const fromMs = split.fromMs + setting.faultErrorMs;
       const toMs = split.toMs - setting.faultErrorMs;
       const ours = settled.filter(
         (take) =>
-          (side.includes(take.at) && take.askedMs > fromMs && take.answeredMs < toMs) || take.askedMs > split.mendedMs,
+          (side.includes(take.by) && take.askedMs > fromMs && take.answeredMs < toMs) || take.askedMs > split.mendedMs,
       );
       const sided = overrun(ours, withReturns(ours), excuses, split.fault);
       if (sided !== undefined) return [violation(bucket, 'admission', sided, `on side ${side.join()} of a partition`)];
