@@ -86,6 +86,13 @@ export function excusesOf({ faults, setting }: History): Excuses {
           capacity,
         );
       }
+      case 'replaced': {
+        const sinceMs = fault.fromMs - copyAgeMs(setting);
+        const own = takes.filter(
+          ({ by, askedMs, answeredMs }) => by === fault.node && askedMs <= fault.heardMs && answeredMs >= sinceMs,
+        );
+        return own.reduce((sum, { cost }) => sum + cost, 0);
+      }
       case 'partition':
         return (fault.sides.length - 1) * islandsBefore(fault) * (capacity + perMs * extraMs);
       case 'one-way':
@@ -172,6 +179,7 @@ function disturbs(fault: Fault, noticedMs: number, awayMs: number): boolean {
   switch (fault.kind) {
     case 'crash':
     case 'restart':
+    case 'replaced':
       return true;
     case 'freeze':
       return fault.toMs - fault.fromMs >= awayMs;

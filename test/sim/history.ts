@@ -101,6 +101,14 @@ export type Fault =
     }
   /** All nodes killed at once, until all were back: with a store in which is what is older than `writeAgeMs`. */
   | { readonly kind: 'restart'; readonly writeAgeMs: number; readonly fromMs: number; readonly toMs: number }
+  /** A living member was taken out, and decided on until it heard of that. */
+  | {
+      readonly kind: 'replaced';
+      readonly node: NodeId;
+      readonly heardMs: number;
+      readonly fromMs: number;
+      readonly toMs: number;
+    }
   | { readonly kind: 'freeze'; readonly node: NodeId; readonly fromMs: number; readonly toMs: number }
   | {
       readonly kind: 'partition';

@@ -7,14 +7,13 @@ import { createNamespaces } from '../namespaces.js';
 import type { CuttableNetwork } from '../namespaces.js';
 import { machineMs } from '../history.js';
 import type { Asked } from '../history.js';
-import type { AskedClient } from '../clients.js';
 import type { Row } from '../row.js';
 import { PER_SECOND, UNSUSPECTED } from '../pace.js';
 import { withStage } from '../stage.js';
-import type { RunOptions, StageResult } from '../stage.js';
+import type { Ownership, RunOptions, StageResult } from '../stage.js';
 import { ETCDS } from '../strict.js';
 import type { Figure } from '../verdict.js';
-import { commonNotes, countBy, duration, failures, loadHeld, overLimit } from '../verdict.js';
+import { admittedLately, commonNotes, countBy, duration, failures, loadHeld, overLimit } from '../verdict.js';
 import { agreement } from './agreement.js';
 import { extraBuckets } from './extra-buckets.js';
 import { measureCopyAge } from './flush.js';
@@ -69,9 +68,38 @@ export const etcdCutOff: Row = partitionRow('etcd-cut-off', 'one node cut off fr
   cut(network, nodes) {
     network.cutAll(etcdHosts(nodes).flatMap((host) => [[ALONE, host] as const, [host, ALONE] as const]));
   },
-  // As of one that was frozen: what it decided lately, others need not know when they take over.
-  faults: ([alone], span) => [{ kind: 'freeze', node: alone!, ...span }],
+  // When it was replaced is read off the history.
+  faults: () => [],
 });
+
+/**
+ * Who was taken out of the ring decides until it hears of it, and who decides instead need not know of what it did lately: of that
+ * so much may be admitted again, as of one that was frozen.
+ */
+function replaced(
+  asked: readonly Asked[],
+  owners: readonly Ownership[],
+  alone: NodeId,
+  span: { readonly fromMs: number; readonly toMs: number; readonly ageMs: number },
+): { readonly fault: Fault; readonly lately: ReadonlyMap<number, number>; readonly bothMs: number } {
+  const meanwhile = asked.filter(
+    ({ client, allowed, sentMs, receivedMs }) =>
+      owners[client]!.owner === alone && allowed === true && receivedMs > span.fromMs && sentMs < span.toMs,
+  );
+  const others = meanwhile.filter(({ owner }) => owner !== alone);
+  const takenMs = others.reduce((first, { sentMs }) => Math.min(first, sentMs), span.toMs);
+  const own = meanwhile.filter(({ owner }) => owner === alone);
+  const lastMs = own.reduce((last, { receivedMs }) => Math.max(last, receivedMs), takenMs);
+  return {
+    fault: { kind: 'replaced', node: alone, fromMs: takenMs, heardMs: lastMs, toMs: span.toMs },
+    lately: admittedLately(asked, new Set([alone]), lastMs, lastMs - takenMs + span.ageMs),
+    // Somebody decided instead no later than that was received.
+    bothMs: lastMs - others.reduce((first, { receivedMs }) => Math.min(first, receivedMs), lastMs),
+  };
+}
+
+/** Until it hears from a peer that it is out: they pass views on with their answers, and are asked each tenth of the suspicion time. */
+const HEARS_WITHIN_MS = 1_000;
 
 /** It stays a member, and stands in for those that it does not reach, as they do for it: two sides, as without etcd. */
 export const etcdNotPeers: Row = partitionRow(
@@ -112,7 +140,7 @@ interface Cut {
   readonly etcd?: boolean;
   /** More of the nodes. */
   readonly settings?: readonly string[];
-  /** What may be admitted above the limits: one more bucket without. */
+  /** What may be admitted above the limits: nothing, or what one admitted lately that was replaced; one more bucket without. */
   readonly above?: 'none' | 'lately';
   cut(network: CuttableNetwork, nodes: number, etcd: EtcdOnHosts | undefined): void | Promise<void>;
   /** Besides the network. */
@@ -186,11 +214,18 @@ function runPartition(
     const oddUntilMs = odd.reduce((latest, { sentMs }) => Math.max(latest, sentMs), healedMs);
     const backMs = Math.max(agreedMs, oddUntilMs) - healedMs;
     const meanwhile = asked.filter(({ sentMs, receivedMs }) => receivedMs > cutAtMs && sentMs < healedMs);
+    const span = { fromMs: cutAtMs, toMs: healedMs, ageMs };
+    const lately = kind.above === 'lately' ? replaced(asked, owners, ids[ALONE]!, span) : undefined;
+    if (lately !== undefined) stage.faults.push(lately.fault);
     return {
       failed: failures(asked),
-      over: overOf(kind, asked, clients),
+      over: overOf(),
       back: duration('ms until all is as before', backMs, backWithinMs),
-      also: [loadHeld(history), ...states.judge({ asked, owners, cutAtMs, ageMs })],
+      also: [
+        loadHeld(history),
+        ...(lately === undefined ? [] : [duration('ms in which two decided', lately.bothMs, HEARS_WITHIN_MS)]),
+        ...states.judge({ asked, owners, cutAtMs, ageMs }),
+      ],
       notes: [
         ...commonNotes(history, cutAtMs),
         `meanwhile: ${countBy(meanwhile, ({ source, degraded }) => `${source}${degraded === true ? ' (degraded)' : ''}`)}`,
@@ -198,9 +233,10 @@ function runPartition(
       ],
     };
 
-    function overOf({ above }: Cut, history: readonly Asked[], asking: readonly AskedClient[]): Figure {
-      if (above === 'none') return overLimit(history, asking);
-      const over = overLimit(history, asking, extraBuckets(asking, cutMs + backWithinMs));
+    function overOf(): Figure {
+      if (lately !== undefined) return overLimit(asked, clients, lately.lately);
+      if (kind.above === 'none') return overLimit(asked, clients);
+      const over = overLimit(asked, clients, extraBuckets(clients, cutMs + backWithinMs));
       return { ...over, bound: '<= one extra bucket for each client' };
     }
   });
