@@ -140,7 +140,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   function place(): void {
-    if (!isPlacing() || outbox.waiting(isWanted) > MAX_PENDING) return;
+    // One that is down can stay in the ring for long: what waits for it must not keep the others from theirs.
+    if (!isPlacing() || outbox.waiting((id) => isWanted(id) && !membership.isDown(id)) > MAX_PENDING) return;
     for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
       const client = table.at((unplaced -= 1));
       if (client === undefined) continue;

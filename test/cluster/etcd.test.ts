@@ -92,6 +92,40 @@ describe('a cluster whose members are written down in etcd', () => {
     }
   });
 
+  it('forgets nothing when an owner is lost, however many copies wait for its dead successor', async () => {
+    const world = createWorld(5, { etcdRate: 1 });
+    const [a, b, c] = (await startCluster(world, 3, { memberTtlMs: 30_000, maxClients: 30_000 })) as [
+      string,
+      string,
+      string,
+    ];
+    const { ring } = world.node(a).cluster.membership;
+    const mine: string[] = [];
+    for (let i = 0; mine.length < 21_000; i += 1)
+      if (ring.owner(`client ${i}`) === a && ring.successors(`client ${i}`, 1)[0] === b) mine.push(`client ${i}`);
+    const { limiter } = world.node(a).cluster;
+    const use = (clientId: string): void =>
+      void limiter.check({
+        clientId,
+        rules: [PER_HOUR],
+        cost: 1,
+        peek: false,
+        requestId: undefined,
+        replicated: false,
+      });
+    const [idle, busy] = [mine.slice(0, 20), mine.slice(20)];
+    for (const clientId of idle) for (let i = 0; i < 4; i += 1) use(clientId);
+    await world.run(300);
+    world.kill(b, false);
+    for (const clientId of busy) use(clientId);
+    await world.run(5_000);
+    expect(world.node(a).cluster.replicator.unplaced).to.equal(0);
+    world.kill(a, false);
+    await world.run(1_500);
+    expect(membersAt(world, c)).to.deep.equal([a, b, c], 'else it is shown of a ring that has changed');
+    for (const clientId of idle) expect(await exhaust(world, [c], clientId), clientId).to.equal(6);
+  });
+
   it('exchanges nothing while nothing is asked', async () => {
     const world = createWorld(2, { etcdRate: 1, log: true });
     await startCluster(world, 3);
