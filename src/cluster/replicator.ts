@@ -87,6 +87,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Who is to have a client whole besides, while the table is looked through for it. */
   let entrusting: ((clientId: string) => NodeId | undefined) | undefined;
   let down: readonly NodeId[] = [];
+  /** Whether to look through it once more when that is done: who begins anew each time that a member goes down may never end. */
+  let onceMore = false;
   let closed = false;
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
@@ -158,8 +160,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
     }
     if (unplaced > 0) return;
-    entrusting = undefined;
     placement.done();
+    if (onceMore) return startPlacing();
+    entrusting = undefined;
   }
 
   function startFlushing(): void {
@@ -174,6 +177,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   function startPlacing(): void {
     unplaced = table.size;
+    onceMore = false;
     stopPlacing ??= timers.every(PLACE_INTERVAL_MS, () => {
       place();
       if (isPlacing()) return;
@@ -239,8 +243,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       down = membership.ring.members.filter((id) => membership.isDown(id));
       if (down.every((id) => before.includes(id))) return;
       // Who leaves has all looked at already.
+      onceMore = entrusting !== undefined;
       entrusting ??= (clientId) => (placement.decides(clientId) ? unheldHeirOf(clientId, []) : undefined);
-      startPlacing();
+      if (!onceMore) startPlacing();
     },
     async flush() {
       sendAll();

@@ -126,6 +126,47 @@ describe('a cluster whose members are written down in etcd', () => {
     for (const clientId of idle) expect(await exhaust(world, [c], clientId), clientId).to.equal(6);
   });
 
+  it('comes to every client, though a member goes down again and again before all are looked at', async () => {
+    const world = createWorld(5, { etcdRate: 1 });
+    const [a, b, c] = (await startCluster(world, 3, { memberTtlMs: 30_000, maxClients: 70_000 })) as [
+      string,
+      string,
+      string,
+    ];
+    const { membership, replicator, limiter } = world.node(a).cluster;
+    const mine: string[] = [];
+    for (let i = 0; mine.length < 60_000; i += 1)
+      if (membership.ring.owner(`client ${i}`) === a) mine.push(`client ${i}`);
+    const seldom = mine.slice(0, 200).filter((id) => membership.ring.successors(id, 1)[0] === b);
+    const use = (clientId: string): void =>
+      void limiter.check({
+        clientId,
+        rules: [PER_HOUR],
+        cost: 1,
+        peek: false,
+        requestId: undefined,
+        replicated: false,
+      });
+    for (const clientId of mine) for (let i = 0; i < (seldom.includes(clientId) ? 4 : 1); i += 1) use(clientId);
+    await world.run(2_000);
+    expect(replicator.unplaced).to.equal(0);
+    // A look takes more than two seconds.
+    for (let flap = 0; flap < 5; flap += 1) {
+      cut(world, [b], [a, c]);
+      for (const clientId of mine.slice(-20)) use(clientId);
+      await world.run(950);
+      expect(membership.isDown(b)).to.equal(true);
+      if (flap === 4) break;
+      world.setLink(() => 1);
+      await world.run(600);
+      expect(membership.isDown(b)).to.equal(false);
+    }
+    world.kill(a, false);
+    await world.run(1_500);
+    expect(membersAt(world, c)).to.deep.equal([a, b, c], 'else it is shown of a ring that has changed');
+    for (const clientId of seldom) expect(await exhaust(world, [c], clientId), clientId).to.equal(6);
+  });
+
   it('exchanges nothing while nothing is asked', async () => {
     const world = createWorld(2, { etcdRate: 1, log: true });
     await startCluster(world, 3);
