@@ -71,18 +71,23 @@ export function change(document: PolicyDocument, changes: Changes, writer: strin
   return changed ? documentOf(version, withoutOldest(entries)) : document;
 }
 
+/** Instead of a tag: the document has nothing of what is to be made. It is no tag that `If-Match` could have. */
+export const NOTHING_YET = 'none';
+
 /**
  * Whether these tags of `If-Match` (RFC 9110) name this document: its version, or version and digest as in `12-0123456789abcdef`.
- * `*`: whether it has what is to be changed. None were given: whatever it is.
+ * `*`: whether it has what is to be changed; `NOTHING_YET`: whether it has not. None were given: whatever it is.
  */
 export function isTagged(document: PolicyDocument, changes: Changes, tags: readonly string[] | undefined): boolean {
   const { version, digest, entries } = document;
   const has = (key: string): boolean => (entries.get(key)?.value ?? null) !== null;
   return (
     tags === undefined ||
-    tags.some((tag) =>
-      tag === '*' ? [...changes.keys()].every(has) : tag === String(version) || tag === `${version}-${digest}`,
-    )
+    tags.some((tag) => {
+      if (tag === '*') return [...changes.keys()].every(has);
+      if (tag === NOTHING_YET) return ![...changes.keys()].some(has);
+      return tag === String(version) || tag === `${version}-${digest}`;
+    })
   );
 }
 

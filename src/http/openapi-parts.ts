@@ -48,6 +48,12 @@ export function entryOperations(name: string, what: string, schema: string): Rec
     description: 'a version, or an ETag: the change is made only to these policies, and else answered 412',
     schema: { type: 'string' },
   };
+  const ifNoneMatch = {
+    name: 'If-None-Match',
+    in: 'header',
+    description: '`*`: it is made only if it is not there yet, and else answered 412',
+    schema: { type: 'string', enum: ['*'] },
+  };
   const refused = problems('invalid_request', 'unauthorized', 'forbidden', 'not_found', 'precondition_failed');
   const write = { security: [{ admin: [] }], parameters: [ifMatch] };
   return {
@@ -56,6 +62,7 @@ export function entryOperations(name: string, what: string, schema: string): Rec
       operationId: `put${name}`,
       summary: `Set ${what}, on every node`,
       ...write,
+      parameters: [ifMatch, ifNoneMatch],
       requestBody: jsonBody(ref(schema)),
       responses: { 200: found, ...refused, ...problems('too_many_policies', 'unavailable') },
     },

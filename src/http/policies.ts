@@ -4,7 +4,7 @@ import type { PolicyBook } from '../cluster/policy-book.js';
 import type { PolicyWriter } from '../cluster/policy-writer.js';
 import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../core/check-policy.js';
 import type { Mistake } from '../core/check-policy.js';
-import { MAX_ENTRIES, overrideKey, policyKey, tierKey } from '../core/policy-document.js';
+import { MAX_ENTRIES, NOTHING_YET, overrideKey, policyKey, tierKey } from '../core/policy-document.js';
 import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
 import type { PolicyText } from '../core/policy.js';
 import type { Who } from './audit.js';
@@ -55,8 +55,8 @@ export function createPolicyHandlers({ book, writer, whoOf }: PolicyApiDeps): Po
     body: object,
   ): Promise<void> {
     const changes = new Map([[key, value]]);
-    const written = await writer.write(changes, whoOf(res), tagsOf(req.headers['if-match']));
-    if (written.kind !== 'written') throw refusal(written);
+    const written = await writer.write(changes, whoOf(res), conditionOf(req));
+    if (written.kind !== 'written') throw refusal(written, req);
     send(res, body, written);
   }
 
@@ -152,18 +152,30 @@ function refuseMistakes([first, ...others]: readonly Mistake[]): void {
   throw new Problem('invalid_request', { field, expected, detail: `${field}: expected ${expected}${rest}` });
 }
 
-/** The tags of `If-Match` (RFC 9110). `*`: whatever it is, if it is there. */
+/** What the document must be for a change, by `If-None-Match` or `If-Match` (RFC 9110). */
+function conditionOf({ headers }: Request): readonly string[] | undefined {
+  const noneMatch = headers['if-none-match'];
+  if (noneMatch === undefined) return tagsOf(headers['if-match']);
+  if (noneMatch.trim() !== '*' || headers['if-match'] !== undefined)
+    throw new Problem('invalid_request', { field: 'If-None-Match', expected: '*, without If-Match' });
+  return [NOTHING_YET];
+}
+
+/** The tags of `If-Match`. `*`: whatever it is, if it is there. */
 function tagsOf(header: string | undefined): readonly string[] | undefined {
   if (header === undefined) return undefined;
   const tags = header.split(',').map((tag) => tag.trim());
   if (tags.includes('*')) return ['*'];
-  // A weak tag never matches here, nor one of a star.
-  return tags.slice(0, 16).map((tag) => (tag === '"*"' ? tag : tag.replace(/^"(.*)"$/, '$1').slice(0, 128)));
+  // A weak tag never matches here, nor one that is no version.
+  const bare = tags.slice(0, 16).map((tag) => tag.replace(/^"(.*)"$/, '$1').slice(0, 128));
+  return bare.filter((tag) => /^\d/.test(tag));
 }
 
-function refusal(written: Exclude<Written, { kind: 'written' }>): Problem {
+function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Request): Problem {
   switch (written.kind) {
     case 'conflict':
+      if (headers['if-none-match'] !== undefined)
+        return new Problem('precondition_failed', { field: 'If-None-Match', expected: 'nothing of this name yet' });
       return new Problem('precondition_failed', {
         field: 'If-Match',
         expected: `"${written.version}-${written.digest}"`,

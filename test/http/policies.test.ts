@@ -189,6 +189,21 @@ describe('/v1/policies', () => {
     );
   });
 
+  it('makes what is not there yet, and only that, where the writer says so', async () => {
+    const first = await put('new', { limit: 1, window: 1 }, { 'if-none-match': '*' });
+    expect(first.status, first.text).to.equal(200);
+    for (const path of ['/v1/policies/new', '/v1/clients/a%2F%25%20%C3%A9/tier']) {
+      const body = path.endsWith('tier') ? { tier: 'gold' } : { limit: 9, window: 1 };
+      expect((await request(node, 'PUT', path, body)).status).to.equal(200);
+      const again = await request(node, 'PUT', path, body, { 'if-none-match': '*' });
+      expectProblem(again, 'precondition_failed', 'If-None-Match');
+    }
+    for (const headers of [{ 'if-none-match': '"7"' }, { 'if-none-match': '*', 'if-match': '*' }])
+      expectProblem(await put('new', { limit: 3, window: 1 }, headers), 'invalid_request', 'If-None-Match');
+    // What nodes say to each other about it cannot be said from outside.
+    expectProblem(await put('newer', { limit: 3, window: 1 }, { 'if-match': 'none' }), 'precondition_failed');
+  });
+
   it('refuses what is no policy with every wrong field, and changes nothing', async () => {
     const version = await putGood('strict', { limit: 1, window: 1 });
     const wrong = await put('strict', { limit: 'x', window: '1w', extra: 1 });
