@@ -18,6 +18,8 @@ export interface PolicyDocument {
   readonly version: number;
   /** Of version and entries: equal on two nodes exactly when their documents are. */
   readonly digest: string;
+  /** Of all entries as JSON. */
+  readonly bytes: number;
   readonly entries: ReadonlyMap<string, Entry>;
 }
 
@@ -37,6 +39,11 @@ export type Changes = ReadonlyMap<string, EntryValue | null>;
 
 /** Entries at most; a change that would make more is refused. */
 export const MAX_ENTRIES = 20_000;
+/**
+ * Of the whole document as JSON, in bytes; a change that makes more of it is refused. It goes to another node in one message, and peers take 8 MiB:
+ * nobody could join a ring that holds more.
+ */
+export const MAX_DOCUMENT_BYTES = 7 * 1024 * 1024;
 /** Deletions remembered, the latest: an older copy of what was deleted before could come back from a node that was away. */
 const MAX_DELETED = 5_000;
 
@@ -53,8 +60,16 @@ export const NO_DOCUMENT: PolicyDocument = documentOf(0, new Map());
 
 /** @param entries not to be changed any more */
 export function documentOf(version: number, entries: ReadonlyMap<string, Entry>): PolicyDocument {
-  const lines = [...entries].map(([key, entry]) => JSON.stringify([key, entry.value, entry.version, entry.writer]));
-  return { version, digest: hash('sha256', `${version}\n${lines.sort().join('\n')}`).slice(0, 16), entries };
+  const text = [...entries]
+    .map(([key, entry]) => lineOf(key, entry))
+    .sort()
+    .join('\n');
+  const digest = hash('sha256', `${version}\n${text}`).slice(0, 16);
+  return { version, digest, bytes: Buffer.byteLength(text), entries };
+}
+
+function lineOf(key: string, { value, version, writer }: Entry): string {
+  return JSON.stringify([key, value, version, writer]);
 }
 
 /** The document with these changes, all under one new version; itself where they change nothing. */
@@ -102,7 +117,19 @@ export function hasRoomFor(document: PolicyDocument, changes: Changes): boolean 
     all += 1;
     if (key.startsWith('policy ')) policies += 1;
   }
-  return all <= MAX_ENTRIES && policies <= MAX_POLICIES;
+  return all <= MAX_ENTRIES && policies <= MAX_POLICIES && hasBytesFor(document, changes);
+}
+
+function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Changes): boolean {
+  let more = 0;
+  for (const [key, value] of changes) {
+    const before = entries.get(key);
+    const writer = before?.writer ?? '';
+    more += Buffer.byteLength(lineOf(key, { value, version, writer }));
+    if (before !== undefined) more -= Buffer.byteLength(lineOf(key, { ...before, version }));
+  }
+  // What makes it smaller is taken, whatever its size.
+  return more <= 0 || bytes + more <= MAX_DOCUMENT_BYTES;
 }
 
 /** What either knows: of each entry the later write. The first of them itself, where the second says nothing new. */

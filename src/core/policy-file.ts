@@ -9,7 +9,17 @@ import {
 } from './check-policy.js';
 import type { Mistake } from './check-policy.js';
 import type { LimitsText, PolicyText } from './policy.js';
-import { defaultKey, listKey, MAX_ENTRIES, overrideKey, policyKey, tierKey } from './policy-document.js';
+import {
+  defaultKey,
+  hasRoomFor,
+  listKey,
+  MAX_DOCUMENT_BYTES,
+  MAX_ENTRIES,
+  NO_DOCUMENT,
+  overrideKey,
+  policyKey,
+  tierKey,
+} from './policy-document.js';
 import type { EntryValue } from './policy-document.js';
 
 /** `config/policies.json`, as people write it. */
@@ -59,6 +69,8 @@ export function checkPolicyFile(value: unknown): Mistake[] {
       field: 'file',
       expected: `fewer than ${MAX_ENTRIES} policies, tiers, overrides and listed clients`,
     });
+  } else if (mistakes.length === 0 && !hasRoomFor(NO_DOCUMENT, entriesOf(value))) {
+    mistakes.push({ field: 'file', expected: `at most ${MAX_DOCUMENT_BYTES} bytes of all, as JSON` });
   }
   return mistakes;
 }

@@ -4,7 +4,14 @@ import type { PolicyBook } from '../cluster/policy-book.js';
 import type { PolicyWriter } from '../cluster/policy-writer.js';
 import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../core/check-policy.js';
 import type { Mistake } from '../core/check-policy.js';
-import { MAX_ENTRIES, NOTHING_YET, overrideKey, policyKey, tierKey } from '../core/policy-document.js';
+import {
+  MAX_DOCUMENT_BYTES,
+  MAX_ENTRIES,
+  NOTHING_YET,
+  overrideKey,
+  policyKey,
+  tierKey,
+} from '../core/policy-document.js';
 import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
 import type { PolicyText } from '../core/policy.js';
 import type { Who } from './audit.js';
@@ -181,7 +188,9 @@ function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Re
         expected: `"${written.version}-${written.digest}"`,
       });
     case 'full':
-      return new Problem('too_many_policies', { expected: `at most ${MAX_ENTRIES} entries` });
+      return new Problem('too_many_policies', {
+        expected: `at most ${MAX_ENTRIES} entries, and ${MAX_DOCUMENT_BYTES} bytes of all`,
+      });
     case 'too-large':
       return new Problem('too_many_policies', {
         detail: `etcd does not take all policies together: ${written.reason}`,

@@ -20,6 +20,11 @@ import { checkPolicyFile, entriesOf } from '../../src/core/policy-file.js';
 import type { PolicyFileText } from '../../src/core/policy-file.js';
 
 const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });
+const LONG = Array.from({ length: 8 }, (_, i) => ({
+  limit: 1_000,
+  window: 1_000 + i,
+  algorithm: 'sliding-window' as const,
+}));
 const write = (document: PolicyDocument, key: string, value: EntryValue | null, writer = 'a:1'): PolicyDocument =>
   change(document, new Map([[key, value]]), writer);
 
@@ -245,6 +250,28 @@ describe('a policy', () => {
         ]),
       ),
     ).to.equal(true);
+  });
+
+  it('is refused where it makes of all what does not go in one message between nodes, and is taken where it makes it smaller', () => {
+    const tiers = (count: number): EntryValue => ({
+      tiers: Object.fromEntries(Array.from({ length: count }, (_, i) => [`t${i}`, { limits: LONG }])),
+      defaultTier: 't0',
+    });
+    let document = NO_DOCUMENT;
+    for (let i = 0; i < 1_000; i += 100) {
+      const hundred = new Map(Array.from({ length: 100 }, (_, n) => [policyKey(`p${i + n}`), tiers(32)]));
+      if (!hasRoomFor(document, hundred)) break;
+      document = change(document, hundred, 'a:1');
+    }
+    const { entries, bytes } = document;
+    expect(JSON.stringify([...entries]).length).to.be.within(5 * 1024 * 1024, 8 * 1024 * 1024);
+    expect(bytes).to.be.within(5 * 1024 * 1024, 7 * 1024 * 1024);
+    const full = { ...document, bytes: 8 * 1024 * 1024 };
+    expect(hasRoomFor(full, new Map([[policyKey('p1'), tiers(31)]]))).to.equal(true);
+    expect(hasRoomFor(full, new Map([[policyKey('p1'), null]]))).to.equal(true);
+    expect(hasRoomFor(full, new Map([['tier alice', 'gold']]))).to.equal(false);
+    const policies = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`p${i}`, tiers(32)]));
+    expect(checkPolicyFile({ policies }).map(({ field }) => field)).to.deep.equal(['file']);
   });
 
   it('of a file may be named by the clients of that file, who may take its window', () => {
