@@ -44,8 +44,8 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'acknowledges a change of the policies that only it knows',
     caughtBy: 'policies',
     world: patched({
-      file: 'cluster/ring-keeper.ts',
-      find: 'await Promise.all(reachable().map((id) => exchange.sync(id, news)));',
+      file: 'cluster/policy-exchange.ts',
+      find: 'await Promise.all(reachable.map((id) => sync(id, news)));',
       replace: 'void 0;',
     }),
   },
