@@ -158,7 +158,12 @@ export const SETTINGS = {
     0,
     'of them from one address, or one /64 of IPv6; 0: no such bound, as behind a proxy all are one',
   ),
-  maxInFlight: whole(1, 1_000_000, 10_000, 'requests that are not answered yet; more are answered 503'),
+  maxInFlight: whole(
+    1,
+    1_000_000,
+    10_000,
+    'decisions that wait for other nodes, and as many other requests; more are answered 503',
+  ),
   maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table, of each worker'),
   workers: setting<number>(
     (text) => (text === 'auto' ? availableParallelism() : wholeNumber(text, 1, MAX_WORKERS)),
