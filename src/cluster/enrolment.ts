@@ -2,7 +2,7 @@ import type { OrderedMembership } from './ordered-membership.js';
 import type { Clock, Log, Timers } from './ports.js';
 import { NO_DOCUMENT } from '../core/policy-document.js';
 import type { PolicyDocument } from '../core/policy-document.js';
-import type { Change, Entry, Filed, FileResult, Registry, RegistryView, Unless } from './registry.js';
+import type { Change, Filed, FileResult, Registration, Registry, RegistryView, Unless } from './registry.js';
 
 /** Renewals in the life of a lease: four may be lost. */
 const RENEWALS = 5;
@@ -63,7 +63,7 @@ export interface Enrolment {
   /** Writes this node down as joining, with its next life. @returns whether that is so */
   readonly enlist: () => Promise<boolean>;
   /** Writes down this node's next state; `active` only if nobody was written since the view it acts on. @returns the revision */
-  publish(state: Entry['state']): Promise<number | undefined>;
+  publish(state: Registration['state']): Promise<number | undefined>;
   /** Takes this node out. */
   withdraw(): Promise<void>;
   close(): void;
@@ -210,7 +210,7 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
   }
 
   /** @returns the revision; `undefined` where it was overtaken, or nobody knows */
-  async function write(incarnation: number, state: Entry['state'], unless: Unless): Promise<number | undefined> {
+  async function write(incarnation: number, state: Registration['state'], unless: Unless): Promise<number | undefined> {
     if (leaseId === undefined) return undefined;
     const { id, version, url } = membership.self;
     const written = await registry.write(leaseId, { id, incarnation, state, version, url }, unless, timeoutMs);
@@ -288,7 +288,7 @@ export function createEnrolment(deps: EnrolmentDeps, { ttlMs }: EnrolmentOptions
   };
 }
 
-function withChanges(entries: readonly Entry[], changes: readonly Change[]): readonly Entry[] {
+function withChanges(entries: readonly Registration[], changes: readonly Change[]): readonly Registration[] {
   const byId = new Map(entries.map((entry) => [entry.id, entry]));
   for (const change of changes) {
     if (change.kind === 'is') byId.set(change.entry.id, change.entry);

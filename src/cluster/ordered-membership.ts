@@ -5,7 +5,7 @@ import { CACHED_CLIENTS } from './membership.js';
 import type { MemberState, Membership, MembershipOptions } from './membership.js';
 import type { MemberRecord } from './messages.js';
 import type { Clock } from './ports.js';
-import type { Entry, RegistryView } from './registry.js';
+import type { Registration, RegistryView } from './registry.js';
 
 export interface OrderedMembershipOptions extends MembershipOptions {
   /** Nobody stands in for a silent owner, and this node decides only while its lease holds. */
@@ -22,7 +22,7 @@ const DOWN_PART = 0.7;
 
 interface Known {
   /** State and life as the registry has them, beat as it was last heard. */
-  record: Omit<MemberRecord, 'silentMs'> & Entry;
+  record: Omit<MemberRecord, 'silentMs'> & Registration;
   /** When it was last heard, by whatever path. */
   heardAtMs: number;
   /** When the first message went to it that nothing was heard after. */
@@ -79,7 +79,7 @@ export function createOrderedMembership(
     url: options.url ?? '',
     silentMs: 0,
   };
-  let own: Entry | undefined;
+  let own: Registration | undefined;
   let enrolledAt: number | undefined;
   let lapsed = false;
   let registry = '';
@@ -95,7 +95,7 @@ export function createOrderedMembership(
   const isDown = (known: Known): boolean =>
     known.idle || known.refusedAtBeat !== undefined || silenceMs(known) > suspectAfterMs * DOWN_PART;
 
-  const stateOf = ({ record, admitted }: Known): Entry['state'] => (admitted ? 'active' : record.state);
+  const stateOf = ({ record, admitted }: Known): Registration['state'] => (admitted ? 'active' : record.state);
 
   function noteLeavers(): void {
     let leavers = 0;
@@ -122,7 +122,7 @@ export function createOrderedMembership(
     known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
   }
 
-  function write({ id, incarnation, state, version, url }: Entry): void {
+  function write({ id, incarnation, state, version, url }: Registration): void {
     const entry = { id, incarnation, state, version, url };
     if (id === self.id) {
       own = entry;
@@ -152,7 +152,7 @@ export function createOrderedMembership(
     const present = new Set(view.entries.map(({ id }) => id));
     for (const id of others.keys()) if (!present.has(id)) others.delete(id);
     view.entries.forEach(write);
-    const { incarnation } = (own as Entry | undefined) ?? { incarnation: -1 };
+    const { incarnation } = (own as Registration | undefined) ?? { incarnation: -1 };
     if (enrolledAt !== undefined && epoch >= enrolledAt && incarnation !== self.incarnation) expel();
     else rebuild();
   }
@@ -186,7 +186,7 @@ export function createOrderedMembership(
   function adoptFrom(view: string, records: readonly MemberRecord[]): void {
     const revision = revisionOf(view);
     if (!(revision > epoch)) return;
-    const entries = records.filter((record): record is MemberRecord & Entry => record.incarnation > 0);
+    const entries = records.filter((record): record is MemberRecord & Registration => record.incarnation > 0);
     adopt({ registry, revision, entries });
   }
 

@@ -2,7 +2,7 @@ import type { PolicyDocument } from '../core/policy-document.js';
 import type { NodeId } from '../core/ring.js';
 
 /** A member as it is written down for all. */
-export interface Entry {
+export interface Registration {
   readonly id: NodeId;
   /** Counts the lives of this id: a later registration has a larger one. */
   readonly incarnation: number;
@@ -18,12 +18,12 @@ export interface RegistryView {
   /** Names the registry: another one, or one whose data was lost, counts from another beginning. */
   readonly registry: string;
   readonly revision: number;
-  readonly entries: readonly Entry[];
+  readonly entries: readonly Registration[];
 }
 
 /** One change: what a member is now, that it is gone, or the document of policies. */
 export type Change =
-  | { readonly kind: 'is'; readonly entry: Entry }
+  | { readonly kind: 'is'; readonly entry: Registration }
   | { readonly kind: 'gone'; readonly id: NodeId }
   | { readonly kind: 'filed'; readonly filed: Filed };
 
@@ -51,7 +51,7 @@ export type Renewed =
   | { readonly kind: 'ended' }
   | Failed;
 
-export type Written =
+export type WriteResult =
   | { readonly kind: 'written'; readonly revision: number }
   /** Somebody has written since the revision that was named: nothing was written. */
   | { readonly kind: 'overtaken' }
@@ -95,7 +95,7 @@ export interface Registry {
   grant(ttlMs: number, timeoutMs: number): Promise<Granted>;
   renew(leaseId: string, timeoutMs: number): Promise<Renewed>;
   /** Writes a member down under a lease, in the place of what was there, if nothing has come in between. */
-  write(leaseId: string, entry: Entry, unless: Unless, timeoutMs: number): Promise<Written>;
+  write(leaseId: string, entry: Registration, unless: Unless, timeoutMs: number): Promise<WriteResult>;
   /** Ends a lease, and takes out what was written under it. */
   revoke(leaseId: string, timeoutMs: number): Promise<void>;
   /** Writes the document down whole, in the place of the one of this registry and revision, or not at all. */

@@ -1,4 +1,4 @@
-import type { Entry } from '../cluster/registry.js';
+import type { Registration } from '../cluster/registry.js';
 import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 
@@ -39,15 +39,15 @@ export interface KeyValue {
   readonly mod_revision?: string;
 }
 
-const STATES: readonly Entry['state'][] = ['joining', 'active', 'leaving'];
+const STATES: readonly Registration['state'][] = ['joining', 'active', 'leaving'];
 const NODE_ID = /^(?:[\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\]):[1-9]\d{0,4}$/;
 
-export function encodeEntry({ incarnation, state, version, url }: Entry): string {
+export function encodeEntry({ incarnation, state, version, url }: Registration): string {
   return base64(JSON.stringify({ incarnation, state, version, url }));
 }
 
 /** @returns `undefined` for what no node has written: others may write there, too, and this node connects to what it reads */
-export function decodeEntry(kv: KeyValue): Entry | undefined {
+export function decodeEntry(kv: KeyValue): Registration | undefined {
   const id = idOf(kv);
   if (id === undefined) return undefined;
   let value: unknown;

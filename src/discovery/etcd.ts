@@ -1,5 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import type { Entry, Failed, Filed, FileResult, Granted, Registry, Renewed, Written } from '../cluster/registry.js';
+import type {
+  Failed,
+  Filed,
+  FileResult,
+  Granted,
+  Registration,
+  Registry,
+  Renewed,
+  WriteResult,
+} from '../cluster/registry.js';
 import { changesByRevision } from './etcd-changes.js';
 import type { WatchEvent } from './etcd-changes.js';
 import { createEtcdClient, EtcdError, isUndone } from './etcd-client.js';
@@ -81,7 +90,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
       await christen(timeoutMs);
       return read(timeoutMs);
     }
-    const entries = kvs.map(decodeEntry).filter((entry): entry is Entry => entry !== undefined);
+    const entries = kvs.map(decodeEntry).filter((entry): entry is Registration => entry !== undefined);
     const registry = Buffer.from(name.value, 'base64').toString('utf8');
     const filed = succeeded ? before.filed : decodeFiled(policies);
     lastRead = { registry, revision: filed.revision, filed };
@@ -119,7 +128,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
         return { kind: 'renewed', ttlMs, revision: Number(result.header.revision) };
       }),
     write: (leaseId, entry, { ownLaterThan, anyLaterThan }, timeoutMs) =>
-      attempt(async (): Promise<Written> => {
+      attempt(async (): Promise<WriteResult> => {
         const key = keys.member(entry.id);
         const none = { target: 'MOD', result: 'LESS' };
         const compare = [{ ...none, key, mod_revision: String(ownLaterThan + 1) }];

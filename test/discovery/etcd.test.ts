@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import type { Change, Entry, Registry } from '../../src/cluster/registry.js';
+import type { Change, Registration, Registry } from '../../src/cluster/registry.js';
 import { createEtcdRegistry } from '../../src/discovery/etcd.js';
 import type { EtcdRegistryOptions } from '../../src/discovery/etcd.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
@@ -15,7 +15,7 @@ const TIMEOUT_MS = 2_000;
 const FREE = { ownLaterThan: Number.MAX_SAFE_INTEGER - 1, anyLaterThan: undefined };
 const why = missingEtcd();
 
-const entry = (id: string, incarnation = 1, state: Entry['state'] = 'active'): Entry => ({
+const entry = (id: string, incarnation = 1, state: Registration['state'] = 'active'): Registration => ({
   id,
   incarnation,
   state,

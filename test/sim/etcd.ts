@@ -1,4 +1,12 @@
-import type { Change, Entry, Failed, Filed, FileResult, Registry, WatchListener } from '../../src/cluster/registry.js';
+import type {
+  Change,
+  Failed,
+  Filed,
+  FileResult,
+  Registration,
+  Registry,
+  WatchListener,
+} from '../../src/cluster/registry.js';
 import { NO_DOCUMENT } from '../../src/core/policy-document.js';
 import type { PolicyDocument } from '../../src/core/policy-document.js';
 import { ETCD } from './cuts.js';
@@ -14,7 +22,7 @@ interface Lease {
 }
 
 interface Kept {
-  readonly entry: Entry;
+  readonly entry: Registration;
   readonly leaseId: string;
   readonly revision: number;
 }
@@ -28,7 +36,7 @@ interface Watcher {
 export interface SimEtcd {
   /** For one process, over the network. */
   registryOf(process: Process, network: Network): Registry;
-  readonly entries: readonly Entry[];
+  readonly entries: readonly Registration[];
   readonly revision: number;
   /** What is written down of the policies, and all that was before it, in order. */
   readonly filed: Filed;
