@@ -8,26 +8,14 @@ import { readSettings } from '../../src/settings.js';
 import { startNginx } from '../support/nginx.js';
 import type { Nginx } from '../support/nginx.js';
 import { freePort } from '../support/ports.js';
-import { call } from '../support/http.js';
+import { ALONE, call } from '../support/http.js';
 import { changed, documented } from './documented.js';
 
 const TOKEN = 'the-admin-token';
 
 /** A node with policies for gateways. */
 export async function startLimiter(policies: Record<string, object>, ...flags: string[]): Promise<RunningNode> {
-  const fixed = [
-    '--policies',
-    'none',
-    '--port',
-    '0',
-    '--peer-port',
-    '0',
-    '--log-level',
-    'silent',
-    '--audit-log',
-    '/dev/null',
-  ];
-  const node = await startNode(readSettings([...fixed, '--admin-token', TOKEN, ...flags], {}));
+  const node = await startNode(readSettings([...ALONE, '--admin-token', TOKEN, ...flags], {}));
   const headers = { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' };
   for (const [name, policy] of Object.entries(policies))
     await call(node, `/v1/policies/${name}`, { method: 'PUT', headers, body: JSON.stringify(policy) });

@@ -14,28 +14,16 @@ import { readSettings } from '../../src/settings.js';
 /** The id of the nodes that tests start in this process. */
 export const OWNER = '192.0.2.1:9080';
 
+/** Flags of a node that meets no other and writes nothing: what the example of policies says, and what is kept beside it, is no part of most tests. */
+export const ALONE = '--policies none --port 0 --peer-port 0 --log-level silent --audit-log /dev/null'.split(' ');
+
 const nodes = new Map<string, Promise<RunningNode>>();
 const agent = new Agent({ connections: 16 });
 
 /** A live node with these flags, on a port of its own; whoever asks with the same flags gets the same node. */
 export async function liveNode(...flags: string[]): Promise<RunningNode> {
   const key = flags.join(' ');
-  // What the example says, and what is kept beside it, is no part of any test but those of policies.
-  const fixed = [
-    '--policies',
-    'none',
-    '--port',
-    '0',
-    '--peer-port',
-    '0',
-    '--advertise',
-    OWNER,
-    '--log-level',
-    'silent',
-    '--audit-log',
-    '/dev/null',
-  ];
-  const node = nodes.get(key) ?? startNode(readSettings([...fixed, ...flags], {}));
+  const node = nodes.get(key) ?? startNode(readSettings([...ALONE, '--advertise', OWNER, ...flags], {}));
   nodes.set(key, node);
   return node;
 }
