@@ -19,8 +19,8 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   policies: true,
   'write-policies': true,
 };
-export const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];
-export const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
+const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];
+const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
 
 /** A message's, or a whole connection's: its TLS handshake failed, or it was one too many. */
 export type RefusalReason = RefusalCode | 'tls' | 'too_many_connections';

@@ -16,7 +16,7 @@ export interface ExchangeEvents {
   readonly ended: () => void;
 }
 
-export const MAC_HEADER = 'tokenring-mac';
+const MAC_HEADER = 'tokenring-mac';
 
 /**
  * One request and its response, without streams or promises: `pool.request` costs a fifth more of a whole round trip.

@@ -8,7 +8,7 @@ import { createRuleTable, readRules, ruleAt } from './wire-rules.js';
 const MAX_CHECKS = 16_384;
 export const MAX_REQUEST_ID_BYTES = 128;
 /** The name of a client in base64, and what tells its reservations apart. */
-export const MAX_RESERVATION_BYTES = 512;
+const MAX_RESERVATION_BYTES = 512;
 
 const PEEK = 1;
 const REPLICATED = 2;

@@ -10,7 +10,7 @@ import { defineScript } from './redis-client.js';
 import type { RedisClient } from './redis-client.js';
 
 /** Parts of the key space, each with a lock of its own, and each in one slot of a cluster. */
-export const SHARDS = 64;
+const SHARDS = 64;
 /** Clients that one script writes: a millisecond or two of the server's time. */
 const BATCH = 250;
 /** Shards that are written to at the same time. */
