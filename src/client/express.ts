@@ -86,9 +86,9 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
     if (locals !== undefined) locals['rateLimit'] = decision;
     if (!decision.allowed) {
       if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
-      // By way of a promise, whether it throws or rejects: either goes to Express.
-      void Promise.resolve(decision)
-        .then((denial) => onDenied(req, res, denial, next))
+      // It may be async, whatever its type says: what it throws, at once or later, goes to Express.
+      Promise.resolve()
+        .then(() => onDenied(req, res, decision, next))
         .catch(next);
       return;
     }
