@@ -1,10 +1,12 @@
-import { MAX_BATCH, MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
 import type { Decision } from '../core/decision.js';
+import { MAX_REQUEST_BYTES } from '../core/request.js';
 import type { Directory } from './directory.js';
 import { ownError, TokenringError } from './error.js';
+import { createLanes } from './lanes.js';
+import type { Question } from './lanes.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';
 import type { Time } from './time.js';
-import type { Transport } from './transport.js';
+import type { Exchanged, Transport } from './transport.js';
 
 /** What became of a question. */
 export type Asked =
@@ -32,23 +34,13 @@ export interface AskerOptions {
   readonly maxWaiting: number;
 }
 
-/** Batches under way to one node; what comes meanwhile goes in the next. So an idle node is asked at once, a busy one in bulk. */
-const MAX_IN_FLIGHT = 2;
-/** Who has not answered by then is not waited for alone: the next is asked as well, and the first answer counts. */
-const PATIENCE_MS = 250;
 /** When all have failed, they are asked once more after this long: a broken connection is no dead node. */
 const AGAIN_AFTER_MS = 50;
 const ROUNDS = 2;
 /** The resolution of all waits here. */
 const TICK_MS = 25;
-/** `{"requests":[]}`, and a comma for each. */
-const FRAME_BYTES = 15;
-
-interface Item {
+interface Item extends Question {
   readonly clientId: string;
-  readonly text: string;
-  readonly bytes: number;
-  readonly giveUpAtMs: number;
   tried: string[];
   round: number;
   /** Nodes from which an answer may still come. */
@@ -56,21 +48,8 @@ interface Item {
   /** When it is asked again, while `pending` is 0. */
   againAtMs: number;
   failure: Error | undefined;
-  resolve: ((asked: Asked) => void) | undefined;
-}
-
-interface Batch {
-  readonly items: readonly Item[];
-  readonly sentAtMs: number;
-  /** Whether others have been asked as well. */
-  overdue: boolean;
-}
-
-interface Lane {
-  readonly address: string;
-  queue: Item[];
-  readonly inFlight: Set<Batch>;
-  pumpsSoon: boolean;
+  isSettled: boolean;
+  readonly resolve: (asked: Asked) => void;
 }
 
 export function createAsker(
@@ -78,7 +57,7 @@ export function createAsker(
   { timeoutMs, maxWaiting }: AskerOptions,
 ): Asker {
   const { transport, directory, time, onFailure } = deps;
-  const lanes = new Map<string, Lane>();
+  const lanes = createLanes<Item>({ transport, time }, ended);
   /** In the order in which they are to be given up. */
   const waiting = new Set<Item>();
   let stopTicking: (() => void) | undefined;
@@ -86,8 +65,8 @@ export function createAsker(
 
   function settle(item: Item, asked: Asked): void {
     if (!waiting.delete(item)) return;
-    item.resolve?.(asked);
-    item.resolve = undefined;
+    item.isSettled = true;
+    item.resolve(asked);
     if (waiting.size > 0) return;
     stopTicking?.();
     stopTicking = undefined;
@@ -101,68 +80,16 @@ export function createAsker(
       if (item.tried.includes(address)) continue;
       item.tried.push(address);
       item.pending += 1;
-      enqueue(item, address);
+      lanes.add(address, item);
       return true;
     }
     return false;
   }
 
-  function enqueue(item: Item, address: string): void {
-    const lane = laneTo(address);
-    lane.queue.push(item);
-    if (lane.pumpsSoon) return;
-    lane.pumpsSoon = true;
-    time.soon(() => {
-      lane.pumpsSoon = false;
-      pump(lane);
-    });
-  }
-
-  function laneTo(address: string): Lane {
-    let lane = lanes.get(address);
-    if (lane === undefined) lanes.set(address, (lane = { address, queue: [], inFlight: new Set(), pumpsSoon: false }));
-    return lane;
-  }
-
-  function pump(lane: Lane): void {
-    while (lane.queue.length > 0 && lane.inFlight.size < MAX_IN_FLIGHT) {
-      const items = takeBatch(lane);
-      if (items.length > 0) void send(lane, items);
-    }
-    if (lane.queue.length === 0 && lane.inFlight.size === 0) lanes.delete(lane.address);
-  }
-
-  /** As many of the queue as one body may hold, without those that were answered elsewhere. */
-  function takeBatch(lane: Lane): Item[] {
-    const items: Item[] = [];
-    let bytes = FRAME_BYTES;
-    let taken = 0;
-    for (const item of lane.queue) {
-      if (item.resolve !== undefined) {
-        if (items.length === MAX_BATCH || bytes + item.bytes + 1 > MAX_BATCH_BYTES) break;
-        items.push(item);
-        bytes += item.bytes + 1;
-      }
-      taken += 1;
-    }
-    lane.queue = taken === lane.queue.length ? [] : lane.queue.slice(taken);
-    return items;
-  }
-
-  async function send(lane: Lane, items: readonly Item[]): Promise<void> {
-    const nowMs = time.nowMs();
-    const batch: Batch = { items, sentAtMs: nowMs, overdue: false };
-    lane.inFlight.add(batch);
-    const body = `{"requests":[${items.map(({ text }) => text).join(',')}]}`;
-    // The last of them has the most time left.
-    const leftMs = Math.max(1, items.at(-1)!.giveUpAtMs - nowMs);
-    const sent = { method: 'POST', path: '/v1/allow/batch', body } as const;
-    const exchanged = await transport.send(lane.address, sent, leftMs);
-    lane.inFlight.delete(batch);
+  function ended(address: string, items: readonly Item[], exchanged: Exchanged): void {
     for (const item of items) item.pending -= 1;
-    if (exchanged.kind === 'failed') fail(lane.address, items, exchanged.reason);
-    else answered(lane.address, items, exchanged.status, exchanged.value);
-    pump(lane);
+    if (exchanged.kind === 'failed') fail(address, items, exchanged.reason);
+    else answered(address, items, exchanged.status, exchanged.value);
   }
 
   function answered(by: string, items: readonly Item[], status: number, value: unknown): void {
@@ -192,7 +119,7 @@ export function createAsker(
 
   function failOne(item: Item, reason: Error): void {
     item.failure = reason;
-    if (item.resolve === undefined || askNext(item) || item.pending > 0) return;
+    if (item.isSettled || askNext(item) || item.pending > 0) return;
     if (item.round === ROUNDS) return settle(item, unanswered(item));
     item.round += 1;
     item.tried = [];
@@ -201,14 +128,11 @@ export function createAsker(
 
   function tick(): void {
     const nowMs = time.nowMs();
-    for (const lane of lanes.values()) {
-      for (const batch of lane.inFlight) {
-        if (batch.overdue || nowMs - batch.sentAtMs < PATIENCE_MS) continue;
-        batch.overdue = true;
-        directory.fails(lane.address);
-        onFailure(lane.address);
-        for (const item of [...batch.items, ...lane.queue]) if (item.resolve !== undefined) askNext(item);
-      }
+    // Who is late is not waited for alone: the next is asked as well, and the first answer counts.
+    for (const { address, questions } of lanes.overdue()) {
+      directory.fails(address);
+      onFailure(address);
+      for (const item of questions) if (!item.isSettled) askNext(item);
     }
     for (const item of waiting) {
       if (nowMs >= item.giveUpAtMs) settle(item, unanswered(item));
@@ -242,6 +166,7 @@ export function createAsker(
           pending: 0,
           againAtMs: 0,
           failure: undefined,
+          isSettled: false,
           resolve,
         };
         waiting.add(item);
