@@ -89,7 +89,7 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
       // It may be async, whatever its type says: what it throws, at once or later, goes to Express.
       Promise.resolve()
         .then(() => onDenied(req, res, decision, next))
-        .catch(next);
+        .catch((error: unknown) => next(asFault(error)));
       return;
     }
     if (load !== undefined) {
@@ -138,6 +138,8 @@ function sendDenied(_req: unknown, res: ServerResponse, decision: Decision): voi
 
 /** Without the status that a node had for this service: Express would answer its caller with that, as if the caller had no token. */
 function asFault(error: unknown): unknown {
+  // Express goes on to the handler with these: `undefined`, `null`, 'route'.
+  if (!(error instanceof Error)) return new Error('rateLimit: what was thrown is no error', { cause: error });
   if (!(error instanceof TokenringError) || error.status === undefined) return error;
   const { code, message, field, expected } = error;
   return new TokenringError(code, message, { field, expected }, { cause: error });

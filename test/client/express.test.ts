@@ -185,6 +185,14 @@ describe('the Express middleware', function () {
     }
   });
 
+  it('lets nobody through because a function of the service throws what is no error', async () => {
+    for (const thrown of [undefined, null, 'route', 'router', 0] as unknown as Error[]) {
+      const nothing = (): Promise<never> => Promise.reject(thrown);
+      for (const options of [{ key: nothing }, { key: () => 'none', onDenied: nothing }])
+        expect((await call(await serve({ node, limit: 0, window: '1h', ...options }), '/')).status).to.equal(500);
+    }
+  });
+
   it('measures what is let through, and nothing else', async () => {
     const ended: boolean[] = [];
     const load = { begin: () => (ok?: boolean) => void ended.push(ok === true) };
