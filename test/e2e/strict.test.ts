@@ -30,6 +30,8 @@ async function post(port: number, path: string, body: object): Promise<Answer & 
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
+    // Before Node 23.1 a connection that is on its way to a worker as that is killed is never answered: docs/operations.md.
+    signal: AbortSignal.timeout(5_000),
   });
   return { ...((await response.json()) as Answer), status: response.status };
 }
