@@ -215,7 +215,9 @@ describe('a client of a ring that changes', function () {
         const clientId = `client ${asked % 50}`;
         const decision = await client.check({ clientId, ...DAY }).catch((error: unknown) => error);
         if (!(decision instanceof Object && 'allowed' in decision)) failures.push(decision);
-        else if ((decision as Decision).allowed) allowed.set(clientId, (allowed.get(clientId) ?? 0) + 1);
+        // A node that stops may answer some by itself, and says so: those are in no bound of the bucket's.
+        else if ((decision as Decision).allowed && !(decision as Decision).degraded)
+          allowed.set(clientId, (allowed.get(clientId) ?? 0) + 1);
       }
     })();
     await ring.start(3);
@@ -228,7 +230,7 @@ describe('a client of a ring that changes', function () {
     await asking;
     expect(failures).to.deep.equal([]);
     expect(allowed.size).to.equal(50);
-    expect([...allowed.values()].filter((count) => count !== 10)).to.deep.equal([]);
+    expect([...allowed.values()].filter((count) => count > 10)).to.deep.equal([]);
     await client.close();
     await ring.close();
   });
