@@ -203,7 +203,8 @@ describe('a client of a ring that changes', function () {
   });
 
   it('has every question answered, and each limit held, while nodes join and leave', async () => {
-    const ring = await startTestRing(3, [], 1);
+    // All nodes share this process, which stalls while one starts: none is to take that for an absence.
+    const ring = await startTestRing(3, ['--suspect-after-ms', '5000'], 1);
     const client = createClient({ nodes: ring.urls.slice(0, 2), refreshMs: 1_000 });
     const allowed = new Map<string, number>();
     const failures: unknown[] = [];
@@ -215,9 +216,7 @@ describe('a client of a ring that changes', function () {
         const clientId = `client ${asked % 50}`;
         const decision = await client.check({ clientId, ...DAY }).catch((error: unknown) => error);
         if (!(decision instanceof Object && 'allowed' in decision)) failures.push(decision);
-        // A node that stops may answer some by itself, and says so: those are in no bound of the bucket's.
-        else if ((decision as Decision).allowed && !(decision as Decision).degraded)
-          allowed.set(clientId, (allowed.get(clientId) ?? 0) + 1);
+        else if ((decision as Decision).allowed) allowed.set(clientId, (allowed.get(clientId) ?? 0) + 1);
       }
     })();
     await ring.start(3);
@@ -230,7 +229,7 @@ describe('a client of a ring that changes', function () {
     await asking;
     expect(failures).to.deep.equal([]);
     expect(allowed.size).to.equal(50);
-    expect([...allowed.values()].filter((count) => count > 10)).to.deep.equal([]);
+    expect([...allowed.values()].filter((count) => count !== 10)).to.deep.equal([]);
     await client.close();
     await ring.close();
   });
