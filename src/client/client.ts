@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Dispatcher } from 'undici';
 import type { LoadReport } from '../core/adaptive.js';
+import { CLOSED_RETRY_MS } from '../core/decision.js';
 import type { Decision, Settlement } from '../core/decision.js';
 import { createDenials } from '../core/denials.js';
 import type { ClientDescription } from '../core/description.js';
@@ -72,8 +73,6 @@ export interface ClientDeps {
   readonly time: Time;
 }
 
-/** When a denial that only says "nobody could be asked" is worth asking again. */
-const CLOSED_RETRY_MS = 1_000;
 /** A client, given its connections and its time. */
 export function createClientWith({ dispatcher, time }: ClientDeps, options: ReadOptions): Client {
   const { timeoutMs, maxWaiting, refreshMs, onUnavailable, rememberDenialsMs } = options;

@@ -1,5 +1,6 @@
 import { decide } from '../core/decide.js';
 import type { Check, Verdict } from '../core/decide.js';
+import { CLOSED_RETRY_MS } from '../core/decision.js';
 import type { Decision } from '../core/decision.js';
 import type { OnUnavailable } from '../core/policy.js';
 import { ruleOf } from '../core/rule.js';
@@ -9,9 +10,6 @@ import type { Membership } from './membership.js';
 import type { Clock } from './ports.js';
 
 export type { OnUnavailable } from '../core/policy.js';
-
-/** When a denial that only says "nobody could be asked" is worth asking again. */
-const CLOSED_RETRY_MS = 1_000;
 
 export interface Fallback {
   decide(check: Check): Decision;

@@ -149,8 +149,8 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
     },
     get lagMs() {
       let sinceMs = clock.nowMs();
-      for (const [id, { waiting, sending, ...target }] of targets) {
-        if (waiting.size + sending.size > 0 && !membership.isDown(id)) sinceMs = Math.min(sinceMs, target.sinceMs);
+      for (const [id, { waiting, sending, sinceMs: oldestMs }] of targets) {
+        if (waiting.size + sending.size > 0 && !membership.isDown(id)) sinceMs = Math.min(sinceMs, oldestMs);
       }
       return clock.nowMs() - sinceMs;
     },

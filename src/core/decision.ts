@@ -7,6 +7,9 @@ import type { Verdict } from './decide.js';
 export const SOURCES = ['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const;
 export type Source = (typeof SOURCES)[number];
 
+/** When a denial that only says "nobody could be asked" is worth asking again. */
+export const CLOSED_RETRY_MS = 1_000;
+
 /** A verdict, and whose it is. */
 export interface Decision extends Verdict {
   /** Id of the node that owns the client. */

@@ -6,6 +6,7 @@ import { describeCluster } from '../../src/http/cluster-view.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
+import { checkOf } from './traffic.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const PER_HOUR = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
@@ -20,7 +21,7 @@ async function startCluster(world: World, count: number, options: SpawnOptions =
 }
 
 async function ask(world: World, at: string, clientId: string): Promise<Decision> {
-  const check = { clientId, rules: [PER_HOUR], cost: 1, peek: false, requestId: undefined, replicated: false };
+  const check = checkOf(clientId, [PER_HOUR]);
   return world.until(Promise.resolve(world.node(at).cluster.limiter.check(check)), 5_000);
 }
 
@@ -104,15 +105,7 @@ describe('a cluster whose members are written down in etcd', () => {
     for (let i = 0; mine.length < 21_000; i += 1)
       if (ring.owner(`client ${i}`) === a && ring.successors(`client ${i}`, 1)[0] === b) mine.push(`client ${i}`);
     const { limiter } = world.node(a).cluster;
-    const use = (clientId: string): void =>
-      void limiter.check({
-        clientId,
-        rules: [PER_HOUR],
-        cost: 1,
-        peek: false,
-        requestId: undefined,
-        replicated: false,
-      });
+    const use = (clientId: string): void => void limiter.check(checkOf(clientId, [PER_HOUR]));
     const [idle, busy] = [mine.slice(0, 20), mine.slice(20)];
     for (const clientId of idle) for (let i = 0; i < 4; i += 1) use(clientId);
     await world.run(300);
@@ -138,15 +131,7 @@ describe('a cluster whose members are written down in etcd', () => {
     for (let i = 0; mine.length < 60_000; i += 1)
       if (membership.ring.owner(`client ${i}`) === a) mine.push(`client ${i}`);
     const seldom = mine.slice(0, 200).filter((id) => membership.ring.successors(id, 1)[0] === b);
-    const use = (clientId: string): void =>
-      void limiter.check({
-        clientId,
-        rules: [PER_HOUR],
-        cost: 1,
-        peek: false,
-        requestId: undefined,
-        replicated: false,
-      });
+    const use = (clientId: string): void => void limiter.check(checkOf(clientId, [PER_HOUR]));
     for (const clientId of mine) for (let i = 0; i < (seldom.includes(clientId) ? 4 : 1); i += 1) use(clientId);
     await world.run(2_000);
     expect(replicator.unplaced).to.equal(0);
@@ -396,7 +381,7 @@ describe('a strict node', () => {
     const ids = await startCluster(world, 3, STRICT);
     const clientId = clients(40).find((one) => ownerOf(world, 'b:1', one) === 'a:1')!;
     const [successor] = world.node('a:1').cluster.membership.ring.successors(clientId, 1);
-    const check = { clientId, rules: [PER_HOUR], cost: 2, peek: false, requestId: undefined, replicated: false };
+    const check = checkOf(clientId, [PER_HOUR], { cost: 2 });
     const { callers } = world.node('a:1').cluster;
     const reserved = await world.until(Promise.resolve(callers.check({ ...check, reservation: 'r' })), 5_000);
     expect(reserved).to.include({ allowed: true, reservation: 'r' });

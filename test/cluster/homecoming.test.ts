@@ -5,6 +5,7 @@ import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { createFakeStore } from '../support/fake-store.js';
 import type { FakeStore } from '../support/fake-store.js';
+import { checkOf } from './traffic.js';
 
 const IDS = ['a:1', 'b:1', 'c:1'];
 const PER_HOUR = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
@@ -31,19 +32,7 @@ function createCluster(seed: number, shared: boolean): Cluster {
     stores,
     start: (id) => world.spawn(id, { seeds: IDS, store: stores.get(id)! }).cluster.start(),
     ask: (at, clientId) =>
-      world.until(
-        Promise.resolve(
-          world.node(at).cluster.limiter.check({
-            clientId,
-            rules: [PER_HOUR],
-            cost: 1,
-            peek: false,
-            requestId: undefined,
-            replicated: false,
-          }),
-        ),
-        20_000,
-      ),
+      world.until(Promise.resolve(world.node(at).cluster.limiter.check(checkOf(clientId, [PER_HOUR]))), 20_000),
     async askAll(at) {
       let allowed = 0;
       for (const clientId of CLIENTS) if ((await cluster.ask(at, clientId)).allowed) allowed += 1;

@@ -6,6 +6,7 @@ import { ruleOf } from '../../src/core/rule.js';
 import { mutate } from '../sim/mutant.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
+import { checkOf } from './traffic.js';
 
 /** Two machines of three members each, and one of one. */
 const A = ['a:1', 'a:2', 'a:3'];
@@ -21,7 +22,7 @@ async function startAll(world: World, ids: readonly string[]): Promise<void> {
 }
 
 async function take(world: World, at: string, clientId: string, more: Partial<Check> = {}): Promise<boolean> {
-  const check = { clientId, rules: [PER_HOUR], cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+  const check = checkOf(clientId, [PER_HOUR], more);
   const decision = await world.until(Promise.resolve(world.node(at).cluster.limiter.check(check)), 5_000);
   expect(decision.source).not.to.equal('fallback');
   return decision.allowed;

@@ -1,13 +1,13 @@
 import { expect } from 'chai';
 import { weightOf } from '../../src/cluster/weight.js';
 import type { ClientSnapshot } from '../../src/cluster/messages.js';
-import type { Check } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import { encodeMessage } from '../../src/peer/codec.js';
 import { encodeClients } from '../../src/peer/wire-clients.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
+import { checkOf } from './traffic.js';
 
 /** What a peer takes: src/peer/server.ts. */
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
@@ -36,10 +36,6 @@ function createTightWorld(): { world: World; lost: () => number; all: () => numb
   return { world, lost: () => lost, all: () => all };
 }
 
-function checkOf(clientId: string, requestId: string | undefined): Check {
-  return { clientId, rules: RULES, cost: 1, peek: requestId === undefined, requestId, replicated: false };
-}
-
 describe('copies on their way', () => {
   it('go in as many messages as it takes, however much is known of each client', async () => {
     const { world, lost, all } = createTightWorld();
@@ -51,7 +47,8 @@ describe('copies on their way', () => {
     const owned = clients.filter((id) => world.node('a:1').cluster.membership.ring.owner(id) === 'a:1');
     const { limiter } = world.node('a:1').cluster;
     for (const id of owned)
-      for (let i = 0; i < IDS_EACH; i += 1) await limiter.check(checkOf(id, `${i}`.padEnd(128, '\n')));
+      for (let i = 0; i < IDS_EACH; i += 1)
+        await limiter.check(checkOf(id, RULES, { requestId: `${i}`.padEnd(128, '\n') }));
     await world.run(1_000);
     expect(lost()).to.equal(0);
     expect(all()).to.be.above(MAX_MESSAGE_BYTES);
@@ -59,7 +56,7 @@ describe('copies on their way', () => {
     await world.run(3_000);
     for (const id of owned) {
       const { remaining } = await world.until(
-        Promise.resolve(world.node('b:1').cluster.limiter.check(checkOf(id, undefined))),
+        Promise.resolve(world.node('b:1').cluster.limiter.check(checkOf(id, RULES, { peek: true }))),
         1_000,
       );
       // One comes back in 3.6 s.

@@ -9,6 +9,7 @@ import { policyOf } from '../../src/core/policy.js';
 import type { OnUnavailable } from '../../src/core/policy.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
+import { checkOf } from './traffic.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
 const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
@@ -35,7 +36,7 @@ const digests = (world: World, ids: readonly string[]): Set<string> =>
 function ask(world: World, at: string, clientId: string, name: string, more: Partial<Check> = {}): Promise<Decision> {
   const { cluster } = world.node(at);
   const { rules } = cluster.book.resolve(clientId, name)!;
-  const check = { clientId, rules, cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+  const check = checkOf(clientId, rules, more);
   return world.until(Promise.resolve(cluster.limiter.check(check)), 5_000);
 }
 
