@@ -16,7 +16,7 @@ export interface Certificates {
 }
 
 /** For which listener. */
-export type Side = 'tls' | 'peerTls';
+type Side = 'tls' | 'peerTls';
 
 /**
  * What the settings name, if they do, as it stands in the files.

@@ -8,7 +8,7 @@ import { SettingsError } from './settings.js';
 import type { Settings } from './setting-table.js';
 import { watchFiles } from './watch-files.js';
 
-export interface Guard {
+interface Guard {
   readonly access: Access;
   close(): void;
 }

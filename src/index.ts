@@ -1,20 +1,20 @@
-import type { OnUnavailable } from './cluster/fallback.js';
+import type { OnUnavailable } from './cluster/decide/fallback.js';
 import type { Log } from './cluster/ports.js';
 import type { Decision, Settlement } from './core/decision.js';
 import type { AllowRequest } from './core/request.js';
 import { createStaticDiscovery } from './discovery/static.js';
-import { Problem } from './http/problem.js';
-import { readCheck, readSettle } from './http/request.js';
+import { Problem } from './core/problem.js';
+import { readCheck, readSettle } from './validate/request.js';
 import { createMember } from './member.js';
 import { SETTINGS } from './setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings.js';
 
 export type { Decision, Settlement, Source } from './core/decision.js';
-export type { OnUnavailable } from './cluster/fallback.js';
-export type { LimitFigures } from './core/decide.js';
+export type { OnUnavailable } from './cluster/decide/fallback.js';
+export type { LimitStats } from './core/decide.js';
 export type { Algorithm } from './core/rule.js';
-export { Problem } from './http/problem.js';
-export type { ProblemCode } from './http/problem.js';
+export { Problem } from './core/problem.js';
+export type { ProblemCode } from './core/problem.js';
 export type { AllowRequest, LimitRequest } from './core/request.js';
 
 export interface NodeOptions {
@@ -95,11 +95,11 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
     suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
   });
-  const { callers, book, settler } = member.node;
+  const { checks, activePolicies, settler } = member.node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {
     if (closed) throw new Error('the node is closed');
-    return callers.check(readCheck(request, book));
+    return checks.check(readCheck(request, activePolicies));
   };
   return {
     // Async, so that a bad request rejects rather than throws.

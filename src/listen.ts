@@ -14,7 +14,7 @@ export function listen(server: Server, port: number, host: string, sharing: Shar
   });
 }
 
-export type Sharing = 'exclusive' | 'by-kernel' | 'by-cluster';
+type Sharing = 'exclusive' | 'by-kernel' | 'by-cluster';
 
 /** `reusePort` is there since Node 23.1. */
 const OPTIONS: Readonly<Record<Sharing, ListenOptions & { reusePort?: boolean }>> = {

@@ -81,19 +81,26 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     log,
   });
   const { node } = member;
-  const { callers, book } = node;
+  const { checks, activePolicies } = node;
   const policyWriter = await source.begin(node);
   const counters = createCounters();
   let ready = false;
   const decisions = createDecisionHandlers(
-    { limiter: callers, policies: book, access: guard.access, counters, elapsedMs: () => performance.now(), log },
+    {
+      limiter: checks,
+      policies: activePolicies,
+      access: guard.access,
+      counters,
+      elapsedMs: () => performance.now(),
+      log,
+    },
     settings,
   );
   const metrics = createMetrics({ counters, cluster: node, peers: member.peers });
   const api = createApi(
     {
       cluster: node,
-      book,
+      activePolicies,
       policyWriter,
       decisions,
       access: guard.access,
@@ -138,7 +145,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       source.close();
       log.info('stopping');
       const drained = publicServer.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
-      await member.leave(group?.parting());
+      await member.leave(group?.groupLeave());
       await drained;
       // Until then another worker may still need this one to decide.
       await group?.drained();

@@ -1,11 +1,11 @@
 import { setTimeout } from 'node:timers/promises';
-import type { OnUnavailable } from './cluster/fallback.js';
-import type { Parting } from './cluster/leaver.js';
+import type { OnUnavailable } from './cluster/decide/fallback.js';
+import type { GroupLeave } from './cluster/handover/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Discovery, Log, Store } from './cluster/ports.js';
 import type { PolicyDocument } from './core/policy-document.js';
-import type { Registry } from './cluster/registry.js';
+import type { Registry } from './cluster/membership/registry.js';
 import { listen } from './listen.js';
 import { createPeerAuth } from './peer/auth.js';
 import { createPeerCounters } from './peer/counters.js';
@@ -21,7 +21,7 @@ export const LEAVE_GRACE_MS = 5_000;
 /** How long messages that are under way may take, first those of peers, then those to them. */
 const CLOSE_GRACE_MS = 1_000;
 
-export interface MemberOptions {
+interface MemberOptions {
   /** The listener for peers; without it this process is a ring of its own. Port 0 takes a free one. */
   readonly listen: { readonly host: string; readonly port: number } | undefined;
   /** `host:port` of this node for others, and its id, given the port it listens on. */
@@ -54,7 +54,7 @@ export interface Member {
   /** Shows and asks for other certificates on new connections, both ways. */
   useTls(tls: PeerTls): void;
   /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
-  leave(parting?: Parting): Promise<void>;
+  leave(group?: GroupLeave): Promise<void>;
   /** Stops listening to peers and all timers, within 2 s; with a store, 3 s. */
   close(): Promise<void>;
 }
@@ -73,7 +73,8 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { ...options, self, url: options.url?.(self), version: VERSION },
   );
   // Where there is no registry now, it is none of its documents any more.
-  if (options.policies !== undefined) node.book.adopt(options.policies.document, registry && options.policies.registry);
+  if (options.policies !== undefined)
+    node.activePolicies.adopt(options.policies.document, registry && options.policies.registry);
   await node.start();
   return {
     node,
@@ -82,7 +83,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
       server.useTls(next);
       transport.useTls(next);
     },
-    leave: (parting) => within(LEAVE_GRACE_MS, node.leave(parting)),
+    leave: (group) => within(LEAVE_GRACE_MS, node.leave(group)),
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
       // Where nobody else stayed, it has decided up to now.

@@ -1,12 +1,12 @@
 import { hash } from 'node:crypto';
 import type { ClusterNode } from './cluster/node.js';
 import type { Log } from './cluster/ports.js';
-import { createPolicyWriter } from './cluster/policy-writer.js';
-import type { PolicyChange, PolicyWriter } from './cluster/policy-writer.js';
+import { createPolicyWriter } from './cluster/policies/policy-writer.js';
+import type { PolicyChange, PolicyWriter } from './cluster/policies/policy-writer.js';
 import { fileKey } from './core/policy-document.js';
 import type { Changes, EntryValue, PolicyDocument } from './core/policy-document.js';
 import type { Audit, Who } from './http/audit.js';
-import { parseJson } from './http/json.js';
+import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings.js';
 import { readPolicyFile, watchPolicyFile } from './store/policy-file.js';
 import { createPolicyStateFile, readPolicyState } from './store/policy-state.js';
@@ -15,7 +15,7 @@ import type { PolicyState } from './store/policy-state.js';
 type FileEntries = ReadonlyMap<string, EntryValue>;
 
 /** Where policies come from besides other nodes, and where they are kept for a restart. */
-export interface PolicySource {
+interface PolicySource {
   /** What this node knew when it ended, before it joins. */
   readonly state: Pick<PolicyState, 'document' | 'registry'> | undefined;
   /** Once it has joined: puts what is new in the file in force, and watches it. */
@@ -53,19 +53,20 @@ export async function openPolicySource(
         });
   const kept = statePath === undefined ? undefined : createPolicyStateFile({ path: statePath, log });
   /** What the file said last. */
-  let filed: FileEntries | undefined = state?.file;
+  let fromFile: FileEntries | undefined = state?.file;
   let stopWatching: (() => void) | undefined;
   const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
 
   return {
     state,
     async begin(node) {
-      const { book } = node;
-      const save = (): void => kept?.save({ document: book.document, registry: book.registry, file: filed });
+      const { activePolicies } = node;
+      const save = (): void =>
+        kept?.save({ document: activePolicies.document, registry: activePolicies.registry, file: fromFile });
       const record = ({ version, ...change }: PolicyChange<Who>): void =>
         audit({ ...change, what: 'policies changed', target: `version ${version}` });
-      const writer = createPolicyWriter({ desk: node.policies, book }, { record, saved });
-      book.onChange(save);
+      const writer = createPolicyWriter({ policies: node.policies, activePolicies }, { record, saved });
+      activePolicies.onChange(save);
       if (path === undefined || file === undefined) {
         save();
         return writer;
@@ -73,7 +74,7 @@ export async function openPolicySource(
 
       /** @returns whether it is in force: what could not be made known is tried again */
       async function apply(entries: FileEntries): Promise<boolean> {
-        const changes = changesOf(book.document, filed, entries);
+        const changes = changesOf(activePolicies.document, fromFile, entries);
         if (changes.size > 0) {
           const written = await writer.write(changes, { file: path! });
           if (written.kind !== 'written') {
@@ -82,7 +83,7 @@ export async function openPolicySource(
           }
           if (written.kind === 'unavailable' || written.kind === 'no-registry') return false;
         }
-        filed = entries;
+        fromFile = entries;
         save();
         return true;
       }

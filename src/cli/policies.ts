@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { parseJson } from '../http/json.js';
+import { parseJson } from '../validate/json.js';
 import { SettingsError } from '../settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
 

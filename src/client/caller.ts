@@ -1,4 +1,4 @@
-import type { Directory } from './directory.js';
+import type { Topology } from './topology.js';
 import { ownError, TokenringError } from './error.js';
 import { readProblem } from './read-answer.js';
 import type { Time } from './time.js';
@@ -19,7 +19,7 @@ export interface Caller {
 const MAX_CALLS = 1_000;
 
 export function createCaller(
-  deps: { transport: Transport; directory: Directory; time: Time; onFailure: (address: string) => void },
+  deps: { transport: Transport; directory: Topology; time: Time; onFailure: (address: string) => void },
   { timeoutMs }: { timeoutMs: number },
 ): Caller {
   const { transport, directory, time, onFailure } = deps;

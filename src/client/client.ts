@@ -6,14 +6,14 @@ import type { Decision, Settlement } from '../core/decision.js';
 import { createDenials } from '../core/denials.js';
 import type { ClientDescription } from '../core/description.js';
 import type { AllowRequest } from '../core/request.js';
-import { createAsker } from './asker.js';
+import { createQuestionDispatcher } from './dispatcher.js';
 import { createCaller } from './caller.js';
-import { createDirectory } from './directory.js';
+import { createTopology } from './topology.js';
 import { ownError } from './error.js';
 import type { TokenringError } from './error.js';
 import { createLoadWatch } from './load-watch.js';
 import type { LoadWatch, LoadWatchOptions } from './load-watch.js';
-import { createLookout } from './lookout.js';
+import { createRefresher } from './refresher.js';
 import type { ReadOptions } from './options.js';
 import { invalid, isCost, rulesOf, textOf } from './question.js';
 import { readDescription, readLoad, readSettlement } from './read-answer.js';
@@ -68,7 +68,7 @@ export interface Client {
 }
 
 /** What a client needs of the world. */
-export interface ClientDeps {
+interface ClientDeps {
   readonly dispatcher: Dispatcher;
   readonly time: Time;
 }
@@ -77,10 +77,10 @@ export interface ClientDeps {
 export function createClientWith({ dispatcher, time }: ClientDeps, options: ReadOptions): Client {
   const { timeoutMs, maxWaiting, refreshMs, onUnavailable, rememberDenialsMs } = options;
   const transport = createTransport({ dispatcher, time }, options);
-  const directory = createDirectory(options.nodes);
-  const lookout = createLookout({ transport, directory, time }, { refreshMs, timeoutMs });
+  const directory = createTopology(options.nodes);
+  const lookout = createRefresher({ transport, directory, time }, { refreshMs, timeoutMs });
   const onFailure = (): void => lookout.doubt();
-  const asker = createAsker({ transport, directory, time, onFailure }, { timeoutMs, maxWaiting });
+  const asker = createQuestionDispatcher({ transport, directory, time, onFailure }, { timeoutMs, maxWaiting });
   const caller = createCaller({ transport, directory, time, onFailure }, { timeoutMs });
   const denials = createDenials({ max: options.maxDenials, longestMs: rememberDenialsMs });
   const idPrefix = randomBytes(12).toString('base64url');

@@ -9,7 +9,7 @@ export type ClientErrorCode =
   /** `close` was called. */
   | 'closed';
 
-export interface ErrorMore {
+interface ErrorMore {
   /** Of the answer, where there was one. */
   readonly status?: number | undefined;
   /** Path of the bad field, as in `limits[1].window`. */

@@ -6,7 +6,7 @@ import type { ClientOptions } from './options.js';
 import { systemTime } from './time.js';
 
 export type { LoadReport } from '../core/adaptive.js';
-export type { LimitFigures } from '../core/decide.js';
+export type { LimitStats } from '../core/decide.js';
 export type { Decision, Settlement, Source } from '../core/decision.js';
 export type { BucketDescription, ClientDescription } from '../core/description.js';
 export type { AllowRequest, LimitRequest } from '../core/request.js';

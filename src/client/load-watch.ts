@@ -39,7 +39,7 @@ const MAX_UNDER_WAY = 10_000;
 /** What lasts for longer is a stream, or nobody tells its end: it says nothing of the load, and is forgotten. */
 const LONGEST_MS = 60_000;
 
-export interface LoadWatchDeps {
+interface LoadWatchDeps {
   readonly time: Time;
   /** Rejects with a TokenringError. */
   readonly report: (report: LoadReport) => Promise<LoadAnswer>;

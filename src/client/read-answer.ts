@@ -1,4 +1,4 @@
-import type { LimitFigures } from '../core/decide.js';
+import type { LimitStats } from '../core/decide.js';
 import { SOURCES } from '../core/decision.js';
 import type { Decision, Settlement } from '../core/decision.js';
 import type { ClientDescription } from '../core/description.js';
@@ -8,7 +8,7 @@ import { TokenringError } from './error.js';
 
 /** What a node says is looked at before it is believed: each of these returns `undefined` for what has another form. */
 
-export interface MemberView {
+interface MemberView {
   readonly id: NodeId;
   readonly url: string | undefined;
 }
@@ -47,7 +47,7 @@ export function readDecision(value: unknown): Decision | undefined {
   if (known === undefined) return undefined;
   const { limits, reservation, shadow } = fields;
   if (limits !== undefined && !(Array.isArray(limits) && limits.every(isFigures))) return undefined;
-  const figures = limits as readonly LimitFigures[] | undefined;
+  const figures = limits as readonly LimitStats[] | undefined;
   const trial = shadow === undefined ? undefined : fieldsOf(shadow);
   if (trial !== undefined && !(typeof trial['allowed'] === 'boolean' && isWait(trial['retryAfterMs'])))
     return undefined;
@@ -115,7 +115,7 @@ function isWait(value: unknown): value is number | null {
   return value === null || isCount(value);
 }
 
-function isFigures(value: unknown): value is LimitFigures {
+function isFigures(value: unknown): value is LimitStats {
   const { algorithm, windowMs, limit, remaining, retryAfterMs, resetMs } = fieldsOf(value);
   const known = algorithm === 'token-bucket' || algorithm === 'sliding-window';
   return known && [windowMs, limit, remaining, resetMs].every(isCount) && isWait(retryAfterMs);

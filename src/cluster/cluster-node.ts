@@ -1,25 +1,25 @@
 import type { Denials } from '../core/denials.js';
 import type { ClientDescription } from '../core/description.js';
 import type { NodeId } from '../core/ring.js';
-import type { BucketTable } from './bucket-table.js';
-import type { CallerDesk } from './caller-desk.js';
-import type { OnUnavailable } from './fallback.js';
-import type { Forwarder } from './forwarder.js';
-import type { Parting } from './leaver.js';
-import type { Lessee } from './lessee.js';
-import type { Lessor } from './lessor.js';
-import type { Limiter } from './limiter.js';
-import type { LoadDesk } from './load-desk.js';
-import type { Membership } from './membership.js';
+import type { BucketTable } from './state/bucket-table.js';
+import type { CheckPipeline } from './decide/check-pipeline.js';
+import type { OnUnavailable } from './decide/fallback.js';
+import type { Forwarder } from './routing/forwarder.js';
+import type { GroupLeave } from './handover/leaver.js';
+import type { LeaseHolder } from './leases/holder.js';
+import type { LeaseGranter } from './leases/granter.js';
+import type { Limiter } from './decide/limiter.js';
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import type { Membership } from './membership/membership.js';
 import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
-import type { PolicyBook } from './policy-book.js';
-import type { PolicyDesk } from './policy-desk.js';
+import type { ActivePolicies } from './policies/active-policies.js';
+import type { ReplicatedPolicies } from './policies/replicated-policies.js';
 import type { Clock, Discovery, Log, PeerTransport, Store, Timers } from './ports.js';
-import type { Registered } from './registered.js';
-import type { Registry } from './registry.js';
-import type { Replicator } from './replicator.js';
-import type { Settler } from './settler.js';
-import type { WriteBehind } from './write-behind.js';
+import type { RegistryMember } from './handover/registry-member.js';
+import type { Registry } from './membership/registry.js';
+import type { Replicator } from './replication/replicator.js';
+import type { Settler } from './decide/settler.js';
+import type { WriteBehind } from './durability/write-behind.js';
 
 export interface ClusterNodeOptions {
   /** Id of this node on the ring: `host:port`. */
@@ -57,21 +57,21 @@ export interface ClusterNodeDeps {
 
 export interface ClusterNode {
   readonly limiter: Limiter;
-  readonly callers: CallerDesk;
+  readonly checks: CheckPipeline;
   readonly table: BucketTable;
   readonly membership: Membership;
   readonly replicator: Replicator;
   readonly forwarder: Forwarder;
-  readonly lessor: Lessor;
-  readonly lessee: Lessee;
+  readonly leaseGranter: LeaseGranter;
+  readonly leaseHolder: LeaseHolder;
   readonly denials: Denials;
-  readonly book: PolicyBook;
-  readonly policies: Pick<PolicyDesk, 'write'>;
+  readonly activePolicies: ActivePolicies;
+  readonly policies: Pick<ReplicatedPolicies, 'write'>;
   readonly settler: Pick<Settler, 'settle'>;
   readonly reservations: { readonly size: number };
-  readonly loads: Pick<LoadDesk, 'report' | 'factors'>;
+  readonly adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
   /** This node's part in a registry, if it has one. */
-  readonly registered: Registered | undefined;
+  readonly registryMember: RegistryMember | undefined;
   /** If there is a store. */
   readonly writeBehind: WriteBehind | undefined;
   /** Clients handed to joining members so far. */
@@ -88,7 +88,7 @@ export interface ClusterNode {
    * Leaves the ring with nothing forgotten: hands what changed to those who decide next, and forwards to them. Where nobody else is
    * there it goes on deciding.
    */
-  leave(parting?: Parting): Promise<void>;
+  leave(group?: GroupLeave): Promise<void>;
   /** Stops all timers. What still waits is decided by the fallback. */
   close(): void;
 }

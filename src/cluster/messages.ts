@@ -72,7 +72,7 @@ export type Settled =
   | { readonly kind: 'unavailable' };
 
 /** Tokens asked for in advance, for checks of this client under these rules. */
-export interface LeaseWish {
+export interface LeaseRequest {
   readonly clientId: string;
   readonly rules: readonly Rule[];
   /** What the asking node will need until it asks again: whole, at least 1. */
@@ -133,7 +133,7 @@ export type PeerMessage =
    */
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
   /** Let me spend tokens of these clients by myself; with those back that I did not spend. */
-  | { readonly kind: 'lease'; readonly wishes: readonly LeaseWish[]; readonly returns: readonly LeaseReturn[] }
+  | { readonly kind: 'lease'; readonly wishes: readonly LeaseRequest[]; readonly returns: readonly LeaseReturn[] }
   /** Keep these copies. */
   | { readonly kind: 'replicate'; readonly clients: readonly ClientSnapshot[] }
   /**

@@ -1,34 +1,34 @@
+import type { Asked } from './ports.js';
 import { createDenials } from '../core/denials.js';
 import type { NodeId } from '../core/ring.js';
-import { createBucketTable } from './bucket-table.js';
-import { createCallerDesk } from './caller-desk.js';
+import { createBucketTable } from './state/bucket-table.js';
+import { createCheckPipeline } from './decide/check-pipeline.js';
 import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
-import { createContacts } from './contacts.js';
-import { createCopies } from './copies.js';
-import { createDonor } from './donor.js';
-import { createFallback } from './fallback.js';
-import { createForwarder } from './forwarder.js';
-import type { Asked } from './forwarder.js';
-import { createHomecoming } from './homecoming.js';
-import { join } from './joiner.js';
-import { leave } from './leaver.js';
-import { createLessee } from './lessee.js';
-import { createLessor } from './lessor.js';
-import { createLimiter } from './limiter.js';
-import { createLoadDesk } from './load-desk.js';
-import type { LoadDesk } from './load-desk.js';
-import { createMembership } from './membership.js';
-import { createPeerDesk } from './peer-desk.js';
-import { createPolicyBook } from './policy-book.js';
-import { createPolicyDesk } from './policy-desk.js';
-import type { PolicyDesk } from './policy-desk.js';
-import { createRecentDecisions } from './recent-decisions.js';
-import { createRegistered } from './registered.js';
-import { createReplicator } from './replicator.js';
-import { createReservations } from './reservations.js';
-import { createDecider, route } from './route.js';
-import { createSettler } from './settler.js';
-import { alsoWritten, createWriteBehind } from './write-behind.js';
+import { createPeerRpc } from './membership/peer-rpc.js';
+import { createCopies } from './state/copies.js';
+import { createDonor } from './handover/donor.js';
+import { createFallback } from './decide/fallback.js';
+import { createForwarder } from './routing/forwarder.js';
+import { createColdStartRecovery } from './durability/cold-start-recovery.js';
+import { join } from './handover/joiner.js';
+import { leave } from './handover/leaver.js';
+import { createLeaseHolder } from './leases/holder.js';
+import { createLeaseGranter } from './leases/granter.js';
+import { createLimiter } from './decide/limiter.js';
+import { createAdaptiveController } from './policies/adaptive-controller.js';
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import { createMembership } from './membership/membership.js';
+import { createPeerHandler } from './peer-handler.js';
+import { createActivePolicies } from './policies/active-policies.js';
+import { createReplicatedPolicies } from './policies/replicated-policies.js';
+import type { ReplicatedPolicies } from './policies/replicated-policies.js';
+import { createRecentDecisions } from './state/recent-decisions.js';
+import { createRegistryMember } from './handover/registry-member.js';
+import { createReplicator } from './replication/replicator.js';
+import { createReservations } from './state/reservations.js';
+import { createDecider, route } from './routing/route.js';
+import { createSettler } from './decide/settler.js';
+import { alsoWritten, createWriteBehind } from './durability/write-behind.js';
 
 export type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
 
@@ -64,23 +64,32 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const beatMs = Math.max(1, Math.floor(suspectAfterMs / BEATS));
   const awayMs = Math.ceil(suspectAfterMs * AWAY_PART);
   const giveUpAfterMs = Math.ceil(suspectAfterMs * 1.5);
-  const settledMs = suspectAfterMs * BEATS;
+  const drainMs = suspectAfterMs * BEATS;
   let closed = false;
   let joining: Promise<void> | undefined;
   let aliveAtMs = clock.nowMs();
   let letLeaversGo: (() => void) | undefined;
 
   const table = createBucketTable({ maxClients: options.maxClients });
-  const memberOptions = { ...options, onRingChange: ringChanged, onSeveralLeave: severalLeave };
-  const registered = deps.registry && createRegistered({ clock, timers, log, registry: deps.registry }, memberOptions);
-  const membership = registered?.membership ?? createMembership({ clock }, memberOptions);
-  const book = createPolicyBook((policy, rules) => loads.scaled(policy, rules));
+  const memberOptions = { ...options, onRingChange: ringChanged, onConcurrentLeave: severalLeave };
+  const registryMember =
+    deps.registry && createRegistryMember({ clock, timers, log, registry: deps.registry }, memberOptions);
+  const membership = registryMember?.membership ?? createMembership({ clock }, memberOptions);
+  const activePolicies = createActivePolicies((policy, rules) => adaptive.scaled(policy, rules));
   const heardPolicies = (id: NodeId, digest: string): void => policies.heard(id, digest);
-  const contacts = createContacts(
-    { clock, membership, transport, discovery, book, heardPolicies, wanted: registered?.wanted },
+  const peerRpc = createPeerRpc(
+    {
+      clock,
+      membership,
+      transport,
+      discovery,
+      policiesDigest: () => activePolicies.document.digest,
+      heardPolicies,
+      wanted: registryMember?.wanted,
+    },
     { suspectAfterMs, beatMs },
   );
-  const { ask } = contacts;
+  const { ask } = peerRpc;
   const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, options.maxClients) });
   const reservations = createReservations({ clock }, { max: Math.min(MAX_RESERVATIONS, options.maxClients) });
   const copies = createCopies({ clock, table, recent, reservations }, options);
@@ -90,42 +99,43 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   );
   const writeBehind =
     deps.store && createWriteBehind({ clock, timers, table, copies, membership, store: deps.store, log }, options);
-  const homecoming =
-    writeBehind && createHomecoming({ clock, timers, table, copies, membership, writeBehind, log, ask }, options);
+  const coldStartRecovery =
+    writeBehind &&
+    createColdStartRecovery({ clock, timers, table, copies, membership, writeBehind, log, ask }, options);
   const changes = alsoWritten(replicator, writeBehind);
-  const decider = createDecider({ clock, membership, awake });
+  const decider = createDecider({ clock, membership, detectPause });
   const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
   const fallback = createFallback(
     { clock, membership },
     { onUnavailable: options.onUnavailable, maxClients: Math.min(options.maxClients, MAX_FALLBACK_CLIENTS) },
   );
-  const lessee = createLessee(
-    { clock, timers, ask, decider, giveBack: (one) => lessor.giveBack(one), self: options.self },
+  const leaseHolder = createLeaseHolder(
+    { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self: options.self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
   const denials = createDenials({ max: Math.min(options.maxClients, MAX_DENIALS) });
-  book.onChange(() => denials.clear());
-  const acknowledger = registered?.acknowledger({ copies, ask }, { ...options, giveUpAfterMs });
+  activePolicies.onChange(() => denials.clear());
+  const acknowledger = registryMember?.acknowledger({ copies, ask }, { ...options, giveUpAfterMs });
   const limiter = createLimiter({
     clock,
     table,
     recent,
     reservations,
     membership,
-    lessee,
+    leaseHolder,
     denials,
     forwarder,
     replicator: changes,
     fallback,
-    pauseLending: (clientId) => lessor.pause(clientId),
+    pauseLending: (clientId) => leaseGranter.pause(clientId),
     acknowledger,
-    awake,
+    detectPause,
   });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
   };
-  const lessor = createLessor({
+  const leaseGranter = createLeaseGranter({
     clock,
     table,
     membership,
@@ -134,12 +144,22 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     acknowledger,
     decidesFor,
   });
-  const policies: PolicyDesk = createPolicyDesk(
-    { clock, timers, log, membership, book, ask, decider, registered, isHeld: () => limiter.isHeld },
+  const policies: ReplicatedPolicies = createReplicatedPolicies(
+    {
+      clock,
+      timers,
+      log,
+      membership,
+      activePolicies,
+      ask,
+      decider,
+      policyStore: registryMember?.session.policyStore,
+      isHeld: () => limiter.isHeld,
+    },
     { timeoutMs: suspectAfterMs },
   );
-  const loads: LoadDesk = createLoadDesk(
-    { clock, membership, policyOf: (name) => book.set.policies.get(name), ask, decider },
+  const adaptive: AdaptiveController = createAdaptiveController(
+    { clock, membership, policyOf: (name) => activePolicies.set.policies.get(name), ask, decider },
     { timeoutMs: suspectAfterMs },
   );
   const settler = createSettler(
@@ -147,20 +167,20 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     { self: options.self, timeoutMs: suspectAfterMs },
   );
   const donor = createDonor({ table, copies, membership, replicator }, options);
-  const desk = createPeerDesk({
+  const peerHandler = createPeerHandler({
     clock,
     membership,
     limiter,
-    lessor,
+    leaseGranter,
     donor,
     policies,
     settler,
-    loads,
+    adaptive,
     keep(clients) {
       copies.keep(clients);
-      replicator.kept(clients);
+      replicator.copiesReceived(clients);
     },
-    probe: contacts.heartbeat,
+    probe: peerRpc.heartbeat,
     forget: forgetHere,
   });
 
@@ -181,19 +201,20 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     table.delete(clientId);
     recent.forget(clientId);
     reservations.forget(clientId);
-    lessee.forget(clientId);
+    leaseHolder.forget(clientId);
     denials.forget(clientId);
     writeBehind?.forget(clientId);
   }
 
   /** Finds whether this node was away: stopped, or busy for so long that others may have decided in its place. */
-  function awake(nowMs: number): void {
-    registered?.judge(nowMs);
+  function detectPause(nowMs: number): void {
+    registryMember?.checkLease(nowMs);
     if (nowMs - aliveAtMs < awayMs) return;
     const awayForMs = nowMs - aliveAtMs;
     aliveAtMs = nowMs;
-    membership.forgive();
-    if (!membership.standsIn || membership.self.state !== 'active' || membership.ring.members.length < 2) return;
+    membership.resetTimers();
+    if (!membership.allowsActingOwner || membership.self.state !== 'active' || membership.ring.members.length < 2)
+      return;
     log.warn({ awayForMs }, 'was away, joins again');
     membership.reincarnate();
     startJoin();
@@ -210,8 +231,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
         keep: copies.keep,
         hold: () => limiter.hold(),
         catchUp: (ids) => policies.catchUp(ids),
-        bring: () => homecoming?.bring() ?? Promise.resolve(true),
-        registered,
+        returnToOwners: () => coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),
+        registryMember,
         isClosed: () => closed,
       },
       { timeoutMs: suspectAfterMs },
@@ -220,18 +241,18 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   function tick(): void {
     const nowMs = clock.nowMs();
-    awake(nowMs);
+    detectPause(nowMs);
     aliveAtMs = nowMs;
     membership.beat();
-    membership.judge();
-    replicator.judge();
+    membership.checkTimeouts();
+    replicator.checkTimeouts();
     donor.tidy();
     policies.tick();
-    loads.tick(nowMs);
+    adaptive.tick(nowMs);
     table.sweep(Math.ceil(table.size / SWEEP_STEPS), nowMs);
     // Someone remembers an earlier life of this node: it has begun the next one, and must come in as new.
     if (membership.mustJoin && started) startJoin();
-    contacts.beat();
+    peerRpc.beat();
   }
 
   let started = false;
@@ -239,37 +260,37 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   return {
     limiter,
-    callers: createCallerDesk({ limiter, membership }),
+    checks: createCheckPipeline({ limiter, membership }),
     table,
     membership,
     replicator,
     forwarder,
-    lessor,
-    lessee,
+    leaseGranter,
+    leaseHolder,
     denials,
-    book,
+    activePolicies,
     policies,
     settler,
     reservations,
-    loads,
+    adaptive,
     writeBehind,
-    registered,
+    registryMember,
     get handedClients() {
       return donor.handedClients;
     },
     receive({ sender, body }) {
-      awake(clock.nowMs());
-      contacts.met(sender);
-      return contacts.reply(desk.answer(sender, body));
+      detectPause(clock.nowMs());
+      peerRpc.messageReceived(sender);
+      return peerRpc.reply(peerHandler.answer(sender, body));
     },
     async start() {
       await writeBehind?.load();
-      const release = homecoming?.isAwaiting === true ? limiter.hold() : undefined;
+      const release = coldStartRecovery?.hasPeersToAwait === true ? limiter.hold() : undefined;
       started = true;
       aliveAtMs = clock.nowMs();
       startJoin();
       while (joining !== undefined) await joining;
-      await homecoming?.reunited(() => closed);
+      await coldStartRecovery?.awaitPeers(() => closed);
       release?.();
     },
     async describe(clientId) {
@@ -293,24 +314,25 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       forgetHere(clientId);
       return asked.every((one) => one.kind === 'answer');
     },
-    async leave(parting) {
-      const leaver = { membership, limiter, lessee, replicator, contacts };
-      if (registered !== undefined) await registered.leave(leaver, { settledMs, ids: parting?.ids ?? [options.self] });
+    async leave(group) {
+      const leaver = { membership, limiter, leaseHolder, replicator, peerRpc };
+      if (registryMember !== undefined)
+        await registryMember.leave(leaver, { drainMs, ids: group?.ids ?? [options.self] });
       else {
         while (joining !== undefined) await joining; // What waits for it to be in the ring again is decided first.
         if (membership.self.state !== 'active') return;
-        await leave(leaver, { settledMs }, parting);
+        await leave(leaver, { drainMs }, group);
       }
       if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
     },
     close() {
       closed = true;
-      contacts.close();
+      peerRpc.close();
       stop();
-      registered?.enrolment.close();
+      registryMember?.session.close();
       replicator.close();
       forwarder.close();
-      lessee.close();
+      leaseHolder.close();
       writeBehind?.close();
     },
   };

@@ -33,6 +33,13 @@ export interface PeerTransport {
   send(to: NodeId, message: Envelope<PeerMessage>, timeoutMs: number): Promise<PeerResult>;
 }
 
+/** How one message to a peer ended, once the sender has noted what that says about the peer. */
+export type Asked =
+  { readonly kind: 'answer'; readonly body: PeerAnswer } | { readonly kind: 'refused' | 'broken' | 'timeout' };
+
+/** Sends one message to a peer and resolves with its end. Never rejects; settles within `timeoutMs`. */
+export type Ask = (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+
 export interface Discovery {
   /** Where members may be found, this node perhaps among them. Never rejects; asked again and again. */
   seeds(): Promise<readonly NodeId[]>;

@@ -48,7 +48,7 @@ export function loadOf({ load, latencyMs, errors }: LoadReport, adaptive: Adapti
 }
 
 /** The next factor, at a load of 0 to 1 under this one. */
-export function steer(factor: number, load: number, { target, min }: AdaptiveText): number {
+export function adjust(factor: number, load: number, { target, min }: AdaptiveText): number {
   const over = (load - target) / target;
   let next: number;
   if (load >= 1 && target < 1) next = factor * (1 - DECREASE);

@@ -8,7 +8,7 @@ import * as tokenBucket from './token-bucket.js';
 /** The consumption of one client under one rule. */
 export type Bucket = TokenBucket | SlidingWindow;
 
-export interface TokenBucket extends tokenBucket.TokenDebt {
+interface TokenBucket extends tokenBucket.TokenDebt {
   readonly algorithm: 'token-bucket';
   /** The rule last asked with: what was consumed decays at its rate. Never one with limit 0. */
   rule: Rule;
@@ -20,7 +20,7 @@ export interface TokenBucket extends tokenBucket.TokenDebt {
   next: Bucket | undefined;
 }
 
-export interface SlidingWindow extends slidingWindow.WindowCounts {
+interface SlidingWindow extends slidingWindow.WindowCounts {
   readonly algorithm: 'sliding-window';
   rule: Rule;
   ruleChanges: number;
@@ -87,8 +87,8 @@ export function makeRoom(buckets: Buckets, nowMs: number, most = MAX_BUCKETS - 1
   const kept: Bucket[] = [];
   let forgotten = 0;
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
-    settle(bucket, nowMs);
-    if (rested(bucket)) continue;
+    advance(bucket, nowMs);
+    if (isEmpty(bucket)) continue;
     if (kept.length < most) kept.push(bucket);
     else forgotten += 1;
   }
@@ -106,25 +106,25 @@ export function adopt(bucket: Bucket, rule: Rule): boolean {
 }
 
 /** Whether nothing is left in a settled bucket. */
-function rested(bucket: Bucket): boolean {
+function isEmpty(bucket: Bucket): boolean {
   if (lentBy(bucket) > 0) return false;
   return bucket.algorithm === 'token-bucket' ? bucket.tokens === 0 && bucket.part === 0 : bucket.counts.length === 0;
 }
 
 /** Brings a bucket to `nowMs`: forgets what no longer counts. An earlier reading of the clock forgets nothing. */
-export function settle(bucket: Bucket, nowMs: number): void {
+export function advance(bucket: Bucket, nowMs: number): void {
   if (bucket.leases !== undefined) {
     bucket.leases = endLeases(bucket.leases, nowMs, ({ tokens, endMs }) => {
-      settleConsumption(bucket, endMs);
+      advanceConsumption(bucket, endMs);
       take(bucket, tokens);
     });
   }
-  settleConsumption(bucket, nowMs);
+  advanceConsumption(bucket, nowMs);
 }
 
-function settleConsumption(bucket: Bucket, nowMs: number): void {
-  if (bucket.algorithm === 'token-bucket') tokenBucket.settle(bucket, bucket.rule, nowMs);
-  else slidingWindow.settle(bucket, nowMs);
+function advanceConsumption(bucket: Bucket, nowMs: number): void {
+  if (bucket.algorithm === 'token-bucket') tokenBucket.advance(bucket, bucket.rule, nowMs);
+  else slidingWindow.advance(bucket, nowMs);
 }
 
 /** Tokens of a settled bucket that other nodes may still spend. */
@@ -158,7 +158,7 @@ export function lend(bucket: Bucket, lease: Lease): void {
 
 /** Takes back what another node did not spend of a lease; what it did counts from now on. @returns whether the lease was open */
 export function takeBack(bucket: Bucket, leaseId: string, unspent: number, nowMs: number): boolean {
-  settle(bucket, nowMs);
+  advance(bucket, nowMs);
   const lease = bucket.leases && closeLease(bucket.leases, leaseId, unspent);
   if (lease?.spent === undefined) return false;
   if (lease.spent > 0) take(bucket, lease.spent);
@@ -208,11 +208,11 @@ function waitForMs(bucket: Bucket, rule: Rule, cost: number, lentToo: boolean): 
 }
 
 /** Whole ms, rounded up, after `nowMs` until nothing of the consumption is left. */
-export function restMs(bucket: Bucket, nowMs: number): number {
+export function resetMs(bucket: Bucket, nowMs: number): number {
   const leftMs =
     bucket.algorithm === 'token-bucket'
       ? tokenBucket.waitMs(allSpent(bucket), bucket.rule, 0)
-      : slidingWindow.restMs(allCounted(bucket));
+      : slidingWindow.resetMs(allCounted(bucket));
   return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
 }
 
@@ -233,10 +233,10 @@ export function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
 }
 
 /** Whether nothing of the client's consumption is left at `nowMs`, so that its buckets can be dropped for free. */
-export function atRest(buckets: Buckets, nowMs: number): boolean {
+export function isIdle(buckets: Buckets, nowMs: number): boolean {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
-    settle(bucket, nowMs);
-    if (!rested(bucket)) return false;
+    advance(bucket, nowMs);
+    if (!isEmpty(bucket)) return false;
   }
   return true;
 }
@@ -245,7 +245,7 @@ export function atRest(buckets: Buckets, nowMs: number): boolean {
 export function usedUp(buckets: Buckets, nowMs: number): number {
   let most = 0;
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
-    settle(bucket, nowMs);
+    advance(bucket, nowMs);
     const { rule } = bucket;
     most = Math.max(most, 1 - remaining(bucket, rule) / rule.capacity);
   }
@@ -259,8 +259,8 @@ export function usedUp(buckets: Buckets, nowMs: number): number {
  * that ended in another, the order may make it stricter; the strictest stands in the end.)
  */
 export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
-  settle(bucket, nowMs);
-  settle(other, nowMs);
+  advance(bucket, nowMs);
+  advance(other, nowMs);
   const later = other.ruleChanges - bucket.ruleChanges || compareStrictness(bucket.rule, other.rule);
   if (later > 0) {
     bucket.rule = other.rule;

@@ -1,4 +1,4 @@
-import { addBucket, adopt, findBucket, fits, makeRoom, remaining, restMs, settle, take, waitMs } from './bucket.js';
+import { addBucket, adopt, findBucket, fits, makeRoom, remaining, resetMs, advance, take, waitMs } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
 import type { Policy } from './policy.js';
 import type { Algorithm, Rule } from './rule.js';
@@ -23,7 +23,7 @@ export interface Check {
   readonly terms?: Terms | undefined;
 }
 
-export interface Terms {
+interface Terms {
   /** The policy that the rules come from. */
   readonly policy: Policy | undefined;
   /** Whether the answer for this client is known, whatever it asks. */
@@ -31,7 +31,7 @@ export interface Terms {
 }
 
 /** What one of several limits has to say. */
-export interface LimitFigures {
+export interface LimitStats {
   readonly algorithm: Algorithm;
   readonly windowMs: number;
   readonly limit: number;
@@ -53,7 +53,7 @@ export interface Verdict {
   /** Whole ms, rounded up, until nothing of the consumption is left under any of the limits. */
   readonly resetMs: number;
   /** The figures of each, when there are several. */
-  readonly limits: readonly LimitFigures[] | undefined;
+  readonly limits: readonly LimitStats[] | undefined;
 }
 
 export interface Outcome extends Verdict {
@@ -76,7 +76,7 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
   let forgotten = 0;
   for (const rule of rules) {
     const bucket = findBucket(buckets, rule);
-    if (bucket !== undefined) settle(bucket, nowMs);
+    if (bucket !== undefined) advance(bucket, nowMs);
     if (!allows(bucket, rule, cost)) allowed = false;
   }
   if (!peek) {
@@ -94,7 +94,7 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
     }
   }
   if (rules.length === 1) {
-    const only = figures(findBucket(buckets, rules[0]!), rules[0]!, cost, allowed, nowMs);
+    const only = statsOf(findBucket(buckets, rules[0]!), rules[0]!, cost, allowed, nowMs);
     return {
       allowed,
       limit: only.limit,
@@ -106,7 +106,7 @@ export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
       forgotten,
     };
   }
-  const limits = rules.map((rule) => figures(findBucket(buckets, rule), rule, cost, allowed, nowMs));
+  const limits = rules.map((rule) => statsOf(findBucket(buckets, rule), rule, cost, allowed, nowMs));
   const tightest = limits.reduce((a, b) => (compareTightness(b, a) < 0 ? b : a));
   const { limit, remaining, retryAfterMs } = tightest;
   return {
@@ -126,7 +126,7 @@ function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {
   return bucket === undefined || fits(bucket, rule, cost);
 }
 
-function figures(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: boolean, nowMs: number): LimitFigures {
+function statsOf(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: boolean, nowMs: number): LimitStats {
   const { algorithm, windowMs, limit } = rule;
   let retryAfterMs: number | null = 0;
   if (!allowed && !allows(bucket, rule, cost)) {
@@ -141,11 +141,11 @@ function figures(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: 
     limit,
     remaining: limit && remaining(bucket, rule),
     retryAfterMs,
-    resetMs: restMs(bucket, nowMs),
+    resetMs: resetMs(bucket, nowMs),
   };
 }
 
-function compareTightness(a: LimitFigures, b: LimitFigures): number {
+function compareTightness(a: LimitStats, b: LimitStats): number {
   const aWaitMs = a.retryAfterMs ?? Infinity;
   const bWaitMs = b.retryAfterMs ?? Infinity;
   return aWaitMs === bWaitMs ? a.remaining - b.remaining : bWaitMs - aWaitMs;

@@ -38,7 +38,7 @@ interface Denial {
   readonly untilMs: number;
 }
 
-export interface DenialsOptions {
+interface DenialsOptions {
   readonly max: number;
   /** None is remembered for longer, in ms: where resets and returned leases are not heard of. Default: as long as it says. */
   readonly longestMs?: number;

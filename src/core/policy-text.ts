@@ -5,7 +5,7 @@ import type { Entry, EntryValue, PolicyDocument } from './policy-document.js';
 const MAX_VERSION = 2 ** 52;
 
 /** A document as it is written down, in a file or in etcd: plain JSON. */
-export interface WrittenDocument {
+interface WrittenDocument {
   readonly version: number;
   readonly entries: readonly (readonly [key: string, value: EntryValue | null, version: number, writer: string])[];
 }

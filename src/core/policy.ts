@@ -25,7 +25,7 @@ export type PolicyText = (LimitsText | TiersText) & {
   readonly adaptive?: AdaptiveText;
 };
 
-export interface TiersText {
+interface TiersText {
   readonly tiers: Readonly<Record<string, LimitsText>>;
   /** The tier of clients that have none, or one that this policy does not know. */
   readonly defaultTier: string;

@@ -1,4 +1,4 @@
-import type { Check, LimitFigures } from './decide.js';
+import type { Check, LimitStats } from './decide.js';
 import type { Decision } from './decision.js';
 import { formatDuration } from './duration.js';
 import type { Rule } from './rule.js';
@@ -35,7 +35,7 @@ let lastLimit = 0;
 let lastPolicyItem = '';
 
 /** One of several limits is named by its window, which with the algorithm tells it apart. */
-function nameOf({ windowMs, algorithm }: LimitFigures): string {
+function nameOf({ windowMs, algorithm }: LimitStats): string {
   const window = formatDuration(windowMs);
   return algorithm === 'token-bucket' ? window : `${window}-${algorithm}`;
 }

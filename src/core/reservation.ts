@@ -1,4 +1,4 @@
-import { addBucket, findBucket, makeRoom, settle, take } from './bucket.js';
+import { addBucket, findBucket, makeRoom, advance, take } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
 import { sameBucket } from './rule.js';
 import type { Rule } from './rule.js';
@@ -69,7 +69,7 @@ export function observe(buckets: Buckets, { rules, least, settled }: Reservation
     const bucket = findBucket(buckets, rule);
     // A lease that ends with this reading adds what was spent of it at once: how little was owed just before is not seen.
     const unseen = bucket?.leases !== undefined && bucket.leases.dueMs <= nowMs;
-    if (bucket !== undefined) settle(bucket, nowMs);
+    if (bucket !== undefined) advance(bucket, nowMs);
     least[i] = unseen ? NOTHING : lesser(least[i]!, owed(bucket));
   });
 }

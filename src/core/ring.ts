@@ -29,12 +29,12 @@ export interface Ring {
    * these are on the owner's host, the next one that is not. So whether the owner is gone or its whole host, the first
    * successor that is left, which decides next, is one of these.
    */
-  holders(clientId: string, count: number): readonly NodeId[];
+  replicas(clientId: string, count: number): readonly NodeId[];
   /** Fraction of the key space that each member owns, 0 to 1, in the order of `members`; sums to exactly 1. */
   shares(): ReadonlyMap<NodeId, number>;
 }
 
-export interface RingOptions {
+interface RingOptions {
   /** Clients whose place is remembered, at least 1; default 65,536. Room for all is made at once: 5 ms at the default. */
   readonly cachedClients?: number;
   /**
@@ -112,7 +112,7 @@ export function createRing(memberIds: Iterable<NodeId>, options: RingOptions = {
       const wanted = Math.min(1 + count, members.length);
       return (wanted <= kept ? nearest(clientId) : walk(clientId, wanted)).slice(1, wanted);
     },
-    holders(clientId, count) {
+    replicas(clientId, count) {
       const wanted = Math.min(1 + count, members.length);
       if (wanted <= 1) return [];
       return (wanted === kept ? nearest(clientId) : walkToOtherHost(clientId, wanted)).slice(1);

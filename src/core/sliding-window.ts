@@ -19,7 +19,7 @@ export interface WindowCounts {
 }
 
 /** Drops the steps that ended by `nowMs`. An earlier reading of the clock than the last frees nothing. */
-export function settle(window: WindowCounts, nowMs: number): void {
+export function advance(window: WindowCounts, nowMs: number): void {
   if (nowMs <= window.atMs) return;
   window.atMs = nowMs;
   let ended = 0;
@@ -66,7 +66,7 @@ export function waitMs(window: WindowCounts, rule: Rule, cost: number): number {
 }
 
 /** Whole ms from when the window was settled until nothing counts any more. */
-export function restMs(window: WindowCounts): number {
+export function resetMs(window: WindowCounts): number {
   return window.endsMs.length === 0 ? 0 : window.endsMs.at(-1)! - window.atMs;
 }
 

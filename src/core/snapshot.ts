@@ -1,4 +1,4 @@
-import { addBucket, allCounted, allSpent, Buckets, findBucket, makeRoom, merge, restMs, settle } from './bucket.js';
+import { addBucket, allCounted, allSpent, Buckets, findBucket, makeRoom, merge, resetMs, advance } from './bucket.js';
 import type { Bucket } from './bucket.js';
 import { endOf, leasesFrom, leftMs } from './lease.js';
 import type { Leases } from './lease.js';
@@ -38,7 +38,7 @@ export interface LeaseSnapshot {
 export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   const snapshots: Snapshot[] = [];
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
-    settle(bucket, nowMs);
+    advance(bucket, nowMs);
     const state = stateOf(bucket);
     const leases = leasesOf(bucket, nowMs);
     if (leases !== undefined) snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state, leases });
@@ -49,24 +49,24 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
 }
 
 /** What lasts of a client beyond the lives of all nodes. */
-export interface Remains {
+export interface LastingState {
   readonly snapshots: readonly Snapshot[];
   /** Whole ms, rounded up, until nothing of them is left. */
-  readonly restMs: number;
+  readonly resetMs: number;
 }
 
 /** The client's buckets at `nowMs` for who reads them when no lease can come back any more: what is lent counts as spent. */
-export function toRemains(buckets: Buckets, nowMs: number): Remains {
+export function toLastingState(buckets: Buckets, nowMs: number): LastingState {
   const snapshots: Snapshot[] = [];
   let longestMs = 0;
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
-    settle(bucket, nowMs);
+    advance(bucket, nowMs);
     const state = bucket.algorithm === 'token-bucket' ? debtState(allSpent(bucket)) : stepState(allCounted(bucket));
     if (!state.some((value) => value > 0)) continue;
-    longestMs = Math.max(longestMs, restMs(bucket, nowMs));
+    longestMs = Math.max(longestMs, resetMs(bucket, nowMs));
     snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
   }
-  return { snapshots, restMs: longestMs };
+  return { snapshots, resetMs: longestMs };
 }
 
 /** What is left of snapshots without leases after `elapsedMs`. */
@@ -77,11 +77,11 @@ export function agedBy(snapshots: readonly Snapshot[], elapsedMs: number): reado
 }
 
 /** Joins snapshots that are `elapsedMs` old with later ones, as `merge` does. Neither has leases. */
-export function joinAged(old: readonly Snapshot[], elapsedMs: number, later: readonly Snapshot[]): Remains {
+export function joinAged(old: readonly Snapshot[], elapsedMs: number, later: readonly Snapshot[]): LastingState {
   const buckets = new Buckets();
   mergeSnapshots(buckets, old, 0);
   mergeSnapshots(buckets, later, elapsedMs);
-  return toRemains(buckets, elapsedMs);
+  return toLastingState(buckets, elapsedMs);
 }
 
 function stateOf(bucket: Bucket): number[] {

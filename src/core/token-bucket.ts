@@ -20,7 +20,7 @@ export interface TokenDebt {
  * Counts the refill up to `nowMs`, at the rate of `rule`: the one under which the debt was made.
  * An earlier reading of the clock refills nothing, and what it went back is not paid again later.
  */
-export function settle(debt: TokenDebt, rule: Rule, nowMs: number): void {
+export function advance(debt: TokenDebt, rule: Rule, nowMs: number): void {
   const elapsedMs = nowMs - debt.atMs;
   if (elapsedMs <= 0) return;
   debt.atMs = nowMs;

@@ -2,7 +2,7 @@ import { lookup } from 'node:dns/promises';
 import type { Clock, Discovery, Log } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 
-export interface DnsDiscoveryDeps {
+interface DnsDiscoveryDeps {
   readonly clock: Clock;
   readonly log: Log;
   /** All addresses of a name, IPv4 and IPv6; rejects when it has none. */
@@ -14,7 +14,7 @@ export interface DnsAddress {
   readonly family: number;
 }
 
-export interface DnsDiscoveryOptions {
+interface DnsDiscoveryOptions {
   /** An answer is not asked for again for so long. Default 2,000 ms. */
   readonly freshMs?: number;
   /** Whoever asks waits no longer for the resolver, which may take far longer to give up. Default 1,000 ms. */

@@ -1,5 +1,5 @@
-import type { Change } from '../cluster/registry.js';
-import { decodeFiled } from './etcd-policies.js';
+import type { Change } from '../cluster/membership/registry.js';
+import { decodePolicies } from './etcd-policies.js';
 import { decodeEntry, idOf } from './etcd-wire.js';
 import type { KeyValue, Keys } from './etcd-wire.js';
 
@@ -20,7 +20,7 @@ export function changesByRevision(
     const changes = byRevision.get(revision) ?? [];
     byRevision.set(revision, changes);
     if (kv.key === policies) {
-      changes.push({ kind: 'filed', filed: decodeFiled(type === 'DELETE' ? undefined : kv) });
+      changes.push({ kind: 'policies', stored: decodePolicies(type === 'DELETE' ? undefined : kv) });
       continue;
     }
     // Between members and policies there may be keys of others.

@@ -39,7 +39,7 @@ const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const CONNECTIONS = 4;
 
 /** The JSON that etcd speaks over HTTP, to whichever of its members answers. */
-export interface EtcdClient {
+interface EtcdClient {
   /**
    * One question. A member that does not answer within half of the time is left for the next, which is then asked first.
    * @throws EtcdError, or the error of the connection, within `timeoutMs`

@@ -1,6 +1,6 @@
 import { promisify } from 'node:util';
 import { gunzipSync, gzip } from 'node:zlib';
-import type { Filed } from '../cluster/registry.js';
+import type { StoredPolicies } from '../cluster/membership/registry.js';
 import { NO_DOCUMENT } from '../core/policy-document.js';
 import type { PolicyDocument } from '../core/policy-document.js';
 import { readWritten, writtenOf } from '../core/policy-text.js';
@@ -26,7 +26,7 @@ export async function encodeDocument(document: PolicyDocument): Promise<Buffer> 
 }
 
 /** @param kv `undefined`: there is none */
-export function decodeFiled(kv: KeyValue | undefined): Filed {
+export function decodePolicies(kv: KeyValue | undefined): StoredPolicies {
   if (kv === undefined) return { kind: 'document', revision: 0, document: NO_DOCUMENT };
   const revision = Number(kv.mod_revision);
   try {

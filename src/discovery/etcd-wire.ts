@@ -1,4 +1,4 @@
-import type { Registration } from '../cluster/registry.js';
+import type { Registration } from '../cluster/membership/registry.js';
 import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 

@@ -1,19 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import type {
   Failed,
-  Filed,
-  FileResult,
+  StoredPolicies,
+  StoreResult,
   Granted,
   Registration,
   Registry,
   Renewed,
   WriteResult,
-} from '../cluster/registry.js';
+} from '../cluster/membership/registry.js';
 import { changesByRevision } from './etcd-changes.js';
 import type { WatchEvent } from './etcd-changes.js';
 import { createEtcdClient, EtcdError, isUndone } from './etcd-client.js';
 import type { EtcdClientOptions } from './etcd-client.js';
-import { decodeFiled, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
+import { decodePolicies, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
 import { base64, decodeEntry, encodeEntry, keysOf } from './etcd-wire.js';
 import type { KeyValue } from './etcd-wire.js';
 
@@ -53,10 +53,10 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
   const client = createEtcdClient(options);
   const keys = keysOf(options.prefix);
   /** No registry has an empty name. */
-  let lastRead: { registry: string; revision: number; filed: Filed } = {
+  let lastRead: { registry: string; revision: number; stored: StoredPolicies } = {
     registry: '',
     revision: 0,
-    filed: decodeFiled(undefined),
+    stored: decodePolicies(undefined),
   };
 
   async function attempt<T>(act: () => Promise<T>): Promise<T | Failed> {
@@ -92,9 +92,9 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     }
     const entries = kvs.map(decodeEntry).filter((entry): entry is Registration => entry !== undefined);
     const registry = Buffer.from(name.value, 'base64').toString('utf8');
-    const filed = succeeded ? before.filed : decodeFiled(policies);
-    lastRead = { registry, revision: filed.revision, filed };
-    return { kind: 'view', registry, revision: Number(header.revision), entries, filed };
+    const stored = succeeded ? before.stored : decodePolicies(policies);
+    lastRead = { registry, revision: stored.revision, stored };
+    return { kind: 'view', registry, revision: Number(header.revision), entries, stored };
   }
 
   const isAt = (revision: number): object => ({
@@ -149,9 +149,9 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     async revoke(leaseId, timeoutMs) {
       await attempt(() => client.call('/v3/lease/revoke', { ID: leaseId }, timeoutMs));
     },
-    async file(document, { registry, revision }, timeoutMs): Promise<FileResult> {
+    async storePolicies(document, { registry, revision }, timeoutMs): Promise<StoreResult> {
       const value = await encodeDocument(document);
-      const tooLarge = (bound: string): FileResult => ({
+      const tooLarge = (bound: string): StoreResult => ({
         kind: 'too-large',
         reason: `${value.length} bytes, ${bound}`,
       });

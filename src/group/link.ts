@@ -1,4 +1,4 @@
-import type { Parting } from '../cluster/leaver.js';
+import type { GroupLeave } from '../cluster/handover/leaver.js';
 import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 import type { Figures, FromWorker, ToWorker } from './protocol.js';
@@ -7,7 +7,7 @@ import type { Figures, FromWorker, ToWorker } from './protocol.js';
 const SCRAPE_WITHIN_MS = 5_000;
 
 /** The supervisor, as its messages come and go. */
-export interface Channel {
+interface Channel {
   send(message: FromWorker): void;
   onMessage(handle: (message: ToWorker) => void): void;
 }
@@ -23,14 +23,14 @@ export interface GroupLink {
   /** This one is in the ring, and answers. */
   isUp(): void;
   /** With whom it leaves; known once the supervisor has said that it is to stop. */
-  parting(): Parting;
+  groupLeave(): GroupLeave;
   /** Says that it has left and answered what was in flight; resolves when all have. */
   drained(): Promise<void>;
   /** The metrics of all workers. */
   metrics(): Promise<string>;
 }
 
-export interface GroupLinkOptions {
+interface GroupLinkOptions {
   /** This worker's own figures. */
   readonly figures: () => Promise<Figures>;
   readonly onStop: () => void;
@@ -94,9 +94,9 @@ export function createGroupLink(channel: Channel, { figures, onStop }: GroupLink
       },
     }),
     isUp: () => channel.send({ kind: 'up' }),
-    parting: () => ({
+    groupLeave: () => ({
       ids: leaving,
-      meet() {
+      barrier() {
         round += 1;
         const met = new Promise<readonly NodeId[]>((resolve) => meetings.set(round, resolve));
         channel.send({ kind: 'meets', round });

@@ -5,7 +5,7 @@ import type { Log } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 import type { Settings } from '../setting-table.js';
 import { restartDelayMs } from './backoff.js';
-import { createGroupFigures } from './figures.js';
+import { createGroupFigures } from './stats.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
 /** A worker that has not drained by then, which takes 5 s at most, hangs: the others have 2 s to close, and wait for it no longer. */
@@ -15,7 +15,7 @@ const HANGS_AFTER = 10;
 /** A worker that does not send its figures by then is left out: those that it sent before count. */
 const COLLECT_WITHIN_MS = 1_000;
 
-export interface GroupOptions {
+interface GroupOptions {
   /** The program of a worker. */
   readonly exec: string;
   /** The public port is a number: all workers listen there. */

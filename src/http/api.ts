@@ -7,8 +7,8 @@ import type { ClusterNode } from '../cluster/node.js';
 import type { Access, Role } from './access.js';
 import { whoAsks } from './audit.js';
 import type { Audit, Who } from './audit.js';
-import type { PolicyBook } from '../cluster/policy-book.js';
-import type { PolicyWriter } from '../cluster/policy-writer.js';
+import type { ActivePolicies } from '../cluster/policies/active-policies.js';
+import type { PolicyWriter } from '../cluster/policies/policy-writer.js';
 import { readBody } from './body.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from './counters.js';
@@ -17,13 +17,13 @@ import type { DecisionHandlers, ErrorLog } from './decisions.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from './openapi.js';
 import { createPolicyHandlers } from './policies.js';
-import { Problem } from './problem.js';
-import { readSettle, requireClientId } from './request.js';
+import { Problem } from '../core/problem.js';
+import { readSettle, requireClientId } from '../validate/request.js';
 import { sendProblem } from './send.js';
 
 export interface ApiDeps {
-  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'loads'>;
-  readonly book: PolicyBook;
+  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive'>;
+  readonly activePolicies: ActivePolicies;
   /** Every change of policies goes through it. */
   readonly policyWriter: PolicyWriter<Who>;
   readonly decisions: DecisionHandlers;
@@ -49,7 +49,8 @@ const forBrowsers = helmet({
 
 /** The whole public API, on Express. The server answers the decision endpoints before they get here. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
-  const { cluster, book, policyWriter, decisions, access, audit, counters, metrics, isReady, isWhole, log } = deps;
+  const { cluster, activePolicies, policyWriter, decisions, access, audit, counters, metrics, isReady, isWhole, log } =
+    deps;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -119,7 +120,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       },
     ],
   });
-  const policies = createPolicyHandlers({ book, writer: policyWriter, whoOf });
+  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, whoOf });
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
   };
@@ -127,7 +128,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/v1/clients/:clientId/tier', guarded(policies.tier));
   route('/v1/policies', { get: [reader, policies.list] });
   route('/v1/policies/:policy', guarded(policies.policy));
-  const load = createLoadHandlers({ loads: cluster.loads, book });
+  const load = createLoadHandlers({ adaptive: cluster.adaptive, activePolicies });
   // Who asks for decisions chooses limits anyway; reports only ever make them smaller than they are written.
   route('/v1/load/:policy', { get: [reader, load.get], put: [asker, load.put] });
   route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });

@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http';
-import { parseJson } from './json.js';
-import { Problem } from './problem.js';
+import { parseJson } from '../validate/json.js';
+import { Problem } from '../core/problem.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
 /** Of the parameters this one alone says how to read the body. */
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
 
 /** What is arriving of all bodies: who begins many and ends none cannot use up the memory. */
-export interface Arriving {
+interface Arriving {
   bytes: number;
   readonly maxBytes: number;
 }

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Limiter } from '../cluster/limiter.js';
-import { WITHOUT_POLICIES } from '../cluster/policy-book.js';
-import type { Policies } from '../cluster/policy-book.js';
+import type { Limiter } from '../cluster/decide/limiter.js';
+import { WITHOUT_POLICIES } from '../cluster/policies/active-policies.js';
+import type { Policies } from '../cluster/policies/active-policies.js';
 import type { Check } from '../core/decide.js';
 import type { Decision } from '../core/decision.js';
 import { rateLimitHeaders } from '../core/rate-limit-headers.js';
@@ -13,9 +13,9 @@ import { countDuration, countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
-import { parseJson } from './json.js';
-import { Problem } from './problem.js';
-import { readBatch, readCheck } from './request.js';
+import { parseJson } from '../validate/json.js';
+import { Problem } from '../core/problem.js';
+import { readBatch, readCheck } from '../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from './send.js';
 
 /** Of all bodies that have not come whole. */
@@ -35,7 +35,7 @@ export interface ErrorLog {
   error(fields: object, message: string): void;
 }
 
-export interface DecisionDeps {
+interface DecisionDeps {
   readonly limiter: Pick<Limiter, 'check'>;
   readonly access: Access;
   /** Those that requests may name. Default: none. */

@@ -1,34 +1,34 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
-import type { LoadDesk } from '../cluster/load-desk.js';
-import type { PolicyBook } from '../cluster/policy-book.js';
+import type { AdaptiveController } from '../cluster/policies/adaptive-controller.js';
+import type { ActivePolicies } from '../cluster/policies/active-policies.js';
 import { readBody } from './body.js';
-import { LoadReportSchema } from './policy-schema.js';
-import { Problem } from './problem.js';
-import { invalid } from './request.js';
+import { LoadReportSchema } from '../validate/policy-schema.js';
+import { Problem } from '../core/problem.js';
+import { invalid } from '../validate/request.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
 
 /** `/v1/load/{policy}`: what a protected service reports, and what follows for the limits. */
 export function createLoadHandlers({
-  loads,
-  book,
+  adaptive,
+  activePolicies,
 }: {
-  loads: Pick<LoadDesk, 'report' | 'factors'>;
-  book: PolicyBook;
+  adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
+  activePolicies: ActivePolicies;
 }): Readonly<Record<'get' | 'put', RequestHandler>> {
   const unknown = (): Problem => new Problem('not_found', { detail: 'no policy of this name follows a load' });
   return {
     get: (req, res) => {
       const name = req.params['policy'] as string;
-      if (book.set.policies.get(name)?.adaptive === undefined) throw unknown();
-      res.json({ name, factor: loads.factors().find(([one]) => one === name)?.[1] ?? 1 });
+      if (activePolicies.set.policies.get(name)?.adaptive === undefined) throw unknown();
+      res.json({ name, factor: adaptive.factors().find(([one]) => one === name)?.[1] ?? 1 });
     },
     put: async (req, res) => {
       const name = req.params['policy'] as string;
       const report = await readBody(req);
       if (!loadReport.Check(report)) throw invalid(loadReport.Errors(report).First()!);
-      const reported = await loads.report(name, report);
+      const reported = await adaptive.report(name, report);
       switch (reported.kind) {
         case 'unknown':
           throw unknown();

@@ -1,12 +1,12 @@
 import { Counter, Gauge } from 'prom-client';
 import type { Registry } from 'prom-client';
 
-export type Labels = Readonly<Record<string, string>>;
+type Labels = Readonly<Record<string, string>>;
 /** How the workers of a group make one figure of theirs. */
-export type Together = 'sum' | 'max' | 'min';
+type Together = 'sum' | 'max' | 'min';
 
 /** Adds metrics of one type; what they are is read when Prometheus asks, and nothing is kept twice. */
-export interface Add {
+interface Add {
   /** A single figure. */
   one(name: string, help: string, read: () => number, together?: Together): void;
   /** A figure for each value of one label. */

@@ -9,24 +9,24 @@ import { metricKindsOf } from './metric-kinds.js';
 import { addStoreMetrics } from './store-metrics.js';
 
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
-export interface MetricSources {
+interface MetricSources {
   readonly counters: Counters;
   readonly cluster: Pick<
     ClusterNode,
     | 'table'
-    | 'callers'
-    | 'book'
+    | 'checks'
+    | 'activePolicies'
     | 'reservations'
-    | 'loads'
+    | 'adaptive'
     | 'membership'
     | 'replicator'
     | 'forwarder'
-    | 'lessor'
-    | 'lessee'
+    | 'leaseGranter'
+    | 'leaseHolder'
     | 'denials'
     | 'handedClients'
     | 'writeBehind'
-    | 'registered'
+    | 'registryMember'
   >;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
@@ -38,8 +38,19 @@ export function createMetrics(sources: MetricSources): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counter, gauge } = metricKindsOf(registry);
-  const { callers, book, reservations, loads, table, membership, replicator, forwarder, lessor, lessee, denials } =
-    cluster;
+  const {
+    checks,
+    activePolicies,
+    reservations,
+    adaptive,
+    table,
+    membership,
+    replicator,
+    forwarder,
+    leaseGranter,
+    leaseHolder,
+    denials,
+  } = cluster;
 
   counter.each(
     ['outcome', 'source'],
@@ -54,13 +65,13 @@ export function createMetrics(sources: MetricSources): Registry {
   const problems = 'Requests and batch items answered with a problem, by its code';
   counter.by('code', 'tokenring_problems_total', problems, () => counters.problems);
   const shadow = 'Denials that were none, as their policy is on trial';
-  counter.by('policy', 'tokenring_shadow_denials_total', shadow, () => callers.shadowDenials);
+  counter.by('policy', 'tokenring_shadow_denials_total', shadow, () => checks.shadowDenials);
   const factors = 'Part of the limits of adaptive policies that is in force, where it is not all';
-  gauge.by('policy', 'tokenring_load_factor', factors, () => loads.factors(), 'min');
+  gauge.by('policy', 'tokenring_load_factor', factors, () => adaptive.factors(), 'min');
   const reserved = 'Costs reserved within the last ten minutes, settled or not, of clients owned and copied';
   gauge.one('tokenring_reservations', reserved, () => reservations.size);
   const version = 'Version of the policies that are in force here: the same on all nodes';
-  gauge.one('tokenring_policies_version', version, () => book.document.version, 'min');
+  gauge.one('tokenring_policies_version', version, () => activePolicies.document.version, 'min');
   const evictions =
     'Clients dropped at the bound of the bucket table, and buckets of one above 64, though their limit still counted';
   counter.one('tokenring_unexpired_evictions_total', evictions, () => table.unexpiredEvictions);
@@ -90,10 +101,10 @@ export function createMetrics(sources: MetricSources): Registry {
   counter.one('tokenring_handed_clients_total', 'Clients handed to joining members', () => cluster.handedClients);
   gauge.one('tokenring_forwards_waiting', 'Checks that wait for another node', () => forwarder.waiting);
   const leased = 'Clients of other owners that this node has leased tokens of';
-  gauge.one('tokenring_leased_clients', leased, () => lessee.leasedClients);
-  counter.one('tokenring_lent_tokens_total', 'Tokens lent to other nodes', () => lessor.lentTokens);
+  gauge.one('tokenring_leased_clients', leased, () => leaseHolder.leasedClients);
+  counter.one('tokenring_lent_tokens_total', 'Tokens lent to other nodes', () => leaseGranter.lentTokens);
   const returned = 'Lent tokens that came back unspent';
-  counter.one('tokenring_returned_tokens_total', returned, () => lessor.returnedTokens);
+  counter.one('tokenring_returned_tokens_total', returned, () => leaseGranter.returnedTokens);
   const denied = 'Clients of other owners whose denial is remembered';
   gauge.one('tokenring_remembered_denials', denied, () => denials.size);
   const sent = 'Messages sent to peers, by kind';
@@ -104,7 +115,7 @@ export function createMetrics(sources: MetricSources): Registry {
   counter.by('reason', 'tokenring_peer_refused_total', refused, () => Object.entries(peers.refused));
 
   if (cluster.writeBehind !== undefined) addStoreMetrics({ counter, gauge }, cluster.writeBehind);
-  if (cluster.registered !== undefined) addEtcdMetrics({ counter, gauge }, cluster.registered);
+  if (cluster.registryMember !== undefined) addEtcdMetrics({ counter, gauge }, cluster.registryMember);
 
   registry.registerMetric(decisionSeconds(counters));
   return registry;

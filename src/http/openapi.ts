@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox';
 import { MAX_BATCH } from '../core/request.js';
-import * as policySchemas from './policy-schema.js';
+import * as policySchemas from '../validate/policy-schema.js';
 import {
   GATEWAY_HEADERS,
   answer,
@@ -15,8 +15,8 @@ import {
   rateLimitHeaders,
   ref,
 } from './openapi-parts.js';
-import { PROBLEMS } from './problem.js';
-import * as schemas from './schema.js';
+import { PROBLEMS } from '../core/problem.js';
+import * as schemas from '../validate/schema.js';
 
 const byName: Readonly<Record<string, TSchema>> = {
   Limit: schemas.LimitSchema,

@@ -1,7 +1,7 @@
 import type { Request, RequestHandler, Response } from 'express';
 import type { Written } from '../cluster/messages.js';
-import type { PolicyBook } from '../cluster/policy-book.js';
-import type { PolicyWriter } from '../cluster/policy-writer.js';
+import type { ActivePolicies } from '../cluster/policies/active-policies.js';
+import type { PolicyWriter } from '../cluster/policies/policy-writer.js';
 import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../core/check-policy.js';
 import type { Mistake } from '../core/check-policy.js';
 import {
@@ -16,11 +16,11 @@ import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
 import type { PolicyText } from '../core/policy.js';
 import type { Who } from './audit.js';
 import { readBody } from './body.js';
-import { Problem } from './problem.js';
-import { requireClientId } from './request.js';
+import { Problem } from '../core/problem.js';
+import { requireClientId } from '../validate/request.js';
 
-export interface PolicyApiDeps {
-  readonly book: PolicyBook;
+interface PolicyApiDeps {
+  readonly activePolicies: ActivePolicies;
   readonly writer: PolicyWriter<Who>;
   /** Who asks for a change, for the record of it. */
   readonly whoOf: (res: Response) => Who;
@@ -28,7 +28,7 @@ export interface PolicyApiDeps {
 
 type Methods = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;
 
-export interface PolicyHandlers {
+interface PolicyHandlers {
   readonly list: RequestHandler;
   readonly policy: Methods;
   readonly override: Methods;
@@ -36,9 +36,9 @@ export interface PolicyHandlers {
 }
 
 /** `/v1/policies`, and what clients have of their own under them. Who may write is decided before these are called. */
-export function createPolicyHandlers({ book, writer, whoOf }: PolicyApiDeps): PolicyHandlers {
+export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyApiDeps): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
-    return book.document.entries.get(key)?.value ?? null;
+    return activePolicies.document.entries.get(key)?.value ?? null;
   }
 
   function find(key: string, what: string): EntryValue {
@@ -47,7 +47,11 @@ export function createPolicyHandlers({ book, writer, whoOf }: PolicyApiDeps): Po
     return value;
   }
 
-  function send(res: Response, body: object, at: Pick<PolicyDocument, 'version' | 'digest'> = book.document): void {
+  function send(
+    res: Response,
+    body: object,
+    at: Pick<PolicyDocument, 'version' | 'digest'> = activePolicies.document,
+  ): void {
     const { version, digest } = at;
     res.setHeader('ETag', `"${version}-${digest}"`);
     res.json({ ...body, version });
@@ -78,11 +82,11 @@ export function createPolicyHandlers({ book, writer, whoOf }: PolicyApiDeps): Po
   return {
     list: (_req, res) => {
       const policies: [string, EntryValue][] = [];
-      for (const [key, { value }] of book.document.entries) {
+      for (const [key, { value }] of activePolicies.document.entries) {
         if (value !== null && key.startsWith('policy ')) policies.push([key.slice('policy '.length), value]);
       }
       policies.sort(([a], [b]) => (a < b ? -1 : 1));
-      send(res, { default: book.set.default, policies: Object.fromEntries(policies) });
+      send(res, { default: activePolicies.set.default, policies: Object.fromEntries(policies) });
     },
     policy: {
       get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Problem } from './problem.js';
+import type { Problem } from '../core/problem.js';
 
 /** After what is no fault of the caller's: what is too much passes, and who stops is gone from its balancer by then. */
 const RETRY_AFTER_SECONDS = 1;

@@ -10,8 +10,8 @@ import { countProblem } from './counters.js';
 import type { Counters } from './counters.js';
 import type { DecisionHandlers, Handler } from './decisions.js';
 import { gatewayAt } from './gateway.js';
-import { Problem } from './problem.js';
-import type { ProblemCode } from './problem.js';
+import { Problem } from '../core/problem.js';
+import type { ProblemCode } from '../core/problem.js';
 import { sendProblem } from './send.js';
 
 /** How long a connection may take or stay silent, so that slow and idle ones cannot use the node up. All in ms. */

@@ -52,7 +52,7 @@ export interface Signer {
   learn(boot: string): void;
 }
 
-export type AuthRefusal = 'no_credentials' | 'unknown_boot' | 'wrong_secret' | 'replayed' | 'too_old';
+type AuthRefusal = 'no_credentials' | 'unknown_boot' | 'wrong_secret' | 'replayed' | 'too_old';
 
 export interface Credentials {
   readonly boot: string;

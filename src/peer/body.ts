@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 
-export interface BodyReader {
+interface BodyReader {
   /**
    * Collects the body of a request and calls one of the two once; neither when the connection breaks first, as there is
    * nobody left to answer.

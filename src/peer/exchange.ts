@@ -7,7 +7,7 @@ export interface Response {
   readonly mac: string | undefined;
 }
 
-export interface ExchangeEvents {
+interface ExchangeEvents {
   /** Called once, unless it was cancelled. */
   readonly answered: (response: Response) => void;
   /** Called once instead, also when it could not be begun. */

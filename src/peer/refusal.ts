@@ -1,4 +1,4 @@
-import { WIRE_VERSION } from './codec.js';
+import { WIRE_VERSION } from '../wire/codec.js';
 
 /** Why this node's peer listener does not take a message: the stable code, the status and what it means. */
 export const REFUSALS = {

@@ -7,15 +7,15 @@ import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log } from '../cluster/ports.js';
 import type { Credentials, PeerAuth } from './auth.js';
 import { createBodyReader } from './body.js';
-import { decodeMessage, encodeAnswer, WIRE_VERSION } from './codec.js';
+import { decodeMessage, encodeAnswer, WIRE_VERSION } from '../wire/codec.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
 import { REFUSALS, refusalBody } from './refusal.js';
 import type { RefusalCode, RefusalMore } from './refusal.js';
 import { serverTls } from './tls.js';
 import type { PeerTls } from './tls.js';
-import { MalformedMessage } from './wire.js';
+import { MalformedMessage } from '../wire/wire.js';
 
-export interface PeerServerDeps {
+interface PeerServerDeps {
   /** `ClusterNode.receive`. */
   readonly receive: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
   readonly counters: PeerCounters;

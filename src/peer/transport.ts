@@ -3,7 +3,7 @@ import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log, PeerResult, PeerTransport } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 import type { PeerAuth, Signed, Signer } from './auth.js';
-import { decodeAnswer, encodeMessage, WIRE_VERSION } from './codec.js';
+import { decodeAnswer, encodeMessage, WIRE_VERSION } from '../wire/codec.js';
 import type { PeerCounters } from './counters.js';
 import { exchange } from './exchange.js';
 import type { Response } from './exchange.js';
@@ -12,7 +12,7 @@ import { readRefusal } from './refusal.js';
 import { clientTls } from './tls.js';
 import type { PeerTls } from './tls.js';
 
-export interface PeerTransportDeps {
+interface PeerTransportDeps {
   readonly counters: PeerCounters;
   /** Signs messages and checks answers; without it neither is done. */
   readonly auth?: PeerAuth | undefined;

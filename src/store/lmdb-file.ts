@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { open } from 'lmdb';
 import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../cluster/messages.js';
-import { encodeClients, readClients } from '../peer/wire-clients.js';
+import { encodeClients, readClients } from '../wire/clients.js';
 import type { Ask, Failure, Told } from './lmdb-protocol.js';
 import { FORMAT, nextRecord, recall, tryRecord } from './record.js';
 

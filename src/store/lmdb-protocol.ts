@@ -1,6 +1,6 @@
 /**
  * What a node asks of the process that keeps its LMDB file, one at a time, and what comes back. Clients go in the form of
- * `peer/wire-clients.ts`; times are of the machine's wall clock.
+ * `wire/clients.ts`; times are of the machine's wall clock.
  */
 export type Ask =
   /** Opens the file, and makes it if there is none. */

@@ -2,7 +2,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { rename } from 'node:fs/promises';
 import type { Log, Store, StoreResult } from '../cluster/ports.js';
-import { encodeClients, readClients } from '../peer/wire-clients.js';
+import { encodeClients, readClients } from '../wire/clients.js';
 import type { Ask, Told } from './lmdb-protocol.js';
 import { StoreError } from './store-error.js';
 
@@ -11,7 +11,7 @@ const TIMEOUT_MS = 5_000;
 /** What a damaged file does to who reads it. */
 const DEADLY: ReadonlySet<string | null> = new Set(['SIGBUS', 'SIGSEGV', 'SIGABRT', 'SIGILL']);
 
-export interface LmdbStoreDeps {
+interface LmdbStoreDeps {
   readonly log: Log;
   /** Wall ms, which may step. */
   readonly wallMs: () => number;

@@ -3,7 +3,7 @@ import { openLmdbStore } from './lmdb.js';
 import { parseRedisAddress } from './redis-address.js';
 import { openRedisStore } from './redis.js';
 
-export interface StoreDeps {
+interface StoreDeps {
   readonly log: Log;
   readonly clock: Clock;
   /** Wall ms, which may step. */

@@ -5,14 +5,14 @@ import { checkPolicyFile, entriesOf } from '../core/policy-file.js';
 import type { PolicyFileText } from '../core/policy-file.js';
 import type { EntryValue } from '../core/policy-document.js';
 
-export type PolicyFile =
+type PolicyFile =
   | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly text: string }
   | { readonly kind: 'invalid'; readonly mistakes: readonly Mistake[]; readonly text: string }
   /** The file cannot be read: `reason` is the operating system's. */
   | { readonly kind: 'unreadable'; readonly reason: string };
 
 /** The value of a JSON text in UTF-8; throws an error with a `detail` for anything else. */
-export type ParseJson = (text: Buffer) => unknown;
+type ParseJson = (text: Buffer) => unknown;
 
 export async function readPolicyFile(path: string, parse: ParseJson): Promise<PolicyFile> {
   let content: Buffer;

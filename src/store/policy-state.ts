@@ -6,7 +6,7 @@ import { readWritten, writtenOf } from '../core/policy-text.js';
 /** What a node must find again after a restart. */
 export interface PolicyState {
   readonly document: PolicyDocument;
-  /** See `PolicyBook.registry`. */
+  /** See `ActivePolicies.registry`. */
   readonly registry: string | undefined;
   /** What the policy file said when it was last looked at: only what differs from that is a change. */
   readonly file: ReadonlyMap<string, EntryValue> | undefined;
@@ -34,7 +34,7 @@ export async function readPolicyState(path: string): Promise<PolicyState | undef
   };
 }
 
-export interface PolicyStateFile {
+interface PolicyStateFile {
   /** Saves this state, unless a later one comes first. */
   save(state: PolicyState): void;
   /** Resolves once what was last given to `save` is on disk, or could not be saved, which is logged. */

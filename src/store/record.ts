@@ -1,9 +1,9 @@
 import type { ClientSnapshot } from '../cluster/messages.js';
 import type { LastingClient } from '../cluster/ports.js';
 import { agedBy, joinAged } from '../core/snapshot.js';
-import type { Remains, Snapshot } from '../core/snapshot.js';
-import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../peer/wire.js';
-import { encodeClients, readClients } from '../peer/wire-clients.js';
+import type { LastingState, Snapshot } from '../core/snapshot.js';
+import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../wire/wire.js';
+import { encodeClients, readClients } from '../wire/clients.js';
 
 /** Of the form below. A program that finds another one in a store does not start. */
 export const FORMAT = 1;
@@ -54,7 +54,7 @@ export function recall({ clientId, buckets, atMs }: StoredRecord, nowMs: number)
 }
 
 /** A record, and how long it is to be kept. */
-export interface NextRecord {
+interface NextRecord {
   readonly text: string;
   /** Whole ms from `nowMs`, at least 1. */
   readonly restMs: number;
@@ -70,10 +70,10 @@ export function nextRecord(
   nowMs: number,
 ): NextRecord | undefined {
   const elapsedMs = stored === undefined ? 0 : Math.max(0, nowMs - stored.atMs);
-  const { snapshots, restMs }: Remains = joinAged(stored?.buckets ?? [], elapsedMs, later);
+  const { snapshots, resetMs }: LastingState = joinAged(stored?.buckets ?? [], elapsedMs, later);
   if (snapshots.length === 0) return undefined;
   // A rest that ends beyond any calendar, of a debt that decays at one token a year, is cut to what can be counted.
-  const keptMs = Math.min(Math.max(1, restMs), MAX_REST_MS);
+  const keptMs = Math.min(Math.max(1, resetMs), MAX_REST_MS);
   const text = encodeRecord({ clientId, buckets: snapshots, atMs: nowMs, restAtMs: nowMs + keptMs });
   return { text, restMs: keptMs };
 }

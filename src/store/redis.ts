@@ -17,7 +17,7 @@ export interface RedisStore extends Store {
   readonly lock: LockCounters;
 }
 
-export interface RedisStoreDeps {
+interface RedisStoreDeps {
   readonly log: Log;
   readonly clock: Clock;
 }

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { PeerMessage } from '../../src/cluster/messages.js';
-import { encodeMessage } from '../../src/peer/codec.js';
+import { encodeMessage } from '../../src/wire/codec.js';
 import { allow, call, newClient } from '../support/http.js';
 import { cleanUp, createSender, post, sendRaw, sleep, startTap } from '../peer/support.js';
 import { envelope, memberOf, membersOf, SECRET, startAttackedRing, startVictim } from './ring.js';

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { digestOf } from '../../src/http/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { createPeerAuth } from '../../src/peer/auth.js';
-import { encodeMessage } from '../../src/peer/codec.js';
+import { encodeMessage } from '../../src/wire/codec.js';
 import { killAll, tokenring } from '../e2e/processes.js';
 import { connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { Client, createBucketTable } from '../../src/cluster/bucket-table.js';
-import type { BucketTable } from '../../src/cluster/bucket-table.js';
+import { Client, createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/cluster/node.js';
-import { atRest } from '../../src/core/bucket.js';
+import { isIdle } from '../../src/core/bucket.js';
 import type { Rule } from '../../src/core/rule.js';
 import { clientOf } from '../support/clients.js';
 import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -242,7 +242,7 @@ describe('bucket table', () => {
         // The sweep is somewhere by now.
         table.sweep(count, 0);
         const nowMs = 15;
-        const resting = idsOf(table).flatMap((id) => (atRest(table.peek(id)!, nowMs) ? [table.peek(id)!] : []));
+        const resting = idsOf(table).flatMap((id) => (isIdle(table.peek(id)!, nowMs) ? [table.peek(id)!] : []));
         for (let looked = 0, i = 0; looked < 2 * CLIENTS; looked += count, i += 1) {
           table.sweep(count, nowMs);
           for (const step of between[i % between.length]!) churn(table, step, nowMs);

@@ -106,13 +106,16 @@ describe('remembered denials', () => {
     const owner = world.node('a:1').cluster.membership.ring.owner('shared')!;
     const [first, second] = others(world, ids, 'shared');
     const rules = [token(100, HOUR_MS)];
-    const { lessor } = world.node(owner).cluster;
+    const { leaseGranter } = world.node(owner).cluster;
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('shared', rules) });
-    const [grant] = await world.until(lessor.lease([{ clientId: 'shared', rules, tokens: 20 }], [], first!), 1_000);
+    const [grant] = await world.until(
+      leaseGranter.lease([{ clientId: 'shared', rules, tokens: 20 }], [], first!),
+      1_000,
+    );
     const all = checkOf('shared', rules, { cost: 80 });
     const before = await drive(world, [first!, second!], { perSecond: 1_000, forMs: 2, check: () => all });
     expect(shareOf(before, isDenied)).to.equal(1);
-    lessor.giveBack({ clientId: 'shared', id: grant!.id, unspent: 20 });
+    leaseGranter.giveBack({ clientId: 'shared', id: grant!.id, unspent: 20 });
     const after = await drive(world, [first!], { perSecond: 1_000, forMs: 1, check: () => all });
     expect(shareOf(after, isDenied)).to.equal(0);
   });

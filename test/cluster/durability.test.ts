@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Decision } from '../../src/core/decision.js';
 import type { Check } from '../../src/core/decide.js';
 import { policyKey } from '../../src/core/policy-document.js';
-import { readCheck } from '../../src/http/request.js';
+import { readCheck } from '../../src/validate/request.js';
 import { createWorld } from '../sim/world.js';
 import type { World, WorldOptions } from '../sim/world.js';
 
@@ -26,12 +26,12 @@ async function startCluster(seed: number, count: number, options: WorldOptions =
 
 /** As the API reads a request, under the policies that the node holds. */
 function read(world: World, at: string, request: object): Check {
-  return readCheck(request, world.node(at).cluster.book);
+  return readCheck(request, world.node(at).cluster.activePolicies);
 }
 
 function ask(world: World, at: string, request: object): Promise<Decision> {
   const check = read(world, at, request);
-  return world.until(Promise.resolve(world.node(at).cluster.callers.check(check)), 9_000);
+  return world.until(Promise.resolve(world.node(at).cluster.checks.check(check)), 9_000);
 }
 
 const inRequest = (clientId: string): object => {
@@ -48,7 +48,7 @@ async function put(world: World, text: object): Promise<void> {
 function placesOf(world: World, clientId: string): { owner: string; successor: string; other: string } {
   const { ring } = world.node('a:1').cluster.membership;
   const owner = ring.owner(clientId)!;
-  const [successor] = ring.holders(clientId, 1) as [string];
+  const [successor] = ring.replicas(clientId, 1) as [string];
   return { owner, successor, other: ring.members.find((id) => id !== owner && id !== successor)! };
 }
 
@@ -75,7 +75,7 @@ async function admittedAround(
     const asked = all.flatMap((clientId) =>
       Array.from({ length: LIMIT }, async () => {
         const check = read(world, at, request(clientId));
-        count(clientId, await world.node(at).cluster.callers.check(check));
+        count(clientId, await world.node(at).cluster.checks.check(check));
       }),
     );
     await world.until(Promise.all(asked), 9_000);
@@ -153,7 +153,7 @@ describe('a decision that is to be replicated', () => {
       const { owner, successor, other } = placesOf(world, clientId);
       const again = { ...inRequest(clientId), requestId: 'r' };
       world.setLink((from, to) => (from === owner && to === successor ? 50 : 3));
-      const first = world.node(owner).cluster.callers.check(read(world, owner, again));
+      const first = world.node(owner).cluster.checks.check(read(world, owner, again));
       // While the first waits.
       const second = await ask(world, other, again);
       expect(second.allowed).to.equal(true);
@@ -242,7 +242,7 @@ describe('a decision that is to be replicated', () => {
     const startMs = world.nowMs;
     const answeredMs = new Map<string, number>();
     const send = (request: (clientId: string) => object, clientId: string): Promise<void> =>
-      Promise.resolve(world.node(other).cluster.callers.check(read(world, other, request(clientId)))).then(
+      Promise.resolve(world.node(other).cluster.checks.check(read(world, other, request(clientId)))).then(
         (decision) => {
           expect(decision).to.include({ allowed: true, source: 'forwarded' });
           answeredMs.set(clientId, world.nowMs - startMs);

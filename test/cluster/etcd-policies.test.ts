@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Written } from '../../src/cluster/messages.js';
-import type { PolicyBook } from '../../src/cluster/policy-book.js';
+import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
 import { change, documentOf, NO_DOCUMENT, policyKey } from '../../src/core/policy-document.js';
 import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
 import { ETCD } from '../sim/cuts.js';
@@ -13,11 +13,11 @@ const TTL_MS = 2_000;
 const ENDED_MS = 7_000;
 
 const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
-const bookAt = (world: World, id: string): PolicyBook => world.node(id).cluster.book;
+const bookAt = (world: World, id: string): ActivePolicies => world.node(id).cluster.activePolicies;
 
 function spawn(world: World, id: string, document?: PolicyDocument, registry?: string): Promise<void> {
   const { cluster } = world.spawn(id, { memberTtlMs: TTL_MS });
-  if (document !== undefined) cluster.book.adopt(document, registry);
+  if (document !== undefined) cluster.activePolicies.adopt(document, registry);
   return cluster.start();
 }
 
@@ -43,8 +43,8 @@ const digests = (world: World, ids: readonly string[]): Set<string> =>
   new Set(ids.map((id) => bookAt(world, id).document.digest));
 
 /** What is written down, which must be a document. */
-function filed(world: World): PolicyDocument {
-  const now = world.etcd!.filed;
+function stored(world: World): PolicyDocument {
+  const now = world.etcd!.stored;
   if (now.kind !== 'document') throw new Error(now.reason);
   return now.document;
 }
@@ -74,9 +74,9 @@ describe('policies in etcd', () => {
     await world.until(put(world, 'b:1', 'api', null), 1_000);
     expect(limits(world, ids, 'api')).to.deep.equal(ids.map(() => undefined));
     expect(digests(world, ids).size).to.equal(1);
-    expect(filed(world).digest).to.equal(bookAt(world, 'a:1').document.digest);
+    expect(stored(world).digest).to.equal(bookAt(world, 'a:1').document.digest);
     // A change of policies makes no other ring.
-    const epochs = ids.map((id) => world.node(id).cluster.registered!.membership.epoch);
+    const epochs = ids.map((id) => world.node(id).cluster.registryMember!.membership.epoch);
     expect(new Set(epochs).size).to.equal(1);
     expect(epochs[0]).to.be.below(world.etcd!.revision);
   });
@@ -86,7 +86,7 @@ describe('policies in etcd', () => {
     world.setLink((_from, _to, random) => random.between(1, 40));
     const ids = await startCluster(world, 4);
     for (let round = 0; round < 20; round += 1) {
-      const { version, digest } = filed(world);
+      const { version, digest } = stored(world);
       const tags = [[String(version)], [`${version}-${digest}`], ['x', String(version)], [String(version)]];
       const writes = [...ids, ...ids].map((at, i) => put(world, at, 'api', 10 * round + i, tags[i % 4]));
       const outcomes = await world.until(Promise.all(writes), 9_000);
@@ -120,7 +120,7 @@ describe('policies in etcd', () => {
       const { version } = bookAt(world, 'b:1').document;
       void put(world, 'a:1', name, limit);
       await world.run(10);
-      expect(filed(world).version).to.equal(version + 1);
+      expect(stored(world).version).to.equal(version + 1);
       expect(bookAt(world, 'b:1').document.version).to.equal(version);
     }
     await unheard('api', 1);
@@ -145,9 +145,9 @@ describe('policies in etcd', () => {
       isSlow = false;
       return 60;
     });
-    const { filing } = world.node('a:1').cluster.registered!.enrolment;
+    const { policyStore } = world.node('a:1').cluster.registryMember!.session;
     const revisions: number[] = [];
-    filing.onChange(() => revisions.push(filing.known!.filed.revision));
+    policyStore.onChange(() => revisions.push(policyStore.known!.stored.revision));
     world.etcd!.breakWatches();
     await world.run(20);
     // A member more, so that what is read is news.
@@ -215,11 +215,11 @@ describe('policies in etcd', () => {
       world.setLink((from, to) => (deaf && from === ETCD && to === 'a:1' ? undefined : 1));
       const writing = put(world, 'a:1', 'api', 10, ['0']);
       await world.run(300);
-      expect(filed(world).version).to.equal(1);
+      expect(stored(world).version).to.equal(1);
       if (others) await world.until(put(world, 'b:1', 'other', 1), 1_000);
       deaf = false;
       expect(await world.until(writing, ENDED_MS)).to.include({ kind: 'written', version: 1 });
-      expect(filed(world).version).to.equal(others ? 2 : 1);
+      expect(stored(world).version).to.equal(others ? 2 : 1);
     }
   });
 
@@ -233,7 +233,7 @@ describe('policies in etcd', () => {
     await world.until(put(world, 'b:1', 'api', 11), 1_000);
     deaf = false;
     expect(await world.until(writing, ENDED_MS)).to.include({ kind: 'no-registry', undone: false });
-    expect(filed(world).version).to.equal(2);
+    expect(stored(world).version).to.equal(2);
   });
 
   it('are not changed by a write that was overtaken while nobody knew what became of it', async () => {
@@ -278,7 +278,7 @@ describe('policies in etcd', () => {
     world.setLink(() => 1);
     await world.run(TTL_MS);
     expect(limits(world, ids, 'api')).to.deep.equal([10, 10, 10]);
-    expect(filed(world).version).to.equal(1);
+    expect(stored(world).version).to.equal(1);
   });
 
   it('are changed on the side of a partition that has etcd, and nowhere else', async () => {
@@ -297,7 +297,7 @@ describe('policies in etcd', () => {
     world.setLink(() => 1);
     await world.run(2 * TTL_MS);
     expect(limits(world, ids, 'api')).to.deep.equal([3, 3, 3, 3, 3]);
-    expect(filed(world).version).to.equal(2);
+    expect(stored(world).version).to.equal(2);
   });
 
   it('that are not valid are refused whole: the old ones stay, changes are refused, until somebody mends it', async () => {
@@ -311,7 +311,7 @@ describe('policies in etcd', () => {
     expect(lines).to.have.lengthOf(3);
     expect(lines[0]).to.include('/policies: not JSON');
     for (const id of ids)
-      expect(world.node(id).cluster.registered!.enrolment.filing.known!.filed.kind).to.equal('unreadable');
+      expect(world.node(id).cluster.registryMember!.session.policyStore.known!.stored.kind).to.equal('unreadable');
     const outcome = await world.until(put(world, 'a:1', 'api', 11), 9_000);
     expect(outcome).to.deep.equal({
       kind: 'no-registry',
@@ -324,7 +324,7 @@ describe('policies in etcd', () => {
     // Without it, what the nodes hold is written down again.
     world.etcd!.put(undefined);
     await world.run(500);
-    expect(filed(world).version).to.equal(1);
+    expect(stored(world).version).to.equal(1);
     expect(await world.until(put(world, 'd:1', 'api', 12, ['1']), 1_000)).to.include({ kind: 'written', version: 2 });
     expect(limits(world, [...ids, 'd:1'], 'api')).to.deep.equal([12, 12, 12, 12]);
   });
@@ -333,7 +333,7 @@ describe('policies in etcd', () => {
     const world = createWorld(15, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
-    world.etcd!.put(change(filed(world), new Map([[policyKey('api'), perHour(7)]]), 'somebody'));
+    world.etcd!.put(change(stored(world), new Map([[policyKey('api'), perHour(7)]]), 'somebody'));
     await world.run(300);
     expect(limits(world, ids, 'api')).to.deep.equal([7, 7, 7]);
   });
@@ -347,10 +347,10 @@ describe('policies in etcd', () => {
       'b:1',
     );
     await world.until(spawn(world, 'a:1', older), 10_000);
-    expect(filed(world).digest).to.equal(older.digest);
+    expect(stored(world).digest).to.equal(older.digest);
     await world.until(spawn(world, 'b:1', newer), 10_000);
     await world.run(100);
-    expect(filed(world).digest).to.equal(newer.digest);
+    expect(stored(world).digest).to.equal(newer.digest);
     await world.until(put(world, 'a:1', 'api', 9), 1_000);
     // One that was away all the time, and one that knows nothing.
     await world.until(spawn(world, 'c:1', older), 10_000);
@@ -360,8 +360,8 @@ describe('policies in etcd', () => {
     expect(limits(world, ids, 'api')).to.deep.equal([9, 9, 9, 9]);
     expect(limits(world, ids, 'gone')).to.deep.equal(ids.map(() => undefined));
     expect(limits(world, ids, 'more')).to.deep.equal([3, 3, 3, 3]);
-    expect(filed(world).version).to.equal(5);
-    expect(digests(world, ids)).to.deep.equal(new Set([filed(world).digest]));
+    expect(stored(world).version).to.equal(5);
+    expect(digests(world, ids)).to.deep.equal(new Set([stored(world).digest]));
   });
 
   it('that a node kept of this etcd are not merged in again', async () => {
@@ -382,10 +382,10 @@ describe('policies in etcd', () => {
     const world = createWorld(18, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     for (const limit of [1, 2, 3]) await world.until(put(world, 'a:1', 'api', limit), 1_000);
-    const { digest } = filed(world);
+    const { digest } = stored(world);
     world.etcd!.wipe();
     await world.run(3 * TTL_MS);
-    expect(filed(world).digest).to.equal(digest);
+    expect(stored(world).digest).to.equal(digest);
     expect(limits(world, ids, 'api')).to.deep.equal([3, 3, 3]);
     expect(await world.until(put(world, 'b:1', 'api', 4, [`3-${digest}`]), 1_000)).to.include({
       kind: 'written',
@@ -399,11 +399,11 @@ describe('policies in etcd', () => {
     const world = createWorld(19, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 1), 1_000);
-    const backup = filed(world);
+    const backup = stored(world);
     for (const limit of [2, 3]) await world.until(put(world, 'a:1', 'api', limit), 1_000);
     world.etcd!.put(backup);
     await world.run(500);
-    expect(filed(world).version).to.equal(3);
+    expect(stored(world).version).to.equal(3);
     expect(limits(world, ids, 'api')).to.deep.equal([3, 3, 3]);
     expect(await world.until(put(world, 'b:1', 'api', 4), 1_000)).to.include({ kind: 'written', version: 4 });
   });
@@ -470,7 +470,7 @@ async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
     const at = random.pick(ids);
     const { state } = world.node(at);
     if (state === 'running') {
-      const { version } = filed(world);
+      const { version } = stored(world);
       const one: Asked = {
         key: random.pick(['p', 'q', 'r']),
         limit: 100 + i,
@@ -487,7 +487,7 @@ async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
   world.setLink(() => 1);
   await world.run(ENDED_MS + 2 * TTL_MS);
   const about = `seed ${seed}`;
-  const documents = world.etcd!.allFiled.flatMap((one) => (one.kind === 'document' ? [one.document] : []));
+  const documents = world.etcd!.allStored.flatMap((one) => (one.kind === 'document' ? [one.document] : []));
   const madeAt = (one: Asked): number[] =>
     documents.flatMap(({ version, entries }) => {
       const entry = entries.get(policyKey(one.key));
@@ -512,5 +512,5 @@ async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
     expect(steps, about).to.deep.equal(steps.map((_, i) => i + 1));
   }
   expect(made.length, about).to.be.above(5);
-  for (const id of ids) expect(bookAt(world, id).document.digest, `${about}: ${id}`).to.equal(filed(world).digest);
+  for (const id of ids) expect(bookAt(world, id).document.digest, `${about}: ${id}`).to.equal(stored(world).digest);
 }

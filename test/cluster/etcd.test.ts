@@ -32,7 +32,7 @@ async function exhaust(world: World, ids: readonly string[], clientId: string, t
 }
 
 const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring.members;
-const epochAt = (world: World, id: string): number => world.node(id).cluster.registered!.membership.epoch;
+const epochAt = (world: World, id: string): number => world.node(id).cluster.registryMember!.membership.epoch;
 const ownerOf = (world: World, at: string, clientId: string): string =>
   world.node(at).cluster.membership.ring.owner(clientId)!;
 const clients = (count: number): string[] => Array.from({ length: count }, (_, i) => `client ${i}`);
@@ -382,8 +382,8 @@ describe('a strict node', () => {
     const clientId = clients(40).find((one) => ownerOf(world, 'b:1', one) === 'a:1')!;
     const [successor] = world.node('a:1').cluster.membership.ring.successors(clientId, 1);
     const check = checkOf(clientId, [PER_HOUR], { cost: 2 });
-    const { callers } = world.node('a:1').cluster;
-    const reserved = await world.until(Promise.resolve(callers.check({ ...check, reservation: 'r' })), 5_000);
+    const { checks } = world.node('a:1').cluster;
+    const reserved = await world.until(Promise.resolve(checks.check({ ...check, reservation: 'r' })), 5_000);
     expect(reserved).to.include({ allowed: true, reservation: 'r' });
     const settle = (at: string): Promise<Settled> =>
       world.until(world.node(at).cluster.settler.settle(clientId, 'r', 7), 20_000);

@@ -77,7 +77,7 @@ describe('leases', () => {
       const checks = Array.from({ length: 100 }, (_, i) => checkOf(`client ${i}`, [token(1_000, 1_000)]));
       const drawn = (i: number): number => Math.floor(i / 3) % 100;
       await drive(world, ids, { perSecond: 6_000, forMs: 2_000, check: (i) => checks[drawn(i)]! });
-      for (const id of ids) expect(world.node(id).cluster.lessee.leasedClients).to.equal(0);
+      for (const id of ids) expect(world.node(id).cluster.leaseHolder.leasedClients).to.equal(0);
     });
 
     it('are given up when the client has gone quiet', async () => {
@@ -87,7 +87,7 @@ describe('leases', () => {
       const check = checkOf('hot', [rule]);
       const answers = await drive(world, ids, { perSecond: 1_000, forMs: 300, check: () => check });
       await world.run(1_000);
-      for (const id of ids) expect(world.node(id).cluster.lessee.leasedClients).to.equal(0);
+      for (const id of ids) expect(world.node(id).cluster.leaseHolder.leasedClients).to.equal(0);
       expect(leftAt(world, owner, 'hot')).to.equal(1_000 - tokensOf(answers));
     });
   });
@@ -119,7 +119,7 @@ describe('leases', () => {
     const check = checkOf('hot', [token(1_000, HOUR_MS)]);
     await drive(world, ids, { perSecond: 1_000, forMs: 400, check: () => check });
     expect(await world.until(world.node('a:1').cluster.forget('hot'), 1_000)).to.equal(true);
-    for (const id of ids) expect(world.node(id).cluster.lessee.leasedClients).to.equal(0);
+    for (const id of ids) expect(world.node(id).cluster.leaseHolder.leasedClients).to.equal(0);
     const answers = await drive(world, ids, { perSecond: 3_000, forMs: 1_000, check: () => check });
     expect(tokensOf(answers)).to.equal(1_000);
   });
@@ -142,7 +142,7 @@ describe('leases', () => {
     const { owner, rest } = rolesOf(world, ids, 'hot');
     const check = checkOf('hot', [token(1_000, HOUR_MS)]);
     const before = await drive(world, rest, { perSecond: 1_000, forMs: 300, check: () => check });
-    const { lentTokens, returnedTokens } = world.node(owner).cluster.lessor;
+    const { lentTokens, returnedTokens } = world.node(owner).cluster.leaseGranter;
     const leased = before.filter(isLeased).length;
     for (const id of rest) world.kill(id);
     await world.run(2_000);
@@ -178,7 +178,7 @@ describe('leases', () => {
     world.freeze(heir);
     const check = checkOf('hot', [token(10_000, HOUR_MS)]);
     await drive(world, rest, { perSecond: 1_000, forMs: 200, check: () => check });
-    expect(world.node(rest[0]!).cluster.lessee.leasedClients).to.equal(1);
+    expect(world.node(rest[0]!).cluster.leaseHolder.leasedClients).to.equal(1);
     expect(tokensOf(await drive(world, rest, { perSecond: 1, forMs: 1, check: () => check }))).to.equal(0);
     const answers = await drive(world, rest, { perSecond: 1_000, forMs: 100, check: () => check });
     expect(shareOf(answers, isLeased)).to.equal(0);
@@ -201,7 +201,7 @@ describe('leases', () => {
     const { rest } = rolesOf(world, ids, 'hot');
     const rules = [token(10_000, HOUR_MS)];
     await drive(world, rest, { perSecond: 1_000, forMs: 300, check: () => checkOf('hot', rules) });
-    expect(world.node(rest[0]!).cluster.lessee.leasedClients).to.equal(1);
+    expect(world.node(rest[0]!).cluster.leaseHolder.leasedClients).to.equal(1);
     for (const more of [{ peek: true }, { requestId: 'a' }]) {
       const answers = await drive(world, rest, {
         perSecond: 1_000,
@@ -299,25 +299,25 @@ describe('leases, as they were once attacked,', () => {
   });
 });
 
-describe('the lessor', () => {
+describe('the leaseGranter', () => {
   it('takes back no more than it lent, from nobody but who has the lease, and once', async () => {
     const { world, ids } = await startRing(3);
     const { owner, heir: holder, rest } = rolesOf(world, ids, 'hot');
-    const { lessor, table } = world.node(owner).cluster;
+    const { leaseGranter, table } = world.node(owner).cluster;
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
     const wish = { clientId: 'hot', rules, tokens: 20 };
-    const [grant] = await world.until(lessor.lease([wish], [], holder), 1_000);
+    const [grant] = await world.until(leaseGranter.lease([wish], [], holder), 1_000);
     expect(grant?.tokens).to.equal(20);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
     const back = (id: string, unspent: number, from = holder): Promise<unknown> =>
-      world.until(lessor.lease([], [{ clientId: 'hot', id, unspent }], from), 1_000);
+      world.until(leaseGranter.lease([], [{ clientId: 'hot', id, unspent }], from), 1_000);
     await back('another', 20);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
     await back(grant!.id, 20, rest[0]);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
     await back(grant!.id, 1_000_000);
-    expect(lessor.returnedTokens).to.equal(20);
+    expect(leaseGranter.returnedTokens).to.equal(20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
     await back(grant!.id, 20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
@@ -327,7 +327,7 @@ describe('the lessor', () => {
   it('lends no more than a share of what may be lent, and nothing of what it does not know', async () => {
     const { world, ids } = await startRing(3);
     const { owner } = rolesOf(world, ids, 'hot');
-    const { lessor } = world.node(owner).cluster;
+    const { leaseGranter } = world.node(owner).cluster;
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
     const wishOf = (
@@ -339,7 +339,7 @@ describe('the lessor', () => {
       tokens: 1_000,
     });
     const wishes = [wishOf('hot', rules), wishOf('hot', [token(200, HOUR_MS)]), wishOf('nobody', rules)];
-    const grants = await world.until(lessor.lease(wishes, [], ids[0]!), 1_000);
+    const grants = await world.until(leaseGranter.lease(wishes, [], ids[0]!), 1_000);
     expect(grants.map((grant) => grant?.tokens)).to.deep.equal([20, undefined, undefined]);
   });
 });

@@ -1,14 +1,14 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/cluster/bucket-table.js';
-import type { BucketTable } from '../../src/cluster/bucket-table.js';
-import { createCopies } from '../../src/cluster/copies.js';
-import type { Lessee } from '../../src/cluster/lessee.js';
-import { createLimiter } from '../../src/cluster/limiter.js';
-import type { Limiter } from '../../src/cluster/limiter.js';
-import { createMembership } from '../../src/cluster/membership.js';
-import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
-import type { Replicator } from '../../src/cluster/replicator.js';
-import { createReservations } from '../../src/cluster/reservations.js';
+import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
+import { createCopies } from '../../src/cluster/state/copies.js';
+import type { LeaseHolder } from '../../src/cluster/leases/holder.js';
+import { createLimiter } from '../../src/cluster/decide/limiter.js';
+import type { Limiter } from '../../src/cluster/decide/limiter.js';
+import { createMembership } from '../../src/cluster/membership/membership.js';
+import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import type { Replicator } from '../../src/cluster/replication/replicator.js';
+import { createReservations } from '../../src/cluster/state/reservations.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createDenials } from '../../src/core/denials.js';
@@ -44,7 +44,7 @@ function createLone(): Lone {
       replicas: 1,
       maxClients: 100,
       onRingChange: () => undefined,
-      onSeveralLeave: () => undefined,
+      onConcurrentLeave: () => undefined,
     },
   );
   membership.declare('active');
@@ -58,13 +58,13 @@ function createLone(): Lone {
     reservations: createReservations({ clock }, { max: 10 }),
     membership,
     replicator: replicator as Replicator,
-    lessee: { spend: () => undefined } as unknown as Lessee,
+    leaseHolder: { spend: () => undefined } as unknown as LeaseHolder,
     denials: createDenials({ max: 10 }),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.
     pauseLending: () => undefined,
-    awake: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
+    detectPause: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
   });
   return {
     clock,

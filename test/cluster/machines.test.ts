@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Parting } from '../../src/cluster/leaver.js';
+import type { GroupLeave } from '../../src/cluster/handover/leaver.js';
 import { createClusterNode } from '../../src/cluster/node.js';
 import type { Check } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -33,12 +33,12 @@ async function exhaust(world: World, ids: readonly string[], clientId: string): 
   for (let times = 0; ; times += 1) if (!(await take(world, ids[times % ids.length]!, clientId))) return times;
 }
 
-function partingOf(ids: readonly string[]): (id: string) => Parting {
+function groupLeaveOf(ids: readonly string[]): (id: string) => GroupLeave {
   const rounds = new Map(ids.map((id) => [id, 0]));
   const wake: (() => void)[] = [];
   return (id) => ({
     ids,
-    async meet() {
+    async barrier() {
       const round = rounds.get(id)! + 1;
       rounds.set(id, round);
       for (const call of wake.splice(0)) call();
@@ -49,8 +49,8 @@ function partingOf(ids: readonly string[]): (id: string) => Parting {
 }
 
 async function leaveTogether(world: World, ids: readonly string[]): Promise<void> {
-  const parting = partingOf(ids);
-  await world.until(Promise.all(ids.map((id) => world.node(id).cluster.leave(parting(id)))), 10_000);
+  const groupLeave = groupLeaveOf(ids);
+  await world.until(Promise.all(ids.map((id) => world.node(id).cluster.leave(groupLeave(id)))), 10_000);
 }
 
 describe('members of one machine', () => {

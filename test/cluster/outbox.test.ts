@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { weightOf } from '../../src/cluster/weight.js';
+import { weightOf } from '../../src/cluster/state/weight.js';
 import type { ClientSnapshot } from '../../src/cluster/messages.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
-import { encodeMessage } from '../../src/peer/codec.js';
-import { encodeClients } from '../../src/peer/wire-clients.js';
+import { encodeMessage } from '../../src/wire/codec.js';
+import { encodeClients } from '../../src/wire/clients.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf } from './traffic.js';

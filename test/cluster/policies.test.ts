@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createFallback } from '../../src/cluster/fallback.js';
+import { createFallback } from '../../src/cluster/decide/fallback.js';
 import type { Envelope, PeerAnswer, Written } from '../../src/cluster/messages.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
@@ -26,16 +26,16 @@ function put(world: World, at: string, key: string, value: EntryValue | null, if
 }
 
 function limitAt(world: World, at: string, name: string, clientId = 'x'): number | undefined {
-  return world.node(at).cluster.book.resolve(clientId, name)?.rules[0]?.limit;
+  return world.node(at).cluster.activePolicies.resolve(clientId, name)?.rules[0]?.limit;
 }
 
 const digests = (world: World, ids: readonly string[]): Set<string> =>
-  new Set(ids.map((id) => world.node(id).cluster.book.document.digest));
+  new Set(ids.map((id) => world.node(id).cluster.activePolicies.document.digest));
 
 /** Asks under a policy, as this node knows it. */
 function ask(world: World, at: string, clientId: string, name: string, more: Partial<Check> = {}): Promise<Decision> {
   const { cluster } = world.node(at);
-  const { rules } = cluster.book.resolve(clientId, name)!;
+  const { rules } = cluster.activePolicies.resolve(clientId, name)!;
   const check = checkOf(clientId, rules, more);
   return world.until(Promise.resolve(cluster.limiter.check(check)), 5_000);
 }
@@ -58,7 +58,7 @@ describe('policies in a cluster', () => {
     const world = createWorld(2);
     const ids = await startCluster(world, 4);
     for (let round = 0; round < 5; round += 1) {
-      const { version, digest } = world.node('a:1').cluster.book.document;
+      const { version, digest } = world.node('a:1').cluster.activePolicies.document;
       const tags = [[String(version)], [`${version}-${digest}`]];
       const writes = ['b:1', 'c:1'].map((at, i) => put(world, at, policyKey('api'), perHour(10 * round + i), tags[i]));
       const outcomes = await world.until(Promise.all(writes), 5_000);
@@ -151,14 +151,14 @@ describe('policies in a cluster', () => {
     ] as const) {
       expect(await world.until(put(world, at, policyKey(name), perHour(limit)), 9_000)).to.include({ kind: 'written' });
     }
-    const before = Math.max(...ids.map((id) => world.node(id).cluster.book.document.version));
+    const before = Math.max(...ids.map((id) => world.node(id).cluster.activePolicies.document.version));
     world.setLink(() => 1);
     await world.run(3_000);
     for (const id of ids) {
       expect([limitAt(world, id, 'both'), limitAt(world, id, 'left'), limitAt(world, id, 'right')], id).to.deep.equal([
         4, 5, 6,
       ]);
-      expect(world.node(id).cluster.book.document.version).to.be.above(before);
+      expect(world.node(id).cluster.activePolicies.document.version).to.be.above(before);
     }
     expect(digests(world, ids).size).to.equal(1);
   });
@@ -254,7 +254,7 @@ describe('policies in a cluster', () => {
     await startCluster(world, 1);
     const { cluster } = world.node('a:1');
     await world.until(put(world, 'a:1', policyKey('mine'), perHour(1)), 5_000);
-    const { document } = cluster.book;
+    const { document } = cluster.activePolicies;
     // Of two changes elsewhere only the second is sent on.
     const first = change(document, new Map([[policyKey('first'), perHour(2)]]), 'b:1');
     const second = change(first, new Map([[policyKey('second'), perHour(3)]]), 'b:1');
@@ -265,9 +265,9 @@ describe('policies in a cluster', () => {
     const news = [[key, entries.get(key)!]] as const;
     const body = { kind: 'policies' as const, version, digest, entries: news, whole: false };
     const { body: answer } = await cluster.receive({ sender, body });
-    expect(cluster.book.document).to.equal(document);
+    expect(cluster.activePolicies.document).to.equal(document);
     expect(answer).to.deep.include({ kind: 'policies', digest: document.digest, whole: true });
     await cluster.receive({ sender, body: { ...body, entries: [...entries], whole: true } });
-    expect(cluster.book.document.digest).to.equal(digest);
+    expect(cluster.activePolicies.document.digest).to.equal(digest);
   });
 });

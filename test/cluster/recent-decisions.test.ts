@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
+import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 

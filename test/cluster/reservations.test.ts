@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { Client, createBucketTable } from '../../src/cluster/bucket-table.js';
-import { createCopies } from '../../src/cluster/copies.js';
-import type { Copies } from '../../src/cluster/copies.js';
+import { Client, createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import { createCopies } from '../../src/cluster/state/copies.js';
+import type { Copies } from '../../src/cluster/state/copies.js';
 import type { Settled } from '../../src/cluster/messages.js';
-import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
-import { createReservations } from '../../src/cluster/reservations.js';
+import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import { createReservations } from '../../src/cluster/state/reservations.js';
 import { remaining } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
@@ -40,7 +40,7 @@ async function reserve(
   rule = PER_DAY,
 ): Promise<boolean> {
   const check = checkOf(clientId, rule, { cost, reservation: id });
-  const decision = await world.until(Promise.resolve(world.node(at).cluster.callers.check(check)), 5_000);
+  const decision = await world.until(Promise.resolve(world.node(at).cluster.checks.check(check)), 5_000);
   expect(decision.reservation).to.equal(decision.allowed ? id : undefined);
   return decision.allowed;
 }
@@ -234,7 +234,7 @@ describe('reserved costs in a cluster', () => {
     const other = ids.find((id) => id !== owner)!;
     for (let i = 0; i < 50; i += 1) expect(await reserve(world, other, 'x', `r${i}`, 1)).to.equal(true);
     await world.run(20);
-    expect(world.node(owner).cluster.lessor.lentTokens).to.equal(0);
+    expect(world.node(owner).cluster.leaseGranter.lentTokens).to.equal(0);
   });
 
   it('are made by the owner, where this node holds a lease too', async () => {
@@ -244,7 +244,7 @@ describe('reserved costs in a cluster', () => {
     const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
     const other = world.node(ids.find((id) => id !== owner)!).cluster;
     const ask = (more: Partial<Check>): Promise<Decision> =>
-      world.until(Promise.resolve(other.callers.check(checkOf('x', often, more))), 5_000);
+      world.until(Promise.resolve(other.checks.check(checkOf('x', often, more))), 5_000);
     let source: string | undefined;
     for (let i = 0; i < 200 && source !== 'lease'; i += 1) ({ source } = await ask({}));
     expect(source).to.equal('lease');

@@ -1,14 +1,14 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/cluster/bucket-table.js';
-import type { BucketTable, Client } from '../../src/cluster/bucket-table.js';
-import { createCopies } from '../../src/cluster/copies.js';
-import { createMembership } from '../../src/cluster/membership.js';
-import type { Membership } from '../../src/cluster/membership.js';
+import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
+import { createCopies } from '../../src/cluster/state/copies.js';
+import { createMembership } from '../../src/cluster/membership/membership.js';
+import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { LastingClient, Store, StoreResult, Timers } from '../../src/cluster/ports.js';
-import { createRecentDecisions } from '../../src/cluster/recent-decisions.js';
-import { createReservations } from '../../src/cluster/reservations.js';
-import { createWriteBehind } from '../../src/cluster/write-behind.js';
-import type { WriteBehind } from '../../src/cluster/write-behind.js';
+import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import { createReservations } from '../../src/cluster/state/reservations.js';
+import { createWriteBehind } from '../../src/cluster/durability/write-behind.js';
+import type { WriteBehind } from '../../src/cluster/durability/write-behind.js';
 import { clientOf } from '../support/clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
@@ -46,7 +46,7 @@ function createBench({ shared = true, maxClients = 100, stored = [] as LastingCl
       replicas: 1,
       maxClients,
       onRingChange: () => undefined,
-      onSeveralLeave: () => undefined,
+      onConcurrentLeave: () => undefined,
     },
   );
   membership.declare('active');
@@ -270,13 +270,13 @@ describe('what is stored', () => {
     expect(bench.table.size).to.equal(2);
     expect(bench.writeBehind.loadedClients).to.equal(2);
     expect(bench.table.peek('alice')!.first).to.include({ tokens: 500 });
-    expect(bench.table.peek('alice')!.stoodIn).to.equal(false);
+    expect(bench.table.peek('alice')!.decidedAsActingOwner).to.equal(false);
   });
 
   it('in a store of this node’s own is for the owners to know too', async () => {
     const bench = createBench({ shared: false, stored: [[owing('alice', 500, 3_600_000)]] });
     await bench.writeBehind.load();
-    expect(bench.table.peek('alice')!.stoodIn).to.equal(true);
+    expect(bench.table.peek('alice')!.decidedAsActingOwner).to.equal(true);
   });
 
   it('is read up to the bound of the table', async () => {

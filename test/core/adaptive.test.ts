@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { loadOf, relax, scaleRules, steer } from '../../src/core/adaptive.js';
+import { loadOf, relax, scaleRules, adjust } from '../../src/core/adaptive.js';
 import { ruleOf } from '../../src/core/rule.js';
 
 const ADAPTIVE = { target: 0.8, min: 0.1, latencyMs: 50, errors: 0.01 };
@@ -10,7 +10,7 @@ describe('limits that follow the load', () => {
     const part = fc.double({ min: 0.1, max: 1, noNaN: true });
     fc.assert(
       fc.property(part, fc.double({ min: 0, max: 1, noNaN: true }), part, (factor, load, target) => {
-        const next = steer(factor, load, { target, min: 0.1 });
+        const next = adjust(factor, load, { target, min: 0.1 });
         expect(next).to.be.within(0.1, 1);
         expect(next - factor).to.be.at.most(0.051);
         expect(next).to.be.at.least(factor * 0.69);
@@ -46,7 +46,7 @@ describe('limits that follow the load', () => {
       for (let s = 0; s < 100; s += 1) {
         const latencyMs = used >= 1 ? 10_000 : 10 / (1 - used);
         used = factor / 0.5;
-        factor = steer(factor, loadOf({ latencyMs }, ADAPTIVE)!, ADAPTIVE);
+        factor = adjust(factor, loadOf({ latencyMs }, ADAPTIVE)!, ADAPTIVE);
         if (s >= 30) expect(used, `from ${begin}, at ${s} s`).to.be.within(0.72, 0.88);
       }
     }

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { atRest } from '../../src/core/bucket.js';
+import { isIdle } from '../../src/core/bucket.js';
 import type { Buckets } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
-import type { LimitFigures, Verdict } from '../../src/core/decide.js';
+import type { LimitStats, Verdict } from '../../src/core/decide.js';
 import type { Rule } from '../../src/core/rule.js';
 import { changingRules, costOf, histories, severalRules, timeOf, unsteadyHistories } from '../support/histories.js';
 import type { Step } from '../support/histories.js';
@@ -78,7 +78,7 @@ describe('a decision', () => {
     fc.assert(
       fc.property(severalRules, unsteadyHistories(), (rules, history) => {
         play(rules, history, (verdict, buckets, _, nowMs) => {
-          const figures: readonly (LimitFigures | Verdict)[] = verdict.limits ?? [verdict];
+          const figures: readonly (LimitStats | Verdict)[] = verdict.limits ?? [verdict];
           for (const [i, { remaining }] of figures.entries()) {
             const rule = rules[i]!;
             if (remaining <= 20) expect(drain(structuredClone(buckets), rule, nowMs), 'one by one').to.equal(remaining);
@@ -88,9 +88,9 @@ describe('a decision', () => {
           }
           const restsAtMs = nowMs + verdict.resetMs;
           if (!Number.isSafeInteger(restsAtMs)) return;
-          expect(atRest(structuredClone(buckets), restsAtMs), 'at rest').to.equal(true);
+          expect(isIdle(structuredClone(buckets), restsAtMs), 'at rest').to.equal(true);
           if (verdict.resetMs === 0) return;
-          expect(atRest(structuredClone(buckets), restsAtMs - 1), 'at rest one ms earlier').to.equal(false);
+          expect(isIdle(structuredClone(buckets), restsAtMs - 1), 'at rest one ms earlier').to.equal(false);
         });
       }),
       { numRuns: 1_000 },

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { lend, remaining, restMs, settle, takeBack, waitMs } from '../../src/core/bucket.js';
+import { lend, remaining, resetMs, advance, takeBack, waitMs } from '../../src/core/bucket.js';
 import type { Bucket } from '../../src/core/bucket.js';
 import type { Rule } from '../../src/core/rule.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -15,7 +15,7 @@ function lentFrom(rule: Rule): Bucket {
 }
 
 function leftAt(bucket: Bucket, rule: Rule, nowMs: number): number {
-  settle(bucket, nowMs);
+  advance(bucket, nowMs);
   return remaining(bucket, rule);
 }
 
@@ -60,11 +60,11 @@ describe('a lease', () => {
   it('may be unspent in the end: what it holds back could pass when it is over', () => {
     const rule = tokenBucket(100, 100_000);
     const bucket = lentFrom(rule);
-    settle(bucket, 0);
+    advance(bucket, 0);
     expect(waitMs(bucket, rule, 60, 0)).to.equal(END_MS);
     expect(waitMs(bucket, rule, 91, 0)).to.equal(1_000);
     // What is spent by others would be back sooner.
     expect(waitMs(lentFrom(tokenBucket(100, 1_000)), tokenBucket(100, 1_000), 60, 0)).to.equal(100);
-    expect(restMs(bucket, 0)).to.equal(50_000);
+    expect(resetMs(bucket, 0)).to.equal(50_000);
   });
 });

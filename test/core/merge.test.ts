@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { lend, merge, remaining, settle, takeBack } from '../../src/core/bucket.js';
+import { lend, merge, remaining, advance, takeBack } from '../../src/core/bucket.js';
 import type { Bucket } from '../../src/core/bucket.js';
 import { compareStrictness, MAX_WINDOW_MS } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
@@ -26,7 +26,7 @@ function bucketOf(rules: readonly Rule[], history: readonly Step[], nowMs: numbe
 /** The join of copies, of which each is left as it is. */
 function joined(nowMs: number, first: Bucket, ...others: readonly Bucket[]): Bucket {
   const bucket = structuredClone(first);
-  settle(bucket, nowMs);
+  advance(bucket, nowMs);
   for (const other of others) merge(bucket, structuredClone(other), nowMs);
   return bucket;
 }
@@ -34,7 +34,7 @@ function joined(nowMs: number, first: Bucket, ...others: readonly Bucket[]): Buc
 /** The bucket as its owner's message, sent when the owner's clock read `sentMs`, is stamped by a clock that reads `nowMs`. */
 function received(bucket: Bucket, sentMs: number, nowMs: number): Bucket {
   const copy = structuredClone(bucket);
-  settle(copy, sentMs);
+  advance(copy, sentMs);
   copy.atMs = nowMs;
   if (copy.algorithm === 'sliding-window') copy.endsMs = copy.endsMs.map((endMs) => endMs - sentMs + nowMs);
   return copy;
@@ -42,7 +42,7 @@ function received(bucket: Bucket, sentMs: number, nowMs: number): Bucket {
 
 function leftAt(bucket: Bucket, rule: Rule, nowMs: number): number {
   const copy = structuredClone(bucket);
-  settle(copy, nowMs);
+  advance(copy, nowMs);
   return remaining(copy, rule);
 }
 
@@ -83,7 +83,7 @@ const leases: fc.Arbitrary<Knowledge[]> = fc.array(
 );
 
 function withLeases(bucket: Bucket, which: number, all: readonly Knowledge[], nowMs: number): Bucket {
-  settle(bucket, nowMs);
+  advance(bucket, nowMs);
   for (const [i, { tokens, spentPart, leftMs, known }] of all.entries()) {
     const id = `lease ${i}`;
     lend(bucket, { id, tokens, endMs: nowMs + leftMs, spent: undefined });
@@ -122,7 +122,7 @@ describe('merging copies of a bucket', () => {
         // The rule of the one that has seen more changes is the later one; the other would by now decay at its rate too.
         const inForce = (copy: Bucket): Bucket => {
           const settled = structuredClone(copy);
-          settle(settled, nowMs);
+          advance(settled, nowMs);
           settled.rule = both.rule;
           return settled;
         };

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import type { Static } from '@sinclair/typebox';
 import { expect } from 'chai';
 import type { AllowRequest, LimitRequest } from '../../src/core/request.js';
-import { AllowRequestSchema } from '../../src/http/schema.js';
-import type { LimitSchema } from '../../src/http/schema.js';
+import { AllowRequestSchema } from '../../src/validate/schema.js';
+import type { LimitSchema } from '../../src/validate/schema.js';
 
 /** Without `readonly`, which the one has and the other has not. */
 type Plain<T> = T extends object ? { -readonly [K in keyof T]: Plain<T[K]> } : T;

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, findBucket, settle, take } from '../../src/core/bucket.js';
+import { addBucket, Buckets, findBucket, advance, take } from '../../src/core/bucket.js';
 import { lowerLeast, observe, reserve, settleReservation } from '../../src/core/reservation.js';
 import type { Reservation } from '../../src/core/reservation.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -24,7 +24,7 @@ function createTaker(rule: Rule): {
   const charge = (cost: number, nowMs: number): void => {
     for (const one of open) observe(buckets, one, nowMs);
     const bucket = findBucket(buckets, rule) ?? addBucket(buckets, rule, nowMs);
-    settle(bucket, nowMs);
+    advance(bucket, nowMs);
     take(bucket, cost);
   };
   return {

@@ -274,7 +274,7 @@ describe('ring', () => {
           const elsewhere = all.find((id) => hostOf(id) !== hostOf(owner))!;
           const expected = nearest.includes(elsewhere) ? nearest : [...nearest, elsewhere];
           if (expected.length > copies) further += 1;
-          expect(ring.holders(key, copies)).to.deep.equal(expected);
+          expect(ring.replicas(key, copies)).to.deep.equal(expected);
           expect(ring.successors(key, copies)).to.deep.equal(nearest);
           expect(ring.successors(key, copies + 1)).to.deep.equal(all.slice(0, copies + 1));
         }
@@ -294,7 +294,7 @@ describe('ring', () => {
       };
       for (const key of clients(5_000)) {
         const owner = ring.owner(key)!;
-        const holders = ring.holders(key, 1);
+        const holders = ring.replicas(key, 1);
         expect(holders).to.include(ringWithout((id) => id === owner).owner(key));
         expect(holders).to.include(ringWithout((id) => hostOf(id) === hostOf(owner)).owner(key));
       }
@@ -303,11 +303,11 @@ describe('ring', () => {
     it('are the successors alone where all members are on one host, or none shares one', () => {
       for (const members of [machines(1, 5), machines(5, 1), ['a', 'b', 'c'], ['[::1]:1', '[::1]:2', '[::1]:3']]) {
         const ring = createRing(members);
-        for (const key of clients(200)) expect(ring.holders(key, 1)).to.deep.equal(ring.successors(key, 1));
+        for (const key of clients(200)) expect(ring.replicas(key, 1)).to.deep.equal(ring.successors(key, 1));
       }
-      expect(createRing([]).holders('alice', 1)).to.deep.equal([]);
-      expect(createRing(['a:1']).holders('alice', 1)).to.deep.equal([]);
-      expect(createRing(['a:1', 'b:1']).holders('alice', 5)).to.have.length(1);
+      expect(createRing([]).replicas('alice', 1)).to.deep.equal([]);
+      expect(createRing(['a:1']).replicas('alice', 1)).to.deep.equal([]);
+      expect(createRing(['a:1', 'b:1']).replicas('alice', 5)).to.have.length(1);
     });
 
     it('are the same on every node, however much of the ring each remembers', () => {
@@ -317,8 +317,8 @@ describe('ring', () => {
       ) as [Ring, Ring, Ring];
       for (const key of clients(500)) {
         for (const copies of [1, 2, 5]) {
-          expect(other.holders(key, copies)).to.deep.equal(one.holders(key, copies));
-          expect(third.holders(key, copies)).to.deep.equal(one.holders(key, copies));
+          expect(other.replicas(key, copies)).to.deep.equal(one.replicas(key, copies));
+          expect(third.replicas(key, copies)).to.deep.equal(one.replicas(key, copies));
         }
         expect(one.owner(key)).to.equal(third.owner(key));
       }

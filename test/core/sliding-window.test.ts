@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { atRest } from '../../src/core/bucket.js';
+import { isIdle } from '../../src/core/bucket.js';
 import type { Verdict } from '../../src/core/decide.js';
 import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/rule.js';
 import { changingRules, costOf, timeOf, unsteadyHistories, windowRules } from '../support/histories.js';
@@ -70,12 +70,12 @@ describe('sliding window', () => {
         }
         const { resetMs } = last!;
         if (resetMs > 0) {
-          expect(atRest(structuredClone(buckets), nowMs + resetMs - 1), 'at rest one ms earlier').to.equal(false);
+          expect(isIdle(structuredClone(buckets), nowMs + resetMs - 1), 'at rest one ms earlier').to.equal(false);
           expect(tryAsk(buckets, rule, nowMs + resetMs - 1, rule.limit).allowed, 'empty one ms earlier').to.equal(
             false,
           );
         }
-        expect(atRest(structuredClone(buckets), nowMs + resetMs), 'at rest').to.equal(true);
+        expect(isIdle(structuredClone(buckets), nowMs + resetMs), 'at rest').to.equal(true);
         expect(ask(buckets, rule, nowMs + resetMs, rule.limit).allowed, 'empty').to.equal(true);
       }),
       { numRuns: 1_000 },

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { atRest } from '../../src/core/bucket.js';
+import { isIdle } from '../../src/core/bucket.js';
 import type { Verdict } from '../../src/core/decide.js';
 import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/rule.js';
 import { changingRules, costOf, histories, timeOf, tokenRules, unsteadyHistories } from '../support/histories.js';
@@ -88,12 +88,12 @@ describe('token bucket', () => {
         const { resetMs } = last!;
         fc.pre(Number.isSafeInteger(nowMs + resetMs));
         if (resetMs > 0) {
-          expect(atRest(structuredClone(buckets), nowMs + resetMs - 1), 'at rest one ms earlier').to.equal(false);
+          expect(isIdle(structuredClone(buckets), nowMs + resetMs - 1), 'at rest one ms earlier').to.equal(false);
           expect(tryAsk(buckets, rule, nowMs + resetMs - 1, rule.capacity).allowed, 'full one ms earlier').to.equal(
             false,
           );
         }
-        expect(atRest(structuredClone(buckets), nowMs + resetMs), 'at rest').to.equal(true);
+        expect(isIdle(structuredClone(buckets), nowMs + resetMs), 'at rest').to.equal(true);
         expect(ask(buckets, rule, nowMs + resetMs, rule.capacity).allowed, 'full').to.equal(true);
       }),
       { numRuns: 1_000 },

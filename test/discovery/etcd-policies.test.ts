@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import type { Filed, FileResult } from '../../src/cluster/registry.js';
+import type { StoredPolicies, StoreResult } from '../../src/cluster/membership/registry.js';
 import { change, MAX_ENTRIES, NO_DOCUMENT, overrideKey, policyKey, tierKey } from '../../src/core/policy-document.js';
 import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
 import { createEtcdRegistry } from '../../src/discovery/etcd.js';
@@ -14,7 +14,7 @@ const TIMEOUT_MS = 5_000;
 const why = missingEtcd();
 
 type EtcdRegistry = ReturnType<typeof createEtcdRegistry>;
-type Seen = { registry: string; revision: number; filed: Filed };
+type Seen = { registry: string; revision: number; stored: StoredPolicies };
 
 const api = (limit: number, before = NO_DOCUMENT): PolicyDocument =>
   change(before, new Map([[policyKey('api'), { limit, window: '1m' }]]), 'a:1');
@@ -25,12 +25,13 @@ async function see(registry: EtcdRegistry): Promise<Seen> {
   return view;
 }
 
-async function fileAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<FileResult> {
-  const { registry: name, filed } = seen ?? (await see(registry));
-  return registry.file(document, { registry: name, revision: filed.revision }, TIMEOUT_MS);
+async function fileAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<StoreResult> {
+  const { registry: name, stored } = seen ?? (await see(registry));
+  return registry.storePolicies(document, { registry: name, revision: stored.revision }, TIMEOUT_MS);
 }
 
-const digestOf = (filed: Filed): string => (filed.kind === 'document' ? filed.document.digest : filed.reason);
+const digestOf = (stored: StoredPolicies): string =>
+  stored.kind === 'document' ? stored.document.digest : stored.reason;
 
 describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, function () {
   this.timeout(30_000);
@@ -65,8 +66,8 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     registry.watch(after, {
       changed(_revision, changes) {
         for (const one of changes) {
-          if (one.kind !== 'filed') lines.push(one.kind);
-          else lines.push(one.filed.kind === 'document' ? String(one.filed.document.version) : one.filed.reason);
+          if (one.kind !== 'policies') lines.push(one.kind);
+          else lines.push(one.stored.kind === 'document' ? String(one.stored.document.version) : one.stored.reason);
         }
       },
       ended: (reason) => lines.push(reason),
@@ -91,14 +92,14 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
 
   it('are none at first, then what was written, for everybody', async () => {
     const first = await see(registry);
-    expect(first.filed).to.deep.equal({ kind: 'document', revision: 0, document: NO_DOCUMENT });
+    expect(first.stored).to.deep.equal({ kind: 'document', revision: 0, document: NO_DOCUMENT });
     const document = api(1);
     const written = await fileAt(registry, document, first);
     expect(written.kind).to.equal('written');
     for (const one of [registry, registry, registryAt()]) {
-      const { filed } = await see(one);
-      expect(digestOf(filed)).to.equal(document.digest);
-      expect(filed.revision).to.equal(written.kind === 'written' && written.revision);
+      const { stored } = await see(one);
+      expect(digestOf(stored)).to.equal(document.digest);
+      expect(stored.revision).to.equal(written.kind === 'written' && written.revision);
     }
   });
 
@@ -115,8 +116,8 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect(await fileAt(registry, api(3), { ...(await see(registry)), registry: 'another' })).to.deep.equal({
       kind: 'overtaken',
     });
-    const { filed } = await see(registry);
-    expect(filed.kind === 'document' && filed.document.version).to.equal(2);
+    const { stored } = await see(registry);
+    expect(stored.kind === 'document' && stored.document.version).to.equal(2);
   });
 
   it('are told of by the watch on members, in order, and nothing is of keys beside them', async () => {
@@ -133,17 +134,17 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
       (count) => count === 3,
     );
     expect(lines).to.deep.equal(['2', `${prefix}policies: not JSON`, '0']);
-    expect((await see(registry)).filed).to.include({ revision: 0, document: NO_DOCUMENT });
+    expect((await see(registry)).stored).to.include({ revision: 0, document: NO_DOCUMENT });
   });
 
   it('are not sent again to who has read them', async () => {
     // The values go through no proxy here: what is not read again is the very same object.
     await fileAt(registry, api(1));
-    const { filed } = await see(registry);
+    const { stored } = await see(registry);
     await put('members/none', '');
-    expect((await see(registry)).filed).to.equal(filed);
+    expect((await see(registry)).stored).to.equal(stored);
     await fileAt(registry, api(2, api(1)));
-    expect((await see(registry)).filed).not.to.equal(filed);
+    expect((await see(registry)).stored).not.to.equal(stored);
   });
 
   it('that are not valid are refused whole, with the key, and what is wrong', async () => {
@@ -162,9 +163,9 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     ];
     for (const [value, reason] of wrong) {
       await put('policies', value);
-      const { filed } = await see(registry);
-      expect(filed.kind, reason).to.equal('unreadable');
-      expect(digestOf(filed)).to.include(`${prefix}policies: `).and.to.include(reason);
+      const { stored } = await see(registry);
+      expect(stored.kind, reason).to.equal('unreadable');
+      expect(digestOf(stored)).to.include(`${prefix}policies: `).and.to.include(reason);
     }
     const seen = await see(registry);
     expect((await fileAt(registry, api(1), seen)).kind).to.equal('written');
@@ -187,7 +188,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     const value = await valueOf('policies');
     expect(gunzipSync(value).length).to.be.above(MAX_DOCUMENT_BYTES);
     expect(value.length).to.be.below(MAX_DOCUMENT_BYTES);
-    expect(digestOf((await see(registryAt())).filed)).to.equal(document.digest);
+    expect(digestOf((await see(registryAt())).stored)).to.equal(document.digest);
     await eventually(
       () => lines.length,
       (count) => count === 1,
@@ -205,7 +206,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect((await fileAt(registry, fits)).kind).to.equal('written');
     const bytes = (await valueOf('policies')).length;
     expect(bytes).to.be.within(MAX_DOCUMENT_BYTES * 0.93, MAX_DOCUMENT_BYTES);
-    expect(digestOf((await see(registryAt())).filed)).to.equal(fits.digest);
+    expect(digestOf((await see(registryAt())).stored)).to.equal(fits.digest);
     const result = await fileAt(registry, tiers(MAX_DOCUMENT_BYTES * 1.1));
     expect(result.kind === 'too-large' && result.reason).to.match(/^1[67]\d{5} bytes, at most 1556480$/);
     const small = await startEtcd({ flags: ['--max-request-bytes', '4096'] });
@@ -223,7 +224,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     const at = { registry: seen.registry, revision: 0 };
     etcd.members[0]!.signal('SIGSTOP');
     const frozen = registryAt([etcd.endpoints[0]!, 'http://127.0.0.1:1']);
-    expect(await frozen.file(api(1), at, 500)).to.include({ kind: 'failed', undone: false });
+    expect(await frozen.storePolicies(api(1), at, 500)).to.include({ kind: 'failed', undone: false });
     etcd.members[0]!.signal('SIGCONT');
   });
 });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import type { Change, Registration, Registry } from '../../src/cluster/registry.js';
+import type { Change, Registration, Registry } from '../../src/cluster/membership/registry.js';
 import { createEtcdRegistry } from '../../src/discovery/etcd.js';
 import type { EtcdRegistryOptions } from '../../src/discovery/etcd.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
@@ -32,8 +32,8 @@ function record(registry: Registry, after: number): { lines: string[]; stop: () 
         return `${change.entry.id} ${change.entry.state}`;
       case 'gone':
         return `${change.id} gone`;
-      case 'filed':
-        return change.filed.kind === 'document' ? `policies ${change.filed.document.version}` : change.filed.reason;
+      case 'policies':
+        return change.stored.kind === 'document' ? `policies ${change.stored.document.version}` : change.stored.reason;
     }
   };
   const stop = registry.watch(after, {

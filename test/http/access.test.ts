@@ -5,7 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createAccess, digestOf } from '../../src/http/access.js';
 import type { Role } from '../../src/http/access.js';
-import { Problem } from '../../src/http/problem.js';
+import { Problem } from '../../src/core/problem.js';
 import { readTokenFile, withAdminToken } from '../../src/http/token-file.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';

@@ -4,7 +4,7 @@ import { SOURCES } from '../../src/core/decision.js';
 import type { Decision } from '../../src/core/decision.js';
 import { rateLimitHeaders } from '../../src/core/rate-limit-headers.js';
 import { decisionJson } from '../../src/http/answer.js';
-import { readCheck } from '../../src/http/request.js';
+import { readCheck } from '../../src/validate/request.js';
 import type { RunningNode } from '../../src/main.js';
 import { decisionOf, liveNode, newClient, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';

@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import type { ProblemCode } from '../../src/http/problem.js';
+import type { ProblemCode } from '../../src/core/problem.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';
 import { exchange, frame, JSON_CLOSE } from './wire.js';

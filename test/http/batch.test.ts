@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Decision } from '../../src/core/decision.js';
-import { BatchAnswerSchema } from '../../src/http/schema.js';
+import { BatchAnswerSchema } from '../../src/validate/schema.js';
 import type { RunningNode } from '../../src/main.js';
 import { expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 import type { Answer, ProblemBody } from '../support/http.js';

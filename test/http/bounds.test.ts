@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect as connectTo } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Limiter } from '../../src/cluster/limiter.js';
+import type { Limiter } from '../../src/cluster/decide/limiter.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access.js';
 import { createApi } from '../../src/http/api.js';

@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Limiter } from '../../src/cluster/limiter.js';
+import type { Limiter } from '../../src/cluster/decide/limiter.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access.js';

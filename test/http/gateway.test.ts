@@ -6,7 +6,7 @@ import { digestOf } from '../../src/http/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient } from '../support/http.js';
 import type { Answer } from '../support/http.js';
-import { GatewayDecisionSchema } from '../../src/http/schema.js';
+import { GatewayDecisionSchema } from '../../src/validate/schema.js';
 import { CLOSE, exchange, frame } from './wire.js';
 
 const TOKEN = 'the-admin-token';

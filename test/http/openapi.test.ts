@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import { PROBLEMS } from '../../src/http/problem.js';
+import { PROBLEMS } from '../../src/core/problem.js';
 import type { RunningNode } from '../../src/main.js';
 import { VERSION } from '../../src/version.js';
 import { call, liveNode } from '../support/http.js';

@@ -9,7 +9,7 @@ import {
   PolicyListSchema,
   PolicySchema,
   TierSchema,
-} from '../../src/http/policy-schema.js';
+} from '../../src/validate/policy-schema.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings, SettingsError } from '../../src/settings.js';

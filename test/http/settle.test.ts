@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { SettlementSchema } from '../../src/http/schema.js';
+import { SettlementSchema } from '../../src/validate/schema.js';
 import { createNode, Problem } from '../../src/index.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { PeerResult } from '../../src/cluster/ports.js';
 import { createPeerAuth } from '../../src/peer/auth.js';
-import { encodeAnswer } from '../../src/peer/codec.js';
+import { encodeAnswer } from '../../src/wire/codec.js';
 import { refusalBody } from '../../src/peer/refusal.js';
 import {
   answerTo,

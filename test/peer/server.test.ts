@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { once } from 'node:events';
 import { expect } from 'chai';
-import { encodeMessage } from '../../src/peer/codec.js';
+import { encodeMessage } from '../../src/wire/codec.js';
 import { answerTo, ask, cleanUp, createSender, gate, post, sendRaw, sleep, startPeer, until } from './support.js';
 
 const MESSAGE = encodeMessage(ask(1));

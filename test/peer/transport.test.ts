@@ -2,7 +2,7 @@ import { createServer } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { PeerResult } from '../../src/cluster/ports.js';
-import { encodeAnswer } from '../../src/peer/codec.js';
+import { encodeAnswer } from '../../src/wire/codec.js';
 import {
   answerTo,
   ask,

@@ -37,7 +37,7 @@ export function createCallers(
         one.answeredMs = world.nowMs;
         return;
       }
-      void Promise.resolve(node.cluster.callers.check(one.check)).then((decision) => {
+      void Promise.resolve(node.cluster.checks.check(one.check)).then((decision) => {
         if (node.state !== 'running') return;
         one.answeredMs = world.nowMs;
         world.note?.(`#${one.id} ${clientId} ${JSON.stringify(decision)}`);
@@ -57,15 +57,15 @@ export function createCallers(
   /** What the API does with a policy's name. */
   function resolve(one: Asked, policy: string | null, node: SimNode): Question {
     const { clientId } = one.check;
-    const { book } = node.cluster;
-    const resolved = book.resolve(clientId, policy ?? undefined);
-    const listed = book.listed(clientId);
+    const { activePolicies } = node.cluster;
+    const resolved = activePolicies.resolve(clientId, policy ?? undefined);
+    const listed = activePolicies.listed(clientId);
     const question: Question = {
       at: one.at,
       atMs: world.nowMs,
       clientId,
       policy,
-      digest: book.document.digest,
+      digest: activePolicies.document.digest,
       rules: resolved?.rules,
       replicated: resolved?.policy.replicated === true,
       decision: undefined,

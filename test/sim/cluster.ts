@@ -1,4 +1,4 @@
-import type { Parting } from '../../src/cluster/leaver.js';
+import type { GroupLeave } from '../../src/cluster/handover/leaver.js';
 import { hostOf } from '../../src/core/ring.js';
 import type { NodeId } from '../../src/core/ring.js';
 import type { Fault } from './history.js';
@@ -100,13 +100,13 @@ export function createCluster(
   }
 
   /** Not ready, handed over, left, drained, and gone. */
-  async function leave(id: NodeId, parting?: Parting): Promise<void> {
+  async function leave(id: NodeId, group?: GroupLeave): Promise<void> {
     const end = begin();
     const fromMs = world.nowMs;
     const node = world.node(id);
     ready.delete(id);
     world.note?.(`${id} is to leave`);
-    await node.cluster.leave(parting);
+    await node.cluster.leave(group);
     await wait(DRAIN_MS);
     while (stateOf(id) === 'frozen') await wait(DRAIN_MS);
     if (world.find(id) === node && stateOf(id) === 'running') {
@@ -184,7 +184,7 @@ export function createCluster(
     };
     await Promise.all(
       here.map(async (id) => {
-        await leave(id, { ids: here, meet: () => meet(id) });
+        await leave(id, { ids: here, barrier: () => meet(id) });
         ended.add(id);
       }),
     );

@@ -1,12 +1,12 @@
 import type {
   Change,
   Failed,
-  Filed,
-  FileResult,
+  StoredPolicies,
+  StoreResult,
   Registration,
   Registry,
   WatchListener,
-} from '../../src/cluster/registry.js';
+} from '../../src/cluster/membership/registry.js';
 import { NO_DOCUMENT } from '../../src/core/policy-document.js';
 import type { PolicyDocument } from '../../src/core/policy-document.js';
 import { ETCD } from './cuts.js';
@@ -39,8 +39,8 @@ export interface SimEtcd {
   readonly entries: readonly Registration[];
   readonly revision: number;
   /** What is written down of the policies, and all that was before it, in order. */
-  readonly filed: Filed;
-  readonly allFiled: readonly Filed[];
+  readonly stored: StoredPolicies;
+  readonly allStored: readonly StoredPolicies[];
   /** Somebody else writes a document, something that is none, or nothing in its place. */
   put(document: PolicyDocument | string | undefined): void;
   /** Forgets what changed before now: watches that are to begin earlier end. */
@@ -51,7 +51,7 @@ export interface SimEtcd {
   breakWatches(): void;
 }
 
-const NOTHING: Filed = { kind: 'document', revision: 0, document: NO_DOCUMENT };
+const NOTHING: StoredPolicies = { kind: 'document', revision: 0, document: NO_DOCUMENT };
 
 /** @param rate of the clock that counts leases */
 export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
@@ -59,8 +59,8 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
   let revision = 1;
   let compacted = 0;
   let leaseCount = 0;
-  let filed = NOTHING;
-  const allFiled: Filed[] = [];
+  let stored = NOTHING;
+  const allStored: StoredPolicies[] = [];
   let members = new Map<string, Kept>();
   let leases = new Map<string, Lease>();
   let history: { revision: number; changes: readonly Change[] }[] = [];
@@ -73,10 +73,10 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
     return revision;
   }
 
-  function fileNext(next: (revision: number) => Filed): number {
-    filed = next(revision + 1);
-    allFiled.push(filed);
-    return change([{ kind: 'filed', filed }]);
+  function fileNext(next: (revision: number) => StoredPolicies): number {
+    stored = next(revision + 1);
+    allStored.push(stored);
+    return change([{ kind: 'policies', stored }]);
   }
 
   function end(leaseId: string): void {
@@ -127,7 +127,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
           registry: name,
           revision,
           entries: [...members.values()].map(({ entry }) => entry),
-          filed,
+          stored,
         })),
       grant: (ttlMs, timeoutMs) =>
         call(timeoutMs, () => {
@@ -155,9 +155,9 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
           members.set(entry.id, { entry, leaseId, revision: written });
           return { kind: 'written' as const, revision: written };
         }),
-      async file(document, inPlaceOf, timeoutMs) {
-        const result = await call(timeoutMs, (): FileResult => {
-          if (inPlaceOf.registry !== name || inPlaceOf.revision !== filed.revision) return { kind: 'overtaken' };
+      async storePolicies(document, inPlaceOf, timeoutMs) {
+        const result = await call(timeoutMs, (): StoreResult => {
+          if (inPlaceOf.registry !== name || inPlaceOf.revision !== stored.revision) return { kind: 'overtaken' };
           return { kind: 'written', revision: fileNext((at) => ({ kind: 'document', revision: at, document })) };
         });
         return result.kind === 'failed' ? { ...result, undone: false } : result;
@@ -212,10 +212,10 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
     get revision() {
       return revision;
     },
-    get filed() {
-      return filed;
+    get stored() {
+      return stored;
     },
-    allFiled,
+    allStored,
     put(document) {
       fileNext((at) => {
         if (document === undefined) return NOTHING;
@@ -232,7 +232,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
       revision = 1;
       members = new Map();
       leases = new Map();
-      filed = NOTHING;
+      stored = NOTHING;
       history = [];
       for (const { cancel } of watchers) cancel();
     },

@@ -69,9 +69,9 @@ export async function runService(
         // Unevenly, as requests come.
         due[i]! += (demand * TICK_MS * 2 * world.random.next()) / 1_000;
         for (; due[i]! >= 1; due[i]! -= 1) {
-          const { callers, book } = world.node(alive[asks % alive.length]!).cluster;
+          const { checks, activePolicies } = world.node(alive[asks % alive.length]!).cluster;
           asks += 1;
-          const { policy, rules } = book.resolve(`client ${i}`, NAME)!;
+          const { policy, rules } = activePolicies.resolve(`client ${i}`, NAME)!;
           const count = ({ allowed }: Decision): void => void (admitted[i]! += Number(allowed));
           const check = {
             clientId: `client ${i}`,
@@ -81,7 +81,7 @@ export async function runService(
             requestId: undefined,
             replicated: false,
           };
-          const decision = callers.check({ ...check, terms: { policy, listed: undefined } });
+          const decision = checks.check({ ...check, terms: { policy, listed: undefined } });
           if (decision instanceof Promise) void decision.then(count);
           else count(decision);
         }
@@ -89,9 +89,9 @@ export async function runService(
       await world.run(TICK_MS);
     }
     const load = admitted.reduce((a, b) => a + b) / phase.capacity;
-    const { loads } = world.node(alive[s % alive.length]!).cluster;
-    if (phase.silent !== true) void loads.report(NAME, { load: Math.min(1, load) });
-    const factor = loads.factors().find(([name]) => name === NAME)?.[1] ?? 1;
+    const { adaptive } = world.node(alive[s % alive.length]!).cluster;
+    if (phase.silent !== true) void adaptive.report(NAME, { load: Math.min(1, load) });
+    const factor = adaptive.factors().find(([name]) => name === NAME)?.[1] ?? 1;
     seconds.push({ s, load, factor, admitted });
   }
   return seconds;

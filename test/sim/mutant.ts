@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { createClusterNode } from '../../src/cluster/node.js';
 
@@ -13,7 +13,7 @@ export interface Patch {
 }
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const FLOORS = ['core', 'cluster'];
+const LAYERS = ['core', 'cluster'];
 
 /**
  * The program's node with faults in its code: a copy of src/core and src/cluster, changed and imported from a cache. So the
@@ -21,9 +21,9 @@ const FLOORS = ['core', 'cluster'];
  */
 export async function mutate(patches: readonly Patch[]): Promise<typeof createClusterNode> {
   const files = new Map<string, string>();
-  for (const floor of FLOORS) {
-    for (const name of readdirSync(join(ROOT, 'src', floor))) {
-      files.set(`${floor}/${name}`, readFileSync(join(ROOT, 'src', floor, name), 'utf8'));
+  for (const layer of LAYERS) {
+    for (const name of readdirSync(join(ROOT, 'src', layer), { recursive: true, encoding: 'utf8' })) {
+      if (name.endsWith('.ts')) files.set(`${layer}/${name}`, readFileSync(join(ROOT, 'src', layer, name), 'utf8'));
     }
   }
   for (const { file, find, replace } of patches) {
@@ -39,7 +39,7 @@ export async function mutate(patches: readonly Patch[]): Promise<typeof createCl
     .digest('hex')
     .slice(0, 16);
   const home = join(ROOT, 'node_modules', '.cache', 'tokenring-mutants', key);
-  for (const floor of FLOORS) mkdirSync(join(home, floor), { recursive: true });
+  for (const file of files.keys()) mkdirSync(dirname(join(home, file)), { recursive: true });
   writeFileSync(join(home, 'package.json'), '{ "type": "module" }');
   for (const [file, text] of files) writeFileSync(join(home, file), text);
   const module = (await import(pathToFileURL(join(home, 'cluster', 'node.ts')).href)) as {

@@ -106,7 +106,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     theme: 'crash',
     world: patched({
-      file: 'cluster/limiter.ts',
+      file: 'cluster/decide/limiter.ts',
       find: 'const client = known ?? new Client(clientId);',
       replace: 'const client = (degraded ? undefined : known) ?? new Client(clientId);',
     }),
@@ -116,7 +116,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     theme: 'planned',
     world: patched({
-      file: 'cluster/limiter.ts',
+      file: 'cluster/decide/limiter.ts',
       find: 'known?.ownedAtRing === membership.ringVersion',
       replace: '(known?.ownedAtRing ?? 0) > 0',
     }),
@@ -136,8 +136,8 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'truth',
     theme: 'planned',
     world: patched({
-      file: 'cluster/leaver.ts',
-      find: 'replicator.entrust(parting.ids);\n  await settle();',
+      file: 'cluster/handover/leaver.ts',
+      find: 'replicator.handOffFrom(group.ids);\n  await drain();',
       replace: '',
     }),
   },
@@ -145,7 +145,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'tells new successors nothing after a change of the ring',
     caughtBy: 'copies',
     world: patched({
-      file: 'cluster/replicator.ts',
+      file: 'cluster/replication/replicator.ts',
       find: 'for (const id of targetsOf(client.id)) enqueue(id, client.id, true);',
       replace: '',
     }),
@@ -154,14 +154,18 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'keeps to itself what it admitted as a stand-in',
     caughtBy: 'copies',
     theme: 'partition',
-    world: patched({ file: 'cluster/replicator.ts', find: ' && !client.stoodIn', replace: '' }),
+    world: patched({
+      file: 'cluster/replication/replicator.ts',
+      find: ' && !client.decidedAsActingOwner',
+      replace: '',
+    }),
   },
   {
     name: 'decides before all have let it in',
     caughtBy: 'truth',
     theme: 'planned',
     world: patched({
-      file: 'cluster/joiner.ts',
+      file: 'cluster/handover/joiner.ts',
       find: 'const admitted = new Set<NodeId>();',
       replace: "const admitted = new Set<NodeId>(); membership.declare('active');",
     }),
@@ -169,14 +173,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'loses a check that its owner sent back',
     caughtBy: 'answered',
-    world: patched({ file: 'cluster/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
+    world: patched({ file: 'cluster/routing/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
   },
   {
     name: 'waits for a peer that refuses it',
     caughtBy: 'answered',
     theme: 'crash',
     world: patched({
-      file: 'cluster/membership.ts',
+      file: 'cluster/membership/membership.ts',
       find: 'known.refusedAtBeat !== undefined || silentMs(known) > suspectAfterMs / 2',
       replace: 'silentMs(known) > suspectAfterMs',
     }),
@@ -186,7 +190,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'agreement',
     theme: 'crash',
     world: patched({
-      file: 'cluster/membership.ts',
+      file: 'cluster/membership/membership.ts',
       find: "if (stateOfKnown(known) === 'active') active.push(id);",
       replace: "if (known.record.state === 'active') active.push(id);",
     }),
@@ -253,7 +257,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'lends tokens that it does not take out of the bucket',
     caughtBy: 'admission',
     world: patched({
-      file: 'cluster/lessor.ts',
+      file: 'cluster/leases/granter.ts',
       find: 'for (const bucket of buckets) lend(',
       replace: 'for (const bucket of buckets.slice(0, 0)) lend(',
     }),
@@ -262,8 +266,12 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'spends leased tokens that it has given back',
     caughtBy: 'admission',
     world: patched(
-      { file: 'cluster/lessee.ts', find: 'one.held = one.held.filter((held) => !over.includes(held));', replace: '' },
-      { file: 'cluster/lessee.ts', find: ' && nowMs < endsAtMs', replace: '' },
+      {
+        file: 'cluster/leases/holder.ts',
+        find: 'one.held = one.held.filter((held) => !over.includes(held));',
+        replace: '',
+      },
+      { file: 'cluster/leases/holder.ts', find: ' && nowMs < endsAtMs', replace: '' },
     ),
   },
   {

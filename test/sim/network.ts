@@ -1,4 +1,4 @@
-import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/peer/codec.js';
+import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
 import type { PeerResult, PeerTransport } from '../../src/cluster/ports.js';
 import type { EventQueue } from './event-queue.js';

@@ -43,14 +43,14 @@ export function createOperators({ policies }: Scenario, world: World): Operators
       if (first === undefined) return;
       const life = (lives.get(id) ?? 0) + 1;
       lives.set(id, life);
-      cluster.book.onChange((document) => held(id, life, document));
-      cluster.book.adopt(files.get(id) ?? first);
+      cluster.activePolicies.onChange((document) => held(id, life, document));
+      cluster.activePolicies.adopt(files.get(id) ?? first);
     },
     look(cluster, planned) {
       const at = cluster.listening(planned.ifMatch!.node);
       if (at === undefined) return;
       world.deliver(at, (node) => {
-        seen.set(planned, { version: node.cluster.book.document.version, seenMs: world.nowMs });
+        seen.set(planned, { version: node.cluster.activePolicies.document.version, seenMs: world.nowMs });
       });
     },
     write(cluster, planned) {

@@ -16,17 +16,17 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'makes one change of the policies after the other',
     caughtBy: 'policies',
     world: patched({
-      file: 'cluster/ring-keeper.ts',
-      find: 'const next = change(document, changes, membership.self.id);\n    book.adopt(next);',
+      file: 'cluster/policies/ring-backend.ts',
+      find: 'const next = change(document, changes, membership.self.id);\n    activePolicies.adopt(next);',
       replace:
-        'for (const one of changes) book.adopt(change(book.document, new Map([one]), membership.self.id));\n    const next = book.document;',
+        'for (const one of changes) activePolicies.adopt(change(activePolicies.document, new Map([one]), membership.self.id));\n    const next = activePolicies.document;',
     }),
   },
   {
     name: 'adds news of the policies to whatever it has',
     caughtBy: 'policies',
     world: patched({
-      file: 'cluster/policy-exchange.ts',
+      file: 'cluster/policies/anti-entropy.ts',
       find: 'next.digest === digest && version > document.version',
       replace: 'version > document.version',
     }),
@@ -35,7 +35,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'makes a change of the policies that another has overtaken',
     caughtBy: 'policies',
     world: patched({
-      file: 'cluster/ring-keeper.ts',
+      file: 'cluster/policies/ring-backend.ts',
       find: '!isTagged(document, changes, ifMatch)',
       replace: '!isTagged(document, changes, undefined)',
     }),
@@ -44,7 +44,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'acknowledges a change of the policies that only it knows',
     caughtBy: 'policies',
     world: patched({
-      file: 'cluster/policy-exchange.ts',
+      file: 'cluster/policies/anti-entropy.ts',
       find: 'await Promise.all(reachable.map((id) => sync(id, news)));',
       replace: 'void 0;',
     }),
@@ -53,7 +53,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'joins without the policies',
     caughtBy: 'policies',
     theme: 'planned',
-    world: patched({ file: 'cluster/joiner.ts', find: '(await deps.catchUp(present))', replace: 'true' }),
+    world: patched({ file: 'cluster/handover/joiner.ts', find: '(await deps.catchUp(present))', replace: 'true' }),
   },
   {
     name: 'forgets that a policy was deleted',
@@ -68,7 +68,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'settles, and takes changes of the policies, before it notices that it was away',
     caughtBy: 'settled',
     theme: 'freeze',
-    world: patched({ file: 'cluster/route.ts', find: 'awake(clock.nowMs());', replace: '' }),
+    world: patched({ file: 'cluster/routing/route.ts', find: 'detectPause(clock.nowMs());', replace: '' }),
   },
   {
     name: "gives a client the policy's limit instead of its own",
@@ -88,7 +88,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'settles as often as it is asked to',
     caughtBy: 'settled',
     world: patched(
-      { file: 'cluster/reservations.ts', find: 'if (kept.reservation.settled === undefined) {', replace: '{' },
+      { file: 'cluster/state/reservations.ts', find: 'if (kept.reservation.settled === undefined) {', replace: '{' },
       {
         file: 'core/reservation.ts',
         find: 'if (reservation.settled !== undefined) return reservation.rules.map(() => NOTHING);',
@@ -100,7 +100,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'gives back again what it has settled, and says nothing of it',
     caughtBy: 'admission',
     world: patched({
-      file: 'cluster/reservations.ts',
+      file: 'cluster/state/reservations.ts',
       find: 'if (kept.reservation.settled === undefined) {',
       replace:
         'if (kept.reservation.settled !== undefined) { const again = { ...kept.reservation, settled: undefined }; settleReservation(client, again, cost, nowMs); } else {',
@@ -128,7 +128,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'frees what is not settled after a second',
     caughtBy: 'admission',
     world: patched({
-      file: 'cluster/reservations.ts',
+      file: 'cluster/state/reservations.ts',
       find: 'observe(client, nowMs) {',
       replace:
         'observe(client, nowMs) {\n      for (const kept of byClient.get(client.id)?.values() ?? []) if (kept.reservation.settled === undefined && nowMs - kept.reservation.atMs > 1_000) settleKept(client, kept, 0, nowMs);',
@@ -138,7 +138,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'keeps no reservations in copies',
     caughtBy: 'settled',
     world: patched({
-      file: 'cluster/copies.ts',
+      file: 'cluster/state/copies.ts',
       find: 'if (reservations.size === 0) return [];',
       replace: 'return [];',
     }),
@@ -147,6 +147,6 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'remembers denials that a settlement ends',
     caughtBy: 'denial',
     theme: 'calm',
-    world: patched({ file: 'cluster/limiter.ts', find: ' || reservations.hasOpen(client.id)', replace: '' }),
+    world: patched({ file: 'cluster/decide/limiter.ts', find: ' || reservations.hasOpen(client.id)', replace: '' }),
   },
 ];

@@ -1,4 +1,4 @@
-import { encodeAnswer, encodeMessage } from '../../src/peer/codec.js';
+import { encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
 import type { MemberRecord, PeerMessage } from '../../src/cluster/messages.js';
 import type { ClusterNode } from '../../src/cluster/node.js';
 import type { NodeId } from '../../src/core/ring.js';
@@ -95,7 +95,7 @@ async function introduce(nodes: readonly ClusterNode[]): Promise<void> {
   for (const { membership } of nodes) membership.learn(records);
   for (const node of nodes) {
     const { self, view } = node.membership;
-    const policies = node.book.document.digest;
+    const policies = node.activePolicies.document.digest;
     for (const from of records)
       if (from.id !== self.id)
         await node.receive({ sender: { from, view, policies }, body: { kind: 'heartbeat', members: [] } });

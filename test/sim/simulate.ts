@@ -99,16 +99,16 @@ function noting(leased: Set<string>, tamper: Tamper | undefined): Tamper {
 }
 
 function statementOf(world: World, id: string, clientIds: readonly string[], replicas: number): Statement {
-  const { limiter, membership, book } = world.node(id).cluster;
+  const { limiter, membership, activePolicies } = world.node(id).cluster;
   const { ring } = membership;
   return {
     node: id,
     members: ring.members,
     owners: clientIds.map((clientId) => ({
       owner: ring.owner(clientId),
-      successors: ring.holders(clientId, replicas),
+      successors: ring.replicas(clientId, replicas),
     })),
     clients: clientIds.map((clientId) => limiter.describe(clientId)),
-    policies: book.document.digest,
+    policies: activePolicies.document.digest,
   };
 }

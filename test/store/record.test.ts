@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, lend, settle, take } from '../../src/core/bucket.js';
+import { addBucket, Buckets, lend, advance, take } from '../../src/core/bucket.js';
 import { ruleOf } from '../../src/core/rule.js';
-import { toRemains } from '../../src/core/snapshot.js';
+import { toLastingState } from '../../src/core/snapshot.js';
 import type { Snapshot } from '../../src/core/snapshot.js';
-import { MalformedMessage } from '../../src/peer/wire.js';
+import { MalformedMessage } from '../../src/wire/wire.js';
 import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
 import type { StoredRecord } from '../../src/store/record.js';
 
@@ -14,7 +14,7 @@ const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 10, undefined);
 function owing(tokens: number, rule = PER_SECOND): Snapshot[] {
   const buckets = new Buckets();
   take(addBucket(buckets, rule, 0), tokens);
-  return [...toRemains(buckets, 0).snapshots];
+  return [...toLastingState(buckets, 0).snapshots];
 }
 
 function stored(buckets: readonly Snapshot[], atMs = NOW_MS): StoredRecord {
@@ -61,10 +61,10 @@ describe('a stored record', () => {
     for (const algorithm of ['token-bucket', 'sliding-window'] as const) {
       const buckets = new Buckets();
       const bucket = addBucket(buckets, ruleOf(algorithm, 100, 60_000, 100, undefined), 0);
-      settle(bucket, 0);
+      advance(bucket, 0);
       take(bucket, 5);
       lend(bucket, { id: 'x', tokens: 20, endMs: 1_000, spent: undefined });
-      const { snapshots } = toRemains(buckets, 0);
+      const { snapshots } = toLastingState(buckets, 0);
       const [, [back]] = recall(stored(snapshots), NOW_MS);
       expect(back).not.to.have.property('leases');
       const owed =

@@ -1,4 +1,4 @@
-import { Client } from '../../src/cluster/bucket-table.js';
+import { Client } from '../../src/cluster/state/bucket-table.js';
 import { addBucket, take } from '../../src/core/bucket.js';
 import { tokenBucket } from './rules.js';
 

@@ -1,4 +1,4 @@
-import { Buckets, settle } from '../../src/core/bucket.js';
+import { Buckets, advance } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
 import type { Check, Outcome } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -42,6 +42,6 @@ export function drain(buckets: Buckets, rule: Rule, nowMs: number, cost = 1): nu
 /** All that is consumed at `nowMs`, and under which rules; leaves everything as it is. */
 export function consumed(buckets: Buckets, nowMs: number): unknown {
   const copy = structuredClone(buckets);
-  for (let bucket = copy.first; bucket !== undefined; bucket = bucket.next) settle(bucket, nowMs);
+  for (let bucket = copy.first; bucket !== undefined; bucket = bucket.next) advance(bucket, nowMs);
   return copy.first;
 }

@@ -1,0 +1,58 @@
+import { decide } from '../../core/decide.js';
+import type { Check, Verdict } from '../../core/decide.js';
+import { CLOSED_RETRY_MS } from '../../core/decision.js';
+import type { Decision } from '../../core/decision.js';
+import type { OnUnavailable } from '../../core/policy.js';
+import { ruleOf } from '../../core/rule.js';
+import type { Rule } from '../../core/rule.js';
+import { Client, createBucketTable } from '../state/bucket-table.js';
+import type { Membership } from '../membership/membership.js';
+import type { Clock } from '../ports.js';
+
+export type { OnUnavailable } from '../../core/policy.js';
+
+export interface Fallback {
+  decide(check: Check): Decision;
+}
+
+/** Decides alone. Its buckets are its own: what it admits is known to no owner, and bounded by the share. */
+export function createFallback(
+  { clock, membership }: { clock: Clock; membership: Membership },
+  options: { onUnavailable: OnUnavailable; maxClients: number },
+): Fallback {
+  const table = createBucketTable({ maxClients: options.maxClients });
+
+  function shareOf(rule: Rule): Rule {
+    const nodes = membership.others().length + 1;
+    const limit = Math.floor(rule.limit / nodes);
+    return ruleOf(rule.algorithm, limit, rule.windowMs, Math.floor(rule.capacity / nodes), rule.policy);
+  }
+
+  function decideShare(check: Check): Verdict {
+    const rules = check.rules.map(shareOf);
+    // A share of less than one request is none at all, though the owner, once it answers, may well allow it.
+    if (rules.some(({ capacity }, i) => capacity < check.cost && check.rules[i]!.capacity >= check.cost)) {
+      return decideAll(check, false);
+    }
+    const nowMs = clock.nowMs();
+    const known = table.get(check.clientId);
+    const client = known ?? new Client(check.clientId);
+    const verdict = decide(client, { ...check, rules }, nowMs);
+    if (known !== undefined) table.grew(client, nowMs);
+    else if (client.first !== undefined) table.add(client, nowMs);
+    return verdict;
+  }
+
+  function decideAll(check: Check, allowed: boolean): Verdict {
+    const [{ limit }] = check.rules as [Rule];
+    return { allowed, limit, remaining: 0, retryAfterMs: allowed ? 0 : CLOSED_RETRY_MS, resetMs: 0, limits: undefined };
+  }
+
+  return {
+    decide(check) {
+      const onUnavailable = check.terms?.policy?.onUnavailable ?? options.onUnavailable;
+      const verdict = onUnavailable === 'local' ? decideShare(check) : decideAll(check, onUnavailable === 'open');
+      return { ...verdict, owner: membership.self.id, source: 'fallback', degraded: true };
+    },
+  };
+}

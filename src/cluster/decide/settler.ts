@@ -1,0 +1,66 @@
+import { decide } from '../../core/decide.js';
+import type { NodeId } from '../../core/ring.js';
+import type { Acknowledger } from '../replication/acknowledger.js';
+import type { BucketTable } from '../state/bucket-table.js';
+import { callOwner } from '../routing/call-owner.js';
+import type { OwnerCall } from '../routing/call-owner.js';
+import type { Limiter } from './limiter.js';
+import type { Settled } from '../messages.js';
+import type { Ask, Clock, Timers } from '../ports.js';
+import type { Replicator } from '../replication/replicator.js';
+import type { Reservations } from '../state/reservations.js';
+
+export interface Settler {
+  /** Replaces a reserved cost by the real one, once, whoever is asked and however often. */
+  settle(clientId: string, reservation: string, cost: number): Promise<Settled>;
+  /** The same for a peer that takes this node for the one to decide; `null` when it is not, or cannot make it count. */
+  settleForPeer(clientId: string, reservation: string, cost: number): Promise<Settled | null>;
+}
+
+interface SettlerDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly reservations: Reservations;
+  readonly replicator: Pick<Replicator, 'changed'>;
+  readonly ask: Ask;
+  readonly decider: (clientId: string) => NodeId | undefined;
+  readonly limiter: Pick<Limiter, 'isHeld'>;
+  /** In strict mode: a cost counts only once who may decide next knows. */
+  readonly acknowledger: Acknowledger | undefined;
+}
+
+const UNAVAILABLE: Settled = { kind: 'unavailable' };
+
+export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: NodeId; timeoutMs: number }): Settler {
+  const { clock, timers, table, reservations, replicator, ask, decider, limiter, acknowledger } = deps;
+
+  /** @returns `null` for what could not be made known: it was settled, and whoever hears of that may settle it so again */
+  async function settleHere(clientId: string, id: string, cost: number): Promise<Settled | null> {
+    const client = table.get(clientId);
+    const reservation = client && reservations.settle(client, id, cost, clock.nowMs());
+    if (client === undefined || reservation === undefined) return { kind: 'unknown' };
+    replicator.changed(client);
+    if (acknowledger !== undefined && !(await acknowledger.acknowledge(client))) return null;
+    const { rules, cost: reserved, settled } = reservation;
+    const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
+    const { limit, remaining, resetMs } = decide(client, peek, clock.nowMs());
+    return { kind: 'settled', settlement: { cost: settled!, reserved, limit, remaining, resetMs } };
+  }
+
+  return {
+    async settle(clientId, reservation, cost) {
+      const call: OwnerCall<Settled> = {
+        key: clientId,
+        here: () =>
+          limiter.isHeld ? undefined : settleHere(clientId, reservation, cost).then((one) => one ?? UNAVAILABLE),
+        message: { kind: 'settle', clientId, reservation, cost },
+        outcome: (answer) => (answer.kind === 'settled' ? (answer.settled ?? undefined) : undefined),
+      };
+      return (await callOwner({ timers, self, ask, decider }, call, timeoutMs)) ?? UNAVAILABLE;
+    },
+    async settleForPeer(clientId, reservation, cost) {
+      return decider(clientId) === self && !limiter.isHeld ? settleHere(clientId, reservation, cost) : null;
+    },
+  };
+}

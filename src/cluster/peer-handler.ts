@@ -1,0 +1,114 @@
+import { LRUCache } from 'lru-cache';
+import type { NodeId } from '../core/ring.js';
+import type { Donor } from './handover/donor.js';
+import type { LeaseGranter } from './leases/granter.js';
+import type { Limiter } from './decide/limiter.js';
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import type { Membership } from './membership/membership.js';
+import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { ReplicatedPolicies } from './policies/replicated-policies.js';
+import type { Clock } from './ports.js';
+import type { Settler } from './decide/settler.js';
+
+/** Answers kept in case their batch is sent again, and for how long: longer than any sender waits. */
+const MAX_ANSWERS = 1_024;
+const ANSWER_TTL_MS = 5_000;
+
+interface PeerHandlerDeps {
+  readonly clock: Clock;
+  readonly membership: Membership;
+  readonly limiter: Limiter;
+  readonly leaseGranter: LeaseGranter;
+  readonly donor: Donor;
+  readonly policies: ReplicatedPolicies;
+  readonly settler: Settler;
+  readonly adaptive: AdaptiveController;
+  readonly keep: (clients: readonly ClientSnapshot[]) => void;
+  /** Sees for itself whether a member is up. */
+  readonly probe: (id: NodeId) => void;
+  readonly forget: (clientId: string) => void;
+}
+
+interface PeerHandler {
+  answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
+}
+
+/** What peers ask, and who answers it. */
+export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
+  const { clock, membership, limiter, leaseGranter, donor, policies, settler, adaptive, keep, probe, forget } = deps;
+  const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
+    max: MAX_ANSWERS,
+    ttl: ANSWER_TTL_MS,
+    ttlResolution: 0,
+    perf: { now: () => clock.nowMs() + 1 },
+  });
+
+  function decided(results: readonly (DecidedByPeer | null)[]): PeerAnswer {
+    // Where this node is not the one to decide, the two compare what they know.
+    const members = results.includes(null) ? membership.records() : [];
+    return { kind: 'decided', results, members };
+  }
+
+  function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
+    const before = answers.get(message.batchId);
+    if (before !== undefined) return before;
+    // That it refused the sender is no proof here: where it refuses this node too, this node may stand in.
+    for (const id of message.refused) if (!membership.isDown(id)) probe(id);
+    const results = message.checks.map((check) => limiter.checkForPeer(check));
+    const answer = results.some((result) => result instanceof Promise)
+      ? Promise.all(results.map((result) => Promise.resolve(result))).then(decided)
+      : decided(results as (DecidedByPeer | null)[]);
+    answers.set(message.batchId, answer);
+    return answer;
+  }
+
+  /** All where the two lists differ; else of those that the sender has not heard lately. */
+  function newsFor(view: string, members: readonly MemberRecord[]): readonly MemberRecord[] {
+    return view === membership.view ? membership.recordsOf(members.map(({ id }) => id)) : membership.records();
+  }
+
+  return {
+    answer({ from, view }, message) {
+      switch (message.kind) {
+        case 'decide':
+          return decide(message);
+        case 'heartbeat':
+          membership.learn(message.members);
+          // Where nobody is asked regularly, this node knows no more than the sender before it has asked itself.
+          if (membership.ordered) for (const { id } of message.members) if (id !== membership.self.id) probe(id);
+          return { kind: 'members', members: newsFor(view, message.members) };
+        case 'lease':
+          return leaseGranter
+            .lease(message.wishes, message.returns, from.id)
+            .then((grants) => ({ kind: 'leased', grants }));
+        case 'replicate':
+          keep(message.clients);
+          // What comes from one who may not decide any more is kept, but is not to be counted on.
+          return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
+        case 'handoff':
+          return donor.handoff(from.id, message.chunk, message.gone);
+        case 'admit':
+          return donor.admit(message.record, message.ring, message.members);
+        case 'describe':
+          return { kind: 'described', client: limiter.describe(message.clientId) };
+        case 'forget':
+          forget(message.clientId);
+          return { kind: 'forgotten' };
+        case 'settle': {
+          const { clientId, reservation, cost } = message;
+          const settling = settler.settleForPeer(clientId, reservation, cost);
+          return settling.then((settled) => ({ kind: 'settled', settled }));
+        }
+        case 'load':
+          return { kind: 'factors', factors: adaptive.reportFromPeer(message.name, message.load) };
+        case 'factors':
+          adaptive.learn(message.factors);
+          return { kind: 'kept' };
+        case 'policies':
+          return policies.answerSync(message);
+        case 'write-policies':
+          return policies.answerWrite(message);
+      }
+    },
+  };
+}

@@ -1,0 +1,125 @@
+import type { NodeId } from '../../core/ring.js';
+import type { Client } from '../state/bucket-table.js';
+import type { Copies } from '../state/copies.js';
+import type { Membership } from '../membership/membership.js';
+import type { ClientSnapshot } from '../messages.js';
+import { createPlacement } from './placement.js';
+import type { Ask, Clock, Timers } from '../ports.js';
+
+/** Messages under way to one member; what comes meanwhile goes in the next. */
+const MAX_IN_FLIGHT = 2;
+/** Clients in one message. */
+const MAX_BATCH = 1_000;
+/** Pause before a member that has not acknowledged is asked again. */
+const RETRY_MS = 25;
+
+export interface AcknowledgerDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly membership: Membership;
+  readonly copies: Copies;
+  readonly ask: Ask;
+  /** Whether this node may decide now. */
+  readonly mayDecide: () => boolean;
+}
+
+export interface AcknowledgerOptions {
+  readonly replicas: number;
+  /** A message that takes a quarter of it is sent again. */
+  readonly suspectAfterMs: number;
+  /** How long all of it may take. */
+  readonly giveUpAfterMs: number;
+}
+
+/** Strict mode's rule: what is admitted is known to whoever may decide next, before anybody hears of it. */
+export interface Acknowledger {
+  /**
+   * Resolves once all who hold copies of this client have it as it is now or later.
+   * @returns false where they could not all be told in time, or this node may not decide any more: then nothing was admitted
+   */
+  acknowledge(client: Client): Promise<boolean>;
+  /** The same of several. @returns those for whom it is so */
+  acknowledgeAll(clients: readonly Client[]): Promise<ReadonlySet<Client>>;
+}
+
+interface Batch {
+  readonly clients: Set<Client>;
+  readonly kept: Promise<boolean>;
+  readonly resolve: (kept: boolean) => void;
+}
+
+interface ReplicaQueue {
+  readonly waiting: Batch[];
+  inFlight: number;
+  pumpsSoon: boolean;
+}
+
+/** Sends copies in batches, without a timer between a decision and its message, as forwards go. */
+export function createAcknowledger(deps: AcknowledgerDeps, options: AcknowledgerOptions): Acknowledger {
+  const { clock, timers, membership, copies, ask, mayDecide } = deps;
+  const { targetsOf } = createPlacement({ membership }, options);
+  const timeoutMs = Math.ceil(options.suspectAfterMs / 4);
+  const lanes = new Map<NodeId, ReplicaQueue>();
+
+  function keptBy(id: NodeId, client: Client): Promise<boolean> {
+    let lane = lanes.get(id);
+    if (lane === undefined) lanes.set(id, (lane = { waiting: [], inFlight: 0, pumpsSoon: false }));
+    let batch = lane.waiting.at(-1);
+    if (batch === undefined || batch.clients.size >= MAX_BATCH) lane.waiting.push((batch = createBatch()));
+    batch.clients.add(client);
+    if (!lane.pumpsSoon) {
+      lane.pumpsSoon = true;
+      timers.soon(() => {
+        lane.pumpsSoon = false;
+        pump(id, lane);
+      });
+    }
+    return batch.kept;
+  }
+
+  function pump(id: NodeId, lane: ReplicaQueue): void {
+    while (lane.inFlight < MAX_IN_FLIGHT) {
+      const batch = lane.waiting.shift();
+      if (batch === undefined) break;
+      lane.inFlight += 1;
+      const snapshots = [...batch.clients].map((client) => copies.of(client, false));
+      const clients = snapshots.filter((one): one is ClientSnapshot => one !== undefined);
+      void ask(id, { kind: 'replicate', clients }, timeoutMs).then((asked) => {
+        lane.inFlight -= 1;
+        batch.resolve(asked.kind === 'answer' && asked.body.kind === 'kept');
+        pump(id, lane);
+      });
+    }
+    if (lane.inFlight === 0 && lane.waiting.length === 0) lanes.delete(id);
+  }
+
+  const acknowledger: Acknowledger = {
+    async acknowledge(client) {
+      const { incarnation } = membership.self;
+      const untilMs = clock.nowMs() + options.giveUpAfterMs;
+      const acknowledged = new Set<NodeId>();
+      for (;;) {
+        // The ring may change meanwhile: those who hold copies by now must have it.
+        const missing = targetsOf(client.id).filter((id) => !acknowledged.has(id));
+        if (!mayDecide() || membership.self.incarnation !== incarnation) return false;
+        if (missing.length === 0) return true;
+        const kept = await Promise.all(missing.map((id) => keptBy(id, client)));
+        missing.forEach((id, i) => (kept[i] === true ? acknowledged.add(id) : undefined));
+        if (kept.every(Boolean)) continue;
+        if (clock.nowMs() >= untilMs) return false;
+        await timers.sleep(RETRY_MS);
+      }
+    },
+    async acknowledgeAll(clients) {
+      const known = await Promise.all(clients.map((client) => acknowledger.acknowledge(client)));
+      return new Set(clients.filter((_, i) => known[i]));
+    },
+  };
+  return acknowledger;
+}
+
+function createBatch(): Batch {
+  let resolve: (kept: boolean) => void = () => undefined;
+  const kept = new Promise<boolean>((settle) => (resolve = settle));
+  return { clients: new Set(), kept, resolve };
+}

@@ -1,0 +1,271 @@
+import { dropLeases, hasLeases } from '../../core/bucket.js';
+import type { NodeId } from '../../core/ring.js';
+import type { BucketTable, Client } from '../state/bucket-table.js';
+import type { Copies } from '../state/copies.js';
+import type { Membership } from '../membership/membership.js';
+import type { ClientSnapshot } from '../messages.js';
+import { createOutbox } from './outbox.js';
+import { createPlacement } from './placement.js';
+import type { Ask, Clock, Timers } from '../ports.js';
+import { inParts } from '../state/weight.js';
+
+/** After a ring change, clients looked at per step, and the time between steps: decisions keep their p99. */
+const PLACE_STEP = 500;
+const PLACE_INTERVAL_MS = 20;
+/** While so many copies wait for their targets, no more are found for them. */
+const MAX_PENDING = 20_000;
+
+interface ReplicatorDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly copies: Copies;
+  readonly membership: Membership;
+  readonly ask: Ask;
+}
+
+interface ReplicatorOptions {
+  /** How many successors hold a copy; one on another host does in any case, where there is one. */
+  readonly replicas: number;
+  /** How old a copy may be. */
+  readonly intervalMs: number;
+  /** How long an acknowledgement may take. */
+  readonly timeoutMs: number;
+}
+
+export interface Replicator {
+  /** Notes that a client's buckets changed: its copies go out within the interval. */
+  changed(client: Client): void;
+  /**
+   * Sends copies of some clients now: to all successors that are not down, or as witnesses to the first, and, where it is on this
+   * node's host, to one elsewhere. @returns those of which all these, at least one, have acknowledged them
+   */
+  replicateNow(clients: readonly Client[], to: 'witness' | 'all'): Promise<ReadonlySet<Client>>;
+  /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
+  ringChanged(): void;
+  /**
+   * Notes that copies came from another node. A joining member gets them too: their owner may die before it has sent them, and
+   * the joiner would decide next.
+   */
+  copiesReceived(clients: readonly ClientSnapshot[]): void;
+  /** A joining member, which gets what changes among the clients it will hold, as `willHold` says, until it is dropped. */
+  addJoiner(id: NodeId, willHold: (clientId: string) => boolean): void;
+  dropJoiner(id: NodeId): void;
+  /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
+  unsent(id: NodeId): ClientSnapshot[];
+  /**
+   * Before this node leaves, with others perhaps: looks through the whole table for clients whose next decider is none of those
+   * that have copies, as those are down or leave as well; not where the ring alone says that there are none.
+   */
+  handOffFrom(leaving: readonly NodeId[]): void;
+  /**
+   * To be called with each heartbeat: where the ring lags, and a member has gone down, who decides next for a client of this node
+   * gets a copy before the ring says so.
+   */
+  checkTimeouts(): void;
+  /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
+  flush(): Promise<void>;
+  /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
+  drained(timeoutMs: number): Promise<void>;
+  /** Ms since the oldest copy set out, up to an interval after its change, that a living successor has not acknowledged; 0: none. */
+  readonly lagMs: number;
+  /** Clients still to be looked at after a change of the ring. */
+  readonly unplaced: number;
+  close(): void;
+}
+
+/** Keeps copies of what this node decides at those who would take over. */
+export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
+  const { clock, timers, table, copies, membership, ask } = deps;
+  const placement = createPlacement({ membership }, options);
+  const { targetsOf, syncReplicasOf, nextOwnerWithoutCopyOf, isEntitled } = placement;
+  let changedClients: Client[] = [];
+  const joiners = new Map<NodeId, (clientId: string) => boolean>();
+  /** Places of the table still to be looked at under the present ring, from the last one down. */
+  let unplaced = 0;
+  /** Who is to have a client whole besides, while the table is looked through for it. */
+  let entrusting: ((clientId: string) => NodeId | undefined) | undefined;
+  let down: readonly NodeId[] = [];
+  /** Whether to look through it once more when that is done: who begins anew each time that a member goes down may never end. */
+  let onceMore = false;
+  let closed = false;
+  // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
+  let stopFlushing: (() => void) | undefined;
+  let stopPlacing: (() => void) | undefined;
+
+  const snapshotOf = (clientId: string, whole: boolean): ClientSnapshot | undefined => {
+    const client = table.peek(clientId);
+    return client && copies.of(client, whole);
+  };
+  const outbox = createOutbox({ clock, membership, ask, snapshotOf, told }, options);
+
+  function enqueue(id: NodeId, clientId: string, whole: boolean): void {
+    outbox.add(id, clientId, whole);
+    startFlushing();
+  }
+
+  function distribute(): void {
+    const clients = changedClients;
+    changedClients = [];
+    for (const client of clients) {
+      client.changed = false;
+      for (const id of targetsOf(client.id)) enqueue(id, client.id, false);
+      for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client.id, false);
+    }
+  }
+
+  /**
+   * A node that is to have no copy drops the leases once all who are have them: not hearing how they end, it would count them as
+   * spent, and whatever changes the ring next may ask for its copy again.
+   */
+  function told(clientId: string): void {
+    const client = table.peek(clientId);
+    if (client === undefined || client.changed || isEntitled(clientId) || outbox.has(clientId)) return;
+    dropLeases(client);
+  }
+
+  function isWanted(id: NodeId): boolean {
+    return membership.ring.members.includes(id) || joiners.has(id);
+  }
+
+  function sendAll(): void {
+    distribute();
+    // Whoever left the ring gets no copies any more, once the change of the ring has found others for them: should it be back
+    // before that, it is owed what waits.
+    outbox.sendAll((id) => (isWanted(id) ? 'send' : isPlacing() ? 'keep' : 'drop'));
+  }
+
+  /** Whether the table is still being looked through. */
+  function isPlacing(): boolean {
+    return !placement.isDone || entrusting !== undefined;
+  }
+
+  function place(): void {
+    // One that is down can stay in the ring for long: what waits for it must not keep the others from theirs.
+    if (!isPlacing() || outbox.waiting((id) => isWanted(id) && !membership.isDown(id)) > MAX_PENDING) return;
+    for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
+      const client = table.at((unplaced -= 1));
+      if (client === undefined) continue;
+      const heir = entrusting?.(client.id);
+      if (heir !== undefined) enqueue(heir, client.id, true);
+      const { isMine, wasMine, isNews } = placement.moveOf(client.id);
+      // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
+      // should the ring change again before the first has passed it on.
+      if (!isMine && (wasMine || isNews)) client.decidedAsActingOwner = true;
+      if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
+        if (hasLeases(client) && !isEntitled(client.id)) dropLeases(client);
+        continue;
+      }
+      for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
+    }
+    if (unplaced > 0) return;
+    placement.done();
+    if (onceMore) return startPlacing();
+    entrusting = undefined;
+  }
+
+  function startFlushing(): void {
+    if (closed) return;
+    stopFlushing ??= timers.every(options.intervalMs, () => {
+      sendAll();
+      if (!outbox.isEmpty) return;
+      stopFlushing?.();
+      stopFlushing = undefined;
+    });
+  }
+
+  function startPlacing(): void {
+    unplaced = table.size;
+    onceMore = false;
+    stopPlacing ??= timers.every(PLACE_INTERVAL_MS, () => {
+      place();
+      if (isPlacing()) return;
+      stopPlacing?.();
+      stopPlacing = undefined;
+    });
+  }
+
+  const replicator: Replicator = {
+    changed(client) {
+      // In a ring of one there is nobody to tell; a change of the ring looks through the whole table.
+      if (client.changed || (membership.ring.members.length < 2 && joiners.size === 0)) return;
+      client.changed = true;
+      changedClients.push(client);
+      startFlushing();
+    },
+    async replicateNow(clients, to) {
+      const byWitness = new Map<NodeId, Client[]>();
+      const kept = new Set<Client>();
+      for (const client of clients) {
+        const ids =
+          to === 'witness' ? syncReplicasOf(client.id) : targetsOf(client.id).filter((id) => !membership.isDown(id));
+        if (ids.length > 0) kept.add(client);
+        for (const id of ids) {
+          const together = byWitness.get(id);
+          if (together === undefined) byWitness.set(id, [client]);
+          else together.push(client);
+        }
+      }
+      await Promise.all(
+        [...byWitness].map(async ([id, together]) => {
+          const snapshots = together.map(({ id: clientId }) => snapshotOf(clientId, false));
+          for (const clients of inParts(snapshots.filter((one) => one !== undefined))) {
+            const asked = await ask(id, { kind: 'replicate', clients }, options.timeoutMs);
+            if (asked.kind === 'answer' && asked.body.kind === 'kept') continue;
+            return together.forEach((client) => kept.delete(client));
+          }
+        }),
+      );
+      return kept;
+    },
+    copiesReceived(clients) {
+      for (const [id, willHold] of joiners) {
+        for (const [clientId] of clients) if (willHold(clientId)) enqueue(id, clientId, false);
+      }
+    },
+    ringChanged: startPlacing,
+    addJoiner: (id, willHold) => joiners.set(id, willHold),
+    dropJoiner: (id) => joiners.delete(id),
+    unsent(id) {
+      distribute();
+      return outbox.unsent(id);
+    },
+    handOffFrom(leaving) {
+      const copied = leaving.length === 1 || placement.isWholeHost(leaving);
+      if (copied && !membership.ring.members.some((id) => membership.isDown(id))) return;
+      entrusting = (clientId) => nextOwnerWithoutCopyOf(clientId, leaving);
+      startPlacing();
+    },
+    checkTimeouts() {
+      if (!placement.lags) return;
+      const before = down;
+      down = membership.ring.members.filter((id) => membership.isDown(id));
+      if (down.every((id) => before.includes(id))) return;
+      // Who leaves has all looked at already.
+      onceMore = entrusting !== undefined;
+      entrusting ??= (clientId) => (placement.decides(clientId) ? nextOwnerWithoutCopyOf(clientId, []) : undefined);
+      if (!onceMore) startPlacing();
+    },
+    async flush() {
+      sendAll();
+      await outbox.sent();
+    },
+    async drained(timeoutMs) {
+      const untilMs = clock.nowMs() + timeoutMs;
+      while (isPlacing() && clock.nowMs() < untilMs) await timers.sleep(PLACE_INTERVAL_MS);
+      await replicator.flush();
+    },
+    get lagMs() {
+      return outbox.lagMs;
+    },
+    get unplaced() {
+      return unplaced;
+    },
+    close() {
+      closed = true;
+      stopFlushing?.();
+      stopPlacing?.();
+    },
+  };
+  return replicator;
+}

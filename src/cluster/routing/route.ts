@@ -1,0 +1,52 @@
+import type { NodeId } from '../../core/ring.js';
+import type { Membership } from '../membership/membership.js';
+import type { Clock } from '../ports.js';
+
+/** Who is to decide for a client. */
+type Route =
+  /** This node; `degraded` when it stands in for an owner that is down, with the copy it holds. */
+  | { readonly kind: 'mine'; readonly degraded: boolean }
+  | { readonly kind: 'forward'; readonly id: NodeId }
+  /** No member of the ring that may is up, as far as this node can tell. */
+  | { readonly kind: 'nobody' };
+
+const MINE: Route = { kind: 'mine', degraded: false };
+const STAND_IN: Route = { kind: 'mine', degraded: true };
+const NOBODY: Route = { kind: 'nobody' };
+
+/** The owner, or the first of its successors that is up: the ring's next owner, should the owner not come back. */
+export function route(membership: Membership, clientId: string): Route {
+  const { ring } = membership;
+  const self = membership.self.id;
+  const owner = ring.owner(clientId);
+  if (owner === undefined) return NOBODY;
+  if (owner === self) return membership.leaseExpired ? NOBODY : MINE;
+  if (!membership.isDown(owner)) return { kind: 'forward', id: owner };
+  if (!membership.allowsActingOwner) return NOBODY;
+  for (const id of ring.successors(clientId, ring.members.length - 1)) {
+    if (id === self) return STAND_IN;
+    if (!membership.isDown(id)) return { kind: 'forward', id };
+  }
+  return NOBODY;
+}
+
+/** @returns the id of who is to decide for a client, as far as this node knows now; `undefined`: nobody who may is up */
+type Decider = (clientId: string) => NodeId | undefined;
+
+/** @param detectPause finds first whether this node was away: then it is not to decide, whatever it knew */
+export function createDecider({
+  clock,
+  membership,
+  detectPause,
+}: {
+  clock: Clock;
+  membership: Membership;
+  detectPause: (nowMs: number) => void;
+}): Decider {
+  return (clientId) => {
+    detectPause(clock.nowMs());
+    const to = route(membership, clientId);
+    if (to.kind === 'mine') return membership.self.id;
+    return to.kind === 'forward' ? to.id : undefined;
+  };
+}

@@ -1,0 +1,79 @@
+import { LRUCache } from 'lru-cache';
+import type { Decision } from '../../core/decision.js';
+import type { Clock } from '../ports.js';
+
+/** How long a request id is remembered. */
+export const REQUEST_ID_TTL_MS = 60_000;
+
+interface RecentDecision {
+  readonly requestId: string;
+  readonly ageMs: number;
+  readonly decision: Decision;
+}
+
+/** The first decision on each request id, for 60 s. At the bound the oldest is forgotten: its repeat would be charged again. */
+export interface RecentDecisions {
+  get(clientId: string, requestId: string): Decision | undefined;
+  /** @param ageMs how long ago it was made, where another node made it */
+  add(clientId: string, requestId: string, decision: Decision, ageMs?: number): void;
+  /** The latest on a client, at most `max` of them and none older than `maxAgeMs`. */
+  of(clientId: string, max: number, maxAgeMs: number): readonly RecentDecision[];
+  forget(clientId: string): void;
+  readonly size: number;
+}
+
+interface Remembered {
+  readonly clientId: string;
+  readonly requestId: string;
+  readonly decision: Decision;
+  readonly atMs: number;
+}
+
+export function createRecentDecisions({ clock }: { clock: Clock }, options: { max: number }): RecentDecisions {
+  /** Request ids by client, in the order they came. */
+  const ids = new Map<string, Set<string>>();
+  const decisions = new LRUCache<string, Remembered>({
+    max: options.max,
+    // 0: read our clock each time; anything else would start a timer of its own.
+    ttlResolution: 0,
+    perf: { now: () => clock.nowMs() + 1 },
+    dispose({ clientId, requestId }, _key, reason) {
+      if (reason === 'set') return;
+      const ofClient = ids.get(clientId);
+      ofClient?.delete(requestId);
+      if (ofClient?.size === 0) ids.delete(clientId);
+    },
+  });
+  // The length keeps ("a", "bc") and ("ab", "c") apart.
+  const key = (clientId: string, requestId: string): string => `${clientId.length}:${clientId}${requestId}`;
+
+  return {
+    get: (clientId, requestId) => decisions.get(key(clientId, requestId))?.decision,
+    add(clientId, requestId, decision, ageMs = 0) {
+      if (ageMs >= REQUEST_ID_TTL_MS) return;
+      const remembered = { clientId, requestId, decision, atMs: clock.nowMs() - ageMs };
+      decisions.set(key(clientId, requestId), remembered, { ttl: REQUEST_ID_TTL_MS - ageMs });
+      const ofClient = ids.get(clientId);
+      if (ofClient === undefined) ids.set(clientId, new Set([requestId]));
+      else ofClient.add(requestId);
+    },
+    of(clientId, max, maxAgeMs) {
+      const ofClient = ids.get(clientId);
+      if (ofClient === undefined) return [];
+      const latest: RecentDecision[] = [];
+      for (const requestId of [...ofClient].slice(-max)) {
+        const remembered = decisions.peek(key(clientId, requestId));
+        if (remembered === undefined) continue;
+        const ageMs = clock.nowMs() - remembered.atMs;
+        if (ageMs <= maxAgeMs) latest.push({ requestId, ageMs, decision: remembered.decision });
+      }
+      return latest;
+    },
+    forget(clientId) {
+      for (const requestId of [...(ids.get(clientId) ?? [])]) decisions.delete(key(clientId, requestId));
+    },
+    get size() {
+      return decisions.size;
+    },
+  };
+}

@@ -1,0 +1,86 @@
+import { isUtf8 } from 'node:buffer';
+import { Problem } from '../core/problem.js';
+
+/**
+ * The value of a JSON text (RFC 8259) in UTF-8, where each name occurs once in its object.
+ * @throws Problem `invalid_json` for anything else: `JSON.parse` alone would let the last of two equal names win
+ */
+export function parseJson(body: Buffer): unknown {
+  if (!isUtf8(body)) throw new Problem('invalid_json', { expected: 'JSON in UTF-8' });
+  const text = body.toString('utf8');
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new Problem('invalid_json', { expected: 'JSON', detail: (cause as Error).message }, { cause });
+  }
+  // Every member of an object has one colon outside strings, so a name lost to its double shows in the count.
+  const members = countMembers(value);
+  if (countColons(text) !== members && countStructuralColons(text) !== members) {
+    throw new Problem('invalid_json', { field: findDuplicateName(text), expected: 'each name once' });
+  }
+  return value;
+}
+
+/** Names in all objects of a value; walks without recursion, as the depth is the sender's choice. */
+function countMembers(value: unknown): number {
+  let members = 0;
+  const open: unknown[] = [value];
+  while (open.length > 0) {
+    const next = open.pop();
+    if (typeof next !== 'object' || next === null) continue;
+    if (Array.isArray(next)) {
+      for (const item of next) if (typeof item === 'object') open.push(item);
+      continue;
+    }
+    for (const name in next) {
+      members += 1;
+      const member = (next as Record<string, unknown>)[name];
+      if (typeof member === 'object') open.push(member);
+    }
+  }
+  return members;
+}
+
+function countColons(text: string): number {
+  let colons = 0;
+  for (let at = text.indexOf(':'); at >= 0; at = text.indexOf(':', at + 1)) colons += 1;
+  return colons;
+}
+
+function countStructuralColons(text: string): number {
+  let colons = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text.charCodeAt(at);
+    if (char === 0x22) at = endOfString(text, at);
+    else if (char === 0x3a) colons += 1;
+  }
+  return colons;
+}
+
+/** Index of the quote that closes the string whose opening quote is at `start`. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1;
+  while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
+  return at;
+}
+
+/** The first name that occurs a second time in its object. Only for a text that parses and has one. */
+function findDuplicateName(text: string): string | undefined {
+  const scopes: Set<string>[] = [];
+  let lastString = '';
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text[at];
+    if (char === '"') {
+      const end = endOfString(text, at);
+      lastString = JSON.parse(text.slice(at, end + 1)) as string;
+      at = end;
+    } else if (char === '{' || char === '[') scopes.push(new Set());
+    else if (char === '}' || char === ']') scopes.pop();
+    else if (char === ':') {
+      if (scopes.at(-1)!.has(lastString)) return lastString;
+      scopes.at(-1)!.add(lastString);
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,238 @@
+import { Type } from '@sinclair/typebox';
+import { MAX_BATCH } from '../core/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
+import { PROBLEMS } from '../core/problem.js';
+
+/** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
+
+export const MAX_CLIENT_ID_BYTES = 256;
+export const MAX_REQUEST_ID_BYTES = 128;
+
+const Limit = Type.Integer({
+  minimum: 0,
+  maximum: MAX_LIMIT,
+  description: 'requests allowed per window; 0 denies all',
+});
+const Window = Type.Union([
+  Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS, description: 'milliseconds' }),
+  Type.String({
+    pattern: '^[0-9]{1,11}(ms|s|m|h|d)$',
+    description: '"250ms", "10s", "1m", "1h" or "1d", at most 366 days',
+  }),
+]);
+const WindowMs = Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS });
+const Burst = Type.Integer({
+  minimum: 1,
+  maximum: MAX_LIMIT,
+  description: 'capacity of a token bucket, where it differs from limit',
+});
+const Algorithm = Type.Union([Type.Literal('token-bucket'), Type.Literal('sliding-window')], {
+  default: 'token-bucket',
+});
+const strict = { additionalProperties: false };
+
+export const LimitSchema = Type.Object(
+  {
+    limit: Limit,
+    window: Type.Optional(Window),
+    windowMs: Type.Optional(WindowMs),
+    burst: Type.Optional(Burst),
+    algorithm: Type.Optional(Algorithm),
+  },
+  { ...strict, $id: 'Limit' },
+);
+
+export const AllowRequestSchema = Type.Object(
+  {
+    clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES, description: '1 to 256 bytes of Unicode' }),
+    limit: Type.Optional(Limit),
+    window: Type.Optional(Window),
+    windowMs: Type.Optional(WindowMs),
+    burst: Type.Optional(Burst),
+    algorithm: Type.Optional(Algorithm),
+    limits: Type.Optional(
+      Type.Array(LimitSchema, { minItems: 1, maxItems: MAX_RULES, description: 'several at once, all or nothing' }),
+    ),
+    policy: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
+    ),
+    cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
+    reserve: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'names a reservation, to settle the cost once it is known, within ten minutes',
+      }),
+    ),
+    peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
+    durability: Type.Optional(
+      Type.Literal('replicated', {
+        description: 'answer only when a successor holds a copy, so that a crash admits nothing twice',
+      }),
+    ),
+    requestId: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_REQUEST_ID_BYTES,
+        description: 'the same id for the same client within 60 s gets the first decision again; 1 to 128 bytes',
+      }),
+    ),
+  },
+  { ...strict, $id: 'AllowRequest' },
+);
+export const SettleRequestSchema = Type.Object(
+  {
+    reservation: Type.String({ minLength: 1, maxLength: 512, description: 'as an answer of /v1/allow has named it' }),
+    cost: Type.Integer({
+      minimum: 0,
+      maximum: MAX_COST,
+      description: 'the real one, in the place of the reserved one',
+    }),
+    clientId: Type.Optional(Type.String({ description: 'whose it is; the reservation says so too' })),
+  },
+  { ...strict, $id: 'SettleRequest' },
+);
+
+/** The items are checked one by one, so that a bad one does not spoil the others. */
+export const BatchRequestSchema = Type.Object(
+  { requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }) },
+  { ...strict, $id: 'BatchRequest' },
+);
+
+const Count = Type.Integer({ minimum: 0 });
+const RetryAfterMs = Type.Union([Count, Type.Null()], { description: '0 when allowed; null when it never can be' });
+
+export const LimitFiguresSchema = Type.Object(
+  {
+    algorithm: Algorithm,
+    windowMs: WindowMs,
+    limit: Limit,
+    remaining: Count,
+    retryAfterMs: RetryAfterMs,
+    resetMs: Count,
+  },
+  { ...strict, $id: 'LimitFigures' },
+);
+
+export const DecisionSchema = Type.Object(
+  {
+    allowed: Type.Boolean(),
+    limit: Limit,
+    remaining: Count,
+    retryAfterMs: RetryAfterMs,
+    resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
+    owner: Type.String({ description: 'id of the node that owns the client' }),
+    source: Type.Union(
+      (['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const).map((source) => Type.Literal(source)),
+    ),
+    degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
+    limits: Type.Optional(Type.Array(LimitFiguresSchema)),
+    reservation: Type.Optional(
+      Type.String({ description: 'of an allowed request with reserve; none where the owner could not be asked' }),
+    ),
+    shadow: Type.Optional(
+      Type.Object(
+        { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
+        { ...strict, description: 'of a policy on trial: what it would have decided' },
+      ),
+    ),
+  },
+  { ...strict, $id: 'Decision' },
+);
+
+/** What a gateway shows to its caller: nothing of what is inside. */
+export const GatewayDecisionSchema = Type.Pick(
+  DecisionSchema,
+  ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs'],
+  { ...strict, $id: 'GatewayDecision' },
+);
+
+export const SettlementSchema = Type.Object(
+  {
+    reservation: Type.String(),
+    clientId: Type.String(),
+    cost: Type.Integer({ minimum: 0, description: 'the one that counts: the first it was settled with' }),
+    reserved: Type.Integer({ minimum: 1 }),
+    limit: Limit,
+    remaining: Count,
+    resetMs: Count,
+  },
+  { ...strict, $id: 'Settlement' },
+);
+
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String(),
+    code: Type.String({ enum: Object.keys(PROBLEMS) }),
+    status: Type.Integer(),
+    title: Type.String(),
+    detail: Type.Optional(Type.String()),
+    field: Type.Optional(Type.String()),
+    expected: Type.Optional(Type.String()),
+  },
+  { $id: 'Problem' },
+);
+
+export const BatchAnswerSchema = Type.Object(
+  { results: Type.Array(Type.Union([DecisionSchema, Type.Object({ error: ProblemSchema }, strict)])) },
+  { ...strict, $id: 'BatchAnswer' },
+);
+
+export const ClientSchema = Type.Object(
+  {
+    clientId: Type.String(),
+    owner: Type.String(),
+    buckets: Type.Array(
+      Type.Object(
+        {
+          policy: Type.Optional(Type.String()),
+          algorithm: Algorithm,
+          windowMs: WindowMs,
+          limit: Type.Integer({
+            minimum: 1,
+            maximum: MAX_LIMIT,
+            description:
+              'the last one asked with, but for 0, which keeps none: what was consumed decays at the one before',
+          }),
+          remaining: Type.Integer({ minimum: 0, description: 'under that limit' }),
+          resetMs: Count,
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Client' },
+);
+
+export const ClusterSchema = Type.Object(
+  {
+    self: Type.String(),
+    ringChecksum: Type.String({ description: 'equal on two nodes exactly when their rings are' }),
+    epoch: Type.Optional(
+      Type.Integer({ description: 'revision of etcd that the ring is made from, with etcd discovery' }),
+    ),
+    members: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          state: Type.Union(
+            (['joining', 'active', 'suspect', 'leaving', 'dead'] as const).map((state) => Type.Literal(state)),
+          ),
+          share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the clients that it owns' }),
+          version: Type.String(),
+          url: Type.Optional(
+            Type.String({ description: 'where callers reach it, so that they may ask the owner of a client directly' }),
+          ),
+          incarnation: Type.Integer({ minimum: 1 }),
+          silentMs: Count,
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Cluster' },
+);
+
+export const OwnerSchema = Type.Object(
+  { clientId: Type.String(), owner: Type.String(), successors: Type.Array(Type.String()) },
+  { ...strict, $id: 'Owner' },
+);

@@ -1,0 +1,213 @@
+import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../cluster/messages.js';
+import type { ClientDescription } from '../core/description.js';
+import type { Debt } from '../core/reservation.js';
+import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/rule.js';
+import type { Rule } from '../core/rule.js';
+import type { LeaseSnapshot, Snapshot } from '../core/snapshot.js';
+import { MAX_REQUEST_ID_BYTES, readCheckRules, readReservationId } from './checks.js';
+import { encodeResults, readResults } from './results.js';
+import {
+  createRuleTable,
+  encodeAlgorithm,
+  readAlgorithm,
+  readLimit,
+  readPolicy,
+  readRemaining,
+  readRules,
+  readWaitMs,
+  readWindowMs,
+  ruleAt,
+} from './rules.js';
+import type { RuleTable } from './rules.js';
+import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
+
+/** More than a message within its size can hold. */
+const MAX_CLIENTS = 1_000_000;
+const MAX_BUCKETS = 100_000;
+/** A sliding window has at most 34 steps on one node; copies that came over several may hold more. Two numbers each. */
+const MAX_STEPS = 256;
+/** Request ids of one client, and their age. */
+const MAX_RECENT = 10_000;
+const MAX_AGE_MS = 3_600_000;
+const MAX_RULE_CHANGES = 2 ** 52;
+/** Leases that a late copy made count twice may owe more than any capacity. */
+const MAX_DEBT = 4 * MAX_LIMIT;
+/** Leases of one bucket, and how long one may last. */
+const MAX_LEASES = 10_000;
+export const MAX_LEASE_ID_BYTES = 512;
+const MAX_LEASE_MS = 60_000;
+/** What a step may still count for, in windows: one when it is made, and a 32nd more on each node that it comes over. */
+const MAX_LEFT_WINDOWS = 4;
+
+/**
+ * Snapshots refer to a table of rules. A client with one bucket, as most have, is one flat list:
+ *
+ *     rules    [[100,1000],[5,60000,5,1]]
+ *     clients  [["alice",0,3,250],["bob",[0,1,0],[1,59000,2,61875,1]]]
+ *
+ * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps. A
+ * third number of a token bucket, and an odd one of a sliding window, says how often its rule has changed, if ever.
+ * Leases come last, if there are any: `[[id, tokens, leftMs], …]`, with what was spent of those that are over.
+ * A client with request ids comes as `["alice", [id, ageMs, result], …]` in the place of its name; reservations follow, as
+ * `[id, ageMs, cost, settled, rules, least]`, whose real cost is null until it is known.
+ */
+export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
+  const table = createRuleTable();
+  const bucket = ({
+    algorithm,
+    limit,
+    windowMs,
+    capacity,
+    policy,
+    ruleChanges,
+    state,
+    leases,
+  }: Snapshot): unknown[] => {
+    const place = table.placeOf(ruleOf(algorithm, limit, windowMs, capacity, policy));
+    const wire: unknown[] = ruleChanges === 0 ? [place, ...state] : [place, ...state, ruleChanges];
+    if (leases !== undefined) wire.push(leases.map(encodeLease));
+    return wire;
+  };
+  const wire = clients.map(([clientId, snapshots, recent = [], reservations = []]): unknown[] => {
+    const more = [...recent.map(encodeRecent), ...reservations.map((one) => encodeReservation(one, table))];
+    const name = more.length === 0 ? clientId : [clientId, ...more];
+    const [first] = snapshots;
+    return snapshots.length === 1 ? [name, ...bucket(first!)] : [name, ...snapshots.map(bucket)];
+  });
+  return [table.wire, wire];
+}
+
+/** @throws MalformedMessage */
+export function readClients(rulesWire: unknown, clientsWire: unknown): readonly ClientSnapshot[] {
+  const table = readRules(rulesWire);
+  return readList(clientsWire, 0, MAX_CLIENTS, 'clients').map((client): ClientSnapshot => {
+    const wire = readList(client, 1, 1 + MAX_BUCKETS, 'client');
+    const name = Array.isArray(wire[0]) ? readList(wire[0], 2, 1 + MAX_RECENT, 'request ids') : [wire[0]];
+    const clientId = readClientId(name[0]);
+    const snapshots: Snapshot[] = [];
+    if (typeof wire[1] === 'number') snapshots.push(readSnapshot(wire, 1, table));
+    else {
+      for (let i = 1; i < wire.length; i += 1) {
+        snapshots.push(readSnapshot(readList(wire[i], 1, 3 + MAX_STEPS, 'bucket'), 0, table));
+      }
+    }
+    if (name.length === 1) return [clientId, snapshots];
+    const more = name.slice(1).map((one) => readList(one, 3, 6, 'request id or reservation'));
+    const recent = more.filter(({ length }) => length < 6).map(readRecent);
+    const reservations = more.filter(({ length }) => length === 6).map((one) => readReservation(one, table));
+    return reservations.length === 0 ? [clientId, snapshots, recent] : [clientId, snapshots, recent, reservations];
+  });
+}
+
+function encodeRecent({ requestId, ageMs, verdict, degraded }: RecentSnapshot): unknown[] {
+  return [requestId, ageMs, encodeResults([{ verdict, degraded, revocable: false }])];
+}
+
+function readRecent(value: unknown): RecentSnapshot {
+  const wire = readList(value, 3, 3, 'request id');
+  const [result, more] = readResults(wire[2]);
+  if (result === undefined || result === null || more !== undefined) throw malformed('request id', 'a decision');
+  return {
+    requestId: readText(wire[0], 1, MAX_REQUEST_ID_BYTES, 'request id'),
+    ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),
+    verdict: result.verdict,
+    degraded: result.degraded,
+  };
+}
+
+function encodeReservation(reservation: ReservationSnapshot, table: RuleTable): unknown[] {
+  const { id, ageMs, cost, settled, rules, least } = reservation;
+  return [id, ageMs, cost, settled ?? null, rules.map((rule) => table.placeOf(rule)), least.flat()];
+}
+
+function readReservation(wire: readonly unknown[], table: readonly Rule[]): ReservationSnapshot {
+  const rules = readCheckRules(wire[4], table);
+  return {
+    id: readReservationId(wire[0]),
+    ageMs: readWhole(wire[1], 0, MAX_AGE_MS, 'age'),
+    cost: readWhole(wire[2], 1, MAX_COST, 'cost'),
+    settled: wire[3] === null ? undefined : readWhole(wire[3], 0, MAX_COST, 'settled cost'),
+    rules,
+    least: rules.map(({ windowMs }, i): Debt => {
+      const least = readList(wire[5], 2 * rules.length, 2 * rules.length, 'least');
+      return [readWhole(least[2 * i], 0, MAX_DEBT, 'tokens'), readWhole(least[2 * i + 1], 0, windowMs - 1, 'part')];
+    }),
+  };
+}
+
+/** The rule's place is at `at`, the state after it. */
+function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule[]): Snapshot {
+  const rule = ruleAt(table, wire[at]);
+  const { algorithm, limit, windowMs, capacity, policy } = rule;
+  // What was consumed decays at the rate of the limit: without one, never.
+  if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
+  const lent = wire.length > at + 1 && Array.isArray(wire.at(-1)) ? wire.at(-1) : undefined;
+  const state = wire.slice(at + 1, lent === undefined ? undefined : -1) as number[];
+  let ruleChanges = 0;
+  if (state.length % 2 === 1) ruleChanges = readWhole(state.pop(), 1, MAX_RULE_CHANGES, 'rule changes');
+  if (algorithm === 'token-bucket') {
+    if (state.length !== 2) throw malformed('token bucket', 'tokens and part');
+    readWhole(state[0], 0, MAX_DEBT, 'tokens');
+    readWhole(state[1], 0, windowMs - 1, 'part');
+  } else {
+    checkSteps(state, windowMs);
+  }
+  const snapshot = { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
+  return lent === undefined ? snapshot : { ...snapshot, leases: mapList(lent, MAX_LEASES, 'leases', readLease) };
+}
+
+function encodeLease({ id, tokens, leftMs, spent }: LeaseSnapshot): unknown[] {
+  return spent === undefined ? [id, tokens, leftMs] : [id, tokens, leftMs, spent];
+}
+
+function readLease(value: unknown): LeaseSnapshot {
+  const wire = readList(value, 3, 4, 'lease');
+  const tokens = readWhole(wire[1], 1, MAX_LIMIT, 'tokens of a lease');
+  return {
+    id: readText(wire[0], 1, MAX_LEASE_ID_BYTES, 'lease id'),
+    tokens,
+    leftMs: readWhole(wire[2], 0, MAX_LEASE_MS, 'ms of a lease'),
+    spent: wire.length === 3 ? undefined : readWhole(wire[3], 0, tokens, 'spent tokens of a lease'),
+  };
+}
+
+/** Steps end one after the other, the first in the future, and each counts something. */
+function checkSteps(state: readonly number[], windowMs: number): void {
+  if (state.length % 2 !== 0 || state.length > MAX_STEPS) throw malformed('sliding window', 'pairs of ms and count');
+  let afterMs = 0;
+  for (let i = 0; i < state.length; i += 2) {
+    afterMs = readWhole(state[i], afterMs + 1, MAX_LEFT_WINDOWS * windowMs, 'ms of a step');
+    readWhole(state[i + 1], 1, MAX_DEBT, 'count of a step');
+  }
+}
+
+/** Asked for by people only, so each bucket says all: algorithm, window, limit, remaining, reset, and a policy if any. */
+export function encodeDescription({ clientId, owner, buckets }: ClientDescription): unknown[] {
+  return [
+    clientId,
+    owner,
+    buckets.map(({ policy, algorithm, windowMs, limit, remaining, resetMs }) => {
+      const bucket: unknown[] = [encodeAlgorithm(algorithm), windowMs, limit, remaining, resetMs];
+      return policy === undefined ? bucket : [...bucket, policy];
+    }),
+  ];
+}
+
+/** @throws MalformedMessage */
+export function readDescription(clientId: unknown, owner: unknown, buckets: unknown): ClientDescription {
+  return {
+    clientId: readClientId(clientId),
+    owner: readNodeId(owner, 'owner'),
+    buckets: mapList(buckets, MAX_BUCKETS, 'buckets', (bucket) => {
+      const wire = readList(bucket, 5, 6, 'bucket');
+      return {
+        policy: wire.length === 6 ? readPolicy(wire[5]) : undefined,
+        algorithm: readAlgorithm(wire[0]),
+        windowMs: readWindowMs(wire[1]),
+        limit: readLimit(wire[2]),
+        remaining: readRemaining(wire[3]),
+        resetMs: readWaitMs(wire[4]),
+      };
+    }),
+  };
+}

@@ -1,0 +1,124 @@
+import type { DecidedByPeer } from '../cluster/messages.js';
+import type { LimitStats, Verdict } from '../core/decide.js';
+import { MAX_RULES } from '../core/rule.js';
+import { malformed, readFlag, readList } from './wire.js';
+import {
+  encodeAlgorithm,
+  readAlgorithm,
+  readLimit,
+  readRemaining,
+  readRetryAfterMs,
+  readWaitMs,
+  readWindowMs,
+} from './rules.js';
+
+/** Of the numbers that make up one result, the first says which follow. */
+const NOT_MINE = 0;
+const ALLOWED = 1;
+const DENIED = 2;
+/** Added to the two above. */
+const DEGRADED = 2;
+/** Denied, and revocable; who stands in for an owner gives no such promise either way. */
+const REVOCABLE = 5;
+
+/** The most numbers that one result takes. */
+const LONGEST = 5;
+const MAX_RESULTS = 16_384;
+
+/**
+ * Results go flat, as numbers:
+ *
+ *     0                                             the receiver is not the one to decide
+ *     1, limit, remaining, resetMs                  allowed; 3 when degraded
+ *     2, limit, remaining, resetMs, retryAfterMs    denied; 4 when degraded, 5 when revocable
+ *
+ * One of several limits is a list: allowed, degraded or 2 when revocable, limit, remaining, resetMs, retryAfterMs, the figures
+ * of each.
+ */
+export function encodeResults(results: readonly (DecidedByPeer | null)[]): unknown[] {
+  const wire: unknown[] = [];
+  for (const result of results) {
+    if (result === null) {
+      wire.push(NOT_MINE);
+      continue;
+    }
+    const { degraded, revocable } = result;
+    const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = result.verdict;
+    if (limits !== undefined) {
+      const figures = limits.map(encodeFigures);
+      wire.push([Number(allowed), revocable ? 2 : Number(degraded), limit, remaining, resetMs, retryAfterMs, figures]);
+    } else if (allowed) {
+      wire.push(degraded ? ALLOWED + DEGRADED : ALLOWED, limit, remaining, resetMs);
+    } else {
+      const kind = revocable ? REVOCABLE : degraded ? DENIED + DEGRADED : DENIED;
+      wire.push(kind, limit, remaining, resetMs, retryAfterMs);
+    }
+  }
+  return wire;
+}
+
+/** @throws MalformedMessage */
+export function readResults(value: unknown): readonly (DecidedByPeer | null)[] {
+  const wire = readList(value, 0, LONGEST * MAX_RESULTS, 'results');
+  const results: (DecidedByPeer | null)[] = [];
+  for (let i = 0; i < wire.length;) {
+    const first = wire[i];
+    if (first === NOT_MINE) {
+      results.push(null);
+      i += 1;
+    } else if (Array.isArray(first)) {
+      results.push(readFull(first));
+      i += 1;
+    } else {
+      const degraded = first === ALLOWED + DEGRADED || first === DENIED + DEGRADED;
+      const allowed = first === ALLOWED || first === ALLOWED + DEGRADED;
+      const revocable = first === REVOCABLE;
+      if (!allowed && !revocable && first !== DENIED && first !== DENIED + DEGRADED) {
+        throw malformed('result', '0 to 5, or a list');
+      }
+      const verdict: Verdict = {
+        allowed,
+        limit: readLimit(wire[i + 1]),
+        remaining: readRemaining(wire[i + 2]),
+        retryAfterMs: allowed ? 0 : readRetryAfterMs(wire[i + 4]),
+        resetMs: readWaitMs(wire[i + 3]),
+        limits: undefined,
+      };
+      results.push({ verdict, degraded, revocable });
+      i += allowed ? 4 : 5;
+    }
+  }
+  if (results.length > MAX_RESULTS) throw malformed('results', `at most ${MAX_RESULTS}`);
+  return results;
+}
+
+function readFull(value: unknown): DecidedByPeer {
+  const wire = readList(value, 7, 7, 'result');
+  const verdict: Verdict = {
+    allowed: readFlag(wire[0], 'allowed'),
+    limit: readLimit(wire[2]),
+    remaining: readRemaining(wire[3]),
+    retryAfterMs: readRetryAfterMs(wire[5]),
+    resetMs: readWaitMs(wire[4]),
+    limits: readList(wire[6], 1, MAX_RULES, 'limits').map(readFigures),
+  };
+  if (verdict.allowed && verdict.retryAfterMs !== 0) throw malformed('wait', '0 when allowed');
+  if (wire[1] === 2 && !verdict.allowed) return { verdict, degraded: false, revocable: true };
+  return { verdict, degraded: readFlag(wire[1], 'degraded'), revocable: false };
+}
+
+function encodeFigures({ algorithm, windowMs, limit, remaining, retryAfterMs, resetMs }: LimitStats): unknown[] {
+  return [encodeAlgorithm(algorithm), windowMs, limit, remaining, retryAfterMs, resetMs];
+}
+
+function readFigures(value: unknown): LimitStats {
+  const wire = readList(value, 6, 6, 'figures');
+  return {
+    algorithm: readAlgorithm(wire[0]),
+    windowMs: readWindowMs(wire[1]),
+    limit: readLimit(wire[2]),
+    remaining: readRemaining(wire[3]),
+    retryAfterMs: readRetryAfterMs(wire[4]),
+    resetMs: readWaitMs(wire[5]),
+  };
+}

@@ -1,0 +1,29 @@
+import type { Settled } from '../cluster/messages.js';
+import { MAX_COST } from '../core/rule.js';
+import { malformed, readList, readWhole } from './wire.js';
+import { readLimit, readRemaining, readWaitMs } from './rules.js';
+
+/** `[cost, reserved, limit, remaining, resetMs]`, or 0: unknown, 1: unavailable; null: not the receiver's to say. */
+export function encodeSettled(settled: Settled | null): unknown {
+  if (settled === null) return null;
+  if (settled.kind !== 'settled') return settled.kind === 'unknown' ? 0 : 1;
+  const { cost, reserved, limit, remaining, resetMs } = settled.settlement;
+  return [cost, reserved, limit, remaining, resetMs];
+}
+
+/** @throws MalformedMessage */
+export function readSettled(value: unknown): Settled | null {
+  if (value === null) return null;
+  if (value === 0) return { kind: 'unknown' };
+  if (value === 1) return { kind: 'unavailable' };
+  if (!Array.isArray(value)) throw malformed('settlement', 'null, 0, 1, or figures');
+  const wire = readList(value, 5, 5, 'settlement');
+  const settlement = {
+    cost: readWhole(wire[0], 0, MAX_COST, 'cost'),
+    reserved: readWhole(wire[1], 1, MAX_COST, 'reserved cost'),
+    limit: readLimit(wire[2]),
+    remaining: readRemaining(wire[3]),
+    resetMs: readWaitMs(wire[4]),
+  };
+  return { kind: 'settled', settlement };
+}

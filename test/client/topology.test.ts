@@ -1,0 +1,103 @@
+import { expect } from 'chai';
+import { createTopology } from '../../src/client/topology.js';
+import type { Topology } from '../../src/client/topology.js';
+import { readCluster } from '../../src/client/read-answer.js';
+import type { ClusterView } from '../../src/client/read-answer.js';
+import { createRing, ringChecksum } from '../../src/core/ring.js';
+
+const SEED = 'http://seed:8080';
+const IDS = ['a:1', 'b:1', 'c:1'];
+const urlOf = (id: string): string => `http://${id.slice(0, 1)}:8080`;
+const ring = createRing(IDS);
+const view = (self: string, ids = IDS, url = urlOf): ClusterView => ({
+  self,
+  ringChecksum: ringChecksum(ids),
+  members: ids.map((id) => ({ id, url: url(id) })),
+});
+const routeOf = (directory: Topology, key: string): string[] => [...directory.addresses(key)];
+const keys = Array.from({ length: 30 }, (_, i) => `client ${i}`);
+
+function learnt(nodes = [SEED]): Topology {
+  const directory = createTopology(nodes);
+  for (const id of IDS) directory.learn(urlOf(id), view(id));
+  return directory;
+}
+
+describe('where a client asks', () => {
+  it('is at the nodes that it was given, in turns, as long as it knows no more', () => {
+    const directory = createTopology(['http://x:1', 'http://y:1']);
+    expect(new Set([routeOf(directory, 'k')[0], routeOf(directory, 'k')[0]])).to.have.lengthOf(2);
+    expect(directory.ownerOf('k')).to.equal(undefined);
+  });
+
+  it('is at the owner, then at those that take over from it, then at those that it was given', () => {
+    const directory = learnt();
+    for (const key of keys) {
+      const order = [ring.owner(key)!, ...ring.successors(key, 2)].map(urlOf);
+      expect(routeOf(directory, key)).to.deep.equal([...order, SEED]);
+    }
+  });
+
+  it('is at no address that has not answered from here, or where somebody else answers', () => {
+    const directory = createTopology([SEED]);
+    expect(directory.learn(SEED, view('a:1'))).to.equal(true);
+    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal([SEED]);
+    expect(directory.unproven()).to.deep.equal(IDS.map(urlOf));
+    // From here, b's address leads to a; and c's to a node of another ring.
+    expect(directory.learn(urlOf('b:1'), view('a:1'))).to.equal(false);
+    expect(directory.learn(urlOf('a:1'), view('a:1'))).to.equal(true);
+    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal([urlOf('a:1'), SEED]);
+  });
+
+  it('is last where somebody failed, until it answers', () => {
+    const directory = learnt();
+    directory.fails(urlOf('a:1'));
+    for (const key of keys) expect(routeOf(directory, key).at(-1)).to.equal(urlOf('a:1'));
+    expect(directory.unproven()).to.deep.equal([urlOf('a:1')]);
+    expect(directory.answers(urlOf('a:1'))).to.equal(true);
+    for (const key of keys) expect(routeOf(directory, key)[0]).to.equal(urlOf(ring.owner(key)!));
+  });
+
+  it('follows the ring, and forgets who is gone from it', () => {
+    const directory = learnt();
+    directory.fails(urlOf('c:1'));
+    expect(directory.learn(urlOf('a:1'), view('a:1', ['a:1', 'b:1']))).to.equal(true);
+    expect(directory.learn(urlOf('a:1'), view('a:1', ['a:1', 'b:1']))).to.equal(false);
+    for (const key of keys) expect(routeOf(directory, key)).to.have.members([urlOf('a:1'), urlOf('b:1'), SEED]);
+    expect(directory.unproven()).to.deep.equal([]);
+  });
+
+  it('is anywhere where the ring is made in a way that it does not know', () => {
+    const directory = createTopology([SEED]);
+    directory.learn(SEED, { ...view('a:1'), ringChecksum: '0123456789abcdef' });
+    directory.answers(urlOf('a:1'));
+    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal([SEED]);
+  });
+
+  it('is nowhere without TLS where it was given addresses with TLS alone', () => {
+    const directory = createTopology(['https://seed']);
+    for (const id of IDS) directory.learn(urlOf(id), view(id));
+    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal(['https://seed']);
+  });
+
+  it('is at no more members than a ring can have, and at none of an odd name', () => {
+    const member = (id: unknown, url: unknown, share = 0.5): object => ({ id, url, share, state: 'active' });
+    const read = (...members: object[]): ClusterView | undefined =>
+      readCluster({ self: 'a', ringChecksum: 'x', members });
+    expect(read(member('a:1', 'http://a:80'), member('b:1', undefined), member('c:1', 'http://c', 0))).to.deep.equal({
+      self: 'a',
+      ringChecksum: 'x',
+      members: [
+        { id: 'a:1', url: 'http://a' },
+        { id: 'b:1', url: undefined },
+      ],
+    });
+    for (const url of ['ftp://a', 'http://a/path', 'http://u:p@a', 'javascript:alert(1)', 7])
+      expect(read(member('a:1', url))?.members[0]?.url, String(url)).to.equal(undefined);
+    for (const id of ['', 7, null, 'a'.repeat(301)])
+      expect(read(member(id, 'http://a')), String(id)).to.equal(undefined);
+    expect(read(...Array.from({ length: 1_025 }, (_, i) => member(`a:${i}`, undefined)))).to.equal(undefined);
+    for (const odd of [null, [], 'x', {}, { self: 'a', ringChecksum: 'x', members: {} }])
+      expect(readCluster(odd)).to.equal(undefined);
+  });
+});

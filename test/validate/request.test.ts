@@ -1,0 +1,171 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { Problem } from '../../src/core/problem.js';
+import { readCheck } from '../../src/validate/request.js';
+import { complaints, windowMsOf } from '../http/slow-validator.js';
+
+const DAYS_366 = 366 * 24 * 60 * 60 * 1000;
+
+/** Values at and around every bound, and of every wrong type. */
+const numbers = fc.oneof(
+  fc.integer({ min: 1, max: 50 }),
+  fc.constantFrom(0, -0, 1, 2, 1e9, 1e9 + 1, DAYS_366, DAYS_366 + 1),
+  fc.constantFrom(-1, 0.5, NaN, Infinity, -Infinity, 2 ** 53, 1e300),
+);
+const junk = fc.constantFrom<unknown>(undefined, null, true, false, '', '1', 'x', [], {}, [1], { limit: 1 }, 7n);
+const rarely = (valid: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> =>
+  fc.oneof({ weight: 24, arbitrary: valid }, { weight: 1, arbitrary: junk }, { weight: 1, arbitrary: numbers });
+const whole = fc.oneof({ weight: 19, arbitrary: fc.integer({ min: 1, max: 1e9 }) }, { weight: 1, arbitrary: numbers });
+
+const windowText = fc
+  .tuple(
+    fc.constantFrom(1, 2, 7, 60, 90, 0, 366, 367, 8784, 8785, 527040, 31622400, 31622401),
+    fc.constantFrom('ms', 's', 'm', 'h', 'd'),
+  )
+  .map(([count, unit]) => `${count}${unit}`);
+const oddText = fc.constantFrom(
+  '1',
+  '',
+  's',
+  '1S',
+  '1 s',
+  ' 1s',
+  '1s ',
+  '1s\n',
+  '+1s',
+  '1.0s',
+  '1e3s',
+  '٣s',
+  '01s',
+  '1sm',
+  '99999999999999999999d',
+);
+const windows = fc.oneof(
+  { weight: 9, arbitrary: windowText },
+  { weight: 1, arbitrary: oddText },
+  { weight: 9, arbitrary: whole },
+);
+const algorithms = fc.constantFrom('token-bucket', 'token-bucket', 'sliding-window', 'sliding-window', 'Token-Bucket');
+
+/** Text of about `max` bytes, in characters of one to four of them, now and then with half a pair. */
+const textNear = (max: number): fc.Arbitrary<string> =>
+  fc.oneof(
+    { weight: 6, arbitrary: fc.string({ minLength: 1, maxLength: 20, unit: 'binary' }) },
+    fc.constantFrom('__proto__', 'constructor', '', '\0', 'a\ud800', '\udc00b', '\udc00\ud800'),
+    fc
+      .tuple(fc.constantFrom('x', 'é', '€', '🦉'), fc.integer({ min: -1, max: 1 }))
+      .map(([char, over]) => char.repeat(Math.floor(max / Buffer.byteLength(char)) + over)),
+  );
+
+const own = {
+  limit: rarely(whole),
+  window: rarely(windows),
+  windowMs: rarely(whole),
+  burst: rarely(whole),
+  algorithm: rarely(algorithms),
+};
+const nearlyLimit = (keys: ('limit' | 'window')[]): fc.Arbitrary<object> =>
+  fc.oneof(
+    { weight: 5, arbitrary: fc.record({ limit: own.limit, window: own.window }) },
+    { weight: 4, arbitrary: fc.record({ limit: own.limit, windowMs: own.windowMs, algorithm: own.algorithm }) },
+    { weight: 1, arbitrary: fc.record(own, { requiredKeys: keys }) },
+  );
+const limits = fc.oneof(
+  { weight: 9, arbitrary: fc.array(rarely(nearlyLimit(['limit', 'window'])), { maxLength: 9, size: 'small' }) },
+  { weight: 1, arbitrary: junk },
+);
+const common = {
+  clientId: rarely(textNear(256)),
+  cost: rarely(whole),
+  peek: rarely(fc.boolean()),
+  requestId: rarely(textNear(128)),
+  durability: rarely(fc.constant('replicated')),
+};
+const unknownKey = fc.constantFrom('extra', '__proto__', 'constructor', 'Limit', 'a/b', '');
+const requests: fc.Arbitrary<unknown> = fc.oneof(
+  { weight: 10, arbitrary: fc.tuple(fc.record(common, { requiredKeys: ['clientId'] }), nearlyLimit([])).map(merge) },
+  {
+    weight: 6,
+    arbitrary: fc.tuple(fc.record(common, { requiredKeys: ['clientId'] }), fc.record({ limits })).map(merge),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ ...common, ...own, limits, policy: rarely(textNear(128)) }, { requiredKeys: [] }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(fc.record({ clientId: common.clientId, limit: own.limit, window: own.window }), unknownKey, junk)
+      .map(([request, key, value]) =>
+        // `__proto__` as a name of its own, as JSON.parse makes it.
+        Object.defineProperty(request, key, { value, enumerable: true }),
+      ),
+  },
+  { weight: 1, arbitrary: fc.oneof(junk, numbers) },
+);
+
+function merge([a, b]: readonly [object, object]): object {
+  return { ...a, ...b };
+}
+
+describe('the check of a request', () => {
+  it('accepts what a slow validator, written from the contract, accepts, and complains of a field of which it does', () => {
+    let accepted = 0;
+    let refused = 0;
+    const property = fc.property(requests, (request) => {
+      const expected = complaints(request);
+      let problem: unknown;
+      try {
+        readCheck(request);
+        accepted += 1;
+      } catch (error) {
+        problem = error;
+        refused += 1;
+      }
+      if (expected.length === 0) expect(problem).to.equal(undefined);
+      else {
+        expect(problem).to.be.instanceOf(Problem);
+        expect((problem as Problem).status).to.equal(400);
+        expect(expected).to.include((problem as Problem).field);
+        expect((problem as Problem).expected).to.be.a('string').that.is.not.empty;
+      }
+    });
+    fc.assert(property, { numRuns: 10_000 });
+    // Otherwise the property says little.
+    expect(accepted).to.be.above(1_000);
+    expect(refused).to.be.above(1_000);
+  });
+
+  it('takes what it accepts for what it says', () => {
+    const limit = fc.record({ limit: fc.nat({ max: 1e9 }), window: windowText });
+    const request = fc.record({
+      clientId: fc.string({ minLength: 1, maxLength: 20 }),
+      limits: fc.array(limit, { minLength: 1, maxLength: 8 }),
+      cost: fc.integer({ min: 1, max: 1e9 }),
+      peek: fc.boolean(),
+    });
+    const property = fc.property(request, (asked) => {
+      fc.pre(complaints(asked).length === 0);
+      const { clientId, cost, peek } = asked;
+      const rules = asked.limits.map(({ limit: n, window }) => ({
+        algorithm: 'token-bucket',
+        limit: n,
+        windowMs: windowMsOf(window),
+        capacity: n,
+        policy: undefined,
+      }));
+      expect(readCheck(asked)).to.deep.include({ clientId, cost, peek, requestId: undefined, rules });
+    });
+    fc.assert(property, { numRuns: 500 });
+  });
+
+  it('fills in what is left out', () => {
+    expect(readCheck({ clientId: 'a', limit: 5, window: '1m', burst: 9, requestId: 'r' })).to.deep.include({
+      clientId: 'a',
+      cost: 1,
+      peek: false,
+      requestId: 'r',
+      rules: [{ algorithm: 'token-bucket', limit: 5, windowMs: 60_000, capacity: 9, policy: undefined }],
+    });
+  });
+});
