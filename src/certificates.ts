@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import type { Logger } from 'pino';
-import type { Audit } from './http/audit.js';
+import type { Audit } from './http/access/audit.js';
 import { variable } from './setting-table.js';
 import type { Settings } from './setting-table.js';
 import { SettingsError } from './settings.js';

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
-import type { Audit } from './http/audit.js';
+import type { Audit } from './http/access/audit.js';
 import { SettingsError } from './settings.js';
 
 /**

@@ -5,7 +5,7 @@ import { createPolicyWriter } from './cluster/policies/policy-writer.js';
 import type { PolicyChange, PolicyWriter } from './cluster/policies/policy-writer.js';
 import { fileKey } from './core/policy-document.js';
 import type { Changes, EntryValue, PolicyDocument } from './core/policy-document.js';
-import type { Audit, Who } from './http/audit.js';
+import type { Audit, Who } from './http/access/audit.js';
 import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings.js';
 import { readPolicyFile, watchPolicyFile } from './store/policy-file.js';

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { asciiJson } from '../http/answer.js';
+import { asciiJson } from '../http/decisions/answer.js';
 import { SettingsError } from '../settings.js';
 import { tokenHeader } from './token.js';
 

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
-import { asciiJson } from '../http/answer.js';
-import type { ClusterDescription } from '../http/cluster-view.js';
+import { asciiJson } from '../http/decisions/answer.js';
+import type { ClusterDescription } from '../http/api/cluster-view.js';
 import { SettingsError } from '../settings.js';
 import { tokenHeader } from './token.js';
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { digestOf, ROLES } from '../http/access.js';
+import { digestOf, ROLES } from '../http/access/access.js';
 import { SettingsError } from '../settings.js';
 
 /** `tokenring token NAME ROLE…`: a new token, and what of it goes into the file of `TOKENRING_TOKENS`. */

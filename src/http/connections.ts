@@ -2,7 +2,7 @@ import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { networkOf } from '../core/address.js';
-import type { Counters } from './counters.js';
+import type { Counters } from './metrics/counters.js';
 
 export interface ConnectionBounds {
   /** Open at once. */

@@ -3,7 +3,7 @@ import type { MemberRecord } from '../../src/cluster/messages.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
-import { describeCluster } from '../../src/http/cluster-view.js';
+import { describeCluster } from '../../src/http/api/cluster-view.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
 

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Settled } from '../../src/cluster/messages.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
-import { describeCluster } from '../../src/http/cluster-view.js';
+import { describeCluster } from '../../src/http/api/cluster-view.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';

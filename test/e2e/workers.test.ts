@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Decision } from '../../src/core/decision.js';
-import type { ClusterDescription } from '../../src/http/cluster-view.js';
+import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
 import { CLOSE, connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { expectProblem } from '../support/http.js';
 import type { Answer } from '../support/http.js';

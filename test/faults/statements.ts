@@ -1,5 +1,5 @@
 import type { ClientDescription } from '../../src/core/description.js';
-import type { ClusterDescription } from '../../src/http/cluster-view.js';
+import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
 import type { Statement } from '../sim/history.js';
 import { asAt } from './checked.js';
 import { machineMs } from './history.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { SOURCES } from '../../src/core/decision.js';
 import type { Decision } from '../../src/core/decision.js';
 import { rateLimitHeaders } from '../../src/core/rate-limit-headers.js';
-import { decisionJson } from '../../src/http/answer.js';
+import { decisionJson } from '../../src/http/decisions/answer.js';
 import { readCheck } from '../../src/validate/request.js';
 import type { RunningNode } from '../../src/main.js';
 import { decisionOf, liveNode, newClient, post } from '../support/http.js';

@@ -7,9 +7,9 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { Limiter } from '../../src/cluster/decide/limiter.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
-import { createAccess } from '../../src/http/access.js';
-import { createCounters } from '../../src/http/counters.js';
-import { createDecisionHandlers } from '../../src/http/decisions.js';
+import { createAccess } from '../../src/http/access/access.js';
+import { createCounters } from '../../src/http/metrics/counters.js';
+import { createDecisionHandlers } from '../../src/http/decisions/handlers.js';
 import { decisionOf, expectProblem, post } from '../support/http.js';
 import { connect, frame } from './wire.js';
 

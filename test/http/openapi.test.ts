@@ -97,7 +97,7 @@ describe('GET /openapi.json', () => {
   });
 
   it('lists the addresses that the node has, and no others', () => {
-    const source = readFileSync(new URL('../../src/http/api.ts', import.meta.url), 'utf8');
+    const source = readFileSync(new URL('../../src/http/api/api.ts', import.meta.url), 'utf8');
     const routed = [...source.matchAll(/\b(?:route|app\.all)\(\s*'([^']+)'/g)].map((match) =>
       match[1]!.replaceAll(/[:*](\w+)/g, '{$1}'),
     );

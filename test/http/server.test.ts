@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import { createCounters } from '../../src/http/counters.js';
+import { createCounters } from '../../src/http/metrics/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer, ServerTimeouts } from '../../src/http/server.js';
 import { NO_DECISIONS } from '../support/decisions.js';

@@ -1,4 +1,4 @@
-import type { DecisionHandlers } from '../../src/http/decisions.js';
+import type { DecisionHandlers } from '../../src/http/decisions/handlers.js';
 
 const never = (): undefined => undefined;
 

@@ -1,9 +1,9 @@
 import type { Request, RequestHandler, Response } from 'express';
-import type { Written } from '../cluster/messages.js';
-import type { ActivePolicies } from '../cluster/policies/active-policies.js';
-import type { PolicyWriter } from '../cluster/policies/policy-writer.js';
-import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../core/check-policy.js';
-import type { Mistake } from '../core/check-policy.js';
+import type { Written } from '../../cluster/messages.js';
+import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
+import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
+import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../../core/check-policy.js';
+import type { Mistake } from '../../core/check-policy.js';
 import {
   MAX_DOCUMENT_BYTES,
   MAX_ENTRIES,
@@ -11,13 +11,13 @@ import {
   overrideKey,
   policyKey,
   tierKey,
-} from '../core/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
-import type { PolicyText } from '../core/policy.js';
-import type { Who } from './audit.js';
-import { readBody } from './body.js';
-import { Problem } from '../core/problem.js';
-import { requireClientId } from '../validate/request.js';
+} from '../../core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../core/policy-document.js';
+import type { PolicyText } from '../../core/policy.js';
+import type { Who } from '../access/audit.js';
+import { readBody } from '../body.js';
+import { Problem } from '../../core/problem.js';
+import { requireClientId } from '../../validate/request.js';
 
 interface PolicyApiDeps {
   readonly activePolicies: ActivePolicies;

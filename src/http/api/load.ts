@@ -1,11 +1,11 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
-import type { AdaptiveController } from '../cluster/policies/adaptive-controller.js';
-import type { ActivePolicies } from '../cluster/policies/active-policies.js';
-import { readBody } from './body.js';
-import { LoadReportSchema } from '../validate/policy-schema.js';
-import { Problem } from '../core/problem.js';
-import { invalid } from '../validate/request.js';
+import type { AdaptiveController } from '../../cluster/policies/adaptive-controller.js';
+import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
+import { readBody } from '../body.js';
+import { LoadReportSchema } from '../../validate/policy-schema.js';
+import { Problem } from '../../core/problem.js';
+import { invalid } from '../../validate/request.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
 

@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
-import type { Policies } from '../cluster/policies/active-policies.js';
-import type { Check } from '../core/decide.js';
-import { Problem } from '../core/problem.js';
-import { readCheck } from '../validate/request.js';
+import type { Policies } from '../../cluster/policies/active-policies.js';
+import type { Check } from '../../core/decide.js';
+import { Problem } from '../../core/problem.js';
+import { readCheck } from '../../validate/request.js';
 
 /** What a gateway that asks by sub-request makes of the answer. Each passes the request on after a 200. */
 export interface Gateway {

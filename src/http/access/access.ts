@@ -1,5 +1,5 @@
 import { hash, timingSafeEqual } from 'node:crypto';
-import { Problem } from '../core/problem.js';
+import { Problem } from '../../core/problem.js';
 
 /** What a token lets its bearer do: look at things, ask for decisions, change things. Who may change things may do all. */
 export const ROLES = ['read', 'decide', 'admin'] as const;

@@ -1,5 +1,5 @@
-import type { Membership } from '../cluster/membership/membership.js';
-import type { MemberState } from '../cluster/membership/membership.js';
+import type { Membership } from '../../cluster/membership/membership.js';
+import type { MemberState } from '../../cluster/membership/membership.js';
 
 export interface ClusterDescription {
   readonly self: string;

@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox';
-import { MAX_BATCH } from '../core/request.js';
-import * as policySchemas from '../validate/policy-schema.js';
+import { MAX_BATCH } from '../../core/request.js';
+import * as policySchemas from '../../validate/policy-schema.js';
 import {
   GATEWAY_HEADERS,
   answer,
@@ -14,9 +14,9 @@ import {
   problems,
   rateLimitHeaders,
   ref,
-} from './openapi-parts.js';
-import { PROBLEMS } from '../core/problem.js';
-import * as schemas from '../validate/schema.js';
+} from './parts.js';
+import { PROBLEMS } from '../../core/problem.js';
+import * as schemas from '../../validate/schema.js';
 
 const byName: Readonly<Record<string, TSchema>> = {
   Limit: schemas.LimitSchema,

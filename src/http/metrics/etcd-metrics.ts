@@ -1,4 +1,4 @@
-import type { RegistryMember } from '../cluster/handover/registry-member.js';
+import type { RegistryMember } from '../../cluster/handover/registry-member.js';
 import type { MetricKinds } from './metric-kinds.js';
 
 /** What there is to watch of a node whose members, and policies, are in etcd. */

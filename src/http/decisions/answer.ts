@@ -1,4 +1,4 @@
-import type { Decision } from '../core/decision.js';
+import type { Decision } from '../../core/decision.js';
 
 /**
  * A decision as JSON, in ASCII. Written by hand, as the shape is fixed and this runs a million times a second; a test holds it

@@ -1,22 +1,22 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Limiter } from '../cluster/decide/limiter.js';
-import { WITHOUT_POLICIES } from '../cluster/policies/active-policies.js';
-import type { Policies } from '../cluster/policies/active-policies.js';
-import type { Check } from '../core/decide.js';
-import type { Decision } from '../core/decision.js';
-import { rateLimitHeaders } from '../core/rate-limit-headers.js';
-import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
-import type { Access } from './access.js';
+import type { Limiter } from '../../cluster/decide/limiter.js';
+import { WITHOUT_POLICIES } from '../../cluster/policies/active-policies.js';
+import type { Policies } from '../../cluster/policies/active-policies.js';
+import type { Check } from '../../core/decide.js';
+import type { Decision } from '../../core/decision.js';
+import { rateLimitHeaders } from '../../core/rate-limit-headers.js';
+import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
+import type { Access } from '../access/access.js';
 import { asciiJson, decisionJson, gatewayJson } from './answer.js';
-import { readJsonBody } from './body.js';
-import { countDuration, countProblem } from './counters.js';
-import type { Counters } from './counters.js';
+import { readJsonBody } from '../body.js';
+import { countDuration, countProblem } from '../metrics/counters.js';
+import type { Counters } from '../metrics/counters.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
-import { parseJson } from '../validate/json.js';
-import { Problem } from '../core/problem.js';
-import { readBatch, readCheck } from '../validate/request.js';
-import { sendAsciiJson, sendProblem, withoutTheRest } from './send.js';
+import { parseJson } from '../../validate/json.js';
+import { Problem } from '../../core/problem.js';
+import { readBatch, readCheck } from '../../validate/request.js';
+import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
 /** Of all bodies that have not come whole. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;

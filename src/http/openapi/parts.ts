@@ -1,5 +1,5 @@
-import { PROBLEMS } from '../core/problem.js';
-import type { ProblemCode } from '../core/problem.js';
+import { PROBLEMS } from '../../core/problem.js';
+import type { ProblemCode } from '../../core/problem.js';
 
 /** What the operations of the OpenAPI document have in common. */
 

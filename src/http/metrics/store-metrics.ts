@@ -1,5 +1,5 @@
-import type { LockCounters } from '../cluster/ports.js';
-import type { WriteBehind } from '../cluster/durability/write-behind.js';
+import type { LockCounters } from '../../cluster/ports.js';
+import type { WriteBehind } from '../../cluster/durability/write-behind.js';
 import type { MetricKinds } from './metric-kinds.js';
 
 /** What there is to watch of a durable store; nothing of it is there without one. */

@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Metric } from 'prom-client';
-import type { ClusterNode } from '../cluster/node.js';
-import { SOURCES } from '../core/decision.js';
+import type { ClusterNode } from '../../cluster/node.js';
+import { SOURCES } from '../../core/decision.js';
 import { DURATION_BOUNDS } from './counters.js';
 import type { Counters } from './counters.js';
 import { addEtcdMetrics } from './etcd-metrics.js';

@@ -2,9 +2,9 @@ import { Type } from '@sinclair/typebox';
 import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { digestOf, ROLES } from './access.js';
 import type { AccessRules, KnownToken } from './access.js';
-import { parseJson } from '../validate/json.js';
-import { Problem } from '../core/problem.js';
-import { invalid } from '../validate/request.js';
+import { parseJson } from '../../validate/json.js';
+import { Problem } from '../../core/problem.js';
+import { invalid } from '../../validate/request.js';
 
 const strict = { additionalProperties: false };
 /** Each is compared with on a request that shows a token. */
