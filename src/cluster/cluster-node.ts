@@ -13,7 +13,7 @@ import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
 import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import type { ActivePolicies } from './policies/active-policies.js';
-import type { ReplicatedPolicies } from './policies/replicated-policies.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock, Discovery, Log, PeerTransport, Store, Timers } from './ports.js';
 import type { RegistryMember } from './handover/registry-member.js';
 import type { Registry } from './membership/registry.js';
@@ -66,7 +66,7 @@ export interface ClusterNode {
   readonly leaseHolder: LeaseHolder;
   readonly denials: Denials;
   readonly activePolicies: ActivePolicies;
-  readonly policies: Pick<ReplicatedPolicies, 'write'>;
+  readonly policies: Pick<PolicyBackend, 'write'>;
   readonly settler: Pick<Settler, 'settle'>;
   readonly reservations: { readonly size: number };
   readonly adaptive: Pick<AdaptiveController, 'report' | 'factors'>;

@@ -20,8 +20,9 @@ import type { AdaptiveController } from './policies/adaptive-controller.js';
 import { createMembership } from './membership/membership.js';
 import { createPeerHandler } from './peer-handler.js';
 import { createActivePolicies } from './policies/active-policies.js';
-import { createReplicatedPolicies } from './policies/replicated-policies.js';
-import type { ReplicatedPolicies } from './policies/replicated-policies.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
+import { createRegistryBackend } from './policies/registry-backend.js';
+import { createRingBackend } from './policies/ring-backend.js';
 import { createRecentDecisions } from './state/recent-decisions.js';
 import { createRegistryMember } from './handover/registry-member.js';
 import { createReplicator } from './replication/replicator.js';
@@ -76,7 +77,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     deps.registry && createRegistryMember({ clock, timers, log, registry: deps.registry }, memberOptions);
   const membership = registryMember?.membership ?? createMembership({ clock }, memberOptions);
   const activePolicies = createActivePolicies((policy, rules) => adaptive.scaled(policy, rules));
-  const heardPolicies = (id: NodeId, digest: string): void => policies.heard(id, digest);
+  const heardPolicies = (id: NodeId, digest: string): void => policies.antiEntropy.noteDigest(id, digest);
   const peerRpc = createPeerRpc(
     {
       clock,
@@ -144,20 +145,14 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     acknowledger,
     decidesFor,
   });
-  const policies: ReplicatedPolicies = createReplicatedPolicies(
-    {
-      clock,
-      timers,
-      log,
-      membership,
-      activePolicies,
-      ask,
-      decider,
-      policyStore: registryMember?.session.policyStore,
-      isHeld: () => limiter.isHeld,
-    },
-    { timeoutMs: suspectAfterMs },
-  );
+  const policyDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld: () => limiter.isHeld };
+  const policies: PolicyBackend =
+    registryMember === undefined
+      ? createRingBackend(policyDeps, { timeoutMs: suspectAfterMs })
+      : createRegistryBackend(
+          { ...policyDeps, policyStore: registryMember.session.policyStore },
+          { timeoutMs: suspectAfterMs },
+        );
   const adaptive: AdaptiveController = createAdaptiveController(
     { clock, membership, policyOf: (name) => activePolicies.set.policies.get(name), ask, decider },
     { timeoutMs: suspectAfterMs },

@@ -6,7 +6,7 @@ import type { Limiter } from './decide/limiter.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
 import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
-import type { ReplicatedPolicies } from './policies/replicated-policies.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from './ports.js';
 import type { Settler } from './decide/settler.js';
 
@@ -20,7 +20,7 @@ interface PeerHandlerDeps {
   readonly limiter: Limiter;
   readonly leaseGranter: LeaseGranter;
   readonly donor: Donor;
-  readonly policies: ReplicatedPolicies;
+  readonly policies: PolicyBackend;
   readonly settler: Settler;
   readonly adaptive: AdaptiveController;
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
@@ -105,9 +105,9 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
           adaptive.learn(message.factors);
           return { kind: 'kept' };
         case 'policies':
-          return policies.answerSync(message);
+          return policies.antiEntropy.answer(message);
         case 'write-policies':
-          return policies.answerWrite(message);
+          return policies.writeForPeer(message).then((written) => ({ kind: 'policies-written', written }));
       }
     },
   };

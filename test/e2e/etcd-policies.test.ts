@@ -210,7 +210,7 @@ describe(`policies of real processes in a real etcd${why === undefined ? '' : ` 
     await put(nodes[0]!, 'api', 1);
     etcdctl('put', '/tokenring/policies', '{"format":1,"version":9,"entries":[["policy api",{"limit":"x"},9,"me"]]}');
     for (const node of nodes) {
-      const { reason } = await node.line('the policies in the registry are not valid: those in force stay');
+      const { reason } = await node.line('the policies in the registry are not valid; keeping those in force');
       expect(reason).to.equal('/tokenring/policies: an entry that is not valid: "policy api"');
       expect(await metricAt(node, 'tokenring_etcd_policies_valid')).to.equal(0);
       expect(await limitAt(node, 'api')).to.equal(1);

@@ -4,11 +4,11 @@ import { NO_DOCUMENT, policySetOf } from '../../core/policy-document.js';
 import type { PolicyDocument } from '../../core/policy-document.js';
 import type { Rule } from '../../core/rule.js';
 
-/** The policies as they are now, for whoever has a request to decide. */
+/** Looks up the policies that are in force now. */
 export interface Policies {
-  /** The policy of this name, or the default where none is named, and a client's rules under it. */
+  /** @param name `undefined`: the default policy. @returns the policy and the client's rules, if there is one */
   resolve(clientId: string, name: string | undefined): Resolved | undefined;
-  /** Whether the answer for a client is known, whatever it asks. */
+  /** @returns the fixed answer for a client on the allow or deny list */
   listed(clientId: string): 'allow' | 'deny' | undefined;
 }
 
@@ -17,22 +17,22 @@ interface Resolved {
   readonly rules: readonly Rule[];
 }
 
-/** The policies of this node: one document, replaced whole. */
+/** The policies of this node: one document, always replaced as a whole. */
 export interface ActivePolicies extends Policies {
   readonly document: PolicyDocument;
   readonly set: PolicySet;
-  /** Name of the registry whose document it was, when this node last saw that; `undefined` where nodes keep it themselves. */
+  /** Name of the registry that the document was last read from; `undefined` without a registry. */
   readonly registry: string | undefined;
-  /** Puts a document in force; `registry`: that of this one, otherwise as before. */
+  /** Puts a document in force. @param registry its registry; by default the name does not change */
   adopt(document: PolicyDocument, registry?: string): void;
   /** Calls `listener` after each change. */
   onChange(listener: (document: PolicyDocument) => void): void;
 }
 
-/** No policies at all, for who has no activePolicies. */
+/** For nodes without policies. */
 export const WITHOUT_POLICIES: Policies = { resolve: () => undefined, listed: () => undefined };
 
-/** @param scaled the rules of an adaptive policy as they are now */
+/** @param scaled returns the current rules of an adaptive policy */
 export function createActivePolicies(
   scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[],
 ): ActivePolicies {
@@ -58,9 +58,9 @@ export function createActivePolicies(
       return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
     },
     listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
-    adopt(next, of = registry) {
-      if (next.digest === document.digest && of === registry) return;
-      registry = of;
+    adopt(next, nextRegistry = registry) {
+      if (next.digest === document.digest && nextRegistry === registry) return;
+      registry = nextRegistry;
       if (next.digest !== document.digest) set = policySetOf(next);
       document = next;
       for (const listener of listeners) listener(next);

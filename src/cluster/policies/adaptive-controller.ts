@@ -7,32 +7,35 @@ import type { Membership } from '../membership/membership.js';
 import type { Factors } from '../messages.js';
 import type { Ask, Clock } from '../ports.js';
 
-/** The controller takes a step, and tells the others, so often. */
+/** Time between two steps of the controller. */
 const STEP_MS = 1_000;
-/** After so long without a report, or without a word from the one who steers, limits go back to what is written. */
+/** Without reports, or without a message of the controlling node, for this long, limits return to their written values. */
 const STALE_MS = 10_000;
 
 export type Reported =
   | { readonly kind: 'reported'; readonly factor: number; readonly load: number }
-  /** There is no policy of this name whose limits follow the load. */
+  /** No adaptive policy has this name. */
   | { readonly kind: 'unknown' }
-  /** The report says nothing that the policy has a goal for. */
+  /** The report has no value that the policy has a target for. */
   | { readonly kind: 'meaningless' }
   | { readonly kind: 'unavailable' };
 
-/** Limits that follow the load: the owner of a policy's name on the ring steers, and every node has the factor. */
+/**
+ * Scales the limits of adaptive policies by the load of the service that they protect.
+ * The owner of a policy's name on the ring controls its factor, and sends it to every node.
+ */
 export interface AdaptiveController {
-  /** Takes a report to the one who steers. */
+  /** Sends a report to the controlling node. */
   report(name: string, report: LoadReport): Promise<Reported>;
-  /** The same from a peer. @returns the factor, if this node steers */
+  /** Takes a peer's report. @returns the factor, if this node controls the policy */
   reportFromPeer(name: string, load: number): Factors;
-  /** What the one who steers says. */
+  /** Takes the factors that the controlling node has sent. */
   learn(factors: Factors): void;
-  /** The rules of an adaptive policy as they are now. */
+  /** The rules of an adaptive policy, scaled by its factor. */
   scaled(policy: Policy, rules: readonly Rule[]): readonly Rule[];
   /** To be called a few times a second. */
   tick(nowMs: number): void;
-  /** Of policies whose limits are not as written now. */
+  /** The factors of the policies whose factor is not 1. */
   factors(): Factors;
 }
 
@@ -44,8 +47,8 @@ interface AdaptiveControllerDeps {
   readonly decider: (key: string) => NodeId | undefined;
 }
 
-/** What the one who steers has been told since its last step. */
-interface Steered {
+/** Reports on one policy that this node controls. `sum` and `reports` count since its last step. */
+interface Controlled {
   sum: number;
   reports: number;
   reportedAtMs: number;
@@ -56,8 +59,8 @@ export function createAdaptiveController(
   { timeoutMs }: { timeoutMs: number },
 ): AdaptiveController {
   const { clock, membership, policyOf, ask, decider } = deps;
-  const steered = new Map<string, Steered>();
-  const known = new Map<string, { factor: number; heardAtMs: number }>();
+  const controlled = new Map<string, Controlled>();
+  const known = new Map<string, { factor: number; receivedAtMs: number }>();
   const scaledRules = new WeakMap<readonly Rule[], { factor: number; rules: readonly Rule[] }>();
   let steppedAtMs = clock.nowMs();
 
@@ -65,26 +68,26 @@ export function createAdaptiveController(
 
   function set(name: string, factor: number): void {
     if (factor >= 1) known.delete(name);
-    else known.set(name, { factor, heardAtMs: clock.nowMs() });
+    else known.set(name, { factor, receivedAtMs: clock.nowMs() });
   }
 
   function note(name: string, load: number): number {
-    let one = steered.get(name);
-    if (one === undefined) steered.set(name, (one = { sum: 0, reports: 0, reportedAtMs: 0 }));
+    let one = controlled.get(name);
+    if (one === undefined) controlled.set(name, (one = { sum: 0, reports: 0, reportedAtMs: 0 }));
     one.sum += load;
     one.reports += 1;
     one.reportedAtMs = clock.nowMs();
     return factorOf(name);
   }
 
-  /** Takes a step for each policy that this node steers. */
-  function steerAll(nowMs: number): Factors {
-    const told: [string, number][] = [];
-    for (const [name, one] of steered) {
+  /** Takes a step for each policy that this node controls. @returns the new factors */
+  function stepAll(nowMs: number): Factors {
+    const factors: [string, number][] = [];
+    for (const [name, one] of controlled) {
       const adaptive = policyOf(name)?.adaptive;
-      // Who steers now goes on from the factor that it has heard.
+      // The next controlling node continues from the factor that it has received.
       if (adaptive === undefined || decider(name) !== membership.self.id) {
-        steered.delete(name);
+        controlled.delete(name);
         continue;
       }
       let factor = factorOf(name);
@@ -93,10 +96,10 @@ export function createAdaptiveController(
       one.sum = 0;
       one.reports = 0;
       set(name, factor);
-      told.push([name, factor]);
-      if (factor === 1 && nowMs - one.reportedAtMs > STALE_MS) steered.delete(name);
+      factors.push([name, factor]);
+      if (factor === 1 && nowMs - one.reportedAtMs > STALE_MS) controlled.delete(name);
     }
-    return told;
+    return factors;
   }
 
   return {
@@ -110,7 +113,7 @@ export function createAdaptiveController(
       if (to === undefined) return { kind: 'unavailable' };
       const asked = await ask(to, { kind: 'load', name, load }, timeoutMs);
       const [factor] = asked.kind === 'answer' && asked.body.kind === 'factors' ? asked.body.factors : [];
-      // One report more or less changes little: the next comes within seconds.
+      // A lost report is not repeated: the next one comes within seconds.
       return factor === undefined ? { kind: 'unavailable' } : { kind: 'reported', factor: factor[1], load };
     },
     reportFromPeer: (name, load) =>
@@ -129,20 +132,19 @@ export function createAdaptiveController(
     },
     tick(nowMs) {
       if (nowMs - steppedAtMs < STEP_MS) return;
-      // A late step is not made up for.
       steppedAtMs = nowMs;
-      const told = steerAll(nowMs);
+      const factors = stepAll(nowMs);
       for (const [name, one] of known) {
-        if (steered.has(name)) continue;
+        if (controlled.has(name)) continue;
         if (policyOf(name)?.adaptive === undefined) known.delete(name);
-        else if (nowMs - one.heardAtMs > STALE_MS) {
+        else if (nowMs - one.receivedAtMs > STALE_MS) {
           one.factor = relax(one.factor);
           if (one.factor === 1) known.delete(name);
         }
       }
-      if (told.length === 0) return;
+      if (factors.length === 0) return;
       for (const id of membership.others()) {
-        if (!membership.isDown(id)) void ask(id, { kind: 'factors', factors: told }, timeoutMs);
+        if (!membership.isDown(id)) void ask(id, { kind: 'factors', factors }, timeoutMs);
       }
     },
     factors: () => [...known].map(([name, { factor }]) => [name, factor] as const),

@@ -8,16 +8,19 @@ import type { ActivePolicies } from './active-policies.js';
 
 type PoliciesMessage = Extract<PeerMessage, { kind: 'policies' }>;
 
-/** How nodes come to hold the same document: every message says which one its sender holds, and two that differ compare. */
+/**
+ * Makes all nodes hold the same policy document.
+ * Every peer message carries the digest of its sender's document; two nodes with different digests exchange documents.
+ */
 export interface PolicyAntiEntropy {
-  /** Tells all that can be reached what this node's document has beyond an earlier one. */
+  /** Sends every reachable node the entries that are newer than in `earlier`. Resolves when all have answered or failed. */
   spread(earlier: PolicyDocument): Promise<void>;
-  /** Compares with the first of these that answers. @returns whether one has */
+  /** Exchanges documents with the first of these nodes that answers. @returns whether one has answered */
   syncWithOne(ids: readonly NodeId[]): Promise<boolean>;
   readonly answer: (message: PoliciesMessage) => PeerAnswer;
-  /** Notes which document another node holds. */
-  readonly heard: (id: NodeId, digest: string) => void;
-  /** Compares documents with one node that holds another. */
+  /** Records the digest of another node's document. */
+  readonly noteDigest: (id: NodeId, digest: string) => void;
+  /** Exchanges documents with one node whose digest differs. */
   tick(): void;
 }
 
@@ -25,26 +28,25 @@ export interface PolicyAntiEntropyDeps {
   readonly membership: Membership;
   readonly activePolicies: ActivePolicies;
   readonly ask: Ask;
-  /** What this node is to hold, having heard of another document. */
-  readonly reconcile: (mine: PolicyDocument, theirs: PolicyDocument) => PolicyDocument;
 }
 
+/** @param reconcile returns the document to hold, given this node's and another node's */
 export function createPolicyAntiEntropy(
-  deps: PolicyAntiEntropyDeps,
+  { membership, activePolicies, ask }: PolicyAntiEntropyDeps,
+  reconcile: (mine: PolicyDocument, theirs: PolicyDocument) => PolicyDocument,
   { timeoutMs }: { timeoutMs: number },
 ): PolicyAntiEntropy {
-  const { membership, activePolicies, ask, reconcile } = deps;
-  const heard = new Map<NodeId, string>();
+  const digests = new Map<NodeId, string>();
   let syncing = false;
-  // What was heard before is old news now: who holds something else will say so again.
-  activePolicies.onChange(() => heard.clear());
+  // Digests are compared with the document in force; the next messages of the other nodes bring them again.
+  activePolicies.onChange(() => digests.clear());
 
   function messageOf(entries: ReadonlyMap<string, Entry>, whole: boolean): PoliciesMessage {
     const { version, digest } = activePolicies.document;
     return { kind: 'policies', version, digest, entries: [...entries], whole };
   }
 
-  /** Tells another node of these entries, and of as much as it takes until both hold the same. @returns whether it has answered */
+  /** Sends these entries to a node, and the whole document if the digests still differ. @returns whether it has answered */
   async function sync(id: NodeId, entries: ReadonlyMap<string, Entry> = new Map()): Promise<boolean> {
     const asked = await ask(id, messageOf(entries, false), timeoutMs);
     if (asked.kind !== 'answer' || asked.body.kind !== 'policies') return false;
@@ -74,7 +76,7 @@ export function createPolicyAntiEntropy(
       const { document } = activePolicies;
       if (whole) activePolicies.adopt(reconcile(document, documentOf(version, new Map(entries))));
       else if (digest !== document.digest && entries.length > 0) {
-        // In part only where it makes the sender's document of this one: none is ever half applied.
+        // Single entries apply only if the result is exactly the sender's document: no document is ever half applied.
         const next = documentOf(version, new Map([...document.entries, ...entries]));
         if (next.digest === digest && version > document.version) activePolicies.adopt(next);
       }
@@ -88,14 +90,14 @@ export function createPolicyAntiEntropy(
         whole: !same,
       };
     },
-    heard: (id, digest) => void heard.set(id, digest),
+    noteDigest: (id, digest) => void digests.set(id, digest),
     tick() {
       if (syncing) return;
-      for (const [id, digest] of heard) {
-        if (membership.stateOf(id) === undefined) heard.delete(id);
+      for (const [id, digest] of digests) {
+        if (membership.stateOf(id) === undefined) digests.delete(id);
         if (digest === activePolicies.document.digest || membership.isDown(id)) continue;
         syncing = true;
-        heard.delete(id);
+        digests.delete(id);
         void sync(id).then(() => (syncing = false));
         return;
       }

@@ -1,21 +1,29 @@
-import type { Changes, PolicyDocument } from '../../core/policy-document.js';
+import type { Changes } from '../../core/policy-document.js';
 import type { NodeId } from '../../core/ring.js';
 import type { PeerMessage, RingWritten, Written } from '../messages.js';
+import type { PolicyAntiEntropy } from './anti-entropy.js';
 
-/** Keeps the one document of policies, and takes the changes of it: the owner of a key on the ring, or a registry. */
+/**
+ * Keeps the policy document and accepts changes to it.
+ * Without a registry, the owner of one ring key accepts them; with a registry, every node writes to the registry.
+ */
 export interface PolicyBackend {
-  /** See `ReplicatedPolicies.write`. */
-  write(changes: Changes, ifMatch: readonly string[] | undefined): Promise<Written>;
-  /** Makes a change for a peer. @returns `null` where this node is not the one to make it */
-  writeFor(message: Extract<PeerMessage, { kind: 'write-policies' }>): Promise<RingWritten | null>;
-  /** What this node is to hold, having heard of what another one does. */
-  reconcile(mine: PolicyDocument, theirs: PolicyDocument): PolicyDocument;
   /**
-   * Learns the document, before this node decides.
+   * Applies all changes or none.
+   * @param ifMatch applies them only if the document matches one of these tags: its version, or version and digest as in
+   * `12-0123456789abcdef`, or `*` if every changed entry exists; `undefined` matches any document
+   */
+  write(changes: Changes, ifMatch?: readonly string[]): Promise<Written>;
+  /** Applies a change that a peer received. @returns `null` if this node does not accept changes for peers */
+  writeForPeer(message: Extract<PeerMessage, { kind: 'write-policies' }>): Promise<RingWritten | null>;
+  /** Compares the document with other nodes. */
+  readonly antiEntropy: Pick<PolicyAntiEntropy, 'answer' | 'noteDigest'>;
+  /**
+   * Fetches the current document before this node starts to decide.
    * @param ids the members that decide now
-   * @returns whether this node holds what is in force
+   * @returns whether this node has the current document
    */
   catchUp(ids: readonly NodeId[]): Promise<boolean>;
-  /** Called about ten times in a suspicion time. */
+  /** To be called about ten times per suspicion time. */
   tick(): void;
 }

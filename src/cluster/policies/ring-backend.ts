@@ -4,34 +4,30 @@ import type { Changes } from '../../core/policy-document.js';
 import type { NodeId } from '../../core/ring.js';
 import { callOwner } from '../routing/call-owner.js';
 import type { OwnerCall } from '../routing/call-owner.js';
-import type { Membership } from '../membership/membership.js';
 import type { RingWritten } from '../messages.js';
-import type { ActivePolicies } from './active-policies.js';
-import type { PolicyAntiEntropy } from './anti-entropy.js';
+import { createPolicyAntiEntropy } from './anti-entropy.js';
+import type { PolicyAntiEntropyDeps } from './anti-entropy.js';
 import type { PolicyBackend } from './policy-backend.js';
-import type { Ask, Timers } from '../ports.js';
+import type { Timers } from '../ports.js';
 
-/** Its owner on the ring takes all writes: of two at once, one sees the other. No client is told apart by it. */
+/** The owner of this ring key accepts all writes, so that one of two concurrent writes sees the other. */
 const WRITES = 'policies';
-/** Outcomes kept in case their write is sent again. */
-const MAX_OUTCOMES = 256;
+/** Results kept in case a write is sent again. */
+const MAX_RESULTS = 256;
 
-export interface RingBackendDeps {
+interface RingBackendDeps extends PolicyAntiEntropyDeps {
   readonly timers: Timers;
-  readonly membership: Membership;
-  readonly activePolicies: ActivePolicies;
-  readonly antiEntropy: PolicyAntiEntropy;
-  readonly ask: Ask;
   readonly decider: (key: string) => NodeId | undefined;
   /** Whether checks wait at this node. */
   readonly isHeld: () => boolean;
 }
 
-/** The nodes keep the document among themselves: the owner of one key takes the changes, and tells all. */
-export function createRingBackend(deps: RingBackendDeps, { timeoutMs }: { timeoutMs: number }): PolicyBackend {
-  const { timers, membership, activePolicies, antiEntropy, ask, decider, isHeld } = deps;
+/** The nodes keep the document: the owner of one ring key accepts the changes and sends them to all. */
+export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: number }): PolicyBackend {
+  const { timers, membership, activePolicies, ask, decider, isHeld } = deps;
+  const antiEntropy = createPolicyAntiEntropy(deps, merge, options);
   const isReady = (): boolean => !isHeld() && membership.self.state === 'active';
-  const outcomes = new LRUCache<string, Promise<RingWritten>>({ max: MAX_OUTCOMES });
+  const results = new LRUCache<string, Promise<RingWritten>>({ max: MAX_RESULTS });
   let writes = 0;
 
   async function writeHere(changes: Changes, ifMatch: readonly string[] | undefined): Promise<RingWritten> {
@@ -46,6 +42,7 @@ export function createRingBackend(deps: RingBackendDeps, { timeoutMs }: { timeou
   }
 
   return {
+    antiEntropy,
     async write(changes, ifMatch) {
       const { id: self, incarnation } = membership.self;
       const writeId = `${self} ${incarnation} ${++writes}`;
@@ -53,23 +50,23 @@ export function createRingBackend(deps: RingBackendDeps, { timeoutMs }: { timeou
         key: WRITES,
         here: () => (isReady() ? writeHere(changes, ifMatch) : undefined),
         message: { kind: 'write-policies', writeId, changes: [...changes], ifMatch },
-        // Whoever was asked has seen to it that this node knows, if it could be reached.
+        // Before it answers, the owner sends the new document to every node that it can reach, including this one.
         outcome: (answer) => (answer.kind === 'policies-written' ? (answer.written ?? undefined) : undefined),
       };
-      return (await callOwner({ timers, self, ask, decider }, call, timeoutMs)) ?? { kind: 'unavailable' };
+      const written = await callOwner({ timers, self, ask, decider }, call, options.timeoutMs);
+      return written ?? { kind: 'unavailable' };
     },
-    async writeFor({ writeId, changes, ifMatch }) {
-      let outcome = outcomes.get(writeId);
-      if (outcome === undefined) {
+    async writeForPeer({ writeId, changes, ifMatch }) {
+      let result = results.get(writeId);
+      if (result === undefined) {
         if (decider(WRITES) !== membership.self.id || !isReady()) return null;
-        outcome = writeHere(new Map(changes), ifMatch);
-        outcomes.set(writeId, outcome);
+        result = writeHere(new Map(changes), ifMatch);
+        results.set(writeId, result);
       }
-      return outcome;
+      return result;
     },
-    reconcile: merge,
-    // Where nobody decides yet, there is nobody to learn from.
+    // The first node of a ring has no other node to learn from.
     catchUp: async (ids) => ids.length === 0 || antiEntropy.syncWithOne(ids),
-    tick: () => undefined,
+    tick: () => antiEntropy.tick(),
   };
 }
