@@ -3,7 +3,7 @@ import type { Log } from './cluster/ports.js';
 import type { Decision, Settlement } from './core/decision.js';
 import type { AllowRequest } from './core/request.js';
 import { createStaticDiscovery } from './discovery/static.js';
-import { Problem } from './core/problem.js';
+import { TokenringError } from './core/error.js';
 import { readCheck, readSettle } from './validate/request.js';
 import { createMember } from './member.js';
 import { SETTINGS } from './setting-table.js';
@@ -13,8 +13,8 @@ export type { Decision, Settlement, Source } from './core/decision.js';
 export type { OnUnavailable } from './cluster/decide/fallback.js';
 export type { LimitStats } from './core/decide.js';
 export type { Algorithm } from './core/rule.js';
-export { Problem } from './core/problem.js';
-export type { ProblemCode } from './core/problem.js';
+export { TokenringError } from './core/error.js';
+export type { ErrorCode } from './core/error.js';
 export type { AllowRequest, LimitRequest } from './core/request.js';
 
 export interface NodeOptions {
@@ -44,17 +44,17 @@ export interface Node {
    * Whether this client may make one request now, which is then counted.
    * @param limit requests allowed per window: whole, 0 to 1e9; 0 denies all
    * @param window whole ms, or `"10s"`, `"1m"`, `"1h"`, `"1d"`: 1 ms to 366 days
-   * @throws Problem `invalid_request`, which names the field
+   * @throws TokenringError `invalid_request`, which names the field
    */
   allow(clientId: string, limit: number, window: number | string): Promise<boolean>;
   /**
    * The full question and the full answer: several limits at once, cost, peek.
-   * @throws Problem `invalid_request`, which names the field
+   * @throws TokenringError `invalid_request`, which names the field
    */
   check(request: AllowRequest): Promise<Decision>;
   /**
    * Replaces the cost that `check` with `reserve` has taken by the real one: whole, 0 to 1e9. Settling twice counts once.
-   * @throws Problem `invalid_request`, `unknown_reservation` after ten minutes, `unavailable` when it is to be called again
+   * @throws TokenringError `invalid_request`, `unknown_reservation` after ten minutes, `unavailable` when it is to be called again
    */
   settle(reservation: string, cost: number): Promise<Settlement>;
   /** Leaves the ring with nothing forgotten, if there are others in it, and stops. Calls after it reject. */
@@ -98,7 +98,7 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
   const { checks, activePolicies, settler } = member.node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {
-    if (closed) throw new Error('the node is closed');
+    if (closed) throw new TokenringError('closed');
     return checks.check(readCheck(request, activePolicies));
   };
   return {
@@ -106,12 +106,12 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
     check: async (request) => decide(request),
     allow: async (clientId, limit, window) => (await decide({ clientId, limit, window })).allowed,
     async settle(reservation, cost) {
-      if (closed) throw new Error('the node is closed');
+      if (closed) throw new TokenringError('closed');
       const { clientId } = readSettle({ reservation, cost });
       const settled = await settler.settle(clientId, reservation, cost);
       if (settled.kind === 'settled') return settled.settlement;
       const code = settled.kind === 'unknown' ? 'unknown_reservation' : 'unavailable';
-      throw new Problem(code, { field: 'reservation' });
+      throw new TokenringError(code, { field: 'reservation' });
     },
     async close() {
       if (closed) return;

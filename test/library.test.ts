@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import { createNode, Problem } from '../src/index.js';
+import { createNode, TokenringError } from '../src/index.js';
 import type { AllowRequest, Decision, Node } from '../src/index.js';
 import { VERSION } from '../src/version.js';
 import { killAll, start } from './e2e/processes.js';
@@ -65,9 +65,9 @@ describe('the library', function () {
         () => undefined,
         (reason: unknown) => reason,
       );
-      expect(error, field).to.be.instanceOf(Problem);
+      expect(error, field).to.be.instanceOf(TokenringError);
       expect(error).to.include({ code: 'invalid_request', status: 400, field });
-      expect((error as Problem).message).to.include(field);
+      expect((error as TokenringError).message).to.include(field);
     }
   });
 
@@ -120,24 +120,24 @@ describe('the library', function () {
     await closed.close();
     await closed.close();
     const error: unknown = await closed.allow('a', 1, 1000).catch((reason: unknown) => reason);
-    expect(error).to.be.instanceOf(Error).and.not.instanceOf(Problem);
+    expect(error).to.be.instanceOf(TokenringError).and.to.include({ code: 'closed' });
   });
 
   const use = `
     const node = await createNode();
     const answers = [await node.allow('a', 1, 60000), await node.allow('a', 1, '1m')];
     const problem = await node.allow('', 1, 1).catch((error) => error);
-    console.log(JSON.stringify([answers, problem instanceof Problem, problem.code]));`;
+    console.log(JSON.stringify([answers, problem instanceof TokenringError, problem.code]));`;
   const printed = '[[true,false],true,"invalid_request"]\n';
 
   it('is imported as an ES module, and lets its process end though nobody closes it', async () => {
-    const code = `import { createNode, Problem } from 'tokenring'; ${use}`;
+    const code = `import { createNode, TokenringError } from 'tokenring'; ${use}`;
     const { code: exit, stdout, stderr } = await start(['--input-type=module', '-e', code]).ended;
     expect({ exit, stdout, stderr }).to.deep.equal({ exit: 0, stdout: printed, stderr: '' });
   });
 
   it('is required from CommonJS, and lets its process end though nobody closes it', async () => {
-    const code = `const { createNode, Problem } = require('tokenring'); (async () => { ${use} })();`;
+    const code = `const { createNode, TokenringError } = require('tokenring'); (async () => { ${use} })();`;
     const { code: exit, stdout, stderr } = await start(['--input-type=commonjs', '-e', code]).ended;
     expect({ exit, stdout, stderr }).to.deep.equal({ exit: 0, stdout: printed, stderr: '' });
   });

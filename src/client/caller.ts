@@ -1,5 +1,5 @@
 import type { Topology } from './topology.js';
-import { ownError, TokenringError } from './error.js';
+import { TokenringError } from '../core/error.js';
 import { readProblem } from './read-answer.js';
 import type { Time } from './time.js';
 import type { Sent, Transport } from './transport.js';
@@ -50,12 +50,14 @@ export function createCaller(
       failure = problem ?? new Error(`${address} answered ${status}, which is no answer to ${sent.path}`);
     }
     if (failure instanceof TokenringError) throw failure;
-    throw ownError('no_answer', 'No node has answered in time', failure);
+    throw new TokenringError('no_answer', {}, { cause: failure });
   }
 
   return {
     async call(key, sent, read) {
-      if (calls.size >= MAX_CALLS) throw ownError('overloaded', `${MAX_CALLS} calls wait for an answer already`);
+      if (calls.size >= MAX_CALLS) {
+        throw new TokenringError('overloaded', { detail: `${MAX_CALLS} calls wait for an answer already` });
+      }
       const called = call(key, sent, read);
       calls.add(called);
       try {

@@ -9,8 +9,7 @@ import type { AllowRequest } from '../core/request.js';
 import { createQuestionDispatcher } from './dispatcher.js';
 import { createCaller } from './caller.js';
 import { createTopology } from './topology.js';
-import { ownError } from './error.js';
-import type { TokenringError } from './error.js';
+import { TokenringError } from '../core/error.js';
 import { createLoadWatch } from './load-watch.js';
 import type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 import { createRefresher } from './refresher.js';
@@ -92,7 +91,7 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
   let closing: Promise<void> | undefined;
 
   function requireOpen(): void {
-    if (closed) throw ownError('closed', 'The client is closed');
+    if (closed) throw new TokenringError('closed');
     lookout.asked();
   }
 
@@ -175,7 +174,7 @@ export function createClientWith({ dispatcher, time }: ClientDeps, options: Read
     },
     reportLoad,
     watchLoad(policy, watchOptions = {}) {
-      if (closed) throw ownError('closed', 'The client is closed');
+      if (closed) throw new TokenringError('closed');
       const report = (one: LoadReport): Promise<LoadAnswer> => reportLoad(policy, one);
       const watch = createLoadWatch({ time, report, onStop: () => watches.delete(watch) }, watchOptions);
       watches.add(watch);

@@ -1,7 +1,7 @@
 import type { Decision } from '../core/decision.js';
 import { MAX_REQUEST_BYTES } from '../core/request.js';
 import type { Topology } from './topology.js';
-import { ownError, TokenringError } from './error.js';
+import { TokenringError } from '../core/error.js';
 import { createBatcher } from './batcher.js';
 import type { Question } from './batcher.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';
@@ -145,14 +145,13 @@ export function createQuestionDispatcher(
       const bytes = Buffer.byteLength(text);
       if (bytes > MAX_REQUEST_BYTES) {
         const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
-        const error = new TokenringError('too_large', `The request is too large: expected ${expected}`, {
-          field: 'body',
-          expected,
-        });
+        const error = new TokenringError('too_large', { field: 'body', expected });
         return Promise.resolve({ kind: 'refused', error });
       }
       if (waiting.size >= maxWaiting) {
-        const error = ownError('overloaded', `${maxWaiting} questions wait for an answer already`);
+        const error = new TokenringError('overloaded', {
+          detail: `${maxWaiting} questions wait for an answer already`,
+        });
         return Promise.resolve({ kind: 'unanswered', error });
       }
       return new Promise((resolve) => {
@@ -181,10 +180,10 @@ export function createQuestionDispatcher(
 }
 
 function unanswered({ failure }: Item): Asked {
-  return { kind: 'unanswered', error: ownError('no_answer', 'No node has answered in time', failure) };
+  return { kind: 'unanswered', error: new TokenringError('no_answer', {}, { cause: failure }) };
 }
 
 /** Whether another node would say the same. One that is too busy, stops or has not got it in time says so of itself. */
-function isFinal({ status = 500 }: TokenringError): boolean {
+function isFinal({ status }: TokenringError): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }

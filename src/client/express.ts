@@ -3,7 +3,7 @@ import { networkOf } from '../core/address.js';
 import type { Decision } from '../core/decision.js';
 import { rateLimitHeaders } from '../core/rate-limit-headers.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
-import { TokenringError } from './error.js';
+import { TokenringError } from '../core/error.js';
 import type { LoadWatch } from './load-watch.js';
 import { rulesOf } from './question.js';
 
@@ -140,9 +140,9 @@ function sendDenied(_req: unknown, res: ServerResponse, decision: Decision): voi
 function asFault(error: unknown): unknown {
   // Express goes on to the handler with these: `undefined`, `null`, 'route'.
   if (!(error instanceof Error)) return new Error('rateLimit: what was thrown is no error', { cause: error });
-  if (!(error instanceof TokenringError) || error.status === undefined) return error;
-  const { code, message, field, expected } = error;
-  return new TokenringError(code, message, { field, expected }, { cause: error });
+  if (!(error instanceof TokenringError)) return error;
+  const { code, detail, field, expected } = error;
+  return new TokenringError(code, { detail, field, expected, status: 500 }, { cause: error });
 }
 
 function sendUnavailable(res: ServerResponse): void {

@@ -12,8 +12,8 @@ export type { BucketDescription, ClientDescription } from '../core/description.j
 export type { AllowRequest, LimitRequest } from '../core/request.js';
 export type { Algorithm } from '../core/rule.js';
 export type { Client } from './client.js';
-export { TokenringError } from './error.js';
-export type { ClientErrorCode } from './error.js';
+export { TokenringError } from '../core/error.js';
+export type { ErrorCode } from '../core/error.js';
 export type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 export type { ClientOptions, WhenUnanswered } from './options.js';
 export type { LoadAnswer } from './read-answer.js';

@@ -1,8 +1,7 @@
 import type { LoadReport } from '../core/adaptive.js';
 import { createLatencies } from './latencies.js';
 import type { LoadAnswer } from './read-answer.js';
-import { ownError } from './error.js';
-import type { TokenringError } from './error.js';
+import { TokenringError } from '../core/error.js';
 import type { Time } from './time.js';
 
 export interface LoadWatchOptions {
@@ -105,7 +104,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
     try {
       return loadNow?.();
     } catch (cause) {
-      onError(ownError('no_load', 'The load is not known, as `load` has thrown', cause));
+      onError(new TokenringError('no_load', {}, { cause }));
       return undefined;
     }
   }

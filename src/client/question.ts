@@ -2,7 +2,7 @@ import { parseDuration } from '../core/duration.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
-import { TokenringError } from './error.js';
+import { TokenringError } from '../core/error.js';
 
 /**
  * The rules that a request names, as far as a client can know them: a policy stands for rules that only nodes have.
@@ -66,11 +66,5 @@ export function textOf(request: AllowRequest, newId: () => string): string {
 }
 
 export function invalid(field: string, expected: string, cause?: unknown): TokenringError {
-  const message = `The request is not valid: ${field}: expected ${expected}`;
-  return new TokenringError(
-    'invalid_request',
-    message,
-    { field, expected },
-    cause === undefined ? undefined : { cause },
-  );
+  return new TokenringError('invalid_request', { field, expected }, { cause });
 }

@@ -4,7 +4,7 @@ import type { Decision, Settlement } from '../core/decision.js';
 import type { ClientDescription } from '../core/description.js';
 import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
-import { TokenringError } from './error.js';
+import { knownCode, TokenringError } from '../core/error.js';
 
 /** What a node says is looked at before it is believed: each of these returns `undefined` for what has another form. */
 
@@ -95,11 +95,16 @@ export function readLoad(value: unknown): LoadAnswer | undefined {
 
 /** A problem (RFC 9457) as an error. */
 export function readProblem(value: unknown): TokenringError | undefined {
-  const { code, status, title, detail, field, expected } = fieldsOf(value);
+  const { code, status, detail, field, expected } = fieldsOf(value);
   if (typeof code !== 'string' || typeof status !== 'number') return undefined;
   const text = (one: unknown): string | undefined => (typeof one === 'string' ? one : undefined);
-  const message = [text(title) ?? code, text(detail)].filter(Boolean).join(': ');
-  return new TokenringError(code, message, { status, field: text(field), expected: text(expected) });
+  const known = knownCode(code);
+  return new TokenringError(known, {
+    status,
+    field: text(field),
+    expected: text(expected),
+    detail: known === 'unknown_error' ? [code, text(detail)].filter(Boolean).join(': ') : text(detail),
+  });
 }
 
 /** Own fields by name; none of what is no object. */

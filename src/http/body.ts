@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { parseJson } from '../validate/json.js';
-import { Problem } from '../core/problem.js';
+import { TokenringError } from '../core/error.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
 /** Of the parameters this one alone says how to read the body. */
@@ -20,7 +20,7 @@ export function readJsonBody(
   req: IncomingMessage,
   maxBytes: number,
   done: (body: Buffer) => void,
-  failed: (problem: Problem) => void,
+  failed: (problem: TokenringError) => void,
   gone: () => void,
   arriving: Arriving = { bytes: 0, maxBytes: Infinity },
 ): void {
@@ -28,13 +28,14 @@ export function readJsonBody(
   const type = headers['content-type'];
   if (type !== 'application/json' && (type === undefined || !JSON_TYPE.test(type) || OTHER_CHARSET.test(type))) {
     return failed(
-      new Problem('unsupported_media_type', { field: 'Content-Type', expected: 'application/json in UTF-8' }),
+      new TokenringError('unsupported_media_type', { field: 'Content-Type', expected: 'application/json in UTF-8' }),
     );
   }
   if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity') {
-    return failed(new Problem('unsupported_media_type', { field: 'Content-Encoding', expected: 'none' }));
+    return failed(new TokenringError('unsupported_media_type', { field: 'Content-Encoding', expected: 'none' }));
   }
-  const tooLarge = (): Problem => new Problem('too_large', { field: 'body', expected: `at most ${maxBytes} bytes` });
+  const tooLarge = (): TokenringError =>
+    new TokenringError('too_large', { field: 'body', expected: `at most ${maxBytes} bytes` });
   if (Number(headers['content-length'] ?? 0) > maxBytes) return failed(tooLarge());
 
   let first: Buffer | undefined;
@@ -48,7 +49,7 @@ export function readJsonBody(
     release();
     if (!req.readableEnded) gone();
   };
-  const fail = (problem: Problem): void => {
+  const fail = (problem: TokenringError): void => {
     req.removeAllListeners('data').removeAllListeners('end').off('close', closed);
     release();
     failed(problem);
@@ -58,7 +59,7 @@ export function readJsonBody(
     arriving.bytes += chunk.length;
     if (bytes > maxBytes) fail(tooLarge());
     else if (arriving.bytes > arriving.maxBytes)
-      fail(new Problem('overloaded', { detail: 'too many bytes are arriving at once' }));
+      fail(new TokenringError('overloaded', { detail: 'too many bytes are arriving at once' }));
     else if (first === undefined) first = chunk;
     else (rest ??= []).push(chunk);
   });
@@ -77,10 +78,10 @@ export function readJsonBody(
 const MAX_BYTES = 64 * 1024;
 const ARRIVING: Arriving = { bytes: 0, maxBytes: 16 * 1024 * 1024 };
 
-/** The value of a JSON request, of at most 64 KiB. Rejects with a Problem. */
+/** The value of a JSON request, of at most 64 KiB. Rejects with a TokenringError. */
 export async function readBody(req: IncomingMessage): Promise<unknown> {
   const body = await new Promise<Buffer>((resolve, reject) => {
-    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new Problem('timeout')), ARRIVING);
+    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), ARRIVING);
   });
   return parseJson(body);
 }

@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Problem } from '../core/problem.js';
+import type { TokenringError } from '../core/error.js';
 
 /** After what is no fault of the caller's: what is too much passes, and who stops is gone from its balancer by then. */
 const RETRY_AFTER_SECONDS = 1;
 
 /** Answers with `application/problem+json`. Where the body was not read to its end, the connection ends with the answer. */
-export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: Problem): void {
+export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: TokenringError): void {
   if (res.headersSent || res.destroyed) return;
   const body = JSON.stringify(problem);
   const headers = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body))];

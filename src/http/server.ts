@@ -10,8 +10,8 @@ import { countProblem } from './metrics/counters.js';
 import type { Counters } from './metrics/counters.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
-import { Problem } from '../core/problem.js';
-import type { ProblemCode } from '../core/problem.js';
+import { TokenringError } from '../core/error.js';
+import type { HttpErrorCode } from '../core/error.js';
 import { sendProblem } from './send.js';
 
 /** How long a connection may take or stay silent, so that slow and idle ones cannot use the node up. All in ms. */
@@ -59,13 +59,13 @@ export function createPublicServer(
   /** Answers what node:http could not read as a request, and hangs up, so that going on to send holds no connection. */
   function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
     if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-    let code: ProblemCode = 'invalid_request';
+    let code: HttpErrorCode = 'invalid_request';
     if (error.code === 'HPE_HEADER_OVERFLOW') code = 'headers_too_large';
     if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'timeout';
     countProblem(counters, code);
     hangUp(
       socket,
-      new Problem(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {}),
+      new TokenringError(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {}),
     );
   }
   const answer: RequestListener = (req, res) => {
@@ -130,11 +130,11 @@ export function createPublicServer(
   };
 }
 
-function hostMissing(): Problem {
-  return new Problem('invalid_request', { field: 'Host', expected: 'a host, as HTTP/1.1 demands' });
+function hostMissing(): TokenringError {
+  return new TokenringError('invalid_request', { field: 'Host', expected: 'a host, as HTTP/1.1 demands' });
 }
 
-function hangUp(socket: Duplex, problem: Problem): void {
+function hangUp(socket: Duplex, problem: TokenringError): void {
   const body = JSON.stringify(problem);
   socket.end(
     `HTTP/1.1 ${problem.status} ${problem.code}\r\nContent-Type: application/problem+json\r\n` +

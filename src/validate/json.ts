@@ -1,23 +1,23 @@
 import { isUtf8 } from 'node:buffer';
-import { Problem } from '../core/problem.js';
+import { TokenringError } from '../core/error.js';
 
 /**
  * The value of a JSON text (RFC 8259) in UTF-8, where each name occurs once in its object.
- * @throws Problem `invalid_json` for anything else: `JSON.parse` alone would let the last of two equal names win
+ * @throws TokenringError `invalid_json` for anything else: `JSON.parse` alone would let the last of two equal names win
  */
 export function parseJson(body: Buffer): unknown {
-  if (!isUtf8(body)) throw new Problem('invalid_json', { expected: 'JSON in UTF-8' });
+  if (!isUtf8(body)) throw new TokenringError('invalid_json', { expected: 'JSON in UTF-8' });
   const text = body.toString('utf8');
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new Problem('invalid_json', { expected: 'JSON', detail: (cause as Error).message }, { cause });
+    throw new TokenringError('invalid_json', { expected: 'JSON', detail: (cause as Error).message }, { cause });
   }
   // Every member of an object has one colon outside strings, so a name lost to its double shows in the count.
   const members = countMembers(value);
   if (countColons(text) !== members && countStructuralColons(text) !== members) {
-    throw new Problem('invalid_json', { field: findDuplicateName(text), expected: 'each name once' });
+    throw new TokenringError('invalid_json', { field: findDuplicateName(text), expected: 'each name once' });
   }
   return value;
 }

@@ -8,7 +8,7 @@ import type { Policy } from '../core/policy.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
 import { ruleOf, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
-import { Problem } from '../core/problem.js';
+import { TokenringError } from '../core/error.js';
 import { clientOf, newReservation } from './reservation.js';
 import {
   AllowRequestSchema,
@@ -25,7 +25,7 @@ const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
 /**
  * The check that a caller's value asks for.
  * @param policies those that it may name
- * @throws Problem `invalid_request` that names the field and what it may be, `unknown_policy`
+ * @throws TokenringError `invalid_request` that names the field and what it may be, `unknown_policy`
  */
 export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES): Check {
   if (!allowRequest.Check(value)) throw invalid(allowRequest.Errors(value).First()!);
@@ -51,7 +51,7 @@ export interface SettleRequest {
   readonly cost: number;
 }
 
-/** @throws Problem `invalid_request` that names the field and what it may be */
+/** @throws TokenringError `invalid_request` that names the field and what it may be */
 export function readSettle(value: unknown): SettleRequest {
   if (!settleRequest.Check(value)) throw invalid(settleRequest.Errors(value).First()!);
   const { reservation, cost } = value;
@@ -62,7 +62,7 @@ export function readSettle(value: unknown): SettleRequest {
   return { clientId, reservation, cost };
 }
 
-/** @throws Problem when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */
+/** @throws TokenringError when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */
 export function readBatch(value: unknown): readonly unknown[] {
   if (!batchRequest.Check(value)) throw invalid(batchRequest.Errors(value).First()!);
   return value.requests;
@@ -92,7 +92,8 @@ function readRules(request: AllowRequest, policies: Policies): Asked {
   if (ownField !== undefined) throw badField(ownField, `none beside ${limits === undefined ? 'policy' : 'limits'}`);
   if (limits === undefined) {
     const named = policies.resolve(clientId, policy);
-    if (named === undefined) throw new Problem('unknown_policy', { field: 'policy', expected: 'the name of a policy' });
+    if (named === undefined)
+      throw new TokenringError('unknown_policy', { field: 'policy', expected: 'the name of a policy' });
     return named;
   }
   if (policy !== undefined) throw badField('policy', 'none beside limits');
@@ -118,7 +119,7 @@ function readRule(request: Partial<LimitRequest>, path: string): Rule {
 
 const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';
 
-/** @throws Problem unless the text is 1 to 256 bytes of well-formed Unicode */
+/** @throws TokenringError unless the text is 1 to 256 bytes of well-formed Unicode */
 export function requireClientId(clientId: string): void {
   requireText('clientId', clientId, MAX_CLIENT_ID_BYTES);
 }
@@ -130,12 +131,12 @@ function requireText(field: string, text: string, maxBytes: number): void {
   if (!text.isWellFormed()) throw badField(field, 'well-formed Unicode');
 }
 
-function badField(field: string, expected: string): Problem {
-  return new Problem('invalid_request', { field, expected });
+function badField(field: string, expected: string): TokenringError {
+  return new TokenringError('invalid_request', { field, expected });
 }
 
 /** What is wrong with a value, by the first thing that its schema says. */
-export function invalid(error: ValueError): Problem {
+export function invalid(error: ValueError): TokenringError {
   // `/limits/1/window` is the path of RFC 6901; people read `limits[1].window`.
   const field = error.path
     .slice(1)
@@ -143,7 +144,7 @@ export function invalid(error: ValueError): Problem {
     .replaceAll('/', '.')
     .replaceAll('~1', '/')
     .replaceAll('~0', '~');
-  return new Problem('invalid_request', { field: field || 'body', expected: expectedOf(error) });
+  return new TokenringError('invalid_request', { field: field || 'body', expected: expectedOf(error) });
 }
 
 function expectedOf(error: ValueError): string {

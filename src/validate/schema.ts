@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { MAX_BATCH } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
-import { PROBLEMS } from '../core/problem.js';
+import { HTTP_ERRORS } from '../core/error.js';
 
 /** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
 
@@ -162,7 +162,7 @@ export const SettlementSchema = Type.Object(
 export const ProblemSchema = Type.Object(
   {
     type: Type.String(),
-    code: Type.String({ enum: Object.keys(PROBLEMS) }),
+    code: Type.String({ enum: Object.keys(HTTP_ERRORS) }),
     status: Type.Integer(),
     title: Type.String(),
     detail: Type.Optional(Type.String()),

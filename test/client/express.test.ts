@@ -173,7 +173,7 @@ describe('the Express middleware', function () {
       ['forbidden', 403],
       ['unknown_policy', 400],
     ] as const) {
-      const refused = new TokenringError(code, 'no', { status, field: 'x' });
+      const refused = new TokenringError(code, { status, field: 'x' });
       const app = express();
       app.use(rateLimit({ client: { check: () => Promise.reject(refused) }, policy: 'p' }));
       const errors: unknown[] = [];
@@ -181,7 +181,7 @@ describe('the Express middleware', function () {
       const onError: ErrorRequestHandler = (error: unknown, _req, _res, next) => (errors.push(error), next(error));
       app.set('env', 'test').use(onError);
       expect((await call(await listen(app), '/')).status, code).to.equal(500);
-      expect(errors[0]).to.include({ code, field: 'x', cause: refused });
+      expect(errors[0]).to.include({ code, field: 'x', status: 500, cause: refused });
     }
   });
 

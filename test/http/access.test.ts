@@ -5,7 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createAccess, digestOf } from '../../src/http/access/access.js';
 import type { Role } from '../../src/http/access/access.js';
-import { Problem } from '../../src/core/problem.js';
+import { TokenringError } from '../../src/core/error.js';
 import { readTokenFile, withAdminToken } from '../../src/http/access/token-file.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
@@ -21,7 +21,7 @@ function codeOf(action: () => unknown): string {
   try {
     action();
   } catch (error) {
-    return error instanceof Problem ? error.code : String(error);
+    return error instanceof TokenringError ? error.code : String(error);
   }
   return 'admitted';
 }
@@ -99,7 +99,7 @@ describe('tokens', () => {
     for (const [content, field] of wrong) {
       const text = typeof content === 'string' ? content : JSON.stringify(content);
       expect(() => readTokenFile(Buffer.from(text)), text)
-        .to.throw(Problem, field)
+        .to.throw(TokenringError, field)
         .with.property('message')
         .that.does.not.include('hunter2');
     }

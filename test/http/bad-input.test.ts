@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import type { ProblemCode } from '../../src/core/problem.js';
+import type { HttpErrorCode } from '../../src/core/error.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';
 import { exchange, frame, JSON_CLOSE } from './wire.js';
@@ -99,14 +99,14 @@ const badLimits: [what: string, limits: unknown, field: string][] = [
 const text = (members: Record<string, unknown>): string => JSON.stringify({ ...good, ...members });
 const with_ = (raw: string): string => `${JSON.stringify(good).slice(0, -1)},${raw}}`;
 
-const badBodies: [what: string, body: string | Buffer, code: ProblemCode, field?: string][] = [
-  ...badFields.map(([what, members, field]): [string, string, ProblemCode, string] => [
+const badBodies: [what: string, body: string | Buffer, code: HttpErrorCode, field?: string][] = [
+  ...badFields.map(([what, members, field]): [string, string, HttpErrorCode, string] => [
     what,
     text(members),
     'invalid_request',
     field,
   ]),
-  ...badLimits.map(([what, limits, field]): [string, string, ProblemCode, string] => [
+  ...badLimits.map(([what, limits, field]): [string, string, HttpErrorCode, string] => [
     what,
     JSON.stringify({ clientId: VICTIM, limits }),
     'invalid_request',
@@ -139,7 +139,7 @@ const badBodies: [what: string, body: string | Buffer, code: ProblemCode, field?
     'invalid_json',
   ],
   ['UTF-16', Buffer.from(text({}), 'utf16le'), 'invalid_json'],
-  ...['null', '7', '"text"', '[]', 'true'].map((value): [string, string, ProblemCode, string] => [
+  ...['null', '7', '"text"', '[]', 'true'].map((value): [string, string, HttpErrorCode, string] => [
     `${value} in place of the object`,
     value,
     'invalid_request',

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import { PROBLEMS } from '../../src/core/problem.js';
+import { HTTP_ERRORS } from '../../src/core/error.js';
 import type { RunningNode } from '../../src/main.js';
 import { VERSION } from '../../src/version.js';
 import { call, liveNode } from '../support/http.js';
@@ -136,7 +136,7 @@ describe('GET /openapi.json', () => {
   });
 
   it('has problems whose codes and statuses callers may rely on', () => {
-    const statuses = Object.entries(PROBLEMS).map(([code, { status }]) => [code, status]);
+    const statuses = Object.entries(HTTP_ERRORS).map(([code, { status }]) => [code, status]);
     expect(Object.fromEntries(statuses)).to.deep.equal({
       invalid_json: 400,
       invalid_request: 400,
@@ -162,10 +162,10 @@ describe('GET /openapi.json', () => {
 
   it('lists every problem, its code and its status', () => {
     const problem = document.components.responses['Problem'];
-    for (const [code, { status, title }] of Object.entries(PROBLEMS)) {
+    for (const [code, { status, title }] of Object.entries(HTTP_ERRORS)) {
       expect(problem?.description).to.include(`${status} \`${code}\`: ${title}`);
     }
-    expect(valuesOf('enum', document.components.schemas['Problem'])).to.deep.equal([Object.keys(PROBLEMS)]);
+    expect(valuesOf('enum', document.components.schemas['Problem'])).to.deep.equal([Object.keys(HTTP_ERRORS)]);
   });
 
   it('has the fields of a request and of a decision that the contract has', () => {

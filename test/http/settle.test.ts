@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { SettlementSchema } from '../../src/validate/schema.js';
-import { createNode, Problem } from '../../src/index.js';
+import { createNode, TokenringError } from '../../src/index.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 
@@ -96,7 +96,7 @@ describe('POST /v1/settle', () => {
     const { reservation } = await library.check({ clientId: 'a', limit: 9, window: '1d', cost: 9, reserve: true });
     expect(await library.settle(reservation!, 2)).to.include({ cost: 2, remaining: 7 });
     const error: unknown = await library.settle(`${reservation!.slice(0, -2)}AA`, 2).catch((one: unknown) => one);
-    expect(error).to.be.instanceOf(Problem).with.property('code', 'unknown_reservation');
+    expect(error).to.be.instanceOf(TokenringError).with.property('code', 'unknown_reservation');
     await library.close();
   });
 });

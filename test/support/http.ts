@@ -4,8 +4,8 @@ import { after } from 'mocha';
 import type { IncomingHttpHeaders } from 'node:http';
 import { Agent } from 'undici';
 import type { Decision } from '../../src/core/decision.js';
-import { PROBLEMS } from '../../src/core/problem.js';
-import type { ProblemCode } from '../../src/core/problem.js';
+import { HTTP_ERRORS } from '../../src/core/error.js';
+import type { HttpErrorCode } from '../../src/core/error.js';
 import { DecisionSchema, ProblemSchema } from '../../src/validate/schema.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
@@ -90,7 +90,7 @@ export function expectShape(schema: Parameters<typeof Value.Check>[0], value: un
 }
 
 export interface ProblemBody {
-  readonly code: ProblemCode;
+  readonly code: HttpErrorCode;
   readonly status: number;
   readonly detail?: string;
   readonly field?: string;
@@ -98,11 +98,11 @@ export interface ProblemBody {
 }
 
 /** Asserts that the answer is this problem, about this field, in the documented form. */
-export function expectProblem(answer: Answer, code: ProblemCode, field?: string): ProblemBody {
+export function expectProblem(answer: Answer, code: HttpErrorCode, field?: string): ProblemBody {
   expect(answer.headers['content-type'], answer.text).to.equal('application/problem+json');
   const problem = answer.json as ProblemBody;
   expect(problem.code, answer.text).to.equal(code);
-  expect(answer.status).to.equal(PROBLEMS[code].status);
+  expect(answer.status).to.equal(HTTP_ERRORS[code].status);
   expect(problem.status).to.equal(answer.status);
   expectShape(ProblemSchema, problem);
   if (field !== undefined) expect(problem.field, answer.text).to.equal(field);

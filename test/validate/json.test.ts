@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { parseJson } from '../../src/validate/json.js';
-import { Problem } from '../../src/core/problem.js';
+import { TokenringError } from '../../src/core/error.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, expectProblem, liveNode, newClient, post } from '../support/http.js';
 
@@ -11,8 +11,8 @@ function duplicateIn(text: string): string | undefined {
     parseJson(Buffer.from(text));
     return undefined;
   } catch (error) {
-    expect(error).to.be.instanceOf(Problem);
-    const { code, field, expected } = error as Problem;
+    expect(error).to.be.instanceOf(TokenringError);
+    const { code, field, expected } = error as TokenringError;
     expect({ code, expected }).to.deep.equal({ code: 'invalid_json', expected: 'each name once' });
     return field;
   }

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { Problem } from '../../src/core/problem.js';
+import { TokenringError } from '../../src/core/error.js';
 import { readCheck } from '../../src/validate/request.js';
 import { complaints, windowMsOf } from '../http/slow-validator.js';
 
@@ -124,10 +124,10 @@ describe('the check of a request', () => {
       }
       if (expected.length === 0) expect(problem).to.equal(undefined);
       else {
-        expect(problem).to.be.instanceOf(Problem);
-        expect((problem as Problem).status).to.equal(400);
-        expect(expected).to.include((problem as Problem).field);
-        expect((problem as Problem).expected).to.be.a('string').that.is.not.empty;
+        expect(problem).to.be.instanceOf(TokenringError);
+        expect((problem as TokenringError).status).to.equal(400);
+        expect(expected).to.include((problem as TokenringError).field);
+        expect((problem as TokenringError).expected).to.be.a('string').that.is.not.empty;
       }
     });
     fc.assert(property, { numRuns: 10_000 });

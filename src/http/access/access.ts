@@ -1,5 +1,5 @@
 import { hash, timingSafeEqual } from 'node:crypto';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 
 /** What a token lets its bearer do: look at things, ask for decisions, change things. Who may change things may do all. */
 export const ROLES = ['read', 'decide', 'admin'] as const;
@@ -27,7 +27,7 @@ export interface Access {
    * Who asks for what takes this role.
    * @param authorization the header
    * @returns the name of the token; `undefined` for who shows none where none is needed
-   * @throws Problem `forbidden` when no token of the node has the role, or the one shown has not; `unauthorized` when it is missing or unknown
+   * @throws TokenringError `forbidden` when no token of the node has the role, or the one shown has not; `unauthorized` when it is missing or unknown
    */
   admit(authorization: string | undefined, role: Role): string | undefined;
   /** Puts other rules in force, from the next request on. */
@@ -46,15 +46,15 @@ export function createAccess(initial: AccessRules): Access {
       if (!required.has(role)) return undefined;
       const able = rules.tokens.filter(({ roles }) => allows(roles, role));
       if (able.length === 0)
-        throw new Problem('forbidden', { expected: `a token of the node to have the role ${role}` });
+        throw new TokenringError('forbidden', { expected: `a token of the node to have the role ${role}` });
       const shown = findToken(rules.tokens, authorization);
       if (shown === undefined)
-        throw new Problem('unauthorized', {
+        throw new TokenringError('unauthorized', {
           field: 'Authorization',
           expected: `Bearer and a token with the role ${role}`,
         });
       if (!allows(shown.roles, role))
-        throw new Problem('forbidden', { field: 'Authorization', expected: `a token with the role ${role}` });
+        throw new TokenringError('forbidden', { field: 'Authorization', expected: `a token with the role ${role}` });
       return shown.name;
     },
     replace(next) {

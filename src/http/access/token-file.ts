@@ -3,7 +3,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { digestOf, ROLES } from './access.js';
 import type { AccessRules, KnownToken } from './access.js';
 import { parseJson } from '../../validate/json.js';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 import { invalid } from '../../validate/request.js';
 
 const strict = { additionalProperties: false };
@@ -32,7 +32,7 @@ const tokenFile = TypeCompiler.Compile(TokenFileSchema);
 
 /**
  * Reads `{ "require": ["decide"], "tokens": [{ "name": "ci", "roles": ["admin"], "sha256": "…" }] }`.
- * @throws Problem that names the field; it quotes nothing of the file
+ * @throws TokenringError that names the field; it quotes nothing of the file
  */
 export function readTokenFile(content: Buffer): AccessRules {
   const value = parsed(content);
@@ -43,7 +43,7 @@ export function readTokenFile(content: Buffer): AccessRules {
   tokens.forEach(({ name, digest }, i) => {
     const twin = tokens.findIndex((other) => other.name === name || other.digest.equals(digest));
     if (twin < i)
-      throw new Problem('invalid_request', {
+      throw new TokenringError('invalid_request', {
         field: `tokens[${i}]`,
         expected: `another name and token than tokens[${twin}]`,
       });
@@ -56,7 +56,7 @@ function parsed(content: Buffer): unknown {
     return parseJson(content);
   } catch (cause) {
     // The parser's message would quote the file, in which a token may stand by mistake.
-    throw new Problem('invalid_json', { field: (cause as Problem).field, expected: 'JSON' }, { cause });
+    throw new TokenringError('invalid_json', { field: (cause as TokenringError).field, expected: 'JSON' }, { cause });
   }
 }
 

@@ -17,7 +17,7 @@ import type { DecisionHandlers, ErrorLog } from '../decisions/handlers.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
 import { createPolicyHandlers } from './policies.js';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 import { readSettle, requireClientId } from '../../validate/request.js';
 import { sendProblem } from '../send.js';
 
@@ -74,7 +74,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
     const allow = Object.keys(methods).map((method) => method.toUpperCase());
     if (allow.includes('GET')) allow.push('HEAD');
     at.all(() => {
-      throw new Problem('method_not_allowed', { expected: allow.join(', ') });
+      throw new TokenringError('method_not_allowed', { expected: allow.join(', ') });
     });
   }
 
@@ -90,9 +90,9 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       async (req, res) => {
         const { clientId, reservation, cost } = readSettle(await readBody(req));
         const settled = await cluster.settler.settle(clientId, reservation, cost);
-        if (settled.kind === 'unknown') throw new Problem('unknown_reservation', { field: 'reservation' });
+        if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
         if (settled.kind === 'unavailable')
-          throw new Problem('unavailable', { detail: 'send it again: it counts once' });
+          throw new TokenringError('unavailable', { detail: 'send it again: it counts once' });
         res.json({ reservation, clientId, ...settled.settlement });
       },
     ],
@@ -103,7 +103,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       async (req, res) => {
         const client = await cluster.describe(clientIdOf(req));
         if (client === undefined)
-          throw new Problem('unavailable', { detail: 'the owner of the client does not answer' });
+          throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
         res.json(client);
       },
     ],
@@ -115,7 +115,8 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
         const everywhere = await cluster.forget(clientId);
         const what = everywhere ? 'client forgotten' : 'client forgotten on some nodes';
         audit({ who: whoOf(res), what, target: clientId, before: before?.buckets ?? 'unknown' });
-        if (!everywhere) throw new Problem('unavailable', { detail: 'not every node has confirmed: send it again' });
+        if (!everywhere)
+          throw new TokenringError('unavailable', { detail: 'not every node has confirmed: send it again' });
         res.status(204).end();
       },
     ],
@@ -138,7 +139,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       (req, res) => {
         const clientId = req.query['clientId'];
         if (typeof clientId !== 'string')
-          throw new Problem('invalid_request', { field: 'clientId', expected: 'one in the query' });
+          throw new TokenringError('invalid_request', { field: 'clientId', expected: 'one in the query' });
         requireClientId(clientId);
         res.json(describeOwner(cluster.membership, clientId));
       },
@@ -148,11 +149,11 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/readyz', {
     get: (_req, res) => {
       // Decisions go on: who stops has time to be noticed, and then forwards.
-      if (!isReady()) throw new Problem('draining');
+      if (!isReady()) throw new TokenringError('draining');
       // It joins again after a freeze, or has lost its lease: it answers by asking others.
       if (cluster.membership.self.state !== 'active')
-        throw new Problem('unavailable', { detail: 'this node is not in the ring' });
-      if (!isWhole()) throw new Problem('unavailable', { detail: 'not all workers are in the ring' });
+        throw new TokenringError('unavailable', { detail: 'this node is not in the ring' });
+      if (!isWhole()) throw new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
       sendText(res, 'ready');
     },
   });
@@ -182,10 +183,10 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
     forBrowsers(req, res, () => undefined);
     res.setHeader('Cache-Control', 'no-store');
     // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
-    const unanswered = (error?: unknown): void => refuse(req, res, error ?? new Problem('not_found'));
+    const unanswered = (error?: unknown): void => refuse(req, res, error ?? new TokenringError('not_found'));
     // Whoever asks whether the node lives is to hear it, however busy it is.
     if (inFlight >= options.maxInFlight && req.url !== '/healthz' && req.url !== '/readyz') {
-      return refuse(req, res, new Problem('overloaded', { detail: 'too many requests are in flight' }));
+      return refuse(req, res, new TokenringError('overloaded', { detail: 'too many requests are in flight' }));
     }
     inFlight += 1;
     res.once('close', () => (inFlight -= 1));
@@ -212,10 +213,10 @@ function sendText(res: Response, text: string): void {
   res.type('text/plain').send(`${text}\n`);
 }
 
-function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) return error;
+function asProblem(error: unknown): TokenringError {
+  if (error instanceof TokenringError) return error;
   // Express's router throws this for an address with a broken percent encoding.
   if (error instanceof URIError)
-    return new Problem('invalid_request', { field: 'path', expected: 'percent-encoded UTF-8' });
-  return new Problem('internal', {}, { cause: error });
+    return new TokenringError('invalid_request', { field: 'path', expected: 'percent-encoded UTF-8' });
+  return new TokenringError('internal', {}, { cause: error });
 }

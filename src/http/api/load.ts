@@ -4,7 +4,7 @@ import type { AdaptiveController } from '../../cluster/policies/adaptive-control
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import { readBody } from '../body.js';
 import { LoadReportSchema } from '../../validate/policy-schema.js';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 import { invalid } from '../../validate/request.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
@@ -17,7 +17,8 @@ export function createLoadHandlers({
   adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
   activePolicies: ActivePolicies;
 }): Readonly<Record<'get' | 'put', RequestHandler>> {
-  const unknown = (): Problem => new Problem('not_found', { detail: 'no policy of this name follows a load' });
+  const unknown = (): TokenringError =>
+    new TokenringError('not_found', { detail: 'no policy of this name follows a load' });
   return {
     get: (req, res) => {
       const name = req.params['policy'] as string;
@@ -34,10 +35,12 @@ export function createLoadHandlers({
           throw unknown();
         case 'meaningless': {
           const expected = 'a load, or a latencyMs or errors that the policy has a goal for';
-          throw new Problem('invalid_request', { field: 'load', expected });
+          throw new TokenringError('invalid_request', { field: 'load', expected });
         }
         case 'unavailable':
-          throw new Problem('unavailable', { detail: 'the node that steers does not answer: the next report will do' });
+          throw new TokenringError('unavailable', {
+            detail: 'the node that steers does not answer: the next report will do',
+          });
         case 'reported':
           res.json({ name, factor: reported.factor, load: reported.load });
       }

@@ -16,7 +16,7 @@ import type { EntryValue, PolicyDocument } from '../../core/policy-document.js';
 import type { PolicyText } from '../../core/policy.js';
 import type { Who } from '../access/audit.js';
 import { readBody } from '../body.js';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 import { requireClientId } from '../../validate/request.js';
 
 interface PolicyApiDeps {
@@ -43,7 +43,7 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
 
   function find(key: string, what: string): EntryValue {
     const value = textOf(key);
-    if (value === null) throw new Problem('not_found', { detail: `there is no such ${what}` });
+    if (value === null) throw new TokenringError('not_found', { detail: `there is no such ${what}` });
     return value;
   }
 
@@ -92,7 +92,8 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
       get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),
       put: async (req, res) => {
         const name = nameOf(req);
-        if (!isPolicyName(name)) throw new Problem('invalid_request', { field: 'name', expected: EXPECTED_NAME });
+        if (!isPolicyName(name))
+          throw new TokenringError('invalid_request', { field: 'name', expected: EXPECTED_NAME });
         const value = withoutOwn(await readBody(req), { name });
         refuseMistakes(checkPolicy(value));
         await write(req, res, policyKey(name), value as PolicyText, { name, ...(value as PolicyText) });
@@ -129,9 +130,10 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
         const clientId = clientIdOf(req);
         const { tier, ...others } = Object(withoutOwn(await readBody(req), { clientId })) as Record<string, unknown>;
         for (const field of Object.keys(others)) {
-          throw new Problem('invalid_request', { field, expected: 'no such field' });
+          throw new TokenringError('invalid_request', { field, expected: 'no such field' });
         }
-        if (!isPolicyName(tier)) throw new Problem('invalid_request', { field: 'tier', expected: EXPECTED_NAME });
+        if (!isPolicyName(tier))
+          throw new TokenringError('invalid_request', { field: 'tier', expected: EXPECTED_NAME });
         await write(req, res, tierKey(clientId), tier as string, { clientId, tier });
       },
       delete: async (req, res) => {
@@ -160,7 +162,7 @@ function refuseMistakes([first, ...others]: readonly Mistake[]): void {
   if (first === undefined) return;
   const { field, expected } = first;
   const rest = others.map((one) => `; ${one.field}: expected ${one.expected}`).join('');
-  throw new Problem('invalid_request', { field, expected, detail: `${field}: expected ${expected}${rest}` });
+  throw new TokenringError('invalid_request', { field, expected, detail: `${field}: expected ${expected}${rest}` });
 }
 
 /** What the document must be for a change, by `If-None-Match` or `If-Match` (RFC 9110). */
@@ -168,7 +170,7 @@ function conditionOf({ headers }: Request): readonly string[] | undefined {
   const noneMatch = headers['if-none-match'];
   if (noneMatch === undefined) return tagsOf(headers['if-match']);
   if (noneMatch.trim() !== '*' || headers['if-match'] !== undefined)
-    throw new Problem('invalid_request', { field: 'If-None-Match', expected: '*, without If-Match' });
+    throw new TokenringError('invalid_request', { field: 'If-None-Match', expected: '*, without If-Match' });
   return [NOTHING_YET];
 }
 
@@ -182,28 +184,33 @@ function tagsOf(header: string | undefined): readonly string[] | undefined {
   return bare.filter((tag) => /^\d/.test(tag));
 }
 
-function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Request): Problem {
+function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Request): TokenringError {
   switch (written.kind) {
     case 'conflict':
       if (headers['if-none-match'] !== undefined)
-        return new Problem('precondition_failed', { field: 'If-None-Match', expected: 'nothing of this name yet' });
-      return new Problem('precondition_failed', {
+        return new TokenringError('precondition_failed', {
+          field: 'If-None-Match',
+          expected: 'nothing of this name yet',
+        });
+      return new TokenringError('precondition_failed', {
         field: 'If-Match',
         expected: `"${written.version}-${written.digest}"`,
       });
     case 'full':
-      return new Problem('too_many_policies', {
+      return new TokenringError('too_many_policies', {
         expected: `at most ${MAX_ENTRIES} entries, and ${MAX_DOCUMENT_BYTES} bytes of all`,
       });
     case 'too-large':
-      return new Problem('too_many_policies', {
+      return new TokenringError('too_many_policies', {
         detail: `etcd does not take all policies together: ${written.reason}`,
       });
     case 'unavailable':
-      return new Problem('unavailable', { detail: 'the node that takes changes does not answer: send it again' });
+      return new TokenringError('unavailable', {
+        detail: 'the node that takes changes does not answer: send it again',
+      });
     case 'no-registry': {
       const outcome = written.undone ? 'nothing was changed' : 'whether it was changed is not known: read it again';
-      return new Problem('unavailable', {
+      return new TokenringError('unavailable', {
         detail: `etcd takes no change of policies now: ${written.reason}; ${outcome}`,
       });
     }

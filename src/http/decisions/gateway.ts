@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import type { Policies } from '../../cluster/policies/active-policies.js';
 import type { Check } from '../../core/decide.js';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 import { readCheck } from '../../validate/request.js';
 
 /** What a gateway that asks by sub-request makes of the answer. Each passes the request on after a 200. */
@@ -51,7 +51,7 @@ export function gatewayAt(url: string): GatewayName | undefined {
 /**
  * The check that the headers of a sub-request ask for. They are believed: the gateway is to set them all. Nothing stands in for one that is
  * missing, as some gateways can be made to lose one by their caller.
- * @throws Problem `invalid_request` that names the header and what it may be, `unknown_policy`
+ * @throws TokenringError `invalid_request` that names the header and what it may be, `unknown_policy`
  */
 export function readGatewayCheck(req: IncomingMessage, policies: Policies): Check {
   const policy = one(req, POLICY);
@@ -65,9 +65,9 @@ export function readGatewayCheck(req: IncomingMessage, policies: Policies): Chec
   try {
     return readCheck({ clientId, policy, cost: cost === undefined ? 1 : Number(cost) }, policies);
   } catch (error) {
-    if (!(error instanceof Problem)) throw error;
+    if (!(error instanceof TokenringError)) throw error;
     const header = { clientId: client, policy: POLICY, cost: COST }[error.field ?? ''];
-    throw new Problem(error.code, { field: header ?? error.field, expected: error.expected }, { cause: error });
+    throw new TokenringError(error.code, { field: header ?? error.field, expected: error.expected }, { cause: error });
   }
 }
 
@@ -103,6 +103,6 @@ function decoded(name: string, value: string): string {
   return bytes.toString('utf8');
 }
 
-function bad(field: string, expected: string): Problem {
-  return new Problem('invalid_request', { field, expected });
+function bad(field: string, expected: string): TokenringError {
+  return new TokenringError('invalid_request', { field, expected });
 }

@@ -14,7 +14,7 @@ import type { Counters } from '../metrics/counters.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
-import { Problem } from '../../core/problem.js';
+import { TokenringError } from '../../core/error.js';
 import { readBatch, readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
@@ -77,7 +77,7 @@ export function createDecisionHandlers(
   ): Fail | undefined {
     counters.inFlight += 1;
     const fail = (error: unknown): void => {
-      const problem = error instanceof Problem ? error : new Problem('internal', {}, { cause: error });
+      const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
       if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
       counters.inFlight -= 1;
       countProblem(counters, problem.code);
@@ -85,9 +85,9 @@ export function createDecisionHandlers(
     };
     try {
       if (waiting >= options.maxInFlight)
-        throw new Problem('overloaded', { detail: 'too many requests are in flight' });
+        throw new TokenringError('overloaded', { detail: 'too many requests are in flight' });
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
-        throw new Problem('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
+        throw new TokenringError('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
       if (access.guardsDecisions) admit(req, gateway);
     } catch (error) {
       fail(error);
@@ -100,9 +100,13 @@ export function createDecisionHandlers(
     try {
       access.admit(headers.authorization, 'decide');
     } catch (error) {
-      if (gateway === undefined || !(error instanceof Problem)) throw error;
+      if (gateway === undefined || !(error instanceof TokenringError)) throw error;
       // Its caller would be shown a 401 or 403, or be taken for denied.
-      throw new Problem('gateway_unauthorized', { field: error.field, expected: error.expected }, { cause: error });
+      throw new TokenringError(
+        'gateway_unauthorized',
+        { field: error.field, expected: error.expected },
+        { cause: error },
+      );
     }
   }
 
@@ -186,7 +190,7 @@ export function createDecisionHandlers(
     try {
       decision = limiter.check(readCheck(item, policies));
     } catch (error) {
-      if (!(error instanceof Problem)) throw error;
+      if (!(error instanceof TokenringError)) throw error;
       countProblem(counters, error.code);
       return asciiJson({ error });
     }

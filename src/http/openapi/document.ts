@@ -15,7 +15,7 @@ import {
   rateLimitHeaders,
   ref,
 } from './parts.js';
-import { PROBLEMS } from '../../core/problem.js';
+import { HTTP_ERRORS } from '../../core/error.js';
 import * as schemas from '../../validate/schema.js';
 
 const byName: Readonly<Record<string, TSchema>> = {
@@ -220,7 +220,7 @@ function withReferences(schema: TSchema, self?: string): unknown {
 }
 
 function problemList(): string {
-  return Object.entries(PROBLEMS)
+  return Object.entries(HTTP_ERRORS)
     .map(([code, { status, title }]) => `- ${status} \`${code}\`: ${title}`)
     .join('\n');
 }

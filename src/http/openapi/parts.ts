@@ -1,5 +1,5 @@
-import { PROBLEMS } from '../../core/problem.js';
-import type { ProblemCode } from '../../core/problem.js';
+import { HTTP_ERRORS } from '../../core/error.js';
+import type { HttpErrorCode } from '../../core/error.js';
 
 /** What the operations of the OpenAPI document have in common. */
 
@@ -101,9 +101,9 @@ export function rateLimitHeaders(): object {
 }
 
 /** The problems that an operation is likely to meet, and a word on all others. */
-export function problems(...codes: readonly ProblemCode[]): Record<string, object> {
+export function problems(...codes: readonly HttpErrorCode[]): Record<string, object> {
   const answers: Record<string, object> = { default: { $ref: '#/components/responses/Problem' } };
-  for (const code of codes) answers[PROBLEMS[code].status] = problemAnswer(PROBLEMS[code].title);
+  for (const code of codes) answers[HTTP_ERRORS[code].status] = problemAnswer(HTTP_ERRORS[code].title);
   return answers;
 }
 
@@ -115,7 +115,7 @@ export function plain(
   operationId: string,
   summary: string,
   description: string,
-  ...codes: readonly ProblemCode[]
+  ...codes: readonly HttpErrorCode[]
 ): object {
   const text = { description, content: { 'text/plain': { schema: { type: 'string' } } } };
   return { operationId, summary, responses: { 200: text, ...problems(...codes) } };
