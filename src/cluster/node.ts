@@ -29,7 +29,7 @@ import { createReplicator } from './replication/replicator.js';
 import { createReservations } from './state/reservations.js';
 import { createDecider, route } from './routing/route.js';
 import { createSettler } from './decide/settler.js';
-import { alsoWritten, createWriteBehind } from './durability/write-behind.js';
+import { withWriteBehind, createWriteBehind } from './durability/write-behind.js';
 
 export type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from './cluster-node.js';
 
@@ -103,7 +103,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const coldStartRecovery =
     writeBehind &&
     createColdStartRecovery({ clock, timers, table, copies, membership, writeBehind, log, ask }, options);
-  const changes = alsoWritten(replicator, writeBehind);
+  const changes = withWriteBehind(replicator, writeBehind);
   const decider = createDecider({ clock, membership, detectPause });
   const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
   const fallback = createFallback(

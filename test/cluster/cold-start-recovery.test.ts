@@ -14,7 +14,7 @@ const CLIENTS = Array.from({ length: 40 }, (_, i) => `client ${i}`);
 interface Cluster {
   readonly world: World;
   readonly stores: ReadonlyMap<string, FakeStore>;
-  /** Starts a node, again or for the first time, with its store. @returns when it decides */
+  /** Starts a node with its store. Resolves when it decides. */
   start(id: string): Promise<void>;
   ask(at: string, clientId: string): Promise<Decision>;
   /** Asks once more for each client at a node. @returns how many are allowed */
@@ -42,7 +42,7 @@ function createCluster(seed: number, shared: boolean): Cluster {
   return cluster;
 }
 
-/** Starts all, uses up every limit, and lets it be written. */
+/** Starts all nodes, uses up every limit, and waits until the store has it. */
 async function createUsedUp(seed: number, shared: boolean): Promise<Cluster> {
   const cluster = createCluster(seed, shared);
   for (const id of IDS) await cluster.world.until(cluster.start(id), 30_000);
@@ -55,14 +55,13 @@ function killAll({ world }: Cluster): void {
   for (const id of IDS) world.kill(id);
 }
 
-describe('nodes that are all killed at once and come back', () => {
+describe('cold-start recovery', () => {
   for (const shared of [true, false]) {
     const what = shared ? 'one store' : 'a store each';
-    it(`go on where they were, with ${what}, however far apart they start`, async () => {
+    it(`lets nodes with ${what} continue from their last state, however far apart they start`, async () => {
       const cluster = await createUsedUp(1, shared);
       killAll(cluster);
       await cluster.world.run(2_000);
-      // What is asked of a node before it decides waits until it does.
       const started = IDS.map((id, i) =>
         cluster.world.run(0).then(async () => {
           await cluster.world.run(i);
@@ -74,7 +73,7 @@ describe('nodes that are all killed at once and come back', () => {
     });
   }
 
-  it('with a store each decide nothing before all are there, and then on what all have', async () => {
+  it('lets nodes with a store each decide only after all are back, from the state of all stores', async () => {
     const cluster = await createUsedUp(2, false);
     killAll(cluster);
     await cluster.world.run(1_000);
@@ -89,7 +88,7 @@ describe('nodes that are all killed at once and come back', () => {
     for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
   });
 
-  it('decide without one that does not come back, after 10 s', async () => {
+  it('lets nodes decide without a missing peer after 10 s', async () => {
     const cluster = await createUsedUp(3, false);
     killAll(cluster);
     await cluster.world.run(1_000);
@@ -98,14 +97,14 @@ describe('nodes that are all killed at once and come back', () => {
     await cluster.world.until(Promise.all(started), 30_000);
     expect(cluster.world.nowMs - startMs).to.be.within(9_900, 14_000);
     const again = await cluster.askAll('a:1');
-    expect(again, 'those of the missing one begin afresh').to.be.within(1, CLIENTS.length - 1);
-    // It comes back: the stricter state stands.
+    expect(again, 'clients of the missing peer start afresh').to.be.within(1, CLIENTS.length - 1);
+    // The missing peer comes back, and the stricter state wins.
     await cluster.world.until(cluster.start('b:1'), 30_000);
     await cluster.world.run(1_000);
     for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
   });
 
-  it('one of them alone does not wait: the others are there', async () => {
+  it('does not delay a single node whose peers are up', async () => {
     const cluster = await createUsedUp(4, false);
     cluster.world.kill('b:1');
     await cluster.world.run(3_000);
@@ -115,7 +114,7 @@ describe('nodes that are all killed at once and come back', () => {
     for (const id of IDS) expect(await cluster.askAll(id), id).to.equal(0);
   });
 
-  it('and one that was alone comes back at once, under whatever name', async () => {
+  it('does not delay a node that was alone in its ring, even under a new id', async () => {
     const cluster = createCluster(7, false);
     const store = cluster.stores.get('a:1')!;
     await cluster.world.until(cluster.world.spawn('a:1', { store }).cluster.start(), 5_000);
@@ -128,7 +127,7 @@ describe('nodes that are all killed at once and come back', () => {
     expect((await cluster.ask('z:9', 'client 7')).remaining).to.equal(8);
   });
 
-  it('forget what was to be forgotten', async () => {
+  it('does not bring back a forgotten client', async () => {
     const cluster = await createUsedUp(5, false);
     await cluster.world.until(cluster.world.node('a:1').cluster.forget('client 7'), 5_000);
     await cluster.world.run(1_000);
@@ -139,7 +138,7 @@ describe('nodes that are all killed at once and come back', () => {
     expect((await cluster.ask('a:1', 'client 8')).allowed).to.equal(false);
   });
 
-  it('go on without a store that is down, and write to it what changed once it is back', async () => {
+  it('is not needed while the store is down: nodes decide, and write their changes once it is back', async () => {
     const cluster = createCluster(6, true);
     for (const id of IDS) await cluster.world.until(cluster.start(id), 30_000);
     const store = cluster.stores.get('a:1')!;

@@ -26,15 +26,20 @@ interface Bench {
   readonly writeBehind: WriteBehind;
   readonly writes: { readonly ids: readonly string[]; readonly forgotten: readonly string[] }[];
   readonly log: string[];
-  /** What the store answers from now on. */
+  /** Answers of the store from now on. */
   answer: (ids: readonly string[]) => StoreResult | Promise<StoreResult>;
-  /** Lets time pass, with all ticks and what follows from them. */
+  /** Lets time pass, and runs all ticks and what follows from them. */
   pass(ms: number): Promise<void>;
   /** A client that owes something for an hour, in the table, and has just changed. */
   change(id: string): Client;
 }
 
-function createBench({ shared = true, maxClients = 100, stored = [] as LastingClient[][] } = {}): Bench {
+function createBench({
+  shared = true,
+  maxClients = 100,
+  maxWaiting = MAX_WAITING,
+  stored = [] as LastingClient[][],
+} = {}): Bench {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients });
   const membership = createMembership(
@@ -87,7 +92,7 @@ function createBench({ shared = true, maxClients = 100, stored = [] as LastingCl
   const write = (_: object, message: string): void => void log.push(message);
   const writeBehind = createWriteBehind(
     { clock, timers, table, copies, membership, store, log: { info: write, warn: write } },
-    { storeIntervalMs: INTERVAL_MS, maxClients, maxWaiting: MAX_WAITING },
+    { storeIntervalMs: INTERVAL_MS, maxClients, maxWaiting },
   );
   const bench: Bench = {
     clock,
@@ -126,8 +131,8 @@ function createBench({ shared = true, maxClients = 100, stored = [] as LastingCl
 const idsOf = ({ writes }: Bench): string[] => writes.flatMap(({ ids }) => ids);
 const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `client ${i}`);
 
-describe('what is written behind the decisions', () => {
-  it('is what changed, once, within the interval', async () => {
+describe('write-behind', () => {
+  it('writes a changed client once, within the interval', async () => {
     const bench = createBench();
     bench.change('alice');
     bench.change('alice');
@@ -140,7 +145,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.writeBehind).to.include({ waiting: 0, lagMs: 0, writtenClients: 2, up: true });
   });
 
-  it('is written again where it changes while it is being written', async () => {
+  it('writes a client again that changes during its write', async () => {
     const bench = createBench();
     let finish: (result: StoreResult) => void = () => undefined;
     bench.answer = () => new Promise((resolve) => (finish = resolve));
@@ -153,7 +158,7 @@ describe('what is written behind the decisions', () => {
     expect(idsOf(bench)).to.deep.equal(['alice', 'alice']);
   });
 
-  it('comes to an end of each write while everything goes on changing', async () => {
+  it('ends each write although clients change all the time', async () => {
     const bench = createBench();
     let calls = 0;
     bench.answer = () => {
@@ -167,7 +172,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.writeBehind.lagMs).to.be.at.most(INTERVAL_MS);
   });
 
-  it('waits while the store is down, and is written with what changed meanwhile once it is back', async () => {
+  it('keeps changes while the store is down, and writes them once it is back', async () => {
     const bench = createBench();
     bench.answer = () => DOWN;
     bench.change('alice');
@@ -177,7 +182,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.writeBehind).to.include({ up: false, waiting: 2 });
     expect(bench.writeBehind.lagMs).to.be.at.least(6_000);
     expect(bench.writeBehind.failures).to.be.within(5, 7);
-    expect(bench.log).to.deep.equal(['the store failed: decisions go on, what changes waits']);
+    expect(bench.log).to.deep.equal(['the store failed; deciding without it, changes wait']);
     bench.answer = () => DONE;
     await bench.pass(1_500);
     expect(idsOf(bench).sort()).to.deep.equal(['alice', 'bob']);
@@ -185,7 +190,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.log.at(-1)).to.equal('the store is back');
   });
 
-  it('is bounded: above, all of the table is written once the store is back', async () => {
+  it('writes the whole table once the store is back, after more changes than may wait', async () => {
     const bench = createBench();
     bench.answer = () => DOWN;
     for (const id of names(MAX_WAITING + 15)) bench.change(id);
@@ -198,7 +203,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.writeBehind).to.include({ up: true, waiting: 0, lagMs: 0, rewrites: 1 });
   });
 
-  it('is all of the table again where the store has lost what it had', async () => {
+  it('writes the whole table again after the store has lost its data', async () => {
     const bench = createBench();
     for (const id of names(10)) bench.change(id);
     await bench.pass(INTERVAL_MS);
@@ -211,7 +216,7 @@ describe('what is written behind the decisions', () => {
     expect([...new Set(idsOf(bench))].sort()).to.deep.equal(names(10).sort());
   });
 
-  it('is tried again, at the next interval, where another node was writing near it', async () => {
+  it('tries a client again at the next interval if another node was writing near it', async () => {
     const bench = createBench();
     let calls = 0;
     bench.answer = (ids) => ({ ...DONE, left: (calls += 1) < 3 ? ids.filter((id) => id === 'bob') : [] });
@@ -225,7 +230,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.writeBehind).to.include({ waiting: 0, writtenClients: 2 });
   });
 
-  it('comes with those to be forgotten, which are tried again too', async () => {
+  it('removes forgotten clients from the store, and tries again after a failure', async () => {
     const bench = createBench();
     bench.answer = () => DOWN;
     bench.writeBehind.forget('alice');
@@ -235,7 +240,7 @@ describe('what is written behind the decisions', () => {
     expect(bench.writes).to.deep.equal([{ ids: [], forgotten: ['alice'] }]);
   });
 
-  it('is, after a change of the ring, what this node has come to own', async () => {
+  it('writes the clients that this node comes to own when the ring changes', async () => {
     const bench = createBench();
     const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0 };
     bench.membership.learn([{ id: 'b:1', state: 'active', ...at }]);
@@ -251,7 +256,7 @@ describe('what is written behind the decisions', () => {
     expect(idsOf(bench).sort()).to.deep.equal(theirs.sort());
   });
 
-  it('is all written by a flush, which does not wait for a store that is down', async () => {
+  it('writes everything on a flush, which does not wait for a store that is down', async () => {
     const bench = createBench();
     for (const id of names(5)) bench.change(id);
     await bench.writeBehind.flush();
@@ -261,10 +266,59 @@ describe('what is written behind the decisions', () => {
     await bench.writeBehind.flush();
     expect(bench.writeBehind.waiting).to.equal(1);
   });
+
+  it('waits on a flush for the write under way and for the changes since it began', async () => {
+    const bench = createBench();
+    const answers: ((result: StoreResult) => void)[] = [];
+    bench.answer = () => new Promise((resolve) => answers.push(resolve));
+    bench.change('alice');
+    await bench.pass(INTERVAL_MS);
+    let isFlushed = false;
+    const flushed = bench.writeBehind.flush().then(() => (isFlushed = true));
+    bench.change('bob');
+    for (const expected of [['alice'], ['alice', 'bob']]) {
+      await bench.pass(INTERVAL_MS);
+      expect(isFlushed, `before the answer that makes it ${expected.join()}`).to.equal(false);
+      answers.shift()!(DONE);
+      await bench.pass(10);
+      expect(idsOf(bench)).to.deep.equal(expected);
+    }
+    await flushed;
+  });
+
+  it('waits on a flush for the write under way even if nothing has changed since', async () => {
+    const bench = createBench();
+    let finish: (result: StoreResult) => void = () => undefined;
+    bench.answer = () => new Promise((resolve) => (finish = resolve));
+    bench.change('alice');
+    await bench.pass(INTERVAL_MS);
+    let isFlushed = false;
+    const flushed = bench.writeBehind.flush().then(() => (isFlushed = true));
+    await bench.pass(INTERVAL_MS);
+    expect(isFlushed).to.equal(false);
+    finish(DONE);
+    await flushed;
+    expect(idsOf(bench)).to.deep.equal(['alice']);
+  });
+
+  it('ends a write whose other clients are dropped because too many changes wait', async () => {
+    const bench = createBench({ maxClients: 6_000, maxWaiting: 2_500 });
+    const all = names(5_000);
+    for (const id of all.slice(0, 2_500)) bench.change(id);
+    let calls = 0;
+    bench.answer = () => {
+      calls += 1;
+      if (calls === 1) for (const id of all.slice(2_500)) bench.change(id);
+      return calls < 100 ? DONE : DOWN;
+    };
+    await bench.pass(2_000);
+    expect(calls).to.be.below(20);
+    expect(new Set(idsOf(bench)).size).to.equal(5_000);
+  });
 });
 
-describe('what is stored', () => {
-  it('is read before the node is ready', async () => {
+describe('reading the store', () => {
+  it('fills the table before the node is ready', async () => {
     const bench = createBench({ stored: [[owing('alice', 500, 3_600_000)], [owing('bob', 5, 3_600_000)]] });
     await bench.writeBehind.load();
     expect(bench.table.size).to.equal(2);
@@ -273,13 +327,13 @@ describe('what is stored', () => {
     expect(bench.table.peek('alice')!.decidedAsActingOwner).to.equal(false);
   });
 
-  it('in a store of this node’s own is for the owners to know too', async () => {
+  it('marks clients from a store of this node’s own, so that their owners learn of them', async () => {
     const bench = createBench({ shared: false, stored: [[owing('alice', 500, 3_600_000)]] });
     await bench.writeBehind.load();
     expect(bench.table.peek('alice')!.decidedAsActingOwner).to.equal(true);
   });
 
-  it('is read up to the bound of the table', async () => {
+  it('stops at the bound of the table', async () => {
     const stored = names(30).map((id) => [owing(id, 5, 3_600_000)]);
     const bench = createBench({ maxClients: 20, stored });
     await bench.writeBehind.load();
@@ -287,7 +341,7 @@ describe('what is stored', () => {
     expect(bench.table.unexpiredEvictions).to.equal(0);
   });
 
-  it('is waited for 5 s; what comes later is joined into what was decided meanwhile', async () => {
+  it('delays the start for 5 s; clients that are read later are merged into what was decided meanwhile', async () => {
     const bench = createBench({ stored: [[owing('alice', 500, 3_600_000)]] });
     bench.answer = () => DOWN;
     let ready = false;
@@ -297,7 +351,7 @@ describe('what is stored', () => {
     await bench.pass(200);
     expect(ready).to.equal(true);
     await loading;
-    expect(bench.log.at(-1)).to.equal('starts before the store is read: the rest follows');
+    expect(bench.log.at(-1)).to.equal('starting before the store is read; the rest follows');
     bench.answer = () => DONE;
     await bench.pass(1_500);
     expect(bench.table.peek('alice')!.first).to.include({ tokens: 500 });

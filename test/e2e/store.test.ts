@@ -106,7 +106,7 @@ describe('tokenring serve with a store', function () {
     const program = tokenring(['serve', '--port', '0', '--peer-port', '0', '--store', `redis://127.0.0.1:${port}`]);
     const ready = await program.line('tokenring ready');
     expect(await allowed(ready['port'] as number, 'alice')).to.equal(true);
-    const failed = await program.line('the store failed: decisions go on, what changes waits');
+    const failed = await program.line('the store failed; deciding without it, changes wait');
     expect(failed['level']).to.equal(40);
     program.child.kill('SIGTERM');
     expect((await program.ended).code).to.equal(0);
@@ -222,7 +222,7 @@ describeWithValkey('tokenring serve with a Valkey', function () {
     expect(await allowed(stranger.port, 'alice')).to.equal(true);
     await until(stranger.port, 'tokenring_store_up', 0);
     expect(await metric(stranger.port, 'tokenring_store_written_clients_total')).to.equal(0);
-    const { reason } = await stranger.line('the store failed: decisions go on, what changes waits');
+    const { reason } = await stranger.line('the store failed; deciding without it, changes wait');
     expect(reason).to.match(/certificate/);
     terminator.close();
   });

@@ -7,24 +7,26 @@ import type { ClientSnapshot } from '../messages.js';
 import type { Ask, Clock, Log, Timers } from '../ports.js';
 import type { WriteBehind } from './write-behind.js';
 
-/** Clients in one message, and looked at between two pauses. */
+/** Clients in one message. */
 const CHUNK = 500;
-const LOOK = 2_000;
-/** How long a node does not decide for want of those that were in the ring when it was last there. */
-const GRACE_MS = 10_000;
-const LOOK_EVERY_MS = 20;
+/** Places of the table that are looked at between two pauses. */
+const STEP = 2_000;
+/** How long a node waits for missing peers before it decides without them. */
+const AWAIT_TIMEOUT_MS = 10_000;
+const CHECK_EVERY_MS = 20;
 
 /**
- * What a node does that comes back with a store of its own, where all have been down: its file has what it owned, and the files of the
- * others the rest. Each brings what it has of another's clients to the members before it enters their ring, and none decides before
- * all are there that it was last in a ring with. So the first decision of any of them is made on all that was written.
+ * Restores the state of a cluster whose nodes were all down and have a store each.
+ * A node's store holds the clients that it decided, and the stores of its peers hold the rest. Before a node enters the ring, it
+ * sends clients to their owners. It does not decide before all peers are back that were in its last ring.
+ * So the first decision after the restart is made on everything that was written.
  */
 interface ColdStartRecovery {
-  /** Whether others were in the ring when this node was last there. */
+  /** Whether other members were in the ring when this node was last in it. */
   readonly hasPeersToAwait: boolean;
-  /** Before this node enters a ring. @returns false when a member could not be told */
+  /** Sends the clients of other owners to them, before this node enters the ring. @returns whether all were sent */
   returnToOwners(): Promise<boolean>;
-  /** Resolves when all are back, or after 10 s. */
+  /** Resolves when all missing peers are back, or after 10 s. */
   awaitPeers(isClosed: () => boolean): Promise<void>;
 }
 
@@ -45,14 +47,11 @@ export function createColdStartRecovery(
 ): ColdStartRecovery {
   const { clock, timers, table, copies, membership, writeBehind, log, ask } = deps;
   const { id: self } = membership.self;
-  let brought = false;
+  let returned = false;
 
-  // Workers that share a file may have written it, of whom this node is another one.
-  const others = (): readonly NodeId[] => writeBehind.missingPeers.filter((id) => id !== self);
-
-  function missing(): readonly NodeId[] {
-    return others().filter((id) => !membership.ring.members.includes(id));
-  }
+  // Workers may share a file. Then another worker can have written this node's id into it.
+  const peers = (): readonly NodeId[] => writeBehind.missingPeers.filter((id) => id !== self);
+  const missing = (): readonly NodeId[] => peers().filter((id) => !membership.ring.members.includes(id));
 
   async function send(to: NodeId, clients: readonly ClientSnapshot[]): Promise<boolean> {
     if (clients.length === 0) return true;
@@ -62,40 +61,41 @@ export function createColdStartRecovery(
 
   return {
     get hasPeersToAwait() {
-      return others().length > 0;
+      return peers().length > 0;
     },
     async returnToOwners() {
-      // Once: after that, what changes goes to the others as it does anyway.
-      if (brought) return true;
+      // Once is enough: later changes are replicated as usual.
+      if (returned) return true;
       const ring = createRing([...membership.ring.members, self], { cachedClients: 1 });
-      const parcels = new Map<NodeId, ClientSnapshot[]>();
+      const chunks = new Map<NodeId, ClientSnapshot[]>();
       for (let place = table.size - 1; place >= 0; place -= 1) {
-        if (place % LOOK === 0) await timers.sleep(0);
+        if (place % STEP === 0) await timers.sleep(0);
         const client = table.at(place);
         if (client?.decidedAsActingOwner !== true) continue;
         const owner = ring.owner(client.id);
         if (owner === undefined || owner === self) continue;
         const snapshot = copies.of(client, true);
         if (snapshot === undefined) continue;
-        let parcel = parcels.get(owner);
-        if (parcel === undefined) parcels.set(owner, (parcel = []));
-        parcel.push(snapshot);
-        if (parcel.length === CHUNK && !(await send(owner, parcel.splice(0)))) return false;
+        let chunk = chunks.get(owner);
+        if (chunk === undefined) chunks.set(owner, (chunk = []));
+        chunk.push(snapshot);
+        if (chunk.length === CHUNK && !(await send(owner, chunk.splice(0)))) return false;
       }
-      const sent = await Promise.all([...parcels].map(([owner, parcel]) => send(owner, parcel)));
-      return (brought = sent.every(Boolean));
+      const sent = await Promise.all([...chunks].map(([owner, chunk]) => send(owner, chunk)));
+      return (returned = sent.every(Boolean));
     },
     async awaitPeers(isClosed) {
       const startMs = clock.nowMs();
-      if (missing().length > 0)
-        log.info({ missing: missing() }, 'decides once those are back that it was in the ring with');
+      if (missing().length > 0) log.info({ missing: missing() }, 'waiting for the peers of the last ring');
       while (missing().length > 0 && !isClosed()) {
-        if (clock.nowMs() - startMs >= GRACE_MS) {
-          const lacking = 'decides without them: what only their stores remember counts once they are back';
-          log.warn({ missing: missing() }, lacking);
+        if (clock.nowMs() - startMs >= AWAIT_TIMEOUT_MS) {
+          log.warn(
+            { missing: missing() },
+            'deciding without the missing peers; their stores are merged once they are back',
+          );
           break;
         }
-        await timers.sleep(LOOK_EVERY_MS);
+        await timers.sleep(CHECK_EVERY_MS);
       }
       writeBehind.stopAwaitingPeers();
     },

@@ -6,36 +6,37 @@ import type { Clock, Log, Store, StoreResult, Timers } from '../ports.js';
 
 /** Pause after a failure before the store is asked again. */
 const RETRY_MS = 1_000;
-/** How long a start waits for what is stored. */
-const GRACE_MS = 5_000;
+/** How long a start waits for the store. */
+const LOAD_TIMEOUT_MS = 5_000;
 
-/** Brings what is stored into the table, at the start. */
+/** Reads the store into the table at the start. */
 interface StoreReader {
-  /** Resolves when it is read, or after 5 s without: what is read later is joined in then. */
+  /** Resolves when the store is read, or after 5 s; clients that are read later are merged in then. */
   readonly load: () => Promise<void>;
   readonly loadedClients: number;
-  /** What a store of this node's own says of who was in the ring. */
+  /** The other members of the ring when this node last wrote to a store of its own. */
   readonly missingPeers: readonly NodeId[];
 }
 
-export function createStoreReader(
-  deps: {
-    readonly clock: Clock;
-    readonly timers: Timers;
-    readonly table: BucketTable;
-    readonly copies: Copies;
-    readonly store: Store;
-    readonly log: Log;
-  },
-  options: {
-    readonly maxClients: number;
-    /** Called with how each attempt ended. */
-    readonly told: (result: StoreResult) => void;
-    readonly isClosed: () => boolean;
-  },
-): StoreReader {
+interface StoreReaderDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly copies: Copies;
+  readonly store: Store;
+  readonly log: Log;
+}
+
+interface StoreReaderOptions {
+  readonly maxClients: number;
+  /** Called with the result of each attempt. */
+  readonly onResult: (result: StoreResult) => void;
+  readonly isClosed: () => boolean;
+}
+
+export function createStoreReader(deps: StoreReaderDeps, options: StoreReaderOptions): StoreReader {
   const { clock, timers, table, copies, store, log } = deps;
-  const { maxClients, told, isClosed } = options;
+  const { maxClients, onResult, isClosed } = options;
   let loadedClients = 0;
   let missingPeers: readonly NodeId[] = [];
 
@@ -43,17 +44,17 @@ export function createStoreReader(
     const room = Math.max(0, maxClients - table.size);
     copies.keep(clients.slice(0, room));
     loadedClients += Math.min(room, clients.length);
-    // Where each node has a store of its own, the owners and successors may know nothing of what is in this one.
+    // If each node has its own store, the other nodes may not know these clients, so this node must send them on.
     if (!store.shared) for (const [id] of clients) Object.assign(table.peek(id) ?? {}, { decidedAsActingOwner: true });
     if (clients.length <= room) return true;
-    log.warn({ maxClients }, 'the store holds more clients than the table: the rest is not read');
+    log.warn({ maxClients }, 'the store holds more clients than the table; ignoring the rest');
     return false;
   }
 
   async function loadAll(): Promise<void> {
     for (;;) {
       const result = await store.load(keep);
-      told(result);
+      onResult(result);
       if (result.kind === 'done' && !store.shared) missingPeers = [...store.members];
       if (result.kind === 'done' || isClosed()) return;
       await timers.sleep(RETRY_MS);
@@ -67,8 +68,8 @@ export function createStoreReader(
         log.info({ clients: loadedClients, ms: clock.nowMs() - startMs }, 'read the store');
         return true;
       });
-      const loaded = await Promise.race([loading, timers.sleep(GRACE_MS).then(() => false)]);
-      if (!loaded) log.warn({ clients: loadedClients }, 'starts before the store is read: the rest follows');
+      const loaded = await Promise.race([loading, timers.sleep(LOAD_TIMEOUT_MS).then(() => false)]);
+      if (!loaded) log.warn({ clients: loadedClients }, 'starting before the store is read; the rest follows');
     },
     get loadedClients() {
       return loadedClients;

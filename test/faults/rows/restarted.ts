@@ -10,7 +10,7 @@ import type { RunOptions, Stage, StageResult } from '../stage.js';
 import { admittedLately, commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
 /** What a node says that does not wait any longer for a store, or for the stores of others, and begins without. */
-const BEGINS_WITHOUT = ['starts before the store is read', 'decides without them'];
+const BEGINS_WITHOUT = ['starting before the store is read', 'deciding without the missing peers'];
 /** Between two looks at how long a change waits for the store. */
 const LOOK_MS = 20;
 /** Starting again, and load to see what was forgotten. */
