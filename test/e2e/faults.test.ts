@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DIST } from '../faults/options.js';
+import { freshDist } from '../support/dist.js';
 import { isDoubtful, runJudged } from '../faults/row.js';
 import { ROWS } from '../faults/rows.js';
 import { remarks, line } from '../faults/table.js';
@@ -41,7 +41,7 @@ describe('a cluster of real processes under load keeps its promises through', ()
       };
       const why = row.needs.map(missing).find((reason) => reason !== undefined);
       if (why !== undefined) pending(why);
-      const options = { nodes: 3, pace: PACE, dist: DIST, settings: [], seed: Date.now() % 1_000_000, folder };
+      const options = { nodes: 3, pace: PACE, dist: freshDist(), settings: [], seed: Date.now() % 1_000_000, folder };
       try {
         const result = await runJudged(row, options, TRIES);
         if (missed(result).length === 0) return;

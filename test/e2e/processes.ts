@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-
-const CLI = fileURLToPath(new URL('../../dist/esm/cli.js', import.meta.url));
+import { join } from 'node:path';
+import { freshDist } from '../support/dist.js';
 
 export interface Ended {
   /** The exit code, or the signal that ended it. */
@@ -30,7 +29,7 @@ export function killAll(): void {
 
 /** The built command as a process of its own, with nothing of this one's `TOKENRING_` environment. */
 export function tokenring(args: readonly string[], env: Record<string, string> = {}): Program {
-  return start([CLI, ...args], env);
+  return start([join(freshDist(), 'cli.js'), ...args], env);
 }
 
 /** Node, in this package's folder: `tokenring` is this package for it. */
@@ -38,7 +37,7 @@ export function start(args: readonly string[], env: Record<string, string> = {})
   const inherited = Object.entries(process.env).filter(([name]) => !/^(TOKENRING_|NODE_)/.test(name));
   const child = spawn(process.execPath, args, {
     env: { ...Object.fromEntries(inherited), TOKENRING_POLICIES: 'none', ...env },
-    cwd: fileURLToPath(new URL('../..', import.meta.url)),
+    cwd: join(import.meta.dirname, '../..'),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   running.add(child);

@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import { execFile, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { freshDist } from '../support/dist.js';
 import { freePort } from '../support/ports.js';
 
 const run = promisify(execFile);
@@ -15,7 +17,7 @@ function blocks(language: string, text = readme): string[] {
 
 /** `npm run cluster`, without the build that `npm test` has done. */
 async function withCluster(use: () => Promise<void>): Promise<void> {
-  const child = spawn(process.execPath, ['dist/esm/cli.js', 'cluster'], {
+  const child = spawn(process.execPath, [join(freshDist(), 'cli.js'), 'cluster'], {
     // Nothing is kept in the checkout.
     env: { ...process.env, TOKENRING_POLICIES_STATE: 'none' },
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { freshDist } from '../support/dist.js';
 import { createCluster } from './cluster.js';
 import type { Cluster } from './cluster.js';
 import { startEtcdOn } from './etcd-hosts.js';
@@ -62,7 +63,7 @@ describe(`policies of five real nodes and an etcd of three that are cut${why ===
     await etcd.elected();
     const where = ['--discovery', 'etcd', '--etcd-endpoints', etcd.endpoints, '--etcd-lease-ms', '2000'];
     const settings = [...SETTINGS, ...where];
-    cluster = createCluster({ network, dist: 'dist/esm', settings, env: () => ({}), folder });
+    cluster = createCluster({ network, dist: freshDist(), settings, env: () => ({}), folder });
     await Promise.all(Array.from({ length: NODES }, (_, i) => cluster.start(i).ready));
   });
   after(async () => {

@@ -1,10 +1,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { freshDist } from '../support/dist.js';
 import { ROWS } from './rows.js';
 import type { Pace, RunOptions } from './stage.js';
-
-export const DIST = join(import.meta.dirname, '../../dist/esm');
 
 export interface FaultsOptions {
   /** Names of rows; all without. */
@@ -42,7 +41,8 @@ export function readOptions(args: readonly string[]): FaultsOptions | undefined 
   for (const name of only ?? []) {
     if (!ROWS.some((row) => row.name === name)) throw new OptionError(`--only: there is no ${JSON.stringify(name)}`);
   }
-  if (!existsSync(join(values.dist, 'cli.js'))) throw new OptionError(`${values.dist} has no program: npm run build`);
+  const dist = values.dist ?? freshDist();
+  if (!existsSync(join(dist, 'cli.js'))) throw new OptionError(`--dist: ${dist} has no cli.js; run: npm run build`);
   return {
     only,
     history: values.history,
@@ -50,7 +50,7 @@ export function readOptions(args: readonly string[]): FaultsOptions | undefined 
     run: {
       nodes: whole('nodes', values.nodes, 3, 9),
       pace: { ...ISSUE, aroundMs: 1_000 * whole('seconds', values.seconds, 1, 600) },
-      dist: values.dist,
+      dist,
       settings: positionals,
       seed: values.seed === undefined ? Date.now() % 1_000_000 : whole('seed', values.seed, 0, 2 ** 32 - 1),
     },
@@ -70,7 +70,7 @@ function parse(args: readonly string[]) {
         repeat: { type: 'string', default: '1' },
         seed: { type: 'string' },
         history: { type: 'string' },
-        dist: { type: 'string', default: DIST },
+        dist: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
     });

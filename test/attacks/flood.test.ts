@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createNode } from '../src/index.js';
-import type { Node } from '../src/index.js';
+import { createNode } from '../../src/index.js';
+import type { Node } from '../../src/index.js';
 
 /** Held at most: a fifth of a thousandth of the larger flood. */
 const MAX_CLIENTS = 100_000;
