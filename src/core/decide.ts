@@ -1,12 +1,11 @@
 import { addBucket, adopt, findBucket, fits, makeRoom, remaining, resetMs, advance, take, waitMs } from './bucket.js';
 import type { Bucket, Buckets } from './bucket.js';
+import type { ClientKey } from './client-hash.js';
 import type { Policy } from './policy.js';
 import type { Algorithm, Rule } from './rule.js';
 
 /** A validated question: may this client do this now? */
-export interface Check {
-  /** 1 to 256 bytes of well-formed Unicode. */
-  readonly clientId: string;
+export interface Check extends ClientKey {
   /** 1 to 8, each of another bucket; all must allow it, or none is charged. */
   readonly rules: readonly Rule[];
   /** Whole tokens, 1 to 1e9, taken from each rule's bucket. */
@@ -17,10 +16,10 @@ export interface Check {
   readonly requestId: string | undefined;
   /** Answer only when a successor holds the copy, so that a crash admits nothing twice. */
   readonly replicated: boolean;
-  /** Id under which what is taken can be settled later. */
-  readonly reservation?: string | undefined;
-  /** What policies say beyond the rules: for the node that was asked, which does not send it on. */
-  readonly terms?: Terms | undefined;
+  /** Id under which the cost can be settled later. */
+  readonly reservation: string | undefined;
+  /** The terms of policies beyond the rules. Only the node that was asked uses them; it does not send them on. */
+  readonly terms: Terms | undefined;
 }
 
 interface Terms {
@@ -29,6 +28,19 @@ interface Terms {
   /** Whether the answer for this client is known, whatever it asks. */
   readonly listed: 'allow' | 'deny' | undefined;
 }
+
+/** Every check is made here, so all have one shape. Unless `more` says otherwise, it consumes 1. */
+export function createCheck(
+  { clientId, hashHigh, hashLow }: ClientKey,
+  rules: readonly Rule[],
+  more: Partial<Omit<Check, keyof ClientKey | 'rules'>> = {},
+): Check {
+  const { cost = 1, peek = false, replicated = false, requestId, reservation, terms } = more;
+  return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms };
+}
+
+/** The part of a check that the buckets decide. */
+type Asked = Pick<Check, 'rules' | 'cost' | 'peek'>;
 
 /** What one of several limits has to say. */
 export interface LimitStats {
@@ -69,8 +81,7 @@ export interface Outcome extends Verdict {
  * @param buckets the client's; stays empty if there is nothing to remember
  * @param nowMs monotonic ms of this process
  */
-export function decide(buckets: Buckets, check: Check, nowMs: number): Outcome {
-  const { rules, cost, peek } = check;
+export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: number): Outcome {
   let allowed = true;
   let changed = false;
   let forgotten = 0;

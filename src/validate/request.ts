@@ -2,6 +2,8 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { ValueError } from '@sinclair/typebox/errors';
 import { WITHOUT_POLICIES } from '../cluster/policies/active-policies.js';
 import type { Policies } from '../cluster/policies/active-policies.js';
+import { clientKey } from '../core/client-hash.js';
+import { createCheck } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
 import { parseDuration } from '../core/duration.js';
 import type { Policy } from '../core/policy.js';
@@ -35,14 +37,10 @@ export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES)
   const { policy, rules } = readRules(value, policies);
   const replicated = value.durability === 'replicated' || policy?.replicated === true;
   const listed = policies.listed(clientId);
-  if (policy === undefined && listed === undefined && value.reserve !== true) {
-    return { clientId, rules, cost, peek, requestId, replicated };
-  }
   if (value.reserve === true && peek) throw badField('reserve', 'none with peek, which takes nothing');
   const reservation = value.reserve === true ? newReservation(clientId, requestId) : undefined;
   const terms = policy === undefined && listed === undefined ? undefined : { policy, listed };
-  // Written out, as a spread would cost as much as all the rest.
-  return { clientId, rules, cost, peek, requestId, replicated, reservation, terms };
+  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation, terms });
 }
 
 export interface SettleRequest {

@@ -1,3 +1,5 @@
+import { clientKey } from '../core/client-hash.js';
+import { createCheck } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
 import { MAX_COST, MAX_RULES, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
@@ -55,14 +57,7 @@ export function readChecks(rulesWire: unknown, checksWire: unknown): readonly Ch
   for (const item of readList(checksWire, 0, 2 * MAX_CHECKS, 'checks')) {
     if (typeof item === 'string') {
       if (rules === undefined) throw malformed('rules', 'one that the checks are under');
-      checks.push({
-        clientId: readClientId(item),
-        rules,
-        cost: 1,
-        peek: false,
-        requestId: undefined,
-        replicated: false,
-      });
+      checks.push(createCheck(clientKey(readClientId(item)), rules));
     } else if (typeof item === 'number') {
       rules = ruleAt(single, item);
     } else {
@@ -82,8 +77,9 @@ function readFullCheck(item: unknown, table: readonly Rule[], single: readonly (
   const named = wire.length === 5 || (wire.length === 6 && wire[4] !== null);
   const requestId = named ? readText(wire[4], 1, MAX_REQUEST_ID_BYTES, 'request id') : undefined;
   const peek = (flags & PEEK) !== 0;
-  const check = { clientId, rules, cost, peek, requestId, replicated: (flags & REPLICATED) !== 0 };
-  return wire.length < 6 ? check : { ...check, reservation: readReservationId(wire[5]) };
+  const replicated = (flags & REPLICATED) !== 0;
+  const reservation = wire.length < 6 ? undefined : readReservationId(wire[5]);
+  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation });
 }
 
 export function readReservationId(value: unknown): string {

@@ -1,5 +1,7 @@
 import { expect } from 'chai';
 import type { MemberRecord } from '../../src/cluster/messages.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -11,7 +13,7 @@ const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const PER_HOUR = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
 
 function checkOf(clientId: string, more: Partial<Check> = {}): Check {
-  return { clientId, rules: [PER_HOUR], cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+  return createCheck(clientKey(clientId), more.rules ?? [PER_HOUR], more);
 }
 
 async function startCluster(world: World, count: number, options: SpawnOptions = {}): Promise<string[]> {

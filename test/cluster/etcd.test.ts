@@ -1,4 +1,6 @@
 import { expect } from 'chai';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Settled } from '../../src/cluster/messages.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -210,14 +212,7 @@ describe('a cluster whose members are written down in etcd', () => {
     const ids = await startCluster(world, 3);
     cut(world, ['a:1'], ['b:1']);
     for (let i = 0; i < 40; i += 1) {
-      void world.node('a:1').cluster.limiter.check({
-        clientId: `client ${i}`,
-        rules: [PER_HOUR],
-        cost: 1,
-        peek: false,
-        requestId: undefined,
-        replicated: false,
-      });
+      void world.node('a:1').cluster.limiter.check(createCheck(clientKey(`client ${i}`), [PER_HOUR]));
       await world.run(100);
       for (const id of ids) {
         const { membership } = world.node(id).cluster;

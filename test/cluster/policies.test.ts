@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { createFallback } from '../../src/cluster/decide/fallback.js';
 import type { Envelope, PeerAnswer, Written } from '../../src/cluster/messages.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { change, overrideKey, policyKey } from '../../src/core/policy-document.js';
@@ -241,8 +243,7 @@ describe('policies in a cluster', () => {
     const decide = (onUnavailable: OnUnavailable | undefined): Decision => {
       const text = { limit: 9, window: '1h' };
       const policy = policyOf('api', onUnavailable === undefined ? text : { ...text, onUnavailable });
-      const check = { clientId: 'x', cost: 1, peek: false, requestId: undefined, replicated: false };
-      return fallback.decide({ ...check, rules: policy.rules, terms: { policy, listed: undefined } });
+      return fallback.decide(createCheck(clientKey('x'), policy.rules, { terms: { policy, listed: undefined } }));
     };
     expect(decide('closed')).to.include({ allowed: false, source: 'fallback', degraded: true });
     for (let i = 0; i < 9; i += 1) expect(decide('open').allowed).to.equal(true);

@@ -6,7 +6,8 @@ import type { Settled } from '../../src/cluster/messages.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
 import { remaining } from '../../src/core/bucket.js';
-import { decide } from '../../src/core/decide.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck, decide } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
@@ -28,7 +29,7 @@ async function startCluster(world: World, count: number): Promise<string[]> {
 }
 
 const checkOf = (clientId: string, rule: Rule, more: Partial<Check>): Check => {
-  return { clientId, rules: [rule], cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+  return createCheck(clientKey(clientId), [rule], more);
 };
 
 async function reserve(

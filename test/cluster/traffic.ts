@@ -1,3 +1,5 @@
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import type { Rule } from '../../src/core/rule.js';
@@ -39,7 +41,7 @@ export async function startRing(
 }
 
 export function checkOf(clientId: string, rules: readonly Rule[], more: Partial<Check> = {}): Check {
-  return { clientId, rules, cost: 1, peek: false, requestId: undefined, replicated: false, ...more };
+  return createCheck(clientKey(clientId), rules, more);
 }
 
 /** Asks the nodes in turn, `perSecond` times a second, evenly spread over `forMs`. */

@@ -1,3 +1,5 @@
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import type { ClientDescription } from '../../src/core/description.js';
 import type { NodeId } from '../../src/core/ring.js';
@@ -59,14 +61,7 @@ export function historyOf(checked: Checked): sim.History {
       id,
       at: ids[one.node]!,
       askedMs: one.sentMs,
-      check: {
-        clientId: clients[one.client]!.id,
-        rules: rules[one.client]!,
-        cost: 1,
-        peek: false,
-        requestId: undefined,
-        replicated: false,
-      },
+      check: createCheck(clientKey(clients[one.client]!.id), rules[one.client]!),
       answeredMs: answered ? one.receivedMs : undefined,
       decision: answered ? (one as Asked & Decision) : undefined,
     };

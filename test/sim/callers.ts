@@ -1,5 +1,6 @@
 import type { Decision } from '../../src/core/decision.js';
-import type { Check } from '../../src/core/decide.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Cluster } from './cluster.js';
 import type { Asked, Question, SettleCall } from './history.js';
 import type { Operators } from './operators.js';
@@ -26,8 +27,8 @@ export function createCallers(
     if (at === undefined) return;
     const { clientId, rules, cost, peek, requestId, replicated, settles: plans } = request;
     const id = asked.length;
-    const reservation = plans === undefined ? {} : { reservation: requestId ?? `reservation ${id}` };
-    const check: Check = { clientId, rules, cost, peek, requestId, replicated, ...reservation };
+    const reservation = plans === undefined ? undefined : (requestId ?? `reservation ${id}`);
+    const check = createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation });
     const one: Asked = { id, at, askedMs: world.nowMs, check, answeredMs: undefined, decision: undefined };
     asked.push(one);
     world.note?.(`#${one.id} ${clientId} asks ${at} for ${cost}`);

@@ -1,3 +1,5 @@
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { policyKey } from '../../src/core/policy-document.js';
 import type { AdaptiveText } from '../../src/core/policy.js';
@@ -73,15 +75,8 @@ export async function runService(
           asks += 1;
           const { policy, rules } = activePolicies.resolve(`client ${i}`, NAME)!;
           const count = ({ allowed }: Decision): void => void (admitted[i]! += Number(allowed));
-          const check = {
-            clientId: `client ${i}`,
-            rules,
-            cost: 1,
-            peek: false,
-            requestId: undefined,
-            replicated: false,
-          };
-          const decision = checks.check({ ...check, terms: { policy, listed: undefined } });
+          const terms = { policy, listed: undefined };
+          const decision = checks.check(createCheck(clientKey(`client ${i}`), rules, { terms }));
           if (decision instanceof Promise) void decision.then(count);
           else count(decision);
         }

@@ -1,3 +1,5 @@
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import { encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
 import type { MemberRecord, PeerMessage } from '../../src/cluster/messages.js';
 import type { ClusterNode } from '../../src/cluster/node.js';
@@ -76,7 +78,7 @@ export async function createScaleCluster(seed: number, nodes: number, maxClients
       return traffic;
     },
     ask(clientId, at = ring.owner(clientId)!) {
-      const check = { clientId, rules: [RULE], cost: 1, peek: false, requestId: undefined, replicated: false };
+      const check = createCheck(clientKey(clientId), [RULE]);
       world.deliver(at, ({ cluster }) => void cluster.limiter.check(check));
     },
     async join() {

@@ -1,5 +1,6 @@
 import { Buckets, advance } from '../../src/core/bucket.js';
-import { decide } from '../../src/core/decide.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck, decide } from '../../src/core/decide.js';
 import type { Check, Outcome } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
@@ -13,8 +14,8 @@ export function slidingWindow(limit: number, windowMs: number): Rule {
   return ruleOf('sliding-window', limit, windowMs, limit, undefined);
 }
 
-export function checkOf(rules: readonly Rule[], options: Partial<Check> = {}): Check {
-  return { clientId: 'alice', rules, cost: 1, peek: false, requestId: undefined, replicated: false, ...options };
+export function checkOf(rules: readonly Rule[], { clientId = 'alice', ...options }: Partial<Check> = {}): Check {
+  return createCheck(clientKey(clientId), options.rules ?? rules, options);
 }
 
 export function noBuckets(): Buckets {

@@ -12,6 +12,8 @@ import type {
   Sender,
   RingWritten,
 } from '../../src/cluster/messages.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Check, LimitStats, Verdict } from '../../src/core/decide.js';
 import type { ClientDescription } from '../../src/core/description.js';
 import type { Entry, EntryValue } from '../../src/core/policy-document.js';
@@ -108,17 +110,19 @@ export const rules: fc.Arbitrary<Rule> = fc
 const plainChecks = fc.tuple(texts(256), rules).map(([clientId, rule]) => plainCheck(clientId, rule));
 
 export function plainCheck(clientId: string, rule: Rule): Check {
-  return { clientId, rules: [rule], cost: 1, peek: false, requestId: undefined, replicated: false };
+  return createCheck(clientKey(clientId), [rule]);
 }
 
-const fullChecks: fc.Arbitrary<Check> = fc.record({
-  clientId: texts(256),
-  rules: fc.uniqueArray(rules, { minLength: 1, maxLength: 8, comparator: sameBucket }),
-  cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: MAX_COST })),
-  peek: fc.boolean(),
-  requestId: fc.option(texts(128), { nil: undefined }),
-  replicated: fc.boolean(),
-});
+const fullChecks: fc.Arbitrary<Check> = fc
+  .record({
+    clientId: texts(256),
+    rules: fc.uniqueArray(rules, { minLength: 1, maxLength: 8, comparator: sameBucket }),
+    cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: MAX_COST })),
+    peek: fc.boolean(),
+    requestId: fc.option(texts(128), { nil: undefined }),
+    replicated: fc.boolean(),
+  })
+  .map(({ clientId, rules, ...more }) => createCheck(clientKey(clientId), rules, more));
 const reservedChecks = fc
   .tuple(fullChecks, texts(100))
   .map(([check, reservation]): Check => ({ ...check, reservation }));

@@ -7,6 +7,8 @@ import type {
   PeerMessage,
   PolicyEntries,
 } from '../../src/cluster/messages.js';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
 import type { Check, Verdict } from '../../src/core/decide.js';
 import { isEntry } from '../../src/core/policy-document.js';
 import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/rule.js';
@@ -76,7 +78,7 @@ function client([clientId, snapshots, recent = [], reservations = []]: ClientSna
   text(1, 256, clientId, 'client id');
   for (const { id: reservation, rules, cost, settled, ageMs, least } of reservations) {
     text(1, 512, reservation, 'reservation');
-    check({ clientId, rules, cost, peek: false, requestId: undefined, replicated: false });
+    check(createCheck(clientKey(clientId), rules, { cost }));
     if (settled !== undefined) whole(0, 1e9, settled, 'settled cost');
     whole(0, 3_600_000, ageMs, 'age');
     expect(least.length).to.equal(rules.length);
@@ -157,7 +159,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       return body.members.forEach(member);
     case 'lease':
       for (const { clientId, rules, tokens } of body.wishes) {
-        check({ clientId, rules, cost: 1, peek: false, requestId: undefined, replicated: false });
+        check(createCheck(clientKey(clientId), rules));
         whole(1, MAX_LIMIT, tokens, 'tokens');
       }
       for (const { clientId, id: leaseId, unspent } of body.returns) {

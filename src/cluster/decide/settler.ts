@@ -43,7 +43,7 @@ export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: No
     replicator.changed(client);
     if (acknowledger !== undefined && !(await acknowledger.acknowledge(client))) return null;
     const { rules, cost: reserved, settled } = reservation;
-    const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
+    const peek = { rules, cost: 1, peek: true };
     const { limit, remaining, resetMs } = decide(client, peek, clock.nowMs());
     return { kind: 'settled', settlement: { cost: settled!, reserved, limit, remaining, resetMs } };
   }

@@ -101,7 +101,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     const { id: self, incarnation } = membership.self;
     const id = `${self} ${incarnation} ${++leases} ${holder}`;
     for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
-    const peek = { clientId, rules, cost: 1, peek: true, requestId: undefined, replicated: false };
+    const peek = { rules, cost: 1, peek: true };
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, peek, nowMs);
     lentTokens += tokens;
     replicator.changed(client);

@@ -1,0 +1,122 @@
+/**
+ * A client by name, with the hash of the name. The hash is computed once, where the name enters the node, and travels with it.
+ * It finds the client's place on the ring and in every table.
+ */
+export interface ClientKey {
+  /** 1 to 256 bytes of well-formed Unicode. */
+  readonly clientId: string;
+  /** The upper half of the hash, as int32: V8 keeps an int32 in an object without a box. The ring uses this half. */
+  readonly hashHigh: number;
+  /** The lower half, as int32. */
+  readonly hashLow: number;
+}
+
+// "toke", "ring", and the constants of HalfSipHash.
+const KEY_0 = 0x656b6f74;
+const KEY_1 = 0x676e6972;
+const CONSTANT_2 = 0x6c796765;
+const CONSTANT_3 = 0x74656462;
+/** Rounds after the last word, before each half of the result. */
+const FINAL_ROUNDS = 3;
+
+/** The words of the name in hand. It grows with the longest name. */
+let words = new Int32Array(128);
+const halves = new Int32Array(2);
+
+/** Hashes a client's name. About 50 ns for 20 ASCII characters. */
+export function clientKey(clientId: string): ClientKey {
+  hashClientId(clientId, halves);
+  return { clientId, hashHigh: halves[0]!, hashLow: halves[1]! };
+}
+
+/**
+ * Hashes the UTF-8 bytes of a client's name to 64 bits: HalfSipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input
+ * PRF", 2012; the 32-bit variant, 2016) with 64 bits of output. It costs 10 ns more than two lanes of MurmurHash3, for
+ * which anyone can compute many names of one hash.
+ *
+ * The key is public, as callers that know the ring compute the same hash. So a stranger can search for names: of one member, or of
+ * one slot of a table with 2^k slots, each found in 2^k tries. Names that share all 64 bits are another matter: two take 2^32
+ * tries, and a chain of sixteen about 2^60. A table therefore mixes a secret of its process into the hash or bounds its
+ * probes, and compares whole names. What remains to such a stranger is load on one member of his choice, which any
+ * public placement gives him; fresh buckets he has anyway.
+ * @param out receives the upper and the lower half, as int32
+ */
+export function hashClientId(clientId: string, out: Int32Array): void {
+  if (packAscii(clientId)) return mix(clientId.length, out);
+  const bytes = Buffer.from(clientId);
+  hashClientBytes(bytes, 0, bytes.length, out);
+}
+
+/** The same hash of a name that is there as UTF-8, from `start` to before `end`. */
+export function hashClientBytes(bytes: Uint8Array, start: number, end: number, out: Int32Array): void {
+  const length = end - start;
+  reserve(length);
+  let word = 0;
+  for (let i = 0; i < length; i += 1) {
+    word |= bytes[start + i]! << ((i & 3) << 3);
+    if ((i & 3) === 3) {
+      words[i >> 2] = word;
+      word = 0;
+    }
+  }
+  words[length >> 2] = word | (length << 24);
+  mix(length, out);
+}
+
+/** Reads a name into `words`, four characters each. @returns false for a name that is not all ASCII */
+function packAscii(text: string): boolean {
+  const { length } = text;
+  reserve(length);
+  let at = 0;
+  for (; at + 4 <= length; at += 4) {
+    const first = text.charCodeAt(at);
+    const second = text.charCodeAt(at + 1);
+    const third = text.charCodeAt(at + 2);
+    const fourth = text.charCodeAt(at + 3);
+    if ((first | second | third | fourth) > 127) return false;
+    words[at >> 2] = first | (second << 8) | (third << 16) | (fourth << 24);
+  }
+  let last = 0;
+  for (let i = at; i < length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code > 127) return false;
+    last |= code << ((i - at) << 3);
+  }
+  words[length >> 2] = last | (length << 24);
+  return true;
+}
+
+function reserve(bytes: number): void {
+  if (bytes >> 2 >= words.length) words = new Int32Array((bytes >> 2) + 1);
+}
+
+/** Hashes `words`, the last of which holds up to three bytes and the length. The final rounds run in the same loop, over words of 0. */
+function mix(length: number, out: Int32Array): void {
+  let v0 = KEY_0;
+  let v1 = KEY_1 ^ 0xee;
+  let v2 = CONSTANT_2 ^ KEY_0;
+  let v3 = CONSTANT_3 ^ KEY_1;
+  const last = length >> 2;
+  const rounds = last + 1 + 2 * FINAL_ROUNDS;
+  for (let i = 0; i < rounds; i += 1) {
+    const word = i <= last ? words[i]! : 0;
+    if (i === last + 1) v2 ^= 0xee;
+    else if (i === last + 1 + FINAL_ROUNDS) {
+      out[0] = v1 ^ v3;
+      v1 ^= 0xdd;
+    }
+    v3 ^= word;
+    v0 = (v0 + v1) | 0;
+    v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;
+    v0 = (v0 << 16) | (v0 >>> 16);
+    v2 = (v2 + v3) | 0;
+    v3 = ((v3 << 8) | (v3 >>> 24)) ^ v2;
+    v0 = (v0 + v3) | 0;
+    v3 = ((v3 << 7) | (v3 >>> 25)) ^ v0;
+    v2 = (v2 + v1) | 0;
+    v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2;
+    v2 = (v2 << 16) | (v2 >>> 16);
+    v0 ^= word;
+  }
+  out[1] = v1 ^ v3;
+}
