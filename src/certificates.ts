@@ -1,15 +1,17 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
+import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Audit } from './http/access/audit.js';
+import type { PeerTls } from './peer/tls.js';
 import { variable } from './setting-table.js';
 import type { Settings } from './setting-table.js';
 import { SettingsError } from './settings.js';
 import { watchFiles } from './watch-files.js';
 
 /** The contents of PEM files. */
-export interface Certificates {
+interface Certificates {
   readonly cert: string;
   readonly key: string;
   readonly ca: string | undefined;
@@ -67,6 +69,19 @@ export function watchCertificates(
       }
     },
   );
+}
+
+export function publicTls(settings: Settings, certificates: Certificates | undefined): TlsOptions | undefined {
+  if (certificates === undefined) return undefined;
+  const { tlsRequireClientCert: required } = settings;
+  return { ...certificates, minVersion: 'TLSv1.2', requestCert: required, rejectUnauthorized: required };
+}
+
+/** Nodes behind one DNS name are reached by their addresses, but their certificates carry the name. */
+export function peerTls(settings: Settings, certificates: Certificates | undefined): PeerTls | undefined {
+  if (certificates === undefined) return undefined;
+  const { peerTlsRequireClientCert: requireClientCert, dnsName } = settings;
+  return { ...certificates, requireClientCert, servername: dnsName?.slice(0, dnsName.lastIndexOf(':')) };
 }
 
 function shown({ cert, ca }: Certificates): object {

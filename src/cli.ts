@@ -6,12 +6,10 @@ import { serve } from './cli/serve.js';
 import { showStatus } from './cli/status.js';
 import { makeToken } from './cli/token.js';
 import { usage } from './cli/usage.js';
-import { WorkerFailure } from './group/supervisor.js';
-import { SettingsError } from './settings.js';
-import { StoreError } from './store/store-error.js';
+import { startFailure } from './cli/start-failure.js';
 
 const [command, ...args] = process.argv.slice(2);
-// Alone: `tokenring allow --limit 5 --window 1m "$CLIENT"` must not end with 0, allowed, for a client of this name.
+// Only alone: `tokenring allow --limit 5 --window 1m "$CLIENT"` must not exit with 0, allowed, where the client is named --help.
 const wantsHelp = args.length === 1 && args[0] === '--help';
 try {
   switch (wantsHelp ? 'help' : command) {
@@ -42,14 +40,7 @@ try {
       process.exitCode = 2;
   }
 } catch (error) {
-  const { syscall } = error as NodeJS.ErrnoException;
-  const known =
-    error instanceof SettingsError ||
-    error instanceof StoreError ||
-    error instanceof WorkerFailure ||
-    syscall === 'listen' ||
-    syscall === 'getaddrinfo';
-  process.stderr.write(`tokenring: ${known ? (error as Error).message : String((error as Error).stack)}\n`);
-  // At once: what had started before the failure would keep the process.
+  process.stderr.write(`tokenring: ${startFailure(error)}\n`);
+  // At once: servers and timers that started before the failure would keep the process alive.
   process.exit(2);
 }

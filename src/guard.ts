@@ -8,7 +8,7 @@ import { SettingsError } from './settings.js';
 import type { Settings } from './setting-table.js';
 import { watchFiles } from './watch-files.js';
 
-interface Guard {
+export interface Guard {
   readonly access: Access;
   close(): void;
 }

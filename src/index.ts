@@ -95,6 +95,7 @@ export async function createNode({ log = SILENT, ...options }: NodeOptions = {})
     suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
   });
+  await member.join();
   const { checks, activePolicies, settler } = member.node;
   let closed = false;
   const decide = (request: unknown): Decision | Promise<Decision> => {

@@ -1,55 +1,48 @@
 import { existsSync } from 'node:fs';
-import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
-import { readCertificates, watchCertificates } from './certificates.js';
-import type { Certificates } from './certificates.js';
-import type { Discovery } from './cluster/ports.js';
-import { createDnsDiscovery } from './discovery/dns.js';
-import { createEtcdRegistry } from './discovery/etcd.js';
-import { createStaticDiscovery } from './discovery/static.js';
+import { peerTls, publicTls, readCertificates, watchCertificates } from './certificates.js';
+import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
-import type { Figures } from './group/protocol.js';
-import { createApi } from './http/api/api.js';
-import { createCounters } from './http/metrics/counters.js';
-import { createDecisionHandlers } from './http/decisions/handlers.js';
-import { createMetrics } from './http/metrics/metrics.js';
-import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/server.js';
+import type { Stats } from './group/protocol.js';
+import type { Audit } from './http/access/audit.js';
 import { createGuard } from './guard.js';
 import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
-import type { PeerTls } from './peer/tls.js';
+import type { Member } from './member.js';
+import { createPublicApi } from './public-api.js';
 import { openPolicySource } from './policy-source.js';
+import type { PolicySource } from './policy-source.js';
 import type { Settings } from './setting-table.js';
 import { publicUrlOf, reachableAt } from './settings.js';
 import { openStore } from './store/open.js';
 import { systemClock } from './system.js';
-import { VERSION } from './version.js';
 
 /**
- * How long a stopping node goes on answering, so that balancers see that it is not ready; and how long it may take in all.
- * With what `member.ts` allows after that, it ends within 8 s: Docker kills after 10.
+ * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice. It closes after
+ * `DRAIN_GRACE_MS` at the latest. With the delays of `member.ts` it ends within 8 s: Docker kills after 10.
  */
 const DRAIN_NOTICE_MS = 500;
 const DRAIN_GRACE_MS = LEAVE_GRACE_MS;
 
-/** Where policies are looked for; and the word for nowhere. */
+/** The default policy file, and the setting that means no file. */
 const POLICIES = 'config/policies.json';
 const NONE = 'none';
 
 export interface RunningNode {
-  /** Where the public API listens. */
+  /** Port of the public API. */
   readonly port: number;
   readonly log: Logger;
-  /** What it counts. */
-  figures(): Promise<Figures>;
-  /** Stops as SIGTERM does: not ready, answer what is in flight, close. */
+  /** The metrics of this process. */
+  readonly stats: () => Promise<Stats>;
+  /** Stops as SIGTERM does: not ready, answer requests in flight, close. */
   stop(): Promise<void>;
 }
 
 /**
- * Runs one node by its settings until `stop` is called.
- * @param group what it has of the others, where it is one of several workers behind one port
+ * Runs one node until `stop` is called. Resolves when the node has joined the ring and answers.
+ * @param group the link to the other workers, where this node is one of several behind one public port
+ * @throws SettingsError, StoreError, or an error of the operating system where the node cannot start
  */
 export async function startNode(settings: Settings, group?: GroupLink): Promise<RunningNode> {
   let id = settings.advertise;
@@ -57,94 +50,48 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const audit = createAudit(settings.auditLog, log, () => id);
   const guard = createGuard(settings, { log, audit });
   const certificates = readCertificates(settings, 'tls');
-  const policyPath = settings.policies ?? (existsSync(POLICIES) ? POLICIES : NONE);
-  const statePath = settings.policiesState ?? (policyPath === NONE ? NONE : `${policyPath}.state`);
-  const named = (path: string): string | undefined => (path === NONE ? undefined : path);
-  const source = await openPolicySource(named(policyPath), named(statePath), { log, audit });
-  const store = await openStore(settings.store, { log, clock: systemClock, wallMs: Date.now });
-  const member = await createMember({
-    ...settings,
-    store,
-    policies: source.state,
-    listen: { host: settings.peerHost, port: settings.peerPort },
-    advertise(port) {
-      id ??= reachableAt(settings.peerHost, port);
-      group?.listens(id, port);
-      return id;
-    },
-    url: (self) => publicUrlOf(settings, self),
-    discovery: group === undefined ? discoveryOf(settings, log) : group.withSiblings(discoveryOf(settings, log)),
-    registry: registryOf(settings),
-    memberTtlMs: settings.etcdLeaseMs,
-    secret: settings.peerSecret,
-    tls: peerTls(settings, readCertificates(settings, 'peerTls')),
+  const source = await openPolicies(settings, { log, audit });
+  const member = await openMember(settings, { log, source, group, named: (own) => (id = own) });
+  let stage: 'joining' | 'ready' | 'stopping' = 'joining';
+  const api = createPublicApi(settings, {
+    member,
+    policyWriter: source.connect(member.node),
+    guard,
+    audit,
     log,
+    tls: publicTls(settings, certificates),
+    group,
+    stage: () => stage,
   });
-  const { node } = member;
-  const { checks, activePolicies } = node;
-  const policyWriter = await source.begin(node);
-  const counters = createCounters();
-  let ready = false;
-  const decisions = createDecisionHandlers(
-    {
-      limiter: checks,
-      policies: activePolicies,
-      access: guard.access,
-      counters,
-      elapsedMs: () => performance.now(),
-      log,
-    },
-    settings,
-  );
-  const metrics = createMetrics({ counters, cluster: node, peers: member.peers });
-  const api = createApi(
-    {
-      cluster: node,
-      activePolicies,
-      policyWriter,
-      decisions,
-      access: guard.access,
-      audit,
-      counters,
-      metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
-      isReady: () => ready,
-      isWhole: () => group?.isWhole ?? true,
-      log,
-    },
-    { version: VERSION, maxInFlight: settings.maxInFlight },
-  );
-  const bounds = {
-    ...DEFAULT_BOUNDS,
-    max: settings.maxConnections,
-    maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
-  };
-  const publicServer = createPublicServer(
-    { decisions, api, counters },
-    DEFAULT_TIMEOUTS,
-    publicTls(settings, certificates),
-    bounds,
-  );
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
-  const port = await listen(publicServer.server, settings.port, settings.host, sharing);
+  const listenHere = (): Promise<number> => listen(api.server, settings.port, settings.host, sharing);
+  const port = await start(member, async () => {
+    // A taken port must stop the node before others count on it. A worker listens after it has joined: on the shared port it would
+    // take connections from workers that can answer. Its supervisor has tried the port.
+    const early = group === undefined ? await listenHere() : undefined;
+    await member.join();
+    await source.begin();
+    return early ?? (await listenHere());
+  });
   const stopWatching = [
-    watchCertificates(settings, 'tls', { log, audit }, (next) => publicServer.useTls(publicTls(settings, next)!)),
+    watchCertificates(settings, 'tls', { log, audit }, (next) => api.useTls(publicTls(settings, next)!)),
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
-  ready = true;
+  stage = 'ready';
   if (group === undefined) log.info({ host: settings.host, port }, 'tokenring ready');
   else {
-    log.info({ host: settings.host, port, sharing, pid: process.pid }, 'a worker is up');
+    log.info({ host: settings.host, port, sharing, pid: process.pid }, 'worker ready');
     group.isUp();
   }
   return {
     port,
     log,
-    figures: () => metrics.getMetricsAsJSON(),
+    stats: api.stats,
     async stop() {
-      ready = false;
+      stage = 'stopping';
       source.close();
       log.info('stopping');
-      const drained = publicServer.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
+      const drained = api.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
       await member.leave(group?.groupLeave());
       await drained;
       // Until then another worker may still need this one to decide.
@@ -158,35 +105,53 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   };
 }
 
-function discoveryOf({ discovery, dnsName, peers }: Settings, log: Logger): Discovery {
-  // With a registry there is nobody to be found otherwise.
-  if (discovery === 'etcd') return createStaticDiscovery([]);
-  return dnsName === undefined
-    ? createStaticDiscovery(peers)
-    : createDnsDiscovery(dnsName, { clock: systemClock, log });
+function openPolicies(settings: Settings, deps: { log: Logger; audit: Audit }): Promise<PolicySource> {
+  const path = settings.policies ?? (existsSync(POLICIES) ? POLICIES : NONE);
+  const statePath = settings.policiesState ?? (path === NONE ? NONE : `${path}.state`);
+  const named = (one: string): string | undefined => (one === NONE ? undefined : one);
+  return openPolicySource(named(path), named(statePath), deps);
 }
 
-function publicTls(settings: Settings, certificates: Certificates | undefined): TlsOptions | undefined {
-  if (certificates === undefined) return undefined;
-  const { tlsRequireClientCert: required } = settings;
-  return { ...certificates, minVersion: 'TLSv1.2', requestCert: required, rejectUnauthorized: required };
+interface MemberDeps {
+  readonly log: Logger;
+  readonly source: PolicySource;
+  readonly group: GroupLink | undefined;
+  /** Called with the id of this node, once its peer port is known. */
+  readonly named: (id: string) => void;
 }
 
-function registryOf(settings: Settings): ReturnType<typeof createEtcdRegistry> | undefined {
-  if (settings.discovery !== 'etcd') return undefined;
-  const { etcdEndpoints, etcdPrefix, etcdUser, etcdPassword, etcdTlsCert, etcdTlsKey, etcdTlsCa } = settings;
-  const known = etcdUser !== undefined && etcdPassword !== undefined;
-  return createEtcdRegistry({
-    endpoints: etcdEndpoints,
-    prefix: etcdPrefix,
-    user: known ? { name: etcdUser, password: etcdPassword } : undefined,
-    tls: { ca: etcdTlsCa, cert: etcdTlsCert, key: etcdTlsKey },
+/** Opens the store and listens to peers. The node is not in the ring yet. */
+async function openMember(settings: Settings, { log, source, group, named }: MemberDeps): Promise<Member> {
+  const store = await openStore(settings.store, { log, clock: systemClock, wallMs: Date.now });
+  const discovery = discoveryOf(settings, log);
+  return createMember({
+    ...settings,
+    store,
+    policies: source.state,
+    listen: { host: settings.peerHost, port: settings.peerPort },
+    advertise(port) {
+      const id = settings.advertise ?? reachableAt(settings.peerHost, port);
+      named(id);
+      group?.listens(id, port);
+      return id;
+    },
+    url: (self) => publicUrlOf(settings, self),
+    discovery: group?.withSiblings(discovery) ?? discovery,
+    registry: registryOf(settings),
+    memberTtlMs: settings.etcdLeaseMs,
+    secret: settings.peerSecret,
+    tls: peerTls(settings, readCertificates(settings, 'peerTls')),
+    log,
   });
 }
 
-/** Nodes behind one DNS name are reached by their addresses: their certificates bear the name. */
-function peerTls(settings: Settings, certificates: Certificates | undefined): PeerTls | undefined {
-  if (certificates === undefined) return undefined;
-  const { peerTlsRequireClientCert: requireClientCert, dnsName } = settings;
-  return { ...certificates, requireClientCert, servername: dnsName?.slice(0, dnsName.lastIndexOf(':')) };
+/** Where a start fails half-way, other nodes must not wait for this one: it leaves before the error is reported. */
+async function start<T>(member: Member, steps: () => Promise<T>): Promise<T> {
+  try {
+    return await steps();
+  } catch (error) {
+    await member.leave();
+    await member.close();
+    throw error;
+  }
 }

@@ -53,13 +53,15 @@ export interface Member {
   readonly peers: PeerCounters;
   /** Shows and asks for other certificates on new connections, both ways. */
   useTls(tls: PeerTls): void;
+  /** Joins the ring; resolves when this node decides. */
+  join(): Promise<void>;
   /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
   leave(group?: GroupLeave): Promise<void>;
   /** Stops listening to peers and all timers, within 2 s; with a store, 3 s. */
   close(): Promise<void>;
 }
 
-/** Makes this process a member of the ring, over real sockets and time; resolves when it decides. */
+/** Listens to peers, over real sockets and time. The node is not in the ring before `join`. */
 export async function createMember(options: MemberOptions): Promise<Member> {
   const { log, tls, secret, discovery, registry, store } = options;
   const auth = secret === undefined ? undefined : createPeerAuth(secret);
@@ -75,10 +77,10 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   // Where there is no registry now, it is none of its documents any more.
   if (options.policies !== undefined)
     node.activePolicies.adopt(options.policies.document, registry && options.policies.registry);
-  await node.start();
   return {
     node,
     peers,
+    join: () => node.start(),
     useTls(next) {
       server.useTls(next);
       transport.useTls(next);

@@ -15,11 +15,13 @@ import type { PolicyState } from './store/policy-state.js';
 type FileEntries = ReadonlyMap<string, EntryValue>;
 
 /** Where policies come from besides other nodes, and where they are kept for a restart. */
-interface PolicySource {
+export interface PolicySource {
   /** What this node knew when it ended, before it joins. */
   readonly state: Pick<PolicyState, 'document' | 'registry'> | undefined;
-  /** Once it has joined: puts what is new in the file in force, and watches it. */
-  begin(node: ClusterNode): Promise<PolicyWriter<Who>>;
+  /** @returns what writes policies; it works once the node has joined */
+  connect(node: ClusterNode): PolicyWriter<Who>;
+  /** Once the node has joined: puts what is new in the file in force, and watches the file. */
+  begin(): Promise<void>;
   /** Looks at the file no more. */
   close(): void;
   /** Resolves once all that is known is kept. */
@@ -57,40 +59,45 @@ export async function openPolicySource(
   let stopWatching: (() => void) | undefined;
   const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
 
+  let connected: { node: ClusterNode; writer: PolicyWriter<Who> } | undefined;
+
+  function save(): void {
+    const { document, registry } = connected!.node.activePolicies;
+    kept?.save({ document, registry, file: fromFile });
+  }
+
+  /** @returns whether it is in force: what could not be made known is tried again */
+  async function apply(entries: FileEntries): Promise<boolean> {
+    const { node, writer } = connected!;
+    const changes = changesOf(node.activePolicies.document, fromFile, entries);
+    if (changes.size > 0) {
+      const written = await writer.write(changes, { file: path! });
+      if (written.kind !== 'written') {
+        const { kind: outcome, ...more } = written;
+        log.warn({ path, outcome, ...more }, 'the policy file could not be put in force');
+      }
+      if (written.kind === 'unavailable' || written.kind === 'no-registry') return false;
+    }
+    fromFile = entries;
+    save();
+    return true;
+  }
+
   return {
     state,
-    async begin(node) {
-      const { activePolicies } = node;
-      const save = (): void =>
-        kept?.save({ document: activePolicies.document, registry: activePolicies.registry, file: fromFile });
+    connect(node) {
       const record = ({ version, ...change }: PolicyChange<Who>): void =>
         audit({ ...change, what: 'policies changed', target: `version ${version}` });
-      const writer = createPolicyWriter({ policies: node.policies, activePolicies }, { record, saved });
-      activePolicies.onChange(save);
-      if (path === undefined || file === undefined) {
-        save();
-        return writer;
-      }
-
-      /** @returns whether it is in force: what could not be made known is tried again */
-      async function apply(entries: FileEntries): Promise<boolean> {
-        const changes = changesOf(activePolicies.document, fromFile, entries);
-        if (changes.size > 0) {
-          const written = await writer.write(changes, { file: path! });
-          if (written.kind !== 'written') {
-            const { kind: outcome, ...more } = written;
-            log.warn({ path, outcome, ...more }, 'the policy file could not be put in force');
-          }
-          if (written.kind === 'unavailable' || written.kind === 'no-registry') return false;
-        }
-        fromFile = entries;
-        save();
-        return true;
-      }
-
+      const { policies, activePolicies } = node;
+      const writer = createPolicyWriter({ policies, activePolicies }, { record, saved });
+      connected = { node, writer };
+      return writer;
+    },
+    async begin() {
+      connected!.node.activePolicies.onChange(save);
+      if (path === undefined || file === undefined) return save();
       while (!(await apply(file.entries)));
       stopWatching = watchPolicyFile({ path, parse: parseJson, log }, file.text, apply);
-      return writer;
     },
     close: () => stopWatching?.(),
     saved,

@@ -3,7 +3,7 @@ import { readSettings } from '../settings.js';
 import { withoutServiceLinks } from './service-links.js';
 import { startWorkers } from './workers.js';
 
-/** A node that has not joined when it is told to stop holds nothing: it may end at any time. */
+/** A node that has not joined yet holds no clients: it may end this long after a signal. */
 const START_GRACE_MS = 1_000;
 
 /** `tokenring serve`: one node, or several workers, until SIGTERM or SIGINT. A second signal does not wait. */
@@ -16,19 +16,19 @@ export async function serve(args: readonly string[], env: NodeJS.ProcessEnv): Pr
     if (stopping) process.exit(1);
     stopping = true;
     const given = setTimeout(() => process.exit(1), START_GRACE_MS);
-    // Where it cannot start, that is told below.
     const node = await starting;
     clearTimeout(given);
     try {
       await node.stop();
       process.exit(0);
     } catch (error) {
-      node.log.error({ err: error }, 'the stop failed');
+      node.log.error({ err: error }, 'stop failed');
       process.exit(1);
     }
   };
-  // Before it is ready: who waits for that may send a signal at once.
+  // Before the node is ready: a signal may come at any time.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop().catch(() => undefined));
   const node = await starting;
-  if (links.length > 0) node.log.info({ names: links }, 'ignored what Kubernetes says of a Service named tokenring');
+  if (links.length > 0)
+    node.log.info({ names: links }, 'ignored variables that Kubernetes sets for a Service named tokenring');
 }

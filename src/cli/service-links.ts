@@ -1,10 +1,10 @@
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** What Kubernetes puts into the pods beside a Service named `tokenring`, besides its address in `TOKENRING_PORT`. */
+/** Variables that Kubernetes sets in pods beside a Service named `tokenring`. It also sets `TOKENRING_PORT` to an address. */
 const LINK = /^TOKENRING_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/;
 const ADDRESS = /^tcp:\/\//;
 
-/** The environment without what Kubernetes says of a Service named `tokenring`, and the names of that. */
+/** Removes the variables that Kubernetes sets for a Service named `tokenring`. @returns the rest, and the names removed */
 export function withoutServiceLinks(env: Environment): {
   readonly own: Environment;
   readonly links: readonly string[];

@@ -3,10 +3,10 @@ import type { FromWorker, ToWorker } from '../group/protocol.js';
 import { startNode } from '../main.js';
 import type { RunningNode } from '../main.js';
 import type { Settings } from '../setting-table.js';
-import { SettingsError } from '../settings.js';
+import { startFailure } from './start-failure.js';
 
-// One worker of a group, a process of its own, which `workers.ts` starts. It does what its supervisor says: a signal to all
-// processes of the group, as Ctrl-C or a service manager sends it, is for the supervisor alone.
+// The program of one worker of a group. Only its supervisor stops it: Ctrl-C and service managers send a signal to all processes of the
+// group.
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
@@ -17,8 +17,8 @@ const send = (message: FromWorker): void => void process.send?.(message);
 const link = createGroupLink(
   { send, onMessage: (handle) => void handlers.push(handle) },
   {
-    figures: async () => (await node?.figures()) ?? [],
-    // One that is not in the ring yet holds nothing.
+    stats: async () => (await node?.stats()) ?? [],
+    // A worker that has not joined yet holds nothing.
     onStop: () => (node === undefined ? process.exit(0) : void stop(node)),
   },
 );
@@ -26,21 +26,15 @@ process.on('message', (message: ToWorker) => {
   if (message.kind === 'start') void start(message.settings);
   for (const handle of handlers) handle(message);
 });
-send({ kind: 'hears' });
+send({ kind: 'connected' });
 
 async function start(settings: Settings): Promise<void> {
   setInterval(() => send({ kind: 'alive' }), settings.suspectAfterMs / 2);
   try {
     node = await startNode(settings, link);
   } catch (error) {
-    const { syscall, message, stack } = error as NodeJS.ErrnoException;
-    const known = error instanceof SettingsError || syscall === 'listen' || syscall === 'getaddrinfo';
-    process.send?.(
-      { kind: 'failed', message: known ? message : String(stack) } satisfies FromWorker,
-      undefined,
-      {},
-      () => process.exit(2),
-    );
+    const failed: FromWorker = { kind: 'failed', message: startFailure(error) };
+    process.send?.(failed, undefined, {}, () => process.exit(2));
   }
 }
 
@@ -49,7 +43,7 @@ async function stop(stopping: RunningNode): Promise<void> {
     await stopping.stop();
     process.exit(0);
   } catch (error) {
-    stopping.log.error({ err: error }, 'the stop failed');
+    stopping.log.error({ err: error }, 'stop failed');
     process.exit(1);
   }
 }

@@ -8,7 +8,7 @@ import type { Settings } from '../setting-table.js';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 
-/** Runs several nodes behind one public port until `stop` is called. */
+/** Runs several nodes behind one public port until `stop` is called. Resolves when all are in the ring. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const port = await freePort(settings.port, settings.host);
   const log = createLog(settings.logLevel, () => undefined);
@@ -19,16 +19,16 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
   return {
     log,
     async stop() {
-      log.info('stopping the workers');
+      log.info('stopping workers');
       await group.stop();
-      log.info('stopped the workers');
+      log.info('stopped workers');
     },
   };
 }
 
 /**
- * The port, where nobody listens, or any such one for 0. The workers then listen there together, which the kernel may let them
- * do even where others do already.
+ * Checks that nobody listens on the port; for 0, finds a free one. The workers then share it, which the kernel may allow even beside
+ * another program.
  * @throws Error of the operating system
  */
 async function freePort(port: number, host: string): Promise<number> {

@@ -1,16 +1,15 @@
-/** Before a worker that had lived well is started again. */
 const FIRST_MS = 100;
 const LONGEST_MS = 30_000;
-/** One that lived for so long starts afresh: whatever ended it comes seldom. */
-const LIVED_WELL_MS = 60_000;
+/** After a run of this length the delay is the shortest again. */
+const LONG_RUN_MS = 60_000;
 
 /**
- * How long to wait before a worker that ended is started again: twice as long each time, from 0.1 to 30 s, so that one that
- * cannot live does not use up the machine.
- * @param previousMs what was waited before the life that has ended; 0 before its first
- * @param livedMs how long that life was
+ * The delay before an ended worker is started again: twice as long each time, from 0.1 to 30 s. A worker that ends at once must not use up
+ * the machine.
+ * @param previousMs the delay before the run that has ended; 0 before the first
+ * @param ranMs the length of that run, from the start of its process to its end
  */
-export function restartDelayMs(previousMs: number, livedMs: number): number {
-  if (previousMs === 0 || livedMs >= LIVED_WELL_MS) return FIRST_MS;
+export function restartDelayMs(previousMs: number, ranMs: number): number {
+  if (previousMs === 0 || ranMs >= LONG_RUN_MS) return FIRST_MS;
   return Math.min(2 * previousMs, LONGEST_MS);
 }

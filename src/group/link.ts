@@ -1,53 +1,51 @@
 import type { GroupLeave } from '../cluster/handover/leaver.js';
 import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
-import type { Figures, FromWorker, ToWorker } from './protocol.js';
+import type { FromWorker, Stats, ToWorker } from './protocol.js';
 
-/** No answer to a scrape by then: the supervisor is gone, or stuck. */
-const SCRAPE_WITHIN_MS = 5_000;
+/** A scrape without an answer after this time fails: the supervisor is gone, or stuck. */
+const SCRAPE_TIMEOUT_MS = 5_000;
 
-/** The supervisor, as its messages come and go. */
+/** Messages to and from the supervisor. */
 interface Channel {
   send(message: FromWorker): void;
   onMessage(handle: (message: ToWorker) => void): void;
 }
 
-/** What a node that is one worker of a group knows of the others, and tells them. */
+/** A worker's view of its group. */
 export interface GroupLink {
-  /** All workers are in the ring, and none is stopping. */
+  /** Whether all workers are in the ring, and none is stopping. */
   readonly isWhole: boolean;
-  /** Where peers reach this one. */
+  /** Announces where peers reach this worker. */
   listens(id: NodeId, peerPort: number): void;
-  /** The seeds given, and the other workers, once all that start together listen. */
+  /** Adds the other workers to the seeds of `discovery`, once all of them listen. */
   withSiblings(discovery: Discovery): Discovery;
-  /** This one is in the ring, and answers. */
+  /** Announces that this worker is in the ring, and answers. */
   isUp(): void;
-  /** With whom it leaves; known once the supervisor has said that it is to stop. */
+  /** The members that leave together with this worker. Valid once the supervisor has asked it to stop. */
   groupLeave(): GroupLeave;
-  /** Says that it has left and answered what was in flight; resolves when all have. */
+  /** Announces that this worker has left and has answered its requests in flight. Resolves when all workers have. */
   drained(): Promise<void>;
-  /** The metrics of all workers. */
+  /** The metrics of all workers. Rejects when the supervisor does not answer within 5 s. */
   metrics(): Promise<string>;
 }
 
 interface GroupLinkOptions {
-  /** This worker's own figures. */
-  readonly figures: () => Promise<Figures>;
+  /** The metrics of this worker alone. */
+  readonly stats: () => Promise<Stats>;
   readonly onStop: () => void;
 }
 
 /** A worker's end of the channel to its supervisor. */
-export function createGroupLink(channel: Channel, { figures, onStop }: GroupLinkOptions): GroupLink {
+export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOptions): GroupLink {
   let whole = false;
   let self: NodeId | undefined;
   let siblings: readonly NodeId[] = [];
-  let findSiblings: () => void = () => undefined;
-  const siblingsFound = new Promise<void>((resolve) => (findSiblings = resolve));
+  const siblingsKnown = gate();
   let leaving: readonly NodeId[] = [];
   let round = 0;
-  const meetings = new Map<number, (ids: readonly NodeId[]) => void>();
-  let close: () => void = () => undefined;
-  const closed = new Promise<void>((resolve) => (close = resolve));
+  const barriers = new Map<number, (ids: readonly NodeId[]) => void>();
+  const closed = gate();
   let scrapes = 0;
   const scraping = new Map<number, (text: string) => void>();
 
@@ -57,22 +55,20 @@ export function createGroupLink(channel: Channel, { figures, onStop }: GroupLink
         return;
       case 'siblings':
         siblings = message.ids;
-        return findSiblings();
+        return siblingsKnown.open();
       case 'whole':
         whole = message.whole;
         return;
       case 'stop':
         leaving = message.ids;
         return onStop();
-      case 'met':
-        meetings.get(message.round)?.(message.ids);
-        return void meetings.delete(message.round);
+      case 'barrier-passed':
+        barriers.get(message.round)?.(message.ids);
+        return void barriers.delete(message.round);
       case 'close':
-        return close();
+        return closed.open();
       case 'collect':
-        return void figures().then((own) =>
-          channel.send({ kind: 'collected', request: message.request, figures: own }),
-        );
+        return void stats().then((own) => channel.send({ kind: 'collected', request: message.request, stats: own }));
       case 'metrics':
         scraping.get(message.request)?.(message.text);
         return void scraping.delete(message.request);
@@ -89,7 +85,7 @@ export function createGroupLink(channel: Channel, { figures, onStop }: GroupLink
     },
     withSiblings: (discovery) => ({
       async seeds() {
-        await siblingsFound;
+        await siblingsKnown.opened;
         return [...new Set([...(await discovery.seeds()), ...siblings.filter((id) => id !== self)])];
       },
     }),
@@ -98,14 +94,14 @@ export function createGroupLink(channel: Channel, { figures, onStop }: GroupLink
       ids: leaving,
       barrier() {
         round += 1;
-        const met = new Promise<readonly NodeId[]>((resolve) => meetings.set(round, resolve));
-        channel.send({ kind: 'meets', round });
-        return met;
+        const passed = new Promise<readonly NodeId[]>((resolve) => barriers.set(round, resolve));
+        channel.send({ kind: 'at-barrier', round });
+        return passed;
       },
     }),
     drained() {
       channel.send({ kind: 'drained' });
-      return closed;
+      return closed.opened;
     },
     metrics: () =>
       new Promise((resolve, reject) => {
@@ -113,7 +109,7 @@ export function createGroupLink(channel: Channel, { figures, onStop }: GroupLink
         const timer = setTimeout(() => {
           scraping.delete(request);
           reject(new Error('the supervisor does not answer'));
-        }, SCRAPE_WITHIN_MS);
+        }, SCRAPE_TIMEOUT_MS);
         scraping.set(request, (text) => {
           clearTimeout(timer);
           resolve(text);
@@ -121,4 +117,10 @@ export function createGroupLink(channel: Channel, { figures, onStop }: GroupLink
         channel.send({ kind: 'scrape', request });
       }),
   };
+}
+
+function gate(): { readonly opened: Promise<void>; open(): void } {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open: () => open() };
 }

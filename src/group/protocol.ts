@@ -2,42 +2,42 @@ import type { MetricObjectWithValues, MetricValue } from 'prom-client';
 import type { NodeId } from '../core/ring.js';
 import type { Settings } from '../setting-table.js';
 
-/** The figures of one worker, as its registry gives them. */
-export type Figures = readonly MetricObjectWithValues<MetricValue<string>>[];
+/** The metrics of one process, as prom-client's registry gives them in JSON. */
+export type Stats = readonly MetricObjectWithValues<MetricValue<string>>[];
 
-/** What the supervisor tells a worker. */
+/** Messages from the supervisor to a worker. */
 export type ToWorker =
-  /** Be the node of these settings, which are this worker's own. */
+  /** Run a node with these settings, which are this worker's own. */
   | { readonly kind: 'start'; readonly settings: Settings }
-  /** All workers that listen to peers by now; for the first time when all do, so that those who start together find each other. */
+  /** The ids of all workers. Sent once all of them listen to peers, and after each change. */
   | { readonly kind: 'siblings'; readonly ids: readonly NodeId[] }
   /** Whether all workers are in the ring, and none is stopping. */
   | { readonly kind: 'whole'; readonly whole: boolean }
-  /** Leave, together with these. */
+  /** Leave the ring, together with these members. */
   | { readonly kind: 'stop'; readonly ids: readonly NodeId[] }
-  /** All that are still there have called for this round, or will not: those that have. */
-  | { readonly kind: 'met'; readonly round: number; readonly ids: readonly NodeId[] }
-  /** All have answered what was in flight: nobody needs this worker any more. */
+  /** All workers that still run have reached this round of the barrier, or never will. `ids` are those that have. */
+  | { readonly kind: 'barrier-passed'; readonly round: number; readonly ids: readonly NodeId[] }
+  /** All workers have answered their requests in flight: nobody needs this worker any more. */
   | { readonly kind: 'close' }
-  /** Send your figures. */
+  /** Send your metrics. */
   | { readonly kind: 'collect'; readonly request: number }
-  /** The figures of all, as you asked. */
+  /** The metrics of the group: the answer to `scrape`. */
   | { readonly kind: 'metrics'; readonly request: number; readonly text: string };
 
-/** What a worker tells the supervisor. */
+/** Messages from a worker to the supervisor. */
 export type FromWorker =
-  /** It hears: what is sent before is lost. */
-  | { readonly kind: 'hears' }
-  /** Said again and again: its event loop turns. */
+  /** The worker receives messages from now on. */
+  | { readonly kind: 'connected' }
+  /** Sent twice per suspicion time: the event loop of the worker turns. */
   | { readonly kind: 'alive' }
   | { readonly kind: 'listening'; readonly id: NodeId; readonly peerPort: number }
-  /** It is in the ring, and answers. */
+  /** The worker is in the ring, and answers. */
   | { readonly kind: 'up' }
-  /** It cannot start. */
+  /** The worker cannot start. */
   | { readonly kind: 'failed'; readonly message: string }
-  | { readonly kind: 'meets'; readonly round: number }
-  /** It has left, and answered what was in flight. */
+  | { readonly kind: 'at-barrier'; readonly round: number }
+  /** The worker has left the ring, and has answered its requests in flight. */
   | { readonly kind: 'drained' }
-  | { readonly kind: 'collected'; readonly request: number; readonly figures: Figures }
-  /** Wants the figures of all. */
+  | { readonly kind: 'collected'; readonly request: number; readonly stats: Stats }
+  /** Send the metrics of the group. */
   | { readonly kind: 'scrape'; readonly request: number };

@@ -1,49 +1,49 @@
 import { AggregatorRegistry } from 'prom-client';
 import type { Registry } from 'prom-client';
-import type { Figures } from './protocol.js';
+import type { Stats } from './protocol.js';
 
-/** What all workers of a group count, as one. */
-interface GroupFigures {
-  /** Takes over what a worker counts by now. */
-  note(worker: number, figures: Figures): void;
-  /** A worker has ended: what it counted, as far as it was noted, goes on counting, so that no counter goes back. */
+/** The metrics of all workers of a group, combined. */
+interface GroupStats {
+  /** Replaces the metrics of one worker. */
+  note(worker: number, stats: Stats): void;
+  /** A worker has ended. Its last counters stay in the sums, so that no counter goes back. */
   ended(worker: number): void;
-  /** Of all workers, those that have ended included, in Prometheus's format. */
+  /** The combined metrics in Prometheus's format, with those of ended workers. */
   text(): Promise<string>;
 }
 
 /**
- * Each metric says itself how it is put together: most are summed up; of ages, and of what all workers see alike, the
- * largest counts.
- * @param own what the supervisor counts itself
+ * Each metric names its own aggregation. Most are summed; of ages, and of values that are the same at all workers, the largest
+ * counts.
+ * @param own the metrics of the supervisor
  */
-export function createGroupFigures(own: () => Promise<Figures>): GroupFigures {
-  const living = new Map<number, Figures>();
-  let past: Promise<Figures> = Promise.resolve([]);
+export function createGroupStats(own: () => Promise<Stats>): GroupStats {
+  const running = new Map<number, Stats>();
+  let past: Promise<Stats> = Promise.resolve([]);
 
   return {
-    note: (worker, figures) => void living.set(worker, figures.map(withWorst)),
+    note: (worker, stats) => void running.set(worker, stats.map(withLargestLag)),
     ended(worker) {
-      const counted = (living.get(worker) ?? []).filter(countsUp);
-      living.delete(worker);
-      past = past.then((before) => together([before, counted]).getMetricsAsJSON());
+      const counted = (running.get(worker) ?? []).filter(isCumulative);
+      running.delete(worker);
+      past = past.then((before) => combine([before, counted]).getMetricsAsJSON());
     },
     async text() {
-      return together([...living.values(), await past, await own()]).metrics();
+      return combine([...running.values(), await past, await own()]).metrics();
     },
   };
 }
 
-function together(all: readonly Figures[]): Registry {
+function combine(all: readonly Stats[]): Registry {
   return AggregatorRegistry.aggregate([...all]);
 }
 
-/** Here `type` is a word, whatever prom-client's declarations say. */
-function countsUp({ type }: Figures[number]): boolean {
+/** prom-client declares `type` as a number, but sends a word. */
+function isCumulative({ type }: Stats[number]): boolean {
   return ['counter', 'histogram'].includes(String(type));
 }
 
-/** prom-client would take the average, in which one worker that is stuck does not show. */
-function withWorst(metric: Figures[number]): Figures[number] {
+/** By default prom-client takes the average of the lag, which would hide one stuck worker. */
+function withLargestLag(metric: Stats[number]): Stats[number] {
   return metric.name.startsWith('nodejs_eventloop_lag') ? { ...metric, aggregator: 'max' } : metric;
 }

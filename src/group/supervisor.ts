@@ -1,50 +1,50 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import type { Log } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 import type { Settings } from '../setting-table.js';
 import { restartDelayMs } from './backoff.js';
-import { createGroupFigures } from './stats.js';
+import { createGroupMetrics } from './group-metrics.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
-/** A worker that has not drained by then, which takes 5 s at most, hangs: the others have 2 s to close, and wait for it no longer. */
-const DRAINED_WITHIN_MS = 5_500;
-/** A worker that has said nothing for so many suspicion times hangs: others have called it dead by then. */
+/** Draining takes 5 s at most. A worker that has not drained by then hangs, and is killed: the others have 2 s left to close. */
+const DRAIN_TIMEOUT_MS = 5_500;
+/** A worker that is silent for so many suspicion times hangs: others have declared it dead by then. */
 const HANGS_AFTER = 10;
-/** A worker that does not send its figures by then is left out: those that it sent before count. */
-const COLLECT_WITHIN_MS = 1_000;
 
 interface GroupOptions {
-  /** The program of a worker. */
+  /** Path of the worker program. */
   readonly exec: string;
-  /** The public port is a number: all workers listen there. */
+  /** All workers listen on its public port, which is not 0. */
   readonly settings: Settings;
   readonly log: Log;
 }
 
-/** Several ring members in processes of their own, behind one public port. */
+/** Several ring members, each a process, behind one public port. */
 export interface Group {
-  /** Resolves with the id of the first when all are in the ring for the first time; rejects with what a worker says when it cannot start. */
+  /**
+   * Resolves with the id of the first worker when all are in the ring for the first time.
+   * Rejects with a WorkerFailure when one cannot start.
+   */
   readonly started: Promise<NodeId>;
-  /** Stops all together: they hand over what they hold, leave, and end. Resolves when the last has ended. */
+  /** Stops all together: they hand over their clients, leave, and end. Resolves when the last has ended. */
   stop(): Promise<void>;
-  /** Ends all at once. */
+  /** Kills all workers at once. */
   kill(): void;
 }
 
 interface Slot {
   readonly index: number;
   worker: Worker | undefined;
-  /** Where it listened last: so it comes back as the same member. */
+  /** The last peer port of this worker: a restarted one comes back as the same member. */
   peerPort: number;
   id: NodeId | undefined;
-  hears: boolean;
-  /** Suspicion times since it was last heard. Counted, so that a pause of the whole group is none of the worker's. */
+  connected: boolean;
+  /** Suspicion times since its last message. A count, so that a pause of the whole group does not count against the worker. */
   silences: number;
   up: boolean;
   drained: boolean;
-  /** How often it has called for the others while it leaves. */
+  /** The last round of the barrier that it has reached while it leaves. */
   round: number;
   startedAtMs: number;
   delayMs: number;
@@ -55,22 +55,9 @@ export class WorkerFailure extends Error {
   override readonly name = 'WorkerFailure';
 }
 
-/** Starts the workers, keeps them running, and answers for all of them. */
+/** Starts the workers, and restarts those that end unasked. */
 export function startGroup({ exec, settings, log }: GroupOptions): Group {
-  const slots = Array.from({ length: settings.workers }, (_, index): Slot => ({
-    index,
-    worker: undefined,
-    peerPort: settings.peerPort === 0 ? 0 : settings.peerPort + index,
-    id: undefined,
-    hears: false,
-    silences: 0,
-    up: false,
-    drained: false,
-    round: 0,
-    startedAtMs: 0,
-    delayMs: 0,
-    timer: undefined,
-  }));
+  const slots = Array.from({ length: settings.workers }, (_, index) => emptySlot(index, settings));
   let begun = false;
   let whole = false;
   let stopping = false;
@@ -80,38 +67,20 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
   let start: (id: NodeId) => void = () => undefined;
   let fail: (error: Error) => void = () => undefined;
   const started = new Promise<NodeId>((resolve, reject) => ([start, fail] = [resolve, reject]));
-  const collections = new Map<number, (index: number) => void>();
-  let collected = 0;
-
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  const registers = [registry];
-  new Gauge({
-    name: 'tokenring_workers',
-    help: 'Workers of this group that are in the ring and answer',
-    registers,
-    collect() {
-      this.set(slots.filter(({ up }) => up).length);
-    },
+  const metrics = createGroupMetrics({
+    running: () => running().map(({ index }) => index),
+    askToCollect: (worker, request) => send(slots[worker]!, { kind: 'collect', request }),
+    workersUp: () => slots.filter(({ up }) => up).length,
+    restarts: () => restarts,
   });
-  new Counter({
-    name: 'tokenring_worker_restarts_total',
-    help: 'Workers of this group that ended unasked',
-    registers,
-    collect() {
-      this.reset();
-      this.inc(restarts);
-    },
-  });
-  const figures = createGroupFigures(() => registry.getMetricsAsJSON());
 
-  // `advanced`, as figures may be NaN, of which JSON makes null.
+  // `advanced`, as metrics may be NaN, which JSON turns into null.
   cluster.setupPrimary({ exec, args: [], serialization: 'advanced' });
 
-  const living = (): Slot[] => slots.filter(({ worker }) => worker !== undefined);
-  const tell = ({ worker, hears }: Slot, message: ToWorker): void => {
-    // Whoever is gone will be noticed by its end.
-    if (hears && worker?.isConnected() === true) worker.send(message, () => undefined);
+  const running = (): Slot[] => slots.filter(({ worker }) => worker !== undefined);
+  const send = ({ worker, connected }: Slot, message: ToWorker): void => {
+    // A failure to send is followed by the worker's exit event.
+    if (connected && worker?.isConnected() === true) worker.send(message, () => undefined);
   };
 
   function run(slot: Slot): void {
@@ -122,62 +91,54 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
     worker.on('message', (message: FromWorker) => {
       if (slot.worker !== worker) return;
       slot.silences = 0;
-      heard(slot, message);
+      receive(slot, message);
     });
-    // Of one that runs, its end follows; one that could not be started has none.
+    // A process that could not be started has no exit event.
     worker.on('error', (error) => (worker.process.pid === undefined ? ended(slot, worker, error.message) : undefined));
     worker.on('exit', (code, signal) => ended(slot, worker, signal || code));
   }
 
-  function settingsOf({ index, peerPort }: Slot): Settings {
-    const { advertise } = settings;
-    const colon = advertise?.lastIndexOf(':') ?? 0;
-    const port = Number(advertise?.slice(colon + 1)) + index;
-    return { ...settings, peerPort, advertise: advertise && `${advertise.slice(0, colon)}:${port}` };
-  }
-
-  function heard(slot: Slot, message: FromWorker): void {
+  function receive(slot: Slot, message: FromWorker): void {
     switch (message.kind) {
-      case 'hears':
-        slot.hears = true;
-        return tell(slot, { kind: 'start', settings: settingsOf(slot) });
+      case 'connected':
+        slot.connected = true;
+        return send(slot, { kind: 'start', settings: settingsOf(slot, settings) });
       case 'alive':
         return;
       case 'listening':
         slot.id = message.id;
         slot.peerPort = message.peerPort;
-        return tellSiblings();
+        return sendSiblings();
       case 'up':
         slot.up = true;
-        return judge();
+        return checkWhole();
       case 'failed':
         if (!begun) return fail(new WorkerFailure(message.message));
-        return log.warn({ worker: slot.index, reason: message.message }, 'a worker cannot start');
-      case 'meets':
+        return log.warn({ worker: slot.index, reason: message.message }, 'worker cannot start');
+      case 'at-barrier':
         slot.round = message.round;
-        return gather();
+        return checkBarrier();
       case 'drained':
         slot.drained = true;
-        return gather();
+        return checkBarrier();
       case 'collected':
-        figures.note(slot.index, message.figures);
-        return collections.get(message.request)?.(slot.index);
+        return metrics.collected(slot.index, message.request, message.stats);
       case 'scrape':
-        return void collect().then((text) => tell(slot, { kind: 'metrics', request: message.request, text }));
+        return void metrics.scrape().then((text) => send(slot, { kind: 'metrics', request: message.request, text }));
     }
   }
 
-  function tellSiblings(): void {
+  function sendSiblings(): void {
     const ids = slots.flatMap(({ id }) => (id === undefined ? [] : [id]));
     if (ids.length < slots.length) return;
-    for (const slot of living()) tell(slot, { kind: 'siblings', ids });
+    for (const slot of running()) send(slot, { kind: 'siblings', ids });
   }
 
-  /** Whether all are in the ring: then the group is ready. */
-  function judge(): void {
+  /** Tells the workers whether all of them are in the ring. The first time, the group is ready. */
+  function checkWhole(): void {
     const now = !stopping && slots.every(({ up }) => up);
-    // Also to those who have come since.
-    for (const slot of living()) tell(slot, { kind: 'whole', whole: now });
+    // Sent without a change too: a restarted worker does not know it yet.
+    for (const slot of running()) send(slot, { kind: 'whole', whole: now });
     if (now === whole) return;
     whole = now;
     if (!whole || begun) return;
@@ -188,59 +149,40 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
   function ended(slot: Slot, worker: Worker, by: number | string): void {
     if (slot.worker !== worker) return;
     slot.worker = undefined;
-    slot.hears = false;
+    slot.connected = false;
     slot.up = false;
-    figures.ended(slot.index);
-    for (const done of collections.values()) done(slot.index);
-    judge();
+    metrics.ended(slot.index);
+    checkWhole();
     if (stopping) {
-      gather();
-      if (living().length === 0) allEnded();
+      checkBarrier();
+      if (running().length === 0) allEnded();
       return;
     }
     restarts += 1;
     slot.delayMs = restartDelayMs(slot.delayMs, performance.now() - slot.startedAtMs);
-    log.warn({ worker: slot.index, by, restartInMs: slot.delayMs }, 'a worker ended, and is started again');
+    log.warn({ worker: slot.index, by, restartInMs: slot.delayMs }, 'worker ended; restarting it');
     slot.timer = setTimeout(() => run(slot), slot.delayMs);
   }
 
-  /** While they stop: lets those go on that wait for the others. */
-  function gather(): void {
-    const leavers = living().filter(({ up }) => up);
-    // Who has drained has left, or had nobody to hand over to, and will not call again.
+  /** During the stop: lets workers pass a barrier that all have reached, and close once all have drained. */
+  function checkBarrier(): void {
+    const leavers = running().filter(({ up }) => up);
+    // A drained worker has left, or had nobody to hand over to, and reaches no further barrier.
     const waiting = leavers.filter(({ drained }) => !drained);
     const round = Math.min(...waiting.map((slot) => slot.round));
     if (waiting.length > 0 && round > 0) {
       const ids = slots.filter((slot) => slot.round >= round).map(({ id }) => id!);
-      for (const slot of waiting) if (slot.round === round) tell(slot, { kind: 'met', round, ids });
+      for (const slot of waiting) if (slot.round === round) send(slot, { kind: 'barrier-passed', round, ids });
     }
     if (waiting.length > 0 || closing) return;
     closing = true;
-    for (const slot of leavers) tell(slot, { kind: 'close' });
-  }
-
-  async function collect(): Promise<string> {
-    const request = (collected += 1);
-    const missing = new Set(living().map(({ index }) => index));
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, COLLECT_WITHIN_MS);
-      const done = (index: number): void => {
-        missing.delete(index);
-        if (missing.size > 0) return;
-        clearTimeout(timer);
-        resolve();
-      };
-      collections.set(request, done);
-      for (const slot of living()) tell(slot, { kind: 'collect', request });
-    });
-    collections.delete(request);
-    return figures.text();
+    for (const slot of leavers) send(slot, { kind: 'close' });
   }
 
   function killHanging(): void {
-    for (const slot of living()) {
-      if (!slot.hears || (slot.silences += 1) < HANGS_AFTER) continue;
-      log.warn({ worker: slot.index, node: slot.id }, 'a worker hangs, and is killed');
+    for (const slot of running()) {
+      if (!slot.connected || (slot.silences += 1) < HANGS_AFTER) continue;
+      log.warn({ worker: slot.index, node: slot.id }, 'worker hangs; killing it');
       slot.worker?.process.kill('SIGKILL');
     }
   }
@@ -254,17 +196,17 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
       stopping = true;
       const over = new Promise<void>((resolve) => (allEnded = resolve));
       for (const { timer } of slots) clearTimeout(timer);
-      judge();
+      checkWhole();
       const ids = slots.flatMap(({ id, up }) => (up && id !== undefined ? [id] : []));
-      for (const slot of living()) {
-        if (slot.hears) tell(slot, { kind: 'stop', ids });
+      for (const slot of running()) {
+        if (slot.connected) send(slot, { kind: 'stop', ids });
         else slot.worker?.process.kill('SIGKILL');
       }
-      const impatient = setTimeout(() => {
-        for (const slot of living()) if (!slot.drained) slot.worker?.process.kill('SIGKILL');
-      }, DRAINED_WITHIN_MS);
-      if (living().length > 0) await over;
-      clearTimeout(impatient);
+      const timeout = setTimeout(() => {
+        for (const slot of running()) if (!slot.drained) slot.worker?.process.kill('SIGKILL');
+      }, DRAIN_TIMEOUT_MS);
+      if (running().length > 0) await over;
+      clearTimeout(timeout);
     },
     kill() {
       stopping = true;
@@ -274,4 +216,29 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
       }
     },
   };
+}
+
+function emptySlot(index: number, { peerPort }: Settings): Slot {
+  return {
+    index,
+    worker: undefined,
+    peerPort: peerPort === 0 ? 0 : peerPort + index,
+    id: undefined,
+    connected: false,
+    silences: 0,
+    up: false,
+    drained: false,
+    round: 0,
+    startedAtMs: 0,
+    delayMs: 0,
+    timer: undefined,
+  };
+}
+
+/** The group's settings with the ports of one worker: each listens to peers at a port of its own. */
+function settingsOf({ index, peerPort }: Slot, settings: Settings): Settings {
+  const { advertise } = settings;
+  const colon = advertise?.lastIndexOf(':') ?? 0;
+  const port = Number(advertise?.slice(colon + 1)) + index;
+  return { ...settings, peerPort, advertise: advertise && `${advertise.slice(0, colon)}:${port}` };
 }

@@ -122,6 +122,17 @@ describe('tokenring serve', function () {
     slow.destroy();
   });
 
+  it('tells no other node of itself where its public port is taken', async () => {
+    const node = await serve();
+    const { node: id } = await node.line('tokenring ready');
+    const late = await tokenring(['serve', '--port', String(node.port), '--peer-port', '0', '--peers', String(id)])
+      .ended;
+    expect(late).to.include({ code: 2 });
+    node.child.kill('SIGTERM');
+    const { stdout } = await node.ended;
+    expect(stdout.split('"msg":"tokenring ready"')[1]).not.to.match(/ring changed|"members"/);
+  });
+
   it('ends with 2 and one line where its port is taken or its host is nowhere', async () => {
     const node = await serve();
     const [taken, nowhere] = await Promise.all([
@@ -168,7 +179,7 @@ describe('tokenring serve', function () {
     };
     const args = ['serve', '--port', '0', '--peer-port', '0'];
     const node = tokenring(args, links);
-    const { names } = await node.line('ignored what Kubernetes says of a Service named tokenring');
+    const { names } = await node.line('ignored variables that Kubernetes sets for a Service named tokenring');
     expect(names).to.have.members(Object.keys(links));
     node.child.kill('SIGTERM');
     expect(await node.ended).to.include({ code: 0, stderr: '' });

@@ -132,7 +132,7 @@ describe('strict nodes with a real etcd', function () {
     const { port } = group;
     await decided([port], 'before');
     for (const client of CLIENTS) expect(await exhaust([port], client), client).to.equal(LIMIT);
-    const [worker] = await group.lines('a worker is up', 2);
+    const [worker] = await group.lines('worker ready', 2);
     const asking = CLIENTS.map((_, i) => `during ${i}`);
     const admitted = new Map(asking.map((client) => [client, 0]));
     const askAll = async (): Promise<void> => {
@@ -150,7 +150,7 @@ describe('strict nodes with a real etcd', function () {
       await askAll();
       await sleep(100);
     }
-    await group.lines('a worker is up', 3);
+    await group.lines('worker ready', 3);
     await decided([port], 'after');
     for (let i = 0; i < LIMIT; i += 1) await askAll();
     for (const [client, count] of admitted) expect(count, client).to.be.at.most(LIMIT);

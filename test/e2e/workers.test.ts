@@ -42,7 +42,7 @@ async function metric(group: Group, name: string): Promise<number> {
 
 /** The workers that are up, the latest of each last. */
 async function workers(group: Group, count: number): Promise<readonly { pid: number; node: string }[]> {
-  return (await group.lines('a worker is up', count)) as unknown as readonly { pid: number; node: string }[];
+  return (await group.lines('worker ready', count)) as unknown as readonly { pid: number; node: string }[];
 }
 
 async function until(what: () => Promise<boolean>): Promise<void> {
@@ -97,7 +97,7 @@ describe('tokenring serve with workers', function () {
 
     const [victim, other] = await workers(group, 2);
     process.kill(victim!.pid, 'SIGKILL');
-    await group.line('a worker ended, and is started again');
+    await group.line('worker ended; restarting it');
     expectProblem(await get(group, '/readyz'), 'unavailable');
     // The other one stands in at once.
     const admitted = new Map(clients.map((client) => [client, 2]));
@@ -134,9 +134,9 @@ describe('tokenring serve with workers', function () {
     for (let lives = 2; lives < 6; lives += 1) {
       const up = await workers(group, lives);
       process.kill(up.at(-1)!.pid, 'SIGKILL');
-      await group.lines('a worker ended, and is started again', lives - 1);
+      await group.lines('worker ended; restarting it', lives - 1);
     }
-    const ends = await group.lines('a worker ended, and is started again', 4);
+    const ends = await group.lines('worker ended; restarting it', 4);
     expect(ends.map(({ restartInMs }) => restartInMs)).to.deep.equal([100, 200, 400, 800]);
     await stop(group);
   });
@@ -145,7 +145,7 @@ describe('tokenring serve with workers', function () {
     const group = await serve('--workers', '2', '--suspect-after-ms', '200');
     const [victim] = await workers(group, 2);
     process.kill(victim!.pid, 'SIGSTOP');
-    expect(await group.line('a worker hangs, and is killed')).to.include({ node: victim!.node });
+    expect(await group.line('worker hangs; killing it')).to.include({ node: victim!.node });
     expect((await workers(group, 3))[2]!.node).to.equal(victim!.node);
     await until(async () => (await get(group, '/readyz')).status === 200);
     await stop(group);
@@ -212,7 +212,7 @@ describe('tokenring serve with workers', function () {
     const group = await serve('--workers', '2');
     const pids = (await workers(group, 2)).map(({ pid }) => pid);
     group.child.kill('SIGTERM');
-    await group.line('stopping the workers');
+    await group.line('stopping workers');
     group.child.kill('SIGTERM');
     expect(await group.ended).to.include({ code: 1 });
     await until(() => Promise.resolve(!pids.some(isRunning)));

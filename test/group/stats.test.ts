@@ -1,13 +1,13 @@
 import { expect } from 'chai';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { createGroupFigures } from '../../src/group/stats.js';
-import type { Figures } from '../../src/group/protocol.js';
+import { createGroupStats } from '../../src/group/stats.js';
+import type { Stats } from '../../src/group/protocol.js';
 
 /** What a worker with these counts says. */
-async function figuresOf(
+async function statsOf(
   decisions: number,
   more: { inFlight?: number; ageSeconds?: number; lagSeconds?: number } = {},
-): Promise<Figures> {
+): Promise<Stats> {
   const registry = new Registry();
   const registers = [registry];
   const labels = { outcome: 'allowed' };
@@ -22,13 +22,13 @@ async function figuresOf(
   return registry.getMetricsAsJSON();
 }
 
-const none = (): Promise<Figures> => Promise.resolve([]);
+const none = (): Promise<Stats> => Promise.resolve([]);
 
-describe('the figures of a group', () => {
+describe('the stats of a group', () => {
   it('are sums, but for what all workers see alike, of which the largest counts', async () => {
-    const group = createGroupFigures(() => figuresOf(100));
-    group.note(0, await figuresOf(3, { inFlight: 1, ageSeconds: 0.5, lagSeconds: 0.01 }));
-    group.note(1, await figuresOf(4, { inFlight: 2, ageSeconds: 0.25, lagSeconds: 0.05 }));
+    const group = createGroupStats(() => statsOf(100));
+    group.note(0, await statsOf(3, { inFlight: 1, ageSeconds: 0.5, lagSeconds: 0.01 }));
+    group.note(1, await statsOf(4, { inFlight: 2, ageSeconds: 0.25, lagSeconds: 0.05 }));
     const text = await group.text();
     expect(text).to.include('\ndecisions_total{outcome="allowed"} 107\n');
     expect(text).to.include('\nin_flight 3\n');
@@ -38,23 +38,23 @@ describe('the figures of a group', () => {
   });
 
   it('show the event loop of the worker that is worst', async () => {
-    const group = createGroupFigures(none);
-    group.note(0, await figuresOf(0, { lagSeconds: 0.01 }));
-    group.note(1, await figuresOf(0, { lagSeconds: 0.05 }));
+    const group = createGroupStats(none);
+    group.note(0, await statsOf(0, { lagSeconds: 0.01 }));
+    group.note(1, await statsOf(0, { lagSeconds: 0.05 }));
     expect(await group.text()).to.include('\nnodejs_eventloop_lag_p99_seconds 0.05\n');
   });
 
   it('take what a worker says last for what it counts', async () => {
-    const group = createGroupFigures(none);
-    group.note(0, await figuresOf(3));
-    group.note(0, await figuresOf(5));
+    const group = createGroupStats(none);
+    group.note(0, await statsOf(3));
+    group.note(0, await statsOf(5));
     expect(await group.text()).to.include('\ndecisions_total{outcome="allowed"} 5\n');
   });
 
   it('let no counter go back when workers end, however often, and forget what they had in hand', async () => {
-    const group = createGroupFigures(none);
+    const group = createGroupStats(none);
     for (let life = 1; life <= 3; life += 1) {
-      group.note(0, await figuresOf(10, { inFlight: 7 }));
+      group.note(0, await statsOf(10, { inFlight: 7 }));
       group.ended(0);
       group.ended(1);
       const text = await group.text();

@@ -31,8 +31,8 @@ export interface ApiDeps {
   readonly audit: Audit;
   readonly counters: Counters;
   readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
-  /** Whether the node is in the ring and not draining. */
-  readonly isReady: () => boolean;
+  /** `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop. */
+  readonly stage: () => 'joining' | 'ready' | 'stopping';
   /** Whether all are that share the public port with it. */
   readonly isWhole: () => boolean;
   readonly log: ErrorLog;
@@ -49,7 +49,7 @@ const forBrowsers = helmet({
 
 /** The whole public API, on Express. The server answers the decision endpoints before they get here. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
-  const { cluster, activePolicies, policyWriter, decisions, access, audit, counters, metrics, isReady, isWhole, log } =
+  const { cluster, activePolicies, policyWriter, decisions, access, audit, counters, metrics, stage, isWhole, log } =
     deps;
   const openApi = openApiDocument(options.version);
   const app = express();
@@ -149,9 +149,9 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/readyz', {
     get: (_req, res) => {
       // Decisions go on: who stops has time to be noticed, and then forwards.
-      if (!isReady()) throw new TokenringError('draining');
+      if (stage() === 'stopping') throw new TokenringError('draining');
       // It joins again after a freeze, or has lost its lease: it answers by asking others.
-      if (cluster.membership.self.state !== 'active')
+      if (stage() === 'joining' || cluster.membership.self.state !== 'active')
         throw new TokenringError('unavailable', { detail: 'this node is not in the ring' });
       if (!isWhole()) throw new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
       sendText(res, 'ready');

@@ -1,0 +1,15 @@
+import { WorkerFailure } from '../group/supervisor.js';
+import { SettingsError } from '../settings.js';
+import { StoreError } from '../store/store-error.js';
+
+/** One line for an expected failure of a start; the stack for any other. */
+export function startFailure(error: unknown): string {
+  const { syscall, message, stack } = error as NodeJS.ErrnoException;
+  const expected =
+    error instanceof SettingsError ||
+    error instanceof StoreError ||
+    error instanceof WorkerFailure ||
+    syscall === 'listen' ||
+    syscall === 'getaddrinfo';
+  return expected ? message : String(stack);
+}

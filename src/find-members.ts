@@ -1,0 +1,27 @@
+import type { Discovery, Log } from './cluster/ports.js';
+import { createDnsDiscovery } from './discovery/dns.js';
+import { createEtcdRegistry } from './discovery/etcd.js';
+import { createStaticDiscovery } from './discovery/static.js';
+import type { Settings } from './setting-table.js';
+import { systemClock } from './system.js';
+
+/** The seeds that the settings name. With etcd there are none: its registry lists the members. */
+export function discoveryOf({ discovery, dnsName, peers }: Settings, log: Log): Discovery {
+  if (discovery === 'etcd') return createStaticDiscovery([]);
+  return dnsName === undefined
+    ? createStaticDiscovery(peers)
+    : createDnsDiscovery(dnsName, { clock: systemClock, log });
+}
+
+/** The registry in etcd, where the settings ask for it. */
+export function registryOf(settings: Settings): ReturnType<typeof createEtcdRegistry> | undefined {
+  if (settings.discovery !== 'etcd') return undefined;
+  const { etcdEndpoints, etcdPrefix, etcdUser, etcdPassword, etcdTlsCert, etcdTlsKey, etcdTlsCa } = settings;
+  const known = etcdUser !== undefined && etcdPassword !== undefined;
+  return createEtcdRegistry({
+    endpoints: etcdEndpoints,
+    prefix: etcdPrefix,
+    user: known ? { name: etcdUser, password: etcdPassword } : undefined,
+    tls: { ca: etcdTlsCa, cert: etcdTlsCert, key: etcdTlsKey },
+  });
+}

@@ -1,0 +1,35 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { TokenringError } from '../core/error.js';
+import { countProblem } from './metrics/counters.js';
+import type { Counters } from './metrics/counters.js';
+import type { DecisionHandlers, Handler } from './decisions/handlers.js';
+import { sendProblem } from './send.js';
+
+/** These addresses answer before the node has joined the ring. */
+const ALWAYS: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics']);
+
+interface OnceJoined {
+  decisions(handlers: DecisionHandlers): DecisionHandlers;
+  api(app: RequestListener): RequestListener;
+}
+
+/** A node listens before it joins the ring. Until it has joined, all but its health and its metrics answers 503. */
+export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoined: () => boolean }): OnceJoined {
+  function refuse(req: IncomingMessage, res: ServerResponse): void {
+    countProblem(counters, 'unavailable');
+    sendProblem(req, res, new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' }));
+  }
+  const gated =
+    (handler: Handler): Handler =>
+    (req, res) =>
+      hasJoined() ? handler(req, res) : refuse(req, res);
+  return {
+    decisions: ({ allow, batch, check }) => ({
+      allow: gated(allow),
+      batch: gated(batch),
+      check: { nginx: gated(check.nginx), traefik: gated(check.traefik), envoy: gated(check.envoy) },
+    }),
+    api: (app) => (req, res) =>
+      hasJoined() || ALWAYS.has(req.url!.split('?', 1)[0]!) ? app(req, res) : refuse(req, res),
+  };
+}

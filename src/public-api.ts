@@ -1,0 +1,76 @@
+import type { Server } from 'node:http';
+import type { TlsOptions } from 'node:tls';
+import type { Logger } from 'pino';
+import type { PolicyWriter } from './cluster/policies/policy-writer.js';
+import type { GroupLink } from './group/link.js';
+import type { Stats } from './group/protocol.js';
+import type { Guard } from './guard.js';
+import { createApi } from './http/api/api.js';
+import type { ApiDeps } from './http/api/api.js';
+import type { Audit, Who } from './http/access/audit.js';
+import { createCounters } from './http/metrics/counters.js';
+import { createDecisionHandlers } from './http/decisions/handlers.js';
+import { createMetrics } from './http/metrics/metrics.js';
+import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/server.js';
+import type { PublicServer } from './http/server.js';
+import { onceJoined } from './http/once-joined.js';
+import type { Member } from './member.js';
+import type { Settings } from './setting-table.js';
+import { VERSION } from './version.js';
+
+interface PublicApiDeps {
+  readonly member: Pick<Member, 'node' | 'peers'>;
+  readonly policyWriter: PolicyWriter<Who>;
+  readonly guard: Pick<Guard, 'access'>;
+  readonly audit: Audit;
+  readonly log: Logger;
+  readonly tls: TlsOptions | undefined;
+  /** The other workers behind the same port, if there are any: their metrics and their state count too. */
+  readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
+  readonly stage: ApiDeps['stage'];
+}
+
+interface PublicApi extends PublicServer {
+  readonly server: Server;
+  /** The metrics of this process. */
+  readonly stats: () => Promise<Stats>;
+}
+
+/** The public listener of a node, with its handlers and its metrics. It does not listen yet. */
+export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
+  const { guard, audit, log, group, stage, policyWriter } = deps;
+  const { node, peers } = deps.member;
+  const { checks, activePolicies } = node;
+  const { access } = guard;
+  const counters = createCounters();
+  const joined = onceJoined({ counters, hasJoined: () => stage() !== 'joining' });
+  const decisions = joined.decisions(
+    createDecisionHandlers(
+      { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
+      settings,
+    ),
+  );
+  const metrics = createMetrics({ counters, cluster: node, peers });
+  const api = createApi(
+    {
+      cluster: node,
+      activePolicies,
+      policyWriter,
+      decisions,
+      access,
+      audit,
+      counters,
+      metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
+      stage,
+      isWhole: () => group?.isWhole ?? true,
+      log,
+    },
+    { version: VERSION, maxInFlight: settings.maxInFlight },
+  );
+  const server = createPublicServer({ decisions, api: joined.api(api), counters }, DEFAULT_TIMEOUTS, deps.tls, {
+    ...DEFAULT_BOUNDS,
+    max: settings.maxConnections,
+    maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
+  });
+  return { ...server, stats: () => metrics.getMetricsAsJSON() };
+}
