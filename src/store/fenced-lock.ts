@@ -4,42 +4,40 @@ import { defineScript } from './redis-client.js';
 import type { RedisClient, Script } from './redis-client.js';
 
 /**
- * A lease lock in one Redis or Valkey, with a fencing number that only grows.
+ * A lock with a time limit in one Redis or Valkey, and a fencing number that only grows.
  *
- * Who acquires a lock sets `NAME:lock` to a random value that nobody else knows, for `ttlMs` (`SET NX PX`), and counts `NAME:fence` up by
- * one, in one script. Both go with whatever the holder writes: the script that writes begins with `GUARD`, which refuses where the
- * value is not the lock's any more or the number is not the latest. So a holder that was frozen beyond the end of its lock, or whose write
- * was long under way, writes nothing, whether or not somebody else has acquired the lock since: the server judges, at the
- * moment of the write, by its own clock. No clock of a holder matters.
+ * One script acquires the lock: it sets `NAME:lock` to a random value for `ttlMs` (`SET NX PX`) and increments `NAME:fence`. Every
+ * write of the holder is a script that begins with `GUARD`, which refuses if the lock has another value or the fencing number is
+ * not the latest. So a holder that was frozen beyond the end of its lock, or whose write arrives late, writes nothing. The server
+ * decides this by its own clock at the moment of the write; the clock of a holder does not matter.
  *
- * What it does not do: it is one primary's lock. A failover to a replica that lacks the last writes forgets locks, fencing numbers and
- * what was written under them. A holder that the new primary does not know is refused there; but what it had been told was written, and had
- * not reached the replica, is gone. Who acquires can see it, as `NAME:fence` fell back: `fence` is not above the last one it saw.
- * Nor is it fair: who comes first after a release gets it.
+ * The lock belongs to one primary. A failover to a replica that lacks the last writes loses locks, fencing numbers, and data
+ * written under them. The new primary refuses holders that it does not know, but acknowledged writes may be lost. The next holder
+ * notices this: its `fence` is not above the last one that it saw. The lock is not fair: the first attempt after a release gets it.
  */
 export interface FencedLock {
-  /** @returns `undefined` when somebody else holds it. Rejects when the server does not answer. */
+  /** @returns `undefined` if another holds the lock. Rejects if the server does not answer. */
   acquire(name: string): Promise<Hold | undefined>;
   readonly counters: LockCounters;
 }
 
 export interface Hold {
   readonly fence: number;
-  /** For a script that begins with `GUARD`: its first two keys, and its first two arguments. */
+  /** The first two keys and the first two arguments of a script that begins with `GUARD`. */
   readonly keys: readonly [lock: string, fence: string];
   readonly args: readonly [value: string, fence: string];
-  /** Makes it last `ttlMs` from now. @returns whether it was still held */
+  /** Extends the lock to `ttlMs` from now. @returns whether it was still held */
   renew(): Promise<boolean>;
-  /** Lets others have it, if it is still held. Rejects when the server does not answer: then it ends by itself. */
+  /** Releases the lock if it is still held. Rejects if the server does not answer; then the lock expires. */
   release(): Promise<void>;
-  /** To be told when a script's `GUARD` has refused. */
+  /** To be called when the `GUARD` of a script has refused. */
   refused(): void;
 }
 
-/** Where the fencing number of the latest holder is. Who reads it together with what the lock guards knows under whom it read. */
+/** Key of the fencing number. A value that is read together with it was written by that holder or an earlier one. */
 export const fenceKey = (name: string): string => `${name}:fence`;
 
-/** Lua, with the keys and arguments of a hold in front: ends the script with false where the lock is held no more. */
+/** Lua: ends the script with false if the lock is not held any more. Needs the keys and arguments of the hold first. */
 export const GUARD = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('GET', KEYS[2]) ~= ARGV[2] then return false end
 `;
@@ -60,15 +58,15 @@ export function createFencedLock(
   function holdOf(keys: readonly [string, string], value: string, fence: number): Hold {
     const args = [value, String(fence)] as const;
     const sinceMs = elapsedMs();
-    let over = false;
+    let isOver = false;
     const end = (): void => {
-      if (over) return;
-      over = true;
+      if (isOver) return;
+      isOver = true;
       counters.held -= 1;
       counters.heldMs += elapsedMs() - sinceMs;
     };
     const lose = (): void => {
-      if (!over) counters.lost += 1;
+      if (!isOver) counters.lost += 1;
       end();
     };
     const run = (script: Script, ...more: string[]): Promise<unknown> => redis.run(script, keys, [...args, ...more]);
@@ -83,7 +81,7 @@ export function createFencedLock(
         return held;
       },
       async release() {
-        if (over) return;
+        if (isOver) return;
         end();
         await run(RELEASE);
       },

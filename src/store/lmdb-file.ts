@@ -3,20 +3,21 @@ import { open } from 'lmdb';
 import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../cluster/messages.js';
 import { encodeClients, readClients } from '../wire/clients.js';
-import type { Ask, Failure, Told } from './lmdb-protocol.js';
+import type { Failure, Reply, Request } from './lmdb-protocol.js';
 import { FORMAT, nextRecord, recall, tryRecord } from './record.js';
 
-/** Records in one chunk of a load, and looked at for it. */
+/** Clients in one chunk of a load. */
 const CHUNK = 500;
-const LOOK = 5_000;
-/** Records looked at for expired ones in one go. */
+/** Records that one chunk reads at most; expired ones are skipped. */
+const MAX_READ = 5_000;
+/** Records that one sweep reads. */
 const SWEEP = 1_000;
 
-/** Of the file, before all clients, whose ids have at least one byte above 0: JSON with the format of the records. */
+/** Key of the head: JSON with the format of the records and the members of the ring. Client ids sort after it. */
 const HEAD = Buffer.from([0]);
 const FIRST_CLIENT = Buffer.from([1]);
 
-/** LMDB's own words for a file that is not, or no longer, one of its. */
+/** LMDB's messages for a file that is damaged or is not an LMDB file. */
 const CORRUPT =
   /MDB_CORRUPTED|MDB_INVALID|MDB_PAGE_NOTFOUND|MDB_PANIC|MDB_VERSION_MISMATCH|MDB_BAD_TXN|not an LMDB file|file is not|corrupt/i;
 
@@ -32,17 +33,17 @@ export class FileFailure extends Error {
 }
 
 /**
- * Keeps one LMDB file. Blocks, as lmdb's asynchronous transactions never end here (3.5.6 on Node 20 and 24) and nothing else is to do: it
- * lives in a process of its own. Other processes of this machine may have the same file open.
+ * One LMDB file. All operations block, since lmdb's asynchronous transactions never end here (3.5.6 on Node 20 and 24), so it needs
+ * a process of its own. Other processes of this machine may have the same file open.
  */
 export interface LmdbFile {
-  /** Of the ring when it was last written. */
+  /** Members of the ring at the last write. */
   readonly members: readonly string[];
   /** @throws FileFailure */
-  load(after: string | undefined, nowMs: number): Extract<Told, { kind: 'loaded' }>;
-  /** Joins all or nothing. @throws FileFailure */
-  write(ask: Extract<Ask, { op: 'write' }>): Extract<Told, { kind: 'written' }>;
-  /** Removes expired records among the next ones, round and round. @throws FileFailure */
+  load(after: string | undefined, nowMs: number): Extract<Reply, { kind: 'loaded' }>;
+  /** Merges all clients or none. @throws FileFailure */
+  write(request: Extract<Request, { op: 'write' }>): Extract<Reply, { kind: 'written' }>;
+  /** Removes expired records among the next 1,000; starts again at the first after the last. @throws FileFailure */
   sweep(nowMs: number): void;
   close(): Promise<void>;
 }
@@ -51,7 +52,7 @@ export interface LmdbFile {
 export function openLmdbFile(path: string): LmdbFile {
   let members: readonly string[] = [];
   const db = guarded(() => {
-    // The file itself, not a folder with one, whatever its name.
+    // `path` names the file itself, not a folder, whatever its extension.
     const opened = open<Buffer, Buffer>({
       path,
       noSubdir: true,
@@ -75,9 +76,9 @@ export function openLmdbFile(path: string): LmdbFile {
         const clients: ClientSnapshot[] = [];
         const start = after === undefined ? FIRST_CLIENT : Buffer.concat([Buffer.from(after), Buffer.of(0)]);
         let last: string | undefined;
-        let looked = 0;
-        for (const { key, value } of db.getRange({ start, limit: LOOK })) {
-          looked += 1;
+        let read = 0;
+        for (const { key, value } of db.getRange({ start, limit: MAX_READ })) {
+          read += 1;
           last = keyOf(key).toString();
           const record = tryRecord(value);
           if (record === undefined) unreadable += 1;
@@ -87,16 +88,16 @@ export function openLmdbFile(path: string): LmdbFile {
           }
           if (clients.length === CHUNK) break;
         }
-        const more = clients.length === CHUNK || looked === LOOK;
+        const more = clients.length === CHUNK || read === MAX_READ;
         const [rules, wire] = encodeClients(clients);
         return { kind: 'loaded', rules, clients: wire, after: more ? last : undefined, unreadable };
       }),
-    write: ({ atMs, rules, clients, forgotten, members: present = members }) =>
+    write: ({ atMs, rules, clients, forgotten, members: next = members }) =>
       guarded(() => {
-        // What is written to a file that was removed ends with this process.
+        // A removed file stays open in this process, and what is written to it is lost when the process ends.
         if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
         db.transactionSync(() => {
-          if (present.join() !== members.join()) db.putSync(HEAD, encodeHead(present));
+          if (next.join() !== members.join()) db.putSync(HEAD, encodeHead(next));
           for (const clientId of forgotten) {
             const key = Buffer.from(clientId);
             const before = db.get(key);
@@ -107,24 +108,24 @@ export function openLmdbFile(path: string): LmdbFile {
             const before = db.get(key);
             const stored = before && tryRecord(before);
             if (before !== undefined && stored === undefined) unreadable += 1;
-            const next = nextRecord(stored, [clientId, buckets], atMs);
-            if (next !== undefined) db.putSync(key, Buffer.from(next.text));
+            const merged = nextRecord(stored, [clientId, buckets], atMs);
+            if (merged !== undefined) db.putSync(key, Buffer.from(merged.text));
           }
         });
-        members = present;
+        members = next;
         return { kind: 'written', unreadable };
       }),
     sweep: (nowMs) =>
       guarded(() => {
         const expired: Buffer[] = [];
-        let looked = 0;
+        let read = 0;
         for (const { key, value } of db.getRange({ start: swept, limit: SWEEP })) {
-          looked += 1;
+          read += 1;
           swept = Buffer.concat([keyOf(key), Buffer.of(0)]);
           const restAtMs = tryRecord(value)?.restAtMs;
           if (restAtMs !== undefined && restAtMs <= nowMs) expired.push(Buffer.from(keyOf(key)));
         }
-        if (looked < SWEEP) swept = FIRST_CLIENT;
+        if (read < SWEEP) swept = FIRST_CLIENT;
         if (expired.length === 0) return;
         db.transactionSync(() => {
           for (const key of expired) {
@@ -138,7 +139,7 @@ export function openLmdbFile(path: string): LmdbFile {
   };
 }
 
-/** What tells the file from any other that may come in its place; `undefined` where there is none. */
+/** @returns the identity of the file at `path`; `undefined` if there is none */
 function fileAt(path: string): string | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   return found && `${found.dev} ${found.ino}`;
@@ -148,7 +149,7 @@ function keyOf(key: Buffer): Buffer {
   return Buffer.isBuffer(key) ? key : Buffer.from(key);
 }
 
-/** @returns the members of the ring when it was last written */
+/** @returns the members of the ring at the last write */
 function readHead(db: RootDatabase<Buffer, Buffer>, path: string): readonly string[] {
   const text = db.get(HEAD);
   if (text === undefined) {

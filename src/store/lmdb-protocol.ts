@@ -1,30 +1,30 @@
 /**
- * What a node asks of the process that keeps its LMDB file, one at a time, and what comes back. Clients go in the form of
- * `wire/clients.ts`; times are of the machine's wall clock.
+ * Messages between a node and the child process that has its LMDB file open. The node sends one request at a time.
+ * Clients have the form of `wire/clients.ts`. Times are wall clock times of the machine.
  */
-export type Ask =
-  /** Opens the file, and makes it if there is none. */
+export type Request =
+  /** Opens the file, or creates it. */
   | { readonly op: 'open'; readonly path: string }
-  /** The next chunk of records after a client, all as owed at `nowMs`. */
+  /** Reads the next chunk of clients after one client, as of `nowMs`. */
   | { readonly op: 'load'; readonly after: string | undefined; readonly nowMs: number }
-  /** Joins clients that owed this at `atMs` into the file. Removes those forgotten that were not written after it. */
+  /** Merges clients, as of `atMs`, into the file. Removes forgotten clients that were not written later. */
   | {
       readonly op: 'write';
       readonly atMs: number;
       readonly rules: unknown[][];
       readonly clients: unknown[][];
       readonly forgotten: readonly string[];
-      /** Of the ring at that time; those known before, where there are none. */
+      /** Other members of the ring; `undefined`: keeps those in the file. */
       readonly members: readonly string[] | undefined;
     };
 
-export type Told =
+export type Reply =
   | { readonly kind: 'opened'; readonly members: readonly string[] }
   | {
       readonly kind: 'loaded';
       readonly rules: unknown[][];
       readonly clients: unknown[][];
-      /** Where to go on; `undefined` at the end. */
+      /** The last client of the chunk; `undefined` at the end of the file. */
       readonly after: string | undefined;
       readonly unreadable: number;
     }
@@ -32,7 +32,7 @@ export type Told =
   | { readonly kind: 'failed'; readonly failure: Failure; readonly reason: string };
 
 /**
- * `corrupt`: the file is none of LMDB's, or damaged. `gone`: it was removed, or another is in its place. `format`: it was written by another
- * version of this program. `other`: no space, no permission and so on.
+ * `corrupt`: the file is not an LMDB file, or is damaged. `gone`: it was removed or replaced. `format`: another version of this
+ * program wrote it. `other`: anything else, such as no space or no permission.
  */
 export type Failure = 'corrupt' | 'gone' | 'format' | 'other';

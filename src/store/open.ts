@@ -11,8 +11,8 @@ interface StoreDeps {
 }
 
 /**
- * The store that a setting names; none for `memory`. Resolves though it does not answer.
- * @throws StoreError when what is stored is of another version of this program
+ * Opens the store that `TOKENRING_STORE` names; `memory` names none. A store that does not answer is still opened.
+ * @throws StoreError when another version of this program wrote the store
  */
 export async function openStore(address: string, deps: StoreDeps): Promise<Store | undefined> {
   if (address === 'memory') return undefined;

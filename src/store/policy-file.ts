@@ -8,10 +8,10 @@ import type { EntryValue } from '../core/policy-document.js';
 type PolicyFile =
   | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly text: string }
   | { readonly kind: 'invalid'; readonly mistakes: readonly Mistake[]; readonly text: string }
-  /** The file cannot be read: `reason` is the operating system's. */
+  /** The file cannot be read; `reason` comes from the operating system. */
   | { readonly kind: 'unreadable'; readonly reason: string };
 
-/** The value of a JSON text in UTF-8; throws an error with a `detail` for anything else. */
+/** Parses a JSON text in UTF-8. Throws an error with a `detail` for anything else. */
 type ParseJson = (text: Buffer) => unknown;
 
 export async function readPolicyFile(path: string, parse: ParseJson): Promise<PolicyFile> {
@@ -34,14 +34,15 @@ export async function readPolicyFile(path: string, parse: ParseJson): Promise<Po
   return { kind: 'read', entries: entriesOf(value as PolicyFileText), text };
 }
 
-/** How often the file is looked at: asking is cheap, and works on any file system, for links and for files that are replaced. */
-const LOOK_INTERVAL_MS = 250;
+/** Time between two reads. Polling works on any file system, for links, and for files that are replaced. */
+const POLL_INTERVAL_MS = 250;
 
 /**
- * Calls `changed` with each valid content that differs from the last one, within half a second. What is not valid is
- * logged field by field, once it is the same at two looks: the first may have met a file half written.
- * @param changed resolves with whether it is done, or is to be called again
- * @returns what ends it
+ * Calls `changed` within half a second of each change of the file. An invalid content is logged field by field, once two reads
+ * have found the same: the first may have read a half-written file.
+ * @param last content of the last read
+ * @param changed resolves with whether the change is applied; otherwise it is called again
+ * @returns a function that ends the watch
  */
 export function watchPolicyFile(
   { path, parse, log }: { path: string; parse: ParseJson; log: Log },
@@ -49,36 +50,35 @@ export function watchPolicyFile(
   changed: (entries: ReadonlyMap<string, EntryValue>) => Promise<boolean>,
 ): () => void {
   let known: string | undefined = last;
-  let suspect: string | undefined;
-  let looking = false;
+  let invalid: string | undefined;
+  let isReading = false;
 
-  async function look(): Promise<void> {
+  async function poll(): Promise<void> {
     const file = await readPolicyFile(path, parse);
     const seen = file.kind === 'unreadable' ? file.reason : file.text;
     if (seen === known) return;
-    if (file.kind !== 'read' && seen !== suspect) {
-      suspect = seen;
+    if (file.kind !== 'read' && seen !== invalid) {
+      invalid = seen;
       return;
     }
     known = seen;
-    suspect = undefined;
+    invalid = undefined;
     if (file.kind === 'read') {
       if (!(await changed(file.entries))) known = undefined;
       return;
     }
     if (file.kind === 'unreadable') {
-      return log.warn({ path, reason: file.reason }, 'the policy file cannot be read: its policies stay as they are');
+      return log.warn({ path, reason: file.reason }, 'the policy file cannot be read; keeping the policies in force');
     }
-    for (const { field, expected } of file.mistakes)
-      log.warn({ path, field, expected }, 'a mistake in the policy file');
-    log.warn({ path, mistakes: file.mistakes.length }, 'refused the policy file: the policies stay as they are');
+    for (const { field, expected } of file.mistakes) log.warn({ path, field, expected }, 'mistake in the policy file');
+    log.warn({ path, mistakes: file.mistakes.length }, 'the policy file is not valid; keeping the policies in force');
   }
 
   const timer = setInterval(() => {
-    if (looking) return;
-    looking = true;
-    void look().finally(() => (looking = false));
-  }, LOOK_INTERVAL_MS);
+    if (isReading) return;
+    isReading = true;
+    void poll().finally(() => (isReading = false));
+  }, POLL_INTERVAL_MS);
   timer.unref();
   return () => clearInterval(timer);
 }

@@ -3,18 +3,18 @@ import type { Log } from '../cluster/ports.js';
 import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
 import { readWritten, writtenOf } from '../core/policy-text.js';
 
-/** What a node must find again after a restart. */
+/** The state of the policies that a node keeps for its restart. */
 export interface PolicyState {
   readonly document: PolicyDocument;
   /** See `ActivePolicies.registry`. */
   readonly registry: string | undefined;
-  /** What the policy file said when it was last looked at: only what differs from that is a change. */
+  /** Entries of the policy file when they were last applied. Only entries that differ from them are changes. */
   readonly file: ReadonlyMap<string, EntryValue> | undefined;
 }
 
 /**
- * @returns `undefined` where there is none
- * @throws Error where there is one that cannot be read
+ * @returns `undefined` if there is no file
+ * @throws Error if the file cannot be read or is not valid
  */
 export async function readPolicyState(path: string): Promise<PolicyState | undefined> {
   let text: string;
@@ -35,9 +35,9 @@ export async function readPolicyState(path: string): Promise<PolicyState | undef
 }
 
 interface PolicyStateFile {
-  /** Saves this state, unless a later one comes first. */
+  /** Saves this state, unless a later one replaces it before it is written. */
   save(state: PolicyState): void;
-  /** Resolves once what was last given to `save` is on disk, or could not be saved, which is logged. */
+  /** Resolves once the last state is on disk, or could not be saved, which is logged. */
   saved(): Promise<void>;
 }
 
@@ -48,24 +48,24 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
 
   async function write({ document, registry, file }: PolicyState): Promise<void> {
     const text = JSON.stringify({ ...writtenOf(document), registry, file: file === undefined ? null : [...file] });
-    // Nodes may share the file, so each writes aside, and all of it or nothing takes its place.
-    const aside = `${path}.${process.pid}.tmp`;
+    // Nodes may share the file: each writes a file of its own, and then replaces the shared one as a whole.
+    const temporary = `${path}.${process.pid}.tmp`;
     try {
-      const handle = await open(aside, 'w', 0o600);
+      const handle = await open(temporary, 'w', 0o600);
       try {
         await handle.writeFile(text);
         await handle.sync();
       } finally {
         await handle.close();
       }
-      await rename(aside, path);
+      await rename(temporary, path);
       failed = false;
     } catch (error) {
-      await rm(aside, { force: true }).catch(() => undefined);
+      await rm(temporary, { force: true }).catch(() => undefined);
       if (!failed) {
         log.warn(
           { path, reason: (error as Error).message },
-          'changes of policies cannot be saved: a restart of all nodes forgets them',
+          'changes of policies cannot be saved; a restart of all nodes would lose them',
         );
       }
       failed = true;

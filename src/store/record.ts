@@ -5,30 +5,27 @@ import type { LastingState, Snapshot } from '../core/snapshot.js';
 import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../wire/wire.js';
 import { encodeClients, readClients } from '../wire/clients.js';
 
-/** Of the form below. A program that finds another one in a store does not start. */
+/** Version of the form below. A program that finds another one in a store does not start. */
 export const FORMAT = 1;
 
-/** Later than any wall clock will say. */
+/** Bound of wall clock times. */
 const MAX_WALL_MS = 2 ** 52;
 
-/** A client as it is stored: what it owed at a time of the store's wall clock. */
+/** A client in a store: its buckets at a time of the store's wall clock. */
 export interface StoredRecord {
   readonly clientId: string;
   readonly buckets: readonly Snapshot[];
   readonly atMs: number;
-  /** When nothing is left of it. */
+  /** When nothing is left of it, and it expires. */
   readonly restAtMs: number;
 }
 
-/**
- * `[format, atMs, restAtMs, rules, clients]`: a client as it goes to other nodes (see `wire-clients.ts`), with a time.
- * @param restAtMs it leaves the store then
- */
+/** `[format, atMs, restAtMs, rules, clients]`: a client in the form of `wire/clients.ts`, with its times. */
 function encodeRecord({ clientId, buckets, atMs, restAtMs }: StoredRecord): string {
   return JSON.stringify([FORMAT, atMs, restAtMs, ...encodeClients([[clientId, buckets]])]);
 }
 
-/** @throws MalformedMessage for what is no record of this format */
+/** @throws MalformedMessage for anything but a record of this format */
 export function readRecord(text: string | Buffer): StoredRecord {
   const wire = readList(parseWire(typeof text === 'string' ? Buffer.from(text) : text), 5, 5, 'record');
   readWhole(wire[0], FORMAT, FORMAT, 'format');
@@ -38,7 +35,7 @@ export function readRecord(text: string | Buffer): StoredRecord {
   return { clientId: client[0], buckets: client[1], atMs, restAtMs: readWhole(wire[2], 0, MAX_WALL_MS, 'end') };
 }
 
-/** What `read` gives, or `undefined` for what is no record of this format. */
+/** @returns `undefined` for anything but a record of this format */
 export function tryRecord(text: string | Buffer): StoredRecord | undefined {
   try {
     return readRecord(text);
@@ -48,12 +45,12 @@ export function tryRecord(text: string | Buffer): StoredRecord | undefined {
   }
 }
 
-/** What is left of a record at `nowMs`. A clock that went back refills nothing. */
+/** The client at `nowMs`. A clock that went back refills nothing. */
 export function recall({ clientId, buckets, atMs }: StoredRecord, nowMs: number): ClientSnapshot {
   return [clientId, agedBy(buckets, Math.max(0, nowMs - atMs))];
 }
 
-/** A record, and how long it is to be kept. */
+/** A record and the time for which the store keeps it. */
 interface NextRecord {
   readonly text: string;
   /** Whole ms from `nowMs`, at least 1. */
@@ -61,7 +58,7 @@ interface NextRecord {
 }
 
 /**
- * The record in which a client's state of `nowMs` is joined into the one that is stored: the stricter stands.
+ * Merges a client's state at `nowMs` into the stored record; the stricter state wins.
  * @returns `undefined` when nothing of either is left
  */
 export function nextRecord(
@@ -72,7 +69,7 @@ export function nextRecord(
   const elapsedMs = stored === undefined ? 0 : Math.max(0, nowMs - stored.atMs);
   const { snapshots, resetMs }: LastingState = joinAged(stored?.buckets ?? [], elapsedMs, later);
   if (snapshots.length === 0) return undefined;
-  // A rest that ends beyond any calendar, of a debt that decays at one token a year, is cut to what can be counted.
+  // A debt that decays at one token a year may end beyond any calendar.
   const keptMs = Math.min(Math.max(1, resetMs), MAX_REST_MS);
   const text = encodeRecord({ clientId, buckets: snapshots, atMs: nowMs, restAtMs: nowMs + keptMs });
   return { text, restMs: keptMs };

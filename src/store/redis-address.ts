@@ -1,15 +1,15 @@
-/** Where a Redis or Valkey is, as one text. */
+/** The address of a Redis or Valkey. */
 export interface RedisAddress {
   readonly kind: 'single' | 'cluster' | 'sentinel';
-  /** One of a single server; some of a cluster's; sentinels. */
+  /** The single server, some servers of the cluster, or the sentinels. */
   readonly hosts: readonly { readonly host: string; readonly port: number }[];
   readonly tls: boolean;
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly db: number;
-  /** Under which the sentinels know the primary. */
+  /** Name of the primary at the sentinels. */
   readonly sentinelName: string | undefined;
-  /** What all keys begin with, so that several clusters can share a server. */
+  /** Prefix of all keys, so that several clusters can share a server. */
   readonly prefix: string;
 }
 
@@ -19,9 +19,9 @@ const SENTINEL_PORT = 26379;
 const DEFAULT_PREFIX = 'tokenring';
 
 /**
- * `redis://[user:password@]host[:port][/db][?prefix=…]`; `rediss://` over TLS. Several hosts, separated by commas, are a cluster
- * (as is one with `?cluster=true`), or with `?sentinel=NAME` the sentinels that know the primary of that name.
- * @returns `undefined` when it is none
+ * Reads `redis://[user:password@]host[:port][/db][?prefix=…]`; `rediss://` means TLS. Several hosts, separated by commas, are a
+ * cluster, as is one host with `?cluster=true`. With `?sentinel=NAME` they are the sentinels of the primary with that name.
+ * @returns `undefined` for any other text
  */
 export function parseRedisAddress(text: string): RedisAddress | undefined {
   const match = /^redis(s?):\/\/(?:([^@/?#]*)@)?([^@/?#]+)(?:\/(\d{1,3})?)?(?:\?([^#]*))?$/.exec(text);
@@ -31,7 +31,7 @@ export function parseRedisAddress(text: string): RedisAddress | undefined {
   for (const name of asked.keys()) if (!['cluster', 'sentinel', 'prefix'].includes(name)) return undefined;
   const sentinelName = asked.get('sentinel') ?? undefined;
   const prefix = asked.get('prefix') ?? DEFAULT_PREFIX;
-  // A brace would say what of a key decides on its place in a cluster.
+  // A brace in the prefix would change the slot of the keys in a cluster.
   if (!/^[\w.:-]{1,100}$/.test(prefix) || sentinelName === '') return undefined;
   const cluster = asked.get('cluster');
   if (cluster !== null && (cluster !== 'true' || sentinelName !== undefined)) return undefined;

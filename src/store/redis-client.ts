@@ -3,7 +3,7 @@ import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
 import type { RedisAddress } from './redis-address.js';
 
-/** A Lua script, as the server remembers it. */
+/** A Lua script and the hash by which the server caches it. */
 export interface Script {
   readonly text: string;
   readonly sha: string;
@@ -13,33 +13,33 @@ export function defineScript(text: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** What the store needs of a Redis, a cluster or a primary found by sentinels. All reject within `timeoutMs`. */
+/** Commands to a single Redis, a cluster, or a primary behind sentinels. All reject within `timeoutMs`. */
 export interface RedisClient {
   run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
   get(key: string): Promise<string | null>;
   setNew(key: string, value: string): Promise<void>;
-  /** All keys with a prefix, in pieces, each once or more. */
+  /** All keys with a prefix, in chunks; a key may come more than once. */
   scan(prefix: string): AsyncIterable<string[]>;
-  /** Drops the connections, with all that waits on them, and makes new ones. */
+  /** Drops the connections and the commands that wait on them, and connects again. */
   reconnect(): void;
   close(): Promise<void>;
 }
 
 const CONNECT_TIMEOUT_MS = 2_000;
 const MAX_RETRY_MS = 1_000;
-/** Keys that one step of a scan looks at. */
+/** Keys that one step of a scan reads. */
 const SCAN = 1_000;
 
 export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: number }): RedisClient {
   const redis = connect(address, timeoutMs);
-  /** Why there is no connection, as far as that is known. */
+  /** The last connection error, until a connection is made. */
   let trouble: Refusal | undefined;
-  // Without a listener the event would end the program.
+  // An error event without a listener would end the program.
   redis.on('error', (error: Refusal) => (trouble = error));
   redis.on('node error', (error: Refusal) => (trouble = error));
   redis.on('ready', () => (trouble = undefined));
 
-  /** What is asked while there is no connection fails with nothing but that; it is to say why. */
+  /** Without a connection, ioredis rejects commands without a reason; the error of the connection replaces that. */
   async function explained<T>(work: Promise<T>): Promise<T> {
     try {
       return await work;
@@ -65,9 +65,9 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
       await redis.set(key, value, 'NX');
     },
     async *scan(prefix) {
-      // Each primary of a cluster has its own part of the keys.
+      // Each primary of a cluster holds a part of the keys.
       const servers = redis instanceof Cluster ? redis.nodes('master') : [redis];
-      // A cluster's primaries are known once it has been asked for something.
+      // The primaries of a cluster are known after the first command.
       if (servers.length === 0) throw new Error('no primary of the cluster is known');
       const match = `${prefix.replaceAll(/[\\*?[\]]/g, '\\$&')}*`;
       for (const server of servers) {
@@ -90,7 +90,7 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
   };
 }
 
-/** As the client tells of it: by itself, or of a cluster's servers or addresses of a name the last that was tried. */
+/** An error of ioredis. For a cluster or a name with several addresses, the last attempt holds the cause. */
 interface Refusal extends Error {
   readonly lastNodeError?: Error;
   readonly errors?: readonly Error[];
@@ -110,7 +110,7 @@ function connect(address: RedisAddress, timeoutMs: number): Redis | Cluster {
     db,
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: timeoutMs,
-    // What cannot be sent now fails now: what waits, waits in the write-behind, where it is bounded.
+    // Commands without a connection fail at once: changes wait in the write-behind, whose queue is bounded.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,

@@ -8,9 +8,9 @@ import { connectRedis } from './redis-client.js';
 import { createShardWriter, readValues } from './shard-writer.js';
 import { StoreError } from './store-error.js';
 
-/** Longer than a write takes by far: whoever dies with a lock keeps the others from its shard for so long. */
+/** Much longer than a write takes. A node that dies with a lock blocks its shard for this long. */
 const LOCK_TTL_MS = 2_000;
-/** How long the server may take for one command. */
+/** Timeout of one command. */
 const TIMEOUT_MS = 1_000;
 
 export interface RedisStore extends Store {
@@ -28,8 +28,8 @@ export interface RedisStoreOptions {
 }
 
 /**
- * A Redis or Valkey that all nodes write to. Times in it are its own: no node's wall clock matters.
- * @throws StoreError when what it holds is of another version of this program
+ * A Redis or Valkey that all nodes write to. All times are of the server's clock; the clocks of nodes do not matter.
+ * @throws StoreError when another version of this program wrote to it
  */
 export async function openRedisStore(
   { log, clock }: RedisStoreDeps,
@@ -42,7 +42,7 @@ export async function openRedisStore(
   let unreadable = 0;
   let checked = false;
 
-  /** Looks, once the server answers, whether this version may write there. @throws StoreError */
+  /** Checks the version of the stored data, once the server answers. @throws StoreError */
   async function check(): Promise<void> {
     if (checked) return;
     const key = `${prefix}:format`;
@@ -54,7 +54,7 @@ export async function openRedisStore(
     checked = true;
   }
 
-  // A server that does not answer is waited for as long as a connection takes: what it holds is read before the node is ready.
+  // Waits for a connection, so that the node reads the store before it is ready.
   for (const giveUpAtMs = clock.nowMs() + 2 * timeoutMs; ;) {
     try {
       await check();
@@ -75,7 +75,7 @@ export async function openRedisStore(
       return await work();
     } catch (error) {
       const { message } = error as Error;
-      // What is under way would be answered, and kept in memory until then, for as long as the server hangs.
+      // While the server hangs, the commands under way would stay in memory.
       if (message.includes('timed out')) redis.reconnect();
       return { kind: 'failed', reason: message };
     }
@@ -116,8 +116,7 @@ export async function openRedisStore(
         for await (const keys of redis.scan(`${prefix}:{`)) {
           if (!(await loadKeys(keys.filter(isClientKey), keep))) break;
         }
-        if (unreadable > 0)
-          log.warn({ records: unreadable }, 'records of the store cannot be read, and count as absent');
+        if (unreadable > 0) log.warn({ records: unreadable }, 'ignoring records of the store that cannot be read');
         return { kind: 'done', left: [], lost: false };
       }),
     write(clients, forgotten) {

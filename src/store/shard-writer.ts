@@ -9,17 +9,17 @@ import type { StoredRecord } from './record.js';
 import { defineScript } from './redis-client.js';
 import type { RedisClient } from './redis-client.js';
 
-/** Parts of the key space, each with a lock of its own, and each in one slot of a cluster. */
+/** Parts of the key space. Each has its own lock and lies in one slot of a cluster. */
 const SHARDS = 64;
-/** Clients that one script writes: a millisecond or two of the server's time. */
+/** Clients that one script writes: one or two milliseconds of the server's time. */
 const BATCH = 250;
-/** Shards that are written to at the same time. */
+/** Shards that are written at the same time. */
 const AT_ONCE = 16;
-/** How often a shard is tried that another node is writing to, and the longest pause between. */
+/** Attempts to lock a shard that another node is writing, and the longest pause between two. */
 const TRIES = 6;
 const PAUSE_MS = 10;
 
-/** Values, and the server's own time before them: `[seconds, microseconds, value…]`. */
+/** @returns the server's time and the values: `[seconds, microseconds, value…]` */
 const READ = defineScript(`
 local time = redis.call('TIME')
 local found = redis.call('MGET', unpack(KEYS))
@@ -27,7 +27,7 @@ table.insert(found, 1, time[2])
 table.insert(found, 1, time[1])
 return found
 `);
-/** For each key after the lock's two, its value, '' to remove it, and the ms after which it leaves. */
+/** Arguments for each key after the lock's two: the value, or '' to remove it, and the ms after which it expires. */
 const WRITE = defineScript(`${GUARD}
 for i = 3, #KEYS do
   local value = ARGV[2 * i - 3]
@@ -36,22 +36,24 @@ end
 return 1
 `);
 
-/** What is to be done in one shard. */
+/** The changes of one shard. */
 interface Work {
   readonly shard: number;
   readonly clients: LastingClient[];
   readonly forgotten: string[];
 }
 
-/** What one script writes: by client, what it owes, and whether what is stored is to be forgotten. */
+/** The changes that one script writes, by client id. `forget`: the stored record does not count. */
 type Batch = ReadonlyMap<string, { readonly client: LastingClient | undefined; readonly forget: boolean }>;
 
 interface BatchRead {
   readonly keys: readonly string[];
   readonly values: readonly (string | null)[];
-  /** The shard's fencing number, the server's wall ms, and the age of the states, when these were the values. */
+  /** The shard's fencing number at the read. */
   readonly fence: number;
+  /** Wall ms of the server at the read. */
   readonly atMs: number;
+  /** Age of the clients' states at the read. */
   readonly ageMs: number;
 }
 
@@ -64,22 +66,23 @@ function batchesOf({ clients, forgotten }: Work): Batch[] {
   });
 }
 
+/** `left`: clients that could not be written now. `lost`: the server has lost the data of the shard. */
 type ShardResult = { readonly left: readonly string[]; readonly lost: boolean };
 
-/** Writes to a shared store, shard by shard, each under its lock: what is there is read, joined with, and written. */
+/** Writes to a shared store. Reads, merges, and writes each shard under its own lock. */
 export function createShardWriter(
   deps: { redis: RedisClient; lock: FencedLock; clock: Clock; unreadable: () => void },
   { prefix, lockTtlMs }: { prefix: string; lockTtlMs: number },
 ): (clients: readonly LastingClient[], forgotten: readonly string[], sampledMs: number) => Promise<StoreResult> {
   const { redis, lock, clock, unreadable } = deps;
   const renewAfterMs = lockTtlMs / 2;
-  /** Of each shard, the last fencing number seen: a server that gives a lower one has forgotten what it had. */
+  /** The last fencing number of each shard. A server that does not return a higher one has lost its data. */
   const fences = new Map<number, number>();
 
   const shardName = (shard: number): string => `${prefix}:{${shard}}`;
   const keyOf = (shard: number, clientId: string): string => `${shardName(shard)}:c:${clientId}`;
 
-  /** Everything of one shard, under its lock. A batch that the script refuses is left for another time. */
+  /** Writes one shard under its lock. If the script refuses a batch, it and the later ones are left. */
   async function writeShard(work: Work, sampledMs: number): Promise<ShardResult> {
     const batches = batchesOf(work);
     const leftFrom = (at: number): readonly string[] => batches.slice(at).flatMap((batch) => [...batch.keys()]);
@@ -96,18 +99,18 @@ export function createShardWriter(
           freshAtMs = clock.nowMs();
         }
         let read = at === 0 ? began.read : await readBatch(work.shard, batch, sampledMs);
-        // What was read before the lock was acquired, as may be where the two were sent on different ways, is of no use.
+        // The first read was sent together with the lock, so the server may have executed it before.
         if (read.fence !== hold.fence) read = await readBatch(work.shard, batch, sampledMs);
         if (read.fence !== hold.fence || !(await writeBatch(batch, hold, read))) return { left: leftFrom(at), lost };
       }
     } finally {
-      // Ends by itself where the server cannot be told.
+      // If the server does not answer, the lock expires.
       void hold.release().catch(() => undefined);
     }
     return { left: [], lost };
   }
 
-  /** Acquires the lock and reads what the first batch is to be joined into, in one go: others are kept waiting for less. */
+  /** Acquires the lock and reads the first batch in one round trip, so that the lock is held for less time. */
   async function begin(
     shard: number,
     batch: Batch,
@@ -132,13 +135,13 @@ export function createShardWriter(
 
   async function readBatch(shard: number, batch: Batch, sampledMs: number): Promise<BatchRead> {
     const keys = [...batch.keys()].map((id) => keyOf(shard, id));
-    // The states are as old as this when the server says what time it is, at least: later would owe less.
+    // Taken before the server reads its time: an age that is too small is strict.
     const ageMs = clock.nowMs() - sampledMs;
     const { values, atMs } = await readValues(redis, [fenceKey(shardName(shard)), ...keys]);
     return { keys, values: values.slice(1), fence: Number(values[0] ?? 0), atMs, ageMs };
   }
 
-  /** Merges here, and writes: nobody else has written since the read, or else the script refuses. */
+  /** Merges and writes. The script refuses if another node has written since the read. @returns whether it wrote */
   async function writeBatch(batch: Batch, hold: Hold, { keys, values, atMs, ageMs }: BatchRead): Promise<boolean> {
     const args: string[] = [];
     [...batch].forEach(([clientId, { client, forget }], i) => {
@@ -164,14 +167,14 @@ export function createShardWriter(
     };
     for (const client of clients) workOf(client[0]).clients.push(client);
     for (const id of forgotten) workOf(id).forgotten.push(id);
-    // From a shard of each node's own, so that they do not follow each other from lock to lock.
+    // Nodes begin at random shards, so that they do not wait for each other at one lock after the other.
     const waiting = rotated([...works.values()], Math.floor(Math.random() * works.size));
     const ends: ShardResult[] = [];
     const work = async (): Promise<void> => {
       for (let next = waiting.pop(); next !== undefined; next = waiting.pop())
         ends.push(await writeShard(next, sampledMs));
     };
-    // All come to their end, so that nothing goes on after a failure has been told.
+    // Waits for all, so that no write goes on after a failure is returned.
     const workers = await Promise.allSettled(Array.from({ length: AT_ONCE }, work));
     for (const worker of workers) if (worker.status === 'rejected') throw worker.reason;
     return { kind: 'done', left: ends.flatMap(({ left }) => left), lost: ends.some(({ lost }) => lost) };
@@ -183,7 +186,7 @@ export function shardOf(clientId: string): number {
   return Number.parseInt(hash('md5', clientId).slice(0, 2), 16) % SHARDS;
 }
 
-/** Values of keys of one shard, and what the server's clock said. */
+/** Reads keys of one shard. @returns their values and the wall ms of the server */
 export async function readValues(
   redis: RedisClient,
   keys: readonly string[],

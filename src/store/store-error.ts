@@ -1,4 +1,4 @@
-/** A store that this version must not touch, as another one wrote it: the start ends with what it says. */
+/** Another version of this program wrote the store. The message ends the start. */
 export class StoreError extends Error {
   override readonly name = 'StoreError';
 }

@@ -129,7 +129,7 @@ describe('the LMDB store', () => {
     async function expectSetAside(path: string): Promise<void> {
       const store = await open(path);
       expect((await readAll(store)).result).to.deep.equal({ kind: 'done', left: [], lost: true });
-      expect(lines).to.include('the store file is damaged: set aside, a new one is begun');
+      expect(lines).to.include('the store file is damaged; renamed it, beginning a new one');
       expect(await store.write([owing('bob', 3, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: false });
       expect((await readAll(store)).clients).to.deep.equal(new Map([owing('bob', 3, HOUR_MS)]));
       expect(readdirSync(folder).some((name) => join(folder, name).startsWith(`${path}.damaged-`))).to.equal(true);
@@ -166,7 +166,7 @@ describe('the LMDB store', () => {
       }
       truncateSync(path, 16_384);
       let last = await store.write([owing('bob', 3, HOUR_MS)], []);
-      for (let i = 0; i < 5 && !lines.includes('the store file is damaged: set aside, a new one is begun'); i += 1) {
+      for (let i = 0; i < 5 && !lines.includes('the store file is damaged; renamed it, beginning a new one'); i += 1) {
         last = await store.write([owing(`client 2 ${i}`, 3)], []);
       }
       expect(last).to.deep.equal({ kind: 'done', left: [], lost: true });
@@ -181,13 +181,13 @@ describe('the LMDB store', () => {
     rmSync(path);
     rmSync(`${path}-lock`);
     expect(await store.write([owing('bob', 5, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: true });
-    expect(lines).to.include('the store file was removed: a new one is begun');
+    expect(lines).to.include('the store file was removed; beginning a new one');
     expect(await store.write([owing('alice', 4, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: false });
     expect([...(await readAll(await open(path))).clients.keys()].sort()).to.deep.equal(['alice', 'bob']);
   });
 
   it('ends without a word where the node is killed while it waits for an answer', () => {
-    const script = new URL('../../src/store/lmdb-keeper.ts', import.meta.url).pathname;
+    const script = new URL('../../src/store/lmdb-child.ts', import.meta.url).pathname;
     const node = `
       const keeper = require('node:child_process').fork(${JSON.stringify(script)}, { execArgv: ['--import', 'tsx'] });
       keeper.on('message', () => process.kill(process.pid, 'SIGKILL'));

@@ -1,0 +1,40 @@
+import { FileFailure, openLmdbFile } from './lmdb-file.js';
+import type { LmdbFile } from './lmdb-file.js';
+import type { Reply, Request } from './lmdb-protocol.js';
+
+/**
+ * The child process that has a node's LMDB file open. LMDB maps the file into memory: reading a page may wait for the disk, and a
+ * damaged file may crash the process that reads it. Neither must happen to the process that decides.
+ */
+const SWEEP_EVERY_MS = 1_000;
+
+let file: LmdbFile | undefined;
+
+function answer(request: Request): Reply {
+  try {
+    if (request.op === 'open') {
+      file ??= openLmdbFile(request.path);
+      return { kind: 'opened', members: file.members };
+    }
+    if (file === undefined) throw new FileFailure('other', 'the file is not open');
+    return request.op === 'load' ? file.load(request.after, request.nowMs) : file.write(request);
+  } catch (error) {
+    const failure = error instanceof FileFailure ? error.failure : 'other';
+    return { kind: 'failed', failure, reason: (error as Error).message };
+  }
+}
+
+// If the node has ended meanwhile, nobody needs the reply.
+process.on('message', (request: Request) => void process.send!(answer(request), () => undefined));
+// The node has ended or has closed the store. Writes block, so none is under way here.
+process.on('disconnect', () => process.exit(0));
+// Signals to the process group are for the node, which then closes the store.
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+setInterval(() => {
+  try {
+    file?.sweep(Date.now());
+  } catch {
+    // The next write reports the failure.
+  }
+}, SWEEP_EVERY_MS);
