@@ -89,7 +89,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
       // Where nobody else stayed, it has decided up to now.
-      if (node.writeBehind !== undefined) await within(CLOSE_GRACE_MS, node.writeBehind.flush());
+      if (store !== undefined) await within(CLOSE_GRACE_MS, node.flush());
       node.close();
       await within(CLOSE_GRACE_MS, Promise.all([transport.close(), store?.close(), registry?.close()]));
     },

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { Client, createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
-import { SWEEP_STEPS } from '../../src/cluster/node.js';
+import { SWEEP_STEPS } from '../../src/cluster/lifecycle.js';
 import { isIdle } from '../../src/core/bucket.js';
 import type { Rule } from '../../src/core/rule.js';
 import { clientOf } from '../support/clients.js';

@@ -34,7 +34,7 @@ async function exhaust(world: World, ids: readonly string[], clientId: string, t
 }
 
 const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring.members;
-const epochAt = (world: World, id: string): number => world.node(id).cluster.registryMember!.membership.epoch;
+const epochAt = (world: World, id: string): number => world.node(id).cluster.stats().registry!.revision;
 const ownerOf = (world: World, at: string, clientId: string): string =>
   world.node(at).cluster.membership.ring.owner(clientId)!;
 const clients = (count: number): string[] => Array.from({ length: count }, (_, i) => `client ${i}`);
@@ -114,7 +114,7 @@ describe('a cluster whose members are written down in etcd', () => {
     world.kill(b, false);
     for (const clientId of busy) use(clientId);
     await world.run(5_000);
-    expect(world.node(a).cluster.replicator.unplaced).to.equal(0);
+    expect(world.node(a).cluster.stats().unplacedClients).to.equal(0);
     world.kill(a, false);
     await world.run(1_500);
     expect(membersAt(world, c)).to.deep.equal([a, b, c], 'else it is shown of a ring that has changed');
@@ -128,7 +128,7 @@ describe('a cluster whose members are written down in etcd', () => {
       string,
       string,
     ];
-    const { membership, replicator, limiter } = world.node(a).cluster;
+    const { membership, limiter, stats } = world.node(a).cluster;
     const mine: string[] = [];
     for (let i = 0; mine.length < 60_000; i += 1)
       if (membership.ring.owner(`client ${i}`) === a) mine.push(`client ${i}`);
@@ -136,7 +136,7 @@ describe('a cluster whose members are written down in etcd', () => {
     const use = (clientId: string): void => void limiter.check(checkOf(clientId, [PER_HOUR]));
     for (const clientId of mine) for (let i = 0; i < (seldom.includes(clientId) ? 4 : 1); i += 1) use(clientId);
     await world.run(2_000);
-    expect(replicator.unplaced).to.equal(0);
+    expect(stats().unplacedClients).to.equal(0);
     // A look takes more than two seconds.
     for (let flap = 0; flap < 5; flap += 1) {
       cut(world, [b], [a, c]);

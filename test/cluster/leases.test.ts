@@ -77,7 +77,7 @@ describe('leases', () => {
       const checks = Array.from({ length: 100 }, (_, i) => checkOf(`client ${i}`, [token(1_000, 1_000)]));
       const drawn = (i: number): number => Math.floor(i / 3) % 100;
       await drive(world, ids, { perSecond: 6_000, forMs: 2_000, check: (i) => checks[drawn(i)]! });
-      for (const id of ids) expect(world.node(id).cluster.leaseHolder.leasedClients).to.equal(0);
+      for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
     });
 
     it('are given up when the client has gone quiet', async () => {
@@ -87,7 +87,7 @@ describe('leases', () => {
       const check = checkOf('hot', [rule]);
       const answers = await drive(world, ids, { perSecond: 1_000, forMs: 300, check: () => check });
       await world.run(1_000);
-      for (const id of ids) expect(world.node(id).cluster.leaseHolder.leasedClients).to.equal(0);
+      for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
       expect(leftAt(world, owner, 'hot')).to.equal(1_000 - tokensOf(answers));
     });
   });
@@ -119,7 +119,7 @@ describe('leases', () => {
     const check = checkOf('hot', [token(1_000, HOUR_MS)]);
     await drive(world, ids, { perSecond: 1_000, forMs: 400, check: () => check });
     expect(await world.until(world.node('a:1').cluster.forget('hot'), 1_000)).to.equal(true);
-    for (const id of ids) expect(world.node(id).cluster.leaseHolder.leasedClients).to.equal(0);
+    for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
     const answers = await drive(world, ids, { perSecond: 3_000, forMs: 1_000, check: () => check });
     expect(tokensOf(answers)).to.equal(1_000);
   });
@@ -142,7 +142,7 @@ describe('leases', () => {
     const { owner, rest } = rolesOf(world, ids, 'hot');
     const check = checkOf('hot', [token(1_000, HOUR_MS)]);
     const before = await drive(world, rest, { perSecond: 1_000, forMs: 300, check: () => check });
-    const { lentTokens, returnedTokens } = world.node(owner).cluster.leaseGranter;
+    const { lentTokens, returnedTokens } = world.node(owner).cluster.stats();
     const leased = before.filter(isLeased).length;
     for (const id of rest) world.kill(id);
     await world.run(2_000);
@@ -178,7 +178,7 @@ describe('leases', () => {
     world.freeze(heir);
     const check = checkOf('hot', [token(10_000, HOUR_MS)]);
     await drive(world, rest, { perSecond: 1_000, forMs: 200, check: () => check });
-    expect(world.node(rest[0]!).cluster.leaseHolder.leasedClients).to.equal(1);
+    expect(world.node(rest[0]!).cluster.stats().leasedClients).to.equal(1);
     expect(tokensOf(await drive(world, rest, { perSecond: 1, forMs: 1, check: () => check }))).to.equal(0);
     const answers = await drive(world, rest, { perSecond: 1_000, forMs: 100, check: () => check });
     expect(shareOf(answers, isLeased)).to.equal(0);
@@ -201,7 +201,7 @@ describe('leases', () => {
     const { rest } = rolesOf(world, ids, 'hot');
     const rules = [token(10_000, HOUR_MS)];
     await drive(world, rest, { perSecond: 1_000, forMs: 300, check: () => checkOf('hot', rules) });
-    expect(world.node(rest[0]!).cluster.leaseHolder.leasedClients).to.equal(1);
+    expect(world.node(rest[0]!).cluster.stats().leasedClients).to.equal(1);
     for (const more of [{ peek: true }, { requestId: 'a' }]) {
       const answers = await drive(world, rest, {
         perSecond: 1_000,
@@ -303,7 +303,7 @@ describe('the leaseGranter', () => {
   it('takes back no more than it lent, from nobody but who has the lease, and once', async () => {
     const { world, ids } = await startRing(3);
     const { owner, heir: holder, rest } = rolesOf(world, ids, 'hot');
-    const { leaseGranter, table } = world.node(owner).cluster;
+    const { leaseGranter, limiter, stats } = world.node(owner).cluster;
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
     const wish = { clientId: 'hot', rules, tokens: 20 };
@@ -317,11 +317,11 @@ describe('the leaseGranter', () => {
     await back(grant!.id, 20, rest[0]);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
     await back(grant!.id, 1_000_000);
-    expect(leaseGranter.returnedTokens).to.equal(20);
+    expect(stats().returnedTokens).to.equal(20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
     await back(grant!.id, 20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
-    expect(decide(table.get('hot')!, checkOf('hot', rules, { cost: 91 }), world.nowMs).allowed).to.equal(false);
+    expect(await limiter.check(checkOf('hot', rules, { cost: 91 }))).to.include({ allowed: false, source: 'owner' });
   });
 
   it('lends no more than a share of what may be lent, and nothing of what it does not know', async () => {

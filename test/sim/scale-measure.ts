@@ -114,7 +114,7 @@ async function measureLoad({ world, ids, traffic, ask }: ScaleCluster, { live, d
 
 async function measureJoin({ world, ids, join }: ScaleCluster) {
   const tookMs = await join();
-  const handed = ids.reduce((sum, id) => sum + world.node(id).cluster.handedClients, 0);
+  const handed = ids.reduce((sum, id) => sum + world.node(id).cluster.stats().handedClients, 0);
   return { tookMs, handed };
 }
 

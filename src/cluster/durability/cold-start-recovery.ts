@@ -21,7 +21,7 @@ const CHECK_EVERY_MS = 20;
  * sends clients to their owners. It does not decide before all peers are back that were in its last ring.
  * So the first decision after the restart is made on everything that was written.
  */
-interface ColdStartRecovery {
+export interface ColdStartRecovery {
   /** Whether other members were in the ring when this node was last in it. */
   readonly hasPeersToAwait: boolean;
   /** Sends the clients of other owners to them, before this node enters the ring. @returns whether all were sent */

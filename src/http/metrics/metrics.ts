@@ -1,6 +1,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Metric } from 'prom-client';
 import type { ClusterNode } from '../../cluster/node.js';
+import type { NodeStats } from '../../cluster/node-stats.js';
 import { SOURCES } from '../../core/decision.js';
 import { DURATION_BOUNDS } from './counters.js';
 import type { Counters } from './counters.js';
@@ -11,23 +12,7 @@ import { addStoreMetrics } from './store-metrics.js';
 /** What the metrics read when Prometheus asks; nothing is kept twice. */
 interface MetricSources {
   readonly counters: Counters;
-  readonly cluster: Pick<
-    ClusterNode,
-    | 'table'
-    | 'checks'
-    | 'activePolicies'
-    | 'reservations'
-    | 'adaptive'
-    | 'membership'
-    | 'replicator'
-    | 'forwarder'
-    | 'leaseGranter'
-    | 'leaseHolder'
-    | 'denials'
-    | 'handedClients'
-    | 'writeBehind'
-    | 'registryMember'
-  >;
+  readonly cluster: Pick<ClusterNode, 'stats'>;
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
@@ -38,19 +23,7 @@ export function createMetrics(sources: MetricSources): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counter, gauge } = metricKindsOf(registry);
-  const {
-    checks,
-    activePolicies,
-    reservations,
-    adaptive,
-    table,
-    membership,
-    replicator,
-    forwarder,
-    leaseGranter,
-    leaseHolder,
-    denials,
-  } = cluster;
+  const stats = (): NodeStats => cluster.stats();
 
   counter.each(
     ['outcome', 'source'],
@@ -65,17 +38,17 @@ export function createMetrics(sources: MetricSources): Registry {
   const problems = 'Requests and batch items answered with a problem, by its code';
   counter.by('code', 'tokenring_problems_total', problems, () => counters.problems);
   const shadow = 'Denials that were none, as their policy is on trial';
-  counter.by('policy', 'tokenring_shadow_denials_total', shadow, () => checks.shadowDenials);
+  counter.by('policy', 'tokenring_shadow_denials_total', shadow, () => stats().shadowDenials);
   const factors = 'Part of the limits of adaptive policies that is in force, where it is not all';
-  gauge.by('policy', 'tokenring_load_factor', factors, () => adaptive.factors(), 'min');
+  gauge.by('policy', 'tokenring_load_factor', factors, () => stats().loadFactors, 'min');
   const reserved = 'Costs reserved within the last ten minutes, settled or not, of clients owned and copied';
-  gauge.one('tokenring_reservations', reserved, () => reservations.size);
+  gauge.one('tokenring_reservations', reserved, () => stats().reservations);
   const version = 'Version of the policies that are in force here: the same on all nodes';
-  gauge.one('tokenring_policies_version', version, () => activePolicies.document.version, 'min');
+  gauge.one('tokenring_policies_version', version, () => stats().policiesVersion, 'min');
   const evictions =
     'Clients dropped at the bound of the bucket table, and buckets of one above 64, though their limit still counted';
-  counter.one('tokenring_unexpired_evictions_total', evictions, () => table.unexpiredEvictions);
-  gauge.one('tokenring_clients', 'Clients in the bucket table, owned and copied', () => table.size);
+  counter.one('tokenring_unexpired_evictions_total', evictions, () => stats().unexpiredEvictions);
+  gauge.one('tokenring_clients', 'Clients in the bucket table, owned and copied', () => stats().clients);
   const inFlight = 'Requests on the decision endpoints that are not answered yet';
   gauge.one('tokenring_requests_in_flight', inFlight, () => counters.inFlight);
   const cut = 'Connections closed unheard as they were too many, and cut off as their client did not read';
@@ -85,28 +58,20 @@ export function createMetrics(sources: MetricSources): Registry {
     ['slow_reader', counters.slowReaders],
   ]);
 
-  const membersByState = (): Map<string, number> => {
-    const byState = new Map<string, number>();
-    for (const { id } of membership.records()) {
-      const state = membership.stateOf(id)!;
-      byState.set(state, (byState.get(state) ?? 0) + 1);
-    }
-    return byState;
-  };
-  gauge.by('state', 'tokenring_members', 'Members as this node sees them, by state', membersByState, 'max');
+  gauge.by('state', 'tokenring_members', 'Members as this node sees them, by state', () => stats().members, 'max');
   const lag = 'Age of the oldest copy on its way to a living successor; it left up to an interval after the change';
-  gauge.one('tokenring_replication_lag_seconds', lag, () => replicator.lagMs / 1_000, 'max');
+  gauge.one('tokenring_replication_lag_seconds', lag, () => stats().replicationLagMs / 1_000, 'max');
   const unplaced = 'Clients still to be looked at since the ring last changed';
-  gauge.one('tokenring_unplaced_clients', unplaced, () => replicator.unplaced);
-  counter.one('tokenring_handed_clients_total', 'Clients handed to joining members', () => cluster.handedClients);
-  gauge.one('tokenring_forwards_waiting', 'Checks that wait for another node', () => forwarder.waiting);
+  gauge.one('tokenring_unplaced_clients', unplaced, () => stats().unplacedClients);
+  counter.one('tokenring_handed_clients_total', 'Clients handed to joining members', () => stats().handedClients);
+  gauge.one('tokenring_forwards_waiting', 'Checks that wait for another node', () => stats().forwardsWaiting);
   const leased = 'Clients of other owners that this node has leased tokens of';
-  gauge.one('tokenring_leased_clients', leased, () => leaseHolder.leasedClients);
-  counter.one('tokenring_lent_tokens_total', 'Tokens lent to other nodes', () => leaseGranter.lentTokens);
+  gauge.one('tokenring_leased_clients', leased, () => stats().leasedClients);
+  counter.one('tokenring_lent_tokens_total', 'Tokens lent to other nodes', () => stats().lentTokens);
   const returned = 'Lent tokens that came back unspent';
-  counter.one('tokenring_returned_tokens_total', returned, () => leaseGranter.returnedTokens);
+  counter.one('tokenring_returned_tokens_total', returned, () => stats().returnedTokens);
   const denied = 'Clients of other owners whose denial is remembered';
-  gauge.one('tokenring_remembered_denials', denied, () => denials.size);
+  gauge.one('tokenring_remembered_denials', denied, () => stats().rememberedDenials);
   const sent = 'Messages sent to peers, by kind';
   counter.by('kind', 'tokenring_peer_messages_total', sent, () => Object.entries(peers.sent));
   const received = 'Messages received from peers, by kind';
@@ -114,8 +79,8 @@ export function createMetrics(sources: MetricSources): Registry {
   const refused = 'Messages from peers that were refused, by reason';
   counter.by('reason', 'tokenring_peer_refused_total', refused, () => Object.entries(peers.refused));
 
-  if (cluster.writeBehind !== undefined) addStoreMetrics({ counter, gauge }, cluster.writeBehind);
-  if (cluster.registryMember !== undefined) addEtcdMetrics({ counter, gauge }, cluster.registryMember);
+  if (stats().store !== undefined) addStoreMetrics({ counter, gauge }, () => stats().store!);
+  if (stats().registry !== undefined) addEtcdMetrics({ counter, gauge }, () => stats().registry!);
 
   registry.registerMetric(decisionSeconds(counters));
   return registry;

@@ -1,26 +1,27 @@
 import type { LockCounters } from '../../cluster/ports.js';
-import type { WriteBehind } from '../../cluster/durability/write-behind.js';
+import type { StoreStats } from '../../cluster/node-stats.js';
 import type { MetricKinds } from './metric-kinds.js';
 
 /** What there is to watch of a durable store; nothing of it is there without one. */
-export function addStoreMetrics({ counter, gauge }: MetricKinds, store: WriteBehind): void {
+export function addStoreMetrics({ counter, gauge }: MetricKinds, stats: () => StoreStats): void {
   const up = 'Whether the store did what was last asked of it: 0 while decisions go on without';
-  gauge.one('tokenring_store_up', up, () => Number(store.up), 'min');
+  gauge.one('tokenring_store_up', up, () => Number(stats().up), 'min');
   const waiting = 'Clients whose buckets changed and are not in the store yet';
-  gauge.one('tokenring_store_waiting_clients', waiting, () => store.waiting);
+  gauge.one('tokenring_store_waiting_clients', waiting, () => stats().waiting);
   const lag = 'Age of the oldest change that is not in the store: what a crash of all nodes would forget now';
-  gauge.one('tokenring_store_lag_seconds', lag, () => store.lagMs / 1_000, 'max');
+  gauge.one('tokenring_store_lag_seconds', lag, () => stats().lagMs / 1_000, 'max');
   const failures = 'Reads and writes that the store failed or did not answer in time';
-  counter.one('tokenring_store_failures_total', failures, () => store.failures);
+  counter.one('tokenring_store_failures_total', failures, () => stats().failures);
   const written = 'Clients written to the store, each as often as it was';
-  counter.one('tokenring_store_written_clients_total', written, () => store.writtenClients);
+  counter.one('tokenring_store_written_clients_total', written, () => stats().writtenClients);
   const loaded = 'Clients read from the store at the start';
-  counter.one('tokenring_store_loaded_clients_total', loaded, () => store.loadedClients);
+  counter.one('tokenring_store_loaded_clients_total', loaded, () => stats().loadedClients);
   const rewrites = 'Times that all was written again, as the store had lost it or too much had changed without it';
-  counter.one('tokenring_store_rewrites_total', rewrites, () => store.rewrites);
+  counter.one('tokenring_store_rewrites_total', rewrites, () => stats().rewrites);
   const unreadable = 'Records of the store that could not be read, and count as absent';
-  counter.one('tokenring_store_unreadable_total', unreadable, () => store.unreadable);
-  if (store.lock !== undefined) addLockMetrics({ counter, gauge }, store.lock);
+  counter.one('tokenring_store_unreadable_total', unreadable, () => stats().unreadable);
+  const { lock } = stats();
+  if (lock !== undefined) addLockMetrics({ counter, gauge }, lock);
 }
 
 function addLockMetrics({ counter, gauge }: MetricKinds, lock: LockCounters): void {

@@ -1,0 +1,159 @@
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import type { BucketTable } from './state/bucket-table.js';
+import type { Copies } from './state/copies.js';
+import type { ColdStartRecovery } from './durability/cold-start-recovery.js';
+import type { Donor } from './handover/donor.js';
+import { join } from './handover/joiner.js';
+import { leave } from './handover/leaver.js';
+import type { GroupLeave } from './handover/leaver.js';
+import type { RegistryMember } from './handover/registry-member.js';
+import type { LeaseHolder } from './leases/holder.js';
+import type { Limiter } from './decide/limiter.js';
+import type { Membership } from './membership/membership.js';
+import type { PeerRpc } from './membership/peer-rpc.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
+import type { Clock, Discovery, Log, Timers } from './ports.js';
+import type { Replicator } from './replication/replicator.js';
+import type { WriteBehind } from './durability/write-behind.js';
+
+/**
+ * The table is swept about once a minute, a step with each heartbeat: 1,667 clients each at a million, which takes far less than
+ * 5 ms. A faster sweep would only drop clients that return every few seconds.
+ */
+export const SWEEP_STEPS = 600;
+/** Time that a leaving node waits for the store. */
+const LAST_WRITE_MS = 1_500;
+/** Heartbeats in a suspicion time. */
+const BEATS = 10;
+/**
+ * After a pause of this part of the suspicion time, others may have acted for this node, so it rejoins before it decides. Others act
+ * after half of that time, counted from the last heartbeat, which may precede the pause by a tenth.
+ */
+const PAUSE_PART = 0.3;
+
+interface LifecycleDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+  readonly discovery: Discovery;
+  readonly membership: Membership;
+  /** Present if there is a registry. */
+  readonly registryMember: RegistryMember | undefined;
+  readonly peerRpc: PeerRpc;
+  readonly table: BucketTable;
+  readonly copies: Copies;
+  readonly replicator: Replicator;
+  readonly writeBehind: WriteBehind | undefined;
+  readonly coldStartRecovery: ColdStartRecovery | undefined;
+  readonly limiter: Limiter;
+  readonly leaseHolder: LeaseHolder;
+  readonly policies: PolicyBackend;
+  readonly adaptive: AdaptiveController;
+  readonly donor: Donor;
+}
+
+/** The course of a node's life: it starts, joins the ring, beats, notices its own pauses, leaves, and closes. */
+interface Lifecycle {
+  /** Finds whether this process paused for so long that others may have acted for it; then begins to rejoin. */
+  readonly detectPause: (nowMs: number) => void;
+  /** Joins the ring; resolves when this node decides. */
+  readonly start: () => Promise<void>;
+  /** Leaves the ring after handing over; see `ClusterNode.leave`. */
+  readonly leave: (group?: GroupLeave) => Promise<void>;
+  /** Ends the heartbeats, and a join that is under way. */
+  readonly close: () => void;
+}
+
+/** Ms between two heartbeats. */
+export function beatMsOf(suspectAfterMs: number): number {
+  return Math.max(1, Math.floor(suspectAfterMs / BEATS));
+}
+
+export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: number; self: string }): Lifecycle {
+  const { clock, timers, log, membership, registryMember, limiter, policies, writeBehind, coldStartRecovery } = deps;
+  const { suspectAfterMs, self } = options;
+  const pauseMs = Math.ceil(suspectAfterMs * PAUSE_PART);
+  const drainMs = suspectAfterMs * BEATS;
+  let started = false;
+  let closed = false;
+  let joining: Promise<void> | undefined;
+  let aliveAtMs = clock.nowMs();
+
+  function detectPause(nowMs: number): void {
+    registryMember?.checkLease(nowMs);
+    if (nowMs - aliveAtMs < pauseMs) return;
+    const awayForMs = nowMs - aliveAtMs;
+    aliveAtMs = nowMs;
+    membership.resetTimers();
+    if (!membership.allowsActingOwner || membership.self.state !== 'active' || membership.ring.members.length < 2)
+      return;
+    log.warn({ awayForMs }, 'was away, joins again');
+    membership.reincarnate();
+    startJoin();
+  }
+
+  function startJoin(): void {
+    joining ??= join(
+      {
+        ...deps,
+        ask: deps.peerRpc.ask,
+        keep: deps.copies.keep,
+        hold: () => limiter.hold(),
+        catchUp: (ids) => policies.catchUp(ids),
+        returnToOwners: () => coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),
+        isClosed: () => closed,
+      },
+      { timeoutMs: suspectAfterMs },
+    ).finally(() => (joining = undefined));
+  }
+
+  async function joined(): Promise<void> {
+    while (joining !== undefined) await joining;
+  }
+
+  function tick(): void {
+    const nowMs = clock.nowMs();
+    detectPause(nowMs);
+    aliveAtMs = nowMs;
+    membership.beat();
+    membership.checkTimeouts();
+    deps.replicator.checkTimeouts();
+    deps.donor.tidy();
+    policies.tick();
+    deps.adaptive.tick(nowMs);
+    deps.table.sweep(Math.ceil(deps.table.size / SWEEP_STEPS), nowMs);
+    // Another node remembers an earlier incarnation: this node has begun the next one, and joins as a new member.
+    if (membership.mustJoin && started) startJoin();
+    deps.peerRpc.beat();
+  }
+
+  const stopTicking = timers.every(beatMsOf(suspectAfterMs), tick);
+
+  return {
+    detectPause,
+    async start() {
+      await writeBehind?.load();
+      const release = coldStartRecovery?.hasPeersToAwait === true ? limiter.hold() : undefined;
+      started = true;
+      aliveAtMs = clock.nowMs();
+      startJoin();
+      await joined();
+      await coldStartRecovery?.awaitPeers(() => closed);
+      release?.();
+    },
+    async leave(group) {
+      if (registryMember !== undefined) await registryMember.leave(deps, { drainMs, ids: group?.ids ?? [self] });
+      else {
+        // Checks that wait for the node to rejoin are decided first.
+        await joined();
+        if (membership.self.state !== 'active') return;
+        await leave(deps, { drainMs }, group);
+      }
+      if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
+    },
+    close() {
+      closed = true;
+      stopTicking();
+    },
+  };
+}

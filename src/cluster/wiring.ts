@@ -1,0 +1,224 @@
+import { createDenials } from '../core/denials.js';
+import type { Denials } from '../core/denials.js';
+import type { NodeId } from '../core/ring.js';
+import { createFallback } from './decide/fallback.js';
+import type { OnUnavailable } from './decide/fallback.js';
+import { createLimiter } from './decide/limiter.js';
+import type { Limiter } from './decide/limiter.js';
+import { createSettler } from './decide/settler.js';
+import type { Settler } from './decide/settler.js';
+import { createColdStartRecovery } from './durability/cold-start-recovery.js';
+import type { ColdStartRecovery } from './durability/cold-start-recovery.js';
+import { withWriteBehind, createWriteBehind } from './durability/write-behind.js';
+import type { WriteBehind } from './durability/write-behind.js';
+import { createRegistryMember } from './handover/registry-member.js';
+import type { RegistryMember } from './handover/registry-member.js';
+import { createLeaseGranter } from './leases/granter.js';
+import type { LeaseGranter } from './leases/granter.js';
+import { createLeaseHolder } from './leases/holder.js';
+import type { LeaseHolder } from './leases/holder.js';
+import { createMembership } from './membership/membership.js';
+import type { Membership, MembershipOptions } from './membership/membership.js';
+import type { Registry } from './membership/registry.js';
+import { createActivePolicies } from './policies/active-policies.js';
+import type { ActivePolicies } from './policies/active-policies.js';
+import { createAdaptiveController } from './policies/adaptive-controller.js';
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
+import { createRegistryBackend } from './policies/registry-backend.js';
+import { createRingBackend } from './policies/ring-backend.js';
+import type { Ask, Clock, Discovery, Log, PeerTransport, Store, Timers } from './ports.js';
+import { createReplicator } from './replication/replicator.js';
+import type { Replicator } from './replication/replicator.js';
+import { createForwarder } from './routing/forwarder.js';
+import type { Forwarder } from './routing/forwarder.js';
+import { createDecider, route } from './routing/route.js';
+import { createBucketTable } from './state/bucket-table.js';
+import type { BucketTable } from './state/bucket-table.js';
+import { createCopies } from './state/copies.js';
+import type { Copies } from './state/copies.js';
+import { createRecentDecisions } from './state/recent-decisions.js';
+import type { RecentDecisions } from './state/recent-decisions.js';
+import { createReservations } from './state/reservations.js';
+import type { Reservations } from './state/reservations.js';
+
+/** Request ids that a node remembers, each for 60 s: enough for 1,600 a second. */
+const MAX_RECENT_DECISIONS = 100_000;
+/** Reservations that a node remembers, each for ten minutes: enough for 160 a second. */
+const MAX_RESERVATIONS = 100_000;
+/** Clients that this node decides by its fallback. */
+const MAX_FALLBACK_CLIENTS = 100_000;
+/** Clients of other owners whose denials this node remembers. */
+const MAX_DENIALS = 16_384;
+/** After so many forwards of one client within 250 ms, a node asks for a lease: about 130 a second. */
+const LEASE_AFTER = 32;
+/** Checks, batches and acknowledgements wait for a peer up to this multiple of the suspicion time. */
+const GIVE_UP_FACTOR = 1.5;
+
+export interface ClusterNodeOptions {
+  /** Id of this node on the ring: `host:port`. */
+  readonly self: NodeId;
+  readonly version: string;
+  /** Address of the public API, if this node knows it. */
+  readonly url?: string | undefined;
+  /** Bound of the bucket table, in clients. */
+  readonly maxClients: number;
+  readonly replicas: number;
+  readonly replicationIntervalMs: number;
+  readonly suspectAfterMs: number;
+  readonly onUnavailable: OnUnavailable;
+  /** Forwards of one client within 250 ms after which this node asks for a lease. Default 32. */
+  readonly leaseAfter?: number;
+  /** With a registry: how long this node stays a member without renewing its lease, in whole seconds. Default 5,000 ms. */
+  readonly memberTtlMs?: number;
+  /** With a registry: at most one node decides for a client, whatever fails. Default false. */
+  readonly strict?: boolean;
+  /** With a store: ms from a decision to its write. Default 200. */
+  readonly storeIntervalMs?: number;
+}
+
+export interface ClusterNodeDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly transport: PeerTransport;
+  readonly discovery: Discovery;
+  /** Keeps the registrations of all members. Without it, members gossip. */
+  readonly registry?: Registry | undefined;
+  readonly log: Log;
+  /** Keeps buckets beyond the life of all nodes. Without it, they end with the nodes. */
+  readonly store?: Store | undefined;
+}
+
+/** The members, as gossip or a registry knows them. */
+interface MembershipParts {
+  readonly membership: Membership;
+  /** Present if there is a registry. */
+  readonly registryMember: RegistryMember | undefined;
+}
+
+export function wireMembership(
+  deps: ClusterNodeDeps,
+  options: ClusterNodeOptions & Pick<MembershipOptions, 'onRingChange' | 'onConcurrentLeave'>,
+): MembershipParts {
+  const { clock, timers, log, registry } = deps;
+  const registryMember = registry && createRegistryMember({ clock, timers, log, registry }, options);
+  return { registryMember, membership: registryMember?.membership ?? createMembership({ clock }, options) };
+}
+
+/** The buckets of this node, and all that keeps copies of them. */
+interface BucketParts {
+  readonly table: BucketTable;
+  readonly recent: RecentDecisions;
+  readonly reservations: Reservations;
+  readonly copies: Copies;
+  readonly replicator: Replicator;
+  /** Present if there is a store. */
+  readonly writeBehind: WriteBehind | undefined;
+  readonly coldStartRecovery: ColdStartRecovery | undefined;
+  /** Takes note of changed clients, for the replicas and for the store. */
+  readonly changes: Pick<Replicator, 'changed' | 'replicateNow'>;
+}
+
+export function wireBuckets(
+  deps: ClusterNodeDeps & { readonly membership: Membership; readonly ask: Ask },
+  options: ClusterNodeOptions,
+): BucketParts {
+  const { clock, timers, membership, ask, store, log } = deps;
+  const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
+  const table = createBucketTable({ maxClients });
+  const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, maxClients) });
+  const reservations = createReservations({ clock }, { max: Math.min(MAX_RESERVATIONS, maxClients) });
+  const copies = createCopies({ clock, table, recent, reservations }, options);
+  const shared = { clock, timers, table, copies, membership, ask };
+  const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
+  const writeBehind = store && createWriteBehind({ ...shared, store, log }, options);
+  const coldStartRecovery = writeBehind && createColdStartRecovery({ ...shared, writeBehind, log }, options);
+  const changes = withWriteBehind(replicator, writeBehind);
+  return { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery, changes };
+}
+
+/** What decides, here or by asking another node. */
+interface DecisionParts {
+  /** The node that decides for a key now; `undefined` if none does. */
+  readonly decider: (key: string) => NodeId | undefined;
+  readonly limiter: Limiter;
+  readonly forwarder: Forwarder;
+  readonly leaseHolder: LeaseHolder;
+  readonly leaseGranter: LeaseGranter;
+  readonly denials: Denials;
+  readonly settler: Settler;
+}
+
+export function wireDecisions(
+  deps: ClusterNodeDeps &
+    MembershipParts &
+    BucketParts & { readonly ask: Ask; readonly detectPause: (nowMs: number) => void },
+  options: ClusterNodeOptions,
+): DecisionParts {
+  const { clock, timers, membership, registryMember, ask, detectPause } = deps;
+  const { self, maxClients, onUnavailable, suspectAfterMs } = options;
+  const giveUpAfterMs = Math.ceil(suspectAfterMs * GIVE_UP_FACTOR);
+  const replicator = deps.changes;
+  const decider = createDecider({ clock, membership, detectPause });
+  const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
+  const maxFallbackClients = Math.min(maxClients, MAX_FALLBACK_CLIENTS);
+  const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients: maxFallbackClients });
+  const leaseHolder = createLeaseHolder(
+    { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
+    { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
+  );
+  const denials = createDenials({ max: Math.min(maxClients, MAX_DENIALS) });
+  const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
+  const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
+  const limiter = createLimiter({
+    ...deps,
+    leaseHolder,
+    denials,
+    forwarder,
+    replicator,
+    fallback,
+    pauseLending,
+    acknowledger,
+  });
+  const decidesFor = (clientId: string): boolean => {
+    const to = route(membership, clientId);
+    return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
+  };
+  const leaseGranter = createLeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
+  const settler = createSettler(
+    { ...deps, replicator, decider, limiter, acknowledger },
+    { self, timeoutMs: suspectAfterMs },
+  );
+  return { decider, limiter, forwarder, leaseHolder, leaseGranter, denials, settler };
+}
+
+/** The policies in force, and what keeps them the same on all nodes. */
+interface PolicyParts {
+  readonly activePolicies: ActivePolicies;
+  readonly policies: PolicyBackend;
+  readonly adaptive: AdaptiveController;
+}
+
+/** @param parts are wired later: the peer RPC, which they use, tells others which policies are in force */
+export function wirePolicies(
+  deps: ClusterNodeDeps & MembershipParts & { readonly ask: Ask },
+  parts: () => Pick<DecisionParts, 'decider' | 'limiter'>,
+  options: ClusterNodeOptions,
+): PolicyParts {
+  const { clock, timers, log, membership, registryMember, ask } = deps;
+  const timeoutMs = options.suspectAfterMs;
+  const decider = (key: string): NodeId | undefined => parts().decider(key);
+  const activePolicies = createActivePolicies((policy, rules) => adaptive.scaled(policy, rules));
+  const adaptive: AdaptiveController = createAdaptiveController(
+    { clock, membership, policyOf: (name) => activePolicies.set.policies.get(name), ask, decider },
+    { timeoutMs },
+  );
+  const isHeld = (): boolean => parts().limiter.isHeld;
+  const backendDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld };
+  const policyStore = registryMember?.session.policyStore;
+  const policies =
+    policyStore === undefined
+      ? createRingBackend(backendDeps, { timeoutMs })
+      : createRegistryBackend({ ...backendDeps, policyStore }, { timeoutMs });
+  return { activePolicies, policies, adaptive };
+}
