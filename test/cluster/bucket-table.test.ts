@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { Client, createBucketTable } from '../../src/cluster/state/bucket-table.js';
-import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
+import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/cluster/lifecycle.js';
 import { isIdle } from '../../src/core/bucket.js';
 import type { Rule } from '../../src/core/rule.js';
-import { clientOf } from '../support/clients.js';
+import { addClient } from '../support/clients.js';
 import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
 
 /** As many ids as steps choose from: a table for so many never has to make room. */
@@ -29,9 +29,9 @@ const CHURN = ['add', 'add', 'get', 'get', 'delete'] as const;
 
 function churn(table: BucketTable, { kind, at, ms }: Step, nowMs: number): void {
   const id = `client:${at}`;
-  if (kind === 'get') table.get(id);
+  if (kind === 'get') table.openKnown(id);
   if (kind === 'delete') table.delete(id);
-  if (kind === 'add' && table.peek(id) === undefined) table.add(clientOf(id, ms, nowMs), nowMs);
+  if (kind === 'add' && table.peek(id) === undefined) addClient(table, id, ms, nowMs);
 }
 
 /** What happens between two steps of a sweep or a walk: all sorts of things, or an exodus. */
@@ -79,11 +79,13 @@ describe('bucket table', () => {
           const restsAtMs = model.get(id);
           if (kind === 'wait') nowMs += ms;
           if (kind === 'get' || kind === 'peek') {
-            expect(table[kind](id)?.id).to.equal(restsAtMs === undefined ? undefined : id);
+            expect((kind === 'get' ? table.openKnown(id) : table.peek(id))?.id).to.equal(
+              restsAtMs === undefined ? undefined : id,
+            );
           }
           if (kind === 'delete') expect(table.delete(id)).to.equal(model.delete(id));
           if (kind === 'add' && restsAtMs === undefined) {
-            table.add(clientOf(id, ms, nowMs), nowMs);
+            addClient(table, id, ms, nowMs);
             if (model.size === maxClients) {
               const [gone, ...others] = [...model.keys()].filter((one) => table.peek(one) === undefined);
               expect(others, 'one makes room').to.deep.equal([]);
@@ -113,10 +115,10 @@ describe('bucket table', () => {
 
   it('forgets a client not used for long when it is full of limits that still count', () => {
     const table = createBucketTable({ maxClients: 10 });
-    for (let i = 0; i < 10; i += 1) table.add(clientOf(`client:${i}`, 1_000, 0), 0);
-    table.get('client:0');
+    for (let i = 0; i < 10; i += 1) addClient(table, `client:${i}`, 1_000, 0);
+    table.open('client:0');
     table.peek('client:1');
-    table.add(clientOf('newcomer', 1_000, 0), 0);
+    addClient(table, 'newcomer', 1_000, 0);
     expect(table.peek('client:1')).to.equal(undefined);
     expect([table.size, table.unexpiredEvictions]).to.deep.equal([10, 1]);
   });
@@ -124,25 +126,25 @@ describe('bucket table', () => {
   it('keeps whoever is used through a flood of others', () => {
     const table = createBucketTable({ maxClients: 100 });
     const regulars = Array.from({ length: 40 }, (_, i) => `regular:${i}`);
-    for (const id of regulars) table.add(clientOf(id, 1_000, 0), 0);
+    for (const id of regulars) addClient(table, id, 1_000, 0);
     for (let i = 0; i < 10_000; i += 1) {
-      table.add(clientOf(`flood:${i}`, 1_000, 0), 0);
-      expect(table.get(regulars[i % regulars.length]!), `after ${i}`).to.not.equal(undefined);
+      addClient(table, `flood:${i}`, 1_000, 0);
+      expect(table.openKnown(regulars[i % regulars.length]!), `after ${i}`).to.not.equal(undefined);
     }
   });
 
   it('spares who has used up its limit: newcomers push out those who have most of it left, or else each other', () => {
     const table = createBucketTable({ maxClients: 160 });
-    const exhausted = (id: string): Client => clientOf(id, 1_000_000, 0);
+    const addExhausted = (id: string): unknown => addClient(table, id, 1_000_000, 0);
     const old = Array.from({ length: 100 }, (_, i) => `old:${i}`);
-    for (const id of old) table.add(exhausted(id), 0);
-    for (let i = 0; i < 1_000; i += 1) table.add(clientOf(`flood:${i}`, 1, 0), 0);
-    for (let i = 0; i < 1_000; i += 1) table.add(exhausted(`exhausted flood:${i}`), 0);
+    for (const id of old) addExhausted(id);
+    for (let i = 0; i < 1_000; i += 1) addClient(table, `flood:${i}`, 1, 0);
+    for (let i = 0; i < 1_000; i += 1) addExhausted(`exhausted flood:${i}`);
     expect(old.filter((id) => table.peek(id) === undefined)).to.deep.equal([]);
     expect(table.size).to.equal(160);
     // The newest are not thrown out at once: who asks again within the time of some others is known.
-    table.add(exhausted('newcomer'), 0);
-    for (let i = 0; i < 5; i += 1) table.add(exhausted(`next:${i}`), 0);
+    addExhausted('newcomer');
+    for (let i = 0; i < 5; i += 1) addExhausted(`next:${i}`);
     expect(table.peek('newcomer')).to.not.equal(undefined);
   });
 
@@ -159,11 +161,9 @@ describe('bucket table', () => {
       Array.from({ length: table.size }, (_, i) => bucketsOf(table.at(i)!)).reduce((a, b) => a + b, 0);
     /** What the limiter does with a check. */
     function ask(table: BucketTable, id: string, rules: readonly Rule[], nowMs = 0): void {
-      const known = table.get(id);
-      const client = known ?? new Client(id);
+      const client = table.open(id);
       table.forgot(askFor(client, rules, nowMs).forgotten);
-      if (known === undefined) table.add(client, nowMs);
-      else table.grew(client, nowMs);
+      table.close(client, nowMs);
     }
 
     it('holds twice as many buckets as clients at most, whoever asks under ever more limits', () => {
@@ -214,19 +214,19 @@ describe('bucket table', () => {
 
   it('drops a client at rest rather than one not used for long, and does not count it', () => {
     const table = createBucketTable({ maxClients: 10 });
-    for (let i = 0; i < 10; i += 1) table.add(clientOf(`client:${i}`, i === 5 ? 10 : 1_000, 0), 0);
-    table.add(clientOf('newcomer', 1_000, 10), 10);
+    for (let i = 0; i < 10; i += 1) addClient(table, `client:${i}`, i === 5 ? 10 : 1_000, 0);
+    addClient(table, 'newcomer', 1_000, 10);
     expect(table.peek('client:5')).to.equal(undefined);
     expect([table.size, table.unexpiredEvictions]).to.deep.equal([10, 0]);
   });
 
   it('drops no client at rest while decisions on its request ids are remembered', () => {
     const table = createBucketTable({ maxClients: 2 });
-    const alice = clientOf('alice', 1, 0);
+    const alice = addClient(table, 'alice', 1, 0);
     alice.remembersUntilMs = 100;
-    table.add(alice, 0);
-    table.add(clientOf('bob', 1, 0), 0);
-    table.add(clientOf('carol', 1, 50), 50);
+    table.close(alice, 0);
+    addClient(table, 'bob', 1, 0);
+    addClient(table, 'carol', 1, 50);
     expect(idsOf(table).sort()).to.deep.equal(['alice', 'carol']);
     table.sweep(2, 99);
     expect(idsOf(table)).to.deep.equal(['alice']);
@@ -242,12 +242,15 @@ describe('bucket table', () => {
         // The sweep is somewhere by now.
         table.sweep(count, 0);
         const nowMs = 15;
-        const resting = idsOf(table).flatMap((id) => (isIdle(table.peek(id)!, nowMs) ? [table.peek(id)!] : []));
+        const resting = idsOf(table).flatMap((id) => {
+          const client = table.peek(id)!;
+          return isIdle(client, nowMs) ? [{ id, generation: client.generation }] : [];
+        });
         for (let looked = 0, i = 0; looked < 2 * CLIENTS; looked += count, i += 1) {
           table.sweep(count, nowMs);
           for (const step of between[i % between.length]!) churn(table, step, nowMs);
         }
-        for (const client of resting) expect(table.peek(client.id), client.id).to.not.equal(client);
+        for (const { id, generation } of resting) expect(table.peek(id)?.generation, id).to.not.equal(generation);
       }),
       { numRuns: 1_000 },
     );
@@ -258,17 +261,17 @@ describe('bucket table', () => {
       fc.property(steps(CHURN, 80), pauses, (before, between) => {
         const table = createBucketTable({ maxClients: CLIENTS });
         for (const step of before) churn(table, step, 0);
-        const stayed = new Set(idsOf(table).map((id) => table.peek(id)!));
-        const met = new Set<Client>();
+        const stayed = new Map(idsOf(table).map((id) => [id, table.peek(id)!.generation]));
+        const met = new Set<number>();
         for (let place = table.size - 1, i = 0; place >= 0; place -= 1, i += 1) {
           const client = table.at(place);
-          if (client !== undefined) met.add(client);
+          if (client !== undefined) met.add(client.generation);
           for (const step of between[i % between.length]!) {
             churn(table, step, 0);
-            for (const one of stayed) if (table.peek(one.id) !== one) stayed.delete(one);
+            for (const [id, generation] of stayed) if (table.peek(id)?.generation !== generation) stayed.delete(id);
           }
         }
-        for (const client of stayed) expect(met.has(client), client.id).to.equal(true);
+        for (const [id, generation] of stayed) expect(met.has(generation), id).to.equal(true);
       }),
       { numRuns: 500 },
     );
@@ -276,7 +279,7 @@ describe('bucket table', () => {
 
   it('of a million clients sweeps so many at a time that a step takes less than 5 ms, even if it drops them all', () => {
     const table = createBucketTable({ maxClients: 1_000_000 });
-    for (let i = 0; i < 1_000_000; i += 1) table.add(clientOf(`client:${i}`, 1_000, 0), 0);
+    for (let i = 0; i < 1_000_000; i += 1) addClient(table, `client:${i}`, 1_000, 0);
     expect(medianSweepMs(table, 500), 'nothing to drop').to.be.below(5);
     expect(table.size).to.equal(1_000_000);
     expect(medianSweepMs(table, 1_000), 'everything to drop').to.be.below(5);
@@ -287,7 +290,7 @@ describe('bucket table', () => {
     const table = createBucketTable({ maxClients: 1_000_000 });
     const dropsMs: number[] = [];
     for (let i = 0; i < 20; i += 1) {
-      table.add(clientOf('alice', 1, 0), 0);
+      addClient(table, 'alice', 1, 0);
       const startMs = performance.now();
       table.sweep(SWEEP_CLIENTS, 1);
       dropsMs.push(performance.now() - startMs);

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { Client, createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import type { Client } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
 import type { Copies } from '../../src/cluster/state/copies.js';
 import type { Settled } from '../../src/cluster/messages.js';
@@ -266,20 +267,24 @@ describe('copies of reserved costs', () => {
     const table = createBucketTable({ maxClients: 9 });
     const reservations = createReservations({ clock }, { max: 9 });
     const recent = createRecentDecisions({ clock }, { max: 9 });
-    const client = (): Client => {
-      if (table.peek('x') === undefined) table.add(new Client('x'), clock.nowMs());
-      return table.peek('x')!;
+    const client = (): Client => table.peek('x')!;
+    const change = (by: (opened: Client, nowMs: number) => void): void => {
+      const opened = table.open('x');
+      by(opened, clock.nowMs());
+      table.close(opened, clock.nowMs());
     };
     return {
       copies: createCopies({ clock, table, recent, reservations }, { self: 'a:1' }),
       client,
       reserve(rule, id, cost) {
         const check = checkOf('x', rule, { cost, reservation: id });
-        reservations.observe(client(), clock.nowMs());
-        decide(client(), check, clock.nowMs());
-        reservations.add(client(), check, clock.nowMs());
+        change((opened, nowMs) => {
+          reservations.observe(opened, nowMs);
+          decide(opened, check, nowMs);
+          reservations.add(opened, check, nowMs);
+        });
       },
-      settle: (id, cost) => void reservations.settle(client(), id, cost, clock.nowMs()),
+      settle: (id, cost) => change((opened, nowMs) => reservations.settle(opened, id, cost, nowMs)),
       owed: () => 100 - remaining(client().first!, client().first!.rule),
     };
   }

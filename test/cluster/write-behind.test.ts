@@ -9,7 +9,7 @@ import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.
 import { createReservations } from '../../src/cluster/state/reservations.js';
 import { createWriteBehind } from '../../src/cluster/durability/write-behind.js';
 import type { WriteBehind } from '../../src/cluster/durability/write-behind.js';
-import { clientOf } from '../support/clients.js';
+import { addClient } from '../support/clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { owing } from '../support/stored.js';
@@ -118,9 +118,7 @@ function createBench({
       }
     },
     change(id) {
-      const known = table.get(id);
-      const client = known ?? clientOf(id, 3_600_000, clock.nowMs());
-      if (known === undefined) table.add(client, clock.nowMs());
+      const client = table.openKnown(id) ?? addClient(table, id, 3_600_000, clock.nowMs());
       writeBehind.changed(client);
       return client;
     },
@@ -246,8 +244,7 @@ describe('write-behind', () => {
     bench.membership.learn([{ id: 'b:1', state: 'active', ...at }]);
     bench.writeBehind.ringChanged();
     await bench.pass(1_000);
-    const all = names(60).map((id) => clientOf(id, 3_600_000, bench.clock.nowMs()));
-    for (const client of all) bench.table.add(client, bench.clock.nowMs());
+    for (const id of names(60)) addClient(bench.table, id, 3_600_000, bench.clock.nowMs());
     const theirs = names(60).filter((id) => bench.membership.ring.owner(id) === 'b:1');
     bench.membership.learn([{ id: 'b:1', state: 'left', ...at, beat: 2 }]);
     expect(bench.membership.ring.members).to.deep.equal(['a:1']);

@@ -107,8 +107,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched({
       file: 'cluster/decide/limiter.ts',
-      find: 'const client = known ?? new Client(clientId);',
-      replace: 'const client = (degraded ? undefined : known) ?? new Client(clientId);',
+      find: 'if (reservations.size > 0) reservations.observe(client, nowMs);',
+      replace: 'if (degraded && table.delete(clientId)) client = table.open(clientId);',
     }),
   },
   {
@@ -117,8 +117,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'planned',
     world: patched({
       file: 'cluster/decide/limiter.ts',
-      find: 'known?.ownedAtRing === membership.ringVersion',
-      replace: '(known?.ownedAtRing ?? 0) > 0',
+      find: 'client.ownedAtRing === membership.ringVersion',
+      replace: 'client.ownedAtRing > 0',
     }),
   },
   {

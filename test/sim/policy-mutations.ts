@@ -147,6 +147,10 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'remembers denials that a settlement ends',
     caughtBy: 'denial',
     theme: 'calm',
-    world: patched({ file: 'cluster/decide/limiter.ts', find: ' || reservations.hasOpen(client.id)', replace: '' }),
+    world: patched({
+      file: 'cluster/decide/limiter.ts',
+      find: ' || reservations.hasOpen(check.clientId)',
+      replace: '',
+    }),
   },
 ];

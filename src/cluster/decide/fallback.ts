@@ -5,7 +5,7 @@ import type { Decision } from '../../core/decision.js';
 import type { OnUnavailable } from '../../core/policy.js';
 import { ruleOf } from '../../core/rule.js';
 import type { Rule } from '../../core/rule.js';
-import { Client, createBucketTable } from '../state/bucket-table.js';
+import { createBucketTable } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
 
@@ -35,11 +35,9 @@ export function createFallback(
       return decideAll(check, false);
     }
     const nowMs = clock.nowMs();
-    const known = table.get(check.clientId);
-    const client = known ?? new Client(check.clientId);
+    const client = table.open(check.clientId);
     const verdict = decide(client, { ...check, rules }, nowMs);
-    if (known !== undefined) table.grew(client, nowMs);
-    else if (client.first !== undefined) table.add(client, nowMs);
+    table.close(client, nowMs);
     return verdict;
   }
 

@@ -6,8 +6,8 @@ import type { Denials } from '../../core/denials.js';
 import type { BucketDescription, ClientDescription } from '../../core/description.js';
 import type { NodeId } from '../../core/ring.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
-import { Client } from '../state/bucket-table.js';
-import type { BucketTable } from '../state/bucket-table.js';
+import { MARK } from '../state/bucket-table.js';
+import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Fallback } from './fallback.js';
 import type { Forwarder } from '../routing/forwarder.js';
 import type { LeaseHolder } from '../leases/holder.js';
@@ -64,7 +64,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
 
   function decideHere(
     check: Check,
-    known: Client | undefined,
+    client: Client,
     nowMs: number,
     degraded: boolean,
   ): Decision | Promise<Decision | undefined> {
@@ -72,9 +72,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     if (requestId !== undefined) {
       const first = recent.get(clientId, requestId);
       // The first time may still wait to be known, or have waited in vain.
-      if (first !== undefined) return known === undefined ? first : assured(known, check, first);
+      if (first !== undefined) return assured(check, first);
     }
-    const client = known ?? new Client(clientId);
     if (reservations.size > 0) reservations.observe(client, nowMs);
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = decide(
       client,
@@ -102,25 +101,24 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
     }
     if (check.reservation !== undefined && allowed && !check.peek) reservations.add(client, check, nowMs);
-    if (degraded) client.decidedAsActingOwner = true;
-    if (known !== undefined) table.grew(client, nowMs);
-    else if (client.first !== undefined || remembered) table.add(client, nowMs);
+    table.close(client, nowMs);
+    if (degraded) table.mark(client.slot, MARK.actingOwner);
     if (changed || remembered) replicator.changed(client);
-    return check.peek ? decision : assured(client, check, decision);
+    return check.peek ? decision : assured(check, decision);
   }
 
   /**
    * What is admitted, once those know it who have to before it is answered.
    * @returns in strict mode `undefined` for what could not be made known: it was charged, and is not admitted
    */
-  function assured(client: Client, check: Check, decision: Decision): Decision | Promise<Decision | undefined> {
+  function assured(check: Check, decision: Decision): Decision | Promise<Decision | undefined> {
     if (!decision.allowed) return decision;
     if (acknowledger !== undefined)
-      return acknowledger.acknowledge(client).then((known) => (known ? decision : undefined));
+      return acknowledger.acknowledge(check.clientId).then((known) => (known ? decision : undefined));
     if (!check.replicated) return decision;
     return replicator
-      .replicateNow([client], 'witness')
-      .then((kept) => (kept.has(client) ? decision : { ...decision, degraded: true }));
+      .replicateNow([check.clientId], 'witness')
+      .then((kept) => (kept.has(check.clientId) ? decision : { ...decision, degraded: true }));
   }
 
   function orFallback(check: Check, decided: Decision | Promise<Decision | undefined>): Decision | Promise<Decision> {
@@ -151,16 +149,16 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
       if (held !== undefined) return held.then(() => limiter.check(check));
-      const known = table.get(check.clientId);
+      const client = table.open(check.clientId);
       // A client found to be this node's under the present ring need not be hashed again.
-      if (known?.ownedAtRing === membership.ringVersion)
-        return orFallback(check, decideHere(check, known, nowMs, false));
+      if (client.ownedAtRing === membership.ringVersion)
+        return orFallback(check, decideHere(check, client, nowMs, false));
       const own = leaseHolder.spend(check, nowMs) ?? denials.recall(check, nowMs);
       if (own !== undefined) return own;
       const to = route(membership, check.clientId);
       switch (to.kind) {
         case 'mine':
-          return orFallback(check, decideHere(check, known, nowMs, to.degraded));
+          return orFallback(check, decideHere(check, client, nowMs, to.degraded));
         case 'forward':
           return forward(check, to.id, nowMs);
         case 'nobody':
@@ -171,18 +169,17 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
       if (held !== undefined) return held.then(() => limiter.checkForPeer(check));
-      const known = table.get(check.clientId);
+      const client = table.open(check.clientId);
       let degraded = false;
-      if (known?.ownedAtRing !== membership.ringVersion) {
+      if (client.ownedAtRing !== membership.ringVersion) {
         const to = route(membership, check.clientId);
         if (to.kind !== 'mine') return null;
         ({ degraded } = to);
       }
-      const decision = decideHere(check, known, nowMs, degraded);
+      const decision = decideHere(check, client, nowMs, degraded);
       if (decision instanceof Promise)
         return decision.then((one) => (one === undefined ? null : asVerdict(one, false)));
-      const client = table.peek(check.clientId);
-      const mayComeBack = client !== undefined && (hasLent(client) || reservations.hasOpen(client.id));
+      const mayComeBack = hasLent(client) || reservations.hasOpen(check.clientId);
       return asVerdict(decision, !decision.allowed && mayComeBack);
     },
     describe(clientId) {

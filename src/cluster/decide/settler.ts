@@ -37,14 +37,16 @@ export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: No
 
   /** @returns `null` for what could not be made known: it was settled, and whoever hears of that may settle it so again */
   async function settleHere(clientId: string, id: string, cost: number): Promise<Settled | null> {
-    const client = table.get(clientId);
-    const reservation = client && reservations.settle(client, id, cost, clock.nowMs());
+    const nowMs = clock.nowMs();
+    const client = table.openKnown(clientId);
+    const reservation = client && reservations.settle(client, id, cost, nowMs);
     if (client === undefined || reservation === undefined) return { kind: 'unknown' };
-    replicator.changed(client);
-    if (acknowledger !== undefined && !(await acknowledger.acknowledge(client))) return null;
     const { rules, cost: reserved, settled } = reservation;
     const peek = { rules, cost: 1, peek: true };
-    const { limit, remaining, resetMs } = decide(client, peek, clock.nowMs());
+    const { limit, remaining, resetMs } = decide(client, peek, nowMs);
+    table.close(client, nowMs);
+    replicator.changed(client);
+    if (acknowledger !== undefined && !(await acknowledger.acknowledge(clientId))) return null;
     return { kind: 'settled', settlement: { cost: settled!, reserved, limit, remaining, resetMs } };
   }
 

@@ -1,4 +1,5 @@
 import type { NodeId } from '../../core/ring.js';
+import { MARK } from '../state/bucket-table.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { ClientSnapshot } from '../messages.js';
@@ -45,7 +46,7 @@ export function createStoreReader(deps: StoreReaderDeps, options: StoreReaderOpt
     copies.keep(clients.slice(0, room));
     loadedClients += Math.min(room, clients.length);
     // If each node has its own store, the other nodes may not know these clients, so this node must send them on.
-    if (!store.shared) for (const [id] of clients) Object.assign(table.peek(id) ?? {}, { decidedAsActingOwner: true });
+    if (!store.shared) for (const [id] of clients) table.mark(table.peek(id)?.slot ?? -1, MARK.actingOwner);
     if (clients.length <= room) return true;
     log.warn({ maxClients }, 'the store holds more clients than the table; ignoring the rest');
     return false;

@@ -1,6 +1,6 @@
 import { toLastingState } from '../../core/snapshot.js';
 import type { Ring } from '../../core/ring.js';
-import type { Client } from '../state/bucket-table.js';
+import type { BucketTable } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock, LastingClient, Store, StoreResult } from '../ports.js';
 import type { UnwrittenClients } from './unwritten-clients.js';
@@ -23,6 +23,7 @@ interface StoreWriter {
 
 interface StoreWriterDeps {
   readonly clock: Clock;
+  readonly table: BucketTable;
   readonly membership: Membership;
   readonly store: Store;
   readonly unwritten: UnwrittenClients;
@@ -30,7 +31,7 @@ interface StoreWriterDeps {
 
 /** @param onResult called with the result of each write */
 export function createStoreWriter(
-  { clock, membership, store, unwritten }: StoreWriterDeps,
+  { clock, table, membership, store, unwritten }: StoreWriterDeps,
   onResult: (result: StoreResult) => void,
 ): StoreWriter {
   const members = trackStoredMembers(store, membership);
@@ -42,8 +43,8 @@ export function createStoreWriter(
     const others = ring?.members.filter((id) => id !== membership.self.id);
     unwritten.beginRound();
     for (let goesOn = true; goesOn;) {
-      const { clients, forgotten } = unwritten.takeBatch(BATCH);
-      const lasting = lastingOf(clients, clock.nowMs());
+      const { clientIds, forgotten } = unwritten.takeBatch(BATCH);
+      const lasting = lastingOf(table, clientIds, clock.nowMs());
       const result = await store.write(lasting, forgotten, others);
       onResult(result);
       if (result.kind === 'failed') return unwritten.failRound();
@@ -70,11 +71,12 @@ export function createStoreWriter(
 }
 
 /** The clients that hold something at `nowMs`; the store lets the others expire by itself. */
-function lastingOf(clients: readonly Client[], nowMs: number): LastingClient[] {
+function lastingOf(table: BucketTable, clientIds: readonly string[], nowMs: number): LastingClient[] {
   const lasting: LastingClient[] = [];
-  for (const client of clients) {
-    const { snapshots } = toLastingState(client, nowMs);
-    if (snapshots.length > 0) lasting.push([client.id, snapshots]);
+  for (const id of clientIds) {
+    const client = table.peek(id);
+    const { snapshots } = client === undefined ? { snapshots: [] } : toLastingState(client, nowMs);
+    if (snapshots.length > 0) lasting.push([id, snapshots]);
   }
   return lasting;
 }

@@ -1,16 +1,17 @@
-import type { Client } from '../state/bucket-table.js';
+import { MARK } from '../state/bucket-table.js';
+import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Clock, Log } from '../ports.js';
 
 /** Removals that may wait; above this bound the oldest are dropped. */
 const MAX_FORGOTTEN = 10_000;
 
 interface Batch {
-  readonly clients: readonly Client[];
+  readonly clientIds: readonly string[];
   /** Ids of clients to be removed from the store. */
   readonly forgotten: readonly string[];
 }
 
-const EMPTY: Batch = { clients: [], forgotten: [] };
+const EMPTY: Batch = { clientIds: [], forgotten: [] };
 
 /**
  * The clients that changed and are not in the store yet, oldest change first.
@@ -41,24 +42,25 @@ export interface UnwrittenClients {
 }
 
 export function createUnwrittenClients(
-  { clock, log }: { readonly clock: Clock; readonly log: Log },
+  { clock, table, log }: { readonly clock: Clock; readonly table: BucketTable; readonly log: Log },
   { maxWaiting }: { readonly maxWaiting: number },
 ): UnwrittenClients {
-  let waiting: Client[] = [];
+  /** Slots of clients that are marked as unwritten. */
+  let waiting: number[] = [];
   let forgotten: string[] = [];
   let batch = EMPTY;
   /** Clients of this round that could not be written. */
-  let left: Client[] = [];
+  let left: string[] = [];
   /** Clients at the head of `waiting` that belong to this round. */
   let roundSize = 0;
   let roundAtMs = 0;
   let oldestAtMs = 0;
   let overflowed = false;
 
-  const size = (): number => waiting.length + batch.clients.length + left.length;
+  const size = (): number => waiting.length + batch.clientIds.length + left.length;
 
   function overflow(): void {
-    for (const client of waiting) client.unwritten = false;
+    for (const slot of waiting) table.unmark(slot, MARK.unwritten);
     waiting = [];
     roundSize = 0;
     overflowed = true;
@@ -66,11 +68,10 @@ export function createUnwrittenClients(
   }
 
   /** Puts clients at the head of the queue, unless they have changed again since. */
-  function putBack(clients: readonly Client[]): void {
+  function putBack(clientIds: readonly string[]): void {
     if (overflowed) return;
-    const again = clients.filter(({ unwritten }) => !unwritten);
-    for (const client of again) client.unwritten = true;
-    waiting = [...again, ...waiting];
+    const slots = clientIds.map((id) => table.peek(id)?.slot ?? -1);
+    waiting = [...slots.filter((slot) => table.mark(slot, MARK.unwritten)), ...waiting];
   }
 
   return {
@@ -87,11 +88,10 @@ export function createUnwrittenClients(
       return waiting.length === 0 && forgotten.length === 0 && !overflowed;
     },
     add(client) {
-      if (client.unwritten || overflowed) return;
-      if (waiting.length >= maxWaiting) return overflow();
+      if (overflowed || !table.mark(client.slot, MARK.unwritten)) return;
       if (size() === 0) oldestAtMs = clock.nowMs();
-      client.unwritten = true;
-      waiting.push(client);
+      waiting.push(client.slot);
+      if (waiting.length > maxWaiting) overflow();
     },
     forget(clientId) {
       forgotten.push(clientId);
@@ -103,23 +103,24 @@ export function createUnwrittenClients(
     },
     takeBatch(max) {
       const count = Math.min(max, roundSize);
-      batch = { clients: waiting.slice(0, count), forgotten };
+      // Another client may have the slot by now; then the mark is not set, or the client waits itself.
+      const slots = waiting.slice(0, count).filter((slot) => table.unmark(slot, MARK.unwritten));
+      batch = { clientIds: slots.map((slot) => table.peekAt(slot)!.id), forgotten };
       waiting = waiting.slice(count);
       roundSize -= count;
       forgotten = [];
-      for (const client of batch.clients) client.unwritten = false;
       return batch;
     },
     completeBatch(leftIds) {
       const ids = new Set(leftIds);
-      left.push(...batch.clients.filter(({ id }) => ids.has(id)));
+      left.push(...batch.clientIds.filter((id) => ids.has(id)));
       forgotten.push(...batch.forgotten.filter((id) => ids.has(id)));
       batch = EMPTY;
       return roundSize > 0;
     },
     failRound() {
       forgotten = [...batch.forgotten, ...forgotten];
-      putBack([...left, ...batch.clients]);
+      putBack([...left, ...batch.clientIds]);
       batch = EMPTY;
       left = [];
     },

@@ -200,6 +200,6 @@ export function withWriteBehind(
       replicator.changed(client);
       writeBehind.changed(client);
     },
-    replicateNow: (clients, to) => replicator.replicateNow(clients, to),
+    replicateNow: (clientIds, to) => replicator.replicateNow(clientIds, to),
   };
 }

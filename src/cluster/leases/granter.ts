@@ -6,7 +6,7 @@ import type { NodeId } from '../../core/ring.js';
 import type { Rule } from '../../core/rule.js';
 import { compareStrictness } from '../../core/rule.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
-import type { BucketTable, Client } from '../state/bucket-table.js';
+import type { BucketTable } from '../state/bucket-table.js';
 import { LEASE_MS } from './holder.js';
 import type { Membership } from '../membership/membership.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../messages.js';
@@ -92,8 +92,8 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     { clientId, rules, tokens: wanted }: LeaseRequest,
     holder: NodeId,
     nowMs: number,
-  ): [Client, LeaseGrant] | undefined {
-    const client = table.get(clientId);
+  ): LeaseGrant | undefined {
+    const client = table.openKnown(clientId);
     if (client === undefined || nowMs < (pausedUntilMs.get(clientId) ?? 0) || !decidesFor(clientId)) return undefined;
     const buckets = rules.map((rule) => findBucket(client, rule));
     const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
@@ -104,13 +104,14 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     const peek = { rules, cost: 1, peek: true };
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, peek, nowMs);
     lentTokens += tokens;
+    table.close(client, nowMs);
     replicator.changed(client);
-    return [client, { id, tokens, verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits } }];
+    return { id, tokens, verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits } };
   }
 
   function giveBack({ clientId, id, unspent }: LeaseReturn): void {
     const nowMs = clock.nowMs();
-    const client = table.get(clientId);
+    const client = table.openKnown(clientId);
     if (client === undefined) return;
     if (reservations.size > 0) reservations.observe(client, nowMs);
     let open = false;
@@ -122,6 +123,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
       open = takeBack(bucket, id, unspent, nowMs) || open;
       lent = Math.max(lent, before - lentBy(bucket));
     }
+    table.close(client, nowMs);
     if (!open) return;
     returnedTokens += Math.min(unspent, lent);
     // Where another node owns the client by now, it is told, as it has the lease open too.
@@ -133,15 +135,15 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
       returns.filter(({ id }) => holderOf(id) === holder).forEach(giveBack);
       const nowMs = clock.nowMs();
       const granted = wishes.map((wish) => grant(wish, holder, nowMs));
-      const clients = granted.flatMap((one) => (one === undefined ? [] : [one[0]]));
+      const clients = wishes.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
       if (clients.length === 0) return wishes.map(() => null);
       // All: the holder spends for a while yet, should those die together who know.
       const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
-      return granted.map((one) => {
-        if (one === undefined) return null;
-        const [client, given] = one;
-        if (kept.has(client)) return given;
-        giveBack({ clientId: client.id, id: given.id, unspent: given.tokens });
+      return wishes.map(({ clientId }, i) => {
+        const given = granted[i];
+        if (given === undefined) return null;
+        if (kept.has(clientId)) return given;
+        giveBack({ clientId, id: given.id, unspent: given.tokens });
         return null;
       });
     },

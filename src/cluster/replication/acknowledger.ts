@@ -1,8 +1,6 @@
 import type { NodeId } from '../../core/ring.js';
-import type { Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientSnapshot } from '../messages.js';
 import { createPlacement } from './placement.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 
@@ -37,13 +35,13 @@ export interface Acknowledger {
    * Resolves once all who hold copies of this client have it as it is now or later.
    * @returns false where they could not all be told in time, or this node may not decide any more: then nothing was admitted
    */
-  acknowledge(client: Client): Promise<boolean>;
+  acknowledge(clientId: string): Promise<boolean>;
   /** The same of several. @returns those for whom it is so */
-  acknowledgeAll(clients: readonly Client[]): Promise<ReadonlySet<Client>>;
+  acknowledgeAll(clientIds: readonly string[]): Promise<ReadonlySet<string>>;
 }
 
 interface Batch {
-  readonly clients: Set<Client>;
+  readonly clientIds: Set<string>;
   readonly kept: Promise<boolean>;
   readonly resolve: (kept: boolean) => void;
 }
@@ -61,12 +59,12 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
   const timeoutMs = Math.ceil(options.suspectAfterMs / 4);
   const lanes = new Map<NodeId, ReplicaQueue>();
 
-  function keptBy(id: NodeId, client: Client): Promise<boolean> {
+  function keptBy(id: NodeId, clientId: string): Promise<boolean> {
     let lane = lanes.get(id);
     if (lane === undefined) lanes.set(id, (lane = { waiting: [], inFlight: 0, pumpsSoon: false }));
     let batch = lane.waiting.at(-1);
-    if (batch === undefined || batch.clients.size >= MAX_BATCH) lane.waiting.push((batch = createBatch()));
-    batch.clients.add(client);
+    if (batch === undefined || batch.clientIds.size >= MAX_BATCH) lane.waiting.push((batch = createBatch()));
+    batch.clientIds.add(clientId);
     if (!lane.pumpsSoon) {
       lane.pumpsSoon = true;
       timers.soon(() => {
@@ -82,8 +80,7 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
       const batch = lane.waiting.shift();
       if (batch === undefined) break;
       lane.inFlight += 1;
-      const snapshots = [...batch.clients].map((client) => copies.of(client, false));
-      const clients = snapshots.filter((one): one is ClientSnapshot => one !== undefined);
+      const clients = copies.ofIds([...batch.clientIds]);
       void ask(id, { kind: 'replicate', clients }, timeoutMs).then((asked) => {
         lane.inFlight -= 1;
         batch.resolve(asked.kind === 'answer' && asked.body.kind === 'kept');
@@ -94,25 +91,25 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
   }
 
   const acknowledger: Acknowledger = {
-    async acknowledge(client) {
+    async acknowledge(clientId) {
       const { incarnation } = membership.self;
       const untilMs = clock.nowMs() + options.giveUpAfterMs;
       const acknowledged = new Set<NodeId>();
       for (;;) {
         // The ring may change meanwhile: those who hold copies by now must have it.
-        const missing = targetsOf(client.id).filter((id) => !acknowledged.has(id));
+        const missing = targetsOf(clientId).filter((id) => !acknowledged.has(id));
         if (!mayDecide() || membership.self.incarnation !== incarnation) return false;
         if (missing.length === 0) return true;
-        const kept = await Promise.all(missing.map((id) => keptBy(id, client)));
+        const kept = await Promise.all(missing.map((id) => keptBy(id, clientId)));
         missing.forEach((id, i) => (kept[i] === true ? acknowledged.add(id) : undefined));
         if (kept.every(Boolean)) continue;
         if (clock.nowMs() >= untilMs) return false;
         await timers.sleep(RETRY_MS);
       }
     },
-    async acknowledgeAll(clients) {
-      const known = await Promise.all(clients.map((client) => acknowledger.acknowledge(client)));
-      return new Set(clients.filter((_, i) => known[i]));
+    async acknowledgeAll(clientIds) {
+      const known = await Promise.all(clientIds.map((clientId) => acknowledger.acknowledge(clientId)));
+      return new Set(clientIds.filter((_, i) => known[i]));
     },
   };
   return acknowledger;
@@ -121,5 +118,5 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
 function createBatch(): Batch {
   let resolve: (kept: boolean) => void = () => undefined;
   const kept = new Promise<boolean>((settle) => (resolve = settle));
-  return { clients: new Set(), kept, resolve };
+  return { clientIds: new Set(), kept, resolve };
 }

@@ -1,5 +1,6 @@
 import { dropLeases, hasLeases } from '../../core/bucket.js';
 import type { NodeId } from '../../core/ring.js';
+import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
@@ -40,7 +41,7 @@ export interface Replicator {
    * Sends copies of some clients now: to all successors that are not down, or as witnesses to the first, and, where it is on this
    * node's host, to one elsewhere. @returns those of which all these, at least one, have acknowledged them
    */
-  replicateNow(clients: readonly Client[], to: 'witness' | 'all'): Promise<ReadonlySet<Client>>;
+  replicateNow(clientIds: readonly string[], to: 'witness' | 'all'): Promise<ReadonlySet<string>>;
   /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
   ringChanged(): void;
   /**
@@ -79,7 +80,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   const { clock, timers, table, copies, membership, ask } = deps;
   const placement = createPlacement({ membership }, options);
   const { targetsOf, syncReplicasOf, nextOwnerWithoutCopyOf, isEntitled } = placement;
-  let changedClients: Client[] = [];
+  /** Slots of clients that were marked as changed. */
+  let changedSlots: number[] = [];
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
   /** Places of the table still to be looked at under the present ring, from the last one down. */
   let unplaced = 0;
@@ -93,11 +95,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   let stopFlushing: (() => void) | undefined;
   let stopPlacing: (() => void) | undefined;
 
-  const snapshotOf = (clientId: string, whole: boolean): ClientSnapshot | undefined => {
-    const client = table.peek(clientId);
-    return client && copies.of(client, whole);
-  };
-  const outbox = createOutbox({ clock, membership, ask, snapshotOf, told }, options);
+  const outbox = createOutbox({ clock, membership, ask, snapshotOf: copies.ofId, told }, options);
 
   function enqueue(id: NodeId, clientId: string, whole: boolean): void {
     outbox.add(id, clientId, whole);
@@ -105,10 +103,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   function distribute(): void {
-    const clients = changedClients;
-    changedClients = [];
-    for (const client of clients) {
-      client.changed = false;
+    const slots = changedSlots;
+    changedSlots = [];
+    for (const slot of slots) {
+      const client = table.peekAt(slot);
+      if (client === undefined || !table.unmark(slot, MARK.changed)) continue;
       for (const id of targetsOf(client.id)) enqueue(id, client.id, false);
       for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client.id, false);
     }
@@ -120,8 +119,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
    */
   function told(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.changed || isEntitled(clientId) || outbox.has(clientId)) return;
+    if (client === undefined || client.isChanged || isEntitled(clientId) || outbox.has(clientId)) return;
     dropLeases(client);
+    table.close(client, clock.nowMs());
   }
 
   function isWanted(id: NodeId): boolean {
@@ -151,9 +151,12 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const { isMine, wasMine, isNews } = placement.moveOf(client.id);
       // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
       // should the ring change again before the first has passed it on.
-      if (!isMine && (wasMine || isNews)) client.decidedAsActingOwner = true;
+      if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
       if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
-        if (hasLeases(client) && !isEntitled(client.id)) dropLeases(client);
+        if (hasLeases(client) && !isEntitled(client.id)) {
+          dropLeases(client);
+          table.close(client, clock.nowMs());
+        }
         continue;
       }
       for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
@@ -188,31 +191,29 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   const replicator: Replicator = {
     changed(client) {
       // In a ring of one there is nobody to tell; a change of the ring looks through the whole table.
-      if (client.changed || (membership.ring.members.length < 2 && joiners.size === 0)) return;
-      client.changed = true;
-      changedClients.push(client);
+      if ((membership.ring.members.length < 2 && joiners.size === 0) || !table.mark(client.slot, MARK.changed)) return;
+      changedSlots.push(client.slot);
       startFlushing();
     },
-    async replicateNow(clients, to) {
-      const byWitness = new Map<NodeId, Client[]>();
-      const kept = new Set<Client>();
-      for (const client of clients) {
+    async replicateNow(clientIds, to) {
+      const byWitness = new Map<NodeId, string[]>();
+      const kept = new Set<string>();
+      for (const clientId of clientIds) {
         const ids =
-          to === 'witness' ? syncReplicasOf(client.id) : targetsOf(client.id).filter((id) => !membership.isDown(id));
-        if (ids.length > 0) kept.add(client);
+          to === 'witness' ? syncReplicasOf(clientId) : targetsOf(clientId).filter((id) => !membership.isDown(id));
+        if (ids.length > 0) kept.add(clientId);
         for (const id of ids) {
           const together = byWitness.get(id);
-          if (together === undefined) byWitness.set(id, [client]);
-          else together.push(client);
+          if (together === undefined) byWitness.set(id, [clientId]);
+          else together.push(clientId);
         }
       }
       await Promise.all(
         [...byWitness].map(async ([id, together]) => {
-          const snapshots = together.map(({ id: clientId }) => snapshotOf(clientId, false));
-          for (const clients of inParts(snapshots.filter((one) => one !== undefined))) {
+          for (const clients of inParts(copies.ofIds(together))) {
             const asked = await ask(id, { kind: 'replicate', clients }, options.timeoutMs);
             if (asked.kind === 'answer' && asked.body.kind === 'kept') continue;
-            return together.forEach((client) => kept.delete(client));
+            return together.forEach((clientId) => kept.delete(clientId));
           }
         }),
       );

@@ -1,10 +1,17 @@
 import { isIdle, Buckets, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
 
-const DECIDED_AS_ACTING_OWNER = 1;
-const CHANGED = 2;
-const UNWRITTEN = 4;
+/** What is noted of a client beside its buckets, as bits; each is cleared when the table drops the client. */
+export const MARK = {
+  /** This node has decided for it though another owns it now, which must come to know what was consumed here. */
+  actingOwner: 1,
+  /** Its buckets changed since they were last queued for the successors. */
+  changed: 2,
+  /** It waits to be written to the store. */
+  unwritten: 4,
+} as const;
+/** It was asked for since the table last looked for one to drop. */
 const USED = 8;
-/** The bits above the flags. */
+/** The bits above the marks. */
 const MORE_SHIFT = 4;
 
 /** A client as the table holds it: owned, or a copy for another node. Which of the two follows from the ring. */
@@ -13,45 +20,33 @@ export class Client extends Buckets {
   ownedAtRing = 0;
   /** Monotonic ms until which decisions on its request ids are remembered: it is kept as long, though its buckets rest. */
   remembersUntilMs = 0;
-  /** Its place in the table, which keeps it. */
+  /** Its place in the table, which keeps it; −1: the table does not hold it. */
   place = -1;
-  /** The flags below, as bits: each would be 8 bytes of its own, of 300 in all. */
-  private flags = 0;
+  /** Where the table holds it, as a number that does not change; −1: the table does not hold it. */
+  slot = -1;
+  /** Tells it apart from clients that had its slot before it. */
+  generation = 0;
+  /** Marks, and the table's own notes: each field would be 8 bytes of its own, of 300 in all. */
+  flags = 0;
 
   constructor(readonly id: string) {
     super();
   }
 
-  /** Whether this node has decided for it though another owns it now, which must come to know what was consumed here. */
+  get isChanged(): boolean {
+    return (this.flags & MARK.changed) !== 0;
+  }
+
   get decidedAsActingOwner(): boolean {
-    return this.has(DECIDED_AS_ACTING_OWNER);
-  }
-  set decidedAsActingOwner(value: boolean) {
-    this.set(DECIDED_AS_ACTING_OWNER, value);
-  }
-
-  /** Whether its buckets changed since they were last queued for the successors. */
-  get changed(): boolean {
-    return this.has(CHANGED);
-  }
-  set changed(value: boolean) {
-    this.set(CHANGED, value);
-  }
-
-  /** Whether it waits to be written to the store. */
-  get unwritten(): boolean {
-    return this.has(UNWRITTEN);
-  }
-  set unwritten(value: boolean) {
-    this.set(UNWRITTEN, value);
+    return (this.flags & MARK.actingOwner) !== 0;
   }
 
   /** Whether it was asked for since the table, which keeps this, last looked for one to drop. */
   get used(): boolean {
-    return this.has(USED);
+    return (this.flags & USED) !== 0;
   }
   set used(value: boolean) {
-    this.set(USED, value);
+    this.flags = value ? this.flags | USED : this.flags & ~USED;
   }
 
   /** How many buckets it had beyond its first when the table, which keeps this, last counted them. */
@@ -60,14 +55,6 @@ export class Client extends Buckets {
   }
   set more(count: number) {
     this.flags = (this.flags & ((1 << MORE_SHIFT) - 1)) | (count << MORE_SHIFT);
-  }
-
-  private has(flag: number): boolean {
-    return (this.flags & flag) !== 0;
-  }
-
-  private set(flag: number, value: boolean): void {
-    this.flags = value ? this.flags | flag : this.flags & ~flag;
   }
 }
 
@@ -86,31 +73,44 @@ const NEWEST_PART = 1 / 16;
 /** Buckets of all clients beyond the first of each: so many for each client that may be held. */
 const MORE_BUCKETS = 1;
 
+/**
+ * Clients go out of the table to be read or changed within one turn of the event loop, and `close` takes a change back. Nobody keeps
+ * one for longer, but its id, or its slot: a queue of slots goes with a mark (`changed`, `unwritten`), as another client may have the
+ * slot by then, whose mark is not set.
+ */
 export interface BucketTable {
-  /** Also marks the client as used. */
-  get(clientId: string): Client | undefined;
-  /** Like `get`, without the mark. */
+  /** A client to decide on, marked as used; an empty one where the table does not hold it. Valid until the next `open`. */
+  open(clientId: string): Client;
+  /** Like `open`, without the mark. */
+  openCopy(clientId: string): Client;
+  /** Like `open`, for clients that the table holds. */
+  openKnown(clientId: string): Client | undefined;
+  /** A client to look at, without the mark. Valid until the next client to look at. */
   peek(clientId: string): Client | undefined;
+  /** The same by its slot. */
+  peekAt(slot: number): Client | undefined;
   /**
-   * Adds a client that the table does not hold. At the bound one at rest makes room, or else one not used for long that has most
-   * of its limits left, or else one of the newest.
+   * The same by its place, from 0 to `size` − 1. A deletion moves the last client into the gap, so a walk down the places, however
+   * slow, meets every client that was there when it began.
    */
-  add(client: Client, nowMs: number): void;
+  at(place: number): Client | undefined;
+  /**
+   * Takes back what was changed of a client, which may have more buckets than before, and adds it where it is new and not empty.
+   *
+   * At the bound of clients one at rest makes room, or else one not used for long that has most of its limits left, or else one of
+   * the newest. At the bound of buckets some clients lose what is at rest of theirs, those not used for long that have most of their
+   * limits left all but one, and where that is not enough this one all but one.
+   */
+  close(client: Client, nowMs: number): void;
+  /** Sets a mark of the client at a slot. @returns whether it is new; of no client, false */
+  mark(slot: number, mark: number): boolean;
+  /** Clears a mark. @returns whether it was set */
+  unmark(slot: number, mark: number): boolean;
   delete(clientId: string): boolean;
-  /**
-   * Looks how many buckets a client of the table has, which may be more than before. Where all have too many, some lose what is at rest of
-   * theirs, those not used for long that have most of their limits left all but one, and where that is not enough this one all but one.
-   */
-  grew(client: Client, nowMs: number): void;
   /** Counts buckets that one client lost, as it had too many, among the evictions. */
   forgot(buckets: number): void;
   /** Drops clients at rest among the next `count`; call it again to go on from there, round and round. */
   sweep(count: number, nowMs: number): void;
-  /**
-   * The client at a place from 0 to `size` − 1. A deletion moves the last client into the gap, so who goes through the
-   * places downwards, however slowly, meets every client that was there when it began.
-   */
-  at(place: number): Client | undefined;
   readonly size: number;
   /** Clients, or buckets of one that has too many, dropped though a limit still counted: a bound is too small for the load. */
   readonly unexpiredEvictions: number;
@@ -139,6 +139,9 @@ function beyondFirst({ first }: Buckets): number {
 export function createBucketTable({ maxClients }: { maxClients: number }): BucketTable {
   const byId = new Map<string, Client>();
   const places: Client[] = [];
+  const slots: (Client | undefined)[] = [];
+  const freeSlots: number[] = [];
+  let generations = 0;
   let unexpiredEvictions = 0;
   let swept = -1;
   let hand = 0;
@@ -185,6 +188,9 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
     more -= client.more;
     client.more = 0;
     byId.delete(client.id);
+    slots[client.slot] = undefined;
+    freeSlots.push(client.slot);
+    client.slot = -1;
     const last = places.pop()!;
     if (last === client) return;
     places[client.place] = last;
@@ -224,20 +230,47 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
     return places[begin + newestHand]!;
   }
 
+  function openKnown(clientId: string): Client | undefined {
+    const client = byId.get(clientId);
+    if (client !== undefined) client.used = true;
+    return client;
+  }
+
+  function add(client: Client, nowMs: number): void {
+    if (byId.size >= maxClients) makeRoom(nowMs);
+    byId.set(client.id, client);
+    client.slot = freeSlots.pop() ?? slots.length;
+    slots[client.slot] = client;
+    client.generation = generations += 1;
+    client.place = places.push(client) - 1;
+  }
+
   return {
-    get(clientId) {
-      const client = byId.get(clientId);
-      if (client !== undefined) client.used = true;
-      return client;
-    },
+    open: (clientId) => openKnown(clientId) ?? new Client(clientId),
+    openCopy: (clientId) => byId.get(clientId) ?? new Client(clientId),
+    openKnown,
     peek: (clientId) => byId.get(clientId),
-    add(client, nowMs) {
-      if (byId.size >= maxClients) makeRoom(nowMs);
-      byId.set(client.id, client);
-      client.place = places.push(client) - 1;
+    peekAt: (slot) => slots[slot],
+    at: (place) => places[place],
+    close(client, nowMs) {
+      if (client.slot < 0) {
+        if (client.first === undefined && client.remembersUntilMs <= nowMs) return;
+        add(client, nowMs);
+      }
       grew(client, nowMs);
     },
-    grew,
+    mark(slot, mark) {
+      const client = slots[slot];
+      if (client === undefined || (client.flags & mark) !== 0) return false;
+      client.flags |= mark;
+      return true;
+    },
+    unmark(slot, mark) {
+      const client = slots[slot];
+      if (client === undefined || (client.flags & mark) === 0) return false;
+      client.flags &= ~mark;
+      return true;
+    },
     delete(clientId) {
       const client = byId.get(clientId);
       if (client === undefined) return false;
@@ -257,7 +290,6 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
         if (isIdleClient(client, nowMs)) remove(client);
       }
     },
-    at: (place) => places[place],
     get size() {
       return byId.size;
     },

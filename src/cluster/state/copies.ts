@@ -1,7 +1,6 @@
 import type { NodeId } from '../../core/ring.js';
 import { mergeSnapshots, toSnapshots } from '../../core/snapshot.js';
-import { Client } from './bucket-table.js';
-import type { BucketTable } from './bucket-table.js';
+import type { BucketTable, Client } from './bucket-table.js';
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../messages.js';
 import type { Clock } from '../ports.js';
 import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
@@ -23,6 +22,10 @@ const NEW_RESERVATION_MS = 2_500;
 export interface Copies {
   /** @param whole with all that it remembers, for who knows nothing yet; else with what is new */
   readonly of: (client: Client, whole: boolean) => ClientSnapshot | undefined;
+  /** The same of a client that the table may not hold. */
+  readonly ofId: (clientId: string, whole: boolean) => ClientSnapshot | undefined;
+  /** What is new of several, without those of which nothing is known. */
+  readonly ofIds: (clientIds: readonly string[]) => ClientSnapshot[];
   /** Joins copies into what this node knows. */
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
 }
@@ -52,7 +55,7 @@ export function createCopies(
     return reservations.of(client.id, whole ? -Infinity : clock.nowMs() - NEW_RESERVATION_MS);
   }
 
-  return {
+  const copies: Copies = {
     of(client, whole) {
       const buckets = toSnapshots(client, clock.nowMs());
       const decisions = recentOf(client, whole);
@@ -61,11 +64,15 @@ export function createCopies(
       if (decisions.length > 0) return [client.id, buckets, decisions];
       return buckets.length === 0 ? undefined : [client.id, buckets];
     },
+    ofId(clientId, whole) {
+      const client = table.peek(clientId);
+      return client && copies.of(client, whole);
+    },
+    ofIds: (clientIds) => clientIds.map((id) => copies.ofId(id, false)).filter((one) => one !== undefined),
     keep(clients) {
       const nowMs = clock.nowMs();
       for (const [clientId, snapshots, decisions = [], reserved = []] of clients) {
-        const known = table.peek(clientId);
-        const client = known ?? new Client(clientId);
+        const client = table.openCopy(clientId);
         const copies =
           reservations.size + reserved.length === 0 ? snapshots : reservations.meet(client, snapshots, reserved, nowMs);
         table.forgot(mergeSnapshots(client, copies, nowMs));
@@ -74,9 +81,9 @@ export function createCopies(
           recent.add(clientId, requestId, { ...verdict, owner: self, source: 'owner', degraded }, ageMs);
           client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
         }
-        if (known !== undefined) table.grew(client, nowMs);
-        else if (client.first !== undefined || decisions.length + reserved.length > 0) table.add(client, nowMs);
+        table.close(client, nowMs);
       }
     },
   };
+  return copies;
 }
