@@ -42,7 +42,7 @@ export async function openPolicySource(
   if (file?.kind === 'unreadable')
     throw new SettingsError(`TOKENRING_POLICIES: ${path} cannot be read: ${file.reason}`);
   if (file?.kind === 'invalid') {
-    const list = file.mistakes.map(({ field, expected }) => `${field}: expected ${expected}`).join('; ');
+    const list = file.mistakes.map(({ detail }) => detail).join('; ');
     throw new SettingsError(`TOKENRING_POLICIES: ${path} is not valid: ${list}`);
   }
   const state =

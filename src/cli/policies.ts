@@ -12,8 +12,7 @@ export async function checkPolicies(args: readonly string[]): Promise<0 | 1 | 2>
       process.stderr.write(`tokenring: ${path} cannot be read: ${file.reason}\n`);
       return 2;
     case 'invalid':
-      for (const { field, expected } of file.mistakes)
-        process.stderr.write(`${path}: ${field}: expected ${expected}\n`);
+      for (const { detail } of file.mistakes) process.stderr.write(`${path}: ${detail}\n`);
       return 1;
     case 'read': {
       const policies = [...file.entries.keys()].filter((key) => key.startsWith('policy ')).length;

@@ -1,22 +1,15 @@
-import { parseDuration } from './duration.js';
+import { EXPECTED_WINDOW, parseDuration } from './duration.js';
+import { badValue, misplaced, unknownField } from './mistake.js';
+import type { Mistake } from './mistake.js';
 import { takesWindow } from './policy.js';
 import type { LimitsText, LimitText, PolicyText } from './policy.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from './rule.js';
 
-/** One mistake: where, and what was expected there. */
-export interface Mistake {
-  /** As in `policies.api.limits[1].window`. */
-  readonly field: string;
-  readonly expected: string;
-}
-
 export const MAX_POLICIES = 1_000;
 const MAX_TIERS = 32;
-export const MAX_CLIENT_ID_BYTES = 256;
 /** No text that people give: it goes into headers and metrics as it is. */
 const NAME = /^[A-Za-z0-9_][\w.:-]{0,127}$/;
 export const EXPECTED_NAME = 'letters, digits, "_", ".", ":" and "-", at most 128 of them';
-const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -24,73 +17,58 @@ export function isPolicyName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
 }
 
-export function isClientId(value: unknown): value is string {
-  if (typeof value !== 'string' || value.length === 0 || !value.isWellFormed()) return false;
-  return value.length * 3 <= MAX_CLIENT_ID_BYTES || utf8Bytes(value) <= MAX_CLIENT_ID_BYTES;
-}
-
-function utf8Bytes(text: string): number {
-  let bytes = 0;
-  for (const char of text) {
-    const point = char.codePointAt(0)!;
-    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-  }
-  return bytes;
-}
-
-/** What is wrong with a policy as people write it; nothing: it is a `PolicyText`. */
+/** The mistakes in a policy as people write it; without any it is a `PolicyText`. */
 export function checkPolicy(value: unknown, path = ''): Mistake[] {
-  if (!isObject(value)) return [{ field: path || 'body', expected: 'an object' }];
+  if (!isObject(value)) return [badValue(path || 'body', value, 'an object')];
   const mistakes: Mistake[] = [];
-  const at = (name: string): string => (path === '' ? name : `${path}.${name}`);
+  const at = (name: string): string => join(path, name);
   const { tiers, defaultTier, onUnavailable, durability, shadow, adaptive, ...limits } = value;
   if (tiers === undefined) {
-    mistakes.push(...checkLimits(limits, path));
-    if (defaultTier !== undefined) mistakes.push({ field: at('defaultTier'), expected: 'none without tiers' });
+    mistakes.push(...checkLimits(limits, path, { known: [...LIMITS_FIELDS, ...POLICY_FIELDS] }));
+    if (defaultTier !== undefined) mistakes.push(misplaced(at('defaultTier'), 'without tiers'));
   } else {
     for (const name of Object.keys(limits)) {
-      mistakes.push({ field: at(name), expected: LIMIT_FIELDS.has(name) ? 'none beside tiers' : 'no such field' });
+      const known = LIMITS_FIELDS.includes(name);
+      mistakes.push(known ? misplaced(at(name), 'beside tiers') : unknownField(path, name, POLICY_FIELDS));
     }
-    mistakes.push(...checkTiers(tiers, defaultTier, at));
+    mistakes.push(...checkTiers(tiers, defaultTier, path));
   }
-  if (onUnavailable !== undefined && !['local', 'open', 'closed'].includes(onUnavailable as string)) {
-    mistakes.push({ field: at('onUnavailable'), expected: '"local" or "open" or "closed"' });
-  }
-  if (durability !== undefined && durability !== 'async' && durability !== 'replicated') {
-    mistakes.push({ field: at('durability'), expected: '"async" or "replicated"' });
-  }
-  if (shadow !== undefined && typeof shadow !== 'boolean') {
-    mistakes.push({ field: at('shadow'), expected: 'true or false' });
-  }
+  const oneOf = (name: string, given: unknown, options: readonly unknown[]): void => {
+    if (given === undefined || options.includes(given)) return;
+    mistakes.push(badValue(at(name), given, options.map((option) => JSON.stringify(option)).join(' or ')));
+  };
+  oneOf('onUnavailable', onUnavailable, ['local', 'open', 'closed']);
+  oneOf('durability', durability, ['async', 'replicated']);
+  oneOf('shadow', shadow, [true, false]);
   if (adaptive !== undefined) mistakes.push(...checkAdaptive(adaptive, at('adaptive')));
   return mistakes;
 }
 
-function checkTiers(tiers: unknown, defaultTier: unknown, at: (name: string) => string): Mistake[] {
-  if (!isObject(tiers)) return [{ field: at('tiers'), expected: 'an object of limits by tier' }];
+function checkTiers(tiers: unknown, defaultTier: unknown, path: string): Mistake[] {
+  const at = join(path, 'tiers');
+  if (!isObject(tiers)) return [badValue(at, tiers, 'an object of limits by tier')];
   const names = Object.keys(tiers);
   const mistakes: Mistake[] = [];
-  if (names.length < 1 || names.length > MAX_TIERS) {
-    mistakes.push({ field: at('tiers'), expected: `1 to ${MAX_TIERS} tiers` });
-  }
+  if (names.length < 1 || names.length > MAX_TIERS) mistakes.push(badValue(at, tiers, `1 to ${MAX_TIERS} tiers`));
   for (const name of names) {
-    if (!isPolicyName(name)) mistakes.push({ field: at(`tiers.${name}`), expected: `a name of ${EXPECTED_NAME}` });
-    mistakes.push(...checkLimits(tiers[name], at(`tiers.${name}`)));
+    if (!isPolicyName(name)) mistakes.push(badValue(join(at, name), name, EXPECTED_NAME, 'a name'));
+    mistakes.push(...checkLimits(tiers[name], join(at, name)));
   }
   if (typeof defaultTier !== 'string' || !names.includes(defaultTier)) {
-    mistakes.push({ field: at('defaultTier'), expected: 'one of the tiers, for clients that have none of them' });
+    const expected = 'one of the tiers, for clients that have none of them';
+    mistakes.push(badValue(join(path, 'defaultTier'), defaultTier, expected, 'a tier'));
   }
   return mistakes;
 }
 
 function checkAdaptive(value: unknown, path: string): Mistake[] {
-  if (!isObject(value)) return [{ field: path, expected: 'an object with target and min' }];
+  if (!isObject(value)) return [badValue(path, value, 'an object with target and min')];
   const mistakes: Mistake[] = [];
   const part = (name: string, needed: boolean): void => {
     const given = value[name];
     if (given === undefined && !needed) return;
     if (typeof given !== 'number' || !(given > 0 && given <= 1)) {
-      mistakes.push({ field: `${path}.${name}`, expected: 'a number above 0, at most 1' });
+      mistakes.push(badValue(join(path, name), given, 'a number above 0, at most 1'));
     }
   };
   part('target', true);
@@ -98,89 +76,106 @@ function checkAdaptive(value: unknown, path: string): Mistake[] {
   part('errors', false);
   const { latencyMs } = value;
   if (latencyMs !== undefined && !(typeof latencyMs === 'number' && latencyMs > 0 && latencyMs <= 3_600_000)) {
-    mistakes.push({ field: `${path}.latencyMs`, expected: 'ms, above 0, at most an hour' });
+    mistakes.push(badValue(join(path, 'latencyMs'), latencyMs, 'milliseconds above 0, at most an hour'));
   }
-  refuseOthers(value, ADAPTIVE_FIELDS, path, mistakes);
+  mistakes.push(...unknownFields(value, ADAPTIVE_FIELDS, path));
   return mistakes;
 }
 
-/**
- * What is wrong with one limit, or several in `limits`.
- * @param own whether it is a client's own under a policy, whose window it may take
- */
-export function checkLimits(value: unknown, path = '', own = false): Mistake[] {
-  if (!isObject(value)) return [{ field: path || 'body', expected: 'an object with a limit' }];
-  if (!('limits' in value)) return checkLimit(value, path, own);
-  const at = path === '' ? 'limits' : `${path}.limits`;
+interface LimitsOptions {
+  /** Whether they are a client's own under a policy, whose window they may take. */
+  readonly own?: boolean;
+  /** The fields that may stand beside them. */
+  readonly known?: readonly string[];
+}
+
+/** The mistakes in one limit, or in several in `limits`. */
+export function checkLimits(
+  value: unknown,
+  path = '',
+  { own = false, known = LIMITS_FIELDS }: LimitsOptions = {},
+): Mistake[] {
+  if (!isObject(value)) return [badValue(path || 'body', value, 'an object with a limit')];
+  if (!('limits' in value)) return checkLimit(value, path, own, known);
+  const at = join(path, 'limits');
   const { limits, ...others } = value;
-  const mistakes: Mistake[] = [];
-  for (const name of Object.keys(others)) {
-    const field = path === '' ? name : `${path}.${name}`;
-    mistakes.push({ field, expected: LIMIT_FIELDS.has(name) ? 'none beside limits' : 'no such field' });
-  }
+  const mistakes = Object.keys(others).map((name) =>
+    LIMITS_FIELDS.includes(name) ? misplaced(join(path, name), 'beside limits') : unknownField(path, name, known),
+  );
   if (!Array.isArray(limits) || limits.length < 1 || limits.length > MAX_RULES) {
-    return [...mistakes, { field: at, expected: `1 to ${MAX_RULES} limits` }];
+    return [...mistakes, badValue(at, limits, `1 to ${MAX_RULES} limits`)];
   }
   const buckets: string[] = [];
   limits.forEach((limit: unknown, i) => {
-    const found = checkLimit(limit, `${at}[${i}]`, false);
+    const found = checkLimit(limit, `${at}[${i}]`, false, LIMIT_FIELDS);
     mistakes.push(...found);
     if (found.length > 0) return;
     const { window, windowMs, algorithm = 'token-bucket' } = limit as LimitText;
     const bucket = `${windowMs ?? msOf(window)} ${algorithm}`;
     const twin = buckets.indexOf(bucket);
     buckets[i] = bucket;
-    if (twin >= 0) {
-      mistakes.push({ field: `${at}[${i}].window`, expected: `another window or algorithm than limits[${twin}]` });
-    }
+    if (twin >= 0) mistakes.push(sameBucketTwice(`${at}[${i}].window`, twin));
   });
   return mistakes;
 }
 
-function checkLimit(value: unknown, path: string, own: boolean): Mistake[] {
-  if (!isObject(value)) return [{ field: path || 'body', expected: 'an object with a limit' }];
+/** Two limits that would count in one bucket. */
+export function sameBucketTwice(field: string, twin: number): Mistake {
+  const expected = `another window or algorithm than limits[${twin}]`;
+  return { field, expected, detail: `${field}: the same window and algorithm as limits[${twin}]; use another of them` };
+}
+
+function checkLimit(value: unknown, path: string, own: boolean, known: readonly string[]): Mistake[] {
+  if (!isObject(value)) return [badValue(path || 'body', value, 'an object with a limit')];
   const mistakes: Mistake[] = [];
-  const fail = (name: string, expected: string): void => {
-    mistakes.push({ field: path === '' ? name : `${path}.${name}`, expected });
+  const bad = (name: string, expected: string, noun?: string): void => {
+    mistakes.push(badValue(join(path, name), value[name], expected, noun));
   };
   const { limit, window, windowMs, burst, algorithm } = value;
-  if (!isWhole(limit, 0, MAX_LIMIT)) fail('limit', `a whole number from 0 to ${MAX_LIMIT}`);
-  if (window !== undefined && msOf(window) === undefined) fail('window', EXPECTED_WINDOW);
-  if (windowMs !== undefined) {
-    if (window !== undefined) fail('windowMs', 'none beside window');
-    if (!isWhole(windowMs, 1, MAX_WINDOW_MS)) fail('windowMs', `whole ms from 1 to ${MAX_WINDOW_MS}`);
-  }
+  if (!isWhole(limit, 0, MAX_LIMIT)) bad('limit', `a whole number from 0 to ${MAX_LIMIT}`);
   const windowed = window !== undefined || windowMs !== undefined;
-  if (!windowed && !own) fail('window', EXPECTED_WINDOW);
-  if (burst !== undefined && !isWhole(burst, 1, MAX_LIMIT)) fail('burst', `a whole number from 1 to ${MAX_LIMIT}`);
+  if (windowed ? window !== undefined && msOf(window) === undefined : !own)
+    bad('window', EXPECTED_WINDOW, 'a duration');
+  if (windowMs !== undefined) {
+    if (window !== undefined) mistakes.push(misplaced(join(path, 'windowMs'), 'beside window'));
+    if (!isWhole(windowMs, 1, MAX_WINDOW_MS)) bad('windowMs', `whole milliseconds from 1 to ${MAX_WINDOW_MS}`);
+  }
+  if (burst !== undefined && !isWhole(burst, 1, MAX_LIMIT)) bad('burst', `a whole number from 1 to ${MAX_LIMIT}`);
   if (algorithm !== undefined && algorithm !== 'token-bucket' && algorithm !== 'sliding-window') {
-    fail('algorithm', '"token-bucket" or "sliding-window"');
+    bad('algorithm', '"token-bucket" or "sliding-window"');
   }
-  if (algorithm !== undefined && !windowed && own) fail('algorithm', 'none without a window');
-  if (burst !== undefined && algorithm === 'sliding-window') {
-    fail('burst', 'none with sliding-window, which never lets more than limit pass');
-  }
-  refuseOthers(value, LIMIT_FIELDS, path, mistakes);
+  if (algorithm !== undefined && !windowed && own)
+    mistakes.push(misplaced(join(path, 'algorithm'), 'without a window'));
+  if (burst !== undefined && algorithm === 'sliding-window')
+    mistakes.push(misplaced(join(path, 'burst'), BESIDE_SLIDING_WINDOW));
+  mistakes.push(...unknownFields(value, known, path));
   return mistakes;
 }
 
-/** What is wrong with a client's own limits under this policy, or `undefined`, if there is none of that name. */
+/** Why a sliding window has no burst. */
+export const BESIDE_SLIDING_WINDOW = 'with sliding-window, which never admits more than limit';
+
+/** The mistakes in a client's own limits under this policy; without a policy of that name, in the limits alone. */
 export function checkOverride(value: unknown, policy: PolicyText | undefined, path = ''): Mistake[] {
-  const mistakes = checkLimits(value, path, true);
+  const mistakes = checkLimits(value, path, { own: true });
   if (mistakes.length > 0 || policy === undefined || !takesWindow(value as LimitsText)) return mistakes;
   const texts = 'tiers' in policy ? Object.values(policy.tiers) : [policy];
   const single = texts.every((text) => !('limits' in text) || text.limits.length === 1);
-  const field = path === '' ? 'window' : `${path}.window`;
-  return single ? [] : [{ field, expected: 'a window, as the policy has several limits' }];
+  return single ? [] : [badValue(join(path, 'window'), undefined, 'a window, as the policy has several limits')];
 }
 
-const LIMIT_FIELDS: ReadonlySet<string> = new Set(['limit', 'window', 'windowMs', 'burst', 'algorithm', 'limits']);
-const ADAPTIVE_FIELDS: ReadonlySet<string> = new Set(['target', 'min', 'latencyMs', 'errors']);
+const LIMIT_FIELDS: readonly string[] = ['limit', 'window', 'windowMs', 'burst', 'algorithm'];
+const LIMITS_FIELDS: readonly string[] = [...LIMIT_FIELDS, 'limits'];
+const POLICY_FIELDS: readonly string[] = ['tiers', 'defaultTier', 'onUnavailable', 'durability', 'shadow', 'adaptive'];
+const ADAPTIVE_FIELDS: readonly string[] = ['target', 'min', 'latencyMs', 'errors'];
 
-function refuseOthers(value: Fields, known: ReadonlySet<string>, path: string, mistakes: Mistake[]): void {
-  for (const name of Object.keys(value)) {
-    if (!known.has(name)) mistakes.push({ field: path === '' ? name : `${path}.${name}`, expected: 'no such field' });
-  }
+function unknownFields(value: Fields, known: readonly string[], path: string): Mistake[] {
+  const unknown = Object.keys(value).filter((name) => !known.includes(name));
+  return unknown.map((name) => unknownField(path, name, known));
+}
+
+function join(path: string, name: string): string {
+  return path === '' ? name : `${path}.${name}`;
 }
 
 function msOf(window: unknown): number | undefined {

@@ -1,5 +1,8 @@
 import { MAX_WINDOW_MS } from './rule.js';
 
+/** What a window may be, for messages. */
+export const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';
+
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /**

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import { checkLimits, checkPolicy, isClientId, isPolicyName, MAX_POLICIES } from './check-policy.js';
+import { checkLimits, checkPolicy, isPolicyName, MAX_POLICIES } from './check-policy.js';
+import { isClientId } from './client-id.js';
 import { NO_POLICIES, policyOf, rulesOf } from './policy.js';
 import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
 import type { Rule } from './rule.js';
@@ -229,7 +230,7 @@ export function isEntry(key: unknown, value: unknown): boolean {
     case 'override': {
       const [policy, clientId] = cut(rest);
       const valid = isPolicyName(policy) && isClientId(clientId);
-      return valid && (value === null || checkLimits(value, '', true).length === 0);
+      return valid && (value === null || checkLimits(value, '', { own: true }).length === 0);
     }
     case 'default':
       return key === 'default' && (value === null || isPolicyName(value));

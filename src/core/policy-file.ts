@@ -1,13 +1,7 @@
-import {
-  checkOverride,
-  checkPolicy,
-  EXPECTED_NAME,
-  isClientId,
-  isObject,
-  isPolicyName,
-  MAX_POLICIES,
-} from './check-policy.js';
-import type { Mistake } from './check-policy.js';
+import { checkOverride, checkPolicy, EXPECTED_NAME, isObject, isPolicyName, MAX_POLICIES } from './check-policy.js';
+import { EXPECTED_CLIENT_ID, isClientId } from './client-id.js';
+import { badValue, unknownField } from './mistake.js';
+import type { Mistake } from './mistake.js';
 import type { LimitsText, PolicyText } from './policy.js';
 import {
   defaultKey,
@@ -37,66 +31,68 @@ interface ClientText {
 }
 
 const FIELDS = ['policies', 'default', 'clients', 'allow', 'deny'];
-const EXPECTED_CLIENT_ID = 'client ids, 1 to 256 bytes of well-formed Unicode each';
+const CLIENT_FIELDS = ['tier', 'overrides'];
+const POLICY_OF_FILE = 'the name of a policy of this file';
 
 /** Every mistake in the value of a policy file; none: it is a `PolicyFileText`. */
 export function checkPolicyFile(value: unknown): Mistake[] {
-  if (!isObject(value)) return [{ field: 'file', expected: 'an object with policies' }];
+  if (!isObject(value)) return [badValue('file', value, 'an object with policies')];
   const mistakes: Mistake[] = [];
   for (const name of Object.keys(value)) {
-    if (!FIELDS.includes(name)) mistakes.push({ field: name, expected: 'no such field' });
+    if (!FIELDS.includes(name)) mistakes.push(unknownField('', name, FIELDS));
   }
   const { policies = {}, default: standard, clients = {}, allow = [], deny = [] } = value;
-  if (!isObject(policies)) return [...mistakes, { field: 'policies', expected: 'an object of policies by name' }];
+  if (!isObject(policies)) return [...mistakes, badValue('policies', policies, 'an object of policies by name')];
   for (const [name, policy] of Object.entries(policies)) {
-    if (!isPolicyName(name)) mistakes.push({ field: `policies.${name}`, expected: `a name of ${EXPECTED_NAME}` });
+    if (!isPolicyName(name)) mistakes.push(badValue(`policies.${name}`, name, EXPECTED_NAME, 'a name'));
     mistakes.push(...checkPolicy(policy, `policies.${name}`));
   }
   const has = (name: unknown): name is string => typeof name === 'string' && Object.hasOwn(policies, name);
   if (standard !== undefined && !has(standard)) {
-    mistakes.push({ field: 'default', expected: 'the name of a policy of this file' });
+    mistakes.push(badValue('default', standard, POLICY_OF_FILE, 'a policy'));
   }
   // What is said of clients refers to policies: with mistakes in these it says little.
   if (mistakes.length === 0) {
     mistakes.push(...checkClients(clients, policies as Readonly<Record<string, PolicyText>>));
   }
   if (Object.keys(policies).length > MAX_POLICIES) {
-    mistakes.push({ field: 'policies', expected: `at most ${MAX_POLICIES}` });
+    mistakes.push(badValue('policies', policies, `at most ${MAX_POLICIES} policies`));
   }
   mistakes.push(...checkList(allow, 'allow', []), ...checkList(deny, 'deny', Array.isArray(allow) ? allow : []));
   if (mistakes.length === 0 && entriesOf(value).size >= MAX_ENTRIES) {
-    mistakes.push({
-      field: 'file',
-      expected: `fewer than ${MAX_ENTRIES} policies, tiers, overrides and listed clients`,
-    });
+    mistakes.push(tooMuch(`fewer than ${MAX_ENTRIES} policies, tiers, overrides and listed clients`));
   } else if (mistakes.length === 0 && !hasRoomFor(NO_DOCUMENT, entriesOf(value))) {
-    mistakes.push({ field: 'file', expected: `at most ${MAX_DOCUMENT_BYTES} bytes of all, as JSON` });
+    mistakes.push(tooMuch(`at most ${MAX_DOCUMENT_BYTES} bytes of all, as JSON`));
   }
   return mistakes;
 }
 
+function tooMuch(expected: string): Mistake {
+  return { field: 'file', expected, detail: `file: too much for all policies together; use ${expected}` };
+}
+
 function checkClients(clients: unknown, policies: Readonly<Record<string, PolicyText>>): Mistake[] {
-  if (!isObject(clients)) return [{ field: 'clients', expected: 'an object by client id' }];
+  if (!isObject(clients)) return [badValue('clients', clients, 'an object by client id')];
   const mistakes: Mistake[] = [];
   for (const [clientId, client] of Object.entries(clients)) {
     const path = `clients.${clientId}`;
-    if (!isClientId(clientId)) mistakes.push({ field: path, expected: EXPECTED_CLIENT_ID });
+    if (!isClientId(clientId)) mistakes.push(badValue(path, clientId, EXPECTED_CLIENT_ID, 'a client id'));
     if (!isObject(client)) {
-      mistakes.push({ field: path, expected: 'an object with tier or overrides' });
+      mistakes.push(badValue(path, client, 'an object with tier or overrides'));
       continue;
     }
     const { tier, overrides = {}, ...others } = client;
-    for (const name of Object.keys(others)) mistakes.push({ field: `${path}.${name}`, expected: 'no such field' });
+    for (const name of Object.keys(others)) mistakes.push(unknownField(path, name, CLIENT_FIELDS));
     if (tier !== undefined && !isPolicyName(tier)) {
-      mistakes.push({ field: `${path}.tier`, expected: `a name of ${EXPECTED_NAME}` });
+      mistakes.push(badValue(`${path}.tier`, tier, EXPECTED_NAME, 'a name'));
     }
     if (!isObject(overrides)) {
-      mistakes.push({ field: `${path}.overrides`, expected: 'an object of limits by policy' });
+      mistakes.push(badValue(`${path}.overrides`, overrides, 'an object of limits by policy'));
       continue;
     }
     for (const [policy, limits] of Object.entries(overrides)) {
       const field = `${path}.overrides.${policy}`;
-      if (!Object.hasOwn(policies, policy)) mistakes.push({ field, expected: 'the name of a policy of this file' });
+      if (!Object.hasOwn(policies, policy)) mistakes.push(badValue(field, policy, POLICY_OF_FILE, 'a policy'));
       else mistakes.push(...checkOverride(limits, policies[policy], field));
     }
   }
@@ -104,11 +100,14 @@ function checkClients(clients: unknown, policies: Readonly<Record<string, Policy
 }
 
 function checkList(value: unknown, field: string, others: readonly unknown[]): Mistake[] {
-  if (!Array.isArray(value)) return [{ field, expected: `a list of ${EXPECTED_CLIENT_ID}` }];
+  if (!Array.isArray(value)) return [badValue(field, value, 'a list of client ids')];
   const known = new Set(others);
   return value.flatMap((clientId: unknown, i) => {
-    if (!isClientId(clientId)) return [{ field: `${field}[${i}]`, expected: EXPECTED_CLIENT_ID }];
-    return known.has(clientId) ? [{ field: `${field}[${i}]`, expected: 'no client that is also in allow' }] : [];
+    const at = `${field}[${i}]`;
+    if (!isClientId(clientId)) return [badValue(at, clientId, EXPECTED_CLIENT_ID, 'a client id')];
+    if (!known.has(clientId)) return [];
+    const expected = 'a client that is not in allow';
+    return [{ field: at, expected, detail: `${at}: the client is in allow too; remove it from one of the lists` }];
   });
 }
 

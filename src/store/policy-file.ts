@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Log } from '../cluster/ports.js';
-import type { Mistake } from '../core/check-policy.js';
+import type { Mistake } from '../core/mistake.js';
 import { checkPolicyFile, entriesOf } from '../core/policy-file.js';
 import type { PolicyFileText } from '../core/policy-file.js';
 import type { EntryValue } from '../core/policy-document.js';
@@ -27,7 +27,11 @@ export async function readPolicyFile(path: string, parse: ParseJson): Promise<Po
     value = parse(content);
   } catch (error) {
     const { message, detail = message } = error as Error & { detail?: string };
-    return { kind: 'invalid', mistakes: [{ field: 'file', expected: `JSON: ${detail}` }], text };
+    return {
+      kind: 'invalid',
+      mistakes: [{ field: 'file', expected: 'JSON', detail: `file: not valid JSON: ${detail}` }],
+      text,
+    };
   }
   const mistakes = checkPolicyFile(value);
   if (mistakes.length > 0) return { kind: 'invalid', mistakes, text };
@@ -70,7 +74,8 @@ export function watchPolicyFile(
     if (file.kind === 'unreadable') {
       return log.warn({ path, reason: file.reason }, 'the policy file cannot be read; keeping the policies in force');
     }
-    for (const { field, expected } of file.mistakes) log.warn({ path, field, expected }, 'mistake in the policy file');
+    for (const { field, expected, detail } of file.mistakes)
+      log.warn({ path, field, expected, detail }, 'mistake in the policy file');
     log.warn({ path, mistakes: file.mistakes.length }, 'the policy file is not valid; keeping the policies in force');
   }
 

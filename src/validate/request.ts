@@ -1,24 +1,22 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler';
-import type { ValueError } from '@sinclair/typebox/errors';
 import { WITHOUT_POLICIES } from '../cluster/policies/active-policies.js';
 import type { Policies } from '../cluster/policies/active-policies.js';
 import { clientKey } from '../core/client-hash.js';
 import { createCheck } from '../core/decide.js';
 import type { Check } from '../core/decide.js';
-import { parseDuration } from '../core/duration.js';
+import { BESIDE_SLIDING_WINDOW, sameBucketTwice } from '../core/check-policy.js';
+import { EXPECTED_CLIENT_ID, isClientId, isText } from '../core/client-id.js';
+import { EXPECTED_WINDOW, parseDuration } from '../core/duration.js';
+import { badValue, misplaced } from '../core/mistake.js';
+import type { Mistake } from '../core/mistake.js';
 import type { Policy } from '../core/policy.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
 import { ruleOf, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import { TokenringError } from '../core/error.js';
 import { clientOf, newReservation } from './reservation.js';
-import {
-  AllowRequestSchema,
-  BatchRequestSchema,
-  MAX_CLIENT_ID_BYTES,
-  MAX_REQUEST_ID_BYTES,
-  SettleRequestSchema,
-} from './schema.js';
+import { AllowRequestSchema, BatchRequestSchema, MAX_REQUEST_ID_BYTES, SettleRequestSchema } from './schema.js';
+import { problemOf } from './schema-error.js';
 
 const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
 const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
@@ -30,14 +28,15 @@ const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
  * @throws TokenringError `invalid_request` that names the field and what it may be, `unknown_policy`
  */
 export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES): Check {
-  if (!allowRequest.Check(value)) throw invalid(allowRequest.Errors(value).First()!);
+  if (!allowRequest.Check(value)) throw problemOf(allowRequest.Errors(value));
   requireClientId(value.clientId);
-  if (value.requestId !== undefined) requireText('requestId', value.requestId, MAX_REQUEST_ID_BYTES);
+  if (value.requestId !== undefined && !isText(value.requestId, MAX_REQUEST_ID_BYTES))
+    throw bad(badValue('requestId', value.requestId, EXPECTED_REQUEST_ID));
   const { clientId, requestId, cost = 1, peek = false } = value;
   const { policy, rules } = readRules(value, policies);
   const replicated = value.durability === 'replicated' || policy?.replicated === true;
   const listed = policies.listed(clientId);
-  if (value.reserve === true && peek) throw badField('reserve', 'none with peek, which takes nothing');
+  if (value.reserve === true && peek) throw bad(misplaced('reserve', 'with peek, which consumes nothing'));
   const reservation = value.reserve === true ? newReservation(clientId, requestId) : undefined;
   const terms = policy === undefined && listed === undefined ? undefined : { policy, listed };
   return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation, terms });
@@ -51,18 +50,21 @@ export interface SettleRequest {
 
 /** @throws TokenringError `invalid_request` that names the field and what it may be */
 export function readSettle(value: unknown): SettleRequest {
-  if (!settleRequest.Check(value)) throw invalid(settleRequest.Errors(value).First()!);
+  if (!settleRequest.Check(value)) throw problemOf(settleRequest.Errors(value));
   const { reservation, cost } = value;
   const clientId = clientOf(reservation);
-  if (clientId === undefined) throw badField('reservation', 'one that an answer of /v1/allow has named');
+  if (clientId === undefined)
+    throw bad(badValue('reservation', reservation, 'the name from an answer of /v1/allow', 'a reservation'));
   if (value.clientId !== undefined && value.clientId !== clientId)
-    throw badField('clientId', 'whose reservation it is');
+    throw bad(
+      badValue('clientId', value.clientId, 'the client that the reservation names, or leave it out', 'its client'),
+    );
   return { clientId, reservation, cost };
 }
 
 /** @throws TokenringError when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */
 export function readBatch(value: unknown): readonly unknown[] {
-  if (!batchRequest.Check(value)) throw invalid(batchRequest.Errors(value).First()!);
+  if (!batchRequest.Check(value)) throw problemOf(batchRequest.Errors(value));
   return value.requests;
 }
 
@@ -87,70 +89,43 @@ function readRules(request: AllowRequest, policies: Policies): Asked {
     const standard = ownField === undefined ? policies.resolve(clientId, undefined) : undefined;
     return standard ?? { rules: [readRule(request, '')] };
   }
-  if (ownField !== undefined) throw badField(ownField, `none beside ${limits === undefined ? 'policy' : 'limits'}`);
+  if (ownField !== undefined) throw bad(misplaced(ownField, `beside ${limits === undefined ? 'policy' : 'limits'}`));
   if (limits === undefined) {
     const named = policies.resolve(clientId, policy);
     if (named === undefined)
-      throw new TokenringError('unknown_policy', { field: 'policy', expected: 'the name of a policy' });
+      throw new TokenringError('unknown_policy', badValue('policy', policy, EXPECTED_POLICY, 'a policy'));
     return named;
   }
-  if (policy !== undefined) throw badField('policy', 'none beside limits');
+  if (policy !== undefined) throw bad(misplaced('policy', 'beside limits'));
   const rules = limits.map((limit, i) => readRule(limit, `limits[${i}].`));
   rules.forEach((rule, i) => {
     const twin = rules.findIndex((other) => sameBucket(other, rule));
-    if (twin < i) throw badField(`limits[${i}].window`, `another window or algorithm than limits[${twin}]`);
+    if (twin < i) throw bad(sameBucketTwice(`limits[${i}].window`, twin));
   });
   return { rules };
 }
 
 function readRule(request: Partial<LimitRequest>, path: string): Rule {
   const { limit, window, windowMs: givenMs, burst, algorithm = 'token-bucket' } = request;
-  if (limit === undefined) throw badField(`${path}limit`, path === '' ? 'a limit, or limits, or a policy' : 'a limit');
-  if (window !== undefined && givenMs !== undefined) throw badField(`${path}windowMs`, 'none beside window');
+  if (limit === undefined)
+    throw bad(badValue(`${path}limit`, limit, path === '' ? 'a limit, limits, or a policy' : 'a limit'));
+  if (window !== undefined && givenMs !== undefined) throw bad(misplaced(`${path}windowMs`, 'beside window'));
   const windowMs = givenMs ?? (typeof window === 'string' ? parseDuration(window) : window);
-  if (windowMs === undefined) throw badField(`${path}window`, EXPECTED_WINDOW);
+  if (windowMs === undefined) throw bad(badValue(`${path}window`, window, EXPECTED_WINDOW, 'a duration'));
   if (burst !== undefined && algorithm === 'sliding-window') {
-    throw badField(`${path}burst`, 'none with sliding-window, which never lets more than limit pass');
+    throw bad(misplaced(`${path}burst`, BESIDE_SLIDING_WINDOW));
   }
   return ruleOf(algorithm, limit, windowMs, burst ?? limit, undefined);
 }
 
-const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';
+const EXPECTED_REQUEST_ID = `1 to ${MAX_REQUEST_ID_BYTES} bytes of well-formed Unicode`;
+const EXPECTED_POLICY = 'a name that GET /v1/policies lists';
 
 /** @throws TokenringError unless the text is 1 to 256 bytes of well-formed Unicode */
 export function requireClientId(clientId: string): void {
-  requireText('clientId', clientId, MAX_CLIENT_ID_BYTES);
+  if (!isClientId(clientId)) throw bad(badValue('clientId', clientId, EXPECTED_CLIENT_ID, 'a client id'));
 }
 
-function requireText(field: string, text: string, maxBytes: number): void {
-  // A UTF-16 unit takes at most 3 bytes of UTF-8, so most texts need no counting.
-  if (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes) throw badField(field, `1 to ${maxBytes} bytes`);
-  // Lone surrogates have no UTF-8: two such ids would be the same client on the wire.
-  if (!text.isWellFormed()) throw badField(field, 'well-formed Unicode');
-}
-
-function badField(field: string, expected: string): TokenringError {
-  return new TokenringError('invalid_request', { field, expected });
-}
-
-/** What is wrong with a value, by the first thing that its schema says. */
-export function invalid(error: ValueError): TokenringError {
-  // `/limits/1/window` is the path of RFC 6901; people read `limits[1].window`.
-  const field = error.path
-    .slice(1)
-    .replaceAll(/\/(\d+)(?=\/|$)/g, '[$1]')
-    .replaceAll('/', '.')
-    .replaceAll('~1', '/')
-    .replaceAll('~0', '~');
-  return new TokenringError('invalid_request', { field: field || 'body', expected: expectedOf(error) });
-}
-
-function expectedOf(error: ValueError): string {
-  if (error.path.endsWith('/window')) return EXPECTED_WINDOW;
-  const message = error.message.replace(/^Expected /, '');
-  if (message === 'Unexpected property') return 'no such field';
-  const options = (error.schema['anyOf'] as { const?: unknown }[] | undefined)?.map((option) =>
-    JSON.stringify(option.const),
-  );
-  return options === undefined ? message : options.join(' or ');
+function bad(mistake: Mistake): TokenringError {
+  return new TokenringError('invalid_request', mistake);
 }

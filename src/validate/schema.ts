@@ -1,11 +1,11 @@
 import { Type } from '@sinclair/typebox';
+import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
 import { MAX_BATCH } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 
 /** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
 
-export const MAX_CLIENT_ID_BYTES = 256;
 export const MAX_REQUEST_ID_BYTES = 128;
 
 const Limit = Type.Integer({

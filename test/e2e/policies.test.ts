@@ -29,9 +29,9 @@ describe('tokenring policies check', () => {
     const { code, stderr } = await tokenring(['policies', 'check', path]).ended;
     expect(code).to.equal(1);
     expect(stderr.trim().split('\n')).to.deep.equal([
-      `${path}: policies.a.limit: expected a whole number from 0 to 1000000000`,
-      `${path}: policies.a.x: expected no such field`,
-      `${path}: default: expected the name of a policy of this file`,
+      `${path}: policies.a.limit: -1 is not valid; use a whole number from 0 to 1000000000`,
+      `${path}: policies.a: unknown field "x"; use one of limit, window, windowMs, burst, algorithm, limits, tiers, defaultTier, onUnavailable, durability, shadow, adaptive`,
+      `${path}: default: "b" is not a policy; use the name of a policy of this file`,
     ]);
   });
 
@@ -49,7 +49,7 @@ describe('tokenring policies check', () => {
     const { code, stderr } = await tokenring(['serve', '--port', '0', '--peer-port', '0', '--policies', path]).ended;
     expect(code).to.equal(2);
     expect(stderr).to.match(
-      /^tokenring: TOKENRING_POLICIES: \S+ is not valid: policies\.a\.window: expected [^\n]+\n$/,
+      /^tokenring: TOKENRING_POLICIES: \S+ is not valid: policies\.a\.window is missing; use [^\n]+\n$/,
     );
   });
 });

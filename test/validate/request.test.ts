@@ -98,7 +98,7 @@ const requests: fc.Arbitrary<unknown> = fc.oneof(
       .tuple(fc.record({ clientId: common.clientId, limit: own.limit, window: own.window }), unknownKey, junk)
       .map(([request, key, value]) =>
         // `__proto__` as a name of its own, as JSON.parse makes it.
-        Object.defineProperty(request, key, { value, enumerable: true }),
+        Object.defineProperty({ ...request }, key, { value, enumerable: true }),
       ),
   },
   { weight: 1, arbitrary: fc.oneof(junk, numbers) },
@@ -168,4 +168,51 @@ describe('the check of a request', () => {
       rules: [{ algorithm: 'token-bucket', limit: 5, windowMs: 60_000, capacity: 9, policy: undefined }],
     });
   });
+});
+
+describe('the problem with a request', () => {
+  const good = { clientId: 'a', limit: 5, window: '1m' };
+  const sentences: [value: unknown, detail: string][] = [
+    [{ clientid: 'a', limit: 5, window: '1m' }, 'unknown field "clientid"; did you mean "clientId"?'],
+    [
+      { ...good, window: 'banana' },
+      'window: "banana" is not a duration; use whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d',
+    ],
+    [{ ...good, limit: '5' }, 'limit: "5" is not valid; use a whole number from 0 to 1000000000'],
+    [{ ...good, windowMs: 1 }, 'windowMs is not allowed beside window; remove it'],
+    [{ ...good, algorithm: 'gcra' }, 'algorithm: "gcra" is not valid; use "token-bucket" or "sliding-window"'],
+    [{ ...good, cost: 0 }, 'cost: 0 is not valid; use a whole number from 1 to 1000000000'],
+    [{ ...good, peek: 'yes' }, 'peek: "yes" is not valid; use true or false'],
+    [{ ...good, durability: 'eternal' }, 'durability: "eternal" is not valid; use "replicated"'],
+    [{ ...good, policy: 'p' }, 'limit is not allowed beside policy; remove it'],
+    [{ ...good, reserve: true, peek: true }, 'reserve is not allowed with peek, which consumes nothing; remove it'],
+    [{ clientId: 'a' }, 'limit is missing; use a limit, limits, or a policy'],
+    [{ limit: 5, window: '1m' }, 'clientId is missing; use 1 to 256 bytes of well-formed Unicode'],
+    [
+      { ...good, algorithm: 'sliding-window', burst: 9 },
+      'burst is not allowed with sliding-window, which never admits more than limit; remove it',
+    ],
+    [
+      { clientId: 'a', limits: [{ limit: 1, windw: '1m' }] },
+      'limits[0]: unknown field "windw"; did you mean "window"?',
+    ],
+    [
+      {
+        clientId: 'a',
+        limits: [
+          { limit: 1, window: '1m' },
+          { limit: 2, window: '60s' },
+        ],
+      },
+      'limits[1].window: the same window and algorithm as limits[0]; use another of them',
+    ],
+    ['text', 'body: "text" is not valid; use an object'],
+  ];
+
+  for (const [value, detail] of sentences)
+    it(`is one sentence with advice: ${detail}`, () => {
+      expect(() => readCheck(value))
+        .to.throw(TokenringError)
+        .with.property('detail', detail);
+    });
 });

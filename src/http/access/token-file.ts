@@ -4,7 +4,7 @@ import { digestOf, ROLES } from './access.js';
 import type { AccessRules, KnownToken } from './access.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../core/error.js';
-import { invalid } from '../../validate/request.js';
+import { problemOf } from '../../validate/schema-error.js';
 
 const strict = { additionalProperties: false };
 /** Each is compared with on a request that shows a token. */
@@ -36,7 +36,7 @@ const tokenFile = TypeCompiler.Compile(TokenFileSchema);
  */
 export function readTokenFile(content: Buffer): AccessRules {
   const value = parsed(content);
-  if (!tokenFile.Check(value)) throw invalid(tokenFile.Errors(value).First()!);
+  if (!tokenFile.Check(value)) throw problemOf(tokenFile.Errors(value), false);
   const tokens = value.tokens.map(({ name, roles, sha256 }): KnownToken => {
     return { name, roles, digest: Buffer.from(sha256, 'hex') };
   });

@@ -5,7 +5,7 @@ import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import { readBody } from '../body.js';
 import { LoadReportSchema } from '../../validate/policy-schema.js';
 import { TokenringError } from '../../core/error.js';
-import { invalid } from '../../validate/request.js';
+import { problemOf } from '../../validate/schema-error.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
 
@@ -28,7 +28,7 @@ export function createLoadHandlers({
     put: async (req, res) => {
       const name = req.params['policy'] as string;
       const report = await readBody(req);
-      if (!loadReport.Check(report)) throw invalid(loadReport.Errors(report).First()!);
+      if (!loadReport.Check(report)) throw problemOf(loadReport.Errors(report));
       const reported = await adaptive.report(name, report);
       switch (reported.kind) {
         case 'unknown':

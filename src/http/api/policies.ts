@@ -3,7 +3,8 @@ import type { Written } from '../../cluster/messages.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
 import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../../core/check-policy.js';
-import type { Mistake } from '../../core/check-policy.js';
+import { badValue, unknownField } from '../../core/mistake.js';
+import type { Mistake } from '../../core/mistake.js';
 import {
   MAX_DOCUMENT_BYTES,
   MAX_ENTRIES,
@@ -92,8 +93,7 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
       get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),
       put: async (req, res) => {
         const name = nameOf(req);
-        if (!isPolicyName(name))
-          throw new TokenringError('invalid_request', { field: 'name', expected: EXPECTED_NAME });
+        if (!isPolicyName(name)) throw new TokenringError('invalid_request', badValue('name', name, EXPECTED_NAME));
         const value = withoutOwn(await readBody(req), { name });
         refuseMistakes(checkPolicy(value));
         await write(req, res, policyKey(name), value as PolicyText, { name, ...(value as PolicyText) });
@@ -129,11 +129,9 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
       put: async (req, res) => {
         const clientId = clientIdOf(req);
         const { tier, ...others } = Object(withoutOwn(await readBody(req), { clientId })) as Record<string, unknown>;
-        for (const field of Object.keys(others)) {
-          throw new TokenringError('invalid_request', { field, expected: 'no such field' });
-        }
+        refuseMistakes(Object.keys(others).map((field) => unknownField('', field, ['tier'])));
         if (!isPolicyName(tier))
-          throw new TokenringError('invalid_request', { field: 'tier', expected: EXPECTED_NAME });
+          throw new TokenringError('invalid_request', badValue('tier', tier, EXPECTED_NAME, 'a name'));
         await write(req, res, tierKey(clientId), tier as string, { clientId, tier });
       },
       delete: async (req, res) => {
@@ -158,11 +156,15 @@ function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unkn
   return Object.fromEntries(fields);
 }
 
-function refuseMistakes([first, ...others]: readonly Mistake[]): void {
+function refuseMistakes(mistakes: readonly Mistake[]): void {
+  const [first] = mistakes;
   if (first === undefined) return;
   const { field, expected } = first;
-  const rest = others.map((one) => `; ${one.field}: expected ${one.expected}`).join('');
-  throw new TokenringError('invalid_request', { field, expected, detail: `${field}: expected ${expected}${rest}` });
+  throw new TokenringError('invalid_request', {
+    field,
+    expected,
+    detail: mistakes.map(({ detail }) => detail).join('; '),
+  });
 }
 
 /** What the document must be for a change, by `If-None-Match` or `If-Match` (RFC 9110). */

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import type { Policies } from '../../cluster/policies/active-policies.js';
 import type { Check } from '../../core/decide.js';
+import { badField, badValue, misplaced } from '../../core/mistake.js';
 import { TokenringError } from '../../core/error.js';
 import { readCheck } from '../../validate/request.js';
 
@@ -55,19 +56,20 @@ export function gatewayAt(url: string): GatewayName | undefined {
  */
 export function readGatewayCheck(req: IncomingMessage, policies: Policies): Check {
   const policy = one(req, POLICY);
-  if (policy === undefined) throw bad(POLICY, 'the name of a policy, set by the gateway');
+  if (policy === undefined) throw missing(POLICY, 'the name of a policy, set by the gateway');
   const cost = one(req, COST);
   if (cost !== undefined && !DIGITS.test(cost)) throw bad(COST, 'a whole number from 1 to 1000000000');
   const client = headerOfClient(req);
   const value = client.toLowerCase() === FORWARDED_FOR ? lastOf(req.headers[FORWARDED_FOR]) : one(req, client);
-  if (value === undefined || value === '') throw bad(client, '1 to 256 bytes of UTF-8, set by the gateway');
+  if (value === undefined || value === '') throw missing(client, '1 to 256 bytes of UTF-8, set by the gateway');
   const clientId = decoded(client, value);
   try {
     return readCheck({ clientId, policy, cost: cost === undefined ? 1 : Number(cost) }, policies);
   } catch (error) {
     if (!(error instanceof TokenringError)) throw error;
     const header = { clientId: client, policy: POLICY, cost: COST }[error.field ?? ''];
-    throw new TokenringError(error.code, { field: header ?? error.field, expected: error.expected }, { cause: error });
+    if (header === undefined || error.expected === undefined) throw error;
+    throw new TokenringError(error.code, badField(header, error.expected), { cause: error });
   }
 }
 
@@ -75,7 +77,8 @@ export function readGatewayCheck(req: IncomingMessage, policies: Policies): Chec
 function headerOfClient(req: IncomingMessage): string {
   const from = one(req, CLIENT_FROM);
   if (from === undefined) return CLIENT;
-  if (one(req, CLIENT) !== undefined) throw bad(CLIENT, `none beside ${CLIENT_FROM}`);
+  if (one(req, CLIENT) !== undefined)
+    throw new TokenringError('invalid_request', misplaced(CLIENT, `beside ${CLIENT_FROM}`));
   if (!TOKEN.test(from)) throw bad(CLIENT_FROM, 'the name of a header');
   return from;
 }
@@ -87,7 +90,7 @@ function one(req: IncomingMessage, name: string): string | undefined {
   if (typeof value !== 'string') return undefined;
   // Node joins those that come several times, or takes the first of some that HTTP knows.
   const mayBeSeveral = value.includes(', ') || !key.startsWith('x-');
-  if (mayBeSeveral && (req.headersDistinct[key]?.length ?? 1) > 1) throw bad(name, 'to come once');
+  if (mayBeSeveral && (req.headersDistinct[key]?.length ?? 1) > 1) throw bad(name, 'one such header');
   return value;
 }
 
@@ -104,5 +107,9 @@ function decoded(name: string, value: string): string {
 }
 
 function bad(field: string, expected: string): TokenringError {
-  return new TokenringError('invalid_request', { field, expected });
+  return new TokenringError('invalid_request', badField(field, expected));
+}
+
+function missing(field: string, expected: string): TokenringError {
+  return new TokenringError('invalid_request', badValue(field, undefined, expected));
 }

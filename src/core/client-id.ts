@@ -1,0 +1,24 @@
+export const MAX_CLIENT_ID_BYTES = 256;
+/** What a client id may be, for messages. */
+export const EXPECTED_CLIENT_ID = `1 to ${MAX_CLIENT_ID_BYTES} bytes of well-formed Unicode`;
+
+/** Whether a value is 1 to 256 bytes of well-formed Unicode. A lone surrogate has no UTF-8: two such ids would be one on the wire. */
+export function isClientId(value: unknown): value is string {
+  return typeof value === 'string' && isText(value, MAX_CLIENT_ID_BYTES);
+}
+
+/** Whether a text is well-formed Unicode that takes 1 to `maxBytes` bytes as UTF-8. */
+export function isText(text: string, maxBytes: number): boolean {
+  if (text.length === 0 || !text.isWellFormed()) return false;
+  // A UTF-16 unit takes at most 3 bytes of UTF-8, so most texts need no counting.
+  return text.length * 3 <= maxBytes || utf8Bytes(text) <= maxBytes;
+}
+
+function utf8Bytes(text: string): number {
+  let bytes = 0;
+  for (const char of text) {
+    const point = char.codePointAt(0)!;
+    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+  }
+  return bytes;
+}
