@@ -64,8 +64,7 @@ export class TokenringError extends Error {
   readonly detail: string;
 
   constructor(code: ErrorCode, details: ErrorDetails = {}, options?: ErrorOptions) {
-    const about = [details.field, details.expected && `expected ${details.expected}`].filter(Boolean).join(': ');
-    const detail = details.detail ?? about;
+    const detail = details.detail ?? adviceOf(details);
     super(
       detail === '' ? ERRORS[code].title : `${ERRORS[code].title}: ${detail}`,
       options?.cause === undefined ? undefined : options,
@@ -89,6 +88,11 @@ export class TokenringError extends Error {
       expected: this.expected,
     };
   }
+}
+
+function adviceOf({ field, expected }: ErrorDetails): string {
+  if (expected === undefined) return field ?? '';
+  return field === undefined ? `use ${expected}` : `${field} is not valid; use ${expected}`;
 }
 
 /** The code as one that this version knows. */
