@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { allow } from './allow.js';
 import { batch } from './batch.js';
 import { check } from './check.js';
+import { client } from './client.js';
 import type { Bench, Goal } from './goal.js';
 import { halfLoad } from './half-load.js';
 import { lease } from './lease.js';
@@ -25,6 +26,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   lease,
   ring,
   workers,
+  client,
 };
 const NAMES = Object.keys(BENCHES);
 

@@ -10,7 +10,7 @@ import { measureQuietly } from './quiet.js';
 
 const HOT_CLIENTS = 8;
 const GENEROUS = 1_000_000_000;
-const LEAST = 0.95;
+const LEAST = 0.88;
 
 /**
  * A node that decides for clients of another one: with leased tokens, or by denials that it remembers. It has a core for itself;

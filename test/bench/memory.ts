@@ -24,9 +24,9 @@ export const memory: Bench = async ({ dist, quick, progress }) => {
     {
       name: 'memory',
       what: `memory, ${count(clients)} clients with 20-byte ids: RSS of the process over that of the empty one, bytes a client`,
-      mustReach: '<= 300',
+      mustReach: '<= 120',
       measured: `${count(perClient(filled, 'rss'))} (heap: ${count(perClient(filled, 'heapUsed'))})`,
-      reached: atMost(300, perClient(filled, 'rss')),
+      reached: atMost(120, perClient(filled, 'rss')),
     },
     {
       name: 'memory-flood',

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { freePort, freePorts } from '../support/ports.js';
+import { VALKEY } from '../support/valkey.js';
 import { BOTH_CORES, childrenOf, cpuSeconds, hasTaskset } from './machine.js';
 
 export interface Program {
@@ -86,12 +87,18 @@ export interface ServerProcess {
   stop(): Promise<void>;
 }
 
+/** A server of one process. */
+interface NodeProcess extends ServerProcess {
+  readonly pid: number;
+}
+
 /** Starts a Node server that prints a line of JSON with its port when it is ready. */
-export async function startServer(core: number, args: readonly string[]): Promise<ServerProcess> {
+export async function startServer(core: number, args: readonly string[]): Promise<NodeProcess> {
   const server = start(core, process.execPath, args);
   const { port } = JSON.parse(await server.said('ready"')) as { port: number };
   return {
     port,
+    pid: server.pid,
     cpuSeconds: () => cpuSeconds(server.pid),
     kill: (signal) => server.kill(signal),
     async stop() {
@@ -102,7 +109,7 @@ export async function startServer(core: number, args: readonly string[]): Promis
 }
 
 /** A node of its own, as `tokenring serve` starts it, with the settings given. */
-export async function startNode(core: number, dist: string, settings: readonly string[] = []): Promise<ServerProcess> {
+export async function startNode(core: number, dist: string, settings: readonly string[] = []): Promise<NodeProcess> {
   const ports = ['--port', String(await freePort())];
   if (!settings.includes('--peer-port')) ports.push('--peer-port', String(await freePort()));
   return startServer(core, [join(dist, 'cli.js'), 'serve', ...ports, ...settings]);
@@ -134,19 +141,49 @@ export async function startWorkers(dist: string, workers: number): Promise<Serve
   };
 }
 
-/** Several nodes of one ring on one core, each of which has joined; the first is the entrance. */
-export async function startRing(core: number, dist: string, count: number): Promise<ServerProcess> {
+/** A ring of several processes; `port` is that of the first. */
+export interface RingProcess extends ServerProcess {
+  readonly urls: readonly string[];
+  readonly pids: readonly number[];
+}
+
+/** Several nodes of one ring on one core, each of which has joined; the first is the entry node. */
+export async function startRing(core: number, dist: string, count: number): Promise<RingProcess> {
   const peerPorts = await freePorts(count);
   const peers = peerPorts.map((port) => `127.0.0.1:${port}`).join(',');
-  const nodes: ServerProcess[] = [];
+  const nodes: NodeProcess[] = [];
   for (const port of peerPorts)
     nodes.push(await startNode(core, dist, ['--peer-port', String(port), '--peers', peers]));
   return {
     port: nodes[0]!.port,
+    urls: nodes.map(({ port }) => `http://127.0.0.1:${port}`),
+    pids: nodes.map(({ pid }) => pid),
     cpuSeconds: () => nodes.reduce((sum, node) => sum + node.cpuSeconds(), 0),
     kill: (signal) => nodes.forEach((node) => node.kill(signal)),
     async stop() {
       await Promise.all(nodes.map((node) => node.stop()));
+    },
+  };
+}
+
+/** node:http with rate-limiter-flexible on a Valkey of its own, both on one core. */
+export async function startRedisServer(core: number): Promise<ServerProcess> {
+  const valkeyPort = await freePort();
+  const valkeyArgs = ['--port', String(valkeyPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+  const valkey = start(core, VALKEY, valkeyArgs);
+  await valkey.said('Ready to accept connections');
+  const server = await startServer(core, [join(import.meta.dirname, 'redis-server.js'), String(valkeyPort)]);
+  return {
+    port: server.port,
+    cpuSeconds: () => server.cpuSeconds() + cpuSeconds(valkey.pid),
+    kill(signal) {
+      server.kill(signal);
+      valkey.kill(signal);
+    },
+    async stop() {
+      await server.stop();
+      valkey.kill('SIGKILL');
+      await valkey.ended.catch(() => undefined);
     },
   };
 }

@@ -9,7 +9,6 @@ import type { ServerGroup, ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
 
 const WORKERS = 2;
-const GOAL = 1.8;
 const HOT_CLIENTS = 50;
 /** As in `ring.ts`: short against a busy machine's swings, long against what is copied after the end of a turn. */
 const TURN_MS = 500;
@@ -17,16 +16,22 @@ const TURN_MS = 500;
 const WARM_UP_SECONDS = 15;
 
 /** What is asked: half of the clients of each worker are the other's. */
-const WORKLOADS: readonly (Omit<Questions, 'server'> & { readonly name: string; readonly what: string })[] = [
+const WORKLOADS: readonly (Omit<Questions, 'server'> & {
+  readonly name: string;
+  readonly what: string;
+  readonly goal: number;
+})[] = [
   {
     name: 'workers-even',
     what: `${count(CLIENTS)} clients evenly, half of the decisions forwarded`,
+    goal: 1.5,
     limit: 100,
     batch: 1,
   },
   {
     name: 'workers-hot',
     what: `${HOT_CLIENTS} hot clients under a generous limit, decided on leases`,
+    goal: 1.8,
     limit: 10_000_000,
     batch: 1,
     clients: Array.from({ length: HOT_CLIENTS }, (_, i) => i),
@@ -44,13 +49,15 @@ const WORKLOADS: readonly (Omit<Questions, 'server'> & { readonly name: string; 
 export const workers: Bench = async ({ dist, quick, progress }) => {
   if (!hasProc) {
     const what = `${WORKERS} workers on ${WORKERS} cores to one node on one`;
-    return [{ name: 'workers', what, mustReach: `>= ${GOAL}`, measured: 'not measured', reached: undefined }];
+    return [
+      { name: 'workers', what, mustReach: '>= 1.5', measured: 'not measured: there is no /proc', reached: undefined },
+    ];
   }
   const one = await startNode(SERVER_CORE, dist);
   const group = await startWorkers(dist, WORKERS);
   for (const server of [one, group]) await meetAllClients(server);
   const goals: Goal[] = [];
-  for (const { name, what, ...questions } of WORKLOADS) {
+  for (const { name, what, goal, ...questions } of WORKLOADS) {
     progress(`workers: warm-up, ${what}`);
     await askInTurns(
       WARM_UP_SECONDS,
@@ -66,9 +73,9 @@ export const workers: Bench = async ({ dist, quick, progress }) => {
     goals.push({
       name,
       what: `${WORKERS} workers on ${WORKERS} cores to one node on one, by CPU, ${what}`,
-      mustReach: `>= ${GOAL}`,
+      mustReach: `>= ${goal}`,
       measured: `${spread(ratios, (ratio) => ratio.toFixed(2))}; ${micros('groupMicros')} µs to ${micros('oneMicros')} µs a decision`,
-      reached: atLeast(GOAL, median(ratios)),
+      reached: atLeast(goal, median(ratios)),
     });
   }
   await Promise.all([one.stop(), group.stop()]);
