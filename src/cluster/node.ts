@@ -65,10 +65,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const peerRpc = createPeerRpc(
     {
       ...deps,
-      membership,
+      ...members,
       policiesDigest: () => policyParts.activePolicies.document.digest,
       heardPolicies: (id, digest) => policyParts.policies.antiEntropy.noteDigest(id, digest),
-      wanted: registryMember?.wanted,
     },
     { suspectAfterMs, beatMs: beatMsOf(suspectAfterMs) },
   );
@@ -92,7 +91,6 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       copies.keep(clients);
       replicator.copiesReceived(clients);
     },
-    probe: peerRpc.heartbeat,
     forget: admin.forgetHere,
   });
 

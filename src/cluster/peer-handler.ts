@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache';
-import type { NodeId } from '../core/ring.js';
 import type { Donor } from './handover/donor.js';
 import type { LeaseGranter } from './leases/granter.js';
 import type { Limiter } from './decide/limiter.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
-import type { ClientSnapshot, DecidedByPeer, MemberRecord, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { PeerRpc } from './membership/peer-rpc.js';
+import type { ClientSnapshot, DecidedByPeer, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from './ports.js';
 import type { Settler } from './decide/settler.js';
@@ -24,8 +24,7 @@ interface PeerHandlerDeps {
   readonly settler: Settler;
   readonly adaptive: AdaptiveController;
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
-  /** Sees for itself whether a member is up. */
-  readonly probe: (id: NodeId) => void;
+  readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
   readonly forget: (clientId: string) => void;
 }
 
@@ -35,7 +34,7 @@ interface PeerHandler {
 
 /** What peers ask, and who answers it. */
 export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
-  const { clock, membership, limiter, leaseGranter, donor, policies, settler, adaptive, keep, probe, forget } = deps;
+  const { clock, membership, limiter, leaseGranter, donor, policies, settler, adaptive, keep, peerRpc, forget } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     max: MAX_ANSWERS,
     ttl: ANSWER_TTL_MS,
@@ -53,7 +52,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
     const before = answers.get(message.batchId);
     if (before !== undefined) return before;
     // That it refused the sender is no proof here: where it refuses this node too, this node may stand in.
-    for (const id of message.refused) if (!membership.isDown(id)) probe(id);
+    for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
     const results = message.checks.map((check) => limiter.checkForPeer(check));
     const answer = results.some((result) => result instanceof Promise)
       ? Promise.all(results.map((result) => Promise.resolve(result))).then(decided)
@@ -62,21 +61,14 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
     return answer;
   }
 
-  /** All where the two lists differ; else of those that the sender has not heard lately. */
-  function newsFor(view: string, members: readonly MemberRecord[]): readonly MemberRecord[] {
-    return view === membership.view ? membership.recordsOf(members.map(({ id }) => id)) : membership.records();
-  }
-
   return {
-    answer({ from, view }, message) {
+    answer(sender, message) {
+      const { from } = sender;
       switch (message.kind) {
         case 'decide':
           return decide(message);
         case 'heartbeat':
-          membership.learn(message.members);
-          // Where nobody is asked regularly, this node knows no more than the sender before it has asked itself.
-          if (membership.ordered) for (const { id } of message.members) if (id !== membership.self.id) probe(id);
-          return { kind: 'members', members: newsFor(view, message.members) };
+          return peerRpc.answerHeartbeat(sender, message.members);
         case 'lease':
           return leaseGranter
             .lease(message.wishes, message.returns, from.id)

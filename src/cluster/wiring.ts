@@ -17,8 +17,11 @@ import { createLeaseGranter } from './leases/granter.js';
 import type { LeaseGranter } from './leases/granter.js';
 import { createLeaseHolder } from './leases/holder.js';
 import type { LeaseHolder } from './leases/holder.js';
-import { createMembership } from './membership/membership.js';
+import { beatMsOf } from './lifecycle.js';
+import { createGossipMembership } from './membership/gossip-membership.js';
 import type { Membership, MembershipOptions } from './membership/membership.js';
+import { createGossipProbing } from './membership/probing.js';
+import type { Probing } from './membership/probing.js';
 import type { Registry } from './membership/registry.js';
 import { createActivePolicies } from './policies/active-policies.js';
 import type { ActivePolicies } from './policies/active-policies.js';
@@ -92,6 +95,7 @@ export interface ClusterNodeDeps {
 /** The members, as gossip or a registry knows them. */
 interface MembershipParts {
   readonly membership: Membership;
+  readonly probing: Probing;
   /** Present if there is a registry. */
   readonly registryMember: RegistryMember | undefined;
 }
@@ -100,9 +104,15 @@ export function wireMembership(
   deps: ClusterNodeDeps,
   options: ClusterNodeOptions & Pick<MembershipOptions, 'onRingChange' | 'onConcurrentLeave'>,
 ): MembershipParts {
-  const { clock, timers, log, registry } = deps;
-  const registryMember = registry && createRegistryMember({ clock, timers, log, registry }, options);
-  return { registryMember, membership: registryMember?.membership ?? createMembership({ clock }, options) };
+  const { clock, timers, log, registry, discovery } = deps;
+  if (registry !== undefined) {
+    const registryMember = createRegistryMember({ clock, timers, log, registry }, options);
+    return { registryMember, membership: registryMember.membership, probing: registryMember.probing };
+  }
+  const membership = createGossipMembership({ clock }, options);
+  const beatMs = beatMsOf(options.suspectAfterMs);
+  const probing = createGossipProbing({ clock, membership, discovery }, { beatMs });
+  return { registryMember: undefined, membership, probing };
 }
 
 /** The buckets of this node, and all that keeps copies of them. */

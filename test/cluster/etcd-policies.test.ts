@@ -76,7 +76,7 @@ describe('policies in etcd', () => {
     expect(digests(world, ids).size).to.equal(1);
     expect(stored(world).digest).to.equal(bookAt(world, 'a:1').document.digest);
     // A change of policies makes no other ring.
-    const epochs = ids.map((id) => world.node(id).cluster.membership.epoch);
+    const epochs = ids.map((id) => world.node(id).cluster.stats().registry!.revision);
     expect(new Set(epochs).size).to.equal(1);
     expect(epochs[0]).to.be.below(world.etcd!.revision);
   });

@@ -5,7 +5,7 @@ import { createCopies } from '../../src/cluster/state/copies.js';
 import type { LeaseHolder } from '../../src/cluster/leases/holder.js';
 import { createLimiter } from '../../src/cluster/decide/limiter.js';
 import type { Limiter } from '../../src/cluster/decide/limiter.js';
-import { createMembership } from '../../src/cluster/membership/membership.js';
+import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import type { Replicator } from '../../src/cluster/replication/replicator.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
@@ -35,7 +35,7 @@ function createLone(): Lone {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients: 100 });
   const recent = createRecentDecisions({ clock }, { max: 100 });
-  const membership = createMembership(
+  const membership = createGossipMembership(
     { clock },
     {
       self: 'a:1',

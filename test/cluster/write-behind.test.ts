@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
-import { createMembership } from '../../src/cluster/membership/membership.js';
+import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { LastingClient, Store, StoreResult, Timers } from '../../src/cluster/ports.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
@@ -42,7 +42,7 @@ function createBench({
 } = {}): Bench {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients });
-  const membership = createMembership(
+  const membership = createGossipMembership(
     { clock },
     {
       self: 'a:1',

@@ -179,11 +179,18 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'waits for a peer that refuses it',
     caughtBy: 'answered',
     theme: 'crash',
-    world: patched({
-      file: 'cluster/membership/membership.ts',
-      find: 'known.refusedAtBeat !== undefined || silentMs(known) > suspectAfterMs / 2',
-      replace: 'silentMs(known) > suspectAfterMs',
-    }),
+    world: patched(
+      {
+        file: 'cluster/membership/membership.ts',
+        find: 'one.refusedAtBeat !== undefined || rules.isSilent(one)',
+        replace: 'rules.isSilent(one)',
+      },
+      {
+        file: 'cluster/membership/gossip-membership.ts',
+        find: 'isSilent: (known) => silentMs(known) > suspectAfterMs / 2',
+        replace: 'isSilent: (known) => silentMs(known) > suspectAfterMs',
+      },
+    ),
   },
   {
     name: 'keeps dead members in the ring',
@@ -191,8 +198,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched({
       file: 'cluster/membership/membership.ts',
-      find: "if (stateOfKnown(known) === 'active') active.push(id);",
-      replace: "if (known.record.state === 'active') active.push(id);",
+      find: "if (rules.stateOf(one) === 'active') active.set(",
+      replace: "if (one.record.state === 'active') active.set(",
     }),
   },
   {

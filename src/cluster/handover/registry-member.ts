@@ -5,12 +5,11 @@ import { createRegistrySession } from '../membership/registry-session.js';
 import type { RegistrySession, RegistrySessionDeps } from '../membership/registry-session.js';
 import { drained } from './leaver.js';
 import type { LeaverDeps } from './leaver.js';
-import type { MemberRecord } from '../messages.js';
+import { createRegistryProbing } from '../membership/probing.js';
+import type { Probing } from '../membership/probing.js';
 import { createRegistryMembership } from '../membership/registry-membership.js';
 import type { RegistryMembership, RegistryMembershipOptions } from '../membership/registry-membership.js';
 
-/** So many others are asked about a member that does not answer, and, where the registry does not, for its latest view. */
-const ASKED_ABOUT = 3;
 /** How often others are asked whether they have seen that this node leaves, and the pause before the next time. */
 const LEAVE_TRIES = 20;
 const LEAVE_PAUSE_MS = 50;
@@ -36,8 +35,7 @@ export interface RegistryMember {
    * @param options of acknowledgements
    */
   acknowledger(parts: Pick<AcknowledgerDeps, 'copies' | 'ask'>, options: AcknowledgerOptions): Acknowledger | undefined;
-  /** Whom to exchange heartbeats with now: those who do not answer, and a few others who may know more. */
-  readonly wanted: (late: readonly MemberRecord[]) => readonly NodeId[];
+  readonly probing: Probing;
   /** Writes this node down as active; its clients were handed over. @returns whether it is */
   readonly activate: () => Promise<boolean>;
   /**
@@ -56,7 +54,7 @@ export function createRegistryMember(
   const { strict = false, memberTtlMs: ttlMs = MEMBER_TTL_MS } = options;
   const membership = createRegistryMembership({ clock }, { ...options, strict, onDeregistered });
   const session = createRegistrySession({ ...deps, membership }, { ttlMs });
-  let turn = 0;
+  const probing = createRegistryProbing({ membership, isReachable: () => session.isReachable });
 
   function checkLease(nowMs: number): void {
     if (!strict) return;
@@ -78,18 +76,8 @@ export function createRegistryMember(
       };
       return createAcknowledger({ clock, timers, membership, mayDecide, ...parts }, acknowledgerOptions);
     },
+    probing,
     checkLease,
-    wanted(late) {
-      if (late.length === 0 && session.isReachable) return [];
-      const missed = new Set(late.map(({ id }) => id));
-      const present = membership.others().filter((id) => !missed.has(id));
-      turn += ASKED_ABOUT;
-      const few = Array.from(
-        { length: Math.min(ASKED_ABOUT, present.length) },
-        (_, i) => present[(turn + i) % present.length]!,
-      );
-      return [...missed, ...few];
-    },
     async activate() {
       if ((await session.publish('active')) === undefined) return false;
       membership.declare('active');

@@ -1,317 +1,216 @@
 import { createRing } from '../../core/ring.js';
 import type { NodeId, Ring } from '../../core/ring.js';
-import { watchConcurrentLeaves } from './concurrent-leaves.js';
-import { viewDigest } from './member-summary.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
 
-/** A member as this node sees it: what it declared, or `suspect` and `dead` when it has been silent. */
+/** State of a member as this node sees it: the declared one, or `suspect` or `dead` when the member is silent. */
 export type MemberState = Exclude<DeclaredState, 'left'> | 'suspect' | 'dead';
 
 export interface MembershipOptions {
   readonly self: NodeId;
   readonly version: string;
-  /** Where callers reach this node, if it can say. */
+  /** Address of the public API, if this node knows it. */
   readonly url?: string | undefined;
-  /** A member silent for longer is out of the ring. */
+  /** A member that is silent for longer leaves the ring. */
   readonly suspectAfterMs: number;
-  /** How many successors of a client are asked for on every decision. */
+  /** Number of successors that hold a copy. */
   readonly replicas: number;
-  /** Clients that the bucket table holds at most. */
+  /** Bound of the bucket table, in clients. */
   readonly maxClients: number;
-  /** Called when the ring has changed. */
+  /** Called after the ring has changed. */
   readonly onRingChange: () => void;
-  /** Called when several members begin to leave at once, before the ring changes, and when all have left. */
+  /** Called with true when several members begin to leave at once, before the ring changes; with false when all have left. */
   readonly onConcurrentLeave: (leaving: boolean) => void;
 }
 
-/** Silent for so many times the suspicion time, a member is called dead; and then forgotten. */
-const DEAD_AFTER = 10;
-const FORGOTTEN_AFTER = 600;
-/**
- * Others that are known, dead ones included. Who knows the secret can name as many addresses as it likes: each would be written to
- * until it is forgotten, and a ring of them all takes its time to build.
- */
-const MAX_OTHERS = 1_024;
-
-/** Clients whose place on the ring is remembered: about 1 ms to make room for, at each change of the ring. */
-export const CACHED_CLIENTS = 16_384;
-
-type Described = Omit<MemberRecord, 'silentMs'>;
-
-interface Known {
-  record: Described;
-  /** When its beat last advanced, by whatever path that was learnt. */
-  heardAtMs: number;
-  /** Its beat when it refused a connection: nobody listens there until a later one is heard. */
-  refusedAtBeat: number | undefined;
-}
-
-const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2, left: 3 };
-
-function isGoing({ state }: Described): boolean {
-  return state === 'leaving' || state === 'left';
-}
-
-/** Positive when `a` is the later word of the two. */
-function compare(a: Described, b: Described): number {
-  return a.incarnation - b.incarnation || RANK[a.state] - RANK[b.state] || a.beat - b.beat;
-}
-
-/** The members, and the ring of those that are active and alive. Every node judges silence by its own clock. */
-export interface Membership {
-  /** Whether members are those of a registry, the same for all; else each node tells of itself. */
-  readonly ordered: boolean;
-  /** Whether a successor decides in the place of an owner that is down. */
-  readonly allowsActingOwner: boolean;
+/** The members and their ring, for code that decides, replicates and routes. */
+export interface Members {
   readonly self: MemberRecord;
+  /** The active members that are alive. */
   readonly ring: Ring;
-  /** Counts the rings, from 1; what was found under one ring need not be looked up again. */
+  /** Counts the rings from 1. A result that was found under the same version is still valid. */
   readonly ringVersion: number;
-  /** The revision of the registry that the ring is made from. */
-  readonly epoch: number | undefined;
-  /** Whether this node is in the ring of others, and may not decide all the same. */
+  /** Whether a successor decides for an owner that is down. */
+  readonly allowsActingOwner: boolean;
+  /** Whether a member that is down stays in the ring, with an acting owner, until its registration ends. */
+  readonly keepsDownMembers: boolean;
+  /** Whether this node may not decide although it is in the ring of others. */
   readonly leaseExpired: boolean;
-  /** Whether this node has yet to join, or to join again. */
-  readonly mustJoin: boolean;
-  /** Short hash of the ids, lives and states, equal where two nodes know the same. */
-  readonly view: string;
-  records(): readonly MemberRecord[];
-  /** Those of others that have been silent for longer. */
-  silent(forMs: number): readonly MemberRecord[];
-  /** Those of some ids, as far as they are known. */
-  recordsOf(ids: readonly NodeId[]): readonly MemberRecord[];
-  /** The incarnation of each member of the ring, fixed for a ring: one who comes back without having left is a new ring. */
+  /** The revision of the registry from which the ring is made; `undefined` without a registry. */
+  readonly epoch: number | undefined;
+  /** The incarnation of each member of the ring. A member that returns without having left makes a new ring. */
   incarnations(): ReadonlyMap<NodeId, number>;
-  /** Everyone else, dead ones included. */
+  /** All other members, dead ones included. */
   others(): readonly NodeId[];
-  /** The same, with those as active that this node has let into its ring already: for who joins at the same time. */
-  routedRecords(): readonly MemberRecord[];
-  /**
-   * Takes over what is later than what is known. A record of an earlier life of this node begins a later one.
-   * @param from the view that the records are all of, or who has let some of them in
-   */
-  learn(records: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void;
-  /** Whether what this member has decided counts: in strict mode not after it was replaced. */
-  isDecider(from: MemberRecord): boolean;
-  /** Whether who has this view may know more than this node. */
-  isBehind(view: string): boolean;
-  /** Notes that a member has just spoken for itself, and with which view. */
-  messageReceived(from: MemberRecord, view: string): void;
-  /** Lets a joining member into this node's ring. @returns whether it is one that this node knows of */
-  admit(record: MemberRecord): boolean;
-  /** What this node will say of itself once it declares `state`: for those who are to know first. */
-  announce(state: DeclaredState): MemberRecord;
-  /** This node's next step of life. */
-  declare(state: DeclaredState): void;
-  /** Begins the next life of this node. */
-  reincarnate(): void;
-  beat(): void;
-  /** Judges silence anew, and forgets who has long been dead. */
-  checkTimeouts(): void;
-  /** After this node was away: the others get a full suspicion time to be heard again. */
-  resetTimers(): void;
-  /** Notes that a message goes to this member. */
-  messageSent(id: NodeId): void;
-  /** Notes that nobody listened under this id. */
-  connectionRefused(id: NodeId): void;
-  refusedIds(): readonly NodeId[];
-  /** Whether somebody else may decide in its place: it refused connections, or has been silent for half the suspicion time. */
+  /** Whether an acting owner may decide for this member: it refused a connection, or has been silent for too long. */
   isDown(id: NodeId): boolean;
+  /** `undefined` for a node that is no member. */
   stateOf(id: NodeId): MemberState | undefined;
 }
 
-export function createMembership({ clock }: { clock: Clock }, options: MembershipOptions): Membership {
-  const { suspectAfterMs, onRingChange } = options;
-  let self: MemberRecord = {
-    id: options.self,
-    incarnation: 1,
-    state: 'joining',
-    beat: 0,
-    version: options.version,
-    url: options.url ?? '',
-    silentMs: 0,
-  };
-  /** What this node has said it will be, if that is more than what it is. */
-  let announced: MemberRecord | undefined;
-  const others = new Map<NodeId, Known>();
+/** The members as gossip or a registry knows them. Each node measures silence by its own clock. */
+export interface Membership extends Members {
+  /** Whether this node has yet to join, or to rejoin. */
+  readonly mustJoin: boolean;
+  /** Names the present list of ids, incarnations and states. Equal on two nodes that know the same. */
+  readonly view: string;
+  records(): readonly MemberRecord[];
+  /** The records of those of these ids that are known. */
+  recordsOf(ids: readonly NodeId[]): readonly MemberRecord[];
+  /** All records for a member that joins at the same time: members that this node admitted already count as active. */
+  routedRecords(): readonly MemberRecord[];
+  /** The records of other members that have been silent for longer than `forMs`. */
+  silent(forMs: number): readonly MemberRecord[];
+  /** Members that refused a connection and have not been heard since. */
+  refusedIds(): readonly NodeId[];
+  /**
+   * Takes over records that are later than the known ones. A record of an earlier life of this node makes it begin a later one.
+   * @param from the view of which the records are the complete list, or the member that admitted those that are active
+   */
+  learn(records: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void;
+  /** Whether decisions of this member count. In strict mode they do not after it was replaced. */
+  isDecider(from: MemberRecord): boolean;
+  /** Whether a node with this view may know more than this one. */
+  isBehind(view: string): boolean;
+  /** Notes that a member has just sent a message, with its view. */
+  messageReceived(from: MemberRecord, view: string): void;
+  /** Notes that a connection to this member was refused. */
+  connectionRefused(id: NodeId): void;
+  /** Adds a joining member to this node's ring. @returns false if this node does not know the member */
+  admit(record: MemberRecord): boolean;
+  /** The record that this node will have once it declares `state`, for members that must learn it first. */
+  announce(state: DeclaredState): MemberRecord;
+  /** Puts this node into its next state. */
+  declare(state: DeclaredState): void;
+  /** Begins the next incarnation of this node, which has to rejoin. */
+  reincarnate(): void;
+  /** Counts up this node's sign of life. */
+  beat(): void;
+  /** Updates the ring by the silence of the members, and forgets members that died long ago. */
+  checkTimeouts(): void;
+  /** After a pause of this node: gives the other members a full suspicion time to be heard again. */
+  resetTimers(): void;
+}
+
+/** What this node knows of another member. */
+export interface KnownMember {
+  record: Omit<MemberRecord, 'silentMs'>;
+  /** When its beat last advanced, by whatever path this node learnt it. */
+  heardAtMs: number;
+  /** Its beat when it refused a connection; `undefined` once a later beat shows that it listens again. */
+  refusedAtBeat: number | undefined;
+}
+
+/** The rules by which gossip and a registry differ. */
+interface MemberRules<K> {
+  readonly stateOf: (known: K) => MemberState;
+  /** Whether the member has been silent for so long that an acting owner may decide for it. */
+  readonly isSilent: (known: K) => boolean;
+  /** Whether a leaving member may still hand over. */
+  readonly isHandingOver: (known: K) => boolean;
+}
+
+/** What every membership keeps: this node, the other members, and the ring of those that are active. */
+interface MemberView<K extends KnownMember> extends Pick<
+  Membership,
+  'ring' | 'ringVersion' | 'incarnations' | 'others' | 'isDown' | 'refusedIds' | 'connectionRefused' | 'beat'
+> {
+  self: MemberRecord;
+  readonly known: Map<NodeId, K>;
+  /** Makes the ring anew if its members or their incarnations have changed. */
+  readonly rebuild: () => void;
+  /** Makes results that were found under the present ring invalid. */
+  invalidate(): void;
+  readonly recordOf: (known: K) => MemberRecord;
+  /** @param own the record of this node, if that is asked for */
+  recordsOf(ids: readonly NodeId[], own: MemberRecord): readonly MemberRecord[];
+  /** Notes a beat of a member, and whether it listens again. */
+  noteBeat(known: K, beat: number): void;
+}
+
+/** Bound of the clients whose place on the ring is remembered. Each change of the ring makes room for them, in about 1 ms. */
+const CACHED_CLIENTS = 16_384;
+
+export function createMemberView<K extends KnownMember>(
+  { clock }: { clock: Clock },
+  options: MembershipOptions,
+  rules: MemberRules<K>,
+): MemberView<K> {
   const ringOptions = {
     cachedClients: Math.min(CACHED_CLIENTS, options.maxClients),
     cachedSuccessors: options.replicas,
   };
+  const known = new Map<NodeId, K>();
   let ring = createRing([], ringOptions);
-  let lives: ReadonlyMap<NodeId, number> = new Map();
+  let incarnations: ReadonlyMap<NodeId, number> = new Map();
   let ringVersion = 1;
-  let view: string | undefined;
-  const sayLeavers = watchConcurrentLeaves(options.onConcurrentLeave);
+  let severalLeave = false;
 
-  function silentMs(known: Known): number {
-    return clock.nowMs() - known.heardAtMs;
+  /** Of two members that leave at once, each may count on the other to take its clients, until both have handed over. */
+  function watchConcurrentLeaves(): void {
+    let leaving = 0;
+    for (const one of known.values()) if (one.record.state === 'leaving' && rules.isHandingOver(one)) leaving += 1;
+    // Once several leave, the last of them still counts: the one before it may have counted on it until now.
+    const several = leaving > (severalLeave ? 0 : 1);
+    if (several === severalLeave) return;
+    severalLeave = several;
+    options.onConcurrentLeave(several);
   }
 
-  function stateOfKnown(known: Known): MemberState {
-    const { state } = known.record;
-    if (state === 'leaving' || state === 'left') return 'leaving';
-    if (silentMs(known) > suspectAfterMs * DEAD_AFTER) return 'dead';
-    return silentMs(known) > suspectAfterMs ? 'suspect' : state;
-  }
-
-  function isForgotten(record: Described, silentForMs: number): boolean {
-    return silentForMs > suspectAfterMs * (isGoing(record) ? DEAD_AFTER : FORGOTTEN_AFTER);
-  }
-
-  function noteLeavers(): void {
-    let leavers = 0;
-    for (const known of others.values()) {
-      if (known.record.state === 'leaving' && silentMs(known) <= suspectAfterMs / 2) leavers += 1;
-    }
-    sayLeavers(leavers);
-  }
-
-  function rebuild(): void {
-    noteLeavers();
-    const active: NodeId[] = self.state === 'active' ? [self.id] : [];
-    for (const [id, known] of others) if (stateOfKnown(known) === 'active') active.push(id);
-    active.sort();
-    const incarnationOf = (id: NodeId): number => (id === self.id ? self : others.get(id)!.record).incarnation;
-    if (active.length === ring.members.length && active.every((id) => lives.get(id) === incarnationOf(id))) return;
-    ring = createRing(active, ringOptions);
-    lives = new Map(active.map((id) => [id, incarnationOf(id)]));
-    ringVersion += 1;
-    onRingChange();
-  }
-
-  function recordOf(known: Known): MemberRecord {
-    return { ...known.record, silentMs: silentMs(known) };
-  }
-
-  /** @returns whether the ring may be another now: one more beat of a member in good standing changes nothing */
-  function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): boolean {
-    if (record.id === self.id) {
-      // What this node has announced comes back to it before it declares it.
-      if (compare(record, announced ?? self) <= 0) return false;
-      self = { ...self, incarnation: record.incarnation + 1, state: 'joining' };
-      announced = undefined;
-      view = undefined;
-      return true;
-    }
-    const heardAtMs = clock.nowMs() - saidSilentMs;
-    const known = others.get(record.id);
-    if (known === undefined) {
-      if (isForgotten(record, saidSilentMs) || others.size >= MAX_OTHERS) return false;
-      others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined });
-      view = undefined;
-      return true;
-    }
-    if (compare(record, known.record) <= 0) return false;
-    const declares = record.incarnation !== known.record.incarnation || record.state !== known.record.state;
-    const returns = silentMs(known) > suspectAfterMs;
-    if (declares) {
-      view = undefined;
-      known.refusedAtBeat = undefined;
-    }
-    // What was still under way when it refused may say one beat more.
-    if (known.refusedAtBeat !== undefined && record.beat > known.refusedAtBeat + 1) known.refusedAtBeat = undefined;
-    known.record = record;
-    known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
-    return declares || returns;
-  }
-
-  const membership: Membership = {
-    ordered: false,
-    allowsActingOwner: true,
-    epoch: undefined,
-    leaseExpired: false,
-    get mustJoin() {
-      return self.state === 'joining';
+  const view: MemberView<K> = {
+    self: {
+      id: options.self,
+      incarnation: 0,
+      state: 'joining',
+      beat: 0,
+      version: options.version,
+      url: options.url ?? '',
+      silentMs: 0,
     },
-    get self() {
-      return self;
-    },
+    known,
     get ring() {
       return ring;
     },
     get ringVersion() {
       return ringVersion;
     },
-    get view() {
-      return (view ??= viewDigest([self, ...[...others.values()].map(({ record }) => record)]));
+    incarnations: () => incarnations,
+    others: () => [...known.keys()],
+    rebuild() {
+      watchConcurrentLeaves();
+      const active = new Map<NodeId, number>();
+      const { id: self, state, incarnation } = view.self;
+      if (state === 'active') active.set(self, incarnation);
+      for (const [id, one] of known) if (rules.stateOf(one) === 'active') active.set(id, one.record.incarnation);
+      if (active.size === ring.members.length && [...active].every(([id, life]) => incarnations.get(id) === life))
+        return;
+      ring = createRing(active.keys(), ringOptions);
+      incarnations = active;
+      ringVersion += 1;
+      options.onRingChange();
     },
-    routedRecords: () => membership.records(),
-    isDecider: () => true,
-    isBehind: (theirs) => theirs !== membership.view,
-    records: () => [self, ...[...others.values()].map(recordOf)],
-    silent: (forMs) => [...others.values()].filter((known) => silentMs(known) > forMs).map(recordOf),
-    recordsOf: (ids) =>
+    invalidate: () => void (ringVersion += 1),
+    recordOf: (one) => ({ ...one.record, silentMs: clock.nowMs() - one.heardAtMs }),
+    recordsOf: (ids, own) =>
       ids.flatMap((id) => {
-        const known = others.get(id);
-        return id === self.id ? [self] : known === undefined ? [] : [recordOf(known)];
+        const one = known.get(id);
+        return id === own.id ? [own] : one === undefined ? [] : [view.recordOf(one)];
       }),
-    incarnations: () => lives,
-    others: () => [...others.keys()],
-    learn(records) {
-      let changed = false;
-      for (const record of records) changed = learnOne(record) || changed;
-      if (changed) rebuild();
+    noteBeat(one, beat) {
+      // A message that was under way when the member refused may carry one beat more.
+      if (one.refusedAtBeat !== undefined && beat > one.refusedAtBeat + 1) one.refusedAtBeat = undefined;
     },
-    messageReceived(from) {
-      const before = others.get(from.id);
-      const returns = before !== undefined && silentMs(before) > suspectAfterMs;
-      const changed = learnOne(from);
-      const known = others.get(from.id);
-      if (known !== undefined) known.heardAtMs = clock.nowMs();
-      if (changed || returns) rebuild();
-    },
-    admit(record) {
-      membership.learn([record]);
-      return true;
-    },
-    announce(state) {
-      announced = { ...self, state, beat: self.beat + 1 };
-      return announced;
-    },
-    declare(state) {
-      announced = undefined;
-      self = { ...self, state, beat: self.beat + 1 };
-      view = undefined;
-      rebuild();
-    },
-    reincarnate() {
-      announced = undefined;
-      self = { ...self, incarnation: self.incarnation + 1, state: 'joining', beat: 0 };
-      view = undefined;
-      rebuild();
-    },
-    beat: () => (self = { ...self, beat: self.beat + 1 }),
-    checkTimeouts() {
-      for (const [id, known] of others) {
-        if (!isForgotten(known.record, silentMs(known))) continue;
-        others.delete(id);
-        view = undefined;
-      }
-      rebuild();
-    },
-    resetTimers() {
-      for (const known of others.values()) {
-        if (silentMs(known) <= suspectAfterMs * DEAD_AFTER) known.heardAtMs = clock.nowMs();
-      }
-    },
-    messageSent: () => undefined,
+    beat: () => void (view.self = { ...view.self, beat: view.self.beat + 1 }),
     connectionRefused(id) {
-      const known = others.get(id);
-      if (known !== undefined) known.refusedAtBeat = known.record.beat;
+      const one = known.get(id);
+      if (one !== undefined) one.refusedAtBeat = one.record.beat;
     },
-    refusedIds: () => [...others].filter(([, known]) => known.refusedAtBeat !== undefined).map(([id]) => id),
+    refusedIds: () => [...known].filter(([, one]) => one.refusedAtBeat !== undefined).map(([id]) => id),
     isDown(id) {
-      const known = others.get(id);
-      if (known === undefined) return id !== self.id;
-      return known.refusedAtBeat !== undefined || silentMs(known) > suspectAfterMs / 2;
-    },
-    stateOf(id) {
-      if (id === self.id) return self.state === 'left' ? 'leaving' : self.state;
-      const known = others.get(id);
-      return known && stateOfKnown(known);
+      const one = known.get(id);
+      if (one === undefined) return id !== view.self.id;
+      return one.refusedAtBeat !== undefined || rules.isSilent(one);
     },
   };
-  return membership;
+  return view;
 }

@@ -1,32 +1,27 @@
 import type { NodeId } from '../../core/ring.js';
 import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../messages.js';
-import type { Ask, Asked, Clock, Discovery, PeerTransport } from '../ports.js';
+import type { Ask, Asked, Clock, PeerTransport } from '../ports.js';
+import type { Probing } from './probing.js';
 
-/** The part of the suspicion time after which a heartbeat without an answer makes room for the next. */
-const HEARTBEAT_PART = 0.3;
-/** The same where heartbeats go only to those who are missed: even a slow answer must be heard. */
-const PROBE_PART = 0.5;
-/** The others, who may hear a member that this node does not, are asked about it when it is silent for so many heartbeats. */
+/** Other members are asked about a member that was silent for this many beats. */
 const LATE_BEATS = 2;
-/** Seeds that are no members are asked every so many heartbeats: two rings that do not know each other become one. */
-const SEED_EVERY = 10;
 
-/** What this node says to others: whatever it is, either side learns that the other lives. */
+/** Exchanges messages with peers. Every message and answer is a sign of life of its sender. */
 export interface PeerRpc {
-  /** Sends a message, and notes what its end says about the peer. */
+  /** Sends a message, and notes what its result says about the peer. */
   readonly ask: Ask;
-  /** What this node says of itself, with all that it sends. */
-  sender(): Sender;
-  /** Notes that a member was heard. */
+  /** Notes that a message of a member has arrived. */
   messageReceived(sender: Sender): void;
-  /** What goes back to who sent a message. */
+  /** Wraps the answer to a message. */
   reply(answer: PeerAnswer | Promise<PeerAnswer>): Promise<Envelope<PeerAnswer>>;
-  /** Sends one heartbeat, unless one is under way. */
+  /** Takes the records of a heartbeat, and answers with those that its sender lacks. */
+  answerHeartbeat(sender: Sender, members: readonly MemberRecord[]): PeerAnswer;
+  /** Sends a heartbeat, unless one is under way. */
   readonly heartbeat: (to: NodeId) => void;
-  /** Tells members that may be up of others, and waits for their answers. */
+  /** Sends records to those members that are not down, and waits for their answers. */
   tell(ids: readonly NodeId[], members: readonly MemberRecord[]): Promise<void>;
-  /** Each `beatMs`: heartbeats to those with whom nothing else was exchanged, and now and then to the dead and to seeds. */
+  /** Sends the heartbeats that are due; to be called each `beatMs`. */
   beat(): void;
   close(): void;
 }
@@ -35,13 +30,11 @@ interface PeerRpcDeps {
   readonly clock: Clock;
   readonly membership: Membership;
   readonly transport: PeerTransport;
-  readonly discovery: Discovery;
-  /** Digest of the policies that this node holds now. */
+  readonly probing: Probing;
+  /** Digest of the policies in force on this node. */
   readonly policiesDigest: () => string;
-  /** Called for each that holds other policies. */
+  /** Called for each member that has other policies in force. */
   readonly heardPolicies: (id: NodeId, digest: string) => void;
-  /** With a registry: whom to exchange heartbeats with, given who does not answer. Else it is all with whom nothing else was. */
-  readonly wanted: ((late: readonly MemberRecord[]) => readonly NodeId[]) | undefined;
 }
 
 interface PeerRpcOptions {
@@ -50,31 +43,32 @@ interface PeerRpcOptions {
 }
 
 export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: PeerRpcOptions): PeerRpc {
-  const { clock, membership, transport, discovery, policiesDigest, heardPolicies, wanted } = deps;
+  const { clock, membership, transport, probing, policiesDigest, heardPolicies } = deps;
   const lateMs = beatMs * LATE_BEATS;
-  /** Of each member: when it was last heard, and the hash of its member list. */
+  const heartbeatTimeoutMs = Math.ceil(suspectAfterMs * probing.timeoutPart);
+  /** For each member: when it was last heard, and its view then. */
   const exchanged = new Map<NodeId, { atMs: number; view: string }>();
   const heartbeating = new Set<NodeId>();
-  let beats = 0;
   let closed = false;
 
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
     const sent = sender();
-    membership.messageSent(to);
+    probing.messageSent(to);
     const result = await transport.send(to, { sender: sent, body }, timeoutMs);
     if (result.kind === 'refused') membership.connectionRefused(to);
     if (result.kind !== 'answer') return { kind: result.kind };
     const { sender: answerer, body: answer } = result.answer;
-    // Another one lives at this address by now: what it says is not what was asked for. Seeds may go by other names.
+    // Another node has this address now, so its answer does not count. A seed, which is no member, may have another name.
     if (answerer.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
-    met(answerer);
+    noteSender(answerer);
     const { view } = answerer;
-    if ('members' in answer) {
+    const hasMembers = 'members' in answer;
+    if (hasMembers) {
       const complete = answer.kind === 'members' && view !== sent.view;
       const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
       membership.learn(answer.members, from);
     }
-    if (membership.isBehind(view) && body.kind !== 'heartbeat' && (membership.ordered || !('members' in answer)))
+    if (membership.isBehind(view) && body.kind !== 'heartbeat' && (probing.fetchesViews || !hasMembers))
       void heartbeat(answerer.from.id);
     return { kind: 'answer', body: answer };
   }
@@ -83,7 +77,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     return { from: membership.self, view: membership.view, policies: policiesDigest() };
   }
 
-  function met({ from, view, policies }: Sender): void {
+  function noteSender({ from, view, policies }: Sender): void {
     membership.messageReceived(from, view);
     exchanged.set(from.id, { atMs: clock.nowMs(), view });
     if (policies !== policiesDigest()) heardPolicies(from.id, policies);
@@ -93,31 +87,36 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     if (heartbeating.has(to)) return;
     heartbeating.add(to);
     const agreed = exchanged.get(to)?.view === membership.view;
-    const members = agreed || membership.ordered ? late : membership.records();
-    const part = membership.ordered ? PROBE_PART : HEARTBEAT_PART;
-    await ask(to, { kind: 'heartbeat', members }, Math.ceil(suspectAfterMs * part));
+    await ask(to, { kind: 'heartbeat', members: probing.recordsFor(agreed, late) }, heartbeatTimeoutMs);
     heartbeating.delete(to);
   }
 
-  async function greetSeeds(): Promise<void> {
-    for (const id of await discovery.seeds()) {
-      if (id !== membership.self.id && membership.stateOf(id) === undefined && !closed) void heartbeat(id);
-    }
+  async function heartbeatSeeds(): Promise<void> {
+    for (const id of await probing.seeds()) if (!closed) void heartbeat(id);
   }
 
   return {
     ask,
-    sender,
-    messageReceived(sender) {
-      met(sender);
-      if (membership.ordered && membership.isBehind(sender.view)) void heartbeat(sender.from.id);
+    messageReceived(from) {
+      noteSender(from);
+      if (probing.fetchesViews && membership.isBehind(from.view)) void heartbeat(from.from.id);
     },
     async reply(answer) {
-      // A list of members is true under the view that it was made with.
-      const said = sender();
-      if (!(answer instanceof Promise)) return { sender: said, body: answer };
+      // A list of members belongs to the view that it was made with, so the sender is taken at the same time.
+      const sent = sender();
+      if (!(answer instanceof Promise)) return { sender: sent, body: answer };
       const body = await answer;
       return { sender: sender(), body };
+    },
+    answerHeartbeat({ view }, members) {
+      membership.learn(members);
+      // Without regular heartbeats, this node has no opinion of these members before it has asked them itself.
+      if (probing.fetchesViews) for (const { id } of members) if (id !== membership.self.id) void heartbeat(id);
+      const agreed = view === membership.view;
+      return {
+        kind: 'members',
+        members: agreed ? membership.recordsOf(members.map(({ id }) => id)) : membership.records(),
+      };
     },
     heartbeat: (to) => void heartbeat(to),
     async tell(ids, members) {
@@ -125,23 +124,10 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
       await Promise.all(others.map((id) => ask(id, { kind: 'heartbeat', members }, suspectAfterMs)));
     },
     beat() {
-      beats += 1;
-      const nowMs = clock.nowMs();
       for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
-      // Who is not heard directly may be alive: whatever else is said to the others, they are asked.
       const late = membership.silent(lateMs);
-      if (wanted !== undefined) {
-        for (const id of wanted(late)) void heartbeat(id, late);
-        return;
-      }
-      const missed = late.some(({ id }) => membership.stateOf(id) !== 'dead');
-      for (const id of membership.others()) {
-        const state = membership.stateOf(id);
-        const dead = state === 'dead' || state === 'leaving';
-        const quiet = nowMs - (exchanged.get(id)?.atMs ?? -Infinity) >= beatMs;
-        if (dead ? beats % SEED_EVERY === 0 : quiet || missed) void heartbeat(id, late);
-      }
-      if (beats % SEED_EVERY === 0) void greetSeeds();
+      for (const id of probing.targets(late, (one) => exchanged.get(one)?.atMs)) void heartbeat(id, late);
+      void heartbeatSeeds();
     },
     close: () => (closed = true),
   };

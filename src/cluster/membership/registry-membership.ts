@@ -1,130 +1,100 @@
-import { createRing } from '../../core/ring.js';
 import type { NodeId } from '../../core/ring.js';
-import { watchConcurrentLeaves } from './concurrent-leaves.js';
-import { CACHED_CLIENTS } from './membership.js';
-import type { MemberState, Membership, MembershipOptions } from './membership.js';
 import type { MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
+import { createMemberView } from './membership.js';
+import type { KnownMember, MemberState, Membership, MembershipOptions } from './membership.js';
 import type { Registration, RegistryView } from './registry.js';
 
 export interface RegistryMembershipOptions extends MembershipOptions {
-  /** Nobody stands in for a silent owner, and this node decides only while its lease holds. */
+  /** No acting owner decides for a silent one, and this node decides only while its lease holds. */
   readonly strict: boolean;
-  /** Called when this node finds that it is not written down any more. */
+  /** Called when this node finds that its registration is gone. */
   readonly onDeregistered: () => void;
 }
 
 /**
- * A member that does not answer is asked by a heartbeat at 0.2 or 0.3 of the suspicion time, which must have had time to come back
- * before somebody decides in its place.
+ * An acting owner decides after this part of the suspicion time. A member that does not answer is sent a heartbeat at 0.2 or 0.3 of it,
+ * and the answer must have had time to arrive.
  */
 const DOWN_PART = 0.7;
 
-interface Known {
-  /** State and life as the registry has them, beat as it was last heard. */
+/** State and incarnation as the registry has them, beat as this node last heard it. */
+interface RegisteredMember extends KnownMember {
   record: Omit<MemberRecord, 'silentMs'> & Registration;
-  /** When it was last heard, by whatever path. */
-  heardAtMs: number;
-  /** When the first message went to it that nothing was heard after. */
+  /** When this node sent the first message after which it heard nothing. */
   unansweredAtMs: number | undefined;
-  refusedAtBeat: number | undefined;
-  /** The revision that it acted on when it was last heard. */
+  /** The revision that the member acted on when it was last heard. */
   seenRevision: number;
-  /** It says itself that it does not decide now: its lease may have ended. */
-  idle: boolean;
-  /** This node has let it into its ring already, which the registry does not say yet. */
+  /** Whether the member says that it does not decide now, as its lease may have expired. */
+  leaseExpired: boolean;
+  /** Whether this node has admitted the member before the registry says so. */
   admitted: boolean;
 }
 
-/** Members as a registry has them, in the same order for every node. */
+/** Members as a registry has them, in the same order on every node. */
 export interface RegistryMembership extends Membership {
   /** The revision of the view that this node acts on; 0 before the first. */
   readonly epoch: number;
-  /** Whether this node is written down with its present life. */
+  /** Whether the present incarnation of this node is registered. */
   readonly isRegistered: boolean;
   /** Whether a member has said that it acts on a view no older than this revision. */
   hasSeen(id: NodeId, revision: number): boolean;
   /** Takes over a view that comes from the registry itself. */
   adopt(view: RegistryView): void;
-  /** Whether a view would be news: of another registry, or later. */
+  /** Whether a view is of another registry than the present one, or later. */
   isNews(view: Pick<RegistryView, 'registry' | 'revision'>): boolean;
-  /** This node is written down as joining, with this life, since this revision. */
+  /** Notes that this node is registered as joining since this revision. */
   registered(incarnation: number, revision: number): void;
-  /** In strict mode: this node's lease may have ended, or holds again. */
-  setLeaseExpired(lapsed: boolean): void;
-  /** What was written under this node's lease is gone. */
+  /** In strict mode: notes that this node's lease may have expired, or holds again. */
+  setLeaseExpired(expired: boolean): void;
+  /** Notes that this node's registration is gone. */
   deregistered(): void;
+  /** Notes that this node sends a message to this member. */
+  readonly messageSent: (id: NodeId) => void;
 }
 
 /**
- * Who is a member is what the registry says; peers only pass its views on, the latest stands. Silence is judged on demand: an
- * idle cluster exchanges nothing, and a member is missed once a message to it has gone unanswered.
+ * The registry says who is a member. Peers only pass its views on, and the latest one counts. This node measures silence on demand: an
+ * idle cluster exchanges nothing, and a member is silent once a message to it stays unanswered.
  */
 export function createRegistryMembership(
   { clock }: { clock: Clock },
   options: RegistryMembershipOptions,
 ): RegistryMembership {
   const { suspectAfterMs, strict } = options;
-  const ringOptions = {
-    cachedClients: Math.min(CACHED_CLIENTS, options.maxClients),
-    cachedSuccessors: options.replicas,
-  };
-  const others = new Map<NodeId, Known>();
-  let self: MemberRecord = {
-    id: options.self,
-    incarnation: 0,
-    state: 'joining',
-    beat: 0,
-    version: options.version,
-    url: options.url ?? '',
-    silentMs: 0,
-  };
+  const view = createMemberView<RegisteredMember>({ clock }, options, {
+    stateOf,
+    isSilent,
+    isHandingOver: (known) => known.refusedAtBeat === undefined && !isSilent(known),
+  });
+  const { known: others } = view;
   let own: Registration | undefined;
   let registeredAt: number | undefined;
-  let lapsed = false;
+  let leaseExpired = false;
   let registry = '';
   let epoch = 0;
-  let ring = createRing([], ringOptions);
-  let lives: ReadonlyMap<NodeId, number> = new Map();
-  let ringVersion = 1;
-  const sayLeavers = watchConcurrentLeaves(options.onConcurrentLeave);
 
-  const silenceMs = ({ unansweredAtMs, heardAtMs }: Known): number =>
-    unansweredAtMs === undefined ? 0 : clock.nowMs() - Math.max(unansweredAtMs, heardAtMs);
-
-  const isDown = (known: Known): boolean =>
-    known.idle || known.refusedAtBeat !== undefined || silenceMs(known) > suspectAfterMs * DOWN_PART;
-
-  const stateOf = ({ record, admitted }: Known): Registration['state'] => (admitted ? 'active' : record.state);
-
-  function noteLeavers(): void {
-    let leavers = 0;
-    for (const known of others.values()) if (known.record.state === 'leaving' && !isDown(known)) leavers += 1;
-    sayLeavers(leavers);
+  function silentMs({ unansweredAtMs, heardAtMs }: RegisteredMember): number {
+    return unansweredAtMs === undefined ? 0 : clock.nowMs() - Math.max(unansweredAtMs, heardAtMs);
   }
 
-  function rebuild(): void {
-    noteLeavers();
-    const active = new Map<NodeId, number>();
-    if (self.state === 'active') active.set(self.id, self.incarnation);
-    for (const [id, known] of others) if (stateOf(known) === 'active') active.set(id, known.record.incarnation);
-    if (active.size === ring.members.length && [...active].every(([id, life]) => lives.get(id) === life)) return;
-    ring = createRing(active.keys(), ringOptions);
-    lives = active;
-    ringVersion += 1;
-    options.onRingChange();
+  function isSilent(known: RegisteredMember): boolean {
+    return known.leaseExpired || silentMs(known) > suspectAfterMs * DOWN_PART;
   }
 
-  function note(known: Known, beat: number, heardAtMs: number): void {
-    // What was still under way when it refused may say one beat more.
-    if (known.refusedAtBeat !== undefined && beat > known.refusedAtBeat + 1) known.refusedAtBeat = undefined;
+  function stateOf({ record, admitted }: RegisteredMember): Registration['state'] {
+    return admitted ? 'active' : record.state;
+  }
+
+  function noteBeat(known: RegisteredMember, beat: number, heardAtMs: number): void {
+    view.noteBeat(known, beat);
     if (beat > known.record.beat) known.record = { ...known.record, beat };
     known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
   }
 
-  function write({ id, incarnation, state, version, url }: Registration): void {
+  function enter({ id, incarnation, state, version, url }: Registration): void {
     const entry = { id, incarnation, state, version, url };
-    if (id === self.id) {
+    if (id === view.self.id) {
       own = entry;
       return;
     }
@@ -134,73 +104,79 @@ export function createRegistryMembership(
       if (state !== 'joining') known.admitted = false;
       return;
     }
-    const record = { ...entry, beat: 0 };
     others.set(id, {
-      record,
+      record: { ...entry, beat: 0 },
       heardAtMs: clock.nowMs(),
       unansweredAtMs: undefined,
       refusedAtBeat: undefined,
       seenRevision: 0,
-      idle: false,
+      leaseExpired: false,
       admitted: false,
     });
   }
 
-  function adopt(view: RegistryView): void {
-    ({ registry, revision: epoch } = view);
+  function adopt(next: RegistryView): void {
+    ({ registry, revision: epoch } = next);
     own = undefined;
-    const present = new Set(view.entries.map(({ id }) => id));
+    const present = new Set(next.entries.map(({ id }) => id));
     for (const id of others.keys()) if (!present.has(id)) others.delete(id);
-    view.entries.forEach(write);
+    next.entries.forEach(enter);
     const { incarnation } = (own as Registration | undefined) ?? { incarnation: -1 };
-    if (registeredAt !== undefined && epoch >= registeredAt && incarnation !== self.incarnation) deregister();
-    else rebuild();
+    if (registeredAt !== undefined && epoch >= registeredAt && incarnation !== view.self.incarnation) deregistered();
+    else view.rebuild();
   }
 
-  function deregister(): void {
+  function deregistered(): void {
     registeredAt = undefined;
-    self = { ...self, state: 'joining' };
-    rebuild();
+    view.self = { ...view.self, state: 'joining' };
+    view.rebuild();
     options.onDeregistered();
   }
 
-  const recordOf = (known: Known): MemberRecord => ({ ...known.record, silentMs: clock.nowMs() - known.heardAtMs });
-  /** As the registry has it, so that who takes over the list has the same view; incarnation 0 where it does not have it. */
-  const ownRecord = (): MemberRecord => ({ ...self, ...(own ?? { incarnation: 0, state: 'joining' }) });
+  /** As the registry has it, so that a node that takes over the list has the same view; incarnation 0 if it has no entry. */
+  const ownRecord = (): MemberRecord => ({ ...view.self, ...(own ?? { incarnation: 0, state: 'joining' }) });
+  const records = (): readonly MemberRecord[] => [ownRecord(), ...[...others.values()].map(view.recordOf)];
 
   function admit({ id, incarnation }: MemberRecord): boolean {
     const known = others.get(id);
     if (known?.record.incarnation !== incarnation || known.record.state === 'leaving') return false;
     known.admitted = known.record.state === 'joining';
-    rebuild();
+    view.rebuild();
     return true;
   }
 
-  /** The revision that a peer acts on; 0 where it follows another registry, or none. */
-  function revisionOf(view: string): number {
-    const dot = view.lastIndexOf('.');
-    return view.slice(0, dot) === registry ? Number(view.slice(dot + 1)) : 0;
+  /** The revision that a peer acts on; 0 if it follows another registry, or none. */
+  function revisionOf(theirs: string): number {
+    const dot = theirs.lastIndexOf('.');
+    return theirs.slice(0, dot) === registry ? Number(theirs.slice(dot + 1)) : 0;
   }
 
-  /** The complete list of a peer is as good as the registry's. */
-  function adoptFrom(view: string, records: readonly MemberRecord[]): void {
-    const revision = revisionOf(view);
+  /** Takes over the complete list of a peer, which is as good as the registry's. */
+  function adoptFrom(theirs: string, learnt: readonly MemberRecord[]): void {
+    const revision = revisionOf(theirs);
     if (!(revision > epoch)) return;
-    const entries = records.filter((record): record is MemberRecord & Registration => record.incarnation > 0);
+    const entries = learnt.filter((record): record is MemberRecord & Registration => record.incarnation > 0);
     adopt({ registry, revision, entries });
   }
 
+  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat } = view;
   return {
-    ordered: true,
     allowsActingOwner: !strict,
+    keepsDownMembers: !strict,
+    get leaseExpired() {
+      return leaseExpired;
+    },
+    get mustJoin() {
+      return view.self.state === 'joining';
+    },
     get self(): MemberRecord {
-      return lapsed ? { ...self, state: 'left' } : self;
+      return leaseExpired ? { ...view.self, state: 'left' } : view.self;
     },
     get ring() {
-      return ring;
+      return view.ring;
     },
     get ringVersion() {
-      return ringVersion;
+      return view.ringVersion;
     },
     get view() {
       return `${registry}.${epoch}`;
@@ -211,105 +187,90 @@ export function createRegistryMembership(
     get isRegistered() {
       return registeredAt !== undefined;
     },
-    get leaseExpired() {
-      return lapsed;
-    },
-    get mustJoin() {
-      return self.state === 'joining';
-    },
-    records: () => [ownRecord(), ...[...others.values()].map(recordOf)],
+    incarnations,
+    others: ids,
+    isDown,
+    refusedIds,
+    connectionRefused,
+    beat,
+    records,
+    recordsOf: (wanted) => view.recordsOf(wanted, ownRecord()),
+    routedRecords: () => [
+      ownRecord(),
+      ...[...others.values()].map((known) => ({ ...view.recordOf(known), state: stateOf(known) })),
+    ],
     silent: (forMs) =>
       [...others.values()]
-        .filter((known) => known.idle || known.refusedAtBeat !== undefined || silenceMs(known) > forMs)
-        .map(recordOf),
-    recordsOf: (ids) =>
-      ids.flatMap((id) => {
-        const known = others.get(id);
-        return id === self.id ? [ownRecord()] : known === undefined ? [] : [recordOf(known)];
-      }),
-    incarnations: () => lives,
-    others: () => [...others.keys()],
+        .filter((known) => known.leaseExpired || known.refusedAtBeat !== undefined || silentMs(known) > forMs)
+        .map(view.recordOf),
     adopt,
     isDecider({ id, incarnation }) {
       if (!strict) return true;
       const known = others.get(id);
       return known?.record.incarnation === incarnation && stateOf(known) !== 'joining';
     },
-    isBehind: (view) => revisionOf(view) > epoch,
+    isBehind: (theirs) => revisionOf(theirs) > epoch,
     hasSeen: (id, revision) => (others.get(id)?.seenRevision ?? revision) >= revision,
-    isNews: (view) => view.registry !== registry || view.revision > epoch,
-    routedRecords: () => [
-      ownRecord(),
-      ...[...others.values()].map((known) => ({ ...recordOf(known), state: stateOf(known) })),
-    ],
-    learn(records, from) {
-      if (from !== undefined && 'view' in from) adoptFrom(from.view, records);
-      if (from !== undefined && 'host' in from) records.filter(({ state }) => state === 'active').forEach(admit);
-      for (const { id, incarnation, beat, silentMs } of records) {
+    isNews: (next) => next.registry !== registry || next.revision > epoch,
+    learn(learnt, from) {
+      if (from !== undefined && 'view' in from) adoptFrom(from.view, learnt);
+      if (from !== undefined && 'host' in from) learnt.filter(({ state }) => state === 'active').forEach(admit);
+      for (const { id, incarnation, beat: theirBeat, silentMs: saidSilentMs } of learnt) {
         const known = others.get(id);
-        if (known?.record.incarnation === incarnation && beat > known.record.beat)
-          note(known, beat, clock.nowMs() - silentMs);
+        if (known?.record.incarnation === incarnation && theirBeat > known.record.beat)
+          noteBeat(known, theirBeat, clock.nowMs() - saidSilentMs);
       }
     },
-    messageReceived({ id, incarnation, state, beat }, view) {
+    messageReceived({ id, incarnation, state, beat: theirBeat }, theirs) {
       const known = others.get(id);
       if (known?.record.incarnation !== incarnation) return;
-      note(known, beat, clock.nowMs());
+      noteBeat(known, theirBeat, clock.nowMs());
       known.unansweredAtMs = undefined;
-      known.idle = state === 'left';
-      known.seenRevision = revisionOf(view);
-    },
-    admit,
-    announce: (state) => ({ ...self, state }),
-    declare(state) {
-      // Who has left is not missed there.
-      if (state === 'left') registeredAt = undefined;
-      self = { ...self, state };
-      rebuild();
-    },
-    registered(incarnation, revision) {
-      registeredAt = revision;
-      self = { ...self, incarnation, state: 'joining', beat: 0 };
-      rebuild();
-    },
-    reincarnate() {
-      registeredAt = undefined;
-      self = { ...self, incarnation: self.incarnation + 1, state: 'joining', beat: 0 };
-      rebuild();
-    },
-    deregistered: deregister,
-    setLeaseExpired(isOver) {
-      if (isOver === lapsed) return;
-      lapsed = isOver;
-      // What was found under the ring as this node's may not be decided any more, or may be again.
-      ringVersion += 1;
-    },
-    beat: () => (self = { ...self, beat: self.beat + 1 }),
-    checkTimeouts: rebuild,
-    resetTimers() {
-      for (const known of others.values()) {
-        if (known.unansweredAtMs !== undefined) known.unansweredAtMs = clock.nowMs();
-      }
+      known.leaseExpired = state === 'left';
+      known.seenRevision = revisionOf(theirs);
     },
     messageSent(id) {
       const known = others.get(id);
       if (known !== undefined) known.unansweredAtMs ??= clock.nowMs();
     },
-    connectionRefused(id) {
-      const known = others.get(id);
-      if (known !== undefined) known.refusedAtBeat = known.record.beat;
+    admit,
+    announce: (state) => ({ ...view.self, state }),
+    declare(state) {
+      // A node that has left does not rejoin when its registration is gone.
+      if (state === 'left') registeredAt = undefined;
+      view.self = { ...view.self, state };
+      view.rebuild();
     },
-    refusedIds: () => [...others].filter(([, known]) => known.refusedAtBeat !== undefined).map(([id]) => id),
-    isDown(id) {
-      const known = others.get(id);
-      return known === undefined ? id !== self.id : isDown(known);
+    registered(incarnation, revision) {
+      registeredAt = revision;
+      view.self = { ...view.self, incarnation, state: 'joining', beat: 0 };
+      view.rebuild();
+    },
+    reincarnate() {
+      registeredAt = undefined;
+      view.self = { ...view.self, incarnation: view.self.incarnation + 1, state: 'joining', beat: 0 };
+      view.rebuild();
+    },
+    deregistered,
+    setLeaseExpired(expired) {
+      if (expired === leaseExpired) return;
+      leaseExpired = expired;
+      // A client that was found to be this node's may not be decided here any more, or may be again.
+      view.invalidate();
+    },
+    checkTimeouts: view.rebuild,
+    resetTimers() {
+      for (const known of others.values()) {
+        if (known.unansweredAtMs !== undefined) known.unansweredAtMs = clock.nowMs();
+      }
     },
     stateOf(id): MemberState | undefined {
-      if (id === self.id) return lapsed ? 'suspect' : self.state === 'left' ? 'leaving' : self.state;
+      const { self } = view;
+      if (id === self.id) return leaseExpired ? 'suspect' : self.state === 'left' ? 'leaving' : self.state;
       const known = others.get(id);
       if (known === undefined) return undefined;
       const state = stateOf(known);
-      return state === 'active' && silenceMs(known) > suspectAfterMs ? 'suspect' : state;
+      return state === 'active' && silentMs(known) > suspectAfterMs ? 'suspect' : state;
     },
   };
 }

@@ -42,7 +42,7 @@ export function createPlacement(
   { replicas }: { replicas: number },
 ): Placement {
   const self = membership.self.id;
-  const lags = membership.ordered && membership.allowsActingOwner;
+  const lags = membership.keepsDownMembers;
   /** The ring under which the whole table was last looked through, and the lives of its members. */
   let placedRing = membership.ring;
   let placedLives = membership.incarnations();
