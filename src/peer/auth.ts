@@ -71,7 +71,7 @@ export interface Verifier {
   /** Accepts a message, once. `undefined`: it is authentic and new. */
   accept(credentials: Credentials, body: Buffer): AuthRefusal | undefined;
   /** The MAC of an answer to an authentic message; not to be given for `wrong_secret`. */
-  signAnswer(credentials: Credentials, status: number, body: string): string;
+  signAnswer(credentials: Credentials, status: number, body: string | Buffer): string;
 }
 
 export interface PeerAuth {
@@ -85,7 +85,7 @@ export function createPeerAuth(secret: string): PeerAuth {
 
   // No part but the last can hold a newline, so two different messages never make the same text.
   function macOfRequest(boot: string, session: string, counter: number, body: Buffer): string {
-    return requestHmac(`POST /peer/v1/message\n${boot}\n${session}\n${counter}\n`, body);
+    return requestHmac(`POST /peer/v2/message\n${boot}\n${session}\n${counter}\n`, body);
   }
 
   function macOfAnswer(status: number, boot: string, session: string, counter: number, body: Buffer | string): string {

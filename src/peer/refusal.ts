@@ -11,7 +11,7 @@ export const REFUSALS = {
   too_old: { status: 401, title: 'Too many later messages of the same session came first' },
   replayed: { status: 401, title: 'This very message has come before' },
   from_browser: { status: 403, title: 'Web pages may not talk to peers' },
-  not_found: { status: 404, title: 'Peers talk to POST /peer/v1/message' },
+  not_found: { status: 404, title: 'Peers talk to POST /peer/v2/message' },
   unknown_version: { status: 404, title: 'This node does not speak this version' },
   method_not_allowed: { status: 405, title: 'Messages are POSTed' },
   timeout: { status: 408, title: 'The message did not arrive in time' },

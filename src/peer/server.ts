@@ -56,7 +56,7 @@ export interface PeerServer {
 const PATH = `/peer/v${WIRE_VERSION}/message`;
 const OTHER_VERSION = /^\/peer\/v\d+\/message$/;
 
-/** The listener for peers: `POST /peer/v1/message`, one message in, one answer out. */
+/** The listener for peers: `POST /peer/v2/message`, one message in, one answer out. */
 export function createPeerServer(
   { receive, counters, auth, log }: PeerServerDeps,
   options: PeerServerOptions = {},
@@ -74,7 +74,12 @@ export function createPeerServer(
     log.warn({ reason, from, detail, times }, 'refused a message from a peer');
   }
 
-  function send(res: ServerResponse, status: number, body: string, credentials: Credentials | undefined): void {
+  function send(
+    res: ServerResponse,
+    status: number,
+    body: string | Buffer,
+    credentials: Credentials | undefined,
+  ): void {
     const type = status === 200 ? 'application/json' : 'application/problem+json';
     const headers = ['Content-Type', type, 'Content-Length', String(Buffer.byteLength(body))];
     headers.push('Connection', closing || !res.shouldKeepAlive ? 'close' : 'keep-alive');

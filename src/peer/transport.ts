@@ -158,7 +158,7 @@ export function createPeerTransport(
 
         try {
           if (closed) throw new Error('the transport is closed');
-          const body = Buffer.from(encodeMessage(message));
+          const body = encodeMessage(message);
           if (body.length > maxMessageBytes) throw new Error(`the message has ${body.length} bytes, too many`);
           attempt(peerOf(to), body, 0);
         } catch (error) {

@@ -4,13 +4,13 @@ import type { Debt } from '../core/reservation.js';
 import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
 import type { LeaseSnapshot, Snapshot } from '../core/snapshot.js';
-import { MAX_REQUEST_ID_BYTES, readCheckRules, readReservationId } from './checks.js';
 import { encodeResults, readResults } from './results.js';
 import {
   createRuleTable,
   encodeAlgorithm,
   readAlgorithm,
   readLimit,
+  readCheckRules,
   readPolicy,
   readRemaining,
   readRules,
@@ -19,25 +19,35 @@ import {
   ruleAt,
 } from './rules.js';
 import type { RuleTable } from './rules.js';
-import { malformed, mapList, readClientId, readList, readNodeId, readText, readWhole } from './wire.js';
+import {
+  malformed,
+  mapList,
+  MAX_REQUEST_ID_BYTES,
+  readClientId,
+  readList,
+  readNodeId,
+  readReservationId,
+  readText,
+  readWhole,
+} from './wire.js';
 
 /** More than a message within its size can hold. */
-const MAX_CLIENTS = 1_000_000;
-const MAX_BUCKETS = 100_000;
+export const MAX_CLIENTS = 1_000_000;
+export const MAX_BUCKETS = 100_000;
 /** A sliding window has at most 34 steps on one node; copies that came over several may hold more. Two numbers each. */
-const MAX_STEPS = 256;
+export const MAX_STEPS = 256;
 /** Request ids of one client, and their age. */
-const MAX_RECENT = 10_000;
-const MAX_AGE_MS = 3_600_000;
-const MAX_RULE_CHANGES = 2 ** 52;
+export const MAX_RECENT = 10_000;
+export const MAX_AGE_MS = 3_600_000;
+export const MAX_RULE_CHANGES = 2 ** 52;
 /** Leases that a late copy made count twice may owe more than any capacity. */
-const MAX_DEBT = 4 * MAX_LIMIT;
+export const MAX_DEBT = 4 * MAX_LIMIT;
 /** Leases of one bucket, and how long one may last. */
-const MAX_LEASES = 10_000;
+export const MAX_LEASES = 10_000;
 export const MAX_LEASE_ID_BYTES = 512;
-const MAX_LEASE_MS = 60_000;
+export const MAX_LEASE_MS = 60_000;
 /** What a step may still count for, in windows: one when it is made, and a 32nd more on each node that it comes over. */
-const MAX_LEFT_WINDOWS = 4;
+export const MAX_LEFT_WINDOWS = 4;
 
 /**
  * Snapshots refer to a table of rules. A client with one bucket, as most have, is one flat list:

@@ -9,10 +9,22 @@ import {
   readFlag,
   readList,
   readNodeId,
+  readReservationId,
   readText,
   readWhole,
 } from './wire.js';
-import { encodeChecks, readChecks, readReservationId } from './checks.js';
+import { ByteReader, ByteWriter } from './binary/bytes.js';
+import { readChecks, writeChecks } from './binary/checks.js';
+import { readClients as readBinaryClients, writeClients } from './binary/clients.js';
+import {
+  readIds as readBinaryIds,
+  readMembers as readBinaryMembers,
+  readSender as readBinarySender,
+  writeIds,
+  writeMembers,
+  writeSender,
+} from './binary/members.js';
+import { readResults, writeResults } from './binary/results.js';
 import { encodeClients, encodeDescription, readClients, readDescription } from './clients.js';
 import { encodeGrant, encodeReturn, encodeWishes, readGrants, readReturns, readWishes } from './leases.js';
 import { encodeMember, encodeSender, MAX_MEMBERS, readMember, readMembers, readSender, readWord } from './members.js';
@@ -28,33 +40,59 @@ import {
   readTags,
   readWritten,
 } from './policies.js';
-import { encodeResults, readResults } from './results.js';
 import { encodeSettled, readSettled } from './settled.js';
 
 /**
- * The wire form: JSON, so that a dump can be read, but lists instead of objects and one letter for a kind, as it is made
- * and read on every forwarded decision: `["d",[sender],"batch id",[refused],[rules],[checks]]`.
- * Its version is in the path of the request. Reading checks every type and range, so inside all may be trusted.
+ * Version of the wire form, on which two peers agree when they connect; see `peer/handshake.ts`.
+ *
+ * The three kinds that every forwarded decision needs (`decide`, `decided`, `replicate`) are binary, in `binary/`: one byte
+ * for the kind, the sender, and the fields in order, with nothing behind them. A field is added at the place where it is
+ * read, with a new version. The other kinds are JSON, so that a dump can be read, with lists instead of objects and one
+ * letter for a kind: `["f",[sender],"alice"]`. The first byte tells the two apart.
+ *
+ * Reading checks every type and range, so the code inside trusts them.
  */
-export const WIRE_VERSION = 1;
+export const WIRE_VERSION = 2;
+
+const DECIDE = 1;
+const REPLICATE = 2;
+const DECIDED = 3;
+/** The first byte of a JSON list. */
+const LIST = 0x5b;
 
 const MAX_BATCH_ID_BYTES = 512;
 const MAX_CHUNK = 2 ** 52;
 
-export function encodeMessage({ sender, body }: Envelope<PeerMessage>): string {
-  return JSON.stringify(messageWire(encodeSender(sender), body));
-}
-
-function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
+/** Adds the bytes of a message to `out`. */
+export function writeMessage(out: ByteWriter, { sender, body }: Envelope<PeerMessage>): void {
   switch (body.kind) {
     case 'decide':
-      return ['d', sender, body.batchId, body.refused, ...encodeChecks(body.checks)];
+      out.byte(DECIDE);
+      writeSender(out, sender);
+      out.text(body.batchId);
+      writeIds(out, body.refused);
+      return writeChecks(out, body.checks);
+    case 'replicate':
+      out.byte(REPLICATE);
+      writeSender(out, sender);
+      return writeClients(out, body.clients);
+    default:
+      return out.rawText(JSON.stringify(messageWire(encodeSender(sender), body)));
+  }
+}
+
+export function encodeMessage(message: Envelope<PeerMessage>): Buffer {
+  const out = new ByteWriter();
+  writeMessage(out, message);
+  return out.bytes.subarray(0, out.length);
+}
+
+function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'decide' | 'replicate' }>): unknown[] {
+  switch (body.kind) {
     case 'heartbeat':
       return ['h', sender, body.members.map(encodeMember)];
     case 'lease':
       return ['l', sender, ...encodeWishes(body.wishes), body.returns.map(encodeReturn)];
-    case 'replicate':
-      return ['r', sender, ...encodeClients(body.clients)];
     case 'handoff':
       return ['o', sender, body.chunk, body.gone];
     case 'admit':
@@ -76,27 +114,43 @@ function messageWire(sender: unknown[], body: PeerMessage): unknown[] {
   }
 }
 
-/** @throws MalformedMessage for anything that `encodeMessage` does not make of a valid message */
+/** @throws MalformedMessage for anything that `writeMessage` does not make of a valid message */
 export function decodeMessage(bytes: Buffer): Envelope<PeerMessage> {
+  if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryMessage);
   const wire = readList(parseWire(bytes), 2, 6, 'message');
   return { sender: readSender(wire[1]), body: readMessage(wire) };
 }
 
-function readMessage(wire: readonly unknown[]): PeerMessage {
-  switch (wire[0]) {
-    case 'd':
+function decodeBinary<T>(bytes: Buffer, readBody: (kind: number, from: ByteReader) => T): Envelope<T> {
+  const from = new ByteReader(bytes, 1);
+  const sender = readBinarySender(from);
+  const body = readBody(bytes[0]!, from);
+  from.end();
+  return { sender, body };
+}
+
+function readBinaryMessage(kind: number, from: ByteReader): PeerMessage {
+  switch (kind) {
+    case DECIDE:
       return {
         kind: 'decide',
-        batchId: readText(wire[2], 1, MAX_BATCH_ID_BYTES, 'batch id'),
-        refused: readIds(wire[3], 'refused'),
-        checks: readChecks(wire[4], sized(wire, 6)[5]),
+        batchId: from.text(1, MAX_BATCH_ID_BYTES, 'batch id'),
+        refused: readBinaryIds(from, 'refused'),
+        checks: readChecks(from),
       };
+    case REPLICATE:
+      return { kind: 'replicate', clients: readBinaryClients(from) };
+    default:
+      throw malformed('kind of message', 'a known one');
+  }
+}
+
+function readMessage(wire: readonly unknown[]): PeerMessage {
+  switch (wire[0]) {
     case 'h':
       return { kind: 'heartbeat', members: readMembers(sized(wire, 3)[2]) };
     case 'l':
       return { kind: 'lease', wishes: readWishes(wire[2], wire[3]), returns: readReturns(sized(wire, 5)[4]) };
-    case 'r':
-      return { kind: 'replicate', clients: readClients(wire[2], sized(wire, 4)[3]) };
     case 'o':
       return {
         kind: 'handoff',
@@ -135,7 +189,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'd, h, l, r, o, a, s, f, t, y, x, p or w');
+      throw malformed('kind of message', 'h, l, o, a, s, f, t, y, x, p or w');
   }
 }
 
@@ -143,14 +197,23 @@ function readIds(value: unknown, what: string): readonly NodeId[] {
   return mapList(value, MAX_MEMBERS, what, (id) => readNodeId(id, what));
 }
 
-export function encodeAnswer({ sender, body }: Envelope<PeerAnswer>): string {
-  return JSON.stringify(answerWire(encodeSender(sender), body));
+/** Adds the bytes of an answer to `out`. */
+function writeAnswer(out: ByteWriter, { sender, body }: Envelope<PeerAnswer>): void {
+  if (body.kind !== 'decided') return out.rawText(JSON.stringify(answerWire(encodeSender(sender), body)));
+  out.byte(DECIDED);
+  writeSender(out, sender);
+  writeResults(out, body.results);
+  writeMembers(out, body.members);
 }
 
-function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
+export function encodeAnswer(answer: Envelope<PeerAnswer>): Buffer {
+  const out = new ByteWriter();
+  writeAnswer(out, answer);
+  return out.bytes.subarray(0, out.length);
+}
+
+function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decided' }>): unknown[] {
   switch (body.kind) {
-    case 'decided':
-      return ['d', sender, encodeResults(body.results), body.members.map(encodeMember)];
     case 'leased':
       return ['l', sender, body.grants.map(encodeGrant)];
     case 'members':
@@ -176,16 +239,20 @@ function answerWire(sender: unknown[], body: PeerAnswer): unknown[] {
   }
 }
 
-/** @throws MalformedMessage for anything that `encodeAnswer` does not make of a valid answer */
+/** @throws MalformedMessage for anything that `writeAnswer` does not make of a valid answer */
 export function decodeAnswer(bytes: Buffer): Envelope<PeerAnswer> {
+  if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryAnswer);
   const wire = readList(parseWire(bytes), 2, 6, 'answer');
   return { sender: readSender(wire[1]), body: readAnswer(wire) };
 }
 
+function readBinaryAnswer(kind: number, from: ByteReader): PeerAnswer {
+  if (kind !== DECIDED) throw malformed('kind of answer', 'a known one');
+  return { kind: 'decided', results: readResults(from), members: readBinaryMembers(from) };
+}
+
 function readAnswer(wire: readonly unknown[]): PeerAnswer {
   switch (wire[0]) {
-    case 'd':
-      return { kind: 'decided', results: readResults(wire[2]), members: readMembers(sized(wire, 4)[3]) };
     case 'l':
       return { kind: 'leased', grants: readGrants(sized(wire, 3)[2]) };
     case 'm':
@@ -216,7 +283,7 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'd, l, m, k, h, n, s, f, t, x, p or w');
+      throw malformed('kind of answer', 'l, m, k, h, n, s, f, t, x, p or w');
   }
 }
 

@@ -1,10 +1,9 @@
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../cluster/messages.js';
 import { MAX_LIMIT } from '../core/rule.js';
 import { malformed, mapList, readClientId, readList, readText, readWhole } from './wire.js';
-import { readCheckRules } from './checks.js';
 import { MAX_LEASE_ID_BYTES } from './clients.js';
 import { encodeResults, readResults } from './results.js';
-import { createRuleTable, readRules } from './rules.js';
+import { createRuleTable, readCheckRules, readRules } from './rules.js';
 
 /** More than a node holds leases. */
 const MAX_LEASES = 100_000;

@@ -2,12 +2,12 @@ import type { DeclaredState, MemberRecord, Sender } from '../cluster/messages.js
 import { isOrigin } from '../core/origin.js';
 import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
 
-const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
+export const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
 export const MAX_MEMBERS = 2_048;
 /** Of a version, and of the hashes of a member list and of a ring. */
-const MAX_WORD_BYTES = 128;
+export const MAX_WORD_BYTES = 128;
 /** What counts up from 1 stays far below, so that one more is still exact. */
-const MAX_COUNT = 2 ** 52;
+export const MAX_COUNT = 2 ** 52;
 
 /** `[id, incarnation, state, beat, version, silentMs, url]` */
 export function encodeMember({ id, incarnation, state, beat, version, silentMs, url }: MemberRecord): unknown[] {
@@ -33,9 +33,9 @@ function memberOf(wire: readonly unknown[]): MemberRecord {
 }
 
 /** Callers that ask the owner directly connect to it: it is an origin, and nothing else. */
-function readUrl(value: unknown): string {
+export function readUrl(value: unknown): string {
   if (value === '') return value;
-  if (typeof value !== 'string' || !isOrigin(value)) throw malformed('url', 'http://host:port');
+  if (typeof value !== 'string' || !isOrigin(value) || !URL.canParse(value)) throw malformed('url', 'http://host:port');
   return value;
 }
 

@@ -1,10 +1,10 @@
-import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/rule.js';
+import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../core/rule.js';
 import type { Algorithm, Rule } from '../core/rule.js';
 import { malformed, readList, readText, readWhole } from './wire.js';
 
 const ALGORITHMS: readonly Algorithm[] = ['token-bucket', 'sliding-window'];
 /** Policy names have at most 128 characters in the API. */
-const MAX_POLICY_BYTES = 512;
+export const MAX_POLICY_BYTES = 512;
 /** More rules than a message within its size can hold; each is only a few numbers. */
 const MAX_TABLE = 1_000_000;
 
@@ -70,6 +70,16 @@ export function ruleAt<T>(table: readonly T[], place: unknown): T {
   return found;
 }
 
+/** 1 to 8 rules of different buckets: a cost would be charged twice in the same bucket. */
+export function readCheckRules(places: unknown, table: readonly Rule[]): readonly Rule[] {
+  const rules = readList(places, 1, MAX_RULES, 'rules of a check').map((place) => ruleAt(table, place));
+  rules.forEach((rule, i) => {
+    if (rules.findIndex((other) => sameBucket(other, rule)) < i)
+      throw malformed('rules of a check', 'distinct buckets');
+  });
+  return rules;
+}
+
 export function encodeAlgorithm(algorithm: Algorithm): number {
   return ALGORITHMS.indexOf(algorithm);
 }
@@ -98,7 +108,7 @@ export function readRemaining(value: unknown): number {
 }
 
 /** Until 1e9 tokens at one per 366 days are refilled: beyond 2^53, yet whole. */
-const MAX_WAIT_MS = 2 * MAX_LIMIT * MAX_WINDOW_MS;
+export const MAX_WAIT_MS = 2 * MAX_LIMIT * MAX_WINDOW_MS;
 
 export function readWaitMs(value: unknown): number {
   return readWhole(value, 0, MAX_WAIT_MS, 'wait');

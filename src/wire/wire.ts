@@ -1,5 +1,10 @@
 import { isUtf8 } from 'node:buffer';
+import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
 import type { NodeId } from '../core/ring.js';
+
+export const MAX_REQUEST_ID_BYTES = 128;
+/** The name of a client in base64, and a part that tells its reservations apart. */
+export const MAX_RESERVATION_BYTES = 512;
 
 /** What a peer sent is not what this version speaks: shape, type or range. Nothing of it has been used. */
 export class MalformedMessage extends Error {
@@ -64,15 +69,27 @@ export function mapList<T>(value: unknown, max: number, what: string, read: (ite
   return readList(value, 0, max, what).map(read);
 }
 
-const NODE_ID = /^(?:[\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\]):([1-9]\d{0,4})$/;
+const NODE_ID = /^([\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\]):([1-9]\d{0,4})$/;
+/** A host that ends in a number is an IPv4 address or nothing. */
+const ENDS_IN_NUMBER = /(?:^|\.)\d\w*\.?$/;
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$/;
 
 /** `host:port` or `[v6]:port`, as the settings take it: it is an address that this node will connect to. */
 export function readNodeId(value: unknown, what: string): NodeId {
   const match = typeof value === 'string' ? NODE_ID.exec(value) : null;
-  if (match !== null && Number(match[1]) <= 65_535) return value as NodeId;
+  if (match !== null && Number(match[2]) <= 65_535 && isHost(match[1]!)) return value as NodeId;
   throw malformed(what, 'host:port');
 }
 
+function isHost(host: string): boolean {
+  if (host.startsWith('[')) return URL.canParse(`http://${host}`);
+  return !ENDS_IN_NUMBER.test(host) || IPV4.test(host);
+}
+
 export function readClientId(value: unknown): string {
-  return readText(value, 1, 256, 'client id');
+  return readText(value, 1, MAX_CLIENT_ID_BYTES, 'client id');
+}
+
+export function readReservationId(value: unknown): string {
+  return readText(value, 1, MAX_RESERVATION_BYTES, 'reservation');
 }

@@ -61,7 +61,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     for (const [what, body] of MESSAGES) {
       const message = envelope(body(exhausted, victim.id));
       for (const port of ring.peerPorts) {
-        const { status, code } = await sendRaw(port, post(encodeMessage(message)));
+        const { status, code } = await sendRaw(port, post(String(encodeMessage(message))));
         expect({ status, code }, what).to.deep.equal({ status: 401, code: 'no_credentials' });
         expect((await guesser.transport.send(`127.0.0.1:${port}`, message, 2_000)).kind, what).to.equal('broken');
       }
@@ -105,10 +105,10 @@ describe('attacks on the peer port of a ring with a secret', function () {
   it('by size: what is larger than a message may be, or claims to be, is refused before it is read', async () => {
     const [port] = ring.peerPorts as [number];
     const signed = `Authorization: Tokenring -.${'a'.repeat(22)}.1.${'b'.repeat(43)}\r\n`;
-    const claim = `POST /peer/v1/message HTTP/1.1\r\nHost: x\r\n${signed}Content-Length: 99999999999\r\n\r\n`;
+    const claim = `POST /peer/v2/message HTTP/1.1\r\nHost: x\r\n${signed}Content-Length: 99999999999\r\n\r\n`;
     expect(await sendRaw(port, claim)).to.include({ status: 413, code: 'too_large' });
     const chunk = `${(1 << 20).toString(16)}\r\n${'x'.repeat(1 << 20)}\r\n`;
-    const chunked = `POST /peer/v1/message HTTP/1.1\r\nHost: x\r\n${signed}Transfer-Encoding: chunked\r\n\r\n`;
+    const chunked = `POST /peer/v2/message HTTP/1.1\r\nHost: x\r\n${signed}Transfer-Encoding: chunked\r\n\r\n`;
     expect(await sendRaw(port, chunked, ...Array.from({ length: 9 }, () => chunk))).to.include({ status: 413 });
     expect(await sendRaw(port, `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`)).to.include({ status: 431 });
     await unharmed();
@@ -126,7 +126,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
       const [state] = (await membersOf(node)).filter(({ id }) => id === victim.id).map((member) => member.state);
       expect(['suspect', 'dead']).to.include(state);
     }
-    const messages = victim.bytes().split('POST /peer/v1/message').length - 1;
+    const messages = victim.bytes().split('POST /peer/v2/message').length - 1;
     // One beat is 100 ms, and one that has no answer makes room for the next after 300 ms.
     expect(messages).to.be.within(1, 2 * 10);
     expect(victim.bytes()).not.to.include(SECRET);

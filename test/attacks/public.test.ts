@@ -34,10 +34,10 @@ describe('attacks on the public port', () => {
   });
 
   it('no message of peers is heard there, however well it is signed', async () => {
-    const body = Buffer.from(encodeMessage(envelope({ kind: 'forget', clientId: 'x' })));
+    const body = Buffer.from(String(encodeMessage(envelope({ kind: 'forget', clientId: 'x' }))));
     const { authorization } = createPeerAuth(SECRET).createSigner().sign(body);
     const headers = { authorization, 'content-type': 'application/json', 'tokenring-mac': 'x' };
-    for (const path of ['/peer/v1/message', '//peer/v1/message', '/v1/../peer/v1/message', '/peer/v1/message/']) {
+    for (const path of ['/peer/v2/message', '//peer/v2/message', '/v1/../peer/v2/message', '/peer/v2/message/']) {
       expectProblem(await call(node, path, { method: 'POST', headers, body }), 'not_found');
     }
     // Nor is the peer secret a token.
@@ -204,7 +204,7 @@ describe('what a node says', function () {
       { kind: 'heartbeat', members: [] },
       memberOf('127.0.0.1:9', { version: '\u001b[2J', state: 'left' }),
     );
-    said.push((await sendRaw(peerPort, peerPost(encodeMessage(evil)))).body);
+    said.push((await sendRaw(peerPort, peerPost(String(encodeMessage(evil))))).body);
     program.child.kill('SIGTERM');
     const { stdout, stderr, code } = await program.ended;
     rmSync(folder, { recursive: true });

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { encodeMessage } from '../../src/wire/codec.js';
 import { answerTo, ask, cleanUp, createSender, gate, post, sendRaw, sleep, startPeer, until } from './support.js';
 
-const MESSAGE = encodeMessage(ask(1));
+const MESSAGE = String(encodeMessage(ask(1)));
 
 describe('peer listener', () => {
   afterEach(cleanUp);
@@ -26,15 +26,15 @@ describe('peer listener', () => {
     const whole = post(MESSAGE);
     expect((await sendRaw(port, whole.slice(0, 10), whole.slice(10, -10), whole.slice(-10))).status).to.equal(200);
     const chunks = [MESSAGE.slice(0, 5), MESSAGE.slice(5)].map((part) => `${part.length.toString(16)}\r\n${part}\r\n`);
-    const head = 'POST /peer/v1/message HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
+    const head = 'POST /peer/v2/message HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
     expect((await sendRaw(port, head, ...chunks, '0\r\n\r\n')).status).to.equal(200);
   });
 
   describe('refuses, says why, and counts', () => {
-    const none = 'GET /peer/v1/message HTTP/1.1\r\nHost: x\r\n\r\n';
-    const chunked = 'POST /peer/v1/message HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
+    const none = 'GET /peer/v2/message HTTP/1.1\r\nHost: x\r\n\r\n';
+    const chunked = 'POST /peer/v2/message HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
     const cases: [what: string, status: number, code: string, ...parts: string[]][] = [
-      ['a version that it does not speak', 404, 'unknown_version', post(MESSAGE, '', '/peer/v2/message')],
+      ['a version that it does not speak', 404, 'unknown_version', post(MESSAGE, '', '/peer/v1/message')],
       ['any other address', 404, 'not_found', post(MESSAGE, '', '/v1/allow')],
       ['any other method', 405, 'method_not_allowed', none],
       ['a message that is no JSON', 400, 'malformed', post('hello')],
@@ -62,9 +62,9 @@ describe('peer listener', () => {
 
   it('says which versions it speaks, and which method', async () => {
     const { port } = await startPeer();
-    const answer = await sendRaw(port, post(MESSAGE, '', '/peer/v2/message'));
-    expect(JSON.parse(answer.body)).to.have.property('versions').deep.equal([1]);
-    expect((await sendRaw(port, 'GET /peer/v1/message HTTP/1.1\r\nHost: x\r\n\r\n')).head).to.match(/allow: POST/i);
+    const answer = await sendRaw(port, post(MESSAGE, '', '/peer/v1/message'));
+    expect(JSON.parse(answer.body)).to.have.property('versions').deep.equal([2]);
+    expect((await sendRaw(port, 'GET /peer/v2/message HTTP/1.1\r\nHost: x\r\n\r\n')).head).to.match(/allow: POST/i);
   });
 
   it('logs the first, tenth and hundredth of many refusals', async () => {
@@ -83,7 +83,7 @@ describe('peer listener', () => {
 
   it('holds no more bytes of arriving messages than its bound, and all of that for others once they are gone', async () => {
     const { port, counters } = await startPeer({ maxArriving: 10_000 });
-    const half = `POST /peer/v1/message HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n${'x'.repeat(6_000)}`;
+    const half = `POST /peer/v2/message HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n${'x'.repeat(6_000)}`;
     const first = await open(port);
     first.write(half);
     await sleep(20);
@@ -112,7 +112,7 @@ describe('peer listener', () => {
 
     it('a request whose headers do not come to an end', async () => {
       const { port, counters } = await startPeer(slow);
-      expect(await sendRaw(port, 'POST /peer/v1/message HTTP/1.1\r\nHost:')).to.include({
+      expect(await sendRaw(port, 'POST /peer/v2/message HTTP/1.1\r\nHost:')).to.include({
         status: 408,
         code: 'timeout',
       });

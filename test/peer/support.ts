@@ -194,7 +194,7 @@ export async function sendRaw(port: number, ...parts: (string | Buffer)[]): Prom
   return { status: Number(head.split(' ')[1]), head, body, code };
 }
 
-export function post(body: string, headers = '', path = '/peer/v1/message'): string {
+export function post(body: string, headers = '', path = '/peer/v2/message'): string {
   return `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`;
 }
 

@@ -1,0 +1,77 @@
+import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
+import { clientKey } from '../../core/client-hash.js';
+import { createCheck } from '../../core/decide.js';
+import type { Check } from '../../core/decide.js';
+import { MAX_COST } from '../../core/rule.js';
+import type { Rule } from '../../core/rule.js';
+import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES, malformed } from '../wire.js';
+import type { ByteReader, ByteWriter } from './bytes.js';
+import { createRuleReader, createRuleWriter } from './rules.js';
+import type { RuleReader } from './rules.js';
+
+/** Far above what a forwarder puts in one batch. */
+const MAX_CHECKS = 16_384;
+
+/** Flags of a check: the first two are its own, the others say which fields follow. */
+const PEEK = 1;
+const REPLICATED = 2;
+const COST = 4;
+const REQUEST_ID = 8;
+const RESERVATION = 16;
+const SEVERAL_RULES = 32;
+const ALL_FLAGS = 63;
+
+/**
+ * Checks, each as flags, rule or rules, client id, then cost, request id, and reservation where the flags say so.
+ * A check of one token under one known rule takes three bytes and its client id.
+ *
+ * The hash of a client id does not travel: computing it costs less than checking one that a peer sent.
+ * A field that every check gets goes between the client id and the cost, here and in `readCheck`, with a new
+ * `WIRE_VERSION`.
+ */
+export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
+  const rules = createRuleWriter(out);
+  out.whole(checks.length);
+  for (const check of checks) {
+    const { cost, requestId, reservation } = check;
+    const several = check.rules.length > 1;
+    out.byte(
+      (check.peek ? PEEK : 0) |
+        (check.replicated ? REPLICATED : 0) |
+        (cost === 1 ? 0 : COST) |
+        (requestId === undefined ? 0 : REQUEST_ID) |
+        (reservation === undefined ? 0 : RESERVATION) |
+        (several ? SEVERAL_RULES : 0),
+    );
+    if (several) {
+      out.byte(check.rules.length);
+      for (const rule of check.rules) rules.write(rule);
+    } else rules.write(check.rules[0]!);
+    out.text(check.clientId);
+    if (cost !== 1) out.whole(cost);
+    if (requestId !== undefined) out.text(requestId);
+    if (reservation !== undefined) out.text(reservation);
+  }
+}
+
+/** @throws MalformedMessage */
+export function readChecks(from: ByteReader): readonly Check[] {
+  const rules = createRuleReader();
+  const count = from.whole(0, MAX_CHECKS, 'number of checks');
+  const checks: Check[] = [];
+  while (checks.length < count) checks.push(readCheck(from, rules));
+  return checks;
+}
+
+function readCheck(from: ByteReader, table: RuleReader): Check {
+  const flags = from.byte('flags of a check');
+  if (flags > ALL_FLAGS) throw malformed('flags of a check', `0 to ${ALL_FLAGS}`);
+  const rules: readonly Rule[] = (flags & SEVERAL_RULES) === 0 ? table.readOne(from) : table.readSeveral(from);
+  const clientId = from.text(1, MAX_CLIENT_ID_BYTES, 'client id');
+  const cost = (flags & COST) === 0 ? 1 : from.whole(1, MAX_COST, 'cost');
+  const requestId = (flags & REQUEST_ID) === 0 ? undefined : from.text(1, MAX_REQUEST_ID_BYTES, 'request id');
+  const reservation = (flags & RESERVATION) === 0 ? undefined : from.text(1, MAX_RESERVATION_BYTES, 'reservation');
+  const peek = (flags & PEEK) !== 0;
+  const replicated = (flags & REPLICATED) !== 0;
+  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation });
+}

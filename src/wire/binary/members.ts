@@ -1,0 +1,147 @@
+import type { MemberRecord, Sender } from '../../cluster/messages.js';
+import type { NodeId } from '../../core/ring.js';
+import { MAX_COUNT, MAX_MEMBERS, MAX_WORD_BYTES, readUrl, readWord, STATES } from '../members.js';
+import { malformed, readNodeId } from '../wire.js';
+import { ByteReader, ByteWriter } from './bytes.js';
+
+/** A member without what changes with every message. */
+type Member = Omit<MemberRecord, 'beat' | 'silentMs'>;
+type Description = Omit<Sender, 'from'> & { readonly from: Member };
+
+const MAX_NODE_ID_BYTES = 260;
+const MAX_URL_BYTES = 512;
+
+/** More than the fields of a description can take. */
+const MAX_DESCRIPTION_BYTES = 8 * 1024;
+
+/** The description that was written last, and its bytes: a node sends the same one thousands of times. */
+let written: { readonly sender: Sender; readonly bytes: Buffer } | undefined;
+const scratch = new ByteWriter();
+
+/** Descriptions that were read, by a digest of their bytes: a node hears the same few again and again. */
+const RECENT = 64;
+const recent: ({ readonly bytes: Buffer; readonly description: Description } | undefined)[] = [];
+
+/** A sender as a description with the number of its bytes, then beat and `silentMs`. */
+export function writeSender(out: ByteWriter, sender: Sender): void {
+  if (written === undefined || !sameDescription(written.sender, sender)) {
+    scratch.clear();
+    writeDescription(scratch, sender);
+    written = { sender, bytes: Buffer.from(scratch.bytes.subarray(0, scratch.length)) };
+  }
+  out.whole(written.bytes.length);
+  out.append(written.bytes);
+  out.whole(sender.from.beat);
+  out.whole(sender.from.silentMs);
+}
+
+function sameDescription(a: Sender, b: Sender): boolean {
+  if (a === b) return true;
+  const [{ from, view, policies }, { from: other }] = [a, b];
+  return (
+    view === b.view &&
+    policies === b.policies &&
+    from.id === other.id &&
+    from.incarnation === other.incarnation &&
+    from.state === other.state &&
+    from.version === other.version &&
+    from.url === other.url
+  );
+}
+
+function writeDescription(out: ByteWriter, { from, view, policies }: Sender): void {
+  writeMember(out, from);
+  out.text(view);
+  out.text(policies);
+}
+
+function writeMember(out: ByteWriter, { id, incarnation, state, version, url }: Member): void {
+  out.text(id);
+  out.whole(incarnation);
+  out.byte(STATES.indexOf(state));
+  out.text(version);
+  out.text(url);
+}
+
+export function writeMembers(out: ByteWriter, members: readonly MemberRecord[]): void {
+  out.whole(members.length);
+  for (const member of members) {
+    writeMember(out, member);
+    out.whole(member.beat);
+    out.whole(member.silentMs);
+  }
+}
+
+/** @throws MalformedMessage */
+export function readSender(from: ByteReader): Sender {
+  const length = from.whole(0, MAX_DESCRIPTION_BYTES, 'bytes of a sender');
+  const { at: start, bytes } = from;
+  const end = start + length;
+  if (end > bytes.length) throw malformed('sender', `${length} bytes`);
+  const { from: member, view, policies } = readCached(bytes, start, end);
+  from.at = end;
+  const beat = from.whole(0, MAX_COUNT, 'beat');
+  const silentMs = from.whole(0, MAX_COUNT, 'silence');
+  const { id, incarnation, state, version, url } = member;
+  return { from: { id, incarnation, state, beat, version, url, silentMs }, view, policies };
+}
+
+function readCached(bytes: Buffer, start: number, end: number): Description {
+  let digest = 0;
+  for (let i = start; i < end; i += 1) digest = (Math.imul(digest, 31) + bytes[i]!) | 0;
+  const slot = (digest >>> 0) % RECENT;
+  const known = recent[slot];
+  if (known !== undefined && known.bytes.compare(bytes, start, end) === 0) return known.description;
+  const own = Buffer.from(bytes.subarray(start, end));
+  const reader = new ByteReader(own, 0);
+  const description = readDescription(reader);
+  reader.end();
+  recent[slot] = { bytes: own, description };
+  return description;
+}
+
+function readDescription(from: ByteReader): Description {
+  const member = readMember(from);
+  const view = readWord(from.text(0, MAX_WORD_BYTES, 'view'), 'view');
+  const policies = readWord(from.text(0, MAX_WORD_BYTES, 'digest of policies'), 'digest of policies');
+  return { from: member, view, policies };
+}
+
+function readMember(from: ByteReader): Member {
+  const id = readId(from, 'member');
+  const incarnation = from.whole(0, MAX_COUNT, 'incarnation');
+  const state = STATES[from.byte('state')];
+  if (state === undefined) throw malformed('state', '0 to 3');
+  const version = readWord(from.text(0, MAX_WORD_BYTES, 'version'), 'version');
+  const url = readUrl(from.text(0, MAX_URL_BYTES, 'url'));
+  return { id, incarnation, state, version, url };
+}
+
+/** @throws MalformedMessage */
+export function readMembers(from: ByteReader): readonly MemberRecord[] {
+  const count = from.whole(0, MAX_MEMBERS, 'number of members');
+  const members: MemberRecord[] = [];
+  while (members.length < count) {
+    const { id, incarnation, state, version, url } = readMember(from);
+    const beat = from.whole(0, MAX_COUNT, 'beat');
+    members.push({ id, incarnation, state, beat, version, url, silentMs: from.whole(0, MAX_COUNT, 'silence') });
+  }
+  return members;
+}
+
+export function writeIds(out: ByteWriter, ids: readonly NodeId[]): void {
+  out.whole(ids.length);
+  for (const id of ids) out.text(id);
+}
+
+/** @throws MalformedMessage */
+export function readIds(from: ByteReader, what: string): readonly NodeId[] {
+  const count = from.whole(0, MAX_MEMBERS, what);
+  const ids: NodeId[] = [];
+  while (ids.length < count) ids.push(readId(from, what));
+  return ids;
+}
+
+function readId(from: ByteReader, what: string): NodeId {
+  return readNodeId(from.text(1, MAX_NODE_ID_BYTES, what), what);
+}
