@@ -16,7 +16,7 @@ import type { PolicySource } from './policy-source.js';
 import type { Settings } from './setting-table.js';
 import { publicUrlOf, reachableAt } from './settings.js';
 import { openStore } from './store/open.js';
-import { systemClock } from './system.js';
+import { systemClock, systemTimers } from './system.js';
 
 /**
  * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice. It closes after
@@ -122,7 +122,7 @@ interface MemberDeps {
 
 /** Opens the store and listens to peers. The node is not in the ring yet. */
 async function openMember(settings: Settings, { log, source, group, named }: MemberDeps): Promise<Member> {
-  const store = await openStore(settings.store, { log, clock: systemClock, wallMs: Date.now });
+  const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
   const discovery = discoveryOf(settings, log);
   return createMember({
     ...settings,

@@ -6,8 +6,6 @@ import type { Reply, Request } from './lmdb-protocol.js';
  * The child process that has a node's LMDB file open. LMDB maps the file into memory: reading a page may wait for the disk, and a
  * damaged file may crash the process that reads it. Neither must happen to the process that decides.
  */
-const SWEEP_EVERY_MS = 1_000;
-
 let file: LmdbFile | undefined;
 
 function answer(request: Request): Reply {
@@ -17,7 +15,14 @@ function answer(request: Request): Reply {
       return { kind: 'opened', members: file.members };
     }
     if (file === undefined) throw new FileFailure('other', 'the file is not open');
-    return request.op === 'load' ? file.load(request.after, request.nowMs) : file.write(request);
+    switch (request.op) {
+      case 'load':
+        return file.load(request.after, request.nowMs);
+      case 'write':
+        return file.write(request);
+      case 'sweep':
+        return file.sweep(request.nowMs);
+    }
   } catch (error) {
     const failure = error instanceof FileFailure ? error.failure : 'other';
     return { kind: 'failed', failure, reason: (error as Error).message };
@@ -31,10 +36,3 @@ process.on('disconnect', () => process.exit(0));
 // Signals to the process group are for the node, which then closes the store.
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
-setInterval(() => {
-  try {
-    file?.sweep(Date.now());
-  } catch {
-    // The next write reports the failure.
-  }
-}, SWEEP_EVERY_MS);

@@ -13,6 +13,9 @@ const MAX_READ = 5_000;
 /** Records that one sweep reads. */
 const SWEEP = 1_000;
 
+/** No request waits longer than this for those before it. */
+const MAX_WAIT_MS = 60_000;
+
 /** Key of the head: JSON with the format of the records and the members of the ring. Client ids sort after it. */
 const HEAD = Buffer.from([0]);
 const FIRST_CLIENT = Buffer.from([1]);
@@ -44,7 +47,7 @@ export interface LmdbFile {
   /** Merges all clients or none. @throws FileFailure */
   write(request: Extract<Request, { op: 'write' }>): Extract<Reply, { kind: 'written' }>;
   /** Removes expired records among the next 1,000; starts again at the first after the last. @throws FileFailure */
-  sweep(nowMs: number): void;
+  sweep(nowMs: number): Extract<Reply, { kind: 'swept' }>;
   close(): Promise<void>;
 }
 
@@ -92,7 +95,7 @@ export function openLmdbFile(path: string): LmdbFile {
         const [rules, wire] = encodeClients(clients);
         return { kind: 'loaded', rules, clients: wire, after: more ? last : undefined, unreadable };
       }),
-    write: ({ atMs, rules, clients, forgotten, members: next = members }) =>
+    write: ({ time: { earliestMs, latestMs }, rules, clients, forgotten, members: next = members }) =>
       guarded(() => {
         // A removed file stays open in this process, and what is written to it is lost when the process ends.
         if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
@@ -101,14 +104,14 @@ export function openLmdbFile(path: string): LmdbFile {
           for (const clientId of forgotten) {
             const key = Buffer.from(clientId);
             const before = db.get(key);
-            if (before !== undefined && (tryRecord(before)?.atMs ?? 0) <= atMs) db.removeSync(key);
+            if (before !== undefined && !isLater(tryRecord(before)?.atMs ?? 0, latestMs)) db.removeSync(key);
           }
           for (const [clientId, buckets] of readClients(rules, clients)) {
             const key = Buffer.from(clientId);
             const before = db.get(key);
             const stored = before && tryRecord(before);
             if (before !== undefined && stored === undefined) unreadable += 1;
-            const merged = nextRecord(stored, [clientId, buckets], atMs);
+            const merged = nextRecord(stored, [clientId, buckets], earliestMs, latestMs);
             if (merged !== undefined) db.putSync(key, Buffer.from(merged.text));
           }
         });
@@ -126,7 +129,7 @@ export function openLmdbFile(path: string): LmdbFile {
           if (restAtMs !== undefined && restAtMs <= nowMs) expired.push(Buffer.from(keyOf(key)));
         }
         if (read < SWEEP) swept = FIRST_CLIENT;
-        if (expired.length === 0) return;
+        if (expired.length === 0) return { kind: 'swept' };
         db.transactionSync(() => {
           for (const key of expired) {
             // Another process may have written it meanwhile.
@@ -134,9 +137,15 @@ export function openLmdbFile(path: string): LmdbFile {
             if (value !== undefined && (tryRecord(value)?.restAtMs ?? 0) <= nowMs) db.removeSync(key);
           }
         });
+        return { kind: 'swept' };
       }),
     close: () => db.close(),
   };
+}
+
+/** Whether a record was written later than `nowMs`. A stamp far ahead comes from a clock that was wrong. */
+function isLater(atMs: number, nowMs: number): boolean {
+  return atMs > nowMs && atMs <= nowMs + MAX_WAIT_MS;
 }
 
 /** @returns the identity of the file at `path`; `undefined` if there is none */

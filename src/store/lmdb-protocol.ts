@@ -1,3 +1,5 @@
+import type { WallTime } from './wall-time.js';
+
 /**
  * Messages between a node and the child process that has its LMDB file open. The node sends one request at a time.
  * Clients have the form of `wire/clients.ts`. Times are wall clock times of the machine.
@@ -7,16 +9,18 @@ export type Request =
   | { readonly op: 'open'; readonly path: string }
   /** Reads the next chunk of clients after one client, as of `nowMs`. */
   | { readonly op: 'load'; readonly after: string | undefined; readonly nowMs: number }
-  /** Merges clients, as of `atMs`, into the file. Removes forgotten clients that were not written later. */
+  /** Merges clients, as of `time`, into the file. Removes forgotten clients that were not written later. */
   | {
       readonly op: 'write';
-      readonly atMs: number;
+      readonly time: WallTime;
       readonly rules: unknown[][];
       readonly clients: unknown[][];
       readonly forgotten: readonly string[];
       /** Other members of the ring; `undefined`: keeps those in the file. */
       readonly members: readonly string[] | undefined;
-    };
+    }
+  /** Removes expired records among the next ones. */
+  | { readonly op: 'sweep'; readonly nowMs: number };
 
 export type Reply =
   | { readonly kind: 'opened'; readonly members: readonly string[] }
@@ -29,6 +33,7 @@ export type Reply =
       readonly unreadable: number;
     }
   | { readonly kind: 'written'; readonly unreadable: number }
+  | { readonly kind: 'swept' }
   | { readonly kind: 'failed'; readonly failure: Failure; readonly reason: string };
 
 /**

@@ -1,16 +1,21 @@
 import { rename } from 'node:fs/promises';
-import type { Log, Store, StoreResult } from '../cluster/ports.js';
+import type { Clock, Log, Store, StoreResult, Timers } from '../cluster/ports.js';
 import { encodeClients, readClients } from '../wire/clients.js';
 import { brokenBy, startLmdbProcess } from './lmdb-process.js';
 import type { Answer, LmdbProcess } from './lmdb-process.js';
 import type { Reply, Request } from './lmdb-protocol.js';
 import { StoreError } from './store-error.js';
+import { createWallTime } from './wall-time.js';
 
 /** How long one request may take; a slower disk counts as failed. */
 const TIMEOUT_MS = 5_000;
+/** Time between two sweeps, each of 1,000 records. */
+const SWEEP_EVERY_MS = 1_000;
 
 interface LmdbStoreDeps {
   readonly log: Log;
+  readonly clock: Clock;
+  readonly timers: Pick<Timers, 'every'>;
   /** Wall ms, which may step. */
   readonly wallMs: () => number;
 }
@@ -28,9 +33,10 @@ type Failed = Extract<Reply, { kind: 'failed' }>;
  * @throws StoreError when another version of this program wrote the file
  */
 export async function openLmdbStore(
-  { log, wallMs }: LmdbStoreDeps,
+  { log, clock, timers, wallMs }: LmdbStoreDeps,
   { path, timeoutMs = TIMEOUT_MS }: LmdbStoreOptions,
 ): Promise<Store> {
+  const wallTime = createWallTime({ clock, wallMs });
   const file = createFileAccess({ log, wallMs }, { path, timeoutMs });
   let unreadable = 0;
 
@@ -39,6 +45,9 @@ export async function openLmdbStore(
     await file.close();
     throw new StoreError(`TOKENRING_STORE: ${first.reason}`);
   }
+
+  // Also compares the clocks once a second, while nothing is written.
+  const stopSweeping = timers.every(SWEEP_EVERY_MS, () => file.sweep(wallTime().earliestMs));
 
   const done = (): StoreResult => ({ kind: 'done', left: [], lost: file.takeLost() });
 
@@ -49,7 +58,7 @@ export async function openLmdbStore(
     },
     async load(keep) {
       for (let after: string | undefined; ;) {
-        const reply = await file.ask({ op: 'load', after, nowMs: wallMs() });
+        const reply = await file.ask({ op: 'load', after, nowMs: wallTime().earliestMs });
         if (reply.kind !== 'loaded') return { kind: 'failed', reason: reasonOf(reply) };
         ({ after, unreadable } = reply);
         if (!keep(readClients(reply.rules, reply.clients)) || after === undefined) break;
@@ -59,9 +68,9 @@ export async function openLmdbStore(
     },
     async write(clients, forgotten, members) {
       // The states are of this moment, so the time is too, although the request may wait for earlier ones.
-      const atMs = wallMs();
+      const time = wallTime();
       const [rules, wire] = encodeClients(clients);
-      const reply = await file.ask({ op: 'write', atMs, rules, clients: wire, forgotten, members });
+      const reply = await file.ask({ op: 'write', time, rules, clients: wire, forgotten, members });
       if (reply.kind !== 'written') return { kind: 'failed', reason: reasonOf(reply) };
       ({ unreadable } = reply);
       return done();
@@ -69,13 +78,18 @@ export async function openLmdbStore(
     get unreadable() {
       return unreadable;
     },
-    close: () => file.close(),
+    close() {
+      stopSweeping();
+      return file.close();
+    },
   };
 }
 
 interface FileAccess {
   /** Sends requests one after the other. Starts the child process if it does not run. */
   ask(request: Request): Promise<Reply>;
+  /** Removes expired records, unless the child process has ended or is still sweeping. */
+  sweep(nowMs: number): void;
   /** The members in the file when it was first opened. */
   readonly members: readonly string[];
   /** @returns whether the data of the file was lost since the last call */
@@ -83,11 +97,15 @@ interface FileAccess {
   close(): Promise<void>;
 }
 
-function createFileAccess({ log, wallMs }: LmdbStoreDeps, { path, timeoutMs }: Required<LmdbStoreOptions>): FileAccess {
+function createFileAccess(
+  { log, wallMs }: Pick<LmdbStoreDeps, 'log' | 'wallMs'>,
+  { path, timeoutMs }: Required<LmdbStoreOptions>,
+): FileAccess {
   let child: LmdbProcess | undefined;
   let members: readonly string[] | undefined;
   let lost = false;
   let closed = false;
+  let isSweeping = false;
   let last: Promise<unknown> = Promise.resolve();
 
   async function askNow(request: Request): Promise<Reply> {
@@ -137,11 +155,18 @@ function createFileAccess({ log, wallMs }: LmdbStoreDeps, { path, timeoutMs }: R
     return true;
   }
 
+  function ask(request: Request): Promise<Reply> {
+    const next = last.then(() => askNow(request));
+    last = next.catch(() => undefined);
+    return next;
+  }
+
   return {
-    ask(request) {
-      const next = last.then(() => askNow(request));
-      last = next.catch(() => undefined);
-      return next;
+    ask,
+    sweep(nowMs) {
+      if (child === undefined || isSweeping) return;
+      isSweeping = true;
+      void ask({ op: 'sweep', nowMs }).then(() => (isSweeping = false));
     },
     get members() {
       return members ?? [];

@@ -1,4 +1,4 @@
-import type { Clock, Log, Store } from '../cluster/ports.js';
+import type { Clock, Log, Store, Timers } from '../cluster/ports.js';
 import { openLmdbStore } from './lmdb.js';
 import { parseRedisAddress } from './redis-address.js';
 import { openRedisStore } from './redis.js';
@@ -6,6 +6,7 @@ import { openRedisStore } from './redis.js';
 interface StoreDeps {
   readonly log: Log;
   readonly clock: Clock;
+  readonly timers: Pick<Timers, 'every'>;
   /** Wall ms, which may step. */
   readonly wallMs: () => number;
 }

@@ -53,25 +53,27 @@ export function recall({ clientId, buckets, atMs }: StoredRecord, nowMs: number)
 /** A record and the time for which the store keeps it. */
 interface NextRecord {
   readonly text: string;
-  /** Whole ms from `nowMs`, at least 1. */
+  /** Whole ms from now, at least 1. */
   readonly restMs: number;
 }
 
 /**
  * Merges a client's state at `nowMs` into the stored record; the stricter state wins.
+ * @param stampMs time of the new record; later than `nowMs` where it is uncertain what time it is
  * @returns `undefined` when nothing of either is left
  */
 export function nextRecord(
   stored: StoredRecord | undefined,
   [clientId, later]: LastingClient,
   nowMs: number,
+  stampMs = nowMs,
 ): NextRecord | undefined {
   const elapsedMs = stored === undefined ? 0 : Math.max(0, nowMs - stored.atMs);
   const { snapshots, resetMs }: LastingState = joinAged(stored?.buckets ?? [], elapsedMs, later);
   if (snapshots.length === 0) return undefined;
   // A debt that decays at one token a year may end beyond any calendar.
   const keptMs = Math.min(Math.max(1, resetMs), MAX_REST_MS);
-  const text = encodeRecord({ clientId, buckets: snapshots, atMs: nowMs, restAtMs: nowMs + keptMs });
+  const text = encodeRecord({ clientId, buckets: snapshots, atMs: stampMs, restAtMs: stampMs + keptMs });
   return { text, restMs: keptMs };
 }
 

@@ -18,22 +18,40 @@ describe('the LMDB store', () => {
   const log: Log = { info: (_, message) => lines.push(message), warn: (_, message) => lines.push(message) };
   const open_: Store[] = [];
   let files = 0;
-  let nowMs = Date.now();
+  /** Wall clock and monotonic clock, which a step of the wall clock sets apart. */
+  let nowMs = 0;
+  let monotonicMs = 0;
+  const sweeps = new Set<() => void>();
+  const timers = {
+    every(_: number, sweep: () => void) {
+      sweeps.add(sweep);
+      return () => sweeps.delete(sweep);
+    },
+  };
+  const pass = (ms: number): void => {
+    nowMs += ms;
+    monotonicMs += ms;
+    for (const sweep of sweeps) sweep();
+  };
 
   const newPath = (): string => join(folder, `store-${(files += 1)}`);
   async function open(path: string): Promise<Store> {
-    const store = await openLmdbStore({ log, wallMs: () => nowMs }, { path });
+    const store = await openLmdbStore(
+      { log, wallMs: () => nowMs, clock: { nowMs: () => monotonicMs }, timers },
+      { path },
+    );
     open_.push(store);
     return store;
   }
   beforeEach(() => {
     lines.length = 0;
     nowMs = Date.now();
+    monotonicMs = 0;
   });
   afterEach(() => Promise.all(open_.splice(0).map((store) => store.close())));
   after(() => rmSync(folder, { recursive: true }));
 
-  it('gives back what was written, in a later life, less what time has refilled', async () => {
+  it('returns what was written after a restart, less what time has refilled', async () => {
     const path = newPath();
     const first = await open(path);
     expect(
@@ -50,7 +68,7 @@ describe('the LMDB store', () => {
     expect(clients).to.deep.equal(new Map([owing('alice', 78, 10_000), owing('__proto__', 28, 10_000)]));
   });
 
-  it('joins what two processes write to one file, all of it', async () => {
+  it('merges everything that several processes write to one file', async () => {
     const path = newPath();
     const stores = await Promise.all([1, 2, 3].map(() => open(path)));
     const most = new Map<string, number>();
@@ -69,12 +87,12 @@ describe('the LMDB store', () => {
     expect(clients).to.deep.equal(new Map([...most].map(([id, tokens]) => owing(id, tokens, HOUR_MS))));
   });
 
-  it('forgets a client that is to be forgotten, unless it was written later', async () => {
+  it('removes a forgotten client, unless it was written later', async () => {
     const store = await open(newPath());
     await store.write([owing('alice', 8, HOUR_MS), owing('bob', 8, HOUR_MS)], []);
-    nowMs -= 1;
+    pass(-1);
     await store.write([], ['bob']);
-    nowMs += 1;
+    pass(1);
     await store.write([owing('alice', 2, HOUR_MS)], ['alice']);
     expect((await readAll(store)).clients).to.deep.equal(
       new Map([owing('alice', 2, HOUR_MS), owing('bob', 8, HOUR_MS)]),
@@ -94,7 +112,7 @@ describe('the LMDB store', () => {
     expect(kept).to.equal(1_000);
   });
 
-  it('lets expired clients leave by themselves', async () => {
+  it('removes expired clients', async () => {
     const path = newPath();
     const store = await open(path);
     await store.write([owing('alice', 1), owing('bob', 100, HOUR_MS)], []);
@@ -105,7 +123,116 @@ describe('the LMDB store', () => {
     await file.close();
   });
 
-  it('refuses the file of another version, and leaves it as it is', async () => {
+  it('sweeps again and again, until all expired clients are removed', async () => {
+    const path = newPath();
+    const store = await open(path);
+    const ids = Array.from({ length: 1_300 }, (_, i) => `expiring ${i}`);
+    const others = Array.from({ length: 1_200 }, (_, i) => owing(`a lasting client ${i}`, 100, HOUR_MS));
+    await store.write(others, []);
+    const stored = async (): Promise<number> => {
+      await store.write([], []);
+      const file = openLmdbFile(path);
+      let count = 0;
+      for (let after: string | undefined; ;) {
+        const chunk = file.load(after, 0);
+        count += chunk.clients.length;
+        if ((after = chunk.after) === undefined) break;
+      }
+      await file.close();
+      return count;
+    };
+    for (let round = 1; round <= 2; round += 1) {
+      await store.write(
+        ids.map((id) => owing(id, 1)),
+        [],
+      );
+      expect(await stored(), `round ${round}`).to.equal(2_500);
+      for (let sweep = 1; sweep <= 4; sweep += 1) {
+        pass(1_000);
+        await store.write([], []);
+      }
+      expect(await stored(), `round ${round}`).to.equal(1_200);
+    }
+  });
+
+  describe('on a machine whose wall clock steps', () => {
+    const DAY_MS = 24 * HOUR_MS;
+    const restarted = async (path: string): Promise<unknown> => {
+      await open_.splice(0)[0]!.close();
+      return (await readAll(await open(path))).clients.get('alice')?.[0]!.state[0];
+    };
+
+    it('a day ahead for 12 s refills nothing, whether or not a client changes meanwhile', async () => {
+      for (const ids of [['alice'], ['bob']]) {
+        const path = newPath();
+        const store = await open(path);
+        await store.write([owing('alice', 80, HOUR_MS)], []);
+        nowMs += DAY_MS;
+        for (let second = 1; second <= 12; second += 1) {
+          pass(1_000);
+          await store.write(
+            ids.map((id) => owing(id, id === 'bob' ? 5 : 79, HOUR_MS)),
+            [],
+          );
+        }
+        nowMs -= DAY_MS;
+        pass(1_000);
+        expect(await restarted(path), `while ${ids.join()} changed`).to.equal(79);
+      }
+    });
+
+    it('a day ahead refills nothing if the node is killed meanwhile and restarted afterwards', async () => {
+      const path = newPath();
+      const store = await open(path);
+      nowMs += DAY_MS;
+      pass(1_000);
+      await store.write([owing('alice', 80, HOUR_MS)], []);
+      nowMs -= DAY_MS;
+      expect(await restarted(path)).to.equal(80);
+    });
+
+    it('a day ahead does not let a smaller state replace the stored one', async () => {
+      const path = newPath();
+      const store = await open(path);
+      await store.write([owing('alice', 80, HOUR_MS)], []);
+      nowMs += DAY_MS;
+      pass(1_000);
+      await store.write([owing('alice', 2, HOUR_MS)], []);
+      nowMs -= DAY_MS;
+      expect(await restarted(path)).to.equal(79);
+    });
+
+    it('a day back refills nothing, and a client is forgotten although its record is from the future', async () => {
+      const path = newPath();
+      const store = await open(path);
+      await store.write([owing('alice', 80, HOUR_MS), owing('bob', 80, HOUR_MS)], []);
+      nowMs -= DAY_MS;
+      pass(1_000);
+      await store.write([owing('alice', 80, HOUR_MS)], []);
+      nowMs += DAY_MS;
+      pass(1_000);
+      expect(await restarted(path)).to.equal(79);
+      const again = open_.at(-1)!;
+      nowMs -= DAY_MS;
+      await (await open(path)).write([], ['alice']);
+      expect([...(await readAll(again)).clients.keys()]).to.deep.equal(['bob']);
+    });
+
+    it('a day ahead for an hour is trusted', async () => {
+      const path = newPath();
+      const store = await open(path);
+      await store.write([owing('alice', 100, HOUR_MS)], []);
+      nowMs += DAY_MS;
+      pass(1_000);
+      await store.write([], []);
+      pass(HOUR_MS);
+      await store.write([owing('bob', 100, HOUR_MS)], []);
+      pass(1_000);
+      expect([...(await readAll(store)).clients.keys()]).to.deep.equal(['bob']);
+    });
+  });
+
+  it('refuses a file that another version has written, and does not change it', async () => {
     const path = newPath();
     await (await open(path)).write([owing('alice', 8)], []);
     await open_.splice(0)[0]!.close();
@@ -125,8 +252,8 @@ describe('the LMDB store', () => {
     expect(readdirSync(folder).filter((name) => name.includes('damaged'))).to.deep.equal([]);
   });
 
-  describe('whose file is damaged', () => {
-    async function expectSetAside(path: string): Promise<void> {
+  describe('with a damaged file', () => {
+    async function expectRenamed(path: string): Promise<void> {
       const store = await open(path);
       expect((await readAll(store)).result).to.deep.equal({ kind: 'done', left: [], lost: true });
       expect(lines).to.include('the store file is damaged; renamed it, beginning a new one');
@@ -135,13 +262,13 @@ describe('the LMDB store', () => {
       expect(readdirSync(folder).some((name) => join(folder, name).startsWith(`${path}.damaged-`))).to.equal(true);
     }
 
-    it('because it is none, sets it aside and begins a new one', async () => {
+    it('renames a file that is not an LMDB file, and begins a new one', async () => {
       const path = newPath();
       writeFileSync(path, 'this is no LMDB file. '.repeat(1_000));
-      await expectSetAside(path);
+      await expectRenamed(path);
     });
 
-    it('because it was cut short, even where that kills who reads it', async () => {
+    it('renames a truncated file, even if reading it kills the process', async () => {
       const path = newPath();
       const store = await open(path);
       for (let i = 0; i < 4; i += 1) {
@@ -152,10 +279,10 @@ describe('the LMDB store', () => {
       }
       await store.close();
       truncateSync(path, Math.min(16_384, statSync(path).size / 4));
-      await expectSetAside(path);
+      await expectRenamed(path);
     });
 
-    it('in the middle of all, goes on with a new one', async () => {
+    it('goes on with a new file if the old one is truncated while it is open', async () => {
       const path = newPath();
       const store = await open(path);
       for (let i = 0; i < 4; i += 1) {
@@ -174,7 +301,7 @@ describe('the LMDB store', () => {
     });
   });
 
-  it('whose file is removed says so at the next write, and begins a new one', async () => {
+  it('reports at the next write that its file was removed, and begins a new one', async () => {
     const path = newPath();
     const store = await open(path);
     await store.write([owing('alice', 3, HOUR_MS)], []);
@@ -186,7 +313,7 @@ describe('the LMDB store', () => {
     expect([...(await readAll(await open(path))).clients.keys()].sort()).to.deep.equal(['alice', 'bob']);
   });
 
-  it('ends without a word where the node is killed while it waits for an answer', () => {
+  it('ends its process silently if the node is killed while it waits for a reply', () => {
     const script = new URL('../../src/store/lmdb-child.ts', import.meta.url).pathname;
     const node = `
       const keeper = require('node:child_process').fork(${JSON.stringify(script)}, { execArgv: ['--import', 'tsx'] });
@@ -199,7 +326,7 @@ describe('the LMDB store', () => {
     expect(signal).to.equal('SIGKILL');
   });
 
-  it('that has no room left fails, and goes on once there is', async function () {
+  it('fails while there is no space left, and goes on once there is', async function () {
     const small = join(folder, 'small');
     const mounted = spawnSync('sh', ['-c', `mkdir ${small} && mount -t tmpfs -o size=512k tmpfs ${small}`]);
     if (mounted.status !== 0) {
