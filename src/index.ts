@@ -1,65 +1,57 @@
-import type { OnUnavailable } from './cluster/decide/fallback.js';
+import type { PolicyFileText } from './core/policy-file.js';
 import type { Log } from './cluster/ports.js';
-import type { Decision, Settlement } from './core/decision.js';
+import type { ClusterNode } from './cluster/node.js';
+import type { Decision } from './core/decision.js';
+import { TokenringError } from './core/error.js';
+import { callsBy } from './core/limiter.js';
+import type { Limiter, OnUnavailable } from './core/limiter.js';
 import type { AllowRequest } from './core/request.js';
 import { createStaticDiscovery } from './discovery/static.js';
-import { TokenringError } from './core/error.js';
-import { readCheck, readSettle } from './validate/request.js';
 import { createMember } from './member.js';
+import { openPolicySource } from './policy-source.js';
 import { SETTINGS } from './setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings.js';
+import { openStore } from './store/open.js';
+import { systemClock, systemTimers } from './system.js';
+import { readCheck, readSettle, requireClientId } from './validate/request.js';
 
-export type { Decision, Settlement, Source } from './core/decision.js';
-export type { OnUnavailable } from './cluster/decide/fallback.js';
 export type { LimitStats } from './core/decide.js';
-export type { Algorithm } from './core/rule.js';
+export type { Decision, Settlement, Source } from './core/decision.js';
+export type { BucketDescription, ClientDescription } from './core/description.js';
 export { TokenringError } from './core/error.js';
 export type { ErrorCode } from './core/error.js';
-export type { AllowRequest, LimitRequest } from './core/request.js';
+export type { AllowOptions, Limiter, OnUnavailable } from './core/limiter.js';
+export type { PolicyFileText } from './core/policy-file.js';
+export type { AllowRequest, Duration, LimitRequest } from './core/request.js';
+export type { Algorithm } from './core/rule.js';
 
 export interface NodeOptions {
   /** `host:port` of other nodes; some are enough. */
   readonly peers?: readonly string[];
-  /** Where this node listens to others. Default `127.0.0.1`; any but loopback needs `peerSecret`. */
+  /** Address on which this node listens to peers. Default `127.0.0.1`; any but loopback needs `peerSecret`. */
   readonly peerHost?: string;
-  /** Default 9080; 0 takes a free one. */
+  /** Port on which this node listens to peers. Default 9080; 0 takes a free one. */
   readonly peerPort?: number;
-  /** What nodes prove to each other that they know. */
+  /** Shared secret that nodes prove to each other. */
   readonly peerSecret?: string;
-  /** `host:port` under which others reach this node; also its id. Default: where it listens. */
+  /** `host:port` under which peers reach this node; also its id. Default: where it listens. */
   readonly advertise?: string;
-  /** How many successors hold a copy, 1 to 5. Default 1. */
+  /** Ring successors that hold a copy, 1 to 5. Default 1. */
   readonly replicas?: number;
-  /** What happens when neither the owner of a client nor a successor answers. Default `local`: an equal share of the limit. */
+  /** What happens when neither the owner of a client nor a successor answers. Default `local`. */
   readonly onUnavailable?: OnUnavailable;
-  /** Where to write what happens in the cluster, in the way of pino. Default: nowhere. */
+  /** Named policies: the contents of a policy file, or the path of one, which is then watched. Default: none. */
+  readonly policies?: string | PolicyFileText;
+  /** Where consumption outlasts this process: `memory` (default), `lmdb:PATH`, or `redis://…`. */
+  readonly store?: string;
+  /** Where to write cluster events, with the methods of pino. Default: nowhere. */
   readonly log?: Log;
-  /** Clients held at most, 1 to 16,777,216: about 290 bytes each. Default 1,000,000. */
+  /** Most clients held at once, 1 to 16,777,216. Default 1,000,000. */
   readonly maxClients?: number;
 }
 
 /** A limiter in this process. */
-export interface Node {
-  /**
-   * Whether this client may make one request now, which is then counted.
-   * @param limit requests allowed per window: whole, 0 to 1e9; 0 denies all
-   * @param window whole ms, or `"10s"`, `"1m"`, `"1h"`, `"1d"`: 1 ms to 366 days
-   * @throws TokenringError `invalid_request`, which names the field
-   */
-  allow(clientId: string, limit: number, window: number | string): Promise<boolean>;
-  /**
-   * The full question and the full answer: several limits at once, cost, peek.
-   * @throws TokenringError `invalid_request`, which names the field
-   */
-  check(request: AllowRequest): Promise<Decision>;
-  /**
-   * Replaces the cost that `check` with `reserve` has taken by the real one: whole, 0 to 1e9. Settling twice counts once.
-   * @throws TokenringError `invalid_request`, `unknown_reservation` after ten minutes, `unavailable` when it is to be called again
-   */
-  settle(reservation: string, cost: number): Promise<Settlement>;
-  /** Leaves the ring with nothing forgotten, if there are others in it, and stops. Calls after it reject. */
-  close(): Promise<void>;
-}
+export type Node = Limiter;
 
 const SILENT = { info: () => undefined, warn: () => undefined };
 
@@ -71,54 +63,91 @@ const OPTIONS = [
   'advertise',
   'replicas',
   'onUnavailable',
+  'store',
   'maxClients',
 ] as const satisfies (keyof NodeOptions)[];
 
 /**
- * Starts a limiter in this process; resolves when it decides. By itself it is a ring of its own; with `peers` or `peerPort` it
- * listens to other nodes and shares the clients with them.
+ * Starts a limiter in this process; resolves when it decides. Alone, it is a ring of its own. With `peers` or `peerPort`
+ * it listens to other nodes and shares the clients with them.
  * @throws TypeError that names an option that is unknown or not valid, and what is expected
- * @throws Error of the operating system when the peer port cannot be listened on
+ * @throws Error of the operating system when it cannot listen on the peer port
  */
-export async function createNode({ log = SILENT, ...options }: NodeOptions = {}): Promise<Node> {
-  const { peers, peerHost, peerPort, peerSecret, advertise, ...rest } = readOptions(options, OPTIONS);
+export async function createNode({ log = SILENT, policies, ...options }: NodeOptions = {}): Promise<Node> {
+  const throws = options.onUnavailable === 'throw';
+  const read = readOptions(throws ? { ...options, onUnavailable: 'closed' } : options, OPTIONS);
+  const { peers, peerHost, peerPort, peerSecret, advertise, store, ...rest } = read;
   if (peerSecret === undefined) requireLoopback('peerHost', peerHost, 'peerSecret');
+  const source = await openPolicySource('policies', policies, undefined, { log, audit: () => undefined });
   const clustered = options.peers !== undefined || options.peerPort !== undefined;
   const member = await createMember({
     ...rest,
     listen: clustered ? { host: peerHost, port: peerPort } : undefined,
     advertise: (port) => advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default),
     discovery: createStaticDiscovery(peers),
+    store: await openStore(store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now }),
     secret: peerSecret,
     tls: undefined,
     replicationIntervalMs: SETTINGS.replicationIntervalMs.default,
     suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
   });
+  source.connect(member.node);
   await member.join();
-  const { checks, activePolicies, settler } = member.node;
-  let closed = false;
-  const decide = (request: unknown): Decision | Promise<Decision> => {
-    if (closed) throw new TokenringError('closed');
-    return checks.check(readCheck(request, activePolicies));
-  };
+  await source.begin();
+
+  let left = false;
+  let closing: Promise<void> | undefined;
+  async function close(): Promise<void> {
+    source.close();
+    await member.leave();
+    left = true;
+    await member.close();
+  }
+  const isOpen = (): boolean => !left;
+  return { ...callsOf(member.node, { isOpen, throws }), close: () => (closing ??= close()) };
+}
+
+/** @param throws whether a denial without the owner's state rejects */
+function callsOf(
+  { checks, activePolicies, settler, describe, forget }: ClusterNode,
+  { isOpen, throws }: { isOpen: () => boolean; throws: boolean },
+): Omit<Limiter, 'close'> {
+  function requireOpen(): void {
+    if (!isOpen()) throw new TokenringError('closed');
+  }
+
+  async function check(request: AllowRequest): Promise<Decision> {
+    requireOpen();
+    const decision = await checks.check(readCheck(request, activePolicies));
+    if (throws && decision.source === 'fallback' && !decision.allowed)
+      throw new TokenringError('unavailable', { detail: 'neither the owner of the client nor a successor answers' });
+    return decision;
+  }
+
   return {
-    // Async, so that a bad request rejects rather than throws.
-    check: async (request) => decide(request),
-    allow: async (clientId, limit, window) => (await decide({ clientId, limit, window })).allowed,
+    ...callsBy(check),
     async settle(reservation, cost) {
-      if (closed) throw new TokenringError('closed');
+      requireOpen();
       const { clientId } = readSettle({ reservation, cost });
       const settled = await settler.settle(clientId, reservation, cost);
       if (settled.kind === 'settled') return settled.settlement;
-      const code = settled.kind === 'unknown' ? 'unknown_reservation' : 'unavailable';
-      throw new TokenringError(code, { field: 'reservation' });
+      if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
+      throw new TokenringError('unavailable', { detail: 'settle it again: it counts once' });
     },
-    async close() {
-      if (closed) return;
-      await member.leave();
-      closed = true;
-      await member.close();
+    async describe(clientId) {
+      requireOpen();
+      requireClientId(clientId);
+      const client = await describe(clientId);
+      if (client === undefined)
+        throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
+      return client;
+    },
+    async reset(clientId) {
+      requireOpen();
+      requireClientId(clientId);
+      if (!(await forget(clientId)))
+        throw new TokenringError('unavailable', { detail: 'not every node has confirmed: reset it again' });
     },
   };
 }

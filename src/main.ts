@@ -109,7 +109,7 @@ function openPolicies(settings: Settings, deps: { log: Logger; audit: Audit }): 
   const path = settings.policies ?? (existsSync(POLICIES) ? POLICIES : NONE);
   const statePath = settings.policiesState ?? (path === NONE ? NONE : `${path}.state`);
   const named = (one: string): string | undefined => (one === NONE ? undefined : one);
-  return openPolicySource(named(path), named(statePath), deps);
+  return openPolicySource('TOKENRING_POLICIES', named(path), named(statePath), deps);
 }
 
 interface MemberDeps {

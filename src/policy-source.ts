@@ -5,10 +5,11 @@ import { createPolicyWriter } from './cluster/policies/policy-writer.js';
 import type { PolicyChange, PolicyWriter } from './cluster/policies/policy-writer.js';
 import { fileKey } from './core/policy-document.js';
 import type { Changes, EntryValue, PolicyDocument } from './core/policy-document.js';
+import type { PolicyFileText } from './core/policy-file.js';
 import type { Audit, Who } from './http/access/audit.js';
 import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings.js';
-import { readPolicyFile, watchPolicyFile } from './store/policy-file.js';
+import { readPolicyFile, readPolicyObject, watchPolicyFile } from './store/policy-file.js';
 import { createPolicyStateFile, readPolicyState } from './store/policy-state.js';
 import type { PolicyState } from './store/policy-state.js';
 
@@ -29,21 +30,23 @@ export interface PolicySource {
 }
 
 /**
- * @param path of the policy file, if there is one
+ * @param setting names the source in errors
+ * @param given the path of a policy file, or its contents
  * @param statePath where changes are kept, if anywhere
  * @throws SettingsError where either is there and not valid
  */
 export async function openPolicySource(
-  path: string | undefined,
+  setting: string,
+  given: string | PolicyFileText | undefined,
   statePath: string | undefined,
   { log, audit }: { log: Log; audit: Audit },
 ): Promise<PolicySource> {
-  const file = path === undefined ? undefined : await readPolicyFile(path, parseJson);
-  if (file?.kind === 'unreadable')
-    throw new SettingsError(`TOKENRING_POLICIES: ${path} cannot be read: ${file.reason}`);
+  const path = typeof given === 'string' ? given : 'the object given';
+  const file = typeof given === 'string' ? await readPolicyFile(given, parseJson) : given && readPolicyObject(given);
+  if (file?.kind === 'unreadable') throw new SettingsError(`${setting}: ${path} cannot be read: ${file.reason}`);
   if (file?.kind === 'invalid') {
     const list = file.mistakes.map(({ detail }) => detail).join('; ');
-    throw new SettingsError(`TOKENRING_POLICIES: ${path} is not valid: ${list}`);
+    throw new SettingsError(`${setting}: ${path} is not valid: ${list}`);
   }
   const state =
     statePath === undefined
@@ -71,7 +74,7 @@ export async function openPolicySource(
     const { node, writer } = connected!;
     const changes = changesOf(node.activePolicies.document, fromFile, entries);
     if (changes.size > 0) {
-      const written = await writer.write(changes, { file: path! });
+      const written = await writer.write(changes, { file: path });
       if (written.kind !== 'written') {
         const { kind: outcome, ...more } = written;
         log.warn({ path, outcome, ...more }, 'the policy file could not be put in force');
@@ -95,9 +98,9 @@ export async function openPolicySource(
     },
     async begin() {
       connected!.node.activePolicies.onChange(save);
-      if (path === undefined || file === undefined) return save();
+      if (file === undefined) return save();
       while (!(await apply(file.entries)));
-      stopWatching = watchPolicyFile({ path, parse: parseJson, log }, file.text, apply);
+      if (typeof given === 'string') stopWatching = watchPolicyFile({ path, parse: parseJson, log }, file.text, apply);
     },
     close: () => stopWatching?.(),
     saved,

@@ -1,9 +1,12 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { createNode, TokenringError } from '../src/index.js';
 import type { AllowRequest, Decision, Node } from '../src/index.js';
 import { VERSION } from '../src/version.js';
 import { killAll, start } from './e2e/processes.js';
+import { errorOf } from './support/error-of.js';
 
 describe('the library', function () {
   this.timeout(60_000);
@@ -50,6 +53,7 @@ describe('the library', function () {
       [node.allow('', 1, 1000), 'clientId'],
       [node.allow('a', -1, 1000), 'limit'],
       [node.allow('a', NaN, 1000), 'limit'],
+      // @ts-expect-error: no duration
       [node.allow('a', 1, '1 minute'), 'window'],
       [node.check({ clientId: 'a' }), 'limit'],
       [node.check({ clientId: 'a', limit: 1, window: 1, cost: 0.5 }), 'cost'],
@@ -108,6 +112,65 @@ describe('the library', function () {
     await fine.close();
   });
 
+  it('answers many at once, and an error in the place of each bad one', async () => {
+    const results = await node.checkMany([
+      { clientId: 'many', limit: 1, window: '1d' },
+      { clientId: 'many', limit: -1, window: '1d' },
+      { clientId: 'many', limit: 1, window: '1d' },
+    ]);
+    expect(results[0]).to.include({ allowed: true });
+    expect(results[1]).to.be.instanceOf(TokenringError).and.to.include({ field: 'limit', item: 1 });
+    expect(results[2]).to.include({ allowed: false });
+  });
+
+  it('tells what is left and what was consumed, reserves and settles, and forgets', async () => {
+    const { reservation } = await node.reserve({ clientId: 'carol', limit: 10, window: '1d', cost: 8 });
+    expect(await node.remaining('carol', 10, '1d')).to.equal(2);
+    expect(await node.settle(reservation!, 3)).to.include({ cost: 3, reserved: 8, remaining: 7 });
+    const { clientId, buckets } = await node.describe('carol');
+    expect([clientId, buckets.map(({ remaining }) => remaining)]).to.deep.equal(['carol', [7]]);
+    await node.reset('carol');
+    expect(await node.remaining('carol', 10, '1d')).to.equal(10);
+    for (const bad of [node.describe(''), node.reset('\ud800')])
+      expect(await errorOf(bad)).to.include({ code: 'invalid_request', field: 'clientId' });
+    expect(await errorOf(node.settle(reservation!, 3))).to.include({ code: 'unknown_reservation' });
+  });
+
+  it('decides by named policies, of an object or of a file', async () => {
+    const policies = { policies: { login: { limit: 2, window: '15m' } }, default: 'login' };
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-library-'));
+    writeFileSync(join(folder, 'policies.json'), JSON.stringify(policies));
+    for (const given of [policies, join(folder, 'policies.json')]) {
+      const named = await createNode({ policies: given });
+      expect(await named.check({ clientId: 'x', policy: 'login' })).to.include({ allowed: true, limit: 2 });
+      expect(await named.check({ clientId: 'x' })).to.include({ allowed: true, remaining: 0 });
+      expect(await errorOf(named.check({ clientId: 'x', policy: 'nope' }))).to.include({ code: 'unknown_policy' });
+      await named.close();
+    }
+    rmSync(folder, { recursive: true });
+    const wrong = { policies: { login: { limit: -1, window: '15m' } } };
+    expect(await errorOf(createNode({ policies: wrong })))
+      .to.be.instanceOf(TypeError)
+      .with.property('message')
+      .that.matches(/^policies: the object given is not valid: policies\.login\.limit/);
+    expect(await errorOf(createNode({ policies: '/nowhere/policies.json' })))
+      .to.be.instanceOf(TypeError)
+      .with.property('message')
+      .that.matches(/^policies: \/nowhere\/policies\.json cannot be read/);
+  });
+
+  it('goes on where it was after a restart with a store', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-library-'));
+    const options = { store: `lmdb:${join(folder, 'limits')}` };
+    const first = await createNode(options);
+    expect(await first.allow('kept', 1, '1d')).to.equal(true);
+    await first.close();
+    const second = await createNode(options);
+    expect(await second.allow('kept', 1, '1d')).to.equal(false);
+    await second.close();
+    rmSync(folder, { recursive: true });
+  });
+
   it('keeps two nodes of one process apart', async () => {
     const [a, b] = await Promise.all([createNode(), createNode({ advertise: 'b:1', maxClients: 10 })]);
     expect(await Promise.all([a.allow('x', 1, '1d'), b.allow('x', 1, '1d')])).to.deep.equal([true, true]);
@@ -115,10 +178,11 @@ describe('the library', function () {
     await Promise.all([a.close(), b.close()]);
   });
 
-  it('rejects every question after its end, which may come twice', async () => {
+  it('closes once, however often it is told to, and then rejects every call', async () => {
     const closed = await createNode();
-    await closed.close();
-    await closed.close();
+    const closing = closed.close();
+    expect(closed.close()).to.equal(closing);
+    await closing;
     const error: unknown = await closed.allow('a', 1, 1000).catch((reason: unknown) => reason);
     expect(error).to.be.instanceOf(TokenringError).and.to.include({ code: 'closed' });
   });

@@ -34,7 +34,7 @@ interface Batch<Q> {
 
 interface AddressQueue<Q> {
   readonly address: string;
-  queue: Q[];
+  waiting: Q[];
   readonly inFlight: Set<Batch<Q>>;
   pumpsSoon: boolean;
 }
@@ -44,53 +44,54 @@ export function createBatcher<Q extends Question>(
   { transport, time }: { transport: Transport; time: Time },
   ended: (address: string, questions: readonly Q[], exchanged: Exchanged) => void,
 ): Batcher<Q> {
-  const lanes = new Map<string, AddressQueue<Q>>();
+  const queues = new Map<string, AddressQueue<Q>>();
 
-  function laneTo(address: string): AddressQueue<Q> {
-    let lane = lanes.get(address);
-    if (lane === undefined) lanes.set(address, (lane = { address, queue: [], inFlight: new Set(), pumpsSoon: false }));
-    return lane;
+  function queueTo(address: string): AddressQueue<Q> {
+    let queue = queues.get(address);
+    if (queue === undefined)
+      queues.set(address, (queue = { address, waiting: [], inFlight: new Set(), pumpsSoon: false }));
+    return queue;
   }
 
-  function pump(lane: AddressQueue<Q>): void {
-    while (lane.queue.length > 0 && lane.inFlight.size < MAX_IN_FLIGHT) {
-      const questions = takeBatch(lane);
-      if (questions.length > 0) void send(lane, questions);
+  function pump(queue: AddressQueue<Q>): void {
+    while (queue.waiting.length > 0 && queue.inFlight.size < MAX_IN_FLIGHT) {
+      const questions = takeBatch(queue);
+      if (questions.length > 0) void send(queue, questions);
     }
-    if (lane.queue.length === 0 && lane.inFlight.size === 0) lanes.delete(lane.address);
+    if (queue.waiting.length === 0 && queue.inFlight.size === 0) queues.delete(queue.address);
   }
 
-  async function send(lane: AddressQueue<Q>, questions: readonly Q[]): Promise<void> {
+  async function send(queue: AddressQueue<Q>, questions: readonly Q[]): Promise<void> {
     const nowMs = time.nowMs();
     const batch: Batch<Q> = { questions, sentAtMs: nowMs, wasOverdue: false };
-    lane.inFlight.add(batch);
+    queue.inFlight.add(batch);
     const body = `{"requests":[${questions.map(({ text }) => text).join(',')}]}`;
     // The last of them has the most time left.
     const leftMs = Math.max(1, questions.at(-1)!.giveUpAtMs - nowMs);
-    const exchanged = await transport.send(lane.address, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
-    lane.inFlight.delete(batch);
-    ended(lane.address, questions, exchanged);
-    pump(lane);
+    const exchanged = await transport.send(queue.address, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
+    queue.inFlight.delete(batch);
+    ended(queue.address, questions, exchanged);
+    pump(queue);
   }
 
   return {
     add(address, question) {
-      const lane = laneTo(address);
-      lane.queue.push(question);
-      if (lane.pumpsSoon) return;
-      lane.pumpsSoon = true;
+      const queue = queueTo(address);
+      queue.waiting.push(question);
+      if (queue.pumpsSoon) return;
+      queue.pumpsSoon = true;
       time.soon(() => {
-        lane.pumpsSoon = false;
-        pump(lane);
+        queue.pumpsSoon = false;
+        pump(queue);
       });
     },
     *overdue() {
       const nowMs = time.nowMs();
-      for (const { address, inFlight, queue } of lanes.values()) {
+      for (const { address, inFlight, waiting } of queues.values()) {
         for (const batch of inFlight) {
           if (batch.wasOverdue || nowMs - batch.sentAtMs < PATIENCE_MS) continue;
           batch.wasOverdue = true;
-          yield { address, questions: [...batch.questions, ...queue] };
+          yield { address, questions: [...batch.questions, ...waiting] };
         }
       }
     },
@@ -98,11 +99,11 @@ export function createBatcher<Q extends Question>(
 }
 
 /** As many of the queue as one body may hold, without those that are settled. */
-function takeBatch<Q extends Question>(lane: AddressQueue<Q>): Q[] {
+function takeBatch<Q extends Question>(queue: AddressQueue<Q>): Q[] {
   const questions: Q[] = [];
   let bytes = FRAME_BYTES;
   let taken = 0;
-  for (const question of lane.queue) {
+  for (const question of queue.waiting) {
     if (!question.isSettled) {
       if (questions.length === MAX_BATCH || bytes + question.bytes + 1 > MAX_BATCH_BYTES) break;
       questions.push(question);
@@ -110,6 +111,6 @@ function takeBatch<Q extends Question>(lane: AddressQueue<Q>): Q[] {
     }
     taken += 1;
   }
-  lane.queue = taken === lane.queue.length ? [] : lane.queue.slice(taken);
+  queue.waiting = taken === queue.waiting.length ? [] : queue.waiting.slice(taken);
   return questions;
 }

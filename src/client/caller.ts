@@ -19,30 +19,30 @@ export interface Caller {
 const MAX_CALLS = 1_000;
 
 export function createCaller(
-  deps: { transport: Transport; directory: Topology; time: Time; onFailure: (address: string) => void },
+  deps: { transport: Transport; topology: Topology; time: Time; onFailure: (address: string) => void },
   { timeoutMs }: { timeoutMs: number },
 ): Caller {
-  const { transport, directory, time, onFailure } = deps;
+  const { transport, topology, time, onFailure } = deps;
   const calls = new Set<Promise<unknown>>();
 
   async function call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T> {
     const giveUpAtMs = time.nowMs() + timeoutMs;
     let failure: Error | undefined;
-    for (const address of directory.addresses(key)) {
+    for (const address of topology.addresses(key)) {
       const leftMs = giveUpAtMs - time.nowMs();
       if (leftMs <= 0) break;
       // Half of what is left, so that there is time for the next.
       const exchanged = await transport.send(address, sent, Math.max(leftMs / 2, Math.min(leftMs, 100)));
       if (exchanged.kind === 'failed') {
         failure = exchanged.reason;
-        directory.fails(address);
+        topology.fails(address);
         onFailure(address);
         continue;
       }
       const { status, value } = exchanged;
-      const answer = status === 200 ? read(value) : undefined;
+      const answer = status === 200 || status === 204 ? read(value) : undefined;
       if (answer !== undefined) {
-        directory.answers(address);
+        topology.answers(address);
         return answer;
       }
       const problem = readProblem(value);

@@ -53,11 +53,11 @@ interface Item extends Question {
 }
 
 export function createQuestionDispatcher(
-  deps: { transport: Transport; directory: Topology; time: Time; onFailure: (address: string) => void },
+  deps: { transport: Transport; topology: Topology; time: Time; onFailure: (address: string) => void },
   { timeoutMs, maxWaiting }: QuestionDispatcherOptions,
 ): QuestionDispatcher {
-  const { transport, directory, time, onFailure } = deps;
-  const lanes = createBatcher<Item>({ transport, time }, ended);
+  const { transport, topology, time, onFailure } = deps;
+  const batcher = createBatcher<Item>({ transport, time }, ended);
   /** In the order in which they are to be given up. */
   const waiting = new Set<Item>();
   let stopTicking: (() => void) | undefined;
@@ -76,11 +76,11 @@ export function createQuestionDispatcher(
 
   /** Asks the best who was not asked yet. @returns whether there is one */
   function askNext(item: Item): boolean {
-    for (const address of directory.addresses(item.clientId)) {
+    for (const address of topology.addresses(item.clientId)) {
       if (item.tried.includes(address)) continue;
       item.tried.push(address);
       item.pending += 1;
-      lanes.add(address, item);
+      batcher.add(address, item);
       return true;
     }
     return false;
@@ -100,7 +100,7 @@ export function createQuestionDispatcher(
       for (const item of items) settle(item, { kind: 'refused', error: problem });
       return;
     }
-    directory.answers(by);
+    topology.answers(by);
     items.forEach((item, i) => {
       const result: unknown = results[i];
       const decision = readDecision(result);
@@ -112,7 +112,7 @@ export function createQuestionDispatcher(
   }
 
   function fail(address: string, items: readonly Item[], reason: Error): void {
-    directory.fails(address);
+    topology.fails(address);
     onFailure(address);
     for (const item of items) failOne(item, reason);
   }
@@ -129,8 +129,8 @@ export function createQuestionDispatcher(
   function tick(): void {
     const nowMs = time.nowMs();
     // Who is late is not waited for alone: the next is asked as well, and the first answer counts.
-    for (const { address, questions } of lanes.overdue()) {
-      directory.fails(address);
+    for (const { address, questions } of batcher.overdue()) {
+      topology.fails(address);
       onFailure(address);
       for (const item of questions) if (!item.isSettled) askNext(item);
     }

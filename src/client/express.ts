@@ -2,18 +2,15 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { networkOf } from '../core/address.js';
 import type { Decision } from '../core/decision.js';
 import { rateLimitHeaders } from '../core/rate-limit-headers.js';
-import type { AllowRequest, LimitRequest } from '../core/request.js';
+import type { Limiter } from '../core/limiter.js';
+import type { LimitRequest } from '../core/request.js';
 import { TokenringError } from '../core/error.js';
 import type { LoadWatch } from './load-watch.js';
 import { rulesOf } from './question.js';
 
 export type { Decision } from '../core/decision.js';
+export type { Limiter } from '../core/limiter.js';
 export type { AllowRequest, LimitRequest } from '../core/request.js';
-
-/** A node or a client: what decides. */
-export interface Limiter {
-  check(request: AllowRequest): Promise<Decision>;
-}
 
 /** Of an Express request, what is read here; any `IncomingMessage` will do. */
 export type LimitedRequest = IncomingMessage & { readonly ip?: string | undefined };
@@ -22,9 +19,8 @@ export type Next = (error?: unknown) => void;
 
 /** @typeParam Req Express's `Request`, where `key` and the other functions are to have it */
 export interface RateLimitOptions<Req extends IncomingMessage = LimitedRequest> extends Partial<LimitRequest> {
-  /** What decides: one of the two. */
-  readonly client?: Limiter;
-  readonly node?: Limiter;
+  /** A node (`createNode`) or a client (`createClient`). */
+  readonly limiter: Pick<Limiter, 'check'>;
   /** Several limits at once, instead of one. */
   readonly limits?: readonly LimitRequest[];
   /** A named policy, instead of any limit. */
@@ -56,15 +52,13 @@ const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unava
 /**
  * Express middleware: lets a request through, or answers 429; both with `RateLimit-Policy` and `RateLimit`, and a denial with `Retry-After`. The
  * decision is `res.locals.rateLimit`.
- * @throws TypeError where it is told of no limiter, or of two
+ * @throws TypeError that names an option that is not valid, and what is expected
  */
 export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
   options: RateLimitOptions<Req>,
 ): (req: Req, res: ServerResponse, next: Next) => void {
-  const { key = defaultKey, cost, skip, onDenied = sendDenied, unavailableStatus, load } = options;
-  const limiter = options.client ?? options.node;
-  if (limiter === undefined || (options.client !== undefined && options.node !== undefined))
-    throw new TypeError('rateLimit: expected one of client and node');
+  requireLimiter(options);
+  const { limiter, key = defaultKey, cost, skip, onDenied = sendDenied, unavailableStatus, load } = options;
   const { limit, window, windowMs, burst, algorithm, limits, policy } = options;
   const asked = Object.entries({ limit, window, windowMs, burst, algorithm, limits, policy });
   const question = Object.fromEntries(asked.filter(([, value]) => value !== undefined));
@@ -73,7 +67,7 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
   async function decide(req: Req): Promise<Decision> {
     const clientId = await key(req);
     const more = cost === undefined ? undefined : { cost: typeof cost === 'number' ? cost : cost(req) };
-    return limiter!.check({ clientId, ...question, ...more });
+    return limiter.check({ clientId, ...question, ...more });
   }
 
   function finish(req: Req, res: ServerResponse, next: Next, decision: Decision): void {
@@ -111,6 +105,18 @@ export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
       },
     );
   };
+}
+
+function requireLimiter(options: object): void {
+  for (const name of ['client', 'node']) {
+    if (name in options)
+      throw new TypeError(
+        `rateLimit: ${name}: there is no such option; pass it as limiter: rateLimit({ limiter: ${name} })`,
+      );
+  }
+  const { limiter } = options as { limiter?: { check?: unknown } | null };
+  if (typeof limiter?.check !== 'function')
+    throw new TypeError('rateLimit: limiter: expected a node (createNode) or a client (createClient)');
 }
 
 /** Of an IPv6 address, what its holder has at least: providers give homes a /56 or a /64. */

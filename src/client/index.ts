@@ -9,13 +9,14 @@ export type { LoadReport } from '../core/adaptive.js';
 export type { LimitStats } from '../core/decide.js';
 export type { Decision, Settlement, Source } from '../core/decision.js';
 export type { BucketDescription, ClientDescription } from '../core/description.js';
-export type { AllowRequest, LimitRequest } from '../core/request.js';
+export type { AllowOptions, Limiter, OnUnavailable } from '../core/limiter.js';
+export type { AllowRequest, Duration, LimitRequest } from '../core/request.js';
 export type { Algorithm } from '../core/rule.js';
 export type { Client } from './client.js';
 export { TokenringError } from '../core/error.js';
 export type { ErrorCode } from '../core/error.js';
 export type { LoadWatch, LoadWatchOptions } from './load-watch.js';
-export type { ClientOptions, WhenUnanswered } from './options.js';
+export type { ClientOptions } from './options.js';
 export type { LoadAnswer } from './read-answer.js';
 
 /** Before the node's own 65 s, so that no question meets a connection that is just being closed. */
@@ -24,17 +25,17 @@ const KEEP_ALIVE_MS = 60_000;
 const CONNECTIONS = 6;
 
 /**
- * A client of a cluster. Asks at once: what it needs to know of the members it learns meanwhile. It keeps no process alive.
+ * A client of a cluster. It asks `nodes` at once and learns the members meanwhile. It does not keep the process alive.
  * @throws TypeError that names an option that is unknown or not valid, and what is expected
  */
 export function createClient(options: ClientOptions): Client {
   const read = readClientOptions(options);
-  const dispatcher = new Agent({
+  const connections = new Agent({
     connections: CONNECTIONS,
     connect: { timeout: read.timeoutMs, ...read.tls },
     keepAliveTimeout: KEEP_ALIVE_MS,
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  return createClientWith({ dispatcher, time: systemTime }, read);
+  return createClientWith({ connections, time: systemTime }, read);
 }

@@ -1,9 +1,7 @@
 import { inspect } from 'node:util';
 import type { ConnectionOptions } from 'node:tls';
+import type { OnUnavailable } from '../core/limiter.js';
 import { isOrigin } from '../core/origin.js';
-
-/** What happens to a question that no node answers in time: it passes, it is denied, or `check` rejects. */
-export type WhenUnanswered = 'open' | 'closed' | 'throw';
 
 export interface ClientOptions {
   /** Where nodes are: `http://10.0.0.1:8080`, 1 to 100 of them; some are enough, and a balancer will do. */
@@ -15,7 +13,7 @@ export interface ClientOptions {
   /** From a question to its answer, at most: 10 to 30,000 ms. Default 2,000: a node that hangs is replaced after about 600. */
   readonly timeoutMs?: number;
   /** Default `throw`. Answers that are none of a node's say `degraded: true` and `source: 'fallback'`. */
-  readonly onUnavailable?: WhenUnanswered;
+  readonly onUnavailable?: Exclude<OnUnavailable, 'local'>;
   /** How long a denial is remembered at most, 0 (never) to 3,600,000 ms. Default 1,000. */
   readonly rememberDenialsMs?: number;
   /** Clients whose denials are remembered, 1 to 1,000,000. Default 16,384. */
@@ -85,6 +83,6 @@ function readToken(value: unknown): string | undefined {
   return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value) ? value : undefined;
 }
 
-function readOnUnavailable(value: unknown): WhenUnanswered | undefined {
+function readOnUnavailable(value: unknown): ReadOptions['onUnavailable'] | undefined {
   return (['open', 'closed', 'throw'] as const).find((one) => one === value);
 }

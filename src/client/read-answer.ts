@@ -82,6 +82,11 @@ export function readDescription(value: unknown): ClientDescription | undefined {
   return buckets.every(isBucket) ? (value as ClientDescription) : undefined;
 }
 
+/** The answer to a write that says only that it is done. */
+export function readNothing(value: unknown): true | undefined {
+  return value === undefined ? true : undefined;
+}
+
 /** The part of an adaptive policy's limits that is in force, and the load that a report stood for. */
 export interface LoadAnswer {
   readonly factor: number;

@@ -3,16 +3,16 @@ import { readCluster } from './read-answer.js';
 import type { Time } from './time.js';
 import type { Transport } from './transport.js';
 
-/** Keeps the directory true. */
+/** Keeps the topology true. */
 interface Refresher {
   /** Notes that somebody asks: while nobody does, nothing is looked at. */
   asked(): void;
-  /** Something is not as the directory has it, at this address or anywhere: it is looked at soon. */
+  /** Something is not as the topology has it, at this address or anywhere: it is looked at soon. */
   doubt(address?: string): void;
   close(): void;
 }
 
-interface LookoutOptions {
+interface RefresherOptions {
   /** How often the members are asked for while all seems well, give or take a fifth, in ms. */
   readonly refreshMs: number;
   readonly timeoutMs: number;
@@ -26,10 +26,10 @@ const FIRST_PAUSE_MS = 100;
 const MAX_PROBES = 8;
 
 export function createRefresher(
-  deps: { transport: Transport; directory: Topology; time: Time },
-  { refreshMs, timeoutMs }: LookoutOptions,
+  deps: { transport: Transport; topology: Topology; time: Time },
+  { refreshMs, timeoutMs }: RefresherOptions,
 ): Refresher {
-  const { transport, directory, time } = deps;
+  const { transport, topology, time } = deps;
   let wanted = true;
   let used = false;
   let looking = false;
@@ -43,21 +43,21 @@ export function createRefresher(
   /** @returns whether it is news what came of it; `undefined` where nothing came */
   async function look(address: string): Promise<boolean | undefined> {
     const exchanged = await transport.send(address, { method: 'GET', path: '/v1/cluster' }, timeoutMs);
-    if (exchanged.kind === 'failed' || exchanged.status >= 500) directory.fails(address);
+    if (exchanged.kind === 'failed' || exchanged.status >= 500) topology.fails(address);
     if (exchanged.kind === 'failed' || exchanged.status !== 200) return undefined;
     const view = readCluster(exchanged.value);
-    return view && directory.learn(address, view);
+    return view && topology.learn(address, view);
   }
 
   async function lookAround(): Promise<boolean> {
-    const first = at ?? directory.any();
+    const first = at ?? topology.any();
     at = undefined;
     let news = await look(first);
     if (news === undefined) {
-      const second = directory.any();
+      const second = topology.any();
       if (second !== first) news = await look(second);
     }
-    const unproven = directory.unproven();
+    const unproven = topology.unproven();
     for (let i = 0; i < unproven.length && !closed; i += MAX_PROBES) {
       const looks = unproven.slice(i, i + MAX_PROBES).map((address) => look(address));
       if ((await Promise.all(looks)).includes(true)) news = true;
@@ -74,7 +74,7 @@ export function createRefresher(
       looking = false;
       lookedAtMs = time.nowMs();
       pauseMs = news ? 0 : Math.min(refreshMs, Math.max(FIRST_PAUSE_MS, 2 * pauseMs));
-      if (directory.unproven().length > 0) wanted = true;
+      if (topology.unproven().length > 0) wanted = true;
       schedule();
     });
   }

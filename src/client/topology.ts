@@ -67,7 +67,7 @@ export function createTopology(nodes: readonly string[]): Topology {
     return true;
   }
 
-  const directory: Topology = {
+  const topology: Topology = {
     *addresses(key) {
       const owner = ring?.owner(key);
       if (owner !== undefined && ring !== undefined) {
@@ -88,7 +88,7 @@ export function createTopology(nodes: readonly string[]): Topology {
       // Seen from here, somebody else may live at the address of a member.
       const isItself =
         nodes.includes(address) || view.members.some(({ id, url }) => id === view.self && url === address);
-      return (isItself && directory.answers(address)) || isNews;
+      return (isItself && topology.answers(address)) || isNews;
     },
     answers(address) {
       const isNews = !proven.has(address) || failing.has(address);
@@ -104,5 +104,5 @@ export function createTopology(nodes: readonly string[]): Topology {
       return nodes[turn]!;
     },
   };
-  return directory;
+  return topology;
 }

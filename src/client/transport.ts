@@ -2,7 +2,7 @@ import type { Dispatcher } from 'undici';
 import type { Time } from './time.js';
 
 export interface Sent {
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Below the origin, percent-encoded. */
   readonly path: string;
   /** JSON. */
@@ -24,7 +24,7 @@ export interface Transport {
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export function createTransport(
-  { dispatcher, time }: { dispatcher: Dispatcher; time: Time },
+  { connections, time }: { connections: Dispatcher; time: Time },
   { token }: { token: string | undefined },
 ): Transport {
   const headers: Record<string, string> = { accept: 'application/json, application/problem+json' };
@@ -33,7 +33,7 @@ export function createTransport(
 
   async function exchange(origin: string, sent: Sent, signal: AbortSignal): Promise<Exchanged> {
     const { method, path, body } = sent;
-    const answer = await dispatcher.request({
+    const answer = await connections.request({
       origin,
       method,
       path,
@@ -41,7 +41,8 @@ export function createTransport(
       body: body ?? null,
       signal,
     });
-    const value: unknown = JSON.parse(await readText(answer.body));
+    const text = await readText(answer.body);
+    const value: unknown = answer.statusCode === 204 ? undefined : JSON.parse(text);
     return { kind: 'answer', status: answer.statusCode, value };
   }
 

@@ -44,6 +44,8 @@ interface ErrorDetails {
   readonly detail?: string | undefined;
   /** The status that a node answered with. Default: the status of the code. */
   readonly status?: number | undefined;
+  /** Place in a batch, from 0. */
+  readonly item?: number | undefined;
 }
 
 /**
@@ -62,6 +64,8 @@ export class TokenringError extends Error {
   readonly expected: string | undefined;
   /** What is wrong this time; empty where the title says it all. */
   readonly detail: string;
+  /** Place in the batch that was asked, from 0. */
+  readonly item: number | undefined;
 
   constructor(code: ErrorCode, details: ErrorDetails = {}, options?: ErrorOptions) {
     const detail = details.detail ?? adviceOf(details);
@@ -74,6 +78,12 @@ export class TokenringError extends Error {
     this.field = details.field;
     this.expected = details.expected;
     this.detail = detail;
+    this.item = details.item;
+  }
+
+  /** The same error, about one item of a batch. */
+  of(item: number): TokenringError {
+    return new TokenringError(this.code, { ...this, item }, { cause: this.cause });
   }
 
   /** The `problem+json` body. */

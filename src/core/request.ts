@@ -6,12 +6,15 @@ export const MAX_BATCH = 1000;
 export const MAX_REQUEST_BYTES = 64 * 1024;
 export const MAX_BATCH_BYTES = 1024 * 1024;
 
+/** A whole number and a unit: `"250ms"`, `"10s"`, `"1m"`, `"1h"`, `"1d"`. */
+export type Duration = `${number}${'ms' | 's' | 'm' | 'h' | 'd'}`;
+
 /** One limit as callers write it. */
 export interface LimitRequest {
   /** Requests allowed per window: whole, 0 to 1e9; 0 denies all. */
   readonly limit: number;
   /** Whole ms, or `"250ms"`, `"10s"`, `"1m"`, `"1h"`, `"1d"`: 1 ms to 366 days. */
-  readonly window?: number | string;
+  readonly window?: number | Duration;
   /** The same in ms, instead. */
   readonly windowMs?: number;
   /** Capacity of a token bucket, where it differs from `limit`: whole, 1 to 1e9. */

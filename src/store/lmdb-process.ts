@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import here from './here.cjs';
 import type { Reply, Request } from './lmdb-protocol.js';
 
 /** Signals by which a process ends that reads a damaged file. */
@@ -15,8 +16,7 @@ export interface LmdbProcess {
 }
 
 export function startLmdbProcess(): LmdbProcess {
-  const { href } = new URL(import.meta.url);
-  const script = new URL(href.endsWith('.ts') ? './lmdb-child.ts' : './lmdb-child.js', import.meta.url);
+  const script = here.replace(/here\.c([jt]s)$/, 'lmdb-child.$1');
   const child = fork(script, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   // The servers keep the program running, not this process.
   child.unref();

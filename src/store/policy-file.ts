@@ -33,6 +33,11 @@ export async function readPolicyFile(path: string, parse: ParseJson): Promise<Po
       text,
     };
   }
+  return readPolicyObject(value, text);
+}
+
+/** The policies of a value that came from elsewhere than a file, or from its text. */
+export function readPolicyObject(value: unknown, text = ''): Exclude<PolicyFile, { kind: 'unreadable' }> {
   const mistakes = checkPolicyFile(value);
   if (mistakes.length > 0) return { kind: 'invalid', mistakes, text };
   return { kind: 'read', entries: entriesOf(value as PolicyFileText), text };

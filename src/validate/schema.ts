@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
 import { MAX_BATCH } from '../core/request.js';
+import type { Duration } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 
@@ -15,10 +16,12 @@ const Limit = Type.Integer({
 });
 const Window = Type.Union([
   Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS, description: 'milliseconds' }),
-  Type.String({
-    pattern: '^[0-9]{1,11}(ms|s|m|h|d)$',
-    description: '"250ms", "10s", "1m", "1h" or "1d", at most 366 days',
-  }),
+  Type.Unsafe<Duration>(
+    Type.String({
+      pattern: '^[0-9]{1,11}(ms|s|m|h|d)$',
+      description: '"250ms", "10s", "1m", "1h" or "1d", at most 366 days',
+    }),
+  ),
 ]);
 const WindowMs = Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS });
 const Burst = Type.Integer({

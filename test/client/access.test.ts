@@ -9,7 +9,11 @@ import { createAuthority, hasOpenssl } from '../peer/certificates.js';
 import { startTestRing } from '../support/ring.js';
 import type { TestRing } from '../support/ring.js';
 
-const requests = Array.from({ length: 40 }, (_, i) => ({ clientId: `client ${i}`, limit: 1_000, window: '1d' }));
+const requests = Array.from({ length: 40 }, (_, i) => ({
+  clientId: `client ${i}`,
+  limit: 1_000,
+  windowMs: 86_400_000,
+}));
 const codeOf = (promise: Promise<unknown>): Promise<unknown> =>
   promise.then(
     () => undefined,

@@ -58,7 +58,7 @@ describe('a client of a ring', function () {
     for (const clientId of ['__proto__', 'constructor', '😀', 'a\u0000b', '..', ' ', '"'.repeat(256)]) {
       const limits = [
         { limit: 10, windowMs: 3_600_000 },
-        { limit: 99, window: '1d', algorithm: 'sliding-window' as const },
+        { limit: 99, window: '1d', algorithm: 'sliding-window' } as const,
       ];
       const decision = await client.check({ clientId, limits, cost: 4 });
       expect(decision, clientId).to.include({ allowed: true, limit: 10, remaining: 6, degraded: false });
@@ -106,6 +106,7 @@ describe('a client of a ring', function () {
       expect(error).to.include({ field });
       expect((error as TokenringError).code).to.equal(i === wrong.length - 1 ? 'too_large' : 'invalid_request');
       expect((error as TokenringError).expected, field).to.be.a('string');
+      expect((error as TokenringError).item, field).to.equal(2 * i);
       expect(results[2 * i + 1]).to.include({ allowed: true, remaining: 9 });
     }
     const unknown = await errorOf(client.check({ clientId: 'a', policy: 'nope' }));
@@ -140,6 +141,19 @@ describe('a client of a ring', function () {
     }
   });
 
+  it('tells what is left, and forgets a client on every node with an admin token', async () => {
+    const client = open();
+    await client.check({ clientId: 'reset', ...DAY, cost: 10 });
+    expect(await client.remaining('reset', 10, '1d')).to.equal(0);
+    expect(await client.allow('reset', 10, '1d')).to.equal(false);
+    expect(await errorOf(client.reset('reset'))).to.include({ code: 'unauthorized' });
+    const admin = open({ token: 'hunter2', nodes: ring.urls.slice(2) });
+    expect(await admin.allow('reset', 10, '1d')).to.equal(false);
+    await admin.reset('reset');
+    expect(await admin.allow('reset', 10, '1d'), 'its own memory of the denial is gone, too').to.equal(true);
+    expect(await admin.remaining('reset', 10, '1d')).to.equal(9);
+  });
+
   it('says that a load is reported to a policy that follows none', async () => {
     expect(await errorOf(open().reportLoad('nope', { load: 0.5 }))).to.include({ code: 'not_found', status: 404 });
   });
@@ -170,7 +184,7 @@ describe('a client of a ring', function () {
     await client.close();
     await client.close();
     expect(await asked).to.include({ allowed: true });
-    for (const late of [client.allow('a', 1, 1), client.settle('a', 1), client.describe('a')])
+    for (const late of [client.allow('a', 1, 1), client.settle('a', 1), client.describe('a'), client.reset('a')])
       expect(await errorOf(late))
         .to.be.instanceOf(TokenringError)
         .and.to.include({ code: 'closed' });

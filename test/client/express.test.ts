@@ -68,7 +68,7 @@ describe('the Express middleware', function () {
   ];
   for (const [i, question] of questions.entries()) {
     it(`answers ${JSON.stringify(question)} with the headers of POST /v1/allow`, async () => {
-      const app = await serve({ node, ...question, key: () => `same ${i}` });
+      const app = await serve({ limiter: node, ...question, key: () => `same ${i}` });
       const api = await liveNode();
       for (let n = 0; n < 4; n += 1) {
         const [mine, its] = [
@@ -83,7 +83,7 @@ describe('the Express middleware', function () {
   }
 
   it('tells the handler the decision, and who is denied when to come again', async () => {
-    const app = await serve({ node, limit: 1, window: '1h', key: () => 'told' });
+    const app = await serve({ limiter: node, limit: 1, window: '1h', key: () => 'told' });
     expect((await call(app, '/')).json).to.include({ allowed: true, limit: 1, remaining: 0 });
     const { status, headers, json } = await call(app, '/');
     expect(status).to.equal(429);
@@ -94,7 +94,7 @@ describe('the Express middleware', function () {
   });
 
   it('denies as it is told', async () => {
-    const denied: RateLimitOptions = { node, limit: 0, window: '1h', key: () => 'own' };
+    const denied: RateLimitOptions = { limiter: node, limit: 0, window: '1h', key: () => 'own' };
     const own = await serve({ ...denied, onDenied: (_req, res, { limit }) => void res.writeHead(418).end(`${limit}`) });
     expect(await call(own, '/')).to.include({ status: 418, text: '0' });
     const through = await serve({ ...denied, onDenied: (_req, _res, _decision, next) => next() });
@@ -115,7 +115,7 @@ describe('the Express middleware', function () {
 
   it('takes cost, key and what is skipped from the request', async () => {
     const app = await serve({
-      node,
+      limiter: node,
       limit: 10,
       window: '1d',
       key: (req: Request) => Promise.resolve(req.get('x-key') ?? ''),
@@ -133,7 +133,7 @@ describe('the Express middleware', function () {
   });
 
   it('knows who asks by the address, which only a trusted proxy may tell', async () => {
-    const limits: RateLimitOptions = { node, limit: 1_000, window: '1d', burst: 900 };
+    const limits: RateLimitOptions = { limiter: node, limit: 1_000, window: '1d', burst: 900 };
     const from = async (app: { port: number }, address: string): Promise<unknown> => {
       const { json } = await call(app, '/', { headers: { 'x-forwarded-for': address } });
       return (json as { remaining: number }).remaining;
@@ -150,7 +150,7 @@ describe('the Express middleware', function () {
 
   it('hands on that nobody could decide, or answers 503 where that is wanted', async () => {
     const nodes = [`http://127.0.0.1:${await freePort()}`];
-    const question = { limit: 1, window: '1d', key: () => 'x' };
+    const question = { limit: 1, window: '1d', key: () => 'x' } as const;
     const table: [onUnavailable: 'open' | 'closed' | 'throw', more: object, status: number][] = [
       ['throw', {}, 500],
       ['throw', { unavailableStatus: 503 }, 503],
@@ -160,7 +160,7 @@ describe('the Express middleware', function () {
     ];
     for (const [onUnavailable, more, status] of table) {
       const client = createClient({ nodes, onUnavailable });
-      const answer = await call(await serve({ client, ...question, ...more }), '/');
+      const answer = await call(await serve({ limiter: client, ...question, ...more }), '/');
       expect(answer.status, `${onUnavailable} ${JSON.stringify(more)}`).to.equal(status);
       if (status === 503) expect(answer.headers).to.include({ 'retry-after': '1' });
       await client.close();
@@ -175,7 +175,7 @@ describe('the Express middleware', function () {
     ] as const) {
       const refused = new TokenringError(code, { status, field: 'x' });
       const app = express();
-      app.use(rateLimit({ client: { check: () => Promise.reject(refused) }, policy: 'p' }));
+      app.use(rateLimit({ limiter: { check: () => Promise.reject(refused) }, policy: 'p' }));
       const errors: unknown[] = [];
       // Express answers with the status of an error, where it has one.
       const onError: ErrorRequestHandler = (error: unknown, _req, _res, next) => (errors.push(error), next(error));
@@ -189,14 +189,16 @@ describe('the Express middleware', function () {
     for (const thrown of [undefined, null, 'route', 'router', 0] as unknown as Error[]) {
       const nothing = (): Promise<never> => Promise.reject(thrown);
       for (const options of [{ key: nothing }, { key: () => 'none', onDenied: nothing }])
-        expect((await call(await serve({ node, limit: 0, window: '1h', ...options }), '/')).status).to.equal(500);
+        expect((await call(await serve({ limiter: node, limit: 0, window: '1h', ...options }), '/')).status).to.equal(
+          500,
+        );
     }
   });
 
   it('measures what is let through, and nothing else', async () => {
     const ended: boolean[] = [];
     const load = { begin: () => (ok?: boolean) => void ended.push(ok === true) };
-    const question = { node, limit: 2, window: '1d', load } as const;
+    const question = { limiter: node, limit: 2, window: '1d', load } as const;
     const good = await serve({ ...question, key: () => 'good' });
     for (let n = 0; n < 5; n += 1) await call(good, '/');
     expect(ended).to.deep.equal([true, true]);
@@ -205,10 +207,17 @@ describe('the Express middleware', function () {
     expect(ended).to.deep.equal([true, true, false]);
   });
 
-  it('wants one limiter', () => {
-    const client: Limiter = { check: (request) => node.check(request) };
-    for (const wrong of [{}, { node, client }]) expect(() => rateLimit(wrong as RateLimitOptions)).to.throw(TypeError);
-    const typed: RateLimitOptions = { client, policy: 'p', key: (req) => String(req.ip) };
+  it('names what is wrong with its limiter', () => {
+    const client: Pick<Limiter, 'check'> = { check: (request) => node.check(request) };
+    const wrong: [options: object, message: string][] = [
+      [{}, 'rateLimit: limiter: expected a node (createNode) or a client (createClient)'],
+      [{ limiter: {} }, 'rateLimit: limiter: expected a node (createNode) or a client (createClient)'],
+      [{ client }, 'rateLimit: client: there is no such option; pass it as limiter: rateLimit({ limiter: client })'],
+      [{ node }, 'rateLimit: node: there is no such option; pass it as limiter: rateLimit({ limiter: node })'],
+    ];
+    for (const [options, message] of wrong)
+      expect(() => rateLimit({ policy: 'p', ...options } as unknown as RateLimitOptions)).to.throw(TypeError, message);
+    const typed: RateLimitOptions = { limiter: client, policy: 'p', key: (req) => String(req.ip) };
     expect(rateLimit(typed)).to.be.a('function');
   });
 

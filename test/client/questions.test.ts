@@ -18,7 +18,7 @@ describe('the questions of a client', () => {
   async function open(stub: StubOptions = {}, options: Partial<ClientOptions> = {}): Promise<void> {
     time = createFakeTime();
     node = await startStubNode(stub);
-    client = createClientWith({ dispatcher: new Agent(), time }, readClientOptions({ nodes: [node.url], ...options }));
+    client = createClientWith({ connections: new Agent(), time }, readClientOptions({ nodes: [node.url], ...options }));
   }
   afterEach(async () => {
     await client.close();
