@@ -18,7 +18,7 @@ function readSource(path: string): Source {
   const names = new Set<string>();
   const visit = (node: ts.Node): void => {
     const from = importedBy(node);
-    if (from !== undefined) imports.add(from.startsWith('.') ? normalize(join(dirname(path), from)) : from);
+    if (from !== undefined) imports.add(from.startsWith('.') ? fileOf(join(dirname(path), from)) : from);
     if (ts.isIdentifier(node)) names.add(node.text);
     if (ts.isPropertyAccessExpression(node)) names.add(node.getText(file));
     ts.forEachChild(node, visit);
@@ -33,8 +33,10 @@ function importedBy(node: ts.Node): string | undefined {
   if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) from = node.moduleSpecifier;
   else if (ts.isImportTypeNode(node)) from = ts.isLiteralTypeNode(node.argument) ? node.argument.literal : undefined;
   else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) from = node.arguments[0];
-  return from !== undefined && ts.isStringLiteral(from) ? from.text.replace(/\.js$/, '.ts') : undefined;
+  return from !== undefined && ts.isStringLiteral(from) ? from.text : undefined;
 }
+
+const fileOf = (imported: string): string => normalize(imported).replace(/\.js$/, '.ts');
 
 const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.ts'))
@@ -46,7 +48,7 @@ const isOurs = (name: string): boolean => sources.some(({ path }) => path === na
 
 /** The layers and files of ours, and the packages, that a layer may import. */
 const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
-  core: { ours: ['core'], packages: /^(node:crypto|lru-cache|hashring)$/ },
+  core: { ours: ['core'], packages: /^(node:crypto|lru-cache|hashring|ipaddr\.js)$/ },
   cluster: { ours: ['core', 'cluster'], packages: /^lru-cache$/ },
   wire: { ours: ['core', 'cluster', 'wire'], packages: /^node:buffer$/ },
   validate: { ours: ['core', 'cluster', 'validate'], packages: /^(node:(crypto|buffer)|@sinclair\/typebox(\/.+)?)$/ },

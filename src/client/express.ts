@@ -26,8 +26,8 @@ export interface RateLimitOptions<Req extends IncomingMessage = LimitedRequest> 
   /** A named policy, instead of any limit. */
   readonly policy?: string;
   /**
-   * Who asks: 1 to 256 bytes. Default: `ip:` and the address, of IPv6 the network of it (`addressKey`). Behind a proxy that is the proxy, and all
-   * are one client, unless Express's `trust proxy` names it; with `trust proxy` true anybody can be anybody.
+   * The client to limit: 1 to 256 bytes. Default: `addressKey(req.ip)`. Behind a proxy, set Express's `trust proxy`;
+   * without it all callers are one client, and with `trust proxy` true a caller can claim any address.
    */
   readonly key?: (req: Req) => string | Promise<string>;
   /** Whole tokens, 1 to 1e9. Default 1. */
@@ -119,17 +119,17 @@ function requireLimiter(options: object): void {
     throw new TypeError('rateLimit: limiter: expected a node (createNode) or a client (createClient)');
 }
 
-/** Of an IPv6 address, what its holder has at least: providers give homes a /56 or a /64. */
-const HOLDER_BITS = 56;
-
-/** What to call somebody who has only an address: an IPv4 address as it is, an IPv6 address by its /56, and any other text as it is. */
-export function addressKey(address: string): string {
-  return networkOf(address, HOLDER_BITS);
+/**
+ * A key for a caller who is known only by an address, such as `req.ip`: the IPv4 address, or the /64 of an IPv6 address,
+ * whose holder has all addresses in it. The key has no port.
+ * @returns for example `ip:192.0.2.1` or `ip:2001:db8:1:2::/64`; `ip:unknown` without an address
+ */
+export function addressKey(address: string | undefined): string {
+  return `ip:${networkOf(address ?? 'unknown')}`;
 }
 
 function defaultKey(req: LimitedRequest): string {
-  // Without an address there is nobody any more who could read the answer.
-  return `ip:${addressKey(req.ip ?? req.socket.remoteAddress ?? 'unknown')}`;
+  return addressKey(req.ip ?? req.socket.remoteAddress);
 }
 
 /** As draft-ietf-httpapi-ratelimit-headers-11 has it. */

@@ -1,36 +1,25 @@
+import ipaddr from 'ipaddr.js';
+
+/** The holder of an IPv6 address has at least its /64, and with it any address in there. */
+const NETWORK_GROUPS = 4;
+
 /**
- * Whose an address is: an IPv4 address, also as IPv6 writes it, is its own; of an IPv6 address the network, as its holder has all of that; and what
- * is no address stays the text that it is.
- * @param prefixBits how much of an IPv6 address tells one holder from another, 1 to 128
- * @returns for example `192.0.2.1`, or `2001:db8:1:200::/56`
+ * The network whose holder sent from an address: an IPv4 address itself, also when mapped into IPv6; the /64 of an IPv6
+ * address. A port or zone behind the address is dropped. Any other text comes back as it is.
+ * @returns for example `192.0.2.1`, or `2001:db8:1:2::/64`
  */
-export function networkOf(address: string, prefixBits: number): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  if (!address.includes(':')) return address;
-  const groups = groupsOf(address.replace(/%.*$/, ''));
-  if (groups === undefined) return address;
-  const kept = groups.slice(0, Math.ceil(prefixBits / 16));
-  const spareBits = kept.length * 16 - prefixBits;
-  kept.push(kept.pop()! & (0xffff << spareBits));
-  return `${kept.map((group) => group.toString(16)).join(':')}::/${prefixBits}`;
+export function networkOf(text: string): string {
+  const address = withoutPort(text);
+  if (ipaddr.IPv4.isValidFourPartDecimal(address)) return address;
+  if (!ipaddr.IPv6.isValid(address)) return address;
+  const parsed = ipaddr.IPv6.parse(address);
+  // `::ffff:192.0.2.1`, also when written `::ffff:c000:201`.
+  if (parsed.isIPv4MappedAddress()) return parsed.toIPv4Address().toString();
+  const groups = parsed.parts.slice(0, NETWORK_GROUPS).map((group) => group.toString(16));
+  return `${groups.join(':')}::/64`;
 }
 
-/** The eight groups of an IPv6 address; `undefined` where it is none. */
-function groupsOf(address: string): number[] | undefined {
-  const [head = '', tail, more] = address.split('::');
-  if (more !== undefined) return undefined;
-  const read = (text: string): number[] => (text === '' ? [] : text.split(':').flatMap(groupOf));
-  const [first, last] = [read(head), read(tail ?? '')];
-  const missing = 8 - first.length - last.length;
-  if (tail === undefined ? missing !== 0 : missing < 1) return undefined;
-  const groups = [...first, ...new Array<number>(missing).fill(0), ...last];
-  return groups.every((group) => group >= 0 && group <= 0xffff) ? groups : undefined;
-}
-
-/** One group, or the two that an IPv4 address at the end stands for; `NaN` for what is neither. */
-function groupOf(text: string): number[] {
-  const [a, b, c, d, ...rest] = text.split('.').map(Number);
-  if (b === undefined) return [/^[\da-f]{1,4}$/i.test(text) ? parseInt(text, 16) : NaN];
-  return rest.length > 0 || d === undefined ? [NaN] : [a! * 256 + b, c! * 256 + d];
+/** Some proxies write `192.0.2.1:5678` or `[2001:db8::1]:5678` into X-Forwarded-For. */
+function withoutPort(text: string): string {
+  return /^\[([^\]]*)\](?::\d+)?$/.exec(text)?.[1] ?? /^([^:]+):\d+$/.exec(text)?.[1] ?? text;
 }

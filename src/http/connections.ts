@@ -20,8 +20,6 @@ export interface Connections {
 
 /** How often idle connections are closed for new ones at most, in ms. */
 const ROOM_INTERVAL_MS = 100;
-/** Of an IPv6 address: within one network of so many bits anybody may have any address. */
-const NETWORK_BITS = 64;
 /** Looks at each connection, in the time that it has to read. */
 const LOOKS = 6;
 
@@ -56,7 +54,7 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   /** @returns whether the new one is one too many */
   function countNetwork(socket: Socket): boolean {
     if (maxPerAddress === Infinity) return false;
-    const network = networkOf(socket.remoteAddress ?? '', NETWORK_BITS);
+    const network = networkOf(socket.remoteAddress ?? '');
     const count = byNetwork.get(network) ?? 0;
     if (count >= maxPerAddress) return true;
     byNetwork.set(network, count + 1);

@@ -142,7 +142,10 @@ describe('the Express middleware', function () {
     expect(await from(behind, '203.0.113.1')).to.equal(899);
     expect(await from(behind, '203.0.113.2')).to.equal(899);
     expect(await from(behind, '2001:db8:1:200::1')).to.equal(899);
-    expect(await from(behind, '2001:db8:1:2ff:ffff::2')).to.equal(898);
+    expect(await from(behind, '2001:db8:1:200:ffff::2')).to.equal(898);
+    for (const [i, written] of ['198.51.100.7:5678', '198.51.100.7:9', '::ffff:c633:6407', '198.51.100.7'].entries())
+      expect(await from(behind, written), written).to.equal(899 - i);
+    expect(await from(behind, '::ffff:c633:6408'), 'the next address').to.equal(899);
     const direct = await serve(limits);
     expect(await from(direct, '203.0.113.1')).to.equal(899);
     expect(await from(direct, '203.0.113.9')).to.equal(898);
@@ -221,10 +224,12 @@ describe('the Express middleware', function () {
     expect(rateLimit(typed)).to.be.a('function');
   });
 
-  it('calls an address what its holder has: an IPv4 address, or an IPv6 network', () => {
+  it('makes keys of addresses: an IPv4 address, or an IPv6 /64, never a port', () => {
     const table = [
-      ['::ffff:203.0.113.1', '203.0.113.1'],
-      ['2001:db8:1:2ff:ffff::2', '2001:db8:1:200::/56'],
+      ['::ffff:203.0.113.1', 'ip:203.0.113.1'],
+      ['203.0.113.1:80', 'ip:203.0.113.1'],
+      ['2001:db8:1:2ff:ffff::2', 'ip:2001:db8:1:2ff::/64'],
+      [undefined, 'ip:unknown'],
     ] as const;
     for (const [address, key] of table) expect(addressKey(address), address).to.equal(key);
   });
