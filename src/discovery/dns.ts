@@ -1,11 +1,12 @@
 import { lookup } from 'node:dns/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock, Discovery, Log } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 
 interface DnsDiscoveryDeps {
   readonly clock: Clock;
   readonly log: Log;
-  /** All addresses of a name, IPv4 and IPv6; rejects when it has none. */
+  /** Resolves a name to all its addresses, IPv4 and IPv6. Rejects if it has none. */
   readonly resolve?: (name: string) => Promise<readonly DnsAddress[]>;
 }
 
@@ -15,17 +16,17 @@ export interface DnsAddress {
 }
 
 interface DnsDiscoveryOptions {
-  /** An answer is not asked for again for so long. Default 2,000 ms. */
+  /** Time for which an answer is reused. Default 2,000 ms. */
   readonly freshMs?: number;
-  /** Whoever asks waits no longer for the resolver, which may take far longer to give up. Default 1,000 ms. */
+  /** How long `seeds` waits for the resolver, which itself may take far longer to give up. Default 1,000 ms. */
   readonly timeoutMs?: number;
 }
 
 /**
- * Members behind one name, as Compose and headless Kubernetes services give them: every address is one, all at the same
- * port. While the resolver fails, the last good answer stands.
+ * Finds members behind one name, as with Compose and headless Kubernetes services: each address is a member, all at the same
+ * port. While the resolver fails, the last good answer is used.
  *
- * By `getaddrinfo`, not by a query of our own, so that /etc/hosts and search domains count as they do for all else here.
+ * Resolves with `getaddrinfo` instead of DNS queries, so that /etc/hosts and search domains work as everywhere on the machine.
  * @param nameAndPort `name:port`
  */
 export function createDnsDiscovery(
@@ -47,7 +48,7 @@ export function createDnsDiscovery(
       seeds = [...new Set(addresses.flatMap((address) => toSeed(address, port)))].sort();
       failing = false;
     } catch (error) {
-      // Once for each time that it begins: the name is asked for again all the time.
+      // The name is resolved all the time; only the first failure in a row is logged.
       if (!failing) log.warn({ name, err: error }, 'the name of the cluster does not resolve');
       failing = true;
     }
@@ -60,29 +61,18 @@ export function createDnsDiscovery(
         askedAtMs = clock.nowMs();
         asking = ask();
       }
-      if (asking !== undefined) await within(asking, timeoutMs);
+      if (asking !== undefined) await Promise.race([asking, sleep(timeoutMs, undefined, { ref: false })]);
       return seeds;
     },
   };
 }
 
 function toSeed({ address, family }: DnsAddress, port: string): readonly NodeId[] {
-  // A link-local address with its interface behind a % has no place in a URL, nor any meaning to another node.
+  // A link-local address names an interface after a %. It is not valid in a URL and means nothing to another node.
   if (address.includes('%')) return [];
   return [family === 6 ? `[${address}]:${port}` : `${address}:${port}`];
 }
 
 function resolveAll(name: string): Promise<readonly DnsAddress[]> {
   return lookup(name, { all: true });
-}
-
-/** Resolves with the promise, or after `timeoutMs`. */
-async function within(promise: Promise<void>, timeoutMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs);
-    timer.unref();
-  });
-  await Promise.race([promise, timeout]);
-  clearTimeout(timer);
 }

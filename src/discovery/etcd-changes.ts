@@ -8,7 +8,7 @@ export interface WatchEvent {
   readonly kv: KeyValue;
 }
 
-/** The events of one answer by their revisions, in order. */
+/** Groups the events of one answer by revision, in order. */
 export function changesByRevision(
   events: readonly WatchEvent[],
   { members, policies }: Keys,
@@ -23,7 +23,7 @@ export function changesByRevision(
       changes.push({ kind: 'policies', stored: decodePolicies(type === 'DELETE' ? undefined : kv) });
       continue;
     }
-    // Between members and policies there may be keys of others.
+    // Other programs may have keys between those of members and policies.
     if (Buffer.from(kv.key, 'base64').indexOf(prefix) !== 0) continue;
     const entry = type === 'DELETE' ? undefined : decodeEntry(kv);
     const id = idOf(kv);

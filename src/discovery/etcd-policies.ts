@@ -7,15 +7,15 @@ import { readWritten, writtenOf } from '../core/policy-text.js';
 import type { KeyValue } from './etcd-wire.js';
 
 /**
- * The document of policies is the value of one key: `{"format":1,"version":…,"entries":[…]}`, packed with gzip where it is large. So a
- * change of any number of entries is one write and one comparison, and what is there is valid as a whole or not at all.
+ * The policy document is the value of one key: `{"format":1,"version":…,"entries":[…]}`, compressed with gzip if it is large.
+ * So a change of any number of entries is one write with one comparison, and the document is valid as a whole or not at all.
  */
 const FORMAT = 1;
-/** Up to here it can be read as it is, by people with etcdctl. */
+/** Smaller documents are not compressed, so that people can read them with etcdctl. */
 const MAX_PLAIN_BYTES = 64 * 1024;
-/** Etcd takes requests of 1.5 MiB (`--max-request-bytes`), of which the key, its comparison and their frame are little. */
+/** Etcd accepts requests of 1.5 MiB (`--max-request-bytes`). The key, its comparison, and the frame take less than 16 KiB. */
 export const MAX_DOCUMENT_BYTES = 1.5 * 1024 * 1024 - 16 * 1024;
-/** No document of its own bounds is larger, whatever was packed. */
+/** Valid documents are smaller. */
 const MAX_UNPACKED_BYTES = 64 * 1024 * 1024;
 
 const pack = promisify(gzip);
@@ -25,7 +25,7 @@ export async function encodeDocument(document: PolicyDocument): Promise<Buffer> 
   return text.length > MAX_PLAIN_BYTES ? pack(text) : text;
 }
 
-/** @param kv `undefined`: there is none */
+/** @param kv `undefined`: no document is stored */
 export function decodePolicies(kv: KeyValue | undefined): StoredPolicies {
   if (kv === undefined) return { kind: 'document', revision: 0, document: NO_DOCUMENT };
   const revision = Number(kv.mod_revision);

@@ -2,13 +2,13 @@ import type { Registration } from '../cluster/membership/registry.js';
 import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 
-/** Keys of etcd: `PREFIXmembers/ID` for each member, `PREFIXpolicies`, and `PREFIXregistry` with the name of it all. */
+/** Keys of etcd, in base64: `PREFIXmembers/ID` for each member, `PREFIXpolicies`, and `PREFIXregistry` with the registry's name. */
 export interface Keys {
   readonly members: string;
-  /** The first key behind all of them. */
+  /** The first key after all members. */
   readonly membersEnd: string;
   readonly policies: string;
-  /** The first key behind it: from `members` to here is all that may change. */
+  /** The first key after `policies`: everything that may change lies between `members` and here. */
   readonly policiesEnd: string;
   readonly registry: string;
   member(id: NodeId): string;
@@ -32,7 +32,7 @@ export function base64(text: string): string {
   return Buffer.from(text).toString('base64');
 }
 
-/** A key and its value, as etcd's JSON has them: bytes in base64, whole numbers as text, nothing where it is empty. */
+/** A key and its value in etcd's JSON: bytes in base64, integers as text, empty values left out. */
 export interface KeyValue {
   readonly key: string;
   readonly value?: string;
@@ -46,7 +46,7 @@ export function encodeEntry({ incarnation, state, version, url }: Registration):
   return base64(JSON.stringify({ incarnation, state, version, url }));
 }
 
-/** @returns `undefined` for what no node has written: others may write there, too, and this node connects to what it reads */
+/** @returns `undefined` for an entry that no node has written. Others may write there, and this node connects to what it reads. */
 export function decodeEntry(kv: KeyValue): Registration | undefined {
   const id = idOf(kv);
   if (id === undefined) return undefined;
@@ -65,7 +65,7 @@ export function decodeEntry(kv: KeyValue): Registration | undefined {
   return { id, incarnation: incarnation as number, state: known, version, url };
 }
 
-/** @returns `undefined` where the key is none of a member */
+/** @returns `undefined` if the key is not that of a member */
 export function idOf({ key }: KeyValue): NodeId | undefined {
   const text = Buffer.from(key, 'base64').toString('utf8');
   const id = text.slice(text.lastIndexOf('/') + 1);

@@ -11,20 +11,19 @@ import type {
 } from '../cluster/membership/registry.js';
 import { changesByRevision } from './etcd-changes.js';
 import type { WatchEvent } from './etcd-changes.js';
-import { createEtcdClient, EtcdError, isUndone } from './etcd-client.js';
+import { createEtcdClient } from './etcd-client.js';
 import type { EtcdClientOptions } from './etcd-client.js';
+import { EtcdError, isUndone, NOT_FOUND } from './etcd-error.js';
 import { decodePolicies, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
 import { base64, decodeEntry, encodeEntry, keysOf } from './etcd-wire.js';
 import type { KeyValue } from './etcd-wire.js';
 
 export interface EtcdRegistryOptions extends EtcdClientOptions {
-  /** All keys begin with it. */
+  /** Prefix of all keys. */
   readonly prefix: string;
 }
 
-/** Of gRPC. */
-const NOT_FOUND = 5;
-/** Etcd's own bound on requests may be set lower than this program's. */
+/** The bound of etcd on requests may be lower than the bound of this program. */
 const TOO_LARGE = /request is too large/;
 
 interface Header {
@@ -46,13 +45,13 @@ interface WatchAnswer {
 }
 
 /**
- * Members as keys of etcd under leases, and the policies as one key more. By the JSON that etcd itself speaks over HTTP (its gateway, which is on unless switched
- * off), so that undici, which nodes speak to each other with, is all it takes.
+ * Stores members as keys of etcd under leases, and the policies as one more key. Uses etcd's JSON gateway, which is on by default,
+ * so that undici is the only dependency.
  */
 export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { close(): Promise<void> } {
   const client = createEtcdClient(options);
   const keys = keysOf(options.prefix);
-  /** No registry has an empty name. */
+  /** The last result of `read`. No registry has an empty name. */
   let lastRead: { registry: string; revision: number; stored: StoredPolicies } = {
     registry: '',
     revision: 0,
@@ -67,11 +66,11 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     }
   }
 
-  /** Names the registry once and for all; whoever is second finds the name of the first. */
-  async function christen(timeoutMs: number): Promise<void> {
-    const unborn = { target: 'CREATE', result: 'EQUAL', key: keys.registry, create_revision: '0' };
+  /** Names the registry, unless another node has named it before. */
+  async function initialise(timeoutMs: number): Promise<void> {
+    const isUnnamed = { target: 'CREATE', result: 'EQUAL', key: keys.registry, create_revision: '0' };
     const put = { request_put: { key: keys.registry, value: base64(randomUUID()) } };
-    await client.call('/v3/kv/txn', { compare: [unborn], success: [put] }, timeoutMs);
+    await client.call('/v3/kv/txn', { compare: [isUnnamed], success: [put] }, timeoutMs);
   }
 
   async function read(timeoutMs: number): ReturnType<Registry['read']> {
@@ -79,7 +78,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
       { request_range: { key: keys.members, range_end: keys.membersEnd } },
       { request_range: { key: keys.registry } },
     ];
-    // The policies are only sent where they are not those that were read before.
+    // Etcd sends the policies only if they differ from those of the last read.
     const before = lastRead;
     const compare = [isAt(before.revision), isNamed(before.registry)];
     const failure = [...small, { request_range: { key: keys.policies } }];
@@ -87,7 +86,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     const { header, succeeded = false, responses = [] } = answer;
     const [kvs = [], [name] = [], [policies] = []] = responses.map(({ response_range }) => response_range?.kvs ?? []);
     if (name?.value === undefined) {
-      await christen(timeoutMs);
+      await initialise(timeoutMs);
       return read(timeoutMs);
     }
     const entries = kvs.map(decodeEntry).filter((entry): entry is Registration => entry !== undefined);
@@ -122,7 +121,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
       attempt(async (): Promise<Renewed> => {
         const answer = await client.call('/v3/lease/keepalive', { ID: leaseId }, timeoutMs);
         const { result } = answer as { result: { header: Header; TTL?: string } };
-        // Nothing, or 0, for a lease that is not there.
+        // Etcd answers no TTL, or 0, for a lease that has ended.
         const ttlMs = Number(result.TTL ?? 0) * 1_000;
         if (!(ttlMs > 0)) return { kind: 'ended' };
         return { kind: 'renewed', ttlMs, revision: Number(result.header.revision) };

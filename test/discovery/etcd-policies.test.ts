@@ -227,4 +227,46 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect(await frozen.storePolicies(api(1), at, 500)).to.include({ kind: 'failed', undone: false });
     etcd.members[0]!.signal('SIGCONT');
   });
+
+  it('may have been written if etcd answers that it is full', async () => {
+    const full = await startEtcd({ flags: ['--quota-backend-bytes', String(2 * 1024 * 1024)] });
+    try {
+      await full.ready();
+      const one = registryAt(full.endpoints);
+      // Random text, which gzip cannot make smaller.
+      const large = (i: number): PolicyDocument => {
+        const changes = new Map(
+          Array.from({ length: 8_000 }, (_, j) => [`tier ${randomBytes(64).toString('hex')}`, `t${i}.${j}`] as const),
+        );
+        return change(NO_DOCUMENT, changes, 'a:1');
+      };
+      let result: StoreResult = { kind: 'overtaken' };
+      for (let i = 0; i < 20 && result.kind !== 'failed'; i += 1) result = await fileAt(one, large(i));
+      expect(result).to.include({ kind: 'failed', undone: false });
+      expect(result.kind === 'failed' && result.reason).to.include('space exceeded');
+    } finally {
+      await full.close();
+    }
+  });
+
+  it('are read anew from another etcd, although its revisions are the same', async () => {
+    const both = [await startEtcd(), await startEtcd()];
+    try {
+      for (const [i, one] of both.entries()) {
+        await one.ready();
+        expect(await fileAt(registryAt(one.endpoints), api(1 + i))).to.include({ kind: 'written' });
+      }
+      const one = registryAt(both.flatMap(({ endpoints }) => endpoints));
+      const before = await see(one);
+      await both[0]!.members[0]!.kill();
+      const after = await see(one);
+      expect(after.stored.revision).to.equal(before.stored.revision);
+      expect(after.registry).not.to.equal(before.registry);
+      expect(digestOf(after.stored)).to.equal(api(2).digest);
+      // A write that was made from the other one's document is refused.
+      expect(await fileAt(one, api(3), before)).to.deep.equal({ kind: 'overtaken' });
+    } finally {
+      await Promise.all(both.map((one) => one.close()));
+    }
+  });
 });
