@@ -1,4 +1,5 @@
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import type { Log } from '../cluster/ports.js';
 import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
 import { readWritten, writtenOf } from '../core/policy-text.js';
@@ -45,12 +46,15 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
   let next: PolicyState | undefined;
   let writing: Promise<void> | undefined;
   let failed = false;
+  let prepared = false;
 
   async function write({ document, registry, file }: PolicyState): Promise<void> {
     const text = JSON.stringify({ ...writtenOf(document), registry, file: file === undefined ? null : [...file] });
     // Nodes may share the file: each writes a file of its own, and then replaces the shared one as a whole.
     const temporary = `${path}.${process.pid}.tmp`;
     try {
+      if (!prepared) await prepareFolder(path);
+      prepared = true;
       const handle = await open(temporary, 'w', 0o600);
       try {
         await handle.writeFile(text);
@@ -88,4 +92,20 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
     },
     saved: async () => writing,
   };
+}
+
+/** A write takes milliseconds: an older temporary file was left by a process that was killed. */
+const ABANDONED_AFTER_MS = 60_000;
+
+/** Makes the folder, and removes temporary files that killed processes have left in it. */
+async function prepareFolder(path: string): Promise<void> {
+  const folder = dirname(path);
+  await mkdir(folder, { recursive: true });
+  const names = (await readdir(folder)).filter(
+    (name) => name.startsWith(`${basename(path)}.`) && name.endsWith('.tmp'),
+  );
+  for (const file of names.map((name) => join(folder, name))) {
+    const { mtimeMs } = await stat(file);
+    if (Date.now() - mtimeMs > ABANDONED_AFTER_MS) await rm(file, { force: true });
+  }
 }

@@ -1,10 +1,18 @@
 import { expect } from 'chai';
+import { createColdStartRecovery } from '../../src/cluster/durability/cold-start-recovery.js';
+import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
+import type { ClientSnapshot, PeerMessage } from '../../src/cluster/messages.js';
+import { createBucketTable, MARK } from '../../src/cluster/state/bucket-table.js';
+import { createCopies } from '../../src/cluster/state/copies.js';
+import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import { createReservations } from '../../src/cluster/state/reservations.js';
 import type { Decision } from '../../src/core/decision.js';
 import { ruleOf } from '../../src/core/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { createFakeStore } from '../support/fake-store.js';
 import type { FakeStore } from '../support/fake-store.js';
+import { addClient } from '../support/clients.js';
 import { checkOf } from './traffic.js';
 
 const IDS = ['a:1', 'b:1', 'c:1'];
@@ -149,5 +157,45 @@ describe('cold-start recovery', () => {
     store.down = false;
     await cluster.world.run(2_000);
     expect(store.size).to.equal(CLIENTS.length);
+  });
+
+  it('sends clients again to a member that has refused them, until it has them', async () => {
+    const nowMs = 1_000;
+    const clock = { nowMs: () => nowMs };
+    const table = createBucketTable({ maxClients: 100 });
+    const options = { self: 'a:1', version: '0', suspectAfterMs: 1_000, replicas: 1, maxClients: 100 };
+    const hooks = { onRingChange: () => undefined, onConcurrentLeave: () => undefined };
+    const membership = createGossipMembership({ clock }, { ...options, ...hooks });
+    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0 };
+    membership.learn([{ id: 'b:1', state: 'active', ...at }]);
+    for (const id of CLIENTS) table.mark(addClient(table, id, 3_600_000, nowMs).slot, MARK.actingOwner);
+    const sent: (readonly ClientSnapshot[])[] = [];
+    const stored = {
+      recent: createRecentDecisions({ clock }, { max: 9 }),
+      reservations: createReservations({ clock }, { max: 9 }),
+    };
+    const recovery = createColdStartRecovery(
+      {
+        clock,
+        timers: { every: () => () => undefined, soon: (action) => action(), sleep: () => Promise.resolve() },
+        table,
+        copies: createCopies({ clock, table, ...stored }, { self: 'a:1' }),
+        membership,
+        writeBehind: { missingPeers: [], stopAwaitingPeers: () => undefined },
+        log: { info: () => undefined, warn: () => undefined },
+        ask(_to, message: PeerMessage) {
+          if (message.kind === 'replicate') sent.push(message.clients);
+          const body = sent.length === 1 ? { kind: 'not-yet' as const, members: [] } : { kind: 'kept' as const };
+          return Promise.resolve({ kind: 'answer' as const, body });
+        },
+      },
+      { suspectAfterMs: 1_000 },
+    );
+    expect(await recovery.returnToOwners()).to.equal(false);
+    expect(await recovery.returnToOwners()).to.equal(true);
+    expect(await recovery.returnToOwners()).to.equal(true);
+    expect(sent).to.have.lengthOf(2);
+    expect(sent[1]).to.have.lengthOf.above(5);
+    expect(sent[1]).to.deep.equal(sent[0]);
   });
 });

@@ -84,6 +84,23 @@ describe('the document of policies', () => {
     expect(policySetOf(merge(deleted, before)).policies.size).to.equal(0);
   });
 
+  it('remembers the latest 5,000 deletions, whichever node made them, and drops the oldest', () => {
+    const keys = Array.from({ length: 5_010 }, (_, i) => tierKey(`client ${i}`));
+    // Nine keys are deleted later than the others, although they come first in the document.
+    const late = new Set(keys.slice(0, 9));
+    const set = (value: string | null, some: string[]): [string, string | null][] => some.map((key) => [key, value]);
+    let document = change(NO_DOCUMENT, new Map(set('free', keys)), 'a:1');
+    const early = keys.filter((key) => !late.has(key));
+    document = change(document, new Map(set(null, early.slice(0, 6))), 'a:1');
+    document = change(document, new Map(set(null, early.slice(6))), 'a:1');
+    const before = document;
+    document = change(document, new Map(set(null, [...late])), 'b:1');
+    expect(document.entries.size).to.equal(5_000);
+    for (const key of late) expect(document.entries.get(key)).to.include({ value: null, version: 4 });
+    for (const key of early.slice(0, 6)) expect(document.entries.has(key), key).to.equal(false);
+    expect(merge(before, document).digest).to.equal(document.digest);
+  });
+
   it('keeps its version where nothing changes', () => {
     const document = write(NO_DOCUMENT, policyKey('p'), limit(1));
     expect(write(document, policyKey('p'), limit(1), 'b:1')).to.equal(document);

@@ -242,6 +242,27 @@ describeWithValkey('the Redis store', function () {
     expect(await store.write([owing('alice', 9, HOUR_MS)], [])).to.deep.equal(DONE);
   });
 
+  it('reports the loss of its data right after the first write', async () => {
+    const store = await open();
+    expect(await store.write([owing('alice', 5, HOUR_MS)], [])).to.deep.equal(DONE);
+    cli('FLUSHALL');
+    expect(await store.write([owing('alice', 5, HOUR_MS)], [])).to.deep.equal({ kind: 'done', left: [], lost: true });
+  });
+
+  it('keeps what another node has written after a client was forgotten', async () => {
+    // A minute passes at this node between the request and its execution.
+    let nowMs = 0;
+    const slow = await openRedisStore({ log, clock: { nowMs: () => nowMs } }, parseRedisAddress(valkey.url)!, {});
+    stores.push(slow);
+    await (await open()).write([owing('alice', 50, HOUR_MS), owing('bob', 50, HOUR_MS)], []);
+    const forgetting = slow.write([], ['alice']);
+    nowMs = 60_000;
+    expect(await forgetting).to.deep.equal(DONE);
+    await sleep(5);
+    expect(await slow.write([], ['bob'])).to.deep.equal(DONE);
+    expect([...(await owed(slow)).keys()]).to.deep.equal(['alice']);
+  });
+
   it('that is full fails, and what it holds stays', async () => {
     const store = await open();
     await store.write([owing('alice', 5, HOUR_MS)], []);

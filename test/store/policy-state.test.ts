@@ -1,0 +1,61 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { Log } from '../../src/cluster/ports.js';
+import { change, NO_DOCUMENT, policyKey } from '../../src/core/policy-document.js';
+import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
+import type { PolicyState } from '../../src/store/policy-state.js';
+
+const withLimit = (limit: number): PolicyState => ({
+  document: change(NO_DOCUMENT, new Map([[policyKey('api'), { limit, window: '1m' }]]), 'a:1'),
+  registry: undefined,
+  file: undefined,
+});
+
+describe('the state file of the policies', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-state-'));
+  const lines: string[] = [];
+  const log: Log = { info: (_, message) => lines.push(message), warn: (_, message) => lines.push(message) };
+  let files = 0;
+  const newPath = (): string => join(folder, String((files += 1)), 'policies.state');
+
+  beforeEach(() => (lines.length = 0));
+  after(() => rmSync(folder, { recursive: true }));
+
+  it('holds the last of several states that are saved during one write', async () => {
+    const path = newPath();
+    const file = createPolicyStateFile({ path, log });
+    for (const limit of [1, 2, 3, 4]) file.save(withLimit(limit));
+    await file.saved();
+    expect((await readPolicyState(path))!.document.digest).to.equal(withLimit(4).document.digest);
+    file.save(withLimit(5));
+    await file.saved();
+    expect((await readPolicyState(path))!.document.digest).to.equal(withLimit(5).document.digest);
+    expect(lines).to.deep.equal([]);
+  });
+
+  it('leaves no temporary file behind when a write fails, and logs the first failure', async () => {
+    const path = newPath();
+    mkdirSync(path, { recursive: true });
+    const file = createPolicyStateFile({ path, log });
+    for (const limit of [1, 2]) {
+      file.save(withLimit(limit));
+      await file.saved();
+    }
+    expect(readdirSync(join(path, '..'))).to.deep.equal(['policies.state']);
+    expect(lines).to.deep.equal(['changes of policies cannot be saved; a restart of all nodes would lose them']);
+  });
+
+  it('removes old temporary files of processes that were killed, and no others', async () => {
+    const path = newPath();
+    mkdirSync(join(path, '..'));
+    const [old, recent, other] = [`${path}.1.tmp`, `${path}.2.tmp`, `${path}.backup`] as const;
+    for (const one of [old, recent, other]) writeFileSync(one, '');
+    for (const one of [old, other]) utimesSync(one, 1, 1);
+    const file = createPolicyStateFile({ path, log });
+    file.save(withLimit(1));
+    await file.saved();
+    expect([old, recent, other].map((one) => existsSync(one))).to.deep.equal([false, true, true]);
+  });
+});
