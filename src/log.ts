@@ -1,51 +1,95 @@
+import { constants, openSync } from 'node:fs';
 import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
 import type { Audit } from './http/access/audit.js';
+import { createFileSink, createStdoutSink } from './line-sink.js';
+import type { LineSink } from './line-sink.js';
 import { SettingsError } from './settings.js';
 
 /**
- * What a terminal takes for a command, or what shows a line as another than it is: the control characters above ASCII, and those
- * that turn the direction of writing. In JSON they stand only in strings, where an escape means the same.
+ * Characters with which a logged value could command a terminal or change how a line reads: control characters above ASCII, and
+ * those that turn the direction of writing. In JSON they occur only in strings, where an escape means the same.
  */
-const TREACHEROUS = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
+const UNSAFE = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 
-function harmless(line: string): string {
-  return line.replace(TREACHEROUS, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+function escaped(line: string): string {
+  return line.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-function harmlessTo(stream: DestinationStream): DestinationStream {
-  return { write: (line) => stream.write(harmless(line)) };
+function pinoTo(stream: DestinationStream, level: string, node: () => string | undefined): Logger {
+  return pino({ level, base: null, mixin: () => ({ node: node() }) }, { write: (line) => stream.write(escaped(line)) });
 }
 
-/** The program's log lines, on standard output. */
-export function createLog(
-  level: string,
-  node: () => string | undefined,
-  to = pino.destination(1) as DestinationStream,
-): Logger {
-  return pino({ level, base: null, mixin: () => ({ node: node() }) }, harmlessTo(to));
+interface ProgramLog {
+  readonly log: Logger;
+  /** The log's lines, for others that write lines of JSON. */
+  readonly stream: DestinationStream;
+  /** Lines that were lost so far, as their disk was full or their reader too slow. */
+  readonly droppedLines: number;
+}
+
+/** The program's log on standard output. A line that cannot be written is dropped and counted; the program goes on. */
+export function createLog(level: string, node: () => string | undefined): ProgramLog {
+  let reported = 0;
+  const lines: LineSink = createStdoutSink();
+  const stream = {
+    write(line: string): void {
+      const before = lines.dropped;
+      lines.write(line);
+      if (lines.dropped > before || before === reported) return;
+      const dropped = before - reported;
+      reported = before;
+      log.warn({ dropped }, 'log lines were dropped');
+    },
+  };
+  const log = pinoTo(stream, level, node);
+  return {
+    log,
+    stream,
+    get droppedLines() {
+      return lines.dropped;
+    },
+  };
+}
+
+interface AuditLog {
+  readonly audit: Audit;
+  /** Changes that the audit log's file did not take, and that went to the program's log instead. */
+  readonly divertedLines: number;
 }
 
 /**
- * The audit log: lines of their own, in a file that is only added to, or else among the log's, whatever its level.
- * A line that cannot be written is told in the log, and may be lost: the change stands.
+ * The audit log: a file that is only appended to, or else lines of the program's log, at every level. A change that its file does not
+ * take goes to the program's log, and stands.
  * @throws SettingsError when the file cannot be opened
  */
 export function createAudit(
   path: string | undefined,
-  log: Logger,
+  { log, stream }: ProgramLog,
   node: () => string | undefined,
-  to?: DestinationStream,
-): Audit {
-  const file = open(path);
-  file.on('error', (error: Error) => log.error({ err: error }, 'the audit log cannot be written'));
-  const lines = createLog('info', node, to ?? file);
-  return (change) => lines.info({ audit: true, ...change }, 'changed');
+): AuditLog {
+  let divertedLines = 0;
+  const onDrop = (line: string, code: string): void => {
+    divertedLines += 1;
+    log.fatal(
+      { auditLog: path, code, change: JSON.parse(line) as unknown },
+      'audit log not written; change logged here',
+    );
+  };
+  const lines = path === undefined ? stream : createFileSink(open(path), { onDrop });
+  const audit = pinoTo(lines, 'info', node);
+  return {
+    audit: (change) => audit.info({ audit: true, ...change }, 'changed'),
+    get divertedLines() {
+      return divertedLines;
+    },
+  };
 }
 
-function open(path: string | undefined): ReturnType<typeof pino.destination> {
+function open(path: string): number {
+  const { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } = constants;
   try {
-    return pino.destination({ dest: path ?? 1, append: true, sync: true, mode: 0o600 });
+    return openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o600);
   } catch (cause) {
     throw new SettingsError(`TOKENRING_AUDIT_LOG: ${path} cannot be opened: ${(cause as Error).message}`, { cause });
   }

@@ -46,8 +46,10 @@ export interface RunningNode {
  */
 export async function startNode(settings: Settings, group?: GroupLink): Promise<RunningNode> {
   let id = settings.advertise;
-  const log = createLog(settings.logLevel, () => id);
-  const audit = createAudit(settings.auditLog, log, () => id);
+  const lines = createLog(settings.logLevel, () => id);
+  const changes = createAudit(settings.auditLog, lines, () => id);
+  const { log } = lines;
+  const { audit } = changes;
   const guard = createGuard(settings, { log, audit });
   const certificates = readCertificates(settings, 'tls');
   const source = await openPolicies(settings, { log, audit });
@@ -59,6 +61,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     guard,
     audit,
     log,
+    lost: { logLines: () => lines.droppedLines, auditLines: () => changes.divertedLines },
     tls: publicTls(settings, certificates),
     group,
     stage: () => stage,

@@ -24,6 +24,8 @@ interface PublicApiDeps {
   readonly guard: Pick<Guard, 'access'>;
   readonly audit: Audit;
   readonly log: Logger;
+  /** Lines that standard output and the audit log's file did not take. */
+  readonly lost: { logLines(): number; auditLines(): number };
   readonly tls: TlsOptions | undefined;
   /** The other workers behind the same port, if there are any: their metrics and their state count too. */
   readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
@@ -50,7 +52,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       settings,
     ),
   );
-  const metrics = createMetrics({ counters, cluster: node, peers });
+  const metrics = createMetrics({ counters, cluster: node, peers, lost: deps.lost });
   const api = createApi(
     {
       cluster: node,

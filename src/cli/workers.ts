@@ -11,8 +11,14 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 /** Runs several nodes behind one public port until `stop` is called. Resolves when all are in the ring. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const port = await freePort(settings.port, settings.host);
-  const log = createLog(settings.logLevel, () => undefined);
-  const group = startGroup({ exec: WORKER, settings: { ...settings, port }, log });
+  const lines = createLog(settings.logLevel, () => undefined);
+  const { log } = lines;
+  const group = startGroup({
+    exec: WORKER,
+    settings: { ...settings, port },
+    log,
+    droppedLogLines: () => lines.droppedLines,
+  });
   process.on('exit', () => group.kill());
   const node = await group.started;
   log.info({ node, host: settings.host, port, workers: settings.workers }, 'tokenring ready');

@@ -11,6 +11,8 @@ interface GroupMetricsDeps {
   readonly askToCollect: (worker: number, request: number) => void;
   readonly workersUp: () => number;
   readonly restarts: () => number;
+  /** Log lines of the supervisor that were lost so far. */
+  readonly droppedLogLines: () => number;
 }
 
 interface GroupMetrics {
@@ -41,6 +43,15 @@ export function createGroupMetrics(deps: GroupMetricsDeps): GroupMetrics {
     collect() {
       this.reset();
       this.inc(deps.restarts());
+    },
+  });
+  new Counter({
+    name: 'tokenring_log_lines_dropped_total',
+    help: 'Log lines that were lost: the disk of the log is full, or its reader is gone or too slow',
+    registers,
+    collect() {
+      this.reset();
+      this.inc(deps.droppedLogLines());
     },
   });
   const stats = createGroupStats(() => registry.getMetricsAsJSON());

@@ -18,6 +18,8 @@ interface GroupOptions {
   /** All workers listen on its public port, which is not 0. */
   readonly settings: Settings;
   readonly log: Log;
+  /** Lines of this log that were lost so far. */
+  readonly droppedLogLines: () => number;
 }
 
 /** Several ring members, each a process, behind one public port. */
@@ -56,7 +58,7 @@ export class WorkerFailure extends Error {
 }
 
 /** Starts the workers, and restarts those that end unasked. */
-export function startGroup({ exec, settings, log }: GroupOptions): Group {
+export function startGroup({ exec, settings, log, droppedLogLines }: GroupOptions): Group {
   const slots = Array.from({ length: settings.workers }, (_, index) => emptySlot(index, settings));
   let begun = false;
   let whole = false;
@@ -72,6 +74,7 @@ export function startGroup({ exec, settings, log }: GroupOptions): Group {
     askToCollect: (worker, request) => send(slots[worker]!, { kind: 'collect', request }),
     workersUp: () => slots.filter(({ up }) => up).length,
     restarts: () => restarts,
+    droppedLogLines,
   });
 
   // `advanced`, as metrics may be NaN, which JSON turns into null.

@@ -13,13 +13,15 @@ import { addStoreMetrics } from './store-metrics.js';
 interface MetricSources {
   readonly counters: Counters;
   readonly cluster: Pick<ClusterNode, 'stats'>;
+  /** Lines that standard output and the audit log's file did not take. */
+  readonly lost: { logLines(): number; auditLines(): number };
   /** What `peer/counters.ts` counts. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
 
 /** The node's own registry: event-loop lag, memory and garbage collection come with prom-client's default metrics. */
 export function createMetrics(sources: MetricSources): Registry {
-  const { counters, cluster, peers } = sources;
+  const { counters, cluster, peers, lost } = sources;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counter, gauge } = metricKindsOf(registry);
@@ -78,6 +80,11 @@ export function createMetrics(sources: MetricSources): Registry {
   counter.by('kind', 'tokenring_peer_received_total', received, () => Object.entries(peers.received));
   const refused = 'Messages from peers that were refused, by reason';
   counter.by('reason', 'tokenring_peer_refused_total', refused, () => Object.entries(peers.refused));
+
+  const logLines = 'Log lines that were lost: the disk of the log is full, or its reader is gone or too slow';
+  counter.one('tokenring_log_lines_dropped_total', logLines, () => lost.logLines());
+  const auditLines = 'Changes that the audit log did not take, and that are in the log instead';
+  counter.one('tokenring_audit_lines_diverted_total', auditLines, () => lost.auditLines());
 
   if (stats().store !== undefined) addStoreMetrics({ counter, gauge }, () => stats().store!);
   if (stats().registry !== undefined) addEtcdMetrics({ counter, gauge }, () => stats().registry!);

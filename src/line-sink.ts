@@ -1,0 +1,131 @@
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { Socket } from 'node:net';
+
+/** Lines that wait for a reader that is too slow, in bytes. */
+const MAX_WAITING_BYTES = 1024 * 1024;
+/** Pause before a full pipe is tried again. */
+const RETRY_MS = 20;
+
+export interface LineSink {
+  /** Writes a line, or keeps it until there is room. Never throws, and never waits for a reader or for free space. */
+  write(line: string): void;
+  /** Lines that were lost so far. */
+  readonly dropped: number;
+  /** Writes what waits, as far as there is room now. */
+  flush(): void;
+}
+
+interface LineSinkOptions {
+  readonly maxWaitingBytes?: number;
+  /** Called for each line that is lost, with an error code such as `ENOSPC`, or `EAGAIN` where too many lines wait. */
+  readonly onDrop?: (line: string, code: string) => void;
+}
+
+/**
+ * Writes lines without ever stopping the process. A line that fails is lost and counted; the next one is tried again, as a disk may
+ * have room by then.
+ * @param write writes some of the bytes and returns how many; throws `EAGAIN` where there is no room now
+ */
+export function createLineSink(write: (bytes: Buffer) => number, options: LineSinkOptions = {}): LineSink {
+  const { maxWaitingBytes = MAX_WAITING_BYTES, onDrop } = options;
+  /** Lines that wait. Of the first, `written` bytes are out. */
+  const waiting: Buffer[] = [];
+  let written = 0;
+  let waitingBytes = 0;
+  /** A line was lost after its beginning had been written: the next one starts on a new line. */
+  let torn = false;
+  let dropped = 0;
+  let retry: NodeJS.Timeout | undefined;
+
+  function drop(bytes: Buffer, code: string): void {
+    dropped += 1;
+    onDrop?.(bytes.toString(), code);
+  }
+
+  /** @returns an error code, or `undefined` when the first waiting line is written */
+  function writeFirst(line: Buffer): string | undefined {
+    try {
+      if (torn) {
+        write(NEWLINE);
+        torn = false;
+      }
+      while (written < line.length) written += write(line.subarray(written));
+      return undefined;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code ?? 'unknown';
+    }
+  }
+
+  function flush(): void {
+    for (let line = waiting[0]; line !== undefined; line = waiting[0]) {
+      const code = writeFirst(line);
+      if (code === 'EAGAIN') {
+        retry ??= setTimeout(() => {
+          retry = undefined;
+          flush();
+        }, RETRY_MS).unref();
+        return;
+      }
+      waiting.shift();
+      waitingBytes -= line.length;
+      if (code !== undefined) {
+        torn ||= written > 0;
+        drop(line, code);
+      }
+      written = 0;
+    }
+  }
+
+  return {
+    write(text) {
+      const line = Buffer.from(text);
+      if (waitingBytes + line.length > maxWaitingBytes) return drop(line, 'EAGAIN');
+      waiting.push(line);
+      waitingBytes += line.length;
+      if (waiting.length === 1) flush();
+    },
+    get dropped() {
+      return dropped;
+    },
+    flush,
+  };
+}
+
+const NEWLINE = Buffer.from('\n');
+
+/** A line sink on a descriptor. What still waits when the process exits is written as far as there is room. */
+export function createFileSink(fd: number, options?: LineSinkOptions): LineSink {
+  const sink = createLineSink((bytes) => writeSync(fd, bytes), options);
+  process.once('exit', sink.flush);
+  return sink;
+}
+
+/** A line sink on standard output. */
+export function createStdoutSink(options?: LineSinkOptions): LineSink {
+  return createFileSink(nonBlockingStdout(), options);
+}
+
+/** Keeps standard output open and unblocked for as long as the process runs. */
+let stdout: Socket | undefined;
+
+/**
+ * Descriptor of standard output on which a write never waits for a reader. A terminal is opened anew, so that the shell that shares it
+ * keeps its mode. Writes to files do not wait for readers, and stay as they are.
+ */
+function nonBlockingStdout(): number {
+  const stats = fstatSync(1);
+  if (stats.isFIFO() || stats.isSocket()) {
+    // libuv sets O_NONBLOCK on the descriptor, and restores it at exit.
+    stdout ??= new Socket({ fd: 1, readable: false, writable: true }).unref();
+    return 1;
+  }
+  if (!stats.isCharacterDevice()) return 1;
+  try {
+    const fd = openSync('/proc/self/fd/1', constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    if (fstatSync(fd).isCharacterDevice()) return fd;
+    closeSync(fd);
+  } catch {
+    // Another user's terminal, or a system without /proc.
+  }
+  return 1;
+}
