@@ -43,7 +43,7 @@ describe('copies on their way', () => {
     for (const id of ids)
       await world.until(world.spawn(id, { seeds: ids, maxClients: 100_000 }).cluster.start(), 10_000);
     await world.run(500);
-    const clients = Array.from({ length: 400 }, (_, i) => `client ${i}`);
+    const clients = Array.from({ length: 800 }, (_, i) => `client ${i}`);
     const owned = clients.filter((id) => world.node('a:1').cluster.membership.ring.owner(id) === 'a:1');
     const { limiter } = world.node('a:1').cluster;
     for (const id of owned)
