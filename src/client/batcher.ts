@@ -2,27 +2,27 @@ import { MAX_BATCH, MAX_BATCH_BYTES } from '../core/request.js';
 import type { Time } from './time.js';
 import type { Exchanged, Transport } from './transport.js';
 
-/** Batches under way to one node; what comes meanwhile goes in the next. So an idle node is asked at once, a busy one in bulk. */
+/** Batches in flight to one node; later questions go in the next batch. An idle node is asked at once, a busy one in bulk. */
 const MAX_IN_FLIGHT = 2;
-/** A batch that has no answer by then is overdue. */
-const PATIENCE_MS = 250;
-/** `{"requests":[]}`, and a comma for each. */
+/** A batch without an answer after this long is overdue. */
+export const OVERDUE_MS = 250;
+/** `{"requests":[]}`; each question adds a comma. */
 const FRAME_BYTES = 15;
 
-/** What a batch is made of. */
+/** A question in a batch. */
 export interface Question {
   /** JSON. */
   readonly text: string;
   readonly bytes: number;
   readonly giveUpAtMs: number;
-  /** Whether it was answered elsewhere, or given up: then it is not sent any more. */
+  /** Whether it has its answer or was given up; then it is not sent any more. */
   readonly isSettled: boolean;
 }
 
-/** The way to each node: what waits for it, and the batches that are under way. */
+/** Queues questions for each node, and sends them in batches. */
 interface Batcher<Q extends Question> {
   add(address: string, question: Q): void;
-  /** Nodes that have not answered a batch for long, each batch once, with all that waits for it and behind it. */
+  /** Nodes whose batch is overdue, once for each batch, with its questions and those queued behind it. */
   overdue(): Generator<{ readonly address: string; readonly questions: readonly Q[] }, void, undefined>;
 }
 
@@ -39,10 +39,10 @@ interface AddressQueue<Q> {
   pumpsSoon: boolean;
 }
 
-/** @param ended called once for each batch */
+/** @param completed called once for each batch */
 export function createBatcher<Q extends Question>(
   { transport, time }: { transport: Transport; time: Time },
-  ended: (address: string, questions: readonly Q[], exchanged: Exchanged) => void,
+  completed: (address: string, questions: readonly Q[], exchanged: Exchanged) => void,
 ): Batcher<Q> {
   const queues = new Map<string, AddressQueue<Q>>();
 
@@ -66,11 +66,11 @@ export function createBatcher<Q extends Question>(
     const batch: Batch<Q> = { questions, sentAtMs: nowMs, wasOverdue: false };
     queue.inFlight.add(batch);
     const body = `{"requests":[${questions.map(({ text }) => text).join(',')}]}`;
-    // The last of them has the most time left.
+    // The last question has the latest deadline.
     const leftMs = Math.max(1, questions.at(-1)!.giveUpAtMs - nowMs);
     const exchanged = await transport.send(queue.address, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
     queue.inFlight.delete(batch);
-    ended(queue.address, questions, exchanged);
+    completed(queue.address, questions, exchanged);
     pump(queue);
   }
 
@@ -89,7 +89,7 @@ export function createBatcher<Q extends Question>(
       const nowMs = time.nowMs();
       for (const { address, inFlight, waiting } of queues.values()) {
         for (const batch of inFlight) {
-          if (batch.wasOverdue || nowMs - batch.sentAtMs < PATIENCE_MS) continue;
+          if (batch.wasOverdue || nowMs - batch.sentAtMs < OVERDUE_MS) continue;
           batch.wasOverdue = true;
           yield { address, questions: [...batch.questions, ...waiting] };
         }
@@ -98,7 +98,7 @@ export function createBatcher<Q extends Question>(
   };
 }
 
-/** As many of the queue as one body may hold, without those that are settled. */
+/** Takes as many questions as one body may hold; drops those that are settled. */
 function takeBatch<Q extends Question>(queue: AddressQueue<Q>): Q[] {
   const questions: Q[] = [];
   let bytes = FRAME_BYTES;

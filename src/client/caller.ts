@@ -1,45 +1,57 @@
-import type { Topology } from './topology.js';
 import { TokenringError } from '../core/error.js';
 import { readProblem } from './read-answer.js';
+import { describeFailures } from './retries.js';
+import type { Retries } from './retries.js';
 import type { Time } from './time.js';
+import type { Topology } from './topology.js';
 import type { Sent, Transport } from './transport.js';
 
-/** What is asked one by one: anything but decisions. */
+/** Sends the calls that do not travel in batches: all but decisions. */
 export interface Caller {
   /**
-   * Asks the nodes that are best asked about a key, one after the other, until one answers. It may be done more than once.
-   * @param read `undefined` for what is no answer
+   * Asks the nodes that are best asked about a key, one after the other, until one answers. A node may do it more than once.
+   * @param read returns `undefined` for a value that is no answer
    * @throws TokenringError
    */
   call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T>;
-  /** Resolves when nothing waits for an answer anymore. */
+  /** Resolves when no call waits for an answer. */
   idle(): Promise<void>;
+}
+
+interface CallerDeps {
+  readonly transport: Transport;
+  readonly topology: Topology;
+  readonly retries: Retries;
+  readonly time: Time;
+  readonly onFailure: (address: string) => void;
 }
 
 const MAX_CALLS = 1_000;
 
-export function createCaller(
-  deps: { transport: Transport; topology: Topology; time: Time; onFailure: (address: string) => void },
-  { timeoutMs }: { timeoutMs: number },
-): Caller {
-  const { transport, topology, time, onFailure } = deps;
+export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: number }): Caller {
+  const { transport, topology, retries, time, onFailure } = deps;
   const calls = new Set<Promise<unknown>>();
 
   async function call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T> {
     const giveUpAtMs = time.nowMs() + timeoutMs;
-    let failure: Error | undefined;
+    const failures = new Map<string, Error>();
+    let mayAsk = true;
+    retries.asked();
     for (const address of topology.addresses(key)) {
       const leftMs = giveUpAtMs - time.nowMs();
-      if (leftMs <= 0) break;
-      // Half of what is left, so that there is time for the next.
+      if (leftMs <= 0 || !mayAsk) break;
+      if (retries.restsUntilMs(address) > 0) continue;
+      // Half of the time left, so that there is time for the next node.
       const exchanged = await transport.send(address, sent, Math.max(leftMs / 2, Math.min(leftMs, 100)));
       if (exchanged.kind === 'failed') {
-        failure = exchanged.reason;
+        failures.set(address, exchanged.reason);
+        const isFree = retries.failed(address);
+        mayAsk = exchanged.unconnected || isFree || retries.take();
         topology.fails(address);
         onFailure(address);
         continue;
       }
-      const { status, value } = exchanged;
+      const { status, value, retryAfterMs } = exchanged;
       const answer = status === 200 || status === 204 ? read(value) : undefined;
       if (answer !== undefined) {
         topology.answers(address);
@@ -47,17 +59,20 @@ export function createCaller(
       }
       const problem = readProblem(value);
       if (problem !== undefined && status >= 400 && status < 500) throw problem;
-      failure = problem ?? new Error(`${address} answered ${status}, which is no answer to ${sent.path}`);
+      if (retryAfterMs !== undefined) retries.rest(address, retryAfterMs);
+      failures.set(address, problem ?? new Error(`answered ${status}, which is no answer to ${sent.path}`));
+      mayAsk = retries.take();
     }
-    if (failure instanceof TokenringError) throw failure;
-    throw new TokenringError('no_answer', {}, { cause: failure });
+    const cause = [...failures.values()].at(-1);
+    const code = cause === undefined ? 'overloaded' : cause instanceof TokenringError ? cause.code : 'no_answer';
+    const detail = describeFailures(failures) || 'every node has asked for a pause';
+    throw new TokenringError(code, { detail }, { cause });
   }
 
   return {
     async call(key, sent, read) {
-      if (calls.size >= MAX_CALLS) {
-        throw new TokenringError('overloaded', { detail: `${MAX_CALLS} calls wait for an answer already` });
-      }
+      if (calls.size >= MAX_CALLS)
+        throw new TokenringError('overloaded', { detail: `${MAX_CALLS} calls of this client wait for an answer` });
       const called = call(key, sent, read);
       calls.add(called);
       try {

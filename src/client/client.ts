@@ -14,6 +14,7 @@ import { TokenringError } from '../core/error.js';
 import { createLoadWatch } from './load-watch.js';
 import type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 import { createRefresher } from './refresher.js';
+import { createRetries } from './retries.js';
 import type { ReadOptions } from './options.js';
 import { invalid, isCost, rulesOf, textOf } from './question.js';
 import { readDescription, readLoad, readNothing, readSettlement } from './read-answer.js';
@@ -44,11 +45,18 @@ interface ClientDeps {
 export function createClientWith({ connections, time }: ClientDeps, options: ReadOptions): Client {
   const { timeoutMs, maxWaiting, refreshMs, onUnavailable, rememberDenialsMs } = options;
   const transport = createTransport({ connections, time }, options);
-  const topology = createTopology(options.nodes);
-  const refresher = createRefresher({ transport, topology, time }, { refreshMs, timeoutMs });
+  const topology = createTopology(options.nodes, options);
+  const refresher = createRefresher(
+    { transport, topology, time },
+    { refreshMs, timeoutMs, hasToken: options.token !== undefined },
+  );
   const onFailure = (): void => refresher.doubt();
-  const dispatcher = createQuestionDispatcher({ transport, topology, time, onFailure }, { timeoutMs, maxWaiting });
-  const caller = createCaller({ transport, topology, time, onFailure }, { timeoutMs });
+  const retries = createRetries(time);
+  const dispatcher = createQuestionDispatcher(
+    { transport, topology, retries, time, onFailure },
+    { timeoutMs, maxWaiting },
+  );
+  const caller = createCaller({ transport, topology, retries, time, onFailure }, { timeoutMs });
   const denials = createDenials({ max: options.maxDenials, longestMs: rememberDenialsMs });
   const idPrefix = randomBytes(12).toString('base64url');
   let ids = 0;

@@ -1,44 +1,57 @@
 import type { Decision } from '../core/decision.js';
-import { MAX_REQUEST_BYTES } from '../core/request.js';
-import type { Topology } from './topology.js';
 import { TokenringError } from '../core/error.js';
-import { createBatcher } from './batcher.js';
+import { MAX_REQUEST_BYTES } from '../core/request.js';
+import { createBatcher, OVERDUE_MS } from './batcher.js';
 import type { Question } from './batcher.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';
+import { describeFailures } from './retries.js';
+import type { Retries } from './retries.js';
 import type { Time } from './time.js';
+import type { Topology } from './topology.js';
 import type { Exchanged, Transport } from './transport.js';
 
-/** What became of a question. */
+/** The outcome of a question. */
 export type Asked =
   | { readonly kind: 'decided'; readonly decision: Decision; readonly by: string }
-  /** The question itself is at fault, or who asks: no other node would answer otherwise. */
+  /** The question or the token is at fault: every node would answer the same. */
   | { readonly kind: 'refused'; readonly error: TokenringError }
-  /** Nobody who could answer did so in time. */
+  /** No node could answer in time. */
   | { readonly kind: 'unanswered'; readonly error: TokenringError };
 
-/** Puts questions to the nodes that are to answer them, in batches. */
+/** Sends each question to the node that is best asked, in batches, and to another one when that fails. */
 interface QuestionDispatcher {
   /**
    * Never rejects.
-   * @param text the question as JSON, which may be sent more than once
+   * @param text the question as JSON; it may be sent more than once
    */
   ask(clientId: string, text: string): Promise<Asked>;
-  /** Resolves when nothing waits for an answer anymore. */
+  /** Resolves when no question waits for an answer. */
   idle(): Promise<void>;
 }
 
+interface QuestionDispatcherDeps {
+  readonly transport: Transport;
+  readonly topology: Topology;
+  readonly retries: Retries;
+  readonly time: Time;
+  readonly onFailure: (address: string) => void;
+}
+
 interface QuestionDispatcherOptions {
-  /** From the question to its answer, at most, in ms. */
+  /** Longest time from a question to its answer, in ms. */
   readonly timeoutMs: number;
-  /** Questions that wait for an answer, at most. */
+  /** Most questions that wait for an answer. */
   readonly maxWaiting: number;
 }
 
-/** When all have failed, they are asked once more after this long: a broken connection is no dead node. */
+/** When all nodes have failed, they are asked once more after this long: a broken connection is no dead node. */
 const AGAIN_AFTER_MS = 50;
 const ROUNDS = 2;
+/** A node that is overloaded and does not say for how long. */
+const REST_MS = 1_000;
 /** The resolution of all waits here. */
 const TICK_MS = 25;
+
 interface Item extends Question {
   readonly clientId: string;
   tried: string[];
@@ -47,18 +60,17 @@ interface Item extends Question {
   pending: number;
   /** When it is asked again, while `pending` is 0. */
   againAtMs: number;
-  failure: Error | undefined;
+  failures: Map<string, Error> | undefined;
   isSettled: boolean;
   readonly resolve: (asked: Asked) => void;
 }
 
 export function createQuestionDispatcher(
-  deps: { transport: Transport; topology: Topology; time: Time; onFailure: (address: string) => void },
+  { transport, topology, retries, time, onFailure }: QuestionDispatcherDeps,
   { timeoutMs, maxWaiting }: QuestionDispatcherOptions,
 ): QuestionDispatcher {
-  const { transport, topology, time, onFailure } = deps;
-  const batcher = createBatcher<Item>({ transport, time }, ended);
-  /** In the order in which they are to be given up. */
+  const batcher = createBatcher<Item>({ transport, time }, completed);
+  /** In the order of their deadlines. */
   const waiting = new Set<Item>();
   let stopTicking: (() => void) | undefined;
   let becameIdle: (() => void)[] = [];
@@ -70,56 +82,90 @@ export function createQuestionDispatcher(
     if (waiting.size > 0) return;
     stopTicking?.();
     stopTicking = undefined;
-    for (const tell of becameIdle) tell();
+    for (const resolve of becameIdle) resolve();
     becameIdle = [];
   }
 
-  /** Asks the best who was not asked yet. @returns whether there is one */
+  /** Sends the question to the best node that was not tried. @returns whether it is on its way, or waits for a node that rests */
   function askNext(item: Item): boolean {
+    let againAtMs = Infinity;
     for (const address of topology.addresses(item.clientId)) {
       if (item.tried.includes(address)) continue;
+      const untilMs = retries.restsUntilMs(address);
+      if (untilMs > 0) {
+        againAtMs = Math.min(againAtMs, untilMs);
+        continue;
+      }
       item.tried.push(address);
       item.pending += 1;
       batcher.add(address, item);
       return true;
     }
-    return false;
+    if (item.pending > 0 || againAtMs >= item.giveUpAtMs) return false;
+    item.againAtMs = againAtMs;
+    return true;
   }
 
-  function ended(address: string, items: readonly Item[], exchanged: Exchanged): void {
+  function completed(address: string, items: readonly Item[], exchanged: Exchanged): void {
     for (const item of items) item.pending -= 1;
-    if (exchanged.kind === 'failed') fail(address, items, exchanged.reason);
-    else answered(address, items, exchanged.status, exchanged.value);
+    if (exchanged.kind === 'failed') {
+      const isFree = retries.failed(address);
+      failed(address, items, exchanged.reason, exchanged.unconnected || isFree);
+    } else answered(address, items, exchanged);
   }
 
-  function answered(by: string, items: readonly Item[], status: number, value: unknown): void {
-    const { results } = fieldsOf(value);
-    if (status !== 200 || !Array.isArray(results) || results.length !== items.length) {
-      const problem = readProblem(value) ?? new Error(`${by} answered ${status}, which is no answer to a batch`);
-      if (!(problem instanceof TokenringError && isFinal(problem))) return fail(by, items, problem);
-      for (const item of items) settle(item, { kind: 'refused', error: problem });
-      return;
-    }
+  function answered(by: string, items: readonly Item[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
+    const { results } = fieldsOf(answer.value);
+    if (answer.status !== 200 || !Array.isArray(results) || results.length !== items.length)
+      return notDecided(by, items, answer);
     topology.answers(by);
-    items.forEach((item, i) => {
+    for (let i = 0; i < items.length; i += 1) {
+      const item = items[i]!;
       const result: unknown = results[i];
       const decision = readDecision(result);
-      if (decision !== undefined) return settle(item, { kind: 'decided', decision, by });
-      const problem = readProblem(fieldsOf(result)['error']);
-      if (problem !== undefined && isFinal(problem)) return settle(item, { kind: 'refused', error: problem });
-      failOne(item, problem ?? new Error(`${by} answered with what is no decision`));
-    });
+      if (decision !== undefined) settle(item, { kind: 'decided', decision, by });
+      else {
+        const problem = readProblem(fieldsOf(result)['error']);
+        if (problem !== undefined && isFault(problem.status)) settle(item, { kind: 'refused', error: problem });
+        else askAgain(item, by, problem ?? new Error('answered with something that is no decision'), false);
+      }
+    }
   }
 
-  function fail(address: string, items: readonly Item[], reason: Error): void {
+  function notDecided(by: string, items: readonly Item[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
+    const { status, value, retryAfterMs } = answer;
+    const problem = readProblem(value);
+    if (status === 429 || status === 408) {
+      // It limits this client, or this client was slow: another node would only get the same load.
+      if (retryAfterMs !== undefined) retries.rest(by, retryAfterMs);
+      const code = status === 408 ? 'timeout' : 'overloaded';
+      const error = problem ?? new TokenringError(code, { status, detail: `${by} answered ${status}` });
+      for (const item of items) settle(item, { kind: 'unanswered', error });
+    } else if (problem !== undefined && isFault(status)) {
+      for (const item of items) settle(item, { kind: 'refused', error: problem });
+    } else if (status === 503 && (problem?.code === 'overloaded' || retryAfterMs !== undefined)) {
+      retries.rest(by, retryAfterMs ?? REST_MS);
+      onFailure(by);
+      const reason = problem ?? new TokenringError('overloaded', { detail: 'answered 503' });
+      for (const item of items) askAgain(item, by, reason, problem?.code === 'draining');
+    } else {
+      const reason = problem ?? new Error(`answered ${status}, which is no answer to a batch`);
+      failed(by, items, reason, retries.failed(by));
+    }
+  }
+
+  function failed(address: string, items: readonly Item[], reason: Error, isFree: boolean): void {
     topology.fails(address);
     onFailure(address);
-    for (const item of items) failOne(item, reason);
+    for (const item of items) askAgain(item, address, reason, isFree);
   }
 
-  function failOne(item: Item, reason: Error): void {
-    item.failure = reason;
-    if (item.isSettled || askNext(item) || item.pending > 0) return;
+  /** @param isFree whether the retry costs the nodes nothing */
+  function askAgain(item: Item, address: string, reason: Error, isFree: boolean): void {
+    (item.failures ??= new Map()).set(address, reason);
+    if (item.isSettled || item.pending > 0) return;
+    if (!isFree && !retries.take()) return settle(item, unanswered(item));
+    if (askNext(item)) return;
     if (item.round === ROUNDS) return settle(item, unanswered(item));
     item.round += 1;
     item.tried = [];
@@ -128,11 +174,17 @@ export function createQuestionDispatcher(
 
   function tick(): void {
     const nowMs = time.nowMs();
-    // Who is late is not waited for alone: the next is asked as well, and the first answer counts.
+    // The next node is asked as well, and the first answer counts.
     for (const { address, questions } of batcher.overdue()) {
+      const isFree = retries.failed(address);
       topology.fails(address);
       onFailure(address);
-      for (const item of questions) if (!item.isSettled) askNext(item);
+      const reason = new Error(`no answer within ${OVERDUE_MS} ms`);
+      for (const item of questions) {
+        if (item.isSettled) continue;
+        (item.failures ??= new Map()).set(address, reason);
+        if (isFree || retries.take()) askNext(item);
+      }
     }
     for (const item of waiting) {
       if (nowMs >= item.giveUpAtMs) settle(item, unanswered(item));
@@ -149,11 +201,10 @@ export function createQuestionDispatcher(
         return Promise.resolve({ kind: 'refused', error });
       }
       if (waiting.size >= maxWaiting) {
-        const error = new TokenringError('overloaded', {
-          detail: `${maxWaiting} questions wait for an answer already`,
-        });
-        return Promise.resolve({ kind: 'unanswered', error });
+        const detail = `${maxWaiting} questions of this client wait for an answer`;
+        return Promise.resolve({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
       }
+      retries.asked();
       return new Promise((resolve) => {
         const item: Item = {
           clientId,
@@ -164,13 +215,13 @@ export function createQuestionDispatcher(
           round: 1,
           pending: 0,
           againAtMs: 0,
-          failure: undefined,
+          failures: undefined,
           isSettled: false,
           resolve,
         };
         waiting.add(item);
         stopTicking ??= time.every(TICK_MS, tick);
-        askNext(item);
+        if (!askNext(item)) settle(item, unanswered(item));
       });
     },
     async idle() {
@@ -179,11 +230,18 @@ export function createQuestionDispatcher(
   };
 }
 
-function unanswered({ failure }: Item): Asked {
-  return { kind: 'unanswered', error: new TokenringError('no_answer', {}, { cause: failure }) };
+/** The error of a question that no node has answered: `overloaded` if that is what the last one said. */
+function unanswered({ failures }: Item): Asked {
+  if (failures === undefined) {
+    const detail = 'every node has asked for a pause';
+    return { kind: 'unanswered', error: new TokenringError('overloaded', { detail }) };
+  }
+  const cause = [...failures.values()].at(-1);
+  const code = cause instanceof TokenringError && cause.code === 'overloaded' ? 'overloaded' : 'no_answer';
+  return { kind: 'unanswered', error: new TokenringError(code, { detail: describeFailures(failures) }, { cause }) };
 }
 
-/** Whether another node would say the same. One that is too busy, stops or has not got it in time says so of itself. */
-function isFinal({ status }: TokenringError): boolean {
-  return status >= 400 && status < 500 && status !== 408 && status !== 429;
+/** Whether the question or the token is at fault, so that another node would say the same. */
+function isFault(status: number): boolean {
+  return status >= 400 && status < 500;
 }

@@ -4,23 +4,25 @@ import type { OnUnavailable } from '../core/limiter.js';
 import { isOrigin } from '../core/origin.js';
 
 export interface ClientOptions {
-  /** Where nodes are: `http://10.0.0.1:8080`, 1 to 100 of them; some are enough, and a balancer will do. */
+  /** Addresses of nodes, 1 to 100, as `http://10.0.0.1:8080`; some of them are enough, and so is a balancer. */
   readonly nodes: readonly string[];
-  /** Bearer token, with the roles `decide` and `read` where nodes ask for them. */
+  /** Ask only `nodes`, and no other address that members name. They forward what they do not own. Default false. */
+  readonly pinned?: boolean;
+  /** Bearer token, with the roles `decide` and `read` where nodes ask for them. Sent to `nodes` and to members that have answered. */
   readonly token?: string;
-  /** Of `https:` nodes, as of `tls.connect`: `ca`, `cert` and `key`, `servername`. */
+  /** For `https:` nodes, options of `tls.connect`: `ca`, `cert` and `key`, `servername`. */
   readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
-  /** From a question to its answer, at most: 10 to 30,000 ms. Default 2,000: a node that hangs is replaced after about 600. */
+  /** Longest time from a question to its answer, 10 to 30,000 ms. Default 2,000; a node that hangs is replaced after 250. */
   readonly timeoutMs?: number;
-  /** Default `throw`. Answers that are none of a node's say `degraded: true` and `source: 'fallback'`. */
+  /** What happens when no node can answer. Default `throw`; else decisions say `degraded: true`, `source: 'fallback'`. */
   readonly onUnavailable?: Exclude<OnUnavailable, 'local'>;
-  /** How long a denial is remembered at most, 0 (never) to 3,600,000 ms. Default 1,000. */
+  /** Longest time for which a denial is remembered, 0 (never) to 3,600,000 ms. Default 1,000. */
   readonly rememberDenialsMs?: number;
   /** Clients whose denials are remembered, 1 to 1,000,000. Default 16,384. */
   readonly maxDenials?: number;
-  /** Questions that wait for an answer, 1 to 1,000,000; more are unanswered. Default 10,000. */
+  /** Questions that wait for an answer, 1 to 1,000,000; further ones are `overloaded`. Default 10,000. */
   readonly maxWaiting?: number;
-  /** How often the members are asked for while all seems well, 100 to 600,000 ms. Default 10,000. */
+  /** How often the client asks for the members while nothing fails, 100 to 600,000 ms. Default 10,000. */
   readonly refreshMs?: number;
 }
 
@@ -29,8 +31,11 @@ export interface ReadOptions extends Required<Omit<ClientOptions, 'token' | 'tls
   readonly tls: ClientOptions['tls'] | undefined;
 }
 
+const NODES = 'a list of 1 to 100 addresses, as http://host:port or https://host:port';
+
 /** @throws TypeError that names an option that is unknown or not valid, and what is expected */
 export function readClientOptions(options: ClientOptions): ReadOptions {
+  if (typeof (options as unknown) !== 'object') throw new TypeError(`createClient: expected { nodes: ${NODES} }`);
   const known = new Set(Object.keys(options));
   const take = <T>(
     name: keyof ClientOptions,
@@ -55,9 +60,9 @@ export function readClientOptions(options: ClientOptions): ReadOptions {
   };
   const asObject = (value: unknown): ClientOptions['tls'] | undefined =>
     typeof value === 'object' && value !== null ? value : undefined;
-  const NODES = 'a list of 1 to 100 addresses, as http://host:port or https://host:port';
   const read: ReadOptions = {
     nodes: take('nodes', readNodes, NODES, []),
+    pinned: take('pinned', (value) => (typeof value === 'boolean' ? value : undefined), 'true or false', false),
     token: take<string | undefined>('token', readToken, 'printable ASCII without spaces', undefined),
     tls: take<ClientOptions['tls']>('tls', asObject, 'an object of options of tls.connect', undefined),
     timeoutMs: whole('timeoutMs', 10, 30_000, 2_000),
@@ -68,11 +73,11 @@ export function readClientOptions(options: ClientOptions): ReadOptions {
     refreshMs: whole('refreshMs', 100, 600_000, 10_000),
   };
   for (const name of known) throw new TypeError(`${name}: there is no such option`);
-  if (read.nodes.length === 0) throw new TypeError(`nodes: nothing is not valid, expected ${NODES}`);
+  if (read.nodes.length === 0) throw new TypeError(`nodes: missing, expected ${NODES}`);
   return read;
 }
 
-/** Each once, as a URL has them. */
+/** Each origin once. */
 function readNodes(value: unknown): readonly string[] | undefined {
   if (!Array.isArray(value) || value.length === 0 || value.length > 100) return undefined;
   const nodes = value.map((one: unknown) => (typeof one === 'string' ? one.replace(/\/$/, '') : ''));

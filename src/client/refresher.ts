@@ -1,33 +1,35 @@
 import type { Topology } from './topology.js';
-import { readCluster } from './read-answer.js';
+import { readCluster, readProblem } from './read-answer.js';
 import type { Time } from './time.js';
-import type { Transport } from './transport.js';
+import type { Exchanged, Transport } from './transport.js';
 
-/** Keeps the topology true. */
+/** Keeps the topology up to date. */
 interface Refresher {
-  /** Notes that somebody asks: while nobody does, nothing is looked at. */
+  /** Notes a question. The members are looked up only while there are questions. */
   asked(): void;
-  /** Something is not as the topology has it, at this address or anywhere: it is looked at soon. */
+  /** The topology may be wrong about this address, or about any: it is looked up soon. */
   doubt(address?: string): void;
   close(): void;
 }
 
 interface RefresherOptions {
-  /** How often the members are asked for while all seems well, give or take a fifth, in ms. */
+  /** How often the members are looked up while nothing fails, plus or minus a fifth, in ms. */
   readonly refreshMs: number;
   readonly timeoutMs: number;
+  /** Whether the client has a token. */
+  readonly hasToken: boolean;
 }
 
 /** The resolution of waits here. */
 const TICK_MS = 100;
-/** A doubt is looked into at once; and again after this long, then twice as long each time, while a look brings nothing new. */
+/** A doubt leads to a lookup at once; the next follows after this long, then twice as long, while nothing changes. */
 const FIRST_PAUSE_MS = 100;
 /** Addresses tried at once. */
 const MAX_PROBES = 8;
 
 export function createRefresher(
   deps: { transport: Transport; topology: Topology; time: Time },
-  { refreshMs, timeoutMs }: RefresherOptions,
+  { refreshMs, timeoutMs, hasToken }: RefresherOptions,
 ): Refresher {
   const { transport, topology, time } = deps;
   let wanted = true;
@@ -40,9 +42,21 @@ export function createRefresher(
   let at: string | undefined;
   let cancel: () => void = () => undefined;
 
-  /** @returns whether it is news what came of it; `undefined` where nothing came */
+  /**
+   * Asks a node for the members. An address that is not proven must first answer without the token: as the member that
+   * names it, or with the error of a node that wants a token.
+   */
+  async function ask(address: string): Promise<Exchanged> {
+    const anonymous = hasToken && !topology.isProven(address);
+    const exchanged = await transport.send(address, { method: 'GET', path: '/v1/cluster', anonymous }, timeoutMs);
+    const wantsToken = exchanged.kind === 'answer' && readProblem(exchanged.value)?.code === 'unauthorized';
+    if (!anonymous || !wantsToken) return exchanged;
+    return transport.send(address, { method: 'GET', path: '/v1/cluster' }, timeoutMs);
+  }
+
+  /** @returns whether something has changed; `undefined` without an answer */
   async function look(address: string): Promise<boolean | undefined> {
-    const exchanged = await transport.send(address, { method: 'GET', path: '/v1/cluster' }, timeoutMs);
+    const exchanged = await ask(address);
     if (exchanged.kind === 'failed' || exchanged.status >= 500) topology.fails(address);
     if (exchanged.kind === 'failed' || exchanged.status !== 200) return undefined;
     const view = readCluster(exchanged.value);

@@ -2,34 +2,38 @@ import { createRing, ringChecksum } from '../core/ring.js';
 import type { NodeId, Ring } from '../core/ring.js';
 import type { ClusterView } from './read-answer.js';
 
-/** Where nodes are, and which of them is best asked about a client. */
+/** The addresses of the nodes, and the order in which to ask them about a client. */
 export interface Topology {
-  /** The addresses to ask about a client, best first: its owner, those that take over from it, then all others. */
+  /** The addresses to ask about a client, best first: its owner, its successors, then `nodes`. */
   addresses(key: string): Generator<string, void, undefined>;
   /** The id of the node that owns a client, as far as this client knows. */
   ownerOf(key: string): NodeId | undefined;
-  /** Takes over what a node at this address says of the members. @returns whether that is news */
+  /** Takes over the members as the node at this address sees them. @returns whether something has changed */
   learn(address: string, view: ClusterView): boolean;
-  /** Notes that an address answers. @returns whether that is news */
+  /** Notes that an address answers. @returns whether it did not before */
   answers(address: string): boolean;
-  /** Notes that an address has failed: it is the last to be asked until it answers. */
+  /** Notes that an address has failed; it is asked last until it answers. */
   fails(address: string): void;
-  /** Those that are not known to answer. */
+  /** Whether the member that names this address has answered there, or `nodes` has it. */
+  isProven(address: string): boolean;
+  /** Addresses that are not proven, or fail. */
   unproven(): readonly string[];
-  /** Any that is likely to answer, another one each time. */
+  /** An address that is likely to answer; another one each time. */
   any(): string;
 }
 
-/** Clients whose owner is remembered. */
+/** Clients whose owner is cached. */
 const CACHED_CLIENTS = 16_384;
 
 /**
- * A member's address counts only once it has answered from here: it is as the node sees it, and may lead nowhere, or to somebody else,
- * from another network. Until then its clients are asked about at the next on the ring, or where `nodes` says.
- * @param nodes origins that were given: they need no proof
+ * An address that a member names counts only once that member has answered there: from another network it may lead nowhere,
+ * or to another server. Until then, questions about its clients go to the next node on the ring, or to `nodes`.
+ * @param nodes origins that the user gave; they need no proof
+ * @param options.pinned whether no other address is used
  */
-export function createTopology(nodes: readonly string[]): Topology {
-  const secure = nodes.every((node) => node.startsWith('https:'));
+export function createTopology(nodes: readonly string[], { pinned = false } = {}): Topology {
+  const needsTls = nodes.some((node) => node.startsWith('https:'));
+  const mayUse = (url: string): boolean => nodes.includes(url) || (!pinned && !(needsTls && url.startsWith('http:')));
   let ring: Ring | undefined;
   let urls = new Map<NodeId, string>();
   const proven = new Set<string>(nodes);
@@ -39,25 +43,24 @@ export function createTopology(nodes: readonly string[]): Topology {
   const isUp = (address: string | undefined): address is string =>
     address !== undefined && proven.has(address) && !failing.has(address);
 
-  /** The seeds, from another one on each time. */
+  /** `nodes`, beginning with another one each time. */
   function* seeds(): Generator<string, void, undefined> {
     turn = (turn + 1) % nodes.length;
     for (let i = 0; i < nodes.length; i += 1) yield nodes[(turn + i) % nodes.length]!;
   }
 
-  /** @returns whether the members, or their addresses, are others than before */
+  /** @returns whether the members or their addresses have changed */
   function takeOver({ ringChecksum: checksum, members }: ClusterView): boolean {
     const next = new Map<NodeId, string>();
     for (const { id, url } of members) {
-      // A token that was to go over TLS alone goes nowhere else because a node says so.
-      if (url !== undefined && !(secure && url.startsWith('http:'))) next.set(id, url);
+      if (url !== undefined && mayUse(url)) next.set(id, url);
     }
     const ids = members.map(({ id }) => id);
     const isNew = ring?.checksum !== checksum;
     const isSame = !isNew && next.size === urls.size && [...next].every(([id, url]) => urls.get(id) === url);
     if (isSame) return false;
     if (isNew) {
-      // Another checksum than these members give: a ring that is made otherwise. Then any node is as good as another.
+      // If these members give another checksum, the nodes build the ring in another way. Then any node will do.
       const known = ids.length > 0 && ringChecksum(ids) === checksum;
       ring = known ? createRing(ids, { cachedClients: CACHED_CLIENTS, cachedSuccessors: 0 }) : undefined;
     }
@@ -79,13 +82,13 @@ export function createTopology(nodes: readonly string[]): Topology {
         }
       }
       for (const seed of seeds()) if (!failing.has(seed)) yield seed;
-      // Better than nobody.
+      // A failing node is better than none.
       for (const address of [...failing]) if (proven.has(address)) yield address;
     },
     ownerOf: (key) => ring?.owner(key),
     learn(address, view) {
       const isNews = takeOver(view);
-      // Seen from here, somebody else may live at the address of a member.
+      // From here, another node may listen at the address of a member.
       const isItself =
         nodes.includes(address) || view.members.some(({ id, url }) => id === view.self && url === address);
       return (isItself && topology.answers(address)) || isNews;
@@ -97,6 +100,7 @@ export function createTopology(nodes: readonly string[]): Topology {
       return isNews;
     },
     fails: (address) => void failing.add(address),
+    isProven: (address) => proven.has(address),
     unproven: () => [...new Set([...nodes, ...urls.values()])].filter((one) => failing.has(one) || !proven.has(one)),
     any() {
       for (const address of seeds()) if (!failing.has(address)) return address;

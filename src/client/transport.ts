@@ -7,43 +7,69 @@ export interface Sent {
   readonly path: string;
   /** JSON. */
   readonly body?: string;
+  /** Sends no token: it is not known yet who listens there. */
+  readonly anonymous?: boolean;
 }
 
 /** How one exchange with a node ended. */
 export type Exchanged =
-  | { readonly kind: 'answer'; readonly status: number; readonly value: unknown }
-  /** No answer in time, or none that could be read: what was asked may have been done. */
-  | { readonly kind: 'failed'; readonly reason: Error };
+  | {
+      readonly kind: 'answer';
+      readonly status: number;
+      /** The parsed JSON; `undefined` for 204. */
+      readonly value: unknown;
+      /** Of the header `Retry-After`, where there is one. */
+      readonly retryAfterMs: number | undefined;
+    }
+  | {
+      readonly kind: 'failed';
+      readonly reason: Error;
+      /** Whether there was no connection; else the node may have done what was asked. */
+      readonly unconnected: boolean;
+    };
 
 export interface Transport {
-  /** Never rejects. Settles within `timeoutMs`, whatever the node does; then the connection that carried it is closed. */
+  /** Never rejects. Settles within `timeoutMs`; then the connection that carried it is closed. */
   send(origin: string, sent: Sent, timeoutMs: number): Promise<Exchanged>;
 }
 
 /** 1,000 decisions with eight limits each are below 2 MB. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
+const UNCONNECTED: readonly unknown[] = [
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_CONNECT_TIMEOUT',
+];
+
 export function createTransport(
   { connections, time }: { connections: Dispatcher; time: Time },
   { token }: { token: string | undefined },
 ): Transport {
-  const headers: Record<string, string> = { accept: 'application/json, application/problem+json' };
-  if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
-  const withBody = { ...headers, 'content-type': 'application/json' };
+  const accept = { accept: 'application/json, application/problem+json' };
+  const known = token === undefined ? accept : { ...accept, authorization: `Bearer ${token}` };
+  const withBody = { ...known, 'content-type': 'application/json' };
 
   async function exchange(origin: string, sent: Sent, signal: AbortSignal): Promise<Exchanged> {
-    const { method, path, body } = sent;
+    const { method, path, body, anonymous } = sent;
     const answer = await connections.request({
       origin,
       method,
       path,
-      headers: body === undefined ? headers : withBody,
+      headers: anonymous === true ? accept : body === undefined ? known : withBody,
       body: body ?? null,
       signal,
     });
     const text = await readText(answer.body);
-    const value: unknown = answer.statusCode === 204 ? undefined : JSON.parse(text);
-    return { kind: 'answer', status: answer.statusCode, value };
+    return {
+      kind: 'answer',
+      status: answer.statusCode,
+      value: answer.statusCode === 204 ? undefined : JSON.parse(text),
+      retryAfterMs: readRetryAfter(answer.headers['retry-after']),
+    };
   }
 
   return {
@@ -51,15 +77,17 @@ export function createTransport(
       return new Promise((resolve) => {
         const abort = new AbortController();
         const cancel = time.after(timeoutMs, () => {
-          const reason = new Error(`${origin} has not answered within ${Math.round(timeoutMs)} ms`);
+          const reason = new Error(`no answer within ${Math.round(timeoutMs)} ms`);
           abort.abort(reason);
-          // What still waits for a connection ends only with that.
-          resolve({ kind: 'failed', reason });
+          // A request that still waits for a connection does not see the abort before it has one.
+          resolve({ kind: 'failed', reason, unconnected: false });
         });
         exchange(origin, sent, abort.signal)
           .catch((cause: unknown): Exchanged => {
-            const { message } = cause as Error;
-            return { kind: 'failed', reason: new Error(`${origin}: ${message}`, { cause }) };
+            // The error of a name with several addresses has no message of its own.
+            const { message, code } = cause as Error & { code?: unknown };
+            const reason = new Error(message || String(code), { cause });
+            return { kind: 'failed', reason, unconnected: UNCONNECTED.includes(code) };
           })
           .then((exchanged) => {
             cancel();
@@ -70,14 +98,19 @@ export function createTransport(
   };
 }
 
-/** By events, as to iterate over the body costs as much as all else of a small exchange. */
+/** Whole seconds; a date says nothing, as clocks differ. */
+function readRetryAfter(header: string | string[] | undefined): number | undefined {
+  return typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : undefined;
+}
+
+/** By events: iterating over the body costs as much as the rest of a small exchange. */
 function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
     body.on('data', (chunk: Buffer) => {
       bytes += chunk.length;
-      // The connection is closed with it.
+      // Destroying the body closes the connection.
       if (bytes > MAX_ANSWER_BYTES) body.destroy(new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`));
       else chunks.push(chunk);
     });

@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { createClient } from '../../src/client/index.js';
 import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
+import { ringChecksum } from '../../src/core/ring.js';
 import { digestOf } from '../../src/http/access/access.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
 import { startTestRing } from '../support/ring.js';
+import { startStubNode } from '../support/stub-node.js';
+import type { StubNode } from '../support/stub-node.js';
 import type { TestRing } from '../support/ring.js';
 
 const requests = Array.from({ length: 40 }, (_, i) => ({
@@ -72,6 +75,31 @@ describe('a client of nodes that ask who it is', function () {
       'unauthorized',
     );
     expect(await codeOf(open({ nodes }).describe('a'))).to.equal('unauthorized');
+  });
+
+  it('shows its token to no address that a member names before the member has answered there', async () => {
+    const names = (members: readonly StubNode[]): object => ({
+      self: 'seed:1',
+      ringChecksum: ringChecksum(members.map((_, i) => `m${i}:1`)),
+      members: members.map(({ url }, i) => ({ id: `m${i}:1`, url, share: 0.5 })),
+    });
+    const unauthorized = { code: 'unauthorized', status: 401 };
+    const stranger = await startStubNode();
+    const another = await startStubNode({ cluster: () => ({ ...names([stranger]), self: 'm9:1' }) });
+    const guarded = await startStubNode({ guard: unauthorized, cluster: () => ({ ...members, self: 'm2:1' }) });
+    const members = names([stranger, another, guarded]);
+    const seed = await startStubNode({ cluster: () => members });
+    toClose.push(seed, stranger, another, guarded);
+    const client = open({ nodes: [seed.url], token: 'hunter2', refreshMs: 100 });
+    for (let tries = 0; tries < 100 && guarded.batches.length === 0; tries += 1) {
+      await client.checkMany(requests);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(seed.authorizations[0]).to.equal('Bearer hunter2');
+    expect(stranger.authorizations.length).to.be.above(0);
+    expect(new Set([...stranger.authorizations, ...another.authorizations])).to.deep.equal(new Set([undefined]));
+    // It wants a token before it says who it is, as a node does.
+    expect(guarded.authorizations.slice(0, 2)).to.deep.equal([undefined, 'Bearer hunter2']);
   });
 
   it('goes over TLS to all of them, and to nobody whose certificate it has no reason to trust', async function () {

@@ -161,7 +161,8 @@ describe('a client of a ring', function () {
   it('rejects an option that is unknown or not valid, and tells no token', () => {
     const nodes = ['http://127.0.0.1:1'];
     const wrong: [options: object, message: RegExp][] = [
-      [{}, /^nodes: nothing is not valid, expected a list/],
+      [undefined as unknown as object, /^createClient: expected \{ nodes: a list of 1 to 100 addresses/],
+      [{}, /^nodes: missing, expected a list of 1 to 100 addresses, as http:/],
       [{ nodes: [] }, /^nodes: \[\] is not valid/],
       [{ nodes: 'http://a:1' }, /^nodes: 'http:\/\/a:1' is not valid/],
       [{ nodes: ['a:1'] }, /^nodes/],

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { createClient, TokenringError } from '../../src/client/index.js';
-import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
+import type { Client, ClientOptions, Decision, ErrorCode } from '../../src/client/index.js';
 import type { RunningNode } from '../../src/main.js';
 import { errorOf } from '../support/error-of.js';
 import { liveNode, post } from '../support/http.js';
@@ -9,6 +9,7 @@ import { ALLOWED, startStubNode } from '../support/stub-node.js';
 import type { Batch, StubNode, StubOptions } from '../support/stub-node.js';
 
 const DAY = { limit: 10, window: '1d' } as const;
+const OVERLOADED = '{"code":"overloaded","status":503}';
 
 describe('a client whose nodes fail', function () {
   this.timeout(30_000);
@@ -75,7 +76,7 @@ describe('a client whose nodes fail', function () {
     expect(remaining).to.deep.equal([9, 8, 7, 6, 5, 4]);
   });
 
-  const hostile: [what: string, decide: (batch: Batch) => void][] = [
+  const hostile: [what: string, decide: (batch: Batch) => void, code?: ErrorCode][] = [
     ['no JSON', ({ res }) => void res.end('<html>')],
     ['JSON that is cut off', ({ res }) => void res.writeHead(200, { 'content-length': 99 }).end('{"results":[')],
     ['null', ({ res }) => void res.end('null')],
@@ -86,22 +87,93 @@ describe('a client whose nodes fail', function () {
     ['an error that is none', (batch) => batch.answer({ error: null })],
     ['a redirect', ({ res }) => void res.writeHead(307, { location: 'http://127.0.0.1:1/' }).end('{}')],
     ['404, as another server would', ({ res }) => void res.writeHead(404).end('{}')],
-    ['that it has too much to do', ({ res }) => void res.writeHead(503).end('{"code":"overloaded","status":503}')],
-    ['that it has too much to do with one', (batch) => batch.answer({ error: { code: 'unavailable', status: 503 } })],
+    ['that it is overloaded', ({ res }) => void res.writeHead(503).end(OVERLOADED), 'overloaded'],
+    ['that one question cannot be answered', (batch) => batch.answer({ error: { code: 'unavailable', status: 503 } })],
     ['a body without end', ({ res }) => endless(res)],
     ['nothing, and hangs up', ({ res }) => void res.destroy()],
   ];
-  for (const [what, decide] of hostile) {
+  for (const [what, decide, code = 'no_answer'] of hostile) {
     it(`asks another where one answers ${what}, and says why where there is no other`, async () => {
       const bad = await stub({ decide });
       const client = open([bad.url, liveUrl]);
       for (let i = 0; i < 3; i += 1) expect((await ask(client)).decision).to.include({ allowed: true, remaining: 9 });
       expect(bad.batches.length).to.be.above(0);
       const error = await errorOf(ask(open([bad.url], { timeoutMs: 1_500 })));
-      expect(error).to.be.instanceOf(TokenringError).and.to.include({ code: 'no_answer' });
+      expect(error).to.be.instanceOf(TokenringError).and.to.include({ code });
       expect((error as Error).cause).to.be.instanceOf(Error);
+      expect((error as Error).message).to.include(bad.url);
     });
   }
+
+  it('asks no other node where one answers 408 or 429: that would only move the load', async () => {
+    for (const [status, code] of [
+      [408, 'timeout'],
+      [429, 'overloaded'],
+    ] as const) {
+      const nodes = await Promise.all(
+        [1, 2, 3].map(() => stub({ decide: ({ res }) => void res.writeHead(status).end('{}') })),
+      );
+      const client = open(nodes.map(({ url }) => url));
+      expect(await errorOf(ask(client))).to.include({ code, status });
+      expect(nodes.map(({ batches }) => batches.length).sort()).to.deep.equal([0, 0, 1]);
+      const mild = open(
+        nodes.map(({ url }) => url),
+        { onUnavailable: 'open' },
+      );
+      expect((await ask(mild)).decision).to.include({ allowed: true, degraded: true });
+    }
+  });
+
+  it('sends overloaded nodes at most a tenth more than what it is asked', async () => {
+    const overloaded: [what: string, decide: (batch: Batch) => void][] = [
+      ['a batch', ({ res }) => void res.writeHead(503).end(OVERLOADED)],
+      ['each question', (batch) => batch.answer({ error: JSON.parse(OVERLOADED) as object })],
+      ['nothing', ({ res }) => void res.destroy()],
+    ];
+    for (const [what, decide] of overloaded) {
+      const nodes = await Promise.all([1, 2, 3].map(() => stub({ decide })));
+      const client = open(
+        nodes.map(({ url }) => url),
+        { timeoutMs: 500 },
+      );
+      for (let i = 0; i < 100; i += 1) await Promise.all(Array.from({ length: 10 }, () => errorOf(ask(client))));
+      const sent = nodes.flatMap(({ batches }) => batches).reduce((sum, { requests }) => sum + requests.length, 0);
+      // Besides: 10 retries to begin with, and what was in flight to each node as it failed for the first time.
+      expect(sent, what).to.be.at.most(1_100 + 10 + 30);
+    }
+  });
+
+  it('asks an overloaded node again when it has said, and not before', async () => {
+    const node = await stub({
+      decide: (batch) => {
+        if (node.batches.length > 1) batch.answer(ALLOWED);
+        else batch.res.writeHead(503, { 'retry-after': '1' }).end(OVERLOADED);
+      },
+    });
+    const client = open([node.url], { timeoutMs: 5_000 });
+    const first = ask(client);
+    await errorOf(open([deadUrl], { timeoutMs: 100 }).allow('a', 1, 1));
+    const answers = await Promise.all([first, ask(client)]);
+    expect(answers[0].decision).to.include({ allowed: true, degraded: false });
+    expect(answers[0].ms).to.be.within(990, 2_000);
+    expect(answers[1].decision).to.include({ allowed: true, degraded: false });
+    expect(node.batches).to.have.lengthOf(2);
+    const hasty = await stub({ decide: ({ res }) => void res.writeHead(503, { 'retry-after': '9' }).end(OVERLOADED) });
+    const impatient = open([hasty.url], { timeoutMs: 1_000 });
+    for (let i = 0; i < 3; i += 1) expect(await errorOf(ask(impatient))).to.include({ code: 'overloaded' });
+    expect(hasty.batches).to.have.lengthOf(1);
+  });
+
+  it('names the addresses that it tried, and what came of each', async () => {
+    const breaks = await stub({ decide: ({ res }) => void res.destroy() });
+    for (const call of [(client: Client) => ask(client), (client: Client) => client.describe('a')]) {
+      const error = (await errorOf(call(open([deadUrl, breaks.url])))) as TokenringError;
+      expect(error).to.include({ code: 'no_answer' });
+      expect(error.message).to.include(`${deadUrl}: connect ECONNREFUSED`).and.to.include(`${breaks.url}: `);
+    }
+    const refused = (await errorOf(ask(open([deadUrl])))) as TokenringError;
+    expect(refused.cause).to.be.instanceOf(Error).with.nested.property('cause.code', 'ECONNREFUSED');
+  });
 
   it('decides as it is told where nobody answers in time', async () => {
     const hangs = await stub({ decide: () => undefined });

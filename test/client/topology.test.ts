@@ -14,70 +14,84 @@ const view = (self: string, ids = IDS, url = urlOf): ClusterView => ({
   ringChecksum: ringChecksum(ids),
   members: ids.map((id) => ({ id, url: url(id) })),
 });
-const routeOf = (directory: Topology, key: string): string[] => [...directory.addresses(key)];
+const routeOf = (topology: Topology, key: string): string[] => [...topology.addresses(key)];
 const keys = Array.from({ length: 30 }, (_, i) => `client ${i}`);
 
 function learnt(nodes = [SEED]): Topology {
-  const directory = createTopology(nodes);
-  for (const id of IDS) directory.learn(urlOf(id), view(id));
-  return directory;
+  const topology = createTopology(nodes);
+  for (const id of IDS) topology.learn(urlOf(id), view(id));
+  return topology;
 }
 
 describe('where a client asks', () => {
   it('is at the nodes that it was given, in turns, as long as it knows no more', () => {
-    const directory = createTopology(['http://x:1', 'http://y:1']);
-    expect(new Set([routeOf(directory, 'k')[0], routeOf(directory, 'k')[0]])).to.have.lengthOf(2);
-    expect(directory.ownerOf('k')).to.equal(undefined);
+    const topology = createTopology(['http://x:1', 'http://y:1']);
+    expect(new Set([routeOf(topology, 'k')[0], routeOf(topology, 'k')[0]])).to.have.lengthOf(2);
+    expect(topology.ownerOf('k')).to.equal(undefined);
   });
 
   it('is at the owner, then at those that take over from it, then at those that it was given', () => {
-    const directory = learnt();
+    const topology = learnt();
     for (const key of keys) {
       const order = [ring.owner(key)!, ...ring.successors(key, 2)].map(urlOf);
-      expect(routeOf(directory, key)).to.deep.equal([...order, SEED]);
+      expect(routeOf(topology, key)).to.deep.equal([...order, SEED]);
     }
   });
 
   it('is at no address that has not answered from here, or where somebody else answers', () => {
-    const directory = createTopology([SEED]);
-    expect(directory.learn(SEED, view('a:1'))).to.equal(true);
-    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal([SEED]);
-    expect(directory.unproven()).to.deep.equal(IDS.map(urlOf));
+    const topology = createTopology([SEED]);
+    expect(topology.learn(SEED, view('a:1'))).to.equal(true);
+    for (const key of keys) expect(routeOf(topology, key)).to.deep.equal([SEED]);
+    expect(topology.unproven()).to.deep.equal(IDS.map(urlOf));
     // From here, b's address leads to a; and c's to a node of another ring.
-    expect(directory.learn(urlOf('b:1'), view('a:1'))).to.equal(false);
-    expect(directory.learn(urlOf('a:1'), view('a:1'))).to.equal(true);
-    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal([urlOf('a:1'), SEED]);
+    expect(topology.learn(urlOf('b:1'), view('a:1'))).to.equal(false);
+    expect(topology.learn(urlOf('a:1'), view('a:1'))).to.equal(true);
+    for (const key of keys) expect(routeOf(topology, key)).to.deep.equal([urlOf('a:1'), SEED]);
   });
 
   it('is last where somebody failed, until it answers', () => {
-    const directory = learnt();
-    directory.fails(urlOf('a:1'));
-    for (const key of keys) expect(routeOf(directory, key).at(-1)).to.equal(urlOf('a:1'));
-    expect(directory.unproven()).to.deep.equal([urlOf('a:1')]);
-    expect(directory.answers(urlOf('a:1'))).to.equal(true);
-    for (const key of keys) expect(routeOf(directory, key)[0]).to.equal(urlOf(ring.owner(key)!));
+    const topology = learnt();
+    topology.fails(urlOf('a:1'));
+    for (const key of keys) expect(routeOf(topology, key).at(-1)).to.equal(urlOf('a:1'));
+    expect(topology.unproven()).to.deep.equal([urlOf('a:1')]);
+    expect(topology.answers(urlOf('a:1'))).to.equal(true);
+    for (const key of keys) expect(routeOf(topology, key)[0]).to.equal(urlOf(ring.owner(key)!));
   });
 
   it('follows the ring, and forgets who is gone from it', () => {
-    const directory = learnt();
-    directory.fails(urlOf('c:1'));
-    expect(directory.learn(urlOf('a:1'), view('a:1', ['a:1', 'b:1']))).to.equal(true);
-    expect(directory.learn(urlOf('a:1'), view('a:1', ['a:1', 'b:1']))).to.equal(false);
-    for (const key of keys) expect(routeOf(directory, key)).to.have.members([urlOf('a:1'), urlOf('b:1'), SEED]);
-    expect(directory.unproven()).to.deep.equal([]);
+    const topology = learnt();
+    topology.fails(urlOf('c:1'));
+    expect(topology.learn(urlOf('a:1'), view('a:1', ['a:1', 'b:1']))).to.equal(true);
+    expect(topology.learn(urlOf('a:1'), view('a:1', ['a:1', 'b:1']))).to.equal(false);
+    for (const key of keys) expect(routeOf(topology, key)).to.have.members([urlOf('a:1'), urlOf('b:1'), SEED]);
+    expect(topology.unproven()).to.deep.equal([]);
   });
 
   it('is anywhere where the ring is made in a way that it does not know', () => {
-    const directory = createTopology([SEED]);
-    directory.learn(SEED, { ...view('a:1'), ringChecksum: '0123456789abcdef' });
-    directory.answers(urlOf('a:1'));
-    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal([SEED]);
+    const topology = createTopology([SEED]);
+    topology.learn(SEED, { ...view('a:1'), ringChecksum: '0123456789abcdef' });
+    topology.answers(urlOf('a:1'));
+    for (const key of keys) expect(routeOf(topology, key)).to.deep.equal([SEED]);
   });
 
   it('is nowhere without TLS where it was given addresses with TLS alone', () => {
-    const directory = createTopology(['https://seed']);
-    for (const id of IDS) directory.learn(urlOf(id), view(id));
-    for (const key of keys) expect(routeOf(directory, key)).to.deep.equal(['https://seed']);
+    const topology = createTopology(['https://seed']);
+    for (const id of IDS) topology.learn(urlOf(id), view(id));
+    for (const key of keys) expect(routeOf(topology, key)).to.deep.equal(['https://seed']);
+    // An address without TLS that the user gave is meant.
+    const mixed = learnt(['https://seed', 'http://mine']);
+    for (const key of keys) expect(routeOf(mixed, key)).to.have.members(['https://seed', 'http://mine']);
+  });
+
+  it('is only at the nodes that it was given where it is pinned to them, the owner first', () => {
+    const nodes = [urlOf('a:1'), urlOf('b:1')];
+    const pinned = createTopology(nodes, { pinned: true });
+    for (const id of IDS) pinned.learn(urlOf(id), view(id));
+    for (const key of keys) {
+      const order = [ring.owner(key)!, ...ring.successors(key, 2)].map(urlOf).filter((url) => nodes.includes(url));
+      expect(routeOf(pinned, key).slice(0, 2)).to.deep.equal(order);
+      expect(routeOf(pinned, key)).not.to.include(urlOf('c:1'));
+    }
   });
 
   it('is at no more members than a ring can have, and at none of an odd name', () => {

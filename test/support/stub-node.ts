@@ -18,6 +18,8 @@ export interface StubNode {
   /** Batches that have come, those that were answered included. */
   readonly batches: Batch[];
   readonly looks: number;
+  /** The `Authorization` header of each request. */
+  readonly authorizations: readonly (string | undefined)[];
   close(): Promise<void>;
 }
 
@@ -26,6 +28,8 @@ export interface StubOptions {
   readonly decide?: (batch: Batch) => void;
   /** What it says of the cluster; default: 404. */
   readonly cluster?: () => object;
+  /** What it answers to a look at the cluster without a token. */
+  readonly guard?: { readonly status: number };
 }
 
 export const ALLOWED = {
@@ -41,17 +45,20 @@ export const ALLOWED = {
 
 export const DENIED = { ...ALLOWED, allowed: false, remaining: 0, retryAfterMs: 400, resetMs: 1_000 } as const;
 
-export async function startStubNode({ decide, cluster }: StubOptions = {}): Promise<StubNode> {
+export async function startStubNode({ decide, cluster, guard }: StubOptions = {}): Promise<StubNode> {
   const batches: Batch[] = [];
   let looks = 0;
+  const authorizations: (string | undefined)[] = [];
   const server = createServer((req, res) => void answer(req, res));
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    authorizations.push(req.headers.authorization);
     let text = '';
     for await (const chunk of req) text += String(chunk);
     const send = (status: number, value: object): void =>
       void res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
     if (req.url === '/v1/cluster') {
       looks += 1;
+      if (guard !== undefined && req.headers.authorization === undefined) return send(guard.status, guard);
       const told = cluster?.();
       return told === undefined ? send(404, {}) : send(200, told);
     }
@@ -70,6 +77,7 @@ export async function startStubNode({ decide, cluster }: StubOptions = {}): Prom
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     batches,
+    authorizations,
     get looks() {
       return looks;
     },
