@@ -12,6 +12,7 @@ import type { Limiter } from './decide/limiter.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
+import { createPauseDetector } from './pause-detector.js';
 import type { Clock, Discovery, Log, Timers } from './ports.js';
 import type { Replicator } from './replication/replicator.js';
 import type { WriteBehind } from './durability/write-behind.js';
@@ -25,12 +26,6 @@ export const SWEEP_STEPS = 600;
 const LAST_WRITE_MS = 1_500;
 /** Heartbeats in a suspicion time. */
 const BEATS = 10;
-/**
- * After a pause of this part of the suspicion time, others may have acted for this node, so it rejoins before it decides. Others act
- * after half of that time, counted from the last heartbeat, which may precede the pause by a tenth.
- */
-const PAUSE_PART = 0.3;
-
 interface LifecycleDeps {
   readonly clock: Clock;
   readonly timers: Timers;
@@ -54,8 +49,10 @@ interface LifecycleDeps {
 
 /** The course of a node's life: it starts, joins the ring, beats, notices its own pauses, leaves, and closes. */
 interface Lifecycle {
-  /** Finds whether this process paused for so long that others may have acted for it; then begins to rejoin. */
+  /** Finds whether this process paused for so long that others may have acted for it. */
   readonly detectPause: (nowMs: number) => void;
+  /** Resolves when it is known whether others acted during a pause; `undefined` if there was none. */
+  readonly asking: () => Promise<void> | undefined;
   /** Joins the ring; resolves when this node decides. */
   readonly start: () => Promise<void>;
   /** Leaves the ring after handing over; see `ClusterNode.leave`. */
@@ -72,24 +69,29 @@ export function beatMsOf(suspectAfterMs: number): number {
 export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: number; self: string }): Lifecycle {
   const { clock, timers, log, membership, registryMember, limiter, policies, writeBehind, coldStartRecovery } = deps;
   const { suspectAfterMs, self } = options;
-  const pauseMs = Math.ceil(suspectAfterMs * PAUSE_PART);
   const drainMs = suspectAfterMs * BEATS;
   let started = false;
   let closed = false;
   let joining: Promise<void> | undefined;
-  let aliveAtMs = clock.nowMs();
+
+  const pauses = createPauseDetector(
+    {
+      clock,
+      log,
+      membership,
+      ask: deps.peerRpc.ask,
+      hold: () => limiter.hold(),
+      rejoin() {
+        membership.reincarnate();
+        startJoin();
+      },
+    },
+    options,
+  );
 
   function detectPause(nowMs: number): void {
     registryMember?.checkLease(nowMs);
-    if (nowMs - aliveAtMs < pauseMs) return;
-    const awayForMs = nowMs - aliveAtMs;
-    aliveAtMs = nowMs;
-    membership.resetTimers();
-    if (!membership.allowsActingOwner || membership.self.state !== 'active' || membership.ring.members.length < 2)
-      return;
-    log.warn({ awayForMs }, 'was away, joins again');
-    membership.reincarnate();
-    startJoin();
+    pauses.detect(nowMs);
   }
 
   function startJoin(): void {
@@ -108,13 +110,13 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
   }
 
   async function joined(): Promise<void> {
-    while (joining !== undefined) await joining;
+    while (joining !== undefined || pauses.asking() !== undefined) await (pauses.asking() ?? joining);
   }
 
   function tick(): void {
     const nowMs = clock.nowMs();
     detectPause(nowMs);
-    aliveAtMs = nowMs;
+    pauses.noteRunning(nowMs);
     membership.beat();
     membership.checkTimeouts();
     deps.replicator.checkTimeouts();
@@ -131,11 +133,12 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
 
   return {
     detectPause,
+    asking: pauses.asking,
     async start() {
       await writeBehind?.load();
       const release = coldStartRecovery?.hasPeersToAwait === true ? limiter.hold() : undefined;
       started = true;
-      aliveAtMs = clock.nowMs();
+      pauses.noteRunning(clock.nowMs());
       startJoin();
       await joined();
       await coldStartRecovery?.awaitPeers(() => closed);

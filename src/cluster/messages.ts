@@ -148,6 +148,8 @@ export type PeerMessage =
       readonly ring: string;
       readonly members: readonly MemberRecord[];
     }
+  /** Tell me whether you have decided for me while I paused. `incarnation`: of the receiver, as the sender knows it. */
+  | { readonly kind: 'paused'; readonly incarnation: number }
   | { readonly kind: 'describe'; readonly clientId: string }
   | { readonly kind: 'forget'; readonly clientId: string }
   /** Replace a reserved cost by the real one. */
@@ -193,6 +195,8 @@ export type PeerAnswer =
     }
   /** The rings differ: compare lists, then ask again. */
   | { readonly kind: 'not-yet'; readonly members: readonly MemberRecord[] }
+  /** Whether the receiver has decided for the sender, or may have. */
+  | { readonly kind: 'acted'; readonly acted: boolean }
   | { readonly kind: 'described'; readonly client: ClientDescription }
   | { readonly kind: 'forgotten' }
   /** The factor of what was reported; none where the receiver does not steer. */

@@ -119,6 +119,10 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     receive({ sender, body }) {
       detectPause(clock.nowMs());
       peerRpc.messageReceived(sender);
+      const handsOver = body.kind === 'handoff' || body.kind === 'admit';
+      const asking = handsOver ? lifecycle.asking() : undefined;
+      // While another node may have acted for this one, this one does not know what it would hand over.
+      if (asking !== undefined) return asking.then(() => peerRpc.reply(peerHandler.answer(sender, body)));
       return peerRpc.reply(peerHandler.answer(sender, body));
     },
     start: lifecycle.start,

@@ -81,6 +81,8 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
           return donor.handoff(from.id, message.chunk, message.gone);
         case 'admit':
           return donor.admit(message.record, message.ring, message.members);
+        case 'paused':
+          return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
         case 'describe':
           return { kind: 'described', client: limiter.describe(message.clientId) };
         case 'forget':

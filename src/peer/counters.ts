@@ -11,6 +11,7 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   replicate: true,
   handoff: true,
   admit: true,
+  paused: true,
   describe: true,
   forget: true,
   settle: true,

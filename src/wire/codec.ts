@@ -27,7 +27,16 @@ import {
 import { readResults, writeResults } from './binary/results.js';
 import { encodeClients, encodeDescription, readClients, readDescription } from './clients.js';
 import { encodeGrant, encodeReturn, encodeWishes, readGrants, readReturns, readWishes } from './leases.js';
-import { encodeMember, encodeSender, MAX_MEMBERS, readMember, readMembers, readSender, readWord } from './members.js';
+import {
+  encodeMember,
+  encodeSender,
+  MAX_COUNT,
+  MAX_MEMBERS,
+  readMember,
+  readMembers,
+  readSender,
+  readWord,
+} from './members.js';
 import {
   encodeEntries,
   encodeWritten,
@@ -97,6 +106,8 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
       return ['o', sender, body.chunk, body.gone];
     case 'admit':
       return ['a', sender, encodeMember(body.record), body.ring, body.members.map(encodeMember)];
+    case 'paused':
+      return ['u', sender, body.incarnation];
     case 'describe':
       return ['s', sender, body.clientId];
     case 'forget':
@@ -164,6 +175,8 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ring: readWord(wire[3], 'ring'),
         members: readMembers(sized(wire, 5)[4]),
       };
+    case 'u':
+      return { kind: 'paused', incarnation: readWhole(sized(wire, 3)[2], 0, MAX_COUNT, 'incarnation') };
     case 's':
       return { kind: 'describe', clientId: readClientId(sized(wire, 3)[2]) };
     case 'f':
@@ -189,7 +202,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'h, l, o, a, s, f, t, y, x, p or w');
+      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, y, x, p or w');
   }
 }
 
@@ -224,6 +237,8 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
       return ['h', sender, body.total, Number(body.more), ...encodeClients(body.clients)];
     case 'not-yet':
       return ['n', sender, body.members.map(encodeMember)];
+    case 'acted':
+      return ['c', sender, Number(body.acted)];
     case 'described':
       return ['s', sender, ...encodeDescription(body.client)];
     case 'forgotten':
@@ -269,6 +284,8 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
       };
     case 'n':
       return { kind: 'not-yet', members: readMembers(sized(wire, 3)[2]) };
+    case 'c':
+      return { kind: 'acted', acted: readFlag(sized(wire, 3)[2], 'acted') };
     case 's':
       return { kind: 'described', client: readDescription(wire[2], wire[3], sized(wire, 5)[4]) };
     case 'f':
@@ -283,7 +300,7 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'l, m, k, h, n, s, f, t, x, p or w');
+      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, x, p or w');
   }
 }
 

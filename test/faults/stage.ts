@@ -112,7 +112,7 @@ export async function withStage(
     replicas,
   });
   const stallsSoFar = (): number =>
-    cluster.log.filter(({ index, msg }) => msg.startsWith('was away') && !absent.includes(index)).length;
+    cluster.log.filter(({ index, msg }) => msg.startsWith('paused; another node') && !absent.includes(index)).length;
   const limit = new AbortController();
   try {
     const first = Array.from({ length: options.nodes }, (_, i) => i);

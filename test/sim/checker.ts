@@ -2,6 +2,7 @@ import { checkAdmission } from './check-admission.js';
 import { checkAgreement } from './check-agreement.js';
 import { checkAnswers } from './check-answers.js';
 import { checkFigures } from './check-figures.js';
+import { checkRing } from './check-ring.js';
 import { checkPolicies } from './check-policies.js';
 import { checkSettled } from './check-settled.js';
 import { excusesOf } from './excuses.js';
@@ -27,6 +28,8 @@ export const CHECKS = [
   'policies',
   /** A reservation is known, and settled once. */
   'settled',
+  /** The ring changes for no pause that nobody noticed. */
+  'ring',
 ] as const;
 export type CheckName = (typeof CHECKS)[number];
 
@@ -46,5 +49,6 @@ export function check(history: History): Violation[] {
     ...checkAnswers(history),
     ...checkPolicies(history),
     ...checkSettled(history, buckets, excuses),
+    ...checkRing(history),
   ];
 }

@@ -33,8 +33,6 @@ export interface Size {
 
 /** A node silent for less is not stood in for: half the suspicion time, less what a heartbeat may come late. */
 const NOTICED = 0.28;
-/** A node that was frozen for less goes on as it was; else it steps back, as others may have decided for it. */
-const AWAY = 0.2;
 /** A node silent for less is not stood in for, whatever heartbeats do. */
 const STOOD_IN = 0.4;
 /** Of the capacity, so much is lent at most. */
@@ -48,7 +46,7 @@ export function excusesOf({ faults, setting }: History): Excuses {
   const { suspectAfterMs } = setting;
   const noticedMs = suspectAfterMs * NOTICED;
   const mendMs = suspectAfterMs * MENDED;
-  const disturbing = faults.filter((fault) => disturbs(fault, noticedMs, suspectAfterMs * AWAY));
+  const disturbing = faults.filter((fault) => disturbs(fault, noticedMs));
   const unmended = (fault: Fault, atMs: number): boolean => fault.fromMs <= atMs && atMs <= fault.toMs + mendMs;
 
   const overlap = (a: Fault, b: Fault): boolean => unmended(a, b.fromMs) || unmended(b, a.fromMs);
@@ -175,14 +173,13 @@ export function isPlanned({ kind }: Fault): boolean {
 }
 
 /** Whether a fault lasts long enough that somebody else decides in a node's place. */
-function disturbs(fault: Fault, noticedMs: number, awayMs: number): boolean {
+function disturbs(fault: Fault, noticedMs: number): boolean {
   switch (fault.kind) {
     case 'crash':
     case 'restart':
     case 'replaced':
       return true;
     case 'freeze':
-      return fault.toMs - fault.fromMs >= awayMs;
     case 'partition':
     case 'one-way':
     case 'silence':

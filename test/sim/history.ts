@@ -156,6 +156,8 @@ export interface History {
   /** In the order of `clientIds`. */
   readonly statements: readonly Statement[];
   readonly clientIds: readonly string[];
+  /** Counters of the rings of each node that ran from the start to the end. */
+  readonly rings?: readonly { readonly node: NodeId; readonly atUp: number; readonly atEnd: number }[];
   /** Clients of which tokens may have been lent. */
   readonly leased: ReadonlySet<string>;
   /** When the cluster was up, when the last fault ended, when the statements were made. */

@@ -73,6 +73,26 @@ export const MUTATIONS: readonly Mutation[] = [
     world: () => Promise.resolve({ clockStopsInFreeze: true }),
   },
   {
+    name: 'says that it has not acted for a node that paused',
+    caughtBy: 'admission',
+    theme: 'freeze',
+    world: patched({
+      file: 'cluster/peer-handler.ts',
+      find: 'acted: membership.mayHaveActedFor(from, message.incarnation)',
+      replace: 'acted: false',
+    }),
+  },
+  {
+    name: 'rejoins after a pause that no node noticed',
+    caughtBy: 'ring',
+    theme: 'freeze',
+    world: patched({
+      file: 'cluster/pause-detector.ts',
+      find: 'if (!isClear) resolve(id);',
+      replace: 'if (!isClear || missing > 0) resolve(id);',
+    }),
+  },
+  {
     name: 'reads a clock that jumps ahead',
     caughtBy: 'admission',
     world: wired((deps) => {

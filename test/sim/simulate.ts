@@ -36,6 +36,9 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   const { begin } = operators;
   const cluster = createCluster(scenario, world, weather, faults, { memberTtlMs: MEMBER_TTL_MS, begin });
   const upMs = await cluster.up();
+  const atUp = new Map(
+    scenario.nodes.map(({ id }) => [world.find(id), world.find(id)?.cluster.membership.ringVersion]),
+  );
   const callers = createCallers({ cluster, operators, world }, { endMs: upMs + scenario.loadMs });
   for (const request of scenario.requests) world.after(request.atMs, () => callers.ask(request));
   for (const planned of scenario.writes ?? []) {
@@ -63,6 +66,10 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
       faults,
       statements: alive.map((id) => statementOf(world, id, clientIds, scenario.replicas)),
       clientIds,
+      rings: alive.map((node) => {
+        const { ringVersion: atEnd } = world.node(node).cluster.membership;
+        return { node, atUp: atUp.get(world.node(node)) ?? atEnd, atEnd };
+      }),
       leased,
       upMs,
       calmMs,

@@ -324,6 +324,7 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ kind: kind('replicate'), clients: clientLists }),
   fc.record({ kind: kind('handoff'), chunk: counts, gone: fc.array(nodeIds, { maxLength: 3 }) }),
   fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
+  fc.record({ kind: kind('paused'), incarnation: counts }),
   fc.record({ kind: kind('describe'), clientId: texts(256) }),
   fc.record({ kind: kind('forget'), clientId: texts(256) }),
   fc.record({
@@ -355,6 +356,7 @@ const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('kept') }),
   fc.record({ kind: kind('handed'), clients: clientLists, more: fc.boolean(), total: counts }),
   fc.record({ kind: kind('not-yet'), members: memberLists }),
+  fc.record({ kind: kind('acted'), acted: fc.boolean() }),
   fc.record({ kind: kind('described'), client: descriptions }),
   fc.record({ kind: kind('forgotten') }),
   fc.record({ kind: kind('settled'), settled: fc.option(settleds) }),

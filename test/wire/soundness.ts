@@ -177,6 +177,8 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       member(body.record);
       text(0, 128, body.ring, 'ring');
       return body.members.forEach(member);
+    case 'paused':
+      return whole(0, Number.MAX_SAFE_INTEGER - 1, body.incarnation, 'incarnation');
     case 'describe':
     case 'forget':
       return text(1, 256, body.clientId, 'client id');
@@ -232,6 +234,7 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
       }
       return;
     case 'kept':
+    case 'acted':
     case 'forgotten':
       return;
     case 'settled':

@@ -102,7 +102,10 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     }
     if (check.reservation !== undefined && allowed && !check.peek) reservations.add(client, check, nowMs);
     table.close(client, nowMs);
-    if (degraded) table.mark(client.slot, MARK.actingOwner);
+    if (degraded) {
+      table.mark(client.slot, MARK.actingOwner);
+      membership.noteActing(clientId);
+    }
     if (changed || remembered) replicator.changed(client);
     return check.peek ? decision : assured(check, decision);
   }

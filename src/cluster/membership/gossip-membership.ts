@@ -98,7 +98,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     if (changed) view.rebuild();
   }
 
-  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat } = view;
+  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat, noteActing, mayHaveActedFor } = view;
   const membership: Membership = {
     allowsActingOwner: true,
     keepsDownMembers: false,
@@ -125,6 +125,8 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     refusedIds,
     connectionRefused,
     beat,
+    noteActing,
+    mayHaveActedFor,
     records,
     routedRecords: records,
     recordsOf: (wanted) => view.recordsOf(wanted, view.self),

@@ -46,6 +46,8 @@ export interface Members {
   isDown(id: NodeId): boolean;
   /** `undefined` for a node that is no member. */
   stateOf(id: NodeId): MemberState | undefined;
+  /** Notes that this node decides for the owner of this key, which is down. */
+  noteActing(key: string): void;
 }
 
 /** The members as gossip or a registry knows them. Each node measures silence by its own clock. */
@@ -70,6 +72,11 @@ export interface Membership extends Members {
   learn(records: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void;
   /** Whether decisions of this member count. In strict mode they do not after it was replaced. */
   isDecider(from: MemberRecord): boolean;
+  /**
+   * Whether this node may have decided for a member in its present incarnation, or may do so now.
+   * @param incarnation of this node, as that member knows it: of what an earlier one did, this node knows nothing
+   */
+  mayHaveActedFor(from: MemberRecord, incarnation: number): boolean;
   /** Whether a node with this view may know more than this one. */
   isBehind(view: string): boolean;
   /** Notes that a member has just sent a message, with its view. */
@@ -99,6 +106,8 @@ export interface KnownMember {
   heardAtMs: number;
   /** Its beat when it refused a connection; `undefined` once a later beat shows that it listens again. */
   refusedAtBeat: number | undefined;
+  /** Its incarnation when this node last decided for it, or took it out of the ring. */
+  actedForIncarnation?: number;
 }
 
 /** The rules by which gossip and a registry differ. */
@@ -113,7 +122,16 @@ interface MemberRules<K> {
 /** What every membership keeps: this node, the other members, and the ring of those that are active. */
 interface MemberView<K extends KnownMember> extends Pick<
   Membership,
-  'ring' | 'ringVersion' | 'incarnations' | 'others' | 'isDown' | 'refusedIds' | 'connectionRefused' | 'beat'
+  | 'ring'
+  | 'ringVersion'
+  | 'incarnations'
+  | 'others'
+  | 'isDown'
+  | 'refusedIds'
+  | 'connectionRefused'
+  | 'beat'
+  | 'noteActing'
+  | 'mayHaveActedFor'
 > {
   self: MemberRecord;
   readonly known: Map<NodeId, K>;
@@ -157,6 +175,11 @@ export function createMemberView<K extends KnownMember>(
     options.onConcurrentLeave(several);
   }
 
+  function noteActingFor(id: NodeId, incarnation: number): void {
+    const one = known.get(id);
+    if (one !== undefined) one.actedForIncarnation = incarnation;
+  }
+
   const view: MemberView<K> = {
     self: {
       id: options.self,
@@ -184,6 +207,7 @@ export function createMemberView<K extends KnownMember>(
       for (const [id, one] of known) if (rules.stateOf(one) === 'active') active.set(id, one.record.incarnation);
       if (active.size === ring.members.length && [...active].every(([id, life]) => incarnations.get(id) === life))
         return;
+      for (const [id, life] of incarnations) if (active.get(id) !== life) noteActingFor(id, life);
       ring = createRing(active.keys(), ringOptions);
       incarnations = active;
       ringVersion += 1;
@@ -206,6 +230,17 @@ export function createMemberView<K extends KnownMember>(
       if (one !== undefined) one.refusedAtBeat = one.record.beat;
     },
     refusedIds: () => [...known].filter(([, one]) => one.refusedAtBeat !== undefined).map(([id]) => id),
+    noteActing(key) {
+      const owner = ring.owner(key);
+      const incarnation = owner === undefined ? undefined : incarnations.get(owner);
+      if (incarnation !== undefined) noteActingFor(owner!, incarnation);
+    },
+    mayHaveActedFor(from, incarnation) {
+      const { self } = view;
+      if (self.state !== 'active' || self.incarnation !== incarnation) return true;
+      if (incarnations.get(from.id) !== from.incarnation || view.isDown(from.id)) return true;
+      return known.get(from.id)?.actedForIncarnation === from.incarnation;
+    },
     isDown(id) {
       const one = known.get(id);
       if (one === undefined) return id !== view.self.id;

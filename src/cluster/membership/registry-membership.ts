@@ -159,7 +159,7 @@ export function createRegistryMembership(
     adopt({ registry, revision, entries });
   }
 
-  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat } = view;
+  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat, noteActing, mayHaveActedFor } = view;
   return {
     allowsActingOwner: !strict,
     keepsDownMembers: !strict,
@@ -193,6 +193,8 @@ export function createRegistryMembership(
     refusedIds,
     connectionRefused,
     beat,
+    noteActing,
+    mayHaveActedFor,
     records,
     recordsOf: (wanted) => view.recordsOf(wanted, ownRecord()),
     routedRecords: () => [

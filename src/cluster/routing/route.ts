@@ -46,7 +46,10 @@ export function createDecider({
   return (clientId) => {
     detectPause(clock.nowMs());
     const to = route(membership, clientId);
-    if (to.kind === 'mine') return membership.self.id;
+    if (to.kind === 'mine') {
+      if (to.degraded) membership.noteActing(clientId);
+      return membership.self.id;
+    }
     return to.kind === 'forward' ? to.id : undefined;
   };
 }

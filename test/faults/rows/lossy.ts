@@ -57,7 +57,7 @@ export const lossy: Row = {
 };
 
 function isSuspicion({ msg }: { msg: string }): boolean {
-  return msg === 'the ring changed' || msg.startsWith('was away');
+  return msg === 'the ring changed' || msg.startsWith('paused; another node');
 }
 
 /** A copy that is not acknowledged within the suspicion time is one that its owner was suspected for. */
