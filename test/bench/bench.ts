@@ -9,6 +9,7 @@ import { check } from './check.js';
 import { client } from './client.js';
 import type { Bench, Goal } from './goal.js';
 import { halfLoad } from './half-load.js';
+import { hop } from './hop.js';
 import { lease } from './lease.js';
 import { busySeconds, hasProc, shortcomings } from './machine.js';
 import { memory } from './memory.js';
@@ -24,6 +25,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   check,
   memory,
   lease,
+  hop,
   ring,
   workers,
   client,

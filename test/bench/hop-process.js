@@ -1,0 +1,62 @@
+/* eslint @typescript-eslint/no-floating-promises: off -- needs types, which a .js file has none of */
+// A ring in this process, over an in-memory transport that encodes and decodes every message. Asks its first node in
+// batches. Arguments: the folder of the built package, nodes, decisions in a batch, seconds.
+// Prints one line of JSON: CPU µs of this process per decision.
+import { pathToFileURL } from 'node:url';
+
+const [dist, nodeCount, batch, seconds] = process.argv.slice(2);
+const load = (path) => import(pathToFileURL(`${dist}/${path}`).href);
+const { createClusterNode } = await load('cluster/node.js');
+const { systemClock, systemTimers } = await load('system.js');
+const { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } = await load('wire/codec.js');
+const { readCheck } = await load('validate/request.js');
+
+const CLIENTS = 100_000;
+const WARM_UP_SECONDS = 4;
+const ids = Array.from({ length: Number(nodeCount) }, (_, i) => `10.0.0.${i + 1}:9080`);
+const nodes = new Map();
+const transport = {
+  async send(to, message) {
+    const node = nodes.get(to);
+    if (node === undefined) return { kind: 'refused' };
+    const answer = await node.receive(decodeMessage(encodeMessage(message)));
+    return { kind: 'answer', answer: decodeAnswer(encodeAnswer(answer)) };
+  },
+};
+const log = { info: () => undefined, warn: () => undefined };
+for (const self of ids) {
+  const deps = { clock: systemClock, timers: systemTimers, transport, log, discovery: { seeds: async () => ids } };
+  const options = { self, version: '0', maxClients: 1_000_000, replicas: 1, replicationIntervalMs: 50 };
+  const node = createClusterNode(deps, { ...options, suspectAfterMs: 5_000, onUnavailable: 'closed' });
+  nodes.set(self, node);
+  await node.start();
+}
+
+const entry = nodes.get(ids[0]);
+const names = Array.from({ length: CLIENTS }, (_, i) => `client-${String(i).padStart(13, '0')}`);
+let next = 0;
+
+/** Checks as the HTTP edge makes them: each from a request of its own. */
+function ask() {
+  next = (next + 7_919) % CLIENTS;
+  return entry.checks.check(readCheck({ clientId: names[next], limit: 100, window: '1m' }));
+}
+
+async function run(forSeconds) {
+  const endMs = performance.now() + forSeconds * 1000;
+  const before = process.cpuUsage();
+  let decisions = 0;
+  while (performance.now() < endMs) {
+    const asked = new Array(Number(batch));
+    for (let i = 0; i < asked.length; i += 1) asked[i] = ask();
+    await Promise.all(asked);
+    decisions += asked.length;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / decisions;
+}
+
+await run(WARM_UP_SECONDS);
+const cpuMicros = await run(Number(seconds));
+process.stdout.write(`${JSON.stringify({ cpuMicros })}\n`, () => process.exit(0));
