@@ -51,6 +51,8 @@ interface LifecycleDeps {
 interface Lifecycle {
   /** Finds whether this process paused for so long that others may have acted for it. */
   readonly detectPause: (nowMs: number) => void;
+  /** To be called after each change of the ring. */
+  readonly ringChanged: () => void;
   /** Resolves when it is known whether others acted during a pause; `undefined` if there was none. */
   readonly asking: () => Promise<void> | undefined;
   /** Joins the ring; resolves when this node decides. */
@@ -59,6 +61,13 @@ interface Lifecycle {
   readonly leave: (group?: GroupLeave) => Promise<void>;
   /** Ends the heartbeats, and a join that is under way. */
   readonly close: () => void;
+}
+
+/** A check waits for a peer up to this multiple of the suspicion time. */
+const GIVE_UP_FACTOR = 1.5;
+
+export function giveUpMsOf(suspectAfterMs: number): number {
+  return Math.ceil(suspectAfterMs * GIVE_UP_FACTOR);
 }
 
 /** Ms between two heartbeats. */
@@ -73,6 +82,7 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
   let started = false;
   let closed = false;
   let joining: Promise<void> | undefined;
+  let releaseForming: (() => void) | undefined;
 
   const pauses = createPauseDetector(
     {
@@ -113,6 +123,23 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
     while (joining !== undefined || pauses.asking() !== undefined) await (pauses.asking() ?? joining);
   }
 
+  /** While the ring has no members, checks wait for it to form, as long as they would wait for a slow owner. */
+  function ringChanged(): void {
+    const isForming = started && !closed && membership.mustJoin && membership.ring.members.length === 0;
+    if (!isForming) return endForming();
+    if (releaseForming !== undefined) return;
+    const release = limiter.hold();
+    releaseForming = release;
+    void timers.sleep(giveUpMsOf(suspectAfterMs)).then(() => {
+      if (releaseForming === release) endForming();
+    });
+  }
+
+  function endForming(): void {
+    releaseForming?.();
+    releaseForming = undefined;
+  }
+
   function tick(): void {
     const nowMs = clock.nowMs();
     detectPause(nowMs);
@@ -133,6 +160,7 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
 
   return {
     detectPause,
+    ringChanged,
     asking: pauses.asking,
     async start() {
       await writeBehind?.load();
@@ -157,6 +185,7 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
     close() {
       closed = true;
       stopTicking();
+      endForming();
     },
   };
 }

@@ -99,6 +99,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     denials.clear();
     replicator.ringChanged();
     writeBehind?.ringChanged();
+    lifecycle.ringChanged();
     log.info({ members: membership.ring.members, checksum: membership.ring.checksum }, 'the ring changed');
   }
 

@@ -17,7 +17,7 @@ import { createLeaseGranter } from './leases/granter.js';
 import type { LeaseGranter } from './leases/granter.js';
 import { createLeaseHolder } from './leases/holder.js';
 import type { LeaseHolder } from './leases/holder.js';
-import { beatMsOf } from './lifecycle.js';
+import { beatMsOf, giveUpMsOf } from './lifecycle.js';
 import { createGossipMembership } from './membership/gossip-membership.js';
 import type { Membership, MembershipOptions } from './membership/membership.js';
 import { createGossipProbing } from './membership/probing.js';
@@ -55,8 +55,6 @@ const MAX_FALLBACK_CLIENTS = 100_000;
 const MAX_DENIALS = 16_384;
 /** After so many forwards of one client within 250 ms, a node asks for a lease: about 130 a second. */
 const LEASE_AFTER = 32;
-/** Checks, batches and acknowledgements wait for a peer up to this multiple of the suspicion time. */
-const GIVE_UP_FACTOR = 1.5;
 
 export interface ClusterNodeOptions {
   /** Id of this node on the ring: `host:port`. */
@@ -167,7 +165,7 @@ export function wireDecisions(
 ): DecisionParts {
   const { clock, timers, membership, registryMember, ask, detectPause } = deps;
   const { self, maxClients, onUnavailable, suspectAfterMs } = options;
-  const giveUpAfterMs = Math.ceil(suspectAfterMs * GIVE_UP_FACTOR);
+  const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
   const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });

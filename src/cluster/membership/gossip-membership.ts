@@ -20,9 +20,26 @@ function isGoing({ state }: Described): boolean {
   return state === 'leaving' || state === 'left';
 }
 
+/**
+ * Incarnations are numbers of a circle, from 1 to this one, so that each of them has a later one. Otherwise a member could not return
+ * once a peer had named the largest as its own. The wire carries 2^52 at most.
+ */
+const INCARNATIONS = 2 ** 52 - 1;
+
+function incarnationAfter(incarnation: number): number {
+  return (incarnation % INCARNATIONS) + 1;
+}
+
+/** Positive when `a` is later than `b`: less than half of the circle ahead of it (RFC 1982). */
+function compareIncarnations(a: number, b: number): number {
+  const ahead = (a - b) % INCARNATIONS;
+  if (Math.abs(ahead) <= INCARNATIONS / 2) return ahead;
+  return ahead - Math.sign(ahead) * INCARNATIONS;
+}
+
 /** Positive when `a` is later than `b`. */
 function compare(a: Described, b: Described): number {
-  return a.incarnation - b.incarnation || RANK[a.state] - RANK[b.state] || a.beat - b.beat;
+  return compareIncarnations(a.incarnation, b.incarnation) || RANK[a.state] - RANK[b.state] || a.beat - b.beat;
 }
 
 /** Members that tell each other of themselves by heartbeats, and suspect each other by silence. */
@@ -66,7 +83,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     if (record.id === view.self.id) {
       // An announced state comes back to this node before it declares that state.
       if (compare(record, announced ?? view.self) <= 0) return false;
-      setSelf({ incarnation: record.incarnation + 1, state: 'joining' });
+      setSelf({ incarnation: incarnationAfter(record.incarnation), state: 'joining' });
       return true;
     }
     const heardAtMs = clock.nowMs() - saidSilentMs;
@@ -155,7 +172,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
       view.rebuild();
     },
     reincarnate() {
-      setSelf({ incarnation: view.self.incarnation + 1, state: 'joining', beat: 0 });
+      setSelf({ incarnation: incarnationAfter(view.self.incarnation), state: 'joining', beat: 0 });
       view.rebuild();
     },
     checkTimeouts() {
