@@ -4,6 +4,7 @@ import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/cluster/lifecycle.js';
 import { isIdle } from '../../src/core/bucket.js';
+import { clientKey } from '../../src/core/client-hash.js';
 import type { Rule } from '../../src/core/rule.js';
 import { addClient } from '../support/clients.js';
 import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -116,7 +117,7 @@ describe('bucket table', () => {
   it('forgets a client not used for long when it is full of limits that still count', () => {
     const table = createBucketTable({ maxClients: 10 });
     for (let i = 0; i < 10; i += 1) addClient(table, `client:${i}`, 1_000, 0);
-    table.open('client:0');
+    table.open(clientKey('client:0'));
     table.peek('client:1');
     addClient(table, 'newcomer', 1_000, 0);
     expect(table.peek('client:1')).to.equal(undefined);
@@ -161,7 +162,7 @@ describe('bucket table', () => {
       Array.from({ length: table.size }, (_, i) => bucketsOf(table.at(i)!)).reduce((a, b) => a + b, 0);
     /** What the limiter does with a check. */
     function ask(table: BucketTable, id: string, rules: readonly Rule[], nowMs = 0): void {
-      const client = table.open(id);
+      const client = table.open(clientKey(id));
       table.forgot(askFor(client, rules, nowMs).forgotten);
       table.close(client, nowMs);
     }

@@ -269,7 +269,7 @@ describe('copies of reserved costs', () => {
     const recent = createRecentDecisions({ clock }, { max: 9 });
     const client = (): Client => table.peek('x')!;
     const change = (by: (opened: Client, nowMs: number) => void): void => {
-      const opened = table.open('x');
+      const opened = table.open(clientKey('x'));
       by(opened, clock.nowMs());
       table.close(opened, clock.nowMs());
     };

@@ -128,7 +128,7 @@ export const MUTATIONS: readonly Mutation[] = [
     world: patched({
       file: 'cluster/decide/limiter.ts',
       find: 'if (reservations.size > 0) reservations.observe(client, nowMs);',
-      replace: 'if (degraded && table.delete(clientId)) client = table.open(clientId);',
+      replace: 'if (degraded && table.delete(clientId)) client = table.open(check);',
     }),
   },
   {

@@ -35,7 +35,7 @@ export function createFallback(
       return decideAll(check, false);
     }
     const nowMs = clock.nowMs();
-    const client = table.open(check.clientId);
+    const client = table.open(check);
     const verdict = decide(client, { ...check, rules }, nowMs);
     table.close(client, nowMs);
     return verdict;

@@ -152,7 +152,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
       if (held !== undefined) return held.then(() => limiter.check(check));
-      const client = table.open(check.clientId);
+      const client = table.open(check);
       // A client found to be this node's under the present ring need not be hashed again.
       if (client.ownedAtRing === membership.ringVersion)
         return orFallback(check, decideHere(check, client, nowMs, false));
@@ -172,7 +172,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
       if (held !== undefined) return held.then(() => limiter.checkForPeer(check));
-      const client = table.open(check.clientId);
+      const client = table.open(check);
       let degraded = false;
       if (client.ownedAtRing !== membership.ringVersion) {
         const to = route(membership, check.clientId);

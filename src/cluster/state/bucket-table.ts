@@ -1,66 +1,11 @@
-import { isIdle, Buckets, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
+import { Buckets, isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
+import { hashClientId } from '../../core/client-hash.js';
+import type { ClientKey } from '../../core/client-hash.js';
+import { Client, MARK } from './client.js';
+import { createClientRecords } from './client-records.js';
 
-/** What is noted of a client beside its buckets, as bits; each is cleared when the table drops the client. */
-export const MARK = {
-  /** This node has decided for it though another owns it now, which must come to know what was consumed here. */
-  actingOwner: 1,
-  /** Its buckets changed since they were last queued for the successors. */
-  changed: 2,
-  /** It waits to be written to the store. */
-  unwritten: 4,
-} as const;
-/** It was asked for since the table last looked for one to drop. */
-const USED = 8;
-/** The bits above the marks. */
-const MORE_SHIFT = 4;
-
-/** A client as the table holds it: owned, or a copy for another node. Which of the two follows from the ring. */
-export class Client extends Buckets {
-  /** The version of the ring under which this node was found to decide for the client; 0 when it was not. */
-  ownedAtRing = 0;
-  /** Monotonic ms until which decisions on its request ids are remembered: it is kept as long, though its buckets rest. */
-  remembersUntilMs = 0;
-  /** Its place in the table, which keeps it; −1: the table does not hold it. */
-  place = -1;
-  /** Where the table holds it, as a number that does not change; −1: the table does not hold it. */
-  slot = -1;
-  /** Tells it apart from clients that had its slot before it. */
-  generation = 0;
-  /** Marks, and the table's own notes: each field would be 8 bytes of its own, of 300 in all. */
-  flags = 0;
-
-  constructor(readonly id: string) {
-    super();
-  }
-
-  get isChanged(): boolean {
-    return (this.flags & MARK.changed) !== 0;
-  }
-
-  get decidedAsActingOwner(): boolean {
-    return (this.flags & MARK.actingOwner) !== 0;
-  }
-
-  /** Whether it was asked for since the table, which keeps this, last looked for one to drop. */
-  get used(): boolean {
-    return (this.flags & USED) !== 0;
-  }
-  set used(value: boolean) {
-    this.flags = value ? this.flags | USED : this.flags & ~USED;
-  }
-
-  /** How many buckets it had beyond its first when the table, which keeps this, last counted them. */
-  get more(): number {
-    return this.flags >> MORE_SHIFT;
-  }
-  set more(count: number) {
-    this.flags = (this.flags & ((1 << MORE_SHIFT) - 1)) | (count << MORE_SHIFT);
-  }
-}
-
-function isIdleClient(client: Client, nowMs: number): boolean {
-  return nowMs >= client.remembersUntilMs && isIdle(client, nowMs);
-}
+export { MARK };
+export type { Client };
 
 /** How many clients are looked at for one at rest, when the table is full, though one not used for long was found before. */
 const EVICTION_LOOK = 8;
@@ -73,6 +18,12 @@ const NEWEST_PART = 1 / 16;
 /** Buckets of all clients beyond the first of each: so many for each client that may be held. */
 const MORE_BUCKETS = 1;
 
+interface BucketTableOptions {
+  readonly maxClients: number;
+  /** Known to this process alone, 32 bits: nobody can choose ids that share a place. */
+  readonly secret?: number;
+}
+
 /**
  * Clients go out of the table to be read or changed within one turn of the event loop, and `close` takes a change back. Nobody keeps
  * one for longer, but its id, or its slot: a queue of slots goes with a mark (`changed`, `unwritten`), as another client may have the
@@ -80,7 +31,7 @@ const MORE_BUCKETS = 1;
  */
 export interface BucketTable {
   /** A client to decide on, marked as used; an empty one where the table does not hold it. Valid until the next `open`. */
-  open(clientId: string): Client;
+  open(key: ClientKey): Client;
   /** Like `open`, without the mark. */
   openCopy(clientId: string): Client;
   /** Like `open`, for clients that the table holds. */
@@ -116,6 +67,10 @@ export interface BucketTable {
   readonly unexpiredEvictions: number;
 }
 
+function isIdleClient(client: Client, nowMs: number): boolean {
+  return nowMs >= client.remembersUntilMs && isIdle(client, nowMs);
+}
+
 function beyondFirst({ first }: Buckets): number {
   let more = 0;
   for (let bucket = first?.next; bucket !== undefined; bucket = bucket.next) more += 1;
@@ -136,12 +91,12 @@ function beyondFirst({ first }: Buckets): number {
  * Not an `lru-cache`: besides that, it takes 6 ms to delete its only entry where it has room for a million, which the sweep
  * would do 10 times a second on an idle node. This one also takes no room in advance.
  */
-export function createBucketTable({ maxClients }: { maxClients: number }): BucketTable {
-  const byId = new Map<string, Client>();
-  const places: Client[] = [];
-  const slots: (Client | undefined)[] = [];
-  const freeSlots: number[] = [];
-  let generations = 0;
+export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions): BucketTable {
+  const records = createClientRecords(secret);
+  const hash = new Int32Array(2);
+  let opened = createClient();
+  let viewed = createClient();
+  let candidate = createClient();
   let unexpiredEvictions = 0;
   let swept = -1;
   let hand = 0;
@@ -150,27 +105,45 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
   let more = 0;
   let bucketHand = 0;
 
+  function createClient(): Client {
+    return new Client(records.idOf);
+  }
+
+  function find(clientId: string): number {
+    hashClientId(clientId, hash);
+    return records.find(hash[0]!, hash[1]!, clientId);
+  }
+
   /** Counts a client's buckets again. */
   function count(client: Client): void {
+    const before = records.moreOf(client.slot);
     const now = beyondFirst(client);
-    more += now - client.more;
-    client.more = now;
+    if (now === before) return;
+    more += now - before;
+    records.setMore(client.slot, now);
   }
 
   /** Leaves a client what counts of its buckets, the latest, and at most so many. */
   function trim(client: Client, most: number, nowMs: number): void {
     unexpiredEvictions += dropBuckets(client, nowMs, most);
     count(client);
+    records.write(client);
+  }
+
+  function readCandidate(slot: number): Client {
+    if (candidate.isKept) candidate = createClient();
+    return records.read(slot, candidate);
   }
 
   function makeRoomForBuckets(asking: Client, nowMs: number): void {
     const bound = maxClients * MORE_BUCKETS;
     for (let looked = 0; looked < EVICTION_PATIENCE && more > bound; looked += 1) {
-      bucketHand = (bucketHand + 1) % places.length;
-      const client = places[bucketHand]!;
-      if (client.more === 0 || client === asking) continue;
-      const spared = client.used || usedUp(client, nowMs) >= SPARED;
-      client.used = false;
+      bucketHand = (bucketHand + 1) % records.size;
+      const slot = records.slotAt(bucketHand);
+      if (records.moreOf(slot) === 0 || slot === asking.slot) continue;
+      const client = readCandidate(slot);
+      const spared = records.isUsed(slot) || usedUp(client, nowMs) >= SPARED;
+      records.setUsed(slot, false);
       trim(client, spared ? Infinity : 1, nowMs);
     }
     // Others have used up theirs: who goes on asking under ever more limits pushes out itself.
@@ -178,120 +151,142 @@ export function createBucketTable({ maxClients }: { maxClients: number }): Bucke
   }
 
   function grew(client: Client, nowMs: number): void {
-    if (client.first?.next === undefined && client.more === 0) return;
-    if (places[client.place] !== client) return;
+    if (client.first?.next === undefined && records.moreOf(client.slot) === 0) return;
     count(client);
     if (more > maxClients * MORE_BUCKETS) makeRoomForBuckets(client, nowMs);
   }
 
-  function remove(client: Client): void {
-    more -= client.more;
-    client.more = 0;
-    byId.delete(client.id);
-    slots[client.slot] = undefined;
-    freeSlots.push(client.slot);
-    client.slot = -1;
-    const last = places.pop()!;
-    if (last === client) return;
-    places[client.place] = last;
-    last.place = client.place;
+  function remove(slot: number): void {
+    more -= records.moreOf(slot);
+    records.remove(slot);
   }
 
   function makeRoom(nowMs: number): void {
-    let idle: Client | undefined;
+    let idle = -1;
     const patience = inVain ? EVICTION_LOOK : EVICTION_PATIENCE;
-    for (let looked = 0; looked < (idle === undefined ? patience : EVICTION_LOOK); looked += 1) {
-      const client = places[(hand + looked) % places.length]!;
+    for (let looked = 0; looked < (idle < 0 ? patience : EVICTION_LOOK); looked += 1) {
+      const slot = records.slotAt((hand + looked) % records.size);
+      const client = readCandidate(slot);
       if (isIdleClient(client, nowMs)) {
-        hand = (idle ?? client).place;
+        hand = records.placeOf(idle < 0 ? slot : idle);
         inVain = false;
-        return remove(client);
+        return remove(slot);
       }
-      if (idle !== undefined) continue;
-      if (!client.used && usedUp(client, nowMs) < SPARED) idle = client;
-      client.used = false;
+      if (idle >= 0) continue;
+      if (!records.isUsed(slot) && usedUp(client, nowMs) < SPARED) idle = slot;
+      records.setUsed(slot, false);
     }
-    inVain = idle === undefined;
-    hand = idle === undefined ? hand + patience : idle.place + 1;
-    remove(idle ?? oneOfTheNewest());
+    inVain = idle < 0;
+    hand = idle < 0 ? hand + patience : records.placeOf(idle) + 1;
+    remove(idle < 0 ? oneOfTheNewest() : idle);
     unexpiredEvictions += 1;
   }
 
   /** The first of them that was not used since the last look; where all of them are in use, any. */
-  function oneOfTheNewest(): Client {
-    const newest = Math.ceil(places.length * NEWEST_PART);
-    const begin = places.length - newest;
+  function oneOfTheNewest(): number {
+    const newest = Math.ceil(records.size * NEWEST_PART);
+    const begin = records.size - newest;
     for (let looked = 0; looked < EVICTION_LOOK; looked += 1) {
       newestHand = (newestHand + 1) % newest;
-      const client = places[begin + newestHand]!;
-      if (!client.used) return client;
-      client.used = false;
+      const slot = records.slotAt(begin + newestHand);
+      if (!records.isUsed(slot)) return slot;
+      records.setUsed(slot, false);
     }
-    return places[begin + newestHand]!;
-  }
-
-  function openKnown(clientId: string): Client | undefined {
-    const client = byId.get(clientId);
-    if (client !== undefined) client.used = true;
-    return client;
+    return records.slotAt(begin + newestHand);
   }
 
   function add(client: Client, nowMs: number): void {
-    if (byId.size >= maxClients) makeRoom(nowMs);
-    byId.set(client.id, client);
-    client.slot = freeSlots.pop() ?? slots.length;
-    slots[client.slot] = client;
-    client.generation = generations += 1;
-    client.place = places.push(client) - 1;
+    if (records.size >= maxClients) makeRoom(nowMs);
+    while (!records.add(client)) makeRoomInCrowd(client, nowMs);
+  }
+
+  /** Of those in whose midst a newcomer belongs by its hash, drops the one that has used up least. */
+  function makeRoomInCrowd({ hashHigh, hashLow }: Client, nowMs: number): void {
+    const crowd = records.crowd(hashHigh, hashLow);
+    const used = crowd.map((slot) => usedUp(readCandidate(slot), nowMs));
+    remove(crowd[used.indexOf(Math.min(...used))]!);
+    unexpiredEvictions += 1;
+  }
+
+  function open(slot: number, clientId: string): Client {
+    if (opened.isKept) opened = createClient();
+    const client = records.read(slot, opened);
+    client.text = clientId;
+    return client;
+  }
+
+  function openBlank(hashHigh: number, hashLow: number, clientId: string): Client {
+    if (opened.isKept) opened = createClient();
+    opened.slot = -1;
+    opened.marks = 0;
+    opened.ownedAtRing = 0;
+    opened.remembersUntilMs = 0;
+    opened.hashHigh = hashHigh;
+    opened.hashLow = hashLow;
+    opened.text = clientId;
+    opened.first = undefined;
+    opened.next = undefined;
+    opened.leases = undefined;
+    return opened;
+  }
+
+  function view(slot: number): Client | undefined {
+    if (!records.isLive(slot)) return undefined;
+    if (viewed.isKept) viewed = createClient();
+    return records.read(slot, viewed);
   }
 
   return {
-    open: (clientId) => openKnown(clientId) ?? new Client(clientId),
-    openCopy: (clientId) => byId.get(clientId) ?? new Client(clientId),
-    openKnown,
-    peek: (clientId) => byId.get(clientId),
-    peekAt: (slot) => slots[slot],
-    at: (place) => places[place],
+    open({ clientId, hashHigh, hashLow }) {
+      const slot = records.find(hashHigh, hashLow, clientId);
+      if (slot < 0) return openBlank(hashHigh, hashLow, clientId);
+      records.setUsed(slot, true);
+      return open(slot, clientId);
+    },
+    openCopy(clientId) {
+      const slot = find(clientId);
+      return slot < 0 ? openBlank(hash[0]!, hash[1]!, clientId) : open(slot, clientId);
+    },
+    openKnown(clientId) {
+      const slot = find(clientId);
+      if (slot < 0) return undefined;
+      records.setUsed(slot, true);
+      return open(slot, clientId);
+    },
+    peek: (clientId) => view(find(clientId)),
+    peekAt: view,
+    at: (place) => view(records.slotAt(place)),
     close(client, nowMs) {
       if (client.slot < 0) {
         if (client.first === undefined && client.remembersUntilMs <= nowMs) return;
         add(client, nowMs);
+      } else {
+        records.write(client);
       }
       grew(client, nowMs);
     },
-    mark(slot, mark) {
-      const client = slots[slot];
-      if (client === undefined || (client.flags & mark) !== 0) return false;
-      client.flags |= mark;
-      return true;
-    },
-    unmark(slot, mark) {
-      const client = slots[slot];
-      if (client === undefined || (client.flags & mark) === 0) return false;
-      client.flags &= ~mark;
-      return true;
-    },
+    mark: records.mark,
+    unmark: records.unmark,
     delete(clientId) {
-      const client = byId.get(clientId);
-      if (client === undefined) return false;
-      remove(client);
-      return true;
+      const slot = find(clientId);
+      if (slot >= 0) remove(slot);
+      return slot >= 0;
     },
     forgot(buckets) {
       unexpiredEvictions += buckets;
     },
     sweep(count, nowMs) {
       // Not round and round in one call.
-      const looks = Math.min(count, places.length);
+      const looks = Math.min(count, records.size);
       for (let i = 0; i < looks; i += 1, swept -= 1) {
-        if (swept < 0 || swept >= places.length) swept = places.length - 1;
-        const client = places[swept];
-        if (client === undefined) return;
-        if (isIdleClient(client, nowMs)) remove(client);
+        if (swept < 0 || swept >= records.size) swept = records.size - 1;
+        if (swept < 0) return;
+        const slot = records.slotAt(swept);
+        if (isIdleClient(readCandidate(slot), nowMs)) remove(slot);
       }
     },
     get size() {
-      return byId.size;
+      return records.size;
     },
     get unexpiredEvictions() {
       return unexpiredEvictions;

@@ -1,0 +1,332 @@
+import type { Bucket } from '../../core/bucket.js';
+import { createCells } from './cells.js';
+import type { Client } from './client.js';
+import { createClientIds } from './client-ids.js';
+import { createRuleTable, isSame } from './rule-table.js';
+import { createSlotIndex } from './slot-index.js';
+
+/** A record is one cache line of 64 bytes: three doubles, then words of 32 bits. A page has 2,048 of them. */
+const PAGE_SHIFT = 11;
+const PAGE_MASK = 2 ** PAGE_SHIFT - 1;
+const RECORD_BYTES = 64;
+/** Doubles of a record, and the shift from a record to its first double. */
+const DOUBLE_SHIFT = 3;
+const AT_MS = 0;
+const PART = 1;
+const REMEMBERS_UNTIL_MS = 2;
+/** Words of a record, and the shift from a record to its first word. */
+const WORD_SHIFT = 4;
+const TOKENS = 6;
+/** The number of the bucket's rule; 0: there is no bucket here. */
+const RULE = 7;
+const RULE_CHANGES = 8;
+const OWNED_AT_RING = 9;
+const HASH_HIGH = 10;
+const HASH_LOW = 11;
+const ID_CELL = 12;
+const PLACE = 13;
+const GENERATION = 14;
+/** From the lowest bit: 8 bits of marks and flags, 8 bits for buckets beyond the first, 8 bits for the bytes of the id less 1. */
+const NOTES = 15;
+const MARKS = 0b111;
+/** The client was asked for since the table last looked for one to drop. */
+const USED = 0b1000;
+/** The buckets do not fit into a record: `rich` has them. */
+const RICH = 0b1_0000;
+/** The record is in use. */
+const LIVE = 0b10_0000;
+const MORE_SHIFT = 8;
+const ID_BYTES_SHIFT = 16;
+
+const PLACES_SHIFT = 12;
+const MAX_WORD = 2 ** 31 - 1;
+
+interface Page {
+  readonly doubles: Float64Array;
+  readonly words: Int32Array;
+}
+
+/**
+ * Clients in records outside the heap: each has its id, one token bucket, and notes. The buckets of a client that has several, a
+ * sliding window, or leases are kept as an object beside its record until they fit in again.
+ *
+ * A record stays where it is, at its slot, until its client is removed. Places number the clients from 0 to `size` − 1.
+ */
+interface ClientRecords {
+  readonly size: number;
+  /** @returns the client's slot, or −1 */
+  find(hashHigh: number, hashLow: number, id: string): number;
+  isLive(slot: number): boolean;
+  /** Reads a client into `into`. @returns `into`, or the object that is kept for the client */
+  read(slot: number, into: Client): Client;
+  /** Writes what was changed of a client that was read. */
+  write(client: Client): void;
+  /** Adds a client of which `text` and the hash are set. @returns false where its place in the index is crowded */
+  add(client: Client): boolean;
+  /** Slots of clients one of which must be removed where one of this hash finds no place. */
+  crowd(hashHigh: number, hashLow: number): number[];
+  /** Removes a client; the last one moves to its place. */
+  remove(slot: number): void;
+  slotAt(place: number): number;
+  placeOf(slot: number): number;
+  /** @returns whether the mark is new */
+  mark(slot: number, mark: number): boolean;
+  /** @returns whether the mark was set */
+  unmark(slot: number, mark: number): boolean;
+  isUsed(slot: number): boolean;
+  setUsed(slot: number, used: boolean): void;
+  /** Buckets beyond the first, as they were last counted. */
+  moreOf(slot: number): number;
+  setMore(slot: number, more: number): void;
+  idOf(slot: number): string;
+}
+
+/** @param secret mixed into each hash, so that nobody can choose ids which share a place of the index */
+export function createClientRecords(secret: number): ClientRecords {
+  const cells = createCells(PAGE_SHIFT, createPage);
+  const pages = cells.pages as readonly Page[];
+  const ids = createClientIds();
+  const rules = createRuleTable();
+  const places = createPlaces();
+  const rich = new Map<number, Client>();
+  const sought = { hashHigh: 0, hashLow: 0, id: '' };
+  const index = createSlotIndex(indexHashOf, isSought);
+  let generation = 0;
+
+  function word(slot: number, field: number): number {
+    return pages[slot >> PAGE_SHIFT]!.words[((slot & PAGE_MASK) << WORD_SHIFT) + field]!;
+  }
+
+  function setWord(slot: number, field: number, value: number): void {
+    pages[slot >> PAGE_SHIFT]!.words[((slot & PAGE_MASK) << WORD_SHIFT) + field] = value;
+  }
+
+  function mix(hashHigh: number, hashLow: number): number {
+    let hash = Math.imul(hashHigh ^ secret, 0x9e3779b1) ^ hashLow;
+    hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca77);
+    return (hash ^ (hash >>> 13)) >>> 0;
+  }
+
+  function indexHashOf(slot: number): number {
+    return mix(word(slot, HASH_HIGH), word(slot, HASH_LOW));
+  }
+
+  function isSought(slot: number): boolean {
+    return (
+      word(slot, HASH_HIGH) === sought.hashHigh &&
+      word(slot, HASH_LOW) === sought.hashLow &&
+      ids.equals(word(slot, ID_CELL), idBytesOf(slot), sought.id)
+    );
+  }
+
+  function idBytesOf(slot: number): number {
+    return ((word(slot, NOTES) >>> ID_BYTES_SHIFT) & 0xff) + 1;
+  }
+
+  function isLive(slot: number): boolean {
+    return slot >= 0 && pages[slot >> PAGE_SHIFT] !== undefined && (word(slot, NOTES) & LIVE) !== 0;
+  }
+
+  function setNotes(slot: number, notes: number, set: boolean): void {
+    const before = word(slot, NOTES);
+    setWord(slot, NOTES, set ? before | notes : before & ~notes);
+  }
+
+  /** Writes one token bucket, or none. */
+  function writeBucket(client: Client, bucket: FlatBucket | undefined): void {
+    const { doubles, words } = pages[client.slot >> PAGE_SHIFT]!;
+    const at = (client.slot & PAGE_MASK) << WORD_SHIFT;
+    const before = words[at + RULE]!;
+    if (bucket === undefined) {
+      words[at + RULE] = 0;
+      if (before !== 0) rules.release(before);
+      return;
+    }
+    if (before === 0 || !isSame(rules.at(before), bucket.rule)) {
+      words[at + RULE] = rules.acquire(bucket.rule);
+      if (before !== 0) rules.release(before);
+    }
+    words[at + TOKENS] = bucket.tokens;
+    words[at + RULE_CHANGES] = bucket.ruleChanges;
+    const double = (client.slot & PAGE_MASK) << DOUBLE_SHIFT;
+    doubles[double + AT_MS] = bucket.atMs;
+    doubles[double + PART] = bucket.part;
+  }
+
+  function keep(client: Client): void {
+    if (!client.isKept) writeBucket(client, undefined);
+    client.isKept = true;
+    rich.set(client.slot, client);
+    setNotes(client.slot, RICH, true);
+  }
+
+  function letGo(client: Client): void {
+    client.isKept = false;
+    rich.delete(client.slot);
+    setNotes(client.slot, RICH, false);
+  }
+
+  const records: ClientRecords = {
+    get size() {
+      return places.size;
+    },
+    find(hashHigh, hashLow, id) {
+      sought.hashHigh = hashHigh;
+      sought.hashLow = hashLow;
+      sought.id = id;
+      return index.find(mix(hashHigh, hashLow), tagOf(hashLow));
+    },
+    isLive,
+    read(slot, into) {
+      const { doubles, words } = pages[slot >> PAGE_SHIFT]!;
+      const at = (slot & PAGE_MASK) << WORD_SHIFT;
+      const double = (slot & PAGE_MASK) << DOUBLE_SHIFT;
+      const notes = words[at + NOTES]!;
+      const client = (notes & RICH) === 0 ? into : rich.get(slot)!;
+      client.slot = slot;
+      client.generation = words[at + GENERATION]!;
+      client.ownedAtRing = words[at + OWNED_AT_RING]!;
+      client.remembersUntilMs = doubles[double + REMEMBERS_UNTIL_MS]!;
+      client.hashHigh = words[at + HASH_HIGH]!;
+      client.hashLow = words[at + HASH_LOW]!;
+      client.marks = notes & MARKS;
+      if (client !== into) return client;
+      client.text = undefined;
+      const rule = words[at + RULE]!;
+      client.leases = undefined;
+      client.next = undefined;
+      if (rule === 0) {
+        client.first = undefined;
+        return client;
+      }
+      client.first = client;
+      client.rule = rules.at(rule);
+      client.ruleChanges = words[at + RULE_CHANGES]!;
+      client.tokens = words[at + TOKENS]!;
+      client.part = doubles[double + PART]!;
+      client.atMs = doubles[double + AT_MS]!;
+      return client;
+    },
+    write(client) {
+      const { slot, first } = client;
+      setWord(slot, OWNED_AT_RING, client.ownedAtRing);
+      pages[slot >> PAGE_SHIFT]!.doubles[((slot & PAGE_MASK) << DOUBLE_SHIFT) + REMEMBERS_UNTIL_MS] =
+        client.remembersUntilMs;
+      if (first !== undefined && !isFlat(first)) return keep(client);
+      if (client.isKept) letGo(client);
+      writeBucket(client, first);
+    },
+    add(client) {
+      const { hashHigh, hashLow } = client;
+      const slot = cells.take();
+      const at = (slot & PAGE_MASK) << WORD_SHIFT;
+      const { words } = pages[slot >> PAGE_SHIFT]!;
+      words[at + HASH_HIGH] = hashHigh;
+      words[at + HASH_LOW] = hashLow;
+      if (!index.add(mix(hashHigh, hashLow), tagOf(hashLow), slot)) {
+        words[at + NOTES] = 0;
+        cells.release(slot);
+        return false;
+      }
+      words[at + RULE] = 0;
+      words[at + ID_CELL] = ids.write(client.id);
+      words[at + NOTES] = LIVE | ((ids.writtenBytes - 1) << ID_BYTES_SHIFT);
+      words[at + PLACE] = places.push(slot);
+      words[at + GENERATION] = generation = (generation + 1) & MAX_WORD;
+      client.slot = slot;
+      client.generation = generation;
+      client.isKept = false;
+      records.write(client);
+      return true;
+    },
+    crowd: (hashHigh, hashLow) => index.crowd(mix(hashHigh, hashLow)),
+    remove(slot) {
+      const rule = word(slot, RULE);
+      if (rule !== 0) rules.release(rule);
+      if (rich.size > 0) rich.delete(slot);
+      index.remove(indexHashOf(slot), slot);
+      ids.release(word(slot, ID_CELL), idBytesOf(slot));
+      const place = word(slot, PLACE);
+      const last = places.pop();
+      if (last !== slot) {
+        places.set(place, last);
+        setWord(last, PLACE, place);
+      }
+      setWord(slot, NOTES, 0);
+      cells.release(slot);
+    },
+    slotAt: (place) => places.at(place),
+    placeOf: (slot) => word(slot, PLACE),
+    mark(slot, mark) {
+      if (!isLive(slot) || (word(slot, NOTES) & mark) !== 0) return false;
+      setNotes(slot, mark, true);
+      return true;
+    },
+    unmark(slot, mark) {
+      if (!isLive(slot) || (word(slot, NOTES) & mark) === 0) return false;
+      setNotes(slot, mark, false);
+      return true;
+    },
+    isUsed: (slot) => (word(slot, NOTES) & USED) !== 0,
+    setUsed: (slot, used) => setNotes(slot, USED, used),
+    moreOf: (slot) => (word(slot, NOTES) >>> MORE_SHIFT) & 0xff,
+    setMore(slot, more) {
+      setWord(slot, NOTES, (word(slot, NOTES) & ~(0xff << MORE_SHIFT)) | (more << MORE_SHIFT));
+    },
+    idOf: (slot) => ids.read(word(slot, ID_CELL), idBytesOf(slot)),
+  };
+  return records;
+}
+
+type FlatBucket = Extract<Bucket, { algorithm: 'token-bucket' }>;
+
+/** Whether a bucket that is the client's first fits into a record. */
+function isFlat(bucket: Bucket): bucket is FlatBucket {
+  return (
+    bucket.algorithm === 'token-bucket' &&
+    bucket.next === undefined &&
+    bucket.leases === undefined &&
+    bucket.tokens <= MAX_WORD &&
+    bucket.ruleChanges <= MAX_WORD
+  );
+}
+
+/** 7 bits of a hash, not all 0: with it, nearly all entries of other clients are told apart without a look at their records. */
+function tagOf(hashLow: number): number {
+  return (hashLow & 0x7e) | 1;
+}
+
+function createPage(): Page {
+  const buffer = new ArrayBuffer(RECORD_BYTES << PAGE_SHIFT);
+  return { doubles: new Float64Array(buffer), words: new Int32Array(buffer) };
+}
+
+/** Slots by place, in pages: a list that grows at its end without being copied. */
+function createPlaces() {
+  const pages: Int32Array[] = [];
+  const mask = 2 ** PLACES_SHIFT - 1;
+  let size = 0;
+  return {
+    get size() {
+      return size;
+    },
+    at: (place: number): number => (place < size && place >= 0 ? pages[place >> PLACES_SHIFT]![place & mask]! : -1),
+    set(place: number, slot: number): void {
+      pages[place >> PLACES_SHIFT]![place & mask] = slot;
+    },
+    /** @returns the place of the slot */
+    push(slot: number): number {
+      const page = (pages[size >> PLACES_SHIFT] ??= new Int32Array(2 ** PLACES_SHIFT));
+      page[size & mask] = slot;
+      return size++;
+    },
+    /** @returns the last slot */
+    pop(): number {
+      size -= 1;
+      const slot = pages[size >> PLACES_SHIFT]![size & mask]!;
+      // One page more than is needed stays, for the next client.
+      if (pages.length > (size >> PLACES_SHIFT) + 2) pages.pop();
+      return slot;
+    },
+  };
+}

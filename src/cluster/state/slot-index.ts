@@ -1,0 +1,166 @@
+/** Entries of a shard. Splitting one takes well under a millisecond, and is all that growth costs at a time. */
+const SHARD_ENTRIES = 1024;
+const ENTRY_MASK = SHARD_ENTRIES - 1;
+/** A shard is split above this part, so that probes stay short. */
+const MAX_ENTRIES = SHARD_ENTRIES * 0.625;
+/** Two shards of one parent that hold no more than this together are merged again. */
+const MERGE_ENTRIES = SHARD_ENTRIES * 0.25;
+/** Entries that a lookup reads at most: 256 bytes, which are four cache lines. */
+const MAX_PROBES = 64;
+/** How much deeper than its size asks for the index may get, to separate hashes that share many bits. */
+const SPARE_DEPTH = 4;
+const MIN_DEPTH = 1;
+/** A hash has 32 bits; the lowest 10 choose the entry. */
+const MAX_DEPTH = 22;
+
+const SLOT_BITS = 24;
+const SLOT_MASK = 2 ** SLOT_BITS - 1;
+
+interface Shard {
+  /** 0: empty; else a tag of 7 bits, which is not 0, above the slot. */
+  readonly entries: Int32Array;
+  count: number;
+  /** How many of a hash's first bits all of its entries share. */
+  readonly depth: number;
+}
+
+/**
+ * Slots by the hash of a client's id, by extendible hashing (Fagin and others, 1979): a directory of shards by the first bits of
+ * the hash. A full shard is split alone. In a shard, entries lie by linear probing.
+ *
+ * Whoever knows the hash function can choose ids of which many share a place. The table mixes a secret into the hash, and a
+ * lookup reads at most 64 entries whatever the ids are: `add` refuses an entry that finds no place among them.
+ */
+interface SlotIndex {
+  /** @returns the slot of this hash and tag for which `isSought` is true, or −1 */
+  find(hash: number, tag: number): number;
+  /** @returns false where no place is left: one of `crowd(hash)` must be removed first */
+  add(hash: number, tag: number, slot: number): boolean;
+  /** Slots in the entries that a lookup for this hash reads. */
+  crowd(hash: number): number[];
+  remove(hash: number, slot: number): void;
+}
+
+/**
+ * @param hashOf the hash, 32 bits, of the client at a slot
+ * @param isSought whether the client at a slot is the one that is looked for
+ */
+export function createSlotIndex(hashOf: (slot: number) => number, isSought: (slot: number) => boolean): SlotIndex {
+  let depth = MIN_DEPTH;
+  let size = 0;
+  let directory: Shard[] = Array.from({ length: 2 ** depth }, () => createShard(MIN_DEPTH));
+
+  function shardOf(hash: number): Shard {
+    return directory[hash >>> (32 - depth)]!;
+  }
+
+  function lead(hash: number, { depth: bits }: Shard, zero: Shard, one: Shard): void {
+    // Directory entries of one shard are neighbours.
+    const width = 2 ** (depth - bits);
+    const begin = ((hash >>> (32 - depth)) & -width) >>> 0;
+    directory.fill(zero, begin, begin + width / 2);
+    directory.fill(one, begin + width / 2, begin + width);
+  }
+
+  function split(hash: number, shard: Shard): void {
+    if (shard.depth === depth) {
+      directory = directory.flatMap((one) => [one, one]);
+      depth += 1;
+    }
+    const [zero, one] = [createShard(shard.depth + 1), createShard(shard.depth + 1)];
+    const bit = 31 - shard.depth;
+    insertAll(shard, hashOf, (of) => ((of >>> bit) & 1 ? one : zero));
+    lead(hash, shard, zero, one);
+  }
+
+  function mergeWithTwin(hash: number, shard: Shard): void {
+    if (shard.depth === MIN_DEPTH) return;
+    const bit = 32 - shard.depth;
+    const twin = shardOf((hash ^ (1 << bit)) >>> 0);
+    if (twin.depth !== shard.depth || shard.count + twin.count > MERGE_ENTRIES) return;
+    const merged = createShard(shard.depth - 1);
+    const fits = insertAll(shard, hashOf, () => merged) && insertAll(twin, hashOf, () => merged);
+    if (fits) lead(hash, merged, merged, merged);
+  }
+
+  function maySplit(shard: Shard): boolean {
+    const due = Math.max(MIN_DEPTH, Math.ceil(Math.log2(size / MAX_ENTRIES)));
+    return shard.depth < Math.min(MAX_DEPTH, due + SPARE_DEPTH);
+  }
+
+  return {
+    find(hash, tag) {
+      const { entries } = shardOf(hash);
+      for (let i = 0; i < MAX_PROBES; i += 1) {
+        const entry = entries[(hash + i) & ENTRY_MASK]!;
+        if (entry === 0) return -1;
+        if (entry >>> SLOT_BITS === tag && isSought(entry & SLOT_MASK)) return entry & SLOT_MASK;
+      }
+      return -1;
+    },
+    add(hash, tag, slot) {
+      let shard = shardOf(hash);
+      while (shard.count >= MAX_ENTRIES || !insert(shard, hash, (tag << SLOT_BITS) | slot)) {
+        if (!maySplit(shard)) return false;
+        split(hash, shard);
+        shard = shardOf(hash);
+      }
+      size += 1;
+      return true;
+    },
+    crowd(hash) {
+      const { entries } = shardOf(hash);
+      const read = Array.from({ length: MAX_PROBES }, (_, i) => entries[(hash + i) & ENTRY_MASK]!);
+      return read.filter((entry) => entry !== 0).map((entry) => entry & SLOT_MASK);
+    },
+    remove(hash, slot) {
+      const shard = shardOf(hash);
+      const { entries } = shard;
+      let gap = hash & ENTRY_MASK;
+      while ((entries[gap]! & SLOT_MASK) !== slot || entries[gap] === 0) gap = (gap + 1) & ENTRY_MASK;
+      // What follows moves up, unless that were before its own place (Knuth, vol. 3, 6.4, algorithm R).
+      for (let at = (gap + 1) & ENTRY_MASK; entries[at] !== 0; at = (at + 1) & ENTRY_MASK) {
+        const own = hashOf(entries[at]! & SLOT_MASK) & ENTRY_MASK;
+        if (((at - own) & ENTRY_MASK) < ((at - gap) & ENTRY_MASK)) continue;
+        entries[gap] = entries[at]!;
+        gap = at;
+      }
+      entries[gap] = 0;
+      shard.count -= 1;
+      size -= 1;
+      if (shard.count < MERGE_ENTRIES / 2) mergeWithTwin(hash, shard);
+    },
+  };
+}
+
+function createShard(depth: number): Shard {
+  return { entries: new Int32Array(SHARD_ENTRIES), count: 0, depth };
+}
+
+/** Puts an entry into the first empty place that a lookup reads. */
+function insert(shard: Shard, hash: number, entry: number): boolean {
+  const { entries } = shard;
+  for (let i = 0; i < MAX_PROBES; i += 1) {
+    const at = (hash + i) & ENTRY_MASK;
+    if (entries[at] !== 0) continue;
+    entries[at] = entry;
+    shard.count += 1;
+    return true;
+  }
+  return false;
+}
+
+/**
+ * Inserts all entries of a shard into others. It begins behind a gap: so where the others were empty, each entry comes to lie no
+ * farther from its own place than before.
+ */
+function insertAll({ entries }: Shard, hashOf: (slot: number) => number, shardFor: (hash: number) => Shard): boolean {
+  const gap = entries.indexOf(0);
+  for (let i = 1; i < SHARD_ENTRIES; i += 1) {
+    const entry = entries[(gap + i) & ENTRY_MASK]!;
+    if (entry === 0) continue;
+    const hash = hashOf(entry & SLOT_MASK);
+    if (!insert(shardFor(hash), hash, entry)) return false;
+  }
+  return true;
+}
