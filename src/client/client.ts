@@ -71,8 +71,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     refresher.asked();
   }
 
-  function withoutNodes(request: AllowRequest, error: TokenringError): Decision {
-    if (onUnavailable === 'throw') throw error;
+  function withoutNodes(request: AllowRequest): Decision {
     const allowed = onUnavailable === 'open';
     return {
       allowed,
@@ -87,30 +86,29 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     };
   }
 
-  async function check(request: AllowRequest): Promise<Decision> {
-    requireOpen();
-    const text = textOf(request, newId);
-    const { clientId, cost = 1, peek = false, requestId } = request;
-    const rules = rememberDenialsMs > 0 && isCost(cost) ? rulesOf(request) : undefined;
-    const question = rules && { clientId, rules, cost, peek, requestId };
-    const nowMs = wholeMs();
-    const denial = question && denials.recall(question, nowMs);
-    if (denial !== undefined) return denial;
-    const asking = denials.asking(nowMs);
-    const asked = await dispatcher.ask(clientId, text);
-    switch (asked.kind) {
-      case 'decided': {
-        const { decision, by } = asked;
-        // The ring has changed: another node owns the client now.
-        if (decision.owner !== topology.ownerOf(clientId)) refresher.doubt(by);
-        if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, wholeMs());
-        return decision;
-      }
-      case 'refused':
-        throw asked.error;
-      case 'unanswered':
-        return withoutNodes(request, asked.error);
-    }
+  function check(request: AllowRequest): Promise<Decision> {
+    return new Promise((resolve, reject) => {
+      requireOpen();
+      const text = textOf(request, newId);
+      const { clientId, cost = 1, peek = false, requestId } = request;
+      const rules = rememberDenialsMs > 0 && isCost(cost) ? rulesOf(request) : undefined;
+      const question = rules && { clientId, rules, cost, peek, requestId };
+      const nowMs = wholeMs();
+      const denial = question && denials.recall(question, nowMs);
+      if (denial !== undefined) return resolve(denial);
+      const asking = denials.asking(nowMs);
+      const owner = topology.ownerOf(clientId);
+      dispatcher.ask(clientId, owner, text, (asked) => {
+        if (asked.kind === 'decided') {
+          const { decision, by } = asked;
+          // The ring has changed: another node owns the client now.
+          if (decision.owner !== owner && decision.owner !== topology.ownerOf(clientId)) refresher.doubt(by);
+          if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, wholeMs());
+          resolve(decision);
+        } else if (asked.kind === 'refused' || onUnavailable === 'throw') reject(asked.error);
+        else resolve(withoutNodes(request));
+      });
+    });
   }
 
   async function reportLoad(policy: string, report: LoadReport): Promise<LoadAnswer> {

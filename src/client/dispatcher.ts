@@ -1,4 +1,5 @@
 import type { Decision } from '../core/decision.js';
+import type { NodeId } from '../core/ring.js';
 import { TokenringError } from '../core/error.js';
 import { MAX_REQUEST_BYTES } from '../core/request.js';
 import { createBatcher, OVERDUE_MS } from './batcher.js';
@@ -21,10 +22,11 @@ export type Asked =
 /** Sends each question to the node that is best asked, in batches, and to another one when that fails. */
 interface QuestionDispatcher {
   /**
-   * Never rejects.
+   * @param owner of the client, where it is known
    * @param text the question as JSON; it may be sent more than once
+   * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
    */
-  ask(clientId: string, text: string): Promise<Asked>;
+  ask(clientId: string, owner: NodeId | undefined, text: string, done: (asked: Asked) => void): void;
   /** Resolves when no question waits for an answer. */
   idle(): Promise<void>;
 }
@@ -54,7 +56,11 @@ const TICK_MS = 25;
 
 interface Item extends Question {
   readonly clientId: string;
-  tried: string[];
+  readonly owner: NodeId | undefined;
+  /** Addresses asked in this round. */
+  tried: string[] | undefined;
+  /** The only address asked in this round, as mostly; then `tried` is not needed. */
+  firstTried: string | undefined;
   round: number;
   /** Nodes from which an answer may still come. */
   pending: number;
@@ -62,7 +68,10 @@ interface Item extends Question {
   againAtMs: number;
   failures: Map<string, Error> | undefined;
   isSettled: boolean;
-  readonly resolve: (asked: Asked) => void;
+  readonly done: (asked: Asked) => void;
+  /** Neighbours among the waiting, in the order of deadlines. */
+  before: Item | undefined;
+  after: Item | undefined;
 }
 
 export function createQuestionDispatcher(
@@ -70,16 +79,24 @@ export function createQuestionDispatcher(
   { timeoutMs, maxWaiting }: QuestionDispatcherOptions,
 ): QuestionDispatcher {
   const batcher = createBatcher<Item>({ transport, time }, completed);
-  /** In the order of their deadlines. */
-  const waiting = new Set<Item>();
+  let first: Item | undefined;
+  let last: Item | undefined;
+  let waiting = 0;
   let stopTicking: (() => void) | undefined;
   let becameIdle: (() => void)[] = [];
 
   function settle(item: Item, asked: Asked): void {
-    if (!waiting.delete(item)) return;
+    if (item.isSettled) return;
     item.isSettled = true;
-    item.resolve(asked);
-    if (waiting.size > 0) return;
+    const { before, after } = item;
+    if (before === undefined) first = after;
+    else before.after = after;
+    if (after === undefined) last = before;
+    else after.before = before;
+    item.before = item.after = undefined;
+    waiting -= 1;
+    item.done(asked);
+    if (waiting > 0) return;
     stopTicking?.();
     stopTicking = undefined;
     for (const resolve of becameIdle) resolve();
@@ -88,21 +105,25 @@ export function createQuestionDispatcher(
 
   /** Sends the question to the best node that was not tried. @returns whether it is on its way, or waits for a node that rests */
   function askNext(item: Item): boolean {
+    const best = item.firstTried === undefined ? topology.addressOf(item.owner) : undefined;
+    if (best !== undefined && retries.restsUntilMs(best) === 0) return send(item, best);
     let againAtMs = Infinity;
     for (const address of topology.addresses(item.clientId)) {
-      if (item.tried.includes(address)) continue;
+      if (address === item.firstTried || item.tried?.includes(address) === true) continue;
       const untilMs = retries.restsUntilMs(address);
-      if (untilMs > 0) {
-        againAtMs = Math.min(againAtMs, untilMs);
-        continue;
-      }
-      item.tried.push(address);
-      item.pending += 1;
-      batcher.add(address, item);
-      return true;
+      if (untilMs === 0) return send(item, address);
+      againAtMs = Math.min(againAtMs, untilMs);
     }
     if (item.pending > 0 || againAtMs >= item.giveUpAtMs) return false;
     item.againAtMs = againAtMs;
+    return true;
+  }
+
+  function send(item: Item, address: string): true {
+    if (item.firstTried === undefined) item.firstTried = address;
+    else (item.tried ??= []).push(address);
+    item.pending += 1;
+    batcher.add(address, item);
     return true;
   }
 
@@ -168,7 +189,7 @@ export function createQuestionDispatcher(
     if (askNext(item)) return;
     if (item.round === ROUNDS) return settle(item, unanswered(item));
     item.round += 1;
-    item.tried = [];
+    item.tried = item.firstTried = undefined;
     item.againAtMs = time.nowMs() + AGAIN_AFTER_MS;
   }
 
@@ -186,46 +207,50 @@ export function createQuestionDispatcher(
         if (isFree || retries.take()) askNext(item);
       }
     }
-    for (const item of waiting) {
+    for (let item = first, next = first?.after; item !== undefined; item = next, next = item?.after) {
       if (nowMs >= item.giveUpAtMs) settle(item, unanswered(item));
       else if (item.pending === 0 && nowMs >= item.againAtMs && !askNext(item)) settle(item, unanswered(item));
     }
   }
 
   return {
-    ask(clientId, text) {
+    ask(clientId, owner, text, done) {
       const bytes = Buffer.byteLength(text);
       if (bytes > MAX_REQUEST_BYTES) {
         const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
-        const error = new TokenringError('too_large', { field: 'body', expected });
-        return Promise.resolve({ kind: 'refused', error });
+        return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
       }
-      if (waiting.size >= maxWaiting) {
+      if (waiting >= maxWaiting) {
         const detail = `${maxWaiting} questions of this client wait for an answer`;
-        return Promise.resolve({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
+        return done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
       }
       retries.asked();
-      return new Promise((resolve) => {
-        const item: Item = {
-          clientId,
-          text,
-          bytes,
-          giveUpAtMs: time.nowMs() + timeoutMs,
-          tried: [],
-          round: 1,
-          pending: 0,
-          againAtMs: 0,
-          failures: undefined,
-          isSettled: false,
-          resolve,
-        };
-        waiting.add(item);
-        stopTicking ??= time.every(TICK_MS, tick);
-        if (!askNext(item)) settle(item, unanswered(item));
-      });
+      const item: Item = {
+        clientId,
+        owner,
+        text,
+        bytes,
+        giveUpAtMs: time.nowMs() + timeoutMs,
+        tried: undefined,
+        firstTried: undefined,
+        round: 1,
+        pending: 0,
+        againAtMs: 0,
+        failures: undefined,
+        isSettled: false,
+        done,
+        before: last,
+        after: undefined,
+      };
+      if (last === undefined) first = item;
+      else last.after = item;
+      last = item;
+      waiting += 1;
+      stopTicking ??= time.every(TICK_MS, tick);
+      if (!askNext(item)) settle(item, unanswered(item));
     },
     async idle() {
-      if (waiting.size > 0) await new Promise<void>((resolve) => becameIdle.push(resolve));
+      if (waiting > 0) await new Promise<void>((resolve) => becameIdle.push(resolve));
     },
   };
 }

@@ -6,7 +6,7 @@ import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 import { knownCode, TokenringError } from '../core/error.js';
 
-/** What a node says is looked at before it is believed: each of these returns `undefined` for what has another form. */
+/** Checks answers of nodes before they are used: each function returns `undefined` for a value of another form. */
 
 interface MemberView {
   readonly id: NodeId;
@@ -39,31 +39,23 @@ export function readCluster(value: unknown): ClusterView | undefined {
 }
 
 export function readDecision(value: unknown): Decision | undefined {
-  const fields = fieldsOf(value);
-  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded } = fields;
+  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, limits, reservation, shadow } =
+    fieldsOf(value);
   if (typeof allowed !== 'boolean' || typeof degraded !== 'boolean' || typeof owner !== 'string') return undefined;
   if (!isCount(limit) || !isCount(remaining) || !isCount(resetMs) || !isWait(retryAfterMs)) return undefined;
-  const known = SOURCES.find((one) => one === source);
-  if (known === undefined) return undefined;
-  const { limits, reservation, shadow } = fields;
-  if (limits !== undefined && !(Array.isArray(limits) && limits.every(isFigures))) return undefined;
-  const figures = limits as readonly LimitStats[] | undefined;
-  const trial = shadow === undefined ? undefined : fieldsOf(shadow);
-  if (trial !== undefined && !(typeof trial['allowed'] === 'boolean' && isWait(trial['retryAfterMs'])))
-    return undefined;
-  return {
-    allowed,
-    limit,
-    remaining,
-    retryAfterMs,
-    resetMs,
-    owner,
-    source: known,
-    degraded,
-    limits: figures,
-    ...(typeof reservation === 'string' && { reservation }),
-    ...(trial !== undefined && { shadow: trial as NonNullable<Decision['shadow']> }),
-  };
+  if (!KNOWN_SOURCES.has(source)) return undefined;
+  if (limits !== undefined && !(Array.isArray(limits) && limits.every(isLimitStats))) return undefined;
+  if (reservation !== undefined && typeof reservation !== 'string') return undefined;
+  if (shadow !== undefined && !isShadow(shadow)) return undefined;
+  // The parsed object itself: a copy of each would be most of the garbage of a busy client.
+  return value as Decision;
+}
+
+const KNOWN_SOURCES: ReadonlySet<unknown> = new Set(SOURCES);
+
+function isShadow(value: unknown): value is Decision['shadow'] {
+  const { allowed, retryAfterMs } = fieldsOf(value);
+  return typeof allowed === 'boolean' && isWait(retryAfterMs);
 }
 
 export function readSettlement(value: unknown): Settlement | undefined {
@@ -125,7 +117,7 @@ function isWait(value: unknown): value is number | null {
   return value === null || isCount(value);
 }
 
-function isFigures(value: unknown): value is LimitStats {
+function isLimitStats(value: unknown): value is LimitStats {
   const { algorithm, windowMs, limit, remaining, retryAfterMs, resetMs } = fieldsOf(value);
   const known = algorithm === 'token-bucket' || algorithm === 'sliding-window';
   return known && [windowMs, limit, remaining, resetMs].every(isCount) && isWait(retryAfterMs);

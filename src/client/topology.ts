@@ -6,6 +6,8 @@ import type { ClusterView } from './read-answer.js';
 export interface Topology {
   /** The addresses to ask about a client, best first: its owner, its successors, then `nodes`. */
   addresses(key: string): Generator<string, void, undefined>;
+  /** The address of this member, if it is up and proven. */
+  addressOf(id: NodeId | undefined): string | undefined;
   /** The id of the node that owns a client, as far as this client knows. */
   ownerOf(key: string): NodeId | undefined;
   /** Takes over the members as the node at this address sees them. @returns whether something has changed */
@@ -84,6 +86,10 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
       for (const seed of seeds()) if (!failing.has(seed)) yield seed;
       // A failing node is better than none.
       for (const address of [...failing]) if (proven.has(address)) yield address;
+    },
+    addressOf(id) {
+      const address = id === undefined ? undefined : urls.get(id);
+      return isUp(address) ? address : undefined;
     },
     ownerOf: (key) => ring?.owner(key),
     learn(address, view) {
