@@ -27,6 +27,8 @@ const DRAIN_GRACE_MS = LEAVE_GRACE_MS;
 
 /** The default policy file, and the setting that means no file. */
 const POLICIES = 'config/policies.json';
+/** Where the policies of that file are kept for a restart: not in config/, which people own. */
+const POLICIES_STATE = '.tokenring/policies.state';
 const NONE = 'none';
 
 export interface RunningNode {
@@ -110,7 +112,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
 
 function openPolicies(settings: Settings, deps: { log: Logger; audit: Audit }): Promise<PolicySource> {
   const path = settings.policies ?? (existsSync(POLICIES) ? POLICIES : NONE);
-  const statePath = settings.policiesState ?? (path === NONE ? NONE : `${path}.state`);
+  const defaultState = path === POLICIES ? POLICIES_STATE : `${path}.state`;
+  const statePath = settings.policiesState ?? (path === NONE ? NONE : defaultState);
   const named = (one: string): string | undefined => (one === NONE ? undefined : one);
   return openPolicySource('TOKENRING_POLICIES', named(path), named(statePath), deps);
 }

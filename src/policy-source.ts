@@ -1,12 +1,14 @@
 import { hash } from 'node:crypto';
 import type { ClusterNode } from './cluster/node.js';
 import type { Log } from './cluster/ports.js';
+import type { Overwritten } from './cluster/policies/active-policies.js';
 import { createPolicyWriter } from './cluster/policies/policy-writer.js';
 import type { PolicyChange, PolicyWriter } from './cluster/policies/policy-writer.js';
 import { fileKey } from './core/policy-document.js';
 import type { Changes, EntryValue, PolicyDocument } from './core/policy-document.js';
+import type { Mistake } from './core/mistake.js';
 import type { PolicyFileText } from './core/policy-file.js';
-import type { Audit, Who } from './http/access/audit.js';
+import type { Audit, Change, Who } from './http/access/audit.js';
 import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings.js';
 import { readPolicyFile, readPolicyObject, watchPolicyFile } from './store/policy-file.js';
@@ -15,25 +17,25 @@ import type { PolicyState } from './store/policy-state.js';
 
 type FileEntries = ReadonlyMap<string, EntryValue>;
 
-/** Where policies come from besides other nodes, and where they are kept for a restart. */
+/** The policy file, and the file that keeps the policies for a restart. */
 export interface PolicySource {
-  /** What this node knew when it ended, before it joins. */
+  /** The policies that this node had when it last ran. */
   readonly state: Pick<PolicyState, 'document' | 'registry'> | undefined;
-  /** @returns what writes policies; it works once the node has joined */
+  /** To be called before the node joins. @returns a writer, which works once the node has joined */
   connect(node: ClusterNode): PolicyWriter<Who>;
-  /** Once the node has joined: puts what is new in the file in force, and watches the file. */
+  /** To be called once the node has joined: applies what is new in the policy file, and watches the file. */
   begin(): Promise<void>;
-  /** Looks at the file no more. */
+  /** Ends the watch. */
   close(): void;
-  /** Resolves once all that is known is kept. */
+  /** Resolves once the state is saved. */
   saved(): Promise<void>;
 }
 
 /**
- * @param setting names the source in errors
+ * @param setting name of the setting for errors
  * @param given the path of a policy file, or its contents
- * @param statePath where changes are kept, if anywhere
- * @throws SettingsError where either is there and not valid
+ * @param statePath the file that keeps the policies for a restart; `undefined`: they are not kept
+ * @throws SettingsError if a file cannot be read or is not valid
  */
 export async function openPolicySource(
   setting: string,
@@ -45,19 +47,12 @@ export async function openPolicySource(
   const file = typeof given === 'string' ? await readPolicyFile(given, parseJson) : given && readPolicyObject(given);
   if (file?.kind === 'unreadable') throw new SettingsError(`${setting}: ${path} cannot be read: ${file.reason}`);
   if (file?.kind === 'invalid') {
-    const list = file.mistakes.map(({ detail }) => detail).join('; ');
-    throw new SettingsError(`${setting}: ${path} is not valid: ${list}`);
+    const advice = typeof given === 'string' ? `; correct it, or set ${setting} to another file or to none` : '';
+    throw new SettingsError(`${setting}: ${path} is not valid: ${listOf(file.mistakes)}${advice}`);
   }
-  const state =
-    statePath === undefined
-      ? undefined
-      : await readPolicyState(statePath).catch((error: unknown) => {
-          throw new SettingsError(`TOKENRING_POLICIES_STATE: ${statePath} is not valid: ${(error as Error).message}`, {
-            cause: error,
-          });
-        });
+  const state = statePath === undefined ? undefined : await readState(statePath);
   const kept = statePath === undefined ? undefined : createPolicyStateFile({ path: statePath, log });
-  /** What the file said last. */
+  /** Entries of the policy file when they were last applied. */
   let fromFile: FileEntries | undefined = state?.file;
   let stopWatching: (() => void) | undefined;
   const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
@@ -69,7 +64,7 @@ export async function openPolicySource(
     kept?.save({ document, registry, file: fromFile });
   }
 
-  /** @returns whether it is in force: what could not be made known is tried again */
+  /** @returns whether the entries are applied; otherwise they are to be applied again */
   async function apply(entries: FileEntries): Promise<boolean> {
     const { node, writer } = connected!;
     const changes = changesOf(node.activePolicies.document, fromFile, entries);
@@ -77,7 +72,7 @@ export async function openPolicySource(
       const written = await writer.write(changes, { file: path });
       if (written.kind !== 'written') {
         const { kind: outcome, ...more } = written;
-        log.warn({ path, outcome, ...more }, 'the policy file could not be put in force');
+        log.warn({ path, outcome, ...more }, 'the policy file could not be applied');
       }
       if (written.kind === 'unavailable' || written.kind === 'no-registry') return false;
     }
@@ -94,6 +89,7 @@ export async function openPolicySource(
       const { policies, activePolicies } = node;
       const writer = createPolicyWriter({ policies, activePolicies }, { record, saved });
       connected = { node, writer };
+      activePolicies.onOverwritten((overwritten) => audit(auditOf(overwritten)));
       return writer;
     },
     async begin() {
@@ -107,9 +103,42 @@ export async function openPolicySource(
   };
 }
 
+/** Mistakes that one error message lists. */
+const MAX_LISTED = 5;
+
+function listOf(mistakes: readonly Mistake[]): string {
+  const listed = mistakes.slice(0, MAX_LISTED).map(({ detail }) => detail);
+  const more = mistakes.length - listed.length;
+  return `${listed.join('; ')}${more > 0 ? `; and ${more} more` : ''}`;
+}
+
+/** @throws SettingsError if there is a state file that cannot be read */
+async function readState(path: string): Promise<PolicyState | undefined> {
+  try {
+    return await readPolicyState(path);
+  } catch (cause) {
+    const problem = `TOKENRING_POLICIES_STATE: ${path} is not valid: ${(cause as Error).message}`;
+    const advice = 'restore it, or delete it to start with the policy file and the policies of the other nodes';
+    throw new SettingsError(`${problem}; ${advice}`, { cause });
+  }
+}
+
+function auditOf({ keys, before, after }: Overwritten): Change {
+  const valuesIn = ({ entries }: PolicyDocument) =>
+    Object.fromEntries(keys.map((key) => [key, entries.get(key)?.value ?? null]));
+  const nodes = [...new Set(keys.flatMap((key) => after.entries.get(key)?.writer ?? []))];
+  return {
+    who: { nodes },
+    what: 'policies overwritten',
+    target: `version ${after.version}`,
+    before: valuesIn(before),
+    after: valuesIn(after),
+  };
+}
+
 /**
- * What a file changes: what it says otherwise than the last time it was read here. Where nobody remembers, it is new unless the
- * document says it was the last to be applied; then its policies replace those of the same names, and others stay.
+ * The changes that a policy file makes: its differences from the last entries that were applied here. If those are not known, the
+ * file is new unless the document names it as the last one applied. A new file replaces policies of the same names and keeps others.
  */
 function changesOf(document: PolicyDocument, last: FileEntries | undefined, now: FileEntries): Changes {
   const digest = digestOf(now);

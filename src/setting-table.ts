@@ -179,7 +179,7 @@ export const SETTINGS = {
   policiesState: optional(
     nonEmpty,
     'a path, or none',
-    'where changes of policies are kept for a restart; else beside the file, with .state behind its name',
+    'keeps policies for a restart; else .tokenring/policies.state, or beside a file named by --policies',
   ),
   deniedStatus: setting<200 | 429>(
     (text) => (text === '200' ? 200 : text === '429' ? 429 : undefined),

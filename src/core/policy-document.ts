@@ -155,6 +155,29 @@ export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
   return isB && version === b.version ? b : documentOf(version, news === 0 ? a.entries : merged);
 }
 
+/** Keys of entries that have a value in `before` and another one, or none, in `after`. */
+export function overwrittenKeys(before: PolicyDocument, after: PolicyDocument): string[] {
+  const keys: string[] = [];
+  for (const [key, { value }] of before.entries) {
+    const now = after.entries.get(key)?.value ?? null;
+    if (value !== null && key !== fileKey() && JSON.stringify(value) !== JSON.stringify(now)) keys.push(key);
+  }
+  return keys;
+}
+
+/**
+ * Whether `later` continues the history of `earlier`: every change that `earlier` may have seen is the same in both.
+ * Otherwise both sides have made changes of the same version, as in a partition or in two clusters.
+ */
+export function isSuccessor(later: PolicyDocument, earlier: PolicyDocument): boolean {
+  for (const [key, entry] of later.entries) {
+    if (entry.version > earlier.version) continue;
+    const before = earlier.entries.get(key);
+    if (before === undefined || compare(before, entry) !== 0) return false;
+  }
+  return overwrittenKeys(earlier, later).every((key) => later.entries.has(key));
+}
+
 /** Positive when `a` is the later write. */
 function compare(a: Entry, b: Entry): number {
   return a.version - b.version || order(a.writer, b.writer) || order(JSON.stringify(a.value), JSON.stringify(b.value));

@@ -25,7 +25,8 @@ export async function readPolicyState(path: string): Promise<PolicyState | undef
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  const value: unknown = JSON.parse(text);
+  if (text.trim() === '') throw new Error('it is empty');
+  const value = parse(text);
   const document = readWritten(value);
   const { file, registry } = value as { file?: [string, EntryValue][] | null; registry?: unknown };
   return {
@@ -92,6 +93,15 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
     },
     saved: async () => writing,
   };
+}
+
+/** @throws Error for what is not JSON */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new Error('it is not JSON', { cause });
+  }
 }
 
 /** A write takes milliseconds: an older temporary file was left by a process that was killed. */

@@ -368,6 +368,20 @@ describe('policies in etcd', () => {
     expect(digests(world, ids)).to.deep.equal(new Set([stored(world).digest]));
   });
 
+  it('that a node held before are named in its log if those of etcd overwrite them', async () => {
+    const world = createWorld(16, { etcdRate: 1, log: true });
+    const warnings = (): string[] =>
+      world.log.filter((line) => line.includes('have overwritten policies of this node'));
+    await startCluster(world, 2);
+    for (const limit of [1, 2]) await world.until(put(world, 'a:1', 'api', limit), 1_000);
+    expect(warnings()).to.deep.equal([]);
+    await world.until(spawn(world, 'c:1', documentWith('c:1', ['api', 5])), 10_000);
+    await world.run(300);
+    expect(limits(world, ['a:1', 'b:1', 'c:1'], 'api')).to.deep.equal([2, 2, 2]);
+    expect(warnings()).to.have.lengthOf(1);
+    expect(warnings()[0]).to.include('policy api');
+  });
+
   it('that a node kept of this etcd are not merged in again', async () => {
     const world = createWorld(17, { etcdRate: 1 });
     const ids = await startCluster(world, 2);

@@ -5,8 +5,8 @@ import { clientKey } from '../../src/core/client-hash.js';
 import { createCheck } from '../../src/core/decide.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
-import { change, overrideKey, policyKey } from '../../src/core/policy-document.js';
-import type { EntryValue } from '../../src/core/policy-document.js';
+import { change, NO_DOCUMENT, overrideKey, policyKey } from '../../src/core/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
 import { policyOf } from '../../src/core/policy.js';
 import type { OnUnavailable } from '../../src/core/policy.js';
 import { createWorld } from '../sim/world.js';
@@ -119,6 +119,59 @@ describe('policies in a cluster', () => {
       10_000,
     );
     expect(limitWhenReady).to.equal(10);
+  });
+
+  describe('of a node whose own document differs', () => {
+    const WARNING = 'other nodes have overwritten policies of this node';
+    const overwritten = (world: World, id: string): string[][] => {
+      const all: string[][] = [];
+      world.node(id).cluster.activePolicies.onOverwritten(({ keys }) => all.push([...keys]));
+      return all;
+    };
+    const own = (...names: string[]): PolicyDocument =>
+      names.reduce((document, name) => change(document, new Map([[policyKey(name), perHour(1)]]), 'd:1'), NO_DOCUMENT);
+
+    it('are named in the log and reported if its join overwrites them', async () => {
+      const world = createWorld(3, { log: true });
+      const ids = await startCluster(world, 3);
+      for (const limit of [8, 9]) await world.until(put(world, 'a:1', policyKey('api'), perHour(limit)), 5_000);
+      const { cluster } = world.spawn('d:1', { seeds: ids });
+      const reports = overwritten(world, 'd:1');
+      cluster.activePolicies.adopt(own('api'));
+      await world.until(cluster.start(), 10_000);
+      expect(limitAt(world, 'd:1', 'api')).to.equal(9);
+      expect(reports).to.deep.equal([['policy api']]);
+      expect(world.log.filter((line) => line.includes(WARNING) && line.includes('policy api'))).to.have.lengthOf(1);
+    });
+
+    it('are reported by the members whose own they overwrite', async () => {
+      const world = createWorld(3, { log: true });
+      const ids = await startCluster(world, 3);
+      await world.until(put(world, 'a:1', policyKey('api'), perHour(8)), 5_000);
+      const reports = ids.map((id) => overwritten(world, id));
+      const { cluster } = world.spawn('d:1', { seeds: ids });
+      cluster.activePolicies.adopt(own('x', 'y', 'api'));
+      await world.until(cluster.start(), 10_000);
+      await world.run(2_000);
+      for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(1);
+      for (const report of reports.flat()) expect(report).to.deep.equal(['policy api']);
+      expect(reports.flat()).to.have.lengthOf.above(0);
+    });
+
+    it('are not reported if it has only missed a change', async () => {
+      const world = createWorld(6, { log: true });
+      const ids = await startCluster(world, 3);
+      await world.until(put(world, 'a:1', policyKey('api'), perHour(1)), 5_000);
+      const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+      const away = ids.find((id) => id !== taker)!;
+      world.freeze(away);
+      await world.run(2_000);
+      await world.until(put(world, taker, policyKey('api'), perHour(2)), 9_000);
+      world.thaw(away);
+      await world.run(3_000);
+      expect(limitAt(world, away, 'api')).to.equal(2);
+      expect(world.log.filter((line) => line.includes(WARNING))).to.deep.equal([]);
+    });
   });
 
   it('survive the loss of the node that wrote them, and of the one that took the write', async () => {

@@ -5,11 +5,14 @@ import {
   change,
   defaultKey,
   documentOf,
+  fileKey,
   hasRoomFor,
   isEntry,
+  isSuccessor,
   listKey,
   merge,
   NO_DOCUMENT,
+  overwrittenKeys,
   overrideKey,
   policyKey,
   policySetOf,
@@ -99,6 +102,25 @@ describe('the document of policies', () => {
     for (const key of late) expect(document.entries.get(key)).to.include({ value: null, version: 4 });
     for (const key of early.slice(0, 6)) expect(document.entries.has(key), key).to.equal(false);
     expect(merge(before, document).digest).to.equal(document.digest);
+  });
+
+  it('tells a later document of the same history from one of another history', () => {
+    const one = write(NO_DOCUMENT, policyKey('p'), limit(1));
+    const two = write(one, policyKey('p'), limit(2), 'b:1');
+    const three = write(two, policyKey('q'), limit(3));
+    for (const later of [one, two, three]) expect(isSuccessor(later, one)).to.equal(true);
+    expect(isSuccessor(write(one, policyKey('p'), null), one)).to.equal(true);
+    expect(isSuccessor(three, NO_DOCUMENT)).to.equal(true);
+    const other = write(write(NO_DOCUMENT, policyKey('x'), limit(1), 'z:1'), policyKey('p'), limit(2), 'z:1');
+    expect(isSuccessor(other, one), 'it has another first change').to.equal(false);
+    expect(isSuccessor(one, two), 'it is older').to.equal(false);
+    expect(isSuccessor(write(one, policyKey('p'), limit(9), 'z:1'), two), 'it has another second change').to.equal(
+      false,
+    );
+    expect(isSuccessor(documentOf(9, new Map()), one), 'it lacks the first change').to.equal(false);
+    expect(overwrittenKeys(three, write(two, policyKey('p'), limit(4)))).to.deep.equal(['policy p', 'policy q']);
+    expect(overwrittenKeys(write(three, policyKey('p'), null), one)).to.deep.equal(['policy q']);
+    expect(overwrittenKeys(write(one, fileKey(), '0123456789abcdef'), one)).to.deep.equal([]);
   });
 
   it('keeps its version where nothing changes', () => {

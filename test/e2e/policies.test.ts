@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -51,5 +51,62 @@ describe('tokenring policies check', () => {
     expect(stderr).to.match(
       /^tokenring: TOKENRING_POLICIES: \S+ is not valid: policies\.a\.window is missing; use [^\n]+\n$/,
     );
+  });
+});
+
+describe('tokenring serve in a folder with config/policies.json', () => {
+  let folder: string;
+  const serve = () =>
+    tokenring(['serve', '--port', '0', '--peer-port', '0'], { TOKENRING_POLICIES: undefined }, folder);
+  const inFolder = (...names: string[]): string => join(folder, ...names);
+  const refusal = async (): Promise<string> => {
+    const { code, stderr } = await serve().ended;
+    expect(code).to.equal(2);
+    expect(stderr).to.match(/^tokenring: [^\n]+\n$/);
+    return stderr;
+  };
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'tokenring-'));
+    mkdirSync(inFolder('config'));
+    writeFileSync(inFolder('config', 'policies.json'), '{"policies":{"api":{"limit":5,"window":"1m"}}}');
+  });
+  afterEach(() => {
+    killAll();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('stops with one line of advice if the file belongs to another program', async () => {
+    const others = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`rule ${i}`, { effect: 'deny' }]));
+    for (const text of [JSON.stringify(others), '<policies/>', '']) {
+      writeFileSync(inFolder('config', 'policies.json'), text);
+      const line = await refusal();
+      expect(line).to.include('TOKENRING_POLICIES: config/policies.json is not valid: ');
+      expect(line).to.include('set TOKENRING_POLICIES to another file or to none');
+      expect(line).to.have.lengthOf.below(1_000);
+    }
+  });
+
+  it('stops with one line of advice if the state file is empty or damaged', async () => {
+    mkdirSync(inFolder('.tokenring'));
+    for (const [text, problem] of [
+      ['', 'it is empty'],
+      ['{"version":1,"entr', 'it is not JSON'],
+      ['{"version":1}', 'no version and entries of policies'],
+    ] as const) {
+      writeFileSync(inFolder('.tokenring', 'policies.state'), text);
+      const line = await refusal();
+      expect(line).to.include(`TOKENRING_POLICIES_STATE: .tokenring/policies.state is not valid: ${problem}; `);
+      expect(line).to.include('restore it, or delete it');
+    }
+  });
+
+  it('keeps its state outside config/', async () => {
+    const node = serve();
+    await node.line('tokenring ready');
+    node.child.kill('SIGTERM');
+    expect((await node.ended).code).to.equal(0);
+    expect(existsSync(inFolder('.tokenring', 'policies.state'))).to.equal(true);
+    expect(readdirSync(inFolder('config'))).to.deep.equal(['policies.json']);
   });
 });

@@ -20,6 +20,10 @@ export interface Program {
   lines(msg: string, count: number): Promise<readonly Record<string, unknown>[]>;
 }
 
+const PACKAGE = join(import.meta.dirname, '../..');
+/** Variables to set; `undefined` unsets one. */
+type Environment = Record<string, string | undefined>;
+
 const running = new Set<ChildProcess>();
 
 /** Ends what a failed test left behind. */
@@ -28,16 +32,16 @@ export function killAll(): void {
 }
 
 /** The built command as a process of its own, with nothing of this one's `TOKENRING_` environment. */
-export function tokenring(args: readonly string[], env: Record<string, string> = {}): Program {
-  return start([join(freshDist(), 'cli.js'), ...args], env);
+export function tokenring(args: readonly string[], env: Environment = {}, cwd?: string): Program {
+  return start([join(freshDist(), 'cli.js'), ...args], env, cwd);
 }
 
-/** Node, in this package's folder: `tokenring` is this package for it. */
-export function start(args: readonly string[], env: Record<string, string> = {}): Program {
+/** Node, by default in this package's folder: there `tokenring` is this package for it. */
+export function start(args: readonly string[], env: Environment = {}, cwd = PACKAGE): Program {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(TOKENRING_|NODE_)/.test(name));
   const child = spawn(process.execPath, args, {
     env: { ...Object.fromEntries(inherited), TOKENRING_POLICIES: 'none', ...env },
-    cwd: join(import.meta.dirname, '../..'),
+    cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   running.add(child);

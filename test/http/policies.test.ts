@@ -431,6 +431,25 @@ describe('the file of policies', () => {
       .and.to.include('policy api');
   });
 
+  it('leaves a line in the audit log if a join overwrites what the node has kept', async () => {
+    write(api(5));
+    const seed = `127.0.0.1:${20_000 + Math.floor(Math.random() * 20_000)}`;
+    const first = await start('--advertise', seed, '--peer-port', seed.slice(seed.indexOf(':') + 1));
+    await request(first, 'PUT', '/v1/policies/api', { limit: 50, window: '1m' });
+    const [state, log] = [join(folder, 'kept.state'), join(folder, 'joiner.log')];
+    const kept = { version: 1, entries: [['policy api', { limit: 7, window: '1m' }, 1, 'z:1']], file: null };
+    writeFileSync(state, JSON.stringify(kept));
+    await start('--policies', 'none', '--policies-state', state, '--peers', seed, '--audit-log', log);
+    const lines = readFileSync(log, 'utf8').trim().split('\n');
+    expect(lines).to.have.lengthOf(1);
+    expect(JSON.parse(lines[0]!)).to.deep.include({
+      who: { nodes: [seed] },
+      what: 'policies overwritten',
+      before: { 'policy api': { limit: 7, window: '1m' } },
+      after: { 'policy api': { limit: 50, window: '1m' } },
+    });
+  });
+
   it('reaches the nodes that have another one, or the same', async () => {
     write(api(5));
     const seed = `127.0.0.1:${20_000 + Math.floor(Math.random() * 20_000)}`;

@@ -27,6 +27,17 @@ export interface ActivePolicies extends Policies {
   adopt(document: PolicyDocument, registry?: string): void;
   /** Calls `listener` after each change. */
   onChange(listener: (document: PolicyDocument) => void): void;
+  /** Notes that policies of this node lost to those of other nodes. */
+  noteOverwritten(overwritten: Overwritten): void;
+  /** Calls `listener` each time that policies of this node lost to those of other nodes. */
+  onOverwritten(listener: (overwritten: Overwritten) => void): void;
+}
+
+/** Entries of this node that the document of other nodes has replaced. */
+export interface Overwritten {
+  readonly keys: readonly string[];
+  readonly before: PolicyDocument;
+  readonly after: PolicyDocument;
 }
 
 /** For nodes without policies. */
@@ -40,6 +51,7 @@ export function createActivePolicies(
   let set = policySetOf(document);
   let registry: string | undefined;
   const listeners: ((document: PolicyDocument) => void)[] = [];
+  const overwriteListeners: ((overwritten: Overwritten) => void)[] = [];
 
   return {
     get document() {
@@ -66,5 +78,9 @@ export function createActivePolicies(
       for (const listener of listeners) listener(next);
     },
     onChange: (listener) => void listeners.push(listener),
+    noteOverwritten(overwritten) {
+      for (const listener of overwriteListeners) listener(overwritten);
+    },
+    onOverwritten: (listener) => void overwriteListeners.push(listener),
   };
 }

@@ -1,9 +1,10 @@
-import { merge, NO_DOCUMENT } from '../../core/policy-document.js';
+import { merge, NO_DOCUMENT, overwrittenKeys } from '../../core/policy-document.js';
 import type { PolicyDocument } from '../../core/policy-document.js';
 import type { RegistryPolicyStore, KnownPolicies } from '../membership/registry-session.js';
 import type { Written } from '../messages.js';
 import type { Clock, Log, Timers } from '../ports.js';
 import type { ActivePolicies } from './active-policies.js';
+import { reportOverwritten } from './report-overwritten.js';
 
 export const RETRY_MS = 50;
 /** Time between two attempts of a node to complete the registry's document. */
@@ -66,7 +67,9 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
     if (unreadableRevision !== undefined)
       log.info({ version: document.version }, 'the policies in the registry are valid again');
     unreadableRevision = undefined;
-    if (isComplete({ known: policyStore.known!, document })) activePolicies.adopt(document, registry);
+    if (!isComplete({ known: policyStore.known!, document })) return;
+    if (registry !== activePolicies.registry) reportOverwritten(deps, activePolicies.document, document);
+    activePolicies.adopt(document, registry);
   }
 
   const isComplete = (current: RegistryDocument): boolean => completed(current) === undefined;
@@ -107,8 +110,9 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
     }
     wasTooLarge = result.kind === 'too-large';
     if (result.kind !== 'written') return false;
+    const overwritten = overwrittenKeys(base.document, next);
     log.info(
-      { version: next.version, replaced: base.document.version },
+      { version: next.version, replaced: base.document.version, overwritten },
       'wrote the policies of this node to the registry',
     );
     return true;

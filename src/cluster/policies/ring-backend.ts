@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
-import { change, hasRoomFor, isTagged, merge } from '../../core/policy-document.js';
-import type { Changes } from '../../core/policy-document.js';
+import { change, hasRoomFor, isSuccessor, isTagged, merge } from '../../core/policy-document.js';
+import type { Changes, PolicyDocument } from '../../core/policy-document.js';
 import type { NodeId } from '../../core/ring.js';
 import { callOwner } from '../routing/call-owner.js';
 import type { OwnerCall } from '../routing/call-owner.js';
@@ -8,7 +8,8 @@ import type { RingWritten } from '../messages.js';
 import { createPolicyAntiEntropy } from './anti-entropy.js';
 import type { PolicyAntiEntropyDeps } from './anti-entropy.js';
 import type { PolicyBackend } from './policy-backend.js';
-import type { Timers } from '../ports.js';
+import { reportOverwritten } from './report-overwritten.js';
+import type { Log, Timers } from '../ports.js';
 
 /** The owner of this ring key accepts all writes, so that one of two concurrent writes sees the other. */
 const WRITES = 'policies';
@@ -17,6 +18,7 @@ const MAX_RESULTS = 256;
 
 interface RingBackendDeps extends PolicyAntiEntropyDeps {
   readonly timers: Timers;
+  readonly log: Log;
   readonly decider: (key: string) => NodeId | undefined;
   /** Whether checks wait at this node. */
   readonly isHeld: () => boolean;
@@ -25,10 +27,18 @@ interface RingBackendDeps extends PolicyAntiEntropyDeps {
 /** The nodes keep the document: the owner of one ring key accepts the changes and sends them to all. */
 export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: number }): PolicyBackend {
   const { timers, membership, activePolicies, ask, decider, isHeld } = deps;
-  const antiEntropy = createPolicyAntiEntropy(deps, merge, options);
+  const antiEntropy = createPolicyAntiEntropy(deps, reconcile, options);
   const isReady = (): boolean => !isHeld() && membership.self.state === 'active';
   const results = new LRUCache<string, Promise<RingWritten>>({ max: MAX_RESULTS });
   let writes = 0;
+  let hasJoined = false;
+
+  /** Merges another node's document. Reports what this node loses; after its first join, not if it only missed a later change. */
+  function reconcile(mine: PolicyDocument, theirs: PolicyDocument): PolicyDocument {
+    const next = merge(mine, theirs);
+    if (!hasJoined || !isSuccessor(theirs, mine)) reportOverwritten(deps, mine, next);
+    return next;
+  }
 
   async function writeHere(changes: Changes, ifMatch: readonly string[] | undefined): Promise<RingWritten> {
     const { document } = activePolicies;
@@ -67,6 +77,9 @@ export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: n
     },
     // The first node of a ring has no other node to learn from.
     catchUp: async (ids) => ids.length === 0 || antiEntropy.syncWithOne(ids),
-    tick: () => antiEntropy.tick(),
+    tick() {
+      hasJoined ||= membership.self.state === 'active';
+      antiEntropy.tick();
+    },
   };
 }

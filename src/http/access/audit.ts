@@ -1,10 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 
-/** Who made a change: the name of a token and where it came from, or what of the node did it by itself. */
+/** Who made a change: a token and its address, the watched policy file, or other nodes. */
 export type Who =
   | { readonly token: string; readonly address: string | undefined; readonly certificate?: string }
-  | { readonly file: string };
+  | { readonly file: string }
+  /** Ids of the nodes that wrote the policies which replaced those of this node. */
+  | { readonly nodes: readonly string[] };
 
 /** One change, for the audit log. */
 export interface Change {
