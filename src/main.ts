@@ -145,6 +145,7 @@ async function openMember(settings: Settings, { log, source, group, named }: Mem
     discovery: group?.withSiblings(discovery) ?? discovery,
     registry: registryOf(settings),
     memberTtlMs: settings.etcdLeaseMs,
+    bootstrapMs: settings.discovery === 'dns' || settings.peers.length > 0 ? settings.bootstrapMs : 0,
     secret: settings.peerSecret,
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,

@@ -41,6 +41,8 @@ interface MemberOptions {
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
   readonly onUnavailable: OnUnavailable;
+  /** A node that meets no peer waits this long before it begins a ring of its own. Default 0. */
+  readonly bootstrapMs?: number;
   /** Policies that this node knew when it ended, and the registry that they were in. */
   readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
   readonly store?: Store | undefined;
@@ -72,7 +74,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
-    { ...options, self, url: options.url?.(self), version: VERSION },
+    { ...options, self, url: options.url?.(self), version: VERSION, checksId: options.listen !== undefined },
   );
   // Where there is no registry now, it is none of its documents any more.
   if (options.policies !== undefined)

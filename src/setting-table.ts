@@ -120,6 +120,12 @@ export const SETTINGS = {
   replicas: whole(1, 5, 1, 'how many successors on the ring hold a copy'),
   replicationIntervalMs: whole(1, 60_000, 50, 'how old a copy may be'),
   suspectAfterMs: whole(100, 600_000, 1_000, 'a member silent for so long is out of the ring'),
+  bootstrapMs: whole(
+    0,
+    600_000,
+    2_000,
+    'with peers configured: how long a node that meets none of them waits before it begins a ring of its own; --bootstrap: 0',
+  ),
   onUnavailable: oneOf(
     ['local', 'open', 'closed'],
     'when nobody who may decide answers: an equal share here, all, none',

@@ -176,7 +176,8 @@ function readFlags(args: readonly string[]): Map<string, string> {
     ['config', ...NAMES].map((name) => [flag(name).slice(2), { type: 'string' as const }]),
   );
   try {
-    const { values } = parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+    const expanded = args.flatMap((arg) => (arg === '--bootstrap' ? [flag('bootstrapMs'), '0'] : [arg]));
+    const { values } = parseArgs({ args: expanded, options, strict: true, allowPositionals: false });
     return new Map(
       ['config', ...NAMES].flatMap((name) => {
         const value = values[flag(name).slice(2)];

@@ -1,3 +1,4 @@
+import { TokenringError } from '../core/error.js';
 import { WorkerFailure } from '../group/supervisor.js';
 import { SettingsError } from '../settings.js';
 import { StoreError } from '../store/store-error.js';
@@ -8,6 +9,7 @@ export function startFailure(error: unknown): string {
   const expected =
     error instanceof SettingsError ||
     error instanceof StoreError ||
+    error instanceof TokenringError ||
     error instanceof WorkerFailure ||
     syscall === 'listen' ||
     syscall === 'getaddrinfo';

@@ -1,3 +1,4 @@
+import type { NodeId } from '../core/ring.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { BucketTable } from './state/bucket-table.js';
 import type { Copies } from './state/copies.js';
@@ -7,6 +8,7 @@ import { join } from './handover/joiner.js';
 import { leave } from './handover/leaver.js';
 import type { GroupLeave } from './handover/leaver.js';
 import type { RegistryMember } from './handover/registry-member.js';
+import { createIdCheck } from './id-check.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { Limiter } from './decide/limiter.js';
 import type { Membership } from './membership/membership.js';
@@ -53,6 +55,10 @@ interface Lifecycle {
   readonly detectPause: (nowMs: number) => void;
   /** To be called after each change of the ring. */
   readonly ringChanged: () => void;
+  /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
+  readonly waitingFor: () => string | undefined;
+  /** Takes a message that came under this node's own id. */
+  readonly ownIdReceived: () => void;
   /** Resolves when it is known whether others acted during a pause; `undefined` if there was none. */
   readonly asking: () => Promise<void> | undefined;
   /** Joins the ring; resolves when this node decides. */
@@ -75,15 +81,25 @@ export function beatMsOf(suspectAfterMs: number): number {
   return Math.max(1, Math.floor(suspectAfterMs / BEATS));
 }
 
-export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: number; self: string }): Lifecycle {
+interface LifecycleOptions {
+  readonly self: NodeId;
+  readonly suspectAfterMs: number;
+  readonly bootstrapMs?: number;
+  readonly checksId?: boolean;
+}
+
+export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions): Lifecycle {
   const { clock, timers, log, membership, registryMember, limiter, policies, writeBehind, coldStartRecovery } = deps;
   const { suspectAfterMs, self } = options;
   const drainMs = suspectAfterMs * BEATS;
   let started = false;
+  let hasJoined = false;
   let closed = false;
   let joining: Promise<void> | undefined;
   let releaseForming: (() => void) | undefined;
+  let waitingFor: string | undefined;
 
+  const idCheck = createIdCheck({ log, membership, ask: deps.peerRpc.ask }, { timeoutMs: suspectAfterMs });
   const pauses = createPauseDetector(
     {
       clock,
@@ -114,9 +130,13 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
         catchUp: (ids) => policies.catchUp(ids),
         returnToOwners: () => coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),
         isClosed: () => closed,
+        noteWaiting: (reason) => (waitingFor = reason),
       },
-      { timeoutMs: suspectAfterMs },
-    ).finally(() => (joining = undefined));
+      { timeoutMs: suspectAfterMs, bootstrapMs: hasJoined ? 0 : (options.bootstrapMs ?? 0) },
+    ).finally(() => {
+      joining = undefined;
+      hasJoined ||= membership.self.state === 'active';
+    });
   }
 
   async function joined(): Promise<void> {
@@ -161,8 +181,11 @@ export function createLifecycle(deps: LifecycleDeps, options: { suspectAfterMs: 
   return {
     detectPause,
     ringChanged,
+    waitingFor: () => waitingFor,
+    ownIdReceived: idCheck.received,
     asking: pauses.asking,
     async start() {
+      if (options.checksId === true) await idCheck.run();
       await writeBehind?.load();
       const release = coldStartRecovery?.hasPeersToAwait === true ? limiter.hold() : undefined;
       started = true;

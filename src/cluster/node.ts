@@ -36,8 +36,13 @@ export interface ClusterNode {
   readonly leaseGranter: Pick<LeaseGranter, 'lease' | 'giveBack'>;
   /** Takes a message of a peer, from any transport. */
   receive(message: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>>;
-  /** Joins the ring; resolves when this node decides. */
+  /**
+   * Joins the ring; resolves when this node decides.
+   * @throws TokenringError `duplicate_id` if another process has the id of this node
+   */
   start(): Promise<void>;
+  /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
+  readonly waitingFor: string | undefined;
   /** Describes a client as its owner knows it; `undefined` if the owner does not answer. */
   describe(clientId: string): Promise<ClientDescription | undefined>;
   /** Forgets a client on every node. @returns whether all members that are up have done so */
@@ -119,7 +124,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     leaseGranter,
     receive({ sender, body }) {
       detectPause(clock.nowMs());
-      peerRpc.messageReceived(sender);
+      if (sender.from.id === options.self) lifecycle.ownIdReceived();
+      else peerRpc.messageReceived(sender);
       const handsOver = body.kind === 'handoff' || body.kind === 'admit';
       const asking = handsOver ? lifecycle.asking() : undefined;
       // While another node may have acted for this one, this one does not know what it would hand over.
@@ -127,6 +133,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       return peerRpc.reply(peerHandler.answer(sender, body));
     },
     start: lifecycle.start,
+    get waitingFor() {
+      return lifecycle.waitingFor();
+    },
     describe: admin.describe,
     forget: admin.forget,
     leave: lifecycle.leave,

@@ -74,6 +74,10 @@ export interface ClusterNodeOptions {
   readonly memberTtlMs?: number;
   /** With a registry: at most one node decides for a client, whatever fails. Default false. */
   readonly strict?: boolean;
+  /** A node that meets no peer waits this long before it begins a ring of its own. Default 0. */
+  readonly bootstrapMs?: number;
+  /** Whether `start` first makes sure that no other process answers at the address of this node. Default false. */
+  readonly checksId?: boolean;
   /** With a store: ms from a decision to its write. Default 200. */
   readonly storeIntervalMs?: number;
 }

@@ -29,6 +29,7 @@ const ERRORS = {
   ...HTTP_ERRORS,
   no_answer: { status: 503, title: 'No node has answered in time' },
   closed: { status: 503, title: 'The client or node is closed' },
+  duplicate_id: { status: 503, title: 'Another node has the same id' },
   no_load: { status: 500, title: 'The function that reads the load has thrown' },
   unknown_error: { status: 500, title: 'The node answered with an error that this version does not know' },
 } as const satisfies Record<string, { status: number; title: string }>;

@@ -1,69 +1,82 @@
 import type { NodeId } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { ClientSnapshot, PeerAnswer, PeerMessage } from '../messages.js';
-import type { Ask, Discovery, Log, Timers } from '../ports.js';
+import type { Ask, Clock, Discovery, Log, Timers } from '../ports.js';
 import type { RegistryMember } from './registry-member.js';
 
-/** Pause before something that did not work is tried again. */
+/** Pause before a failed step is tried again. */
 const RETRY_MS = 50;
-/** So often others are asked before this node begins a ring, where some do not answer, or are themselves still asking around. */
-const GREETINGS = 3;
+/**
+ * A node compares lists this often before it begins a ring although some members did not answer, or are joining too. They may know of
+ * a ring.
+ */
+const COMPARE_ROUNDS = 3;
 
 interface JoinerDeps {
+  readonly clock: Clock;
   readonly timers: Timers;
   readonly membership: Membership;
   readonly discovery: Discovery;
   readonly ask: Ask;
   readonly log: Log;
-  /** Takes over copies of clients. */
+  /** Merges copies of clients into the bucket table. */
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
-  /** Makes checks that reach this node wait until the returned function is called: it may be in some rings, but cannot decide yet. */
+  /** Makes checks wait until the returned function is called: this node may be in some rings although it cannot decide yet. */
   readonly hold: () => () => void;
-  /** Learns the policies, given who decides. @returns whether it has */
+  /** Fetches the policies from these members. @returns whether this node has them */
   readonly catchUp: (ids: readonly NodeId[]) => Promise<boolean>;
-  /** With a registry: writes this node down in it. */
+  /** Present if there is a registry. */
   readonly registryMember: Pick<RegistryMember, 'session' | 'activate'> | undefined;
   readonly isClosed: () => boolean;
-  /** Brings to the members what this node alone remembers of their clients. @returns whether all have it */
+  /** Sends clients that only this node remembers to their owners. @returns whether all have them */
   readonly returnToOwners: () => Promise<boolean>;
+  /** Called with the reason why this node is not in a ring yet; with `undefined` once there is none. */
+  readonly noteWaiting: (reason: string | undefined) => void;
+}
+
+interface JoinerOptions {
+  /** Of each message. */
+  readonly timeoutMs: number;
+  /** A node that has met no peer waits this long before it begins a ring of its own. */
+  readonly bootstrapMs: number;
 }
 
 /**
- * Brings this node into the ring: finds the members, has their share of the clients handed over while they go on deciding,
- * and then has each let it in, with what changed since. From the first that did until the last, this node holds the checks
- * that reach it: each of its clients is decided by one node at any time.
+ * Brings this node into the ring. It finds the members and collects the clients that it will own, while the members go on deciding.
+ * Then it asks each member to admit it, and gets what changed meanwhile. From the first admission to the last, it holds the checks that
+ * reach it. So at any time one node decides for each client.
  */
-export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Promise<void> {
-  const { timers, membership, log, isClosed } = deps;
+export async function join(deps: JoinerDeps, options: JoinerOptions): Promise<void> {
+  const { clock, timers, membership, log, isClosed, noteWaiting } = deps;
+  const mayBegin = createBootstrap(deps, clock.nowMs() + options.bootstrapMs);
   let release: (() => void) | undefined;
-  for (let greetings = 1; !isClosed() && membership.mustJoin; greetings += 1) {
-    if (
-      deps.registryMember !== undefined &&
-      !((await deps.catchUp([])) && (await deps.registryMember.session.register()))
-    ) {
+  for (let round = 1; !isClosed() && membership.mustJoin; round += 1) {
+    if (!(await register(deps))) {
       await timers.sleep(RETRY_MS);
       continue;
     }
-    const unsure = await greet(deps, options.timeoutMs);
+    const { failures, met } = await compareLists(deps, options.timeoutMs);
     const { members: donors, checksum } = membership.ring;
     if (donors.length === 0) {
-      // Nobody decides yet. Of those who start together the first by id begins the ring, and the others join it.
-      const first = !olderJoiner(membership) && (!unsure || greetings >= GREETINGS);
-      if (first && (await activate(deps))) log.info({ members: 1 }, 'began a ring of one');
+      // Nobody decides yet. Of several nodes that start together, the first by id begins the ring and the others join it.
+      const isUnsure = failures.some(({ kind }) => kind !== 'refused') || hasJoiners(membership);
+      const isFirst = !hasEarlierJoiner(membership) && (!isUnsure || round >= COMPARE_ROUNDS);
+      if (mayBegin(met, failures) && isFirst && (await activate(deps))) log.info({ members: 1 }, 'began a ring of one');
       else await timers.sleep(RETRY_MS);
       continue;
     }
-    // Nobody listens there any more: they hand over nothing, and let nobody in.
+    noteWaiting(undefined);
+    // Members that refuse connections hand over nothing and admit nobody.
     const gone = membership.refusedIds().filter((id) => donors.includes(id));
     const present = donors.filter((id) => !gone.includes(id));
     if (
-      !olderJoiner(membership) &&
+      !hasEarlierJoiner(membership) &&
       (await collectAll(deps, present, gone, options.timeoutMs)) &&
-      // All may be gone; whoever is not holds the policies.
+      // All donors may be gone; those that are not have the policies.
       (await deps.catchUp(present)) &&
       (await deps.returnToOwners())
     ) {
-      // Held until this node decides: should it have to begin anew, some may have let it in already.
+      // Held until this node decides: if it has to begin anew, some members may have admitted it already.
       release ??= deps.hold();
       if (await enter(deps, checksum, gone, options.timeoutMs)) {
         log.info({ members: membership.ring.members.length }, 'joined the ring');
@@ -72,28 +85,80 @@ export async function join(deps: JoinerDeps, options: { timeoutMs: number }): Pr
     }
     await timers.sleep(RETRY_MS);
   }
+  noteWaiting(undefined);
   release?.();
 }
 
-/**
- * Compares member lists with all seeds, and with all members that may be up.
- * @returns whether there may be a ring all the same: some neither answered nor refused, or are joining too
- */
-async function greet({ membership, discovery, ask }: JoinerDeps, timeoutMs: number): Promise<boolean> {
-  const addresses = new Set([...(await discovery.seeds()), ...membership.others()]);
-  addresses.delete(membership.self.id);
-  const silent = await Promise.all(
-    [...addresses].map(async (address) => {
-      if (membership.stateOf(address) !== undefined && membership.isDown(address)) return false;
-      const { kind } = await ask(address, { kind: 'heartbeat', members: membership.records() }, timeoutMs);
-      return kind !== 'answer' && kind !== 'refused';
-    }),
-  );
-  return silent.some(Boolean) || membership.others().some((id) => membership.stateOf(id) === 'joining');
+/** With a registry: registers this node as joining. @returns whether the node may go on */
+async function register({ registryMember, catchUp }: JoinerDeps): Promise<boolean> {
+  if (registryMember === undefined) return true;
+  return (await catchUp([])) && (await registryMember.session.register());
 }
 
-/** One at a time goes faster than all at once: a living member that joins too, and comes first by id, goes first. */
-function olderJoiner(membership: Membership): boolean {
+/** An address that gave no answer. */
+interface Failure {
+  readonly address: NodeId;
+  readonly kind: 'refused' | 'broken' | 'timeout';
+}
+
+const FAILURES: Readonly<Record<Failure['kind'], string>> = {
+  refused: 'nothing listens there',
+  broken: 'it did not accept this node: compare secrets, certificates, and cluster names',
+  timeout: 'no answer',
+};
+
+/** A node that has met no peer waits before it begins a ring: its peers may have one that it cannot reach for a mistake. */
+function createBootstrap(
+  { clock, membership, log, noteWaiting }: JoinerDeps,
+  untilMs: number,
+): (met: boolean, failures: readonly Failure[]) => boolean {
+  let waited = false;
+  return (met, failures) => {
+    if (met || membership.others().length > 0) {
+      noteWaiting(undefined);
+      return true;
+    }
+    const reasons = failures.map(({ address, kind }) => `${address}: ${FAILURES[kind]}`);
+    const peers = reasons.length === 0 ? 'discovery finds none' : reasons.join('; ');
+    if (clock.nowMs() < untilMs) {
+      noteWaiting(`this node has met none of its peers: ${peers}`);
+      if (!waited)
+        log.warn({ peers, waitMs: untilMs - clock.nowMs() }, 'no peer answers; waiting before a ring of one');
+      waited = true;
+      return false;
+    }
+    if (waited) log.warn({ peers }, 'no peer answered in time; beginning a ring of one');
+    return true;
+  };
+}
+
+/** Compares member lists with all seeds, and with all members that may be up. */
+async function compareLists(
+  { membership, discovery, ask }: JoinerDeps,
+  timeoutMs: number,
+): Promise<{ readonly failures: readonly Failure[]; readonly met: boolean }> {
+  const seeds = await discovery.seeds();
+  const addresses = new Set([...seeds, ...membership.others()]);
+  addresses.delete(membership.self.id);
+  let met = seeds.length > 0 && addresses.size === 0;
+  const asked = await Promise.all(
+    [...addresses].map(async (address): Promise<Failure[]> => {
+      if (membership.stateOf(address) !== undefined && membership.isDown(address)) return [];
+      const { kind } = await ask(address, { kind: 'heartbeat', members: membership.records() }, timeoutMs);
+      if (kind !== 'answer') return [{ address, kind }];
+      met = true;
+      return [];
+    }),
+  );
+  return { failures: asked.flat(), met };
+}
+
+function hasJoiners(membership: Membership): boolean {
+  return membership.others().some((id) => membership.stateOf(id) === 'joining');
+}
+
+/** Members join one at a time, as that is faster: the first by id of those that are up. */
+function hasEarlierJoiner(membership: Membership): boolean {
   return membership
     .others()
     .some((id) => id < membership.self.id && membership.stateOf(id) === 'joining' && !membership.isDown(id));
@@ -109,7 +174,7 @@ async function collectAll(
   return collected.every(Boolean);
 }
 
-/** Pulls what `donor` hands over, chunk by chunk; one that was lost is asked for again. */
+/** Collects the handoff of `donor` chunk by chunk, and asks again for a lost chunk. */
 async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
   const { membership, ask, keep, log } = deps;
   let clients = 0;
@@ -134,8 +199,8 @@ async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[],
 }
 
 /**
- * Asks every member of the ring to let this node in, but for those who were gone when it was handed over; until all have, or the
- * ring, or who is gone of it, is not the same any more.
+ * Asks every member of the ring to admit this node, except those that were gone at the handoff.
+ * @returns whether all have; false once the ring, or the set of members that are gone, is another one
  */
 async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
   const { membership, ask, keep, timers } = deps;
@@ -143,7 +208,7 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
   const admitted = new Set<NodeId>();
   for (;;) {
     const { ring } = membership;
-    // Another ring, be it larger or smaller, gives this node other clients than were handed over; an empty one, a ring of its own.
+    // Another ring gives this node other clients than those that were handed over.
     if (deps.isClosed() || ring.checksum !== checksum || membership.self.incarnation !== incarnation) return false;
     const missing = ring.members.filter((id) => !admitted.has(id) && !gone.includes(id));
     if (missing.length === 0) {
@@ -151,7 +216,7 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
       await timers.sleep(RETRY_MS);
       continue;
     }
-    // Its clients have this node to decide for them now, without having been handed over.
+    // This node would own the clients of a member that is gone now, which were not handed over.
     if (missing.some((id) => membership.refusedIds().includes(id))) return false;
     const record = membership.announce('active');
     const answers = await Promise.all(

@@ -22,7 +22,7 @@ import { readSettle, requireClientId } from '../../validate/request.js';
 import { sendProblem } from '../send.js';
 
 export interface ApiDeps {
-  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive'>;
+  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'waitingFor'>;
   readonly activePolicies: ActivePolicies;
   /** Every change of policies goes through it. */
   readonly policyWriter: PolicyWriter<Who>;
@@ -152,7 +152,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       if (stage() === 'stopping') throw new TokenringError('draining');
       // It joins again after a freeze, or has lost its lease: it answers by asking others.
       if (stage() === 'joining' || cluster.membership.self.state !== 'active')
-        throw new TokenringError('unavailable', { detail: 'this node is not in the ring' });
+        throw new TokenringError('unavailable', { detail: cluster.waitingFor ?? 'this node is not in the ring' });
       if (!isWhole()) throw new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
       sendText(res, 'ready');
     },
