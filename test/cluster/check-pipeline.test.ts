@@ -1,0 +1,92 @@
+import { expect } from 'chai';
+import { createCheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
+import type { Membership } from '../../src/cluster/membership/membership.js';
+import type { Check } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decision.js';
+import { checkOf, tokenBucket } from '../support/rules.js';
+
+const RULES = [tokenBucket(10, 1_000)];
+const membership = { self: { id: 'a:1' }, ring: { owner: () => 'b:1' } } as unknown as Membership;
+
+function decision(more: Partial<Decision> = {}): Decision {
+  return {
+    allowed: true,
+    limit: 10,
+    remaining: 9,
+    retryAfterMs: 0,
+    resetMs: 100,
+    owner: 'b:1',
+    source: 'forwarded',
+    degraded: false,
+    limits: undefined,
+    ...more,
+  };
+}
+
+/** @param answer what the limiter decides; a promise for what another node decides */
+function createSetup(answer: Decision | Promise<Decision>) {
+  const asked: Check[] = [];
+  const limiter = {
+    check(check: Check) {
+      asked.push(check);
+      return answer;
+    },
+  };
+  return { asked, pipeline: createCheckPipeline({ limiter: limiter, membership }) };
+}
+
+const termsOf = (more: {
+  readonly listed?: 'allow' | 'deny';
+  readonly shadow?: boolean;
+}): NonNullable<Check['terms']> =>
+  ({ listed: more.listed, policy: { name: 'api', shadow: more.shadow ?? false } }) as unknown as NonNullable<
+    Check['terms']
+  >;
+
+describe('the check pipeline', () => {
+  it('hands a check without policy terms to the limiter, and its answer back as it is', () => {
+    const answer = decision();
+    const { pipeline, asked } = createSetup(answer);
+    const check = checkOf(RULES);
+    expect(pipeline.check(check)).to.equal(answer);
+    expect(asked).to.deep.equal([check]);
+  });
+
+  it('answers for clients on a list without the limiter, and counts nothing for them', () => {
+    const { pipeline, asked } = createSetup(decision());
+    const allowed = pipeline.check({ ...checkOf(RULES), terms: termsOf({ listed: 'allow' }) });
+    expect(allowed).to.include({ allowed: true, remaining: 10, retryAfterMs: 0 });
+    const denied = pipeline.check({ ...checkOf(RULES), terms: termsOf({ listed: 'deny' }) });
+    expect(denied).to.include({ allowed: false, remaining: 0, retryAfterMs: null });
+    expect(asked).to.have.lengthOf(0);
+  });
+
+  for (const [where, wrap] of [
+    ['here', (one: Decision) => one],
+    ['by another node', (one: Decision) => Promise.resolve(one)],
+  ] as const) {
+    it(`lets a shadow policy deny nobody, counts what it would have denied, and says so: decided ${where}`, async () => {
+      const { pipeline } = createSetup(wrap(decision({ allowed: false, retryAfterMs: 70 })));
+      const answer = await pipeline.check({ ...checkOf(RULES), terms: termsOf({ shadow: true }) });
+      expect(answer).to.include({ allowed: true, retryAfterMs: 0 });
+      expect(answer.shadow).to.deep.equal({ allowed: false, retryAfterMs: 70 });
+      expect(pipeline.shadowDenials.get('api')).to.equal(1);
+    });
+
+    it(`names the reservation of an admitted cost: decided ${where}`, async () => {
+      const { pipeline } = createSetup(wrap(decision()));
+      expect(await pipeline.check({ ...checkOf(RULES), reservation: 'r1' })).to.include({ reservation: 'r1' });
+    });
+  }
+
+  it('names no reservation for a denial, a peek, or a decision that the owner does not know of', async () => {
+    for (const [answer, more] of [
+      [decision({ allowed: false }), {}],
+      [decision(), { peek: true }],
+      [decision({ source: 'fallback' }), {}],
+    ] as const) {
+      const { pipeline } = createSetup(answer);
+      expect(await pipeline.check({ ...checkOf(RULES, more), reservation: 'r1' })).not.to.have.property('reservation');
+    }
+  });
+});
