@@ -34,6 +34,8 @@ export interface NodeOptions {
   readonly peerPort?: number;
   /** Shared secret that nodes prove to each other. */
   readonly peerSecret?: string;
+  /** Name of the cluster; nodes of another name are refused. Default `default`. */
+  readonly cluster?: string;
   /** `host:port` under which peers reach this node; also its id. Default: where it listens. */
   readonly advertise?: string;
   /** Ring successors that hold a copy, 1 to 5. Default 1. */
@@ -60,6 +62,7 @@ const OPTIONS = [
   'peerHost',
   'peerPort',
   'peerSecret',
+  'cluster',
   'advertise',
   'replicas',
   'onUnavailable',

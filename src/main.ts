@@ -147,6 +147,7 @@ async function openMember(settings: Settings, { log, source, group, named }: Mem
     memberTtlMs: settings.etcdLeaseMs,
     bootstrapMs: settings.discovery === 'dns' || settings.peers.length > 0 ? settings.bootstrapMs : 0,
     secret: settings.peerSecret,
+    cluster: settings.cluster,
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,
   });

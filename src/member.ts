@@ -7,7 +7,6 @@ import type { Discovery, Log, Store } from './cluster/ports.js';
 import type { PolicyDocument } from './core/policy-document.js';
 import type { Registry } from './cluster/membership/registry.js';
 import { listen } from './listen.js';
-import { createPeerAuth } from './peer/auth.js';
 import { createPeerCounters } from './peer/counters.js';
 import type { PeerCounters } from './peer/counters.js';
 import { createPeerServer } from './peer/server.js';
@@ -35,6 +34,8 @@ interface MemberOptions {
   readonly memberTtlMs?: number;
   readonly strict?: boolean;
   readonly secret: string | undefined;
+  /** Nodes of another cluster are refused. */
+  readonly cluster: string;
   readonly tls: PeerTls | undefined;
   readonly maxClients: number;
   readonly replicas: number;
@@ -66,10 +67,13 @@ export interface Member {
 /** Listens to peers, over real sockets and time. The node is not in the ring before `join`. */
 export async function createMember(options: MemberOptions): Promise<Member> {
   const { log, tls, secret, discovery, registry, store } = options;
-  const auth = secret === undefined ? undefined : createPeerAuth(secret);
   const peers = createPeerCounters();
-  const transport = createPeerTransport({ counters: peers, auth, log }, { tls });
-  const server = createPeerServer({ receive: (message) => node.receive(message), counters: peers, auth, log }, { tls });
+  const identity = { cluster: options.cluster, self: () => self, secret };
+  const transport = createPeerTransport({ counters: peers, identity, log }, { tls });
+  const server = createPeerServer(
+    { receive: (message) => node.receive(message), counters: peers, identity, log },
+    { tls },
+  );
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
   const self = options.advertise(port);
   const node = createClusterNode(

@@ -117,6 +117,12 @@ export const SETTINGS = {
     'with etcd: one node at most decides for a client, whatever fails',
   ),
   peerSecret: optional(nonEmpty, 'some text', 'what peers prove to each other that they know'),
+  cluster: setting<string>(
+    (text) => (/^[\w.-]{1,64}$/.test(text) ? text : undefined),
+    '1 to 64 letters, digits, and _ . -',
+    'default',
+    'name of the cluster; nodes of another name are refused',
+  ),
   replicas: whole(1, 5, 1, 'how many successors on the ring hold a copy'),
   replicationIntervalMs: whole(1, 60_000, 50, 'how old a copy may be'),
   suspectAfterMs: whole(100, 600_000, 1_000, 'a member silent for so long is out of the ring'),

@@ -1,59 +1,63 @@
+import type { ByteWriter } from '../wire/binary/bytes.js';
 import { WIRE_VERSION } from '../wire/codec.js';
 
-/** Why this node's peer listener does not take a message: the stable code, the status and what it means. */
+/** Why this node's peer listener refuses a request, a message, or a connection: the stable code, HTTP status, meaning. */
 export const REFUSALS = {
   bad_http: { status: 400, title: 'This is not HTTP/1.1' },
   malformed: { status: 400, title: 'The message is malformed' },
-  no_credentials: { status: 401, title: 'This node has a peer secret, and the message is not signed' },
-  unexpected_credentials: { status: 401, title: 'The message is signed, and this node has no peer secret' },
-  wrong_secret: { status: 401, title: 'The message is signed with another secret, or was changed' },
-  unknown_boot: { status: 401, title: 'The message is signed for another node, or for an earlier life of this one' },
-  too_old: { status: 401, title: 'Too many later messages of the same session came first' },
-  replayed: { status: 401, title: 'This very message has come before' },
+  no_credentials: { status: 401, title: 'This node has a peer secret, and the peer has none' },
+  unexpected_credentials: { status: 401, title: 'The peer has a peer secret, and this node has none' },
+  wrong_secret: { status: 401, title: 'The peer has another peer secret' },
   from_browser: { status: 403, title: 'Web pages may not talk to peers' },
-  not_found: { status: 404, title: 'Peers talk to POST /peer/v2/message' },
-  unknown_version: { status: 404, title: 'This node does not speak this version' },
-  method_not_allowed: { status: 405, title: 'Messages are POSTed' },
-  timeout: { status: 408, title: 'The message did not arrive in time' },
+  not_found: { status: 404, title: 'This port is for other nodes; the public API has another port' },
+  timeout: { status: 408, title: 'The peer did not prove who it is in time' },
+  other_cluster: { status: 409, title: 'The peer belongs to another cluster' },
   too_large: { status: 413, title: 'The message is too large' },
+  upgrade_required: { status: 426, title: 'Peers upgrade this request to tokenring' },
+  unknown_version: { status: 426, title: 'This node does not speak a version that the peer speaks' },
   headers_too_large: { status: 431, title: 'The headers are too large' },
   internal: { status: 500, title: 'The node made a mistake' },
-  busy: { status: 503, title: 'Too many bytes of messages are arriving at once' },
+  too_many_connections: { status: 503, title: 'Too many connections' },
+  bad_record: { status: 400, title: 'The bytes are no records' },
+  bad_tag: { status: 401, title: 'A record was changed on the way' },
 } as const satisfies Record<string, { status: number; title: string }>;
 
 export type RefusalCode = keyof typeof REFUSALS;
 
-export interface RefusalMore {
-  readonly detail?: string;
-  /** The boot id for which a message must be signed. */
-  readonly boot?: string;
-}
-
 /** The body of a refusal: problem details (RFC 9457). */
-export function refusalBody(code: RefusalCode, { detail, boot }: RefusalMore = {}): string {
+export function refusalBody(code: RefusalCode, detail?: string): string {
   const { status, title } = REFUSALS[code];
   const type = `urn:tokenring:problem:peer:${code}`;
   const versions = code === 'unknown_version' ? [WIRE_VERSION] : undefined;
-  return JSON.stringify({ type, code, status, title, detail, boot, versions });
+  return JSON.stringify({ type, code, status, title, detail, versions });
 }
 
-/** What a refusal says to the sender; everything may be missing, as anything may have answered. */
-export function readRefusal(body: Buffer): { code?: string; detail?: string; boot?: string } {
+/** First byte of a frame that refuses a message: no answer begins with it. */
+const REFUSAL = 0;
+
+/** Adds the payload of a frame that refuses a message. */
+export function writeRefusal(out: ByteWriter, { code, detail }: { code: RefusalCode; detail?: string }): void {
+  out.byte(REFUSAL);
+  out.rawText(refusalBody(code, detail));
+}
+
+/** What such a payload says, in one line; `undefined` when it is an answer. */
+export function refusalOf(payload: Buffer): string | undefined {
+  return payload[0] === REFUSAL ? describeRefusal(payload.subarray(1)) : undefined;
+}
+
+/** `code: detail` of a refusal. Anything may have answered, so all may be missing. */
+export function describeRefusal(body: Buffer): string {
   let value: unknown;
   try {
     value = JSON.parse(body.toString('utf8', 0, 4_096));
   } catch {
-    return {};
+    value = undefined;
   }
-  if (typeof value !== 'object' || value === null) return {};
   const text = (name: string): string | undefined => {
-    const field = (value as Record<string, unknown>)[name];
+    const field = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
     return typeof field === 'string' ? field.slice(0, 200) : undefined;
   };
-  const [code, detail, boot] = [text('code'), text('detail'), text('boot')];
-  return {
-    ...(code !== undefined && { code }),
-    ...(detail !== undefined && { detail }),
-    ...(boot !== undefined && { boot }),
-  };
+  const [code = 'without a code', detail] = [text('code'), text('detail')];
+  return detail === undefined ? code : `${code}: ${detail}`;
 }

@@ -5,22 +5,25 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log } from '../cluster/ports.js';
-import type { Credentials, PeerAuth } from './auth.js';
-import { createBodyReader } from './body.js';
-import { decodeMessage, encodeAnswer, WIRE_VERSION } from '../wire/codec.js';
+import { decodeMessage, writeAnswer } from '../wire/codec.js';
+import { MalformedMessage } from '../wire/wire.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
-import { REFUSALS, refusalBody } from './refusal.js';
-import type { RefusalCode, RefusalMore } from './refusal.js';
+import { acceptOffer, PEER_PATH, readProof, UPGRADE } from './handshake.js';
+import type { Accepted, Identity, LinkKeys } from './handshake.js';
+import { createLink, GOODBYE } from './link.js';
+import type { Link } from './link.js';
+import { createMismatchLog } from './mismatch-log.js';
+import { REFUSALS, refusalBody, writeRefusal } from './refusal.js';
+import type { RefusalCode } from './refusal.js';
+import { createStrangers } from './strangers.js';
 import { serverTls } from './tls.js';
 import type { PeerTls } from './tls.js';
-import { MalformedMessage } from '../wire/wire.js';
 
 interface PeerServerDeps {
   /** `ClusterNode.receive`. */
   readonly receive: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
   readonly counters: PeerCounters;
-  /** Checks messages and signs answers; without it neither is done, and signed messages are refused. */
-  readonly auth?: PeerAuth | undefined;
+  readonly identity: Identity;
   readonly log: Log;
 }
 
@@ -28,17 +31,15 @@ export interface PeerServerOptions {
   readonly tls?: PeerTls | undefined;
   /** Of one message. Default 8 MiB. */
   readonly maxBytes?: number;
-  /** Of all messages that are arriving. Default 64 MiB. */
-  readonly maxArriving?: number;
-  /** Default 4,096: eight of each of 512 peers. */
-  readonly maxConnections?: number;
-  /** Sessions of senders that are told apart; see `auth.ts`. Default 1,024. */
-  readonly maxSessions?: number;
-  /** Until the headers are there. Default 5,000 ms. */
-  readonly headersMs?: number;
-  /** Until the whole message is there. Default 10,000 ms. */
-  readonly requestMs?: number;
-  /** Between two messages; longer than the sender keeps a connection, so that it closes first. Default 65,000 ms. */
+  /** Of one answer. Default 32 MiB. */
+  readonly maxAnswerBytes?: number;
+  /** Connections that have not proved who they are; above, the oldest is dropped. Default 256. */
+  readonly maxStrangers?: number;
+  /** Time in which a connection proves who it is. Default 5,000 ms. */
+  readonly strangerMs?: number;
+  /** Links of members. Default 4,096. */
+  readonly maxLinks?: number;
+  /** A link on which nothing moves for so long is ended; longer than the sender keeps one. Default 5 minutes. */
   readonly idleMs?: number;
 }
 
@@ -47,133 +48,190 @@ export interface PeerServer {
   /** New connections are shown another certificate, and checked against another CA; those that are there go on. */
   useTls(tls: PeerTls): void;
   /**
-   * Takes no new connection, answers what is in flight, and ends the connections. What is not done after `graceMs` is
-   * cut off.
+   * Takes no new connection, answers what is in flight, and ends the links. Cuts off after `graceMs` what is not done.
    */
   close(graceMs: number): Promise<void>;
 }
 
-const PATH = `/peer/v${WIRE_VERSION}/message`;
-const OTHER_VERSION = /^\/peer\/v\d+\/message$/;
+/** A link of a member, and the messages of it that are being answered. */
+interface Member {
+  readonly link: Link;
+  inFlight: number;
+  paused: boolean;
+}
 
-/** The listener for peers: `POST /peer/v2/message`, one message in, one answer out. */
+const HEALTHY = '{"status":"ok"}';
+/** The handshake takes about 400 bytes. */
+const MAX_HEADER_BYTES = 2_048;
+/** What a stranger may send: headers and a proof; with TLS a certificate chain and its handshake. */
+const MAX_STRANGER_BYTES = 4_096;
+const MAX_TLS_STRANGER_BYTES = 32_768;
+/** Messages of one link that are being answered; above, it is read no further. Senders bound themselves to fewer. */
+const MAX_IN_FLIGHT = 2_048;
+/** Bytes of answers that a member has not read; above, its messages are read no further. */
+const MAX_UNREAD_BYTES = 1024 * 1024;
+
+/** The listener for peers. It speaks HTTP; peers upgrade it to a link. */
 export function createPeerServer(
-  { receive, counters, auth, log }: PeerServerDeps,
+  { receive, counters, identity, log }: PeerServerDeps,
   options: PeerServerOptions = {},
 ): PeerServer {
-  const { maxBytes = 8 * 1024 * 1024, maxArriving = 64 * 1024 * 1024, maxSessions = 1_024 } = options;
-  const { headersMs = 5_000, requestMs = 10_000, idleMs = 65_000 } = options;
-  const verifier = auth?.createVerifier({ maxSessions });
-  const bodies = createBodyReader({ maxBytes, maxArriving });
+  const { maxBytes = 8 * 1024 * 1024, maxAnswerBytes = 32 * 1024 * 1024 } = options;
+  const { maxStrangers = 256, strangerMs = 5_000, maxLinks = 4_096, idleMs = 300_000 } = options;
+  const limits = { maxSendBytes: maxAnswerBytes, maxReceiveBytes: maxBytes, maxWaitingBytes: 2 * maxAnswerBytes };
+  const members = new Set<Member>();
+  const mismatches = createMismatchLog(identity.cluster, log);
   let closing = false;
 
-  function count(reason: RefusalReason, from: string | undefined, detail: string | undefined): void {
+  function count(reason: RefusalReason, socket: Socket | undefined, detail?: string): void {
     const times = (counters.refused[reason] += 1);
-    // The first, the tenth, the hundredth: who is refused all the time must not fill the log as well.
-    if (reason === 'unknown_boot' || !/^10*$/.test(String(times))) return;
-    log.warn({ reason, from, detail, times }, 'refused a message from a peer');
+    // The first, the tenth, the hundredth: repeated refusals must not fill the log.
+    if (!/^10*$/.test(String(times))) return;
+    log.warn({ reason, from: socket?.remoteAddress, detail, times }, 'refused a connection or a message of a peer');
   }
 
-  function send(
-    res: ServerResponse,
-    status: number,
-    body: string | Buffer,
-    credentials: Credentials | undefined,
-  ): void {
-    const type = status === 200 ? 'application/json' : 'application/problem+json';
-    const headers = ['Content-Type', type, 'Content-Length', String(Buffer.byteLength(body))];
-    headers.push('Connection', closing || !res.shouldKeepAlive ? 'close' : 'keep-alive');
-    if (credentials !== undefined && verifier !== undefined) {
-      headers.push('Tokenring-Mac', verifier.signAnswer(credentials, status, body));
+  const strangers = createStrangers({
+    max: maxStrangers,
+    maxBytes: options.tls === undefined ? MAX_STRANGER_BYTES : MAX_TLS_STRANGER_BYTES,
+    maxAgeMs: strangerMs,
+    dropped: count,
+  });
+
+  function answerHttp(req: IncomingMessage, res: ServerResponse): void {
+    const refuse = (code: RefusalCode): void => {
+      count(code, req.socket);
+      const body = refusalBody(code);
+      res.writeHead(REFUSALS[code].status, problemHeaders(code, body));
+      res.end(body);
+    };
+    // The connection ends with the answer, so a body is not read.
+    res.on('finish', () => req.socket.destroySoon());
+    if (req.headers.origin !== undefined) return refuse('from_browser');
+    if (req.url === '/healthz' && req.method === 'GET') {
+      res.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': HEALTHY.length, Connection: 'close' });
+      return void res.end(HEALTHY);
     }
-    if (status === 401) headers.push('WWW-Authenticate', 'Tokenring');
-    if (status === 405) headers.push('Allow', 'POST');
-    res.sendDate = false;
-    res.writeHead(status, headers);
-    res.end(body);
+    refuse(req.url === PEER_PATH ? 'upgrade_required' : 'not_found');
   }
 
-  function refuse(
-    req: IncomingMessage,
-    res: ServerResponse,
-    code: RefusalCode,
-    more: RefusalMore = {},
-    credentials?: Credentials,
-  ): void {
-    count(code, req.socket.remoteAddress, more.detail);
-    if (!req.complete) {
-      // What still arrives is dropped, and the connection ends with the answer.
-      res.shouldKeepAlive = false;
-      req.resume();
+  function upgrade(req: IncomingMessage, socket: Socket, head: Buffer): void {
+    socket.on('error', () => socket.destroy());
+    const refuse = (code: RefusalCode, detail?: string): void => {
+      count(code, socket, detail);
+      hangUp(socket, code, detail);
+    };
+    if (req.headers.origin !== undefined) return refuse('from_browser');
+    if (req.url !== PEER_PATH || req.headers.upgrade !== UPGRADE) return refuse('not_found');
+    if (members.size >= maxLinks || closing) return refuse('too_many_connections');
+    const accepted = acceptOffer(identity, req.headers);
+    if (accepted.kind === 'refused') {
+      if (accepted.code !== 'other_cluster') return refuse(accepted.code, accepted.detail);
+      counters.refused.other_cluster += 1;
+      mismatches.note(req.headers, socket.remoteAddress);
+      return hangUp(socket, accepted.code, accepted.detail);
     }
-    send(res, REFUSALS[code].status, refusalBody(code, more), credentials);
-  }
-
-  /** What can be told from the head of a request. */
-  function refusalOf(req: IncomingMessage): RefusalCode | undefined {
-    if (req.url !== PATH) return OTHER_VERSION.test(req.url ?? '') ? 'unknown_version' : 'not_found';
-    if (req.method !== 'POST') return 'method_not_allowed';
-    // A page in a browser on this machine reaches loopback, where there may be no secret.
-    if (req.headers.origin !== undefined) return 'from_browser';
-    if (verifier === undefined && req.headers.authorization !== undefined) return 'unexpected_credentials';
-    return undefined;
-  }
-
-  function handle(req: IncomingMessage, res: ServerResponse): void {
-    const refusal = refusalOf(req);
-    if (refusal !== undefined) return refuse(req, res, refusal);
-    const credentials = verifier?.read(req.headers.authorization);
-    if (verifier !== undefined && credentials === undefined) return refuse(req, res, 'no_credentials');
-    bodies.read(
-      req,
-      (body) => void answer(req, res, body, credentials),
-      (reason) => refuse(req, res, reason),
+    if (head.length > 0) socket.unshift(head);
+    const lines = Object.entries(accepted.headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${UPGRADE}\r\n${lines.join('')}\r\n`,
     );
+    authenticate(socket, accepted);
   }
 
-  async function answer(
-    req: IncomingMessage,
-    res: ServerResponse,
-    body: Buffer,
-    credentials: Credentials | undefined,
-  ): Promise<void> {
-    if (verifier !== undefined && credentials !== undefined) {
-      const refusal = verifier.accept(credentials, body);
-      if (refusal === 'wrong_secret') return refuse(req, res, refusal);
-      if (refusal !== undefined) return refuse(req, res, refusal, { boot: verifier.boot }, credentials);
-    }
+  function authenticate(socket: Socket, { derived }: Accepted): void {
+    if (derived === undefined) return admit(socket, undefined);
+    readProof(socket, derived.clientProof, (right) => {
+      if (!right) {
+        count('wrong_secret', socket);
+        return void socket.destroy();
+      }
+      socket.write(derived.serverProof);
+      admit(socket, { send: derived.serverKey, receive: derived.clientKey });
+    });
+  }
+
+  function admit(socket: Socket, keys: LinkKeys | undefined): void {
+    strangers.remove(socket);
+    socket.removeAllListeners('error').removeAllListeners('timeout');
+    socket.setTimeout(idleMs, () => socket.destroy());
+    const link = createLink(socket, keys, limits, {
+      received: (number, payload) => answer(member, number, payload),
+      ended(end) {
+        members.delete(member);
+        if (end.kind === 'refused') count(end.code, socket);
+      },
+      drained: () => readOn(member),
+    });
+    const member: Member = { link, inFlight: 0, paused: false };
+    members.add(member);
+  }
+
+  function answer(member: Member, number: number, payload: Buffer): void {
+    let message: Envelope<PeerMessage>;
     try {
-      const message = decodeMessage(body);
-      counters.received[message.body.kind] += 1;
-      send(res, 200, encodeAnswer(await receive(message)), credentials);
+      message = decodeMessage(payload);
     } catch (error) {
-      const { message } = error as Error;
-      const code = error instanceof MalformedMessage ? 'malformed' : 'internal';
-      refuse(req, res, code, code === 'malformed' ? { detail: message } : {}, credentials);
-      if (code === 'internal') log.warn({ err: error }, 'could not answer a message from a peer');
+      if (!(error instanceof MalformedMessage)) throw error;
+      count('malformed', undefined, error.message);
+      member.link.send(number, writeRefusal, { code: 'malformed', detail: error.message });
+      return;
     }
+    counters.received[message.body.kind] += 1;
+    member.inFlight += 1;
+    receive(message).then(
+      (envelope) => reply(member, number, envelope),
+      (error: unknown) => fail(member, number, error),
+    );
+    if (member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes > MAX_UNREAD_BYTES) {
+      member.paused = true;
+      member.link.pause();
+    }
+  }
+
+  function reply(member: Member, number: number, envelope: Envelope<PeerAnswer>): void {
+    if (!member.link.send(number, writeAnswer, envelope)) {
+      member.link.send(number, writeRefusal, { code: 'too_large' });
+    }
+    done(member);
+  }
+
+  function fail(member: Member, number: number, error: unknown): void {
+    count('internal', undefined);
+    log.warn({ err: error }, 'could not answer a message from a peer');
+    member.link.send(number, writeRefusal, { code: 'internal' });
+    done(member);
+  }
+
+  function done(member: Member): void {
+    member.inFlight -= 1;
+    readOn(member);
+    if (closing && member.inFlight === 0) member.link.end();
+  }
+
+  function readOn(member: Member): void {
+    if (!member.paused || member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes > MAX_UNREAD_BYTES) return;
+    member.paused = false;
+    member.link.resume();
   }
 
   const server = createHttpServer(options.tls, {
-    headersTimeout: headersMs,
-    requestTimeout: requestMs,
-    keepAliveTimeout: idleMs,
-    connectionsCheckingInterval: Math.min(1_000, headersMs / 2),
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: strangerMs,
+    requestTimeout: strangerMs,
   });
-  server.on('request', handle);
-  server.maxConnections = options.maxConnections ?? 4_096;
-  // On a connection on which nothing moves, whoever is to blame.
-  server.timeout = idleMs + requestMs;
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex & { remoteAddress?: string }) => {
+  server.on('request', answerHttp);
+  server.on('upgrade', upgrade);
+  server.on('connection', (socket) => strangers.add(socket));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
     const code = HTTP_ERRORS[error.code ?? ''] ?? 'bad_http';
-    count(code, socket.remoteAddress, error.message);
+    count(code, socket, error.message);
     hangUp(socket, code);
   });
-  server.on('tlsClientError', (error: Error, socket: Socket) => count('tls', socket.remoteAddress, error.message));
-  server.on('drop', (dropped?: { remoteAddress?: string }) =>
-    count('too_many_connections', dropped?.remoteAddress, undefined),
-  );
+  server.on('tlsClientError', (error: Error, socket: Socket) => {
+    count('tls', socket, error.message);
+    socket.destroy();
+  });
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket);
@@ -195,8 +253,11 @@ export function createPeerServer(
           clearTimeout(cut);
           resolve();
         });
-        // That ended the idle connections, but for those on which nothing was sent yet.
-        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+        for (const { link, inFlight } of members) {
+          link.send(GOODBYE, () => undefined, undefined);
+          if (inFlight === 0) link.end();
+        }
+        strangers.close();
       });
     },
   };
@@ -211,12 +272,18 @@ const HTTP_ERRORS: Readonly<Record<string, RefusalCode>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'timeout',
 };
 
-/** Answers what node:http could not read as a request, and ends the connection, so that going on to send holds none. */
-function hangUp(socket: Duplex, code: RefusalCode): void {
-  const body = refusalBody(code);
-  socket.end(
-    `HTTP/1.1 ${REFUSALS[code].status} ${code}\r\nContent-Type: application/problem+json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
-  );
+function problemHeaders(code: RefusalCode, body: string): Record<string, string> {
+  return {
+    'Content-Type': 'application/problem+json',
+    'Content-Length': String(Buffer.byteLength(body)),
+    Connection: 'close',
+    ...(code === 'upgrade_required' && { Upgrade: UPGRADE }),
+  };
+}
+
+/** Answers a request that node:http does not answer, and ends the connection. */
+function hangUp(socket: Duplex, code: RefusalCode, detail?: string): void {
+  const body = refusalBody(code, detail);
+  const headers = Object.entries(problemHeaders(code, body)).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${REFUSALS[code].status} ${code}\r\n${headers.join('')}\r\n${body}`, () => socket.destroy());
 }

@@ -1,201 +1,288 @@
-import { buildConnector, Pool } from 'undici';
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log, PeerResult, PeerTransport } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
-import type { PeerAuth, Signed, Signer } from './auth.js';
-import { decodeAnswer, encodeMessage, WIRE_VERSION } from '../wire/codec.js';
+import { decodeAnswer, writeMessage } from '../wire/codec.js';
+import { createConnector } from './connect.js';
 import type { PeerCounters } from './counters.js';
-import { exchange } from './exchange.js';
-import type { Response } from './exchange.js';
 import { broken, failureOf } from './failure.js';
-import { readRefusal } from './refusal.js';
-import { clientTls } from './tls.js';
+import type { Identity } from './handshake.js';
+import { GOODBYE } from './link.js';
+import type { Link, LinkEnd } from './link.js';
+import { refusalOf, REFUSALS } from './refusal.js';
 import type { PeerTls } from './tls.js';
 
 interface PeerTransportDeps {
   readonly counters: PeerCounters;
-  /** Signs messages and checks answers; without it neither is done. */
-  readonly auth?: PeerAuth | undefined;
+  readonly identity: Identity;
   readonly log: Log;
 }
 
 export interface PeerTransportOptions {
   readonly tls?: PeerTls | undefined;
-  /** Connections to one peer; each carries one message at a time. Default 8. */
-  readonly connections?: number;
-  /** A connection is given up when it is not there by then, checked twice a second. Default 1,000 ms. */
-  readonly connectTimeoutMs?: number;
-  /** The connections to a peer that has not been sent anything for so long, or twice that, are closed. Default 2 minutes. */
+  /** A connection that is not made and agreed on by then is given up. Default 2,000 ms. */
+  readonly openTimeoutMs?: number;
+  /** The link to a peer that has not been sent anything for so long, or twice that, is ended. Default 2 minutes. */
   readonly forgetAfterMs?: number;
-  /** Peers that connections are kept to, at most; at the bound one without messages under way makes room. Default 1,024. */
+  /** Peers that links are kept to; at the bound one without messages under way makes room. Default 1,024. */
   readonly maxPeers?: number;
-  /** Messages to one peer that are under way or wait for a connection; above, they fail at once. Default 1,024. */
+  /** Messages to one peer that are under way or wait for a link; more fail at once. Default 1,024. */
   readonly maxMessages?: number;
   /** Of one message, as the receiver bounds it too. Default 8 MiB. */
   readonly maxMessageBytes?: number;
+  /** Of messages to one peer that wait until it reads; more fail at once. Default 16 MiB. */
+  readonly maxWaitingBytes?: number;
   /** Of one answer. Default 32 MiB, as what changed during a handoff goes in one. */
   readonly maxAnswerBytes?: number;
 }
 
+interface Pending {
+  readonly peer: Peer;
+  readonly message: Envelope<PeerMessage>;
+  readonly resolve: (result: PeerResult) => void;
+  timer: NodeJS.Timeout;
+  /** Of the link on which it was sent; `undefined` while it waits for one. */
+  channel: Channel | undefined;
+  number: number;
+  /** Answers that had come on that link when it was sent. */
+  answersBefore: number;
+}
+
+/** A link and the messages that were sent on it. */
+interface Channel {
+  readonly link: Link;
+  readonly pending: Map<number, Pending>;
+  lastNumber: number;
+  answers: number;
+}
+
 interface Peer {
-  readonly pool: Pool;
-  readonly signer: Signer | undefined;
-  /** Requests that undici still holds. */
-  underWay: number;
+  readonly id: NodeId;
+  /** Takes new messages. Others, given up or ending, may still wait for answers. */
+  channel: Channel | undefined;
+  readonly channels: Set<Channel>;
+  /** Gives up the connection that is being made. */
+  stopOpening: (() => void) | undefined;
+  /** Messages until there is a link. */
+  readonly waiting: Set<Pending>;
+  /** Messages under way or waiting. */
+  count: number;
   /** Since `forgetAfterMs` was last looked at. */
   used: boolean;
   /** The failure that was last logged, so that each is logged once. */
   failure: string | undefined;
 }
 
-/** Before the server's own 65 s, so that no message meets a connection that is just being closed. */
-const KEEP_ALIVE_MS = 60_000;
-const PATH = `/peer/v${WIRE_VERSION}/message`;
-/** Times that one message is signed anew because the receiver has another boot id than the sender knew, or had moved on. */
-const MAX_REPEATS = 2;
+const MAX_NUMBER = 2 ** 32 - 1;
 
-/** Carries messages to peers over HTTP: a pool of connections for each, one message at a time on a connection. */
+/** Carries messages to peers: one link to each, many messages under way. */
 export function createPeerTransport(
-  { counters, auth, log }: PeerTransportDeps,
+  { counters, identity, log }: PeerTransportDeps,
   options: PeerTransportOptions = {},
 ): PeerTransport & { close(): Promise<void>; useTls(tls: PeerTls): void } {
   const { maxPeers = 1_024, maxMessages = 1_024, forgetAfterMs = 120_000 } = options;
   const { maxMessageBytes = 8 * 1024 * 1024, maxAnswerBytes = 32 * 1024 * 1024 } = options;
-  const scheme = options.tls === undefined ? 'http' : 'https';
-  const connectorFor = (tls: PeerTls | undefined): buildConnector.connector =>
-    buildConnector({ timeout: options.connectTimeoutMs ?? 1_000, ...(tls && clientTls(tls)) });
-  let connector = connectorFor(options.tls);
-  const poolOptions: Pool.Options = {
-    connections: options.connections ?? 8,
-    connect: (to, connected) => connector(to, connected),
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    // One timer a message is enough, and undici's own are only good to half a second.
-    headersTimeout: 0,
-    bodyTimeout: 0,
+  const limits = {
+    maxSendBytes: maxMessageBytes,
+    maxReceiveBytes: maxAnswerBytes,
+    maxWaitingBytes: options.maxWaitingBytes ?? 2 * maxMessageBytes,
   };
+  const connector = createConnector(identity, { tls: options.tls, openTimeoutMs: options.openTimeoutMs ?? 2_000 });
   const peers = new Map<NodeId, Peer>();
   let unsettled = 0;
   let closed = false;
   let allSettled: (() => void) | undefined;
 
-  /** @throws Error when there is no room, or the id is no address */
+  /** @throws Error when there is no room */
   function peerOf(to: NodeId): Peer {
     let peer = peers.get(to);
     if (peer === undefined) {
       if (peers.size >= maxPeers) makeRoom();
-      const pool = new Pool(`${scheme}://${to}`, poolOptions);
-      peer = { pool, signer: auth?.createSigner(), underWay: 0, used: true, failure: undefined };
+      peer = {
+        id: to,
+        channel: undefined,
+        channels: new Set(),
+        stopOpening: undefined,
+        waiting: new Set(),
+        count: 0,
+        used: true,
+        failure: undefined,
+      };
       peers.set(to, peer);
     }
-    if (peer.underWay >= maxMessages) throw new Error(`${maxMessages} messages to it are under way`);
+    if (peer.count >= maxMessages) throw new Error(`${maxMessages} messages to it are under way`);
     peer.used = true;
     return peer;
   }
 
   function makeRoom(): void {
-    for (const [id, peer] of peers) if (peer.underWay === 0) return drop(id, peer);
+    for (const peer of peers.values()) if (peer.count === 0) return drop(peer);
     throw new Error(`messages to ${maxPeers} peers are under way`);
   }
 
-  function drop(id: NodeId, peer: Peer): void {
-    peers.delete(id);
-    void peer.pool.destroy();
+  function drop(peer: Peer): void {
+    peers.delete(peer.id);
+    peer.stopOpening?.();
+    for (const { link } of peer.channels) link.end();
   }
 
   const forgetting = setInterval(() => {
-    for (const [id, peer] of peers) {
-      if (!peer.used && peer.underWay === 0) drop(id, peer);
+    for (const peer of peers.values()) {
+      if (!peer.used && peer.count === 0) drop(peer);
       peer.used = false;
     }
   }, forgetAfterMs);
   forgetting.unref();
 
-  function note(to: NodeId, kind: PeerMessage['kind'], result: PeerResult): void {
+  function settle(pending: Pending, result: PeerResult): void {
+    const { peer, channel, message } = pending;
+    clearTimeout(pending.timer);
+    channel?.pending.delete(pending.number);
+    peer.waiting.delete(pending);
+    peer.count -= 1;
+    note(peer, message.body.kind, result);
+    pending.resolve(result);
+    if (channel !== undefined && channel.pending.size === 0 && channel !== peer.channel) channel.link.end();
+    unsettled -= 1;
+    if (unsettled === 0) allSettled?.();
+  }
+
+  function note(peer: Peer, kind: PeerMessage['kind'], result: PeerResult): void {
     counters.sent[kind] += 1;
     counters.results[result.kind] += 1;
-    const peer = peers.get(to);
-    if (peer === undefined) return;
     if (result.kind === 'answer') peer.failure = undefined;
     if (result.kind !== 'broken' || result.reason === peer.failure) return;
     peer.failure = result.reason;
-    log.warn({ peer: to, kind, reason: result.reason }, 'a message to a peer failed');
+    log.warn({ peer: peer.id, kind, reason: result.reason }, 'a message to a peer failed');
+  }
+
+  function expire(pending: Pending): void {
+    const { peer, channel } = pending;
+    // Nothing came since the message was sent: the connection may be dead. The next message takes a new one, and
+    // answers on this one still count.
+    if (channel !== undefined && channel.answers === pending.answersBefore) retire(peer, channel);
+    settle(pending, { kind: 'timeout' });
+  }
+
+  /** Sends nothing more on a link, and ends it after the last answer. */
+  function retire(peer: Peer, channel: Channel): void {
+    if (peer.channel === channel) peer.channel = undefined;
+    if (channel.pending.size === 0) channel.link.end();
+  }
+
+  function open(peer: Peer): void {
+    peer.stopOpening = connector.open(peer.id, limits, {
+      opened(start) {
+        peer.stopOpening = undefined;
+        const pending = new Map<number, Pending>();
+        const channel: Channel = {
+          pending,
+          lastNumber: 0,
+          answers: 0,
+          link: start({
+            received: (number, payload) => receive(peer, channel, number, payload),
+            ended: (end) => finish(peer, channel, end),
+          }),
+        };
+        peer.channel = channel;
+        peer.channels.add(channel);
+        for (const one of peer.waiting) transmit(one, channel);
+      },
+      failed(result) {
+        peer.stopOpening = undefined;
+        for (const one of peer.waiting) settle(one, result);
+      },
+    });
+  }
+
+  function transmit(pending: Pending, channel: Channel): void {
+    const { peer, message } = pending;
+    peer.waiting.delete(pending);
+    const number = (channel.lastNumber += 1);
+    if (!channel.link.send(number, writeMessage, message)) {
+      return settle(pending, broken('the message is too large, or too much waits until the peer reads'));
+    }
+    pending.channel = channel;
+    pending.number = number;
+    pending.answersBefore = channel.answers;
+    channel.pending.set(number, pending);
+    if (number === MAX_NUMBER) retire(peer, channel);
+  }
+
+  function receive(peer: Peer, channel: Channel, number: number, payload: Buffer): void {
+    channel.answers += 1;
+    // The peer is ending: it answers what is under way, and takes no more.
+    if (number === GOODBYE) return retire(peer, channel);
+    const pending = channel.pending.get(number);
+    // Its message was given up.
+    if (pending === undefined) return;
+    settle(pending, resultOf(payload));
+  }
+
+  function finish(peer: Peer, channel: Channel, end: LinkEnd): void {
+    if (peer.channel === channel) peer.channel = undefined;
+    peer.channels.delete(channel);
+    const result = resultOfEnd(end);
+    for (const pending of channel.pending.values()) settle(pending, result);
   }
 
   return {
     send(to, message, timeoutMs) {
       return new Promise((resolve) => {
-        let cancel: (() => void) | undefined;
-        const timer = setTimeout(() => {
-          cancel?.();
-          settle({ kind: 'timeout' });
-        }, timeoutMs);
-        unsettled += 1;
-
-        function settle(result: PeerResult): void {
-          clearTimeout(timer);
-          note(to, message.body.kind, result);
-          unsettled -= 1;
-          if (unsettled === 0) allSettled?.();
-          resolve(result);
-        }
-
-        function attempt(peer: Peer, body: Buffer, repeats: number): void {
-          const signed = peer.signer?.sign(body);
-          const headers = ['content-type', 'application/json'];
-          if (signed !== undefined) headers.push('authorization', signed.authorization);
-          peer.underWay += 1;
-          cancel = exchange(peer.pool, { method: 'POST', path: PATH, headers, body }, maxAnswerBytes, {
-            answered: (response) => {
-              const boot = signed && mustRepeat(signed, response);
-              if (boot === undefined || repeats === MAX_REPEATS) return settle(resultOf(response, signed));
-              peer.signer?.learn(boot);
-              attempt(peer, body, repeats + 1);
-            },
-            failed: (error) => settle(failureOf(error)),
-            ended: () => (peer.underWay -= 1),
-          });
-        }
-
+        let peer: Peer;
         try {
           if (closed) throw new Error('the transport is closed');
-          const body = encodeMessage(message);
-          if (body.length > maxMessageBytes) throw new Error(`the message has ${body.length} bytes, too many`);
-          attempt(peerOf(to), body, 0);
+          peer = peerOf(to);
         } catch (error) {
-          settle(broken((error as Error).message));
+          counters.sent[message.body.kind] += 1;
+          counters.results.broken += 1;
+          return resolve(broken((error as Error).message));
         }
+        const pending: Pending = {
+          peer,
+          message,
+          resolve,
+          timer: setTimeout(() => expire(pending), timeoutMs),
+          channel: undefined,
+          number: 0,
+          answersBefore: 0,
+        };
+        peer.count += 1;
+        unsettled += 1;
+        if (peer.channel !== undefined) return transmit(pending, peer.channel);
+        peer.waiting.add(pending);
+        if (peer.stopOpening === undefined) open(peer);
       });
     },
     /** New connections show another certificate; those that are there go on. */
-    useTls: (tls) => void (connector = connectorFor(tls)),
+    useTls: (tls) => connector.useTls(tls),
     async close() {
       closed = true;
       clearInterval(forgetting);
       if (unsettled > 0) await new Promise<void>((resolve) => (allSettled = resolve));
-      await Promise.all([...peers.values()].map(({ pool }) => pool.destroy()));
-      peers.clear();
+      for (const peer of [...peers.values()]) drop(peer);
     },
   };
 }
 
-/** The boot id to sign for instead, where the receiver has refused a message only for how it was signed. */
-function mustRepeat(signed: Signed, { status, body, mac }: Response): string | undefined {
-  if (status !== 401 || !signed.verifies(status, body, mac)) return undefined;
-  const { code, boot } = readRefusal(body);
-  return code === 'unknown_boot' || code === 'too_old' ? boot : undefined;
-}
-
-function resultOf({ status, body, mac }: Response, signed: Signed | undefined): PeerResult {
-  if (status !== 200) {
-    const { code = 'without a code', detail } = readRefusal(body);
-    return broken(`HTTP ${status} ${code}${detail === undefined ? '' : `: ${detail}`}`);
-  }
-  if (signed?.verifies(status, body, mac) === false) return broken('the answer is not signed with the peer secret');
+function resultOf(payload: Buffer): PeerResult {
+  const refusal = refusalOf(payload);
+  if (refusal !== undefined) return broken(`refused: ${refusal}`);
   let answer: Envelope<PeerAnswer>;
   try {
-    answer = decodeAnswer(body);
+    answer = decodeAnswer(payload);
   } catch (error) {
     return broken(`the answer is malformed: ${(error as Error).message}`);
   }
   return { kind: 'answer', answer };
+}
+
+function resultOfEnd(end: LinkEnd): PeerResult {
+  switch (end.kind) {
+    case 'closed':
+      return broken('the connection was closed');
+    case 'failed':
+      return failureOf(end.error);
+    case 'refused':
+      return broken(`what came is no answer of a peer: ${REFUSALS[end.code].title}`);
+  }
 }

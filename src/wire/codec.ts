@@ -211,7 +211,7 @@ function readIds(value: unknown, what: string): readonly NodeId[] {
 }
 
 /** Adds the bytes of an answer to `out`. */
-function writeAnswer(out: ByteWriter, { sender, body }: Envelope<PeerAnswer>): void {
+export function writeAnswer(out: ByteWriter, { sender, body }: Envelope<PeerAnswer>): void {
   if (body.kind !== 'decided') return out.rawText(JSON.stringify(answerWire(encodeSender(sender), body)));
   out.byte(DECIDED);
   writeSender(out, sender);

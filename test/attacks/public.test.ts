@@ -4,12 +4,11 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { digestOf } from '../../src/http/access/access.js';
 import type { RunningNode } from '../../src/main.js';
-import { createPeerAuth } from '../../src/peer/auth.js';
 import { encodeMessage } from '../../src/wire/codec.js';
 import { killAll, tokenring } from '../e2e/processes.js';
 import { connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';
-import { post as peerPost, sendRaw } from '../peer/support.js';
+import { frame as peerFrame, offerHeaders, openRawLink, sendRaw, until, upgradeRequest } from '../peer/support.js';
 import { envelope, memberOf, SECRET } from './ring.js';
 
 /** Ids and names that are more than names to something on their way. */
@@ -33,12 +32,11 @@ describe('attacks on the public port', () => {
     node = await liveNode('--peer-secret', SECRET);
   });
 
-  it('no message of peers is heard there, however well it is signed', async () => {
-    const body = Buffer.from(String(encodeMessage(envelope({ kind: 'forget', clientId: 'x' }))));
-    const { authorization } = createPeerAuth(SECRET).createSigner().sign(body);
-    const headers = { authorization, 'content-type': 'application/json', 'tokenring-mac': 'x' };
-    for (const path of ['/peer/v2/message', '//peer/v2/message', '/v1/../peer/v2/message', '/peer/v2/message/']) {
-      expectProblem(await call(node, path, { method: 'POST', headers, body }), 'not_found');
+  it('no peer is heard there, whatever it proves', async () => {
+    const headers = offerHeaders({ secret: SECRET });
+    for (const path of ['/peer', '//peer', '/v1/../peer', '/peer/']) {
+      expectProblem(await call(node, path, { headers }), 'not_found');
+      expect((await sendRaw(node.port, upgradeRequest(headers, path))).status).to.equal(404);
     }
     // Nor is the peer secret a token.
     expectProblem(
@@ -187,14 +185,15 @@ describe('what a node says', function () {
         said.push(text, JSON.stringify(answered));
       }
     }
+    const link = await openRawLink(peerPort, PEER_SECRET);
     for (const clientId of TREACHEROUS) {
       const headers = { authorization: `Bearer ${ADMIN_TOKEN}`, 'content-type': 'application/json' };
       const body = JSON.stringify({ clientId, limit: 1, window: '1d' });
       said.push((await call(node, '/v1/allow', { method: 'POST', headers, body })).text);
       said.push((await call(node, `/v1/clients/${encodeURIComponent(clientId)}`, { method: 'DELETE', headers })).text);
-      said.push((await sendRaw(peerPort, peerPost(clientId))).body);
-      const { authorization } = createPeerAuth(PEER_SECRET).createSigner().sign(Buffer.from(clientId));
-      said.push((await sendRaw(peerPort, peerPost(clientId, `Authorization: ${authorization}\r\n`))).body);
+      said.push((await sendRaw(peerPort, upgradeRequest({ 'tokenring-node': encodeURIComponent(clientId) }))).body);
+      said.push((await sendRaw(peerPort, `${clientId}\r\n\r\n`)).body);
+      link.socket.write(link.seal(peerFrame(1, Buffer.from(clientId))));
       const wire = await connect(port);
       wire.send(`${clientId}\r\n\r\n`);
       wire.end();
@@ -204,7 +203,9 @@ describe('what a node says', function () {
       { kind: 'heartbeat', members: [] },
       memberOf('127.0.0.1:9', { version: '\u001b[2J', state: 'left' }),
     );
-    said.push((await sendRaw(peerPort, peerPost(String(encodeMessage(evil))))).body);
+    link.socket.write(link.seal(peerFrame(2, encodeMessage(evil))));
+    await until(() => link.answers.size === 2, 'both messages to be answered');
+    link.socket.destroy();
     program.child.kill('SIGTERM');
     const { stdout, stderr, code } = await program.ended;
     rmSync(folder, { recursive: true });

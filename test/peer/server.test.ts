@@ -3,54 +3,63 @@ import type { Socket } from 'node:net';
 import { once } from 'node:events';
 import { expect } from 'chai';
 import { encodeMessage } from '../../src/wire/codec.js';
-import { answerTo, ask, cleanUp, createSender, gate, post, sendRaw, sleep, startPeer, until } from './support.js';
-
-const MESSAGE = String(encodeMessage(ask(1)));
+import {
+  answerTo,
+  ask,
+  cleanUp,
+  createSender,
+  frame,
+  gate,
+  offerHeaders,
+  openRawLink,
+  sendRaw,
+  sleep,
+  startPeer,
+  until,
+  upgradeRequest,
+} from './support.js';
 
 describe('peer listener', () => {
   afterEach(cleanUp);
 
-  it('answers a message', async () => {
-    const { port, counters } = await startPeer();
-    const { status, head, body } = await sendRaw(port, post(MESSAGE));
-    expect(status).to.equal(200);
-    expect(head)
-      .to.match(/content-type: application\/json/i)
-      .and.match(/connection: keep-alive/i);
-    expect(JSON.parse(body)).to.be.an('array').with.property('0', 'h');
-    expect(counters.received.handoff).to.equal(1);
-  });
-
-  it('answers one that comes in pieces, or in chunks', async () => {
-    const { port } = await startPeer();
-    const whole = post(MESSAGE);
-    expect((await sendRaw(port, whole.slice(0, 10), whole.slice(10, -10), whole.slice(-10))).status).to.equal(200);
-    const chunks = [MESSAGE.slice(0, 5), MESSAGE.slice(5)].map((part) => `${part.length.toString(16)}\r\n${part}\r\n`);
-    const head = 'POST /peer/v2/message HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
-    expect((await sendRaw(port, head, ...chunks, '0\r\n\r\n')).status).to.equal(200);
+  it('answers a health check, and tells others what the port is for', async () => {
+    const { port } = await startPeer({ secret: 'a secret' });
+    expect(await sendRaw(port, 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n')).to.deep.include({
+      status: 200,
+      body: '{"status":"ok"}',
+    });
+    const plain = await sendRaw(port, 'GET /peer HTTP/1.1\r\nHost: x\r\n\r\n');
+    expect(plain).to.include({ status: 426, code: 'upgrade_required' });
+    expect(plain.head).to.match(/upgrade: tokenring/i);
   });
 
   describe('refuses, says why, and counts', () => {
-    const none = 'GET /peer/v2/message HTTP/1.1\r\nHost: x\r\n\r\n';
-    const chunked = 'POST /peer/v2/message HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
-    const cases: [what: string, status: number, code: string, ...parts: string[]][] = [
-      ['a version that it does not speak', 404, 'unknown_version', post(MESSAGE, '', '/peer/v1/message')],
-      ['any other address', 404, 'not_found', post(MESSAGE, '', '/v1/allow')],
-      ['any other method', 405, 'method_not_allowed', none],
-      ['a message that is no JSON', 400, 'malformed', post('hello')],
-      ['a message that is empty', 400, 'malformed', post('')],
-      ['a message out of range', 400, 'malformed', post(MESSAGE.replace(/1,\[\]\]$/, '-1,[]]'))],
-      ['a message said to be larger than it takes', 413, 'too_large', post('x'.repeat(1_001))],
-      ['a message that grows larger than it takes', 413, 'too_large', chunked, `fff\r\n${'x'.repeat(0xfff)}\r\n`],
-      ['a web page', 403, 'from_browser', post(MESSAGE, 'Origin: http://127.0.0.1:9080\r\n')],
-      ['a signed message, as it has no secret', 401, 'unexpected_credentials', post(MESSAGE, 'Authorization: x\r\n')],
+    const offer = offerHeaders();
+    const cases: [what: string, status: number, code: string, request: string][] = [
+      [
+        'a version that it does not speak',
+        426,
+        'unknown_version',
+        upgradeRequest({ ...offer, 'tokenring-versions': '1,3' }),
+      ],
+      ['any other address', 404, 'not_found', 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello'],
+      ['an upgrade of any other address', 404, 'not_found', upgradeRequest(offer, '/')],
+      ['a peer that does not say who it is', 400, 'malformed', upgradeRequest({ ...offer, 'tokenring-node': '' })],
+      ['a peer whose id is no address', 400, 'malformed', upgradeRequest({ ...offer, 'tokenring-node': 'a@b:1' })],
+      ['a web page', 403, 'from_browser', upgradeRequest({ ...offer, Origin: 'http://127.0.0.1:9080' })],
+      [
+        'a peer with a secret, as it has none',
+        401,
+        'unexpected_credentials',
+        upgradeRequest(offerHeaders({ secret: 'x' })),
+      ],
       ['what is no HTTP', 400, 'bad_http', 'hello\r\n\r\n'],
-      ['headers without end', 431, 'headers_too_large', `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`],
+      ['headers of more than 2 KiB', 431, 'headers_too_large', `GET / HTTP/1.1\r\nX: ${'x'.repeat(3_000)}\r\n\r\n`],
     ];
-    for (const [what, status, code, ...parts] of cases) {
+    for (const [what, status, code, request] of cases) {
       it(what, async () => {
-        const { port, counters, received, log } = await startPeer({ maxBytes: 1_000 });
-        const answer = await sendRaw(port, ...parts);
+        const { port, counters, received, log } = await startPeer();
+        const answer = await sendRaw(port, request);
         expect(answer).to.deep.include({ status, code });
         expect(JSON.parse(answer.body)).to.include({ status, type: `urn:tokenring:problem:peer:${code}` });
         expect(counters.refused).to.include({ [code]: 1 });
@@ -60,92 +69,164 @@ describe('peer listener', () => {
     }
   });
 
-  it('says which versions it speaks, and which method', async () => {
+  it('tells a peer of another version which ones it speaks', async () => {
     const { port } = await startPeer();
-    const answer = await sendRaw(port, post(MESSAGE, '', '/peer/v1/message'));
+    const answer = await sendRaw(port, upgradeRequest({ ...offerHeaders(), 'tokenring-versions': '1' }));
     expect(JSON.parse(answer.body)).to.have.property('versions').deep.equal([2]);
-    expect((await sendRaw(port, 'GET /peer/v2/message HTTP/1.1\r\nHost: x\r\n\r\n')).head).to.match(/allow: POST/i);
   });
 
   it('logs the first, tenth and hundredth of many refusals', async () => {
     const { port, log } = await startPeer();
-    for (let i = 0; i < 100; i += 1) await sendRaw(port, post('hello'));
+    for (let i = 0; i < 100; i += 1) await sendRaw(port, 'hello\r\n\r\n');
     expect(log.lines.map(({ fields }) => fields['times'])).to.deep.equal([1, 10, 100]);
   });
 
   it('says that the mistake is its own when it is', async () => {
     const { id, counters, log } = await startPeer({ receive: () => Promise.reject(new Error('oh')) });
     const result = await createSender().transport.send(id, ask(1), 5_000);
-    expect(result).to.deep.equal({ kind: 'broken', reason: 'HTTP 500 internal' });
+    expect(result).to.deep.equal({ kind: 'broken', reason: 'refused: internal' });
     expect(counters.refused.internal).to.equal(1);
     expect(log.lines.some(({ message }) => message === 'could not answer a message from a peer')).to.equal(true);
   });
 
-  it('holds no more bytes of arriving messages than its bound, and all of that for others once they are gone', async () => {
-    const { port, counters } = await startPeer({ maxArriving: 10_000 });
-    const half = `POST /peer/v2/message HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n${'x'.repeat(6_000)}`;
-    const first = await open(port);
-    first.write(half);
-    await sleep(20);
-    expect(await sendRaw(port, half)).to.include({ status: 503, code: 'busy' });
-    expect((await sendRaw(port, post(MESSAGE))).status).to.equal(200);
-    first.destroy();
-    await sleep(20);
-    const second = await open(port);
-    second.write(half);
-    await sleep(20);
-    expect(counters.refused.busy).to.equal(1);
-    second.destroy();
+  it('refuses a malformed message by name of the field, and answers the next one on the same link', async () => {
+    const { port, counters, received } = await startPeer();
+    const { socket, seal, answers } = await openRawLink(port);
+    socket.write(seal(Buffer.concat([frame(1, Buffer.from('hello')), frame(2, encodeMessage(ask(7)))])));
+    await until(() => answers.size === 2, 'two answers');
+    expect(String(answers.get(1))).to.match(/malformed.*expected/);
+    expect(String(answers.get(2))).to.match(/^\["h"/);
+    expect(received).to.deep.equal([ask(7)]);
+    expect(counters.refused.malformed).to.equal(1);
   });
 
-  it('takes no more connections than its bound', async () => {
-    const { port, counters } = await startPeer({ maxConnections: 2 });
-    const sockets = [await open(port), await open(port)];
-    const third = connect(port, '127.0.0.1').on('error', () => undefined);
-    await once(third, 'close');
-    expect(counters.refused.too_many_connections).to.equal(1);
-    for (const socket of sockets) socket.destroy();
+  it('takes a message that comes byte by byte', async () => {
+    const { port, received } = await startPeer({ secret: 'a secret' });
+    const { socket, seal, answers } = await openRawLink(port, 'a secret');
+    for (const byte of seal(frame(1, encodeMessage(ask(7))))) socket.write(Buffer.from([byte]));
+    await until(() => answers.size === 1, 'the answer');
+    expect(received).to.deep.equal([ask(7)]);
   });
 
-  describe('gives up', () => {
-    const slow = { headersMs: 100, requestMs: 200, idleMs: 300 };
-
-    it('a request whose headers do not come to an end', async () => {
-      const { port, counters } = await startPeer(slow);
-      expect(await sendRaw(port, 'POST /peer/v2/message HTTP/1.1\r\nHost:')).to.include({
-        status: 408,
-        code: 'timeout',
-      });
-      expect(counters.refused.timeout).to.equal(1);
-    });
-
-    it('a message that does not come to an end', async () => {
-      const { port } = await startPeer(slow);
-      expect(await sendRaw(port, post(MESSAGE).slice(0, -1))).to.include({ status: 408, code: 'timeout' });
-    });
-
-    it('a connection on which nothing comes, or nothing more', async () => {
-      const { port } = await startPeer(slow);
-      const silent = await open(port);
-      const used = await open(port);
-      used.write(post(MESSAGE));
-      silent.resume();
-      used.resume();
-      await Promise.all([once(silent, 'close'), once(used, 'close')]);
-    });
-  });
-
-  it('gives up a connection whose answer does not come', async () => {
-    const { port } = await startPeer({
-      headersMs: 50,
-      requestMs: 100,
-      idleMs: 150,
-      receive: () => new Promise(() => undefined),
-    });
-    const socket = await open(port);
-    socket.resume();
-    socket.write(post(MESSAGE));
+  it('ends a link on which a message is larger than it takes, before the message is there', async () => {
+    const { port, counters } = await startPeer({ maxBytes: 1_000 });
+    const { socket, seal } = await openRawLink(port);
+    socket.write(seal(frame(1, Buffer.alloc(1_001)).subarray(0, 20)));
     await once(socket, 'close');
+    expect(counters.refused.too_large).to.equal(1);
+  });
+
+  it('takes 20,000 malformed frames and records, crashes on none, and consumes nothing', async function () {
+    this.timeout(60_000);
+    const { port, id, received } = await startPeer();
+    const good = encodeMessage(ask(1));
+    let state = 1;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+      return (state >>> 8) % below;
+    };
+    let sent = 0;
+    while (sent < 20_000) {
+      const { socket, seal } = await openRawLink(port);
+      const frames: Buffer[] = [];
+      for (let i = 0; i < 500; i += 1, sent += 1) {
+        const bytes = i % 2 === 0 ? Buffer.from(good) : Buffer.alloc(random(60));
+        // The kind, or the first byte of the sender, is wrong.
+        if (i % 2 === 0) bytes[random(2)] = 1 + random(4);
+        else for (let at = 0; at < bytes.length; at += 1) bytes[at] = random(256);
+        frames.push(frame(1 + i, bytes));
+      }
+      const bytes = seal(Buffer.concat(frames));
+      // Every other link ends with a record or a frame that is none.
+      if (sent % 1_000 === 0) bytes[random(bytes.length)]! ^= 1 << random(8);
+      socket.write(bytes);
+      socket.end();
+      await once(socket, 'close');
+    }
+    expect(received).to.deep.equal([]);
+    expect((await createSender().transport.send(id, ask(7), 5_000)).kind).to.equal('answer');
+  });
+
+  describe('gives strangers a budget of their own:', () => {
+    it('drops the oldest above a number of connections, and no link of a member', async () => {
+      const secret = 'a secret';
+      const { port, id, counters, connections, open: openNow } = await startPeer({ secret, maxStrangers: 3 });
+      const { transport } = createSender({ secret });
+      expect((await transport.send(id, ask(1), 5_000)).kind).to.equal('answer');
+      const strangers: Socket[] = [];
+      for (let i = 0; i < 6; i += 1) strangers.push(await open(port));
+      await Promise.all(strangers.slice(0, 3).map((socket) => closing(socket)));
+      expect(counters.refused.too_many_connections).to.equal(3);
+      expect((await transport.send(id, ask(2), 5_000)).kind).to.equal('answer');
+      expect([connections(), openNow()]).to.deep.equal([7, 4]);
+      expect((await createSender({ secret }).transport.send(id, ask(3), 5_000)).kind).to.equal('answer');
+    });
+
+    it('drops one that has not proved who it is in time, however far it came', async () => {
+      const { port, counters } = await startPeer({ secret: 'a secret', strangerMs: 100 });
+      const [silent, half, unproven] = [await open(port), await open(port), await open(port)];
+      half.write('GET /peer HTTP/1.1\r\nHost:');
+      unproven.write(upgradeRequest(offerHeaders({ secret: 'a secret' })));
+      await Promise.all([silent, half, unproven].map((socket) => closing(socket)));
+      expect(counters.refused.timeout).to.be.at.least(2);
+    });
+
+    it('reads no body, and no more than a proof behind an upgrade', async () => {
+      const { port, peer, received } = await startPeer({ secret: 'a secret' });
+      let read = 0;
+      peer.server.on('connection', (socket: Socket) => socket.on('close', () => (read = socket.bytesRead)));
+      for (const request of [
+        'POST /peer HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n',
+        upgradeRequest(offerHeaders({ secret: 'a secret' })),
+      ]) {
+        const socket = await open(port);
+        socket.write(request);
+        socket.write(Buffer.alloc(8_000_000));
+        await closing(socket);
+        await until(() => read > 0, 'the connection to end');
+        expect(read).to.be.below(1_000_000);
+        read = 0;
+      }
+      expect(received).to.deep.equal([]);
+    });
+  });
+
+  it('takes no more links than its bound', async () => {
+    const { port, id, counters } = await startPeer({ maxLinks: 2 });
+    await Promise.all([openRawLink(port), openRawLink(port)]);
+    const result = await createSender().transport.send(id, ask(1), 5_000);
+    expect(result).to.deep.equal({ kind: 'broken', reason: 'HTTP 503 too_many_connections' });
+    expect(counters.refused.too_many_connections).to.equal(1);
+  });
+
+  it('ends a link on which nothing moves', async () => {
+    const { port } = await startPeer({ idleMs: 100 });
+    const { socket } = await openRawLink(port);
+    await once(socket, 'close');
+  });
+
+  it('reads no further while its answers are not read, and then gives every one', async () => {
+    const { port, received } = await startPeer({
+      receive: (message) => {
+        const client = ['x'.repeat(256), []] as const;
+        const { sender } = answerTo(message);
+        return Promise.resolve({
+          sender,
+          body: { kind: 'handed', clients: Array.from({ length: 4_000 }, () => client), more: false, total: 1 },
+        });
+      },
+    });
+    const { socket, seal, answers } = await openRawLink(port);
+    socket.pause();
+    for (let i = 1; i <= 60; i += 1) {
+      socket.write(seal(frame(i, encodeMessage(ask(i)))));
+      await sleep(2);
+    }
+    expect(received.length).to.be.below(60);
+    socket.resume();
+    // The raw link hands out records; an answer of 1 MB takes many.
+    await until(() => received.length === 60, 'all messages to be read');
+    expect(answers.size).to.be.above(0);
   });
 
   describe('when it closes', () => {
@@ -164,25 +245,13 @@ describe('peer listener', () => {
       await until(() => received.length === 1, 'the message to arrive');
       let closed = false;
       const closing = peer.close(5_000).then(() => (closed = true));
-      expect((await transport.send(id, ask(2), 5_000)).kind).to.equal('refused');
       await sleep(20);
+      expect((await transport.send(id, ask(2), 5_000)).kind).to.equal('refused');
       expect(closed).to.equal(false);
       release();
       expect((await inFlight).kind).to.equal('answer');
       await closing;
       await until(() => connections() === 0, 'the connections to end');
-    });
-
-    it('takes a message that is just arriving', async () => {
-      const { port, peer } = await startPeer();
-      const whole = post(MESSAGE);
-      const answer = sendLater(port, whole.slice(0, -5), whole.slice(-5));
-      await sleep(20);
-      const closing = peer.close(5_000);
-      expect(await answer)
-        .to.match(/^HTTP\/1.1 200 /)
-        .and.match(/connection: close/i);
-      await closing;
     });
 
     it('does not wait for connections on which nothing was sent, or nothing more', async () => {
@@ -211,13 +280,10 @@ async function open(port: number): Promise<Socket> {
   return socket;
 }
 
-/** Sends the second part 100 ms after the first. @returns all that comes until the connection ends */
-async function sendLater(port: number, first: string, second: string): Promise<string> {
-  const socket = await open(port);
-  socket.write(first);
-  await sleep(100);
-  socket.write(second);
-  let text = '';
-  for await (const chunk of socket) text += (chunk as Buffer).toString();
-  return text;
+/** Unlike `once`, no error of the socket fails it. */
+function closing(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) resolve();
+    socket.resume().on('close', () => resolve());
+  });
 }

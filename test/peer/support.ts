@@ -4,9 +4,11 @@ import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/cluster/messages.js';
 import type { Log, PeerTransport } from '../../src/cluster/ports.js';
 import type { NodeId } from '../../src/core/ring.js';
-import { createPeerAuth } from '../../src/peer/auth.js';
 import { createPeerCounters } from '../../src/peer/counters.js';
 import type { PeerCounters } from '../../src/peer/counters.js';
+import { createOffer, readAcceptance, UPGRADE } from '../../src/peer/handshake.js';
+import type { Identity, LinkKeys } from '../../src/peer/handshake.js';
+import { createOpen, createSeal } from '../../src/peer/record.js';
 import { createPeerServer } from '../../src/peer/server.js';
 import type { PeerServer, PeerServerOptions } from '../../src/peer/server.js';
 import { createPeerTransport } from '../../src/peer/transport.js';
@@ -64,6 +66,7 @@ export interface TestPeer {
 
 export interface TestPeerOptions extends PeerServerOptions {
   readonly secret?: string | undefined;
+  readonly cluster?: string;
   readonly port?: number;
   readonly host?: string;
   readonly receive?: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
@@ -71,7 +74,7 @@ export interface TestPeerOptions extends PeerServerOptions {
 
 /** A peer that answers with what it was asked. */
 export async function startPeer(options: TestPeerOptions = {}): Promise<TestPeer> {
-  const { secret, host = '127.0.0.1', receive = answerAtOnce } = options;
+  const { secret, cluster = 'default', host = '127.0.0.1', receive = answerAtOnce } = options;
   const received: Envelope<PeerMessage>[] = [];
   const counters = createPeerCounters();
   const log = createLog();
@@ -83,7 +86,7 @@ export async function startPeer(options: TestPeerOptions = {}): Promise<TestPeer
       },
       counters,
       log,
-      auth: secret === undefined ? undefined : createPeerAuth(secret),
+      identity: { cluster, secret, self: () => id },
     },
     options,
   );
@@ -95,9 +98,10 @@ export async function startPeer(options: TestPeerOptions = {}): Promise<TestPeer
     socket.on('close', () => (open -= 1));
   });
   const port = await listenOn(peer.server, options.port ?? 0, host);
+  const id = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
   cleanups.push(() => peer.close(0));
   return {
-    id: `${host}:${port}`,
+    id,
     port,
     peer,
     counters,
@@ -114,13 +118,28 @@ export interface TestTransport {
   readonly log: Logged;
 }
 
-export function createSender(options: PeerTransportOptions & { secret?: string | undefined } = {}): TestTransport {
+export interface TestSenderOptions extends PeerTransportOptions {
+  readonly secret?: string | undefined;
+  readonly cluster?: string;
+}
+
+export function createSender(options: TestSenderOptions = {}): TestTransport {
   const counters = createPeerCounters();
   const log = createLog();
-  const auth = options.secret === undefined ? undefined : createPeerAuth(options.secret);
-  const transport = createPeerTransport({ counters, log, auth }, options);
+  const transport = createPeerTransport({ counters, log, identity: identityOf(options) }, options);
   cleanups.push(() => transport.close());
   return { transport, counters, log };
+}
+
+/** A node that only sends. */
+export function identityOf({
+  secret,
+  cluster = 'default',
+}: {
+  secret?: string | undefined;
+  cluster?: string;
+}): Identity {
+  return { cluster, secret, self: () => '127.0.0.1:9080' };
 }
 
 export async function listenOn(server: Server, port = 0, host = '127.0.0.1'): Promise<number> {
@@ -194,8 +213,66 @@ export async function sendRaw(port: number, ...parts: (string | Buffer)[]): Prom
   return { status: Number(head.split(' ')[1]), head, body, code };
 }
 
-export function post(body: string, headers = '', path = '/peer/v2/message'): string {
-  return `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`;
+/** A request that a peer upgrades to a link. */
+export function upgradeRequest(headers: Readonly<Record<string, string>>, path = '/peer'): string {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: ${UPGRADE}\r\n${lines.join('')}\r\n`;
+}
+
+/** What a node without a secret sends. */
+export function offerHeaders(options: { secret?: string; cluster?: string } = {}): Record<string, string> {
+  return { ...createOffer(identityOf(options), '127.0.0.1:1').headers };
+}
+
+/** A link made by hand, to send what no peer sends. */
+export interface RawLink {
+  readonly socket: Socket;
+  /** Puts frames into records. */
+  readonly seal: (frames: Buffer) => Buffer;
+  /** The payloads that have come, by the number of their frame. */
+  readonly answers: Map<number, Buffer>;
+}
+
+export async function openRawLink(port: number, secret?: string): Promise<RawLink> {
+  const identity = identityOf({ secret });
+  const offer = createOffer(identity, `127.0.0.1:${port}`);
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  cleanups.push(() => socket.destroy());
+  socket.write(upgradeRequest(offer.headers));
+  let text = '';
+  while (!text.includes('\r\n\r\n')) {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk === null) await once(socket, 'readable');
+    else text += chunk.toString('latin1');
+  }
+  const headers: Record<string, string> = {};
+  for (const [, name, value] of text.matchAll(/^([\w-]+): (.*)\r$/gm)) headers[name!] = value!;
+  const acceptance = readAcceptance(identity, offer, headers);
+  if ('reason' in acceptance) throw new Error(acceptance.reason);
+  let keys: LinkKeys | undefined;
+  if (acceptance.derived !== undefined) {
+    const { clientProof, clientKey, serverKey } = acceptance.derived;
+    socket.write(clientProof);
+    while (socket.readableLength < 32) await once(socket, 'readable');
+    socket.read(32);
+    keys = { send: clientKey, receive: serverKey };
+  }
+  const answers = new Map<number, Buffer>();
+  const open = createOpen(keys?.receive, (bytes) => {
+    answers.set(bytes.readUInt32LE(4), Buffer.from(bytes.subarray(8)));
+    return true;
+  });
+  socket.on('data', open);
+  const seal = createSeal(keys?.send);
+  return { socket, answers, seal: (frames) => seal(frames, frames.length) };
+}
+
+export function frame(number: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeUInt32LE(payload.length, 0);
+  head.writeUInt32LE(number, 4);
+  return Buffer.concat([head, payload]);
 }
 
 export interface Tap {
@@ -208,6 +285,8 @@ export interface Tap {
 export interface Tampering {
   readonly request?: (bytes: Buffer) => Buffer;
   readonly answer?: (bytes: Buffer) => Buffer;
+  /** Looked at again and again: once it holds, the connection is reset. */
+  readonly cut?: () => boolean;
 }
 
 /** Somebody on the path to a peer, who records and may change what goes by. Messages must fit one packet. */
@@ -220,6 +299,10 @@ export async function startTap(port: number, tampering: Tampering = {}): Promise
     far.on('error', () => near.destroy());
     near.on('close', () => far.destroy());
     far.on('close', () => near.destroy());
+    const cutting = setInterval(() => {
+      if (tampering.cut?.() === true) near.resetAndDestroy();
+    }, 5);
+    near.on('close', () => clearInterval(cutting));
     near.on('data', (bytes: Buffer) => {
       requests.push(bytes);
       far.write(request(bytes));

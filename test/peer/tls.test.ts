@@ -5,7 +5,19 @@ import { createPeerCounters } from '../../src/peer/counters.js';
 import type { PeerTls } from '../../src/peer/tls.js';
 import { createAuthority, hasOpenssl } from './certificates.js';
 import type { Authority } from './certificates.js';
-import { answerTo, ask, cleanUp, createLog, createSender, gate, sendRaw, sleep, startPeer, until } from './support.js';
+import {
+  answerTo,
+  ask,
+  cleanUp,
+  createLog,
+  createSender,
+  gate,
+  identityOf,
+  sendRaw,
+  sleep,
+  startPeer,
+  until,
+} from './support.js';
 
 const HERE = 'IP:127.0.0.1,DNS:localhost';
 
@@ -126,7 +138,8 @@ describe(`peer TLS${WITHOUT}`, () => {
 
     it('does not start without saying who may sign them', () => {
       const tls = { ...mutual(), ca: undefined };
-      const deps = { receive: () => Promise.reject(new Error()), counters: createPeerCounters(), log: createLog() };
+      const receive = (): Promise<never> => Promise.reject(new Error());
+      const deps = { receive, counters: createPeerCounters(), identity: identityOf({}), log: createLog() };
       expect(() => createPeerServer(deps, { tls })).to.throw(/CA/);
     });
   });

@@ -1,13 +1,16 @@
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
+import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { PeerResult } from '../../src/cluster/ports.js';
 import { encodeAnswer } from '../../src/wire/codec.js';
+import { createSeal } from '../../src/peer/record.js';
 import {
   answerTo,
   ask,
   cleanUp,
   closedPort,
+  frame,
   createSender,
   gate,
   http,
@@ -16,12 +19,32 @@ import {
   startAnswering,
   startPeer,
   startRaw,
+  startTap,
   until,
 } from './support.js';
 
 /** Far less than the time that messages get here, and far more than anything takes on a busy machine. */
 const SOON_MS = 2_500;
-const OK = http(200, String(encodeAnswer(answerTo(ask(1)))));
+/** A peer without a secret that upgrades. */
+const UPGRADED =
+  'HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: tokenring\r\n' +
+  'Tokenring-Version: 2\r\nTokenring-Cluster: default\r\nTokenring-Node: 127.0.0.1:1\r\n\r\n';
+
+/** A record with one frame. */
+function recordOf(payload: string | Buffer, number = 1): Buffer {
+  const bytes = frame(number, Buffer.from(payload));
+  return createSeal(undefined)(bytes, bytes.length);
+}
+
+/** Something that upgrades, and answers the first message with these bytes. */
+function startUpgrading(answer: string | Buffer, then: (socket: Socket) => void = () => undefined): Promise<string> {
+  return startRaw((socket) => {
+    socket.once('data', () => {
+      socket.write(UPGRADED);
+      socket.once('data', () => socket.write(answer, () => then(socket)));
+    });
+  });
+}
 
 function numberOf(result: PeerResult): number | undefined {
   return result.kind === 'answer' && result.answer.body.kind === 'handed' ? result.answer.body.total : undefined;
@@ -84,7 +107,7 @@ describe('peer transport', () => {
     it('when the peer takes the message and never answers, and gives the connection up', async () => {
       let closed = false;
       const to = await startRaw((socket) => socket.on('data', () => undefined).on('close', () => (closed = true)));
-      const { transport } = createSender();
+      const { transport } = createSender({ openTimeoutMs: 400 });
       const startMs = performance.now();
       expect(await transport.send(to, ask(1), 150)).to.deep.equal({ kind: 'timeout' });
       expect(performance.now() - startMs).to.be.within(145, SOON_MS);
@@ -92,7 +115,7 @@ describe('peer transport', () => {
     });
 
     it('when only half of an answer comes', async () => {
-      const to = await startAnswering(OK.slice(0, -5));
+      const to = await startUpgrading(recordOf(encodeAnswer(answerTo(ask(1)))).subarray(0, -5));
       expect(await soon(createSender().transport.send(to, ask(1), 150))).to.deep.equal({ kind: 'timeout' });
     });
 
@@ -106,43 +129,64 @@ describe('peer transport', () => {
 
     it('when the connection is given up before the message is', async () => {
       const to = await startRaw(() => undefined);
-      const { transport } = createSender({ tls: { cert: '', key: '' }, connectTimeoutMs: 300 });
+      const { transport } = createSender({ tls: { cert: '', key: '' }, openTimeoutMs: 300 });
       expect(await soon(transport.send(to, ask(1), 10_000))).to.deep.equal({ kind: 'timeout' });
     });
 
-    it('while all connections are taken, and then never delivers the message', async () => {
+    it('before there is a link, and then never delivers the message', async () => {
       const { opened, open } = gate();
-      const peer = await startPeer({ receive: (message) => opened.then(() => answerTo(message)) });
-      const { transport } = createSender({ connections: 2 });
-      const slow = [transport.send(peer.id, ask(1), 5_000), transport.send(peer.id, ask(2), 5_000)];
-      await until(() => peer.received.length === 2, 'both connections to be taken');
-      expect(await soon(transport.send(peer.id, ask(3), 150))).to.deep.equal({ kind: 'timeout' });
+      const peer = await startPeer();
+      const to = await startRaw((near) => {
+        const far = connect(peer.port, '127.0.0.1');
+        near.on('close', () => far.destroy());
+        near.pause();
+        void opened.then(() => near.pipe(far).pipe(near));
+      });
+      const { transport } = createSender();
+      expect(await soon(transport.send(to, ask(1), 150))).to.deep.equal({ kind: 'timeout' });
+      const later = transport.send(to, ask(2), 5_000);
       open();
-      expect((await Promise.all(slow)).map(numberOf)).to.deep.equal([1, 2]);
-      expect(numberOf(await transport.send(peer.id, ask(4), 5_000))).to.equal(4);
-      expect(peer.received.map((message) => message.body.kind === 'handoff' && message.body.chunk)).to.deep.equal([
-        1, 2, 4,
-      ]);
+      expect(numberOf(await later)).to.equal(2);
+      expect(peer.received).to.deep.equal([ask(2)]);
     });
   });
 
   describe('says broken, and why,', () => {
     const cases: [what: string, answer: string, reason: RegExp][] = [
       ['the answer is no HTTP', 'SSH-2.0-OpenSSH_9.6\r\n', /HPE_|UND_ERR|HTTP/],
-      ['the answer is of no known kind', http(200, 'hello'), /malformed/],
-      ['the answer is empty', http(200, ''), /malformed/],
-      ['the answer is JSON of another form', http(200, '{"kind":"kept"}'), /malformed/],
-      ['the answer is a message', http(200, '["f",["127.0.0.1:1",1,1,7,"0.1.0",0,"","abc"],"alice"]'), /malformed/],
+      ['the upgrade is answered by no peer', UPGRADED.replace(/Tokenring-Node.*/, ''), /no peer/],
+      ['the peer says it is of another cluster', UPGRADED.replace('default', 'other'), /no peer/],
+      ['the peer has another version', UPGRADED.replace('Version: 2', 'Version: 3'), /no peer/],
+      ['the upgrade is answered plainly', http(200, 'hello'), /HTTP 200/],
       ['the answer is a problem', http(404, '{"code":"unknown_version"}'), /HTTP 404 unknown_version/],
       ['the answer is an error of somebody else', http(502, '<html>'), /HTTP 502/],
       ['the answer is a redirect', http(307, '', 'Location: http://127.0.0.1/\r\n'), /HTTP 307/],
-      ['the answer asks for an upgrade', http(101, '', 'Upgrade: x\r\nConnection: upgrade\r\n'), /upgrade/],
+      ['a refusal is larger than any', http(500, 'x'.repeat(9_000)), /no refusal of a peer/],
       [
         'the answer claims to be larger than any',
         'HTTP/1.1 200 X\r\nContent-Length: 99999999999999999999\r\n\r\n',
         /./,
       ],
     ];
+    const answerCases: [what: string, answer: Buffer | string, reason: RegExp][] = [
+      ['is of no known kind', recordOf('hello'), /malformed/],
+      ['is empty', recordOf(''), /malformed/],
+      ['is JSON of another form', recordOf('{"kind":"kept"}'), /malformed/],
+      ['is a message', recordOf('["f",["127.0.0.1:1",1,1,7,"0.1.0",0,"","abc"],"alice"]'), /malformed/],
+      ['is a refusal', recordOf('\0{"code":"internal"}'), /refused: internal/],
+      ['is no record', '\0\0\0\0\0\0', /no records/],
+      ['is HTTP', http(200, 'hello'), /no records/],
+    ];
+    for (const [what, bytes, reason] of answerCases) {
+      it(`when what comes on the link ${what}`, async () => {
+        const { transport, counters } = createSender();
+        const result = await soon(transport.send(await startUpgrading(bytes), ask(1), 5_000));
+        expect(result.kind).to.equal('broken');
+        expect(result).to.have.property('reason').which.matches(reason);
+        expect(counters.results.broken).to.equal(1);
+      });
+    }
+
     for (const [what, bytes, reason] of cases) {
       it(`when ${what}`, async () => {
         const { transport, counters } = createSender();
@@ -164,31 +208,48 @@ describe('peer transport', () => {
     });
 
     it('when the peer hangs up in the middle of an answer', async () => {
-      const to = await startAnswering(OK.slice(0, -5), (socket) => socket.end());
+      const to = await startUpgrading(recordOf(encodeAnswer(answerTo(ask(1)))).subarray(0, -5), (socket) =>
+        socket.end(),
+      );
       expect((await soon(createSender().transport.send(to, ask(1), 5_000))).kind).to.equal('broken');
     });
 
-    it('when the answer is larger than allowed, without waiting for its end', async () => {
-      const to = await startAnswering(
-        `HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n${'x'.repeat(0xfff)}\r\n`,
-      );
-      const result = await soon(createSender({ maxAnswerBytes: 1_000 }).transport.send(to, ask(1), 5_000));
-      expect(result).to.deep.equal({ kind: 'broken', reason: 'the answer is larger than 1000 bytes' });
+    it('when the answer is larger than allowed', async () => {
+      const to = await startUpgrading(recordOf('x'.repeat(1_001)).subarray(0, -5));
+      const { transport } = createSender({ maxAnswerBytes: 1_000 });
+      const half = await soon(transport.send(to, ask(1), 150));
+      expect(half.kind).to.equal('timeout');
+      const whole = await startUpgrading(recordOf('x'.repeat(1_001)));
+      expect(await soon(transport.send(whole, ask(1), 5_000)))
+        .to.have.property('reason')
+        .which.matches(/too large/);
     });
 
     it('when the message is larger than a peer takes, without sending it', async () => {
       const peer = await startPeer();
       const result = await createSender({ maxMessageBytes: 20 }).transport.send(peer.id, ask(1), 2_000);
       expect(result.kind).to.equal('broken');
-      expect(peer.connections()).to.equal(0);
+      expect(peer.received).to.deep.equal([]);
     });
 
     it('once in the log, until the peer answers again or it fails otherwise', async () => {
-      const answers = [http(500, ''), http(500, ''), OK, http(500, ''), http(501, '')];
+      const problem = (status: number): string => http(status, '');
+      const answers = [problem(500), problem(500), UPGRADED, problem(500), problem(501)];
       let n = 0;
-      const to = await startRaw((socket) => socket.on('data', () => socket.end(answers[n++]!)));
+      const to = await startRaw((socket) =>
+        socket.once('data', () => {
+          const answer = answers[n++]!;
+          socket.write(answer);
+          if (answer !== UPGRADED) return void socket.end();
+          socket.once('data', () => socket.end(recordOf(encodeAnswer(answerTo(ask(1))))));
+        }),
+      );
       const { transport, log } = createSender();
-      while (n < answers.length) await transport.send(to, ask(1), 5_000);
+      while (n < answers.length) {
+        await transport.send(to, ask(1), 5_000);
+        // The news that the connection has ended.
+        await sleep(20);
+      }
       expect(log.lines.map(({ fields }) => fields['reason'])).to.deep.equal([
         'HTTP 500 without a code',
         'HTTP 500 without a code',
@@ -200,14 +261,15 @@ describe('peer transport', () => {
   it('settles in time as one of the four, whatever bytes come back', async () => {
     let bytes = Buffer.alloc(0);
     const to = await startRaw((socket) => socket.once('data', () => socket.end(bytes)));
-    const { transport } = createSender();
+    const { transport } = createSender({ openTimeoutMs: 400 });
     const pieces = fc.constantFrom(
       'HTTP/1.1 200 OK\r\n',
       'Content-Length: 3\r\n',
       '\r\n',
       'Connection: close\r\n',
       'HTTP/1.1 100 C\r\n\r\n',
-      OK,
+      UPGRADED,
+      recordOf(encodeAnswer(answerTo(ask(1)))).toString('latin1'),
     );
     const mixed = fc.array(fc.oneof(pieces, fc.string({ maxLength: 9 })), { maxLength: 6 }).map((all) => all.join(''));
     const rough = fc.uint8Array({ maxLength: 60 }).map((all) => Buffer.from(all).toString('latin1'));
@@ -222,19 +284,19 @@ describe('peer transport', () => {
     );
   });
 
-  it('uses a connection again and again', async () => {
+  it('sends all messages over one link', async () => {
     const peer = await startPeer();
     const { transport } = createSender();
     for (let i = 0; i < 200; i += 1) expect(numberOf(await transport.send(peer.id, ask(i), 5_000))).to.equal(i);
-    expect(peer.connections()).to.be.at.most(2);
+    expect(peer.connections()).to.equal(1);
   });
 
-  it('gives each of many messages at once its own answer, over a few connections', async () => {
+  it('gives each of many messages at once its own answer, over one link', async () => {
     const peer = await startPeer({ receive: (message) => sleep(Math.random() * 5).then(() => answerTo(message)) });
     const { transport } = createSender();
     const results = await Promise.all(Array.from({ length: 1_000 }, (_, i) => transport.send(peer.id, ask(i), 10_000)));
     expect(results.map(numberOf)).to.deep.equal(Array.from({ length: 1_000 }, (_, i) => i));
-    expect(peer.connections()).to.equal(8);
+    expect(peer.connections()).to.equal(1);
   });
 
   it('does not wait for an answer that is slow to come before it sends the next message', async () => {
@@ -264,11 +326,57 @@ describe('peer transport', () => {
     expect(numberOf(await transport.send(peer.id, ask(11), 5_000))).to.equal(11);
   });
 
+  it('takes a new link for the next message where nothing comes on the old one, on which late answers still count', async () => {
+    const { opened, open } = gate();
+    const peer = await startPeer({
+      async receive(message) {
+        if (message.body.kind === 'handoff' && message.body.chunk < 3) await opened;
+        return answerTo(message);
+      },
+    });
+    const { transport } = createSender();
+    const late = transport.send(peer.id, ask(1), 5_000);
+    expect(await transport.send(peer.id, ask(2), 150)).to.deep.equal({ kind: 'timeout' });
+    expect(numberOf(await transport.send(peer.id, ask(3), 5_000))).to.equal(3);
+    expect([peer.connections(), peer.open()]).to.deep.equal([2, 2]);
+    open();
+    expect(numberOf(await late)).to.equal(1);
+    await until(() => peer.open() === 1, 'the old link to end');
+    expect(numberOf(await transport.send(peer.id, ask(4), 5_000))).to.equal(4);
+    expect(peer.connections()).to.equal(2);
+  });
+
+  it('says broken to all that is under way when a link breaks, and makes another for what comes next', async () => {
+    const peer = await startPeer({ receive: () => new Promise(() => undefined) });
+    const tap = await startTap(peer.port, { cut: () => peer.received.length === 10 });
+    const { transport } = createSender();
+    const results = await Promise.all(Array.from({ length: 10 }, (_, i) => transport.send(tap.id, ask(i), 5_000)));
+    expect(results.map(({ kind }) => kind)).to.deep.equal(results.map(() => 'broken'));
+    void transport.send(tap.id, ask(11), 300);
+    await until(() => peer.received.length === 11, 'the next message');
+  });
+
+  it('lets no more bytes wait for a peer that does not read than its bound', async () => {
+    const to = await startRaw((socket) => {
+      socket.once('data', () => {
+        socket.write(UPGRADED);
+        socket.pause();
+      });
+    });
+    const { transport } = createSender({ maxMessageBytes: 1_000_000 });
+    const large = { ...ask(1), body: { kind: 'forget' as const, clientId: 'x'.repeat(900_000) } };
+    const results = await Promise.all(Array.from({ length: 20 }, () => transport.send(to, large, 700)));
+    const kinds = results.map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === 'timeout').length).to.be.within(1, 12);
+    expect(kinds.filter((kind) => kind === 'broken').length).to.be.at.least(8);
+  });
+
   it('reaches a peer that has started again at the same address', async () => {
     const first = await startPeer();
     const { transport } = createSender();
     expect(numberOf(await transport.send(first.id, ask(1), 5_000))).to.equal(1);
     await first.peer.close(0);
+    await sleep(20);
     expect((await transport.send(first.id, ask(2), 5_000)).kind).to.equal('refused');
     await startPeer({ port: first.port });
     expect(numberOf(await transport.send(first.id, ask(3), 5_000))).to.equal(3);

@@ -1,0 +1,180 @@
+import { hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Socket } from 'node:net';
+import type { NodeId } from '../core/ring.js';
+import { WIRE_VERSION } from '../wire/codec.js';
+import { readNodeId } from '../wire/wire.js';
+import type { RefusalCode } from './refusal.js';
+
+/*
+ * Two peers agree on cluster and wire version, and prove to each other that they know the shared secret, once for each
+ * connection:
+ *
+ *     client                                                     server
+ *       GET /peer, Upgrade: tokenring
+ *       its versions, cluster, node id, address dialled, Nc ──▶   another cluster, no common version: refuses
+ *     ◀────────── 101, version, cluster, node id, Ns
+ *       proof of the client (32 bytes) ────────────────────────▶   wrong: hangs up
+ *     ◀────────── proof of the server (32 bytes)
+ *       records (see record.ts) ◀───────────────────────────────▶
+ *
+ * - Proofs and keys of both directions are parts of HKDF-SHA256 (RFC 5869) of the secret, with both random nonces as salt
+ *   and everything above as info. So they are good for this one connection between these two nodes, and nothing of a
+ *   recorded one can be used again.
+ * - The client proves first. A stranger who connects gets nothing at which to try guesses of the secret.
+ * - The address dialled may be an alias of the server, so the two ids may differ. The server answers in its own name.
+ * - Without a secret there are no nonces, proofs, or tags: with TLS certificates prove who speaks, without it the port is
+ *   on loopback.
+ */
+
+export const UPGRADE = 'tokenring';
+export const PEER_PATH = '/peer';
+/** An id of 128 random bits in base64url. */
+const NONCE = /^[\w-]{22}$/;
+const PROOF_BYTES = 32;
+const KEY_BYTES = 32;
+
+/** Who this node is for others. */
+export interface Identity {
+  /** Nodes of another cluster are refused. */
+  readonly cluster: string;
+  /** This node's id, once it listens. */
+  readonly self: () => NodeId;
+  /** The shared secret, if there is one. */
+  readonly secret?: string | undefined;
+}
+
+/** Keys of the records of one connection. */
+export interface LinkKeys {
+  readonly send: Buffer;
+  readonly receive: Buffer;
+}
+
+/** What both sides know when they have agreed. */
+interface Agreement {
+  readonly versions: string;
+  readonly version: number;
+  readonly cluster: string;
+  readonly client: NodeId;
+  readonly dialled: NodeId;
+  readonly server: NodeId;
+}
+
+interface Derived {
+  readonly clientProof: Buffer;
+  readonly serverProof: Buffer;
+  readonly clientKey: Buffer;
+  readonly serverKey: Buffer;
+}
+
+function derive(secret: string, agreement: Agreement, nonces: string): Derived {
+  const { versions, version, cluster, client, dialled, server } = agreement;
+  // A JSON list: two different agreements never make the same text.
+  const info = JSON.stringify(['tokenring peer link', versions, version, cluster, client, dialled, server]);
+  const bytes = Buffer.from(hkdfSync('sha256', secret, nonces, info, 2 * PROOF_BYTES + 2 * KEY_BYTES));
+  const part = (i: number): Buffer => bytes.subarray(i * KEY_BYTES, (i + 1) * KEY_BYTES);
+  return { clientProof: part(0), serverProof: part(1), clientKey: part(2), serverKey: part(3) };
+}
+
+/** What a client sends, and what it has to remember of it. */
+interface Offer {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly dialled: NodeId;
+  readonly nonce: string;
+}
+
+export function createOffer({ cluster, self, secret }: Identity, dialled: NodeId): Offer {
+  const nonce = randomBytes(16).toString('base64url');
+  const headers: Record<string, string> = {
+    'tokenring-versions': String(WIRE_VERSION),
+    'tokenring-cluster': cluster,
+    'tokenring-node': self(),
+    'tokenring-to': dialled,
+  };
+  if (secret !== undefined) headers['tokenring-nonce'] = nonce;
+  return { headers, dialled, nonce };
+}
+
+export type Refused = { readonly kind: 'refused'; readonly code: RefusalCode; readonly detail?: string };
+
+/** The server's side of an agreement; `derived` if there is a secret. */
+export interface Accepted {
+  readonly kind: 'accepted';
+  readonly peer: NodeId;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly derived: Derived | undefined;
+}
+
+/** Reads an offer. Proves nothing yet. */
+export function acceptOffer({ cluster, self, secret }: Identity, headers: IncomingHttpHeaders): Accepted | Refused {
+  const versions = headerOf(headers, 'tokenring-versions');
+  const theirs = headerOf(headers, 'tokenring-cluster');
+  const [client, dialled] = [idOf(headers, 'tokenring-node'), idOf(headers, 'tokenring-to')];
+  const nonce = headerOf(headers, 'tokenring-nonce');
+  if (theirs === '' || client === undefined || dialled === undefined) {
+    return { kind: 'refused', code: 'malformed', detail: 'a header of the handshake is missing' };
+  }
+  if (!versions.split(',').includes(String(WIRE_VERSION))) return { kind: 'refused', code: 'unknown_version' };
+  if (theirs !== cluster) {
+    return { kind: 'refused', code: 'other_cluster', detail: `this node belongs to cluster "${cluster}"` };
+  }
+  if (secret === undefined && nonce !== '') return { kind: 'refused', code: 'unexpected_credentials' };
+  if (secret !== undefined && !NONCE.test(nonce)) return { kind: 'refused', code: 'no_credentials' };
+  const answer: Record<string, string> = {
+    'tokenring-version': String(WIRE_VERSION),
+    'tokenring-cluster': cluster,
+    'tokenring-node': self(),
+  };
+  if (secret === undefined) return { kind: 'accepted', peer: client, headers: answer, derived: undefined };
+  const own = randomBytes(16).toString('base64url');
+  answer['tokenring-nonce'] = own;
+  const agreement = { versions, version: WIRE_VERSION, cluster, client, dialled, server: self() };
+  return { kind: 'accepted', peer: client, headers: answer, derived: derive(secret, agreement, nonce + own) };
+}
+
+/**
+ * The client's side of an agreement, from the headers of the server's answer.
+ * @returns a reason for which there is none, or the keys if there is a secret
+ */
+export function readAcceptance(
+  { cluster, self, secret }: Identity,
+  offer: Offer,
+  headers: IncomingHttpHeaders,
+): { readonly reason: string } | { readonly derived: Derived | undefined } {
+  const [version, theirs] = [headerOf(headers, 'tokenring-version'), headerOf(headers, 'tokenring-cluster')];
+  const server = idOf(headers, 'tokenring-node');
+  if (version !== String(WIRE_VERSION) || theirs !== cluster || server === undefined) {
+    return { reason: 'the upgrade was answered by something that is no peer' };
+  }
+  const nonce = headerOf(headers, 'tokenring-nonce');
+  if (secret === undefined) return { derived: undefined };
+  if (!NONCE.test(nonce)) return { reason: 'the peer has no peer secret' };
+  const { dialled } = offer;
+  const versions = String(WIRE_VERSION);
+  const agreement = { versions, version: WIRE_VERSION, cluster, client: self(), dialled, server };
+  return { derived: derive(secret, agreement, offer.nonce + nonce) };
+}
+
+/** Calls `done` once with whether the next bytes that arrive are this proof; bytes behind it stay in the socket. */
+export function readProof(socket: Socket, proof: Buffer, done: (right: boolean) => void): void {
+  const look = (): void => {
+    const bytes = socket.read(PROOF_BYTES) as Buffer | null;
+    if (bytes === null) return;
+    socket.off('readable', look);
+    done(bytes.length === PROOF_BYTES && timingSafeEqual(bytes, proof));
+  };
+  socket.on('readable', look);
+}
+
+function headerOf(headers: IncomingHttpHeaders, name: string): string {
+  const value = headers[name];
+  return typeof value === 'string' ? value : '';
+}
+
+function idOf(headers: IncomingHttpHeaders, name: string): NodeId | undefined {
+  try {
+    return readNodeId(headerOf(headers, name), name);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,134 @@
+import type { Socket } from 'node:net';
+import { ByteWriter } from '../wire/binary/bytes.js';
+import { createFrameReader, writeFrame } from './frame.js';
+import type { LinkKeys } from './handshake.js';
+import { createOpen, createSeal } from './record.js';
+
+/** Number of the frame by which a peer says that it takes no more messages on this link. */
+export const GOODBYE = 0;
+
+/** Why a link ended. */
+export type LinkEnd =
+  /** The other side ended it, or this one did. */
+  | { readonly kind: 'closed' }
+  | { readonly kind: 'failed'; readonly error: Error }
+  /** The other side sent what no peer sends. */
+  | { readonly kind: 'refused'; readonly code: 'bad_record' | 'bad_tag' | 'too_large' };
+
+/** A connection between two peers that know each other: frames, many under way, either way. */
+export interface Link {
+  /**
+   * Sends a frame with those of the same turn of the event loop, or once the other side reads again.
+   * @returns whether it was taken: not when its payload is larger than `maxBytes`, or too much waits
+   */
+  send<T>(number: number, write: (out: ByteWriter, value: T) => void, value: T): boolean;
+  /** Bytes that wait for the other side to read. */
+  readonly waitingBytes: number;
+  /** Reads no more until `resume`, so that the other side has to wait. */
+  pause(): void;
+  resume(): void;
+  /** Ends the connection after what was sent. */
+  end(): void;
+  destroy(): void;
+}
+
+interface LinkOptions {
+  /** Of a payload that is sent. */
+  readonly maxSendBytes: number;
+  /** Of a payload that arrives. */
+  readonly maxReceiveBytes: number;
+  /** Of all that waits to be sent. */
+  readonly maxWaitingBytes: number;
+}
+
+interface LinkEvents {
+  /** The payload is valid during the call alone. */
+  readonly received: (number: number, payload: Buffer) => void;
+  /** Called once. */
+  readonly ended: (end: LinkEnd) => void;
+  /** What waited to be sent is gone. */
+  readonly drained?: () => void;
+}
+
+export function createLink(
+  socket: Socket,
+  keys: LinkKeys | undefined,
+  { maxSendBytes, maxReceiveBytes, maxWaitingBytes }: LinkOptions,
+  { received, ended, drained }: LinkEvents,
+): Link {
+  const out = new ByteWriter();
+  const seal = createSeal(keys?.send);
+  let flushing = false;
+  let over = false;
+  let ending = false;
+
+  function finish(end: LinkEnd): void {
+    if (over) return;
+    over = true;
+    socket.destroy();
+    ended(end);
+  }
+
+  function flush(): void {
+    flushing = false;
+    // While the other side does not read, frames wait here for 'drain'.
+    if (over || socket.writableNeedDrain) return;
+    if (out.length > 0) {
+      socket.write(seal(out.bytes, out.length));
+      out.clear();
+    }
+    if (ending) socket.end();
+  }
+
+  const readFrames = createFrameReader(maxReceiveBytes, (number, payload) => {
+    received(number, payload);
+    return !over;
+  });
+  const open = createOpen(keys?.receive, (bytes) => {
+    if (!readFrames(bytes)) finish({ kind: 'refused', code: 'too_large' });
+    return !over;
+  });
+
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  socket.on('data', (chunk: Buffer) => {
+    const failure = open(chunk);
+    if (failure !== undefined) finish({ kind: 'refused', code: failure });
+  });
+  socket.on('drain', () => {
+    flush();
+    if (out.length === 0 && !socket.writableNeedDrain) drained?.();
+  });
+  socket.on('error', (error) => finish({ kind: 'failed', error }));
+  socket.on('end', () => finish({ kind: 'closed' }));
+  socket.on('close', () => finish({ kind: 'closed' }));
+
+  return {
+    send(number, write, value) {
+      if (over || ending || out.length + socket.writableLength > maxWaitingBytes) return false;
+      const start = out.length;
+      if (writeFrame(out, number, write, value) > maxSendBytes) {
+        out.length = start;
+        return false;
+      }
+      if (!flushing) {
+        flushing = true;
+        process.nextTick(flush);
+      }
+      return true;
+    },
+    get waitingBytes() {
+      return out.length + socket.writableLength;
+    },
+    pause: () => void socket.pause(),
+    resume: () => void socket.resume(),
+    end() {
+      ending = true;
+      if (!flushing) flush();
+    },
+    destroy: () => finish({ kind: 'closed' }),
+  };
+}
+
+/** After so long without a byte the system asks whether the other side is still there. */
+const KEEP_ALIVE_MS = 15_000;
