@@ -54,7 +54,7 @@ export function createRegistryMember(
   const { strict = false, memberTtlMs: ttlMs = MEMBER_TTL_MS } = options;
   const membership = createRegistryMembership({ clock }, { ...options, strict, onDeregistered });
   const session = createRegistrySession({ ...deps, membership }, { ttlMs });
-  const probing = createRegistryProbing({ membership, isReachable: () => session.isReachable });
+  const probing = createRegistryProbing({ membership, isReachable: () => session.isReachable() });
 
   function checkLease(nowMs: number): void {
     if (!strict) return;

@@ -1,6 +1,6 @@
 import { merge, NO_DOCUMENT, overwrittenKeys } from '../../core/policy-document.js';
 import type { PolicyDocument } from '../../core/policy-document.js';
-import type { RegistryPolicyStore, KnownPolicies } from '../membership/registry-session.js';
+import type { RegistryPolicyStore, KnownPolicies } from '../membership/registry-policy-store.js';
 import type { Written } from '../messages.js';
 import type { Clock, Log, Timers } from '../ports.js';
 import type { ActivePolicies } from './active-policies.js';
