@@ -52,7 +52,7 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   cluster: { ours: ['core', 'cluster'], packages: /^lru-cache$/ },
   wire: { ours: ['core', 'cluster', 'wire'], packages: /^node:buffer$/ },
   validate: { ours: ['core', 'cluster', 'validate'], packages: /^(node:(crypto|buffer)|@sinclair\/typebox(\/.+)?)$/ },
-  client: { ours: ['core', 'client'], packages: /^(node:(crypto|http|tls|util)|undici)$/ },
+  client: { ours: ['core', 'client'], packages: /^(node:(crypto|http|tls|util)|undici|express)$/ },
   http: { ours: ['core', 'cluster', 'validate', 'http'], packages: /./ },
   peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },

@@ -1,122 +1,143 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { NextFunction, Request, Response } from 'express';
 import { networkOf } from '../core/address.js';
 import type { Decision } from '../core/decision.js';
-import { rateLimitHeaders } from '../core/rate-limit-headers.js';
-import type { Limiter } from '../core/limiter.js';
-import type { LimitRequest } from '../core/request.js';
 import { TokenringError } from '../core/error.js';
-import type { LoadWatch } from './load-watch.js';
+import { seconds } from '../core/rate-limit-headers.js';
+import type { AllowRequest } from '../core/request.js';
+import { limitsOf, setLimitHeaders } from './limit-headers.js';
+import { checkProxy } from './proxy-check.js';
 import { rulesOf } from './question.js';
+import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
+import type { RateLimitOptions } from './rate-limit-options.js';
+import { settleAfter } from './settle-after.js';
 
 export type { Decision } from '../core/decision.js';
 export type { Limiter } from '../core/limiter.js';
-export type { AllowRequest, LimitRequest } from '../core/request.js';
+export type { AllowRequest, Duration, LimitRequest } from '../core/request.js';
+export type { HeaderStyle } from './limit-headers.js';
+export type { RateLimitOptions } from './rate-limit-options.js';
 
-/** Of an Express request, what is read here; any `IncomingMessage` will do. */
-export type LimitedRequest = IncomingMessage & { readonly ip?: string | undefined };
-
-export type Next = (error?: unknown) => void;
-
-/** @typeParam Req Express's `Request`, where `key` and the other functions are to have it */
-export interface RateLimitOptions<Req extends IncomingMessage = LimitedRequest> extends Partial<LimitRequest> {
-  /** A node (`createNode`) or a client (`createClient`). */
-  readonly limiter: Pick<Limiter, 'check'>;
-  /** Several limits at once, instead of one. */
-  readonly limits?: readonly LimitRequest[];
-  /** A named policy, instead of any limit. */
-  readonly policy?: string;
-  /**
-   * The client to limit: 1 to 256 bytes. Default: `addressKey(req.ip)`. Behind a proxy, set Express's `trust proxy`;
-   * without it all callers are one client, and with `trust proxy` true a caller can claim any address.
-   */
-  readonly key?: (req: Req) => string | Promise<string>;
-  /** Whole tokens, 1 to 1e9. Default 1. */
-  readonly cost?: number | ((req: Req) => number);
-  /** Requests that are let through uncounted. */
-  readonly skip?: (req: Req) => boolean;
-  /** Answers a denial, with the headers set already; what it throws goes to Express. Default: 429, `application/problem+json`. */
-  readonly onDenied?: (req: Req, res: ServerResponse, decision: Decision, next: Next) => unknown;
-  /**
-   * The status where nobody could decide, with `Retry-After`: where `check` rejects with `no_answer` or `overloaded`, and where it denies without
-   * having asked. Default: the error goes to Express, and such a denial is one like any other.
-   */
-  readonly unavailableStatus?: 503;
-  /** Measures each request that is let through: how long its answer took, and whether its status was below 500. */
-  readonly load?: Pick<LoadWatch, 'begin'>;
-}
-
-/** Answers that somebody is to wait for what no denial has told: as a node does. */
+/** `Retry-After` when no node can decide; nodes answer the same. */
 const UNAVAILABLE_RETRY_SECONDS = '1';
 const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
 
 /**
- * Express middleware: lets a request through, or answers 429; both with `RateLimit-Policy` and `RateLimit`, and a denial with `Retry-After`. The
- * decision is `res.locals.rateLimit`.
- * @throws TypeError that names an option that is not valid, and what is expected
+ * Express middleware: lets a request pass, or answers 429 with `Retry-After`. Both have `RateLimit-Policy` and `RateLimit`.
+ * The decision is `res.locals.rateLimit`.
+ * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
-export function rateLimit<Req extends IncomingMessage = LimitedRequest>(
-  options: RateLimitOptions<Req>,
-): (req: Req, res: ServerResponse, next: Next) => void {
-  requireLimiter(options);
-  const { limiter, key = defaultKey, cost, skip, onDenied = sendDenied, unavailableStatus, load } = options;
-  const { limit, window, windowMs, burst, algorithm, limits, policy } = options;
-  const asked = Object.entries({ limit, window, windowMs, burst, algorithm, limits, policy });
-  const question = Object.fromEntries(asked.filter(([, value]) => value !== undefined));
-  const rules = rulesOf({ clientId: '', ...question });
+export function rateLimit(options: RateLimitOptions): (req: Request, res: Response, next: NextFunction) => void {
+  checkRateLimitOptions(options);
+  const { limiter, name, skip, onDenied, unavailableStatus, load, headers = 'draft-11' } = options;
+  const styles = headers === false ? [] : [headers].flat();
+  const questionOf = createQuestions(options);
+  const isFirst = createFirstDenials();
+  const settle = settlesLater(options) ? limiter.settle!.bind(limiter) : undefined;
 
-  async function decide(req: Req): Promise<Decision> {
-    const clientId = await key(req);
-    const more = cost === undefined ? undefined : { cost: typeof cost === 'number' ? cost : cost(req) };
-    return limiter.check({ clientId, ...question, ...more });
+  function finish(req: Request, res: Response, next: NextFunction, question: AllowRequest, decision: Decision): void {
+    // The caller may have gone, and another handler may have answered.
+    if (res.headersSent || res.destroyed) return;
+    // A question without rules was refused by its node, and has no decision.
+    const [rule] = rulesOf(question) ?? [];
+    const limits = limitsOf(decision, rule, name, res);
+    for (const style of styles) setLimitHeaders(res, style, decision, limits);
+    res.locals['rateLimit'] = decision;
+    if (decision.allowed) {
+      const done = load?.begin();
+      if (done !== undefined) res.once('close', () => done(res.statusCode < 500));
+      if (settle !== undefined && decision.reservation !== undefined)
+        settleAfter(settle, decision.reservation, options, req, res);
+      return next();
+    }
+    if (decision.retryAfterMs !== null) res.setHeader('Retry-After', String(seconds(decision.retryAfterMs)));
+    if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
+    const violated = limits.filter(({ isViolated }) => isViolated).map((one) => one.name);
+    // A callback may be async. What it throws, now or later, goes to Express.
+    Promise.resolve()
+      .then(async () => {
+        if (options.onFirstDenied !== undefined && isFirst(question.clientId, rule?.windowMs, decision))
+          await options.onFirstDenied(req, decision);
+        if (onDenied === undefined) sendDenied(res, decision, violated);
+        else await onDenied(req, res, decision, next);
+      })
+      .catch((error: unknown) => next(asFault(error)));
   }
 
-  function finish(req: Req, res: ServerResponse, next: Next, decision: Decision): void {
-    // Who has gone meanwhile needs no answer; and somebody else may have given one.
-    if (res.headersSent || res.destroyed) return;
-    // Without rules there are no decisions: no node takes what they could not be read from.
-    const headers = rules === undefined ? [] : rateLimitHeaders({ rules }, decision);
-    for (let i = 0; i < headers.length; i += 2) res.setHeader(headers[i]!, headers[i + 1]!);
-    const { locals } = res as { locals?: Record<string, unknown> };
-    if (locals !== undefined) locals['rateLimit'] = decision;
-    if (!decision.allowed) {
-      if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
-      // It may be async, whatever its type says: what it throws, at once or later, goes to Express.
-      Promise.resolve()
-        .then(() => onDenied(req, res, decision, next))
-        .catch((error: unknown) => next(asFault(error)));
-      return;
-    }
-    if (load !== undefined) {
-      const done = load.begin();
-      res.once('close', () => done(res.statusCode < 500));
-    }
-    next();
+  /** @returns `undefined` for a request that is skipped */
+  async function ask(req: Request, res: Response): Promise<{ question: AllowRequest; decision: Decision } | undefined> {
+    if ((await skip?.(req, res)) === true) return undefined;
+    const question = await questionOf(req, res);
+    return { question, decision: await limiter.check(question) };
   }
 
   return (req, res, next) => {
-    if (skip?.(req) === true) return next();
-    decide(req).then(
-      (decision) => finish(req, res, next, decision),
-      (error: unknown) => {
-        const { code } = Object(error) as { code?: unknown };
-        if (unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code) && !res.headersSent)
-          sendUnavailable(res);
-        else next(asFault(error));
-      },
-    );
+    ask(req, res)
+      .then(
+        (asked) => (asked === undefined ? next() : finish(req, res, next, asked.question, asked.decision)),
+        (error: unknown) => {
+          const { code } = Object(error) as { code?: unknown };
+          const isUnavailable = unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code);
+          if (isUnavailable && !res.headersSent) sendUnavailable(res);
+          else next(asFault(error));
+        },
+      )
+      .catch(next);
   };
 }
 
-function requireLimiter(options: object): void {
-  for (const name of ['client', 'node']) {
-    if (name in options)
-      throw new TypeError(
-        `rateLimit: ${name}: there is no such option; pass it as limiter: rateLimit({ limiter: ${name} })`,
-      );
-  }
-  const { limiter } = options as { limiter?: { check?: unknown } | null };
-  if (typeof limiter?.check !== 'function')
-    throw new TypeError('rateLimit: limiter: expected a node (createNode) or a client (createClient)');
+/** How many limiters without a name each node or client has. */
+const unnamed = new WeakMap<object, number>();
+
+function createQuestions(options: RateLimitOptions): (req: Request, res: Response) => Promise<AllowRequest> {
+  const { limiter, key, cost, limit, window, windowMs, burst, algorithm, limits, policy, name } = options;
+  const prefix = prefixOf(limiter, name, policy !== undefined);
+  const given = Object.entries({ limit, window, windowMs, burst, algorithm, limits, policy, cost });
+  const fixed = Object.fromEntries(
+    given.filter(([, value]) => value !== undefined && value !== true && typeof value !== 'function'),
+  );
+  const more = settlesLater(options) ? { reserve: true } : undefined;
+
+  return async (req, res) => {
+    if (key === undefined) checkProxy(req);
+    const id: unknown = key === undefined ? addressKey(req.ip ?? req.socket.remoteAddress) : await key(req, res);
+    if (typeof id !== 'string' || id === '')
+      throw new TokenringError('invalid_request', {
+        field: 'clientId',
+        expected: 'a text of 1 to 256 bytes from `key`',
+      });
+    return {
+      clientId: prefix + id,
+      ...fixed,
+      ...more,
+      ...(typeof limit === 'function' && { limit: await limit(req, res) }),
+      ...(typeof policy === 'function' && { policy: await policy(req, res) }),
+      ...(typeof cost === 'function' && { cost: await cost(req, res) }),
+    };
+  };
+}
+
+/** What keys begin with, so that limiters of equal limits do not share buckets. */
+function prefixOf(limiter: object, name: string | undefined, hasPolicy: boolean): string {
+  if (name !== undefined) return `${name}:`;
+  if (hasPolicy) return '';
+  const number = (unnamed.get(limiter) ?? 0) + 1;
+  unnamed.set(limiter, number);
+  return number === 1 ? '' : `${number}:`;
+}
+
+/** Clients whose first denial is remembered. */
+const MAX_FIRST_DENIALS = 10_000;
+
+function createFirstDenials(): (clientId: string, windowMs: number | undefined, decision: Decision) => boolean {
+  const untilMs = new Map<string, number>();
+  return (clientId, windowMs, { resetMs }) => {
+    const nowMs = performance.now();
+    if (nowMs < (untilMs.get(clientId) ?? -Infinity)) return false;
+    untilMs.delete(clientId);
+    untilMs.set(clientId, nowMs + (windowMs ?? resetMs));
+    if (untilMs.size > MAX_FIRST_DENIALS) untilMs.delete(untilMs.keys().next().value!);
+    return true;
+  };
 }
 
 /**
@@ -128,35 +149,33 @@ export function addressKey(address: string | undefined): string {
   return `ip:${networkOf(address ?? 'unknown')}`;
 }
 
-function defaultKey(req: LimitedRequest): string {
-  return addressKey(req.ip ?? req.socket.remoteAddress);
-}
-
-/** As draft-ietf-httpapi-ratelimit-headers-11 has it. */
-function sendDenied(_req: unknown, res: ServerResponse, decision: Decision): void {
+/** The problem type of draft-ietf-httpapi-ratelimit-headers-11. */
+function sendDenied(res: Response, { retryAfterMs }: Decision, violated: readonly string[]): void {
   sendProblem(res, 429, {
     type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
     title: 'Request cannot be satisfied as assigned quota has been exceeded',
     status: 429,
-    retryAfterMs: decision.retryAfterMs,
+    'violated-policies': violated,
+    retryAfterMs,
   });
 }
 
-/** Without the status that a node had for this service: Express would answer its caller with that, as if the caller had no token. */
+/** An error for Express. Express would answer the status of a node's error, such as 401, as if the caller were at fault. */
 function asFault(error: unknown): unknown {
-  // Express goes on to the handler with these: `undefined`, `null`, 'route'.
-  if (!(error instanceof Error)) return new Error('rateLimit: what was thrown is no error', { cause: error });
+  // Express goes on to the handler for these: `undefined`, `null`, 'route'.
+  if (!(error instanceof Error))
+    return new Error('rateLimit: a callback has thrown something that is no error', { cause: error });
   if (!(error instanceof TokenringError)) return error;
   const { code, detail, field, expected } = error;
   return new TokenringError(code, { detail, field, expected, status: 500 }, { cause: error });
 }
 
-function sendUnavailable(res: ServerResponse): void {
+function sendUnavailable(res: Response): void {
   res.setHeader('Retry-After', UNAVAILABLE_RETRY_SECONDS);
   sendProblem(res, 503, { type: 'about:blank', title: 'Service Unavailable', status: 503 });
 }
 
-function sendProblem(res: ServerResponse, status: number, problem: object): void {
+function sendProblem(res: Response, status: number, problem: object): void {
   const body = JSON.stringify(problem);
   res.writeHead(status, {
     'Content-Type': 'application/problem+json',

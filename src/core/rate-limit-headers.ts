@@ -5,8 +5,7 @@ import type { Rule } from './rule.js';
 
 /**
  * `RateLimit-Policy`, `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11) and, on a denial that time can lift,
- * `Retry-After`: names and values in turn.
- * `w` is in whole seconds there, so a window that is none goes without.
+ * `Retry-After`, as alternating names and values. `w` is in whole seconds; any other window is left out.
  */
 export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision): string[] {
   const { limit, limits, remaining, resetMs, allowed, retryAfterMs } = decision;
@@ -21,37 +20,41 @@ export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision
     }
     headers.push('RateLimit-Policy', lastPolicyItem, 'RateLimit', stateItem(policy, remaining, resetMs));
   } else {
-    // By the decision, not the check: a repeated request id gets the first decision, whatever it asks this time.
-    headers.push('RateLimit-Policy', limits.map((one) => policyItem(nameOf(one), one.limit, one.windowMs)).join(', '));
-    headers.push('RateLimit', limits.map((one) => stateItem(nameOf(one), one.remaining, one.resetMs)).join(', '));
+    // From the decision: a repeated request id gets the first decision, whatever the request says this time.
+    headers.push(
+      'RateLimit-Policy',
+      limits.map((one) => policyItem(limitName(one), one.limit, one.windowMs)).join(', '),
+    );
+    headers.push('RateLimit', limits.map((one) => stateItem(limitName(one), one.remaining, one.resetMs)).join(', '));
   }
   if (!allowed && retryAfterMs !== null) headers.push('Retry-After', String(seconds(retryAfterMs)));
   return headers;
 }
 
-/** The last one written, as callers ask under the same rule again and again. */
+/** The last item written; most requests come under the same rule. */
 let lastRule: Rule | undefined;
 let lastLimit = 0;
 let lastPolicyItem = '';
 
-/** One of several limits is named by its window, which with the algorithm tells it apart. */
-function nameOf({ windowMs, algorithm }: LimitStats): string {
+/** The name of one of several limits: its window and algorithm, which tell it apart. */
+export function limitName({ windowMs, algorithm }: LimitStats): string {
   const window = formatDuration(windowMs);
   return algorithm === 'token-bucket' ? window : `${window}-${algorithm}`;
 }
 
-function policyItem(name: string, limit: number, windowMs: number): string {
-  const window = windowMs % 1000 === 0 ? `;w=${windowMs / 1000}` : '';
+export function policyItem(name: string, limit: number, windowMs: number | undefined): string {
+  const window = windowMs !== undefined && windowMs % 1000 === 0 ? `;w=${windowMs / 1000}` : '';
   return `"${name}";q=${limit}${window}`;
 }
 
-function stateItem(name: string, remaining: number, resetMs: number): string {
+export function stateItem(name: string, remaining: number, resetMs: number): string {
   return `"${name}";r=${remaining};t=${seconds(resetMs)}`;
 }
 
 /** The largest integer of a structured field (RFC 9651). */
 const MAX_FIELD_INTEGER = 999_999_999_999_999;
 
-function seconds(ms: number): number {
+/** Whole seconds, rounded up, as far as a structured field can hold them. */
+export function seconds(ms: number): number {
   return Math.min(Math.ceil(ms / 1000), MAX_FIELD_INTEGER);
 }

@@ -5,13 +5,16 @@ import { expect } from 'chai';
 import express from 'express';
 import type { ErrorRequestHandler, Express, Request } from 'express';
 import { addressKey, rateLimit } from '../../src/client/express.js';
-import type { Limiter, RateLimitOptions } from '../../src/client/express.js';
+import type { RateLimitOptions } from '../../src/client/express.js';
 import { createClient, TokenringError } from '../../src/client/index.js';
 import { createNode } from '../../src/index.js';
 import type { Node } from '../../src/index.js';
 import { call, liveNode, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 import { freePort } from '../support/ports.js';
+
+/** All that most options need of a limiter. */
+const CHECKS = { check: () => Promise.reject(new Error('not asked')) };
 
 describe('the Express middleware', function () {
   this.timeout(20_000);
@@ -29,7 +32,7 @@ describe('the Express middleware', function () {
 
   /** An app whose one route answers with the decision on it, and whose errors are answered 500 with their code. */
   async function serve(
-    options: RateLimitOptions<Request>,
+    options: RateLimitOptions,
     { trust, status = 200 }: { trust?: unknown; status?: number } = {},
   ): Promise<{ port: number }> {
     const app = express();
@@ -210,18 +213,273 @@ describe('the Express middleware', function () {
     expect(ended).to.deep.equal([true, true, false]);
   });
 
-  it('names what is wrong with its limiter', () => {
-    const client: Pick<Limiter, 'check'> = { check: (request) => node.check(request) };
-    const wrong: [options: object, message: string][] = [
-      [{}, 'rateLimit: limiter: expected a node (createNode) or a client (createClient)'],
-      [{ limiter: {} }, 'rateLimit: limiter: expected a node (createNode) or a client (createClient)'],
-      [{ client }, 'rateLimit: client: there is no such option; pass it as limiter: rateLimit({ limiter: client })'],
-      [{ node }, 'rateLimit: node: there is no such option; pass it as limiter: rateLimit({ limiter: node })'],
-    ];
-    for (const [options, message] of wrong)
-      expect(() => rateLimit({ policy: 'p', ...options } as unknown as RateLimitOptions)).to.throw(TypeError, message);
-    const typed: RateLimitOptions = { limiter: client, policy: 'p', key: (req) => String(req.ip) };
+  const misuses: [what: string, options: unknown, message: RegExp][] = [
+    ['no options', undefined, /^rateLimit: expected options: rateLimit\(\{ limiter, limit: 100, window: "1m" \}\)$/],
+    ['no limiter', { limit: 1, window: '1m' }, /^rateLimit: limiter: expected a node \(createNode\) or a client/],
+    [
+      'a promise of a node',
+      { limiter: Promise.resolve(CHECKS), limit: 1, window: '1m' },
+      /^rateLimit: limiter: expected a node/,
+    ],
+    [
+      'the former `client`',
+      { client: CHECKS, limit: 1, window: '1m' },
+      /^rateLimit: client: .* `client` is `limiter` here/,
+    ],
+    ['no limit', { limiter: CHECKS }, /^rateLimit: limit: missing; expected limit and window, limits, or policy/],
+    ['no window', { limiter: CHECKS, limit: 3 }, /^rateLimit: window: missing; expected whole milliseconds or "250ms"/],
+    [
+      'a window that is none',
+      { limiter: CHECKS, limit: 3, window: 'banana' },
+      /^rateLimit: window: "banana" is not valid; use whole/,
+    ],
+    [
+      'express-rate-limit’s `max`',
+      { limiter: CHECKS, max: 3, windowMs: 1 },
+      /^rateLimit: max: .* `max` is `limit` here$/,
+    ],
+    [
+      'express-rate-limit’s `keyGenerator`',
+      { limiter: CHECKS, limit: 3, windowMs: 1, keyGenerator: () => '' },
+      /`keyGenerator` is `key` here$/,
+    ],
+    ['rate-limiter-flexible’s `points`', { limiter: CHECKS, points: 3, duration: 1 }, /`points` is `limit` here$/],
+    [
+      'a typing mistake',
+      { limiter: CHECKS, limit: 3, widnow: '1m' },
+      /^rateLimit: widnow: .* did you mean `window`\?$/,
+    ],
+    [
+      'a limit that is text',
+      { limiter: CHECKS, limit: '3', window: '1m' },
+      /^rateLimit: limit: "3" is not valid; use a whole number/,
+    ],
+    [
+      'a key that is no function',
+      { limiter: CHECKS, policy: 'p', key: 'ip' },
+      /^rateLimit: key: "ip" is not valid; use a function$/,
+    ],
+    [
+      'a limit beside a policy',
+      { limiter: CHECKS, policy: 'p', limit: 3 },
+      /^rateLimit: limit: expected none beside policy$/,
+    ],
+    [
+      'a bad limit among several',
+      { limiter: CHECKS, limits: [{ limit: 1 }] },
+      /^rateLimit: limits\[0\]\.window: missing/,
+    ],
+    [
+      'an unknown header style',
+      { limiter: CHECKS, policy: 'p', headers: 'draft-5' },
+      /^rateLimit: headers: "draft-5" is not valid; use "draft-11"/,
+    ],
+    [
+      'a cost of 0',
+      { limiter: CHECKS, policy: 'p', cost: 0 },
+      /^rateLimit: cost: 0 is not valid; use a whole number from 1/,
+    ],
+    [
+      'costs after, and no `settle`',
+      { limiter: CHECKS, policy: 'p', skipFailed: true },
+      /^rateLimit: limiter: expected one with `settle`/,
+    ],
+  ];
+  for (const [what, options, message] of misuses) {
+    it(`says at creation what is wrong with ${what}`, () => {
+      expect(() => rateLimit(options as RateLimitOptions)).to.throw(TypeError, message);
+    });
+  }
+
+  it('has types that refuse a window that is none, and give callbacks the response of Express', () => {
+    // @ts-expect-error: no duration
+    expect(() => rateLimit({ limiter: CHECKS, limit: 3, window: 'banana' })).to.throw(TypeError);
+    const typed: RateLimitOptions = {
+      limiter: node,
+      policy: true,
+      onDenied: (req, res) => res.status(429).json(req.ip),
+    };
     expect(rateLimit(typed)).to.be.a('function');
+  });
+
+  it('counts each limiter by itself, unless a name or a policy says otherwise', async () => {
+    const own = await createNode({ policies: { policies: { p: { limit: 1, window: '1d' } } } });
+    const app = express();
+    const limit = { limiter: own, limit: 1, window: '1d', key: () => 'same' } as const;
+    for (const path of ['/a', '/b']) app.get(path, rateLimit(limit), (_req, res) => void res.end());
+    for (const path of ['/c', '/d'])
+      app.get(path, rateLimit({ ...limit, name: 'shared' }), (_req, res) => void res.end());
+    const named = { limiter: own, policy: 'p', key: () => 'same' };
+    for (const path of ['/e', '/f']) app.get(path, rateLimit(named), (_req, res) => void res.end());
+    const server = await listen(app);
+    const statuses: number[] = [];
+    for (const path of ['/a', '/b', '/c', '/d', '/e', '/f']) statuses.push((await call(server, path)).status);
+    expect(statuses).to.deep.equal([200, 200, 200, 429, 200, 429]);
+    await own.close();
+  });
+
+  it('takes limit, policy, cost, key and skip from the request, now or later', async () => {
+    const own = await createNode({
+      policies: { policies: { free: { limit: 1, window: '1d' }, paid: { limit: 9, window: '1d' } } },
+    });
+    const byPlan = await serve({
+      limiter: own,
+      policy: (req) => Promise.resolve(req.get('x-plan')!),
+      key: () => 'plan',
+    });
+    const planned = async (plan: string): Promise<unknown> =>
+      (await call(byPlan, '/', { headers: { 'x-plan': plan } })).json;
+    expect(await planned('free')).to.include({ limit: 1 });
+    expect(await planned('paid')).to.include({ limit: 9 });
+    const byLimit = await serve({
+      limiter: own,
+      limit: (req) => Promise.resolve(Number(req.get('x-limit'))),
+      window: '1d',
+      cost: () => Promise.resolve(2),
+      skip: (req) => Promise.resolve(req.get('x-skip') !== undefined),
+      key: () => Promise.resolve('limit'),
+    });
+    expect((await call(byLimit, '/', { headers: { 'x-limit': '5' } })).json).to.include({ limit: 5, remaining: 3 });
+    expect((await call(byLimit, '/', { headers: { 'x-limit': '7' } })).json).to.include({ limit: 7, remaining: 3 });
+    expect((await call(byLimit, '/', { headers: { 'x-skip': '1' } })).json).to.equal(null);
+    await own.close();
+  });
+
+  it('shows every limiter of a route in the headers, each under a name of its own', async () => {
+    const app = express();
+    app.use(rateLimit({ limiter: node, limit: 9, window: '1h', name: 'app', key: () => 'stack' }));
+    app.use(rateLimit({ limiter: node, limit: 5, window: '1m', key: () => 'stack' }));
+    app.use(rateLimit({ limiter: node, limit: 1, window: '1d', key: () => 'stack' }));
+    app.get('/', (_req, res) => void res.end());
+    const server = await listen(app);
+    const { headers } = await call(server, '/');
+    expect(headers['ratelimit-policy']).to.equal('"app";q=9;w=3600, "default";q=5;w=60, "default-2";q=1;w=86400');
+    expect(String(headers['ratelimit']).replaceAll(/;t=\d+/g, '')).to.equal(
+      '"app";r=8, "default";r=4, "default-2";r=0',
+    );
+    const denied = await call(server, '/');
+    expect(denied.json).to.deep.include({ status: 429, 'violated-policies': ['default-2'] });
+  });
+
+  it('writes the headers of older drafts where that is wanted', async () => {
+    const limit = { limiter: node, limit: 5, window: '1m', key: () => 'drafts' } as const;
+    const fields7 = (await call(await serve({ ...limit, headers: 'draft-7' }), '/')).headers;
+    expect(fields7).to.include({ 'ratelimit-policy': '5;w=60', ratelimit: 'limit=5, remaining=4, reset=12' });
+    const both = (await call(await serve({ ...limit, headers: ['draft-6', 'legacy'] }), '/')).headers;
+    expect(both).to.include({
+      'ratelimit-policy': '5;w=60',
+      'ratelimit-limit': '5',
+      'ratelimit-remaining': '4',
+      'ratelimit-reset': '12',
+    });
+    expect(both).to.include({ 'x-ratelimit-limit': '5', 'x-ratelimit-remaining': '4' });
+    expect(Number(both['x-ratelimit-reset']) - Date.now() / 1_000).to.be.within(10, 14);
+    const none = (await call(await serve({ ...limit, headers: false }), '/')).headers;
+    expect(Object.keys(none).filter((name) => /ratelimit/.test(name))).to.deep.equal([]);
+  });
+
+  it('tells each denial, and the first one of a client in a window besides', async () => {
+    const denials: string[] = [];
+    const app = await serve({
+      limiter: node,
+      limit: 1,
+      window: '1d',
+      key: (req) => req.get('x-key')!,
+      onDenied: (_req, res) => (denials.push('denied'), void res.status(429).end()),
+      onFirstDenied: (req, { allowed }) => void denials.push(`first ${req.get('x-key')} ${allowed}`),
+    });
+    for (const key of ['a', 'a', 'a', 'b', 'b']) await call(app, '/', { headers: { 'x-key': key } });
+    expect(denials).to.deep.equal(['first a false', 'denied', 'denied', 'first b false', 'denied']);
+  });
+
+  it('warns once where `trust proxy` does not fit the requests', async () => {
+    const warnings: string[] = [];
+    const listener = (warning: Error & { code?: string }): void => void warnings.push(String(warning.code));
+    process.on('warning', listener);
+    const limit = { limiter: node, limit: 9, window: '1d' } as const;
+    const headers = { 'x-forwarded-for': '203.0.113.1' };
+    for (const [trust, sent] of [
+      [false, headers],
+      [true, headers],
+      ['loopback', {}],
+      ['loopback', headers],
+    ] as const) {
+      const app = await serve(limit, { trust });
+      for (let i = 0; i < 2; i += 1) await call(app, '/', { headers: sent });
+    }
+    process.off('warning', listener);
+    const known = ['TOKENRING_UNTRUSTED_PROXY', 'TOKENRING_TRUSTS_ANYBODY', 'TOKENRING_MISSING_PROXY'];
+    for (const code of known) expect(warnings.filter((one) => one === code).length, code).to.be.at.most(1);
+    // The first may have come in a test before.
+    expect(warnings).to.include.members(known.slice(1));
+  });
+
+  describe('counting by outcome', () => {
+    /** Waits until what is left is so many: a cost is settled after the response. */
+    async function left(key: string, limit: number, expected: number): Promise<void> {
+      for (let tries = 0; tries < 100; tries += 1) {
+        if ((await node.remaining(key, limit, '15m')) === expected) return;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      expect(await node.remaining(key, limit, '15m')).to.equal(expected);
+    }
+
+    it('gives back what succeeds, or what fails, or all but the final cost', async () => {
+      const limit = { limiter: node, limit: 5, window: '15m', key: () => 'x' } as const;
+      const table: [name: string, more: Partial<RateLimitOptions>, status: number, remaining: number][] = [
+        ['good-skipped', { skipSuccessful: true }, 200, 5],
+        ['bad-counted', { skipSuccessful: true }, 401, 4],
+        ['good-counted', { skipFailed: true }, 200, 4],
+        ['bad-skipped', { skipFailed: true }, 500, 5],
+        ['by-size', { cost: 5, costAfter: (_req, res) => Promise.resolve(res.statusCode === 200 ? 2 : 5) }, 200, 3],
+      ];
+      for (const [name, more, status, remaining] of table) {
+        await call(await serve({ ...limit, ...more, name }, { status }), '/');
+        await left(`${name}:x`, 5, remaining);
+      }
+    });
+
+    it('gives back what breaks off before the response has ended', async () => {
+      const app = express();
+      app.use(rateLimit({ limiter: node, limit: 5, window: '15m', name: 'broken', key: () => 'x', skipFailed: true }));
+      app.get('/', (_req, res) => void res.destroy());
+      await call(await listen(app), '/').catch(() => undefined);
+      await left('broken:x', 5, 5);
+    });
+
+    it('allows five failed logins per quarter of an hour, by account and by address', async () => {
+      const failures = { limiter: node, limit: 5, window: '15m', skipSuccessful: true } as const;
+      const app = express();
+      app.set('trust proxy', 'loopback');
+      app.post(
+        '/login',
+        express.json(),
+        rateLimit({ ...failures, name: 'login by address' }),
+        rateLimit({
+          ...failures,
+          name: 'login by account',
+          key: (req: Request<object, unknown, { account?: unknown }>) => String(req.body.account),
+        }),
+        (req: Request<object, unknown, { password?: unknown }>, res) =>
+          void res.status(req.body.password === 'right' ? 200 : 401).end(),
+      );
+      const server = await listen(app);
+      const login = async (account: string, password: string, address: string): Promise<number> => {
+        const headers = { 'content-type': 'application/json', 'x-forwarded-for': address };
+        const { status } = await call(server, '/login', {
+          method: 'POST',
+          headers,
+          body: JSON.stringify({ account, password }),
+        });
+        return status;
+      };
+      for (let i = 0; i < 8; i += 1) expect(await login('alice', 'right', '203.0.113.1')).to.equal(200);
+      await left('login by address:ip:203.0.113.1', 5, 5);
+      for (let i = 0; i < 5; i += 1) expect(await login('alice', 'wrong', '203.0.113.1')).to.equal(401);
+      expect(await login('alice', 'right', '203.0.113.1'), 'the address has failed too often').to.equal(429);
+      expect(await login('alice', 'right', '203.0.113.2'), 'and so has the account').to.equal(429);
+      expect(await login('bob', 'right', '203.0.113.2'), 'another account from another address').to.equal(200);
+    });
   });
 
   it('makes keys of addresses: an IPv4 address, or an IPv6 /64, never a port', () => {

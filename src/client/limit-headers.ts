@@ -1,0 +1,116 @@
+import type { Decision } from '../core/decision.js';
+import { limitName, policyItem, seconds, stateItem } from '../core/rate-limit-headers.js';
+import type { Rule } from '../core/rule.js';
+
+/** `draft-N` is draft-ietf-httpapi-ratelimit-headers-N, `legacy` the fields `X-RateLimit-*`. */
+export type HeaderStyle = 'draft-11' | 'draft-8' | 'draft-7' | 'draft-6' | 'legacy';
+
+export const HEADER_STYLES: readonly HeaderStyle[] = ['draft-11', 'draft-8', 'draft-7', 'draft-6', 'legacy'];
+
+/** One limit of a decision, as headers show it. */
+interface ShownLimit {
+  readonly name: string;
+  readonly limit: number;
+  /** `undefined` where only the nodes know it: that of a policy. */
+  readonly windowMs: number | undefined;
+  readonly remaining: number;
+  readonly resetMs: number;
+  /** Whether this limit denies the request. */
+  readonly isViolated: boolean;
+}
+
+interface HeaderTarget {
+  getHeader(name: string): unknown;
+  setHeader(name: string, value: string): unknown;
+}
+
+/**
+ * The limits of a decision.
+ * @param name of the limiter, if it has one
+ * @param res a name that its headers have already is followed by `-2`, `-3` …
+ */
+export function limitsOf(
+  decision: Decision,
+  rule: Rule | undefined,
+  name: string | undefined,
+  res: HeaderTarget,
+): ShownLimit[] {
+  const { limits, allowed, limit, remaining, resetMs } = decision;
+  const taken = text(res.getHeader('RateLimit-Policy'));
+  if (limits === undefined) {
+    const windowMs = rule?.policy === undefined ? rule?.windowMs : undefined;
+    const shown = freeName(name ?? rule?.policy ?? 'default', taken);
+    return [{ name: shown, limit, windowMs, remaining, resetMs, isViolated: !allowed }];
+  }
+  return limits.map((one) => ({
+    ...one,
+    name: freeName(name === undefined ? limitName(one) : `${name}-${limitName(one)}`, taken),
+    isViolated: one.retryAfterMs !== 0,
+  }));
+}
+
+/** Sets the headers; limits that another limiter has set already stay beside these. */
+export function setLimitHeaders(
+  res: HeaderTarget,
+  style: HeaderStyle,
+  decision: Decision,
+  limits: readonly ShownLimit[],
+): void {
+  const { limit, remaining, resetMs } = decision;
+  const windows = limits.flatMap((one) =>
+    one.windowMs === undefined ? [] : [`${one.limit};w=${Math.ceil(one.windowMs / 1_000)}`],
+  );
+  switch (style) {
+    case 'draft-11':
+    case 'draft-8':
+      append(
+        res,
+        'RateLimit-Policy',
+        limits.map((one) => policyItem(one.name, one.limit, one.windowMs)),
+      );
+      return append(
+        res,
+        'RateLimit',
+        limits.map((one) => stateItem(one.name, one.remaining, one.resetMs)),
+      );
+    case 'draft-7':
+      append(res, 'RateLimit-Policy', windows);
+      return set(res, { RateLimit: `limit=${limit}, remaining=${remaining}, reset=${seconds(resetMs)}` });
+    case 'draft-6':
+      append(res, 'RateLimit-Policy', windows);
+      return set(res, {
+        'RateLimit-Limit': limit,
+        'RateLimit-Remaining': remaining,
+        'RateLimit-Reset': seconds(resetMs),
+      });
+    case 'legacy': {
+      const resetAtSeconds = Math.ceil((Date.now() + resetMs) / 1_000);
+      return set(res, {
+        'X-RateLimit-Limit': limit,
+        'X-RateLimit-Remaining': remaining,
+        'X-RateLimit-Reset': resetAtSeconds,
+      });
+    }
+  }
+}
+
+function set(res: HeaderTarget, fields: Readonly<Record<string, string | number>>): void {
+  for (const [name, value] of Object.entries(fields)) res.setHeader(name, String(value));
+}
+
+function append(res: HeaderTarget, name: string, items: readonly string[]): void {
+  const before = text(res.getHeader(name));
+  const all = before === '' ? items : [before, ...items];
+  if (all.length > 0) res.setHeader(name, all.join(', '));
+}
+
+/** A name in a list stands for one limit: a second `default` is `default-2`. */
+function freeName(name: string, taken: string): string {
+  let free = name;
+  for (let n = 2; taken.includes(`"${free}"`); n += 1) free = `${name}-${n}`;
+  return free;
+}
+
+function text(header: unknown): string {
+  return typeof header === 'string' ? header : '';
+}

@@ -1,0 +1,201 @@
+import type { NextFunction, Request, Response } from 'express';
+import type { Decision } from '../core/decision.js';
+import { parseDuration } from '../core/duration.js';
+import type { Limiter } from '../core/limiter.js';
+import { badValue, nearestName } from '../core/mistake.js';
+import type { LimitRequest } from '../core/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../core/rule.js';
+import { HEADER_STYLES } from './limit-headers.js';
+import type { HeaderStyle } from './limit-headers.js';
+import type { LoadWatch } from './load-watch.js';
+
+/** A value, or a function of the request that returns one, now or later. */
+type OfRequest<T> = T | ((req: Request, res: Response) => T | Promise<T>);
+
+export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
+  /** A node (`createNode`) or a client (`createClient`). */
+  readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle'>>;
+  /** Requests allowed per `window`: whole, 0 to 1e9; 0 denies all. May depend on the request. */
+  readonly limit?: OfRequest<number>;
+  /** Several limits at once, instead of one: 1 to 8. */
+  readonly limits?: readonly LimitRequest[];
+  /** The name of a policy, instead of any limit; `true` for the default policy. May depend on the request. */
+  readonly policy?: OfRequest<string> | true;
+  /**
+   * Tells this limiter from others: in its keys, and in the headers. Printable ASCII without quotes, 1 to 64 characters.
+   * Default: a limiter of its own, whose keys begin with its number in the order of creation unless it is the first. A
+   * policy counts for all that name it.
+   */
+  readonly name?: string;
+  /**
+   * The client to limit: 1 to 256 bytes. Default: `addressKey(req.ip)`. Behind a proxy, set Express's `trust proxy`;
+   * without it all callers are one client, and with `trust proxy` true a caller can claim any address.
+   */
+  readonly key?: (req: Request, res: Response) => string | Promise<string>;
+  /** Tokens that a request takes: whole, 1 to 1e9. Default 1. */
+  readonly cost?: OfRequest<number>;
+  /** Whether a request passes uncounted. */
+  readonly skip?: (req: Request, res: Response) => boolean | Promise<boolean>;
+  /** The final cost, once the response has ended: whole, 0 to 1e9. `cost` is reserved until then. */
+  readonly costAfter?: (req: Request, res: Response) => number | Promise<number>;
+  /** Gives the cost back when the status is below 400. It is reserved until the response ends. */
+  readonly skipSuccessful?: boolean;
+  /** Gives the cost back when the status is 400 or above, or the connection breaks. It is reserved until then. */
+  readonly skipFailed?: boolean;
+  /** Answers each denial; the headers are set. What it throws goes to Express. Default: 429, `application/problem+json`. */
+  readonly onDenied?: (req: Request, res: Response, decision: Decision, next: NextFunction) => unknown;
+  /** Called besides with the first denial of a client in a window, for example to log it. */
+  readonly onFirstDenied?: (req: Request, decision: Decision) => unknown;
+  /**
+   * Answers 503 with `Retry-After` when no node can decide. Default: the error goes to Express, and a denial by the
+   * limiter's `onUnavailable: 'closed'` is one like any other.
+   */
+  readonly unavailableStatus?: 503;
+  /** The headers of an answer; several styles at once are possible. Default `draft-11`; `draft-8` is the same. */
+  readonly headers?: HeaderStyle | readonly HeaderStyle[] | false;
+  /** Measures each request that passes: how long its answer took, and whether its status was below 500. */
+  readonly load?: Pick<LoadWatch, 'begin'>;
+}
+
+const KNOWN: Readonly<Record<keyof RateLimitOptions, true>> = {
+  limiter: true,
+  limit: true,
+  window: true,
+  windowMs: true,
+  burst: true,
+  algorithm: true,
+  limits: true,
+  policy: true,
+  name: true,
+  key: true,
+  cost: true,
+  skip: true,
+  costAfter: true,
+  skipSuccessful: true,
+  skipFailed: true,
+  onDenied: true,
+  onFirstDenied: true,
+  unavailableStatus: true,
+  headers: true,
+  load: true,
+};
+
+/** Options of express-rate-limit, rate-limiter-flexible, and former versions, with what to write instead. */
+const HINTS: Readonly<Record<string, string>> = {
+  client: '`client` is `limiter` here: rateLimit({ limiter: client })',
+  node: '`node` is `limiter` here: rateLimit({ limiter: node })',
+  max: '`max` is `limit` here',
+  points: '`points` is `limit` here',
+  duration: '`duration` is `window` here, with a unit: "60s"',
+  keyGenerator: '`keyGenerator` is `key` here',
+  keyPrefix: '`keyPrefix` is `name` here',
+  identifier: '`identifier` is `name` here',
+  handler: '`handler` is `onDenied` here',
+  message: 'answer denials in `onDenied`',
+  statusCode: 'answer denials in `onDenied`',
+  onLimitReached: '`onLimitReached` is `onFirstDenied` here',
+  standardHeaders: '`standardHeaders` is `headers` here: "draft-6", "draft-7", "draft-8", "draft-11"',
+  legacyHeaders: '`legacyHeaders` is `headers: "legacy"` here',
+  skipSuccessfulRequests: '`skipSuccessfulRequests` is `skipSuccessful` here',
+  skipFailedRequests: '`skipFailedRequests` is `skipFailed` here',
+  requestWasSuccessful: 'use `costAfter`, which returns 0 for requests that do not count',
+  requestPropertyName: 'the decision is `res.locals.rateLimit`',
+  store: 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE',
+  storeClient: 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE',
+  passOnStoreError: 'set `onUnavailable: "open"` of the limiter',
+  insuranceLimiter: 'set `onUnavailable` of the limiter',
+  ipv6Subnet: 'the default key groups IPv6 by /64; see `addressKey`',
+};
+
+const FUNCTIONS = ['key', 'skip', 'costAfter', 'onDenied', 'onFirstDenied'] as const;
+const NAME = /^[ !#-[\]-~]{1,64}$/;
+
+/** @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected */
+export function checkRateLimitOptions(options: RateLimitOptions): void {
+  if (typeof (options as unknown) !== 'object' || (options as unknown) === null)
+    fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
+  for (const name of Object.keys(options)) if (!Object.hasOwn(KNOWN, name)) fail(unknown(name));
+  const { limiter, name, headers, load, unavailableStatus, cost } = options;
+  if (typeof (limiter as { check?: unknown } | undefined)?.check !== 'function')
+    fail('limiter: expected a node (createNode) or a client (createClient)');
+  checkLimits(options);
+  for (const one of FUNCTIONS) require(one, options[one], 'a function', (value) => typeof value === 'function');
+  require('cost', cost, `a whole number from 1 to ${MAX_COST}, or a function`, orFunction(isWhole(1, MAX_COST)));
+  for (const one of ['skipSuccessful', 'skipFailed'] as const)
+    require(one, options[one], 'true or false', (value) => typeof value === 'boolean');
+  require('name', name, '1 to 64 printable ASCII characters without " and \\', (value) => NAME.test(String(value)));
+  require('unavailableStatus', unavailableStatus, '503', (value) => value === 503);
+  const styles = HEADER_STYLES.map((one) => `"${one}"`).join(', ');
+  require('headers', headers, `${styles}, a list of them, or false`, (value) =>
+    value === false || [value].flat().every((one) => HEADER_STYLES.includes(one as HeaderStyle)));
+  require('load', load, 'what client.watchLoad() returns', (value) =>
+    typeof (value as { begin?: unknown } | null)?.begin === 'function');
+  if (options.costAfter !== undefined && (options.skipSuccessful === true || options.skipFailed === true))
+    fail('costAfter: expected none beside skipSuccessful or skipFailed');
+  if (settlesLater(options) && typeof limiter.settle !== 'function')
+    fail('limiter: expected one with `settle`, which costAfter, skipSuccessful and skipFailed need');
+}
+
+/** Whether the cost is final only after the response. */
+export function settlesLater({ costAfter, skipSuccessful, skipFailed }: RateLimitOptions): boolean {
+  return costAfter !== undefined || skipSuccessful === true || skipFailed === true;
+}
+
+function checkLimits(options: RateLimitOptions): void {
+  const { limit, window, windowMs, burst, algorithm, limits, policy } = options;
+  const own = Object.entries({ limit, window, windowMs, burst, algorithm }).find(([, value]) => value !== undefined);
+  if (policy !== undefined || limits !== undefined) {
+    const beside = policy === undefined ? 'limits' : 'policy';
+    if (own !== undefined) fail(`${own[0]}: expected none beside ${beside}`);
+    if (policy !== undefined && limits !== undefined) fail('limits: expected none beside policy');
+  } else if (limit === undefined) {
+    fail('limit: missing; expected limit and window, limits, or policy (true for the default policy)');
+  }
+  require('policy', policy, 'the name of a policy, true, or a function', (value) =>
+    value === true || typeof value === 'function' || (typeof value === 'string' && value !== ''));
+  require('limits', limits, 'a list of 1 to 8 limits', (value) =>
+    Array.isArray(value) && value.length >= 1 && value.length <= 8);
+  limits?.forEach((one, i) => checkLimit(one, `limits[${i}].`));
+  if (limit !== undefined) checkLimit(options, '');
+}
+
+function checkLimit(
+  { limit, window, windowMs, burst, algorithm }: Pick<RateLimitOptions, 'limit'> & Partial<Omit<LimitRequest, 'limit'>>,
+  path: string,
+): void {
+  const whole = `a whole number from 0 to ${MAX_LIMIT}`;
+  if (path === '') require('limit', limit, `${whole}, or a function`, orFunction(isWhole(0, MAX_LIMIT)));
+  else if (!isWhole(0, MAX_LIMIT)(limit)) fail(badValue(`${path}limit`, limit, whole).detail);
+  if (window === undefined && windowMs === undefined)
+    fail(`${path}window: missing; expected whole milliseconds or "250ms", "10s", "1m", "1h", "1d"`);
+  if (window !== undefined && windowMs !== undefined) fail(`${path}windowMs: expected none beside window`);
+  require(`${path}window`, window, 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d"', (value) =>
+    typeof value === 'string' ? parseDuration(value) !== undefined : isWhole(1, MAX_WINDOW_MS)(value));
+  require(`${path}windowMs`, windowMs, `a whole number from 1 to ${MAX_WINDOW_MS}`, isWhole(1, MAX_WINDOW_MS));
+  require(`${path}burst`, burst, `a whole number from 1 to ${MAX_LIMIT}`, isWhole(1, MAX_LIMIT));
+  require(`${path}algorithm`, algorithm, '"token-bucket" or "sliding-window"', (value) =>
+    value === 'token-bucket' || value === 'sliding-window');
+}
+
+function require(name: string, value: unknown, expected: string, isValid: (value: unknown) => boolean): void {
+  if (value !== undefined && !isValid(value)) fail(badValue(name, value, expected).detail);
+}
+
+function orFunction(isValid: (value: unknown) => boolean): (value: unknown) => boolean {
+  return (value) => typeof value === 'function' || isValid(value);
+}
+
+function isWhole(min: number, max: number): (value: unknown) => boolean {
+  return (value) => Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
+}
+
+function unknown(name: string): string {
+  const hint = Object.hasOwn(HINTS, name) ? HINTS[name] : undefined;
+  if (hint !== undefined) return `${name}: there is no such option; ${hint}`;
+  const nearest = nearestName(name, Object.keys(KNOWN));
+  return `${name}: there is no such option; ${nearest === undefined ? `expected one of ${Object.keys(KNOWN).join(', ')}` : `did you mean \`${nearest}\`?`}`;
+}
+
+function fail(what: string): never {
+  throw new TypeError(`rateLimit: ${what}`);
+}
