@@ -64,6 +64,12 @@ export type ClientSnapshot = readonly [
   reservations?: readonly ReservationSnapshot[],
 ];
 
+/** Copies of clients: most as records, see `state/copy-records.ts`, and as snapshots those of which there is more to tell. */
+export interface ClientCopies {
+  readonly clients: readonly ClientSnapshot[];
+  readonly records?: Uint8Array | undefined;
+}
+
 export type Settled =
   | { readonly kind: 'settled'; readonly settlement: Settlement }
   /** Nobody knows it (any more): it was never made, or has long stood at its reserved cost. */
@@ -135,7 +141,7 @@ export type PeerMessage =
   /** Let me spend tokens of these clients by myself; with those back that I did not spend. */
   | { readonly kind: 'lease'; readonly wishes: readonly LeaseRequest[]; readonly returns: readonly LeaseReturn[] }
   /** Keep these copies. */
-  | { readonly kind: 'replicate'; readonly clients: readonly ClientSnapshot[] }
+  | ({ readonly kind: 'replicate' } & ClientCopies)
   /**
    * Hand me, who joins, the next of the clients that I will decide for, in the place of those who are gone too; 0 begins anew, a
    * number asked again is answered again.

@@ -92,9 +92,10 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const lifecycle = createLifecycle(parts, options);
   const peerHandler = createPeerHandler({
     ...parts,
-    keep(clients) {
-      copies.keep(clients);
-      replicator.copiesReceived(clients);
+    keep(copied) {
+      copies.keep(copied.clients);
+      if (copied.records !== undefined) copies.keepRecords(copied.records);
+      replicator.copiesReceived(copied);
     },
     forget: admin.forgetHere,
   });

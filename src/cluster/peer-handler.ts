@@ -5,7 +5,7 @@ import type { Limiter } from './decide/limiter.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
-import type { ClientSnapshot, DecidedByPeer, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { ClientCopies, DecidedByPeer, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from './ports.js';
 import type { Settler } from './decide/settler.js';
@@ -23,7 +23,7 @@ interface PeerHandlerDeps {
   readonly policies: PolicyBackend;
   readonly settler: Settler;
   readonly adaptive: AdaptiveController;
-  readonly keep: (clients: readonly ClientSnapshot[]) => void;
+  readonly keep: (copied: ClientCopies) => void;
   readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
   readonly forget: (clientId: string) => void;
 }
@@ -74,7 +74,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
             .lease(message.wishes, message.returns, from.id)
             .then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
-          keep(message.clients);
+          keep(message);
           // What comes from one who may not decide any more is kept, but is not to be counted on.
           return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
         case 'handoff':

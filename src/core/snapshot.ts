@@ -131,12 +131,19 @@ export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[],
             leases,
             next: undefined,
           };
-    let bucket = findBucket(buckets, rule);
-    if (bucket === undefined) {
-      forgotten += makeRoom(buckets, nowMs);
-      bucket = addBucket(buckets, rule, nowMs);
-    }
-    merge(bucket, copy, nowMs);
+    forgotten += mergeCopy(buckets, copy, nowMs);
   }
+  return forgotten;
+}
+
+/** Joins one copy of a bucket; see `mergeSnapshots`. */
+export function mergeCopy(buckets: Buckets, copy: Bucket, nowMs: number): number {
+  let forgotten = 0;
+  let bucket = findBucket(buckets, copy.rule);
+  if (bucket === undefined) {
+    forgotten = makeRoom(buckets, nowMs);
+    bucket = addBucket(buckets, copy.rule, nowMs);
+  }
+  merge(bucket, copy, nowMs);
   return forgotten;
 }

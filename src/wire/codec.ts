@@ -1,4 +1,5 @@
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
+import { areRecords } from '../cluster/state/copy-records.js';
 import type { NodeId } from '../core/ring.js';
 import { MAX_COST } from '../core/rule.js';
 import {
@@ -84,7 +85,8 @@ export function writeMessage(out: ByteWriter, { sender, body }: Envelope<PeerMes
     case 'replicate':
       out.byte(REPLICATE);
       writeSender(out, sender);
-      return writeClients(out, body.clients);
+      writeClients(out, body.clients);
+      return body.records === undefined ? undefined : out.append(body.records);
     default:
       return out.rawText(JSON.stringify(messageWire(encodeSender(sender), body)));
   }
@@ -140,6 +142,15 @@ function decodeBinary<T>(bytes: Buffer, readBody: (kind: number, from: ByteReade
   return { sender, body };
 }
 
+/** Copies of clients; behind them, records, if there are any. */
+function readReplicate(from: ByteReader): PeerMessage {
+  const clients = readBinaryClients(from);
+  const records = from.remaining();
+  if (records.length === 0) return { kind: 'replicate', clients };
+  if (!areRecords(records)) throw malformed('records', 'well-formed copies');
+  return { kind: 'replicate', clients, records };
+}
+
 function readBinaryMessage(kind: number, from: ByteReader): PeerMessage {
   switch (kind) {
     case DECIDE:
@@ -150,7 +161,7 @@ function readBinaryMessage(kind: number, from: ByteReader): PeerMessage {
         checks: readChecks(from),
       };
     case REPLICATE:
-      return { kind: 'replicate', clients: readBinaryClients(from) };
+      return readReplicate(from);
     default:
       throw malformed('kind of message', 'a known one');
   }

@@ -1,11 +1,12 @@
 import type { ClientSnapshot, MemberRecord } from '../../src/cluster/messages.js';
+import { snapshotsOf } from '../support/records.js';
 import type { Tamper } from './network.js';
 
 /** Copies are acknowledged, and empty. */
 export function sendsEmptyCopies(): Tamper {
   return {
     message: (_from, _to, sent) =>
-      sent.body.kind === 'replicate' ? { ...sent, body: { ...sent.body, clients: [] } } : sent,
+      sent.body.kind === 'replicate' ? { ...sent, body: { kind: 'replicate', clients: [] } } : sent,
   };
 }
 
@@ -18,7 +19,7 @@ export function halvesCopies(): Tamper {
   return {
     message: (_from, _to, sent) =>
       sent.body.kind === 'replicate'
-        ? { ...sent, body: { ...sent.body, clients: sent.body.clients.map(halved) } }
+        ? { ...sent, body: { kind: 'replicate', clients: snapshotsOf(sent.body).map(halved) } }
         : sent,
   };
 }
@@ -91,7 +92,7 @@ export function hidesLeases(): Tamper {
   return {
     message: (_from, _to, sent) =>
       sent.body.kind === 'replicate'
-        ? { ...sent, body: { ...sent.body, clients: sent.body.clients.map(hidden) } }
+        ? { ...sent, body: { kind: 'replicate', clients: snapshotsOf(sent.body).map(hidden) } }
         : sent,
   };
 }

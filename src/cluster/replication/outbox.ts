@@ -1,8 +1,10 @@
 import type { NodeId } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientSnapshot } from '../messages.js';
+import type { ClientCopies, ClientSnapshot } from '../messages.js';
 import type { Ask, Clock } from '../ports.js';
-import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
+import type { BucketTable, Client } from '../state/bucket-table.js';
+import type { Copies } from '../state/copies.js';
+import { MAX_COPIES_BYTES } from '../state/weight.js';
 
 /** Clients in one message: what a receiver merges in about a millisecond. */
 const CHUNK = 1_000;
@@ -10,13 +12,13 @@ const CHUNK = 1_000;
 /** Copies on their way to other nodes, each made when its message is: what waits for a node, and one message at a time to it. */
 interface Outbox {
   /** @param whole with all that is known of the client, else with what is new */
-  add(to: NodeId, clientId: string, whole: boolean): void;
+  add(to: NodeId, client: Client, whole: boolean): void;
   /** Sends to each node as much as one message holds, unless one is under way or it is down; the rest follows on its answer. */
   sendAll(to: (id: NodeId) => 'send' | 'keep' | 'drop'): void;
   /** Resolves when all that waited for nodes that are up was acknowledged. */
   sent(): Promise<void>;
   /** Whether a client waits, or is under way. */
-  has(clientId: string): boolean;
+  has(client: Client): boolean;
   /** What a node has not acknowledged yet. */
   unsent(to: NodeId): ClientSnapshot[];
   /** Copies that wait, for those of these nodes. */
@@ -26,8 +28,12 @@ interface Outbox {
   readonly lagMs: number;
 }
 
-/** Clients, and whether all that is known of each is to go. */
-type Outgoing = Map<string, boolean>;
+/**
+ * Clients by their slots. The value is twice the client's generation, as another client may have the slot by the time of sending, and
+ * one more where all that is known of the client is to go.
+ */
+type Outgoing = Map<number, number>;
+const WHOLE = 1;
 
 interface Target {
   /** Those whose copies wait to be sent. */
@@ -42,60 +48,78 @@ interface OutboxDeps {
   readonly clock: Clock;
   readonly membership: Pick<Membership, 'isDown'>;
   readonly ask: Ask;
-  /** What there is to send of a client now. */
-  readonly snapshotOf: (clientId: string, whole: boolean) => ClientSnapshot | undefined;
+  readonly table: Pick<BucketTable, 'peekAt'>;
+  readonly copies: Pick<Copies, 'of' | 'createBatch'>;
   /** Told of each client with leases that a node has acknowledged. */
   readonly told: (clientId: string) => void;
 }
 
 export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: number }): Outbox {
-  const { clock, membership, ask, snapshotOf, told } = deps;
+  const { clock, membership, ask, table, copies, told } = deps;
   const targets = new Map<NodeId, Target>();
 
-  function add(to: NodeId, clientId: string, whole: boolean): void {
+  function add(to: NodeId, client: Client, whole: boolean): void {
+    const target = targetOf(to);
+    const before = target.waiting.get(client.slot) ?? 0;
+    const value = 2 * client.generation;
+    const isWhole = whole || before === value + WHOLE;
+    target.waiting.set(client.slot, isWhole ? value + WHOLE : value);
+  }
+
+  function targetOf(to: NodeId): Target {
     let target = targets.get(to);
     if (target === undefined) {
       target = { waiting: new Map(), sending: new Map(), done: Promise.resolve(), sinceMs: clock.nowMs() };
       targets.set(to, target);
     }
     if (target.waiting.size === 0 && target.sending.size === 0) target.sinceMs = clock.nowMs();
-    target.waiting.set(clientId, whole || target.waiting.get(clientId) === true);
+    return target;
+  }
+
+  /** The client that was meant, if the table still holds it. */
+  function clientAt(slot: number, value: number): Client | undefined {
+    const client = table.peekAt(slot);
+    return client !== undefined && client.generation === value >> 1 ? client : undefined;
+  }
+
+  /** What was not acknowledged waits again, with what is true by then. */
+  function putBack(to: NodeId, sending: Outgoing): void {
+    for (const [slot, value] of sending) {
+      const client = clientAt(slot, value);
+      if (client !== undefined) add(to, client, (value & WHOLE) !== 0);
+    }
   }
 
   /** Moves as many of those that wait into the message as it holds, at least one. */
-  function pack(target: Target): ClientSnapshot[] {
-    const clients: ClientSnapshot[] = [];
+  function pack(target: Target): ClientCopies {
+    const batch = copies.createBatch();
     let packed = 0;
-    let bytes = 0;
-    for (const [clientId, whole] of target.waiting) {
-      const snapshot = snapshotOf(clientId, whole);
-      if (snapshot !== undefined) {
-        bytes += weightOf(snapshot);
-        if (bytes > MAX_COPIES_BYTES && clients.length > 0) break;
-        clients.push(snapshot);
-      }
+    for (const [slot, value] of target.waiting) {
+      const client = clientAt(slot, value);
+      if (client !== undefined) batch.add(client, (value & WHOLE) !== 0);
       packed += 1;
-      if (packed === CHUNK) break;
+      // One client weighs at most 2 MB: with the last one, the message is still as small as a peer takes.
+      if (packed === CHUNK || batch.bytes > MAX_COPIES_BYTES) break;
     }
     if (packed === target.waiting.size) {
       target.sending = target.waiting;
       target.waiting = new Map();
     } else {
-      for (const [clientId, whole] of target.waiting) {
-        target.sending.set(clientId, whole);
-        target.waiting.delete(clientId);
+      for (const [slot, value] of target.waiting) {
+        target.sending.set(slot, value);
+        target.waiting.delete(slot);
         if (target.sending.size === packed) break;
       }
     }
-    return clients;
+    return batch.take();
   }
 
   function send(to: NodeId, target: Target): void {
     if (target.sending.size > 0 || target.waiting.size === 0 || membership.isDown(to)) return;
-    const clients = pack(target);
+    const copied = pack(target);
     const sentAtMs = clock.nowMs();
-    const lent = clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
-    target.done = ask(to, { kind: 'replicate', clients }, timeoutMs).then((asked) => {
+    const lent = copied.clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
+    target.done = ask(to, { kind: 'replicate', ...copied }, timeoutMs).then((asked) => {
       const { sending } = target;
       target.sending = new Map();
       if (asked.kind === 'answer' && asked.body.kind === 'kept') {
@@ -103,8 +127,7 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
         send(to, target);
         for (const [clientId] of lent) told(clientId);
       } else {
-        // The next interval tries again, with what is true by then.
-        for (const [clientId, whole] of sending) add(to, clientId, whole);
+        putBack(to, sending);
       }
     });
   }
@@ -121,9 +144,10 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
     async sent() {
       for (const [id, target] of targets) while (target.sending.size > 0 && !membership.isDown(id)) await target.done;
     },
-    has(clientId) {
+    has({ slot, generation }) {
       for (const { waiting, sending } of targets.values()) {
-        if (waiting.has(clientId) || sending.has(clientId)) return true;
+        if ([waiting.get(slot), sending.get(slot)].some((value) => value !== undefined && value >> 1 === generation))
+          return true;
       }
       return false;
     },
@@ -131,8 +155,9 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       const target = targets.get(to);
       const clients: ClientSnapshot[] = [];
       if (target === undefined) return clients;
-      for (const [clientId, whole] of new Map([...target.sending, ...target.waiting])) {
-        const snapshot = snapshotOf(clientId, whole);
+      for (const [slot, value] of new Map([...target.sending, ...target.waiting])) {
+        const client = clientAt(slot, value);
+        const snapshot = client && copies.of(client, (value & WHOLE) !== 0);
         if (snapshot !== undefined) clients.push(snapshot);
       }
       return clients;

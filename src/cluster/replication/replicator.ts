@@ -4,15 +4,15 @@ import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientSnapshot } from '../messages.js';
+import type { ClientCopies, ClientSnapshot } from '../messages.js';
+import { createTableWalk } from '../state/table-walk.js';
 import { createOutbox } from './outbox.js';
 import { createPlacement } from './placement.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 import { inParts } from '../state/weight.js';
 
-/** After a ring change, clients looked at per step, and the time between steps: decisions keep their p99. */
-const PLACE_STEP = 500;
-const PLACE_INTERVAL_MS = 20;
+/** How often `drained` looks whether the table has been looked through. */
+const LOOK_INTERVAL_MS = 20;
 /** While so many copies wait for their targets, no more are found for them. */
 const MAX_PENDING = 20_000;
 
@@ -48,7 +48,7 @@ export interface Replicator {
    * Notes that copies came from another node. A joining member gets them too: their owner may die before it has sent them, and
    * the joiner would decide next.
    */
-  copiesReceived(clients: readonly ClientSnapshot[]): void;
+  copiesReceived(copied: ClientCopies): void;
   /** A joining member, which gets what changes among the clients it will hold, as `willHold` says, until it is dropped. */
   addJoiner(id: NodeId, willHold: (clientId: string) => boolean): void;
   dropJoiner(id: NodeId): void;
@@ -83,8 +83,6 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Slots of clients that were marked as changed. */
   let changedSlots: number[] = [];
   const joiners = new Map<NodeId, (clientId: string) => boolean>();
-  /** Places of the table still to be looked at under the present ring, from the last one down. */
-  let unplaced = 0;
   /** Who is to have a client whole besides, while the table is looked through for it. */
   let entrusting: ((clientId: string) => NodeId | undefined) | undefined;
   let down: readonly NodeId[] = [];
@@ -93,12 +91,24 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   let closed = false;
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
-  let stopPlacing: (() => void) | undefined;
 
-  const outbox = createOutbox({ clock, membership, ask, snapshotOf: copies.ofId, told }, options);
+  const outbox = createOutbox({ clock, membership, ask, table, copies, told }, options);
+  const walk = createTableWalk(
+    { timers, table },
+    {
+      visit: place,
+      // One that is down can stay in the ring for long: what waits for it must not keep the others from theirs.
+      mayGoOn: () => outbox.waiting((id) => isWanted(id) && !membership.isDown(id)) <= MAX_PENDING,
+      done() {
+        placement.done();
+        if (onceMore) return startPlacing();
+        entrusting = undefined;
+      },
+    },
+  );
 
-  function enqueue(id: NodeId, clientId: string, whole: boolean): void {
-    outbox.add(id, clientId, whole);
+  function enqueue(id: NodeId, client: Client, whole: boolean): void {
+    outbox.add(id, client, whole);
     startFlushing();
   }
 
@@ -108,8 +118,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     for (const slot of slots) {
       const client = table.peekAt(slot);
       if (client === undefined || !table.unmark(slot, MARK.changed)) continue;
-      for (const id of targetsOf(client.id)) enqueue(id, client.id, false);
-      for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client.id, false);
+      for (const id of targetsOf(client.id)) enqueue(id, client, false);
+      for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client, false);
     }
   }
 
@@ -119,7 +129,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
    */
   function told(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.isChanged || isEntitled(clientId) || outbox.has(clientId)) return;
+    if (client === undefined || client.isChanged || isEntitled(clientId) || outbox.has(client)) return;
     dropLeases(client);
     table.close(client, clock.nowMs());
   }
@@ -140,31 +150,22 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     return !placement.isDone || entrusting !== undefined;
   }
 
-  function place(): void {
-    // One that is down can stay in the ring for long: what waits for it must not keep the others from theirs.
-    if (!isPlacing() || outbox.waiting((id) => isWanted(id) && !membership.isDown(id)) > MAX_PENDING) return;
-    for (let i = 0; i < PLACE_STEP && unplaced > 0; i += 1) {
-      const client = table.at((unplaced -= 1));
-      if (client === undefined) continue;
-      const heir = entrusting?.(client.id);
-      if (heir !== undefined) enqueue(heir, client.id, true);
-      const { isMine, wasMine, isNews } = placement.moveOf(client.id);
-      // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
-      // should the ring change again before the first has passed it on.
-      if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
-      if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
-        if (hasLeases(client) && !isEntitled(client.id)) {
-          dropLeases(client);
-          table.close(client, clock.nowMs());
-        }
-        continue;
+  /** Finds who is to have a client after a change of the ring. */
+  function place(client: Client): void {
+    const heir = entrusting?.(client.id);
+    if (heir !== undefined) enqueue(heir, client, true);
+    const { isMine, wasMine, isNews } = placement.moveOf(client.id);
+    // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
+    // should the ring change again before the first has passed it on.
+    if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
+    if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
+      if (hasLeases(client) && !isEntitled(client.id)) {
+        dropLeases(client);
+        table.close(client, clock.nowMs());
       }
-      for (const id of targetsOf(client.id)) enqueue(id, client.id, true);
+      return;
     }
-    if (unplaced > 0) return;
-    placement.done();
-    if (onceMore) return startPlacing();
-    entrusting = undefined;
+    for (const id of targetsOf(client.id)) enqueue(id, client, true);
   }
 
   function startFlushing(): void {
@@ -178,14 +179,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   function startPlacing(): void {
-    unplaced = table.size;
     onceMore = false;
-    stopPlacing ??= timers.every(PLACE_INTERVAL_MS, () => {
-      place();
-      if (isPlacing()) return;
-      stopPlacing?.();
-      stopPlacing = undefined;
-    });
+    walk.start();
   }
 
   const replicator: Replicator = {
@@ -219,10 +214,14 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       );
       return kept;
     },
-    copiesReceived(clients) {
-      for (const [id, willHold] of joiners) {
-        for (const [clientId] of clients) if (willHold(clientId)) enqueue(id, clientId, false);
-      }
+    copiesReceived({ clients, records }) {
+      if (joiners.size === 0) return;
+      const pass = (client: Client | undefined): void => {
+        if (client === undefined) return;
+        for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client, false);
+      };
+      for (const [clientId] of clients) pass(table.peek(clientId));
+      if (records !== undefined) copies.eachOf(records, pass);
     },
     ringChanged: startPlacing,
     addJoiner: (id, willHold) => joiners.set(id, willHold),
@@ -253,19 +252,19 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     },
     async drained(timeoutMs) {
       const untilMs = clock.nowMs() + timeoutMs;
-      while (isPlacing() && clock.nowMs() < untilMs) await timers.sleep(PLACE_INTERVAL_MS);
+      while (isPlacing() && clock.nowMs() < untilMs) await timers.sleep(LOOK_INTERVAL_MS);
       await replicator.flush();
     },
     get lagMs() {
       return outbox.lagMs;
     },
     get unplaced() {
-      return unplaced;
+      return walk.left;
     },
     close() {
       closed = true;
       stopFlushing?.();
-      stopPlacing?.();
+      walk.close();
     },
   };
   return replicator;

@@ -1,5 +1,5 @@
 import { Buckets, isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
-import { hashClientId } from '../../core/client-hash.js';
+import { hashClientBytes, hashClientId } from '../../core/client-hash.js';
 import type { ClientKey } from '../../core/client-hash.js';
 import { Client, MARK } from './client.js';
 import { createClientRecords } from './client-records.js';
@@ -34,6 +34,8 @@ export interface BucketTable {
   open(key: ClientKey): Client;
   /** Like `open`, without the mark. */
   openCopy(clientId: string): Client;
+  /** Like `openCopy`, of an id that is there as UTF-8, from `start` to before `end`. */
+  openCopyOf(bytes: Buffer, start: number, end: number): Client;
   /** Like `open`, for clients that the table holds. */
   openKnown(clientId: string): Client | undefined;
   /** A client to look at, without the mark. Valid until the next client to look at. */
@@ -57,6 +59,8 @@ export interface BucketTable {
   mark(slot: number, mark: number): boolean;
   /** Clears a mark. @returns whether it was set */
   unmark(slot: number, mark: number): boolean;
+  /** Copies the id of the client at a slot, as UTF-8, into a buffer that has room for it. @returns its bytes */
+  copyId(slot: number, target: Buffer, at: number): number;
   delete(clientId: string): boolean;
   /** Counts buckets that one client lost, as it had too many, among the evictions. */
   forgot(buckets: number): void;
@@ -208,10 +212,10 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     unexpiredEvictions += 1;
   }
 
-  function open(slot: number, clientId: string): Client {
+  function open(slot: number, clientId: string | undefined): Client {
     if (opened.isKept) opened = createClient();
     const client = records.read(slot, opened);
-    client.text = clientId;
+    if (clientId !== undefined) client.text = clientId;
     return client;
   }
 
@@ -247,6 +251,11 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
       const slot = find(clientId);
       return slot < 0 ? openBlank(hash[0]!, hash[1]!, clientId) : open(slot, clientId);
     },
+    openCopyOf(bytes, start, end) {
+      hashClientBytes(bytes, start, end, hash);
+      const slot = records.findBytes(hash[0]!, hash[1]!, bytes, start, end);
+      return slot < 0 ? openBlank(hash[0]!, hash[1]!, bytes.toString('utf8', start, end)) : open(slot, undefined);
+    },
     openKnown(clientId) {
       const slot = find(clientId);
       if (slot < 0) return undefined;
@@ -267,6 +276,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     },
     mark: records.mark,
     unmark: records.unmark,
+    copyId: records.copyId,
     delete(clientId) {
       const slot = find(clientId);
       if (slot >= 0) remove(slot);

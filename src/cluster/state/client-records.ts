@@ -40,6 +40,8 @@ const ID_BYTES_SHIFT = 16;
 
 const PLACES_SHIFT = 12;
 const MAX_WORD = 2 ** 31 - 1;
+/** Twice a generation is a small integer to V8. */
+const MAX_GENERATION = 2 ** 29 - 1;
 
 interface Page {
   readonly doubles: Float64Array;
@@ -56,6 +58,8 @@ interface ClientRecords {
   readonly size: number;
   /** @returns the client's slot, or −1 */
   find(hashHigh: number, hashLow: number, id: string): number;
+  /** The same of an id that is there as UTF-8, from `start` to before `end`. */
+  findBytes(hashHigh: number, hashLow: number, bytes: Uint8Array, start: number, end: number): number;
   isLive(slot: number): boolean;
   /** Reads a client into `into`. @returns `into`, or the object that is kept for the client */
   read(slot: number, into: Client): Client;
@@ -79,6 +83,8 @@ interface ClientRecords {
   moreOf(slot: number): number;
   setMore(slot: number, more: number): void;
   idOf(slot: number): string;
+  /** Copies the id into a buffer that has room for it. @returns its bytes */
+  copyId(slot: number, target: Buffer, at: number): number;
 }
 
 /** @param secret mixed into each hash, so that nobody can choose ids which share a place of the index */
@@ -89,7 +95,7 @@ export function createClientRecords(secret: number): ClientRecords {
   const rules = createRuleTable();
   const places = createPlaces();
   const rich = new Map<number, Client>();
-  const sought = { hashHigh: 0, hashLow: 0, id: '' };
+  const sought = { hashHigh: 0, hashLow: 0, id: '', bytes: undefined as Uint8Array | undefined, start: 0, end: 0 };
   const index = createSlotIndex(indexHashOf, isSought);
   let generation = 0;
 
@@ -112,11 +118,11 @@ export function createClientRecords(secret: number): ClientRecords {
   }
 
   function isSought(slot: number): boolean {
-    return (
-      word(slot, HASH_HIGH) === sought.hashHigh &&
-      word(slot, HASH_LOW) === sought.hashLow &&
-      ids.equals(word(slot, ID_CELL), idBytesOf(slot), sought.id)
-    );
+    const { hashHigh, hashLow, id, bytes, start, end } = sought;
+    if (word(slot, HASH_HIGH) !== hashHigh || word(slot, HASH_LOW) !== hashLow) return false;
+    const idBytes = idBytesOf(slot);
+    if (bytes === undefined) return ids.equals(word(slot, ID_CELL), idBytes, id);
+    return idBytes === end - start && ids.equalsBytes(word(slot, ID_CELL), idBytes, bytes, start);
   }
 
   function idBytesOf(slot: number): number {
@@ -174,6 +180,15 @@ export function createClientRecords(secret: number): ClientRecords {
       sought.hashHigh = hashHigh;
       sought.hashLow = hashLow;
       sought.id = id;
+      sought.bytes = undefined;
+      return index.find(mix(hashHigh, hashLow), tagOf(hashLow));
+    },
+    findBytes(hashHigh, hashLow, bytes, start, end) {
+      sought.hashHigh = hashHigh;
+      sought.hashLow = hashLow;
+      sought.bytes = bytes;
+      sought.start = start;
+      sought.end = end;
       return index.find(mix(hashHigh, hashLow), tagOf(hashLow));
     },
     isLive,
@@ -232,7 +247,7 @@ export function createClientRecords(secret: number): ClientRecords {
       words[at + ID_CELL] = ids.write(client.id);
       words[at + NOTES] = LIVE | ((ids.writtenBytes - 1) << ID_BYTES_SHIFT);
       words[at + PLACE] = places.push(slot);
-      words[at + GENERATION] = generation = (generation + 1) & MAX_WORD;
+      words[at + GENERATION] = generation = (generation + 1) & MAX_GENERATION;
       client.slot = slot;
       client.generation = generation;
       client.isKept = false;
@@ -274,6 +289,11 @@ export function createClientRecords(secret: number): ClientRecords {
       setWord(slot, NOTES, (word(slot, NOTES) & ~(0xff << MORE_SHIFT)) | (more << MORE_SHIFT));
     },
     idOf: (slot) => ids.read(word(slot, ID_CELL), idBytesOf(slot)),
+    copyId(slot, target, at) {
+      const idBytes = idBytesOf(slot);
+      ids.copy(word(slot, ID_CELL), idBytes, target, at);
+      return idBytes;
+    },
   };
   return records;
 }

@@ -34,6 +34,8 @@ export interface Reservations {
     theirs: readonly ReservationSnapshot[],
     nowMs: number,
   ): readonly Snapshot[];
+  /** Whether any reservation of the client is remembered. */
+  knows(clientId: string): boolean;
   /** Whether tokens of the client may come back, as some of its costs are not known yet. */
   hasOpen(clientId: string): boolean;
   forget(clientId: string): void;
@@ -148,6 +150,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       }
       return met;
     },
+    knows: (clientId) => byClient.has(clientId),
     hasOpen: (clientId) => all.size > 0 && openOf(clientId).length > 0,
     forget(clientId) {
       for (const id of [...(byClient.get(clientId)?.keys() ?? [])]) all.delete(keyOf(clientId, id));

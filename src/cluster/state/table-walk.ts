@@ -9,6 +9,8 @@ const INTERVAL_MS = 20;
 interface TableWalk {
   /** Begins anew. */
   start(): void;
+  /** Clients that are still to be looked at. */
+  readonly left: number;
   close(): void;
 }
 
@@ -40,6 +42,9 @@ export function createTableWalk(
       left = table.size;
       // Only while there is something to do.
       stop ??= timers.every(INTERVAL_MS, step);
+    },
+    get left() {
+      return left;
     },
     close() {
       stop?.();

@@ -137,6 +137,13 @@ export class ByteReader {
     return bytes.toString('latin1', start, end);
   }
 
+  /** All bytes that are left. */
+  remaining(): Buffer {
+    const rest = this.bytes.subarray(this.at);
+    this.at = this.bytes.length;
+    return rest;
+  }
+
   /** @throws MalformedMessage when bytes are left */
   end(): void {
     if (this.at !== this.bytes.length) throw malformed('message', 'nothing behind it');
