@@ -119,17 +119,25 @@ export function checkRateLimitOptions(options: RateLimitOptions): void {
   if (typeof (limiter as { check?: unknown } | undefined)?.check !== 'function')
     fail('limiter: expected a node (createNode) or a client (createClient)');
   checkLimits(options);
-  for (const one of FUNCTIONS) require(one, options[one], 'a function', (value) => typeof value === 'function');
-  require('cost', cost, `a whole number from 1 to ${MAX_COST}, or a function`, orFunction(isWhole(1, MAX_COST)));
+  for (const one of FUNCTIONS) demand(one, options[one], 'a function', (value) => typeof value === 'function');
+  demand('cost', cost, `a whole number from 1 to ${MAX_COST}, or a function`, orFunction(isWhole(1, MAX_COST)));
   for (const one of ['skipSuccessful', 'skipFailed'] as const)
-    require(one, options[one], 'true or false', (value) => typeof value === 'boolean');
-  require('name', name, '1 to 64 printable ASCII characters without " and \\', (value) => NAME.test(String(value)));
-  require('unavailableStatus', unavailableStatus, '503', (value) => value === 503);
+    demand(one, options[one], 'true or false', (value) => typeof value === 'boolean');
+  demand('name', name, '1 to 64 printable ASCII characters without " and \\', (value) => NAME.test(String(value)));
+  demand('unavailableStatus', unavailableStatus, '503', (value) => value === 503);
   const styles = HEADER_STYLES.map((one) => `"${one}"`).join(', ');
-  require('headers', headers, `${styles}, a list of them, or false`, (value) =>
-    value === false || [value].flat().every((one) => HEADER_STYLES.includes(one as HeaderStyle)));
-  require('load', load, 'what client.watchLoad() returns', (value) =>
-    typeof (value as { begin?: unknown } | null)?.begin === 'function');
+  demand(
+    'headers',
+    headers,
+    `${styles}, a list of them, or false`,
+    (value) => value === false || [value].flat().every((one) => HEADER_STYLES.includes(one as HeaderStyle)),
+  );
+  demand(
+    'load',
+    load,
+    'what client.watchLoad() returns',
+    (value) => typeof (value as { begin?: unknown } | null)?.begin === 'function',
+  );
   if (options.costAfter !== undefined && (options.skipSuccessful === true || options.skipFailed === true))
     fail('costAfter: expected none beside skipSuccessful or skipFailed');
   if (settlesLater(options) && typeof limiter.settle !== 'function')
@@ -151,10 +159,18 @@ function checkLimits(options: RateLimitOptions): void {
   } else if (limit === undefined) {
     fail('limit: missing; expected limit and window, limits, or policy (true for the default policy)');
   }
-  require('policy', policy, 'the name of a policy, true, or a function', (value) =>
-    value === true || typeof value === 'function' || (typeof value === 'string' && value !== ''));
-  require('limits', limits, 'a list of 1 to 8 limits', (value) =>
-    Array.isArray(value) && value.length >= 1 && value.length <= 8);
+  demand(
+    'policy',
+    policy,
+    'the name of a policy, true, or a function',
+    (value) => value === true || typeof value === 'function' || (typeof value === 'string' && value !== ''),
+  );
+  demand(
+    'limits',
+    limits,
+    'a list of 1 to 8 limits',
+    (value) => Array.isArray(value) && value.length >= 1 && value.length <= 8,
+  );
   limits?.forEach((one, i) => checkLimit(one, `limits[${i}].`));
   if (limit !== undefined) checkLimit(options, '');
 }
@@ -164,20 +180,25 @@ function checkLimit(
   path: string,
 ): void {
   const whole = `a whole number from 0 to ${MAX_LIMIT}`;
-  if (path === '') require('limit', limit, `${whole}, or a function`, orFunction(isWhole(0, MAX_LIMIT)));
+  if (path === '') demand('limit', limit, `${whole}, or a function`, orFunction(isWhole(0, MAX_LIMIT)));
   else if (!isWhole(0, MAX_LIMIT)(limit)) fail(badValue(`${path}limit`, limit, whole).detail);
   if (window === undefined && windowMs === undefined)
     fail(`${path}window: missing; expected whole milliseconds or "250ms", "10s", "1m", "1h", "1d"`);
   if (window !== undefined && windowMs !== undefined) fail(`${path}windowMs: expected none beside window`);
-  require(`${path}window`, window, 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d"', (value) =>
-    typeof value === 'string' ? parseDuration(value) !== undefined : isWhole(1, MAX_WINDOW_MS)(value));
-  require(`${path}windowMs`, windowMs, `a whole number from 1 to ${MAX_WINDOW_MS}`, isWhole(1, MAX_WINDOW_MS));
-  require(`${path}burst`, burst, `a whole number from 1 to ${MAX_LIMIT}`, isWhole(1, MAX_LIMIT));
-  require(`${path}algorithm`, algorithm, '"token-bucket" or "sliding-window"', (value) =>
-    value === 'token-bucket' || value === 'sliding-window');
+  demand(`${path}window`, window, 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d"', (value) =>
+    typeof value === 'string' ? parseDuration(value) !== undefined : isWhole(1, MAX_WINDOW_MS)(value),
+  );
+  demand(`${path}windowMs`, windowMs, `a whole number from 1 to ${MAX_WINDOW_MS}`, isWhole(1, MAX_WINDOW_MS));
+  demand(`${path}burst`, burst, `a whole number from 1 to ${MAX_LIMIT}`, isWhole(1, MAX_LIMIT));
+  demand(
+    `${path}algorithm`,
+    algorithm,
+    '"token-bucket" or "sliding-window"',
+    (value) => value === 'token-bucket' || value === 'sliding-window',
+  );
 }
 
-function require(name: string, value: unknown, expected: string, isValid: (value: unknown) => boolean): void {
+function demand(name: string, value: unknown, expected: string, isValid: (value: unknown) => boolean): void {
   if (value !== undefined && !isValid(value)) fail(badValue(name, value, expected).detail);
 }
 
