@@ -5,7 +5,7 @@ import type { Copies } from './state/copies.js';
 import type { ColdStartRecovery } from './durability/cold-start-recovery.js';
 import type { Donor } from './handover/donor.js';
 import { join } from './handover/joiner.js';
-import { leave } from './handover/leaver.js';
+import { aloneAs, leave } from './handover/leaver.js';
 import type { GroupLeave } from './handover/leaver.js';
 import type { RegistryMember } from './handover/registry-member.js';
 import { createIdCheck } from './id-check.js';
@@ -195,13 +195,13 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       await coldStartRecovery?.awaitPeers(() => closed);
       release?.();
     },
-    async leave(group) {
-      if (registryMember !== undefined) await registryMember.leave(deps, { drainMs, ids: group?.ids ?? [self] });
+    async leave(group = aloneAs(self)) {
+      if (registryMember !== undefined) await registryMember.leave(deps, { drainMs, group });
       else {
         // Checks that wait for the node to rejoin are decided first.
         await joined();
         if (membership.self.state !== 'active') return;
-        await leave(deps, { drainMs }, group);
+        await leave(deps, { drainMs, group });
       }
       if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
     },

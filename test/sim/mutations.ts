@@ -157,7 +157,7 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'planned',
     world: patched({
       file: 'cluster/handover/leaver.ts',
-      find: 'replicator.handOffFrom(group.ids);\n  await drain();',
+      find: 'replicator.handOffFrom(group.ids);\n  await drain(deps, drainMs);',
       replace: '',
     }),
   },

@@ -7,33 +7,41 @@ import type { ClientSnapshot, MemberRecord, PeerAnswer } from '../messages.js';
 import type { Replicator } from '../replication/replicator.js';
 import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
 
-/** Clients in one chunk, and clients looked at for it: each bounds the time that one answer takes. */
+/** Bounds of one chunk, in clients handed over and in clients examined, so that no answer takes long. */
 const CHUNK = 500;
 const LOOK = 2_000;
 
 interface Session {
-  /** The ring with the joiner in it and without who is gone, and the version of the one without that it was made from. */
+  /** The ring with the joiner and without members that are gone. */
   readonly ring: Ring;
+  /** Version of the ring from which it was made. */
   readonly fromVersion: number;
   readonly total: number;
-  /** Next place of the table to look at, downwards. */
+  /** Next place of the table to examine, downwards. */
   cursor: number;
   chunk: number;
-  /** The answer to `chunk`, in case it is lost and asked for again. */
+  /** The answer to `chunk`, kept in case it is lost and requested again. */
   answer: PeerAnswer;
 }
 
 export interface Donor {
-  /** The next clients that the joining member will own or hold copies of, as some are gone. Chunk 0 begins anew. */
+  /**
+   * Hands over the next clients that the joining member will own or hold copies of.
+   * @param chunk 0 begins anew; a chunk that is requested again is answered again
+   * @param gone members that refuse connections, in whose place the joiner will decide
+   */
   handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
-  /** Lets a member that has all of them into the ring, with what changed since; from then on this node does not decide for them. */
+  /**
+   * Admits a member that has all its clients to this node's ring, and hands over what changed since. From then on, this node does not
+   * decide for them.
+   */
   admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
-  /** Forgets handoffs to members that are gone. */
+  /** Ends handoffs to members that join no more. */
   tidy(): void;
   readonly handedClients: number;
 }
 
-/** The giving side of a join. What changes while it goes on follows by replication, which the session adds the joiner to. */
+/** The giving side of a join. Changes during a handoff reach the joiner by replication. */
 export function createDonor(
   deps: { table: BucketTable; copies: Copies; membership: Membership; replicator: Replicator },
   { replicas }: { replicas: number },
@@ -42,7 +50,7 @@ export function createDonor(
   const sessions = new Map<NodeId, Session>();
   let handedClients = 0;
 
-  /** A copy is not there soon enough when it follows the change of the ring: the owner may die before. */
+  /** The joiner gets copies too: after the change of the ring the owner may die before it sends them. */
   function willHold(ring: Ring, joiner: NodeId, clientId: string): boolean {
     return ring.owner(clientId) === joiner || ring.replicas(clientId, replicas).includes(joiner);
   }
@@ -79,7 +87,7 @@ export function createDonor(
     handoff(joiner, chunk, gone) {
       let session = sessions.get(joiner);
       if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion) {
-        // A joiner that goes on where this node has no such session must begin anew.
+        // This node has no handoff to go on with, so the joiner must begin anew.
         if (chunk !== 0) return { kind: 'not-yet', members: membership.routedRecords() };
         sessions.set(joiner, (session = begin(joiner, gone)));
       }
@@ -94,7 +102,7 @@ export function createDonor(
       const joiner = record.id;
       const others = [...membership.ring.members, membership.self.id].filter((id) => id !== joiner);
       if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.routedRecords() };
-      // What it collected under another ring was another share.
+      // Under another ring, the joiner collected other clients.
       if (membership.stateOf(joiner) !== 'active' && sessions.get(joiner)?.fromVersion !== membership.ringVersion) {
         return { kind: 'not-yet', members: membership.routedRecords() };
       }

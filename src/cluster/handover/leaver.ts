@@ -6,13 +6,13 @@ import type { Membership } from '../membership/membership.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Replicator } from '../replication/replicator.js';
 
-/** Several that leave at the same time and know of each other, as they are stopped together. */
+/** Nodes that leave together and know of each other, as one supervisor stops them. */
 export interface GroupLeave {
-  /** All of them, this node among them. */
+  /** All nodes of the group, this one among them. */
   readonly ids: readonly NodeId[];
   /**
-   * Resolves, each time, when all of them have called it as often as this node, or will not: with those that have, in an order
-   * that is the same for all.
+   * Resolves when all nodes of the group have called it as often as this one, or will not any more.
+   * @returns those that have, in an order that is the same for all
    */
   barrier(): Promise<readonly NodeId[]>;
 }
@@ -25,61 +25,56 @@ export interface LeaverDeps {
   readonly peerRpc: PeerRpc;
 }
 
+interface LeaverOptions {
+  /** Bound of the time that one drain takes. */
+  readonly drainMs: number;
+  readonly group: GroupLeave;
+}
+
+export function aloneAs(self: NodeId): GroupLeave {
+  const ids = [self];
+  return { ids, barrier: () => Promise.resolve(ids) };
+}
+
 /**
- * Takes an active member out of the ring with nothing forgotten: hold, send what those lack who decide next, say so, forward what
- * waited. Where nobody stays it goes on deciding.
+ * Takes an active member out of the ring with nothing lost: it hands over, says that it leaves, and forwards the checks that waited. If
+ * no other member stays, it goes on deciding.
  *
- * Those of one group do not count on each other: each hands over to those who stay, and they are out of the ring in one
- * step, when all have. Of others nobody knows who else leaves: they look again once they have said it.
- * @param drainMs how long each sending may take
+ * The nodes of a group do not count on each other. Each hands over to members that stay, and when all have, they leave the ring in one
+ * step. A node does not know what members outside its group do, so it drains once more after it has said that it leaves.
  */
-export async function leave(
-  deps: LeaverDeps,
-  { drainMs }: { drainMs: number },
-  group: GroupLeave = aloneAs(deps.membership.self.id),
-): Promise<void> {
-  const { membership, limiter, leaseHolder, replicator, peerRpc } = deps;
+export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<void> {
+  const { membership, peerRpc } = deps;
   const self = membership.self.id;
   const outsiders = (): readonly NodeId[] => membership.others().filter((id) => !group.ids.includes(id));
   const stays = (id: NodeId): boolean => !membership.isDown(id) && membership.stateOf(id) !== 'leaving';
 
-  const drain = (): Promise<void> => drained(deps, drainMs);
-
-  async function tellAll(state: DeclaredState): Promise<void> {
+  async function declareTo(ids: readonly NodeId[], state: DeclaredState): Promise<void> {
     membership.declare(state);
-    await peerRpc.tell(outsiders(), membership.records());
+    await peerRpc.tell(ids, membership.records());
   }
 
-  /** All are out of the ring at once, and one, the first, counts as leaving for all of them. */
+  /** The whole group is out of the ring at once. Its first node counts as leaving for all of them. */
   async function leaveTogether([first, ...rest]: readonly NodeId[]): Promise<void> {
-    membership.learn(membership.recordsOf([first!]).map((record) => saying(record, 'leaving')));
-    membership.learn(membership.recordsOf(rest).map((record) => saying(record, 'left')));
-    await tellAll(self === first ? 'leaving' : 'left');
-    // One who leaves too may have counted on this node until a moment ago.
-    if (outsiders().some((id) => membership.stateOf(id) === 'leaving')) await drain();
+    membership.learn(membership.recordsOf([first!]).map((record) => withState(record, 'leaving')));
+    membership.learn(membership.recordsOf(rest).map((record) => withState(record, 'left')));
+    await declareTo(outsiders(), self === first ? 'leaving' : 'left');
+    // An outsider that leaves too may have counted on this node until now.
+    if (outsiders().some((id) => membership.stateOf(id) === 'leaving')) await drain(deps, drainMs);
     await group.barrier();
-    await tellAll('left');
+    await declareTo(outsiders(), 'left');
   }
 
   async function leaveAlone(): Promise<void> {
-    membership.declare('leaving');
-    await peerRpc.tell(membership.others(), membership.records());
-    // Should others leave at the same time, this node's clients have other owners than it knew.
-    await drain();
-    membership.declare('left');
-    await peerRpc.tell(membership.others(), membership.records());
+    await declareTo(membership.others(), 'leaving');
+    // If others leave at the same time, the clients of this node have other next owners than it knew.
+    await drain(deps, drainMs);
+    await declareTo(membership.others(), 'left');
   }
 
   if (!outsiders().some(stays)) return;
-  // Who has died a moment ago is found out now, as its copies are gone with it.
-  await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring.members, [])]);
-  await drain();
-  // So that nobody holds checks while another still has much to send.
-  await group.barrier();
-  const release = limiter.hold();
-  replicator.handOffFrom(group.ids);
-  await drain();
-  // Those who part say of each other that they leave: it comes back to each, who must know that it is its own word.
+  const release = await handOver(deps, { drainMs, group });
+  // Nodes of a group say of each other that they leave. When this comes back to a node, it must know it as its own statement.
   membership.announce('left');
   const ready = await group.barrier();
   if (group.ids.length > 1 && group.ids.every((id) => ready.includes(id))) await leaveTogether(ready);
@@ -87,8 +82,25 @@ export async function leave(
   release();
 }
 
-/** Until every owner and holder of copies has what the ring, which may change meanwhile, entitles it to. */
-export async function drained(
+/**
+ * Sends to the next owners of this node's clients all that they lack, and holds checks from the last change on.
+ * @returns a function that releases the checks
+ */
+export async function handOver(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<() => void> {
+  const { membership, limiter, leaseHolder, replicator, peerRpc } = deps;
+  // A member that died a moment ago is noticed here: the copies that it held are gone.
+  await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring.members, [])]);
+  await drain(deps, drainMs);
+  // No node of the group holds checks while another one still has much to send.
+  await group.barrier();
+  const release = limiter.hold();
+  replicator.handOffFrom(group.ids);
+  await drain(deps, drainMs);
+  return release;
+}
+
+/** Resolves when every owner and replica has what the ring entitles it to, even if the ring changes meanwhile. */
+export async function drain(
   { membership, replicator }: Pick<LeaverDeps, 'membership' | 'replicator'>,
   drainMs: number,
 ): Promise<void> {
@@ -98,12 +110,7 @@ export async function drained(
   }
 }
 
-function aloneAs(self: NodeId): GroupLeave {
-  const ids = [self];
-  return { ids, barrier: () => Promise.resolve(ids) };
-}
-
-/** A later word of this member, and earlier than any of its own that says the same. */
-function saying(record: MemberRecord, state: DeclaredState): MemberRecord {
+/** A later record of this member, but earlier than any in which the member says the same itself. */
+function withState(record: MemberRecord, state: DeclaredState): MemberRecord {
   return { ...record, state, beat: 0, silentMs: 0 };
 }

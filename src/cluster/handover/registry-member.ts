@@ -1,48 +1,41 @@
-import type { NodeId } from '../../core/ring.js';
 import { createAcknowledger } from '../replication/acknowledger.js';
 import type { Acknowledger, AcknowledgerDeps, AcknowledgerOptions } from '../replication/acknowledger.js';
 import { createRegistrySession } from '../membership/registry-session.js';
 import type { RegistrySession, RegistrySessionDeps } from '../membership/registry-session.js';
-import { drained } from './leaver.js';
-import type { LeaverDeps } from './leaver.js';
+import { drain, handOver } from './leaver.js';
+import type { GroupLeave, LeaverDeps } from './leaver.js';
 import { createRegistryProbing } from '../membership/probing.js';
 import type { Probing } from '../membership/probing.js';
 import { createRegistryMembership } from '../membership/registry-membership.js';
 import type { RegistryMembership, RegistryMembershipOptions } from '../membership/registry-membership.js';
 
-/** How often others are asked whether they have seen that this node leaves, and the pause before the next time. */
+/** A leaving node asks others this often whether they have seen that it leaves, with this pause in between. */
 const LEAVE_TRIES = 20;
 const LEAVE_PAUSE_MS = 50;
 
-/** The life of a lease in the registry: a dead member is replaced after it, and what keeps it costs a request in a fifth of it. */
+/** A dead member stays registered this long, and its lease costs a request in each fifth of it. */
 const MEMBER_TTL_MS = 5_000;
 
 interface RegistryMemberOptions extends Omit<RegistryMembershipOptions, 'onDeregistered' | 'strict'> {
-  /** How long this node stays a member without renewing: whole seconds. Default 5,000 ms. */
+  /** How long this node stays a member without renewing its lease: whole seconds. Default 5,000 ms. */
   readonly memberTtlMs?: number;
   /** Default false. */
   readonly strict?: boolean;
 }
 
-/** A node whose members are those of a registry: what it does instead of telling all others that it lives. */
+/** A member by registration: what a registry changes in the life of a node. */
 export interface RegistryMember {
   readonly membership: RegistryMembership;
   readonly session: RegistrySession;
-  /** Finds, before each decision, whether this node may decide at all. */
-  checkLease(nowMs: number): void;
-  /**
-   * In strict mode: makes what is admitted known first.
-   * @param options of acknowledgements
-   */
-  acknowledger(parts: Pick<AcknowledgerDeps, 'copies' | 'ask'>, options: AcknowledgerOptions): Acknowledger | undefined;
   readonly probing: Probing;
-  /** Writes this node down as active; its clients were handed over. @returns whether it is */
+  /** In strict mode: finds whether this node may decide at all; to be called before each decision. */
+  checkLease(nowMs: number): void;
+  /** Present in strict mode: an admission counts once the replicas have it. */
+  acknowledger(parts: Pick<AcknowledgerDeps, 'copies' | 'ask'>, options: AcknowledgerOptions): Acknowledger | undefined;
+  /** Registers this node as active, once it has its clients. @returns whether it is */
   readonly activate: () => Promise<boolean>;
-  /**
-   * Takes an active member out of the ring with nothing forgotten.
-   * @param ids those who leave at the same time
-   */
-  leave(deps: LeaverDeps, options: { readonly drainMs: number; readonly ids: readonly NodeId[] }): Promise<void>;
+  /** Takes an active member out of the ring with nothing lost. */
+  leave(deps: LeaverDeps, options: { readonly drainMs: number; readonly group: GroupLeave }): Promise<void>;
 }
 
 export function createRegistryMember(
@@ -50,24 +43,36 @@ export function createRegistryMember(
   options: RegistryMemberOptions,
 ): RegistryMember {
   const { clock, timers, log } = deps;
-  const onDeregistered = (): void => log.warn({}, 'is not written down as a member any more, joins again');
+  const onDeregistered = (): void => log.warn({}, 'the registration is gone; rejoining');
   const { strict = false, memberTtlMs: ttlMs = MEMBER_TTL_MS } = options;
   const membership = createRegistryMembership({ clock }, { ...options, strict, onDeregistered });
   const session = createRegistrySession({ ...deps, membership }, { ttlMs });
-  const probing = createRegistryProbing({ membership, isReachable: () => session.isReachable() });
+  const probing = createRegistryProbing({ membership, isReachable: session.isReachable });
 
   function checkLease(nowMs: number): void {
     if (!strict) return;
-    const over = !membership.mustJoin && nowMs >= session.holdsUntilMs;
-    if (over === membership.leaseExpired) return;
-    if (over) log.warn({}, 'the lease could not be renewed, decides no more');
-    else log.info({}, 'decides again');
-    membership.setLeaseExpired(over);
+    const expired = !membership.mustJoin && nowMs >= session.holdsUntilMs;
+    if (expired === membership.leaseExpired) return;
+    if (expired) log.warn({}, 'lease expired; deciding nothing until it is renewed');
+    else log.info({}, 'lease renewed; deciding again');
+    membership.setLeaseExpired(expired);
+  }
+
+  /** Other nodes forward checks to this one until they know that it leaves. */
+  async function untilSeen(revision: number, { peerRpc }: LeaverDeps): Promise<void> {
+    for (let i = 0; i < LEAVE_TRIES; i += 1) {
+      await peerRpc.tell(membership.others(), []);
+      const up = membership.others().filter((id) => !membership.isDown(id));
+      if (up.every((id) => membership.hasSeen(id, revision))) return;
+      await timers.sleep(LEAVE_PAUSE_MS);
+    }
   }
 
   return {
     membership,
     session,
+    probing,
+    checkLease,
     acknowledger(parts, acknowledgerOptions) {
       if (!strict) return undefined;
       const mayDecide = (): boolean => {
@@ -76,40 +81,26 @@ export function createRegistryMember(
       };
       return createAcknowledger({ clock, timers, membership, mayDecide, ...parts }, acknowledgerOptions);
     },
-    probing,
-    checkLease,
     async activate() {
       if ((await session.publish('active')) === undefined) return false;
       membership.declare('active');
       return true;
     },
-    async leave(parts, { drainMs, ids }) {
-      const { limiter, leaseHolder, replicator, peerRpc } = parts;
-      const drain = (): Promise<void> => drained(parts, drainMs);
+    async leave(parts, { drainMs, group: { ids } }) {
       if (membership.mustJoin) {
         membership.declare('left');
         return session.deregister();
       }
-      // Who has died a moment ago is found out now, as its copies are gone with it.
-      await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring.members, [])]);
-      await drain();
-      const letGo = limiter.hold();
-      replicator.handOffFrom(ids);
-      await drain();
+      // The registry orders the leaves, so a group needs no barrier.
+      const release = await handOver(parts, { drainMs, group: { ids, barrier: () => Promise.resolve(ids) } });
       const revision = await session.publish('leaving');
       membership.declare('leaving');
-      // Who does not know yet sends on checks that nobody here will answer.
-      for (let i = 0; revision !== undefined && i < LEAVE_TRIES; i += 1) {
-        await peerRpc.tell(membership.others(), []);
-        const up = membership.others().filter((id) => !membership.isDown(id));
-        if (up.every((id) => membership.hasSeen(id, revision))) break;
-        await timers.sleep(LEAVE_PAUSE_MS);
-      }
-      // Should others leave at the same time, this node's clients have other owners than it knew.
-      await drain();
+      if (revision !== undefined) await untilSeen(revision, parts);
+      // If others leave at the same time, the clients of this node have other next owners than it knew.
+      await drain(parts, drainMs);
       membership.declare('left');
       await session.deregister();
-      letGo();
+      release();
     },
   };
 }
