@@ -24,10 +24,16 @@ export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoi
     (req, res) =>
       hasJoined() ? handler(req, res) : refuse(req, res);
   return {
-    decisions: ({ allow, batch, check }) => ({
+    decisions: ({ allow, batch, check, direct }) => ({
       allow: gated(allow),
       batch: gated(batch),
       check: { nginx: gated(check.nginx), traefik: gated(check.traefik), envoy: gated(check.envoy) },
+      ...(direct !== undefined && {
+        direct: {
+          allow: (body, sink) => hasJoined() && direct.allow(body, sink),
+          batch: (body, sink) => hasJoined() && direct.batch(body, sink),
+        },
+      }),
     }),
     api: (app) => (req, res) =>
       hasJoined() || ALWAYS.has(req.url!.split('?', 1)[0]!) ? app(req, res) : refuse(req, res),

@@ -8,12 +8,18 @@ const RETRY_AFTER_SECONDS = 1;
 export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: TokenringError): void {
   if (res.headersSent || res.destroyed) return;
   const body = JSON.stringify(problem);
+  const headers = problemHeaders(problem, body);
+  res.writeHead(problem.status, withoutTheRest(req, headers));
+  res.end(req.method === 'HEAD' ? undefined : body);
+}
+
+/** Names and values in turn. */
+export function problemHeaders(problem: TokenringError, body: string): string[] {
   const headers = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body))];
   if (problem.code === 'method_not_allowed' && problem.expected !== undefined) headers.push('Allow', problem.expected);
   if (problem.code === 'unauthorized') headers.push('WWW-Authenticate', 'Bearer realm="tokenring"');
   if (problem.status === 503) headers.push('Retry-After', String(RETRY_AFTER_SECONDS));
-  res.writeHead(problem.status, withoutTheRest(req, headers));
-  res.end(req.method === 'HEAD' ? undefined : body);
+  return headers;
 }
 
 /** Headers of an answer to who was not heard out: where some of the body has not come, the connection ends. */

@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
 import { boundConnections } from './connections.js';
 import type { ConnectionBounds } from './connections.js';
+import { serveDirectly } from './direct-connections.js';
 import { countProblem } from './metrics/counters.js';
 import type { Counters } from './metrics/counters.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
@@ -68,12 +69,15 @@ export function createPublicServer(
       new TokenringError(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {}),
     );
   }
+  function timedOut(socket: Socket): void {
+    refuse(Object.assign(new Error('nothing was sent'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket);
+  }
   const answer: RequestListener = (req, res) => {
     const { url = '' } = req;
     if (draining) res.shouldKeepAlive = false;
-    if (req.headers.host === undefined && req.httpVersion === '1.1') {
+    if (req.httpVersion === '1.1' && !hasOneHost(req)) {
       countProblem(counters, 'invalid_request');
-      sendProblem(req, res, hostMissing());
+      sendProblem(req, res, hostMissing(req));
     } else if (url === '/v1/allow') decide(decisions.allow, req, res);
     else if (url === '/v1/allow/batch') decide(decisions.batch, req, res);
     else {
@@ -95,6 +99,11 @@ export function createPublicServer(
     tls === undefined
       ? createServer(options, answer)
       : createTlsServer({ ...options, handshakeTimeout: timeouts.headersMs, ...tls }, answer);
+  // Within TLS there are other sockets, and the cipher is the bulk of the cost.
+  const direct =
+    tls === undefined && decisions.direct !== undefined
+      ? serveDirectly(server, decisions.direct, { ...timeouts, timedOut })
+      : undefined;
   // Of more than 2,000 headers Node would drop the rest without a word, and with them who asks. Their bytes are bounded.
   server.maxHeadersCount = 0;
   // A connection on which nothing was ever sent has no request to time out.
@@ -115,6 +124,7 @@ export function createPublicServer(
     },
     async drain(noticeMs, graceMs) {
       draining = true;
+      direct?.drain();
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       await new Promise<void>((resolve) => {
@@ -130,8 +140,21 @@ export function createPublicServer(
   };
 }
 
-function hostMissing(): TokenringError {
-  return new TokenringError('invalid_request', { field: 'Host', expected: 'a host, as HTTP/1.1 demands' });
+/** Whether there is exactly one `Host` (RFC 9112, 3.2): two parties might each believe another. */
+function hasOneHost({ rawHeaders }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === 'host') hosts += 1;
+  return hosts === 1;
+}
+
+function hostMissing({ headers }: IncomingMessage): TokenringError {
+  const wrong = headers.host === undefined ? 'Host is missing' : 'Host is there more than once';
+  return new TokenringError('invalid_request', {
+    field: 'Host',
+    expected: 'one Host',
+    detail: `${wrong}; use one Host, as HTTP/1.1 demands`,
+  });
 }
 
 function hangUp(socket: Duplex, problem: TokenringError): void {

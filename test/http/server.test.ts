@@ -31,6 +31,8 @@ async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> 
     ...NO_DECISIONS,
     allow: (_req: unknown, res: ServerResponse) => void waiting.push(res),
     batch: (_req: unknown, res: ServerResponse) => void res.end(),
+    // As in production: every connection begins there, and goes on with node:http.
+    direct: { allow: () => false, batch: () => false },
   };
   const api = (_req: unknown, res: ServerResponse): void => void res.end('hello');
   const publicServer = createPublicServer(

@@ -11,6 +11,7 @@ import { asciiJson, decisionJson, gatewayJson } from './answer.js';
 import { readJsonBody } from '../body.js';
 import { countDuration, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
+import { createSlices } from './slices.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
@@ -21,13 +22,31 @@ import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 /** Of all bodies that have not come whole. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
 
+/** Items of a batch that are decided before the time is looked at. */
+const ITEMS_A_STEP = 16;
+
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
+
+/** Where an answer goes. Called once, at once or later; does nothing where the connection is gone. */
+export interface AnswerSink {
+  /** @param body JSON in ASCII */
+  readonly send: (status: number, body: string, headers: readonly string[]) => void;
+  readonly fail: (problem: TokenringError) => void;
+}
+
+/**
+ * Decides on a body that came whole, for a request that needs nothing else looked at.
+ * @returns false where the request is better answered by a `Handler`: nothing was consumed, and the sink is not used
+ */
+type DirectHandler = (body: Buffer, sink: AnswerSink) => boolean;
 
 export interface DecisionHandlers {
   readonly allow: Handler;
   readonly batch: Handler;
   /** `/v1/check/…`: whatever of the address is the gateway's caller's, and the body, are not looked at. */
   readonly check: Readonly<Record<GatewayName, Handler>>;
+  /** The same decisions without node:http's request and response; see `direct-connections.ts`. */
+  readonly direct?: Readonly<Record<'allow' | 'batch', DirectHandler>>;
 }
 
 /** Where causes go that are not for the caller. Never the id of a client. */
@@ -53,8 +72,13 @@ export function createDecisionHandlers(
   { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
   options: { deniedStatus: 200 | 429; maxInFlight: number },
 ): DecisionHandlers {
+  type Send = AnswerSink['send'];
+  /** Reads a body, or throws, and consumes nothing. */
+  type Read<T> = (value: unknown) => T;
   /** Answers at once, or when the promise settles. */
-  type Answer = (value: unknown, res: ServerResponse, startMs: number) => Promise<void> | undefined;
+  type Answer<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
+
+  const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
   const arriving = { bytes: 0, maxBytes: MAX_ARRIVING_BYTES };
   /** Requests that wait for other nodes. Not those that are still arriving: who is slow to ask must not shut others out. */
@@ -64,6 +88,14 @@ export function createDecisionHandlers(
   };
 
   type Fail = (error: unknown) => void;
+
+  function failWith(error: unknown, send: (problem: TokenringError) => void): void {
+    const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
+    if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
+    counters.inFlight -= 1;
+    countProblem(counters, problem.code);
+    send(problem);
+  }
 
   /**
    * Takes a request on, by its headers.
@@ -76,13 +108,7 @@ export function createDecisionHandlers(
     gateway?: Gateway,
   ): Fail | undefined {
     counters.inFlight += 1;
-    const fail = (error: unknown): void => {
-      const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
-      if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
-      counters.inFlight -= 1;
-      countProblem(counters, problem.code);
-      sendProblem(req, res, problem);
-    };
+    const fail = (error: unknown): void => failWith(error, (problem) => sendProblem(req, res, problem));
     try {
       if (waiting >= options.maxInFlight)
         throw new TokenringError('overloaded', { detail: 'too many requests are in flight' });
@@ -117,16 +143,23 @@ export function createDecisionHandlers(
     later.catch(fail).finally(() => (waiting -= 1));
   }
 
-  function receive(req: IncomingMessage, res: ServerResponse, maxBytes: number, answer: Answer): void {
+  function receive<T>(
+    req: IncomingMessage,
+    res: ServerResponse,
+    maxBytes: number,
+    read: Read<T>,
+    answer: Answer<T>,
+  ): void {
     const startMs = elapsedMs();
     const fail = take(req, res, 'POST');
     if (fail === undefined) return;
+    const send: Send = (status, body, headers) => sendAsciiJson(res, status, body, headers);
     readJsonBody(
       req,
       maxBytes,
       (body) => {
         try {
-          waitFor(answer(parseJson(body), res, startMs), fail);
+          waitFor(answer(read(parseJson(body)), send, startMs), fail);
         } catch (error) {
           fail(error);
         }
@@ -135,6 +168,25 @@ export function createDecisionHandlers(
       gone,
       arriving,
     );
+  }
+
+  function receiveDirectly<T>(body: Buffer, sink: AnswerSink, read: Read<T>, answer: Answer<T>): boolean {
+    if (waiting >= options.maxInFlight || access.guardsDecisions) return false;
+    const startMs = elapsedMs();
+    let asked: T;
+    try {
+      asked = read(parseJson(body));
+    } catch {
+      return false;
+    }
+    counters.inFlight += 1;
+    try {
+      const later = answer(asked, sink.send, startMs);
+      if (later !== undefined) waitFor(later, (error) => failWith(error, sink.fail));
+    } catch (error) {
+      failWith(error, sink.fail);
+    }
+    return true;
   }
 
   function receiveHeaders(req: IncomingMessage, res: ServerResponse, gateway: Gateway): void {
@@ -161,10 +213,9 @@ export function createDecisionHandlers(
     (decision.allowed ? counters.allowed : counters.denied)[decision.source] += 1;
   }
 
-  function sendDecision(res: ServerResponse, check: Check, decision: Decision, startMs: number): void {
+  function sendDecision(send: Send, check: Check, decision: Decision, startMs: number): void {
     count(decision);
-    const body = decisionJson(decision);
-    sendAsciiJson(res, decision.allowed ? 200 : options.deniedStatus, body, rateLimitHeaders(check, decision));
+    send(decision.allowed ? 200 : options.deniedStatus, decisionJson(decision), rateLimitHeaders(check, decision));
     answered(startMs);
   }
 
@@ -202,33 +253,45 @@ export function createDecisionHandlers(
     return decisionJson(decision);
   }
 
-  function answerCheck(value: unknown, res: ServerResponse, startMs: number): Promise<void> | undefined {
-    const check = readCheck(value, policies);
+  const readOne: Read<Check> = (value) => readCheck(value, policies);
+
+  function answerCheck(check: Check, send: Send, startMs: number): Promise<void> | undefined {
     const decision = limiter.check(check);
-    if (decision instanceof Promise) return decision.then((later) => sendDecision(res, check, later, startMs));
-    sendDecision(res, check, decision, startMs);
+    if (decision instanceof Promise) return decision.then((later) => sendDecision(send, check, later, startMs));
+    sendDecision(send, check, decision, startMs);
     return undefined;
   }
 
-  function answerBatch(value: unknown, res: ServerResponse, startMs: number): Promise<void> | undefined {
-    const results = readBatch(value).map(decideItem);
-    const send = (texts: readonly string[]): void => {
-      sendAsciiJson(res, 200, `{"results":[${texts.join(',')}]}`, []);
+  function answerBatch(items: readonly unknown[], send: Send, startMs: number): Promise<void> | undefined {
+    const results: (string | Promise<string>)[] = [];
+    const sendAll = (texts: readonly string[]): void => {
+      send(200, `{"results":[${texts.join(',')}]}`, []);
       answered(startMs);
     };
-    if (results.some((result) => typeof result !== 'string'))
-      return Promise.all(results.map((result) => Promise.resolve(result))).then(send);
-    send(results as string[]);
-    return undefined;
+    const answer = (): Promise<void> | undefined => {
+      if (results.some((result) => typeof result !== 'string')) return Promise.all(results).then(sendAll);
+      sendAll(results as string[]);
+      return undefined;
+    };
+    const later = slices.run(() => {
+      const end = Math.min(results.length + ITEMS_A_STEP, items.length);
+      while (results.length < end) results.push(decideItem(items[results.length]));
+      return results.length === items.length;
+    });
+    return later === undefined ? answer() : later.then(answer);
   }
 
   return {
-    allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, answerCheck),
-    batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, answerBatch),
+    allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, readOne, answerCheck),
+    batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, readBatch, answerBatch),
     check: {
       nginx: (req, res) => receiveHeaders(req, res, GATEWAYS.nginx),
       traefik: (req, res) => receiveHeaders(req, res, GATEWAYS.traefik),
       envoy: (req, res) => receiveHeaders(req, res, GATEWAYS.envoy),
+    },
+    direct: {
+      allow: (body, sink) => receiveDirectly(body, sink, readOne, answerCheck),
+      batch: (body, sink) => receiveDirectly(body, sink, readBatch, answerBatch),
     },
   };
 }

@@ -1,0 +1,220 @@
+import { STATUS_CODES } from 'node:http';
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import type { TokenringError } from '../core/error.js';
+import type { AnswerSink, DecisionHandlers } from './decisions/handlers.js';
+import { readPlainHead } from './plain-head.js';
+import type { PlainHead } from './plain-head.js';
+import { problemHeaders } from './send.js';
+
+/** Bytes of further requests that may wait while one is answered. */
+const MAX_WAITING_BYTES = 64 * 1024;
+/** Heads that are remembered: a client sends the same again and again. */
+const MAX_HEADS = 256;
+const HEAD_END = Buffer.from('\r\n\r\n');
+
+interface Patience {
+  /** Until something comes on a new connection. */
+  readonly headersMs: number;
+  /** Between two requests. */
+  readonly idleMs: number;
+  /** Ends a connection on which nothing came. */
+  readonly timedOut: (socket: Socket) => void;
+}
+
+type Direct = NonNullable<DecisionHandlers['direct']>;
+
+interface DirectConnections {
+  /** From now on each answer ends its connection. */
+  drain(): void;
+}
+
+/** A connection that node:http has not seen yet. */
+interface Connection {
+  readonly socket: Socket;
+  /** Whether a request waits for its answer. */
+  busy: boolean;
+  /** When bytes last came or went, in ms of `performance.now`. */
+  activeAtMs: number;
+  close(): void;
+}
+
+/**
+ * Answers plain decision requests straight from the socket: the whole request is one chunk, and `plain-head.ts` knows all
+ * of its head. At the first other request, the connection goes to node:http for good, with that request unread. So node:http
+ * stays the judge of everything unusual: other headers, parts of requests, pipelining, bad JSON, other addresses.
+ *
+ * Measured on Node 20, single requests, server and generator on a core each: node:http takes 14 µs of user time to read one
+ * request and write one answer; this takes 3 µs.
+ */
+export function serveDirectly(
+  server: Server,
+  direct: Direct,
+  { headersMs, idleMs, timedOut }: Patience,
+): DirectConnections {
+  const connections = new Set<Connection>();
+  const heads = new Map<string, PlainHead>();
+  const keepAlive = `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(idleMs / 1000)}\r\n`;
+  let draining = false;
+
+  const [toNodeHttp] = server.listeners('connection') as ((this: Server, socket: Socket) => void)[];
+  server.removeListener('connection', toNodeHttp!);
+
+  function headOf(chunk: Buffer): PlainHead | undefined {
+    const end = chunk.indexOf(HEAD_END);
+    if (end < 0) return undefined;
+    const text = chunk.toString('latin1', 0, end);
+    const known = heads.get(text);
+    if (known !== undefined) return known;
+    const head = readPlainHead(text);
+    if (head === undefined) return undefined;
+    if (heads.size >= MAX_HEADS) heads.clear();
+    heads.set(text, head);
+    return head;
+  }
+
+  function begin(socket: Socket): void {
+    const waiting: Buffer[] = [];
+    let waitingBytes = 0;
+    let halfClosed = false;
+
+    function write(status: number, headers: readonly string[], body: string, encoding: 'latin1' | 'utf8'): void {
+      connection.busy = false;
+      connection.activeAtMs = performance.now();
+      if (socket.destroyed) return;
+      let lines = '';
+      for (let i = 0; i < headers.length; i += 2) lines += `${headers[i]}: ${headers[i + 1]}\r\n`;
+      const last = draining || halfClosed;
+      const text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}Date: ${dateNow()}\r\n${last ? 'Connection: close\r\n' : keepAlive}\r\n${body}`;
+      if (last) return void socket.end(text, encoding);
+      if (!socket.write(text, encoding)) socket.pause();
+      if (waiting.length > 0) next();
+    }
+
+    const sink: AnswerSink = {
+      send(status, body, headers) {
+        const lengths = ['Content-Type', 'application/json', 'Content-Length', String(body.length)];
+        write(status, [...lengths, ...headers], body, 'latin1');
+      },
+      fail(problem: TokenringError) {
+        const body = JSON.stringify(problem);
+        write(problem.status, problemHeaders(problem, body), body, 'utf8');
+      },
+    };
+
+    /** @returns whether it is answered, or will be */
+    function take(chunk: Buffer): boolean {
+      const head = headOf(chunk);
+      if (head === undefined || head.bytes + head.bodyBytes !== chunk.length) return false;
+      connection.busy = true;
+      if (direct[head.kind](chunk.subarray(head.bytes), sink)) return true;
+      connection.busy = false;
+      return false;
+    }
+
+    /** What came while the last request was answered. */
+    function next(): void {
+      const chunk = waiting.length === 1 ? waiting[0]! : Buffer.concat(waiting);
+      waiting.length = 0;
+      waitingBytes = 0;
+      if (!socket.writableNeedDrain) socket.resume();
+      received(chunk);
+    }
+
+    function received(chunk: Buffer): void {
+      if (connection.busy) {
+        waiting.push(chunk);
+        waitingBytes += chunk.length;
+        if (waitingBytes > MAX_WAITING_BYTES) socket.pause();
+        return;
+      }
+      connection.activeAtMs = performance.now();
+      if (!take(chunk)) handOver(chunk);
+    }
+
+    function handOver(chunk: Buffer): void {
+      connections.delete(connection);
+      socket
+        .off('data', received)
+        .off('drain', resume)
+        .off('end', ended)
+        .off('error', connection.close)
+        .off('close', closed);
+      socket.pause();
+      socket.unshift(chunk);
+      toNodeHttp!.call(server, socket);
+      socket.resume();
+    }
+
+    function resume(): void {
+      if (waitingBytes <= MAX_WAITING_BYTES) socket.resume();
+    }
+
+    function ended(): void {
+      halfClosed = true;
+      if (!connection.busy) socket.end();
+    }
+
+    function closed(): void {
+      connections.delete(connection);
+    }
+
+    const connection: Connection = {
+      socket,
+      busy: false,
+      activeAtMs: performance.now(),
+      close: () => void socket.destroy(),
+    };
+    connections.add(connection);
+    socket.on('data', received).on('drain', resume).on('end', ended).on('error', connection.close).on('close', closed);
+  }
+
+  function closeIdle(): void {
+    // One on which nothing came yet is not idle, as its request may be on its way.
+    for (const { socket, busy, close } of connections) if (!busy && socket.bytesRead > 0) close();
+  }
+
+  function closeSilent(): void {
+    const nowMs = performance.now();
+    for (const { socket, busy, activeAtMs, close } of connections) {
+      if (busy) continue;
+      const silentMs = nowMs - activeAtMs;
+      if (socket.bytesRead > 0) {
+        if (silentMs > idleMs) close();
+      } else if (silentMs > headersMs) timedOut(socket);
+    }
+  }
+
+  server.on('connection', begin);
+  // node:http knows its own connections alone.
+  const { closeIdleConnections, closeAllConnections } = server;
+  server.closeIdleConnections = () => {
+    closeIdleConnections.call(server);
+    closeIdle();
+  };
+  server.closeAllConnections = () => {
+    closeAllConnections.call(server);
+    for (const { close } of connections) close();
+  };
+  const looking = setInterval(closeSilent, Math.min(1_000, headersMs / 2, idleMs / 2));
+  looking.unref();
+  server.on('close', () => clearInterval(looking));
+  return {
+    drain() {
+      draining = true;
+    },
+  };
+}
+
+let dateAtS = 0;
+let date = '';
+
+/** The value of the `Date` header, which changes once a second. */
+function dateNow(): string {
+  const seconds = Math.floor(Date.now() / 1000);
+  if (seconds !== dateAtS) {
+    dateAtS = seconds;
+    date = new Date(seconds * 1000).toUTCString();
+  }
+  return date;
+}

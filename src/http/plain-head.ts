@@ -1,0 +1,59 @@
+import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
+
+/** The head of a decision request of which nothing else needs to be looked at. */
+export interface PlainHead {
+  readonly kind: 'allow' | 'batch';
+  /** With the empty line at its end. */
+  readonly bytes: number;
+  readonly bodyBytes: number;
+}
+
+const MAX_HEAD_BYTES = 2_048;
+const FIELD = /^([\w!#$%&'*+.^`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)[ ]*$/;
+const LENGTH = /^(?:0|[1-9]\d{0,6})$/;
+const KINDS = {
+  'POST /v1/allow HTTP/1.1': { kind: 'allow', maxBytes: MAX_REQUEST_BYTES },
+  'POST /v1/allow/batch HTTP/1.1': { kind: 'batch', maxBytes: MAX_BATCH_BYTES },
+} as const;
+
+/** Headers that change nothing about how a decision request is read or answered. */
+const NEUTRAL: ReadonlySet<string> = new Set([
+  'accept',
+  'accept-encoding',
+  'accept-language',
+  'cache-control',
+  'pragma',
+  'traceparent',
+  'tracestate',
+  'user-agent',
+  'x-request-id',
+]);
+
+/**
+ * Reads a head of the strictest form of HTTP/1.1 (RFC 9112): known headers alone, each of the ones that matter once.
+ * @param text in Latin-1, without the empty line at its end
+ * @returns `undefined` for any other head, valid or not: node:http is to judge it
+ */
+export function readPlainHead(text: string): PlainHead | undefined {
+  if (text.length > MAX_HEAD_BYTES) return undefined;
+  const [first, ...lines] = text.split('\r\n');
+  if (!Object.hasOwn(KINDS, first!)) return undefined;
+  const { kind, maxBytes } = KINDS[first as keyof typeof KINDS];
+  const values = new Map<string, string>();
+  for (const line of lines) {
+    const field = FIELD.exec(line);
+    if (field === null) return undefined;
+    const name = field[1]!.toLowerCase();
+    if (NEUTRAL.has(name)) continue;
+    if (values.has(name)) return undefined;
+    values.set(name, field[2]!);
+  }
+  const type = values.get('content-type');
+  const length = values.get('content-length');
+  const connection = values.get('connection') ?? 'keep-alive';
+  const known = 3 + (values.has('connection') ? 1 : 0);
+  if (values.size !== known || !values.has('host') || type !== 'application/json') return undefined;
+  if (length === undefined || !LENGTH.test(length) || Number(length) > maxBytes) return undefined;
+  if (connection.toLowerCase() !== 'keep-alive') return undefined;
+  return { kind, bytes: text.length + 4, bodyBytes: Number(length) };
+}
