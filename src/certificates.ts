@@ -17,12 +17,12 @@ interface Certificates {
   readonly ca: string | undefined;
 }
 
-/** For which listener. */
+/** The listener that a certificate is for. */
 type Side = 'tls' | 'peerTls';
 
 /**
- * What the settings name, if they do, as it stands in the files.
- * @throws SettingsError when it is no certificate, or the key is that of another
+ * Reads the certificate files that the settings name, if they do.
+ * @throws SettingsError when a file is no certificate, or the key belongs to another one
  */
 export function readCertificates(settings: Settings, side: Side): Certificates | undefined {
   try {
@@ -42,8 +42,8 @@ function read(settings: Settings, side: Side): Certificates | undefined {
 }
 
 /**
- * Calls `use` with what stands in the files after they have changed; what is not valid, or not yet whole, changes nothing.
- * @returns stops it
+ * Calls `use` with the certificates after the files have changed. Invalid or incomplete files change nothing.
+ * @returns stops watching
  */
 export function watchCertificates(
   settings: Settings,
@@ -65,7 +65,7 @@ export function watchCertificates(
         audit({ who: { file: paths[0]! }, what: 'certificates read', target: side, before, after: shown(next) });
       } catch (error) {
         const reason = (error as Error).message;
-        log.error({ side, reason }, 'the files of a certificate are not valid: those before them stay');
+        log.error({ side, reason }, 'the certificate files are not valid; the certificate in use stays');
       }
     },
   );

@@ -3,7 +3,7 @@ import type { PeerResult } from '../cluster/ports.js';
 import { REFUSALS } from './refusal.js';
 import type { RefusalCode } from './refusal.js';
 
-/** Every kind, once: the type asks for all of them. */
+/** Every kind once; the type requires all of them. */
 const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   decide: true,
   heartbeat: true,
@@ -23,20 +23,20 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
 const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];
 const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
 
-/** A message's, or a whole connection's: its TLS handshake failed, or it was one too many. */
-export type RefusalReason = RefusalCode | 'tls' | 'too_many_connections';
+/** The reason why a message or a connection is refused; `tls`: its TLS handshake failed. */
+export type RefusalReason = RefusalCode | 'tls';
 
 type Kind = PeerMessage['kind'];
 
-/** What goes over the peer connections, as plain numbers that the metrics read when they are asked. */
+/** Counts of the traffic between peers, as plain numbers that the metrics read. */
 export interface PeerCounters {
-  /** Messages that this node sent, by kind; one that had to be signed anew counts once. */
+  /** Messages that this node sent, by kind. */
   readonly sent: Record<Kind, number>;
-  /** Messages that it took from others, by kind. */
+  /** Messages that this node received, by kind. */
   readonly received: Record<Kind, number>;
-  /** How its own messages ended. */
+  /** Messages that this node sent, by their end. */
   readonly results: Record<PeerResult['kind'], number>;
-  /** What its listener refused, by reason. */
+  /** Messages and connections that its listener refused, by reason. */
   readonly refused: Record<RefusalReason, number>;
 }
 
@@ -46,7 +46,7 @@ export function createPeerCounters(): PeerCounters {
     sent: zeros<Kind>(MESSAGE_KINDS),
     received: zeros<Kind>(MESSAGE_KINDS),
     results: zeros<PeerResult['kind']>(RESULT_KINDS),
-    refused: zeros<RefusalReason>([...refusals, 'tls', 'too_many_connections']),
+    refused: zeros<RefusalReason>([...refusals, 'tls']),
   };
 }
 

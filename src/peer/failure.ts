@@ -7,15 +7,15 @@ export function broken(reason: string): PeerResult {
 interface SystemError extends Error {
   readonly code?: string;
   readonly syscall?: string;
-  /** Of an AggregateError: one for each address of a name. */
+  /** The errors of an AggregateError: one for each address of a name. */
   readonly errors?: readonly SystemError[];
 }
 
 /**
- * What an error of the connection says about the message.
+ * Turns an error of the connection into the end of its messages.
  *
- * Only a refused connect proves that nobody listens: an unreachable host or network, or a name that is not found, may just
- * as well be a fault in between, and the peer alive for others.
+ * Only a refused connect proves that nobody listens. An unreachable host or network, or a name that is not found, may be
+ * a fault on the path, and the peer may be alive for others.
  */
 export function failureOf(error: SystemError): PeerResult {
   const causes = error.errors ?? [error];

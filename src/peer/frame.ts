@@ -35,7 +35,7 @@ type TakeBytes = (bytes: Buffer) => boolean;
  * @param take gets a payload that is valid during the call alone; `false` stops
  */
 export function createFrameReader(maxBytes: number, take: (number: number, payload: Buffer) => boolean): TakeBytes {
-  /** Of the frame that has begun; `needed` is the bytes until it is complete, as far as its head tells. */
+  /** The pieces of the frame that has begun, their bytes, and the bytes of the frame as far as its head tells. */
   let parts: Buffer[] = [];
   let held = 0;
   let needed = HEAD_BYTES;
@@ -43,7 +43,7 @@ export function createFrameReader(maxBytes: number, take: (number: number, paylo
   return (more) => {
     let bytes = more;
     if (held > 0) {
-      // The bytes of a record are only lent.
+      // The bytes of a record are valid during the call alone.
       parts.push(Buffer.from(more));
       held += more.length;
       if (held < needed) return true;

@@ -34,7 +34,7 @@ const NONCE = /^[\w-]{22}$/;
 const PROOF_BYTES = 32;
 const KEY_BYTES = 32;
 
-/** Who this node is for others. */
+/** The identity that this node presents to peers. */
 export interface Identity {
   /** Nodes of another cluster are refused. */
   readonly cluster: string;
@@ -50,7 +50,7 @@ export interface LinkKeys {
   readonly receive: Buffer;
 }
 
-/** What both sides know when they have agreed. */
+/** The terms that both sides know when they have agreed. */
 interface Agreement {
   readonly versions: string;
   readonly version: number;
@@ -76,7 +76,7 @@ function derive(secret: string, agreement: Agreement, nonces: string): Derived {
   return { clientProof: part(0), serverProof: part(1), clientKey: part(2), serverKey: part(3) };
 }
 
-/** What a client sends, and what it has to remember of it. */
+/** The headers that a client sends, and the parts that it needs later. */
 interface Offer {
   readonly headers: Readonly<Record<string, string>>;
   readonly dialled: NodeId;

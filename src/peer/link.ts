@@ -12,14 +12,14 @@ export type LinkEnd =
   /** The other side ended it, or this one did. */
   | { readonly kind: 'closed' }
   | { readonly kind: 'failed'; readonly error: Error }
-  /** The other side sent what no peer sends. */
+  /** The other side sent bytes that no peer sends. */
   | { readonly kind: 'refused'; readonly code: 'bad_record' | 'bad_tag' | 'too_large' };
 
-/** A connection between two peers that know each other: frames, many under way, either way. */
+/** A connection between two peers after their handshake. It carries frames in both directions, many at a time. */
 export interface Link {
   /**
    * Sends a frame with those of the same turn of the event loop, or once the other side reads again.
-   * @returns whether it was taken: not when its payload is larger than `maxBytes`, or too much waits
+   * @returns false when the payload is larger than `maxSendBytes`, too many bytes wait, or the link has ended
    */
   send<T>(number: number, write: (out: ByteWriter, value: T) => void, value: T): boolean;
   /** Bytes that wait for the other side to read. */
@@ -33,11 +33,11 @@ export interface Link {
 }
 
 interface LinkOptions {
-  /** Of a payload that is sent. */
+  /** Bytes of a payload that is sent. */
   readonly maxSendBytes: number;
-  /** Of a payload that arrives. */
+  /** Bytes of a payload that arrives. */
   readonly maxReceiveBytes: number;
-  /** Of all that waits to be sent. */
+  /** Bytes of all frames that wait to be sent. */
   readonly maxWaitingBytes: number;
 }
 
@@ -46,7 +46,7 @@ interface LinkEvents {
   readonly received: (number: number, payload: Buffer) => void;
   /** Called once. */
   readonly ended: (end: LinkEnd) => void;
-  /** What waited to be sent is gone. */
+  /** Called when no more bytes wait to be sent. */
   readonly drained?: () => void;
 }
 
@@ -130,5 +130,5 @@ export function createLink(
   };
 }
 
-/** After so long without a byte the system asks whether the other side is still there. */
+/** After this time without a byte, the system checks whether the other side is still there. */
 const KEEP_ALIVE_MS = 15_000;

@@ -10,7 +10,7 @@ import { createRecordMac, TAG_BYTES } from './record-mac.js';
  */
 
 const LENGTH_BYTES = 4;
-/** Of one record without length and tag: a tag over more would block the event loop for longer. */
+/** Bytes of one record without length and tag. A tag over more would block the event loop for longer. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** Puts bytes into records. */
@@ -40,7 +40,7 @@ export function createSeal(key: Buffer | undefined): Seal {
 type OpenFailure = 'bad_record' | 'bad_tag';
 
 /**
- * Takes what has arrived, in pieces of any size, and hands out the bytes of each record once its tag is right.
+ * Takes arrived bytes in pieces of any size, and hands out the bytes of each record once its tag is right.
  * @returns a failure after which the connection cannot be used
  */
 export type Open = (chunk: Buffer) => OpenFailure | undefined;

@@ -41,12 +41,12 @@ export function writeRefusal(out: ByteWriter, { code, detail }: { code: RefusalC
   out.rawText(refusalBody(code, detail));
 }
 
-/** What such a payload says, in one line; `undefined` when it is an answer. */
+/** Describes such a payload in one line; `undefined` when it is an answer. */
 export function refusalOf(payload: Buffer): string | undefined {
   return payload[0] === REFUSAL ? describeRefusal(payload.subarray(1)) : undefined;
 }
 
-/** `code: detail` of a refusal. Anything may have answered, so all may be missing. */
+/** Describes a refusal as `code: detail`. Any program may have answered, so both may be missing. */
 export function describeRefusal(body: Buffer): string {
   let value: unknown;
   try {

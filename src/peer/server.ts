@@ -29,9 +29,9 @@ interface PeerServerDeps {
 
 export interface PeerServerOptions {
   readonly tls?: PeerTls | undefined;
-  /** Of one message. Default 8 MiB. */
+  /** Bytes of one message. Default 8 MiB. */
   readonly maxBytes?: number;
-  /** Of one answer. Default 32 MiB. */
+  /** Bytes of one answer. Default 32 MiB. */
   readonly maxAnswerBytes?: number;
   /** Connections that have not proved who they are; above, the oldest is dropped. Default 256. */
   readonly maxStrangers?: number;
@@ -45,10 +45,10 @@ export interface PeerServerOptions {
 
 export interface PeerServer {
   readonly server: Server;
-  /** New connections are shown another certificate, and checked against another CA; those that are there go on. */
+  /** Uses another certificate and CA for new connections. Open ones continue. */
   useTls(tls: PeerTls): void;
   /**
-   * Takes no new connection, answers what is in flight, and ends the links. Cuts off after `graceMs` what is not done.
+   * Takes no new connection, answers the messages in flight, and ends the links. Cuts the rest off after `graceMs`.
    */
   close(graceMs: number): Promise<void>;
 }
@@ -63,7 +63,7 @@ interface Member {
 const HEALTHY = '{"status":"ok"}';
 /** The handshake takes about 400 bytes. */
 const MAX_HEADER_BYTES = 2_048;
-/** What a stranger may send: headers and a proof; with TLS a certificate chain and its handshake. */
+/** Bytes that a stranger may send: headers and a proof; with TLS its handshake and a certificate chain. */
 const MAX_STRANGER_BYTES = 4_096;
 const MAX_TLS_STRANGER_BYTES = 32_768;
 /** Messages of one link that are being answered; above, it is read no further. Senders bound themselves to fewer. */

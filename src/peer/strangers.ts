@@ -4,9 +4,9 @@ import type { Socket } from 'node:net';
 export interface Strangers {
   /** Takes a new connection. Above the bound the oldest is dropped. */
   add(socket: Socket): void;
-  /** Whoever it is has proved to be a member, or the connection is gone. */
+  /** Gives a connection up that has proved to be of a member. */
   remove(socket: Socket): void;
-  /** Drops all, and stops looking at them. */
+  /** Drops all, and stops the timer. */
   close(): void;
 }
 
@@ -21,7 +21,7 @@ interface StrangersOptions {
 }
 
 export function createStrangers({ max, maxBytes, maxAgeMs, dropped }: StrangersOptions): Strangers {
-  /** By address and port of the other side, as a TLS socket and the socket below it share them; oldest first. */
+  /** Keyed by remote address and port, which a TLS socket shares with the socket below it; oldest first. */
   const all = new Map<string, { readonly socket: Socket; readonly sinceMs: number }>();
 
   function drop(key: string, socket: Socket, reason: 'too_many_connections' | 'too_large' | 'timeout'): void {

@@ -1,22 +1,22 @@
 import type { ServerOptions } from 'node:https';
 import type { buildConnector } from 'undici';
 
-/** How peers prove by certificates who they are; all as the contents of PEM files. */
+/** Certificates by which peers prove who they are, each as the contents of a PEM file. */
 export interface PeerTls {
   readonly cert: string;
   readonly key: string;
-  /** Who may have signed the certificates of peers; without it, the authorities that Node trusts. */
+  /** Authority that signs the certificates of peers. Default: the authorities that Node trusts. */
   readonly ca?: string | undefined;
-  /** Whether a peer that connects must show a certificate signed by `ca` (mTLS). */
+  /** Requires a certificate signed by `ca` of peers that connect (mTLS). */
   readonly requireClientCert?: boolean | undefined;
-  /** The name that the certificates of all peers bear; without it, each must bear the host under which it is reached. */
+  /** Name in the certificates of all peers. Default: the host under which a peer is reached. */
   readonly servername?: string | undefined;
 }
 
-/** A handshake takes no longer. */
+/** Bound of a TLS handshake. */
 const HANDSHAKE_MS = 5_000;
 
-/** @throws Error when client certificates are asked for without saying who may sign them: any public one would do */
+/** @throws Error when client certificates are required without a `ca`: any public certificate would do */
 export function serverTls({ cert, key, ca, requireClientCert = false }: PeerTls): ServerOptions {
   if (requireClientCert && ca === undefined) throw new Error('client certificates can only be required with a CA');
   return {

@@ -27,11 +27,11 @@ export interface PeerTransportOptions {
   readonly maxPeers?: number;
   /** Messages to one peer that are under way or wait for a link; more fail at once. Default 1,024. */
   readonly maxMessages?: number;
-  /** Of one message, as the receiver bounds it too. Default 8 MiB. */
+  /** Bytes of one message; the receiver has the same bound. Default 8 MiB. */
   readonly maxMessageBytes?: number;
-  /** Of messages to one peer that wait until it reads; more fail at once. Default 16 MiB. */
+  /** Bytes of messages that wait until one peer reads; more fail at once. Default 16 MiB. */
   readonly maxWaitingBytes?: number;
-  /** Of one answer. Default 32 MiB, as what changed during a handoff goes in one. */
+  /** Bytes of one answer. Default 32 MiB: one answer carries all that changed during a handoff. */
   readonly maxAnswerBytes?: number;
 }
 
@@ -40,7 +40,7 @@ interface Pending {
   readonly message: Envelope<PeerMessage>;
   readonly resolve: (result: PeerResult) => void;
   timer: NodeJS.Timeout;
-  /** Of the link on which it was sent; `undefined` while it waits for one. */
+  /** The link on which it was sent; `undefined` while it waits for one. */
   channel: Channel | undefined;
   number: number;
   /** Answers that had come on that link when it was sent. */
@@ -57,18 +57,18 @@ interface Channel {
 
 interface Peer {
   readonly id: NodeId;
-  /** Takes new messages. Others, given up or ending, may still wait for answers. */
+  /** The link for new messages. Older ones may still wait for answers. */
   channel: Channel | undefined;
   readonly channels: Set<Channel>;
   /** Gives up the connection that is being made. */
   stopOpening: (() => void) | undefined;
-  /** Messages until there is a link. */
+  /** Messages that wait for a link. */
   readonly waiting: Set<Pending>;
   /** Messages under way or waiting. */
   count: number;
-  /** Since `forgetAfterMs` was last looked at. */
+  /** Whether a message was sent since the last look, every `forgetAfterMs`. */
   used: boolean;
-  /** The failure that was last logged, so that each is logged once. */
+  /** The failure that was logged last; the same one is not logged again. */
   failure: string | undefined;
 }
 
@@ -253,7 +253,7 @@ export function createPeerTransport(
         if (peer.stopOpening === undefined) open(peer);
       });
     },
-    /** New connections show another certificate; those that are there go on. */
+    /** Uses another certificate for new connections. Open ones continue. */
     useTls: (tls) => connector.useTls(tls),
     async close() {
       closed = true;

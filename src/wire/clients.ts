@@ -31,26 +31,26 @@ import {
   readWhole,
 } from './wire.js';
 
-/** More than a message within its size can hold. */
+/** More clients than a message within its size can hold. */
 export const MAX_CLIENTS = 1_000_000;
 export const MAX_BUCKETS = 100_000;
-/** A sliding window has at most 34 steps on one node; copies that came over several may hold more. Two numbers each. */
+/** Numbers, two for each step. A sliding window has at most 34 steps on one node; a merged copy may hold more. */
 export const MAX_STEPS = 256;
-/** Request ids of one client, and their age. */
+/** Bounds of the request ids of one client, and of their age. */
 export const MAX_RECENT = 10_000;
 export const MAX_AGE_MS = 3_600_000;
 export const MAX_RULE_CHANGES = 2 ** 52;
-/** Leases that a late copy made count twice may owe more than any capacity. */
+/** A lease that a late copy counts twice can make a debt larger than any capacity. */
 export const MAX_DEBT = 4 * MAX_LIMIT;
-/** Leases of one bucket, and how long one may last. */
+/** Bounds of the leases of one bucket, and of the time of one lease. */
 export const MAX_LEASES = 10_000;
 export const MAX_LEASE_ID_BYTES = 512;
 export const MAX_LEASE_MS = 60_000;
-/** What a step may still count for, in windows: one when it is made, and a 32nd more on each node that it comes over. */
+/** Remaining time of a step, in windows: at most one when it is made, and 1/32 more on each node that copies it. */
 export const MAX_LEFT_WINDOWS = 4;
 
 /**
- * Snapshots refer to a table of rules. A client with one bucket, as most have, is one flat list:
+ * Encodes snapshots, which refer to a table of rules. A client with one bucket is one flat list:
  *
  *     rules    [[100,1000],[5,60000,5,1]]
  *     clients  [["alice",0,3,250],["bob",[0,1,0],[1,59000,2,61875,1]]]
@@ -145,11 +145,11 @@ function readReservation(wire: readonly unknown[], table: readonly Rule[]): Rese
   };
 }
 
-/** The rule's place is at `at`, the state after it. */
+/** Reads a bucket whose rule stands at `at`, and its state behind it. */
 function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule[]): Snapshot {
   const rule = ruleAt(table, wire[at]);
   const { algorithm, limit, windowMs, capacity, policy } = rule;
-  // What was consumed decays at the rate of the limit: without one, never.
+  // The limit is the rate at which consumption decays.
   if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
   const lent = wire.length > at + 1 && Array.isArray(wire.at(-1)) ? wire.at(-1) : undefined;
   const state = wire.slice(at + 1, lent === undefined ? undefined : -1) as number[];
@@ -191,7 +191,7 @@ function checkSteps(state: readonly number[], windowMs: number): void {
   }
 }
 
-/** Asked for by people only, so each bucket says all: algorithm, window, limit, remaining, reset, and a policy if any. */
+/** Encodes each bucket in full: algorithm, window, limit, remaining, reset, and a policy if there is one. */
 export function encodeDescription({ clientId, owner, buckets }: ClientDescription): unknown[] {
   return [
     clientId,

@@ -5,10 +5,10 @@ import { MAX_LEASE_ID_BYTES } from './clients.js';
 import { encodeResults, readResults } from './results.js';
 import { createRuleTable, readCheckRules, readRules } from './rules.js';
 
-/** More than a node holds leases. */
+/** More leases than a node holds. */
 const MAX_LEASES = 100_000;
 
-/** Wishes as `[client, rule or rules, tokens]`, which refer to a table of rules. */
+/** Encodes lease requests as `[client, rules, tokens]`, which refer to a table of rules. */
 export function encodeWishes(wishes: readonly LeaseRequest[]): [rules: unknown[][], wishes: unknown[][]] {
   const table = createRuleTable();
   const wire = wishes.map(({ clientId, rules, tokens }) => [
@@ -44,7 +44,7 @@ export function readReturns(value: unknown): readonly LeaseReturn[] {
   });
 }
 
-/** A grant as `[id, tokens, result]`. */
+/** Encodes a grant as `[id, tokens, result]`. */
 export function encodeGrant(grant: LeaseGrant | null): unknown[] | null {
   if (grant === null) return null;
   const { id, tokens, verdict } = grant;

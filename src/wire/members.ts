@@ -4,9 +4,9 @@ import { malformed, mapList, readList, readNodeId, readText, readWhole } from '.
 
 export const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
 export const MAX_MEMBERS = 2_048;
-/** Of a version, and of the hashes of a member list and of a ring. */
+/** Bytes of a version, and of the hash of a member list or a ring. */
 export const MAX_WORD_BYTES = 128;
-/** What counts up from 1 stays far below, so that one more is still exact. */
+/** Above every counter that starts at 1, so that one more is still exact. */
 export const MAX_COUNT = 2 ** 52;
 
 /** `[id, incarnation, state, beat, version, silentMs, url]` */
@@ -32,7 +32,7 @@ function memberOf(wire: readonly unknown[]): MemberRecord {
   };
 }
 
-/** Callers that ask the owner directly connect to it: it is an origin, and nothing else. */
+/** Callers connect to this URL to ask the owner directly, so it must be an origin. */
 export function readUrl(value: unknown): string {
   if (value === '') return value;
   if (typeof value !== 'string' || !isOrigin(value) || !URL.canParse(value)) throw malformed('url', 'http://host:port');
@@ -43,7 +43,7 @@ export function readMembers(value: unknown): readonly MemberRecord[] {
   return mapList(value, MAX_MEMBERS, 'members', readMember);
 }
 
-/** A member record with the hashes of its member list and of its policies behind it. */
+/** Encodes a member record, then the hashes of its member list and of its policies. */
 export function encodeSender({ from, view, policies }: Sender): unknown[] {
   return [...encodeMember(from), view, policies];
 }
@@ -53,7 +53,7 @@ export function readSender(value: unknown): Sender {
   return { from: memberOf(wire), view: readWord(wire[7], 'view'), policies: readWord(wire[8], 'digest of policies') };
 }
 
-/** A hash or a version: people see it, in terminals too, so it holds nothing but what can be seen. */
+/** A hash or a version. Terminals show it, so it holds printable ASCII alone. */
 export function readWord(value: unknown, what: string): string {
   const word = readText(value, 0, MAX_WORD_BYTES, what);
   if (/[^ -~]/.test(word)) throw malformed(what, 'printable ASCII');

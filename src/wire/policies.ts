@@ -5,13 +5,13 @@ import type { Entry, EntryValue } from '../core/policy-document.js';
 import { malformed, mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
 import { readWord } from './members.js';
 
-/** Entries, and deletions besides. */
+/** Entries and deletions. */
 const MAX_WIRE_ENTRIES = 2 * MAX_ENTRIES;
 const MAX_VERSION = 2 ** 52;
 const MAX_TAGS = 16;
 export const MAX_WRITE_ID_BYTES = 512;
 
-/** Seldom sent, so entries are as they are kept: `[key, value, version, writer]`. */
+/** Encodes entries as they are stored, as they are seldom sent: `[key, value, version, writer]`. */
 export function encodeEntries({ version, digest, entries, whole }: PolicyEntries): unknown[] {
   const wire = entries.map(([key, { value, version: since, writer }]) => [key, value, since, writer]);
   return [version, digest, Number(whole), wire];
@@ -50,7 +50,7 @@ function readEntry(key: unknown, value: unknown): string {
   return key as string;
 }
 
-/** A version that the writer has seen; `null`: it does not matter. */
+/** Versions that the writer accepts; `null` accepts every version. */
 export function readTags(value: unknown): readonly string[] | undefined {
   return value === null ? undefined : mapList(value, MAX_TAGS, 'tags', (tag) => readText(tag, 0, 128, 'tag'));
 }
@@ -76,7 +76,7 @@ export function readWritten(value: unknown): RingWritten | null {
   };
 }
 
-/** Each as `[name, factor]`. */
+/** Reads factors, each as `[name, factor]`. */
 export function readFactors(value: unknown): Factors {
   return mapList(value, MAX_POLICIES, 'factors', (item) => {
     const [name, factor] = readList(item, 2, 2, 'factor');

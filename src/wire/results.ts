@@ -12,13 +12,13 @@ import {
   readWindowMs,
 } from './rules.js';
 
-/** Of the numbers that make up one result, the first says which follow. */
+/** First of the numbers that make up one result; it says which numbers follow. */
 const NOT_MINE = 0;
 const ALLOWED = 1;
 const DENIED = 2;
 /** Added to the two above. */
 const DEGRADED = 2;
-/** Denied, and revocable; who stands in for an owner gives no such promise either way. */
+/** Denied and revocable. An acting owner makes no such promise. */
 const REVOCABLE = 5;
 
 /** The most numbers that one result takes. */
@@ -26,14 +26,14 @@ const LONGEST = 5;
 const MAX_RESULTS = 16_384;
 
 /**
- * Results go flat, as numbers:
+ * Encodes results as a flat list of numbers:
  *
  *     0                                             the receiver is not the one to decide
  *     1, limit, remaining, resetMs                  allowed; 3 when degraded
  *     2, limit, remaining, resetMs, retryAfterMs    denied; 4 when degraded, 5 when revocable
  *
- * One of several limits is a list: allowed, degraded or 2 when revocable, limit, remaining, resetMs, retryAfterMs, the figures
- * of each.
+ * A result under several limits is a list: allowed, degraded (2 when revocable), limit, remaining, resetMs, retryAfterMs, and
+ * the numbers of each limit.
  */
 export function encodeResults(results: readonly (DecidedByPeer | null)[]): unknown[] {
   const wire: unknown[] = [];

@@ -63,7 +63,7 @@ function readRule(value: unknown): Rule {
   return ruleOf(algorithm, limit, windowMs, capacity, policy);
 }
 
-/** The rule at a place of the table. */
+/** Finds the rule at a place of the table. */
 export function ruleAt<T>(table: readonly T[], place: unknown): T {
   const found = typeof place === 'number' ? table[place] : undefined;
   if (found === undefined) throw malformed('rule', 'a place in the table of rules');
@@ -102,12 +102,12 @@ export function readWindowMs(value: unknown): number {
   return readWhole(value, 1, MAX_WINDOW_MS, 'window');
 }
 
-/** Whole tokens that are left. */
+/** Remaining tokens, whole. */
 export function readRemaining(value: unknown): number {
   return readWhole(value, 0, MAX_LIMIT, 'remaining');
 }
 
-/** Until 1e9 tokens at one per 366 days are refilled: beyond 2^53, yet whole. */
+/** The longest wait: 1e9 tokens at one per 366 days. It is beyond 2^53, where every double is whole. */
 export const MAX_WAIT_MS = 2 * MAX_LIMIT * MAX_WINDOW_MS;
 
 export function readWaitMs(value: unknown): number {

@@ -3,7 +3,7 @@ import { MAX_COST } from '../core/rule.js';
 import { malformed, readList, readWhole } from './wire.js';
 import { readLimit, readRemaining, readWaitMs } from './rules.js';
 
-/** `[cost, reserved, limit, remaining, resetMs]`, or 0: unknown, 1: unavailable; null: not the receiver's to say. */
+/** Encodes `[cost, reserved, limit, remaining, resetMs]`, or 0 for unknown, 1 for unavailable, `null` for another owner. */
 export function encodeSettled(settled: Settled | null): unknown {
   if (settled === null) return null;
   if (settled.kind !== 'settled') return settled.kind === 'unknown' ? 0 : 1;

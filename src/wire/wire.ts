@@ -6,7 +6,7 @@ export const MAX_REQUEST_ID_BYTES = 128;
 /** The name of a client in base64, and a part that tells its reservations apart. */
 export const MAX_RESERVATION_BYTES = 512;
 
-/** What a peer sent is not what this version speaks: shape, type or range. Nothing of it has been used. */
+/** The shape, a type, or a range in the bytes of a peer is wrong. Nothing of them has been used. */
 export class MalformedMessage extends Error {
   override readonly name = 'MalformedMessage';
 }
@@ -16,11 +16,11 @@ export function malformed(what: string, expected: string): MalformedMessage {
 }
 
 /**
- * The JSON value of a body. All its strings are well-formed Unicode, so two ids that differ here differ everywhere.
+ * Parses the JSON of a body. All its strings are well-formed Unicode, so two ids that differ here differ everywhere.
  * @throws MalformedMessage
  */
 export function parseWire(body: Buffer): unknown {
-  // Decoding would turn what is not UTF-8 into U+FFFD, and so one id into another.
+  // Decoding turns invalid UTF-8 into U+FFFD, and so one id into another.
   if (!isUtf8(body)) throw malformed('body', 'UTF-8');
   const text = body.toString('utf8');
   try {
@@ -37,13 +37,13 @@ function refuseIllFormed(_key: string, value: unknown): unknown {
   return value;
 }
 
-/** A whole number from `min` to `max`; also beyond 2^53, where every double is whole. */
+/** A whole number from `min` to `max`. Beyond 2^53 every double is whole. */
 export function readWhole(value: unknown, min: number, max: number, what: string): number {
   if (typeof value === 'number' && value >= min && value <= max && Number.isInteger(value)) return value;
   throw malformed(what, `a whole number, ${min} to ${max}`);
 }
 
-/** A flag goes as 0 or 1. */
+/** A flag, 0 or 1 on the wire. */
 export function readFlag(value: unknown, what: string): boolean {
   if (value === 1) return true;
   if (value === 0) return false;

@@ -136,6 +136,23 @@ describe(`peer TLS${WITHOUT}`, () => {
       expect((await sendRaw(peer.port, 'GET / HTTP/1.1\r\n\r\n')).status).to.not.equal(200);
     });
 
+    it('gives strangers a budget of their own, before their handshake and after it', async () => {
+      const peer = await startPeer({ tls: mutual(), maxStrangers: 3 });
+      const { transport } = createSender({ tls: mutual() });
+      expect((await transport.send(peer.id, ask(1), 5_000)).kind).to.equal('answer');
+      const strangers = Array.from({ length: 6 }, (_, i) => {
+        const socket = connect(peer.port, '127.0.0.1').on('error', () => undefined);
+        // The head of a TLS record that never comes to an end.
+        if (i % 2 === 0) socket.write(Buffer.from([22, 3, 1, 64, 0, 1]));
+        return socket;
+      });
+      await until(() => peer.counters.refused.too_many_connections >= 3, 'the oldest to be dropped');
+      expect((await transport.send(peer.id, ask(2), 5_000)).kind).to.equal('answer');
+      expect((await createSender({ tls: mutual() }).transport.send(peer.id, ask(3), 5_000)).kind).to.equal('answer');
+      expect(peer.received).to.have.length(3);
+      for (const stranger of strangers) stranger.destroy();
+    });
+
     it('does not start without saying who may sign them', () => {
       const tls = { ...mutual(), ca: undefined };
       const receive = (): Promise<never> => Promise.reject(new Error());
