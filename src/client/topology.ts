@@ -24,9 +24,6 @@ export interface Topology {
   any(): string;
 }
 
-/** Clients whose owner is cached. */
-const CACHED_CLIENTS = 16_384;
-
 /**
  * An address that a member names counts only once that member has answered there: from another network it may lead nowhere,
  * or to another server. Until then, questions about its clients go to the next node on the ring, or to `nodes`.
@@ -64,7 +61,7 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
     if (isNew) {
       // If these members give another checksum, the nodes build the ring in another way. Then any node will do.
       const known = ids.length > 0 && ringChecksum(ids) === checksum;
-      ring = known ? createRing(ids, { cachedClients: CACHED_CLIENTS, cachedSuccessors: 0 }) : undefined;
+      ring = known ? createRing(ids, ring) : undefined;
     }
     urls = next;
     const addresses = new Set([...nodes, ...urls.values()]);

@@ -11,6 +11,9 @@ export interface ClientKey {
   readonly hashLow: number;
 }
 
+/** The construction by name: members that hash otherwise place clients otherwise. */
+export const CLIENT_HASH = 'halfsiphash-1-3-64';
+
 // "toke", "ring", and the constants of HalfSipHash.
 const KEY_0 = 0x656b6f74;
 const KEY_1 = 0x676e6972;

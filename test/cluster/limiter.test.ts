@@ -41,8 +41,6 @@ function createLone(): Lone {
       self: 'a:1',
       version: '0',
       suspectAfterMs: 1_000,
-      replicas: 1,
-      maxClients: 100,
       onRingChange: () => undefined,
       onConcurrentLeave: () => undefined,
     },

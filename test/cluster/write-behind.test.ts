@@ -48,8 +48,6 @@ function createBench({
       self: 'a:1',
       version: '0',
       suspectAfterMs: 1_000,
-      replicas: 1,
-      maxClients,
       onRingChange: () => undefined,
       onConcurrentLeave: () => undefined,
     },

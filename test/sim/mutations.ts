@@ -147,8 +147,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched({
       file: 'core/ring.ts',
-      find: 'if (!severalHosts || found.some(isElsewhere)) return found;',
-      replace: 'return found;',
+      find: 'let needsOtherHost = severalHosts;',
+      replace: 'let needsOtherHost = false;',
     }),
   },
   {

@@ -66,7 +66,7 @@ export function createColdStartRecovery(
     async returnToOwners() {
       // Once is enough: later changes are replicated as usual.
       if (returned) return true;
-      const ring = createRing([...membership.ring.members, self], { cachedClients: 1 });
+      const ring = createRing([...membership.ring.members, self], membership.ring);
       const chunks = new Map<NodeId, ClientSnapshot[]>();
       for (let place = table.size - 1; place >= 0; place -= 1) {
         if (place % STEP === 0) await timers.sleep(0);

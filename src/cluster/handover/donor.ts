@@ -57,7 +57,7 @@ export function createDonor(
 
   function begin(joiner: NodeId, gone: readonly NodeId[]): Session {
     const present = membership.ring.members.filter((id) => !gone.includes(id));
-    const ring = createRing([...present, joiner], { cachedClients: 1, cachedSuccessors: replicas });
+    const ring = createRing([...present, joiner], membership.ring);
     const total = table.size;
     const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
     replicator.addJoiner(joiner, (clientId) => willHold(ring, joiner, clientId));

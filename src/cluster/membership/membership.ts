@@ -1,5 +1,5 @@
 import { createRing } from '../../core/ring.js';
-import type { NodeId, Ring } from '../../core/ring.js';
+import type { NodeId, Placed, Ring } from '../../core/ring.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
 
@@ -13,10 +13,6 @@ export interface MembershipOptions {
   readonly url?: string | undefined;
   /** A member that is silent for longer leaves the ring. */
   readonly suspectAfterMs: number;
-  /** Number of successors that hold a copy. */
-  readonly replicas: number;
-  /** Bound of the bucket table, in clients. */
-  readonly maxClients: number;
   /** Called after the ring has changed. */
   readonly onRingChange: () => void;
   /** Called with true when several members begin to leave at once, before the ring changes; with false when all have left. */
@@ -47,7 +43,7 @@ export interface Members {
   /** `undefined` for a node that is no member. */
   stateOf(id: NodeId): MemberState | undefined;
   /** Notes that this node decides for the owner of this key, which is down. */
-  noteActing(key: string): void;
+  noteActing(client: Placed): void;
 }
 
 /** The members as gossip or a registry knows them. Each node measures silence by its own clock. */
@@ -146,20 +142,13 @@ interface MemberView<K extends KnownMember> extends Pick<
   noteBeat(known: K, beat: number): void;
 }
 
-/** Bound of the clients whose place on the ring is remembered. Each change of the ring makes room for them, in about 1 ms. */
-const CACHED_CLIENTS = 16_384;
-
 export function createMemberView<K extends KnownMember>(
   { clock }: { clock: Clock },
   options: MembershipOptions,
   rules: MemberRules<K>,
 ): MemberView<K> {
-  const ringOptions = {
-    cachedClients: Math.min(CACHED_CLIENTS, options.maxClients),
-    cachedSuccessors: options.replicas,
-  };
   const known = new Map<NodeId, K>();
-  let ring = createRing([], ringOptions);
+  let ring = createRing([]);
   let incarnations: ReadonlyMap<NodeId, number> = new Map();
   let ringVersion = 1;
   let severalLeave = false;
@@ -208,7 +197,7 @@ export function createMemberView<K extends KnownMember>(
       if (active.size === ring.members.length && [...active].every(([id, life]) => incarnations.get(id) === life))
         return;
       for (const [id, life] of incarnations) if (active.get(id) !== life) noteActingFor(id, life);
-      ring = createRing(active.keys(), ringOptions);
+      ring = createRing(active.keys(), ring);
       incarnations = active;
       ringVersion += 1;
       options.onRingChange();
@@ -230,8 +219,8 @@ export function createMemberView<K extends KnownMember>(
       if (one !== undefined) one.refusedAtBeat = one.record.beat;
     },
     refusedIds: () => [...known].filter(([, one]) => one.refusedAtBeat !== undefined).map(([id]) => id),
-    noteActing(key) {
-      const owner = ring.owner(key);
+    noteActing(client) {
+      const owner = ring.owner(client);
       const incarnation = owner === undefined ? undefined : incarnations.get(owner);
       if (incarnation !== undefined) noteActingFor(owner!, incarnation);
     },

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId, Placed } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
 
@@ -15,23 +15,21 @@ const STAND_IN: Route = { kind: 'mine', degraded: true };
 const NOBODY: Route = { kind: 'nobody' };
 
 /** The owner, or the first of its successors that is up: the ring's next owner, should the owner not come back. */
-export function route(membership: Membership, clientId: string): Route {
+export function route(membership: Membership, client: Placed): Route {
   const { ring } = membership;
   const self = membership.self.id;
-  const owner = ring.owner(clientId);
+  const owner = ring.owner(client);
   if (owner === undefined) return NOBODY;
   if (owner === self) return membership.leaseExpired ? NOBODY : MINE;
   if (!membership.isDown(owner)) return { kind: 'forward', id: owner };
   if (!membership.allowsActingOwner) return NOBODY;
-  for (const id of ring.successors(clientId, ring.members.length - 1)) {
-    if (id === self) return STAND_IN;
-    if (!membership.isDown(id)) return { kind: 'forward', id };
-  }
-  return NOBODY;
+  const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id));
+  if (actingOwner === undefined) return NOBODY;
+  return actingOwner === self ? STAND_IN : { kind: 'forward', id: actingOwner };
 }
 
 /** @returns the id of who is to decide for a client, as far as this node knows now; `undefined`: nobody who may is up */
-type Decider = (clientId: string) => NodeId | undefined;
+type Decider = (client: Placed) => NodeId | undefined;
 
 /** @param detectPause finds first whether this node was away: then it is not to decide, whatever it knew */
 export function createDecider({
@@ -43,11 +41,11 @@ export function createDecider({
   membership: Membership;
   detectPause: (nowMs: number) => void;
 }): Decider {
-  return (clientId) => {
+  return (client) => {
     detectPause(clock.nowMs());
-    const to = route(membership, clientId);
+    const to = route(membership, client);
     if (to.kind === 'mine') {
-      if (to.degraded) membership.noteActing(clientId);
+      if (to.degraded) membership.noteActing(client);
       return membership.self.id;
     }
     return to.kind === 'forward' ? to.id : undefined;

@@ -1,0 +1,48 @@
+import { hash } from 'node:crypto';
+import HashRing from 'hashring';
+import { LRUCache } from 'lru-cache';
+
+/**
+ * Points of one member on the ring. All members of a cluster must use the same number.
+ *
+ * The share of a member varies by 1/√points. Over random names the largest of 100 shares, in units of the mean, was
+ * 1.07 with 1,280 points, but above 1.10 for one in thirty sets of names; with 2,048 it was 1.06, and 1.09 at worst.
+ */
+export const POINTS = 2048;
+
+/** libketama cuts a 16-byte MD5 into four points of 4 bytes. */
+const POINTS_PER_DIGEST = 4;
+
+/** 8 KiB each. */
+const pointsByMember = new LRUCache<string, Uint32Array>({ max: 1024 });
+
+/**
+ * The points of a member in ascending order, as hashring places them: ketama's. They depend on the name alone. About 1 ms for a
+ * member that was not seen before.
+ *
+ * Each member gets a hashring of its own, as adding a member to one of many sorts them all again. In it, the member is called
+ * "0", because hashring uses names as keys of plain objects and splits them at colons.
+ */
+export function memberPoints(member: string): Uint32Array {
+  let points = pointsByMember.get(member);
+  if (points === undefined) {
+    const servers = { 0: { vnodes: POINTS / POINTS_PER_DIGEST } };
+    const ring = new HashRing(servers, (key) => md5(member + key.slice(1)), {
+      // hashring takes `vnodes` literally only where it differs from this default. Otherwise it multiplies it by the
+      // server's share of the weights and rounds down, so at 7, 14 or 49 members each of them loses points.
+      'vnode count': 0,
+      replicas: POINTS_PER_DIGEST,
+      'max cache size': 1,
+    });
+    // The package's types know one number a server.
+    const values = ring.points(['0']) as unknown as Record<string, number[]>;
+    points = Uint32Array.from(values['0']!);
+    pointsByMember.set(member, points);
+  }
+  return points;
+}
+
+/** 0.5 µs. By way of a string, as `node:crypto` takes 1 µs to hand over a buffer, and `createHash` 1.6 µs. */
+function md5(key: string): Buffer {
+  return Buffer.from(hash('md5', key, 'binary'), 'binary');
+}
