@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { lend } from '../../src/core/bucket.js';
 import { decide } from '../../src/core/decide.js';
 import { ruleOf } from '../../src/core/rule.js';
+import type { Tamper } from '../sim/network.js';
 import type { Rule } from '../../src/core/rule.js';
 import { mergeSnapshots, toSnapshots } from '../../src/core/snapshot.js';
 import type { World } from '../sim/world.js';
@@ -183,6 +184,20 @@ describe('leases', () => {
     const answers = await drive(world, rest, { perSecond: 1_000, forMs: 100, check: () => check });
     expect(shareOf(answers, isLeased)).to.equal(0);
     expect(leftAt(world, owner, 'hot')).to.be.above(0);
+  });
+
+  it('are not granted where a successor answers at once that it cannot count on them', async () => {
+    const answer: Tamper['answer'] = (_from, _to, given, { body: asked }) =>
+      asked.kind === 'replicate' ? { ...given, body: { kind: 'not-yet', members: [] } } : given;
+    const { world, ids } = await startRing(3, {}, { tamper: { answer } });
+    const { owner, rest } = rolesOf(world, ids, 'hot');
+    const check = checkOf('hot', [sliding(10_000, HOUR_MS)]);
+    const answers = await drive(world, rest, { perSecond: 1_000, forMs: 500, check: () => check });
+    const { lentTokens, returnedTokens } = world.node(owner).cluster.stats();
+    expect(lentTokens).to.be.above(0);
+    expect(returnedTokens).to.equal(lentTokens);
+    expect(shareOf(answers, isForwarded)).to.equal(1);
+    expect(leftAt(world, owner, 'hot')).to.equal(10_000 - tokensOf(answers));
   });
 
   it("are never granted of the last half: near the limit each decision is the owner's", async () => {

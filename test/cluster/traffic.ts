@@ -25,6 +25,7 @@ export async function startRing(
   const world = createWorld(seed, {
     ...worldOptions,
     tamper: {
+      ...worldOptions.tamper,
       message(_from, _to, message) {
         sent.set(message.body.kind, (sent.get(message.body.kind) ?? 0) + 1);
         return message;

@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache';
 import type { Check, Verdict } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { NodeId } from '../../core/ring.js';
@@ -6,6 +5,7 @@ import { MAX_LIMIT, sameRules } from '../../core/rule.js';
 import type { Rule } from '../../core/rule.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../messages.js';
 import type { Ask, Clock, Timers } from '../ports.js';
+import { createHotClients } from './hot-clients.js';
 
 /** How long tokens may be spent, counted by the holder from when it asked. */
 export const LEASE_MS = 400;
@@ -19,8 +19,7 @@ const REFUSED_MS = 250;
 const HOT_MS = 250;
 /** A rate is measured over no less: what comes in one turn of the event loop is not a rate. */
 const MEASURED_MS = 50;
-/** Clients whose forwards are counted, and clients with leases. */
-const MAX_COUNTED = 1_024;
+/** Clients with leases here. */
 const MAX_LEASED = 10_000;
 /** How long an answer is waited for. One that comes when the lease is over has tokens that go straight back. */
 const ANSWERED_MS = 2 * LEASE_MS;
@@ -90,7 +89,7 @@ interface Outgoing {
 export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOptions): LeaseHolder {
   const { clock, timers, ask, decider, giveBack, self } = deps;
   const leased = new Map<string, Leased>();
-  const counted = new LRUCache<string, { forwards: number; sinceMs: number }>({ max: MAX_COUNTED });
+  const hotClients = createHotClients({ windowMs: HOT_MS });
   const outgoing = new Map<NodeId, Outgoing>();
   let flushesSoon = false;
   let released = false;
@@ -227,16 +226,10 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     forwarded(check, nowMs) {
       const { clientId, cost, peek, requestId, reservation } = check;
       // None of these could be decided by a lease.
-      if (peek || requestId !== undefined || reservation !== undefined || leased.has(clientId)) return;
-      const known = counted.get(clientId);
-      if (known === undefined || nowMs - known.sinceMs > HOT_MS) {
-        counted.set(clientId, { forwards: 1, sinceMs: nowMs });
-        return;
-      }
-      known.forwards += 1;
-      if (known.forwards < options.leaseAfter) return;
-      counted.delete(clientId);
-      begin(check, nowMs, (known.forwards * cost) / Math.max(MEASURED_MS, nowMs - known.sinceMs));
+      if (peek || requestId !== undefined || reservation !== undefined) return;
+      const forwards = hotClients.count(check, nowMs);
+      if (forwards < options.leaseAfter || leased.has(clientId)) return;
+      begin(check, nowMs, (forwards * cost) / Math.max(MEASURED_MS, hotClients.countedMs(nowMs)));
     },
     forget: (clientId) => void leased.delete(clientId),
     async release() {
