@@ -85,7 +85,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const decisions = wireDecisions({ ...deps, ...members, ...buckets, ask, detectPause }, options);
   const { limiter, denials, leaseGranter, settler } = decisions;
   activePolicies.onChange(() => denials.clear());
-  const checks = createCheckPipeline({ limiter, membership });
+  const checks = createCheckPipeline({ timers: deps.timers, limiter, membership });
   const donor = createDonor({ ...buckets, membership }, options);
   const parts = { ...deps, ...members, ...policyParts, ...buckets, ...decisions, ask, peerRpc, checks, donor };
   const admin = createClientAdmin(parts, { timeoutMs: suspectAfterMs });

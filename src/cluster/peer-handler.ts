@@ -53,10 +53,8 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
     if (before !== undefined) return before;
     // That it refused the sender is no proof here: where it refuses this node too, this node may stand in.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
-    const results = message.checks.map((check) => limiter.checkForPeer(check));
-    const answer = results.some((result) => result instanceof Promise)
-      ? Promise.all(results.map((result) => Promise.resolve(result))).then(decided)
-      : decided(results as (DecidedByPeer | null)[]);
+    const results = limiter.checkForPeer(message.checks);
+    const answer = results instanceof Promise ? results.then(decided) : decided(results);
     answers.set(message.batchId, answer);
     return answer;
   }

@@ -1,10 +1,11 @@
 import { createDenials } from '../core/denials.js';
 import type { Denials } from '../core/denials.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId, Placed } from '../core/ring.js';
 import { createFallback } from './decide/fallback.js';
 import type { OnUnavailable } from './decide/fallback.js';
 import { createLimiter } from './decide/limiter.js';
 import type { Limiter } from './decide/limiter.js';
+import { createOwner } from './decide/owner.js';
 import { createSettler } from './decide/settler.js';
 import type { Settler } from './decide/settler.js';
 import { createColdStartRecovery } from './durability/cold-start-recovery.js';
@@ -182,16 +183,9 @@ export function wireDecisions(
   const denials = createDenials({ max: Math.min(maxClients, MAX_DENIALS) });
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
-  const limiter = createLimiter({
-    ...deps,
-    leaseHolder,
-    denials,
-    forwarder,
-    replicator,
-    fallback,
-    pauseLending,
-    acknowledger,
-  });
+  const noteActing = (client: Placed): void => membership.noteActing(client);
+  const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger }, { self });
+  const limiter = createLimiter({ ...deps, owner, leaseHolder, denials, forwarder, fallback });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;

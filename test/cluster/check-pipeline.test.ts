@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { createCheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
+import type { Answer } from '../../src/cluster/decide/limiter.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
+import type { Timers } from '../../src/cluster/ports.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
@@ -31,8 +33,13 @@ function createSetup(answer: Decision | Promise<Decision>) {
       asked.push(check);
       return answer;
     },
+    checkMany(checks: readonly Check[]) {
+      asked.push(...checks);
+      return answer instanceof Promise ? answer.then((one) => checks.map(() => one)) : checks.map((): Answer => answer);
+    },
   };
-  return { asked, pipeline: createCheckPipeline({ limiter: limiter, membership }) };
+  const timers = { soon: (action: () => void) => void setImmediate(action) } as unknown as Timers;
+  return { asked, pipeline: createCheckPipeline({ timers, limiter, membership }) };
 }
 
 const termsOf = (more: {
@@ -44,6 +51,36 @@ const termsOf = (more: {
   >;
 
 describe('the check pipeline', () => {
+  it('answers a batch in its order, with lists and shadow policies as for a single check', async () => {
+    for (const denied of [
+      decision({ allowed: false, retryAfterMs: 7 }),
+      Promise.resolve(decision({ allowed: false })),
+    ]) {
+      const { pipeline, asked } = createSetup(denied);
+      const plain = checkOf(RULES);
+      const shadow = { ...plain, terms: termsOf({ shadow: true }) };
+      const listed = { ...plain, terms: termsOf({ listed: 'allow' }) };
+      const answers = (await pipeline.checkMany([plain, listed, shadow, plain])) as Decision[];
+      expect(answers.map(({ allowed, source }) => `${source} ${allowed}`)).to.deep.equal([
+        'forwarded false',
+        'owner true',
+        'forwarded true',
+        'forwarded false',
+      ]);
+      expect(answers[2]!.shadow?.allowed).to.equal(false);
+      expect(asked).to.deep.equal([plain, shadow, plain]);
+    }
+  });
+
+  it('decides a large batch in several turns, and answers it whole', async () => {
+    const { pipeline, asked } = createSetup(decision());
+    const checks = Array.from({ length: 1_200 }, (_, i) => checkOf(RULES, { clientId: `client ${i}` }));
+    const answering = pipeline.checkMany(checks);
+    expect(asked).to.have.length(500);
+    expect(await answering).to.have.length(1_200);
+    expect(asked).to.deep.equal(checks);
+  });
+
   it('hands a check without policy terms to the limiter, and its answer back as it is', () => {
     const answer = decision();
     const { pipeline, asked } = createSetup(answer);

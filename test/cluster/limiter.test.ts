@@ -4,6 +4,7 @@ import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
 import type { LeaseHolder } from '../../src/cluster/leases/holder.js';
 import { createLimiter } from '../../src/cluster/decide/limiter.js';
+import { createOwner } from '../../src/cluster/decide/owner.js';
 import type { Limiter } from '../../src/cluster/decide/limiter.js';
 import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
@@ -46,22 +47,32 @@ function createLone(): Lone {
     },
   );
   membership.declare('active');
+  const reservations = createReservations({ clock }, { max: 10 });
   const changed: string[] = [];
   const replicator: Pick<Replicator, 'changed'> = { changed: (client) => changed.push(client.id) };
   let checks = 0;
   const limiter = createLimiter({
     clock,
     table,
-    recent,
-    reservations: createReservations({ clock }, { max: 10 }),
+    reservations,
     membership,
-    replicator: replicator as Replicator,
+    owner: createOwner(
+      {
+        table,
+        recent,
+        reservations,
+        replicator: replicator as Replicator,
+        pauseLending: () => undefined,
+        noteActing: () => undefined,
+        acknowledger: undefined,
+      },
+      { self: 'a:1' },
+    ),
     leaseHolder: { spend: () => undefined } as unknown as LeaseHolder,
     denials: createDenials({ max: 10 }),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.
-    pauseLending: () => undefined,
     detectPause: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
   });
   return {

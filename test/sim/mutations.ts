@@ -126,7 +126,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     theme: 'crash',
     world: patched({
-      file: 'cluster/decide/limiter.ts',
+      file: 'cluster/decide/owner.ts',
       find: 'if (reservations.size > 0) reservations.observe(client, nowMs);',
       replace: 'if (degraded && table.delete(clientId)) client = table.open(check);',
     }),
@@ -136,9 +136,13 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     theme: 'planned',
     world: patched({
-      file: 'cluster/decide/limiter.ts',
-      find: 'client.ownedAtRing === membership.ringVersion',
-      replace: 'client.ownedAtRing > 0',
+      file: 'cluster/routing/route.ts',
+      find: 'const owner = ring.owner(client);',
+      replace: `
+        const own = (membership as { own?: Set<number | string> }).own ??= new Set();
+        const name = typeof client === 'string' ? client : client.hashHigh;
+        const owner = own.has(name) ? self : ring.owner(client);
+        if (owner === self) own.add(name);`,
     }),
   },
   {
@@ -332,12 +336,12 @@ export const MUTATIONS: readonly Mutation[] = [
     world: patched({ file: 'core/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
   },
   {
-    name: 'remembers a denial for twice its time',
+    name: 'remembers a denial for ten times its time',
     caughtBy: 'denial',
     world: patched({
       file: 'core/denials.ts',
       find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs)',
-      replace: 'asking.atMs + 2 * (decision.retryAfterMs ?? Infinity)',
+      replace: 'asking.atMs + 10 * (decision.retryAfterMs ?? Infinity)',
     }),
   },
 ];

@@ -1,28 +1,42 @@
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
+import { TokenringError } from '../../core/error.js';
 import type { Policy } from '../../core/policy.js';
-import type { Limiter } from './limiter.js';
 import type { Membership } from '../membership/membership.js';
+import type { Timers } from '../ports.js';
+import type { Answer, Limiter } from './limiter.js';
+import { createTurnBudget } from './turn-budget.js';
 
-/** What callers of this node ask, as policies want it: lists come before the limiter, and a policy on trial after it. */
+/** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
+const CHECKS_PER_TURN = 500;
+
+/** What callers of this node ask, as policies want it: lists come before the limiter, and shadow policies after it. */
 export interface CheckPipeline {
-  /** Never rejects. */
+  /** @throws TokenringError `overloaded` by rejection: too many checks wait for the owner, and nothing was charged */
   check(check: Check): Decision | Promise<Decision>;
-  /** Denials that were none, as their policy is on trial, by policy. */
+  /**
+   * Decides several checks, and answers in their order. Large batches take several turns of the event loop, with other requests in
+   * between. Never rejects.
+   */
+  checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
+  /** Denials under shadow policies, which were not enforced, by policy. */
   readonly shadowDenials: ReadonlyMap<string, number>;
 }
 
 export function createCheckPipeline({
+  timers,
   limiter,
   membership,
 }: {
-  limiter: Pick<Limiter, 'check'>;
+  timers: Timers;
+  limiter: Pick<Limiter, 'check' | 'checkMany'>;
   membership: Membership;
 }): CheckPipeline {
+  const budget = createTurnBudget({ timers }, { perTurn: CHECKS_PER_TURN });
   const shadowDenials = new Map<string, number>();
 
-  function decideListed({ clientId, rules }: Check, list: 'allow' | 'deny'): Decision {
-    const [rule] = rules;
+  function decideListed(check: Check, list: 'allow' | 'deny'): Decision {
+    const [rule] = check.rules;
     const allowed = list === 'allow';
     return {
       allowed,
@@ -30,7 +44,7 @@ export function createCheckPipeline({
       remaining: allowed ? rule!.capacity : 0,
       retryAfterMs: allowed ? 0 : null,
       resetMs: 0,
-      owner: membership.ring.owner(clientId) ?? membership.self.id,
+      owner: membership.ring.owner(check) ?? membership.self.id,
       source: 'owner',
       degraded: false,
       limits: undefined,
@@ -54,6 +68,38 @@ export function createCheckPipeline({
     return terms?.policy?.shadow === true ? asShadow(reserved, terms.policy) : reserved;
   }
 
+  /** Decides so many checks in this turn. */
+  function checkSlice(checks: readonly Check[]): Answer[] | Promise<Answer[]> {
+    if (checks.every(({ terms, reservation }) => terms === undefined && reservation === undefined))
+      return limiter.checkMany(checks);
+    const answers = new Array<Answer>(checks.length);
+    const places: number[] = [];
+    checks.forEach((check, place) => {
+      if (check.terms?.listed === undefined) places.push(place);
+      else answers[place] = decideListed(check, check.terms.listed);
+    });
+    const fill = (decided: readonly Answer[]): Answer[] => {
+      places.forEach((place, i) => {
+        const answer = decided[i]!;
+        answers[place] = answer instanceof TokenringError ? answer : finish(answer, checks[place]!);
+      });
+      return answers;
+    };
+    const decided = limiter.checkMany(places.map((place) => checks[place]!));
+    return decided instanceof Promise ? decided.then(fill) : fill(decided);
+  }
+
+  async function checkSlices(checks: readonly Check[], first: number): Promise<Answer[]> {
+    const slices: (Answer[] | Promise<Answer[]>)[] = [];
+    let from = 0;
+    for (let count = first; from < checks.length; count = 0) {
+      if (count === 0) count = await budget.wait(checks.length - from);
+      slices.push(checkSlice(checks.slice(from, from + count)));
+      from += count;
+    }
+    return (await Promise.all(slices.map((slice) => Promise.resolve(slice)))).flat();
+  }
+
   return {
     check(check) {
       const { terms, reservation } = check;
@@ -61,6 +107,10 @@ export function createCheckPipeline({
       if (terms?.listed !== undefined) return decideListed(check, terms.listed);
       const decision = limiter.check(check);
       return decision instanceof Promise ? decision.then((one) => finish(one, check)) : finish(decision, check);
+    },
+    checkMany(checks) {
+      const now = budget.take(checks.length);
+      return now === checks.length ? checkSlice(checks) : checkSlices(checks, now);
     },
     shadowDenials,
   };

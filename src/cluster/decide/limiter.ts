@@ -1,34 +1,38 @@
-import { hasLent, remaining, resetMs, advance } from '../../core/bucket.js';
-import { decide } from '../../core/decide.js';
+import { advance, hasLent, remaining, resetMs } from '../../core/bucket.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { Denials } from '../../core/denials.js';
 import type { BucketDescription, ClientDescription } from '../../core/description.js';
+import { TokenringError } from '../../core/error.js';
 import type { NodeId } from '../../core/ring.js';
-import type { Acknowledger } from '../replication/acknowledger.js';
-import { MARK } from '../state/bucket-table.js';
-import type { BucketTable, Client } from '../state/bucket-table.js';
-import type { Fallback } from './fallback.js';
-import type { Forwarder } from '../routing/forwarder.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { Membership } from '../membership/membership.js';
 import type { DecidedByPeer } from '../messages.js';
 import type { Clock } from '../ports.js';
-import { REQUEST_ID_TTL_MS } from '../state/recent-decisions.js';
-import type { RecentDecisions } from '../state/recent-decisions.js';
-import type { Replicator } from '../replication/replicator.js';
-import type { Reservations } from '../state/reservations.js';
+import type { ForwardSink, Forwarded, Forwarder } from '../routing/forwarder.js';
 import { route } from '../routing/route.js';
+import type { BucketTable } from '../state/bucket-table.js';
+import type { Reservations } from '../state/reservations.js';
+import type { Fallback } from './fallback.js';
+import type { Owner } from './owner.js';
 
-/** The limiter, as the public API and the library see it. */
+/** A decision, or why there is none: `overloaded`. */
+export type Answer = Decision | TokenringError;
+
+/** Decides checks: here where this node may, otherwise by asking the node that may. */
 export interface Limiter {
-  /** Decides at once where this node can, which most callers notice: only the rest is a promise. Never rejects. */
+  /**
+   * Decides at once where this node can; only then the result is no promise.
+   * @throws TokenringError `overloaded` by rejection: too many checks wait for the owner, and nothing was charged
+   */
   check(check: Check): Decision | Promise<Decision>;
-  /** Decides for a peer that takes this node for the one to do so; `null` when it is not. */
-  checkForPeer(check: Check): DecidedByPeer | null | Promise<DecidedByPeer | null>;
-  /** What this node knows of a client's consumption, consuming nothing. */
+  /** Decides several checks, and answers in their order. Each node that decides some of them is asked once. Never rejects. */
+  checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
+  /** Decides for a peer that takes this node for the decider; `null` for each check for which it is not. */
+  checkForPeer(checks: readonly Check[]): (DecidedByPeer | null)[] | Promise<(DecidedByPeer | null)[]>;
+  /** The consumption of a client as this node knows it. Consumes nothing. */
   describe(clientId: string): ClientDescription;
-  /** Makes all checks wait until the returned function is called: while this node may not decide, and nobody else does. */
+  /** Makes all checks wait until the returned function is called: while this node may not decide, and no other does. */
   hold(): () => void;
   readonly isHeld: boolean;
 }
@@ -36,115 +40,122 @@ export interface Limiter {
 interface LimiterDeps {
   readonly clock: Clock;
   readonly table: BucketTable;
-  readonly recent: RecentDecisions;
   readonly reservations: Reservations;
   readonly membership: Membership;
-  /** What lets this node decide for clients that others own: leased tokens, and denials that still hold. */
+  /** Decides for the clients of this node. */
+  readonly owner: Owner;
+  /** Leased tokens, and denials that still hold: with them, this node decides for clients of others. */
   readonly leaseHolder: LeaseHolder;
   readonly denials: Denials;
   readonly forwarder: Forwarder;
-  /** Called where a check is denied while other nodes hold tokens of the client: they may be what was missing. */
-  readonly pauseLending: (clientId: string) => void;
-  readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
-  /** Decides where nobody who may could be asked. */
+  /** Decides where no node that may could be asked. */
   readonly fallback: Fallback;
-  /** In strict mode: what is admitted counts only once who may decide next knows. */
-  readonly acknowledger?: Acknowledger | undefined;
-  /** Called with the time of each check, before it is decided: whether this node was away is found here first. */
+  /** Called with the time of each check before it is decided. It finds out whether this node has paused. */
   readonly detectPause: (nowMs: number) => void;
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, recent, reservations, membership, leaseHolder, denials, forwarder, replicator } = deps;
-  const { fallback, acknowledger, pauseLending, detectPause } = deps;
-  const self = membership.self.id;
+  const { clock, table, reservations, membership, owner, leaseHolder, denials, forwarder, fallback, detectPause } =
+    deps;
   let holds = 0;
   let held: Promise<void> | undefined;
   let letGo: () => void = () => undefined;
 
-  function decideHere(
-    check: Check,
-    client: Client,
-    nowMs: number,
-    degraded: boolean,
-  ): Decision | Promise<Decision | undefined> {
-    const { clientId, requestId } = check;
-    if (requestId !== undefined) {
-      const first = recent.get(clientId, requestId);
-      // The first time may still wait to be known, or have waited in vain.
-      if (first !== undefined) return assured(check, first);
-    }
-    if (reservations.size > 0) reservations.observe(client, nowMs);
-    const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = decide(
-      client,
-      check,
-      nowMs,
-    );
-    if (!allowed && hasLent(client)) pauseLending(clientId);
-    if (forgotten > 0) table.forgot(forgotten);
-    // Only where the ring itself says so: who stands in must look again each time.
-    client.ownedAtRing = degraded ? 0 : membership.ringVersion;
-    const decision: Decision = {
-      allowed,
-      limit,
-      remaining,
-      retryAfterMs,
-      resetMs,
-      owner: self,
-      source: 'owner',
-      degraded,
-      limits,
-    };
-    const remembered = requestId !== undefined && !check.peek;
-    if (remembered) {
-      recent.add(clientId, requestId, decision);
-      client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
-    }
-    if (check.reservation !== undefined && allowed && !check.peek) reservations.add(client, check, nowMs);
-    table.close(client, nowMs);
-    if (degraded) {
-      table.mark(client.slot, MARK.actingOwner);
-      membership.noteActing(clientId);
-    }
-    if (changed || remembered) replicator.changed(client);
-    return check.peek ? decision : assured(check, decision);
-  }
-
-  /**
-   * What is admitted, once those know it who have to before it is answered.
-   * @returns in strict mode `undefined` for what could not be made known: it was charged, and is not admitted
-   */
-  function assured(check: Check, decision: Decision): Decision | Promise<Decision | undefined> {
-    if (!decision.allowed) return decision;
-    if (acknowledger !== undefined)
-      return acknowledger.acknowledge(check.clientId).then((known) => (known ? decision : undefined));
-    if (!check.replicated) return decision;
-    return replicator
-      .replicateNow([check.clientId], 'witness')
-      .then((kept) => (kept.has(check.clientId) ? decision : { ...decision, degraded: true }));
-  }
-
-  function orFallback(check: Check, decided: Decision | Promise<Decision | undefined>): Decision | Promise<Decision> {
-    if (!(decided instanceof Promise)) return decided;
-    return decided.then((decision) => decision ?? fallback.decide(check));
-  }
-
-  async function forward(check: Check, to: NodeId, nowMs: number): Promise<Decision> {
-    leaseHolder.forwarded(check, nowMs);
-    const asking = denials.asking(nowMs);
-    const forwarded = await forwarder.forward(check, to);
-    switch (forwarded.kind) {
-      case 'decided': {
-        const { verdict, degraded, revocable } = forwarded.result;
-        const decision: Decision = { ...verdict, owner: forwarded.by, source: 'forwarded', degraded };
-        if (!verdict.allowed && !revocable) denials.remember(check, decision, asking, clock.nowMs());
-        return decision;
-      }
+  /** @returns the node to forward to, where this one may not decide */
+  function decideOrRoute(check: Check, nowMs: number): Decision | NodeId {
+    const to = route(membership, check);
+    if (to.kind === 'mine' && !to.degraded) return owner.decide(check, table.open(check), nowMs, false);
+    const own = leaseHolder.spend(check, nowMs) ?? denials.recall(check, nowMs);
+    if (own !== undefined) return own;
+    switch (to.kind) {
       case 'mine':
-        return limiter.check(check);
-      case 'unavailable':
+        return owner.decide(check, table.open(check), nowMs, true);
+      case 'forward':
+        return to.id;
+      case 'nobody':
         return fallback.decide(check);
     }
+  }
+
+  /** Completes the checks of one message that are not decided at once. `answers` has the others already. */
+  function createPending(checks: readonly Check[], answers: Answer[], nowMs: number): Pending {
+    const asking = denials.asking(nowMs);
+    const unconfirmed: number[] = [];
+    let open = 0;
+    let done: (answers: Answer[]) => void = () => undefined;
+
+    function complete(place: number, answer: Answer): void {
+      answers[place] = answer;
+      open -= 1;
+      if (open === 0) done(answers);
+    }
+
+    async function confirm(places: readonly number[]): Promise<void> {
+      const known = await owner.confirm(places.map((place) => checks[place]!));
+      for (const place of places) {
+        const check = checks[place]!;
+        complete(place, owner.confirmed(check, answers[place] as Decision, known) ?? fallback.decide(check));
+      }
+    }
+
+    function forward(place: number, to: NodeId, atMs: number): void {
+      leaseHolder.forwarded(checks[place]!, atMs);
+      forwarder.forward(checks[place]!, to, atMs, sink, place);
+    }
+
+    function restart(place: number): void {
+      const atMs = clock.nowMs();
+      detectPause(atMs);
+      if (held !== undefined) return void held.then(() => restart(place));
+      const check = checks[place]!;
+      const decided = decideOrRoute(check, atMs);
+      if (typeof decided === 'string') return forward(place, decided, atMs);
+      if (!owner.mustConfirm(check, decided)) return complete(place, decided);
+      answers[place] = decided;
+      void confirm([place]);
+    }
+
+    const sink: ForwardSink = {
+      forwarded(place, end) {
+        if (end.kind === 'mine') return restart(place);
+        complete(place, answerOf(checks[place]!, end));
+      },
+    };
+
+    function answerOf(check: Check, end: Exclude<Forwarded, { kind: 'mine' }>): Answer {
+      if (end.kind === 'overloaded')
+        return new TokenringError('overloaded', { detail: 'too many checks wait for the owner of this client' });
+      if (end.kind === 'unavailable') return fallback.decide(check);
+      const { verdict, degraded, revocable } = end.result;
+      const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = verdict;
+      const decision: Decision = {
+        allowed,
+        limit,
+        remaining,
+        retryAfterMs,
+        resetMs,
+        limits,
+        owner: end.by,
+        source: 'forwarded',
+        degraded,
+      };
+      if (!allowed && !revocable) denials.remember(check, decision, asking, clock.nowMs());
+      return decision;
+    }
+
+    return {
+      add(place, decided) {
+        open += 1;
+        if (typeof decided === 'string') return forward(place, decided, nowMs);
+        answers[place] = decided;
+        unconfirmed.push(place);
+      },
+      answers() {
+        if (unconfirmed.length > 0) void confirm(unconfirmed);
+        if (open === 0) return Promise.resolve(answers);
+        return new Promise((resolve) => (done = resolve));
+      },
+    };
   }
 
   const limiter: Limiter = {
@@ -152,38 +163,57 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
       if (held !== undefined) return held.then(() => limiter.check(check));
-      const client = table.open(check);
-      // A client found to be this node's under the present ring need not be hashed again.
-      if (client.ownedAtRing === membership.ringVersion)
-        return orFallback(check, decideHere(check, client, nowMs, false));
-      const own = leaseHolder.spend(check, nowMs) ?? denials.recall(check, nowMs);
-      if (own !== undefined) return own;
-      const to = route(membership, check.clientId);
-      switch (to.kind) {
-        case 'mine':
-          return orFallback(check, decideHere(check, client, nowMs, to.degraded));
-        case 'forward':
-          return forward(check, to.id, nowMs);
-        case 'nobody':
-          return fallback.decide(check);
-      }
+      const decided = decideOrRoute(check, nowMs);
+      if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) return decided;
+      const pending = createPending([check], [], nowMs);
+      pending.add(0, decided);
+      return pending.answers().then(([answer]) => decisionOf(answer!));
     },
-    checkForPeer(check) {
+    checkMany(checks) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (held !== undefined) return held.then(() => limiter.checkForPeer(check));
-      const client = table.open(check);
-      let degraded = false;
-      if (client.ownedAtRing !== membership.ringVersion) {
-        const to = route(membership, check.clientId);
-        if (to.kind !== 'mine') return null;
-        ({ degraded } = to);
+      if (held !== undefined) return held.then(() => limiter.checkMany(checks));
+      const answers = new Array<Answer>(checks.length);
+      let pending: Pending | undefined;
+      for (let place = 0; place < checks.length; place += 1) {
+        const check = checks[place]!;
+        const decided = decideOrRoute(check, nowMs);
+        if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) answers[place] = decided;
+        else (pending ??= createPending(checks, answers, nowMs)).add(place, decided);
       }
-      const decision = decideHere(check, client, nowMs, degraded);
-      if (decision instanceof Promise)
-        return decision.then((one) => (one === undefined ? null : asVerdict(one, false)));
-      const mayComeBack = hasLent(client) || reservations.hasOpen(check.clientId);
-      return asVerdict(decision, !decision.allowed && mayComeBack);
+      return pending === undefined ? answers : pending.answers();
+    },
+    checkForPeer(checks) {
+      const nowMs = clock.nowMs();
+      detectPause(nowMs);
+      if (held !== undefined) return held.then(() => limiter.checkForPeer(checks));
+      const results = new Array<DecidedByPeer | null>(checks.length);
+      const unconfirmed: number[] = [];
+      const decisions: Decision[] = [];
+      for (let place = 0; place < checks.length; place += 1) {
+        const check = checks[place]!;
+        const to = route(membership, check);
+        results[place] = null;
+        if (to.kind !== 'mine') continue;
+        const client = table.open(check);
+        const decision = owner.decide(check, client, nowMs, to.degraded);
+        const { allowed, degraded } = decision;
+        if (owner.mustConfirm(check, decision)) {
+          unconfirmed.push(place);
+          decisions.push(decision);
+        } else {
+          const revocable = !allowed && (hasLent(client) || reservations.hasOpen(check.clientId));
+          results[place] = { verdict: decision, degraded, revocable };
+        }
+      }
+      if (unconfirmed.length === 0) return results;
+      return owner.confirm(unconfirmed.map((place) => checks[place]!)).then((known) => {
+        unconfirmed.forEach((place, i) => {
+          const verdict = owner.confirmed(checks[place]!, decisions[i]!, known);
+          if (verdict !== undefined) results[place] = { verdict, degraded: verdict.degraded, revocable: false };
+        });
+        return results;
+      });
     },
     describe(clientId) {
       const nowMs = clock.nowMs();
@@ -194,7 +224,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         const left = remaining(bucket, bucket.rule);
         buckets.push({ policy, algorithm, windowMs, limit, remaining: left, resetMs: resetMs(bucket, nowMs) });
       }
-      return { clientId, owner: self, buckets };
+      return { clientId, owner: membership.self.id, buckets };
     },
     hold() {
       holds += 1;
@@ -213,7 +243,15 @@ export function createLimiter(deps: LimiterDeps): Limiter {
   return limiter;
 }
 
-function asVerdict(decision: Decision, revocable: boolean): DecidedByPeer {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, degraded } = decision;
-  return { verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits }, degraded, revocable };
+/** The checks of one message that wait: for other nodes, or for a confirmation. */
+interface Pending {
+  /** @param decided the decision that is to be confirmed, or the node to forward to */
+  add(place: number, decided: Decision | NodeId): void;
+  /** All answers of the message; called once, after the last `add`. */
+  answers(): Promise<Answer[]>;
+}
+
+function decisionOf(answer: Answer): Decision {
+  if (answer instanceof TokenringError) throw answer;
+  return answer;
 }

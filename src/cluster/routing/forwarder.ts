@@ -1,38 +1,52 @@
 import type { Check } from '../../core/decide.js';
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId, Placed } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { DecidedByPeer, PeerMessage } from '../messages.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 
 /** A peer that has not answered by then is asked again, under the same batch id. */
 const RESEND_AFTER_MS = 250;
-/** How often what is under way is looked at: the resolution of every wait here. */
-const LOOK_INTERVAL_MS = 25;
-/** Batches under way to one peer; what comes meanwhile goes in the next. So an idle peer is asked at once, a busy one in bulk. */
+/** Interval at which waiting checks and batches are checked: the resolution of every wait here. */
+const CHECK_INTERVAL_MS = 25;
+/** Batches in flight to one peer; later checks go in the next. So an idle peer is asked at once, a busy one in bulk. */
 const MAX_IN_FLIGHT = 2;
 const MAX_BATCH = 512;
-/** Checks that wait for one peer; above, they are decided without it. */
+/** Checks that wait for one peer. A check beyond is answered as overload. */
 const MAX_QUEUE = 10_000;
 
+/** How a forward ended. */
 export type Forwarded =
   | { readonly kind: 'decided'; readonly by: NodeId; readonly result: DecidedByPeer }
-  /** While it waited, this node became the one to decide. */
+  /** Meanwhile this node became the one that decides. */
   | { readonly kind: 'mine' }
-  /** Nobody who may decide could be asked in time. */
-  | { readonly kind: 'unavailable' };
+  /** No node that may decide could be asked in time. */
+  | { readonly kind: 'unavailable' }
+  /** Too many checks wait for the node that decides. It was not asked. */
+  | { readonly kind: 'overloaded' };
+
+const MINE: Forwarded = { kind: 'mine' };
+const UNAVAILABLE: Forwarded = { kind: 'unavailable' };
+const OVERLOADED: Forwarded = { kind: 'overloaded' };
+
+/** Receives the ends of the forwards of one message, each under the place of its check in that message. */
+export interface ForwardSink {
+  /** Called once for each check, perhaps before `forward` returns. */
+  forwarded(place: number, end: Forwarded): void;
+}
 
 interface ForwarderDeps {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly membership: Membership;
   readonly ask: Ask;
-  /** Who is to decide for a client, as far as this node knows now. */
-  readonly decider: (clientId: string) => NodeId | undefined;
+  /** The node that decides for a client, as far as this node knows now. */
+  readonly decider: (client: Placed) => NodeId | undefined;
 }
 
 export interface Forwarder {
-  forward(check: Check, to: NodeId): Promise<Forwarded>;
-  /** Batches and checks under way or waiting, for the metrics. */
+  /** @param nowMs the present reading of the clock */
+  forward(check: Check, to: NodeId, nowMs: number, sink: ForwardSink, place: number): void;
+  /** Checks in flight or waiting, for the metrics. */
   readonly waiting: number;
   close(): void;
 }
@@ -40,7 +54,12 @@ export interface Forwarder {
 interface Item {
   readonly check: Check;
   readonly giveUpAtMs: number;
-  readonly resolve: (result: Forwarded) => void;
+  readonly sink: ForwardSink;
+  readonly place: number;
+}
+
+function complete({ sink, place }: Item, end: Forwarded): void {
+  sink.forwarded(place, end);
 }
 
 interface Batch {
@@ -51,51 +70,54 @@ interface Batch {
   completed: boolean;
 }
 
-/** To one peer; what is answered only when a successor has acknowledged goes by itself, so that nothing else waits for it. */
+/** The way to one peer. Checks that wait for a replica's acknowledgement have a way of their own, so they hold up no others. */
 interface PeerQueue {
   readonly to: NodeId;
-  queue: Item[];
+  items: Item[];
   readonly inFlight: Set<Batch>;
-  /** Whether the queue is to be looked at once all that has arrived was read. */
-  pumpsSoon: boolean;
+  /** Whether the queue is sent once all that has arrived was read. */
+  sendsSoon: boolean;
 }
 
 /**
- * Sends checks to those who decide them, in batches, without a timer between a check and its message: those that one turn
- * of the event loop has read go together.
- * A broken or slow batch is sent once more under its id, which charges once. A peer that is down hands its checks to who
- * stands in for it; one that is only slow keeps them, as asking another while it lives could admit twice.
+ * Sends checks to the nodes that decide them, in batches. There is no timer between a check and its message: the checks that one
+ * turn of the event loop has read go together.
+ *
+ * A broken or slow batch is sent once more under its id, which charges once. When a peer is down, its checks go to the acting
+ * owner. A peer that is only slow keeps them, because another node could admit them a second time.
  */
 export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: number }): Forwarder {
   const { clock, timers, membership, ask, decider } = deps;
-  const lanes = { plain: new Map<NodeId, PeerQueue>(), replicated: new Map<NodeId, PeerQueue>() };
+  const queues = { plain: new Map<NodeId, PeerQueue>(), replicated: new Map<NodeId, PeerQueue>() };
+  /** Checks that no node takes at the moment. */
   const parked = new Set<Item>();
   let batches = 0;
-  let stopLooking: (() => void) | undefined;
+  let stopChecking: (() => void) | undefined;
 
-  function allLanes(): PeerQueue[] {
-    return [...lanes.plain.values(), ...lanes.replicated.values()];
+  function allQueues(): PeerQueue[] {
+    return [...queues.plain.values(), ...queues.replicated.values()];
   }
 
   function enqueue(item: Item, to: NodeId): void {
-    const ofKind = item.check.replicated ? lanes.replicated : lanes.plain;
-    let lane = ofKind.get(to);
-    if (lane === undefined) ofKind.set(to, (lane = { to, queue: [], inFlight: new Set(), pumpsSoon: false }));
-    if (lane.queue.length >= MAX_QUEUE) return item.resolve({ kind: 'unavailable' });
-    lane.queue.push(item);
-    stopLooking ??= timers.every(LOOK_INTERVAL_MS, look);
-    if (lane.pumpsSoon) return;
-    lane.pumpsSoon = true;
+    const byPeer = item.check.replicated ? queues.replicated : queues.plain;
+    let queue = byPeer.get(to);
+    if (queue === undefined) byPeer.set(to, (queue = { to, items: [], inFlight: new Set(), sendsSoon: false }));
+    if (queue.items.length >= MAX_QUEUE) return complete(item, OVERLOADED);
+    queue.items.push(item);
+    stopChecking ??= timers.every(CHECK_INTERVAL_MS, checkWaits);
+    if (queue.sendsSoon) return;
+    const waiting = queue;
+    waiting.sendsSoon = true;
     timers.soon(() => {
-      lane.pumpsSoon = false;
-      pump(lane);
+      waiting.sendsSoon = false;
+      sendNext(waiting);
     });
   }
 
-  function pump(lane: PeerQueue): void {
-    while (lane.queue.length > 0 && lane.inFlight.size < MAX_IN_FLIGHT) {
-      const items = lane.queue.length <= MAX_BATCH ? lane.queue : lane.queue.slice(0, MAX_BATCH);
-      lane.queue = lane.queue.length <= MAX_BATCH ? [] : lane.queue.slice(MAX_BATCH);
+  function sendNext(queue: PeerQueue): void {
+    while (queue.items.length > 0 && queue.inFlight.size < MAX_IN_FLIGHT) {
+      const items = queue.items.length <= MAX_BATCH ? queue.items : queue.items.slice(0, MAX_BATCH);
+      queue.items = queue.items.length <= MAX_BATCH ? [] : queue.items.slice(MAX_BATCH);
       const { id, incarnation } = membership.self;
       const batch: Batch = {
         id: `${id} ${incarnation} ${++batches}`,
@@ -104,118 +126,120 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
         resent: false,
         completed: false,
       };
-      lane.inFlight.add(batch);
-      send(lane, batch);
+      queue.inFlight.add(batch);
+      send(queue, batch);
     }
   }
 
-  function send(lane: PeerQueue, batch: Batch): void {
+  function send(queue: PeerQueue, batch: Batch): void {
     const refused = membership.refusedIds();
-    const message: PeerMessage = {
-      kind: 'decide',
-      batchId: batch.id,
-      refused,
-      checks: batch.items.map(({ check }) => check),
-    };
-    void ask(lane.to, message, options.giveUpAfterMs).then((asked) => {
+    const checks = batch.items.map(({ check }) => check);
+    const message: PeerMessage = { kind: 'decide', batchId: batch.id, refused, checks };
+    void ask(queue.to, message, options.giveUpAfterMs).then((asked) => {
       if (batch.completed) return;
       if (asked.kind === 'answer' && asked.body.kind === 'decided') {
-        complete(lane, batch, asked.body.results);
+        completeBatch(queue, batch, asked.body.results);
       } else if (asked.kind === 'broken' && !batch.resent) {
         batch.resent = true;
-        send(lane, batch);
+        send(queue, batch);
       } else {
-        complete(lane, batch, []);
+        completeBatch(queue, batch, []);
       }
     });
   }
 
-  /** Ends a batch: what has no result goes on to whoever is to decide now. */
-  function complete(lane: PeerQueue, batch: Batch, results: readonly (DecidedByPeer | null)[]): void {
+  /** Checks without a result go to the node that decides them now. */
+  function completeBatch(queue: PeerQueue, batch: Batch, results: readonly (DecidedByPeer | null)[]): void {
     batch.completed = true;
-    lane.inFlight.delete(batch);
+    queue.inFlight.delete(batch);
     batch.items.forEach((item, i) => {
       const result = results[i] ?? null;
-      if (result === null) reroute(item, lane.to);
-      else item.resolve({ kind: 'decided', by: lane.to, result });
+      if (result === null) reroute(item, queue.to);
+      else complete(item, { kind: 'decided', by: queue.to, result });
     });
-    pump(lane);
+    sendNext(queue);
   }
 
   function reroute(item: Item, notTo: NodeId): void {
-    const to = decider(item.check.clientId);
-    if (to === membership.self.id) item.resolve({ kind: 'mine' });
-    // The two do not agree yet on who decides, or nobody is there: look again in a moment.
+    const to = decider(item.check);
+    if (to === membership.self.id) complete(item, MINE);
+    // Both nodes name the other, or none decides. They will agree in a moment.
     else if (to === undefined || to === notTo) parked.add(item);
     else enqueue(item, to);
   }
 
-  function look(): void {
+  function checkWaits(): void {
     const nowMs = clock.nowMs();
-    for (const item of [...parked]) {
-      const to = decider(item.check.clientId);
-      if (to === undefined && nowMs < item.giveUpAtMs) continue;
-      parked.delete(item);
-      if (to === membership.self.id) item.resolve({ kind: 'mine' });
-      else if (to === undefined || nowMs >= item.giveUpAtMs) item.resolve({ kind: 'unavailable' });
-      else enqueue(item, to);
-    }
-    for (const lane of allLanes()) {
-      if (lane.inFlight.size === 0 && lane.queue.length === 0) continue;
-      if (membership.isDown(lane.to)) {
-        const { queue } = lane;
-        lane.queue = [];
-        for (const batch of lane.inFlight) complete(lane, batch, []);
-        for (const item of queue) reroute(item, lane.to);
-        continue;
-      }
-      for (const batch of lane.inFlight) {
-        if (nowMs >= batch.items[0]!.giveUpAtMs) complete(lane, batch, []);
-        else if (!batch.resent && nowMs - batch.sentAtMs >= RESEND_AFTER_MS) {
-          batch.resent = true;
-          send(lane, batch);
-        }
-      }
-      const late = lane.queue.filter((item) => nowMs >= item.giveUpAtMs);
-      if (late.length > 0) lane.queue = lane.queue.filter((item) => nowMs < item.giveUpAtMs);
-      for (const item of late) item.resolve({ kind: 'unavailable' });
-    }
-    for (const ofKind of Object.values(lanes)) {
-      for (const [to, { inFlight, queue }] of ofKind) {
-        if (membership.stateOf(to) === undefined && inFlight.size === 0 && queue.length === 0) ofKind.delete(to);
+    checkParked(nowMs);
+    for (const queue of allQueues()) checkQueue(queue, nowMs);
+    for (const byPeer of Object.values(queues)) {
+      for (const [to, { inFlight, items }] of byPeer) {
+        if (membership.stateOf(to) === undefined && inFlight.size === 0 && items.length === 0) byPeer.delete(to);
       }
     }
     if (countWaiting() > 0) return;
-    stopLooking?.();
-    stopLooking = undefined;
+    stopChecking?.();
+    stopChecking = undefined;
+  }
+
+  function checkParked(nowMs: number): void {
+    for (const item of [...parked]) {
+      const to = decider(item.check);
+      if (to === undefined && nowMs < item.giveUpAtMs) continue;
+      parked.delete(item);
+      if (to === membership.self.id) complete(item, MINE);
+      else if (to === undefined || nowMs >= item.giveUpAtMs) complete(item, UNAVAILABLE);
+      else enqueue(item, to);
+    }
+  }
+
+  function checkQueue(queue: PeerQueue, nowMs: number): void {
+    const { to, items, inFlight } = queue;
+    if (inFlight.size === 0 && items.length === 0) return;
+    if (membership.isDown(to)) {
+      queue.items = [];
+      for (const batch of inFlight) completeBatch(queue, batch, []);
+      for (const item of items) reroute(item, to);
+      return;
+    }
+    for (const batch of inFlight) {
+      if (nowMs >= batch.items[0]!.giveUpAtMs) completeBatch(queue, batch, []);
+      else if (!batch.resent && nowMs - batch.sentAtMs >= RESEND_AFTER_MS) {
+        batch.resent = true;
+        send(queue, batch);
+      }
+    }
+    const late = queue.items.filter((item) => nowMs >= item.giveUpAtMs);
+    if (late.length > 0) queue.items = queue.items.filter((item) => nowMs < item.giveUpAtMs);
+    for (const item of late) complete(item, UNAVAILABLE);
   }
 
   function countWaiting(): number {
     let waiting = parked.size;
-    for (const { queue, inFlight } of allLanes()) {
-      waiting += queue.length;
-      for (const { items } of inFlight) waiting += items.length;
+    for (const { items, inFlight } of allQueues()) {
+      waiting += items.length;
+      for (const batch of inFlight) waiting += batch.items.length;
     }
     return waiting;
   }
 
   return {
-    forward: (check, to) =>
-      new Promise((resolve) => {
-        enqueue({ check, giveUpAtMs: clock.nowMs() + options.giveUpAfterMs, resolve }, to);
-      }),
+    forward(check, to, nowMs, sink, place) {
+      enqueue({ check, giveUpAtMs: nowMs + options.giveUpAfterMs, sink, place }, to);
+    },
     get waiting() {
       return countWaiting();
     },
     close() {
-      stopLooking?.();
-      for (const item of parked) item.resolve({ kind: 'unavailable' });
-      for (const lane of allLanes()) {
-        for (const { items } of lane.inFlight) for (const item of items) item.resolve({ kind: 'unavailable' });
-        for (const item of lane.queue) item.resolve({ kind: 'unavailable' });
+      stopChecking?.();
+      const items = [...parked];
+      for (const queue of allQueues()) {
+        for (const batch of queue.inFlight) items.push(...batch.items);
+        items.push(...queue.items);
       }
       parked.clear();
-      for (const ofKind of Object.values(lanes)) ofKind.clear();
+      for (const byPeer of Object.values(queues)) byPeer.clear();
+      for (const item of items) complete(item, UNAVAILABLE);
     },
   };
 }

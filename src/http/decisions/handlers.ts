@@ -241,11 +241,15 @@ export function createDecisionHandlers(
     try {
       decision = limiter.check(readCheck(item, policies));
     } catch (error) {
-      if (!(error instanceof TokenringError)) throw error;
-      countProblem(counters, error.code);
-      return asciiJson({ error });
+      return itemError(error);
     }
-    return decision instanceof Promise ? decision.then(itemJson) : itemJson(decision);
+    return decision instanceof Promise ? decision.then(itemJson, itemError) : itemJson(decision);
+  }
+
+  function itemError(error: unknown): string {
+    if (!(error instanceof TokenringError)) throw error;
+    countProblem(counters, error.code);
+    return asciiJson({ error });
   }
 
   function itemJson(decision: Decision): string {

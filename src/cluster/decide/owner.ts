@@ -1,0 +1,100 @@
+import { hasLent } from '../../core/bucket.js';
+import { decide } from '../../core/decide.js';
+import type { Check } from '../../core/decide.js';
+import type { Decision } from '../../core/decision.js';
+import type { NodeId, Placed } from '../../core/ring.js';
+import type { Acknowledger } from '../replication/acknowledger.js';
+import type { Replicator } from '../replication/replicator.js';
+import { MARK } from '../state/bucket-table.js';
+import type { BucketTable, Client } from '../state/bucket-table.js';
+import { REQUEST_ID_TTL_MS } from '../state/recent-decisions.js';
+import type { RecentDecisions } from '../state/recent-decisions.js';
+import type { Reservations } from '../state/reservations.js';
+
+/** Decides for the clients of this node, by their buckets in its table. */
+export interface Owner {
+  /**
+   * @param client open in the table
+   * @param degraded whether this node acts for an owner that is down, with the copy it holds
+   */
+  decide(check: Check, client: Client, nowMs: number, degraded: boolean): Decision;
+  /** Whether other nodes must know of a decision before it is answered. */
+  mustConfirm(check: Check, decision: Decision): boolean;
+  /** Lets other nodes know of what was decided. @returns the ids of the clients of which all that must know do */
+  confirm(checks: readonly Check[]): Promise<ReadonlySet<string>>;
+  /**
+   * The decision as it may be answered now.
+   * @returns in strict mode `undefined` for a client that is not known elsewhere: it was charged, and is not admitted
+   */
+  confirmed(check: Check, decision: Decision, known: ReadonlySet<string>): Decision | undefined;
+}
+
+interface OwnerDeps {
+  readonly table: BucketTable;
+  readonly recent: RecentDecisions;
+  readonly reservations: Reservations;
+  readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
+  /** Called when a check is denied while other nodes hold tokens of the client: they may be the tokens that are missing. */
+  readonly pauseLending: (clientId: string) => void;
+  /** Called when this node decides as acting owner. */
+  readonly noteActing: (client: Placed) => void;
+  /** In strict mode: a decision counts only once all that may decide next know of it. */
+  readonly acknowledger: Acknowledger | undefined;
+}
+
+export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner {
+  const { table, recent, reservations, replicator, pauseLending, noteActing, acknowledger } = deps;
+
+  return {
+    decide(check, client, nowMs, degraded) {
+      const { clientId, requestId, peek } = check;
+      if (requestId !== undefined) {
+        const first = recent.get(clientId, requestId);
+        if (first !== undefined) return first;
+      }
+      if (reservations.size > 0) reservations.observe(client, nowMs);
+      const outcome = decide(client, check, nowMs);
+      const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = outcome;
+      if (!allowed && hasLent(client)) pauseLending(clientId);
+      if (forgotten > 0) table.forgot(forgotten);
+      const decision: Decision = {
+        allowed,
+        limit,
+        remaining,
+        retryAfterMs,
+        resetMs,
+        limits,
+        owner: self,
+        source: 'owner',
+        degraded,
+      };
+      const remembered = requestId !== undefined && !peek;
+      if (remembered) {
+        recent.add(clientId, requestId, decision);
+        client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
+      }
+      if (check.reservation !== undefined && allowed && !peek) reservations.add(client, check, nowMs);
+      table.close(client, nowMs);
+      if (degraded) {
+        table.mark(client.slot, MARK.actingOwner);
+        noteActing(check);
+      }
+      if (changed || remembered) replicator.changed(client);
+      return decision;
+    },
+    mustConfirm: ({ replicated, peek, requestId }, { allowed, source }) =>
+      allowed &&
+      (replicated || acknowledger !== undefined) &&
+      source === 'owner' &&
+      // A request id may get a first decision that other nodes still do not know of.
+      !(peek && requestId === undefined),
+    confirm(checks) {
+      const clientIds = [...new Set(checks.map(({ clientId }) => clientId))];
+      return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'witness');
+    },
+    confirmed({ clientId }, decision, known) {
+      if (known.has(clientId)) return decision;
+      return acknowledger === undefined ? { ...decision, degraded: true } : undefined;
+    },
+  };
+}
