@@ -85,7 +85,7 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
   const clustered = options.peers !== undefined || options.peerPort !== undefined;
   const member = await createMember({
     ...rest,
-    listen: clustered ? { host: peerHost, port: peerPort } : undefined,
+    listen: clustered ? { host: peerHost, port: peerPort, setting: 'peerPort' } : undefined,
     advertise: (port) => advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default),
     discovery: createStaticDiscovery(peers),
     store: await openStore(store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now }),
