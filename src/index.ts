@@ -2,6 +2,8 @@ import type { PolicyFileText } from './core/policy-file.js';
 import type { Log } from './cluster/ports.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Decision } from './core/decision.js';
+import { systemTime } from './client/time.js';
+import { createAcquire } from './client/waiting.js';
 import { TokenringError } from './core/error.js';
 import { callsBy } from './core/limiter.js';
 import type { Limiter, OnUnavailable } from './core/limiter.js';
@@ -20,7 +22,7 @@ export type { Decision, Settlement, Source } from './core/decision.js';
 export type { BucketDescription, ClientDescription } from './core/description.js';
 export { TokenringError } from './core/error.js';
 export type { ErrorCode } from './core/error.js';
-export type { AllowOptions, Limiter, OnUnavailable } from './core/limiter.js';
+export type { AcquireOptions, AllowOptions, Limiter, OnUnavailable } from './core/limiter.js';
 export type { PolicyFileText } from './core/policy-file.js';
 export type { AllowRequest, Duration, LimitRequest } from './core/request.js';
 export type { Algorithm } from './core/rule.js';
@@ -130,6 +132,7 @@ function callsOf(
 
   return {
     ...callsBy(check),
+    acquire: createAcquire({ check, time: systemTime }),
     async settle(reservation, cost) {
       requireOpen();
       const { clientId } = readSettle({ reservation, cost });
