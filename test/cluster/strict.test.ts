@@ -1,0 +1,148 @@
+import { expect } from 'chai';
+import type { MemberRecord, PeerMessage } from '../../src/cluster/messages.js';
+import { createRegistryHealth } from '../../src/cluster/membership/registry-health.js';
+import { createRegistryLease } from '../../src/cluster/membership/registry-lease.js';
+import { createRegistryMembership } from '../../src/cluster/membership/registry-membership.js';
+import type { RegistryMembership } from '../../src/cluster/membership/registry-membership.js';
+import type { Registration, Registry, Renewed } from '../../src/cluster/membership/registry.js';
+import type { Asked, Timers } from '../../src/cluster/ports.js';
+import { createAcknowledger } from '../../src/cluster/replication/acknowledger.js';
+import { createFakeClock } from '../support/fake-clock.js';
+import type { FakeClock } from '../support/fake-clock.js';
+import { createWorld } from '../sim/world.js';
+
+const TTL_MS = 2_000;
+const SUSPECT_MS = 1_000;
+const nothing = (): undefined => undefined;
+
+const memberOf = (id: string, incarnation: number, state: Registration['state'] = 'active'): Registration => ({
+  id,
+  incarnation,
+  state,
+  version: '1',
+  url: '',
+});
+const recordOf = (id: string, incarnation: number, beat: number): MemberRecord => ({
+  ...memberOf(id, incarnation),
+  state: 'active',
+  beat,
+  silentMs: 0,
+});
+
+/** Lets promises that are resolved by now run on. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function strictMembership(clock: FakeClock, self = 'a:1'): RegistryMembership {
+  return createRegistryMembership(
+    { clock },
+    {
+      self,
+      version: '1',
+      suspectAfterMs: SUSPECT_MS,
+      replicas: 1,
+      maxClients: 100,
+      strict: true,
+      onRingChange: nothing,
+      onConcurrentLeave: nothing,
+      onDeregistered: nothing,
+    },
+  );
+}
+
+describe('the lease of a strict member', () => {
+  it('counts from when its renewal was sent, however late the answer comes', async () => {
+    const clock = createFakeClock(10_000);
+    let tick: () => void = nothing;
+    let answer: (renewed: Renewed) => void = nothing;
+    const registry = {
+      grant: () => Promise.resolve({ kind: 'granted', leaseId: 'lease', ttlMs: TTL_MS }),
+      renew: () => new Promise<Renewed>((resolve) => (answer = resolve)),
+    } as unknown as Registry;
+    const timers = {
+      every(_ms: number, action: () => void) {
+        tick = action;
+        return nothing;
+      },
+    } as unknown as Timers;
+    const log = { info: nothing, warn: nothing };
+    const health = createRegistryHealth({ clock, log }, { renewEveryMs: TTL_MS / 5 });
+    const lease = createRegistryLease(
+      { clock, timers, registry, health, onRenewed: nothing, onExpired: nothing },
+      { ttlMs: TTL_MS, renewEveryMs: TTL_MS / 5, timeoutMs: TTL_MS / 5 },
+    );
+    await lease.acquire();
+    expect(lease.holdsUntilMs).to.equal(10_000 + 0.95 * TTL_MS);
+    clock.advance(400);
+    tick();
+    clock.advance(300);
+    answer({ kind: 'renewed', ttlMs: TTL_MS, revision: 1 });
+    await settled();
+    expect(lease.holdsUntilMs).to.equal(10_400 + 0.95 * TTL_MS);
+  });
+});
+
+describe('a strict member', () => {
+  it('answers not-yet to an earlier incarnation of a member that was replaced under its id', async () => {
+    const world = createWorld(31, { etcdRate: 1 });
+    const options = { memberTtlMs: TTL_MS, strict: true, onUnavailable: 'closed' } as const;
+    const ids = ['a:1', 'b:1', 'c:1'];
+    await world.until(Promise.all(ids.map((id) => world.spawn(id, options).cluster.start())), 10_000);
+    await world.run(300);
+    const replaced = world.node('a:1').cluster.membership.self;
+    world.kill('a:1');
+    await world.run(TTL_MS + 500);
+    await world.until(world.spawn('a:1', options).cluster.start(), 10_000);
+    await world.run(300);
+    const replicate = async (from: MemberRecord): Promise<string> => {
+      const body = { kind: 'replicate', clients: [] } as unknown as PeerMessage;
+      return (await world.node('b:1').cluster.receive({ sender: { from, view: '', policies: '' }, body })).body.kind;
+    };
+    expect(await replicate(replaced)).to.equal('not-yet');
+    expect(await replicate(world.node('a:1').cluster.membership.self)).to.equal('kept');
+  });
+
+  it('does not take an earlier incarnation for a sign of life of the present one', () => {
+    const clock = createFakeClock(1_000);
+    const membership = strictMembership(clock);
+    membership.adopt({ registry: 'r', revision: 5, entries: [memberOf('a:1', 1), memberOf('b:1', 4)] });
+    membership.messageSent('b:1');
+    clock.advance(0.8 * SUSPECT_MS);
+    expect(membership.isDown('b:1')).to.equal(true);
+    membership.messageReceived(recordOf('b:1', 3, 900), 'r.5');
+    membership.learn([recordOf('b:1', 3, 901)]);
+    expect(membership.isDown('b:1')).to.equal(true);
+    membership.messageReceived(recordOf('b:1', 4, 7), 'r.5');
+    expect(membership.isDown('b:1')).to.equal(false);
+  });
+
+  for (const [name, lose] of [
+    ['its lease expired', (parts: { mayDecide: boolean }) => (parts.mayDecide = false)],
+    ['it began another incarnation', (_: object, membership: RegistryMembership) => membership.reincarnate()],
+  ] as const) {
+    it(`acknowledges nothing if ${name} while it waited for a replica`, async () => {
+      const clock = createFakeClock(1_000);
+      const membership = strictMembership(clock);
+      membership.adopt({ registry: 'r', revision: 5, entries: [memberOf('a:1', 1), memberOf('b:1', 4)] });
+      membership.registered(1, 5);
+      membership.declare('active');
+      const parts = { mayDecide: true };
+      let answer: (asked: Asked) => void = nothing;
+      const acknowledger = createAcknowledger(
+        {
+          clock,
+          timers: { every: () => nothing, soon: (action) => action(), sleep: () => Promise.resolve() },
+          membership,
+          copies: { ofIds: () => [] } as never,
+          ask: () => new Promise<Asked>((resolve) => (answer = resolve)),
+          mayDecide: () => parts.mayDecide,
+        },
+        { replicas: 1, suspectAfterMs: SUSPECT_MS, giveUpAfterMs: 1.5 * SUSPECT_MS },
+      );
+      const acknowledged = acknowledger.acknowledge('alice');
+      await settled();
+      lose(parts, membership);
+      answer({ kind: 'answer', body: { kind: 'kept' } });
+      expect(await acknowledged).to.equal(false);
+    });
+  }
+});
