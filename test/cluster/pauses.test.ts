@@ -83,6 +83,17 @@ for (const [members, worldOptions] of [
       expect(viewsOf(world, ['a:1'])[0]!.incarnation).to.be.above(before!.incarnation);
     });
 
+    it('rejoin after a pause so long that the others have forgotten them', async () => {
+      const { world, ids } = await startRing(3, { suspectAfterMs: 100, memberTtlMs: 2_000 }, worldOptions);
+      const clientId = clientOf(world, 'a:1');
+      world.freeze('a:1');
+      await world.run(5_000);
+      expect(await exhaust(world, ['b:1', 'c:1'], clientId, 4)).to.equal(4);
+      await world.run(61_000);
+      world.thaw('a:1');
+      expect(await exhaust(world, ids, clientId)).to.equal(6);
+    });
+
     it('rejoin after a pause if a member that may have acted does not answer', async () => {
       const { world, ids } = await startRing(3, {}, worldOptions);
       const [before] = viewsOf(world, ['a:1']);

@@ -39,8 +39,6 @@ function strictMembership(clock: FakeClock, self = 'a:1'): RegistryMembership {
       self,
       version: '1',
       suspectAfterMs: SUSPECT_MS,
-      replicas: 1,
-      maxClients: 100,
       strict: true,
       onRingChange: nothing,
       onConcurrentLeave: nothing,

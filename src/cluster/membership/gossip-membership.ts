@@ -90,7 +90,10 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     const known = others.get(record.id);
     if (known === undefined) {
       if (isForgotten(record, saidSilentMs) || others.size >= MAX_OTHERS) return false;
-      others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined });
+      // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
+      const mayHaveActed = view.self.state === 'active' && record.state !== 'joining';
+      const actedForIncarnation = mayHaveActed ? record.incarnation : undefined;
+      others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined, actedForIncarnation });
       digest = undefined;
       return true;
     }
@@ -115,7 +118,6 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     if (changed) view.rebuild();
   }
 
-  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat, noteActing, mayHaveActedFor } = view;
   const membership: Membership = {
     allowsActingOwner: true,
     keepsDownMembers: false,
@@ -136,14 +138,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     get view() {
       return (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)]));
     },
-    incarnations,
-    others: ids,
-    isDown,
-    refusedIds,
-    connectionRefused,
-    beat,
-    noteActing,
-    mayHaveActedFor,
+    ...view.shared,
     records,
     routedRecords: records,
     recordsOf: (wanted) => view.recordsOf(wanted, view.self),

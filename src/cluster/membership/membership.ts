@@ -103,7 +103,7 @@ export interface KnownMember {
   /** Its beat when it refused a connection; `undefined` once a later beat shows that it listens again. */
   refusedAtBeat: number | undefined;
   /** Its incarnation when this node last decided for it, or took it out of the ring. */
-  actedForIncarnation?: number;
+  actedForIncarnation: number | undefined;
 }
 
 /** The rules by which gossip and a registry differ. */
@@ -115,20 +115,15 @@ interface MemberRules<K> {
   readonly isHandingOver: (known: K) => boolean;
 }
 
-/** What every membership keeps: this node, the other members, and the ring of those that are active. */
-interface MemberView<K extends KnownMember> extends Pick<
+/** The functions that every membership has in common. */
+type SharedFunctions = Pick<
   Membership,
-  | 'ring'
-  | 'ringVersion'
-  | 'incarnations'
-  | 'others'
-  | 'isDown'
-  | 'refusedIds'
-  | 'connectionRefused'
-  | 'beat'
-  | 'noteActing'
-  | 'mayHaveActedFor'
-> {
+  'incarnations' | 'others' | 'isDown' | 'refusedIds' | 'connectionRefused' | 'beat' | 'noteActing' | 'mayHaveActedFor'
+>;
+
+/** What every membership keeps: this node, the other members, and the ring of those that are active. */
+interface MemberView<K extends KnownMember> extends Pick<Membership, 'ring' | 'ringVersion'> {
+  readonly shared: SharedFunctions;
   self: MemberRecord;
   readonly known: Map<NodeId, K>;
   /** Makes the ring anew if its members or their incarnations have changed. */
@@ -169,7 +164,35 @@ export function createMemberView<K extends KnownMember>(
     if (one !== undefined) one.actedForIncarnation = incarnation;
   }
 
+  const shared: SharedFunctions = {
+    incarnations: () => incarnations,
+    others: () => [...known.keys()],
+    beat: () => void (view.self = { ...view.self, beat: view.self.beat + 1 }),
+    connectionRefused(id) {
+      const one = known.get(id);
+      if (one !== undefined) one.refusedAtBeat = one.record.beat;
+    },
+    refusedIds: () => [...known].filter(([, one]) => one.refusedAtBeat !== undefined).map(([id]) => id),
+    isDown(id) {
+      const one = known.get(id);
+      if (one === undefined) return id !== view.self.id;
+      return one.refusedAtBeat !== undefined || rules.isSilent(one);
+    },
+    noteActing(client) {
+      const owner = ring.owner(client);
+      const incarnation = owner === undefined ? undefined : incarnations.get(owner);
+      if (incarnation !== undefined) noteActingFor(owner!, incarnation);
+    },
+    mayHaveActedFor(from, incarnation) {
+      const { self } = view;
+      if (self.state !== 'active' || self.incarnation !== incarnation) return true;
+      if (incarnations.get(from.id) !== from.incarnation || shared.isDown(from.id)) return true;
+      return known.get(from.id)?.actedForIncarnation === from.incarnation;
+    },
+  };
+
   const view: MemberView<K> = {
+    shared,
     self: {
       id: options.self,
       incarnation: 0,
@@ -186,8 +209,6 @@ export function createMemberView<K extends KnownMember>(
     get ringVersion() {
       return ringVersion;
     },
-    incarnations: () => incarnations,
-    others: () => [...known.keys()],
     rebuild() {
       watchConcurrentLeaves();
       const active = new Map<NodeId, number>();
@@ -212,28 +233,6 @@ export function createMemberView<K extends KnownMember>(
     noteBeat(one, beat) {
       // A message that was under way when the member refused may carry one beat more.
       if (one.refusedAtBeat !== undefined && beat > one.refusedAtBeat + 1) one.refusedAtBeat = undefined;
-    },
-    beat: () => void (view.self = { ...view.self, beat: view.self.beat + 1 }),
-    connectionRefused(id) {
-      const one = known.get(id);
-      if (one !== undefined) one.refusedAtBeat = one.record.beat;
-    },
-    refusedIds: () => [...known].filter(([, one]) => one.refusedAtBeat !== undefined).map(([id]) => id),
-    noteActing(client) {
-      const owner = ring.owner(client);
-      const incarnation = owner === undefined ? undefined : incarnations.get(owner);
-      if (incarnation !== undefined) noteActingFor(owner!, incarnation);
-    },
-    mayHaveActedFor(from, incarnation) {
-      const { self } = view;
-      if (self.state !== 'active' || self.incarnation !== incarnation) return true;
-      if (incarnations.get(from.id) !== from.incarnation || view.isDown(from.id)) return true;
-      return known.get(from.id)?.actedForIncarnation === from.incarnation;
-    },
-    isDown(id) {
-      const one = known.get(id);
-      if (one === undefined) return id !== view.self.id;
-      return one.refusedAtBeat !== undefined || rules.isSilent(one);
     },
   };
   return view;

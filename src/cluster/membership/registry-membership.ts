@@ -109,6 +109,7 @@ export function createRegistryMembership(
       heardAtMs: clock.nowMs(),
       unansweredAtMs: undefined,
       refusedAtBeat: undefined,
+      actedForIncarnation: undefined,
       seenRevision: 0,
       leaseExpired: false,
       admitted: false,
@@ -159,7 +160,6 @@ export function createRegistryMembership(
     adopt({ registry, revision, entries });
   }
 
-  const { incarnations, others: ids, isDown, refusedIds, connectionRefused, beat, noteActing, mayHaveActedFor } = view;
   return {
     allowsActingOwner: !strict,
     keepsDownMembers: !strict,
@@ -187,14 +187,7 @@ export function createRegistryMembership(
     get isRegistered() {
       return registeredAt !== undefined;
     },
-    incarnations,
-    others: ids,
-    isDown,
-    refusedIds,
-    connectionRefused,
-    beat,
-    noteActing,
-    mayHaveActedFor,
+    ...view.shared,
     records,
     recordsOf: (wanted) => view.recordsOf(wanted, ownRecord()),
     routedRecords: () => [
