@@ -21,8 +21,8 @@ export const LEAVE_GRACE_MS = 5_000;
 const CLOSE_GRACE_MS = 1_000;
 
 interface MemberOptions {
-  /** The listener for peers; without it this process is a ring of its own. Port 0 takes a free one. `setting` names the port in errors. */
-  readonly listen: { readonly host: string; readonly port: number; readonly setting: string } | undefined;
+  /** The listener for peers; without it this process is a ring of its own. Port 0 takes a free one. */
+  readonly listen: { readonly host: string; readonly port: number } | undefined;
   /** `host:port` of this node for others, and its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
   /** Where callers reach this node, given its id. */
@@ -74,7 +74,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { receive: (message) => node.receive(message), counters: peers, identity, log },
     { tls },
   );
-  const port = options.listen === undefined ? 0 : await listen(server.server, options.listen);
+  const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
   const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },

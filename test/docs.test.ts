@@ -51,7 +51,7 @@ describe('the docs', () => {
       }
     }
     // Its pictures name them without an ending.
-    const pictures = matches(read('docs/design.md'), /```\n([\s\S]*?)```/g);
+    const pictures = matches(read('docs/architecture.md'), /```\n([\s\S]*?)```/g);
     for (const name of pictures.flatMap((one) => matches(one, inSource))) expect(files).to.include(`src/${name}.ts`);
   });
 

@@ -241,7 +241,7 @@ function cut(text: string): [before: string, after: string] {
 
 /** Whether an entry from elsewhere, a peer or a file, is one that this version can read. */
 export function isEntry(key: unknown, value: unknown): boolean {
-  if (typeof key !== 'string') return false;
+  if (typeof key !== 'string' || !key.isWellFormed()) return false;
   const [kind, rest] = cut(key);
   switch (kind) {
     case 'policy':
