@@ -1,16 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import { parseJson } from '../validate/json.js';
 import { TokenringError } from '../core/error.js';
+import { createArrivingBytes } from './arriving.js';
+import type { ArrivingBytes } from './arriving.js';
+import { sendContinue } from './expect-continue.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
 /** Of the parameters this one alone says how to read the body. */
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
-
-/** What is arriving of all bodies: who begins many and ends none cannot use up the memory. */
-interface Arriving {
-  bytes: number;
-  readonly maxBytes: number;
-}
 
 /**
  * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the three once.
@@ -22,7 +19,7 @@ export function readJsonBody(
   done: (body: Buffer) => void,
   failed: (problem: TokenringError) => void,
   gone: () => void,
-  arriving: Arriving = { bytes: 0, maxBytes: Infinity },
+  arriving: ArrivingBytes,
 ): void {
   const { headers } = req;
   const type = headers['content-type'];
@@ -36,29 +33,28 @@ export function readJsonBody(
   }
   const tooLarge = (): TokenringError =>
     new TokenringError('too_large', { field: 'body', expected: `at most ${maxBytes} bytes` });
-  if (Number(headers['content-length'] ?? 0) > maxBytes) return failed(tooLarge());
+  const announced = Number(headers['content-length'] ?? 0);
+  if (announced > maxBytes) return failed(tooLarge());
 
   let first: Buffer | undefined;
   let rest: Buffer[] | undefined;
   let bytes = 0;
-  const release = (): void => {
-    arriving.bytes -= bytes;
-    bytes = 0;
-  };
+  const held = arriving.begin(req.socket.remoteAddress);
   const closed = (): void => {
-    release();
+    held.release();
     if (!req.readableEnded) gone();
   };
   const fail = (problem: TokenringError): void => {
     req.removeAllListeners('data').removeAllListeners('end').off('close', closed);
-    release();
+    held.release();
     failed(problem);
   };
+  if (headers.expect !== undefined) sendContinue(req);
   req.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
-    arriving.bytes += chunk.length;
     if (bytes > maxBytes) fail(tooLarge());
-    else if (arriving.bytes > arriving.maxBytes)
+    // A body that came in one piece is not held.
+    else if (chunk.length !== announced && !held.add(chunk.length))
       fail(new TokenringError('overloaded', { detail: 'too many bytes are arriving at once' }));
     else if (first === undefined) first = chunk;
     else (rest ??= []).push(chunk);
@@ -67,7 +63,7 @@ export function readJsonBody(
     const body = first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]);
     // The request outlives its answer, until the next on its connection.
     first = rest = undefined;
-    release();
+    held.release();
     done(body);
   });
   req.on('close', closed);
@@ -76,12 +72,12 @@ export function readJsonBody(
 
 /** Of what is not sent by the thousand, each and together. */
 const MAX_BYTES = 64 * 1024;
-const ARRIVING: Arriving = { bytes: 0, maxBytes: 16 * 1024 * 1024 };
+const arrivingBytes = createArrivingBytes(16 * 1024 * 1024);
 
 /** The value of a JSON request, of at most 64 KiB. Rejects with a TokenringError. */
 export async function readBody(req: IncomingMessage): Promise<unknown> {
   const body = await new Promise<Buffer>((resolve, reject) => {
-    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), ARRIVING);
+    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), arrivingBytes);
   });
   return parseJson(body);
 }

@@ -11,6 +11,8 @@ export interface ConnectionBounds {
   readonly maxPerAddress: number;
   /** In which a client must have read what waited for it, in ms; more than it reads waits in the memory of the node. */
   readonly answerMs: number;
+  /** Of all answers that clients have not read, in bytes. Above it, the clients with the most are cut off. */
+  readonly maxUnreadBytes: number;
 }
 
 export interface Connections {
@@ -22,6 +24,8 @@ export interface Connections {
 const ROOM_INTERVAL_MS = 100;
 /** Looks at each connection, in the time that it has to read. */
 const LOOKS = 6;
+/** How often the unread answers are added up, in ms: a batch of 1,000 takes about 15 ms and may answer with a megabyte. */
+const SUM_INTERVAL_MS = 250;
 
 /** What waits for a client: as many bytes must have gone since then. */
 interface Backlog {
@@ -34,7 +38,7 @@ interface Backlog {
  * out; one too many is closed unheard. Who asks and does not read the answers is cut off.
  */
 export function boundConnections(server: Server, bounds: ConnectionBounds, counters: Counters): Connections {
-  const { max, maxPerAddress, answerMs } = bounds;
+  const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
   const open = new Set<Socket>();
   /** How many are open, by address or IPv6 network; only where that is bounded. */
   const byNetwork = new Map<string, number>();
@@ -81,6 +85,18 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
     }
   }
 
+  function boundUnread(): void {
+    let sum = 0;
+    for (const socket of readers) sum += socket.writableLength;
+    if (sum <= maxUnreadBytes) return;
+    for (const socket of [...readers].sort((a, b) => b.writableLength - a.writableLength)) {
+      sum -= socket.writableLength;
+      counters.slowReaders += 1;
+      socket.destroy();
+      if (sum <= maxUnreadBytes) return;
+    }
+  }
+
   server.maxConnections = max;
   server.on('drop', () => (counters.refusedConnections += 1));
   server.on('connection', (socket: Socket) => {
@@ -101,6 +117,11 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   });
   const looking = setInterval(look, answerMs / LOOKS);
   looking.unref();
-  server.on('close', () => clearInterval(looking));
+  const adding = setInterval(boundUnread, SUM_INTERVAL_MS);
+  adding.unref();
+  server.on('close', () => {
+    clearInterval(looking);
+    clearInterval(adding);
+  });
   return { open };
 }

@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
 import { boundConnections } from './connections.js';
 import type { ConnectionBounds } from './connections.js';
+import { awaitsContinue } from './expect-continue.js';
 import { serveDirectly } from './direct-connections.js';
 import { countProblem } from './metrics/counters.js';
 import type { Counters } from './metrics/counters.js';
@@ -26,7 +27,12 @@ export interface ServerTimeouts {
 }
 
 export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
-export const DEFAULT_BOUNDS: ConnectionBounds = { max: 10_000, maxPerAddress: Infinity, answerMs: 30_000 };
+export const DEFAULT_BOUNDS: ConnectionBounds = {
+  max: 10_000,
+  maxPerAddress: Infinity,
+  answerMs: 30_000,
+  maxUnreadBytes: 64 * 1024 * 1024,
+};
 /** Of the lines above a body, all together. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
@@ -112,6 +118,11 @@ export function createPublicServer(
   // Without a listener Node hangs up on the first, and answers 417 without a body to the second.
   server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
   server.on('checkExpectation', answer);
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+    if (draining) res.shouldKeepAlive = false;
+    awaitsContinue(req, res);
+    answer(req, res);
+  });
   const connections = boundConnections(server, bounds, counters);
   // The socket of a request is the one within TLS.
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {

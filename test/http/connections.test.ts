@@ -70,6 +70,23 @@ describe('a connection to the public API', () => {
     wire.destroy();
   });
 
+  it('refuses a body that is too large, or a token that is missing, before it asks for the body', async () => {
+    const head = (method: string, path: string, length: number): string =>
+      `${method} ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`;
+    const tooLarge = await exchange(node.port, head('POST', '/v1/allow', 70_000));
+    expect(tooLarge.map(({ status }) => status)).to.deep.equal([413]);
+    const notAdmin = await exchange(node.port, head('PUT', '/v1/policies/p', 10));
+    expect(notAdmin.map(({ status }) => status)).to.deep.equal([403]);
+  });
+
+  it('ends a connection with the answer where it never asks for the body that was announced', async () => {
+    const request = `GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 40\r\n\r\n`;
+    const [answer, ...others] = await exchange(node.port, request);
+    expect(answer).to.include({ status: 200, text: 'ok\n' });
+    expect(answer!.headers['connection']).to.equal('close');
+    expect(others).to.deep.equal([]);
+  });
+
   const ends = '\r\nHost: x\r\nConnection: close\r\n\r\n';
   const post = 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
   const notHttp: [what: string, bytes: string | Buffer][] = [

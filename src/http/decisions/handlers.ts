@@ -8,6 +8,7 @@ import { rateLimitHeaders } from '../../core/rate-limit-headers.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
 import type { Access } from '../access/access.js';
 import { asciiJson, decisionJson, gatewayJson } from './answer.js';
+import { createArrivingBytes } from '../arriving.js';
 import { readJsonBody } from '../body.js';
 import { countDuration, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
@@ -80,7 +81,7 @@ export function createDecisionHandlers(
 
   const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
-  const arriving = { bytes: 0, maxBytes: MAX_ARRIVING_BYTES };
+  const arriving = createArrivingBytes(MAX_ARRIVING_BYTES);
   /** Requests that wait for other nodes. Not those that are still arriving: who is slow to ask must not shut others out. */
   let waiting = 0;
   const gone = (): void => {
