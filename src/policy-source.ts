@@ -137,8 +137,9 @@ function auditOf({ keys, before, after }: Overwritten): Change {
 }
 
 /**
- * The changes that a policy file makes: its differences from the last entries that were applied here. If those are not known, the
- * file is new unless the document names it as the last one applied. A new file replaces policies of the same names and keeps others.
+ * The changes that a policy file makes: its differences from the last entries that were applied here. If those are not
+ * known, the file is new unless the document names it as the last one applied. A new file replaces policies of the same
+ * names and keeps others.
  */
 function changesOf(document: PolicyDocument, last: FileEntries | undefined, now: FileEntries): Changes {
   const digest = digestOf(now);

@@ -1,13 +1,14 @@
 import { unwatchFile, watchFile } from 'node:fs';
 
-/** How long a change may stay unnoticed, in ms; and what belongs to it, as a key to its certificate, may come after it. */
+/** Time between two looks at the files. */
 const INTERVAL_MS = 500;
+/** Time for related changes to follow, such as a key after its certificate. */
 const TOGETHER_MS = 100;
 
 /**
- * Calls `changed` after any of these files was written, replaced or moved under, as Kubernetes does with what it mounts.
- * By looking, as the notices of file systems miss the last of these. Keeps no process alive.
- * @returns stops it
+ * Calls `changed` after any of these files was written or replaced, or a link to it moved, as Kubernetes does with
+ * mounted files. Polls, since notifications of file systems miss moved links. Does not keep the process running.
+ * @returns a function that ends the watch
  */
 export function watchFiles(paths: readonly string[], changed: () => void): () => void {
   let timer: NodeJS.Timeout | undefined;

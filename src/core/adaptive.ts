@@ -3,42 +3,46 @@ import { ruleOf } from './rule.js';
 import type { Rule } from './rule.js';
 
 /**
- * Limits that follow the load of what they protect: one factor for all limits of a policy, steered once a second by additive increase and
- * multiplicative decrease, as TCP steers how much a sender may have under way (Jacobson, "Congestion Avoidance and
- * Control", SIGCOMM 1988; RFC 5681). Among all linear rules it is the one that goes to a fair and efficient
- * point (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in Computer Networks", 1989);
- * here fairness also follows from all clients having the same factor.
+ * Limits that follow the load of the service that they protect. One factor scales all limits of a policy. Once a second
+ * it changes by additive increase and multiplicative decrease, as TCP controls its congestion window (Jacobson,
+ * "Congestion Avoidance and Control", SIGCOMM 1988; RFC 5681). Among linear controls, this one converges to a fair and
+ * efficient point (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
+ * Computer Networks", 1989). Here all clients have the same factor, so fairness is given anyway.
  *
- * TCP only hears that there is congestion, and halves; a load says how much there is. So the decrease is sized by the overload, as in
- * DCTCP (RFC 8257), and both steps shrink as the target comes near: halving at each touch of the target would oscillate around it
- * for ever.
+ * TCP learns only that there is congestion, and halves. A load also tells how much. So the decrease depends on the
+ * overload, as in DCTCP (RFC 8257), and both steps shrink near the target. Halving at the target would oscillate around
+ * it.
  */
 
-/** What a protected service says of itself. */
+/** The report of a protected service about its load. */
 export interface LoadReport {
-  /** 0: idle, 1: at its limit. */
+  /** 0: idle, 1: fully loaded. */
   readonly load?: number;
-  /** A latency of its choice, as the 95th percentile. */
+  /** Any latency of the service, such as the 95th percentile. */
   readonly latencyMs?: number;
   /** The share of requests that failed, 0 to 1. */
   readonly errors?: number;
 }
 
-/** The most that the factor gains in a step. */
+/** Largest increase of the factor in a step. */
 const INCREASE = 0.05;
-/** The most that it loses, as a part of itself: also where the load is at its limit, and nobody can tell by how much it is over. */
+/** Largest decrease in a step, as a part of the factor. Also used at full load, when the excess is unknown. */
 const DECREASE = 0.3;
-/** How much of what seems to be missing or too much is corrected in one step, as the effect of the last one is not seen whole yet. */
+/**
+ * The part of the distance to the target that one step corrects, since the effect of the last step is not fully visible
+ * yet.
+ */
 const GAIN = 0.4;
-/** The factor goes in steps of this size, so that a load that hardly moves changes no limit. */
+/** The factor is rounded to 1/`GRAIN`, so that small changes of the load change no limit. */
 const GRAIN = 1_000;
 
-/** The load that a report stands for, 0 to 1: the largest of what it says. `undefined`: it says nothing that the policy can judge. */
+/** @returns the largest load of a report, 0 to 1; `undefined` if it has no value that the policy has a target for */
 export function loadOf({ load, latencyMs, errors }: LoadReport, adaptive: AdaptiveText): number | undefined {
   const loads: number[] = [];
   if (load !== undefined) loads.push(load);
-  // What takes as long, or fails as often, as it may at most is at the target. Near the limit both rise many times as fast as
-  // what is asked: to steer by them as they are would be to oversteer.
+  // A latency or an error rate at its target is a load at its target. Near saturation both rise much faster than the
+  // demand, so
+  // their cube root controls the factor.
   const { target } = adaptive;
   if (latencyMs !== undefined && adaptive.latencyMs !== undefined) {
     loads.push(target * Math.cbrt(latencyMs / adaptive.latencyMs));
@@ -47,7 +51,7 @@ export function loadOf({ load, latencyMs, errors }: LoadReport, adaptive: Adapti
   return loads.length === 0 ? undefined : Math.min(1, Math.max(...loads));
 }
 
-/** The next factor, at a load of 0 to 1 under this one. */
+/** @returns the next factor, given the load of 0 to 1 under the current one */
 export function adjust(factor: number, load: number, { target, min }: AdaptiveText): number {
   const over = (load - target) / target;
   let next: number;
@@ -57,10 +61,10 @@ export function adjust(factor: number, load: number, { target, min }: AdaptiveTe
   return bounded(next, min);
 }
 
-/** So near to the target nothing is changed for the sake of a grain. */
+/** Relative distance to the target within which no step is rounded up to a grain. */
 const NEAR = 0.02;
 
-/** The next factor where nobody reports any more: back to the limits as they are written, step by step. */
+/** @returns the next factor without reports; it returns to 1 step by step */
 export function relax(factor: number): number {
   return Math.min(1, factor + INCREASE);
 }
@@ -69,7 +73,7 @@ function bounded(factor: number, min: number): number {
   return Math.min(1, Math.max(min, Math.round(factor * GRAIN) / GRAIN));
 }
 
-/** The rules under a factor of 0 to 1: whole, and at least 1 where they were. */
+/** @returns the rules scaled by a factor of 0 to 1, rounded down; a limit of at least 1 stays at least 1 */
 export function scaleRules(rules: readonly Rule[], factor: number): readonly Rule[] {
   if (factor === 1) return rules;
   return rules.map(({ algorithm, limit, windowMs, capacity, policy }) => {

@@ -7,7 +7,7 @@ import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from './rule.js';
 
 export const MAX_POLICIES = 1_000;
 const MAX_TIERS = 32;
-/** No text that people give: it goes into headers and metrics as it is. */
+/** Names are restricted, since headers and metrics contain them unescaped. */
 const NAME = /^[A-Za-z0-9_][\w.:-]{0,127}$/;
 export const EXPECTED_NAME = 'letters, digits, "_", ".", ":" and "-", at most 128 of them';
 
@@ -17,7 +17,7 @@ export function isPolicyName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
 }
 
-/** The mistakes in a policy as people write it; without any it is a `PolicyText`. */
+/** @returns the mistakes in a policy; without any it is a `PolicyText` */
 export function checkPolicy(value: unknown, path = ''): Mistake[] {
   if (!isObject(value)) return [badValue(path || 'body', value, 'an object')];
   const mistakes: Mistake[] = [];
@@ -83,13 +83,13 @@ function checkAdaptive(value: unknown, path: string): Mistake[] {
 }
 
 interface LimitsOptions {
-  /** Whether they are a client's own under a policy, whose window they may take. */
+  /** Whether this is an override, which may take the window of its policy. */
   readonly own?: boolean;
-  /** The fields that may stand beside them. */
+  /** Fields that are allowed beside them. */
   readonly known?: readonly string[];
 }
 
-/** The mistakes in one limit, or in several in `limits`. */
+/** @returns the mistakes in one limit, or in several in `limits` */
 export function checkLimits(
   value: unknown,
   path = '',
@@ -119,7 +119,7 @@ export function checkLimits(
   return mistakes;
 }
 
-/** Two limits that would count in one bucket. */
+/** Mistake: two limits that would use the same bucket. */
 export function sameBucketTwice(field: string, twin: number): Mistake {
   const expected = `another window or algorithm than limits[${twin}]`;
   return { field, expected, detail: `${field}: the same window and algorithm as limits[${twin}]; use another of them` };
@@ -155,7 +155,7 @@ function checkLimit(value: unknown, path: string, own: boolean, known: readonly 
 /** Why a sliding window has no burst. */
 export const BESIDE_SLIDING_WINDOW = 'with sliding-window, which never admits more than limit';
 
-/** The mistakes in a client's own limits under this policy; without a policy of that name, in the limits alone. */
+/** @returns the mistakes in an override of `policy`; without a policy, only those of its limits */
 export function checkOverride(value: unknown, policy: PolicyText | undefined, path = ''): Mistake[] {
   const mistakes = checkLimits(value, path, { own: true });
   if (mistakes.length > 0 || policy === undefined || !takesWindow(value as LimitsText)) return mistakes;

@@ -6,20 +6,20 @@ import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
 import type { Rule } from './rule.js';
 
 /**
- * All policies, tiers, lists and limits of clients' own, as one document that every node holds: entries by key, each with the
- * version at which it was last written, and by whom. What was deleted stays as an entry without a value, so that an older
- * copy cannot bring it back.
+ * All policies, tiers, lists, and overrides in one document that every node holds. Each entry has the version at which
+ * it was last written and the node that wrote it. A deleted entry stays without a value, so that an older copy cannot
+ * bring it back.
  *
- * Two documents merge entry by entry, and of two writes of one entry the later stands: by version, and where two sides of a
- * partition wrote the same version, by writer and value. That is commutative, associative and idempotent, so nodes that hear of the
- * same writes hold the same document, in whatever order they heard.
+ * Two documents merge entry by entry. The later write of an entry wins: by version, and if both sides of a partition
+ * wrote the same version, by writer and value. The merge is commutative, associative, and idempotent, so nodes that
+ * receive the same writes in any order hold the same document.
  */
 export interface PolicyDocument {
-  /** Counts the changes; 0: there were none. */
+  /** Number of changes; 0: none. */
   readonly version: number;
-  /** Of version and entries: equal on two nodes exactly when their documents are. */
+  /** Hash of version and entries: equal on two nodes exactly if their documents are equal. */
   readonly digest: string;
-  /** Of all entries as JSON. */
+  /** Size of all entries as JSON. */
   readonly bytes: number;
   readonly entries: ReadonlyMap<string, Entry>;
 }
@@ -32,34 +32,36 @@ export interface Entry {
   readonly writer: string;
 }
 
-/** A policy or a client's own limits as people write them, or a name. */
+/** A policy, an override, a name of a policy or tier, or a list. */
 export type EntryValue = PolicyText | LimitsText | string;
 
 /** Keys with their new values; `null` deletes. */
 export type Changes = ReadonlyMap<string, EntryValue | null>;
 
-/** Entries at most; a change that would make more is refused. */
+/** A change that would make more entries is refused. */
 export const MAX_ENTRIES = 20_000;
 /**
- * Of the whole document as JSON, in bytes; a change that makes more of it is refused. It goes to another node in one message, and peers take 8 MiB:
- * nobody could join a ring that holds more.
+ * A change that would make the document larger, as JSON, is refused. Peers accept messages of 8 MiB, so no node could
+ * join a ring with a larger document.
  */
 export const MAX_DOCUMENT_BYTES = 7 * 1024 * 1024;
-/** Deletions remembered, the latest: an older copy of what was deleted before could come back from a node that was away. */
+/**
+ * Number of deletions that are remembered. A node that was away could bring back entries that were deleted before them.
+ */
 const MAX_DELETED = 5_000;
 
 export const policyKey = (name: string): string => `policy ${name}`;
 export const defaultKey = (): string => 'default';
 export const tierKey = (clientId: string): string => `tier ${clientId}`;
 export const listKey = (clientId: string): string => `list ${clientId}`;
-/** Digest of the policy file that was applied last. */
+/** Key of the digest of the policy file that was applied last. */
 export const fileKey = (): string => 'file';
-/** A policy's name has no space in it. */
+/** Names of policies have no spaces. */
 export const overrideKey = (policy: string, clientId: string): string => `override ${policy} ${clientId}`;
 
 export const NO_DOCUMENT: PolicyDocument = documentOf(0, new Map());
 
-/** @param entries not to be changed any more */
+/** @param entries must not change afterwards */
 export function documentOf(version: number, entries: ReadonlyMap<string, Entry>): PolicyDocument {
   const text = [...entries]
     .map(([key, entry]) => lineOf(key, entry))
@@ -73,7 +75,7 @@ function lineOf(key: string, { value, version, writer }: Entry): string {
   return JSON.stringify([key, value, version, writer]);
 }
 
-/** The document with these changes, all under one new version; itself where they change nothing. */
+/** @returns the document with all changes under one new version; the same object if they change nothing */
 export function change(document: PolicyDocument, changes: Changes, writer: string): PolicyDocument {
   const version = document.version + 1;
   const entries = new Map(document.entries);
@@ -87,12 +89,13 @@ export function change(document: PolicyDocument, changes: Changes, writer: strin
   return changed ? documentOf(version, withoutOldest(entries)) : document;
 }
 
-/** Instead of a tag: the document has nothing of what is to be made. It is no tag that `If-Match` could have. */
+/** Matches a document that has none of the changed entries. `If-Match` cannot contain this tag. */
 export const NOTHING_YET = 'none';
 
 /**
- * Whether these tags of `If-Match` (RFC 9110) name this document: its version, or version and digest as in `12-0123456789abcdef`.
- * `*`: whether it has what is to be changed; `NOTHING_YET`: whether it has not. None were given: whatever it is.
+ * Whether one of the tags of `If-Match` (RFC 9110) matches the document. A tag is its version, or version and digest as
+ * in `12-0123456789abcdef`. `*` matches if it has every changed entry, and `NOTHING_YET` if it has none. Without tags,
+ * all match.
  */
 export function isTagged(document: PolicyDocument, changes: Changes, tags: readonly string[] | undefined): boolean {
   const { version, digest, entries } = document;
@@ -107,7 +110,7 @@ export function isTagged(document: PolicyDocument, changes: Changes, tags: reado
   );
 }
 
-/** Whether it has room for these changes. */
+/** Whether the document stays within its bounds after these changes. */
 export function hasRoomFor(document: PolicyDocument, changes: Changes): boolean {
   const values = new Map([...document.entries].map(([key, { value }]) => [key, value]));
   for (const [key, value] of changes) values.set(key, value);
@@ -129,11 +132,11 @@ function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Chang
     more += Buffer.byteLength(lineOf(key, { value, version, writer }));
     if (before !== undefined) more -= Buffer.byteLength(lineOf(key, { ...before, version }));
   }
-  // What makes it smaller is taken, whatever its size.
+  // A change that makes the document smaller is always accepted.
   return more <= 0 || bytes + more <= MAX_DOCUMENT_BYTES;
 }
 
-/** What either knows: of each entry the later write. The first of them itself, where the second says nothing new. */
+/** @returns the later write of each entry of both documents; `a` or `b` itself if it equals the result */
 export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
   if (a.digest === b.digest) return a;
   const entries = new Map(a.entries);
@@ -147,7 +150,7 @@ export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
   const merged = withoutOldest(entries);
   const isA = sameEntries(merged, a.entries);
   const isB = sameEntries(merged, b.entries);
-  // One number must not stand for two documents where that can be helped: what holds more than the newer one is newer still.
+  // A merged document that differs from both needs a version of its own.
   let version = Math.max(a.version, b.version);
   if (!(isA && a.version === version) && !(isB && b.version === version)) version += 1;
   else if (a.version === b.version && !(isA && isB)) version += 1;
@@ -178,7 +181,7 @@ export function isSuccessor(later: PolicyDocument, earlier: PolicyDocument): boo
   return overwrittenKeys(earlier, later).every((key) => later.entries.has(key));
 }
 
-/** Positive when `a` is the later write. */
+/** @returns a positive number if `a` is the later write */
 function compare(a: Entry, b: Entry): number {
   return a.version - b.version || order(a.writer, b.writer) || order(JSON.stringify(a.value), JSON.stringify(b.value));
 }
@@ -196,7 +199,7 @@ function sameEntries(a: ReadonlyMap<string, Entry>, b: ReadonlyMap<string, Entry
   return true;
 }
 
-/** Forgets the oldest deletions above the bound, the same ones on every node that holds the same entries. */
+/** Removes the oldest deletions above the bound. Nodes with the same entries remove the same ones. */
 function withoutOldest(entries: Map<string, Entry>): Map<string, Entry> {
   const deleted = [...entries].filter(([, { value }]) => value === null);
   if (deleted.length <= MAX_DELETED) return entries;
@@ -205,7 +208,7 @@ function withoutOldest(entries: Map<string, Entry>): Map<string, Entry> {
   return entries;
 }
 
-/** The document, as it is asked. What refers to a policy that is not there, as a merge may leave it, says nothing. */
+/** Prepares a document for lookups. Ignores entries of policies that do not exist, which a merge may leave. */
 export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
   if (version === 0) return NO_POLICIES;
   const policies = new Map<string, Policy>();
@@ -239,7 +242,7 @@ function cut(text: string): [before: string, after: string] {
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** Whether an entry from elsewhere, a peer or a file, is one that this version can read. */
+/** Whether an entry from a peer or a file is valid for this version of the program. */
 export function isEntry(key: unknown, value: unknown): boolean {
   if (typeof key !== 'string' || !key.isWellFormed()) return false;
   const [kind, rest] = cut(key);

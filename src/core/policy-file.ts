@@ -16,7 +16,7 @@ import {
 } from './policy-document.js';
 import type { EntryValue } from './policy-document.js';
 
-/** `config/policies.json`, as people write it. */
+/** The value of a policy file, such as `config/policies.json`. */
 export interface PolicyFileText {
   readonly policies?: Readonly<Record<string, PolicyText>>;
   readonly default?: string;
@@ -34,7 +34,7 @@ const FIELDS = ['policies', 'default', 'clients', 'allow', 'deny'];
 const CLIENT_FIELDS = ['tier', 'overrides'];
 const POLICY_OF_FILE = 'the name of a policy of this file';
 
-/** Every mistake in the value of a policy file; none: it is a `PolicyFileText`. */
+/** @returns every mistake in the value of a policy file; without any it is a `PolicyFileText` */
 export function checkPolicyFile(value: unknown): Mistake[] {
   if (!isObject(value)) return [badValue('file', value, 'an object with policies')];
   const mistakes: Mistake[] = [];
@@ -51,7 +51,7 @@ export function checkPolicyFile(value: unknown): Mistake[] {
   if (standard !== undefined && !has(standard)) {
     mistakes.push(badValue('default', standard, POLICY_OF_FILE, 'a policy'));
   }
-  // What is said of clients refers to policies: with mistakes in these it says little.
+  // Clients refer to policies, so mistakes in policies would appear again in the clients.
   if (mistakes.length === 0) {
     mistakes.push(...checkClients(clients, policies as Readonly<Record<string, PolicyText>>));
   }
@@ -111,7 +111,7 @@ function checkList(value: unknown, field: string, others: readonly unknown[]): M
   });
 }
 
-/** What a valid file says, entry by entry. */
+/** @returns the entries of a valid file, by key */
 export function entriesOf(file: PolicyFileText): Map<string, EntryValue> {
   const entries = new Map<string, EntryValue>();
   for (const [name, policy] of Object.entries(file.policies ?? {})) entries.set(policyKey(name), policy);

@@ -4,7 +4,7 @@ import type { Entry, EntryValue, PolicyDocument } from './policy-document.js';
 
 const MAX_VERSION = 2 ** 52;
 
-/** A document as it is written down, in a file or in etcd: plain JSON. */
+/** A document in JSON, for a file or etcd. */
 interface WrittenDocument {
   readonly version: number;
   readonly entries: readonly (readonly [key: string, value: EntryValue | null, version: number, writer: string])[];
@@ -14,7 +14,7 @@ export function writtenOf({ version, entries }: PolicyDocument): WrittenDocument
   return { version, entries: [...entries].map(([key, entry]) => [key, entry.value, entry.version, entry.writer]) };
 }
 
-/** @throws Error, which names the first entry that is not valid: a document is read whole, or not at all */
+/** @throws Error, which names the first entry that is not valid; no document is read in part */
 export function readWritten(value: unknown): PolicyDocument {
   if (!isObject(value) || !isWhole(value['version'], 0, MAX_VERSION) || !Array.isArray(value['entries'])) {
     throw new Error('no version and entries of policies');

@@ -2,10 +2,13 @@ import { parseDuration } from './duration.js';
 import { ruleOf } from './rule.js';
 import type { Algorithm, Rule } from './rule.js';
 
-/** What happens to a check when neither the owner nor a successor answers: an equal share of the limit is decided where it was asked, or all pass, or none. */
+/**
+ * How a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
+ * allowing all (`open`), or by denying all (`closed`).
+ */
 export type OnUnavailable = 'local' | 'open' | 'closed';
 
-/** A limit as people write it, in a file or over the API; `check-policy.ts` has found it to be valid. */
+/** A limit as people write it, in a file or over the API. `check-policy.ts` checks it. */
 export interface LimitText {
   readonly limit: number;
   readonly window?: number | string;
@@ -14,10 +17,10 @@ export interface LimitText {
   readonly algorithm?: Algorithm;
 }
 
-/** One limit, or several under which all must allow. */
+/** One limit, or several which must all allow a check. */
 export type LimitsText = LimitText | { readonly limits: readonly LimitText[] };
 
-/** A policy as people write it. It has limits of its own, or takes those of the client's tier. */
+/** A policy as people write it, with limits or with limits for each tier. */
 export type PolicyText = (LimitsText | TiersText) & {
   readonly onUnavailable?: OnUnavailable;
   readonly durability?: 'async' | 'replicated';
@@ -27,33 +30,33 @@ export type PolicyText = (LimitsText | TiersText) & {
 
 interface TiersText {
   readonly tiers: Readonly<Record<string, LimitsText>>;
-  /** The tier of clients that have none, or one that this policy does not know. */
+  /** The tier of clients without a tier, or with one that this policy does not have. */
   readonly defaultTier: string;
 }
 
-/** Limits that follow the load of what they protect; see `adaptive.ts`. */
+/** Settings of limits that follow the load of a service; see `adaptive.ts`. */
 export interface AdaptiveText {
   /** The load to hold, above 0 to 1. */
   readonly target: number;
-  /** The least part of its limits that a client keeps, above 0 to 1. */
+  /** The smallest factor of the limits, above 0 to 1. */
   readonly min: number;
-  /** Of reports in ms: the latency that stands for the target. */
+  /** The latency, in ms, at which the load is at the target. */
   readonly latencyMs?: number;
-  /** Of reports of errors: the share of failed requests that stands for the target, above 0 to 1. */
+  /** The share of failed requests, above 0 to 1, at which the load is at the target. */
   readonly errors?: number;
 }
 
 /** A policy in force. */
 export interface Policy {
   readonly name: string;
-  /** Of a client without a tier or a limit of its own; each names the policy. */
+  /** Rules of clients without a tier or an override. Each names the policy. */
   readonly rules: readonly Rule[];
   readonly tiers: ReadonlyMap<string, readonly Rule[]>;
-  /** It decides and counts, but never denies. */
+  /** Evaluated but not enforced. */
   readonly shadow: boolean;
-  /** Of this policy, where it differs from the node's. */
+  /** Overrides the setting of the node. */
   readonly onUnavailable: OnUnavailable | undefined;
-  /** Allowed only when a successor holds a copy. */
+  /** A check is answered only after a replica has acknowledged its copy. */
   readonly replicated: boolean;
   readonly adaptive: AdaptiveText | undefined;
 }
@@ -69,10 +72,7 @@ export function policyOf(name: string, text: PolicyText): Policy {
   return { name, rules, tiers, shadow, onUnavailable, replicated: durability === 'replicated', adaptive };
 }
 
-/**
- * The rules that a text means.
- * @param like where a limit names no window: whose window and algorithm it takes, the first of them
- */
+/** @param like a limit without a window takes window and algorithm of the first of these rules */
 export function rulesOf(policy: string, text: LimitsText, like?: readonly Rule[]): readonly Rule[] {
   const limits = 'limits' in text ? text.limits : [text];
   return limits.map(({ limit, window, windowMs, burst, algorithm }) => {
@@ -82,20 +82,20 @@ export function rulesOf(policy: string, text: LimitsText, like?: readonly Rule[]
   });
 }
 
-/** Whether a limit of a client's own goes without a window, and so takes that of its policy. */
+/** Whether an override has no window, and so takes that of its policy. */
 export function takesWindow(text: LimitsText): boolean {
   return !('limits' in text) && text.window === undefined && text.windowMs === undefined;
 }
 
-/** All policies at one moment, ready to be asked: never changed, but replaced whole. */
+/** All policies, prepared for lookups. A change replaces the whole set. */
 export interface PolicySet {
   readonly policies: ReadonlyMap<string, Policy>;
-  /** The policy of requests that name neither one nor a limit. */
+  /** Name of the policy for requests that name neither a policy nor a limit. */
   readonly default: string | undefined;
   readonly tiers: ReadonlyMap<string, string>;
-  /** Rules of a client's own, by policy and client. */
+  /** Override rules by policy and client. */
   readonly overrides: ReadonlyMap<string, ReadonlyMap<string, readonly Rule[]>>;
-  /** Clients for whom every answer is known. */
+  /** Clients on the allow and deny lists. */
   readonly listed: ReadonlyMap<string, 'allow' | 'deny'>;
 }
 
@@ -107,7 +107,7 @@ export const NO_POLICIES: PolicySet = {
   listed: new Map(),
 };
 
-/** The rules of one client under a policy: its own, or else its tier's, or else the policy's. */
+/** @returns the client's override, else the rules of its tier, else the rules of the policy */
 export function rulesFor(set: PolicySet, policy: Policy, clientId: string): readonly Rule[] {
   const own = set.overrides.get(policy.name)?.get(clientId);
   if (own !== undefined) return own;

@@ -23,10 +23,11 @@ interface DnsDiscoveryOptions {
 }
 
 /**
- * Finds members behind one name, as with Compose and headless Kubernetes services: each address is a member, all at the same
- * port. While the resolver fails, the last good answer is used.
+ * Finds members behind one name, as with Compose and headless Kubernetes services: each address is a member, all at the
+ * same port. While the resolver fails, the last good answer is used.
  *
- * Resolves with `getaddrinfo` instead of DNS queries, so that /etc/hosts and search domains work as everywhere on the machine.
+ * Resolves with `getaddrinfo` instead of DNS queries, so that /etc/hosts and search domains work as everywhere on the
+ * machine.
  * @param nameAndPort `name:port`
  */
 export function createDnsDiscovery(

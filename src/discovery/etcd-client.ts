@@ -3,7 +3,10 @@ import { Pool } from 'undici';
 import { EtcdError, isUnavailable, isUndone, NO_AUTH, parseJson, readAnswer, UNAUTHENTICATED } from './etcd-error.js';
 
 export interface EtcdClientOptions {
-  /** At least one `http://host:port` or `https://host:port`. Each of the others is used when the one before does not answer. */
+  /**
+   * At least one `http://host:port` or `https://host:port`. Each of the others is used when the one before does not
+   * answer.
+   */
   readonly endpoints: readonly string[];
   readonly user?: { readonly name: string; readonly password: string } | undefined;
   readonly tls?: Pick<TlsOptions, 'ca' | 'cert' | 'key'> | undefined;
@@ -21,12 +24,14 @@ const CONNECTIONS = 4;
 /** Speaks etcd's JSON over HTTP with the first member that answers. */
 interface EtcdClient {
   /**
-   * Sends one request. If a member does not answer within half of the time, the next one is asked, now and for later requests.
+   * Sends one request. If a member does not answer within half of the time, the next one is asked, now and for later
+   * requests.
    * @throws EtcdError, or the error of the connection, within `timeoutMs`
    */
   call(path: string, body: object, timeoutMs: number): Promise<unknown>;
   /**
-   * Passes on each line of a stream, until it calls `ended` once. A stream also ends when the client changes to another member.
+   * Passes on each line of a stream, until it calls `ended` once. A stream also ends when the client changes to another
+   * member.
    * @returns a function that closes the stream without a call of `ended`
    */
   stream(path: string, body: object, line: (value: unknown) => void, ended: (why: Error) => void): () => void;

@@ -18,8 +18,8 @@ export const UNAUTHENTICATED = 16;
 /** Codes after which another member may answer: deadline exceeded, no resources, internal error, unavailable. */
 const UNAVAILABLE = new Set([4, 8, 13, 14]);
 /**
- * Codes that etcd answers before it executes anything: invalid argument, permission denied, authentication off, unauthenticated.
- * Code 8, no space, is not among them: etcd executes the write that fills it.
+ * Codes that etcd answers before it executes anything: invalid argument, permission denied, authentication off,
+ * unauthenticated. Code 8, no space, is not among them: etcd executes the write that fills it.
  */
 const REFUSED = new Set([3, 7, NO_AUTH, UNAUTHENTICATED]);
 /** Codes of system and undici errors of a connection that was never made. */

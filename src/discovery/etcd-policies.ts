@@ -7,13 +7,17 @@ import { readWritten, writtenOf } from '../core/policy-text.js';
 import type { KeyValue } from './etcd-wire.js';
 
 /**
- * The policy document is the value of one key: `{"format":1,"version":…,"entries":[…]}`, compressed with gzip if it is large.
- * So a change of any number of entries is one write with one comparison, and the document is valid as a whole or not at all.
+ * The policy document is the value of one key: `{"format":1,"version":…,"entries":[…]}`, compressed with gzip if it is
+ * large. So a change of any number of entries is one write with one comparison, and the document is valid as a whole or
+ * not at all.
  */
 const FORMAT = 1;
 /** Smaller documents are not compressed, so that people can read them with etcdctl. */
 const MAX_PLAIN_BYTES = 64 * 1024;
-/** Etcd accepts requests of 1.5 MiB (`--max-request-bytes`). The key, its comparison, and the frame take less than 16 KiB. */
+/**
+ * Etcd accepts requests of 1.5 MiB (`--max-request-bytes`). The key, its comparison, and the frame take less than 16
+ * KiB.
+ */
 export const MAX_DOCUMENT_BYTES = 1.5 * 1024 * 1024 - 16 * 1024;
 /** Valid documents are smaller. */
 const MAX_UNPACKED_BYTES = 64 * 1024 * 1024;

@@ -2,7 +2,10 @@ import type { Registration } from '../cluster/membership/registry.js';
 import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 
-/** Keys of etcd, in base64: `PREFIXmembers/ID` for each member, `PREFIXpolicies`, and `PREFIXregistry` with the registry's name. */
+/**
+ * Keys of etcd, in base64: `PREFIXmembers/ID` for each member, `PREFIXpolicies`, and `PREFIXregistry` with the
+ * registry's name.
+ */
 export interface Keys {
   readonly members: string;
   /** The first key after all members. */
@@ -46,7 +49,10 @@ export function encodeEntry({ incarnation, state, version, url }: Registration):
   return base64(JSON.stringify({ incarnation, state, version, url }));
 }
 
-/** @returns `undefined` for an entry that no node has written. Others may write there, and this node connects to what it reads. */
+/**
+ * @returns `undefined` for an entry that no node has written. Others may write there, and this node connects to what it
+ * reads.
+ */
 export function decodeEntry(kv: KeyValue): Registration | undefined {
   const id = idOf(kv);
   if (id === undefined) return undefined;

@@ -45,8 +45,8 @@ interface WatchAnswer {
 }
 
 /**
- * Stores members as keys of etcd under leases, and the policies as one more key. Uses etcd's JSON gateway, which is on by default,
- * so that undici is the only dependency.
+ * Stores members as keys of etcd under leases, and the policies as one more key. Uses etcd's JSON gateway, which is on
+ * by default, so that undici is the only dependency.
  */
 export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { close(): Promise<void> } {
   const client = createEtcdClient(options);

@@ -6,14 +6,16 @@ import type { RedisClient, Script } from './redis-client.js';
 /**
  * A lock with a time limit in one Redis or Valkey, and a fencing number that only grows.
  *
- * One script acquires the lock: it sets `NAME:lock` to a random value for `ttlMs` (`SET NX PX`) and increments `NAME:fence`. Every
- * write of the holder is a script that begins with `GUARD`, which refuses if the lock has another value or the fencing number is
- * not the latest. So a holder that was frozen beyond the end of its lock, or whose write arrives late, writes nothing. The server
- * decides this by its own clock at the moment of the write; the clock of a holder does not matter.
+ * One script acquires the lock: it sets `NAME:lock` to a random value for `ttlMs` (`SET NX PX`) and increments
+ * `NAME:fence`. Every write of the holder is a script that begins with `GUARD`, which refuses if the lock has another
+ * value or the fencing number is not the latest. So a holder that was frozen beyond the end of its lock, or whose write
+ * arrives late, writes nothing. The server decides this by its own clock at the moment of the write; the clock of a
+ * holder does not matter.
  *
- * The lock belongs to one primary. A failover to a replica that lacks the last writes loses locks, fencing numbers, and data
- * written under them. The new primary refuses holders that it does not know, but acknowledged writes may be lost. The next holder
- * notices this: its `fence` is not above the last one that it saw. The lock is not fair: the first attempt after a release gets it.
+ * The lock belongs to one primary. A failover to a replica that lacks the last writes loses locks, fencing numbers, and
+ * data written under them. The new primary refuses holders that it does not know, but acknowledged writes may be lost.
+ * The next holder notices this: its `fence` is not above the last one that it saw. The lock is not fair: the first
+ * attempt after a release gets it.
  */
 export interface FencedLock {
   /** @returns `undefined` if another holds the lock. Rejects if the server does not answer. */

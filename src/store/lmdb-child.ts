@@ -3,8 +3,8 @@ import type { LmdbFile } from './lmdb-file.js';
 import type { Reply, Request } from './lmdb-protocol.js';
 
 /**
- * The child process that has a node's LMDB file open. LMDB maps the file into memory: reading a page may wait for the disk, and a
- * damaged file may crash the process that reads it. Neither must happen to the process that decides.
+ * The child process that has a node's LMDB file open. LMDB maps the file into memory: reading a page may wait for the
+ * disk, and a damaged file may crash the process that reads it. Neither must happen to the process that decides.
  */
 let file: LmdbFile | undefined;
 

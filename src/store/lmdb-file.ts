@@ -36,8 +36,8 @@ export class FileFailure extends Error {
 }
 
 /**
- * One LMDB file. All operations block, since lmdb's asynchronous transactions never end here (3.5.6 on Node 20 and 24), so it needs
- * a process of its own. Other processes of this machine may have the same file open.
+ * One LMDB file. All operations block, since lmdb's asynchronous transactions never end here (3.5.6 on Node 20 and 24),
+ * so it needs a process of its own. Other processes of this machine may have the same file open.
  */
 export interface LmdbFile {
   /** Members of the ring at the last write. */

@@ -37,7 +37,7 @@ export type Reply =
   | { readonly kind: 'failed'; readonly failure: Failure; readonly reason: string };
 
 /**
- * `corrupt`: the file is not an LMDB file, or is damaged. `gone`: it was removed or replaced. `format`: another version of this
- * program wrote it. `other`: anything else, such as no space or no permission.
+ * `corrupt`: the file is not an LMDB file, or is damaged. `gone`: it was removed or replaced. `format`: another version
+ * of this program wrote it. `other`: anything else, such as no space or no permission.
  */
 export type Failure = 'corrupt' | 'gone' | 'format' | 'other';

@@ -28,8 +28,8 @@ interface LmdbStoreOptions {
 type Failed = Extract<Reply, { kind: 'failed' }>;
 
 /**
- * Keeps clients in an LMDB file of this machine, which a child process has open. If LMDB cannot read the file, it is renamed to
- * `PATH.damaged-…` and a new file is begun.
+ * Keeps clients in an LMDB file of this machine, which a child process has open. If LMDB cannot read the file, it is
+ * renamed to `PATH.damaged-…` and a new file is begun.
  * @throws StoreError when another version of this program wrote the file
  */
 export async function openLmdbStore(

@@ -47,8 +47,8 @@ export function readPolicyObject(value: unknown, text = ''): Exclude<PolicyFile,
 const POLL_INTERVAL_MS = 250;
 
 /**
- * Calls `changed` within half a second of each change of the file. An invalid content is logged field by field, once two reads
- * have found the same: the first may have read a half-written file.
+ * Calls `changed` within half a second of each change of the file. An invalid content is logged field by field, once
+ * two reads have found the same: the first may have read a half-written file.
  * @param last content of the last read
  * @param changed resolves with whether the change is applied; otherwise it is called again
  * @returns a function that ends the watch

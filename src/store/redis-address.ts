@@ -19,8 +19,9 @@ const SENTINEL_PORT = 26379;
 const DEFAULT_PREFIX = 'tokenring';
 
 /**
- * Reads `redis://[user:password@]host[:port][/db][?prefix=…]`; `rediss://` means TLS. Several hosts, separated by commas, are a
- * cluster, as is one host with `?cluster=true`. With `?sentinel=NAME` they are the sentinels of the primary with that name.
+ * Reads `redis://[user:password@]host[:port][/db][?prefix=…]`; `rediss://` means TLS. Several hosts, separated by
+ * commas, are a cluster, as is one host with `?cluster=true`. With `?sentinel=NAME` they are the sentinels of the
+ * primary with that name.
  * @returns `undefined` for any other text
  */
 export function parseRedisAddress(text: string): RedisAddress | undefined {

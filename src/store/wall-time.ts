@@ -1,6 +1,8 @@
 import type { Clock } from '../cluster/ports.js';
 
-/** How far the two clocks may drift apart without counting as a step: a constant, and a part of the time that passed. */
+/**
+ * How far the two clocks may drift apart without counting as a step: a constant, and a part of the time that passed.
+ */
 const TOLERANCE_MS = 100;
 const MAX_DRIFT = 0.1;
 /** The wall clock is compared with the monotonic clock over at least this time. */
@@ -17,9 +19,9 @@ export interface WallTime {
 }
 
 /**
- * Reads a wall clock that may step. After a step, the right time is unknown: it is what the wall clock says, or what it said
- * before plus the monotonic time since. So nothing refills by a step, whether forward or back, until it has lasted an hour.
- * The bounds only hold within one process: a process that starts while the wall clock is wrong cannot know it.
+ * Reads a wall clock that may step. After a step, the right time is unknown: it is what the wall clock says, or what it
+ * said before plus the monotonic time since. So nothing refills by a step, whether forward or back, until it has lasted
+ * an hour. The bounds only hold within one process: a process that starts while the wall clock is wrong cannot know it.
  */
 export function createWallTime({ clock, wallMs }: { clock: Clock; wallMs: () => number }): () => WallTime {
   let trustedWallMs = wallMs();

@@ -16,10 +16,10 @@ const AWAIT_TIMEOUT_MS = 10_000;
 const CHECK_EVERY_MS = 20;
 
 /**
- * Restores the state of a cluster whose nodes were all down and have a store each.
- * A node's store holds the clients that it decided, and the stores of its peers hold the rest. Before a node enters the ring, it
- * sends clients to their owners. It does not decide before all peers are back that were in its last ring.
- * So the first decision after the restart is made on everything that was written.
+ * Restores the state of a cluster whose nodes were all down and have a store each. A node's store holds the clients
+ * that it decided, and the stores of its peers hold the rest. Before a node enters the ring, it sends clients to their
+ * owners. It does not decide before all peers are back that were in its last ring. So the first decision after the
+ * restart is made on everything that was written.
  */
 export interface ColdStartRecovery {
   /** Whether other members were in the ring when this node was last in it. */

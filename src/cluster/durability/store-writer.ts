@@ -82,8 +82,8 @@ function lastingOf(table: BucketTable, clientIds: readonly string[], nowMs: numb
 }
 
 /**
- * A store of this node's own remembers the members of the ring, which a cold start waits for.
- * It is told of them only after the last cold start is over: a node that dies before must wait for the same peers again.
+ * A store of this node's own remembers the members of the ring, which a cold start waits for. It is told of them only
+ * after the last cold start is over: a node that dies before must wait for the same peers again.
  */
 function trackStoredMembers(store: Store, membership: Membership) {
   let storedRing: Ring = membership.ring;

@@ -9,7 +9,9 @@ import type { Ask, Clock } from '../ports.js';
 
 /** Time between two steps of the controller. */
 const STEP_MS = 1_000;
-/** Without reports, or without a message of the controlling node, for this long, limits return to their written values. */
+/**
+ * Without reports, or without a message of the controlling node, for this long, limits return to their written values.
+ */
 const STALE_MS = 10_000;
 
 export type Reported =

@@ -13,7 +13,9 @@ type PoliciesMessage = Extract<PeerMessage, { kind: 'policies' }>;
  * Every peer message carries the digest of its sender's document; two nodes with different digests exchange documents.
  */
 export interface PolicyAntiEntropy {
-  /** Sends every reachable node the entries that are newer than in `earlier`. Resolves when all have answered or failed. */
+  /**
+   * Sends every reachable node the entries that are newer than in `earlier`. Resolves when all have answered or failed.
+   */
   spread(earlier: PolicyDocument): Promise<void>;
   /** Exchanges documents with the first of these nodes that answers. @returns whether one has answered */
   syncWithOne(ids: readonly NodeId[]): Promise<boolean>;
@@ -46,7 +48,10 @@ export function createPolicyAntiEntropy(
     return { kind: 'policies', version, digest, entries: [...entries], whole };
   }
 
-  /** Sends these entries to a node, and the whole document if the digests still differ. @returns whether it has answered */
+  /**
+   * Sends these entries to a node, and the whole document if the digests still differ.
+   * @returns whether it has answered
+   */
   async function sync(id: NodeId, entries: ReadonlyMap<string, Entry> = new Map()): Promise<boolean> {
     const asked = await ask(id, messageOf(entries, false), timeoutMs);
     if (asked.kind !== 'answer' || asked.body.kind !== 'policies') return false;

@@ -10,8 +10,8 @@ import type { PolicyAntiEntropy } from './anti-entropy.js';
 export interface PolicyBackend {
   /**
    * Applies all changes or none.
-   * @param ifMatch applies them only if the document matches one of these tags: its version, or version and digest as in
-   * `12-0123456789abcdef`, or `*` if every changed entry exists; `undefined` matches any document
+   * @param ifMatch applies them only if the document matches one of these tags: its version, or version and digest as
+   * in `12-0123456789abcdef`, or `*` if every changed entry exists; `undefined` matches any document
    */
   write(changes: Changes, ifMatch?: readonly string[]): Promise<Written>;
   /** Applies a change that a peer received. @returns `null` if this node does not accept changes for peers */

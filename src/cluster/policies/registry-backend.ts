@@ -14,8 +14,8 @@ const WRITE_TIMEOUT_MS = 5_000;
 type RegistryBackendDeps = RegistryMergeDeps & PolicyAntiEntropyDeps;
 
 /**
- * The registry keeps the document, and its document is in force on all nodes.
- * A write replaces exactly the document that it was made from, so of two concurrent writes one is repeated on top of the other.
+ * The registry keeps the document, and its document is in force on all nodes. A write replaces exactly the document
+ * that it was made from, so of two concurrent writes one is repeated on top of the other.
  */
 export function createRegistryBackend(deps: RegistryBackendDeps, options: { timeoutMs: number }): PolicyBackend {
   const { clock, timers, membership, policyStore } = deps;
@@ -97,7 +97,8 @@ export function createRegistryBackend(deps: RegistryBackendDeps, options: { time
       const writing = lastWrite.then(() => writeNow(changes, ifMatch, untilMs));
       lastWrite = writing;
       const written = await writing;
-      // The other nodes also watch the registry, but the caller may ask one of them before its watch delivers the change.
+      // The other nodes also watch the registry, but the caller may ask one of them before its watch delivers the
+      // change.
       if (written.kind === 'written' && written.madeFrom !== undefined) await antiEntropy.spread(written.madeFrom);
       return written;
     },

@@ -40,8 +40,8 @@ interface RegistryMerge {
 }
 
 /**
- * A node merges its document into the registry's when it meets a registry that it does not know, or one that has lost data.
- * As after a partition, the later write of each entry wins.
+ * A node merges its document into the registry's when it meets a registry that it does not know, or one that has lost
+ * data. As after a partition, the later write of each entry wins.
  */
 export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
   const { clock, timers, log, activePolicies, policyStore } = deps;

@@ -33,7 +33,10 @@ export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: n
   let writes = 0;
   let hasJoined = false;
 
-  /** Merges another node's document. Reports what this node loses; after its first join, not if it only missed a later change. */
+  /**
+   * Merges another node's document. Reports what this node loses; after its first join, not if it only missed a later
+   * change.
+   */
   function reconcile(mine: PolicyDocument, theirs: PolicyDocument): PolicyDocument {
     const next = merge(mine, theirs);
     if (!hasJoined || !isSuccessor(theirs, mine)) reportOverwritten(deps, mine, next);
