@@ -68,13 +68,15 @@ const POINTS_PER_CELL_BITS = 2;
 /** Members of one ring. */
 const MAX_MEMBERS = 2 ** 16;
 
-/** Rings that anyone holds, by checksum: members that hold the same list in one process, as in a simulation, share one. */
+/**
+ * Rings that are in use, by checksum. Nodes of one process that know the same members share one. A new ring also stays at least until
+ * the turn of the event loop ends.
+ */
 const heldRings = new Map<string, WeakRef<Ring>>();
 
 /**
  * @param memberIds in any order, and more than once without harm
- * @param from a ring with mostly the same members, whose points are then merged rather than sorted: that takes 1 ms at 100 members
- * and 10 ms at 1,000. A member that was never seen before takes 1 ms more. `prepareRing` makes many of them in slices.
+ * @param from a ring with mostly the same members: only the points of members that came or left are sorted
  */
 export function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
   const members = sortedMembers(memberIds);
@@ -87,14 +89,14 @@ export function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
   return ring;
 }
 
-/** Members that `prepareRing` adds at once. */
+/** Members that `prepareRing` adds at once: about 4 ms. */
 const SLICE_MEMBERS = 4;
 
 /**
- * Makes the ring of these members in slices of a few ms.
+ * Makes the ring of these members in slices, so that `createRing` finds it made.
  * @param pause called between two slices; lets the process do other work
  */
-export async function prepareRing(memberIds: Iterable<NodeId>, from: Ring, pause: () => Promise<void>): Promise<Ring> {
+export async function prepareRing(memberIds: Iterable<NodeId>, from: Ring, pause: () => Promise<void>): Promise<void> {
   const members = sortedMembers(memberIds);
   const known = new Set(from.members);
   const added = members.filter((id) => !known.has(id));
@@ -104,7 +106,7 @@ export async function prepareRing(memberIds: Iterable<NodeId>, from: Ring, pause
     ring = createRing([...present, ...added.slice(0, i)], ring);
     await pause();
   }
-  return createRing(members, ring);
+  createRing(members, ring);
 }
 
 /** The host of `host:port`. A name without a port is its own host. */
@@ -233,7 +235,9 @@ function changePoints(from: RingPoints, members: readonly NodeId[]): RingPoints 
   const isSmaller = places.some((id, place) => id !== from.places[place]);
   const rest = isSmaller ? dropPoints(from, places) : from;
   const added = placeAdded(members, places);
-  return added.length === 0 ? { ...rest, places } : mergePoints(rest, added, places);
+  if (added.length === 0) return { ...rest, places };
+  const addedPoints = sortPoints(added, places);
+  return rest.values.length === 1 ? addedPoints : mergePoints(rest, addedPoints);
 }
 
 /** Room for so many points, and one more. */
@@ -259,45 +263,72 @@ function dropPoints({ values, owners }: RingPoints, places: readonly (NodeId | u
   return indexCells(points);
 }
 
-/**
- * Gives the members that have no place one, in the order of their names.
- * @returns their points, sorted: value and place in one number under 2^53
- */
-function placeAdded(members: readonly NodeId[], places: (NodeId | undefined)[]): Float64Array {
+/** Gives the members that have no place one, in the order of their names. @returns their places */
+function placeAdded(members: readonly NodeId[], places: (NodeId | undefined)[]): number[] {
   const placed = new Set(places);
-  const added = members.filter((id) => !placed.has(id));
-  const points = new Float64Array(added.length * POINTS);
   let place = 0;
-  added.forEach((id, i) => {
-    while (places[place] !== undefined) place += 1;
-    places[place] = id;
-    const values = memberPoints(id);
-    for (let j = 0; j < POINTS; j += 1) points[i * POINTS + j] = values[j]! * MAX_MEMBERS + place;
+  return members
+    .filter((id) => !placed.has(id))
+    .map((id) => {
+      while (places[place] !== undefined) place += 1;
+      places[place] = id;
+      return place;
+    });
+}
+
+/**
+ * The points of these members alone. A counting sort: their values are spread evenly, so each cell gets a few, which are sorted by
+ * insertion. Equal values stay in the order of the members.
+ */
+function sortPoints(added: readonly number[], places: readonly (NodeId | undefined)[]): RingPoints {
+  const points = makePoints(added.length * POINTS, places);
+  const { values, owners, firstOfCell, cellBits } = points;
+  const lists = added.map((place) => memberPoints(places[place]!));
+  const ends = new Uint32Array(firstOfCell.length);
+  for (const list of lists) for (let i = 0; i < POINTS; i += 1) ends[list[i]! >>> cellBits]! += 1;
+  let sum = 0;
+  for (let cell = 0; cell < ends.length; cell += 1) {
+    firstOfCell[cell] = sum;
+    sum += ends[cell]!;
+    ends[cell] = firstOfCell[cell]!;
+  }
+  lists.forEach((list, k) => {
+    for (let i = 0; i < POINTS; i += 1) {
+      const value = list[i]!;
+      const cell = value >>> cellBits;
+      let at = ends[cell]!;
+      for (; at > firstOfCell[cell]! && values[at - 1]! > value; at -= 1) {
+        values[at] = values[at - 1]!;
+        owners[at] = owners[at - 1]!;
+      }
+      values[at] = value;
+      owners[at] = added[k]!;
+      ends[cell]! += 1;
+    }
   });
-  return points.sort();
+  return points;
 }
 
 /** Copies run after run of the points, each up to where one of the added comes between. */
-function mergePoints(
-  { values, owners }: RingPoints,
-  added: Float64Array,
-  places: readonly (NodeId | undefined)[],
-): RingPoints {
+function mergePoints({ values, owners }: RingPoints, added: RingPoints): RingPoints {
   const size = values.length - 1;
-  const points = makePoints(size + added.length, places);
+  const addedSize = added.values.length - 1;
+  const { places } = added;
+  const points = makePoints(size + addedSize, places);
   let from = 0;
   let to = 0;
-  for (let i = 0; i <= added.length; i += 1) {
-    const value = i < added.length ? Math.floor(added[i]! / MAX_MEMBERS) : KEY_SPACE;
-    const owner = i < added.length ? added[i]! % MAX_MEMBERS : 0;
+  for (let i = 0; i <= addedSize; i += 1) {
+    // Behind the last point, `added.values` holds the largest value there is: the rest is copied.
+    const value = added.values[i]!;
+    const id = i < addedSize ? places[added.owners[i]!]! : undefined;
     for (; from < size && values[from]! <= value; from += 1, to += 1) {
-      if (values[from] === value && places[owner]! < places[owners[from]!]!) break;
+      if (values[from] === value && id !== undefined && id < places[owners[from]!]!) break;
       points.values[to] = values[from]!;
       points.owners[to] = owners[from]!;
     }
-    if (i === added.length) break;
+    if (id === undefined) break;
     points.values[to] = value;
-    points.owners[to] = owner;
+    points.owners[to] = added.owners[i]!;
     to += 1;
   }
   return indexCells(points);

@@ -1,9 +1,12 @@
+import { prepareRing } from '../../core/ring.js';
 import type { NodeId } from '../../core/ring.js';
 import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../messages.js';
-import type { Ask, Asked, Clock, PeerTransport } from '../ports.js';
+import type { Ask, Asked, Clock, PeerTransport, Timers } from '../ports.js';
 import type { Probing } from './probing.js';
 
+/** When an answer names more members that are new to this node, their ring is made in slices first: each member takes 1 ms. */
+const MAX_UNKNOWN = 4;
 /** Other members are asked about a member that was silent for this many beats. */
 const LATE_BEATS = 2;
 
@@ -28,6 +31,7 @@ export interface PeerRpc {
 
 interface PeerRpcDeps {
   readonly clock: Clock;
+  readonly timers: Timers;
   readonly membership: Membership;
   readonly transport: PeerTransport;
   readonly probing: Probing;
@@ -43,7 +47,7 @@ interface PeerRpcOptions {
 }
 
 export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: PeerRpcOptions): PeerRpc {
-  const { clock, membership, transport, probing, policiesDigest, heardPolicies } = deps;
+  const { clock, timers, membership, transport, probing, policiesDigest, heardPolicies } = deps;
   const lateMs = beatMs * LATE_BEATS;
   const heartbeatTimeoutMs = Math.ceil(suspectAfterMs * probing.timeoutPart);
   /** For each member: when it was last heard, and its view then. */
@@ -66,11 +70,24 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     if (hasMembers) {
       const complete = answer.kind === 'members' && view !== sent.view;
       const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
+      if (countUnknown(answer.members) > MAX_UNKNOWN) await prepareRingWith(answer.members);
       membership.learn(answer.members, from);
     }
     if (membership.isBehind(view) && body.kind !== 'heartbeat' && (probing.fetchesViews || !hasMembers))
       void heartbeat(answerer.from.id);
     return { kind: 'answer', body: answer };
+  }
+
+  function countUnknown(members: readonly MemberRecord[]): number {
+    let count = 0;
+    for (const { id } of members) if (membership.stateOf(id) === undefined) count += 1;
+    return count;
+  }
+
+  function prepareRingWith(members: readonly MemberRecord[]): Promise<void> {
+    const { ring } = membership;
+    const active = members.filter(({ state }) => state === 'active').map(({ id }) => id);
+    return prepareRing([...ring.members, ...active], ring, () => new Promise((resolve) => timers.soon(resolve)));
   }
 
   function sender(): Sender {
