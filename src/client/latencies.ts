@@ -1,16 +1,16 @@
-/** Durations of one interval. It takes the same memory however many there are. */
+/** Durations of one interval, in constant memory. */
 export interface Latencies {
-  /** How many since the last `clear`. */
+  /** Durations since the last `clear`. */
   readonly count: number;
   add(ms: number): void;
-  /** 0 where there are none. */
+  /** 0 without any. */
   mean(): number;
-  /** The duration that so large a part of them does not exceed, up to 5% above it; 0 where there are none. */
+  /** The duration that this fraction of them does not exceed, at most 5% above the exact one; 0 without any. */
   percentile(part: number): number;
   clear(): void;
 }
 
-/** Each bucket reaches 5% further than the one before, from 0.1 ms to above a day. */
+/** Each histogram bucket ends 5% above the one before, from 0.1 ms to above a day. */
 const FIRST_MS = 0.1;
 const GROWTH = 1.05;
 const BUCKETS = 1 + Math.ceil(Math.log(86_400_000 / FIRST_MS) / Math.log(GROWTH));

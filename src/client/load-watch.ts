@@ -3,39 +3,40 @@ import { createLatencies } from './latencies.js';
 import type { LoadAnswer } from './read-answer.js';
 import { TokenringError } from '../core/error.js';
 import type { Time } from './time.js';
+import { warnOnce } from './warn-once.js';
 
 export interface LoadWatchOptions {
-  /** Which latency is reported: the 95th percentile of an interval (default), or its mean. */
+  /** The latency that is reported: the 95th percentile of an interval (default), or its mean. */
   readonly latency?: 'p95' | 'mean';
   /**
-   * Reported besides, 0 (idle) to 1 (at its limit): the part of the time in which the event loop of this process was busy, or what a function
-   * says. Default: nothing.
+   * Also reported, 0 (idle) to 1 (at its limit): the fraction of time in which the event loop of this process was busy, or
+   * the result of a function. Default: nothing.
    */
   readonly load?: 'event-loop' | (() => number);
-  /** A report each, give or take a tenth: 100 to 60,000 ms. Default 1,000; after 10 s without one limits go back to what is written. */
+  /** Time between reports, plus or minus a tenth: 100 to 60,000 ms. Default 1,000. After 10 s without one, limits go back to those written. */
   readonly intervalMs?: number;
-  /** Called when a report fails, or `load` throws; the next is sent all the same. Default: a warning of the process, once for each code. */
+  /** Called when a report fails or `load` throws; the next report is sent anyway. Default: a process warning, once for each message. */
   readonly onError?: (error: TokenringError) => void;
 }
 
-/** Measures what an adaptive policy protects, and reports it. */
+/** Measures the service that an adaptive policy protects, and reports its load. */
 export interface LoadWatch {
   /**
-   * Something begins. The returned function is called when it ends, with whether it went well; calls after the first, or after a
+   * Begins to measure. Call the returned function at the end, with whether it went well; further calls, and calls after a
    * minute, do nothing.
    */
   begin(): (ok?: boolean) => void;
-  /** Measures a promise; one that rejects did not go well. */
+  /** Measures an action; a rejection counts as an error. */
   measure<T>(act: () => Promise<T> | T): Promise<T>;
-  /** What the last report came to: the load that it stood for, and the part of the limits in force then. */
+  /** The answer to the last report: the load that it stood for, and the fraction of the limits then in force. */
   readonly last: LoadAnswer | undefined;
-  /** No reports any more. */
+  /** Ends the reports. */
   stop(): void;
 }
 
-/** Measured at once; what is beyond is not. */
-const MAX_UNDER_WAY = 10_000;
-/** What lasts for longer is a stream, or nobody tells its end: it says nothing of the load, and is forgotten. */
+/** Actions measured at once; further ones are not measured. */
+const MAX_IN_PROGRESS = 10_000;
+/** A longer action is a stream, or its end is not reported. It says nothing about the load and is dropped. */
 const LONGEST_MS = 60_000;
 
 interface LoadWatchDeps {
@@ -47,13 +48,13 @@ interface LoadWatchDeps {
 
 /** @throws TypeError that names an option that is not valid */
 export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options: LoadWatchOptions): LoadWatch {
-  const { latency = 'p95', intervalMs = 1_000, onError = createWarner() } = options;
+  const { latency = 'p95', intervalMs = 1_000, onError = warn } = options;
   if (!(intervalMs >= 100 && intervalMs <= 60_000))
     throw new TypeError(`intervalMs: ${String(intervalMs)} is not valid, expected 100 to 60000`);
   const loadNow = options.load === 'event-loop' ? time.eventLoopMeter() : options.load;
   const latencies = createLatencies();
-  /** When what is under way began, in that order. */
-  const underWay = new Set<{ readonly atMs: number }>();
+  /** Actions in progress, in the order of their beginnings. */
+  const inProgress = new Set<{ readonly atMs: number }>();
   let failed = 0;
   let reporting = false;
   let stopped = false;
@@ -74,7 +75,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
           last = answer;
         },
         (error: unknown) => {
-          // What the end of the client breaks off is no failure.
+          // A report that the end of the client breaks off is no failure.
           if (!stopped) onError(error as TokenringError);
         },
       )
@@ -84,12 +85,12 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
   function summary(): LoadReport {
     const nowMs = time.nowMs();
     const errors = latencies.count === 0 ? 0 : failed / latencies.count;
-    // Where all hangs nothing ends: what has lasted for long counts as it is.
-    for (const one of underWay) {
+    // If everything hangs, nothing ends: long actions count with the time that they have lasted.
+    for (const one of inProgress) {
       const lastedMs = nowMs - one.atMs;
       if (lastedMs < intervalMs) break;
       if (lastedMs < Math.max(LONGEST_MS, 2 * intervalMs)) latencies.add(lastedMs);
-      else underWay.delete(one);
+      else inProgress.delete(one);
     }
     const latencyMs = Math.min(latency === 'mean' ? latencies.mean() : latencies.percentile(0.95), 86_400_000);
     latencies.clear();
@@ -99,7 +100,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
     return { latencyMs, errors, load: Math.min(1, Math.max(0, load)) };
   }
 
-  /** What is known besides is reported without it: limits that nobody reports for go back to what is written. */
+  /** If it throws, the rest is reported without it: limits without reports go back to those written. */
   function readLoad(): number | undefined {
     try {
       return loadNow?.();
@@ -111,11 +112,11 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
 
   const watch: LoadWatch = {
     begin() {
-      if (stopped || underWay.size >= MAX_UNDER_WAY) return () => undefined;
+      if (stopped || inProgress.size >= MAX_IN_PROGRESS) return () => undefined;
       const one = { atMs: time.nowMs() };
-      underWay.add(one);
+      inProgress.add(one);
       return (ok = true) => {
-        if (!underWay.delete(one)) return;
+        if (!inProgress.delete(one)) return;
         latencies.add(time.nowMs() - one.atMs);
         if (!ok) failed += 1;
       };
@@ -137,19 +138,13 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
     stop() {
       stopped = true;
       cancel();
-      underWay.clear();
+      inProgress.clear();
       onStop();
     },
   };
   return watch;
 }
 
-function createWarner(): (error: TokenringError) => void {
-  const warned = new Set<string>();
-  return ({ code, message }) => {
-    // Codes are a node's word: not without end.
-    if (warned.has(code) || warned.size > 20) return;
-    warned.add(code);
-    process.emitWarning(`a load could not be reported: ${message}`, { type: 'TokenringWarning', code });
-  };
+function warn({ code, message }: TokenringError): void {
+  warnOnce(`a load could not be reported: ${message}`, code);
 }

@@ -5,8 +5,8 @@ import type { Rule } from '../core/rule.js';
 import { TokenringError } from '../core/error.js';
 
 /**
- * The rules that a request names, as far as a client can know them: a policy stands for rules that only nodes have.
- * @returns `undefined` for what no node would take: it will say why
+ * The rules that a request names, as far as a client knows them: a policy stands for rules that only the nodes know.
+ * @returns `undefined` for a request that no node accepts; the node says why
  */
 export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
   const { limits, limit, policy } = request;
@@ -21,7 +21,7 @@ export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
   return rules;
 }
 
-/** Equal for equal names alone, and to no limit that could be asked with: a sliding window's capacity is its limit. */
+/** Equal only for equal names, and unlike the rule of any limit: a sliding window's capacity is its limit. */
 function policyRule(policy: string | undefined): Rule {
   return ruleOf('sliding-window', 0, 1, 1, policy);
 }
@@ -48,17 +48,17 @@ function isWhole(value: unknown, min: number, max: number): value is number {
 }
 
 /**
- * A request as JSON, with an id if it has none and takes something: so it may be sent again, and is charged once.
- * @throws TokenringError `invalid_request` for what is no JSON object
+ * A request as JSON. One that consumes gets an id if it has none, so that it is charged once however often it is sent.
+ * @throws TokenringError `invalid_request` for a value that is no JSON object
  */
 export function textOf(request: AllowRequest, newId: () => string): string {
   let text: string | undefined;
   try {
     text = JSON.stringify(request);
   } catch (cause) {
-    throw invalid('body', 'what can be written as JSON', cause);
+    throw invalid('body', 'a value that can be written as JSON', cause);
   }
-  // Callers without types may give anything.
+  // Callers without types may pass any value.
   if (typeof (text as unknown) !== 'string' || !text.startsWith('{')) throw invalid('body', 'an object');
   if (typeof request.clientId !== 'string') throw invalid('clientId', 'a string');
   if (request.requestId !== undefined || request.peek === true) return text;

@@ -20,14 +20,14 @@ export interface ClusterView {
   readonly members: readonly MemberView[];
 }
 
-/** A node knows of fewer; a ring of so many takes seconds to build. */
+/** No cluster has so many members; a ring of them takes seconds to build. */
 const MAX_MEMBERS = 1_024;
 const MAX_ID_CHARS = 300;
 
 export function readCluster(value: unknown): ClusterView | undefined {
   const { self, ringChecksum, members } = fieldsOf(value);
   if (typeof self !== 'string' || typeof ringChecksum !== 'string' || !Array.isArray(members)) return undefined;
-  // Those that are known, but have no share, are not in the ring.
+  // A member without a share is not in the ring.
   const inRing = members.filter((one) => (fieldsOf(one)['share'] as number) > 0).map(fieldsOf);
   if (inRing.length > MAX_MEMBERS) return undefined;
   const views: MemberView[] = [];
@@ -79,7 +79,7 @@ export function readNothing(value: unknown): true | undefined {
   return value === undefined ? true : undefined;
 }
 
-/** The part of an adaptive policy's limits that is in force, and the load that a report stood for. */
+/** The fraction of an adaptive policy's limits that is in force, and the load that the report stood for. */
 export interface LoadAnswer {
   readonly factor: number;
   readonly load: number;
@@ -104,7 +104,7 @@ export function readProblem(value: unknown): TokenringError | undefined {
   });
 }
 
-/** Own fields by name; none of what is no object. */
+/** The fields of an object; none for any other value. */
 export function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }

@@ -1,16 +1,16 @@
-/** The time that a client lives in; tests bring their own. */
+/** The clock, timers, and random numbers of a client; tests replace them. */
 export interface Time {
   /** Monotonic ms. */
   nowMs(): number;
-  /** Calls once, after `delayMs`, unless the returned function is called before. Does not keep the process alive. */
+  /** Calls once after `delayMs`; the returned function cancels it. Does not keep the process alive. */
   after(delayMs: number, action: () => void): () => void;
-  /** Calls every `intervalMs` until the returned function is called. Keeps the process alive: only while somebody waits. */
+  /** Calls every `intervalMs` until the returned function is called. Keeps the process alive. */
   every(intervalMs: number, tick: () => void): () => void;
-  /** Calls once all that has arrived by now was read. */
+  /** Calls after the I/O events of this turn, so that answers which have arrived are read first. */
   soon(action: () => void): void;
-  /** 0 to below 1: so that many who begin at once do not go on in step. */
+  /** 0 to below 1. Spreads the timers of clients that start together. */
   random(): number;
-  /** Tells the part of the time, 0 to 1, in which the event loop was busy since it was last called. */
+  /** Returns the fraction of time, 0 to 1, in which the event loop was busy since its last call. */
   eventLoopMeter(): () => number;
 }
 

@@ -1,7 +1,7 @@
 import type { NodeId } from './ring.js';
 import type { Algorithm } from './rule.js';
 
-/** What a node knows of a client's consumption, for people. */
+/** The consumption of a client, as its owner knows it. */
 export interface ClientDescription {
   readonly clientId: string;
   readonly owner: NodeId;
@@ -13,12 +13,12 @@ export interface BucketDescription {
   readonly algorithm: Algorithm;
   readonly windowMs: number;
   /**
-   * The last one asked with that was not 0. A limit of 0 comes with its request and has no rate, so the bucket keeps the one
-   * at which what was consumed decays; and to whom it denies the first request there is no bucket at all.
+   * The last limit above 0 that was asked with. A limit of 0 has no rate, so the bucket keeps the limit at which its debt
+   * decays. A client that was only ever denied by a limit of 0 has no bucket.
    */
   readonly limit: number;
-  /** Whole tokens that could be taken now. */
+  /** Whole tokens that can be taken now. */
   readonly remaining: number;
-  /** Whole ms, rounded up, until nothing of the consumption is left. */
+  /** Whole ms, rounded up, until the bucket is full again. */
   readonly resetMs: number;
 }

@@ -1,8 +1,8 @@
 import type { Algorithm } from './rule.js';
 
-/** Requests in one batch. */
+/** Most requests in one batch. */
 export const MAX_BATCH = 1000;
-/** Of the body of one request, and of a batch. */
+/** Largest body of one request, and of a batch. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
 export const MAX_BATCH_BYTES = 1024 * 1024;
 
@@ -15,29 +15,29 @@ export interface LimitRequest {
   readonly limit: number;
   /** Whole ms, or `"250ms"`, `"10s"`, `"1m"`, `"1h"`, `"1d"`: 1 ms to 366 days. */
   readonly window?: number | Duration;
-  /** The same in ms, instead. */
+  /** The same in whole ms, instead of `window`. */
   readonly windowMs?: number;
-  /** Capacity of a token bucket, where it differs from `limit`: whole, 1 to 1e9. */
+  /** Capacity of the token bucket: whole, 1 to 1e9. Default: `limit`. */
   readonly burst?: number;
   /** Default `token-bucket`. */
   readonly algorithm?: Algorithm;
 }
 
-/** A question as callers write it: `POST /v1/allow`, `check` of a node and of a client. */
+/** A request as callers write it, for `POST /v1/allow` and for `check`. */
 export interface AllowRequest extends Partial<LimitRequest> {
   /** 1 to 256 bytes of Unicode. */
   readonly clientId: string;
-  /** 1 to 8 at once, all or nothing, instead of one. */
+  /** 1 to 8 limits at once, all or nothing, instead of one. */
   readonly limits?: readonly LimitRequest[];
   /** A named policy, instead of any limit. */
   readonly policy?: string;
   /** Whole, 1 to 1e9. Default 1. */
   readonly cost?: number;
-  /** Names a reservation, to settle the cost once it is known, within ten minutes. */
+  /** Reserves the cost: the decision names a reservation, to be settled within ten minutes. */
   readonly reserve?: boolean;
-  /** Answer without consuming. */
+  /** Answers without consuming. */
   readonly peek?: boolean;
-  /** Answer only when a successor holds a copy, so that a crash admits nothing twice. */
+  /** Answers only when a successor holds a copy, so that a crash admits nothing twice. */
   readonly durability?: 'replicated';
   /** The same id for the same client within 60 s gets the first decision again: 1 to 128 bytes. */
   readonly requestId?: string;

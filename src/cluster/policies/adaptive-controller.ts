@@ -14,7 +14,7 @@ const STEP_MS = 1_000;
  */
 const STALE_MS = 10_000;
 
-export type Reported =
+type Reported =
   | { readonly kind: 'reported'; readonly factor: number; readonly load: number }
   /** No adaptive policy has this name. */
   | { readonly kind: 'unknown' }
