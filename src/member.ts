@@ -15,22 +15,24 @@ import { createPeerTransport } from './peer/transport.js';
 import { systemClock, systemTimers } from './system.js';
 import { VERSION } from './version.js';
 
-/** How long handing over may take: of a peer that does not answer, one might wait for many suspicion times. */
+/** Bound of the time that a leave takes: peers that do not answer would delay it by many suspicion times. */
 export const LEAVE_GRACE_MS = 5_000;
-/** How long messages that are under way may take, first those of peers, then those to them. */
+/** Bound of the time for messages under way, first from peers and then to them. */
 const CLOSE_GRACE_MS = 1_000;
 
 interface MemberOptions {
-  /** The listener for peers; without it this process is a ring of its own. Port 0 takes a free one. */
+  /** The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. */
   readonly listen: { readonly host: string; readonly port: number } | undefined;
   /** `host:port` of this node for others, and its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
-  /** Where callers reach this node, given its id. */
+  /** Address of the public API, given the id of this node. */
   readonly url?: (id: string) => string | undefined;
   readonly discovery: Discovery;
-  /** Where members are written down, instead of finding each other; closed with the member. */
+  /** Keeps the registrations of all members. Without it, members gossip. Closed with the member. */
   readonly registry?: (Registry & { close(): Promise<void> }) | undefined;
-  /** With a registry: how long this node stays a member without renewing, in whole seconds; and whether it is strict. */
+  /**
+   * With a registry: how long this node stays a member without renewing its lease, in whole seconds; and strict mode.
+   */
   readonly memberTtlMs?: number;
   readonly strict?: boolean;
   readonly secret: string | undefined;
@@ -44,7 +46,7 @@ interface MemberOptions {
   readonly onUnavailable: OnUnavailable;
   /** A node that meets no peer waits this long before it begins a ring of its own. Default 0. */
   readonly bootstrapMs?: number;
-  /** Policies that this node knew when it ended, and the registry that they were in. */
+  /** Policies from this node's last run, and the registry that stored them. */
   readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
   readonly store?: Store | undefined;
   readonly storeIntervalMs?: number;
@@ -54,11 +56,11 @@ interface MemberOptions {
 export interface Member {
   readonly node: ClusterNode;
   readonly peers: PeerCounters;
-  /** Shows and asks for other certificates on new connections, both ways. */
+  /** Uses other certificates for new connections, in both directions. */
   useTls(tls: PeerTls): void;
   /** Joins the ring; resolves when this node decides. */
   join(): Promise<void>;
-  /** Leaves the ring with nothing forgotten, and goes on forwarding. Settles within 5 s, whoever does not answer. */
+  /** Leaves the ring with nothing lost, and goes on forwarding. Settles within 5 s. */
   leave(group?: GroupLeave): Promise<void>;
   /** Stops listening to peers and all timers, within 2 s; with a store, 3 s. */
   close(): Promise<void>;
@@ -80,7 +82,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
     { ...options, self, url: options.url?.(self), version: VERSION, checksId: options.listen !== undefined },
   );
-  // Where there is no registry now, it is none of its documents any more.
+  // Without a registry, the document belongs to no registry any more.
   if (options.policies !== undefined)
     node.activePolicies.adopt(options.policies.document, registry && options.policies.registry);
   return {
@@ -94,7 +96,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     leave: (group) => within(LEAVE_GRACE_MS, node.leave(group)),
     async close() {
       if (options.listen !== undefined) await server.close(CLOSE_GRACE_MS);
-      // Where nobody else stayed, it has decided up to now.
+      // If no other member stayed, this node decided until now.
       if (store !== undefined) await within(CLOSE_GRACE_MS, node.flush());
       node.close();
       await within(CLOSE_GRACE_MS, Promise.all([transport.close(), store?.close(), registry?.close()]));

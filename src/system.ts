@@ -10,7 +10,7 @@ export const systemTimers: Timers = {
   soon: (action) => void setImmediate(action),
   every(intervalMs, tick) {
     const timer = setInterval(tick, intervalMs);
-    // A library must not keep its process alive; the program has its servers for that.
+    // A library must not keep its process alive. The program has servers that do.
     timer.unref();
     return () => clearInterval(timer);
   },

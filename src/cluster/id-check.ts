@@ -13,7 +13,9 @@ interface IdCheck {
   readonly received: () => void;
 }
 
-/** @param options.timeoutMs of the message; no answer counts as none, as an address may be unreachable from its own node */
+/**
+ * @param options.timeoutMs of the message; no answer counts as none, as an address may be unreachable from its own node
+ */
 export function createIdCheck(
   { log, membership, ask }: { log: Log; membership: Membership; ask: Ask },
   { timeoutMs }: { timeoutMs: number },
@@ -30,7 +32,8 @@ export function createIdCheck(
       isAsking = false;
       if (asked.kind !== 'answer' || hasArrived) return;
       log.warn({ id }, 'another node has the id of this one, which does not start');
-      const detail = `the id ${id} is in use: another node answers at this address; set TOKENRING_ADVERTISE to an address of this node alone`;
+      const advice = 'set TOKENRING_ADVERTISE to an address of this node alone';
+      const detail = `the id ${id} is in use: another node answers at this address; ${advice}`;
       throw new TokenringError('duplicate_id', { detail });
     },
     received() {

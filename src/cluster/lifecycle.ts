@@ -20,8 +20,8 @@ import type { Replicator } from './replication/replicator.js';
 import type { WriteBehind } from './durability/write-behind.js';
 
 /**
- * The table is swept about once a minute, a step with each heartbeat: 1,667 clients each at a million, which takes far less than
- * 5 ms. A faster sweep would only drop clients that return every few seconds.
+ * The table is swept about once a minute, a step with each heartbeat: 1,667 clients each at a million, which takes far
+ * less than 5 ms. A faster sweep would only drop clients that return every few seconds.
  */
 export const SWEEP_STEPS = 600;
 /** Time that a leaving node waits for the store. */

@@ -8,37 +8,37 @@ import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
 
 /**
- * What a member says of itself; what others believe of it follows from how long ago they heard.
- * One that is leaving decides no more, and sends on what it owned; one that has left has done so.
+ * The state that a member declares. Others derive the state that they see from it and from the time since they heard
+ * the member. A leaving member decides no more and hands over its clients. A member that has left has handed them over.
  */
 export type DeclaredState = 'joining' | 'active' | 'leaving' | 'left';
 
-/** A member as it last described itself, passed on by everyone. A later one (by incarnation, state, beat) replaces it. */
+/** A member as it last described itself. Members pass it on; a later one (by incarnation, state, beat) replaces it. */
 export interface MemberRecord {
   readonly id: NodeId;
-  /** Counts the lives of this id: a restart, or a return after it was away, begins the next. */
+  /** Begins anew with each start of the member, and with each return to the ring. */
   readonly incarnation: number;
   readonly state: DeclaredState;
-  /** Counts up while the process runs: its progress, by whatever path it is learnt, is the sign of life. */
+  /** Counts up while the process runs. Its progress is the sign of life, by whatever path a node learns it. */
   readonly beat: number;
   /** Version of the program. */
   readonly version: string;
-  /** Where callers reach it, as `http://host:port`; empty where it cannot say. */
+  /** Address of the public API, as `http://host:port`; empty if the member does not know it. */
   readonly url: string;
-  /** How long whoever passes this on has not heard a new beat: 0 from the member itself. */
+  /** Time since the node that passes this on heard a new beat; 0 from the member itself. */
   readonly silentMs: number;
 }
 
-/** Who sends, on every message and answer, so that each is a sign of life too. */
+/** The sender of a message or answer. So each of them is a sign of life. */
 export interface Sender {
   readonly from: MemberRecord;
-  /** Of the sender's member list; where it is not the receiver's, the next heartbeat settles it. */
+  /** Hash of the sender's member list. If it differs from the receiver's, the next heartbeat compares the lists. */
   readonly view: string;
-  /** Digest of the sender's document of policies; where it is not the receiver's, the two compare. */
+  /** Digest of the sender's policy document. If it differs from the receiver's, the two compare the documents. */
   readonly policies: string;
 }
 
-/** A decision on a request id, for those who may be asked with it again. */
+/** A decision on a request id, for nodes that may receive the same id again. */
 export interface RecentSnapshot {
   readonly requestId: string;
   readonly ageMs: number;
@@ -56,7 +56,7 @@ export interface ReservationSnapshot {
   readonly settled: number | undefined;
 }
 
-/** What is known of a client, on the wire; most have no request ids, and no reservations. */
+/** All that a node knows of a client, on the wire. Most clients have neither request ids nor reservations. */
 export type ClientSnapshot = readonly [
   clientId: string,
   buckets: readonly Snapshot[],
@@ -64,7 +64,7 @@ export type ClientSnapshot = readonly [
   reservations?: readonly ReservationSnapshot[],
 ];
 
-/** Copies of clients: most as records, see `state/copy-records.ts`, and as snapshots those of which there is more to tell. */
+/** Copies of clients: most as records (`state/copy-records.ts`), and as snapshots if a record cannot hold them. */
 export interface ClientCopies {
   readonly clients: readonly ClientSnapshot[];
   readonly records?: Uint8Array | undefined;
@@ -72,61 +72,64 @@ export interface ClientCopies {
 
 export type Settled =
   | { readonly kind: 'settled'; readonly settlement: Settlement }
-  /** Nobody knows it (any more): it was never made, or has long stood at its reserved cost. */
+  /** The reservation was never made, or has expired at its reserved cost. */
   | { readonly kind: 'unknown' }
-  /** Who decides for the client could not be asked in time: it may have been settled, and can be again. */
+  /** The owner did not answer in time. The reservation may be settled; to settle it again counts once. */
   | { readonly kind: 'unavailable' };
 
-/** Tokens asked for in advance, for checks of this client under these rules. */
+/** A request for tokens in advance, for checks of this client under these rules. */
 export interface LeaseRequest {
   readonly clientId: string;
   readonly rules: readonly Rule[];
-  /** What the asking node will need until it asks again: whole, at least 1. */
+  /** Tokens that the requesting node will need until its next request: whole, at least 1. */
   readonly tokens: number;
 }
 
-/** A lease that its holder is done with. */
+/** A lease that its holder returns. */
 export interface LeaseReturn {
   readonly clientId: string;
   readonly id: string;
   readonly unspent: number;
 }
 
-/** Tokens that the asking node may spend until `LEASE_MS` after it asked, and no limit is exceeded. */
+/** Tokens that the lease holder may spend until `LEASE_MS` after its request. No limit is exceeded by them. */
 export interface LeaseGrant {
   readonly id: string;
-  /** Whole, 1 to what was asked for. */
+  /** Whole, from 1 to the tokens requested. */
   readonly tokens: number;
-  /** The client's figures with these tokens taken. */
+  /** The client's verdict with these tokens taken. */
   readonly verdict: Verdict;
 }
 
-/** How a change of the policies ended. */
+/** The result of a policy write. */
 export type Written =
   | RingWritten
-  /** The document would be too large to be written down; `reason` says how large, and what it may be. */
+  /** The document would exceed the bound; `reason` gives its size and the bound. */
   | { readonly kind: 'too-large'; readonly reason: string }
-  /** The registry does not take writes now; `undone`: nothing was changed, otherwise nobody knows. */
+  /** The registry takes no writes now. `undone`: nothing was changed; otherwise the result is unknown. */
   | { readonly kind: 'no-registry'; readonly reason: string; readonly undone: boolean };
 
 export type RingWritten =
-  /** In force on all nodes that could be reached; `madeFrom`: of which document, known where it was made. */
+  /** In force on all nodes that could be reached. `madeFrom`: the document before, on the node that made the change. */
   | { readonly kind: 'written'; readonly version: number; readonly digest: string; readonly madeFrom?: PolicyDocument }
-  /** The document is not at the version that the writer has seen. */
+  /** The document is not at a version that the write allows. */
   | { readonly kind: 'conflict'; readonly version: number; readonly digest: string }
   /** There are too many entries. */
   | { readonly kind: 'full' }
-  /** Nobody who takes writes answers; the change may have been made. */
+  /** No node that takes writes answered; the change may have been made. */
   | { readonly kind: 'unavailable' };
 
 /** Keys with their new values; `null` deletes. */
 export type ChangeList = readonly (readonly [key: string, value: EntryValue | null])[];
 
-/** Of adaptive policies, by name: the part of their limits that is in force, above 0 to 1. */
+/** The part of the limits of adaptive policies that is in force, by name: above 0, at most 1. */
 export type Factors = readonly (readonly [name: string, factor: number])[];
 
 export type PeerMessage =
-  /** Decide. A batch sent again under its id is charged once. `refused`: members that refused the sender a connection. */
+  /**
+   * Decide these checks. A batch that is sent again under its id is charged once. `refused`: members that refused a
+   * connection.
+   */
   | {
       readonly kind: 'decide';
       readonly batchId: string;
@@ -134,39 +137,42 @@ export type PeerMessage =
       readonly checks: readonly Check[];
     }
   /**
-   * Compare member lists. Where the two are the same, beats aside, as `view` says, those that the sender has not heard lately
-   * are enough, and the answer tells of the same: else what each node sends would grow with the square of their number.
+   * Compare member lists. If both nodes have the same `view`, message and answer hold only members that the sender has
+   * not heard lately. Otherwise the bytes of all heartbeats would grow with the cube of the number of members.
    */
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
-  /** Let me spend tokens of these clients by myself; with those back that I did not spend. */
+  /** Grant leases for these clients, and take back unspent tokens of earlier ones. */
   | { readonly kind: 'lease'; readonly wishes: readonly LeaseRequest[]; readonly returns: readonly LeaseReturn[] }
-  /** Keep these copies. */
+  /** Merge these copies. */
   | ({ readonly kind: 'replicate' } & ClientCopies)
   /**
-   * Hand me, who joins, the next of the clients that I will decide for, in the place of those who are gone too; 0 begins anew, a
-   * number asked again is answered again.
+   * Hand over the next clients that the sender, a joining member, will own or hold copies of. Chunk 0 begins anew; a
+   * chunk that is requested again is answered again. `gone`: members in whose place the sender will decide.
    */
   | { readonly kind: 'handoff'; readonly chunk: number; readonly gone: readonly NodeId[] }
-  /** I have all that you handed me: let me into your ring, and hand me what changed since. */
+  /** Admit the sender, which has all chunks, to the ring, and hand over what changed since. */
   | {
       readonly kind: 'admit';
       readonly record: MemberRecord;
       readonly ring: string;
       readonly members: readonly MemberRecord[];
     }
-  /** Tell me whether you have decided for me while I paused. `incarnation`: of the receiver, as the sender knows it. */
+  /**
+   * Say whether the receiver acted for the sender, which paused. `incarnation`: of the receiver, as the sender knows
+   * it.
+   */
   | { readonly kind: 'paused'; readonly incarnation: number }
   | { readonly kind: 'describe'; readonly clientId: string }
   | { readonly kind: 'forget'; readonly clientId: string }
-  /** Replace a reserved cost by the real one. */
+  /** Replace a reserved cost by the final one. */
   | { readonly kind: 'settle'; readonly clientId: string; readonly reservation: string; readonly cost: number }
-  /** What this policy protects is under this load, 0 to 1: steer. */
+  /** Adjust this policy to a load of 0 to 1. */
   | { readonly kind: 'load'; readonly name: string; readonly load: number }
-  /** These policies have these parts of their limits. */
+  /** Apply these factors to the limits. */
   | { readonly kind: 'factors'; readonly factors: Factors }
-  /** Hold this document of policies: these entries make it of the last one, or are the whole of it. */
+  /** Put this policy document in force. The entries are its changes, or all of it. */
   | PolicyEntries
-  /** Change the policies everywhere. Sent again under its id, it is made once. */
+  /** Change the policies on all nodes. A write that is sent again under its id is made once. */
   | {
       readonly kind: 'write-policies';
       readonly writeId: string;
@@ -183,13 +189,13 @@ export interface PolicyEntries {
 }
 
 export type PeerAnswer =
-  /** One for each check, in order; `null` where the receiver is not the one to decide. */
+  /** One result per check, in order; `null` if the receiver does not decide for the client. */
   | {
       readonly kind: 'decided';
       readonly results: readonly (DecidedByPeer | null)[];
       readonly members: readonly MemberRecord[];
     }
-  /** One for each wish, in order; `null` where there is none to be had. */
+  /** One grant per request, in order; `null` if there are too few tokens. */
   | { readonly kind: 'leased'; readonly grants: readonly (LeaseGrant | null)[] }
   | { readonly kind: 'members'; readonly members: readonly MemberRecord[] }
   | { readonly kind: 'kept' }
@@ -199,26 +205,26 @@ export type PeerAnswer =
       readonly more: boolean;
       readonly total: number;
     }
-  /** The rings differ: compare lists, then ask again. */
+  /** The rings differ: compare member lists, then send the message again. */
   | { readonly kind: 'not-yet'; readonly members: readonly MemberRecord[] }
   /** Whether the receiver has decided for the sender, or may have. */
   | { readonly kind: 'acted'; readonly acted: boolean }
   | { readonly kind: 'described'; readonly client: ClientDescription }
   | { readonly kind: 'forgotten' }
-  /** The factor of what was reported; none where the receiver does not steer. */
+  /** The factor of the policy; none if the receiver does not control it. */
   | { readonly kind: 'factors'; readonly factors: Factors }
-  /** `null` where the receiver is not the one to decide for the client. */
+  /** `null` if the receiver does not decide for the client. */
   | { readonly kind: 'settled'; readonly settled: Settled | null }
-  /** The document that the receiver holds; the whole of it, where it is not the sender's. */
+  /** The receiver's policy document; all of it if it differs from the sender's. */
   | PolicyEntries
-  /** `null` where the receiver is not the one to take writes. */
+  /** `null` if the receiver takes no writes. */
   | { readonly kind: 'policies-written'; readonly written: RingWritten | null };
 
 export interface DecidedByPeer {
   readonly verdict: Verdict;
-  /** True when the peer stood in for the owner, with the copy it holds. */
+  /** Whether the peer decided as acting owner, with its copy. */
   readonly degraded: boolean;
-  /** Whether a denial may become wrong before its time is over, as tokens that are lent, or reserved, may come back. */
+  /** Whether a denial may end early, because leased or reserved tokens may come back. */
   readonly revocable: boolean;
 }
 

@@ -48,8 +48,8 @@ export interface ClusterNode {
   /** Forgets a client on every node. @returns whether all members that are up have done so */
   forget(clientId: string): Promise<boolean>;
   /**
-   * Leaves the ring with nothing lost: hands changed buckets to the next owners, and forwards checks to them. If no other member
-   * stays, this node goes on deciding.
+   * Leaves the ring with nothing lost: hands changed buckets to the next owners, and forwards checks to them. If no
+   * other member stays, this node goes on deciding.
    */
   leave(group?: GroupLeave): Promise<void>;
   /** Writes all changes to the store, if there is one; resolves when it has them or has failed. */

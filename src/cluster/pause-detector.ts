@@ -3,8 +3,8 @@ import type { Membership } from './membership/membership.js';
 import type { Ask, Clock, Log } from './ports.js';
 
 /**
- * After a pause of this part of the suspicion time, others may have acted for this node. They act after half of that time, counted from
- * the last heartbeat, which may precede the pause by a tenth.
+ * After a pause of this part of the suspicion time, others may have acted for this node. They act after half of that
+ * time, counted from the last heartbeat, which may precede the pause by a tenth.
  */
 const PAUSE_PART = 0.3;
 
@@ -20,8 +20,9 @@ interface PauseDetectorDeps {
 }
 
 /**
- * Finds pauses: times in which this process did not run. After a pause, this node decides nothing before it knows whether another node
- * acted for it. Any member of its ring may have, so it asks them all. If none did, it goes on; the pause costs one round trip.
+ * Finds pauses: times in which this process did not run. After a pause, this node decides nothing before it knows
+ * whether another node acted for it. Any member of its ring may have, so it asks them all. If none did, it goes on; the
+ * pause costs one round trip.
  */
 interface PauseDetector {
   /** Finds whether this process paused until now; to be called before each decision, with the present time. */

@@ -10,7 +10,7 @@ import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from './ports.js';
 import type { Settler } from './decide/settler.js';
 
-/** Answers kept in case their batch is sent again, and for how long: longer than any sender waits. */
+/** Answers are kept in case their batch is sent again, for longer than any sender waits. */
 const MAX_ANSWERS = 1_024;
 const ANSWER_TTL_MS = 5_000;
 
@@ -32,7 +32,7 @@ interface PeerHandler {
   answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
 }
 
-/** What peers ask, and who answers it. */
+/** Answers the messages of peers. */
 export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
   const { clock, membership, limiter, leaseGranter, donor, policies, settler, adaptive, keep, peerRpc, forget } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
@@ -43,7 +43,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
   });
 
   function decided(results: readonly (DecidedByPeer | null)[]): PeerAnswer {
-    // Where this node is not the one to decide, the two compare what they know.
+    // If this node does not decide for a client, the two nodes have different rings and compare member lists.
     const members = results.includes(null) ? membership.records() : [];
     return { kind: 'decided', results, members };
   }
@@ -51,7 +51,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
   function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
     const before = answers.get(message.batchId);
     if (before !== undefined) return before;
-    // That it refused the sender is no proof here: where it refuses this node too, this node may stand in.
+    // A member that refused the sender counts as down here only if it refuses this node too.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
     const results = limiter.checkForPeer(message.checks);
     const answer = results instanceof Promise ? results.then(decided) : decided(results);
@@ -73,7 +73,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
             .then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
           keep(message);
-          // What comes from one who may not decide any more is kept, but is not to be counted on.
+          // Copies of a member that may not decide any more are merged, but the member must not count on them.
           return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
         case 'handoff':
           return donor.handoff(from.id, message.chunk, message.gone);

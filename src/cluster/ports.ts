@@ -2,30 +2,33 @@ import type { NodeId } from '../core/ring.js';
 import type { Snapshot } from '../core/snapshot.js';
 import type { ClientSnapshot, Envelope, PeerAnswer, PeerMessage } from './messages.js';
 
-/** What the cluster code needs of the world. The program, the library and the simulator each bring their own. */
+/**
+ * The interfaces through which the cluster code reaches the world. The program, the library and the simulator implement
+ * them.
+ */
 
 export interface Clock {
-  /** Monotonic whole ms of this process, at least 0: neither jumps nor steps back, and says nothing about the time of day. */
+  /** Monotonic time of this process in whole ms, at least 0. It neither jumps nor steps back, and is no time of day. */
   nowMs(): number;
 }
 
 export interface Timers {
-  /** Calls `tick` every `intervalMs` until the returned function is called; a late tick is not made up for. */
+  /** Calls `tick` every `intervalMs` until the returned function is called. A late tick delays those after it. */
   every(intervalMs: number, tick: () => void): () => void;
-  /** Calls once all that has arrived by now was read: at once where nothing else is to do. */
+  /** Calls `action` after all input that has arrived by now is read. */
   soon(action: () => void): void;
   /** Resolves after `delayMs`. */
   sleep(delayMs: number): Promise<void>;
 }
 
-/** How a message to a peer ended; expected failures are values. */
+/** The result of one message to a peer; expected failures are values. */
 export type PeerResult =
   | { readonly kind: 'answer'; readonly answer: Envelope<PeerAnswer> }
-  /** Nobody listens there: the message was not received. */
+  /** Nothing listens there: the peer did not receive the message. */
   | { readonly kind: 'refused' }
-  /** The connection broke, or the peer could not be understood: the message may have been received. */
+  /** The connection broke, or the answer was malformed: the peer may have received the message. */
   | { readonly kind: 'broken'; readonly reason: string }
-  /** No answer within the time: the message may have been received, and may still be. */
+  /** No answer in time: the peer may have received the message, or may still receive it. */
   | { readonly kind: 'timeout' };
 
 export interface PeerTransport {
@@ -33,15 +36,15 @@ export interface PeerTransport {
   send(to: NodeId, message: Envelope<PeerMessage>, timeoutMs: number): Promise<PeerResult>;
 }
 
-/** How one message to a peer ended, once the sender has noted what that says about the peer. */
+/** The result of one message to a peer, after the sender has noted what it says about the peer. */
 export type Asked =
   { readonly kind: 'answer'; readonly body: PeerAnswer } | { readonly kind: 'refused' | 'broken' | 'timeout' };
 
-/** Sends one message to a peer and resolves with its end. Never rejects; settles within `timeoutMs`. */
+/** Sends one message to a peer and resolves with the result. Never rejects; settles within `timeoutMs`. */
 export type Ask = (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
 
 export interface Discovery {
-  /** Where members may be found, this node perhaps among them. Never rejects; asked again and again. */
+  /** Addresses of possible members, this node perhaps among them. Never rejects; called repeatedly. */
   seeds(): Promise<readonly NodeId[]>;
 }
 
@@ -50,61 +53,61 @@ export interface Log {
   warn(fields: object, message: string): void;
 }
 
-/** What is to last of one client: what it owes now, with open leases counted as spent. */
+/** The buckets of one client for a store: debts as of now, with open leases counted as spent. */
 export type LastingClient = readonly [clientId: string, buckets: readonly Snapshot[]];
 
-/** What became of one batch of writes. */
+/** The result of one batch of writes. */
 export type StoreResult =
   | {
       readonly kind: 'done';
-      /** Clients that could not be written, or removed, now, as another node is writing near them: to be tried again. */
+      /** Clients to try again, because another node was writing near them. */
       readonly left: readonly string[];
-      /** The store was found to have lost what it had: all is to be written again. */
+      /** Whether the store has lost its data, so that all clients must be written again. */
       readonly lost: boolean;
     }
   | { readonly kind: 'failed'; readonly reason: string };
 
 /**
- * What lasts beyond the lives of all nodes. Nothing here is waited for by a decision. A store keeps time by a wall clock, in which a
- * step back refills nothing.
+ * Keeps buckets beyond the life of all nodes. No decision waits for it. A store uses the wall clock; a clock that steps
+ * back refills nothing.
  */
 export interface Store {
-  /** Whether all nodes write to the same one. */
+  /** Whether all nodes share this store. */
   readonly shared: boolean;
   /**
-   * Reads all that is stored, as owed now, chunk by chunk, until `keep` returns false. Never rejects; a failure in the middle leaves
-   * what was kept before. Settles, as long as `keep` is not slow, within a few seconds of when the store last answered.
+   * Reads all clients, with debts as of now, chunk by chunk, until `keep` returns false. Never rejects; after a
+   * failure, the chunks before it count. Settles within a few seconds of the store's last answer, if `keep` is fast.
    */
   load(keep: (clients: readonly ClientSnapshot[]) => boolean): Promise<StoreResult>;
   /**
-   * Joins these states, which are of this moment, into what is stored: the stricter stands. Removes what it has of `forgotten`,
-   * unless written after this moment. Never rejects, and settles within a few seconds.
-   * @param members the other ones of the ring, to be remembered where each node has a store of its own
+   * Merges these states, as of now, into the store: the stricter one stays. Removes the clients in `forgotten`, unless
+   * they are written later. Never rejects; settles within a few seconds.
+   * @param members the other members of the ring; a store of one node keeps them for the next start
    */
   write(
     clients: readonly LastingClient[],
     forgotten: readonly string[],
     members?: readonly NodeId[],
   ): Promise<StoreResult>;
-  /** The other members of the ring when this node last wrote to a store of its own, known once that is read: they have the rest. */
+  /** The other members of the ring at the last write, known after `load`. Their stores have the rest of the clients. */
   readonly members: readonly NodeId[];
-  /** Records found that could not be read, so far; they count as absent. */
+  /** Records that could not be read so far. They count as absent. */
   readonly unreadable: number;
-  /** Of the lock under which nodes write, where they share a store. */
+  /** Counters of the lock under which nodes write to a shared store. */
   readonly lock?: LockCounters;
   close(): Promise<void>;
 }
 
-/** What became of a lock on parts of a store. */
+/** Counters of a lock on the shards of a store, from the start of the node. */
 export interface LockCounters {
   readonly acquired: number;
-  /** Refused to acquire, as another holds it. */
+  /** Attempts that failed because another node held the lock. */
   readonly contended: number;
   readonly renewed: number;
-  /** Found, by a renewal or a write, to be held no more. */
+  /** Locks that a renewal or a write found lost. */
   readonly lost: number;
-  /** Held at the moment. */
+  /** Locks held now. */
   readonly held: number;
-  /** Sum of the times for which it was held. */
+  /** Sum of the time for which locks were held. */
   readonly heldMs: number;
 }

@@ -71,7 +71,9 @@ export interface ClusterNodeOptions {
   readonly onUnavailable: OnUnavailable;
   /** Forwards of one client within 250 ms after which this node asks for a lease. Default 32. */
   readonly leaseAfter?: number;
-  /** With a registry: how long this node stays a member without renewing its lease, in whole seconds. Default 5,000 ms. */
+  /**
+   * With a registry: how long this node stays a member without renewing its lease, in whole seconds. Default 5,000 ms.
+   */
   readonly memberTtlMs?: number;
   /** With a registry: at most one node decides for a client, whatever fails. Default false. */
   readonly strict?: boolean;
@@ -150,7 +152,7 @@ export function wireBuckets(
   return { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery, changes };
 }
 
-/** What decides, here or by asking another node. */
+/** The parts that decide checks, on this node or by asking another one. */
 interface DecisionParts {
   /** The node that decides for a key now; `undefined` if none does. */
   readonly decider: (key: string) => NodeId | undefined;

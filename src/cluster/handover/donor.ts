@@ -32,8 +32,8 @@ export interface Donor {
    */
   handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
   /**
-   * Admits a member that has all its clients to this node's ring, and hands over what changed since. From then on, this node does not
-   * decide for them.
+   * Admits a member that has all its clients to this node's ring, and hands over what changed since. From then on, this
+   * node does not decide for them.
    */
   admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
   /** Ends handoffs to members that join no more. */

@@ -7,8 +7,8 @@ import type { RegistryMember } from './registry-member.js';
 /** Pause before a failed step is tried again. */
 const RETRY_MS = 50;
 /**
- * A node compares lists this often before it begins a ring although some members did not answer, or are joining too. They may know of
- * a ring.
+ * A node compares lists this often before it begins a ring although some members did not answer, or are joining too.
+ * They may know of a ring.
  */
 const COMPARE_ROUNDS = 3;
 
@@ -21,7 +21,10 @@ interface JoinerDeps {
   readonly log: Log;
   /** Merges copies of clients into the bucket table. */
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
-  /** Makes checks wait until the returned function is called: this node may be in some rings although it cannot decide yet. */
+  /**
+   * Makes checks wait until the returned function is called: this node may be in some rings although it cannot decide
+   * yet.
+   */
   readonly hold: () => () => void;
   /** Fetches the policies from these members. @returns whether this node has them */
   readonly catchUp: (ids: readonly NodeId[]) => Promise<boolean>;
@@ -35,16 +38,16 @@ interface JoinerDeps {
 }
 
 interface JoinerOptions {
-  /** Of each message. */
+  /** Timeout of each message. */
   readonly timeoutMs: number;
   /** A node that has met no peer waits this long before it begins a ring of its own. */
   readonly bootstrapMs: number;
 }
 
 /**
- * Brings this node into the ring. It finds the members and collects the clients that it will own, while the members go on deciding.
- * Then it asks each member to admit it, and gets what changed meanwhile. From the first admission to the last, it holds the checks that
- * reach it. So at any time one node decides for each client.
+ * Brings this node into the ring. It finds the members and collects the clients that it will own, while the members go
+ * on deciding. Then it asks each member to admit it, and gets what changed meanwhile. From the first admission to the
+ * last, it holds the checks that reach it. So at any time one node decides for each client.
  */
 export async function join(deps: JoinerDeps, options: JoinerOptions): Promise<void> {
   const { clock, timers, membership, log, isClosed, noteWaiting } = deps;
@@ -58,7 +61,8 @@ export async function join(deps: JoinerDeps, options: JoinerOptions): Promise<vo
     const { failures, met } = await compareLists(deps, options.timeoutMs);
     const { members: donors, checksum } = membership.ring;
     if (donors.length === 0) {
-      // Nobody decides yet. Of several nodes that start together, the first by id begins the ring and the others join it.
+      // Nobody decides yet. Of several nodes that start together, the first by id begins the ring and the others join
+      // it.
       const isUnsure = failures.some(({ kind }) => kind !== 'refused') || hasJoiners(membership);
       const isFirst = !hasEarlierJoiner(membership) && (!isUnsure || round >= COMPARE_ROUNDS);
       if (mayBegin(met, failures) && isFirst && (await activate(deps))) log.info({ members: 1 }, 'began a ring of one');
@@ -107,7 +111,9 @@ const FAILURES: Readonly<Record<Failure['kind'], string>> = {
   timeout: 'no answer',
 };
 
-/** A node that has met no peer waits before it begins a ring: its peers may have one that it cannot reach for a mistake. */
+/**
+ * A node that has met no peer waits before it begins a ring: its peers may have one that it cannot reach for a mistake.
+ */
 function createBootstrap(
   { clock, membership, log, noteWaiting }: JoinerDeps,
   untilMs: number,

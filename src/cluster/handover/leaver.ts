@@ -37,11 +37,12 @@ export function aloneAs(self: NodeId): GroupLeave {
 }
 
 /**
- * Takes an active member out of the ring with nothing lost: it hands over, says that it leaves, and forwards the checks that waited. If
- * no other member stays, it goes on deciding.
+ * Takes an active member out of the ring with nothing lost: it hands over, says that it leaves, and forwards the checks
+ * that waited. If no other member stays, it goes on deciding.
  *
- * The nodes of a group do not count on each other. Each hands over to members that stay, and when all have, they leave the ring in one
- * step. A node does not know what members outside its group do, so it drains once more after it has said that it leaves.
+ * The nodes of a group do not count on each other. Each hands over to members that stay, and when all have, they leave
+ * the ring in one step. A node does not know what members outside its group do, so it drains once more after it has
+ * said that it leaves.
  */
 export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<void> {
   const { membership, peerRpc } = deps;
@@ -74,7 +75,8 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
 
   if (!outsiders().some(stays)) return;
   const release = await handOver(deps, { drainMs, group });
-  // Nodes of a group say of each other that they leave. When this comes back to a node, it must know it as its own statement.
+  // Nodes of a group say of each other that they leave. When this comes back to a node, it must know it as its own
+  // statement.
   membership.announce('left');
   const ready = await group.barrier();
   if (group.ids.length > 1 && group.ids.every((id) => ready.includes(id))) await leaveTogether(ready);

@@ -7,8 +7,8 @@ import type { KnownMember, MemberState, Membership, MembershipOptions } from './
 const DEAD_AFTER = 10;
 const FORGOTTEN_AFTER = 600;
 /**
- * Bound of the other members, dead ones included. A peer that knows the secret can name any number of addresses. This node writes to
- * each until it forgets it, and a ring of them takes long to build.
+ * Bound of the other members, dead ones included. A peer that knows the secret can name any number of addresses. This
+ * node writes to each until it forgets it, and a ring of them takes long to build.
  */
 const MAX_OTHERS = 1_024;
 
@@ -21,8 +21,8 @@ function isGoing({ state }: Described): boolean {
 }
 
 /**
- * Incarnations are numbers of a circle, from 1 to this one, so that each of them has a later one. Otherwise a member could not return
- * once a peer had named the largest as its own. The wire carries 2^52 at most.
+ * Incarnations are numbers of a circle, from 1 to this one, so that each of them has a later one. Otherwise a member
+ * could not return once a peer had named the largest as its own. The wire carries 2^52 at most.
  */
 const INCARNATIONS = 2 ** 52 - 1;
 

@@ -15,7 +15,10 @@ export interface MembershipOptions {
   readonly suspectAfterMs: number;
   /** Called after the ring has changed. */
   readonly onRingChange: () => void;
-  /** Called with true when several members begin to leave at once, before the ring changes; with false when all have left. */
+  /**
+   * Called with true when several members begin to leave at once, before the ring changes; with false when all have
+   * left.
+   */
   readonly onConcurrentLeave: (leaving: boolean) => void;
 }
 
@@ -62,7 +65,8 @@ export interface Membership extends Members {
   /** Members that refused a connection and have not been heard since. */
   refusedIds(): readonly NodeId[];
   /**
-   * Takes over records that are later than the known ones. A record of an earlier life of this node makes it begin a later one.
+   * Takes over records that are later than the known ones. A record of an earlier life of this node makes it begin a
+   * later one.
    * @param from the view of which the records are the complete list, or the member that admitted those that are active
    */
   learn(records: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void;
@@ -95,7 +99,7 @@ export interface Membership extends Members {
   resetTimers(): void;
 }
 
-/** What this node knows of another member. */
+/** Another member, as this node knows it. */
 export interface KnownMember {
   record: Omit<MemberRecord, 'silentMs'>;
   /** When its beat last advanced, by whatever path this node learnt it. */
@@ -121,7 +125,7 @@ type SharedFunctions = Pick<
   'incarnations' | 'others' | 'isDown' | 'refusedIds' | 'connectionRefused' | 'beat' | 'noteActing' | 'mayHaveActedFor'
 >;
 
-/** What every membership keeps: this node, the other members, and the ring of those that are active. */
+/** The state of every membership: this node, the other members, and the ring of those that are active. */
 interface MemberView<K extends KnownMember> extends Pick<Membership, 'ring' | 'ringVersion'> {
   readonly shared: SharedFunctions;
   self: MemberRecord;
@@ -148,7 +152,9 @@ export function createMemberView<K extends KnownMember>(
   let ringVersion = 1;
   let severalLeave = false;
 
-  /** Of two members that leave at once, each may count on the other to take its clients, until both have handed over. */
+  /**
+   * Two members that leave at once may each count on the other to take their clients, until both have handed over.
+   */
   function watchConcurrentLeaves(): void {
     let leaving = 0;
     for (const one of known.values()) if (one.record.state === 'leaving' && rules.isHandingOver(one)) leaving += 1;

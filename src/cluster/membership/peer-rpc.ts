@@ -62,7 +62,8 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     if (result.kind === 'refused') membership.connectionRefused(to);
     if (result.kind !== 'answer') return { kind: result.kind };
     const { sender: answerer, body: answer } = result.answer;
-    // Another node has this address now, so its answer does not count. A seed, which is no member, may have another name.
+    // Another node has this address now, so its answer does not count. A seed, which is no member, may have another
+    // name.
     if (answerer.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
     noteSender(answerer);
     const { view } = answerer;

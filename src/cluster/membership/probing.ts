@@ -9,8 +9,8 @@ export interface Probing {
   /** A heartbeat waits for its answer for this part of the suspicion time. */
   readonly timeoutPart: number;
   /**
-   * Whether this node fetches the list of every peer whose view is later than its own. Under gossip it fetches none from a peer that
-   * has just sent a list, as both compare lists with each heartbeat.
+   * Whether this node fetches the list of every peer whose view is later than its own. Under gossip it fetches none
+   * from a peer that has just sent a list, as both compare lists with each heartbeat.
    */
   readonly fetchesViews: boolean;
   /**
@@ -62,7 +62,10 @@ export function createGossipProbing(
   };
 }
 
-/** This many other members are asked about a member that does not answer, and for the latest view if the registry is away. */
+/**
+ * This many other members are asked about a member that does not answer, and for the latest view if the registry is
+ * away.
+ */
 const ASKED_ABOUT = 3;
 
 /** With a registry: heartbeats go only to members that do not answer, and to a few others that may have heard them. */

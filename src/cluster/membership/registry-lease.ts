@@ -3,8 +3,8 @@ import type { Registry } from './registry.js';
 import type { RegistryHealth } from './registry-health.js';
 
 /**
- * This part of a lease's time does not count. The clock of the registry may run faster than this node's by so much, and this node
- * reads its own in whole ms: docs/guarantees.md.
+ * This part of a lease's time does not count. The clock of the registry may run faster than this node's by so much, and
+ * this node reads its own in whole ms: docs/guarantees.md.
  */
 const MARGIN_PART = 0.05;
 

@@ -13,8 +13,8 @@ export interface RegistryMembershipOptions extends MembershipOptions {
 }
 
 /**
- * An acting owner decides after this part of the suspicion time. A member that does not answer is sent a heartbeat at 0.2 or 0.3 of it,
- * and the answer must have had time to arrive.
+ * An acting owner decides after this part of the suspicion time. A member that does not answer is sent a heartbeat at
+ * 0.2 or 0.3 of it, and the answer must have had time to arrive.
  */
 const DOWN_PART = 0.7;
 
@@ -54,8 +54,8 @@ export interface RegistryMembership extends Membership {
 }
 
 /**
- * The registry says who is a member. Peers only pass its views on, and the latest one counts. This node measures silence on demand: an
- * idle cluster exchanges nothing, and a member is silent once a message to it stays unanswered.
+ * The registry says who is a member. Peers only pass its views on, and the latest one counts. This node measures
+ * silence on demand: an idle cluster exchanges nothing, and a member is silent once a message to it stays unanswered.
  */
 export function createRegistryMembership(
   { clock }: { clock: Clock },
@@ -134,7 +134,10 @@ export function createRegistryMembership(
     options.onDeregistered();
   }
 
-  /** As the registry has it, so that a node that takes over the list has the same view; incarnation 0 if it has no entry. */
+  /**
+   * As the registry has it, so that a node that takes over the list has the same view; incarnation 0 if it has no
+   * entry.
+   */
   const ownRecord = (): MemberRecord => ({ ...view.self, ...(own ?? { incarnation: 0, state: 'joining' }) });
   const records = (): readonly MemberRecord[] => [ownRecord(), ...[...others.values()].map(view.recordOf)];
 

@@ -30,7 +30,10 @@ interface PolicyStoreDeps {
 }
 
 interface TrackedPolicyStore extends RegistryPolicyStore {
-  /** Takes the policies as of a revision, unless later ones are known. @param isOther whether they are of another registry */
+  /**
+   * Takes the policies as of a revision, unless later ones are known.
+   * @param isOther whether they are of another registry
+   */
   readonly note: (stored: StoredPolicies, revision: number, isOther: boolean) => void;
 }
 
