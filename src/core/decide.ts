@@ -14,7 +14,7 @@ export interface Check extends ClientKey {
   readonly peek: boolean;
   /** The same id for the same client within 60 s gets the first decision again. */
   readonly requestId: string | undefined;
-  /** Answer only when a successor holds the copy, so that a crash admits nothing twice. */
+  /** Answer only once a successor holds a copy, so that a crash admits nothing twice. */
   readonly replicated: boolean;
   /** Id under which the cost can be settled later. */
   readonly reservation: string | undefined;
@@ -25,7 +25,7 @@ export interface Check extends ClientKey {
 interface Terms {
   /** The policy that the rules come from. */
   readonly policy: Policy | undefined;
-  /** Whether the answer for this client is known, whatever it asks. */
+  /** The list of the policy on which the client is, if any. */
   readonly listed: 'allow' | 'deny' | undefined;
 }
 
@@ -60,25 +60,28 @@ export interface Verdict {
   /** Of the tightest limit: the one that denies longest, else the one with the least remaining. */
   readonly limit: number;
   readonly remaining: number;
-  /** 0 when allowed; else whole ms, rounded up, after which the same cost could pass if nothing else comes; `null`: never. */
+  /**
+   * 0 when allowed; else whole ms, rounded up, after which the same cost could pass if nothing else comes; `null`:
+   * never.
+   */
   readonly retryAfterMs: number | null;
   /** Whole ms, rounded up, until nothing of the consumption is left under any of the limits. */
   readonly resetMs: number;
-  /** The figures of each, when there are several. */
+  /** The stats of each limit, when there are several. */
   readonly limits: readonly LimitStats[] | undefined;
 }
 
 export interface Outcome extends Verdict {
-  /** Whether copies of the client's buckets no longer say the same. */
+  /** Whether the buckets changed, so that copies of them are outdated. */
   readonly changed: boolean;
-  /** Buckets that the client lost, as it has too many, though a limit still counted. */
+  /** Buckets that were dropped because the client has too many, though their limits still counted. */
   readonly forgotten: number;
 }
 
 /**
  * Decides a check at `nowMs`, and charges the client's buckets when it is allowed and no peek.
  * A denial consumes nothing. A rule with another limit than last time applies at once, with what was consumed kept.
- * @param buckets the client's; stays empty if there is nothing to remember
+ * @param buckets of the client; they stay empty if there is nothing to remember
  * @param nowMs monotonic ms of this process
  */
 export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: number): Outcome {
@@ -93,7 +96,7 @@ export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: nu
   if (!peek) {
     for (const rule of rules) {
       let bucket = findBucket(buckets, rule);
-      // A limit of 0 has no rate at which what was consumed could decay: the bucket keeps the one it had.
+      // A limit of 0 has no rate at which consumption could decay, so the bucket keeps the limit it had.
       if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) changed = true;
       if (!allowed) continue;
       changed = true;

@@ -4,19 +4,19 @@ import type { Decision } from './decision.js';
 import { sameRules } from './rule.js';
 import type { Rule } from './rule.js';
 
-/** What a denial is remembered by. */
+/** The part of a check that a remembered denial depends on. */
 type Asked = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;
 
-/** Denials of owners, remembered where they were asked for, for as long as they hold. */
+/** Denials by owners, remembered by the node that forwarded the check, for as long as they hold. */
 export interface Denials {
-  /** What is to be kept of the moment at which an owner is asked. */
+  /** Notes the moment at which an owner is asked; for `remember`. */
   asking(nowMs: number): Asking;
   /** @param nowMs when the answer came */
   remember(check: Asked, decision: Decision, asking: Asking, nowMs: number): void;
-  /** The same denial again, with what is left of its time. */
+  /** The same denial again, with the rest of its time. */
   recall(check: Asked, nowMs: number): Decision | undefined;
   forget(clientId: string): void;
-  /** Forgets all: the rules may be others now. */
+  /** Forgets all, because the rules may have changed. */
   clear(): void;
   readonly size: number;
 }
@@ -24,7 +24,7 @@ export interface Denials {
 interface Asking {
   /** The owner's `retryAfterMs` began no sooner. */
   readonly atMs: number;
-  /** How many denials were forgotten by then: an answer that was under way when more were is perhaps older. */
+  /** Resets by then. An answer that was on its way during a later reset may be older than that reset. */
   readonly resets: number;
 }
 
@@ -32,22 +32,23 @@ interface Denial {
   readonly rules: readonly Rule[];
   readonly cost: number;
   readonly decision: Decision;
-  /** From when its figures count down: no sooner than they were true. */
+  /** Start of the countdown of its figures, not before they were true. */
   readonly answeredAtMs: number;
-  /** Infinity: as long as the client asks for what it can never have. */
+  /** Infinity for a cost that can never pass. */
   readonly untilMs: number;
 }
 
 interface DenialsOptions {
   readonly max: number;
-  /** None is remembered for longer, in ms: where resets and returned leases are not heard of. Default: as long as it says. */
+  /** Bound in ms, for callers that do not hear of resets and returned leases. Default: none. */
   readonly longestMs?: number;
 }
 
 /**
- * A denial holds until its `retryAfterMs`, whatever else comes, for the same rules and a cost at least as large: only a reset,
- * or tokens that come back, leased or reserved, could end it sooner. The first forgets it here too; where there may be the second,
- * the owner says so, and it is not remembered. One client's denials are never another's: the key is the whole id.
+ * A denial holds until its `retryAfterMs`, whatever else comes, for the same rules and a cost at least as large. Two
+ * events end it sooner. A reset forgets it here too. Leased or reserved tokens may come back; then the owner marks the
+ * denial as revocable, and it is not remembered. The key is the whole client id, so no client gets the denials of
+ * another.
  */
 export function createDenials(options: DenialsOptions): Denials {
   const { longestMs = Infinity } = options;
@@ -58,9 +59,9 @@ export function createDenials(options: DenialsOptions): Denials {
     asking: (nowMs) => ({ atMs: nowMs, resets }),
     remember(check, decision, asking, nowMs) {
       const { clientId, rules, cost, requestId } = check;
-      // The next with this request id is to hear this denial however long after, and one with another id is a new question.
+      // A repeated request id gets this denial from the owner. Another request id is a new question.
       if (requestId !== undefined || decision.degraded || resets !== asking.resets) return;
-      // A peek puts no limit in force: its time to wait may be that of the limit before.
+      // A peek does not put its limit in force, so its `retryAfterMs` may be that of an earlier limit.
       if (check.peek) return;
       const untilMs = asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs);
       if (untilMs > nowMs) denials.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs });
@@ -91,7 +92,7 @@ export function createDenials(options: DenialsOptions): Denials {
   };
 }
 
-/** Ms longer to wait for what costs more; Infinity: for ever; `undefined` where only the owner can tell. */
+/** Additional ms for a larger cost; Infinity: for ever; `undefined` if only the owner can tell. */
 function moreToWait({ cost, rules: [rule, second] }: Asked, denial: Denial): number | undefined {
   if (cost === denial.cost) return 0;
   if (second !== undefined || rule?.algorithm !== 'token-bucket') return undefined;

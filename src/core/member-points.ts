@@ -17,11 +17,11 @@ const POINTS_PER_DIGEST = 4;
 const pointsByMember = new LRUCache<string, Uint32Array>({ max: 1024 });
 
 /**
- * The points of a member in ascending order, as hashring places them: ketama's. They depend on the name alone. About 1 ms for a
- * member that was not seen before.
+ * The points of a member in ascending order, as hashring places them: ketama's. They depend on the name alone. About 1
+ * ms for a member that was not seen before.
  *
- * Each member gets a hashring of its own, as adding a member to one of many sorts them all again. In it, the member is called
- * "0", because hashring uses names as keys of plain objects and splits them at colons.
+ * Each member gets a hashring of its own, as adding a member to one of many sorts them all again. In it, the member is
+ * called "0", because hashring uses names as keys of plain objects and splits them at colons.
  */
 export function memberPoints(member: string): Uint32Array {
   let points = pointsByMember.get(member);

@@ -4,8 +4,8 @@ import type { ClientKey } from './client-hash.js';
 import { POINTS, memberPoints } from './member-points.js';
 
 /**
- * `host:port` or `[v6]:port`, under which its peers reach a member. The ring takes any text as a name, and what comes before the last
- * colon as its host.
+ * `host:port` or `[v6]:port`, under which its peers reach a member. The ring takes any text as a name, and what comes
+ * before the last colon as its host.
  */
 export type NodeId = string;
 
@@ -19,7 +19,9 @@ export type Placed = Pick<ClientKey, 'hashHigh'> | string;
 export interface Ring {
   /** Sorted by UTF-16 code unit, each once. */
   readonly members: readonly NodeId[];
-  /** 16 hex digits; equal on two nodes when their members are, so that a message can say under which ring it was sent. */
+  /**
+   * 16 hex digits; equal on two nodes when their members are, so that a message can say under which ring it was sent.
+   */
   readonly checksum: string;
   /** `undefined` only on an empty ring. */
   owner(client: Placed): NodeId | undefined;
@@ -31,9 +33,9 @@ export interface Ring {
   /** The nearest successor that `accepts` takes. Asks about each member at most once. */
   findSuccessor(client: Placed, accepts: (id: NodeId) => boolean): NodeId | undefined;
   /**
-   * The members that hold copies of the owner's buckets, nearest first: the first `count` successors, at least 1, and, where all of
-   * these are on the owner's host, the next one that is not. So whether the owner is gone or its whole host, the first
-   * successor that is left, which decides next, is one of these.
+   * The members that hold copies of the owner's buckets, nearest first: the first `count` successors, at least 1, and,
+   * where all of these are on the owner's host, the next one that is not. So whether the owner is gone or its whole
+   * host, the first successor that is left, which decides next, is one of these.
    * @returns the same frozen list each time, for all clients that have the same
    */
   replicas(client: Placed, count: number): readonly NodeId[];
@@ -44,8 +46,9 @@ export interface Ring {
 }
 
 /**
- * The points of all members in one sorted array. Segment i is what lies after point i − 1, up to and with point i; the member of
- * point i owns it. The last segment, up to a point of the largest value there is, belongs to the member of the first point.
+ * The points of all members in one sorted array. Segment i is what lies after point i − 1, up to and with point i; the
+ * member of point i owns it. The last segment, up to a point of the largest value there is, belongs to the member of
+ * the first point.
  */
 interface RingPoints {
   /** Ascending; equal points in the order of their members' names. */
@@ -69,8 +72,8 @@ const POINTS_PER_CELL_BITS = 2;
 const MAX_MEMBERS = 2 ** 16;
 
 /**
- * Rings that are in use, by checksum. Nodes of one process that know the same members share one. A new ring also stays at least until
- * the turn of the event loop ends.
+ * Rings that are in use, by checksum. Nodes of one process that know the same members share one. A new ring also stays
+ * at least until the turn of the event loop ends.
  */
 const heldRings = new Map<string, WeakRef<Ring>>();
 
@@ -227,7 +230,10 @@ function createReplicaLists(segments: number): ReplicaLists {
   };
 }
 
-/** The points of these members, by what differs from others': drops the points of who is gone, and merges in those of who came. */
+/**
+ * The points of these members, by what differs from others': drops the points of who is gone, and merges in those of
+ * who came.
+ */
 function changePoints(from: RingPoints, members: readonly NodeId[]): RingPoints {
   if (members.length > MAX_MEMBERS) throw new RangeError(`a ring has at most ${MAX_MEMBERS} members`);
   const staying = new Set(members);
@@ -277,8 +283,8 @@ function placeAdded(members: readonly NodeId[], places: (NodeId | undefined)[]):
 }
 
 /**
- * The points of these members alone. A counting sort: their values are spread evenly, so each cell gets a few, which are sorted by
- * insertion. Equal values stay in the order of the members.
+ * The points of these members alone. A counting sort: their values are spread evenly, so each cell gets a few, which
+ * are sorted by insertion. Equal values stay in the order of the members.
  */
 function sortPoints(added: readonly number[], places: readonly (NodeId | undefined)[]): RingPoints {
   const points = makePoints(added.length * POINTS, places);

@@ -15,8 +15,8 @@ export interface CheckPipeline {
   /** @throws TokenringError `overloaded` by rejection: too many checks wait for the owner, and nothing was charged */
   check(check: Check): Decision | Promise<Decision>;
   /**
-   * Decides several checks, and answers in their order. Large batches take several turns of the event loop, with other requests in
-   * between. Never rejects.
+   * Decides several checks, and answers in their order. Large batches take several turns of the event loop, with other
+   * requests in between. Never rejects.
    */
   checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
   /** Denials under shadow policies, which were not enforced, by policy. */

@@ -26,7 +26,10 @@ export interface Limiter {
    * @throws TokenringError `overloaded` by rejection: too many checks wait for the owner, and nothing was charged
    */
   check(check: Check): Decision | Promise<Decision>;
-  /** Decides several checks, and answers in their order. Each node that decides some of them is asked once. Never rejects. */
+  /**
+   * Decides several checks, and answers in their order. Each node that decides some of them is asked once. Never
+   * rejects.
+   */
   checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
   /** Decides for a peer that takes this node for the decider; `null` for each check for which it is not. */
   checkForPeer(checks: readonly Check[]): (DecidedByPeer | null)[] | Promise<(DecidedByPeer | null)[]>;

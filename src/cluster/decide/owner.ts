@@ -34,7 +34,9 @@ interface OwnerDeps {
   readonly recent: RecentDecisions;
   readonly reservations: Reservations;
   readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
-  /** Called when a check is denied while other nodes hold tokens of the client: they may be the tokens that are missing. */
+  /**
+   * Called when a check is denied while other nodes hold tokens of the client: they may be the tokens that are missing.
+   */
   readonly pauseLending: (clientId: string) => void;
   /** Called when this node decides as acting owner. */
   readonly noteActing: (client: Placed) => void;

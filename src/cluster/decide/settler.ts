@@ -11,9 +11,9 @@ import type { Replicator } from '../replication/replicator.js';
 import type { Reservations } from '../state/reservations.js';
 
 export interface Settler {
-  /** Replaces a reserved cost by the real one, once, whoever is asked and however often. */
+  /** Replaces a reserved cost by the real one, once, whichever node is asked and however often. */
   settle(clientId: string, reservation: string, cost: number): Promise<Settled>;
-  /** The same for a peer that takes this node for the one to decide; `null` when it is not, or cannot make it count. */
+  /** The same for a peer that takes this node for the decider; `null` when it is not, or cannot make the cost count. */
   settleForPeer(clientId: string, reservation: string, cost: number): Promise<Settled | null>;
 }
 
@@ -26,7 +26,7 @@ interface SettlerDeps {
   readonly ask: Ask;
   readonly decider: (clientId: string) => NodeId | undefined;
   readonly limiter: Pick<Limiter, 'isHeld'>;
-  /** In strict mode: a cost counts only once who may decide next knows. */
+  /** In strict mode: a cost counts only once all that may decide next know of it. */
   readonly acknowledger: Acknowledger | undefined;
 }
 
@@ -35,7 +35,9 @@ const UNAVAILABLE: Settled = { kind: 'unavailable' };
 export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: NodeId; timeoutMs: number }): Settler {
   const { clock, timers, table, reservations, replicator, ask, decider, limiter, acknowledger } = deps;
 
-  /** @returns `null` for what could not be made known: it was settled, and whoever hears of that may settle it so again */
+  /**
+   * @returns `null` if other nodes could not be told in time: the reservation is settled here, and can be settled again
+   */
   async function settleHere(clientId: string, id: string, cost: number): Promise<Settled | null> {
     const nowMs = clock.nowMs();
     const client = table.openKnown(clientId);

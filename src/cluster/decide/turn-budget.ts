@@ -1,6 +1,8 @@
 import type { Timers } from '../ports.js';
 
-/** Shares out the checks that one turn of the event loop decides, so that large batches let other requests in between. */
+/**
+ * Shares out the checks that one turn of the event loop decides, so that large batches let other requests in between.
+ */
 interface TurnBudget {
   /** @returns how many of the checks may be decided now: 0 while others wait or nothing is left of this turn */
   take(wanted: number): number;

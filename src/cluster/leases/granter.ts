@@ -15,41 +15,44 @@ import type { Replicator } from '../replication/replicator.js';
 import type { Reservations } from '../state/reservations.js';
 
 /**
- * How long the owner keeps a lease open, from when it was granted: the holder stops spending `LEASE_MS` after it asked, which
- * was before, and what it returns then has as long to arrive.
+ * The owner keeps a lease open for this long after it granted it. The holder stops spending `LEASE_MS` after it asked,
+ * which was earlier. Its return then has as long to arrive.
  */
 const OPEN_MS = 2 * LEASE_MS;
-/** Of the capacity, this part is never lent: near the limit each decision is the owner's. */
+/** This part of the capacity is never lent: near the limit, the owner makes each decision. */
 const UNLENT = 0.5;
-/** Of what may be lent, this part goes to one who asks, as others may ask too. */
+/** One holder gets this part of what may be lent, because others may ask too. */
 const SHARE = 0.5;
-/** In a sliding window lent tokens count until the lease is over, and a window longer: of a shorter one than this, by too much. */
+/**
+ * In a sliding window, lent tokens count for one window after the end of the lease. For shorter windows that is too
+ * long.
+ */
 const MIN_SLIDING_WINDOW_MS = 32 * OPEN_MS;
-/** Less is not worth a message. */
+/** Fewer tokens are not worth a message. */
 const MIN_TOKENS = 4;
-/** Leases of one bucket; above, all are refused: each decision on it looks at their sum, each change of them at all. */
+/** Leases of one bucket. More are refused, because each change of them reads all. */
 const MAX_LEASES = 256;
 
-/** After a denial while tokens of the client were lent, nothing is lent of it for so long. */
+/** After a denial while tokens of the client were lent, none are lent for this long. */
 const PAUSE_MS = 1_000;
 const MAX_PAUSED = 10_000;
 
-/** The owner's side of leases. */
+/** The owner's side of leases: grants them and takes them back. */
 export interface LeaseGranter {
   /**
-   * Takes the tokens out of the buckets, and answers when a successor knows: a crash then frees none of them. What `holder` returns
-   * of another's leases is not taken back.
+   * Takes the tokens out of the buckets, and answers when all successors know, so that a crash frees none of them. A
+   * holder cannot return the leases of another one.
    */
   lease(
     wishes: readonly LeaseRequest[],
     returns: readonly LeaseReturn[],
     holder: NodeId,
   ): Promise<readonly (LeaseGrant | null)[]>;
-  /** Puts back what was not spent of an open lease, whoever granted it: who owns the client now has it with the rest. */
+  /** Puts back the unspent tokens of an open lease, also of one that an earlier owner granted. */
   giveBack(one: LeaseReturn): void;
-  /** Lends nothing of this client for a second. */
+  /** Lends no tokens of this client for a second. */
   pause(clientId: string): void;
-  /** Tokens lent, and those that came back, so far. */
+  /** Tokens lent so far, and tokens that came back. */
   readonly lentTokens: number;
   readonly returnedTokens: number;
 }
@@ -60,7 +63,7 @@ interface LeaseGranterDeps {
   readonly membership: Membership;
   readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
   readonly reservations: Reservations;
-  /** In strict mode: makes sure that whoever may decide next knows of a lease. */
+  /** In strict mode: a lease counts only once all that may decide next know of it. */
   readonly acknowledger?: Pick<Acknowledger, 'acknowledgeAll'> | undefined;
   /** Whether this node owns the client, and may decide now. */
   readonly decidesFor: (clientId: string) => boolean;
@@ -73,12 +76,12 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
   let lentTokens = 0;
   let returnedTokens = 0;
 
-  /** What may be lent of each of these buckets, none of which is new: who asks has just had a decision on it. */
+  /** Tokens that each of these buckets may lend. A bucket that does not exist lends none. */
   function lendable(buckets: readonly (Bucket | undefined)[], rules: readonly Rule[], nowMs: number): number {
     let tokens = Infinity;
     for (const [i, rule] of rules.entries()) {
       const bucket = buckets[i];
-      // A limit that changed is put in force by a decision.
+      // A changed limit takes effect with a decision, not with a lease.
       if (bucket === undefined || compareStrictness(bucket.rule, rule) !== 0) return 0;
       if (rule.algorithm === 'sliding-window' && rule.windowMs < MIN_SLIDING_WINDOW_MS) return 0;
       advance(bucket, nowMs);
@@ -126,7 +129,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     table.close(client, nowMs);
     if (!open) return;
     returnedTokens += Math.min(unspent, lent);
-    // Where another node owns the client by now, it is told, as it has the lease open too.
+    // If another node owns the client by now, a copy tells it: it has the lease open too.
     replicator.changed(client);
   }
 
@@ -137,7 +140,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
       const granted = wishes.map((wish) => grant(wish, holder, nowMs));
       const clients = wishes.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
       if (clients.length === 0) return wishes.map(() => null);
-      // All: the holder spends for a while yet, should those die together who know.
+      // All successors must know: the holder goes on spending even if several of them die together.
       const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
       return wishes.map(({ clientId }, i) => {
         const given = granted[i];
@@ -158,7 +161,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
   };
 }
 
-/** Who may return a lease: the last word of its id. */
+/** The node that may return a lease: the last word of its id. */
 function holderOf(leaseId: string): NodeId {
   return leaseId.slice(leaseId.lastIndexOf(' ') + 1);
 }

@@ -7,36 +7,39 @@ import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../messages.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 import { createHotClients } from './hot-clients.js';
 
-/** How long tokens may be spent, counted by the holder from when it asked. */
+/** A holder spends tokens for this long after it asked for them. */
 export const LEASE_MS = 400;
-/** A new lease is asked for when this part of the last one is spent, or of its time is over: it comes before the last one ends. */
+/**
+ * When this part of a lease is spent, or of its time is over, the holder asks for the next one. It comes before the
+ * last one ends.
+ */
 const RENEW_PART = 0.5;
-/** Asked for beyond what was used at the rate so far, as rates are uneven. */
+/** The holder asks for this multiple of what it used, because rates are uneven. */
 const RESERVE = 1.25;
-/** Where none was to be had, the client is near its limit: it is not asked again for so long. */
+/** After a refusal, the holder waits this long: the client is near its limit. */
 const REFUSED_MS = 250;
-/** In which forwards are counted that make a client worth a lease. */
+/** Window in which the forwards of a client are counted. */
 const HOT_MS = 250;
-/** A rate is measured over no less: what comes in one turn of the event loop is not a rate. */
+/** A rate is measured over at least this time, because the checks of one turn of the event loop are not a rate. */
 const MEASURED_MS = 50;
-/** Clients with leases here. */
+/** Bound of the clients with leases on this node. */
 const MAX_LEASED = 10_000;
-/** How long an answer is waited for. One that comes when the lease is over has tokens that go straight back. */
+/** The holder waits this long for an answer. Tokens that come after the end of their lease go straight back. */
 const ANSWERED_MS = 2 * LEASE_MS;
-/** How often leases are looked at that are over, while there are some. */
-const LOOK_INTERVAL_MS = 50;
+/** While there are leases, expired ones are returned at this interval. */
+const CHECK_INTERVAL_MS = 50;
 
-/** The holder's side of leases: decides by itself for clients that others own. */
+/** The holder's side of leases: with leased tokens, it decides for clients of other owners. */
 export interface LeaseHolder {
   /** Decides with leased tokens, if there are enough for this check. */
   spend(check: Check, nowMs: number): Decision | undefined;
-  /** Counts a check that goes to the owner: a client that many go for is leased. */
+  /** Counts a check that goes to the owner. A client of many such checks gets a lease. */
   forwarded(check: Check, nowMs: number): void;
   /** Drops the client's leases; they are not returned. */
   forget(clientId: string): void;
-  /** Returns all that is not spent, to who is still there, and asks for no more. */
+  /** Returns all unspent tokens to owners that are still there, and asks for no more. */
   release(): Promise<void>;
-  /** Clients with leases here. */
+  /** Clients with leases on this node. */
   readonly leasedClients: number;
   close(): void;
 }
@@ -45,15 +48,15 @@ interface LeaseHolderDeps {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly ask: Ask;
-  /** Who decides for a client, as far as this node knows now. */
+  /** The node that decides for a client, as far as this node knows now. */
   readonly decider: (clientId: string) => NodeId | undefined;
-  /** Where this node owns the client by now, it takes back its own leases. */
+  /** Puts a lease back on this node, when it owns the client by now. */
   readonly giveBack: (one: LeaseReturn) => void;
   readonly self: NodeId;
 }
 
 interface LeaseHolderOptions {
-  /** Forwards of one client within 250 ms that make it worth a lease. */
+  /** After so many forwards of one client within 250 ms, the holder asks for a lease: 1 to 255. */
   readonly leaseAfter: number;
 }
 
@@ -67,13 +70,13 @@ interface Held {
   left: number;
 }
 
-/** A client that is leased, or was until a moment ago. */
+/** A client with leases, or without since a moment ago. */
 interface Leased {
   readonly clientId: string;
   readonly rules: readonly Rule[];
-  /** The one that ends first comes first. */
+  /** In the order in which they end. */
   held: Held[];
-  /** What was spent since then. */
+  /** Tokens spent since `sinceMs`, for the rate. */
   sinceMs: number;
   spent: number;
   asking: boolean;
@@ -93,7 +96,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
   const outgoing = new Map<NodeId, Outgoing>();
   let flushesSoon = false;
   let released = false;
-  let stopLooking: (() => void) | undefined;
+  let stopChecking: (() => void) | undefined;
 
   function outgoingTo(owner: NodeId): Outgoing {
     let out = outgoing.get(owner);
@@ -138,7 +141,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     if (grant === undefined || isOver) one.refusedAtMs = nowMs;
     if (grant === undefined) return;
     const { id, tokens, verdict } = grant;
-    // Or forgotten meanwhile, and perhaps hot anew.
+    // The client may have been reset meanwhile, and be leased anew.
     if (isOver || leased.get(one.clientId) !== one) {
       outgoingTo(owner).returns.push({ clientId: one.clientId, id, unspent: tokens });
       flushSoon();
@@ -157,12 +160,14 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     one.spent = 0;
   }
 
-  /** Puts what is over among the returns; also what was spent wholly: the sooner the owner knows, the less it holds back. */
+  /**
+   * Adds leases that are over to the returns, also the spent ones: the owner holds their tokens back until it knows.
+   */
   function drop(one: Leased, isOver: (held: Held) => boolean): void {
     const over = one.held.filter(isOver);
     if (over.length === 0) return;
     one.held = one.held.filter((held) => !over.includes(held));
-    // Who owns the client by now has its open leases with the rest.
+    // The present owner of the client has its open leases too.
     const now = decider(one.clientId);
     for (const { id, owner, left } of over) {
       const back = { clientId: one.clientId, id, unspent: left };
@@ -171,7 +176,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     }
   }
 
-  function look(): void {
+  function returnExpired(): void {
     const nowMs = clock.nowMs();
     for (const one of leased.values()) {
       drop(one, ({ endsAtMs }) => endsAtMs <= nowMs);
@@ -179,12 +184,12 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     }
     for (const [owner, { returns, wishes }] of outgoing) {
       if (wishes.length === 0 && returns.some(({ unspent }) => unspent > 0)) void flush(owner);
-      // Who has nothing else to hear from this node learns of it by the end of the lease.
+      // The owner learns of spent leases by their end, if no other message goes to it.
       else if (wishes.length === 0 && leased.size === 0) outgoing.delete(owner);
     }
     if (leased.size > 0 || outgoing.size > 0) return;
-    stopLooking?.();
-    stopLooking = undefined;
+    stopChecking?.();
+    stopChecking = undefined;
   }
 
   function begin(check: Check, nowMs: number, tokensPerMs: number): void {
@@ -200,7 +205,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
       refusedAtMs: -Infinity,
     };
     leased.set(clientId, one);
-    stopLooking ??= timers.every(LOOK_INTERVAL_MS, look);
+    stopChecking ??= timers.every(CHECK_INTERVAL_MS, returnExpired);
     wish(one, tokensPerMs);
   }
 
@@ -225,7 +230,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     },
     forwarded(check, nowMs) {
       const { clientId, cost, peek, requestId, reservation } = check;
-      // None of these could be decided by a lease.
+      // A lease decides none of these.
       if (peek || requestId !== undefined || reservation !== undefined) return;
       const forwards = hotClients.count(check, nowMs);
       if (forwards < options.leaseAfter || leased.has(clientId)) return;
@@ -241,11 +246,11 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     get leasedClients() {
       return leased.size;
     },
-    close: () => stopLooking?.(),
+    close: () => stopChecking?.(),
   };
 }
 
-/** What the owner said with the lease, as far as it still holds; nobody knows better here. */
+/** The owner's answer with the lease, brought to now: this node knows no more of the client. */
 function decisionOf({ owner, verdict, left, grantedAtMs }: Held, nowMs: number): Decision {
   const passedMs = nowMs - grantedAtMs;
   const { limit, remaining, resetMs, limits } = verdict;

@@ -6,14 +6,15 @@ const ROWS = 4;
 const COLUMNS = 2048;
 const COLUMN_BITS = 11;
 const MAX_COUNT = 255;
-/** After so many counts, all counters are halved: at most 8 counts fall on one counter on average, however many come. */
+/** After this many counts, all counters are halved. So a counter holds at most 8 counts on average. */
 const SAMPLE = 4 * COLUMNS;
 
 /** Counts how often each client came lately, in constant memory. */
 interface HotClients {
   /**
-   * Counts a client. @returns how often it came in the present window, at most 255. The count is never too low by more than what was
-   * halved, and too high only where in each row another client has the same counter.
+   * Counts a client.
+   * @returns how often it came in the present window, at most 255. Halving makes it lower. It is too high only if other
+   * clients share its counter in each row.
    */
   count(client: Pick<ClientKey, 'hashHigh' | 'hashLow'>, nowMs: number): number;
   /** Ms for which the counts have been taken, at least 0. */
@@ -21,9 +22,9 @@ interface HotClients {
 }
 
 /**
- * A count-min sketch (Cormode and Muthukrishnan, "An improved data stream summary", 2005) with conservative update (Estan and
- * Varghese, 2002): a client raises only those of its counters that are the lowest. Old counts decay as in TinyLFU (Einziger,
- * Friedman and Manes, 2017): all are halved after a number of counts. They also end with the window.
+ * A count-min sketch (Cormode and Muthukrishnan, "An improved data stream summary", 2005) with conservative update
+ * (Estan and Varghese, 2002): a client raises only those of its counters that are the lowest. Old counts decay as in
+ * TinyLFU (Einziger, Friedman and Manes, 2017): all are halved after a number of counts. They also end with the window.
  * @param windowMs after so long, counting starts afresh
  */
 export function createHotClients({ windowMs }: { windowMs: number }): HotClients {

@@ -3,16 +3,16 @@ import type { PeerAnswer, PeerMessage } from '../messages.js';
 import type { Ask, Timers } from '../ports.js';
 
 const RETRY_MS = 25;
-/** In terms of `timeoutMs`: long enough for a decider that died to be replaced. */
+/** Attempts last this multiple of `timeoutMs`: long enough for a dead owner to be replaced. */
 const PATIENCE = 3;
 
-/** Something that only the decider of a key may do, wherever that is, and that counts once though it is sent again. */
+/** A call that only the node that decides for a key may do. It counts once, though it may be sent again. */
 export interface OwnerCall<T> {
   readonly key: string;
-  /** Does it at this node; `undefined` where it may not just now. */
+  /** Does it on this node; `undefined` if this node may not just now. */
   readonly here: () => Promise<T> | undefined;
   readonly message: PeerMessage;
-  /** What became of it, by the decider's answer; `undefined` where that is not the decider any more. */
+  /** Reads the result from an answer; `undefined` if the answerer does not decide for the key. */
   readonly outcome: (answer: PeerAnswer) => T | undefined;
 }
 
@@ -24,9 +24,9 @@ interface OwnerCallDeps {
 }
 
 /**
- * Has it done by whoever is the decider, which may change meanwhile.
- * @param timeoutMs of one message; in all it takes three times as long, and once more at most
- * @returns `undefined` where nobody has done it by then, as far as is known here
+ * Asks the node that decides for the key, which may change meanwhile, until one has done it.
+ * @param timeoutMs of one message; in all the call takes at most four times as long
+ * @returns `undefined` if no node has done it in time, as far as this one knows
  */
 export async function callOwner<T>(
   { timers, self, ask, decider }: OwnerCallDeps,
@@ -40,8 +40,8 @@ export async function callOwner<T>(
       if (done !== undefined) return done;
     } else if (to !== undefined) {
       const asked = await ask(to, message, timeoutMs);
-      const told = asked.kind === 'answer' ? outcome(asked.body) : undefined;
-      if (told !== undefined) return told;
+      const result = asked.kind === 'answer' ? outcome(asked.body) : undefined;
+      if (result !== undefined) return result;
       if (asked.kind === 'timeout') waitedMs += timeoutMs;
     }
     await timers.sleep(RETRY_MS);

@@ -70,7 +70,10 @@ interface Batch {
   completed: boolean;
 }
 
-/** The way to one peer. Checks that wait for a replica's acknowledgement have a way of their own, so they hold up no others. */
+/**
+ * The way to one peer. Checks that wait for a replica's acknowledgement have a way of their own, so they hold up no
+ * others.
+ */
 interface PeerQueue {
   readonly to: NodeId;
   items: Item[];
@@ -80,11 +83,11 @@ interface PeerQueue {
 }
 
 /**
- * Sends checks to the nodes that decide them, in batches. There is no timer between a check and its message: the checks that one
- * turn of the event loop has read go together.
+ * Sends checks to the nodes that decide them, in batches. There is no timer between a check and its message: the checks
+ * that one turn of the event loop has read go together.
  *
- * A broken or slow batch is sent once more under its id, which charges once. When a peer is down, its checks go to the acting
- * owner. A peer that is only slow keeps them, because another node could admit them a second time.
+ * A broken or slow batch is sent once more under its id, which charges once. When a peer is down, its checks go to the
+ * acting owner. A peer that is only slow keeps them, because another node could admit them a second time.
  */
 export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: number }): Forwarder {
   const { clock, timers, membership, ask, decider } = deps;

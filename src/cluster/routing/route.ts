@@ -2,19 +2,21 @@ import type { NodeId, Placed } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
 
-/** Who is to decide for a client. */
+/** The node that decides for a client. */
 type Route =
-  /** This node; `degraded` when it stands in for an owner that is down, with the copy it holds. */
+  /** This node; `degraded` when it acts for an owner that is down, with the copy it holds. */
   | { readonly kind: 'mine'; readonly degraded: boolean }
   | { readonly kind: 'forward'; readonly id: NodeId }
-  /** No member of the ring that may is up, as far as this node can tell. */
+  /** No member of the ring that may decide is up, as far as this node can tell. */
   | { readonly kind: 'nobody' };
 
 const MINE: Route = { kind: 'mine', degraded: false };
-const STAND_IN: Route = { kind: 'mine', degraded: true };
+const ACTING_OWNER: Route = { kind: 'mine', degraded: true };
 const NOBODY: Route = { kind: 'nobody' };
 
-/** The owner, or the first of its successors that is up: the ring's next owner, should the owner not come back. */
+/**
+ * The owner, or the first of its successors that is up. That one owns the client next if the owner does not come back.
+ */
 export function route(membership: Membership, client: Placed): Route {
   const { ring } = membership;
   const self = membership.self.id;
@@ -25,13 +27,16 @@ export function route(membership: Membership, client: Placed): Route {
   if (!membership.allowsActingOwner) return NOBODY;
   const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id));
   if (actingOwner === undefined) return NOBODY;
-  return actingOwner === self ? STAND_IN : { kind: 'forward', id: actingOwner };
+  return actingOwner === self ? ACTING_OWNER : { kind: 'forward', id: actingOwner };
 }
 
-/** @returns the id of who is to decide for a client, as far as this node knows now; `undefined`: nobody who may is up */
+/**
+ * @returns the id of the node that decides for a client, as far as this node knows now; `undefined`: none that may is
+ * up
+ */
 type Decider = (client: Placed) => NodeId | undefined;
 
-/** @param detectPause finds first whether this node was away: then it is not to decide, whatever it knew */
+/** @param detectPause called first: after a pause, this node may not decide, whatever it knew */
 export function createDecider({
   clock,
   membership,
