@@ -123,12 +123,17 @@ export function createLink(
     pause: () => void socket.pause(),
     resume: () => void socket.resume(),
     end() {
+      if (ending || over) return;
       ending = true;
+      // The other side may be gone without a word.
+      setTimeout(() => finish({ kind: 'closed' }), END_GRACE_MS).unref();
       if (!flushing) flush();
     },
     destroy: () => finish({ kind: 'closed' }),
   };
 }
 
+/** Time that the other side has to end a link, too. */
+const END_GRACE_MS = 5_000;
 /** After this time without a byte, the system checks whether the other side is still there. */
 const KEEP_ALIVE_MS = 15_000;

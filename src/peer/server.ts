@@ -205,7 +205,6 @@ export function createPeerServer(
   function done(member: Member): void {
     member.inFlight -= 1;
     readOn(member);
-    if (closing && member.inFlight === 0) member.link.end();
   }
 
   function readOn(member: Member): void {
@@ -253,10 +252,8 @@ export function createPeerServer(
           clearTimeout(cut);
           resolve();
         });
-        for (const { link, inFlight } of members) {
-          link.send(GOODBYE, () => undefined, undefined);
-          if (inFlight === 0) link.end();
-        }
+        // A message may be on its way: the sender ends the link after its last answer.
+        for (const { link } of members) link.send(GOODBYE, () => undefined, undefined);
         strangers.close();
       });
     },

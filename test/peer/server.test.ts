@@ -254,6 +254,18 @@ describe('peer listener', () => {
       await until(() => connections() === 0, 'the connections to end');
     });
 
+    it('answers a message that crosses its goodbye', async () => {
+      const { port, peer, received } = await startPeer();
+      const { socket, seal, answers } = await openRawLink(port);
+      const closing = peer.close(5_000);
+      await until(() => answers.has(0), 'the goodbye');
+      socket.write(seal(frame(1, encodeMessage(ask(7)))));
+      await until(() => answers.has(1), 'the answer');
+      expect(received).to.deep.equal([ask(7)]);
+      socket.end();
+      await closing;
+    });
+
     it('does not wait for connections on which nothing was sent, or nothing more', async () => {
       const { port, peer, id } = await startPeer();
       await open(port);
