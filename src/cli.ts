@@ -1,46 +1,46 @@
 #!/usr/bin/env node
-import { askAllow } from './cli/allow.js';
-import { runCluster } from './cli/cluster.js';
-import { checkPolicies } from './cli/policies.js';
-import { serve } from './cli/serve.js';
-import { showStatus } from './cli/status.js';
-import { makeToken } from './cli/token.js';
-import { usage } from './cli/usage.js';
-import { startFailure } from './cli/start-failure.js';
+import { runCommand, wantsHelp } from './cli/command.js';
+import { COMMANDS, NODE_COMMANDS } from './cli/commands.js';
+import { nearestName } from './core/mistake.js';
+import { VERSION } from './version.js';
 
-const [command, ...args] = process.argv.slice(2);
-// Only alone: `tokenring allow --limit 5 --window 1m "$CLIENT"` must not exit with 0, allowed, where the client is named --help.
-const wantsHelp = args.length === 1 && args[0] === '--help';
+const [command = '', ...args] = process.argv.slice(2);
 try {
-  switch (wantsHelp ? 'help' : command) {
-    case 'serve':
-      await serve(args, process.env);
-      break;
-    case 'cluster':
-      await runCluster(args, process.env);
-      break;
-    case 'allow':
-      process.exitCode = await askAllow(args);
-      break;
-    case 'status':
-      process.exitCode = await showStatus(args);
-      break;
-    case 'token':
-      makeToken(args);
-      break;
-    case 'policies':
-      process.exitCode = await checkPolicies(args);
-      break;
-    case 'help':
-    case '--help':
-      process.stdout.write(usage());
-      break;
-    default:
-      process.stderr.write(usage());
-      process.exitCode = 2;
-  }
+  await run();
 } catch (error) {
-  process.stderr.write(`tokenring: ${startFailure(error)}\n`);
+  process.stderr.write(`tokenring: ${await failureOf(error)}\n`);
   // At once: servers and timers that started before the failure would keep the process alive.
   process.exit(2);
+}
+
+async function run(): Promise<void> {
+  if (command === 'serve' || command === 'cluster') {
+    if (wantsHelp(args)) return void process.stdout.write((await import('./cli/usage.js')).nodeUsage(command));
+    if (command === 'serve') return (await import('./cli/serve.js')).serve(args, process.env);
+    return (await import('./cli/cluster.js')).runCluster(args, process.env);
+  }
+  if (Object.hasOwn(COMMANDS, command)) {
+    process.exitCode = await runCommand(command, await COMMANDS[command]!(), args, process.env);
+    return;
+  }
+  if (command === '--version' || command === '-v') return void process.stdout.write(`${VERSION}\n`);
+  if (['help', '--help', '-h'].includes(command))
+    return void process.stdout.write(await (await import('./cli/usage.js')).overview());
+  process.stderr.write(`tokenring: ${unknownCommand()}\n`);
+  process.exitCode = 2;
+}
+
+function unknownCommand(): string {
+  const names = [...NODE_COMMANDS, ...Object.keys(COMMANDS)];
+  if (command === '') return `expected a command: ${names.join(', ')}; see tokenring --help`;
+  const nearest = nearestName(command, names);
+  const hint = nearest === undefined ? 'see tokenring --help' : `did you mean ${nearest}?`;
+  return `unknown command ${JSON.stringify(command)}; ${hint}`;
+}
+
+async function failureOf(error: unknown): Promise<string> {
+  // With too few descriptors Node cannot even load the program.
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'EMFILE' || code === 'ENFILE') return `too many open files (${code}); raise the limit: ulimit -n 65536`;
+  return (await import('./cli/start-failure.js')).startFailure(error);
 }

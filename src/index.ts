@@ -2,6 +2,8 @@ import type { PolicyFileText } from './core/policy-file.js';
 import type { Log } from './cluster/ports.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Decision } from './core/decision.js';
+import { systemTime } from './client/time.js';
+import { createAcquire } from './client/waiting.js';
 import { TokenringError } from './core/error.js';
 import { callsBy } from './core/limiter.js';
 import type { Limiter, OnUnavailable } from './core/limiter.js';
@@ -20,7 +22,7 @@ export type { Decision, Settlement, Source } from './core/decision.js';
 export type { BucketDescription, ClientDescription } from './core/description.js';
 export { TokenringError } from './core/error.js';
 export type { ErrorCode } from './core/error.js';
-export type { AllowOptions, Limiter, OnUnavailable } from './core/limiter.js';
+export type { AcquireOptions, AllowOptions, Limiter, OnUnavailable } from './core/limiter.js';
 export type { PolicyFileText } from './core/policy-file.js';
 export type { AllowRequest, Duration, LimitRequest } from './core/request.js';
 export type { Algorithm } from './core/rule.js';
@@ -85,7 +87,7 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
   const clustered = options.peers !== undefined || options.peerPort !== undefined;
   const member = await createMember({
     ...rest,
-    listen: clustered ? { host: peerHost, port: peerPort } : undefined,
+    listen: clustered ? { host: peerHost, port: peerPort, setting: 'peerPort' } : undefined,
     advertise: (port) => advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default),
     discovery: createStaticDiscovery(peers),
     store: await openStore(store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now }),
@@ -130,6 +132,7 @@ function callsOf(
 
   return {
     ...callsBy(check),
+    acquire: createAcquire({ check, time: systemTime }),
     async settle(reservation, cost) {
       requireOpen();
       const { clientId } = readSettle({ reservation, cost });

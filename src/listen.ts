@@ -1,18 +1,38 @@
 import type { AddressInfo, ListenOptions, Server } from 'node:net';
 
-/**
- * Resolves with the port on which the server listens; for port 0, a free one. Rejects with the error of the operating system.
- * @param sharing whether other workers of a `node:cluster` may listen there too, and which program spreads the connections
- */
-export function listen(server: Server, port: number, host: string, sharing: Sharing = 'exclusive'): Promise<number> {
+interface ListenAt {
+  /** 0 takes a free port. */
+  readonly port: number;
+  readonly host: string;
+  /** The setting or option that names the port, for error messages. */
+  readonly setting: string;
+  /** Whether other workers of a `node:cluster` may listen there too, and which program spreads the connections. Default `exclusive`. */
+  readonly sharing?: Sharing;
+}
+
+/** Resolves with the port on which the server listens. Rejects with the error of the operating system, which says what to do. */
+export function listen(server: Server, { port, host, setting, sharing = 'exclusive' }: ListenAt): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject);
+    const fail = (error: NodeJS.ErrnoException): void => {
+      const advice = ADVICE[error.code ?? ''] ?? error.message;
+      error.message = `${setting}: cannot listen on ${host}:${port} (${error.code}): ${advice}`;
+      reject(error);
+    };
+    server.once('error', fail);
     server.listen({ port, host, ...OPTIONS[sharing] }, () => {
-      server.off('error', reject);
+      server.off('error', fail);
       resolve((server.address() as AddressInfo).port);
     });
   });
 }
+
+const ADVICE: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program uses the port; stop it, or choose another port',
+  EACCES: 'this user may not use the port; choose one above 1023',
+  EADDRNOTAVAIL: 'the address is not one of this machine',
+  ENOTFOUND: 'the host name does not resolve',
+  EMFILE: 'too many open files; raise the limit: ulimit -n 65536',
+};
 
 type Sharing = 'exclusive' | 'by-kernel' | 'by-cluster';
 

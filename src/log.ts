@@ -1,9 +1,12 @@
 import { constants, openSync } from 'node:fs';
 import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
+import { isatty } from 'node:tty';
 import type { Audit } from './http/access/audit.js';
 import { createFileSink, createStdoutSink } from './line-sink.js';
 import type { LineSink } from './line-sink.js';
+import { prettyLine } from './pretty.js';
+import type { Settings } from './setting-table.js';
 import { SettingsError } from './settings.js';
 
 /**
@@ -29,20 +32,24 @@ interface ProgramLog {
 }
 
 /** The program's log on standard output. A line that cannot be written is dropped and counted; the program goes on. */
-export function createLog(level: string, node: () => string | undefined): ProgramLog {
+export function createLog(
+  { log: form, logLevel }: Pick<Settings, 'log' | 'logLevel'>,
+  node: () => string | undefined,
+): ProgramLog {
+  const isPretty = form === 'pretty' || (form === 'auto' && isatty(1));
   let reported = 0;
   const lines: LineSink = createStdoutSink();
   const stream = {
     write(line: string): void {
       const before = lines.dropped;
-      lines.write(line);
+      lines.write(isPretty ? prettyLine(line) : line);
       if (lines.dropped > before || before === reported) return;
       const dropped = before - reported;
       reported = before;
       log.warn({ dropped }, 'log lines were dropped');
     },
   };
-  const log = pinoTo(stream, level, node);
+  const log = pinoTo(stream, logLevel, node);
   return {
     log,
     stream,

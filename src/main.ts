@@ -48,7 +48,7 @@ export interface RunningNode {
  */
 export async function startNode(settings: Settings, group?: GroupLink): Promise<RunningNode> {
   let id = settings.advertise;
-  const lines = createLog(settings.logLevel, () => id);
+  const lines = createLog(settings, () => id);
   const changes = createAudit(settings.auditLog, lines, () => id);
   const { log } = lines;
   const { audit } = changes;
@@ -69,7 +69,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     stage: () => stage,
   });
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
-  const listenHere = (): Promise<number> => listen(api.server, settings.port, settings.host, sharing);
+  const listenHere = (): Promise<number> =>
+    listen(api.server, { host: settings.host, port: settings.port, setting: 'TOKENRING_PORT', sharing });
   const port = await start(member, async () => {
     // A taken port must stop the node before others count on it. A worker listens after it has joined: on the shared port it would
     // take connections from workers that can answer. Its supervisor has tried the port.
@@ -134,7 +135,7 @@ async function openMember(settings: Settings, { log, source, group, named }: Mem
     ...settings,
     store,
     policies: source.state,
-    listen: { host: settings.peerHost, port: settings.peerPort },
+    listen: { host: settings.peerHost, port: settings.peerPort, setting: 'TOKENRING_PEER_PORT' },
     advertise(port) {
       const id = settings.advertise ?? reachableAt(settings.peerHost, port);
       named(id);

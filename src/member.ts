@@ -21,8 +21,8 @@ export const LEAVE_GRACE_MS = 5_000;
 const CLOSE_GRACE_MS = 1_000;
 
 interface MemberOptions {
-  /** The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. */
-  readonly listen: { readonly host: string; readonly port: number } | undefined;
+  /** The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. `setting` names the port in errors. */
+  readonly listen: { readonly host: string; readonly port: number; readonly setting: string } | undefined;
   /** `host:port` of this node for others, and its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
   /** Address of the public API, given the id of this node. */
@@ -76,7 +76,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { receive: (message) => node.receive(message), counters: peers, identity, log },
     { tls },
   );
-  const port = options.listen === undefined ? 0 : await listen(server.server, options.listen.port, options.listen.host);
+  const port = options.listen === undefined ? 0 : await listen(server.server, options.listen);
   const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },

@@ -199,6 +199,7 @@ export const SETTINGS = {
     429,
     'HTTP status of a denial',
   ),
+  log: oneOf(['auto', 'pretty', 'json'], 'form of log lines; auto: pretty on a terminal, JSON elsewhere'),
   logLevel: setting<string>(
     (text) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(text) ? text : undefined),
     'fatal, error, warn, info, debug, trace or silent',

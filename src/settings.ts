@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { inspect, parseArgs } from 'node:util';
+import { nearestName } from './core/mistake.js';
 import { hostOf } from './core/ring.js';
 import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
 import type { Name, Setting, Settings } from './setting-table.js';
@@ -23,7 +24,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
   const variables = new Map(NAMES.map((name) => [variable(name), name]));
   for (const key of Object.keys(env)) {
     if (key.startsWith('TOKENRING_') && !OTHER_VARIABLES.has(key) && !variables.has(key)) {
-      throw new SettingsError(`${key}: there is no such setting`);
+      throw unknown(key, [...variables.keys()]);
     }
   }
   const configPath = flags.get('config') ?? env['TOKENRING_CONFIG'];
@@ -72,6 +73,13 @@ export function readOptions<N extends Name>(options: object, names: readonly N[]
     values[name] = value;
   }
   return values as Pick<Settings, N>;
+}
+
+function unknown(given: string, known: readonly string[]): SettingsError {
+  const nearest = nearestName(given, known);
+  return new SettingsError(
+    `${given}: there is no such setting${nearest === undefined ? '' : `; did you mean ${nearest}?`}`,
+  );
 }
 
 function notValid(name: Name, from: string, shown: string): SettingsError {
@@ -172,14 +180,17 @@ export function reachableAt(host: string, port: number): string {
 }
 
 function readFlags(args: readonly string[]): Map<string, string> {
-  const options = Object.fromEntries(
-    ['config', ...NAMES].map((name) => [flag(name).slice(2), { type: 'string' as const }]),
-  );
+  const names = ['config', ...NAMES];
+  const options = Object.fromEntries(names.map((name) => [flag(name).slice(2), { type: 'string' as const }]));
+  const expanded = args.flatMap((arg) => (arg === '--bootstrap' ? [flag('bootstrapMs'), '0'] : [arg]));
+  const { tokens } = parseArgs({ args: expanded, options, strict: false, tokens: true });
+  for (const token of tokens) {
+    if (token.kind === 'option' && !Object.hasOwn(options, token.name)) throw unknown(token.rawName, names.map(flag));
+  }
   try {
-    const expanded = args.flatMap((arg) => (arg === '--bootstrap' ? [flag('bootstrapMs'), '0'] : [arg]));
     const { values } = parseArgs({ args: expanded, options, strict: true, allowPositionals: false });
     return new Map(
-      ['config', ...NAMES].flatMap((name) => {
+      names.flatMap((name) => {
         const value = values[flag(name).slice(2)];
         return typeof value === 'string' ? [[name, value] as const] : [];
       }),

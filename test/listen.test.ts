@@ -12,12 +12,15 @@ describe('a port', () => {
 
   it('is taken for one alone, or not at all', async () => {
     const server = createServer();
-    const port = await listen(server, 0, '127.0.0.1');
-    const error = await listen(createServer(), port, '127.0.0.1').then(
+    const port = await listen(server, { port: 0, host: '127.0.0.1', setting: 'port' });
+    const error = await listen(createServer(), { port, host: '127.0.0.1', setting: 'port' }).then(
       () => undefined,
       (reason: unknown) => reason as NodeJS.ErrnoException,
     );
     expect(error).to.include({ code: 'EADDRINUSE', syscall: 'listen' });
+    expect(error?.message).to.equal(
+      `port: cannot listen on 127.0.0.1:${port} (EADDRINUSE): another program uses the port; stop it, or choose another port`,
+    );
     server.close();
   });
 });

@@ -188,9 +188,11 @@ describe('settings', () => {
   });
 
   it('are refused by name where they are unknown', () => {
-    expect(errorOf(['--prot', '1'])).to.include('--prot');
+    expect(errorOf(['--prot', '1'])).to.equal('--prot: there is no such setting; did you mean --port?');
     expect(errorOf(['8080'])).to.include('8080');
-    expect(errorOf([], { TOKENRING_PROT: '1' })).to.include('TOKENRING_PROT');
+    expect(errorOf([], { TOKENRING_PROT: '1' })).to.equal(
+      'TOKENRING_PROT: there is no such setting; did you mean TOKENRING_PORT?',
+    );
     expect(errorOf([], { TOKENRING_: '1' })).to.include('TOKENRING_');
     expect(errorOf([], { TOKENRING_CONFIG: configFile({ prot: 1 }) })).to.include('"prot"');
     expect(errorOf([], { TOKENRING_CONFIG: configFile('{"__proto__":1}') })).to.include('"__proto__"');

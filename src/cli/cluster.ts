@@ -1,36 +1,77 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
+import { createStdoutSink } from '../line-sink.js';
+import { prettyLine } from '../pretty.js';
+import { SETTINGS } from '../setting-table.js';
 import { readSettings, SettingsError } from '../settings.js';
 import { withoutServiceLinks } from './service-links.js';
 
-const BASE_PORT = 8080;
-const BASE_PEER_PORT = 9080;
 const DEFAULT_NODES = 3;
 const MAX_NODES = 50;
+/** Distance of the peer ports from the public ports, unless `--peer-port` says otherwise. */
+const PEER_PORT_OFFSET = 1_000;
+const WARN = 40;
 
 /** `tokenring cluster`: nodes as processes of their own on 127.0.0.1, stopped together by Ctrl-C. */
 export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { nodes, rest } = readNodes(args);
-  const { workers } = readSettings(rest, withoutServiceLinks(env).own);
-  // Each worker of a node listens at a port of its own.
-  const peerPorts = Array.from({ length: nodes }, (_, i) => BASE_PEER_PORT + i * workers);
-  const peers = peerPorts.map((port) => `127.0.0.1:${port}`).join(',');
-  const children = peerPorts.map((peerPort, i) =>
-    startMember(['--port', `${BASE_PORT + i}`, '--peer-port', `${peerPort}`, '--peers', peers, ...rest], env),
-  );
-  const stop = (): void => children.forEach(({ child }) => child.kill('SIGTERM'));
-  process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
+  const settings = readSettings(rest, withoutServiceLinks(env).own);
+  const isPretty = settings.log === 'pretty' || (settings.log === 'auto' && isatty(1));
+  const ports = portsOf(settings, nodes);
+  const peers = ports.map(({ peerPort }) => `127.0.0.1:${peerPort}`).join(',');
+  const out = createStdoutSink();
+  if (isPretty) out.write(`Starting ${nodes === 1 ? 'a node' : `${nodes} nodes`} on this machine …\n`);
+  const children = ports.map(({ port, peerPort }, i) => {
+    const own = ['--port', `${port}`, '--peer-port', `${peerPort}`, '--peers', peers, '--log', 'json'];
+    return startMember({ name: `node ${i + 1} (127.0.0.1:${port})`, args: [...rest, ...own], env }, (line) => {
+      if (!isPretty) out.write(`${line}\n`);
+      else if (levelOf(line) >= WARN) out.write(`node ${i + 1}: ${prettyLine(line)}`);
+    });
+  });
+  const stop = (): void => {
+    if (isPretty) out.write('\nStopping: the nodes finish what they have begun.\n');
+    for (const { child } of children) child.kill('SIGTERM');
+  };
+  // A closed terminal sends SIGHUP: it must leave no node behind.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   await Promise.all(children.map(({ ready }) => ready));
-  process.stdout.write(
-    `\n${nodes === 1 ? 'The node is' : `${nodes} nodes are`} ready. Try:\n\n` +
-      `  curl -s localhost:${BASE_PORT}/v1/allow -H 'content-type: application/json' -d '{"clientId":"alice","limit":5,"window":"1m"}'\n\n` +
-      `All of 127.0.0.1:${BASE_PORT} to ${BASE_PORT + nodes - 1} answer alike. Ctrl-C stops.\n\n`,
+  out.write(
+    welcome(
+      ports.map(({ port }) => port),
+      isPretty,
+    ),
   );
   const codes = await Promise.all(children.map(({ exited }) => exited));
   process.exitCode = Math.max(...codes);
+}
+
+function welcome(ports: readonly number[], isPretty: boolean): string {
+  const urls = ports.map((port) => `http://127.0.0.1:${port}`);
+  const question = `-H 'content-type: application/json' -d '{"clientId":"alice","limit":5,"window":"1m"}'`;
+  const tryIt = `curl -s localhost:${ports[0]}/v1/allow ${question}`;
+  if (!isPretty) return `${JSON.stringify({ level: 30, time: Date.now(), urls, try: tryIt, msg: 'cluster ready' })}\n`;
+  return (
+    `\n${ports.length === 1 ? 'The node is' : `${ports.length} nodes are`} ready: ${urls.join(' ')}\n` +
+    `All answer alike. Try:\n\n  ${tryIt}\n\nCtrl-C stops.\n`
+  );
+}
+
+/** The ports of each node. Each worker of a node has a peer port of its own. */
+function portsOf(
+  { port, peerPort, workers }: { port: number; peerPort: number; workers: number },
+  nodes: number,
+): { port: number; peerPort: number }[] {
+  const firstPeer = peerPort === SETTINGS.peerPort.default ? port + PEER_PORT_OFFSET : peerPort;
+  const last = Math.max(port + nodes, firstPeer + nodes * workers) - 1;
+  if (port === 0 || peerPort === 0 || last > 65_535) {
+    throw new SettingsError(
+      `--port: ${port} is not valid for ${nodes} nodes, expected a port from 1 whose successors, and peer ports from ${firstPeer}, are below 65536`,
+    );
+  }
+  return Array.from({ length: nodes }, (_, i) => ({ port: port + i, peerPort: firstPeer + i * workers }));
 }
 
 interface Member {
@@ -39,19 +80,26 @@ interface Member {
   readonly exited: Promise<number>;
 }
 
-function startMember(args: readonly string[], env: NodeJS.ProcessEnv): Member {
+/** Starts a node. Where it cannot start, the whole program ends with its error, by the name of the node. */
+function startMember(
+  { name, args, env }: { name: string; args: readonly string[]; env: NodeJS.ProcessEnv },
+  log: (line: string) => void,
+): Member {
   const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
   // A process group of its own: Ctrl-C reaches only this process, which then stops each node once.
   const child = spawn(process.execPath, [cli, 'serve', ...args], {
     env,
     detached: true,
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   process.on('exit', () => child.kill('SIGKILL'));
-  const exited = new Promise<number>((resolve) => child.on('exit', (code) => resolve(code ?? 1)));
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    process.stderr.write(`${line.replace(/^tokenring: /, `tokenring: ${name}: `)}\n`);
+  });
+  const exited = new Promise<number>((resolve) => child.on('close', (code) => resolve(code ?? 1)));
   const ready = new Promise<void>((resolve) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
-      process.stdout.write(`${line}\n`);
+      log(line);
       if (line.includes('"msg":"tokenring ready"')) resolve();
     });
     void exited.then((code) => {
@@ -62,11 +110,17 @@ function startMember(args: readonly string[], env: NodeJS.ProcessEnv): Member {
   return { child, ready, exited };
 }
 
+function levelOf(line: string): number {
+  return Number(/^\{"level":(\d+)/.exec(line)?.[1] ?? 0);
+}
+
 function readNodes(args: readonly string[]): { nodes: number; rest: string[] } {
   const rest = [...args];
-  const at = rest.indexOf('--nodes');
+  const at = rest.findIndex((arg) => arg === '--nodes' || arg.startsWith('--nodes='));
   if (at < 0) return { nodes: DEFAULT_NODES, rest };
-  const [, text] = rest.splice(at, 2);
+  const text = rest[at]!.startsWith('--nodes=')
+    ? rest.splice(at, 1)[0]!.slice('--nodes='.length)
+    : rest.splice(at, 2)[1];
   const nodes = /^\d{1,2}$/.test(text ?? '') ? Number(text) : 0;
   if (nodes < 1 || nodes > MAX_NODES)
     throw new SettingsError(`--nodes: ${text} is not valid, expected 1 to ${MAX_NODES}`);

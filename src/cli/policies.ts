@@ -1,11 +1,87 @@
-import { parseArgs } from 'node:util';
-import { parseJson } from '../validate/json.js';
+import { readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { SettingsError } from '../settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
+import { parseJson } from '../validate/json.js';
+import type { Command, Input } from './command.js';
+import { ask, FAILED, printable, REMOTE, show, showProblem } from './remote.js';
 
-/** `tokenring policies check FILE`: every mistake in it, by field. @returns the exit code: 0 none, 1 some, 2 not readable */
-export async function checkPolicies(args: readonly string[]): Promise<0 | 1 | 2> {
-  const path = readPath(args);
+type Policies = Readonly<Record<string, unknown>>;
+
+const USAGE = 'policies get [NAME] | put NAME FILE | diff FILE | check FILE';
+
+export const policies: Command = {
+  usage: USAGE,
+  summary: 'Shows, writes, compares, and checks named policies. put needs the role admin.',
+  positionals: [1, 3],
+  options: REMOTE,
+  exits: { 0: 'done; no difference; no mistake', 1: 'diff: some difference; check: some mistake', 2: 'error' },
+  examples: [
+    'tokenring policies get api',
+    'TOKENRING_TOKEN=… tokenring policies put api api.json',
+    'tokenring policies diff config/policies.json',
+    'tokenring policies check config/policies.json',
+  ],
+  run(input) {
+    const [action, ...args] = input.positionals;
+    const [first, second] = args;
+    if (action === 'get' && args.length <= 1) return get(input, first);
+    if (action === 'put' && first !== undefined && second !== undefined) return put(input, first, second);
+    if (action === 'diff' && first !== undefined && args.length === 1) return diff(input, first);
+    if (action === 'check' && first !== undefined && args.length === 1) return check(first);
+    throw new SettingsError(`policies: expected ${USAGE}`);
+  },
+};
+
+const pathOf = (name: string): string => `/v1/policies/${encodeURIComponent(name)}`;
+const pretty = (value: unknown): string => `${JSON.stringify(value, undefined, 2)}\n`;
+
+async function get(input: Input, name: string | undefined): Promise<number> {
+  return show(await ask(input, name === undefined ? '/v1/policies' : pathOf(name)), input, pretty);
+}
+
+async function put(input: Input, name: string, path: string): Promise<number> {
+  let body: unknown;
+  try {
+    body = parseJson(readFileSync(path));
+  } catch (cause) {
+    throw new SettingsError(`policies: ${path} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  const answer = await ask(input, pathOf(name), { method: 'PUT', body });
+  return show(answer, input, (written) => `${name}: version ${(written as { version: number }).version}\n`);
+}
+
+/** Compares the policies of a file with those in force. @returns 0 no difference, 1 some */
+async function diff(input: Input, path: string): Promise<number> {
+  const file = await readPolicyFile(path, parseJson);
+  if (file.kind !== 'read') return check(path);
+  const wanted: Record<string, unknown> = {};
+  for (const [key, value] of file.entries) if (key.startsWith('policy ')) wanted[key.slice('policy '.length)] = value;
+  const answer = await ask(input, '/v1/policies');
+  if (answer === undefined) return FAILED;
+  if (answer.status !== 200) return showProblem(answer);
+  const { policies: inForce } = answer.body as { policies: Policies };
+  const differences = differencesOf(inForce, wanted);
+  const signs = { added: '+', changed: '~', missing: '-' } as const;
+  const text = differences.map(({ kind, name }) => `${signs[kind]} ${name}\n`).join('');
+  process.stdout.write(input.json ? pretty(differences) : printable(text));
+  return differences.length === 0 ? 0 : 1;
+}
+
+type Difference = { readonly kind: 'added' | 'changed' | 'missing'; readonly name: string };
+
+/** `added` stands in the file alone, `missing` is in force alone. */
+function differencesOf(inForce: Policies, wanted: Policies): Difference[] {
+  const names = [...new Set([...Object.keys(inForce), ...Object.keys(wanted)])].sort();
+  return names.flatMap((name): Difference[] => {
+    if (!Object.hasOwn(inForce, name)) return [{ kind: 'added', name }];
+    if (!Object.hasOwn(wanted, name)) return [{ kind: 'missing', name }];
+    return isDeepStrictEqual(inForce[name], wanted[name]) ? [] : [{ kind: 'changed', name }];
+  });
+}
+
+/** Names every mistake in a file, by field. @returns 0 none, 1 some, 2 not readable */
+async function check(path: string): Promise<0 | 1 | 2> {
   const file = await readPolicyFile(path, parseJson);
   switch (file.kind) {
     case 'unreadable':
@@ -15,20 +91,9 @@ export async function checkPolicies(args: readonly string[]): Promise<0 | 1 | 2>
       for (const { detail } of file.mistakes) process.stderr.write(`${path}: ${detail}\n`);
       return 1;
     case 'read': {
-      const policies = [...file.entries.keys()].filter((key) => key.startsWith('policy ')).length;
-      process.stdout.write(`${path}: ${policies} ${policies === 1 ? 'policy' : 'policies'}, no mistakes\n`);
+      const count = [...file.entries.keys()].filter((key) => key.startsWith('policy ')).length;
+      process.stdout.write(`${path}: ${count} ${count === 1 ? 'policy' : 'policies'}, no mistakes\n`);
       return 0;
     }
-  }
-}
-
-function readPath(args: readonly string[]): string {
-  try {
-    const { positionals } = parseArgs({ args: [...args], options: {}, allowPositionals: true, strict: true });
-    const [command, path, ...rest] = positionals;
-    if (command !== 'check' || path === undefined || rest.length > 0) throw new Error('expected check FILE');
-    return path;
-  } catch (cause) {
-    throw new SettingsError(`policies: ${(cause as Error).message}`, { cause });
   }
 }

@@ -1,24 +1,44 @@
 import { flag, SETTINGS, variable } from '../setting-table.js';
 import type { Name } from '../setting-table.js';
+import { COMMANDS, NODE_COMMANDS } from './commands.js';
 
-const COMMANDS = `tokenring: a distributed rate limiter
+const NODES = {
+  serve: {
+    usage: 'serve [--SETTING VALUE …]',
+    summary: 'Runs one node in the foreground, until SIGTERM or Ctrl-C.',
+    examples: ['tokenring serve --port 8081 --peer-port 9081 --peers 127.0.0.1:9080'],
+  },
+  cluster: {
+    usage: 'cluster [--nodes 3] [--SETTING VALUE …]',
+    summary: 'Runs several nodes on this machine, on ports that follow --port, until Ctrl-C.',
+    examples: ['tokenring cluster', 'tokenring cluster --nodes 5 --port 18080 --log json'],
+  },
+} as const;
 
-  tokenring serve [--SETTING VALUE …]                   one node in the foreground
-  tokenring cluster [--nodes 3] [--SETTING VALUE …]     several nodes on this machine
-  tokenring allow CLIENT --limit 10 --window 1m [--burst 20] [--algorithm sliding-window] [--cost 1]
-                  [--url http://127.0.0.1:8080]         ask: exit 0 allowed, 1 denied, 2 error
-  tokenring status [--url http://127.0.0.1:8080]        the members, as a node sees them
-  tokenring policies check FILE                         every mistake in a file of policies: exit 0 none, 1 some
-  tokenring token NAME ROLE…                            a new bearer token, and its entry for the file of tokens
+/** The commands, a line each. */
+export async function overview(): Promise<string> {
+  const lines = NODE_COMMANDS.map((name): [string, string] => [NODES[name].usage, NODES[name].summary]);
+  for (const load of Object.values(COMMANDS)) {
+    const { usage, summary } = await load();
+    lines.push([usage, summary]);
+  }
+  const list = lines.map(([usage, summary]) => `  ${usage}\n      ${summary}\n`).join('');
+  return (
+    `tokenring: a distributed rate limiter\n\n${list}\ntokenring COMMAND --help shows options and examples; tokenring --version the version.\n` +
+    'Commands that ask a node show it the token in TOKENRING_TOKEN, if there is one.\n'
+  );
+}
 
-allow and status show the token in TOKENRING_TOKEN, if there is one.
-`;
-
-/** What the commands take, and every setting by its names. */
-export function usage(): string {
+/** How to run nodes, and every setting by its names. */
+export function nodeUsage(command: keyof typeof NODES): string {
+  const { usage, summary, examples } = NODES[command];
   const names = Object.keys(SETTINGS) as Name[];
   const config = '  --config, TOKENRING_CONFIG: the path of a JSON file of settings, as { "peerPort": 9081 }\n';
-  return `${COMMANDS}\nSettings, from flags, then the environment, then the file, then defaults:\n\n${config}${names.map(describe).join('')}`;
+  return (
+    `tokenring ${usage}\n\n  ${summary}\n\nExit codes:\n  0  stopped by a signal\n  1  stopped by a second signal, or the stop failed\n` +
+    `  2  cannot start\n\nExamples:\n${examples.map((one) => `  ${one}\n`).join('')}\n` +
+    `Settings, from flags, then the environment, then the file, then defaults:\n\n${config}${names.map(describe).join('')}`
+  );
 }
 
 function describe(name: Name): string {

@@ -11,7 +11,7 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 /** Runs several nodes behind one public port until `stop` is called. Resolves when all are in the ring. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const port = await freePort(settings.port, settings.host);
-  const lines = createLog(settings.logLevel, () => undefined);
+  const lines = createLog(settings, () => undefined);
   const { log } = lines;
   const group = startGroup({
     exec: WORKER,
@@ -39,7 +39,7 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
  */
 async function freePort(port: number, host: string): Promise<number> {
   const probe = createServer();
-  const free = await listen(probe, port, host);
+  const free = await listen(probe, { port, host, setting: 'TOKENRING_PORT' });
   await new Promise((resolve) => probe.close(resolve));
   return free;
 }

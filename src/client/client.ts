@@ -21,6 +21,7 @@ import { readDescription, readLoad, readNothing, readSettlement } from './read-a
 import type { LoadAnswer } from './read-answer.js';
 import type { Time } from './time.js';
 import { createTransport } from './transport.js';
+import { createAcquire } from './waiting.js';
 
 /** A limiter in other processes: asks the nodes of a cluster. */
 export interface Client extends Limiter {
@@ -127,6 +128,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
 
   return {
     ...callsBy(check),
+    acquire: createAcquire({ check, time }),
     async settle(reservation, cost) {
       requireOpen();
       if (typeof reservation !== 'string') throw invalid('reservation', 'a string');

@@ -7,7 +7,7 @@ import type { AllowRequest } from '../core/request.js';
 import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import { checkProxy } from './proxy-check.js';
 import { rulesOf } from './question.js';
-import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
+import { checkRateLimitOptions, settlesLater, waitMsOf } from './rate-limit-options.js';
 import type { RateLimitOptions } from './rate-limit-options.js';
 import { settleAfter } from './settle-after.js';
 
@@ -31,6 +31,7 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
   const { limiter, name, skip, onDenied, unavailableStatus, load, headers = 'draft-11' } = options;
   const styles = headers === false ? [] : [headers].flat();
   const questionOf = createQuestions(options);
+  const waitMs = waitMsOf(options.wait);
   const isFirst = createFirstDenials();
   const settle = settlesLater(options) ? limiter.settle!.bind(limiter) : undefined;
 
@@ -67,7 +68,10 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
   async function ask(req: Request, res: Response): Promise<{ question: AllowRequest; decision: Decision } | undefined> {
     if ((await skip?.(req, res)) === true) return undefined;
     const question = await questionOf(req, res);
-    return { question, decision: await limiter.check(question) };
+    if (waitMs === undefined) return { question, decision: await limiter.check(question) };
+    const gone = new AbortController();
+    res.once('close', () => gone.abort());
+    return { question, decision: await limiter.acquire!(question, { waitMs, signal: gone.signal }) };
   }
 
   return (req, res, next) => {
@@ -75,7 +79,9 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
       .then(
         (asked) => (asked === undefined ? next() : finish(req, res, next, asked.question, asked.decision)),
         (error: unknown) => {
-          const { code } = Object(error) as { code?: unknown };
+          const { code, name: kind } = Object(error) as { code?: unknown; name?: unknown };
+          // The caller has gone while it waited.
+          if (kind === 'AbortError' && res.destroyed) return;
           const isUnavailable = unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code);
           if (isUnavailable && !res.headersSent) sendUnavailable(res);
           else next(asFault(error));

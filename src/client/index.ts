@@ -9,7 +9,7 @@ export type { LoadReport } from '../core/adaptive.js';
 export type { LimitStats } from '../core/decide.js';
 export type { Decision, Settlement, Source } from '../core/decision.js';
 export type { BucketDescription, ClientDescription } from '../core/description.js';
-export type { AllowOptions, Limiter, OnUnavailable } from '../core/limiter.js';
+export type { AcquireOptions, AllowOptions, Limiter, OnUnavailable } from '../core/limiter.js';
 export type { AllowRequest, Duration, LimitRequest } from '../core/request.js';
 export type { Algorithm } from '../core/rule.js';
 export type { Client } from './client.js';

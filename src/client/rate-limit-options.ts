@@ -3,7 +3,7 @@ import type { Decision } from '../core/decision.js';
 import { parseDuration } from '../core/duration.js';
 import type { Limiter } from '../core/limiter.js';
 import { badValue, nearestName } from '../core/mistake.js';
-import type { LimitRequest } from '../core/request.js';
+import type { Duration, LimitRequest } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../core/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
@@ -14,7 +14,7 @@ type OfRequest<T> = T | ((req: Request, res: Response) => T | Promise<T>);
 
 export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
   /** A node (`createNode`) or a client (`createClient`). */
-  readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle'>>;
+  readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle' | 'acquire'>>;
   /** Requests allowed per `window`: whole, 0 to 1e9; 0 denies all. May depend on the request. */
   readonly limit?: OfRequest<number>;
   /** Several limits at once, instead of one: 1 to 8. */
@@ -42,6 +42,8 @@ export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
   readonly skipSuccessful?: boolean;
   /** Gives the cost back when the status is 400 or above, or the connection breaks. It is reserved until then. */
   readonly skipFailed?: boolean;
+  /** Longest time for which a denied request waits for its turn, as in `acquire`; 1 ms to 1 h. Default: it does not wait. */
+  readonly wait?: number | Duration;
   /** Answers each denial; the headers are set. What it throws goes to Express. Default: 429, `application/problem+json`. */
   readonly onDenied?: (req: Request, res: Response, decision: Decision, next: NextFunction) => unknown;
   /** Called besides with the first denial of a client in a window, for example to log it. */
@@ -73,6 +75,7 @@ const KNOWN: Readonly<Record<keyof RateLimitOptions, true>> = {
   costAfter: true,
   skipSuccessful: true,
   skipFailed: true,
+  wait: true,
   onDenied: true,
   onFirstDenied: true,
   unavailableStatus: true,
@@ -101,6 +104,8 @@ const HINTS: Readonly<Record<string, string>> = {
   requestWasSuccessful: 'use `costAfter`, which returns 0 for requests that do not count',
   requestPropertyName: 'the decision is `res.locals.rateLimit`',
   store: 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE',
+  execEvenly: '`execEvenly` is `wait` here: "500ms"',
+  delayMs: '`delayMs` is `wait` here: "500ms"',
   storeClient: 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE',
   passOnStoreError: 'set `onUnavailable: "open"` of the limiter',
   insuranceLimiter: 'set `onUnavailable` of the limiter',
@@ -140,8 +145,24 @@ export function checkRateLimitOptions(options: RateLimitOptions): void {
   );
   if (options.costAfter !== undefined && (options.skipSuccessful === true || options.skipFailed === true))
     fail('costAfter: expected none beside skipSuccessful or skipFailed');
+  demand(
+    'wait',
+    options.wait,
+    'whole milliseconds or "500ms", "2s", up to "1h"',
+    (value) => waitMsOf(value) !== undefined,
+  );
+  if (options.wait !== undefined && typeof limiter.acquire !== 'function')
+    fail('limiter: expected one with `acquire`, which wait needs');
   if (settlesLater(options) && typeof limiter.settle !== 'function')
     fail('limiter: expected one with `settle`, which costAfter, skipSuccessful and skipFailed need');
+}
+
+const MAX_WAIT_MS = 3_600_000;
+
+/** The longest wait in ms; `undefined` for any other value. */
+export function waitMsOf(wait: unknown): number | undefined {
+  const ms = typeof wait === 'string' ? parseDuration(wait) : wait;
+  return isWhole(1, MAX_WAIT_MS)(ms) ? (ms as number) : undefined;
 }
 
 /** Whether the cost is final only after the response. */

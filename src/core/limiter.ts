@@ -12,6 +12,13 @@ export type OnUnavailable = 'local' | 'open' | 'closed' | 'throw';
 /** What `allow` takes besides its limit. */
 export type AllowOptions = Omit<AllowRequest, 'clientId' | 'limit' | 'window' | 'windowMs' | 'limits' | 'policy'>;
 
+export interface AcquireOptions {
+  /** Longest wait, 0 to 3,600,000 ms. */
+  readonly waitMs: number;
+  /** Ends the wait; `acquire` rejects with its reason. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * What decides, in this process or elsewhere: `createNode` and `createClient` both make one.
  * Every call rejects with a `TokenringError`: `invalid_request` names the `field` and what is `expected`; `closed` after
@@ -26,6 +33,12 @@ export interface Limiter {
   allow(clientId: string, limit: number, window: number | Duration, options?: AllowOptions): Promise<boolean>;
   /** The full question and the full answer. A denial is an answer, not an error. */
   check(request: AllowRequest): Promise<Decision>;
+  /**
+   * As `check`, but waits for its turn when it is denied: up to `waitMs`, in the order of arrival among equal requests of
+   * this process. Beyond 1,000 waiting requests, further ones are asked once.
+   * @returns a denial, at once, when the request cannot pass in time
+   */
+  acquire(request: AllowRequest, options: AcquireOptions): Promise<Decision>;
   /** Several requests, answered in order. Never rejects: an error stands in place of its decision, with its `item`. */
   checkMany(requests: readonly AllowRequest[]): Promise<readonly (Decision | TokenringError)[]>;
   /** Whole tokens that this client could take now. Consumes nothing. Same parameters as `allow`. */

@@ -244,7 +244,7 @@ function cut(text: string): [before: string, after: string] {
 
 /** Whether an entry from a peer or a file is valid for this version of the program. */
 export function isEntry(key: unknown, value: unknown): boolean {
-  if (typeof key !== 'string' || !key.isWellFormed()) return false;
+  if (typeof key !== 'string') return false;
   const [kind, rest] = cut(key);
   switch (kind) {
     case 'policy':

@@ -275,6 +275,11 @@ describe('the Express middleware', function () {
       /^rateLimit: headers: "draft-5" is not valid; use "draft-11"/,
     ],
     [
+      'a wait that is none',
+      { limiter: CHECKS, policy: 'p', wait: 'soon' },
+      /^rateLimit: wait: "soon" is not valid; use whole/,
+    ],
+    [
       'a cost of 0',
       { limiter: CHECKS, policy: 'p', cost: 0 },
       /^rateLimit: cost: 0 is not valid; use a whole number from 1/,
@@ -412,6 +417,15 @@ describe('the Express middleware', function () {
     for (const code of known) expect(warnings.filter((one) => one === code).length, code).to.be.at.most(1);
     // The first may have come in a test before.
     expect(warnings).to.include.members(known.slice(1));
+  });
+
+  it('lets a denied request wait for its turn where that is wanted', async () => {
+    const app = await serve({ limiter: node, limit: 1, window: '200ms', name: 'wait', key: () => 'x', wait: '5s' });
+    const answers = await Promise.all(Array.from({ length: 4 }, () => call(app, '/')));
+    expect(answers.map(({ status }) => status)).to.deep.equal([200, 200, 200, 200]);
+    const hasty = await serve({ limiter: node, limit: 1, window: '1h', name: 'hasty', key: () => 'x', wait: 50 });
+    expect((await call(hasty, '/')).status).to.equal(200);
+    expect((await call(hasty, '/')).status).to.equal(429);
   });
 
   describe('counting by outcome', () => {

@@ -81,7 +81,7 @@ describe('policies in etcd', () => {
     expect(epochs[0]).to.be.below(world.etcd!.revision);
   });
 
-  it('take one of several changes made at once from the same version, at all nodes, and refuse the others', async () => {
+  it('accept one of several concurrent changes of the same version at all nodes, and refuse the others', async () => {
     const world = createWorld(2, { etcdRate: 1 });
     world.setLink((_from, _to, random) => random.between(1, 40));
     const ids = await startCluster(world, 4);
@@ -99,7 +99,7 @@ describe('policies in etcd', () => {
     }
   });
 
-  it('take all of several changes made at once where nobody says from which version, one after the other', async () => {
+  it('accept all of several concurrent changes without a version, one after the other', async () => {
     const world = createWorld(3, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     const writes = Array.from({ length: 30 }, (_, i) => put(world, ids[i % 3]!, `p${i}`, i));
@@ -109,7 +109,7 @@ describe('policies in etcd', () => {
     for (let i = 0; i < 30; i += 1) expect(limitAt(world, 'a:1', `p${i}`)).to.equal(i);
   });
 
-  it('are matched exactly by a node that has not heard of the version that the writer has seen', async () => {
+  it('match `If-Match` exactly at a node that does not know the version of the caller yet', async () => {
     const world = createWorld(4, { etcdRate: 1 });
     await startCluster(world, 3);
     // Whatever b is told takes long.
@@ -136,7 +136,7 @@ describe('policies in etcd', () => {
     expect([limitAt(world, 'b:1', 'api'), limitAt(world, 'b:1', 'new')]).to.deep.equal([4, 6]);
   });
 
-  it('are not taken back at their writer by what was read before and arrives after', async () => {
+  it('are not replaced at their writer by an older read that arrives later', async () => {
     const world = createWorld(21, { etcdRate: 1 });
     await startCluster(world, 3);
     let isSlow = false;
@@ -167,7 +167,7 @@ describe('policies in etcd', () => {
     expect(revisions.at(-1)).to.be.above(revisions[0]!);
   });
 
-  it('are there on a node that joins before it decides', async () => {
+  it('are in force on a joining node before it decides', async () => {
     const world = createWorld(5, { etcdRate: 1 });
     await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
@@ -179,7 +179,7 @@ describe('policies in etcd', () => {
     expect(whenReady).to.equal(10);
   });
 
-  it('are there again when all nodes were killed, with nothing kept beside them', async () => {
+  it('are in force again after all nodes were killed, without state files', async () => {
     const world = createWorld(6, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
@@ -190,7 +190,7 @@ describe('policies in etcd', () => {
     expect(await world.until(put(world, 'c:1', 'api', 11, ['1']), 1_000)).to.include({ kind: 'written', version: 2 });
   });
 
-  it('stay as they are while etcd is away: a write is refused, and says whether it may have been made', async () => {
+  it('stay in force while etcd is away; a refused write says whether it may have been made', async () => {
     const world = createWorld(7, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
@@ -212,7 +212,7 @@ describe('policies in etcd', () => {
     expect(await world.until(put(world, 'b:1', 'api', 12, ['1']), 1_000)).to.include({ kind: 'written', version: 2 });
   });
 
-  it('are written once, and the writer told so, though the answer of etcd is lost', async () => {
+  it('are written once, and reported as written, although the answer of etcd is lost', async () => {
     for (const others of [false, true]) {
       const world = createWorld(8, { etcdRate: 1 });
       await startCluster(world, 3);
@@ -228,7 +228,7 @@ describe('policies in etcd', () => {
     }
   });
 
-  it('whose writer cannot know, as another has written over it, say so', async () => {
+  it('are reported as uncertain if another write has replaced them before the answer', async () => {
     const world = createWorld(9, { etcdRate: 1 });
     await startCluster(world, 3);
     let deaf = true;
@@ -241,7 +241,7 @@ describe('policies in etcd', () => {
     expect(stored(world).version).to.equal(2);
   });
 
-  it('are not changed by a write that was overtaken while nobody knew what became of it', async () => {
+  it('are not changed by an uncertain write that was overtaken', async () => {
     const world = createWorld(10, { etcdRate: 1 });
     await startCluster(world, 3);
     let mute = true;
@@ -254,7 +254,7 @@ describe('policies in etcd', () => {
     expect(limitAt(world, 'c:1', 'api')).to.equal(11);
   });
 
-  it('reach a node whose watch has ended, was compacted, or is dead without a word', async () => {
+  it('reach a node whose watch has ended, was compacted, or is silently dead', async () => {
     const world = createWorld(11, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     world.etcd!.breakWatches();
@@ -271,7 +271,7 @@ describe('policies in etcd', () => {
     expect(limits(world, ids, 'api')).to.deep.equal([2, 2, 2]);
   });
 
-  it('are passed on by its peers to a node that is cut off from etcd alone, which can change nothing', async () => {
+  it('reach a node that is cut off from etcd through its peers; it can change nothing', async () => {
     const world = createWorld(12, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     cut(world, ['a:1'], [ETCD]);
@@ -286,7 +286,7 @@ describe('policies in etcd', () => {
     expect(stored(world).version).to.equal(1);
   });
 
-  it('are changed on the side of a partition that has etcd, and nowhere else', async () => {
+  it('can be changed only on the side of a partition that has etcd', async () => {
     const world = createWorld(13, { etcdRate: 1 });
     const ids = await startCluster(world, 5);
     await world.until(put(world, 'a:1', 'api', 1), 1_000);
@@ -305,7 +305,7 @@ describe('policies in etcd', () => {
     expect(stored(world).version).to.equal(2);
   });
 
-  it('that are not valid are refused whole: the old ones stay, changes are refused, until somebody mends it', async () => {
+  it('are refused as a whole if they are not valid; the old ones stay, and changes are refused, until they are corrected', async () => {
     const world = createWorld(14, { etcdRate: 1, log: true });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
@@ -333,7 +333,7 @@ describe('policies in etcd', () => {
     expect(limits(world, [...ids, 'd:1'], 'api')).to.deep.equal([12, 12, 12, 12]);
   });
 
-  it('that somebody else has written stand, where they are valid', async () => {
+  it('are in force if another program has written them and they are valid', async () => {
     const world = createWorld(15, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
@@ -342,7 +342,7 @@ describe('policies in etcd', () => {
     expect(limits(world, ids, 'api')).to.deep.equal([7, 7, 7]);
   });
 
-  it('that nodes held before they had an etcd are merged in once, and overwrite nothing that is later', async () => {
+  it('from before there was an etcd are merged in once, and overwrite nothing later', async () => {
     const world = createWorld(16, { etcdRate: 1 });
     const older = documentWith('a:1', ['api', 1], ['gone', 2]);
     const newer = change(
@@ -368,7 +368,7 @@ describe('policies in etcd', () => {
     expect(digests(world, ids)).to.deep.equal(new Set([stored(world).digest]));
   });
 
-  it('that a node held before are named in its log if those of etcd overwrite them', async () => {
+  it('of a node are named in its log if those of etcd overwrite them', async () => {
     const world = createWorld(16, { etcdRate: 1, log: true });
     const warnings = (): string[] =>
       world.log.filter((line) => line.includes('have overwritten policies of this node'));
@@ -382,7 +382,7 @@ describe('policies in etcd', () => {
     expect(warnings()[0]).to.include('policy api');
   });
 
-  it('that a node kept of this etcd are not merged in again', async () => {
+  it('from this etcd in the state of a node are not merged in again', async () => {
     const world = createWorld(17, { etcdRate: 1 });
     const ids = await startCluster(world, 2);
     await world.until(put(world, 'a:1', 'api', 1), 1_000);
@@ -396,7 +396,7 @@ describe('policies in etcd', () => {
     expect(limits(world, [...ids, 'c:1'], 'api')).to.deep.equal([2, 2, 2]);
   });
 
-  it('are written down again by the nodes when all data of etcd is lost, under versions that go on', async () => {
+  it('are written again by the nodes if etcd loses all data, and the versions go on', async () => {
     const world = createWorld(18, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     for (const limit of [1, 2, 3]) await world.until(put(world, 'a:1', 'api', limit), 1_000);
@@ -413,7 +413,7 @@ describe('policies in etcd', () => {
     expect(digests(world, ids).size).to.equal(1);
   });
 
-  it('that an older backup of etcd brings back give way to those in force, and no version is used twice', async () => {
+  it('from an older backup of etcd are replaced by those in force, and no version is used twice', async () => {
     const world = createWorld(19, { etcdRate: 1 });
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', 'api', 1), 1_000);
@@ -426,7 +426,7 @@ describe('policies in etcd', () => {
     expect(await world.until(put(world, 'b:1', 'api', 4), 1_000)).to.include({ kind: 'written', version: 4 });
   });
 
-  it('keep a node that starts while etcd is away from deciding until it is back', async () => {
+  it('keep a node that starts while etcd is away from deciding until etcd is back', async () => {
     const world = createWorld(20, { etcdRate: 1 });
     await startCluster(world, 2);
     await world.until(put(world, 'a:1', 'api', 10), 1_000);
@@ -442,7 +442,7 @@ describe('policies in etcd', () => {
 
   for (const losesData of [false, true]) {
     const what = losesData ? 'though all data of etcd is lost' : 'one version after the other';
-    it(`keep what was promised to each writer, whatever is cut, breaks, dies or starts: ${what}`, async function () {
+    it(`keep every promise to writers while links, watches, and nodes fail: ${what}`, async function () {
       this.timeout(60_000);
       for (let seed = 1; seed <= 40; seed += 1) await writeAtRandom(seed, losesData);
     });

@@ -56,7 +56,7 @@ describe('policies in a cluster', () => {
     expect(digests(world, ids).size).to.equal(1);
   });
 
-  it('take one of two changes made at once from the same version, at two nodes, and refuse the other', async () => {
+  it('accept one of two concurrent changes of the same version, and refuse the other', async () => {
     const world = createWorld(2);
     const ids = await startCluster(world, 4);
     for (let round = 0; round < 5; round += 1) {
@@ -71,7 +71,7 @@ describe('policies in a cluster', () => {
     }
   });
 
-  it('are changed once, and their writer is told so, though the answer is lost and the change sent again', async () => {
+  it('are changed once if the answer is lost and the change is sent again', async () => {
     let lose = true;
     const answer = (_from: string, _to: string, sent: Envelope<PeerAnswer>): Envelope<PeerAnswer> | undefined => {
       if (!lose || sent.body.kind !== 'policies-written') return sent;
@@ -87,7 +87,7 @@ describe('policies in a cluster', () => {
     expect(written).to.include({ kind: 'written', version: 1 });
   });
 
-  it('are changed by no node that was away, before it is in the ring again: what it acknowledges stands', async () => {
+  it('are not changed by a node that was away before it is in the ring again, so that an acknowledged change stands', async () => {
     const world = createWorld(13);
     const ids = await startCluster(world, 4);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
@@ -108,7 +108,7 @@ describe('policies in a cluster', () => {
     for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(13);
   });
 
-  it('are there on a node that joins before it decides', async () => {
+  it('are in force on a joining node before it decides', async () => {
     const world = createWorld(3);
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
@@ -174,7 +174,7 @@ describe('policies in a cluster', () => {
     });
   });
 
-  it('survive the loss of the node that wrote them, and of the one that took the write', async () => {
+  it('survive the loss of the node that was asked and of the node that accepted the change', async () => {
     const world = createWorld(4);
     const ids = await startCluster(world, 4);
     const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
@@ -190,7 +190,7 @@ describe('policies in a cluster', () => {
     expect(limitAt(world, second, 'api')).to.equal(11);
   });
 
-  it('are the same on all nodes after a partition, with what both sides changed', async () => {
+  it('are the same on all nodes after a partition, with the changes of both sides', async () => {
     const world = createWorld(5);
     const ids = await startCluster(world, 4);
     await world.until(put(world, 'a:1', policyKey('both'), perHour(1)), 5_000);
@@ -218,7 +218,7 @@ describe('policies in a cluster', () => {
     expect(digests(world, ids).size).to.equal(1);
   });
 
-  it('reach a node that heard nothing of a change within a second, though messages are lost', async () => {
+  it('reach a node that missed a change within a second, although messages are lost', async () => {
     const world = createWorld(6);
     const ids = await startCluster(world, 3);
     const lost = ids.find((id) => id !== world.node('a:1').cluster.membership.ring.owner('policies'))!;
@@ -234,7 +234,7 @@ describe('policies in a cluster', () => {
     await world.until(writing, 5_000);
   });
 
-  it('change the limit of running buckets at once, with what was consumed kept', async () => {
+  it('change the limit of existing buckets at once, and keep their consumption', async () => {
     const world = createWorld(7);
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
@@ -272,7 +272,7 @@ describe('policies in a cluster', () => {
     expect(await ask(world, other, 'x', 'api')).to.include({ allowed: true, source: 'forwarded' });
   });
 
-  it('end leases at once: nothing is spent of them under other rules', async () => {
+  it('end leases at once, so that no lease is spent under other rules', async () => {
     const world = createWorld(9);
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(1_000)), 5_000);
@@ -285,7 +285,7 @@ describe('policies in a cluster', () => {
     expect(await ask(world, other, 'x', 'api')).to.include({ allowed: false, source: 'forwarded', limit: 5 });
   });
 
-  it('say what happens where nobody can be asked, each for itself', async () => {
+  it('decide each for itself what happens if no node answers', async () => {
     const world = createWorld(10);
     await startCluster(world, 3);
     const { membership } = world.node('a:1').cluster;
@@ -303,7 +303,7 @@ describe('policies in a cluster', () => {
     expect([1, 2, 3, 4].map(() => decide(undefined).allowed)).to.deep.equal([true, true, true, false]);
   });
 
-  it('are never half applied: news that does not make the sender’s document of this one is not taken', async () => {
+  it('are never half applied: changes that do not lead to the sender’s document are not applied', async () => {
     const world = createWorld(12);
     await startCluster(world, 1);
     const { cluster } = world.node('a:1');

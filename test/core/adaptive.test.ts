@@ -20,7 +20,28 @@ describe('limits that follow the load', () => {
     );
   });
 
-  it('leave a small limit its last request, and one of nothing nothing', () => {
+  it('change by steps that depend on the distance to the target', () => {
+    for (const [factor, load, target, next] of [
+      // Above the target, by 0.4 of the excess, and by 0.3 at most.
+      [1, 0.6, 0.5, 0.92],
+      [0.933, 0.57, 0.5, 0.881],
+      [1, 0.9, 0.5, 0.7],
+      // At full load the excess is unknown; with a target of 1 there is none.
+      [1, 1, 0.9, 0.7],
+      [0.5, 1, 1, 0.5],
+      // Below the target, by 0.4 of the distance, 0.05 at most, and at least 0.001 unless it is within 2%.
+      [0.5, 0.45, 0.5, 0.52],
+      [0.5, 0.1, 0.5, 0.55],
+      [0.01, 0.45, 0.5, 0.011],
+      [0.01, 0.495, 0.5, 0.01],
+      [0.5, 0.5, 0.5, 0.5],
+    ] as const) {
+      const after = adjust(factor, load, { target, min: 0.001 });
+      expect(after, `${factor} at a load of ${load} with a target of ${target}`).to.equal(next);
+    }
+  });
+
+  it('never scale a limit below 1, and keep a limit of 0', () => {
     const [small, none] = [ruleOf('token-bucket', 3, 1, 9, 'p'), ruleOf('sliding-window', 0, 1, 0, 'p')];
     expect(scaleRules([small, none], 0.1)).to.deep.equal([ruleOf('token-bucket', 1, 1, 1, 'p'), none]);
     expect(scaleRules([small], 0.5)).to.deep.equal([ruleOf('token-bucket', 1, 1, 4, 'p')]);
@@ -28,17 +49,19 @@ describe('limits that follow the load', () => {
     expect(scaleRules(rules, 1)).to.equal(rules);
   });
 
-  it('read a load from what is reported, the worst of it', () => {
+  it('take the largest load of a report', () => {
     expect(loadOf({ load: 0.5 }, ADAPTIVE)).to.equal(0.5);
     expect(loadOf({ latencyMs: 50 }, ADAPTIVE)).to.equal(0.8);
     expect(loadOf({ errors: 0.01 }, ADAPTIVE)).to.equal(0.8);
     expect(loadOf({ load: 0.9, latencyMs: 1, errors: 0 }, ADAPTIVE)).to.equal(0.9);
     expect(loadOf({ load: 0.1, latencyMs: 5_000 }, ADAPTIVE)).to.equal(1);
+    expect(loadOf({ latencyMs: 50 / 8 }, ADAPTIVE), 'a cube root').to.be.closeTo(0.4, 1e-9);
+    expect(loadOf({ errors: 0.01 / 8 }, ADAPTIVE), 'a cube root').to.be.closeTo(0.4, 1e-9);
     expect(loadOf({ latencyMs: 50 }, { target: 0.8, min: 0.1 })).to.equal(undefined);
     expect(loadOf({}, ADAPTIVE)).to.equal(undefined);
   });
 
-  it('hold a latency that rises as in a queue, wherever they begin', () => {
+  it('settle at the target of a latency that rises as in a queue, from any factor', () => {
     for (const begin of [0.1, 0.4, 1]) {
       // Of what clients would ask the service can do half; 10 ms when idle, and 10/(1 − used) under load: 50 at the target.
       let factor = begin;
@@ -52,7 +75,7 @@ describe('limits that follow the load', () => {
     }
   });
 
-  it('go back to what is written step by step', () => {
+  it('return to their written values step by step without reports', () => {
     let factor = 0.1;
     for (let steps = 0; steps < 17; steps += 1) factor = relax(factor);
     expect(factor).to.be.within(0.9, 0.96);

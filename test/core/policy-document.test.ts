@@ -9,9 +9,11 @@ import {
   hasRoomFor,
   isEntry,
   isSuccessor,
+  isTagged,
   listKey,
   merge,
   NO_DOCUMENT,
+  NOTHING_YET,
   overwrittenKeys,
   overrideKey,
   policyKey,
@@ -52,7 +54,7 @@ function documentsOf(history: typeof histories extends fc.Arbitrary<infer T> ? T
 }
 
 describe('the document of policies', () => {
-  it('merges to the same, whatever the order, and whatever is heard again', () => {
+  it('merges to the same document in any order, and when documents come again', () => {
     const property = fc.property(histories, fc.array(fc.nat(3), { maxLength: 8 }), (history, order) => {
       const documents = documentsOf(history);
       const all = (places: number[]): PolicyDocument =>
@@ -69,7 +71,7 @@ describe('the document of policies', () => {
     fc.assert(property, { numRuns: 500 });
   });
 
-  it('lets the later write of one name stand, and both of two names', () => {
+  it('keeps the later of two writes of one policy, and both writes of two policies', () => {
     const base = write(NO_DOCUMENT, policyKey('p'), limit(1));
     const left = write(write(base, policyKey('p'), limit(2)), policyKey('p'), limit(3));
     const right = write(write(base, policyKey('p'), limit(9), 'b:1'), policyKey('q'), limit(4), 'b:1');
@@ -80,7 +82,7 @@ describe('the document of policies', () => {
     }
   });
 
-  it('does not bring back what was deleted from an older copy', () => {
+  it('does not bring back a deleted policy from an older copy', () => {
     const before = write(NO_DOCUMENT, policyKey('p'), limit(1));
     const deleted = write(before, policyKey('p'), null);
     expect(policySetOf(merge(before, deleted)).policies.size).to.equal(0);
@@ -97,6 +99,8 @@ describe('the document of policies', () => {
     document = change(document, new Map(set(null, early.slice(0, 6))), 'a:1');
     document = change(document, new Map(set(null, early.slice(6))), 'a:1');
     const before = document;
+    const few = change(NO_DOCUMENT, new Map(set('free', keys)), 'a:1');
+    expect(change(few, new Map(set(null, early.slice(0, 4_999))), 'a:1').entries.size).to.equal(5_010);
     document = change(document, new Map(set(null, [...late])), 'b:1');
     expect(document.entries.size).to.equal(5_000);
     for (const key of late) expect(document.entries.get(key)).to.include({ value: null, version: 4 });
@@ -123,14 +127,40 @@ describe('the document of policies', () => {
     expect(overwrittenKeys(write(one, fileKey(), '0123456789abcdef'), one)).to.deep.equal([]);
   });
 
-  it('keeps its version where nothing changes', () => {
+  it('decides between two writes of one version by writer, then by value', () => {
+    const by = (writer: string, n: number): PolicyDocument => write(NO_DOCUMENT, policyKey('p'), limit(n), writer);
+    const valueOf = (document: PolicyDocument): unknown => document.entries.get(policyKey('p'))!.value;
+    for (const [winner, loser] of [
+      [by('b:1', 1), by('a:1', 2)],
+      // One node may write one version twice: in a partition, after a restart without its state.
+      [by('a:1', 2), by('a:1', 1)],
+    ] as const) {
+      for (const merged of [merge(winner, loser), merge(loser, winner)]) {
+        expect(valueOf(merged)).to.deep.equal(valueOf(winner));
+        expect(merged.version, 'two documents had the first version').to.equal(2);
+      }
+    }
+  });
+
+  it('matches `*` if it has every changed entry, and `none` if it has none of them', () => {
+    const document = write(NO_DOCUMENT, policyKey('p'), limit(1));
+    const changes = (...names: string[]): Map<string, EntryValue> =>
+      new Map(names.map((name) => [policyKey(name), limit(2)]));
+    const matches = (names: string[], tag: string): boolean => isTagged(document, changes(...names), [tag]);
+    expect([['p'], ['p', 'q'], ['q']].map((names) => matches(names, '*'))).to.deep.equal([true, false, false]);
+    expect([['p'], ['p', 'q'], ['q']].map((names) => matches(names, NOTHING_YET))).to.deep.equal([false, false, true]);
+    expect(matches(['p'], '1')).to.equal(true);
+    expect(matches(['p'], '2')).to.equal(false);
+  });
+
+  it('keeps its version if nothing changes', () => {
     const document = write(NO_DOCUMENT, policyKey('p'), limit(1));
     expect(write(document, policyKey('p'), limit(1), 'b:1')).to.equal(document);
     expect(write(document, policyKey('x'), null)).to.equal(document);
     expect(write(document, policyKey('p'), limit(2)).version).to.equal(document.version + 1);
   });
 
-  it('has a digest that tells apart what differs', () => {
+  it('has another digest if anything differs', () => {
     const a = write(NO_DOCUMENT, policyKey('p'), limit(1));
     expect(documentOf(a.version, new Map(a.entries)).digest).to.equal(a.digest);
     for (const other of [
@@ -173,11 +203,11 @@ describe('a policy', () => {
   const figures = (name: string, clientId: string): unknown[] =>
     rulesFor(set, set.policies.get(name)!, clientId).map(({ limit: n, windowMs, capacity }) => [n, windowMs, capacity]);
 
-  it('is valid as the example has it', () => {
+  it('is valid as in the example file', () => {
     expect(checkPolicyFile(file)).to.deep.equal([]);
   });
 
-  it('gives a client its own limit, or its tier’s, or the one of all', () => {
+  it('gives a client its override, else the limit of its tier, else the limit of the policy', () => {
     expect(figures('api', 'dave')).to.deep.equal([[10, 60_000, 10]]);
     expect(figures('api', 'alice')).to.deep.equal([[7, 60_000, 7]]);
     expect(figures('api', '__proto__')).to.deep.equal([[3, 60_000, 3]]);
@@ -191,7 +221,7 @@ describe('a policy', () => {
     expect(figures('tiered', 'dave')).to.deep.equal([[10, 60_000, 10]]);
   });
 
-  it('knows the default and the lists', () => {
+  it('has the default policy and the allow and deny lists', () => {
     expect(set.default).to.equal('api');
     expect([...set.listed]).to.have.deep.members([
       ['probe', 'allow'],
@@ -199,7 +229,7 @@ describe('a policy', () => {
     ]);
   });
 
-  it('that is gone takes its overrides and the default with it, until it is back', () => {
+  it('that is deleted takes its overrides and the default with it, until it is written again', () => {
     const document = change(NO_DOCUMENT, entriesOf(file), 'a:1');
     const without = write(document, policyKey('api'), null);
     expect(policySetOf(without).default).to.equal(undefined);
@@ -207,7 +237,7 @@ describe('a policy', () => {
     expect(policySetOf(write(without, policyKey('api'), limit(9))).default).to.equal('api');
   });
 
-  it('is refused with each wrong field by name', () => {
+  it('is refused with the name of each wrong field', () => {
     const wrong = {
       policies: {
         'a b': { limit: 1, window: '1m' },
@@ -265,7 +295,7 @@ describe('a policy', () => {
     for (const value of [null, 5, [], 'x']) expect(checkPolicyFile(value)).to.have.length(1);
   });
 
-  it('is refused where there are too many', () => {
+  it('is refused if there are too many', () => {
     const many = (count: number): object =>
       Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, { limit: 1, window: 1 }]));
     expect(checkPolicyFile({ policies: many(1_000) })).to.deep.equal([]);
@@ -278,6 +308,9 @@ describe('a policy', () => {
       new Map([...Array(1_000).keys()].map((i) => [policyKey(`p${i}`), limit(1)])),
       'a:1',
     );
+    const lists = new Map(Array.from({ length: 19_000 }, (_, i) => [listKey(`client ${i}`), 'allow'] as const));
+    expect(hasRoomFor(document, lists)).to.equal(true);
+    expect(hasRoomFor(document, new Map([...lists, [listKey('one more'), 'allow']]))).to.equal(false);
     expect(hasRoomFor(document, new Map([[policyKey('p1'), limit(2)]]))).to.equal(true);
     expect(hasRoomFor(document, new Map([[policyKey('q'), limit(2)]]))).to.equal(false);
     expect(
@@ -291,7 +324,7 @@ describe('a policy', () => {
     ).to.equal(true);
   });
 
-  it('is refused where it makes of all what does not go in one message between nodes, and is taken where it makes it smaller', () => {
+  it('is refused if the document becomes too large for one message, unless it makes it smaller', () => {
     const tiers = (count: number): EntryValue => ({
       tiers: Object.fromEntries(Array.from({ length: count }, (_, i) => [`t${i}`, { limits: LONG }])),
       defaultTier: 't0',
@@ -313,7 +346,7 @@ describe('a policy', () => {
     expect(checkPolicyFile({ policies }).map(({ field }) => field)).to.deep.equal(['file']);
   });
 
-  it('of a file may be named by the clients of that file, who may take its window', () => {
+  it('may be named by the clients of its file, whose overrides may use its window', () => {
     const policies = { many: file.policies!['login']!, one: file.policies!['api']! };
     const fields = (clients: unknown): string[] => checkPolicyFile({ policies, clients }).map(({ field }) => field);
     expect(fields({ a: { overrides: { one: { limit: 1 } } } })).to.deep.equal([]);
@@ -324,7 +357,7 @@ describe('a policy', () => {
     expect(fields({ a: { tier: '', more: 1 }, b: 7 })).to.deep.equal(['clients.a.more', 'clients.a.tier', 'clients.b']);
   });
 
-  it('is taken from elsewhere only in a form that can be read', () => {
+  it('is accepted from peers and files only in a valid form', () => {
     const good: [string, unknown][] = [
       [policyKey('p'), limit(1)],
       [policyKey('p'), null],
@@ -332,6 +365,7 @@ describe('a policy', () => {
       [tierKey('x'), 'pro'],
       [listKey('x'), 'deny'],
       [defaultKey(), 'p'],
+      [fileKey(), '0123456789abcdef'],
     ];
     for (const [key, value] of good) expect(isEntry(key, value), key).to.equal(true);
     const bad: [unknown, unknown][] = [
@@ -341,10 +375,14 @@ describe('a policy', () => {
       ['override p ', { limit: 3 }],
       ['override p', { limit: 3 }],
       ['override p x', {}],
+      ['override p! x', { limit: 3 }],
       ['tier x', 5],
       ['list x', 'maybe'],
       ['default x', 'p'],
       ['other', null],
+      ['file', 1_234_567_890_123_456],
+      ['file', '0123456789ABCDEF'],
+      ['tier \ud800', 'pro'],
       [5, null],
       [`tier ${'x'.repeat(257)}`, 'pro'],
     ];

@@ -31,7 +31,7 @@ function create(resolve: Resolve, options = {}): Setup {
 }
 
 describe('DNS discovery', () => {
-  it('names every address behind the name once, IPv6 in brackets, in an order that does not change', async () => {
+  it('returns every address of the name once, IPv6 in brackets, in a fixed order', async () => {
     const { seeds, asked } = create(() =>
       Promise.resolve([v6('fd00::2'), v4('10.0.0.9'), v4('10.0.0.2'), v4('10.0.0.9'), v6('fe80::1%eth0')]),
     );
@@ -39,7 +39,7 @@ describe('DNS discovery', () => {
     expect(asked).to.deep.equal(['tokenring.local']);
   });
 
-  it('asks again after a while only, also when it failed, and once for all who wait', async () => {
+  it('resolves again only after a while, even after a failure, and once for all callers', async () => {
     let fails = false;
     const { seeds, clock, asked } = create(() =>
       fails ? Promise.reject(new Error('ENOTFOUND')) : Promise.resolve([v4('10.0.0.1')]),
@@ -58,7 +58,7 @@ describe('DNS discovery', () => {
     expect(asked).to.have.length(3);
   });
 
-  it('follows what the name stands for', async () => {
+  it('follows changes of the name', async () => {
     let addresses = [v4('10.0.0.1')];
     const { seeds, clock } = create(() => Promise.resolve(addresses));
     await seeds();
@@ -70,7 +70,7 @@ describe('DNS discovery', () => {
     expect(await seeds()).to.deep.equal([]);
   });
 
-  it('keeps the last good answer while the resolver fails, and says so once each time', async () => {
+  it('keeps the last good answer while the resolver fails, and logs the first failure', async () => {
     const answers = [true, false, false, true, false];
     const { seeds, clock, warnings } = create(() =>
       answers.shift() ? Promise.resolve([v4('10.0.0.1')]) : Promise.reject(new Error('EAI_AGAIN')),
@@ -82,7 +82,7 @@ describe('DNS discovery', () => {
     expect(warnings).to.have.length(2);
   });
 
-  it('names nobody, and does not fail, when the name never resolved or the resolver throws', async () => {
+  it('returns no peers, without an error, if the name never resolved or the resolver throws', async () => {
     expect(await create(() => Promise.reject(new Error('ENOTFOUND'))).seeds()).to.deep.equal([]);
     const throwing = create(() => {
       throw new Error('oh');
@@ -90,7 +90,7 @@ describe('DNS discovery', () => {
     expect(await throwing.seeds()).to.deep.equal([]);
   });
 
-  it('does not wait for a resolver that hangs, and takes its answer when it comes', async () => {
+  it('does not wait for a resolver that hangs, and uses its answer once it comes', async () => {
     let answer: (addresses: DnsAddress[]) => void = () => undefined;
     const hanging = new Promise<DnsAddress[]>((resolve) => (answer = resolve));
     const { seeds, clock, asked } = create(() => hanging, { timeoutMs: 20 });
@@ -102,7 +102,7 @@ describe('DNS discovery', () => {
     expect(await seeds()).to.deep.equal(['10.0.0.1:9080']);
   });
 
-  it('reads the hosts file, as everything else on the machine does', async () => {
+  it('reads the hosts file of the machine', async () => {
     const log: Log = { info: () => undefined, warn: () => undefined };
     const discovery = createDnsDiscovery('localhost:9080', { clock: createFakeClock(), log });
     const seeds = await discovery.seeds();

@@ -90,7 +90,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
   afterEach(() => Promise.all(open.splice(0).map((one) => one.close())));
   after(() => (why === undefined ? etcd.close() : undefined));
 
-  it('are none at first, then what was written, for everybody', async () => {
+  it('are empty at first, and then the written document at every node', async () => {
     const first = await see(registry);
     expect(first.stored).to.deep.equal({ kind: 'document', revision: 0, document: NO_DOCUMENT });
     const document = api(1);
@@ -103,7 +103,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     }
   });
 
-  it('are written in the place of what they were made from, and of nothing else', async () => {
+  it('replace only the document that they were made from', async () => {
     const first = await see(registry);
     expect((await fileAt(registry, api(1), first)).kind).to.equal('written');
     expect(await fileAt(registry, api(2), first)).to.deep.equal({ kind: 'overtaken' });
@@ -120,7 +120,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect(stored.kind === 'document' && stored.document.version).to.equal(2);
   });
 
-  it('are told of by the watch on members, in order, and nothing is of keys beside them', async () => {
+  it('come through the watch on members, in order, without those of other keys', async () => {
     await fileAt(registry, api(1));
     const { revision } = await see(registry);
     const lines = watched(revision);
@@ -137,7 +137,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect((await see(registry)).stored).to.include({ revision: 0, document: NO_DOCUMENT });
   });
 
-  it('are not sent again to who has read them', async () => {
+  it('are not sent again to a node that has read them', async () => {
     // The values go through no proxy here: what is not read again is the very same object.
     await fileAt(registry, api(1));
     const { stored } = await see(registry);
@@ -147,7 +147,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect((await see(registry)).stored).not.to.equal(stored);
   });
 
-  it('that are not valid are refused whole, with the key, and what is wrong', async () => {
+  it('are refused as a whole if they are not valid, with the key and the reason', async () => {
     await see(registry);
     const wrong: [value: string | Buffer, reason: string][] = [
       ['', 'not JSON'],
@@ -171,7 +171,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect((await fileAt(registry, api(1), seen)).kind).to.equal('written');
   });
 
-  it('can be read with etcdctl while they are few, and are packed when they are many: as many as there may be', async () => {
+  it('can be read with etcdctl while they are few, and are compressed up to the largest document', async () => {
     await fileAt(registry, api(1));
     expect(JSON.parse((await valueOf('policies')).toString())).to.deep.equal({
       format: 1,
@@ -196,7 +196,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect(lines).to.deep.equal(['2']);
   });
 
-  it('that are larger than etcd takes are refused with how large they are; just below that they are taken', async () => {
+  it('are refused with their size if etcd does not take them, and accepted just below that', async () => {
     // Text of which nothing can be packed away, but for what base64 adds.
     const tiers = (bytes: number): PolicyDocument => {
       const ids = Array.from({ length: Math.floor(bytes / 144) }, () => randomBytes(144).toString('base64'));
@@ -216,7 +216,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     expect(refused.kind === 'too-large' && refused.reason).to.match(/^\d+ bytes, etcdserver: request is too large$/);
   });
 
-  it('say of a write that failed whether it may have been made', async () => {
+  it('may have been written after a failure, unless etcd was not reached', async () => {
     const seen = await see(registry);
     const nobody = await fileAt(registryAt(['http://127.0.0.1:1', 'http://127.0.0.1:2']), api(1), seen);
     expect(nobody).to.include({ kind: 'failed', undone: true });

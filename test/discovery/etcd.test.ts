@@ -78,7 +78,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
   afterEach(() => Promise.all(open.splice(0).map((one) => one.close())));
   after(() => (why === undefined ? etcd.close() : undefined));
 
-  it('has one name, and the members that were written, until their lease ends', async () => {
+  it('has one name, and the written members until their lease ends', async () => {
     const registry = registryAt();
     const empty = await viewOf(registry);
     expect(empty.ids).to.deep.equal([]);
@@ -111,7 +111,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     expect(gone.ids).to.deep.equal([]);
   });
 
-  it('writes nothing where another write came in between', async () => {
+  it('writes nothing if another write came in between', async () => {
     const registry = registryAt();
     const leaseId = await leaseOf(registry);
     const before = await viewOf(registry);
@@ -127,7 +127,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     expect(await registry.write(leaseId, entry('c:1'), now, TIMEOUT_MS)).to.include({ kind: 'written' });
   });
 
-  it('tells of every change after a revision, those before it was asked too, in order', async () => {
+  it('reports every change after a revision in order, including those before the watch began', async () => {
     const registry = registryAt();
     const { revision } = await viewOf(registry);
     const leaseId = await leaseOf(registry);
@@ -143,7 +143,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     expect(lines).to.deep.equal(['1: a:1 joining', '2: a:1 active', '3: a:1 gone']);
   });
 
-  it('says that a watch cannot begin where history was compacted', async () => {
+  it('ends a watch from a revision that was compacted', async () => {
     const registry = registryAt();
     const { revision } = await viewOf(registry);
     const leaseId = await leaseOf(registry);
@@ -158,7 +158,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     expect(lines).to.deep.equal(['compacted']);
   });
 
-  it('skips what no node has written', async () => {
+  it('skips entries that no node has written', async () => {
     const registry = registryAt({ prefix: '/odd/' });
     const leaseId = await leaseOf(registry);
     await registry.write(leaseId, entry('a:1'), FREE, TIMEOUT_MS);
@@ -177,7 +177,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     expect((await viewOf(registry)).ids).to.deep.equal(['a:1']);
   });
 
-  it('asks another member when one is dead, refuses or is frozen, and watches there', async () => {
+  it('asks and watches another member of etcd if one is dead, refuses, or is frozen', async () => {
     const registry = registryAt();
     const leaseId = await leaseOf(registry);
     const { revision } = await viewOf(registry);
@@ -210,7 +210,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     await etcd.ready();
   });
 
-  it('fails in time where nobody is there', async () => {
+  it('fails in time if no member of etcd answers', async () => {
     const registry = registryAt({ endpoints: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] });
     const startedMs = performance.now();
     expect((await registry.read(1_000)).kind).to.equal('failed');
@@ -242,7 +242,7 @@ describe(`the registry in a real etcd with TLS and users${why === undefined ? ''
     rmSync(folder, { recursive: true });
   });
 
-  it('shows its certificate, logs in, and again when its token is not valid any more', async () => {
+  it('shows its certificate, logs in, and logs in again once its token is not valid any more', async () => {
     const authority = createAuthority('etcd');
     // Where users are switched on, etcd's gateway takes no certificate that names one.
     const { cert, key } = authority.issue('IP:127.0.0.1', '/O=tokenring');

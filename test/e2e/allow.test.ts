@@ -1,12 +1,11 @@
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { flag, SETTINGS, variable } from '../../src/setting-table.js';
 import { liveNode, newClient } from '../support/http.js';
 import { killAll, tokenring } from './processes.js';
 import type { Ended } from './processes.js';
@@ -71,28 +70,12 @@ describe('tokenring allow', function () {
     }
   });
 
-  it('is one of the commands that the usage names', async () => {
-    const [help, unknown] = await Promise.all([['--help'], ['alow']].map((args) => tokenring(args).ended));
-    expect(help).to.include({ code: 0, stderr: '' });
-    for (const command of ['serve', 'cluster', 'allow', 'status'])
-      expect(help?.stdout).to.include(`tokenring ${command}`);
-    expect(unknown).to.include({ code: 2, stdout: '', stderr: help?.stdout });
-  });
-
-  it('tells of every setting, as does every command, but allows no client called --help', async () => {
-    const commands = [['--help'], ...['serve', 'cluster', 'allow', 'status'].map((command) => [command, '--help'])];
-    // What is wrong in the environment must not keep anyone from reading what would be right.
-    const told = await Promise.all(commands.map((args) => tokenring(args, { TOKENRING_PORT: 'x' }).ended));
-    for (const one of told) expect(one).to.deep.equal({ code: 0, stdout: told[0]?.stdout, stderr: '' });
-    const { stdout } = told[0]!;
-    expect(stdout).to.include('--peer-port, TOKENRING_PEER_PORT: port for other nodes; 0 takes a free one\n');
-    expect(stdout).to.include('a whole number from 0 to 65535; default 9080\n');
-    const operations = readFileSync('docs/operations.md', 'utf8');
-    for (const name of Object.keys(SETTINGS)) {
-      expect(stdout).to.include(`  ${flag(name)}, ${variable(name)}: `);
-      expect(operations, 'docs/operations.md').to.include(`\`${variable(name)}\``);
-    }
-    expect(await allow('--limit', '1', '--window', '1d', '--url', url, '--help')).to.include({ code: 2, stdout: '' });
+  it('asks a node that is named without its scheme', async () => {
+    const question = [newClient(), '--limit', '1', '--window', '1d'];
+    expect(await allow(...question, '--url', url.replace('http://', ''))).to.include({ code: 0 });
+    expect((await allow(...question, '--url', 'ftp://x')).stderr).to.match(
+      /^tokenring: --url: "ftp:\/\/x" is not valid[^\n]*\n$/,
+    );
   });
 
   it('shows the token of the environment, which another command has made', async () => {

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { freshDist } from '../support/dist.js';
 import { freePorts } from '../support/ports.js';
 
+/** Without what this process is started with. */
+const PLAIN = { PATH: process.env['PATH'] };
 const TOKEN = 'admin';
 /** Ids of 200 bytes, so that a few hundred changes fill a pipe. */
 const longId = (i: number): string => `${i}`.padStart(200, '0');
@@ -28,7 +30,7 @@ function program(port: number, ...flags: string[]): string[] {
 /** A node whose standard output is this descriptor, ready. */
 async function serveTo(stdout: number, ...flags: string[]): Promise<Node> {
   const [port] = await freePorts(1);
-  const child = spawn(process.execPath, program(port!, ...flags), { stdio: ['ignore', stdout, 'inherit'] });
+  const child = spawn(process.execPath, program(port!, ...flags), { stdio: ['ignore', stdout, 'inherit'], env: PLAIN });
   const exited = new Promise<number | NodeJS.Signals | null>((resolve) =>
     child.on('exit', (code, signal) => resolve(code ?? signal)),
   );
@@ -130,7 +132,7 @@ describe('a node whose log cannot be written', function () {
     const [port] = await freePorts(1);
     // In a session of its own it gets no SIGHUP: its writes fail with EIO.
     const command = `exec setsid -w ${process.execPath} ${program(port!).join(' ')}`;
-    const terminal = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['ignore', 'ignore', 'ignore'] });
+    const terminal = spawn('script', ['-qec', command, '/dev/null'], { stdio: 'ignore', env: PLAIN });
     await untilReady(port!);
     terminal.kill('SIGKILL');
     await change(port!, 50);

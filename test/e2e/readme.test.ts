@@ -28,7 +28,7 @@ async function withCluster(use: () => Promise<void>): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       child.stdout.on('data', (chunk: Buffer) => {
         output += chunk.toString();
-        if (output.includes('Ctrl-C stops')) resolve();
+        if (output.includes('"cluster ready"')) resolve();
       });
       void exited.then((code) => reject(new Error(`the cluster ended with ${code}: ${output}`)));
     });

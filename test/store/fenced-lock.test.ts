@@ -34,7 +34,7 @@ describeWithValkey('the fenced lock', () => {
   const set = async (redis: RedisClient, hold: Hold, key: string, value: string): Promise<boolean> =>
     (await redis.run(SET, [...hold.keys, key], [...hold.args, value])) === 1;
 
-  it('is one holder’s until it is released, and its number only grows', async () => {
+  it('has one holder until it is released, and its fencing number only grows', async () => {
     const redis = await connect();
     const [a, b] = [lockOf(redis, 10_000), lockOf(redis, 10_000)];
     const first = (await a.acquire('{one}'))!;
@@ -51,7 +51,7 @@ describeWithValkey('the fenced lock', () => {
     expect(a.counters).to.include({ acquired: 1, contended: 1, held: 0 });
   });
 
-  it('lasts as long as it is renewed, and ends by itself', async () => {
+  it('lasts while it is renewed, and then expires', async () => {
     const redis = await connect();
     const lock = lockOf(redis, 150);
     const hold = (await lock.acquire('{renewed}'))!;
@@ -66,7 +66,7 @@ describeWithValkey('the fenced lock', () => {
     expect(lock.counters).to.include({ renewed: 4, lost: 1, held: 1 });
   });
 
-  it('lets a holder that was away beyond its end write nothing, whether or not another has come', async () => {
+  it('refuses writes of a holder that was away beyond its end, whether or not it has a new holder', async () => {
     const redis = await connect();
     const lock = lockOf(redis, 100);
     const frozen = (await lock.acquire('{away}'))!;
@@ -81,7 +81,7 @@ describeWithValkey('the fenced lock', () => {
     expect(await redis.get('{away}:x')).to.equal('next');
   });
 
-  it('refuses an older number, though the lock has come to be worth the same again', async () => {
+  it('refuses an older fencing number even if the value of the lock is the same', async () => {
     const redis = await connect();
     const lock = lockOf(redis, 10_000);
     const hold = (await lock.acquire('{older}'))!;
@@ -117,7 +117,7 @@ describeWithValkey('the fenced lock', () => {
     expect(refused).to.equal(0);
   });
 
-  it('is free again after a restart of the server, whose old holders write nothing', async () => {
+  it('is free after a restart of the server, which refuses the old holders', async () => {
     const redis = await connect();
     const lock = lockOf(redis, 60_000);
     const before = (await lock.acquire('{restarted}'))!;

@@ -22,22 +22,31 @@ function stored(buckets: readonly Snapshot[], atMs = NOW_MS): StoredRecord {
 }
 
 describe('a stored record', () => {
-  it('comes back as it was, less what time has refilled since', () => {
+  it('returns the state that was stored, less what time has refilled since', () => {
     const record = stored(owing(8));
     expect(recall(record, NOW_MS)).to.deep.equal(['alice', owing(8)]);
     expect(recall(record, NOW_MS + 300)).to.deep.equal(['alice', owing(5)]);
     expect(recall(record, NOW_MS + 800)).to.deep.equal(['alice', []]);
   });
 
-  it('is refilled nothing by a wall clock that went back, nor paid again when it goes on', () => {
+  it('is not refilled by a wall clock that went back, nor twice when the clock goes on', () => {
     const record = stored(owing(8));
     expect(recall(record, NOW_MS - 3_600_000)).to.deep.equal(['alice', owing(8)]);
     const again = readRecord(nextRecord(record, ['alice', []], NOW_MS - 3_600_000)!.text);
     expect(recall(again, NOW_MS - 3_600_000)).to.deep.equal(['alice', owing(8)]);
     expect(recall(again, NOW_MS - 3_600_000 + 300)).to.deep.equal(['alice', owing(5)]);
+    const window = stored(owing(8, ruleOf('sliding-window', 10, 1_000, 10, undefined)));
+    expect(recall(window, NOW_MS - 500)).to.deep.equal(recall(window, NOW_MS));
+    const later = readRecord(nextRecord(window, ['alice', []], NOW_MS - 500)!.text);
+    expect(recall(later, NOW_MS - 500)).to.deep.equal(recall(window, NOW_MS));
   });
 
-  it('is joined with what is written later: the stricter stands, whichever comes first', () => {
+  it('ages by one time and is stamped with another if it is uncertain what time it is', () => {
+    const next = readRecord(nextRecord(stored(owing(8)), ['alice', owing(1)], NOW_MS + 100, NOW_MS + 5_000)!.text);
+    expect(next).to.deep.include({ atMs: NOW_MS + 5_000, restAtMs: NOW_MS + 5_700, buckets: owing(7) });
+  });
+
+  it('merges with a later state; the stricter wins, whichever comes first', () => {
     const debts = fc.tuple(fc.integer({ min: 1, max: 10 }), fc.integer({ min: 1, max: 10 }), fc.nat({ max: 500 }));
     fc.assert(
       fc.property(debts, ([before, after, elapsedMs]) => {
@@ -49,7 +58,7 @@ describe('a stored record', () => {
     );
   });
 
-  it('says until when it is of use', () => {
+  it('names the time after which nothing of it is left', () => {
     expect(nextRecord(undefined, ['alice', owing(8)], NOW_MS)!.restMs).to.equal(800);
     expect(stored(owing(8)).restAtMs).to.equal(NOW_MS + 800);
     const slow = ruleOf('token-bucket', 1, 31_622_400_000, 1e9, undefined);
@@ -57,7 +66,7 @@ describe('a stored record', () => {
     expect(nextRecord(stored(owing(1)), ['alice', []], NOW_MS + 100)).to.equal(undefined);
   });
 
-  it('counts what other nodes may still spend as spent', () => {
+  it('counts leased tokens as spent', () => {
     for (const algorithm of ['token-bucket', 'sliding-window'] as const) {
       const buckets = new Buckets();
       const bucket = addBucket(buckets, ruleOf(algorithm, 100, 60_000, 100, undefined), 0);
@@ -75,7 +84,7 @@ describe('a stored record', () => {
     }
   });
 
-  it('of another format, or damaged, is none', () => {
+  it('is ignored if it is damaged or of another format', () => {
     const { text } = nextRecord(undefined, ['alice', owing(8)], NOW_MS)!;
     const wire = JSON.parse(text) as unknown[];
     for (const damaged of [
@@ -85,11 +94,14 @@ describe('a stored record', () => {
       text.slice(0, -3),
       JSON.stringify([2, ...wire.slice(1)]),
       JSON.stringify([1, -1, ...wire.slice(2)]),
+      JSON.stringify([1, 2 ** 53, ...wire.slice(2)]),
+      JSON.stringify([...wire.slice(0, 4), [...(wire[4] as unknown[]), ...(wire[4] as unknown[])]]),
       JSON.stringify([1, wire[1], 'x', ...wire.slice(3)]),
       JSON.stringify([...wire.slice(0, 4), []]),
     ]) {
       expect(() => readRecord(damaged), damaged).to.throw(MalformedMessage);
       expect(tryRecord(damaged)).to.equal(undefined);
     }
+    expect(() => tryRecord(undefined as never), 'a fault of the program is none of the record').to.throw(TypeError);
   });
 });

@@ -50,7 +50,7 @@ describe('the address of a Redis', () => {
     });
   });
 
-  it('is refused where it says nothing that can be done', () => {
+  it('is refused if it is not valid', () => {
     for (const text of [
       'redis:',
       'redis://',
@@ -117,7 +117,7 @@ describeWithValkey('the Redis store, of more than one server,', () => {
       expect(read.clients.get(id)![0]!.state[0], id).to.be.within(bucket!.state[0]! - 1, bucket!.state[0]!);
   }
 
-  it('a cluster with a password, is reached through any of its servers, and spread over all', async function () {
+  it('reaches a cluster with a password through any of its servers, and uses all of them', async function () {
     this.timeout(40_000);
     const options = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', ...LOGIN];
     for (let i = 0; i < 3; i += 1) servers.push(await startValkey(...options));
@@ -131,7 +131,7 @@ describeWithValkey('the Redis store, of more than one server,', () => {
     for (const { port } of servers) expect(Number(cli(port, 'DBSIZE'))).to.be.above(20);
   });
 
-  it('with a password, found by its sentinels, is followed to the next primary', async function () {
+  it('finds a primary with a password through its sentinels, and follows it to the next one', async function () {
     this.timeout(60_000);
     const [primary, replica] = [await startValkey(...LOGIN), await startValkey(...LOGIN)];
     servers.push(primary, replica);

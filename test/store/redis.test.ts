@@ -53,7 +53,7 @@ describeWithValkey('the Redis store', function () {
     }
   }
 
-  it('gives back what was written, to another node, less what time has refilled', async () => {
+  it('returns what was written to another node, less what time has refilled', async () => {
     const a = await open();
     expect(
       await a.write([owing('alice', 80), owing('__proto__', 3, HOUR_MS), owing('}💧{', 1, HOUR_MS)], []),
@@ -65,7 +65,7 @@ describeWithValkey('the Redis store', function () {
     expect(found.get('}💧{')).to.equal(1);
   });
 
-  it('lets expired clients leave by themselves', async () => {
+  it('lets clients expire', async () => {
     const store = await open();
     await store.write([owing('alice', 1), owing('bob', 5, HOUR_MS)], []);
     expect(cli('EXISTS', `tokenring:{${shardOf('alice')}}:c:alice`)).to.equal('1');
@@ -74,7 +74,7 @@ describeWithValkey('the Redis store', function () {
     expect(Number(cli('PTTL', `tokenring:{${shardOf('bob')}}:c:bob`))).to.be.within(HOUR_MS / 2 - 5_000, HOUR_MS / 2);
   });
 
-  it('keeps the stricter state, whoever writes last', async () => {
+  it('keeps the stricter state, whichever node writes last', async () => {
     const [a, b] = [await open(), await open()];
     await a.write([owing('alice', 50, HOUR_MS), owing('bob', 1, HOUR_MS)], []);
     await b.write([owing('alice', 1, HOUR_MS), owing('bob', 50, HOUR_MS)], []);
@@ -86,7 +86,7 @@ describeWithValkey('the Redis store', function () {
     );
   });
 
-  it('forgets a client that is to be forgotten', async () => {
+  it('removes a forgotten client', async () => {
     const store = await open();
     await store.write([owing('alice', 50, HOUR_MS), owing('bob', 50, HOUR_MS)], []);
     await sleep(5);
@@ -94,7 +94,7 @@ describeWithValkey('the Redis store', function () {
     expect(await owed(store)).to.deep.equal(new Map([['alice', 2]]));
   });
 
-  it('refuses what another version has written, and counts records that it cannot read', async () => {
+  it('refuses data of another version, and counts records that it cannot read', async () => {
     const store = await open();
     await store.write([owing('alice', 50, HOUR_MS)], []);
     cli('SET', `tokenring:{${shardOf('bob')}}:c:bob`, 'nothing');
@@ -116,7 +116,7 @@ describeWithValkey('the Redis store', function () {
     expect((await owed(a)).size).to.equal(1);
   });
 
-  it('of a server with users takes the login of its address, and says why where it is refused', async () => {
+  it('logs in with the user of its address, and names the reason if the server refuses', async () => {
     const user = ['--user', 'me', 'on', '>p@ss/word', '~tokenring:*', '+@all'];
     const strict = await startValkey('--requirepass', 'of the default user', ...user);
     const at = `127.0.0.1:${strict.port}`;
@@ -135,7 +135,7 @@ describeWithValkey('the Redis store', function () {
     }
   });
 
-  it('in a split brain loses nothing that five writers wrote, in 10,000 updates, with a restart of the server in between', async function () {
+  it('loses none of 10,000 updates of five writers in a split brain, while the server restarts', async function () {
     this.timeout(90_000);
     await valkey.remove();
     valkey = await startValkey('--appendonly', 'yes', '--appendfsync', 'always');
@@ -185,7 +185,7 @@ describeWithValkey('the Redis store', function () {
     for (const { lock } of writers) expect(lock.held).to.equal(0);
   });
 
-  it('takes nothing from a writer that was frozen beyond the end of its lock', async function () {
+  it('refuses a writer that was frozen beyond the end of its lock', async function () {
     this.timeout(20_000);
     // A process of its own, as only a process can be frozen.
     const { start } = await import('../e2e/processes.js');
@@ -204,7 +204,7 @@ describeWithValkey('the Redis store', function () {
     await frozen.ended;
   });
 
-  it('that hangs fails in bounded time, keeps nothing waiting, and goes on when it is back', async function () {
+  it('fails in bounded time while the server hangs, and goes on when it is back', async function () {
     this.timeout(20_000);
     const store = await open({ timeoutMs: 200 });
     await store.write([owing('alice', 5, HOUR_MS)], []);
@@ -234,7 +234,7 @@ describeWithValkey('the Redis store', function () {
     expect(store.lock.held).to.equal(0);
   });
 
-  it('that comes back empty says so, once for each of its parts that is written to', async () => {
+  it('reports the loss of its data once for each shard that is written', async () => {
     const store = await open();
     for (let i = 0; i < 3; i += 1) await store.write([owing('alice', 5 + i, HOUR_MS)], []);
     cli('FLUSHALL');
@@ -263,7 +263,7 @@ describeWithValkey('the Redis store', function () {
     expect([...(await owed(slow)).keys()]).to.deep.equal(['alice']);
   });
 
-  it('that is full fails, and what it holds stays', async () => {
+  it('fails while the server is full, and keeps what is stored', async () => {
     const store = await open();
     await store.write([owing('alice', 5, HOUR_MS)], []);
     cli('CONFIG', 'SET', 'maxmemory', '1');

@@ -1,0 +1,91 @@
+import { asciiJson } from '../http/decisions/answer.js';
+import { SettingsError } from '../settings.js';
+import { tokenHeader } from './token.js';
+import type { Input } from './command.js';
+
+const TIMEOUT_MS = 5_000;
+const DEFAULT_URL = 'http://127.0.0.1:8080';
+
+/** The options of each command that asks a node. */
+export const REMOTE = {
+  url: { value: 'URL', meaning: `the node to ask (default ${DEFAULT_URL}); http:// may be left out` },
+  json: { meaning: 'print the answer as JSON' },
+} as const;
+
+/** The exit code of a command that failed. */
+export const FAILED = 2;
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/**
+ * Asks a node, with the token of `TOKENRING_TOKEN`. Prints one line on standard error where nothing answers with JSON.
+ * @returns `undefined` where nothing did
+ */
+export async function ask(
+  { values, env }: Input,
+  path: string,
+  { method = 'GET', body, headers = {} }: { method?: string; body?: unknown; headers?: Record<string, string> } = {},
+): Promise<Answer | undefined> {
+  const url = urlOf(values['url']);
+  const token = tokenHeader(env);
+  try {
+    const response = await fetch(new URL(path, url), {
+      method,
+      headers: { ...token, ...headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    const text = await response.text();
+    return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+  } catch (error) {
+    process.stderr.write(`tokenring: ${url.origin} does not answer: ${reasonOf(error)}\n`);
+    return undefined;
+  }
+}
+
+/** Prints an answer, or why there is none. @returns the exit code: 0 for an answer of 2xx */
+export function show(answer: Answer | undefined, { json }: Input, asText: (body: unknown) => string): number {
+  if (answer === undefined) return FAILED;
+  if (answer.status >= 300) return showProblem(answer);
+  process.stdout.write(json ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)));
+  return 0;
+}
+
+/** @returns the exit code of a failure */
+export function showProblem({ body }: Answer): number {
+  process.stderr.write(`${asciiJson(body)}\n`);
+  return FAILED;
+}
+
+/** A node must not give commands to the terminal. */
+export function printable(text: string): string {
+  return text.replaceAll(/[^ -~\n]/g, '?');
+}
+
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd();
+  return rows.map((row) => `${line(row)}\n`).join('');
+}
+
+function reasonOf(error: unknown): string {
+  const { cause, message } = error as Error;
+  const reason = cause instanceof Error ? cause.message || (cause as NodeJS.ErrnoException).code : message;
+  return String(reason).split('\n')[0]!;
+}
+
+export function urlOf(text = DEFAULT_URL): URL {
+  const url = /^[a-z]+:\/\//i.test(text) ? text : `http://${text}`;
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed === undefined || !/^https?:$/.test(parsed.protocol)) {
+    throw new SettingsError(`--url: ${JSON.stringify(text)} is not valid, expected host:port or http://host:port`);
+  }
+  return parsed;
+}

@@ -1,0 +1,186 @@
+import { expect } from 'chai';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { flag, SETTINGS, variable } from '../../src/setting-table.js';
+import { VERSION } from '../../src/version.js';
+import { freshDist } from '../support/dist.js';
+import { eventually } from '../support/eventually.js';
+import { liveNode, newClient } from '../support/http.js';
+import { killAll, tokenring } from './processes.js';
+import type { Ended } from './processes.js';
+
+/** Without what this process is started with. */
+const PLAIN = { PATH: process.env['PATH'] };
+const COMMANDS = [
+  'allow',
+  'bench',
+  'completions',
+  'describe',
+  'owner',
+  'policies',
+  'reset',
+  'settle',
+  'status',
+  'token',
+];
+
+describe('the commands of tokenring', function () {
+  this.timeout(60_000);
+  let url: string;
+  let folder: string;
+  const run = (...args: string[]): Promise<Ended> => tokenring(args, { TOKENRING_TOKEN: 'admin' }).ended;
+  before(async () => {
+    url = `127.0.0.1:${(await liveNode('--admin-token', 'admin')).port}`;
+    folder = mkdtempSync(join(tmpdir(), 'tokenring-'));
+  });
+  after(() => {
+    killAll();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('are listed by --help, each with its own help, examples and exit codes', async () => {
+    const { stdout, code } = await run('--help');
+    expect(code).to.equal(0);
+    for (const name of ['serve', 'cluster', ...COMMANDS]) expect(stdout).to.match(new RegExp(`^  ${name}\\b`, 'm'));
+    for (const name of COMMANDS) {
+      const help = await run(name, '-h');
+      expect(help).to.include({ code: 0, stderr: '' });
+      expect(help.stdout).to.match(/Exit codes:\n {2}0 {2}[\s\S]*Examples:\n.*tokenring/);
+    }
+  });
+
+  it('show every setting in the help of serve, whatever is wrong in the environment', async () => {
+    const { code, stdout } = await tokenring(['serve', '--help'], { TOKENRING_PORT: 'x' }).ended;
+    expect(code).to.equal(0);
+    expect(stdout).to.include('--peer-port, TOKENRING_PEER_PORT: port for other nodes; 0 takes a free one\n');
+    expect(stdout).to.include('a whole number from 0 to 65535; default 9080\n');
+    const operations = readFileSync('docs/operations.md', 'utf8');
+    for (const name of Object.keys(SETTINGS)) {
+      expect(stdout).to.include(`  ${flag(name)}, ${variable(name)}: `);
+      expect(operations, 'docs/operations.md').to.include(`\`${variable(name)}\``);
+    }
+  });
+
+  it('name the nearest command or option for a typo, in one line, and allow no client called --help', async () => {
+    const typos: [args: string[], stderr: string][] = [
+      [['stauts'], 'tokenring: unknown command "stauts"; did you mean status?\n'],
+      [['xyzzy'], 'tokenring: unknown command "xyzzy"; see tokenring --help\n'],
+      [
+        ['status', '--jsno'],
+        'tokenring: status: unknown option --jsno; did you mean --json?; see tokenring status --help\n',
+      ],
+      [['serve', '--prot', '1'], 'tokenring: --prot: there is no such setting; did you mean --port?\n'],
+      [['reset'], 'tokenring: reset: expected reset CLIENT; see tokenring reset --help\n'],
+    ];
+    for (const [args, stderr] of typos) expect(await run(...args)).to.deep.equal({ code: 2, stdout: '', stderr });
+    const asked = await run('allow', '--limit', '1', '--window', '1d', '--url', url, '--help');
+    expect(asked).to.include({ code: 2, stdout: '' });
+    expect(await run('--version')).to.deep.equal({ code: 0, stdout: `${VERSION}\n`, stderr: '' });
+  });
+
+  it('describe, own and reset a client', async () => {
+    const client = newClient();
+    await run('allow', client, '--limit', '3', '--window', '1d', '--url', url);
+    expect((await run('describe', client, '--url', url)).stdout).to.match(/token-bucket +86400000 ms +3 +2 /);
+    const { buckets, owner } = JSON.parse((await run('describe', client, '--url', url, '--json')).stdout) as {
+      buckets: object[];
+      owner: string;
+    };
+    expect(buckets).to.have.length(1);
+    expect((await run('owner', client, '--url', url)).stdout).to.equal(`owner ${owner}\nsuccessors none\n`);
+    expect(await run('reset', client, '--url', url)).to.include({ code: 0, stdout: `${client} is reset\n` });
+    expect((await run('describe', client, '--url', url)).stdout).to.include('no bucket');
+    const refused = await run('settle', 'unknown', '1', '--url', url);
+    expect(refused).to.include({ code: 2, stdout: '' });
+  });
+
+  it('write a policy, and compare a file with what is in force', async () => {
+    const [policy, file] = ['policy.json', 'policies.json'].map((name) => join(folder, name));
+    writeFileSync(policy!, '{"limit":5,"window":"1m"}');
+    writeFileSync(file!, '{"policies":{"api":{"limit":5,"window":"1m"}}}');
+    expect(await run('policies', 'diff', file!, '--url', url)).to.include({ code: 1, stdout: '+ api\n' });
+    expect(await run('policies', 'put', 'api', policy!, '--url', url)).to.include({ code: 0 });
+    expect(await run('policies', 'diff', file!, '--url', url)).to.include({ code: 0, stdout: '' });
+    expect(JSON.parse((await run('policies', 'get', 'api', '--url', url)).stdout)).to.include({ limit: 5 });
+    writeFileSync(file!, '{"policies":{"api":{"limit":6,"window":"1m"}}}');
+    expect(await run('policies', 'diff', file!, '--url', url)).to.include({ code: 1, stdout: '~ api\n' });
+  });
+
+  it('measure a node', async () => {
+    const { code, stdout } = await run('bench', '--url', url, '--seconds', '1', '--connections', '2', '--json');
+    expect(code).to.equal(0);
+    const result = JSON.parse(stdout) as { perSecond: number; failed: number };
+    expect(result.perSecond).to.be.above(0);
+    expect(result.failed).to.equal(0);
+    expect(await run('bench', '--url', '127.0.0.1:1', '--seconds', '1')).to.include({ code: 2, stdout: '' });
+  });
+
+  it('complete themselves in a shell', async () => {
+    const script = (await run('completions', 'bash')).stdout;
+    const typed = `${script}\nCOMP_WORDS=(tokenring de); COMP_CWORD=1; _tokenring; echo "\${COMPREPLY[@]}"`;
+    expect(spawnSync('bash', ['-c', typed]).stdout.toString()).to.equal('describe\n');
+    for (const shell of ['zsh', 'fish']) expect((await run('completions', shell)).stdout).to.include('describe');
+    expect(await run('completions', 'csh')).to.include({ code: 2 });
+  });
+
+  describe('cluster', () => {
+    it('names the node whose port is taken, and leaves none behind', async () => {
+      const taken = createServer();
+      await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+      const { port } = taken.address() as AddressInfo;
+      const { code, stderr } = await run(
+        'cluster',
+        '--port',
+        String(port - 1),
+        '--peer-port',
+        '21000',
+        '--log-level',
+        'silent',
+      );
+      taken.close();
+      expect(code).to.equal(2);
+      expect(stderr).to.include(`tokenring: node 2 (127.0.0.1:${port}): TOKENRING_PORT: cannot listen`);
+    });
+
+    it('prints at most ten plain lines on a terminal', async function () {
+      if (spawnSync('script', ['--version']).status !== 0) this.skip();
+      const command = `${process.execPath} ${join(freshDist(), 'cli.js')} cluster --port 21080 --policies none`;
+      const terminal = spawn('script', ['-qec', command, '/dev/null'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: PLAIN,
+      });
+      let text = '';
+      await new Promise<void>((resolve) => {
+        terminal.stdout.on('data', (chunk: Buffer) => {
+          text += chunk.toString();
+          if (text.includes('Ctrl-C stops')) resolve();
+        });
+      });
+      expect(
+        (await run('allow', newClient(), '--limit', '1', '--window', '1d', '--url', '127.0.0.1:21082')).code,
+      ).to.equal(0);
+      terminal.kill('SIGTERM');
+      await new Promise((resolve) => terminal.on('close', resolve));
+      const answers = (): Promise<boolean> =>
+        fetch('http://127.0.0.1:21080/healthz').then(
+          () => true,
+          () => false,
+        );
+      // Its nodes end with it, though they are processes of their own.
+      expect(await eventually(answers, (one) => !one)).to.equal(false);
+      expect(text.trim().split('\n').length).to.be.at.most(10);
+      expect(text).not.to.include('"msg"');
+    });
+  });
+
+  it('need more files than a shell that allows too few, and say so in one line', () => {
+    const command = `ulimit -n 64; exec ${process.execPath} ${join(freshDist(), 'cli.js')} serve --port 0 --peer-port 0`;
+    const { status, stderr } = spawnSync('sh', ['-c', command], { env: PLAIN, timeout: 20_000 });
+    expect(status).to.equal(2);
+    expect(stderr.toString()).to.equal('tokenring: too many open files (EMFILE); raise the limit: ulimit -n 65536\n');
+  });
+});
