@@ -14,7 +14,7 @@ export interface Guard {
 }
 
 /**
- * Who may do what by the settings. The file of tokens is read again when it changes; one that is not valid changes nothing.
+ * Creates the access rules of the settings. The token file is read again when it changes; an invalid file changes nothing.
  * @throws SettingsError when it is not valid to begin with
  */
 export function createGuard(
@@ -41,13 +41,13 @@ export function createGuard(
       access.replace(rules);
       audit({ who: { file: path }, what: 'tokens read', before: shown(before), after: shown(rules) });
     } catch (error) {
-      log.error({ path, reason: (error as Error).message }, 'the file of tokens is not valid: those before it stay');
+      log.error({ path, reason: (error as Error).message }, 'the token file is not valid; keeping the tokens in force');
     }
   });
   return { access, close };
 }
 
-/** What of the tokens may be told: the first digits of their hashes say which have changed. */
+/** The tokens as the audit log shows them: the first digits of each digest tell which one changed. */
 function shown({ required, tokens }: AccessRules): object {
   const list = tokens.map(({ name, roles, digest }) => ({
     name,

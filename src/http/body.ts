@@ -6,12 +6,12 @@ import type { ArrivingBytes } from './arriving.js';
 import { sendContinue } from './expect-continue.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
-/** Of the parameters this one alone says how to read the body. */
+/** The only parameter that changes how the body is read. */
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
 
 /**
  * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the three once.
- * @param gone the connection broke first: there is nobody left to answer
+ * @param gone called if the connection breaks first: nobody is left to answer
  */
 export function readJsonBody(
   req: IncomingMessage,
@@ -61,7 +61,7 @@ export function readJsonBody(
   });
   req.on('end', () => {
     const body = first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]);
-    // The request outlives its answer, until the next on its connection.
+    // The request object lives until the next one on its connection; the body need not.
     first = rest = undefined;
     held.release();
     done(body);
@@ -70,7 +70,7 @@ export function readJsonBody(
   // No listener for 'error': a request without one ends quietly when its connection breaks.
 }
 
-/** Of what is not sent by the thousand, each and together. */
+/** Bounds for requests that are rare: bytes of one body, and of all that are arriving. */
 const MAX_BYTES = 64 * 1024;
 const arrivingBytes = createArrivingBytes(16 * 1024 * 1024);
 

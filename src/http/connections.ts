@@ -5,44 +5,44 @@ import { networkOf } from '../core/address.js';
 import type { Counters } from './metrics/counters.js';
 
 export interface ConnectionBounds {
-  /** Open at once. */
+  /** Connections open at once. */
   readonly max: number;
-  /** Of one address, or of one network of IPv6; `Infinity` where many callers have the same, as behind a proxy. */
+  /** Connections of one address or IPv6 /64. `Infinity` where many callers share one, as behind a proxy. */
   readonly maxPerAddress: number;
-  /** In which a client must have read what waited for it, in ms; more than it reads waits in the memory of the node. */
+  /** Time in ms in which a client must read the bytes that wait for it. They take memory of the node. */
   readonly answerMs: number;
-  /** Of all answers that clients have not read, in bytes. Above it, the clients with the most are cut off. */
+  /** Bytes of unread answers, of all clients together. Above it, the clients with the most are cut off. */
   readonly maxUnreadBytes: number;
 }
 
 export interface Connections {
-  /** All, those in a TLS handshake too. */
+  /** All sockets, also during a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
 }
 
-/** How often idle connections are closed for new ones at most, in ms. */
+/** Shortest time between two closings of idle connections, in ms. */
 const ROOM_INTERVAL_MS = 100;
-/** Looks at each connection, in the time that it has to read. */
+/** How often each connection is checked in the time that its client has to read. */
 const LOOKS = 6;
 /** How often the unread answers are added up, in ms: a batch of 1,000 takes about 15 ms and may answer with a megabyte. */
 const SUM_INTERVAL_MS = 250;
 
-/** What waits for a client: as many bytes must have gone since then. */
+/** Bytes that a client must have read since `sinceMs`. */
 interface Backlog {
   readonly bytes: number;
   readonly sinceMs: number;
 }
 
 /**
- * Bounds the connections of a server. At the bound the idle ones are closed, so that who opens many and does nothing shuts nobody
- * out; one too many is closed unheard. Who asks and does not read the answers is cut off.
+ * Bounds the connections of a server. At the bound, idle connections are closed, so that a client that opens many shuts nobody
+ * out. A further connection is closed unread. A client that does not read its answers is cut off.
  */
 export function boundConnections(server: Server, bounds: ConnectionBounds, counters: Counters): Connections {
   const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
   const open = new Set<Socket>();
-  /** How many are open, by address or IPv6 network; only where that is bounded. */
+  /** Open connections by address or IPv6 /64; empty where that is unbounded. */
   const byNetwork = new Map<string, number>();
-  /** Those on which answers are written: within TLS. */
+  /** The sockets that answers are written to: with TLS, the decrypted ones. */
   const readers = new Set<Socket>();
   const backlogs = new Map<Socket, Backlog>();
   let roomMadeAtMs = -Infinity;
@@ -55,7 +55,7 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
     for (const socket of open) if (socket.bytesRead === 0 && socket !== newest) socket.destroy();
   }
 
-  /** @returns whether the new one is one too many */
+  /** @returns whether the new connection is above the bound of its address */
   function countNetwork(socket: Socket): boolean {
     if (maxPerAddress === Infinity) return false;
     const network = networkOf(socket.remoteAddress ?? '');

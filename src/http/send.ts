@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TokenringError } from '../core/error.js';
 
-/** After what is no fault of the caller's: what is too much passes, and who stops is gone from its balancer by then. */
+/** For 503: by then an overload has passed, or a stopping node is out of its balancer. */
 const RETRY_AFTER_SECONDS = 1;
 
-/** Answers with `application/problem+json`. Where the body was not read to its end, the connection ends with the answer. */
+/** Answers with `application/problem+json`. If the body was not read to its end, the connection ends with the answer. */
 export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: TokenringError): void {
   if (res.headersSent || res.destroyed) return;
   const body = JSON.stringify(problem);
@@ -22,10 +22,10 @@ export function problemHeaders(problem: TokenringError, body: string): string[] 
   return headers;
 }
 
-/** Headers of an answer to who was not heard out: where some of the body has not come, the connection ends. */
+/** Headers of an answer before the whole body has arrived: they end the connection. */
 export function withoutTheRest(req: IncomingMessage, headers: string[]): string[] {
   if (!bodyPending(req)) return headers;
-  // What still arrives is read and dropped, so that the answer is not lost in a reset.
+  // The rest of the body is read and dropped, so that a reset does not lose the answer.
   req.resume();
   return [...headers, 'Connection', 'close'];
 }
@@ -36,9 +36,8 @@ function bodyPending(req: IncomingMessage): boolean {
 }
 
 /**
- * Sends JSON in ASCII, with the headers of `headers`, as one plain write. `res.end(body)` would queue an empty piece behind them and make it a vectored
- * write: a tenth of all the time that node:http spends on a small request. As ASCII, its length is that of its bytes, and
- * none of it is transcoded.
+ * Sends JSON in ASCII as one plain write. `res.end(body)` would queue an empty chunk and make it a vectored write, which
+ * takes a tenth of the time of a small request. The length of an ASCII text is its bytes, and nothing is transcoded.
  */
 export function sendAsciiJson(res: ServerResponse, status: number, body: string, headers: readonly string[]): void {
   res.writeHead(status, ['Content-Type', 'application/json', 'Content-Length', String(body.length), ...headers]);

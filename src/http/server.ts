@@ -16,13 +16,13 @@ import { TokenringError } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
 import { sendProblem } from './send.js';
 
-/** How long a connection may take or stay silent, so that slow and idle ones cannot use the node up. All in ms. */
+/** How long a connection may take or stay silent, in ms. Slow and idle clients must not exhaust the node. */
 export interface ServerTimeouts {
-  /** Until the headers are there. */
+  /** Time for the headers to arrive. */
   readonly headersMs: number;
-  /** Until the whole request is there. */
+  /** Time for the whole request to arrive. */
   readonly requestMs: number;
-  /** Between two requests; longer than the usual idle time of load balancers (60 s), so that they close first. */
+  /** Time between two requests. Longer than the usual 60 s of load balancers, so that they close first. */
   readonly idleMs: number;
 }
 
@@ -33,22 +33,22 @@ export const DEFAULT_BOUNDS: ConnectionBounds = {
   answerMs: 30_000,
   maxUnreadBytes: 64 * 1024 * 1024,
 };
-/** Of the lines above a body, all together. */
+/** Bytes of all headers of a request. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
 export interface PublicServer {
   readonly server: Server;
-  /** New connections are shown another certificate, and checked against another CA; those that are there go on. */
+  /** Uses another certificate and CA for new connections. Open connections go on. */
   useTls(tls: TlsOptions): void;
   /**
-   * Stops without failing anyone: goes on answering for `noticeMs`, each answer ending its connection, so that balancers see
-   * the node is not ready and clients move; then takes no new connection and waits for what is in flight. What is not done
-   * after `graceMs` in all is cut off.
+   * Stops without failing a request. For `noticeMs` it goes on answering, and each answer ends its connection: balancers see
+   * that the node is not ready, and clients move. Then it accepts no connection and waits for the requests in flight. After
+   * `graceMs` in all, it cuts the rest.
    */
   drain(noticeMs: number, graceMs: number): Promise<void>;
 }
 
-/** The public listener: the decision endpoints go straight to their handlers, all else to the API app. */
+/** The public listener. Decision endpoints go to their handlers, all other addresses to the API app. */
 export function createPublicServer(
   { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
@@ -56,14 +56,14 @@ export function createPublicServer(
   bounds: ConnectionBounds = DEFAULT_BOUNDS,
 ): PublicServer {
   let draining = false;
-  /** The last request of each connection on a decision endpoint, answered or not. */
+  /** The last decision request of each connection, answered or not. */
   const latest = new Map<Socket, ServerResponse>();
 
   function decide(handler: Handler, req: IncomingMessage, res: ServerResponse): void {
     latest.set(req.socket, res);
     handler(req, res);
   }
-  /** Answers what node:http could not read as a request, and hangs up, so that going on to send holds no connection. */
+  /** Answers bytes that node:http could not read as a request, and hangs up: a sender that goes on holds no connection. */
   function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
     if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
     let code: HttpErrorCode = 'invalid_request';
@@ -93,7 +93,7 @@ export function createPublicServer(
     }
   };
   const options = {
-    // Node's own refusal has no body; ours is in `answer`.
+    // Node's own refusal has no body; `answer` refuses with one.
     requireHostHeader: false,
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: timeouts.headersMs,
@@ -110,12 +110,12 @@ export function createPublicServer(
     tls === undefined && decisions.direct !== undefined
       ? serveDirectly(server, decisions.direct, { ...timeouts, timedOut })
       : undefined;
-  // Of more than 2,000 headers Node would drop the rest without a word, and with them who asks. Their bytes are bounded.
+  // Node silently drops headers beyond 2,000, and with them maybe the client's name. Their bytes are bounded anyway.
   server.maxHeadersCount = 0;
   // A connection on which nothing was ever sent has no request to time out.
   server.timeout = timeouts.idleMs + timeouts.requestMs;
   server.on('clientError', refuse);
-  // Without a listener Node hangs up on the first, and answers 417 without a body to the second.
+  // Without a listener, Node hangs up on CONNECT and answers an unknown expectation 417 without a body.
   server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
   server.on('checkExpectation', answer);
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
@@ -124,7 +124,7 @@ export function createPublicServer(
     answer(req, res);
   });
   const connections = boundConnections(server, bounds, counters);
-  // The socket of a request is the one within TLS.
+  // With TLS, the socket of a request is the decrypted one.
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     socket.on('close', () => latest.delete(socket));
   });
@@ -144,7 +144,7 @@ export function createPublicServer(
           clearTimeout(cut);
           resolve();
         });
-        // That ended the idle connections, but for those on which nothing was sent yet.
+        // Closing ends idle connections, but not those on which nothing was sent yet.
         for (const socket of connections.open) if (socket.bytesRead === 0) socket.destroy();
       });
     },

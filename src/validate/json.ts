@@ -2,8 +2,8 @@ import { isUtf8 } from 'node:buffer';
 import { TokenringError } from '../core/error.js';
 
 /**
- * The value of a JSON text (RFC 8259) in UTF-8, where each name occurs once in its object.
- * @throws TokenringError `invalid_json` for anything else: `JSON.parse` alone would let the last of two equal names win
+ * Parses JSON (RFC 8259) in UTF-8 in which each name occurs once in its object.
+ * @throws TokenringError `invalid_json` for anything else; `JSON.parse` alone would take the last of two equal names
  */
 export function parseJson(body: Buffer): unknown {
   if (!isUtf8(body)) throw new TokenringError('invalid_json', { expected: 'JSON in UTF-8' });
@@ -14,7 +14,7 @@ export function parseJson(body: Buffer): unknown {
   } catch (cause) {
     throw new TokenringError('invalid_json', { expected: 'JSON', detail: (cause as Error).message }, { cause });
   }
-  // Every member of an object has one colon outside strings, so a name lost to its double shows in the count.
+  // Each member of an object has one colon outside strings, so a lost duplicate name shows in the count.
   const members = countMembers(value);
   if (countColons(text) !== members && countStructuralColons(text) !== members) {
     throw new TokenringError('invalid_json', { field: findDuplicateName(text), expected: 'each name once' });
@@ -22,7 +22,7 @@ export function parseJson(body: Buffer): unknown {
   return value;
 }
 
-/** Names in all objects of a value; walks without recursion, as the depth is the sender's choice. */
+/** Counts the names in all objects of a value. It does not recurse, as the sender chooses the depth. */
 function countMembers(value: unknown): number {
   let members = 0;
   const open: unknown[] = [value];

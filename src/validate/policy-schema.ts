@@ -1,11 +1,9 @@
 import { Type } from '@sinclair/typebox';
 import { LimitSchema } from './schema.js';
 
-/** The shapes of policies, for the API's description; `core/check-policy.ts` checks them, in files and from peers too. */
+/** The shapes of policies for the OpenAPI document. `core/check-policy.ts` validates policies of the API, files, and peers. */
 
-const Version = Type.Optional(
-  Type.Integer({ minimum: 0, description: 'of all policies; not part of what is written' }),
-);
+const Version = Type.Optional(Type.Integer({ minimum: 0, description: 'version of all policies; ignored in a PUT' }));
 const { limit, window, windowMs, burst, algorithm } = LimitSchema.properties;
 const limits = {
   limit: Type.Optional(limit),
@@ -27,10 +25,10 @@ export const PolicySchema = Type.Object(
     tiers: Type.Optional(
       Type.Record(Type.String(), Type.Object(limits, strict), { description: 'limits by the tier of the client' }),
     ),
-    defaultTier: Type.Optional(Type.String({ description: 'of clients that have none of the tiers' })),
+    defaultTier: Type.Optional(Type.String({ description: 'the tier of clients without one' })),
     onUnavailable: Type.Optional(
       Type.Union([Type.Literal('local'), Type.Literal('open'), Type.Literal('closed')], {
-        description: 'when nobody who may decide answers; otherwise as the node is set',
+        description: 'when neither the owner nor a successor answers; default: the setting of the node',
       }),
     ),
     durability: Type.Optional(Type.Union([Type.Literal('async'), Type.Literal('replicated')], { default: 'async' })),
@@ -39,11 +37,11 @@ export const PolicySchema = Type.Object(
       Type.Object(
         {
           target: Type.Number({ ...part, description: 'the load to hold' }),
-          min: Type.Number({ ...part, description: 'the least part of its limits that a client keeps' }),
+          min: Type.Number({ ...part, description: 'the smallest factor on the limits' }),
           latencyMs: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 3_600_000 })),
           errors: Type.Optional(Type.Number(part)),
         },
-        { ...strict, description: 'limits that follow the load of what they protect' },
+        { ...strict, description: 'limits that follow the load of the protected service' },
       ),
     ),
     version: Version,
@@ -54,7 +52,9 @@ export const PolicySchema = Type.Object(
 export const PolicyListSchema = Type.Object(
   {
     version: Type.Integer({ minimum: 0 }),
-    default: Type.Optional(Type.String({ description: 'of requests that name neither a policy nor a limit' })),
+    default: Type.Optional(
+      Type.String({ description: 'the policy of requests that name neither a policy nor a limit' }),
+    ),
     policies: Type.Record(Type.String(), PolicySchema),
   },
   { ...strict, $id: 'PolicyList' },
@@ -62,7 +62,11 @@ export const PolicyListSchema = Type.Object(
 
 export const OverrideSchema = Type.Object(
   { clientId: Type.Optional(Type.String()), policy: Type.Optional(Type.String()), ...limits, version: Version },
-  { ...strict, $id: 'Override', description: 'without a window: in that of the policy, if it has one limit' },
+  {
+    ...strict,
+    $id: 'Override',
+    description: 'without a window, the window of the policy counts, if that has one limit',
+  },
 );
 
 export const TierSchema = Type.Object(
@@ -73,8 +77,10 @@ export const TierSchema = Type.Object(
 export const LoadReportSchema = Type.Object(
   {
     load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: '0: idle, 1: at its limit' })),
-    latencyMs: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400_000, description: 'its 95th percentile' })),
-    errors: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'the share of requests that failed' })),
+    latencyMs: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 86_400_000, description: '95th percentile of the response time' }),
+    ),
+    errors: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'fraction of requests that failed' })),
   },
   { ...strict, $id: 'LoadReport' },
 );
@@ -82,8 +88,8 @@ export const LoadReportSchema = Type.Object(
 export const LoadSchema = Type.Object(
   {
     name: Type.String(),
-    factor: Type.Number({ minimum: 0, maximum: 1, description: 'the part of its limits that is in force' }),
-    load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'that the report stands for' })),
+    factor: Type.Number({ minimum: 0, maximum: 1, description: 'factor on the limits' }),
+    load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'the load that the report amounts to' })),
   },
   { ...strict, $id: 'Load' },
 );

@@ -23,8 +23,8 @@ const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
 const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
 
 /**
- * The check that a caller's value asks for.
- * @param policies those that it may name
+ * The check that a caller asks for.
+ * @param policies the policies that it may name
  * @throws TokenringError `invalid_request` that names the field and what it may be, `unknown_policy`
  */
 export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES): Check {
@@ -62,7 +62,7 @@ export function readSettle(value: unknown): SettleRequest {
   return { clientId, reservation, cost };
 }
 
-/** @throws TokenringError when the batch as a whole is no list of 1 to 1000; its items are for `readCheck` */
+/** @throws TokenringError unless the batch is a list of 1 to 1000 items; `readCheck` validates the items */
 export function readBatch(value: unknown): readonly unknown[] {
   if (!batchRequest.Check(value)) throw problemOf(batchRequest.Errors(value));
   return value.requests;
@@ -73,7 +73,7 @@ interface Asked {
   readonly rules: readonly Rule[];
 }
 
-/** The first field that only a limit in the request has. Each by name: a loop over names costs ten times as much. */
+/** The first field of a limit in the request itself. Written out, as a loop over names costs ten times as much. */
 function ownFieldOf({ limit, window, windowMs, burst, algorithm }: AllowRequest): string | undefined {
   if (limit !== undefined) return 'limit';
   if (window !== undefined) return 'window';

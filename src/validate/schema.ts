@@ -63,13 +63,13 @@ export const AllowRequestSchema = Type.Object(
     reserve: Type.Optional(
       Type.Boolean({
         default: false,
-        description: 'names a reservation, to settle the cost once it is known, within ten minutes',
+        description: 'reserve the cost, to settle it within ten minutes once it is known',
       }),
     ),
     peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
     durability: Type.Optional(
       Type.Literal('replicated', {
-        description: 'answer only when a successor holds a copy, so that a crash admits nothing twice',
+        description: 'answer once a successor holds a copy, so that a crash admits nothing twice',
       }),
     ),
     requestId: Type.Optional(
@@ -84,18 +84,20 @@ export const AllowRequestSchema = Type.Object(
 );
 export const SettleRequestSchema = Type.Object(
   {
-    reservation: Type.String({ minLength: 1, maxLength: 512, description: 'as an answer of /v1/allow has named it' }),
+    reservation: Type.String({ minLength: 1, maxLength: 512, description: 'the name from an answer of /v1/allow' }),
     cost: Type.Integer({
       minimum: 0,
       maximum: MAX_COST,
-      description: 'the real one, in the place of the reserved one',
+      description: 'the final cost, which replaces the reserved one',
     }),
-    clientId: Type.Optional(Type.String({ description: 'whose it is; the reservation says so too' })),
+    clientId: Type.Optional(
+      Type.String({ description: 'the client of the reservation; optional, as the reservation contains it' }),
+    ),
   },
   { ...strict, $id: 'SettleRequest' },
 );
 
-/** The items are checked one by one, so that a bad one does not spoil the others. */
+/** Items are validated one by one, so that a bad one does not spoil the others. */
 export const BatchRequestSchema = Type.Object(
   { requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }) },
   { ...strict, $id: 'BatchRequest' },
@@ -130,19 +132,19 @@ export const DecisionSchema = Type.Object(
     degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
     limits: Type.Optional(Type.Array(LimitFiguresSchema)),
     reservation: Type.Optional(
-      Type.String({ description: 'of an allowed request with reserve; none where the owner could not be asked' }),
+      Type.String({ description: 'of an allowed request with reserve; absent if the owner could not be asked' }),
     ),
     shadow: Type.Optional(
       Type.Object(
         { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
-        { ...strict, description: 'of a policy on trial: what it would have decided' },
+        { ...strict, description: 'the decision of a shadow policy, which is not enforced' },
       ),
     ),
   },
   { ...strict, $id: 'Decision' },
 );
 
-/** What a gateway shows to its caller: nothing of what is inside. */
+/** A decision as a gateway shows it to its caller. */
 export const GatewayDecisionSchema = Type.Pick(
   DecisionSchema,
   ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs'],
@@ -153,7 +155,7 @@ export const SettlementSchema = Type.Object(
   {
     reservation: Type.String(),
     clientId: Type.String(),
-    cost: Type.Integer({ minimum: 0, description: 'the one that counts: the first it was settled with' }),
+    cost: Type.Integer({ minimum: 0, description: 'the cost of the first settlement, which counts' }),
     reserved: Type.Integer({ minimum: 1 }),
     limit: Limit,
     remaining: Count,
@@ -193,8 +195,7 @@ export const ClientSchema = Type.Object(
           limit: Type.Integer({
             minimum: 1,
             maximum: MAX_LIMIT,
-            description:
-              'the last one asked with, but for 0, which keeps none: what was consumed decays at the one before',
+            description: 'the limit of the last request above 0; a request with limit 0 changes no bucket',
           }),
           remaining: Type.Integer({ minimum: 0, description: 'under that limit' }),
           resetMs: Count,
@@ -209,9 +210,9 @@ export const ClientSchema = Type.Object(
 export const ClusterSchema = Type.Object(
   {
     self: Type.String(),
-    ringChecksum: Type.String({ description: 'equal on two nodes exactly when their rings are' }),
+    ringChecksum: Type.String({ description: 'equal on two nodes exactly if their rings are equal' }),
     epoch: Type.Optional(
-      Type.Integer({ description: 'revision of etcd that the ring is made from, with etcd discovery' }),
+      Type.Integer({ description: 'revision of etcd that the ring is built from, with etcd discovery' }),
     ),
     members: Type.Array(
       Type.Object(
@@ -220,10 +221,10 @@ export const ClusterSchema = Type.Object(
           state: Type.Union(
             (['joining', 'active', 'suspect', 'leaving', 'dead'] as const).map((state) => Type.Literal(state)),
           ),
-          share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the clients that it owns' }),
+          share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the ring that it owns' }),
           version: Type.String(),
           url: Type.Optional(
-            Type.String({ description: 'where callers reach it, so that they may ask the owner of a client directly' }),
+            Type.String({ description: 'its public address, for clients that ask the owner directly' }),
           ),
           incarnation: Type.Integer({ minimum: 1 }),
           silentMs: Count,

@@ -1,36 +1,36 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { TokenringError } from '../../core/error.js';
 
-/** What a token lets its bearer do: look at things, ask for decisions, change things. Who may change things may do all. */
+/** What a token allows: to read, to ask for decisions, to change things. `admin` includes the others. */
 export const ROLES = ['read', 'decide', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
 
-/** A bearer token as the node knows it: never by itself. */
+/** A bearer token as the node holds it: only its digest. */
 export interface KnownToken {
   /** For the audit log. */
   readonly name: string;
   readonly roles: readonly Role[];
-  /** SHA-256: enough for what is random and long, which no list of likely words holds. */
+  /** SHA-256, which is enough for a long random token that no word list contains. */
   readonly digest: Buffer;
 }
 
 export interface AccessRules {
-  /** The roles without which nobody gets in; `admin` is always one. */
+  /** Roles that need a token; `admin` always does. */
   readonly required: readonly Role[];
   readonly tokens: readonly KnownToken[];
 }
 
 export interface Access {
-  /** Whether decisions need a token: read on each of them, so it is one field. */
+  /** Whether decisions need a token. It is one field, as each decision reads it. */
   readonly guardsDecisions: boolean;
   /**
-   * Who asks for what takes this role.
+   * Checks a caller that wants to do what this role allows.
    * @param authorization the header
-   * @returns the name of the token; `undefined` for who shows none where none is needed
+   * @returns the name of the token; `undefined` where none is needed
    * @throws TokenringError `forbidden` when no token of the node has the role, or the one shown has not; `unauthorized` when it is missing or unknown
    */
   admit(authorization: string | undefined, role: Role): string | undefined;
-  /** Puts other rules in force, from the next request on. */
+  /** Replaces the rules from the next request on. */
   replace(rules: AccessRules): void;
 }
 
@@ -75,7 +75,7 @@ function allows(roles: readonly Role[], role: Role): boolean {
   return roles.includes(role) || roles.includes('admin');
 }
 
-/** Compares with all of them, each in full: how long it takes says nothing of any. */
+/** Compares with every token in full, so that the time reveals nothing about any. */
 function findToken(tokens: readonly KnownToken[], authorization: string | undefined): KnownToken | undefined {
   const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
   if (text === undefined) return undefined;

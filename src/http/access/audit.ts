@@ -11,11 +11,11 @@ export type Who =
 /** One change, for the audit log. */
 export interface Change {
   readonly who: Who;
-  /** What was done, as in `client forgotten`. */
+  /** The change, as in `client forgotten`. */
   readonly what: string;
-  /** On which one: the id of a client, the name of a policy. */
+  /** The id of the client or the name of the policy. */
   readonly target?: string;
-  /** What was so before; left out where there was nothing. Never a secret. */
+  /** The value before; absent if there was none. Never a secret. */
   readonly before?: unknown;
   readonly after?: unknown;
 }

@@ -7,7 +7,7 @@ import { TokenringError } from '../../core/error.js';
 import { problemOf } from '../../validate/schema-error.js';
 
 const strict = { additionalProperties: false };
-/** Each is compared with on a request that shows a token. */
+/** A request with a token is compared with each of them. */
 const MAX_TOKENS = 100;
 
 const RoleSchema = Type.Union(ROLES.map((role) => Type.Literal(role)));
@@ -55,12 +55,12 @@ function parsed(content: Buffer): unknown {
   try {
     return parseJson(content);
   } catch (cause) {
-    // The parser's message would quote the file, in which a token may stand by mistake.
+    // The parser's message would quote the file, which may hold a token by mistake.
     throw new TokenringError('invalid_json', { field: (cause as TokenringError).field, expected: 'JSON' }, { cause });
   }
 }
 
-/** The rules of the file and, with every role, the token that is given by itself. */
+/** The rules of the file, and the admin token of the settings with every role. */
 export function withAdminToken(rules: AccessRules, adminToken: string | undefined): AccessRules {
   if (adminToken === undefined) return rules;
   const admin: KnownToken = { name: 'TOKENRING_ADMIN_TOKEN', roles: ['admin'], digest: digestOf(adminToken) };

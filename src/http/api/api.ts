@@ -24,7 +24,7 @@ import { sendProblem } from '../send.js';
 export interface ApiDeps {
   readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'waitingFor'>;
   readonly activePolicies: ActivePolicies;
-  /** Every change of policies goes through it. */
+  /** All changes of policies go through it. */
   readonly policyWriter: PolicyWriter<Who>;
   readonly decisions: DecisionHandlers;
   readonly access: Access;
@@ -33,21 +33,21 @@ export interface ApiDeps {
   readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
   /** `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop. */
   readonly stage: () => 'joining' | 'ready' | 'stopping';
-  /** Whether all are that share the public port with it. */
+  /** Whether all workers that share the public port are in the ring. */
   readonly isWhole: () => boolean;
   readonly log: ErrorLog;
 }
 
 /**
- * What a browser makes of an answer: nothing that runs, loads or is framed. A page of this API says what more it needs, by a
- * policy of its own. No word on HTTPS, which a browser would take for all ports of this host.
+ * Headers for browsers: nothing in an answer runs, loads, or is framed. A page of this API widens that by a policy of its own.
+ * There is no HSTS, as a browser would apply it to all ports of this host.
  */
 const forBrowsers = helmet({
   contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
   strictTransportSecurity: false,
 });
 
-/** The whole public API, on Express. The server answers the decision endpoints before they get here. */
+/** The public API on Express. The server answers most decision requests before they reach it. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
   const { cluster, activePolicies, policyWriter, decisions, access, audit, counters, metrics, stage, isWhole, log } =
     deps;
@@ -55,7 +55,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
-  // What is asked for is as it is now. Without this, `If-None-Match: *` would be answered 304.
+  // Answers are never cached. Without this, Express answers `If-None-Match: *` 304.
   Object.defineProperty(app.request, 'fresh', { value: false });
   app.set('query parser', 'simple');
   const only =
@@ -67,7 +67,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
     };
   const [admin, reader, asker] = [only('admin'), only('read'), only('decide')];
 
-  /** One address: what it does for each method, and 405 for the rest. */
+  /** Adds an address with a handler for each method, and 405 for other methods. */
   function route(path: string, methods: Record<string, RequestHandler | RequestHandler[]>): void {
     const at = app.route(path);
     for (const [method, handler] of Object.entries(methods)) at[method as 'get'](handler);
@@ -130,7 +130,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/v1/policies', { get: [reader, policies.list] });
   route('/v1/policies/:policy', guarded(policies.policy));
   const load = createLoadHandlers({ adaptive: cluster.adaptive, activePolicies });
-  // Who asks for decisions chooses limits anyway; reports only ever make them smaller than they are written.
+  // A caller with `decide` chooses limits anyway, and a report only ever makes limits smaller.
   route('/v1/load/:policy', { get: [reader, load.get], put: [asker, load.put] });
   route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });
   route('/v1/cluster/owner', {
@@ -179,12 +179,12 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
 
   let inFlight = 0;
   return (req, res) => {
-    // The decision endpoints go without: no browser shows what only POST answers.
+    // Decision endpoints have no such headers: a browser shows no answer to a POST of a script.
     forBrowsers(req, res, () => undefined);
     res.setHeader('Cache-Control', 'no-store');
-    // Express calls this for what no handler answered, for what one threw, and for an address that it cannot parse.
+    // Express calls this if no handler answered, if one threw, and if it cannot parse the address.
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new TokenringError('not_found'));
-    // Whoever asks whether the node lives is to hear it, however busy it is.
+    // Health checks are answered however busy the node is.
     if (inFlight >= options.maxInFlight && req.url !== '/healthz' && req.url !== '/readyz') {
       return refuse(req, res, new TokenringError('overloaded', { detail: 'too many requests are in flight' }));
     }
@@ -198,7 +198,7 @@ function whoOf(res: Response): Who {
   return res.locals['who'] as Who;
 }
 
-/** The pattern of the address: the address itself may hold a client's id. */
+/** The pattern of the address, as the address itself may hold a client id. */
 function routeOf(req: IncomingMessage): unknown {
   return (req as Partial<{ route: { path: string } }>).route?.path;
 }

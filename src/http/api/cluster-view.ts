@@ -4,18 +4,18 @@ import type { MemberState } from '../../cluster/membership/membership.js';
 export interface ClusterDescription {
   readonly self: string;
   readonly ringChecksum: string;
-  /** The revision of etcd that the ring is made from, where it is. */
+  /** The revision of etcd that the ring is built from; absent without etcd. */
   readonly epoch?: number;
   readonly members: readonly {
     readonly id: string;
     readonly state: MemberState;
-    /** Fraction of the clients that it owns, 0 to 1. */
+    /** Fraction of the ring that it owns, 0 to 1. */
     readonly share: number;
     readonly version: string;
-    /** Where callers reach it, if it says so. */
+    /** Its public address, if it advertises one. */
     readonly url?: string;
     readonly incarnation: number;
-    /** Ms since this node last heard that it lives. */
+    /** Ms since this node last heard from it. */
     readonly silentMs: number;
   }[];
 }
@@ -25,7 +25,7 @@ export function describeCluster(membership: Membership): ClusterDescription {
   const { ring, self, epoch } = membership;
   const shares = ring.shares();
   const members = membership.records().map(({ id, version, url, incarnation, silentMs }) => {
-    // As written down, this node may be none, or one of its earlier lives.
+    // The record of this node itself may be of an earlier incarnation.
     const life = id === self.id ? self.incarnation : incarnation;
     const state = membership.stateOf(id)!;
     const share = shares.get(id) ?? 0;
@@ -35,7 +35,7 @@ export function describeCluster(membership: Membership): ClusterDescription {
   return { self: self.id, ringChecksum: ring.checksum, ...(epoch !== undefined && { epoch }), members };
 }
 
-/** Who owns a client, and who takes over from it, nearest first. */
+/** The owner of a client and its successors, nearest first. */
 export function describeOwner(membership: Membership, clientId: string): object {
   const { ring, self } = membership;
   const owner = ring.owner(clientId) ?? self.id;

@@ -9,7 +9,7 @@ import { problemOf } from '../../validate/schema-error.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
 
-/** `/v1/load/{policy}`: what a protected service reports, and what follows for the limits. */
+/** `/v1/load/{policy}`: the reported load of a protected service, and the factor on its limits. */
 export function createLoadHandlers({
   adaptive,
   activePolicies,
@@ -17,8 +17,7 @@ export function createLoadHandlers({
   adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
   activePolicies: ActivePolicies;
 }): Readonly<Record<'get' | 'put', RequestHandler>> {
-  const unknown = (): TokenringError =>
-    new TokenringError('not_found', { detail: 'no policy of this name follows a load' });
+  const unknown = (): TokenringError => new TokenringError('not_found', { detail: 'no adaptive policy has this name' });
   return {
     get: (req, res) => {
       const name = req.params['policy'] as string;
@@ -34,12 +33,12 @@ export function createLoadHandlers({
         case 'unknown':
           throw unknown();
         case 'meaningless': {
-          const expected = 'a load, or a latencyMs or errors that the policy has a goal for';
+          const expected = 'load, or latencyMs or errors if the policy has a goal for it';
           throw new TokenringError('invalid_request', { field: 'load', expected });
         }
         case 'unavailable':
           throw new TokenringError('unavailable', {
-            detail: 'the node that steers does not answer: the next report will do',
+            detail: 'the adaptive controller of the policy does not answer; send the next report as usual',
           });
         case 'reported':
           res.json({ name, factor: reported.factor, load: reported.load });

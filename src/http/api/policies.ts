@@ -23,7 +23,7 @@ import { requireClientId } from '../../validate/request.js';
 interface PolicyApiDeps {
   readonly activePolicies: ActivePolicies;
   readonly writer: PolicyWriter<Who>;
-  /** Who asks for a change, for the record of it. */
+  /** The author of a change, for the audit log. */
   readonly whoOf: (res: Response) => Who;
 }
 
@@ -36,7 +36,7 @@ interface PolicyHandlers {
   readonly tier: Methods;
 }
 
-/** `/v1/policies`, and what clients have of their own under them. Who may write is decided before these are called. */
+/** `/v1/policies`, and the overrides and tiers of clients. Access is checked before these are called. */
 export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyApiDeps): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
     return activePolicies.document.entries.get(key)?.value ?? null;
@@ -58,7 +58,7 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
     res.json({ ...body, version });
   }
 
-  /** Every change that the API makes goes through here. */
+  /** All changes of the API go through here. */
   async function write(
     req: Request,
     res: Response,
@@ -74,7 +74,7 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
 
   const nameOf = (req: Request): string => req.params['policy'] as string;
 
-  /** The name of a policy, client and override that an address is about. */
+  /** The policy, client, and override of an address. */
   function overrideOf(req: Request): { key: string; about: { clientId: string; policy: string } } {
     const about = { clientId: clientIdOf(req), policy: nameOf(req) };
     return { key: overrideKey(about.policy, about.clientId), about };
@@ -149,7 +149,7 @@ function clientIdOf(req: Request): string {
   return clientId;
 }
 
-/** What was read may be sent back: what the address says, and the version, are no part of what is written. */
+/** Drops the version and the names of the address, so that what GET answered may be sent back. */
 function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const fields = Object.entries(value).filter(([field, said]) => field !== 'version' && said !== own[field]);
@@ -167,7 +167,7 @@ function refuseMistakes(mistakes: readonly Mistake[]): void {
   });
 }
 
-/** What the document must be for a change, by `If-None-Match` or `If-Match` (RFC 9110). */
+/** The versions under which a change is made, by `If-None-Match` or `If-Match` (RFC 9110). */
 function conditionOf({ headers }: Request): readonly string[] | undefined {
   const noneMatch = headers['if-none-match'];
   if (noneMatch === undefined) return tagsOf(headers['if-match']);
@@ -176,12 +176,12 @@ function conditionOf({ headers }: Request): readonly string[] | undefined {
   return [NOTHING_YET];
 }
 
-/** The tags of `If-Match`. `*`: whatever it is, if it is there. */
+/** The tags of `If-Match`; `*` matches any version. */
 function tagsOf(header: string | undefined): readonly string[] | undefined {
   if (header === undefined) return undefined;
   const tags = header.split(',').map((tag) => tag.trim());
   if (tags.includes('*')) return ['*'];
-  // A weak tag never matches here, nor one that is no version.
+  // Weak tags and tags that are no version never match.
   const bare = tags.slice(0, 16).map((tag) => tag.replace(/^"(.*)"$/, '$1').slice(0, 128));
   return bare.filter((tag) => /^\d/.test(tag));
 }
@@ -208,10 +208,10 @@ function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Re
       });
     case 'unavailable':
       return new TokenringError('unavailable', {
-        detail: 'the node that takes changes does not answer: send it again',
+        detail: 'the node that accepts changes does not answer; send it again',
       });
     case 'no-registry': {
-      const outcome = written.undone ? 'nothing was changed' : 'whether it was changed is not known: read it again';
+      const outcome = written.undone ? 'nothing has changed' : 'it may have changed; read it again';
       return new TokenringError('unavailable', {
         detail: `etcd takes no change of policies now: ${written.reason}; ${outcome}`,
       });

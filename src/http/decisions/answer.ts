@@ -1,27 +1,26 @@
 import type { Decision } from '../../core/decision.js';
 
 /**
- * A decision as JSON, in ASCII. Written by hand, as the shape is fixed and this runs a million times a second; a test holds it
- * equal to `JSON.stringify`.
+ * A decision as JSON, in ASCII. It is written by hand, as this is the hot path. A test holds it equal to `JSON.stringify`.
  */
 export function decisionJson(decision: Decision): string {
   const { limits, reservation, shadow } = decision;
   const rest = limits === undefined ? '' : `,"limits":${JSON.stringify(limits)}`;
   const reserved = reservation === undefined ? '' : `,"reservation":${asciiJson(reservation)}`;
-  const trial = shadow === undefined ? '}' : `,"shadow":${JSON.stringify(shadow)}}`;
-  return figures(decision) + originJson(decision) + rest + reserved + trial;
+  const shadowJson = shadow === undefined ? '}' : `,"shadow":${JSON.stringify(shadow)}}`;
+  return statsJson(decision) + originJson(decision) + rest + reserved + shadowJson;
 }
 
-/** What a gateway shows to its caller: none of what is inside. */
+/** A decision as a gateway shows it to its caller, without anything about the cluster. */
 export function gatewayJson(decision: Decision): string {
-  return `${figures(decision)}}`;
+  return `${statsJson(decision)}}`;
 }
 
-function figures({ allowed, limit, remaining, retryAfterMs, resetMs }: Decision): string {
+function statsJson({ allowed, limit, remaining, retryAfterMs, resetMs }: Decision): string {
   return `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
 }
 
-/** The last one written, as most answers have the same. */
+/** The last origin written, as most answers share it. */
 let lastOrigin: Pick<Decision, 'owner' | 'source' | 'degraded'> = { owner: '', source: 'owner', degraded: false };
 let lastOriginJson = '';
 
@@ -33,7 +32,7 @@ function originJson({ owner, source, degraded }: Decision): string {
   return lastOriginJson;
 }
 
-/** As JSON without a character beyond ASCII: what is, goes as an escape. */
+/** JSON in ASCII: other characters become escapes. */
 export function asciiJson(value: unknown): string {
   const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   return JSON.stringify(value).replace(/[^ -~]/g, escape);

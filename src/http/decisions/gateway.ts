@@ -6,13 +6,13 @@ import { badField, badValue, misplaced } from '../../core/mistake.js';
 import { TokenringError } from '../../core/error.js';
 import { readCheck } from '../../validate/request.js';
 
-/** What a gateway that asks by sub-request makes of the answer. Each passes the request on after a 200. */
+/** How a gateway reads the answer to its sub-request. Each passes the request on after a 200. */
 export interface Gateway {
-  /** Of a denial, whatever `TOKENRING_DENIED_STATUS` says: 200 would let it pass. */
+  /** Status of a denial, whatever `TOKENRING_DENIED_STATUS` says: 200 would let the request pass. */
   readonly deniedStatus: 403 | 429;
-  /** Whether its caller sees the body of a denial. Who does not read it would have to hang up for one. */
+  /** Whether its caller sees the body of a denial. A gateway that reads no body would hang up on one. */
   readonly showsBody: boolean;
-  /** The one method that it asks with; `undefined` where it may be that of the request. */
+  /** The method that it asks with; `undefined` if it uses the method of the request. */
   readonly method: 'GET' | undefined;
 }
 
@@ -34,13 +34,13 @@ const CLIENT = 'X-Tokenring-Client';
 const CLIENT_FROM = 'X-Tokenring-Client-From';
 const POLICY = 'X-Tokenring-Policy';
 const COST = 'X-Tokenring-Cost';
-/** The one that is a list: each proxy adds whom it has it from, so the last was written by the gateway. */
+/** A list: each proxy appends the address that it heard from, so the gateway wrote the last one. */
 const FORWARDED_FOR = 'x-forwarded-for';
 
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 const DIGITS = /^\d{1,10}$/;
 
-/** The gateway that asks at this address; before anything is decoded, as the rest of it is its caller's. */
+/** The gateway of an address. Nothing is decoded, as the caller of the gateway chose the rest of the address. */
 export function gatewayAt(url: string): GatewayName | undefined {
   if (!url.startsWith('/v1/check/')) return undefined;
   if (url === '/v1/check/nginx') return 'nginx';
@@ -50,8 +50,8 @@ export function gatewayAt(url: string): GatewayName | undefined {
 }
 
 /**
- * The check that the headers of a sub-request ask for. They are believed: the gateway is to set them all. Nothing stands in for one that is
- * missing, as some gateways can be made to lose one by their caller.
+ * The check that the headers of a sub-request ask for. They are trusted, so the gateway must set them all. A missing one has no
+ * default, as callers can make some gateways drop a header.
  * @throws TokenringError `invalid_request` that names the header and what it may be, `unknown_policy`
  */
 export function readGatewayCheck(req: IncomingMessage, policies: Policies): Check {
@@ -99,7 +99,7 @@ function lastOf(list: string | string[] | undefined): string {
   return text.slice(text.lastIndexOf(',') + 1).trim();
 }
 
-/** The bytes of a header, which node:http hands over as Latin-1, as the UTF-8 that they are to be. Nothing else is decoded. */
+/** A header as UTF-8; node:http reads it as Latin-1. Nothing else is decoded. */
 function decoded(name: string, value: string): string {
   const bytes = Buffer.from(value, 'latin1');
   if (!isUtf8(bytes)) throw bad(name, 'UTF-8');

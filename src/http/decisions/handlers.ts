@@ -20,7 +20,7 @@ import { TokenringError } from '../../core/error.js';
 import { readBatch, readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
-/** Of all bodies that have not come whole. */
+/** Bytes of all bodies that have not arrived in full. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
 
 /** Items of a batch that are decided before the time is looked at. */
@@ -44,13 +44,13 @@ type DirectHandler = (body: Buffer, sink: AnswerSink) => boolean;
 export interface DecisionHandlers {
   readonly allow: Handler;
   readonly batch: Handler;
-  /** `/v1/check/…`: whatever of the address is the gateway's caller's, and the body, are not looked at. */
+  /** `/v1/check/…`. The body, and the part of the address that the gateway's caller chose, are not read. */
   readonly check: Readonly<Record<GatewayName, Handler>>;
   /** The same decisions without node:http's request and response; see `direct-connections.ts`. */
   readonly direct?: Readonly<Record<'allow' | 'batch', DirectHandler>>;
 }
 
-/** Where causes go that are not for the caller. Never the id of a client. */
+/** Takes causes that callers must not see. It never gets a client id. */
 export interface ErrorLog {
   error(fields: object, message: string): void;
 }
@@ -58,7 +58,7 @@ export interface ErrorLog {
 interface DecisionDeps {
   readonly limiter: Pick<Limiter, 'check'>;
   readonly access: Access;
-  /** Those that requests may name. Default: none. */
+  /** Policies that requests may name. Default: none. */
   readonly policies?: Policies;
   readonly counters: Counters;
   readonly elapsedMs: () => number;
@@ -66,15 +66,15 @@ interface DecisionDeps {
 }
 
 /**
- * `POST /v1/allow`, `POST /v1/allow/batch` and `/v1/check/…`, as plain node:http handlers: the server calls them without
- * Express, whose router and parser cost six times the decision, and the Express app mounts the same.
+ * `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls them without Express,
+ * whose router and parser cost six times the decision. The Express app mounts the same handlers.
  */
 export function createDecisionHandlers(
   { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
   options: { deniedStatus: 200 | 429; maxInFlight: number },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
-  /** Reads a body, or throws, and consumes nothing. */
+  /** Validates a body, or throws; consumes nothing. */
   type Read<T> = (value: unknown) => T;
   /** Answers at once, or when the promise settles. */
   type Answer<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
@@ -82,7 +82,7 @@ export function createDecisionHandlers(
   const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
   const arriving = createArrivingBytes(MAX_ARRIVING_BYTES);
-  /** Requests that wait for other nodes. Not those that are still arriving: who is slow to ask must not shut others out. */
+  /** Requests that wait for other nodes. Those still arriving do not count: a slow sender must not shut others out. */
   let waiting = 0;
   const gone = (): void => {
     counters.inFlight -= 1;
@@ -99,8 +99,8 @@ export function createDecisionHandlers(
   }
 
   /**
-   * Takes a request on, by its headers.
-   * @returns what answers that it failed; `undefined` where it has: too many wait, another method, no token
+   * Accepts a request by its headers.
+   * @returns the function that answers a failure; `undefined` if the request is refused and answered
    */
   function take(
     req: IncomingMessage,
@@ -128,7 +128,7 @@ export function createDecisionHandlers(
       access.admit(headers.authorization, 'decide');
     } catch (error) {
       if (gateway === undefined || !(error instanceof TokenringError)) throw error;
-      // Its caller would be shown a 401 or 403, or be taken for denied.
+      // The gateway would show a 401 or 403 to its caller, or read it as a denial.
       throw new TokenringError(
         'gateway_unauthorized',
         { field: error.field, expected: error.expected },
@@ -236,7 +236,7 @@ export function createDecisionHandlers(
     answered(startMs);
   }
 
-  /** One item of a batch: its own mistake is its own answer. */
+  /** One item of a batch. A bad item gets a problem of its own and spoils no other. */
   function decideItem(item: unknown): string | Promise<string> {
     let decision: Decision | Promise<Decision>;
     try {

@@ -5,18 +5,18 @@ import type { Source } from '../../core/decision.js';
 export const DURATION_BOUNDS: readonly number[] = Array.from({ length: 16 }, (_, i) => 0.00005 * 2 ** i);
 
 /**
- * What the hot path counts, as plain numbers; `metrics.ts` hands them over when Prometheus asks.
- * A peek is a decision like any other here.
+ * The counts of the hot path, as plain numbers. `metrics.ts` reads them when Prometheus scrapes.
+ * A peek counts as a decision.
  */
 export interface Counters {
   readonly allowed: Record<Source, number>;
   readonly denied: Record<Source, number>;
-  /** Requests on the decision endpoints by duration: the last place counts those above every bound. */
+  /** Requests on the decision endpoints by duration. The last entry counts those above every bound. */
   readonly durations: number[];
   durationSumSeconds: number;
-  /** Requests on the decision endpoints that are not answered yet, and whose connection did not break before they had come whole. */
+  /** Requests on the decision endpoints without an answer yet. One whose connection breaks before it is complete leaves. */
   inFlight: number;
-  /** Connections that were one too many, in all and of one address, and those of clients that did not read what they had asked for. */
+  /** Connections refused at the bound, refused at the bound of one address, and cut because the client did not read. */
   refusedConnections: number;
   refusedOfAddress: number;
   slowReaders: number;

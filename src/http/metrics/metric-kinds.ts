@@ -2,14 +2,14 @@ import { Counter, Gauge } from 'prom-client';
 import type { Registry } from 'prom-client';
 
 type Labels = Readonly<Record<string, string>>;
-/** How the workers of a group make one figure of theirs. */
+/** How the values of several workers become one. */
 type Together = 'sum' | 'max' | 'min';
 
-/** Adds metrics of one type; what they are is read when Prometheus asks, and nothing is kept twice. */
+/** Adds metrics of one type. Values are read when Prometheus scrapes. */
 interface Add {
-  /** A single figure. */
+  /** Adds one value. */
   one(name: string, help: string, read: () => number, together?: Together): void;
-  /** A figure for each value of one label. */
+  /** Adds one value for each value of a label. */
   by(
     label: string,
     name: string,
@@ -17,7 +17,7 @@ interface Add {
     read: () => Iterable<readonly [value: string, figure: number]>,
     together?: Together,
   ): void;
-  /** A figure for each of several labels' values. */
+  /** Adds one value for each combination of several labels. */
   each(
     labels: readonly string[],
     name: string,
@@ -27,7 +27,7 @@ interface Add {
   ): void;
 }
 
-/** What only grows, and what may fall again. */
+/** Counters only grow; gauges may fall. */
 export interface MetricKinds {
   readonly counter: Add;
   readonly gauge: Add;

@@ -19,7 +19,7 @@ interface MetricSources {
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
 
-/** The node's own registry: event-loop lag, memory and garbage collection come with prom-client's default metrics. */
+/** The metrics of this node, with event-loop lag, memory, and garbage collection from prom-client. */
 export function createMetrics(sources: MetricSources): Registry {
   const { counters, cluster, peers, lost } = sources;
   const registry = new Registry();
@@ -39,21 +39,21 @@ export function createMetrics(sources: MetricSources): Registry {
   );
   const problems = 'Requests and batch items answered with a problem, by its code';
   counter.by('code', 'tokenring_problems_total', problems, () => counters.problems);
-  const shadow = 'Denials that were none, as their policy is on trial';
+  const shadow = 'Requests that a shadow policy would have denied';
   counter.by('policy', 'tokenring_shadow_denials_total', shadow, () => stats().shadowDenials);
-  const factors = 'Part of the limits of adaptive policies that is in force, where it is not all';
+  const factors = 'Factor on the limits of adaptive policies, where it is below 1';
   gauge.by('policy', 'tokenring_load_factor', factors, () => stats().loadFactors, 'min');
-  const reserved = 'Costs reserved within the last ten minutes, settled or not, of clients owned and copied';
+  const reserved = 'Reservations of the last ten minutes, settled or not, of clients owned and copied';
   gauge.one('tokenring_reservations', reserved, () => stats().reservations);
-  const version = 'Version of the policies that are in force here: the same on all nodes';
+  const version = 'Version of the policies in force here; the same on all nodes';
   gauge.one('tokenring_policies_version', version, () => stats().policiesVersion, 'min');
   const evictions =
-    'Clients dropped at the bound of the bucket table, and buckets of one above 64, though their limit still counted';
+    'Clients dropped at the bound of the bucket table, and buckets above 64 of one client, before they were idle';
   counter.one('tokenring_unexpired_evictions_total', evictions, () => stats().unexpiredEvictions);
   gauge.one('tokenring_clients', 'Clients in the bucket table, owned and copied', () => stats().clients);
-  const inFlight = 'Requests on the decision endpoints that are not answered yet';
+  const inFlight = 'Requests on the decision endpoints without an answer yet';
   gauge.one('tokenring_requests_in_flight', inFlight, () => counters.inFlight);
-  const cut = 'Connections closed unheard as they were too many, and cut off as their client did not read';
+  const cut = 'Connections refused because there were too many, or cut because their client did not read';
   counter.by('reason', 'tokenring_cut_connections_total', cut, () => [
     ['too_many', counters.refusedConnections],
     ['too_many_of_address', counters.refusedOfAddress],
@@ -61,16 +61,16 @@ export function createMetrics(sources: MetricSources): Registry {
   ]);
 
   gauge.by('state', 'tokenring_members', 'Members as this node sees them, by state', () => stats().members, 'max');
-  const lag = 'Age of the oldest copy on its way to a living successor; it left up to an interval after the change';
+  const lag = 'Age of the oldest copy on its way to a living successor, counted from when it was sent';
   gauge.one('tokenring_replication_lag_seconds', lag, () => stats().replicationLagMs / 1_000, 'max');
-  const unplaced = 'Clients still to be looked at since the ring last changed';
+  const unplaced = 'Clients not yet placed on the ring since it last changed';
   gauge.one('tokenring_unplaced_clients', unplaced, () => stats().unplacedClients);
   counter.one('tokenring_handed_clients_total', 'Clients handed to joining members', () => stats().handedClients);
   gauge.one('tokenring_forwards_waiting', 'Checks that wait for another node', () => stats().forwardsWaiting);
-  const leased = 'Clients of other owners that this node has leased tokens of';
+  const leased = 'Clients of other owners for which this node holds leased tokens';
   gauge.one('tokenring_leased_clients', leased, () => stats().leasedClients);
-  counter.one('tokenring_lent_tokens_total', 'Tokens lent to other nodes', () => stats().lentTokens);
-  const returned = 'Lent tokens that came back unspent';
+  counter.one('tokenring_lent_tokens_total', 'Tokens leased to other nodes', () => stats().lentTokens);
+  const returned = 'Leased tokens that came back unspent';
   counter.one('tokenring_returned_tokens_total', returned, () => stats().returnedTokens);
   const denied = 'Clients of other owners whose denial is remembered';
   gauge.one('tokenring_remembered_denials', denied, () => stats().rememberedDenials);
@@ -81,9 +81,9 @@ export function createMetrics(sources: MetricSources): Registry {
   const refused = 'Messages from peers that were refused, by reason';
   counter.by('reason', 'tokenring_peer_refused_total', refused, () => Object.entries(peers.refused));
 
-  const logLines = 'Log lines that were lost: the disk of the log is full, or its reader is gone or too slow';
+  const logLines = 'Log lines lost because the disk is full, or the reader is gone or too slow';
   counter.one('tokenring_log_lines_dropped_total', logLines, () => lost.logLines());
-  const auditLines = 'Changes that the audit log did not take, and that are in the log instead';
+  const auditLines = 'Audit lines written to the log because the audit log was not writable';
   counter.one('tokenring_audit_lines_diverted_total', auditLines, () => lost.auditLines());
 
   if (stats().store !== undefined) addStoreMetrics({ counter, gauge }, () => stats().store!);

@@ -1,7 +1,7 @@
 import { HTTP_ERRORS } from '../../core/error.js';
 import type { HttpErrorCode } from '../../core/error.js';
 
-/** What the operations of the OpenAPI document have in common. */
+/** Shared parts of the operations of the OpenAPI document. */
 
 export function inPath(name: string, description?: string): object {
   return { name, in: 'path', required: true, description, schema: { type: 'string' } };
@@ -13,12 +13,16 @@ function inHeader(name: string, required: boolean, description: string): object 
 
 export const GATEWAY_HEADERS = [
   inHeader('X-Tokenring-Policy', true, 'the name of a policy'),
-  inHeader('X-Tokenring-Client', false, 'the client: 1 to 256 bytes of UTF-8, taken as they come'),
-  inHeader('X-Tokenring-Client-From', false, 'instead of it, the name of the header whose value is the client'),
-  inHeader('X-Tokenring-Cost', false, 'a whole number from 1 to 1000000000; 1 where there is none'),
+  inHeader('X-Tokenring-Client', false, 'the client: 1 to 256 bytes of UTF-8, not decoded further'),
+  inHeader(
+    'X-Tokenring-Client-From',
+    false,
+    'instead of X-Tokenring-Client: the name of the header whose value is the client',
+  ),
+  inHeader('X-Tokenring-Cost', false, 'a whole number from 1 to 1000000000; default 1'),
 ];
 
-/** What a gateway asks with the method that it was asked with itself. */
+/** Operations of a gateway that asks with the method of its caller. */
 export function askedWithAnyMethod(operationId: string, gateway: string): Record<string, object> {
   const methods = ['get', 'head', 'post', 'put', 'patch', 'delete', 'options', 'trace'];
   return Object.fromEntries(
@@ -38,20 +42,20 @@ export function askedWithAnyMethod(operationId: string, gateway: string): Record
   );
 }
 
-/** GET, PUT and DELETE of something that the document of policies holds. */
+/** GET, PUT, and DELETE of an entry of the policies. */
 export function entryOperations(name: string, what: string, schema: string): Record<string, object> {
   const version = { ETag: { description: 'the version, for If-Match', schema: { type: 'string' } } };
   const found = { ...answer(`${what}, and the version`, ref(schema)), headers: version };
   const ifMatch = {
     name: 'If-Match',
     in: 'header',
-    description: 'a version, or an ETag: the change is made only to these policies, and else answered 412',
+    description: 'a version or an ETag; if the policies have another version, the answer is 412',
     schema: { type: 'string' },
   };
   const ifNoneMatch = {
     name: 'If-None-Match',
     in: 'header',
-    description: '`*`: it is made only if it is not there yet, and else answered 412',
+    description: '`*`; if the entry exists, the answer is 412',
     schema: { type: 'string', enum: ['*'] },
   };
   const refused = problems('invalid_request', 'unauthorized', 'forbidden', 'not_found', 'precondition_failed');
@@ -100,7 +104,7 @@ export function rateLimitHeaders(): object {
   };
 }
 
-/** The problems that an operation is likely to meet, and a word on all others. */
+/** The likely problems of an operation, and a default for all others. */
 export function problems(...codes: readonly HttpErrorCode[]): Record<string, object> {
   const answers: Record<string, object> = { default: { $ref: '#/components/responses/Problem' } };
   for (const code of codes) answers[HTTP_ERRORS[code].status] = problemAnswer(HTTP_ERRORS[code].title);
