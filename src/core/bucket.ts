@@ -10,11 +10,11 @@ export type Bucket = TokenBucket | SlidingWindow;
 
 interface TokenBucket extends tokenBucket.TokenDebt {
   readonly algorithm: 'token-bucket';
-  /** The rule last asked with: what was consumed decays at its rate. Never one with limit 0. */
+  /** The rule last asked with. Consumption decays at its rate, so its limit is never 0. */
   rule: Rule;
-  /** How often the rule has changed: of two copies, the one with more changes has the rule in force. */
+  /** How often the rule has changed. Of two copies, the one with more changes has the rule in force. */
   ruleChanges: number;
-  /** Tokens that other nodes spend by themselves; hardly any bucket has some. */
+  /** Tokens that other nodes spend by themselves; few buckets have any. */
   leases: Leases | undefined;
   /** The client's next bucket; most clients have one. */
   next: Bucket | undefined;
@@ -32,8 +32,8 @@ interface SlidingWindow extends slidingWindow.WindowCounts {
 const NO_RULE: Rule = { algorithm: 'token-bucket', limit: 1, windowMs: 1, capacity: 1, policy: undefined };
 
 /**
- * The buckets of one client, as a list. Nearly always it is one token bucket, which this object then is itself: each object
- * more would be one more wait for memory on a decision, and a million more to hold.
+ * The buckets of one client, as a list. Nearly always the list is one token bucket; then this object is that bucket.
+ * Another object for it would cost each decision one more access to memory.
  */
 export class Buckets implements TokenBucket {
   first: Bucket | undefined = undefined;
@@ -74,12 +74,11 @@ function isInList(buckets: Buckets, sought: Bucket): boolean {
   return bucket !== undefined;
 }
 
-/** Buckets of one client, at most: above, the one that was started first is dropped, which forgets a limit. */
+/** Bound of the buckets of one client. Beyond it, the oldest is dropped, and its limit starts afresh. */
 const MAX_BUCKETS = 64;
 
 /**
- * Drops buckets at rest, and those too many for one more to come: who is asked about under ever new windows must not grow
- * for ever.
+ * Drops idle buckets, and the oldest of too many, so that a client of ever new windows does not grow without bound.
  * @param most how many may stay, the latest
  * @returns how many were dropped though a limit still counted
  */
@@ -97,7 +96,7 @@ export function makeRoom(buckets: Buckets, nowMs: number, most = MAX_BUCKETS - 1
   return forgotten;
 }
 
-/** Puts a rule in force, with what was consumed kept. @returns whether it allows something else than the one before */
+/** Puts a rule in force, and keeps the consumption. @returns whether the rule differs from the one before */
 export function adopt(bucket: Bucket, rule: Rule): boolean {
   const changes = compareStrictness(bucket.rule, rule) !== 0;
   bucket.rule = rule;
@@ -105,13 +104,15 @@ export function adopt(bucket: Bucket, rule: Rule): boolean {
   return changes;
 }
 
-/** Whether nothing is left in a settled bucket. */
+/** Whether nothing is left of the consumption in an advanced bucket. */
 function isEmpty(bucket: Bucket): boolean {
   if (lentBy(bucket) > 0) return false;
   return bucket.algorithm === 'token-bucket' ? bucket.tokens === 0 && bucket.part === 0 : bucket.counts.length === 0;
 }
 
-/** Brings a bucket to `nowMs`: forgets what no longer counts. An earlier reading of the clock forgets nothing. */
+/**
+ * Brings a bucket to `nowMs`: drops consumption that no longer counts. An earlier reading of the clock drops nothing.
+ */
 export function advance(bucket: Bucket, nowMs: number): void {
   if (bucket.leases !== undefined) {
     bucket.leases = endLeases(bucket.leases, nowMs, ({ tokens, endMs }) => {
@@ -127,7 +128,7 @@ function advanceConsumption(bucket: Bucket, nowMs: number): void {
   else slidingWindow.advance(bucket, nowMs);
 }
 
-/** Tokens of a settled bucket that other nodes may still spend. */
+/** Tokens of an advanced bucket that other nodes may still spend. */
 export function lentBy(bucket: Bucket): number {
   return bucket.leases === undefined ? 0 : bucket.leases.lent;
 }
@@ -146,7 +147,7 @@ export function hasLeases(buckets: Buckets): boolean {
   return false;
 }
 
-/** Forgets leases that others know of, who hear how they end. */
+/** Forgets leases of which other nodes hold copies, and will learn the end. */
 export function dropLeases(buckets: Buckets): void {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) bucket.leases = undefined;
 }
@@ -156,7 +157,7 @@ export function lend(bucket: Bucket, lease: Lease): void {
   bucket.leases = addLease(bucket.leases, lease);
 }
 
-/** Takes back what another node did not spend of a lease; what it did counts from now on. @returns whether the lease was open */
+/** Takes back the unspent tokens of a lease; the spent ones count from now on. @returns whether the lease was open */
 export function takeBack(bucket: Bucket, leaseId: string, unspent: number, nowMs: number): boolean {
   advance(bucket, nowMs);
   const lease = bucket.leases && closeLease(bucket.leases, leaseId, unspent);
@@ -165,7 +166,7 @@ export function takeBack(bucket: Bucket, leaseId: string, unspent: number, nowMs
   return true;
 }
 
-/** Whether `cost` could be taken under `rule` from a settled bucket. */
+/** Whether `cost` could be taken under `rule` from an advanced bucket. */
 export function fits(bucket: Bucket, rule: Rule, cost: number): boolean {
   const asked = cost + lentBy(bucket);
   return bucket.algorithm === 'token-bucket'
@@ -173,13 +174,13 @@ export function fits(bucket: Bucket, rule: Rule, cost: number): boolean {
     : slidingWindow.used(bucket) + asked <= rule.limit;
 }
 
-/** Takes `cost`, which fits, from a settled bucket. */
+/** Takes `cost`, which fits, from an advanced bucket. */
 export function take(bucket: Bucket, cost: number): void {
   if (bucket.algorithm === 'token-bucket') bucket.tokens += cost;
   else slidingWindow.add(bucket, bucket.rule, cost);
 }
 
-/** Whole tokens that could be taken under `rule` from a settled bucket. */
+/** Whole tokens that could be taken under `rule` from an advanced bucket. */
 export function remaining(bucket: Bucket, rule: Rule): number {
   const left =
     bucket.algorithm === 'token-bucket'
@@ -189,8 +190,8 @@ export function remaining(bucket: Bucket, rule: Rule): number {
 }
 
 /**
- * Whole ms, rounded up, after `nowMs` until `cost`, which does not fit but ever can, could fit under `rule`. Of what other nodes
- * may still spend nothing may be spent in the end: then it is enough that all leases are over.
+ * Whole ms, rounded up, after `nowMs` until `cost` could fit under `rule`. It does not fit now, but is at most the
+ * capacity. Other nodes may spend all of their leased tokens or none; if none, it is enough that all leases are over.
  */
 export function waitMs(bucket: Bucket, rule: Rule, cost: number, nowMs: number): number {
   const settledForMs = Math.max(0, bucket.atMs - nowMs);
@@ -216,13 +217,16 @@ export function resetMs(bucket: Bucket, nowMs: number): number {
   return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
 }
 
-/** What a settled token bucket owes if all that other nodes may still spend were spent. */
+/** What an advanced token bucket owes if all that other nodes may still spend were spent. */
 export function allSpent(bucket: TokenBucket): tokenBucket.TokenDebt {
   const lent = lentBy(bucket);
   return lent === 0 ? bucket : { tokens: bucket.tokens + lent, part: bucket.part, atMs: bucket.atMs };
 }
 
-/** What counts in a settled sliding window if each token that other nodes may still spend were spent at the end of its lease. */
+/**
+ * What counts in an advanced sliding window if each token that other nodes may still spend were spent at the end of its
+ * lease.
+ */
 export function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
   if (lentBy(bucket) === 0) return bucket;
   const { atMs, rule } = bucket;
@@ -241,7 +245,7 @@ export function isIdle(buckets: Buckets, nowMs: number): boolean {
   return true;
 }
 
-/** The part of a limit that is used up at `nowMs`, 0 to 1: of the client's buckets, that of which most is. */
+/** The used part of a limit at `nowMs`, 0 to 1, of that bucket of the client of which most is used. */
 export function usedUp(buckets: Buckets, nowMs: number): number {
   let most = 0;
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
@@ -253,10 +257,10 @@ export function usedUp(buckets: Buckets, nowMs: number): number {
 }
 
 /**
- * Joins another copy of the same bucket into this one. Both are brought to `nowMs`; the larger consumption stands, and of
- * two rules the one that came later, or else the stricter, so that copies converge whatever is lost, repeated or reordered:
- * the join is commutative, associative and idempotent, and owes no less than either side. (Where one has not heard of a lease
- * that ended in another, the order may make it stricter; the strictest stands in the end.)
+ * Merges another copy of the same bucket into this one. Both are brought to `nowMs`. The larger consumption stands, and
+ * the later rule, or else the stricter one. The merge is commutative, associative, and idempotent, so copies converge
+ * whatever is lost, repeated, or reordered. The result owes no less than either copy. If one copy does not know that a
+ * lease has ended, the order of merges may make the result stricter; in the end, the strictest stands.
  */
 export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   advance(bucket, nowMs);
@@ -271,7 +275,7 @@ export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   });
   if (bucket.algorithm === 'token-bucket') {
     if (other.algorithm !== 'token-bucket') return;
-    // Either is ahead of `nowMs` only where the clock went back: what it was refilled for is not to be paid again.
+    // A copy is ahead of `nowMs` only if the clock went back. Its refill must not be counted again.
     bucket.atMs = Math.max(bucket.atMs, other.atMs);
     if (tokenBucket.compareDebt(other, bucket) > 0) {
       bucket.tokens = other.tokens;

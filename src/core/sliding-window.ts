@@ -6,10 +6,10 @@ const SUB_WINDOWS = 32;
 const MAX_STEPS = 64;
 
 /**
- * What a client has consumed in the window, as steps: `counts[i]` tokens count until `endsMs[i]`, in ascending order.
+ * The consumption of a client in the window, as steps: `counts[i]` tokens count until `endsMs[i]`, in ascending order.
  *
- * What was taken at t must count until t + window. Ends are rounded up to a grid of window/32 (at least 1 ms), so one node
- * makes at most 34 steps, and the count is never below the true one: no span of `window` sees more than `limit`.
+ * Tokens taken at t must count until t + window. Ends are rounded up to a grid of window/32 (at least 1 ms), so one
+ * node makes at most 34 steps, and the count is never below the true one: no span of `window` sees more than `limit`.
  */
 export interface WindowCounts {
   endsMs: number[];
@@ -29,14 +29,14 @@ export function advance(window: WindowCounts, nowMs: number): void {
   window.counts.splice(0, ended);
 }
 
-/** Tokens that count at the time the window was settled. */
+/** Tokens that count at the time the window was advanced. */
 export function used(window: WindowCounts): number {
   let sum = 0;
   for (const count of window.counts) sum += count;
   return sum;
 }
 
-/** Counts `cost` tokens taken at the time the window was settled. */
+/** Counts `cost` tokens taken at the time the window was advanced. */
 export function add(window: WindowCounts, rule: Rule, cost: number): void {
   const endMs = roundUpToGrid(window.atMs + rule.windowMs, rule);
   const last = window.endsMs.length - 1;
@@ -55,7 +55,7 @@ function roundUpToGrid(ms: number, rule: Rule): number {
 }
 
 /**
- * Whole ms from when the window was settled until `cost` fits, if nothing else is taken.
+ * Whole ms from when the window was advanced until `cost` fits, if nothing else is taken.
  * Asked only where `cost` does not fit now and is at most the limit.
  */
 export function waitMs(window: WindowCounts, rule: Rule, cost: number): number {
@@ -65,14 +65,14 @@ export function waitMs(window: WindowCounts, rule: Rule, cost: number): number {
   return window.endsMs[i - 1]! - window.atMs;
 }
 
-/** Whole ms from when the window was settled until nothing counts any more. */
+/** Whole ms from when the window was advanced until nothing counts any more. */
 export function resetMs(window: WindowCounts): number {
   return window.endsMs.length === 0 ? 0 : window.endsMs.at(-1)! - window.atMs;
 }
 
 /**
- * Takes over what another copy counts longer: at every coming moment the larger of the two counts stands.
- * Both have been settled at the same time. The pointwise maximum of two step functions is commutative, associative and
+ * Merges another copy: at every coming moment, the larger of the two counts stands.
+ * Both have been advanced to the same time. The pointwise maximum of two step functions is commutative, associative and
  * idempotent. Ends stay as they are, off the grid: rounding them on every node that they come over would add up.
  */
 export function mergeSteps(window: WindowCounts, other: WindowCounts): void {

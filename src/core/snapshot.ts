@@ -8,7 +8,7 @@ import type { WindowCounts } from './sliding-window.js';
 import type { TokenDebt } from './token-bucket.js';
 
 /**
- * A bucket on the wire: what it owes now, in durations alone. The receiver stamps its own clock, so skew cannot matter,
+ * A bucket on the wire: its debt now, with durations only. The receiver stamps its own clock, so skew cannot matter,
  * and time in transit only makes the copy stricter.
  * `state` is `[tokens, part]` of a token bucket, `[leftMs, count, leftMs, count, …]` of a sliding window.
  */
@@ -48,14 +48,17 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   return snapshots;
 }
 
-/** What lasts of a client beyond the lives of all nodes. */
+/** The state of a client in a store, which outlasts all nodes. */
 export interface LastingState {
   readonly snapshots: readonly Snapshot[];
   /** Whole ms, rounded up, until nothing of them is left. */
   readonly resetMs: number;
 }
 
-/** The client's buckets at `nowMs` for who reads them when no lease can come back any more: what is lent counts as spent. */
+/**
+ * The client's buckets at `nowMs` for who reads them when no lease can come back any more: what is lent counts as
+ * spent.
+ */
 export function toLastingState(buckets: Buckets, nowMs: number): LastingState {
   const snapshots: Snapshot[] = [];
   let longestMs = 0;
@@ -69,7 +72,7 @@ export function toLastingState(buckets: Buckets, nowMs: number): LastingState {
   return { snapshots, resetMs: longestMs };
 }
 
-/** What is left of snapshots without leases after `elapsedMs`. */
+/** The snapshots, which have no leases, after `elapsedMs`. */
 export function agedBy(snapshots: readonly Snapshot[], elapsedMs: number): readonly Snapshot[] {
   const buckets = new Buckets();
   mergeSnapshots(buckets, snapshots, 0);
@@ -110,8 +113,9 @@ function toLeases(snapshots: readonly LeaseSnapshot[] | undefined, nowMs: number
 }
 
 /**
- * Joins what another node knows of a client into what this one knows: the larger consumption stands (see `merge`).
- * @returns how many buckets were dropped, as there are too many, though a limit still counted
+ * Merges another node's copies of a client's buckets into those of this node: the larger consumption stands (see
+ * `merge`).
+ * @returns how many buckets were dropped because there are too many, though a limit still counted
  */
 export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): number {
   let forgotten = 0;

@@ -1,11 +1,12 @@
 import type { Rule } from './rule.js';
 
 /**
- * What a client has consumed and not yet been given back: the debt of a bucket, `debt(now) = max(0, debt − elapsed·rate)`.
- * No debt is a full bucket, so a bucket at rest may be dropped for free.
+ * The debt of a bucket: consumption that was not refilled yet, `debt(now) = max(0, debt − elapsed·rate)`.
+ * A bucket without debt is full, so an idle bucket may be dropped for free.
  *
- * The debt is `tokens + part / windowMs`, both whole numbers. As a refill of `limit` per window is `limit` parts per ms,
- * no operation ever rounds: at one instant exactly `capacity` unit requests pass, however often the bucket was touched.
+ * The debt is `tokens + part / windowMs`, both whole numbers. As a refill of `limit` per window is `limit` parts per
+ * ms, no operation ever rounds: at one instant exactly `capacity` unit requests pass, however often the bucket was
+ * touched.
  */
 export interface TokenDebt {
   /** Whole tokens, 0 to 1e9. */
@@ -17,8 +18,8 @@ export interface TokenDebt {
 }
 
 /**
- * Counts the refill up to `nowMs`, at the rate of `rule`: the one under which the debt was made.
- * An earlier reading of the clock refills nothing, and what it went back is not paid again later.
+ * Counts the refill up to `nowMs`, at the rate of `rule`, under which the debt was made.
+ * An earlier reading of the clock refills nothing, and no interval is refilled twice.
  */
 export function advance(debt: TokenDebt, rule: Rule, nowMs: number): void {
   const elapsedMs = nowMs - debt.atMs;
@@ -52,21 +53,22 @@ function clear(debt: TokenDebt): void {
   debt.part = 0;
 }
 
-/** Whether `cost` tokens could be taken from a settled bucket. */
+/** Whether `cost` tokens could be taken from an advanced bucket. */
 export function fits(debt: TokenDebt, rule: Rule, cost: number): boolean {
   const room = rule.capacity - cost - debt.tokens;
   return room > 0 || (room === 0 && debt.part === 0);
 }
 
-/** Whole tokens that could be taken from a settled bucket, 0 to capacity. */
+/** Whole tokens that could be taken from an advanced bucket, 0 to capacity. */
 export function remaining(debt: TokenDebt, rule: Rule): number {
   return Math.max(0, rule.capacity - debt.tokens - (debt.part > 0 ? 1 : 0));
 }
 
 /**
- * Whole ms, rounded up, from when the bucket was settled until no more than `owed` tokens of the debt are left, if nothing
- * else is taken. Asked only where more are left now, or for 0.
- * @param rule the one under which the debt was made, which need not be the one that is asked with: a peek changes no rate
+ * Whole ms, rounded up, from when the bucket was advanced until no more than `owed` tokens of the debt are left, if
+ * nothing else is taken. Asked only where more are left now, or for 0.
+ * @param rule the one under which the debt was made, which need not be the one that is asked with: a peek changes no
+ * rate
  */
 export function waitMs(debt: TokenDebt, rule: Rule, owed: number): number {
   // ⌈parts / limit⌉, exact: a quotient of doubles below 2^53 never rounds across a whole number.
@@ -77,7 +79,7 @@ export function waitMs(debt: TokenDebt, rule: Rule, owed: number): number {
   return Number((BigInt(tokens) * BigInt(rule.windowMs) + BigInt(debt.part) + limit - 1n) / limit);
 }
 
-/** Positive when `a`, settled at the same time, owes more than `b`. */
+/** Positive when `a`, advanced to the same time, owes more than `b`. */
 export function compareDebt(a: TokenDebt, b: TokenDebt): number {
   return a.tokens - b.tokens || a.part - b.part;
 }

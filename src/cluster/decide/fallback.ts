@@ -12,10 +12,14 @@ import type { Clock } from '../ports.js';
 export type { OnUnavailable } from '../../core/policy.js';
 
 export interface Fallback {
+  /** Decides as the policy of the check, or the node, wants it when no node that may decide can be asked. */
   decide(check: Check): Decision;
 }
 
-/** Decides alone. Its buckets are its own: what it admits is known to no owner, and bounded by the share. */
+/**
+ * Decides without the owner. Its buckets are its own: no owner knows what it admits, and the share of the node bounds
+ * it.
+ */
 export function createFallback(
   { clock, membership }: { clock: Clock; membership: Membership },
   options: { onUnavailable: OnUnavailable; maxClients: number },
@@ -30,7 +34,7 @@ export function createFallback(
 
   function decideShare(check: Check): Verdict {
     const rules = check.rules.map(shareOf);
-    // A share of less than one request is none at all, though the owner, once it answers, may well allow it.
+    // A share of less than the cost denies for a short time only, because the owner may allow it once it answers.
     if (rules.some(({ capacity }, i) => capacity < check.cost && check.rules[i]!.capacity >= check.cost)) {
       return decideAll(check, false);
     }
