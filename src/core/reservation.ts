@@ -65,13 +65,16 @@ function less([tokens, part]: Debt, [offTokens, offPart]: Debt, windowMs: number
 /** To be called before anything is taken from the buckets: afterwards nobody can tell how little was owed. */
 export function observe(buckets: Buckets, { rules, least, settled }: Reservation, nowMs: number): void {
   if (settled !== undefined) return;
-  rules.forEach((rule, i) => {
-    const bucket = findBucket(buckets, rule);
-    // A lease that ends with this reading adds what was spent of it at once: how little was owed just before is not seen.
-    const unseen = bucket?.leases !== undefined && bucket.leases.dueMs <= nowMs;
-    if (bucket !== undefined) advance(bucket, nowMs);
-    least[i] = unseen ? NOTHING : lesser(least[i]!, owed(bucket));
-  });
+  rules.forEach((rule, i) => (least[i] = lesser(least[i]!, leastOwed(buckets, rule, nowMs))));
+}
+
+/** The least that a rule's bucket is known to owe at `nowMs`, or to have owed just before. */
+export function leastOwed(buckets: Buckets, rule: Rule, nowMs: number): Debt {
+  const bucket = findBucket(buckets, rule);
+  // A lease that ends with this reading adds what was spent of it at once: how little was owed just before is not seen.
+  const unseen = bucket?.leases !== undefined && bucket.leases.dueMs <= nowMs;
+  if (bucket !== undefined) advance(bucket, nowMs);
+  return unseen ? NOTHING : owed(bucket);
 }
 
 /**

@@ -255,6 +255,41 @@ describe('reserved costs in a cluster', () => {
   });
 });
 
+describe('a client with many open reservations', () => {
+  /** How often the list of the client's buckets is read for `checks` checks. */
+  function readsOf(open: number, checks: number): number {
+    const clock = createFakeClock(1_000);
+    const table = createBucketTable({ maxClients: 9 });
+    const reservations = createReservations({ clock }, { max: 1_000 });
+    const act = (reservation: string | undefined): number => {
+      clock.advance(1);
+      const check = checkOf('x', PER_DAY, { reservation });
+      const client = table.open(check);
+      let reads = 0;
+      const counted = new Proxy(client, {
+        get(target, key) {
+          if (key === 'first') reads += 1;
+          return Reflect.get(target, key, target) as unknown;
+        },
+      });
+      reservations.observe(counted, check.rules, clock.nowMs());
+      decide(counted, check, clock.nowMs());
+      if (reservation !== undefined) reservations.add(counted, check, clock.nowMs());
+      table.close(client, clock.nowMs());
+      return reads;
+    };
+    for (let i = 0; i < open; i += 1) act(`r${i}`);
+    let reads = 0;
+    for (let i = 0; i < checks; i += 1) reads += act(i % 2 === 0 ? `s${i}` : undefined);
+    return reads;
+  }
+
+  it('costs a check no more work than one with a single reservation', () => {
+    expect(readsOf(256, 300)).to.equal(readsOf(1, 300));
+    expect(readsOf(0, 300)).to.be.above(300);
+  });
+});
+
 describe('copies of reserved costs', () => {
   /** What one node knows of one client. */
   function createHolder(clock: FakeClock): {
@@ -279,7 +314,7 @@ describe('copies of reserved costs', () => {
       reserve(rule, id, cost) {
         const check = checkOf('x', rule, { cost, reservation: id });
         change((opened, nowMs) => {
-          reservations.observe(opened, nowMs);
+          reservations.observe(opened, check.rules, nowMs);
           decide(opened, check, nowMs);
           reservations.add(opened, check, nowMs);
         });

@@ -129,9 +129,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     world: patched({
       file: 'cluster/state/reservations.ts',
-      find: 'observe(client, nowMs) {',
+      find: 'observe(client, rules, nowMs) {',
       replace:
-        'observe(client, nowMs) {\n      for (const kept of byClient.get(client.id)?.values() ?? []) if (kept.reservation.settled === undefined && nowMs - kept.reservation.atMs > 1_000) settleKept(client, kept, 0, nowMs);',
+        'observe(client, rules, nowMs) {\n      for (const kept of byClient.get(client.id)?.kept.values() ?? []) if (kept.reservation.settled === undefined && rules !== undefined && nowMs - kept.reservation.atMs > 1_000) settleKept(client, kept, 0, nowMs);',
     }),
   },
   {

@@ -54,7 +54,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
         const first = recent.get(clientId, requestId);
         if (first !== undefined) return first;
       }
-      if (reservations.size > 0) reservations.observe(client, nowMs);
+      if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);
       const outcome = decide(client, check, nowMs);
       const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = outcome;
       if (!allowed && hasLent(client)) pauseLending(clientId);

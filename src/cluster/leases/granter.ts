@@ -116,7 +116,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     const nowMs = clock.nowMs();
     const client = table.openKnown(clientId);
     if (client === undefined) return;
-    if (reservations.size > 0) reservations.observe(client, nowMs);
+    if (reservations.size > 0) reservations.observe(client, undefined, nowMs);
     let open = false;
     let lent = 0;
     for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {

@@ -1,8 +1,10 @@
 import { LRUCache } from 'lru-cache';
 import type { Check } from '../../core/decide.js';
-import { lesser, lowerLeast, observe, reserve, settleReservation, settleSnapshots } from '../../core/reservation.js';
+import { leastOwed, lesser, lowerLeast, reserve, settleReservation, settleSnapshots } from '../../core/reservation.js';
 import type { Reservation } from '../../core/reservation.js';
+import type { Rule } from '../../core/rule.js';
 import type { Snapshot } from '../../core/snapshot.js';
+import { LeastOwed } from './least-owed.js';
 import type { Client } from './bucket-table.js';
 import type { ReservationSnapshot } from '../messages.js';
 import type { Clock } from '../ports.js';
@@ -17,8 +19,11 @@ const MAX_PER_CLIENT = 256;
 export interface Reservations {
   /** Notes what an allowed check has just taken. */
   add(client: Client, check: Check, nowMs: number): void;
-  /** Before anything is taken from the client's buckets. */
-  observe(client: Client, nowMs: number): void;
+  /**
+   * To be called before anything is taken from buckets of the client. Its work does not grow with the reservations of the client.
+   * @param rules of those buckets; `undefined`: of all
+   */
+  observe(client: Client, rules: readonly Rule[] | undefined, nowMs: number): void;
   /** Replaces the reserved cost; the second time nothing happens. @returns the reservation, if there is one */
   settle(client: Client, id: string, cost: number, nowMs: number): Reservation | undefined;
   /** @param newerThanMs only those that have changed since, in ms of this process */
@@ -45,12 +50,23 @@ export interface Reservations {
 interface Kept {
   readonly clientId: string;
   readonly reservation: Reservation;
+  /** Of one client, in the order they came. */
+  readonly moment: number;
   changedAtMs: number;
 }
 
+/** The reservations of one client, in the order they came. */
+interface OfClient {
+  readonly kept: Map<string, Kept>;
+  /** Those that are not settled. */
+  readonly open: Map<string, Kept>;
+  /** What each bucket owed that one of them has taken from, by `bucketKeyOf` its rule. */
+  readonly owed: Map<string, { readonly rule: Rule; readonly least: LeastOwed }>;
+  moments: number;
+}
+
 export function createReservations({ clock }: { clock: Clock }, options: { max: number }): Reservations {
-  /** Of each client, in the order they came. */
-  const byClient = new Map<string, Map<string, Kept>>();
+  const byClient = new Map<string, OfClient>();
   const all = new LRUCache<string, Kept>({
     max: options.max,
     ttl: RESERVATION_TTL_MS,
@@ -58,21 +74,66 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     perf: { now: () => clock.nowMs() + 1 },
     dispose({ clientId, reservation }) {
       const ofClient = byClient.get(clientId);
-      if (ofClient?.get(reservation.id)?.reservation === reservation) ofClient.delete(reservation.id);
-      if (ofClient?.size === 0) byClient.delete(clientId);
+      if (ofClient?.kept.get(reservation.id)?.reservation !== reservation) return;
+      ofClient.kept.delete(reservation.id);
+      ofClient.open.delete(reservation.id);
+      if (ofClient.kept.size === 0) byClient.delete(clientId);
     },
   });
 
   function keep(client: Client, reservation: Reservation, nowMs: number): void {
     const leftMs = RESERVATION_TTL_MS - (nowMs - reservation.atMs);
     if (leftMs <= 0) return;
-    let ofClient = byClient.get(client.id);
-    if (ofClient === undefined) byClient.set(client.id, (ofClient = new Map<string, Kept>()));
-    const kept = { clientId: client.id, reservation, changedAtMs: nowMs };
-    ofClient.set(reservation.id, kept);
-    all.set(keyOf(client.id, reservation.id), kept, { ttl: leftMs });
-    if (ofClient.size > MAX_PER_CLIENT) all.delete(keyOf(client.id, ofClient.keys().next().value!));
+    const ofClient = ofClientOf(client.id);
+    const { kept, open, owed } = ofClient;
+    ofClient.moments += 1;
+    const one = { clientId: client.id, reservation, moment: ofClient.moments, changedAtMs: nowMs };
+    // Deleted first, as a map keeps the place of a key that it has.
+    kept.delete(reservation.id);
+    kept.set(reservation.id, one);
+    open.delete(reservation.id);
+    if (reservation.settled === undefined) open.set(reservation.id, one);
+    for (const rule of reservation.rules) {
+      const key = bucketKeyOf(rule);
+      if (!owed.has(key)) owed.set(key, { rule, least: new LeastOwed() });
+    }
+    if (ofClient.moments % MAX_PER_CLIENT === 0) tidy(ofClient);
+    all.set(keyOf(client.id, reservation.id), one, { ttl: leftMs });
+    if (kept.size > MAX_PER_CLIENT) all.delete(keyOf(client.id, kept.keys().next().value!));
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + leftMs);
+  }
+
+  function ofClientOf(clientId: string): OfClient {
+    let ofClient = byClient.get(clientId);
+    if (ofClient === undefined) {
+      ofClient = { kept: new Map(), open: new Map(), owed: new Map(), moments: 0 };
+      byClient.set(clientId, ofClient);
+    }
+    return ofClient;
+  }
+
+  /** Brings what a reservation says of the least to what was seen since. */
+  function bringUpToDate({ owed }: OfClient, { moment, reservation }: Kept): void {
+    if (reservation.settled !== undefined) return;
+    const { rules, least } = reservation;
+    rules.forEach((rule, i) => {
+      const seen = owed.get(bucketKeyOf(rule))?.least.since(moment);
+      if (seen !== undefined) least[i] = lesser(least[i]!, seen);
+    });
+  }
+
+  /** Drops what no reservation needs any more: buckets of which none is left, and what was seen before the oldest. */
+  function tidy({ kept, owed }: OfClient): void {
+    const needed = new Set<string>();
+    let oldest = Infinity;
+    for (const { reservation, moment } of kept.values()) {
+      oldest = Math.min(oldest, moment);
+      for (const rule of reservation.rules) needed.add(bucketKeyOf(rule));
+    }
+    for (const [key, { least }] of owed) {
+      if (needed.has(key)) least.forgetBefore(oldest);
+      else owed.delete(key);
+    }
   }
 
   /**
@@ -84,28 +145,34 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     return kept === undefined || atMs - kept.reservation.atMs >= REQUEST_ID_TTL_MS ? undefined : kept;
   }
 
-  function openOf(clientId: string): Reservation[] {
-    return [...(byClient.get(clientId)?.values() ?? [])]
-      .map(({ reservation }) => reservation)
-      .filter(({ settled }) => settled === undefined);
-  }
-
   function settleKept(client: Client, kept: Kept, cost: number, nowMs: number): void {
-    for (const reservation of openOf(client.id)) observe(client, reservation, nowMs);
-    const open = around(openOf(client.id), kept.reservation);
+    reservations.observe(client, undefined, nowMs);
+    const ofClient = ofClientOf(client.id);
+    const open = [...ofClient.open.values()];
+    for (const one of open) bringUpToDate(ofClient, one);
+    const others = around(
+      open.map(({ reservation }) => reservation),
+      kept.reservation,
+    );
     const backs = settleReservation(client, kept.reservation, cost, nowMs);
+    ofClient.open.delete(kept.reservation.id);
     kept.changedAtMs = nowMs;
-    lowerLeast(open, kept.reservation, backs);
+    lowerLeast(others, kept.reservation, backs);
   }
 
-  return {
+  const reservations: Reservations = {
     add: (client, { reservation: id, rules, cost }, nowMs) => {
       // A message that was long under way has asked for the same once more: nobody waits for it, and what it took stands.
       if (id === undefined || find(client.id, id, nowMs) !== undefined) return;
       keep(client, reserve(client, id, rules, cost, nowMs), nowMs);
     },
-    observe(client, nowMs) {
-      for (const { reservation } of byClient.get(client.id)?.values() ?? []) observe(client, reservation, nowMs);
+    observe(client, rules, nowMs) {
+      const ofClient = byClient.get(client.id);
+      if (ofClient === undefined) return;
+      const note = (of: { readonly rule: Rule; readonly least: LeastOwed } | undefined): void =>
+        of?.least.note(ofClient.moments, leastOwed(client, of.rule, nowMs));
+      if (rules === undefined) for (const of of ofClient.owed.values()) note(of);
+      else for (const rule of rules) note(ofClient.owed.get(bucketKeyOf(rule)));
     },
     settle(client, id, cost, nowMs) {
       const kept = find(client.id, id);
@@ -118,16 +185,20 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     of(clientId, newerThanMs) {
       const nowMs = clock.nowMs();
       const snapshots: ReservationSnapshot[] = [];
-      for (const { reservation, changedAtMs } of byClient.get(clientId)?.values() ?? []) {
+      const ofClient = byClient.get(clientId);
+      if (ofClient === undefined) return snapshots;
+      for (const one of ofClient.kept.values()) {
+        const { reservation, changedAtMs } = one;
         const { id, cost, rules, atMs, least, settled } = reservation;
         const ageMs = nowMs - atMs;
         if (changedAtMs < newerThanMs || ageMs >= RESERVATION_TTL_MS) continue;
+        bringUpToDate(ofClient, one);
         snapshots.push({ id, cost, rules, ageMs, least: [...least], settled });
       }
       return snapshots;
     },
     meet(client, copies, theirs, nowMs) {
-      if (byClient.has(client.id)) this.observe(client, nowMs);
+      reservations.observe(client, undefined, nowMs);
       let met = copies;
       const heard = theirs.map(({ ageMs, least, ...one }): Reservation => {
         return { ...one, atMs: nowMs - ageMs, least: [...least] };
@@ -143,6 +214,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
         const ours = find(client.id, their.id, their.atMs);
         if (ours === undefined) keep(client, their, nowMs);
         else if (ours.reservation.settled === undefined) {
+          bringUpToDate(ofClientOf(client.id), ours);
           const { least } = ours.reservation;
           their.least.forEach((one, i) => (least[i] = lesser(least[i] ?? one, one)));
           if (their.settled !== undefined) settleKept(client, ours, their.settled, nowMs);
@@ -151,14 +223,15 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       return met;
     },
     knows: (clientId) => byClient.has(clientId),
-    hasOpen: (clientId) => all.size > 0 && openOf(clientId).length > 0,
+    hasOpen: (clientId) => (byClient.get(clientId)?.open.size ?? 0) > 0,
     forget(clientId) {
-      for (const id of [...(byClient.get(clientId)?.keys() ?? [])]) all.delete(keyOf(clientId, id));
+      for (const id of [...(byClient.get(clientId)?.kept.keys() ?? [])]) all.delete(keyOf(clientId, id));
     },
     get size() {
       return all.size;
     },
   };
+  return reservations;
 }
 
 /** Those that were made before one of them, and those after. */
@@ -173,4 +246,9 @@ function around(
 /** The length keeps ("a", "bc") and ("ab", "c") apart. */
 function keyOf(clientId: string, id: string): string {
   return `${clientId.length}:${clientId}${id}`;
+}
+
+/** The same for two rules of one bucket; see `sameBucket`. */
+function bucketKeyOf({ algorithm, windowMs, policy = '' }: Rule): string {
+  return `${algorithm} ${windowMs} ${policy}`;
 }

@@ -1,0 +1,49 @@
+import { lesser } from '../../core/reservation.js';
+import type { Debt } from '../../core/reservation.js';
+
+/**
+ * The least that a bucket has owed since each of many moments, numbered in their order.
+ *
+ * A stack of minima: an entry goes when a smaller one comes, so debts rise from the bottom to the top. A new entry takes the same
+ * work however many moments are asked about, as each entry is added and removed once.
+ */
+export class LeastOwed {
+  private readonly moments: number[] = [];
+  private readonly debts: Debt[] = [];
+
+  /** Notes a debt, seen after the moment `moment` and before the next. */
+  note(moment: number, debt: Debt): void {
+    const { moments, debts } = this;
+    while (debts.length > 0 && lesser(debt, debts.at(-1)!) === debt) {
+      debts.pop();
+      moments.pop();
+    }
+    if (moments.at(-1) === moment) return;
+    moments.push(moment);
+    debts.push(debt);
+  }
+
+  /** @returns the least debt seen since a moment, if any */
+  since(moment: number): Debt | undefined {
+    return this.debts[this.firstFrom(moment)];
+  }
+
+  /** Drops what is of no use once no moment before this one is asked about. */
+  forgetBefore(moment: number): void {
+    const count = this.firstFrom(moment);
+    this.moments.splice(0, count);
+    this.debts.splice(0, count);
+  }
+
+  /** @returns the index of the first entry from a moment on, or the number of entries */
+  private firstFrom(moment: number): number {
+    let low = 0;
+    let high = this.moments.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.moments[middle]! < moment) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

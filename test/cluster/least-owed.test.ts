@@ -1,0 +1,37 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { LeastOwed } from '../../src/cluster/state/least-owed.js';
+import { lesser } from '../../src/core/reservation.js';
+import type { Debt } from '../../src/core/reservation.js';
+
+describe('the least that a bucket owed', () => {
+  it('since any moment is the least of all that was seen since', () => {
+    const debt = fc.tuple(fc.nat(20), fc.nat(2)) as fc.Arbitrary<Debt>;
+    const steps = fc.array(fc.oneof(debt, fc.constantFrom('moment' as const, 'forget' as const)), {
+      size: 'max',
+      maxLength: 60,
+    });
+    fc.assert(
+      fc.property(steps, (history) => {
+        const least = new LeastOwed();
+        const seen: [moment: number, debt: Debt][] = [];
+        let moment = 0;
+        let oldest = 0;
+        for (const step of history) {
+          if (step === 'moment') moment += 1;
+          else if (step === 'forget') least.forgetBefore((oldest = Math.floor((oldest + moment) / 2)));
+          else {
+            least.note(moment, step);
+            seen.push([moment, step]);
+          }
+          for (let since = oldest; since <= moment; since += 1) {
+            const debts = seen.filter(([at]) => at >= since).map(([, one]) => one);
+            const expected = debts.length === 0 ? undefined : debts.reduce(lesser);
+            expect(least.since(since)).to.deep.equal(expected);
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
