@@ -262,4 +262,26 @@ describe('a decision that is to be replicated', () => {
       else expect(ms, clientId).to.be.at.most(15);
     }
   });
+
+  it('take one message for all that one turn asks of a replica, and none is degraded', async () => {
+    let messages = 0;
+    const world = await startCluster(1, 2, {
+      tamper: {
+        message(_from, _to, sent) {
+          if (sent.body.kind === 'replicate') messages += 1;
+          return sent;
+        },
+      },
+    });
+    const { owner } = placesOf(world, 'hot');
+    const { checks, membership } = world.node(owner).cluster;
+    const mine = Array.from({ length: 4_000 }, (_, i) => `client ${i}`)
+      .filter((id) => membership.ring.owner(id) === owner)
+      .slice(0, 1_000);
+    const asked = mine.map((id) => Promise.resolve(checks.check(read(world, owner, inRequest(id)))));
+    const decisions = await world.until(Promise.all(asked), 1_000);
+    expect(decisions.filter(({ allowed, degraded }) => allowed && !degraded)).to.have.lengthOf(1_000);
+    // The interval's own copies are among them.
+    expect(messages).to.be.at.most(3);
+  });
 });

@@ -2,12 +2,9 @@ import type { NodeId } from '../../core/ring.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import { createPlacement } from './placement.js';
+import { createReplicaQueue } from './replica-queue.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 
-/** Messages under way to one member; what comes meanwhile goes in the next. */
-const MAX_IN_FLIGHT = 2;
-/** Clients in one message. */
-const MAX_BATCH = 1_000;
 /** Pause before a member that has not acknowledged is asked again. */
 const RETRY_MS = 25;
 
@@ -40,56 +37,11 @@ export interface Acknowledger {
   acknowledgeAll(clientIds: readonly string[]): Promise<ReadonlySet<string>>;
 }
 
-interface Batch {
-  readonly clientIds: Set<string>;
-  readonly kept: Promise<boolean>;
-  readonly resolve: (kept: boolean) => void;
-}
-
-interface ReplicaQueue {
-  readonly waiting: Batch[];
-  inFlight: number;
-  pumpsSoon: boolean;
-}
-
 /** Sends copies in batches, without a timer between a decision and its message, as forwards go. */
 export function createAcknowledger(deps: AcknowledgerDeps, options: AcknowledgerOptions): Acknowledger {
-  const { clock, timers, membership, copies, ask, mayDecide } = deps;
+  const { clock, timers, membership, mayDecide } = deps;
   const { targetsOf } = createPlacement({ membership }, options);
-  const timeoutMs = Math.ceil(options.suspectAfterMs / 4);
-  const lanes = new Map<NodeId, ReplicaQueue>();
-
-  function keptBy(id: NodeId, clientId: string): Promise<boolean> {
-    let lane = lanes.get(id);
-    if (lane === undefined) lanes.set(id, (lane = { waiting: [], inFlight: 0, pumpsSoon: false }));
-    let batch = lane.waiting.at(-1);
-    if (batch === undefined || batch.clientIds.size >= MAX_BATCH) lane.waiting.push((batch = createBatch()));
-    batch.clientIds.add(clientId);
-    if (!lane.pumpsSoon) {
-      lane.pumpsSoon = true;
-      timers.soon(() => {
-        lane.pumpsSoon = false;
-        pump(id, lane);
-      });
-    }
-    return batch.kept;
-  }
-
-  function pump(id: NodeId, lane: ReplicaQueue): void {
-    while (lane.inFlight < MAX_IN_FLIGHT) {
-      const batch = lane.waiting.shift();
-      if (batch === undefined) break;
-      lane.inFlight += 1;
-      const clients = copies.ofIds([...batch.clientIds]);
-      void ask(id, { kind: 'replicate', clients }, timeoutMs).then((asked) => {
-        lane.inFlight -= 1;
-        batch.resolve(asked.kind === 'answer' && asked.body.kind === 'kept');
-        pump(id, lane);
-      });
-    }
-    if (lane.inFlight === 0 && lane.waiting.length === 0) lanes.delete(id);
-  }
-
+  const queue = createReplicaQueue(deps, { timeoutMs: Math.ceil(options.suspectAfterMs / 4) });
   const acknowledger: Acknowledger = {
     async acknowledge(clientId) {
       const { incarnation } = membership.self;
@@ -100,7 +52,7 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
         const missing = targetsOf(clientId).filter((id) => !acknowledged.has(id));
         if (!mayDecide() || membership.self.incarnation !== incarnation) return false;
         if (missing.length === 0) return true;
-        const kept = await Promise.all(missing.map((id) => keptBy(id, clientId)));
+        const kept = await Promise.all(missing.map((id) => queue.send(id, clientId)));
         missing.forEach((id, i) => (kept[i] === true ? acknowledged.add(id) : undefined));
         if (kept.every(Boolean)) continue;
         if (clock.nowMs() >= untilMs) return false;
@@ -113,10 +65,4 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
     },
   };
   return acknowledger;
-}
-
-function createBatch(): Batch {
-  let resolve: (kept: boolean) => void = () => undefined;
-  const kept = new Promise<boolean>((settle) => (resolve = settle));
-  return { clientIds: new Set(), kept, resolve };
 }

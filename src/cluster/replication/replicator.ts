@@ -8,8 +8,8 @@ import type { ClientCopies, ClientSnapshot } from '../messages.js';
 import { createTableWalk } from '../state/table-walk.js';
 import { createOutbox } from './outbox.js';
 import { createPlacement } from './placement.js';
+import { createReplicaQueue } from './replica-queue.js';
 import type { Ask, Clock, Timers } from '../ports.js';
-import { inParts } from '../state/weight.js';
 
 /** How often `drained` looks whether the table has been looked through. */
 const LOOK_INTERVAL_MS = 20;
@@ -93,6 +93,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   let stopFlushing: (() => void) | undefined;
 
   const outbox = createOutbox({ clock, membership, ask, table, copies, told }, options);
+  const queue = createReplicaQueue({ clock, timers, copies, ask }, options);
   const walk = createTableWalk(
     { timers, table },
     {
@@ -191,28 +192,15 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       startFlushing();
     },
     async replicateNow(clientIds, to) {
-      const byWitness = new Map<NodeId, string[]>();
-      const kept = new Set<string>();
-      for (const clientId of clientIds) {
-        const ids =
-          to === 'witness' ? syncReplicasOf(clientId) : targetsOf(clientId).filter((id) => !membership.isDown(id));
-        if (ids.length > 0) kept.add(clientId);
-        for (const id of ids) {
-          const together = byWitness.get(id);
-          if (together === undefined) byWitness.set(id, [clientId]);
-          else together.push(clientId);
-        }
-      }
-      await Promise.all(
-        [...byWitness].map(async ([id, together]) => {
-          for (const clients of inParts(copies.ofIds(together))) {
-            const asked = await ask(id, { kind: 'replicate', clients }, options.timeoutMs);
-            if (asked.kind === 'answer' && asked.body.kind === 'kept') continue;
-            return together.forEach((clientId) => kept.delete(clientId));
-          }
+      const kept = await Promise.all(
+        clientIds.map(async (clientId) => {
+          const ids =
+            to === 'witness' ? syncReplicasOf(clientId) : targetsOf(clientId).filter((id) => !membership.isDown(id));
+          const acknowledged = await Promise.all(ids.map((id) => queue.send(id, clientId)));
+          return ids.length > 0 && acknowledged.every(Boolean);
         }),
       );
-      return kept;
+      return new Set(clientIds.filter((_, i) => kept[i]));
     },
     copiesReceived({ clients, records }) {
       if (joiners.size === 0) return;
