@@ -2,7 +2,7 @@ import { createCells } from './cells.js';
 import type { Cells } from './cells.js';
 
 /** Bytes of a cell, by size class: an id takes one of the smallest that hold it. UUIDs have 36 bytes. */
-const CLASS_BYTES = [8, 16, 24, 32, 40, 48, 64, 96, 128, 192, 256];
+const CLASS_BYTES = [8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 64, 96, 128, 192, 256];
 const MAX_ID_BYTES = 256;
 const CELLS_PER_PAGE_SHIFT = 10;
 
