@@ -81,7 +81,7 @@ export function createPlacement(
   function nextOwnerWithoutCopyOf(clientId: string, leaving: readonly NodeId[]): NodeId | undefined {
     const { ring } = membership;
     const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
-    const heir = ring.successors(clientId, ring.members.length - 1).find(stays);
+    const heir = ring.findSuccessor(clientId, stays);
     return heir === undefined || heldByRing(clientId).includes(heir) ? undefined : heir;
   }
 

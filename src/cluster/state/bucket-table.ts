@@ -223,7 +223,6 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     if (opened.isKept) opened = createClient();
     opened.slot = -1;
     opened.marks = 0;
-    opened.ownedAtRing = 0;
     opened.remembersUntilMs = 0;
     opened.hashHigh = hashHigh;
     opened.hashLow = hashLow;

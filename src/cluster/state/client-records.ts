@@ -20,7 +20,6 @@ const TOKENS = 6;
 /** The number of the bucket's rule; 0: there is no bucket here. */
 const RULE = 7;
 const RULE_CHANGES = 8;
-const OWNED_AT_RING = 9;
 const HASH_HIGH = 10;
 const HASH_LOW = 11;
 const ID_CELL = 12;
@@ -200,7 +199,6 @@ export function createClientRecords(secret: number): ClientRecords {
       const client = (notes & RICH) === 0 ? into : rich.get(slot)!;
       client.slot = slot;
       client.generation = words[at + GENERATION]!;
-      client.ownedAtRing = words[at + OWNED_AT_RING]!;
       client.remembersUntilMs = doubles[double + REMEMBERS_UNTIL_MS]!;
       client.hashHigh = words[at + HASH_HIGH]!;
       client.hashLow = words[at + HASH_LOW]!;
@@ -224,7 +222,6 @@ export function createClientRecords(secret: number): ClientRecords {
     },
     write(client) {
       const { slot, first } = client;
-      setWord(slot, OWNED_AT_RING, client.ownedAtRing);
       pages[slot >> PAGE_SHIFT]!.doubles[((slot & PAGE_MASK) << DOUBLE_SHIFT) + REMEMBERS_UNTIL_MS] =
         client.remembersUntilMs;
       if (first !== undefined && !isFlat(first)) return keep(client);

@@ -16,8 +16,6 @@ export class Client extends Buckets {
   slot = -1;
   /** Differs from that of every client that had the slot before. */
   generation = 0;
-  /** The version of the ring under which this node was found to decide for the client; 0 when it was not. */
-  ownedAtRing = 0;
   /** Monotonic ms until which decisions on its request ids are remembered: until then it is kept, even if idle. */
   remembersUntilMs = 0;
   hashHigh = 0;
