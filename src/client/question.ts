@@ -1,6 +1,7 @@
 import { parseDuration } from '../core/duration.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/rule.js';
+import { isWhole } from '../core/whole.js';
 import type { Rule } from '../core/rule.js';
 import { TokenringError } from '../core/error.js';
 
@@ -41,10 +42,6 @@ function ruleFrom({
 
 export function isCost(cost: number): boolean {
   return isWhole(cost, 1, MAX_COST);
-}
-
-function isWhole(value: unknown, min: number, max: number): value is number {
-  return Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Mistake } from './mistake.js';
 import { takesWindow } from './policy.js';
 import type { LimitsText, LimitText, PolicyText } from './policy.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from './rule.js';
+import { isWhole } from './whole.js';
 
 export const MAX_POLICIES = 1_000;
 const MAX_TIERS = 32;
@@ -181,10 +182,6 @@ function join(path: string, name: string): string {
 function msOf(window: unknown): number | undefined {
   if (typeof window === 'string') return parseDuration(window);
   return isWhole(window, 1, MAX_WINDOW_MS) ? window : undefined;
-}
-
-export function isWhole(value: unknown, min: number, max: number): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
 }
 
 export function isObject(value: unknown): value is Fields {

@@ -9,11 +9,11 @@ import type { World } from '../sim/world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const TTL_MS = 2_000;
-/** Longer than any write is tried. */
+/** Longer than any write is retried. */
 const ENDED_MS = 7_000;
 
 const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
-const bookAt = (world: World, id: string): ActivePolicies => world.node(id).cluster.activePolicies;
+const policiesAt = (world: World, id: string): ActivePolicies => world.node(id).cluster.activePolicies;
 
 function spawn(world: World, id: string, document?: PolicyDocument, registry?: string): Promise<void> {
   const { cluster } = world.spawn(id, { memberTtlMs: TTL_MS });
@@ -34,22 +34,22 @@ function put(world: World, at: string, name: string, limit: number | null, ifMat
 }
 
 function limitAt(world: World, at: string, name: string): number | undefined {
-  return bookAt(world, at).resolve('x', name)?.rules[0]?.limit;
+  return policiesAt(world, at).resolve('x', name)?.rules[0]?.limit;
 }
 
 const limits = (world: World, ids: readonly string[], name: string): (number | undefined)[] =>
   ids.map((id) => limitAt(world, id, name));
 const digests = (world: World, ids: readonly string[]): Set<string> =>
-  new Set(ids.map((id) => bookAt(world, id).document.digest));
+  new Set(ids.map((id) => policiesAt(world, id).document.digest));
 
-/** What is written down, which must be a document. */
+/** The document in etcd, which must be valid. */
 function stored(world: World): PolicyDocument {
   const now = world.etcd!.stored;
   if (now.kind !== 'document') throw new Error(now.reason);
   return now.document;
 }
 
-/** A document in which these policies were written one after the other. */
+/** A document with these policies, written one after the other. */
 const documentWith = (writer: string, ...policies: [name: string, limit: number | null][]): PolicyDocument =>
   policies.reduce(
     (document, [name, limit]) =>
@@ -57,7 +57,7 @@ const documentWith = (writer: string, ...policies: [name: string, limit: number 
     NO_DOCUMENT,
   );
 
-/** Cuts some nodes off from some places, both ways. */
+/** Cuts all links between `from` and `to`. */
 function cut(world: World, from: readonly string[], to: readonly string[]): void {
   const isCut = (a: string, b: string): boolean => from.includes(a) && to.includes(b);
   world.setLink((a, b) => (isCut(a, b) || isCut(b, a) ? undefined : 1));
@@ -74,8 +74,8 @@ describe('policies in etcd', () => {
     await world.until(put(world, 'b:1', 'api', null), 1_000);
     expect(limits(world, ids, 'api')).to.deep.equal(ids.map(() => undefined));
     expect(digests(world, ids).size).to.equal(1);
-    expect(stored(world).digest).to.equal(bookAt(world, 'a:1').document.digest);
-    // A change of policies makes no other ring.
+    expect(stored(world).digest).to.equal(policiesAt(world, 'a:1').document.digest);
+    // A change of policies does not change the ring.
     const epochs = ids.map((id) => world.node(id).cluster.stats().registry!.revision);
     expect(new Set(epochs).size).to.equal(1);
     expect(epochs[0]).to.be.below(world.etcd!.revision);
@@ -112,16 +112,16 @@ describe('policies in etcd', () => {
   it('match `If-Match` exactly at a node that does not know the version of the caller yet', async () => {
     const world = createWorld(4, { etcdRate: 1 });
     await startCluster(world, 3);
-    // Whatever b is told takes long.
+    // Messages to b take long.
     let toldLate = true;
     world.setLink((_from, to) => (toldLate && to === 'b:1' ? 200 : 1));
     await world.run(300);
     async function unheard(name: string, limit: number): Promise<void> {
-      const { version } = bookAt(world, 'b:1').document;
+      const { version } = policiesAt(world, 'b:1').document;
       void put(world, 'a:1', name, limit);
       await world.run(10);
       expect(stored(world).version).to.equal(version + 1);
-      expect(bookAt(world, 'b:1').document.version).to.equal(version);
+      expect(policiesAt(world, 'b:1').document.version).to.equal(version);
     }
     await unheard('api', 1);
     expect(await world.until(put(world, 'b:1', 'api', 2, ['0']), 2_000)).to.include({ kind: 'conflict', version: 1 });
@@ -154,7 +154,7 @@ describe('policies in etcd', () => {
     };
     world.etcd!.breakWatches();
     await run(20);
-    // A member more, so that what is read is news.
+    // One more member, so that the read has changes.
     void spawn(world, 'd:1');
     await run(80);
     isSlow = true;
@@ -322,10 +322,10 @@ describe('policies in etcd', () => {
       reason: 'what it has is not valid: /policies: not JSON',
       undone: true,
     });
-    // A node that joins has what the others hold.
+    // A joining node gets the policies of the others.
     await world.until(spawn(world, 'd:1'), 10_000);
     expect(limitAt(world, 'd:1', 'api')).to.equal(10);
-    // Without it, what the nodes hold is written down again.
+    // After its removal, the nodes write their document again.
     world.etcd!.put(undefined);
     await world.run(500);
     expect(stored(world).version).to.equal(1);
@@ -356,7 +356,7 @@ describe('policies in etcd', () => {
     await world.run(100);
     expect(stored(world).digest).to.equal(newer.digest);
     await world.until(put(world, 'a:1', 'api', 9), 1_000);
-    // One that was away all the time, and one that knows nothing.
+    // One node with an old document, and one with none.
     await world.until(spawn(world, 'c:1', older), 10_000);
     await world.until(spawn(world, 'd:1'), 10_000);
     await world.run(300);
@@ -386,8 +386,8 @@ describe('policies in etcd', () => {
     const world = createWorld(17, { etcdRate: 1 });
     const ids = await startCluster(world, 2);
     await world.until(put(world, 'a:1', 'api', 1), 1_000);
-    const { document, registry } = bookAt(world, 'a:1');
-    // An entry that etcd has never had, of a version that it has: only a merge would bring it in.
+    const { document, registry } = policiesAt(world, 'a:1');
+    // Etcd has the version of this entry, but never had the entry: only a merge would add it.
     const kept = documentOf(1, new Map([...document.entries, ...documentWith('z:1', ['stray', 5]).entries]));
     await world.until(put(world, 'b:1', 'api', 2), 1_000);
     await world.until(spawn(world, 'c:1', kept, registry), 10_000);
@@ -451,13 +451,13 @@ describe('policies in etcd', () => {
 
 interface Asked {
   readonly key: string;
-  /** Of this write, and no other. */
+  /** Identifies this write. */
   readonly limit: number;
   readonly ifMatch: number | undefined;
   outcome: Written | undefined;
 }
 
-/** A few seconds of writes while things go wrong, then calm; and what must be true then. */
+/** Writes for a few seconds with random faults, then checks the invariants after a calm period. */
 async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
   const world = createWorld(seed, { etcdRate: 1 });
   const { random } = world;
@@ -530,5 +530,5 @@ async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
     expect(steps, about).to.deep.equal(steps.map((_, i) => i + 1));
   }
   expect(made.length, about).to.be.above(5);
-  for (const id of ids) expect(bookAt(world, id).document.digest, `${about}: ${id}`).to.equal(stored(world).digest);
+  for (const id of ids) expect(policiesAt(world, id).document.digest, `${about}: ${id}`).to.equal(stored(world).digest);
 }

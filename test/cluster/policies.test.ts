@@ -34,7 +34,7 @@ function limitAt(world: World, at: string, name: string, clientId = 'x'): number
 const digests = (world: World, ids: readonly string[]): Set<string> =>
   new Set(ids.map((id) => world.node(id).cluster.activePolicies.document.digest));
 
-/** Asks under a policy, as this node knows it. */
+/** Asks a node under a policy. */
 function ask(world: World, at: string, clientId: string, name: string, more: Partial<Check> = {}): Promise<Decision> {
   const { cluster } = world.node(at);
   const { rules } = cluster.activePolicies.resolve(clientId, name)!;
@@ -94,7 +94,7 @@ describe('policies in a cluster', () => {
     const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
     const other = ids.find((id) => id !== taker)!;
     world.freeze(taker);
-    // It waits in a socket, and is read before all else.
+    // The write waits in a socket, and is read first.
     let written: Promise<Written> | undefined;
     world.deliver(taker, () => {
       written = put(world, taker, policyKey('api'), perHour(13));
@@ -309,7 +309,7 @@ describe('policies in a cluster', () => {
     const { cluster } = world.node('a:1');
     await world.until(put(world, 'a:1', policyKey('mine'), perHour(1)), 5_000);
     const { document } = cluster.activePolicies;
-    // Of two changes elsewhere only the second is sent on.
+    // Another node made two changes, and sends only the second.
     const first = change(document, new Map([[policyKey('first'), perHour(2)]]), 'b:1');
     const second = change(first, new Map([[policyKey('second'), perHour(3)]]), 'b:1');
     const key = policyKey('second');

@@ -30,7 +30,7 @@ interface Bench {
   answer: (ids: readonly string[]) => StoreResult | Promise<StoreResult>;
   /** Lets time pass, and runs all ticks and what follows from them. */
   pass(ms: number): Promise<void>;
-  /** A client that owes something for an hour, in the table, and has just changed. */
+  /** Changes a client that owes something for an hour, and adds it to the table if needed. */
   change(id: string): Client;
 }
 

@@ -63,7 +63,7 @@ describe('limits that follow the load', () => {
 
   it('settle at the target of a latency that rises as in a queue, from any factor', () => {
     for (const begin of [0.1, 0.4, 1]) {
-      // Of what clients would ask the service can do half; 10 ms when idle, and 10/(1 − used) under load: 50 at the target.
+      // The service can serve half of the demand. Its latency is 10/(1 − used) ms: 10 when idle, 50 at the target.
       let factor = begin;
       let used = factor / 0.5;
       for (let s = 0; s < 100; s += 1) {

@@ -33,7 +33,7 @@ const LONG = Array.from({ length: 8 }, (_, i) => ({
 const write = (document: PolicyDocument, key: string, value: EntryValue | null, writer = 'a:1'): PolicyDocument =>
   change(document, new Map([[key, value]]), writer);
 
-/** Documents as a few nodes make and mix them, none of which has heard all. */
+/** Writes and merges of a few nodes, none of which receives everything. */
 const histories = fc.array(
   fc.record({
     node: fc.nat(3),
@@ -62,7 +62,7 @@ describe('the document of policies', () => {
       const one = all([0, 1, 2, 3]);
       const other = all([...order, 3, 2, 1, 0]);
       expect([...other.entries].sort()).to.deep.equal([...one.entries].sort());
-      // Of who counted more, the others learn the number.
+      // The others adopt the highest version.
       const agreed = merge(one, other);
       expect(merge(other, one).digest).to.equal(agreed.digest);
       expect(merge(agreed, one)).to.equal(agreed);

@@ -25,7 +25,7 @@ async function see(registry: EtcdRegistry): Promise<Seen> {
   return view;
 }
 
-async function fileAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<StoreResult> {
+async function storeAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<StoreResult> {
   const { registry: name, stored } = seen ?? (await see(registry));
   return registry.storePolicies(document, { registry: name, revision: stored.revision }, TIMEOUT_MS);
 }
@@ -60,7 +60,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     return Buffer.from(kvs[0]!.value, 'base64');
   }
 
-  /** What a watch tells of policies: versions, and what is wrong. */
+  /** The versions that a watch reports, or the reasons why a document is not valid. */
   function watched(after: number): string[] {
     const lines: string[] = [];
     registry.watch(after, {
@@ -94,7 +94,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     const first = await see(registry);
     expect(first.stored).to.deep.equal({ kind: 'document', revision: 0, document: NO_DOCUMENT });
     const document = api(1);
-    const written = await fileAt(registry, document, first);
+    const written = await storeAt(registry, document, first);
     expect(written.kind).to.equal('written');
     for (const one of [registry, registry, registryAt()]) {
       const { stored } = await see(one);
@@ -105,15 +105,15 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
 
   it('replace only the document that they were made from', async () => {
     const first = await see(registry);
-    expect((await fileAt(registry, api(1), first)).kind).to.equal('written');
-    expect(await fileAt(registry, api(2), first)).to.deep.equal({ kind: 'overtaken' });
+    expect((await storeAt(registry, api(1), first)).kind).to.equal('written');
+    expect(await storeAt(registry, api(2), first)).to.deep.equal({ kind: 'overtaken' });
     const second = await see(registry);
     const results = await Promise.all(
-      Array.from({ length: 50 }, (_, i) => fileAt(registryAt(), api(10 + i, api(1)), second)),
+      Array.from({ length: 50 }, (_, i) => storeAt(registryAt(), api(10 + i, api(1)), second)),
     );
     expect(results.filter(({ kind }) => kind === 'written')).to.have.lengthOf(1);
     expect(results.filter(({ kind }) => kind === 'overtaken')).to.have.lengthOf(49);
-    expect(await fileAt(registry, api(3), { ...(await see(registry)), registry: 'another' })).to.deep.equal({
+    expect(await storeAt(registry, api(3), { ...(await see(registry)), registry: 'another' })).to.deep.equal({
       kind: 'overtaken',
     });
     const { stored } = await see(registry);
@@ -121,10 +121,10 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
   });
 
   it('come through the watch on members, in order, without those of other keys', async () => {
-    await fileAt(registry, api(1));
+    await storeAt(registry, api(1));
     const { revision } = await see(registry);
     const lines = watched(revision);
-    await fileAt(registry, api(2, api(1)));
+    await storeAt(registry, api(2, api(1)));
     await put('nobody/a:1', '{"incarnation":1,"state":"active","version":"1"}');
     await put('policies/more', 'x');
     await put('policies', 'rubbish');
@@ -138,12 +138,12 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
   });
 
   it('are not sent again to a node that has read them', async () => {
-    // The values go through no proxy here: what is not read again is the very same object.
-    await fileAt(registry, api(1));
+    // A document that was not read again is the same object.
+    await storeAt(registry, api(1));
     const { stored } = await see(registry);
     await put('members/none', '');
     expect((await see(registry)).stored).to.equal(stored);
-    await fileAt(registry, api(2, api(1)));
+    await storeAt(registry, api(2, api(1)));
     expect((await see(registry)).stored).not.to.equal(stored);
   });
 
@@ -168,11 +168,11 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
       expect(digestOf(stored)).to.include(`${prefix}policies: `).and.to.include(reason);
     }
     const seen = await see(registry);
-    expect((await fileAt(registry, api(1), seen)).kind).to.equal('written');
+    expect((await storeAt(registry, api(1), seen)).kind).to.equal('written');
   });
 
   it('can be read with etcdctl while they are few, and are compressed up to the largest document', async () => {
-    await fileAt(registry, api(1));
+    await storeAt(registry, api(1));
     expect(JSON.parse((await valueOf('policies')).toString())).to.deep.equal({
       format: 1,
       version: 1,
@@ -184,7 +184,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
       i % 2 === 0 ? [tierKey(randomUUID()), 'pro'] : [overrideKey('api', randomUUID()), { limit: i }],
     );
     const document = change(api(1), new Map(entries), '10.0.0.1:9080');
-    expect((await fileAt(registry, document)).kind).to.equal('written');
+    expect((await storeAt(registry, document)).kind).to.equal('written');
     const value = await valueOf('policies');
     expect(gunzipSync(value).length).to.be.above(MAX_DOCUMENT_BYTES);
     expect(value.length).to.be.below(MAX_DOCUMENT_BYTES);
@@ -197,28 +197,28 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
   });
 
   it('are refused with their size if etcd does not take them, and accepted just below that', async () => {
-    // Text of which nothing can be packed away, but for what base64 adds.
+    // Random text in base64, which gzip compresses only to its random bytes.
     const tiers = (bytes: number): PolicyDocument => {
       const ids = Array.from({ length: Math.floor(bytes / 144) }, () => randomBytes(144).toString('base64'));
       return change(NO_DOCUMENT, new Map(ids.map((id) => [tierKey(id), 'pro'])), 'a:1');
     };
     const fits = tiers(MAX_DOCUMENT_BYTES * 0.93);
-    expect((await fileAt(registry, fits)).kind).to.equal('written');
+    expect((await storeAt(registry, fits)).kind).to.equal('written');
     const bytes = (await valueOf('policies')).length;
     expect(bytes).to.be.within(MAX_DOCUMENT_BYTES * 0.93, MAX_DOCUMENT_BYTES);
     expect(digestOf((await see(registryAt())).stored)).to.equal(fits.digest);
-    const result = await fileAt(registry, tiers(MAX_DOCUMENT_BYTES * 1.1));
+    const result = await storeAt(registry, tiers(MAX_DOCUMENT_BYTES * 1.1));
     expect(result.kind === 'too-large' && result.reason).to.match(/^1[67]\d{5} bytes, at most 1556480$/);
     const small = await startEtcd({ flags: ['--max-request-bytes', '4096'] });
     await small.ready();
-    const refused = await fileAt(registryAt(small.endpoints), tiers(100_000));
+    const refused = await storeAt(registryAt(small.endpoints), tiers(100_000));
     await small.close();
     expect(refused.kind === 'too-large' && refused.reason).to.match(/^\d+ bytes, etcdserver: request is too large$/);
   });
 
   it('may have been written after a failure, unless etcd was not reached', async () => {
     const seen = await see(registry);
-    const nobody = await fileAt(registryAt(['http://127.0.0.1:1', 'http://127.0.0.1:2']), api(1), seen);
+    const nobody = await storeAt(registryAt(['http://127.0.0.1:1', 'http://127.0.0.1:2']), api(1), seen);
     expect(nobody).to.include({ kind: 'failed', undone: true });
     expect(nobody.kind === 'failed' && nobody.reason).to.include('ECONNREFUSED');
     const at = { registry: seen.registry, revision: 0 };
@@ -241,7 +241,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
         return change(NO_DOCUMENT, changes, 'a:1');
       };
       let result: StoreResult = { kind: 'overtaken' };
-      for (let i = 0; i < 20 && result.kind !== 'failed'; i += 1) result = await fileAt(one, large(i));
+      for (let i = 0; i < 20 && result.kind !== 'failed'; i += 1) result = await storeAt(one, large(i));
       expect(result).to.include({ kind: 'failed', undone: false });
       expect(result.kind === 'failed' && result.reason).to.include('space exceeded');
     } finally {
@@ -254,7 +254,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     try {
       for (const [i, one] of both.entries()) {
         await one.ready();
-        expect(await fileAt(registryAt(one.endpoints), api(1 + i))).to.include({ kind: 'written' });
+        expect(await storeAt(registryAt(one.endpoints), api(1 + i))).to.include({ kind: 'written' });
       }
       const one = registryAt(both.flatMap(({ endpoints }) => endpoints));
       const before = await see(one);
@@ -264,7 +264,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
       expect(after.registry).not.to.equal(before.registry);
       expect(digestOf(after.stored)).to.equal(api(2).digest);
       // A write that was made from the other one's document is refused.
-      expect(await fileAt(one, api(3), before)).to.deep.equal({ kind: 'overtaken' });
+      expect(await storeAt(one, api(3), before)).to.deep.equal({ kind: 'overtaken' });
     } finally {
       await Promise.all(both.map((one) => one.close()));
     }

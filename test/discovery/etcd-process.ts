@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { installed } from '../faults/processes.js';
 import { freePorts } from '../support/ports.js';
 
-/** @returns why there is no etcd here, and what to do; `undefined` when there is */
+/** @returns why etcd is missing and how to install it; `undefined` if it is there */
 export function missingEtcd(): string | undefined {
   return installed('etcd') && installed('etcdctl', ['version'])
     ? undefined
@@ -20,16 +20,16 @@ export interface EtcdMember {
   readonly isRunning: boolean;
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
   kill(): Promise<void>;
-  /** The same member again, with its data. */
+  /** Starts the same member again with its data. */
   restart(): void;
 }
 
 export interface EtcdCluster {
   readonly members: readonly EtcdMember[];
   readonly endpoints: readonly string[];
-  /** Resolves once a write has been done. */
+  /** Resolves once a write has succeeded. */
   ready(): Promise<void>;
-  /** Index of the member that leads. */
+  /** Index of the leader. */
   leader(): Promise<number>;
   post(path: string, body: object, member?: number): Promise<Record<string, unknown>>;
   close(): Promise<void>;
@@ -38,14 +38,14 @@ export interface EtcdCluster {
 export interface EtcdOptions {
   readonly size?: number;
   readonly host?: (index: number) => string;
-  /** More flags of each member. */
+  /** Additional flags of each member. */
   readonly flags?: readonly string[];
   readonly scheme?: 'http' | 'https';
-  /** Put before the command of a member, to run it elsewhere. */
+  /** A prefix of each member's command, to run it in a namespace. */
   readonly within?: (index: number) => readonly string[];
 }
 
-/** A real etcd of some members on this machine, on ports of its own. */
+/** Starts a real etcd on free ports of this machine. */
 export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdCluster> {
   const { size = 1, host = () => '127.0.0.1', flags = [], scheme = 'http', within = () => [] } = options;
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-etcd-'));

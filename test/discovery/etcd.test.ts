@@ -23,7 +23,7 @@ const entry = (id: string, incarnation = 1, state: Registration['state'] = 'acti
   url: 'http://10.0.0.1:8080',
 });
 
-/** All that a watch tells, as lines. */
+/** Everything that a watch reports, as lines. */
 function record(registry: Registry, after: number): { lines: string[]; stop: () => void } {
   const lines: string[] = [];
   const tell = (change: Change): string => {
@@ -183,7 +183,7 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     const { revision } = await viewOf(registry);
     const { lines } = record(registry, revision);
     await sleep(100);
-    // The registry begins with the first; one of the others must lead for two to go on at once.
+    // The registry asks the first member first. The other two elect a leader if it was the first.
     etcd.members[0]!.signal('SIGSTOP');
     const renewed = await eventually(
       () => registry.renew(leaseId, 1_000),
@@ -244,7 +244,7 @@ describe(`the registry in a real etcd with TLS and users${why === undefined ? ''
 
   it('shows its certificate, logs in, and logs in again once its token is not valid any more', async () => {
     const authority = createAuthority('etcd');
-    // Where users are switched on, etcd's gateway takes no certificate that names one.
+    // With users, etcd's gateway refuses certificates with a common name.
     const { cert, key } = authority.issue('IP:127.0.0.1', '/O=tokenring');
     const file = (name: string, text: string): string => {
       writeFileSync(join(folder, name), text);
@@ -292,7 +292,7 @@ describe(`the registry in a real etcd with TLS and users${why === undefined ? ''
     const registry = createEtcdRegistry({ ...options, user });
     const leaseId = await leaseOf(registry, 60_000);
     expect((await registry.write(leaseId, entry('a:1'), FREE, TIMEOUT_MS)).kind).to.equal('written');
-    // Longer than a token lives.
+    // Longer than the lifetime of a token.
     await sleep(4_000);
     expect((await registry.renew(leaseId, TIMEOUT_MS)).kind).to.equal('renewed');
     const { revision, ids } = await viewOf(registry);

@@ -43,7 +43,7 @@ describeWithValkey('the fenced lock', () => {
     await first.release();
     const second = (await b.acquire('{one}'))!;
     expect(second.fence).to.be.above(first.fence);
-    // The one before cannot end it any more.
+    // The previous holder cannot release it any more.
     await first.release();
     expect(await first.renew()).to.equal(false);
     expect(await a.acquire('{one}')).to.equal(undefined);
@@ -102,7 +102,7 @@ describeWithValkey('the fenced lock', () => {
           await sleep(Math.random() * 2);
           continue;
         }
-        // Several under one lock, as a batch is.
+        // Several writes under one lock, as in a batch.
         for (let i = 0; i < 20 && done < UPDATES / WRITERS; i += 1) {
           const value = Number((await redis.get('{sum}:x')) ?? 0);
           if (await set(redis, hold, '{sum}:x', String(value + 1))) done += 1;
@@ -129,7 +129,7 @@ describeWithValkey('the fenced lock', () => {
     const again = await connect();
     expect(await set(again, before, '{restarted}:x', 'before')).to.equal(false);
     const after = (await lockOf(again, 60_000).acquire('{restarted}'))!;
-    // It had nothing saved: who acquires sees it.
+    // The server had saved nothing. The next holder notices.
     expect(after.fence).to.be.at.most(before.fence);
     expect(await set(again, before, '{restarted}:x', 'before')).to.equal(false);
     expect(await set(again, after, '{restarted}:x', 'after')).to.equal(true);

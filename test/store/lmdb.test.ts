@@ -316,11 +316,11 @@ describe('the LMDB store', () => {
   it('ends its process silently if the node is killed while it waits for a reply', () => {
     const script = new URL('../../src/store/lmdb-child.ts', import.meta.url).pathname;
     const node = `
-      const keeper = require('node:child_process').fork(${JSON.stringify(script)}, { execArgv: ['--import', 'tsx'] });
-      keeper.on('message', () => process.kill(process.pid, 'SIGKILL'));
-      keeper.send({ op: 'open', path: ${JSON.stringify(newPath())} });
-      for (let i = 0; i < 200; i += 1) keeper.send({ op: 'load', after: undefined, nowMs: 0 });`;
-    // Until the keeper, which has its standard error, has ended too.
+      const child = require('node:child_process').fork(${JSON.stringify(script)}, { execArgv: ['--import', 'tsx'] });
+      child.on('message', () => process.kill(process.pid, 'SIGKILL'));
+      child.send({ op: 'open', path: ${JSON.stringify(newPath())} });
+      for (let i = 0; i < 200; i += 1) child.send({ op: 'load', after: undefined, nowMs: 0 });`;
+    // The call returns after the child process has ended too, since it shares the standard error.
     const { signal, stderr } = spawnSync(process.execPath, ['-e', node], { encoding: 'utf8', timeout: 15_000 });
     expect(stderr).to.equal('');
     expect(signal).to.equal('SIGKILL');

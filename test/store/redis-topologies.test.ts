@@ -16,7 +16,7 @@ import { describeWithValkey, startValkey, VALKEY } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
 
 const HOUR_MS = 3_600_000;
-/** Of servers and of replicas at their primaries. */
+/** Timeout of servers, and of replicas at their primaries. */
 const PASSWORD = 'known-here';
 const LOGIN = ['--requirepass', PASSWORD, '--masterauth', PASSWORD];
 const LOG = { info: () => undefined, warn: () => undefined };

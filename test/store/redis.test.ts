@@ -38,7 +38,7 @@ describeWithValkey('the Redis store', function () {
     return store;
   }
 
-  /** Tokens that each client owes, rounded up: the hour gives back ten. */
+  /** Tokens that each client owes, rounded up, since some refill meanwhile. */
   async function owed(store: RedisStore): Promise<Map<string, number>> {
     const { clients } = await readAll(store);
     return new Map([...clients].map(([id, [bucket]]) => [id, bucket!.state[0]! + (bucket!.state[1]! > 0 ? 1 : 0)]));
@@ -146,7 +146,7 @@ describeWithValkey('the Redis store', function () {
     let seed = 1;
     const random = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below;
     const writer = async (store: RedisStore): Promise<void> => {
-      // Each believes that it owns all clients, and knows nothing of the others.
+      // Each writer believes that it owns all clients, and does not know the others.
       const own = new Map<string, number>();
       for (let done = 0; done < 2_000;) {
         const batch = new Map<string, LastingClient>();
@@ -187,7 +187,7 @@ describeWithValkey('the Redis store', function () {
 
   it('refuses a writer that was frozen beyond the end of its lock', async function () {
     this.timeout(20_000);
-    // A process of its own, as only a process can be frozen.
+    // Only a process of its own can be frozen.
     const { start } = await import('../e2e/processes.js');
     const script = new URL('../support/frozen-writer.ts', import.meta.url).pathname;
     const frozen = start(['--import', 'tsx', script, valkey.url]);

@@ -2,11 +2,11 @@ import type { Store } from '../../src/cluster/ports.js';
 import { agedBy, joinAged } from '../../src/core/snapshot.js';
 import type { Snapshot } from '../../src/core/snapshot.js';
 
-/** A store in memory, which outlives nodes. */
+/** A store in memory that survives its nodes. */
 export interface FakeStore extends Store {
-  /** Clients that it holds. */
+  /** Number of stored clients. */
   readonly size: number;
-  /** Fails all that is asked of it while this is true. */
+  /** Whether all operations fail. */
   down: boolean;
 }
 

@@ -2,7 +2,7 @@ import type { LastingClient, Store, StoreResult } from '../../src/cluster/ports.
 import { ruleOf } from '../../src/core/rule.js';
 import type { Snapshot } from '../../src/core/snapshot.js';
 
-/** A client that owes so many tokens, of which 10 are given back in a tenth of the window each. */
+/** A client that owes `tokens`, of which 10 refill per window. */
 export function owing(
   clientId: string,
   tokens: number,
@@ -12,7 +12,7 @@ export function owing(
   return [clientId, [{ ...rule, ruleChanges: 0, state: [tokens, 0] }]];
 }
 
-/** All that a store holds. */
+/** Reads a whole store. */
 export async function readAll(store: Store): Promise<{
   readonly result: StoreResult;
   readonly clients: ReadonlyMap<string, LastingClient[1]>;
