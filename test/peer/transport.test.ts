@@ -335,6 +335,7 @@ describe('peer transport', () => {
       },
     });
     const { transport } = createSender();
+    expect(numberOf(await transport.send(peer.id, ask(5), 5_000))).to.equal(5);
     const late = transport.send(peer.id, ask(1), 5_000);
     expect(await transport.send(peer.id, ask(2), 150)).to.deep.equal({ kind: 'timeout' });
     expect(numberOf(await transport.send(peer.id, ask(3), 5_000))).to.equal(3);
@@ -368,7 +369,7 @@ describe('peer transport', () => {
     });
     const { transport } = createSender({ maxMessageBytes: 1_000_000 });
     const large = { ...ask(1), body: { kind: 'forget' as const, clientId: 'x'.repeat(900_000) } };
-    const results = await Promise.all(Array.from({ length: 20 }, () => transport.send(to, large, 700)));
+    const results = await Promise.all(Array.from({ length: 20 }, () => transport.send(to, large, 3_000)));
     const kinds = results.map(({ kind }) => kind);
     expect(kinds.filter((kind) => kind === 'timeout').length).to.be.within(1, 12);
     expect(kinds.filter((kind) => kind === 'broken').length).to.be.at.least(8);
