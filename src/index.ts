@@ -1,21 +1,14 @@
 import type { PolicyFileText } from './core/policy-file.js';
 import type { Log } from './cluster/ports.js';
-import type { ClusterNode } from './cluster/node.js';
-import type { Decision } from './core/decision.js';
-import { systemTime } from './client/time.js';
-import { createAcquire } from './client/waiting.js';
-import { TokenringError } from './core/error.js';
-import { callsBy } from './core/limiter.js';
 import type { Limiter, OnUnavailable } from './core/limiter.js';
-import type { AllowRequest } from './core/request.js';
 import { createStaticDiscovery } from './discovery/static.js';
+import { callsOf } from './in-process.js';
 import { createMember } from './member.js';
 import { openPolicySource } from './policy-source.js';
 import { SETTINGS } from './setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings.js';
 import { openStore } from './store/open.js';
 import { systemClock, systemTimers } from './system.js';
-import { readCheck, readSettle, requireClientId } from './validate/request.js';
 
 export type { LimitStats } from './core/decide.js';
 export type { Decision, Settlement, Source } from './core/decision.js';
@@ -111,49 +104,4 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
   }
   const isOpen = (): boolean => !left;
   return { ...callsOf(member.node, { isOpen, throws }), close: () => (closing ??= close()) };
-}
-
-/** @param throws whether a denial without the owner's state rejects */
-function callsOf(
-  { checks, activePolicies, settler, describe, forget }: ClusterNode,
-  { isOpen, throws }: { isOpen: () => boolean; throws: boolean },
-): Omit<Limiter, 'close'> {
-  function requireOpen(): void {
-    if (!isOpen()) throw new TokenringError('closed');
-  }
-
-  async function check(request: AllowRequest): Promise<Decision> {
-    requireOpen();
-    const decision = await checks.check(readCheck(request, activePolicies));
-    if (throws && decision.source === 'fallback' && !decision.allowed)
-      throw new TokenringError('unavailable', { detail: 'neither the owner of the client nor a successor answers' });
-    return decision;
-  }
-
-  return {
-    ...callsBy(check),
-    acquire: createAcquire({ check, time: systemTime }),
-    async settle(reservation, cost) {
-      requireOpen();
-      const { clientId } = readSettle({ reservation, cost });
-      const settled = await settler.settle(clientId, reservation, cost);
-      if (settled.kind === 'settled') return settled.settlement;
-      if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
-      throw new TokenringError('unavailable', { detail: 'settle it again: it counts once' });
-    },
-    async describe(clientId) {
-      requireOpen();
-      requireClientId(clientId);
-      const client = await describe(clientId);
-      if (client === undefined)
-        throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
-      return client;
-    },
-    async reset(clientId) {
-      requireOpen();
-      requireClientId(clientId);
-      if (!(await forget(clientId)))
-        throw new TokenringError('unavailable', { detail: 'not every node has confirmed: reset it again' });
-    },
-  };
 }

@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { createNode, TokenringError } from '../src/index.js';
-import type { AllowRequest, Decision, Node } from '../src/index.js';
+import { WITHOUT_POLICIES } from '../src/cluster/policies/active-policies.js';
+import { callsOf } from '../src/in-process.js';
+import type { AllowRequest, Decision, Limiter, Node } from '../src/index.js';
 import { VERSION } from '../src/version.js';
 import { killAll, start } from './e2e/processes.js';
 import { errorOf } from './support/error-of.js';
@@ -168,6 +170,49 @@ describe('the library', function () {
     const second = await createNode(options);
     expect(await second.allow('kept', 1, '1d')).to.equal(false);
     await second.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('rejects with `unavailable` instead of denying without an answer of the owner, where that is wanted', async () => {
+    const fallback = { limit: 1, remaining: 0, resetMs: 0, owner: 'a:1', source: 'fallback', degraded: true } as const;
+    const calls = (throws: boolean, allowed: boolean): Omit<Limiter, 'close'> => {
+      const decision: Decision = { ...fallback, allowed, retryAfterMs: allowed ? 0 : 1_000, limits: undefined };
+      return callsOf(
+        {
+          checks: { check: () => decision },
+          activePolicies: WITHOUT_POLICIES,
+          settler: { settle: () => Promise.resolve({ kind: 'unavailable' }) },
+          describe: () => Promise.resolve(undefined),
+          forget: () => Promise.resolve(false),
+        },
+        { isOpen: () => true, throws },
+      );
+    };
+    expect(await errorOf(calls(true, false).allow('x', 1, '1d'))).to.include({ code: 'unavailable' });
+    expect(await calls(true, true).allow('x', 1, '1d')).to.equal(true);
+    expect(await calls(false, false).allow('x', 1, '1d')).to.equal(false);
+    // What needs other nodes says so, too.
+    const { describe: look, reset, settle } = calls(false, true);
+    const reservation = `${Buffer.from('x').toString('base64url')}.${'A'.repeat(24)}`;
+    for (const failed of [look('x'), reset('x'), settle(reservation, 1)])
+      expect(await errorOf(failed)).to.include({ code: 'unavailable' });
+  });
+
+  it('keeps its store when it is required from CommonJS', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-library-'));
+    const script = join(folder, 'use.cjs');
+    writeFileSync(
+      script,
+      `const { createNode } = require(${JSON.stringify(join(process.cwd(), 'dist/cjs/index.js'))});
+      (async () => {
+        const node = await createNode({ store: 'lmdb:${join(folder, 'limits')}' });
+        console.log(await node.allow('kept', 1, '1d'));
+        await node.close();
+      })();`,
+    );
+    const outputs: string[] = [];
+    for (let i = 0; i < 2; i += 1) outputs.push((await start([script]).ended).stdout);
+    expect(outputs).to.deep.equal(['true\n', 'false\n']);
     rmSync(folder, { recursive: true });
   });
 

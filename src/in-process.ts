@@ -1,0 +1,64 @@
+import { systemTime } from './client/time.js';
+import { createAcquire } from './client/waiting.js';
+import type { CheckPipeline } from './cluster/decide/check-pipeline.js';
+import type { ClusterNode } from './cluster/node.js';
+import type { Policies } from './cluster/policies/active-policies.js';
+import type { Decision } from './core/decision.js';
+import { TokenringError } from './core/error.js';
+import { callsBy } from './core/limiter.js';
+import type { Limiter } from './core/limiter.js';
+import type { AllowRequest } from './core/request.js';
+import { readCheck, readSettle, requireClientId } from './validate/request.js';
+
+interface InProcessDeps extends Pick<ClusterNode, 'settler' | 'describe' | 'forget'> {
+  readonly checks: Pick<CheckPipeline, 'check'>;
+  readonly activePolicies: Policies;
+}
+
+/**
+ * The calls of a node in this process.
+ * @param throws whether a denial for want of the owner's answer rejects
+ */
+export function callsOf(
+  { checks, activePolicies, settler, describe, forget }: InProcessDeps,
+  { isOpen, throws }: { isOpen: () => boolean; throws: boolean },
+): Omit<Limiter, 'close'> {
+  function requireOpen(): void {
+    if (!isOpen()) throw new TokenringError('closed');
+  }
+
+  async function check(request: AllowRequest): Promise<Decision> {
+    requireOpen();
+    const decision = await checks.check(readCheck(request, activePolicies));
+    if (throws && decision.source === 'fallback' && !decision.allowed)
+      throw new TokenringError('unavailable', { detail: 'neither the owner of the client nor a successor answers' });
+    return decision;
+  }
+
+  return {
+    ...callsBy(check),
+    acquire: createAcquire({ check, time: systemTime }),
+    async settle(reservation, cost) {
+      requireOpen();
+      const { clientId } = readSettle({ reservation, cost });
+      const settled = await settler.settle(clientId, reservation, cost);
+      if (settled.kind === 'settled') return settled.settlement;
+      if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
+      throw new TokenringError('unavailable', { detail: 'settle it again: it counts once' });
+    },
+    async describe(clientId) {
+      requireOpen();
+      requireClientId(clientId);
+      const client = await describe(clientId);
+      if (client === undefined)
+        throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
+      return client;
+    },
+    async reset(clientId) {
+      requireOpen();
+      requireClientId(clientId);
+      if (!(await forget(clientId)))
+        throw new TokenringError('unavailable', { detail: 'not every node has confirmed: reset it again' });
+    },
+  };
+}
