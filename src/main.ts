@@ -10,6 +10,8 @@ import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { Member } from './member.js';
+import { availableMemoryMb, memoryBounds, MIN_MEMORY_MB } from './memory-budget.js';
+import type { MemoryBounds } from './memory-budget.js';
 import { createPublicApi } from './public-api.js';
 import { openPolicySource } from './policy-source.js';
 import type { PolicySource } from './policy-source.js';
@@ -55,7 +57,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const guard = createGuard(settings, { log, audit });
   const certificates = readCertificates(settings, 'tls');
   const source = await openPolicies(settings, { log, audit });
-  const member = await openMember(settings, { log, source, group, named: (own) => (id = own) });
+  const memoryMb = Math.floor((settings.memoryMb || availableMemoryMb()) / settings.workers);
+  const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB));
+  log.info({ memoryMb, ...bounds }, 'bounds on memory');
+  const member = await openMember(settings, { log, source, bounds, group, named: (own) => (id = own) });
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
   const api = createPublicApi(settings, {
     member,
@@ -64,6 +69,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     audit,
     log,
     lost: { logLines: () => lines.droppedLines, auditLines: () => changes.divertedLines },
+    bounds,
     tls: publicTls(settings, certificates),
     group,
     stage: () => stage,
@@ -122,17 +128,20 @@ function openPolicies(settings: Settings, deps: { log: Logger; audit: Audit }): 
 interface MemberDeps {
   readonly log: Logger;
   readonly source: PolicySource;
+  readonly bounds: MemoryBounds;
   readonly group: GroupLink | undefined;
   /** Called with the id of this node, once its peer port is known. */
   readonly named: (id: string) => void;
 }
 
 /** Opens the store and listens to peers. The node is not in the ring yet. */
-async function openMember(settings: Settings, { log, source, group, named }: MemberDeps): Promise<Member> {
+async function openMember(settings: Settings, { log, source, bounds, group, named }: MemberDeps): Promise<Member> {
   const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
   const discovery = discoveryOf(settings, log);
   return createMember({
     ...settings,
+    ...bounds,
+    maxClients: Math.min(settings.maxClients, bounds.maxClients),
     store,
     policies: source.state,
     listen: { host: settings.peerHost, port: settings.peerPort, setting: 'TOKENRING_PEER_PORT' },

@@ -40,6 +40,11 @@ interface MemberOptions {
   readonly cluster: string;
   readonly tls: PeerTls | undefined;
   readonly maxClients: number;
+  /** Bounds on memory beside the bucket table; see `ClusterNodeOptions`. */
+  readonly maxRecentDecisions?: number;
+  readonly maxReservations?: number;
+  readonly maxFallbackClients?: number;
+  readonly maxDenials?: number;
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;

@@ -15,6 +15,7 @@ import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/ser
 import type { PublicServer } from './http/server.js';
 import { onceJoined } from './http/once-joined.js';
 import type { Member } from './member.js';
+import type { MemoryBounds } from './memory-budget.js';
 import type { Settings } from './setting-table.js';
 import { VERSION } from './version.js';
 
@@ -26,6 +27,7 @@ interface PublicApiDeps {
   readonly log: Logger;
   /** Lines that standard output and the audit log's file did not take. */
   readonly lost: { logLines(): number; auditLines(): number };
+  readonly bounds: Pick<MemoryBounds, 'maxArrivingBytes' | 'maxUnreadBytes' | 'maxConnections'>;
   readonly tls: TlsOptions | undefined;
   /** The other workers behind the same port, if there are any: their metrics and their state count too. */
   readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
@@ -49,7 +51,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const decisions = joined.decisions(
     createDecisionHandlers(
       { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
-      settings,
+      { ...settings, maxArrivingBytes: deps.bounds.maxArrivingBytes },
     ),
   );
   const metrics = createMetrics({ counters, cluster: node, peers, lost: deps.lost });
@@ -71,7 +73,8 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   );
   const server = createPublicServer({ decisions, api: joined.api(api), counters }, DEFAULT_TIMEOUTS, deps.tls, {
     ...DEFAULT_BOUNDS,
-    max: settings.maxConnections,
+    maxUnreadBytes: deps.bounds.maxUnreadBytes,
+    max: Math.min(settings.maxConnections, deps.bounds.maxConnections),
     maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
   });
   return { ...server, stats: () => metrics.getMetricsAsJSON() };

@@ -176,6 +176,12 @@ export const SETTINGS = {
     10_000,
     'decisions that wait for other nodes, and as many other requests; more are answered 503',
   ),
+  memoryMb: setting<number>(
+    (text) => wholeNumber(text, 192, 2 ** 20),
+    'a whole number from 192 to 1048576',
+    0,
+    'memory in MiB from which all bounds on memory follow, for all workers together; else that of the container, or the heap',
+  ),
   maxClients: whole(1, 2 ** 24, 1_000_000, 'bound of the bucket table, of each worker'),
   workers: setting<number>(
     (text) => (text === 'auto' ? availableParallelism() : wholeNumber(text, 1, MAX_WORKERS)),

@@ -65,6 +65,14 @@ export interface ClusterNodeOptions {
   readonly url?: string | undefined;
   /** Bound of the bucket table, in clients. */
   readonly maxClients: number;
+  /** Request ids that this node remembers, each for 60 s. Default 100,000. */
+  readonly maxRecentDecisions?: number;
+  /** Reservations that this node remembers, each for ten minutes. Default 100,000. */
+  readonly maxReservations?: number;
+  /** Clients that this node decides by its fallback. Default 100,000. */
+  readonly maxFallbackClients?: number;
+  /** Clients of other owners whose denials this node remembers. Default 16,384. */
+  readonly maxDenials?: number;
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
@@ -141,8 +149,14 @@ export function wireBuckets(
   const { clock, timers, membership, ask, store, log } = deps;
   const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
   const table = createBucketTable({ maxClients });
-  const recent = createRecentDecisions({ clock }, { max: Math.min(MAX_RECENT_DECISIONS, maxClients) });
-  const reservations = createReservations({ clock }, { max: Math.min(MAX_RESERVATIONS, maxClients) });
+  const recent = createRecentDecisions(
+    { clock },
+    { max: Math.min(options.maxRecentDecisions ?? MAX_RECENT_DECISIONS, maxClients) },
+  );
+  const reservations = createReservations(
+    { clock },
+    { max: Math.min(options.maxReservations ?? MAX_RESERVATIONS, maxClients) },
+  );
   const copies = createCopies({ clock, table, recent, reservations }, options);
   const shared = { clock, timers, table, copies, membership, ask };
   const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
@@ -176,13 +190,13 @@ export function wireDecisions(
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
   const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
-  const maxFallbackClients = Math.min(maxClients, MAX_FALLBACK_CLIENTS);
+  const maxFallbackClients = Math.min(maxClients, options.maxFallbackClients ?? MAX_FALLBACK_CLIENTS);
   const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients: maxFallbackClients });
   const leaseHolder = createLeaseHolder(
     { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
-  const denials = createDenials({ max: Math.min(maxClients, MAX_DENIALS) });
+  const denials = createDenials({ max: Math.min(maxClients, options.maxDenials ?? MAX_DENIALS) });
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
   const noteActing = (client: Placed): void => membership.noteActing(client);

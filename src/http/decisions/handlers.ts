@@ -71,7 +71,7 @@ interface DecisionDeps {
  */
 export function createDecisionHandlers(
   { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
-  options: { deniedStatus: 200 | 429; maxInFlight: number },
+  options: { deniedStatus: 200 | 429; maxInFlight: number; maxArrivingBytes?: number },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
   /** Validates a body, or throws; consumes nothing. */
@@ -81,7 +81,7 @@ export function createDecisionHandlers(
 
   const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
-  const arriving = createArrivingBytes(MAX_ARRIVING_BYTES);
+  const arriving = createArrivingBytes(options.maxArrivingBytes ?? MAX_ARRIVING_BYTES);
   /** Requests that wait for other nodes. Those still arriving do not count: a slow sender must not shut others out. */
   let waiting = 0;
   const gone = (): void => {
