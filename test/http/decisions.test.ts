@@ -4,7 +4,6 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Limiter } from '../../src/cluster/decide/limiter.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access/access.js';
@@ -39,13 +38,18 @@ function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
   return decision;
 }
 
+function decideMany(checks: readonly Check[]): Decision[] | Promise<Decision[]> {
+  const decisions = checks.map(decide);
+  return decisions.some((one) => one instanceof Promise) ? Promise.all(decisions) : (decisions as Decision[]);
+}
+
 describe('the decision endpoints, over a limiter that takes its time and fails', () => {
   const counters = createCounters();
   const logged: unknown[] = [];
   let server: Server;
   let node: { port: number };
   before(async () => {
-    const limiter = { check: decide } as Limiter;
+    const limiter = { check: decide, checkMany: decideMany };
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
     const access = createAccess({ required: [], tokens: [] });
     const deps = { limiter, access, counters, elapsedMs: () => 0, log };

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Limiter } from '../../cluster/decide/limiter.js';
+import type { CheckPipeline } from '../../cluster/decide/check-pipeline.js';
+import type { Answer } from '../../cluster/decide/limiter.js';
 import { WITHOUT_POLICIES } from '../../cluster/policies/active-policies.js';
 import type { Policies } from '../../cluster/policies/active-policies.js';
 import type { Check } from '../../core/decide.js';
@@ -56,7 +57,7 @@ export interface ErrorLog {
 }
 
 interface DecisionDeps {
-  readonly limiter: Pick<Limiter, 'check'>;
+  readonly limiter: Pick<CheckPipeline, 'check' | 'checkMany'>;
   readonly access: Access;
   /** Policies that requests may name. Default: none. */
   readonly policies?: Policies;
@@ -77,7 +78,7 @@ export function createDecisionHandlers(
   /** Validates a body, or throws; consumes nothing. */
   type Read<T> = (value: unknown) => T;
   /** Answers at once, or when the promise settles. */
-  type Answer<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
+  type Respond<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
 
   const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
@@ -149,7 +150,7 @@ export function createDecisionHandlers(
     res: ServerResponse,
     maxBytes: number,
     read: Read<T>,
-    answer: Answer<T>,
+    answer: Respond<T>,
   ): void {
     const startMs = elapsedMs();
     const fail = take(req, res, 'POST');
@@ -171,7 +172,7 @@ export function createDecisionHandlers(
     );
   }
 
-  function receiveDirectly<T>(body: Buffer, sink: AnswerSink, read: Read<T>, answer: Answer<T>): boolean {
+  function receiveDirectly<T>(body: Buffer, sink: AnswerSink, read: Read<T>, answer: Respond<T>): boolean {
     if (waiting >= options.maxInFlight || access.guardsDecisions) return false;
     const startMs = elapsedMs();
     let asked: T;
@@ -236,26 +237,16 @@ export function createDecisionHandlers(
     answered(startMs);
   }
 
-  /** One item of a batch. A bad item gets a problem of its own and spoils no other. */
-  function decideItem(item: unknown): string | Promise<string> {
-    let decision: Decision | Promise<Decision>;
-    try {
-      decision = limiter.check(readCheck(item, policies));
-    } catch (error) {
-      return itemError(error);
-    }
-    return decision instanceof Promise ? decision.then(itemJson, itemError) : itemJson(decision);
-  }
-
   function itemError(error: unknown): string {
     if (!(error instanceof TokenringError)) throw error;
     countProblem(counters, error.code);
     return asciiJson({ error });
   }
 
-  function itemJson(decision: Decision): string {
-    count(decision);
-    return decisionJson(decision);
+  function itemJson(answer: Answer): string {
+    if (answer instanceof TokenringError) return itemError(answer);
+    count(answer);
+    return decisionJson(answer);
   }
 
   const readOne: Read<Check> = (value) => readCheck(value, policies);
@@ -267,23 +258,40 @@ export function createDecisionHandlers(
     return undefined;
   }
 
+  /** Reads, decides, and writes a batch. A bad item gets a problem of its own and spoils no other. */
   function answerBatch(items: readonly unknown[], send: Send, startMs: number): Promise<void> | undefined {
-    const results: (string | Promise<string>)[] = [];
-    const sendAll = (texts: readonly string[]): void => {
-      send(200, `{"results":[${texts.join(',')}]}`, []);
-      answered(startMs);
+    const texts = new Array<string>(items.length);
+    const checks: Check[] = [];
+    const places: number[] = [];
+    let read = 0;
+    let written = 0;
+    const readSome = (): boolean => {
+      for (const end = Math.min(read + ITEMS_A_STEP, items.length); read < end; read += 1) {
+        try {
+          checks.push(readCheck(items[read], policies));
+          places.push(read);
+        } catch (error) {
+          texts[read] = itemError(error);
+        }
+      }
+      return read === items.length;
     };
-    const answer = (): Promise<void> | undefined => {
-      if (results.some((result) => typeof result !== 'string')) return Promise.all(results).then(sendAll);
-      sendAll(results as string[]);
-      return undefined;
+    const write = (answers: readonly Answer[]): Promise<void> | undefined => {
+      const writeSome = (): boolean => {
+        for (const end = Math.min(written + ITEMS_A_STEP, answers.length); written < end; written += 1)
+          texts[places[written]!] = itemJson(answers[written]!);
+        return written === answers.length;
+      };
+      return after(slices.run(writeSome), () => {
+        send(200, `{"results":[${texts.join(',')}]}`, []);
+        answered(startMs);
+        return undefined;
+      });
     };
-    const later = slices.run(() => {
-      const end = Math.min(results.length + ITEMS_A_STEP, items.length);
-      while (results.length < end) results.push(decideItem(items[results.length]));
-      return results.length === items.length;
+    return after(slices.run(readSome), () => {
+      const answers = limiter.checkMany(checks);
+      return answers instanceof Promise ? answers.then(write) : write(answers);
     });
-    return later === undefined ? answer() : later.then(answer);
   }
 
   return {
@@ -299,4 +307,9 @@ export function createDecisionHandlers(
       batch: (body, sink) => receiveDirectly(body, sink, readBatch, answerBatch),
     },
   };
+}
+
+/** Goes on at once where there is nothing to wait for. */
+function after(first: Promise<void> | undefined, next: () => Promise<void> | undefined): Promise<void> | undefined {
+  return first === undefined ? next() : first.then(next);
 }
