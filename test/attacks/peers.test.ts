@@ -56,7 +56,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     }
   }
 
-  it('by strangers: without the secret, or with a guess, no message gets in, nor is a victim written to', async () => {
+  it('a stranger without the secret, or with a guess, gets no message in, and makes no node write to a victim', async () => {
     const victim = await startVictim();
     const [guesser, innocent] = [createSender({ secret: 'password' }), createSender()];
     for (const [what, body] of MESSAGES) {
@@ -73,7 +73,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     await unharmed();
   });
 
-  it('by who records what a member says: played again, cut short, changed or out of turn it does nothing', async () => {
+  it('a recorded connection that is played again, cut short, or reordered does nothing', async () => {
     const [port] = ring.peerPorts as [number];
     const tap = await startTap(port);
     const insider = createSender({ secret: SECRET });
@@ -108,7 +108,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     await unharmed();
   });
 
-  it('by size: of what is larger than a handshake, nothing is read', async () => {
+  it('a request that is larger than a handshake is not read', async () => {
     const [port] = ring.peerPorts as [number];
     const claim = 'POST /peer HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n';
     expect(await sendRaw(port, claim)).to.include({ status: 426, code: 'upgrade_required' });
@@ -120,7 +120,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     await unharmed();
   });
 
-  it('by strangers who hold connections and send as much as they can, at all ports: members do not notice', async () => {
+  it('strangers who hold connections to all ports, and send as much as they can, change nothing for members', async () => {
     const refusedBefore = await refusedOf(ring.nodes[0]!);
     const end = startStrangers(ring.peerPorts);
     const endMs = performance.now() + 4_000;
@@ -137,7 +137,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     await unharmed();
   });
 
-  it('by who knows the secret: a victim that is named is written to, slower and slower, is no member for long, and learns no secret', async () => {
+  it('a victim that a peer names as a member is asked ever more seldom, is soon dead, and learns no secret', async () => {
     const [port] = ring.peerPorts as [number];
     const victim = await startVictim();
     const insider = createSender({ secret: SECRET });
@@ -156,7 +156,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     victim.close();
   });
 
-  it('by who knows the secret: a list of more members than a ring can have is not taken, or not in full', async () => {
+  it('a list of more members than a ring can have is refused, or taken in part', async () => {
     const [port] = ring.peerPorts as [number];
     const insider = createSender({ secret: SECRET });
     const from = memberOf('127.0.0.1:9', { state: 'left' });

@@ -55,7 +55,7 @@ describe(`peer TLS${WITHOUT}`, () => {
     expect(await sendTo(node, node, 'a shared secret')).to.deep.equal(['answer', 1]);
   });
 
-  it('uses a connection again and again', async () => {
+  it('sends all messages over one link', async () => {
     const peer = await startPeer({ tls: node });
     const { transport } = createSender({ tls: node });
     for (let i = 0; i < 50; i += 1) expect((await transport.send(peer.id, ask(i), 5_000)).kind).to.equal('answer');
@@ -82,7 +82,7 @@ describe(`peer TLS${WITHOUT}`, () => {
     expect(await createSender({ tls: node }).transport.send(peer.id, ask(1), 5_000)).to.deep.equal({ kind: 'refused' });
   });
 
-  it('is not spoken by half: a sender without it gets no answer, and to a peer without it nothing is sent', async () => {
+  it('gives no answer to a sender without it, and sends nothing to a peer without it', async () => {
     const secured = await startPeer({ tls: node });
     expect((await createSender().transport.send(secured.id, ask(1), 5_000)).kind).to.equal('broken');
     await until(() => secured.counters.refused.tls === 1, 'the handshake to fail');
@@ -119,15 +119,15 @@ describe(`peer TLS${WITHOUT}`, () => {
   describe('with client certificates required', () => {
     const mutual = (): PeerTls => ({ ...node, requireClientCert: true });
 
-    it('takes messages from who has one of ours', async () => {
+    it('takes messages from a peer with a certificate of this authority', async () => {
       expect(await sendTo(mutual(), mutual())).to.deep.equal(['answer', 1]);
     });
 
-    it('takes nothing from who has one of another authority', async () => {
+    it('takes nothing from a peer with a certificate of another authority', async () => {
       expect(await sendTo(mutual(), { ...theirs.issue(HERE), ca: ours.ca })).to.deep.equal(['broken', 0]);
     });
 
-    it('takes nothing from who has none, and counts it', async () => {
+    it('takes nothing from a peer without a certificate, and counts it', async () => {
       const peer = await startPeer({ tls: mutual() });
       const { transport } = createSender({ tls: { cert: '', key: '', ca: ours.ca } });
       expect((await transport.send(peer.id, ask(1), 5_000)).kind).to.equal('broken');
@@ -153,7 +153,7 @@ describe(`peer TLS${WITHOUT}`, () => {
       for (const stranger of strangers) stranger.destroy();
     });
 
-    it('does not start without saying who may sign them', () => {
+    it('does not start without an authority that signs them', () => {
       const tls = { ...mutual(), ca: undefined };
       const receive = (): Promise<never> => Promise.reject(new Error());
       const deps = { receive, counters: createPeerCounters(), identity: identityOf({}), log: createLog() };

@@ -386,7 +386,7 @@ describe('peer transport', () => {
     expect(numberOf(await transport.send(first.id, ask(3), 5_000))).to.equal(3);
   });
 
-  it('closes the connections to a peer that it has not written to for long, and makes new ones when it does again', async () => {
+  it('ends the link to a peer that it has not written to for long, and makes another for the next message', async () => {
     const peer = await startPeer();
     const { transport } = createSender({ forgetAfterMs: 50 });
     await transport.send(peer.id, ask(1), 5_000);
@@ -395,7 +395,7 @@ describe('peer transport', () => {
     expect(peer.connections()).to.equal(2);
   });
 
-  it('keeps connections to no more peers than its bound', async () => {
+  it('keeps links to no more peers than its bound', async () => {
     const peers = [await startPeer(), await startPeer(), await startPeer()];
     const { transport } = createSender({ maxPeers: 2 });
     for (const peer of peers) expect(numberOf(await transport.send(peer.id, ask(1), 5_000))).to.equal(1);
