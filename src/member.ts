@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import type { OnUnavailable } from './cluster/decide/fallback.js';
 import type { GroupLeave } from './cluster/handover/leaver.js';
@@ -85,7 +86,14 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
-    { ...options, self, url: options.url?.(self), version: VERSION, checksId: options.listen !== undefined },
+    {
+      ...options,
+      self,
+      url: options.url?.(self),
+      version: VERSION,
+      checksId: options.listen !== undefined,
+      tableSecret: randomInt(2 ** 32),
+    },
   );
   // Without a registry, the document belongs to no registry any more.
   if (options.policies !== undefined)

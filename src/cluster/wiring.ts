@@ -65,6 +65,8 @@ export interface ClusterNodeOptions {
   readonly url?: string | undefined;
   /** Bound of the bucket table, in clients. */
   readonly maxClients: number;
+  /** 32 random bits of this process: nobody else can tell which client ids share a place of the bucket table. Default 0. */
+  readonly tableSecret?: number;
   /** Request ids that this node remembers, each for 60 s. Default 100,000. */
   readonly maxRecentDecisions?: number;
   /** Reservations that this node remembers, each for ten minutes. Default 100,000. */
@@ -148,7 +150,7 @@ export function wireBuckets(
 ): BucketParts {
   const { clock, timers, membership, ask, store, log } = deps;
   const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
-  const table = createBucketTable({ maxClients });
+  const table = createBucketTable({ maxClients, secret: options.tableSecret ?? 0 });
   const recent = createRecentDecisions(
     { clock },
     { max: Math.min(options.maxRecentDecisions ?? MAX_RECENT_DECISIONS, maxClients) },

@@ -170,7 +170,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'copies',
     world: patched({
       file: 'cluster/replication/replicator.ts',
-      find: 'for (const id of targetsOf(client.id)) enqueue(id, client, true);',
+      find: 'for (const id of targetsOf(client)) enqueue(id, client, true);',
       replace: '',
     }),
   },

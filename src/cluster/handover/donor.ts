@@ -1,5 +1,5 @@
 import { createRing, ringChecksum } from '../../core/ring.js';
-import type { NodeId, Ring } from '../../core/ring.js';
+import type { NodeId, Placed, Ring } from '../../core/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
@@ -51,8 +51,8 @@ export function createDonor(
   let handedClients = 0;
 
   /** The joiner gets copies too: after the change of the ring the owner may die before it sends them. */
-  function willHold(ring: Ring, joiner: NodeId, clientId: string): boolean {
-    return ring.owner(clientId) === joiner || ring.replicas(clientId, replicas).includes(joiner);
+  function willHold(ring: Ring, joiner: NodeId, client: Placed): boolean {
+    return ring.owner(client) === joiner || ring.replicas(client, replicas).includes(joiner);
   }
 
   function begin(joiner: NodeId, gone: readonly NodeId[]): Session {
@@ -60,7 +60,7 @@ export function createDonor(
     const ring = createRing([...present, joiner], membership.ring);
     const total = table.size;
     const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
-    replicator.addJoiner(joiner, (clientId) => willHold(ring, joiner, clientId));
+    replicator.addJoiner(joiner, (client) => willHold(ring, joiner, client));
     return { ring, fromVersion: membership.ringVersion, total, cursor: total - 1, chunk: -1, answer };
   }
 
@@ -73,7 +73,7 @@ export function createDonor(
       looked += 1, session.cursor -= 1
     ) {
       const client = table.at(session.cursor);
-      if (client === undefined || !willHold(session.ring, joiner, client.id)) continue;
+      if (client === undefined || !willHold(session.ring, joiner, client)) continue;
       const snapshot = copies.of(client, true);
       if (snapshot === undefined) continue;
       clients.push(snapshot);

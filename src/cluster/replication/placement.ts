@@ -1,23 +1,23 @@
 import { hostOf } from '../../core/ring.js';
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId, Placed } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import { route } from '../routing/route.js';
 
 /** Who is to have a client's buckets, now and under the ring for which the table was last looked through. */
 interface Placement {
   /** Who else than this node: its owner, who holds copies for it, and, where the ring lags and one of them is down, who decides next. */
-  readonly targetsOf: (clientId: string) => readonly NodeId[];
+  readonly targetsOf: (client: Placed) => readonly NodeId[];
   /**
    * Who must have a copy so that no crash, of this node or of its host, forgets it: the first of them, and, where it is on this
    * host, one elsewhere that is up. Nobody where the first is down.
    */
-  readonly syncReplicasOf: (clientId: string) => readonly NodeId[];
+  readonly syncReplicasOf: (client: Placed) => readonly NodeId[];
   /** Whether this node is the owner, or holds copies for it. */
-  readonly isEntitled: (clientId: string) => boolean;
+  readonly isEntitled: (client: Placed) => boolean;
   /** Who decides for a client once this node is gone, and with it those who leave, where the ring gives that one no copy. */
-  readonly nextOwnerWithoutCopyOf: (clientId: string, leaving: readonly NodeId[]) => NodeId | undefined;
+  readonly nextOwnerWithoutCopyOf: (client: Placed, leaving: readonly NodeId[]) => NodeId | undefined;
   /** Whether this node decides for a client, be it as a stand-in. */
-  readonly decides: (clientId: string) => boolean;
+  readonly decides: (client: Placed) => boolean;
   /** Whether all these are of one host, and nobody else of it is in the ring: then whoever decides next holds copies anyway. */
   readonly isWholeHost: (ids: readonly NodeId[]) => boolean;
   /** Whether members that are down stay in the ring for long: with a registry, until their lease has ended. */
@@ -25,7 +25,7 @@ interface Placement {
   /** Whether the present ring is the one for which the table was looked through. */
   readonly isDone: boolean;
   /** What a change of the ring has made of this node's part. */
-  moveOf(clientId: string): Move;
+  moveOf(client: Placed): Move;
   /** Notes that the table was looked through for the present ring. */
   done(): void;
 }
@@ -47,57 +47,57 @@ export function createPlacement(
   let placedRing = membership.ring;
   let placedLives = membership.incarnations();
 
-  function sameHolders(clientId: string): boolean {
-    const before = placedRing.replicas(clientId, replicas);
+  function sameHolders(client: Placed): boolean {
+    const before = placedRing.replicas(client, replicas);
     // One that has restarted since has lost its copies.
     const lives = membership.incarnations();
     return membership.ring
-      .replicas(clientId, replicas)
+      .replicas(client, replicas)
       .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
   }
 
   /** Whether this node holds a copy of what an owner knew that is gone without having handed over: who follows may know less. */
-  function holdsLegacy(clientId: string): boolean {
-    const before = placedRing.owner(clientId);
+  function holdsLegacy(client: Placed): boolean {
+    const before = placedRing.owner(client);
     if (before === undefined || membership.stateOf(before) === 'leaving') return false;
     if (membership.ring.members.includes(before) && !membership.isDown(before)) return false;
-    return placedRing.replicas(clientId, replicas).includes(self);
+    return placedRing.replicas(client, replicas).includes(self);
   }
 
-  function heldByRing(clientId: string): readonly NodeId[] {
+  function heldByRing(client: Placed): readonly NodeId[] {
     const { ring } = membership;
-    const owner = ring.owner(clientId);
-    const holders = ring.replicas(clientId, replicas);
+    const owner = ring.owner(client);
+    const holders = ring.replicas(client, replicas);
     if (owner === self || owner === undefined) return holders;
     return [owner, ...holders.filter((id) => id !== self)];
   }
 
-  function targetsOf(clientId: string): readonly NodeId[] {
-    const held = heldByRing(clientId);
-    const heir = lags && held.some((id) => membership.isDown(id)) ? nextOwnerWithoutCopyOf(clientId, []) : undefined;
+  function targetsOf(client: Placed): readonly NodeId[] {
+    const held = heldByRing(client);
+    const heir = lags && held.some((id) => membership.isDown(id)) ? nextOwnerWithoutCopyOf(client, []) : undefined;
     return heir === undefined ? held : [...held, heir];
   }
 
-  function nextOwnerWithoutCopyOf(clientId: string, leaving: readonly NodeId[]): NodeId | undefined {
+  function nextOwnerWithoutCopyOf(client: Placed, leaving: readonly NodeId[]): NodeId | undefined {
     const { ring } = membership;
     const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
-    const heir = ring.findSuccessor(clientId, stays);
-    return heir === undefined || heldByRing(clientId).includes(heir) ? undefined : heir;
+    const heir = ring.findSuccessor(client, stays);
+    return heir === undefined || heldByRing(client).includes(heir) ? undefined : heir;
   }
 
   return {
     targetsOf,
-    syncReplicasOf(clientId) {
-      const [first, ...rest] = targetsOf(clientId);
+    syncReplicasOf(client) {
+      const [first, ...rest] = targetsOf(client);
       if (first === undefined || membership.isDown(first)) return [];
       const isElsewhere = (id: NodeId): boolean => hostOf(id) !== hostOf(self);
       const other = isElsewhere(first) ? undefined : rest.find((id) => isElsewhere(id) && !membership.isDown(id));
       return other === undefined ? [first] : [first, other];
     },
-    isEntitled: (clientId) =>
-      membership.ring.owner(clientId) === self || membership.ring.replicas(clientId, replicas).includes(self),
+    isEntitled: (client) =>
+      membership.ring.owner(client) === self || membership.ring.replicas(client, replicas).includes(self),
     nextOwnerWithoutCopyOf,
-    decides: (clientId) => route(membership, clientId).kind === 'mine',
+    decides: (client) => route(membership, client).kind === 'mine',
     lags,
     isWholeHost(ids) {
       const host = hostOf(self);
@@ -109,10 +109,10 @@ export function createPlacement(
     get isDone() {
       return placedRing === membership.ring;
     },
-    moveOf(clientId) {
-      const isMine = membership.ring.owner(clientId) === self;
-      const wasMine = placedRing.owner(clientId) === self;
-      return { wasMine, isMine, isNews: isMine ? !sameHolders(clientId) : holdsLegacy(clientId) };
+    moveOf(client) {
+      const isMine = membership.ring.owner(client) === self;
+      const wasMine = placedRing.owner(client) === self;
+      return { wasMine, isMine, isNews: isMine ? !sameHolders(client) : holdsLegacy(client) };
     },
     done() {
       placedRing = membership.ring;

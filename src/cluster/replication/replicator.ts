@@ -1,5 +1,5 @@
 import { dropLeases, hasLeases } from '../../core/bucket.js';
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId, Placed } from '../../core/ring.js';
 import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
@@ -50,7 +50,7 @@ export interface Replicator {
    */
   copiesReceived(copied: ClientCopies): void;
   /** A joining member, which gets what changes among the clients it will hold, as `willHold` says, until it is dropped. */
-  addJoiner(id: NodeId, willHold: (clientId: string) => boolean): void;
+  addJoiner(id: NodeId, willHold: (client: Placed) => boolean): void;
   dropJoiner(id: NodeId): void;
   /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
   unsent(id: NodeId): ClientSnapshot[];
@@ -82,9 +82,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   const { targetsOf, syncReplicasOf, nextOwnerWithoutCopyOf, isEntitled } = placement;
   /** Slots of clients that were marked as changed. */
   let changedSlots: number[] = [];
-  const joiners = new Map<NodeId, (clientId: string) => boolean>();
+  const joiners = new Map<NodeId, (client: Placed) => boolean>();
   /** Who is to have a client whole besides, while the table is looked through for it. */
-  let entrusting: ((clientId: string) => NodeId | undefined) | undefined;
+  let entrusting: ((client: Placed) => NodeId | undefined) | undefined;
   let down: readonly NodeId[] = [];
   /** Whether to look through it once more when that is done: who begins anew each time that a member goes down may never end. */
   let onceMore = false;
@@ -119,8 +119,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     for (const slot of slots) {
       const client = table.peekAt(slot);
       if (client === undefined || !table.unmark(slot, MARK.changed)) continue;
-      for (const id of targetsOf(client.id)) enqueue(id, client, false);
-      for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client, false);
+      for (const id of targetsOf(client)) enqueue(id, client, false);
+      for (const [id, willHold] of joiners) if (willHold(client)) enqueue(id, client, false);
     }
   }
 
@@ -130,7 +130,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
    */
   function told(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.isChanged || isEntitled(clientId) || outbox.has(client)) return;
+    if (client === undefined || client.isChanged || isEntitled(client) || outbox.has(client)) return;
     dropLeases(client);
     table.close(client, clock.nowMs());
   }
@@ -153,20 +153,20 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   /** Finds who is to have a client after a change of the ring. */
   function place(client: Client): void {
-    const heir = entrusting?.(client.id);
+    const heir = entrusting?.(client);
     if (heir !== undefined) enqueue(heir, client, true);
-    const { isMine, wasMine, isNews } = placement.moveOf(client.id);
+    const { isMine, wasMine, isNews } = placement.moveOf(client);
     // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
     // should the ring change again before the first has passed it on.
     if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
     if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
-      if (hasLeases(client) && !isEntitled(client.id)) {
+      if (hasLeases(client) && !isEntitled(client)) {
         dropLeases(client);
         table.close(client, clock.nowMs());
       }
       return;
     }
-    for (const id of targetsOf(client.id)) enqueue(id, client, true);
+    for (const id of targetsOf(client)) enqueue(id, client, true);
   }
 
   function startFlushing(): void {
@@ -206,7 +206,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       if (joiners.size === 0) return;
       const pass = (client: Client | undefined): void => {
         if (client === undefined) return;
-        for (const [id, willHold] of joiners) if (willHold(client.id)) enqueue(id, client, false);
+        for (const [id, willHold] of joiners) if (willHold(client)) enqueue(id, client, false);
       };
       for (const [clientId] of clients) pass(table.peek(clientId));
       if (records !== undefined) copies.eachOf(records, pass);
@@ -221,7 +221,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     handOffFrom(leaving) {
       const copied = leaving.length === 1 || placement.isWholeHost(leaving);
       if (copied && !membership.ring.members.some((id) => membership.isDown(id))) return;
-      entrusting = (clientId) => nextOwnerWithoutCopyOf(clientId, leaving);
+      entrusting = (client) => nextOwnerWithoutCopyOf(client, leaving);
       startPlacing();
     },
     checkTimeouts() {
@@ -231,7 +231,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       if (down.every((id) => before.includes(id))) return;
       // Who leaves has all looked at already.
       onceMore = entrusting !== undefined;
-      entrusting ??= (clientId) => (placement.decides(clientId) ? nextOwnerWithoutCopyOf(clientId, []) : undefined);
+      entrusting ??= (client) => (placement.decides(client) ? nextOwnerWithoutCopyOf(client, []) : undefined);
       if (!onceMore) startPlacing();
     },
     async flush() {
