@@ -6,10 +6,10 @@ import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import { MAX_COPIES_BYTES } from '../state/weight.js';
 
-/** Clients in one message: what a receiver merges in about a millisecond. */
+/** Clients in one message: a receiver merges them in about a millisecond. */
 const CHUNK = 1_000;
 
-/** Copies on their way to other nodes, each made when its message is: what waits for a node, and one message at a time to it. */
+/** Copies that wait for other nodes or are under way: one message at a time to each. A copy is made when its message is. */
 interface Outbox {
   /** @param whole with all that is known of the client, else with what is new */
   add(to: NodeId, client: Client, whole: boolean): void;

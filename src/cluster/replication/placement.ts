@@ -3,18 +3,18 @@ import type { NodeId, Placed } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import { route } from '../routing/route.js';
 
-/** Who is to have a client's buckets, now and under the ring for which the table was last looked through. */
+/** The members that are to have a client's buckets, under the present ring and the one for which the table was last walked. */
 interface Placement {
   /** Who else than this node: its owner, who holds copies for it, and, where the ring lags and one of them is down, who decides next. */
   readonly targetsOf: (client: Placed) => readonly NodeId[];
   /**
-   * Who must have a copy so that no crash, of this node or of its host, forgets it: the first of them, and, where it is on this
-   * host, one elsewhere that is up. Nobody where the first is down.
+   * The members that must have a copy so that no crash of this node or of its host forgets it: the first target, and, if that is on
+   * this host, one on another host that is up. None if the first is down.
    */
   readonly syncReplicasOf: (client: Placed) => readonly NodeId[];
   /** Whether this node is the owner, or holds copies for it. */
   readonly isEntitled: (client: Placed) => boolean;
-  /** Who decides for a client once this node is gone, and with it those who leave, where the ring gives that one no copy. */
+  /** The member that decides for a client once this node and those that leave are gone, if the ring gives it no copy. */
   readonly nextOwnerWithoutCopyOf: (client: Placed, leaving: readonly NodeId[]) => NodeId | undefined;
   /** Whether this node decides for a client, be it as a stand-in. */
   readonly decides: (client: Placed) => boolean;

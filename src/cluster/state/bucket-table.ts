@@ -7,15 +7,15 @@ import { createClientRecords } from './client-records.js';
 export { MARK };
 export type { Client };
 
-/** How many clients are looked at for one at rest, when the table is full, though one not used for long was found before. */
+/** Clients that a full table looks at to find an idle one, after it has found one that was not used for long. */
 const EVICTION_LOOK = 8;
-/** How many are looked at in all: a few microseconds. Where the last look was in vain, no more than the others. */
+/** Clients that it looks at in all, which takes a few microseconds. If the last search was in vain, it looks at only 8. */
 const EVICTION_PATIENCE = 64;
-/** Who has used up so much of a limit makes no room for newcomers. */
+/** A client that has used up this part of a limit makes no room for newcomers. */
 const SPARED = 0.5;
-/** Where all do, the newcomers make room for each other, within this part of the table. */
+/** If all clients have, the newest make room for each other: those in this part of the table. */
 const NEWEST_PART = 1 / 16;
-/** Buckets of all clients beyond the first of each: so many for each client that may be held. */
+/** Bound of the buckets beyond the first of each client, for each client that the table may hold. */
 const MORE_BUCKETS = 1;
 
 interface BucketTableOptions {
@@ -84,13 +84,13 @@ function beyondFirst({ first }: Buckets): number {
 /**
  * The buckets that this node holds: of at most `maxClients` clients, and beyond the first of each as many again.
  *
- * Who makes room is found with the clock algorithm (Corbató 1968): a hand goes round the places, spares those used since it
- * last came by, and takes the first that was not. So a use writes one mark, where an order of use would write to five
+ * The clock algorithm (Corbató 1968) finds the client that makes room: a hand goes round the places, spares the clients that were used
+ * since it last came by, and takes the first that was not. A use writes one mark. A list in the order of use would write to five
  * other clients, all of them far away in memory.
  *
- * Who has used up half of a limit or more is passed over, as forgetting it gives all that back: else a flood of new ids, which
- * cost nothing, would free whom it follows. Where all are like that, the flood is of such clients too (each new one may be
- * allowed 1), and those in the last places, who came last, make room: the flood pushes out itself.
+ * The hand passes over a client that has used up half of a limit or more. Forgetting it would give all of that back, so a flood of
+ * new ids, which cost nothing, would free it. If all clients are like that, the flood is of such clients too, and the clients in
+ * the last places, which came last, make room: the flood pushes out itself.
  *
  * Not an `lru-cache`: besides that, it takes 6 ms to delete its only entry where it has room for a million, which the sweep
  * would do 10 times a second on an idle node. This one also takes no room in advance.
@@ -150,7 +150,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
       records.setUsed(slot, false);
       trim(client, spared ? Infinity : 1, nowMs);
     }
-    // Others have used up theirs: who goes on asking under ever more limits pushes out itself.
+    // The others have used up theirs: a client that asks under ever more limits pushes out its own buckets.
     if (more > bound) trim(asking, 1, nowMs);
   }
 
