@@ -8,11 +8,11 @@ const RETRY_MS = 20;
 
 export interface LineSink {
   /** Writes a line, or keeps it until there is room. Never throws, and never waits for a reader or for free space. */
-  write(line: string): void;
+  readonly write: (line: string) => void;
   /** Lines that were lost so far. */
   readonly dropped: number;
   /** Writes what waits, as far as there is room now. */
-  flush(): void;
+  readonly flush: () => void;
 }
 
 interface LineSinkOptions {

@@ -19,7 +19,7 @@ export function prettyLine(json: string): string {
     .map(([name, value]) => ` ${name}=${shown(value)}`);
   const line = `${time} ${(LEVELS[fields.level] ?? '').padEnd(5)} ${fields.msg ?? ''}${more.length === 0 ? '' : ' '}${more.join('')}`;
   // A logged value must not command the terminal.
-  // eslint-disable-next-line no-control-regex
+
   return `${line.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?')}\n`;
 }
 

@@ -6,7 +6,7 @@ function fileWith(room: number, code: string) {
   const file = {
     room,
     text: '',
-    write(bytes: Buffer): number {
+    write: (bytes: Buffer): number => {
       if (file.room === 0) throw Object.assign(new Error(code), { code });
       const part = bytes.subarray(0, file.room);
       file.room -= part.length;

@@ -53,7 +53,7 @@ export const owner: Command = {
   examples: ['tokenring owner alice'],
   async run(input) {
     const query = new URLSearchParams({ clientId: input.positionals[0]! });
-    return show(await ask(input, `/v1/cluster/owner?${query}`), input, (body) => {
+    return show(await ask(input, `/v1/cluster/owner?${query.toString()}`), input, (body) => {
       const { owner: id, successors } = body as { owner: string; successors: readonly string[] };
       return `owner ${id}\nsuccessors ${successors.join(' ') || 'none'}\n`;
     });

@@ -85,8 +85,9 @@ export function createAcquire({
     finish(waiter, () => waiter.resolve({ ...denial, retryAfterMs }));
   }
 
-  // Callers without types may give no options.
-  return (request, { waitMs, signal } = { waitMs: NaN }) => {
+  return (request, options) => {
+    // Callers without types may give no options.
+    const { waitMs, signal } = (options as typeof options | undefined) ?? { waitMs: NaN, signal: undefined };
     if (!(waitMs >= 0 && waitMs <= MAX_WAIT_MS)) {
       const expected = `0 to ${MAX_WAIT_MS} ms`;
       return Promise.reject(new TokenringError('invalid_request', { field: 'waitMs', expected }));

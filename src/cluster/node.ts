@@ -44,9 +44,9 @@ export interface ClusterNode {
   /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
   readonly waitingFor: string | undefined;
   /** Describes a client as its owner knows it; `undefined` if the owner does not answer. */
-  describe(clientId: string): Promise<ClientDescription | undefined>;
+  readonly describe: (clientId: string) => Promise<ClientDescription | undefined>;
   /** Forgets a client on every node. @returns whether all members that are up have done so */
-  forget(clientId: string): Promise<boolean>;
+  readonly forget: (clientId: string) => Promise<boolean>;
   /**
    * Leaves the ring with nothing lost: hands changed buckets to the next owners, and forwards checks to them. If no
    * other member stays, this node goes on deciding.

@@ -84,7 +84,11 @@ export class TokenringError extends Error {
 
   /** The same error, about one item of a batch. */
   of(item: number): TokenringError {
-    return new TokenringError(this.code, { ...this, item }, { cause: this.cause });
+    return new TokenringError(
+      this.code,
+      { status: this.status, field: this.field, expected: this.expected, detail: this.detail, item },
+      { cause: this.cause },
+    );
   }
 
   /** The `problem+json` body. */

@@ -36,7 +36,7 @@ interface Connection {
   busy: boolean;
   /** When bytes last came or went, in ms of `performance.now`. */
   activeAtMs: number;
-  close(): void;
+  readonly close: () => void;
 }
 
 /**
@@ -187,13 +187,14 @@ export function serveDirectly(
 
   server.on('connection', begin);
   // node:http knows its own connections alone.
-  const { closeIdleConnections, closeAllConnections } = server;
+  const closeIdleConnections = server.closeIdleConnections.bind(server);
+  const closeAllConnections = server.closeAllConnections.bind(server);
   server.closeIdleConnections = () => {
-    closeIdleConnections.call(server);
+    closeIdleConnections();
     closeIdle();
   };
   server.closeAllConnections = () => {
-    closeAllConnections.call(server);
+    closeAllConnections();
     for (const { close } of connections) close();
   };
   const looking = setInterval(closeSilent, Math.min(1_000, headersMs / 2, idleMs / 2));

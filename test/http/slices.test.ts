@@ -43,7 +43,7 @@ describe('work in slices', () => {
       turn();
       expect(clock() - beforeMs).to.be.at.most(5);
     }
-    await Promise.all(all);
+    await Promise.all(all.map((one) => Promise.resolve(one)));
     expect(clock()).to.equal(32);
   });
 
@@ -51,7 +51,7 @@ describe('work in slices', () => {
     const { run, turn, log } = stage();
     const all = [run('a', 8), run('b', 1)];
     for (let turns = 0; turns < 4; turns += 1) turn();
-    await Promise.all(all);
+    await Promise.all(all.map((one) => Promise.resolve(one)));
     expect(log.join('')).to.equal('aaaaaaaab');
   });
 

@@ -1,4 +1,5 @@
-import { Buckets, isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
+import type { Buckets } from '../../core/bucket.js';
+import { isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
 import { hashClientBytes, hashClientId } from '../../core/client-hash.js';
 import type { ClientKey } from '../../core/client-hash.js';
 import { Client, MARK } from './client.js';

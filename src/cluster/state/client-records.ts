@@ -73,17 +73,17 @@ interface ClientRecords {
   slotAt(place: number): number;
   placeOf(slot: number): number;
   /** @returns whether the mark is new */
-  mark(slot: number, mark: number): boolean;
+  readonly mark: (slot: number, mark: number) => boolean;
   /** @returns whether the mark was set */
-  unmark(slot: number, mark: number): boolean;
+  readonly unmark: (slot: number, mark: number) => boolean;
   isUsed(slot: number): boolean;
   setUsed(slot: number, used: boolean): void;
   /** Buckets beyond the first, as they were last counted. */
   moreOf(slot: number): number;
   setMore(slot: number, more: number): void;
-  idOf(slot: number): string;
+  readonly idOf: (slot: number) => string;
   /** Copies the id into a buffer that has room for it. @returns its bytes */
-  copyId(slot: number, target: Buffer, at: number): number;
+  readonly copyId: (slot: number, target: Buffer, at: number) => number;
 }
 
 /** @param secret mixed into each hash, so that nobody can choose ids which share a place of the index */
