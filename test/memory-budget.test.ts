@@ -16,7 +16,7 @@ describe('the bounds on memory', () => {
         bounds.maxUnreadBytes +
         16_000 * bounds.maxConnections;
       expect(bytes).to.be.at.most((memoryMb - 128) * 1024 * 1024 * 0.82);
-      expect(Math.min(...Object.values(bounds))).to.be.above(100);
+      expect(Math.min(...(Object.values(bounds) as number[]))).to.be.above(100);
     });
     fc.assert(property);
   });

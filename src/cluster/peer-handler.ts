@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Donor } from './handover/donor.js';
 import type { LeaseGranter } from './leases/granter.js';
 import type { Limiter } from './decide/limiter.js';
+import type { PeerChecks } from './decide/peer-checks.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
@@ -17,7 +18,8 @@ const ANSWER_TTL_MS = 5_000;
 interface PeerHandlerDeps {
   readonly clock: Clock;
   readonly membership: Membership;
-  readonly limiter: Limiter;
+  readonly limiter: Pick<Limiter, 'describe'>;
+  readonly peerChecks: PeerChecks;
   readonly leaseGranter: LeaseGranter;
   readonly donor: Donor;
   readonly policies: PolicyBackend;
@@ -34,7 +36,20 @@ interface PeerHandler {
 
 /** Answers the messages of peers. */
 export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
-  const { clock, membership, limiter, leaseGranter, donor, policies, settler, adaptive, keep, peerRpc, forget } = deps;
+  const {
+    clock,
+    membership,
+    limiter,
+    peerChecks,
+    leaseGranter,
+    donor,
+    policies,
+    settler,
+    adaptive,
+    keep,
+    peerRpc,
+    forget,
+  } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     max: MAX_ANSWERS,
     ttl: ANSWER_TTL_MS,
@@ -53,7 +68,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
     if (before !== undefined) return before;
     // A member that refused the sender counts as down here only if it refuses this node too.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
-    const results = limiter.checkForPeer(message.checks);
+    const results = peerChecks.decide(message.checks);
     const answer = results instanceof Promise ? results.then(decided) : decided(results);
     answers.set(message.batchId, answer);
     return answer;

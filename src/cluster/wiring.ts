@@ -3,9 +3,12 @@ import type { Denials } from '../core/denials.js';
 import type { NodeId, Placed } from '../core/ring.js';
 import { createFallback } from './decide/fallback.js';
 import type { OnUnavailable } from './decide/fallback.js';
+import { createHold } from './decide/hold.js';
 import { createLimiter } from './decide/limiter.js';
 import type { Limiter } from './decide/limiter.js';
 import { createOwner } from './decide/owner.js';
+import { createPeerChecks } from './decide/peer-checks.js';
+import type { PeerChecks } from './decide/peer-checks.js';
 import { createSettler } from './decide/settler.js';
 import type { Settler } from './decide/settler.js';
 import { createColdStartRecovery } from './durability/cold-start-recovery.js';
@@ -173,6 +176,7 @@ interface DecisionParts {
   /** The node that decides for a key now; `undefined` if none does. */
   readonly decider: (key: string) => NodeId | undefined;
   readonly limiter: Limiter;
+  readonly peerChecks: PeerChecks;
   readonly forwarder: Forwarder;
   readonly leaseHolder: LeaseHolder;
   readonly leaseGranter: LeaseGranter;
@@ -203,7 +207,9 @@ export function wireDecisions(
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
   const noteActing = (client: Placed): void => membership.noteActing(client);
   const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger }, { self });
-  const limiter = createLimiter({ ...deps, owner, leaseHolder, denials, forwarder, fallback });
+  const hold = createHold();
+  const peerChecks = createPeerChecks({ ...deps, hold, owner });
+  const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
@@ -213,7 +219,7 @@ export function wireDecisions(
     { ...deps, replicator, decider, limiter, acknowledger },
     { self, timeoutMs: suspectAfterMs },
   );
-  return { decider, limiter, forwarder, leaseHolder, leaseGranter, denials, settler };
+  return { decider, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler };
 }
 
 /** The policies in force, and what keeps them the same on all nodes. */

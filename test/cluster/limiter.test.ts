@@ -3,6 +3,7 @@ import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
 import type { LeaseHolder } from '../../src/cluster/leases/holder.js';
+import { createHold } from '../../src/cluster/decide/hold.js';
 import { createLimiter } from '../../src/cluster/decide/limiter.js';
 import { createOwner } from '../../src/cluster/decide/owner.js';
 import type { Limiter } from '../../src/cluster/decide/limiter.js';
@@ -54,8 +55,8 @@ function createLone(): Lone {
   const limiter = createLimiter({
     clock,
     table,
-    reservations,
     membership,
+    hold: createHold(),
     owner: createOwner(
       {
         table,

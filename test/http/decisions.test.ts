@@ -40,7 +40,8 @@ function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
 
 function decideMany(checks: readonly Check[]): Decision[] | Promise<Decision[]> {
   const decisions = checks.map(decide);
-  return decisions.some((one) => one instanceof Promise) ? Promise.all(decisions) : (decisions as Decision[]);
+  if (!decisions.some((one) => one instanceof Promise)) return decisions as Decision[];
+  return Promise.all(decisions.map((one) => Promise.resolve(one)));
 }
 
 describe('the decision endpoints, over a limiter that takes its time and fails', () => {

@@ -148,7 +148,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'denial',
     theme: 'calm',
     world: patched({
-      file: 'cluster/decide/limiter.ts',
+      file: 'cluster/decide/peer-checks.ts',
       find: ' || reservations.hasOpen(check.clientId)',
       replace: '',
     }),

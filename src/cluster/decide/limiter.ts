@@ -1,4 +1,4 @@
-import { advance, hasLent, remaining, resetMs } from '../../core/bucket.js';
+import { advance, remaining, resetMs } from '../../core/bucket.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { Denials } from '../../core/denials.js';
@@ -7,13 +7,12 @@ import { TokenringError } from '../../core/error.js';
 import type { NodeId } from '../../core/ring.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { Membership } from '../membership/membership.js';
-import type { DecidedByPeer } from '../messages.js';
 import type { Clock } from '../ports.js';
 import type { ForwardSink, Forwarded, Forwarder } from '../routing/forwarder.js';
 import { route } from '../routing/route.js';
 import type { BucketTable } from '../state/bucket-table.js';
-import type { Reservations } from '../state/reservations.js';
 import type { Fallback } from './fallback.js';
+import type { Hold } from './hold.js';
 import type { Owner } from './owner.js';
 
 /** A decision, or why there is none: `overloaded`. */
@@ -31,20 +30,19 @@ export interface Limiter {
    * rejects.
    */
   checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
-  /** Decides for a peer that takes this node for the decider; `null` for each check for which it is not. */
-  checkForPeer(checks: readonly Check[]): (DecidedByPeer | null)[] | Promise<(DecidedByPeer | null)[]>;
   /** The consumption of a client as this node knows it. Consumes nothing. */
   describe(clientId: string): ClientDescription;
   /** Makes all checks wait until the returned function is called: while this node may not decide, and no other does. */
-  hold(): () => void;
+  readonly hold: () => () => void;
   readonly isHeld: boolean;
 }
 
 interface LimiterDeps {
   readonly clock: Clock;
   readonly table: BucketTable;
-  readonly reservations: Reservations;
   readonly membership: Membership;
+  /** Checks wait while it lasts. */
+  readonly hold: Hold;
   /** Decides for the clients of this node. */
   readonly owner: Owner;
   /** Leased tokens, and denials that still hold: with them, this node decides for clients of others. */
@@ -58,11 +56,7 @@ interface LimiterDeps {
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, reservations, membership, owner, leaseHolder, denials, forwarder, fallback, detectPause } =
-    deps;
-  let holds = 0;
-  let held: Promise<void> | undefined;
-  let letGo: () => void = () => undefined;
+  const { clock, table, membership, hold, owner, leaseHolder, denials, forwarder, fallback, detectPause } = deps;
 
   /** @returns the node to forward to, where this one may not decide */
   function decideOrRoute(check: Check, nowMs: number): Decision | NodeId {
@@ -109,7 +103,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     function restart(place: number): void {
       const atMs = clock.nowMs();
       detectPause(atMs);
-      if (held !== undefined) return void held.then(() => restart(place));
+      if (hold.ended !== undefined) return void hold.ended.then(() => restart(place));
       const check = checks[place]!;
       const decided = decideOrRoute(check, atMs);
       if (typeof decided === 'string') return forward(place, decided, atMs);
@@ -165,7 +159,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     check(check) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (held !== undefined) return held.then(() => limiter.check(check));
+      if (hold.ended !== undefined) return hold.ended.then(() => limiter.check(check));
       const decided = decideOrRoute(check, nowMs);
       if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) return decided;
       const pending = createPending([check], [], nowMs);
@@ -175,7 +169,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     checkMany(checks) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (held !== undefined) return held.then(() => limiter.checkMany(checks));
+      if (hold.ended !== undefined) return hold.ended.then(() => limiter.checkMany(checks));
       const answers = new Array<Answer>(checks.length);
       let pending: Pending | undefined;
       for (let place = 0; place < checks.length; place += 1) {
@@ -185,38 +179,6 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         else (pending ??= createPending(checks, answers, nowMs)).add(place, decided);
       }
       return pending === undefined ? answers : pending.answers();
-    },
-    checkForPeer(checks) {
-      const nowMs = clock.nowMs();
-      detectPause(nowMs);
-      if (held !== undefined) return held.then(() => limiter.checkForPeer(checks));
-      const results = new Array<DecidedByPeer | null>(checks.length);
-      const unconfirmed: number[] = [];
-      const decisions: Decision[] = [];
-      for (let place = 0; place < checks.length; place += 1) {
-        const check = checks[place]!;
-        const to = route(membership, check);
-        results[place] = null;
-        if (to.kind !== 'mine') continue;
-        const client = table.open(check);
-        const decision = owner.decide(check, client, nowMs, to.degraded);
-        const { allowed, degraded } = decision;
-        if (owner.mustConfirm(check, decision)) {
-          unconfirmed.push(place);
-          decisions.push(decision);
-        } else {
-          const revocable = !allowed && (hasLent(client) || reservations.hasOpen(check.clientId));
-          results[place] = { verdict: decision, degraded, revocable };
-        }
-      }
-      if (unconfirmed.length === 0) return results;
-      return owner.confirm(unconfirmed.map((place) => checks[place]!)).then((known) => {
-        unconfirmed.forEach((place, i) => {
-          const verdict = owner.confirmed(checks[place]!, decisions[i]!, known);
-          if (verdict !== undefined) results[place] = { verdict, degraded: verdict.degraded, revocable: false };
-        });
-        return results;
-      });
     },
     describe(clientId) {
       const nowMs = clock.nowMs();
@@ -229,18 +191,9 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       }
       return { clientId, owner: membership.self.id, buckets };
     },
-    hold() {
-      holds += 1;
-      held ??= new Promise((resolve) => (letGo = resolve));
-      return () => {
-        holds -= 1;
-        if (holds > 0) return;
-        held = undefined;
-        letGo();
-      };
-    },
+    hold: hold.begin,
     get isHeld() {
-      return held !== undefined;
+      return hold.ended !== undefined;
     },
   };
   return limiter;

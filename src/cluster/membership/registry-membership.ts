@@ -53,16 +53,21 @@ export interface RegistryMembership extends Membership {
   readonly messageSent: (id: NodeId) => void;
 }
 
+interface RegistryMembershipDeps {
+  readonly clock: Clock;
+}
+
 /**
  * The registry says who is a member. Peers only pass its views on, and the latest one counts. This node measures
  * silence on demand: an idle cluster exchanges nothing, and a member is silent once a message to it stays unanswered.
  */
 export function createRegistryMembership(
-  { clock }: { clock: Clock },
+  deps: RegistryMembershipDeps,
   options: RegistryMembershipOptions,
 ): RegistryMembership {
+  const { clock } = deps;
   const { suspectAfterMs, strict } = options;
-  const view = createMemberView<RegisteredMember>({ clock }, options, {
+  const view = createMemberView<RegisteredMember>(deps, options, {
     stateOf,
     isSilent,
     isHandingOver: (known) => known.refusedAtBeat === undefined && !isSilent(known),
@@ -134,10 +139,7 @@ export function createRegistryMembership(
     options.onDeregistered();
   }
 
-  /**
-   * As the registry has it, so that a node that takes over the list has the same view; incarnation 0 if it has no
-   * entry.
-   */
+  /** As in the registry, so that a node that takes over the list has the same view; incarnation 0 without an entry. */
   const ownRecord = (): MemberRecord => ({ ...view.self, ...(own ?? { incarnation: 0, state: 'joining' }) });
   const records = (): readonly MemberRecord[] => [ownRecord(), ...[...others.values()].map(view.recordOf)];
 

@@ -50,7 +50,7 @@ export function createSlices({ nowMs, defer }: SlicesDeps, sliceMs = SLICE_MS): 
             if (!step()) return false;
             resolve();
           } catch (error) {
-            reject(error as Error);
+            reject(error instanceof Error ? error : new Error('a step of a batch failed', { cause: error }));
           }
           return true;
         });
