@@ -1,7 +1,7 @@
 /** Makes checks wait while this node may not decide for their clients and no other node does. */
 export interface Hold {
   /** Makes all checks wait until the returned function is called. Holds add up. */
-  begin(): () => void;
+  readonly begin: () => () => void;
   /** Resolves when the last hold ends; `undefined` if there is none. */
   readonly ended: Promise<void> | undefined;
 }
