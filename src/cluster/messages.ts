@@ -142,7 +142,7 @@ export type PeerMessage =
    */
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
   /** Grant leases for these clients, and take back unspent tokens of earlier ones. */
-  | { readonly kind: 'lease'; readonly wishes: readonly LeaseRequest[]; readonly returns: readonly LeaseReturn[] }
+  | { readonly kind: 'lease'; readonly requests: readonly LeaseRequest[]; readonly returns: readonly LeaseReturn[] }
   /** Merge these copies. */
   | ({ readonly kind: 'replicate' } & ClientCopies)
   /**

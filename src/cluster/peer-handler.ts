@@ -84,7 +84,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
           return peerRpc.answerHeartbeat(sender, message.members);
         case 'lease':
           return leaseGranter
-            .lease(message.wishes, message.returns, from.id)
+            .lease(message.requests, message.returns, from.id)
             .then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
           keep(message);

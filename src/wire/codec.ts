@@ -27,7 +27,14 @@ import {
 } from './binary/members.js';
 import { readResults, writeResults } from './binary/results.js';
 import { encodeClients, encodeDescription, readClients, readDescription } from './clients.js';
-import { encodeGrant, encodeReturn, encodeWishes, readGrants, readReturns, readWishes } from './leases.js';
+import {
+  encodeGrant,
+  encodeReturn,
+  encodeLeaseRequests,
+  readGrants,
+  readReturns,
+  readLeaseRequests,
+} from './leases.js';
 import {
   encodeMember,
   encodeSender,
@@ -103,7 +110,7 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
     case 'heartbeat':
       return ['h', sender, body.members.map(encodeMember)];
     case 'lease':
-      return ['l', sender, ...encodeWishes(body.wishes), body.returns.map(encodeReturn)];
+      return ['l', sender, ...encodeLeaseRequests(body.requests), body.returns.map(encodeReturn)];
     case 'handoff':
       return ['o', sender, body.chunk, body.gone];
     case 'admit':
@@ -172,7 +179,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
     case 'h':
       return { kind: 'heartbeat', members: readMembers(sized(wire, 3)[2]) };
     case 'l':
-      return { kind: 'lease', wishes: readWishes(wire[2], wire[3]), returns: readReturns(sized(wire, 5)[4]) };
+      return { kind: 'lease', requests: readLeaseRequests(wire[2], wire[3]), returns: readReturns(sized(wire, 5)[4]) };
     case 'o':
       return {
         kind: 'handoff',

@@ -9,9 +9,9 @@ import { createRuleTable, readCheckRules, readRules } from './rules.js';
 const MAX_LEASES = 100_000;
 
 /** Encodes lease requests as `[client, rules, tokens]`, which refer to a table of rules. */
-export function encodeWishes(wishes: readonly LeaseRequest[]): [rules: unknown[][], wishes: unknown[][]] {
+export function encodeLeaseRequests(requests: readonly LeaseRequest[]): [rules: unknown[][], requests: unknown[][]] {
   const table = createRuleTable();
-  const wire = wishes.map(({ clientId, rules, tokens }) => [
+  const wire = requests.map(({ clientId, rules, tokens }) => [
     clientId,
     rules.map((rule) => table.placeOf(rule)),
     tokens,
@@ -20,10 +20,10 @@ export function encodeWishes(wishes: readonly LeaseRequest[]): [rules: unknown[]
 }
 
 /** @throws MalformedMessage */
-export function readWishes(rulesWire: unknown, wishesWire: unknown): readonly LeaseRequest[] {
+export function readLeaseRequests(rulesWire: unknown, requestsWire: unknown): readonly LeaseRequest[] {
   const table = readRules(rulesWire);
-  return mapList(wishesWire, MAX_LEASES, 'wishes', (wish) => {
-    const wire = readList(wish, 3, 3, 'wish');
+  return mapList(requestsWire, MAX_LEASES, 'requests', (request) => {
+    const wire = readList(request, 3, 3, 'request');
     return {
       clientId: readClientId(wire[0]),
       rules: readCheckRules(wire[1], table),
@@ -57,7 +57,7 @@ export function readGrants(value: unknown): readonly (LeaseGrant | null)[] {
     if (grant === null) return null;
     const wire = readList(grant, 3, 3, 'grant');
     const [result, more] = readResults(wire[2]);
-    if (result === undefined || result === null || more !== undefined) throw malformed('grant', 'the figures of one');
+    if (result === undefined || result === null || more !== undefined) throw malformed('grant', 'one verdict');
     return { id: readLeaseId(wire[0]), tokens: readTokens(wire[1], 1), verdict: result.verdict };
   });
 }

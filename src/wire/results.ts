@@ -45,8 +45,8 @@ export function encodeResults(results: readonly (DecidedByPeer | null)[]): unkno
     const { degraded, revocable } = result;
     const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = result.verdict;
     if (limits !== undefined) {
-      const figures = limits.map(encodeFigures);
-      wire.push([Number(allowed), revocable ? 2 : Number(degraded), limit, remaining, resetMs, retryAfterMs, figures]);
+      const stats = limits.map(encodeLimitStats);
+      wire.push([Number(allowed), revocable ? 2 : Number(degraded), limit, remaining, resetMs, retryAfterMs, stats]);
     } else if (allowed) {
       wire.push(degraded ? ALLOWED + DEGRADED : ALLOWED, limit, remaining, resetMs);
     } else {
@@ -100,19 +100,19 @@ function readFull(value: unknown): DecidedByPeer {
     remaining: readRemaining(wire[3]),
     retryAfterMs: readRetryAfterMs(wire[5]),
     resetMs: readWaitMs(wire[4]),
-    limits: readList(wire[6], 1, MAX_RULES, 'limits').map(readFigures),
+    limits: readList(wire[6], 1, MAX_RULES, 'limits').map(readLimitStats),
   };
   if (verdict.allowed && verdict.retryAfterMs !== 0) throw malformed('wait', '0 when allowed');
   if (wire[1] === 2 && !verdict.allowed) return { verdict, degraded: false, revocable: true };
   return { verdict, degraded: readFlag(wire[1], 'degraded'), revocable: false };
 }
 
-function encodeFigures({ algorithm, windowMs, limit, remaining, retryAfterMs, resetMs }: LimitStats): unknown[] {
+function encodeLimitStats({ algorithm, windowMs, limit, remaining, retryAfterMs, resetMs }: LimitStats): unknown[] {
   return [encodeAlgorithm(algorithm), windowMs, limit, remaining, retryAfterMs, resetMs];
 }
 
-function readFigures(value: unknown): LimitStats {
-  const wire = readList(value, 6, 6, 'figures');
+function readLimitStats(value: unknown): LimitStats {
+  const wire = readList(value, 6, 6, 'limit stats');
   return {
     algorithm: readAlgorithm(wire[0]),
     windowMs: readWindowMs(wire[1]),

@@ -16,7 +16,7 @@ export function readSettled(value: unknown): Settled | null {
   if (value === null) return null;
   if (value === 0) return { kind: 'unknown' };
   if (value === 1) return { kind: 'unavailable' };
-  if (!Array.isArray(value)) throw malformed('settlement', 'null, 0, 1, or figures');
+  if (!Array.isArray(value)) throw malformed('settlement', 'null, 0, 1, or a settlement');
   const wire = readList(value, 5, 5, 'settlement');
   const settlement = {
     cost: readWhole(wire[0], 0, MAX_COST, 'cost'),

@@ -19,7 +19,7 @@ const MESSAGES: [what: string, body: (clientId: string, victim: string) => PeerM
   ['looks at a client', (clientId) => ({ kind: 'describe', clientId })],
   [
     'returns leases',
-    (clientId) => ({ kind: 'lease', wishes: [], returns: [{ clientId, id: 'x 1 1 y', unspent: 1e9 }] }),
+    (clientId) => ({ kind: 'lease', requests: [], returns: [{ clientId, id: 'x 1 1 y', unspent: 1e9 }] }),
   ],
   ['comes into the ring', (_, victim) => ({ kind: 'admit', record: memberOf(victim), ring: 'x', members: [] })],
 ];

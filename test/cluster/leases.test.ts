@@ -321,8 +321,8 @@ describe('the leaseGranter', () => {
     const { leaseGranter, limiter, stats } = world.node(owner).cluster;
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
-    const wish = { clientId: 'hot', rules, tokens: 20 };
-    const [grant] = await world.until(leaseGranter.lease([wish], [], holder), 1_000);
+    const request = { clientId: 'hot', rules, tokens: 20 };
+    const [grant] = await world.until(leaseGranter.lease([request], [], holder), 1_000);
     expect(grant?.tokens).to.equal(20);
     expect(leftAt(world, owner, 'hot')).to.equal(70);
     const back = (id: string, unspent: number, from = holder): Promise<unknown> =>
@@ -353,8 +353,8 @@ describe('the leaseGranter', () => {
       rules: of,
       tokens: 1_000,
     });
-    const wishes = [wishOf('hot', rules), wishOf('hot', [token(200, HOUR_MS)]), wishOf('nobody', rules)];
-    const grants = await world.until(leaseGranter.lease(wishes, [], ids[0]!), 1_000);
+    const requests = [wishOf('hot', rules), wishOf('hot', [token(200, HOUR_MS)]), wishOf('nobody', rules)];
+    const grants = await world.until(leaseGranter.lease(requests, [], ids[0]!), 1_000);
     expect(grants.map((grant) => grant?.tokens)).to.deep.equal([20, undefined, undefined]);
   });
 });

@@ -55,7 +55,7 @@ describe('a connection to the public API', () => {
     expect(answer).to.include({ status: 200, text: 'ok\n' });
   });
 
-  it('takes an address with the host in it, and an upgrade for a wish', async () => {
+  it('takes an address with the host in it, and an upgrade for a request', async () => {
     const request = 'GET http://x/healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n';
     expect((await exchange(node.port, request))[0]?.status).to.equal(200);
   });
@@ -94,7 +94,7 @@ describe('a connection to the public API', () => {
     ['a TLS handshake', Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3])],
     ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
     ['an unknown method', `SHOUT /healthz HTTP/1.1${ends}`],
-    ['a wish for a tunnel', `CONNECT example.org:443 HTTP/1.1${ends}`],
+    ['a request for a tunnel', `CONNECT example.org:443 HTTP/1.1${ends}`],
     ['an unknown version', `GET /healthz HTTP/7.1${ends}`],
     ['an address with a letter beyond ASCII', Buffer.from(`GET /v1/clients/\u00e9 HTTP/1.1${ends}`)],
     ['an address with a NUL', `GET /v1/clients/\0 HTTP/1.1${ends}`],

@@ -99,7 +99,7 @@ function noting(leased: Set<string>, tamper: Tamper | undefined): Tamper {
   return {
     ...tamper,
     message(from, to, sent) {
-      if (sent.body.kind === 'lease') for (const { clientId } of sent.body.wishes) leased.add(clientId);
+      if (sent.body.kind === 'lease') for (const { clientId } of sent.body.requests) leased.add(clientId);
       return tamper?.message === undefined ? sent : tamper.message(from, to, sent);
     },
   };

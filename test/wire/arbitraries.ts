@@ -311,7 +311,7 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ kind: kind('heartbeat'), members: memberLists }),
   fc.record({
     kind: kind('lease'),
-    wishes: fc.array(
+    requests: fc.array(
       fullChecks.chain(({ clientId, rules: under }) =>
         fc.record({ clientId: fc.constant(clientId), rules: fc.constant(under), tokens: leaseTokens }),
       ),

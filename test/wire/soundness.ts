@@ -158,7 +158,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
     case 'heartbeat':
       return body.members.forEach(member);
     case 'lease':
-      for (const { clientId, rules, tokens } of body.wishes) {
+      for (const { clientId, rules, tokens } of body.requests) {
         check(createCheck(clientKey(clientId), rules));
         whole(1, MAX_LIMIT, tokens, 'tokens');
       }

@@ -92,7 +92,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       !(peek && requestId === undefined),
     confirm(checks) {
       const clientIds = [...new Set(checks.map(({ clientId }) => clientId))];
-      return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'witness');
+      return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous');
     },
     confirmed({ clientId }, decision, known) {
       if (known.has(clientId)) return decision;

@@ -44,7 +44,7 @@ export interface LeaseGranter {
    * holder cannot return the leases of another one.
    */
   lease(
-    wishes: readonly LeaseRequest[],
+    requests: readonly LeaseRequest[],
     returns: readonly LeaseReturn[],
     holder: NodeId,
   ): Promise<readonly (LeaseGrant | null)[]>;
@@ -134,15 +134,15 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
   }
 
   return {
-    async lease(wishes, returns, holder) {
+    async lease(requests, returns, holder) {
       returns.filter(({ id }) => holderOf(id) === holder).forEach(giveBack);
       const nowMs = clock.nowMs();
-      const granted = wishes.map((wish) => grant(wish, holder, nowMs));
-      const clients = wishes.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
-      if (clients.length === 0) return wishes.map(() => null);
+      const granted = requests.map((request) => grant(request, holder, nowMs));
+      const clients = requests.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
+      if (clients.length === 0) return requests.map(() => null);
       // All successors must know: the holder goes on spending even if several of them die together.
       const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
-      return wishes.map(({ clientId }, i) => {
+      return requests.map(({ clientId }, i) => {
         const given = granted[i];
         if (given === undefined) return null;
         if (kept.has(clientId)) return given;

@@ -84,7 +84,7 @@ interface Leased {
 }
 
 interface Outgoing {
-  readonly wishes: Leased[];
+  readonly requests: Leased[];
   readonly tokens: number[];
   readonly returns: LeaseReturn[];
 }
@@ -100,16 +100,16 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
 
   function outgoingTo(owner: NodeId): Outgoing {
     let out = outgoing.get(owner);
-    if (out === undefined) outgoing.set(owner, (out = { wishes: [], tokens: [], returns: [] }));
+    if (out === undefined) outgoing.set(owner, (out = { requests: [], tokens: [], returns: [] }));
     return out;
   }
 
-  function wish(one: Leased, tokensPerMs: number): void {
+  function request(one: Leased, tokensPerMs: number): void {
     const owner = decider(one.clientId);
     if (owner === undefined || owner === self) return;
     one.asking = true;
     const out = outgoingTo(owner);
-    out.wishes.push(one);
+    out.requests.push(one);
     out.tokens.push(Math.min(MAX_LIMIT, Math.max(1, Math.ceil(tokensPerMs * LEASE_MS * RESERVE))));
     flushSoon();
   }
@@ -124,11 +124,11 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
   }
 
   async function flush(owner: NodeId): Promise<void> {
-    const { wishes: clients, tokens, returns } = outgoingTo(owner);
+    const { requests: clients, tokens, returns } = outgoingTo(owner);
     outgoing.delete(owner);
-    const wishes = clients.map(({ clientId, rules }, i): LeaseRequest => ({ clientId, rules, tokens: tokens[i]! }));
+    const requests = clients.map(({ clientId, rules }, i): LeaseRequest => ({ clientId, rules, tokens: tokens[i]! }));
     const askedAtMs = clock.nowMs();
-    const asked = await ask(owner, { kind: 'lease', wishes, returns }, ANSWERED_MS);
+    const asked = await ask(owner, { kind: 'lease', requests, returns }, ANSWERED_MS);
     const grants = asked.kind === 'answer' && asked.body.kind === 'leased' ? asked.body.grants : [];
     clients.forEach((one, i) => take(one, grants[i] ?? undefined, owner, askedAtMs));
   }
@@ -182,10 +182,10 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
       drop(one, ({ endsAtMs }) => endsAtMs <= nowMs);
       if (one.held.length === 0 && !one.asking && nowMs - one.refusedAtMs >= REFUSED_MS) leased.delete(one.clientId);
     }
-    for (const [owner, { returns, wishes }] of outgoing) {
-      if (wishes.length === 0 && returns.some(({ unspent }) => unspent > 0)) void flush(owner);
+    for (const [owner, { returns, requests }] of outgoing) {
+      if (requests.length === 0 && returns.some(({ unspent }) => unspent > 0)) void flush(owner);
       // The owner learns of spent leases by their end, if no other message goes to it.
-      else if (wishes.length === 0 && leased.size === 0) outgoing.delete(owner);
+      else if (requests.length === 0 && leased.size === 0) outgoing.delete(owner);
     }
     if (leased.size > 0 || outgoing.size > 0) return;
     stopChecking?.();
@@ -206,7 +206,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     };
     leased.set(clientId, one);
     stopChecking ??= timers.every(CHECK_INTERVAL_MS, returnExpired);
-    wish(one, tokensPerMs);
+    request(one, tokensPerMs);
   }
 
   return {
@@ -224,7 +224,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
         const last = one.held.at(-1);
         const used = last === undefined || last.left <= last.tokens * RENEW_PART;
         const late = last !== undefined && nowMs - last.grantedAtMs >= (last.endsAtMs - last.grantedAtMs) * RENEW_PART;
-        if (used || late) wish(one, one.spent / Math.max(MEASURED_MS, nowMs - one.sinceMs));
+        if (used || late) request(one, one.spent / Math.max(MEASURED_MS, nowMs - one.sinceMs));
       }
       return decisionOf(held, nowMs);
     },

@@ -50,12 +50,12 @@ interface OutboxDeps {
   readonly ask: Ask;
   readonly table: Pick<BucketTable, 'peekAt'>;
   readonly copies: Pick<Copies, 'of' | 'createBatch'>;
-  /** Told of each client with leases that a node has acknowledged. */
-  readonly told: (clientId: string) => void;
+  /** Called for each client with leases whose copy a node has acknowledged. */
+  readonly acknowledged: (clientId: string) => void;
 }
 
 export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: number }): Outbox {
-  const { clock, membership, ask, table, copies, told } = deps;
+  const { clock, membership, ask, table, copies, acknowledged } = deps;
   const targets = new Map<NodeId, Target>();
 
   function add(to: NodeId, client: Client, whole: boolean): void {
@@ -125,7 +125,7 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       if (asked.kind === 'answer' && asked.body.kind === 'kept') {
         target.sinceMs = sentAtMs;
         send(to, target);
-        for (const [clientId] of lent) told(clientId);
+        for (const [clientId] of lent) acknowledged(clientId);
       } else {
         putBack(to, sending);
       }

@@ -16,7 +16,7 @@ interface Placement {
   readonly isEntitled: (client: Placed) => boolean;
   /** The member that decides for a client once this node and those that leave are gone, if the ring gives it no copy. */
   readonly nextOwnerWithoutCopyOf: (client: Placed, leaving: readonly NodeId[]) => NodeId | undefined;
-  /** Whether this node decides for a client, be it as a stand-in. */
+  /** Whether this node decides for a client, also as acting owner. */
   readonly decides: (client: Placed) => boolean;
   /** Whether all these are of one host, and nobody else of it is in the ring: then whoever decides next holds copies anyway. */
   readonly isWholeHost: (ids: readonly NodeId[]) => boolean;
@@ -43,17 +43,17 @@ export function createPlacement(
 ): Placement {
   const self = membership.self.id;
   const lags = membership.keepsDownMembers;
-  /** The ring under which the whole table was last looked through, and the lives of its members. */
+  /** The ring under which the whole table was last looked through, and the incarnations of its members. */
   let placedRing = membership.ring;
-  let placedLives = membership.incarnations();
+  let placedIncarnations = membership.incarnations();
 
   function sameHolders(client: Placed): boolean {
     const before = placedRing.replicas(client, replicas);
     // One that has restarted since has lost its copies.
-    const lives = membership.incarnations();
+    const incarnations = membership.incarnations();
     return membership.ring
       .replicas(client, replicas)
-      .every((id, i) => id === before[i] && lives.get(id) === placedLives.get(id));
+      .every((id, i) => id === before[i] && incarnations.get(id) === placedIncarnations.get(id));
   }
 
   /** Whether this node holds a copy of what an owner knew that is gone without having handed over: who follows may know less. */
@@ -74,15 +74,15 @@ export function createPlacement(
 
   function targetsOf(client: Placed): readonly NodeId[] {
     const held = heldByRing(client);
-    const heir = lags && held.some((id) => membership.isDown(id)) ? nextOwnerWithoutCopyOf(client, []) : undefined;
-    return heir === undefined ? held : [...held, heir];
+    const nextOwner = lags && held.some((id) => membership.isDown(id)) ? nextOwnerWithoutCopyOf(client, []) : undefined;
+    return nextOwner === undefined ? held : [...held, nextOwner];
   }
 
   function nextOwnerWithoutCopyOf(client: Placed, leaving: readonly NodeId[]): NodeId | undefined {
     const { ring } = membership;
     const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
-    const heir = ring.findSuccessor(client, stays);
-    return heir === undefined || heldByRing(client).includes(heir) ? undefined : heir;
+    const nextOwner = ring.findSuccessor(client, stays);
+    return nextOwner === undefined || heldByRing(client).includes(nextOwner) ? undefined : nextOwner;
   }
 
   return {
@@ -116,7 +116,7 @@ export function createPlacement(
     },
     done() {
       placedRing = membership.ring;
-      placedLives = membership.incarnations();
+      placedIncarnations = membership.incarnations();
     },
   };
 }

@@ -41,7 +41,7 @@ export interface Replicator {
    * Sends copies of some clients now: to all successors that are not down, or as witnesses to the first, and, where it is on this
    * node's host, to one elsewhere. @returns those of which all these, at least one, have acknowledged them
    */
-  replicateNow(clientIds: readonly string[], to: 'witness' | 'all'): Promise<ReadonlySet<string>>;
+  replicateNow(clientIds: readonly string[], to: 'synchronous' | 'all'): Promise<ReadonlySet<string>>;
   /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
   ringChanged(): void;
   /**
@@ -84,7 +84,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   let changedSlots: number[] = [];
   const joiners = new Map<NodeId, (client: Placed) => boolean>();
   /** Who is to have a client whole besides, while the table is looked through for it. */
-  let entrusting: ((client: Placed) => NodeId | undefined) | undefined;
+  let nextOwnerOf: ((client: Placed) => NodeId | undefined) | undefined;
   let down: readonly NodeId[] = [];
   /** Whether to look through it once more when that is done: who begins anew each time that a member goes down may never end. */
   let onceMore = false;
@@ -92,7 +92,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
   let stopFlushing: (() => void) | undefined;
 
-  const outbox = createOutbox({ clock, membership, ask, table, copies, told }, options);
+  const outbox = createOutbox({ clock, membership, ask, table, copies, acknowledged }, options);
   const queue = createReplicaQueue({ clock, timers, copies, ask }, options);
   const walk = createTableWalk(
     { timers, table },
@@ -103,7 +103,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       done() {
         placement.done();
         if (onceMore) return startPlacing();
-        entrusting = undefined;
+        nextOwnerOf = undefined;
       },
     },
   );
@@ -128,7 +128,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
    * A node that is to have no copy drops the leases once all who are have them: not hearing how they end, it would count them as
    * spent, and whatever changes the ring next may ask for its copy again.
    */
-  function told(clientId: string): void {
+  function acknowledged(clientId: string): void {
     const client = table.peek(clientId);
     if (client === undefined || client.isChanged || isEntitled(client) || outbox.has(client)) return;
     dropLeases(client);
@@ -148,13 +148,13 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   /** Whether the table is still being looked through. */
   function isPlacing(): boolean {
-    return !placement.isDone || entrusting !== undefined;
+    return !placement.isDone || nextOwnerOf !== undefined;
   }
 
   /** Finds who is to have a client after a change of the ring. */
   function place(client: Client): void {
-    const heir = entrusting?.(client);
-    if (heir !== undefined) enqueue(heir, client, true);
+    const nextOwner = nextOwnerOf?.(client);
+    if (nextOwner !== undefined) enqueue(nextOwner, client, true);
     const { isMine, wasMine, isNews } = placement.moveOf(client);
     // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
     // should the ring change again before the first has passed it on.
@@ -195,7 +195,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const kept = await Promise.all(
         clientIds.map(async (clientId) => {
           const ids =
-            to === 'witness' ? syncReplicasOf(clientId) : targetsOf(clientId).filter((id) => !membership.isDown(id));
+            to === 'synchronous'
+              ? syncReplicasOf(clientId)
+              : targetsOf(clientId).filter((id) => !membership.isDown(id));
           const acknowledged = await Promise.all(ids.map((id) => queue.send(id, clientId)));
           return ids.length > 0 && acknowledged.every(Boolean);
         }),
@@ -221,7 +223,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     handOffFrom(leaving) {
       const copied = leaving.length === 1 || placement.isWholeHost(leaving);
       if (copied && !membership.ring.members.some((id) => membership.isDown(id))) return;
-      entrusting = (client) => nextOwnerWithoutCopyOf(client, leaving);
+      nextOwnerOf = (client) => nextOwnerWithoutCopyOf(client, leaving);
       startPlacing();
     },
     checkTimeouts() {
@@ -230,8 +232,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       down = membership.ring.members.filter((id) => membership.isDown(id));
       if (down.every((id) => before.includes(id))) return;
       // Who leaves has all looked at already.
-      onceMore = entrusting !== undefined;
-      entrusting ??= (client) => (placement.decides(client) ? nextOwnerWithoutCopyOf(client, []) : undefined);
+      onceMore = nextOwnerOf !== undefined;
+      nextOwnerOf ??= (client) => (placement.decides(client) ? nextOwnerWithoutCopyOf(client, []) : undefined);
       if (!onceMore) startPlacing();
     },
     async flush() {

@@ -152,7 +152,7 @@ function clientIdOf(req: Request): string {
 /** Drops the version and the names of the address, so that what GET answered may be sent back. */
 function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  const fields = Object.entries(value).filter(([field, said]) => field !== 'version' && said !== own[field]);
+  const fields = Object.entries(value).filter(([field, given]) => field !== 'version' && given !== own[field]);
   return Object.fromEntries(fields);
 }
 

@@ -14,7 +14,7 @@ interface Add {
     label: string,
     name: string,
     help: string,
-    read: () => Iterable<readonly [value: string, figure: number]>,
+    read: () => Iterable<readonly [value: string, amount: number]>,
     together?: Together,
   ): void;
   /** Adds one value for each combination of several labels. */
@@ -22,7 +22,7 @@ interface Add {
     labels: readonly string[],
     name: string,
     help: string,
-    read: () => Iterable<readonly [Labels, figure: number]>,
+    read: () => Iterable<readonly [Labels, amount: number]>,
     together?: Together,
   ): void;
 }
@@ -45,7 +45,7 @@ export function metricKindsOf(registry: Registry): MetricKinds {
       aggregator,
       collect() {
         this.reset();
-        for (const [labels, figure] of read()) this.inc(labels, figure);
+        for (const [labels, amount] of read()) this.inc(labels, amount);
       },
     });
   });
@@ -58,7 +58,7 @@ export function metricKindsOf(registry: Registry): MetricKinds {
       aggregator,
       collect() {
         this.reset();
-        for (const [labels, figure] of read()) this.set(labels, figure);
+        for (const [labels, amount] of read()) this.set(labels, amount);
       },
     });
   });
@@ -77,7 +77,7 @@ function adding(add: AddEach): Add {
   return {
     one: (name, help, read, together = 'sum') => add([], name, help, () => [[{}, read()]], together),
     by: (label, name, help, read, together = 'sum') =>
-      add([label], name, help, () => [...read()].map(([value, figure]) => [{ [label]: value }, figure]), together),
+      add([label], name, help, () => [...read()].map(([value, amount]) => [{ [label]: value }, amount]), together),
     each: (labels, name, help, read, together = 'sum') => add([...labels], name, help, read, together),
   };
 }
