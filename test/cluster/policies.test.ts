@@ -56,6 +56,23 @@ describe('policies in a cluster', () => {
     expect(digests(world, ids).size).to.equal(1);
   });
 
+  it('answer no writer before all nodes have the change, also one whose change another has just made', async () => {
+    const world = createWorld(1);
+    const ids = await startCluster(world, 4);
+    const owner = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const [first, second, slow] = ids.filter((id) => id !== owner) as [string, string, string];
+    world.setLink((_from, to) => (to === slow ? 90 : 1));
+    const seen: (number | undefined)[] = [];
+    const writers = [first, second].map((at) =>
+      put(world, at, policyKey('api'), perHour(7)).then((written) => {
+        seen.push(limitAt(world, slow, 'api'));
+        return written.kind;
+      }),
+    );
+    expect(await world.until(Promise.all(writers), 5_000)).to.deep.equal(['written', 'written']);
+    expect(seen).to.deep.equal([7, 7]);
+  });
+
   it('accept one of two concurrent changes of the same version, and refuse the other', async () => {
     const world = createWorld(2);
     const ids = await startCluster(world, 4);

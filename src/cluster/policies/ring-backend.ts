@@ -32,6 +32,8 @@ export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: n
   const results = new LRUCache<string, Promise<RingWritten>>({ max: MAX_RESULTS });
   let writes = 0;
   let hasJoined = false;
+  /** Resolves when every node that could be reached has the document in force. */
+  let spread: Promise<unknown> = Promise.resolve();
 
   /**
    * Merges another node's document. Reports what this node loses; after its first join, not if it only missed a later
@@ -50,7 +52,9 @@ export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: n
     if (!hasRoomFor(document, changes)) return { kind: 'full' };
     const next = change(document, changes, membership.self.id);
     activePolicies.adopt(next);
-    await antiEntropy.spread(document);
+    // A write that changes nothing waits too: the same change by another writer may still be on its way.
+    spread = Promise.all([spread, antiEntropy.spread(document)]);
+    await spread;
     return { kind: 'written', version: next.version, digest: next.digest, madeFrom: document };
   }
 
