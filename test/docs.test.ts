@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { expect } from 'chai';
 import { SETTINGS, variable } from '../src/setting-table.js';
 
@@ -59,6 +59,23 @@ describe('the docs', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
     for (const { path, text } of docs) {
       for (const name of matches(text, /npm run (?:-s )?([\w:]+)/g)) expect(scripts, path).to.have.property(name);
+    }
+  });
+
+  it('say where each source file without a test file of its name is tested, by tests that are there', () => {
+    const [, table = ''] = read('CONTRIBUTING.md').split('or its folder stands here');
+    const rows = matches(table.split('\n## ')[0]!, /^(\|.*\|)$/gm).map((row) => row.split('|').slice(1, 3));
+    const folders = new Set(rows.flatMap(([names]) => matches(names!, /`([^`]+)`/g)));
+    const tested = new Set(files.filter((path) => path.endsWith('.test.ts')).map((path) => basename(path, '.test.ts')));
+    for (const path of files.filter((name) => name.startsWith('src/') && name.endsWith('.ts'))) {
+      if (!tested.has(basename(path, '.ts'))) expect(folders, path).to.include(relative('src', dirname(path)) || '.');
+    }
+    for (const [, names] of rows) {
+      for (const name of matches(names!, /`(test\/[^`]+)`/g)) {
+        const [, before = name, list, after = ''] = /^(.*)\{(.*)\}(.*)$/.exec(name) ?? [];
+        const paths = list === undefined ? [name] : list.split(',').map((one) => `${before}${one}${after}`);
+        for (const path of paths) expect(existsSync(path), path).to.equal(true);
+      }
     }
   });
 
