@@ -38,7 +38,7 @@ export interface Violation {
   readonly message: string;
 }
 
-/** Holds a history of decisions, and the list of faults, against what contract.md promises. Knows nothing of the program. */
+/** Holds a history of decisions, and the list of faults, against what docs/guarantees.md promises. Knows nothing of the program. */
 export function check(history: History): Violation[] {
   const excuses = excusesOf(history);
   const buckets = bucketsOf(history.asked, excuses.firstMs, history.settles);
