@@ -20,24 +20,25 @@ export interface AcknowledgerDeps {
 
 export interface AcknowledgerOptions {
   readonly replicas: number;
-  /** A message that takes a quarter of it is sent again. */
+  /** A message that takes a quarter of this time is sent again. */
   readonly suspectAfterMs: number;
-  /** How long all of it may take. */
+  /** How long one acknowledgement may take, with all its retries. */
   readonly giveUpAfterMs: number;
 }
 
-/** Strict mode's rule: what is admitted is known to whoever may decide next, before anybody hears of it. */
+/** The rule of strict mode: every node that may decide next knows an admission before the caller gets the answer. */
 export interface Acknowledger {
   /**
-   * Resolves once all who hold copies of this client have it as it is now or later.
-   * @returns false where they could not all be told in time, or this node may not decide any more: then nothing was admitted
+   * Resolves once every member that is to have a copy of this client has its state as of now or later.
+   * @returns false if one of them does not acknowledge in time, or this node may not decide any more; then nothing was
+   * admitted
    */
   acknowledge(clientId: string): Promise<boolean>;
-  /** The same of several. @returns those for whom it is so */
+  /** Does the same for several clients. @returns the clients that were acknowledged */
   acknowledgeAll(clientIds: readonly string[]): Promise<ReadonlySet<string>>;
 }
 
-/** Sends copies in batches, without a timer between a decision and its message, as forwards go. */
+/** Sends copies in batches, like forwards: no timer runs between a decision and its message. */
 export function createAcknowledger(deps: AcknowledgerDeps, options: AcknowledgerOptions): Acknowledger {
   const { clock, timers, membership, mayDecide } = deps;
   const { targetsOf } = createPlacement({ membership }, options);
@@ -48,7 +49,7 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
       const untilMs = clock.nowMs() + options.giveUpAfterMs;
       const acknowledged = new Set<NodeId>();
       for (;;) {
-        // The ring may change meanwhile: those who hold copies by now must have it.
+        // The ring may change meanwhile. The members that are to have a copy under the present ring must have it.
         const missing = targetsOf(clientId).filter((id) => !acknowledged.has(id));
         if (!mayDecide() || membership.self.incarnation !== incarnation) return false;
         if (missing.length === 0) return true;

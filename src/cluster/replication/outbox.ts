@@ -6,39 +6,45 @@ import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import { MAX_COPIES_BYTES } from '../state/weight.js';
 
-/** Clients in one message: a receiver merges them in about a millisecond. */
+/** Clients in one message. A receiver merges them in about a millisecond. */
 const CHUNK = 1_000;
 
-/** Copies that wait for other nodes or are under way: one message at a time to each. A copy is made when its message is. */
+/**
+ * Copies that wait for other nodes or are under way. Each node gets one message at a time. A copy is made when its
+ * message is made.
+ */
 interface Outbox {
-  /** @param whole with all that is known of the client, else with what is new */
+  /** @param whole true: with all that is known of the client; false: with the changes only */
   add(to: NodeId, client: Client, whole: boolean): void;
-  /** Sends to each node as much as one message holds, unless one is under way or it is down; the rest follows on its answer. */
+  /**
+   * Sends each node one message of waiting copies, unless a message to it is under way or the node is down. The rest
+   * follows when the node answers.
+   */
   sendAll(to: (id: NodeId) => 'send' | 'keep' | 'drop'): void;
-  /** Resolves when all that waited for nodes that are up was acknowledged. */
+  /** Resolves when the nodes that are up have acknowledged all their copies. */
   sent(): Promise<void>;
-  /** Whether a client waits, or is under way. */
+  /** Whether a copy of the client waits or is under way. */
   has(client: Client): boolean;
-  /** What a node has not acknowledged yet. */
+  /** Copies that the node has not acknowledged yet. */
   unsent(to: NodeId): ClientSnapshot[];
-  /** Copies that wait, for those of these nodes. */
+  /** Number of copies that wait for the counted nodes. */
   waiting(isCounted: (id: NodeId) => boolean): number;
   readonly isEmpty: boolean;
-  /** Ms since the oldest copy set out that a node which is up has not acknowledged; 0: none. */
+  /** Ms since the oldest copy was queued that a node which is up has not acknowledged; 0: none. */
   readonly lagMs: number;
 }
 
 /**
- * Clients by their slots. The value is twice the client's generation, as another client may have the slot by the time of sending, and
- * one more where all that is known of the client is to go.
+ * Clients by their slots. The value is twice the client's generation, plus 1 if all that is known of the client is to
+ * be sent. The generation matters because another client may have the slot by the time of sending.
  */
 type Outgoing = Map<number, number>;
 const WHOLE = 1;
 
 interface Target {
-  /** Those whose copies wait to be sent. */
+  /** Clients whose copies wait to be sent. */
   waiting: Outgoing;
-  /** Those in the message under way. */
+  /** Clients in the message under way. */
   sending: Outgoing;
   done: Promise<void>;
   sinceMs: number;
@@ -50,7 +56,7 @@ interface OutboxDeps {
   readonly ask: Ask;
   readonly table: Pick<BucketTable, 'peekAt'>;
   readonly copies: Pick<Copies, 'of' | 'createBatch'>;
-  /** Called for each client with leases whose copy a node has acknowledged. */
+  /** Called for each client with leases after a node has acknowledged its copy. */
   readonly acknowledged: (clientId: string) => void;
 }
 
@@ -76,13 +82,13 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
     return target;
   }
 
-  /** The client that was meant, if the table still holds it. */
+  /** Returns the client that was queued, if the table still holds it. */
   function clientAt(slot: number, value: number): Client | undefined {
     const client = table.peekAt(slot);
     return client !== undefined && client.generation === value >> 1 ? client : undefined;
   }
 
-  /** What was not acknowledged waits again, with what is true by then. */
+  /** Queues again the clients that were not acknowledged. Their next copies show the state at that time. */
   function putBack(to: NodeId, sending: Outgoing): void {
     for (const [slot, value] of sending) {
       const client = clientAt(slot, value);
@@ -90,7 +96,7 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
     }
   }
 
-  /** Moves as many of those that wait into the message as it holds, at least one. */
+  /** Moves as many waiting clients into the message as it holds, at least one. */
   function pack(target: Target): ClientCopies {
     const batch = copies.createBatch();
     let packed = 0;
@@ -98,7 +104,7 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       const client = clientAt(slot, value);
       if (client !== undefined) batch.add(client, (value & WHOLE) !== 0);
       packed += 1;
-      // One client weighs at most 2 MB: with the last one, the message is still as small as a peer takes.
+      // One client weighs at most 2 MB, so a peer accepts the message even with the last client.
       if (packed === CHUNK || batch.bytes > MAX_COPIES_BYTES) break;
     }
     if (packed === target.waiting.size) {

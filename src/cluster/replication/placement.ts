@@ -3,37 +3,47 @@ import type { NodeId, Placed } from '../../core/ring.js';
 import type { Membership } from '../membership/membership.js';
 import { route } from '../routing/route.js';
 
-/** The members that are to have a client's buckets, under the present ring and the one for which the table was last walked. */
+/**
+ * The members that are to have a client's buckets, under the present ring and the ring for which the table was last
+ * walked.
+ */
 interface Placement {
-  /** Who else than this node: its owner, who holds copies for it, and, where the ring lags and one of them is down, who decides next. */
+  /**
+   * The members other than this node that are to have a copy: the client's owner and its replicas. If one of them is
+   * down and stays in the ring (`lags`), the next owner is one more.
+   */
   readonly targetsOf: (client: Placed) => readonly NodeId[];
   /**
-   * The members that must have a copy so that no crash of this node or of its host forgets it: the first target, and, if that is on
-   * this host, one on another host that is up. None if the first is down.
+   * The members that must have a copy so that no crash of this node or of its host forgets the client. They are the
+   * first target and, if that is on this host, one on another host that is up. There are none if the first target is
+   * down.
    */
   readonly syncReplicasOf: (client: Placed) => readonly NodeId[];
-  /** Whether this node is the owner, or holds copies for it. */
+  /** Whether this node is the owner or a replica of the client. */
   readonly isEntitled: (client: Placed) => boolean;
-  /** The member that decides for a client once this node and those that leave are gone, if the ring gives it no copy. */
+  /** The member that decides for a client once this node and `leaving` are gone, if the ring gives it no copy. */
   readonly nextOwnerWithoutCopyOf: (client: Placed, leaving: readonly NodeId[]) => NodeId | undefined;
-  /** Whether this node decides for a client, also as acting owner. */
+  /** Whether this node decides for a client, as owner or as acting owner. */
   readonly decides: (client: Placed) => boolean;
-  /** Whether all these are of one host, and nobody else of it is in the ring: then whoever decides next holds copies anyway. */
+  /**
+   * Whether these members all run on this node's host, and no other member of that host is in the ring. Then the next
+   * owner has copies anyway.
+   */
   readonly isWholeHost: (ids: readonly NodeId[]) => boolean;
-  /** Whether members that are down stay in the ring for long: with a registry, until their lease has ended. */
+  /** Whether members that are down stay in the ring for long. With a registry, they stay until their lease ends. */
   readonly lags: boolean;
-  /** Whether the present ring is the one for which the table was looked through. */
+  /** Whether the table has been walked for the present ring. */
   readonly isDone: boolean;
-  /** What a change of the ring has made of this node's part. */
+  /** Tells how a change of the ring affects this node's part for a client. */
   moveOf(client: Placed): Move;
-  /** Notes that the table was looked through for the present ring. */
+  /** Notes that the table has been walked for the present ring. */
   done(): void;
 }
 
 interface Move {
   readonly wasMine: boolean;
   readonly isMine: boolean;
-  /** Whether others lack what this node knows, though its owner is the same. */
+  /** Whether other members lack what this node knows, even if ownership has not changed. */
   readonly isNews: boolean;
 }
 
@@ -43,20 +53,22 @@ export function createPlacement(
 ): Placement {
   const self = membership.self.id;
   const lags = membership.keepsDownMembers;
-  /** The ring under which the whole table was last looked through, and the incarnations of its members. */
+  /** The ring for which the whole table was last walked, and the incarnations of its members. */
   let placedRing = membership.ring;
   let placedIncarnations = membership.incarnations();
 
   function sameHolders(client: Placed): boolean {
     const before = placedRing.replicas(client, replicas);
-    // One that has restarted since has lost its copies.
+    // A member that has restarted since then has lost its copies.
     const incarnations = membership.incarnations();
     return membership.ring
       .replicas(client, replicas)
       .every((id, i) => id === before[i] && incarnations.get(id) === placedIncarnations.get(id));
   }
 
-  /** Whether this node holds a copy of what an owner knew that is gone without having handed over: who follows may know less. */
+  /**
+   * Whether this node holds a copy from an owner that is gone and has not handed over. The next owner may know less.
+   */
   function holdsLegacy(client: Placed): boolean {
     const before = placedRing.owner(client);
     if (before === undefined || membership.stateOf(before) === 'leaving') return false;

@@ -3,16 +3,16 @@ import type { Ask, Clock, Timers } from '../ports.js';
 import type { Copies } from '../state/copies.js';
 import { inParts } from '../state/weight.js';
 
-/** Messages under way to one member; what comes meanwhile goes in the next. */
+/** Messages under way to one member. Clients that are added meanwhile go in the next message. */
 const MAX_IN_FLIGHT = 2;
 /** Clients in one message. */
 const MAX_BATCH = 1_000;
 
-/** Copies that somebody waits for, in batches: those that one turn of the event loop asks for go together. */
+/** Batches of copies whose sender waits for the answer. Copies that one turn of the event loop asks for go together. */
 interface ReplicaQueue {
   /**
-   * Sends a member a copy of a client as it is now or later.
-   * @returns whether the member has acknowledged it; settles within twice the time that one message may take
+   * Sends a member a copy of a client, with its state as of now or later.
+   * @returns whether the member has acknowledged the copy; settles within twice the time that one message may take
    */
   send(to: NodeId, clientId: string): Promise<boolean>;
 }
@@ -69,7 +69,7 @@ export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { time
 
   async function sendAll(to: NodeId, clientIds: readonly string[]): Promise<boolean> {
     const parts = inParts(copies.ofIds(clientIds));
-    // Also where nothing is left to copy: the answer says whether this node may still decide.
+    // A message goes out even if nothing is left to copy. Its answer says whether this node may still decide.
     for (const clients of parts.length === 0 ? [[]] : parts) {
       const asked = await ask(to, { kind: 'replicate', clients }, timeoutMs);
       if (asked.kind !== 'answer' || asked.body.kind !== 'kept') return false;

@@ -11,9 +11,9 @@ import { createPlacement } from './placement.js';
 import { createReplicaQueue } from './replica-queue.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 
-/** How often `drained` looks whether the table has been looked through. */
+/** How often `drained` checks whether the walk of the table has ended. */
 const LOOK_INTERVAL_MS = 20;
-/** While so many copies wait for their targets, no more are found for them. */
+/** The walk of the table pauses while more copies than this wait for their targets. */
 const MAX_PENDING = 20_000;
 
 interface ReplicatorDeps {
@@ -26,7 +26,10 @@ interface ReplicatorDeps {
 }
 
 interface ReplicatorOptions {
-  /** How many successors hold a copy; one on another host does in any case, where there is one. */
+  /**
+   * How many successors hold a copy. If none of them is on another host, the next successor that is holds a copy too,
+   * if there is one.
+   */
   readonly replicas: number;
   /** How old a copy may be. */
   readonly intervalMs: number;
@@ -35,47 +38,57 @@ interface ReplicatorOptions {
 }
 
 export interface Replicator {
-  /** Notes that a client's buckets changed: its copies go out within the interval. */
+  /** Notes that a client's buckets changed. Its copies go out within the interval. */
   changed(client: Client): void;
   /**
-   * Sends copies of some clients now: to all successors that are not down, or as witnesses to the first, and, where it is on this
-   * node's host, to one elsewhere. @returns those of which all these, at least one, have acknowledged them
+   * Sends copies of some clients now.
+   * @param to `all`: to all successors that are not down; `synchronous`: to the first successor and, if that is on this
+   * node's host, to one on another host
+   * @returns the clients whose copies all these members have acknowledged; there must be at least one such member
    */
   replicateNow(clientIds: readonly string[], to: 'synchronous' | 'all'): Promise<ReadonlySet<string>>;
-  /** Looks through the whole table, in steps, for what the ring's change gave a new owner or successor. */
+  /** Walks the whole table, in steps, to find the clients that have a new owner or successor in the changed ring. */
   ringChanged(): void;
   /**
-   * Notes that copies came from another node. A joining member gets them too: their owner may die before it has sent them, and
-   * the joiner would decide next.
+   * Notes that copies came from another node. A joining member gets them too. The owner may die before it has sent them
+   * to the joining member, which would decide next.
    */
   copiesReceived(copied: ClientCopies): void;
-  /** A joining member, which gets what changes among the clients it will hold, as `willHold` says, until it is dropped. */
+  /**
+   * Adds a joining member. Until `dropJoiner`, it gets the changes of the clients that it will hold.
+   * @param willHold whether the member will hold a client
+   */
   addJoiner(id: NodeId, willHold: (client: Placed) => boolean): void;
   dropJoiner(id: NodeId): void;
-  /** What a joining member has not acknowledged yet; it goes on being sent until it has. */
+  /** Copies that a joining member has not acknowledged yet. This node sends them until it has. */
   unsent(id: NodeId): ClientSnapshot[];
   /**
-   * Before this node leaves, with others perhaps: looks through the whole table for clients whose next decider is none of those
-   * that have copies, as those are down or leave as well; not where the ring alone says that there are none.
+   * Called before this node leaves, alone or with others. Walks the whole table for clients whose next owner has no
+   * copy, because the members with copies are down or leave too. It does not walk if the ring alone shows that there
+   * are no such clients.
+   * @param leaving the members that leave, with this node
    */
   handOffFrom(leaving: readonly NodeId[]): void;
   /**
-   * To be called with each heartbeat: where the ring lags, and a member has gone down, who decides next for a client of this node
-   * gets a copy before the ring says so.
+   * Called with each heartbeat. If a member has gone down and stays in the ring, the next owner of each client for
+   * which this node decides gets a copy before the ring changes.
    */
   checkTimeouts(): void;
-  /** Sends all that waits, and resolves when it is acknowledged or its target is down. */
+  /** Sends all waiting copies. Resolves when each is acknowledged or its target is down. */
   flush(): Promise<void>;
-  /** Resolves once every target has had what the ring entitles it to, or after `timeoutMs`. */
+  /** Resolves once every target has the copies to which the ring entitles it, or after `timeoutMs`. */
   drained(timeoutMs: number): Promise<void>;
-  /** Ms since the oldest copy set out, up to an interval after its change, that a living successor has not acknowledged; 0: none. */
+  /**
+   * Ms since the oldest copy was queued that a successor which is up has not acknowledged; 0: none. A copy is queued up
+   * to an interval after its change.
+   */
   readonly lagMs: number;
-  /** Clients still to be looked at after a change of the ring. */
+  /** Clients that the walk after a change of the ring has yet to visit. */
   readonly unplaced: number;
   close(): void;
 }
 
-/** Keeps copies of what this node decides at those who would take over. */
+/** Keeps copies of the clients for which this node decides at the members that would take over. */
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
   const { clock, timers, table, copies, membership, ask } = deps;
   const placement = createPlacement({ membership }, options);
@@ -83,13 +96,16 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Slots of clients that were marked as changed. */
   let changedSlots: number[] = [];
   const joiners = new Map<NodeId, (client: Placed) => boolean>();
-  /** Who is to have a client whole besides, while the table is looked through for it. */
+  /** During a walk for next owners, returns the member that is to have a whole copy of a client besides the targets. */
   let nextOwnerOf: ((client: Placed) => NodeId | undefined) | undefined;
   let down: readonly NodeId[] = [];
-  /** Whether to look through it once more when that is done: who begins anew each time that a member goes down may never end. */
+  /**
+   * Whether to walk the table once more after this walk. A walk that restarts each time that a member goes down may
+   * never end.
+   */
   let onceMore = false;
   let closed = false;
-  // Timers run only while there is something to do: on an idle node each tick costs more than what it finds.
+  // Timers run only while there is something to do. On an idle node, each tick costs more than the work that it finds.
   let stopFlushing: (() => void) | undefined;
 
   const outbox = createOutbox({ clock, membership, ask, table, copies, acknowledged }, options);
@@ -98,7 +114,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     { timers, table },
     {
       visit: place,
-      // One that is down can stay in the ring for long: what waits for it must not keep the others from theirs.
+      // A member that is down can stay in the ring for long. The copies that wait for it must not delay the others.
       mayGoOn: () => outbox.waiting((id) => isWanted(id) && !membership.isDown(id)) <= MAX_PENDING,
       done() {
         placement.done();
@@ -125,8 +141,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   /**
-   * A node that is to have no copy drops the leases once all who are have them: not hearing how they end, it would count them as
-   * spent, and whatever changes the ring next may ask for its copy again.
+   * Drops the leases of a client of which this node is to have no copy, once every member that is to have one has them.
+   * This node does not learn how the leases end, so it would count them as spent. The next change of the ring may ask
+   * for its copy again.
    */
   function acknowledged(clientId: string): void {
     const client = table.peek(clientId);
@@ -141,23 +158,23 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   function sendAll(): void {
     distribute();
-    // Whoever left the ring gets no copies any more, once the change of the ring has found others for them: should it be back
-    // before that, it is owed what waits.
+    // A member that left the ring gets no more copies once the walk has found other members for them. If it comes back
+    // before that, it still gets the copies that wait.
     outbox.sendAll((id) => (isWanted(id) ? 'send' : isPlacing() ? 'keep' : 'drop'));
   }
 
-  /** Whether the table is still being looked through. */
+  /** Whether a walk of the table has yet to end. */
   function isPlacing(): boolean {
     return !placement.isDone || nextOwnerOf !== undefined;
   }
 
-  /** Finds who is to have a client after a change of the ring. */
+  /** Finds the members that are to have a client after a change of the ring. */
   function place(client: Client): void {
     const nextOwner = nextOwnerOf?.(client);
     if (nextOwner !== undefined) enqueue(nextOwner, client, true);
     const { isMine, wasMine, isNews } = placement.moveOf(client);
-    // What this node owned before, or alone knows, goes to its new owner, which must not know less, and to the one after it,
-    // should the ring change again before the first has passed it on.
+    // A client that this node owned before, or alone knows, goes to its new owner, which must not know less. It also
+    // goes to the member after that one: the ring may change again before the new owner has passed it on.
     if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
     if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
       if (hasLeases(client) && !isEntitled(client)) {
@@ -186,7 +203,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   const replicator: Replicator = {
     changed(client) {
-      // In a ring of one there is nobody to tell; a change of the ring looks through the whole table.
+      // A ring of one has no successors. The next change of the ring walks the whole table.
       if ((membership.ring.members.length < 2 && joiners.size === 0) || !table.mark(client.slot, MARK.changed)) return;
       changedSlots.push(client.slot);
       startFlushing();
@@ -231,7 +248,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const before = down;
       down = membership.ring.members.filter((id) => membership.isDown(id));
       if (down.every((id) => before.includes(id))) return;
-      // Who leaves has all looked at already.
+      // The walk of a leaving node covers all clients already.
       onceMore = nextOwnerOf !== undefined;
       nextOwnerOf ??= (client) => (placement.decides(client) ? nextOwnerWithoutCopyOf(client, []) : undefined);
       if (!onceMore) startPlacing();

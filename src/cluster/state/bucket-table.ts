@@ -10,65 +10,80 @@ export type { Client };
 
 /** Clients that a full table looks at to find an idle one, after it has found one that was not used for long. */
 const EVICTION_LOOK = 8;
-/** Clients that it looks at in all, which takes a few microseconds. If the last search was in vain, it looks at only 8. */
+/**
+ * Clients that a full table looks at in all, which takes a few microseconds. If the last search was in vain, it looks
+ * at only 8.
+ */
 const EVICTION_PATIENCE = 64;
 /** A client that has used up this part of a limit makes no room for newcomers. */
 const SPARED = 0.5;
-/** If all clients have, the newest make room for each other: those in this part of the table. */
+/** If all clients have used up that part, the newest make room for each other. They are in this part of the table. */
 const NEWEST_PART = 1 / 16;
 /** Bound of the buckets beyond the first of each client, for each client that the table may hold. */
 const MORE_BUCKETS = 1;
 
 interface BucketTableOptions {
   readonly maxClients: number;
-  /** Known to this process alone, 32 bits: nobody can choose ids that share a place. */
+  /** 32 bits that only this process knows, so that nobody can choose ids that share a place. */
   readonly secret?: number;
 }
 
 /**
- * Clients go out of the table to be read or changed within one turn of the event loop, and `close` takes a change back. Nobody keeps
- * one for longer, but its id, or its slot: a queue of slots goes with a mark (`changed`, `unwritten`), as another client may have the
- * slot by then, whose mark is not set.
+ * A caller reads or changes a client within one turn of the event loop, and `close` writes a change to the table. Code
+ * that needs a client for longer keeps its id or its slot. Each queue of slots has a mark (`changed`, `unwritten`),
+ * because another client may have the slot later. The mark of that client is not set.
  */
 export interface BucketTable {
-  /** A client to decide on, marked as used; an empty one where the table does not hold it. Valid until the next `open`. */
+  /**
+   * Returns a client to decide on, marked as used. It is empty if the table does not hold it. Valid until the next
+   * `open`.
+   */
   open(key: ClientKey): Client;
-  /** Like `open`, without the mark. */
+  /** Like `open`, but does not mark the client as used. */
   openCopy(clientId: string): Client;
-  /** Like `openCopy`, of an id that is there as UTF-8, from `start` to before `end`. */
+  /** Like `openCopy`, for an id in UTF-8 bytes, from `start` to before `end`. */
   openCopyOf(bytes: Buffer, start: number, end: number): Client;
-  /** Like `open`, for clients that the table holds. */
+  /** Like `open`, but returns `undefined` for a client that the table does not hold. */
   openKnown(clientId: string): Client | undefined;
-  /** A client to look at, without the mark. Valid until the next client to look at. */
+  /** Returns a client for reading and does not mark it as used. Valid until the next `peek`, `peekAt`, or `at`. */
   peek(clientId: string): Client | undefined;
-  /** The same by its slot. */
+  /** Like `peek`, by slot. */
   peekAt(slot: number): Client | undefined;
   /**
-   * The same by its place, from 0 to `size` − 1. A deletion moves the last client into the gap, so a walk down the places, however
-   * slow, meets every client that was there when it began.
+   * Like `peek`, by place, from 0 to `size` − 1. A deletion moves the last client into the gap. So a walk down the
+   * places, however slow, meets every client that was there when it began.
    */
   at(place: number): Client | undefined;
   /**
-   * Takes back what was changed of a client, which may have more buckets than before, and adds it where it is new and not empty.
+   * Writes a changed client to the table. Adds the client if it is new and not empty. It may have more buckets than
+   * before.
    *
-   * At the bound of clients one at rest makes room, or else one not used for long that has most of its limits left, or else one of
-   * the newest. At the bound of buckets some clients lose what is at rest of theirs, those not used for long that have most of their
-   * limits left all but one, and where that is not enough this one all but one.
+   * At the bound of clients, an idle client makes room. If none is found, a client makes room that was not used for
+   * long and has most of its limits left. If none of those is found either, one of the newest clients makes room.
+   *
+   * At the bound of buckets, some clients lose their idle buckets. Those of them that were not used for long and have
+   * most of their limits left lose all buckets but one. If that is not enough, this client loses all buckets but one.
    */
   close(client: Client, nowMs: number): void;
-  /** Sets a mark of the client at a slot. @returns whether it is new; of no client, false */
+  /** Sets a mark of the client at a slot. @returns whether the mark is new; false if no client has the slot */
   mark(slot: number, mark: number): boolean;
   /** Clears a mark. @returns whether it was set */
   unmark(slot: number, mark: number): boolean;
-  /** Copies the id of the client at a slot, as UTF-8, into a buffer that has room for it. @returns its bytes */
+  /**
+   * Copies the id of the client at a slot, as UTF-8, into a buffer that has room for it.
+   * @returns its length in bytes
+   */
   copyId(slot: number, target: Buffer, at: number): number;
   delete(clientId: string): boolean;
-  /** Counts buckets that one client lost, as it had too many, among the evictions. */
+  /** Adds to the evictions the buckets that one client lost because it had too many. */
   forgot(buckets: number): void;
-  /** Drops clients at rest among the next `count`; call it again to go on from there, round and round. */
+  /** Drops the idle clients among the next `count`. Each call continues where the last one stopped, round and round. */
   sweep(count: number, nowMs: number): void;
   readonly size: number;
-  /** Clients, or buckets of one that has too many, dropped though a limit still counted: a bound is too small for the load. */
+  /**
+   * Counts clients that were dropped though a limit still counted, and such buckets of a client that had too many. The
+   * bound is then too small for the load.
+   */
   readonly unexpiredEvictions: number;
 }
 
@@ -83,18 +98,19 @@ function beyondFirst({ first }: Buckets): number {
 }
 
 /**
- * The buckets that this node holds: of at most `maxClients` clients, and beyond the first of each as many again.
+ * The buckets that this node holds. It holds at most `maxClients` clients, and as many buckets again beyond the first
+ * of each client.
  *
- * The clock algorithm (Corbató 1968) finds the client that makes room: a hand goes round the places, spares the clients that were used
- * since it last came by, and takes the first that was not. A use writes one mark. A list in the order of use would write to five
- * other clients, all of them far away in memory.
+ * The clock algorithm (Corbató 1968) finds the client that makes room. A hand goes round the places. It spares the
+ * clients that were used since it last came by, and takes the first that was not. A use writes one mark. A list in the
+ * order of use would write to five other clients, all of them far away in memory.
  *
- * The hand passes over a client that has used up half of a limit or more. Forgetting it would give all of that back, so a flood of
- * new ids, which cost nothing, would free it. If all clients are like that, the flood is of such clients too, and the clients in
- * the last places, which came last, make room: the flood pushes out itself.
+ * The hand passes over a client that has used up half of a limit or more. Forgetting it would give all of that back, so
+ * a flood of new ids, which cost nothing, would free it. If all clients are like that, the flood is of such clients
+ * too. Then the clients in the last places, which came last, make room: the flood pushes out itself.
  *
- * Not an `lru-cache`: besides that, it takes 6 ms to delete its only entry where it has room for a million, which the sweep
- * would do 10 times a second on an idle node. This one also takes no room in advance.
+ * An `lru-cache` does not do that. It also takes 6 ms to delete its only entry if it has room for a million, and the
+ * sweep would do so 10 times a second on an idle node. This table also allocates no memory in advance.
  */
 export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions): BucketTable {
   const records = createClientRecords(secret);
@@ -119,7 +135,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     return records.find(hash[0]!, hash[1]!, clientId);
   }
 
-  /** Counts a client's buckets again. */
+  /** Updates the count of a client's buckets beyond the first. */
   function count(client: Client): void {
     const before = records.moreOf(client.slot);
     const now = beyondFirst(client);
@@ -128,7 +144,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     records.setMore(client.slot, now);
   }
 
-  /** Leaves a client what counts of its buckets, the latest, and at most so many. */
+  /** Drops the idle buckets of a client, and of the others all but the latest `most`. */
   function trim(client: Client, most: number, nowMs: number): void {
     unexpiredEvictions += dropBuckets(client, nowMs, most);
     count(client);
@@ -187,7 +203,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     unexpiredEvictions += 1;
   }
 
-  /** The first of them that was not used since the last look; where all of them are in use, any. */
+  /** Returns the first of the newest clients not used since the last look. If all of them were used, returns any. */
   function oneOfTheNewest(): number {
     const newest = Math.ceil(records.size * NEWEST_PART);
     const begin = records.size - newest;
@@ -205,7 +221,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     while (!records.add(client)) makeRoomInCrowd(client, nowMs);
   }
 
-  /** Of those in whose midst a newcomer belongs by its hash, drops the one that has used up least. */
+  /** Drops the client that has used up least among those that crowd a newcomer's place in the index. */
   function makeRoomInCrowd({ hashHigh, hashLow }: Client, nowMs: number): void {
     const crowd = records.crowd(hashHigh, hashLow);
     const used = crowd.map((slot) => usedUp(readCandidate(slot), nowMs));
@@ -286,7 +302,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
       unexpiredEvictions += buckets;
     },
     sweep(count, nowMs) {
-      // Not round and round in one call.
+      // One call looks at each client once at most.
       const looks = Math.min(count, records.size);
       for (let i = 0; i < looks; i += 1, swept -= 1) {
         if (swept < 0 || swept >= records.size) swept = records.size - 1;

@@ -1,26 +1,37 @@
-/** Cells of one size that are taken and released one by one, in pages: growing adds a page, and copies nothing. */
+/**
+ * Cells of one size, in pages. Cells are taken and released one by one. Growth adds a page and copies nothing.
+ */
 export interface Cells<Page> {
-  /** By number. A page of which no cell is taken is released, except one. */
+  /** Pages by number. A page of which no cell is taken is released, except one. */
   readonly pages: readonly (Page | undefined)[];
-  /** @returns a cell that is free, of the first page that has one: so the last pages become free, and are released */
+  /**
+   * Takes a free cell of the first page that has one. So the last pages become free and are released.
+   * @returns the cell
+   */
   take(): number;
   release(cell: number): void;
 }
 
 interface FreeCells {
-  /** Free cells of the page; the next to be taken is the last. */
+  /** Free cells of the page. The last one is taken next. */
   readonly stack: Uint16Array;
   count: number;
 }
 
-/** @param pageShift a page has 2^pageShift cells, at most 2^16; cell `c` is the one `c & (2^pageShift − 1)` of page `c >> pageShift` */
+/**
+ * @param pageShift a page has 2^pageShift cells, at most 2^16; cell `c` has index `c & (2^pageShift − 1)` in page
+ * `c >> pageShift`
+ */
 export function createCells<Page>(pageShift: number, createPage: () => Page): Cells<Page> {
   const cellsPerPage = 2 ** pageShift;
   const pages: (Page | undefined)[] = [];
   const free: (FreeCells | undefined)[] = [];
   /** No page before this one has a free cell. */
   let firstFree = 0;
-  /** A released page, for the next one that is needed: a table that shrinks and grows by one client allocates nothing. */
+  /**
+   * A released page that is used again for the next page. So a table that shrinks and grows by one client allocates
+   * nothing.
+   */
   let spare: Page | undefined;
 
   function addPage(page: number): FreeCells {

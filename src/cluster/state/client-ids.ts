@@ -1,18 +1,18 @@
 import { createCells } from './cells.js';
 import type { Cells } from './cells.js';
 
-/** Bytes of a cell, by size class: an id takes one of the smallest that hold it. UUIDs have 36 bytes. */
+/** Bytes of a cell, by size class. An id takes a cell of the smallest class that holds it. UUIDs have 36 bytes. */
 const CLASS_BYTES = [8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 64, 96, 128, 192, 256];
 const MAX_ID_BYTES = 256;
 const CELLS_PER_PAGE_SHIFT = 10;
 
-/** Ids of clients as UTF-8 bytes outside the heap, each under the number of its cell and its length in bytes. */
+/** Ids of clients as UTF-8 bytes outside the heap. Its cell number and its length in bytes identify each id. */
 interface ClientIds {
-  /** Bytes of the id that was written last. */
+  /** Length in bytes of the id that was written last. */
   readonly writtenBytes: number;
-  /** @returns the cell that holds the id from now on */
+  /** Stores an id. @returns its cell */
   write(id: string): number;
-  /** @param bytes 1 to 256 */
+  /** @param bytes length of the id, 1 to 256 */
   read(cell: number, bytes: number): string;
   equals(cell: number, bytes: number, id: string): boolean;
   equalsBytes(cell: number, bytes: number, other: Uint8Array, at: number): boolean;

@@ -5,7 +5,7 @@ import { createClientIds } from './client-ids.js';
 import { createRuleTable, isSame } from './rule-table.js';
 import { createSlotIndex } from './slot-index.js';
 
-/** A record is one cache line of 64 bytes: three doubles, then words of 32 bits. A page has 2,048 of them. */
+/** A record is one cache line of 64 bytes: three doubles, then words of 32 bits. A page has 2,048 records. */
 const PAGE_SHIFT = 11;
 const PAGE_MASK = 2 ** PAGE_SHIFT - 1;
 const RECORD_BYTES = 64;
@@ -25,12 +25,15 @@ const HASH_LOW = 11;
 const ID_CELL = 12;
 const PLACE = 13;
 const GENERATION = 14;
-/** From the lowest bit: 8 bits of marks and flags, 8 bits for buckets beyond the first, 8 bits for the bytes of the id less 1. */
+/**
+ * From the lowest bit: 8 bits of marks and flags, 8 bits for buckets beyond the first, 8 bits for the bytes of the id
+ * less 1.
+ */
 const NOTES = 15;
 const MARKS = 0b111;
-/** The client was asked for since the table last looked for one to drop. */
+/** The client was used since the table last looked for a client to drop. */
 const USED = 0b1000;
-/** The buckets do not fit into a record: `rich` has them. */
+/** The buckets do not fit into a record. `rich` has them. */
 const RICH = 0b1_0000;
 /** The record is in use. */
 const LIVE = 0b10_0000;
@@ -39,7 +42,7 @@ const ID_BYTES_SHIFT = 16;
 
 const PLACES_SHIFT = 12;
 const MAX_WORD = 2 ** 31 - 1;
-/** Twice a generation is a small integer to V8. */
+/** Bound of the generations: V8 stores twice a generation as a small integer. */
 const MAX_GENERATION = 2 ** 29 - 1;
 
 interface Page {
@@ -48,27 +51,27 @@ interface Page {
 }
 
 /**
- * Clients in records outside the heap: each has its id, one token bucket, and notes. The buckets of a client that has several, a
- * sliding window, or leases are kept as an object beside its record until they fit in again.
+ * Clients in records outside the heap. Each record has an id, one token bucket, and notes. A client may have several
+ * buckets, a sliding window, or leases. Then an object beside its record keeps its buckets until they fit again.
  *
- * A record stays where it is, at its slot, until its client is removed. Places number the clients from 0 to `size` − 1.
+ * A record stays at its slot until its client is removed. Places number the clients from 0 to `size` − 1.
  */
 interface ClientRecords {
   readonly size: number;
   /** @returns the client's slot, or −1 */
   find(hashHigh: number, hashLow: number, id: string): number;
-  /** The same of an id that is there as UTF-8, from `start` to before `end`. */
+  /** Like `find`, for an id in UTF-8 bytes, from `start` to before `end`. */
   findBytes(hashHigh: number, hashLow: number, bytes: Uint8Array, start: number, end: number): number;
   isLive(slot: number): boolean;
   /** Reads a client into `into`. @returns `into`, or the object that is kept for the client */
   read(slot: number, into: Client): Client;
-  /** Writes what was changed of a client that was read. */
+  /** Writes the changes of a client that was read. */
   write(client: Client): void;
-  /** Adds a client of which `text` and the hash are set. @returns false where its place in the index is crowded */
+  /** Adds a client whose `text` and hash are set. @returns false if its place in the index is crowded */
   add(client: Client): boolean;
-  /** Slots of clients one of which must be removed where one of this hash finds no place. */
+  /** Returns slots of clients. One of them must be removed if a client with this hash finds no place. */
   crowd(hashHigh: number, hashLow: number): number[];
-  /** Removes a client; the last one moves to its place. */
+  /** Removes a client. The last client moves to its place. */
   remove(slot: number): void;
   slotAt(place: number): number;
   placeOf(slot: number): number;
@@ -78,15 +81,15 @@ interface ClientRecords {
   readonly unmark: (slot: number, mark: number) => boolean;
   isUsed(slot: number): boolean;
   setUsed(slot: number, used: boolean): void;
-  /** Buckets beyond the first, as they were last counted. */
+  /** Number of buckets beyond the first at the last count. */
   moreOf(slot: number): number;
   setMore(slot: number, more: number): void;
   readonly idOf: (slot: number) => string;
-  /** Copies the id into a buffer that has room for it. @returns its bytes */
+  /** Copies the id into a buffer that has room for it. @returns its length in bytes */
   readonly copyId: (slot: number, target: Buffer, at: number) => number;
 }
 
-/** @param secret mixed into each hash, so that nobody can choose ids which share a place of the index */
+/** @param secret is mixed into each hash, so that nobody can choose ids which share a place of the index */
 export function createClientRecords(secret: number): ClientRecords {
   const cells = createCells(PAGE_SHIFT, createPage);
   const pages = cells.pages as readonly Page[];
@@ -297,7 +300,7 @@ export function createClientRecords(secret: number): ClientRecords {
 
 type FlatBucket = Extract<Bucket, { algorithm: 'token-bucket' }>;
 
-/** Whether a bucket that is the client's first fits into a record. */
+/** Whether a client's first bucket fits into a record. */
 function isFlat(bucket: Bucket): bucket is FlatBucket {
   return (
     bucket.algorithm === 'token-bucket' &&
@@ -308,7 +311,10 @@ function isFlat(bucket: Bucket): bucket is FlatBucket {
   );
 }
 
-/** 7 bits of a hash, not all 0: with it, nearly all entries of other clients are told apart without a look at their records. */
+/**
+ * Returns 7 bits of a hash, not all 0. They distinguish nearly all entries of other clients without a read of their
+ * records.
+ */
 function tagOf(hashLow: number): number {
   return (hashLow & 0x7e) | 1;
 }
@@ -318,7 +324,7 @@ function createPage(): Page {
   return { doubles: new Float64Array(buffer), words: new Int32Array(buffer) };
 }
 
-/** Slots by place, in pages: a list that grows at its end without being copied. */
+/** A list of slots by place, in pages. It grows at its end without being copied. */
 function createPlaces() {
   const pages: Int32Array[] = [];
   const mask = 2 ** PLACES_SHIFT - 1;
@@ -341,7 +347,7 @@ function createPlaces() {
     pop(): number {
       size -= 1;
       const slot = pages[size >> PLACES_SHIFT]![size & mask]!;
-      // One page more than is needed stays, for the next client.
+      // One spare page stays for the next client.
       if (pages.length > (size >> PLACES_SHIFT) + 2) pages.pop();
       return slot;
     },

@@ -12,40 +12,52 @@ import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 import type { RecentDecisions } from './recent-decisions.js';
 import type { Reservations } from './reservations.js';
 
-/** Request ids that go with one client: the latest. */
+/** Bound of the request ids that go with a whole client: the latest. */
 const MAX_IDS = 1_000;
-/** With a copy of what has just changed, only those that a lost message or two may not have brought yet. */
+/**
+ * Bounds of the request ids that go with a copy of a change: their number, and their age in ms. They cover the ids that
+ * a lost message or two carried.
+ */
 const MAX_NEW_IDS = 100;
 const NEW_ID_MS = 1_000;
 /**
- * Of reservations, those that two lost messages in a row, each given up after a second, may not have brought yet: who has the debt
- * but not the settlement that is part of it counts that twice when it comes after all.
+ * Bound of the ms since the last change of a reservation that goes with a copy of a change. It covers two lost messages
+ * in a row, each given up after a second. A node that has a debt without the settlement in it counts the settlement
+ * twice when that arrives later.
  */
 const NEW_RESERVATION_MS = 2_500;
 
-/** Copies for one message, each as of when it was added. */
+/** Copies for one message. Each shows the client at the time when it was added. */
 interface CopyBatch {
-  /** @param whole with all that is remembered of the client, for a node that knows nothing yet; else with what is new */
+  /**
+   * Adds a copy.
+   * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
+   * changes only
+   */
   add(client: Client, whole: boolean): void;
-  /** How long they are on the wire, in bytes, and not less. */
+  /** Upper bound of the length of the copies on the wire, in bytes. */
   readonly bytes: number;
   take(): ClientCopies;
 }
 
-/** All that this node knows of clients, as it goes to other nodes and comes from them. */
+/** Makes copies of all that this node knows of clients for other nodes, and merges copies from other nodes. */
 export interface Copies {
-  /** @param whole with all that is remembered of the client, for a node that knows nothing yet; else with what is new */
+  /**
+   * Returns a copy of a client.
+   * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
+   * changes only
+   */
   readonly of: (client: Client, whole: boolean) => ClientSnapshot | undefined;
-  /** The same of a client that the table may not hold. */
+  /** Like `of`, for a client that the table may not hold. */
   readonly ofId: (clientId: string, whole: boolean) => ClientSnapshot | undefined;
-  /** What is new of several, without those of which nothing is known. */
+  /** Returns copies with the changes of several clients. Leaves out clients of which nothing is known. */
   readonly ofIds: (clientIds: readonly string[]) => ClientSnapshot[];
   readonly createBatch: () => CopyBatch;
-  /** Merges copies into what this node knows. */
+  /** Merges copies into the state of this node. */
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
-  /** The same of records, which are known to be well-formed. */
+  /** Like `keep`, for records that are known to be well-formed. */
   readonly keepRecords: (records: Uint8Array) => void;
-  /** Shows each client of records that the table holds. */
+  /** Calls `visit` with each client of the records that the table holds. */
   readonly eachOf: (records: Uint8Array, visit: (client: Client) => void) => void;
 }
 
@@ -75,7 +87,7 @@ export function createCopies(
   }
 
   const writer = createRecordWriter(table);
-  /** The one that is being merged. */
+  /** The bucket that is being merged. */
   const copy = addBucket(new Buckets(), NO_RULE, 0) as Extract<Bucket, { algorithm: 'token-bucket' }>;
 
   const copies: Copies = {
@@ -165,7 +177,7 @@ export function createCopies(
 
 const NO_RULE = ruleOf('token-bucket', 1, 1, 1, undefined);
 
-/** Whether there is nothing to tell of a client but one token bucket. */
+/** Whether one token bucket is all that this node knows of a client. */
 function isPlain(client: Client, nowMs: number): boolean {
   return client.first === client && !client.isKept && client.remembersUntilMs <= nowMs;
 }

@@ -3,7 +3,7 @@ import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../core/rule.js';
 import type { Rule } from '../../core/rule.js';
 import type { BucketTable, Client } from './bucket-table.js';
 
-/** Records of one message: what a receiver merges in about a millisecond. */
+/** Records of one message. A receiver merges them in about a millisecond. */
 const MAX_RECORDS = 4_096;
 const MAX_RULE_CHANGES = 2 ** 31 - 1;
 const MAX_DEBT = 2 ** 31 - 1;
@@ -12,27 +12,28 @@ const MAX_POLICY_BYTES = 512;
 const MAX_RECORD_BYTES = 7 * 10 + MAX_POLICY_BYTES + 1 + MAX_CLIENT_ID_BYTES;
 const INITIAL_BYTES = 16 * 1024;
 
-/** A copy of a client that has one token bucket, and nothing else to tell: about 30 bytes with a 20-byte id. */
+/** A copy of a client that has one token bucket and nothing else. It takes about 30 bytes with a 20-byte id. */
 interface CopyRecord {
   rule: Rule;
   ruleChanges: number;
   tokens: number;
   part: number;
-  /** The client's id, UTF-8, from `idStart` to before `idEnd` of the records. */
+  /** The client's id is UTF-8, from `idStart` to before `idEnd` of the records. */
   idStart: number;
   idEnd: number;
 }
 
 /**
- * Records of one message, written from the table in one pass. A record is: number of the rule, rule changes, tokens, part, length of
- * the id less 1, id. All but the last two are whole numbers in groups of seven bits, lowest first (LEB128). A rule follows its
- * number where that is new: limit, window, capacity, length of the policy's name or 0, name.
+ * Writes the records of one message from the table in one pass. A record is: number of the rule, rule changes, tokens,
+ * part, length of the id less 1, id. All but the last two are whole numbers in groups of seven bits, lowest first
+ * (LEB128). If the number of a rule is new, the rule follows it: limit, window, capacity, length of the policy's name
+ * or 0, name.
  */
 interface RecordWriter {
-  /** @param client has one token bucket, with a debt, as of now */
+  /** @param client has one token bucket with a debt, advanced to now */
   add(client: Client): void;
   readonly byteLength: number;
-  /** What was added since the last call; `undefined` for nothing. */
+  /** Returns the records that were added since the last call; `undefined` if there are none. */
   take(): Uint8Array | undefined;
 }
 
@@ -94,15 +95,15 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
 
 /**
  * Reads records one by one.
- * @param visit called with each record, which is valid until the next
- * @returns false at the first thing that a `RecordWriter` does not write
+ * @param visit is called with each record, which is valid until the next call
+ * @returns false at the first input that a `RecordWriter` does not write
  */
 export function readRecords(bytes: Uint8Array, visit: (record: Readonly<CopyRecord>) => void): boolean {
   const rules: Rule[] = [];
   const record: CopyRecord = { rule: NO_RULE, ruleChanges: 0, tokens: 0, part: 0, idStart: 0, idEnd: 0 };
   let at = 0;
 
-  /** @returns −1 for what is no whole number up to `max` */
+  /** Reads a whole number. @returns −1 if there is none, or it is above `max` */
   function whole(max: number): number {
     let value = 0;
     for (let scale = 1; scale < 2 ** 56; scale *= 128) {
@@ -148,7 +149,10 @@ export function readRecords(bytes: Uint8Array, visit: (record: Readonly<CopyReco
 
 const NO_RULE = ruleOf('token-bucket', 1, 1, 1, undefined);
 
-/** Whether these are records, each with an id in well-formed UTF-8: the check at the edge, after which the cluster trusts them. */
+/**
+ * Whether these are records, each with an id in well-formed UTF-8. The edge checks this, and the cluster then trusts
+ * the records.
+ */
 export function areRecords(bytes: Uint8Array): boolean {
   let wellFormed = true;
   const read = readRecords(bytes, ({ idStart, idEnd }) => {
@@ -161,7 +165,7 @@ export function areRecords(bytes: Uint8Array): boolean {
   return read && wellFormed;
 }
 
-/** @returns `undefined` for what is not UTF-8 */
+/** @returns the text, or `undefined` if the bytes are not UTF-8 */
 function textOf(bytes: Uint8Array, start: number, end: number): string | undefined {
   const part = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
   const text = part.toString('utf8');

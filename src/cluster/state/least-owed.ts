@@ -4,14 +4,14 @@ import type { Debt } from '../../core/reservation.js';
 /**
  * The least that a bucket has owed since each of many moments, numbered in their order.
  *
- * A stack of minima: an entry goes when a smaller one comes, so debts rise from the bottom to the top. A new entry takes the same
- * work however many moments are asked about, as each entry is added and removed once.
+ * It is a stack of minima. A smaller new debt removes the larger entries, so debts rise from the bottom to the top.
+ * Each entry is added and removed once, so the work for a new entry does not grow with the number of moments.
  */
 export class LeastOwed {
   private readonly moments: number[] = [];
   private readonly debts: Debt[] = [];
 
-  /** Notes a debt, seen after the moment `moment` and before the next. */
+  /** Notes a debt that was seen after the moment `moment` and before the next moment. */
   note(moment: number, debt: Debt): void {
     const { moments, debts } = this;
     while (debts.length > 0 && lesser(debt, debts.at(-1)!) === debt) {
@@ -23,12 +23,12 @@ export class LeastOwed {
     debts.push(debt);
   }
 
-  /** @returns the least debt seen since a moment, if any */
+  /** @returns the least debt seen since a moment, or `undefined` if none was seen */
   since(moment: number): Debt | undefined {
     return this.debts[this.firstFrom(moment)];
   }
 
-  /** Drops what is of no use once no moment before this one is asked about. */
+  /** Drops the entries that only moments before this one need. */
   forgetBefore(moment: number): void {
     const count = this.firstFrom(moment);
     this.moments.splice(0, count);

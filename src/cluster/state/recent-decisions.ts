@@ -11,12 +11,15 @@ interface RecentDecision {
   readonly decision: Decision;
 }
 
-/** The first decision on each request id, for 60 s. At the bound the oldest is forgotten: its repeat would be charged again. */
+/**
+ * Keeps the first decision on each request id for 60 s. At the bound, it forgets the oldest decision. A repeat of that
+ * request would be charged again.
+ */
 export interface RecentDecisions {
   get(clientId: string, requestId: string): Decision | undefined;
-  /** @param ageMs how long ago it was made, where another node made it */
+  /** @param ageMs ms since the decision, if another node made it */
   add(clientId: string, requestId: string, decision: Decision, ageMs?: number): void;
-  /** The latest on a client, at most `max` of them and none older than `maxAgeMs`. */
+  /** Returns the latest decisions on a client, at most `max` and none older than `maxAgeMs`. */
   of(clientId: string, max: number, maxAgeMs: number): readonly RecentDecision[];
   forget(clientId: string): void;
   readonly size: number;
@@ -30,11 +33,11 @@ interface Remembered {
 }
 
 export function createRecentDecisions({ clock }: { clock: Clock }, options: { max: number }): RecentDecisions {
-  /** Request ids by client, in the order they came. */
+  /** Request ids by client, in the order in which they came. */
   const ids = new Map<string, Set<string>>();
   const decisions = new LRUCache<string, Remembered>({
     max: options.max,
-    // 0: read our clock each time; anything else would start a timer of its own.
+    // 0 reads our clock each time. Any other value starts a timer.
     ttlResolution: 0,
     perf: { now: () => clock.nowMs() + 1 },
     dispose({ clientId, requestId }, _key, reason) {

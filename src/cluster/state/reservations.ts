@@ -10,28 +10,29 @@ import type { ReservationSnapshot } from '../messages.js';
 import type { Clock } from '../ports.js';
 import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 
-/** How long a reservation can be settled, and is remembered so that it is settled once. */
+/** How long a reservation can be settled. It is remembered that long, so that it is settled only once. */
 const RESERVATION_TTL_MS = 600_000;
-/** Of one client: above, the oldest is forgotten, and stands at its reserved cost. */
+/** Bound of the reservations of one client. Above it, the oldest is forgotten and keeps its reserved cost. */
 const MAX_PER_CLIENT = 256;
 
-/** What this node knows of costs that were reserved: of its own clients, and of those that it holds copies of. */
+/** Keeps the reservations that this node knows, both of clients that it owns and of clients that it has copies of. */
 export interface Reservations {
-  /** Notes what an allowed check has just taken. */
+  /** Notes the cost that an allowed check has just taken. */
   add(client: Client, check: Check, nowMs: number): void;
   /**
-   * To be called before anything is taken from buckets of the client. Its work does not grow with the reservations of the client.
-   * @param rules of those buckets; `undefined`: of all
+   * Call this before anything is taken from buckets of the client. Its work does not grow with the reservations of the
+   * client.
+   * @param rules the rules of those buckets; `undefined`: all rules
    */
   observe(client: Client, rules: readonly Rule[] | undefined, nowMs: number): void;
-  /** Replaces the reserved cost; the second time nothing happens. @returns the reservation, if there is one */
+  /** Replaces the reserved cost. A second call changes nothing. @returns the reservation, if there is one */
   settle(client: Client, id: string, cost: number, nowMs: number): Reservation | undefined;
-  /** @param newerThanMs only those that have changed since, in ms of this process */
+  /** @param newerThanMs monotonic ms of this process; only reservations that have changed since then are returned */
   of(clientId: string, newerThanMs: number): readonly ReservationSnapshot[];
   /**
-   * Takes over what another node knows, before its copies of the buckets are merged: what one of the two has settled, the
-   * other then has too, so that their debts can be compared.
-   * @returns the copies, to be merged
+   * Merges the reservations of another node. Call this before its copies of the buckets are merged. A reservation that
+   * one of the two nodes has settled is then settled on both sides, so that their debts can be compared.
+   * @returns the copies to merge
    */
   meet(
     client: Client,
@@ -39,9 +40,9 @@ export interface Reservations {
     theirs: readonly ReservationSnapshot[],
     nowMs: number,
   ): readonly Snapshot[];
-  /** Whether any reservation of the client is remembered. */
+  /** Whether this node remembers a reservation of the client. */
   knows(clientId: string): boolean;
-  /** Whether tokens of the client may come back, as some of its costs are not known yet. */
+  /** Whether tokens of the client may come back, because some of its costs are not known yet. */
   hasOpen(clientId: string): boolean;
   forget(clientId: string): void;
   readonly size: number;
@@ -50,17 +51,17 @@ export interface Reservations {
 interface Kept {
   readonly clientId: string;
   readonly reservation: Reservation;
-  /** Of one client, in the order they came. */
+  /** Numbers the reservations of one client in the order in which they came. */
   readonly moment: number;
   changedAtMs: number;
 }
 
-/** The reservations of one client, in the order they came. */
+/** The reservations of one client, in the order in which they came. */
 interface OfClient {
   readonly kept: Map<string, Kept>;
-  /** Those that are not settled. */
+  /** The reservations that are not settled. */
   readonly open: Map<string, Kept>;
-  /** What each bucket owed that one of them has taken from, by `bucketKeyOf` its rule. */
+  /** The debts of each bucket from which a reservation has taken, by `bucketKeyOf` of its rule. */
   readonly owed: Map<string, { readonly rule: Rule; readonly least: LeastOwed }>;
   moments: number;
 }
@@ -88,7 +89,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     const { kept, open, owed } = ofClient;
     ofClient.moments += 1;
     const one = { clientId: client.id, reservation, moment: ofClient.moments, changedAtMs: nowMs };
-    // Deleted first, as a map keeps the place of a key that it has.
+    // A map keeps the place of a key that it has, so the key is deleted first.
     kept.delete(reservation.id);
     kept.set(reservation.id, one);
     open.delete(reservation.id);
@@ -112,7 +113,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     return ofClient;
   }
 
-  /** Brings what a reservation says of the least to what was seen since. */
+  /** Lowers the `least` of a reservation to the least debt that was seen since. */
   function bringUpToDate({ owed }: OfClient, { moment, reservation }: Kept): void {
     if (reservation.settled !== undefined) return;
     const { rules, least } = reservation;
@@ -122,7 +123,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     });
   }
 
-  /** Drops what no reservation needs any more: buckets of which none is left, and what was seen before the oldest. */
+  /** Drops the buckets without a reservation, and the debts that were seen before the oldest reservation. */
   function tidy({ kept, owed }: OfClient): void {
     const needed = new Set<string>();
     let oldest = Infinity;
@@ -137,8 +138,8 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
   }
 
   /**
-   * @param atMs of the one that is sought: one that was made so long before that its request id may have been used anew is
-   * another
+   * @param atMs the time of the sought reservation. One that was made `REQUEST_ID_TTL_MS` or more before it is another
+   * one, as its request id may have been used again.
    */
   function find(clientId: string, id: string, atMs = -Infinity): Kept | undefined {
     const kept = all.get(keyOf(clientId, id));
@@ -162,7 +163,8 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
 
   const reservations: Reservations = {
     add: (client, { reservation: id, rules, cost }, nowMs) => {
-      // A message that was long under way has asked for the same once more: nobody waits for it, and what it took stands.
+      // A message that was under way for long has asked for the same reservation again. Nobody waits for its answer,
+      // and the cost that it took stands.
       if (id === undefined || find(client.id, id, nowMs) !== undefined) return;
       keep(client, reserve(client, id, rules, cost, nowMs), nowMs);
     },
@@ -234,7 +236,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
   return reservations;
 }
 
-/** Those that were made before one of them, and those after. */
+/** Returns the reservations that were made before `one`, and those that were made after it. */
 function around(
   all: readonly Reservation[],
   one: Reservation,
@@ -248,7 +250,7 @@ function keyOf(clientId: string, id: string): string {
   return `${clientId.length}:${clientId}${id}`;
 }
 
-/** The same for two rules of one bucket; see `sameBucket`. */
+/** Two rules of one bucket have the same key; see `sameBucket`. */
 function bucketKeyOf({ algorithm, windowMs, policy = '' }: Rule): string {
   return `${algorithm} ${windowMs} ${policy}`;
 }

@@ -7,11 +7,14 @@ interface Entry {
   readonly index: number;
   /** Clients whose bucket has this rule. */
   uses: number;
-  /** The next one of the same hash. */
+  /** The next entry with the same hash. */
   next: Entry | undefined;
 }
 
-/** The rules of all buckets, each once, by a number that a bucket holds instead of it. A rule goes with its last bucket. */
+/**
+ * Holds each rule of the buckets once, under a number. A bucket holds that number instead of the rule. A rule is
+ * removed with its last bucket.
+ */
 export interface RuleTable {
   /** Counts one more use. @returns the rule's number, at least 1 */
   acquire(rule: Rule): number;
@@ -21,7 +24,7 @@ export interface RuleTable {
 }
 
 export function createRuleTable(): RuleTable {
-  /** From 1. */
+  /** Entries by index, from 1. */
   const entries: (Entry | undefined)[] = [undefined];
   const freeIndices: number[] = [];
   const byHash = new Map<number, Entry>();

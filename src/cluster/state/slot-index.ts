@@ -1,49 +1,50 @@
-/** Entries of a shard. Splitting one takes well under a millisecond, and is all that growth costs at a time. */
+/** Entries of a shard. A split takes well under a millisecond. Growth costs no more than one split at a time. */
 const SHARD_ENTRIES = 1024;
 const ENTRY_MASK = SHARD_ENTRIES - 1;
-/** A shard is split above this part, so that probes stay short. */
+/** A shard with more entries than this is split, so that probes stay short. */
 const MAX_ENTRIES = SHARD_ENTRIES * 0.625;
-/** Two shards of one parent that hold no more than this together are merged again. */
+/** Two shards of one parent are merged again if they hold no more than this together. */
 const MERGE_ENTRIES = SHARD_ENTRIES * 0.25;
-/** Entries that a lookup reads at most: 256 bytes, which are four cache lines. */
+/** A lookup reads at most this many entries: 256 bytes, which are four cache lines. */
 const MAX_PROBES = 64;
-/** How much deeper than its size asks for the index may get, to separate hashes that share many bits. */
+/** The index may be this much deeper than its size requires, to separate hashes that share many bits. */
 const SPARE_DEPTH = 4;
 const MIN_DEPTH = 1;
-/** A hash has 32 bits; the lowest 10 choose the entry. */
+/** A hash has 32 bits. The lowest 10 choose the entry. */
 const MAX_DEPTH = 22;
 
 const SLOT_BITS = 24;
 const SLOT_MASK = 2 ** SLOT_BITS - 1;
 
 interface Shard {
-  /** 0: empty; else a tag of 7 bits, which is not 0, above the slot. */
+  /** 0: empty; otherwise a tag of 7 bits, which is not 0, above the slot. */
   readonly entries: Int32Array;
   count: number;
-  /** How many of a hash's first bits all of its entries share. */
+  /** Number of the first bits of the hash that all entries of the shard share. */
   readonly depth: number;
 }
 
 /**
- * Slots by the hash of a client's id, by extendible hashing (Fagin and others, 1979): a directory of shards by the first bits of
- * the hash. A full shard is split alone. In a shard, entries lie by linear probing.
+ * Finds slots by the hash of a client's id, with extendible hashing (Fagin and others, 1979). A directory finds a shard
+ * by the first bits of the hash. A full shard is split alone. Linear probing places the entries in a shard.
  *
- * Whoever knows the hash function can choose ids of which many share a place. The table mixes a secret into the hash, and a
- * lookup reads at most 64 entries whatever the ids are: `add` refuses an entry that finds no place among them.
+ * An attacker who knows the hash function can choose ids of which many share a place. Therefore the table mixes a
+ * secret into the hash. A lookup also reads at most 64 entries for any ids: `add` refuses an entry that finds no place
+ * among them.
  */
 interface SlotIndex {
   /** @returns the slot of this hash and tag for which `isSought` is true, or −1 */
   find(hash: number, tag: number): number;
-  /** @returns false where no place is left: one of `crowd(hash)` must be removed first */
+  /** @returns false if no place is left; one of `crowd(hash)` must then be removed first */
   add(hash: number, tag: number, slot: number): boolean;
-  /** Slots in the entries that a lookup for this hash reads. */
+  /** Returns the slots in the entries that a lookup for this hash reads. */
   crowd(hash: number): number[];
   remove(hash: number, slot: number): void;
 }
 
 /**
- * @param hashOf the hash, 32 bits, of the client at a slot
- * @param isSought whether the client at a slot is the one that is looked for
+ * @param hashOf returns the hash, 32 bits, of the client at a slot
+ * @param isSought returns whether the client at a slot is the one that the lookup seeks
  */
 export function createSlotIndex(hashOf: (slot: number) => number, isSought: (slot: number) => boolean): SlotIndex {
   let depth = MIN_DEPTH;
@@ -118,7 +119,7 @@ export function createSlotIndex(hashOf: (slot: number) => number, isSought: (slo
       const { entries } = shard;
       let gap = hash & ENTRY_MASK;
       while ((entries[gap]! & SLOT_MASK) !== slot || entries[gap] === 0) gap = (gap + 1) & ENTRY_MASK;
-      // What follows moves up, unless that were before its own place (Knuth, vol. 3, 6.4, algorithm R).
+      // A later entry moves up, unless it would come before its own place (Knuth, vol. 3, 6.4, algorithm R).
       for (let at = (gap + 1) & ENTRY_MASK; entries[at] !== 0; at = (at + 1) & ENTRY_MASK) {
         const own = hashOf(entries[at]! & SLOT_MASK) & ENTRY_MASK;
         if (((at - own) & ENTRY_MASK) < ((at - gap) & ENTRY_MASK)) continue;
@@ -151,8 +152,8 @@ function insert(shard: Shard, hash: number, entry: number): boolean {
 }
 
 /**
- * Inserts all entries of a shard into others. It begins behind a gap: so where the others were empty, each entry comes to lie no
- * farther from its own place than before.
+ * Inserts all entries of a shard into others. It begins behind a gap. So if the others were empty, each entry is then
+ * no farther from its own place than before.
  */
 function insertAll({ entries }: Shard, hashOf: (slot: number) => number, shardFor: (hash: number) => Shard): boolean {
   const gap = entries.indexOf(0);

@@ -1,15 +1,15 @@
 import type { BucketTable, Client } from './bucket-table.js';
 import type { Timers } from '../ports.js';
 
-/** Clients looked at per step, and the time between steps: decisions keep their p99. */
+/** Clients that one step visits, and the time between steps. With these values, decisions keep their p99. */
 const STEP = 500;
 const INTERVAL_MS = 20;
 
-/** Looks through the whole table in steps, from the last place down, so that it meets every client that was there when it began. */
+/** Walks the whole table in steps, from the last place down. So it visits every client that was there when it began. */
 interface TableWalk {
-  /** Begins anew. */
+  /** Starts the walk from the beginning. */
   start(): void;
-  /** Clients that are still to be looked at. */
+  /** Number of clients still to be visited. */
   readonly left: number;
   close(): void;
 }
@@ -18,7 +18,7 @@ export function createTableWalk(
   { timers, table }: { readonly timers: Timers; readonly table: BucketTable },
   visitor: {
     readonly visit: (client: Client) => void;
-    /** Whether to go on now, or at a later step. */
+    /** Whether the walk goes on now; if not, it goes on at a later step. */
     readonly mayGoOn: () => boolean;
     readonly done: () => void;
   },
@@ -40,7 +40,7 @@ export function createTableWalk(
   return {
     start() {
       left = table.size;
-      // Only while there is something to do.
+      // The timer runs only during a walk.
       stop ??= timers.every(INTERVAL_MS, step);
     },
     get left() {

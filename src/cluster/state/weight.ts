@@ -1,19 +1,20 @@
 import type { ClientSnapshot } from '../messages.js';
 
 /**
- * Bytes of the copies in one message or answer, as `weightOf` counts them. Reading so many takes a peer a few milliseconds.
- * 1,000 clients with one bucket each stay below.
+ * Bound of the bytes of copies in one message or answer, as `weightOf` counts them. A peer reads that many in a few
+ * milliseconds. 1,000 clients with one bucket each stay below it.
  */
 export const MAX_COPIES_BYTES = 512 * 1024;
 
-/** In JSON: a control character is written as \u0000. */
+/** Bytes of a character in JSON, at most: a control character is written as \u0000. */
 const CHARACTER_BYTES = 6;
-/** A number below 2^53 with the comma behind it. */
+/** Bytes of a number below 2^53, at most, with the comma behind it. */
 const NUMBER_BYTES = 17;
 
 /**
- * How long a client is on the wire, in bytes, and not less. One with 64 buckets, request ids and reservations can weigh 2 MB,
- * where most weigh 300 bytes: counting clients alone does not bound a message.
+ * Returns an upper bound of a client's length on the wire, in bytes. A client with 64 buckets, request ids and
+ * reservations can weigh 2 MB, while most weigh 300 bytes. A bound on the number of clients alone would not bound a
+ * message.
  */
 export function weightOf([clientId, buckets, recent = [], reservations = []]: ClientSnapshot): number {
   let characters = clientId.length;
@@ -35,7 +36,7 @@ export function weightOf([clientId, buckets, recent = [], reservations = []]: Cl
   return characters * CHARACTER_BYTES + numbers * NUMBER_BYTES;
 }
 
-/** Copies in as many parts as it takes for each to go in one message. */
+/** Splits copies into parts, each of which fits into one message. */
 export function inParts(clients: readonly ClientSnapshot[]): ClientSnapshot[][] {
   const parts: ClientSnapshot[][] = [];
   let bytes = Infinity;
