@@ -7,11 +7,11 @@ import type { Rule } from './rule.js';
  * it changes by additive increase and multiplicative decrease, as TCP controls its congestion window (Jacobson,
  * "Congestion Avoidance and Control", SIGCOMM 1988; RFC 5681). Among linear controls, this one converges to a fair and
  * efficient point (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
- * Computer Networks", 1989). Here all clients have the same factor, so fairness is given anyway.
+ * Computer Networks", 1989). Here all clients have the same factor, so the control is fair anyway.
  *
- * TCP learns only that there is congestion, and halves. A load also tells how much. So the decrease depends on the
- * overload, as in DCTCP (RFC 8257), and both steps shrink near the target. Halving at the target would oscillate around
- * it.
+ * TCP learns only that there is congestion, and halves. A load also shows how much congestion there is. So the decrease
+ * depends on the overload, as in DCTCP (RFC 8257), and both steps shrink near the target. Halving at the target would
+ * oscillate around it.
  */
 
 /** The report of a protected service about its load. */
@@ -29,20 +29,21 @@ const INCREASE = 0.05;
 /** Largest decrease in a step, as a part of the factor. Also used at full load, when the excess is unknown. */
 const DECREASE = 0.3;
 /**
- * The part of the distance to the target that one step corrects, since the effect of the last step is not fully visible
- * yet.
+ * The part of the distance to the target that one step corrects. It is below 1 because the effect of the last step is
+ * not fully visible yet.
  */
 const GAIN = 0.4;
 /** The factor is rounded to 1/`GRAIN`, so that small changes of the load change no limit. */
 const GRAIN = 1_000;
 
-/** @returns the largest load of a report, 0 to 1; `undefined` if it has no value that the policy has a target for */
+/**
+ * @returns the largest load of a report, 0 to 1; `undefined` if the policy has no target for any value of the report
+ */
 export function loadOf({ load, latencyMs, errors }: LoadReport, adaptive: AdaptiveText): number | undefined {
   const loads: number[] = [];
   if (load !== undefined) loads.push(load);
   // A latency or an error rate at its target is a load at its target. Near saturation both rise much faster than the
-  // demand, so
-  // their cube root controls the factor.
+  // demand, so their cube roots control the factor.
   const { target } = adaptive;
   if (latencyMs !== undefined && adaptive.latencyMs !== undefined) {
     loads.push(target * Math.cbrt(latencyMs / adaptive.latencyMs));
@@ -64,7 +65,7 @@ export function adjust(factor: number, load: number, { target, min }: AdaptiveTe
 /** Relative distance to the target within which no step is rounded up to a grain. */
 const NEAR = 0.02;
 
-/** @returns the next factor without reports; it returns to 1 step by step */
+/** @returns the next factor without reports, which goes back to 1 step by step */
 export function relax(factor: number): number {
   return Math.min(1, factor + INCREASE);
 }

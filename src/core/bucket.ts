@@ -10,13 +10,16 @@ export type Bucket = TokenBucket | SlidingWindow;
 
 interface TokenBucket extends tokenBucket.TokenDebt {
   readonly algorithm: 'token-bucket';
-  /** The rule last asked with. Consumption decays at its rate, so its limit is never 0. */
+  /**
+   * The rule of the last check; peeks and limits of 0 do not change it. Consumption decays at its rate, so its limit is
+   * never 0.
+   */
   rule: Rule;
-  /** How often the rule has changed. Of two copies, the one with more changes has the rule in force. */
+  /** Number of changes of the rule. Of two copies, the one with more changes has the rule in force. */
   ruleChanges: number;
-  /** Tokens that other nodes spend by themselves; few buckets have any. */
+  /** Tokens that are leased to other nodes. Few buckets have any. */
   leases: Leases | undefined;
-  /** The client's next bucket; most clients have one. */
+  /** The client's next bucket. Most clients have only one bucket. */
   next: Bucket | undefined;
 }
 
@@ -32,13 +35,13 @@ interface SlidingWindow extends slidingWindow.WindowCounts {
 const NO_RULE: Rule = { algorithm: 'token-bucket', limit: 1, windowMs: 1, capacity: 1, policy: undefined };
 
 /**
- * The buckets of one client, as a list. Nearly always the list is one token bucket; then this object is that bucket.
- * Another object for it would cost each decision one more access to memory.
+ * The buckets of one client, as a list. Nearly always the list is one token bucket, and this object is that bucket.
+ * A second object would cost each decision one more access to memory.
  */
 export class Buckets implements TokenBucket {
   first: Bucket | undefined = undefined;
 
-  // The token bucket, which counts only while it is in the list.
+  // The fields of the token bucket. They are in use only while the bucket is in the list.
   readonly algorithm = 'token-bucket';
   rule = NO_RULE;
   ruleChanges = 0;
@@ -55,7 +58,7 @@ export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
   return bucket;
 }
 
-/** Starts a bucket; `makeRoom` comes first. */
+/** Adds an empty bucket. Callers call `makeRoom` first. */
 export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
   const start = { rule, ruleChanges: 0, atMs: nowMs, leases: undefined, next: buckets.first };
   if (rule.algorithm === 'sliding-window') {
@@ -74,13 +77,14 @@ function isInList(buckets: Buckets, sought: Bucket): boolean {
   return bucket !== undefined;
 }
 
-/** Bound of the buckets of one client. Beyond it, the oldest is dropped, and its limit starts afresh. */
+/** Bound of the buckets of one client. Beyond it, the oldest bucket is dropped, and its limit starts afresh. */
 const MAX_BUCKETS = 64;
 
 /**
- * Drops idle buckets, and the oldest of too many, so that a client of ever new windows does not grow without bound.
- * @param most how many may stay, the latest
- * @returns how many were dropped though a limit still counted
+ * Drops idle buckets, and the oldest ones above the bound. Otherwise a client that always asks with new windows would
+ * grow without bound.
+ * @param most number of buckets that may stay; the latest ones stay
+ * @returns number of dropped buckets whose limit still counted
  */
 export function makeRoom(buckets: Buckets, nowMs: number, most = MAX_BUCKETS - 1): number {
   const kept: Bucket[] = [];
@@ -96,7 +100,7 @@ export function makeRoom(buckets: Buckets, nowMs: number, most = MAX_BUCKETS - 1
   return forgotten;
 }
 
-/** Puts a rule in force, and keeps the consumption. @returns whether the rule differs from the one before */
+/** Puts a rule in force and keeps the consumption. @returns whether the rule differs from the one before */
 export function adopt(bucket: Bucket, rule: Rule): boolean {
   const changes = compareStrictness(bucket.rule, rule) !== 0;
   bucket.rule = rule;
@@ -104,14 +108,14 @@ export function adopt(bucket: Bucket, rule: Rule): boolean {
   return changes;
 }
 
-/** Whether nothing is left of the consumption in an advanced bucket. */
+/** Whether an advanced bucket has no consumption and no open lease. */
 function isEmpty(bucket: Bucket): boolean {
   if (lentBy(bucket) > 0) return false;
   return bucket.algorithm === 'token-bucket' ? bucket.tokens === 0 && bucket.part === 0 : bucket.counts.length === 0;
 }
 
 /**
- * Brings a bucket to `nowMs`: drops consumption that no longer counts. An earlier reading of the clock drops nothing.
+ * Advances a bucket to `nowMs`: drops consumption that no longer counts. An earlier reading of the clock drops nothing.
  */
 export function advance(bucket: Bucket, nowMs: number): void {
   if (bucket.leases !== undefined) {
@@ -128,7 +132,7 @@ function advanceConsumption(bucket: Bucket, nowMs: number): void {
   else slidingWindow.advance(bucket, nowMs);
 }
 
-/** Tokens of an advanced bucket that other nodes may still spend. */
+/** @returns tokens of an advanced bucket that other nodes may still spend */
 export function lentBy(bucket: Bucket): number {
   return bucket.leases === undefined ? 0 : bucket.leases.lent;
 }
@@ -139,7 +143,7 @@ export function hasLent(buckets: Buckets): boolean {
   return false;
 }
 
-/** Whether leases of any of the client's buckets are open, or remembered. */
+/** Whether any of the client's buckets has a lease that is open or remembered. */
 export function hasLeases(buckets: Buckets): boolean {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     if (bucket.leases !== undefined) return true;
@@ -147,12 +151,12 @@ export function hasLeases(buckets: Buckets): boolean {
   return false;
 }
 
-/** Forgets leases of which other nodes hold copies, and will learn the end. */
+/** Forgets all leases of a client. Other nodes hold copies of them and will learn of their ends. */
 export function dropLeases(buckets: Buckets): void {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) bucket.leases = undefined;
 }
 
-/** Sets tokens, which fit, aside for another node. */
+/** Sets tokens aside for another node. They must fit. */
 export function lend(bucket: Bucket, lease: Lease): void {
   bucket.leases = addLease(bucket.leases, lease);
 }
@@ -174,13 +178,13 @@ export function fits(bucket: Bucket, rule: Rule, cost: number): boolean {
     : slidingWindow.used(bucket) + asked <= rule.limit;
 }
 
-/** Takes `cost`, which fits, from an advanced bucket. */
+/** Takes `cost` from an advanced bucket. It must fit. */
 export function take(bucket: Bucket, cost: number): void {
   if (bucket.algorithm === 'token-bucket') bucket.tokens += cost;
   else slidingWindow.add(bucket, bucket.rule, cost);
 }
 
-/** Whole tokens that could be taken under `rule` from an advanced bucket. */
+/** @returns whole tokens that could be taken under `rule` from an advanced bucket */
 export function remaining(bucket: Bucket, rule: Rule): number {
   const left =
     bucket.algorithm === 'token-bucket'
@@ -190,8 +194,10 @@ export function remaining(bucket: Bucket, rule: Rule): number {
 }
 
 /**
- * Whole ms, rounded up, after `nowMs` until `cost` could fit under `rule`. It does not fit now, but is at most the
- * capacity. Other nodes may spend all of their leased tokens or none; if none, it is enough that all leases are over.
+ * Computes the wait until `cost` could fit under `rule`. Lease holders may spend all of their tokens or none. If they
+ * spend none, `cost` fits at the latest when all leases are over.
+ * @param cost does not fit now, but is at most the capacity
+ * @returns whole ms after `nowMs`, rounded up
  */
 export function waitMs(bucket: Bucket, rule: Rule, cost: number, nowMs: number): number {
   const settledForMs = Math.max(0, bucket.atMs - nowMs);
@@ -208,7 +214,7 @@ function waitForMs(bucket: Bucket, rule: Rule, cost: number, lentToo: boolean): 
   return slidingWindow.used(counts) + cost <= rule.limit ? 0 : slidingWindow.waitMs(counts, rule, cost);
 }
 
-/** Whole ms, rounded up, after `nowMs` until nothing of the consumption is left. */
+/** @returns whole ms after `nowMs`, rounded up, until nothing of the consumption is left */
 export function resetMs(bucket: Bucket, nowMs: number): number {
   const leftMs =
     bucket.algorithm === 'token-bucket'
@@ -217,15 +223,15 @@ export function resetMs(bucket: Bucket, nowMs: number): number {
   return leftMs === 0 ? 0 : leftMs + Math.max(0, bucket.atMs - nowMs);
 }
 
-/** What an advanced token bucket owes if all that other nodes may still spend were spent. */
+/** @returns the debt of an advanced token bucket if other nodes spent all tokens that they may still spend */
 export function allSpent(bucket: TokenBucket): tokenBucket.TokenDebt {
   const lent = lentBy(bucket);
   return lent === 0 ? bucket : { tokens: bucket.tokens + lent, part: bucket.part, atMs: bucket.atMs };
 }
 
 /**
- * What counts in an advanced sliding window if each token that other nodes may still spend were spent at the end of its
- * lease.
+ * @returns the counts of an advanced sliding window if other nodes spent each token that they may still spend at the
+ * end of its lease
  */
 export function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
   if (lentBy(bucket) === 0) return bucket;
@@ -236,7 +242,7 @@ export function allCounted(bucket: SlidingWindow): slidingWindow.WindowCounts {
   return Object.assign(all, { atMs });
 }
 
-/** Whether nothing of the client's consumption is left at `nowMs`, so that its buckets can be dropped for free. */
+/** Whether a client is idle at `nowMs`: nothing of its consumption is left, so its buckets can be dropped for free. */
 export function isIdle(buckets: Buckets, nowMs: number): boolean {
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     advance(bucket, nowMs);
@@ -245,7 +251,7 @@ export function isIdle(buckets: Buckets, nowMs: number): boolean {
   return true;
 }
 
-/** The used part of a limit at `nowMs`, 0 to 1, of that bucket of the client of which most is used. */
+/** @returns the used part of the capacity at `nowMs`, 0 to 1; the largest over all buckets of the client */
 export function usedUp(buckets: Buckets, nowMs: number): number {
   let most = 0;
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
@@ -257,10 +263,11 @@ export function usedUp(buckets: Buckets, nowMs: number): number {
 }
 
 /**
- * Merges another copy of the same bucket into this one. Both are brought to `nowMs`. The larger consumption stands, and
- * the later rule, or else the stricter one. The merge is commutative, associative, and idempotent, so copies converge
- * whatever is lost, repeated, or reordered. The result owes no less than either copy. If one copy does not know that a
- * lease has ended, the order of merges may make the result stricter; in the end, the strictest stands.
+ * Merges another copy of the same bucket into this one. Both are advanced to `nowMs`. The larger consumption stands.
+ * The rule with more changes stands, or the stricter one of two with equally many. The merge is commutative,
+ * associative, and idempotent, so copies converge whatever is lost, repeated, or reordered. The result owes no less
+ * than either copy. If one copy does not know that a lease has ended, the order of merges may make the result stricter.
+ * In the end, the strictest result stands.
  */
 export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   advance(bucket, nowMs);
@@ -275,7 +282,7 @@ export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   });
   if (bucket.algorithm === 'token-bucket') {
     if (other.algorithm !== 'token-bucket') return;
-    // A copy is ahead of `nowMs` only if the clock went back. Its refill must not be counted again.
+    // A copy is ahead of `nowMs` only if the clock went back. Its refill must not count twice.
     bucket.atMs = Math.max(bucket.atMs, other.atMs);
     if (tokenBucket.compareDebt(other, bucket) > 0) {
       bucket.tokens = other.tokens;

@@ -8,7 +8,7 @@ import { isWhole } from './whole.js';
 
 export const MAX_POLICIES = 1_000;
 const MAX_TIERS = 32;
-/** Names are restricted, since headers and metrics contain them unescaped. */
+/** Names are restricted because headers and metrics contain them unescaped. */
 const NAME = /^[A-Za-z0-9_][\w.:-]{0,127}$/;
 export const EXPECTED_NAME = 'letters, digits, "_", ".", ":" and "-", at most 128 of them';
 
@@ -84,9 +84,9 @@ function checkAdaptive(value: unknown, path: string): Mistake[] {
 }
 
 interface LimitsOptions {
-  /** Whether this is an override, which may take the window of its policy. */
+  /** Whether the limits are an override, which may take the window of its policy. */
   readonly own?: boolean;
-  /** Fields that are allowed beside them. */
+  /** All fields that are allowed in the object. */
   readonly known?: readonly string[];
 }
 
@@ -120,7 +120,7 @@ export function checkLimits(
   return mistakes;
 }
 
-/** Mistake: two limits that would use the same bucket. */
+/** @returns the mistake of two limits that would use the same bucket */
 export function sameBucketTwice(field: string, twin: number): Mistake {
   const expected = `another window or algorithm than limits[${twin}]`;
   return { field, expected, detail: `${field}: the same window and algorithm as limits[${twin}]; use another of them` };
@@ -153,7 +153,7 @@ function checkLimit(value: unknown, path: string, own: boolean, known: readonly 
   return mistakes;
 }
 
-/** Why a sliding window has no burst. */
+/** The reason why a sliding window has no burst, for messages. */
 export const BESIDE_SLIDING_WINDOW = 'with sliding-window, which never admits more than limit';
 
 /** @returns the mistakes in an override of `policy`; without a policy, only those of its limits */

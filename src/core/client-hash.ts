@@ -1,6 +1,6 @@
 /**
- * A client by name, with the hash of the name. The hash is computed once, where the name enters the node, and travels
- * with it. It finds the client's place on the ring and in every table.
+ * A client's name with its hash. The hash is computed once, where the name enters the node, and is passed on with the
+ * name. It finds the client's place on the ring and in every table.
  */
 export interface ClientKey {
   /** 1 to 256 bytes of well-formed Unicode. */
@@ -11,10 +11,10 @@ export interface ClientKey {
   readonly hashLow: number;
 }
 
-/** The construction by name: members that hash otherwise place clients otherwise. */
+/** The name of the hash function. Members with different hash functions would place clients differently. */
 export const CLIENT_HASH = 'halfsiphash-1-3-64';
 
-// "toke", "ring", and the constants of HalfSipHash.
+// The keys are "toke" and "ring". The constants are those of HalfSipHash.
 const KEY_0 = 0x656b6f74;
 const KEY_1 = 0x676e6972;
 const CONSTANT_2 = 0x6c796765;
@@ -22,7 +22,7 @@ const CONSTANT_3 = 0x74656462;
 /** Rounds after the last word, before each half of the result. */
 const FINAL_ROUNDS = 3;
 
-/** The words of the name in hand. It grows with the longest name. */
+/** The words of the name that is being hashed. The array grows with the longest name. */
 let words = new Int32Array(128);
 const halves = new Int32Array(2);
 
@@ -37,13 +37,13 @@ export function clientKey(clientId: string): ClientKey {
  * short-input PRF", 2012; its variant of 32-bit words, 2016). It costs 10 to 20 ns more than two lanes of MurmurHash3.
  * For MurmurHash3, anyone can compute many names of one hash.
  *
- * The key is public, because callers that know the ring compute the same hash. So a stranger can search for names:
+ * The key is public, because callers that know the ring compute the same hash. So an attacker can search for names:
  * - Names of one member, or of one slot of a table with 2^k slots, take 2^k tries each. They put load on one member, as
  *   names do under any public placement. A table has to bound its probes, or mix a secret into the hash.
- * - Two names that share all 64 bits take 2^32 tries, and a chain of sixteen about 2^60. Tables compare whole names, so
- *   such names stay different clients.
+ * - Two names that share all 64 bits take 2^32 tries, and a chain of sixteen names about 2^60. Tables compare whole
+ *   names, so such names stay different clients.
  *
- * Neither admits more: a stranger who may choose names has fresh buckets anyway.
+ * Neither attack admits more requests: an attacker who may choose names has fresh buckets anyway.
  * @param out receives the upper and the lower half, as int32
  */
 export function hashClientId(clientId: string, out: Int32Array): void {
@@ -52,7 +52,7 @@ export function hashClientId(clientId: string, out: Int32Array): void {
   hashClientBytes(bytes, 0, bytes.length, out);
 }
 
-/** The same hash of a name that is there as UTF-8, from `start` to before `end`. */
+/** Computes the same hash for a name in UTF-8, from `start` (inclusive) to `end` (exclusive). */
 export function hashClientBytes(bytes: Uint8Array, start: number, end: number, out: Int32Array): void {
   const length = end - start;
   reserve(length);
@@ -68,7 +68,7 @@ export function hashClientBytes(bytes: Uint8Array, start: number, end: number, o
   mix(length, out);
 }
 
-/** Reads a name into `words`, four characters each. @returns false for a name that is not all ASCII */
+/** Packs a name into `words`, four characters in each. @returns false if the name is not all ASCII */
 function packAscii(text: string): boolean {
   const { length } = text;
   reserve(length);
@@ -96,7 +96,7 @@ function reserve(bytes: number): void {
 }
 
 /**
- * Hashes `words`, the last of which holds up to three bytes and the length. The final rounds run in the same loop, over
+ * Hashes `words`. The last word holds up to three bytes and the length. The final rounds run in the same loop, over
  * words of 0.
  */
 function mix(length: number, out: Int32Array): void {

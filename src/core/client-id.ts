@@ -1,13 +1,16 @@
 export const MAX_CLIENT_ID_BYTES = 256;
-/** What a client id may be, for messages. */
+/** Valid client ids, for messages. */
 export const EXPECTED_CLIENT_ID = `1 to ${MAX_CLIENT_ID_BYTES} bytes of well-formed Unicode`;
 
-/** Whether a value is 1 to 256 bytes of well-formed Unicode. A lone surrogate has no UTF-8: two such ids would be one on the wire. */
+/**
+ * Whether a value is 1 to 256 bytes of well-formed Unicode. A lone surrogate has no UTF-8 form, so two ids with
+ * different lone surrogates would be the same on the wire.
+ */
 export function isClientId(value: unknown): value is string {
   return typeof value === 'string' && isText(value, MAX_CLIENT_ID_BYTES);
 }
 
-/** Whether a text is well-formed Unicode that takes 1 to `maxBytes` bytes as UTF-8. */
+/** Whether a text is well-formed Unicode of 1 to `maxBytes` bytes in UTF-8. */
 export function isText(text: string, maxBytes: number): boolean {
   if (text.length === 0 || !text.isWellFormed()) return false;
   // A UTF-16 unit takes at most 3 bytes of UTF-8, so most texts need no counting.

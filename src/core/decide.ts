@@ -6,30 +6,33 @@ import type { Algorithm, Rule } from './rule.js';
 
 /** A validated question: may this client do this now? */
 export interface Check extends ClientKey {
-  /** 1 to 8, each of another bucket; all must allow it, or none is charged. */
+  /** 1 to 8 rules, each of another bucket. All must allow the check; otherwise no bucket is charged. */
   readonly rules: readonly Rule[];
   /** Whole tokens, 1 to 1e9, taken from each rule's bucket. */
   readonly cost: number;
-  /** Answer without consuming. */
+  /** Whether the check is answered without consuming. */
   readonly peek: boolean;
-  /** The same id for the same client within 60 s gets the first decision again. */
+  /** A check with the same id for the same client within 60 s gets the first decision again. */
   readonly requestId: string | undefined;
-  /** Answer only once a successor holds a copy, so that a crash admits nothing twice. */
+  /** Whether the answer waits until a replica holds a copy, so that a crash admits nothing twice. */
   readonly replicated: boolean;
-  /** Id under which the cost can be settled later. */
+  /** Id with which the cost can be settled later. */
   readonly reservation: string | undefined;
-  /** The terms of policies beyond the rules. Only the node that was asked uses them; it does not send them on. */
+  /**
+   * The terms of the policy beyond its rules. Only the node that received the request uses them; it does not forward
+   * them.
+   */
   readonly terms: Terms | undefined;
 }
 
 interface Terms {
-  /** The policy that the rules come from. */
+  /** The policy of the rules. */
   readonly policy: Policy | undefined;
-  /** The list of the policy on which the client is, if any. */
+  /** The list that contains the client, if any. */
   readonly listed: 'allow' | 'deny' | undefined;
 }
 
-/** Every check is made here, so all have one shape. Unless `more` says otherwise, it consumes 1. */
+/** Makes a check. All checks are made here, so all objects have one shape. The default cost is 1. */
 export function createCheck(
   { clientId, hashHigh, hashLow }: ClientKey,
   rules: readonly Rule[],
@@ -39,17 +42,17 @@ export function createCheck(
   return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms };
 }
 
-/** The part of a check that the buckets decide. */
+/** The part of a check that the decision depends on. */
 type Asked = Pick<Check, 'rules' | 'cost' | 'peek'>;
 
-/** What one of several limits has to say. */
+/** The state of one of several limits after a decision. */
 export interface LimitStats {
   readonly algorithm: Algorithm;
   readonly windowMs: number;
   readonly limit: number;
   /** Whole tokens left after this decision. */
   readonly remaining: number;
-  /** 0 when this limit allows it; else whole ms, rounded up, after which it would; `null` if it never can. */
+  /** 0 if this limit allows the check; else whole ms, rounded up, until it could; `null` if it never can. */
   readonly retryAfterMs: number | null;
   /** Whole ms, rounded up, until nothing of the consumption is left. */
   readonly resetMs: number;
@@ -57,31 +60,32 @@ export interface LimitStats {
 
 export interface Verdict {
   readonly allowed: boolean;
-  /** Of the tightest limit: the one that denies longest, else the one with the least remaining. */
+  /** The tightest limit: the one that denies longest, else the one with the least remaining. */
   readonly limit: number;
+  /** Whole tokens left under the tightest limit. */
   readonly remaining: number;
   /**
-   * 0 when allowed; else whole ms, rounded up, after which the same cost could pass if nothing else comes; `null`:
-   * never.
+   * 0 when allowed. Otherwise whole ms, rounded up, after which the same cost could pass if nothing else is taken;
+   * `null` if it can never pass.
    */
   readonly retryAfterMs: number | null;
   /** Whole ms, rounded up, until nothing of the consumption is left under any of the limits. */
   readonly resetMs: number;
-  /** The stats of each limit, when there are several. */
+  /** The state of each limit; `undefined` when there is only one. */
   readonly limits: readonly LimitStats[] | undefined;
 }
 
 export interface Outcome extends Verdict {
-  /** Whether the buckets changed, so that copies of them are outdated. */
+  /** Whether the buckets changed, which makes copies of them outdated. */
   readonly changed: boolean;
-  /** Buckets that were dropped because the client has too many, though their limits still counted. */
+  /** Number of buckets that were dropped because the client has too many, although their limits still counted. */
   readonly forgotten: number;
 }
 
 /**
- * Decides a check at `nowMs`, and charges the client's buckets when it is allowed and no peek.
- * A denial consumes nothing. A rule with another limit than last time applies at once, with what was consumed kept.
- * @param buckets of the client; they stay empty if there is nothing to remember
+ * Decides a check at `nowMs`. Charges the client's buckets if the check is allowed and not a peek.
+ * A denial consumes nothing. A rule with a new limit applies at once, and the consumption is kept.
+ * @param buckets the buckets of the client; they stay empty if there is nothing to remember
  * @param nowMs monotonic ms of this process
  */
 export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: number): Outcome {

@@ -1,13 +1,13 @@
 import type { Verdict } from './decide.js';
 
 /**
- * The source of a decision: the owner, asked directly or by forwarding; tokens leased from it; a remembered denial; or this
- * node alone, because neither the owner nor its successor could be asked.
+ * The source of a decision: the owner, asked directly or by forwarding; tokens leased from the owner; a remembered
+ * denial; or this node alone, because neither the owner nor its successor could be asked.
  */
 export const SOURCES = ['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const;
 export type Source = (typeof SOURCES)[number];
 
-/** Time after which to retry a denial that was made without asking the owner. */
+/** `retryAfterMs` of a denial that was made without asking the owner. */
 export const CLOSED_RETRY_MS = 1_000;
 
 /** A verdict and its source. */
@@ -17,18 +17,18 @@ export interface Decision extends Verdict {
   readonly source: Source;
   /** True only when the owner's state could not be used. */
   readonly degraded: boolean;
-  /** Names the reserved cost, for `settle`. */
+  /** Id of the reservation, for `settle`. */
   readonly reservation?: string;
   /** The verdict of a shadow policy, which is not enforced. */
   readonly shadow?: { readonly allowed: boolean; readonly retryAfterMs: number | null };
 }
 
-/** A reservation after it was settled. */
+/** The result of settling a reservation. */
 export interface Settlement {
-  /** The cost that counts: that of the first settlement. */
+  /** The cost that counts, which is the cost of the first settlement. */
   readonly cost: number;
   readonly reserved: number;
-  /** The tightest limit of the client under it. */
+  /** The tightest limit of the reservation. */
   readonly limit: number;
   readonly remaining: number;
   readonly resetMs: number;

@@ -7,24 +7,24 @@ import type { Rule } from './rule.js';
 /** The part of a check that a remembered denial depends on. */
 type Asked = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;
 
-/** Denials by owners, remembered by the node that forwarded the check, for as long as they hold. */
+/** The denials of owners. The node that forwarded the check remembers each for as long as it holds. */
 export interface Denials {
-  /** Notes the moment at which an owner is asked; for `remember`. */
+  /** Records the time at which an owner is asked. `remember` needs it. */
   asking(nowMs: number): Asking;
-  /** @param nowMs when the answer came */
+  /** @param nowMs arrival of the answer */
   remember(check: Asked, decision: Decision, asking: Asking, nowMs: number): void;
-  /** The same denial again, with the rest of its time. */
+  /** @returns the remembered denial with the rest of its waits; `undefined` if there is none for this check */
   recall(check: Asked, nowMs: number): Decision | undefined;
   forget(clientId: string): void;
-  /** Forgets all, because the rules may have changed. */
+  /** Forgets all denials, because the rules may have changed. */
   clear(): void;
   readonly size: number;
 }
 
 interface Asking {
-  /** The owner's `retryAfterMs` began no sooner. */
+  /** Time of the question. The owner's `retryAfterMs` begins at this time or later. */
   readonly atMs: number;
-  /** Resets by then. An answer that was on its way during a later reset may be older than that reset. */
+  /** Number of resets before the question. An answer that was in transit during a reset may be older than the reset. */
   readonly resets: number;
 }
 
@@ -32,7 +32,7 @@ interface Denial {
   readonly rules: readonly Rule[];
   readonly cost: number;
   readonly decision: Decision;
-  /** Start of the countdown of its figures, not before they were true. */
+  /** Arrival of the answer. The waits in the decision count down from here; they were true at this time or earlier. */
   readonly answeredAtMs: number;
   /** Infinity for a cost that can never pass. */
   readonly untilMs: number;
@@ -40,15 +40,18 @@ interface Denial {
 
 interface DenialsOptions {
   readonly max: number;
-  /** Bound in ms, for callers that do not hear of resets and returned leases. Default: none. */
+  /**
+   * Longest time to remember a denial, in ms. For callers that do not learn of resets and returned leases. Default:
+   * none.
+   */
   readonly longestMs?: number;
 }
 
 /**
- * A denial holds until its `retryAfterMs`, whatever else comes, for the same rules and a cost at least as large. Two
- * events end it sooner. A reset forgets it here too. Leased or reserved tokens may come back; then the owner marks the
- * denial as revocable, and it is not remembered. The key is the whole client id, so no client gets the denials of
- * another.
+ * A denial holds until its `retryAfterMs`, whatever other requests come, for the same rules and a cost at least as
+ * large. Only two events could end it sooner. A reset makes this node forget the denial too. Leased or reserved tokens
+ * may come back; the owner marks such a denial as revocable, and it is not remembered. The key is the whole client id,
+ * so no client gets the denials of another.
  */
 export function createDenials(options: DenialsOptions): Denials {
   const { longestMs = Infinity } = options;
@@ -92,7 +95,7 @@ export function createDenials(options: DenialsOptions): Denials {
   };
 }
 
-/** Additional ms for a larger cost; Infinity: for ever; `undefined` if only the owner can tell. */
+/** @returns additional ms for a larger cost; Infinity if it can never pass; `undefined` if only the owner can tell */
 function moreToWait({ cost, rules: [rule, second] }: Asked, denial: Denial): number | undefined {
   if (cost === denial.cost) return 0;
   if (second !== undefined || rule?.algorithm !== 'token-bucket') return undefined;

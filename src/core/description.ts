@@ -1,7 +1,7 @@
 import type { NodeId } from './ring.js';
 import type { Algorithm } from './rule.js';
 
-/** The consumption of a client, as its owner knows it. */
+/** The consumption of a client according to its owner. */
 export interface ClientDescription {
   readonly clientId: string;
   readonly owner: NodeId;
@@ -13,8 +13,8 @@ export interface BucketDescription {
   readonly algorithm: Algorithm;
   readonly windowMs: number;
   /**
-   * The last limit above 0 that was asked with. A limit of 0 has no rate, so the bucket keeps the limit at which its debt
-   * decays. A client that was only ever denied by a limit of 0 has no bucket.
+   * The limit of the last check with a limit above 0. A limit of 0 has no rate, so the bucket keeps the limit at which
+   * its debt decays. A client that only had checks with a limit of 0 has no bucket.
    */
   readonly limit: number;
   /** Whole tokens that can be taken now. */

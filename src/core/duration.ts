@@ -1,13 +1,13 @@
 import { MAX_WINDOW_MS } from './rule.js';
 
-/** What a window may be, for messages. */
+/** Valid windows, for messages. */
 export const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /**
- * Whole ms of `"250ms"`, `"10s"`, `"1m"`, `"1h"` or `"1d"`: a whole number and a unit.
- * @returns `undefined` for anything else, 0, or more than 366 days
+ * Reads a duration: a whole number and a unit, as in `"250ms"`, `"10s"`, `"1m"`, `"1h"`, or `"1d"`.
+ * @returns whole ms; `undefined` for any other text, for 0, and for more than 366 days
  */
 export function parseDuration(text: string): number | undefined {
   if (text !== lastText) {
@@ -17,7 +17,7 @@ export function parseDuration(text: string): number | undefined {
   return lastMs;
 }
 
-/** Callers name the same window again and again. */
+/** The last result is kept, because most calls have the same window. */
 let lastText = '';
 let lastMs: number | undefined;
 
@@ -28,7 +28,7 @@ function parse(text: string): number | undefined {
   return ms >= 1 && ms <= MAX_WINDOW_MS ? ms : undefined;
 }
 
-/** The shortest text that `parseDuration` reads back: 60000 is `"1m"`. */
+/** Formats a duration as the shortest text for `parseDuration`: 60000 is `"1m"`. */
 export function formatDuration(ms: number): string {
   for (const unit of ['d', 'h', 'm', 's']) {
     const unitMs = UNIT_MS[unit]!;

@@ -1,4 +1,4 @@
-/** Errors that a node answers over HTTP: stable code, status, and title. The library throws them too. */
+/** The errors of the HTTP API, with stable code, status, and title. The library throws them too. */
 export const HTTP_ERRORS = {
   invalid_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_request: { status: 400, title: 'The request is not valid' },
@@ -24,7 +24,7 @@ export const HTTP_ERRORS = {
   draining: { status: 503, title: 'The node is stopping' },
 } as const satisfies Record<string, { status: number; title: string }>;
 
-/** Every error of the API and the library. Those beyond `HTTP_ERRORS` arise in the calling process. */
+/** Every error of the API and the library. Errors that are not in `HTTP_ERRORS` arise in the calling process. */
 const ERRORS = {
   ...HTTP_ERRORS,
   no_answer: { status: 503, title: 'No node has answered in time' },
@@ -50,8 +50,8 @@ interface ErrorDetails {
 }
 
 /**
- * Why there is no decision. A denial is a decision, not an error.
- * Over HTTP it is a `problem+json` body (RFC 9457); node, client, and middleware throw it.
+ * The reason why there is no decision. A denial is a decision, not an error.
+ * Over HTTP this error is a `problem+json` body (RFC 9457). Node, client, and middleware throw it.
  */
 export class TokenringError extends Error {
   override readonly name = 'TokenringError';
@@ -63,9 +63,9 @@ export class TokenringError extends Error {
   readonly field: string | undefined;
   /** Valid values of the field. */
   readonly expected: string | undefined;
-  /** What is wrong this time; empty where the title says it all. */
+  /** The details of this error; empty if the title is enough. */
   readonly detail: string;
-  /** Place in the batch that was asked, from 0. */
+  /** Place of the request in its batch, from 0. */
   readonly item: number | undefined;
 
   constructor(code: ErrorCode, details: ErrorDetails = {}, options?: ErrorOptions) {
@@ -82,7 +82,7 @@ export class TokenringError extends Error {
     this.item = details.item;
   }
 
-  /** The same error, about one item of a batch. */
+  /** Returns the same error for one item of a batch. */
   of(item: number): TokenringError {
     return new TokenringError(
       this.code,
@@ -110,7 +110,7 @@ function adviceOf({ field, expected }: ErrorDetails): string {
   return field === undefined ? `use ${expected}` : `${field} is not valid; use ${expected}`;
 }
 
-/** The code as one that this version knows. */
+/** @returns the code itself if this version knows it, else `unknown_error` */
 export function knownCode(code: string): ErrorCode {
   return Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'unknown_error';
 }

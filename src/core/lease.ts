@@ -1,20 +1,25 @@
 /**
- * Tokens that the owner of a bucket has set aside for another node to spend by itself.
+ * Tokens that the owner of a bucket has set aside. Another node, the lease holder, spends them by itself.
  *
- * Why no limit is exceeded: let P be the debt of the bucket and the open leases together. A grant and a decision of the owner
- * add to P, a spent token was in it before, and only the debt decays, at the bucket's rate. So over any span P grows by at
- * least what was admitted less the refill; and as P never exceeds the capacity, neither does `admitted − refill`.
+ * Leases exceed no limit. Let P be the debt of the bucket plus the tokens of its open leases. A grant adds to P, and so
+ * does a decision of the owner. A leased token is in P before it is spent. Only the debt decays, at the bucket's rate.
+ * So over any span, P grows by at least `admitted − refill`. P never exceeds the capacity, so neither does
+ * `admitted − refill`.
  */
 export interface Lease {
   /** Unique among all leases of all owners. */
   readonly id: string;
-  /** Set aside; whole, at least 1. */
+  /** Tokens set aside: whole, at least 1. */
   readonly tokens: number;
-  /** Monotonic ms of this process from when on nobody spends from it any more: what has not come back counts as spent. */
+  /**
+   * End of the lease in monotonic ms of this process. No node spends from the lease after its end. Tokens that have not
+   * come back by then count as spent.
+   */
   endMs: number;
   /**
-   * Once it is over: how many of its tokens were spent, and are part of the debt; at its end, all that did not come back. It is
-   * remembered for a while, as copies may be under way in which it is open.
+   * `undefined` while the lease is open. Once it is over, the number of its tokens that were spent; they are part of
+   * the debt. At the end of a lease, all tokens that did not come back count as spent. A lease that is over is
+   * remembered for a while, because copies in transit may still show it as open.
    */
   spent: number | undefined;
 }
@@ -22,19 +27,20 @@ export interface Lease {
 /** The leases of one bucket. */
 export interface Leases {
   readonly list: Lease[];
-  /** Tokens of those that are open. */
+  /** Tokens of the open leases. */
   lent: number;
-  /** When the next of them is to be closed or forgotten. */
+  /** Time at which the next lease is to be closed or forgotten, in monotonic ms of this process. */
   dueMs: number;
 }
 
 /**
- * How long a lease that is over is remembered, counted from its end: by then those who hold copies know of the end, with the
- * debt in which its tokens are. Who would learn it later counts them twice for a while: stricter.
+ * Time for which a lease that is over is remembered, counted from its end. Within this time the replicas learn of the
+ * end, together with the debt that contains the spent tokens. A node that learns of it later counts these tokens twice
+ * for a while, which is stricter.
  */
 const REMEMBERED_MS = 500;
 
-/** All of these as those of one bucket; `undefined` for none. */
+/** @returns the leases of one bucket; `undefined` for an empty list */
 export function leasesFrom(list: Lease[]): Leases | undefined {
   return list.length === 0 ? undefined : summed(list);
 }
@@ -43,17 +49,17 @@ export function addLease(leases: Leases | undefined, lease: Lease): Leases {
   return summed([...(leases?.list ?? []), lease]);
 }
 
-/** Whole ms until an open lease is over, or one that is over is forgotten; at least 0. */
+/** @returns whole ms until an open lease is over, or until a lease that is over is forgotten; at least 0 */
 export function leftMs({ endMs, spent }: Lease, nowMs: number): number {
   return Math.max(0, spent === undefined ? endMs - nowMs : endMs + REMEMBERED_MS - nowMs);
 }
 
-/** The end of a lease of which so many ms are left as `leftMs` says. */
+/** The inverse of `leftMs`. @returns the end of a lease, given the ms that are left at `nowMs` */
 export function endOf({ leftMs: left, spent }: { leftMs: number; spent: number | undefined }, nowMs: number): number {
   return spent === undefined ? nowMs + left : nowMs + left - REMEMBERED_MS;
 }
 
-/** Ends one by one, earliest first, those that are over at `nowMs`. @returns what is left of them */
+/** Ends the leases that are over at `nowMs`, earliest first. @returns all leases except the forgotten ones */
 export function endLeases(leases: Leases, nowMs: number, ended: (lease: Lease) => void): Leases | undefined {
   if (nowMs < leases.dueMs) return leases;
   const over = leases.list.filter((lease) => isOpen(lease) && lease.endMs <= nowMs).sort((a, b) => a.endMs - b.endMs);
@@ -64,7 +70,7 @@ export function endLeases(leases: Leases, nowMs: number, ended: (lease: Lease) =
   return leasesFrom(leases.list.filter(({ endMs }) => endMs + REMEMBERED_MS > nowMs));
 }
 
-/** @returns the open lease of that id, over by this */
+/** Closes the open lease of this id. @returns the closed lease; `undefined` if none is open */
 export function closeLease(leases: Leases, id: string, unspent: number): Lease | undefined {
   const lease = leases.list.find((one) => one.id === id && isOpen(one));
   if (lease === undefined) return undefined;
@@ -74,8 +80,8 @@ export function closeLease(leases: Leases, id: string, unspent: number): Lease |
 }
 
 /**
- * Knows all that either knows. Where a lease is over for one of them and open for the other, what was spent of it is part of
- * only one debt: the two can be compared once `owes` has added it to the other.
+ * Merges the leases of two copies of a bucket. A lease may be over in one copy and open in the other. Then its spent
+ * tokens are part of only one debt. `owes` adds them to the debt of the other side, so that the debts can be compared.
  */
 export function mergeLeases(
   a: Leases | undefined,
@@ -98,7 +104,7 @@ export function mergeLeases(
       owes('b', known.spent);
     } else {
       known.spent = Math.max(known.spent, lease.spent);
-      // What two tell each other again and again is not remembered for longer by it.
+      // The earlier end counts. Otherwise two nodes that resend a lease to each other would remember it for ever.
       known.endMs = Math.min(known.endMs, lease.endMs);
     }
   }

@@ -4,12 +4,12 @@ import type { TokenringError } from './error.js';
 import type { AllowRequest, Duration } from './request.js';
 
 /**
- * What happens when no node that knows a client's bucket can be asked: decide here with an equal share of the limit
+ * The behaviour when no node that knows a client's bucket can be asked: decide here with an equal share of the limit
  * (`local`), admit (`open`), deny (`closed`), or reject (`throw`).
  */
 export type OnUnavailable = 'local' | 'open' | 'closed' | 'throw';
 
-/** What `allow` takes besides its limit. */
+/** The options of `allow` besides its limit. */
 export type AllowOptions = Omit<AllowRequest, 'clientId' | 'limit' | 'window' | 'windowMs' | 'limits' | 'policy'>;
 
 export interface AcquireOptions {
@@ -20,49 +20,49 @@ export interface AcquireOptions {
 }
 
 /**
- * What decides, in this process or elsewhere: `createNode` and `createClient` both make one.
- * Every call rejects with a `TokenringError`: `invalid_request` names the `field` and what is `expected`; `closed` after
- * `close`; `unavailable`, `no_answer` or `overloaded` when no node can answer now.
+ * A rate limiter, in this process or remote. `createNode` and `createClient` both make one.
+ * A call that fails rejects with a `TokenringError`. Its code is `invalid_request`, with the `field` and the `expected`
+ * values; `closed` after `close`; or `unavailable`, `no_answer`, or `overloaded` when no node can answer now.
  */
 export interface Limiter {
   /**
-   * Asks for one request of this client and counts it.
+   * Decides one request of this client and counts it if it is allowed.
    * @param limit requests allowed per window: whole, 0 to 1e9; 0 denies all
    * @param window whole ms, or `"10s"`, `"1m"`, `"1h"`, `"1d"`; 1 ms to 366 days
    */
   allow(clientId: string, limit: number, window: number | Duration, options?: AllowOptions): Promise<boolean>;
-  /** The full question and the full answer. A denial is an answer, not an error. */
+  /** Decides a request and returns the whole decision. A denial is a decision, not an error. */
   check(request: AllowRequest): Promise<Decision>;
   /**
-   * As `check`, but waits for its turn when it is denied: up to `waitMs`, in the order of arrival among equal requests of
-   * this process. Beyond 1,000 waiting requests, further ones are asked once.
-   * @returns a denial, at once, when the request cannot pass in time
+   * Decides a request as `check` does. A denied request waits up to `waitMs` for its turn. Equal requests of this
+   * process wait in the order of arrival. While 1,000 requests wait, further requests are asked only once.
+   * @returns a denial, at once, if the request cannot pass in time
    */
   acquire(request: AllowRequest, options: AcquireOptions): Promise<Decision>;
-  /** Several requests, answered in order. Never rejects: an error stands in place of its decision, with its `item`. */
+  /** Decides several requests, in order. Never rejects: an error with its `item` takes the place of a decision. */
   checkMany(requests: readonly AllowRequest[]): Promise<readonly (Decision | TokenringError)[]>;
-  /** Whole tokens that this client could take now. Consumes nothing. Same parameters as `allow`. */
+  /** Returns the whole tokens that this client could take now. Consumes nothing. Has the parameters of `allow`. */
   remaining(clientId: string, limit: number, window: number | Duration, options?: AllowOptions): Promise<number>;
   /** Takes a cost that is not final yet. When allowed, the decision names a `reservation` for `settle`. */
   reserve(request: AllowRequest): Promise<Decision>;
   /**
    * Replaces a reserved cost by the final one, within ten minutes. Settling twice counts once.
    * @param cost whole, 0 to 1e9
-   * @throws TokenringError `unknown_reservation` when there is none, or no longer
+   * @throws TokenringError `unknown_reservation` if the reservation does not exist or has expired
    */
   settle(reservation: string, cost: number): Promise<Settlement>;
-  /** What this client has consumed. Consumes nothing. */
+  /** Returns the consumption of this client. Consumes nothing. */
   describe(clientId: string): Promise<ClientDescription>;
   /**
-   * Forgets what this client has consumed, on every node. A remote limiter needs a token with the role `admin`.
-   * @throws TokenringError `unavailable` when a node has not confirmed; call it again
+   * Forgets the consumption of this client on every node. A remote limiter needs a token with the role `admin`.
+   * @throws TokenringError `unavailable` if a node has not confirmed; call it again
    */
   reset(clientId: string): Promise<void>;
   /** Finishes calls in progress and stops; later calls reject. A second call returns the same promise. */
   close(): Promise<void>;
 }
 
-/** The calls that follow from `check`. */
+/** Makes the calls that need only `check`. */
 export function callsBy(
   check: Limiter['check'],
 ): Pick<Limiter, 'check' | 'allow' | 'checkMany' | 'remaining' | 'reserve'> {

@@ -5,23 +5,24 @@ import { LRUCache } from 'lru-cache';
 /**
  * Points of one member on the ring. All members of a cluster must use the same number.
  *
- * The share of a member varies by 1/√points. Over random names the largest of 100 shares, in units of the mean, was
- * 1.07 with 1,280 points, but above 1.10 for one in thirty sets of names; with 2,048 it was 1.06, and 1.09 at worst.
+ * The share of a member varies by 1/√points. Measured over random names, the largest of 100 shares, in units of the
+ * mean: with 1,280 points it was 1.07, but above 1.10 for one in thirty sets of names; with 2,048 points it was 1.06,
+ * and 1.09 at worst.
  */
 export const POINTS = 2048;
 
 /** libketama cuts a 16-byte MD5 into four points of 4 bytes. */
 const POINTS_PER_DIGEST = 4;
 
-/** 8 KiB each. */
+/** The points of recently used members. Each array takes 8 KiB. */
 const pointsByMember = new LRUCache<string, Uint32Array>({ max: 1024 });
 
 /**
- * The points of a member in ascending order, as hashring places them: ketama's. They depend on the name alone. About 1
- * ms for a member that was not seen before.
+ * Computes the ketama points of a member with hashring, in ascending order. They depend on the name alone. A new member
+ * takes about 1 ms.
  *
- * Each member gets a hashring of its own, as adding a member to one of many sorts them all again. In it, the member is
- * called "0", because hashring uses names as keys of plain objects and splits them at colons.
+ * Each member gets its own hashring, because adding a member to a ring of many sorts all points again. In its hashring,
+ * the member is called "0", because hashring uses names as keys of plain objects and splits them at colons.
  */
 export function memberPoints(member: string): Uint32Array {
   let points = pointsByMember.get(member);
@@ -34,7 +35,7 @@ export function memberPoints(member: string): Uint32Array {
       replicas: POINTS_PER_DIGEST,
       'max cache size': 1,
     });
-    // The package's types know one number a server.
+    // The types of the package declare only one number for each server.
     const values = ring.points(['0']) as unknown as Record<string, number[]>;
     points = Uint32Array.from(values['0']!);
     pointsByMember.set(member, points);
@@ -42,7 +43,10 @@ export function memberPoints(member: string): Uint32Array {
   return points;
 }
 
-/** 0.5 µs. By way of a string, as `node:crypto` takes 1 µs to hand over a buffer, and `createHash` 1.6 µs. */
+/**
+ * Takes 0.5 µs. The digest goes through a string, because `node:crypto` takes 1 µs to return a buffer, and `createHash`
+ * takes 1.6 µs.
+ */
 function md5(key: string): Buffer {
   return Buffer.from(hash('md5', key, 'binary'), 'binary');
 }

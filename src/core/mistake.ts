@@ -2,44 +2,44 @@
 export interface Mistake {
   /** Path of the bad field, as in `policies.api.limits[1].window`. */
   readonly field: string;
-  /** What the field may be. */
+  /** Valid values of the field. */
   readonly expected: string;
   /** One sentence: where, what is wrong, what to do. */
   readonly detail: string;
 }
 
-/** Characters of a value or a name that a message quotes. */
+/** Largest number of characters of a value or a name that a message quotes. */
 const MAX_QUOTED = 40;
-/** Characters of a name that are compared with known names. */
+/** Largest number of characters of a name that are compared with known names. */
 const MAX_COMPARED = 32;
-/** Edits that turn a mistyped name into the one that was meant. */
+/** Largest number of edits between a mistyped name and a suggested one. */
 const MAX_EDITS = 2;
 
 /**
- * A field that is missing or has a value that it may not have.
- * @param noun what the value should be, as in `"banana" is not a duration`
+ * The mistake of a field that is missing or has a wrong value.
+ * @param noun a word for valid values, as in `"banana" is not a duration`
  */
 export function badValue(field: string, value: unknown, expected: string, noun = 'valid'): Mistake {
   const wrong = value === undefined ? `${field} is missing` : `${field}: ${quoted(value)} is not ${noun}`;
   return { field, expected, detail: `${wrong}; use ${expected}` };
 }
 
-/** A field whose value a message may not show. */
+/** The mistake of a wrong value that a message may not show. */
 export function badField(field: string, expected: string): Mistake {
   return { field, expected, detail: `${field} is not valid; use ${expected}` };
 }
 
 /**
- * A field that may not stand where it stands.
- * @param where completes the sentence, as in `beside window`
+ * The mistake of a field that is not allowed in this place.
+ * @param where end of the sentence, as in `beside window`
  */
 export function misplaced(field: string, where: string): Mistake {
   return { field, expected: `none ${where}`, detail: `${field} is not allowed ${where}; remove it` };
 }
 
 /**
- * A field that nobody knows, with the known name that is nearest to it.
- * @param path of the object that holds it; empty for the whole
+ * The mistake of an unknown field. The message suggests the nearest known name.
+ * @param path path of the object with the field; empty for the outermost object
  */
 export function unknownField(path: string, name: string, known: readonly string[]): Mistake {
   const field = path === '' ? name : `${path}.${name}`;
@@ -50,7 +50,7 @@ export function unknownField(path: string, name: string, known: readonly string[
   return { field, expected, detail: `${wrong}; use ${expected}` };
 }
 
-/** A value as a message shows it: short, and without walking into what may be deep. */
+/** Formats a value for a message. The text is short, and nested values are not read. */
 function quoted(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object' && value !== null) return 'an object';
@@ -58,14 +58,14 @@ function quoted(value: unknown): string {
   return JSON.stringify(value.length > MAX_QUOTED ? `${value.slice(0, MAX_QUOTED)}…` : value);
 }
 
-/** The known name that differs least from a mistyped one; `undefined` if none is close. */
+/** @returns the known name that is nearest to a mistyped one; `undefined` if none is close */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   const plain = plainName(name.slice(0, MAX_COMPARED));
   let best: string | undefined;
   let fewest = MAX_EDITS + 1;
   for (const candidate of known) {
     const edits = editsBetween(plain, plainName(candidate));
-    // A short name is near to everything: at least half of it must be right.
+    // A short name is near to many names, so at least half of it must be right.
     if (edits < fewest && edits * 2 <= plain.length) {
       best = candidate;
       fewest = edits;
@@ -78,7 +78,7 @@ function plainName(name: string): string {
   return name.replaceAll(/[-_ ]/g, '').toLowerCase();
 }
 
-/** Levenshtein distance: insertions, deletions and replacements that turn one text into the other. */
+/** The Levenshtein distance: the fewest insertions, deletions, and replacements that turn one text into the other. */
 function editsBetween(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i += 1) {

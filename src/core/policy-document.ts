@@ -6,9 +6,9 @@ import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
 import type { Rule } from './rule.js';
 
 /**
- * All policies, tiers, lists, and overrides in one document that every node holds. Each entry has the version at which
- * it was last written and the node that wrote it. A deleted entry stays without a value, so that an older copy cannot
- * bring it back.
+ * All policies, tiers, lists, and overrides, in one document that every node holds. Each entry has the version at which
+ * it was last written, and the node that wrote it. A deleted entry stays in the document without a value, so that an
+ * older copy cannot bring it back.
  *
  * Two documents merge entry by entry. The later write of an entry wins: by version, and if both sides of a partition
  * wrote the same version, by writer and value. The merge is commutative, associative, and idempotent, so nodes that
@@ -17,7 +17,7 @@ import type { Rule } from './rule.js';
 export interface PolicyDocument {
   /** Number of changes; 0: none. */
   readonly version: number;
-  /** Hash of version and entries: equal on two nodes exactly if their documents are equal. */
+  /** Hash of version and entries. It is equal on two nodes exactly if their documents are equal. */
   readonly digest: string;
   /** Size of all entries as JSON. */
   readonly bytes: number;
@@ -25,7 +25,7 @@ export interface PolicyDocument {
 }
 
 export interface Entry {
-  /** `null`: deleted. */
+  /** `null` for a deleted entry. */
   readonly value: EntryValue | null;
   readonly version: number;
   /** Id of the node that wrote it. */
@@ -35,18 +35,19 @@ export interface Entry {
 /** A policy, an override, a name of a policy or tier, or a list. */
 export type EntryValue = PolicyText | LimitsText | string;
 
-/** Keys with their new values; `null` deletes. */
+/** Keys with their new values; `null` deletes an entry. */
 export type Changes = ReadonlyMap<string, EntryValue | null>;
 
-/** A change that would make more entries is refused. */
+/** Bound of the entries of a document. A change that would exceed it is refused. */
 export const MAX_ENTRIES = 20_000;
 /**
- * A change that would make the document larger, as JSON, is refused. Peers accept messages of 8 MiB, so no node could
- * join a ring with a larger document.
+ * Bound of the size of a document as JSON. A change that would exceed it is refused. Peers accept messages of 8 MiB, so
+ * no node could join a ring with a larger document.
  */
 export const MAX_DOCUMENT_BYTES = 7 * 1024 * 1024;
 /**
- * Number of deletions that are remembered. A node that was away could bring back entries that were deleted before them.
+ * Number of deletions that are remembered. A node that was disconnected could bring back entries that were deleted
+ * before these.
  */
 const MAX_DELETED = 5_000;
 
@@ -56,7 +57,7 @@ export const tierKey = (clientId: string): string => `tier ${clientId}`;
 export const listKey = (clientId: string): string => `list ${clientId}`;
 /** Key of the digest of the policy file that was applied last. */
 export const fileKey = (): string => 'file';
-/** Names of policies have no spaces. */
+/** The names of policies have no spaces, so the key is unambiguous. */
 export const overrideKey = (policy: string, clientId: string): string => `override ${policy} ${clientId}`;
 
 export const NO_DOCUMENT: PolicyDocument = documentOf(0, new Map());
@@ -75,7 +76,7 @@ function lineOf(key: string, { value, version, writer }: Entry): string {
   return JSON.stringify([key, value, version, writer]);
 }
 
-/** @returns the document with all changes under one new version; the same object if they change nothing */
+/** @returns the document with all changes under one new version; the same object if the changes have no effect */
 export function change(document: PolicyDocument, changes: Changes, writer: string): PolicyDocument {
   const version = document.version + 1;
   const entries = new Map(document.entries);
@@ -93,9 +94,9 @@ export function change(document: PolicyDocument, changes: Changes, writer: strin
 export const NOTHING_YET = 'none';
 
 /**
- * Whether one of the tags of `If-Match` (RFC 9110) matches the document. A tag is its version, or version and digest as
- * in `12-0123456789abcdef`. `*` matches if it has every changed entry, and `NOTHING_YET` if it has none. Without tags,
- * all match.
+ * Whether one of the tags of `If-Match` (RFC 9110) matches the document. A tag is a version, or a version and a digest
+ * as in `12-0123456789abcdef`. `*` matches if the document has every changed entry, and `NOTHING_YET` if it has none of
+ * them. Without tags, every document matches.
  */
 export function isTagged(document: PolicyDocument, changes: Changes, tags: readonly string[] | undefined): boolean {
   const { version, digest, entries } = document;
@@ -136,7 +137,7 @@ function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Chang
   return more <= 0 || bytes + more <= MAX_DOCUMENT_BYTES;
 }
 
-/** @returns the later write of each entry of both documents; `a` or `b` itself if it equals the result */
+/** @returns a document with the later write of each entry; `a` or `b` itself if it equals the result */
 export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
   if (a.digest === b.digest) return a;
   const entries = new Map(a.entries);
@@ -158,7 +159,7 @@ export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
   return isB && version === b.version ? b : documentOf(version, news === 0 ? a.entries : merged);
 }
 
-/** Keys of entries that have a value in `before` and another one, or none, in `after`. */
+/** @returns the keys of entries that have a value in `before` and another value, or none, in `after` */
 export function overwrittenKeys(before: PolicyDocument, after: PolicyDocument): string[] {
   const keys: string[] = [];
   for (const [key, { value }] of before.entries) {
@@ -208,7 +209,7 @@ function withoutOldest(entries: Map<string, Entry>): Map<string, Entry> {
   return entries;
 }
 
-/** Prepares a document for lookups. Ignores entries of policies that do not exist, which a merge may leave. */
+/** Prepares a document for lookups. Ignores entries that refer to missing policies, which a merge may leave. */
 export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
   if (version === 0) return NO_POLICIES;
   const policies = new Map<string, Policy>();

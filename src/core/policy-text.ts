@@ -5,7 +5,7 @@ import { isWhole } from './whole.js';
 
 const MAX_VERSION = 2 ** 52;
 
-/** A document in JSON, for a file or etcd. */
+/** A policy document as JSON, for a file or etcd. */
 interface WrittenDocument {
   readonly version: number;
   readonly entries: readonly (readonly [key: string, value: EntryValue | null, version: number, writer: string])[];
@@ -15,7 +15,7 @@ export function writtenOf({ version, entries }: PolicyDocument): WrittenDocument
   return { version, entries: [...entries].map(([key, entry]) => [key, entry.value, entry.version, entry.writer]) };
 }
 
-/** @throws Error, which names the first entry that is not valid; no document is read in part */
+/** @throws Error if any part of the document is not valid; the message names the first bad entry */
 export function readWritten(value: unknown): PolicyDocument {
   if (!isObject(value) || !isWhole(value['version'], 0, MAX_VERSION) || !Array.isArray(value['entries'])) {
     throw new Error('no version and entries of policies');

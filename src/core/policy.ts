@@ -3,7 +3,7 @@ import { ruleOf } from './rule.js';
 import type { Algorithm, Rule } from './rule.js';
 
 /**
- * How a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
+ * The way a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
  * allowing all (`open`), or by denying all (`closed`).
  */
 export type OnUnavailable = 'local' | 'open' | 'closed';
@@ -17,7 +17,7 @@ export interface LimitText {
   readonly algorithm?: Algorithm;
 }
 
-/** One limit, or several which must all allow a check. */
+/** One limit, or several limits that must all allow a check. */
 export type LimitsText = LimitText | { readonly limits: readonly LimitText[] };
 
 /** A policy as people write it, with limits or with limits for each tier. */
@@ -30,7 +30,7 @@ export type PolicyText = (LimitsText | TiersText) & {
 
 interface TiersText {
   readonly tiers: Readonly<Record<string, LimitsText>>;
-  /** The tier of clients without a tier, or with one that this policy does not have. */
+  /** The tier of clients that have no tier, or a tier that this policy does not have. */
   readonly defaultTier: string;
 }
 
@@ -49,14 +49,14 @@ export interface AdaptiveText {
 /** A policy in force. */
 export interface Policy {
   readonly name: string;
-  /** Rules of clients without a tier or an override. Each names the policy. */
+  /** Rules of clients without a tier or an override. Each rule names the policy. */
   readonly rules: readonly Rule[];
   readonly tiers: ReadonlyMap<string, readonly Rule[]>;
-  /** Evaluated but not enforced. */
+  /** Whether the policy is evaluated but not enforced. */
   readonly shadow: boolean;
-  /** Overrides the setting of the node. */
+  /** Overrides the setting of the node, if present. */
   readonly onUnavailable: OnUnavailable | undefined;
-  /** A check is answered only after a replica has acknowledged its copy. */
+  /** Whether a check is answered only after a replica has acknowledged its copy. */
   readonly replicated: boolean;
   readonly adaptive: AdaptiveText | undefined;
 }
@@ -72,7 +72,7 @@ export function policyOf(name: string, text: PolicyText): Policy {
   return { name, rules, tiers, shadow, onUnavailable, replicated: durability === 'replicated', adaptive };
 }
 
-/** @param like a limit without a window takes window and algorithm of the first of these rules */
+/** @param like rules of the policy; a limit without a window takes the window and algorithm of the first one */
 export function rulesOf(policy: string, text: LimitsText, like?: readonly Rule[]): readonly Rule[] {
   const limits = 'limits' in text ? text.limits : [text];
   return limits.map(({ limit, window, windowMs, burst, algorithm }) => {
@@ -82,7 +82,7 @@ export function rulesOf(policy: string, text: LimitsText, like?: readonly Rule[]
   });
 }
 
-/** Whether an override has no window, and so takes that of its policy. */
+/** Whether an override has no window. It then takes the window of its policy. */
 export function takesWindow(text: LimitsText): boolean {
   return !('limits' in text) && text.window === undefined && text.windowMs === undefined;
 }

@@ -4,8 +4,9 @@ import { formatDuration } from './duration.js';
 import type { Rule } from './rule.js';
 
 /**
- * `RateLimit-Policy`, `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11) and, on a denial that time can lift,
- * `Retry-After`, as alternating names and values. `w` is in whole seconds; any other window is left out.
+ * Makes the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). A denial that a wait
+ * can end also gets `Retry-After`. `w` is in whole seconds; other windows are left out.
+ * @returns alternating names and values
  */
 export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision): string[] {
   const { limit, limits, remaining, resetMs, allowed, retryAfterMs } = decision;
@@ -20,7 +21,7 @@ export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision
     }
     headers.push('RateLimit-Policy', lastPolicyItem, 'RateLimit', stateItem(policy, remaining, resetMs));
   } else {
-    // From the decision: a repeated request id gets the first decision, whatever the request says this time.
+    // The limits come from the decision. A repeated request id gets the first decision, whatever its rules are now.
     headers.push(
       'RateLimit-Policy',
       limits.map((one) => policyItem(limitName(one), one.limit, one.windowMs)).join(', '),
@@ -31,12 +32,12 @@ export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision
   return headers;
 }
 
-/** The last item written; most requests come under the same rule. */
+/** The last item is kept, because most requests have the same rule. */
 let lastRule: Rule | undefined;
 let lastLimit = 0;
 let lastPolicyItem = '';
 
-/** The name of one of several limits: its window and algorithm, which tell it apart. */
+/** Names one of several limits by its window and algorithm, which are unique among them. */
 export function limitName({ windowMs, algorithm }: LimitStats): string {
   const window = formatDuration(windowMs);
   return algorithm === 'token-bucket' ? window : `${window}-${algorithm}`;
@@ -54,7 +55,7 @@ export function stateItem(name: string, remaining: number, resetMs: number): str
 /** The largest integer of a structured field (RFC 9651). */
 const MAX_FIELD_INTEGER = 999_999_999_999_999;
 
-/** Whole seconds, rounded up, as far as a structured field can hold them. */
+/** @returns whole seconds, rounded up, at most the largest integer of a structured field */
 export function seconds(ms: number): number {
   return Math.min(Math.ceil(ms / 1000), MAX_FIELD_INTEGER);
 }

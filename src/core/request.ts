@@ -1,9 +1,10 @@
 import type { Algorithm } from './rule.js';
 
-/** Most requests in one batch. */
+/** Largest number of requests in one batch. */
 export const MAX_BATCH = 1000;
-/** Largest body of one request, and of a batch. */
+/** Largest body of one request. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
+/** Largest body of a batch. */
 export const MAX_BATCH_BYTES = 1024 * 1024;
 
 /** A whole number and a unit: `"250ms"`, `"10s"`, `"1m"`, `"1h"`, `"1d"`. */
@@ -15,7 +16,7 @@ export interface LimitRequest {
   readonly limit: number;
   /** Whole ms, or `"250ms"`, `"10s"`, `"1m"`, `"1h"`, `"1d"`: 1 ms to 366 days. */
   readonly window?: number | Duration;
-  /** The same in whole ms, instead of `window`. */
+  /** The window in whole ms, instead of `window`. */
   readonly windowMs?: number;
   /** Capacity of the token bucket: whole, 1 to 1e9. Default: `limit`. */
   readonly burst?: number;
@@ -27,18 +28,18 @@ export interface LimitRequest {
 export interface AllowRequest extends Partial<LimitRequest> {
   /** 1 to 256 bytes of Unicode. */
   readonly clientId: string;
-  /** 1 to 8 limits at once, all or nothing, instead of one. */
+  /** 1 to 8 limits instead of one. All must allow the request; otherwise nothing is consumed. */
   readonly limits?: readonly LimitRequest[];
   /** A named policy, instead of any limit. */
   readonly policy?: string;
   /** Whole, 1 to 1e9. Default 1. */
   readonly cost?: number;
-  /** Reserves the cost: the decision names a reservation, to be settled within ten minutes. */
+  /** Reserves the cost. The decision names a reservation, which the caller settles within ten minutes. */
   readonly reserve?: boolean;
   /** Answers without consuming. */
   readonly peek?: boolean;
-  /** Answers only when a successor holds a copy, so that a crash admits nothing twice. */
+  /** Answers only when a replica holds a copy, so that a crash admits nothing twice. */
   readonly durability?: 'replicated';
-  /** The same id for the same client within 60 s gets the first decision again: 1 to 128 bytes. */
+  /** 1 to 128 bytes. A request with the same id for the same client within 60 s gets the first decision again. */
   readonly requestId?: string;
 }

@@ -6,33 +6,35 @@ import { used } from './sliding-window.js';
 import type { Snapshot } from './snapshot.js';
 
 /**
- * A cost that was taken before it was known, and is replaced by the real one once it is: until then it stands.
+ * A cost that is taken before its final amount is known. It counts until it is settled.
  *
- * What comes back of a token bucket: let d be its debt as it was, and e as it would be with the real cost instead. At first they differ
- * by what was reserved too much; then both decay at the same rate, and the difference shrinks only while e is at its floor
- * of 0. So it is the smaller of that and the least that d has been since: `least`. More would give back what others have
- * consumed meanwhile.
+ * A settlement for less gives tokens back to a token bucket. Let d be the debt of the bucket, and e the debt that it
+ * would have with the final cost. At first they differ by the excess of the reserved cost. Then both decay at the same
+ * rate, and the difference shrinks only while e is at its floor of 0. So the difference is the smaller of the excess
+ * and the least that d has been since: `least`. To give back more would give back the consumption of later requests.
  */
 export interface Reservation {
   readonly id: string;
-  /** What was taken of each rule's bucket. */
+  /** Tokens taken from each rule's bucket. */
   readonly cost: number;
   readonly rules: readonly Rule[];
-  /** Monotonic ms of this process. */
+  /** Time of the reservation, in monotonic ms of this process. */
   readonly atMs: number;
-  /** For each rule: the least that its token bucket has owed since; of no meaning for a sliding window. */
+  /** For each rule, the least debt of its token bucket since `atMs`. Unused for a sliding window. */
   readonly least: Debt[];
-  /** The real cost, once it is known. */
+  /** The final cost; `undefined` until the reservation is settled. */
   settled: number | undefined;
 }
 
-/** Of a token bucket: whole tokens, and parts of 1/window of one. */
+/** The debt of a token bucket: whole tokens, and parts of a token. A token has `windowMs` parts. */
 export type Debt = readonly [tokens: number, part: number];
 
-/** What a bucket owes at most after a settlement: beyond every capacity, and in the range of all that is computed with it. */
+/**
+ * Bound of a bucket's debt after a settlement. It is above every capacity, and all computations with it stay in range.
+ */
 const MAX_DEBT = 2_000_000_000;
 
-/** Notes a cost that has just been taken. */
+/** Makes a reservation of a cost that has just been taken. */
 export function reserve(
   buckets: Buckets,
   id: string,
@@ -50,36 +52,37 @@ function owed(bucket: Bucket | undefined): Debt {
   return bucket?.algorithm === 'token-bucket' ? [bucket.tokens, bucket.part] : NOTHING;
 }
 
-/** The smaller of two. */
+/** @returns the smaller debt */
 export function lesser(a: Debt, b: Debt): Debt {
   return (a[0] - b[0] || a[1] - b[1]) <= 0 ? a : b;
 }
 
-/** What is left, which is not below nothing, when so much is taken off. */
+/** Subtracts the second debt from the first. The result is at least 0. */
 function less([tokens, part]: Debt, [offTokens, offPart]: Debt, windowMs: number): Debt {
   const left: Debt =
     part >= offPart ? [tokens - offTokens, part - offPart] : [tokens - offTokens - 1, part - offPart + windowMs];
   return left[0] < 0 ? NOTHING : left;
 }
 
-/** To be called before anything is taken from the buckets: afterwards nobody can tell how little was owed. */
+/** Updates `least`. Callers must do so before they take from the buckets. Afterwards the smaller debt is unknown. */
 export function observe(buckets: Buckets, { rules, least, settled }: Reservation, nowMs: number): void {
   if (settled !== undefined) return;
   rules.forEach((rule, i) => (least[i] = lesser(least[i]!, leastOwed(buckets, rule, nowMs))));
 }
 
-/** The least that a rule's bucket is known to owe at `nowMs`, or to have owed just before. */
+/** @returns a lower bound of the debt of a rule's token bucket, at `nowMs` and just before */
 export function leastOwed(buckets: Buckets, rule: Rule, nowMs: number): Debt {
   const bucket = findBucket(buckets, rule);
-  // A lease that ends with this reading adds what was spent of it at once: how little was owed just before is not seen.
+  // A lease that ends by `nowMs` adds its spent tokens at once, so the smaller debt just before is unknown.
   const unseen = bucket?.leases !== undefined && bucket.leases.dueMs <= nowMs;
   if (bucket !== undefined) advance(bucket, nowMs);
   return unseen ? NOTHING : owed(bucket);
 }
 
 /**
- * Replaces the reserved cost by the real one, which may be larger than what there is: the rest is owed. Once; then nothing happens.
- * @returns of each rule, what came back of its token bucket
+ * Replaces the reserved cost by the final one. A final cost that does not fit is taken anyway and leaves a debt above
+ * the capacity. Only the first settlement of a reservation has an effect.
+ * @returns for each rule, the debt that its token bucket lost
  */
 export function settleReservation(
   buckets: Buckets,
@@ -113,10 +116,14 @@ export function settleReservation(
 }
 
 /**
- * After one was settled for less: with the real cost the buckets had owed less all along, and so may have owed less at the least
- * since another was made. The difference shrinks only where nothing was owed, so since a later one was made it was `back`, or the
- * bucket was empty once. Since the one itself was made, likewise, the least was its own less `back`; before that it was what it
- * was, which an earlier one has seen too. Which of the two came first may be mistaken: that only makes it stricter.
+ * Lowers `least` of other reservations after one was settled for less. With the final cost, the buckets would have owed
+ * less since that reservation, so the least debt since another reservation may be lower too.
+ *
+ * The difference between the two debts shrinks only while the bucket with the final cost owes nothing. A later
+ * reservation has therefore seen a difference of `back` throughout, or an empty bucket once: its `least` falls by
+ * `back`. An earlier reservation has also seen the time before, in which nothing changes. Its `least` is the smaller of
+ * its own and that of the settled reservation less `back`. A mistake about which reservation came first only makes it
+ * stricter.
  */
 export function lowerLeast(
   { earlier, later }: { earlier: Iterable<Reservation>; later: Iterable<Reservation> },
@@ -136,7 +143,10 @@ export function lowerLeast(
   for (const other of later) lower(other, 'later');
 }
 
-/** Of a sliding window: what was taken counts until this end, or, rounded up or merged, until a later one. */
+/**
+ * Gives tokens back to a sliding window. They count until `end`, or until a later end if `end` was rounded up or
+ * merged.
+ */
 function giveBack(ends: number[], counts: number[], end: number, tokens: number): void {
   const i = ends.findIndex((one) => one >= end);
   if (i < 0) return;
@@ -147,9 +157,9 @@ function giveBack(ends: number[], counts: number[], end: number, tokens: number)
 }
 
 /**
- * The same for a copy on the wire in which it has not happened yet.
- * @param known the reservation as the sender of the copy knows it, stamped with this process's clock
- * @returns the copy as it is then, and of each rule what came back
+ * Settles a reservation in snapshots that do not contain the settlement yet.
+ * @param known the reservation as the sender of the snapshots knows it, stamped with this process's clock
+ * @returns the changed snapshots and, for each rule, the debt that its token bucket lost
  */
 export function settleSnapshots(
   snapshots: readonly Snapshot[],
@@ -172,7 +182,7 @@ export function settleSnapshots(
     }
     const lefts = state.filter((_, i) => i % 2 === 0);
     const counts = state.filter((_, i) => i % 2 === 1);
-    // What costs more was counted where it was settled, and is kept by the merge.
+    // A higher final cost was counted in the copy that was settled, and the merge keeps it.
     const leftMs = known.atMs + windowMs - nowMs;
     if (more < 0 && leftMs > 0) giveBack(lefts, counts, leftMs, -more);
     return { ...snapshot, state: lefts.flatMap((leftMs, i) => [leftMs, counts[i]!]) };

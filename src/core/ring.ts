@@ -4,82 +4,83 @@ import type { ClientKey } from './client-hash.js';
 import { POINTS, memberPoints } from './member-points.js';
 
 /**
- * `host:port` or `[v6]:port`, under which its peers reach a member. The ring takes any text as a name, and what comes
- * before the last colon as its host.
+ * `host:port` or `[v6]:port`, the address at which peers reach a member. The ring accepts any text as a name. The text
+ * before the last colon is the host.
  */
 export type NodeId = string;
 
-/** A client, by its key or by its name, which is hashed each time. */
+/** A client, by its key or by its name. A name is hashed on each call. */
 export type Placed = Pick<ClientKey, 'hashHigh'> | string;
 
 /**
- * Says which member decides for which client. Immutable: a change of members makes a new ring, swapped in whole.
- * All members that hold the same list, in whatever order they learnt it, agree on every answer without talking.
+ * Maps each client to the member that owns it. A ring is immutable: a change of members makes a new ring.
+ * Nodes with the same list of members agree on every answer without messages, whatever the order of their lists.
  */
 export interface Ring {
   /** Sorted by UTF-16 code unit, each once. */
   readonly members: readonly NodeId[];
   /**
-   * 16 hex digits; equal on two nodes when their members are, so that a message can say under which ring it was sent.
+   * 16 hex digits, equal on two nodes when their members are equal. A message names the ring of its sender with it.
    */
   readonly checksum: string;
   /** `undefined` only on an empty ring. */
   owner(client: Placed): NodeId | undefined;
   /**
-   * The next `count` distinct members after the owner, nearest first, never the owner; fewer when the ring is smaller.
-   * When the owner leaves, the first of them owns the client.
+   * The next `count` distinct members after the owner, nearest first, without the owner; fewer when the ring is
+   * smaller. When the owner leaves, the first successor owns the client.
    */
   successors(client: Placed, count: number): NodeId[];
-  /** The nearest successor that `accepts` takes. Asks about each member at most once. */
+  /** The nearest successor for which `accepts` returns true. Calls `accepts` at most once for each member. */
   findSuccessor(client: Placed, accepts: (id: NodeId) => boolean): NodeId | undefined;
   /**
-   * The members that hold copies of the owner's buckets, nearest first: the first `count` successors, at least 1, and,
-   * where all of these are on the owner's host, the next one that is not. So whether the owner is gone or its whole
-   * host, the first successor that is left, which decides next, is one of these.
-   * @returns the same frozen list each time, for all clients that have the same
+   * The replicas of the owner's buckets, nearest first. They are the first `count` successors. If all of these are on
+   * the owner's host, the next successor on another host is added. So if the owner or its whole host fails, the next
+   * acting owner is one of the replicas.
+   * @param count at least 1
+   * @returns the same frozen list on each call, and for all clients with the same replicas
    */
   replicas(client: Placed, count: number): readonly NodeId[];
   /** Fraction of the key space that each member owns, 0 to 1, in the order of `members`; sums to exactly 1. */
   shares(): ReadonlyMap<NodeId, number>;
-  /** For `createRing`, which makes the next ring of this one. */
+  /** `createRing` makes the next ring from these points. */
   readonly points: RingPoints;
 }
 
 /**
- * The points of all members in one sorted array. Segment i is what lies after point i − 1, up to and with point i; the
- * member of point i owns it. The last segment, up to a point of the largest value there is, belongs to the member of
- * the first point.
+ * The points of all members in one sorted array. Segment i begins after point i − 1 and ends with point i. The member
+ * of point i owns it. The last segment ends with an extra point of the largest possible value. It belongs to the member
+ * of the first point.
  */
 interface RingPoints {
   /** Ascending; equal points in the order of their members' names. */
   readonly values: Uint32Array;
-  /** Of each point, the place of its member in `places`. */
+  /** For each point, the place of its member in `places`. */
   readonly owners: Uint16Array;
   /** A member keeps its place while it is in the ring, so a change copies the points of all others as they are. */
   readonly places: readonly (NodeId | undefined)[];
-  /** Of each cell of the key space, the first point at or after its beginning. */
+  /** For each cell of the key space, the first point at or after the beginning of the cell. */
   readonly firstOfCell: Uint32Array;
-  /** The cell of a hash is its upper bits: the hash without the lower `cellBits`. */
+  /** The cell of a hash is the hash without its lower `cellBits` bits. */
   readonly cellBits: number;
 }
 
-/** Points are the values of a hash of 32 bits. */
+/** Points are 32-bit hashes. */
 const KEY_SPACE_BITS = 32;
 const KEY_SPACE = 2 ** KEY_SPACE_BITS;
-/** A cell holds 4 to 8 points, in one line of the processor's cache. */
+/** A cell holds 4 to 8 points, which fit in one cache line of the processor. */
 const POINTS_PER_CELL_BITS = 2;
-/** Members of one ring. */
+/** Largest number of members of one ring. */
 const MAX_MEMBERS = 2 ** 16;
 
 /**
- * Rings that are in use, by checksum. Nodes of one process that know the same members share one. A new ring also stays
- * at least until the turn of the event loop ends.
+ * Rings in use, by checksum. Nodes of one process with the same members share one ring. A new ring stays at least until
+ * the current turn of the event loop ends.
  */
 const heldRings = new Map<string, WeakRef<Ring>>();
 
 /**
- * @param memberIds in any order, and more than once without harm
- * @param from a ring with mostly the same members: only the points of members that came or left are sorted
+ * @param memberIds in any order; repeated ids count once
+ * @param from a ring with mostly the same members; saves the sorting of the points of members in both rings
  */
 export function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
   const members = sortedMembers(memberIds);
@@ -92,12 +93,12 @@ export function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
   return ring;
 }
 
-/** Members that `prepareRing` adds at once: about 4 ms. */
+/** Number of members that `prepareRing` adds at once. A slice takes about 4 ms. */
 const SLICE_MEMBERS = 4;
 
 /**
- * Makes the ring of these members in slices, so that `createRing` finds it made.
- * @param pause called between two slices; lets the process do other work
+ * Makes the ring of these members in slices. A later `createRing` finds the finished ring.
+ * @param pause called between two slices, so that the process can do other work
  */
 export async function prepareRing(memberIds: Iterable<NodeId>, from: Ring, pause: () => Promise<void>): Promise<void> {
   const members = sortedMembers(memberIds);
@@ -118,7 +119,7 @@ export function hostOf(id: NodeId): string {
   return colon < 0 ? id : id.slice(0, colon);
 }
 
-/** The checksum of the ring of these members, in whatever order, without building it. */
+/** Computes the checksum of a ring without building it. The order of the members does not matter. */
 export function ringChecksum(memberIds: Iterable<NodeId>): string {
   return checksumOf(sortedMembers(memberIds));
 }
@@ -128,7 +129,7 @@ function sortedMembers(memberIds: Iterable<NodeId>): NodeId[] {
 }
 
 function checksumOf(members: readonly NodeId[]): string {
-  // JSON tells ['a,b'] and ['a', 'b'] apart.
+  // In JSON, ['a,b'] and ['a', 'b'] differ.
   return hash('md5', JSON.stringify([CLIENT_HASH, POINTS, members])).slice(0, 16);
 }
 
@@ -142,12 +143,12 @@ function ringOf(members: readonly NodeId[], checksum: string, points: RingPoints
   function segmentOf(client: Placed): number {
     const value = (typeof client === 'string' ? clientKey(client) : client).hashHigh >>> 0;
     let segment = firstOfCell[value >>> cellBits]!;
-    // The last point has the largest value there is.
+    // The last point has the largest possible value, so the loop ends.
     while (values[segment]! < value) segment += 1;
     return segment === last ? 0 : segment;
   }
 
-  /** Calls with each successor of a segment's owner, nearest first, until `visit` returns true. */
+  /** Calls `visit` with each successor of a segment's owner, nearest first, until it returns true. */
   function visitSuccessors(segment: number, visit: (id: NodeId) => boolean): void {
     const seen = new Uint8Array(places.length);
     seen[owners[segment]!] = 1;
@@ -207,14 +208,14 @@ function ringOf(members: readonly NodeId[], checksum: string, points: RingPoints
 
 const NOBODY: readonly NodeId[] = Object.freeze([]);
 
-/** The lists of replicas of all segments, each list once. */
+/** The replicas of each segment. Segments with equal replicas share one list. */
 interface ReplicaLists {
   get(segment: number): readonly NodeId[] | undefined;
   add(segment: number, ids: NodeId[]): readonly NodeId[];
 }
 
 function createReplicaLists(segments: number): ReplicaLists {
-  /** 0 where a segment's list has not been found yet; else its number in `lists`. */
+  /** For each segment, the number of its list in `lists`; 0 until the list is found. */
   const numbers = new Uint32Array(segments);
   const lists: (readonly NodeId[] | undefined)[] = [undefined];
   const numberByIds = new Map<string, number>();
@@ -231,8 +232,8 @@ function createReplicaLists(segments: number): ReplicaLists {
 }
 
 /**
- * The points of these members, by what differs from others': drops the points of who is gone, and merges in those of
- * who came.
+ * Makes the points of these members from those of another ring. Drops the points of members that left, and merges in
+ * those of new members.
  */
 function changePoints(from: RingPoints, members: readonly NodeId[]): RingPoints {
   if (members.length > MAX_MEMBERS) throw new RangeError(`a ring has at most ${MAX_MEMBERS} members`);
@@ -246,7 +247,7 @@ function changePoints(from: RingPoints, members: readonly NodeId[]): RingPoints 
   return rest.values.length === 1 ? addedPoints : mergePoints(rest, addedPoints);
 }
 
-/** Room for so many points, and one more. */
+/** Makes room for `size` points and the last one, which has the largest possible value. */
 function makePoints(size: number, places: readonly (NodeId | undefined)[]): RingPoints {
   const bits = Math.max(1, Math.floor(Math.log2(size)) - POINTS_PER_CELL_BITS);
   const values = new Uint32Array(size + 1);
@@ -269,7 +270,7 @@ function dropPoints({ values, owners }: RingPoints, places: readonly (NodeId | u
   return indexCells(points);
 }
 
-/** Gives the members that have no place one, in the order of their names. @returns their places */
+/** Gives each new member a place, in the order of `members`. @returns the new places */
 function placeAdded(members: readonly NodeId[], places: (NodeId | undefined)[]): number[] {
   const placed = new Set(places);
   let place = 0;
@@ -283,8 +284,8 @@ function placeAdded(members: readonly NodeId[], places: (NodeId | undefined)[]):
 }
 
 /**
- * The points of these members alone. A counting sort: their values are spread evenly, so each cell gets a few, which
- * are sorted by insertion. Equal values stay in the order of the members.
+ * Sorts the points of the added members with a counting sort. The values are spread evenly, so each cell gets only a
+ * few. These are sorted by insertion. Equal values stay in the order of the members.
  */
 function sortPoints(added: readonly number[], places: readonly (NodeId | undefined)[]): RingPoints {
   const points = makePoints(added.length * POINTS, places);
@@ -315,7 +316,7 @@ function sortPoints(added: readonly number[], places: readonly (NodeId | undefin
   return points;
 }
 
-/** Copies run after run of the points, each up to where one of the added comes between. */
+/** Merges two sorted lists of points. Copies the old points up to each added one, then the added one. */
 function mergePoints({ values, owners }: RingPoints, added: RingPoints): RingPoints {
   const size = values.length - 1;
   const addedSize = added.values.length - 1;
@@ -324,7 +325,7 @@ function mergePoints({ values, owners }: RingPoints, added: RingPoints): RingPoi
   let from = 0;
   let to = 0;
   for (let i = 0; i <= addedSize; i += 1) {
-    // Behind the last point, `added.values` holds the largest value there is: the rest is copied.
+    // After the last added point comes the largest possible value, so all remaining old points are copied.
     const value = added.values[i]!;
     const id = i < addedSize ? places[added.owners[i]!]! : undefined;
     for (; from < size && values[from]! <= value; from += 1, to += 1) {
@@ -352,7 +353,7 @@ function indexCells(points: RingPoints): RingPoints {
   return points;
 }
 
-/** A point owns what lies between the point before it, exclusive, and itself. */
+/** The range of a point begins after the point before it, and ends with the point itself. */
 function measureShares(members: readonly NodeId[], { values, owners, places }: RingPoints): Map<NodeId, number> {
   const owned = new Float64Array(places.length);
   const last = values.length - 1;

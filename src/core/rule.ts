@@ -1,31 +1,35 @@
-/** How a limit is counted: an evenly refilled bucket, or a strict count over any span of the window. */
+/** The algorithm of a limit: an evenly refilled bucket, or a strict count over any span of the window. */
 export type Algorithm = 'token-bucket' | 'sliding-window';
 
-/** One limit: at most `limit` per `windowMs`. Rules are validated at the edge; the core trusts their ranges. */
+/**
+ * One limit: at most `limit` tokens per `windowMs`. Rules are validated at the edge, and the core trusts their ranges.
+ */
 export interface Rule {
   readonly algorithm: Algorithm;
   /** Tokens refilled per window; whole, 0 to 1e9. 0 denies all. */
   readonly limit: number;
   /** Whole ms, 1 to 366 days. */
   readonly windowMs: number;
-  /** Tokens in a full bucket, 1 to 1e9: `burst ?? limit`. A sliding window has no burst: its capacity is its limit. */
+  /**
+   * Tokens in a full bucket, 1 to 1e9: `burst ?? limit`. A sliding window has no burst, so its capacity is its limit.
+   */
   readonly capacity: number;
   /** Name of the policy that the rule comes from, if any. */
   readonly policy: string | undefined;
 }
 
-/** Rules that one request may name; together they make one decision, all or nothing. */
+/** Largest number of rules of one request. Together they make one decision, all or nothing. */
 export const MAX_RULES = 8;
 export const MAX_LIMIT = 1_000_000_000;
 export const MAX_COST = 1_000_000_000;
 export const MAX_WINDOW_MS = 366 * 86_400_000;
 
-/** Whether both count the same consumption: a bucket is told apart by policy, algorithm and window, not by its limit. */
+/** Whether two rules use the same bucket. Policy, algorithm, and window identify a bucket; the limit does not. */
 export function sameBucket(a: Rule, b: Rule): boolean {
   return a.windowMs === b.windowMs && a.algorithm === b.algorithm && a.policy === b.policy;
 }
 
-/** Total order on rules of the same bucket: negative when `a` allows less. */
+/** A total order on rules of the same bucket. @returns a negative number when `a` allows less */
 export function compareStrictness(a: Rule, b: Rule): number {
   return a.limit - b.limit || a.capacity - b.capacity;
 }
@@ -34,8 +38,8 @@ const RECENT_RULES = 1024;
 const recentRules: (Rule | undefined)[] = new Array<Rule | undefined>(RECENT_RULES).fill(undefined);
 
 /**
- * A rule with these figures, mostly the same object as last time: buckets outlive requests, and a million of them share
- * a few rules. Two equal rules may still be two objects.
+ * Returns a rule with these values, usually the same object as last time. Buckets outlive requests, so a million
+ * buckets share a few rule objects. Two equal rules may still be two objects.
  */
 export function ruleOf(
   algorithm: Algorithm,
@@ -44,7 +48,8 @@ export function ruleOf(
   capacity: number,
   policy: string | undefined,
 ): Rule {
-  // The capacity mostly is the limit: the two factors sum to an odd number, or round limits would share a few slots.
+  // The capacity is usually equal to the limit. So their two factors have an odd sum: with an even sum, round limits
+  // would share a few slots.
   const slot = (limit * 31 + windowMs * 7 + capacity * 6) % RECENT_RULES;
   const recent = recentRules[slot];
   if (
@@ -62,7 +67,7 @@ export function ruleOf(
   return rule;
 }
 
-/** Whether two lists are the same limits, in the same order. */
+/** Whether two lists have equal rules in the same order. */
 export function sameRules(a: readonly Rule[], b: readonly Rule[]): boolean {
   if (a === b) return true;
   if (a.length !== b.length) return false;

@@ -1,24 +1,24 @@
 import type { Rule } from './rule.js';
 
-/** Sub-windows per window: consumption counts up to 1/32 of the window longer than it must, never shorter. */
+/** Sub-windows per window. Consumption counts up to 1/32 of the window longer than it must, never shorter. */
 const SUB_WINDOWS = 32;
-/** Steps that a merge leaves at most: its own 34, and those that copies add off the grid. */
+/** Bound of the steps after a merge: the 34 of one node, and those that copies add off the grid. */
 const MAX_STEPS = 64;
 
 /**
- * The consumption of a client in the window, as steps: `counts[i]` tokens count until `endsMs[i]`, in ascending order.
+ * The consumption of a client in the window, as steps: `counts[i]` tokens count until `endsMs[i]`. The ends ascend.
  *
  * Tokens taken at t must count until t + window. Ends are rounded up to a grid of window/32 (at least 1 ms), so one
- * node makes at most 34 steps, and the count is never below the true one: no span of `window` sees more than `limit`.
+ * node makes at most 34 steps. The count is never below the true one, so no span of `window` admits more than `limit`.
  */
 export interface WindowCounts {
   endsMs: number[];
   counts: number[];
-  /** Monotonic ms of this process: the latest reading seen. */
+  /** The latest reading of the clock, in monotonic ms of this process. */
   atMs: number;
 }
 
-/** Drops the steps that ended by `nowMs`. An earlier reading of the clock than the last frees nothing. */
+/** Drops the steps that ended by `nowMs`. A reading of the clock before the last one frees nothing. */
 export function advance(window: WindowCounts, nowMs: number): void {
   if (nowMs <= window.atMs) return;
   window.atMs = nowMs;
@@ -29,18 +29,18 @@ export function advance(window: WindowCounts, nowMs: number): void {
   window.counts.splice(0, ended);
 }
 
-/** Tokens that count at the time the window was advanced. */
+/** @returns tokens that count at the time to which the window was advanced */
 export function used(window: WindowCounts): number {
   let sum = 0;
   for (const count of window.counts) sum += count;
   return sum;
 }
 
-/** Counts `cost` tokens taken at the time the window was advanced. */
+/** Counts `cost` tokens taken at the time to which the window was advanced. */
 export function add(window: WindowCounts, rule: Rule, cost: number): void {
   const endMs = roundUpToGrid(window.atMs + rule.windowMs, rule);
   const last = window.endsMs.length - 1;
-  // A merged copy may hold later ends than ours; then the cost joins the last of them, which only counts it longer.
+  // A merged copy may have later ends. Then the cost joins the last step, which only makes it count longer.
   if (last >= 0 && window.endsMs[last]! >= endMs) {
     window.counts[last]! += cost;
   } else {
@@ -55,8 +55,9 @@ function roundUpToGrid(ms: number, rule: Rule): number {
 }
 
 /**
- * Whole ms from when the window was advanced until `cost` fits, if nothing else is taken.
- * Asked only where `cost` does not fit now and is at most the limit.
+ * Computes the wait until `cost` fits, if nothing else is taken.
+ * @param cost does not fit now, but is at most the limit
+ * @returns whole ms since the window was advanced
  */
 export function waitMs(window: WindowCounts, rule: Rule, cost: number): number {
   let over = used(window) + cost - rule.limit;
@@ -65,15 +66,15 @@ export function waitMs(window: WindowCounts, rule: Rule, cost: number): number {
   return window.endsMs[i - 1]! - window.atMs;
 }
 
-/** Whole ms from when the window was advanced until nothing counts any more. */
+/** @returns whole ms, since the window was advanced, until no tokens count any more */
 export function resetMs(window: WindowCounts): number {
   return window.endsMs.length === 0 ? 0 : window.endsMs.at(-1)! - window.atMs;
 }
 
 /**
- * Merges another copy: at every coming moment, the larger of the two counts stands.
- * Both have been advanced to the same time. The pointwise maximum of two step functions is commutative, associative and
- * idempotent. Ends stay as they are, off the grid: rounding them on every node that they come over would add up.
+ * Merges another copy. At every coming moment, the larger of the two counts stands.
+ * Both copies have been advanced to the same time. The pointwise maximum of two step functions is commutative,
+ * associative, and idempotent. Ends keep their values off the grid, because rounding them on each node would add up.
  */
 export function mergeSteps(window: WindowCounts, other: WindowCounts): void {
   const endsMs = [...new Set([...window.endsMs, ...other.endsMs])].sort((a, b) => a - b);
@@ -89,7 +90,7 @@ export function mergeSteps(window: WindowCounts, other: WindowCounts): void {
   while (window.endsMs.length > MAX_STEPS) joinInPairs(window);
 }
 
-/** Each second step goes with the one after it, which only counts it longer. */
+/** Joins steps in pairs at the later end of each, which only makes the earlier step count longer. */
 function joinInPairs(window: WindowCounts): void {
   const { endsMs, counts } = window;
   const keeps = (i: number): boolean => i % 2 === 1 || i === endsMs.length - 1;

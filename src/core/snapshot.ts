@@ -8,9 +8,9 @@ import type { WindowCounts } from './sliding-window.js';
 import type { TokenDebt } from './token-bucket.js';
 
 /**
- * A bucket on the wire: its debt now, with durations only. The receiver stamps its own clock, so skew cannot matter,
- * and time in transit only makes the copy stricter.
- * `state` is `[tokens, part]` of a token bucket, `[leftMs, count, leftMs, count, …]` of a sliding window.
+ * A bucket on the wire: its debt now, with durations only. The receiver stamps its own clock, so clock skew has no
+ * effect. Time in transit only makes the copy stricter.
+ * `state` is `[tokens, part]` for a token bucket, and `[leftMs, count, leftMs, count, …]` for a sliding window.
  */
 export interface Snapshot {
   readonly algorithm: Algorithm;
@@ -21,20 +21,20 @@ export interface Snapshot {
   /** See `Bucket.ruleChanges`. */
   readonly ruleChanges: number;
   readonly state: readonly number[];
-  /** Open ones, which a new owner must know of too, and those whose tokens went into the state a moment ago. */
+  /** Open leases, which a new owner must know too, and leases whose tokens went into the state a moment ago. */
   readonly leases?: readonly LeaseSnapshot[];
 }
 
 export interface LeaseSnapshot {
   readonly id: string;
   readonly tokens: number;
-  /** Whole ms until its end; of one that is over, until it is forgotten. */
+  /** Whole ms until the end of an open lease, or until a lease that is over is forgotten. */
   readonly leftMs: number;
-  /** Once it is over; part of the state. */
+  /** Spent tokens of a lease that is over, which are part of the state; `undefined` for an open lease. */
   readonly spent: number | undefined;
 }
 
-/** The client's buckets that hold something at `nowMs`. */
+/** @returns a snapshot of each of the client's buckets that has consumption or leases at `nowMs` */
 export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   const snapshots: Snapshot[] = [];
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
@@ -51,13 +51,13 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
 /** The state of a client in a store, which outlasts all nodes. */
 export interface LastingState {
   readonly snapshots: readonly Snapshot[];
-  /** Whole ms, rounded up, until nothing of them is left. */
+  /** Whole ms, rounded up, until nothing of the consumption is left. */
   readonly resetMs: number;
 }
 
 /**
- * The client's buckets at `nowMs` for who reads them when no lease can come back any more: what is lent counts as
- * spent.
+ * The client's buckets at `nowMs` for a store. When they are read, no lease can come back any more, so all leased
+ * tokens count as spent.
  */
 export function toLastingState(buckets: Buckets, nowMs: number): LastingState {
   const snapshots: Snapshot[] = [];
@@ -72,14 +72,14 @@ export function toLastingState(buckets: Buckets, nowMs: number): LastingState {
   return { snapshots, resetMs: longestMs };
 }
 
-/** The snapshots, which have no leases, after `elapsedMs`. */
+/** @param snapshots without leases @returns the same snapshots after `elapsedMs` */
 export function agedBy(snapshots: readonly Snapshot[], elapsedMs: number): readonly Snapshot[] {
   const buckets = new Buckets();
   mergeSnapshots(buckets, snapshots, 0);
   return toSnapshots(buckets, elapsedMs);
 }
 
-/** Joins snapshots that are `elapsedMs` old with later ones, as `merge` does. Neither has leases. */
+/** Merges snapshots that are `elapsedMs` old with later ones, as `merge` does. Neither have leases. */
 export function joinAged(old: readonly Snapshot[], elapsedMs: number, later: readonly Snapshot[]): LastingState {
   const buckets = new Buckets();
   mergeSnapshots(buckets, old, 0);
@@ -113,9 +113,9 @@ function toLeases(snapshots: readonly LeaseSnapshot[] | undefined, nowMs: number
 }
 
 /**
- * Merges another node's copies of a client's buckets into those of this node: the larger consumption stands (see
- * `merge`).
- * @returns how many buckets were dropped because there are too many, though a limit still counted
+ * Merges another node's copies of a client's buckets into those of this node. The larger consumption stands; see
+ * `merge`.
+ * @returns the number of buckets that were dropped because the client has too many, although their limits still counted
  */
 export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): number {
   let forgotten = 0;
@@ -140,7 +140,7 @@ export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[],
   return forgotten;
 }
 
-/** Joins one copy of a bucket; see `mergeSnapshots`. */
+/** Merges one copy of a bucket; see `mergeSnapshots`. */
 export function mergeCopy(buckets: Buckets, copy: Bucket, nowMs: number): number {
   let forgotten = 0;
   let bucket = findBucket(buckets, copy.rule);

@@ -1,25 +1,26 @@
 import type { Rule } from './rule.js';
 
 /**
- * The debt of a bucket: consumption that was not refilled yet, `debt(now) = max(0, debt − elapsed·rate)`.
+ * The debt of a bucket is the consumption that has not been refilled yet: `debt(now) = max(0, debt − elapsed·rate)`.
  * A bucket without debt is full, so an idle bucket may be dropped for free.
  *
- * The debt is `tokens + part / windowMs`, both whole numbers. As a refill of `limit` per window is `limit` parts per
- * ms, no operation ever rounds: at one instant exactly `capacity` unit requests pass, however often the bucket was
- * touched.
+ * The debt is `tokens + part / windowMs`, where both are whole numbers. A refill of `limit` per window is `limit` parts
+ * per ms, so no operation rounds. At one instant exactly `capacity` unit requests pass, however often the bucket was
+ * read or changed.
  */
 export interface TokenDebt {
   /** Whole tokens, 0 to 1e9. */
   tokens: number;
-  /** Parts of a token, 0 to windowMs − 1; a token has `windowMs` of them. */
+  /** Parts of a token, 0 to windowMs − 1. A token has `windowMs` parts. */
   part: number;
   /** Monotonic ms of this process up to which the refill has been counted. */
   atMs: number;
 }
 
 /**
- * Counts the refill up to `nowMs`, at the rate of `rule`, under which the debt was made.
+ * Counts the refill up to `nowMs`, at the rate of `rule`.
  * An earlier reading of the clock refills nothing, and no interval is refilled twice.
+ * @param rule the rule under which the debt was made
  */
 export function advance(debt: TokenDebt, rule: Rule, nowMs: number): void {
   const elapsedMs = nowMs - debt.atMs;
@@ -27,7 +28,7 @@ export function advance(debt: TokenDebt, rule: Rule, nowMs: number): void {
   debt.atMs = nowMs;
   if (debt.tokens === 0 && debt.part === 0) return;
   const refilled = elapsedMs * rule.limit;
-  // Also the exact way out for products beyond 2^53: what is left by then is far less than a double's rounding.
+  // The margin is far above the rounding of a double, so this test is right for products beyond 2^53 too.
   if (refilled >= (debt.tokens + 1) * rule.windowMs * 1.000001) return clear(debt);
   let tokens: number;
   let part: number;
@@ -59,19 +60,19 @@ export function fits(debt: TokenDebt, rule: Rule, cost: number): boolean {
   return room > 0 || (room === 0 && debt.part === 0);
 }
 
-/** Whole tokens that could be taken from an advanced bucket, 0 to capacity. */
+/** @returns whole tokens that could be taken from an advanced bucket, 0 to capacity */
 export function remaining(debt: TokenDebt, rule: Rule): number {
   return Math.max(0, rule.capacity - debt.tokens - (debt.part > 0 ? 1 : 0));
 }
 
 /**
- * Whole ms, rounded up, from when the bucket was advanced until no more than `owed` tokens of the debt are left, if
- * nothing else is taken. Asked only where more are left now, or for 0.
- * @param rule the one under which the debt was made, which need not be the one that is asked with: a peek changes no
- * rate
+ * Computes the wait until at most `owed` tokens of the debt are left, if nothing else is taken.
+ * @param rule the rule under which the debt was made; a check may ask with another rule, as a peek changes no rate
+ * @returns whole ms, rounded up, since the bucket was advanced; at most 0 if no more than `owed` tokens are left
+ * already
  */
 export function waitMs(debt: TokenDebt, rule: Rule, owed: number): number {
-  // ⌈parts / limit⌉, exact: a quotient of doubles below 2^53 never rounds across a whole number.
+  // ⌈parts / limit⌉ is exact here: a quotient of whole numbers below 2^53 never rounds across a whole number.
   const tokens = debt.tokens - owed;
   const parts = tokens * rule.windowMs + debt.part;
   if (parts < Number.MAX_SAFE_INTEGER) return Math.ceil(parts / rule.limit);
@@ -79,7 +80,7 @@ export function waitMs(debt: TokenDebt, rule: Rule, owed: number): number {
   return Number((BigInt(tokens) * BigInt(rule.windowMs) + BigInt(debt.part) + limit - 1n) / limit);
 }
 
-/** Positive when `a`, advanced to the same time, owes more than `b`. */
+/** Compares two debts that are advanced to the same time. @returns a positive number when `a` owes more than `b` */
 export function compareDebt(a: TokenDebt, b: TokenDebt): number {
   return a.tokens - b.tokens || a.part - b.part;
 }

@@ -31,35 +31,44 @@ import {
   readWhole,
 } from './wire.js';
 
-/** More clients than a message within its size can hold. */
+/** Bound of the clients in one message. The largest message has room for fewer. */
 export const MAX_CLIENTS = 1_000_000;
 export const MAX_BUCKETS = 100_000;
-/** Numbers, two for each step. A sliding window has at most 34 steps on one node; a merged copy may hold more. */
+/**
+ * Bound of the numbers of a sliding window, two for each step. A sliding window has at most 34 steps on one node. A
+ * merged copy may have more.
+ */
 export const MAX_STEPS = 256;
-/** Bounds of the request ids of one client, and of their age. */
+/** Bound of the request ids of one client. */
 export const MAX_RECENT = 10_000;
+/** Bound of the age of a request id. */
 export const MAX_AGE_MS = 3_600_000;
 export const MAX_RULE_CHANGES = 2 ** 52;
-/** A lease that a late copy counts twice can make a debt larger than any capacity. */
+/** Bound of a debt. A lease that a late copy counts twice can make a debt larger than any capacity. */
 export const MAX_DEBT = 4 * MAX_LIMIT;
-/** Bounds of the leases of one bucket, and of the time of one lease. */
+/** Bound of the leases of one bucket. */
 export const MAX_LEASES = 10_000;
 export const MAX_LEASE_ID_BYTES = 512;
 export const MAX_LEASE_MS = 60_000;
-/** Remaining time of a step, in windows: at most one when it is made, and 1/32 more on each node that copies it. */
+/**
+ * Bound of the remaining time of a step, in windows. A new step has at most one; each node that copies it adds 1/32.
+ */
 export const MAX_LEFT_WINDOWS = 4;
 
 /**
- * Encodes snapshots, which refer to a table of rules. A client with one bucket is one flat list:
+ * Encodes snapshots, which refer to a table of rules. A client with one bucket is a flat list:
  *
  *     rules    [[100,1000],[5,60000,5,1]]
  *     clients  [["alice",0,3,250],["bob",[0,1,0],[1,59000,2,61875,1]]]
  *
- * Client, rule, state: alice owes 3 tokens and 250 parts; bob has two buckets, the second a sliding window of two steps. A
- * third number of a token bucket, and an odd one of a sliding window, says how often its rule has changed, if ever.
- * Leases come last, if there are any: `[[id, tokens, leftMs], …]`, with what was spent of those that are over.
- * A client with request ids comes as `["alice", [id, ageMs, result], …]` in the place of its name; reservations follow, as
- * `[id, ageMs, cost, settled, rules, least]`, whose real cost is null until it is known.
+ * The order is client, rule, state. Alice owes 3 tokens and 250 parts. Bob has two buckets; the second is a sliding
+ * window of two steps. If the rule of a bucket has changed, the number of changes follows the state. It is the third
+ * number of a token bucket, and makes the number of values of a sliding window odd. Leases come last, if there are any:
+ * `[[id, tokens, leftMs], …]`. A lease that is over has its spent tokens as a fourth value.
+ *
+ * If a client has request ids or reservations, `["alice", [id, ageMs, result], …]` replaces its name. Reservations
+ * follow the request ids as `[id, ageMs, cost, settled, rules, least]`. `settled` is null until the final cost is
+ * known.
  */
 export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
   const table = createRuleTable();
@@ -145,7 +154,7 @@ function readReservation(wire: readonly unknown[], table: readonly Rule[]): Rese
   };
 }
 
-/** Reads a bucket whose rule stands at `at`, and its state behind it. */
+/** Reads a bucket, with its rule at `at` and its state after it. */
 function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule[]): Snapshot {
   const rule = ruleAt(table, wire[at]);
   const { algorithm, limit, windowMs, capacity, policy } = rule;
@@ -181,7 +190,7 @@ function readLease(value: unknown): LeaseSnapshot {
   };
 }
 
-/** Steps end one after the other, the first in the future, and each counts something. */
+/** Checks that the ends of the steps ascend, that the first is in the future, and that each count is at least 1. */
 function checkSteps(state: readonly number[], windowMs: number): void {
   if (state.length % 2 !== 0 || state.length > MAX_STEPS) throw malformed('sliding window', 'pairs of ms and count');
   let afterMs = 0;
@@ -191,7 +200,7 @@ function checkSteps(state: readonly number[], windowMs: number): void {
   }
 }
 
-/** Encodes each bucket in full: algorithm, window, limit, remaining, reset, and a policy if there is one. */
+/** Encodes each bucket as algorithm, window, limit, remaining, reset, and the policy if there is one. */
 export function encodeDescription({ clientId, owner, buckets }: ClientDescription): unknown[] {
   return [
     clientId,

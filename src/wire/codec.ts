@@ -60,14 +60,14 @@ import {
 import { encodeSettled, readSettled } from './settled.js';
 
 /**
- * Version of the wire form, on which two peers agree when they connect; see `peer/handshake.ts`.
+ * Version of the wire format. Two peers agree on it when they connect; see `peer/handshake.ts`.
  *
- * The three kinds that every forwarded decision needs (`decide`, `decided`, `replicate`) are binary, in `binary/`: one byte
- * for the kind, the sender, and the fields in order, with nothing behind them. A field is added at the place where it is
- * read, with a new version. The other kinds are JSON, so that a dump can be read, with lists instead of objects and one
- * letter for a kind: `["f",[sender],"alice"]`. The first byte tells the two apart.
+ * Every forwarded decision needs the three kinds `decide`, `decided`, and `replicate`. These are binary, in `binary/`:
+ * one byte for the kind, the sender, and the fields in order, with nothing after them. A new field goes to the place
+ * where it is read, with a new version. The other kinds are JSON, so that people can read a dump. They use lists
+ * instead of objects and one letter for a kind: `["f",[sender],"alice"]`. The first byte distinguishes the two formats.
  *
- * Reading checks every type and range, so the code inside trusts them.
+ * Reading checks every type and range, so the code inside trusts the values.
  */
 export const WIRE_VERSION = 2;
 
@@ -80,7 +80,7 @@ const LIST = 0x5b;
 const MAX_BATCH_ID_BYTES = 512;
 const MAX_CHUNK = 2 ** 52;
 
-/** Adds the bytes of a message to `out`. */
+/** Appends a message to `out`. */
 export function writeMessage(out: ByteWriter, { sender, body }: Envelope<PeerMessage>): void {
   switch (body.kind) {
     case 'decide':
@@ -134,7 +134,7 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
   }
 }
 
-/** @throws MalformedMessage for anything that `writeMessage` does not make of a valid message */
+/** @throws MalformedMessage for bytes that `writeMessage` does not write for any valid message */
 export function decodeMessage(bytes: Buffer): Envelope<PeerMessage> {
   if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryMessage);
   const wire = readList(parseWire(bytes), 2, 6, 'message');
@@ -149,7 +149,7 @@ function decodeBinary<T>(bytes: Buffer, readBody: (kind: number, from: ByteReade
   return { sender, body };
 }
 
-/** Copies of clients; behind them, records, if there are any. */
+/** Reads snapshots of clients, and the records after them if there are any. */
 function readReplicate(from: ByteReader): PeerMessage {
   const clients = readBinaryClients(from);
   const records = from.remaining();
@@ -228,7 +228,7 @@ function readIds(value: unknown, what: string): readonly NodeId[] {
   return mapList(value, MAX_MEMBERS, what, (id) => readNodeId(id, what));
 }
 
-/** Adds the bytes of an answer to `out`. */
+/** Appends an answer to `out`. */
 export function writeAnswer(out: ByteWriter, { sender, body }: Envelope<PeerAnswer>): void {
   if (body.kind !== 'decided') return out.rawText(JSON.stringify(answerWire(encodeSender(sender), body)));
   out.byte(DECIDED);
@@ -272,7 +272,7 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
   }
 }
 
-/** @throws MalformedMessage for anything that `writeAnswer` does not make of a valid answer */
+/** @throws MalformedMessage for bytes that `writeAnswer` does not write for any valid answer */
 export function decodeAnswer(bytes: Buffer): Envelope<PeerAnswer> {
   if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryAnswer);
   const wire = readList(parseWire(bytes), 2, 6, 'answer');

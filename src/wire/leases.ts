@@ -5,10 +5,10 @@ import { MAX_LEASE_ID_BYTES } from './clients.js';
 import { encodeResults, readResults } from './results.js';
 import { createRuleTable, readCheckRules, readRules } from './rules.js';
 
-/** More leases than a node holds. */
+/** Bound of the leases in one message. A node holds fewer. */
 const MAX_LEASES = 100_000;
 
-/** Encodes lease requests as `[client, rules, tokens]`, which refer to a table of rules. */
+/** Encodes lease requests as `[client, rules, tokens]`. `rules` are places in the table of rules. */
 export function encodeLeaseRequests(requests: readonly LeaseRequest[]): [rules: unknown[][], requests: unknown[][]] {
   const table = createRuleTable();
   const wire = requests.map(({ clientId, rules, tokens }) => [

@@ -4,12 +4,12 @@ import { malformed, mapList, readList, readNodeId, readText, readWhole } from '.
 
 export const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
 export const MAX_MEMBERS = 2_048;
-/** Bytes of a version, and of the hash of a member list or a ring. */
+/** Largest number of bytes of a version, and of the hash of a member list or a ring. */
 export const MAX_WORD_BYTES = 128;
-/** Above every counter that starts at 1, so that one more is still exact. */
+/** Bound of counters. It is above every counter that starts at 1, and adding 1 to it is still exact. */
 export const MAX_COUNT = 2 ** 52;
 
-/** `[id, incarnation, state, beat, version, silentMs, url]` */
+/** Encodes a member as `[id, incarnation, state, beat, version, silentMs, url]`. */
 export function encodeMember({ id, incarnation, state, beat, version, silentMs, url }: MemberRecord): unknown[] {
   return [id, incarnation, STATES.indexOf(state), beat, version, silentMs, url];
 }
@@ -53,7 +53,7 @@ export function readSender(value: unknown): Sender {
   return { from: memberOf(wire), view: readWord(wire[7], 'view'), policies: readWord(wire[8], 'digest of policies') };
 }
 
-/** A hash or a version. Terminals show it, so it holds printable ASCII alone. */
+/** Reads a hash or a version. Terminals show it, so it may contain only printable ASCII. */
 export function readWord(value: unknown, what: string): string {
   const word = readText(value, 0, MAX_WORD_BYTES, what);
   if (/[^ -~]/.test(word)) throw malformed(what, 'printable ASCII');

@@ -5,13 +5,15 @@ import type { Entry, EntryValue } from '../core/policy-document.js';
 import { malformed, mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
 import { readWord } from './members.js';
 
-/** Entries and deletions. */
+/** Bound of the entries and deletions in one message. */
 const MAX_WIRE_ENTRIES = 2 * MAX_ENTRIES;
 const MAX_VERSION = 2 ** 52;
 const MAX_TAGS = 16;
 export const MAX_WRITE_ID_BYTES = 512;
 
-/** Encodes entries as they are stored, as they are seldom sent: `[key, value, version, writer]`. */
+/**
+ * Encodes entries as `[key, value, version, writer]`. They are seldom sent, so their values stay as they are stored.
+ */
 export function encodeEntries({ version, digest, entries, whole }: PolicyEntries): unknown[] {
   const wire = entries.map(([key, { value, version: since, writer }]) => [key, value, since, writer]);
   return [version, digest, Number(whole), wire];
@@ -89,7 +91,7 @@ export function readPolicyName(value: unknown): string {
   return value as string;
 }
 
-/** 0 to 1. */
+/** Reads a number from 0 to 1. */
 export function readPart(value: unknown, what: string): number {
   if (typeof value === 'number' && value >= 0 && value <= 1) return value;
   throw malformed(what, '0 to 1');

@@ -12,28 +12,28 @@ import {
   readWindowMs,
 } from './rules.js';
 
-/** First of the numbers that make up one result; it says which numbers follow. */
+/** The first number of a result, which determines the numbers that follow. */
 const NOT_MINE = 0;
 const ALLOWED = 1;
 const DENIED = 2;
-/** Added to the two above. */
+/** Added to `ALLOWED` or `DENIED`. */
 const DEGRADED = 2;
-/** Denied and revocable. An acting owner makes no such promise. */
+/** Denied and revocable. An acting owner does not send it. */
 const REVOCABLE = 5;
 
-/** The most numbers that one result takes. */
+/** Largest number of values of one result. */
 const LONGEST = 5;
 const MAX_RESULTS = 16_384;
 
 /**
  * Encodes results as a flat list of numbers:
  *
- *     0                                             the receiver is not the one to decide
+ *     0                                             the receiver does not decide for this client
  *     1, limit, remaining, resetMs                  allowed; 3 when degraded
  *     2, limit, remaining, resetMs, retryAfterMs    denied; 4 when degraded, 5 when revocable
  *
- * A result under several limits is a list: allowed, degraded (2 when revocable), limit, remaining, resetMs, retryAfterMs, and
- * the numbers of each limit.
+ * A result under several limits is a list: allowed, degraded (2 when revocable), limit, remaining, resetMs,
+ * retryAfterMs, and the numbers of each limit.
  */
 export function encodeResults(results: readonly (DecidedByPeer | null)[]): unknown[] {
   const wire: unknown[] = [];

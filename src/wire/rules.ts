@@ -5,12 +5,13 @@ import { malformed, readList, readText, readWhole } from './wire.js';
 const ALGORITHMS: readonly Algorithm[] = ['token-bucket', 'sliding-window'];
 /** Policy names have at most 128 characters in the API. */
 export const MAX_POLICY_BYTES = 512;
-/** More rules than a message within its size can hold; each is only a few numbers. */
+/** Bound of the rules in one message. The largest message has room for fewer. Each rule is only a few numbers. */
 const MAX_TABLE = 1_000_000;
 
 /**
- * The rules of one message, each once: what refers to them says their place in the table. Most messages have very few.
- * `[limit, windowMs]`, then only as far as needed: `capacity` where it is not the limit, algorithm, policy.
+ * The rules of one message, each once. Other parts of the message refer to a rule by its place in the table. Most
+ * messages have very few rules. A rule is `[limit, windowMs, capacity, algorithm, policy]`. It ends early where all
+ * following values have their defaults; the default capacity is the limit.
  */
 export interface RuleTable {
   readonly wire: unknown[][];
@@ -53,7 +54,7 @@ function readRule(value: unknown): Rule {
   const wire = readList(value, 2, 5, 'rule');
   const limit = readLimit(wire[0]);
   const windowMs = readWindowMs(wire[1]);
-  // A limit of 0 without a burst has no capacity either.
+  // A limit of 0 without a burst has a capacity of 0.
   const capacity = wire.length > 2 ? readWhole(wire[2], limit === 0 ? 0 : 1, MAX_LIMIT, 'capacity') : limit;
   const algorithm = wire.length > 3 ? readAlgorithm(wire[3]) : 'token-bucket';
   const policy = wire.length > 4 ? readPolicy(wire[4]) : undefined;
@@ -63,14 +64,14 @@ function readRule(value: unknown): Rule {
   return ruleOf(algorithm, limit, windowMs, capacity, policy);
 }
 
-/** Finds the rule at a place of the table. */
+/** @returns the rule at a place of the table */
 export function ruleAt<T>(table: readonly T[], place: unknown): T {
   const found = typeof place === 'number' ? table[place] : undefined;
   if (found === undefined) throw malformed('rule', 'a place in the table of rules');
   return found;
 }
 
-/** 1 to 8 rules of different buckets: a cost would be charged twice in the same bucket. */
+/** Reads 1 to 8 rules of different buckets. Two rules of one bucket would charge a cost twice. */
 export function readCheckRules(places: unknown, table: readonly Rule[]): readonly Rule[] {
   const rules = readList(places, 1, MAX_RULES, 'rules of a check').map((place) => ruleAt(table, place));
   rules.forEach((rule, i) => {
@@ -102,19 +103,19 @@ export function readWindowMs(value: unknown): number {
   return readWhole(value, 1, MAX_WINDOW_MS, 'window');
 }
 
-/** Remaining tokens, whole. */
+/** Reads whole remaining tokens. */
 export function readRemaining(value: unknown): number {
   return readWhole(value, 0, MAX_LIMIT, 'remaining');
 }
 
-/** The longest wait: 1e9 tokens at one per 366 days. It is beyond 2^53, where every double is whole. */
+/** Bound of a wait; the longest is 1e9 tokens at one per 366 days. It is beyond 2^53, where every double is whole. */
 export const MAX_WAIT_MS = 2 * MAX_LIMIT * MAX_WINDOW_MS;
 
 export function readWaitMs(value: unknown): number {
   return readWhole(value, 0, MAX_WAIT_MS, 'wait');
 }
 
-/** `null`: never. */
+/** Reads a wait; `null` means that the check can never pass. */
 export function readRetryAfterMs(value: unknown): number | null {
   return value === null ? null : readWaitMs(value);
 }

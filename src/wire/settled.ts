@@ -3,7 +3,10 @@ import { MAX_COST } from '../core/rule.js';
 import { malformed, readList, readWhole } from './wire.js';
 import { readLimit, readRemaining, readWaitMs } from './rules.js';
 
-/** Encodes `[cost, reserved, limit, remaining, resetMs]`, or 0 for unknown, 1 for unavailable, `null` for another owner. */
+/**
+ * Encodes a settlement as `[cost, reserved, limit, remaining, resetMs]`. 0 means unknown, 1 means unavailable, and
+ * `null` means that another node is the owner.
+ */
 export function encodeSettled(settled: Settled | null): unknown {
   if (settled === null) return null;
   if (settled.kind !== 'settled') return settled.kind === 'unknown' ? 0 : 1;

@@ -2,21 +2,21 @@ import { isUtf8 } from 'node:buffer';
 import { malformed } from '../wire.js';
 
 const INITIAL_BYTES = 16 * 1024;
-/** A writer that a large message has grown gives its memory back above this size. */
+/** `clear` frees the memory of a writer that a large message has grown above this size. */
 const KEPT_BYTES = 1024 * 1024;
-/** The largest whole number on the wire is below 2^67: ten groups of seven bits. */
+/** The largest whole number on the wire is below 2^67, so it takes ten groups of seven bits. */
 const MAX_NUMBER_BYTES = 10;
 const MAX_UTF8_PER_UNIT = 3;
 /** Above this many characters, one native call is faster than a loop. */
 const LOOP_CHARACTERS = 64;
 
-/** Collects the bytes of one message after another in the same memory. */
+/** Collects the bytes of messages. Successive messages reuse the same memory. */
 export class ByteWriter {
   bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES);
-  /** Number of bytes that are written. */
+  /** Number of bytes written. */
   length = 0;
 
-  /** Forgets what is written. */
+  /** Starts a new message. */
   clear(): void {
     this.length = 0;
     if (this.bytes.length > KEPT_BYTES) this.bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES);
@@ -31,27 +31,27 @@ export class ByteWriter {
     this.bytes = larger;
   }
 
-  /** 0 to 255. */
+  /** Writes a value from 0 to 255. */
   byte(value: number): void {
     this.reserve(1);
     this.bytes[this.length] = value;
     this.length += 1;
   }
 
-  /** A whole number from 0 on in groups of seven bits, lowest first (unsigned LEB128). */
+  /** Writes a whole number of at least 0 in groups of seven bits, lowest first (unsigned LEB128). */
   whole(value: number): void {
     this.reserve(MAX_NUMBER_BYTES);
     const { bytes } = this;
     let at = this.length;
     let rest = value;
-    // Beyond 31 bits, bit operators would cut the number off. Division by 128 is exact for every double.
+    // Bit operators would cut off a number of more than 31 bits. Division by 128 is exact for every double.
     for (; rest > 0x7fff_ffff; rest = Math.floor(rest / 128)) bytes[at++] = (rest % 128) | 0x80;
     for (; rest > 0x7f; rest >>>= 7) bytes[at++] = (rest & 0x7f) | 0x80;
     bytes[at++] = rest;
     this.length = at;
   }
 
-  /** A string as the number of its bytes and its UTF-8. */
+  /** Writes the number of bytes of a string, then its UTF-8. */
   text(value: string): void {
     const { length } = value;
     if (length <= LOOP_CHARACTERS) {
@@ -74,13 +74,13 @@ export class ByteWriter {
     this.rawText(value);
   }
 
-  /** The UTF-8 of a string, without the number of its bytes. */
+  /** Writes the UTF-8 of a string, without the number of its bytes. */
   rawText(value: string): void {
     this.reserve(value.length * MAX_UTF8_PER_UNIT);
     this.length += this.bytes.write(value, this.length);
   }
 
-  /** Bytes as they are. */
+  /** Writes bytes unchanged. */
   append(more: Uint8Array): void {
     this.reserve(more.length);
     this.bytes.set(more, this.length);
@@ -88,7 +88,7 @@ export class ByteWriter {
   }
 }
 
-/** Reads what a `ByteWriter` wrote. Every method throws MalformedMessage at the end of the bytes. */
+/** Reads the bytes of a `ByteWriter`. Every method that needs more bytes than are left throws MalformedMessage. */
 export class ByteReader {
   /** Place of the next byte. */
   at: number;
@@ -124,7 +124,7 @@ export class ByteReader {
     throw malformed(what, `a number of at most ${MAX_NUMBER_BYTES} bytes`);
   }
 
-  /** A well-formed string of `minBytes` to `maxBytes` in UTF-8. */
+  /** Reads a well-formed string of `minBytes` to `maxBytes` in UTF-8. */
   text(minBytes: number, maxBytes: number, what: string): string {
     const length = this.whole(minBytes, maxBytes, what);
     const { bytes, at: start } = this;
@@ -137,7 +137,7 @@ export class ByteReader {
     return bytes.toString('latin1', start, end);
   }
 
-  /** All bytes that are left. */
+  /** Reads all bytes that are left. */
   remaining(): Buffer {
     const rest = this.bytes.subarray(this.at);
     this.at = this.bytes.length;
@@ -150,7 +150,7 @@ export class ByteReader {
   }
 }
 
-/** Decoding would turn what is not UTF-8 into U+FFFD, and so one id into another. */
+/** Refuses invalid UTF-8. Decoding would turn it into U+FFFD, which could turn one id into another. */
 function readUtf8(bytes: Buffer, what: string): string {
   if (!isUtf8(bytes)) throw malformed(what, 'UTF-8');
   return bytes.toString('utf8');

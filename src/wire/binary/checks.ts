@@ -9,10 +9,10 @@ import type { ByteReader, ByteWriter } from './bytes.js';
 import { createRuleReader, createRuleWriter } from './rules.js';
 import type { RuleReader } from './rules.js';
 
-/** Far above what a forwarder puts in one batch. */
+/** Bound of the checks in one batch, far above the batches of a forwarder. */
 const MAX_CHECKS = 16_384;
 
-/** Flags of a check: the first two are its own, the others say which fields follow. */
+/** Flags of a check. The first two are fields of the check. The others show which fields follow. */
 const PEEK = 1;
 const REPLICATED = 2;
 const COST = 4;
@@ -22,11 +22,11 @@ const SEVERAL_RULES = 32;
 const ALL_FLAGS = 63;
 
 /**
- * Checks, each as flags, rule or rules, client id, then cost, request id, and reservation where the flags say so.
- * A check of one token under one known rule takes three bytes and its client id.
+ * Writes checks. Each is flags, rule or rules, and client id. Cost, request id, and reservation follow if their flags
+ * are set. A check of one token under one known rule takes three bytes and its client id.
  *
- * The hash of a client id does not travel: computing it costs less than checking one that a peer sent.
- * A field that every check gets goes between the client id and the cost, here and in `readCheck`, with a new
+ * The hash of a client id is not sent, because computing it costs less than checking a hash from a peer.
+ * A new field of every check goes between the client id and the cost, here and in `readCheck`, with a new
  * `WIRE_VERSION`.
  */
 export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {

@@ -23,17 +23,17 @@ import { readResult, writeResult } from './results.js';
 import { createRuleReader, createRuleWriter } from './rules.js';
 import type { RuleReader, RuleWriter } from './rules.js';
 
-/** Flags of a bucket: which fields follow its state. */
+/** Flags of a bucket. They show which fields follow its state. */
 const RULE_CHANGES = 1;
 const LEASES = 2;
-/** Flag of a lease, or of a reservation: its final amount follows. */
+/** Flag of a lease or a reservation whose final amount follows. */
 const FINAL = 1;
-/** Set in the number of buckets: request ids and reservations follow the buckets. */
+/** Flag in the number of buckets. It shows that request ids and reservations follow the buckets. */
 const MORE = 1;
 
 /**
- * Clients, each as its id, twice the number of its buckets (one more if request ids and reservations follow), and the
- * buckets: rule, flags, and state. The state is the debt in tokens and parts, or the steps of a sliding window.
+ * Writes clients. Each is its id, twice the number of its buckets (plus `MORE` if request ids and reservations follow),
+ * and the buckets: rule, flags, and state. The state is the debt in tokens and parts, or the steps of a sliding window.
  * A client with one token bucket takes its id and about ten bytes.
  */
 export function writeClients(out: ByteWriter, clients: readonly ClientSnapshot[]): void {
@@ -139,7 +139,7 @@ function readDebt(from: ByteReader, windowMs: number): Debt {
   return [from.whole(0, MAX_DEBT, 'tokens'), from.whole(0, windowMs - 1, 'part')];
 }
 
-/** Steps end one after the other, the first in the future, and each counts something. */
+/** Reads steps. Their ends ascend, the first is in the future, and each count is at least 1. */
 function readSteps(from: ByteReader, windowMs: number): number[] {
   const count = from.whole(0, MAX_STEPS / 2, 'number of steps');
   const state: number[] = [];

@@ -4,25 +4,25 @@ import { MAX_COUNT, MAX_MEMBERS, MAX_WORD_BYTES, readUrl, readWord, STATES } fro
 import { malformed, readNodeId } from '../wire.js';
 import { ByteReader, ByteWriter } from './bytes.js';
 
-/** A member without what changes with every message. */
+/** A member without the fields that change with every message. */
 type Member = Omit<MemberRecord, 'beat' | 'silentMs'>;
 type Description = Omit<Sender, 'from'> & { readonly from: Member };
 
 const MAX_NODE_ID_BYTES = 260;
 const MAX_URL_BYTES = 512;
 
-/** More than the fields of a description can take. */
+/** Bound of the size of a description, above the sum of the bounds of its fields. */
 const MAX_DESCRIPTION_BYTES = 8 * 1024;
 
-/** The description that was written last, and its bytes: a node sends the same one thousands of times. */
+/** The last written description and its bytes. A node sends the same description thousands of times. */
 let written: { readonly sender: Sender; readonly bytes: Buffer } | undefined;
 const scratch = new ByteWriter();
 
-/** Descriptions that were read, by a digest of their bytes: a node hears the same few again and again. */
+/** Recently read descriptions, by a digest of their bytes. A node receives the same few again and again. */
 const RECENT = 64;
 const recent: ({ readonly bytes: Buffer; readonly description: Description } | undefined)[] = [];
 
-/** A sender as a description with the number of its bytes, then beat and `silentMs`. */
+/** Writes a sender: the number of bytes of its description, the description, beat, and `silentMs`. */
 export function writeSender(out: ByteWriter, sender: Sender): void {
   if (written === undefined || !sameDescription(written.sender, sender)) {
     scratch.clear();

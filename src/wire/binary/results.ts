@@ -7,22 +7,22 @@ import type { ByteReader, ByteWriter } from './bytes.js';
 
 const MAX_RESULTS = 16_384;
 
-/** Flags of a result. Without `DECIDED` the receiver is not the one to decide, and nothing follows. */
+/** Flags of a result. Without `DECIDED`, the receiver does not decide for this client, and nothing follows. */
 const DECIDED = 1;
 const ALLOWED = 2;
 const DEGRADED = 4;
 const REVOCABLE = 8;
-/** A denial that no wait ends. */
+/** Flag of a denial that no wait ends. */
 const NEVER = 16;
 const SEVERAL_LIMITS = 32;
 const ALL_FLAGS = 63;
 
-/** Flags of one of several limits; `ALLOWED` and `NEVER` as above. */
+/** Flag of one of several limits. `NEVER` has its meaning from above. */
 const SLIDING_WINDOW = 1;
 
 /**
- * Results, each as flags, limit, remaining, `resetMs`, and for a denial `retryAfterMs`; with several limits, their number
- * and the same of each, with its window.
+ * Writes results. Each is flags, limit, remaining, and `resetMs`, and for a denial `retryAfterMs`. If there are several
+ * limits, their number follows, and then flags, window, limit, remaining, `resetMs`, and `retryAfterMs` of each.
  */
 export function writeResults(out: ByteWriter, results: readonly (DecidedByPeer | null)[]): void {
   out.whole(results.length);

@@ -8,14 +8,14 @@ import type { ByteReader, ByteWriter } from './bytes.js';
 const SLIDING_WINDOW = 1;
 const CAPACITY = 2;
 const POLICY = 4;
-/** More rules than a message within its size can hold. */
+/** Bound of the rules in one message. The largest message has room for fewer. */
 const MAX_TABLE = 1_000_000;
 
 /** Writes each rule of one message once. */
 export interface RuleWriter {
   /**
-   * Writes the place of a rule in the table. At its first use the place is the end of the table and the definition follows:
-   * flags, limit, window in ms, capacity where it is not the limit, policy.
+   * Writes the place of a rule in the table. At the first use of a rule, the place is the end of the table and the
+   * definition follows: flags, limit, window in ms, capacity if it is not the limit, and policy.
    */
   write(rule: Rule): void;
 }
@@ -24,7 +24,7 @@ export function createRuleWriter(out: ByteWriter): RuleWriter {
   let last: Rule | undefined;
   let lastPlace = 0;
   let size = 0;
-  /** Made when a second rule comes: most messages have one. */
+  /** Created for the second rule, because most messages have only one. */
   let places: Map<Rule, number> | undefined;
 
   return {
@@ -56,11 +56,11 @@ function writeRule(out: ByteWriter, { algorithm, limit, windowMs, capacity, poli
   if (policy !== undefined) out.text(policy);
 }
 
-/** Reads what a `RuleWriter` wrote. Both methods throw MalformedMessage. */
+/** Reads the rules of a `RuleWriter`. Both methods throw MalformedMessage. */
 export interface RuleReader {
-  /** A list of one rule; the same list for the same rule. */
+  /** Reads a list of one rule. The same rule gives the same list. */
   readOne(from: ByteReader): readonly Rule[];
-  /** 1 to 8 rules of different buckets: a cost would be charged twice in the same bucket. */
+  /** Reads 1 to 8 rules of different buckets. Two rules of one bucket would charge a cost twice. */
   readSeveral(from: ByteReader): readonly Rule[];
 }
 
