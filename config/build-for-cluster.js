@@ -1,4 +1,5 @@
-// Builds dist/esm without checking types where a source is newer than the last build: what `npm run cluster` needs, in seconds.
+// Builds dist/esm without checking types if a source is newer than the last build. `npm run cluster` needs this in
+// seconds.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -15,9 +15,9 @@ export default tseslint.config(
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'separate-type-imports' }],
       '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
-      // An index that the code just bounded is not worth a branch that no test can reach.
+      // The code has just bounded the index. A branch for `undefined` is one that no test can reach.
       '@typescript-eslint/no-non-null-assertion': 'off',
-      // `return fail(problem)` is an early exit, read as such.
+      // `return fail(problem)` is an early exit, and readers see it as such.
       '@typescript-eslint/no-confusing-void-expression': 'off',
       eqeqeq: 'error',
     },

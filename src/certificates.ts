@@ -21,7 +21,7 @@ interface Certificates {
 type Side = 'tls' | 'peerTls';
 
 /**
- * Reads the certificate files that the settings name, if they do.
+ * Reads the certificate files that the settings name. Returns `undefined` when they name none.
  * @throws SettingsError when a file is no certificate, or the key belongs to another one
  */
 export function readCertificates(settings: Settings, side: Side): Certificates | undefined {
@@ -77,7 +77,7 @@ export function publicTls(settings: Settings, certificates: Certificates | undef
   return { ...certificates, minVersion: 'TLSv1.2', requestCert: required, rejectUnauthorized: required };
 }
 
-/** Nodes behind one DNS name are reached by their addresses, but their certificates carry the name. */
+/** Callers reach all nodes behind one DNS name by address, but the certificates carry the name. */
 export function peerTls(settings: Settings, certificates: Certificates | undefined): PeerTls | undefined {
   if (certificates === undefined) return undefined;
   const { peerTlsRequireClientCert: requireClientCert, dnsName } = settings;

@@ -9,7 +9,7 @@ try {
   await run();
 } catch (error) {
   process.stderr.write(`tokenring: ${await failureOf(error)}\n`);
-  // At once: servers and timers that started before the failure would keep the process alive.
+  // Exit at once: servers and timers that started before the failure would keep the process alive.
   process.exit(2);
 }
 

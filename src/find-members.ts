@@ -5,7 +5,7 @@ import { createStaticDiscovery } from './discovery/static.js';
 import type { Settings } from './setting-table.js';
 import { systemClock } from './system.js';
 
-/** The seeds that the settings name. With etcd there are none: its registry lists the members. */
+/** Finds the seeds that the settings name. With etcd there are none, as its registry lists the members. */
 export function discoveryOf({ discovery, dnsName, peers }: Settings, log: Log): Discovery {
   if (discovery === 'etcd') return createStaticDiscovery([]);
   return dnsName === undefined
@@ -13,7 +13,7 @@ export function discoveryOf({ discovery, dnsName, peers }: Settings, log: Log): 
     : createDnsDiscovery(dnsName, { clock: systemClock, log });
 }
 
-/** The registry in etcd, where the settings ask for it. */
+/** Creates the registry in etcd. Returns `undefined` when the settings do not use etcd. */
 export function registryOf(settings: Settings): ReturnType<typeof createEtcdRegistry> | undefined {
   if (settings.discovery !== 'etcd') return undefined;
   const { etcdEndpoints, etcdPrefix, etcdUser, etcdPassword, etcdTlsCert, etcdTlsKey, etcdTlsCa } = settings;

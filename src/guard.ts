@@ -14,8 +14,9 @@ export interface Guard {
 }
 
 /**
- * Creates the access rules of the settings. The token file is read again when it changes; an invalid file changes nothing.
- * @throws SettingsError when it is not valid to begin with
+ * Creates the access rules of the settings. The token file is read again when it changes. An invalid change of the file
+ * is ignored.
+ * @throws SettingsError when the file is not valid at the start
  */
 export function createGuard(
   settings: Pick<Settings, 'tokens' | 'adminToken'>,
@@ -47,7 +48,7 @@ export function createGuard(
   return { access, close };
 }
 
-/** The tokens as the audit log shows them: the first digits of each digest tell which one changed. */
+/** Describes the tokens for the audit log. The first digits of each digest show which token changed. */
 function shown({ required, tokens }: AccessRules): object {
   const list = tokens.map(({ name, roles, digest }) => ({
     name,

@@ -16,8 +16,8 @@ interface InProcessDeps extends Pick<ClusterNode, 'settler' | 'describe' | 'forg
 }
 
 /**
- * The calls of a node in this process.
- * @param throws whether a denial for want of the owner's answer rejects
+ * Creates the calls of a node in this process.
+ * @param throws whether `check` rejects when the owner does not answer and the fallback denies
  */
 export function callsOf(
   { checks, activePolicies, settler, describe, forget }: InProcessDeps,

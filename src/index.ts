@@ -31,17 +31,19 @@ export interface NodeOptions {
   readonly peerSecret?: string;
   /** Name of the cluster; nodes of another name are refused. Default `default`. */
   readonly cluster?: string;
-  /** `host:port` under which peers reach this node; also its id. Default: where it listens. */
+  /** `host:port` under which peers reach this node; also its id. Default: the address at which it listens. */
   readonly advertise?: string;
   /** Ring successors that hold a copy, 1 to 5. Default 1. */
   readonly replicas?: number;
-  /** What happens when neither the owner of a client nor a successor answers. Default `local`. */
+  /** Decision for a client when neither its owner nor a successor answers. Default `local`. */
   readonly onUnavailable?: OnUnavailable;
-  /** Named policies: the contents of a policy file, or the path of one, which is then watched. Default: none. */
+  /** Named policies: the contents of a policy file, or the path of a file to watch. Default: none. */
   readonly policies?: string | PolicyFileText;
-  /** Where consumption outlasts this process: `memory` (default), `lmdb:PATH`, or `redis://…`. */
+  /**
+   * Store that keeps consumption across restarts: `memory` (default: nothing is kept), `lmdb:PATH`, or `redis://…`.
+   */
   readonly store?: string;
-  /** Where to write cluster events, with the methods of pino. Default: nowhere. */
+  /** Log for cluster events, with the methods of pino. Default: nothing is logged. */
   readonly log?: Log;
   /** Most clients held at once, 1 to 16,777,216. Default 1,000,000. */
   readonly maxClients?: number;
@@ -66,8 +68,8 @@ const OPTIONS = [
 ] as const satisfies (keyof NodeOptions)[];
 
 /**
- * Starts a limiter in this process; resolves when it decides. Alone, it is a ring of its own. With `peers` or `peerPort`
- * it listens to other nodes and shares the clients with them.
+ * Starts a limiter in this process; resolves when it decides. Alone, it is a ring of its own. With `peers` or
+ * `peerPort` it listens to other nodes and shares the clients with them.
  * @throws TypeError that names an option that is unknown or not valid, and what is expected
  * @throws Error of the operating system when it cannot listen on the peer port
  */

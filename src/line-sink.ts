@@ -1,38 +1,38 @@
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 
-/** Lines that wait for a reader that is too slow, in bytes. */
+/** Bound of the lines that wait for a slow reader, in bytes. */
 const MAX_WAITING_BYTES = 1024 * 1024;
-/** Pause before a full pipe is tried again. */
+/** Pause before the next attempt to write to a full pipe. */
 const RETRY_MS = 20;
 
 export interface LineSink {
   /** Writes a line, or keeps it until there is room. Never throws, and never waits for a reader or for free space. */
   readonly write: (line: string) => void;
-  /** Lines that were lost so far. */
+  /** Number of lines lost so far. */
   readonly dropped: number;
-  /** Writes what waits, as far as there is room now. */
+  /** Writes the waiting lines, as far as there is room now. */
   readonly flush: () => void;
 }
 
 interface LineSinkOptions {
   readonly maxWaitingBytes?: number;
-  /** Called for each line that is lost, with an error code such as `ENOSPC`, or `EAGAIN` where too many lines wait. */
+  /** Called for each lost line with an error code such as `ENOSPC`, or with `EAGAIN` when too many lines wait. */
   readonly onDrop?: (line: string, code: string) => void;
 }
 
 /**
- * Writes lines without ever stopping the process. A line that fails is lost and counted; the next one is tried again, as a disk may
- * have room by then.
- * @param write writes some of the bytes and returns how many; throws `EAGAIN` where there is no room now
+ * Writes lines without ever stopping the process. A line that fails is lost and counted. The next line is tried again,
+ * as a disk may have room by then.
+ * @param write writes some of the bytes and returns how many; throws `EAGAIN` when there is no room now
  */
 export function createLineSink(write: (bytes: Buffer) => number, options: LineSinkOptions = {}): LineSink {
   const { maxWaitingBytes = MAX_WAITING_BYTES, onDrop } = options;
-  /** Lines that wait. Of the first, `written` bytes are out. */
+  /** Lines that wait. `written` bytes of the first line are already written. */
   const waiting: Buffer[] = [];
   let written = 0;
   let waitingBytes = 0;
-  /** A line was lost after its beginning had been written: the next one starts on a new line. */
+  /** Whether a line was lost after its beginning had been written. The next line then starts on a new line. */
   let torn = false;
   let dropped = 0;
   let retry: NodeJS.Timeout | undefined;
@@ -93,14 +93,14 @@ export function createLineSink(write: (bytes: Buffer) => number, options: LineSi
 
 const NEWLINE = Buffer.from('\n');
 
-/** A line sink on a descriptor. What still waits when the process exits is written as far as there is room. */
+/** Creates a line sink on a descriptor. At exit, waiting lines are written as far as there is room. */
 export function createFileSink(fd: number, options?: LineSinkOptions): LineSink {
   const sink = createLineSink((bytes) => writeSync(fd, bytes), options);
   process.once('exit', sink.flush);
   return sink;
 }
 
-/** A line sink on standard output. */
+/** Creates a line sink on standard output. */
 export function createStdoutSink(options?: LineSinkOptions): LineSink {
   return createFileSink(nonBlockingStdout(), options);
 }
@@ -109,8 +109,9 @@ export function createStdoutSink(options?: LineSinkOptions): LineSink {
 let stdout: Socket | undefined;
 
 /**
- * Descriptor of standard output on which a write never waits for a reader. A terminal is opened anew, so that the shell that shares it
- * keeps its mode. Writes to files do not wait for readers, and stay as they are.
+ * Returns a descriptor of standard output on which a write never waits for a reader. A terminal is opened again, so
+ * that the shell that shares it keeps its mode. Writes to files do not wait for readers, so files keep their
+ * descriptor.
  */
 function nonBlockingStdout(): number {
   const stats = fstatSync(1);
@@ -125,7 +126,7 @@ function nonBlockingStdout(): number {
     if (fstatSync(fd).isCharacterDevice()) return fd;
     closeSync(fd);
   } catch {
-    // Another user's terminal, or a system without /proc.
+    // The terminal belongs to another user, or the system has no /proc.
   }
   return 1;
 }

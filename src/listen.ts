@@ -6,11 +6,17 @@ interface ListenAt {
   readonly host: string;
   /** The setting or option that names the port, for error messages. */
   readonly setting: string;
-  /** Whether other workers of a `node:cluster` may listen there too, and which program spreads the connections. Default `exclusive`. */
+  /**
+   * Whether other workers of a `node:cluster` may listen there too, and which program spreads the connections. Default
+   * `exclusive`.
+   */
   readonly sharing?: Sharing;
 }
 
-/** Resolves with the port on which the server listens. Rejects with the error of the operating system, which says what to do. */
+/**
+ * Resolves with the port on which the server listens. Rejects with the error of the operating system, which says what
+ * to do.
+ */
 export function listen(server: Server, { port, host, setting, sharing = 'exclusive' }: ListenAt): Promise<number> {
   return new Promise((resolve, reject) => {
     const fail = (error: NodeJS.ErrnoException): void => {
@@ -44,8 +50,8 @@ const OPTIONS: Readonly<Record<Sharing, ListenOptions & { reusePort?: boolean }>
 };
 
 /**
- * How the workers of a group share a port. With `SO_REUSEPORT` the kernel spreads the connections. Without it, the first process of
- * node:cluster accepts each connection and hands it to the next worker in turn.
+ * Chooses how the workers of a group share a port. With `SO_REUSEPORT` the kernel spreads the connections. Without it,
+ * the first process of node:cluster accepts each connection and hands it to the next worker in turn.
  */
 export function sharingOf(nodeVersion: string, platform: NodeJS.Platform): Exclude<Sharing, 'exclusive'> {
   const [major = 0, minor = 0] = nodeVersion.split('.').map(Number);

@@ -10,8 +10,9 @@ import type { Settings } from './setting-table.js';
 import { SettingsError } from './settings.js';
 
 /**
- * Characters with which a logged value could command a terminal or change how a line reads: control characters above ASCII, and
- * those that turn the direction of writing. In JSON they occur only in strings, where an escape means the same.
+ * Characters with which a logged value could command a terminal or change how a line reads. They are the control
+ * characters above ASCII and those that change the direction of writing. In JSON they occur only in strings, where an
+ * escape means the same.
  */
 const UNSAFE = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 
@@ -27,11 +28,11 @@ interface ProgramLog {
   readonly log: Logger;
   /** The log's lines, for others that write lines of JSON. */
   readonly stream: DestinationStream;
-  /** Lines that were lost so far, as their disk was full or their reader too slow. */
+  /** Number of lines lost so far, because the disk was full or the reader too slow. */
   readonly droppedLines: number;
 }
 
-/** The program's log on standard output. A line that cannot be written is dropped and counted; the program goes on. */
+/** Creates the program's log on standard output. A line that cannot be written is dropped and counted. */
 export function createLog(
   { log: form, logLevel }: Pick<Settings, 'log' | 'logLevel'>,
   node: () => string | undefined,
@@ -61,13 +62,13 @@ export function createLog(
 
 interface AuditLog {
   readonly audit: Audit;
-  /** Changes that the audit log's file did not take, and that went to the program's log instead. */
+  /** Number of changes that went to the program's log because the audit log's file did not take them. */
   readonly divertedLines: number;
 }
 
 /**
- * The audit log: a file that is only appended to, or else lines of the program's log, at every level. A change that its file does not
- * take goes to the program's log, and stands.
+ * Creates the audit log: an append-only file, or lines of the program's log at every level. If the file does not take
+ * the line of a change, the line goes to the program's log and the change stays in force.
  * @throws SettingsError when the file cannot be opened
  */
 export function createAudit(

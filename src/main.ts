@@ -21,15 +21,16 @@ import { openStore } from './store/open.js';
 import { systemClock, systemTimers } from './system.js';
 
 /**
- * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice. It closes after
- * `DRAIN_GRACE_MS` at the latest. With the delays of `member.ts` it ends within 8 s: Docker kills after 10.
+ * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice.
+ * It closes after `DRAIN_GRACE_MS` at the latest. With the delays of `member.ts` it ends within 8 s; Docker kills after
+ * 10 s.
  */
 const DRAIN_NOTICE_MS = 500;
 const DRAIN_GRACE_MS = LEAVE_GRACE_MS;
 
 /** The default policy file, and the setting that means no file. */
 const POLICIES = 'config/policies.json';
-/** Where the policies of that file are kept for a restart: not in config/, which people own. */
+/** File that keeps the policies for a restart. It is not in config/, which people edit. */
 const POLICIES_STATE = '.tokenring/policies.state';
 const NONE = 'none';
 
@@ -39,14 +40,14 @@ export interface RunningNode {
   readonly log: Logger;
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
-  /** Stops as SIGTERM does: not ready, answer requests in flight, close. */
+  /** Stops as SIGTERM does: reports not ready, answers requests in flight, and closes. */
   stop(): Promise<void>;
 }
 
 /**
  * Runs one node until `stop` is called. Resolves when the node has joined the ring and answers.
- * @param group the link to the other workers, where this node is one of several behind one public port
- * @throws SettingsError, StoreError, or an error of the operating system where the node cannot start
+ * @param group the link to the other workers, when this node is one of several behind one public port
+ * @throws SettingsError, StoreError, or an error of the operating system when the node cannot start
  */
 export async function startNode(settings: Settings, group?: GroupLink): Promise<RunningNode> {
   let id = settings.advertise;
@@ -78,8 +79,9 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const listenHere = (): Promise<number> =>
     listen(api.server, { host: settings.host, port: settings.port, setting: 'TOKENRING_PORT', sharing });
   const port = await start(member, async () => {
-    // A taken port must stop the node before others count on it. A worker listens after it has joined: on the shared port it would
-    // take connections from workers that can answer. Its supervisor has tried the port.
+    // A taken port must stop the node before other members depend on it. A worker listens only after it has joined: on
+    // the shared port it would take connections from workers that can answer. Its supervisor has already checked the
+    // port.
     const early = group === undefined ? await listenHere() : undefined;
     await member.join();
     await source.begin();
@@ -106,7 +108,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       const drained = api.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
       await member.leave(group?.groupLeave());
       await drained;
-      // Until then another worker may still need this one to decide.
+      // Another worker may need this one to decide until all workers have drained.
       await group?.drained();
       await member.close();
       guard.close();
@@ -163,7 +165,9 @@ async function openMember(settings: Settings, { log, source, bounds, group, name
   });
 }
 
-/** Where a start fails half-way, other nodes must not wait for this one: it leaves before the error is reported. */
+/**
+ * Runs the steps of a start. If one fails, this node leaves before the error is reported, so that no node waits for it.
+ */
 async function start<T>(member: Member, steps: () => Promise<T>): Promise<T> {
   try {
     return await steps();

@@ -16,25 +16,32 @@ import { createPeerTransport } from './peer/transport.js';
 import { systemClock, systemTimers } from './system.js';
 import { VERSION } from './version.js';
 
-/** Bound of the time that a leave takes: peers that do not answer would delay it by many suspicion times. */
+/**
+ * Bound of the time that a leave takes. Without it, peers that do not answer would delay a leave by many suspicion
+ * times.
+ */
 export const LEAVE_GRACE_MS = 5_000;
-/** Bound of the time for messages under way, first from peers and then to them. */
+/** Bound of the time for messages in flight, first for those from peers and then for those to peers. */
 const CLOSE_GRACE_MS = 1_000;
 
 interface MemberOptions {
-  /** The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. `setting` names the port in errors. */
+  /**
+   * The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. `setting` names
+   * the port in errors.
+   */
   readonly listen: { readonly host: string; readonly port: number; readonly setting: string } | undefined;
-  /** `host:port` of this node for others, and its id, given the port it listens on. */
+  /** Returns `host:port` of this node for others, which is also its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
-  /** Address of the public API, given the id of this node. */
+  /** Returns the address of the public API, given the id of this node. */
   readonly url?: (id: string) => string | undefined;
   readonly discovery: Discovery;
   /** Keeps the registrations of all members. Without it, members gossip. Closed with the member. */
   readonly registry?: (Registry & { close(): Promise<void> }) | undefined;
   /**
-   * With a registry: how long this node stays a member without renewing its lease, in whole seconds; and strict mode.
+   * Only with a registry: time for which this node stays a member without renewing its lease. In ms, whole seconds.
    */
   readonly memberTtlMs?: number;
+  /** Only with a registry: whether strict mode is on. */
   readonly strict?: boolean;
   readonly secret: string | undefined;
   /** Nodes of another cluster are refused. */
@@ -64,15 +71,15 @@ export interface Member {
   readonly peers: PeerCounters;
   /** Uses other certificates for new connections, in both directions. */
   useTls(tls: PeerTls): void;
-  /** Joins the ring; resolves when this node decides. */
+  /** Joins the ring. Resolves when this node decides. */
   join(): Promise<void>;
-  /** Leaves the ring with nothing lost, and goes on forwarding. Settles within 5 s. */
+  /** Leaves the ring without losing state, and continues to forward. Settles within 5 s. */
   leave(group?: GroupLeave): Promise<void>;
-  /** Stops listening to peers and all timers, within 2 s; with a store, 3 s. */
+  /** Stops the peer listener and all timers within 2 s; with a store, within 3 s. */
   close(): Promise<void>;
 }
 
-/** Listens to peers, over real sockets and time. The node is not in the ring before `join`. */
+/** Listens to peers over real sockets and with real time. The node is not in the ring before `join`. */
 export async function createMember(options: MemberOptions): Promise<Member> {
   const { log, tls, secret, discovery, registry, store } = options;
   const peers = createPeerCounters();
@@ -95,7 +102,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
       tableSecret: randomInt(2 ** 32),
     },
   );
-  // Without a registry, the document belongs to no registry any more.
+  // Without a registry, the document no longer belongs to one.
   if (options.policies !== undefined)
     node.activePolicies.adopt(options.policies.document, registry && options.policies.registry);
   return {

@@ -4,19 +4,19 @@ import { getHeapStatistics } from 'node:v8';
 const MIB = 1024 * 1024;
 /** Memory of a node that holds nothing: the program, its code, and room for the garbage collector. */
 const BASE_MIB = 128;
-/** Below this a node would hold next to nothing. */
+/** Smallest budget. With less, a node would hold next to nothing. */
 export const MIN_MEMORY_MB = 192;
 
 /** Every bound on memory of one node. */
 export interface MemoryBounds {
   /** Clients in the bucket table. */
   readonly maxClients: number;
-  /** Request ids that are remembered. */
+  /** Request ids that the node remembers. */
   readonly maxRecentDecisions: number;
   readonly maxReservations: number;
-  /** Clients that are decided without their owner. */
+  /** Clients that the node decides without their owner. */
   readonly maxFallbackClients: number;
-  /** Denials that are remembered for clients of other owners. */
+  /** Denials that the node remembers for clients of other owners. */
   readonly maxDenials: number;
   /** Bytes of request bodies that are arriving. */
   readonly maxArrivingBytes: number;
@@ -27,9 +27,9 @@ export interface MemoryBounds {
 }
 
 /**
- * The part of the budget that each kind may take, the largest size of one in bytes, and a bound that more memory does not raise. Sizes
- * are measured: with ids of 256 bytes, a second bucket for each client, and eight limits in decisions and reservations. The parts leave
- * a fifth for what is short-lived: messages, queues, answers, garbage.
+ * The part of the budget that each kind may take, the largest size of one in bytes, and a bound that more memory does
+ * not raise. Sizes are measured with ids of 256 bytes, a second bucket for each client, and eight limits in decisions
+ * and reservations. The parts leave a fifth for short-lived memory: messages, queues, answers, garbage.
  */
 const PARTS: Readonly<
   Record<keyof MemoryBounds, { readonly part: number; readonly bytes: number; readonly most: number }>
@@ -45,7 +45,7 @@ const PARTS: Readonly<
 };
 
 /**
- * Derives every bound from one budget. All of them filled at once fit into it.
+ * Derives every bound from one budget. All of them together fit into it when full.
  * @param memoryMb the budget of one node in MiB, at least `MIN_MEMORY_MB`; workers have an equal share each
  */
 export function memoryBounds(memoryMb: number): MemoryBounds {
@@ -55,15 +55,17 @@ export function memoryBounds(memoryMb: number): MemoryBounds {
   return Object.fromEntries(Object.entries(PARTS).map(([name, one]) => [name, bound(one)])) as unknown as MemoryBounds;
 }
 
-/** The memory that this process may use, in MiB: that of its container, or else the heap limit of Node.js. */
+/**
+ * Returns the memory that this process may use, in MiB: the limit of its container, or else the heap limit of Node.js.
+ */
 export function availableMemoryMb(): number {
   for (const path of ['/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes']) {
     try {
       const bytes = Number(readFileSync(path, 'utf8'));
-      // A limit beyond any machine means none.
+      // A limit larger than any machine means no limit.
       if (bytes > 0 && bytes < 2 ** 50) return Math.floor(bytes / MIB);
     } catch {
-      // Another version of cgroups, or none.
+      // The system has another version of cgroups, or none.
     }
   }
   return Math.floor(getHeapStatistics().heap_size_limit / MIB);

@@ -21,9 +21,9 @@ type FileEntries = ReadonlyMap<string, EntryValue>;
 export interface PolicySource {
   /** The policies that this node had when it last ran. */
   readonly state: Pick<PolicyState, 'document' | 'registry'> | undefined;
-  /** To be called before the node joins. @returns a writer, which works once the node has joined */
+  /** Call this before the node joins. @returns a writer, which works once the node has joined */
   connect(node: ClusterNode): PolicyWriter<Who>;
-  /** To be called once the node has joined: applies what is new in the policy file, and watches the file. */
+  /** Call this once the node has joined. Applies the changes in the policy file, and watches the file. */
   begin(): Promise<void>;
   /** Ends the watch. */
   close(): void;

@@ -6,11 +6,14 @@ const LEVELS: Readonly<Record<number, string>> = {
   50: 'ERROR',
   60: 'FATAL',
 };
-/** Fields that stand elsewhere in the line, or are too long for one: the values before and after a change. */
+/**
+ * Fields that the line does not repeat: they stand elsewhere in it, or are too long (the values before and after a
+ * change).
+ */
 const LEFT_OUT: ReadonlySet<string> = new Set(['level', 'time', 'msg', 'node', 'before', 'after', 'audit']);
 const MAX_VALUE = 120;
 
-/** A log line of JSON, as a person reads it on a terminal: `14:03:27 info  joined the ring  members=3`. */
+/** Formats a JSON log line for a terminal: `14:03:27 info  joined the ring  members=3`. */
 export function prettyLine(json: string): string {
   const fields = JSON.parse(json) as Record<string, unknown> & { level: number; time: number; msg?: string };
   const time = new Date(fields.time).toTimeString().slice(0, 8);

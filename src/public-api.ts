@@ -29,7 +29,7 @@ interface PublicApiDeps {
   readonly lost: { logLines(): number; auditLines(): number };
   readonly bounds: Pick<MemoryBounds, 'maxArrivingBytes' | 'maxUnreadBytes' | 'maxConnections'>;
   readonly tls: TlsOptions | undefined;
-  /** The other workers behind the same port, if there are any: their metrics and their state count too. */
+  /** The other workers behind the same port, if there are any. Their metrics and their state count too. */
   readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
   readonly stage: ApiDeps['stage'];
 }
@@ -40,7 +40,7 @@ interface PublicApi extends PublicServer {
   readonly stats: () => Promise<Stats>;
 }
 
-/** The public listener of a node, with its handlers and its metrics. It does not listen yet. */
+/** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
 export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
   const { guard, audit, log, group, stage, policyWriter } = deps;
   const { node, peers } = deps.member;

@@ -3,14 +3,14 @@ import { availableParallelism } from 'node:os';
 import { isOrigin } from './core/origin.js';
 import { parseRedisAddress } from './store/redis-address.js';
 
-/** What a setting's text means; `undefined` when it is not valid. */
+/** Parses the text of a setting; `undefined` when it is not valid. */
 type Parse<T> = (text: string) => T | undefined;
 
 export interface Setting<T> {
   readonly parse: Parse<T>;
   readonly expected: string;
   readonly default: T;
-  /** For `--help`. */
+  /** The description in `--help`. */
   readonly meaning: string;
 }
 
@@ -45,7 +45,7 @@ const endpoints: Parse<readonly string[]> = (text) => {
   return list.every((one) => /^https?:\/\//.test(one) && isOne(one)) ? list : undefined;
 };
 const nonEmpty: Parse<string> = (text) => (text === '' ? undefined : text);
-/** What an `Authorization` header can carry. */
+/** Accepts the characters that an `Authorization` header can carry. */
 const token: Parse<string> = (text) => (/^[\x21-\x7e]+$/.test(text) ? text : undefined);
 export const PEM = 'the path of a PEM file';
 const pem: Parse<string> = (text) => {
@@ -67,7 +67,10 @@ const optional = (parse: Parse<string>, expected: string, meaning: string): Sett
 
 const MAX_WORKERS = 256;
 
-/** Every setting: `name` is `TOKENRING_NAME` in the environment and `--name` as a flag, words split by `_` and `-`. */
+/**
+ * All settings. A setting is `TOKENRING_NAME` in the environment and `--name` as a flag; `_` and `-` separate its
+ * words.
+ */
 export const SETTINGS = {
   host: setting<string>(host, HOST, '127.0.0.1', 'where the public API listens'),
   port: whole(0, 65535, 8080, 'port of the public API; 0 takes a free one'),
@@ -217,7 +220,7 @@ export const SETTINGS = {
 export type Name = keyof typeof SETTINGS;
 export type Settings = { readonly [N in Name]: (typeof SETTINGS)[N]['default'] };
 
-/** Not to be shown, not even when wrong. */
+/** Settings whose values are never shown, not even when they are wrong. */
 export const SECRET: ReadonlySet<string> = new Set(['adminToken', 'etcdPassword', 'peerSecret', 'store']);
 
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);

@@ -6,17 +6,23 @@ import { hostOf } from './core/ring.js';
 import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
 import type { Name, Setting, Settings } from './setting-table.js';
 
-/** A setting, or an option in code, that is unknown or not valid: one line that names it, its value and what is expected. */
+/**
+ * A setting, or an option in code, that is unknown or not valid. The message is one line that names it, its value, and
+ * what is expected.
+ */
 export class SettingsError extends TypeError {
   override readonly name = 'SettingsError';
 }
 
 const NAMES = Object.keys(SETTINGS) as Name[];
-/** In the environment, but no settings of a node: where they are, and what `tokenring allow` shows. */
+/**
+ * Variables of the environment that are no settings of a node: the path of the settings file, and the token that
+ * commands such as `tokenring allow` send.
+ */
 const OTHER_VARIABLES: ReadonlySet<string> = new Set(['TOKENRING_CONFIG', 'TOKENRING_TOKEN']);
 
 /**
- * The settings from flags, then environment, then the JSON file named by `TOKENRING_CONFIG`, then defaults.
+ * Reads the settings from flags, then the environment, then the JSON file named by `TOKENRING_CONFIG`, then defaults.
  * @throws SettingsError
  */
 export function readSettings(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Settings {
@@ -52,11 +58,11 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
   return settings;
 }
 
-/** What the types allow as an option; callers without types may give anything. */
+/** The types of an option. Callers without types may pass anything. */
 type Option = string | number | readonly string[] | undefined;
 
 /**
- * The settings of these names as code gives them: as values rather than text, by the same rules.
+ * Reads the settings of these names from options in code: values instead of text, with the same rules.
  * @throws SettingsError
  */
 export function readOptions<N extends Name>(options: object, names: readonly N[]): Pick<Settings, N> {
@@ -87,7 +93,7 @@ function notValid(name: Name, from: string, shown: string): SettingsError {
   return new SettingsError(`${from}: ${value} is not valid, expected ${SETTINGS[name].expected}`);
 }
 
-/** What is only valid, or only safe, in company. */
+/** Checks the settings that are valid, or safe, only together with others. */
 function requireTogether(settings: Settings): void {
   const { peerHost, peerSecret, peerTlsRequireClientCert } = settings;
   if (peerSecret === undefined && !peerTlsRequireClientCert) {
@@ -142,7 +148,7 @@ function requireEtcd({ discovery, etcdEndpoints, etcdUser, etcdPassword, strict 
   }
 }
 
-/** @throws SettingsError where others than this machine could speak as peers */
+/** @throws SettingsError when other machines could speak as peers */
 export function requireLoopback(from: string, host: string, otherwise: string): void {
   if (isLoopback(host)) return;
   throw new SettingsError(`${from}: ${JSON.stringify(host)} is open to others, expected ${otherwise} with it`);
@@ -157,8 +163,9 @@ function listensOnAll(host: string): boolean {
 }
 
 /**
- * Where callers reach the public API of the node of this id, or `undefined` where nobody can tell: it listens on this machine alone, and
- * its peers are elsewhere; or on a port that is not known before it has joined.
+ * Returns the address at which callers reach the public API of the node with this id. Returns `undefined` when the
+ * address is unknown: the node listens only on this machine and its peers are elsewhere, or its port is not known
+ * before it has joined.
  */
 export function publicUrlOf(settings: PublicSettings, id: string): string | undefined {
   const { publicUrl, host, port, tlsCert } = settings;
@@ -171,7 +178,10 @@ export function publicUrlOf(settings: PublicSettings, id: string): string | unde
 
 type PublicSettings = Pick<Settings, 'publicUrl' | 'host' | 'port' | 'tlsCert'>;
 
-/** The `host:port` under which others reach a listener: its own, or the machine's first where it listens on all. */
+/**
+ * Returns the `host:port` at which others reach a listener. If it listens on all addresses, the host is the machine's
+ * first.
+ */
 export function reachableAt(host: string, port: number): string {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   const own = listensOnAll(host) ? all.find(({ internal, family }) => !internal && family === 'IPv4') : undefined;

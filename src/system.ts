@@ -1,6 +1,6 @@
 import type { Clock, Timers } from './cluster/ports.js';
 
-/** The one place where the program reads a clock or starts a timer for the cluster code. */
+/** The only place where the program reads a clock or starts a timer for the cluster code. */
 export const systemClock: Clock = {
   nowMs: () => Math.floor(performance.now()),
 };
@@ -10,7 +10,7 @@ export const systemTimers: Timers = {
   soon: (action) => void setImmediate(action),
   every(intervalMs, tick) {
     const timer = setInterval(tick, intervalMs);
-    // A library must not keep its process alive. The program has servers that do.
+    // A library must not keep its process alive. The program has servers that keep it alive.
     timer.unref();
     return () => clearInterval(timer);
   },

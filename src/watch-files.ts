@@ -1,13 +1,14 @@
 import { unwatchFile, watchFile } from 'node:fs';
 
-/** Time between two looks at the files. */
+/** Time between two checks of the files. */
 const INTERVAL_MS = 500;
-/** Time for related changes to follow, such as a key after its certificate. */
+/** Time to wait for related changes, such as a key after its certificate. */
 const TOGETHER_MS = 100;
 
 /**
- * Calls `changed` after any of these files was written or replaced, or a link to it moved, as Kubernetes does with
- * mounted files. Polls, since notifications of file systems miss moved links. Does not keep the process running.
+ * Calls `changed` after any of these files was written or replaced. A moved link to a file counts too, as Kubernetes
+ * moves one for mounted files. The function polls, since notifications of file systems miss moved links. It does not
+ * keep the process running.
  * @returns a function that ends the watch
  */
 export function watchFiles(paths: readonly string[], changed: () => void): () => void {

@@ -32,7 +32,7 @@ export const allow: Command = {
   },
 };
 
-/** Text that is no whole number goes to the node as it is, which names the field. */
+/** Parses a whole number. Other text goes to the node unchanged; its error names the field. */
 function number(text: string | undefined): number | string | undefined {
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : text;
 }

@@ -53,7 +53,7 @@ async function measure(input: Input): Promise<number> {
         else result[allowed ? 'allowed' : 'denied'] += 1;
       } catch {
         result.failed += 1;
-        // A refused connection fails at once: without a pause the loop would only count failures.
+        // A refused connection fails at once. Without a pause the loop would only count failures.
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
       result.latenciesMs.push(performance.now() - sentMs);
@@ -99,7 +99,7 @@ function asText({ perSecond, allowed, denied, failed, latencyMs }: Summary, sort
   );
 }
 
-/** One line for each range of latencies that occurred. */
+/** Formats one line for each range of latencies that occurred. */
 function histogram(sorted: readonly number[]): string {
   const counts = new Array<number>(BOUNDS_MS.length + 1).fill(0);
   for (const value of sorted) {

@@ -15,7 +15,7 @@ const MAX_NODES = 50;
 const PEER_PORT_OFFSET = 1_000;
 const WARN = 40;
 
-/** `tokenring cluster`: nodes as processes of their own on 127.0.0.1, stopped together by Ctrl-C. */
+/** Runs `tokenring cluster`: each node is a process on 127.0.0.1. Ctrl-C stops them together. */
 export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { nodes, rest } = readNodes(args);
   const settings = readSettings(rest, withoutServiceLinks(env).own);
@@ -35,7 +35,7 @@ export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv
     if (isPretty) out.write('\nStopping: the nodes finish what they have begun.\n');
     for (const { child } of children) child.kill('SIGTERM');
   };
-  // A closed terminal sends SIGHUP: it must leave no node behind.
+  // A closed terminal sends SIGHUP. It must leave no node behind.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   await Promise.all(children.map(({ ready }) => ready));
   out.write(
@@ -59,7 +59,7 @@ function welcome(ports: readonly number[], isPretty: boolean): string {
   );
 }
 
-/** The ports of each node. Each worker of a node has a peer port of its own. */
+/** Chooses the ports of each node. Each worker of a node has a peer port of its own. */
 function portsOf(
   { port, peerPort, workers }: { port: number; peerPort: number; workers: number },
   nodes: number,
@@ -80,13 +80,13 @@ interface Member {
   readonly exited: Promise<number>;
 }
 
-/** Starts a node. Where it cannot start, the whole program ends with its error, by the name of the node. */
+/** Starts a node. If it cannot start, the whole program ends with an error that names the node. */
 function startMember(
   { name, args, env }: { name: string; args: readonly string[]; env: NodeJS.ProcessEnv },
   log: (line: string) => void,
 ): Member {
   const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
-  // A process group of its own: Ctrl-C reaches only this process, which then stops each node once.
+  // The node has a process group of its own. Ctrl-C reaches only this process, which then stops each node once.
   const child = spawn(process.execPath, [cli, 'serve', ...args], {
     env,
     detached: true,

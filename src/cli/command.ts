@@ -5,17 +5,17 @@ import { SettingsError } from '../settings.js';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 interface Option {
-  /** The placeholder of its value, as in `N`; a switch has none. */
+  /** The placeholder of its value, such as `N`. A switch has none. */
   readonly value?: string;
   readonly meaning: string;
 }
 
 export interface Command {
-  /** As after `tokenring`, as in `allow CLIENT`. */
+  /** The command line after `tokenring`, such as `allow CLIENT`. */
   readonly usage: string;
   readonly summary: string;
   readonly options: Readonly<Record<string, Option>>;
-  /** The positional arguments: how many there must be. */
+  /** The smallest and largest number of positional arguments. */
   readonly positionals: readonly [min: number, max: number];
   readonly examples: readonly string[];
   readonly exits: Readonly<Record<number, string>>;
@@ -23,7 +23,7 @@ export interface Command {
   run(input: Input): Promise<number> | number;
 }
 
-/** What was given on the command line. */
+/** The parsed command line. */
 export interface Input {
   readonly positionals: readonly string[];
   readonly values: Readonly<Record<string, string | undefined>>;
@@ -31,14 +31,15 @@ export interface Input {
   readonly env: Environment;
 }
 
-/** A command line that is wrong, by the name of the command. */
+/** Rejects a wrong command line. The error names the command. */
 function refuse(name: string, message: string, cause?: unknown): never {
   throw new SettingsError(`${name}: ${message}; see tokenring ${name} --help`, { cause });
 }
 
 /**
- * Runs a command, or prints its help where `-h` or `--help` stands alone. Only alone: `tokenring allow --limit 5 --window 1m "$CLIENT"`
- * must not exit with 0, allowed, where the client is named --help.
+ * Runs a command. Prints its help instead when `-h` or `--help` is the only argument.
+ * `tokenring allow --limit 5 --window 1m "$CLIENT"` must not exit with 0, which means allowed, when the client is named
+ * --help.
  * @returns the exit code
  * @throws SettingsError in one line, for a command line that is wrong
  */

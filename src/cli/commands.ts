@@ -1,6 +1,6 @@
 import type { Command } from './command.js';
 
-/** Each command is loaded when it is used: asking a node does not load a server. */
+/** The commands. Each is loaded when it is used, so that a command that asks a node does not load a server. */
 export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   allow: async () => (await import('./allow.js')).allow,
   bench: async () => (await import('./bench.js')).bench,

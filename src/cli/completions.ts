@@ -4,7 +4,7 @@ import type { Command } from './command.js';
 
 type Words = ReadonlyMap<string, readonly string[]>;
 
-/** A script that completes the name of a command, then its options. */
+/** Scripts by shell. Each completes the name of a command, then its options. */
 const SHELLS: Readonly<Record<string, (words: Words) => string>> = {
   bash: (words) =>
     `_tokenring() {\n  local words\n  case "$COMP_CWORD:\${COMP_WORDS[1]}" in\n    1:*) words="${[...words.keys()].join(' ')}" ;;\n` +

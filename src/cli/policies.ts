@@ -51,7 +51,7 @@ async function put(input: Input, name: string, path: string): Promise<number> {
   return show(answer, input, (written) => `${name}: version ${(written as { version: number }).version}\n`);
 }
 
-/** Compares the policies of a file with those in force. @returns 0 no difference, 1 some */
+/** Compares the policies of a file with those in force. @returns 0 for no difference, 1 for some */
 async function diff(input: Input, path: string): Promise<number> {
   const file = await readPolicyFile(path, parseJson);
   if (file.kind !== 'read') return check(path);
@@ -70,7 +70,7 @@ async function diff(input: Input, path: string): Promise<number> {
 
 type Difference = { readonly kind: 'added' | 'changed' | 'missing'; readonly name: string };
 
-/** `added` stands in the file alone, `missing` is in force alone. */
+/** Finds the differences. An `added` policy is only in the file; a `missing` one is only in force. */
 function differencesOf(inForce: Policies, wanted: Policies): Difference[] {
   const names = [...new Set([...Object.keys(inForce), ...Object.keys(wanted)])].sort();
   return names.flatMap((name): Difference[] => {
@@ -80,7 +80,7 @@ function differencesOf(inForce: Policies, wanted: Policies): Difference[] {
   });
 }
 
-/** Names every mistake in a file, by field. @returns 0 none, 1 some, 2 not readable */
+/** Names every mistake in a file, by field. @returns 0 for none, 1 for some, 2 if the file is not readable */
 async function check(path: string): Promise<0 | 1 | 2> {
   const file = await readPolicyFile(path, parseJson);
   switch (file.kind) {

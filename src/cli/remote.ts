@@ -21,8 +21,8 @@ interface Answer {
 }
 
 /**
- * Asks a node, with the token of `TOKENRING_TOKEN`. Prints one line on standard error where nothing answers with JSON.
- * @returns `undefined` where nothing did
+ * Asks a node, with the token of `TOKENRING_TOKEN`. Prints one line on standard error if no JSON answer comes.
+ * @returns `undefined` if no JSON answer comes
  */
 export async function ask(
   { values, env }: Input,
@@ -46,7 +46,7 @@ export async function ask(
   }
 }
 
-/** Prints an answer, or why there is none. @returns the exit code: 0 for an answer of 2xx */
+/** Prints an answer, or the reason why there is none. @returns the exit code: 0 for an answer of 2xx */
 export function show(answer: Answer | undefined, { json }: Input, asText: (body: unknown) => string): number {
   if (answer === undefined) return FAILED;
   if (answer.status >= 300) return showProblem(answer);
@@ -60,7 +60,7 @@ export function showProblem({ body }: Answer): number {
   return FAILED;
 }
 
-/** A node must not give commands to the terminal. */
+/** Makes text from a node safe to print: it must not give commands to the terminal. */
 export function printable(text: string): string {
   return text.replaceAll(/[^ -~\n]/g, '?');
 }

@@ -3,10 +3,10 @@ import { readSettings } from '../settings.js';
 import { withoutServiceLinks } from './service-links.js';
 import { startWorkers } from './workers.js';
 
-/** A node that has not joined yet holds no clients: it may end this long after a signal. */
+/** Longest time from a signal to the end of a node that has not joined yet. Such a node holds no clients. */
 const START_GRACE_MS = 1_000;
 
-/** `tokenring serve`: one node, or several workers, until SIGTERM or SIGINT. A second signal does not wait. */
+/** Runs `tokenring serve`: one node, or several workers, until SIGTERM or SIGINT. A second signal ends it at once. */
 export async function serve(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { own, links } = withoutServiceLinks(env);
   const settings = readSettings(args, own);
@@ -26,7 +26,7 @@ export async function serve(args: readonly string[], env: NodeJS.ProcessEnv): Pr
       process.exit(1);
     }
   };
-  // Before the node is ready: a signal may come at any time.
+  // Handlers are set before the node is ready, as a signal may come at any time.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop().catch(() => undefined));
   const node = await starting;
   if (links.length > 0)

@@ -3,7 +3,7 @@ import { WorkerFailure } from '../group/supervisor.js';
 import { SettingsError } from '../settings.js';
 import { StoreError } from '../store/store-error.js';
 
-/** One line for an expected failure of a start; the stack for any other. */
+/** Describes a failed start: one line for an expected failure, the stack for any other. */
 export function startFailure(error: unknown): string {
   const { syscall, message, stack } = error as NodeJS.ErrnoException;
   const expected =

@@ -24,7 +24,10 @@ export const token: Command = {
   },
 };
 
-/** The header that shows the token of the environment's `TOKENRING_TOKEN`. A flag would be visible in lists of processes. */
+/**
+ * Returns the header with the token from `TOKENRING_TOKEN` in the environment. A flag would be visible in lists of
+ * processes.
+ */
 export function tokenHeader(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const token = env['TOKENRING_TOKEN'];
   if (token === undefined || token === '') return {};

@@ -15,7 +15,7 @@ const NODES = {
   },
 } as const;
 
-/** The commands, a line each. */
+/** Lists the commands, one on each line. */
 export async function overview(): Promise<string> {
   const lines = NODE_COMMANDS.map((name): [string, string] => [NODES[name].usage, NODES[name].summary]);
   for (const load of Object.values(COMMANDS)) {
@@ -29,7 +29,7 @@ export async function overview(): Promise<string> {
   );
 }
 
-/** How to run nodes, and every setting by its names. */
+/** Describes a command that runs nodes, and every setting by its names. */
 export function nodeUsage(command: keyof typeof NODES): string {
   const { usage, summary, examples } = NODES[command];
   const names = Object.keys(SETTINGS) as Name[];

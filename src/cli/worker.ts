@@ -5,8 +5,8 @@ import type { RunningNode } from '../main.js';
 import type { Settings } from '../setting-table.js';
 import { startFailure } from './start-failure.js';
 
-// The program of one worker of a group. Only its supervisor stops it: Ctrl-C and service managers send a signal to all processes of the
-// group.
+// The program of one worker of a group. Ctrl-C and service managers send a signal to all processes of the group, so a
+// worker ignores SIGINT and SIGTERM. Only its supervisor stops it.
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 

@@ -33,8 +33,8 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
 }
 
 /**
- * Checks that nobody listens on the port; for 0, finds a free one. The workers then share it, which the kernel may allow even beside
- * another program.
+ * Checks that no program listens on the port. For 0, it finds a free port. The workers then share the port, which the
+ * kernel may allow even beside another program.
  * @throws Error of the operating system
  */
 async function freePort(port: number, host: string): Promise<number> {

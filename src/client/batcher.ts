@@ -2,27 +2,30 @@ import { MAX_BATCH, MAX_BATCH_BYTES } from '../core/request.js';
 import type { Time } from './time.js';
 import type { Exchanged, Transport } from './transport.js';
 
-/** Batches in flight to one node; later questions go in the next batch. An idle node is asked at once, a busy one in bulk. */
+/**
+ * Bound of batches in flight to one node. Later questions go in the next batch, so an idle node is asked at once and a
+ * busy one in bulk.
+ */
 const MAX_IN_FLIGHT = 2;
 /** A batch without an answer after this long is overdue. */
 export const OVERDUE_MS = 250;
-/** `{"requests":[]}`; each question adds a comma. */
+/** Bytes of `{"requests":[]}`. Each question adds a comma. */
 const FRAME_BYTES = 15;
 
 /** A question in a batch. */
 export interface Question {
-  /** JSON. */
+  /** The question as JSON. */
   readonly text: string;
   readonly bytes: number;
   readonly giveUpAtMs: number;
-  /** Whether it has its answer or was given up; then it is not sent any more. */
+  /** Whether the question has its answer or was given up. It is then not sent any more. */
   readonly isSettled: boolean;
 }
 
 /** Queues questions for each node, and sends them in batches. */
 interface Batcher<Q extends Question> {
   add(address: string, question: Q): void;
-  /** Nodes whose batch is overdue, once for each batch, with its questions and those queued behind it. */
+  /** Nodes whose batch is overdue, once for each batch, with its questions and the questions queued behind it. */
   overdue(): Generator<{ readonly address: string; readonly questions: readonly Q[] }, void, undefined>;
 }
 
@@ -98,7 +101,7 @@ export function createBatcher<Q extends Question>(
   };
 }
 
-/** Takes as many questions as one body may hold; drops those that are settled. */
+/** Takes as many questions as one body may hold, and drops those that are settled. */
 function takeBatch<Q extends Question>(queue: AddressQueue<Q>): Q[] {
   const questions: Q[] = [];
   let bytes = FRAME_BYTES;

@@ -6,11 +6,11 @@ import type { Time } from './time.js';
 import type { Topology } from './topology.js';
 import type { Sent, Transport } from './transport.js';
 
-/** Sends the calls that do not travel in batches: all but decisions. */
+/** Sends the calls that do not travel in batches, which are all except decisions. */
 export interface Caller {
   /**
-   * Asks the nodes that are best asked about a key, one after the other, until one answers. A node may do it more than once.
-   * @param read returns `undefined` for a value that is no answer
+   * Asks the best nodes for a key, one after the other, until one answers. Nodes may execute the call more than once.
+   * @param read returns `undefined` for a value that is not an answer
    * @throws TokenringError
    */
   call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T>;
@@ -41,7 +41,7 @@ export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: numbe
       const leftMs = giveUpAtMs - time.nowMs();
       if (leftMs <= 0 || !mayAsk) break;
       if (retries.restsUntilMs(address) > 0) continue;
-      // Half of the time left, so that there is time for the next node.
+      // A node gets half of the time left, so that there is time for the next node.
       const exchanged = await transport.send(address, sent, Math.max(leftMs / 2, Math.min(leftMs, 100)));
       if (exchanged.kind === 'failed') {
         failures.set(address, exchanged.reason);

@@ -23,7 +23,7 @@ import type { Time } from './time.js';
 import { createTransport } from './transport.js';
 import { createAcquire } from './waiting.js';
 
-/** A limiter in other processes: asks the nodes of a cluster. */
+/** A limiter in other processes. It asks the nodes of a cluster. */
 export interface Client extends Limiter {
   /**
    * Reports the load of the service that an adaptive policy protects; call it about once a second.
@@ -42,7 +42,7 @@ interface ClientDeps {
   readonly time: Time;
 }
 
-/** A client with its connections and its time. */
+/** Creates a client from its connections and its clock. */
 export function createClientWith({ connections, time }: ClientDeps, options: ReadOptions): Client {
   const { timeoutMs, maxWaiting, refreshMs, onUnavailable, rememberDenialsMs } = options;
   const transport = createTransport({ connections, time }, options);
@@ -102,7 +102,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
       dispatcher.ask(clientId, owner, text, (asked) => {
         if (asked.kind === 'decided') {
           const { decision, by } = asked;
-          // The ring has changed: another node owns the client now.
+          // The ring has changed, and another node owns the client now.
           if (decision.owner !== owner && decision.owner !== topology.ownerOf(clientId)) refresher.doubt(by);
           if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, wholeMs());
           resolve(decision);
@@ -160,7 +160,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   };
 }
 
-/** The client of a reservation, so that its owner is asked directly. */
+/** Reads the client of a reservation, so that its owner is asked directly. */
 function clientOf(reservation: string): string {
   return Buffer.from(reservation.split('.', 1)[0]!, 'base64url').toString('utf8');
 }
@@ -171,6 +171,6 @@ function pathOfClient(clientId: string): string {
 
 function pathOf(field: string, text: string): string {
   if (typeof text !== 'string' || text === '' || !text.isWellFormed()) throw invalid(field, 'well-formed Unicode');
-  // A path of dots alone would name another resource.
+  // A path with only dots would name another resource.
   return encodeURIComponent(text).replace(/^\.+$/, (dots) => dots.replaceAll('.', '%2E'));
 }

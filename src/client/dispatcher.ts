@@ -14,15 +14,15 @@ import type { Exchanged, Transport } from './transport.js';
 /** The outcome of a question. */
 export type Asked =
   | { readonly kind: 'decided'; readonly decision: Decision; readonly by: string }
-  /** The question or the token is at fault: every node would answer the same. */
+  /** The question or the token is at fault. Every node would give the same answer. */
   | { readonly kind: 'refused'; readonly error: TokenringError }
   /** No node could answer in time. */
   | { readonly kind: 'unanswered'; readonly error: TokenringError };
 
-/** Sends each question to the node that is best asked, in batches, and to another one when that fails. */
+/** Sends each question to the best node, in batches, and to another node when that fails. */
 interface QuestionDispatcher {
   /**
-   * @param owner of the client, where it is known
+   * @param owner of the client, if it is known
    * @param text the question as JSON; it may be sent more than once
    * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
    */
@@ -42,14 +42,16 @@ interface QuestionDispatcherDeps {
 interface QuestionDispatcherOptions {
   /** Longest time from a question to its answer, in ms. */
   readonly timeoutMs: number;
-  /** Most questions that wait for an answer. */
+  /** Bound of questions that wait for an answer. */
   readonly maxWaiting: number;
 }
 
-/** When all nodes have failed, they are asked once more after this long: a broken connection is no dead node. */
+/**
+ * When all nodes have failed, they are asked once more after this time. A broken connection does not mean a dead node.
+ */
 const AGAIN_AFTER_MS = 50;
 const ROUNDS = 2;
-/** A node that is overloaded and does not say for how long. */
+/** Pause for an overloaded node that sends no `Retry-After`. */
 const REST_MS = 1_000;
 /** The resolution of all waits here. */
 const TICK_MS = 25;
@@ -59,17 +61,17 @@ interface Item extends Question {
   readonly owner: NodeId | undefined;
   /** Addresses asked in this round. */
   tried: string[] | undefined;
-  /** The only address asked in this round, as mostly; then `tried` is not needed. */
+  /** The first address asked in this round. Usually it is the only one, and `tried` is not needed. */
   firstTried: string | undefined;
   round: number;
-  /** Nodes from which an answer may still come. */
+  /** Number of nodes from which an answer may still come. */
   pending: number;
-  /** When it is asked again, while `pending` is 0. */
+  /** Time of the next attempt, while `pending` is 0. */
   againAtMs: number;
   failures: Map<string, Error> | undefined;
   isSettled: boolean;
   readonly done: (asked: Asked) => void;
-  /** Neighbours among the waiting, in the order of deadlines. */
+  /** Neighbours in the list of waiting questions, in the order of deadlines. */
   before: Item | undefined;
   after: Item | undefined;
 }
@@ -103,7 +105,10 @@ export function createQuestionDispatcher(
     becameIdle = [];
   }
 
-  /** Sends the question to the best node that was not tried. @returns whether it is on its way, or waits for a node that rests */
+  /**
+   * Sends the question to the best node that was not tried.
+   * @returns whether the question is on its way, or waits for a node that wants a pause
+   */
   function askNext(item: Item): boolean {
     const best = item.firstTried === undefined ? topology.addressOf(item.owner) : undefined;
     if (best !== undefined && retries.restsUntilMs(best) === 0) return send(item, best);
@@ -157,7 +162,7 @@ export function createQuestionDispatcher(
     const { status, value, retryAfterMs } = answer;
     const problem = readProblem(value);
     if (status === 429 || status === 408) {
-      // It limits this client, or this client was slow: another node would only get the same load.
+      // The node limits this client, or this client was slow. Another node would only get the same load.
       if (retryAfterMs !== undefined) retries.rest(by, retryAfterMs);
       const code = status === 408 ? 'timeout' : 'overloaded';
       const error = problem ?? new TokenringError(code, { status, detail: `${by} answered ${status}` });
@@ -255,7 +260,7 @@ export function createQuestionDispatcher(
   };
 }
 
-/** The error of a question that no node has answered: `overloaded` if that is what the last one said. */
+/** Creates the error of a question that no node has answered: `overloaded` if that was the last node's answer. */
 function unanswered({ failures }: Item): Asked {
   if (failures === undefined) {
     const detail = 'every node has asked for a pause';
@@ -266,7 +271,7 @@ function unanswered({ failures }: Item): Asked {
   return { kind: 'unanswered', error: new TokenringError(code, { detail: describeFailures(failures) }, { cause }) };
 }
 
-/** Whether the question or the token is at fault, so that another node would say the same. */
+/** Tells whether the question or the token is at fault, so that another node would answer the same. */
 function isFault(status: number): boolean {
   return status >= 400 && status < 500;
 }

@@ -17,13 +17,13 @@ export type { AllowRequest, Duration, LimitRequest } from '../core/request.js';
 export type { HeaderStyle } from './limit-headers.js';
 export type { RateLimitOptions } from './rate-limit-options.js';
 
-/** `Retry-After` when no node can decide; nodes answer the same. */
+/** `Retry-After` when no node can decide. Nodes answer the same. */
 const UNAVAILABLE_RETRY_SECONDS = '1';
 const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
 
 /**
- * Express middleware: lets a request pass, or answers 429 with `Retry-After`. Both have `RateLimit-Policy` and `RateLimit`.
- * The decision is `res.locals.rateLimit`.
+ * Creates Express middleware that lets a request pass, or answers 429 with `Retry-After`. Both answers have
+ * `RateLimit-Policy` and `RateLimit`. The decision is `res.locals.rateLimit`.
  * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
 export function rateLimit(options: RateLimitOptions): (req: Request, res: Response, next: NextFunction) => void {
@@ -38,7 +38,7 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
   function finish(req: Request, res: Response, next: NextFunction, question: AllowRequest, decision: Decision): void {
     // The caller may have gone, and another handler may have answered.
     if (res.headersSent || res.destroyed) return;
-    // A question without rules was refused by its node, and has no decision.
+    // The node refused a question without rules, so there is no decision.
     const [rule] = rulesOf(question) ?? [];
     const limits = limitsOf(decision, rule, name, res);
     for (const style of styles) setLimitHeaders(res, style, decision, limits);
@@ -53,7 +53,7 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
     if (decision.retryAfterMs !== null) res.setHeader('Retry-After', String(seconds(decision.retryAfterMs)));
     if (unavailableStatus !== undefined && decision.source === 'fallback') return sendUnavailable(res);
     const violated = limits.filter(({ isViolated }) => isViolated).map((one) => one.name);
-    // A callback may be async. What it throws, now or later, goes to Express.
+    // A callback may be async. Its errors, now or later, go to Express.
     Promise.resolve()
       .then(async () => {
         if (options.onFirstDenied !== undefined && isFirst(question.clientId, rule?.windowMs, decision))
@@ -80,7 +80,7 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
         (asked) => (asked === undefined ? next() : finish(req, res, next, asked.question, asked.decision)),
         (error: unknown) => {
           const { code, name: kind } = Object(error) as { code?: unknown; name?: unknown };
-          // The caller has gone while it waited.
+          // The caller disconnected while it waited.
           if (kind === 'AbortError' && res.destroyed) return;
           const isUnavailable = unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code);
           if (isUnavailable && !res.headersSent) sendUnavailable(res);
@@ -91,7 +91,7 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
   };
 }
 
-/** How many limiters without a name each node or client has. */
+/** Number of limiters without a name, by node or client. */
 const unnamed = new WeakMap<object, number>();
 
 function createQuestions(options: RateLimitOptions): (req: Request, res: Response) => Promise<AllowRequest> {
@@ -122,7 +122,7 @@ function createQuestions(options: RateLimitOptions): (req: Request, res: Respons
   };
 }
 
-/** What keys begin with, so that limiters of equal limits do not share buckets. */
+/** Returns the prefix of the keys, so that limiters with equal limits do not share buckets. */
 function prefixOf(limiter: object, name: string | undefined, hasPolicy: boolean): string {
   if (name !== undefined) return `${name}:`;
   if (hasPolicy) return '';
@@ -131,7 +131,7 @@ function prefixOf(limiter: object, name: string | undefined, hasPolicy: boolean)
   return number === 1 ? '' : `${number}:`;
 }
 
-/** Clients whose first denial is remembered. */
+/** Bound of clients whose first denial is remembered. */
 const MAX_FIRST_DENIALS = 10_000;
 
 function createFirstDenials(): (clientId: string, windowMs: number | undefined, decision: Decision) => boolean {
@@ -147,15 +147,15 @@ function createFirstDenials(): (clientId: string, windowMs: number | undefined, 
 }
 
 /**
- * A key for a caller who is known only by an address, such as `req.ip`: the IPv4 address, or the /64 of an IPv6 address,
- * whose holder has all addresses in it. The key has no port.
+ * Returns a key for a caller who is known only by an address, such as `req.ip`. The key is the IPv4 address, or the /64
+ * of an IPv6 address, as the holder of a /64 has all addresses in it. The key has no port.
  * @returns for example `ip:192.0.2.1` or `ip:2001:db8:1:2::/64`; `ip:unknown` without an address
  */
 export function addressKey(address: string | undefined): string {
   return `ip:${networkOf(address ?? 'unknown')}`;
 }
 
-/** The problem type of draft-ietf-httpapi-ratelimit-headers-11. */
+/** Answers with the problem type of draft-ietf-httpapi-ratelimit-headers-11. */
 function sendDenied(res: Response, { retryAfterMs }: Decision, violated: readonly string[]): void {
   sendProblem(res, 429, {
     type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
@@ -166,9 +166,12 @@ function sendDenied(res: Response, { retryAfterMs }: Decision, violated: readonl
   });
 }
 
-/** An error for Express. Express would answer the status of a node's error, such as 401, as if the caller were at fault. */
+/**
+ * Wraps an error for Express. Express would answer the status of a node's error, such as 401, as if the caller were at
+ * fault.
+ */
 function asFault(error: unknown): unknown {
-  // Express goes on to the handler for these: `undefined`, `null`, 'route'.
+  // Express continues to the handler for `undefined`, `null`, and 'route'.
   if (!(error instanceof Error))
     return new Error('rateLimit: a callback has thrown something that is no error', { cause: error });
   if (!(error instanceof TokenringError)) return error;

@@ -19,13 +19,14 @@ export type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 export type { ClientOptions } from './options.js';
 export type { LoadAnswer } from './read-answer.js';
 
-/** Before the node's own 65 s, so that no question meets a connection that is just being closed. */
+/** Shorter than the node's own 65 s, so that no question meets a connection that the node is closing. */
 const KEEP_ALIVE_MS = 60_000;
-/** To one node: two for batches, and some for what is asked one by one. */
+/** Connections to one node: two for batches, and some for single calls. */
 const CONNECTIONS = 6;
 
 /**
- * A client of a cluster. It asks `nodes` at once and learns the members meanwhile. It does not keep the process alive.
+ * Creates a client of a cluster. It asks `nodes` at once and learns the members meanwhile. It does not keep the process
+ * alive.
  * @throws TypeError that names an option that is unknown or not valid, and what is expected
  */
 export function createClient(options: ClientOptions): Client {

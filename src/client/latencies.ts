@@ -3,14 +3,16 @@ export interface Latencies {
   /** Durations since the last `clear`. */
   readonly count: number;
   add(ms: number): void;
-  /** 0 without any. */
+  /** The mean; 0 without any duration. */
   mean(): number;
-  /** The duration that this fraction of them does not exceed, at most 5% above the exact one; 0 without any. */
+  /**
+   * The duration that this fraction of them does not exceed, at most 5% above the exact one; 0 without any duration.
+   */
   percentile(part: number): number;
   clear(): void;
 }
 
-/** Each histogram bucket ends 5% above the one before, from 0.1 ms to above a day. */
+/** The end of the first histogram bucket. Each bucket ends 5% above the one before, from 0.1 ms to above a day. */
 const FIRST_MS = 0.1;
 const GROWTH = 1.05;
 const BUCKETS = 1 + Math.ceil(Math.log(86_400_000 / FIRST_MS) / Math.log(GROWTH));

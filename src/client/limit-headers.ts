@@ -2,7 +2,7 @@ import type { Decision } from '../core/decision.js';
 import { limitName, policyItem, seconds, stateItem } from '../core/rate-limit-headers.js';
 import type { Rule } from '../core/rule.js';
 
-/** `draft-N` is draft-ietf-httpapi-ratelimit-headers-N, `legacy` the fields `X-RateLimit-*`. */
+/** `draft-N` is draft-ietf-httpapi-ratelimit-headers-N. `legacy` means the fields `X-RateLimit-*`. */
 export type HeaderStyle = 'draft-11' | 'draft-8' | 'draft-7' | 'draft-6' | 'legacy';
 
 export const HEADER_STYLES: readonly HeaderStyle[] = ['draft-11', 'draft-8', 'draft-7', 'draft-6', 'legacy'];
@@ -11,7 +11,7 @@ export const HEADER_STYLES: readonly HeaderStyle[] = ['draft-11', 'draft-8', 'dr
 interface ShownLimit {
   readonly name: string;
   readonly limit: number;
-  /** `undefined` where only the nodes know it: that of a policy. */
+  /** `undefined` for the window of a policy, which only the nodes know. */
   readonly windowMs: number | undefined;
   readonly remaining: number;
   readonly resetMs: number;
@@ -25,9 +25,9 @@ interface HeaderTarget {
 }
 
 /**
- * The limits of a decision.
+ * Returns the limits of a decision.
  * @param name of the limiter, if it has one
- * @param res a name that its headers have already is followed by `-2`, `-3` …
+ * @param res the answer; a name that its headers already have gets the suffix `-2`, `-3` …
  */
 export function limitsOf(
   decision: Decision,
@@ -49,7 +49,7 @@ export function limitsOf(
   }));
 }
 
-/** Sets the headers; limits that another limiter has set already stay beside these. */
+/** Sets the headers. Limits that another limiter has already set stay beside these. */
 export function setLimitHeaders(
   res: HeaderTarget,
   style: HeaderStyle,
@@ -104,7 +104,9 @@ function append(res: HeaderTarget, name: string, items: readonly string[]): void
   if (all.length > 0) res.setHeader(name, all.join(', '));
 }
 
-/** A name in a list stands for one limit: a second `default` is `default-2`. */
+/**
+ * Returns a name that is not taken, as a name in a list stands for one limit. A second `default` becomes `default-2`.
+ */
 function freeName(name: string, taken: string): string {
   let free = name;
   for (let n = 2; taken.includes(`"${free}"`); n += 1) free = `${name}-${n}`;

@@ -6,37 +6,49 @@ import type { Time } from './time.js';
 import { warnOnce } from './warn-once.js';
 
 export interface LoadWatchOptions {
-  /** The latency that is reported: the 95th percentile of an interval (default), or its mean. */
+  /** The reported latency: the 95th percentile of an interval (default), or its mean. */
   readonly latency?: 'p95' | 'mean';
   /**
-   * Also reported, 0 (idle) to 1 (at its limit): the fraction of time in which the event loop of this process was busy, or
-   * the result of a function. Default: nothing.
+   * A load that is also reported, 0 (idle) to 1 (at its limit). It is the fraction of time in which the event loop of
+   * this process was busy, or the result of a function. Default: nothing.
    */
   readonly load?: 'event-loop' | (() => number);
-  /** Time between reports, plus or minus a tenth: 100 to 60,000 ms. Default 1,000. After 10 s without one, limits go back to those written. */
+  /**
+   * Time between reports, plus or minus a tenth: 100 to 60,000 ms. Default 1,000. After 10 s without a report, limits
+   * return to those of the policy.
+   */
   readonly intervalMs?: number;
-  /** Called when a report fails or `load` throws; the next report is sent anyway. Default: a process warning, once for each message. */
+  /**
+   * Called when a report fails or `load` throws. The next report is sent anyway. Default: a process warning, once for
+   * each message.
+   */
   readonly onError?: (error: TokenringError) => void;
 }
 
 /** Measures the service that an adaptive policy protects, and reports its load. */
 export interface LoadWatch {
   /**
-   * Begins to measure. Call the returned function at the end, with whether it went well; further calls, and calls after a
-   * minute, do nothing.
+   * Begins to measure. Call the returned function at the end, with whether the action succeeded. Further calls, and
+   * calls after a minute, do nothing.
    */
   begin(): (ok?: boolean) => void;
-  /** Measures an action; a rejection counts as an error. */
+  /** Measures an action. A rejection counts as an error. */
   measure<T>(act: () => Promise<T> | T): Promise<T>;
-  /** The answer to the last report: the load that it stood for, and the fraction of the limits then in force. */
+  /**
+   * The answer to the last report: the load that the nodes derived from it, and the fraction of the limits then in
+   * force.
+   */
   readonly last: LoadAnswer | undefined;
   /** Ends the reports. */
   stop(): void;
 }
 
-/** Actions measured at once; further ones are not measured. */
+/** Bound of actions measured at the same time. Further ones are not measured. */
 const MAX_IN_PROGRESS = 10_000;
-/** A longer action is a stream, or its end is not reported. It says nothing about the load and is dropped. */
+/**
+ * Longest duration of a measured action. A longer action is a stream, or its end is not reported. It says nothing about
+ * the load, so it is dropped.
+ */
 const LONGEST_MS = 60_000;
 
 interface LoadWatchDeps {
@@ -75,7 +87,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
           last = answer;
         },
         (error: unknown) => {
-          // A report that the end of the client breaks off is no failure.
+          // A report that fails because the client ends is not a failure.
           if (!stopped) onError(error as TokenringError);
         },
       )
@@ -85,7 +97,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
   function summary(): LoadReport {
     const nowMs = time.nowMs();
     const errors = latencies.count === 0 ? 0 : failed / latencies.count;
-    // If everything hangs, nothing ends: long actions count with the time that they have lasted.
+    // If everything hangs, no action ends. So long actions count with their duration so far.
     for (const one of inProgress) {
       const lastedMs = nowMs - one.atMs;
       if (lastedMs < intervalMs) break;
@@ -100,7 +112,10 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
     return { latencyMs, errors, load: Math.min(1, Math.max(0, load)) };
   }
 
-  /** If it throws, the rest is reported without it: limits without reports go back to those written. */
+  /**
+   * Reads the load. If that throws, the report is sent without it, as without reports the limits return to those of the
+   * policy.
+   */
   function readLoad(): number | undefined {
     try {
       return loadNow?.();

@@ -4,25 +4,37 @@ import type { OnUnavailable } from '../core/limiter.js';
 import { isOrigin } from '../core/origin.js';
 
 export interface ClientOptions {
-  /** Addresses of nodes, 1 to 100, as `http://10.0.0.1:8080`; some of them are enough, and so is a balancer. */
+  /** Addresses of nodes, 1 to 100, such as `http://10.0.0.1:8080`. Some of the nodes, or a balancer, are enough. */
   readonly nodes: readonly string[];
-  /** Ask only `nodes`, and no other address that members name. They forward what they do not own. Default false. */
+  /**
+   * Ask only `nodes`, and no other address that members advertise. Nodes forward requests for clients that they do not
+   * own. Default false.
+   */
   readonly pinned?: boolean;
-  /** Bearer token, with the roles `decide` and `read` where nodes ask for them. Sent to `nodes` and to members that have answered. */
+  /**
+   * Bearer token, with the roles `decide` and `read` if the nodes require them. Sent to `nodes` and to members that
+   * have answered.
+   */
   readonly token?: string;
-  /** For `https:` nodes, options of `tls.connect`: `ca`, `cert` and `key`, `servername`. */
+  /** Options of `tls.connect` for `https:` nodes: `ca`, `cert` and `key`, `servername`. */
   readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
-  /** Longest time from a question to its answer, 10 to 30,000 ms. Default 2,000; a node that hangs is replaced after 250. */
+  /**
+   * Longest time from a question to its answer, 10 to 30,000 ms. Default 2,000. When a node hangs, another node is
+   * asked after 250 ms.
+   */
   readonly timeoutMs?: number;
-  /** What happens when no node can answer. Default `throw`; else decisions say `degraded: true`, `source: 'fallback'`. */
+  /**
+   * Decision when no node can answer. Default `throw`. Otherwise decisions have `degraded: true` and
+   * `source: 'fallback'`.
+   */
   readonly onUnavailable?: Exclude<OnUnavailable, 'local'>;
   /** Longest time for which a denial is remembered, 0 (never) to 3,600,000 ms. Default 1,000. */
   readonly rememberDenialsMs?: number;
   /** Clients whose denials are remembered, 1 to 1,000,000. Default 16,384. */
   readonly maxDenials?: number;
-  /** Questions that wait for an answer, 1 to 1,000,000; further ones are `overloaded`. Default 10,000. */
+  /** Bound of questions that wait for an answer, 1 to 1,000,000. Further ones are `overloaded`. Default 10,000. */
   readonly maxWaiting?: number;
-  /** How often the client asks for the members while nothing fails, 100 to 600,000 ms. Default 10,000. */
+  /** Time between two requests for the members while nothing fails, 100 to 600,000 ms. Default 10,000. */
   readonly refreshMs?: number;
 }
 
@@ -77,7 +89,7 @@ export function readClientOptions(options: ClientOptions): ReadOptions {
   return read;
 }
 
-/** Each origin once. */
+/** Returns each origin once. */
 function readNodes(value: unknown): readonly string[] | undefined {
   if (!Array.isArray(value) || value.length === 0 || value.length > 100) return undefined;
   const nodes = value.map((one: unknown) => (typeof one === 'string' ? one.replace(/\/$/, '') : ''));

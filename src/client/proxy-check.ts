@@ -2,7 +2,7 @@ import type { Request } from 'express';
 import { warnOnce } from './warn-once.js';
 
 /**
- * Warns once where `trust proxy` does not fit the requests that come, since then `req.ip` is not the caller's: all are one
+ * Warns once when `trust proxy` does not fit the requests. Then `req.ip` is not the caller's: all callers are one
  * client, or a caller can claim any address.
  */
 export function checkProxy(req: Request): void {

@@ -6,8 +6,9 @@ import type { Rule } from '../core/rule.js';
 import { TokenringError } from '../core/error.js';
 
 /**
- * The rules that a request names, as far as a client knows them: a policy stands for rules that only the nodes know.
- * @returns `undefined` for a request that no node accepts; the node says why
+ * Returns the rules that a request names, as far as a client knows them. A policy stands for rules that only the nodes
+ * know.
+ * @returns `undefined` for a request that no node accepts; the node explains why
  */
 export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
   const { limits, limit, policy } = request;
@@ -22,7 +23,10 @@ export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
   return rules;
 }
 
-/** Equal only for equal names, and unlike the rule of any limit: a sliding window's capacity is its limit. */
+/**
+ * Returns a rule that is equal only for equal names. It differs from the rule of any limit, as a sliding window's
+ * capacity is its limit.
+ */
 function policyRule(policy: string | undefined): Rule {
   return ruleOf('sliding-window', 0, 1, 1, policy);
 }
@@ -45,8 +49,9 @@ export function isCost(cost: number): boolean {
 }
 
 /**
- * A request as JSON. One that consumes gets an id if it has none, so that it is charged once however often it is sent.
- * @throws TokenringError `invalid_request` for a value that is no JSON object
+ * Formats a request as JSON. A request that consumes gets an id if it has none, so that it is charged once however
+ * often it is sent.
+ * @throws TokenringError `invalid_request` for a value that is not a JSON object
  */
 export function textOf(request: AllowRequest, newId: () => string): string {
   let text: string | undefined;

@@ -9,27 +9,27 @@ import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
 import type { LoadWatch } from './load-watch.js';
 
-/** A value, or a function of the request that returns one, now or later. */
+/** A value, or a function of the request that returns a value or a promise. */
 type OfRequest<T> = T | ((req: Request, res: Response) => T | Promise<T>);
 
 export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
   /** A node (`createNode`) or a client (`createClient`). */
   readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle' | 'acquire'>>;
-  /** Requests allowed per `window`: whole, 0 to 1e9; 0 denies all. May depend on the request. */
+  /** Requests allowed per `window`: whole, 0 to 1e9. 0 denies all. May depend on the request. */
   readonly limit?: OfRequest<number>;
   /** Several limits at once, instead of one: 1 to 8. */
   readonly limits?: readonly LimitRequest[];
-  /** The name of a policy, instead of any limit; `true` for the default policy. May depend on the request. */
+  /** The name of a policy, instead of any limit. `true` means the default policy. May depend on the request. */
   readonly policy?: OfRequest<string> | true;
   /**
-   * Tells this limiter from others: in its keys, and in the headers. Printable ASCII without quotes, 1 to 64 characters.
-   * Default: a limiter of its own, whose keys begin with its number in the order of creation unless it is the first. A
-   * policy counts for all that name it.
+   * Distinguishes this limiter from others, in its keys and in the headers. Printable ASCII without quotes, 1 to 64
+   * characters. Default: a limiter of its own, whose keys begin with its number in the order of creation unless it is
+   * the first. A policy counts for all limiters that name it.
    */
   readonly name?: string;
   /**
-   * The client to limit: 1 to 256 bytes. Default: `addressKey(req.ip)`. Behind a proxy, set Express's `trust proxy`;
-   * without it all callers are one client, and with `trust proxy` true a caller can claim any address.
+   * Returns the client to limit: 1 to 256 bytes. Default: `addressKey(req.ip)`. Behind a proxy, set Express's
+   * `trust proxy`. Without it all callers are one client. If it is `true`, a caller can claim any address.
    */
   readonly key?: (req: Request, res: Response) => string | Promise<string>;
   /** Tokens that a request takes: whole, 1 to 1e9. Default 1. */
@@ -38,24 +38,32 @@ export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
   readonly skip?: (req: Request, res: Response) => boolean | Promise<boolean>;
   /** The final cost, once the response has ended: whole, 0 to 1e9. `cost` is reserved until then. */
   readonly costAfter?: (req: Request, res: Response) => number | Promise<number>;
-  /** Gives the cost back when the status is below 400. It is reserved until the response ends. */
+  /** Gives the cost back when the status is below 400. The cost is reserved until the response ends. */
   readonly skipSuccessful?: boolean;
-  /** Gives the cost back when the status is 400 or above, or the connection breaks. It is reserved until then. */
+  /**
+   * Gives the cost back when the status is 400 or above, or the connection breaks. The cost is reserved until then.
+   */
   readonly skipFailed?: boolean;
-  /** Longest time for which a denied request waits for its turn, as in `acquire`; 1 ms to 1 h. Default: it does not wait. */
+  /**
+   * Longest time for which a denied request waits for its turn, as in `acquire`; 1 ms to 1 h. Default: it does not
+   * wait.
+   */
   readonly wait?: number | Duration;
-  /** Answers each denial; the headers are set. What it throws goes to Express. Default: 429, `application/problem+json`. */
+  /**
+   * Answers each denial. The headers are already set, and errors go to Express. Default: 429,
+   * `application/problem+json`.
+   */
   readonly onDenied?: (req: Request, res: Response, decision: Decision, next: NextFunction) => unknown;
-  /** Called besides with the first denial of a client in a window, for example to log it. */
+  /** Also called for the first denial of a client in a window, for example to log it. */
   readonly onFirstDenied?: (req: Request, decision: Decision) => unknown;
   /**
    * Answers 503 with `Retry-After` when no node can decide. Default: the error goes to Express, and a denial by the
-   * limiter's `onUnavailable: 'closed'` is one like any other.
+   * limiter's `onUnavailable: 'closed'` is answered like any other.
    */
   readonly unavailableStatus?: 503;
-  /** The headers of an answer; several styles at once are possible. Default `draft-11`; `draft-8` is the same. */
+  /** The headers of an answer. Several styles at once are possible. Default `draft-11`; `draft-8` is the same. */
   readonly headers?: HeaderStyle | readonly HeaderStyle[] | false;
-  /** Measures each request that passes: how long its answer took, and whether its status was below 500. */
+  /** Measures each request that passes: the duration of its answer, and whether its status was below 500. */
   readonly load?: Pick<LoadWatch, 'begin'>;
 }
 
@@ -159,13 +167,13 @@ export function checkRateLimitOptions(options: RateLimitOptions): void {
 
 const MAX_WAIT_MS = 3_600_000;
 
-/** The longest wait in ms; `undefined` for any other value. */
+/** Returns the longest wait in ms; `undefined` for any other value. */
 export function waitMsOf(wait: unknown): number | undefined {
   const ms = typeof wait === 'string' ? parseDuration(wait) : wait;
   return isWhole(1, MAX_WAIT_MS)(ms) ? (ms as number) : undefined;
 }
 
-/** Whether the cost is final only after the response. */
+/** Tells whether the cost is final only after the response. */
 export function settlesLater({ costAfter, skipSuccessful, skipFailed }: RateLimitOptions): boolean {
   return costAfter !== undefined || skipSuccessful === true || skipFailed === true;
 }

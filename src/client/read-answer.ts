@@ -6,7 +6,7 @@ import { isOrigin } from '../core/origin.js';
 import type { NodeId } from '../core/ring.js';
 import { knownCode, TokenringError } from '../core/error.js';
 
-/** Checks answers of nodes before they are used: each function returns `undefined` for a value of another form. */
+/** Checks answers of nodes before they are used. Each function returns `undefined` for a value of another form. */
 
 interface MemberView {
   readonly id: NodeId;
@@ -20,7 +20,7 @@ export interface ClusterView {
   readonly members: readonly MemberView[];
 }
 
-/** No cluster has so many members; a ring of them takes seconds to build. */
+/** Bound of members. No cluster has so many, and a ring of them takes seconds to build. */
 const MAX_MEMBERS = 1_024;
 const MAX_ID_CHARS = 300;
 
@@ -47,7 +47,7 @@ export function readDecision(value: unknown): Decision | undefined {
   if (limits !== undefined && !(Array.isArray(limits) && limits.every(isLimitStats))) return undefined;
   if (reservation !== undefined && typeof reservation !== 'string') return undefined;
   if (shadow !== undefined && !isShadow(shadow)) return undefined;
-  // The parsed object itself: a copy of each would be most of the garbage of a busy client.
+  // This is the parsed object itself, as copies would be most of the garbage of a busy client.
   return value as Decision;
 }
 
@@ -74,12 +74,14 @@ export function readDescription(value: unknown): ClientDescription | undefined {
   return buckets.every(isBucket) ? (value as ClientDescription) : undefined;
 }
 
-/** The answer to a write that says only that it is done. */
+/** Reads the answer to a write, which only confirms it. */
 export function readNothing(value: unknown): true | undefined {
   return value === undefined ? true : undefined;
 }
 
-/** The fraction of an adaptive policy's limits that is in force, and the load that the report stood for. */
+/**
+ * The fraction of an adaptive policy's limits that is in force, and the load that the nodes derived from the report.
+ */
 export interface LoadAnswer {
   readonly factor: number;
   readonly load: number;
@@ -90,7 +92,7 @@ export function readLoad(value: unknown): LoadAnswer | undefined {
   return typeof factor === 'number' && typeof load === 'number' ? { factor, load } : undefined;
 }
 
-/** A problem (RFC 9457) as an error. */
+/** Reads a problem (RFC 9457) as an error. */
 export function readProblem(value: unknown): TokenringError | undefined {
   const { code, status, detail, field, expected } = fieldsOf(value);
   if (typeof code !== 'string' || typeof status !== 'number') return undefined;
@@ -104,7 +106,7 @@ export function readProblem(value: unknown): TokenringError | undefined {
   });
 }
 
-/** The fields of an object; none for any other value. */
+/** Returns the fields of an object; none for any other value. */
 export function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }

@@ -7,13 +7,13 @@ import type { Exchanged, Transport } from './transport.js';
 interface Refresher {
   /** Notes a question. The members are looked up only while there are questions. */
   asked(): void;
-  /** The topology may be wrong about this address, or about any: it is looked up soon. */
+  /** Notes that the topology may be wrong about this address, or about any. The members are looked up soon. */
   doubt(address?: string): void;
   close(): void;
 }
 
 interface RefresherOptions {
-  /** How often the members are looked up while nothing fails, plus or minus a fifth, in ms. */
+  /** Time between two lookups of the members while nothing fails, plus or minus a fifth, in ms. */
   readonly refreshMs: number;
   readonly timeoutMs: number;
   /** Whether the client has a token. */
@@ -22,7 +22,9 @@ interface RefresherOptions {
 
 /** The resolution of waits here. */
 const TICK_MS = 100;
-/** A doubt leads to a lookup at once; the next follows after this long, then twice as long, while nothing changes. */
+/**
+ * A doubt leads to a lookup at once. The next follows after this time, and the pause doubles while nothing changes.
+ */
 const FIRST_PAUSE_MS = 100;
 /** Addresses tried at once. */
 const MAX_PROBES = 8;
@@ -43,8 +45,8 @@ export function createRefresher(
   let cancel: () => void = () => undefined;
 
   /**
-   * Asks a node for the members. An address that is not proven must first answer without the token: as the member that
-   * names it, or with the error of a node that wants a token.
+   * Asks a node for the members. An address that is not proven must first answer without the token, either as the
+   * member that advertises it or with the error of a node that requires a token.
    */
   async function ask(address: string): Promise<Exchanged> {
     const anonymous = hasToken && !topology.isProven(address);

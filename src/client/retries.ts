@@ -11,19 +11,19 @@ export interface Retries {
    * @returns whether its questions may move to other nodes for free: once in ten seconds, as when it has crashed
    */
   failed(address: string): boolean;
-  /** Notes that a node wants no question for this long. */
+  /** Notes that a node accepts no question for this long. */
   rest(address: string, ms: number): void;
-  /** When a node may be asked again, in monotonic ms; 0 when it may at once. */
+  /** Time at which a node may be asked again, in monotonic ms; 0 when it may at once. */
   restsUntilMs(address: string): number;
 }
 
 const PER_QUESTION = 0.1;
-/** Retries that a client starts with; it may have asked too little to earn any. */
+/** Retries that a client starts with, as it may have asked too little to earn any. */
 const FIRST = 10;
-/** Retries saved at most, for the questions that wait for a node which has just frozen. */
+/** Bound of saved retries. They serve the questions that wait for a node which has just frozen. */
 const MAX = 10_000;
 const FREE_EVERY_MS = 10_000;
-/** A node that asks for more is asked again after this. */
+/** Bound of the pause that a node may request. */
 const MAX_REST_MS = 30_000;
 
 export function createRetries(time: Time): Retries {
@@ -57,12 +57,12 @@ export function createRetries(time: Time): Retries {
   };
 }
 
-/** Why each node gave no answer, by address. */
+/** Reason why each node gave no answer, by address. */
 export type Failures = ReadonlyMap<string, Error>;
 
 const MAX_SHOWN = 5;
 
-/** For an error message: `http://10.0.0.1:8080: connect ECONNREFUSED 10.0.0.1:8080; …`. */
+/** Formats failures for an error message: `http://10.0.0.1:8080: connect ECONNREFUSED 10.0.0.1:8080; …`. */
 export function describeFailures(failures: Failures): string {
   const shown = [...failures].slice(0, MAX_SHOWN).map(([address, { message }]) => `${address}: ${message}`);
   const more = failures.size - shown.length;

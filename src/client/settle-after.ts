@@ -5,7 +5,10 @@ import { warnOnce } from './warn-once.js';
 
 type Rule = Pick<RateLimitOptions, 'costAfter' | 'skipSuccessful' | 'skipFailed'>;
 
-/** Settles a reserved cost once the response has ended or its connection has broken. A failure is a warning, once. */
+/**
+ * Settles a reserved cost once the response has ended or its connection has broken.
+ * A failure emits a process warning, once for each message.
+ */
 export function settleAfter(
   settle: Limiter['settle'],
   reservation: string,
@@ -23,7 +26,7 @@ export function settleAfter(
   });
 }
 
-/** @returns `undefined` where the reserved cost stands */
+/** @returns `undefined` when the reserved cost stays */
 async function finalCost(
   { costAfter, skipSuccessful, skipFailed }: Rule,
   req: Request,

@@ -8,7 +8,7 @@ export interface Time {
   every(intervalMs: number, tick: () => void): () => void;
   /** Calls after the I/O events of this turn, so that answers which have arrived are read first. */
   soon(action: () => void): void;
-  /** 0 to below 1. Spreads the timers of clients that start together. */
+  /** Returns a number from 0 to below 1. Spreads the timers of clients that start together. */
   random(): number;
   /** Returns the fraction of time, 0 to 1, in which the event loop was busy since its last call. */
   eventLoopMeter(): () => number;

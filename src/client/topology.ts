@@ -6,27 +6,28 @@ import type { ClusterView } from './read-answer.js';
 export interface Topology {
   /** The addresses to ask about a client, best first: its owner, its successors, then `nodes`. */
   addresses(key: string): Generator<string, void, undefined>;
-  /** The address of this member, if it is up and proven. */
+  /** Returns the address of this member, if it is up and proven. */
   addressOf(id: NodeId | undefined): string | undefined;
-  /** The id of the node that owns a client, as far as this client knows. */
+  /** Returns the id of the node that owns a client, as far as this client knows. */
   ownerOf(key: string): NodeId | undefined;
-  /** Takes over the members as the node at this address sees them. @returns whether something has changed */
+  /** Adopts the members as the node at this address sees them. @returns whether something has changed */
   learn(address: string, view: ClusterView): boolean;
-  /** Notes that an address answers. @returns whether it did not before */
+  /** Notes that an address answers. @returns whether it did not answer before */
   answers(address: string): boolean;
-  /** Notes that an address has failed; it is asked last until it answers. */
+  /** Notes that an address has failed. It is asked last until it answers. */
   fails(address: string): void;
-  /** Whether the member that names this address has answered there, or `nodes` has it. */
+  /** Tells whether the member that advertises this address has answered there, or `nodes` contains it. */
   isProven(address: string): boolean;
-  /** Addresses that are not proven, or fail. */
+  /** Lists the addresses that are not proven, or fail. */
   unproven(): readonly string[];
-  /** An address that is likely to answer; another one each time. */
+  /** Returns an address that is likely to answer, another one each time. */
   any(): string;
 }
 
 /**
- * An address that a member names counts only once that member has answered there: from another network it may lead nowhere,
- * or to another server. Until then, questions about its clients go to the next node on the ring, or to `nodes`.
+ * Creates a topology. An advertised address counts only once its member has answered there, as from another network it
+ * may lead nowhere, or to another server. Until then, questions about that member's clients go to the next node on the
+ * ring, or to `nodes`.
  * @param nodes origins that the user gave; they need no proof
  * @param options.pinned whether no other address is used
  */
@@ -42,7 +43,7 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
   const isUp = (address: string | undefined): address is string =>
     address !== undefined && proven.has(address) && !failing.has(address);
 
-  /** `nodes`, beginning with another one each time. */
+  /** Yields `nodes`, beginning with another one each time. */
   function* seeds(): Generator<string, void, undefined> {
     turn = (turn + 1) % nodes.length;
     for (let i = 0; i < nodes.length; i += 1) yield nodes[(turn + i) % nodes.length]!;
@@ -59,7 +60,7 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
     const isSame = !isNew && next.size === urls.size && [...next].every(([id, url]) => urls.get(id) === url);
     if (isSame) return false;
     if (isNew) {
-      // If these members give another checksum, the nodes build the ring in another way. Then any node will do.
+      // If these members give another checksum, the nodes build the ring in another way. Then any node serves.
       const known = ids.length > 0 && ringChecksum(ids) === checksum;
       ring = known ? createRing(ids, ring) : undefined;
     }
@@ -91,7 +92,7 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
     ownerOf: (key) => ring?.owner(key),
     learn(address, view) {
       const isNews = takeOver(view);
-      // From here, another node may listen at the address of a member.
+      // Seen from here, another node may listen at the address of a member.
       const isItself =
         nodes.includes(address) || view.members.some(({ id, url }) => id === view.self && url === address);
       return (isItself && topology.answers(address)) || isNews;

@@ -3,37 +3,37 @@ import type { Time } from './time.js';
 
 export interface Sent {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
-  /** Below the origin, percent-encoded. */
+  /** The path below the origin, percent-encoded. */
   readonly path: string;
-  /** JSON. */
+  /** The body as JSON. */
   readonly body?: string;
-  /** Sends no token: it is not known yet who listens there. */
+  /** Sends no token, as it is not known yet who listens there. */
   readonly anonymous?: boolean;
 }
 
-/** How one exchange with a node ended. */
+/** Result of one exchange with a node. */
 export type Exchanged =
   | {
       readonly kind: 'answer';
       readonly status: number;
       /** The parsed JSON; `undefined` for 204. */
       readonly value: unknown;
-      /** Of the header `Retry-After`, where there is one. */
+      /** The value of the header `Retry-After`, if there is one. */
       readonly retryAfterMs: number | undefined;
     }
   | {
       readonly kind: 'failed';
       readonly reason: Error;
-      /** Whether there was no connection; else the node may have done what was asked. */
+      /** Whether there was no connection. If there was one, the node may have executed the request. */
       readonly unconnected: boolean;
     };
 
 export interface Transport {
-  /** Never rejects. Settles within `timeoutMs`; then the connection that carried it is closed. */
+  /** Never rejects. Settles within `timeoutMs`, and then closes the connection of an exchange that has not ended. */
   send(origin: string, sent: Sent, timeoutMs: number): Promise<Exchanged>;
 }
 
-/** 1,000 decisions with eight limits each are below 2 MB. */
+/** Bound of an answer. 1,000 decisions with eight limits each are below 2 MB. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 const UNCONNECTED: readonly unknown[] = [
@@ -79,7 +79,7 @@ export function createTransport(
         const cancel = time.after(timeoutMs, () => {
           const reason = new Error(`no answer within ${Math.round(timeoutMs)} ms`);
           abort.abort(reason);
-          // A request that still waits for a connection does not see the abort before it has one.
+          // A request that waits for a connection notices the abort only once it has one.
           resolve({ kind: 'failed', reason, unconnected: false });
         });
         exchange(origin, sent, abort.signal)
@@ -98,12 +98,12 @@ export function createTransport(
   };
 }
 
-/** Whole seconds; a date says nothing, as clocks differ. */
+/** Reads whole seconds. A date is ignored, as clocks differ. */
 function readRetryAfter(header: string | string[] | undefined): number | undefined {
   return typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : undefined;
 }
 
-/** By events: iterating over the body costs as much as the rest of a small exchange. */
+/** Reads a body by events, as iterating over it costs as much as the rest of a small exchange. */
 function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];

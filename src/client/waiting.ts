@@ -4,7 +4,7 @@ import type { Limiter } from '../core/limiter.js';
 import type { AllowRequest } from '../core/request.js';
 import type { Time } from './time.js';
 
-/** Requests of one limiter that wait for their turn. */
+/** Bound of requests of one limiter that wait for their turn. */
 const MAX_WAITERS = 1_000;
 const MAX_WAIT_MS = 3_600_000;
 
@@ -18,14 +18,14 @@ interface Waiter {
 
 interface Queue {
   readonly waiters: Waiter[];
-  /** When the first of them asks again, and the denial that says so. */
+  /** Time at which the first waiter asks again, and the denial that gave this time. */
   againAtMs: number;
   denial: Decision | undefined;
 }
 
 /**
- * Lets denied requests wait. Requests of one client under one limit pass in the order in which they came: only the first of
- * them asks, when its denial says that it could pass.
+ * Lets denied requests wait. Requests of one client under one limit pass in the order in which they came. Only the
+ * first of them asks, at the time at which, by its denial, it could pass.
  */
 export function createAcquire({
   check,
@@ -37,7 +37,7 @@ export function createAcquire({
   const queues = new Map<string, Queue>();
   let waiters = 0;
 
-  /** Keeps the process alive meanwhile: somebody waits. */
+  /** Sleeps and keeps the process alive, as a caller waits. */
   function sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const stop = time.every(Math.max(1, Math.ceil(ms)), () => {
@@ -111,7 +111,7 @@ export function createAcquire({
   };
 }
 
-/** Equal for requests that wait for the same tokens. */
+/** Returns a key that is equal for requests that wait for the same tokens. */
 function keyOf({ clientId, limit, window, windowMs, burst, algorithm, limits, policy }: AllowRequest): string {
   return JSON.stringify([clientId, limit, window, windowMs, burst, algorithm, limits, policy]);
 }

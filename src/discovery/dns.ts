@@ -18,12 +18,14 @@ export interface DnsAddress {
 interface DnsDiscoveryOptions {
   /** Time for which an answer is reused. Default 2,000 ms. */
   readonly freshMs?: number;
-  /** How long `seeds` waits for the resolver, which itself may take far longer to give up. Default 1,000 ms. */
+  /**
+   * Longest time that `seeds` waits for the resolver, which may itself take far longer to give up. Default 1,000 ms.
+   */
   readonly timeoutMs?: number;
 }
 
 /**
- * Finds members behind one name, as with Compose and headless Kubernetes services: each address is a member, all at the
+ * Finds members behind one name, as with Compose and headless Kubernetes services. Each address is a member, all at the
  * same port. While the resolver fails, the last good answer is used.
  *
  * Resolves with `getaddrinfo` instead of DNS queries, so that /etc/hosts and search domains work as everywhere on the
@@ -49,7 +51,7 @@ export function createDnsDiscovery(
       seeds = [...new Set(addresses.flatMap((address) => toSeed(address, port)))].sort();
       failing = false;
     } catch (error) {
-      // The name is resolved all the time; only the first failure in a row is logged.
+      // The name is resolved again and again, so only the first failure in a row is logged.
       if (!failing) log.warn({ name, err: error }, 'the name of the cluster does not resolve');
       failing = true;
     }

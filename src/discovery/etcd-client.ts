@@ -3,10 +3,7 @@ import { Pool } from 'undici';
 import { EtcdError, isUnavailable, isUndone, NO_AUTH, parseJson, readAnswer, UNAUTHENTICATED } from './etcd-error.js';
 
 export interface EtcdClientOptions {
-  /**
-   * At least one `http://host:port` or `https://host:port`. Each of the others is used when the one before does not
-   * answer.
-   */
+  /** At least one `http://host:port` or `https://host:port`. If one does not answer, the client uses the next. */
   readonly endpoints: readonly string[];
   readonly user?: { readonly name: string; readonly password: string } | undefined;
   readonly tls?: Pick<TlsOptions, 'ca' | 'cert' | 'key'> | undefined;
@@ -15,7 +12,7 @@ export interface EtcdClientOptions {
 const AUTHENTICATE = '/v3/auth/authenticate';
 const OLD_TOKEN = /invalid auth token|revision of auth store is old|user name is empty/;
 
-/** A line of a watch may hold some thousand members at once, or eight of the largest policy documents. */
+/** Bound of one line of a watch. It may hold some thousand members, or eight of the largest policy documents. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 /** Connections to each member: unary requests and one watch. */
@@ -100,7 +97,7 @@ export function createEtcdClient({ endpoints, user, tls }: EtcdClientOptions): E
           return await attempt(path, body, Math.max(1, Math.min(perAttemptMs, leftMs)));
         } catch (error) {
           if (!isUnavailable(error)) throw error;
-          // If any attempt may have been executed, the caller must learn that.
+          // If etcd may have executed any attempt, the caller must get the error of that attempt.
           if (!isUndone(error)) uncertain = error;
           if (tries >= pools.length || performance.now() >= untilMs) throw uncertain ?? error;
         }
@@ -120,7 +117,7 @@ export function createEtcdClient({ endpoints, user, tls }: EtcdClientOptions): E
   };
 }
 
-/** The token of the user; without a user, requests carry none. */
+/** Gets the token of the user. Without a user, requests carry none. */
 function createLogin(user: EtcdClientOptions['user']) {
   let token: Promise<string | undefined> | undefined;
 
@@ -130,7 +127,7 @@ function createLogin(user: EtcdClientOptions['user']) {
       return (answer as { token?: string }).token;
     } catch (error) {
       token = undefined;
-      // An etcd with authentication switched off needs no token.
+      // An etcd without authentication needs no token.
       if (error instanceof EtcdError && error.code === NO_AUTH) return undefined;
       throw error;
     }
@@ -142,7 +139,7 @@ function createLogin(user: EtcdClientOptions['user']) {
       return (token ??= authenticate(pool, signal));
     },
     forget: () => void (token = undefined),
-    /** Whether the request may succeed with a new token. */
+    /** Tells whether the request may succeed with a new token. */
     isOldToken(error: unknown): boolean {
       if (user === undefined || !(error instanceof EtcdError)) return false;
       return error.code === UNAUTHENTICATED || OLD_TOKEN.test(error.message);

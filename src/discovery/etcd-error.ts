@@ -32,13 +32,13 @@ const NOT_CONNECTED = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-/** Whether it is certain that the request was not executed and will not be: etcd did not receive it, or refused it. */
+/** Tells whether the request certainly was not executed and will not be: etcd did not receive it, or refused it. */
 export function isUndone(error: unknown): boolean {
   if (error instanceof EtcdError) return REFUSED.has(error.code);
   return NOT_CONNECTED.has(String((error as { code?: unknown }).code));
 }
 
-/** Whether another member may answer: no connection, no answer in time, or an error of this member. */
+/** Tells whether another member may answer: no connection, no answer in time, or an error of this member. */
 export function isUnavailable(error: unknown): boolean {
   return !(error instanceof EtcdError) || UNAVAILABLE.has(error.code);
 }
@@ -53,18 +53,18 @@ function hasError(answer: unknown): answer is { readonly error: ErrorBody } {
   return typeof answer === 'object' && answer !== null && typeof (answer as { error?: unknown }).error === 'object';
 }
 
-/** @returns the answer in the text of a response. @throws EtcdError, or Error for what is not JSON */
+/** @returns the answer in the text of a response. @throws EtcdError, or Error for text that is not JSON */
 export function readAnswer(status: number, text: string): unknown {
   if (!text.startsWith('{')) throw new EtcdError(UNKNOWN, `HTTP ${status}: ${text.slice(0, 200).trim()}`);
   const answer = parseJson(text);
-  // Etcd streams some answers, and then an error may come after status 200.
+  // Etcd streams some answers, so an error may come after status 200.
   if (status === 200 && !hasError(answer)) return answer;
   const body = hasError(answer) ? answer.error : (answer as ErrorBody);
   const code = body.code ?? body.grpc_code ?? (status === 401 ? UNAUTHENTICATED : UNKNOWN);
   throw new EtcdError(code, body.message ?? `HTTP ${status}`);
 }
 
-/** @throws Error for what is not JSON */
+/** @throws Error for text that is not JSON */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

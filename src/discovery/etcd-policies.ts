@@ -7,19 +7,19 @@ import { readWritten, writtenOf } from '../core/policy-text.js';
 import type { KeyValue } from './etcd-wire.js';
 
 /**
- * The policy document is the value of one key: `{"format":1,"version":…,"entries":[…]}`, compressed with gzip if it is
- * large. So a change of any number of entries is one write with one comparison, and the document is valid as a whole or
- * not at all.
+ * Format of the policy document, which is the value of one key: `{"format":1,"version":…,"entries":[…]}`. A large
+ * document is compressed with gzip. A change of any number of entries is thus one write with one comparison, and the
+ * document is valid as a whole or not at all.
  */
 const FORMAT = 1;
-/** Smaller documents are not compressed, so that people can read them with etcdctl. */
+/** Largest document that is stored without compression, so that people can read small documents with etcdctl. */
 const MAX_PLAIN_BYTES = 64 * 1024;
 /**
- * Etcd accepts requests of 1.5 MiB (`--max-request-bytes`). The key, its comparison, and the frame take less than 16
- * KiB.
+ * Bound of a stored document. Etcd accepts requests of 1.5 MiB (`--max-request-bytes`). The key, its comparison, and
+ * the frame take less than 16 KiB.
  */
 export const MAX_DOCUMENT_BYTES = 1.5 * 1024 * 1024 - 16 * 1024;
-/** Valid documents are smaller. */
+/** Bound of a document after decompression. Valid documents are smaller. */
 const MAX_UNPACKED_BYTES = 64 * 1024 * 1024;
 
 const pack = promisify(gzip);
@@ -29,7 +29,7 @@ export async function encodeDocument(document: PolicyDocument): Promise<Buffer> 
   return text.length > MAX_PLAIN_BYTES ? pack(text) : text;
 }
 
-/** @param kv `undefined`: no document is stored */
+/** @param kv `undefined` if no document is stored */
 export function decodePolicies(kv: KeyValue | undefined): StoredPolicies {
   if (kv === undefined) return { kind: 'document', revision: 0, document: NO_DOCUMENT };
   const revision = Number(kv.mod_revision);

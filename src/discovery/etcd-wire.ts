@@ -11,7 +11,7 @@ export interface Keys {
   /** The first key after all members. */
   readonly membersEnd: string;
   readonly policies: string;
-  /** The first key after `policies`: everything that may change lies between `members` and here. */
+  /** The first key after `policies`. All keys that may change are between `members` and this one. */
   readonly policiesEnd: string;
   readonly registry: string;
   member(id: NodeId): string;
@@ -50,8 +50,8 @@ export function encodeEntry({ incarnation, state, version, url }: Registration):
 }
 
 /**
- * @returns `undefined` for an entry that no node has written. Others may write there, and this node connects to what it
- * reads.
+ * @returns `undefined` for an entry that no node has written. Other programs may write there, and this node connects to
+ * the addresses that it reads.
  */
 export function decodeEntry(kv: KeyValue): Registration | undefined {
   const id = idOf(kv);

@@ -23,7 +23,7 @@ export interface EtcdRegistryOptions extends EtcdClientOptions {
   readonly prefix: string;
 }
 
-/** The bound of etcd on requests may be lower than the bound of this program. */
+/** Etcd's error for a request that is too large. Etcd's bound may be lower than the bound of this program. */
 const TOO_LARGE = /request is too large/;
 
 interface Header {
@@ -51,7 +51,7 @@ interface WatchAnswer {
 export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { close(): Promise<void> } {
   const client = createEtcdClient(options);
   const keys = keysOf(options.prefix);
-  /** The last result of `read`. No registry has an empty name. */
+  /** The last result of `read`. It begins with an empty name, which no registry has. */
   let lastRead: { registry: string; revision: number; stored: StoredPolicies } = {
     registry: '',
     revision: 0,
@@ -66,7 +66,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     }
   }
 
-  /** Names the registry, unless another node has named it before. */
+  /** Names the registry, unless another node has already named it. */
   async function initialise(timeoutMs: number): Promise<void> {
     const isUnnamed = { target: 'CREATE', result: 'EQUAL', key: keys.registry, create_revision: '0' };
     const put = { request_put: { key: keys.registry, value: base64(randomUUID()) } };
@@ -121,7 +121,7 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
       attempt(async (): Promise<Renewed> => {
         const answer = await client.call('/v3/lease/keepalive', { ID: leaseId }, timeoutMs);
         const { result } = answer as { result: { header: Header; TTL?: string } };
-        // Etcd answers no TTL, or 0, for a lease that has ended.
+        // Etcd answers no TTL, or 0, when the lease has ended.
         const ttlMs = Number(result.TTL ?? 0) * 1_000;
         if (!(ttlMs > 0)) return { kind: 'ended' };
         return { kind: 'renewed', ttlMs, revision: Number(result.header.revision) };

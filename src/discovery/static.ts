@@ -1,7 +1,7 @@
 import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 
-/** The peers of the settings. A part of the cluster is enough, and this node may be among them. */
+/** Finds the peers of the settings. A part of the cluster is enough, and this node may be among them. */
 export function createStaticDiscovery(peers: readonly NodeId[]): Discovery {
   const seeds = Promise.resolve([...new Set(peers)]);
   return { seeds: () => seeds };

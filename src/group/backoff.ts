@@ -1,11 +1,11 @@
 const FIRST_MS = 100;
 const LONGEST_MS = 30_000;
-/** After a run of this length the delay is the shortest again. */
+/** A run of at least this length resets the delay to the shortest. */
 const LONG_RUN_MS = 60_000;
 
 /**
- * The delay before an ended worker is started again: twice as long each time, from 0.1 to 30 s. A worker that ends at once must not use up
- * the machine.
+ * Returns the delay before an ended worker is started again. It doubles each time, from 0.1 to 30 s, so that a worker
+ * that ends at once does not use up the machine.
  * @param previousMs the delay before the run that has ended; 0 before the first
  * @param ranMs the length of that run, from the start of its process to its end
  */

@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { createGroupStats } from './stats.js';
 import type { Stats } from './protocol.js';
 
-/** A worker that does not send its metrics within this time is left out: those that it sent before count. */
+/** Time that a worker has to send its metrics. After it, the last metrics that the worker sent count. */
 const COLLECT_TIMEOUT_MS = 1_000;
 
 interface GroupMetricsDeps {
@@ -11,14 +11,14 @@ interface GroupMetricsDeps {
   readonly askToCollect: (worker: number, request: number) => void;
   readonly workersUp: () => number;
   readonly restarts: () => number;
-  /** Log lines of the supervisor that were lost so far. */
+  /** Number of log lines of the supervisor lost so far. */
   readonly droppedLogLines: () => number;
 }
 
 interface GroupMetrics {
-  /** The metrics of all workers and the supervisor, in Prometheus's format. */
+  /** Returns the metrics of all workers and the supervisor, in Prometheus's format. */
   scrape(): Promise<string>;
-  /** A worker has sent its metrics. */
+  /** Notes that a worker has sent its metrics. */
   collected(worker: number, request: number, stats: Stats): void;
   ended(worker: number): void;
 }
@@ -55,7 +55,7 @@ export function createGroupMetrics(deps: GroupMetricsDeps): GroupMetrics {
     },
   });
   const stats = createGroupStats(() => registry.getMetricsAsJSON());
-  /** For each scrape under way, a function to call for each worker that has answered or ended. */
+  /** Scrapes in progress. Each is a function to call when a worker has answered or ended. */
   const scrapes = new Map<number, (worker: number) => void>();
   let requests = 0;
 

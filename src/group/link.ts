@@ -3,7 +3,7 @@ import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 import type { FromWorker, Stats, ToWorker } from './protocol.js';
 
-/** A scrape without an answer after this time fails: the supervisor is gone, or stuck. */
+/** Time after which a scrape without an answer fails. The supervisor has then ended or hangs. */
 const SCRAPE_TIMEOUT_MS = 5_000;
 
 /** Messages to and from the supervisor. */
@@ -16,17 +16,17 @@ interface Channel {
 export interface GroupLink {
   /** Whether all workers are in the ring, and none is stopping. */
   readonly isWhole: boolean;
-  /** Announces where peers reach this worker. */
+  /** Announces the address at which peers reach this worker. */
   listens(id: NodeId, peerPort: number): void;
   /** Adds the other workers to the seeds of `discovery`, once all of them listen. */
   withSiblings(discovery: Discovery): Discovery;
   /** Announces that this worker is in the ring, and answers. */
   isUp(): void;
-  /** The members that leave together with this worker. Valid once the supervisor has asked it to stop. */
+  /** Returns the members that leave together with this worker. Valid once the supervisor has asked it to stop. */
   groupLeave(): GroupLeave;
   /** Announces that this worker has left and has answered its requests in flight. Resolves when all workers have. */
   drained(): Promise<void>;
-  /** The metrics of all workers. Rejects when the supervisor does not answer within 5 s. */
+  /** Returns the metrics of all workers. Rejects when the supervisor does not answer within 5 s. */
   metrics(): Promise<string>;
 }
 

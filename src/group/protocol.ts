@@ -15,9 +15,11 @@ export type ToWorker =
   | { readonly kind: 'whole'; readonly whole: boolean }
   /** Leave the ring, together with these members. */
   | { readonly kind: 'stop'; readonly ids: readonly NodeId[] }
-  /** All workers that still run have reached this round of the barrier, or never will. `ids` are those that have. */
+  /**
+   * All workers that still run have reached this round of the barrier, or never will. `ids` are the workers that have.
+   */
   | { readonly kind: 'barrier-passed'; readonly round: number; readonly ids: readonly NodeId[] }
-  /** All workers have answered their requests in flight: nobody needs this worker any more. */
+  /** All workers have answered their requests in flight, so no worker needs this one any more. */
   | { readonly kind: 'close' }
   /** Send your metrics. */
   | { readonly kind: 'collect'; readonly request: number }
@@ -28,7 +30,7 @@ export type ToWorker =
 export type FromWorker =
   /** The worker receives messages from now on. */
   | { readonly kind: 'connected' }
-  /** Sent twice per suspicion time: the event loop of the worker turns. */
+  /** The event loop of the worker turns. Sent twice per suspicion time. */
   | { readonly kind: 'alive' }
   | { readonly kind: 'listening'; readonly id: NodeId; readonly peerPort: number }
   /** The worker is in the ring, and answers. */

@@ -13,8 +13,8 @@ interface GroupStats {
 }
 
 /**
- * Each metric names its own aggregation. Most are summed; of ages, and of values that are the same at all workers, the largest
- * counts.
+ * Combines metrics; each names its own aggregation. Most are summed. The largest counts for ages, and for values that
+ * are the same at all workers.
  * @param own the metrics of the supervisor
  */
 export function createGroupStats(own: () => Promise<Stats>): GroupStats {

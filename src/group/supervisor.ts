@@ -7,9 +7,12 @@ import { restartDelayMs } from './backoff.js';
 import { createGroupMetrics } from './group-metrics.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 
-/** Draining takes 5 s at most. A worker that has not drained by then hangs, and is killed: the others have 2 s left to close. */
+/**
+ * Time to drain, which takes 5 s at most. A worker that has not drained by then hangs, and is killed.
+ * The others have 2 s left to close.
+ */
 const DRAIN_TIMEOUT_MS = 5_500;
-/** A worker that is silent for so many suspicion times hangs: others have declared it dead by then. */
+/** Silence, in suspicion times, after which a worker counts as hanging. Others have declared it dead by then. */
 const HANGS_AFTER = 10;
 
 interface GroupOptions {
@@ -25,11 +28,11 @@ interface GroupOptions {
 /** Several ring members, each a process, behind one public port. */
 export interface Group {
   /**
-   * Resolves with the id of the first worker when all are in the ring for the first time.
-   * Rejects with a WorkerFailure when one cannot start.
+   * Resolves with the id of the first worker when all are in the ring for the first time. Rejects with a WorkerFailure
+   * when one cannot start.
    */
   readonly started: Promise<NodeId>;
-  /** Stops all together: they hand over their clients, leave, and end. Resolves when the last has ended. */
+  /** Stops all workers together: they hand off their clients, leave, and end. Resolves when the last has ended. */
   stop(): Promise<void>;
   /** Kills all workers at once. */
   kill(): void;
@@ -38,15 +41,18 @@ export interface Group {
 interface Slot {
   readonly index: number;
   worker: Worker | undefined;
-  /** The last peer port of this worker: a restarted one comes back as the same member. */
+  /** The last peer port of this worker. A restarted worker uses it again, so it is the same member. */
   peerPort: number;
   id: NodeId | undefined;
   connected: boolean;
-  /** Suspicion times since its last message. A count, so that a pause of the whole group does not count against the worker. */
+  /**
+   * Suspicion times since its last message. It is a count, so that a pause of the whole group does not count against
+   * the worker.
+   */
   silences: number;
   up: boolean;
   drained: boolean;
-  /** The last round of the barrier that it has reached while it leaves. */
+  /** The last round of the barrier that the worker has reached while it leaves. */
   round: number;
   startedAtMs: number;
   delayMs: number;
@@ -57,7 +63,7 @@ export class WorkerFailure extends Error {
   override readonly name = 'WorkerFailure';
 }
 
-/** Starts the workers, and restarts those that end unasked. */
+/** Starts the workers, and restarts those that end without being stopped. */
 export function startGroup({ exec, settings, log, droppedLogLines }: GroupOptions): Group {
   const slots = Array.from({ length: settings.workers }, (_, index) => emptySlot(index, settings));
   let begun = false;
@@ -77,12 +83,12 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
     droppedLogLines,
   });
 
-  // `advanced`, as metrics may be NaN, which JSON turns into null.
+  // `advanced` keeps NaN in metrics, which JSON turns into null.
   cluster.setupPrimary({ exec, args: [], serialization: 'advanced' });
 
   const running = (): Slot[] => slots.filter(({ worker }) => worker !== undefined);
   const send = ({ worker, connected }: Slot, message: ToWorker): void => {
-    // A failure to send is followed by the worker's exit event.
+    // The worker's exit event follows a failure to send.
     if (connected && worker?.isConnected() === true) worker.send(message, () => undefined);
   };
 
@@ -137,10 +143,10 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
     for (const slot of running()) send(slot, { kind: 'siblings', ids });
   }
 
-  /** Tells the workers whether all of them are in the ring. The first time, the group is ready. */
+  /** Tells the workers whether all of them are in the ring. The group is ready the first time that they are. */
   function checkWhole(): void {
     const now = !stopping && slots.every(({ up }) => up);
-    // Sent without a change too: a restarted worker does not know it yet.
+    // This is sent even without a change: a restarted worker does not know it yet.
     for (const slot of running()) send(slot, { kind: 'whole', whole: now });
     if (now === whole) return;
     whole = now;
@@ -167,10 +173,10 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
     slot.timer = setTimeout(() => run(slot), slot.delayMs);
   }
 
-  /** During the stop: lets workers pass a barrier that all have reached, and close once all have drained. */
+  /** During the stop, lets workers pass a barrier that all have reached, and close once all have drained. */
   function checkBarrier(): void {
     const leavers = running().filter(({ up }) => up);
-    // A drained worker has left, or had nobody to hand over to, and reaches no further barrier.
+    // A drained worker has left, or had no member to hand off to, and reaches no further barrier.
     const waiting = leavers.filter(({ drained }) => !drained);
     const round = Math.min(...waiting.map((slot) => slot.round));
     if (waiting.length > 0 && round > 0) {
@@ -238,7 +244,7 @@ function emptySlot(index: number, { peerPort }: Settings): Slot {
   };
 }
 
-/** The group's settings with the ports of one worker: each listens to peers at a port of its own. */
+/** Returns the group's settings with the ports of one worker. Each worker listens to peers on a port of its own. */
 function settingsOf({ index, peerPort }: Slot, settings: Settings): Settings {
   const { advertise } = settings;
   const colon = advertise?.lastIndexOf(':') ?? 0;

@@ -1,18 +1,18 @@
 import { networkOf } from '../core/address.js';
 
-/** A body up to this size is small: every decision but a long batch. */
+/** Bound of a small body. All decisions except long batches are small. */
 const SMALL_BYTES = 64 * 1024;
 
-/** Bytes held of one body that has not arrived in full. */
+/** Bytes in memory of one body that has not arrived in full. */
 interface ArrivingBody {
-  /** @returns whether they fit; if not, the body is to be refused and released */
+  /** @returns whether they fit; if not, the caller must refuse and release the body */
   add(bytes: number): boolean;
   release(): void;
 }
 
 /**
- * The memory for bodies that have not arrived in full, `maxBytes` in all. Large bodies take at most half of it, and one address
- * half of each part. So large bodies shut out no small one, and one address shuts out no other.
+ * The memory for bodies that have not arrived in full, `maxBytes` in all. Large bodies take at most half of it, and one
+ * address at most half of each part. So large bodies shut out no small body, and one address shuts out no other.
  */
 export interface ArrivingBytes {
   begin(address: string | undefined): ArrivingBody;

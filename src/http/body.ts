@@ -6,12 +6,12 @@ import type { ArrivingBytes } from './arriving.js';
 import { sendContinue } from './expect-continue.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
-/** The only parameter that changes how the body is read. */
+/** The only parameter that changes how to read the body. */
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?utf-8"?\s*(;|$))/i;
 
 /**
- * Collects the body of a JSON request, at most `maxBytes` of it, and calls one of the three once.
- * @param gone called if the connection breaks first: nobody is left to answer
+ * Collects the body of a JSON request, at most `maxBytes` of it. Calls one of the three functions once.
+ * @param gone called if the connection breaks first: no caller is left to answer
  */
 export function readJsonBody(
   req: IncomingMessage,
@@ -53,7 +53,7 @@ export function readJsonBody(
   req.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > maxBytes) fail(tooLarge());
-    // A body that came in one piece is not held.
+    // A body that arrived in one piece is not counted.
     else if (chunk.length !== announced && !held.add(chunk.length))
       fail(new TokenringError('overloaded', { detail: 'too many bytes are arriving at once' }));
     else if (first === undefined) first = chunk;
@@ -61,20 +61,20 @@ export function readJsonBody(
   });
   req.on('end', () => {
     const body = first === undefined ? Buffer.alloc(0) : rest === undefined ? first : Buffer.concat([first, ...rest]);
-    // The request object lives until the next one on its connection; the body need not.
+    // The request object exists until the next request on its connection. The body is released earlier.
     first = rest = undefined;
     held.release();
     done(body);
   });
   req.on('close', closed);
-  // No listener for 'error': a request without one ends quietly when its connection breaks.
+  // There is no listener for 'error': a request without one ends quietly when its connection breaks.
 }
 
-/** Bounds for requests that are rare: bytes of one body, and of all that are arriving. */
+/** Bounds for rare requests: bytes of one body, and bytes of all bodies that are arriving. */
 const MAX_BYTES = 64 * 1024;
 const arrivingBytes = createArrivingBytes(16 * 1024 * 1024);
 
-/** The value of a JSON request, of at most 64 KiB. Rejects with a TokenringError. */
+/** Reads the value of a JSON request, of at most 64 KiB. Rejects with a TokenringError. */
 export async function readBody(req: IncomingMessage): Promise<unknown> {
   const body = await new Promise<Buffer>((resolve, reject) => {
     readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), arrivingBytes);

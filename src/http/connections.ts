@@ -7,24 +7,27 @@ import type { Counters } from './metrics/counters.js';
 export interface ConnectionBounds {
   /** Connections open at once. */
   readonly max: number;
-  /** Connections of one address or IPv6 /64. `Infinity` where many callers share one, as behind a proxy. */
+  /** Connections of one address or IPv6 /64. `Infinity` when many callers share one, as behind a proxy. */
   readonly maxPerAddress: number;
-  /** Time in ms in which a client must read the bytes that wait for it. They take memory of the node. */
+  /** Time in ms that a client has to read the bytes that wait for it. They take memory of the node. */
   readonly answerMs: number;
-  /** Bytes of unread answers, of all clients together. Above it, the clients with the most are cut off. */
+  /** Bytes of unread answers of all clients together. Above it, the node cuts off the clients with the most. */
   readonly maxUnreadBytes: number;
 }
 
 export interface Connections {
-  /** All sockets, also during a TLS handshake. */
+  /** All sockets, including those in a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
 }
 
-/** Shortest time between two closings of idle connections, in ms. */
+/** Shortest time in ms between two rounds that close idle connections. */
 const ROOM_INTERVAL_MS = 100;
-/** How often each connection is checked in the time that its client has to read. */
+/** Number of checks of each connection during the time that its client has to read. */
 const LOOKS = 6;
-/** How often the unread answers are added up, in ms: a batch of 1,000 takes about 15 ms and may answer with a megabyte. */
+/**
+ * Interval in ms between two sums of the unread answers. A batch of 1,000 takes about 15 ms and may answer with a
+ * megabyte.
+ */
 const SUM_INTERVAL_MS = 250;
 
 /** Bytes that a client must have read since `sinceMs`. */
@@ -34,15 +37,16 @@ interface Backlog {
 }
 
 /**
- * Bounds the connections of a server. At the bound, idle connections are closed, so that a client that opens many shuts nobody
- * out. A further connection is closed unread. A client that does not read its answers is cut off.
+ * Bounds the connections of a server. At the bound, it closes idle connections, so that a client that opens many shuts
+ * out no other. It closes a further connection without reading from it. It cuts off a client that does not read its
+ * answers.
  */
 export function boundConnections(server: Server, bounds: ConnectionBounds, counters: Counters): Connections {
   const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
   const open = new Set<Socket>();
-  /** Open connections by address or IPv6 /64; empty where that is unbounded. */
+  /** Open connections by address or IPv6 /64; empty when their number is unbounded. */
   const byNetwork = new Map<string, number>();
-  /** The sockets that answers are written to: with TLS, the decrypted ones. */
+  /** The sockets to which answers are written. With TLS, these are the decrypted ones. */
   const readers = new Set<Socket>();
   const backlogs = new Map<Socket, Backlog>();
   let roomMadeAtMs = -Infinity;

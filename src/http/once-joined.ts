@@ -13,7 +13,9 @@ interface OnceJoined {
   api(app: RequestListener): RequestListener;
 }
 
-/** A node listens before it joins the ring. Until it has joined, all but its health and its metrics answers 503. */
+/**
+ * Answers 503 until the node has joined the ring, except to health checks and metrics. A node listens before it joins.
+ */
 export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoined: () => boolean }): OnceJoined {
   function refuse(req: IncomingMessage, res: ServerResponse): void {
     countProblem(counters, 'unavailable');

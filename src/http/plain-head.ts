@@ -1,9 +1,9 @@
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
 
-/** The head of a decision request of which nothing else needs to be looked at. */
+/** The head of a decision request, when nothing else of the request matters. */
 export interface PlainHead {
   readonly kind: 'allow' | 'batch';
-  /** With the empty line at its end. */
+  /** Length in bytes, with the empty line at its end. */
   readonly bytes: number;
   readonly bodyBytes: number;
 }
@@ -16,7 +16,7 @@ const KINDS = {
   'POST /v1/allow/batch HTTP/1.1': { kind: 'batch', maxBytes: MAX_BATCH_BYTES },
 } as const;
 
-/** Headers that change nothing about how a decision request is read or answered. */
+/** Headers that do not affect how a decision request is read or answered. */
 const NEUTRAL: ReadonlySet<string> = new Set([
   'accept',
   'accept-encoding',
@@ -30,9 +30,9 @@ const NEUTRAL: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Reads a head of the strictest form of HTTP/1.1 (RFC 9112): known headers alone, each of the ones that matter once.
+ * Reads a head of the strictest form of HTTP/1.1 (RFC 9112). It has only known headers, and each one that matters once.
  * @param text in Latin-1, without the empty line at its end
- * @returns `undefined` for any other head, valid or not: node:http is to judge it
+ * @returns `undefined` for any other head, valid or not, which node:http then handles
  */
 export function readPlainHead(text: string): PlainHead | undefined {
   if (text.length > MAX_HEAD_BYTES) return undefined;

@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TokenringError } from '../core/error.js';
 
-/** For 503: by then an overload has passed, or a stopping node is out of its balancer. */
+/** `Retry-After` of a 503. By then an overload has passed, or a balancer has removed the stopping node. */
 const RETRY_AFTER_SECONDS = 1;
 
-/** Answers with `application/problem+json`. If the body was not read to its end, the connection ends with the answer. */
+/**
+ * Answers with `application/problem+json`. If the body was not read to its end, the connection ends with the answer.
+ */
 export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: TokenringError): void {
   if (res.headersSent || res.destroyed) return;
   const body = JSON.stringify(problem);
@@ -13,7 +15,7 @@ export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: 
   res.end(req.method === 'HEAD' ? undefined : body);
 }
 
-/** Names and values in turn. */
+/** Returns the headers as alternating names and values. */
 export function problemHeaders(problem: TokenringError, body: string): string[] {
   const headers = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body))];
   if (problem.code === 'method_not_allowed' && problem.expected !== undefined) headers.push('Allow', problem.expected);
@@ -22,7 +24,7 @@ export function problemHeaders(problem: TokenringError, body: string): string[] 
   return headers;
 }
 
-/** Headers of an answer before the whole body has arrived: they end the connection. */
+/** Returns the headers of an answer. If the body has not arrived in full, they end the connection. */
 export function withoutTheRest(req: IncomingMessage, headers: string[]): string[] {
   if (!bodyPending(req)) return headers;
   // The rest of the body is read and dropped, so that a reset does not lose the answer.
@@ -36,8 +38,9 @@ function bodyPending(req: IncomingMessage): boolean {
 }
 
 /**
- * Sends JSON in ASCII as one plain write. `res.end(body)` would queue an empty chunk and make it a vectored write, which
- * takes a tenth of the time of a small request. The length of an ASCII text is its bytes, and nothing is transcoded.
+ * Sends JSON in ASCII as one plain write. `res.end(body)` would queue an empty chunk and make it a vectored write,
+ * which takes a tenth of the time of a small request. The length of an ASCII text is its number of bytes, and nothing
+ * is transcoded.
  */
 export function sendAsciiJson(res: ServerResponse, status: number, body: string, headers: readonly string[]): void {
   res.writeHead(status, ['Content-Type', 'application/json', 'Content-Length', String(body.length), ...headers]);

@@ -16,13 +16,15 @@ import { TokenringError } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
 import { sendProblem } from './send.js';
 
-/** How long a connection may take or stay silent, in ms. Slow and idle clients must not exhaust the node. */
+/**
+ * Longest times, in ms, that a connection may take or stay silent. Slow and idle clients must not exhaust the node.
+ */
 export interface ServerTimeouts {
   /** Time for the headers to arrive. */
   readonly headersMs: number;
   /** Time for the whole request to arrive. */
   readonly requestMs: number;
-  /** Time between two requests. Longer than the usual 60 s of load balancers, so that they close first. */
+  /** Time between two requests. It is longer than the usual 60 s of load balancers, so that they close first. */
   readonly idleMs: number;
 }
 
@@ -33,22 +35,24 @@ export const DEFAULT_BOUNDS: ConnectionBounds = {
   answerMs: 30_000,
   maxUnreadBytes: 64 * 1024 * 1024,
 };
-/** Bytes of all headers of a request. */
+/** Bound of the bytes of all headers of a request. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
 export interface PublicServer {
   readonly server: Server;
-  /** Uses another certificate and CA for new connections. Open connections go on. */
+  /** Uses another certificate and CA for new connections. Open connections continue. */
   useTls(tls: TlsOptions): void;
   /**
-   * Stops without failing a request. For `noticeMs` it goes on answering, and each answer ends its connection: balancers see
-   * that the node is not ready, and clients move. Then it accepts no connection and waits for the requests in flight. After
-   * `graceMs` in all, it cuts the rest.
+   * Stops without failing a request. For `noticeMs` the server continues to answer, and each answer ends its
+   * connection. Meanwhile balancers see that the node is not ready, and clients move. Then the server accepts no
+   * connection and waits for the requests in flight. After `graceMs` in all, it cuts the rest.
    */
   drain(noticeMs: number, graceMs: number): Promise<void>;
 }
 
-/** The public listener. Decision endpoints go to their handlers, all other addresses to the API app. */
+/**
+ * Creates the public listener. It sends decision endpoints to their handlers and all other addresses to the API app.
+ */
 export function createPublicServer(
   { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
@@ -63,7 +67,10 @@ export function createPublicServer(
     latest.set(req.socket, res);
     handler(req, res);
   }
-  /** Answers bytes that node:http could not read as a request, and hangs up: a sender that goes on holds no connection. */
+  /**
+   * Answers bytes that node:http could not read as a request, and hangs up, so that the sender does not occupy a
+   * connection.
+   */
   function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
     if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
     let code: HttpErrorCode = 'invalid_request';
@@ -93,7 +100,7 @@ export function createPublicServer(
     }
   };
   const options = {
-    // Node's own refusal has no body; `answer` refuses with one.
+    // Node's own refusal has no body. `answer` refuses with one.
     requireHostHeader: false,
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: timeouts.headersMs,
@@ -105,17 +112,17 @@ export function createPublicServer(
     tls === undefined
       ? createServer(options, answer)
       : createTlsServer({ ...options, handshakeTimeout: timeouts.headersMs, ...tls }, answer);
-  // Within TLS there are other sockets, and the cipher is the bulk of the cost.
+  // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
   const direct =
     tls === undefined && decisions.direct !== undefined
       ? serveDirectly(server, decisions.direct, { ...timeouts, timedOut })
       : undefined;
-  // Node silently drops headers beyond 2,000, and with them maybe the client's name. Their bytes are bounded anyway.
+  // Node silently drops headers beyond 2,000, and maybe the client's name with them. Their bytes are bounded anyway.
   server.maxHeadersCount = 0;
-  // A connection on which nothing was ever sent has no request to time out.
+  // A connection that never sent anything has no request to time out.
   server.timeout = timeouts.idleMs + timeouts.requestMs;
   server.on('clientError', refuse);
-  // Without a listener, Node hangs up on CONNECT and answers an unknown expectation 417 without a body.
+  // Without a listener, Node hangs up on CONNECT, and answers 417 without a body to an unknown expectation.
   server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
   server.on('checkExpectation', answer);
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
@@ -144,14 +151,16 @@ export function createPublicServer(
           clearTimeout(cut);
           resolve();
         });
-        // Closing ends idle connections, but not those on which nothing was sent yet.
+        // Node's close ends idle connections, but not those that have sent nothing yet.
         for (const socket of connections.open) if (socket.bytesRead === 0) socket.destroy();
       });
     },
   };
 }
 
-/** Whether there is exactly one `Host` (RFC 9112, 3.2): two parties might each believe another. */
+/**
+ * Tells whether there is exactly one `Host` (RFC 9112, 3.2). Of two, different programs might believe different ones.
+ */
 function hasOneHost({ rawHeaders }: IncomingMessage): boolean {
   let hosts = 0;
   for (let i = 0; i < rawHeaders.length; i += 2)

@@ -15,23 +15,24 @@ import type { PeerTls } from './tls.js';
 type LinkArguments = Parameters<typeof createLink>;
 
 interface OpenEvents {
-  /** Called once. `start` makes the link, during the call. */
+  /** Called once when the peers agree. The receiver calls `start`, which makes the link, during the call. */
   readonly opened: (start: (events: LinkArguments[3]) => Link) => void;
-  /** Called once instead. */
+  /** Called once instead of `opened`. */
   readonly failed: (result: PeerResult) => void;
 }
 
 interface Connector {
   /**
-   * Connects to a peer and agrees with it; see `handshake.ts`. Calls one of the two events, later, within `openTimeoutMs`.
-   * @returns gives up without an event
+   * Connects to a peer and agrees with it; see `handshake.ts`. Calls one of the two events, later, within
+   * `openTimeoutMs`.
+   * @returns a function that gives up without an event
    */
   open(to: NodeId, limits: LinkArguments[2], events: OpenEvents): () => void;
-  /** New connections show another certificate. */
+  /** Uses another certificate for new connections. */
   useTls(tls: PeerTls): void;
 }
 
-/** Of a refusal that is read. */
+/** Bytes of a refusal that are read. */
 const MAX_REFUSAL_BYTES = 4_096;
 
 export function createConnector(
@@ -110,7 +111,7 @@ export function createConnector(
           },
         );
       } catch (error) {
-        // The id is no address.
+        // The id is not an address.
         process.nextTick(fail, broken((error as Error).message));
       }
       return () => {
@@ -122,7 +123,7 @@ export function createConnector(
   };
 }
 
-/** Why a peer refused to upgrade. */
+/** Describes why a peer refused to upgrade. */
 function reasonOf(status: number, refusal: string, cluster: string): string {
   if (!refusal.startsWith('other_cluster')) return `HTTP ${status} ${refusal}`;
   const advice = 'remove it from the peers, or set the same TOKENRING_CLUSTER on both';

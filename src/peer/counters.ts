@@ -3,7 +3,7 @@ import type { PeerResult } from '../cluster/ports.js';
 import { REFUSALS } from './refusal.js';
 import type { RefusalCode } from './refusal.js';
 
-/** Every kind once; the type requires all of them. */
+/** Every kind once. The type requires all of them. */
 const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   decide: true,
   heartbeat: true,
@@ -23,7 +23,7 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
 const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];
 const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
 
-/** The reason why a message or a connection is refused; `tls`: its TLS handshake failed. */
+/** The reason why a message or a connection is refused. `tls` means that its TLS handshake failed. */
 export type RefusalReason = RefusalCode | 'tls';
 
 type Kind = PeerMessage['kind'];
@@ -34,7 +34,7 @@ export interface PeerCounters {
   readonly sent: Record<Kind, number>;
   /** Messages that this node received, by kind. */
   readonly received: Record<Kind, number>;
-  /** Messages that this node sent, by their end. */
+  /** Messages that this node sent, by result. */
   readonly results: Record<PeerResult['kind'], number>;
   /** Messages and connections that its listener refused, by reason. */
   readonly refused: Record<RefusalReason, number>;

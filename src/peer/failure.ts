@@ -12,10 +12,10 @@ interface SystemError extends Error {
 }
 
 /**
- * Turns an error of the connection into the end of its messages.
+ * Turns an error of a connection into the result of its messages.
  *
- * Only a refused connect proves that nobody listens. An unreachable host or network, or a name that is not found, may be
- * a fault on the path, and the peer may be alive for others.
+ * Only a refused connect proves that no program listens. An unreachable host or network, or a name that is not found,
+ * may be a fault on the path. The peer may then still be reachable for others.
  */
 export function failureOf(error: SystemError): PeerResult {
   const causes = error.errors ?? [error];

@@ -5,12 +5,12 @@ import type { ByteWriter } from '../wire/binary/bytes.js';
  *
  *     length of the payload (4 bytes, little-endian) | number (4 bytes) | payload
  *
- * The sender numbers its messages from 1 on, and an answer bears the number of its message. A frame may span records.
+ * The sender numbers its messages from 1, and an answer has the number of its message. A frame may span records.
  */
 
 const HEAD_BYTES = 8;
 
-/** Adds a frame whose payload `write` makes of `value`. @returns the bytes of the payload */
+/** Adds a frame whose payload `write` makes from `value`. @returns the bytes of the payload */
 export function writeFrame<T>(
   out: ByteWriter,
   number: number,
@@ -27,15 +27,15 @@ export function writeFrame<T>(
   return length;
 }
 
-/** Takes bytes of the stream. @returns `false` after which the connection cannot be used: a frame is too large */
+/** Takes bytes of the stream. @returns `false` when a frame is too large; the connection cannot be used any more */
 type TakeBytes = (bytes: Buffer) => boolean;
 
 /**
- * Hands out each frame when it is there in full.
- * @param take gets a payload that is valid during the call alone; `false` stops
+ * Hands out each frame once it has arrived in full.
+ * @param take gets a payload that is valid only during the call; `false` stops
  */
 export function createFrameReader(maxBytes: number, take: (number: number, payload: Buffer) => boolean): TakeBytes {
-  /** The pieces of the frame that has begun, their bytes, and the bytes of the frame as far as its head tells. */
+  /** The pieces of the current frame, their bytes, and the frame's length as far as its head is known. */
   let parts: Buffer[] = [];
   let held = 0;
   let needed = HEAD_BYTES;
@@ -43,7 +43,7 @@ export function createFrameReader(maxBytes: number, take: (number: number, paylo
   return (more) => {
     let bytes = more;
     if (held > 0) {
-      // The bytes of a record are valid during the call alone.
+      // The bytes of a record are valid only during the call.
       parts.push(Buffer.from(more));
       held += more.length;
       if (held < needed) return true;

@@ -18,18 +18,18 @@ import type { RefusalCode } from './refusal.js';
  *     ◀────────── proof of the server (32 bytes)
  *       records (see record.ts) ◀───────────────────────────────▶
  *
- * - Proofs and keys of both directions are parts of HKDF-SHA256 (RFC 5869) of the secret, with both random nonces as salt
- *   and everything above as info. So they are good for this one connection between these two nodes, and nothing of a
- *   recorded one can be used again.
- * - The client proves first. A stranger who connects gets nothing at which to try guesses of the secret.
- * - The address dialled may be an alias of the server, so the two ids may differ. The server answers in its own name.
- * - Without a secret there are no nonces, proofs, or tags: with TLS certificates prove who speaks, without it the port is
- *   on loopback.
+ * - Proofs and keys of both directions are parts of HKDF-SHA256 (RFC 5869) of the secret. Both random nonces are the
+ *   salt, and everything above is the info. So they are valid only for this one connection between these two nodes, and
+ *   no part of a recorded connection can be used again.
+ * - The client proves first. A stranger who connects gets nothing against which to test guesses of the secret.
+ * - The address dialled may be an alias of the server, so the two ids may differ. The server answers with its own id.
+ * - Without a secret there are no nonces, proofs, or tags. With TLS, certificates prove each identity. Without TLS,
+ *   the port is on loopback.
  */
 
 export const UPGRADE = 'tokenring';
 export const PEER_PATH = '/peer';
-/** An id of 128 random bits in base64url. */
+/** A nonce: an id of 128 random bits in base64url. */
 const NONCE = /^[\w-]{22}$/;
 const PROOF_BYTES = 32;
 const KEY_BYTES = 32;
@@ -50,7 +50,7 @@ export interface LinkKeys {
   readonly receive: Buffer;
 }
 
-/** The terms that both sides know when they have agreed. */
+/** The terms that both sides know once they have agreed. */
 interface Agreement {
   readonly versions: string;
   readonly version: number;
@@ -69,7 +69,7 @@ interface Derived {
 
 function derive(secret: string, agreement: Agreement, nonces: string): Derived {
   const { versions, version, cluster, client, dialled, server } = agreement;
-  // A JSON list: two different agreements never make the same text.
+  // As a JSON list, two different agreements never make the same text.
   const info = JSON.stringify(['tokenring peer link', versions, version, cluster, client, dialled, server]);
   const bytes = Buffer.from(hkdfSync('sha256', secret, nonces, info, 2 * PROOF_BYTES + 2 * KEY_BYTES));
   const part = (i: number): Buffer => bytes.subarray(i * KEY_BYTES, (i + 1) * KEY_BYTES);
@@ -97,7 +97,7 @@ export function createOffer({ cluster, self, secret }: Identity, dialled: NodeId
 
 export type Refused = { readonly kind: 'refused'; readonly code: RefusalCode; readonly detail?: string };
 
-/** The server's side of an agreement; `derived` if there is a secret. */
+/** The server's side of an agreement. `derived` exists if there is a secret. */
 export interface Accepted {
   readonly kind: 'accepted';
   readonly peer: NodeId;
@@ -105,7 +105,7 @@ export interface Accepted {
   readonly derived: Derived | undefined;
 }
 
-/** Reads an offer. Proves nothing yet. */
+/** Reads an offer. It proves nothing yet. */
 export function acceptOffer({ cluster, self, secret }: Identity, headers: IncomingHttpHeaders): Accepted | Refused {
   const versions = headerOf(headers, 'tokenring-versions');
   const theirs = headerOf(headers, 'tokenring-cluster');
@@ -133,8 +133,8 @@ export function acceptOffer({ cluster, self, secret }: Identity, headers: Incomi
 }
 
 /**
- * The client's side of an agreement, from the headers of the server's answer.
- * @returns a reason for which there is none, or the keys if there is a secret
+ * Reads the client's side of an agreement from the headers of the server's answer.
+ * @returns a reason if there is no agreement, or the keys if there is a secret
  */
 export function readAcceptance(
   { cluster, self, secret }: Identity,
@@ -155,7 +155,7 @@ export function readAcceptance(
   return { derived: derive(secret, agreement, offer.nonce + nonce) };
 }
 
-/** Calls `done` once with whether the next bytes that arrive are this proof; bytes behind it stay in the socket. */
+/** Calls `done` once with whether the next bytes that arrive are this proof. Later bytes stay in the socket. */
 export function readProof(socket: Socket, proof: Buffer, done: (right: boolean) => void): void {
   const look = (): void => {
     const bytes = socket.read(PROOF_BYTES) as Buffer | null;

@@ -4,12 +4,12 @@ import { createFrameReader, writeFrame } from './frame.js';
 import type { LinkKeys } from './handshake.js';
 import { createOpen, createSeal } from './record.js';
 
-/** Number of the frame by which a peer says that it takes no more messages on this link. */
+/** Number of the frame by which a peer announces that it takes no more messages on this link. */
 export const GOODBYE = 0;
 
-/** Why a link ended. */
+/** Reason for the end of a link. */
 export type LinkEnd =
-  /** The other side ended it, or this one did. */
+  /** One of the two sides ended it. */
   | { readonly kind: 'closed' }
   | { readonly kind: 'failed'; readonly error: Error }
   /** The other side sent bytes that no peer sends. */
@@ -18,31 +18,31 @@ export type LinkEnd =
 /** A connection between two peers after their handshake. It carries frames in both directions, many at a time. */
 export interface Link {
   /**
-   * Sends a frame with those of the same turn of the event loop, or once the other side reads again.
+   * Sends a frame together with the others of this turn of the event loop, or once the other side reads again.
    * @returns false when the payload is larger than `maxSendBytes`, too many bytes wait, or the link has ended
    */
   send<T>(number: number, write: (out: ByteWriter, value: T) => void, value: T): boolean;
   /** Bytes that wait for the other side to read. */
   readonly waitingBytes: number;
-  /** Reads no more until `resume`, so that the other side has to wait. */
+  /** Stops reading until `resume`, so that the other side has to wait. */
   pause(): void;
   resume(): void;
-  /** Ends the connection after what was sent. */
+  /** Ends the connection after everything already sent. */
   end(): void;
   destroy(): void;
 }
 
 interface LinkOptions {
-  /** Bytes of a payload that is sent. */
+  /** Bound of a payload to send, in bytes. */
   readonly maxSendBytes: number;
-  /** Bytes of a payload that arrives. */
+  /** Bound of a payload that arrives, in bytes. */
   readonly maxReceiveBytes: number;
-  /** Bytes of all frames that wait to be sent. */
+  /** Bound of all frames that wait to be sent, in bytes. */
   readonly maxWaitingBytes: number;
 }
 
 interface LinkEvents {
-  /** The payload is valid during the call alone. */
+  /** The payload is valid only during the call. */
   readonly received: (number: number, payload: Buffer) => void;
   /** Called once. */
   readonly ended: (end: LinkEnd) => void;
@@ -125,7 +125,7 @@ export function createLink(
     end() {
       if (ending || over) return;
       ending = true;
-      // The other side may be gone without a word.
+      // The other side may have gone without closing the connection.
       setTimeout(() => finish({ kind: 'closed' }), END_GRACE_MS).unref();
       if (!flushing) flush();
     },
@@ -133,7 +133,7 @@ export function createLink(
   };
 }
 
-/** Time that the other side has to end a link, too. */
+/** Time that the other side has to end the link as well. */
 const END_GRACE_MS = 5_000;
-/** After this time without a byte, the system checks whether the other side is still there. */
+/** Time without a byte after which the system checks whether the other side is still there. */
 const KEEP_ALIVE_MS = 15_000;

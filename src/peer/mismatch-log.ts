@@ -2,10 +2,10 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Log } from '../cluster/ports.js';
 
 const INTERVAL_MS = 600_000;
-/** Addresses and ids in one interval: a stranger can make up as many as it likes. */
+/** Bound of addresses and ids in one interval. A stranger can invent any number of them. */
 const MAX_PEERS = 64;
 
-/** Logs that a node of another cluster has connected: once for each in ten minutes. */
+/** Logs that a node of another cluster has connected: once per node in ten minutes. */
 export function createMismatchLog(
   cluster: string,
   log: Log,

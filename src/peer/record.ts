@@ -10,7 +10,7 @@ import { createRecordMac, TAG_BYTES } from './record-mac.js';
  */
 
 const LENGTH_BYTES = 4;
-/** Bytes of one record without length and tag. A tag over more would block the event loop for longer. */
+/** Bytes of one record without length and tag. A tag over more bytes would block the event loop for longer. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** Puts bytes into records. */
@@ -40,12 +40,12 @@ export function createSeal(key: Buffer | undefined): Seal {
 type OpenFailure = 'bad_record' | 'bad_tag';
 
 /**
- * Takes arrived bytes in pieces of any size, and hands out the bytes of each record once its tag is right.
+ * Takes arrived bytes in pieces of any size, and hands out the bytes of each record once its tag is verified.
  * @returns a failure after which the connection cannot be used
  */
 export type Open = (chunk: Buffer) => OpenFailure | undefined;
 
-/** @param take gets bytes that are valid during the call alone; `false` stops */
+/** @param take gets bytes that are valid only during the call; `false` stops */
 export function createOpen(key: Buffer | undefined, take: (bytes: Buffer) => boolean): Open {
   const mac = key && createRecordMac(key, LENGTH_BYTES + MAX_BODY_BYTES);
   const tagBytes = mac === undefined ? 0 : TAG_BYTES;
@@ -70,7 +70,7 @@ export function createOpen(key: Buffer | undefined, take: (bytes: Buffer) => boo
   };
 }
 
-/** Compares in a time that does not tell where the two differ. */
+/** Compares in a time that does not reveal where the two differ. */
 function isTag(tag: string, bytes: Buffer, at: number): boolean {
   let difference = 0;
   for (let i = 0; i < TAG_BYTES; i += 1) difference |= tag.charCodeAt(i) ^ bytes[at + i]!;

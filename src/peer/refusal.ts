@@ -1,7 +1,10 @@
 import type { ByteWriter } from '../wire/binary/bytes.js';
 import { WIRE_VERSION } from '../wire/codec.js';
 
-/** Why this node's peer listener refuses a request, a message, or a connection: the stable code, HTTP status, meaning. */
+/**
+ * The reasons why this node's peer listener refuses a request, a message, or a connection. Each has a stable code, an
+ * HTTP status, and a meaning.
+ */
 export const REFUSALS = {
   bad_http: { status: 400, title: 'This is not HTTP/1.1' },
   malformed: { status: 400, title: 'The message is malformed' },
@@ -24,7 +27,7 @@ export const REFUSALS = {
 
 export type RefusalCode = keyof typeof REFUSALS;
 
-/** The body of a refusal: problem details (RFC 9457). */
+/** Formats the body of a refusal as problem details (RFC 9457). */
 export function refusalBody(code: RefusalCode, detail?: string): string {
   const { status, title } = REFUSALS[code];
   const type = `urn:tokenring:problem:peer:${code}`;
@@ -32,7 +35,7 @@ export function refusalBody(code: RefusalCode, detail?: string): string {
   return JSON.stringify({ type, code, status, title, detail, versions });
 }
 
-/** First byte of a frame that refuses a message: no answer begins with it. */
+/** First byte of a frame that refuses a message. No answer begins with it. */
 const REFUSAL = 0;
 
 /** Adds the payload of a frame that refuses a message. */
@@ -41,7 +44,7 @@ export function writeRefusal(out: ByteWriter, { code, detail }: { code: RefusalC
   out.rawText(refusalBody(code, detail));
 }
 
-/** Describes such a payload in one line; `undefined` when it is an answer. */
+/** Describes the payload of a refusal in one line; `undefined` when the payload is an answer. */
 export function refusalOf(payload: Buffer): string | undefined {
   return payload[0] === REFUSAL ? describeRefusal(payload.subarray(1)) : undefined;
 }

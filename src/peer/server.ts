@@ -29,17 +29,17 @@ interface PeerServerDeps {
 
 export interface PeerServerOptions {
   readonly tls?: PeerTls | undefined;
-  /** Bytes of one message. Default 8 MiB. */
+  /** Bound of one message, in bytes. Default 8 MiB. */
   readonly maxBytes?: number;
-  /** Bytes of one answer. Default 32 MiB. */
+  /** Bound of one answer, in bytes. Default 32 MiB. */
   readonly maxAnswerBytes?: number;
-  /** Connections that have not proved who they are; above, the oldest is dropped. Default 256. */
+  /** Bound of connections that have not proved who they are. Above it, the oldest is dropped. Default 256. */
   readonly maxStrangers?: number;
-  /** Time in which a connection proves who it is. Default 5,000 ms. */
+  /** Time that a connection has to prove who it is. Default 5,000 ms. */
   readonly strangerMs?: number;
-  /** Links of members. Default 4,096. */
+  /** Bound of members' links. Default 4,096. */
   readonly maxLinks?: number;
-  /** A link on which nothing moves for so long is ended; longer than the sender keeps one. Default 5 minutes. */
+  /** A link on which no bytes move for this long is ended. The sender ends an idle link earlier. Default 5 minutes. */
   readonly idleMs?: number;
 }
 
@@ -53,7 +53,7 @@ export interface PeerServer {
   close(graceMs: number): Promise<void>;
 }
 
-/** A link of a member, and the messages of it that are being answered. */
+/** A member's link, and the messages on it that are being answered. */
 interface Member {
   readonly link: Link;
   inFlight: number;
@@ -63,15 +63,18 @@ interface Member {
 const HEALTHY = '{"status":"ok"}';
 /** The handshake takes about 400 bytes. */
 const MAX_HEADER_BYTES = 2_048;
-/** Bytes that a stranger may send: headers and a proof; with TLS its handshake and a certificate chain. */
+/** Bytes that a stranger may send: headers and a proof. With TLS, its handshake and a certificate chain count too. */
 const MAX_STRANGER_BYTES = 4_096;
 const MAX_TLS_STRANGER_BYTES = 32_768;
-/** Messages of one link that are being answered; above, it is read no further. Senders bound themselves to fewer. */
+/**
+ * Messages of one link that are being answered. At this bound, reading from the link pauses. Senders limit themselves
+ * to fewer.
+ */
 const MAX_IN_FLIGHT = 2_048;
-/** Bytes of answers that a member has not read; above, its messages are read no further. */
+/** Bytes of answers that a member has not read. At this bound, reading of its messages pauses. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
 
-/** The listener for peers. It speaks HTTP; peers upgrade it to a link. */
+/** Creates the listener for peers. It speaks HTTP, and peers upgrade it to a link. */
 export function createPeerServer(
   { receive, counters, identity, log }: PeerServerDeps,
   options: PeerServerOptions = {},
@@ -85,7 +88,7 @@ export function createPeerServer(
 
   function count(reason: RefusalReason, socket: Socket | undefined, detail?: string): void {
     const times = (counters.refused[reason] += 1);
-    // The first, the tenth, the hundredth: repeated refusals must not fill the log.
+    // Only the first, the tenth, the hundredth … is logged, as repeated refusals must not fill the log.
     if (!/^10*$/.test(String(times))) return;
     log.warn({ reason, from: socket?.remoteAddress, detail, times }, 'refused a connection or a message of a peer');
   }
@@ -104,7 +107,7 @@ export function createPeerServer(
       res.writeHead(REFUSALS[code].status, problemHeaders(code, body));
       res.end(body);
     };
-    // The connection ends with the answer, so a body is not read.
+    // The connection ends with the answer, so the body is not read.
     res.on('finish', () => req.socket.destroySoon());
     if (req.headers.origin !== undefined) return refuse('from_browser');
     if (req.url === '/healthz' && req.method === 'GET') {
@@ -252,7 +255,7 @@ export function createPeerServer(
           clearTimeout(cut);
           resolve();
         });
-        // A message may be on its way: the sender ends the link after its last answer.
+        // A message may be on its way, so the sender ends the link after its last answer.
         for (const { link } of members) link.send(GOODBYE, () => undefined, undefined);
         strangers.close();
       });

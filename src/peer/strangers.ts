@@ -1,21 +1,21 @@
 import type { Socket } from 'node:net';
 
-/** Connections that have not proved who they are. They have a budget of their own, so they take nothing from members. */
+/** Connections that have not proved who they are. They have their own budget, so they take nothing from members. */
 export interface Strangers {
-  /** Takes a new connection. Above the bound the oldest is dropped. */
+  /** Takes a new connection. Above the bound, it drops the oldest. */
   add(socket: Socket): void;
-  /** Gives a connection up that has proved to be of a member. */
+  /** Releases a connection that has proved to be a member's. */
   remove(socket: Socket): void;
-  /** Drops all, and stops the timer. */
+  /** Drops all connections, and stops the timer. */
   close(): void;
 }
 
 interface StrangersOptions {
   /** Connections at once. */
   readonly max: number;
-  /** A connection that has sent more is dropped. */
+  /** Bytes from one connection. A connection that has sent more is dropped. */
   readonly maxBytes: number;
-  /** A connection that is older is dropped. */
+  /** Age of a connection. An older one is dropped. */
   readonly maxAgeMs: number;
   readonly dropped: (reason: 'too_many_connections' | 'too_large' | 'timeout', socket: Socket) => void;
 }

@@ -13,10 +13,12 @@ export interface PeerTls {
   readonly servername?: string | undefined;
 }
 
-/** Bound of a TLS handshake. */
+/** Bound of the duration of a TLS handshake. */
 const HANDSHAKE_MS = 5_000;
 
-/** @throws Error when client certificates are required without a `ca`: any public certificate would do */
+/**
+ * @throws Error when client certificates are required without a `ca`, as any public certificate would then be accepted
+ */
 export function serverTls({ cert, key, ca, requireClientCert = false }: PeerTls): ServerOptions {
   if (requireClientCert && ca === undefined) throw new Error('client certificates can only be required with a CA');
   return {

@@ -19,19 +19,19 @@ interface PeerTransportDeps {
 
 export interface PeerTransportOptions {
   readonly tls?: PeerTls | undefined;
-  /** A connection that is not made and agreed on by then is given up. Default 2,000 ms. */
+  /** Time in which a connection must be made and agreed on, or it is given up. Default 2,000 ms. */
   readonly openTimeoutMs?: number;
-  /** The link to a peer that has not been sent anything for so long, or twice that, is ended. Default 2 minutes. */
+  /** A link to a peer on which nothing was sent for this long, or up to twice as long, is ended. Default 2 minutes. */
   readonly forgetAfterMs?: number;
-  /** Peers that links are kept to; at the bound one without messages under way makes room. Default 1,024. */
+  /** Bound of peers with links. At the bound, a peer without messages in flight makes room. Default 1,024. */
   readonly maxPeers?: number;
-  /** Messages to one peer that are under way or wait for a link; more fail at once. Default 1,024. */
+  /** Bound of messages to one peer that are in flight or wait for a link. Further ones fail at once. Default 1,024. */
   readonly maxMessages?: number;
-  /** Bytes of one message; the receiver has the same bound. Default 8 MiB. */
+  /** Bound of one message, in bytes; the receiver has the same bound. Default 8 MiB. */
   readonly maxMessageBytes?: number;
-  /** Bytes of messages that wait until one peer reads; more fail at once. Default 16 MiB. */
+  /** Bound of messages that wait until one peer reads, in bytes. Further ones fail at once. Default 16 MiB. */
   readonly maxWaitingBytes?: number;
-  /** Bytes of one answer. Default 32 MiB: one answer carries all that changed during a handoff. */
+  /** Bound of one answer, in bytes. Default 32 MiB, as one answer carries all changes during a handoff. */
   readonly maxAnswerBytes?: number;
 }
 
@@ -40,10 +40,10 @@ interface Pending {
   readonly message: Envelope<PeerMessage>;
   readonly resolve: (result: PeerResult) => void;
   timer: NodeJS.Timeout;
-  /** The link on which it was sent; `undefined` while it waits for one. */
+  /** The link on which the message was sent; `undefined` while it waits for one. */
   channel: Channel | undefined;
   number: number;
-  /** Answers that had come on that link when it was sent. */
+  /** Number of answers that had arrived on that link when the message was sent. */
   answersBefore: number;
 }
 
@@ -57,24 +57,24 @@ interface Channel {
 
 interface Peer {
   readonly id: NodeId;
-  /** The link for new messages. Older ones may still wait for answers. */
+  /** The link for new messages. Messages on older links may still wait for answers. */
   channel: Channel | undefined;
   readonly channels: Set<Channel>;
   /** Gives up the connection that is being made. */
   stopOpening: (() => void) | undefined;
   /** Messages that wait for a link. */
   readonly waiting: Set<Pending>;
-  /** Messages under way or waiting. */
+  /** Messages in flight or waiting. */
   count: number;
-  /** Whether a message was sent since the last look, every `forgetAfterMs`. */
+  /** Whether a message was sent since the last check, which comes every `forgetAfterMs`. */
   used: boolean;
-  /** The failure that was logged last; the same one is not logged again. */
+  /** The last logged failure. The same failure is not logged again. */
   failure: string | undefined;
 }
 
 const MAX_NUMBER = 2 ** 32 - 1;
 
-/** Carries messages to peers: one link to each, many messages under way. */
+/** Carries messages to peers: one link to each peer, with many messages in flight. */
 export function createPeerTransport(
   { counters, identity, log }: PeerTransportDeps,
   options: PeerTransportOptions = {},
@@ -157,13 +157,13 @@ export function createPeerTransport(
 
   function expire(pending: Pending): void {
     const { peer, channel } = pending;
-    // Nothing came since the message was sent: the connection may be dead. The next message takes a new one, and
-    // answers on this one still count.
+    // Nothing arrived since the message was sent, so the connection may be dead. The next message takes a new one.
+    // Answers on this one still count.
     if (channel !== undefined && channel.answers === pending.answersBefore) retire(peer, channel);
     settle(pending, { kind: 'timeout' });
   }
 
-  /** Sends nothing more on a link, and ends it after the last answer. */
+  /** Sends no more messages on a link, and ends it after the last answer. */
   function retire(peer: Peer, channel: Channel): void {
     if (peer.channel === channel) peer.channel = undefined;
     if (channel.pending.size === 0) channel.link.end();
@@ -210,10 +210,10 @@ export function createPeerTransport(
 
   function receive(peer: Peer, channel: Channel, number: number, payload: Buffer): void {
     channel.answers += 1;
-    // The peer is ending: it answers what is under way, and takes no more.
+    // The peer is stopping. It answers the messages in flight, and takes no more.
     if (number === GOODBYE) return retire(peer, channel);
     const pending = channel.pending.get(number);
-    // Its message was given up.
+    // The sender has given up this message.
     if (pending === undefined) return;
     settle(pending, resultOf(payload));
   }

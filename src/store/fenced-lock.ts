@@ -32,11 +32,14 @@ export interface Hold {
   renew(): Promise<boolean>;
   /** Releases the lock if it is still held. Rejects if the server does not answer; then the lock expires. */
   release(): Promise<void>;
-  /** To be called when the `GUARD` of a script has refused. */
+  /** Call this when the `GUARD` of a script has refused. */
   refused(): void;
 }
 
-/** Key of the fencing number. A value that is read together with it was written by that holder or an earlier one. */
+/**
+ * Returns the key of the fencing number. If a value is read together with the number, the holder with that number or an
+ * earlier one wrote the value.
+ */
 export const fenceKey = (name: string): string => `${name}:fence`;
 
 /** Lua: ends the script with false if the lock is not held any more. Needs the keys and arguments of the hold first. */

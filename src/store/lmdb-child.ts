@@ -29,9 +29,9 @@ function answer(request: Request): Reply {
   }
 }
 
-// If the node has ended meanwhile, nobody needs the reply.
+// If the node has ended meanwhile, no process needs the reply.
 process.on('message', (request: Request) => void process.send!(answer(request), () => undefined));
-// The node has ended or has closed the store. Writes block, so none is under way here.
+// The node has ended or has closed the store. Writes block, so none is in progress here.
 process.on('disconnect', () => process.exit(0));
 // Signals to the process group are for the node, which then closes the store.
 process.on('SIGINT', () => undefined);

@@ -8,12 +8,12 @@ import { FORMAT, nextRecord, recall, tryRecord } from './record.js';
 
 /** Clients in one chunk of a load. */
 const CHUNK = 500;
-/** Records that one chunk reads at most; expired ones are skipped. */
+/** Bound of the records that one chunk reads. It skips expired ones. */
 const MAX_READ = 5_000;
 /** Records that one sweep reads. */
 const SWEEP = 1_000;
 
-/** No request waits longer than this for those before it. */
+/** Longest time that a request waits for earlier ones. */
 const MAX_WAIT_MS = 60_000;
 
 /** Key of the head: JSON with the format of the records and the members of the ring. Client ids sort after it. */
@@ -46,7 +46,10 @@ export interface LmdbFile {
   load(after: string | undefined, nowMs: number): Extract<Reply, { kind: 'loaded' }>;
   /** Merges all clients or none. @throws FileFailure */
   write(request: Extract<Request, { op: 'write' }>): Extract<Reply, { kind: 'written' }>;
-  /** Removes expired records among the next 1,000; starts again at the first after the last. @throws FileFailure */
+  /**
+   * Removes expired records among the next 1,000. After the last record, it starts again at the first.
+   * @throws FileFailure
+   */
   sweep(nowMs: number): Extract<Reply, { kind: 'swept' }>;
   close(): Promise<void>;
 }
@@ -97,7 +100,7 @@ export function openLmdbFile(path: string): LmdbFile {
       }),
     write: ({ time: { earliestMs, latestMs }, rules, clients, forgotten, members: next = members }) =>
       guarded(() => {
-        // A removed file stays open in this process, and what is written to it is lost when the process ends.
+        // A removed file stays open in this process. Data written to it is lost when the process ends.
         if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
         db.transactionSync(() => {
           if (next.join() !== members.join()) db.putSync(HEAD, encodeHead(next));
@@ -143,7 +146,9 @@ export function openLmdbFile(path: string): LmdbFile {
   };
 }
 
-/** Whether a record was written later than `nowMs`. A stamp far ahead comes from a clock that was wrong. */
+/**
+ * Tells whether a record was written later than `nowMs`. A stamp far in the future comes from a clock that was wrong.
+ */
 function isLater(atMs: number, nowMs: number): boolean {
   return atMs > nowMs && atMs <= nowMs + MAX_WAIT_MS;
 }

@@ -2,7 +2,7 @@ import { fork } from 'node:child_process';
 import here from './here.cjs';
 import type { Reply, Request } from './lmdb-protocol.js';
 
-/** Signals by which a process ends that reads a damaged file. */
+/** Signals that end a process that reads a damaged file. */
 const CRASHES: ReadonlySet<string | null> = new Set(['SIGBUS', 'SIGSEGV', 'SIGABRT', 'SIGILL']);
 
 export type Answer = Reply | { readonly kind: 'ended'; readonly signal: string | null } | { readonly kind: 'timeout' };
@@ -54,7 +54,7 @@ export function startLmdbProcess(): LmdbProcess {
   };
 }
 
-/** Why the process is of no more use, and the state of its file; `undefined` if it can go on. */
+/** Explains why the process cannot be used any more, and the state of its file; `undefined` if it can continue. */
 export function brokenBy(
   answer: Answer,
 ): { readonly file: 'unharmed' | 'damaged' | 'gone'; readonly reason: string } | undefined {

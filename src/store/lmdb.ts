@@ -7,7 +7,7 @@ import type { Reply, Request } from './lmdb-protocol.js';
 import { StoreError } from './store-error.js';
 import { createWallTime } from './wall-time.js';
 
-/** How long one request may take; a slower disk counts as failed. */
+/** Longest time that one request may take. A slower disk counts as failed. */
 const TIMEOUT_MS = 5_000;
 /** Time between two sweeps, each of 1,000 records. */
 const SWEEP_EVERY_MS = 1_000;
@@ -46,7 +46,7 @@ export async function openLmdbStore(
     throw new StoreError(`TOKENRING_STORE: ${first.reason}`);
   }
 
-  // Also compares the clocks once a second, while nothing is written.
+  // Each sweep also compares the clocks, once a second even while nothing is written.
   const stopSweeping = timers.every(SWEEP_EVERY_MS, () => file.sweep(wallTime().earliestMs));
 
   const done = (): StoreResult => ({ kind: 'done', left: [], lost: file.takeLost() });
@@ -67,7 +67,7 @@ export async function openLmdbStore(
       return done();
     },
     async write(clients, forgotten, members) {
-      // The states are of this moment, so the time is too, although the request may wait for earlier ones.
+      // The time is read now, as the states are of this moment. The request itself may wait for earlier ones.
       const time = wallTime();
       const [rules, wire] = encodeClients(clients);
       const reply = await file.ask({ op: 'write', time, rules, clients: wire, forgotten, members });

@@ -36,7 +36,7 @@ export async function readPolicyFile(path: string, parse: ParseJson): Promise<Po
   return readPolicyObject(value, text);
 }
 
-/** The policies of a value that came from elsewhere than a file, or from its text. */
+/** Reads policies from a parsed value. `text` is the content of its file; it is empty for a value from elsewhere. */
 export function readPolicyObject(value: unknown, text = ''): Exclude<PolicyFile, { kind: 'unreadable' }> {
   const mistakes = checkPolicyFile(value);
   if (mistakes.length > 0) return { kind: 'invalid', mistakes, text };
@@ -47,8 +47,8 @@ export function readPolicyObject(value: unknown, text = ''): Exclude<PolicyFile,
 const POLL_INTERVAL_MS = 250;
 
 /**
- * Calls `changed` within half a second of each change of the file. An invalid content is logged field by field, once
- * two reads have found the same: the first may have read a half-written file.
+ * Calls `changed` within half a second of each change of the file. Invalid content is logged field by field, but only
+ * after two reads have found the same, as the first may have read a half-written file.
  * @param last content of the last read
  * @param changed resolves with whether the change is applied; otherwise it is called again
  * @returns a function that ends the watch

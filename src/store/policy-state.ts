@@ -51,7 +51,7 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
 
   async function write({ document, registry, file }: PolicyState): Promise<void> {
     const text = JSON.stringify({ ...writtenOf(document), registry, file: file === undefined ? null : [...file] });
-    // Nodes may share the file: each writes a file of its own, and then replaces the shared one as a whole.
+    // Nodes may share the file. Each writes its own temporary file, and then replaces the shared file as a whole.
     const temporary = `${path}.${process.pid}.tmp`;
     try {
       if (!prepared) await prepareFolder(path);
@@ -95,7 +95,7 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
   };
 }
 
-/** @throws Error for what is not JSON */
+/** @throws Error for text that is not JSON */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -104,7 +104,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** A write takes milliseconds: an older temporary file was left by a process that was killed. */
+/** Age of an abandoned temporary file. A write takes milliseconds, so a killed process left any older file. */
 const ABANDONED_AFTER_MS = 60_000;
 
 /** Makes the folder, and removes temporary files that killed processes have left in it. */

@@ -16,11 +16,11 @@ export interface StoredRecord {
   readonly clientId: string;
   readonly buckets: readonly Snapshot[];
   readonly atMs: number;
-  /** When nothing is left of it, and it expires. */
+  /** Time at which the record expires, as all its buckets are full again. */
   readonly restAtMs: number;
 }
 
-/** `[format, atMs, restAtMs, rules, clients]`: a client in the form of `wire/clients.ts`, with its times. */
+/** Encodes `[format, atMs, restAtMs, rules, clients]`: a client in the form of `wire/clients.ts`, with its times. */
 function encodeRecord({ clientId, buckets, atMs, restAtMs }: StoredRecord): string {
   return JSON.stringify([FORMAT, atMs, restAtMs, ...encodeClients([[clientId, buckets]])]);
 }
@@ -45,7 +45,7 @@ export function tryRecord(text: string | Buffer): StoredRecord | undefined {
   }
 }
 
-/** The client at `nowMs`. A clock that went back refills nothing. */
+/** Returns the client at `nowMs`. A clock that went back refills nothing. */
 export function recall({ clientId, buckets, atMs }: StoredRecord, nowMs: number): ClientSnapshot {
   return [clientId, agedBy(buckets, Math.max(0, nowMs - atMs))];
 }
@@ -53,14 +53,14 @@ export function recall({ clientId, buckets, atMs }: StoredRecord, nowMs: number)
 /** A record and the time for which the store keeps it. */
 interface NextRecord {
   readonly text: string;
-  /** Whole ms from now, at least 1. */
+  /** Time until the record expires: whole ms from now, at least 1. */
   readonly restMs: number;
 }
 
 /**
- * Merges a client's state at `nowMs` into the stored record; the stricter state wins.
- * @param stampMs time of the new record; later than `nowMs` where it is uncertain what time it is
- * @returns `undefined` when nothing of either is left
+ * Merges a client's state at `nowMs` into the stored record. The stricter state wins.
+ * @param stampMs time of the new record; later than `nowMs` when the current time is uncertain
+ * @returns `undefined` when no debt of either is left
  */
 export function nextRecord(
   stored: StoredRecord | undefined,

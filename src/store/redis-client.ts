@@ -13,12 +13,12 @@ export function defineScript(text: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** Commands to a single Redis, a cluster, or a primary behind sentinels. All reject within `timeoutMs`. */
+/** Sends commands to a single Redis, a cluster, or a primary behind sentinels. All reject within `timeoutMs`. */
 export interface RedisClient {
   run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
   get(key: string): Promise<string | null>;
   setNew(key: string, value: string): Promise<void>;
-  /** All keys with a prefix, in chunks; a key may come more than once. */
+  /** Lists all keys with a prefix, in chunks. A key may come more than once. */
   scan(prefix: string): AsyncIterable<string[]>;
   /** Drops the connections and the commands that wait on them, and connects again. */
   reconnect(): void;
@@ -39,7 +39,9 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
   redis.on('node error', (error: Refusal) => (trouble = error));
   redis.on('ready', () => (trouble = undefined));
 
-  /** Without a connection, ioredis rejects commands without a reason; the error of the connection replaces that. */
+  /**
+   * Replaces the error with that of the connection. Without a connection, ioredis rejects commands without a reason.
+   */
   async function explained<T>(work: Promise<T>): Promise<T> {
     try {
       return await work;
@@ -90,7 +92,7 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
   };
 }
 
-/** An error of ioredis. For a cluster or a name with several addresses, the last attempt holds the cause. */
+/** An error of ioredis. For a cluster, or a name with several addresses, the last attempt has the cause. */
 interface Refusal extends Error {
   readonly lastNodeError?: Error;
   readonly errors?: readonly Error[];
@@ -110,7 +112,7 @@ function connect(address: RedisAddress, timeoutMs: number): Redis | Cluster {
     db,
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: timeoutMs,
-    // Commands without a connection fail at once: changes wait in the write-behind, whose queue is bounded.
+    // Commands without a connection fail at once. Changes wait in the write-behind, whose queue is bounded.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,

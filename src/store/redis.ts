@@ -8,7 +8,7 @@ import { connectRedis } from './redis-client.js';
 import { createShardWriter, readValues } from './shard-writer.js';
 import { StoreError } from './store-error.js';
 
-/** Much longer than a write takes. A node that dies with a lock blocks its shard for this long. */
+/** Lifetime of a lock, much longer than a write takes. A node that dies with a lock blocks its shard for this long. */
 const LOCK_TTL_MS = 2_000;
 /** Timeout of one command. */
 const TIMEOUT_MS = 1_000;
@@ -28,7 +28,8 @@ export interface RedisStoreOptions {
 }
 
 /**
- * A Redis or Valkey that all nodes write to. All times are of the server's clock; the clocks of nodes do not matter.
+ * Opens a Redis or Valkey to which all nodes write. All times are of the server's clock; the clocks of nodes do not
+ * matter.
  * @throws StoreError when another version of this program wrote to it
  */
 export async function openRedisStore(
@@ -54,7 +55,7 @@ export async function openRedisStore(
     checked = true;
   }
 
-  // Waits for a connection, so that the node reads the store before it is ready.
+  // The start waits for a connection, so that the node reads the store before it is ready.
   for (const giveUpAtMs = clock.nowMs() + 2 * timeoutMs; ;) {
     try {
       await check();
@@ -75,7 +76,7 @@ export async function openRedisStore(
       return await work();
     } catch (error) {
       const { message } = error as Error;
-      // While the server hangs, the commands under way would stay in memory.
+      // While the server hangs, the pending commands would stay in memory.
       if (message.includes('timed out')) redis.reconnect();
       return { kind: 'failed', reason: message };
     }

@@ -9,9 +9,9 @@ import type { StoredRecord } from './record.js';
 import { defineScript } from './redis-client.js';
 import type { RedisClient } from './redis-client.js';
 
-/** Parts of the key space. Each has its own lock and lies in one slot of a cluster. */
+/** Parts of the key space. Each has its own lock and is in one slot of a cluster. */
 const SHARDS = 64;
-/** Clients that one script writes: one or two milliseconds of the server's time. */
+/** Clients that one script writes, which takes one or two milliseconds of the server's time. */
 const BATCH = 250;
 /** Shards that are written at the same time. */
 const AT_ONCE = 16;
@@ -27,7 +27,9 @@ table.insert(found, 1, time[2])
 table.insert(found, 1, time[1])
 return found
 `);
-/** Arguments for each key after the lock's two: the value, or '' to remove it, and the ms after which it expires. */
+/**
+ * The arguments for each key after the lock's two are its value, or '' to remove it, and the ms after which it expires.
+ */
 const WRITE = defineScript(`${GUARD}
 for i = 3, #KEYS do
   local value = ARGV[2 * i - 3]
@@ -43,7 +45,7 @@ interface Work {
   readonly forgotten: string[];
 }
 
-/** The changes that one script writes, by client id. `forget`: the stored record does not count. */
+/** The changes that one script writes, by client id. With `forget`, the stored record does not count. */
 type Batch = ReadonlyMap<string, { readonly client: LastingClient | undefined; readonly forget: boolean }>;
 
 interface BatchRead {
@@ -135,7 +137,7 @@ export function createShardWriter(
 
   async function readBatch(shard: number, batch: Batch, sampledMs: number): Promise<BatchRead> {
     const keys = [...batch.keys()].map((id) => keyOf(shard, id));
-    // Taken before the server reads its time: an age that is too small is strict.
+    // The age is taken before the server reads its time, as an age that is too small is strict.
     const ageMs = clock.nowMs() - sampledMs;
     const { values, atMs } = await readValues(redis, [fenceKey(shardName(shard)), ...keys]);
     return { keys, values: values.slice(1), fence: Number(values[0] ?? 0), atMs, ageMs };

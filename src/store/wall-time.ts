@@ -1,13 +1,11 @@
 import type { Clock } from '../cluster/ports.js';
 
-/**
- * How far the two clocks may drift apart without counting as a step: a constant, and a part of the time that passed.
- */
+/** Drift between the two clocks that does not count as a step: a constant, and a fraction of the time that passed. */
 const TOLERANCE_MS = 100;
 const MAX_DRIFT = 0.1;
-/** The wall clock is compared with the monotonic clock over at least this time. */
+/** Shortest time over which the wall clock is compared with the monotonic clock. */
 const MIN_SPAN_MS = 1_000;
-/** A step of the wall clock counts as a correction once it has lasted this long. */
+/** Time for which a step of the wall clock must last before it counts as a correction. */
 const TRUST_AFTER_MS = 3_600_000;
 
 /** Bounds of the current time, in wall ms. They differ only after a step of the wall clock. */
@@ -19,9 +17,10 @@ export interface WallTime {
 }
 
 /**
- * Reads a wall clock that may step. After a step, the right time is unknown: it is what the wall clock says, or what it
- * said before plus the monotonic time since. So nothing refills by a step, whether forward or back, until it has lasted
- * an hour. The bounds only hold within one process: a process that starts while the wall clock is wrong cannot know it.
+ * Reads a wall clock that may step. After a step, the right time is unknown. It is either the reading of the wall
+ * clock, or its reading before the step plus the monotonic time since. So a step, forward or back, refills nothing
+ * until it has lasted an hour. The bounds hold only within one process, as a process that starts while the wall clock
+ * is wrong cannot know it.
  */
 export function createWallTime({ clock, wallMs }: { clock: Clock; wallMs: () => number }): () => WallTime {
   let trustedWallMs = wallMs();

@@ -2,8 +2,9 @@ import { isUtf8 } from 'node:buffer';
 import { TokenringError } from '../core/error.js';
 
 /**
- * Parses JSON (RFC 8259) in UTF-8 in which each name occurs once in its object.
- * @throws TokenringError `invalid_json` for anything else; `JSON.parse` alone would take the last of two equal names
+ * Parses JSON (RFC 8259) in UTF-8 in which each name occurs once in its object. `JSON.parse` alone would take the last
+ * of two equal names.
+ * @throws TokenringError `invalid_json` for anything else
  */
 export function parseJson(body: Buffer): unknown {
   if (!isUtf8(body)) throw new TokenringError('invalid_json', { expected: 'JSON in UTF-8' });
@@ -14,7 +15,7 @@ export function parseJson(body: Buffer): unknown {
   } catch (cause) {
     throw new TokenringError('invalid_json', { expected: 'JSON', detail: (cause as Error).message }, { cause });
   }
-  // Each member of an object has one colon outside strings, so a lost duplicate name shows in the count.
+  // Each member of an object has one colon outside strings, so the count shows a lost duplicate name.
   const members = countMembers(value);
   if (countColons(text) !== members && countStructuralColons(text) !== members) {
     throw new TokenringError('invalid_json', { field: findDuplicateName(text), expected: 'each name once' });
@@ -58,14 +59,14 @@ function countStructuralColons(text: string): number {
   return colons;
 }
 
-/** Index of the quote that closes the string whose opening quote is at `start`. */
+/** Returns the index of the quote that closes the string whose opening quote is at `start`. */
 function endOfString(text: string, start: number): number {
   let at = start + 1;
   while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
   return at;
 }
 
-/** The first name that occurs a second time in its object. Only for a text that parses and has one. */
+/** Finds the first name that occurs a second time in its object. Only for a text that parses and has one. */
 function findDuplicateName(text: string): string | undefined {
   const scopes: Set<string>[] = [];
   let lastString = '';

@@ -1,7 +1,10 @@
 import { Type } from '@sinclair/typebox';
 import { LimitSchema } from './schema.js';
 
-/** The shapes of policies for the OpenAPI document. `core/check-policy.ts` validates policies of the API, files, and peers. */
+/**
+ * The shapes of policies for the OpenAPI document. `core/check-policy.ts` validates policies of the API, files, and
+ * peers.
+ */
 
 const Version = Type.Optional(Type.Integer({ minimum: 0, description: 'version of all policies; ignored in a PUT' }));
 const { limit, window, windowMs, burst, algorithm } = LimitSchema.properties;

@@ -23,7 +23,7 @@ const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
 const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
 
 /**
- * The check that a caller asks for.
+ * Reads the check that a caller asks for.
  * @param policies the policies that it may name
  * @throws TokenringError `invalid_request` that names the field and what it may be, `unknown_policy`
  */
@@ -73,7 +73,9 @@ interface Asked {
   readonly rules: readonly Rule[];
 }
 
-/** The first field of a limit in the request itself. Written out, as a loop over names costs ten times as much. */
+/**
+ * Finds the first field of a limit in the request itself. The code names each field, as a loop costs ten times as much.
+ */
 function ownFieldOf({ limit, window, windowMs, burst, algorithm }: AllowRequest): string | undefined {
   if (limit !== undefined) return 'limit';
   if (window !== undefined) return 'window';

@@ -3,8 +3,8 @@ import { createHash, randomBytes } from 'node:crypto';
 const RESERVATION = /^([A-Za-z0-9_-]{2,342})\.([A-Za-z0-9_-]{24})$/;
 
 /**
- * The name of a reservation. It contains the client id, so that any node can settle it.
- * The same request id gives the same name, so a repeated request gets the first decision and its reservation again.
+ * Creates the name of a reservation. It contains the client id, so that any node can settle it. The same request id
+ * gives the same name, so a repeated request gets the first decision and its reservation again.
  */
 export function newReservation(clientId: string, requestId: string | undefined): string {
   const unique =
@@ -17,7 +17,7 @@ export function newReservation(clientId: string, requestId: string | undefined):
   return `${Buffer.from(clientId).toString('base64url')}.${unique.toString('base64url')}`;
 }
 
-/** The client id of a reservation; `undefined` for any other text. */
+/** Reads the client id from a reservation; `undefined` for any other text. */
 export function clientOf(reservation: string): string | undefined {
   const name = RESERVATION.exec(reservation)?.[1];
   if (name === undefined) return undefined;

@@ -8,7 +8,7 @@ import { MAX_RULES } from '../core/rule.js';
 import { TokenringError } from '../core/error.js';
 import { MAX_REQUEST_ID_BYTES } from './schema.js';
 
-/** The sentences for fields whose schema does not say enough. */
+/** The sentences for fields whose schema does not explain enough. */
 const EXPECTED: Readonly<Record<string, string>> = {
   clientId: EXPECTED_CLIENT_ID,
   window: EXPECTED_WINDOW,
@@ -19,12 +19,12 @@ const EXPECTED: Readonly<Record<string, string>> = {
   requests: `a list of 1 to ${MAX_BATCH} requests`,
 };
 
-/** Errors looked at to find a mistyped field: it explains why another is missing. */
+/** Errors that are searched for a mistyped field, which explains why another field is missing. */
 const MAX_ERRORS = 16;
 
 /**
- * The problem with a value that does not fit its schema.
- * @param quotes whether the message may show the value; not where it may hold a secret
+ * Describes the problem with a value that does not fit its schema.
+ * @param quotes whether the message may show the value; false when it may contain a secret
  */
 export function problemOf(errors: ValueErrorIterator, quotes = true): TokenringError {
   const found = firstOf(errors, MAX_ERRORS);
@@ -44,7 +44,7 @@ function firstOf(errors: ValueErrorIterator, count: number): ValueError[] {
 
 const UNEXPECTED = 'Unexpected property';
 
-/** The path of RFC 6901 as people write it: `/limits/1/window` is `limits[1].window`. */
+/** Splits a path of RFC 6901 into the names that people write: `/limits/1/window` is `limits[1].window`. */
 function namesOf(path: string): string[] {
   return path
     .split('/')
@@ -91,7 +91,7 @@ interface Bounds {
   readonly anyOf?: readonly Bounds[];
 }
 
-/** A schema in words; `undefined` if it is none of the usual ones. */
+/** Describes a schema in words; `undefined` if it is none of the usual ones. */
 function sentenceOf(schema: Bounds): string | undefined {
   const { type, minimum, maximum, anyOf } = schema;
   if (anyOf !== undefined) return anyOf.map((option) => sentenceOf(option) ?? 'another value').join(' or ');

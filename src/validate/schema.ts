@@ -5,7 +5,7 @@ import type { Duration } from '../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 
-/** The shapes of the public API: compiled into checks by `request.ts`, printed by `openapi.ts`. */
+/** The shapes of the public API. `request.ts` compiles them into checks, and `openapi/document.ts` prints them. */
 
 export const MAX_REQUEST_ID_BYTES = 128;
 
@@ -97,7 +97,7 @@ export const SettleRequestSchema = Type.Object(
   { ...strict, $id: 'SettleRequest' },
 );
 
-/** Items are validated one by one, so that a bad one does not spoil the others. */
+/** Items are validated one by one, so that a bad item does not affect the others. */
 export const BatchRequestSchema = Type.Object(
   { requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }) },
   { ...strict, $id: 'BatchRequest' },

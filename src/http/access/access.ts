@@ -1,13 +1,13 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { TokenringError } from '../../core/error.js';
 
-/** What a token allows: to read, to ask for decisions, to change things. `admin` includes the others. */
+/** Permissions of a token: to read, to ask for decisions, to change things. `admin` includes the others. */
 export const ROLES = ['read', 'decide', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
 
-/** A bearer token as the node holds it: only its digest. */
+/** A bearer token in the node's memory: only its digest. */
 export interface KnownToken {
-  /** For the audit log. */
+  /** The name in the audit log. */
   readonly name: string;
   readonly roles: readonly Role[];
   /** SHA-256, which is enough for a long random token that no word list contains. */
@@ -21,16 +21,17 @@ export interface AccessRules {
 }
 
 export interface Access {
-  /** Whether decisions need a token. It is one field, as each decision reads it. */
+  /** Whether decisions need a token. It is a field of its own, as each decision reads it. */
   readonly guardsDecisions: boolean;
   /**
-   * Checks a caller that wants to do what this role allows.
+   * Checks a caller that wants to use this role.
    * @param authorization the header
-   * @returns the name of the token; `undefined` where none is needed
-   * @throws TokenringError `forbidden` when no token of the node has the role, or the one shown has not; `unauthorized` when it is missing or unknown
+   * @returns the name of the token; `undefined` when none is needed
+   * @throws TokenringError `forbidden` when no token of the node has the role, or the token shown lacks it;
+   * `unauthorized` when the token is missing or unknown
    */
   admit(authorization: string | undefined, role: Role): string | undefined;
-  /** Replaces the rules from the next request on. */
+  /** Replaces the rules, beginning with the next request. */
   replace(rules: AccessRules): void;
 }
 
@@ -75,7 +76,7 @@ function allows(roles: readonly Role[], role: Role): boolean {
   return roles.includes(role) || roles.includes('admin');
 }
 
-/** Compares with every token in full, so that the time reveals nothing about any. */
+/** Compares with every token in full, so that the time reveals nothing about any token. */
 function findToken(tokens: readonly KnownToken[], authorization: string | undefined): KnownToken | undefined {
   const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
   if (text === undefined) return undefined;

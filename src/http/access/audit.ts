@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 
-/** Who made a change: a token and its address, the watched policy file, or other nodes. */
+/** Author of a change: a token and the caller's address, the watched policy file, or other nodes. */
 export type Who =
   | { readonly token: string; readonly address: string | undefined; readonly certificate?: string }
   | { readonly file: string }
@@ -11,16 +11,16 @@ export type Who =
 /** One change, for the audit log. */
 export interface Change {
   readonly who: Who;
-  /** The change, as in `client forgotten`. */
+  /** The change, such as `client forgotten`. */
   readonly what: string;
   /** The id of the client or the name of the policy. */
   readonly target?: string;
-  /** The value before; absent if there was none. Never a secret. */
+  /** The value before the change; absent if there was none. Never a secret. */
   readonly before?: unknown;
   readonly after?: unknown;
 }
 
-/** Writes one change down. Everything that changes what a node decides calls this once it has been done. */
+/** Records one change. Code that changes a node's decisions calls this after the change. */
 export type Audit = (change: Change) => void;
 
 /** @param token the name of the token that `Access.admit` found */

@@ -7,7 +7,7 @@ import { TokenringError } from '../../core/error.js';
 import { problemOf } from '../../validate/schema-error.js';
 
 const strict = { additionalProperties: false };
-/** A request with a token is compared with each of them. */
+/** Bound of the tokens, as a request with a token is compared with each of them. */
 const MAX_TOKENS = 100;
 
 const RoleSchema = Type.Union(ROLES.map((role) => Type.Literal(role)));
@@ -60,7 +60,7 @@ function parsed(content: Buffer): unknown {
   }
 }
 
-/** The rules of the file, and the admin token of the settings with every role. */
+/** Combines the rules of the file with the admin token of the settings, which has every role. */
 export function withAdminToken(rules: AccessRules, adminToken: string | undefined): AccessRules {
   if (adminToken === undefined) return rules;
   const admin: KnownToken = { name: 'TOKENRING_ADMIN_TOKEN', roles: ['admin'], digest: digestOf(adminToken) };

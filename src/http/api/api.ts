@@ -24,14 +24,16 @@ import { sendProblem } from '../send.js';
 export interface ApiDeps {
   readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'waitingFor'>;
   readonly activePolicies: ActivePolicies;
-  /** All changes of policies go through it. */
+  /** All changes of policies go through this writer. */
   readonly policyWriter: PolicyWriter<Who>;
   readonly decisions: DecisionHandlers;
   readonly access: Access;
   readonly audit: Audit;
   readonly counters: Counters;
   readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
-  /** `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop. */
+  /**
+   * `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop on.
+   */
   readonly stage: () => 'joining' | 'ready' | 'stopping';
   /** Whether all workers that share the public port are in the ring. */
   readonly isWhole: () => boolean;
@@ -39,15 +41,15 @@ export interface ApiDeps {
 }
 
 /**
- * Headers for browsers: nothing in an answer runs, loads, or is framed. A page of this API widens that by a policy of its own.
- * There is no HSTS, as a browser would apply it to all ports of this host.
+ * Headers for browsers: nothing in an answer runs, loads, or is framed. A page of this API relaxes this with its own
+ * policy. There is no HSTS, as a browser would apply it to all ports of this host.
  */
 const forBrowsers = helmet({
   contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
   strictTransportSecurity: false,
 });
 
-/** The public API on Express. The server answers most decision requests before they reach it. */
+/** Creates the public API on Express. The server answers most decision requests before they reach it. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
   const { cluster, activePolicies, policyWriter, decisions, access, audit, counters, metrics, stage, isWhole, log } =
     deps;
@@ -55,7 +57,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
-  // Answers are never cached. Without this, Express answers `If-None-Match: *` 304.
+  // Answers are never cached. Without this, Express answers 304 to `If-None-Match: *`.
   Object.defineProperty(app.request, 'fresh', { value: false });
   app.set('query parser', 'simple');
   const only =
@@ -67,7 +69,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
     };
   const [admin, reader, asker] = [only('admin'), only('read'), only('decide')];
 
-  /** Adds an address with a handler for each method, and 405 for other methods. */
+  /** Adds an address with a handler for each method, and answers 405 to other methods. */
   function route(path: string, methods: Record<string, RequestHandler | RequestHandler[]>): void {
     const at = app.route(path);
     for (const [method, handler] of Object.entries(methods)) at[method as 'get'](handler);
@@ -130,7 +132,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/v1/policies', { get: [reader, policies.list] });
   route('/v1/policies/:policy', guarded(policies.policy));
   const load = createLoadHandlers({ adaptive: cluster.adaptive, activePolicies });
-  // A caller with `decide` chooses limits anyway, and a report only ever makes limits smaller.
+  // The role `decide` is enough: its holder chooses limits anyway, and a report only ever makes limits smaller.
   route('/v1/load/:policy', { get: [reader, load.get], put: [asker, load.put] });
   route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });
   route('/v1/cluster/owner', {
@@ -148,9 +150,9 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/healthz', { get: (_req, res) => sendText(res, 'ok') });
   route('/readyz', {
     get: (_req, res) => {
-      // Decisions go on: who stops has time to be noticed, and then forwards.
+      // A stopping node still decides, so that balancers have time to notice. Later it forwards.
       if (stage() === 'stopping') throw new TokenringError('draining');
-      // It joins again after a freeze, or has lost its lease: it answers by asking others.
+      // The node joins again after a freeze, or has lost its lease. It answers by asking others.
       if (stage() === 'joining' || cluster.membership.self.state !== 'active')
         throw new TokenringError('unavailable', { detail: cluster.waitingFor ?? 'this node is not in the ring' });
       if (!isWhole()) throw new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
@@ -179,12 +181,12 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
 
   let inFlight = 0;
   return (req, res) => {
-    // Decision endpoints have no such headers: a browser shows no answer to a POST of a script.
+    // Decision endpoints have no such headers, as a browser shows no answer to a POST of a script.
     forBrowsers(req, res, () => undefined);
     res.setHeader('Cache-Control', 'no-store');
-    // Express calls this if no handler answered, if one threw, and if it cannot parse the address.
+    // Express calls this if no handler answered, if a handler threw, or if it cannot parse the address.
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new TokenringError('not_found'));
-    // Health checks are answered however busy the node is.
+    // The node answers health checks even at the bound of requests in flight.
     if (inFlight >= options.maxInFlight && req.url !== '/healthz' && req.url !== '/readyz') {
       return refuse(req, res, new TokenringError('overloaded', { detail: 'too many requests are in flight' }));
     }
@@ -198,7 +200,7 @@ function whoOf(res: Response): Who {
   return res.locals['who'] as Who;
 }
 
-/** The pattern of the address, as the address itself may hold a client id. */
+/** Returns the pattern of the address, as the address itself may contain a client id. */
 function routeOf(req: IncomingMessage): unknown {
   return (req as Partial<{ route: { path: string } }>).route?.path;
 }
@@ -215,7 +217,7 @@ function sendText(res: Response, text: string): void {
 
 function asProblem(error: unknown): TokenringError {
   if (error instanceof TokenringError) return error;
-  // Express's router throws this for an address with a broken percent encoding.
+  // Express's router throws this error for an address with a broken percent encoding.
   if (error instanceof URIError)
     return new TokenringError('invalid_request', { field: 'path', expected: 'percent-encoded UTF-8' });
   return new TokenringError('internal', {}, { cause: error });

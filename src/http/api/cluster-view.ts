@@ -4,23 +4,23 @@ import type { MemberState } from '../../cluster/membership/membership.js';
 export interface ClusterDescription {
   readonly self: string;
   readonly ringChecksum: string;
-  /** The revision of etcd that the ring is built from; absent without etcd. */
+  /** The etcd revision from which the ring is built; absent without etcd. */
   readonly epoch?: number;
   readonly members: readonly {
     readonly id: string;
     readonly state: MemberState;
-    /** Fraction of the ring that it owns, 0 to 1. */
+    /** Fraction of the ring that the member owns, 0 to 1. */
     readonly share: number;
     readonly version: string;
-    /** Its public address, if it advertises one. */
+    /** The member's public address, if it advertises one. */
     readonly url?: string;
     readonly incarnation: number;
-    /** Ms since this node last heard from it. */
+    /** Ms since this node last received a message from the member. */
     readonly silentMs: number;
   }[];
 }
 
-/** The members as this node sees them, by id. */
+/** Lists the members as this node sees them, by id. */
 export function describeCluster(membership: Membership): ClusterDescription {
   const { ring, self, epoch } = membership;
   const shares = ring.shares();
@@ -35,7 +35,7 @@ export function describeCluster(membership: Membership): ClusterDescription {
   return { self: self.id, ringChecksum: ring.checksum, ...(epoch !== undefined && { epoch }), members };
 }
 
-/** The owner of a client and its successors, nearest first. */
+/** Names the owner of a client and its successors, nearest first. */
 export function describeOwner(membership: Membership, clientId: string): object {
   const { ring, self } = membership;
   const owner = ring.owner(clientId) ?? self.id;

@@ -9,7 +9,7 @@ import { problemOf } from '../../validate/schema-error.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
 
-/** `/v1/load/{policy}`: the reported load of a protected service, and the factor on its limits. */
+/** Handles `/v1/load/{policy}`: the reported load of a protected service, and the factor on its limits. */
 export function createLoadHandlers({
   adaptive,
   activePolicies,

@@ -36,7 +36,9 @@ interface PolicyHandlers {
   readonly tier: Methods;
 }
 
-/** `/v1/policies`, and the overrides and tiers of clients. Access is checked before these are called. */
+/**
+ * Handles `/v1/policies`, and the overrides and tiers of clients. The API checks access before it calls these handlers.
+ */
 export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyApiDeps): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
     return activePolicies.document.entries.get(key)?.value ?? null;
@@ -58,7 +60,7 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
     res.json({ ...body, version });
   }
 
-  /** All changes of the API go through here. */
+  /** Makes a change. All changes of the API go through this function. */
   async function write(
     req: Request,
     res: Response,
@@ -74,7 +76,7 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
 
   const nameOf = (req: Request): string => req.params['policy'] as string;
 
-  /** The policy, client, and override of an address. */
+  /** Reads the policy, client, and override from an address. */
   function overrideOf(req: Request): { key: string; about: { clientId: string; policy: string } } {
     const about = { clientId: clientIdOf(req), policy: nameOf(req) };
     return { key: overrideKey(about.policy, about.clientId), about };
@@ -149,7 +151,7 @@ function clientIdOf(req: Request): string {
   return clientId;
 }
 
-/** Drops the version and the names of the address, so that what GET answered may be sent back. */
+/** Removes the version and the names that the address contains, so that a caller can send back an answer to GET. */
 function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const fields = Object.entries(value).filter(([field, given]) => field !== 'version' && given !== own[field]);
@@ -167,7 +169,7 @@ function refuseMistakes(mistakes: readonly Mistake[]): void {
   });
 }
 
-/** The versions under which a change is made, by `If-None-Match` or `If-Match` (RFC 9110). */
+/** Reads the versions that permit a change, from `If-None-Match` or `If-Match` (RFC 9110). */
 function conditionOf({ headers }: Request): readonly string[] | undefined {
   const noneMatch = headers['if-none-match'];
   if (noneMatch === undefined) return tagsOf(headers['if-match']);
@@ -176,12 +178,12 @@ function conditionOf({ headers }: Request): readonly string[] | undefined {
   return [NOTHING_YET];
 }
 
-/** The tags of `If-Match`; `*` matches any version. */
+/** Reads the tags of `If-Match`; `*` matches any version. */
 function tagsOf(header: string | undefined): readonly string[] | undefined {
   if (header === undefined) return undefined;
   const tags = header.split(',').map((tag) => tag.trim());
   if (tags.includes('*')) return ['*'];
-  // Weak tags and tags that are no version never match.
+  // Weak tags, and tags that are not versions, never match.
   const bare = tags.slice(0, 16).map((tag) => tag.replace(/^"(.*)"$/, '$1').slice(0, 128));
   return bare.filter((tag) => /^\d/.test(tag));
 }

@@ -1,7 +1,8 @@
 import type { Decision } from '../../core/decision.js';
 
 /**
- * A decision as JSON, in ASCII. It is written by hand, as this is the hot path. A test holds it equal to `JSON.stringify`.
+ * Formats a decision as JSON in ASCII. The JSON is written by hand, as this is the hot path. A test checks that it
+ * equals `JSON.stringify`.
  */
 export function decisionJson(decision: Decision): string {
   const { limits, reservation, shadow } = decision;
@@ -11,7 +12,7 @@ export function decisionJson(decision: Decision): string {
   return statsJson(decision) + originJson(decision) + rest + reserved + shadowJson;
 }
 
-/** A decision as a gateway shows it to its caller, without anything about the cluster. */
+/** Formats a decision as a gateway shows it to its caller, without anything about the cluster. */
 export function gatewayJson(decision: Decision): string {
   return `${statsJson(decision)}}`;
 }
@@ -32,7 +33,7 @@ function originJson({ owner, source, degraded }: Decision): string {
   return lastOriginJson;
 }
 
-/** JSON in ASCII: other characters become escapes. */
+/** Formats JSON in ASCII. Other characters become escapes. */
 export function asciiJson(value: unknown): string {
   const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   return JSON.stringify(value).replace(/[^ -~]/g, escape);

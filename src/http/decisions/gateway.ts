@@ -6,21 +6,23 @@ import { badField, badValue, misplaced } from '../../core/mistake.js';
 import { TokenringError } from '../../core/error.js';
 import { readCheck } from '../../validate/request.js';
 
-/** How a gateway reads the answer to its sub-request. Each passes the request on after a 200. */
+/** The way in which a gateway reads the answer to its sub-request. Every gateway passes the request on after a 200. */
 export interface Gateway {
-  /** Status of a denial, whatever `TOKENRING_DENIED_STATUS` says: 200 would let the request pass. */
+  /** Status of a denial, whatever `TOKENRING_DENIED_STATUS` is: 200 would let the request pass. */
   readonly deniedStatus: 403 | 429;
-  /** Whether its caller sees the body of a denial. A gateway that reads no body would hang up on one. */
+  /** Whether the gateway's caller sees the body of a denial. A gateway that reads no body would hang up on one. */
   readonly showsBody: boolean;
-  /** The method that it asks with; `undefined` if it uses the method of the request. */
+  /** The method of the sub-request; `undefined` if it is the method of the request. */
   readonly method: 'GET' | undefined;
 }
 
 /**
- * - nginx, `auth_request`: 401 and 403 are denials, anything else but 2xx is a fault and becomes 500. It reads headers alone.
- * - Traefik, `forwardAuth`: whatever is not 2xx goes to the caller as it is. `preserveRequestMethod` asks with the method of the request.
- * - Envoy, `ext_authz` over HTTP: 5xx is a fault, anything else but 200 goes to the caller. It asks with the method of the request, at its path
- *   behind a prefix.
+ * - nginx, `auth_request`: 401 and 403 are denials. Anything else except 2xx is a fault and becomes 500. It reads only
+ *   headers.
+ * - Traefik, `forwardAuth`: anything except 2xx goes to the caller unchanged. `preserveRequestMethod` asks with the
+ *   method of the request.
+ * - Envoy, `ext_authz` over HTTP: 5xx is a fault. Anything else except 200 goes to the caller. It asks with the method
+ *   of the request, at its path behind a prefix.
  */
 export const GATEWAYS = {
   nginx: { deniedStatus: 403, showsBody: false, method: 'GET' },
@@ -34,24 +36,24 @@ const CLIENT = 'X-Tokenring-Client';
 const CLIENT_FROM = 'X-Tokenring-Client-From';
 const POLICY = 'X-Tokenring-Policy';
 const COST = 'X-Tokenring-Cost';
-/** A list: each proxy appends the address that it heard from, so the gateway wrote the last one. */
+/** A list of addresses. Each proxy appends the address of its caller, so the gateway wrote the last one. */
 const FORWARDED_FOR = 'x-forwarded-for';
 
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 const DIGITS = /^\d{1,10}$/;
 
-/** The gateway of an address. Nothing is decoded, as the caller of the gateway chose the rest of the address. */
+/** Finds the gateway of an address. Nothing is decoded, as the caller of the gateway chose the rest of the address. */
 export function gatewayAt(url: string): GatewayName | undefined {
   if (!url.startsWith('/v1/check/')) return undefined;
   if (url === '/v1/check/nginx') return 'nginx';
   if (url === '/v1/check/traefik') return 'traefik';
-  // The path of a request follows, if only as `*`.
+  // The path of a request follows, even if it is only `*`.
   return /^\/v1\/check\/envoy(?:[/?*]|$)/.test(url) ? 'envoy' : undefined;
 }
 
 /**
- * The check that the headers of a sub-request ask for. They are trusted, so the gateway must set them all. A missing one has no
- * default, as callers can make some gateways drop a header.
+ * Reads the check from the headers of a sub-request. The headers are trusted, so the gateway must set them all. A
+ * missing header has no default, as callers can make some gateways drop a header.
  * @throws TokenringError `invalid_request` that names the header and what it may be, `unknown_policy`
  */
 export function readGatewayCheck(req: IncomingMessage, policies: Policies): Check {
@@ -73,7 +75,7 @@ export function readGatewayCheck(req: IncomingMessage, policies: Policies): Chec
   }
 }
 
-/** The name of the header whose value is the client. */
+/** Returns the name of the header whose value is the client. */
 function headerOfClient(req: IncomingMessage): string {
   const from = one(req, CLIENT_FROM);
   if (from === undefined) return CLIENT;
@@ -83,12 +85,12 @@ function headerOfClient(req: IncomingMessage): string {
   return from;
 }
 
-/** The value of a header; `undefined` where there is none. */
+/** Returns the value of a header; `undefined` when there is none. */
 function one(req: IncomingMessage, name: string): string | undefined {
   const key = name.toLowerCase();
   const value = Object.hasOwn(req.headers, key) ? req.headers[key] : undefined;
   if (typeof value !== 'string') return undefined;
-  // Node joins those that come several times, or takes the first of some that HTTP knows.
+  // Node joins the values of a repeated header. For some headers that HTTP defines, it takes the first value.
   const mayBeSeveral = value.includes(', ') || !key.startsWith('x-');
   if (mayBeSeveral && (req.headersDistinct[key]?.length ?? 1) > 1) throw bad(name, 'one such header');
   return value;
@@ -99,7 +101,7 @@ function lastOf(list: string | string[] | undefined): string {
   return text.slice(text.lastIndexOf(',') + 1).trim();
 }
 
-/** A header as UTF-8; node:http reads it as Latin-1. Nothing else is decoded. */
+/** Decodes a header as UTF-8, which node:http reads as Latin-1. Nothing else is decoded. */
 function decoded(name: string, value: string): string {
   const bytes = Buffer.from(value, 'latin1');
   if (!isUtf8(bytes)) throw bad(name, 'UTF-8');

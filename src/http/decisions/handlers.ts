@@ -24,12 +24,12 @@ import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 /** Bytes of all bodies that have not arrived in full. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
 
-/** Items of a batch that are decided before the time is looked at. */
+/** Items of a batch that are decided between two reads of the clock. */
 const ITEMS_A_STEP = 16;
 
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
-/** Where an answer goes. Called once, at once or later; does nothing where the connection is gone. */
+/** Receiver of an answer. Called once, at once or later. Does nothing when the connection is gone. */
 export interface AnswerSink {
   /** @param body JSON in ASCII */
   readonly send: (status: number, body: string, headers: readonly string[]) => void;
@@ -37,21 +37,21 @@ export interface AnswerSink {
 }
 
 /**
- * Decides on a body that came whole, for a request that needs nothing else looked at.
- * @returns false where the request is better answered by a `Handler`: nothing was consumed, and the sink is not used
+ * Decides on a complete body. No other part of the request matters.
+ * @returns false when a `Handler` must answer the request: nothing was consumed, and the sink is not used
  */
 type DirectHandler = (body: Buffer, sink: AnswerSink) => boolean;
 
 export interface DecisionHandlers {
   readonly allow: Handler;
   readonly batch: Handler;
-  /** `/v1/check/…`. The body, and the part of the address that the gateway's caller chose, are not read. */
+  /** `/v1/check/…`. The handlers do not read the body or the part of the address that the gateway's caller chose. */
   readonly check: Readonly<Record<GatewayName, Handler>>;
   /** The same decisions without node:http's request and response; see `direct-connections.ts`. */
   readonly direct?: Readonly<Record<'allow' | 'batch', DirectHandler>>;
 }
 
-/** Takes causes that callers must not see. It never gets a client id. */
+/** Log for causes that callers must not see. It never gets a client id. */
 export interface ErrorLog {
   error(fields: object, message: string): void;
 }
@@ -67,15 +67,15 @@ interface DecisionDeps {
 }
 
 /**
- * `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls them without Express,
- * whose router and parser cost six times the decision. The Express app mounts the same handlers.
+ * Creates `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls
+ * them without Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
  */
 export function createDecisionHandlers(
   { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
   options: { deniedStatus: 200 | 429; maxInFlight: number; maxArrivingBytes?: number },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
-  /** Validates a body, or throws; consumes nothing. */
+  /** Validates a body, or throws. Consumes nothing. */
   type Read<T> = (value: unknown) => T;
   /** Answers at once, or when the promise settles. */
   type Respond<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
@@ -83,7 +83,7 @@ export function createDecisionHandlers(
   const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
   const arriving = createArrivingBytes(options.maxArrivingBytes ?? MAX_ARRIVING_BYTES);
-  /** Requests that wait for other nodes. Those still arriving do not count: a slow sender must not shut others out. */
+  /** Requests that wait for other nodes. Arriving requests do not count, as a slow sender must not shut others out. */
   let waiting = 0;
   const gone = (): void => {
     counters.inFlight -= 1;
@@ -258,7 +258,7 @@ export function createDecisionHandlers(
     return undefined;
   }
 
-  /** Reads, decides, and writes a batch. A bad item gets a problem of its own and spoils no other. */
+  /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   function answerBatch(items: readonly unknown[], send: Send, startMs: number): Promise<void> | undefined {
     const texts = new Array<string>(items.length);
     const checks: Check[] = [];
@@ -309,7 +309,7 @@ export function createDecisionHandlers(
   };
 }
 
-/** Goes on at once where there is nothing to wait for. */
+/** Continues at once when there is nothing to wait for. */
 function after(first: Promise<void> | undefined, next: () => Promise<void> | undefined): Promise<void> | undefined {
   return first === undefined ? next() : first.then(next);
 }

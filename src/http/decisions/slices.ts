@@ -1,32 +1,32 @@
-/** Longest time in one turn of the event loop, in ms, after which batches let other requests in. */
+/** Longest time in ms that batches take in one turn of the event loop before they let other requests in. */
 const SLICE_MS = 8;
 
-/** Runs long work in slices: what all of it takes in one turn of the event loop is bounded. */
+/** Runs long work in slices. The time of all work in one turn of the event loop is bounded. */
 export interface Slices {
   /**
-   * Calls `step` until it returns true: now while this turn has time left, else in later turns, in order.
-   * @returns `undefined` where it is done; else a promise, which rejects with what `step` throws
-   * @throws what `step` throws now
+   * Calls `step` until it returns true: now while this turn has time left, otherwise in later turns, in order.
+   * @returns `undefined` when it is done; otherwise a promise, which rejects with the error that `step` throws later
+   * @throws the error that `step` throws now
    */
   run(step: () => boolean): Promise<void> | undefined;
 }
 
 interface SlicesDeps {
   readonly nowMs: () => number;
-  /** Calls back after other requests had their turn: `setImmediate`. */
+  /** Calls back after other requests had their turn, as `setImmediate` does. */
   readonly defer: (callback: () => void) => void;
 }
 
 export function createSlices({ nowMs, defer }: SlicesDeps, sliceMs = SLICE_MS): Slices {
   const waiting: (() => boolean)[] = [];
-  /** Until when this turn may go on; `undefined` before its first step. */
+  /** End of this turn; `undefined` before its first step. */
   let turnEndsMs: number | undefined;
 
   function nextTurn(): void {
     turnEndsMs = undefined;
     if (waiting.length === 0) return;
     begin();
-    // One at a time: the first that came is the first that is answered.
+    // Work is finished one piece at a time, so that answers come in the order of the requests.
     while (waiting.length > 0 && runUntilDone(waiting[0]!)) waiting.shift();
   }
 

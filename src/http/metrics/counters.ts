@@ -5,8 +5,8 @@ import type { Source } from '../../core/decision.js';
 export const DURATION_BOUNDS: readonly number[] = Array.from({ length: 16 }, (_, i) => 0.00005 * 2 ** i);
 
 /**
- * The counts of the hot path, as plain numbers. `metrics.ts` reads them when Prometheus scrapes.
- * A peek counts as a decision.
+ * The counts of the hot path, as plain numbers. `metrics.ts` reads them when Prometheus scrapes. A peek counts as a
+ * decision.
  */
 export interface Counters {
   readonly allowed: Record<Source, number>;
@@ -14,9 +14,14 @@ export interface Counters {
   /** Requests on the decision endpoints by duration. The last entry counts those above every bound. */
   readonly durations: number[];
   durationSumSeconds: number;
-  /** Requests on the decision endpoints without an answer yet. One whose connection breaks before it is complete leaves. */
+  /**
+   * Requests on the decision endpoints without an answer yet. A request no longer counts when its connection breaks
+   * before it is complete.
+   */
   inFlight: number;
-  /** Connections refused at the bound, refused at the bound of one address, and cut because the client did not read. */
+  /**
+   * Connections refused at the bound, refused at the bound of one address, and cut because the client did not read.
+   */
   refusedConnections: number;
   refusedOfAddress: number;
   slowReaders: number;

@@ -2,7 +2,7 @@ import { Counter, Gauge } from 'prom-client';
 import type { Registry } from 'prom-client';
 
 type Labels = Readonly<Record<string, string>>;
-/** How the values of several workers become one. */
+/** Operation that combines the values of several workers. */
 type Together = 'sum' | 'max' | 'min';
 
 /** Adds metrics of one type. Values are read when Prometheus scrapes. */

@@ -9,17 +9,17 @@ import { addEtcdMetrics } from './etcd-metrics.js';
 import { metricKindsOf } from './metric-kinds.js';
 import { addStoreMetrics } from './store-metrics.js';
 
-/** What the metrics read when Prometheus asks; nothing is kept twice. */
+/** The sources that the metrics read when Prometheus scrapes. The metrics store no copy. */
 interface MetricSources {
   readonly counters: Counters;
   readonly cluster: Pick<ClusterNode, 'stats'>;
   /** Lines that standard output and the audit log's file did not take. */
   readonly lost: { logLines(): number; auditLines(): number };
-  /** What `peer/counters.ts` counts. */
+  /** The counts of `peer/counters.ts`. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
 }
 
-/** The metrics of this node, with event-loop lag, memory, and garbage collection from prom-client. */
+/** Creates the metrics of this node, with event-loop lag, memory, and garbage collection from prom-client. */
 export function createMetrics(sources: MetricSources): Registry {
   const { counters, cluster, peers, lost } = sources;
   const registry = new Registry();
@@ -93,7 +93,7 @@ export function createMetrics(sources: MetricSources): Registry {
   return registry;
 }
 
-/** prom-client's own histogram can only be fed one observation at a time; this one is read from plain counters. */
+/** Reads the histogram from plain counters. prom-client's own histogram only accepts one observation at a time. */
 function decisionSeconds(counters: Counters): Metric {
   const name = 'tokenring_decision_seconds';
   const get = (): unknown => {

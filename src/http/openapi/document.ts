@@ -26,7 +26,7 @@ const byName: Readonly<Record<string, TSchema>> = {
   Tier: policySchemas.TierSchema,
 };
 
-/** The OpenAPI 3.1 document of the public API, built from the schemas that validate requests. */
+/** Returns the OpenAPI 3.1 document of the public API, built from the schemas that validate requests. */
 export function openApiDocument(version: string): object {
   return {
     openapi: '3.1.0',
@@ -45,7 +45,7 @@ export function openApiDocument(version: string): object {
     },
     components: {
       responses: { Problem: problemAnswer(`any problem:\n\n${problemList()}`) },
-      // A schema's $id is how TypeBox names it; in the document the key is the name.
+      // TypeBox names a schema by its $id. In the document, the key is the name.
       schemas: Object.fromEntries(Object.entries(byName).map(([name, schema]) => [name, withReferences(schema, name)])),
       securitySchemes: {
         admin: {
@@ -59,7 +59,7 @@ export function openApiDocument(version: string): object {
   };
 }
 
-/** The schema as plain JSON, with each named schema inside it as a reference. */
+/** Returns the schema as plain JSON, with a reference in place of each named schema inside it. */
 function withReferences(schema: TSchema, self?: string): unknown {
   const { $id: id, ...rest } = JSON.parse(JSON.stringify(schema)) as Record<string, unknown>;
   const walk = (value: unknown): unknown => {

@@ -22,7 +22,7 @@ export const GATEWAY_HEADERS = [
   inHeader('X-Tokenring-Cost', false, 'a whole number from 1 to 1000000000; default 1'),
 ];
 
-/** Operations of a gateway that asks with the method of its caller. */
+/** Describes the operations of a gateway that asks with the method of its caller. */
 export function askedWithAnyMethod(operationId: string, gateway: string): Record<string, object> {
   const methods = ['get', 'head', 'post', 'put', 'patch', 'delete', 'options', 'trace'];
   return Object.fromEntries(
@@ -42,7 +42,7 @@ export function askedWithAnyMethod(operationId: string, gateway: string): Record
   );
 }
 
-/** GET, PUT, and DELETE of an entry of the policies. */
+/** Describes GET, PUT, and DELETE of an entry of the policies. */
 export function entryOperations(name: string, what: string, schema: string): Record<string, object> {
   const version = { ETag: { description: 'the version, for If-Match', schema: { type: 'string' } } };
   const found = { ...answer(`${what}, and the version`, ref(schema)), headers: version };
@@ -104,7 +104,7 @@ export function rateLimitHeaders(): object {
   };
 }
 
-/** The likely problems of an operation, and a default for all others. */
+/** Describes the likely problems of an operation, and a default for all others. */
 export function problems(...codes: readonly HttpErrorCode[]): Record<string, object> {
   const answers: Record<string, object> = { default: { $ref: '#/components/responses/Problem' } };
   for (const code of codes) answers[HTTP_ERRORS[code].status] = problemAnswer(HTTP_ERRORS[code].title);

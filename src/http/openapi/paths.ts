@@ -16,7 +16,7 @@ import {
 /** The addresses of the public API by resource, as OpenAPI path items. */
 type Paths = Record<string, object>;
 
-/** Decisions, and the settlement of reserved costs. */
+/** Describes decisions, and the settlement of reserved costs. */
 export function decisionPaths(): Paths {
   return {
     '/v1/allow': {
@@ -63,7 +63,7 @@ export function decisionPaths(): Paths {
   };
 }
 
-/** Decisions for gateways that ask by sub-request. */
+/** Describes decisions for gateways that ask by sub-request. */
 export function gatewayPaths(): Paths {
   return {
     '/v1/check/nginx': {
@@ -87,7 +87,7 @@ export function gatewayPaths(): Paths {
   };
 }
 
-/** The buckets, overrides, and tiers of clients. */
+/** Describes the buckets, overrides, and tiers of clients. */
 export function clientPaths(): Paths {
   return {
     '/v1/clients/{clientId}': {
@@ -118,7 +118,7 @@ export function clientPaths(): Paths {
   };
 }
 
-/** Policies, and the load that adaptive policies follow. */
+/** Describes policies, and the load that adaptive policies follow. */
 export function policyPaths(): Paths {
   return {
     '/v1/policies': {
@@ -152,7 +152,7 @@ export function policyPaths(): Paths {
   };
 }
 
-/** The members, and the state of this node. */
+/** Describes the members, and the state of this node. */
 export function clusterPaths(): Paths {
   return {
     '/v1/cluster': {
