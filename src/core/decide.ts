@@ -75,6 +75,11 @@ export interface Verdict {
   readonly limits: readonly LimitStats[] | undefined;
 }
 
+/** The verdict alone, of what holds more. */
+export function verdictOf({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict): Verdict {
+  return { allowed, limit, remaining, retryAfterMs, resetMs, limits };
+}
+
 export interface Outcome extends Verdict {
   /** Whether the buckets changed, which makes copies of them outdated. */
   readonly changed: boolean;

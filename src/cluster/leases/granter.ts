@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { findBucket, lend, lentBy, remaining, advance, takeBack } from '../../core/bucket.js';
 import type { Bucket } from '../../core/bucket.js';
-import { decide } from '../../core/decide.js';
+import { decide, verdictOf } from '../../core/decide.js';
 import type { NodeId } from '../../core/ring.js';
 import type { Rule } from '../../core/rule.js';
 import { compareStrictness } from '../../core/rule.js';
@@ -105,11 +105,11 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     const id = `${self} ${incarnation} ${++leases} ${holder}`;
     for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
     const peek = { rules, cost: 1, peek: true };
-    const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, peek, nowMs);
+    const verdict = verdictOf(decide(client, peek, nowMs));
     lentTokens += tokens;
     table.close(client, nowMs);
     replicator.changed(client);
-    return { id, tokens, verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits } };
+    return { id, tokens, verdict };
   }
 
   function giveBack({ clientId, id, unspent }: LeaseReturn): void {

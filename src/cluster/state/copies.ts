@@ -1,3 +1,4 @@
+import { verdictOf } from '../../core/decide.js';
 import type { NodeId } from '../../core/ring.js';
 import { addBucket, advance, Buckets } from '../../core/bucket.js';
 import type { Bucket } from '../../core/bucket.js';
@@ -76,8 +77,7 @@ export function createCopies(
       ? recent.of(client.id, MAX_IDS, REQUEST_ID_TTL_MS)
       : recent.of(client.id, MAX_NEW_IDS, NEW_ID_MS);
     return latest.map(({ requestId, ageMs, decision }) => {
-      const { allowed, limit, remaining, retryAfterMs, resetMs, limits, degraded } = decision;
-      return { requestId, ageMs, verdict: { allowed, limit, remaining, retryAfterMs, resetMs, limits }, degraded };
+      return { requestId, ageMs, verdict: verdictOf(decision), degraded: decision.degraded };
     });
   }
 

@@ -1,3 +1,4 @@
+import { clientEntryKey } from './client-entry-key.js';
 import { LRUCache } from 'lru-cache';
 import type { Decision } from '../../core/decision.js';
 import type { Clock } from '../ports.js';
@@ -47,15 +48,12 @@ export function createRecentDecisions({ clock }: { clock: Clock }, options: { ma
       if (ofClient?.size === 0) ids.delete(clientId);
     },
   });
-  // The length keeps ("a", "bc") and ("ab", "c") apart.
-  const key = (clientId: string, requestId: string): string => `${clientId.length}:${clientId}${requestId}`;
-
   return {
-    get: (clientId, requestId) => decisions.get(key(clientId, requestId))?.decision,
+    get: (clientId, requestId) => decisions.get(clientEntryKey(clientId, requestId))?.decision,
     add(clientId, requestId, decision, ageMs = 0) {
       if (ageMs >= REQUEST_ID_TTL_MS) return;
       const remembered = { clientId, requestId, decision, atMs: clock.nowMs() - ageMs };
-      decisions.set(key(clientId, requestId), remembered, { ttl: REQUEST_ID_TTL_MS - ageMs });
+      decisions.set(clientEntryKey(clientId, requestId), remembered, { ttl: REQUEST_ID_TTL_MS - ageMs });
       const ofClient = ids.get(clientId);
       if (ofClient === undefined) ids.set(clientId, new Set([requestId]));
       else ofClient.add(requestId);
@@ -65,7 +63,7 @@ export function createRecentDecisions({ clock }: { clock: Clock }, options: { ma
       if (ofClient === undefined) return [];
       const latest: RecentDecision[] = [];
       for (const requestId of [...ofClient].slice(-max)) {
-        const remembered = decisions.peek(key(clientId, requestId));
+        const remembered = decisions.peek(clientEntryKey(clientId, requestId));
         if (remembered === undefined) continue;
         const ageMs = clock.nowMs() - remembered.atMs;
         if (ageMs <= maxAgeMs) latest.push({ requestId, ageMs, decision: remembered.decision });
@@ -73,7 +71,7 @@ export function createRecentDecisions({ clock }: { clock: Clock }, options: { ma
       return latest;
     },
     forget(clientId) {
-      for (const requestId of [...(ids.get(clientId) ?? [])]) decisions.delete(key(clientId, requestId));
+      for (const requestId of [...(ids.get(clientId) ?? [])]) decisions.delete(clientEntryKey(clientId, requestId));
     },
     get size() {
       return decisions.size;

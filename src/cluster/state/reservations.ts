@@ -1,3 +1,4 @@
+import { clientEntryKey } from './client-entry-key.js';
 import { LRUCache } from 'lru-cache';
 import type { Check } from '../../core/decide.js';
 import { leastOwed, lesser, lowerLeast, reserve, settleReservation, settleSnapshots } from '../../core/reservation.js';
@@ -99,8 +100,8 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       if (!owed.has(key)) owed.set(key, { rule, least: new LeastOwed() });
     }
     if (ofClient.moments % MAX_PER_CLIENT === 0) tidy(ofClient);
-    all.set(keyOf(client.id, reservation.id), one, { ttl: leftMs });
-    if (kept.size > MAX_PER_CLIENT) all.delete(keyOf(client.id, kept.keys().next().value!));
+    all.set(clientEntryKey(client.id, reservation.id), one, { ttl: leftMs });
+    if (kept.size > MAX_PER_CLIENT) all.delete(clientEntryKey(client.id, kept.keys().next().value!));
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + leftMs);
   }
 
@@ -142,7 +143,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
    * one, as its request id may have been used again.
    */
   function find(clientId: string, id: string, atMs = -Infinity): Kept | undefined {
-    const kept = all.get(keyOf(clientId, id));
+    const kept = all.get(clientEntryKey(clientId, id));
     return kept === undefined || atMs - kept.reservation.atMs >= REQUEST_ID_TTL_MS ? undefined : kept;
   }
 
@@ -227,7 +228,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
     knows: (clientId) => byClient.has(clientId),
     hasOpen: (clientId) => (byClient.get(clientId)?.open.size ?? 0) > 0,
     forget(clientId) {
-      for (const id of [...(byClient.get(clientId)?.kept.keys() ?? [])]) all.delete(keyOf(clientId, id));
+      for (const id of [...(byClient.get(clientId)?.kept.keys() ?? [])]) all.delete(clientEntryKey(clientId, id));
     },
     get size() {
       return all.size;
@@ -243,11 +244,6 @@ function around(
 ): { earlier: readonly Reservation[]; later: readonly Reservation[] } {
   const place = all.indexOf(one);
   return { earlier: all.slice(0, place), later: all.slice(place + 1) };
-}
-
-/** The length keeps ("a", "bc") and ("ab", "c") apart. */
-function keyOf(clientId: string, id: string): string {
-  return `${clientId.length}:${clientId}${id}`;
 }
 
 /** Two rules of one bucket have the same key; see `sameBucket`. */

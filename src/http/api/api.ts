@@ -20,6 +20,7 @@ import { createPolicyHandlers } from './policies.js';
 import { TokenringError } from '../../core/error.js';
 import { readSettle, requireClientId } from '../../validate/request.js';
 import { sendProblem } from '../send.js';
+import { clientIdOf } from './client-param.js';
 
 export interface ApiDeps {
   readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'waitingFor'>;
@@ -203,12 +204,6 @@ function whoOf(res: Response): Who {
 /** Returns the pattern of the address, as the address itself may contain a client id. */
 function routeOf(req: IncomingMessage): unknown {
   return (req as Partial<{ route: { path: string } }>).route?.path;
-}
-
-function clientIdOf(req: Request): string {
-  const clientId = req.params['clientId'] as string;
-  requireClientId(clientId);
-  return clientId;
 }
 
 function sendText(res: Response, text: string): void {

@@ -18,7 +18,7 @@ import type { PolicyText } from '../../core/policy.js';
 import type { Who } from '../access/audit.js';
 import { readBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
-import { requireClientId } from '../../validate/request.js';
+import { clientIdOf } from './client-param.js';
 
 interface PolicyApiDeps {
   readonly activePolicies: ActivePolicies;
@@ -143,12 +143,6 @@ export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyAp
       },
     },
   };
-}
-
-function clientIdOf(req: Request): string {
-  const clientId = req.params['clientId'] as string;
-  requireClientId(clientId);
-  return clientId;
 }
 
 /** Removes the version and the names that the address contains, so that a caller can send back an answer to GET. */
