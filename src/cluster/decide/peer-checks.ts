@@ -52,7 +52,8 @@ export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
           unconfirmed.push(place);
           decisions.push(decision);
         } else {
-          const revocable = !allowed && (hasLent(client) || reservations.hasOpen(check.clientId));
+          // No node remembers the denial of an acting owner, so only the owner's can be revocable.
+          const revocable = !allowed && !degraded && (hasLent(client) || reservations.hasOpen(check.clientId));
           results[place] = { verdict: decision, degraded, revocable };
         }
       }

@@ -98,12 +98,12 @@ function readLimits(from: ByteReader): LimitStats[] {
 function readStats(from: ByteReader): LimitStats {
   const flags = from.byte('flags of a limit');
   if ((flags & ~(SLIDING_WINDOW | NEVER)) !== 0) throw malformed('flags of a limit', '0, 1, 16 or 17');
-  return {
-    algorithm: (flags & SLIDING_WINDOW) === 0 ? 'token-bucket' : 'sliding-window',
-    windowMs: from.whole(1, MAX_WINDOW_MS, 'window'),
-    limit: from.whole(0, MAX_LIMIT, 'limit'),
-    remaining: from.whole(0, MAX_LIMIT, 'remaining'),
-    resetMs: from.whole(0, MAX_WAIT_MS, 'wait'),
-    retryAfterMs: (flags & NEVER) === 0 ? from.whole(0, MAX_WAIT_MS, 'wait') : null,
-  };
+  const algorithm = (flags & SLIDING_WINDOW) === 0 ? 'token-bucket' : 'sliding-window';
+  const windowMs = from.whole(1, MAX_WINDOW_MS, 'window');
+  const limit = from.whole(0, MAX_LIMIT, 'limit');
+  const remaining = from.whole(0, MAX_LIMIT, 'remaining');
+  const resetMs = from.whole(0, MAX_WAIT_MS, 'wait');
+  const retryAfterMs = (flags & NEVER) === 0 ? from.whole(0, MAX_WAIT_MS, 'wait') : null;
+  // In the order of core, so that all stats have one shape.
+  return { algorithm, windowMs, limit, remaining, retryAfterMs, resetMs };
 }
