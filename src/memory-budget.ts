@@ -28,8 +28,9 @@ export interface MemoryBounds {
 
 /**
  * The part of the budget that each kind may take, the largest size of one in bytes, and a bound that more memory does
- * not raise. Sizes are measured with ids of 256 bytes, a second bucket for each client, and eight limits in decisions
- * and reservations. The parts leave a fifth for short-lived memory: messages, queues, answers, garbage.
+ * not raise. The sizes of clients, request ids, and reservations are measured with ids of 256 bytes, a second bucket for
+ * each client, and eight limits. Those of denials and connections are estimated. The parts leave a fifth for short-lived
+ * memory: messages, queues, answers, garbage.
  */
 const PARTS: Readonly<
   Record<keyof MemoryBounds, { readonly part: number; readonly bytes: number; readonly most: number }>
