@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import type { OnUnavailable } from './cluster/decide/fallback.js';
+import type { ClusterNodeOptions } from './cluster/node.js';
 import type { GroupLeave } from './cluster/handover/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
@@ -24,7 +24,10 @@ export const LEAVE_GRACE_MS = 5_000;
 /** Bound of the time for messages in flight, first for those from peers and then for those to peers. */
 const CLOSE_GRACE_MS = 1_000;
 
-interface MemberOptions {
+/** Options of the cluster node that this file does not set by itself. */
+type NodeOptions = Omit<ClusterNodeOptions, 'self' | 'version' | 'url' | 'tableSecret' | 'checksId' | 'leaseAfter'>;
+
+interface MemberOptions extends NodeOptions {
   /**
    * The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. `setting` names
    * the port in errors.
@@ -37,32 +40,13 @@ interface MemberOptions {
   readonly discovery: Discovery;
   /** Keeps the registrations of all members. Without it, members gossip. Closed with the member. */
   readonly registry?: (Registry & { close(): Promise<void> }) | undefined;
-  /**
-   * Only with a registry: time for which this node stays a member without renewing its lease. In ms, whole seconds.
-   */
-  readonly memberTtlMs?: number;
-  /** Only with a registry: whether strict mode is on. */
-  readonly strict?: boolean;
   readonly secret: string | undefined;
   /** Nodes of another cluster are refused. */
   readonly cluster: string;
   readonly tls: PeerTls | undefined;
-  readonly maxClients: number;
-  /** Bounds on memory beside the bucket table; see `ClusterNodeOptions`. */
-  readonly maxRecentDecisions?: number;
-  readonly maxReservations?: number;
-  readonly maxFallbackClients?: number;
-  readonly maxDenials?: number;
-  readonly replicas: number;
-  readonly replicationIntervalMs: number;
-  readonly suspectAfterMs: number;
-  readonly onUnavailable: OnUnavailable;
-  /** A node that meets no peer waits this long before it begins a ring of its own. Default 0. */
-  readonly bootstrapMs?: number;
   /** Policies from this node's last run, and the registry that stored them. */
   readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
   readonly store?: Store | undefined;
-  readonly storeIntervalMs?: number;
   readonly log: Log;
 }
 
