@@ -10,7 +10,7 @@ import { createTurnBudget } from './turn-budget.js';
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
 const CHECKS_PER_TURN = 500;
 
-/** What callers of this node ask, as policies want it: lists come before the limiter, and shadow policies after it. */
+/** Applies policies to the checks of callers: lists come before the limiter, and shadow policies after it. */
 export interface CheckPipeline {
   /** @throws TokenringError `overloaded` by rejection: too many checks wait for the owner, and nothing was charged */
   check(check: Check): Decision | Promise<Decision>;
@@ -57,7 +57,7 @@ export function createCheckPipeline({
     return { ...decision, allowed: true, retryAfterMs: 0, shadow: { allowed, retryAfterMs } };
   }
 
-  /** What is decided without the owner is known to nobody who could settle it: it stands. */
+  /** Names no reservation for a decision without the owner: no node could settle it, so it stands. */
   function withReservation(decision: Decision, reservation: string): Decision {
     const kept = decision.source === 'owner' || decision.source === 'forwarded';
     return decision.allowed && kept ? { ...decision, reservation } : decision;

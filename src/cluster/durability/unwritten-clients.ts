@@ -35,7 +35,7 @@ export interface UnwrittenClients {
   completeBatch(left: readonly string[]): boolean;
   /** The store has failed: everything of this round that is not written waits again. */
   failRound(): void;
-  /** What other nodes kept this one from writing waits for the next round. */
+  /** Clients that other nodes kept this one from writing wait for the next round. */
   endRound(): void;
   /** The whole table is going to be written. */
   clearOverflow(): void;
