@@ -1,26 +1,26 @@
-import { randomBytes } from 'node:crypto';
-import type { Dispatcher } from 'undici';
 import type { LoadReport } from '../core/adaptive.js';
 import { CLOSED_RETRY_MS } from '../core/decision.js';
 import type { Decision } from '../core/decision.js';
+import { BoundedMap } from '../core/bounded-map.js';
 import { createDenials } from '../core/denials.js';
 import { callsBy } from '../core/limiter.js';
 import type { Limiter } from '../core/limiter.js';
 import type { AllowRequest } from '../core/request.js';
-import { createQuestionDispatcher } from './dispatcher.js';
-import { createCaller } from './caller.js';
-import { createTopology } from './topology.js';
+import { createQuestionDispatcher } from './asking/dispatcher.js';
+import { createCaller } from './asking/caller.js';
+import { createTopology } from './topology/topology.js';
 import { TokenringError } from '../core/error.js';
-import { createLoadWatch } from './load-watch.js';
-import type { LoadWatch, LoadWatchOptions } from './load-watch.js';
-import { createRefresher } from './refresher.js';
-import { createRetries } from './retries.js';
+import { createLoadWatch } from './load/load-watch.js';
+import type { LoadWatch, LoadWatchOptions } from './load/load-watch.js';
+import { createRefresher } from './topology/refresher.js';
+import { createRetries } from './asking/retries.js';
 import type { ReadOptions } from './options.js';
 import { invalid, isCost, rulesOf, textOf } from './question.js';
-import { readDescription, readLoad, readNothing, readSettlement } from './read-answer.js';
-import type { LoadAnswer } from './read-answer.js';
+import { readDescription, readLoad, readNothing, readSettlement } from './asking/read-answer.js';
+import type { LoadAnswer } from './asking/read-answer.js';
 import type { Time } from './time.js';
-import { createTransport } from './transport.js';
+import { createTransport } from './transport/transport.js';
+import type { Connections } from './transport/transport.js';
 import { createAcquire } from './waiting.js';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
@@ -38,7 +38,7 @@ export interface Client extends Limiter {
 }
 
 interface ClientDeps {
-  readonly connections: Dispatcher;
+  readonly connections: Connections;
   readonly time: Time;
 }
 
@@ -58,10 +58,14 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     { timeoutMs, maxWaiting },
   );
   const caller = createCaller({ transport, topology, retries, time, onFailure }, { timeoutMs });
-  const denials = createDenials({ max: options.maxDenials, longestMs: rememberDenialsMs });
-  const idPrefix = randomBytes(12).toString('base64url');
+  const denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
+  let idPrefix = '';
   let ids = 0;
-  const newId = (): string => `${idPrefix}${(ids += 1).toString(36)}`;
+  const newId = (): string => {
+    // Not earlier: an edge runtime has random numbers only while it answers a request.
+    idPrefix ||= randomText();
+    return `${idPrefix}${(ids += 1).toString(36)}`;
+  };
   const wholeMs = (): number => Math.floor(time.nowMs());
   const watches = new Set<LoadWatch>();
   let closed = false;
@@ -123,7 +127,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     for (const watch of watches) watch.stop();
     refresher.close();
     await Promise.all([dispatcher.idle(), caller.idle()]);
-    await connections.destroy();
+    await connections.close();
   }
 
   return {
@@ -160,9 +164,25 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   };
 }
 
-/** Reads the client of a reservation, so that its owner is asked directly. */
+/** @returns 16 characters with 96 random bits */
+function randomText(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_');
+}
+
+/**
+ * Reads the client of a reservation, so that its owner is asked directly.
+ * @returns `''` for a text that is no reservation; a node explains why
+ */
 function clientOf(reservation: string): string {
-  return Buffer.from(reservation.split('.', 1)[0]!, 'base64url').toString('utf8');
+  const base64 = reservation.split('.', 1)[0]!.replaceAll('-', '+').replaceAll('_', '/');
+  try {
+    return new TextDecoder().decode(Uint8Array.from(atob(base64), (char) => char.charCodeAt(0)));
+  } catch {
+    return '';
+  }
 }
 
 function pathOfClient(clientId: string): string {

@@ -1,28 +1,12 @@
-import { Agent } from 'undici';
 import { createClientWith } from './client.js';
 import type { Client } from './client.js';
 import { readClientOptions } from './options.js';
 import type { ClientOptions } from './options.js';
 import { systemTime } from './time.js';
+import { createNodeConnections } from './transport/undici.js';
 
-export type { LoadReport } from '../core/adaptive.js';
-export type { LimitStats } from '../core/decide.js';
-export type { Decision, Settlement, Source } from '../core/decision.js';
-export type { BucketDescription, ClientDescription } from '../core/description.js';
-export type { AcquireOptions, AllowOptions, Limiter, OnUnavailable } from '../core/limiter.js';
-export type { AllowRequest, Duration, LimitRequest } from '../core/request.js';
-export type { Algorithm } from '../core/rule.js';
-export type { Client } from './client.js';
-export { TokenringError } from '../core/error.js';
-export type { ErrorCode } from '../core/error.js';
-export type { LoadWatch, LoadWatchOptions } from './load-watch.js';
-export type { ClientOptions } from './options.js';
-export type { LoadAnswer } from './read-answer.js';
-
-/** Shorter than the node's own 65 s, so that no question meets a connection that the node is closing. */
-const KEEP_ALIVE_MS = 60_000;
-/** Connections to one node: two for batches, and some for single calls. */
-const CONNECTIONS = 6;
+// This is the entry for Node.js. Every other runtime takes `web.ts`, which connects by `fetch`.
+export * from './web.js';
 
 /**
  * Creates a client of a cluster. It asks `nodes` at once and learns the members meanwhile. It does not keep the process
@@ -31,12 +15,5 @@ const CONNECTIONS = 6;
  */
 export function createClient(options: ClientOptions): Client {
   const read = readClientOptions(options);
-  const connections = new Agent({
-    connections: CONNECTIONS,
-    connect: { timeout: read.timeoutMs, ...read.tls },
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  });
-  return createClientWith({ connections, time: systemTime }, read);
+  return createClientWith({ connections: createNodeConnections(read), time: systemTime }, read);
 }

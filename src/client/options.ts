@@ -1,5 +1,3 @@
-import { inspect } from 'node:util';
-import type { ConnectionOptions } from 'node:tls';
 import type { OnUnavailable } from '../core/limiter.js';
 import { isOrigin } from '../core/origin.js';
 
@@ -16,8 +14,11 @@ export interface ClientOptions {
    * have answered.
    */
   readonly token?: string;
-  /** Options of `tls.connect` for `https:` nodes: `ca`, `cert` and `key`, `servername`. */
-  readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
+  /**
+   * Certificates for `https:` nodes, as options of `tls.connect`. Only in Node.js; with `@tokenring/client`, it needs
+   * undici. Default: those of the runtime.
+   */
+  readonly tls?: TlsOptions;
   /**
    * Longest time from a question to its answer, 10 to 30,000 ms. Default 2,000. When a node hangs, another node is
    * asked after 250 ms.
@@ -36,6 +37,21 @@ export interface ClientOptions {
   readonly maxWaiting?: number;
   /** Time between two requests for the members while nothing fails, 100 to 600,000 ms. Default 10,000. */
   readonly refreshMs?: number;
+}
+
+type Pem = string | Uint8Array;
+
+/** Options of `tls.connect`. */
+interface TlsOptions {
+  /** Certificates of the authorities to trust, instead of those of the runtime. */
+  readonly ca?: Pem | readonly Pem[];
+  /** Certificate of the client, and its key. */
+  readonly cert?: Pem | readonly Pem[];
+  readonly key?: Pem | readonly Pem[];
+  readonly passphrase?: string;
+  /** The name in the certificate of every node. */
+  readonly servername?: string;
+  readonly rejectUnauthorized?: boolean;
 }
 
 export interface ReadOptions extends Required<Omit<ClientOptions, 'token' | 'tls'>> {
@@ -60,7 +76,7 @@ export function readClientOptions(options: ClientOptions): ReadOptions {
     if (given === undefined) return fallback;
     const value = read(given);
     if (value === undefined) {
-      const shown = name === 'token' ? 'the value given' : inspect(given, { breakLength: Infinity });
+      const shown = name === 'token' ? 'the value given' : shorten(given);
       throw new TypeError(`${name}: ${shown} is not valid, expected ${expected}`);
     }
     return value;
@@ -102,4 +118,13 @@ function readToken(value: unknown): string | undefined {
 
 function readOnUnavailable(value: unknown): ReadOptions['onUnavailable'] | undefined {
   return (['open', 'closed', 'throw'] as const).find((one) => one === value);
+}
+
+const MAX_SHOWN = 100;
+
+/** Formats a value for a message. */
+function shorten(value: unknown): string {
+  const text =
+    typeof value === 'string' ? `'${value}'` : ((JSON.stringify(value) as string | undefined) ?? typeof value);
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 }

@@ -14,20 +14,30 @@ export interface Time {
   eventLoopMeter(): () => number;
 }
 
+const { Deno: deno } = globalThis as { Deno?: { unrefTimer(id: number): void } };
+const hasImmediate = typeof (globalThis as { setImmediate?: unknown }).setImmediate === 'function';
+
 export const systemTime: Time = {
   nowMs: () => performance.now(),
   after(delayMs, action) {
-    const timer = setTimeout(action, delayMs);
-    timer.unref();
-    return () => clearTimeout(timer);
+    const timer: unknown = setTimeout(action, delayMs);
+    // Timers are objects in Node.js and Bun, and numbers elsewhere.
+    if (typeof timer === 'object') (timer as NodeJS.Timeout).unref();
+    else deno?.unrefTimer(timer as number);
+    return () => clearTimeout(timer as NodeJS.Timeout);
   },
   every(intervalMs, tick) {
     const timer = setInterval(tick, intervalMs);
     return () => clearInterval(timer);
   },
-  soon: (action) => void setImmediate(action),
+  soon(action) {
+    if (hasImmediate) setImmediate(action);
+    else setTimeout(action, 0);
+  },
   random: Math.random,
   eventLoopMeter() {
+    if (typeof (performance as { eventLoopUtilization?: unknown }).eventLoopUtilization !== 'function')
+      throw new TypeError('load: "event-loop" needs Node.js; use a function');
     let before = performance.eventLoopUtilization();
     return () => {
       const now = performance.eventLoopUtilization();

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import { createDenials } from '../core/denials.js';
 import type { Denials } from '../core/denials.js';
 import type { NodeId, Placed } from '../core/ring.js';
@@ -202,7 +203,7 @@ export function wireDecisions(
     { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
-  const denials = createDenials({ max: Math.min(maxClients, options.maxDenials ?? MAX_DENIALS) });
+  const denials = createDenials(new LRUCache({ max: Math.min(maxClients, options.maxDenials ?? MAX_DENIALS) }));
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
   const noteActing = (client: Placed): void => membership.noteActing(client);

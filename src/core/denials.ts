@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache';
 import type { Check } from './decide.js';
 import type { Decision } from './decision.js';
 import { sameRules } from './rule.js';
@@ -38,8 +37,12 @@ interface Denial {
   readonly untilMs: number;
 }
 
+/** Holds denials by client, in bounded memory: a `Map` that drops old entries. */
+interface HeldDenials extends Pick<Map<string, Denial>, 'get' | 'delete' | 'clear' | 'size'> {
+  set(clientId: string, denial: Denial): unknown;
+}
+
 interface DenialsOptions {
-  readonly max: number;
   /**
    * Longest time to remember a denial, in ms. For callers that do not learn of resets and returned leases. Default:
    * none.
@@ -53,9 +56,7 @@ interface DenialsOptions {
  * may come back; the owner marks such a denial as revocable, and it is not remembered. The key is the whole client id,
  * so no client gets the denials of another.
  */
-export function createDenials(options: DenialsOptions): Denials {
-  const { longestMs = Infinity } = options;
-  const denials = new LRUCache<string, Denial>({ max: options.max });
+export function createDenials(denials: HeldDenials, { longestMs = Infinity }: DenialsOptions = {}): Denials {
   let resets = 0;
 
   return {

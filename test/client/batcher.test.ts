@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { createBatcher, OVERDUE_MS } from '../../src/client/batcher.js';
-import type { Question } from '../../src/client/batcher.js';
-import type { Exchanged, Transport } from '../../src/client/transport.js';
+import { createBatcher, OVERDUE_MS } from '../../src/client/asking/batcher.js';
+import type { Question } from '../../src/client/asking/batcher.js';
+import type { Exchanged, Transport } from '../../src/client/transport/transport.js';
 import { MAX_BATCH, MAX_BATCH_BYTES } from '../../src/core/request.js';
 import { createFakeTime } from '../support/fake-time.js';
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createLatencies } from '../../src/client/latencies.js';
+import { createLatencies } from '../../src/client/load/latencies.js';
 
 describe('measured latencies', () => {
   it('have a percentile that is never below the exact one and at most 5% above it', () => {

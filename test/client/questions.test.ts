@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { Agent } from 'undici';
 import { createClientWith } from '../../src/client/client.js';
 import type { Client } from '../../src/client/client.js';
 import { readClientOptions } from '../../src/client/options.js';
 import type { ClientOptions } from '../../src/client/options.js';
+import { createFetchConnections } from '../../src/client/transport/fetch.js';
 import { arrived, createFakeTime } from '../support/fake-time.js';
 import type { FakeTime } from '../support/fake-time.js';
 import { ALLOWED, DENIED, startStubNode } from '../support/stub-node.js';
@@ -18,7 +18,10 @@ describe('the questions of a client', () => {
   async function open(stub: StubOptions = {}, options: Partial<ClientOptions> = {}): Promise<void> {
     time = createFakeTime();
     node = await startStubNode(stub);
-    client = createClientWith({ connections: new Agent(), time }, readClientOptions({ nodes: [node.url], ...options }));
+    client = createClientWith(
+      { connections: createFetchConnections(), time },
+      readClientOptions({ nodes: [node.url], ...options }),
+    );
   }
   afterEach(async () => {
     await client.close();

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import type { Decision } from '../../src/core/decision.js';
+import { BoundedMap } from '../../src/core/bounded-map.js';
 import { createDenials } from '../../src/core/denials.js';
 import { ruleOf } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
@@ -137,7 +138,7 @@ describe('a denial that is remembered', () => {
   const check = checkOf('c', [rule], { cost: 3 });
 
   function remembered(more: Partial<Decision> = {}, asked = check) {
-    const denials = createDenials({ max: 2 });
+    const denials = createDenials(new BoundedMap(2));
     denials.remember(asked, { ...denied, ...more }, denials.asking(1_000), 1_020);
     return denials;
   }
@@ -164,7 +165,7 @@ describe('a denial that is remembered', () => {
 
   it('holds no longer than it is to be remembered, where the end of it may not be heard', () => {
     for (const retryAfterMs of [null, 300]) {
-      const denials = createDenials({ max: 2, longestMs: 100 });
+      const denials = createDenials(new BoundedMap(2), { longestMs: 100 });
       denials.remember(check, { ...denied, retryAfterMs }, denials.asking(1_000), 1_020);
       const left = retryAfterMs && retryAfterMs - 79;
       expect(denials.recall(check, 1_099)).to.include({ allowed: false, retryAfterMs: left });
@@ -180,7 +181,7 @@ describe('a denial that is remembered', () => {
 
   it('is not kept of a peek, nor where denials were forgotten while the answer was under way', () => {
     expect(remembered({}, { ...check, peek: true }).size).to.equal(0);
-    const denials = createDenials({ max: 2 });
+    const denials = createDenials(new BoundedMap(2));
     const asking = denials.asking(1_000);
     denials.forget('c');
     denials.remember(check, denied, asking, 1_020);

@@ -13,6 +13,7 @@ import type { Replicator } from '../../src/cluster/replication/replicator.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
+import { BoundedMap } from '../../src/core/bounded-map.js';
 import { createDenials } from '../../src/core/denials.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
@@ -70,7 +71,7 @@ function createLone(): Lone {
       { self: 'a:1' },
     ),
     leaseHolder: { spend: () => undefined } as unknown as LeaseHolder,
-    denials: createDenials({ max: 10 }),
+    denials: createDenials(new BoundedMap(10)),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.

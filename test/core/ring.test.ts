@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { clientKey } from '../../src/core/client-hash.js';
-import { createRing, prepareRing } from '../../src/core/ring.js';
+import { createRing, prepareRing } from '../../src/core/rings.js';
 import type { NodeId, Ring } from '../../src/core/ring.js';
 
 const POINTS = 2048;

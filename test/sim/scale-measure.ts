@@ -1,5 +1,5 @@
 import { memberPoints } from '../../src/core/member-points.js';
-import { createRing } from '../../src/core/ring.js';
+import { createRing } from '../../src/core/rings.js';
 import { BEAT_MS, createScaleCluster, idOf, SUSPECT_AFTER_MS } from './scale-cluster.js';
 import type { ScaleCluster } from './scale-cluster.js';
 

@@ -1,4 +1,4 @@
-import { createRing } from '../../core/ring.js';
+import { createRing } from '../../core/rings.js';
 import type { NodeId } from '../../core/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';

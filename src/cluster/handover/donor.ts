@@ -1,4 +1,5 @@
-import { createRing, ringChecksum } from '../../core/ring.js';
+import { ringChecksum } from '../../core/ring.js';
+import { createRing } from '../../core/rings.js';
 import type { NodeId, Placed, Ring } from '../../core/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';

@@ -1,4 +1,4 @@
-import { prepareRing } from '../../core/ring.js';
+import { prepareRing } from '../../core/rings.js';
 import type { NodeId } from '../../core/ring.js';
 import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../messages.js';

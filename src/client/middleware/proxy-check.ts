@@ -1,5 +1,5 @@
 import type { Request } from 'express';
-import { warnOnce } from './warn-once.js';
+import { warnOnce } from '../warn-once.js';
 
 /**
  * Warns once when `trust proxy` does not fit the requests. Then `req.ip` is not the caller's: all callers are one

@@ -1,7 +1,7 @@
 import type { Topology } from './topology.js';
-import { readCluster, readProblem } from './read-answer.js';
-import type { Time } from './time.js';
-import type { Exchanged, Transport } from './transport.js';
+import { readCluster, readProblem } from '../asking/read-answer.js';
+import type { Time } from '../time.js';
+import type { Exchanged, Transport } from '../transport/transport.js';
 
 /** Keeps the topology up to date. */
 interface Refresher {

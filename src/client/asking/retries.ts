@@ -1,4 +1,4 @@
-import type { Time } from './time.js';
+import type { Time } from '../time.js';
 
 /** Decides whether a question may be asked again, so that failures do not multiply the load of the nodes. */
 export interface Retries {

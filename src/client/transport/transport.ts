@@ -1,5 +1,5 @@
-import type { Dispatcher } from 'undici';
-import type { Time } from './time.js';
+import type { Time } from '../time.js';
+import { failureOf } from './failure.js';
 
 export interface Sent {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -33,20 +33,35 @@ export interface Transport {
   send(origin: string, sent: Sent, timeoutMs: number): Promise<Exchanged>;
 }
 
-/** Bound of an answer. 1,000 decisions with eight limits each are below 2 MB. */
-const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+/** The connections to nodes, in the way of one runtime. */
+export interface Connections {
+  /** Rejects if there is no answer, or if it is larger than `MAX_ANSWER_BYTES`. Follows no redirect. */
+  exchange(request: HttpRequest): Promise<HttpAnswer>;
+  /** Closes the connections. An exchange that has not ended rejects. */
+  close(): Promise<void>;
+}
 
-const UNCONNECTED: readonly unknown[] = [
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-];
+interface HttpRequest {
+  readonly origin: string;
+  readonly method: Sent['method'];
+  readonly path: string;
+  readonly headers: Record<string, string>;
+  readonly body: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+interface HttpAnswer {
+  readonly status: number;
+  /** The header `Retry-After`. */
+  readonly retryAfter: string | undefined;
+  readonly text: string;
+}
+
+/** Bound of an answer. 1,000 decisions with eight limits each are below 2 MB. */
+export const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export function createTransport(
-  { connections, time }: { connections: Dispatcher; time: Time },
+  { connections, time }: { connections: Connections; time: Time },
   { token }: { token: string | undefined },
 ): Transport {
   const accept = { accept: 'application/json, application/problem+json' };
@@ -55,21 +70,10 @@ export function createTransport(
 
   async function exchange(origin: string, sent: Sent, signal: AbortSignal): Promise<Exchanged> {
     const { method, path, body, anonymous } = sent;
-    const answer = await connections.request({
-      origin,
-      method,
-      path,
-      headers: anonymous === true ? accept : body === undefined ? known : withBody,
-      body: body ?? null,
-      signal,
-    });
-    const text = await readText(answer.body);
-    return {
-      kind: 'answer',
-      status: answer.statusCode,
-      value: answer.statusCode === 204 ? undefined : JSON.parse(text),
-      retryAfterMs: readRetryAfter(answer.headers['retry-after']),
-    };
+    const headers = anonymous === true ? accept : body === undefined ? known : withBody;
+    const { status, retryAfter, text } = await connections.exchange({ origin, method, path, headers, body, signal });
+    const value: unknown = status === 204 ? undefined : JSON.parse(text);
+    return { kind: 'answer', status, value, retryAfterMs: readRetryAfter(retryAfter) };
   }
 
   return {
@@ -83,12 +87,7 @@ export function createTransport(
           resolve({ kind: 'failed', reason, unconnected: false });
         });
         exchange(origin, sent, abort.signal)
-          .catch((cause: unknown): Exchanged => {
-            // The error of a name with several addresses has no message of its own.
-            const { message, code } = cause as Error & { code?: unknown };
-            const reason = new Error(message || String(code), { cause });
-            return { kind: 'failed', reason, unconnected: UNCONNECTED.includes(code) };
-          })
+          .catch((error: unknown): Exchanged => ({ kind: 'failed', ...failureOf(error) }))
           .then((exchanged) => {
             cancel();
             resolve(exchanged);
@@ -99,22 +98,6 @@ export function createTransport(
 }
 
 /** Reads whole seconds. A date is ignored, as clocks differ. */
-function readRetryAfter(header: string | string[] | undefined): number | undefined {
-  return typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : undefined;
-}
-
-/** Reads a body by events, as iterating over it costs as much as the rest of a small exchange. */
-function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    body.on('data', (chunk: Buffer) => {
-      bytes += chunk.length;
-      // Destroying the body closes the connection.
-      if (bytes > MAX_ANSWER_BYTES) body.destroy(new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`));
-      else chunks.push(chunk);
-    });
-    body.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
-    body.on('error', reject);
-  });
+function readRetryAfter(header: string | undefined): number | undefined {
+  return header !== undefined && /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : undefined;
 }

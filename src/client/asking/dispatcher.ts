@@ -1,15 +1,15 @@
-import type { Decision } from '../core/decision.js';
-import type { NodeId } from '../core/ring.js';
-import { TokenringError } from '../core/error.js';
-import { MAX_REQUEST_BYTES } from '../core/request.js';
+import type { Decision } from '../../core/decision.js';
+import type { NodeId } from '../../core/ring.js';
+import { TokenringError } from '../../core/error.js';
+import { MAX_REQUEST_BYTES } from '../../core/request.js';
 import { createBatcher, OVERDUE_MS } from './batcher.js';
 import type { Question } from './batcher.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';
 import { describeFailures } from './retries.js';
 import type { Retries } from './retries.js';
-import type { Time } from './time.js';
-import type { Topology } from './topology.js';
-import type { Exchanged, Transport } from './transport.js';
+import type { Time } from '../time.js';
+import type { Topology } from '../topology/topology.js';
+import type { Exchanged, Transport } from '../transport/transport.js';
 
 /** The outcome of a question. */
 export type Asked =
@@ -220,7 +220,7 @@ export function createQuestionDispatcher(
 
   return {
     ask(clientId, owner, text, done) {
-      const bytes = Buffer.byteLength(text);
+      const bytes = bytesOf(text);
       if (bytes > MAX_REQUEST_BYTES) {
         const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
         return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
@@ -258,6 +258,16 @@ export function createQuestionDispatcher(
       if (waiting > 0) await new Promise<void>((resolve) => becameIdle.push(resolve));
     },
   };
+}
+
+const encoder = new TextEncoder();
+/** Largest number of bytes of a UTF-16 code unit in UTF-8. */
+const MAX_UNIT_BYTES = 3;
+const SHORT_UNITS = 1_000;
+
+/** @returns the bytes of a text in UTF-8, exactly if it is long; an upper bound, which is cheap, if it is short */
+function bytesOf(text: string): number {
+  return text.length <= SHORT_UNITS ? text.length * MAX_UNIT_BYTES : encoder.encode(text).length;
 }
 
 /** Creates the error of a question that no node has answered: `overloaded` if that was the last node's answer. */

@@ -1,7 +1,7 @@
 import type { Request, Response } from 'express';
-import type { Limiter } from '../core/limiter.js';
+import type { Limiter } from '../../core/limiter.js';
 import type { RateLimitOptions } from './rate-limit-options.js';
-import { warnOnce } from './warn-once.js';
+import { warnOnce } from '../warn-once.js';
 
 type Rule = Pick<RateLimitOptions, 'costAfter' | 'skipSuccessful' | 'skipFailed'>;
 

@@ -1,19 +1,19 @@
 import type { NextFunction, Request, Response } from 'express';
-import { networkOf } from '../core/address.js';
-import type { Decision } from '../core/decision.js';
-import { TokenringError } from '../core/error.js';
-import { seconds } from '../core/rate-limit-headers.js';
-import type { AllowRequest } from '../core/request.js';
+import { networkOf } from '../../core/address.js';
+import type { Decision } from '../../core/decision.js';
+import { TokenringError } from '../../core/error.js';
+import { seconds } from '../../core/rate-limit-headers.js';
+import type { AllowRequest } from '../../core/request.js';
 import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import { checkProxy } from './proxy-check.js';
-import { rulesOf } from './question.js';
+import { rulesOf } from '../question.js';
 import { checkRateLimitOptions, settlesLater, waitMsOf } from './rate-limit-options.js';
 import type { RateLimitOptions } from './rate-limit-options.js';
 import { settleAfter } from './settle-after.js';
 
-export type { Decision } from '../core/decision.js';
-export type { Limiter } from '../core/limiter.js';
-export type { AllowRequest, Duration, LimitRequest } from '../core/request.js';
+export type { Decision } from '../../core/decision.js';
+export type { Limiter } from '../../core/limiter.js';
+export type { AllowRequest, Duration, LimitRequest } from '../../core/request.js';
 export type { HeaderStyle } from './limit-headers.js';
 export type { RateLimitOptions } from './rate-limit-options.js';
 

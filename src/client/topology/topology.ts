@@ -1,6 +1,7 @@
-import { createRing, ringChecksum } from '../core/ring.js';
-import type { NodeId, Ring } from '../core/ring.js';
-import type { ClusterView } from './read-answer.js';
+import { ringChecksum } from '../../core/ring.js';
+import type { NodeId, Ring } from '../../core/ring.js';
+import { createRing } from './ring.js';
+import type { ClusterView } from '../asking/read-answer.js';
 
 /** The addresses of the nodes, and the order in which to ask them about a client. */
 export interface Topology {

@@ -1,9 +1,9 @@
-import type { LoadReport } from '../core/adaptive.js';
+import type { LoadReport } from '../../core/adaptive.js';
 import { createLatencies } from './latencies.js';
-import type { LoadAnswer } from './read-answer.js';
-import { TokenringError } from '../core/error.js';
-import type { Time } from './time.js';
-import { warnOnce } from './warn-once.js';
+import type { LoadAnswer } from '../asking/read-answer.js';
+import { TokenringError } from '../../core/error.js';
+import type { Time } from '../time.js';
+import { warnOnce } from '../warn-once.js';
 
 export interface LoadWatchOptions {
   /** The reported latency: the 95th percentile of an interval (default), or its mean. */

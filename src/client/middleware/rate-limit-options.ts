@@ -1,13 +1,13 @@
 import type { NextFunction, Request, Response } from 'express';
-import type { Decision } from '../core/decision.js';
-import { parseDuration } from '../core/duration.js';
-import type { Limiter } from '../core/limiter.js';
-import { badValue, nearestName } from '../core/mistake.js';
-import type { Duration, LimitRequest } from '../core/request.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../core/rule.js';
+import type { Decision } from '../../core/decision.js';
+import { parseDuration } from '../../core/duration.js';
+import type { Limiter } from '../../core/limiter.js';
+import { badValue, nearestName } from '../../core/mistake.js';
+import type { Duration, LimitRequest } from '../../core/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
-import type { LoadWatch } from './load-watch.js';
+import type { LoadWatch } from '../load/load-watch.js';
 
 /** A value, or a function of the request that returns a value or a promise. */
 type OfRequest<T> = T | ((req: Request, res: Response) => T | Promise<T>);

@@ -1,6 +1,6 @@
-import { MAX_BATCH, MAX_BATCH_BYTES } from '../core/request.js';
-import type { Time } from './time.js';
-import type { Exchanged, Transport } from './transport.js';
+import { MAX_BATCH, MAX_BATCH_BYTES } from '../../core/request.js';
+import type { Time } from '../time.js';
+import type { Exchanged, Transport } from '../transport/transport.js';
 
 /**
  * Bound of batches in flight to one node. Later questions go in the next batch, so an idle node is asked at once and a

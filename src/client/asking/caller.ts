@@ -1,10 +1,10 @@
-import { TokenringError } from '../core/error.js';
+import { TokenringError } from '../../core/error.js';
 import { readProblem } from './read-answer.js';
 import { describeFailures } from './retries.js';
 import type { Retries } from './retries.js';
-import type { Time } from './time.js';
-import type { Topology } from './topology.js';
-import type { Sent, Transport } from './transport.js';
+import type { Time } from '../time.js';
+import type { Topology } from '../topology/topology.js';
+import type { Sent, Transport } from '../transport/transport.js';
 
 /** Sends the calls that do not travel in batches, which are all except decisions. */
 export interface Caller {
