@@ -10,7 +10,7 @@ import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { Member } from './member.js';
-import { availableMemoryMb, memoryBounds, MIN_MEMORY_MB } from './memory-budget.js';
+import { availableMemoryMb, heapLimitMb, memoryBounds, MIN_MEMORY_MB } from './memory-budget.js';
 import type { MemoryBounds } from './memory-budget.js';
 import { createPublicApi } from './public-api.js';
 import { openPolicySource } from './policy-source.js';
@@ -59,8 +59,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const certificates = readCertificates(settings, 'tls');
   const source = await openPolicies(settings, { log, audit });
   const memoryMb = Math.floor((settings.memoryMb || availableMemoryMb()) / settings.workers);
-  const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB));
-  log.info({ memoryMb, ...bounds }, 'bounds on memory');
+  const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB), heapLimitMb());
+  log.info({ memoryMb, heapMb: Math.floor(heapLimitMb()), ...bounds }, 'bounds on memory');
   const member = await openMember(settings, { log, source, bounds, group, named: (own) => (id = own) });
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
   const api = createPublicApi(settings, {
@@ -142,8 +142,7 @@ async function openMember(settings: Settings, { log, source, bounds, group, name
   const discovery = discoveryOf(settings, log);
   return createMember({
     ...settings,
-    ...bounds,
-    maxClients: Math.min(settings.maxClients, bounds.maxClients),
+    stateBounds: bounds.state,
     store,
     policies: source.state,
     listen: { host: settings.peerHost, port: settings.peerPort, setting: 'TOKENRING_PEER_PORT' },

@@ -8,6 +8,7 @@ import type { Guard } from './guard.js';
 import { createApi } from './http/api/api.js';
 import type { ApiDeps } from './http/api/api.js';
 import type { Audit, Who } from './http/access/audit.js';
+import { createBodyReader } from './http/body.js';
 import { createCounters } from './http/metrics/counters.js';
 import { createDecisionHandlers } from './http/decisions/handlers.js';
 import { createMetrics } from './http/metrics/metrics.js';
@@ -27,7 +28,10 @@ interface PublicApiDeps {
   readonly log: Logger;
   /** Lines that standard output and the audit log's file did not take. */
   readonly lost: { logLines(): number; auditLines(): number };
-  readonly bounds: Pick<MemoryBounds, 'maxArrivingBytes' | 'maxUnreadBytes' | 'maxConnections'>;
+  readonly bounds: Pick<
+    MemoryBounds,
+    'maxArrivingBytes' | 'maxOtherArrivingBytes' | 'maxUnreadBytes' | 'maxConnections'
+  >;
   readonly tls: TlsOptions | undefined;
   /** The other workers behind the same port, if there are any. Their metrics and their state count too. */
   readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
@@ -62,6 +66,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       policyWriter,
       decisions,
       access,
+      readBody: createBodyReader(deps.bounds.maxOtherArrivingBytes),
       audit,
       counters,
       metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },

@@ -1,41 +1,55 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { availableMemoryMb, memoryBounds, MIN_MEMORY_MB } from '../src/memory-budget.js';
+import { availableMemoryMb, heapLimitMb, memoryBounds, MIN_MEMORY_MB } from '../src/memory-budget.js';
+
+const MIB = 1024 * 1024;
 
 describe('the bounds on memory', () => {
-  it('fit into their budget when all are reached at once, with ids and limits of the largest size', () => {
-    const property = fc.property(fc.integer({ min: MIN_MEMORY_MB, max: 65_536 }), (memoryMb) => {
-      const bounds = memoryBounds(memoryMb);
-      const bytes =
-        700 * bounds.maxClients +
-        2_000 * bounds.maxRecentDecisions +
-        2_500 * bounds.maxReservations +
-        700 * bounds.maxFallbackClients +
-        1_000 * bounds.maxDenials +
+  it('fit into their budget when all are reached at once, on the heap and outside it', () => {
+    const memory = fc.integer({ min: MIN_MEMORY_MB, max: 65_536 });
+    const property = fc.property(memory, fc.double({ min: 0.25, max: 1, noNaN: true }), (memoryMb, heapPart) => {
+      const heapMb = memoryMb * heapPart;
+      const bounds = memoryBounds(memoryMb, heapMb);
+      const { state } = bounds;
+      const onHeap =
+        state.maxClientHeapBytes +
+        state.maxRecentBytes +
+        state.maxReservationBytes +
+        state.maxFallbackBytes +
+        state.maxDenialBytes +
+        state.maxAnswerBytes;
+      const outside =
+        state.maxRecordBytes +
+        state.maxFallbackBytes +
         bounds.maxArrivingBytes +
+        bounds.maxOtherArrivingBytes +
         bounds.maxUnreadBytes +
-        16_000 * bounds.maxConnections;
-      expect(bytes).to.be.at.most((memoryMb - 128) * 1024 * 1024 * 0.82);
-      expect(Math.min(...(Object.values(bounds) as number[]))).to.be.above(100);
+        24_000 * bounds.maxConnections;
+      const heap = Math.min(heapMb, memoryMb / 2);
+      expect(onHeap).to.be.at.most((heap - 40) * 0.6 * MIB);
+      expect(outside).to.be.at.most((memoryMb - heap - 72) * 0.77 * MIB);
+      const others = [
+        bounds.maxArrivingBytes,
+        bounds.maxOtherArrivingBytes,
+        bounds.maxUnreadBytes,
+        bounds.maxConnections,
+      ];
+      const all = [...(Object.values(state) as number[]), ...others];
+      expect(Math.min(...all)).to.be.above(50);
     });
     fc.assert(property);
   });
 
   it('grow with the budget, and stop where more would help nobody', () => {
-    expect(memoryBounds(512)).to.deep.equal({
-      maxClients: 230_087,
-      maxRecentDecisions: 16_106,
-      maxReservations: 12_884,
-      maxFallbackClients: 23_008,
-      maxDenials: 4_026,
-      maxArrivingBytes: 24_159_191,
-      maxUnreadBytes: 24_159_191,
-      maxConnections: 2_013,
-    });
-    expect(memoryBounds(65_536)).to.include({ maxReservations: 100_000, maxArrivingBytes: 67_108_864 });
+    const small = memoryBounds(512, 259);
+    expect(small.maxConnections).to.equal(1_125);
+    expect(small.state.maxRecordBytes / MIB).to.be.closeTo(73.6, 1);
+    expect(small.state.maxReservationBytes / MIB).to.be.closeTo(25.9, 0.1);
+    expect(memoryBounds(65_536, 4_144)).to.include({ maxArrivingBytes: 64 * MIB, maxUnreadBytes: 64 * MIB });
   });
 
   it('come from the container or the heap where no budget is set', () => {
     expect(availableMemoryMb()).to.be.within(16, 2 ** 30);
+    expect(heapLimitMb()).to.be.within(16, 2 ** 20);
   });
 });

@@ -17,7 +17,7 @@ import { createPeerHandler } from './peer-handler.js';
 import type { ActivePolicies } from './policies/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
-import { wireBuckets, wireDecisions, wireMembership, wirePolicies } from './wiring.js';
+import { DEFAULT_STATE_BOUNDS, wireBuckets, wireDecisions, wireMembership, wirePolicies } from './wiring.js';
 import type { ClusterNodeDeps, ClusterNodeOptions } from './wiring.js';
 
 export type { ClusterNodeDeps, ClusterNodeOptions } from './wiring.js';
@@ -90,15 +90,19 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const parts = { ...deps, ...members, ...policyParts, ...buckets, ...decisions, ask, peerRpc, checks, donor };
   const admin = createClientAdmin(parts, { timeoutMs: suspectAfterMs });
   const lifecycle = createLifecycle(parts, options);
-  const peerHandler = createPeerHandler({
-    ...parts,
-    keep(copied) {
-      copies.keep(copied.clients);
-      if (copied.records !== undefined) copies.keepRecords(copied.records);
-      replicator.copiesReceived(copied);
+  const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const peerHandler = createPeerHandler(
+    {
+      ...parts,
+      keep(copied) {
+        copies.keep(copied.clients);
+        if (copied.records !== undefined) copies.keepRecords(copied.records);
+        replicator.copiesReceived(copied);
+      },
+      forget: admin.forgetHere,
     },
-    forget: admin.forgetHere,
-  });
+    { maxAnswerBytes },
+  );
 
   function onRingChange(): void {
     // A denial names an owner that may have changed.

@@ -12,8 +12,11 @@ import type { Clock } from './ports.js';
 import type { Settler } from './decide/settler.js';
 
 /** Answers are kept in case their batch is sent again, for longer than any sender waits. */
-const MAX_ANSWERS = 1_024;
 const ANSWER_TTL_MS = 5_000;
+/** Upper bounds of the bytes of an answer, of one decision in it, and of the figures of each of several limits. */
+const ANSWER_BYTES = 1_000;
+const DECIDED_BYTES = 240;
+const LIMIT_BYTES = 136;
 
 interface PeerHandlerDeps {
   readonly clock: Clock;
@@ -35,7 +38,7 @@ interface PeerHandler {
 }
 
 /** Answers the messages of peers. */
-export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
+export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { maxAnswerBytes: number }): PeerHandler {
   const {
     clock,
     membership,
@@ -51,7 +54,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
     forget,
   } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
-    max: MAX_ANSWERS,
+    maxSize: maxAnswerBytes,
     ttl: ANSWER_TTL_MS,
     ttlResolution: 0,
     perf: { now: () => clock.nowMs() + 1 },
@@ -70,7 +73,7 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
     const results = peerChecks.decide(message.checks);
     const answer = results instanceof Promise ? results.then(decided) : decided(results);
-    answers.set(message.batchId, answer);
+    answers.set(message.batchId, answer, { size: answerBytes(message.checks) });
     return answer;
   }
 
@@ -118,4 +121,11 @@ export function createPeerHandler(deps: PeerHandlerDeps): PeerHandler {
       }
     },
   };
+}
+
+/** Bytes of the answer to these checks, at most. */
+function answerBytes(checks: Extract<PeerMessage, { kind: 'decide' }>['checks']): number {
+  let bytes = ANSWER_BYTES;
+  for (const { rules } of checks) bytes += DECIDED_BYTES + (rules.length > 1 ? LIMIT_BYTES * rules.length : 0);
+  return bytes;
 }

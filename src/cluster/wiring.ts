@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { createDenials } from '../core/denials.js';
-import type { Denials } from '../core/denials.js';
+import type { Denial, Denials } from '../core/denials.js';
+import { denialBytes } from '../core/heap-bytes.js';
 import type { NodeId, Placed } from '../core/ring.js';
 import { createFallback } from './decide/fallback.js';
 import type { OnUnavailable } from './decide/fallback.js';
@@ -50,14 +51,36 @@ import type { RecentDecisions } from './state/recent-decisions.js';
 import { createReservations } from './state/reservations.js';
 import type { Reservations } from './state/reservations.js';
 
-/** Request ids that a node remembers, each for 60 s: enough for 1,600 a second. */
-const MAX_RECENT_DECISIONS = 100_000;
-/** Reservations that a node remembers, each for ten minutes: enough for 160 a second. */
-const MAX_RESERVATIONS = 100_000;
-/** Clients that this node decides by its fallback. */
-const MAX_FALLBACK_CLIENTS = 100_000;
-/** Clients of other owners whose denials this node remembers. */
-const MAX_DENIALS = 16_384;
+const MIB = 1024 * 1024;
+
+/** Bounds of what a node remembers, in bytes. */
+export interface StateBounds {
+  /** Clients in the bucket table: a record for each, outside the heap. */
+  readonly maxRecordBytes: number;
+  /** Clients in the bucket table whose buckets do not fit into their records, and rules. */
+  readonly maxClientHeapBytes: number;
+  /** Request ids, each for 60 s. */
+  readonly maxRecentBytes: number;
+  /** Reservations, each for ten minutes. */
+  readonly maxReservationBytes: number;
+  /** Clients that the node decides by its fallback: as many bytes outside the heap, and as many on it. */
+  readonly maxFallbackBytes: number;
+  /** Denials of clients of other owners. */
+  readonly maxDenialBytes: number;
+  /** Answers to peers, in case a peer sends its checks again. */
+  readonly maxAnswerBytes: number;
+}
+
+/** Bounds of a node that is part of another program. */
+export const DEFAULT_STATE_BOUNDS: StateBounds = {
+  maxRecordBytes: 256 * MIB,
+  maxClientHeapBytes: 128 * MIB,
+  maxRecentBytes: 64 * MIB,
+  maxReservationBytes: 64 * MIB,
+  maxFallbackBytes: 16 * MIB,
+  maxDenialBytes: 8 * MIB,
+  maxAnswerBytes: 32 * MIB,
+};
 /** After so many forwards of one client within 250 ms, a node asks for a lease: about 130 a second. */
 const LEASE_AFTER = 32;
 
@@ -71,14 +94,8 @@ export interface ClusterNodeOptions {
   readonly maxClients: number;
   /** 32 random bits of this process: nobody else can tell which client ids share a place of the bucket table. Default 0. */
   readonly tableSecret?: number;
-  /** Request ids that this node remembers, each for 60 s. Default 100,000. */
-  readonly maxRecentDecisions?: number;
-  /** Reservations that this node remembers, each for ten minutes. Default 100,000. */
-  readonly maxReservations?: number;
-  /** Clients that this node decides by its fallback. Default 100,000. */
-  readonly maxFallbackClients?: number;
-  /** Clients of other owners whose denials this node remembers. Default 16,384. */
-  readonly maxDenials?: number;
+  /** Default: `DEFAULT_STATE_BOUNDS`. */
+  readonly stateBounds?: StateBounds;
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
@@ -154,15 +171,15 @@ export function wireBuckets(
 ): BucketParts {
   const { clock, timers, membership, ask, store, log } = deps;
   const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
-  const table = createBucketTable({ maxClients, secret: options.tableSecret ?? 0 });
-  const recent = createRecentDecisions(
-    { clock },
-    { max: Math.min(options.maxRecentDecisions ?? MAX_RECENT_DECISIONS, maxClients) },
-  );
-  const reservations = createReservations(
-    { clock },
-    { max: Math.min(options.maxReservations ?? MAX_RESERVATIONS, maxClients) },
-  );
+  const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const table = createBucketTable({
+    maxClients,
+    maxBytes: bounds.maxRecordBytes,
+    maxHeapBytes: bounds.maxClientHeapBytes,
+    secret: options.tableSecret ?? 0,
+  });
+  const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes });
+  const reservations = createReservations({ clock }, { maxBytes: bounds.maxReservationBytes });
   const copies = createCopies({ clock, table, recent, reservations }, options);
   const shared = { clock, timers, table, copies, membership, ask };
   const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
@@ -197,13 +214,18 @@ export function wireDecisions(
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
   const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
-  const maxFallbackClients = Math.min(maxClients, options.maxFallbackClients ?? MAX_FALLBACK_CLIENTS);
-  const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients: maxFallbackClients });
+  const { maxFallbackBytes: maxBytes, maxDenialBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients, maxBytes });
   const leaseHolder = createLeaseHolder(
     { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
-  const denials = createDenials(new LRUCache({ max: Math.min(maxClients, options.maxDenials ?? MAX_DENIALS) }));
+  const denials = createDenials(
+    new LRUCache<string, Denial>({
+      maxSize: maxDenialBytes,
+      sizeCalculation: ({ rules, decision }, clientId) => denialBytes(clientId, rules, decision),
+    }),
+  );
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
   const noteActing = (client: Placed): void => membership.noteActing(client);

@@ -27,7 +27,7 @@ interface Asking {
   readonly resets: number;
 }
 
-interface Denial {
+export interface Denial {
   readonly rules: readonly Rule[];
   readonly cost: number;
   readonly decision: Decision;

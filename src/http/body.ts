@@ -70,14 +70,19 @@ export function readJsonBody(
   // There is no listener for 'error': a request without one ends quietly when its connection breaks.
 }
 
-/** Bounds for rare requests: bytes of one body, and bytes of all bodies that are arriving. */
+/** Bound of the body of a rare request, in bytes. */
 const MAX_BYTES = 64 * 1024;
-const arrivingBytes = createArrivingBytes(16 * 1024 * 1024);
 
 /** Reads the value of a JSON request, of at most 64 KiB. Rejects with a TokenringError. */
-export async function readBody(req: IncomingMessage): Promise<unknown> {
-  const body = await new Promise<Buffer>((resolve, reject) => {
-    readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), arrivingBytes);
-  });
-  return parseJson(body);
+export type ReadBody = (req: IncomingMessage) => Promise<unknown>;
+
+/** @param maxArrivingBytes bound of all bodies that are arriving */
+export function createBodyReader(maxArrivingBytes: number): ReadBody {
+  const arriving = createArrivingBytes(maxArrivingBytes);
+  return async (req) => {
+    const body = await new Promise<Buffer>((resolve, reject) => {
+      readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), arriving);
+    });
+    return parseJson(body);
+  };
 }

@@ -7,8 +7,6 @@ import { readPlainHead } from './plain-head.js';
 import type { PlainHead } from './plain-head.js';
 import { problemHeaders } from './send.js';
 
-/** Bytes of further requests that may wait while one is answered. */
-const MAX_WAITING_BYTES = 64 * 1024;
 /** Heads that are remembered, as a client repeats the same head. */
 const MAX_HEADS = 256;
 const HEAD_END = Buffer.from('\r\n\r\n');
@@ -74,8 +72,9 @@ export function serveDirectly(
   }
 
   function begin(socket: Socket): void {
-    const waiting: Buffer[] = [];
-    let waitingBytes = 0;
+    /** A further request, or a part of it, that came while one is answered. More stays with the system. */
+    let waiting: Buffer | undefined;
+    const held = direct.arriving.begin(socket.remoteAddress);
     let halfClosed = false;
 
     function write(status: number, headers: readonly string[], body: string, encoding: 'latin1' | 'utf8'): void {
@@ -88,7 +87,7 @@ export function serveDirectly(
       const text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}Date: ${dateNow()}\r\n${last ? 'Connection: close\r\n' : keepAlive}\r\n${body}`;
       if (last) return void socket.end(text, encoding);
       if (!socket.write(text, encoding)) socket.pause();
-      if (waiting.length > 0) next();
+      if (waiting !== undefined) next(waiting);
     }
 
     const sink: AnswerSink = {
@@ -113,19 +112,18 @@ export function serveDirectly(
     }
 
     /** Handles the bytes that arrived while the last request was answered. */
-    function next(): void {
-      const chunk = waiting.length === 1 ? waiting[0]! : Buffer.concat(waiting);
-      waiting.length = 0;
-      waitingBytes = 0;
+    function next(chunk: Buffer): void {
+      waiting = undefined;
+      held.release();
       if (!socket.writableNeedDrain) socket.resume();
       received(chunk);
     }
 
     function received(chunk: Buffer): void {
       if (connection.busy) {
-        waiting.push(chunk);
-        waitingBytes += chunk.length;
-        if (waitingBytes > MAX_WAITING_BYTES) socket.pause();
+        socket.pause();
+        waiting = chunk;
+        if (!held.add(chunk.length)) socket.destroy();
         return;
       }
       connection.activeAtMs = performance.now();
@@ -147,7 +145,7 @@ export function serveDirectly(
     }
 
     function resume(): void {
-      if (waitingBytes <= MAX_WAITING_BYTES) socket.resume();
+      if (waiting === undefined) socket.resume();
     }
 
     function ended(): void {
@@ -156,6 +154,7 @@ export function serveDirectly(
     }
 
     function closed(): void {
+      held.release();
       connections.delete(connection);
     }
 

@@ -32,6 +32,7 @@ export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoi
       check: { nginx: gated(check.nginx), traefik: gated(check.traefik), envoy: gated(check.envoy) },
       ...(direct !== undefined && {
         direct: {
+          arriving: direct.arriving,
           allow: (body, sink) => hasJoined() && direct.allow(body, sink),
           batch: (body, sink) => hasJoined() && direct.batch(body, sink),
         },

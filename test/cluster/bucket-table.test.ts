@@ -4,6 +4,7 @@ import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/cluster/lifecycle.js';
 import { isIdle } from '../../src/core/bucket.js';
+import { clientBytes } from '../../src/core/heap-bytes.js';
 import { clientKey } from '../../src/core/client-hash.js';
 import type { Rule } from '../../src/core/rule.js';
 import { addClient } from '../support/clients.js';
@@ -149,6 +150,14 @@ describe('bucket table', () => {
     expect(table.peek('newcomer')).to.not.equal(undefined);
   });
 
+  it('is bounded by the bytes of its clients: of those with long ids it holds fewer', () => {
+    const table = createBucketTable({ maxClients: 10_000, maxBytes: 104_000 });
+    for (let i = 0; i < 2_000; i += 1) addClient(table, `client:${i}`.padEnd(20), 1_000, 0);
+    expect(table.size).to.equal(1_000);
+    for (let i = 0; i < 2_000; i += 1) addClient(table, `client:${i}`.padEnd(256), 1_000, 0);
+    expect(table.size).to.be.within(305, 310);
+  });
+
   describe('of clients with several limits', () => {
     const DAY_MS = 86_400_000;
     const limits = (count: number, begin = 0, limit = 1_000): Rule[] =>
@@ -160,6 +169,10 @@ describe('bucket table', () => {
     };
     const held = (table: BucketTable): number =>
       Array.from({ length: table.size }, (_, i) => bucketsOf(table.at(i)!)).reduce((a, b) => a + b, 0);
+    const heldBytes = (table: BucketTable): number =>
+      Array.from({ length: table.size }, (_, i) => table.at(i)!)
+        .filter(({ isKept }) => isKept)
+        .reduce((bytes, client) => bytes + clientBytes(client, Buffer.byteLength(client.id)), 0);
     /** What the limiter does with a check. */
     function ask(table: BucketTable, id: string, rules: readonly Rule[], nowMs = 0): void {
       const client = table.open(clientKey(id));
@@ -167,21 +180,39 @@ describe('bucket table', () => {
       table.close(client, nowMs);
     }
 
-    it('holds twice as many buckets as clients at most, whoever asks under ever more limits', () => {
-      const table = createBucketTable({ maxClients: 100 });
+    it('takes no more of the heap than its bound, whoever asks under ever more limits', () => {
+      // A client with eight sliding windows takes 5 KB.
+      const table = createBucketTable({ maxClients: 100, maxHeapBytes: 100_000 });
       for (let round = 0; round < 8; round += 1) {
         for (let i = 0; i < 100; i += 1) {
           ask(table, `flood:${i}`, limits(8, round * 8));
-          expect(held(table)).to.be.at.most(200);
+          expect(heldBytes(table)).to.be.at.most(100_000);
         }
       }
-      expect(table.size).to.equal(100);
+      expect(held(table)).to.be.at.least(100);
       expect(table.unexpiredEvictions).to.be.at.least(6_400 - 200);
     });
 
+    it('counts one sliding window by its weight too, and keeps those that are exhausted', () => {
+      const table = createBucketTable({ maxClients: 10_000, maxHeapBytes: 100_000 });
+      for (let i = 0; i < 50; i += 1) ask(table, `exhausted:${i}`, limits(1, 0, 1));
+      for (let i = 0; i < 1_000; i += 1) {
+        ask(table, `flood:${i}`, limits(1, 0, i % 2 === 0 ? 1 : 1_000));
+        expect(heldBytes(table)).to.be.at.most(100_000);
+      }
+      for (let i = 0; i < 50; i += 1) expect(table.peek(`exhausted:${i}`), String(i)).to.not.equal(undefined);
+    });
+
+    it('makes room for rules of their own with clients that were not used for long', () => {
+      const table = createBucketTable({ maxClients: 10_000, maxHeapBytes: 18_000 });
+      for (let i = 0; i < 1_000; i += 1) ask(table, `client:${i}`, [tokenBucket(1_000, DAY_MS + i)]);
+      expect(table.size).to.be.within(50, 100);
+      expect(table.peek('client:999')).to.not.equal(undefined);
+    });
+
     it('takes nothing from clients with one limit, from those who have used up theirs, or from those in use', () => {
-      const table = createBucketTable({ maxClients: 200 });
-      for (let i = 0; i < 50; i += 1) ask(table, `single:${i}`, limits(1));
+      const table = createBucketTable({ maxClients: 200, maxHeapBytes: 150_000 });
+      for (let i = 0; i < 50; i += 1) ask(table, `single:${i}`, [tokenBucket(1_000, DAY_MS)]);
       for (let i = 0; i < 20; i += 1) ask(table, `exhausted:${i}`, limits(3, 0, 1));
       for (let round = 0; round < 50; round += 1) {
         for (let i = 0; i < 50; i += 1) {
@@ -195,7 +226,7 @@ describe('bucket table', () => {
     });
 
     it('drops buckets at rest first, and does not count them', () => {
-      const table = createBucketTable({ maxClients: 100 });
+      const table = createBucketTable({ maxClients: 100, maxHeapBytes: 140_000 });
       for (let i = 0; i < 50; i += 1) ask(table, `past:${i}`, [...limits(1), tokenBucket(1, 10), tokenBucket(1, 20)]);
       for (let i = 0; i < 30; i += 1) ask(table, `now:${i}`, limits(3), 100);
       expect(table.unexpiredEvictions).to.equal(0);
@@ -203,7 +234,7 @@ describe('bucket table', () => {
     });
 
     it('has room again once those are gone that took it', () => {
-      const table = createBucketTable({ maxClients: 10 });
+      const table = createBucketTable({ maxClients: 10, maxHeapBytes: 15_000 });
       for (let round = 0; round < 3; round += 1) {
         for (let i = 0; i < 5; i += 1) ask(table, `client:${round}:${i}`, limits(3));
         expect(held(table)).to.equal(15);

@@ -25,8 +25,8 @@ function createNode(startMs: number): Node {
   const clock = createFakeClock(startMs);
   const table = createBucketTable({ maxClients: 1_000 });
   const others = {
-    recent: createRecentDecisions({ clock }, { max: 9 }),
-    reservations: createReservations({ clock }, { max: 9 }),
+    recent: createRecentDecisions({ clock }, { maxBytes: 1e6 }),
+    reservations: createReservations({ clock }, { maxBytes: 1e6 }),
   };
   return { clock, table, copies: createCopies({ clock, table, ...others }, { self: 'a:1' }) };
 }

@@ -37,7 +37,7 @@ interface Lone {
 function createLone(): Lone {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients: 100 });
-  const recent = createRecentDecisions({ clock }, { max: 100 });
+  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
   const membership = createGossipMembership(
     { clock },
     {
@@ -49,7 +49,7 @@ function createLone(): Lone {
     },
   );
   membership.declare('active');
-  const reservations = createReservations({ clock }, { max: 10 });
+  const reservations = createReservations({ clock }, { maxBytes: 1e6 });
   const changed: string[] = [];
   const replicator: Pick<Replicator, 'changed'> = { changed: (client) => changed.push(client.id) };
   let checks = 0;
@@ -240,8 +240,8 @@ describe('limiter', () => {
       {
         clock,
         table,
-        recent: createRecentDecisions({ clock }, { max: 1 }),
-        reservations: createReservations({ clock }, { max: 1 }),
+        recent: createRecentDecisions({ clock }, { maxBytes: 1e6 }),
+        reservations: createReservations({ clock }, { maxBytes: 1e6 }),
       },
       { self: 'a:1' },
     );

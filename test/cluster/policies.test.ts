@@ -308,7 +308,7 @@ describe('policies in a cluster', () => {
     const { membership } = world.node('a:1').cluster;
     const fallback = createFallback(
       { clock: { nowMs: () => 0 }, membership },
-      { onUnavailable: 'local', maxClients: 9 },
+      { onUnavailable: 'local', maxClients: 9, maxBytes: 1e6 },
     );
     const decide = (onUnavailable: OnUnavailable | undefined): Decision => {
       const text = { limit: 9, window: '1h' };

@@ -260,7 +260,7 @@ describe('a client with many open reservations', () => {
   function readsOf(open: number, checks: number): number {
     const clock = createFakeClock(1_000);
     const table = createBucketTable({ maxClients: 9 });
-    const reservations = createReservations({ clock }, { max: 1_000 });
+    const reservations = createReservations({ clock }, { maxBytes: 1e6 });
     const act = (reservation: string | undefined): number => {
       clock.advance(1);
       const check = checkOf('x', PER_DAY, { reservation });
@@ -300,8 +300,8 @@ describe('copies of reserved costs', () => {
     owed(): number;
   } {
     const table = createBucketTable({ maxClients: 9 });
-    const reservations = createReservations({ clock }, { max: 9 });
-    const recent = createRecentDecisions({ clock }, { max: 9 });
+    const reservations = createReservations({ clock }, { maxBytes: 1e6 });
+    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
     const client = (): Client => table.peek('x')!;
     const change = (by: (opened: Client, nowMs: number) => void): void => {
       const opened = table.open(clientKey('x'));

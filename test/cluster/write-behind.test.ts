@@ -82,9 +82,9 @@ function createBench({
     unreadable: 0,
     close: () => Promise.resolve(),
   };
-  const recent = createRecentDecisions({ clock }, { max: 10 });
+  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
   const copies = createCopies(
-    { clock, table, recent, reservations: createReservations({ clock }, { max: 10 }) },
+    { clock, table, recent, reservations: createReservations({ clock }, { maxBytes: 1e6 }) },
     { self: 'a:1' },
   );
   const write = (_: object, message: string): void => void log.push(message);

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
+import { createArrivingBytes } from '../../src/http/arriving.js';
 import { createCounters } from '../../src/http/metrics/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer, ServerTimeouts } from '../../src/http/server.js';
@@ -32,7 +33,7 @@ async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> 
     allow: (_req: unknown, res: ServerResponse) => void waiting.push(res),
     batch: (_req: unknown, res: ServerResponse) => void res.end(),
     // As in production: every connection begins there, and goes on with node:http.
-    direct: { allow: () => false, batch: () => false },
+    direct: { allow: () => false, batch: () => false, arriving: createArrivingBytes(0) },
   };
   const api = (_req: unknown, res: ServerResponse): void => void res.end('hello');
   const publicServer = createPublicServer(

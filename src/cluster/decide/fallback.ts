@@ -22,9 +22,10 @@ export interface Fallback {
  */
 export function createFallback(
   { clock, membership }: { clock: Clock; membership: Membership },
-  options: { onUnavailable: OnUnavailable; maxClients: number },
+  options: { onUnavailable: OnUnavailable; maxClients: number; maxBytes: number },
 ): Fallback {
-  const table = createBucketTable({ maxClients: options.maxClients });
+  const { maxClients, maxBytes } = options;
+  const table = createBucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
 
   function shareOf(rule: Rule): Rule {
     const nodes = membership.others().length + 1;

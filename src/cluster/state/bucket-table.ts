@@ -1,4 +1,3 @@
-import type { Buckets } from '../../core/bucket.js';
 import { isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
 import { hashClientBytes, hashClientId } from '../../core/client-hash.js';
 import type { ClientKey } from '../../core/client-hash.js';
@@ -19,11 +18,13 @@ const EVICTION_PATIENCE = 64;
 const SPARED = 0.5;
 /** If all clients have used up that part, the newest make room for each other. They are in this part of the table. */
 const NEWEST_PART = 1 / 16;
-/** Bound of the buckets beyond the first of each client, for each client that the table may hold. */
-const MORE_BUCKETS = 1;
 
 interface BucketTableOptions {
   readonly maxClients: number;
+  /** Bound of the bytes of clients outside the heap. Default: none. */
+  readonly maxBytes?: number;
+  /** Bound of the bytes on the heap, of clients whose buckets do not fit into a record, and of rules. Default: none. */
+  readonly maxHeapBytes?: number;
   /** 32 bits that only this process knows, so that nobody can choose ids that share a place. */
   readonly secret?: number;
 }
@@ -58,11 +59,13 @@ export interface BucketTable {
    * Writes a changed client to the table. Adds the client if it is new and not empty. It may have more buckets than
    * before.
    *
-   * At the bound of clients, an idle client makes room. If none is found, a client makes room that was not used for
-   * long and has most of its limits left. If none of those is found either, one of the newest clients makes room.
+   * At the bound of clients or of their bytes, an idle client makes room. If none is found, a client makes room that was
+   * not used for long and has most of its limits left. If none of those is found either, one of the newest clients makes
+   * room.
    *
-   * At the bound of buckets, some clients lose their idle buckets. Those of them that were not used for long and have
-   * most of their limits left lose all buckets but one. If that is not enough, this client loses all buckets but one.
+   * At the bound of bytes on the heap, some clients there lose their idle buckets. Those of them that were not used for
+   * long and have most of their limits left lose all buckets but one, and go if that one takes heap too. If that is not
+   * enough, this client loses all buckets but one, and then some of the newest clients on the heap make room.
    */
   close(client: Client, nowMs: number): void;
   /** Sets a mark of the client at a slot. @returns whether the mark is new; false if no client has the slot */
@@ -91,15 +94,9 @@ function isIdleClient(client: Client, nowMs: number): boolean {
   return nowMs >= client.remembersUntilMs && isIdle(client, nowMs);
 }
 
-function beyondFirst({ first }: Buckets): number {
-  let more = 0;
-  for (let bucket = first?.next; bucket !== undefined; bucket = bucket.next) more += 1;
-  return more;
-}
-
 /**
- * The buckets that this node holds. It holds at most `maxClients` clients, and as many buckets again beyond the first
- * of each client.
+ * The buckets that this node holds. Three bounds apply: of clients, of their bytes outside the heap, and of their bytes
+ * on it. Most clients take about 100 bytes outside. A client with eight limits takes 2 KB on the heap as well.
  *
  * The clock algorithm (Corbató 1968) finds the client that makes room. A hand goes round the places. It spares the
  * clients that were used since it last came by, and takes the first that was not. A use writes one mark. A list in the
@@ -112,7 +109,8 @@ function beyondFirst({ first }: Buckets): number {
  * An `lru-cache` does not do that. It also takes 6 ms to delete its only entry if it has room for a million, and the
  * sweep would do so 10 times a second on an idle node. This table also allocates no memory in advance.
  */
-export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions): BucketTable {
+export function createBucketTable(options: BucketTableOptions): BucketTable {
+  const { maxClients, maxBytes = Infinity, maxHeapBytes = Infinity, secret = 0 } = options;
   const records = createClientRecords(secret);
   const hash = new Int32Array(2);
   let opened = createClient();
@@ -123,8 +121,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
   let hand = 0;
   let newestHand = 0;
   let inVain = false;
-  let more = 0;
-  let bucketHand = 0;
+  let heapHand = 0;
 
   function createClient(): Client {
     return new Client(records.idOf);
@@ -135,19 +132,9 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     return records.find(hash[0]!, hash[1]!, clientId);
   }
 
-  /** Updates the count of a client's buckets beyond the first. */
-  function count(client: Client): void {
-    const before = records.moreOf(client.slot);
-    const now = beyondFirst(client);
-    if (now === before) return;
-    more += now - before;
-    records.setMore(client.slot, now);
-  }
-
   /** Drops the idle buckets of a client, and of the others all but the latest `most`. */
   function trim(client: Client, most: number, nowMs: number): void {
     unexpiredEvictions += dropBuckets(client, nowMs, most);
-    count(client);
     records.write(client);
   }
 
@@ -156,33 +143,40 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     return records.read(slot, candidate);
   }
 
-  function makeRoomForBuckets(asking: Client, nowMs: number): void {
-    const bound = maxClients * MORE_BUCKETS;
-    for (let looked = 0; looked < EVICTION_PATIENCE && more > bound; looked += 1) {
-      bucketHand = (bucketHand + 1) % records.size;
-      const slot = records.slotAt(bucketHand);
-      if (records.moreOf(slot) === 0 || slot === asking.slot) continue;
+  function heapIsFull(): boolean {
+    return records.keptBytes + records.ruleBytes > maxHeapBytes;
+  }
+
+  function makeRoomOnHeap(asking: Client, nowMs: number): void {
+    for (let looked = 0; looked < EVICTION_PATIENCE && records.keptSize > 0 && heapIsFull(); looked += 1) {
+      heapHand = (heapHand + 1) % records.keptSize;
+      const slot = records.keptSlotAt(heapHand);
+      if (slot === asking.slot) continue;
       const client = readCandidate(slot);
+      if (isIdleClient(client, nowMs)) {
+        records.remove(slot);
+        continue;
+      }
       const spared = records.isUsed(slot) || usedUp(client, nowMs) >= SPARED;
       records.setUsed(slot, false);
       trim(client, spared ? Infinity : 1, nowMs);
+      if (spared || !client.isKept) continue;
+      // A sliding window or a lease takes heap even alone.
+      records.remove(slot);
+      unexpiredEvictions += 1;
     }
     // The others have used up theirs: a client that asks under ever more limits pushes out its own buckets.
-    if (more > bound) trim(asking, 1, nowMs);
+    if (heapIsFull()) trim(asking, 1, nowMs);
+    for (let removed = 0; removed < EVICTION_LOOK && heapIsFull(); removed += 1) {
+      const slot = records.ruleBytes > records.keptBytes ? whoMakesRoom(nowMs) : oneOfTheNewestKept();
+      if (slot < 0 || slot === asking.slot) continue;
+      if (!isIdleClient(readCandidate(slot), nowMs)) unexpiredEvictions += 1;
+      records.remove(slot);
+    }
   }
 
-  function grew(client: Client, nowMs: number): void {
-    if (client.first?.next === undefined && records.moreOf(client.slot) === 0) return;
-    count(client);
-    if (more > maxClients * MORE_BUCKETS) makeRoomForBuckets(client, nowMs);
-  }
-
-  function remove(slot: number): void {
-    more -= records.moreOf(slot);
-    records.remove(slot);
-  }
-
-  function makeRoom(nowMs: number): void {
+  /** Finds a client to drop. @returns its slot */
+  function whoMakesRoom(nowMs: number): number {
     let idle = -1;
     const patience = inVain ? EVICTION_LOOK : EVICTION_PATIENCE;
     for (let looked = 0; looked < (idle < 0 ? patience : EVICTION_LOOK); looked += 1) {
@@ -191,7 +185,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
       if (isIdleClient(client, nowMs)) {
         hand = records.placeOf(idle < 0 ? slot : idle);
         inVain = false;
-        return remove(slot);
+        return slot;
       }
       if (idle >= 0) continue;
       if (!records.isUsed(slot) && usedUp(client, nowMs) < SPARED) idle = slot;
@@ -199,25 +193,38 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
     }
     inVain = idle < 0;
     hand = idle < 0 ? hand + patience : records.placeOf(idle) + 1;
-    remove(idle < 0 ? oneOfTheNewest() : idle);
-    unexpiredEvictions += 1;
+    return idle < 0 ? oneOfTheNewest(records.size, records.slotAt) : idle;
   }
 
-  /** Returns the first of the newest clients not used since the last look. If all of them were used, returns any. */
-  function oneOfTheNewest(): number {
-    const newest = Math.ceil(records.size * NEWEST_PART);
-    const begin = records.size - newest;
+  function makeRoom(nowMs: number): void {
+    const slot = whoMakesRoom(nowMs);
+    if (!isIdleClient(readCandidate(slot), nowMs)) unexpiredEvictions += 1;
+    records.remove(slot);
+  }
+
+  /**
+   * Returns the first of the newest of `size` clients not used since the last look. If all of them were used, returns
+   * any.
+   */
+  function oneOfTheNewest(size: number, slotAt: (place: number) => number): number {
+    const newest = Math.ceil(size * NEWEST_PART);
+    const begin = size - newest;
     for (let looked = 0; looked < EVICTION_LOOK; looked += 1) {
       newestHand = (newestHand + 1) % newest;
-      const slot = records.slotAt(begin + newestHand);
+      const slot = slotAt(begin + newestHand);
       if (!records.isUsed(slot)) return slot;
       records.setUsed(slot, false);
     }
-    return records.slotAt(begin + newestHand);
+    return slotAt(begin + newestHand);
+  }
+
+  function oneOfTheNewestKept(): number {
+    return records.keptSize === 0 ? -1 : oneOfTheNewest(records.keptSize, records.keptSlotAt);
   }
 
   function add(client: Client, nowMs: number): void {
-    if (records.size >= maxClients) makeRoom(nowMs);
+    const most = maxBytes - records.bytesOf(Buffer.byteLength(client.id));
+    while (records.size > 0 && (records.size >= maxClients || records.bytes > most)) makeRoom(nowMs);
     while (!records.add(client)) makeRoomInCrowd(client, nowMs);
   }
 
@@ -225,7 +232,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
   function makeRoomInCrowd({ hashHigh, hashLow }: Client, nowMs: number): void {
     const crowd = records.crowd(hashHigh, hashLow);
     const used = crowd.map((slot) => usedUp(readCandidate(slot), nowMs));
-    remove(crowd[used.indexOf(Math.min(...used))]!);
+    records.remove(crowd[used.indexOf(Math.min(...used))]!);
     unexpiredEvictions += 1;
   }
 
@@ -288,14 +295,14 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
       } else {
         records.write(client);
       }
-      grew(client, nowMs);
+      if (heapIsFull()) makeRoomOnHeap(client, nowMs);
     },
     mark: records.mark,
     unmark: records.unmark,
     copyId: records.copyId,
     delete(clientId) {
       const slot = find(clientId);
-      if (slot >= 0) remove(slot);
+      if (slot >= 0) records.remove(slot);
       return slot >= 0;
     },
     forgot(buckets) {
@@ -308,7 +315,7 @@ export function createBucketTable({ maxClients, secret = 0 }: BucketTableOptions
         if (swept < 0 || swept >= records.size) swept = records.size - 1;
         if (swept < 0) return;
         const slot = records.slotAt(swept);
-        if (isIdleClient(readCandidate(slot), nowMs)) remove(slot);
+        if (isIdleClient(readCandidate(slot), nowMs)) records.remove(slot);
       }
     },
     get size() {

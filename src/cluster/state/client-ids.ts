@@ -10,6 +10,10 @@ const CELLS_PER_PAGE_SHIFT = 10;
 interface ClientIds {
   /** Length in bytes of the id that was written last. */
   readonly writtenBytes: number;
+  /** Bytes of the cells of all ids. */
+  readonly heldBytes: number;
+  /** Bytes of the cell for an id of so many bytes. */
+  cellBytes(bytes: number): number;
   /** Stores an id. @returns its cell */
   write(id: string): number;
   /** @param bytes length of the id, 1 to 256 */
@@ -31,6 +35,7 @@ export function createClientIds(): ClientIds {
   );
   const scratch = Buffer.allocUnsafeSlow(MAX_ID_BYTES);
   let writtenBytes = 0;
+  let heldBytes = 0;
 
   function pageOf(cells: Cells<Buffer>, cell: number): Buffer {
     return cells.pages[cell >> CELLS_PER_PAGE_SHIFT]!;
@@ -52,11 +57,16 @@ export function createClientIds(): ClientIds {
     get writtenBytes() {
       return writtenBytes;
     },
+    get heldBytes() {
+      return heldBytes;
+    },
+    cellBytes: (bytes) => CLASS_BYTES[classOf[bytes]!]!,
     write(id) {
       writtenBytes = scratch.write(id);
       const sizeClass = classOf[writtenBytes]!;
       const cells = classes[sizeClass]!;
       const cell = cells.take();
+      heldBytes += CLASS_BYTES[sizeClass]!;
       scratch.copy(pageOf(cells, cell), offsetOf(cell, sizeClass), 0, writtenBytes);
       return cell;
     },
@@ -84,6 +94,10 @@ export function createClientIds(): ClientIds {
       const offset = offsetOf(cell, sizeClass);
       pageOf(classes[sizeClass]!, cell).copy(target, at, offset, offset + bytes);
     },
-    release: (cell, bytes) => classes[classOf[bytes]!]!.release(cell),
+    release(cell, bytes) {
+      const sizeClass = classOf[bytes]!;
+      heldBytes -= CLASS_BYTES[sizeClass]!;
+      classes[sizeClass]!.release(cell);
+    },
   };
 }

@@ -1,4 +1,5 @@
 import type { Bucket } from '../../core/bucket.js';
+import { clientBytes } from '../../core/heap-bytes.js';
 import { createCells } from './cells.js';
 import type { Client } from './client.js';
 import { createClientIds } from './client-ids.js';
@@ -25,25 +26,25 @@ const HASH_LOW = 11;
 const ID_CELL = 12;
 const PLACE = 13;
 const GENERATION = 14;
-/**
- * From the lowest bit: 8 bits of marks and flags, 8 bits for buckets beyond the first, 8 bits for the bytes of the id
- * less 1.
- */
+/** From the lowest bit: 8 bits of marks and flags, 8 bits for the bytes of the id less 1. */
 const NOTES = 15;
 const MARKS = 0b111;
 /** The client was used since the table last looked for a client to drop. */
 const USED = 0b1000;
-/** The buckets do not fit into a record. `rich` has them. */
+/** The buckets do not fit into a record. `kept` has them. */
 const RICH = 0b1_0000;
 /** The record is in use. */
 const LIVE = 0b10_0000;
-const MORE_SHIFT = 8;
-const ID_BYTES_SHIFT = 16;
+const ID_BYTES_SHIFT = 8;
 
 const PLACES_SHIFT = 12;
 const MAX_WORD = 2 ** 31 - 1;
 /** Bound of the generations: V8 stores twice a generation as a small integer. */
 const MAX_GENERATION = 2 ** 29 - 1;
+/** Measured bytes of a client outside the heap beside its id: the record, its place, its entries in index and lists. */
+const OVERHEAD_BYTES = 84;
+/** Measured bytes on the heap of a rule that only one record has. */
+const RULE_BYTES = 180;
 
 interface Page {
   readonly doubles: Float64Array;
@@ -58,6 +59,16 @@ interface Page {
  */
 interface ClientRecords {
   readonly size: number;
+  /** Bytes of all clients outside the heap. */
+  readonly bytes: number;
+  /** Upper bound of the bytes of all buckets on the heap: those of kept objects, and the rules of records. */
+  readonly keptBytes: number;
+  readonly ruleBytes: number;
+  /** Bytes outside the heap that a client with an id of so many bytes takes. */
+  readonly bytesOf: (idBytes: number) => number;
+  /** Number of clients that are kept as objects, and their slots by place. */
+  readonly keptSize: number;
+  readonly keptSlotAt: (place: number) => number;
   /** @returns the client's slot, or −1 */
   find(hashHigh: number, hashLow: number, id: string): number;
   /** Like `find`, for an id in UTF-8 bytes, from `start` to before `end`. */
@@ -73,7 +84,7 @@ interface ClientRecords {
   crowd(hashHigh: number, hashLow: number): number[];
   /** Removes a client. The last client moves to its place. */
   remove(slot: number): void;
-  slotAt(place: number): number;
+  readonly slotAt: (place: number) => number;
   placeOf(slot: number): number;
   /** @returns whether the mark is new */
   readonly mark: (slot: number, mark: number) => boolean;
@@ -81,9 +92,6 @@ interface ClientRecords {
   readonly unmark: (slot: number, mark: number) => boolean;
   isUsed(slot: number): boolean;
   setUsed(slot: number, used: boolean): void;
-  /** Number of buckets beyond the first at the last count. */
-  moreOf(slot: number): number;
-  setMore(slot: number, more: number): void;
   readonly idOf: (slot: number) => string;
   /** Copies the id into a buffer that has room for it. @returns its length in bytes */
   readonly copyId: (slot: number, target: Buffer, at: number) => number;
@@ -96,7 +104,9 @@ export function createClientRecords(secret: number): ClientRecords {
   const ids = createClientIds();
   const rules = createRuleTable();
   const places = createPlaces();
-  const rich = new Map<number, Client>();
+  const kept = new Map<number, Client>();
+  const keptPlaces = createPlaces();
+  let keptBytes = 0;
   const sought = { hashHigh: 0, hashLow: 0, id: '', bytes: undefined as Uint8Array | undefined, start: 0, end: 0 };
   const index = createSlotIndex(indexHashOf, isSought);
   let generation = 0;
@@ -162,15 +172,28 @@ export function createClientRecords(secret: number): ClientRecords {
   }
 
   function keep(client: Client): void {
-    if (!client.isKept) writeBucket(client, undefined);
-    client.isKept = true;
-    rich.set(client.slot, client);
-    setNotes(client.slot, RICH, true);
+    if (!client.isKept) {
+      writeBucket(client, undefined);
+      client.isKept = true;
+      client.keptBytes = 0;
+      client.keptPlace = keptPlaces.push(client.slot);
+      kept.set(client.slot, client);
+      setNotes(client.slot, RICH, true);
+    }
+    const bytes = clientBytes(client, idBytesOf(client.slot));
+    keptBytes += bytes - client.keptBytes;
+    client.keptBytes = bytes;
   }
 
   function letGo(client: Client): void {
     client.isKept = false;
-    rich.delete(client.slot);
+    keptBytes -= client.keptBytes;
+    kept.delete(client.slot);
+    const last = keptPlaces.pop();
+    if (last !== client.slot) {
+      keptPlaces.set(client.keptPlace, last);
+      kept.get(last)!.keptPlace = client.keptPlace;
+    }
     setNotes(client.slot, RICH, false);
   }
 
@@ -178,6 +201,20 @@ export function createClientRecords(secret: number): ClientRecords {
     get size() {
       return places.size;
     },
+    get bytes() {
+      return OVERHEAD_BYTES * places.size + ids.heldBytes;
+    },
+    get keptBytes() {
+      return keptBytes;
+    },
+    get ruleBytes() {
+      return RULE_BYTES * rules.size;
+    },
+    bytesOf: (idBytes) => OVERHEAD_BYTES + ids.cellBytes(idBytes),
+    get keptSize() {
+      return keptPlaces.size;
+    },
+    keptSlotAt: (place) => keptPlaces.at(place),
     find(hashHigh, hashLow, id) {
       sought.hashHigh = hashHigh;
       sought.hashLow = hashLow;
@@ -199,7 +236,7 @@ export function createClientRecords(secret: number): ClientRecords {
       const at = (slot & PAGE_MASK) << WORD_SHIFT;
       const double = (slot & PAGE_MASK) << DOUBLE_SHIFT;
       const notes = words[at + NOTES]!;
-      const client = (notes & RICH) === 0 ? into : rich.get(slot)!;
+      const client = (notes & RICH) === 0 ? into : kept.get(slot)!;
       client.slot = slot;
       client.generation = words[at + GENERATION]!;
       client.remembersUntilMs = doubles[double + REMEMBERS_UNTIL_MS]!;
@@ -258,7 +295,7 @@ export function createClientRecords(secret: number): ClientRecords {
     remove(slot) {
       const rule = word(slot, RULE);
       if (rule !== 0) rules.release(rule);
-      if (rich.size > 0) rich.delete(slot);
+      if ((word(slot, NOTES) & RICH) !== 0) letGo(kept.get(slot)!);
       index.remove(indexHashOf(slot), slot);
       ids.release(word(slot, ID_CELL), idBytesOf(slot));
       const place = word(slot, PLACE);
@@ -284,10 +321,6 @@ export function createClientRecords(secret: number): ClientRecords {
     },
     isUsed: (slot) => (word(slot, NOTES) & USED) !== 0,
     setUsed: (slot, used) => setNotes(slot, USED, used),
-    moreOf: (slot) => (word(slot, NOTES) >>> MORE_SHIFT) & 0xff,
-    setMore(slot, more) {
-      setWord(slot, NOTES, (word(slot, NOTES) & ~(0xff << MORE_SHIFT)) | (more << MORE_SHIFT));
-    },
     idOf: (slot) => ids.read(word(slot, ID_CELL), idBytesOf(slot)),
     copyId(slot, target, at) {
       const idBytes = idBytesOf(slot);

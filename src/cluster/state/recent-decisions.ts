@@ -1,6 +1,7 @@
 import { clientEntryKey } from './client-entry-key.js';
 import { LRUCache } from 'lru-cache';
 import type { Decision } from '../../core/decision.js';
+import { rememberedDecisionBytes } from '../../core/heap-bytes.js';
 import type { Clock } from '../ports.js';
 
 /** How long a request id is remembered. */
@@ -33,11 +34,11 @@ interface Remembered {
   readonly atMs: number;
 }
 
-export function createRecentDecisions({ clock }: { clock: Clock }, options: { max: number }): RecentDecisions {
+export function createRecentDecisions({ clock }: { clock: Clock }, options: { maxBytes: number }): RecentDecisions {
   /** Request ids by client, in the order in which they came. */
   const ids = new Map<string, Set<string>>();
   const decisions = new LRUCache<string, Remembered>({
-    max: options.max,
+    maxSize: options.maxBytes,
     // 0 reads our clock each time. Any other value starts a timer.
     ttlResolution: 0,
     perf: { now: () => clock.nowMs() + 1 },
@@ -53,7 +54,8 @@ export function createRecentDecisions({ clock }: { clock: Clock }, options: { ma
     add(clientId, requestId, decision, ageMs = 0) {
       if (ageMs >= REQUEST_ID_TTL_MS) return;
       const remembered = { clientId, requestId, decision, atMs: clock.nowMs() - ageMs };
-      decisions.set(clientEntryKey(clientId, requestId), remembered, { ttl: REQUEST_ID_TTL_MS - ageMs });
+      const size = rememberedDecisionBytes(clientId, requestId, decision);
+      decisions.set(clientEntryKey(clientId, requestId), remembered, { ttl: REQUEST_ID_TTL_MS - ageMs, size });
       const ofClient = ids.get(clientId);
       if (ofClient === undefined) ids.set(clientId, new Set([requestId]));
       else ofClient.add(requestId);

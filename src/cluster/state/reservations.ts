@@ -1,6 +1,7 @@
 import { clientEntryKey } from './client-entry-key.js';
 import { LRUCache } from 'lru-cache';
 import type { Check } from '../../core/decide.js';
+import { reservationBytes } from '../../core/heap-bytes.js';
 import { leastOwed, lesser, lowerLeast, reserve, settleReservation, settleSnapshots } from '../../core/reservation.js';
 import type { Reservation } from '../../core/reservation.js';
 import type { Rule } from '../../core/rule.js';
@@ -67,10 +68,10 @@ interface OfClient {
   moments: number;
 }
 
-export function createReservations({ clock }: { clock: Clock }, options: { max: number }): Reservations {
+export function createReservations({ clock }: { clock: Clock }, options: { maxBytes: number }): Reservations {
   const byClient = new Map<string, OfClient>();
   const all = new LRUCache<string, Kept>({
-    max: options.max,
+    maxSize: options.maxBytes,
     ttl: RESERVATION_TTL_MS,
     ttlResolution: 0,
     perf: { now: () => clock.nowMs() + 1 },
@@ -100,7 +101,8 @@ export function createReservations({ clock }: { clock: Clock }, options: { max: 
       if (!owed.has(key)) owed.set(key, { rule, least: new LeastOwed() });
     }
     if (ofClient.moments % MAX_PER_CLIENT === 0) tidy(ofClient);
-    all.set(clientEntryKey(client.id, reservation.id), one, { ttl: leftMs });
+    const size = reservationBytes(client.id, reservation.id, reservation.rules);
+    all.set(clientEntryKey(client.id, reservation.id), one, { ttl: leftMs, size });
     if (kept.size > MAX_PER_CLIENT) all.delete(clientEntryKey(client.id, kept.keys().next().value!));
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + leftMs);
   }

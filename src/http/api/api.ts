@@ -9,7 +9,7 @@ import { whoAsks } from '../access/audit.js';
 import type { Audit, Who } from '../access/audit.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
-import { readBody } from '../body.js';
+import type { ReadBody } from '../body.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
@@ -29,6 +29,7 @@ export interface ApiDeps {
   readonly policyWriter: PolicyWriter<Who>;
   readonly decisions: DecisionHandlers;
   readonly access: Access;
+  readonly readBody: ReadBody;
   readonly audit: Audit;
   readonly counters: Counters;
   readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
@@ -52,8 +53,8 @@ const forBrowsers = helmet({
 
 /** Creates the public API on Express. The server answers most decision requests before they reach it. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
-  const { cluster, activePolicies, policyWriter, decisions, access, audit, counters, metrics, stage, isWhole, log } =
-    deps;
+  const { cluster, activePolicies, policyWriter, decisions, access, readBody } = deps;
+  const { audit, counters, metrics, stage, isWhole, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -124,7 +125,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       },
     ],
   });
-  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, whoOf });
+  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, whoOf });
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
   };
@@ -132,7 +133,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   route('/v1/clients/:clientId/tier', guarded(policies.tier));
   route('/v1/policies', { get: [reader, policies.list] });
   route('/v1/policies/:policy', guarded(policies.policy));
-  const load = createLoadHandlers({ adaptive: cluster.adaptive, activePolicies });
+  const load = createLoadHandlers({ adaptive: cluster.adaptive, activePolicies, readBody });
   // The role `decide` is enough: its holder chooses limits anyway, and a report only ever makes limits smaller.
   route('/v1/load/:policy', { get: [reader, load.get], put: [asker, load.put] });
   route('/v1/cluster', { get: [reader, (_req, res) => void res.json(describeCluster(cluster.membership))] });

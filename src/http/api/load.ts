@@ -2,7 +2,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
 import type { AdaptiveController } from '../../cluster/policies/adaptive-controller.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
-import { readBody } from '../body.js';
+import type { ReadBody } from '../body.js';
 import { LoadReportSchema } from '../../validate/policy-schema.js';
 import { TokenringError } from '../../core/error.js';
 import { problemOf } from '../../validate/schema-error.js';
@@ -13,9 +13,11 @@ const loadReport = TypeCompiler.Compile(LoadReportSchema);
 export function createLoadHandlers({
   adaptive,
   activePolicies,
+  readBody,
 }: {
   adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
   activePolicies: ActivePolicies;
+  readBody: ReadBody;
 }): Readonly<Record<'get' | 'put', RequestHandler>> {
   const unknown = (): TokenringError => new TokenringError('not_found', { detail: 'no adaptive policy has this name' });
   return {

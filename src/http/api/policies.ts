@@ -16,11 +16,12 @@ import {
 import type { EntryValue, PolicyDocument } from '../../core/policy-document.js';
 import type { PolicyText } from '../../core/policy.js';
 import type { Who } from '../access/audit.js';
-import { readBody } from '../body.js';
+import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
 import { clientIdOf } from './client-param.js';
 
 interface PolicyApiDeps {
+  readonly readBody: ReadBody;
   readonly activePolicies: ActivePolicies;
   readonly writer: PolicyWriter<Who>;
   /** The author of a change, for the audit log. */
@@ -39,7 +40,7 @@ interface PolicyHandlers {
 /**
  * Handles `/v1/policies`, and the overrides and tiers of clients. The API checks access before it calls these handlers.
  */
-export function createPolicyHandlers({ activePolicies, writer, whoOf }: PolicyApiDeps): PolicyHandlers {
+export function createPolicyHandlers({ activePolicies, writer, readBody, whoOf }: PolicyApiDeps): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
     return activePolicies.document.entries.get(key)?.value ?? null;
   }

@@ -10,6 +10,7 @@ import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
 import type { Access } from '../access/access.js';
 import { asciiJson, decisionJson, gatewayJson } from './answer.js';
 import { createArrivingBytes } from '../arriving.js';
+import type { ArrivingBytes } from '../arriving.js';
 import { readJsonBody } from '../body.js';
 import { countDuration, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
@@ -48,7 +49,10 @@ export interface DecisionHandlers {
   /** `/v1/check/…`. The handlers do not read the body or the part of the address that the gateway's caller chose. */
   readonly check: Readonly<Record<GatewayName, Handler>>;
   /** The same decisions without node:http's request and response; see `direct-connections.ts`. */
-  readonly direct?: Readonly<Record<'allow' | 'batch', DirectHandler>>;
+  readonly direct?: Readonly<Record<'allow' | 'batch', DirectHandler>> & {
+    /** The memory for requests that wait while one is answered, shared with bodies that are arriving. */
+    readonly arriving: ArrivingBytes;
+  };
 }
 
 /** Log for causes that callers must not see. It never gets a client id. */
@@ -303,6 +307,7 @@ export function createDecisionHandlers(
       envoy: (req, res) => receiveHeaders(req, res, GATEWAYS.envoy),
     },
     direct: {
+      arriving,
       allow: (body, sink) => receiveDirectly(body, sink, readOne, answerCheck),
       batch: (body, sink) => receiveDirectly(body, sink, readBatch, answerBatch),
     },
