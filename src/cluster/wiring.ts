@@ -96,6 +96,8 @@ export interface ClusterNodeOptions {
   readonly tableSecret?: number;
   /** Default: `DEFAULT_STATE_BOUNDS`. */
   readonly stateBounds?: StateBounds;
+  /** Checks that wait for one peer; a check beyond is answered as overload. Default 10,000. */
+  readonly maxQueued?: number | undefined;
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
@@ -213,7 +215,10 @@ export function wireDecisions(
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
-  const forwarder = createForwarder({ clock, timers, membership, ask, decider }, { giveUpAfterMs });
+  const forwarder = createForwarder(
+    { clock, timers, membership, ask, decider },
+    { giveUpAfterMs, maxQueued: options.maxQueued },
+  );
   const { maxFallbackBytes: maxBytes, maxDenialBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients, maxBytes });
   const leaseHolder = createLeaseHolder(

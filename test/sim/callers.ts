@@ -2,6 +2,7 @@ import type { Decision } from '../../src/core/decision.js';
 import { clientKey } from '../../src/core/client-hash.js';
 import { createCheck } from '../../src/core/decide.js';
 import type { Cluster } from './cluster.js';
+import { codeOf } from './code-of.js';
 import type { Asked, Question, SettleCall } from './history.js';
 import type { Operators } from './operators.js';
 import type { Request, SettlePlan } from './scenario.js';
@@ -38,7 +39,7 @@ export function createCallers(
         one.answeredMs = world.nowMs;
         return;
       }
-      void Promise.resolve(node.cluster.checks.check(one.check)).then((decision) => {
+      const answered = (decision: Decision): void => {
         if (node.state !== 'running') return;
         one.answeredMs = world.nowMs;
         world.note?.(`#${one.id} ${clientId} ${JSON.stringify(decision)}`);
@@ -51,7 +52,15 @@ export function createCallers(
         if (allowed || retryAfterMs === null || request.retries === 0 || world.nowMs + retryAfterMs > endMs) return;
         const again = { ...request, node: request.node + 1, retries: request.retries - 1 };
         world.after(retryAfterMs, () => ask(again));
-      });
+      };
+      const refused = (error: unknown): void => {
+        if (codeOf(error) !== 'overloaded') throw error;
+        if (node.state !== 'running') return;
+        one.answeredMs = world.nowMs;
+        one.overloaded = true;
+        world.note?.(`#${one.id} ${clientId} overloaded`);
+      };
+      void Promise.resolve(node.cluster.checks.check(one.check)).then(answered, refused);
     });
   }
 

@@ -3,6 +3,8 @@ import { checkAgreement } from './check-agreement.js';
 import { checkAnswers } from './check-answers.js';
 import { checkFigures } from './check-figures.js';
 import { checkRing } from './check-ring.js';
+import { checkIdentity } from './check-identity.js';
+import { checkOverload } from './check-overload.js';
 import { checkPolicies } from './check-policies.js';
 import { checkSettled } from './check-settled.js';
 import { excusesOf } from './excuses.js';
@@ -28,6 +30,10 @@ export const CHECKS = [
   'policies',
   /** A reservation is known, and settled once. */
   'settled',
+  /** Overload is answered only where there is any, and nobody decides by a fallback what an owner could have decided. */
+  'overload',
+  /** A second process under the id of another is refused. */
+  'identity',
   /** The ring changes for no pause that nobody noticed. */
   'ring',
 ] as const;
@@ -50,5 +56,7 @@ export function check(history: History): Violation[] {
     ...checkPolicies(history),
     ...checkSettled(history, buckets, excuses),
     ...checkRing(history),
+    ...checkOverload(history),
+    ...checkIdentity(history),
   ];
 }

@@ -1,10 +1,11 @@
 import type { GroupLeave } from '../../src/cluster/handover/leaver.js';
 import { hostOf } from '../../src/core/ring.js';
 import type { NodeId } from '../../src/core/ring.js';
-import type { Fault } from './history.js';
+import { codeOf } from './code-of.js';
+import type { Duplicate, Fault } from './history.js';
 import type { Scenario, Step, StepOf } from './scenario.js';
 import type { Weather } from './weather.js';
-import type { SimNode, World } from './world.js';
+import type { SimNode, SpawnOptions, World } from './world.js';
 
 /** Until all have found each other, at the beginning. */
 const UP_WITHIN_MS = 20_000;
@@ -12,6 +13,8 @@ const UP_WITHIN_MS = 20_000;
 const CALM_WITHIN_MS = 60_000;
 /** For which a node that has left goes on with what is still under way. */
 const DRAIN_MS = 500;
+/** For which a second process of the same id goes on, if nothing stops it. */
+const DUPLICATE_MS = 1_000;
 
 /** The operators, and all that goes wrong: does the steps of a scenario, and writes down what really happened. */
 export interface Cluster {
@@ -28,7 +31,7 @@ export function createCluster(
   scenario: Scenario,
   world: World,
   weather: Weather,
-  faults: Fault[],
+  { faults, duplicates }: { faults: Fault[]; duplicates: Duplicate[] },
   { memberTtlMs, begin: beginNode }: { memberTtlMs: number; begin: (node: SimNode) => void },
 ): Cluster {
   const ids = scenario.nodes.map(({ id }) => id);
@@ -65,21 +68,26 @@ export function createCluster(
     return up.length === 0 ? [] : [world.random.pick(up)];
   }
 
-  async function start(id: NodeId): Promise<void> {
+  function optionsOf(id: NodeId): SpawnOptions {
     const { clockOffsetMs, clockRate } = scenario.nodes.find((node) => node.id === id)!;
-    const { replicas, replicationIntervalMs, suspectAfterMs, strict = false } = scenario;
-    world.note?.(`start ${id}`);
-    const node = world.spawn(id, {
+    const { replicas, replicationIntervalMs, suspectAfterMs, maxQueued, strict = false } = scenario;
+    return {
       seeds: () => seedsOf(id),
       clockOffsetMs,
       clockRate,
       replicas,
       replicationIntervalMs,
       suspectAfterMs,
+      maxQueued,
       memberTtlMs,
       strict,
       onUnavailable: strict ? 'closed' : 'local',
-    });
+    };
+  }
+
+  async function start(id: NodeId): Promise<void> {
+    world.note?.(`start ${id}`);
+    const node = world.spawn(id, optionsOf(id));
     beginNode(node);
     await node.cluster.start();
     if (world.find(id) === node) ready.add(id);
@@ -126,6 +134,21 @@ export function createCluster(
       await wait(backAfterMs);
       if (stateOf(id) === 'dead') await join(id);
     }
+    end();
+  }
+
+  /** It ends when it has been refused, as the program does; or after a while. */
+  async function startAgain(id: NodeId): Promise<void> {
+    const end = begin();
+    world.note?.(`start another ${id}`);
+    const duplicate: Duplicate = { node: id, atMs: world.nowMs, refused: false };
+    duplicates.push(duplicate);
+    const second = world.spawn(id, { ...optionsOf(id), checksId: true, unreachable: true });
+    const starting = second.cluster.start().catch((error: unknown) => {
+      duplicate.refused = codeOf(error) === 'duplicate_id';
+    });
+    await Promise.race([starting, wait(DUPLICATE_MS)]);
+    world.end(second);
     end();
   }
 
@@ -240,6 +263,8 @@ export function createCluster(
           return stateOf(step.node) === 'running' ? void freeze(step.node, step.forMs, step.timersFirst) : undefined;
         case 'pauses':
           return void pause(step);
+        case 'duplicate':
+          return running(step.node) ? void startAgain(step.node) : undefined;
         case 'partition':
           world.note?.(`partition ${JSON.stringify(step.sides)}`);
           for (const a of step.sides) for (const b of step.sides) if (a !== b) weather.cut(a, b, step.forMs);

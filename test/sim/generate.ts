@@ -41,6 +41,8 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
   const loadMs = random.between(1_500, 3_500);
   const ids = nodes.map(({ id }) => id);
   const { steps, joiners } = drawSteps(theme, random, ids, loadMs, suspectAfterMs);
+  const started = nodes.filter(({ id }) => !joiners.has(id)).map(({ id }) => id);
+  const { maxQueued, duplicate } = drawRare(seed, theme, steps, started, loadMs);
   const { policies, writes, requests } = generatePolicies(seed, loadMs, nodes, steps);
   return {
     seed,
@@ -48,10 +50,11 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
     replicas: count > 3 && random.chance(0.3) ? 2 : 1,
     replicationIntervalMs: random.pick([20, 50, 50, 100]),
     suspectAfterMs,
+    maxQueued,
     nodes: nodes.map((node) => (joiners.has(node.id) ? { ...node, startMs: undefined } : node)),
     network: { minMs, maxMs },
     discovery: random.chance(0.75) ? 'all' : 'one',
-    steps,
+    steps: [...steps, ...duplicate].sort((a, b) => a.atMs - b.atMs),
     requests: together(generateRequests(random, loadMs), requests),
     policies,
     writes,
@@ -69,6 +72,29 @@ function together(plain: readonly Request[], more: readonly Request[]): readonly
 function drawMachines(seed: number): number {
   const random = createRandom(seed + 1_000_003);
   return random.chance(0.25) ? random.pick([2, 2, 3]) : 1;
+}
+
+/** Rare troubles, from numbers of their own as well. */
+function drawRare(
+  seed: number,
+  theme: Theme,
+  steps: readonly Step[],
+  started: readonly NodeId[],
+  loadMs: number,
+): { maxQueued: number | undefined; duplicate: Step[] } {
+  const random = createRandom(seed + 2_000_003);
+  const maxQueued = random.chance(0.25) ? random.pick([1, 1, 2]) : undefined;
+  // Of a node that nothing else happens to, and whose address is reached.
+  const untouched = started.filter((id) => steps.every((step) => !concerns(step, id)));
+  if (!random.chance(0.2) || untouched.length === 0 || theme === 'lossy' || theme === 'mixed')
+    return { maxQueued, duplicate: [] };
+  const atMs = random.between(200, Math.floor(loadMs * 0.8));
+  return { maxQueued, duplicate: [{ kind: 'duplicate', atMs, node: random.pick(untouched) }] };
+}
+
+function concerns(step: Step, id: NodeId): boolean {
+  if ('node' in step) return step.node === id;
+  return 'host' in step ? step.host === hostOf(id) : step.kind === 'rolling-restart';
 }
 
 function drawTheme(random: Random): Theme {

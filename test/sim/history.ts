@@ -16,6 +16,16 @@ export interface Asked {
   /** `undefined` when the node that was asked died first. */
   answeredMs: number | undefined;
   decision: Decision | undefined;
+  /** It was told that too many checks wait, and nothing was decided. */
+  overloaded?: boolean;
+}
+
+/** A second process that was started under the id of one that runs. */
+export interface Duplicate {
+  readonly node: NodeId;
+  readonly atMs: number;
+  /** Whether it found that out, and went no further. */
+  refused: boolean;
 }
 
 /** One call that settles a reservation. */
@@ -158,6 +168,7 @@ export interface History {
   readonly clientIds: readonly string[];
   /** Counters of the rings of each node that ran from the start to the end. */
   readonly rings?: readonly { readonly node: NodeId; readonly atUp: number; readonly atEnd: number }[];
+  readonly duplicates?: readonly Duplicate[];
   /** Clients of which tokens may have been lent. */
   readonly leased: ReadonlySet<string>;
   /** When the cluster was up, when the last fault ended, when the statements were made. */
@@ -172,6 +183,8 @@ export interface Setting {
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
+  /** Checks that a node lets wait for a peer, where so few that they may be too many. */
+  readonly maxQueued?: number | undefined;
   /** The longest that a message takes one way, where none is lost. */
   readonly delayMs: number;
   /** How long an answer may take besides a few messages: while nothing is wrong, and where a dead owner refuses connections. */

@@ -200,6 +200,46 @@ export const MUTATIONS: readonly Mutation[] = [
     world: patched({ file: 'cluster/routing/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
   },
   {
+    name: 'decides by its fallback where too many checks wait for the owner',
+    caughtBy: 'overload',
+    theme: 'calm',
+    world: patched({
+      file: 'cluster/routing/forwarder.ts',
+      find: 'return complete(item, OVERLOADED);',
+      replace: 'return complete(item, UNAVAILABLE);',
+    }),
+  },
+  {
+    name: 'asks the owner after it has answered that too many checks wait',
+    caughtBy: 'truth',
+    theme: 'calm',
+    world: patched({
+      file: 'cluster/routing/forwarder.ts',
+      find: 'return complete(item, OVERLOADED);',
+      replace: 'complete(item, OVERLOADED);',
+    }),
+  },
+  {
+    name: 'answers as overload what is first in the queue',
+    caughtBy: 'overload',
+    theme: 'calm',
+    world: patched({
+      file: 'cluster/routing/forwarder.ts',
+      find: 'queue.items.length >= maxQueued',
+      replace: 'queue.items.length + 1 >= maxQueued',
+    }),
+  },
+  {
+    name: 'starts under an id that another process has',
+    caughtBy: 'identity',
+    theme: 'calm',
+    world: patched({
+      file: 'cluster/id-check.ts',
+      find: "if (asked.kind !== 'answer' || hasArrived) return;",
+      replace: 'return;',
+    }),
+  },
+  {
     name: 'waits for a peer that refuses it',
     caughtBy: 'answered',
     theme: 'crash',

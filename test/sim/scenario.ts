@@ -13,6 +13,8 @@ export interface Scenario {
   readonly suspectAfterMs: number;
   /** In a world with an etcd: one node at most decides, and what nobody may decide is denied. */
   readonly strict?: boolean;
+  /** Checks that a node lets wait for a peer, where it is not the usual. */
+  readonly maxQueued?: number | undefined;
   readonly nodes: readonly NodePlan[];
   readonly network: NetworkPlan;
   /** What a node is told of the others: all of them, or one that is up, another each time. */
@@ -65,6 +67,8 @@ export type Step = { readonly atMs: number } & (
       readonly everyMs: number;
       readonly times: number;
     }
+  /** Somebody starts a second process under the id of a node that runs; its address leads to the first. */
+  | { readonly kind: 'duplicate'; readonly node: NodeId }
   /** Messages between two of the groups are lost. */
   | { readonly kind: 'partition'; readonly sides: readonly (readonly NodeId[])[]; readonly forMs: number }
   /** Messages one way are lost. */

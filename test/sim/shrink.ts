@@ -123,6 +123,7 @@ function withoutNode(step: Step, id: NodeId): Step[] {
     case 'crash':
     case 'freeze':
     case 'pauses':
+    case 'duplicate':
     case 'join':
     case 'leave':
       return step.node === id ? [] : [step];

@@ -1,6 +1,6 @@
 import { createCallers } from './callers.js';
 import { createCluster } from './cluster.js';
-import type { Fault, History, Statement } from './history.js';
+import type { Duplicate, Fault, History, Statement } from './history.js';
 import type { Tamper } from './network.js';
 import { createOperators } from './operators.js';
 import type { Scenario } from './scenario.js';
@@ -32,9 +32,16 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   const weather = createWeather(scenario.network, scenario.nodes, () => world.nowMs, silentMs);
   world.setLink(weather.link);
   const faults: Fault[] = [];
+  const duplicates: Duplicate[] = [];
   const operators = createOperators(scenario, world);
   const { begin } = operators;
-  const cluster = createCluster(scenario, world, weather, faults, { memberTtlMs: MEMBER_TTL_MS, begin });
+  const cluster = createCluster(
+    scenario,
+    world,
+    weather,
+    { faults, duplicates },
+    { memberTtlMs: MEMBER_TTL_MS, begin },
+  );
   const upMs = await cluster.up();
   const atUp = new Map(
     scenario.nodes.map(({ id }) => [world.find(id), world.find(id)?.cluster.membership.ringVersion]),
@@ -64,6 +71,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
       settles: callers.settles,
       policies: operators.history,
       faults,
+      duplicates,
       statements: alive.map((id) => statementOf(world, id, clientIds, scenario.replicas)),
       clientIds,
       rings: alive.map((node) => {
@@ -78,6 +86,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
         replicas: scenario.replicas,
         replicationIntervalMs: scenario.replicationIntervalMs,
         suspectAfterMs: scenario.suspectAfterMs,
+        maxQueued: scenario.maxQueued,
         delayMs: scenario.network.maxMs + (slowest[0] ?? 0) + (slowest[1] ?? 0),
         promptMs: PROMPT_MS,
         faultErrorMs: 0,

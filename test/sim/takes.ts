@@ -70,7 +70,7 @@ export function bucketsOf(
   const sameId = new Map<string, Asked[]>();
   for (const one of asked) {
     const { clientId, requestId, peek } = one.check;
-    if (requestId === undefined || peek) continue;
+    if (requestId === undefined || peek || one.overloaded === true) continue;
     const key = JSON.stringify([clientId, requestId]);
     sameId.set(key, [...(sameId.get(key) ?? []), one]);
   }
@@ -86,7 +86,7 @@ export function bucketsOf(
       if (peek) continue;
       const first = group[0] === one;
       const decided = first ? group.reduce(soonest) : one;
-      const denied = decided.decision?.allowed === false;
+      const denied = decided.decision?.allowed === false || one.overloaded === true;
       const settled = (decided.answeredMs ?? Infinity) < firstMs || one.askedMs > firstMs;
       if (denied && settled) continue;
       const settlement = first ? settledBy(callsOf.get(reservationKey(one)) ?? [], one.check.cost) : undefined;

@@ -53,6 +53,8 @@ export interface World {
    * machine: nobody is told.
    */
   kill(id: string, silently?: boolean): void;
+  /** Ends a process that no message reaches. */
+  end(node: SimNode): void;
   /** Stops a process: nothing in it runs, what reaches it waits. */
   freeze(id: string): void;
   /** Lets a frozen process go on: first with what waited in its sockets, of callers first, then with its timers, or the other way round. */
@@ -75,6 +77,8 @@ export interface SpawnOptions extends Partial<Omit<ClusterNodeOptions, 'self'>> 
   readonly clockOffsetMs?: number;
   readonly clockRate?: number;
   readonly store?: Store;
+  /** What is sent to its id goes to another process. */
+  readonly unreachable?: boolean;
 }
 
 /** What a world may be given instead of the real thing: only tests of the simulator itself do. */
@@ -128,7 +132,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
     get events() {
       return queue.ran;
     },
-    spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, store, ...nodeOptions } = {}) {
+    spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, store, unreachable, ...nodeOptions } = {}) {
       const process = createProcess(id, options.clockStopsInFreeze === true);
       const noteOf = (fields: object, message: string): void => note?.(`${id}: ${message} ${JSON.stringify(fields)}`);
       process.cluster = (options.createNode ?? createClusterNode)(
@@ -143,7 +147,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
         },
         { ...DEFAULT_OPTIONS, ...nodeOptions, self: id },
       );
-      processes.set(id, process);
+      if (unreachable !== true) processes.set(id, process);
       return process;
     },
     node: get,
@@ -156,6 +160,10 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
       process.due = [];
       for (const breakOff of process.connections) breakOff();
       process.connections.clear();
+    },
+    end(node) {
+      node.cluster.close();
+      (node as Process).state = 'dead';
     },
     freeze(id) {
       const process = get(id);

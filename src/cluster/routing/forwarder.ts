@@ -11,7 +11,7 @@ const CHECK_INTERVAL_MS = 25;
 /** Batches in flight to one peer; later checks go in the next. So an idle peer is asked at once, a busy one in bulk. */
 const MAX_IN_FLIGHT = 2;
 const MAX_BATCH = 512;
-/** Checks that wait for one peer. A check beyond is answered as overload. */
+/** Checks that wait for one peer, by default. A check beyond is answered as overload. */
 const MAX_QUEUE = 10_000;
 
 /** How a forward ended. */
@@ -82,6 +82,11 @@ interface PeerQueue {
   sendsSoon: boolean;
 }
 
+interface ForwarderOptions {
+  readonly giveUpAfterMs: number;
+  readonly maxQueued?: number | undefined;
+}
+
 /**
  * Sends checks to the nodes that decide them, in batches. There is no timer between a check and its message: the checks
  * that one turn of the event loop has read go together.
@@ -89,7 +94,8 @@ interface PeerQueue {
  * A broken or slow batch is sent once more under its id, which charges once. When a peer is down, its checks go to the
  * acting owner. A peer that is only slow keeps them, because another node could admit them a second time.
  */
-export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: number }): Forwarder {
+export function createForwarder(deps: ForwarderDeps, options: ForwarderOptions): Forwarder {
+  const { giveUpAfterMs, maxQueued = MAX_QUEUE } = options;
   const { clock, timers, membership, ask, decider } = deps;
   const queues = { plain: new Map<NodeId, PeerQueue>(), replicated: new Map<NodeId, PeerQueue>() };
   /** Checks that no node takes at the moment. */
@@ -105,7 +111,7 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
     const byPeer = item.check.replicated ? queues.replicated : queues.plain;
     let queue = byPeer.get(to);
     if (queue === undefined) byPeer.set(to, (queue = { to, items: [], inFlight: new Set(), sendsSoon: false }));
-    if (queue.items.length >= MAX_QUEUE) return complete(item, OVERLOADED);
+    if (queue.items.length >= maxQueued) return complete(item, OVERLOADED);
     queue.items.push(item);
     stopChecking ??= timers.every(CHECK_INTERVAL_MS, checkWaits);
     if (queue.sendsSoon) return;
@@ -138,7 +144,7 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
     const refused = membership.refusedIds();
     const checks = batch.items.map(({ check }) => check);
     const message: PeerMessage = { kind: 'decide', batchId: batch.id, refused, checks };
-    void ask(queue.to, message, options.giveUpAfterMs).then((asked) => {
+    void ask(queue.to, message, giveUpAfterMs).then((asked) => {
       if (batch.completed) return;
       if (asked.kind === 'answer' && asked.body.kind === 'decided') {
         completeBatch(queue, batch, asked.body.results);
@@ -228,7 +234,7 @@ export function createForwarder(deps: ForwarderDeps, options: { giveUpAfterMs: n
 
   return {
     forward(check, to, nowMs, sink, place) {
-      enqueue({ check, giveUpAtMs: nowMs + options.giveUpAfterMs, sink, place }, to);
+      enqueue({ check, giveUpAtMs: nowMs + giveUpAfterMs, sink, place }, to);
     },
     get waiting() {
       return countWaiting();
