@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
+import type { ProcessReport } from './cluster/ports.js';
 import { peerTls, publicTls, readCertificates, watchCertificates } from './certificates.js';
 import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
@@ -61,7 +62,15 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const memoryMb = Math.floor((settings.memoryMb || availableMemoryMb()) / settings.workers);
   const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB), heapLimitMb());
   log.info({ memoryMb, heapMb: Math.floor(heapLimitMb()), ...bounds }, 'bounds on memory');
-  const member = await openMember(settings, { log, source, bounds, group, named: (own) => (id = own) });
+  const reports: { ofProcess?: () => ProcessReport } = {};
+  const member = await openMember(settings, {
+    log,
+    source,
+    bounds,
+    group,
+    named: (own) => (id = own),
+    processReport: () => reports.ofProcess?.(),
+  });
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
   const api = createPublicApi(settings, {
     member,
@@ -74,7 +83,9 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     tls: publicTls(settings, certificates),
     group,
     stage: () => stage,
+    memoryMb,
   });
+  reports.ofProcess = api.report;
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
   const listenHere = (): Promise<number> =>
     listen(api.server, { host: settings.host, port: settings.port, setting: 'TOKENRING_PORT', sharing });
@@ -134,10 +145,12 @@ interface MemberDeps {
   readonly group: GroupLink | undefined;
   /** Called with the id of this node, once its peer port is known. */
   readonly named: (id: string) => void;
+  readonly processReport: () => ProcessReport | undefined;
 }
 
 /** Opens the store and listens to peers. The node is not in the ring yet. */
-async function openMember(settings: Settings, { log, source, bounds, group, named }: MemberDeps): Promise<Member> {
+async function openMember(settings: Settings, deps: MemberDeps): Promise<Member> {
+  const { log, source, bounds, group, named, processReport } = deps;
   const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
   const discovery = discoveryOf(settings, log);
   return createMember({
@@ -161,6 +174,7 @@ async function openMember(settings: Settings, { log, source, bounds, group, name
     cluster: settings.cluster,
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,
+    processReport,
   });
 }
 

@@ -4,7 +4,7 @@ import type { ClusterNodeOptions } from './cluster/node.js';
 import type { GroupLeave } from './cluster/handover/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
-import type { Discovery, Log, Store } from './cluster/ports.js';
+import type { Discovery, Log, ProcessReport, Store } from './cluster/ports.js';
 import type { PolicyDocument } from './core/policy-document.js';
 import type { Registry } from './cluster/membership/registry.js';
 import { listen } from './listen.js';
@@ -48,6 +48,8 @@ interface MemberOptions extends NodeOptions {
   readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
   readonly store?: Store | undefined;
   readonly log: Log;
+  /** What the process counts, for other members. */
+  readonly processReport?: () => ProcessReport | undefined;
 }
 
 export interface Member {
@@ -65,7 +67,7 @@ export interface Member {
 
 /** Listens to peers over real sockets and with real time. The node is not in the ring before `join`. */
 export async function createMember(options: MemberOptions): Promise<Member> {
-  const { log, tls, secret, discovery, registry, store } = options;
+  const { log, tls, secret, discovery, registry, store, processReport } = options;
   const peers = createPeerCounters();
   const identity = { cluster: options.cluster, self: () => self, secret };
   const transport = createPeerTransport({ counters: peers, identity, log }, { tls });
@@ -76,7 +78,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen);
   const self = options.advertise(port);
   const node = createClusterNode(
-    { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store },
+    { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store, processReport },
     {
       ...options,
       self,

@@ -1,6 +1,7 @@
 import type { Server } from 'node:http';
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
+import type { ProcessReport } from './cluster/ports.js';
 import type { PolicyWriter } from './cluster/policies/policy-writer.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
@@ -10,6 +11,7 @@ import type { ApiDeps } from './http/api/api.js';
 import type { Audit, Who } from './http/access/audit.js';
 import { createBodyReader } from './http/body.js';
 import { createCounters } from './http/metrics/counters.js';
+import type { Counters } from './http/metrics/counters.js';
 import { createDecisionHandlers } from './http/decisions/handlers.js';
 import { createMetrics } from './http/metrics/metrics.js';
 import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/server.js';
@@ -36,12 +38,15 @@ interface PublicApiDeps {
   /** The other workers behind the same port, if there are any. Their metrics and their state count too. */
   readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
   readonly stage: ApiDeps['stage'];
+  /** The memory that this node plans with. */
+  readonly memoryMb: number;
 }
 
 interface PublicApi extends PublicServer {
   readonly server: Server;
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
+  readonly report: () => ProcessReport;
 }
 
 /** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
@@ -82,5 +87,23 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     max: Math.min(settings.maxConnections, deps.bounds.maxConnections),
     maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
   });
-  return { ...server, stats: () => metrics.getMetricsAsJSON() };
+  return {
+    ...server,
+    stats: () => metrics.getMetricsAsJSON(),
+    report: () => processReport(counters, deps.memoryMb),
+  };
+}
+
+function processReport(counters: Counters, memoryMb: number): ProcessReport {
+  const { allowed, denied, durations, problems } = counters;
+  return {
+    allowed,
+    denied,
+    durations,
+    problems: [...problems.values()].reduce((sum, count) => sum + count, 0),
+    busyMs: performance.eventLoopUtilization().active,
+    uptimeMs: performance.now(),
+    memoryBytes: process.memoryUsage.rss(),
+    memoryBudgetBytes: memoryMb * 2 ** 20,
+  };
 }

@@ -1,11 +1,12 @@
 import type { Check, Verdict } from '../core/decide.js';
-import type { Settlement } from '../core/decision.js';
+import type { Settlement, Source } from '../core/decision.js';
 import type { ClientDescription } from '../core/description.js';
 import type { Entry, EntryValue, PolicyDocument } from '../core/policy-document.js';
 import type { Debt } from '../core/reservation.js';
 import type { NodeId } from '../core/ring.js';
 import type { Rule } from '../core/rule.js';
 import type { Snapshot } from '../core/snapshot.js';
+import type { Ranking, Span, TopPart } from '../core/top-clients.js';
 
 /**
  * The state that a member declares. Others derive the state that they see from it and from the time since they heard
@@ -166,6 +167,10 @@ export type PeerMessage =
   | { readonly kind: 'forget'; readonly clientId: string }
   /** Replace a reserved cost by the final one. */
   | { readonly kind: 'settle'; readonly clientId: string; readonly reservation: string; readonly cost: number }
+  /** Report the largest counts of clients; with `policy`, of requests under this policy only. */
+  | ({ readonly kind: 'top' } & TopQuery)
+  /** Report the counters of the receiver. */
+  | { readonly kind: 'report' }
   /** Adjust this policy to a load of 0 to 1. */
   | { readonly kind: 'load'; readonly name: string; readonly load: number }
   /** Apply these factors to the limits. */
@@ -179,6 +184,33 @@ export type PeerMessage =
       readonly changes: ChangeList;
       readonly ifMatch: readonly string[] | undefined;
     };
+
+export interface TopQuery {
+  readonly by: Ranking;
+  readonly span: Span;
+  readonly policy: string | undefined;
+}
+
+/** Counters and gauges of one node at one moment. Counters count from its start. */
+export interface NodeReport {
+  /** Decisions that the node answered to callers, by source. */
+  readonly allowed: Readonly<Record<Source, number>>;
+  readonly denied: Readonly<Record<Source, number>>;
+  /** Requests answered with a problem. */
+  readonly problems: number;
+  /** Requests on the decision endpoints by duration: see `DURATION_BOUNDS` in `core/decision.ts`. */
+  readonly durations: readonly number[];
+  /** Ms for which the event loop was busy. */
+  readonly busyMs: number;
+  /** Ms since the start of the process. */
+  readonly uptimeMs: number;
+  /** Resident memory, and the memory that the node plans with; 0 if it is not known. */
+  readonly memoryBytes: number;
+  readonly memoryBudgetBytes: number;
+  readonly clients: number;
+  readonly replicationLagMs: number;
+  readonly forwardsWaiting: number;
+}
 
 export interface PolicyEntries {
   readonly kind: 'policies';
@@ -211,6 +243,8 @@ export type PeerAnswer =
   | { readonly kind: 'acted'; readonly acted: boolean }
   | { readonly kind: 'described'; readonly client: ClientDescription }
   | { readonly kind: 'forgotten' }
+  | ({ readonly kind: 'top' } & TopPart)
+  | { readonly kind: 'report'; readonly report: NodeReport }
   /** The factor of the policy; none if the receiver does not control it. */
   | { readonly kind: 'factors'; readonly factors: Factors }
   /** `null` if the receiver does not decide for the client. */

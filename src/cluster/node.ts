@@ -13,6 +13,8 @@ import { createPeerRpc } from './membership/peer-rpc.js';
 import type { Envelope, PeerAnswer, PeerMessage } from './messages.js';
 import { nodeStats } from './node-stats.js';
 import type { NodeStats } from './node-stats.js';
+import { createObserver } from './observer.js';
+import type { Observer } from './observer.js';
 import { createPeerHandler } from './peer-handler.js';
 import type { ActivePolicies } from './policies/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
@@ -55,6 +57,7 @@ export interface ClusterNode {
   /** Writes all changes to the store, if there is one; resolves when it has them or has failed. */
   flush(): Promise<void>;
   readonly stats: () => NodeStats;
+  readonly observer: Pick<Observer, 'top' | 'reports'>;
   /** Stops all timers. Checks that still wait are decided by the fallback. */
   close(): void;
 }
@@ -85,10 +88,12 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const decisions = wireDecisions({ ...deps, ...members, ...buckets, ask, detectPause }, options);
   const { limiter, denials, leaseGranter, settler } = decisions;
   activePolicies.onChange(() => denials.clear());
-  const checks = createCheckPipeline({ timers: deps.timers, limiter, membership });
+  const checks = createCheckPipeline({ ...deps, ...decisions, membership });
   const donor = createDonor({ ...buckets, membership }, options);
   const parts = { ...deps, ...members, ...policyParts, ...buckets, ...decisions, ask, peerRpc, checks, donor };
   const admin = createClientAdmin(parts, { timeoutMs: suspectAfterMs });
+  const stats = (): NodeStats => nodeStats(parts);
+  const observer = createObserver({ ...parts, stats }, { timeoutMs: suspectAfterMs });
   const lifecycle = createLifecycle(parts, options);
   const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const peerHandler = createPeerHandler(
@@ -100,6 +105,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
         replicator.copiesReceived(copied);
       },
       forget: admin.forgetHere,
+      observer,
     },
     { maxAnswerBytes },
   );
@@ -145,7 +151,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     forget: admin.forget,
     leave: lifecycle.leave,
     flush: () => writeBehind?.flush() ?? Promise.resolve(),
-    stats: () => nodeStats(parts),
+    stats,
+    observer,
     close() {
       lifecycle.close();
       peerRpc.close();

@@ -6,6 +6,7 @@ import type { PeerChecks } from './decide/peer-checks.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
+import type { Observer } from './observer.js';
 import type { ClientCopies, DecidedByPeer, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from './ports.js';
@@ -31,6 +32,7 @@ interface PeerHandlerDeps {
   readonly keep: (copied: ClientCopies) => void;
   readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
   readonly forget: (clientId: string) => void;
+  readonly observer: Observer;
 }
 
 interface PeerHandler {
@@ -52,6 +54,7 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
     keep,
     peerRpc,
     forget,
+    observer,
   } = deps;
   const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
     maxSize: maxAnswerBytes,
@@ -109,6 +112,10 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
           const settling = settler.settleForPeer(clientId, reservation, cost);
           return settling.then((settled) => ({ kind: 'settled', settled }));
         }
+        case 'top':
+          return { kind: 'top', ...observer.topHere(message) };
+        case 'report':
+          return { kind: 'report', report: observer.reportHere() };
         case 'load':
           return { kind: 'factors', factors: adaptive.reportFromPeer(message.name, message.load) };
         case 'factors':

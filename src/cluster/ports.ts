@@ -1,6 +1,6 @@
 import type { NodeId } from '../core/ring.js';
 import type { Snapshot } from '../core/snapshot.js';
-import type { ClientSnapshot, Envelope, PeerAnswer, PeerMessage } from './messages.js';
+import type { ClientSnapshot, Envelope, NodeReport, PeerAnswer, PeerMessage } from './messages.js';
 
 /**
  * The interfaces through which the cluster code reaches the world. The program, the library and the simulator implement
@@ -52,6 +52,9 @@ export interface Log {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
+
+/** The part of a report that the cluster code does not know. */
+export type ProcessReport = Omit<NodeReport, 'clients' | 'replicationLagMs' | 'forwardsWaiting'>;
 
 /** The buckets of one client for a store: debts as of now, with open leases counted as spent. */
 export type LastingClient = readonly [clientId: string, buckets: readonly Snapshot[]];

@@ -3,6 +3,8 @@ import { createDenials } from '../core/denials.js';
 import type { Denial, Denials } from '../core/denials.js';
 import { denialBytes } from '../core/heap-bytes.js';
 import type { NodeId, Placed } from '../core/ring.js';
+import { createTopClients } from '../core/top-clients.js';
+import type { TopClients } from '../core/top-clients.js';
 import { createFallback } from './decide/fallback.js';
 import type { OnUnavailable } from './decide/fallback.js';
 import { createHold } from './decide/hold.js';
@@ -36,7 +38,7 @@ import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import { createRegistryBackend } from './policies/registry-backend.js';
 import { createRingBackend } from './policies/ring-backend.js';
-import type { Ask, Clock, Discovery, Log, PeerTransport, Store, Timers } from './ports.js';
+import type { Ask, Clock, Discovery, Log, PeerTransport, ProcessReport, Store, Timers } from './ports.js';
 import { createReplicator } from './replication/replicator.js';
 import type { Replicator } from './replication/replicator.js';
 import { createForwarder } from './routing/forwarder.js';
@@ -128,6 +130,8 @@ export interface ClusterNodeDeps {
   readonly log: Log;
   /** Keeps buckets beyond the life of all nodes. Without it, they end with the nodes. */
   readonly store?: Store | undefined;
+  /** What the process knows of itself. Without it, the report of this node has zeros. */
+  readonly processReport?: (() => ProcessReport | undefined) | undefined;
 }
 
 /** The members, as gossip or a registry knows them. */
@@ -202,6 +206,7 @@ interface DecisionParts {
   readonly leaseGranter: LeaseGranter;
   readonly denials: Denials;
   readonly settler: Settler;
+  readonly topClients: TopClients;
 }
 
 export function wireDecisions(
@@ -215,12 +220,13 @@ export function wireDecisions(
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
+  const topClients = createTopClients({ seed: options.tableSecret ?? 0 });
   const forwarder = createForwarder(
     { clock, timers, membership, ask, decider },
     { giveUpAfterMs, maxQueued: options.maxQueued },
   );
   const { maxFallbackBytes: maxBytes, maxDenialBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
-  const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients, maxBytes });
+  const fallback = createFallback({ clock, membership, topClients }, { onUnavailable, maxClients, maxBytes });
   const leaseHolder = createLeaseHolder(
     { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
@@ -234,10 +240,10 @@ export function wireDecisions(
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
   const noteActing = (client: Placed): void => membership.noteActing(client);
-  const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger }, { self });
+  const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger, topClients }, { self });
   const hold = createHold();
   const peerChecks = createPeerChecks({ ...deps, hold, owner });
-  const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback });
+  const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback, topClients });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
@@ -247,7 +253,7 @@ export function wireDecisions(
     { ...deps, replicator, decider, limiter, acknowledger },
     { self, timeoutMs: suspectAfterMs },
   );
-  return { decider, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler };
+  return { decider, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
 }
 
 /** The policies in force, and what keeps them the same on all nodes. */

@@ -7,6 +7,9 @@ import type { Verdict } from './decide.js';
 export const SOURCES = ['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const;
 export type Source = (typeof SOURCES)[number];
 
+/** Upper bounds of the histogram of request durations, in seconds: doubling from 50 µs to about 1.6 s. */
+export const DURATION_BOUNDS: readonly number[] = Array.from({ length: 16 }, (_, i) => 0.00005 * 2 ** i);
+
 /** `retryAfterMs` of a denial that was made without asking the owner. */
 export const CLOSED_RETRY_MS = 1_000;
 

@@ -15,6 +15,8 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   describe: true,
   forget: true,
   settle: true,
+  top: true,
+  report: true,
   load: true,
   factors: true,
   policies: true,

@@ -2,6 +2,8 @@ import { Type } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
 import { MAX_BATCH } from '../core/request.js';
 import type { Duration } from '../core/request.js';
+import { DURATION_BOUNDS, SOURCES } from '../core/decision.js';
+import { RANKINGS } from '../core/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 
@@ -234,6 +236,67 @@ export const ClusterSchema = Type.Object(
     ),
   },
   { ...strict, $id: 'Cluster' },
+);
+
+const Amount = Type.Number({ minimum: 0 });
+
+export const TopSchema = Type.Object(
+  {
+    by: Type.Union(RANKINGS.map((by) => Type.Literal(by))),
+    span: Type.Union([Type.Literal('minute'), Type.Literal('hour')]),
+    spanMs: Type.Integer({ description: 'counts decay exponentially: they fall to 1/e in this time' }),
+    policy: Type.Optional(Type.String()),
+    clients: Type.Array(
+      Type.Object(
+        {
+          clientId: Type.String(),
+          policy: Type.Optional(Type.String({ description: 'absent if the requests named their own limits' })),
+          count: Type.Number({ minimum: 0, description: 'at a steady rate: the amount in one span' }),
+          error: Type.Number({ minimum: 0, description: 'the true count differs from count by at most this much' }),
+        },
+        strict,
+      ),
+      { description: 'largest counts first' },
+    ),
+    missing: Type.Array(Type.String(), { description: 'members that did not answer; their counts are missing' }),
+  },
+  { ...strict, $id: 'Top' },
+);
+
+const BySource = Type.Object(Object.fromEntries(SOURCES.map((source) => [source, Count])), strict);
+
+export const StatsSchema = Type.Object(
+  {
+    members: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          stats: Type.Optional(
+            Type.Object(
+              {
+                allowed: BySource,
+                denied: BySource,
+                problems: Count,
+                durations: Type.Array(Count, {
+                  description: `requests by duration: up to 50 µs, then each bound twice the last, then above all; ${DURATION_BOUNDS.length} bounds`,
+                }),
+                busyMs: Type.Number({ minimum: 0, description: 'time for which the event loop was busy' }),
+                uptimeMs: Amount,
+                memoryBytes: Amount,
+                memoryBudgetBytes: Amount,
+                clients: Amount,
+                replicationLagMs: Amount,
+                forwardsWaiting: Amount,
+              },
+              { ...strict, description: 'counts from the start of the member; absent if it did not answer' },
+            ),
+          ),
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Stats' },
 );
 
 export const OwnerSchema = Type.Object(

@@ -57,6 +57,7 @@ import {
   readTags,
   readWritten,
 } from './policies.js';
+import { encodeReport, encodeTopPart, encodeTopQuery, readReport, readTopPart, readTopQuery } from './observations.js';
 import { encodeSettled, readSettled } from './settled.js';
 
 /**
@@ -123,6 +124,10 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
       return ['f', sender, body.clientId];
     case 'settle':
       return ['t', sender, body.clientId, body.reservation, body.cost];
+    case 'top':
+      return ['q', sender, ...encodeTopQuery(body)];
+    case 'report':
+      return ['r', sender];
     case 'load':
       return ['y', sender, body.name, body.load];
     case 'factors':
@@ -206,6 +211,11 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         reservation: readReservationId(wire[3]),
         cost: readWhole(wire[4], 0, MAX_COST, 'cost'),
       };
+    case 'q':
+      return { kind: 'top', ...readTopQuery(wire[2], wire[3], sized(wire, 5)[4]) };
+    case 'r':
+      sized(wire, 2);
+      return { kind: 'report' };
     case 'y':
       return { kind: 'load', name: readPolicyName(sized(wire, 4)[2]), load: readPart(wire[3], 'load') };
     case 'x':
@@ -220,7 +230,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, y, x, p or w');
+      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, q, r, y, x, p or w');
   }
 }
 
@@ -263,6 +273,10 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
       return ['f', sender];
     case 'settled':
       return ['t', sender, encodeSettled(body.settled)];
+    case 'top':
+      return ['q', sender, ...encodeTopPart(body)];
+    case 'report':
+      return ['r', sender, encodeReport(body.report)];
     case 'factors':
       return ['x', sender, body.factors];
     case 'policies':
@@ -311,6 +325,10 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
       return { kind: 'forgotten' };
     case 't':
       return { kind: 'settled', settled: readSettled(sized(wire, 3)[2]) };
+    case 'q':
+      return { kind: 'top', ...readTopPart(wire[2], sized(wire, 4)[3]) };
+    case 'r':
+      return { kind: 'report', report: readReport(sized(wire, 3)[2]) };
     case 'x':
       return { kind: 'factors', factors: readFactors(sized(wire, 3)[2]) };
     case 'p':
@@ -318,7 +336,7 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, x, p or w');
+      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, q, r, x, p or w');
   }
 }
 

@@ -6,6 +6,8 @@ import type { Timers } from '../../src/cluster/ports.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
+import { createTopClients } from '../../src/core/top-clients.js';
+import { createFakeClock } from '../support/fake-clock.js';
 
 const RULES = [tokenBucket(10, 1_000)];
 const membership = { self: { id: 'a:1' }, ring: { owner: () => 'b:1' } } as unknown as Membership;
@@ -39,7 +41,16 @@ function createSetup(answer: Decision | Promise<Decision>) {
     },
   };
   const timers = { soon: (action: () => void) => void setImmediate(action) } as unknown as Timers;
-  return { asked, pipeline: createCheckPipeline({ timers, limiter, membership }) };
+  return {
+    asked,
+    pipeline: createCheckPipeline({
+      clock: createFakeClock(0),
+      timers,
+      limiter,
+      membership,
+      topClients: createTopClients({ seed: 1 }),
+    }),
+  };
 }
 
 const termsOf = (more: {

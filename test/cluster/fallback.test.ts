@@ -5,13 +5,17 @@ import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
+import { createTopClients } from '../../src/core/top-clients.js';
 
 const OTHERS = ['b:1', 'c:1', 'd:1'];
 
 function createSetup(onUnavailable: OnUnavailable, others = OTHERS) {
   const clock = createFakeClock(1_000);
   const membership = { self: { id: 'a:1' }, others: () => others } as unknown as Membership;
-  const fallback = createFallback({ clock, membership }, { onUnavailable, maxClients: 100, maxBytes: 1e6 });
+  const fallback = createFallback(
+    { clock, membership, topClients: createTopClients({ seed: 1 }) },
+    { onUnavailable, maxClients: 100, maxBytes: 1e6 },
+  );
   return { clock, fallback };
 }
 

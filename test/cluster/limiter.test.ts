@@ -15,6 +15,7 @@ import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { BoundedMap } from '../../src/core/bounded-map.js';
 import { createDenials } from '../../src/core/denials.js';
+import { createTopClients } from '../../src/core/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -53,13 +54,16 @@ function createLone(): Lone {
   const changed: string[] = [];
   const replicator: Pick<Replicator, 'changed'> = { changed: (client) => changed.push(client.id) };
   let checks = 0;
+  const topClients = createTopClients({ seed: 1 });
   const limiter = createLimiter({
     clock,
     table,
     membership,
     hold: createHold(),
+    topClients,
     owner: createOwner(
       {
+        topClients,
         table,
         recent,
         reservations,

@@ -12,6 +12,7 @@ import type { OnUnavailable } from '../../src/core/policy.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
+import { createTopClients } from '../../src/core/top-clients.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
 const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
@@ -307,7 +308,7 @@ describe('policies in a cluster', () => {
     await startCluster(world, 3);
     const { membership } = world.node('a:1').cluster;
     const fallback = createFallback(
-      { clock: { nowMs: () => 0 }, membership },
+      { clock: { nowMs: () => 0 }, membership, topClients: createTopClients({ seed: 1 }) },
       { onUnavailable: 'local', maxClients: 9, maxBytes: 1e6 },
     );
     const decide = (onUnavailable: OnUnavailable | undefined): Decision => {

@@ -1,3 +1,4 @@
+import { RANKINGS } from '../../src/core/top-clients.js';
 import fc from 'fast-check';
 import type {
   ClientSnapshot,
@@ -333,6 +334,13 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
     reservation: texts(100),
     cost: fc.nat(MAX_COST),
   }),
+  fc.record({
+    kind: kind('top'),
+    by: fc.constantFrom(...RANKINGS),
+    span: fc.constantFrom('minute' as const, 'hour' as const),
+    policy: fc.option(names, { nil: undefined }),
+  }),
+  fc.record({ kind: kind('report') }),
   fc.record({ kind: kind('load'), name: names, load: fc.double({ min: 0, max: 1, noNaN: true }) }),
   factorLists,
   policyEntries,
@@ -344,7 +352,35 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   }),
 );
 
+const amounts = fc.double({ min: 0, max: 1e15, noNaN: true }).map((amount) => amount + 0);
+const countsBySource = fc.record({
+  owner: counts,
+  forwarded: counts,
+  lease: counts,
+  'deny-cache': counts,
+  fallback: counts,
+});
+const counted = fc.record(
+  { clientId: texts(256), policy: names, count: amounts, error: amounts },
+  { requiredKeys: ['clientId', 'count', 'error'] },
+);
+const reports = fc.record({
+  allowed: countsBySource,
+  denied: countsBySource,
+  durations: fc.array(counts, { minLength: 17, maxLength: 17 }),
+  problems: amounts,
+  busyMs: amounts,
+  uptimeMs: amounts,
+  memoryBytes: amounts,
+  memoryBudgetBytes: amounts,
+  clients: amounts,
+  replicationLagMs: amounts,
+  forwardsWaiting: amounts,
+});
+
 const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
+  fc.record({ kind: kind('top'), clients: fc.array(counted, { maxLength: 5 }), floor: amounts }),
+  fc.record({ kind: kind('report'), report: reports }),
   fc.record({ kind: kind('decided'), results: fc.array(results, { maxLength: 12 }), members: memberLists }),
   fc.record({
     kind: kind('leased'),

@@ -186,6 +186,12 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       text(1, 256, body.clientId, 'client id');
       text(1, 512, body.reservation, 'reservation');
       return whole(0, 1e9, body.cost, 'cost');
+    case 'top':
+      expect(['denied', 'asked', 'cost']).to.include(body.by);
+      expect(['minute', 'hour']).to.include(body.span);
+      return;
+    case 'report':
+      return;
     case 'load':
       return part(body.load);
     case 'factors':
@@ -232,6 +238,16 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
         whole(0, MAX_LIMIT, bucket.remaining, 'remaining');
         whole(0, 1e20, bucket.resetMs, 'reset');
       }
+      return;
+    case 'top':
+      for (const { clientId, count, error } of body.clients) {
+        text(1, 256, clientId, 'client id');
+        for (const amount of [count, error, body.floor]) expect(amount).to.be.within(0, Number.MAX_VALUE);
+      }
+      return;
+    case 'report':
+      for (const count of [...Object.values(body.report.allowed), ...body.report.durations])
+        whole(0, Number.MAX_SAFE_INTEGER, count, 'count');
       return;
     case 'kept':
     case 'acted':

@@ -2,8 +2,9 @@ import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import { TokenringError } from '../../core/error.js';
 import type { Policy } from '../../core/policy.js';
+import type { TopClients } from '../../core/top-clients.js';
 import type { Membership } from '../membership/membership.js';
-import type { Timers } from '../ports.js';
+import type { Clock, Timers } from '../ports.js';
 import type { Answer, Limiter } from './limiter.js';
 import { createTurnBudget } from './turn-budget.js';
 
@@ -23,21 +24,23 @@ export interface CheckPipeline {
   readonly shadowDenials: ReadonlyMap<string, number>;
 }
 
-export function createCheckPipeline({
-  timers,
-  limiter,
-  membership,
-}: {
-  timers: Timers;
-  limiter: Pick<Limiter, 'check' | 'checkMany'>;
-  membership: Membership;
-}): CheckPipeline {
+interface CheckPipelineDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly limiter: Pick<Limiter, 'check' | 'checkMany'>;
+  readonly membership: Membership;
+  readonly topClients: Pick<TopClients, 'count'>;
+}
+
+export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
+  const { clock, timers, limiter, membership, topClients } = deps;
   const budget = createTurnBudget({ timers }, { perTurn: CHECKS_PER_TURN });
   const shadowDenials = new Map<string, number>();
 
   function decideListed(check: Check, list: 'allow' | 'deny'): Decision {
     const [rule] = check.rules;
     const allowed = list === 'allow';
+    topClients.count(check, allowed, clock.nowMs());
     return {
       allowed,
       limit: rule!.limit,

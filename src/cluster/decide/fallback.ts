@@ -5,6 +5,7 @@ import type { Decision } from '../../core/decision.js';
 import type { OnUnavailable } from '../../core/policy.js';
 import { ruleOf } from '../../core/rule.js';
 import type { Rule } from '../../core/rule.js';
+import type { TopClients } from '../../core/top-clients.js';
 import { createBucketTable } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
@@ -21,9 +22,10 @@ export interface Fallback {
  * it.
  */
 export function createFallback(
-  { clock, membership }: { clock: Clock; membership: Membership },
+  deps: { clock: Clock; membership: Membership; topClients: Pick<TopClients, 'count'> },
   options: { onUnavailable: OnUnavailable; maxClients: number; maxBytes: number },
 ): Fallback {
+  const { clock, membership, topClients } = deps;
   const { maxClients, maxBytes } = options;
   const table = createBucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
 
@@ -55,6 +57,7 @@ export function createFallback(
     decide(check) {
       const onUnavailable = check.terms?.policy?.onUnavailable ?? options.onUnavailable;
       const verdict = onUnavailable === 'local' ? decideShare(check) : decideAll(check, onUnavailable === 'open');
+      topClients.count(check, verdict.allowed, clock.nowMs());
       return { ...verdict, owner: membership.self.id, source: 'fallback', degraded: true };
     },
   };

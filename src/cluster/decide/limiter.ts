@@ -5,6 +5,7 @@ import type { Denials } from '../../core/denials.js';
 import type { BucketDescription, ClientDescription } from '../../core/description.js';
 import { TokenringError } from '../../core/error.js';
 import type { NodeId } from '../../core/ring.js';
+import type { TopClients } from '../../core/top-clients.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
@@ -53,17 +54,22 @@ interface LimiterDeps {
   readonly fallback: Fallback;
   /** Called with the time of each check before it is decided. It finds out whether this node has paused. */
   readonly detectPause: (nowMs: number) => void;
+  readonly topClients: Pick<TopClients, 'count'>;
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, membership, hold, owner, leaseHolder, denials, forwarder, fallback, detectPause } = deps;
+  const { clock, table, membership, hold, owner, leaseHolder, denials, forwarder, fallback, detectPause, topClients } =
+    deps;
 
   /** @returns the node to forward to, where this one may not decide */
   function decideOrRoute(check: Check, nowMs: number): Decision | NodeId {
     const to = route(membership, check);
     if (to.kind === 'mine' && !to.degraded) return owner.decide(check, table.open(check), nowMs, false);
     const own = leaseHolder.spend(check, nowMs) ?? denials.recall(check, nowMs);
-    if (own !== undefined) return own;
+    if (own !== undefined) {
+      topClients.count(check, own.allowed, nowMs);
+      return own;
+    }
     switch (to.kind) {
       case 'mine':
         return owner.decide(check, table.open(check), nowMs, true);

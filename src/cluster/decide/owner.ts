@@ -3,6 +3,7 @@ import { decide } from '../../core/decide.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { NodeId, Placed } from '../../core/ring.js';
+import type { TopClients } from '../../core/top-clients.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
 import type { Replicator } from '../replication/replicator.js';
 import { MARK } from '../state/bucket-table.js';
@@ -42,10 +43,11 @@ interface OwnerDeps {
   readonly noteActing: (client: Placed) => void;
   /** In strict mode: a decision counts only once all that may decide next know of it. */
   readonly acknowledger: Acknowledger | undefined;
+  readonly topClients: Pick<TopClients, 'count'>;
 }
 
 export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner {
-  const { table, recent, reservations, replicator, pauseLending, noteActing, acknowledger } = deps;
+  const { table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients } = deps;
 
   return {
     decide(check, client, nowMs, degraded) {
@@ -57,6 +59,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);
       const outcome = decide(client, check, nowMs);
       const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = outcome;
+      topClients.count(check, allowed, nowMs);
       if (!allowed && hasLent(client)) pauseLending(clientId);
       if (forgotten > 0) table.forgot(forgotten);
       const decision: Decision = {

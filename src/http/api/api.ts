@@ -16,6 +16,7 @@ import type { Counters } from '../metrics/counters.js';
 import type { DecisionHandlers, ErrorLog } from '../decisions/handlers.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
+import { createObservationHandlers } from './observations.js';
 import { createPolicyHandlers } from './policies.js';
 import { TokenringError } from '../../core/error.js';
 import { readSettle, requireClientId } from '../../validate/request.js';
@@ -23,7 +24,10 @@ import { sendProblem } from '../send.js';
 import { clientIdOf } from './client-param.js';
 
 export interface ApiDeps {
-  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'waitingFor'>;
+  readonly cluster: Pick<
+    ClusterNode,
+    'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'observer' | 'waitingFor'
+  >;
   readonly activePolicies: ActivePolicies;
   /** All changes of policies go through this writer. */
   readonly policyWriter: PolicyWriter<Who>;
@@ -149,6 +153,9 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       },
     ],
   });
+  const { top, stats } = createObservationHandlers(cluster.observer);
+  route('/v1/top', { get: [reader, top] });
+  route('/v1/stats', { get: [reader, stats] });
   route('/healthz', { get: (_req, res) => sendText(res, 'ok') });
   route('/readyz', {
     get: (_req, res) => {

@@ -1,8 +1,5 @@
-import { SOURCES } from '../../core/decision.js';
+import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
 import type { Source } from '../../core/decision.js';
-
-/** Upper bounds of the decision histogram, in seconds: doubling from 50 µs to about 1.6 s. */
-export const DURATION_BOUNDS: readonly number[] = Array.from({ length: 16 }, (_, i) => 0.00005 * 2 ** i);
 
 /**
  * The counts of the hot path, as plain numbers. `metrics.ts` reads them when Prometheus scrapes. A peek counts as a

@@ -18,6 +18,8 @@ const byName: Readonly<Record<string, TSchema>> = {
   Client: schemas.ClientSchema,
   Cluster: schemas.ClusterSchema,
   Owner: schemas.OwnerSchema,
+  Top: schemas.TopSchema,
+  Stats: schemas.StatsSchema,
   Policy: policySchemas.PolicySchema,
   LoadReport: policySchemas.LoadReportSchema,
   Load: policySchemas.LoadSchema,

@@ -7,6 +7,10 @@ export function inPath(name: string, description?: string): object {
   return { name, in: 'path', required: true, description, schema: { type: 'string' } };
 }
 
+export function inQuery(name: string, schema: object, description: string): object {
+  return { name, in: 'query', description, schema };
+}
+
 function inHeader(name: string, required: boolean, description: string): object {
   return { name, in: 'header', required, description, schema: { type: 'string' } };
 }

@@ -1,4 +1,5 @@
 import { MAX_BATCH } from '../../core/request.js';
+import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../core/top-clients.js';
 import {
   GATEWAY_HEADERS,
   answer,
@@ -6,6 +7,7 @@ import {
   decisionAnswer,
   entryOperations,
   inPath,
+  inQuery,
   jsonBody,
   plain,
   problems,
@@ -168,6 +170,26 @@ export function clusterPaths(): Paths {
         summary: 'The owner of a client and its successors',
         parameters: [{ name: 'clientId', in: 'query', required: true, schema: { type: 'string' } }],
         responses: { 200: answer('ids of nodes, nearest first', ref('Owner')), ...problems('invalid_request') },
+      },
+    },
+    '/v1/top': {
+      get: {
+        operationId: 'getTop',
+        summary: 'The clients that are denied most, ask most, or consume most, over all members',
+        parameters: [
+          inQuery('by', { enum: RANKINGS, default: 'denied' }, 'what to count: denials, requests, or tokens'),
+          inQuery('span', { enum: Object.keys(SPANS_MS), default: 'minute' }, 'how fast counts decay'),
+          inQuery('policy', { type: 'string' }, 'only requests under this policy'),
+          inQuery('limit', { type: 'integer', minimum: 1, maximum: MAX_LISTED, default: 20 }, 'clients to list'),
+        ],
+        responses: { 200: answer('counts with their errors', ref('Top')), ...problems('invalid_request') },
+      },
+    },
+    '/v1/stats': {
+      get: {
+        operationId: 'getStats',
+        summary: 'Counters of each member',
+        responses: { 200: answer('counters since the start of each member', ref('Stats')), ...problems() },
       },
     },
     '/healthz': { get: plain('health', 'Whether the process serves', 'it serves') },

@@ -1,0 +1,97 @@
+import { DURATION_BOUNDS, SOURCES } from '../core/decision.js';
+import type { Source } from '../core/decision.js';
+import type { NodeId } from '../core/ring.js';
+import { mergeTop } from '../core/top-clients.js';
+import type { TopClients, TopPart } from '../core/top-clients.js';
+import type { Counted } from '../core/space-saving.js';
+import type { Membership } from './membership/membership.js';
+import type { NodeReport, PeerAnswer, PeerMessage, TopQuery } from './messages.js';
+import type { NodeStats } from './node-stats.js';
+import type { Ask, Clock, ProcessReport } from './ports.js';
+
+interface ObserverDeps {
+  readonly clock: Clock;
+  readonly membership: Membership;
+  readonly ask: Ask;
+  readonly topClients: TopClients;
+  readonly stats: () => NodeStats;
+  readonly processReport?: (() => ProcessReport | undefined) | undefined;
+}
+
+/** What the members counted, merged. */
+interface ClusterTop {
+  readonly clients: readonly Counted[];
+  /** Members that did not answer; what they counted is missing. */
+  readonly missing: readonly NodeId[];
+}
+
+/** Tells what this node and all others count. */
+export interface Observer {
+  /** The clients with the largest counts over all members. */
+  readonly top: (query: TopQuery, limit: number) => Promise<ClusterTop>;
+  readonly topHere: (query: TopQuery) => TopPart;
+  /** The report of each member; `undefined` for one that did not answer. */
+  readonly reports: () => Promise<ReadonlyMap<NodeId, NodeReport | undefined>>;
+  readonly reportHere: () => NodeReport;
+}
+
+/** @param options.timeoutMs of each message to a peer */
+export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: number }): Observer {
+  const { clock, membership, ask, topClients, stats, processReport } = deps;
+
+  /** Asks all other members that are up. Those that do not answer have `undefined`. */
+  async function askAll(message: PeerMessage): Promise<Map<NodeId, PeerAnswer | undefined>> {
+    const answers = new Map<NodeId, PeerAnswer | undefined>();
+    await Promise.all(
+      membership.others().map(async (id) => {
+        answers.set(id, undefined);
+        if (membership.isDown(id)) return;
+        const asked = await ask(id, message, timeoutMs);
+        if (asked.kind === 'answer') answers.set(id, asked.body);
+      }),
+    );
+    return answers;
+  }
+
+  function topHere({ by, span, policy }: TopQuery): TopPart {
+    return topClients.top(by, span, policy, clock.nowMs());
+  }
+
+  function reportHere(): NodeReport {
+    const { clients, replicationLagMs, forwardsWaiting } = stats();
+    return { ...(processReport?.() ?? EMPTY), clients, replicationLagMs, forwardsWaiting };
+  }
+
+  return {
+    topHere,
+    reportHere,
+    async top(query, limit) {
+      const parts: TopPart[] = [topHere(query)];
+      const missing: NodeId[] = [];
+      for (const [id, answer] of await askAll({ kind: 'top', ...query })) {
+        if (answer?.kind === 'top') parts.push(answer);
+        else missing.push(id);
+      }
+      return { clients: mergeTop(parts, limit), missing };
+    },
+    async reports() {
+      const reports = new Map<NodeId, NodeReport | undefined>([[membership.self.id, reportHere()]]);
+      for (const [id, answer] of await askAll({ kind: 'report' })) {
+        reports.set(id, answer?.kind === 'report' ? answer.report : undefined);
+      }
+      return reports;
+    },
+  };
+}
+
+const NONE = Object.fromEntries(SOURCES.map((source) => [source, 0])) as Readonly<Record<Source, number>>;
+const EMPTY: ProcessReport = {
+  allowed: NONE,
+  denied: NONE,
+  problems: 0,
+  durations: new Array<number>(DURATION_BOUNDS.length + 1).fill(0),
+  busyMs: 0,
+  uptimeMs: 0,
+  memoryBytes: 0,
+  memoryBudgetBytes: 0,
+};

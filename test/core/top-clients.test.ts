@@ -1,0 +1,194 @@
+import { expect } from 'chai';
+import { clientKey } from '../../src/core/client-hash.js';
+import { createCheck } from '../../src/core/decide.js';
+import { ruleOf } from '../../src/core/rule.js';
+import { createSummary } from '../../src/core/space-saving.js';
+import type { Summary } from '../../src/core/space-saving.js';
+import { createTopClients, mergeTop } from '../../src/core/top-clients.js';
+import type { TopClients } from '../../src/core/top-clients.js';
+import { createRandom } from '../sim/random.js';
+
+const key = (clientId: string, policy?: string) => ({ clientId, policy, hash: clientKey(clientId).hashHigh });
+const rule = (policy?: string) => ruleOf('token-bucket', 10, 1_000, 10, policy);
+
+function summary(size: number, nameBytes = 10_000): Summary {
+  return createSummary({ size, nameBytes, decayMs: 60_000 });
+}
+
+describe('a summary of the largest counts', () => {
+  it('is exact while it has room', () => {
+    const counts = summary(3);
+    for (const [clientId, times] of [
+      ['a', 3],
+      ['b', 5],
+      ['c', 1],
+    ] as const)
+      for (let i = 0; i < times; i += 1) counts.add(key(clientId), 1, 0, 0);
+    expect(counts.list(0)).to.deep.equal([
+      { clientId: 'b', count: 5, error: 0 },
+      { clientId: 'a', count: 3, error: 0 },
+      { clientId: 'c', count: 1, error: 0 },
+    ]);
+    expect(counts.floor(0)).to.equal(0);
+  });
+
+  it('bounds its error by the count that a newcomer replaces', () => {
+    const counts = summary(2);
+    counts.add(key('a'), 5, 0, 0);
+    counts.add(key('b'), 2, 0, 0);
+    counts.add(key('c'), 1, 0, 0);
+    expect(counts.list(0)).to.deep.equal([
+      { clientId: 'a', count: 5, error: 0 },
+      { clientId: 'c', count: 3, error: 2 },
+    ]);
+    expect(counts.floor(0)).to.equal(2);
+  });
+
+  it('holds every true count within its error, whatever comes', () => {
+    const random = createRandom(7);
+    for (let run = 0; run < 20; run += 1) {
+      const counts = summary(20);
+      const truth = new Map<string, number>();
+      for (let i = 0; i < 3_000; i += 1) {
+        const clientId = `client ${Math.floor(200 * random.next() ** 3)}`;
+        counts.add(key(clientId), 1, 0, 0);
+        truth.set(clientId, (truth.get(clientId) ?? 0) + 1);
+      }
+      const listed = counts.list(0);
+      for (const { clientId, count, error } of listed) expect(truth.get(clientId)).to.be.within(count - error, count);
+      for (const [clientId, count] of truth)
+        if (!listed.some((one) => one.clientId === clientId)) expect(count).to.be.at.most(counts.floor(0));
+      // The theorem of Space-Saving: what has more than its share of the size is listed.
+      for (const [clientId, count] of truth)
+        if (count > 3_000 / 20) expect(listed.map((one) => one.clientId)).to.include(clientId);
+    }
+  });
+
+  it('decays to 1/e in the decay time, also over many of them', () => {
+    const counts = summary(2);
+    counts.add(key('a'), 100, 0, 0);
+    expect(counts.list(60_000)[0]!.count).to.be.closeTo(100 / Math.E, 1e-6);
+    for (let minute = 2; minute < 500; minute += 1) counts.add(key('b'), 1, 0, minute * 60_000);
+    const [b, a] = counts.list(499 * 60_000);
+    expect(b!.count).to.be.closeTo(Math.E / (Math.E - 1), 1e-6);
+    expect(a!.count).to.be.closeTo(0, 1e-6);
+  });
+
+  it('keeps fewer counts where names are long', () => {
+    const counts = summary(10, 600);
+    for (let i = 0; i < 10; i += 1) counts.add(key(`${i}`.repeat(256)), 10 - i, 0, 0);
+    expect(counts.list(0)).to.have.length(2);
+    expect(counts.floor(0)).to.be.at.least(9);
+  });
+
+  it('tells clients of the same hash apart, and a client under two policies', () => {
+    const counts = summary(4);
+    counts.add({ clientId: 'a', policy: undefined, hash: 1 }, 1, 0, 0);
+    counts.add({ clientId: 'b', policy: undefined, hash: 1 }, 2, 0, 0);
+    counts.add({ clientId: 'a', policy: 'free', hash: 1 }, 3, 0, 0);
+    counts.add({ clientId: 'a', policy: undefined, hash: 1 }, 3, 0, 0);
+    expect(counts.list(0).map(({ clientId, policy, count }) => [clientId, policy, count])).to.deep.equal([
+      ['a', undefined, 4],
+      ['a', 'free', 3],
+      ['b', undefined, 2],
+    ]);
+  });
+});
+
+describe('the top clients of a node', () => {
+  const check = (clientId: string, cost = 1, policy?: string) =>
+    createCheck(clientKey(clientId), [rule(policy)], { cost });
+  const create = (seed = 1): TopClients => createTopClients({ seed });
+
+  it('ranks by denials, requests, and tokens', () => {
+    const top = create();
+    for (let i = 0; i < 5; i += 1) top.count(check('often'), true, 0);
+    for (let i = 0; i < 3; i += 1) top.count(check('denied'), false, 0);
+    top.count(check('costly', 100), true, 0);
+    const first = (by: 'denied' | 'asked' | 'cost') => top.top(by, 'minute', undefined, 0).clients[0];
+    expect(first('asked')).to.deep.equal({ clientId: 'often', count: 5, error: 0 });
+    expect(first('denied')).to.deep.equal({ clientId: 'denied', count: 3, error: 0 });
+    expect(first('cost')).to.deep.equal({ clientId: 'costly', count: 100, error: 0 });
+    expect(top.top('denied', 'hour', undefined, 0).clients).to.have.length(1);
+  });
+
+  it('selects by policy', () => {
+    const top = create();
+    top.count(check('a', 1, 'free'), true, 0);
+    top.count(check('a', 1, 'paid'), true, 0);
+    expect(top.top('asked', 'minute', 'paid', 0).clients).to.deep.equal([
+      { clientId: 'a', policy: 'paid', count: 1, error: 0 },
+    ]);
+  });
+
+  it('counts no peek', () => {
+    const top = create();
+    top.count({ ...check('a'), peek: true }, false, 0);
+    expect(top.top('asked', 'minute', undefined, 0).clients).to.deep.equal([]);
+  });
+
+  it('counts a sample at a high rate, within the error that it states', () => {
+    let beyond = 0;
+    const runs = 60;
+    for (let seed = 1; seed <= runs; seed += 1) {
+      const top = create(seed);
+      const random = createRandom(1_000 + seed);
+      let asked = 0;
+      for (let i = 0; i < 20_000; i += 1) {
+        const hot = random.next() < 0.1;
+        if (hot) asked += 1;
+        top.count(check(hot ? 'hot' : `cold ${i}`), true, i / 20);
+      }
+      // All within 3 s, of which little has decayed.
+      const hot = top.top('asked', 'hour', undefined, 3_000).clients.find(({ clientId }) => clientId === 'hot')!;
+      expect(hot.error).to.be.below(asked / 2);
+      if (Math.abs(hot.count - asked) > hot.error) beyond += 1;
+    }
+    expect(beyond / runs).to.be.at.most(0.15);
+  });
+
+  it('takes few samples a second, whatever the rate', () => {
+    const top = create();
+    let samples = 0;
+    const one = {
+      ...check('a'),
+      get clientId() {
+        samples += 1;
+        return 'a';
+      },
+    };
+    for (let i = 0; i < 1_000_000; i += 1) top.count(one, true, i / 100);
+    expect(samples).to.be.within(1_000, 10_000);
+  });
+});
+
+describe('counts of several nodes', () => {
+  it('add up, and what a node may have missed adds to the error', () => {
+    const merged = mergeTop(
+      [
+        {
+          clients: [
+            { clientId: 'a', count: 10, error: 1 },
+            { clientId: 'b', count: 4, error: 0 },
+          ],
+          floor: 2,
+        },
+        { clients: [{ clientId: 'a', count: 5, error: 2 }], floor: 3 },
+      ],
+      10,
+    );
+    expect(merged).to.deep.equal([
+      { clientId: 'a', count: 15, error: 3 },
+      { clientId: 'b', count: 4, error: 3 },
+    ]);
+  });
+
+  it('are cut to the limit, largest first, and kept apart by policy', () => {
+    const clients = [
+      { clientId: 'a', policy: 'free', count: 3, error: 0 },
+      { clientId: 'a', count: 2, error: 0 },
+      { clientId: 'b', count: 1, error: 0 },
+    ];
+    expect(mergeTop([{ clients, floor: 0 }], 2)).to.deep.equal(clients.slice(0, 2));
+  });
+});
