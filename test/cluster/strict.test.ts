@@ -4,7 +4,7 @@ import { createRegistryHealth } from '../../src/cluster/membership/registry-heal
 import { createRegistryLease } from '../../src/cluster/membership/registry-lease.js';
 import { createRegistryMembership } from '../../src/cluster/membership/registry-membership.js';
 import type { RegistryMembership } from '../../src/cluster/membership/registry-membership.js';
-import type { Registration, Registry, Renewed } from '../../src/cluster/membership/registry.js';
+import type { Granted, Registration, Registry, Renewed } from '../../src/cluster/membership/registry.js';
 import type { Asked, Timers } from '../../src/cluster/ports.js';
 import { createAcknowledger } from '../../src/cluster/replication/acknowledger.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -47,7 +47,39 @@ function strictMembership(clock: FakeClock, self = 'a:1'): RegistryMembership {
   );
 }
 
+/** @param onTimer called with what the lease does again and again */
+function leaseAt(
+  clock: FakeClock,
+  registry: Registry,
+  onTimer: (action: () => void) => void = nothing,
+): ReturnType<typeof createRegistryLease> {
+  const timers = {
+    every(_ms: number, action: () => void) {
+      onTimer(action);
+      return nothing;
+    },
+  } as unknown as Timers;
+  const log = { info: nothing, warn: nothing };
+  const health = createRegistryHealth({ clock, log }, { renewEveryMs: TTL_MS / 5 });
+  return createRegistryLease(
+    { clock, timers, registry, health, onRenewed: nothing, onExpired: nothing },
+    { ttlMs: TTL_MS, renewEveryMs: TTL_MS / 5, timeoutMs: TTL_MS / 5 },
+  );
+}
+
 describe('the lease of a strict member', () => {
+  it('counts from when it was asked for, however late it is granted', async () => {
+    const clock = createFakeClock(10_000);
+    let answer: (granted: Granted) => void = nothing;
+    const registry = { grant: () => new Promise<Granted>((resolve) => (answer = resolve)) } as unknown as Registry;
+    const lease = leaseAt(clock, registry);
+    const acquiring = lease.acquire();
+    clock.advance(300);
+    answer({ kind: 'granted', leaseId: 'lease', ttlMs: TTL_MS });
+    await acquiring;
+    expect(lease.holdsUntilMs).to.equal(10_000 + 0.95 * TTL_MS);
+  });
+
   it('counts from when its renewal was sent, however late the answer comes', async () => {
     const clock = createFakeClock(10_000);
     let tick: () => void = nothing;
@@ -56,18 +88,7 @@ describe('the lease of a strict member', () => {
       grant: () => Promise.resolve({ kind: 'granted', leaseId: 'lease', ttlMs: TTL_MS }),
       renew: () => new Promise<Renewed>((resolve) => (answer = resolve)),
     } as unknown as Registry;
-    const timers = {
-      every(_ms: number, action: () => void) {
-        tick = action;
-        return nothing;
-      },
-    } as unknown as Timers;
-    const log = { info: nothing, warn: nothing };
-    const health = createRegistryHealth({ clock, log }, { renewEveryMs: TTL_MS / 5 });
-    const lease = createRegistryLease(
-      { clock, timers, registry, health, onRenewed: nothing, onExpired: nothing },
-      { ttlMs: TTL_MS, renewEveryMs: TTL_MS / 5, timeoutMs: TTL_MS / 5 },
-    );
+    const lease = leaseAt(clock, registry, (action) => (tick = action));
     await lease.acquire();
     expect(lease.holdsUntilMs).to.equal(10_000 + 0.95 * TTL_MS);
     clock.advance(400);
@@ -97,6 +118,19 @@ describe('a strict member', () => {
     };
     expect(await replicate(replaced)).to.equal('not-yet');
     expect(await replicate(world.node('a:1').cluster.membership.self)).to.equal('kept');
+  });
+
+  it('does not take another registry for the one that it knew, though its revisions are lower', () => {
+    const membership = strictMembership(createFakeClock(10_000));
+    membership.adopt({ registry: 'old', revision: 50, entries: [memberOf('a:1', 1), memberOf('b:1', 7)] });
+    expect(membership.isNews({ registry: 'old', revision: 50 })).to.equal(false);
+    expect(membership.isNews({ registry: 'new', revision: 3 })).to.equal(true);
+    membership.adopt({ registry: 'new', revision: 3, entries: [memberOf('a:1', 1)] });
+    expect(membership.view).to.equal('new.3');
+    expect(membership.stateOf('b:1')).to.equal(undefined);
+    // A peer that still follows the old one is not ahead.
+    expect(membership.isBehind('old.60')).to.equal(false);
+    expect(membership.isBehind('new.4')).to.equal(true);
   });
 
   it('does not take an earlier incarnation for a sign of life of the present one', () => {

@@ -202,7 +202,10 @@ describe('peer listener', () => {
   it('ends a link on which nothing moves', async () => {
     const { port } = await startPeer({ idleMs: 100 });
     const { socket } = await openRawLink(port);
+    const startMs = performance.now();
     await once(socket, 'close');
+    // Without a limit of its own, the link would stay; Node's for requests is 5 s.
+    expect(performance.now() - startMs).to.be.within(50, 4_500);
   });
 
   it('reads no further while its answers are not read, and then gives every one', async () => {

@@ -4,7 +4,7 @@ import type { Asked, History } from './history.js';
 
 /**
  * A check is answered as overload only while as many as may wait do wait at that node, and a fallback decides only where a
- * fault may keep the owner from it. That an overloaded answer charges nothing is seen in the figures of others.
+ * fault may keep the owner from it, or the owner is so far that its answer came too late. That an overloaded answer charges nothing is seen in the figures of others.
  */
 export function checkOverload(history: History): Violation[] {
   const violations: Violation[] = [];
@@ -12,7 +12,7 @@ export function checkOverload(history: History): Violation[] {
     const what = `#${one.id} at ${one.at}, ${one.askedMs}`;
     if (one.overloaded === true && waitingWith(history, one) < (history.setting.maxQueued ?? Infinity))
       violations.push({ check: 'overload', message: `${what}: answered as overload, though few wait` });
-    if (one.decision?.source === 'fallback' && !isTouched(history, one))
+    if (one.decision?.source === 'fallback' && !isLate(history, one) && !isTouched(history, one))
       violations.push({ check: 'overload', message: `${what}: decided by a fallback without a fault` });
   }
   return violations;
@@ -23,6 +23,11 @@ function waitingWith({ asked, endMs }: History, { id, at, answeredMs = endMs }: 
   const waits = (other: Asked): boolean =>
     other.id !== id && other.at === at && other.askedMs <= answeredMs && (other.answeredMs ?? Infinity) >= answeredMs;
   return asked.filter(waits).length;
+}
+
+/** So long that the node gave up the owner. */
+function isLate({ setting, endMs }: History, { askedMs, answeredMs = endMs }: Asked): boolean {
+  return answeredMs - askedMs >= setting.suspectAfterMs;
 }
 
 function isTouched({ faults, setting, endMs }: History, { askedMs, answeredMs = endMs }: Asked): boolean {
