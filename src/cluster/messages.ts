@@ -260,6 +260,8 @@ export interface DecidedByPeer {
   readonly degraded: boolean;
   /** Whether a denial may end early, because leased or reserved tokens may come back. */
   readonly revocable: boolean;
+  /** See `Decision.unreserved`. */
+  readonly unreserved?: true;
 }
 
 export interface Envelope<T> {

@@ -22,6 +22,11 @@ export interface Decision extends Verdict {
   readonly degraded: boolean;
   /** Id of the reservation, for `settle`. */
   readonly reservation?: string;
+  /**
+   * The check asked for a reservation, under a request id whose first decision has none that is still known. Callers get
+   * an error instead of this decision.
+   */
+  readonly unreserved?: true;
   /** The verdict of a shadow policy, which is not enforced. */
   readonly shadow?: { readonly allowed: boolean; readonly retryAfterMs: number | null };
 }

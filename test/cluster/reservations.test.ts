@@ -253,6 +253,32 @@ describe('reserved costs in a cluster', () => {
     expect(await ask({ reservation: 'r' })).to.include({ source: 'forwarded', reservation: 'r' });
     expect(await ask({})).to.include({ source: 'lease' });
   });
+
+  it('are refused under a request id that was first used without one, through any node and after a takeover', async () => {
+    const world = createWorld(8);
+    const ids = await startCluster(world, 3);
+    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const ask = (at: string, more: Partial<Check>): Promise<unknown> => {
+      const answer = Promise.resolve(world.node(at).cluster.checks.check(checkOf('x', PER_DAY, more)));
+      return world.until(
+        answer.catch((error: unknown) => error),
+        5_000,
+      );
+    };
+    await ask(owner, { requestId: 'q' });
+    await ask(owner, { requestId: 'p', reservation: 'r' });
+    await world.run(500);
+    const expectRefused = async (at: string): Promise<void> => {
+      const repeat = await ask(at, { requestId: 'q', reservation: 's' });
+      expect(repeat, at).to.include({ code: 'invalid_request', field: 'reserve' });
+      expect(await ask(at, { requestId: 'p', reservation: 'r' }), at).to.include({ allowed: true, reservation: 'r' });
+      expect(await settle(world, at, 'x', 's', 0), at).to.deep.equal({ kind: 'unknown' });
+    };
+    for (const id of ids) await expectRefused(id);
+    world.kill(owner);
+    await world.run(3_000);
+    for (const id of ids) if (id !== owner) await expectRefused(id);
+  });
 });
 
 describe('a client with many open reservations', () => {

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { SettlementSchema } from '../../src/validate/schema.js';
+import { createClient } from '../../src/client/index.js';
 import { createNode, TokenringError } from '../../src/index.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
@@ -53,6 +54,22 @@ describe('POST /v1/settle', () => {
     });
   });
 
+  it('refuses to name a reservation for a request id that was first used without one, also in a batch', async () => {
+    const asked = question({ cost: 10, requestId: 'q' });
+    const first = await allow(node, asked);
+    const repeat = { ...asked, reserve: true };
+    expectProblem(await post(node, '/v1/allow', repeat), 'invalid_request', 'reserve');
+    const { json } = await post(node, '/v1/allow/batch', { requests: [asked, repeat, question({ reserve: true })] });
+    const [same, refused, other] = (json as { results: { reservation?: string; error?: object }[] }).results;
+    expect(same).to.deep.equal(first);
+    expect(refused).to.have.nested.include({ 'error.code': 'invalid_request', 'error.field': 'reserve' });
+    expect(other).to.have.property('reservation');
+    // Of a denial, nothing could be settled.
+    const denied = question({ limit: 0, requestId: 'd' });
+    await post(node, '/v1/allow', denied);
+    expect((await post(node, '/v1/allow', { ...denied, reserve: true })).json).to.include({ allowed: false });
+  });
+
   it('works in a batch, under several limits, and for any client', async () => {
     const limits = [
       { limit: 100, window: '1d' },
@@ -98,5 +115,17 @@ describe('POST /v1/settle', () => {
     const error: unknown = await library.settle(`${reservation!.slice(0, -2)}AA`, 2).catch((one: unknown) => one);
     expect(error).to.be.instanceOf(TokenringError).with.property('code', 'unknown_reservation');
     await library.close();
+  });
+
+  it('refuses the same in the library and in the client', async () => {
+    const library = await createNode();
+    const client = createClient({ nodes: [`http://127.0.0.1:${node.port}`] });
+    for (const limiter of [library, client]) {
+      const asked = { clientId: newClient(), limit: 9, window: '1d', requestId: 'q' } as const;
+      expect(await limiter.check(asked)).to.include({ allowed: true });
+      const error: unknown = await limiter.check({ ...asked, reserve: true }).catch((one: unknown) => one);
+      expect(error).to.be.instanceOf(TokenringError).and.include({ code: 'invalid_request', field: 'reserve' });
+      await limiter.close();
+    }
   });
 });

@@ -151,8 +151,13 @@ const verdicts: fc.Arbitrary<Verdict> = fc
 
 const results: fc.Arbitrary<DecidedByPeer | null> = fc.option(
   fc
-    .record({ verdict: verdicts, degraded: fc.boolean(), revocable: fc.boolean() })
-    .map((result) => ({ ...result, revocable: result.revocable && !result.degraded && !result.verdict.allowed })),
+    .record({ verdict: verdicts, degraded: fc.boolean(), revocable: fc.boolean(), repeats: fc.boolean() })
+    .map(({ verdict, degraded, revocable, repeats }) => ({
+      verdict,
+      degraded,
+      revocable: revocable && !degraded && !verdict.allowed,
+      ...(repeats && verdict.allowed && { unreserved: true }),
+    })),
 );
 
 const leaseTokens = fc.integer({ min: 1, max: MAX_LIMIT });

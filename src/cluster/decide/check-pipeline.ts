@@ -13,7 +13,10 @@ const CHECKS_PER_TURN = 500;
 
 /** Applies policies to the checks of callers: lists come before the limiter, and shadow policies after it. */
 export interface CheckPipeline {
-  /** @throws TokenringError `overloaded` by rejection: too many checks wait for the owner, and nothing was charged */
+  /**
+   * @throws TokenringError by rejection: `overloaded` if too many checks wait for the owner, `invalid_request` if the
+   * check repeats one that reserved nothing. Nothing was charged.
+   */
   check(check: Check): Decision | Promise<Decision>;
   /**
    * Decides several checks, and answers in their order. Large batches take several turns of the event loop, with other
@@ -60,8 +63,18 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
     return { ...decision, allowed: true, retryAfterMs: 0, shadow: { allowed, retryAfterMs } };
   }
 
-  /** Names no reservation for a decision without the owner: no node could settle it, so it stands. */
+  /**
+   * Names no reservation for a decision without the owner: no node could settle it, so it stands.
+   * @throws TokenringError if the decision is that of an earlier request, which reserved nothing
+   */
   function withReservation(decision: Decision, reservation: string): Decision {
+    if (decision.unreserved === true) {
+      throw new TokenringError('invalid_request', {
+        field: 'reserve',
+        expected: 'a requestId that was first used with reserve',
+        detail: 'the first request with this requestId reserved nothing, or its reservation is forgotten; use another',
+      });
+    }
     const kept = decision.source === 'owner' || decision.source === 'forwarded';
     return decision.allowed && kept ? { ...decision, reservation } : decision;
   }
@@ -69,6 +82,14 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
   function finish(decision: Decision, { reservation, peek, terms }: Check): Decision {
     const reserved = reservation === undefined || peek ? decision : withReservation(decision, reservation);
     return terms?.policy?.shadow === true ? asShadow(reserved, terms.policy) : reserved;
+  }
+
+  function finished(decision: Decision, check: Check): Answer {
+    try {
+      return finish(decision, check);
+    } catch (error) {
+      return error as TokenringError;
+    }
   }
 
   /** Decides so many checks in this turn. */
@@ -84,7 +105,7 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
     const fill = (decided: readonly Answer[]): Answer[] => {
       places.forEach((place, i) => {
         const answer = decided[i]!;
-        answers[place] = answer instanceof TokenringError ? answer : finish(answer, checks[place]!);
+        answers[place] = answer instanceof TokenringError ? answer : finished(answer, checks[place]!);
       });
       return answers;
     };
@@ -109,7 +130,9 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
       if (terms === undefined && reservation === undefined) return limiter.check(check);
       if (terms?.listed !== undefined) return decideListed(check, terms.listed);
       const decision = limiter.check(check);
-      return decision instanceof Promise ? decision.then((one) => finish(one, check)) : finish(decision, check);
+      if (decision instanceof Promise) return decision.then((one) => finish(one, check));
+      const answer = finished(decision, check);
+      return answer instanceof TokenringError ? Promise.reject(answer) : answer;
     },
     checkMany(checks) {
       const now = budget.take(checks.length);

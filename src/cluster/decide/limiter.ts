@@ -129,7 +129,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (end.kind === 'overloaded')
         return new TokenringError('overloaded', { detail: 'too many checks wait for the owner of this client' });
       if (end.kind === 'unavailable') return fallback.decide(check);
-      const { verdict, degraded, revocable } = end.result;
+      const { verdict, degraded, revocable, unreserved } = end.result;
       const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = verdict;
       const decision: Decision = {
         allowed,
@@ -143,7 +143,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         degraded,
       };
       if (!allowed && !revocable) denials.remember(check, decision, asking, clock.nowMs());
-      return decision;
+      return unreserved === undefined ? decision : { ...decision, unreserved };
     }
 
     return {

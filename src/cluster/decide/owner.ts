@@ -49,12 +49,17 @@ interface OwnerDeps {
 export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner {
   const { table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients } = deps;
 
+  function repeated({ clientId, reservation, peek }: Check, first: Decision): Decision {
+    if (reservation === undefined || peek || !first.allowed || reservations.has(clientId, reservation)) return first;
+    return { ...first, unreserved: true };
+  }
+
   return {
     decide(check, client, nowMs, degraded) {
       const { clientId, requestId, peek } = check;
       if (requestId !== undefined) {
         const first = recent.get(clientId, requestId);
-        if (first !== undefined) return first;
+        if (first !== undefined) return repeated(check, first);
       }
       if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);
       const outcome = decide(client, check, nowMs);

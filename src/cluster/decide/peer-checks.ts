@@ -30,6 +30,10 @@ interface PeerChecksDeps {
   readonly detectPause: (nowMs: number) => void;
 }
 
+function unreservedOf({ unreserved }: Decision): Pick<DecidedByPeer, 'unreserved'> | undefined {
+  return unreserved && { unreserved };
+}
+
 export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
   const { clock, table, reservations, membership, hold, owner, detectPause } = deps;
 
@@ -54,14 +58,16 @@ export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
         } else {
           // No node remembers the denial of an acting owner, so only the owner's can be revocable.
           const revocable = !allowed && !degraded && (hasLent(client) || reservations.hasOpen(check.clientId));
-          results[place] = { verdict: decision, degraded, revocable };
+          results[place] = { verdict: decision, degraded, revocable, ...unreservedOf(decision) };
         }
       }
       if (unconfirmed.length === 0) return results;
       return owner.confirm(unconfirmed.map((place) => checks[place]!)).then((known) => {
         unconfirmed.forEach((place, i) => {
           const verdict = owner.confirmed(checks[place]!, decisions[i]!, known);
-          if (verdict !== undefined) results[place] = { verdict, degraded: verdict.degraded, revocable: false };
+          if (verdict === undefined) return;
+          const { degraded } = verdict;
+          results[place] = { verdict, degraded, revocable: false, ...unreservedOf(verdict) };
         });
         return results;
       });

@@ -42,6 +42,8 @@ export interface Reservations {
     theirs: readonly ReservationSnapshot[],
     nowMs: number,
   ): readonly Snapshot[];
+  /** Whether this node remembers the reservation. */
+  has(clientId: string, id: string): boolean;
   /** Whether this node remembers a reservation of the client. */
   knows(clientId: string): boolean;
   /** Whether tokens of the client may come back, because some of its costs are not known yet. */
@@ -227,6 +229,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
       }
       return met;
     },
+    has: (clientId, id) => find(clientId, id) !== undefined,
     knows: (clientId) => byClient.has(clientId),
     hasOpen: (clientId) => (byClient.get(clientId)?.open.size ?? 0) > 0,
     forget(clientId) {

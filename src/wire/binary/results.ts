@@ -15,7 +15,9 @@ const REVOCABLE = 8;
 /** Flag of a denial that no wait ends. */
 const NEVER = 16;
 const SEVERAL_LIMITS = 32;
-const ALL_FLAGS = 63;
+/** Flag of the repeat of a check that reserved nothing. */
+const UNRESERVED = 64;
+const ALL_FLAGS = 127;
 
 /** Flag of one of several limits. `NEVER` has its meaning from above. */
 const SLIDING_WINDOW = 1;
@@ -32,7 +34,7 @@ export function writeResults(out: ByteWriter, results: readonly (DecidedByPeer |
   }
 }
 
-export function writeResult(out: ByteWriter, { verdict, degraded, revocable }: DecidedByPeer): void {
+export function writeResult(out: ByteWriter, { verdict, degraded, revocable, unreserved }: DecidedByPeer): void {
   const { allowed, retryAfterMs, limits } = verdict;
   out.byte(
     DECIDED |
@@ -40,6 +42,7 @@ export function writeResult(out: ByteWriter, { verdict, degraded, revocable }: D
       (degraded ? DEGRADED : 0) |
       (revocable ? REVOCABLE : 0) |
       (retryAfterMs === null ? NEVER : 0) |
+      (unreserved === true ? UNRESERVED : 0) |
       (limits === undefined ? 0 : SEVERAL_LIMITS),
   );
   out.whole(verdict.limit);
@@ -78,6 +81,8 @@ export function readResult(from: ByteReader): DecidedByPeer | null {
   const revocable = (flags & REVOCABLE) !== 0;
   const never = (flags & NEVER) !== 0;
   if (allowed && never) throw malformed('wait', '0 when allowed');
+  const unreserved = (flags & UNRESERVED) !== 0;
+  if (unreserved && !allowed) throw malformed('unreserved', 'a repeat that is allowed');
   if (revocable && (allowed || degraded)) throw malformed('revocable', 'a denial by the owner');
   const limit = from.whole(0, MAX_LIMIT, 'limit');
   const remaining = from.whole(0, MAX_LIMIT, 'remaining');
@@ -85,7 +90,7 @@ export function readResult(from: ByteReader): DecidedByPeer | null {
   const retryAfterMs = allowed ? 0 : never ? null : from.whole(0, MAX_WAIT_MS, 'wait');
   const limits = (flags & SEVERAL_LIMITS) === 0 ? undefined : readLimits(from);
   const verdict: Verdict = { allowed, limit, remaining, retryAfterMs, resetMs, limits };
-  return { verdict, degraded, revocable };
+  return unreserved ? { verdict, degraded, revocable, unreserved } : { verdict, degraded, revocable };
 }
 
 function readLimits(from: ByteReader): LimitStats[] {
