@@ -63,7 +63,13 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       { ...settings, maxArrivingBytes: deps.bounds.maxArrivingBytes },
     ),
   );
-  const metrics = createMetrics({ counters, cluster: node, peers, lost: deps.lost });
+  const metrics = createMetrics({
+    counters,
+    cluster: node,
+    peers,
+    lost: deps.lost,
+    settings: { memoryMb: deps.memoryMb, suspectAfterMs: settings.suspectAfterMs },
+  });
   const api = createApi(
     {
       cluster: node,
@@ -96,10 +102,11 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
 
 function processReport(counters: Counters, memoryMb: number): ProcessReport {
   const { allowed, denied, durations, problems } = counters;
+  const counts = Object.values(durations).map((of) => of.counts);
   return {
     allowed,
     denied,
-    durations,
+    durations: counts[0]!.map((_, i) => counts.reduce((sum, of) => sum + of[i]!, 0)),
     problems: [...problems.values()].reduce((sum, count) => sum + count, 0),
     busyMs: performance.eventLoopUtilization().active,
     uptimeMs: performance.now(),

@@ -7,8 +7,13 @@ import type { Verdict } from './decide.js';
 export const SOURCES = ['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const;
 export type Source = (typeof SOURCES)[number];
 
-/** Upper bounds of the histogram of request durations, in seconds: doubling from 50 µs to about 1.6 s. */
-export const DURATION_BOUNDS: readonly number[] = Array.from({ length: 16 }, (_, i) => 0.00005 * 2 ** i);
+/**
+ * Upper bounds of the decision histograms, in seconds. They are round numbers, so that an objective such as 5 ms is
+ * one of them. An owner decides within the first few, a forward takes the middle, and a takeover takes the last.
+ */
+export const DURATION_BOUNDS: readonly number[] = [
+  0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+];
 
 /** `retryAfterMs` of a denial that was made without asking the owner. */
 export const CLOSED_RETRY_MS = 1_000;

@@ -278,7 +278,7 @@ export const StatsSchema = Type.Object(
                 denied: BySource,
                 problems: Count,
                 durations: Type.Array(Count, {
-                  description: `requests by duration: up to 50 µs, then each bound twice the last, then above all; ${DURATION_BOUNDS.length} bounds`,
+                  description: `requests by duration: up to each of ${DURATION_BOUNDS.join(', ')} seconds, then above all`,
                 }),
                 busyMs: Type.Number({ minimum: 0, description: 'time for which the event loop was busy' }),
                 uptimeMs: Amount,

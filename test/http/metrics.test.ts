@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { SOURCES } from '../../src/core/decision.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { CLOSE, connect, exchange } from './wire.js';
@@ -31,7 +32,7 @@ describe('GET /metrics', () => {
   let node: RunningNode;
   before(async () => {
     // A node of its own: the figures must add up.
-    node = await liveNode('--max-clients', '50');
+    node = await liveNode('--max-clients', '50', '--memory-mb', '512');
   });
   const scrape = async (): Promise<Metrics> => readMetrics((await call(node, '/metrics')).text);
   const owner = (outcome: string): string => `tokenring_decisions_total{outcome="${outcome}",source="owner"}`;
@@ -47,7 +48,8 @@ describe('GET /metrics', () => {
       }
     }
     for (const name of [
-      'tokenring_decision_seconds_count',
+      ...SOURCES.map((source) => `tokenring_decision_seconds_count{source="${source}"}`),
+      'tokenring_degraded_decisions_total',
       'tokenring_clients',
       'tokenring_requests_in_flight',
       'tokenring_unexpired_evictions_total',
@@ -56,13 +58,15 @@ describe('GET /metrics', () => {
     }
     expect(metrics.get('nodejs_eventloop_lag_seconds')).to.be.at.least(0);
     expect(metrics.get('process_resident_memory_bytes')).to.be.above(1e6);
+    expect(metrics.get('tokenring_memory_budget_bytes')).to.equal(512 * 1024 * 1024);
+    expect(metrics.get('tokenring_suspect_after_seconds')).to.equal(1);
   });
 
   it('tells of the store only where there is one', async () => {
     expect((await call(node, '/metrics')).text).not.to.include('tokenring_store');
     const folder = mkdtempSync(join(tmpdir(), 'tokenring-metrics-'));
     const other = await liveNode('--store', `lmdb:${join(folder, 'store')}`);
-    after(() => rmSync(folder, { recursive: true }));
+    after(() => rmSync(folder, { recursive: true, force: true }));
     await allow(other, { clientId: newClient(), limit: 3, window: '1d' });
     const written = 'tokenring_store_written_clients_total';
     const waits = async (): Promise<Metrics> => readMetrics((await call(other, '/metrics')).text);
@@ -94,9 +98,12 @@ describe('GET /metrics', () => {
     expect(grown('tokenring_problems_total{code="invalid_json"}')).to.equal(1);
     expect(grown('tokenring_problems_total{code="not_found"}')).to.equal(1);
     expect(grown('tokenring_clients')).to.equal(2);
-    expect(grown('tokenring_decision_seconds_count')).to.equal(7);
-    expect(grown('tokenring_decision_seconds_bucket{le="+Inf"}')).to.equal(7);
-    expect(grown('tokenring_decision_seconds_sum')).to.be.within(0.00001, 5);
+    expect(grown('tokenring_degraded_decisions_total')).to.equal(0);
+    for (const [source, requests] of Object.entries({ owner: 6, batch: 1 })) {
+      expect(grown(`tokenring_decision_seconds_count{source="${source}"}`)).to.equal(requests);
+      expect(grown(`tokenring_decision_seconds_bucket{le="+Inf",source="${source}"}`)).to.equal(requests);
+      expect(grown(`tokenring_decision_seconds_sum{source="${source}"}`)).to.be.within(0.00001, 5);
+    }
   });
 
   it('counts the problems of what never became a request', async () => {
@@ -112,16 +119,22 @@ describe('GET /metrics', () => {
     expect([grown('invalid_request'), grown('headers_too_large')]).to.deep.equal([2, 1]);
   });
 
-  it('has a histogram whose buckets only grow, up to the count', async () => {
+  it('has a histogram for each source whose buckets only grow, up to the count', async () => {
     const metrics = await scrape();
-    const buckets = [...metrics].filter(([name]) => name.startsWith('tokenring_decision_seconds_bucket'));
-    const bounds = buckets.map(([name]) => Number(/le="(.*)"/.exec(name)![1]!.replace('+Inf', 'Infinity')));
+    for (const source of [...SOURCES, 'batch']) expectHistogram(metrics, source);
+  });
+  function expectHistogram(metrics: Metrics, source: string): void {
+    const buckets = [...metrics].filter(
+      ([name]) => name.startsWith('tokenring_decision_seconds_bucket') && name.includes(`source="${source}"`),
+    );
+    const bounds = buckets.map(([name]) => Number(/le="([^"]*)"/.exec(name)![1]!.replace('+Inf', 'Infinity')));
     const counts = buckets.map(([, count]) => count);
     expect(bounds).to.deep.equal(bounds.toSorted((a, b) => a - b));
     expect(counts).to.deep.equal(counts.toSorted((a, b) => a - b));
-    expect(counts.at(-1)).to.equal(metrics.get('tokenring_decision_seconds_count'));
+    expect(counts.at(-1)).to.equal(metrics.get(`tokenring_decision_seconds_count{source="${source}"}`));
     expect(bounds.at(-1)).to.equal(Infinity);
-  });
+    expect(bounds, 'an objective of 5 ms').to.include(0.005);
+  }
 
   it('says the same twice when nothing happened, however many ask at once', async () => {
     const ours = (metrics: Metrics): [string, number][] =>

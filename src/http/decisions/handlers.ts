@@ -4,7 +4,7 @@ import type { Answer } from '../../cluster/decide/limiter.js';
 import { WITHOUT_POLICIES } from '../../cluster/policies/active-policies.js';
 import type { Policies } from '../../cluster/policies/active-policies.js';
 import type { Check } from '../../core/decide.js';
-import type { Decision } from '../../core/decision.js';
+import type { Decision, Source } from '../../core/decision.js';
 import { rateLimitHeaders } from '../../core/rate-limit-headers.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
 import type { Access } from '../access/access.js';
@@ -210,19 +210,20 @@ export function createDecisionHandlers(
     }
   }
 
-  function answered(startMs: number): void {
+  function answered(source: Source | 'batch', startMs: number): void {
     counters.inFlight -= 1;
-    countDuration(counters, (elapsedMs() - startMs) / 1000);
+    countDuration(counters, source, (elapsedMs() - startMs) / 1000);
   }
 
   function count(decision: Decision): void {
     (decision.allowed ? counters.allowed : counters.denied)[decision.source] += 1;
+    if (decision.degraded) counters.degraded += 1;
   }
 
   function sendDecision(send: Send, check: Check, decision: Decision, startMs: number): void {
     count(decision);
     send(decision.allowed ? 200 : options.deniedStatus, decisionJson(decision), rateLimitHeaders(check, decision));
-    answered(startMs);
+    answered(decision.source, startMs);
   }
 
   function sendToGateway(
@@ -238,7 +239,7 @@ export function createDecisionHandlers(
     const status = decision.allowed ? 200 : deniedStatus;
     if (showsBody) sendAsciiJson(res, status, gatewayJson(decision), headers);
     else res.writeHead(status, ['Content-Length', '0', ...headers]).end();
-    answered(startMs);
+    answered(decision.source, startMs);
   }
 
   function itemError(error: unknown): string {
@@ -288,7 +289,7 @@ export function createDecisionHandlers(
       };
       return after(slices.run(writeSome), () => {
         send(200, `{"results":[${texts.join(',')}]}`, []);
-        answered(startMs);
+        answered('batch', startMs);
         return undefined;
       });
     };

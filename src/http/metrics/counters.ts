@@ -1,6 +1,17 @@
 import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
 import type { Source } from '../../core/decision.js';
 
+/** What a request's duration counts under: the source of its decision, or `batch`, as a batch has several sources. */
+export const DURATION_SOURCES = [...SOURCES, 'batch'] as const;
+type DurationSource = (typeof DURATION_SOURCES)[number];
+
+/** Durations of the requests of one source. */
+export interface Durations {
+  /** Requests by duration. The last entry counts those above every bound. */
+  readonly counts: number[];
+  sumSeconds: number;
+}
+
 /**
  * The counts of the hot path, as plain numbers. `metrics.ts` reads them when Prometheus scrapes. A peek counts as a
  * decision.
@@ -8,9 +19,10 @@ import type { Source } from '../../core/decision.js';
 export interface Counters {
   readonly allowed: Record<Source, number>;
   readonly denied: Record<Source, number>;
-  /** Requests on the decision endpoints by duration. The last entry counts those above every bound. */
-  readonly durations: number[];
-  durationSumSeconds: number;
+  /** Decisions without the owner's state. */
+  degraded: number;
+  /** Requests on the decision endpoints. */
+  readonly durations: Readonly<Record<DurationSource, Durations>>;
   /**
    * Requests on the decision endpoints without an answer yet. A request no longer counts when its connection breaks
    * before it is complete.
@@ -31,8 +43,8 @@ export function createCounters(): Counters {
   return {
     allowed: zeros(),
     denied: zeros(),
-    durations: new Array<number>(DURATION_BOUNDS.length + 1).fill(0),
-    durationSumSeconds: 0,
+    degraded: 0,
+    durations: Object.fromEntries(DURATION_SOURCES.map((source) => [source, noDurations()])) as Counters['durations'],
     inFlight: 0,
     refusedConnections: 0,
     refusedOfAddress: 0,
@@ -41,11 +53,16 @@ export function createCounters(): Counters {
   };
 }
 
-export function countDuration(counters: Counters, seconds: number): void {
+function noDurations(): Durations {
+  return { counts: new Array<number>(DURATION_BOUNDS.length + 1).fill(0), sumSeconds: 0 };
+}
+
+export function countDuration(counters: Counters, source: DurationSource, seconds: number): void {
+  const durations = counters.durations[source];
   let i = 0;
   while (i < DURATION_BOUNDS.length && seconds > DURATION_BOUNDS[i]!) i += 1;
-  counters.durations[i]! += 1;
-  counters.durationSumSeconds += seconds;
+  durations.counts[i]! += 1;
+  durations.sumSeconds += seconds;
 }
 
 export function countProblem(counters: Counters, code: string): void {

@@ -3,6 +3,7 @@ import type { Metric } from 'prom-client';
 import type { ClusterNode } from '../../cluster/node.js';
 import type { NodeStats } from '../../cluster/node-stats.js';
 import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
+import { DURATION_SOURCES } from './counters.js';
 import type { Counters } from './counters.js';
 import { addEtcdMetrics } from './etcd-metrics.js';
 import { metricKindsOf } from './metric-kinds.js';
@@ -16,11 +17,13 @@ interface MetricSources {
   readonly lost: { logLines(): number; auditLines(): number };
   /** The counts of `peer/counters.ts`. */
   readonly peers: Readonly<Record<'sent' | 'received' | 'refused', Readonly<Record<string, number>>>>;
+  /** Settings that alerts compare other metrics with. */
+  readonly settings: { readonly memoryMb: number; readonly suspectAfterMs: number };
 }
 
 /** Creates the metrics of this node, with event-loop lag, memory, and garbage collection from prom-client. */
 export function createMetrics(sources: MetricSources): Registry {
-  const { counters, cluster, peers, lost } = sources;
+  const { counters, cluster, peers, lost, settings } = sources;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counter, gauge } = metricKindsOf(registry);
@@ -36,6 +39,8 @@ export function createMetrics(sources: MetricSources): Registry {
         [{ outcome: 'denied', source }, counters.denied[source]] as const,
       ]),
   );
+  const degraded = 'Decisions without the state of the owner: by an acting owner, or by the fallback';
+  counter.one('tokenring_degraded_decisions_total', degraded, () => counters.degraded);
   const problems = 'Requests and batch items answered with a problem, by its code';
   counter.by('code', 'tokenring_problems_total', problems, () => counters.problems);
   const shadow = 'Requests that a shadow policy would have denied';
@@ -80,6 +85,11 @@ export function createMetrics(sources: MetricSources): Registry {
   const refused = 'Messages from peers that were refused, by reason';
   counter.by('reason', 'tokenring_peer_refused_total', refused, () => Object.entries(peers.refused));
 
+  const budget = 'Memory from which the bounds of this node follow';
+  gauge.one('tokenring_memory_budget_bytes', budget, () => settings.memoryMb * 1024 * 1024);
+  const suspicion = 'Time after which a silent member leaves the ring';
+  gauge.one('tokenring_suspect_after_seconds', suspicion, () => settings.suspectAfterMs / 1_000, 'max');
+
   const logLines = 'Log lines lost because the disk is full, or the reader is gone or too slow';
   counter.one('tokenring_log_lines_dropped_total', logLines, () => lost.logLines());
   const auditLines = 'Audit lines written to the log because the audit log was not writable';
@@ -92,19 +102,23 @@ export function createMetrics(sources: MetricSources): Registry {
   return registry;
 }
 
-/** Reads the histogram from plain counters. prom-client's own histogram only accepts one observation at a time. */
+/** Reads the histograms from plain counters. prom-client's own histogram only accepts one observation at a time. */
 function decisionSeconds(counters: Counters): Metric {
   const name = 'tokenring_decision_seconds';
   const get = (): unknown => {
-    let cumulative = 0;
-    const values = counters.durations.map((count, i) => {
-      cumulative += count;
-      return { metricName: `${name}_bucket`, labels: { le: DURATION_BOUNDS[i] ?? '+Inf' }, value: cumulative };
+    const values = DURATION_SOURCES.flatMap((source) => {
+      const { counts, sumSeconds } = counters.durations[source];
+      let cumulative = 0;
+      const buckets = counts.map((count, i) => {
+        cumulative += count;
+        const labels = { le: DURATION_BOUNDS[i] ?? '+Inf', source };
+        return { metricName: `${name}_bucket`, labels, value: cumulative };
+      });
+      const sum = { metricName: `${name}_sum`, labels: { source }, value: sumSeconds };
+      return [...buckets, sum, { metricName: `${name}_count`, labels: { source }, value: cumulative }];
     });
-    const sum = { metricName: `${name}_sum`, labels: {}, value: counters.durationSumSeconds };
-    const count = { metricName: `${name}_count`, labels: {}, value: cumulative };
-    const help = 'From the arrival of a request on a decision endpoint to its answer';
-    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values: [...values, sum, count] });
+    const help = 'From the arrival of a request on a decision endpoint to its answer, by the source of the decision';
+    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values });
   };
   return { name, get, reset: () => undefined } as unknown as Metric;
 }
