@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import type { AddressInfo, ListenOptions, Server } from 'node:net';
 
 interface ListenAt {
@@ -6,11 +7,8 @@ interface ListenAt {
   readonly host: string;
   /** The setting or option that names the port, for error messages. */
   readonly setting: string;
-  /**
-   * Whether other workers of a `node:cluster` may listen there too, and which program spreads the connections. Default
-   * `exclusive`.
-   */
-  readonly sharing?: Sharing;
+  /** Whether other workers listen there too, and the kernel spreads the connections. Default `exclusive`. */
+  readonly sharing?: Listening;
 }
 
 /**
@@ -32,6 +30,21 @@ export function listen(server: Server, { port, host, setting, sharing = 'exclusi
   });
 }
 
+/**
+ * Resolves when the server listens on the Unix socket. A file of a process that was killed makes room. The directory
+ * decides who may connect.
+ */
+export function listenOnSocket(server: Server, path: string): Promise<void> {
+  rmSync(path, { force: true });
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ path, exclusive: true }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
 const ADVICE: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another program uses the port; stop it, or choose another port',
   EACCES: 'this user may not use the port; choose one above 1023',
@@ -40,22 +53,21 @@ const ADVICE: Readonly<Record<string, string>> = {
   EMFILE: 'too many open files; raise the limit: ulimit -n 65536',
 };
 
-type Sharing = 'exclusive' | 'by-kernel' | 'by-cluster';
+type Listening = 'exclusive' | 'by-kernel';
 
 /** `reusePort` exists since Node 23.1. */
-const OPTIONS: Readonly<Record<Sharing, ListenOptions & { reusePort?: boolean }>> = {
+const OPTIONS: Readonly<Record<Listening, ListenOptions & { reusePort?: boolean }>> = {
   exclusive: { exclusive: true },
   'by-kernel': { reusePort: true },
-  'by-cluster': {},
 };
 
 /**
  * Chooses how the workers of a group share a port. With `SO_REUSEPORT` the kernel spreads the connections. Without it,
- * the first process of node:cluster accepts each connection and hands it to the next worker in turn.
+ * the supervisor accepts each connection and hands it to the next worker in turn.
  */
-export function sharingOf(nodeVersion: string, platform: NodeJS.Platform): Exclude<Sharing, 'exclusive'> {
+export function sharingOf(nodeVersion: string, platform: NodeJS.Platform): 'by-kernel' | 'by-supervisor' {
   const [major = 0, minor = 0] = nodeVersion.split('.').map(Number);
   const known = major > 23 || (major === 23 && minor >= 1);
   // On other systems the kernel may give all connections to one worker.
-  return known && platform === 'linux' ? 'by-kernel' : 'by-cluster';
+  return known && platform === 'linux' ? 'by-kernel' : 'by-supervisor';
 }

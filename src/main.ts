@@ -20,6 +20,8 @@ import type { Settings } from './setting-table.js';
 import { publicUrlOf, reachableAt } from './settings.js';
 import { openStore } from './store/open.js';
 import { systemClock, systemTimers } from './system.js';
+import { listenOnWorkerPort } from './worker-port.js';
+import type { WorkerPort } from './worker-port.js';
 
 /**
  * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice.
@@ -62,13 +64,15 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const memoryMb = Math.floor((settings.memoryMb || availableMemoryMb()) / settings.workers);
   const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB), heapLimitMb());
   log.info({ memoryMb, heapMb: Math.floor(heapLimitMb()), ...bounds }, 'bounds on memory');
+  const own = group && (await listenOnWorkerPort(settings));
   const reports: { ofProcess?: () => ProcessReport } = {};
   const member = await openMember(settings, {
     log,
     source,
     bounds,
     group,
-    named: (own) => (id = own),
+    own,
+    named: (self) => (id = self),
     processReport: () => reports.ofProcess?.(),
   });
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
@@ -86,9 +90,14 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     memoryMb,
   });
   reports.ofProcess = api.report;
+  own?.passTo((listener) => api.answerAlso(listener));
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
-  const listenHere = (): Promise<number> =>
-    listen(api.server, { host: settings.host, port: settings.port, setting: 'TOKENRING_PORT', sharing });
+  const listenHere = async (): Promise<number> => {
+    const { host, port } = settings;
+    if (sharing !== 'by-supervisor') return listen(api.server, { host, port, setting: 'TOKENRING_PORT', sharing });
+    api.answerAlso(group!.connections);
+    return port;
+  };
   const port = await start(member, async () => {
     // A taken port must stop the node before other members depend on it. A worker listens only after it has joined: on
     // the shared port it would take connections from workers that can answer. Its supervisor has already checked the
@@ -143,6 +152,8 @@ interface MemberDeps {
   readonly source: PolicySource;
   readonly bounds: MemoryBounds;
   readonly group: GroupLink | undefined;
+  /** The port of this worker alone. */
+  readonly own: WorkerPort | undefined;
   /** Called with the id of this node, once its peer port is known. */
   readonly named: (id: string) => void;
   readonly processReport: () => ProcessReport | undefined;
@@ -150,7 +161,7 @@ interface MemberDeps {
 
 /** Opens the store and listens to peers. The node is not in the ring yet. */
 async function openMember(settings: Settings, deps: MemberDeps): Promise<Member> {
-  const { log, source, bounds, group, named, processReport } = deps;
+  const { log, source, bounds, group, own, named, processReport } = deps;
   const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
   const discovery = discoveryOf(settings, log);
   return createMember({
@@ -162,10 +173,11 @@ async function openMember(settings: Settings, deps: MemberDeps): Promise<Member>
     advertise(port) {
       const id = settings.advertise ?? reachableAt(settings.peerHost, port);
       named(id);
-      group?.listens(id, port);
+      group?.listens(id, { peerPort: port, workerPort: own?.port ?? 'none' });
       return id;
     },
-    url: (self) => publicUrlOf(settings, self),
+    sockets: group,
+    url: (self) => publicUrlOf({ ...settings, port: own?.port ?? settings.port }, self),
     discovery: group?.withSiblings(discovery) ?? discovery,
     registry: registryOf(settings),
     memberTtlMs: settings.etcdLeaseMs,

@@ -7,7 +7,7 @@ import type { ClusterNode } from './cluster/node.js';
 import type { Discovery, Log, ProcessReport, Store } from './cluster/ports.js';
 import type { PolicyDocument } from './core/policy-document.js';
 import type { Registry } from './cluster/membership/registry.js';
-import { listen } from './listen.js';
+import { listen, listenOnSocket } from './listen.js';
 import { createPeerCounters } from './peer/counters.js';
 import type { PeerCounters } from './peer/counters.js';
 import { createPeerServer } from './peer/server.js';
@@ -33,6 +33,8 @@ interface MemberOptions extends NodeOptions {
    * the port in errors.
    */
   readonly listen: { readonly host: string; readonly port: number; readonly setting: string } | undefined;
+  /** Unix sockets of members on this machine, if there are any. */
+  readonly sockets?: MemberSockets | undefined;
   /** Returns `host:port` of this node for others, which is also its id, given the port it listens on. */
   readonly advertise: (port: number) => string;
   /** Returns the address of the public API, given the id of this node. */
@@ -52,6 +54,13 @@ interface MemberOptions extends NodeOptions {
   readonly processReport?: () => ProcessReport | undefined;
 }
 
+interface MemberSockets {
+  /** The socket of this node. */
+  readonly socketPath: string | undefined;
+  /** Returns the socket of another member. */
+  socketPathOf(id: string): string | undefined;
+}
+
 export interface Member {
   readonly node: ClusterNode;
   readonly peers: PeerCounters;
@@ -67,15 +76,19 @@ export interface Member {
 
 /** Listens to peers over real sockets and with real time. The node is not in the ring before `join`. */
 export async function createMember(options: MemberOptions): Promise<Member> {
-  const { log, tls, secret, discovery, registry, store, processReport } = options;
+  const { log, tls, secret, discovery, registry, store, sockets, processReport } = options;
   const peers = createPeerCounters();
   const identity = { cluster: options.cluster, self: () => self, secret };
-  const transport = createPeerTransport({ counters: peers, identity, log }, { tls });
+  const transport = createPeerTransport(
+    { counters: peers, identity, log },
+    { tls, socketPathOf: (id) => sockets?.socketPathOf(id) },
+  );
   const server = createPeerServer(
     { receive: (message) => node.receive(message), counters: peers, identity, log },
     { tls },
   );
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen);
+  if (sockets?.socketPath !== undefined) await listenOnSocket(server.local, sockets.socketPath);
   const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store, processReport },

@@ -192,6 +192,12 @@ export const SETTINGS = {
     1,
     'members of the ring in this group of processes, one a core; auto for all cores',
   ),
+  workerPort: setting<number | 'none' | undefined>(
+    (text) => (text === 'none' ? text : wholeNumber(text, 0, 65535)),
+    'a whole number from 0 to 65535, or none',
+    undefined,
+    'port of the public API at which the first worker alone answers, those of the others follow; else those after port; 0 takes free ones',
+  ),
   policies: optional(
     nonEmpty,
     'the path of a JSON file, or none',

@@ -104,12 +104,15 @@ function requireTogether(settings: Settings): void {
       'TOKENRING_DNS_NAME: nothing is not valid, expected name:port with TOKENRING_DISCOVERY dns',
     );
   }
-  // Each worker listens to peers at a port of its own.
+  // Each worker listens to peers, and to callers, at ports of its own.
   for (const [name, port] of [
     ['peerPort', settings.peerPort],
     ['advertise', Number(settings.advertise?.slice(settings.advertise.lastIndexOf(':') + 1) ?? 0)],
+    ['workerPort', typeof settings.workerPort === 'number' ? settings.workerPort : 0],
+    // By default, the workers' own ports follow the public one.
+    ['port', settings.workerPort === undefined && settings.workers > 1 ? settings.port : 0],
   ] as const) {
-    const most = 65_536 - settings.workers;
+    const most = 65_536 - settings.workers - (name === 'port' ? 1 : 0);
     if (port > most) {
       throw new SettingsError(
         `${variable(name)}: port ${port} is not valid, expected at most ${most} with TOKENRING_WORKERS ${settings.workers}`,

@@ -57,7 +57,10 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
   store: { ours: ['core', 'cluster', 'wire', 'store'], packages: /./ },
-  group: { ours: ['core', 'cluster', 'group', 'setting-table.ts'], packages: /^(node:cluster|prom-client)$/ },
+  group: {
+    ours: ['core', 'cluster', 'group', 'setting-table.ts'],
+    packages: /^(node:(cluster|fs|net|path)|prom-client)$/,
+  },
 };
 
 /** The folders of src/cluster, bottom first: each may import those before it. */

@@ -3,11 +3,12 @@ import { createServer } from 'node:net';
 import { listen, sharingOf } from '../src/listen.js';
 
 describe('a port', () => {
-  it('is shared by the kernel where Node can ask for it and the kernel spreads the connections, else by node:cluster', () => {
+  it('is shared by the kernel where Node can ask for it and the kernel spreads the connections, else by the supervisor', () => {
     for (const version of ['23.1.0', '24.0.0', '30.2.1']) expect(sharingOf(version, 'linux')).to.equal('by-kernel');
-    for (const version of ['20.19.0', '22.21.1', '23.0.0']) expect(sharingOf(version, 'linux')).to.equal('by-cluster');
-    expect(sharingOf('24.0.0', 'darwin')).to.equal('by-cluster');
-    expect(sharingOf('24.0.0', 'win32')).to.equal('by-cluster');
+    for (const version of ['20.19.0', '22.21.1', '23.0.0'])
+      expect(sharingOf(version, 'linux')).to.equal('by-supervisor');
+    expect(sharingOf('24.0.0', 'darwin')).to.equal('by-supervisor');
+    expect(sharingOf('24.0.0', 'win32')).to.equal('by-supervisor');
   });
 
   it('is taken for one alone, or not at all', async () => {

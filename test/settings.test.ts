@@ -51,6 +51,7 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
   ['maxConnectionsPerAddress', ['100', 100], ['-1', 'none', '1000001', '1e2'], '0 to 1000000'],
   ['maxClients', ['1000', 1000], ['0', '16777217', '1_000', '1k'], '1 to 16777216'],
   ['workers', ['4', 4], ['', '0', '257', 'all', 'AUTO', '2.5'], 'auto or a whole number from 1 to 256'],
+  ['workerPort', ['9000', 9000], ['', '-1', '65536', 'auto'], 'a whole number from 0 to 65535, or none'],
   ['policies', ['a/policies.json', 'a/policies.json'], [''], 'the path of a JSON file, or none'],
   ['policiesState', ['none', 'none'], [''], 'a path, or none'],
   ['deniedStatus', ['200', 200], ['0', '403', '2000'], '200 or 429'],
@@ -251,6 +252,12 @@ describe('settings', () => {
     expect(errorOf(['--workers', '4', '--peer-port', '65533'])).to.include('TOKENRING_PEER_PORT');
     expect(errorOf(['--workers', '4', '--advertise', 'x:65533'])).to.include('TOKENRING_ADVERTISE');
     expect(readSettings(['--workers', '4', '--advertise', '[::1]:65532'], {}).advertise).to.equal('[::1]:65532');
+    expect(readSettings(['--workers', '4', '--worker-port', '65532'], {}).workerPort).to.equal(65_532);
+    expect(errorOf(['--workers', '4', '--worker-port', '65533'])).to.include('TOKENRING_WORKER_PORT');
+    expect(readSettings(['--workers', '4', '--port', '65531'], {}).port).to.equal(65_531);
+    expect(errorOf(['--workers', '4', '--port', '65532'])).to.include('TOKENRING_PORT: port 65532 is not valid');
+    expect(readSettings(['--workers', '4', '--port', '65535', '--worker-port', 'none'], {}).port).to.equal(65_535);
+    expect(readSettings(['--port', '65535'], {}).port).to.equal(65_535);
   });
 
   it('are refused where one needs another', () => {

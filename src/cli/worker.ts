@@ -1,3 +1,4 @@
+import { Socket } from 'node:net';
 import { createGroupLink } from '../group/link.js';
 import type { FromWorker, ToWorker } from '../group/protocol.js';
 import { startNode } from '../main.js';
@@ -11,7 +12,7 @@ process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
 let node: RunningNode | undefined;
-const handlers: ((message: ToWorker) => void)[] = [];
+const handlers: ((message: ToWorker, socket: Socket | undefined) => void)[] = [];
 const send = (message: FromWorker): void => void process.send?.(message);
 
 const link = createGroupLink(
@@ -22,9 +23,10 @@ const link = createGroupLink(
     onStop: () => (node === undefined ? process.exit(0) : void stop(node)),
   },
 );
-process.on('message', (message: ToWorker) => {
+process.on('message', (message: ToWorker, handle: unknown) => {
   if (message.kind === 'start') void start(message.settings);
-  for (const handle of handlers) handle(message);
+  const socket = handle instanceof Socket ? handle : undefined;
+  for (const receive of handlers) receive(message, socket);
 });
 send({ kind: 'connected' });
 

@@ -1,8 +1,12 @@
 import { createServer } from 'node:net';
+import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
+import { openSocketDirectory } from '../group/socket-directory.js';
+import type { SocketDirectory } from '../group/socket-directory.js';
 import { startGroup } from '../group/supervisor.js';
-import { listen } from '../listen.js';
+import { listen, sharingOf } from '../listen.js';
 import { createLog } from '../log.js';
 import type { Settings } from '../setting-table.js';
 
@@ -13,13 +17,21 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
   const port = await freePort(settings.port, settings.host);
   const lines = createLog(settings, () => undefined);
   const { log } = lines;
+  const sockets = await openSockets(log);
+  const workerPort = settings.workerPort ?? (settings.port === 0 ? 0 : port + 1);
   const group = startGroup({
     exec: WORKER,
-    settings: { ...settings, port },
+    settings: { ...settings, port, workerPort },
+    socketPathOf: (worker) => sockets?.pathOf(worker),
+    openPort:
+      sharingOf(process.versions.node, process.platform) === 'by-kernel' ? undefined : openPort({ ...settings, port }),
     log,
     droppedLogLines: () => lines.droppedLines,
   });
-  process.on('exit', () => group.kill());
+  process.on('exit', () => {
+    group.kill();
+    sockets?.remove();
+  });
   const node = await group.started;
   log.info({ node, host: settings.host, port, workers: settings.workers }, 'tokenring ready');
   return {
@@ -29,6 +41,15 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
       await group.stop();
       log.info('stopped workers');
     },
+  };
+}
+
+/** Opens the public port for all workers. */
+function openPort({ host, port }: Settings): (take: (socket: Socket) => void) => Promise<{ close(): void }> {
+  return async (take) => {
+    const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, take);
+    await listen(server, { host, port, setting: 'TOKENRING_PORT' });
+    return server;
   };
 }
 
@@ -42,4 +63,15 @@ async function freePort(port: number, host: string): Promise<number> {
   const free = await listen(probe, { port, host, setting: 'TOKENRING_PORT' });
   await new Promise((resolve) => probe.close(resolve));
   return free;
+}
+
+/** Without Unix sockets, workers talk over TCP. That costs more, but works. */
+async function openSockets(log: Logger): Promise<SocketDirectory | undefined> {
+  if (process.platform === 'win32') return undefined;
+  try {
+    return await openSocketDirectory(tmpdir());
+  } catch (error) {
+    log.warn({ reason: (error as Error).message }, 'no Unix sockets between workers; they talk over TCP');
+    return undefined;
+  }
 }

@@ -3,13 +3,29 @@ const LONGEST_MS = 30_000;
 /** A run of at least this length resets the delay to the shortest. */
 const LONG_RUN_MS = 60_000;
 
+/** Chooses the delays before an ended worker is started again. */
+export interface Backoff {
+  /**
+   * Notes that the process of the worker starts.
+   * @returns a function to call once when it ends. That returns the delay before the next start, in ms.
+   */
+  begin(): () => number;
+}
+
 /**
- * Returns the delay before an ended worker is started again. It doubles each time, from 0.1 to 30 s, so that a worker
- * that ends at once does not use up the machine.
- * @param previousMs the delay before the run that has ended; 0 before the first
- * @param ranMs the length of that run, from the start of its process to its end
+ * Doubles the delay after each run, from 0.1 to 30 s, so that a worker that ends at once does not use up the machine.
+ * The length of a run counts from the start of its own process.
  */
-export function restartDelayMs(previousMs: number, ranMs: number): number {
-  if (previousMs === 0 || ranMs >= LONG_RUN_MS) return FIRST_MS;
-  return Math.min(2 * previousMs, LONGEST_MS);
+export function createBackoff(nowMs: () => number): Backoff {
+  let delayMs = 0;
+  return {
+    begin() {
+      const startedAtMs = nowMs();
+      return () => {
+        const ranLong = nowMs() - startedAtMs >= LONG_RUN_MS;
+        delayMs = delayMs === 0 || ranLong ? FIRST_MS : Math.min(2 * delayMs, LONGEST_MS);
+        return delayMs;
+      };
+    },
+  };
 }

@@ -1,7 +1,8 @@
+import type { Socket } from 'node:net';
 import type { GroupLeave } from '../cluster/handover/leaver.js';
 import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
-import type { FromWorker, Stats, ToWorker } from './protocol.js';
+import type { FromWorker, Sibling, Stats, ToWorker, WorkerPorts } from './protocol.js';
 
 /** Time after which a scrape without an answer fails. The supervisor has then ended or hangs. */
 const SCRAPE_TIMEOUT_MS = 5_000;
@@ -9,17 +10,31 @@ const SCRAPE_TIMEOUT_MS = 5_000;
 /** Messages to and from the supervisor. */
 interface Channel {
   send(message: FromWorker): void;
-  onMessage(handle: (message: ToWorker) => void): void;
+  /** @param handle is also given the connection that comes with a message */
+  onMessage(handle: (message: ToWorker, socket: Socket | undefined) => void): void;
+}
+
+/** The connections that the supervisor hands to this worker. */
+interface HandedConnections {
+  on(event: 'connection', take: (socket: Socket) => void): void;
+  /** Takes no more. Those that the worker has continue. */
+  close(done: () => void): void;
 }
 
 /** A worker's view of its group. */
 export interface GroupLink {
   /** Whether all workers are in the ring, and none is stopping. */
   readonly isWhole: boolean;
-  /** Announces the address at which peers reach this worker. */
-  listens(id: NodeId, peerPort: number): void;
+  /** The Unix socket on which this worker listens to the others, if there is one. */
+  readonly socketPath: string | undefined;
+  /** Returns the Unix socket of another worker; `undefined` for all other members. */
+  socketPathOf(id: NodeId): string | undefined;
+  /** Announces the address at which peers reach this worker, and its ports. */
+  listens(id: NodeId, ports: WorkerPorts): void;
   /** Adds the other workers to the seeds of `discovery`, once all of them listen. */
   withSiblings(discovery: Discovery): Discovery;
+  /** Connections of the public port, unless the kernel spreads them. They come after `isUp`. */
+  readonly connections: HandedConnections;
   /** Announces that this worker is in the ring, and answers. */
   isUp(): void;
   /** Returns the members that leave together with this worker. Valid once the supervisor has asked it to stop. */
@@ -40,21 +55,38 @@ interface GroupLinkOptions {
 export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOptions): GroupLink {
   let whole = false;
   let self: NodeId | undefined;
-  let siblings: readonly NodeId[] = [];
+  let socketPath: string | undefined;
+  let siblings: readonly Sibling[] = [];
   const siblingsKnown = gate();
   let leaving: readonly NodeId[] = [];
   let round = 0;
   const barriers = new Map<number, (ids: readonly NodeId[]) => void>();
   const closed = gate();
+  let take: ((socket: Socket) => void) | undefined;
   let scrapes = 0;
   const scraping = new Map<number, (text: string) => void>();
 
-  channel.onMessage((message) => {
+  function receiveConnection(number: number, socket: Socket | undefined): void {
+    // The caller may have gone. Then there is no socket, and nothing to take.
+    if (take === undefined && socket !== undefined) {
+      channel.send({ kind: 'returned', number });
+      return void socket.destroy();
+    }
+    // Sent before a byte is read, so that the supervisor can hand a connection that was not taken to another worker.
+    channel.send({ kind: 'taken', number });
+    if (socket === undefined) return;
+    // As node:http sets it for its own connections.
+    socket.allowHalfOpen = true;
+    take?.(socket);
+  }
+
+  channel.onMessage((message, socket) => {
     switch (message.kind) {
       case 'start':
+        socketPath = message.socketPath;
         return;
       case 'siblings':
-        siblings = message.ids;
+        siblings = message.siblings;
         return siblingsKnown.open();
       case 'whole':
         whole = message.whole;
@@ -65,6 +97,8 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
       case 'barrier-passed':
         barriers.get(message.round)?.(message.ids);
         return void barriers.delete(message.round);
+      case 'connection':
+        return receiveConnection(message.number, socket);
       case 'close':
         return closed.open();
       case 'collect':
@@ -79,16 +113,29 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
     get isWhole() {
       return whole;
     },
-    listens(id, peerPort) {
+    get socketPath() {
+      return socketPath;
+    },
+    socketPathOf: (id) => siblings.find((sibling) => sibling.id === id)?.socketPath,
+    listens(id, ports) {
       self = id;
-      channel.send({ kind: 'listening', id, peerPort });
+      channel.send({ kind: 'listening', id, ports });
     },
     withSiblings: (discovery) => ({
       async seeds() {
         await siblingsKnown.opened;
-        return [...new Set([...(await discovery.seeds()), ...siblings.filter((id) => id !== self)])];
+        const others = siblings.map(({ id }) => id).filter((id) => id !== self);
+        return [...new Set([...(await discovery.seeds()), ...others])];
       },
     }),
+    connections: {
+      on: (_event, taker) => void (take = taker),
+      close(done) {
+        take = undefined;
+        channel.send({ kind: 'closing' });
+        done();
+      },
+    },
     isUp: () => channel.send({ kind: 'up' }),
     groupLeave: () => ({
       ids: leaving,

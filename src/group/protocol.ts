@@ -5,12 +5,19 @@ import type { Settings } from '../setting-table.js';
 /** The metrics of one process, as prom-client's registry gives them in JSON. */
 export type Stats = readonly MetricObjectWithValues<MetricValue<string>>[];
 
+/** A worker, as the other workers know it. */
+export interface Sibling {
+  readonly id: NodeId;
+  /** Its Unix socket. Without one, it is reached as by other machines. */
+  readonly socketPath: string | undefined;
+}
+
 /** Messages from the supervisor to a worker. */
 export type ToWorker =
-  /** Run a node with these settings, which are this worker's own. */
-  | { readonly kind: 'start'; readonly settings: Settings }
-  /** The ids of all workers. Sent once all of them listen to peers, and after each change. */
-  | { readonly kind: 'siblings'; readonly ids: readonly NodeId[] }
+  /** Run a node with these settings, and with this Unix socket for the other workers. Both are this worker's own. */
+  | { readonly kind: 'start'; readonly settings: Settings; readonly socketPath: string | undefined }
+  /** All workers. Sent once all of them listen to peers, and after each change. */
+  | { readonly kind: 'siblings'; readonly siblings: readonly Sibling[] }
   /** Whether all workers are in the ring, and none is stopping. */
   | { readonly kind: 'whole'; readonly whole: boolean }
   /** Leave the ring, together with these members. */
@@ -19,6 +26,8 @@ export type ToWorker =
    * All workers that still run have reached this round of the barrier, or never will. `ids` are the workers that have.
    */
   | { readonly kind: 'barrier-passed'; readonly round: number; readonly ids: readonly NodeId[] }
+  /** A connection of the public port comes with this message. Answer `taken` or `returned`. */
+  | { readonly kind: 'connection'; readonly number: number }
   /** All workers have answered their requests in flight, so no worker needs this one any more. */
   | { readonly kind: 'close' }
   /** Send your metrics. */
@@ -26,15 +35,28 @@ export type ToWorker =
   /** The metrics of the group: the answer to `scrape`. */
   | { readonly kind: 'metrics'; readonly request: number; readonly text: string };
 
+/** The ports on which a worker listens alone. A restarted worker uses them again. */
+export interface WorkerPorts {
+  readonly peerPort: number;
+  /** Its own port of the public API; `none` if there is none. */
+  readonly workerPort: number | 'none';
+}
+
 /** Messages from a worker to the supervisor. */
 export type FromWorker =
   /** The worker receives messages from now on. */
   | { readonly kind: 'connected' }
   /** The event loop of the worker turns. Sent twice per suspicion time. */
   | { readonly kind: 'alive' }
-  | { readonly kind: 'listening'; readonly id: NodeId; readonly peerPort: number }
-  /** The worker is in the ring, and answers. */
+  | { readonly kind: 'listening'; readonly id: NodeId; readonly ports: WorkerPorts }
+  /** The worker is in the ring, and answers. It takes connections. */
   | { readonly kind: 'up' }
+  /** The worker answers this connection. */
+  | { readonly kind: 'taken'; readonly number: number }
+  /** The worker did not take this connection, and has not read from it. */
+  | { readonly kind: 'returned'; readonly number: number }
+  /** The worker takes no more connections. */
+  | { readonly kind: 'closing' }
   /** The worker cannot start. */
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'at-barrier'; readonly round: number }

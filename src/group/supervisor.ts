@@ -1,11 +1,14 @@
 import cluster from 'node:cluster';
 import type { Worker } from 'node:cluster';
+import type { Socket } from 'node:net';
 import type { Log } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring.js';
 import type { Settings } from '../setting-table.js';
-import { restartDelayMs } from './backoff.js';
+import { createBackoff } from './backoff.js';
+import type { Backoff } from './backoff.js';
+import { createConnectionSpreader } from './connection-spreader.js';
 import { createGroupMetrics } from './group-metrics.js';
-import type { FromWorker, ToWorker } from './protocol.js';
+import type { FromWorker, ToWorker, WorkerPorts } from './protocol.js';
 
 /**
  * Time to drain, which takes 5 s at most. A worker that has not drained by then hangs, and is killed.
@@ -18,8 +21,16 @@ const HANGS_AFTER = 10;
 interface GroupOptions {
   /** Path of the worker program. */
   readonly exec: string;
-  /** All workers listen on its public port, which is not 0. */
+  /** All workers listen on its public port, which is not 0. Its `workerPort` is that of the first worker, or 0. */
   readonly settings: Settings;
+  /** Returns the Unix socket of a worker, by which the others reach it. Without one, they use TCP. */
+  readonly socketPathOf: (worker: number) => string | undefined;
+  /**
+   * Listens on the public port for all workers. Without it, each of them listens there, and the kernel spreads the
+   * connections.
+   * @param take is given each connection, paused
+   */
+  readonly openPort: ((take: (socket: Socket) => void) => Promise<{ close(): void }>) | undefined;
   readonly log: Log;
   /** Lines of this log that were lost so far. */
   readonly droppedLogLines: () => number;
@@ -41,8 +52,8 @@ export interface Group {
 interface Slot {
   readonly index: number;
   worker: Worker | undefined;
-  /** The last peer port of this worker. A restarted worker uses it again, so it is the same member. */
-  peerPort: number;
+  /** The last ports of this worker. A restarted worker uses them again, so it is the same member. */
+  ports: WorkerPorts;
   id: NodeId | undefined;
   connected: boolean;
   /**
@@ -54,8 +65,7 @@ interface Slot {
   drained: boolean;
   /** The last round of the barrier that the worker has reached while it leaves. */
   round: number;
-  startedAtMs: number;
-  delayMs: number;
+  readonly backoff: Backoff;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -64,7 +74,7 @@ export class WorkerFailure extends Error {
 }
 
 /** Starts the workers, and restarts those that end without being stopped. */
-export function startGroup({ exec, settings, log, droppedLogLines }: GroupOptions): Group {
+export function startGroup({ exec, settings, socketPathOf, openPort, log, droppedLogLines }: GroupOptions): Group {
   const slots = Array.from({ length: settings.workers }, (_, index) => emptySlot(index, settings));
   let begun = false;
   let whole = false;
@@ -83,19 +93,25 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
     droppedLogLines,
   });
 
+  const spreader = createConnectionSpreader({
+    hand: (worker, number, socket) => send(slots[worker]!, { kind: 'connection', number }, socket),
+  });
+  let port: Promise<{ close(): void } | undefined> | undefined;
+
   // `advanced` keeps NaN in metrics, which JSON turns into null.
   cluster.setupPrimary({ exec, args: [], serialization: 'advanced' });
 
   const running = (): Slot[] => slots.filter(({ worker }) => worker !== undefined);
-  const send = ({ worker, connected }: Slot, message: ToWorker): void => {
+  const send = ({ worker, connected }: Slot, message: ToWorker, socket?: Socket): void => {
     // The worker's exit event follows a failure to send.
-    if (connected && worker?.isConnected() === true) worker.send(message, () => undefined);
+    if (connected && worker?.isConnected() === true) worker.send(message, socket, { keepOpen: true }, () => undefined);
   };
 
   function run(slot: Slot): void {
     slot.timer = undefined;
-    slot.startedAtMs = performance.now();
+    const endRun = slot.backoff.begin();
     const worker = cluster.fork();
+    const onEnd = (by: number | string): void => ended(slot, worker, by, endRun);
     slot.worker = worker;
     worker.on('message', (message: FromWorker) => {
       if (slot.worker !== worker) return;
@@ -103,26 +119,40 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
       receive(slot, message);
     });
     // A process that could not be started has no exit event.
-    worker.on('error', (error) => (worker.process.pid === undefined ? ended(slot, worker, error.message) : undefined));
-    worker.on('exit', (code, signal) => ended(slot, worker, signal || code));
+    worker.on('error', (error) => (worker.process.pid === undefined ? onEnd(error.message) : undefined));
+    worker.on('exit', (code, signal) => onEnd(signal || code));
   }
 
   function receive(slot: Slot, message: FromWorker): void {
     switch (message.kind) {
       case 'connected':
         slot.connected = true;
-        return send(slot, { kind: 'start', settings: settingsOf(slot, settings) });
+        return send(slot, {
+          kind: 'start',
+          settings: settingsOf(slot, settings),
+          socketPath: socketPathOf(slot.index),
+        });
       case 'alive':
         return;
       case 'listening':
         slot.id = message.id;
-        slot.peerPort = message.peerPort;
+        slot.ports = message.ports;
         return sendSiblings();
       case 'up':
         slot.up = true;
+        spreader.joins(slot.index);
+        port ??= Promise.resolve(openPort?.((socket) => spreader.add(socket)));
+        port.catch(fail);
         return checkWhole();
+      case 'taken':
+        return spreader.taken(slot.index, message.number);
+      case 'returned':
+        return spreader.returned(slot.index, message.number);
+      case 'closing':
+        spreader.leaves(slot.index);
+        return closePort();
       case 'failed':
-        if (!begun) return fail(new WorkerFailure(message.message));
+        if (!begun) return fail(new WorkerFailure(`worker ${slot.index}: ${message.message}`));
         return log.warn({ worker: slot.index, reason: message.message }, 'worker cannot start');
       case 'at-barrier':
         slot.round = message.round;
@@ -138,9 +168,11 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
   }
 
   function sendSiblings(): void {
-    const ids = slots.flatMap(({ id }) => (id === undefined ? [] : [id]));
-    if (ids.length < slots.length) return;
-    for (const slot of running()) send(slot, { kind: 'siblings', ids });
+    const siblings = slots.flatMap(({ id, index }) =>
+      id === undefined ? [] : [{ id, socketPath: socketPathOf(index) }],
+    );
+    if (siblings.length < slots.length) return;
+    for (const slot of running()) send(slot, { kind: 'siblings', siblings });
   }
 
   /** Tells the workers whether all of them are in the ring. The group is ready the first time that they are. */
@@ -152,25 +184,34 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
     whole = now;
     if (!whole || begun) return;
     begun = true;
-    start(slots[0]!.id!);
+    void port!.then(() => start(slots[0]!.id!), fail);
   }
 
-  function ended(slot: Slot, worker: Worker, by: number | string): void {
+  /** During the stop, closes the public port once no worker takes connections. */
+  function closePort(): void {
+    if (spreader.hasTakers) return;
+    spreader.close();
+    void port?.then((listener) => listener?.close(), fail);
+  }
+
+  function ended(slot: Slot, worker: Worker, by: number | string, endRun: () => number): void {
     if (slot.worker !== worker) return;
     slot.worker = undefined;
     slot.connected = false;
     slot.up = false;
     metrics.ended(slot.index);
+    spreader.ended(slot.index);
     checkWhole();
     if (stopping) {
+      closePort();
       checkBarrier();
       if (running().length === 0) allEnded();
       return;
     }
     restarts += 1;
-    slot.delayMs = restartDelayMs(slot.delayMs, performance.now() - slot.startedAtMs);
-    log.warn({ worker: slot.index, by, restartInMs: slot.delayMs }, 'worker ended; restarting it');
-    slot.timer = setTimeout(() => run(slot), slot.delayMs);
+    const restartInMs = endRun();
+    log.warn({ worker: slot.index, by, restartInMs }, 'worker ended; restarting it');
+    slot.timer = setTimeout(() => run(slot), restartInMs);
   }
 
   /** During the stop, lets workers pass a barrier that all have reached, and close once all have drained. */
@@ -227,27 +268,27 @@ export function startGroup({ exec, settings, log, droppedLogLines }: GroupOption
   };
 }
 
-function emptySlot(index: number, { peerPort }: Settings): Slot {
+function emptySlot(index: number, { peerPort, workerPort }: Settings): Slot {
+  const next = (first: number): number => (first === 0 ? 0 : first + index);
   return {
     index,
     worker: undefined,
-    peerPort: peerPort === 0 ? 0 : peerPort + index,
+    ports: { peerPort: next(peerPort), workerPort: workerPort === 'none' ? 'none' : next(workerPort ?? 0) },
     id: undefined,
     connected: false,
     silences: 0,
     up: false,
     drained: false,
     round: 0,
-    startedAtMs: 0,
-    delayMs: 0,
+    backoff: createBackoff(() => performance.now()),
     timer: undefined,
   };
 }
 
-/** Returns the group's settings with the ports of one worker. Each worker listens to peers on a port of its own. */
-function settingsOf({ index, peerPort }: Slot, settings: Settings): Settings {
+/** Returns the group's settings with the ports of one worker. */
+function settingsOf({ index, ports }: Slot, settings: Settings): Settings {
   const { advertise } = settings;
   const colon = advertise?.lastIndexOf(':') ?? 0;
   const port = Number(advertise?.slice(colon + 1)) + index;
-  return { ...settings, peerPort, advertise: advertise && `${advertise.slice(0, colon)}:${port}` };
+  return { ...settings, ...ports, advertise: advertise && `${advertise.slice(0, colon)}:${port}` };
 }

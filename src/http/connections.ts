@@ -18,6 +18,17 @@ export interface ConnectionBounds {
 export interface Connections {
   /** All sockets, including those in a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
+  /** Hands the connections of one more listener to the server. The bounds hold for all listeners together. */
+  addListener(listener: Listener): void;
+  /** Resolves when no connection is open. */
+  allClosed(): Promise<void>;
+}
+
+/** Where connections come from, beside a server's own listener. */
+export interface Listener {
+  on(event: 'connection', take: (socket: Socket) => void): unknown;
+  /** Takes no more connections. May wait for the end of open ones before it calls `done`. */
+  close(done: () => void): unknown;
 }
 
 /** Shortest time in ms between two rounds that close idle connections. */
@@ -50,6 +61,8 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   const readers = new Set<Socket>();
   const backlogs = new Map<Socket, Backlog>();
   let roomMadeAtMs = -Infinity;
+  /** Open connections of further listeners. Node does not count them. */
+  let others = 0;
 
   function makeRoom(newest: Socket): void {
     const nowMs = performance.now();
@@ -101,6 +114,12 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
     }
   }
 
+  function countOthers(change: 1 | -1): void {
+    others += change;
+    // Node takes 0 for no bound.
+    server.maxConnections = Math.max(1, max - others);
+  }
+
   server.maxConnections = max;
   server.on('drop', () => (counters.refusedConnections += 1));
   server.on('connection', (socket: Socket) => {
@@ -127,5 +146,23 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
     clearInterval(looking);
     clearInterval(adding);
   });
-  return { open };
+  return {
+    open,
+    async allClosed() {
+      while (open.size > 0)
+        await Promise.all([...open].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
+    },
+    addListener(listener) {
+      listener.on('connection', (socket: Socket) => {
+        if (open.size >= max) {
+          makeRoom(socket);
+          counters.refusedConnections += 1;
+          return void socket.destroy();
+        }
+        countOthers(1);
+        socket.on('close', () => countOthers(-1));
+        server.emit('connection', socket);
+      });
+    },
+  };
 }

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
 import { boundConnections } from './connections.js';
-import type { ConnectionBounds } from './connections.js';
+import type { ConnectionBounds, Listener } from './connections.js';
 import { awaitsContinue } from './expect-continue.js';
 import { serveDirectly } from './direct-connections.js';
 import { countProblem } from './metrics/counters.js';
@@ -40,6 +40,8 @@ const MAX_HEADER_BYTES = 16 * 1024;
 
 export interface PublicServer {
   readonly server: Server;
+  /** Answers the connections of one more listener, which `drain` closes too. The bounds hold for both together. */
+  answerAlso(listener: Listener): void;
   /** Uses another certificate and CA for new connections. Open connections continue. */
   useTls(tls: TlsOptions): void;
   /**
@@ -135,8 +137,15 @@ export function createPublicServer(
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     socket.on('close', () => latest.delete(socket));
   });
+  const listeners: Pick<Listener, 'close'>[] = [server];
   return {
     server,
+    answerAlso(listener) {
+      listeners.push(listener);
+      // node:http begins to check its timeouts when it listens, which it may never do itself.
+      if (!server.listening) server.emit('listening');
+      connections.addListener(listener);
+    },
     useTls(next) {
       if (server instanceof TlsServer) server.setSecureContext(next);
     },
@@ -145,15 +154,12 @@ export function createPublicServer(
       direct?.drain();
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
-      await new Promise<void>((resolve) => {
-        const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
-        server.close(() => {
-          clearTimeout(cut);
-          resolve();
-        });
-        // Node's close ends idle connections, but not those that have sent nothing yet.
-        for (const socket of connections.open) if (socket.bytesRead === 0) socket.destroy();
-      });
+      const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
+      const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+      // Node's close ends idle connections, but not those that have sent nothing yet.
+      for (const socket of connections.open) if (socket.bytesRead === 0) socket.destroy();
+      await Promise.all([...closed, connections.allClosed()]);
+      clearTimeout(cut);
     },
   };
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { buildConnector, Client } from 'undici';
@@ -35,11 +36,14 @@ interface Connector {
 /** Bytes of a refusal that are read. */
 const MAX_REFUSAL_BYTES = 4_096;
 
-export function createConnector(
-  identity: Identity,
-  { tls, openTimeoutMs }: { tls: PeerTls | undefined; openTimeoutMs: number },
-): Connector {
-  const scheme = tls === undefined ? 'http' : 'https';
+interface ConnectorOptions {
+  readonly tls: PeerTls | undefined;
+  readonly openTimeoutMs: number;
+  /** Returns the Unix socket of a peer on this machine. Without one, or while its file is missing, TCP is used. */
+  readonly socketPathOf: (to: NodeId) => string | undefined;
+}
+
+export function createConnector(identity: Identity, { tls, openTimeoutMs, socketPathOf }: ConnectorOptions): Connector {
   const connectFor = (with_: PeerTls | undefined): buildConnector.connector =>
     buildConnector({ timeout: openTimeoutMs, ...(with_ && clientTls(with_)) });
   let connect = connectFor(tls);
@@ -51,6 +55,10 @@ export function createConnector(
       let client: Client | undefined;
       let socket: Socket | undefined;
       const timer = setTimeout(() => fail({ kind: 'timeout' }), openTimeoutMs);
+      const path = socketPathOf(to);
+      const isLocal = path !== undefined && existsSync(path);
+      const connectTo = isLocal ? buildConnector({ timeout: openTimeoutMs, socketPath: path }) : connect;
+      const scheme = isLocal || tls === undefined ? 'http' : 'https';
 
       function end(): boolean {
         if (over) return false;
@@ -85,7 +93,8 @@ export function createConnector(
         upgraded.write(derived.clientProof);
         readProof(upgraded, derived.serverProof, (right) => {
           if (!right) return fail(broken('the peer has another peer secret'));
-          start(upgraded, { send: derived.clientKey, receive: derived.serverKey });
+          // Nobody can alter what passes through the kernel.
+          start(upgraded, isLocal ? undefined : { send: derived.clientKey, receive: derived.serverKey });
         });
       }
 
@@ -93,7 +102,7 @@ export function createConnector(
       let body = Buffer.alloc(0);
       const offer = createOffer(identity, to);
       try {
-        client = new Client(`${scheme}://${to}`, { connect: (on, connected) => connect(on, connected) });
+        client = new Client(`${scheme}://${to}`, { connect: (on, connected) => connectTo(on, connected) });
         client.dispatch(
           { method: 'GET', path: PEER_PATH, upgrade: UPGRADE, headers: { ...offer.headers } },
           {

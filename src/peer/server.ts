@@ -45,6 +45,8 @@ export interface PeerServerOptions {
 
 export interface PeerServer {
   readonly server: Server;
+  /** Takes the same messages on a Unix socket, which only this user may open: without TLS, and without tags. */
+  readonly local: Server;
   /** Uses another certificate and CA for new connections. Open ones continue. */
   useTls(tls: PeerTls): void;
   /**
@@ -117,7 +119,7 @@ export function createPeerServer(
     refuse(req.url === PEER_PATH ? 'upgrade_required' : 'not_found');
   }
 
-  function upgrade(req: IncomingMessage, socket: Socket, head: Buffer): void {
+  function upgrade(req: IncomingMessage, socket: Socket, head: Buffer, isLocal: boolean): void {
     socket.on('error', () => socket.destroy());
     const refuse = (code: RefusalCode, detail?: string): void => {
       count(code, socket, detail);
@@ -138,10 +140,10 @@ export function createPeerServer(
     socket.write(
       `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${UPGRADE}\r\n${lines.join('')}\r\n`,
     );
-    authenticate(socket, accepted);
+    authenticate(socket, accepted, isLocal);
   }
 
-  function authenticate(socket: Socket, { derived }: Accepted): void {
+  function authenticate(socket: Socket, { derived }: Accepted, isLocal: boolean): void {
     if (derived === undefined) return admit(socket, undefined);
     readProof(socket, derived.clientProof, (right) => {
       if (!right) {
@@ -149,7 +151,7 @@ export function createPeerServer(
         return void socket.destroy();
       }
       socket.write(derived.serverProof);
-      admit(socket, { send: derived.serverKey, receive: derived.clientKey });
+      admit(socket, isLocal ? undefined : { send: derived.serverKey, receive: derived.clientKey });
     });
   }
 
@@ -216,49 +218,54 @@ export function createPeerServer(
     member.link.resume();
   }
 
-  const server = createHttpServer(options.tls, {
-    maxHeaderSize: MAX_HEADER_BYTES,
-    headersTimeout: strangerMs,
-    requestTimeout: strangerMs,
-  });
-  server.on('request', answerHttp);
-  server.on('upgrade', upgrade);
-  server.on('connection', (socket) => strangers.add(socket));
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-    const code = HTTP_ERRORS[error.code ?? ''] ?? 'bad_http';
-    count(code, socket, error.message);
-    hangUp(socket, code);
-  });
-  server.on('tlsClientError', (error: Error, socket: Socket) => {
-    count('tls', socket, error.message);
-    socket.destroy();
-  });
   const sockets = new Set<Socket>();
-  server.on('connection', (socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-  });
+
+  function listener(tls: PeerTls | undefined, isLocal: boolean): Server {
+    const server = createHttpServer(tls, {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: strangerMs,
+      requestTimeout: strangerMs,
+    });
+    server.on('request', answerHttp);
+    server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => upgrade(req, socket, head, isLocal));
+    server.on('connection', (socket: Socket) => {
+      strangers.add(socket);
+      sockets.add(socket);
+      socket.on('close', () => sockets.delete(socket));
+    });
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+      const code = HTTP_ERRORS[error.code ?? ''] ?? 'bad_http';
+      count(code, socket, error.message);
+      hangUp(socket, code);
+    });
+    server.on('tlsClientError', (error: Error, socket: Socket) => {
+      count('tls', socket, error.message);
+      socket.destroy();
+    });
+    return server;
+  }
+
+  const server = listener(options.tls, false);
+  const local = listener(undefined, true);
 
   return {
     server,
+    local,
     useTls(tls) {
       if (server instanceof TlsServer) server.setSecureContext(serverTls(tls));
     },
-    close(graceMs) {
+    async close(graceMs) {
       closing = true;
-      return new Promise((resolve) => {
-        const cut = setTimeout(() => {
-          for (const socket of sockets) socket.destroy();
-        }, graceMs);
-        server.close(() => {
-          clearTimeout(cut);
-          resolve();
-        });
-        // A message may be on its way, so the sender ends the link after its last answer.
-        for (const { link } of members) link.send(GOODBYE, () => undefined, undefined);
-        strangers.close();
-      });
+      const cut = setTimeout(() => {
+        for (const socket of sockets) socket.destroy();
+      }, graceMs);
+      const closed = [server, local].map((one) => new Promise((resolve) => one.close(resolve)));
+      // A message may be on its way, so the sender ends the link after its last answer.
+      for (const { link } of members) link.send(GOODBYE, () => undefined, undefined);
+      strangers.close();
+      await Promise.all(closed);
+      clearTimeout(cut);
     },
   };
 }

@@ -21,10 +21,10 @@ interface StrangersOptions {
 }
 
 export function createStrangers({ max, maxBytes, maxAgeMs, dropped }: StrangersOptions): Strangers {
-  /** Keyed by remote address and port, which a TLS socket shares with the socket below it; oldest first. */
-  const all = new Map<string, { readonly socket: Socket; readonly sinceMs: number }>();
+  /** Oldest first. */
+  const all = new Map<Key, { readonly socket: Socket; readonly sinceMs: number }>();
 
-  function drop(key: string, socket: Socket, reason: 'too_many_connections' | 'too_large' | 'timeout'): void {
+  function drop(key: Key, socket: Socket, reason: 'too_many_connections' | 'too_large' | 'timeout'): void {
     all.delete(key);
     dropped(reason, socket);
     socket.destroy();
@@ -64,6 +64,13 @@ export function createStrangers({ max, maxBytes, maxAgeMs, dropped }: StrangersO
   };
 }
 
-function keyOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
+/**
+ * Remote address and port, which a TLS socket shares with the socket below it. A Unix socket has none, and is its own
+ * key.
+ */
+type Key = string | Socket;
+
+function keyOf(socket: Socket): Key {
+  const { remoteAddress, remotePort } = socket;
+  return remoteAddress === undefined ? socket : `${remoteAddress} ${remotePort}`;
 }

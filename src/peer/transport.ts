@@ -19,6 +19,8 @@ interface PeerTransportDeps {
 
 export interface PeerTransportOptions {
   readonly tls?: PeerTls | undefined;
+  /** Returns the Unix socket of a peer on this machine, if it has one. Default: none has. */
+  readonly socketPathOf?: (to: NodeId) => string | undefined;
   /** Time in which a connection must be made and agreed on, or it is given up. Default 2,000 ms. */
   readonly openTimeoutMs?: number;
   /** A link to a peer on which nothing was sent for this long, or up to twice as long, is ended. Default 2 minutes. */
@@ -86,7 +88,11 @@ export function createPeerTransport(
     maxReceiveBytes: maxAnswerBytes,
     maxWaitingBytes: options.maxWaitingBytes ?? 2 * maxMessageBytes,
   };
-  const connector = createConnector(identity, { tls: options.tls, openTimeoutMs: options.openTimeoutMs ?? 2_000 });
+  const connector = createConnector(identity, {
+    tls: options.tls,
+    openTimeoutMs: options.openTimeoutMs ?? 2_000,
+    socketPathOf: options.socketPathOf ?? (() => undefined),
+  });
   const peers = new Map<NodeId, Peer>();
   let unsettled = 0;
   let closed = false;

@@ -1,12 +1,17 @@
 import { expect } from 'chai';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient } from '../../src/client/index.js';
 import type { Decision } from '../../src/core/decision.js';
 import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
 import { CLOSE, connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { expectProblem } from '../support/http.js';
 import type { Answer } from '../support/http.js';
+import { freePorts } from '../support/ports.js';
 import { killAll, serve, tokenring } from './processes.js';
 import type { Program } from './processes.js';
 
@@ -84,6 +89,81 @@ describe('tokenring serve with workers', function () {
     expect(await metric(group, 'tokenring_decision_seconds_count')).to.equal(7 * clients.length);
     expect(await metric(group, 'tokenring_members{state="active"}')).to.equal(3);
     expect(await metric(group, 'tokenring_workers')).to.equal(3);
+    await stop(group);
+  });
+
+  it('answers at a port of each worker, too, so that a client that knows the ring asks the owner', async () => {
+    const group = await serve('--workers', '2', ...PATIENT);
+    const { members } = (await get(group, '/v1/cluster')).json as ClusterDescription;
+    const ports = members.map(({ url }) => Number(new URL(url!).port));
+    expect(new Set([...ports, group.port]).size).to.equal(3);
+    for (const [i, port] of ports.entries()) {
+      const { self } = (await get({ ...group, port }, '/v1/cluster')).json as ClusterDescription;
+      expect(self).to.equal(members[i]!.id);
+    }
+    const client = createClient({ nodes: [`http://127.0.0.1:${group.port}`] });
+    await client.check({ clientId: 'first', limit: 5, window: '1h' });
+    await until(async () => {
+      // Until both have answered at their ports, questions go to the shared one.
+      const asked = Array.from({ length: 20 }, (_, i) =>
+        client.check({ clientId: `${i}`, limit: 1_000, window: '1h' }),
+      );
+      return (await Promise.all(asked)).every(({ source }) => source === 'owner');
+    });
+    await client.close();
+    await stop(group);
+  });
+
+  it('has the workers talk over Unix sockets, which go with them, or with the next group', async () => {
+    const parent = mkdtempSync(join(tmpdir(), 'workers-'));
+    const flags = ['serve', '--workers', '2', '--port', '0', '--peer-port', '0'];
+    const killed = tokenring(flags, { TMPDIR: parent });
+    await killed.line('tokenring ready');
+    const [abandoned] = readdirSync(parent);
+    killed.child.kill('SIGKILL');
+    await killed.ended;
+    expect(readdirSync(parent)).to.deep.equal([abandoned]);
+
+    const next = tokenring(flags, { TMPDIR: parent });
+    await next.line('tokenring ready');
+    const [own] = readdirSync(parent);
+    expect(own).not.to.equal(abandoned);
+    expect(readdirSync(join(parent, own!))).to.have.members(['group', '0', '1']);
+    next.child.kill('SIGTERM');
+    expect(await next.ended).to.include({ code: 0, stderr: '' });
+    expect(readdirSync(parent)).to.deep.equal([]);
+
+    // Without a place for them, they talk over TCP.
+    rmSync(parent, { recursive: true });
+    const without = tokenring(flags, { TMPDIR: parent });
+    await without.line('no Unix sockets between workers; they talk over TCP');
+    const { port } = await without.line('tokenring ready');
+    for (let i = 0; i < 8; i += 1) await ask({ ...without, port: Number(port) }, `client ${i}`, 5);
+    without.child.kill('SIGTERM');
+    expect(await without.ended).to.include({ code: 0, stderr: '' });
+  });
+
+  it('leaves no request of a new connection without an end when a worker is killed', async () => {
+    const group = await serve('--workers', '2', ...PATIENT);
+    const ends = { answered: 0, failed: 0 };
+    let asking = true;
+    // More than the workers answer at once, so that connections are on their way to the victim.
+    const callers = Array.from({ length: 64 }, async (_, i) => {
+      while (asking) {
+        const [answer] = await exchange(group.port, question(`client ${i}`, 1_000_000)).catch(() => []);
+        ends[answer === undefined ? 'failed' : 'answered'] += 1;
+      }
+    });
+    for (let kills = 0; kills < 5; kills += 1) {
+      const up = await workers(group, 2 + kills);
+      process.kill(up.at(-1)!.pid, 'SIGKILL');
+      await group.lines('worker ended; restarting it', kills + 1);
+    }
+    await workers(group, 7);
+    asking = false;
+    // A connection that nobody answers would hold its caller here for ever.
+    await Promise.all(callers);
+    expect(ends.answered).to.be.above(ends.failed);
     await stop(group);
   });
 
@@ -239,8 +319,43 @@ describe('tokenring serve with workers', function () {
       expect(code).to.equal(2);
       expect(stderr).to.match(/^tokenring: [^\n]*EADDRINUSE[^\n]*\n$/);
     }
+    expect(byPeerPort.stderr).to.match(/^tokenring: worker 1: TOKENRING_PEER_PORT: cannot listen on /);
+  });
+
+  it('ends with 2 and one line where the own port of a worker is taken, which by default follows the public one', async () => {
+    const taken = createServer();
+    // Three ports in a row of which the last is taken.
+    let port = 0;
+    for (let tries = 0; port === 0; tries += 1) {
+      expect(tries).to.be.below(100);
+      const [last] = await freePorts(1);
+      const free = await Promise.all([last! - 2, last! - 1].map(isFree));
+      if (free.every(Boolean)) port = last!;
+    }
+    await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve));
+    const flags = ['serve', '--workers', '2', '--peer-port', '0', '--port', String(port - 2)];
+    const { code, stderr } = await tokenring(flags).ended;
+    expect(code).to.equal(2);
+    expect(stderr).to.match(
+      new RegExp(`^tokenring: worker 1: TOKENRING_WORKER_PORT: cannot listen on 127.0.0.1:${port} [^\\n]*\\n$`),
+    );
+    const none = tokenring([...flags, '--worker-port', 'none']);
+    await none.line('tokenring ready');
+    const { members } = (await get({ ...none, port: port - 2 }, '/v1/cluster')).json as ClusterDescription;
+    expect(members.map(({ url }) => url)).to.deep.equal(Array(2).fill(`http://127.0.0.1:${port - 2}`));
+    none.child.kill('SIGTERM');
+    await none.ended;
+    taken.close();
   });
 });
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer()
+      .once('error', () => resolve(false))
+      .listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
 
 function isRunning(pid: number): boolean {
   try {

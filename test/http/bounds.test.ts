@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { connect as connectTo } from 'node:net';
+import { connect as connectTo, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Limiter } from '../../src/cluster/decide/limiter.js';
@@ -27,9 +27,12 @@ const SOME = 8 * MIB;
 const started: PublicServer[] = [];
 
 /** A server whose API sends much, and whose decision endpoint never answers. */
-async function startServer(
-  bounds: Partial<ConnectionBounds>,
-): Promise<{ port: number; counters: ReturnType<typeof createCounters>; waiting: ServerResponse[] }> {
+async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
+  port: number;
+  otherPort: number;
+  counters: ReturnType<typeof createCounters>;
+  waiting: ServerResponse[];
+}> {
   const counters = createCounters();
   const waiting: ServerResponse[] = [];
   const decisions = { ...NO_DECISIONS, allow: (_req: unknown, res: ServerResponse) => void waiting.push(res) };
@@ -39,10 +42,18 @@ async function startServer(
     ...DEFAULT_BOUNDS,
     ...bounds,
   });
-  publicServer.server.listen(0, '127.0.0.1');
-  await once(publicServer.server, 'listening');
+  // A port of its own beside the shared one, as a worker has it.
+  const other = createServer({ allowHalfOpen: true, noDelay: true });
+  publicServer.answerAlso(other);
+  const [port, otherPort] = await Promise.all(
+    [publicServer.server, other].map(async (server) => {
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return (server.address() as AddressInfo).port;
+    }),
+  );
   started.push(publicServer);
-  return { port: (publicServer.server.address() as AddressInfo).port, counters, waiting };
+  return { port: port!, otherPort: otherPort!, counters, waiting };
 }
 
 async function until(what: string, holds: () => boolean): Promise<void> {
@@ -88,6 +99,37 @@ describe('the bounds of the service itself', () => {
       for (const wire of busy) expect((await wire.answers(1))[0]).to.include({ status: 200 });
       for (const wire of busy) wire.destroy();
     });
+  });
+
+  describe('on connections of two ports', () => {
+    for (const [first, second] of [
+      ['port', 'otherPort'],
+      ['otherPort', 'port'],
+    ] as const)
+      it(`hold for both together, with those of ${first} first`, async () => {
+        const { counters, waiting, ...ports } = await startServer({ max: 20 });
+        const busy: Wire[] = [];
+        while (busy.length < 20) {
+          const wire = await connect(ports[busy.length < 12 ? first : second]);
+          wire.send('POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}');
+          busy.push(wire);
+          await until('it waits', () => waiting.length === busy.length);
+        }
+        for (const port of [first, second]) {
+          const tooMany = await connect(ports[port]);
+          expect(await tooMany.closed()).to.deep.equal([]);
+        }
+        expect(counters.refusedConnections).to.equal(2);
+        for (const res of waiting) res.end('done');
+        for (const wire of busy) expect((await wire.answers(1))[0]).to.include({ status: 200 });
+        for (const wire of busy) wire.destroy();
+        await wait(50);
+        // Their places are free again.
+        const later = await connect(ports[first]);
+        later.send(GET);
+        expect((await later.answers(1))[0]).to.include({ status: 200 });
+        later.destroy();
+      });
   });
 
   describe('on connections of one address', () => {

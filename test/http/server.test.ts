@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
@@ -145,6 +146,24 @@ describe('the public server', () => {
       expect(answer).to.include({ status: 200 });
       expect(answer?.headers['connection']).to.equal('close');
       await drained;
+    });
+
+    it('waits for what is in flight at another port too, and closes that', async () => {
+      const { publicServer, waiting } = await startServer({});
+      const other = createServer({ allowHalfOpen: true, noDelay: true }).listen(0, '127.0.0.1');
+      await once(other, 'listening');
+      publicServer.answerAlso(other);
+      const { port } = other.address() as AddressInfo;
+      const [wire, idle] = await Promise.all([connect(port), connect(port)]);
+      idle.send(GET);
+      await idle.answers(1);
+      wire.send(SLOW, 'x'.repeat(1000));
+      while (waiting.length === 0) await wait(1);
+      const drained = publicServer.drain(0, 5_000);
+      waiting[0]?.end('late');
+      expect((await wire.closed())[0]).to.include({ status: 200 });
+      await Promise.all([drained, idle.closed()]);
+      expect(other.listening).to.equal(false);
     });
 
     it('does not wait for connections without a request, whether used before or never', async () => {

@@ -69,6 +69,7 @@ export interface TestPeerOptions extends PeerServerOptions {
   readonly cluster?: string;
   readonly port?: number;
   readonly host?: string;
+  readonly socketPath?: string;
   readonly receive?: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
 }
 
@@ -98,6 +99,10 @@ export async function startPeer(options: TestPeerOptions = {}): Promise<TestPeer
     socket.on('close', () => (open -= 1));
   });
   const port = await listenOn(peer.server, options.port ?? 0, host);
+  if (options.socketPath !== undefined) {
+    peer.local.listen(options.socketPath);
+    await once(peer.local, 'listening');
+  }
   const id = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
   cleanups.push(() => peer.close(0));
   return {

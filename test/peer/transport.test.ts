@@ -1,5 +1,8 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { PeerResult } from '../../src/cluster/ports.js';
@@ -52,6 +55,47 @@ function numberOf(result: PeerResult): number | undefined {
 
 describe('peer transport', () => {
   afterEach(cleanUp);
+
+  describe('to a peer with a Unix socket', () => {
+    let directory = '';
+    before(() => (directory = mkdtempSync(join(tmpdir(), 'peer-'))));
+    after(() => rmSync(directory, { recursive: true }));
+
+    it('uses that, proves the secret there, and uses TCP where the file is missing', async () => {
+      const socketPath = join(directory, 'socket');
+      const peer = await startPeer({ secret: 'shared', socketPath });
+      for (const [secret, path, expected, byTcp] of [
+        ['shared', socketPath, 'answer', 0],
+        ['guessed', socketPath, 'broken', 0],
+        ['shared', `${socketPath} that is not there`, 'answer', 1],
+      ] as const) {
+        const before = peer.connections();
+        const { transport } = createSender({ secret, socketPathOf: () => path });
+        expect((await transport.send(peer.id, ask(1), 5_000)).kind, path).to.equal(expected);
+        expect(peer.connections() - before, path).to.equal(byTcp);
+      }
+      expect(peer.counters.refused.wrong_secret).to.equal(1);
+    });
+
+    it('ends with the peer, which answers what is in flight', async () => {
+      const socketPath = join(directory, 'ending');
+      const answers = gate();
+      const peer = await startPeer({
+        socketPath,
+        receive: async (message) => {
+          await answers.opened;
+          return answerTo(message);
+        },
+      });
+      const { transport } = createSender({ socketPathOf: () => socketPath });
+      const asked = transport.send(peer.id, ask(1), 5_000);
+      await until(() => peer.received.length === 1, 'the message is there');
+      const closed = peer.peer.close(5_000);
+      answers.open();
+      expect((await asked).kind).to.equal('answer');
+      await closed;
+    });
+  });
 
   it('carries a message to a peer and its answer back', async () => {
     const peer = await startPeer();
