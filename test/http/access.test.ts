@@ -177,6 +177,18 @@ describe('a node with a file of tokens', () => {
     for (const path of ['/healthz', '/readyz', '/openapi.json']) expect((await get(path)).status, path).to.equal(200);
   });
 
+  it('takes the load of a service from who may decide, and not from who may only look', async () => {
+    const put = (name?: string): ReturnType<typeof call> =>
+      call(node, '/v1/load/none', {
+        method: 'PUT',
+        headers: { 'content-type': 'application/json', ...(name && { authorization: bearer(name) }) },
+        body: '{"load":0.5}',
+      });
+    expectProblem(await put(), 'unauthorized');
+    expectProblem(await put('looker'), 'forbidden');
+    for (const name of ['gate', 'boss']) expectProblem(await put(name), 'not_found');
+  });
+
   it('writes down who changed what, from what, to what', async () => {
     const evil = 'mallory\n{"level":30}\u009b2J\u202e';
     await ask('gate', '/v1/allow', question(evil));

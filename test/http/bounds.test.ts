@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { once } from 'node:events';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { EventEmitter, once } from 'node:events';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect as connectTo, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -9,6 +9,7 @@ import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access/access.js';
 import { createApi } from '../../src/http/api/api.js';
 import type { ApiDeps } from '../../src/http/api/api.js';
+import { boundConnections } from '../../src/http/connections.js';
 import type { ConnectionBounds } from '../../src/http/connections.js';
 import { createCounters } from '../../src/http/metrics/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions/handlers.js';
@@ -168,6 +169,23 @@ describe('the bounds of the service itself', () => {
     });
   });
 
+  it('count all connections of one IPv6 /64 as those of one address', () => {
+    const server = new EventEmitter();
+    const counters = createCounters();
+    boundConnections(server as unknown as Server, { ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters);
+    const open = (remoteAddress: string): boolean => {
+      const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
+      Object.assign(socket, { destroy: () => (socket.destroyed = true) });
+      server.emit('connection', socket);
+      return !socket.destroyed;
+    };
+    expect(['2001:db8:0:1::1', '2001:db8:0:1::2', '2001:db8:0:1:ffff::3'].map(open)).to.deep.equal([true, true, false]);
+    expect(open('2001:db8:0:2::1')).to.equal(true);
+    expect(['10.0.0.1', '::ffff:10.0.0.1', '10.0.0.1', '10.0.0.2'].map(open)).to.deep.equal([true, true, false, true]);
+    expect(counters.refusedOfAddress).to.equal(2);
+    server.emit('close');
+  });
+
   describe('on readers', () => {
     /** Asks for much, and reads as much as it is told to. */
     async function reader(
@@ -275,6 +293,96 @@ describe('the bounds of the service itself', () => {
     held[0]!(decision);
     expect((await again).status).to.equal(200);
     slow.destroy();
+  });
+
+  /** A server with room for three decisions and two looks, whose limiter and cluster answer when they are told to. */
+  async function startBusy(): Promise<{
+    node: { port: number };
+    counters: ReturnType<typeof createCounters>;
+    held: { resolve: (decision: Decision) => void; reject: (error: Error) => void }[];
+    looks: unknown[];
+  }> {
+    const held: { resolve: (decision: Decision) => void; reject: (error: Error) => void }[] = [];
+    const looks: unknown[] = [];
+    const counters = createCounters();
+    const access = createAccess({ required: [], tokens: [] });
+    const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
+    const log = { error: () => undefined };
+    const decisions = createDecisionHandlers(
+      { limiter: { check } as unknown as Limiter, access, counters, elapsedMs: () => 0, log },
+      { deniedStatus: 429, maxInFlight: 3 },
+    );
+    const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
+    const api = createApi({ cluster, decisions, access, counters, log } as unknown as ApiDeps, {
+      version: '1',
+      maxInFlight: 2,
+    });
+    const publicServer = createPublicServer({ decisions, api, counters });
+    publicServer.server.listen(0, '127.0.0.1');
+    await once(publicServer.server, 'listening');
+    started.push(publicServer);
+    return { node: { port: (publicServer.server.address() as AddressInfo).port }, counters, held, looks };
+  }
+
+  const QUESTION = { clientId: 'x', limit: 5, window: '1s' };
+  const ALLOWED: Decision = {
+    allowed: true,
+    limit: 5,
+    remaining: 4,
+    retryAfterMs: 0,
+    resetMs: 1,
+    limits: undefined,
+    owner: 'x',
+    source: 'forwarded',
+    degraded: false,
+  };
+
+  it('have room again once the limiter has rejected as many requests as may be in flight', async () => {
+    const { node, held, counters } = await startBusy();
+    // The first kind of request is read from the socket, the second by node:http.
+    for (const more of [{}, { 'x-unusual': '1' }]) {
+      const headers = { 'content-type': 'application/json', ...more };
+      const ask = (): ReturnType<typeof call> =>
+        call(node, '/v1/allow', { method: 'POST', headers, body: JSON.stringify(QUESTION) });
+      const waiting = Array.from({ length: 3 }, ask);
+      await until('three wait', () => held.length === 3);
+      expectProblem(await ask(), 'overloaded');
+      for (const { reject } of held.splice(0)) reject(new Error('the limiter failed'));
+      for (const answer of waiting) expect((await answer).status).to.equal(500);
+      expect(counters.inFlight).to.equal(0);
+      const again = ask();
+      await until('one waits', () => held.length === 1);
+      held.pop()!.resolve(ALLOWED);
+      expect((await again).status).to.equal(200);
+    }
+  });
+
+  it('have room again once callers have hung up on as many requests as may be in flight', async () => {
+    const { node, held, looks, counters } = await startBusy();
+    // Hung up before the body is there, and while the limiter decides.
+    for (const cut of [1, 0]) {
+      const bytes = frame('/v1/allow', JSON.stringify(QUESTION));
+      const wires = await Promise.all(Array.from({ length: 3 }, () => connect(node.port)));
+      for (const wire of wires) wire.send(bytes.subarray(0, bytes.length - cut));
+      await until('three are in flight', () => counters.inFlight === 3);
+      for (const wire of wires) wire.destroy();
+      for (const { resolve } of held.splice(0)) resolve(ALLOWED);
+      await until('none is in flight', () => counters.inFlight === 0);
+      const again = post(node, '/v1/allow', QUESTION);
+      await until('one waits', () => held.length === 1);
+      held.pop()!.resolve(ALLOWED);
+      expect((await again).status).to.equal(200);
+    }
+    const lookers = await Promise.all([1, 2].map(() => connect(node.port)));
+    for (const wire of lookers) wire.send('GET /v1/clients/x HTTP/1.1\r\nHost: x\r\n\r\n');
+    await until('two look', () => looks.length === 2);
+    expectProblem(await call(node, '/v1/clients/x'), 'overloaded');
+    for (const wire of lookers) wire.destroy();
+    await wait(50);
+    const look = connect(node.port);
+    (await look).send('GET /v1/clients/x HTTP/1.1\r\nHost: x\r\n\r\n');
+    await until('another looks', () => looks.length === 3);
+    (await look).destroy();
   });
 
   /** Sends this much of a larger body on each of `count` connections. */
