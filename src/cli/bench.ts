@@ -78,7 +78,7 @@ async function measure(input: Input): Promise<number> {
   const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))]!;
   const latencyMs = { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: sorted.at(-1)! };
   const summary = { perSecond, allowed, denied, failed, latencyMs };
-  process.stdout.write(input.json ? `${JSON.stringify(summary)}\n` : asText(summary, sorted));
+  process.stdout.write(input.switches.has('json') ? `${JSON.stringify(summary)}\n` : asText(summary, sorted));
   return failed === 0 ? 0 : 1;
 }
 

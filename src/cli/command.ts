@@ -27,7 +27,8 @@ export interface Command {
 export interface Input {
   readonly positionals: readonly string[];
   readonly values: Readonly<Record<string, string | undefined>>;
-  readonly json: boolean;
+  /** The switches that were given. */
+  readonly switches: ReadonlySet<string>;
   readonly env: Environment;
 }
 
@@ -57,7 +58,8 @@ export async function runCommand(
   const [min, max] = command.positionals;
   if (positionals.length < min || positionals.length > max) refuse(name, `expected ${command.usage}`);
   const texts = Object.fromEntries(Object.entries(values).filter(([, value]) => typeof value === 'string'));
-  return command.run({ positionals, values: texts as Record<string, string>, json: values['json'] === true, env });
+  const switches = new Set(Object.keys(values).filter((name) => values[name] === true));
+  return command.run({ positionals, values: texts as Record<string, string>, switches, env });
 }
 
 export function wantsHelp(args: readonly string[]): boolean {

@@ -11,6 +11,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   reset: async () => (await import('./client-commands.js')).reset,
   settle: async () => (await import('./client-commands.js')).settle,
   status: async () => (await import('./status.js')).status,
+  top: async () => (await import('./top.js')).top,
   token: async () => (await import('./token.js')).token,
 };
 

@@ -64,7 +64,7 @@ async function diff(input: Input, path: string): Promise<number> {
   const differences = differencesOf(inForce, wanted);
   const signs = { added: '+', changed: '~', missing: '-' } as const;
   const text = differences.map(({ kind, name }) => `${signs[kind]} ${name}\n`).join('');
-  process.stdout.write(input.json ? pretty(differences) : printable(text));
+  process.stdout.write(input.switches.has('json') ? pretty(differences) : printable(text));
   return differences.length === 0 ? 0 : 1;
 }
 

@@ -20,14 +20,26 @@ interface Answer {
   readonly body: unknown;
 }
 
+interface AskOptions {
+  readonly method?: string;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Called with one sentence if no JSON answer comes; by default it goes to standard error. */
+  readonly complain?: (sentence: string) => void;
+}
+
+function printError(sentence: string): void {
+  process.stderr.write(`tokenring: ${sentence}\n`);
+}
+
 /**
- * Asks a node, with the token of `TOKENRING_TOKEN`. Prints one line on standard error if no JSON answer comes.
+ * Asks a node, with the token of `TOKENRING_TOKEN`. Complains if no JSON answer comes.
  * @returns `undefined` if no JSON answer comes
  */
 export async function ask(
   { values, env }: Input,
   path: string,
-  { method = 'GET', body, headers = {} }: { method?: string; body?: unknown; headers?: Record<string, string> } = {},
+  { method = 'GET', body, headers = {}, complain = printError }: AskOptions = {},
 ): Promise<Answer | undefined> {
   const url = urlOf(values['url']);
   const token = tokenHeader(env);
@@ -41,16 +53,16 @@ export async function ask(
     const text = await response.text();
     return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
   } catch (error) {
-    process.stderr.write(`tokenring: ${url.origin} does not answer: ${reasonOf(error)}\n`);
+    complain(`${url.origin} does not answer: ${reasonOf(error)}`);
     return undefined;
   }
 }
 
 /** Prints an answer, or the reason why there is none. @returns the exit code: 0 for an answer of 2xx */
-export function show(answer: Answer | undefined, { json }: Input, asText: (body: unknown) => string): number {
+export function show(answer: Answer | undefined, { switches }: Input, asText: (body: unknown) => string): number {
   if (answer === undefined) return FAILED;
   if (answer.status >= 300) return showProblem(answer);
-  process.stdout.write(json ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)));
+  process.stdout.write(switches.has('json') ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)));
   return 0;
 }
 

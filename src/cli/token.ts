@@ -10,7 +10,7 @@ export const token: Command = {
   options: { json: { meaning: 'print both as JSON' } },
   exits: { 0: 'done', 2: 'error' },
   examples: ['tokenring token deploy admin', 'tokenring token shop decide read'],
-  run({ positionals: [name, ...roles], json }) {
+  run({ positionals: [name, ...roles], switches }) {
     if (name === undefined || !/^[\w.@-]{1,64}$/.test(name))
       throw new SettingsError('token: expected a NAME of 1 to 64 letters, digits, ".", "_", "@" or "-"');
     const unknown = roles.find((role) => !(ROLES as readonly string[]).includes(role));
@@ -19,7 +19,7 @@ export const token: Command = {
     const secret = `tr_${randomBytes(32).toString('base64url')}`;
     const entry = { name, roles: [...new Set(roles)], sha256: digestOf(secret).toString('hex') };
     const text = `token: ${secret}\nentry: ${JSON.stringify(entry)}\n`;
-    process.stdout.write(json ? `${JSON.stringify({ token: secret, entry })}\n` : text);
+    process.stdout.write(switches.has('json') ? `${JSON.stringify({ token: secret, entry })}\n` : text);
     return 0;
   },
 };

@@ -26,6 +26,7 @@ const COMMANDS = [
   'settle',
   'status',
   'token',
+  'top',
 ];
 
 describe('the commands of tokenring', function () {
@@ -63,6 +64,26 @@ describe('the commands of tokenring', function () {
       expect(stdout).to.include(`  ${flag(name)}, ${variable(name)}: `);
       expect(operations, 'docs/operations.md').to.include(`\`${variable(name)}\``);
     }
+  });
+
+  it('show once what all members decide, as text and as JSON', async () => {
+    const client = newClient();
+    for (let i = 0; i < 3; i += 1) await run('allow', client, '--limit', '1', '--window', '1d', '--url', url);
+    const { code, stdout } = await run('top', '--once', '--url', url);
+    expect(code).to.equal(0);
+    expect(stdout)
+      .to.match(/^tokenring {2}1 members? /)
+      .and.include(client);
+    const { members, top } = JSON.parse((await run('top', '--once', '--json', '--url', url)).stdout) as {
+      members: { stats: { denied: { owner: number } } }[];
+      top: { denied: { clientId: string; count: number }[] };
+    };
+    expect(members[0]!.stats.denied.owner).to.be.at.least(2);
+    expect(top.denied.find(({ clientId }) => clientId === client)!.count).to.be.closeTo(2, 0.2);
+    const none = await run('top', '--url', '127.0.0.1:1');
+    expect(none).to.include({ code: 2, stdout: '' });
+    expect(none.stderr).to.match(/^tokenring: http:\/\/127\.0\.0\.1:1 does not answer: .*\n$/);
+    expect((await run('top', '--span', 'day', '--url', url)).stderr).to.include('--span: "day" is not valid');
   });
 
   it('name the nearest command or option for a typo, in one line, and allow no client called --help', async () => {
