@@ -139,7 +139,13 @@ describe('the public server', () => {
       while (waiting.length === 0) await wait(1);
       let done = false;
       const drained = publicServer.drain(0, 5_000).then(() => (done = true));
-      await wait(100);
+      // It has begun once nobody listens any more.
+      const isListening = (): Promise<boolean> =>
+        connect(port).then(
+          (other) => (other.destroy(), true),
+          () => false,
+        );
+      while (await isListening());
       expect(done).to.equal(false);
       waiting[0]?.end('late');
       const [answer] = await wire.closed();
