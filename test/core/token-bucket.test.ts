@@ -2,7 +2,8 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { isIdle } from '../../src/core/bucket.js';
 import type { Verdict } from '../../src/core/decide.js';
-import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/rule.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../src/core/rule.js';
+import { advance, waitMs } from '../../src/core/token-bucket.js';
 import { changingRules, costOf, histories, timeOf, tokenRules, unsteadyHistories } from '../support/histories.js';
 import { TokenLog } from '../support/models.js';
 import { ask, drain, noBuckets, tokenBucket, tryAsk } from '../support/rules.js';
@@ -45,6 +46,33 @@ describe('token bucket', () => {
       }),
       { numRuns: 1_500 },
     );
+  });
+
+  it('keeps the parts of its debt below a token, whatever comes back', () => {
+    const rule = ruleOf('token-bucket', 2, 1_000, 5, undefined);
+    for (const [tokens, part, elapsedMs, left] of [
+      [2, 0, 500, { tokens: 1, part: 0 }],
+      [2, 0, 1, { tokens: 1, part: 998 }],
+      [2, 1, 1, { tokens: 1, part: 999 }],
+      [2, 2, 1, { tokens: 2, part: 0 }],
+      [0, 1, 1, { tokens: 0, part: 0 }],
+      [1, 0, 1_000, { tokens: 0, part: 0 }],
+    ] as const) {
+      const debt = { tokens, part, atMs: 10 };
+      advance(debt, rule, 10 + elapsedMs);
+      expect(debt, `${tokens} and ${part} after ${elapsedMs} ms`).to.deep.equal({ ...left, atMs: 10 + elapsedMs });
+    }
+  });
+
+  it('names waits that are exact above 2^53 parts too', () => {
+    const rule = ruleOf('token-bucket', 7, MAX_WINDOW_MS, MAX_LIMIT, undefined);
+    const parts = BigInt(MAX_LIMIT) * BigInt(MAX_WINDOW_MS);
+    for (const part of [0, 1, 6, 7]) {
+      const wait = waitMs({ tokens: MAX_LIMIT, part, atMs: 0 }, rule, 0);
+      expect(wait).to.equal(Number((parts + BigInt(part) + 6n) / 7n));
+    }
+    // Twelve of 7 a window: ⌈12/7⌉ windows, and not a ms more or less.
+    expect(waitMs({ tokens: 12, part: 0, atMs: 0 }, rule, 0)).to.equal(Math.ceil((12 * MAX_WINDOW_MS) / 7));
   });
 
   const full: [limit: number, windowMs: number, cost: number][] = [
