@@ -62,15 +62,14 @@ export function hashClientId(clientId: string, out: Int32Array): void {
 export function hashClientBytes(bytes: Uint8Array, start: number, end: number, out: Int32Array): void {
   const length = end - start;
   reserve(length);
-  let word = 0;
-  for (let i = 0; i < length; i += 1) {
-    word |= bytes[start + i]! << ((i & 3) << 3);
-    if ((i & 3) === 3) {
-      words[i >> 2] = word;
-      word = 0;
-    }
+  let at = 0;
+  for (; at + 4 <= length; at += 4) {
+    const from = start + at;
+    words[at >> 2] = bytes[from]! | (bytes[from + 1]! << 8) | (bytes[from + 2]! << 16) | (bytes[from + 3]! << 24);
   }
-  words[length >> 2] = word | (length << 24);
+  let last = 0;
+  for (let i = at; i < length; i += 1) last |= bytes[start + i]! << ((i - at) << 3);
+  words[length >> 2] = last | (length << 24);
   mix(length, out);
 }
 

@@ -4,8 +4,8 @@ import type { ClientKey } from './client-hash.js';
 import type { Policy } from './policy.js';
 import type { Algorithm, Rule } from './rule.js';
 
-/** A validated question: may this client do this now? */
-export interface Check extends ClientKey {
+/** What a check asks of a client. */
+export interface Asked {
   /** 1 to 8 rules, each of another bucket. All must allow the check; otherwise no bucket is charged. */
   readonly rules: readonly Rule[];
   /** Whole tokens, 1 to 1e9, taken from each rule's bucket. */
@@ -25,6 +25,9 @@ export interface Check extends ClientKey {
   readonly terms: Terms | undefined;
 }
 
+/** A validated question: may this client do this now? */
+export interface Check extends ClientKey, Asked {}
+
 interface Terms {
   /** The policy of the rules. */
   readonly policy: Policy | undefined;
@@ -36,14 +39,11 @@ interface Terms {
 export function createCheck(
   { clientId, hashHigh, hashLow }: ClientKey,
   rules: readonly Rule[],
-  more: Partial<Omit<Check, keyof ClientKey | 'rules'>> = {},
+  more: Partial<Omit<Asked, 'rules'>> = {},
 ): Check {
   const { cost = 1, peek = false, replicated = false, requestId, reservation, terms } = more;
   return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms };
 }
-
-/** The part of a check that the decision depends on. */
-type Asked = Pick<Check, 'rules' | 'cost' | 'peek'>;
 
 /** The state of one of several limits after a decision. */
 export interface LimitStats {
@@ -93,7 +93,12 @@ export interface Outcome extends Verdict {
  * @param buckets the buckets of the client; they stay empty if there is nothing to remember
  * @param nowMs monotonic ms of this process
  */
-export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: number): Outcome {
+export function decide(
+  buckets: Buckets,
+  { rules, cost, peek }: Pick<Asked, 'rules' | 'cost' | 'peek'>,
+  nowMs: number,
+): Outcome {
+  if (rules.length === 1) return { ...decideOne(buckets, rules[0]!, cost, peek, nowMs) };
   let allowed = true;
   let changed = false;
   let forgotten = 0;
@@ -116,19 +121,6 @@ export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: nu
       take(bucket, cost);
     }
   }
-  if (rules.length === 1) {
-    const only = statsOf(findBucket(buckets, rules[0]!), rules[0]!, cost, allowed, nowMs);
-    return {
-      allowed,
-      limit: only.limit,
-      remaining: only.remaining,
-      retryAfterMs: only.retryAfterMs,
-      resetMs: only.resetMs,
-      limits: undefined,
-      changed,
-      forgotten,
-    };
-  }
   const limits = rules.map((rule) => statsOf(findBucket(buckets, rule), rule, cost, allowed, nowMs));
   const tightest = limits.reduce((a, b) => (compareTightness(b, a) < 0 ? b : a));
   const { limit, remaining, retryAfterMs } = tightest;
@@ -144,27 +136,75 @@ export function decide(buckets: Buckets, { rules, cost, peek }: Asked, nowMs: nu
   };
 }
 
+/** The outcome of the last `decideOne`. */
+const one: { -readonly [K in keyof Outcome]: Outcome[K] } = {
+  allowed: false,
+  limit: 0,
+  remaining: 0,
+  retryAfterMs: 0,
+  resetMs: 0,
+  limits: undefined,
+  changed: false,
+  forgotten: 0,
+};
+
+/**
+ * Decides a check of one rule, like `decide`, and makes no object.
+ * @returns the outcome, which is valid until the next call
+ */
+export function decideOne(buckets: Buckets, rule: Rule, cost: number, peek: boolean, nowMs: number): Outcome {
+  let bucket = findBucket(buckets, rule);
+  if (bucket !== undefined) advance(bucket, nowMs);
+  const allowed = allows(bucket, rule, cost);
+  let changed = false;
+  let forgotten = 0;
+  if (!peek) {
+    // A limit of 0 has no rate at which consumption could decay, so the bucket keeps the limit it had.
+    if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) changed = true;
+    if (allowed) {
+      changed = true;
+      if (bucket === undefined) {
+        forgotten = makeRoom(buckets, nowMs);
+        bucket = addBucket(buckets, rule, nowMs);
+      }
+      take(bucket, cost);
+    }
+  }
+  one.allowed = allowed;
+  one.limit = rule.limit;
+  one.remaining = remainingIn(bucket, rule);
+  one.retryAfterMs = allowed ? 0 : retryAfterMsOf(bucket, rule, cost, nowMs);
+  one.resetMs = bucket === undefined ? 0 : resetMs(bucket, nowMs);
+  one.changed = changed;
+  one.forgotten = forgotten;
+  return one;
+}
+
 function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {
   if (rule.limit === 0 || cost > rule.capacity) return false;
   return bucket === undefined || fits(bucket, rule, cost);
 }
 
+function remainingIn(bucket: Bucket | undefined, rule: Rule): number {
+  if (rule.limit === 0) return 0;
+  return bucket === undefined ? rule.capacity : remaining(bucket, rule);
+}
+
+/** @returns the wait until a check that was denied could pass, 0 if this rule allows it */
+function retryAfterMsOf(bucket: Bucket | undefined, rule: Rule, cost: number, nowMs: number): number | null {
+  if (allows(bucket, rule, cost)) return 0;
+  return bucket === undefined || rule.limit === 0 || cost > rule.capacity ? null : waitMs(bucket, rule, cost, nowMs);
+}
+
 function statsOf(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: boolean, nowMs: number): LimitStats {
   const { algorithm, windowMs, limit } = rule;
-  let retryAfterMs: number | null = 0;
-  if (!allowed && !allows(bucket, rule, cost)) {
-    retryAfterMs =
-      bucket === undefined || limit === 0 || cost > rule.capacity ? null : waitMs(bucket, rule, cost, nowMs);
-  }
-  if (bucket === undefined)
-    return { algorithm, windowMs, limit, remaining: limit && rule.capacity, retryAfterMs, resetMs: 0 };
   return {
     algorithm,
     windowMs,
     limit,
-    remaining: limit && remaining(bucket, rule),
-    retryAfterMs,
-    resetMs: resetMs(bucket, nowMs),
+    remaining: remainingIn(bucket, rule),
+    retryAfterMs: allowed ? 0 : retryAfterMsOf(bucket, rule, cost, nowMs),
+    resetMs: bucket === undefined ? 0 : resetMs(bucket, nowMs),
   };
 }
 

@@ -20,6 +20,8 @@ export interface TopPart {
 
 /** Counts the clients of the decisions that this node makes. */
 export interface TopClients {
+  /** Passes over a decision, unless it is the next of the sample: `count` must then be called. */
+  skip(): boolean;
   /** Counts a decision. */
   count(check: Pick<Check, 'clientId' | 'hashHigh' | 'rules' | 'cost' | 'peek'>, allowed: boolean, nowMs: number): void;
   /** Returns the largest counts; with `policy`, of requests under this policy only. */
@@ -76,6 +78,11 @@ export function createTopClients({ seed }: { seed: number }): TopClients {
   }
 
   return {
+    skip() {
+      if (left <= 1) return false;
+      left -= 1;
+      return true;
+    },
     count(check, allowed, nowMs) {
       left -= 1;
       if (left > 0 || check.peek) return;

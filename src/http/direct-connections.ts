@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TokenringError } from '../core/error.js';
+import type { AnswerBytes } from './decisions/answer-writer.js';
 import type { AnswerSink, DecisionHandlers } from './decisions/handlers.js';
 import { readPlainHead } from './plain-head.js';
 import type { PlainHead } from './plain-head.js';
@@ -77,17 +78,29 @@ export function serveDirectly(
     const held = direct.arriving.begin(socket.remoteAddress);
     let halfClosed = false;
 
-    function write(status: number, headers: readonly string[], body: string, encoding: 'latin1' | 'utf8'): void {
+    function write(
+      status: number,
+      headers: readonly string[],
+      body: string | AnswerBytes,
+      encoding: 'latin1' | 'utf8',
+    ): void {
       connection.busy = false;
       connection.activeAtMs = performance.now();
       if (socket.destroyed) return;
       let lines = '';
       for (let i = 0; i < headers.length; i += 2) lines += `${headers[i]}: ${headers[i + 1]}\r\n`;
       const last = draining || halfClosed;
-      const text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}Date: ${dateNow()}\r\n${last ? 'Connection: close\r\n' : keepAlive}\r\n${body}`;
-      if (last) return void socket.end(text, encoding);
-      if (!socket.write(text, encoding)) socket.pause();
-      if (waiting !== undefined) next(waiting);
+      const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}Date: ${dateNow()}\r\n${last ? 'Connection: close\r\n' : keepAlive}\r\n`;
+      if (typeof body === 'string') writeAll(head + body, encoding);
+      else body.send(head, writeAll);
+      if (last) socket.end();
+      else if (waiting !== undefined) next(waiting);
+    }
+
+    /** @returns whether the system has copied all bytes already */
+    function writeAll(bytes: Buffer | string, encoding?: 'latin1' | 'utf8'): boolean {
+      if (!socket.write(bytes, encoding)) socket.pause();
+      return socket.writableLength === 0;
     }
 
     const sink: AnswerSink = {

@@ -9,7 +9,8 @@ const load = (path) => import(pathToFileURL(`${dist}/${path}`).href);
 const { createClusterNode } = await load('cluster/node.js');
 const { systemClock, systemTimers } = await load('system.js');
 const { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } = await load('wire/codec.js');
-const { readCheck } = await load('validate/request.js');
+const { createBatchReader } = await load('validate/batch-reader.js');
+const { WITHOUT_POLICIES } = await load('cluster/policies/active-policies.js');
 
 const CLIENTS = 100_000;
 const WARM_UP_SECONDS = 4;
@@ -34,12 +35,24 @@ for (const self of ids) {
 
 const entry = nodes.get(ids[0]);
 const names = Array.from({ length: CLIENTS }, (_, i) => `client-${String(i).padStart(13, '0')}`);
+const reader = createBatchReader(WITHOUT_POLICIES);
 let next = 0;
 
-/** A check as the HTTP edge makes it: each from a request of its own. */
-function nextCheck() {
+function nextItem() {
   next = (next + 7_919) % CLIENTS;
-  return readCheck({ clientId: names[next], limit: 100, window: '1m' });
+  return { clientId: names[next], limit: 100, window: '1m' };
+}
+
+/** The bodies of requests, made in advance: each client once. */
+const bodies = Array.from({ length: CLIENTS / Number(batch) }, () =>
+  Buffer.from(JSON.stringify({ requests: Array.from({ length: Number(batch) }, nextItem) })),
+);
+let nextBody = 0;
+
+/** A batch as the HTTP edge reads it. */
+function nextBatch() {
+  nextBody = (nextBody + 1) % bodies.length;
+  return reader.read(bodies[nextBody]);
 }
 
 async function run(forSeconds) {
@@ -47,7 +60,7 @@ async function run(forSeconds) {
   const before = process.cpuUsage();
   let decisions = 0;
   while (performance.now() < endMs) {
-    await entry.checks.checkMany(Array.from({ length: Number(batch) }, nextCheck));
+    await entry.checks.checkMany(nextBatch());
     decisions += Number(batch);
     await new Promise((resolve) => setImmediate(resolve));
   }

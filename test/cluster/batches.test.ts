@@ -1,18 +1,19 @@
 import { expect } from 'chai';
 import { createTurnBudget } from '../../src/cluster/decide/turn-budget.js';
-import type { Answer } from '../../src/cluster/decide/limiter.js';
+import type { Answer } from '../../src/core/check-batch.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { TokenringError } from '../../src/core/error.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { ruleOf } from '../../src/core/rule.js';
+import { checkMany as checkManyOf } from '../support/batch.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 
 const RULES = [ruleOf('token-bucket', 9, 3_600_000, 9, undefined)];
 
 function checkMany(world: World, at: NodeId, checks: readonly Check[]): Promise<Answer[]> {
-  return world.until(Promise.resolve(world.node(at).cluster.checks.checkMany(checks)), 10_000);
+  return world.until(checkManyOf(world.node(at).cluster.checks, checks), 10_000);
 }
 
 function isOverload(answer: Answer): boolean {
@@ -100,7 +101,7 @@ describe('more checks than may wait for their owner', () => {
         Array.from({ length: 1_000 }, (_, i) => named(1_000 * (batch + 1) + i)),
       );
       const answers = (
-        await world.until(Promise.all(batches.map((checks) => Promise.resolve(pipeline.checkMany(checks)))), 10_000)
+        await world.until(Promise.all(batches.map((checks) => checkManyOf(pipeline, checks))), 10_000)
       ).flat();
       expect(answers.filter(isAllowed)).to.deep.equal([]);
       // Ten thousand wait, and two batches are in flight.
@@ -117,7 +118,7 @@ describe('more checks than may wait for their owner', () => {
     const at = ids.find((id) => id !== owner)!;
     const { checks: pipeline } = world.node(at).cluster;
     const flood = Array.from({ length: 13_000 }, (_, i) => checkOf('x', RULES, { requestId: `${i}` }));
-    const answers = await world.until(Promise.resolve(pipeline.checkMany(flood)), 10_000);
+    const answers = await world.until(checkManyOf(pipeline, flood), 10_000);
     expect(answers.filter(isOverload).length).to.be.within(1_900, 3_000);
     expect(await checkMany(world, at, [checkOf('x', RULES, { peek: true })])).to.have.nested.property(
       '[0].source',

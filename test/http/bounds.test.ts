@@ -4,7 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect as connectTo, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Limiter } from '../../src/cluster/decide/limiter.js';
+import type { CheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access/access.js';
 import { createApi } from '../../src/http/api/api.js';
@@ -241,7 +241,7 @@ describe('the bounds of the service itself', () => {
     const held: ((decision: Decision) => void)[] = [];
     const counters = createCounters();
     const access = createAccess({ required: [], tokens: [] });
-    const limiter = { check: () => new Promise<Decision>((resolve) => held.push(resolve)) } as unknown as Limiter;
+    const limiter = { check: () => new Promise<Decision>((resolve) => held.push(resolve)) } as unknown as CheckPipeline;
     const log = { error: () => undefined };
     const decisions = createDecisionHandlers(
       { limiter, access, counters, elapsedMs: () => 0, log },
@@ -309,7 +309,7 @@ describe('the bounds of the service itself', () => {
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
     const decisions = createDecisionHandlers(
-      { limiter: { check } as unknown as Limiter, access, counters, elapsedMs: () => 0, log },
+      { limiter: { check } as unknown as CheckPipeline, access, counters, elapsedMs: () => 0, log },
       { deniedStatus: 429, maxInFlight: 3 },
     );
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };

@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { CheckBatch } from '../../src/core/check-batch.js';
 import type { Check } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createAccess } from '../../src/http/access/access.js';
@@ -38,10 +39,15 @@ function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
   return decision;
 }
 
-function decideMany(checks: readonly Check[]): Decision[] | Promise<Decision[]> {
-  const decisions = checks.map(decide);
-  if (!decisions.some((one) => one instanceof Promise)) return decisions as Decision[];
-  return Promise.all(decisions.map((one) => Promise.resolve(one)));
+function decideMany(batch: CheckBatch): Promise<void> | undefined {
+  const later: Promise<void>[] = [];
+  for (let place = 0; place < batch.size; place += 1) {
+    if (batch.isAnswered(place)) continue;
+    const decision = decide(batch.check(place));
+    if (decision instanceof Promise) later.push(decision.then((one) => batch.answer(place, one)));
+    else batch.answer(place, decision);
+  }
+  return later.length === 0 ? undefined : Promise.all(later).then(() => undefined);
 }
 
 describe('the decision endpoints, over a limiter that takes its time and fails', () => {

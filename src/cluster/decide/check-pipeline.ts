@@ -1,11 +1,12 @@
-import type { Check } from '../../core/decide.js';
+import type { Answer, CheckBatch } from '../../core/check-batch.js';
+import type { Asked, Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import { TokenringError } from '../../core/error.js';
 import type { Policy } from '../../core/policy.js';
 import type { TopClients } from '../../core/top-clients.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock, Timers } from '../ports.js';
-import type { Answer, Limiter } from './limiter.js';
+import type { Limiter } from './limiter.js';
 import { createTurnBudget } from './turn-budget.js';
 
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
@@ -19,10 +20,11 @@ export interface CheckPipeline {
    */
   check(check: Check): Decision | Promise<Decision>;
   /**
-   * Decides several checks, and answers in their order. Large batches take several turns of the event loop, with other
-   * requests in between. Never rejects.
+   * Answers the checks of a batch. Large batches take several turns of the event loop, with other requests in between.
+   * Never rejects.
+   * @returns `undefined` when all are answered at once
    */
-  checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
+  checkMany(batch: CheckBatch): Promise<void> | undefined;
   /** Denials under shadow policies, which were not enforced, by policy. */
   readonly shadowDenials: ReadonlyMap<string, number>;
 }
@@ -79,49 +81,51 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
     return decision.allowed && kept ? { ...decision, reservation } : decision;
   }
 
-  function finish(decision: Decision, { reservation, peek, terms }: Check): Decision {
+  function finish(decision: Decision, { reservation, peek, terms }: Asked): Decision {
     const reserved = reservation === undefined || peek ? decision : withReservation(decision, reservation);
     return terms?.policy?.shadow === true ? asShadow(reserved, terms.policy) : reserved;
   }
 
-  function finished(decision: Decision, check: Check): Answer {
+  function finished(decision: Decision, asked: Asked): Answer {
     try {
-      return finish(decision, check);
+      return finish(decision, asked);
     } catch (error) {
       return error as TokenringError;
     }
   }
 
-  /** Decides so many checks in this turn. */
-  function checkSlice(checks: readonly Check[]): Answer[] | Promise<Answer[]> {
-    if (checks.every(({ terms, reservation }) => terms === undefined && reservation === undefined))
-      return limiter.checkMany(checks);
-    const answers = new Array<Answer>(checks.length);
+  /** Decides the checks from place `from` to before `to` in this turn. */
+  function checkSlice(batch: CheckBatch, from: number, to: number): Promise<void> | undefined {
+    if (!batch.hasTerms) return limiter.checkMany(batch, from, to);
     const places: number[] = [];
-    checks.forEach((check, place) => {
-      if (check.terms?.listed === undefined) places.push(place);
-      else answers[place] = decideListed(check, check.terms.listed);
-    });
-    const fill = (decided: readonly Answer[]): Answer[] => {
-      places.forEach((place, i) => {
-        const answer = decided[i]!;
-        answers[place] = answer instanceof TokenringError ? answer : finished(answer, checks[place]!);
-      });
-      return answers;
+    for (let place = from; place < to; place += 1) {
+      if (batch.isAnswered(place)) continue;
+      const { terms } = batch.asked[place]!;
+      if (terms?.listed === undefined) places.push(place);
+      else batch.answer(place, decideListed(batch.check(place), terms.listed));
+    }
+    const finishAll = (): void => {
+      for (const place of places) {
+        const answer = batch.answerAt(place);
+        if (!(answer instanceof TokenringError)) batch.answer(place, finished(answer, batch.asked[place]!));
+      }
     };
-    const decided = limiter.checkMany(places.map((place) => checks[place]!));
-    return decided instanceof Promise ? decided.then(fill) : fill(decided);
+    const later = limiter.checkMany(batch, from, to);
+    if (later !== undefined) return later.then(finishAll);
+    finishAll();
+    return undefined;
   }
 
-  async function checkSlices(checks: readonly Check[], first: number): Promise<Answer[]> {
-    const slices: (Answer[] | Promise<Answer[]>)[] = [];
+  async function checkSlices(batch: CheckBatch, first: number): Promise<void> {
+    const waiting: Promise<void>[] = [];
     let from = 0;
-    for (let count = first; from < checks.length; count = 0) {
-      if (count === 0) count = await budget.wait(checks.length - from);
-      slices.push(checkSlice(checks.slice(from, from + count)));
+    for (let count = first; from < batch.size; count = 0) {
+      if (count === 0) count = await budget.wait(batch.size - from);
+      const later = checkSlice(batch, from, from + count);
+      if (later !== undefined) waiting.push(later);
       from += count;
     }
-    return (await Promise.all(slices.map((slice) => Promise.resolve(slice)))).flat();
+    await Promise.all(waiting);
   }
 
   return {
@@ -134,9 +138,9 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
       const answer = finished(decision, check);
       return answer instanceof TokenringError ? Promise.reject(answer) : answer;
     },
-    checkMany(checks) {
-      const now = budget.take(checks.length);
-      return now === checks.length ? checkSlice(checks) : checkSlices(checks, now);
+    checkMany(batch) {
+      const now = budget.take(batch.size);
+      return now === batch.size ? checkSlice(batch, 0, now) : checkSlices(batch, now);
     },
     shadowDenials,
   };

@@ -1,4 +1,6 @@
 import { advance, remaining, resetMs } from '../../core/bucket.js';
+import { CheckBatch } from '../../core/check-batch.js';
+import type { Answer } from '../../core/check-batch.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { Denials } from '../../core/denials.js';
@@ -16,9 +18,6 @@ import type { Fallback } from './fallback.js';
 import type { Hold } from './hold.js';
 import type { Owner } from './owner.js';
 
-/** A decision, or why there is none: `overloaded`. */
-export type Answer = Decision | TokenringError;
-
 /** Decides checks: here where this node may, otherwise by asking the node that may. */
 export interface Limiter {
   /**
@@ -27,10 +26,11 @@ export interface Limiter {
    */
   check(check: Check): Decision | Promise<Decision>;
   /**
-   * Decides several checks, and answers in their order. Each node that decides some of them is asked once. Never
-   * rejects.
+   * Decides the checks of a batch from place `from` to before `to` that have no answer yet. Each node that decides some
+   * of them is asked once. Never rejects.
+   * @returns `undefined` when all are answered at once
    */
-  checkMany(checks: readonly Check[]): Answer[] | Promise<Answer[]>;
+  checkMany(batch: CheckBatch, from: number, to: number): Promise<void> | undefined;
   /** The consumption of a client as this node knows it. Consumes nothing. */
   describe(clientId: string): ClientDescription;
   /** Makes all checks wait until the returned function is called: while this node may not decide, and no other does. */
@@ -62,8 +62,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     deps;
 
   /** @returns the node to forward to, where this one may not decide */
-  function decideOrRoute(check: Check, nowMs: number): Decision | NodeId {
-    const to = route(membership, check);
+  function decideOrRoute(check: Check, nowMs: number, to = route(membership, check)): Decision | NodeId {
     if (to.kind === 'mine' && !to.degraded) return owner.decide(check, table.open(check), nowMs, false);
     const own = leaseHolder.spend(check, nowMs) ?? denials.recall(check, nowMs);
     if (own !== undefined) {
@@ -80,48 +79,49 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     }
   }
 
-  /** Completes the checks of one message that are not decided at once. `answers` has the others already. */
-  function createPending(checks: readonly Check[], answers: Answer[], nowMs: number): Pending {
+  /** Completes the checks of a batch that are not decided at once. */
+  function createPending(batch: CheckBatch, nowMs: number): Pending {
     const asking = denials.asking(nowMs);
     const unconfirmed: number[] = [];
     let open = 0;
-    let done: (answers: Answer[]) => void = () => undefined;
+    let done: () => void = () => undefined;
 
     function complete(place: number, answer: Answer): void {
-      answers[place] = answer;
+      batch.answer(place, answer);
       open -= 1;
-      if (open === 0) done(answers);
+      if (open === 0) done();
     }
 
     async function confirm(places: readonly number[]): Promise<void> {
-      const known = await owner.confirm(places.map((place) => checks[place]!));
+      const known = await owner.confirm(places.map((place) => batch.check(place)));
       for (const place of places) {
-        const check = checks[place]!;
-        complete(place, owner.confirmed(check, answers[place] as Decision, known) ?? fallback.decide(check));
+        const check = batch.check(place);
+        complete(place, owner.confirmed(check, batch.answerAt(place) as Decision, known) ?? fallback.decide(check));
       }
     }
 
     function forward(place: number, to: NodeId, atMs: number): void {
-      leaseHolder.forwarded(checks[place]!, atMs);
-      forwarder.forward(checks[place]!, to, atMs, sink, place);
+      const check = batch.check(place);
+      leaseHolder.forwarded(check, atMs);
+      forwarder.forward(check, to, atMs, sink, place);
     }
 
     function restart(place: number): void {
       const atMs = clock.nowMs();
       detectPause(atMs);
       if (hold.ended !== undefined) return void hold.ended.then(() => restart(place));
-      const check = checks[place]!;
+      const check = batch.check(place);
       const decided = decideOrRoute(check, atMs);
       if (typeof decided === 'string') return forward(place, decided, atMs);
       if (!owner.mustConfirm(check, decided)) return complete(place, decided);
-      answers[place] = decided;
+      batch.answer(place, decided);
       void confirm([place]);
     }
 
     const sink: ForwardSink = {
       forwarded(place, end) {
         if (end.kind === 'mine') return restart(place);
-        complete(place, answerOf(checks[place]!, end));
+        complete(place, answerOf(batch.check(place), end));
       },
     };
 
@@ -150,12 +150,12 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       add(place, decided) {
         open += 1;
         if (typeof decided === 'string') return forward(place, decided, nowMs);
-        answers[place] = decided;
+        batch.answer(place, decided);
         unconfirmed.push(place);
       },
-      answers() {
+      answered() {
         if (unconfirmed.length > 0) void confirm(unconfirmed);
-        if (open === 0) return Promise.resolve(answers);
+        if (open === 0) return Promise.resolve();
         return new Promise((resolve) => (done = resolve));
       },
     };
@@ -168,23 +168,28 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (hold.ended !== undefined) return hold.ended.then(() => limiter.check(check));
       const decided = decideOrRoute(check, nowMs);
       if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) return decided;
-      const pending = createPending([check], [], nowMs);
+      const batch = CheckBatch.of([check]);
+      const pending = createPending(batch, nowMs);
       pending.add(0, decided);
-      return pending.answers().then(([answer]) => decisionOf(answer!));
+      return pending.answered().then(() => decisionOf(batch.answerAt(0)));
     },
-    checkMany(checks) {
+    checkMany(batch, from, to) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (hold.ended !== undefined) return hold.ended.then(() => limiter.checkMany(checks));
-      const answers = new Array<Answer>(checks.length);
+      if (hold.ended !== undefined) return hold.ended.then(() => limiter.checkMany(batch, from, to));
+      const placed = { hashHigh: 0 };
       let pending: Pending | undefined;
-      for (let place = 0; place < checks.length; place += 1) {
-        const check = checks[place]!;
-        const decided = decideOrRoute(check, nowMs);
-        if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) answers[place] = decided;
-        else (pending ??= createPending(checks, answers, nowMs)).add(place, decided);
+      for (let place = from; place < to; place += 1) {
+        if (batch.isAnswered(place)) continue;
+        placed.hashHigh = batch.hashHigh[place]!;
+        const decider = route(membership, placed);
+        if (decider.kind === 'mine' && !decider.degraded && owner.decideUsual(batch, place, nowMs)) continue;
+        const check = batch.check(place);
+        const decided = decideOrRoute(check, nowMs, decider);
+        if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) batch.answer(place, decided);
+        else (pending ??= createPending(batch, nowMs)).add(place, decided);
       }
-      return pending === undefined ? answers : pending.answers();
+      return pending?.answered();
     },
     describe(clientId) {
       const nowMs = clock.nowMs();
@@ -205,12 +210,12 @@ export function createLimiter(deps: LimiterDeps): Limiter {
   return limiter;
 }
 
-/** The checks of one message that wait: for other nodes, or for a confirmation. */
+/** The checks of a batch that wait: for other nodes, or for a confirmation. */
 interface Pending {
   /** @param decided the decision that is to be confirmed, or the node to forward to */
   add(place: number, decided: Decision | NodeId): void;
-  /** All answers of the message; called once, after the last `add`. */
-  answers(): Promise<Answer[]>;
+  /** Resolves when all of them have their answers; called once, after the last `add`. */
+  answered(): Promise<void>;
 }
 
 function decisionOf(answer: Answer): Decision {

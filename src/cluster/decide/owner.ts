@@ -1,6 +1,7 @@
 import { hasLent } from '../../core/bucket.js';
-import { decide } from '../../core/decide.js';
-import type { Check } from '../../core/decide.js';
+import type { CheckBatch, Origin } from '../../core/check-batch.js';
+import { decide, decideOne } from '../../core/decide.js';
+import type { Check, Outcome } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { NodeId, Placed } from '../../core/ring.js';
 import type { TopClients } from '../../core/top-clients.js';
@@ -19,6 +20,13 @@ export interface Owner {
    * @param degraded whether this node acts for an owner that is down, with the copy it holds
    */
   decide(check: Check, client: Client, nowMs: number, degraded: boolean): Decision;
+  /**
+   * Decides a check of a batch as the owner.
+   * @param client open in the table
+   * @returns false if the check is no usual one, which `decide` decides: it has a request id, or a decision on it must
+   * be confirmed, or it has several rules
+   */
+  decideUsual(batch: CheckBatch, place: number, nowMs: number): boolean;
   /** Whether other nodes must know of a decision before it is answered. */
   mustConfirm(check: Check, decision: Decision): boolean;
   /** Lets other nodes know of what was decided. @returns the ids of the clients of which all that must know do */
@@ -43,7 +51,7 @@ interface OwnerDeps {
   readonly noteActing: (client: Placed) => void;
   /** In strict mode: a decision counts only once all that may decide next know of it. */
   readonly acknowledger: Acknowledger | undefined;
-  readonly topClients: Pick<TopClients, 'count'>;
+  readonly topClients: Pick<TopClients, 'count' | 'skip'>;
 }
 
 export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner {
@@ -54,7 +62,35 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
     return { ...first, unreserved: true };
   }
 
+  const origin: Origin = { owner: self, source: 'owner', degraded: false };
+
+  function open(batch: CheckBatch, place: number): Client {
+    if (!batch.isInBytes(place)) return table.open(batch.check(place));
+    const { hashHigh, hashLow, bytes, idStart, idEnd } = batch;
+    return table.openBytes(hashHigh[place]!, hashLow[place]!, bytes, idStart[place]!, idEnd[place]!);
+  }
+
+  /** Takes note of an outcome, before the client is closed. */
+  function note(client: Client, { allowed, forgotten }: Outcome): void {
+    if (!allowed && hasLent(client)) pauseLending(client.id);
+    if (forgotten > 0) table.forgot(forgotten);
+  }
+
   return {
+    decideUsual(batch, place, nowMs) {
+      const { rules, cost, peek, requestId, reservation, replicated } = batch.asked[place]!;
+      if (requestId !== undefined || reservation !== undefined || rules.length > 1) return false;
+      if (replicated || acknowledger !== undefined) return false;
+      const client = open(batch, place);
+      if (reservations.size > 0) reservations.observe(client, rules, nowMs);
+      const outcome = decideOne(client, rules[0]!, cost, peek, nowMs);
+      if (!topClients.skip()) topClients.count(batch.check(place), outcome.allowed, nowMs);
+      note(client, outcome);
+      batch.decide(place, outcome, origin);
+      table.close(client, nowMs);
+      if (outcome.changed) replicator.changed(client);
+      return true;
+    },
     decide(check, client, nowMs, degraded) {
       const { clientId, requestId, peek } = check;
       if (requestId !== undefined) {
@@ -63,10 +99,9 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       }
       if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);
       const outcome = decide(client, check, nowMs);
-      const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed, forgotten } = outcome;
+      const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed } = outcome;
       topClients.count(check, allowed, nowMs);
-      if (!allowed && hasLent(client)) pauseLending(clientId);
-      if (forgotten > 0) table.forgot(forgotten);
+      note(client, outcome);
       const decision: Decision = {
         allowed,
         limit,

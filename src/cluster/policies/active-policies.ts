@@ -10,6 +10,8 @@ export interface Policies {
   resolve(clientId: string, name: string | undefined): Resolved | undefined;
   /** @returns the fixed answer for a client on the allow or deny list */
   listed(clientId: string): 'allow' | 'deny' | undefined;
+  /** Whether any client is on the allow or deny list. */
+  readonly listsClients: boolean;
 }
 
 interface Resolved {
@@ -41,7 +43,7 @@ export interface Overwritten {
 }
 
 /** For nodes without policies. */
-export const WITHOUT_POLICIES: Policies = { resolve: () => undefined, listed: () => undefined };
+export const WITHOUT_POLICIES: Policies = { resolve: () => undefined, listed: () => undefined, listsClients: false };
 
 /** @param scaled returns the current rules of an adaptive policy */
 export function createActivePolicies(
@@ -70,6 +72,9 @@ export function createActivePolicies(
       return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
     },
     listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
+    get listsClients() {
+      return set.listed.size > 0;
+    },
     adopt(next, nextRegistry = registry) {
       if (next.digest === document.digest && nextRegistry === registry) return;
       registry = nextRegistry;

@@ -40,6 +40,8 @@ export interface BucketTable {
    * `open`.
    */
   open(key: ClientKey): Client;
+  /** Like `open`, for an id in UTF-8 bytes, from `start` to before `end`. */
+  openBytes(hashHigh: number, hashLow: number, bytes: Buffer, start: number, end: number): Client;
   /** Like `open`, but does not mark the client as used. */
   openCopy(clientId: string): Client;
   /** Like `openCopy`, for an id in UTF-8 bytes, from `start` to before `end`. */
@@ -269,6 +271,12 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
       if (slot < 0) return openBlank(hashHigh, hashLow, clientId);
       records.setUsed(slot, true);
       return open(slot, clientId);
+    },
+    openBytes(hashHigh, hashLow, bytes, start, end) {
+      const slot = records.findBytes(hashHigh, hashLow, bytes, start, end);
+      if (slot < 0) return openBlank(hashHigh, hashLow, bytes.toString('utf8', start, end));
+      records.setUsed(slot, true);
+      return open(slot, undefined);
     },
     openCopy(clientId) {
       const slot = find(clientId);

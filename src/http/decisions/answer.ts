@@ -1,3 +1,4 @@
+import type { Origin } from '../../core/check-batch.js';
 import type { Decision } from '../../core/decision.js';
 
 /**
@@ -22,10 +23,11 @@ function statsJson({ allowed, limit, remaining, retryAfterMs, resetMs }: Decisio
 }
 
 /** The last origin written, as most answers share it. */
-let lastOrigin: Pick<Decision, 'owner' | 'source' | 'degraded'> = { owner: '', source: 'owner', degraded: false };
+let lastOrigin: Origin = { owner: '', source: 'owner', degraded: false };
 let lastOriginJson = '';
 
-function originJson({ owner, source, degraded }: Decision): string {
+/** The part of the JSON that decisions of one origin share; it begins with a comma. */
+export function originJson({ owner, source, degraded }: Origin): string {
   if (owner !== lastOrigin.owner || source !== lastOrigin.source || degraded !== lastOrigin.degraded) {
     lastOrigin = { owner, source, degraded };
     lastOriginJson = `,"owner":${asciiJson(owner)},"source":"${source}","degraded":${degraded}`;

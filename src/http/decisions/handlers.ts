@@ -1,14 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CheckPipeline } from '../../cluster/decide/check-pipeline.js';
-import type { Answer } from '../../cluster/decide/limiter.js';
 import { WITHOUT_POLICIES } from '../../cluster/policies/active-policies.js';
 import type { Policies } from '../../cluster/policies/active-policies.js';
+import { CheckBatch } from '../../core/check-batch.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision, Source } from '../../core/decision.js';
 import { rateLimitHeaders } from '../../core/rate-limit-headers.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
 import type { Access } from '../access/access.js';
-import { asciiJson, decisionJson, gatewayJson } from './answer.js';
+import { decisionJson, gatewayJson } from './answer.js';
+import { createAnswerWriters } from './answer-writer.js';
+import type { AnswerBytes } from './answer-writer.js';
 import { createArrivingBytes } from '../arriving.js';
 import type { ArrivingBytes } from '../arriving.js';
 import { readJsonBody } from '../body.js';
@@ -19,6 +21,7 @@ import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../core/error.js';
+import { createBatchReader } from '../../validate/batch-reader.js';
 import { readBatch, readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
@@ -33,7 +36,7 @@ export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 /** Receiver of an answer. Called once, at once or later. Does nothing when the connection is gone. */
 export interface AnswerSink {
   /** @param body JSON in ASCII */
-  readonly send: (status: number, body: string, headers: readonly string[]) => void;
+  readonly send: (status: number, body: string | AnswerBytes, headers: readonly string[]) => void;
   readonly fail: (problem: TokenringError) => void;
 }
 
@@ -79,8 +82,8 @@ export function createDecisionHandlers(
   options: { deniedStatus: 200 | 429; maxInFlight: number; maxArrivingBytes?: number },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
-  /** Validates a body, or throws. Consumes nothing. */
-  type Read<T> = (value: unknown) => T;
+  /** Reads a body, or throws. Consumes nothing. */
+  type Read<T> = (body: Buffer) => T;
   /** Answers at once, or when the promise settles. */
   type Respond<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
 
@@ -159,13 +162,14 @@ export function createDecisionHandlers(
     const startMs = elapsedMs();
     const fail = take(req, res, 'POST');
     if (fail === undefined) return;
-    const send: Send = (status, body, headers) => sendAsciiJson(res, status, body, headers);
+    const send: Send = (status, body, headers) =>
+      sendAsciiJson(res, status, typeof body === 'string' ? body : body.text(), headers);
     readJsonBody(
       req,
       maxBytes,
       (body) => {
         try {
-          waitFor(answer(read(parseJson(body)), send, startMs), fail);
+          waitFor(answer(read(body), send, startMs), fail);
         } catch (error) {
           fail(error);
         }
@@ -181,7 +185,7 @@ export function createDecisionHandlers(
     const startMs = elapsedMs();
     let asked: T;
     try {
-      asked = read(parseJson(body));
+      asked = read(body);
     } catch {
       return false;
     }
@@ -242,19 +246,7 @@ export function createDecisionHandlers(
     answered(decision.source, startMs);
   }
 
-  function itemError(error: unknown): string {
-    if (!(error instanceof TokenringError)) throw error;
-    countProblem(counters, error.code);
-    return asciiJson({ error });
-  }
-
-  function itemJson(answer: Answer): string {
-    if (answer instanceof TokenringError) return itemError(answer);
-    count(answer);
-    return decisionJson(answer);
-  }
-
-  const readOne: Read<Check> = (value) => readCheck(value, policies);
+  const readOne: Read<Check> = (body) => readCheck(parseJson(body), policies);
 
   function answerCheck(check: Check, send: Send, startMs: number): Promise<void> | undefined {
     const decision = limiter.check(check);
@@ -263,45 +255,53 @@ export function createDecisionHandlers(
     return undefined;
   }
 
+  const batchReader = createBatchReader(policies);
+  const writers = createAnswerWriters(counters);
+
+  /** The checks of a batch, or its items if they are still to be validated. */
+  const readMany: Read<CheckBatch | readonly unknown[]> = (body) =>
+    batchReader.read(body) ?? readBatch(parseJson(body));
+
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
-  function answerBatch(items: readonly unknown[], send: Send, startMs: number): Promise<void> | undefined {
-    const texts = new Array<string>(items.length);
-    const checks: Check[] = [];
-    const places: number[] = [];
-    let read = 0;
-    let written = 0;
+  function answerBatch(asked: CheckBatch | readonly unknown[], send: Send, startMs: number): Promise<void> | undefined {
+    if (asked instanceof CheckBatch) return decideBatch(asked, send, startMs);
+    const batch = new CheckBatch(asked.length);
     const readSome = (): boolean => {
-      for (const end = Math.min(read + ITEMS_A_STEP, items.length); read < end; read += 1) {
+      for (const end = Math.min(batch.size + ITEMS_A_STEP, asked.length); batch.size < end;) {
         try {
-          checks.push(readCheck(items[read], policies));
-          places.push(read);
+          batch.add(readCheck(asked[batch.size], policies));
         } catch (error) {
-          texts[read] = itemError(error);
+          if (!(error instanceof TokenringError)) throw error;
+          batch.addAnswer(error);
         }
       }
-      return read === items.length;
+      return batch.size === asked.length;
     };
-    const write = (answers: readonly Answer[]): Promise<void> | undefined => {
+    return after(slices.run(readSome), () => decideBatch(batch, send, startMs));
+  }
+
+  function decideBatch(batch: CheckBatch, send: Send, startMs: number): Promise<void> | undefined {
+    const write = (): Promise<void> | undefined => {
+      const out = writers.begin();
+      let written = 0;
       const writeSome = (): boolean => {
-        for (const end = Math.min(written + ITEMS_A_STEP, answers.length); written < end; written += 1)
-          texts[places[written]!] = itemJson(answers[written]!);
-        return written === answers.length;
+        const from = written;
+        written = Math.min(written + ITEMS_A_STEP, batch.size);
+        out.write(batch, from, written);
+        return written === batch.size;
       };
       return after(slices.run(writeSome), () => {
-        send(200, `{"results":[${texts.join(',')}]}`, []);
+        send(200, out.end(), []);
         answered('batch', startMs);
         return undefined;
       });
     };
-    return after(slices.run(readSome), () => {
-      const answers = limiter.checkMany(checks);
-      return answers instanceof Promise ? answers.then(write) : write(answers);
-    });
+    return after(limiter.checkMany(batch), write);
   }
 
   return {
     allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, readOne, answerCheck),
-    batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, readBatch, answerBatch),
+    batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, readMany, answerBatch),
     check: {
       nginx: (req, res) => receiveHeaders(req, res, GATEWAYS.nginx),
       traefik: (req, res) => receiveHeaders(req, res, GATEWAYS.traefik),
@@ -310,7 +310,7 @@ export function createDecisionHandlers(
     direct: {
       arriving,
       allow: (body, sink) => receiveDirectly(body, sink, readOne, answerCheck),
-      batch: (body, sink) => receiveDirectly(body, sink, readBatch, answerBatch),
+      batch: (body, sink) => receiveDirectly(body, sink, readMany, answerBatch),
     },
   };
 }

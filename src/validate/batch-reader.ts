@@ -1,0 +1,222 @@
+import type { Policies } from '../cluster/policies/active-policies.js';
+import { CheckBatch } from '../core/check-batch.js';
+import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
+import type { Asked } from '../core/decide.js';
+import { TokenringError } from '../core/error.js';
+import { MAX_BATCH } from '../core/request.js';
+import { parseJson } from './json.js';
+import { readCheck } from './request.js';
+
+/** Endings of items that are remembered. Callers ask with a few rules again and again. */
+const MAX_ENDINGS = 8;
+/** Longest ending that is remembered, in bytes. */
+const MAX_ENDING_BYTES = 256;
+/** Items without a known ending that are read one by one. With more, the body is parsed as a whole, which is faster. */
+const MAX_PARSED = 8;
+/** `{"clientId":"a","limit":1,"window":1},` has 38 bytes. A body of shorter items is parsed as a whole. */
+const MIN_ITEM_BYTES = 38;
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const BACKSLASH = 0x5c;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+
+/** What follows the client id in an item, from its closing quote to the closing brace, and what that asks. */
+interface Ending {
+  readonly text: Text;
+  readonly asked: Asked;
+}
+
+/** Bytes to compare: words of four, and the bytes that are left. */
+interface Text {
+  readonly length: number;
+  readonly words: Int32Array;
+  readonly rest: Uint8Array;
+}
+
+/** Reads the body of a batch without a string or an object for each item. */
+interface BatchReader {
+  /**
+   * @returns the checks and the errors of items, in order; `undefined` for a body that must be parsed as a whole,
+   * because it is not valid or not usual
+   */
+  read(body: Buffer): CheckBatch | undefined;
+}
+
+/**
+ * Most items of a batch are equal apart from the client id, as in `{"clientId":"alice","limit":10,"window":"1m"}`. The
+ * reader parses such an item once, in the general way. It remembers what the bytes behind the id asked, and recognises
+ * them in the items that follow. The rest of an item does not depend on its id, as long as the id begins the item,
+ * consists of printable ASCII without escapes, and no policy is involved. So every item means exactly what the general
+ * way reads, which a test compares.
+ */
+export function createBatchReader(policies: Policies): BatchReader {
+  /** The last used comes first. */
+  const endings: Ending[] = [];
+
+  /** @returns what the item asks whose id is closed by the quote at `at`; `undefined` if its ending is not known */
+  function recall(body: DataView, at: number): Ending | undefined {
+    for (let i = 0; i < endings.length; i += 1) {
+      const ending = endings[i]!;
+      if (!standsAt(body, at, ending.text)) continue;
+      if (i > 0) {
+        endings.splice(i, 1);
+        endings.unshift(ending);
+      }
+      return ending;
+    }
+    return undefined;
+  }
+
+  function remember(bytes: Buffer, { requestId, reservation, terms, ...asked }: Asked): void {
+    if (requestId !== undefined || reservation !== undefined || terms !== undefined) return;
+    if (bytes.length > MAX_ENDING_BYTES) return;
+    endings.unshift({ text: textOf(bytes), asked: { ...asked, requestId, reservation, terms } });
+    if (endings.length > MAX_ENDINGS) endings.pop();
+  }
+
+  /**
+   * Reads an item in the general way.
+   * @returns false if it is no JSON, or not the JSON of an object
+   */
+  function parseItem(batch: CheckBatch, start: number, idEnd: number, end: number): boolean {
+    const { bytes } = batch;
+    let item: unknown;
+    try {
+      item = parseJson(bytes.subarray(start, end));
+    } catch {
+      return false;
+    }
+    try {
+      const check = readCheck(item, policies);
+      batch.add(check);
+      if (idEnd > 0) remember(bytes.subarray(idEnd, end), check);
+    } catch (error) {
+      if (!(error instanceof TokenringError)) throw error;
+      batch.addAnswer(error);
+    }
+    return true;
+  }
+
+  return {
+    read(body) {
+      // An answer may depend on the name of a client that is on a list.
+      if (policies.listsClients) return undefined;
+      const view = new DataView(body.buffer, body.byteOffset, body.length);
+      let at = findFirstItem(body, view);
+      if (at < 0) return undefined;
+      const capacity = Math.min(MAX_BATCH, Math.ceil(body.length / MIN_ITEM_BYTES));
+      const batch = new CheckBatch(capacity, body);
+      let parsed = 0;
+      for (;;) {
+        const idStart = findId(body, view, at);
+        const idEnd = idStart < 0 ? -1 : findIdEnd(body, idStart);
+        const ending = idEnd < 0 ? undefined : recall(view, idEnd);
+        if (batch.size === capacity) return undefined;
+        let end: number;
+        if (ending !== undefined) {
+          batch.addBytes(idStart, idEnd, ending.asked);
+          end = idEnd + ending.text.length;
+        } else {
+          end = findObjectEnd(body, at);
+          if (end < 0 || parsed === MAX_PARSED || !parseItem(batch, at, idEnd, end)) return undefined;
+          parsed += 1;
+        }
+        at = skipSpace(body, end);
+        if (body[at] !== COMMA) break;
+        at = skipSpace(body, at + 1);
+      }
+      return isEnd(body, at) ? batch : undefined;
+    },
+  };
+}
+
+function textOf(bytes: Buffer): Text {
+  const { length } = bytes;
+  const words = Int32Array.from({ length: length >> 2 }, (_, i) => bytes.readInt32LE(4 * i));
+  return { length, words, rest: Uint8Array.from(bytes.subarray(4 * words.length)) };
+}
+
+function standsAt(body: DataView, at: number, { length, words, rest }: Text): boolean {
+  if (at + length > body.byteLength) return false;
+  for (let i = 0; i < words.length; i += 1) if (body.getInt32(at + 4 * i, true) !== words[i]) return false;
+  const left = at + 4 * words.length;
+  for (let i = 0; i < rest.length; i += 1) if (body.getUint8(left + i) !== rest[i]) return false;
+  return true;
+}
+
+/** @returns the place of the first byte at `at` or behind it that is no white space */
+function skipSpace(body: Buffer, at: number): number {
+  let next = at;
+  for (let byte = body[next]; byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09; byte = body[next])
+    next += 1;
+  return next;
+}
+
+/** @returns the place behind a name, its colon, and white space; −1 if another text stands at `at` */
+function skipName(body: Buffer, view: DataView, at: number, name: Text): number {
+  if (!standsAt(view, at, name)) return -1;
+  const colon = skipSpace(body, at + name.length);
+  return body[colon] === COLON ? skipSpace(body, colon + 1) : -1;
+}
+
+const REQUESTS = textOf(Buffer.from('"requests"'));
+const CLIENT_ID = textOf(Buffer.from('"clientId"'));
+
+/** @returns the place of the first item in `{"requests":[`; −1 if the body does not begin like that */
+function findFirstItem(body: Buffer, view: DataView): number {
+  const brace = skipSpace(body, 0);
+  if (body[brace] !== OPEN_BRACE) return -1;
+  const list = skipName(body, view, skipSpace(body, brace + 1), REQUESTS);
+  return list >= 0 && body[list] === OPEN_BRACKET ? skipSpace(body, list + 1) : -1;
+}
+
+/** @returns whether the list and the body end at `at` */
+function isEnd(body: Buffer, at: number): boolean {
+  if (body[at] !== CLOSE_BRACKET) return false;
+  const brace = skipSpace(body, at + 1);
+  return body[brace] === CLOSE_BRACE && skipSpace(body, brace + 1) === body.length;
+}
+
+/** @returns the place of the first byte of the client id in an item that begins with it; −1 for other items */
+function findId(body: Buffer, view: DataView, at: number): number {
+  if (body[at] !== OPEN_BRACE) return -1;
+  const quote = skipName(body, view, skipSpace(body, at + 1), CLIENT_ID);
+  return quote >= 0 && body[quote] === QUOTE ? quote + 1 : -1;
+}
+
+/** @returns the place of the closing quote of an id in printable ASCII without escapes; −1 for other ids */
+function findIdEnd(body: Buffer, start: number): number {
+  const last = Math.min(body.length, start + MAX_CLIENT_ID_BYTES + 1);
+  let at = start;
+  for (; at < last; at += 1) {
+    if (PLAIN[body[at]!] === 0) return body[at] === QUOTE && at > start ? at : -1;
+  }
+  return -1;
+}
+
+/** By byte: 1 for printable ASCII that stands for itself in a JSON string. */
+const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) =>
+  byte >= 0x20 && byte <= 0x7e && byte !== QUOTE && byte !== BACKSLASH ? 1 : 0,
+);
+
+/** @returns the place behind the brace that closes the object at `at`; −1 if there is none. Valid JSON has one. */
+function findObjectEnd(body: Buffer, start: number): number {
+  if (body[start] !== OPEN_BRACE) return -1;
+  let depth = 0;
+  for (let at = start; at < body.length; at += 1) {
+    const byte = body[at]!;
+    if (byte === QUOTE) {
+      at += 1;
+      while (at < body.length && body[at] !== QUOTE) at += body[at] === BACKSLASH ? 2 : 1;
+    } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth += 1;
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
+      depth -= 1;
+      if (depth === 0) return at + 1;
+    }
+  }
+  return -1;
+}

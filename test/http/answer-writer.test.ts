@@ -1,0 +1,127 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { CheckBatch } from '../../src/core/check-batch.js';
+import { SOURCES } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decision.js';
+import { TokenringError } from '../../src/core/error.js';
+import { decisionJson } from '../../src/http/decisions/answer.js';
+import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';
+import { createCounters } from '../../src/http/metrics/counters.js';
+import { checkOf, tokenBucket } from '../support/rules.js';
+
+const CHECK = checkOf([tokenBucket(1, 1_000)]);
+const HEAD = 'HTTP/1.1 200 OK\r\n\r\n';
+
+const whole = fc.oneof(fc.nat({ max: 1e9 }), fc.constantFrom(0, 9, 10, 99, 100, 999_999_999, 1e9));
+const wait = fc.oneof(whole, fc.constantFrom(null, 2 ** 31 - 1, 2 ** 31, 3.16224e19, Number.MAX_SAFE_INTEGER));
+const origins = fc.record({
+  owner: fc.oneof(fc.constantFrom('10.0.0.1:9080', 'b:1'), fc.string({ unit: 'binary', maxLength: 20 })),
+  source: fc.constantFrom(...SOURCES),
+  degraded: fc.boolean(),
+});
+const decisions: fc.Arbitrary<Decision> = fc
+  .tuple(
+    fc.record({
+      allowed: fc.boolean(),
+      limit: whole,
+      remaining: whole,
+      retryAfterMs: wait,
+      resetMs: fc.oneof(whole, fc.constant(3.16224e22)),
+    }),
+    origins,
+  )
+  .map(([figures, origin]) => ({ ...figures, ...origin, limits: undefined }));
+
+describe('the writer of the answers of a batch', () => {
+  const counters = createCounters();
+  const writers = createAnswerWriters(counters);
+
+  /** Writes a batch that has an object for each answer for which `isObject` is true, and numbers for the others. */
+  function written(answers: readonly (Decision | TokenringError)[], isObject: (i: number) => boolean): string {
+    const batch = CheckBatch.of(answers.map(() => CHECK));
+    answers.forEach((answer, place) => {
+      if (answer instanceof TokenringError || isObject(place)) return batch.answer(place, answer);
+      const { owner, source, degraded } = answer;
+      batch.decide(place, answer, { owner, source, degraded });
+    });
+    const out = writers.begin();
+    out.write(batch, 0, 1);
+    out.write(batch, 1, batch.size);
+    const body = out.end();
+    let sent = '';
+    body.send(HEAD, (bytes) => {
+      sent = bytes.toString('latin1');
+      return true;
+    });
+    expect(sent.slice(0, HEAD.length)).to.equal(HEAD);
+    expect(body.length).to.equal(sent.length - HEAD.length);
+    return sent.slice(HEAD.length);
+  }
+
+  it('writes what each decision is as JSON, from numbers and from objects', () => {
+    fc.assert(
+      fc.property(fc.array(decisions, { minLength: 1, maxLength: 30 }), fc.nat(3), (answers, every) => {
+        const expected = `{"results":[${answers.map(decisionJson).join(',')}]}`;
+        expect(written(answers, (i) => i % (every + 1) === 0)).to.equal(expected);
+      }),
+    );
+  });
+
+  it('writes the mistake of an item in its place, and counts decisions and problems', () => {
+    const decision: Decision = {
+      allowed: true,
+      limit: 5,
+      remaining: 4,
+      retryAfterMs: 0,
+      resetMs: 10,
+      owner: 'a:1',
+      source: 'lease',
+      degraded: false,
+      limits: undefined,
+    };
+    const before = { lease: counters.allowed.lease, problems: counters.problems.get('overloaded') ?? 0 };
+    const { results } = JSON.parse(written([decision, new TokenringError('overloaded'), decision], () => false)) as {
+      results: object[];
+    };
+    expect(results[1]).to.have.nested.property('error.code', 'overloaded');
+    expect([results[0], results[2]]).to.deep.equal(Array(2).fill(JSON.parse(JSON.stringify(decision))));
+    expect(counters.allowed.lease - before.lease).to.equal(2);
+    expect(counters.problems.get('overloaded')! - before.problems).to.equal(1);
+  });
+
+  it('uses its memory again once the bytes are copied, and not before', () => {
+    const decision = { allowed: true, limit: 1, remaining: 0, retryAfterMs: 0, resetMs: 0, limits: undefined };
+    const origin = { owner: 'a:1', source: 'owner', degraded: false } as const;
+    const memoryOf = (copied: boolean): Buffer => {
+      const batch = CheckBatch.of([CHECK]);
+      batch.decide(0, decision, origin);
+      const out = writers.begin();
+      out.write(batch, 0, 1);
+      let memory: Buffer = Buffer.alloc(0);
+      out.end().send('', (bytes) => {
+        memory = bytes;
+        return copied;
+      });
+      return memory;
+    };
+    const first = memoryOf(false);
+    const second = memoryOf(true);
+    const third = memoryOf(true);
+    expect(second.buffer).not.to.equal(first.buffer);
+    expect(third.buffer).to.equal(second.buffer);
+  });
+
+  it('takes a head of any length', () => {
+    const batch = CheckBatch.of([CHECK]);
+    batch.answer(0, new TokenringError('overloaded'));
+    for (const length of [0, 511, 512, 513, 5_000]) {
+      const head = 'x'.repeat(length);
+      const out = writers.begin();
+      out.write(batch, 0, 1);
+      out.end().send(head, (bytes) => {
+        expect(bytes.toString('latin1', 0, length + 12)).to.equal(`${head}{"results":[`);
+        return true;
+      });
+    }
+  });
+});

@@ -1,0 +1,197 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import type { Policies } from '../../src/cluster/policies/active-policies.js';
+import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
+import type { CheckBatch } from '../../src/core/check-batch.js';
+import type { Check } from '../../src/core/decide.js';
+import { TokenringError } from '../../src/core/error.js';
+import { createBatchReader } from '../../src/validate/batch-reader.js';
+import { parseJson } from '../../src/validate/json.js';
+import { readBatch, readCheck } from '../../src/validate/request.js';
+
+/** The checks and the errors of a batch, as plain values. */
+type Items = (Check | { readonly error: unknown })[];
+
+const plain = (error: unknown): unknown => JSON.parse(JSON.stringify(error));
+
+function itemsOf(batch: CheckBatch): Items {
+  return Array.from({ length: batch.size }, (_, place) => {
+    if (batch.isAnswered(place)) return { error: plain(batch.answerAt(place)) };
+    return { ...batch.check(place), reservation: batch.check(place).reservation && 'any' };
+  });
+}
+
+/** The general way. @returns `undefined` for a body that is refused */
+function readGenerally(body: Buffer, policies: Policies): Items | undefined {
+  let items: readonly unknown[];
+  try {
+    items = readBatch(parseJson(body));
+  } catch (error) {
+    if (error instanceof TokenringError) return undefined;
+    throw error;
+  }
+  return items.map((item) => {
+    try {
+      const check = readCheck(item, policies);
+      return { ...check, reservation: check.reservation && 'any' };
+    } catch (error) {
+      if (error instanceof TokenringError) return { error: plain(error) };
+      throw error;
+    }
+  });
+}
+
+const item = (clientId: string, more: object = { limit: 10, window: '1m' }): string =>
+  JSON.stringify({ clientId, ...more });
+const bodyOf = (...items: string[]): Buffer => Buffer.from(`{"requests":[${items.join(',')}]}`);
+
+const space = fc.constantFrom('', '', '', ' ', '\n\t ', '\r\n');
+const id = fc.oneof(
+  { weight: 6, arbitrary: fc.stringMatching(/^[ !#-[\]-~]{1,40}$/).map((text) => JSON.stringify(text)) },
+  { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 300 }).map((text) => JSON.stringify(text)) },
+  {
+    weight: 2,
+    arbitrary: fc.constantFrom(
+      '""',
+      '"\\u0061"',
+      '"a\\"b"',
+      '"a\tb"',
+      '"é"',
+      '"\\ud800"',
+      '"__proto__"',
+      '"{"',
+      '"]"',
+      `"${'x'.repeat(256)}"`,
+      `"${'x'.repeat(257)}"`,
+      '7',
+      'null',
+    ),
+  },
+);
+const ending = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.constantFrom(
+      ',"limit":10,"window":"1m"',
+      ',"limit":100,"window":60000',
+      ', "limit": 10, "window": "1m"',
+      ',"limit":5,"windowMs":1000,"burst":9,"cost":2',
+      ',"limit":10,"window":"1m","peek":true',
+      ',"limit":10,"window":"1m","durability":"replicated"',
+      ',"limits":[{"limit":1,"window":1},{"limit":5,"window":"1s","algorithm":"sliding-window"}]',
+      ',"limit":0,"window":"1d"',
+    ),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom(
+      '',
+      ',',
+      ',"limit":10',
+      ',"limit":10,"window":"1m","clientId":"b"',
+      ',"limit":10,"window":"1m","\\u0063lientId":"b"',
+      ',"limit":10,"limit":11,"window":"1m"',
+      ',"limit":1e9,"window":"1m"',
+      ',"limit":010,"window":"1m"',
+      ',"limit":10,"window":"banana"',
+      ',"limit":10,"window":"1m","requestId":"r"',
+      ',"limit":10,"window":"1m","reserve":true',
+      ',"policy":"gold"',
+      ',"policy":"none"',
+      ',"limit":10,"window":"1m","extra":{"a":[1,"}"]}',
+      ',"limit":10,"window":"1m"}',
+      ',"limit":10,"window":"1m',
+      ',"limit":10,"window":"\xff"',
+    ),
+  },
+);
+const anyItem = fc.oneof(
+  {
+    weight: 20,
+    arbitrary: fc
+      .tuple(space, space, space, id, space, ending, space)
+      .map(([a, b, c, name, d, end, e]) => `${a}{${b}"clientId"${c}:${d}${name}${end}}${e}`),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom('', '{}', '7', 'null', '[]', '{"limit":10,"window":"1m","clientId":"a"}', '{"clientId"'),
+  },
+);
+const bodies = fc
+  .tuple(
+    fc.constantFrom('{"requests":[', '{ "requests" : [ ', '{"requests":[', '{"request":[', '[', '{"requests":'),
+    fc.oneof(
+      fc.array(anyItem, { maxLength: 12 }),
+      // Mostly equal items, as callers send them.
+      fc
+        .tuple(ending, fc.array(id, { maxLength: 20 }))
+        .map(([end, ids]) => ids.map((one) => `{"clientId":${one}${end}}`)),
+    ),
+    fc.constantFrom(']}', ']}', ']}', ' ] } ', ']', ']}}', ']},', '],"more":1}', ']}\0'),
+  )
+  .map(([begin, items, end]) => Buffer.from(`${begin}${items.join(',')}${end}`, 'latin1'));
+
+const GOLD = [{ algorithm: 'token-bucket', limit: 3, windowMs: 1_000, capacity: 3, policy: 'gold' }] as const;
+const policies = {
+  listsClients: false,
+  listed: () => undefined,
+  resolve: (clientId: string, name: string | undefined) =>
+    name === 'gold' ? { policy: { name: `gold for ${clientId}` }, rules: GOLD } : undefined,
+} as unknown as Policies;
+
+describe('the reader of batches', () => {
+  it('reads what the general way reads, whatever the bytes and whatever came before', () => {
+    const reader = createBatchReader(policies);
+    let read = 0;
+    fc.assert(
+      fc.property(bodies, (body) => {
+        const batch = reader.read(body);
+        if (batch === undefined) return;
+        read += 1;
+        expect(itemsOf(batch), body.toString('latin1')).to.deep.equal(readGenerally(body, policies));
+      }),
+      { numRuns: 5_000 },
+    );
+    expect(read, 'read without the general way').to.be.above(100);
+  });
+
+  it('reads what the general way reads when any byte of a usual batch is changed, left out, or repeated', () => {
+    const reader = createBatchReader(policies);
+    const usual = bodyOf(item('alice'), item('bob'), item('carol', { limit: 5, window: '1s', cost: 2 }));
+    const edit = fc.tuple(fc.nat(usual.length - 1), fc.nat(2), fc.nat(255));
+    fc.assert(
+      fc.property(edit, ([at, kind, byte]) => {
+        expect(reader.read(usual)).not.to.equal(undefined);
+        const middle = kind === 0 ? [byte] : kind === 1 ? [] : [usual[at]!, usual[at]!];
+        const body = Buffer.concat([usual.subarray(0, at), Buffer.from(middle), usual.subarray(at + 1)]);
+        const batch = reader.read(body);
+        if (batch !== undefined) expect(itemsOf(batch)).to.deep.equal(readGenerally(body, policies));
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it('parses the first of equal items only, and makes no object of the others', () => {
+    const reader = createBatchReader(WITHOUT_POLICIES);
+    const items = Array.from({ length: 1_000 }, (_, i) => item(`client ${i}`));
+    const batch = reader.read(bodyOf(...items))!;
+    expect(batch.size).to.equal(1_000);
+    expect(items.filter((_, place) => !batch.isInBytes(place))).to.deep.equal([items[0]]);
+    expect(reader.read(bodyOf(items[7]!))!.isInBytes(0)).to.equal(true);
+  });
+
+  it('leaves to the general way what takes it longer: many different items, and clients that may be on a list', () => {
+    const reader = createBatchReader(WITHOUT_POLICIES);
+    const different = Array.from({ length: 9 }, (_, i) => item('a', { limit: i + 1, window: '1m' }));
+    expect(reader.read(bodyOf(...different))).to.equal(undefined);
+    expect(reader.read(bodyOf(...different.slice(1)))?.size).to.equal(8);
+    const listing = createBatchReader({ ...WITHOUT_POLICIES, listsClients: true });
+    expect(listing.read(bodyOf(item('a')))).to.equal(undefined);
+  });
+
+  it('leaves an empty batch and one of more than a thousand to the general way, which refuses them', () => {
+    const reader = createBatchReader(WITHOUT_POLICIES);
+    expect(reader.read(bodyOf())).to.equal(undefined);
+    expect(reader.read(bodyOf(...new Array<string>(1_001).fill(item('a'))))).to.equal(undefined);
+  });
+});
