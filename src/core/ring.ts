@@ -266,7 +266,7 @@ function changePoints(from: RingPoints, members: readonly NodeId[], memberPoints
   const staying = new Set(members);
   const places = from.places.map((id) => (id !== undefined && staying.has(id) ? id : undefined));
   const isSmaller = places.some((id, place) => id !== from.places[place]);
-  const rest = isSmaller ? dropPoints(from, places) : from;
+  const rest = isSmaller ? dropPoints(from, places, memberPoints) : from;
   const added = placeAdded(members, places);
   if (added.length === 0) return { ...rest, places };
   const addedPoints = sortPoints(
@@ -286,9 +286,43 @@ function makePoints(size: number, places: readonly (NodeId | undefined)[]): Ring
   return { values, owners: new Uint16Array(size + 1), places, firstOfCell, cellBits: KEY_SPACE_BITS - bits };
 }
 
-function dropPoints({ values, owners }: RingPoints, places: readonly (NodeId | undefined)[]): RingPoints {
-  const stays = Uint8Array.from(places, (id) => (id === undefined ? 0 : 1));
-  const points = makePoints(places.filter((id) => id !== undefined).length * POINTS, places);
+/** Drops the points of the members that are no longer in `places`. */
+function dropPoints(from: RingPoints, places: readonly (NodeId | undefined)[], memberPoints: MemberPoints): RingPoints {
+  const dropped = from.places.flatMap((id, place) => (id === undefined || places[place] === id ? [] : [place]));
+  const points = makePoints(from.values.length - 1 - dropped.length * POINTS, places);
+  if (dropped.length > MAX_SPLICED) return copyStaying(from, points);
+  const positions = new Uint32Array(dropped.length * POINTS);
+  dropped.forEach((place, k) => {
+    memberPoints(from.places[place]!).forEach((value, i) => {
+      let at = firstAtOrAfter(from, value);
+      while (from.owners[at] !== place) at += 1;
+      positions[k * POINTS + i] = at;
+    });
+  });
+  positions.sort();
+  let kept = 0;
+  let next = 0;
+  for (const at of positions) {
+    kept = copyRun(from, points, next, at, kept);
+    next = at + 1;
+  }
+  copyRun(from, points, next, from.values.length - 1, kept);
+  if (points.cellBits !== from.cellBits) return indexCells(points);
+  let before = 0;
+  for (let cell = 0; cell < points.firstOfCell.length; cell += 1) {
+    const first = from.firstOfCell[cell]!;
+    while (positions[before]! < first) before += 1;
+    points.firstOfCell[cell] = first - before;
+  }
+  return points;
+}
+
+/** The points of up to this many members are looked up one by one. Those between them are copied in runs. */
+const MAX_SPLICED = 4;
+
+/** Copies the points of the members that are in both. */
+function copyStaying({ values, owners }: RingPoints, points: RingPoints): RingPoints {
+  const stays = Uint8Array.from(points.places, (id) => (id === undefined ? 0 : 1));
   let kept = 0;
   for (let i = 0; i < values.length - 1; i += 1) {
     const owner = owners[i]!;
@@ -298,6 +332,30 @@ function dropPoints({ values, owners }: RingPoints, places: readonly (NodeId | u
     kept += 1;
   }
   return indexCells(points);
+}
+
+/** A call that copies a run costs as much as this many points in a loop. */
+const SHORT_RUN = 32;
+
+/** Copies the points from `begin` up to `end` to the place `to`. @returns the place after them */
+function copyRun(from: RingPoints, points: RingPoints, begin: number, end: number, to: number): number {
+  if (end - begin < SHORT_RUN) {
+    for (let at = begin; at < end; at += 1, to += 1) {
+      points.values[to] = from.values[at]!;
+      points.owners[to] = from.owners[at]!;
+    }
+    return to;
+  }
+  points.values.set(from.values.subarray(begin, end), to);
+  points.owners.set(from.owners.subarray(begin, end), to);
+  return to + end - begin;
+}
+
+/** The first point at or after a value: the last one if there is none before it. */
+function firstAtOrAfter({ values, firstOfCell, cellBits }: RingPoints, value: number): number {
+  let at = firstOfCell[value >>> cellBits]!;
+  while (values[at]! < value) at += 1;
+  return at;
 }
 
 /** Gives each new member a place, in the order of `members`. @returns the new places */
@@ -350,28 +408,32 @@ function sortPoints(
 }
 
 /** Merges two sorted lists of points. Copies the old points up to each added one, then the added one. */
-function mergePoints({ values, owners }: RingPoints, added: RingPoints): RingPoints {
-  const size = values.length - 1;
+function mergePoints(from: RingPoints, added: RingPoints): RingPoints {
+  const size = from.values.length - 1;
   const addedSize = added.values.length - 1;
   const { places } = added;
   const points = makePoints(size + addedSize, places);
-  let from = 0;
+  let next = 0;
   let to = 0;
-  for (let i = 0; i <= addedSize; i += 1) {
-    // After the last added point comes the largest possible value, so all remaining old points are copied.
+  for (let i = 0; i < addedSize; i += 1) {
     const value = added.values[i]!;
-    const id = i < addedSize ? places[added.owners[i]!]! : undefined;
-    for (; from < size && values[from]! <= value; from += 1, to += 1) {
-      if (values[from] === value && id !== undefined && id < places[owners[from]!]!) break;
-      points.values[to] = values[from]!;
-      points.owners[to] = owners[from]!;
-    }
-    if (id === undefined) break;
+    const owner = added.owners[i]!;
+    let end = Math.max(next, firstAtOrAfter(from, value));
+    while (end < size && from.values[end] === value && places[from.owners[end]!]! < places[owner]!) end += 1;
+    to = copyRun(from, points, next, end, to);
+    next = end;
     points.values[to] = value;
-    points.owners[to] = added.owners[i]!;
+    points.owners[to] = owner;
     to += 1;
   }
-  return indexCells(points);
+  copyRun(from, points, next, size, to);
+  if (points.cellBits !== from.cellBits) return indexCells(points);
+  let before = 0;
+  for (let cell = 0; cell < points.firstOfCell.length; cell += 1) {
+    while (before < addedSize && added.values[before]! >>> points.cellBits < cell) before += 1;
+    points.firstOfCell[cell] = from.firstOfCell[cell]! + before;
+  }
+  return points;
 }
 
 function indexCells(points: RingPoints): RingPoints {
@@ -395,5 +457,6 @@ function measureShares(members: readonly NodeId[], { values, owners, places }: R
     owned[owners[i]!]! += values[i]! - before;
     before = values[i]!;
   }
-  return new Map(members.map((member) => [member, owned[places.indexOf(member)]! / KEY_SPACE]));
+  const shares = new Map(places.map((id, place) => [id, owned[place]! / KEY_SPACE]));
+  return new Map(members.map((member) => [member, shares.get(member)!]));
 }

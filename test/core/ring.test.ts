@@ -62,6 +62,18 @@ function expectOnlyItsKeysMove(larger: Ring, smaller: Ring, member: NodeId, keys
   return moved;
 }
 
+/** Asserts that a ring has the points of its members in order, and for each cell the first point at or after it. */
+function expectPointsOf({ members, points: { values, owners, places, firstOfCell, cellBits } }: Ring): void {
+  const points = ketama(members);
+  expect(values.length).to.equal(points.length + 1);
+  let cell = 0;
+  points.forEach(({ value, member }, i) => {
+    if (values[i] !== value || places[owners[i]!] !== member) expect.fail(`point ${i} is not ${value} of ${member}`);
+    for (; cell <= value >>> cellBits; cell += 1) if (firstOfCell[cell] !== i) expect.fail(`cell ${cell} is wrong`);
+  });
+  for (; cell < firstOfCell.length; cell += 1) expect(firstOfCell[cell]).to.equal(points.length);
+}
+
 describe('ring', () => {
   describe('who owns what', () => {
     it('gives no client an owner while it is empty', () => {
@@ -225,6 +237,21 @@ describe('ring', () => {
         expect(merged.shares()).to.deep.equal(ketamaShares([one!, other!]));
       }
     });
+
+    for (const size of [7, 8, 40]) {
+      it(`has the points of its ${size} members in order, whoever came or left before`, () => {
+        const names = hosts(size + 5);
+        const rings = [createRing(names.slice(0, size))];
+        const changes = [
+          names.slice(0, size + 1),
+          names.slice(1, size + 1),
+          names.slice(2, size + 5),
+          names.slice(7, size + 5),
+        ];
+        for (const members of changes) rings.push(createRing(members, rings.at(-1)));
+        for (const ring of rings) expectPointsOf(ring);
+      });
+    }
 
     it('of many members at once is made in slices, and is there when it is wanted', async () => {
       const before = createRing(hosts(5));
