@@ -9,6 +9,10 @@ import { change, NO_DOCUMENT, overrideKey, policyKey } from '../../src/core/poli
 import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
 import { policyOf } from '../../src/core/policy.js';
 import type { OnUnavailable } from '../../src/core/policy.js';
+import type { Membership } from '../../src/cluster/membership/membership.js';
+import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
+import { createPolicyAntiEntropy } from '../../src/cluster/policies/anti-entropy.js';
+import type { Ask } from '../../src/cluster/ports.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
@@ -72,6 +76,36 @@ describe('policies in a cluster', () => {
     );
     expect(await world.until(Promise.all(writers), 5_000)).to.deep.equal(['written', 'written']);
     expect(seen).to.deep.equal([7, 7]);
+  });
+
+  it('answer no writer before a node has the change that came within reach meanwhile', async () => {
+    const document = change(NO_DOCUMENT, new Map([[policyKey('api'), perHour(7)]]), 'a:1');
+    const down = new Set(['c:1', 'd:1']);
+    const waiting = new Map<string, () => void>();
+    const { digest, version } = document;
+    const ask: Ask = (to) =>
+      new Promise((resolve) => {
+        const body = { kind: 'policies', version, digest, entries: [], whole: false } as const;
+        waiting.set(to, () => resolve({ kind: 'answer', body }));
+      });
+    const membership = {
+      others: () => ['b:1', 'c:1', 'd:1'],
+      isDown: (id: string) => down.has(id),
+    } as unknown as Membership;
+    const activePolicies = { document, onChange: () => undefined } as unknown as ActivePolicies;
+    const antiEntropy = createPolicyAntiEntropy({ membership, activePolicies, ask }, (mine) => mine, {
+      timeoutMs: 500,
+    });
+    let isSpread = false;
+    const spread = antiEntropy.spread(NO_DOCUMENT).then(() => (isSpread = true));
+    expect([...waiting.keys()]).to.deep.equal(['b:1']);
+    down.delete('c:1');
+    waiting.get('b:1')!();
+    await new Promise(setImmediate);
+    expect([...waiting.keys()]).to.deep.equal(['b:1', 'c:1']);
+    expect(isSpread).to.equal(false);
+    waiting.get('c:1')!();
+    await spread;
   });
 
   it('accept one of two concurrent changes of the same version, and refuse the other', async () => {

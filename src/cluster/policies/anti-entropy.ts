@@ -14,7 +14,8 @@ type PoliciesMessage = Extract<PeerMessage, { kind: 'policies' }>;
  */
 export interface PolicyAntiEntropy {
   /**
-   * Sends every reachable node the entries that are newer than in `earlier`. Resolves when all have answered or failed.
+   * Sends every reachable node the entries that are newer than in `earlier`. Resolves when all have answered or failed,
+   * also those that became reachable meanwhile.
    */
   spread(earlier: PolicyDocument): Promise<void>;
   /** Exchanges documents with the first of these nodes that answers. @returns whether one has answered */
@@ -70,8 +71,14 @@ export function createPolicyAntiEntropy(
       };
       const news = new Map([...activePolicies.document.entries].filter(isNews));
       if (news.size === 0) return;
-      const reachable = membership.others().filter((id) => !membership.isDown(id));
-      await Promise.all(reachable.map((id) => sync(id, news)));
+      const told = new Set<NodeId>();
+      for (;;) {
+        const missing = membership.others().filter((id) => !told.has(id) && !membership.isDown(id));
+        if (missing.length === 0) return;
+        for (const id of missing) told.add(id);
+        await Promise.all(missing.map((id) => sync(id, news)));
+        // A node that has joined meanwhile may have caught up with one that did not have the news yet.
+      }
     },
     async syncWithOne(ids) {
       for (const id of ids) if (await sync(id)) return true;
