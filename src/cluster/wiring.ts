@@ -77,8 +77,8 @@ export interface StateBounds {
 export const DEFAULT_STATE_BOUNDS: StateBounds = {
   maxRecordBytes: 256 * MIB,
   maxClientHeapBytes: 128 * MIB,
-  maxRecentBytes: 64 * MIB,
-  maxReservationBytes: 64 * MIB,
+  maxRecentBytes: 128 * MIB,
+  maxReservationBytes: 128 * MIB,
   maxFallbackBytes: 16 * MIB,
   maxDenialBytes: 8 * MIB,
   maxAnswerBytes: 32 * MIB,

@@ -31,7 +31,7 @@ export interface PeerServerOptions {
   readonly tls?: PeerTls | undefined;
   /** Bound of one message, in bytes. Default 8 MiB. */
   readonly maxBytes?: number;
-  /** Bound of one answer, in bytes. Default 32 MiB. */
+  /** Bound of one answer, in bytes. Default 8 MiB. */
   readonly maxAnswerBytes?: number;
   /** Bound of connections that have not proved who they are. Above it, the oldest is dropped. Default 256. */
   readonly maxStrangers?: number;
@@ -81,7 +81,7 @@ export function createPeerServer(
   { receive, counters, identity, log }: PeerServerDeps,
   options: PeerServerOptions = {},
 ): PeerServer {
-  const { maxBytes = 8 * 1024 * 1024, maxAnswerBytes = 32 * 1024 * 1024 } = options;
+  const { maxBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
   const { maxStrangers = 256, strangerMs = 5_000, maxLinks = 4_096, idleMs = 300_000 } = options;
   const limits = { maxSendBytes: maxAnswerBytes, maxReceiveBytes: maxBytes, maxWaitingBytes: 2 * maxAnswerBytes };
   const members = new Set<Member>();

@@ -33,7 +33,7 @@ export interface PeerTransportOptions {
   readonly maxMessageBytes?: number;
   /** Bound of messages that wait until one peer reads, in bytes. Further ones fail at once. Default 16 MiB. */
   readonly maxWaitingBytes?: number;
-  /** Bound of one answer, in bytes. Default 32 MiB, as one answer carries all changes during a handoff. */
+  /** Bound of one answer, in bytes. Default 8 MiB: a document of policies has at most 7. */
   readonly maxAnswerBytes?: number;
 }
 
@@ -82,7 +82,7 @@ export function createPeerTransport(
   options: PeerTransportOptions = {},
 ): PeerTransport & { close(): Promise<void>; useTls(tls: PeerTls): void } {
   const { maxPeers = 1_024, maxMessages = 1_024, forgetAfterMs = 120_000 } = options;
-  const { maxMessageBytes = 8 * 1024 * 1024, maxAnswerBytes = 32 * 1024 * 1024 } = options;
+  const { maxMessageBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
   const limits = {
     maxSendBytes: maxMessageBytes,
     maxReceiveBytes: maxAnswerBytes,

@@ -79,6 +79,9 @@ const DECIDED = 3;
 const LIST = 0x5b;
 
 const MAX_BATCH_ID_BYTES = 512;
+/** Bound of an answer with clients: half a MiB, and with the last of them up to 2 MB more. Only policies take more. */
+const MAX_HANDED_BYTES = 3 * 1024 * 1024;
+const HANDED = Buffer.from('["h"');
 const MAX_CHUNK = 2 ** 52;
 
 /** Appends a message to `out`. */
@@ -289,6 +292,8 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
 /** @throws MalformedMessage for bytes that `writeAnswer` does not write for any valid answer */
 export function decodeAnswer(bytes: Buffer): Envelope<PeerAnswer> {
   if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryAnswer);
+  if (bytes.length > MAX_HANDED_BYTES && bytes.indexOf(HANDED) === 0)
+    throw malformed('clients', `at most ${MAX_HANDED_BYTES} bytes of them`);
   const wire = readList(parseWire(bytes), 2, 6, 'answer');
   return { sender: readSender(wire[1]), body: readAnswer(wire) };
 }

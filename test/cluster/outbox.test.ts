@@ -64,6 +64,46 @@ describe('copies on their way', () => {
     }
   });
 
+  it('go with an admission part by part where there are many, and none is missing when the newcomer decides', async () => {
+    const handed: { clients: number; more: boolean }[] = [];
+    let changed = false;
+    let lost = 0;
+    const clients = Array.from({ length: 6_000 }, (_, i) => `client ${i}`);
+    const rule = ruleOf('token-bucket', 10, 86_400_000, 10, undefined);
+    const world = createWorld(1, {
+      tamper: {
+        // Copies of changes stay away for a while, so that the admission has to carry them.
+        message: (_from, to, message) =>
+          message.body.kind === 'replicate' && to === 'c:1' && (lost += 1) <= 2 ? undefined : message,
+        answer(_from, to, answer, { body: asked }) {
+          if (to === 'c:1' && asked.kind === 'handoff' && !changed) {
+            changed = true;
+            const { checks } = world.node('a:1').cluster;
+            for (const id of clients) void checks.check(checkOf(id, [rule], { cost: 4 }));
+          }
+          if (asked.kind === 'admit' && answer.body.kind === 'handed')
+            handed.push({ clients: answer.body.clients.length, more: answer.body.more });
+          return answer;
+        },
+      },
+    });
+    const ids = ['a:1', 'b:1', 'c:1'];
+    for (const id of ids)
+      await world.until(world.spawn(id, { seeds: ids, maxClients: 100_000 }).cluster.start(), 60_000);
+    expect(Math.max(...handed.map((one) => one.clients))).to.equal(1_000);
+    expect(handed.filter(({ more }) => more)).to.have.length.above(1);
+    const { limiter, membership } = world.node('c:1').cluster;
+    const owned = clients.filter((id) => membership.ring.owner(id) === 'c:1');
+    expect(owned).to.have.length.above(1_500);
+    for (const id of owned) {
+      const { remaining } = await world.until(
+        Promise.resolve(limiter.check(checkOf(id, [rule], { peek: true }))),
+        1_000,
+      );
+      expect(remaining, id).to.equal(6);
+    }
+  }).timeout(20_000);
+
   it('weigh no less than they are long', () => {
     const rule = RULES[0]!;
     const id = '\u0001'.repeat(256);

@@ -269,6 +269,16 @@ describe('peer transport', () => {
         .which.matches(/too large/);
     });
 
+    it('when a fake peer announces more than 8 MiB, before any of it is held', async () => {
+      const announced = Buffer.alloc(8);
+      announced.writeUInt32LE(8 * 1024 * 1024 + 1);
+      announced.writeUInt32LE(1, 4);
+      const to = await startUpgrading(createSeal(undefined)(announced, announced.length));
+      expect(await soon(createSender().transport.send(to, ask(1), 5_000)))
+        .to.have.property('reason')
+        .which.matches(/too large/);
+    });
+
     it('when the message is larger than a peer takes, without sending it', async () => {
       const peer = await startPeer();
       const result = await createSender({ maxMessageBytes: 20 }).transport.send(peer.id, ask(1), 2_000);

@@ -25,6 +25,20 @@ describe('wire form', () => {
     );
   });
 
+  it('refuses clients of more than three MiB in one answer unread, and takes policies of that size', () => {
+    const clients = Array.from({ length: 13_000 }, (_, i) => [`${i}`.padEnd(256, 'x'), []] as const);
+    const huge = encodeAnswer(answerOf({ kind: 'handed', clients, more: false, total: 1 }));
+    expect(huge.length).to.be.above(3 * 1024 * 1024);
+    expect(() => decodeAnswer(huge)).to.throw(MalformedMessage, 'clients');
+    const value = { description: 'x'.repeat(4 * 1024 * 1024) };
+    const policies = Buffer.from(JSON.stringify(['p', ['a:1', 1, 0], value]));
+    // Read, and then refused for what it says.
+    expect(() => decodeAnswer(policies))
+      .to.throw(MalformedMessage)
+      .with.property('message')
+      .not.includes('clients');
+  });
+
   it('gives every answer back as it was', () => {
     fc.assert(
       fc.property(answers, (answer) => {

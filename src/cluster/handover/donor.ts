@@ -34,7 +34,8 @@ export interface Donor {
   handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
   /**
    * Admits a member that has all its clients to this node's ring, and hands over what changed since. From then on, this
-   * node does not decide for them.
+   * node does not decide for them. If one answer does not hold all, the rest goes with the copies of changes. The member
+   * asks again until there is no more.
    */
   admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
   /** Ends handoffs to members that join no more. */
@@ -104,15 +105,20 @@ export function createDonor(
       const others = [...membership.ring.members, membership.self.id].filter((id) => id !== joiner);
       if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.routedRecords() };
       // Under another ring, the joiner collected other clients.
-      if (membership.stateOf(joiner) !== 'active' && sessions.get(joiner)?.fromVersion !== membership.ringVersion) {
+      const isRepeat = membership.stateOf(joiner) === 'active';
+      if (!isRepeat && sessions.get(joiner)?.fromVersion !== membership.ringVersion) {
         return { kind: 'not-yet', members: membership.routedRecords() };
       }
-      const clients = replicator.unsent(joiner);
+      // Once admitted, the joiner owns the clients that it owns in this ring, and they change here no more.
+      const ringWithJoiner = sessions.get(joiner)?.ring ?? membership.ring;
+      const unsent = replicator.unsent(joiner, (client) => ringWithJoiner.owner(client) === joiner);
+      const { more } = unsent;
+      const clients = isRepeat && more ? [] : unsent.clients;
       if (!membership.admit(record)) return { kind: 'not-yet', members: membership.routedRecords() };
       handedClients += clients.length;
       sessions.delete(joiner);
       replicator.dropJoiner(joiner);
-      return { kind: 'handed', clients, more: false, total: clients.length };
+      return { kind: 'handed', clients, more, total: clients.length };
     },
     tidy() {
       for (const joiner of sessions.keys()) {

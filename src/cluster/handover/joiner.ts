@@ -182,12 +182,12 @@ async function collectAll(
 
 /** Collects the handoff of `donor` chunk by chunk, and asks again for a lost chunk. */
 async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
-  const { membership, ask, keep, log } = deps;
+  const { membership, ask, log } = deps;
   let clients = 0;
   for (let chunk = 0, failures = 0; ;) {
     const asked = await ask(donor, { kind: 'handoff', chunk, gone }, timeoutMs);
     if (asked.kind === 'answer' && asked.body.kind === 'handed') {
-      keep(asked.body.clients);
+      await keepInSlices(deps, asked.body.clients);
       clients += asked.body.clients.length;
       failures = 0;
       if (chunk % 100 === 0 || !asked.body.more) {
@@ -209,7 +209,7 @@ async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[],
  * @returns whether all have; false once the ring, or the set of members that are gone, is another one
  */
 async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
-  const { membership, ask, keep, timers } = deps;
+  const { membership, ask, timers } = deps;
   const incarnation = membership.self.incarnation;
   const admitted = new Set<NodeId>();
   for (;;) {
@@ -240,8 +240,8 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
     let otherRing = false;
     for (const [id, answer] of answers) {
       if (answer?.kind === 'handed') {
-        keep(answer.clients);
-        admitted.add(id);
+        await keepInSlices(deps, answer.clients);
+        if (!answer.more) admitted.add(id);
       } else if (answer?.kind === 'not-yet') {
         membership.learn(answer.members);
         otherRing = true;
@@ -249,6 +249,16 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
     }
     if (otherRing) return false;
     if (missing.some((id) => !admitted.has(id))) await timers.sleep(RETRY_MS);
+  }
+}
+
+/** Clients that are merged in one turn of the event loop: a millisecond or two. */
+const SLICE = 200;
+
+async function keepInSlices({ keep, timers }: JoinerDeps, clients: readonly ClientSnapshot[]): Promise<void> {
+  for (let from = 0; from < clients.length; from += SLICE) {
+    if (from > 0) await new Promise<void>((resolve) => timers.soon(resolve));
+    keep(clients.slice(from, from + SLICE));
   }
 }
 

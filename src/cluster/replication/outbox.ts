@@ -4,7 +4,12 @@ import type { ClientCopies, ClientSnapshot } from '../messages.js';
 import type { Ask, Clock } from '../ports.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
-import { MAX_COPIES_BYTES } from '../state/weight.js';
+import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
+
+export interface Unsent {
+  readonly clients: readonly ClientSnapshot[];
+  readonly more: boolean;
+}
 
 /** Clients in one message. A receiver merges them in about a millisecond. */
 const CHUNK = 1_000;
@@ -25,8 +30,11 @@ interface Outbox {
   sent(): Promise<void>;
   /** Whether a copy of the client waits or is under way. */
   has(client: Client): boolean;
-  /** Copies that the node has not acknowledged yet. */
-  unsent(to: NodeId): ClientSnapshot[];
+  /**
+   * Returns copies that the node has not acknowledged yet, as many as one message holds: first of clients that it owns.
+   * `more` is whether it owns further ones.
+   */
+  unsent(to: NodeId, owns: (client: Client) => boolean): Unsent;
   /** Number of copies that wait for the counted nodes. */
   waiting(isCounted: (id: NodeId) => boolean): number;
   readonly isEmpty: boolean;
@@ -157,16 +165,36 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       }
       return false;
     },
-    unsent(to) {
+    unsent(to, owns) {
       const target = targets.get(to);
       const clients: ClientSnapshot[] = [];
-      if (target === undefined) return clients;
-      for (const [slot, value] of new Map([...target.sending, ...target.waiting])) {
-        const client = clientAt(slot, value);
-        const snapshot = client && copies.of(client, (value & WHOLE) !== 0);
-        if (snapshot !== undefined) clients.push(snapshot);
+      if (target === undefined) return { clients, more: false };
+      const others: Outgoing = new Map();
+      let bytes = 0;
+      const isFull = (): boolean => bytes >= MAX_COPIES_BYTES || clients.length >= CHUNK;
+      const add = (client: Client, value: number): void => {
+        const snapshot = copies.of(client, (value & WHOLE) !== 0);
+        if (snapshot === undefined) return;
+        clients.push(snapshot);
+        bytes += weightOf(snapshot);
+      };
+      for (const outgoing of [target.waiting, target.sending]) {
+        for (const [slot, value] of outgoing) {
+          // A client that changed since its message was made waits again.
+          if (outgoing === target.sending && target.waiting.has(slot)) continue;
+          const client = clientAt(slot, value);
+          if (client === undefined) continue;
+          if (!owns(client)) others.set(slot, value);
+          else if (isFull()) return { clients, more: true };
+          else add(client, value);
+        }
       }
-      return clients;
+      for (const [slot, value] of others) {
+        if (isFull()) break;
+        const client = clientAt(slot, value);
+        if (client !== undefined) add(client, value);
+      }
+      return { clients, more: false };
     },
     waiting(isCounted) {
       let waiting = 0;

@@ -4,9 +4,10 @@ import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientCopies, ClientSnapshot } from '../messages.js';
+import type { ClientCopies } from '../messages.js';
 import { createTableWalk } from '../state/table-walk.js';
 import { createOutbox } from './outbox.js';
+import type { Unsent } from './outbox.js';
 import { createPlacement } from './placement.js';
 import { createReplicaQueue } from './replica-queue.js';
 import type { Ask, Clock, Timers } from '../ports.js';
@@ -60,8 +61,8 @@ export interface Replicator {
    */
   addJoiner(id: NodeId, willHold: (client: Placed) => boolean): void;
   dropJoiner(id: NodeId): void;
-  /** Copies that a joining member has not acknowledged yet. This node sends them until it has. */
-  unsent(id: NodeId): ClientSnapshot[];
+  /** See `Outbox.unsent`. This node sends all of them until they are acknowledged. */
+  unsent(id: NodeId, owns: (client: Placed) => boolean): Unsent;
   /**
    * Called before this node leaves, alone or with others. Walks the whole table for clients whose next owner has no
    * copy, because the members with copies are down or leave too. It does not walk if the ring alone shows that there
@@ -233,9 +234,9 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     ringChanged: startPlacing,
     addJoiner: (id, willHold) => joiners.set(id, willHold),
     dropJoiner: (id) => joiners.delete(id),
-    unsent(id) {
+    unsent(id, owns) {
       distribute();
-      return outbox.unsent(id);
+      return outbox.unsent(id, owns);
     },
     handOffFrom(leaving) {
       const copied = leaving.length === 1 || placement.isWholeHost(leaving);

@@ -3,8 +3,8 @@ import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../core/rule.js';
 import type { Rule } from '../../core/rule.js';
 import type { BucketTable, Client } from './bucket-table.js';
 
-/** Records of one message. A receiver merges them in about a millisecond. */
-const MAX_RECORDS = 4_096;
+/** Records of one message; senders stop at 1,000. A receiver merges them in a millisecond or two. */
+const MAX_RECORDS = 1_024;
 const MAX_RULE_CHANGES = 2 ** 31 - 1;
 const MAX_DEBT = 2 ** 31 - 1;
 const MAX_POLICY_BYTES = 512;
