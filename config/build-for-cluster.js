@@ -1,8 +1,9 @@
 // Builds dist/esm without checking types if a source is newer than the last build. `npm run cluster` needs this in
 // seconds.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buildPages } from './build-pages.js';
 
 const STAMP = 'dist/esm.stamp';
 const newestMs = Math.max(
@@ -10,6 +11,7 @@ const newestMs = Math.max(
 );
 if (existsSync('dist/esm/cli.js') && existsSync(STAMP) && statSync(STAMP).mtimeMs >= newestMs) process.exit(0);
 console.error('Building Tokenring: this takes a few seconds …');
+const pages = buildPages();
 const options = ['--noCheck', '--incremental', 'false', '--tsBuildInfoFile', 'null', '--declaration', 'false'];
 const { status } = spawnSync(
   process.execPath,
@@ -19,5 +21,5 @@ const { status } = spawnSync(
   },
 );
 if (status !== 0) process.exit(status ?? 1);
-mkdirSync('dist', { recursive: true });
+await pages;
 writeFileSync(STAMP, '');

@@ -7,7 +7,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['config/*.js'] },
+        projectService: { allowDefaultProject: ['config/*.js', 'src/http/pages/*/*.js'] },
         tsconfigRootDir: dirname(import.meta.dirname),
       },
     },

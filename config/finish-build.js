@@ -1,5 +1,7 @@
-// Marks dist/cjs as CommonJS (the package as a whole is ESM) and makes the command executable.
+// Marks dist/cjs as CommonJS (the package as a whole is ESM), makes the command executable, and adds the pages.
 import { chmodSync, writeFileSync } from 'node:fs';
+import { buildPages } from './build-pages.js';
 
 writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
 chmodSync('dist/esm/cli.js', 0o755);
+await buildPages();

@@ -77,6 +77,16 @@ export const TierSchema = Type.Object(
   { ...strict, $id: 'Tier' },
 );
 
+export const DeletedSchema = Type.Object(
+  {
+    name: Type.Optional(Type.String({ description: 'of a policy' })),
+    clientId: Type.Optional(Type.String({ description: 'of an override or a tier' })),
+    policy: Type.Optional(Type.String({ description: 'of an override' })),
+    version: Type.Integer({ minimum: 0, description: 'version of all policies without this entry' }),
+  },
+  { ...strict, $id: 'Deleted' },
+);
+
 export const LoadReportSchema = Type.Object(
   {
     load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: '0: idle, 1: at its limit' })),

@@ -174,7 +174,8 @@ describe('a node with a file of tokens', () => {
       expectProblem(await get(path), 'unauthorized');
       expectProblem(await get(path, 'gate'), 'forbidden');
     }
-    for (const path of ['/healthz', '/readyz', '/openapi.json']) expect((await get(path)).status, path).to.equal(200);
+    for (const path of ['/healthz', '/readyz', '/openapi.json', '/docs'])
+      expect((await get(path)).status, path).to.equal(200);
   });
 
   it('takes the load of a service from who may decide, and not from who may only look', async () => {

@@ -1,6 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { HTTP_ERRORS } from '../../src/core/error.js';
+import { digestOf } from '../../src/http/access/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { VERSION } from '../../src/version.js';
 import { call, liveNode } from '../support/http.js';
@@ -11,7 +14,7 @@ interface Operation {
   readonly parameters?: readonly { name: string; in: string }[];
   readonly requestBody?: { content: Record<string, { schema: object }> };
   readonly responses: Record<string, { description?: string; $ref?: string; content?: object }>;
-  readonly security?: readonly object[];
+  readonly security: readonly { readonly token?: readonly string[] }[];
 }
 
 interface Document {
@@ -25,6 +28,10 @@ interface Document {
 }
 
 const METHODS = ['get', 'put', 'post', 'delete', 'patch', 'head', 'options', 'trace'];
+
+function needsToken({ security }: Operation): boolean {
+  return security.length > 0 && security.every(({ token }) => token !== undefined);
+}
 
 /** Every value of a key, anywhere in a document. */
 function valuesOf(key: string, value: unknown): unknown[] {
@@ -193,7 +200,37 @@ describe('GET /openapi.json', () => {
   it('asks for the admin token where the node does', async () => {
     for (const { path, method, operation } of operations) {
       const answer = await call(node, path.replaceAll(/\{\w+\}/g, 'x'), { method: method.toUpperCase() });
-      expect(operation.security !== undefined, `${method} ${path}`).to.equal(answer.status === 403);
+      expect(needsToken(operation), `${method} ${path}`).to.equal(answer.status === 403);
+    }
+  });
+
+  it('names the role that each operation needs where the node requires all roles', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-openapi-'));
+    const roles = ['read', 'decide', 'admin'];
+    const tokens = roles.map((role) => ({
+      name: role,
+      roles: [role],
+      sha256: digestOf(`a-token-to-${role}`).toString('hex'),
+    }));
+    const path = join(folder, 'tokens.json');
+    writeFileSync(path, JSON.stringify({ require: ['read', 'decide'], tokens }));
+    const strict = await liveNode('--tokens', path);
+    rmSync(folder, { recursive: true });
+    for (const { path, method, operation } of operations) {
+      const where = `${method} ${path}`;
+      const named = operation.security.flatMap((one) => one.token ?? []);
+      for (const role of roles) {
+        const headers = { authorization: `Bearer a-token-to-${role}` };
+        const address = path.replaceAll(/\{\w+\}/g, 'x');
+        const { json } = await call(strict, address, { method: method.toUpperCase(), headers });
+        const { code } = Object(json) as { code?: string };
+        const isRefused = code === 'forbidden' || code === 'gateway_unauthorized';
+        // The answer to HEAD has no body to tell.
+        if (method !== 'head')
+          expect(isRefused, `${where} as ${role}`).to.equal(
+            named.length > 0 && role !== 'admin' && !named.includes(role),
+          );
+      }
     }
   });
 });

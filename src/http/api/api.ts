@@ -17,6 +17,7 @@ import type { DecisionHandlers, ErrorLog } from '../decisions/handlers.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
 import { createObservationHandlers } from './observations.js';
+import { createPages } from '../pages/pages.js';
 import { createPolicyHandlers } from './policies.js';
 import { TokenringError } from '../../core/error.js';
 import { readSettle, requireClientId } from '../../validate/request.js';
@@ -179,6 +180,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
     ],
   });
   route('/openapi.json', { get: (_req, res) => void res.json(openApi) });
+  for (const [path, get] of createPages()) route(path, { get });
 
   function refuse(req: IncomingMessage, res: ServerResponse, error: unknown): void {
     if (res.headersSent) return void res.destroy();

@@ -1,7 +1,7 @@
 import type { TSchema } from '@sinclair/typebox';
 import * as policySchemas from '../../validate/policy-schema.js';
 import { problemAnswer, ref } from './parts.js';
-import { clientPaths, clusterPaths, decisionPaths, gatewayPaths, policyPaths } from './paths.js';
+import { clientPaths, clusterPaths, decisionPaths, gatewayPaths, nodePaths, policyPaths } from './paths.js';
 import { HTTP_ERRORS } from '../../core/error.js';
 import * as schemas from '../../validate/schema.js';
 
@@ -26,7 +26,23 @@ const byName: Readonly<Record<string, TSchema>> = {
   PolicyList: policySchemas.PolicyListSchema,
   Override: policySchemas.OverrideSchema,
   Tier: policySchemas.TierSchema,
+  Deleted: policySchemas.DeletedSchema,
 };
+
+interface Group {
+  readonly name: string;
+  readonly description: string;
+  readonly paths: (version: string) => Record<string, object>;
+}
+
+const GROUPS: readonly Group[] = [
+  { name: 'Decisions', description: 'May this client do this now?', paths: decisionPaths },
+  { name: 'Clients', description: 'Buckets, overrides, and tiers', paths: clientPaths },
+  { name: 'Policies', description: 'Named limits, the same on every node', paths: policyPaths },
+  { name: 'Cluster', description: 'Members, owners, and what they count', paths: clusterPaths },
+  { name: 'Node', description: 'Health, metrics, and this document', paths: nodePaths },
+  { name: 'Gateways', description: 'Decisions for gateways that ask by sub-request', paths: gatewayPaths },
+];
 
 /** Returns the OpenAPI 3.1 document of the public API, built from the schemas that validate requests. */
 export function openApiDocument(version: string): object {
@@ -38,27 +54,35 @@ export function openApiDocument(version: string): object {
       description: 'A distributed rate limiter: may this client do this now?',
       license: { name: 'MIT', identifier: 'MIT' },
     },
-    paths: {
-      ...decisionPaths(),
-      ...gatewayPaths(),
-      ...clientPaths(),
-      ...policyPaths(),
-      ...clusterPaths(),
-    },
+    servers: [{ url: '/', description: 'this node' }],
+    tags: GROUPS.map(({ name, description }) => ({ name, description })),
+    paths: Object.assign({}, ...GROUPS.map(({ name, paths }) => tagged(name, paths(version)))) as object,
     components: {
-      responses: { Problem: problemAnswer(`any problem:\n\n${problemList()}`) },
+      responses: { Problem: problemAnswer(`any problem:\n\n${problemList()}`, 'invalid_request') },
       // TypeBox names a schema by its $id. In the document, the key is the name.
       schemas: Object.fromEntries(Object.entries(byName).map(([name, schema]) => [name, withReferences(schema, name)])),
       securitySchemes: {
-        admin: {
+        token: {
           type: 'http',
           scheme: 'bearer',
           description:
-            'a token with the role admin. A node may ask for one with decide or read elsewhere: all but /healthz, /readyz and /openapi.json',
+            'A token with the role that stands at the operation. Changes always need one; a node asks for it elsewhere if its token file requires the role.',
         },
       },
     },
   };
+}
+
+/** Adds the name of a group to each of its operations. */
+function tagged(name: string, paths: Record<string, object>): Record<string, object> {
+  const withTag = (item: object): object =>
+    Object.fromEntries(
+      Object.entries(item).map(([key, value]) => [
+        key,
+        key === 'parameters' ? (value as object) : { tags: [name], ...(value as object) },
+      ]),
+    );
+  return Object.fromEntries(Object.entries(paths).map(([path, item]) => [path, withTag(item)]));
 }
 
 /** Returns the schema as plain JSON, with a reference in place of each named schema inside it. */

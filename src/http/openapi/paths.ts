@@ -1,14 +1,20 @@
 import { MAX_BATCH } from '../../core/request.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../core/top-clients.js';
+import * as examples from './examples.js';
+import { CLIENT, POLICY } from './examples.js';
 import {
+  ADMIN,
   GATEWAY_HEADERS,
+  OPEN,
   answer,
   askedWithAnyMethod,
   decisionAnswer,
   entryOperations,
   inPath,
   inQuery,
+  jsonBodies,
   jsonBody,
+  maybe,
   plain,
   problems,
   rateLimitHeaders,
@@ -25,10 +31,11 @@ export function decisionPaths(): Paths {
       post: {
         operationId: 'allow',
         summary: 'Decide for one client',
-        requestBody: jsonBody(ref('AllowRequest')),
+        security: maybe('decide'),
+        requestBody: jsonBodies(ref('AllowRequest'), examples.ALLOW),
         responses: {
-          200: decisionAnswer('allowed (or denied, where TOKENRING_DENIED_STATUS is 200)'),
-          429: decisionAnswer('denied; a decision, not an error'),
+          200: decisionAnswer('allowed (or denied, where TOKENRING_DENIED_STATUS is 200)', examples.ALLOWED),
+          429: decisionAnswer('denied; a decision, not an error', examples.DENIED),
           ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'overloaded'),
         },
       },
@@ -36,17 +43,26 @@ export function decisionPaths(): Paths {
     '/v1/allow/batch': {
       post: {
         operationId: 'allowBatch',
-        summary: 'Decide 1 to 1000 requests, in order',
-        requestBody: jsonBody({
-          type: 'object',
-          required: ['requests'],
-          additionalProperties: false,
-          properties: {
-            requests: { type: 'array', minItems: 1, maxItems: MAX_BATCH, items: ref('AllowRequest') },
+        summary: `Decide 1 to ${MAX_BATCH} requests, in order`,
+        security: maybe('decide'),
+        requestBody: jsonBody(
+          {
+            type: 'object',
+            required: ['requests'],
+            additionalProperties: false,
+            properties: {
+              requests: {
+                type: 'array',
+                minItems: 1,
+                maxItems: MAX_BATCH,
+                items: ref('AllowRequest'),
+              },
+            },
           },
-        }),
+          examples.BATCH,
+        ),
         responses: {
-          200: answer('a decision or a problem for each', ref('BatchAnswer')),
+          200: answer('a decision or a problem for each', ref('BatchAnswer'), examples.BATCH_ANSWER),
           ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'overloaded'),
         },
       },
@@ -55,9 +71,10 @@ export function decisionPaths(): Paths {
       post: {
         operationId: 'settle',
         summary: 'Replace a reserved cost by its final amount, once',
-        requestBody: jsonBody(ref('SettleRequest')),
+        security: maybe('decide'),
+        requestBody: jsonBody(ref('SettleRequest'), examples.SETTLE),
         responses: {
-          200: answer('the settlement; a repeat gets the first one', ref('Settlement')),
+          200: answer('the settlement; a repeat gets the first one', ref('Settlement'), examples.SETTLEMENT),
           ...problems('invalid_request', 'unknown_reservation', 'too_large', 'unsupported_media_type', 'unavailable'),
         },
       },
@@ -72,6 +89,7 @@ export function gatewayPaths(): Paths {
       get: {
         operationId: 'checkNginx',
         summary: 'Decide for auth_request of nginx; the answer has no body',
+        security: maybe('decide'),
         parameters: GATEWAY_HEADERS,
         responses: {
           200: { description: 'allowed', headers: rateLimitHeaders() },
@@ -83,7 +101,7 @@ export function gatewayPaths(): Paths {
     '/v1/check/traefik': askedWithAnyMethod('checkTraefik', 'forwardAuth of Traefik'),
     '/v1/check/envoy': askedWithAnyMethod('checkEnvoy', 'ext_authz of Envoy'),
     '/v1/check/envoy/{path}': {
-      parameters: [inPath('path', 'the path of the request that Envoy asks about, with its slashes; ignored')],
+      parameters: [inPath('path', 'cart', 'the path of the request that Envoy asks about, with its slashes; ignored')],
       ...askedWithAnyMethod('checkEnvoyPath', 'ext_authz of Envoy'),
     },
   };
@@ -91,18 +109,23 @@ export function gatewayPaths(): Paths {
 
 /** Describes the buckets, overrides, and tiers of clients. */
 export function clientPaths(): Paths {
+  const client = inPath('clientId', CLIENT);
   return {
     '/v1/clients/{clientId}': {
-      parameters: [inPath('clientId')],
+      parameters: [client],
       get: {
         operationId: 'getClient',
         summary: 'Show the buckets of a client, consuming nothing',
-        responses: { 200: answer('its buckets', ref('Client')), ...problems('invalid_request', 'unavailable') },
+        security: maybe('read'),
+        responses: {
+          200: answer('its buckets', ref('Client'), examples.CLIENT_BUCKETS),
+          ...problems('invalid_request', 'unavailable'),
+        },
       },
       delete: {
         operationId: 'forgetClient',
         summary: 'Forget what a client has consumed, everywhere',
-        security: [{ admin: [] }],
+        security: ADMIN,
         responses: {
           204: { description: 'forgotten' },
           ...problems('invalid_request', 'unauthorized', 'forbidden', 'unavailable'),
@@ -110,43 +133,58 @@ export function clientPaths(): Paths {
       },
     },
     '/v1/clients/{clientId}/overrides/{policy}': {
-      parameters: [inPath('clientId'), inPath('policy')],
-      ...entryOperations('Override', 'a limit of its own for one client under a policy', 'Override'),
+      parameters: [client, inPath('policy', POLICY)],
+      ...entryOperations(
+        'Override',
+        'a limit of its own for one client under a policy',
+        'Override',
+        examples.OVERRIDE_ENTRY,
+      ),
     },
     '/v1/clients/{clientId}/tier': {
-      parameters: [inPath('clientId')],
-      ...entryOperations('Tier', 'the tier of a client', 'Tier'),
+      parameters: [client],
+      ...entryOperations('Tier', 'the tier of a client', 'Tier', examples.TIER_ENTRY),
     },
   };
 }
 
 /** Describes policies, and the load that adaptive policies follow. */
 export function policyPaths(): Paths {
+  const policy = inPath('policy', POLICY);
   return {
     '/v1/policies': {
       get: {
         operationId: 'listPolicies',
         summary: 'All policies and their version',
-        responses: { 200: answer('policies by name', ref('PolicyList')), ...problems() },
+        security: maybe('read'),
+        responses: {
+          200: answer('policies by name', ref('PolicyList'), examples.POLICIES),
+          ...problems('unauthorized'),
+        },
       },
     },
     '/v1/policies/{policy}': {
-      parameters: [inPath('policy')],
-      ...entryOperations('Policy', 'a named policy', 'Policy'),
+      parameters: [policy],
+      ...entryOperations('Policy', 'a named policy', 'Policy', examples.POLICY_ENTRY),
     },
     '/v1/load/{policy}': {
-      parameters: [inPath('policy')],
+      parameters: [policy],
       get: {
         operationId: 'getLoad',
         summary: 'The factor on the limits of an adaptive policy',
-        responses: { 200: answer('the factor', ref('Load')), ...problems('not_found') },
+        security: maybe('read'),
+        responses: { 200: answer('the factor', ref('Load'), examples.LOAD), ...problems('not_found') },
       },
       put: {
         operationId: 'reportLoad',
         summary: 'Report the load of the service behind an adaptive policy, about once a second',
-        requestBody: jsonBody(ref('LoadReport')),
+        security: maybe('decide'),
+        requestBody: jsonBody(ref('LoadReport'), examples.LOAD_REPORT),
         responses: {
-          200: answer('the factor before this report counts', ref('Load')),
+          200: answer('the factor before this report counts', ref('Load'), {
+            ...examples.LOAD,
+            ...examples.LOAD_REPORT,
+          }),
           ...problems('invalid_request', 'not_found', 'too_large', 'unsupported_media_type', 'unavailable'),
         },
       },
@@ -154,54 +192,102 @@ export function policyPaths(): Paths {
   };
 }
 
-/** Describes the members, and the state of this node. */
+/** Describes the members, and what they count. */
 export function clusterPaths(): Paths {
   return {
     '/v1/cluster': {
       get: {
         operationId: 'getCluster',
         summary: 'The members, as this node sees them',
-        responses: { 200: answer('members, their states and shares', ref('Cluster')), ...problems() },
+        security: maybe('read'),
+        responses: {
+          200: answer('members, their states and shares', ref('Cluster'), examples.CLUSTER),
+          ...problems('unauthorized'),
+        },
       },
     },
     '/v1/cluster/owner': {
       get: {
         operationId: 'getOwner',
         summary: 'The owner of a client and its successors',
-        parameters: [{ name: 'clientId', in: 'query', required: true, schema: { type: 'string' } }],
-        responses: { 200: answer('ids of nodes, nearest first', ref('Owner')), ...problems('invalid_request') },
+        security: maybe('read'),
+        parameters: [{ name: 'clientId', in: 'query', required: true, example: CLIENT, schema: { type: 'string' } }],
+        responses: {
+          200: answer('ids of nodes, nearest first', ref('Owner'), examples.OWNER_OF_CLIENT),
+          ...problems('invalid_request'),
+        },
       },
     },
     '/v1/top': {
       get: {
         operationId: 'getTop',
         summary: 'The clients that are denied most, ask most, or consume most, over all members',
+        security: maybe('read'),
         parameters: [
           inQuery('by', { enum: RANKINGS, default: 'denied' }, 'what to count: denials, requests, or tokens'),
           inQuery('span', { enum: Object.keys(SPANS_MS), default: 'minute' }, 'how fast counts decay'),
           inQuery('policy', { type: 'string' }, 'only requests under this policy'),
           inQuery('limit', { type: 'integer', minimum: 1, maximum: MAX_LISTED, default: 20 }, 'clients to list'),
         ],
-        responses: { 200: answer('counts with their errors', ref('Top')), ...problems('invalid_request') },
+        responses: {
+          200: answer('counts with their errors', ref('Top'), examples.TOP),
+          ...problems('invalid_request'),
+        },
       },
     },
     '/v1/stats': {
       get: {
         operationId: 'getStats',
         summary: 'Counters of each member',
-        responses: { 200: answer('counters since the start of each member', ref('Stats')), ...problems() },
+        security: maybe('read'),
+        responses: {
+          200: answer('counters since the start of each member', ref('Stats'), examples.STATS),
+          ...problems('unauthorized'),
+        },
       },
     },
-    '/healthz': { get: plain('health', 'Whether the process serves', 'it serves') },
-    '/readyz': {
-      get: plain('ready', 'Whether this node is ready for requests', 'it is ready', 'draining', 'unavailable'),
+  };
+}
+
+/** Describes what a node says of itself. */
+export function nodePaths(version: string): Paths {
+  return {
+    '/healthz': {
+      get: {
+        operationId: 'health',
+        summary: 'Whether the process serves',
+        security: OPEN,
+        responses: { 200: plain('it serves', 'ok\n'), ...problems('headers_too_large') },
+      },
     },
-    '/metrics': { get: plain('metrics', 'Prometheus metrics', 'in the text format') },
+    '/readyz': {
+      get: {
+        operationId: 'ready',
+        summary: 'Whether this node is ready for requests',
+        security: OPEN,
+        responses: {
+          200: plain('it is ready', 'ready\n'),
+          ...problems('headers_too_large', 'draining', 'unavailable'),
+        },
+      },
+    },
+    '/metrics': {
+      get: {
+        operationId: 'metrics',
+        summary: 'Prometheus metrics',
+        security: maybe('read'),
+        responses: { 200: plain('in the text format', examples.METRICS), ...problems('unauthorized') },
+      },
+    },
     '/openapi.json': {
       get: {
         operationId: 'openapi',
         summary: 'This document',
-        responses: { 200: answer('OpenAPI 3.1', { type: 'object' }), ...problems() },
+        security: OPEN,
+        responses: {
+          200: answer('OpenAPI 3.1', { type: 'object' }, examples.openApiExample(version)),
+          ...problems('headers_too_large'),
+        },
       },
     },
   };

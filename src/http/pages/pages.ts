@@ -1,0 +1,48 @@
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import type { RequestHandler } from 'express';
+import { createPageFile } from './page-file.js';
+
+/**
+ * The pages of a node: `index.html` at the address of the page, its other files below. `config/build-pages.js` writes
+ * them to dist/pages.
+ */
+const PAGES = { docs: ['index.html', 'start.js', 'swagger-ui.css', 'swagger-ui.js'] } as const;
+
+/** Headers of a page: it may load and call this node only, and nothing in the text of a page runs. */
+const HEADERS = {
+  'Content-Security-Policy': [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join(';'),
+  // A browser asks each time whether its copy is that of the running version.
+  'Cache-Control': 'no-cache',
+};
+
+/** Returns the handler of GET of each address that belongs to a page. Files are read when somebody first asks. */
+export function createPages(): ReadonlyMap<string, RequestHandler> {
+  const folder = new URL(
+    'dist/pages/',
+    pathToFileURL(createRequire(import.meta.url).resolve('tokenring/package.json')),
+  );
+  const handlers = new Map<string, RequestHandler>();
+  for (const [page, names] of Object.entries(PAGES)) {
+    for (const name of names) {
+      const send = createPageFile(new URL(`${page}/${name}`, folder));
+      const isPage = name === 'index.html';
+      handlers.set(isPage ? `/${page}` : `/${page}/${name}`, async (req, res) => {
+        // The links of a page are relative, so that they work below any prefix of a proxy.
+        if (isPage && req.path.endsWith('/')) return res.redirect(308, `../${page}`);
+        res.set(HEADERS);
+        await send(req, res);
+      });
+    }
+  }
+  return handlers;
+}

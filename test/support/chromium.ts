@@ -1,0 +1,60 @@
+import { existsSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+
+const PATH = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+
+const chromiumMissing = existsSync(PATH) ? undefined : `${PATH} is missing: apt-get install chromium`;
+
+/** A page in a real browser, with all that it does wrong. */
+export interface WatchedPage {
+  readonly page: Page;
+  /** Errors and warnings of the console, and errors that no script caught. A broken security policy is an error. */
+  readonly complaints: readonly string[];
+  /** Addresses on other hosts or ports that the page asked for. */
+  readonly strangers: readonly string[];
+  close(): Promise<void>;
+}
+
+export interface Chromium {
+  /** Opens an address in a fresh profile. */
+  open(url: string, options?: BrowserContextOptions): Promise<WatchedPage>;
+  close(): Promise<void>;
+}
+
+export async function startChromium(): Promise<Chromium> {
+  // Chromium refuses its sandbox to root, as whom containers run tests.
+  const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
+  const browser: Browser = await chromium.launch({ executablePath: PATH, args, timeout: 60_000 });
+  return {
+    async open(url, options) {
+      const context = await browser.newContext(options);
+      const page = await context.newPage();
+      const { origin } = new URL(url);
+      const complaints: string[] = [];
+      const strangers: string[] = [];
+      page.on('console', (message) => {
+        if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+      });
+      page.on('pageerror', (error) => complaints.push(String(error)));
+      page.on('request', (request) => {
+        const asked = new URL(request.url());
+        if (/^(https?|wss?):$/.test(asked.protocol) && asked.origin !== origin) strangers.push(asked.href);
+      });
+      await page.goto(url, { waitUntil: 'load' });
+      return { page, complaints, strangers, close: () => context.close() };
+    },
+    close: () => browser.close(),
+  };
+}
+
+/** Tests that need it are pending where it is missing, and fail where CI should have it. */
+export function describeWithChromium(title: string, tests: (this: Mocha.Suite) => void): void {
+  describe(title, function () {
+    if (chromiumMissing === undefined) return tests.call(this);
+    it(`(${chromiumMissing})`, function () {
+      if (process.env['CI'] === 'true') throw new Error(chromiumMissing);
+      this.skip();
+    });
+  });
+}
