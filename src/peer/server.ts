@@ -63,10 +63,14 @@ interface Member {
 }
 
 const HEALTHY = '{"status":"ok"}';
-/** The handshake takes about 400 bytes. */
-const MAX_HEADER_BYTES = 2_048;
-/** Bytes that a stranger may send: headers and a proof. With TLS, its handshake and a certificate chain count too. */
-const MAX_STRANGER_BYTES = 4_096;
+/** The handshake takes about 400 bytes. It names three hosts, each of which may have 253 characters. */
+const MAX_HEADER_BYTES = 1_280;
+/**
+ * Bytes that a stranger may send: headers and a proof of 32 bytes. node:http refuses longer headers at once, and 32
+ * bytes after them are right or wrong. With TLS, its handshake and a certificate chain count too, which OpenSSL holds
+ * until it knows whether they are valid.
+ */
+const MAX_STRANGER_BYTES = 1_536;
 const MAX_TLS_STRANGER_BYTES = 32_768;
 /**
  * Messages of one link that are being answered. At this bound, reading from the link pauses. Senders limit themselves

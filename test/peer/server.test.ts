@@ -54,7 +54,7 @@ describe('peer listener', () => {
         upgradeRequest(offerHeaders({ secret: 'x' })),
       ],
       ['what is no HTTP', 400, 'bad_http', 'hello\r\n\r\n'],
-      ['headers of more than 2 KiB', 431, 'headers_too_large', `GET / HTTP/1.1\r\nX: ${'x'.repeat(3_000)}\r\n\r\n`],
+      ['headers of 1,300 bytes', 431, 'headers_too_large', `GET / HTTP/1.1\r\nX: ${'x'.repeat(1_300)}\r\n\r\n`],
     ];
     for (const [what, status, code, request] of cases) {
       it(what, async () => {
@@ -67,6 +67,16 @@ describe('peer listener', () => {
         expect(log.lines.map(({ fields }) => fields['reason'])).to.deep.equal([code]);
       });
     }
+  });
+
+  it('takes the longest handshake that there is: three hosts of 253 characters, and a cluster name of 64', async () => {
+    const options = { secret: 'a secret', cluster: 'c'.repeat(64) };
+    const { port } = await startPeer({ ...options, strangerMs: 100 });
+    const host = `${'a.'.repeat(125)}abc:65535`;
+    const offer = { ...offerHeaders(options), 'tokenring-node': host, 'tokenring-to': host };
+    const request = upgradeRequest(offer).replace('Host: x', `Host: ${host}`);
+    expect(request.length).to.be.within(1_000, 1_280);
+    expect((await sendRaw(port, request)).head).to.match(/^HTTP\/1.1 101 /);
   });
 
   it('tells a peer of another version which ones it speaks', async () => {
