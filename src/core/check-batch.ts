@@ -130,7 +130,7 @@ export class CheckBatch {
   }
 
   /** Answers a check by a verdict under one limit. The verdict is copied. */
-  decide(place: number, verdict: Omit<Verdict, 'limits'>, origin: Origin): void {
+  decide(place: number, verdict: SingleVerdict, origin: Origin): void {
     this.states[place] = verdict.allowed ? ALLOWED : DENIED;
     this.limit[place] = verdict.limit;
     this.remaining[place] = verdict.remaining;
@@ -148,18 +148,14 @@ export class CheckBatch {
   /** The answer at a place as an object. */
   answerAt(place: number): Answer {
     if (this.states[place] === OTHER) return this.answers[place]!;
-    const { owner, source, degraded } = this.origins[place]!;
-    return {
+    const verdict = {
       allowed: this.states[place] === ALLOWED,
       limit: this.limit[place]!,
       remaining: this.remaining[place]!,
       retryAfterMs: this.retryAfterMs[place] === NEVER ? null : this.retryAfterMs[place]!,
       resetMs: this.resetMs[place]!,
-      owner,
-      source,
-      degraded,
-      limits: undefined,
     };
+    return decisionOf(verdict, this.origins[place]!);
   }
 
   /** Passes each answer from place `from` to before `to`, in order, to one of two functions. */
@@ -178,6 +174,28 @@ export class CheckBatch {
     }
   }
 }
+
+/** Where checks are read and answered, by place. */
+export type Places = Pick<CheckBatch, 'check' | 'decide' | 'answer' | 'answerAt'>;
+
+/** Returns a place for one check alone, which has no use for arrays. */
+export function onePlace(check: Check): Places {
+  let answer: Answer | undefined;
+  return {
+    check: () => check,
+    decide: (_place, verdict, origin) => void (answer = decisionOf(verdict, origin)),
+    answer: (_place, given) => void (answer = given),
+    answerAt: () => answer!,
+  };
+}
+
+function decisionOf(verdict: SingleVerdict, { owner, source, degraded }: Origin): Decision {
+  const { allowed, limit, remaining, retryAfterMs, resetMs } = verdict;
+  return { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, limits: undefined };
+}
+
+/** A verdict under one limit. */
+type SingleVerdict = Omit<Verdict, 'limits'>;
 
 /** @param retryAfterMs −1 for a denial that no wait ends */
 type VisitPlain = (

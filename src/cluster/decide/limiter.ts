@@ -1,6 +1,6 @@
 import { advance, remaining, resetMs } from '../../core/bucket.js';
-import { CheckBatch } from '../../core/check-batch.js';
-import type { Answer } from '../../core/check-batch.js';
+import { onePlace } from '../../core/check-batch.js';
+import type { Answer, CheckBatch, Origin, Places } from '../../core/check-batch.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
 import type { Denials } from '../../core/denials.js';
@@ -10,6 +10,7 @@ import type { NodeId } from '../../core/ring.js';
 import type { TopClients } from '../../core/top-clients.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { Membership } from '../membership/membership.js';
+import type { DecidedByPeer } from '../messages.js';
 import type { Clock } from '../ports.js';
 import type { ForwardSink, Forwarded, Forwarder } from '../routing/forwarder.js';
 import { route } from '../routing/route.js';
@@ -17,6 +18,9 @@ import type { BucketTable } from '../state/bucket-table.js';
 import type { Fallback } from './fallback.js';
 import type { Hold } from './hold.js';
 import type { Owner } from './owner.js';
+
+/** Bound of the nodes whose origins are kept: more than a ring has that forwards to all its members. */
+const MAX_ORIGINS = 1_024;
 
 /** Decides checks: here where this node may, otherwise by asking the node that may. */
 export interface Limiter {
@@ -79,8 +83,21 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     }
   }
 
+  const origins = new Map<NodeId, { readonly owner: Origin; readonly acting: Origin }>();
+
+  /** The same object for each decision of a node, as the answers of one origin share what is written of it. */
+  function originOf(owner: NodeId, degraded: boolean): Origin {
+    let both = origins.get(owner);
+    if (both === undefined) {
+      if (origins.size >= MAX_ORIGINS) origins.clear();
+      const of = (isDegraded: boolean): Origin => ({ owner, source: 'forwarded', degraded: isDegraded });
+      origins.set(owner, (both = { owner: of(false), acting: of(true) }));
+    }
+    return degraded ? both.acting : both.owner;
+  }
+
   /** Completes the checks of a batch that are not decided at once. */
-  function createPending(batch: CheckBatch, nowMs: number): Pending {
+  function createPending(batch: Places, nowMs: number): Pending {
     const asking = denials.asking(nowMs);
     const unconfirmed: number[] = [];
     let open = 0;
@@ -88,6 +105,10 @@ export function createLimiter(deps: LimiterDeps): Limiter {
 
     function complete(place: number, answer: Answer): void {
       batch.answer(place, answer);
+      close();
+    }
+
+    function close(): void {
       open -= 1;
       if (open === 0) done();
     }
@@ -121,6 +142,10 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     const sink: ForwardSink = {
       forwarded(place, end) {
         if (end.kind === 'mine') return restart(place);
+        if (end.kind === 'decided' && isUsual(end.result)) {
+          batch.decide(place, end.result.verdict, originOf(end.by, end.result.degraded));
+          return close();
+        }
         complete(place, answerOf(batch.check(place), end));
       },
     };
@@ -168,10 +193,10 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       if (hold.ended !== undefined) return hold.ended.then(() => limiter.check(check));
       const decided = decideOrRoute(check, nowMs);
       if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) return decided;
-      const batch = CheckBatch.of([check]);
-      const pending = createPending(batch, nowMs);
+      const place = onePlace(check);
+      const pending = createPending(place, nowMs);
       pending.add(0, decided);
-      return pending.answered().then(() => decisionOf(batch.answerAt(0)));
+      return pending.answered().then(() => decisionOf(place.answerAt(0)));
     },
     checkMany(batch, from, to) {
       const nowMs = clock.nowMs();
@@ -216,6 +241,11 @@ interface Pending {
   add(place: number, decided: Decision | NodeId): void;
   /** Resolves when all of them have their answers; called once, after the last `add`. */
   answered(): Promise<void>;
+}
+
+/** Whether a result is an answer as it is: under one limit, and not to be remembered as a denial. */
+function isUsual({ verdict, revocable, unreserved }: DecidedByPeer): boolean {
+  return verdict.limits === undefined && unreserved === undefined && (verdict.allowed || revocable);
 }
 
 function decisionOf(answer: Answer): Decision {

@@ -98,7 +98,9 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
         if (first !== undefined) return repeated(check, first);
       }
       if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);
-      const outcome = decide(client, check, nowMs);
+      const { rules, cost } = check;
+      const outcome =
+        rules.length === 1 ? decideOne(client, rules[0]!, cost, peek, nowMs) : decide(client, check, nowMs);
       const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed } = outcome;
       topClients.count(check, allowed, nowMs);
       note(client, outcome);

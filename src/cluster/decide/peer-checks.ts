@@ -30,8 +30,9 @@ interface PeerChecksDeps {
   readonly detectPause: (nowMs: number) => void;
 }
 
-function unreservedOf({ unreserved }: Decision): Pick<DecidedByPeer, 'unreserved'> | undefined {
-  return unreserved && { unreserved };
+function resultOf(verdict: Decision, revocable: boolean): DecidedByPeer {
+  const { degraded, unreserved } = verdict;
+  return unreserved === undefined ? { verdict, degraded, revocable } : { verdict, degraded, revocable, unreserved };
 }
 
 export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
@@ -58,16 +59,14 @@ export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
         } else {
           // No node remembers the denial of an acting owner, so only the owner's can be revocable.
           const revocable = !allowed && !degraded && (hasLent(client) || reservations.hasOpen(check.clientId));
-          results[place] = { verdict: decision, degraded, revocable, ...unreservedOf(decision) };
+          results[place] = resultOf(decision, revocable);
         }
       }
       if (unconfirmed.length === 0) return results;
       return owner.confirm(unconfirmed.map((place) => checks[place]!)).then((known) => {
         unconfirmed.forEach((place, i) => {
           const verdict = owner.confirmed(checks[place]!, decisions[i]!, known);
-          if (verdict === undefined) return;
-          const { degraded } = verdict;
-          results[place] = { verdict, degraded, revocable: false, ...unreservedOf(verdict) };
+          if (verdict !== undefined) results[place] = resultOf(verdict, false);
         });
         return results;
       });

@@ -211,6 +211,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
 
   return {
     spend(check, nowMs) {
+      if (leased.size === 0) return undefined;
       const { clientId, rules, cost, peek, requestId, reservation } = check;
       const one = leased.get(clientId);
       if (one === undefined || peek || requestId !== undefined || reservation !== undefined) return undefined;

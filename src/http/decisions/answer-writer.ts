@@ -48,6 +48,8 @@ const NO_WAIT = fragmentOf(',"retryAfterMs":0,"resetMs":');
 const NEVER = fragmentOf(',"retryAfterMs":null,"resetMs":');
 const WAIT = fragmentOf(',"retryAfterMs":');
 const RESET = fragmentOf(',"resetMs":');
+/** Origins whose last parts are kept. */
+const MAX_TAILS = 256;
 const BEGIN = '{"results":[';
 const END = ']}';
 const COMMA = ',';
@@ -61,12 +63,19 @@ const MAX_INT32 = 0x7fff_ffff;
 export function createAnswerWriters(counters: Counters): AnswerWriters {
   const idle: ResponseBytes[] = [];
 
-  /** The first and the last part of the last answer, as most answers share them. */
-  let head = fragmentOf('');
-  let headAllowed: boolean | undefined;
-  let headLimit = 0;
-  let tail = fragmentOf('');
-  let tailOrigin: Origin | undefined;
+  /** The first part of the last allowed and of the last denied answer, as most answers share them. */
+  const heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
+  /** The last parts of answers, by their origin. */
+  const tails = new Map<Origin, Fragment>();
+
+  function tailOf(origin: Origin): Fragment {
+    let tail = tails.get(origin);
+    if (tail === undefined) {
+      if (tails.size >= MAX_TAILS) tails.clear();
+      tails.set(origin, (tail = fragmentOf(`${originJson(origin)}},`)));
+    }
+    return tail;
+  }
 
   function count(allowed: boolean, source: Source): void {
     (allowed ? counters.allowed : counters.denied)[source] += 1;
@@ -95,17 +104,11 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
         origin: Origin,
       ): void {
         count(allowed, origin.source);
-        if (allowed !== headAllowed || limit !== headLimit) {
-          headAllowed = allowed;
-          headLimit = limit;
-          head = fragmentOf(`{"allowed":${allowed},"limit":${limit},"remaining":`);
-        }
-        if (origin !== tailOrigin) {
-          tailOrigin = origin;
-          tail = fragmentOf(`${originJson(origin)}},`);
-        }
+        const outcome = allowed ? 'allowed' : 'denied';
+        if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
+        const tail = tailOf(origin);
         out.reserve(PLAIN_BYTES + tail.length);
-        out.append(head);
+        out.append(heads[outcome].head);
         out.whole(remaining);
         if (retryAfterMs === 0) out.append(NO_WAIT);
         else if (retryAfterMs < 0) out.append(NEVER);
@@ -222,6 +225,10 @@ class ResponseBytes {
     this.bytes.write(head, start, 'latin1');
     return this.bytes.subarray(start, this.length);
   }
+}
+
+function headOf(allowed: boolean, limit: number): { readonly limit: number; readonly head: Fragment } {
+  return { limit, head: fragmentOf(`{"allowed":${allowed},"limit":${limit},"remaining":`) };
 }
 
 function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
