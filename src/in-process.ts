@@ -10,9 +10,9 @@ import type { Limiter } from './core/limiter.js';
 import type { AllowRequest } from './core/request.js';
 import { readCheck, readSettle, requireClientId } from './validate/request.js';
 
-interface InProcessDeps extends Pick<ClusterNode, 'settler' | 'describe' | 'forget'> {
+interface InProcessDeps {
   readonly checks: Pick<CheckPipeline, 'check'>;
-  readonly activePolicies: Policies;
+  readonly node: Pick<ClusterNode, 'settler' | 'describe' | 'forget'> & { readonly activePolicies: Policies };
 }
 
 /**
@@ -20,7 +20,7 @@ interface InProcessDeps extends Pick<ClusterNode, 'settler' | 'describe' | 'forg
  * @param throws whether `check` rejects when the owner does not answer and the fallback denies
  */
 export function callsOf(
-  { checks, activePolicies, settler, describe, forget }: InProcessDeps,
+  { checks, node: { activePolicies, settler, describe, forget } }: InProcessDeps,
   { isOpen, throws }: { isOpen: () => boolean; throws: boolean },
 ): Omit<Limiter, 'close'> {
   function requireOpen(): void {

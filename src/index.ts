@@ -9,6 +9,7 @@ import { SETTINGS } from './setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings.js';
 import { openStore } from './store/open.js';
 import { systemClock, systemTimers } from './system.js';
+import { openTracing } from './tracing.js';
 
 export type { LimitStats } from './core/decide.js';
 export type { Decision, Settlement, Source } from './core/decision.js';
@@ -47,6 +48,8 @@ export interface NodeOptions {
   readonly log?: Log;
   /** Most clients held at once, 1 to 16,777,216. Default 1,000,000. */
   readonly maxClients?: number;
+  /** Whether spans of OpenTelemetry name the client. Default false. */
+  readonly traceClientIds?: boolean;
 }
 
 /** A limiter in this process. */
@@ -65,6 +68,7 @@ const OPTIONS = [
   'onUnavailable',
   'store',
   'maxClients',
+  'traceClientIds',
 ] as const satisfies (keyof NodeOptions)[];
 
 /**
@@ -76,14 +80,15 @@ const OPTIONS = [
 export async function createNode({ log = SILENT, policies, ...options }: NodeOptions = {}): Promise<Node> {
   const throws = options.onUnavailable === 'throw';
   const read = readOptions(throws ? { ...options, onUnavailable: 'closed' } : options, OPTIONS);
-  const { peers, peerHost, peerPort, peerSecret, advertise, store, ...rest } = read;
+  const { peers, peerHost, peerPort, peerSecret, advertise, store, traceClientIds, ...rest } = read;
   if (peerSecret === undefined) requireLoopback('peerHost', peerHost, 'peerSecret');
   const source = await openPolicySource('policies', policies, undefined, { log, audit: () => undefined });
   const clustered = options.peers !== undefined || options.peerPort !== undefined;
+  let id = '';
   const member = await createMember({
     ...rest,
     listen: clustered ? { host: peerHost, port: peerPort, setting: 'peerPort' } : undefined,
-    advertise: (port) => advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default),
+    advertise: (port) => (id = advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default)),
     discovery: createStaticDiscovery(peers),
     store: await openStore(store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now }),
     secret: peerSecret,
@@ -91,6 +96,7 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
     replicationIntervalMs: SETTINGS.replicationIntervalMs.default,
     suspectAfterMs: SETTINGS.suspectAfterMs.default,
     log,
+    tracing: await openTracing({ self: () => id, clientIds: traceClientIds }),
   });
   source.connect(member.node);
   await member.join();
@@ -105,5 +111,5 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
     await member.close();
   }
   const isOpen = (): boolean => !left;
-  return { ...callsOf(member.node, { isOpen, throws }), close: () => (closing ??= close()) };
+  return { ...callsOf(member, { isOpen, throws }), close: () => (closing ??= close()) };
 }

@@ -20,6 +20,8 @@ import type { Settings } from './setting-table.js';
 import { publicUrlOf, reachableAt } from './settings.js';
 import { openStore } from './store/open.js';
 import { systemClock, systemTimers } from './system.js';
+import { openTracing } from './tracing.js';
+import type { Tracing } from './tracing.js';
 import { listenOnWorkerPort } from './worker-port.js';
 import type { WorkerPort } from './worker-port.js';
 
@@ -65,6 +67,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB), heapLimitMb());
   log.info({ memoryMb, heapMb: Math.floor(heapLimitMb()), ...bounds }, 'bounds on memory');
   const own = group && (await listenOnWorkerPort(settings));
+  const tracing = await openTracing({ self: () => id ?? '', clientIds: settings.traceClientIds });
   const reports: { ofProcess?: () => ProcessReport } = {};
   const member = await openMember(settings, {
     log,
@@ -72,6 +75,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     bounds,
     group,
     own,
+    tracing,
     named: (self) => (id = self),
     processReport: () => reports.ofProcess?.(),
   });
@@ -154,6 +158,7 @@ interface MemberDeps {
   readonly group: GroupLink | undefined;
   /** The port of this worker alone. */
   readonly own: WorkerPort | undefined;
+  readonly tracing: Tracing | undefined;
   /** Called with the id of this node, once its peer port is known. */
   readonly named: (id: string) => void;
   readonly processReport: () => ProcessReport | undefined;
@@ -161,7 +166,7 @@ interface MemberDeps {
 
 /** Opens the store and listens to peers. The node is not in the ring yet. */
 async function openMember(settings: Settings, deps: MemberDeps): Promise<Member> {
-  const { log, source, bounds, group, own, named, processReport } = deps;
+  const { log, source, bounds, group, own, tracing, named, processReport } = deps;
   const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
   const discovery = discoveryOf(settings, log);
   return createMember({
@@ -187,6 +192,7 @@ async function openMember(settings: Settings, deps: MemberDeps): Promise<Member>
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
     log,
     processReport,
+    tracing,
   });
 }
 

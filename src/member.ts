@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
+import type { CheckPipeline } from './cluster/decide/check-pipeline.js';
 import type { ClusterNodeOptions } from './cluster/node.js';
 import type { GroupLeave } from './cluster/handover/leaver.js';
 import { createClusterNode } from './cluster/node.js';
@@ -14,6 +15,7 @@ import { createPeerServer } from './peer/server.js';
 import type { PeerTls } from './peer/tls.js';
 import { createPeerTransport } from './peer/transport.js';
 import { systemClock, systemTimers } from './system.js';
+import type { Tracing } from './tracing.js';
 import { VERSION } from './version.js';
 
 /**
@@ -52,6 +54,8 @@ interface MemberOptions extends NodeOptions {
   readonly log: Log;
   /** What the process counts, for other members. */
   readonly processReport?: () => ProcessReport | undefined;
+  /** Spans for decisions, if this process traces. */
+  readonly tracing?: Tracing | undefined;
 }
 
 interface MemberSockets {
@@ -63,6 +67,8 @@ interface MemberSockets {
 
 export interface Member {
   readonly node: ClusterNode;
+  /** Decides the checks of callers of this node. */
+  readonly checks: Pick<CheckPipeline, 'check' | 'checkMany'>;
   readonly peers: PeerCounters;
   /** Uses other certificates for new connections, in both directions. */
   useTls(tls: PeerTls): void;
@@ -76,15 +82,16 @@ export interface Member {
 
 /** Listens to peers over real sockets and with real time. The node is not in the ring before `join`. */
 export async function createMember(options: MemberOptions): Promise<Member> {
-  const { log, tls, secret, discovery, registry, store, sockets, processReport } = options;
+  const { log, tls, secret, discovery, registry, store, sockets, processReport, tracing } = options;
   const peers = createPeerCounters();
   const identity = { cluster: options.cluster, self: () => self, secret };
   const transport = createPeerTransport(
     { counters: peers, identity, log },
     { tls, socketPathOf: (id) => sockets?.socketPathOf(id) },
   );
+  const receive: ClusterNode['receive'] = (message) => node.receive(message);
   const server = createPeerServer(
-    { receive: (message) => node.receive(message), counters: peers, identity, log },
+    { receive: tracing?.atOwner(receive) ?? receive, counters: peers, identity, log },
     { tls },
   );
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen);
@@ -106,6 +113,7 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     node.activePolicies.adopt(options.policies.document, registry && options.policies.registry);
   return {
     node,
+    checks: tracing?.atEntry(node.checks) ?? node.checks,
     peers,
     join: () => node.start(),
     useTls(next) {

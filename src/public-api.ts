@@ -23,7 +23,7 @@ import type { Settings } from './setting-table.js';
 import { VERSION } from './version.js';
 
 interface PublicApiDeps {
-  readonly member: Pick<Member, 'node' | 'peers'>;
+  readonly member: Pick<Member, 'node' | 'checks' | 'peers'>;
   readonly policyWriter: PolicyWriter<Who>;
   readonly guard: Pick<Guard, 'access'>;
   readonly audit: Audit;
@@ -52,8 +52,8 @@ interface PublicApi extends PublicServer {
 /** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
 export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
   const { guard, audit, log, group, stage, policyWriter } = deps;
-  const { node, peers } = deps.member;
-  const { checks, activePolicies } = node;
+  const { node, checks, peers } = deps.member;
+  const { activePolicies } = node;
   const { access } = guard;
   const counters = createCounters();
   const joined = onceJoined({ counters, hasJoined: () => stage() !== 'joining' });

@@ -214,6 +214,7 @@ export const SETTINGS = {
     429,
     'HTTP status of a denial',
   ),
+  traceClientIds: setting<boolean>(yes, 'true or false', false, 'whether spans of OpenTelemetry name the client'),
   log: oneOf(['auto', 'pretty', 'json'], 'form of log lines; auto: pretty on a terminal, JSON elsewhere'),
   logLevel: setting<string>(
     (text) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(text) ? text : undefined),

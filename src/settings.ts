@@ -59,7 +59,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
 }
 
 /** The types of an option. Callers without types may pass anything. */
-type Option = string | number | readonly string[] | undefined;
+type Option = string | number | boolean | readonly string[] | undefined;
 
 /**
  * Reads the settings of these names from options in code: values instead of text, with the same rules.

@@ -180,10 +180,12 @@ describe('the library', function () {
       return callsOf(
         {
           checks: { check: () => decision },
-          activePolicies: WITHOUT_POLICIES,
-          settler: { settle: () => Promise.resolve({ kind: 'unavailable' }) },
-          describe: () => Promise.resolve(undefined),
-          forget: () => Promise.resolve(false),
+          node: {
+            activePolicies: WITHOUT_POLICIES,
+            settler: { settle: () => Promise.resolve({ kind: 'unavailable' }) },
+            describe: () => Promise.resolve(undefined),
+            forget: () => Promise.resolve(false),
+          },
         },
         { isOpen: () => true, throws },
       );

@@ -215,4 +215,5 @@ const NOTHING: Asked = {
   requestId: undefined,
   reservation: undefined,
   terms: undefined,
+  trace: undefined,
 };

@@ -3,6 +3,7 @@ import type { Bucket, Buckets } from './bucket.js';
 import type { ClientKey } from './client-hash.js';
 import type { Policy } from './policy.js';
 import type { Algorithm, Rule } from './rule.js';
+import type { TraceContext } from './trace-context.js';
 
 /** What a check asks of a client. */
 export interface Asked {
@@ -23,6 +24,8 @@ export interface Asked {
    * them.
    */
   readonly terms: Terms | undefined;
+  /** The trace that the check belongs to. The owner learns it. */
+  readonly trace: TraceContext | undefined;
 }
 
 /** A validated question: may this client do this now? */
@@ -41,8 +44,8 @@ export function createCheck(
   rules: readonly Rule[],
   more: Partial<Omit<Asked, 'rules'>> = {},
 ): Check {
-  const { cost = 1, peek = false, replicated = false, requestId, reservation, terms } = more;
-  return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms };
+  const { cost = 1, peek = false, replicated = false, requestId, reservation, terms, trace } = more;
+  return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms, trace };
 }
 
 /** The state of one of several limits after a decision. */

@@ -67,6 +67,7 @@ export function serveDirectly(
     if (known !== undefined) return known;
     const head = readPlainHead(text);
     if (head === undefined) return undefined;
+    if (head.trace !== undefined) return head;
     if (heads.size >= MAX_HEADS) heads.clear();
     heads.set(text, head);
     return head;
@@ -119,7 +120,7 @@ export function serveDirectly(
       const head = headOf(chunk);
       if (head === undefined || head.bytes + head.bodyBytes !== chunk.length) return false;
       connection.busy = true;
-      if (direct[head.kind](chunk.subarray(head.bytes), sink)) return true;
+      if (direct[head.kind](chunk.subarray(head.bytes), sink, head.trace)) return true;
       connection.busy = false;
       return false;
     }

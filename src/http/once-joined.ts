@@ -33,8 +33,8 @@ export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoi
       ...(direct !== undefined && {
         direct: {
           arriving: direct.arriving,
-          allow: (body, sink) => hasJoined() && direct.allow(body, sink),
-          batch: (body, sink) => hasJoined() && direct.batch(body, sink),
+          allow: (...asked) => hasJoined() && direct.allow(...asked),
+          batch: (...asked) => hasJoined() && direct.batch(...asked),
         },
       }),
     }),

@@ -1,4 +1,6 @@
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
+import { readTraceContext } from '../core/trace-context.js';
+import type { TraceContext } from '../core/trace-context.js';
 
 /** The head of a decision request, when nothing else of the request matters. */
 export interface PlainHead {
@@ -6,6 +8,8 @@ export interface PlainHead {
   /** Length in bytes, with the empty line at its end. */
   readonly bytes: number;
   readonly bodyBytes: number;
+  /** The trace that the caller sent, if there is one. Each request then has a head of its own. */
+  readonly trace: TraceContext | undefined;
 }
 
 const MAX_HEAD_BYTES = 2_048;
@@ -23,8 +27,6 @@ const NEUTRAL: ReadonlySet<string> = new Set([
   'accept-language',
   'cache-control',
   'pragma',
-  'traceparent',
-  'tracestate',
   'user-agent',
   'x-request-id',
 ]);
@@ -51,9 +53,13 @@ export function readPlainHead(text: string): PlainHead | undefined {
   const type = values.get('content-type');
   const length = values.get('content-length');
   const connection = values.get('connection') ?? 'keep-alive';
-  const known = 3 + (values.has('connection') ? 1 : 0);
+  const traceparent = values.get('traceparent');
+  const tracestate = values.get('tracestate');
+  let known = 3;
+  for (const optional of [values.get('connection'), traceparent, tracestate]) if (optional !== undefined) known += 1;
   if (values.size !== known || !values.has('host') || type !== 'application/json') return undefined;
   if (length === undefined || !LENGTH.test(length) || Number(length) > maxBytes) return undefined;
   if (connection.toLowerCase() !== 'keep-alive') return undefined;
-  return { kind, bytes: text.length + 4, bodyBytes: Number(length) };
+  const trace = readTraceContext(traceparent, tracestate);
+  return { kind, bytes: text.length + 4, bodyBytes: Number(length), trace };
 }

@@ -7,7 +7,12 @@ const head = (...lines: string[]): string => lines.join('\r\n');
 
 describe('a plain head', () => {
   it('is read for both decision endpoints, in any order and case of its headers', () => {
-    expect(readPlainHead(head(FIRST, ...GOOD))).to.deep.equal({ kind: 'allow', bytes: 88, bodyBytes: 12 });
+    expect(readPlainHead(head(FIRST, ...GOOD))).to.deep.equal({
+      kind: 'allow',
+      bytes: 88,
+      bodyBytes: 12,
+      trace: undefined,
+    });
     const batch = head(
       'POST /v1/allow/batch HTTP/1.1',
       'content-length:  0 ',
@@ -20,6 +25,18 @@ describe('a plain head', () => {
   it('may have headers that change nothing', () => {
     const lines = ['User-Agent: curl/8.0 (x; y)', 'Accept: */*', 'Connection: Keep-Alive', 'traceparent: 00-1-2-01'];
     expect(readPlainHead(head(FIRST, ...lines, ...GOOD))).to.include({ bodyBytes: 12 });
+  });
+
+  it('has the trace that the caller sent, if it is one', () => {
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    const traceOf = (...lines: string[]): unknown => readPlainHead(head(FIRST, ...lines, ...GOOD))?.trace;
+    expect(traceOf(`Traceparent: ${traceparent}`)).to.deep.equal({ traceparent, tracestate: '' });
+    expect(traceOf('tracestate: a=1', `traceparent: ${traceparent}`)).to.deep.equal({ traceparent, tracestate: 'a=1' });
+    expect(traceOf('tracestate: a=1')).to.equal(undefined);
+    // node:http decides which of several counts.
+    expect(readPlainHead(head(FIRST, `traceparent: ${traceparent}`, `traceparent: ${traceparent}`, ...GOOD))).to.equal(
+      undefined,
+    );
   });
 
   const others: [what: string, head: string][] = [

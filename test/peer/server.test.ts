@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { once } from 'node:events';
 import { expect } from 'chai';
-import { encodeMessage } from '../../src/wire/codec.js';
+import { encodeMessage, WIRE_VERSION } from '../../src/wire/codec.js';
 import {
   answerTo,
   ask,
@@ -40,7 +40,7 @@ describe('peer listener', () => {
         'a version that it does not speak',
         426,
         'unknown_version',
-        upgradeRequest({ ...offer, 'tokenring-versions': '1,3' }),
+        upgradeRequest({ ...offer, 'tokenring-versions': `1,${WIRE_VERSION + 1}` }),
       ],
       ['any other address', 404, 'not_found', 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello'],
       ['an upgrade of any other address', 404, 'not_found', upgradeRequest(offer, '/')],
@@ -82,7 +82,7 @@ describe('peer listener', () => {
   it('tells a peer of another version which ones it speaks', async () => {
     const { port } = await startPeer();
     const answer = await sendRaw(port, upgradeRequest({ ...offerHeaders(), 'tokenring-versions': '1' }));
-    expect(JSON.parse(answer.body)).to.have.property('versions').deep.equal([2]);
+    expect(JSON.parse(answer.body)).to.have.property('versions').deep.equal([WIRE_VERSION]);
   });
 
   it('logs the first, tenth and hundredth of many refusals', async () => {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { PeerResult } from '../../src/cluster/ports.js';
-import { encodeAnswer } from '../../src/wire/codec.js';
+import { encodeAnswer, WIRE_VERSION } from '../../src/wire/codec.js';
 import { createSeal } from '../../src/peer/record.js';
 import {
   answerTo,
@@ -31,7 +31,7 @@ const SOON_MS = 2_500;
 /** A peer without a secret that upgrades. */
 const UPGRADED =
   'HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: tokenring\r\n' +
-  'Tokenring-Version: 2\r\nTokenring-Cluster: default\r\nTokenring-Node: 127.0.0.1:1\r\n\r\n';
+  `Tokenring-Version: ${WIRE_VERSION}\r\nTokenring-Cluster: default\r\nTokenring-Node: 127.0.0.1:1\r\n\r\n`;
 
 /** A record with one frame. */
 function recordOf(payload: string | Buffer, number = 1): Buffer {
@@ -200,7 +200,7 @@ describe('peer transport', () => {
       ['the answer is no HTTP', 'SSH-2.0-OpenSSH_9.6\r\n', /HPE_|UND_ERR|HTTP/],
       ['the upgrade is answered by no peer', UPGRADED.replace(/Tokenring-Node.*/, ''), /no peer/],
       ['the peer says it is of another cluster', UPGRADED.replace('default', 'other'), /no peer/],
-      ['the peer has another version', UPGRADED.replace('Version: 2', 'Version: 3'), /no peer/],
+      ['the peer has another version', UPGRADED.replace(`Version: ${WIRE_VERSION}`, 'Version: 1'), /no peer/],
       ['the upgrade is answered plainly', http(200, 'hello'), /HTTP 200/],
       ['the answer is a problem', http(404, '{"code":"unknown_version"}'), /HTTP 404 unknown_version/],
       ['the answer is an error of somebody else', http(502, '<html>'), /HTTP 502/],

@@ -19,6 +19,7 @@ import type { Check, LimitStats, Verdict } from '../../src/core/decide.js';
 import type { ClientDescription } from '../../src/core/description.js';
 import type { Entry, EntryValue } from '../../src/core/policy-document.js';
 import type { Debt } from '../../src/core/reservation.js';
+import type { TraceContext } from '../../src/core/trace-context.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
 import type { Rule } from '../../src/core/rule.js';
 import type { LeaseSnapshot, Snapshot } from '../../src/core/snapshot.js';
@@ -114,6 +115,15 @@ export function plainCheck(clientId: string, rule: Rule): Check {
   return createCheck(clientKey(clientId), [rule]);
 }
 
+const HEX = Array.from({ length: 16 }, (_, digit) => digit.toString(16));
+const hex = (length: number): fc.Arbitrary<string> =>
+  fc
+    .string({ unit: fc.constantFrom(...HEX), minLength: length, maxLength: length })
+    .filter((text) => /[^0]/.test(text));
+const traces: fc.Arbitrary<TraceContext> = fc.record({
+  traceparent: fc.tuple(hex(32), hex(16), hex(2)).map(([trace, span, flags]) => `00-${trace}-${span}-${flags}`),
+  tracestate: fc.string({ maxLength: 512 }).map((text) => text.replaceAll(/[^ -~]/g, '')),
+});
 const fullChecks: fc.Arbitrary<Check> = fc
   .record({
     clientId: texts(256),
@@ -122,6 +132,7 @@ const fullChecks: fc.Arbitrary<Check> = fc
     peek: fc.boolean(),
     requestId: fc.option(texts(128), { nil: undefined }),
     replicated: fc.boolean(),
+    trace: fc.option(traces, { nil: undefined }),
   })
   .map(({ clientId, rules, ...more }) => createCheck(clientKey(clientId), rules, more));
 const reservedChecks = fc

@@ -12,6 +12,7 @@ import { createCheck } from '../../src/core/decide.js';
 import type { Check, Verdict } from '../../src/core/decide.js';
 import { isEntry } from '../../src/core/policy-document.js';
 import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/rule.js';
+import { readTraceContext } from '../../src/core/trace-context.js';
 
 /** What the cluster code relies on, written down apart from the code that is to ensure it. */
 
@@ -63,7 +64,7 @@ function ruleLike(
   if (rule.policy !== undefined) text(1, 512, rule.policy, 'policy');
 }
 
-function check({ clientId, rules, cost, peek, requestId, replicated }: Check): void {
+function check({ clientId, rules, cost, peek, requestId, replicated, trace }: Check): void {
   text(1, 256, clientId, 'client id');
   whole(1, 8, rules.length, 'rules');
   rules.forEach(ruleLike);
@@ -71,6 +72,7 @@ function check({ clientId, rules, cost, peek, requestId, replicated }: Check): v
   whole(1, 1e9, cost, 'cost');
   expect(typeof peek).to.equal('boolean');
   expect(typeof replicated).to.equal('boolean');
+  if (trace !== undefined) expect(readTraceContext(trace.traceparent, trace.tracestate)).to.deep.equal(trace);
   if (requestId !== undefined) text(1, 128, requestId, 'request id');
 }
 

@@ -6,6 +6,7 @@ import { CheckBatch } from '../../core/check-batch.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision, Source } from '../../core/decision.js';
 import { rateLimitHeaders } from '../../core/rate-limit-headers.js';
+import type { TraceContext } from '../../core/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
 import type { Access } from '../access/access.js';
 import { decisionJson, gatewayJson } from './answer.js';
@@ -17,6 +18,7 @@ import { readJsonBody } from '../body.js';
 import { countDuration, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
 import { createSlices } from './slices.js';
+import { tracedBatch, tracedCheck, traceOf } from './traced.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
@@ -44,7 +46,7 @@ export interface AnswerSink {
  * Decides on a complete body. No other part of the request matters.
  * @returns false when a `Handler` must answer the request: nothing was consumed, and the sink is not used
  */
-type DirectHandler = (body: Buffer, sink: AnswerSink) => boolean;
+type DirectHandler = (body: Buffer, sink: AnswerSink, trace: TraceContext | undefined) => boolean;
 
 export interface DecisionHandlers {
   readonly allow: Handler;
@@ -85,7 +87,12 @@ export function createDecisionHandlers(
   /** Reads a body, or throws. Consumes nothing. */
   type Read<T> = (body: Buffer) => T;
   /** Answers at once, or when the promise settles. */
-  type Respond<T> = (asked: T, send: Send, startMs: number) => Promise<void> | undefined;
+  type Respond<T> = (
+    asked: T,
+    send: Send,
+    startMs: number,
+    trace: TraceContext | undefined,
+  ) => Promise<void> | undefined;
 
   const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
 
@@ -169,7 +176,7 @@ export function createDecisionHandlers(
       maxBytes,
       (body) => {
         try {
-          waitFor(answer(read(body), send, startMs), fail);
+          waitFor(answer(read(body), send, startMs, traceOf(req.headers)), fail);
         } catch (error) {
           fail(error);
         }
@@ -180,7 +187,11 @@ export function createDecisionHandlers(
     );
   }
 
-  function receiveDirectly<T>(body: Buffer, sink: AnswerSink, read: Read<T>, answer: Respond<T>): boolean {
+  function receiveDirectly<T>(
+    [body, sink, trace]: Parameters<DirectHandler>,
+    read: Read<T>,
+    answer: Respond<T>,
+  ): boolean {
     if (waiting >= options.maxInFlight || access.guardsDecisions) return false;
     const startMs = elapsedMs();
     let asked: T;
@@ -191,7 +202,7 @@ export function createDecisionHandlers(
     }
     counters.inFlight += 1;
     try {
-      const later = answer(asked, sink.send, startMs);
+      const later = answer(asked, sink.send, startMs, trace);
       if (later !== undefined) waitFor(later, (error) => failWith(error, sink.fail));
     } catch (error) {
       failWith(error, sink.fail);
@@ -206,7 +217,7 @@ export function createDecisionHandlers(
     try {
       const check = readGatewayCheck(req, policies);
       const send = (decision: Decision): void => sendToGateway(req, res, gateway, check, decision, startMs);
-      const decision = limiter.check(check);
+      const decision = limiter.check(tracedCheck(check, traceOf(req.headers)));
       if (decision instanceof Promise) waitFor(decision.then(send), fail);
       else send(decision);
     } catch (error) {
@@ -248,12 +259,12 @@ export function createDecisionHandlers(
 
   const readOne: Read<Check> = (body) => readCheck(parseJson(body), policies);
 
-  function answerCheck(check: Check, send: Send, startMs: number): Promise<void> | undefined {
-    const decision = limiter.check(check);
+  const answerCheck: Respond<Check> = (check, send, startMs, trace) => {
+    const decision = limiter.check(tracedCheck(check, trace));
     if (decision instanceof Promise) return decision.then((later) => sendDecision(send, check, later, startMs));
     sendDecision(send, check, decision, startMs);
     return undefined;
-  }
+  };
 
   const batchReader = createBatchReader(policies);
   const writers = createAnswerWriters(counters);
@@ -263,13 +274,13 @@ export function createDecisionHandlers(
     batchReader.read(body) ?? readBatch(parseJson(body));
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
-  function answerBatch(asked: CheckBatch | readonly unknown[], send: Send, startMs: number): Promise<void> | undefined {
-    if (asked instanceof CheckBatch) return decideBatch(asked, send, startMs);
+  const answerBatch: Respond<CheckBatch | readonly unknown[]> = (asked, send, startMs, trace) => {
+    if (asked instanceof CheckBatch) return decideBatch(tracedBatch(asked, trace), send, startMs);
     const batch = new CheckBatch(asked.length);
     const readSome = (): boolean => {
       for (const end = Math.min(batch.size + ITEMS_A_STEP, asked.length); batch.size < end;) {
         try {
-          batch.add(readCheck(asked[batch.size], policies));
+          batch.add(tracedCheck(readCheck(asked[batch.size], policies), trace));
         } catch (error) {
           if (!(error instanceof TokenringError)) throw error;
           batch.addAnswer(error);
@@ -278,7 +289,7 @@ export function createDecisionHandlers(
       return batch.size === asked.length;
     };
     return after(slices.run(readSome), () => decideBatch(batch, send, startMs));
-  }
+  };
 
   function decideBatch(batch: CheckBatch, send: Send, startMs: number): Promise<void> | undefined {
     const write = (): Promise<void> | undefined => {
@@ -309,8 +320,8 @@ export function createDecisionHandlers(
     },
     direct: {
       arriving,
-      allow: (body, sink) => receiveDirectly(body, sink, readOne, answerCheck),
-      batch: (body, sink) => receiveDirectly(body, sink, readMany, answerBatch),
+      allow: (...asked) => receiveDirectly(asked, readOne, answerCheck),
+      batch: (...asked) => receiveDirectly(asked, readMany, answerBatch),
     },
   };
 }

@@ -3,6 +3,8 @@ import { clientKey } from '../../core/client-hash.js';
 import { createCheck } from '../../core/decide.js';
 import type { Check } from '../../core/decide.js';
 import { MAX_COST } from '../../core/rule.js';
+import { MAX_TRACESTATE_BYTES, readTraceContext } from '../../core/trace-context.js';
+import type { TraceContext } from '../../core/trace-context.js';
 import type { Rule } from '../../core/rule.js';
 import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES, malformed } from '../wire.js';
 import type { ByteReader, ByteWriter } from './bytes.js';
@@ -19,11 +21,12 @@ const COST = 4;
 const REQUEST_ID = 8;
 const RESERVATION = 16;
 const SEVERAL_RULES = 32;
-const ALL_FLAGS = 63;
+const TRACED = 64;
+const ALL_FLAGS = 127;
 
 /**
- * Writes checks. Each is flags, rule or rules, and client id. Cost, request id, and reservation follow if their flags
- * are set. A check of one token under one known rule takes three bytes and its client id.
+ * Writes checks. Each is flags, rule or rules, and client id. Cost, request id, reservation, and trace follow if their
+ * flags are set. A check of one token under one known rule takes three bytes and its client id.
  *
  * The hash of a client id is not sent, because computing it costs less than checking a hash from a peer.
  * A new field of every check goes between the client id and the cost, here and in `readCheck`, with a new
@@ -33,7 +36,7 @@ export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
   const rules = createRuleWriter(out);
   out.whole(checks.length);
   for (const check of checks) {
-    const { cost, requestId, reservation } = check;
+    const { cost, requestId, reservation, trace } = check;
     const several = check.rules.length > 1;
     out.byte(
       (check.peek ? PEEK : 0) |
@@ -41,7 +44,8 @@ export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
         (cost === 1 ? 0 : COST) |
         (requestId === undefined ? 0 : REQUEST_ID) |
         (reservation === undefined ? 0 : RESERVATION) |
-        (several ? SEVERAL_RULES : 0),
+        (several ? SEVERAL_RULES : 0) |
+        (trace === undefined ? 0 : TRACED),
     );
     if (several) {
       out.byte(check.rules.length);
@@ -51,6 +55,7 @@ export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
     if (cost !== 1) out.whole(cost);
     if (requestId !== undefined) out.text(requestId);
     if (reservation !== undefined) out.text(reservation);
+    if (trace !== undefined) writeTrace(out, trace);
   }
 }
 
@@ -71,7 +76,20 @@ function readCheck(from: ByteReader, table: RuleReader): Check {
   const cost = (flags & COST) === 0 ? 1 : from.whole(1, MAX_COST, 'cost');
   const requestId = (flags & REQUEST_ID) === 0 ? undefined : from.text(1, MAX_REQUEST_ID_BYTES, 'request id');
   const reservation = (flags & RESERVATION) === 0 ? undefined : from.text(1, MAX_RESERVATION_BYTES, 'reservation');
+  const trace = (flags & TRACED) === 0 ? undefined : readTrace(from);
   const peek = (flags & PEEK) !== 0;
   const replicated = (flags & REPLICATED) !== 0;
-  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation });
+  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation, trace });
+}
+
+function writeTrace(out: ByteWriter, { traceparent, tracestate }: TraceContext): void {
+  out.text(traceparent);
+  out.text(tracestate);
+}
+
+function readTrace(from: ByteReader): TraceContext {
+  const traceparent = from.text(55, 55, 'traceparent');
+  const trace = readTraceContext(traceparent, from.text(0, MAX_TRACESTATE_BYTES, 'tracestate'));
+  if (trace?.traceparent !== traceparent) throw malformed('traceparent', 'one of version 00');
+  return trace;
 }
