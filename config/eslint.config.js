@@ -2,7 +2,7 @@ import { dirname } from 'node:path';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'coverage/'] },
+  { ignores: ['**/dist/', 'coverage/'] },
   tseslint.configs.strictTypeChecked,
   {
     languageOptions: {
@@ -22,7 +22,6 @@ export default tseslint.config(
       eqeqeq: 'error',
     },
   },
-  { files: ['**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
   {
     files: ['test/**'],
     rules: {
@@ -34,4 +33,5 @@ export default tseslint.config(
       ],
     },
   },
+  { files: ['**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
 );

@@ -82,61 +82,19 @@ export const POINTS = 2048;
 
 /**
  * The `POINTS` ketama points of a member, in ascending order: the MD5 digests of `member-0`, `member-1` …, each cut
- * into four little-endian words. They depend on the name alone.
+ * into four little-endian words. They depend on the name alone. Nodes take them from hashring. Clients compute them, as
+ * hashring needs Node.js.
  */
 type MemberPoints = (member: NodeId) => Uint32Array;
 
-interface Rings {
-  /**
-   * @param memberIds in any order; repeated ids count once
-   * @param from a ring with mostly the same members; saves the sorting of the points of members in both rings
-   */
-  readonly createRing: (memberIds: Iterable<NodeId>, from?: Ring) => Ring;
-  /**
-   * Makes the ring of these members in slices. A later `createRing` finds the finished ring.
-   * @param pause called between two slices, so that the process can do other work
-   */
-  readonly prepareRing: (memberIds: Iterable<NodeId>, from: Ring, pause: () => Promise<void>) => Promise<void>;
-}
-
-/** Number of members that `prepareRing` adds at once. A slice takes about 4 ms. */
-const SLICE_MEMBERS = 4;
-
-/** Nodes take the points from hashring (`rings.ts`). Clients compute them, as hashring needs Node.js. */
-export function createRings(memberPoints: MemberPoints): Rings {
-  /**
-   * Rings in use, by checksum. Nodes of one process with the same members share one ring. A new ring stays at least
-   * until the current turn of the event loop ends.
-   */
-  const heldRings = new Map<string, WeakRef<Ring>>();
-
-  function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
-    const members = sortedMembers(memberIds);
-    const checksum = checksumOf(members);
-    const held = heldRings.get(checksum)?.deref();
-    if (held !== undefined && members.every((id, i) => id === held.members[i])) return held;
-    const points = changePoints(from?.points ?? makePoints(0, []), members, memberPoints);
-    const ring = ringOf(members, checksum, points);
-    for (const [key, ref] of heldRings) if (ref.deref() === undefined) heldRings.delete(key);
-    heldRings.set(checksum, new WeakRef(ring));
-    return ring;
-  }
-
-  return {
-    createRing,
-    async prepareRing(memberIds, from, pause) {
-      const members = sortedMembers(memberIds);
-      const known = new Set(from.members);
-      const added = members.filter((id) => !known.has(id));
-      const present = members.filter((id) => known.has(id));
-      let ring = from;
-      for (let i = SLICE_MEMBERS; i < added.length; i += SLICE_MEMBERS) {
-        ring = createRing([...present, ...added.slice(0, i)], ring);
-        await pause();
-      }
-      createRing(members, ring);
-    },
-  };
+/**
+ * @param memberIds in any order; repeated ids count once
+ * @param from a ring with mostly the same members; saves the sorting of the points of members in both rings
+ */
+export function makeRing(memberIds: Iterable<NodeId>, from: Ring | undefined, memberPoints: MemberPoints): Ring {
+  const members = sortedMembers(memberIds);
+  const points = changePoints(from?.points ?? makePoints(0, []), members, memberPoints);
+  return ringOf(members, checksumOf(members), points);
 }
 
 /** The host of `host:port`. A name without a port is its own host. */
@@ -150,7 +108,7 @@ export function ringChecksum(memberIds: Iterable<NodeId>): string {
   return checksumOf(sortedMembers(memberIds));
 }
 
-function sortedMembers(memberIds: Iterable<NodeId>): NodeId[] {
+export function sortedMembers(memberIds: Iterable<NodeId>): NodeId[] {
   return [...new Set(memberIds)].sort();
 }
 

@@ -1,13 +1,14 @@
 import { md5 } from '../../core/md5.js';
-import { createRings, POINTS } from '../../core/ring.js';
-import type { NodeId } from '../../core/ring.js';
+import { makeRing, POINTS } from '../../core/ring.js';
+import type { NodeId, Ring } from '../../core/ring.js';
 
 const WORDS_PER_DIGEST = 4;
 
-/** The rings of clients. They are the rings of nodes, without hashring, which only Node.js can run. */
-export const { createRing } = createRings(memberPoints);
+/** Makes the same ring as the nodes do. Takes about 0.5 ms for each member that is not in `from`. */
+export function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
+  return makeRing(memberIds, from, memberPoints);
+}
 
-/** Takes about 0.5 ms. */
 function memberPoints(member: NodeId): Uint32Array {
   const points = new Uint32Array(POINTS);
   for (let at = 0; at < POINTS; at += WORDS_PER_DIGEST)

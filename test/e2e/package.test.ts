@@ -1,0 +1,87 @@
+import { expect } from 'chai';
+import { execFile } from 'node:child_process';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { install, pack, pending } from '../support/installed.js';
+
+const run = promisify(execFile);
+const MB = 1_000_000;
+
+const read = (path: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+
+describe('the published packages', function () {
+  this.timeout(180_000);
+  const PAGE = /^(?:docs\/[\w-]+\.(?:md|svg)|dist\/pages\/[\w-]+\/[\w.-]+\.(?:br|txt))$/;
+  const BUILT = /^dist\/(?:esm|cjs)\/(?:[\w-]+\/)*[\w-]+\.(?:d\.ts|js)$/;
+
+  it('hold the program, its types, its docs, and nothing else, in less than 1 MB', async () => {
+    const { files, size } = await pack('tokenring', '--dry-run');
+    const others = files.map(({ path }) => path).filter((path) => !BUILT.test(path));
+    expect(others.filter((path) => !PAGE.test(path)).toSorted()).to.deep.equal([
+      'CHANGELOG.md',
+      'LICENSE',
+      'README.md',
+      'SECURITY.md',
+      'config/policies.json',
+      'dist/cjs/package.json',
+      'dist/cjs/store/here.cjs',
+      'dist/cjs/store/here.d.cts',
+      'dist/esm/store/here.cjs',
+      'dist/esm/store/here.d.cts',
+      'package.json',
+    ]);
+    expect(size).to.be.below(MB);
+  });
+
+  it('hold of the client what it imports, and nothing else', async () => {
+    const { files } = await pack('@tokenring/client', '--dry-run');
+    const paths = files.map(({ path }) => path);
+    expect(paths.filter((path) => !BUILT.test(path)).toSorted()).to.deep.equal([
+      'LICENSE',
+      'README.md',
+      'dist/cjs/package.json',
+      'package.json',
+    ]);
+    for (const path of paths.filter((one) => BUILT.test(one))) expect(path).to.match(/^dist\/\w+\/(?:client|core)\//);
+  });
+
+  it('name no source map, as there is none', async () => {
+    const { files } = await pack('tokenring', '--dry-run');
+    for (const { path } of files.filter((one) => /\.[cm]?[jt]s$/.test(one.path)))
+      expect(readFileSync(path, 'utf8'), path).not.to.match(/^\/\/# sourceMappingURL/m);
+  });
+
+  it('have one version, the same dependencies, and say where they come from', () => {
+    const [whole, client] = [read('package.json'), read('packages/client/package.json')];
+    for (const field of ['version', 'license', 'type', 'engines', 'homepage', 'bugs'])
+      expect(client[field], field).to.deep.equal(whole[field]);
+    for (const { repository } of [whole, client])
+      expect(repository).to.include({ type: 'git', url: 'git+https://github.com/tokenring/tokenring.git' });
+    const { 'ipaddr.js': version } = whole['dependencies'] as Record<string, string>;
+    expect(client['dependencies']).to.deep.equal({ 'ipaddr.js': version });
+  });
+
+  it('install as a client in at most 5 packages and 1 MB, which knows its types without Node.js’s', async function () {
+    const installed = await install('@tokenring/client');
+    if ('why' in installed) pending(this, installed.why);
+    const { folder } = installed;
+    try {
+      const { packages } = read(join(folder, 'node_modules/.package-lock.json')) as { packages: object };
+      expect(Object.keys(packages)).to.deep.equal(['node_modules/@tokenring/client', 'node_modules/ipaddr.js']);
+      const modules = join(folder, 'node_modules');
+      const files = readdirSync(modules, { recursive: true, encoding: 'utf8' }).map((path) =>
+        statSync(join(modules, path)),
+      );
+      const bytes = files.reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0);
+      expect(bytes).to.be.below(MB);
+      const tsc = join(import.meta.dirname, '../../node_modules/typescript/bin/tsc');
+      const entry = join(modules, '@tokenring/client/dist/esm/client/web.d.ts');
+      const flags = ['--noEmit', '--strict', '--typeRoots', folder, '--lib', 'es2023,dom', '--module', 'nodenext'];
+      await run(process.execPath, [tsc, ...flags, '--ignoreConfig', entry], { cwd: folder });
+    } finally {
+      installed.remove();
+    }
+  });
+});

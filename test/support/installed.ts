@@ -1,0 +1,76 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { Context } from 'mocha';
+import { freshDist } from './dist.js';
+
+const run = promisify(execFile);
+const ROOT = join(import.meta.dirname, '../..');
+const FOLDERS = { tokenring: ROOT, '@tokenring/client': join(ROOT, 'packages/client') } as const;
+/** Codes of npm where the registry cannot be reached. */
+const OFFLINE = /\b(?:ENOTCACHED|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|E5\d\d)\b/;
+
+export interface Installed {
+  readonly folder: string;
+  remove(): void;
+}
+
+/** A file that `npm pack` would put into a package. */
+interface PackedFile {
+  readonly path: string;
+  readonly size: number;
+}
+
+interface Packed {
+  readonly filename: string;
+  /** Bytes of the archive. */
+  readonly size: number;
+  /** Bytes of the files. */
+  readonly unpackedSize: number;
+  readonly files: readonly PackedFile[];
+}
+
+export async function pack(name: keyof typeof FOLDERS, ...flags: string[]): Promise<Packed> {
+  freshDist();
+  const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', ...flags], { cwd: FOLDERS[name] });
+  const [packed] = JSON.parse(stdout) as [Packed];
+  return packed;
+}
+
+/**
+ * Installs one of our packages, as it would be published, and others by name into an empty folder.
+ * @returns why it cannot be, where the registry cannot be reached
+ */
+export async function install(name: keyof typeof FOLDERS, ...others: string[]): Promise<Installed | { why: string }> {
+  const folder = mkdtempSync(join(tmpdir(), 'installed-'));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  const { filename } = await pack(name, `--pack-destination=${folder}`);
+  writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
+  const why = await add(folder, `./${filename}`, ...others);
+  if (why === undefined) return { folder, remove };
+  remove();
+  return { why };
+}
+
+/** Installs packages into a folder. @returns why it cannot, where the registry cannot be reached */
+export async function add(folder: string, ...packages: string[]): Promise<string | undefined> {
+  const quiet = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline', '--fetch-retries=0'];
+  try {
+    await run('npm', ['install', ...quiet, ...packages], { cwd: folder });
+    return undefined;
+  } catch (error) {
+    const { stderr } = error as { stderr?: string };
+    const code = OFFLINE.exec(stderr ?? '')?.[0];
+    if (code === undefined) throw error;
+    return `npm cannot reach its registry (${code})`;
+  }
+}
+
+/** Leaves out a test that needs what this machine lacks, and says why. With `CI=true` the test fails instead. */
+export function pending(context: Context, why: string): never {
+  if (process.env['CI'] === 'true') throw new Error(why);
+  if (context.test !== undefined) context.test.title += ` (pending: ${why})`;
+  return context.skip();
+}
