@@ -173,6 +173,30 @@ describe('policies in a cluster', () => {
     expect(limitWhenReady).to.equal(10);
   });
 
+  it('are in force on a joining node before it decides, if they were written while it was on its way in', async () => {
+    let written: Promise<Written> | undefined;
+    const answer = (from: string, to: string, sent: Envelope<PeerAnswer>): Envelope<PeerAnswer> => {
+      if (to === 'd:1' && sent.body.kind === 'policies' && written === undefined) {
+        const { cluster } = world.node(from);
+        // Late news: nothing listened there before it started.
+        for (const id of ['a:1', 'b:1', 'c:1']) world.node(id).cluster.membership.connectionRefused('d:1');
+        written = cluster.policies.write(new Map([[policyKey('api'), perHour(11)]]), undefined);
+      }
+      return sent;
+    };
+    const world: World = createWorld(3, { tamper: { answer } });
+    const ids = await startCluster(world, 3);
+    await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
+    let limitWhenReady: number | undefined;
+    const joined = world
+      .spawn('d:1', { seeds: ids })
+      .cluster.start()
+      .then(() => (limitWhenReady = limitAt(world, 'd:1', 'api')));
+    await world.until(joined, 10_000);
+    expect(await world.until(written!, 5_000)).to.include({ kind: 'written' });
+    expect(limitWhenReady).to.equal(11);
+  });
+
   describe('of a node whose own document differs', () => {
     const WARNING = 'other nodes have overwritten policies of this node';
     const overwritten = (world: World, id: string): string[][] => {

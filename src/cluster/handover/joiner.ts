@@ -83,6 +83,8 @@ export async function join(deps: JoinerDeps, options: JoinerOptions): Promise<vo
       // Held until this node decides: if it has to begin anew, some members may have admitted it already.
       release ??= deps.hold();
       if (await enter(deps, checksum, gone, options.timeoutMs)) {
+        // A write that was answered before this node was a member did not wait for it.
+        if (deps.registryMember === undefined) await deps.catchUp(present);
         log.info({ members: membership.ring.members.length }, 'joined the ring');
         break;
       }
