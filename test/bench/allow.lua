@@ -1,5 +1,5 @@
 -- wrk's questions: POST /v1/allow, or /v1/allow/batch, for clients drawn evenly.
--- Arguments: numbers of clients, as 8 for 0 to 7 or as 3,5 for those two; limit per minute; decisions a request (1: one by one); seed.
+-- Arguments: numbers of clients, as 8 for 0 to 7, as 3,5 for those two, or as @path of a file with such a list; limit per minute; decisions a request (1: one by one); seed.
 
 local requests = {}
 
@@ -10,12 +10,16 @@ end
 function init(args)
   local limit, batch = tonumber(args[2]), tonumber(args[3])
   local clients = {}
-  if args[1]:find(',') then
-    for client in args[1]:gmatch('%d+') do
+  local list = args[1]
+  if list:sub(1, 1) == '@' then
+    list = io.open(list:sub(2)):read('*a')
+  end
+  if list:find(',') then
+    for client in list:gmatch('%d+') do
       clients[#clients + 1] = tonumber(client)
     end
   else
-    for client = 0, tonumber(args[1]) - 1 do
+    for client = 0, tonumber(list) - 1 do
       clients[#clients + 1] = client
     end
   end

@@ -1,3 +1,5 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { clientId } from '../load/clients.js';
@@ -83,12 +85,25 @@ interface Generator {
 
 let seed = 1;
 
+/** A command line takes no long list. */
+const MAX_LISTED = 1_000;
+let directory: string | undefined;
+process.on('exit', () => directory !== undefined && rmSync(directory, { recursive: true }));
+
+function listOf(clients: readonly number[]): string {
+  if (clients.length <= MAX_LISTED) return clients.join();
+  directory ??= mkdtempSync(join(tmpdir(), 'tokenring-bench-'));
+  const path = join(directory, `${seed}`);
+  writeFileSync(path, clients.join());
+  return `@${path}`;
+}
+
 /** A generator that is ready and paused. */
 async function startWrk({ server, limit, batch, clients }: Questions): Promise<Generator> {
   const script = join(import.meta.dirname, 'allow.lua');
   const forever = '24h';
   const args = ['-t1', `-c${CONNECTIONS}`, '-d', forever, '-s', script, `http://127.0.0.1:${server.port}`, '--'];
-  args.push(...[clients?.join() ?? CLIENTS, limit, batch, seed++].map(String));
+  args.push(...[clients === undefined ? CLIENTS : listOf(clients), limit, batch, seed++].map(String));
   const wrk = start(GENERATOR_CORE, 'wrk', args);
   await wrk.said('ready');
   let activeMs = 0;

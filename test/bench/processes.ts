@@ -119,6 +119,8 @@ export async function startNode(core: number, dist: string, settings: readonly s
 export interface ServerGroup extends ServerProcess {
   /** CPU seconds of each of its workers. */
   workerCpuSeconds(): readonly number[];
+  /** The workers, each with its id and its own port. */
+  readonly workers: readonly { readonly id: string; readonly port: number }[];
 }
 
 /** Workers behind one port, as `tokenring serve` starts them, free to use both cores. */
@@ -127,9 +129,12 @@ export async function startWorkers(dist: string, workers: number): Promise<Serve
   const supervisor = start(BOTH_CORES, process.execPath, [join(dist, 'cli.js'), 'serve', ...settings]);
   const { port } = JSON.parse(await supervisor.said('tokenring ready"')) as { port: number };
   const pids = childrenOf(supervisor.pid);
+  const answer = await fetch(`http://127.0.0.1:${port}/v1/cluster`);
+  const { members } = (await answer.json()) as { members: readonly { id: string; url: string }[] };
   const workerCpuSeconds = (): readonly number[] => pids.map(cpuSeconds);
   return {
     port,
+    workers: members.map(({ id, url }) => ({ id, port: Number(new URL(url).port) })),
     workerCpuSeconds,
     cpuSeconds: () => workerCpuSeconds().reduce((sum, seconds) => sum + seconds, cpuSeconds(supervisor.pid)),
     kill: (signal) => supervisor.kill(signal),
