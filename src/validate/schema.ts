@@ -1,11 +1,14 @@
 import { Type } from '@sinclair/typebox';
+import type { TUnsafe } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
 import { MAX_BATCH } from '../core/request.js';
 import type { Duration } from '../core/request.js';
 import { DURATION_BOUNDS, SOURCES } from '../core/decision.js';
+import type { Source } from '../core/decision.js';
 import { RANKINGS } from '../core/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
+import type { HttpErrorCode } from '../core/error.js';
 
 /** The shapes of the public API. `request.ts` compiles them into checks, and `openapi/document.ts` prints them. */
 
@@ -35,6 +38,11 @@ const Algorithm = Type.Union([Type.Literal('token-bucket'), Type.Literal('slidin
   default: 'token-bucket',
 });
 const strict = { additionalProperties: false };
+
+/** One of several texts. A union over an array of unknown length would have no type. */
+function oneOf<const T extends string>(values: readonly T[]): TUnsafe<T> {
+  return Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
+}
 
 export const LimitSchema = Type.Object(
   {
@@ -128,9 +136,7 @@ export const DecisionSchema = Type.Object(
     retryAfterMs: RetryAfterMs,
     resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
     owner: Type.String({ description: 'id of the node that owns the client' }),
-    source: Type.Union(
-      (['owner', 'forwarded', 'lease', 'deny-cache', 'fallback'] as const).map((source) => Type.Literal(source)),
-    ),
+    source: oneOf(SOURCES),
     degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
     limits: Type.Optional(Type.Array(LimitFiguresSchema)),
     reservation: Type.Optional(
@@ -169,7 +175,7 @@ export const SettlementSchema = Type.Object(
 export const ProblemSchema = Type.Object(
   {
     type: Type.String(),
-    code: Type.String({ enum: Object.keys(HTTP_ERRORS) }),
+    code: Type.Unsafe<HttpErrorCode>(Type.String({ enum: Object.keys(HTTP_ERRORS) })),
     status: Type.Integer(),
     title: Type.String(),
     detail: Type.Optional(Type.String()),
@@ -220,9 +226,7 @@ export const ClusterSchema = Type.Object(
       Type.Object(
         {
           id: Type.String(),
-          state: Type.Union(
-            (['joining', 'active', 'suspect', 'leaving', 'dead'] as const).map((state) => Type.Literal(state)),
-          ),
+          state: oneOf(['joining', 'active', 'suspect', 'leaving', 'dead']),
           share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the ring that it owns' }),
           version: Type.String(),
           url: Type.Optional(
@@ -242,7 +246,7 @@ const Amount = Type.Number({ minimum: 0 });
 
 export const TopSchema = Type.Object(
   {
-    by: Type.Union(RANKINGS.map((by) => Type.Literal(by))),
+    by: oneOf(RANKINGS),
     span: Type.Union([Type.Literal('minute'), Type.Literal('hour')]),
     spanMs: Type.Integer({ description: 'counts decay exponentially: they fall to 1/e in this time' }),
     policy: Type.Optional(Type.String()),
@@ -263,7 +267,9 @@ export const TopSchema = Type.Object(
   { ...strict, $id: 'Top' },
 );
 
-const BySource = Type.Object(Object.fromEntries(SOURCES.map((source) => [source, Count])), strict);
+const BySource = Type.Unsafe<Record<Source, number>>(
+  Type.Object(Object.fromEntries(SOURCES.map((source) => [source, Count])), strict),
+);
 
 export const StatsSchema = Type.Object(
   {

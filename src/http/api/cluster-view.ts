@@ -20,6 +20,13 @@ export interface ClusterDescription {
   }[];
 }
 
+export interface OwnerDescription {
+  readonly clientId: string;
+  readonly owner: string;
+  /** Nearest first. */
+  readonly successors: readonly string[];
+}
+
 /** Lists the members as this node sees them, by id. */
 export function describeCluster(membership: Membership): ClusterDescription {
   const { ring, self, epoch } = membership;
@@ -36,7 +43,7 @@ export function describeCluster(membership: Membership): ClusterDescription {
 }
 
 /** Names the owner of a client and its successors, nearest first. */
-export function describeOwner(membership: Membership, clientId: string): object {
+export function describeOwner(membership: Membership, clientId: string): OwnerDescription {
   const { ring, self } = membership;
   const owner = ring.owner(clientId) ?? self.id;
   return { clientId, owner, successors: ring.successors(clientId, ring.members.length) };
