@@ -1,40 +1,74 @@
 import { TokenringError } from '../core/error.js';
 import type { Membership } from './membership/membership.js';
-import type { Ask, Log } from './ports.js';
+import type { PeerRpc } from './membership/peer-rpc.js';
+import type { MemberRecord } from './messages.js';
+import type { Discovery, Log, Timers } from './ports.js';
 
-/** Finds two processes with the same node id. The later one does not start; each logs it once. */
+/** Beats after which the last messages of a process that has ended are there, and in which a living one beats. */
+const SETTLE_BEATS = 2;
+const ALIVE_BEATS = 5;
+
+/** Finds two processes with the same node id. The later one does not start; each that hears of the other logs it once. */
 interface IdCheck {
   /**
-   * Sends a message to this node's own address, which must arrive here.
-   * @throws TokenringError `duplicate_id` if another process answers
+   * Sends a message to this node's own address, which must arrive here. The address of both may lead here. So a member
+   * of this id that beats without this node is another process too.
+   * @throws TokenringError `duplicate_id` if there is another process
    */
   readonly run: () => Promise<void>;
   /** Takes a message that came under this node's own id. */
   readonly received: () => void;
 }
 
+interface IdCheckDeps {
+  readonly log: Log;
+  readonly timers: Timers;
+  readonly membership: Membership;
+  readonly discovery: Discovery;
+  readonly peerRpc: Pick<PeerRpc, 'ask' | 'recordsAt'>;
+}
+
 /**
- * @param options.timeoutMs of the message; no answer counts as none, as an address may be unreachable from its own node
+ * @param options.timeoutMs of each message; no answer counts as none, as an address may be unreachable from its own node
  */
 export function createIdCheck(
-  { log, membership, ask }: { log: Log; membership: Membership; ask: Ask },
-  { timeoutMs }: { timeoutMs: number },
+  { log, timers, membership, discovery, peerRpc }: IdCheckDeps,
+  { timeoutMs, beatMs }: { timeoutMs: number; beatMs: number },
 ): IdCheck {
   let isAsking = false;
   let hasArrived = false;
   let logged = false;
 
+  function refuse(how: string): never {
+    const { id } = membership.self;
+    log.warn({ id }, 'another node has the id of this one, which does not start');
+    const advice = 'set TOKENRING_ADVERTISE to an address of this node alone';
+    throw new TokenringError('duplicate_id', { detail: `the id ${id} is in use: ${how}; ${advice}` });
+  }
+
+  /** The latest record that other nodes have of a member of this id that is in the ring. */
+  async function heardElsewhere(): Promise<MemberRecord | undefined> {
+    const { id } = membership.self;
+    const seeds = (await discovery.seeds()).filter((seed) => seed !== id);
+    const lists = await Promise.all(seeds.map((seed) => peerRpc.recordsAt(seed, timeoutMs)));
+    const found = lists.flat().filter((record) => record.id === id && record.state === 'active');
+    return found.sort((a, b) => b.incarnation - a.incarnation || b.beat - a.beat)[0];
+  }
+
   return {
     async run() {
-      const { id } = membership.self;
       isAsking = true;
-      const asked = await ask(id, { kind: 'heartbeat', members: [] }, timeoutMs);
+      const asked = await peerRpc.ask(membership.self.id, { kind: 'heartbeat', members: [] }, timeoutMs);
       isAsking = false;
-      if (asked.kind !== 'answer' || hasArrived) return;
-      log.warn({ id }, 'another node has the id of this one, which does not start');
-      const advice = 'set TOKENRING_ADVERTISE to an address of this node alone';
-      const detail = `the id ${id} is in use: another node answers at this address; ${advice}`;
-      throw new TokenringError('duplicate_id', { detail });
+      if (asked.kind === 'answer' && !hasArrived) refuse('another node answers at this address');
+      if ((await heardElsewhere()) === undefined) return;
+      await timers.sleep(SETTLE_BEATS * beatMs);
+      const before = await heardElsewhere();
+      await timers.sleep(ALIVE_BEATS * beatMs);
+      const after = await heardElsewhere();
+      if (before === undefined || after === undefined) return;
+      if (after.incarnation !== before.incarnation || after.beat > before.beat)
+        refuse('another node of this id is in the ring');
     },
     received() {
       if (isAsking) hasArrived = true;

@@ -59,6 +59,11 @@ interface Lifecycle {
   readonly waitingFor: () => string | undefined;
   /** Takes a message that came under this node's own id. */
   readonly ownIdReceived: () => void;
+  /**
+   * Resolves once no other process has the id of this node; `undefined` if that is known. Until then, an answer would
+   * speak for that process.
+   */
+  readonly checkingId: () => Promise<void> | undefined;
   /** Resolves when it is known whether others acted during a pause; `undefined` if there was none. */
   readonly asking: () => Promise<void> | undefined;
   /** Joins the ring; resolves when this node decides. */
@@ -93,13 +98,15 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
   const { suspectAfterMs, self } = options;
   const drainMs = suspectAfterMs * BEATS;
   let started = false;
+  let idChecked: () => void = () => undefined;
+  let checkingId = options.checksId === true ? new Promise<void>((resolve) => (idChecked = resolve)) : undefined;
   let hasJoined = false;
   let closed = false;
   let joining: Promise<void> | undefined;
   let releaseForming: (() => void) | undefined;
   let waitingFor: string | undefined;
 
-  const idCheck = createIdCheck({ log, membership, ask: deps.peerRpc.ask }, { timeoutMs: suspectAfterMs });
+  const idCheck = createIdCheck(deps, { timeoutMs: suspectAfterMs, beatMs: beatMsOf(suspectAfterMs) });
   const pauses = createPauseDetector(
     {
       clock,
@@ -173,7 +180,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
     deps.table.sweep(Math.ceil(deps.table.size / SWEEP_STEPS), nowMs);
     // Another node remembers an earlier incarnation: this node has begun the next one, and joins as a new member.
     if (membership.mustJoin && started) startJoin();
-    deps.peerRpc.beat();
+    if (checkingId === undefined) deps.peerRpc.beat();
   }
 
   const stopTicking = timers.every(beatMsOf(suspectAfterMs), tick);
@@ -183,9 +190,12 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
     ringChanged,
     waitingFor: () => waitingFor,
     ownIdReceived: idCheck.received,
+    checkingId: () => checkingId,
     asking: pauses.asking,
     async start() {
       if (options.checksId === true) await idCheck.run();
+      checkingId = undefined;
+      idChecked();
       await writeBehind?.load();
       const release = coldStartRecovery?.hasPeersToAwait === true ? limiter.hold() : undefined;
       started = true;

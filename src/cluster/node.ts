@@ -124,7 +124,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     releaseLeavers = leaving ? limiter.hold() : undefined;
   }
 
-  return {
+  const node: ClusterNode = {
     checks,
     limiter,
     membership,
@@ -134,8 +134,15 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     adaptive,
     leaseGranter,
     receive({ sender, body }) {
+      const isOwn = sender.from.id === options.self;
+      const checkingId = isOwn ? undefined : lifecycle.checkingId();
+      if (checkingId !== undefined) {
+        // Nodes that start together ask each other, and must not wait for each other.
+        if (body.kind === 'heartbeat') return peerRpc.reply({ kind: 'members', members: [] });
+        return checkingId.then(() => node.receive({ sender, body }));
+      }
       detectPause(clock.nowMs());
-      if (sender.from.id === options.self) lifecycle.ownIdReceived();
+      if (isOwn) lifecycle.ownIdReceived();
       else peerRpc.messageReceived(sender);
       const handsOver = body.kind === 'handoff' || body.kind === 'admit';
       const asking = handsOver ? lifecycle.asking() : undefined;
@@ -163,4 +170,5 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       writeBehind?.close();
     },
   };
+  return node;
 }

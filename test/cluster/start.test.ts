@@ -100,6 +100,48 @@ describe('a node whose id another process has', () => {
     });
   }
 
+  it('does not start where the address of both leads to it, and the earlier one stays in its ring', async () => {
+    const world = createWorld(1, { log: true });
+    const ids = ['a:1', 'b:1', 'c:1'];
+    for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
+    await world.run(300);
+    const earlier = world.node('a:1').cluster;
+    // From now on, messages to `a:1` arrive here.
+    const later = world.spawn('a:1', { seeds: ids, checksId: true }).cluster;
+    const error: unknown = await world.until(
+      later.start().then(
+        () => undefined,
+        (reason: unknown) => reason,
+      ),
+      2_000,
+    );
+    expect(error).to.be.instanceOf(TokenringError).with.property('code', 'duplicate_id');
+    expect((error as Error).message).to.include('another node of this id is in the ring');
+    expect(earlier.membership.self).to.include({ state: 'active', incarnation: 1 });
+    for (const id of ['b:1', 'c:1']) expect(membersAt(world, id), id).to.deep.equal(ids);
+    expect(world.log.filter((line) => line.includes('another node has the id of this one'))).to.have.lengthOf(1);
+  });
+
+  it('starts under the id of a process that was just killed, which beats no more', async () => {
+    const world = createWorld(1);
+    const ids = ['a:1', 'b:1', 'c:1'];
+    for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
+    await world.run(300);
+    world.kill('a:1');
+    await world.run(5);
+    await world.until(world.spawn('a:1', { seeds: ids, checksId: true }).cluster.start(), 10_000);
+    await world.run(1_000);
+    for (const id of ids) expect(membersAt(world, id), id).to.deep.equal(ids);
+  });
+
+  it('starts at once where all start together', async () => {
+    const world = createWorld(1);
+    const ids = ['a:1', 'b:1', 'c:1'];
+    const starts = ids.map((id) => world.spawn(id, { seeds: ids, checksId: true }).cluster.start());
+    await world.until(Promise.all(starts), 1_000);
+    for (const id of ids) expect(membersAt(world, id), id).to.deep.equal(ids);
+  });
+
   it('starts where its own address cannot be reached', async () => {
     const world = createWorld(2, { createNode });
     world.setLink((from, to) => (from === to ? undefined : 1));

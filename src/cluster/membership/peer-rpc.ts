@@ -22,6 +22,8 @@ export interface PeerRpc {
   answerHeartbeat(sender: Sender, members: readonly MemberRecord[]): PeerAnswer;
   /** Sends a heartbeat, unless one is under way. */
   readonly heartbeat: (to: NodeId) => void;
+  /** Asks a node for the records that this one lacks, and learns nothing from them. @returns none without an answer */
+  recordsAt(to: NodeId, timeoutMs: number): Promise<readonly MemberRecord[]>;
   /** Sends records to those members that are not down, and waits for their answers. */
   tell(ids: readonly NodeId[], members: readonly MemberRecord[]): Promise<void>;
   /** Sends the heartbeats that are due; to be called each `beatMs`. */
@@ -125,6 +127,11 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
       if (!(answer instanceof Promise)) return { sender: sent, body: answer };
       const body = await answer;
       return { sender: sender(), body };
+    },
+    async recordsAt(to, timeoutMs) {
+      const message: PeerMessage = { kind: 'heartbeat', members: [] };
+      const result = await transport.send(to, { sender: sender(), body: message }, timeoutMs);
+      return result.kind === 'answer' && 'members' in result.answer.body ? result.answer.body.members : [];
     },
     answerHeartbeat({ view }, members) {
       membership.learn(members);
