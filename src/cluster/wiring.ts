@@ -103,6 +103,8 @@ export interface ClusterNodeOptions {
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
+  /** Without a registry: about how many members this node exchanges heartbeats with, even, at least 2. Default 8. */
+  readonly neighbours?: number | undefined;
   readonly onUnavailable: OnUnavailable;
   /** Forwards of one client within 250 ms after which this node asks for a lease. Default 32. */
   readonly leaseAfter?: number;

@@ -2,16 +2,30 @@ import type { DeclaredState, MemberRecord, Sender } from '../cluster/messages.js
 import { isOrigin } from '../core/origin.js';
 import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
 
-export const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
+const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
 export const MAX_MEMBERS = 2_048;
 /** Largest number of bytes of a version, and of the hash of a member list or a ring. */
 export const MAX_WORD_BYTES = 128;
 /** Bound of counters. It is above every counter that starts at 1, and adding 1 to it is still exact. */
 export const MAX_COUNT = 2 ** 52;
 
+/** Encodes a state and whether the member is doubted as one number from 0 to 7. */
+export function encodeState({ state, doubted }: Pick<MemberRecord, 'state' | 'doubted'>): number {
+  return STATES.indexOf(state) + (doubted ? STATES.length : 0);
+}
+
+export function readState(value: unknown): Pick<MemberRecord, 'state' | 'doubted'> {
+  const number = typeof value === 'number' ? value : NaN;
+  const doubted = number >= STATES.length;
+  const state = STATES[doubted ? number - STATES.length : number];
+  if (state === undefined) throw malformed('state', '0 to 7');
+  return { state, doubted };
+}
+
 /** Encodes a member as `[id, incarnation, state, beat, version, silentMs, url]`. */
-export function encodeMember({ id, incarnation, state, beat, version, silentMs, url }: MemberRecord): unknown[] {
-  return [id, incarnation, STATES.indexOf(state), beat, version, silentMs, url];
+export function encodeMember(member: MemberRecord): unknown[] {
+  const { id, incarnation, beat, version, silentMs, url } = member;
+  return [id, incarnation, encodeState(member), beat, version, silentMs, url];
 }
 
 export function readMember(value: unknown): MemberRecord {
@@ -19,12 +33,10 @@ export function readMember(value: unknown): MemberRecord {
 }
 
 function memberOf(wire: readonly unknown[]): MemberRecord {
-  const state = typeof wire[2] === 'number' ? STATES[wire[2]] : undefined;
-  if (state === undefined) throw malformed('state', '0 to 3');
   return {
     id: readNodeId(wire[0], 'member'),
     incarnation: readWhole(wire[1], 0, MAX_COUNT, 'incarnation'),
-    state,
+    ...readState(wire[2]),
     beat: readWhole(wire[3], 0, MAX_COUNT, 'beat'),
     version: readWord(wire[4], 'version'),
     silentMs: readWhole(wire[5], 0, MAX_COUNT, 'silence'),

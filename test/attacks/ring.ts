@@ -72,7 +72,7 @@ export async function startVictim(): Promise<{
 }
 
 export function memberOf(id: string, more: Partial<MemberRecord> = {}): MemberRecord {
-  return { id, incarnation: 1, state: 'active', beat: 1, version: '0', url: '', silentMs: 0, ...more };
+  return { id, incarnation: 1, state: 'active', beat: 1, version: '0', url: '', silentMs: 0, doubted: false, ...more };
 }
 
 export function envelope(

@@ -55,7 +55,17 @@ describe('a ring in formation', () => {
 });
 
 function recordOf(id: string, more: Partial<MemberRecord>): MemberRecord {
-  return { id, incarnation: 1, state: 'active', beat: 1, version: 'sim', url: '', silentMs: 0, ...more };
+  return {
+    id,
+    incarnation: 1,
+    state: 'active',
+    beat: 1,
+    version: 'sim',
+    url: '',
+    silentMs: 0,
+    doubted: false,
+    ...more,
+  };
 }
 
 describe('a member whose incarnation a peer named', () => {

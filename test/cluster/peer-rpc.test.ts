@@ -7,7 +7,7 @@ import type { PeerTransport, Timers } from '../../src/cluster/ports.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 function recordOf(id: string): MemberRecord {
-  return { id, incarnation: 1, state: 'active', beat: 1, version: '0', url: '', silentMs: 0 };
+  return { id, incarnation: 1, state: 'active', beat: 1, version: '0', url: '', silentMs: 0, doubted: false };
 }
 
 describe('an answer that names many new members', () => {
@@ -41,7 +41,12 @@ describe('an answer that names many new members', () => {
         timers: timers as Timers,
         membership,
         transport,
-        probing: { messageSent: () => undefined, timeoutPart: 1, fetchesViews: false } as unknown as Probing,
+        probing: {
+          messageSent: () => undefined,
+          urgent: () => [],
+          timeoutPart: 1,
+          fetchesViews: false,
+        } as unknown as Probing,
         policiesDigest: () => '',
         heardPolicies: () => undefined,
       },

@@ -390,7 +390,16 @@ describe('policies in a cluster', () => {
     const second = change(first, new Map([[policyKey('second'), perHour(3)]]), 'b:1');
     const key = policyKey('second');
     const { version, digest, entries } = second;
-    const from = { id: 'b:1', incarnation: 1, state: 'active' as const, beat: 1, version: '0', url: '', silentMs: 0 };
+    const from = {
+      id: 'b:1',
+      incarnation: 1,
+      state: 'active' as const,
+      beat: 1,
+      version: '0',
+      url: '',
+      silentMs: 0,
+      doubted: false,
+    };
     const sender = { from, view: 'x', policies: digest };
     const news = [[key, entries.get(key)!]] as const;
     const body = { kind: 'policies' as const, version, digest, entries: news, whole: false };

@@ -27,6 +27,7 @@ const recordOf = (id: string, incarnation: number, beat: number): MemberRecord =
   state: 'active',
   beat,
   silentMs: 0,
+  doubted: false,
 });
 
 /** Lets promises that are resolved by now run on. */

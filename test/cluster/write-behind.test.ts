@@ -238,7 +238,7 @@ describe('write-behind', () => {
 
   it('writes the clients that this node comes to own when the ring changes', async () => {
     const bench = createBench();
-    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0 };
+    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0, doubted: false };
     bench.membership.learn([{ id: 'b:1', state: 'active', ...at }]);
     bench.writeBehind.ringChanged();
     await bench.pass(1_000);

@@ -15,7 +15,16 @@ import { createPeerTransport } from '../../src/peer/transport.js';
 import type { PeerTransportOptions } from '../../src/peer/transport.js';
 
 export const SENDER: Sender = {
-  from: { id: '127.0.0.1:9080', incarnation: 1, state: 'active', beat: 7, version: '0.1.0', url: '', silentMs: 0 },
+  from: {
+    id: '127.0.0.1:9080',
+    incarnation: 1,
+    state: 'active',
+    beat: 7,
+    version: '0.1.0',
+    url: '',
+    silentMs: 0,
+    doubted: false,
+  },
   view: 'abc',
   policies: '0f',
 };

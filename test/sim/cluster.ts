@@ -70,7 +70,7 @@ export function createCluster(
 
   function optionsOf(id: NodeId): SpawnOptions {
     const { clockOffsetMs, clockRate } = scenario.nodes.find((node) => node.id === id)!;
-    const { replicas, replicationIntervalMs, suspectAfterMs, maxQueued, strict = false } = scenario;
+    const { replicas, replicationIntervalMs, suspectAfterMs, neighbours, maxQueued, strict = false } = scenario;
     return {
       seeds: () => seedsOf(id),
       clockOffsetMs,
@@ -78,6 +78,7 @@ export function createCluster(
       replicas,
       replicationIntervalMs,
       suspectAfterMs,
+      neighbours,
       maxQueued,
       memberTtlMs,
       strict,

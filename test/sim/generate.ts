@@ -50,6 +50,7 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
     replicas: count > 3 && random.chance(0.3) ? 2 : 1,
     replicationIntervalMs: random.pick([20, 50, 50, 100]),
     suspectAfterMs,
+    neighbours: drawNeighbours(seed),
     maxQueued,
     nodes: nodes.map((node) => (joiners.has(node.id) ? { ...node, startMs: undefined } : node)),
     network: { minMs, maxMs },
@@ -95,6 +96,11 @@ function drawRare(
 function concerns(step: Step, id: NodeId): boolean {
   if ('node' in step) return step.node === id;
   return 'host' in step ? step.host === hostOf(id) : step.kind === 'rolling-restart';
+}
+
+/** As many as in the program, which are all others here, or few as in a large cluster. */
+function drawNeighbours(seed: number): number | undefined {
+  return createRandom(seed + 3_000_017).chance(0.5) ? 2 : undefined;
 }
 
 function drawTheme(random: Random): Theme {

@@ -257,6 +257,16 @@ export const MUTATIONS: readonly Mutation[] = [
     ),
   },
   {
+    name: 'believes at once that a member is silent which another node misses',
+    caughtBy: 'ring',
+    theme: 'freeze',
+    world: patched({
+      file: 'cluster/membership/doubts.ts',
+      find: 'known.probedSinceMs = nowMs;\n    newDoubts',
+      replace: 'known.probedSinceMs = known.heardAtMs = nowMs - 2 * suspectAfterMs;\n    newDoubts',
+    }),
+  },
+  {
     name: 'keeps dead members in the ring',
     caughtBy: 'agreement',
     theme: 'crash',

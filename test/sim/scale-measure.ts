@@ -1,7 +1,8 @@
-import { memberPoints } from '../../src/core/member-points.js';
+import type { MemberRecord } from '../../src/cluster/messages.js';
 import { createRing } from '../../src/core/rings.js';
 import { BEAT_MS, createScaleCluster, idOf, SUSPECT_AFTER_MS } from './scale-cluster.js';
 import type { ScaleCluster } from './scale-cluster.js';
+import { createWorld } from './world.js';
 
 export interface ScaleOptions {
   readonly nodes: number;
@@ -11,15 +12,16 @@ export interface ScaleOptions {
   readonly live: number;
   /** Decisions in one second of load. */
   readonly decisions: number;
-  /** Whether another node joins: then every two compare whole lists, which of very many is too much to simulate. */
+  /** Whether another node joins: it asks every node, with a list of all nodes, which of very many is too much to simulate. */
   readonly joins: boolean;
 }
 
 export interface Scale extends ScaleOptions {
   /** Clients of the node with the most, in units of the mean. */
   readonly fullest: number;
-  /** Ms in which a ring of so many is built: for so long a node does nothing else. */
-  readonly ringMs: number;
+  /** Ms of processor time in which a node learns that a member has joined, or left: its ring changes, in one turn. */
+  readonly joinTurnMs: number;
+  readonly leaveTurnMs: number;
   /** Messages to owners, and with copies, for each decision. */
   readonly forwards: number;
   readonly copies: number;
@@ -34,11 +36,10 @@ export interface Scale extends ScaleOptions {
   readonly allKnowMs: number;
 }
 
-/** A size too large to simulate: its ring as it is, heartbeats by the number of the others, and nothing else. */
+/** A size too large to simulate: its ring as it is, and heartbeats as of the next smaller one, which do not grow. */
 export function deriveScale(from: Scale, nodes: number): Scale {
   const unknown = { forwards: NaN, copies: NaN, joined: undefined, firstKnowsMs: NaN, allKnowMs: NaN };
-  const heartbeats = (from.heartbeats / (from.nodes - 1)) * (nodes - 1);
-  return { ...from, ...measureBalance({ ...from, nodes }), ...unknown, nodes, heartbeats };
+  return { ...from, ...measureBalance({ ...from, nodes }), ...measureTurns(nodes), ...unknown, nodes };
 }
 
 /** Chunks in which buckets are made: copies go out between two. */
@@ -49,6 +50,7 @@ const LOOK_MS = 5;
 /** Runs one size, in virtual time: what a message costs a processor is not in it. */
 export async function measureScale(options: ScaleOptions): Promise<Scale> {
   const balance = measureBalance(options);
+  const turns = measureTurns(options.nodes);
   // Everyone holds its share and a copy of another's, and one may be fuller than others.
   const cluster = await createScaleCluster(1, options.nodes, Math.ceil((4 * options.live) / options.nodes) + 100);
   await cluster.world.run(5 * BEAT_MS);
@@ -57,20 +59,15 @@ export async function measureScale(options: ScaleOptions): Promise<Scale> {
   const load = await measureLoad(cluster, options);
   const joined = options.joins ? await measureJoin(cluster) : undefined;
   const crash = await measureCrash(cluster);
-  return { ...options, ...balance, ...calm, ...load, joined, ...crash };
+  return { ...options, ...balance, ...turns, ...calm, ...load, joined, ...crash };
 }
 
 export function measureBalance({ nodes, clients }: Pick<ScaleOptions, 'nodes' | 'clients'>): {
   fullest: number;
-  ringMs: number;
   moved: number;
 } {
   const ids = Array.from({ length: nodes }, (_, i) => idOf(i));
-  // Those of members never seen before are hashed first.
-  for (const id of [...ids, idOf(nodes)]) memberPoints(id);
-  const startedMs = performance.now();
   const ring = createRing(ids);
-  const ringMs = performance.now() - startedMs;
   const larger = createRing([...ids, idOf(nodes)], ring);
   const owned = new Map<string, number>();
   let moved = 0;
@@ -80,7 +77,33 @@ export function measureBalance({ nodes, clients }: Pick<ScaleOptions, 'nodes' | 
     owned.set(owner, (owned.get(owner) ?? 0) + 1);
     if (larger.owner(clientId) !== owner) moved += 1;
   }
-  return { fullest: Math.max(...owned.values()) / (clients / nodes), ringMs, moved };
+  return { fullest: Math.max(...owned.values()) / (clients / nodes), moved };
+}
+
+/** Members that join, and others that leave, one after another: the turn of the one in the middle counts. */
+const TURNS = 9;
+
+/** The turns in which one node learns of a new member, which it has never heard of, and that another has left. */
+export function measureTurns(nodes: number): { joinTurnMs: number; leaveTurnMs: number } {
+  const world = createWorld(1);
+  const { membership } = world.spawn(idOf(0)).cluster;
+  membership.declare('active');
+  const recordOf = (i: number, state: 'active' | 'left'): MemberRecord => ({ ...membership.self, id: idOf(i), state });
+  membership.learn(Array.from({ length: nodes - 1 }, (_, i) => recordOf(i + 1, 'active')));
+  const turnMs = (record: MemberRecord): number => {
+    const before = process.cpuUsage();
+    membership.learn([record]);
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1_000;
+  };
+  const joins: number[] = [];
+  const leaves: number[] = [];
+  for (let i = nodes; i < nodes + TURNS; i += 1) {
+    joins.push(turnMs(recordOf(i, 'active')));
+    leaves.push(turnMs(recordOf(i - nodes + 1, 'left')));
+  }
+  const middle = (turns: number[]): number => turns.sort((a, b) => a - b)[TURNS >> 1]!;
+  return { joinTurnMs: middle(joins), leaveTurnMs: middle(leaves) };
 }
 
 async function measureCalm({ world, ids, traffic }: ScaleCluster) {

@@ -3,9 +3,6 @@ import { BEAT_MS, SUSPECT_AFTER_MS } from './scale-cluster.js';
 import { measureBalance, measureScale } from './scale-measure.js';
 import type { Scale } from './scale-measure.js';
 
-/** As a member judges silence once a beat, by what it heard up to a beat before the crash. */
-const JUDGED_MS = BEAT_MS;
-
 describe('what grows with the number of nodes', () => {
   const NODES = 12;
   let scale: Scale;
@@ -24,14 +21,17 @@ describe('what grows with the number of nodes', () => {
     expect(scale.copies).to.be.within(0.1, 1);
   });
 
-  it('is the number of heartbeats, by at most five a second to each other node, and not their size', () => {
-    expect(scale.heartbeats / (NODES - 1)).to.be.within(2, 5);
-    expect(scale.heartbeatBytes).to.be.below(250);
+  it('is neither the number of heartbeats that a node sends nor their size', async function () {
+    this.timeout(60_000);
+    const larger = await measureScale({ nodes: 4 * NODES, clients: 100, live: 100, decisions: 100, joins: false });
+    expect(scale.heartbeats).to.be.within(20, 50);
+    expect(larger.heartbeats).to.be.within(20, 50);
+    expect(larger.heartbeatBytes).to.be.below(250);
   });
 
-  it('is not the time until all know of a crash: the suspicion time, judged once a beat', () => {
+  it('is not the time until all know of a crash', () => {
     expect(scale.firstKnowsMs).to.be.at.least(SUSPECT_AFTER_MS - 2 * BEAT_MS);
-    expect(scale.allKnowMs).to.be.at.most(SUSPECT_AFTER_MS + JUDGED_MS + 5);
+    expect(scale.allKnowMs).to.be.at.most(1.5 * SUSPECT_AFTER_MS);
   });
 
   it('is not what a join moves: the share of one node, and the copies that it holds', () => {

@@ -11,6 +11,8 @@ export interface Scenario {
   readonly replicas: number;
   readonly replicationIntervalMs: number;
   readonly suspectAfterMs: number;
+  /** With how many others a node exchanges heartbeats; with all of them if there are no more. */
+  readonly neighbours?: number | undefined;
   /** In a world with an etcd: one node at most decides, and what nobody may decide is denied. */
   readonly strict?: boolean;
   /** Checks that a node lets wait for a peer, where it is not the usual. */

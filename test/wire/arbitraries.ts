@@ -94,6 +94,7 @@ const members: fc.Arbitrary<MemberRecord> = fc.record({
     nodeIds.map((id) => `https://${id}`),
   ),
   silentMs: counts,
+  doubted: fc.boolean(),
 });
 const memberLists = fc.array(members, { maxLength: 5 });
 export const senders: fc.Arbitrary<Sender> = fc.record({

@@ -103,7 +103,7 @@ describe('wire form', () => {
     ['a member id with a host of five numbers', ['f', ['1.2.3.4.5:1', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
     ['a member id with a port beyond 65535', ['f', ['host:65536', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
     ['a url of anything but an origin', ['f', ['h:1', 1, 1, 7, '0.1.0', 0, 'http://u@h:1/x', 'abc', '0f'], 'alice']],
-    ['a member without a state', ['f', ['host:1', 1, 4, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
+    ['a member without a state', ['f', ['host:1', 1, 8, 7, '0.1.0', 0, '', 'abc', '0f'], 'alice']],
     ['an empty client id', ['f', sender, '']],
     ['a client id of 257 bytes', ['f', sender, 'é'.repeat(128) + 'x']],
     ['a cost with a fraction', ['t', sender, 'alice', 'r', 1.5]],

@@ -52,7 +52,7 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
 
   async function declareTo(ids: readonly NodeId[], state: DeclaredState): Promise<void> {
     membership.declare(state);
-    await peerRpc.tell(ids, membership.records());
+    await peerRpc.tell(ids, membership.recordsOf(group.ids));
   }
 
   /** The whole group is out of the ring at once. Its first node counts as leaving for all of them. */
@@ -114,5 +114,5 @@ export async function drain(
 
 /** A later record of this member, but earlier than any in which the member says the same itself. */
 function withState(record: MemberRecord, state: DeclaredState): MemberRecord {
-  return { ...record, state, beat: 0, silentMs: 0 };
+  return { ...record, state, beat: 0, silentMs: 0, doubted: false };
 }

@@ -1,10 +1,12 @@
+import type { NodeId } from '../../core/ring.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
 import { createMemberView } from './membership.js';
+import { DEAD_AFTER, createDoubts, isGoing } from './doubts.js';
+import type { GossipMember } from './doubts.js';
 import type { KnownMember, MemberState, Membership, MembershipOptions } from './membership.js';
 
-/** A member that is silent for this many suspicion times is dead; after the second number, it is forgotten. */
-const DEAD_AFTER = 10;
+/** A silent member is forgotten after this many suspicion times. */
 const FORGOTTEN_AFTER = 600;
 /**
  * Bound of the other members, dead ones included. A peer that knows the secret can name any number of addresses. This
@@ -12,13 +14,24 @@ const FORGOTTEN_AFTER = 600;
  */
 const MAX_OTHERS = 1_024;
 
-type Described = Omit<MemberRecord, 'silentMs'>;
+type Described = KnownMember['record'];
+
+/** Members that tell each other of themselves by heartbeats. */
+export interface GossipMembership extends Membership {
+  /** The members with which this node exchanges heartbeats. */
+  readonly neighbours: ReadonlySet<NodeId>;
+  /** Notes that this node sends a message to this member. */
+  readonly messageSent: (id: NodeId) => void;
+  /** The members that this node has begun to doubt since the last call. */
+  takeNewDoubts(): readonly NodeId[];
+}
+
+interface GossipMembershipOptions extends MembershipOptions {
+  /** About how many members this node exchanges heartbeats with: even, at least 2. Default 8. */
+  readonly neighbours?: number | undefined;
+}
 
 const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2, left: 3 };
-
-function isGoing({ state }: Described): boolean {
-  return state === 'leaving' || state === 'left';
-}
 
 /**
  * Incarnations are numbers of a circle, from 1 to this one, so that each of them has a later one. Otherwise a member
@@ -42,25 +55,36 @@ function compare(a: Described, b: Described): number {
   return compareIncarnations(a.incarnation, b.incarnation) || RANK[a.state] - RANK[b.state] || a.beat - b.beat;
 }
 
-/** Members that tell each other of themselves by heartbeats, and suspect each other by silence. */
-export function createGossipMembership({ clock }: { clock: Clock }, options: MembershipOptions): Membership {
+/**
+ * Each node exchanges heartbeats with a few neighbours. A node that misses a neighbour says so, and the word spreads.
+ * Every node that hears it, or whose own messages stay unanswered, probes the member itself, and suspects it by the
+ * silence since then.
+ */
+export function createGossipMembership(
+  { clock }: { clock: Clock },
+  options: GossipMembershipOptions,
+): GossipMembership {
   const { suspectAfterMs } = options;
   /** The state that this node has told others before it declared it. */
   let announced: MemberRecord | undefined;
   let digest: string | undefined;
-  const view = createMemberView<KnownMember>({ clock }, options, {
+  const view = createMemberView<GossipMember>({ clock }, options, {
     stateOf,
     isSilent: (known) => silentMs(known) > suspectAfterMs / 2,
     isHandingOver: (known) => silentMs(known) <= suspectAfterMs / 2,
+    isDoubted: (known) => isDoubted(known),
   });
   const { known: others } = view;
   view.self = { ...view.self, incarnation: 1 };
+  const doubts = createDoubts({ clock, self: options.self, others }, options);
+  const { silentMs, isDoubted } = doubts;
 
-  function silentMs(known: KnownMember): number {
-    return clock.nowMs() - known.heardAtMs;
+  function rebuild(): void {
+    doubts.chooseNeighbours();
+    view.rebuild();
   }
 
-  function stateOf(known: KnownMember): MemberState {
+  function stateOf(known: GossipMember): MemberState {
     const { state } = known.record;
     if (state === 'leaving' || state === 'left') return 'leaving';
     if (silentMs(known) > suspectAfterMs * DEAD_AFTER) return 'dead';
@@ -79,7 +103,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
   }
 
   /** @returns whether the ring may have changed; one more beat of a member that is up changes nothing */
-  function learnOne({ silentMs: saidSilentMs, ...record }: MemberRecord): boolean {
+  function learnOne({ silentMs: saidSilentMs, doubted, ...record }: MemberRecord): boolean {
     if (record.id === view.self.id) {
       // An announced state comes back to this node before it declares that state.
       if (compare(record, announced ?? view.self) <= 0) return false;
@@ -89,15 +113,29 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     const heardAtMs = clock.nowMs() - saidSilentMs;
     const known = others.get(record.id);
     if (known === undefined) {
-      if (isForgotten(record, saidSilentMs) || others.size >= MAX_OTHERS) return false;
+      const isMissed = doubted && saidSilentMs > suspectAfterMs;
+      if (isForgotten(record, isGoing(record) || isMissed ? saidSilentMs : 0) || others.size >= MAX_OTHERS)
+        return false;
       // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
       const mayHaveActed = view.self.state === 'active' && record.state !== 'joining';
       const actedForIncarnation = mayHaveActed ? record.incarnation : undefined;
-      others.set(record.id, { record, heardAtMs, refusedAtBeat: undefined, actedForIncarnation });
+      const learnt: GossipMember = {
+        record,
+        heardAtMs,
+        refusedAtBeat: undefined,
+        actedForIncarnation,
+        // Others have found it silent for a suspicion time. It does not enter the ring of this node first.
+        probedSinceMs: isMissed ? heardAtMs : undefined,
+        unansweredAtMs: undefined,
+      };
+      others.set(record.id, learnt);
+      if (doubted) doubts.begin(learnt);
       digest = undefined;
       return true;
     }
-    if (compare(record, known.record) <= 0) return false;
+    const order = compare(record, known.record);
+    if (doubted && order >= 0) doubts.begin(known);
+    if (order <= 0) return false;
     const declares = record.incarnation !== known.record.incarnation || record.state !== known.record.state;
     const returns = silentMs(known) > suspectAfterMs;
     if (declares) {
@@ -107,6 +145,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     view.noteBeat(known, record.beat);
     known.record = record;
     known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
+    doubts.end(known);
     return declares || returns;
   }
 
@@ -115,10 +154,10 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
   function learn(learnt: readonly MemberRecord[]): void {
     let changed = false;
     for (const record of learnt) changed = learnOne(record) || changed;
-    if (changed) view.rebuild();
+    if (changed) rebuild();
   }
 
-  const membership: Membership = {
+  const membership: GossipMembership = {
     allowsActingOwner: true,
     keepsDownMembers: false,
     leaseExpired: false,
@@ -135,6 +174,11 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     get ringVersion() {
       return view.ringVersion;
     },
+    get neighbours() {
+      return doubts.neighbours;
+    },
+    messageSent: doubts.messageSent,
+    takeNewDoubts: doubts.takeNew,
     get view() {
       return (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)]));
     },
@@ -142,7 +186,7 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     records,
     routedRecords: records,
     recordsOf: (wanted) => view.recordsOf(wanted, view.self),
-    silent: (forMs) => [...others.values()].filter((known) => silentMs(known) > forMs).map(view.recordOf),
+    silent: (forMs) => [...others.values()].filter((known) => isDoubted(known, forMs)).map(view.recordOf),
     isDecider: () => true,
     isBehind: (theirs) => theirs !== membership.view,
     learn,
@@ -151,8 +195,12 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
       const returns = before !== undefined && silentMs(before) > suspectAfterMs;
       const changed = learnOne(from);
       const known = others.get(from.id);
-      if (known !== undefined) known.heardAtMs = clock.nowMs();
-      if (changed || returns) view.rebuild();
+      if (known !== undefined) {
+        known.heardAtMs = clock.nowMs();
+        known.unansweredAtMs = undefined;
+        doubts.end(known);
+      }
+      if (changed || returns) rebuild();
     },
     admit(record) {
       learn([record]);
@@ -164,25 +212,24 @@ export function createGossipMembership({ clock }: { clock: Clock }, options: Mem
     },
     declare(state) {
       setSelf({ state, beat: view.self.beat + 1 });
-      view.rebuild();
+      rebuild();
     },
     reincarnate() {
       setSelf({ incarnation: incarnationAfter(view.self.incarnation), state: 'joining', beat: 0 });
-      view.rebuild();
+      rebuild();
     },
     checkTimeouts() {
+      let hasGoing = false;
       for (const [id, known] of others) {
-        if (!isForgotten(known.record, silentMs(known))) continue;
-        others.delete(id);
-        digest = undefined;
+        hasGoing ||= isGoing(known.record);
+        if (isForgotten(known.record, silentMs(known))) {
+          others.delete(id);
+          digest = undefined;
+        }
       }
-      view.rebuild();
+      if (doubts.chooseNeighbours() || hasGoing) view.rebuild();
     },
-    resetTimers() {
-      for (const known of others.values()) {
-        if (silentMs(known) <= suspectAfterMs * DEAD_AFTER) known.heardAtMs = clock.nowMs();
-      }
-    },
+    resetTimers: doubts.resetTimers,
     stateOf(id) {
       const { self } = view;
       if (id === self.id) return self.state === 'left' ? 'leaving' : self.state;

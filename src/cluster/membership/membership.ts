@@ -60,7 +60,7 @@ export interface Membership extends Members {
   recordsOf(ids: readonly NodeId[]): readonly MemberRecord[];
   /** All records for a member that joins at the same time: members that this node admitted already count as active. */
   routedRecords(): readonly MemberRecord[];
-  /** The records of other members that have been silent for longer than `forMs`. */
+  /** The records of other members that should have been heard within `forMs` but were not, or that refuse connections. */
   silent(forMs: number): readonly MemberRecord[];
   /** Members that refused a connection and have not been heard since. */
   refusedIds(): readonly NodeId[];
@@ -101,7 +101,7 @@ export interface Membership extends Members {
 
 /** Another member, as this node knows it. */
 export interface KnownMember {
-  record: Omit<MemberRecord, 'silentMs'>;
+  record: Omit<MemberRecord, 'silentMs' | 'doubted'>;
   /** When its beat last advanced, by whatever path this node learnt it. */
   heardAtMs: number;
   /** Its beat when it refused a connection; `undefined` once a later beat shows that it listens again. */
@@ -117,6 +117,8 @@ interface MemberRules<K> {
   readonly isSilent: (known: K) => boolean;
   /** Whether a leaving member may still hand over. */
   readonly isHandingOver: (known: K) => boolean;
+  /** Absent if no node tells others of its doubts. */
+  readonly isDoubted?: (known: K) => boolean;
 }
 
 /** The functions that every membership has in common. */
@@ -207,6 +209,7 @@ export function createMemberView<K extends KnownMember>(
       version: options.version,
       url: options.url ?? '',
       silentMs: 0,
+      doubted: false,
     },
     known,
     get ring() {
@@ -230,7 +233,11 @@ export function createMemberView<K extends KnownMember>(
       options.onRingChange();
     },
     invalidate: () => void (ringVersion += 1),
-    recordOf: (one) => ({ ...one.record, silentMs: clock.nowMs() - one.heardAtMs }),
+    recordOf: (one) => ({
+      ...one.record,
+      silentMs: clock.nowMs() - one.heardAtMs,
+      doubted: rules.isDoubted?.(one) ?? false,
+    }),
     recordsOf: (ids, own) =>
       ids.flatMap((id) => {
         const one = known.get(id);

@@ -75,6 +75,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
       const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
       if (countUnknown(answer.members) > MAX_UNKNOWN) await prepareRingWith(answer.members);
       membership.learn(answer.members, from);
+      sendUrgent();
     }
     if (membership.isBehind(view) && body.kind !== 'heartbeat' && (probing.fetchesViews || !hasMembers))
       void heartbeat(answerer.from.id);
@@ -103,12 +104,20 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     if (policies !== policiesDigest()) heardPolicies(from.id, policies);
   }
 
-  async function heartbeat(to: NodeId, late = membership.silent(lateMs)): Promise<void> {
-    if (heartbeating.has(to)) return;
+  /** @param again whether to send it even while another one is under way, which may be lost */
+  async function heartbeat(to: NodeId, late = membership.silent(lateMs), again = false): Promise<void> {
+    if (heartbeating.has(to) && !again) return;
     heartbeating.add(to);
     const agreed = exchanged.get(to)?.view === membership.view;
     await ask(to, { kind: 'heartbeat', members: probing.recordsFor(agreed, late) }, heartbeatTimeoutMs);
     heartbeating.delete(to);
+  }
+
+  function sendUrgent(): void {
+    const urgent = probing.urgent();
+    if (urgent.length === 0) return;
+    const late = membership.silent(lateMs);
+    for (const id of urgent) void heartbeat(id, late, true);
   }
 
   async function heartbeatSeeds(): Promise<void> {
@@ -135,6 +144,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     },
     answerHeartbeat({ view }, members) {
       membership.learn(members);
+      sendUrgent();
       // Without regular heartbeats, this node has no opinion of these members before it has asked them itself.
       if (probing.fetchesViews) for (const { id } of members) if (id !== membership.self.id) void heartbeat(id);
       const agreed = view === membership.view;
@@ -151,7 +161,9 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     beat() {
       for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
       const late = membership.silent(lateMs);
-      for (const id of probing.targets(late, (one) => exchanged.get(one)?.atMs)) void heartbeat(id, late);
+      const silent = new Set(late.map(({ id }) => id));
+      for (const id of probing.targets(late, (one) => exchanged.get(one)?.atMs))
+        void heartbeat(id, late, silent.has(id));
       void heartbeatSeeds();
     },
     close: () => (closed = true),

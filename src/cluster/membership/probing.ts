@@ -1,7 +1,7 @@
 import type { NodeId } from '../../core/ring.js';
 import type { MemberRecord } from '../messages.js';
 import type { Clock, Discovery } from '../ports.js';
-import type { Membership } from './membership.js';
+import type { GossipMembership } from './gossip-membership.js';
 import type { RegistryMembership } from './registry-membership.js';
 
 /** Decides which members this node sends heartbeats to, and what these say. Gossip and a registry differ here. */
@@ -19,6 +19,8 @@ export interface Probing {
    * @param exchangedAtMs when this node last exchanged a message with a member; `undefined` if never
    */
   targets(late: readonly MemberRecord[], exchangedAtMs: (id: NodeId) => number | undefined): readonly NodeId[];
+  /** The members to send heartbeats to at once: those that this node has begun to doubt, and those to tell of it. */
+  urgent(): readonly NodeId[];
   /** Addresses that are no members, to send heartbeats to at this beat: so two rings find each other. */
   seeds(): Promise<readonly NodeId[]>;
   /** The records that go with a heartbeat to a member. @param agreed whether it last had the same view */
@@ -27,39 +29,80 @@ export interface Probing {
   readonly messageSent: (id: NodeId) => void;
 }
 
-/** Dead members and seeds are sent one heartbeat per this many beats. */
+/** Seeds, leaving members, and a few dead ones are sent one heartbeat per this many beats. */
 const SEED_EVERY = 10;
+/** This many others, besides the neighbours, are asked about members that this node misses. */
+const ASKED_BESIDES = 8;
+/** Bounds of the members that are sent a heartbeat at one beat because they are silent or dead. */
+const MAX_SILENT = 64;
+const MAX_DEAD = 8;
 
-/** Gossip: at each beat, a heartbeat to every member with which nothing else was exchanged. */
+/**
+ * Gossip: at each beat, a heartbeat to every neighbour with which nothing else was exchanged, to the members that are
+ * missed, and to one other member in turn. So the cost of a beat does not grow with the number of members.
+ */
 export function createGossipProbing(
-  { clock, membership, discovery }: { clock: Clock; membership: Membership; discovery: Discovery },
+  { clock, membership, discovery }: { clock: Clock; membership: GossipMembership; discovery: Discovery },
   { beatMs }: { beatMs: number },
 ): Probing {
   let beats = 0;
   const isSeedBeat = (): boolean => beats % SEED_EVERY === 0;
 
+  /** The members that are no neighbours, by what they are sent. */
+  function rest(): Readonly<Record<'present' | 'leaving' | 'dead', readonly NodeId[]>> {
+    const ids = { present: [] as NodeId[], leaving: [] as NodeId[], dead: [] as NodeId[] };
+    for (const id of membership.others()) {
+      const state = membership.stateOf(id)!;
+      if (state === 'leaving' || state === 'dead') ids[state].push(id);
+      else if (!membership.neighbours.has(id)) ids.present.push(id);
+    }
+    return ids;
+  }
+
   return {
-    timeoutPart: 0.3,
+    // Longer than a member has to answer before others act for it.
+    timeoutPart: 0.5,
     fetchesViews: false,
     targets(late, exchangedAtMs) {
       beats += 1;
       const nowMs = clock.nowMs();
-      // If a member is not heard directly, all others are asked about it, whatever else was exchanged with them.
-      const missed = late.some(({ id }) => membership.stateOf(id) !== 'dead');
-      return membership.others().filter((id) => {
-        const state = membership.stateOf(id);
-        if (state === 'dead' || state === 'leaving') return isSeedBeat();
-        return missed || nowMs - (exchangedAtMs(id) ?? -Infinity) >= beatMs;
-      });
+      const { present, leaving, dead } = rest();
+      // The next one in turn has perhaps lost all its neighbours.
+      const targets = new Set(inTurn(present, 1, beats));
+      const missed = late.filter(({ id }) => membership.stateOf(id) !== 'dead');
+      if (missed.length > 0) {
+        for (const { id } of inTurn(missed, MAX_SILENT, beats * MAX_SILENT)) targets.add(id);
+        // The same ones for some beats: at the first, they may not have heard the member either.
+        for (const id of inTurn(present, ASKED_BESIDES, Math.floor(beats / SEED_EVERY))) targets.add(id);
+      }
+      // Whoever is missed is looked for among the others, whatever else was exchanged with them.
+      const isDue = (id: NodeId): boolean => missed.length > 0 || nowMs - (exchangedAtMs(id) ?? -Infinity) >= beatMs;
+      for (const id of membership.neighbours) if (isDue(id)) targets.add(id);
+      if (membership.self.state === 'leaving') for (const id of present) if (isDue(id)) targets.add(id);
+      for (const id of leaving) targets.delete(id);
+      if (isSeedBeat()) for (const id of [...leaving, ...inTurn(dead, MAX_DEAD, beats / SEED_EVERY)]) targets.add(id);
+      return [...targets];
+    },
+    urgent() {
+      const doubts = membership.takeNewDoubts();
+      // A node that does not decide has time, and must not speak before it knows that nobody else has its id.
+      if (doubts.length === 0 || membership.self.state !== 'active') return [];
+      return [...doubts, ...membership.neighbours];
     },
     async seeds() {
       if (!isSeedBeat()) return [];
       const ids = await discovery.seeds();
       return ids.filter((id) => id !== membership.self.id && membership.stateOf(id) === undefined);
     },
-    recordsFor: (agreed, late) => (agreed ? late : membership.records()),
-    messageSent: () => undefined,
+    recordsFor: (agreed, late) => (agreed ? inTurn(late, MAX_SILENT, beats * MAX_SILENT) : membership.records()),
+    messageSent: membership.messageSent,
   };
+}
+
+/** `count` items, from a place that `turn` gives around the list; all if there are no more. */
+function inTurn<T>(items: readonly T[], count: number, turn: number): readonly T[] {
+  if (items.length <= count) return items;
+  return Array.from({ length: count }, (_, i) => items[(turn + i) % items.length]!);
 }
 
 /**
@@ -88,9 +131,9 @@ export function createRegistryProbing({
       const missed = new Set(late.map(({ id }) => id));
       const present = membership.others().filter((id) => !missed.has(id));
       turn += ASKED_ABOUT;
-      const few = Math.min(ASKED_ABOUT, present.length);
-      return [...missed, ...Array.from({ length: few }, (_, i) => present[(turn + i) % present.length]!)];
+      return [...missed, ...inTurn(present, ASKED_ABOUT, turn)];
     },
+    urgent: () => [],
     seeds: () => Promise.resolve([]),
     recordsFor: (_agreed, late) => late,
     messageSent: membership.messageSent,

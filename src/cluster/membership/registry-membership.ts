@@ -20,7 +20,7 @@ const DOWN_PART = 0.7;
 
 /** State and incarnation as the registry has them, beat as this node last heard it. */
 interface RegisteredMember extends KnownMember {
-  record: Omit<MemberRecord, 'silentMs'> & Registration;
+  record: KnownMember['record'] & Registration;
   /** When this node sent the first message after which it heard nothing. */
   unansweredAtMs: number | undefined;
   /** The revision that the member acted on when it was last heard. */

@@ -15,7 +15,7 @@ export interface ClusterDescription {
     /** The member's public address, if it advertises one. */
     readonly url?: string;
     readonly incarnation: number;
-    /** Ms since this node last received a message from the member. */
+    /** Ms since this node last received a message from the member. Seconds are usual if it is no neighbour. */
     readonly silentMs: number;
   }[];
 }

@@ -1,6 +1,6 @@
 import type { MemberRecord, Sender } from '../../cluster/messages.js';
 import type { NodeId } from '../../core/ring.js';
-import { MAX_COUNT, MAX_MEMBERS, MAX_WORD_BYTES, readUrl, readWord, STATES } from '../members.js';
+import { MAX_COUNT, MAX_MEMBERS, MAX_WORD_BYTES, encodeState, readState, readUrl, readWord } from '../members.js';
 import { malformed, readNodeId } from '../wire.js';
 import { ByteReader, ByteWriter } from './bytes.js';
 
@@ -44,6 +44,7 @@ function sameDescription(a: Sender, b: Sender): boolean {
     from.id === other.id &&
     from.incarnation === other.incarnation &&
     from.state === other.state &&
+    from.doubted === other.doubted &&
     from.version === other.version &&
     from.url === other.url
   );
@@ -55,10 +56,11 @@ function writeDescription(out: ByteWriter, { from, view, policies }: Sender): vo
   out.text(policies);
 }
 
-function writeMember(out: ByteWriter, { id, incarnation, state, version, url }: Member): void {
+function writeMember(out: ByteWriter, member: Member): void {
+  const { id, incarnation, version, url } = member;
   out.text(id);
   out.whole(incarnation);
-  out.byte(STATES.indexOf(state));
+  out.byte(encodeState(member));
   out.text(version);
   out.text(url);
 }
@@ -82,8 +84,8 @@ export function readSender(from: ByteReader): Sender {
   from.at = end;
   const beat = from.whole(0, MAX_COUNT, 'beat');
   const silentMs = from.whole(0, MAX_COUNT, 'silence');
-  const { id, incarnation, state, version, url } = member;
-  return { from: { id, incarnation, state, beat, version, url, silentMs }, view, policies };
+  const { id, incarnation, state, doubted, version, url } = member;
+  return { from: { id, incarnation, state, doubted, beat, version, url, silentMs }, view, policies };
 }
 
 function readCached(bytes: Buffer, start: number, end: number): Description {
@@ -110,11 +112,10 @@ function readDescription(from: ByteReader): Description {
 function readMember(from: ByteReader): Member {
   const id = readId(from, 'member');
   const incarnation = from.whole(0, MAX_COUNT, 'incarnation');
-  const state = STATES[from.byte('state')];
-  if (state === undefined) throw malformed('state', '0 to 3');
+  const { state, doubted } = readState(from.byte('state'));
   const version = readWord(from.text(0, MAX_WORD_BYTES, 'version'), 'version');
   const url = readUrl(from.text(0, MAX_URL_BYTES, 'url'));
-  return { id, incarnation, state, version, url };
+  return { id, incarnation, state, doubted, version, url };
 }
 
 /** @throws MalformedMessage */
@@ -122,9 +123,10 @@ export function readMembers(from: ByteReader): readonly MemberRecord[] {
   const count = from.whole(0, MAX_MEMBERS, 'number of members');
   const members: MemberRecord[] = [];
   while (members.length < count) {
-    const { id, incarnation, state, version, url } = readMember(from);
+    const { id, incarnation, state, doubted, version, url } = readMember(from);
     const beat = from.whole(0, MAX_COUNT, 'beat');
-    members.push({ id, incarnation, state, beat, version, url, silentMs: from.whole(0, MAX_COUNT, 'silence') });
+    const silentMs = from.whole(0, MAX_COUNT, 'silence');
+    members.push({ id, incarnation, state, beat, version, url, silentMs, doubted });
   }
   return members;
 }
