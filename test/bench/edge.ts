@@ -1,0 +1,91 @@
+/**
+ * `npx tsx test/bench/edge.ts`: the CPU of a batch of 100 in this process, in µs per item, without sockets: reading it
+ * alone, reading and deciding it, and all with the answer. `general` reads it by the general way, as a batch of many
+ * different items. Each is the lowest tenth of short measurements, since other work on the machine only adds.
+ */
+import { createClusterNode } from '../../src/cluster/node.js';
+import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
+import { CheckBatch } from '../../src/core/check-batch.js';
+import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';
+import { createCounters } from '../../src/http/metrics/counters.js';
+import { systemClock, systemTimers } from '../../src/system.js';
+import { createBatchReader } from '../../src/validate/batch-reader.js';
+import { parseJson } from '../../src/validate/json.js';
+import { readBatch, readCheck } from '../../src/validate/request.js';
+import { clientId } from '../load/clients.js';
+
+const CLIENTS = 100_000;
+const BATCH = 100;
+/** Batches of one measurement, and how many a turn of the event loop handles. */
+const MEASURED = 64;
+const A_TURN = 4;
+const SECONDS = 3;
+
+const log = { info: () => undefined, warn: () => undefined };
+const transport = { send: () => Promise.resolve({ kind: 'refused' } as const) };
+const discovery = { seeds: () => Promise.resolve([]) };
+const node = createClusterNode(
+  { clock: systemClock, timers: systemTimers, transport, log, discovery },
+  {
+    self: '127.0.0.1:9080',
+    version: '0',
+    maxClients: 1_000_000,
+    replicas: 1,
+    replicationIntervalMs: 50,
+    suspectAfterMs: 1_000,
+    onUnavailable: 'closed',
+  },
+);
+const reader = createBatchReader(WITHOUT_POLICIES);
+const writers = createAnswerWriters(createCounters());
+const bodies = Array.from({ length: CLIENTS / BATCH }, () => {
+  const item = (): object => ({ clientId: clientId(Math.floor(Math.random() * CLIENTS)), limit: 10_000, window: '1m' });
+  return Buffer.from(JSON.stringify({ requests: Array.from({ length: BATCH }, item) }));
+});
+
+function read(body: Buffer): CheckBatch {
+  return reader.read(body)!;
+}
+
+function readGenerally(body: Buffer): CheckBatch {
+  return CheckBatch.of(readBatch(parseJson(body)).map((item) => readCheck(item)));
+}
+
+function decide(batch: CheckBatch): CheckBatch {
+  if (node.checks.checkMany(batch) !== undefined) throw new Error('a batch took several turns');
+  return batch;
+}
+
+function answer(batch: CheckBatch): void {
+  const out = writers.begin();
+  out.write(batch, 0, batch.size);
+  out.end().send('', () => true);
+}
+
+async function measure(handle: (body: Buffer) => unknown): Promise<number> {
+  const found: number[] = [];
+  const endMs = performance.now() + SECONDS * 1_000;
+  for (let next = 0; performance.now() < endMs;) {
+    const before = process.cpuUsage();
+    for (let i = 0; i < MEASURED; i += 1) {
+      handle(bodies[next++ % bodies.length]!);
+      if (i % A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const { user, system } = process.cpuUsage(before);
+    found.push((user + system) / MEASURED / BATCH);
+  }
+  return found.sort((a, b) => a - b)[Math.floor(found.length / 10)]!;
+}
+
+await node.start();
+const ways: Record<string, (body: Buffer) => unknown> = {
+  read,
+  'read, decide': (body) => decide(read(body)),
+  'read, decide, answer': (body) => answer(decide(read(body))),
+  'general: read': readGenerally,
+  'general: read, decide, answer': (body) => answer(decide(readGenerally(body))),
+};
+// Each once before, for V8 to compile it.
+for (const handle of Object.values(ways)) await measure(handle);
+for (const [name, handle] of Object.entries(ways)) console.log(`${name}: ${(await measure(handle)).toFixed(2)} µs`);
+process.exit(0);
