@@ -10,7 +10,7 @@ export interface SocketDirectory {
   remove(): void;
 }
 
-const PREFIX = 'tokenring-';
+const PREFIX = 'tokenring-workers-';
 /** Name of the supervisor's socket, and the longest in the directory. Its answer shows that the directory is in use. */
 const IN_USE = 'group';
 /** `sun_path` has 108 bytes on Linux and 104 on macOS and the BSDs. The last one is a zero. */
@@ -55,6 +55,8 @@ async function removeAbandoned(parent: string): Promise<void> {
     const path = join(parent, name);
     const stats = lstatSync(path, { throwIfNoEntry: false });
     if (stats?.isDirectory() !== true || stats.uid !== process.getuid?.()) continue;
+    // Without that socket it is something else, which only has such a name.
+    if (lstatSync(join(path, IN_USE), { throwIfNoEntry: false })?.isSocket() !== true) continue;
     if (!(await answers(join(path, IN_USE)))) rmSync(path, { recursive: true, force: true });
   }
 }

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -24,16 +25,21 @@ describe('the directory of the workers’ Unix sockets', () => {
   });
 
   it('removes those of groups that were killed, and no other', async () => {
-    const abandoned = join(parent, 'tokenring-killed');
+    const abandoned = join(parent, 'tokenring-workers-killed');
+    const others = ['other', 'tokenring-data', 'tokenring-workers-data'];
+    for (const name of others) mkdirSync(join(parent, name));
     mkdirSync(abandoned);
-    mkdirSync(join(parent, 'other'));
+    // A killed process leaves the file of its socket behind.
+    const script = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
+    spawnSync(process.execPath, ['-e', script, join(abandoned, 'group')]);
+    expect(existsSync(join(abandoned, 'group'))).to.equal(true);
     const first = await openSocketDirectory(parent);
     const second = await openSocketDirectory(parent);
     expect(existsSync(abandoned)).to.equal(false);
     expect(existsSync(dirname(first.pathOf(0)))).to.equal(true);
     first.remove();
     second.remove();
-    expect(readdirSync(parent)).to.deep.equal(['other']);
+    expect(readdirSync(parent)).to.have.members(others);
   });
 
   it('names the limit where the path of a socket would be too long', async () => {
