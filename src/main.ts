@@ -5,7 +5,10 @@ import { peerTls, publicTls, readCertificates, watchCertificates } from './certi
 import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
+import { createAuditTrail } from './http/access/audit.js';
 import type { Audit } from './http/access/audit.js';
+import { createNodeEvents } from './http/api/node-events.js';
+import type { NodeEvents } from './http/api/node-events.js';
 import { createGuard } from './guard.js';
 import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
@@ -59,7 +62,9 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const lines = createLog(settings, () => id);
   const changes = createAudit(settings.auditLog, lines, () => id);
   const { log } = lines;
-  const { audit } = changes;
+  const auditTrail = createAuditTrail({ log: changes.audit, wallMs: Date.now });
+  const { audit } = auditTrail;
+  const events = createNodeEvents({ wallMs: Date.now });
   const guard = createGuard(settings, { log, audit });
   const certificates = readCertificates(settings, 'tls');
   const source = await openPolicies(settings, { log, audit });
@@ -78,13 +83,15 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     tracing,
     named: (self) => (id = self),
     processReport: () => reports.ofProcess?.(),
+    events,
   });
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
   const api = createPublicApi(settings, {
     member,
     policyWriter: source.connect(member.node),
     guard,
-    audit,
+    auditTrail,
+    events,
     log,
     lost: { logLines: () => lines.droppedLines, auditLines: () => changes.divertedLines },
     bounds,
@@ -162,11 +169,12 @@ interface MemberDeps {
   /** Called with the id of this node, once its peer port is known. */
   readonly named: (id: string) => void;
   readonly processReport: () => ProcessReport | undefined;
+  readonly events: Pick<NodeEvents, 'watching'>;
 }
 
 /** Opens the store and listens to peers. The node is not in the ring yet. */
 async function openMember(settings: Settings, deps: MemberDeps): Promise<Member> {
-  const { log, source, bounds, group, own, tracing, named, processReport } = deps;
+  const { log, source, bounds, group, own, tracing, named, processReport, events } = deps;
   const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
   const discovery = discoveryOf(settings, log);
   return createMember({
@@ -190,7 +198,7 @@ async function openMember(settings: Settings, deps: MemberDeps): Promise<Member>
     secret: settings.peerSecret,
     cluster: settings.cluster,
     tls: peerTls(settings, readCertificates(settings, 'peerTls')),
-    log,
+    log: events.watching(log),
     processReport,
     tracing,
   });

@@ -8,7 +8,8 @@ import type { Stats } from './group/protocol.js';
 import type { Guard } from './guard.js';
 import { createApi } from './http/api/api.js';
 import type { ApiDeps } from './http/api/api.js';
-import type { Audit, Who } from './http/access/audit.js';
+import type { AuditTrail, Who } from './http/access/audit.js';
+import type { NodeEvents } from './http/api/node-events.js';
 import { createBodyReader } from './http/body.js';
 import { createCounters } from './http/metrics/counters.js';
 import type { Counters } from './http/metrics/counters.js';
@@ -26,7 +27,8 @@ interface PublicApiDeps {
   readonly member: Pick<Member, 'node' | 'checks' | 'peers'>;
   readonly policyWriter: PolicyWriter<Who>;
   readonly guard: Pick<Guard, 'access'>;
-  readonly audit: Audit;
+  readonly auditTrail: AuditTrail;
+  readonly events: NodeEvents;
   readonly log: Logger;
   /** Lines that standard output and the audit log's file did not take. */
   readonly lost: { logLines(): number; auditLines(): number };
@@ -51,7 +53,7 @@ interface PublicApi extends PublicServer {
 
 /** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
 export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
-  const { guard, audit, log, group, stage, policyWriter } = deps;
+  const { guard, auditTrail, events, log, group, stage, policyWriter } = deps;
   const { node, checks, peers } = deps.member;
   const { activePolicies } = node;
   const { access } = guard;
@@ -78,7 +80,8 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       decisions,
       access,
       readBody: createBodyReader(deps.bounds.maxOtherArrivingBytes),
-      audit,
+      auditTrail,
+      events,
       counters,
       metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
       stage,

@@ -305,6 +305,35 @@ export const StatsSchema = Type.Object(
   { ...strict, $id: 'Stats' },
 );
 
+const WhoSchema = Type.Union([
+  Type.Object(
+    { token: Type.String(), address: Type.Optional(Type.String()), certificate: Type.Optional(Type.String()) },
+    strict,
+  ),
+  Type.Object({ file: Type.String() }, strict),
+  Type.Object({ nodes: Type.Array(Type.String()) }, strict),
+]);
+
+export const AuditSchema = Type.Object(
+  {
+    changes: Type.Array(
+      Type.Object(
+        {
+          atMs: Type.Integer({ description: 'ms since 1970' }),
+          who: WhoSchema,
+          what: Type.String(),
+          target: Type.Optional(Type.String()),
+          before: Type.Optional(Type.Unknown()),
+          after: Type.Optional(Type.Unknown()),
+        },
+        strict,
+      ),
+      { description: 'newest first' },
+    ),
+  },
+  { ...strict, $id: 'Audit' },
+);
+
 export const OwnerSchema = Type.Object(
   { clientId: Type.String(), owner: Type.String(), successors: Type.Array(Type.String()) },
   { ...strict, $id: 'Owner' },

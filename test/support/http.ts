@@ -51,8 +51,22 @@ export async function call(node: { readonly port: number }, path: string, sent: 
   const { method = 'GET', headers = {}, body = null } = sent;
   const origin = `http://127.0.0.1:${node.port}`;
   const { statusCode, headers: answered, body: stream } = await agent.request({ origin, path, method, headers, body });
-  const text = await stream.text();
+  const text = isEventStream(answered) ? await firstSample(stream) : await stream.text();
   return { status: statusCode, headers: answered, text, json: isJson(answered) && text ? parse(text) : undefined };
+}
+
+function isEventStream(headers: IncomingHttpHeaders): boolean {
+  return headers['content-type'] === 'text/event-stream';
+}
+
+/** The text of a stream that does not end, up to its first sample. */
+async function firstSample(stream: AsyncIterable<Buffer>): Promise<string> {
+  let text = '';
+  for await (const chunk of stream) {
+    text += chunk.toString();
+    if (/event: sample\n.*\n\n/.test(text)) break;
+  }
+  return text;
 }
 
 function isJson(headers: IncomingHttpHeaders): boolean {

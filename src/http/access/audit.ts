@@ -23,6 +23,41 @@ export interface Change {
 /** Records one change. Code that changes a node's decisions calls this after the change. */
 export type Audit = (change: Change) => void;
 
+/** A change with its time of day, in ms since 1970. */
+type RecordedChange = Change & { readonly atMs: number };
+
+/** The last changes that this node made, in memory. */
+export interface AuditTrail {
+  /** Records a change in the trail and in the audit log. */
+  readonly audit: Audit;
+  /** The last changes, newest first. */
+  recent(): readonly RecordedChange[];
+}
+
+const MAX_CHANGES = 200;
+const MAX_TRAIL_LENGTH = 256 * 1024;
+/** A longer change is kept without its values. */
+const MAX_CHANGE_LENGTH = 16 * 1024;
+
+/** Keeps the last changes for people to look at, bounded in number and length. The audit log keeps all of them. */
+export function createAuditTrail({ log, wallMs }: { log: Audit; wallMs: () => number }): AuditTrail {
+  const texts: string[] = [];
+  let length = 0;
+  return {
+    audit(change) {
+      log(change);
+      const recorded = { atMs: wallMs(), ...change };
+      const whole = JSON.stringify(recorded);
+      const short = { ...recorded, before: undefined, after: undefined };
+      const text = whole.length > MAX_CHANGE_LENGTH ? JSON.stringify(short) : whole;
+      length += text.length;
+      texts.push(text);
+      while (texts.length > MAX_CHANGES || length > MAX_TRAIL_LENGTH) length -= texts.shift()!.length;
+    },
+    recent: () => texts.map((text) => JSON.parse(text) as RecordedChange).reverse(),
+  };
+}
+
 /** @param token the name of the token that `Access.admit` found */
 export function whoAsks(req: IncomingMessage, token: string | undefined): Who {
   const { socket } = req;

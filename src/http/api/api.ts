@@ -6,7 +6,7 @@ import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../../cluster/node.js';
 import type { Access, Role } from '../access/access.js';
 import { whoAsks } from '../access/audit.js';
-import type { Audit, Who } from '../access/audit.js';
+import type { AuditTrail, Who } from '../access/audit.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
 import type { ReadBody } from '../body.js';
@@ -16,13 +16,15 @@ import type { Counters } from '../metrics/counters.js';
 import type { DecisionHandlers, ErrorLog } from '../decisions/handlers.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
+import { createEventStream } from './event-stream.js';
 import { createObservationHandlers } from './observations.js';
 import { createPages } from '../pages/pages.js';
+import type { NodeEvents } from './node-events.js';
 import { createPolicyHandlers } from './policies.js';
 import { TokenringError } from '../../core/error.js';
 import { readSettle, requireClientId } from '../../validate/request.js';
 import { sendProblem } from '../send.js';
-import { clientIdOf } from './client-param.js';
+import { createClientHandlers } from './clients.js';
 
 export interface ApiDeps {
   readonly cluster: Pick<
@@ -35,7 +37,8 @@ export interface ApiDeps {
   readonly decisions: DecisionHandlers;
   readonly access: Access;
   readonly readBody: ReadBody;
-  readonly audit: Audit;
+  readonly auditTrail: AuditTrail;
+  readonly events: NodeEvents;
   readonly counters: Counters;
   readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
   /**
@@ -59,7 +62,8 @@ const forBrowsers = helmet({
 /** Creates the public API on Express. The server answers most decision requests before they reach it. */
 export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
   const { cluster, activePolicies, policyWriter, decisions, access, readBody } = deps;
-  const { audit, counters, metrics, stage, isWhole, log } = deps;
+  const { auditTrail, counters, metrics, stage, isWhole, log } = deps;
+  const { audit } = auditTrail;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -106,30 +110,8 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
       },
     ],
   });
-  route('/v1/clients/:clientId', {
-    get: [
-      reader,
-      async (req, res) => {
-        const client = await cluster.describe(clientIdOf(req));
-        if (client === undefined)
-          throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
-        res.json(client);
-      },
-    ],
-    delete: [
-      admin,
-      async (req, res) => {
-        const clientId = clientIdOf(req);
-        const before = await cluster.describe(clientId);
-        const everywhere = await cluster.forget(clientId);
-        const what = everywhere ? 'client forgotten' : 'client forgotten on some nodes';
-        audit({ who: whoOf(res), what, target: clientId, before: before?.buckets ?? 'unknown' });
-        if (!everywhere)
-          throw new TokenringError('unavailable', { detail: 'not every node has confirmed: send it again' });
-        res.status(204).end();
-      },
-    ],
-  });
+  const client = createClientHandlers({ cluster, audit, whoOf });
+  route('/v1/clients/:clientId', { get: [reader, client.describe], delete: [admin, client.forget] });
   const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, whoOf });
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
@@ -157,6 +139,14 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   const { top, stats } = createObservationHandlers(cluster.observer);
   route('/v1/top', { get: [reader, top] });
   route('/v1/stats', { get: [reader, stats] });
+  const events = createEventStream({
+    ...deps,
+    membership: cluster.membership,
+    observer: cluster.observer,
+    isStopping: () => stage() === 'stopping',
+  });
+  route('/v1/events', { get: [reader, events] });
+  route('/v1/audit', { get: [admin, (_req, res) => void res.json({ changes: auditTrail.recent() })] });
   route('/healthz', { get: (_req, res) => sendText(res, 'ok') });
   route('/readyz', {
     get: (_req, res) => {

@@ -25,12 +25,14 @@ export function createObservationHandlers(
       const { clients, missing } = await observer.top({ by, span, policy }, limitOf(query));
       res.json({ by, span, spanMs: SPANS_MS[span], ...(policy !== undefined && { policy }), clients, missing });
     },
-    stats: async (_req, res) => {
-      const members = [...(await observer.reports())].map(([id, stats]) => ({ id, ...(stats && { stats }) }));
-      members.sort((a, b) => (a.id < b.id ? -1 : 1));
-      res.json({ members });
-    },
+    stats: async (_req, res) => void res.json(await statsOf(observer)),
   };
+}
+
+/** The counters of each member, by id. */
+export async function statsOf(observer: Pick<Observer, 'reports'>): Promise<{ members: object[] }> {
+  const members = [...(await observer.reports())].map(([id, stats]) => ({ id, ...(stats && { stats }) }));
+  return { members: members.sort((a, b) => (a.id < b.id ? -1 : 1)) };
 }
 
 function text(query: Query, name: string): string | undefined {

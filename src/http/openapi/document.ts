@@ -1,7 +1,15 @@
 import type { TSchema } from '@sinclair/typebox';
 import * as policySchemas from '../../validate/policy-schema.js';
 import { problemAnswer, ref } from './parts.js';
-import { clientPaths, clusterPaths, decisionPaths, gatewayPaths, nodePaths, policyPaths } from './paths.js';
+import {
+  clientPaths,
+  clusterPaths,
+  decisionPaths,
+  gatewayPaths,
+  nodePaths,
+  policyPaths,
+  observationPaths,
+} from './paths.js';
 import { HTTP_ERRORS } from '../../core/error.js';
 import * as schemas from '../../validate/schema.js';
 
@@ -20,6 +28,7 @@ const byName: Readonly<Record<string, TSchema>> = {
   Owner: schemas.OwnerSchema,
   Top: schemas.TopSchema,
   Stats: schemas.StatsSchema,
+  Audit: schemas.AuditSchema,
   Policy: policySchemas.PolicySchema,
   LoadReport: policySchemas.LoadReportSchema,
   Load: policySchemas.LoadSchema,
@@ -39,7 +48,8 @@ const GROUPS: readonly Group[] = [
   { name: 'Decisions', description: 'May this client do this now?', paths: decisionPaths },
   { name: 'Clients', description: 'Buckets, overrides, and tiers', paths: clientPaths },
   { name: 'Policies', description: 'Named limits, the same on every node', paths: policyPaths },
-  { name: 'Cluster', description: 'Members, owners, and what they count', paths: clusterPaths },
+  { name: 'Cluster', description: 'Members and owners', paths: clusterPaths },
+  { name: 'Observation', description: 'What members count, and what happens to them', paths: observationPaths },
   { name: 'Node', description: 'Health, metrics, and this document', paths: nodePaths },
   { name: 'Gateways', description: 'Decisions for gateways that ask by sub-request', paths: gatewayPaths },
 ];

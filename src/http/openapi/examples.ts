@@ -175,6 +175,23 @@ export const STATS = {
   ],
 };
 
+export const EVENTS = 'retry: 1000\n';
+
+/** The change of one entry of the policies that was not there before. */
+function changed(version: number, key: string, value: unknown): object {
+  const who = { token: 'TOKENRING_ADMIN_TOKEN', address: '127.0.0.1' };
+  const values = { before: { [key]: null }, after: { [key]: value } };
+  return { atMs: 1_800_000_000_000, who, ...values, what: 'policies changed', target: `version ${version}` };
+}
+
+export const AUDIT = {
+  changes: [
+    changed(3, `tier ${CLIENT}`, 'pro'),
+    changed(2, `override ${POLICY} ${CLIENT}`, { limit: 1200 }),
+    changed(1, `policy ${POLICY}`, limits),
+  ],
+};
+
 export const METRICS = '# TYPE tokenring_decisions_total counter\n';
 export const openApiExample = (version: string): object => {
   return { openapi: '3.1.0', info: { title: 'Tokenring', version }, paths: {} };

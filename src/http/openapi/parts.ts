@@ -164,6 +164,10 @@ export function problemAnswer(description: string, code: HttpErrorCode): object 
   };
 }
 
+export function eventStream(description: string, example: string): object {
+  return { description, content: { 'text/event-stream': { schema: { type: 'string' }, example } } };
+}
+
 export function plain(description: string, example: string): object {
   return { description, content: { 'text/plain': { schema: { type: 'string' }, example } } };
 }

@@ -10,6 +10,7 @@ import {
   askedWithAnyMethod,
   decisionAnswer,
   entryOperations,
+  eventStream,
   inPath,
   inQuery,
   jsonBodies,
@@ -218,6 +219,12 @@ export function clusterPaths(): Paths {
         },
       },
     },
+  };
+}
+
+/** Describes what all members count, and what happens to a node. */
+export function observationPaths(): Paths {
+  return {
     '/v1/top': {
       get: {
         operationId: 'getTop',
@@ -243,6 +250,32 @@ export function clusterPaths(): Paths {
         responses: {
           200: answer('counters since the start of each member', ref('Stats'), examples.STATS),
           ...problems('unauthorized'),
+        },
+      },
+    },
+    '/v1/events': {
+      get: {
+        operationId: 'getEvents',
+        summary:
+          'What happens to this node, and once a second what /v1/cluster and /v1/stats answer, until either ends',
+        security: maybe('read'),
+        parameters: [
+          { name: 'Last-Event-ID', in: 'header', description: 'the last event seen', schema: { type: 'string' } },
+        ],
+        responses: {
+          200: eventStream('server-sent events of the types event and sample', examples.EVENTS),
+          ...problems('invalid_request', 'unauthorized', 'overloaded'),
+        },
+      },
+    },
+    '/v1/audit': {
+      get: {
+        operationId: 'getAudit',
+        summary: 'The last changes that were made through this node, at most 200',
+        security: ADMIN,
+        responses: {
+          200: answer('newest first', ref('Audit'), examples.AUDIT),
+          ...problems('unauthorized', 'forbidden'),
         },
       },
     },
