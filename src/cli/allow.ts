@@ -26,11 +26,14 @@ export const allow: Command = {
     const answer = await ask(input, '/v1/allow', { method: 'POST', body });
     if (answer === undefined) return FAILED;
     const { allowed } = Object(answer.body) as { allowed?: unknown };
-    if (typeof allowed !== 'boolean') return showProblem(answer);
+    if (typeof allowed !== 'boolean') return showProblem(answer, { switches: AS_JSON });
     process.stdout.write(`${asciiJson(answer.body)}\n`);
     return allowed ? 0 : 1;
   },
 };
+
+/** This command prints JSON, also for a problem. */
+const AS_JSON: ReadonlySet<string> = new Set(['json']);
 
 /** Parses a whole number. Other text goes to the node unchanged; its error names the field. */
 function number(text: string | undefined): number | string | undefined {

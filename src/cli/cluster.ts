@@ -55,7 +55,7 @@ function welcome(ports: readonly number[], isPretty: boolean): string {
   if (!isPretty) return `${JSON.stringify({ level: 30, time: Date.now(), urls, try: tryIt, msg: 'cluster ready' })}\n`;
   return (
     `\n${ports.length === 1 ? 'The node is' : `${ports.length} nodes are`} ready: ${urls.join(' ')}\n` +
-    `All answer alike. Try:\n\n  ${tryIt}\n\nCtrl-C stops.\n`
+    `All answer alike. Try:\n\n  ${tryIt}\n\nThe API is described at ${urls[0]}/docs\nCtrl-C stops.\n`
   );
 }
 

@@ -59,7 +59,7 @@ async function diff(input: Input, path: string): Promise<number> {
   for (const [key, value] of file.entries) if (key.startsWith('policy ')) wanted[key.slice('policy '.length)] = value;
   const answer = await ask(input, '/v1/policies');
   if (answer === undefined) return FAILED;
-  if (answer.status !== 200) return showProblem(answer);
+  if (answer.status !== 200) return showProblem(answer, input);
   const { policies: inForce } = answer.body as { policies: Policies };
   const differences = differencesOf(inForce, wanted);
   const signs = { added: '+', changed: '~', missing: '-' } as const;

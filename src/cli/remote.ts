@@ -59,16 +59,21 @@ export async function ask(
 }
 
 /** Prints an answer, or the reason why there is none. @returns the exit code: 0 for an answer of 2xx */
-export function show(answer: Answer | undefined, { switches }: Input, asText: (body: unknown) => string): number {
+export function show(answer: Answer | undefined, input: Input, asText: (body: unknown) => string): number {
   if (answer === undefined) return FAILED;
-  if (answer.status >= 300) return showProblem(answer);
-  process.stdout.write(switches.has('json') ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)));
+  if (answer.status >= 300) return showProblem(answer, input);
+  process.stdout.write(
+    input.switches.has('json') ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)),
+  );
   return 0;
 }
 
-/** @returns the exit code of a failure */
-export function showProblem({ body }: Answer): number {
-  process.stderr.write(`${asciiJson(body)}\n`);
+/** Prints a problem as one sentence, or as JSON with `--json`. @returns the exit code of a failure */
+export function showProblem({ body, status }: Answer, { switches }: Pick<Input, 'switches'>): number {
+  const { title, detail } = Object(body) as { title?: unknown; detail?: unknown };
+  const texts = [title, detail].filter((one) => typeof one === 'string');
+  const sentence = texts.length === 0 ? `the node answered ${status}` : printable(texts.join(': '));
+  process.stderr.write(switches.has('json') ? `${asciiJson(body)}\n` : `tokenring: ${sentence}\n`);
   return FAILED;
 }
 

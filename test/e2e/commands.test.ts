@@ -86,6 +86,15 @@ describe('the commands of tokenring', function () {
     expect((await run('top', '--span', 'day', '--url', url)).stderr).to.include('--span: "day" is not valid');
   });
 
+  it('say what a node refuses in one sentence, or as JSON where that is wanted', async () => {
+    const settle = ['settle', 'x', '3', '--url', url];
+    const plain = await run(...settle);
+    expect(plain).to.include({ code: 2, stdout: '' });
+    expect(plain.stderr).to.match(/^tokenring: The request is not valid: reservation: "x" is not a reservation; .*\n$/);
+    const asJson = await run(...settle, '--json');
+    expect(JSON.parse(asJson.stderr)).to.include({ code: 'invalid_request', field: 'reservation' });
+  });
+
   it('name the nearest command or option for a typo, in one line, and allow no client called --help', async () => {
     const typos: [args: string[], stderr: string][] = [
       [['stauts'], 'tokenring: unknown command "stauts"; did you mean status?\n'],
