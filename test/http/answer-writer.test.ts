@@ -89,6 +89,14 @@ describe('the writer of the answers of a batch', () => {
     expect(counters.problems.get('overloaded')! - before.problems).to.equal(1);
   });
 
+  it('counts decisions without the state of the owner, from numbers and from objects', () => {
+    const figures = { allowed: false, limit: 5, remaining: 0, retryAfterMs: 1, resetMs: 1, limits: undefined };
+    const decision: Decision = { ...figures, owner: 'a:1', source: 'fallback', degraded: true };
+    const before = counters.degraded;
+    written([decision, decision], (i) => i === 0);
+    expect(counters.degraded - before).to.equal(2);
+  });
+
   it('uses its memory again once the bytes are copied, and not before', () => {
     const decision = { allowed: true, limit: 1, remaining: 0, retryAfterMs: 0, resetMs: 0, limits: undefined };
     const origin = { owner: 'a:1', source: 'owner', degraded: false } as const;

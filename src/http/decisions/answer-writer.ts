@@ -1,7 +1,6 @@
 import type { Answer, CheckBatch, Origin } from '../../core/check-batch.js';
-import type { Source } from '../../core/decision.js';
 import { TokenringError } from '../../core/error.js';
-import { countProblem } from '../metrics/counters.js';
+import { countDecision, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
 import { asciiJson, decisionJson, originJson } from './answer.js';
 
@@ -77,16 +76,12 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
     return tail;
   }
 
-  function count(allowed: boolean, source: Source): void {
-    (allowed ? counters.allowed : counters.denied)[source] += 1;
-  }
-
   function otherJson(answer: Answer): string {
     if (answer instanceof TokenringError) {
       countProblem(counters, answer.code);
       return asciiJson({ error: answer });
     }
-    count(answer.allowed, answer.source);
+    countDecision(counters, answer.allowed, answer);
     return decisionJson(answer);
   }
 
@@ -103,7 +98,7 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
         resetMs: number,
         origin: Origin,
       ): void {
-        count(allowed, origin.source);
+        countDecision(counters, allowed, origin);
         const outcome = allowed ? 'allowed' : 'denied';
         if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
         const tail = tailOf(origin);

@@ -15,7 +15,7 @@ import type { AnswerBytes } from './answer-writer.js';
 import { createArrivingBytes } from '../arriving.js';
 import type { ArrivingBytes } from '../arriving.js';
 import { readJsonBody } from '../body.js';
-import { countDuration, countProblem } from '../metrics/counters.js';
+import { countDecision, countDuration, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
 import { createSlices } from './slices.js';
 import { tracedBatch, tracedCheck, traceOf } from './traced.js';
@@ -230,13 +230,8 @@ export function createDecisionHandlers(
     countDuration(counters, source, (elapsedMs() - startMs) / 1000);
   }
 
-  function count(decision: Decision): void {
-    (decision.allowed ? counters.allowed : counters.denied)[decision.source] += 1;
-    if (decision.degraded) counters.degraded += 1;
-  }
-
   function sendDecision(send: Send, check: Check, decision: Decision, startMs: number): void {
-    count(decision);
+    countDecision(counters, decision.allowed, decision);
     send(decision.allowed ? 200 : options.deniedStatus, decisionJson(decision), rateLimitHeaders(check, decision));
     answered(decision.source, startMs);
   }
@@ -249,7 +244,7 @@ export function createDecisionHandlers(
     decision: Decision,
     startMs: number,
   ): void {
-    count(decision);
+    countDecision(counters, decision.allowed, decision);
     const headers = withoutTheRest(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(check, decision)]);
     const status = decision.allowed ? 200 : deniedStatus;
     if (showsBody) sendAsciiJson(res, status, gatewayJson(decision), headers);

@@ -1,3 +1,4 @@
+import type { Origin } from '../../core/check-batch.js';
 import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
 import type { Source } from '../../core/decision.js';
 
@@ -63,6 +64,11 @@ export function countDuration(counters: Counters, source: DurationSource, second
   while (i < DURATION_BOUNDS.length && seconds > DURATION_BOUNDS[i]!) i += 1;
   durations.counts[i]! += 1;
   durations.sumSeconds += seconds;
+}
+
+export function countDecision(counters: Counters, allowed: boolean, { source, degraded }: Origin): void {
+  (allowed ? counters.allowed : counters.denied)[source] += 1;
+  if (degraded) counters.degraded += 1;
 }
 
 export function countProblem(counters: Counters, code: string): void {
