@@ -21,7 +21,7 @@ const NAMES = [
   'restarted-redis',
   'strict',
 ];
-const PACE = { aroundMs: 1_000, frozenMs: 2_000, cutMs: 3_000, lossyMs: 3_000 };
+const PACE = { aroundMs: 1_000, frozenMs: 2_000, cutMs: 3_000, lossyMs: 3_000, overloadMs: 5_000 };
 const TRIES = 3;
 
 describe('a cluster of real processes under load keeps its promises through', () => {

@@ -91,13 +91,20 @@ export function historyOf(checked: Checked): sim.History {
 
 /** One figure for what must never be, and one for what a machine that is busy elsewhere can spoil. */
 export function checkedFigures(checked: Checked): readonly Figure[] {
-  const violations = violationsOf(checked);
-  const late = violations.filter(({ check: name }) => name === 'answered');
-  const other = violations.filter(({ check: name }) => name !== 'answered');
-  return [
-    told("violations that the simulator's checker finds", other),
-    { ...told('answers that it finds late', late), timing: true },
-  ];
+  const [other, late] = split(violationsOf(checked));
+  return [told(VIOLATIONS, other), { ...told('answers that it finds late', late), timing: true }];
+}
+
+/** The figure for what must never be, where a machine has more to do than it can, so that answers come late. */
+export function figuresOfOverload(checked: Checked): readonly Figure[] {
+  return [told(VIOLATIONS, split(violationsOf(checked))[0])];
+}
+
+const VIOLATIONS = "violations that the simulator's checker finds";
+
+function split(violations: readonly Violation[]): [other: Violation[], late: Violation[]] {
+  const isLate = ({ check: name }: Violation): boolean => name === 'answered';
+  return [violations.filter((one) => !isLate(one)), violations.filter(isLate)];
 }
 
 export function told(what: string, violations: readonly Violation[]): Figure {

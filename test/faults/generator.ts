@@ -12,6 +12,7 @@ import type { AskedClient } from './clients.js';
 import { machineMs } from './history.js';
 import type { Asked } from './history.js';
 import type { Call, CallName, Calls, Reply } from './protocol.js';
+import type { HttpResult } from './http-client.js';
 import { createRotation } from './rotation.js';
 
 export interface GeneratorOptions {
@@ -38,13 +39,22 @@ const rotation = createRotation();
 const history: Asked[] = [];
 let underWay = 0;
 
-function ask(client: number, node: number): void {
+type Times = Pick<Asked, 'node' | 'sentMs' | 'receivedMs'>;
+
+/** @param done is called with what the answer says of when it was asked and answered, and by whom */
+function post(path: string, body: string, node: number, done: (answer: HttpResult, times: Times) => void): void {
   const sentMs = machineMs();
   underWay += 1;
-  rotation.client(node).request('POST /v1/allow', questions[client]!, TIMEOUT_MS, (answer) => {
-    const receivedMs = machineMs();
+  rotation.client(node).request(`POST ${path}`, body, TIMEOUT_MS, (answer) => {
     underWay -= 1;
-    const about = { client, node, sentMs, receivedMs };
+    done(answer, { node, sentMs, receivedMs: machineMs() });
+    fill();
+  });
+}
+
+function ask(client: number, node: number): void {
+  post('/v1/allow', questions[client]!, node, (answer, times) => {
+    const about = { client, ...times };
     if ('error' in answer) return void history.push({ ...about, status: 0, error: answer.error });
     const { status, body } = answer;
     if (status !== 200 && status !== 429) return void history.push({ ...about, status, error: body.slice(0, 200) });
@@ -52,9 +62,42 @@ function ask(client: number, node: number): void {
   });
 }
 
+/** Asks for all these clients in one request. Each item becomes a line of the history, as if asked alone. */
+function askBatch(some: readonly number[], node: number): Promise<void> {
+  const requests = some.map((client) => questions[client]!).join();
+  return new Promise((resolve) => {
+    post('/v1/allow/batch', `{"requests":[${requests}]}`, node, (answer, times) => {
+      noteBatch(some, answer, times);
+      resolve();
+    });
+  });
+}
+
+function noteBatch(some: readonly number[], answer: HttpResult, times: Times): void {
+  const status = 'error' in answer ? 0 : answer.status;
+  if ('error' in answer || status !== 200) {
+    const error = 'error' in answer ? answer.error : answer.body.slice(0, 200);
+    for (const client of some) history.push({ client, ...times, status, error });
+    return;
+  }
+  const { results } = JSON.parse(answer.body) as { results: readonly (Decision | { error: { status: number } })[] };
+  results.forEach((result, i) => {
+    const about = { client: some[i]!, ...times };
+    if ('error' in result) history.push({ ...about, status: result.error.status, error: JSON.stringify(result.error) });
+    else history.push({ ...about, status: result.allowed ? 200 : 429, ...result });
+  });
+}
+
 function askAny(client: number): void {
   const { living } = rotation;
   if (living.length > 0) ask(client, random.pick(living));
+}
+
+let inFlight = 0;
+
+/** Sends until as many are under way as are to be. */
+function fill(): void {
+  while (underWay < inFlight && rotation.living.length > 0) askAny(random.pick(draw));
 }
 
 let perSecond = 0;
@@ -66,7 +109,8 @@ setInterval(() => {
   const nowMs = machineMs();
   const elapsedMs = nowMs - lastMs;
   lastMs = nowMs;
-  if (perSecond === 0) return;
+  fill();
+  if (perSecond === 0 && inFlight === 0) return;
   pacedMs += elapsedMs;
   stalledMs = Math.max(stalledMs, elapsedMs - TICK_MS);
   owed = Math.min(owed + (elapsedMs * perSecond) / 1_000, (MAX_ARREARS_MS * perSecond) / 1_000);
@@ -112,6 +156,14 @@ const calls: {
       }
     }
   },
+  saturate(asked) {
+    ({ inFlight } = asked);
+  },
+  async batches({ clients, times, node }) {
+    const fromMs = machineMs();
+    await Promise.all(Array.from({ length: times }, () => askBatch(clients, node)));
+    return machineMs() - fromMs;
+  },
   async get({ node, paths }) {
     const got = [];
     for (let i = 0; i < paths.length; i += GETS_AT_ONCE) {
@@ -122,7 +174,7 @@ const calls: {
   },
   routed: ({ node }) => rotation.isRouted(node),
   async finish({ path }) {
-    perSecond = 0;
+    perSecond = inFlight = 0;
     while (underWay > 0) await new Promise((resolve) => setTimeout(resolve, TICK_MS));
     const lines = [JSON.stringify({ pacedMs, stalledMs }), ...history.map((one) => JSON.stringify(one))];
     writeFileSync(path, lines.join('\n') + '\n');

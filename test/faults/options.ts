@@ -14,7 +14,7 @@ export interface FaultsOptions {
 }
 
 /** As the issue on the ring demands. */
-const ISSUE: Omit<Pace, 'aroundMs'> = { frozenMs: 3_000, cutMs: 10_000, lossyMs: 30_000 };
+const ISSUE: Omit<Pace, 'aroundMs'> = { frozenMs: 3_000, cutMs: 10_000, lossyMs: 30_000, overloadMs: 60_000 };
 
 export const USAGE = `npm run faults -- [options] [-- settings of the nodes]: real faults on real nodes under load
 

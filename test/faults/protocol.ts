@@ -13,6 +13,10 @@ export interface Calls {
   }): number;
   /** Sends so many more requests for each of the clients at once. @param asked.node to this one, whether it is routed to or not */
   burst(asked: { readonly clients: readonly number[]; readonly times: number; readonly node?: number }): void;
+  /** Keeps so many requests under way from now on, whatever the rate; 0 ends it. */
+  saturate(asked: { readonly inFlight: number }): void;
+  /** Sends so many batches to one node at once, each with one request of each of the clients. @returns ms until all were answered */
+  batches(asked: { readonly clients: readonly number[]; readonly times: number; readonly node: number }): number;
   /** Fetches paths of a node, a few at a time. */
   get(asked: { readonly node: number; readonly paths: readonly string[] }): readonly Got[];
   /** Whether requests are sent to the node. */

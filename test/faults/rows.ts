@@ -4,6 +4,7 @@ import { frozen } from './rows/frozen.js';
 import { joined } from './rows/joined.js';
 import { killed, killedTwo } from './rows/killed.js';
 import { lossy } from './rows/lossy.js';
+import { burst, saturated, starved } from './rows/overloaded.js';
 import { restartedLmdb, restartedRedis } from './rows/restarted.js';
 import { cutBothWays, cutOneWay, cutPair, etcdCutOff, etcdDown, etcdLeader, etcdNotPeers } from './rows/partition.js';
 import { STRICT_ROWS } from './rows/strict.js';
@@ -22,6 +23,9 @@ export const ROWS: readonly Row[] = [
   lossy,
   killedTwo,
   clocks,
+  burst,
+  starved,
+  saturated,
   restartedLmdb,
   restartedRedis,
   etcdLeader,

@@ -25,6 +25,8 @@ export interface Pace {
   readonly frozenMs: number;
   readonly cutMs: number;
   readonly lossyMs: number;
+  /** Of a load beyond what the machine can do. */
+  readonly overloadMs: number;
 }
 
 /** What a row is run with. */
@@ -212,6 +214,7 @@ function createStage(parts: StageParts): Stage & { checked(): Checked } {
     },
     view,
     async finish() {
+      await load.call('saturate', { inFlight: 0 });
       await load.call('pace', { perSecond: 0 });
       await sleep(STILL_MS);
       const { atMs, ...said } = await takeStatements(

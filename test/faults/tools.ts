@@ -4,7 +4,7 @@ import { valkeyMissing } from '../support/valkey.js';
 import { installed } from './processes.js';
 
 /** What some rows need of the machine. */
-export type Tool = 'loopback' | 'namespaces' | 'vde' | 'faketime' | 'valkey' | 'etcd';
+export type Tool = 'loopback' | 'taskset' | 'namespaces' | 'vde' | 'faketime' | 'valkey' | 'etcd';
 
 const LIBRARIES = '/usr/lib';
 const FAKETIME = 'faketime/libfaketimeMT.so.1';
@@ -27,6 +27,8 @@ export function missing(tool: Tool): string | undefined {
   switch (tool) {
     case 'loopback':
       return process.platform === 'linux' ? undefined : 'all of 127.0.0.0/8 is this machine only on Linux';
+    case 'taskset':
+      return installed('taskset') ? undefined : 'taskset is missing: apt-get install util-linux';
     case 'namespaces':
       if (process.platform !== 'linux' || process.getuid?.() !== 0) return 'network namespaces need Linux and root';
       if (!installed('ip', ['-V'])) return 'ip is missing: apt-get install iproute2';
