@@ -12,7 +12,7 @@ const newestMs = Math.max(
 if (existsSync('dist/esm/cli.js') && existsSync(STAMP) && statSync(STAMP).mtimeMs >= newestMs) process.exit(0);
 console.error('Building Tokenring: this takes a few seconds …');
 const pages = buildPages();
-const options = ['--noCheck', '--incremental', 'false', '--tsBuildInfoFile', 'null', '--declaration', 'false'];
+const options = ['--noCheck', '--incremental', 'false', '--tsBuildInfoFile', 'null'];
 const { status } = spawnSync(
   process.execPath,
   ['node_modules/typescript/bin/tsc', '-p', 'config/tsconfig.esm.json', ...options],

@@ -1,10 +1,13 @@
-// Marks dist/cjs as CommonJS (the package as a whole is ESM), makes the command executable, adds the pages, and copies
-// the client into packages/client.
+// Marks dist/cjs as CommonJS (the package as a whole is ESM), makes the command executable, adds the declarations and
+// the pages, and copies the client into packages/client.
 import { chmodSync, writeFileSync } from 'node:fs';
 import { copyClient } from './copy-client.js';
+import { copyDeclarations } from './copy-declarations.js';
 import { buildPages } from './build-pages.js';
 
-writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
 chmodSync('dist/esm/cli.js', 0o755);
+copyDeclarations();
 await buildPages();
+// Tests take this file for the end of a build.
+writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
 copyClient();

@@ -27,12 +27,18 @@ describe('the published packages', function () {
       'config/policies.json',
       'dist/cjs/package.json',
       'dist/cjs/store/here.cjs',
-      'dist/cjs/store/here.d.cts',
       'dist/esm/store/here.cjs',
-      'dist/esm/store/here.d.cts',
       'package.json',
     ]);
     expect(size).to.be.below(MB);
+  });
+
+  it('declare only what their entries lead to', async () => {
+    const { files } = await pack('tokenring', '--dry-run');
+    const declarations = files.map(({ path }) => path).filter((path) => /\.d\.c?ts$/.test(path));
+    for (const entry of ['index', 'client/index', 'client/web', 'client/middleware/express'])
+      for (const build of ['esm', 'cjs']) expect(declarations).to.include(`dist/${build}/${entry}.d.ts`);
+    for (const path of declarations) expect(path).to.match(/^dist\/\w+\/(?:index\.d\.ts$|client\/|cluster\/|core\/)/);
   });
 
   it('hold of the client what it imports, and nothing else', async () => {
