@@ -3,6 +3,7 @@ import { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { networkOf } from '../core/address.js';
 import type { Counters } from './metrics/counters.js';
+import type { Pipelining } from './pipelining.js';
 
 export interface ConnectionBounds {
   /** Connections open at once. */
@@ -52,7 +53,12 @@ interface Backlog {
  * out no other. It closes a further connection without reading from it. It cuts off a client that does not read its
  * answers.
  */
-export function boundConnections(server: Server, bounds: ConnectionBounds, counters: Counters): Connections {
+export function boundConnections(
+  server: Server,
+  bounds: ConnectionBounds,
+  counters: Counters,
+  { waitingBytes }: Pick<Pipelining, 'waitingBytes'>,
+): Connections {
   const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
   const open = new Set<Socket>();
   /** Open connections by address or IPv6 /64; empty when their number is unbounded. */
@@ -103,11 +109,17 @@ export function boundConnections(server: Server, bounds: ConnectionBounds, count
   }
 
   function boundUnread(): void {
+    const unread: [Socket, number][] = [];
     let sum = 0;
-    for (const socket of readers) sum += socket.writableLength;
+    for (const socket of readers) {
+      const bytes = socket.writableLength + waitingBytes(socket);
+      if (bytes === 0) continue;
+      unread.push([socket, bytes]);
+      sum += bytes;
+    }
     if (sum <= maxUnreadBytes) return;
-    for (const socket of [...readers].sort((a, b) => b.writableLength - a.writableLength)) {
-      sum -= socket.writableLength;
+    for (const [socket, bytes] of unread.sort(([, a], [, b]) => b - a)) {
+      sum -= bytes;
       counters.slowReaders += 1;
       socket.destroy();
       if (sum <= maxUnreadBytes) return;

@@ -12,6 +12,7 @@ import { countProblem } from './metrics/counters.js';
 import type { Counters } from './metrics/counters.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
+import { createPipelining } from './pipelining.js';
 import { TokenringError } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
 import { sendProblem } from './send.js';
@@ -87,8 +88,13 @@ export function createPublicServer(
   function timedOut(socket: Socket): void {
     refuse(Object.assign(new Error('nothing was sent'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket);
   }
+  const pipelining = createPipelining({ cut: () => (counters.slowReaders += 1) });
   const answer: RequestListener = (req, res) => {
     const { url = '' } = req;
+    const isQuick = url === '/v1/allow' || url === '/v1/allow/batch' || gatewayAt(url) !== undefined;
+    pipelining.take(req, res, isQuick, () => begin(url, req, res));
+  };
+  function begin(url: string, req: IncomingMessage, res: ServerResponse): void {
     if (draining) res.shouldKeepAlive = false;
     if (req.httpVersion === '1.1' && !hasOneHost(req)) {
       countProblem(counters, 'invalid_request');
@@ -100,7 +106,7 @@ export function createPublicServer(
       if (gateway === undefined) api(req, res);
       else decide(decisions.check[gateway], req, res);
     }
-  };
+  }
   const options = {
     // Node's own refusal has no body. `answer` refuses with one.
     requireHostHeader: false,
@@ -132,7 +138,7 @@ export function createPublicServer(
     awaitsContinue(req, res);
     answer(req, res);
   });
-  const connections = boundConnections(server, bounds, counters);
+  const connections = boundConnections(server, bounds, counters, pipelining);
   // With TLS, the socket of a request is the decrypted one.
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     socket.on('close', () => latest.delete(socket));

@@ -172,7 +172,9 @@ describe('the bounds of the service itself', () => {
   it('count all connections of one IPv6 /64 as those of one address', () => {
     const server = new EventEmitter();
     const counters = createCounters();
-    boundConnections(server as unknown as Server, { ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters);
+    boundConnections(server as unknown as Server, { ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters, {
+      waitingBytes: () => 0,
+    });
     const open = (remoteAddress: string): boolean => {
       const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
       Object.assign(socket, { destroy: () => (socket.destroyed = true) });
@@ -249,7 +251,7 @@ describe('the bounds of the service itself', () => {
     );
     const looks: (() => void)[] = [];
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
-    const api = createApi({ cluster, decisions, access, counters, log } as unknown as ApiDeps, {
+    const api = createApi({ cluster, decisions, access, counters, log, auditTrail: {} } as unknown as ApiDeps, {
       version: '1',
       maxInFlight: 2,
     });
@@ -313,7 +315,7 @@ describe('the bounds of the service itself', () => {
       { deniedStatus: 429, maxInFlight: 3 },
     );
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
-    const api = createApi({ cluster, decisions, access, counters, log } as unknown as ApiDeps, {
+    const api = createApi({ cluster, decisions, access, counters, log, auditTrail: {} } as unknown as ApiDeps, {
       version: '1',
       maxInFlight: 2,
     });
