@@ -1,5 +1,5 @@
 import { systemTime } from './client/time.js';
-import { createAcquire } from './client/waiting.js';
+import { createWaiting } from './client/waiting.js';
 import type { CheckPipeline } from './cluster/decide/check-pipeline.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Policies } from './cluster/policies/active-policies.js';
@@ -22,7 +22,7 @@ interface InProcessDeps {
 export function callsOf(
   { checks, node: { activePolicies, settler, describe, forget } }: InProcessDeps,
   { isOpen, throws }: { isOpen: () => boolean; throws: boolean },
-): Omit<Limiter, 'close'> {
+): { calls: Omit<Limiter, 'close'>; stopWaiting: () => void } {
   function requireOpen(): void {
     if (!isOpen()) throw new TokenringError('closed');
   }
@@ -35,9 +35,10 @@ export function callsOf(
     return decision;
   }
 
-  return {
+  const waiting = createWaiting({ check, time: systemTime });
+  const calls: Omit<Limiter, 'close'> = {
     ...callsBy(check),
-    acquire: createAcquire({ check, time: systemTime }),
+    acquire: waiting.acquire,
     async settle(reservation, cost) {
       requireOpen();
       const { clientId } = readSettle({ reservation, cost });
@@ -61,4 +62,5 @@ export function callsOf(
         throw new TokenringError('unavailable', { detail: 'not every node has confirmed: reset it again' });
     },
   };
+  return { calls, stopWaiting: waiting.close };
 }

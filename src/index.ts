@@ -104,12 +104,13 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
 
   let left = false;
   let closing: Promise<void> | undefined;
+  const { calls, stopWaiting } = callsOf(member, { isOpen: () => !left, throws });
   async function close(): Promise<void> {
+    stopWaiting();
     source.close();
     await member.leave();
     left = true;
     await member.close();
   }
-  const isOpen = (): boolean => !left;
-  return { ...callsOf(member, { isOpen, throws }), close: () => (closing ??= close()) };
+  return { ...calls, close: () => (closing ??= close()) };
 }

@@ -188,7 +188,7 @@ describe('the library', function () {
           },
         },
         { isOpen: () => true, throws },
-      );
+      ).calls;
     };
     expect(await errorOf(calls(true, false).allow('x', 1, '1d'))).to.include({ code: 'unavailable' });
     expect(await calls(true, true).allow('x', 1, '1d')).to.equal(true);

@@ -21,7 +21,7 @@ import type { LoadAnswer } from './asking/read-answer.js';
 import type { Time } from './time.js';
 import { createTransport } from './transport/transport.js';
 import type { Connections } from './transport/transport.js';
-import { createAcquire } from './waiting.js';
+import { createWaiting } from './waiting.js';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
 export interface Client extends Limiter {
@@ -122,8 +122,11 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     return caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
   }
 
+  const waiting = createWaiting({ check, time });
+
   async function close(): Promise<void> {
     closed = true;
+    waiting.close();
     for (const watch of watches) watch.stop();
     refresher.close();
     await Promise.all([dispatcher.idle(), caller.idle()]);
@@ -132,7 +135,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
 
   return {
     ...callsBy(check),
-    acquire: createAcquire({ check, time }),
+    acquire: waiting.acquire,
     async settle(reservation, cost) {
       requireOpen();
       if (typeof reservation !== 'string') throw invalid('reservation', 'a string');

@@ -1,4 +1,5 @@
 import type { OnUnavailable } from '../core/limiter.js';
+import { noSuchOption } from '../core/mistake.js';
 import { isOrigin } from '../core/origin.js';
 
 export interface ClientOptions {
@@ -63,15 +64,16 @@ const NODES = 'a list of 1 to 100 addresses, as http://host:port or https://host
 
 /** @throws TypeError that names an option that is unknown or not valid, and what is expected */
 export function readClientOptions(options: ClientOptions): ReadOptions {
-  if (typeof (options as unknown) !== 'object') throw new TypeError(`createClient: expected { nodes: ${NODES} }`);
-  const known = new Set(Object.keys(options));
+  if (typeof (options as unknown) !== 'object' || (options as unknown) === null)
+    throw new TypeError(`createClient: expected { nodes: ${NODES} }`);
+  const unknown = new Set(Object.keys(options));
   const take = <T>(
     name: keyof ClientOptions,
     read: (value: unknown) => T | undefined,
     expected: string,
     fallback: T,
   ): T => {
-    known.delete(name);
+    unknown.delete(name);
     const given = options[name];
     if (given === undefined) return fallback;
     const value = read(given);
@@ -100,7 +102,7 @@ export function readClientOptions(options: ClientOptions): ReadOptions {
     maxWaiting: whole('maxWaiting', 1, 1_000_000, 10_000),
     refreshMs: whole('refreshMs', 100, 600_000, 10_000),
   };
-  for (const name of known) throw new TypeError(`${name}: there is no such option`);
+  for (const name of unknown) throw new TypeError(noSuchOption(name, Object.keys(read)));
   if (read.nodes.length === 0) throw new TypeError(`nodes: missing, expected ${NODES}`);
   return read;
 }

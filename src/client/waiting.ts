@@ -1,6 +1,8 @@
 import type { Decision } from '../core/decision.js';
+import { parseDuration } from '../core/duration.js';
 import { TokenringError } from '../core/error.js';
-import type { Limiter } from '../core/limiter.js';
+import type { AcquireOptions, Limiter } from '../core/limiter.js';
+import { badValue } from '../core/mistake.js';
 import type { AllowRequest } from '../core/request.js';
 import type { Time } from './time.js';
 
@@ -8,12 +10,22 @@ import type { Time } from './time.js';
 const MAX_WAITERS = 1_000;
 const MAX_WAIT_MS = 3_600_000;
 
+/** Valid waits, for messages. */
+export const EXPECTED_WAIT = 'whole milliseconds or "500ms", "2s", up to "1h"';
+
+/** Returns the longest wait in ms; `undefined` for a value that is not valid. */
+export function waitMsOf(wait: unknown): number | undefined {
+  const ms = typeof wait === 'string' ? parseDuration(wait) : wait;
+  return typeof ms === 'number' && Number.isInteger(ms) && ms >= 0 && ms <= MAX_WAIT_MS ? ms : undefined;
+}
+
 interface Waiter {
   readonly request: AllowRequest;
   readonly untilMs: number;
   isDone: boolean;
   readonly resolve: (decision: Decision) => void;
   readonly reject: (reason: unknown) => void;
+  stopListening: () => void;
 }
 
 interface Queue {
@@ -21,37 +33,52 @@ interface Queue {
   /** Time at which the first waiter asks again, and the denial that gave this time. */
   againAtMs: number;
   denial: Decision | undefined;
+  /** Ends the sleep until then. */
+  wake: () => void;
+}
+
+interface Waiting {
+  readonly acquire: Limiter['acquire'];
+  /** Rejects all that wait, as closed. */
+  readonly close: () => void;
 }
 
 /**
  * Lets denied requests wait. Requests of one client under one limit pass in the order in which they came. Only the
  * first of them asks, at the time at which, by its denial, it could pass.
  */
-export function createAcquire({
+export function createWaiting({
   check,
   time,
 }: {
   check: Limiter['check'];
   time: Pick<Time, 'nowMs' | 'every'>;
-}): Limiter['acquire'] {
+}): Waiting {
   const queues = new Map<string, Queue>();
   let waiters = 0;
 
-  /** Sleeps and keeps the process alive, as a caller waits. */
-  function sleep(ms: number): Promise<void> {
+  /** Sleeps until the first waiter asks again. Keeps the process alive, as a caller waits. */
+  function sleep(queue: Queue): Promise<void> {
     return new Promise((resolve) => {
-      const stop = time.every(Math.max(1, Math.ceil(ms)), () => {
+      const stop = time.every(Math.max(1, Math.ceil(queue.againAtMs - time.nowMs())), () => queue.wake());
+      queue.wake = () => {
         stop();
         resolve();
-      });
+      };
     });
   }
 
   function finish(waiter: Waiter, end: () => void): void {
     if (waiter.isDone) return;
     waiter.isDone = true;
+    waiter.stopListening();
     waiters -= 1;
     end();
+  }
+
+  function giveUp(waiter: Waiter, queue: Queue, reason: unknown): void {
+    finish(waiter, () => waiter.reject(reason));
+    if (queue.waiters.every(({ isDone }) => isDone)) queue.wake();
   }
 
   async function serve(key: string, queue: Queue): Promise<void> {
@@ -75,39 +102,53 @@ export function createAcquire({
     queue.againAtMs = retryAfterMs === null ? Infinity : time.nowMs() + retryAfterMs;
     queue.denial = decision;
     for (const one of queue.waiters) denyInVain(one, queue);
-    if (!waiter.isDone) await sleep(queue.againAtMs - time.nowMs());
+    if (!waiter.isDone) await sleep(queue);
   }
 
   /** Denies a request that cannot pass before its time ends. */
   function denyInVain(waiter: Waiter, { againAtMs, denial }: Queue): void {
     if (denial === undefined || againAtMs <= waiter.untilMs) return;
-    const retryAfterMs = denial.retryAfterMs === null ? null : Math.max(1, Math.ceil(againAtMs - time.nowMs()));
-    finish(waiter, () => waiter.resolve({ ...denial, retryAfterMs }));
+    finish(waiter, () => waiter.resolve(asOfNow(denial, againAtMs)));
   }
 
-  return (request, options) => {
+  function asOfNow(denial: Decision, againAtMs: number): Decision {
+    if (denial.retryAfterMs === null) return denial;
+    return { ...denial, retryAfterMs: Math.max(1, Math.ceil(againAtMs - time.nowMs())) };
+  }
+
+  function acquire(request: AllowRequest, options: AcquireOptions): Promise<Decision> {
     // Callers without types may give no options.
-    const { waitMs, signal } = (options as typeof options | undefined) ?? { waitMs: NaN, signal: undefined };
-    if (!(waitMs >= 0 && waitMs <= MAX_WAIT_MS)) {
-      const expected = `0 to ${MAX_WAIT_MS} ms`;
-      return Promise.reject(new TokenringError('invalid_request', { field: 'waitMs', expected }));
-    }
-    if (waiters >= MAX_WAITERS) return check(request);
+    const { wait, signal }: Partial<AcquireOptions> = (options as AcquireOptions | undefined) ?? {};
+    const waitMs = waitMsOf(wait);
+    if (waitMs === undefined)
+      return Promise.reject(new TokenringError('invalid_request', badValue('wait', wait, EXPECTED_WAIT)));
+    const key = keyOf(request);
+    const begun = queues.get(key);
+    if (waiters >= MAX_WAITERS)
+      // A question now could overtake those that wait.
+      return begun?.denial === undefined ? check(request) : Promise.resolve(asOfNow(begun.denial, begun.againAtMs));
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const waiter: Waiter = { request, untilMs: time.nowMs() + waitMs, isDone: false, resolve, reject };
+      const queue = begun ?? { waiters: [], againAtMs: 0, denial: undefined, wake: () => undefined };
+      const abort = (): void => giveUp(waiter, queue, signal?.reason);
+      const stopListening = (): void => signal?.removeEventListener('abort', abort);
+      const untilMs = time.nowMs() + waitMs;
+      const waiter: Waiter = { request, untilMs, isDone: false, resolve, reject, stopListening };
       waiters += 1;
-      signal?.addEventListener('abort', () => finish(waiter, () => reject(signal.reason as Error)), { once: true });
-      const key = keyOf(request);
-      const queue = queues.get(key);
-      if (queue !== undefined) {
-        queue.waiters.push(waiter);
-        return denyInVain(waiter, queue);
-      }
-      const begun: Queue = { waiters: [waiter], againAtMs: 0, denial: undefined };
-      queues.set(key, begun);
-      void serve(key, begun);
+      signal?.addEventListener('abort', abort, { once: true });
+      queue.waiters.push(waiter);
+      if (begun !== undefined) return denyInVain(waiter, queue);
+      queues.set(key, queue);
+      void serve(key, queue);
     });
+  }
+
+  return {
+    acquire,
+    close() {
+      for (const queue of queues.values())
+        for (const waiter of queue.waiters) giveUp(waiter, queue, new TokenringError('closed'));
+    },
   };
 }
 

@@ -13,8 +13,8 @@ export type OnUnavailable = 'local' | 'open' | 'closed' | 'throw';
 export type AllowOptions = Omit<AllowRequest, 'clientId' | 'limit' | 'window' | 'windowMs' | 'limits' | 'policy'>;
 
 export interface AcquireOptions {
-  /** Longest wait, 0 to 3,600,000 ms. */
-  readonly waitMs: number;
+  /** Longest wait: whole ms, or `"500ms"`, `"2s"`, up to `"1h"`. 0 asks once. */
+  readonly wait: number | Duration;
   /** Ends the wait; `acquire` rejects with its reason. */
   readonly signal?: AbortSignal;
 }
@@ -34,9 +34,10 @@ export interface Limiter {
   /** Decides a request and returns the whole decision. A denial is a decision, not an error. */
   check(request: AllowRequest): Promise<Decision>;
   /**
-   * Decides a request as `check` does. A denied request waits up to `waitMs` for its turn. Equal requests of this
-   * process wait in the order of arrival. While 1,000 requests wait, further requests are asked only once.
+   * Decides a request as `check` does. A denied request waits up to `wait` for its turn. Equal requests of this
+   * process wait in the order of arrival. While 1,000 requests wait, further requests do not wait.
    * @returns a denial, at once, if the request cannot pass in time
+   * @throws TokenringError `closed` if the limiter is closed while the request waits
    */
   acquire(request: AllowRequest, options: AcquireOptions): Promise<Decision>;
   /** Decides several requests, in order. Never rejects: an error with its `item` takes the place of a decision. */

@@ -50,6 +50,13 @@ export function unknownField(path: string, name: string, known: readonly string[
   return { field, expected, detail: `${wrong}; use ${expected}` };
 }
 
+/** Says that an option does not exist, and suggests the nearest one. */
+export function noSuchOption(name: string, known: readonly string[]): string {
+  const nearest = nearestName(name, known);
+  const hint = nearest === undefined ? `expected one of ${known.join(', ')}` : `did you mean \`${nearest}\`?`;
+  return `${name}: there is no such option; ${hint}`;
+}
+
 /** Formats a value for a message. The text is short, and nested values are not read. */
 function quoted(value: unknown): string {
   if (Array.isArray(value)) return 'a list';

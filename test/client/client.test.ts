@@ -173,7 +173,9 @@ describe('a client of a ring', function () {
       [{ nodes, timeoutMs: 0 }, /^timeoutMs: 0 is not valid, expected a whole number from 10 to 30000/],
       [{ nodes, onUnavailable: 'panic' }, /^onUnavailable: 'panic' is not valid, expected open, closed or throw/],
       [{ nodes, maxDenials: 0 }, /^maxDenials/],
-      [{ nodes, timoutMs: 10 }, /^timoutMs: there is no such option/],
+      [{ nodes, timoutMs: 10 }, /^timoutMs: there is no such option; did you mean `timeoutMs`\?$/],
+      [{ nodes, agent: 1 }, /^agent: there is no such option; expected one of nodes, pinned, token, /],
+      [null as unknown as object, /^createClient: expected \{ nodes: a list of 1 to 100 addresses/],
     ];
     for (const [options, message] of wrong)
       expect(() => createClient(options as ClientOptions), String(message)).to.throw(TypeError, message);

@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { IncomingMessage } from 'node:http';
 import type { Server } from 'node:http';
+import { Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import express from 'express';
@@ -215,6 +217,8 @@ describe('the Express middleware', function () {
 
   const misuses: [what: string, options: unknown, message: RegExp][] = [
     ['no options', undefined, /^rateLimit: expected options: rateLimit\(\{ limiter, limit: 100, window: "1m" \}\)$/],
+    ['a limiter in place of options', CHECKS, /^rateLimit: expected options: rateLimit\(\{ limiter, /],
+    ['a request in place of options', new IncomingMessage(new Socket()), /^rateLimit: expected options: rateLimit\(/],
     ['no limiter', { limit: 1, window: '1m' }, /^rateLimit: limiter: expected a node \(createNode\) or a client/],
     [
       'a promise of a node',
@@ -381,6 +385,18 @@ describe('the Express middleware', function () {
     expect(Number(both['x-ratelimit-reset']) - Date.now() / 1_000).to.be.within(10, 14);
     const none = (await call(await serve({ ...limit, headers: false }), '/')).headers;
     expect(Object.keys(none).filter((name) => /ratelimit/.test(name))).to.deep.equal([]);
+  });
+
+  it('shows the limiter with the fewest tokens left in the older headers, which have room for one', async () => {
+    const app = express();
+    const headers = ['draft-7', 'legacy'] as const;
+    for (const limit of [9, 3, 5])
+      app.use(rateLimit({ limiter: node, limit, window: '1h', name: `of ${limit}`, key: () => 'old', headers }));
+    app.get('/', (_req, res) => void res.end());
+    const { headers: shown } = await call(await listen(app), '/');
+    expect(shown['ratelimit-policy']).to.equal('9;w=3600, 3;w=3600, 5;w=3600');
+    expect(shown['ratelimit']).to.match(/^limit=3, remaining=2, /);
+    expect(shown).to.include({ 'x-ratelimit-limit': '3', 'x-ratelimit-remaining': '2' });
   });
 
   it('tells each denial, and the first one of a client in a window besides', async () => {

@@ -1,6 +1,8 @@
+import { getEventListeners } from 'node:events';
 import { expect } from 'chai';
-import { createAcquire } from '../../src/client/waiting.js';
+import { createWaiting } from '../../src/client/waiting.js';
 import type { Decision } from '../../src/core/decision.js';
+import type { AcquireOptions } from '../../src/core/limiter.js';
 import type { AllowRequest } from '../../src/core/request.js';
 import { errorOf } from '../support/error-of.js';
 import { createFakeTime } from '../support/fake-time.js';
@@ -26,9 +28,9 @@ describe('requests that wait for their turn', () => {
     return Promise.resolve({ ...ALLOWED, limits: undefined });
   }
 
-  const acquire = createAcquire({ check, time });
-  const wait = async (requestId: string, waitMs: number, more: object = {}): Promise<Decision> => {
-    const decision = await acquire({ clientId: 'c', ...RULE, requestId, ...more }, { waitMs });
+  const { acquire, close } = createWaiting({ check, time });
+  const wait = async (requestId: string, longest: AcquireOptions['wait'], more: object = {}): Promise<Decision> => {
+    const decision = await acquire({ clientId: 'c', ...RULE, requestId, ...more }, { wait: longest });
     passed.push(`${requestId} ${decision.allowed}`);
     return decision;
   };
@@ -72,7 +74,7 @@ describe('requests that wait for their turn', () => {
 
   it('leave the queue when they are given up', async () => {
     const abort = new AbortController();
-    const gone = acquire({ clientId: 'c', ...RULE, requestId: 'gone' }, { waitMs: 10_000, signal: abort.signal });
+    const gone = acquire({ clientId: 'c', ...RULE, requestId: 'gone' }, { wait: '10s', signal: abort.signal });
     const next = wait('next', 10_000);
     await time.pass(10);
     abort.abort(new Error('gone'));
@@ -82,17 +84,56 @@ describe('requests that wait for their turn', () => {
     expect(asked).to.deep.equal(['gone', 'next']);
   });
 
-  it('are at most 1,000: further ones are asked once', async () => {
+  it('sleep no longer than one of them waits, and let go of the signal of one that is done', async () => {
+    const abort = new AbortController();
+    const listeners = (): number => getEventListeners(abort.signal, 'abort').length;
+    const gone = acquire({ clientId: 'c', ...RULE }, { wait: '1h', signal: abort.signal });
+    const next = acquire({ clientId: 'd', ...RULE }, { wait: '1h', signal: abort.signal });
+    await time.pass(1_000);
+    expect((await gone).allowed).to.equal(true);
+    expect(listeners()).to.equal(1);
+    expect(time.timers()).to.equal(1);
+    abort.abort();
+    expect(await errorOf(next)).to.have.property('name', 'AbortError');
+    expect({ listeners: listeners(), timers: time.timers() }).to.deep.equal({ listeners: 0, timers: 0 });
+  });
+
+  it('are rejected when their limiter closes', async () => {
+    const both = ['a', 'b'].map((id) => errorOf(wait(id, '1h')));
+    await time.pass(1);
+    close();
+    for (const error of await Promise.all(both)) expect(error).to.have.property('code', 'closed');
+    expect(time.timers()).to.equal(0);
+  });
+
+  it('are at most 1,000: a further one is asked once, or denied as those before it are', async () => {
     passAtMs = Array.from({ length: 1_000 }, () => time.nowMs() + 1_000);
     const waiting = Array.from({ length: 1_000 }, (_, i) => wait(`${i}`, 10_000));
     await time.pass(1);
-    expect((await wait('further', 10_000)).allowed).to.equal(false);
+    // One would pass now, if it did not come after those that wait.
+    passAtMs[0] = time.nowMs();
+    expect(await wait('further', 10_000)).to.include({ allowed: false, retryAfterMs: 999 });
+    expect(await wait('other', 10_000, { clientId: 'd' })).to.include({ allowed: true });
+    passAtMs.push(time.nowMs());
     await time.pass(1_000);
     expect((await Promise.all(waiting)).every(({ allowed }) => allowed)).to.equal(true);
   });
 
-  it('wait for at most an hour', async () => {
-    for (const waitMs of [-1, NaN, 3_600_001])
-      expect(await errorOf(wait('x', waitMs))).to.include({ code: 'invalid_request', field: 'waitMs' });
+  it('wait as long as a duration says, as text or in ms, and for at most an hour', async () => {
+    passAtMs = [time.nowMs() + 600];
+    expect((await wait('short', '500ms')).allowed).to.equal(false);
+    const long = wait('long', '1s');
+    await time.pass(600);
+    expect((await long).allowed).to.equal(true);
+    const expected = 'whole milliseconds or "500ms", "2s", up to "1h"';
+    for (const bad of [-1, NaN, 1.5, 3_600_001, '61m', 'soon', '500'] as AcquireOptions['wait'][]) {
+      const error = await errorOf(wait('x', bad));
+      expect(error).to.include({ code: 'invalid_request', field: 'wait', expected });
+      expect(error)
+        .to.have.property('detail')
+        .that.matches(/^(?:wait: .+ is not valid|wait is missing); use whole/);
+    }
+    const former = { waitMs: 5 } as unknown as AcquireOptions;
+    expect(await errorOf(acquire({ clientId: 'c', ...RULE }, former))).to.include({ field: 'wait' });
   });
 });

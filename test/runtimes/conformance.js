@@ -102,12 +102,12 @@ const CHECKS = {
     const client = open();
     const request = { clientId: id, limit: 1, window: '400ms' };
     const allowed = [];
-    for (let i = 0; i < 3; i += 1) allowed.push((await client.acquire(request, { waitMs: 5_000 })).allowed);
+    for (let i = 0; i < 3; i += 1) allowed.push((await client.acquire(request, { wait: '5s' })).allowed);
     same(allowed, [true, true, true]);
     const abort = new AbortController();
     const hourly = { clientId: id, limit: 1, window: '10m' };
     await client.check(hourly);
-    const gone = client.acquire(hourly, { waitMs: 3_600_000, signal: abort.signal });
+    const gone = client.acquire(hourly, { wait: '1h', signal: abort.signal });
     abort.abort(new Error('given up'));
     same((await errorOf(gone)).message, 'given up');
   },

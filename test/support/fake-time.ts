@@ -4,6 +4,8 @@ import type { Time } from '../../src/client/time.js';
 export interface FakeTime extends Time {
   /** Moves on, and lets all that is due happen. */
   pass(ms: number): Promise<void>;
+  /** Number of timers that are set. */
+  timers(): number;
 }
 
 /** Lets what is under way on sockets of this machine arrive. */
@@ -24,6 +26,7 @@ export function createFakeTime(): FakeTime {
     soon: (action) => void setImmediate(action),
     random: () => 0.5,
     eventLoopMeter: () => () => 0.25,
+    timers: () => timers.size,
     async pass(ms) {
       const endMs = nowMs + ms;
       await arrived();

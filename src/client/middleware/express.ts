@@ -7,7 +7,7 @@ import type { AllowRequest } from '../../core/request.js';
 import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import { checkProxy } from './proxy-check.js';
 import { rulesOf } from '../question.js';
-import { checkRateLimitOptions, settlesLater, waitMsOf } from './rate-limit-options.js';
+import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { RateLimitOptions } from './rate-limit-options.js';
 import { settleAfter } from './settle-after.js';
 
@@ -28,10 +28,9 @@ const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unava
  */
 export function rateLimit(options: RateLimitOptions): (req: Request, res: Response, next: NextFunction) => void {
   checkRateLimitOptions(options);
-  const { limiter, name, skip, onDenied, unavailableStatus, load, headers = 'draft-11' } = options;
+  const { limiter, name, skip, wait, onDenied, unavailableStatus, load, headers = 'draft-11' } = options;
   const styles = headers === false ? [] : [headers].flat();
   const questionOf = createQuestions(options);
-  const waitMs = waitMsOf(options.wait);
   const isFirst = createFirstDenials();
   const settle = settlesLater(options) ? limiter.settle!.bind(limiter) : undefined;
 
@@ -68,10 +67,10 @@ export function rateLimit(options: RateLimitOptions): (req: Request, res: Respon
   async function ask(req: Request, res: Response): Promise<{ question: AllowRequest; decision: Decision } | undefined> {
     if ((await skip?.(req, res)) === true) return undefined;
     const question = await questionOf(req, res);
-    if (waitMs === undefined) return { question, decision: await limiter.check(question) };
+    if (wait === undefined) return { question, decision: await limiter.check(question) };
     const gone = new AbortController();
     res.once('close', () => gone.abort());
-    return { question, decision: await limiter.acquire!(question, { waitMs, signal: gone.signal }) };
+    return { question, decision: await limiter.acquire!(question, { wait, signal: gone.signal }) };
   }
 
   return (req, res, next) => {

@@ -49,7 +49,10 @@ export function limitsOf(
   }));
 }
 
-/** Sets the headers. Limits that another limiter has already set stay beside these. */
+/**
+ * Sets the headers. Limits that another limiter has already set stay beside these. The older styles have room for one
+ * limit, and the limit with the fewest tokens left stays.
+ */
 export function setLimitHeaders(
   res: HeaderTarget,
   style: HeaderStyle,
@@ -75,23 +78,35 @@ export function setLimitHeaders(
       );
     case 'draft-7':
       append(res, 'RateLimit-Policy', windows);
-      return set(res, { RateLimit: `limit=${limit}, remaining=${remaining}, reset=${seconds(resetMs)}` });
+      if (isTighter(res, 'RateLimit', remaining))
+        set(res, { RateLimit: `limit=${limit}, remaining=${remaining}, reset=${seconds(resetMs)}` });
+      return;
     case 'draft-6':
       append(res, 'RateLimit-Policy', windows);
-      return set(res, {
-        'RateLimit-Limit': limit,
-        'RateLimit-Remaining': remaining,
-        'RateLimit-Reset': seconds(resetMs),
-      });
+      if (isTighter(res, 'RateLimit-Remaining', remaining))
+        set(res, {
+          'RateLimit-Limit': limit,
+          'RateLimit-Remaining': remaining,
+          'RateLimit-Reset': seconds(resetMs),
+        });
+      return;
     case 'legacy': {
       const resetAtSeconds = Math.ceil((Date.now() + resetMs) / 1_000);
-      return set(res, {
-        'X-RateLimit-Limit': limit,
-        'X-RateLimit-Remaining': remaining,
-        'X-RateLimit-Reset': resetAtSeconds,
-      });
+      if (isTighter(res, 'X-RateLimit-Remaining', remaining))
+        set(res, {
+          'X-RateLimit-Limit': limit,
+          'X-RateLimit-Remaining': remaining,
+          'X-RateLimit-Reset': resetAtSeconds,
+        });
+      return;
     }
   }
+}
+
+/** Tells whether no limiter before has set this header with fewer tokens left. */
+function isTighter(res: HeaderTarget, name: string, remaining: number): boolean {
+  const before = /^(?:.*remaining=)?(\d+)/.exec(text(res.getHeader(name)))?.[1];
+  return before === undefined || remaining <= Number(before);
 }
 
 function set(res: HeaderTarget, fields: Readonly<Record<string, string | number>>): void {

@@ -1,13 +1,14 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { Decision } from '../../core/decision.js';
 import { parseDuration } from '../../core/duration.js';
-import type { Limiter } from '../../core/limiter.js';
-import { badValue, nearestName } from '../../core/mistake.js';
-import type { Duration, LimitRequest } from '../../core/request.js';
+import type { AcquireOptions, Limiter } from '../../core/limiter.js';
+import { badValue, noSuchOption } from '../../core/mistake.js';
+import type { LimitRequest } from '../../core/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
 import type { LoadWatch } from '../load/load-watch.js';
+import { EXPECTED_WAIT, waitMsOf } from '../waiting.js';
 
 /** A value, or a function of the request that returns a value or a promise. */
 type OfRequest<T> = T | ((req: Request, res: Response) => T | Promise<T>);
@@ -45,10 +46,10 @@ export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
    */
   readonly skipFailed?: boolean;
   /**
-   * Longest time for which a denied request waits for its turn, as in `acquire`; 1 ms to 1 h. Default: it does not
-   * wait.
+   * Longest time for which a denied request waits for its turn, as in `acquire`: whole ms, or `"500ms"`, `"2s"`, up to
+   * `"1h"`. Default: it does not wait.
    */
-  readonly wait?: number | Duration;
+  readonly wait?: AcquireOptions['wait'];
   /**
    * Answers each denial. The headers are already set, and errors go to Express. Default: 429,
    * `application/problem+json`.
@@ -125,8 +126,7 @@ const NAME = /^[ !#-[\]-~]{1,64}$/;
 
 /** @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected */
 export function checkRateLimitOptions(options: RateLimitOptions): void {
-  if (typeof (options as unknown) !== 'object' || (options as unknown) === null)
-    fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
+  if (!isOptions(options)) fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
   for (const name of Object.keys(options)) if (!Object.hasOwn(KNOWN, name)) fail(unknown(name));
   const { limiter, name, headers, load, unavailableStatus, cost } = options;
   if (typeof (limiter as { check?: unknown } | undefined)?.check !== 'function')
@@ -153,24 +153,17 @@ export function checkRateLimitOptions(options: RateLimitOptions): void {
   );
   if (options.costAfter !== undefined && (options.skipSuccessful === true || options.skipFailed === true))
     fail('costAfter: expected none beside skipSuccessful or skipFailed');
-  demand(
-    'wait',
-    options.wait,
-    'whole milliseconds or "500ms", "2s", up to "1h"',
-    (value) => waitMsOf(value) !== undefined,
-  );
+  demand('wait', options.wait, EXPECTED_WAIT, (value) => waitMsOf(value) !== undefined);
   if (options.wait !== undefined && typeof limiter.acquire !== 'function')
     fail('limiter: expected one with `acquire`, which wait needs');
   if (settlesLater(options) && typeof limiter.settle !== 'function')
     fail('limiter: expected one with `settle`, which costAfter, skipSuccessful and skipFailed need');
 }
 
-const MAX_WAIT_MS = 3_600_000;
-
-/** Returns the longest wait in ms; `undefined` for any other value. */
-export function waitMsOf(wait: unknown): number | undefined {
-  const ms = typeof wait === 'string' ? parseDuration(wait) : wait;
-  return isWhole(1, MAX_WAIT_MS)(ms) ? (ms as number) : undefined;
+/** Tells options from a limiter in their place, and from the request that `app.use(rateLimit)` gives. */
+function isOptions(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || 'check' in value) return false;
+  return 'limiter' in value || !('socket' in value);
 }
 
 /** Tells whether the cost is final only after the response. */
@@ -240,10 +233,8 @@ function isWhole(min: number, max: number): (value: unknown) => boolean {
 }
 
 function unknown(name: string): string {
-  const hint = Object.hasOwn(HINTS, name) ? HINTS[name] : undefined;
-  if (hint !== undefined) return `${name}: there is no such option; ${hint}`;
-  const nearest = nearestName(name, Object.keys(KNOWN));
-  return `${name}: there is no such option; ${nearest === undefined ? `expected one of ${Object.keys(KNOWN).join(', ')}` : `did you mean \`${nearest}\`?`}`;
+  if (Object.hasOwn(HINTS, name)) return `${name}: there is no such option; ${HINTS[name]}`;
+  return noSuchOption(name, Object.keys(KNOWN));
 }
 
 function fail(what: string): never {
