@@ -1,6 +1,6 @@
 // Marks dist/cjs as CommonJS (the package as a whole is ESM), makes the command executable, adds the declarations and
 // the pages, and copies the client into packages/client.
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, writeFileSync } from 'node:fs';
 import { copyClient } from './copy-client.js';
 import { copyDeclarations } from './copy-declarations.js';
 import { buildPages } from './build-pages.js';
@@ -10,4 +10,5 @@ copyDeclarations();
 await buildPages();
 // Tests take this file for the end of a build.
 writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
-copyClient();
+// The image is built without the packages.
+if (existsSync('packages/client/package.json')) copyClient();
