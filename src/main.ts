@@ -14,7 +14,7 @@ import { listen, sharingOf } from './listen.js';
 import { createAudit, createLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { Member } from './member.js';
-import { availableMemoryMb, heapLimitMb, memoryBounds, MIN_MEMORY_MB } from './memory-budget.js';
+import { availableMemoryMb, heapLimitMb, memoryBounds, nodeMemoryMb } from './memory-budget.js';
 import type { MemoryBounds } from './memory-budget.js';
 import { createPublicApi } from './public-api.js';
 import { openPolicySource } from './policy-source.js';
@@ -67,10 +67,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const events = createNodeEvents({ wallMs: Date.now });
   const guard = createGuard(settings, { log, audit });
   const certificates = readCertificates(settings, 'tls');
-  const source = await openPolicies(settings, { log, audit });
-  const memoryMb = Math.floor((settings.memoryMb || availableMemoryMb()) / settings.workers);
-  const bounds = memoryBounds(Math.max(memoryMb, MIN_MEMORY_MB), heapLimitMb());
+  const memoryMb = nodeMemoryMb(settings.memoryMb || availableMemoryMb(), settings.workers);
+  const bounds = memoryBounds(memoryMb, heapLimitMb());
   log.info({ memoryMb, heapMb: Math.floor(heapLimitMb()), ...bounds }, 'bounds on memory');
+  const source = await openPolicies(settings, { log, audit, maxBytes: bounds.state.maxPolicyBytes });
   const own = group && (await listenOnWorkerPort(settings));
   const tracing = await openTracing({ self: () => id ?? '', clientIds: settings.traceClientIds });
   const reports: { ofProcess?: () => ProcessReport } = {};
@@ -150,7 +150,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   };
 }
 
-function openPolicies(settings: Settings, deps: { log: Logger; audit: Audit }): Promise<PolicySource> {
+function openPolicies(
+  settings: Settings,
+  deps: { log: Logger; audit: Audit; maxBytes: number },
+): Promise<PolicySource> {
   const path = settings.policies ?? (existsSync(POLICIES) ? POLICIES : NONE);
   const defaultState = path === POLICIES ? POLICIES_STATE : `${path}.state`;
   const statePath = settings.policiesState ?? (path === NONE ? NONE : defaultState);

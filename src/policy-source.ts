@@ -4,7 +4,7 @@ import type { Log } from './cluster/ports.js';
 import type { Overwritten } from './cluster/policies/active-policies.js';
 import { createPolicyWriter } from './cluster/policies/policy-writer.js';
 import type { PolicyChange, PolicyWriter } from './cluster/policies/policy-writer.js';
-import { fileKey } from './core/policy-document.js';
+import { fileKey, MAX_DOCUMENT_BYTES } from './core/policy-document.js';
 import type { Changes, EntryValue, PolicyDocument } from './core/policy-document.js';
 import type { Mistake } from './core/mistake.js';
 import type { PolicyFileText } from './core/policy-file.js';
@@ -35,16 +35,20 @@ export interface PolicySource {
  * @param setting name of the setting for errors
  * @param given the path of a policy file, or its contents
  * @param statePath the file that keeps the policies for a restart; `undefined`: they are not kept
+ * @param maxBytes bound of the policies as JSON; a node warns if those of the ring are larger
  * @throws SettingsError if a file cannot be read or is not valid
  */
 export async function openPolicySource(
   setting: string,
   given: string | PolicyFileText | undefined,
   statePath: string | undefined,
-  { log, audit }: { log: Log; audit: Audit },
+  { log, audit, maxBytes = MAX_DOCUMENT_BYTES }: { log: Log; audit: Audit; maxBytes?: number },
 ): Promise<PolicySource> {
   const path = typeof given === 'string' ? given : 'the object given';
-  const file = typeof given === 'string' ? await readPolicyFile(given, parseJson) : given && readPolicyObject(given);
+  const file =
+    typeof given === 'string'
+      ? await readPolicyFile(given, parseJson, maxBytes)
+      : given && readPolicyObject(given, maxBytes);
   if (file?.kind === 'unreadable') throw new SettingsError(`${setting}: ${path} cannot be read: ${file.reason}`);
   if (file?.kind === 'invalid') {
     const advice = typeof given === 'string' ? `; correct it, or set ${setting} to another file or to none` : '';
@@ -58,6 +62,13 @@ export async function openPolicySource(
   const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
 
   let connected: { node: ClusterNode; writer: PolicyWriter<Who> } | undefined;
+
+  /** The ring may have more policies than this node plans with: the other nodes may have more memory. */
+  function warnOfSize({ bytes, version }: PolicyDocument): void {
+    if (bytes <= maxBytes) return;
+    const advice = 'the policies are larger than this node plans with; give it more memory, or remove some';
+    log.warn({ version, bytes, maxBytes }, advice);
+  }
 
   function save(): void {
     const { document, registry } = connected!.node.activePolicies;
@@ -93,10 +104,14 @@ export async function openPolicySource(
       return writer;
     },
     async begin() {
-      connected!.node.activePolicies.onChange(save);
+      const { activePolicies } = connected!.node;
+      warnOfSize(activePolicies.document);
+      activePolicies.onChange(warnOfSize);
+      activePolicies.onChange(save);
       if (file === undefined) return save();
       while (!(await apply(file.entries)));
-      if (typeof given === 'string') stopWatching = watchPolicyFile({ path, parse: parseJson, log }, file.text, apply);
+      if (typeof given === 'string')
+        stopWatching = watchPolicyFile({ path, parse: parseJson, log, maxBytes }, file.digest, apply);
     },
     close: () => stopWatching?.(),
     saved,

@@ -34,7 +34,7 @@ interface PublicApiDeps {
   readonly lost: { logLines(): number; auditLines(): number };
   readonly bounds: Pick<
     MemoryBounds,
-    'maxArrivingBytes' | 'maxOtherArrivingBytes' | 'maxUnreadBytes' | 'maxConnections'
+    'state' | 'maxArrivingBytes' | 'maxOtherArrivingBytes' | 'maxWaitingBytes' | 'maxUnreadBytes' | 'maxConnections'
   >;
   readonly tls: TlsOptions | undefined;
   /** The other workers behind the same port, if there are any. Their metrics and their state count too. */
@@ -62,7 +62,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const decisions = joined.decisions(
     createDecisionHandlers(
       { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
-      { ...settings, maxArrivingBytes: deps.bounds.maxArrivingBytes },
+      { ...settings, ...deps.bounds },
     ),
   );
   const metrics = createMetrics({
@@ -88,7 +88,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       isWhole: () => group?.isWhole ?? true,
       log,
     },
-    { version: VERSION, maxInFlight: settings.maxInFlight },
+    { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },
   );
   const server = createPublicServer({ decisions, api: joined.api(api), counters }, DEFAULT_TIMEOUTS, deps.tls, {
     ...DEFAULT_BOUNDS,

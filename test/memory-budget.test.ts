@@ -1,6 +1,15 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { availableMemoryMb, heapLimitMb, memoryBounds, MIN_MEMORY_MB } from '../src/memory-budget.js';
+import { spawnSync } from 'node:child_process';
+import { policyHeapBytes } from '../src/core/heap-bytes.js';
+import {
+  availableMemoryMb,
+  heapLimitMb,
+  heapOptions,
+  memoryBounds,
+  MIN_MEMORY_MB,
+  nodeMemoryMb,
+} from '../src/memory-budget.js';
 
 const MIB = 1024 * 1024;
 
@@ -17,7 +26,10 @@ describe('the bounds on memory', () => {
         state.maxReservationBytes +
         state.maxFallbackBytes +
         state.maxDenialBytes +
-        state.maxAnswerBytes;
+        state.maxAnswerBytes +
+        // An entry takes at least 40 bytes.
+        policyHeapBytes(state.maxPolicyBytes, Math.min(20_000, state.maxPolicyBytes / 40)) +
+        bounds.maxWaitingBytes;
       const outside =
         state.maxRecordBytes +
         state.maxFallbackBytes +
@@ -32,6 +44,7 @@ describe('the bounds on memory', () => {
         bounds.maxArrivingBytes,
         bounds.maxOtherArrivingBytes,
         bounds.maxUnreadBytes,
+        bounds.maxWaitingBytes,
         bounds.maxConnections,
       ];
       const all = [...(Object.values(state) as number[]), ...others];
@@ -44,8 +57,25 @@ describe('the bounds on memory', () => {
     const small = memoryBounds(512, 259);
     expect(small.maxConnections).to.equal(1_125);
     expect(small.state.maxRecordBytes / MIB).to.be.closeTo(73.6, 1);
-    expect(small.state.maxReservationBytes / MIB).to.be.closeTo(25.9, 0.1);
+    expect(small.state.maxReservationBytes / MIB).to.be.closeTo(19.4, 0.1);
+    expect(small.state.maxPolicyBytes / MIB).to.be.closeTo(2, 0.1);
+    expect(memoryBounds(4_096, 2_048).state.maxPolicyBytes / MIB).to.equal(7);
     expect(memoryBounds(65_536, 4_144)).to.include({ maxArrivingBytes: 64 * MIB, maxUnreadBytes: 64 * MIB });
+  });
+
+  it('are those of each worker, whose heap takes half of its part of what the supervisor leaves', () => {
+    expect(nodeMemoryMb(512, 1)).to.equal(512);
+    expect(nodeMemoryMb(1_024, 4)).to.equal(240);
+    for (const [memoryMb, heapMb, expected] of [
+      [240, 515, 120],
+      [2_000, 4_144, 1_000],
+      [100_000, 4_144, 4_144],
+      [50, 515, 96],
+    ] as const) {
+      const script = "process.stdout.write(String(require('node:v8').getHeapStatistics().heap_size_limit))";
+      const { stdout } = spawnSync(process.execPath, [...heapOptions(memoryMb, heapMb), '-e', script]);
+      expect(Number(stdout.toString()) / MIB, `${memoryMb} ${heapMb}`).to.be.closeTo(expected, 1);
+    }
   });
 
   it('come from the container or the heap where no budget is set', () => {

@@ -8,6 +8,7 @@ import type { SocketDirectory } from '../group/socket-directory.js';
 import { startGroup } from '../group/supervisor.js';
 import { listen, sharingOf } from '../listen.js';
 import { createLog } from '../log.js';
+import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../memory-budget.js';
 import type { Settings } from '../setting-table.js';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
@@ -18,10 +19,13 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
   const lines = createLog(settings, () => undefined);
   const { log } = lines;
   const sockets = await openSockets(log);
+  // A worker cannot tell the memory of all from its own.
+  const memoryMb = settings.memoryMb || availableMemoryMb();
   const workerPort = settings.workerPort ?? (settings.port === 0 ? 0 : port + 1);
   const group = startGroup({
     exec: WORKER,
-    settings: { ...settings, port, workerPort },
+    execArgv: heapOptions(nodeMemoryMb(memoryMb, settings.workers), heapLimitMb()),
+    settings: { ...settings, port, workerPort, memoryMb },
     socketPathOf: (worker) => sockets?.pathOf(worker),
     openPort:
       sharingOf(process.versions.node, process.platform) === 'by-kernel' ? undefined : openPort({ ...settings, port }),

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { createDenials } from '../core/denials.js';
 import type { Denial, Denials } from '../core/denials.js';
 import { denialBytes } from '../core/heap-bytes.js';
+import { MAX_DOCUMENT_BYTES } from '../core/policy-document.js';
 import type { NodeId, Placed } from '../core/ring.js';
 import { createTopClients } from '../core/top-clients.js';
 import type { TopClients } from '../core/top-clients.js';
@@ -71,6 +72,8 @@ export interface StateBounds {
   readonly maxDenialBytes: number;
   /** Answers to peers, in case a peer sends its checks again. */
   readonly maxAnswerBytes: number;
+  /** All policies together, as JSON. */
+  readonly maxPolicyBytes: number;
 }
 
 /** Bounds of a node that is part of another program. */
@@ -82,6 +85,7 @@ export const DEFAULT_STATE_BOUNDS: StateBounds = {
   maxFallbackBytes: 16 * MIB,
   maxDenialBytes: 8 * MIB,
   maxAnswerBytes: 32 * MIB,
+  maxPolicyBytes: MAX_DOCUMENT_BYTES,
 };
 /** After so many forwards of one client within 250 ms, a node asks for a lease: about 130 a second. */
 const LEASE_AFTER = 32;
@@ -281,10 +285,11 @@ export function wirePolicies(
   );
   const isHeld = (): boolean => parts().limiter.isHeld;
   const backendDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld };
+  const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
   const policyStore = registryMember?.session.policyStore;
   const policies =
     policyStore === undefined
-      ? createRingBackend(backendDeps, { timeoutMs })
-      : createRegistryBackend({ ...backendDeps, policyStore }, { timeoutMs });
+      ? createRingBackend(backendDeps, backendOptions)
+      : createRegistryBackend({ ...backendDeps, policyStore }, backendOptions);
   return { activePolicies, policies, adaptive };
 }

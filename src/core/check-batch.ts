@@ -125,6 +125,11 @@ export class CheckBatch {
     return this.checks[place] === undefined;
   }
 
+  /** Length of the id at a place; 0 where there is no check. */
+  idBytes(place: number): number {
+    return this.checks[place]?.clientId.length ?? this.idEnd[place]! - this.idStart[place]!;
+  }
+
   isAnswered(place: number): boolean {
     return this.states[place] !== OPEN;
   }

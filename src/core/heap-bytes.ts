@@ -1,5 +1,8 @@
 import type { Bucket, Buckets } from './bucket.js';
+import type { CheckBatch } from './check-batch.js';
+import type { Asked, Check } from './decide.js';
 import type { Decision } from './decision.js';
+import { MAX_ENTRIES } from './policy-document.js';
 import type { Rule } from './rule.js';
 
 /*
@@ -27,6 +30,15 @@ const DENIAL_BYTES = 360;
 const RESERVATION_BYTES = 1_100;
 /** The debts of one rule that a reservation keeps. */
 const RESERVED_RULE_BYTES = 390;
+/** A byte of policies as JSON, and what an entry takes beyond its bytes. */
+const POLICY_BYTE_BYTES = 7;
+const POLICY_ENTRY_BYTES = 200;
+/** A request, its answer, and what calls back. */
+const REQUEST_BYTES = 4_000;
+/** A check, its place in a batch and in a queue, and its answer. */
+const CHECK_BYTES = 620;
+/** One limit of a check beside its rule and its figures. */
+const CHECK_LIMIT_BYTES = 24;
 
 function stringBytes(text: string): number {
   return STRING_BYTES + CHARACTER_BYTES * text.length;
@@ -76,5 +88,38 @@ export function reservationBytes(clientId: string, id: string, rules: readonly R
 export function denialBytes(clientId: string, rules: readonly Rule[], { limits }: Decision): number {
   let bytes = DENIAL_BYTES + stringBytes(clientId) + LIMIT_BYTES * (limits?.length ?? 0);
   for (const rule of rules) bytes += ruleBytes(rule);
+  return bytes;
+}
+
+/** Bytes of policies and of the policy file's copy. `bytes` is their size as JSON. */
+export function policyHeapBytes(bytes: number, entries: number): number {
+  return POLICY_BYTE_BYTES * bytes + POLICY_ENTRY_BYTES * entries;
+}
+
+/**
+ * Returns the size as JSON of the policies that fit into `heapBytes`, in as many entries as a document may have. It is
+ * at least 48 KiB, which has few entries.
+ */
+export function policyBytesIn(heapBytes: number): number {
+  return Math.max(48 * 1024, Math.floor((heapBytes - POLICY_ENTRY_BYTES * MAX_ENTRIES) / POLICY_BYTE_BYTES));
+}
+
+/** Bytes of a request for one check that waits for its answer. */
+export function waitingCheckBytes(check: Check): number {
+  return REQUEST_BYTES + checkBytes(check.clientId.length, check);
+}
+
+/** Bytes of a request for a batch that waits for its answers, those that it has included. */
+export function waitingBatchBytes(batch: CheckBatch): number {
+  let bytes = REQUEST_BYTES + batch.bytes.length;
+  for (let place = 0; place < batch.size; place += 1) bytes += checkBytes(batch.idBytes(place), batch.asked[place]!);
+  return bytes;
+}
+
+function checkBytes(idBytes: number, { rules, requestId, reservation }: Asked): number {
+  let bytes = CHECK_BYTES + CHARACTER_BYTES * idBytes;
+  if (requestId !== undefined) bytes += stringBytes(requestId);
+  if (reservation !== undefined) bytes += stringBytes(reservation);
+  for (const rule of rules) bytes += CHECK_LIMIT_BYTES + LIMIT_BYTES + ruleBytes(rule);
   return bytes;
 }

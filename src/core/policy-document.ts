@@ -111,8 +111,11 @@ export function isTagged(document: PolicyDocument, changes: Changes, tags: reado
   );
 }
 
-/** Whether the document stays within its bounds after these changes. */
-export function hasRoomFor(document: PolicyDocument, changes: Changes): boolean {
+/**
+ * Whether the document stays within its bounds after these changes.
+ * @param maxBytes bound of its size as JSON, at most `MAX_DOCUMENT_BYTES`
+ */
+export function hasRoomFor(document: PolicyDocument, changes: Changes, maxBytes = MAX_DOCUMENT_BYTES): boolean {
   const values = new Map([...document.entries].map(([key, { value }]) => [key, value]));
   for (const [key, value] of changes) values.set(key, value);
   let all = 0;
@@ -122,10 +125,10 @@ export function hasRoomFor(document: PolicyDocument, changes: Changes): boolean 
     all += 1;
     if (key.startsWith('policy ')) policies += 1;
   }
-  return all <= MAX_ENTRIES && policies <= MAX_POLICIES && hasBytesFor(document, changes);
+  return all <= MAX_ENTRIES && policies <= MAX_POLICIES && hasBytesFor(document, changes, maxBytes);
 }
 
-function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Changes): boolean {
+function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Changes, maxBytes: number): boolean {
   let more = 0;
   for (const [key, value] of changes) {
     const before = entries.get(key);
@@ -134,7 +137,7 @@ function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Chang
     if (before !== undefined) more -= Buffer.byteLength(lineOf(key, { ...before, version }));
   }
   // A change that makes the document smaller is always accepted.
-  return more <= 0 || bytes + more <= MAX_DOCUMENT_BYTES;
+  return more <= 0 || bytes + more <= maxBytes;
 }
 
 /** @returns a document with the later write of each entry; `a` or `b` itself if it equals the result */

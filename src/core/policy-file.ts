@@ -34,8 +34,11 @@ const FIELDS = ['policies', 'default', 'clients', 'allow', 'deny'];
 const CLIENT_FIELDS = ['tier', 'overrides'];
 const POLICY_OF_FILE = 'the name of a policy of this file';
 
-/** @returns every mistake in the value of a policy file; without any it is a `PolicyFileText` */
-export function checkPolicyFile(value: unknown): Mistake[] {
+/**
+ * @param maxBytes bound of the policies as JSON
+ * @returns every mistake in the value of a policy file; without any it is a `PolicyFileText`
+ */
+export function checkPolicyFile(value: unknown, maxBytes = MAX_DOCUMENT_BYTES): Mistake[] {
   if (!isObject(value)) return [badValue('file', value, 'an object with policies')];
   const mistakes: Mistake[] = [];
   for (const name of Object.keys(value)) {
@@ -61,8 +64,9 @@ export function checkPolicyFile(value: unknown): Mistake[] {
   mistakes.push(...checkList(allow, 'allow', []), ...checkList(deny, 'deny', Array.isArray(allow) ? allow : []));
   if (mistakes.length === 0 && entriesOf(value).size >= MAX_ENTRIES) {
     mistakes.push(tooMuch(`fewer than ${MAX_ENTRIES} policies, tiers, overrides and listed clients`));
-  } else if (mistakes.length === 0 && !hasRoomFor(NO_DOCUMENT, entriesOf(value))) {
-    mistakes.push(tooMuch(`at most ${MAX_DOCUMENT_BYTES} bytes of all, as JSON`));
+  } else if (mistakes.length === 0 && !hasRoomFor(NO_DOCUMENT, entriesOf(value), maxBytes)) {
+    const advice = maxBytes < MAX_DOCUMENT_BYTES ? ', or give the node more memory' : '';
+    mistakes.push(tooMuch(`at most ${maxBytes} bytes of all, as JSON${advice}`));
   }
   return mistakes;
 }

@@ -21,6 +21,8 @@ const HANGS_AFTER = 10;
 interface GroupOptions {
   /** Path of the worker program. */
   readonly exec: string;
+  /** Options of Node.js for the workers, beside those of this process. */
+  readonly execArgv: readonly string[];
   /** All workers listen on its public port, which is not 0. Its `workerPort` is that of the first worker, or 0. */
   readonly settings: Settings;
   /** Returns the Unix socket of a worker, by which the others reach it. Without one, they use TCP. */
@@ -74,7 +76,15 @@ export class WorkerFailure extends Error {
 }
 
 /** Starts the workers, and restarts those that end without being stopped. */
-export function startGroup({ exec, settings, socketPathOf, openPort, log, droppedLogLines }: GroupOptions): Group {
+export function startGroup({
+  exec,
+  execArgv,
+  settings,
+  socketPathOf,
+  openPort,
+  log,
+  droppedLogLines,
+}: GroupOptions): Group {
   const slots = Array.from({ length: settings.workers }, (_, index) => emptySlot(index, settings));
   let begun = false;
   let whole = false;
@@ -99,7 +109,12 @@ export function startGroup({ exec, settings, socketPathOf, openPort, log, droppe
   let port: Promise<{ close(): void } | undefined> | undefined;
 
   // `advanced` keeps NaN in metrics, which JSON turns into null.
-  cluster.setupPrimary({ exec, args: [], serialization: 'advanced' });
+  cluster.setupPrimary({
+    exec,
+    args: [],
+    execArgv: [...process.execArgv, ...execArgv],
+    serialization: 'advanced',
+  });
 
   const running = (): Slot[] => slots.filter(({ worker }) => worker !== undefined);
   const send = ({ worker, connected }: Slot, message: ToWorker, socket?: Socket): void => {

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Log } from '../cluster/ports.js';
 import type { Mistake } from '../core/mistake.js';
@@ -6,22 +7,23 @@ import type { PolicyFileText } from '../core/policy-file.js';
 import type { EntryValue } from '../core/policy-document.js';
 
 type PolicyFile =
-  | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly text: string }
-  | { readonly kind: 'invalid'; readonly mistakes: readonly Mistake[]; readonly text: string }
+  | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly digest: string }
+  | { readonly kind: 'invalid'; readonly mistakes: readonly Mistake[]; readonly digest: string }
   /** The file cannot be read; `reason` comes from the operating system. */
   | { readonly kind: 'unreadable'; readonly reason: string };
 
 /** Parses a JSON text in UTF-8. Throws an error with a `detail` for anything else. */
 type ParseJson = (text: Buffer) => unknown;
 
-export async function readPolicyFile(path: string, parse: ParseJson): Promise<PolicyFile> {
+/** @param maxBytes bound of the policies as JSON */
+export async function readPolicyFile(path: string, parse: ParseJson, maxBytes?: number): Promise<PolicyFile> {
   let content: Buffer;
   try {
     content = await readFile(path);
   } catch (error) {
     return { kind: 'unreadable', reason: (error as Error).message };
   }
-  const text = content.toString('utf8');
+  const digest = hash('sha256', content);
   let value: unknown;
   try {
     value = parse(content);
@@ -30,17 +32,21 @@ export async function readPolicyFile(path: string, parse: ParseJson): Promise<Po
     return {
       kind: 'invalid',
       mistakes: [{ field: 'file', expected: 'JSON', detail: `file: not valid JSON: ${detail}` }],
-      text,
+      digest,
     };
   }
-  return readPolicyObject(value, text);
+  return readPolicyObject(value, maxBytes, digest);
 }
 
-/** Reads policies from a parsed value. `text` is the content of its file; it is empty for a value from elsewhere. */
-export function readPolicyObject(value: unknown, text = ''): Exclude<PolicyFile, { kind: 'unreadable' }> {
-  const mistakes = checkPolicyFile(value);
-  if (mistakes.length > 0) return { kind: 'invalid', mistakes, text };
-  return { kind: 'read', entries: entriesOf(value as PolicyFileText), text };
+/** Reads policies from a parsed value. `digest` is that of its file; it is empty for a value from elsewhere. */
+export function readPolicyObject(
+  value: unknown,
+  maxBytes?: number,
+  digest = '',
+): Exclude<PolicyFile, { kind: 'unreadable' }> {
+  const mistakes = checkPolicyFile(value, maxBytes);
+  if (mistakes.length > 0) return { kind: 'invalid', mistakes, digest };
+  return { kind: 'read', entries: entriesOf(value as PolicyFileText), digest };
 }
 
 /** Time between two reads. Polling works on any file system, for links, and for files that are replaced. */
@@ -49,12 +55,12 @@ const POLL_INTERVAL_MS = 250;
 /**
  * Calls `changed` within half a second of each change of the file. Invalid content is logged field by field, but only
  * after two reads have found the same, as the first may have read a half-written file.
- * @param last content of the last read
+ * @param last digest of the last read
  * @param changed resolves with whether the change is applied; otherwise it is called again
  * @returns a function that ends the watch
  */
 export function watchPolicyFile(
-  { path, parse, log }: { path: string; parse: ParseJson; log: Log },
+  { path, parse, log, maxBytes }: { path: string; parse: ParseJson; log: Log; maxBytes: number },
   last: string,
   changed: (entries: ReadonlyMap<string, EntryValue>) => Promise<boolean>,
 ): () => void {
@@ -63,8 +69,8 @@ export function watchPolicyFile(
   let isReading = false;
 
   async function poll(): Promise<void> {
-    const file = await readPolicyFile(path, parse);
-    const seen = file.kind === 'unreadable' ? file.reason : file.text;
+    const file = await readPolicyFile(path, parse, maxBytes);
+    const seen = file.kind === 'unreadable' ? file.reason : file.digest;
     if (seen === known) return;
     if (file.kind !== 'read' && seen !== invalid) {
       invalid = seen;

@@ -13,6 +13,7 @@ import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
 import { createPolicyAntiEntropy } from '../../src/cluster/policies/anti-entropy.js';
 import type { Ask } from '../../src/cluster/ports.js';
+import { DEFAULT_STATE_BOUNDS } from '../../src/cluster/wiring.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
@@ -59,6 +60,19 @@ describe('policies in a cluster', () => {
     await world.until(put(world, 'b:1', policyKey('api'), null), 5_000);
     for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(undefined);
     expect(digests(world, ids).size).to.equal(1);
+  });
+
+  it('are refused beyond the bytes that the node which accepts them plans with', async () => {
+    const world = createWorld(1);
+    const stateBounds = { ...DEFAULT_STATE_BOUNDS, maxPolicyBytes: 100 };
+    const ids = IDS.slice(0, 2);
+    for (const id of ids) await world.until(world.spawn(id, { seeds: ids, stateBounds }).cluster.start(), 10_000);
+    await world.run(500);
+    expect(await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000)).to.include({ kind: 'written' });
+    expect(await world.until(put(world, 'a:1', policyKey('web'), perHour(10)), 5_000)).to.include({ kind: 'written' });
+    for (const at of ids)
+      expect(await world.until(put(world, at, policyKey('more'), perHour(10)), 5_000)).to.deep.equal({ kind: 'full' });
+    for (const id of ids) expect(limitAt(world, id, 'more')).to.equal(undefined);
   });
 
   it('answer no writer before all nodes have the change, also one whose change another has just made', async () => {

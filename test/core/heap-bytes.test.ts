@@ -12,7 +12,22 @@ import type { Outcome } from '../../src/core/decide.js';
 import type { Decision } from '../../src/core/decision.js';
 import { createDenials } from '../../src/core/denials.js';
 import { Buckets } from '../../src/core/bucket.js';
-import { clientBytes, denialBytes, rememberedDecisionBytes, reservationBytes } from '../../src/core/heap-bytes.js';
+import {
+  clientBytes,
+  denialBytes,
+  policyHeapBytes,
+  rememberedDecisionBytes,
+  reservationBytes,
+  waitingBatchBytes,
+} from '../../src/core/heap-bytes.js';
+import { CheckBatch } from '../../src/core/check-batch.js';
+import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/core/policy-document.js';
+import type { Entry } from '../../src/core/policy-document.js';
+import { entriesOf } from '../../src/core/policy-file.js';
+import type { PolicyFileText } from '../../src/core/policy-file.js';
+import { createForwarder } from '../../src/cluster/routing/forwarder.js';
+import type { Membership } from '../../src/cluster/membership/membership.js';
+import type { Timers } from '../../src/cluster/ports.js';
 import type { Rule } from '../../src/core/rule.js';
 import type { Client } from '../../src/cluster/state/bucket-table.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -69,8 +84,8 @@ function spent(rules: readonly Rule[]): Outcome {
 
 describe('the bytes that are charged', () => {
   /** What is charged is an upper bound, and not far from the truth. */
-  function expectCharged(name: string, measured: number, charged: number): void {
-    expect(measured, `${name}: charged ${charged}`).to.be.within(charged * 0.45, charged * 1.02);
+  function expectCharged(name: string, measured: number, charged: number, least = 0.45): void {
+    expect(measured, `${name}: charged ${charged}`).to.be.within(charged * least, charged * 1.02);
   }
 
   for (const algorithm of ['token-bucket', 'sliding-window'] as const) {
@@ -127,6 +142,57 @@ describe('the bytes that are charged', () => {
       const charged = reservationBytes(idOf(1, idBytes), idOf(1, idBytes), rulesOf('token-bucket', count, 1));
       expectCharged('reservation', await measure(add), charged);
       expect(reservations.size).to.equal(COUNT);
+    });
+
+    const limits = Array.from({ length: count }, (_, at) => ({ limit: 1_000_000 + at, window: MONTH_MS + at }));
+    const many = { policies: {}, clients: {}, allow: Array.from({ length: 10_000 }, (_, i) => idOf(i, idBytes)) };
+    const names = Array.from({ length: 900 }, (_, i) => `policy-${i}`);
+    const tiers = Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`tier-${i}`, { limits }]));
+    const large = { policies: Object.fromEntries(names.map((one) => [one, { tiers, defaultTier: 'tier-0' }])) };
+    for (const [shape, file] of Object.entries({ 'of many limits': large, 'of many clients': many })) {
+      it(`for policies ${shape} ${name} are what they take`, async () => {
+        const text = JSON.stringify(file);
+        const before = await heapBytes();
+        const entries = entriesOf(JSON.parse(text) as PolicyFileText);
+        // Other nodes' policies come as JSON and share nothing with the file.
+        const others = JSON.stringify([...change(NO_DOCUMENT, entries, '127.0.0.1:9080').entries]);
+        const withText = await heapBytes();
+        const document = documentOf(1, new Map(JSON.parse(others) as [string, Entry][]));
+        const set = policySetOf(document);
+        const own = withText - before - others.length;
+        const measured = (await heapBytes()) - withText + own;
+        expectCharged('policies', measured, policyHeapBytes(document.bytes, document.entries.size), 0.35);
+        expect(set.policies.size + set.listed.size).to.equal(entries.size);
+      });
+    }
+
+    it(`for a batch that waits for another node ${name} are what it takes`, async () => {
+      const forwarder = createForwarder(
+        {
+          clock: createFakeClock(),
+          timers: { soon: () => undefined, every: () => () => undefined } as unknown as Timers,
+          membership: {} as Membership,
+          ask: () => new Promise(() => undefined),
+          decider: () => undefined,
+        },
+        { giveUpAfterMs: 1_000, maxQueued: 2 * COUNT },
+      );
+      const batches: CheckBatch[] = [];
+      const size = 100;
+      const add = (i: number): void => {
+        if (i % size === 0) batches.push(new CheckBatch(size));
+        const batch = batches.at(-1)!;
+        const rules = rulesOf('token-bucket', count, i);
+        const check = createCheck(clientKey(idOf(i, idBytes)), rules, { requestId: idOf(i, idBytes) });
+        batch.add(check);
+        batch.answer(batch.size - 1, decisionOf(rules));
+        forwarder.forward(check, 'b:1', 0, { forwarded: () => undefined }, batch.size - 1);
+      };
+      const measured = await measure(add);
+      // The part of a request that is no check is not measured here.
+      const requestBytes = waitingBatchBytes(new CheckBatch(1)) / size;
+      expectCharged('batch', measured, waitingBatchBytes(batches[1]!) / size - requestBytes);
+      expect(forwarder.waiting).to.equal(COUNT);
     });
 
     it(`for a denial ${name} are what it takes`, async () => {

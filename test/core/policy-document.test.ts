@@ -346,6 +346,23 @@ describe('a policy', () => {
     expect(checkPolicyFile({ policies }).map(({ field }) => field)).to.deep.equal(['file']);
   });
 
+  it('is refused if it exceeds the bytes that a node of less memory plans with', () => {
+    const document = change(NO_DOCUMENT, new Map([[policyKey('p'), limit(1)]]), 'a:1');
+    const more = new Map([[policyKey('q'), limit(2)]]);
+    const { bytes } = change(document, more, 'a:1');
+    expect(hasRoomFor(document, more, bytes + 10)).to.equal(true);
+    expect(hasRoomFor(document, more, bytes - 10)).to.equal(false);
+    expect(checkPolicyFile({ policies: { p: limit(1) } }, 100)).to.deep.equal([]);
+    expect(checkPolicyFile({ policies: { p: limit(1), q: limit(1), r: limit(1) } }, 100)).to.deep.equal([
+      {
+        field: 'file',
+        expected: 'at most 100 bytes of all, as JSON, or give the node more memory',
+        detail:
+          'file: too much for all policies together; use at most 100 bytes of all, as JSON, or give the node more memory',
+      },
+    ]);
+  });
+
   it('may be named by the clients of its file, whose overrides may use its window', () => {
     const policies = { many: file.policies!['login']!, one: file.policies!['api']! };
     const fields = (clients: unknown): string[] => checkPolicyFile({ policies, clients }).map(({ field }) => field);

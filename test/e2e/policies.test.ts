@@ -1,8 +1,10 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect } from 'chai';
-import { killAll, tokenring } from './processes.js';
+import { post } from '../support/http.js';
+import { freePorts } from '../support/ports.js';
+import { killAll, serve, tokenring } from './processes.js';
 
 describe('tokenring policies check', () => {
   let folder: string;
@@ -51,6 +53,43 @@ describe('tokenring policies check', () => {
     expect(stderr).to.match(
       /^tokenring: TOKENRING_POLICIES: \S+ is not valid: policies\.a\.window is missing; use [^\n]+\n$/,
     );
+  });
+});
+
+describe('tokenring serve with more policies than it plans with', () => {
+  let path: string;
+  before(() => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-'));
+    path = join(folder, 'policies.json');
+    const limits = Array.from({ length: 8 }, (_, i) => ({ limit: 1_000 + i, window: 3_600_000 + i }));
+    const policies = Object.fromEntries(Array.from({ length: 900 }, (_, i) => [`policy-${i}`, { limits }]));
+    writeFileSync(path, JSON.stringify({ policies }));
+  });
+  after(() => {
+    killAll();
+    rmSync(dirname(path), { recursive: true });
+  });
+
+  it('stops with one line that names the bound, where the policies are those of its file', async () => {
+    const flags = ['--port', '0', '--peer-port', '0', '--memory-mb', '192', '--policies', path];
+    const { code, stderr } = await tokenring(['serve', ...flags]).ended;
+    expect(code).to.equal(2);
+    expect(stderr).to.match(
+      /^tokenring: TOKENRING_POLICIES: \S+ is not valid: file: too much for all policies together; use at most \d+ bytes of all, as JSON, or give the node more memory; [^\n]+\n$/,
+    );
+  });
+
+  it('takes those of its ring all the same, and warns', async () => {
+    const [port] = await freePorts(1);
+    const first = ['serve', '--port', '0', '--peer-port', String(port), '--memory-mb', '4096', '--policies', path];
+    await tokenring([...first, '--policies-state', 'none']).line('tokenring ready');
+    const small = await serve('--peers', `127.0.0.1:${port}`, '--memory-mb', '192');
+    const { bytes, maxBytes } = await small.line(
+      'the policies are larger than this node plans with; give it more memory, or remove some',
+    );
+    expect(bytes).to.be.above(maxBytes as number);
+    const answer = await post(small, '/v1/allow', { clientId: 'x', policy: 'policy-7' });
+    expect(answer.status).to.equal(200);
   });
 });
 

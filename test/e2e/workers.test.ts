@@ -63,6 +63,15 @@ describe('tokenring serve with workers', function () {
   this.timeout(60_000);
   after(killAll);
 
+  it('gives each worker its part of the memory, and of the heap', async () => {
+    const group = await serve('--workers', '2', '--memory-mb', '1024', ...PATIENT);
+    for (const bounds of await group.lines('bounds on memory', 2)) {
+      expect(bounds['memoryMb']).to.equal(480);
+      expect(bounds['heapMb']).to.equal(240);
+    }
+    await stop(group);
+  });
+
   it('is one limiter, one set of figures and one node that is ready, behind one port', async () => {
     const group = await serve('--workers', '3', ...PATIENT);
     // Not before all are.

@@ -11,6 +11,7 @@ import { createApi } from '../../src/http/api/api.js';
 import type { ApiDeps } from '../../src/http/api/api.js';
 import { boundConnections } from '../../src/http/connections.js';
 import type { ConnectionBounds } from '../../src/http/connections.js';
+import type { CheckBatch } from '../../src/core/check-batch.js';
 import { createCounters } from '../../src/http/metrics/counters.js';
 import { createDecisionHandlers } from '../../src/http/decisions/handlers.js';
 import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
@@ -295,6 +296,54 @@ describe('the bounds of the service itself', () => {
     held[0]!(decision);
     expect((await again).status).to.equal(200);
     slow.destroy();
+  });
+
+  it('answer 503 where the checks that wait for other nodes fill their memory, and let batches take half of it', async () => {
+    const held: (() => void)[] = [];
+    const later = new Promise<void>((resolve) => held.push(resolve));
+    const limiter = {
+      check: () => later.then(() => ALLOWED),
+      checkMany: (batch: CheckBatch) =>
+        later.then(() => {
+          for (let place = 0; place < batch.size; place += 1) batch.answer(place, ALLOWED);
+        }),
+    };
+    const counters = createCounters();
+    const access = createAccess({ required: [], tokens: [] });
+    const decisions = createDecisionHandlers(
+      { limiter, access, counters, elapsedMs: () => 0, log: { error: () => undefined } },
+      { deniedStatus: 429, maxInFlight: 10_000, maxWaitingBytes: MIB },
+    );
+    const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), counters });
+    publicServer.server.listen(0, '127.0.0.1');
+    await once(publicServer.server, 'listening');
+    started.push(publicServer);
+    const node = { port: (publicServer.server.address() as AddressInfo).port };
+    const batches = ['requestId', 'plain'].map((kind) => ({
+      requests: Array.from({ length: 100 }, (_, i) => ({
+        ...QUESTION,
+        clientId: `${kind} ${i}`,
+        ...(kind === 'plain' ? {} : { requestId: String(i) }),
+      })),
+    }));
+    const statuses: Promise<number>[] = [];
+    const ask = async (path: string, body: object): Promise<void> => {
+      const url = `http://127.0.0.1:${node.port}${path}`;
+      const headers = { 'content-type': 'application/json' };
+      statuses.push(fetch(url, { method: 'POST', headers, body: JSON.stringify(body) }).then(({ status }) => status));
+      await until('it waits or is refused', () => counters.inFlight + refused() === statuses.length);
+    };
+    const refused = (): number => counters.problems.get('overloaded') ?? 0;
+    while (refused() === 0 && statuses.length < 50) await ask('/v1/allow/batch', batches[statuses.length % 2]!);
+    expect(statuses.length, 'batches of 80 KB').to.be.within(5, 10);
+    await ask('/v1/allow', QUESTION);
+    expect(refused(), 'a single check beside the batches').to.equal(1);
+    while (refused() === 1 && statuses.length < 500) await ask('/v1/allow', QUESTION);
+    expect(statuses.length, 'and single checks').to.be.within(50, 200);
+    held[0]!();
+    const answered = await Promise.all(statuses);
+    expect(answered.filter((status) => status === 503)).to.have.length(2);
+    expect((await post(node, '/v1/allow/batch', batches[0]!)).status, 'once they are answered').to.equal(200);
   });
 
   /** A server with room for three decisions and two looks, whose limiter and cluster answer when they are told to. */

@@ -3,6 +3,13 @@ import type { NodeId } from '../../core/ring.js';
 import type { PeerMessage, RingWritten, Written } from '../messages.js';
 import type { PolicyAntiEntropy } from './anti-entropy.js';
 
+export interface PolicyBackendOptions {
+  /** Of one message to another node. */
+  readonly timeoutMs: number;
+  /** Bound of the document as JSON. This node accepts no change that would exceed it. */
+  readonly maxBytes: number;
+}
+
 /**
  * Keeps the policy document and accepts changes to it.
  * Without a registry, the owner of one ring key accepts them; with a registry, every node writes to the registry.

@@ -4,7 +4,7 @@ import type { StoreResult } from '../membership/registry.js';
 import type { Written } from '../messages.js';
 import { createPolicyAntiEntropy } from './anti-entropy.js';
 import type { PolicyAntiEntropyDeps } from './anti-entropy.js';
-import type { PolicyBackend } from './policy-backend.js';
+import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
 import { createRegistryMerge, refused, RETRY_MS } from './registry-merge.js';
 import type { RegistryDocument, RegistryMergeDeps } from './registry-merge.js';
 
@@ -17,7 +17,7 @@ type RegistryBackendDeps = RegistryMergeDeps & PolicyAntiEntropyDeps;
  * The registry keeps the document, and its document is in force on all nodes. A write replaces exactly the document
  * that it was made from, so of two concurrent writes one is repeated on top of the other.
  */
-export function createRegistryBackend(deps: RegistryBackendDeps, options: { timeoutMs: number }): PolicyBackend {
+export function createRegistryBackend(deps: RegistryBackendDeps, options: PolicyBackendOptions): PolicyBackend {
   const { clock, timers, membership, policyStore } = deps;
   const self = membership.self.id;
   // The registry orders all documents, so the higher version is the later one.
@@ -75,7 +75,7 @@ export function createRegistryBackend(deps: RegistryBackendDeps, options: { time
         const { version, digest } = document;
         if (isFresh) return { kind: matches ? 'written' : 'conflict', version, digest, madeFrom: document };
         isFresh = await policyStore.refresh();
-      } else if (!hasRoomFor(document, changes)) {
+      } else if (!hasRoomFor(document, changes, options.maxBytes)) {
         return { kind: 'full' };
       } else {
         const result = await store(next, base, untilMs);

@@ -7,7 +7,7 @@ import type { OwnerCall } from '../routing/call-owner.js';
 import type { RingWritten } from '../messages.js';
 import { createPolicyAntiEntropy } from './anti-entropy.js';
 import type { PolicyAntiEntropyDeps } from './anti-entropy.js';
-import type { PolicyBackend } from './policy-backend.js';
+import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
 import { reportOverwritten } from './report-overwritten.js';
 import type { Log, Timers } from '../ports.js';
 
@@ -25,7 +25,7 @@ interface RingBackendDeps extends PolicyAntiEntropyDeps {
 }
 
 /** The nodes keep the document: the owner of one ring key accepts the changes and sends them to all. */
-export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: number }): PolicyBackend {
+export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendOptions): PolicyBackend {
   const { timers, membership, activePolicies, ask, decider, isHeld } = deps;
   const antiEntropy = createPolicyAntiEntropy(deps, reconcile, options);
   const isReady = (): boolean => !isHeld() && membership.self.state === 'active';
@@ -49,7 +49,7 @@ export function createRingBackend(deps: RingBackendDeps, options: { timeoutMs: n
     const { document } = activePolicies;
     const { version, digest } = document;
     if (!isTagged(document, changes, ifMatch)) return { kind: 'conflict', version, digest };
-    if (!hasRoomFor(document, changes)) return { kind: 'full' };
+    if (!hasRoomFor(document, changes, options.maxBytes)) return { kind: 'full' };
     const next = change(document, changes, membership.self.id);
     activePolicies.adopt(next);
     // A write that changes nothing waits too: the same change by another writer may still be on its way.

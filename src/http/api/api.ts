@@ -60,7 +60,10 @@ const forBrowsers = helmet({
 });
 
 /** Creates the public API on Express. The server answers most decision requests before they reach it. */
-export function createApi(deps: ApiDeps, options: { version: string; maxInFlight: number }): RequestListener {
+export function createApi(
+  deps: ApiDeps,
+  options: { version: string; maxInFlight: number; maxPolicyBytes?: number },
+): RequestListener {
   const { cluster, activePolicies, policyWriter, decisions, access, readBody } = deps;
   const { auditTrail, counters, metrics, stage, isWhole, log } = deps;
   const { audit } = auditTrail;
@@ -112,7 +115,7 @@ export function createApi(deps: ApiDeps, options: { version: string; maxInFlight
   });
   const client = createClientHandlers({ cluster, audit, whoOf });
   route('/v1/clients/:clientId', { get: [reader, client.describe], delete: [admin, client.forget] });
-  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, whoOf });
+  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, whoOf }, options);
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
   };

@@ -39,8 +39,12 @@ interface PolicyHandlers {
 
 /**
  * Handles `/v1/policies`, and the overrides and tiers of clients. The API checks access before it calls these handlers.
+ * @param maxPolicyBytes bound of all policies as JSON, for errors
  */
-export function createPolicyHandlers({ activePolicies, writer, readBody, whoOf }: PolicyApiDeps): PolicyHandlers {
+export function createPolicyHandlers(
+  { activePolicies, writer, readBody, whoOf }: PolicyApiDeps,
+  { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
+): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
     return activePolicies.document.entries.get(key)?.value ?? null;
   }
@@ -71,7 +75,7 @@ export function createPolicyHandlers({ activePolicies, writer, readBody, whoOf }
   ): Promise<void> {
     const changes = new Map([[key, value]]);
     const written = await writer.write(changes, whoOf(res), conditionOf(req));
-    if (written.kind !== 'written') throw refusal(written, req);
+    if (written.kind !== 'written') throw refusal(written, req, maxPolicyBytes);
     send(res, body, written);
   }
 
@@ -183,7 +187,11 @@ function tagsOf(header: string | undefined): readonly string[] | undefined {
   return bare.filter((tag) => /^\d/.test(tag));
 }
 
-function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Request): TokenringError {
+function refusal(
+  written: Exclude<Written, { kind: 'written' }>,
+  { headers }: Request,
+  maxPolicyBytes: number,
+): TokenringError {
   switch (written.kind) {
     case 'conflict':
       if (headers['if-none-match'] !== undefined)
@@ -197,7 +205,7 @@ function refusal(written: Exclude<Written, { kind: 'written' }>, { headers }: Re
       });
     case 'full':
       return new TokenringError('too_many_policies', {
-        expected: `at most ${MAX_ENTRIES} entries, and ${MAX_DOCUMENT_BYTES} bytes of all`,
+        expected: `at most ${MAX_ENTRIES} entries, and ${maxPolicyBytes} bytes of all`,
       });
     case 'too-large':
       return new TokenringError('too_many_policies', {

@@ -5,6 +5,7 @@ import type { Policies } from '../../cluster/policies/active-policies.js';
 import { CheckBatch } from '../../core/check-batch.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision, Source } from '../../core/decision.js';
+import { waitingBatchBytes, waitingCheckBytes } from '../../core/heap-bytes.js';
 import { rateLimitHeaders } from '../../core/rate-limit-headers.js';
 import type { TraceContext } from '../../core/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request.js';
@@ -18,6 +19,7 @@ import { readJsonBody } from '../body.js';
 import { countDecision, countDuration, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
 import { createSlices } from './slices.js';
+import { createWaitingMemory } from './waiting-memory.js';
 import { tracedBatch, tracedCheck, traceOf } from './traced.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
@@ -29,6 +31,11 @@ import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
 /** Bytes of all bodies that have not arrived in full. */
 const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
+
+/** Bytes of all requests that wait for other nodes, or for their turn. */
+const MAX_WAITING_BYTES = 64 * 1024 * 1024;
+/** Bytes of an item of a batch that is parsed, but not read. */
+const UNREAD_ITEM_BYTES = 1_000;
 
 /** Items of a batch that are decided between two reads of the clock. */
 const ITEMS_A_STEP = 16;
@@ -81,7 +88,7 @@ interface DecisionDeps {
  */
 export function createDecisionHandlers(
   { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
-  options: { deniedStatus: 200 | 429; maxInFlight: number; maxArrivingBytes?: number },
+  options: { deniedStatus: 200 | 429; maxInFlight: number; maxArrivingBytes?: number; maxWaitingBytes?: number },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
   /** Reads a body, or throws. Consumes nothing. */
@@ -99,6 +106,7 @@ export function createDecisionHandlers(
   const arriving = createArrivingBytes(options.maxArrivingBytes ?? MAX_ARRIVING_BYTES);
   /** Requests that wait for other nodes. Arriving requests do not count, as a slow sender must not shut others out. */
   let waiting = 0;
+  const waitingMemory = createWaitingMemory(options.maxWaitingBytes ?? MAX_WAITING_BYTES);
   const gone = (): void => {
     counters.inFlight -= 1;
   };
@@ -216,9 +224,11 @@ export function createDecisionHandlers(
     if (fail === undefined) return;
     try {
       const check = readGatewayCheck(req, policies);
+      waitingMemory.requireRoom('check');
       const send = (decision: Decision): void => sendToGateway(req, res, gateway, check, decision, startMs);
       const decision = limiter.check(tracedCheck(check, traceOf(req.headers)));
-      if (decision instanceof Promise) waitFor(decision.then(send), fail);
+      if (decision instanceof Promise)
+        waitFor(waitingMemory.charge(waitingCheckBytes(check), decision.then(send)), fail);
       else send(decision);
     } catch (error) {
       fail(error);
@@ -255,8 +265,12 @@ export function createDecisionHandlers(
   const readOne: Read<Check> = (body) => readCheck(parseJson(body), policies);
 
   const answerCheck: Respond<Check> = (check, send, startMs, trace) => {
+    waitingMemory.requireRoom('check');
     const decision = limiter.check(tracedCheck(check, trace));
-    if (decision instanceof Promise) return decision.then((later) => sendDecision(send, check, later, startMs));
+    if (decision instanceof Promise) {
+      const sent = decision.then((later) => sendDecision(send, check, later, startMs));
+      return waitingMemory.charge(waitingCheckBytes(check), sent);
+    }
     sendDecision(send, check, decision, startMs);
     return undefined;
   };
@@ -270,6 +284,7 @@ export function createDecisionHandlers(
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   const answerBatch: Respond<CheckBatch | readonly unknown[]> = (asked, send, startMs, trace) => {
+    waitingMemory.requireRoom('batch');
     if (asked instanceof CheckBatch) return decideBatch(tracedBatch(asked, trace), send, startMs);
     const batch = new CheckBatch(asked.length);
     const readSome = (): boolean => {
@@ -283,7 +298,9 @@ export function createDecisionHandlers(
       }
       return batch.size === asked.length;
     };
-    return after(slices.run(readSome), () => decideBatch(batch, send, startMs));
+    const read = slices.run(readSome);
+    const decide = (): Promise<void> | undefined => decideBatch(batch, send, startMs);
+    return after(read && waitingMemory.charge(UNREAD_ITEM_BYTES * asked.length, read), decide);
   };
 
   function decideBatch(batch: CheckBatch, send: Send, startMs: number): Promise<void> | undefined {
@@ -302,7 +319,8 @@ export function createDecisionHandlers(
         return undefined;
       });
     };
-    return after(limiter.checkMany(batch), write);
+    const later = limiter.checkMany(batch);
+    return later === undefined ? write() : waitingMemory.charge(waitingBatchBytes(batch), later.then(write));
   }
 
   return {
