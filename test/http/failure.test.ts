@@ -16,6 +16,7 @@ describe('the public API, over a cluster that fails', () => {
       cluster: { describe: () => Promise.reject(new Error('secret of the house')) },
       access: createAccess({ required: [], tokens: [] }),
       decisions: NO_DECISIONS,
+      auditTrail: { audit: () => undefined, recent: () => [] },
       counters: createCounters(),
       log: { error: (fields: object) => void logged.push(fields) },
     } as unknown as ApiDeps;

@@ -11,7 +11,8 @@ interface Top {
 describe('/v1/top', () => {
   let node: RunningNode;
   before(async () => {
-    node = await liveNode();
+    // A node of its own: clients of other tests would be in its lists.
+    node = await liveNode('--max-clients', '1001');
   });
 
   async function top(query = ''): Promise<Top> {
