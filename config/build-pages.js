@@ -1,19 +1,31 @@
-// Writes dist/pages: the files of src/http/pages and of Swagger UI, as brotli. A file that is there already stays,
-// because compressing Swagger UI takes seconds.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+// Writes dist/pages: the files of src/http/pages, of Swagger UI, and of uPlot, as brotli. A file that is there already
+// stays, because compressing Swagger UI takes seconds.
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliCompress, brotliDecompressSync } from 'node:zlib';
 
+const PAGES = 'src/http/pages';
 const VIEWER = 'node_modules/swagger-ui-dist';
+const PLOTTER = 'node_modules/uplot';
 const SOURCES = {
-  'docs/index.html': 'src/http/pages/docs/index.html',
-  'docs/start.js': 'src/http/pages/docs/start.js',
+  ...Object.fromEntries(
+    readdirSync(PAGES, { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\/[\w-]+\.(html|css|js)$/.test(name))
+      .map((name) => [name, `${PAGES}/${name}`]),
+  ),
+  'dashboard/uplot.css': `${PLOTTER}/dist/uPlot.min.css`,
+  'dashboard/uplot.js': `${PLOTTER}/dist/uPlot.iife.min.js`,
   'docs/swagger-ui.css': `${VIEWER}/swagger-ui.css`,
   'docs/swagger-ui.js': `${VIEWER}/swagger-ui-bundle.js`,
 };
-// Its licence demands to go with it.
-const LICENCES = ['LICENSE', 'NOTICE', 'swagger-ui-bundle.js.LICENSE.txt'];
+// The licences demand to go with the files.
+const LICENCES = {
+  'dashboard/uplot.LICENSE.txt': [`${PLOTTER}/LICENSE`],
+  'docs/swagger-ui.LICENSE.txt': ['LICENSE', 'NOTICE', 'swagger-ui-bundle.js.LICENSE.txt'].map(
+    (name) => `${VIEWER}/${name}`,
+  ),
+};
 
 function isCurrent(target, source) {
   return existsSync(target) && brotliDecompressSync(readFileSync(target)).equals(source);
@@ -30,8 +42,8 @@ export async function buildPages() {
       writeFileSync(target, await promisify(brotliCompress)(source));
     }),
   );
-  const licences = LICENCES.map((name) => readFileSync(`${VIEWER}/${name}`, 'utf8'));
-  writeFileSync('dist/pages/docs/swagger-ui.LICENSE.txt', licences.join('\n'));
+  for (const [name, paths] of Object.entries(LICENCES))
+    writeFileSync(`dist/pages/${name}`, paths.map((path) => readFileSync(path, 'utf8')).join('\n'));
 }
 
 if (process.argv[1] === import.meta.filename) await buildPages();

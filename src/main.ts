@@ -85,6 +85,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     processReport: () => reports.ofProcess?.(),
     events,
   });
+  member.node.activePolicies.onChange(({ version }) => events.note('info', `policies changed: version ${version}`));
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
   const api = createPublicApi(settings, {
     member,

@@ -52,10 +52,15 @@ function welcome(ports: readonly number[], isPretty: boolean): string {
   const urls = ports.map((port) => `http://127.0.0.1:${port}`);
   const question = `-H 'content-type: application/json' -d '{"clientId":"alice","limit":5,"window":"1m"}'`;
   const tryIt = `curl -s localhost:${ports[0]}/v1/allow ${question}`;
-  if (!isPretty) return `${JSON.stringify({ level: 30, time: Date.now(), urls, try: tryIt, msg: 'cluster ready' })}\n`;
+  const dashboard = `${urls[0]}/dashboard`;
+  if (!isPretty) {
+    const line = { level: 30, time: Date.now(), urls, dashboard, try: tryIt, msg: 'cluster ready' };
+    return `${JSON.stringify(line)}\n`;
+  }
   return (
     `\n${ports.length === 1 ? 'The node is' : `${ports.length} nodes are`} ready: ${urls.join(' ')}\n` +
-    `All answer alike. Try:\n\n  ${tryIt}\n\nThe API is described at ${urls[0]}/docs\nCtrl-C stops.\n`
+    `All answer alike. Try:\n\n  ${tryIt}\n\n` +
+    `The dashboard is at ${dashboard}, the API is described at ${urls[0]}/docs\nCtrl-C stops.\n`
   );
 }
 

@@ -103,6 +103,11 @@ export function hostOf(id: NodeId): string {
   return colon < 0 ? id : id.slice(0, colon);
 }
 
+/** Place of a client in the key space, as a fraction: 0 up to, but without, 1. */
+export function pointOf({ hashHigh }: Pick<ClientKey, 'hashHigh'>): number {
+  return (hashHigh >>> 0) / KEY_SPACE;
+}
+
 /** Computes the checksum of a ring without building it. The order of the members does not matter. */
 export function ringChecksum(memberIds: Iterable<NodeId>): string {
   return checksumOf(sortedMembers(memberIds));

@@ -335,6 +335,11 @@ export const AuditSchema = Type.Object(
 );
 
 export const OwnerSchema = Type.Object(
-  { clientId: Type.String(), owner: Type.String(), successors: Type.Array(Type.String()) },
+  {
+    clientId: Type.String(),
+    owner: Type.String(),
+    successors: Type.Array(Type.String()),
+    point: Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "place of the client's hash in the key space" }),
+  },
   { ...strict, $id: 'Owner' },
 );

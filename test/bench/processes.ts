@@ -88,7 +88,7 @@ export interface ServerProcess {
 }
 
 /** A server of one process. */
-interface NodeProcess extends ServerProcess {
+export interface NodeProcess extends ServerProcess {
   readonly pid: number;
 }
 

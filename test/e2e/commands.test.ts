@@ -204,6 +204,7 @@ describe('the commands of tokenring', function () {
       expect(await eventually(answers, (one) => !one)).to.equal(false);
       expect(text.trim().split('\n').length).to.be.at.most(10);
       expect(text).not.to.include('"msg"');
+      expect(text).to.include('http://127.0.0.1:21080/dashboard');
     });
   });
 

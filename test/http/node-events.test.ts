@@ -16,8 +16,8 @@ describe('the events of a node', () => {
     log.info({}, 'the store is back');
     expect(lines).to.deep.equal(['the store failed']);
     expect(events.after(0)).to.deep.equal([
-      { id: 1, atMs: 1_000, level: 'warn', text: 'the store failed: reason "disk full", waiting 3' },
-      { id: 2, atMs: 1_000, level: 'info', text: 'the store is back' },
+      { id: 1_001, atMs: 1_000, level: 'warn', text: 'the store failed: reason "disk full", waiting 3' },
+      { id: 1_002, atMs: 1_000, level: 'info', text: 'the store is back' },
     ]);
   });
 
@@ -25,7 +25,7 @@ describe('the events of a node', () => {
     const log = events.watching(SILENT);
     log.info({ members: ['a:1', 'b:1'], checksum: 'x' }, 'the ring changed');
     log.info({ members: ['b:1', 'c:1'], checksum: 'y' }, 'the ring changed');
-    expect(textsOf(events.after(2))).to.deep.equal(['c:1 joined the ring', 'a:1 left the ring']);
+    expect(textsOf(events.after(1_002))).to.deep.equal(['c:1 joined the ring', 'a:1 left the ring']);
   });
 
   it('are bounded in number and length', () => {
@@ -39,9 +39,9 @@ describe('the events of a node', () => {
 
   it('are resumed after the last one that was seen; one of an earlier process is unknown', () => {
     for (const text of ['a', 'b', 'c']) events.note('info', text);
-    expect(textsOf(events.after(2))).to.deep.equal(['c']);
-    expect(textsOf(events.after(3))).to.deep.equal([]);
-    expect(textsOf(events.after(99))).to.deep.equal(['a', 'b', 'c']);
+    expect(textsOf(events.after(1_002))).to.deep.equal(['c']);
+    expect(textsOf(events.after(1_003))).to.deep.equal([]);
+    for (const earlier of [999, 1_099]) expect(textsOf(events.after(earlier))).to.deep.equal(['a', 'b', 'c']);
   });
 
   it('reach those who listen until they do not', () => {

@@ -18,7 +18,7 @@ import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
 import { createEventStream } from './event-stream.js';
 import { createObservationHandlers } from './observations.js';
-import { createPages } from '../pages/pages.js';
+import { createPages, leadBrowsers } from '../pages/pages.js';
 import type { NodeEvents } from './node-events.js';
 import { createPolicyHandlers } from './policies.js';
 import { TokenringError } from '../../core/error.js';
@@ -66,7 +66,6 @@ export function createApi(
 ): RequestListener {
   const { cluster, activePolicies, policyWriter, decisions, access, readBody } = deps;
   const { auditTrail, counters, metrics, stage, isWhole, log } = deps;
-  const { audit } = auditTrail;
   const openApi = openApiDocument(options.version);
   const app = express();
   app.disable('x-powered-by');
@@ -113,7 +112,7 @@ export function createApi(
       },
     ],
   });
-  const client = createClientHandlers({ cluster, audit, whoOf });
+  const client = createClientHandlers({ cluster, audit: auditTrail.audit, whoOf });
   route('/v1/clients/:clientId', { get: [reader, client.describe], delete: [admin, client.forget] });
   const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, whoOf }, options);
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
@@ -167,13 +166,13 @@ export function createApi(
       reader,
       async (_req, res) => {
         const text = await metrics.metrics();
-        res.setHeader('Content-Type', metrics.contentType);
-        res.end(text);
+        res.setHeader('Content-Type', metrics.contentType).end(text);
       },
     ],
   });
   route('/openapi.json', { get: (_req, res) => void res.json(openApi) });
   for (const [path, get] of createPages()) route(path, { get });
+  app.get('/', leadBrowsers);
 
   function refuse(req: IncomingMessage, res: ServerResponse, error: unknown): void {
     if (res.headersSent) return void res.destroy();

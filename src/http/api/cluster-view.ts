@@ -1,3 +1,5 @@
+import { clientKey } from '../../core/client-hash.js';
+import { pointOf } from '../../core/ring.js';
 import type { Membership } from '../../cluster/membership/membership.js';
 import type { MemberState } from '../../cluster/membership/membership.js';
 
@@ -25,6 +27,8 @@ export interface OwnerDescription {
   readonly owner: string;
   /** Nearest first. */
   readonly successors: readonly string[];
+  /** Place of the client's hash in the key space: 0 up to, but without, 1. */
+  readonly point: number;
 }
 
 /** Lists the members as this node sees them, by id. */
@@ -45,6 +49,7 @@ export function describeCluster(membership: Membership): ClusterDescription {
 /** Names the owner of a client and its successors, nearest first. */
 export function describeOwner(membership: Membership, clientId: string): OwnerDescription {
   const { ring, self } = membership;
-  const owner = ring.owner(clientId) ?? self.id;
-  return { clientId, owner, successors: ring.successors(clientId, ring.members.length) };
+  const client = clientKey(clientId);
+  const owner = ring.owner(client) ?? self.id;
+  return { clientId, owner, successors: ring.successors(client, ring.members.length), point: pointOf(client) };
 }

@@ -79,7 +79,6 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
   };
 }
 
-/** An id that a subscriber sends back belongs to this process: after a restart, ids begin again. */
 function eventText(event: NodeEvent): string {
   return `id: ${event.id}\nevent: event\ndata: ${JSON.stringify(event)}\n\n`;
 }

@@ -2,7 +2,7 @@ import type { Log } from '../../cluster/ports.js';
 
 /** Something that happened to this node, for people who watch it. */
 export interface NodeEvent {
-  /** Counts up from 1. */
+  /** Counts up from the time of day at the start, so that a reader of an earlier process gets all of this one. */
   readonly id: number;
   /** Time of day, in ms since 1970. */
   readonly atMs: number;
@@ -29,7 +29,7 @@ const MAX_TEXT = 300;
 /** Keeps the last 200 events. @param deps.wallMs the time of day in ms since 1970 */
 export function createNodeEvents({ wallMs }: { wallMs: () => number }): NodeEvents {
   let events: NodeEvent[] = [];
-  let lastId = 0;
+  let lastId = wallMs();
   let ring: ReadonlySet<string> = new Set();
   const listeners = new Set<(event: NodeEvent) => void>();
 
@@ -56,7 +56,7 @@ export function createNodeEvents({ wallMs }: { wallMs: () => number }): NodeEven
   }
 
   return {
-    // An id of an earlier process is larger than all of this one, or means another event: then all are sent.
+    // Only a clock that was set back makes an id of an earlier process larger than all of this one.
     after: (id) => (id > lastId ? events : events.filter((event) => event.id > id)),
     subscribe(listener) {
       listeners.add(listener);

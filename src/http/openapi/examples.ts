@@ -142,7 +142,7 @@ export const CLUSTER = {
   members: [{ id: OWNER, state: 'active', share: 1, version: '0.1.0', incarnation: 1, silentMs: 0 }],
 };
 
-export const OWNER_OF_CLIENT = { clientId: CLIENT, owner: OWNER, successors: [] };
+export const OWNER_OF_CLIENT = { clientId: CLIENT, owner: OWNER, successors: [], point: 0.9103217145893723 };
 
 export const TOP = {
   by: 'denied',

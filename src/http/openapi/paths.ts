@@ -210,7 +210,7 @@ export function clusterPaths(): Paths {
     '/v1/cluster/owner': {
       get: {
         operationId: 'getOwner',
-        summary: 'The owner of a client and its successors',
+        summary: 'The owner of a client, its successors, and its place on the ring',
         security: maybe('read'),
         parameters: [{ name: 'clientId', in: 'query', required: true, example: CLIENT, schema: { type: 'string' } }],
         responses: {

@@ -7,7 +7,21 @@ import { createPageFile } from './page-file.js';
  * The pages of a node: `index.html` at the address of the page, its other files below. `config/build-pages.js` writes
  * them to dist/pages.
  */
-const PAGES = { docs: ['index.html', 'start.js', 'swagger-ui.css', 'swagger-ui.js'] } as const;
+const PAGES = {
+  dashboard: [
+    'index.html',
+    'dashboard.css',
+    'uplot.css',
+    'uplot.js',
+    ...['api', 'audit', 'charts', 'client', 'dialogs', 'diff', 'dom', 'editor', 'feed', 'format', 'main'].map(script),
+    ...['members', 'policies', 'rates', 'ring', 'stream', 'theme', 'tiles', 'top'].map(script),
+  ],
+  docs: ['index.html', 'start.js', 'swagger-ui.css', 'swagger-ui.js'],
+} as const;
+
+function script(name: string): string {
+  return `${name}.js`;
+}
 
 /** Headers of a page: it may load and call this node only, and nothing in the text of a page runs. */
 const HEADERS = {
@@ -46,3 +60,10 @@ export function createPages(): ReadonlyMap<string, RequestHandler> {
   }
   return handlers;
 }
+
+/** Leads a browser from the root to the dashboard. Other callers get 404, as they look for something else. */
+export const leadBrowsers: RequestHandler = (req, res, next) => {
+  if (!/\btext\/html\b/i.test(req.headers.accept ?? '')) return next();
+  // Relative, as the links of a page.
+  res.vary('Accept').redirect(302, 'dashboard');
+};
