@@ -22,14 +22,14 @@ export function waitMsOf(wait: unknown): number | undefined {
 interface Waiter {
   readonly request: AllowRequest;
   readonly untilMs: number;
-  isDone: boolean;
   readonly resolve: (decision: Decision) => void;
   readonly reject: (reason: unknown) => void;
   stopListening: () => void;
 }
 
 interface Queue {
-  readonly waiters: Waiter[];
+  /** In the order of arrival. One that is done is not among them. */
+  readonly waiters: Set<Waiter>;
   /** Time at which the first waiter asks again, and the denial that gave this time. */
   againAtMs: number;
   denial: Decision | undefined;
@@ -68,25 +68,23 @@ export function createWaiting({
     });
   }
 
-  function finish(waiter: Waiter, end: () => void): void {
-    if (waiter.isDone) return;
-    waiter.isDone = true;
+  function finish(waiter: Waiter, queue: Queue, end: () => void): void {
+    if (!queue.waiters.delete(waiter)) return;
     waiter.stopListening();
     waiters -= 1;
     end();
   }
 
   function giveUp(waiter: Waiter, queue: Queue, reason: unknown): void {
-    finish(waiter, () => waiter.reject(reason));
-    if (queue.waiters.every(({ isDone }) => isDone)) queue.wake();
+    const isFirst = firstOf(queue) === waiter;
+    finish(waiter, queue, () => waiter.reject(reason));
+    const next = firstOf(queue);
+    // The denial of the first holds for the same cost and for larger ones.
+    if (next === undefined || (isFirst && costOf(next) < costOf(waiter))) queue.wake();
   }
 
   async function serve(key: string, queue: Queue): Promise<void> {
-    const { waiters: inOrder } = queue;
-    for (let first = inOrder[0]; first !== undefined; first = inOrder[0]) {
-      if (first.isDone) inOrder.shift();
-      else await ask(first, queue);
-    }
+    for (let first = firstOf(queue); first !== undefined; first = firstOf(queue)) await ask(first, queue);
     queues.delete(key);
   }
 
@@ -95,20 +93,24 @@ export function createWaiting({
     try {
       decision = await check(waiter.request);
     } catch (error) {
-      return finish(waiter, () => waiter.reject(error));
+      return finish(waiter, queue, () => waiter.reject(error));
     }
     const { allowed, retryAfterMs } = decision;
-    if (allowed) return finish(waiter, () => waiter.resolve(decision));
+    if (allowed) return finish(waiter, queue, () => waiter.resolve(decision));
     queue.againAtMs = retryAfterMs === null ? Infinity : time.nowMs() + retryAfterMs;
     queue.denial = decision;
-    for (const one of queue.waiters) denyInVain(one, queue);
-    if (!waiter.isDone) await sleep(queue);
+    const waits = queue.waiters.has(waiter) && queue.againAtMs <= waiter.untilMs;
+    // Behind one that waits, all wait as long. Behind one that does not, a smaller cost may pass sooner.
+    for (const one of queue.waiters) if (waits || costOf(one) >= costOf(waiter)) denyInVain(one, queue);
+    if (waits) await sleep(queue);
+    queue.denial = undefined;
   }
 
   /** Denies a request that cannot pass before its time ends. */
-  function denyInVain(waiter: Waiter, { againAtMs, denial }: Queue): void {
+  function denyInVain(waiter: Waiter, queue: Queue): void {
+    const { againAtMs, denial } = queue;
     if (denial === undefined || againAtMs <= waiter.untilMs) return;
-    finish(waiter, () => waiter.resolve(asOfNow(denial, againAtMs)));
+    finish(waiter, queue, () => waiter.resolve(asOfNow(denial, againAtMs)));
   }
 
   function asOfNow(denial: Decision, againAtMs: number): Decision {
@@ -129,14 +131,14 @@ export function createWaiting({
       return begun?.denial === undefined ? check(request) : Promise.resolve(asOfNow(begun.denial, begun.againAtMs));
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const queue = begun ?? { waiters: [], againAtMs: 0, denial: undefined, wake: () => undefined };
+      const queue = begun ?? { waiters: new Set<Waiter>(), againAtMs: 0, denial: undefined, wake: () => undefined };
       const abort = (): void => giveUp(waiter, queue, signal?.reason);
       const stopListening = (): void => signal?.removeEventListener('abort', abort);
       const untilMs = time.nowMs() + waitMs;
-      const waiter: Waiter = { request, untilMs, isDone: false, resolve, reject, stopListening };
+      const waiter: Waiter = { request, untilMs, resolve, reject, stopListening };
       waiters += 1;
       signal?.addEventListener('abort', abort, { once: true });
-      queue.waiters.push(waiter);
+      queue.waiters.add(waiter);
       if (begun !== undefined) return denyInVain(waiter, queue);
       queues.set(key, queue);
       void serve(key, queue);
@@ -150,6 +152,14 @@ export function createWaiting({
         for (const waiter of queue.waiters) giveUp(waiter, queue, new TokenringError('closed'));
     },
   };
+}
+
+function firstOf({ waiters }: Queue): Waiter | undefined {
+  return waiters.values().next().value;
+}
+
+function costOf({ request }: Waiter): number {
+  return request.cost ?? 1;
 }
 
 /** Returns a key that is equal for requests that wait for the same tokens. */

@@ -17,8 +17,10 @@ describe('requests that wait for their turn', () => {
   let passAtMs: number[] = [];
 
   /** Lets one request pass at each of `passAtMs`. */
-  function check({ clientId, requestId = '' }: AllowRequest): Promise<Decision> {
+  function check({ clientId, requestId = '', cost = 1 }: AllowRequest): Promise<Decision> {
     asked.push(requestId);
+    // Costs above one take a minute to pass, and above a thousand never do.
+    if (cost > 1) return Promise.resolve({ ...DENIED, retryAfterMs: cost > 1_000 ? null : 60_000, limits: undefined });
     if (clientId === 'broken') return Promise.reject(new Error('broken'));
     const nextMs = clientId === 'never' ? Infinity : passAtMs[0]!;
     const leftMs = nextMs - time.nowMs();
@@ -96,6 +98,31 @@ describe('requests that wait for their turn', () => {
     abort.abort();
     expect(await errorOf(next)).to.have.property('name', 'AbortError');
     expect({ listeners: listeners(), timers: time.timers() }).to.deep.equal({ listeners: 0, timers: 0 });
+  });
+
+  it('do not fail with one before them whose cost never passes, or passes after its own wait', async () => {
+    for (const cost of [1_001, 100]) {
+      passAtMs = [time.nowMs() + 1_000];
+      const large = wait('large', 10_000, { cost });
+      const same = wait('same', 10_000, { cost });
+      const small = wait('small', 10_000);
+      expect((await large).allowed).to.equal(false);
+      expect((await same).allowed).to.equal(false);
+      await time.pass(1_000);
+      expect((await small).allowed).to.equal(true);
+    }
+    expect(asked).to.deep.equal(['large', 'small', 'small', 'large', 'small', 'small']);
+  });
+
+  it('ask at once when a larger one before them is given up', async () => {
+    const abort = new AbortController();
+    const gone = acquire({ clientId: 'c', ...RULE, cost: 100 }, { wait: '1h', signal: abort.signal });
+    const next = wait('next', '1h');
+    await time.pass(10);
+    abort.abort(new Error('gone'));
+    expect(await errorOf(gone)).to.have.property('message', 'gone');
+    await time.pass(990);
+    expect((await next).allowed).to.equal(true);
   });
 
   it('are rejected when their limiter closes', async () => {
