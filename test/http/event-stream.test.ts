@@ -1,9 +1,15 @@
+import { EventEmitter } from 'node:events';
 import { connect } from 'node:net';
 import { expect } from 'chai';
+import type { Request, Response } from 'express';
+import { createEventStream } from '../../src/http/api/event-stream.js';
+import { createNodeEvents } from '../../src/http/api/node-events.js';
+import { createAccess, digestOf } from '../../src/http/access/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { AuditSchema } from '../../src/validate/schema.js';
 import { eventually } from '../support/eventually.js';
 import { call, expectProblem, expectShape, liveNode, newClient } from '../support/http.js';
+import { connect as connectWire } from './wire.js';
 
 const TOKEN = 'the-Admin.token_7';
 const admin = { authorization: `Bearer ${TOKEN}` };
@@ -86,6 +92,80 @@ describe('/v1/events', () => {
     );
     expect(status).to.equal(200);
     for (const one of listeners) one.close();
+  });
+});
+
+describe('a subscriber of /v1/events', () => {
+  const TOKENS = ['one', 'two'].map((name) => ({ name, roles: ['read'] as const, digest: digestOf(name) }));
+
+  /** A response whose reader takes nothing, so that it does not close by itself. */
+  class StuckResponse extends EventEmitter {
+    readonly writableLength = 0;
+    text = '';
+    ended = false;
+    writeHead(): void {
+      this.text = '';
+    }
+    write(text: string): void {
+      if (this.ended) throw new Error('written after its end');
+      this.text += text;
+    }
+    end(): void {
+      this.ended = true;
+    }
+  }
+
+  let stopping = false;
+  const events = createNodeEvents({ wallMs: () => 0 });
+  const access = createAccess({ required: ['read'], tokens: TOKENS });
+  const stream = createEventStream({
+    membership: {} as never,
+    observer: { reports: () => new Promise(() => undefined) },
+    events,
+    access,
+    isStopping: () => stopping,
+  });
+
+  function subscribe(token: string): StuckResponse {
+    const res = new StuckResponse();
+    const headers: Record<string, string> = { authorization: `Bearer ${token}` };
+    const req = { method: 'GET', headers, get: () => undefined } as unknown as Request;
+    void stream(req, res as unknown as Response, () => undefined);
+    return res;
+  }
+
+  it('gets nothing more within a second of its token being withdrawn, and others go on', async () => {
+    const [one, two] = [subscribe('one'), subscribe('two')];
+    access.replace({ required: ['read'], tokens: TOKENS.slice(1) });
+    await eventually(
+      () => one.ended,
+      (ended) => ended,
+    );
+    events.note('info', 'something');
+    expect({ one: one.ended, two: two.ended }).to.deep.equal({ one: true, two: false });
+    expect(one.text).not.to.include('something');
+    expect(two.text).to.include('something');
+    two.emit('close');
+  });
+
+  it('is not written to after its end when the node stops, however slowly it reads', async () => {
+    const res = subscribe('two');
+    stopping = true;
+    await eventually(
+      () => res.ended,
+      (ended) => ended,
+    );
+    expect(() => events.note('info', 'the last one')).not.to.throw();
+    expect(res.ended).to.equal(true);
+    expect(subscribe('two').ended).to.equal(true);
+  });
+
+  it('with HEAD gets the head alone', async () => {
+    const node = await liveNode('--admin-token', TOKEN);
+    const wire = await connectWire(node.port);
+    wire.send('HEAD /v1/events HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n');
+    expect((await wire.answers(2)).map(({ status }) => status)).to.deep.equal([200, 404]);
+    wire.destroy();
   });
 });
 

@@ -1,7 +1,8 @@
-import type { RequestHandler, Response } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import type { Observer } from '../../cluster/observer.js';
 import type { Membership } from '../../cluster/membership/membership.js';
 import { TokenringError } from '../../core/error.js';
+import type { Access } from '../access/access.js';
 import type { NodeEvent, NodeEvents } from './node-events.js';
 import { describeCluster } from './cluster-view.js';
 import { statsOf } from './observations.js';
@@ -18,6 +19,7 @@ interface EventStreamDeps {
   readonly membership: Membership;
   readonly observer: Pick<Observer, 'reports'>;
   readonly events: Pick<NodeEvents, 'after' | 'subscribe'>;
+  readonly access: Pick<Access, 'admit'>;
   /** Whether this node stops: then the streams end, so that they do not delay it. */
   readonly isStopping: () => boolean;
 }
@@ -28,8 +30,8 @@ interface EventStreamDeps {
  * All subscribers share one timer and one text; without subscribers, there is neither.
  */
 export function createEventStream(deps: EventStreamDeps): RequestHandler {
-  const { membership, observer, events, isStopping } = deps;
-  const subscribers = new Set<Response>();
+  const { membership, observer, events, access, isStopping } = deps;
+  const subscribers = new Map<Response, Request>();
   let timer: NodeJS.Timeout | undefined;
   let unsubscribe = (): void => undefined;
 
@@ -39,24 +41,43 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
   }
 
   function sendAll(text: string): void {
-    for (const res of subscribers) send(res, text);
+    for (const res of subscribers.keys()) send(res, text);
   }
 
-  async function sample(): Promise<void> {
-    if (isStopping()) {
-      for (const res of subscribers) res.end();
-      return;
-    }
+  async function sample(): Promise<string> {
     const stats = await statsOf(observer);
-    sendAll(`event: sample\ndata: ${JSON.stringify({ cluster: describeCluster(membership), ...stats })}\n\n`);
+    return `event: sample\ndata: ${JSON.stringify({ cluster: describeCluster(membership), ...stats })}\n\n`;
   }
 
-  function begin(): void {
-    unsubscribe = events.subscribe((event) => sendAll(eventText(event)));
-    timer = setInterval(() => void sample(), SAMPLE_MS);
+  /** A token may have been withdrawn since the request. */
+  function mayRead(req: Request): boolean {
+    try {
+      access.admit(req.headers.authorization, 'read');
+      return true;
+    } catch {
+      return false;
+    }
   }
 
-  function end(): void {
+  function tick(): void {
+    for (const [res, req] of subscribers) if (isStopping() || !mayRead(req)) leave(res);
+    if (subscribers.size > 0) void sample().then(sendAll);
+  }
+
+  function join(req: Request, res: Response): void {
+    if (subscribers.size === 0) {
+      unsubscribe = events.subscribe((event) => sendAll(eventText(event)));
+      timer = setInterval(tick, SAMPLE_MS);
+    }
+    subscribers.set(res, req);
+    res.once('close', () => leave(res));
+  }
+
+  /** After its end, nothing is sent to a subscriber: an answer that is written to then breaks the process. */
+  function leave(res: Response): void {
+    if (!subscribers.delete(res)) return;
+    res.end();
+    if (subscribers.size > 0) return;
     clearInterval(timer);
     unsubscribe();
   }
@@ -68,14 +89,12 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
     if (!Number.isSafeInteger(last) || last < 0)
       throw new TokenringError('invalid_request', { field: 'Last-Event-ID', expected: 'the id of an event' });
     res.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
-    if (subscribers.size === 0) begin();
-    subscribers.add(res);
-    res.once('close', () => {
-      subscribers.delete(res);
-      if (subscribers.size === 0) end();
-    });
+    if (req.method === 'HEAD' || isStopping()) return void res.end();
+    join(req, res);
     send(res, `retry: ${RETRY_MS}\n\n${events.after(last).map(eventText).join('')}`);
-    void sample();
+    void sample().then((text) => {
+      if (subscribers.has(res)) send(res, text);
+    });
   };
 }
 
