@@ -1,5 +1,4 @@
 import { clientEntryKey } from './client-entry-key.js';
-import { LRUCache } from 'lru-cache';
 import type { Decision } from '../../core/decision.js';
 import { rememberedDecisionBytes } from '../../core/heap-bytes.js';
 import type { Clock } from '../ports.js';
@@ -27,53 +26,107 @@ export interface RecentDecisions {
   readonly size: number;
 }
 
+/** A decision, between its neighbours in two lists: of all decisions, and of those on its client. */
 interface Remembered {
+  readonly key: string;
   readonly clientId: string;
   readonly requestId: string;
   readonly decision: Decision;
   readonly atMs: number;
+  readonly bytes: number;
+  before: Remembered | undefined;
+  after: Remembered | undefined;
+  earlier: Remembered | undefined;
+  later: Remembered | undefined;
 }
 
-export function createRecentDecisions({ clock }: { clock: Clock }, options: { maxBytes: number }): RecentDecisions {
-  /** Request ids by client, in the order in which they came. */
-  const ids = new Map<string, Set<string>>();
-  const decisions = new LRUCache<string, Remembered>({
-    maxSize: options.maxBytes,
-    // 0 reads our clock each time. Any other value starts a timer.
-    ttlResolution: 0,
-    perf: { now: () => clock.nowMs() + 1 },
-    dispose({ clientId, requestId }, _key, reason) {
-      if (reason === 'set') return;
-      const ofClient = ids.get(clientId);
-      ofClient?.delete(requestId);
-      if (ofClient?.size === 0) ids.delete(clientId);
-    },
-  });
+/**
+ * Creates the memory of request ids. Both lists are in the order in which the decisions came. An `lru-cache` with sizes
+ * and times, beside a set of ids for each client, took several times as long: clients of the SDK bring an id with every
+ * question.
+ */
+export function createRecentDecisions(
+  { clock }: { clock: Clock },
+  { maxBytes }: { maxBytes: number },
+): RecentDecisions {
+  const decisions = new Map<string, Remembered>();
+  /** The last decision on each client. */
+  const latest = new Map<string, Remembered>();
+  let oldest: Remembered | undefined;
+  let newest: Remembered | undefined;
+  let bytes = 0;
+
+  function remove(one: Remembered): void {
+    const { key, clientId, before, after, earlier, later } = one;
+    decisions.delete(key);
+    bytes -= one.bytes;
+    if (before === undefined) oldest = after;
+    else before.after = after;
+    if (after === undefined) newest = before;
+    else after.before = before;
+    if (earlier !== undefined) earlier.later = later;
+    if (later !== undefined) later.earlier = earlier;
+    else if (earlier !== undefined) latest.set(clientId, earlier);
+    else latest.delete(clientId);
+  }
+
+  function isOver({ atMs }: Remembered, nowMs: number): boolean {
+    return nowMs - atMs > REQUEST_ID_TTL_MS;
+  }
+
   return {
-    get: (clientId, requestId) => decisions.get(clientEntryKey(clientId, requestId))?.decision,
+    get(clientId, requestId) {
+      if (decisions.size === 0) return undefined;
+      const one = decisions.get(clientEntryKey(clientId, requestId));
+      if (one === undefined) return undefined;
+      if (!isOver(one, clock.nowMs())) return one.decision;
+      remove(one);
+      return undefined;
+    },
     add(clientId, requestId, decision, ageMs = 0) {
       if (ageMs >= REQUEST_ID_TTL_MS) return;
-      const remembered = { clientId, requestId, decision, atMs: clock.nowMs() - ageMs };
+      const nowMs = clock.nowMs();
       const size = rememberedDecisionBytes(clientId, requestId, decision);
-      decisions.set(clientEntryKey(clientId, requestId), remembered, { ttl: REQUEST_ID_TTL_MS - ageMs, size });
-      const ofClient = ids.get(clientId);
-      if (ofClient === undefined) ids.set(clientId, new Set([requestId]));
-      else ofClient.add(requestId);
+      if (size > maxBytes) return;
+      const key = clientEntryKey(clientId, requestId);
+      const known = decisions.get(key);
+      if (known !== undefined) remove(known);
+      while (oldest !== undefined && (bytes + size > maxBytes || isOver(oldest, nowMs))) remove(oldest);
+      const earlier = latest.get(clientId);
+      const atMs = nowMs - ageMs;
+      const one: Remembered = {
+        key,
+        clientId,
+        requestId,
+        decision,
+        atMs,
+        bytes: size,
+        before: newest,
+        after: undefined,
+        earlier,
+        later: undefined,
+      };
+      decisions.set(key, one);
+      latest.set(clientId, one);
+      if (earlier !== undefined) earlier.later = one;
+      if (newest === undefined) oldest = one;
+      else newest.after = one;
+      newest = one;
+      bytes += size;
     },
     of(clientId, max, maxAgeMs) {
-      const ofClient = ids.get(clientId);
-      if (ofClient === undefined) return [];
-      const latest: RecentDecision[] = [];
-      for (const requestId of [...ofClient].slice(-max)) {
-        const remembered = decisions.peek(clientEntryKey(clientId, requestId));
-        if (remembered === undefined) continue;
-        const ageMs = clock.nowMs() - remembered.atMs;
-        if (ageMs <= maxAgeMs) latest.push({ requestId, ageMs, decision: remembered.decision });
+      const nowMs = clock.nowMs();
+      const found: RecentDecision[] = [];
+      let one = latest.get(clientId);
+      for (let looked = 0; one !== undefined && looked < max; looked += 1, one = one.earlier) {
+        const ageMs = nowMs - one.atMs;
+        if (ageMs <= maxAgeMs && ageMs <= REQUEST_ID_TTL_MS)
+          found.push({ requestId: one.requestId, ageMs, decision: one.decision });
       }
-      return latest;
+      return found.reverse();
     },
     forget(clientId) {
-      for (const requestId of [...(ids.get(clientId) ?? [])]) decisions.delete(clientEntryKey(clientId, requestId));
+      for (let one = latest.get(clientId); one !== undefined; one = latest.get(clientId)) remove(one);
     },
     get size() {
       return decisions.size;
