@@ -20,7 +20,7 @@ const OTHER = 3;
 /** `retryAfterMs` in the arrays of a denial that no wait ends. */
 const NEVER = -1;
 /** 32-bit words and doubles of a place. */
-const WORDS = 6;
+const WORDS = 8;
 const DOUBLES = 2;
 const NO_BYTES = Buffer.alloc(0);
 const hash = new Int32Array(2);
@@ -41,6 +41,8 @@ export class CheckBatch {
   readonly hashHigh: Int32Array;
   readonly hashLow: Int32Array;
   readonly asked: Asked[] = [];
+  private readonly requestIdStart: Int32Array;
+  private readonly requestIdEnd: Int32Array;
   private readonly checks: (Check | undefined)[] = [];
   private readonly states: Uint8Array;
   private readonly limit: Int32Array;
@@ -64,6 +66,8 @@ export class CheckBatch {
     this.idEnd = words(3);
     this.limit = words(4);
     this.remaining = words(5);
+    this.requestIdStart = words(6);
+    this.requestIdEnd = words(7);
     this.states = new Uint8Array(memory, doubles + 4 * WORDS * capacity, capacity);
   }
 
@@ -73,11 +77,16 @@ export class CheckBatch {
     return batch;
   }
 
-  /** Adds a check whose id stands in `bytes`, from `start` to before `end`, and that needs no terms. */
-  addBytes(start: number, end: number, asked: Asked): void {
+  /**
+   * Adds a check whose id stands in `bytes`, from `start` to before `end`, and that needs no terms.
+   * @param requestIdStart where its request id begins; with `requestIdEnd` equal to it there is none
+   */
+  addBytes(start: number, end: number, asked: Asked, requestIdStart = 0, requestIdEnd = 0): void {
     const place = this.size;
     this.idStart[place] = start;
     this.idEnd[place] = end;
+    this.requestIdStart[place] = requestIdStart;
+    this.requestIdEnd[place] = requestIdEnd;
     hashClientBytes(this.bytes, start, end, hash);
     this.hashHigh[place] = hash[0]!;
     this.hashLow[place] = hash[1]!;
@@ -109,15 +118,28 @@ export class CheckBatch {
 
   /** The check at a place as an object. */
   check(place: number): Check {
-    return (this.checks[place] ??= createCheck(
-      {
-        clientId: this.bytes.toString('latin1', this.idStart[place], this.idEnd[place]),
-        hashHigh: this.hashHigh[place]!,
-        hashLow: this.hashLow[place]!,
-      },
-      this.asked[place]!.rules,
-      this.asked[place],
-    ));
+    return (this.checks[place] ??= this.createCheck(place));
+  }
+
+  private createCheck(place: number): Check {
+    const asked = this.asked[place]!;
+    const key = { clientId: this.clientId(place), hashHigh: this.hashHigh[place]!, hashLow: this.hashLow[place]! };
+    const requestId = this.requestId(place);
+    return createCheck(key, asked.rules, requestId === undefined ? asked : { ...asked, requestId });
+  }
+
+  /** The client id of the check at a place. */
+  clientId(place: number): string {
+    return this.checks[place]?.clientId ?? this.bytes.toString('latin1', this.idStart[place], this.idEnd[place]);
+  }
+
+  /** The request id of the check at a place; `undefined` if it has none. */
+  requestId(place: number): string | undefined {
+    const check = this.checks[place];
+    if (check !== undefined) return check.requestId;
+    const start = this.requestIdStart[place]!;
+    const end = this.requestIdEnd[place]!;
+    return start === end ? undefined : this.bytes.toString('latin1', start, end);
   }
 
   /** Whether the check at a place is no object. */

@@ -6,6 +6,7 @@ import { TokenringError } from '../core/error.js';
 import { MAX_BATCH } from '../core/request.js';
 import { parseJson } from './json.js';
 import { readCheck } from './request.js';
+import { MAX_REQUEST_ID_BYTES } from './schema.js';
 
 /** Endings of items that are remembered. Callers ask with a few rules again and again. */
 const MAX_ENDINGS = 8;
@@ -24,10 +25,14 @@ const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
-/** What follows the client id in an item, from its closing quote to the closing brace, and what that asks. */
+/**
+ * What follows the client id in an item, and what that asks. It begins with the closing quote. It ends with the closing
+ * brace, or in front of the request id, if that is the last field.
+ */
 interface Ending {
   readonly text: Text;
   readonly asked: Asked;
+  readonly hasRequestId: boolean;
 }
 
 /** Bytes to compare: words of four, and the bytes that are left. */
@@ -49,7 +54,7 @@ interface BatchReader {
 /**
  * Most items of a batch are equal apart from the client id, as in `{"clientId":"alice","limit":10,"window":"1m"}`. The
  * reader parses such an item once, in the general way. It remembers what the bytes behind the id asked, and recognises
- * them in the items that follow. The rest of an item does not depend on its id, as long as the id begins the item,
+ * them in the items that follow. A request id may end an item, as in those of the SDK; it differs in each of them. The rest of an item does not depend on its id, as long as the id begins the item,
  * consists of printable ASCII without escapes, and no policy is involved. So every item means exactly what the general
  * way reads, which a test compares.
  */
@@ -72,9 +77,12 @@ export function createBatchReader(policies: Policies): BatchReader {
   }
 
   function remember(bytes: Buffer, { requestId, reservation, terms, ...asked }: Asked): void {
-    if (requestId !== undefined || reservation !== undefined || terms !== undefined) return;
-    if (bytes.length > MAX_ENDING_BYTES) return;
-    endings.unshift({ text: textOf(bytes), asked: { ...asked, requestId, reservation, terms } });
+    if (reservation !== undefined || terms !== undefined) return;
+    const hasRequestId = requestId !== undefined;
+    const constant = hasRequestId ? withoutRequestId(bytes, requestId) : bytes;
+    if (constant === undefined || constant.length > MAX_ENDING_BYTES) return;
+    const text = textOf(constant);
+    endings.unshift({ text, asked: { ...asked, requestId: undefined, reservation, terms }, hasRequestId });
     if (endings.length > MAX_ENDINGS) endings.pop();
   }
 
@@ -116,11 +124,16 @@ export function createBatchReader(policies: Policies): BatchReader {
         const idEnd = idStart < 0 ? -1 : findIdEnd(body, idStart);
         const ending = idEnd < 0 ? undefined : recall(view, idEnd);
         if (batch.size === capacity) return undefined;
-        let end: number;
+        let end = -1;
         if (ending !== undefined) {
-          batch.addBytes(idStart, idEnd, ending.asked);
-          end = idEnd + ending.text.length;
-        } else {
+          const constantEnd = idEnd + ending.text.length;
+          const requestIdEnd = ending.hasRequestId ? findRequestIdEnd(body, constantEnd) : constantEnd;
+          if (requestIdEnd >= 0) {
+            batch.addBytes(idStart, idEnd, ending.asked, constantEnd, requestIdEnd);
+            end = ending.hasRequestId ? requestIdEnd + ID_END_BYTES : constantEnd;
+          }
+        }
+        if (end < 0) {
           end = findObjectEnd(body, at);
           if (end < 0 || parsed === MAX_PARSED || !parseItem(batch, at, idEnd, end)) return undefined;
           parsed += 1;
@@ -189,13 +202,36 @@ function findId(body: Buffer, view: DataView, at: number): number {
 }
 
 /** @returns the place of the closing quote of an id in printable ASCII without escapes; −1 for other ids */
-function findIdEnd(body: Buffer, start: number): number {
-  const last = Math.min(body.length, start + MAX_CLIENT_ID_BYTES + 1);
+function findIdEnd(body: Buffer, start: number, maxBytes = MAX_CLIENT_ID_BYTES): number {
+  const last = Math.min(body.length, start + maxBytes + 1);
   let at = start;
   for (; at < last; at += 1) {
     if (PLAIN[body[at]!] === 0) return body[at] === QUOTE && at > start ? at : -1;
   }
   return -1;
+}
+
+/** @returns the place of the closing quote of a request id that ends its item; −1 for other ids */
+function findRequestIdEnd(body: Buffer, start: number): number {
+  const end = findIdEnd(body, start, MAX_REQUEST_ID_BYTES);
+  return end >= 0 && body[end + 1] === CLOSE_BRACE ? end : -1;
+}
+
+/** Bytes of `"}`. */
+const ID_END_BYTES = 2;
+const BEFORE_REQUEST_ID = ',"requestId":"';
+
+/**
+ * @param bytes an ending that is valid in JSON
+ * @returns the part in front of the request id, if that stands for itself and ends the item; the comma in front of its
+ * name makes certain that the name does not end another, as in `"a\\"requestId"`
+ */
+function withoutRequestId(bytes: Buffer, requestId: string): Buffer | undefined {
+  const last = Buffer.from(`${BEFORE_REQUEST_ID}${requestId}"}`);
+  const start = bytes.length - last.length;
+  if (start < 0 || !bytes.subarray(start).equals(last)) return undefined;
+  const idStart = start + BEFORE_REQUEST_ID.length;
+  return findRequestIdEnd(bytes, idStart) < 0 ? undefined : bytes.subarray(0, idStart);
 }
 
 /** By byte: 1 for printable ASCII that stands for itself in a JSON string. */

@@ -83,7 +83,7 @@ const ending = fc.oneof(
     ),
   },
   {
-    weight: 4,
+    weight: 8,
     arbitrary: fc.constantFrom(
       '',
       ',',
@@ -95,6 +95,17 @@ const ending = fc.oneof(
       ',"limit":010,"window":"1m"',
       ',"limit":10,"window":"banana"',
       ',"limit":10,"window":"1m","requestId":"r"',
+      ',"limit":10,"window":"1m","requestId":"another"',
+      ',"limit":10,"window":"1m","requestId": "r"',
+      ',"limit":10,"window":"1m","requestId":""',
+      ',"limit":10,"window":"1m","requestId":7',
+      ',"limit":10,"window":"1m","requestId":"\\u0061"',
+      ',"limit":10,"window":"1m","requestId":"r","requestId":"s"',
+      ',"limit":10,"window":"1m","requestId":"r","x\\"requestId":"r"',
+      ',"limit":10,"window":"1m","requestId":"r","x\\"requestId":"s"',
+      ',"limit":10,"window":"1m","reserve":true,"requestId":"r"',
+      `,"limit":10,"window":"1m","requestId":"${'x'.repeat(128)}"`,
+      `,"limit":10,"window":"1m","requestId":"${'x'.repeat(129)}"`,
       ',"limit":10,"window":"1m","reserve":true',
       ',"policy":"gold"',
       ',"policy":"none"',
@@ -157,7 +168,8 @@ describe('the reader of batches', () => {
 
   it('reads what the general way reads when any byte of a usual batch is changed, left out, or repeated', () => {
     const reader = createBatchReader(policies);
-    const usual = bodyOf(item('alice'), item('bob'), item('carol', { limit: 5, window: '1s', cost: 2 }));
+    const [one, other] = ['r1', 'r2'].map((requestId) => item('dave', { limit: 10, window: '1m', requestId }));
+    const usual = bodyOf(item('alice'), item('bob'), item('carol', { limit: 5, window: '1s', cost: 2 }), one!, other!);
     const edit = fc.tuple(fc.nat(usual.length - 1), fc.nat(2), fc.nat(255));
     fc.assert(
       fc.property(edit, ([at, kind, byte]) => {
@@ -178,6 +190,18 @@ describe('the reader of batches', () => {
     expect(batch.size).to.equal(1_000);
     expect(items.filter((_, place) => !batch.isInBytes(place))).to.deep.equal([items[0]]);
     expect(reader.read(bodyOf(items[7]!))!.isInBytes(0)).to.equal(true);
+  });
+
+  it('makes no object of items that differ in their request ids, as those of the SDK', () => {
+    const reader = createBatchReader(WITHOUT_POLICIES);
+    const items = Array.from({ length: 100 }, (_, i) => {
+      return item(`client ${i}`, { limit: 10, window: '1m', requestId: `id-${i}` });
+    });
+    const body = bodyOf(...items);
+    const batch = reader.read(body)!;
+    expect(items.filter((_, place) => !batch.isInBytes(place))).to.deep.equal([items[0]]);
+    expect(items.map((_, place) => batch.requestId(place))).to.deep.equal(items.map((_, i) => `id-${i}`));
+    expect(itemsOf(batch)).to.deep.equal(readGenerally(body, WITHOUT_POLICIES));
   });
 
   it('leaves to the general way what takes it longer: many different items, and clients that may be on a list', () => {

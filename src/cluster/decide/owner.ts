@@ -23,8 +23,8 @@ export interface Owner {
   /**
    * Decides a check of a batch as the owner.
    * @param client open in the table
-   * @returns false if the check is no usual one, which `decide` decides: it has a request id, or a decision on it must
-   * be confirmed, or it has several rules
+   * @returns false if the check is no usual one, which `decide` decides: it reserves, or a decision on it must be
+   * confirmed, or it has several rules
    */
   decideUsual(batch: CheckBatch, place: number, nowMs: number): boolean;
   /** Whether other nodes must know of a decision before it is answered. */
@@ -76,19 +76,34 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
     if (forgotten > 0) table.forgot(forgotten);
   }
 
+  function remember(client: Client, clientId: string, requestId: string, decision: Decision, nowMs: number): void {
+    recent.add(clientId, requestId, decision);
+    client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
+  }
+
   return {
     decideUsual(batch, place, nowMs) {
-      const { rules, cost, peek, requestId, reservation, replicated } = batch.asked[place]!;
-      if (requestId !== undefined || reservation !== undefined || rules.length > 1) return false;
+      const { rules, cost, peek, reservation, replicated } = batch.asked[place]!;
+      if (reservation !== undefined || rules.length > 1) return false;
       if (replicated || acknowledger !== undefined) return false;
+      const requestId = batch.requestId(place);
+      if (requestId !== undefined) {
+        const first = recent.get(batch.clientId(place), requestId);
+        if (first !== undefined) {
+          batch.answer(place, first);
+          return true;
+        }
+      }
       const client = open(batch, place);
       if (reservations.size > 0) reservations.observe(client, rules, nowMs);
       const outcome = decideOne(client, rules[0]!, cost, peek, nowMs);
       if (!topClients.skip()) topClients.count(batch.check(place), outcome.allowed, nowMs);
       note(client, outcome);
       batch.decide(place, outcome, origin);
+      const remembered = requestId !== undefined && !peek;
+      if (remembered) remember(client, batch.clientId(place), requestId, batch.answerAt(place) as Decision, nowMs);
       table.close(client, nowMs);
-      if (outcome.changed) replicator.changed(client);
+      if (outcome.changed || remembered) replicator.changed(client);
       return true;
     },
     decide(check, client, nowMs, degraded) {
@@ -116,10 +131,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
         degraded,
       };
       const remembered = requestId !== undefined && !peek;
-      if (remembered) {
-        recent.add(clientId, requestId, decision);
-        client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
-      }
+      if (remembered) remember(client, clientId, requestId, decision, nowMs);
       if (check.reservation !== undefined && allowed && !peek) reservations.add(client, check, nowMs);
       table.close(client, nowMs);
       if (degraded) {
