@@ -6,7 +6,9 @@ import type { Decision } from '../../src/core/decision.js';
 import { TokenringError } from '../../src/core/error.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { ruleOf } from '../../src/core/rule.js';
-import { checkMany as checkManyOf } from '../support/batch.js';
+import { createBatchReader } from '../../src/validate/batch-reader.js';
+import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
+import { answersOf, checkMany as checkManyOf } from '../support/batch.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 
@@ -51,6 +53,28 @@ describe('a batch of checks', () => {
       expect(answers.filter(isAllowed).length).to.equal(9);
       expect(answers.slice(0, 9).map(({ remaining }) => remaining)).to.deep.equal([8, 7, 6, 5, 4, 3, 2, 1, 0]);
     }
+  });
+
+  it('gives the first decision again on request ids in the bytes of a message, also for a copy', async () => {
+    const { world } = await startRing(3);
+    const { ring } = world.node('a:1').cluster.membership;
+    const clients = Array.from({ length: 60 }, (_, i) => `client ${i}`).filter((id) => ring.owner(id) === 'a:1');
+    const items = clients.map((clientId) => ({ clientId, limit: 9, window: '1h', requestId: `of ${clientId}` }));
+    const body = Buffer.from(JSON.stringify({ requests: items }));
+    const reader = createBatchReader(WITHOUT_POLICIES);
+    for (const repeat of [false, true]) {
+      const batch = reader.read(body)!;
+      const last = batch.size - 1;
+      expect(batch.isInBytes(last)).to.equal(true);
+      await world.until(Promise.resolve(world.node('a:1').cluster.checks.checkMany(batch)), 10_000);
+      if (repeat) expect(batch.isInBytes(last)).to.equal(true);
+      for (const answer of answersOf(batch)) expect(answer).to.include({ allowed: true, remaining: 8, owner: 'a:1' });
+    }
+    await world.run(1_000);
+    world.kill('a:1');
+    await world.run(5_000);
+    const checks = items.map(({ clientId, requestId }) => checkOf(clientId, RULES, { requestId }));
+    for (const answer of await checkMany(world, 'b:1', checks)) expect(answer).to.include({ remaining: 8 });
   });
 
   it('has what is to be replicated acknowledged in one message a replica', async () => {
