@@ -14,6 +14,8 @@ const MAX_ENDINGS = 8;
 const MAX_ENDING_BYTES = 256;
 /** Items without a known ending that are read one by one. With more, the body is parsed as a whole, which is faster. */
 const MAX_PARSED = 8;
+/** Longest item that is read one by one. No valid one is longer, unless by white space or escapes. */
+const MAX_ITEM_BYTES = 8_192;
 /** `{"clientId":"a","limit":1,"window":1},` has 38 bytes. A body of shorter items is parsed as a whole. */
 const MIN_ITEM_BYTES = 38;
 const QUOTE = 0x22;
@@ -135,7 +137,8 @@ export function createBatchReader(policies: Policies): BatchReader {
         }
         if (end < 0) {
           end = findObjectEnd(body, at);
-          if (end < 0 || parsed === MAX_PARSED || !parseItem(batch, at, idEnd, end)) return undefined;
+          if (end < 0 || end - at > MAX_ITEM_BYTES || parsed === MAX_PARSED || !parseItem(batch, at, idEnd, end))
+            return undefined;
           parsed += 1;
         }
         at = skipSpace(body, end);

@@ -10,6 +10,7 @@ import { EXPECTED_WINDOW, parseDuration } from '../core/duration.js';
 import { badValue, misplaced } from '../core/mistake.js';
 import type { Mistake } from '../core/mistake.js';
 import type { Policy } from '../core/policy.js';
+import { MAX_BATCH } from '../core/request.js';
 import type { AllowRequest, LimitRequest } from '../core/request.js';
 import { ruleOf, sameBucket } from '../core/rule.js';
 import type { Rule } from '../core/rule.js';
@@ -62,10 +63,18 @@ export function readSettle(value: unknown): SettleRequest {
   return { clientId, reservation, cost };
 }
 
+/**
+ * Bound of the names in the JSON of a batch. An item with every field and eight limits has 39.
+ */
+export const MAX_BATCH_NAMES = 40 * MAX_BATCH;
+
 /** @throws TokenringError unless the batch is a list of 1 to 1000 items; `readCheck` validates the items */
 export function readBatch(value: unknown): readonly unknown[] {
-  if (!batchRequest.Check(value)) throw problemOf(batchRequest.Errors(value));
-  return value.requests;
+  if (batchRequest.Check(value)) return value.requests;
+  const { requests } = Object(value) as { requests?: unknown };
+  // The search for errors looks at each item, however many there are.
+  const short = Array.isArray(requests) ? { ...(value as object), requests: requests.slice(0, MAX_BATCH + 1) } : value;
+  throw problemOf(batchRequest.Errors(short));
 }
 
 interface Asked {

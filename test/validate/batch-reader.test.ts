@@ -218,4 +218,25 @@ describe('the reader of batches', () => {
     expect(reader.read(bodyOf())).to.equal(undefined);
     expect(reader.read(bodyOf(...new Array<string>(1_001).fill(item('a'))))).to.equal(undefined);
   });
+
+  it('leaves an item to the general way that is longer than any valid one, and parses it once', () => {
+    const body = (bytes: number): Buffer => {
+      const item = '{"clientId":"a","limit":1,"window":1}';
+      return Buffer.from(`{"requests":[${item.replace('"limit"', `${' '.repeat(bytes - item.length)}"limit"`)}]}`);
+    };
+    expect(createBatchReader(WITHOUT_POLICIES).read(body(8_192))?.size).to.equal(1);
+    expect(createBatchReader(WITHOUT_POLICIES).read(body(8_193))).to.equal(undefined);
+  });
+
+  it('is spared the items beyond a thousand: looking at each of them takes long', () => {
+    const requests: unknown[] = Array.from({ length: 2_000 }, () => ({}));
+    Object.defineProperty(requests, 1_500, {
+      get() {
+        throw new Error('looked at');
+      },
+    });
+    expect(() => readBatch({ requests }))
+      .to.throw(TokenringError)
+      .with.property('field', 'requests');
+  });
 });

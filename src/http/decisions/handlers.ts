@@ -26,7 +26,7 @@ import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../core/error.js';
 import { createBatchReader } from '../../validate/batch-reader.js';
-import { readBatch, readCheck } from '../../validate/request.js';
+import { MAX_BATCH_NAMES, readBatch, readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
 /** Bytes of all bodies that have not arrived in full. */
@@ -280,7 +280,7 @@ export function createDecisionHandlers(
 
   /** The checks of a batch, or its items if they are still to be validated. */
   const readMany: Read<CheckBatch | readonly unknown[]> = (body) =>
-    batchReader.read(body) ?? readBatch(parseJson(body));
+    batchReader.read(body) ?? readBatch(parseJson(body, MAX_BATCH_NAMES));
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   const answerBatch: Respond<CheckBatch | readonly unknown[]> = (asked, send, startMs, trace) => {
