@@ -118,9 +118,9 @@ export function createWaiting({
     return { ...denial, retryAfterMs: Math.max(1, Math.ceil(againAtMs - time.nowMs())) };
   }
 
-  function acquire(request: AllowRequest, options: AcquireOptions): Promise<Decision> {
-    // Callers without types may give no options.
-    const { wait, signal }: Partial<AcquireOptions> = (options as AcquireOptions | undefined) ?? {};
+  /** @param options callers without types may give none */
+  function acquire(request: AllowRequest, options: AcquireOptions | undefined): Promise<Decision> {
+    const { wait, signal }: Partial<AcquireOptions> = options ?? {};
     const waitMs = waitMsOf(wait);
     if (waitMs === undefined)
       return Promise.reject(new TokenringError('invalid_request', badValue('wait', wait, EXPECTED_WAIT)));
