@@ -1,3 +1,4 @@
+import { isatty } from 'node:tty';
 import { Pool } from 'undici';
 import { SettingsError } from '../settings.js';
 import type { Command, Input } from './command.js';
@@ -41,6 +42,7 @@ async function measure(input: Input): Promise<number> {
   const startMs = performance.now();
   const endMs = startMs + seconds * 1_000;
   let asked = 0;
+  let lastError = '';
 
   async function loop(): Promise<void> {
     while (performance.now() < endMs) {
@@ -51,8 +53,9 @@ async function measure(input: Input): Promise<number> {
         const { allowed } = Object(await response.body.json()) as { allowed?: unknown };
         if (typeof allowed !== 'boolean') result.failed += 1;
         else result[allowed ? 'allowed' : 'denied'] += 1;
-      } catch {
+      } catch (error) {
         result.failed += 1;
+        lastError = (error as Error).message;
         // A refused connection fails at once. Without a pause the loop would only count failures.
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
@@ -62,15 +65,16 @@ async function measure(input: Input): Promise<number> {
 
   const progress = setInterval(() => {
     const passed = Math.round((performance.now() - startMs) / 1_000);
-    process.stderr.write(`\r${passed} of ${seconds} s, ${result.latenciesMs.length} requests`);
+    if (isatty(2)) process.stderr.write(`\r${passed} of ${seconds} s, ${result.latenciesMs.length} requests`);
   }, 1_000);
   await Promise.all(Array.from({ length: connections }, loop));
   clearInterval(progress);
-  process.stderr.write('\r\x1b[K');
+  if (isatty(2)) process.stderr.write('\r\x1b[K');
   await pool.close();
   const { allowed, denied, failed } = result;
   if (allowed + denied === 0) {
-    process.stderr.write(`tokenring: ${url.origin} decided none of ${failed} requests\n`);
+    const why = lastError === '' ? '' : ` (${lastError})`;
+    process.stderr.write(`tokenring: ${url.origin} decided none of ${failed} requests${why}\n`);
     return FAILED;
   }
   const sorted = result.latenciesMs.sort((a, b) => a - b);

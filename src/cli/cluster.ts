@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
+import { NO_PEER_ANSWERS } from '../cluster/handover/joiner.js';
 import { createStdoutSink } from '../line-sink.js';
 import { prettyLine } from '../pretty.js';
 import { SETTINGS } from '../setting-table.js';
@@ -15,7 +16,10 @@ const MAX_NODES = 50;
 const PEER_PORT_OFFSET = 1_000;
 const WARN = 40;
 
-/** Runs `tokenring cluster`: each node is a process on 127.0.0.1. Ctrl-C stops them together. */
+/**
+ * Runs `tokenring cluster`: each node is a process on 127.0.0.1. Ctrl-C stops them together, and so does a node that
+ * ends with an error.
+ */
 export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { nodes, rest } = readNodes(args);
   const settings = readSettings(rest, withoutServiceLinks(env).own);
@@ -28,22 +32,22 @@ export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv
     const own = ['--port', `${port}`, '--peer-port', `${peerPort}`, '--peers', peers, '--log', 'json'];
     return startMember({ name: `node ${i + 1} (127.0.0.1:${port})`, args: [...rest, ...own], env }, (line) => {
       if (!isPretty) out.write(`${line}\n`);
-      else if (levelOf(line) >= WARN) out.write(`node ${i + 1}: ${prettyLine(line)}`);
+      else if (levelOf(line) >= WARN && !isExpected(line)) out.write(`node ${i + 1}: ${prettyLine(line)}`);
     });
   });
+  const terminate = (): void => {
+    for (const { child } of children) child.kill('SIGTERM');
+  };
   const stop = (): void => {
     if (isPretty) out.write('\nStopping: the nodes finish what they have begun.\n');
-    for (const { child } of children) child.kill('SIGTERM');
+    terminate();
   };
   // A closed terminal sends SIGHUP. It must leave no node behind.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
-  await Promise.all(children.map(({ ready }) => ready));
-  out.write(
-    welcome(
-      ports.map(({ port }) => port),
-      isPretty,
-    ),
-  );
+  for (const { exited } of children) void exited.then((code) => code !== 0 && terminate());
+  const ready = await Promise.all(children.map(({ becomesReady }) => becomesReady));
+  const publicPorts = ports.map(({ port }) => port);
+  if (ready.every(Boolean)) out.write(welcome(publicPorts, isPretty));
   const codes = await Promise.all(children.map(({ exited }) => exited));
   process.exitCode = Math.max(...codes);
 }
@@ -81,11 +85,12 @@ function portsOf(
 
 interface Member {
   readonly child: ChildProcess;
-  readonly ready: Promise<void>;
+  /** Whether it was ready before it ended. */
+  readonly becomesReady: Promise<boolean>;
   readonly exited: Promise<number>;
 }
 
-/** Starts a node. If it cannot start, the whole program ends with an error that names the node. */
+/** Starts a node. Its errors name it. */
 function startMember(
   { name, args, env }: { name: string; args: readonly string[]; env: NodeJS.ProcessEnv },
   log: (line: string) => void,
@@ -102,17 +107,19 @@ function startMember(
     process.stderr.write(`${line.replace(/^tokenring: /, `tokenring: ${name}: `)}\n`);
   });
   const exited = new Promise<number>((resolve) => child.on('close', (code) => resolve(code ?? 1)));
-  const ready = new Promise<void>((resolve) => {
+  const becomesReady = new Promise<boolean>((resolve) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
       log(line);
-      if (line.includes('"msg":"tokenring ready"')) resolve();
+      if (line.includes('"msg":"tokenring ready"')) resolve(true);
     });
-    void exited.then((code) => {
-      resolve();
-      if (code !== 0) process.exit(code);
-    });
+    void exited.then(() => resolve(false));
   });
-  return { child, ready, exited };
+  return { child, becomesReady, exited };
+}
+
+/** The nodes of a new cluster start at once, so the quickest meets none. */
+function isExpected(line: string): boolean {
+  return line.includes(`"msg":"${NO_PEER_ANSWERS}"`);
 }
 
 function levelOf(line: string): number {

@@ -96,7 +96,7 @@ describe('tokenring serve with more policies than it plans with', () => {
 describe('tokenring serve in a folder with config/policies.json', () => {
   let folder: string;
   const serve = () =>
-    tokenring(['serve', '--port', '0', '--peer-port', '0'], { TOKENRING_POLICIES: undefined }, folder);
+    tokenring(['serve', '--port', '0', '--peer-port', '0'], { TOKENRING_POLICIES: undefined }, { cwd: folder });
   const inFolder = (...names: string[]): string => join(folder, ...names);
   const refusal = async (): Promise<string> => {
     const { code, stderr } = await serve().ended;

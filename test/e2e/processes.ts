@@ -24,6 +24,12 @@ const PACKAGE = join(import.meta.dirname, '../..');
 /** Variables to set; `undefined` unsets one. */
 type Environment = Record<string, string | undefined>;
 
+interface Place {
+  readonly cwd?: string;
+  /** A command of the shell before it, such as `ulimit`. */
+  readonly shell?: string;
+}
+
 const running = new Set<ChildProcess>();
 
 /** Ends what a failed test left behind. */
@@ -32,14 +38,18 @@ export function killAll(): void {
 }
 
 /** The built command as a process of its own, with nothing of this one's `TOKENRING_` environment. */
-export function tokenring(args: readonly string[], env: Environment = {}, cwd?: string): Program {
-  return start([join(freshDist(), 'cli.js'), ...args], env, cwd);
+export function tokenring(args: readonly string[], env: Environment = {}, place: Place = {}): Program {
+  return start([join(freshDist(), 'cli.js'), ...args], env, place);
 }
 
 /** Node, by default in this package's folder: there `tokenring` is this package for it. */
-export function start(args: readonly string[], env: Environment = {}, cwd = PACKAGE): Program {
+export function start(args: readonly string[], env: Environment = {}, { cwd = PACKAGE, shell }: Place = {}): Program {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(TOKENRING_|NODE_)/.test(name));
-  const child = spawn(process.execPath, args, {
+  const [program, ...all] =
+    shell === undefined
+      ? [process.execPath, ...args]
+      : ['sh', '-c', `${shell}; exec "$0" "$@"`, process.execPath, ...args];
+  const child = spawn(program, all, {
     env: { ...Object.fromEntries(inherited), TOKENRING_POLICIES: 'none', ...env },
     cwd,
     stdio: ['ignore', 'pipe', 'pipe'],

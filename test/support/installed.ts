@@ -55,10 +55,15 @@ export async function install(name: keyof typeof FOLDERS, ...others: string[]): 
 }
 
 /** Installs packages into a folder. @returns why it cannot, where the registry cannot be reached */
-export async function add(folder: string, ...packages: string[]): Promise<string | undefined> {
-  const quiet = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline', '--fetch-retries=0'];
+export function add(folder: string, ...packages: string[]): Promise<string | undefined> {
+  return npm(folder, ['install', '--ignore-scripts', ...packages]);
+}
+
+/** Runs npm in a folder. @returns why it cannot, where the registry cannot be reached */
+export async function npm(folder: string, args: readonly string[], env = process.env): Promise<string | undefined> {
+  const quiet = ['--no-audit', '--no-fund', '--prefer-offline', '--fetch-retries=0'];
   try {
-    await run('npm', ['install', ...quiet, ...packages], { cwd: folder });
+    await run('npm', [...args, ...quiet], { cwd: folder, env });
     return undefined;
   } catch (error) {
     const { stderr } = error as { stderr?: string };

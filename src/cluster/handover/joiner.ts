@@ -113,6 +113,9 @@ const FAILURES: Readonly<Record<Failure['kind'], string>> = {
   timeout: 'no answer',
 };
 
+/** Message of a node that waits for its first peer. */
+export const NO_PEER_ANSWERS = 'no peer answers; waiting before a ring of one';
+
 /**
  * A node that has met no peer waits before it begins a ring: its peers may have one that it cannot reach for a mistake.
  */
@@ -130,8 +133,7 @@ function createBootstrap(
     const peers = reasons.length === 0 ? 'discovery finds none' : reasons.join('; ');
     if (clock.nowMs() < untilMs) {
       noteWaiting(`this node has met none of its peers: ${peers}`);
-      if (!waited)
-        log.warn({ peers, waitMs: untilMs - clock.nowMs() }, 'no peer answers; waiting before a ring of one');
+      if (!waited) log.warn({ peers, waitMs: untilMs - clock.nowMs() }, NO_PEER_ANSWERS);
       waited = true;
       return false;
     }
