@@ -223,7 +223,7 @@ describe('the Express middleware', function () {
     [
       'a promise of a node',
       { limiter: Promise.resolve(CHECKS), limit: 1, window: '1m' },
-      /^rateLimit: limiter: expected a node/,
+      /^rateLimit: limiter: it is a promise; write `await createNode\(\)`$/,
     ],
     [
       'the former `client`',

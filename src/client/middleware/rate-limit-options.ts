@@ -129,8 +129,9 @@ export function checkRateLimitOptions(options: RateLimitOptions): void {
   if (!isOptions(options)) fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
   for (const name of Object.keys(options)) if (!Object.hasOwn(KNOWN, name)) fail(unknown(name));
   const { limiter, name, headers, load, unavailableStatus, cost } = options;
-  if (typeof (limiter as { check?: unknown } | undefined)?.check !== 'function')
-    fail('limiter: expected a node (createNode) or a client (createClient)');
+  const { check, then } = Object(limiter) as { check?: unknown; then?: unknown };
+  if (typeof then === 'function') fail('limiter: it is a promise; write `await createNode()`');
+  if (typeof check !== 'function') fail('limiter: expected a node (createNode) or a client (createClient)');
   checkLimits(options);
   for (const one of FUNCTIONS) demand(one, options[one], 'a function', (value) => typeof value === 'function');
   demand('cost', cost, `a whole number from 1 to ${MAX_COST}, or a function`, orFunction(isWhole(1, MAX_COST)));
