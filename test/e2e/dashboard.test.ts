@@ -1,9 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import type { AxeResults } from 'axe-core';
 import type { Locator, Page } from 'playwright-core';
+import { DURATION_BOUNDS, SOURCES } from '../../src/core/decision.js';
 import type { RunningNode } from '../../src/main.js';
 import { describeWithChromium, startChromium } from '../support/chromium.js';
 import type { Chromium, WatchedPage } from '../support/chromium.js';
@@ -86,6 +90,12 @@ describeWithChromium('the dashboard in a browser', function () {
     expect(await page.title()).to.equal('Tokenring');
   });
 
+  it('reads the counters of a report as the node writes them', async () => {
+    await open(node.port);
+    const known = await page.evaluate("import('/dashboard/rates.js').then((it) => [it.SOURCES, it.BOUNDS_MS])");
+    expect(known).to.deep.equal([SOURCES, DURATION_BOUNDS.map((seconds) => seconds * 1_000)]);
+  });
+
   it('updates while it is open: rates, top clients, and policies', async () => {
     const clientId = newClient();
     await open(node.port);
@@ -115,6 +125,25 @@ describeWithChromium('the dashboard in a browser', function () {
     expect(new URL(dashboard.page.url()).pathname).to.equal('/dashboard');
     for (const accept of ['*/*', 'application/json'])
       expect((await call(node, '/', { headers: { accept } })).status).to.equal(404);
+  });
+
+  it('asks for a token where reading needs one, and offers no change to one that may only read', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenring-dashboard-'));
+    const sha256 = createHash('sha256').update('reader').digest('hex');
+    const tokens = { require: ['read'], tokens: [{ name: 'reader', roles: ['read'], sha256 }] };
+    writeFileSync(join(folder, 'tokens.json'), JSON.stringify(tokens));
+    const { port } = await liveNode('--admin-token', TOKEN, '--tokens', join(folder, 'tokens.json'));
+    rmSync(folder, { recursive: true });
+    dashboard = await chromium.open(`http://127.0.0.1:${port}/dashboard`);
+    page = dashboard.page;
+    expected = [refused(401), refused(403)];
+    await page.locator('#connection.refused').waitFor();
+    await page.locator('#sign-in').click();
+    await page.locator('#token').fill('reader');
+    await page.locator('#token-dialog [type=submit]').click();
+    await page.locator('#connection.live').waitFor();
+    await page.locator('#members tbody tr').first().waitFor();
+    expect(await page.locator('#new-policy').isVisible()).to.equal(false);
   });
 
   describe('with the admin token', () => {

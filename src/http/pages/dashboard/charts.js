@@ -9,6 +9,7 @@ import { worst } from './tiles.js';
 /** @typedef {{ title: string, format: (value: number | null | undefined) => string, lines: readonly Line[] }} Chart */
 
 const SECONDS = 300;
+const MIN_SECONDS = 0.4;
 /** A young page draws fewer, over the whole width. */
 const FIRST_SECONDS = 30;
 const HEIGHT = 160;
@@ -131,6 +132,8 @@ function createChart({ title, format, lines }) {
     /** @param {Sample} sample */
     add(sample) {
       const seconds = sample.atMs / 1_000;
+      // A new reader of the stream brings all others a sample between two seconds.
+      if (seconds - (times.at(-1) ?? 0) < MIN_SECONDS) return;
       times.push(seconds);
       for (const [n, line] of lines.entries()) values[n]?.push(line.value(sample) ?? null);
       while (times.length > 0 && Number(times[0]) < seconds - SECONDS) {

@@ -19,6 +19,12 @@ import { createTop } from './top.js';
 /** Several events come together, such as when a member leaves. One look at the cluster serves all of them. */
 const EVENTS_TOGETHER_MS = 100;
 
+/** @type {ReturnType<typeof createCharts> | undefined} */
+let charts;
+createTheme(() => charts?.redraw());
+// The page paints what its HTML has before it begins to work. A tab that nobody looks at does neither.
+await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+
 let isAdmin = false;
 let isLive = false;
 const notice = find('#notice');
@@ -34,10 +40,10 @@ const sampler = createSampler();
 const ring = createRing();
 const showTiles = createTiles();
 const showMembers = createMembers();
-const charts = createCharts();
+const plots = createCharts();
+charts = plots;
 const feed = createFeed();
 const audit = createAudit();
-createTheme(() => charts.redraw());
 const confirm = createConfirmation();
 const edit = createEditor(confirm, changed);
 
@@ -124,7 +130,7 @@ const stream = readStream({
     } else if (type === 'sample') {
       const sample = sampler(json, Date.now());
       show(sample);
-      charts.add(sample);
+      plots.add(sample);
       feed.announce();
     }
   },

@@ -27,6 +27,10 @@ export function createTheme(changed) {
     const isDark = chosen === undefined ? browser.matches : chosen === 'dark';
     document.documentElement.dataset['theme'] = isDark ? 'dark' : 'light';
     button.textContent = isDark ? 'Light theme' : 'Dark theme';
+  }
+
+  function change() {
+    apply();
     changed();
   }
 
@@ -37,9 +41,9 @@ export function createTheme(changed) {
     } catch {
       // Where a browser stores nothing, the choice ends with the page.
     }
-    apply();
+    change();
   });
-  browser.addEventListener('change', apply);
+  browser.addEventListener('change', change);
   apply();
 }
 
