@@ -146,7 +146,7 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
   }
 
   function heapIsFull(): boolean {
-    return records.keptBytes + records.ruleBytes > maxHeapBytes;
+    return records.heapBytes > maxHeapBytes;
   }
 
   function makeRoomOnHeap(asking: Client, nowMs: number): void {
@@ -170,7 +170,7 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     // The others have used up theirs: a client that asks under ever more limits pushes out its own buckets.
     if (heapIsFull()) trim(asking, 1, nowMs);
     for (let removed = 0; removed < EVICTION_LOOK && heapIsFull(); removed += 1) {
-      const slot = records.ruleBytes > records.keptBytes ? whoMakesRoom(nowMs) : oneOfTheNewestKept();
+      const slot = 2 * records.ruleBytes > records.heapBytes ? whoMakesRoom(nowMs) : oneOfTheNewestKept();
       if (slot < 0 || slot === asking.slot) continue;
       if (!isIdleClient(readCandidate(slot), nowMs)) unexpiredEvictions += 1;
       records.remove(slot);

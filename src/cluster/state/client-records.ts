@@ -62,7 +62,8 @@ interface ClientRecords {
   /** Bytes of all clients outside the heap. */
   readonly bytes: number;
   /** Upper bound of the bytes of all buckets on the heap: those of kept objects, and the rules of records. */
-  readonly keptBytes: number;
+  readonly heapBytes: number;
+  /** The part of it that rules take. */
   readonly ruleBytes: number;
   /** Bytes outside the heap that a client with an id of so many bytes takes. */
   readonly bytesOf: (idBytes: number) => number;
@@ -204,8 +205,8 @@ export function createClientRecords(secret: number): ClientRecords {
     get bytes() {
       return OVERHEAD_BYTES * places.size + ids.heldBytes;
     },
-    get keptBytes() {
-      return keptBytes;
+    get heapBytes() {
+      return keptBytes + RULE_BYTES * rules.size;
     },
     get ruleBytes() {
       return RULE_BYTES * rules.size;

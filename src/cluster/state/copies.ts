@@ -28,7 +28,7 @@ const NEW_ID_MS = 1_000;
  */
 const NEW_RESERVATION_MS = 2_500;
 
-/** Copies for one message. Each shows the client at the time when it was added. */
+/** Copies for one message, made in one turn of the event loop. */
 interface CopyBatch {
   /**
    * Adds a copy.
@@ -105,11 +105,11 @@ export function createCopies(
     },
     ofIds: (clientIds) => clientIds.map((id) => copies.ofId(id, false)).filter((one) => one !== undefined),
     createBatch() {
+      const nowMs = clock.nowMs();
       let clients: ClientSnapshot[] = [];
       let weight = 0;
       return {
         add(client, whole) {
-          const nowMs = clock.nowMs();
           if (isPlain(client, nowMs)) {
             advance(client, nowMs);
             if (client.tokens > 0 || client.part > 0) writer.add(client);
