@@ -15,7 +15,7 @@ import type { LoadWatch, LoadWatchOptions } from './load/load-watch.js';
 import { createRefresher } from './topology/refresher.js';
 import { createRetries } from './asking/retries.js';
 import type { ReadOptions } from './options.js';
-import { invalid, isCost, rulesOf, textOf } from './question.js';
+import { createQuestionWriter, invalid } from './question.js';
 import { readDescription, readLoad, readNothing, readSettlement } from './asking/read-answer.js';
 import type { LoadAnswer } from './asking/read-answer.js';
 import type { Time } from './time.js';
@@ -66,6 +66,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     idPrefix ||= randomText();
     return `${idPrefix}${(ids += 1).toString(36)}`;
   };
+  const write = createQuestionWriter(newId, { remembers: rememberDenialsMs > 0 });
   const wholeMs = (): number => Math.floor(time.nowMs());
   const watches = new Set<LoadWatch>();
   let closed = false;
@@ -94,9 +95,8 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   function check(request: AllowRequest): Promise<Decision> {
     return new Promise((resolve, reject) => {
       requireOpen();
-      const text = textOf(request, newId);
+      const { text, rules } = write(request);
       const { clientId, cost = 1, peek = false, requestId } = request;
-      const rules = rememberDenialsMs > 0 && isCost(cost) ? rulesOf(request) : undefined;
       const question = rules && { clientId, rules, cost, peek, requestId };
       const nowMs = wholeMs();
       const denial = question && denials.recall(question, nowMs);

@@ -44,16 +44,86 @@ function ruleFrom({
   return isWhole(capacity, 0, MAX_LIMIT) ? ruleOf(algorithm, limit, ms, capacity, undefined) : undefined;
 }
 
-export function isCost(cost: number): boolean {
+function isCost(cost: number): boolean {
   return isWhole(cost, 1, MAX_COST);
 }
 
+interface Written {
+  /** The request as JSON, with a request id if it needs one. */
+  readonly text: string;
+  /** Its rules, if a denial of it can be remembered. */
+  readonly rules: readonly Rule[] | undefined;
+}
+
+/** A request, and what its JSON and its rules are whatever its client id is. */
+interface Shape {
+  readonly names: readonly string[];
+  /** By place in `names`; that of the client id is not used. */
+  readonly values: readonly unknown[];
+  /** The JSON behind the client id, without the closing brace. */
+  readonly tail: string;
+  readonly rules: readonly Rule[] | undefined;
+}
+
 /**
- * Formats a request as JSON. A request that consumes gets an id if it has none, so that it is charged once however
- * often it is sent.
- * @throws TokenringError `invalid_request` for a value that is not a JSON object
+ * Formats requests as JSON. A request that consumes gets an id if it has none, so that it is charged once however often
+ * it is sent.
+ *
+ * Most requests of a caller are equal apart from the client id. So the writer remembers the last one that begins with
+ * it and consists of plain values, and writes only the id of an equal one.
+ * @param options.remembers whether denials are remembered
+ * @returns a function that throws TokenringError `invalid_request` for a value that is not a JSON object
  */
-export function textOf(request: AllowRequest, newId: () => string): string {
+export function createQuestionWriter(
+  newId: () => string,
+  { remembers }: { remembers: boolean },
+): (request: AllowRequest) => Written {
+  let last: Shape | undefined;
+
+  return (request) => {
+    if (last !== undefined && hasShape(request, last)) {
+      const { tail, rules } = last;
+      return { text: `${BEGIN}${JSON.stringify(request.clientId)}${tail},"requestId":"${newId()}"}`, rules };
+    }
+    const text = jsonOf(request);
+    const { cost = 1, peek, requestId } = request;
+    const rules = remembers && isCost(cost) ? rulesOf(request) : undefined;
+    if (requestId !== undefined || peek === true) return { text, rules };
+    const before = text.slice(0, -1);
+    last = shapeOf(request, before, rules) ?? last;
+    return { text: `${before},"requestId":"${newId()}"}`, rules };
+  };
+}
+
+const BEGIN = '{"clientId":';
+
+/** Whether a request is equal to another one, apart from the client id. */
+function hasShape(request: AllowRequest, { names, values }: Shape): boolean {
+  // Callers without types may pass any value. JSON has no inherited fields.
+  if ((request as unknown) === undefined || (request as unknown) === null) return false;
+  if (Object.getPrototypeOf(request) !== Object.prototype || 'toJSON' in request) return false;
+  if (typeof (request.clientId as unknown) !== 'string') return false;
+  let place = 0;
+  for (const name in request) {
+    if (name !== names[place]) return false;
+    if (place > 0 && request[name as keyof AllowRequest] !== values[place]) return false;
+    place += 1;
+  }
+  return place === names.length;
+}
+
+/** @param json of the request, without the closing brace */
+function shapeOf(request: AllowRequest, json: string, rules: readonly Rule[] | undefined): Shape | undefined {
+  const begin = BEGIN + JSON.stringify(request.clientId);
+  const names = Object.keys(request);
+  const values = Object.values(request) as unknown[];
+  const isPlain = values.every((value) => ['string', 'number', 'boolean', 'undefined'].includes(typeof value));
+  if (names[0] !== 'clientId' || !json.startsWith(begin) || !isPlain) return undefined;
+  return { names, values, tail: json.slice(begin.length), rules };
+}
+
+/** @throws TokenringError `invalid_request` for a value that is not a JSON object */
+function jsonOf(request: AllowRequest): string {
   let text: string | undefined;
   try {
     text = JSON.stringify(request);
@@ -62,9 +132,9 @@ export function textOf(request: AllowRequest, newId: () => string): string {
   }
   // Callers without types may pass any value.
   if (typeof (text as unknown) !== 'string' || !text.startsWith('{')) throw invalid('body', 'an object');
-  if (typeof request.clientId !== 'string') throw invalid('clientId', 'a string');
-  if (request.requestId !== undefined || request.peek === true) return text;
-  return `${text.slice(0, -1)},"requestId":"${newId()}"}`;
+  // JSON has no inherited or hidden field, and a request id goes behind another field.
+  if (typeof request.clientId !== 'string' || text === '{}') throw invalid('clientId', 'a string');
+  return text;
 }
 
 export function invalid(field: string, expected: string, cause?: unknown): TokenringError {

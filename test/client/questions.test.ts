@@ -4,6 +4,7 @@ import type { Client } from '../../src/client/client.js';
 import { readClientOptions } from '../../src/client/options.js';
 import type { ClientOptions } from '../../src/client/options.js';
 import { createFetchConnections } from '../../src/client/transport/fetch.js';
+import type { AllowRequest } from '../../src/core/request.js';
 import { arrived, createFakeTime } from '../support/fake-time.js';
 import type { FakeTime } from '../support/fake-time.js';
 import { ALLOWED, DENIED, startStubNode } from '../support/stub-node.js';
@@ -74,6 +75,39 @@ describe('the questions of a client', () => {
     expect(new Set(ids)).to.have.lengthOf(5);
     expect(ids.slice(3)).to.deep.equal([undefined, 'mine']);
     for (const id of ids.slice(0, 3)) expect(id).to.match(/^[\w-]{17,30}$/);
+  });
+
+  it('say what their caller asked, whatever was asked before', async () => {
+    await open();
+    const plain = { clientId: 'a', limit: 10, window: '1m' } as const;
+    const requests: AllowRequest[] = [
+      plain,
+      { ...plain, clientId: 'a "quoted" é' },
+      { ...plain, limit: 11 },
+      { ...plain, burst: undefined } as unknown as AllowRequest,
+      { clientId: 'b', window: '1m', limit: 10 },
+      { limit: 10, window: '1m', clientId: 'c' },
+      { clientId: 'd', limits: [{ limit: 1, window: 1 }] },
+      { clientId: 'e', limits: [{ limit: 2, window: 1 }] },
+      { ...plain, cost: 2 },
+      { ...plain, peek: true },
+      { ...plain, requestId: 'mine' },
+      plain,
+      Object.assign(Object.create({ limit: 10, window: '1m' }) as object, { clientId: 'f' }),
+      { clientId: 'g', limit: 10, window: '1m', toJSON: () => ({ ...plain, clientId: 'h' }) } as AllowRequest,
+      plain,
+    ];
+    await Promise.all(requests.map((request) => client.check(request)));
+    const withoutId = (request: unknown): object => ({ ...(request as object), requestId: undefined });
+    const asked = node.batches.flatMap((batch) => batch.requests.map(withoutId));
+    expect(asked).to.deep.equal(requests.map((request) => withoutId(JSON.parse(JSON.stringify(request)))));
+    for (const empty of [
+      Object.create(plain),
+      Object.create({}, { clientId: { value: 'hidden' } }),
+    ] as AllowRequest[]) {
+      const error = await client.check(empty).catch((reason: unknown) => reason);
+      expect(error).to.include({ code: 'invalid_request', field: 'clientId' });
+    }
   });
 
   describe('about whom a denial is remembered', () => {
