@@ -59,9 +59,11 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
 
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
     const sent = sender();
+    const lastHeard = exchanged.get(to);
     probing.messageSent(to);
     const result = await transport.send(to, { sender: sent, body }, timeoutMs);
-    if (result.kind === 'refused') membership.connectionRefused(to);
+    // A message that came meanwhile may be from after the refusal: the peer may listen again.
+    if (result.kind === 'refused' && exchanged.get(to) === lastHeard) membership.connectionRefused(to);
     if (result.kind !== 'answer') return { kind: result.kind };
     const { sender: answerer, body: answer } = result.answer;
     // Another node has this address now, so its answer does not count. A seed, which is no member, may have another
