@@ -8,8 +8,6 @@ import { bucketKey } from './takes.js';
 
 /** Members that are further apart hear of a returned lease when it is over. */
 const NEAR_MS = 100;
-/** The largest factor between two limits of one client. */
-const MOST_CHANGE = 4;
 
 /** Some time after the last fault all nodes agree on every owner, and owner and successors hold the same. */
 export function checkAgreement(history: History): Violation[] {
@@ -66,7 +64,8 @@ function bucketOf({ clientId, buckets }: ClientDescription, key: string): Bucket
 
 /**
  * A copy is stricter by its time under way; a sliding window counts in steps that each node sets for itself; and after each
- * change of the limit the copy goes on at the old rate until it is told.
+ * change of the limit the copy goes on at the old rate until it is told. Tokens that did not come back in that time come
+ * back later, under the limit that is in force by then.
  */
 function difference(
   history: History,
@@ -75,25 +74,44 @@ function difference(
   owner: BucketDescription | undefined,
   copy: BucketDescription | undefined,
 ): string | undefined {
-  const { setting, faults } = history;
+  const { setting, faults, endMs } = history;
   const bucket = owner ?? copy!;
   const moves = faults.filter(isPlanned).length;
   const heldUpMs = faults
     .filter((fault) => !isPlanned(fault))
-    .reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs + 3 * setting.suspectAfterMs, 0);
+    .reduce((sum, { fromMs, toMs }) => {
+      const arrivedMs = toMs + 3 * setting.suspectAfterMs;
+      return sum + (arrivedMs - fromMs) * slowdown(history, key, bucket, arrivedMs);
+    }, 0);
   const stepMs = bucket.algorithm === 'sliding-window' ? Math.ceil(bucket.windowMs / 32) : 0;
-  const toldMs = MOST_CHANGE * changesOf(history, key) * copyAgeMs(setting);
-  // One clock may be as much too fast as the other is too slow.
-  const driftMs = 2 * history.endMs * setting.clockError;
-  // A copy sees for longer how little was owed before the next take: so much less of a reservation comes back there.
   const settled = (history.settles ?? []).filter(({ of }) => of.check.clientId === clientId);
+  // A copy sees for longer how little was owed before the next take: so much less of a reservation comes back there.
+  const toldMs = (changesOf(history, key) + settled.length) * copyAgeMs(setting);
+  // One clock may be as much too fast as the other is too slow.
+  const driftMs = 2 * endMs * setting.clockError;
+  const lateMs = 2 + (2 + 2 * moves) * setting.delayMs + driftMs + toldMs;
   // Where a lease ends unseen, nothing of it comes back there.
   const reserved = history.leased.has(clientId) ? settled.reduce((sum, { of }) => sum + of.check.cost, 0) : 0;
-  const unseenMs = settled.length * copyAgeMs(setting) + (reserved * bucket.windowMs) / Math.max(1, bucket.limit);
-  const toleratedMs = 2 + heldUpMs + (2 + 2 * moves) * setting.delayMs + driftMs + stepMs + toldMs + unseenMs;
+  const unseenMs = (reserved * bucket.windowMs) / Math.max(1, bucket.limit);
+  const toleratedMs = heldUpMs + lateMs * slowdown(history, key, bucket, endMs) + stepMs + unseenMs;
   const tolerated = toleratedMs + (history.leased.has(clientId) ? lentRestMs(history, key) : 0);
   const apartMs = Math.abs((owner?.resetMs ?? 0) - (copy?.resetMs ?? 0));
   return apartMs > tolerated ? `differ by ${apartMs} ms, tolerated are ${tolerated}` : undefined;
+}
+
+/**
+ * How many ms it takes now until as much has come back as did in a ms by `untilMs`: the largest limit until then, in parts
+ * of the present one. A count of a sliding window ends at its time, whatever the limit.
+ */
+function slowdown({ asked }: History, key: string, { algorithm, limit }: BucketDescription, untilMs: number): number {
+  if (algorithm === 'sliding-window') return 1;
+  let fastest = 0;
+  for (const { check, askedMs } of asked) {
+    if (askedMs > untilMs) continue;
+    for (const rule of check.rules)
+      if (bucketKey(check.clientId, rule) === key) fastest = Math.max(fastest, rule.limit);
+  }
+  return fastest / limit;
 }
 
 /**

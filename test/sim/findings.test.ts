@@ -81,6 +81,29 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       ));
   }
 
+  it('is stricter where a copy came late, and takes longer to be rid of it under a lowered limit', () =>
+    keepsItsPromises(
+      story({
+        nodes: ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'],
+        suspectAfterMs: 600,
+        steps: [
+          {
+            kind: 'partition',
+            atMs: 300,
+            forMs: 330,
+            sides: [
+              ['a:1', 'c:1'],
+              ['b:1', 'd:1', 'e:1'],
+            ],
+          },
+        ],
+        requests: crowd(12, (id, i) => [
+          ...asks(id, perHour(60), { fromMs: i, everyMs: 60, times: 6 }),
+          ...asks(id, perHour(4), { fromMs: 2_000 }),
+        ]),
+      }),
+    ));
+
   it('gives the same decision for a request id after its client moved', () =>
     keepsItsPromises(
       story({
