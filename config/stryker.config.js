@@ -22,7 +22,7 @@ export default {
   ignoreStatic: true,
   concurrency: 1,
   // A busy machine is no endless loop. Those are found by the number of times that a mutant is passed.
-  timeoutMS: 60_000,
+  timeoutMS: 300_000,
   ignorePatterns: ['/docs', '/docker', '/dist', '/coverage', '/.ci', '/.tokenring'],
   tempDirName: 'coverage/stryker',
   incremental: true,
