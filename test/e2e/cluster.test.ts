@@ -33,6 +33,8 @@ describe('tokenring cluster', function () {
   it('ends when a node cannot start, names it and the port, and leaves no process and no file', async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(port + 1, '127.0.0.1', resolve));
+    // A test that fails must not keep its process alive.
+    taken.unref();
     const { code, stdout, stderr } = await tokenring(['cluster', '--port', `${port}`], POLICIES, { cwd: folder }).ended;
     taken.close();
     expect(code).to.equal(2);
