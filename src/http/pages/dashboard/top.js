@@ -78,7 +78,7 @@ function createList(by, title, unit, search) {
     h('th', { scope: 'col' }, 'Client'),
     h('th', { scope: 'col' }, 'Policy'),
     h('th', { scope: 'col', class: 'number' }, unit),
-    h('th', { scope: 'col', class: 'number' }, '± error'),
+    h('th', { scope: 'col', class: 'number', 'aria-label': 'error' }, '±'),
   );
   const table = h('table', { class: 'top' }, h('caption', {}, title, ' ', paused), h('thead', {}, head), body);
   let drawn = '';
