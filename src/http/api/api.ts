@@ -172,7 +172,7 @@ export function createApi(
   });
   route('/openapi.json', { get: (_req, res) => void res.json(openApi) });
   for (const [path, get] of createPages()) route(path, { get });
-  app.get('/', leadBrowsers);
+  app.use(leadBrowsers);
 
   function refuse(req: IncomingMessage, res: ServerResponse, error: unknown): void {
     if (res.headersSent) return void res.destroy();

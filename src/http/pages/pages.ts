@@ -61,9 +61,13 @@ export function createPages(): ReadonlyMap<string, RequestHandler> {
   return handlers;
 }
 
-/** Leads a browser from the root to the dashboard. Other callers get 404, as they look for something else. */
+/**
+ * Leads a browser from the root to the dashboard. Other callers get 404, as they look for something else. It is no route
+ * of Express, which would answer OPTIONS by itself.
+ */
 export const leadBrowsers: RequestHandler = (req, res, next) => {
-  if (!/\btext\/html\b/i.test(req.headers.accept ?? '')) return next();
+  const reads = req.method === 'GET' || req.method === 'HEAD';
+  if (!reads || req.path !== '/' || !/\btext\/html\b/i.test(req.headers.accept ?? '')) return next();
   // Relative, as the links of a page.
-  res.vary('Accept').redirect(302, 'dashboard');
+  res.vary('Accept').status(302).location('dashboard').end();
 };
