@@ -235,7 +235,7 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'cluster/id-check.ts',
-      find: "if (asked.kind !== 'answer' || hasArrived) return;",
+      find: "if (asked.kind === 'answer' && !hasArrived) refuse('another node answers at this address');",
       replace: 'return;',
     }),
   },

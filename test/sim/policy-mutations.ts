@@ -45,7 +45,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     world: patched({
       file: 'cluster/policies/anti-entropy.ts',
-      find: 'await Promise.all(reachable.map((id) => sync(id, news)));',
+      find: 'await Promise.all(missing.map((id) => sync(id, news)));',
       replace: 'void 0;',
     }),
   },
@@ -53,7 +53,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'joins without the policies',
     caughtBy: 'policies',
     theme: 'planned',
-    world: patched({ file: 'cluster/handover/joiner.ts', find: '(await deps.catchUp(present))', replace: 'true' }),
+    world: patched({ file: 'cluster/handover/joiner.ts', find: 'await deps.catchUp(present)', replace: 'true' }),
   },
   {
     name: 'forgets that a policy was deleted',
