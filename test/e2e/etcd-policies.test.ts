@@ -9,6 +9,7 @@ import type { EtcdCluster } from '../discovery/etcd-process.js';
 import { createGate } from './gate.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
+import { eventually } from '../support/eventually.js';
 
 const TOKEN = 'only-of-this-test';
 const why = missingEtcd();
@@ -322,7 +323,10 @@ describe(`policies of real processes in a real etcd${why === undefined ? '' : ` 
     const second = await start(['--policies-state', states[1]!]);
     for (const node of [first, second]) expect(await limitAt(node, 'api')).to.equal(3);
     expect(await versionAt(second)).to.equal(3);
-    const { registry } = JSON.parse(readFileSync(states[1]!, 'utf8')) as { registry: string };
+    // The node saves what it took from etcd on its own time.
+    const registryOf = (): string | undefined =>
+      (JSON.parse(readFileSync(states[1]!, 'utf8')) as { registry?: string }).registry;
+    const registry = await eventually(registryOf, (one) => one !== undefined);
     expect(registry).to.equal(etcdctl('get', '--print-value-only', '/tokenring/registry').trim());
   });
 });
