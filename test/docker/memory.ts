@@ -15,7 +15,7 @@ import { findEngine, succeed } from './engine.js';
 import type { Engine } from './engine.js';
 import type { Filled } from './fill-process.js';
 
-export const IMAGE = 'tokenring';
+const IMAGE = 'tokenring';
 const NODES = 3;
 const PORT = 18_180;
 const PEER_PORT = 19_180;
@@ -24,7 +24,7 @@ const START_MS = 5_000;
 /** How long a node is frozen: less than the suspicion time, so that checks wait for it. */
 const FROZEN_MS = 3_000;
 
-export interface FilledNodes extends Filled {
+interface FilledNodes extends Filled {
   /** Most memory that each process had resident, in MiB. */
   readonly peakMb: readonly number[];
   /** Most memory that the kernel charged to each container, with caches of files and sockets, in MiB. */
@@ -60,7 +60,7 @@ function policyFile(memoryMb: number): string {
 }
 
 /** Runs a ring of three with `memoryMb` each, and fills everything for so long. The image is built, the engine runs. */
-export async function fillContainers(engine: Engine, memoryMb: number, seconds: number): Promise<FilledNodes> {
+async function fillContainers(engine: Engine, memoryMb: number, seconds: number): Promise<FilledNodes> {
   const docker = (...args: string[]): Promise<string> => succeed(engine.docker(args)).then((text) => text.trim());
   const names = Array.from({ length: NODES }, (_, i) => `tokenring-memory-${i}`);
   const peers = names.map((_, i) => `127.0.0.1:${PEER_PORT + i}`).join(',');
