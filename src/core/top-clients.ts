@@ -1,4 +1,5 @@
 import type { Check } from './decide.js';
+import { fnv1a } from './fnv1a.js';
 import { createSummary } from './space-saving.js';
 import type { Counted, Summary, SummaryKey } from './space-saving.js';
 
@@ -88,7 +89,7 @@ export function createTopClients({ seed }: { seed: number }): TopClients {
       if (left > 0 || check.peek) return;
       const { clientId, cost } = check;
       const { policy } = check.rules[0]!;
-      const key: SummaryKey = { clientId, policy, hash: check.hashHigh ^ (policy === undefined ? 0 : hashOf(policy)) };
+      const key: SummaryKey = { clientId, policy, hash: check.hashHigh ^ (policy === undefined ? 0 : fnv1a(policy)) };
       const variance = period * (period - 1);
       for (const { denied, asked, cost: spent } of [summaries.minute, summaries.hour]) {
         asked.add(key, period, variance, nowMs);
@@ -116,13 +117,6 @@ function createXorshift(seed: number): () => number {
     state ^= state << 5;
     return (state >>> 0) / 2 ** 32;
   };
-}
-
-/** FNV-1a of the UTF-16 code units, as int32. Names of policies are few and chosen by the operator. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { fnv1a } from '../../core/fnv1a.js';
 import type { NodeId } from '../../core/ring.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
@@ -240,13 +241,11 @@ export function createGossipMembership(
   return membership;
 }
 
-/** FNV-1a over ids, incarnations and states in a fixed order. Beats are left out, as they always differ. */
+/** Hashes ids, incarnations and states in a fixed order. Beats are left out, as they always differ. */
 function viewDigest(records: readonly Described[]): string {
   const text = records
     .map(({ id, incarnation, state }) => `${id} ${incarnation} ${state}`)
     .sort()
     .join('\n');
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return (hash >>> 0).toString(16);
+  return (fnv1a(text) >>> 0).toString(16);
 }

@@ -1,3 +1,4 @@
+import { fnv1a } from '../../core/fnv1a.js';
 import type { NodeId } from '../../core/ring.js';
 
 /** A member exchanges heartbeats with about this many others, however many there are. */
@@ -17,8 +18,8 @@ const PER_CIRCLE = 2;
 export function neighboursOf(self: NodeId, others: readonly NodeId[], count: number): ReadonlySet<NodeId> {
   if (others.length <= count) return new Set(others);
   const chosen = new Set<NodeId>();
-  const own = hashOf(self);
-  const hashes = others.map(hashOf);
+  const own = fnv1a(self);
+  const hashes = others.map(fnv1a);
   for (let circle = 0; circle < count / PER_CIRCLE; circle += 1) {
     const ownPlace = placeOf(own, circle);
     let [next, previous] = [0, 0];
@@ -32,13 +33,6 @@ export function neighboursOf(self: NodeId, others: readonly NodeId[], count: num
     chosen.add(others[next]!).add(others[previous]!);
   }
   return chosen;
-}
-
-/** FNV-1a. */
-function hashOf(id: NodeId): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < id.length; i += 1) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193);
-  return hash;
 }
 
 /** The finalizer of MurmurHash3, so that the circles have independent orders. */
