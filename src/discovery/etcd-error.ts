@@ -1,3 +1,5 @@
+import { isUnconnected } from '../core/unconnected.js';
+
 /** An error that etcd answered. */
 export class EtcdError extends Error {
   override readonly name = 'EtcdError';
@@ -22,20 +24,10 @@ const UNAVAILABLE = new Set([4, 8, 13, 14]);
  * unauthenticated. Code 8, no space, is not among them: etcd executes the write that fills it.
  */
 const REFUSED = new Set([3, 7, NO_AUTH, UNAUTHENTICATED]);
-/** Codes of system and undici errors of a connection that was never made. */
-const NOT_CONNECTED = new Set([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
-
 /** Tells whether the request certainly was not executed and will not be: etcd did not receive it, or refused it. */
 export function isUndone(error: unknown): boolean {
   if (error instanceof EtcdError) return REFUSED.has(error.code);
-  return NOT_CONNECTED.has(String((error as { code?: unknown }).code));
+  return isUnconnected((error as { code?: unknown }).code);
 }
 
 /** Tells whether another member may answer: no connection, no answer in time, or an error of this member. */

@@ -1,12 +1,5 @@
-/** Codes of failures to connect. Runtimes put them on the error, on its cause, or only into its message. */
-const UNCONNECTED = new Set<unknown>([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
+import { isUnconnected } from '../../core/unconnected.js';
+
 /** Messages of Bun and Deno, with the code that Node.js has for them. */
 const MESSAGES: readonly (readonly [RegExp, string])[] = [
   [/ConnectionRefused|Unable to connect|Connection refused/, 'ECONNREFUSED'],
@@ -39,7 +32,8 @@ export function failureOf(error: unknown): Failure {
   return { reason: new Error(message, { cause: error }), unconnected: code !== undefined };
 }
 
+/** Runtimes put a code on the error, on its cause, or only into its message. */
 function codeOf(code: unknown, message: string): string | undefined {
-  if (typeof code === 'string' && UNCONNECTED.has(code)) return code;
+  if (isUnconnected(code)) return code;
   return MESSAGES.find(([pattern]) => pattern.test(`${String(code)} ${message}`))?.[1];
 }
