@@ -2,10 +2,16 @@ import { hashClientBytes } from './client-hash.js';
 import { createCheck } from './decide.js';
 import type { Asked, Check, Verdict } from './decide.js';
 import type { Decision } from './decision.js';
-import type { TokenringError } from './error.js';
+import { TokenringError } from './error.js';
 
 /** A decision, or why there is none. */
 export type Answer = Decision | TokenringError;
+
+/** Returns a decision. @throws TokenringError if there is none */
+export function decisionOf(answer: Answer): Decision {
+  if (answer instanceof TokenringError) throw answer;
+  return answer;
+}
 
 /** The part of a decision that many decisions share: those of one origin share one object. */
 export type Origin = Pick<Decision, 'owner' | 'source' | 'degraded'>;
@@ -182,7 +188,7 @@ export class CheckBatch {
       retryAfterMs: this.retryAfterMs[place] === NEVER ? null : this.retryAfterMs[place]!,
       resetMs: this.resetMs[place]!,
     };
-    return decisionOf(verdict, this.origins[place]!);
+    return decisionUnder(verdict, this.origins[place]!);
   }
 
   /** Passes each answer from place `from` to before `to`, in order, to one of two functions. */
@@ -210,13 +216,13 @@ export function onePlace(check: Check): Places {
   let answer: Answer | undefined;
   return {
     check: () => check,
-    decide: (_place, verdict, origin) => void (answer = decisionOf(verdict, origin)),
+    decide: (_place, verdict, origin) => void (answer = decisionUnder(verdict, origin)),
     answer: (_place, given) => void (answer = given),
     answerAt: () => answer!,
   };
 }
 
-function decisionOf(verdict: SingleVerdict, { owner, source, degraded }: Origin): Decision {
+function decisionUnder(verdict: SingleVerdict, { owner, source, degraded }: Origin): Decision {
   const { allowed, limit, remaining, retryAfterMs, resetMs } = verdict;
   return { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, limits: undefined };
 }
@@ -224,8 +230,8 @@ function decisionOf(verdict: SingleVerdict, { owner, source, degraded }: Origin)
 /** A verdict under one limit. */
 type SingleVerdict = Omit<Verdict, 'limits'>;
 
-/** @param retryAfterMs −1 for a denial that no wait ends */
-type VisitPlain = (
+/** Takes a usual answer. @param retryAfterMs −1 for a denial that no wait ends */
+export type VisitPlain = (
   allowed: boolean,
   limit: number,
   remaining: number,

@@ -1,3 +1,4 @@
+import { decisionOf } from '../../core/check-batch.js';
 import type { Answer, CheckBatch } from '../../core/check-batch.js';
 import type { Asked, Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
@@ -67,11 +68,11 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
 
   /**
    * Names no reservation for a decision without the owner: no node could settle it, so it stands.
-   * @throws TokenringError if the decision is that of an earlier request, which reserved nothing
+   * @returns an error if the decision is that of an earlier request, which reserved nothing
    */
-  function withReservation(decision: Decision, reservation: string): Decision {
+  function withReservation(decision: Decision, reservation: string): Answer {
     if (decision.unreserved === true) {
-      throw new TokenringError('invalid_request', {
+      return new TokenringError('invalid_request', {
         field: 'reserve',
         expected: 'a requestId that was first used with reserve',
         detail: 'the first request with this requestId reserved nothing, or its reservation is forgotten; use another',
@@ -81,17 +82,10 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
     return decision.allowed && kept ? { ...decision, reservation } : decision;
   }
 
-  function finish(decision: Decision, { reservation, peek, terms }: Asked): Decision {
-    const reserved = reservation === undefined || peek ? decision : withReservation(decision, reservation);
-    return terms?.policy?.shadow === true ? asShadow(reserved, terms.policy) : reserved;
-  }
-
-  function finished(decision: Decision, asked: Asked): Answer {
-    try {
-      return finish(decision, asked);
-    } catch (error) {
-      return error as TokenringError;
-    }
+  function finish(decision: Decision, { reservation, peek, terms }: Asked): Answer {
+    const answer = reservation === undefined || peek ? decision : withReservation(decision, reservation);
+    if (answer instanceof TokenringError || terms?.policy?.shadow !== true) return answer;
+    return asShadow(answer, terms.policy);
   }
 
   /** Decides the checks from place `from` to before `to` in this turn. */
@@ -107,7 +101,7 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
     const finishAll = (): void => {
       for (const place of places) {
         const answer = batch.answerAt(place);
-        if (!(answer instanceof TokenringError)) batch.answer(place, finished(answer, batch.asked[place]!));
+        if (!(answer instanceof TokenringError)) batch.answer(place, finish(answer, batch.asked[place]!));
       }
     };
     const later = limiter.checkMany(batch, from, to);
@@ -134,8 +128,8 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
       if (terms === undefined && reservation === undefined) return limiter.check(check);
       if (terms?.listed !== undefined) return decideListed(check, terms.listed);
       const decision = limiter.check(check);
-      if (decision instanceof Promise) return decision.then((one) => finish(one, check));
-      const answer = finished(decision, check);
+      if (decision instanceof Promise) return decision.then((one) => decisionOf(finish(one, check)));
+      const answer = finish(decision, check);
       return answer instanceof TokenringError ? Promise.reject(answer) : answer;
     },
     checkMany(batch) {

@@ -1,5 +1,5 @@
 import { advance, remaining, resetMs } from '../../core/bucket.js';
-import { onePlace } from '../../core/check-batch.js';
+import { decisionOf, onePlace } from '../../core/check-batch.js';
 import type { Answer, CheckBatch, Origin, Places } from '../../core/check-batch.js';
 import type { Check } from '../../core/decide.js';
 import type { Decision } from '../../core/decision.js';
@@ -246,9 +246,4 @@ interface Pending {
 /** Whether a result is an answer as it is: under one limit, and not to be remembered as a denial. */
 function isUsual({ verdict, revocable, unreserved }: DecidedByPeer): boolean {
   return verdict.limits === undefined && unreserved === undefined && (verdict.allowed || revocable);
-}
-
-function decisionOf(answer: Answer): Decision {
-  if (answer instanceof TokenringError) throw answer;
-  return answer;
 }

@@ -1,4 +1,4 @@
-import type { Answer, CheckBatch, Origin } from '../../core/check-batch.js';
+import type { Answer, CheckBatch, Origin, VisitPlain } from '../../core/check-batch.js';
 import { TokenringError } from '../../core/error.js';
 import { countDecision, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';
@@ -90,14 +90,7 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
       const out = idle.pop() ?? new ResponseBytes();
       out.begin(BEGIN);
 
-      function plain(
-        allowed: boolean,
-        limit: number,
-        remaining: number,
-        retryAfterMs: number,
-        resetMs: number,
-        origin: Origin,
-      ): void {
+      const plain: VisitPlain = (allowed, limit, remaining, retryAfterMs, resetMs, origin) => {
         countDecision(counters, allowed, origin);
         const outcome = allowed ? 'allowed' : 'denied';
         if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
@@ -114,7 +107,7 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
         }
         out.whole(resetMs);
         out.append(tail);
-      }
+      };
 
       function other(answer: Answer): void {
         const json = otherJson(answer);
