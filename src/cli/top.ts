@@ -42,6 +42,15 @@ function spanOf({ values }: Input): Span {
   throw new SettingsError(`top: --span: ${JSON.stringify(span)} is not valid; use minute or hour`);
 }
 
+/** @throws NoSample if the node does not answer as it should */
+async function readOne(input: Input, path: string): Promise<unknown> {
+  let trouble = '';
+  const answer = await ask(input, path, { complain: (sentence) => (trouble = sentence) });
+  if (answer === undefined) throw new NoSample(trouble);
+  if (answer.status !== 200) throw new NoSample(asciiJson(answer.body));
+  return answer.body;
+}
+
 /**
  * Reads one sample.
  * @throws NoSample if a node does not answer as it should
@@ -51,14 +60,7 @@ async function read(input: Input, span: Span): Promise<Sample> {
   const query = (by: Ranking): string =>
     new URLSearchParams({ by, span, limit: String(MAX_LISTED), ...(policy && { policy }) }).toString();
   const paths = ['/v1/cluster', '/v1/stats', ...RANKINGS.map((by) => `/v1/top?${query(by)}`)];
-  const bodies: unknown[] = [];
-  for (const path of paths) {
-    let trouble = '';
-    const answer = await ask(input, path, { complain: (sentence) => (trouble = sentence) });
-    if (answer === undefined) throw new NoSample(trouble);
-    if (answer.status !== 200) throw new NoSample(asciiJson(answer.body));
-    bodies.push(answer.body);
-  }
+  const bodies = await Promise.all(paths.map((path) => readOne(input, path)));
   const [cluster, stats, ...lists] = bodies as [
     ClusterDescription,
     { members: { id: string; stats?: NodeReport }[] },
