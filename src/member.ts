@@ -52,7 +52,7 @@ interface MemberOptions extends NodeOptions {
   readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
   readonly store?: Store | undefined;
   readonly log: Log;
-  /** What the process counts, for other members. */
+  /** Returns the counters of the process, for other members. */
   readonly processReport?: () => ProcessReport | undefined;
   /** Spans for decisions, if this process traces. */
   readonly tracing?: Tracing | undefined;

@@ -61,7 +61,7 @@ export async function openTracing(options: TracingOptions): Promise<Tracing | un
 function createTracing(api: typeof Api, tracer: Tracer, { self, clientIds }: TracingOptions): Tracing {
   const { SERVER, INTERNAL } = api.SpanKind;
 
-  /** Where the sender of a trace stands. */
+  /** Returns the context of the sender of a trace. */
   function remote(context: Context, { traceparent, tracestate }: TraceContext): Context {
     const { traceId, spanId, flags: traceFlags } = spanIdsOf(traceparent)!;
     const traceState = api.createTraceState(tracestate);

@@ -5,7 +5,7 @@ import { RANKINGS, SPANS_MS } from '../core/top-clients.js';
 import type { Ranking, Span } from '../core/top-clients.js';
 import { printable, table } from './remote.js';
 
-/** What the view shows, as it was read at one moment. */
+/** One reading of all that the view shows. */
 export interface Sample {
   readonly atMs: number;
   /** Every member with its state; without `stats` if it did not answer. */
@@ -15,7 +15,7 @@ export interface Sample {
   readonly missing: readonly string[];
 }
 
-/** What the user has chosen. */
+/** The choices of the user. */
 export interface Choice {
   readonly sortBy: MemberColumn;
   readonly span: Span;

@@ -18,7 +18,7 @@ interface ObserverDeps {
   readonly processReport?: (() => ProcessReport | undefined) | undefined;
 }
 
-/** What the members counted, merged. */
+/** The merged counts of the members. */
 interface ClusterTop {
   readonly clients: readonly Counted[];
   /** Members that did not answer; what they counted is missing. */

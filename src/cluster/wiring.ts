@@ -136,7 +136,7 @@ export interface ClusterNodeDeps {
   readonly log: Log;
   /** Keeps buckets beyond the life of all nodes. Without it, they end with the nodes. */
   readonly store?: Store | undefined;
-  /** What the process knows of itself. Without it, the report of this node has zeros. */
+  /** Reports on the process. Without it, the report of this node has zeros. */
   readonly processReport?: (() => ProcessReport | undefined) | undefined;
 }
 

@@ -208,7 +208,7 @@ export class CheckBatch {
   }
 }
 
-/** Where checks are read and answered, by place. */
+/** Reads and answers checks by place. */
 export type Places = Pick<CheckBatch, 'check' | 'decide' | 'answer' | 'answerAt'>;
 
 /** Returns a place for one check alone, which has no use for arrays. */

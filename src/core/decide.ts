@@ -5,7 +5,7 @@ import type { Policy } from './policy.js';
 import type { Algorithm, Rule } from './rule.js';
 import type { TraceContext } from './trace-context.js';
 
-/** What a check asks of a client. */
+/** The question of a check, without its client. */
 export interface Asked {
   /** 1 to 8 rules, each of another bucket. All must allow the check; otherwise no bucket is charged. */
   readonly rules: readonly Rule[];

@@ -3,7 +3,7 @@ export interface Counted {
   readonly clientId: string;
   /** Absent if the request named its own limits. */
   readonly policy?: string;
-  /** What was counted, decayed: at a steady rate, the amount in one decay time. */
+  /** The sum of the amounts, decayed. At a steady rate, it is the amount in one decay time. */
   readonly count: number;
   /** The true count differs from `count` by at most this much. */
   readonly error: number;

@@ -2,7 +2,7 @@
 export interface TraceContext {
   /** `00-` trace id, span id, flags, in lower-case hex. */
   readonly traceparent: string;
-  /** What tracing systems add for themselves; empty if there is nothing. It is passed on as it came. */
+  /** Data of tracing systems, passed on as it came; empty if there is none. */
   readonly tracestate: string;
 }
 
@@ -19,7 +19,7 @@ interface SpanIds {
   readonly flags: number;
 }
 
-/** @returns `undefined` for text that is no `traceparent`. What a later version adds is not read. */
+/** @returns `undefined` for text that is no `traceparent`. Additions of a later version are not read. */
 export function spanIdsOf(traceparent: string): SpanIds | undefined {
   const [, version, traceId, spanId, flags, more] = TRACEPARENT.exec(traceparent) ?? [];
   if (version === undefined || version === 'ff' || (version === '00' && more !== undefined)) return undefined;
@@ -33,7 +33,7 @@ export function traceparentOf({ traceId, spanId, flags }: SpanIds): string {
 }
 
 /**
- * Reads the headers of a request. What is not valid is as if it had not been sent. A `tracestate` that is too long is
+ * Reads the headers of a request. A header that is not valid counts as absent. A `tracestate` that is too long is
  * dropped, as the trace goes on without it.
  */
 export function readTraceContext(traceparent: string | undefined, tracestate = ''): TraceContext | undefined {

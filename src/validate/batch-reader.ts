@@ -28,7 +28,7 @@ const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
 /**
- * What follows the client id in an item, and what that asks. It begins with the closing quote. It ends with the closing
+ * The part of an item behind the client id, and the meaning of that part. It begins with the closing quote. It ends with the closing
  * brace, or in front of the request id, if that is the last field.
  */
 interface Ending {
@@ -56,9 +56,9 @@ interface BatchReader {
 /**
  * Most items of a batch are equal apart from the client id, as in `{"clientId":"alice","limit":10,"window":"1m"}`. The
  * reader parses such an item once, in the general way. It remembers what the bytes behind the id asked, and recognises
- * them in the items that follow. A request id may end an item, as in those of the SDK; it differs in each of them. The rest of an item does not depend on its id, as long as the id begins the item,
- * consists of printable ASCII without escapes, and no policy is involved. So every item means exactly what the general
- * way reads, which a test compares.
+ * them in the items that follow. A request id may end an item, as in those of the SDK; it differs in each of them. The
+ * rest of an item does not depend on its id, as long as the id begins the item, consists of printable ASCII without
+ * escapes, and no policy is involved. So every item means exactly what the general way reads, which a test compares.
  */
 export function createBatchReader(policies: Policies): BatchReader {
   /** The last used comes first. */

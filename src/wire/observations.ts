@@ -7,7 +7,7 @@ import type { Ranking, Span, TopPart } from '../core/top-clients.js';
 import { readPolicyName } from './policies.js';
 import { malformed, mapList, readClientId, readList, readWhole } from './wire.js';
 
-/** What a node tells of itself and of its clients: the kinds `top` and `report`. */
+/** The kinds `top` and `report`: a node's counts of its clients, and its own counters. */
 
 /** Encodes a query as `[by, span, policy]`; the policy is `null` if there is none. */
 export function encodeTopQuery({ by, span, policy }: TopQuery): unknown[] {

@@ -22,7 +22,6 @@ export interface Owner {
   decide(check: Check, client: Client, nowMs: number, degraded: boolean): Decision;
   /**
    * Decides a check of a batch as the owner.
-   * @param client open in the table
    * @returns false if the check is no usual one, which `decide` decides: it reserves, or a decision on it must be
    * confirmed, or it has several rules
    */

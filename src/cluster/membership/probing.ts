@@ -75,7 +75,7 @@ export function createGossipProbing(
         // The same ones for some beats: at the first, they may not have heard the member either.
         for (const id of inTurn(present, ASKED_BESIDES, Math.floor(beats / SEED_EVERY))) targets.add(id);
       }
-      // Whoever is missed is looked for among the others, whatever else was exchanged with them.
+      // Missed members are looked for among all neighbours, also those with which other messages were exchanged.
       const isDue = (id: NodeId): boolean => missed.length > 0 || nowMs - (exchangedAtMs(id) ?? -Infinity) >= beatMs;
       for (const id of membership.neighbours) if (isDue(id)) targets.add(id);
       if (membership.self.state === 'leaving') for (const id of present) if (isDue(id)) targets.add(id);

@@ -4,7 +4,7 @@ import type { PeerMessage, RingWritten, Written } from '../messages.js';
 import type { PolicyAntiEntropy } from './anti-entropy.js';
 
 export interface PolicyBackendOptions {
-  /** Of one message to another node. */
+  /** Longest wait for the answer to one message. */
   readonly timeoutMs: number;
   /** Bound of the document as JSON. This node accepts no change that would exceed it. */
   readonly maxBytes: number;

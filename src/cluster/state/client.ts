@@ -27,7 +27,7 @@ export class Client extends Buckets {
   marks = 0;
   /** Whether the table keeps this object itself, because the buckets do not fit into a record. */
   isKept = false;
-  /** Of a kept object: its bytes on the heap when it was last written, and its place among the kept ones. */
+  /** The bytes on the heap of a kept object when it was last written, and its place among the kept ones. */
   keptBytes = 0;
   keptPlace = 0;
   /** The id, if it is known already. */

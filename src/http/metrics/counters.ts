@@ -2,7 +2,7 @@ import type { Origin } from '../../core/check-batch.js';
 import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
 import type { Source } from '../../core/decision.js';
 
-/** What a request's duration counts under: the source of its decision, or `batch`, as a batch has several sources. */
+/** Labels of a request's duration: the source of its decision, or `batch`, as a batch has several sources. */
 export const DURATION_SOURCES = [...SOURCES, 'batch'] as const;
 type DurationSource = (typeof DURATION_SOURCES)[number];
 
