@@ -33,7 +33,10 @@ interface SpreaderDeps {
  * or closes it.
  */
 export function createConnectionSpreader({ hand }: SpreaderDeps): ConnectionSpreader {
-  /** The connections that are under way to each worker that takes some, by number. The worker that got the last one comes last. */
+  /**
+   * The connections that are under way to each worker that takes some, by number. The worker that got the last one
+   * comes last.
+   */
   const takers = new Map<number, Map<number, Socket>>();
   /** The same for workers that take no more. */
   const leaving = new Map<number, Map<number, Socket>>();

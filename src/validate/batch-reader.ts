@@ -28,8 +28,8 @@ const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
 /**
- * The part of an item behind the client id, and the meaning of that part. It begins with the closing quote. It ends with the closing
- * brace, or in front of the request id, if that is the last field.
+ * The part of an item behind the client id, and the meaning of that part. It begins with the closing quote. It ends
+ * with the closing brace, or in front of the request id, if that is the last field.
  */
 interface Ending {
   readonly text: Text;

@@ -7,7 +7,6 @@ import { createHold } from '../../src/cluster/decide/hold.js';
 import { createLimiter } from '../../src/cluster/decide/limiter.js';
 import { createOwner } from '../../src/cluster/decide/owner.js';
 import type { Limiter } from '../../src/cluster/decide/limiter.js';
-import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import type { Replicator } from '../../src/cluster/replication/replicator.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
@@ -19,6 +18,7 @@ import { createTopClients } from '../../src/core/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
+import { loneMembership } from '../support/lone-membership.js';
 
 /** What the only member of a ring has no use for. */
 const unused = (name: string) =>
@@ -39,16 +39,7 @@ function createLone(): Lone {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients: 100 });
   const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
-  const membership = createGossipMembership(
-    { clock },
-    {
-      self: 'a:1',
-      version: '0',
-      suspectAfterMs: 1_000,
-      onRingChange: () => undefined,
-      onConcurrentLeave: () => undefined,
-    },
-  );
+  const membership = loneMembership(clock);
   membership.declare('active');
   const reservations = createReservations({ clock }, { maxBytes: 1e6 });
   const changed: string[] = [];

@@ -1,5 +1,4 @@
 import { expect } from 'chai';
-import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import type { GossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import { createPeerRpc } from '../../src/cluster/membership/peer-rpc.js';
 import type { PeerRpc } from '../../src/cluster/membership/peer-rpc.js';
@@ -7,6 +6,7 @@ import type { Probing } from '../../src/cluster/membership/probing.js';
 import type { MemberRecord, Sender } from '../../src/cluster/messages.js';
 import type { PeerResult, PeerTransport, Timers } from '../../src/cluster/ports.js';
 import { createFakeClock } from '../support/fake-clock.js';
+import { loneMembership } from '../support/lone-membership.js';
 
 function recordOf(id: string, beat = 1): MemberRecord {
   return { id, incarnation: 1, state: 'active', beat, version: '0', url: '', silentMs: 0, doubted: false };
@@ -21,16 +21,7 @@ function createRpc(
   soon: (membership: GossipMembership, action: () => void) => void = (_, action) => setImmediate(action),
 ): { rpc: PeerRpc; membership: GossipMembership } {
   const clock = createFakeClock(1_000);
-  const membership = createGossipMembership(
-    { clock },
-    {
-      self: 'a:1',
-      version: '0',
-      suspectAfterMs: 1_000,
-      onRingChange: () => undefined,
-      onConcurrentLeave: () => undefined,
-    },
-  );
+  const membership = loneMembership(clock);
   const timers: Pick<Timers, 'soon'> = { soon: (action) => soon(membership, action) };
   const rpc = createPeerRpc(
     {

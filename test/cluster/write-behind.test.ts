@@ -2,7 +2,6 @@ import { expect } from 'chai';
 import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
-import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { LastingClient, Store, StoreResult, Timers } from '../../src/cluster/ports.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
@@ -13,6 +12,7 @@ import { addClient } from '../support/clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { owing } from '../support/stored.js';
+import { loneMembership } from '../support/lone-membership.js';
 
 const DONE: StoreResult = { kind: 'done', left: [], lost: false };
 const DOWN: StoreResult = { kind: 'failed', reason: 'down' };
@@ -42,16 +42,7 @@ function createBench({
 } = {}): Bench {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients });
-  const membership = createGossipMembership(
-    { clock },
-    {
-      self: 'a:1',
-      version: '0',
-      suspectAfterMs: 1_000,
-      onRingChange: () => undefined,
-      onConcurrentLeave: () => undefined,
-    },
-  );
+  const membership = loneMembership(clock);
   membership.declare('active');
   const ticks = new Map<() => void, { everyMs: number; atMs: number }>();
   const sleepers: { atMs: number; wake: () => void }[] = [];

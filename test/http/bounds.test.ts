@@ -65,6 +65,18 @@ async function until(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
+const ALLOWED: Decision = {
+  allowed: true,
+  limit: 5,
+  remaining: 4,
+  retryAfterMs: 0,
+  resetMs: 1,
+  limits: undefined,
+  owner: 'x',
+  source: 'forwarded',
+  degraded: false,
+};
+
 describe('the bounds of the service itself', () => {
   after(() => Promise.all(started.map((publicServer) => publicServer.drain(0, 0))));
 
@@ -278,22 +290,11 @@ describe('the bounds of the service itself', () => {
     expect((await call(node, '/healthz')).status).to.equal(200);
     for (const look of looks) look();
     for (const looker of lookers) expectProblem(await looker, 'unavailable');
-    const decision: Decision = {
-      allowed: true,
-      limit: 5,
-      remaining: 4,
-      retryAfterMs: 0,
-      resetMs: 1,
-      limits: undefined,
-      owner: 'x',
-      source: 'forwarded',
-      degraded: false,
-    };
-    for (const decide of held.splice(0)) decide(decision);
+    for (const decide of held.splice(0)) decide(ALLOWED);
     for (const answer of waiting) expect((await answer).status).to.equal(200);
     const again = post(node, '/v1/allow', question);
     await until('one waits', () => held.length === 1);
-    held[0]!(decision);
+    held[0]!(ALLOWED);
     expect((await again).status).to.equal(200);
     slow.destroy();
   });
@@ -376,17 +377,6 @@ describe('the bounds of the service itself', () => {
   }
 
   const QUESTION = { clientId: 'x', limit: 5, window: '1s' };
-  const ALLOWED: Decision = {
-    allowed: true,
-    limit: 5,
-    remaining: 4,
-    retryAfterMs: 0,
-    resetMs: 1,
-    limits: undefined,
-    owner: 'x',
-    source: 'forwarded',
-    degraded: false,
-  };
 
   it('have room again once the limiter has rejected as many requests as may be in flight', async () => {
     const { node, held, counters } = await startBusy();

@@ -1,0 +1,17 @@
+import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
+import type { GossipMembership } from '../../src/cluster/membership/gossip-membership.js';
+import type { Clock } from '../../src/cluster/ports.js';
+
+/** The membership of `a:1`, which knows no other member and has not joined yet. */
+export function loneMembership(clock: Clock): GossipMembership {
+  return createGossipMembership(
+    { clock },
+    {
+      self: 'a:1',
+      version: '0',
+      suspectAfterMs: 1_000,
+      onRingChange: () => undefined,
+      onConcurrentLeave: () => undefined,
+    },
+  );
+}
