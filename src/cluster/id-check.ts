@@ -1,4 +1,5 @@
 import { TokenringError } from '../core/error.js';
+import type { NodeId } from '../core/ring.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
 import type { MemberRecord } from './messages.js';
@@ -16,7 +17,7 @@ interface IdCheck {
    * @throws TokenringError `duplicate_id` if there is another process
    */
   readonly run: () => Promise<void>;
-  /** Takes a message that came under this node's own id. */
+  /** Takes a message that came under this node's own id, or the word of another node that there is such a process. */
   readonly received: () => void;
 }
 
@@ -25,7 +26,7 @@ interface IdCheckDeps {
   readonly timers: Timers;
   readonly membership: Membership;
   readonly discovery: Discovery;
-  readonly peerRpc: Pick<PeerRpc, 'ask' | 'recordsAt'>;
+  readonly peerRpc: Pick<PeerRpc, 'ask' | 'recordsAt' | 'tellRival'>;
 }
 
 /**
@@ -46,13 +47,17 @@ export function createIdCheck(
     throw new TokenringError('duplicate_id', { detail: `the id ${id} is in use: ${how}; ${advice}` });
   }
 
-  /** The latest record that other nodes have of a member of this id that is in the ring. */
-  async function heardElsewhere(): Promise<MemberRecord | undefined> {
+  /** The latest record that other nodes have of a member of this id that is in the ring, and those nodes. */
+  async function heardElsewhere(): Promise<{ record: MemberRecord; by: readonly NodeId[] } | undefined> {
     const { id } = membership.self;
     const seeds = (await discovery.seeds()).filter((seed) => seed !== id);
     const lists = await Promise.all(seeds.map((seed) => peerRpc.recordsAt(seed, timeoutMs)));
-    const found = lists.flat().filter((record) => record.id === id && record.state === 'active');
-    return found.sort((a, b) => b.incarnation - a.incarnation || b.beat - a.beat)[0];
+    const records = lists.flat();
+    const found = records.filter((record) => record.id === id && record.state === 'active');
+    const [record] = found.sort((a, b) => b.incarnation - a.incarnation || b.beat - a.beat);
+    if (record === undefined) return undefined;
+    const others = records.filter((other) => other.state === 'active' && other.id !== id);
+    return { record, by: [...new Set(others.map((other) => other.id))] };
   }
 
   return {
@@ -67,8 +72,11 @@ export function createIdCheck(
       await timers.sleep(ALIVE_BEATS * beatMs);
       const after = await heardElsewhere();
       if (before === undefined || after === undefined) return;
-      if (after.incarnation !== before.incarnation || after.beat > before.beat)
-        refuse('another node of this id is in the ring');
+      const { record, by } = after;
+      if (record.incarnation === before.record.incarnation && record.beat <= before.record.beat) return;
+      // The other process cannot be reached at its address, which leads here. Its neighbours can tell it.
+      await peerRpc.tellRival(record, by, timeoutMs);
+      refuse('another node of this id is in the ring');
     },
     received() {
       if (isAsking) hasArrived = true;

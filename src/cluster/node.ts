@@ -76,6 +76,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       ...members,
       policiesDigest: () => policyParts.activePolicies.document.digest,
       heardPolicies: (id, digest) => policyParts.policies.antiEntropy.noteDigest(id, digest),
+      heardRival: () => lifecycle.ownIdReceived(),
     },
     { suspectAfterMs, beatMs: beatMsOf(suspectAfterMs) },
   );

@@ -37,6 +37,7 @@ function createRpc(
       } as unknown as Probing,
       policiesDigest: () => '',
       heardPolicies: () => undefined,
+      heardRival: () => undefined,
     },
     { suspectAfterMs: 1_000, beatMs: 100 },
   );

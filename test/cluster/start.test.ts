@@ -119,7 +119,12 @@ describe('a node whose id another process has', () => {
     expect((error as Error).message).to.include('another node of this id is in the ring');
     expect(earlier.membership.self).to.include({ state: 'active', incarnation: 1 });
     for (const id of ['b:1', 'c:1']) expect(membersAt(world, id), id).to.deep.equal(ids);
+    later.close();
+    // Its address leads to the later process. So it hears of that process from its neighbours, once.
+    await world.run(1_000);
+    expect(earlier.membership.self).to.include({ state: 'active', incarnation: 1 });
     expect(world.log.filter((line) => line.includes('another node has the id of this one'))).to.have.lengthOf(1);
+    expect(world.log.filter((line) => line.includes('another node uses the id of this one'))).to.have.lengthOf(1);
   });
 
   it('starts under the id of a process that was just killed, which beats no more', async () => {

@@ -4,6 +4,7 @@ import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../messages.js';
 import type { Ask, Asked, Clock, PeerTransport, Timers } from '../ports.js';
 import type { Probing } from './probing.js';
+import { createRivals, rivalOf } from './rivals.js';
 
 /** When an answer names more members that are new to this node, their ring is made in slices first: each member takes 1 ms. */
 const MAX_UNKNOWN = 4;
@@ -24,6 +25,8 @@ export interface PeerRpc {
   readonly heartbeat: (to: NodeId) => void;
   /** Asks a node for the records that this one lacks, and learns nothing from them. @returns none without an answer */
   recordsAt(to: NodeId, timeoutMs: number): Promise<readonly MemberRecord[]>;
+  /** Tells these nodes that this process has the id of a member. They tell that member, and nothing else changes. */
+  tellRival(member: MemberRecord, ids: readonly NodeId[], timeoutMs: number): Promise<void>;
   /** Sends records to those members that are not down, and waits for their answers. */
   tell(ids: readonly NodeId[], members: readonly MemberRecord[]): Promise<void>;
   /** Sends the heartbeats that are due; to be called each `beatMs`. */
@@ -41,6 +44,8 @@ interface PeerRpcDeps {
   readonly policiesDigest: () => string;
   /** Called for each member that has other policies in force. */
   readonly heardPolicies: (id: NodeId, digest: string) => void;
+  /** Called when another node has heard a second process with the id of this one. */
+  readonly heardRival: () => void;
 }
 
 interface PeerRpcOptions {
@@ -49,12 +54,13 @@ interface PeerRpcOptions {
 }
 
 export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: PeerRpcOptions): PeerRpc {
-  const { clock, timers, membership, transport, probing, policiesDigest, heardPolicies } = deps;
+  const { clock, timers, membership, transport, probing, policiesDigest, heardPolicies, heardRival } = deps;
   const lateMs = beatMs * LATE_BEATS;
   const heartbeatTimeoutMs = Math.ceil(suspectAfterMs * probing.timeoutPart);
   /** For each member: when it was last heard, and its view then. */
   const exchanged = new Map<NodeId, { atMs: number; view: string }>();
   const heartbeating = new Set<NodeId>();
+  const rivals = createRivals();
   let closed = false;
 
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
@@ -75,6 +81,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     if (hasMembers) {
       const complete = answer.kind === 'members' && view !== sent.view;
       const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
+      if (rivals.isNamed(answer.members, membership.self)) heardRival();
       if (countUnknown(answer.members) > MAX_UNKNOWN) await prepareRingWith(answer.members);
       membership.learn(answer.members, from);
       sendUrgent();
@@ -129,6 +136,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   return {
     ask,
     messageReceived(from) {
+      rivals.received(from.from, membership.recordsOf([from.from.id])[0]);
       noteSender(from);
       if (probing.fetchesViews && membership.isBehind(from.view)) void heartbeat(from.from.id);
     },
@@ -144,16 +152,21 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
       const result = await transport.send(to, { sender: sender(), body: message }, timeoutMs);
       return result.kind === 'answer' && 'members' in result.answer.body ? result.answer.body.members : [];
     },
-    answerHeartbeat({ view }, members) {
+    async tellRival(member, ids, timeoutMs) {
+      const told: Envelope<PeerMessage> = {
+        sender: { ...sender(), from: rivalOf(member) },
+        body: { kind: 'heartbeat', members: [] },
+      };
+      await Promise.all(ids.map((id) => transport.send(id, told, timeoutMs)));
+    },
+    answerHeartbeat({ from, view }, members) {
       membership.learn(members);
       sendUrgent();
       // Without regular heartbeats, this node has no opinion of these members before it has asked them itself.
       if (probing.fetchesViews) for (const { id } of members) if (id !== membership.self.id) void heartbeat(id);
       const agreed = view === membership.view;
-      return {
-        kind: 'members',
-        members: agreed ? membership.recordsOf(members.map(({ id }) => id)) : membership.records(),
-      };
+      const answered = agreed ? membership.recordsOf(members.map(({ id }) => id)) : membership.records();
+      return { kind: 'members', members: [...answered, ...rivals.takeFor(from)] };
     },
     heartbeat: (to) => void heartbeat(to),
     async tell(ids, members) {
