@@ -5,7 +5,8 @@ import type { ByteWriter } from '../wire/binary/bytes.js';
  *
  *     length of the payload (4 bytes, little-endian) | number (4 bytes) | payload
  *
- * The sender numbers its messages from 1, and an answer has the number of its message. A frame may span records.
+ * The sender numbers its messages from 1, and an answer has the number of its message. A frame may span records, all but
+ * the last of which are full.
  */
 
 const HEAD_BYTES = 8;
@@ -27,41 +28,64 @@ export function writeFrame<T>(
   return length;
 }
 
-/** Takes bytes of the stream. @returns `false` when a frame is too large; the connection cannot be used any more */
-type TakeBytes = (bytes: Buffer) => boolean;
+/** Finds the frames in the bytes of a stream. */
+interface FrameReader {
+  /** Adds the next bytes of the stream. To be called once `next` has found no further frame. */
+  push(bytes: Buffer): void;
+  /** @returns the payload of the next frame that has arrived in full, whose number is `number` */
+  next(): Buffer | 'too_large' | undefined;
+  /** Number of the frame that `next` returned last. */
+  readonly number: number;
+  /** Whether a part of a frame has arrived. */
+  readonly isWithin: boolean;
+}
 
-/**
- * Hands out each frame once it has arrived in full.
- * @param take gets a payload that is valid only during the call; `false` stops
- */
-export function createFrameReader(maxBytes: number, take: (number: number, payload: Buffer) => boolean): TakeBytes {
-  /** The pieces of the current frame, their bytes, and the frame's length as far as its head is known. */
+/** @param maxBytes bound of a payload; after a larger one, the stream cannot be read on */
+export function createFrameReader(maxBytes: number): FrameReader {
+  /** The bytes from the current frame on, beginning at `at`, and the pieces that came after them. */
+  let bytes: Buffer = Buffer.alloc(0);
+  let at = 0;
   let parts: Buffer[] = [];
+  /** Bytes of all of them, and of the current frame as far as its head is known. */
   let held = 0;
   let needed = HEAD_BYTES;
+  let number = 0;
 
-  return (more) => {
-    let bytes = more;
-    if (held > 0) {
-      // The bytes of a record are valid only during the call.
-      parts.push(Buffer.from(more));
+  function join(): void {
+    if (parts.length === 0) return;
+    bytes = Buffer.concat([bytes.subarray(at), ...parts]);
+    at = 0;
+    parts = [];
+  }
+
+  return {
+    push(more) {
+      // A part of a chunk would keep all of the chunk in memory until the frame is there.
+      if (held > 0) parts.push(Buffer.from(more));
+      else [bytes, at] = [more, 0];
       held += more.length;
-      if (held < needed) return true;
-      bytes = Buffer.concat(parts);
-    }
-    let at = 0;
-    needed = HEAD_BYTES;
-    while (bytes.length - at >= HEAD_BYTES) {
-      const length = bytes.readUInt32LE(at);
-      if (length > maxBytes) return false;
-      needed = HEAD_BYTES + length;
-      if (bytes.length - at < needed) break;
-      if (!take(bytes.readUInt32LE(at + 4), bytes.subarray(at + HEAD_BYTES, at + needed))) return true;
+    },
+    next() {
+      if (held < needed) return undefined;
+      join();
+      if (needed === HEAD_BYTES) {
+        const length = bytes.readUInt32LE(at);
+        if (length > maxBytes) return 'too_large';
+        needed = HEAD_BYTES + length;
+        if (held < needed) return undefined;
+      }
+      number = bytes.readUInt32LE(at + 4);
+      const payload = bytes.subarray(at + HEAD_BYTES, at + needed);
       at += needed;
+      held -= needed;
       needed = HEAD_BYTES;
-    }
-    held = bytes.length - at;
-    parts = held === 0 ? [] : [Buffer.from(bytes.subarray(at))];
-    return true;
+      return payload;
+    },
+    get number() {
+      return number;
+    },
+    get isWithin() {
+      return held > 0;
+    },
   };
 }

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { ByteWriter } from '../wire/binary/bytes.js';
 import { createFrameReader, writeFrame } from './frame.js';
 import type { LinkKeys } from './handshake.js';
-import { createOpen, createSeal } from './record.js';
+import { createRecordReader, createSeal, MAX_BODY_BYTES } from './record.js';
 
 /** Number of the frame by which a peer announces that it takes no more messages on this link. */
 export const GOODBYE = 0;
@@ -80,20 +80,51 @@ export function createLink(
     if (ending) socket.end();
   }
 
-  const readFrames = createFrameReader(maxReceiveBytes, (number, payload) => {
-    received(number, payload);
-    return !over;
-  });
-  const open = createOpen(keys?.receive, (bytes) => {
-    if (!readFrames(bytes)) finish({ kind: 'refused', code: 'too_large' });
-    return !over;
-  });
+  const records = createRecordReader(keys?.receive);
+  const frames = createFrameReader(maxReceiveBytes);
+  let lastRecordFull = false;
+  /** Whether the owner of the link has paused it, and whether the rest of a chunk waits for the next turn. */
+  let paused = false;
+  let deferred = false;
+
+  function refuse(code: 'bad_record' | 'bad_tag' | 'too_large'): void {
+    finish({ kind: 'refused', code });
+  }
+
+  /** Takes the frames that have arrived, as many as one turn of the event loop may take. */
+  function read(): void {
+    for (let steps = 0; !over && !paused; steps += 1) {
+      if (steps === MAX_STEPS) return readLater();
+      const payload = frames.next();
+      if (payload === 'too_large') return refuse(payload);
+      if (payload !== undefined) {
+        received(frames.number, payload);
+        continue;
+      }
+      if (frames.isWithin && !lastRecordFull) return refuse('bad_record');
+      const record = records.next();
+      if (record === undefined) return void socket.resume();
+      if (typeof record === 'string') return refuse(record);
+      lastRecordFull = record.length === MAX_BODY_BYTES;
+      frames.push(record);
+    }
+  }
+
+  function readLater(): void {
+    socket.pause();
+    if (deferred) return;
+    deferred = true;
+    setImmediate(() => {
+      deferred = false;
+      read();
+    });
+  }
 
   socket.setNoDelay(true);
   socket.setKeepAlive(true, KEEP_ALIVE_MS);
   socket.on('data', (chunk: Buffer) => {
-    const failure = open(chunk);
-    if (failure !== undefined) finish({ kind: 'refused', code: failure });
+    records.push(chunk);
+    if (!deferred) read();
   });
   socket.on('drain', () => {
     flush();
@@ -120,8 +151,14 @@ export function createLink(
     get waitingBytes() {
       return out.length + socket.writableLength;
     },
-    pause: () => void socket.pause(),
-    resume: () => void socket.resume(),
+    pause() {
+      paused = true;
+      socket.pause();
+    },
+    resume() {
+      paused = false;
+      readLater();
+    },
     end() {
       if (ending || over) return;
       ending = true;
@@ -133,6 +170,11 @@ export function createLink(
   };
 }
 
+/**
+ * Records and frames that are taken in one turn of the event loop. Each costs at least some microseconds: a tag, and a
+ * message or its refusal. 64 KiB, which arrive at once, may hold thousands of them.
+ */
+const MAX_STEPS = 256;
 /** Time that the other side has to end the link as well. */
 const END_GRACE_MS = 5_000;
 /** Time without a byte after which the system checks whether the other side is still there. */

@@ -6,12 +6,13 @@ import { createRecordMac, TAG_BYTES } from './record-mac.js';
  *     length (4 bytes, little-endian) | that many bytes | tag (16 bytes, if the two ends share a secret)
  *
  * The tag covers the number of the record, its length, and its bytes. So nobody on the path can change, drop, repeat,
- * reorder, or add a record unnoticed. All frames that one turn of the event loop writes share a record, and its tag.
+ * reorder, or add a record unnoticed. All frames that one turn of the event loop writes share a record, and its tag. A
+ * record ends where a frame ends, unless it is full: each costs a tag, so a frame may not come in crumbs.
  */
 
 const LENGTH_BYTES = 4;
 /** Bytes of one record without length and tag. A tag over more bytes would block the event loop for longer. */
-const MAX_BODY_BYTES = 64 * 1024;
+export const MAX_BODY_BYTES = 64 * 1024;
 
 /** Puts bytes into records. */
 type Seal = (bytes: Buffer, length: number) => Buffer;
@@ -39,34 +40,38 @@ export function createSeal(key: Buffer | undefined): Seal {
 
 type OpenFailure = 'bad_record' | 'bad_tag';
 
-/**
- * Takes arrived bytes in pieces of any size, and hands out the bytes of each record once its tag is verified.
- * @returns a failure after which the connection cannot be used
- */
-export type Open = (chunk: Buffer) => OpenFailure | undefined;
+/** Finds the records in arrived bytes. */
+interface RecordReader {
+  /** Adds arrived bytes: pieces of any size. */
+  push(chunk: Buffer): void;
+  /** @returns the bytes of the next record, whose tag is right; or a failure after which nothing can be read on */
+  next(): Buffer | OpenFailure | undefined;
+}
 
-/** @param take gets bytes that are valid only during the call; `false` stops */
-export function createOpen(key: Buffer | undefined, take: (bytes: Buffer) => boolean): Open {
+/** @param key of 32 bytes; without it records have no tag */
+export function createRecordReader(key: Buffer | undefined): RecordReader {
   const mac = key && createRecordMac(key, LENGTH_BYTES + MAX_BODY_BYTES);
   const tagBytes = mac === undefined ? 0 : TAG_BYTES;
   let sequence = 0;
-  let rest: Buffer | undefined;
-  return (chunk) => {
-    const bytes = rest === undefined ? chunk : Buffer.concat([rest, chunk]);
-    rest = undefined;
-    let at = 0;
-    while (bytes.length - at >= LENGTH_BYTES) {
+  let bytes: Buffer = Buffer.alloc(0);
+  let at = 0;
+  return {
+    push(chunk) {
+      bytes = at < bytes.length ? Buffer.concat([bytes.subarray(at), chunk]) : chunk;
+      at = 0;
+    },
+    next() {
+      if (bytes.length - at < LENGTH_BYTES) return undefined;
       const length = bytes.readUInt32LE(at);
       if (length === 0 || length > MAX_BODY_BYTES) return 'bad_record';
-      const end = at + LENGTH_BYTES + length;
-      if (bytes.length < end + tagBytes) break;
+      const start = at + LENGTH_BYTES;
+      const end = start + length;
+      if (bytes.length < end + tagBytes) return undefined;
       if (mac !== undefined && !isTag(mac(sequence, bytes, at, end), bytes, end)) return 'bad_tag';
       sequence += 1;
-      if (!take(bytes.subarray(at + LENGTH_BYTES, end))) return undefined;
       at = end + tagBytes;
-    }
-    if (at < bytes.length) rest = bytes.subarray(at);
-    return undefined;
+      return bytes.subarray(start, end);
+    },
   };
 }
 

@@ -118,6 +118,58 @@ describe('peer listener', () => {
     expect(received).to.deep.equal([ask(7)]);
   });
 
+  it('ends a link on which a message comes in crumbs, each a record with a tag of its own', async () => {
+    const { port, counters, received } = await startPeer({ secret: 'a secret' });
+    const { socket, seal } = await openRawLink(port, 'a secret');
+    const crumbs = [...frame(1, encodeMessage(ask(7)))].map((byte) => seal(Buffer.from([byte])));
+    socket.write(Buffer.concat(crumbs));
+    await once(socket, 'close');
+    expect(received).to.deep.equal([]);
+    expect(counters.refused.bad_record).to.equal(1);
+  });
+
+  it('takes a message of several full records', async () => {
+    const { port, received } = await startPeer({ secret: 'a secret' });
+    const { socket, seal, answers } = await openRawLink(port, 'a secret');
+    const gone = Array.from({ length: 2_000 }, (_, i) => `${'long-host-name-'.repeat(5)}${i}:9080`);
+    const long: ReturnType<typeof ask> = { ...ask(7), body: { kind: 'handoff', chunk: 7, gone } };
+    const bytes = frame(1, encodeMessage(long));
+    expect(bytes.length).to.be.above(128 * 1024);
+    socket.write(seal(bytes));
+    await until(() => answers.size === 1, 'the answer');
+    expect(received).to.deep.equal([long]);
+  });
+
+  for (const [what, asRecords] of [
+    ['in one record', (seal: (frames: Buffer) => Buffer, frames: Buffer[]) => seal(Buffer.concat(frames))],
+    ['in a record each', (seal: (frames: Buffer) => Buffer, frames: Buffer[]) => Buffer.concat(frames.map(seal))],
+  ] as const) {
+    it(`takes at most 256 messages in one turn of the event loop, ${what}`, async () => {
+      let turn = 0;
+      const byTurn = new Map<number, number>();
+      const { port, received } = await startPeer({
+        secret: 'a secret',
+        receive(message) {
+          byTurn.set(turn, (byTurn.get(turn) ?? 0) + 1);
+          return Promise.resolve(answerTo(message));
+        },
+      });
+      const { socket, seal, answers } = await openRawLink(port, 'a secret');
+      const frames = Array.from({ length: 1_000 }, (_, i) => frame(i + 1, encodeMessage(ask(i))));
+      let turning = true;
+      const nextTurn = (): void => {
+        turn += 1;
+        if (turning) setImmediate(nextTurn);
+      };
+      nextTurn();
+      socket.write(asRecords(seal, frames));
+      await until(() => answers.size === 1_000, 'all answers');
+      turning = false;
+      expect(received).to.deep.equal(Array.from({ length: 1_000 }, (_, i) => ask(i)));
+      expect(Math.max(...byTurn.values())).to.be.at.most(256);
+    });
+  }
+
   it('ends a link on which a message is larger than it takes, before the message is there', async () => {
     const { port, counters } = await startPeer({ maxBytes: 1_000 });
     const { socket, seal } = await openRawLink(port);

@@ -6,9 +6,10 @@ import type { Log, PeerTransport } from '../../src/cluster/ports.js';
 import type { NodeId } from '../../src/core/ring.js';
 import { createPeerCounters } from '../../src/peer/counters.js';
 import type { PeerCounters } from '../../src/peer/counters.js';
+import { createFrameReader } from '../../src/peer/frame.js';
 import { createOffer, readAcceptance, UPGRADE } from '../../src/peer/handshake.js';
 import type { Identity, LinkKeys } from '../../src/peer/handshake.js';
-import { createOpen, createSeal } from '../../src/peer/record.js';
+import { createRecordReader, createSeal } from '../../src/peer/record.js';
 import { createPeerServer } from '../../src/peer/server.js';
 import type { PeerServer, PeerServerOptions } from '../../src/peer/server.js';
 import { createPeerTransport } from '../../src/peer/transport.js';
@@ -273,11 +274,16 @@ export async function openRawLink(port: number, secret?: string): Promise<RawLin
     keys = { send: clientKey, receive: serverKey };
   }
   const answers = new Map<number, Buffer>();
-  const open = createOpen(keys?.receive, (bytes) => {
-    answers.set(bytes.readUInt32LE(4), Buffer.from(bytes.subarray(8)));
-    return true;
+  const records = createRecordReader(keys?.receive);
+  const frames = createFrameReader(2 ** 30);
+  socket.on('data', (chunk) => {
+    records.push(chunk);
+    for (let record = records.next(); Buffer.isBuffer(record); record = records.next()) {
+      frames.push(record);
+      for (let payload = frames.next(); Buffer.isBuffer(payload); payload = frames.next())
+        answers.set(frames.number, Buffer.from(payload));
+    }
   });
-  socket.on('data', open);
   const seal = createSeal(keys?.send);
   return { socket, answers, seal: (frames) => seal(frames, frames.length) };
 }
