@@ -5,9 +5,9 @@ import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Audit } from './http/access/audit.js';
 import type { PeerTls } from './peer/tls.js';
-import { variable } from './setting-table.js';
-import type { Settings } from './setting-table.js';
-import { SettingsError } from './settings.js';
+import { variable } from './settings/setting-table.js';
+import type { Settings } from './settings/setting-table.js';
+import { SettingsError } from './settings/settings.js';
 import { watchFiles } from './watch-files.js';
 
 /** The contents of PEM files. */

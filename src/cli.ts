@@ -16,8 +16,8 @@ try {
 async function run(): Promise<void> {
   if (command === 'serve' || command === 'cluster') {
     if (wantsHelp(args)) return void process.stdout.write((await import('./cli/usage.js')).nodeUsage(command));
-    if (command === 'serve') return (await import('./cli/serve.js')).serve(args, process.env);
-    return (await import('./cli/cluster.js')).runCluster(args, process.env);
+    if (command === 'serve') return (await import('./cli/run/serve.js')).serve(args, process.env);
+    return (await import('./cli/run/cluster.js')).runCluster(args, process.env);
   }
   if (Object.hasOwn(COMMANDS, command)) {
     process.exitCode = await runCommand(command, await COMMANDS[command]!(), args, process.env);
@@ -42,5 +42,5 @@ async function failureOf(error: unknown): Promise<string> {
   // With too few descriptors Node cannot even load the program.
   const { code } = error as NodeJS.ErrnoException;
   if (code === 'EMFILE' || code === 'ENFILE') return `too many open files (${code}); raise the limit: ulimit -n 65536`;
-  return (await import('./cli/start-failure.js')).startFailure(error);
+  return (await import('./cli/run/start-failure.js')).startFailure(error);
 }

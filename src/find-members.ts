@@ -2,7 +2,7 @@ import type { Discovery, Log } from './cluster/ports.js';
 import { createDnsDiscovery } from './discovery/dns.js';
 import { createEtcdRegistry } from './discovery/etcd.js';
 import { createStaticDiscovery } from './discovery/static.js';
-import type { Settings } from './setting-table.js';
+import type { Settings } from './settings/setting-table.js';
 import { systemClock } from './system.js';
 
 /** Finds the seeds that the settings name. With etcd there are none, as its registry lists the members. */

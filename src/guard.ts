@@ -4,8 +4,8 @@ import { createAccess } from './http/access/access.js';
 import type { Access, AccessRules } from './http/access/access.js';
 import type { Audit } from './http/access/audit.js';
 import { readTokenFile, withAdminToken } from './http/access/token-file.js';
-import { SettingsError } from './settings.js';
-import type { Settings } from './setting-table.js';
+import { SettingsError } from './settings/settings.js';
+import type { Settings } from './settings/setting-table.js';
 import { watchFiles } from './watch-files.js';
 
 export interface Guard {

@@ -3,11 +3,11 @@ import { createWaiting } from './client/waiting.js';
 import type { CheckPipeline } from './cluster/decide/check-pipeline.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Policies } from './cluster/policies/active-policies.js';
-import type { Decision } from './core/decision.js';
+import type { Decision } from './core/decide/decision.js';
 import { TokenringError } from './core/error.js';
-import { callsBy } from './core/limiter.js';
-import type { Limiter } from './core/limiter.js';
-import type { AllowRequest } from './core/request.js';
+import { callsBy } from './core/request/limiter.js';
+import type { Limiter } from './core/request/limiter.js';
+import type { AllowRequest } from './core/request/request.js';
 import { readCheck, readSettle, requireClientId } from './validate/request.js';
 
 interface InProcessDeps {

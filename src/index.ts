@@ -1,25 +1,25 @@
-import type { PolicyFileText } from './core/policy-file.js';
+import type { PolicyFileText } from './core/policy/policy-file.js';
 import type { Log } from './cluster/ports.js';
-import type { Limiter, OnUnavailable } from './core/limiter.js';
+import type { Limiter, OnUnavailable } from './core/request/limiter.js';
 import { createStaticDiscovery } from './discovery/static.js';
 import { callsOf } from './in-process.js';
 import { createMember } from './member.js';
 import { openPolicySource } from './policy-source.js';
-import { SETTINGS } from './setting-table.js';
-import { reachableAt, readOptions, requireLoopback } from './settings.js';
+import { SETTINGS } from './settings/setting-table.js';
+import { reachableAt, readOptions, requireLoopback } from './settings/settings.js';
 import { openStore } from './store/open.js';
 import { systemClock, systemTimers } from './system.js';
 import { openTracing } from './tracing.js';
 
-export type { LimitStats } from './core/decide.js';
-export type { Decision, Settlement, Source } from './core/decision.js';
-export type { BucketDescription, ClientDescription } from './core/description.js';
+export type { LimitStats } from './core/decide/decide.js';
+export type { Decision, Settlement, Source } from './core/decide/decision.js';
+export type { BucketDescription, ClientDescription } from './core/request/description.js';
 export { TokenringError } from './core/error.js';
 export type { ErrorCode } from './core/error.js';
-export type { AcquireOptions, AllowOptions, Limiter, OnUnavailable } from './core/limiter.js';
-export type { PolicyFileText } from './core/policy-file.js';
-export type { AllowRequest, Duration, LimitRequest } from './core/request.js';
-export type { Algorithm } from './core/rule.js';
+export type { AcquireOptions, AllowOptions, Limiter, OnUnavailable } from './core/request/limiter.js';
+export type { PolicyFileText } from './core/policy/policy-file.js';
+export type { AllowRequest, Duration, LimitRequest } from './core/request/request.js';
+export type { Algorithm } from './core/bucket/rule.js';
 
 export interface NodeOptions {
   /** `host:port` of other nodes; some are enough. */

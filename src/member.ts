@@ -6,7 +6,7 @@ import type { GroupLeave } from './cluster/handover/leaver.js';
 import { createClusterNode } from './cluster/node.js';
 import type { ClusterNode } from './cluster/node.js';
 import type { Discovery, Log, ProcessReport, Store } from './cluster/ports.js';
-import type { PolicyDocument } from './core/policy-document.js';
+import type { PolicyDocument } from './core/policy/policy-document.js';
 import type { Registry } from './cluster/membership/registry.js';
 import { listen, listenOnSocket } from './listen.js';
 import { createPeerCounters } from './peer/counters.js';

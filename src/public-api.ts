@@ -19,8 +19,8 @@ import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/ser
 import type { PublicServer } from './http/server.js';
 import { onceJoined } from './http/once-joined.js';
 import type { Member } from './member.js';
-import type { MemoryBounds } from './memory-budget.js';
-import type { Settings } from './setting-table.js';
+import type { MemoryBounds } from './settings/memory-budget.js';
+import type { Settings } from './settings/setting-table.js';
 import { VERSION } from './version.js';
 
 interface PublicApiDeps {

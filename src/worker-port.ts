@@ -1,7 +1,7 @@
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { listen } from './listen.js';
-import type { Settings } from './setting-table.js';
+import type { Settings } from './settings/setting-table.js';
 
 /** A port of the public API at which one worker alone answers. */
 export interface WorkerPort {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { expect } from 'chai';
-import { SETTINGS, variable } from '../src/setting-table.js';
+import { SETTINGS, variable } from '../src/settings/setting-table.js';
 
 const read = (path: string): string => readFileSync(path, 'utf8');
 const docs = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...readdirSync('docs').map((name) => `docs/${name}`)]

@@ -57,11 +57,16 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
   store: { ours: ['core', 'cluster', 'wire', 'store'], packages: /./ },
+  log: { ours: ['core', 'log', 'settings', 'http'], packages: /./ },
+  settings: { ours: ['core', 'cluster', 'store', 'settings'], packages: /^node:(fs|os|util|v8)$/ },
   group: {
-    ours: ['core', 'cluster', 'group', 'setting-table.ts'],
+    ours: ['core', 'cluster', 'group', 'settings'],
     packages: /^(node:(cluster|fs|net|path)|prom-client)$/,
   },
 };
+
+/** The folders of src/core, bottom first: each may import those before it and files of src/core itself. */
+const CORE_FOLDERS = ['ring', 'bucket', 'policy', 'decide', 'request'];
 
 /** The folders of src/cluster, bottom first: each may import those before it. */
 const CLUSTER_FOLDERS = [
@@ -106,6 +111,16 @@ describe('the layers of src', () => {
       }
     });
   }
+
+  it('let a folder of src/core import only folders below it', () => {
+    const rank = (path: string): number => CORE_FOLDERS.indexOf(path.split('/')[1]!);
+    const inFolder = (path: string): boolean => layerOf(path) === 'core' && path.split('/').length > 2;
+    for (const { path, imports } of sources.filter((source) => inFolder(source.path))) {
+      expect(CORE_FOLDERS, `src/${path}`).to.include(path.split('/')[1]);
+      for (const name of imports.filter(inFolder))
+        expect(rank(name), `src/${path} imports ${name}`).to.be.at.most(rank(path));
+    }
+  });
 
   it('let a folder of src/cluster import only folders below it', () => {
     for (const { path, imports } of sources.filter((source) => layerOf(source.path) === 'cluster')) {

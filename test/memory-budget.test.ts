@@ -9,7 +9,7 @@ import {
   memoryBounds,
   MIN_MEMORY_MB,
   nodeMemoryMb,
-} from '../src/memory-budget.js';
+} from '../src/settings/memory-budget.js';
 
 const MIB = 1024 * 1024;
 

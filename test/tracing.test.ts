@@ -8,7 +8,7 @@ import { createNode } from '../src/index.js';
 import type { Node } from '../src/index.js';
 import { startNode } from '../src/main.js';
 import type { RunningNode } from '../src/main.js';
-import { readSettings } from '../src/settings.js';
+import { readSettings } from '../src/settings/settings.js';
 import { ALONE, call, decisionOf, newClient, post } from './support/http.js';
 import { freePorts } from './support/ports.js';
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { SettingsError } from '../settings.js';
+import { SettingsError } from '../settings/settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
 import { parseJson } from '../validate/json.js';
 import type { Command, Input } from './command.js';

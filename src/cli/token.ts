@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { digestOf, ROLES } from '../http/access/access.js';
-import { SettingsError } from '../settings.js';
+import { SettingsError } from '../settings/settings.js';
 import type { Command } from './command.js';
 
 export const token: Command = {

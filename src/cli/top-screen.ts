@@ -1,5 +1,5 @@
 import type { NodeReport } from '../cluster/messages.js';
-import { SOURCES } from '../core/decision.js';
+import { SOURCES } from '../core/decide/decision.js';
 import type { Counted } from '../core/space-saving.js';
 import { RANKINGS, SPANS_MS } from '../core/top-clients.js';
 import type { Ranking, Span } from '../core/top-clients.js';

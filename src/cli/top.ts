@@ -4,7 +4,7 @@ import type { NodeReport } from '../cluster/messages.js';
 import type { Counted } from '../core/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../core/top-clients.js';
 import type { Ranking, Span } from '../core/top-clients.js';
-import { SettingsError } from '../settings.js';
+import { SettingsError } from '../settings/settings.js';
 import type { Command, Input } from './command.js';
 import { asciiJson } from '../http/decisions/answer.js';
 import { ask, FAILED, REMOTE } from './remote.js';

@@ -1,11 +1,11 @@
-import type { LoadReport } from '../core/adaptive.js';
-import { CLOSED_RETRY_MS } from '../core/decision.js';
-import type { Decision } from '../core/decision.js';
+import type { LoadReport } from '../core/policy/adaptive.js';
+import { CLOSED_RETRY_MS } from '../core/decide/decision.js';
+import type { Decision } from '../core/decide/decision.js';
 import { BoundedMap } from '../core/bounded-map.js';
-import { createDenials } from '../core/denials.js';
-import { callsBy } from '../core/limiter.js';
-import type { Limiter } from '../core/limiter.js';
-import type { AllowRequest } from '../core/request.js';
+import { createDenials } from '../core/decide/denials.js';
+import { callsBy } from '../core/request/limiter.js';
+import type { Limiter } from '../core/request/limiter.js';
+import type { AllowRequest } from '../core/request/request.js';
 import { createQuestionDispatcher } from './asking/dispatcher.js';
 import { createCaller } from './asking/caller.js';
 import { createTopology } from './topology/topology.js';

@@ -1,4 +1,4 @@
-import type { OnUnavailable } from '../core/limiter.js';
+import type { OnUnavailable } from '../core/request/limiter.js';
 import { noSuchOption } from '../core/mistake.js';
 import { isOrigin } from '../core/origin.js';
 

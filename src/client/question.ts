@@ -1,8 +1,8 @@
 import { parseDuration } from '../core/duration.js';
-import type { AllowRequest, LimitRequest } from '../core/request.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/rule.js';
+import type { AllowRequest, LimitRequest } from '../core/request/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/bucket/rule.js';
 import { isWhole } from '../core/whole.js';
-import type { Rule } from '../core/rule.js';
+import type { Rule } from '../core/bucket/rule.js';
 import { TokenringError } from '../core/error.js';
 
 /**

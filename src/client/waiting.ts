@@ -1,9 +1,9 @@
-import type { Decision } from '../core/decision.js';
+import type { Decision } from '../core/decide/decision.js';
 import { parseDuration } from '../core/duration.js';
 import { TokenringError } from '../core/error.js';
-import type { AcquireOptions, Limiter } from '../core/limiter.js';
+import type { AcquireOptions, Limiter } from '../core/request/limiter.js';
 import { badValue } from '../core/mistake.js';
-import type { AllowRequest } from '../core/request.js';
+import type { AllowRequest } from '../core/request/request.js';
 import type { Time } from './time.js';
 
 /** Bound of requests of one limiter that wait for their turn. */

@@ -1,6 +1,6 @@
-import type { ClientDescription } from '../core/description.js';
-import type { Denials } from '../core/denials.js';
-import type { NodeId } from '../core/ring.js';
+import type { ClientDescription } from '../core/request/description.js';
+import type { Denials } from '../core/decide/denials.js';
+import type { NodeId } from '../core/ring/ring.js';
 import type { Limiter } from './decide/limiter.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { LeaseHolder } from './leases/holder.js';

@@ -1,5 +1,5 @@
 import { TokenringError } from '../core/error.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
 import type { MemberRecord } from './messages.js';

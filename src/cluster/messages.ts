@@ -1,11 +1,11 @@
-import type { Check, Verdict } from '../core/decide.js';
-import type { Settlement, Source } from '../core/decision.js';
-import type { ClientDescription } from '../core/description.js';
-import type { Entry, EntryValue, PolicyDocument } from '../core/policy-document.js';
-import type { Debt } from '../core/reservation.js';
-import type { NodeId } from '../core/ring.js';
-import type { Rule } from '../core/rule.js';
-import type { Snapshot } from '../core/snapshot.js';
+import type { Check, Verdict } from '../core/decide/decide.js';
+import type { Settlement, Source } from '../core/decide/decision.js';
+import type { ClientDescription } from '../core/request/description.js';
+import type { Entry, EntryValue, PolicyDocument } from '../core/policy/policy-document.js';
+import type { Debt } from '../core/bucket/reservation.js';
+import type { NodeId } from '../core/ring/ring.js';
+import type { Rule } from '../core/bucket/rule.js';
+import type { Snapshot } from '../core/bucket/snapshot.js';
 import type { Ranking, Span, TopPart } from '../core/top-clients.js';
 
 /**
@@ -49,7 +49,7 @@ export interface RecentSnapshot {
   readonly degraded: boolean;
 }
 
-/** A reserved cost; see `core/reservation.ts`. */
+/** A reserved cost; see `core/bucket/reservation.ts`. */
 export interface ReservationSnapshot {
   readonly id: string;
   readonly cost: number;
@@ -200,7 +200,7 @@ export interface NodeReport {
   readonly denied: Readonly<Record<Source, number>>;
   /** Requests answered with a problem. */
   readonly problems: number;
-  /** Requests on the decision endpoints by duration: see `DURATION_BOUNDS` in `core/decision.ts`. */
+  /** Requests on the decision endpoints by duration: see `DURATION_BOUNDS` in `core/decide/decision.ts`. */
   readonly durations: readonly number[];
   /** Ms for which the event loop was busy. */
   readonly busyMs: number;

@@ -1,4 +1,4 @@
-import type { Denials } from '../core/denials.js';
+import type { Denials } from '../core/decide/denials.js';
 import type { CheckPipeline } from './decide/check-pipeline.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { Donor } from './handover/donor.js';

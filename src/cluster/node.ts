@@ -1,4 +1,4 @@
-import type { ClientDescription } from '../core/description.js';
+import type { ClientDescription } from '../core/request/description.js';
 import { createClientAdmin } from './client-admin.js';
 import { createCheckPipeline } from './decide/check-pipeline.js';
 import type { CheckPipeline } from './decide/check-pipeline.js';

@@ -1,6 +1,6 @@
-import { DURATION_BOUNDS, SOURCES } from '../core/decision.js';
-import type { Source } from '../core/decision.js';
-import type { NodeId } from '../core/ring.js';
+import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
+import type { Source } from '../core/decide/decision.js';
+import type { NodeId } from '../core/ring/ring.js';
 import { mergeTop } from '../core/top-clients.js';
 import type { TopClients, TopPart } from '../core/top-clients.js';
 import type { Counted } from '../core/space-saving.js';

@@ -1,5 +1,5 @@
-import type { NodeId } from '../core/ring.js';
-import type { Snapshot } from '../core/snapshot.js';
+import type { NodeId } from '../core/ring/ring.js';
+import type { Snapshot } from '../core/bucket/snapshot.js';
 import type { ClientSnapshot, Envelope, NodeReport, PeerAnswer, PeerMessage } from './messages.js';
 
 /**

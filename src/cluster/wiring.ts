@@ -1,9 +1,9 @@
 import { LRUCache } from 'lru-cache';
-import { createDenials } from '../core/denials.js';
-import type { Denial, Denials } from '../core/denials.js';
+import { createDenials } from '../core/decide/denials.js';
+import type { Denial, Denials } from '../core/decide/denials.js';
 import { denialBytes } from '../core/heap-bytes.js';
-import { MAX_DOCUMENT_BYTES } from '../core/policy-document.js';
-import type { NodeId, Placed } from '../core/ring.js';
+import { MAX_DOCUMENT_BYTES } from '../core/policy/policy-document.js';
+import type { NodeId, Placed } from '../core/ring/ring.js';
 import { createTopClients } from '../core/top-clients.js';
 import type { TopClients } from '../core/top-clients.js';
 import { createFallback } from './decide/fallback.js';

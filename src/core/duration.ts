@@ -1,4 +1,4 @@
-import { MAX_WINDOW_MS } from './rule.js';
+import { MAX_WINDOW_MS } from './bucket/rule.js';
 
 /** Valid windows, for messages. */
 export const EXPECTED_WINDOW = 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';

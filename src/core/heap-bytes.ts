@@ -1,9 +1,9 @@
-import type { Bucket, Buckets } from './bucket.js';
-import type { CheckBatch } from './check-batch.js';
-import type { Asked, Check } from './decide.js';
-import type { Decision } from './decision.js';
-import { MAX_ENTRIES } from './policy-document.js';
-import type { Rule } from './rule.js';
+import type { Bucket, Buckets } from './bucket/bucket.js';
+import type { CheckBatch } from './decide/check-batch.js';
+import type { Asked, Check } from './decide/decide.js';
+import type { Decision } from './decide/decision.js';
+import { MAX_ENTRIES } from './policy/policy-document.js';
+import type { Rule } from './bucket/rule.js';
 
 /*
  * Upper bounds of what objects take on V8's heap, in bytes. `test/core/heap-bytes.test.ts` compares them with the heap.

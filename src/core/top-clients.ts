@@ -1,5 +1,5 @@
-import type { Check } from './decide.js';
-import { fnv1a } from './fnv1a.js';
+import type { Check } from './decide/decide.js';
+import { fnv1a } from './ring/fnv1a.js';
 import { createSummary } from './space-saving.js';
 import type { Counted, Summary, SummaryKey } from './space-saving.js';
 

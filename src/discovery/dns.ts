@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock, Discovery, Log } from '../cluster/ports.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 
 interface DnsDiscoveryDeps {
   readonly clock: Clock;

@@ -1,9 +1,9 @@
 import { promisify } from 'node:util';
 import { gunzipSync, gzip } from 'node:zlib';
 import type { StoredPolicies } from '../cluster/membership/registry.js';
-import { NO_DOCUMENT } from '../core/policy-document.js';
-import type { PolicyDocument } from '../core/policy-document.js';
-import { readWritten, writtenOf } from '../core/policy-text.js';
+import { NO_DOCUMENT } from '../core/policy/policy-document.js';
+import type { PolicyDocument } from '../core/policy/policy-document.js';
+import { readWritten, writtenOf } from '../core/policy/policy-text.js';
 import type { KeyValue } from './etcd-wire.js';
 
 /**

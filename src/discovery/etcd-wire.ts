@@ -1,6 +1,6 @@
 import type { Registration } from '../cluster/membership/registry.js';
 import { isOrigin } from '../core/origin.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 
 /**
  * Keys of etcd, in base64: `PREFIXmembers/ID` for each member, `PREFIXpolicies`, and `PREFIXregistry` with the

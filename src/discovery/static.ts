@@ -1,5 +1,5 @@
 import type { Discovery } from '../cluster/ports.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 
 /** Finds the peers of the settings. A part of the cluster is enough, and this node may be among them. */
 export function createStaticDiscovery(peers: readonly NodeId[]): Discovery {

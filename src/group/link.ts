@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { GroupLeave } from '../cluster/handover/leaver.js';
 import type { Discovery } from '../cluster/ports.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 import type { FromWorker, Sibling, Stats, ToWorker, WorkerPorts } from './protocol.js';
 
 /** Time after which a scrape without an answer fails. The supervisor has then ended or hangs. */

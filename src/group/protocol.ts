@@ -1,6 +1,6 @@
 import type { MetricObjectWithValues, MetricValue } from 'prom-client';
-import type { NodeId } from '../core/ring.js';
-import type { Settings } from '../setting-table.js';
+import type { NodeId } from '../core/ring/ring.js';
+import type { Settings } from '../settings/setting-table.js';
 
 /** The metrics of one process, as prom-client's registry gives them in JSON. */
 export type Stats = readonly MetricObjectWithValues<MetricValue<string>>[];

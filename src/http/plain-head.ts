@@ -1,4 +1,4 @@
-import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request.js';
+import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request/request.js';
 import { readTraceContext } from '../core/trace-context.js';
 import type { TraceContext } from '../core/trace-context.js';
 

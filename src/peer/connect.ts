@@ -3,7 +3,7 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { buildConnector, Client } from 'undici';
 import type { PeerResult } from '../cluster/ports.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 import { broken, failureOf } from './failure.js';
 import { createOffer, PEER_PATH, readAcceptance, readProof, UPGRADE } from './handshake.js';
 import type { Identity, LinkKeys } from './handshake.js';

@@ -1,7 +1,7 @@
 import { hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 import { WIRE_VERSION } from '../wire/codec.js';
 import { readNodeId } from '../wire/wire.js';
 import type { RefusalCode } from './refusal.js';

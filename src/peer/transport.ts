@@ -1,6 +1,6 @@
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log, PeerResult, PeerTransport } from '../cluster/ports.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 import { decodeAnswer, writeMessage } from '../wire/codec.js';
 import { createConnector } from './connect.js';
 import type { PeerCounters } from './counters.js';

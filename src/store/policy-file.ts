@@ -2,9 +2,9 @@ import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Log } from '../cluster/ports.js';
 import type { Mistake } from '../core/mistake.js';
-import { checkPolicyFile, entriesOf } from '../core/policy-file.js';
-import type { PolicyFileText } from '../core/policy-file.js';
-import type { EntryValue } from '../core/policy-document.js';
+import { checkPolicyFile, entriesOf } from '../core/policy/policy-file.js';
+import type { PolicyFileText } from '../core/policy/policy-file.js';
+import type { EntryValue } from '../core/policy/policy-document.js';
 
 type PolicyFile =
   | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly digest: string }

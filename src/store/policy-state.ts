@@ -1,8 +1,8 @@
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Log } from '../cluster/ports.js';
-import type { EntryValue, PolicyDocument } from '../core/policy-document.js';
-import { readWritten, writtenOf } from '../core/policy-text.js';
+import type { EntryValue, PolicyDocument } from '../core/policy/policy-document.js';
+import { readWritten, writtenOf } from '../core/policy/policy-text.js';
 
 /** The state of the policies that a node keeps for its restart. */
 export interface PolicyState {

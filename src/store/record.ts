@@ -1,7 +1,7 @@
 import type { ClientSnapshot } from '../cluster/messages.js';
 import type { LastingClient } from '../cluster/ports.js';
-import { agedBy, joinAged } from '../core/snapshot.js';
-import type { LastingState, Snapshot } from '../core/snapshot.js';
+import { agedBy, joinAged } from '../core/bucket/snapshot.js';
+import type { LastingState, Snapshot } from '../core/bucket/snapshot.js';
 import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../wire/wire.js';
 import { encodeClients, readClients } from '../wire/clients.js';
 

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock, LastingClient, StoreResult } from '../cluster/ports.js';
-import { agedBy } from '../core/snapshot.js';
+import { agedBy } from '../core/bucket/snapshot.js';
 import { fenceKey, GUARD } from './fenced-lock.js';
 import type { FencedLock, Hold } from './fenced-lock.js';
 import { nextRecord, tryRecord } from './record.js';

@@ -1,9 +1,9 @@
 import type { Policies } from '../cluster/policies/active-policies.js';
-import { CheckBatch } from '../core/check-batch.js';
+import { CheckBatch } from '../core/decide/check-batch.js';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
-import type { Asked } from '../core/decide.js';
+import type { Asked } from '../core/decide/decide.js';
 import { TokenringError } from '../core/error.js';
-import { MAX_BATCH } from '../core/request.js';
+import { MAX_BATCH } from '../core/request/request.js';
 import { parseJson } from './json.js';
 import { readCheck } from './request.js';
 import { MAX_REQUEST_ID_BYTES } from './schema.js';

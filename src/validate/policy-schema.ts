@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox';
 import { LimitSchema } from './schema.js';
 
 /**
- * The shapes of policies for the OpenAPI document. `core/check-policy.ts` validates policies of the API, files, and
+ * The shapes of policies for the OpenAPI document. `core/policy/check-policy.ts` validates policies of the API, files, and
  * peers.
  */
 

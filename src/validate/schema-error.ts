@@ -3,8 +3,8 @@ import { EXPECTED_CLIENT_ID } from '../core/client-id.js';
 import { EXPECTED_WINDOW } from '../core/duration.js';
 import { badField, badValue, nearestName, unknownField } from '../core/mistake.js';
 import type { Mistake } from '../core/mistake.js';
-import { MAX_BATCH } from '../core/request.js';
-import { MAX_RULES } from '../core/rule.js';
+import { MAX_BATCH } from '../core/request/request.js';
+import { MAX_RULES } from '../core/bucket/rule.js';
 import { TokenringError } from '../core/error.js';
 import { MAX_REQUEST_ID_BYTES } from './schema.js';
 

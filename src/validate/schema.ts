@@ -1,12 +1,12 @@
 import { Type } from '@sinclair/typebox';
 import type { TUnsafe } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
-import { MAX_BATCH } from '../core/request.js';
-import type { Duration } from '../core/request.js';
-import { DURATION_BOUNDS, SOURCES } from '../core/decision.js';
-import type { Source } from '../core/decision.js';
+import { MAX_BATCH } from '../core/request/request.js';
+import type { Duration } from '../core/request/request.js';
+import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
+import type { Source } from '../core/decide/decision.js';
 import { RANKINGS } from '../core/top-clients.js';
-import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/rule.js';
+import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/bucket/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
 

@@ -1,9 +1,9 @@
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../cluster/messages.js';
-import type { ClientDescription } from '../core/description.js';
-import type { Debt } from '../core/reservation.js';
-import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/rule.js';
-import type { Rule } from '../core/rule.js';
-import type { LeaseSnapshot, Snapshot } from '../core/snapshot.js';
+import type { ClientDescription } from '../core/request/description.js';
+import type { Debt } from '../core/bucket/reservation.js';
+import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/bucket/rule.js';
+import type { Rule } from '../core/bucket/rule.js';
+import type { LeaseSnapshot, Snapshot } from '../core/bucket/snapshot.js';
 import { encodeResults, readResults } from './results.js';
 import {
   createRuleTable,

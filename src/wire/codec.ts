@@ -1,7 +1,7 @@
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import { areRecords } from '../cluster/state/copy-records.js';
-import type { NodeId } from '../core/ring.js';
-import { MAX_COST } from '../core/rule.js';
+import type { NodeId } from '../core/ring/ring.js';
+import { MAX_COST } from '../core/bucket/rule.js';
 import {
   malformed,
   mapList,

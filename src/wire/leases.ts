@@ -1,5 +1,5 @@
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../cluster/messages.js';
-import { MAX_LIMIT } from '../core/rule.js';
+import { MAX_LIMIT } from '../core/bucket/rule.js';
 import { malformed, mapList, readClientId, readList, readText, readWhole } from './wire.js';
 import { MAX_LEASE_ID_BYTES } from './clients.js';
 import { encodeResults, readResults } from './results.js';

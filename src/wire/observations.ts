@@ -1,6 +1,6 @@
 import type { NodeReport, TopQuery } from '../cluster/messages.js';
-import { DURATION_BOUNDS, SOURCES } from '../core/decision.js';
-import type { Source } from '../core/decision.js';
+import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
+import type { Source } from '../core/decide/decision.js';
 import type { Counted } from '../core/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../core/top-clients.js';
 import type { Ranking, Span, TopPart } from '../core/top-clients.js';

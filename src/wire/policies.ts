@@ -1,7 +1,7 @@
 import type { ChangeList, Factors, PolicyEntries, RingWritten } from '../cluster/messages.js';
-import { isPolicyName, MAX_POLICIES } from '../core/check-policy.js';
-import { isEntry, MAX_ENTRIES } from '../core/policy-document.js';
-import type { Entry, EntryValue } from '../core/policy-document.js';
+import { isPolicyName, MAX_POLICIES } from '../core/policy/check-policy.js';
+import { isEntry, MAX_ENTRIES } from '../core/policy/policy-document.js';
+import type { Entry, EntryValue } from '../core/policy/policy-document.js';
 import { malformed, mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
 import { readWord } from './members.js';
 

@@ -1,6 +1,6 @@
 import type { DecidedByPeer } from '../cluster/messages.js';
-import type { LimitStats, Verdict } from '../core/decide.js';
-import { MAX_RULES } from '../core/rule.js';
+import type { LimitStats, Verdict } from '../core/decide/decide.js';
+import { MAX_RULES } from '../core/bucket/rule.js';
 import { malformed, readFlag, readList } from './wire.js';
 import {
   encodeAlgorithm,

@@ -1,5 +1,5 @@
-import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../core/rule.js';
-import type { Algorithm, Rule } from '../core/rule.js';
+import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../core/bucket/rule.js';
+import type { Algorithm, Rule } from '../core/bucket/rule.js';
 import { malformed, readList, readText, readWhole } from './wire.js';
 
 const ALGORITHMS: readonly Algorithm[] = ['token-bucket', 'sliding-window'];

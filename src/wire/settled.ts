@@ -1,5 +1,5 @@
 import type { Settled } from '../cluster/messages.js';
-import { MAX_COST } from '../core/rule.js';
+import { MAX_COST } from '../core/bucket/rule.js';
 import { malformed, readList, readWhole } from './wire.js';
 import { readLimit, readRemaining, readWaitMs } from './rules.js';
 

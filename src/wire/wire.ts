@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
-import type { NodeId } from '../core/ring.js';
+import type { NodeId } from '../core/ring/ring.js';
 
 export const MAX_REQUEST_ID_BYTES = 128;
 /** A reservation id is the client's name in base64, and a part that is unique among the client's reservations. */

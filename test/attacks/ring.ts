@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Envelope, MemberRecord, PeerMessage } from '../../src/cluster/messages.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
-import { readSettings } from '../../src/settings.js';
+import { readSettings } from '../../src/settings/settings.js';
 import { call } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
 

@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import { createTurnBudget } from '../../src/cluster/decide/turn-budget.js';
-import type { Answer } from '../../src/core/check-batch.js';
-import type { Check } from '../../src/core/decide.js';
-import type { Decision } from '../../src/core/decision.js';
+import type { Answer } from '../../src/core/decide/check-batch.js';
+import type { Check } from '../../src/core/decide/decide.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import { TokenringError } from '../../src/core/error.js';
-import type { NodeId } from '../../src/core/ring.js';
-import { ruleOf } from '../../src/core/rule.js';
+import type { NodeId } from '../../src/core/ring/ring.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
 import { createBatchReader } from '../../src/validate/batch-reader.js';
 import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
 import { answersOf, checkMany as checkManyOf } from '../support/batch.js';

@@ -3,10 +3,10 @@ import fc from 'fast-check';
 import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/cluster/lifecycle.js';
-import { isIdle } from '../../src/core/bucket.js';
+import { isIdle } from '../../src/core/bucket/bucket.js';
 import { clientBytes } from '../../src/core/heap-bytes.js';
-import { clientKey } from '../../src/core/client-hash.js';
-import type { Rule } from '../../src/core/rule.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import { addClient } from '../support/clients.js';
 import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
 

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import { createCheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
-import type { CheckBatch } from '../../src/core/check-batch.js';
+import type { CheckBatch } from '../../src/core/decide/check-batch.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { Timers } from '../../src/cluster/ports.js';
-import type { Check } from '../../src/core/decide.js';
-import type { Decision } from '../../src/core/decision.js';
+import type { Check } from '../../src/core/decide/decide.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import { checkMany } from '../support/batch.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 import { createTopClients } from '../../src/core/top-clients.js';

@@ -6,8 +6,8 @@ import { createBucketTable, MARK } from '../../src/cluster/state/bucket-table.js
 import { createCopies } from '../../src/cluster/state/copies.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
-import type { Decision } from '../../src/core/decision.js';
-import { ruleOf } from '../../src/core/rule.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { createFakeStore } from '../support/fake-store.js';

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import type { Written } from '../../src/cluster/messages.js';
 import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
-import { change, documentOf, NO_DOCUMENT, policyKey } from '../../src/core/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
+import { change, documentOf, NO_DOCUMENT, policyKey } from '../../src/core/policy/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';

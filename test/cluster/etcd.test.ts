@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
 import type { Settled } from '../../src/cluster/messages.js';
-import type { Decision } from '../../src/core/decision.js';
-import { ruleOf } from '../../src/core/rule.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
 import { describeCluster } from '../../src/http/api/cluster-view.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { createFallback } from '../../src/cluster/decide/fallback.js';
 import type { OnUnavailable } from '../../src/cluster/decide/fallback.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
-import type { Decision } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 import { createTopClients } from '../../src/core/top-clients.js';

@@ -2,10 +2,10 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { createBucketTable, MARK } from '../../src/cluster/state/bucket-table.js';
 import { createSlotIndex } from '../../src/cluster/state/slot-index.js';
-import { Buckets, isIdle, lend, takeBack } from '../../src/core/bucket.js';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck, decide } from '../../src/core/decide.js';
-import { toSnapshots } from '../../src/core/snapshot.js';
+import { Buckets, isIdle, lend, takeBack } from '../../src/core/bucket/bucket.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck, decide } from '../../src/core/decide/decide.js';
+import { toSnapshots } from '../../src/core/bucket/snapshot.js';
 import { slidingWindow, tokenBucket } from '../support/rules.js';
 import { addClient } from '../support/clients.js';
 

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { LeastOwed } from '../../src/cluster/state/least-owed.js';
-import { lesser } from '../../src/core/reservation.js';
-import type { Debt } from '../../src/core/reservation.js';
+import { lesser } from '../../src/core/bucket/reservation.js';
+import type { Debt } from '../../src/core/bucket/reservation.js';
 
 describe('the least that a bucket owed', () => {
   it('since any moment is the least of all that was seen since', () => {

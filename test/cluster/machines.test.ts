@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import type { GroupLeave } from '../../src/cluster/handover/leaver.js';
 import { createClusterNode } from '../../src/cluster/node.js';
-import type { Check } from '../../src/core/decide.js';
-import { ruleOf } from '../../src/core/rule.js';
+import type { Check } from '../../src/core/decide/decide.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
 import { mutate } from '../sim/mutant.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
@@ -125,7 +125,7 @@ describe('members of one machine', () => {
   });
 
   it('agree with members of a version that knows nothing of machines, and have their copies elsewhere all the same', async () => {
-    const patch = { file: 'core/ring.ts', find: 'let needsOtherHost = severalHosts;' };
+    const patch = { file: 'core/ring/ring.ts', find: 'let needsOtherHost = severalHosts;' };
     const older = await mutate([{ ...patch, replace: 'let needsOtherHost = false;' }]);
     const world = createWorld(8, {
       createNode: (deps, options) => (A.includes(options.self) ? createClusterNode : older)(deps, options),

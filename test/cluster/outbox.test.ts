@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { weightOf } from '../../src/cluster/state/weight.js';
 import type { ClientSnapshot } from '../../src/cluster/messages.js';
-import { ruleOf } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import { encodeMessage } from '../../src/wire/codec.js';
 import { encodeClients } from '../../src/wire/clients.js';
 import { createWorld } from '../sim/world.js';

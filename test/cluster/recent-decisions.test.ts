@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { rememberedDecisionBytes } from '../../src/core/heap-bytes.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
-import type { Decision } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const decision: Decision = {

@@ -1,8 +1,8 @@
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
-import type { Check } from '../../src/core/decide.js';
-import type { Decision } from '../../src/core/decision.js';
-import type { Rule } from '../../src/core/rule.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import type { Check } from '../../src/core/decide/decide.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World, WorldOptions } from '../sim/world.js';
 

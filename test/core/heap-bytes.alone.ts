@@ -6,12 +6,12 @@ import { LRUCache } from 'lru-cache';
 import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
-import type { Outcome } from '../../src/core/decide.js';
-import type { Decision } from '../../src/core/decision.js';
-import { createDenials } from '../../src/core/denials.js';
-import { Buckets } from '../../src/core/bucket.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import type { Outcome } from '../../src/core/decide/decide.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { createDenials } from '../../src/core/decide/denials.js';
+import { Buckets } from '../../src/core/bucket/bucket.js';
 import {
   clientBytes,
   denialBytes,
@@ -20,15 +20,15 @@ import {
   reservationBytes,
   waitingBatchBytes,
 } from '../../src/core/heap-bytes.js';
-import { CheckBatch } from '../../src/core/check-batch.js';
-import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/core/policy-document.js';
-import type { Entry } from '../../src/core/policy-document.js';
-import { entriesOf } from '../../src/core/policy-file.js';
-import type { PolicyFileText } from '../../src/core/policy-file.js';
+import { CheckBatch } from '../../src/core/decide/check-batch.js';
+import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/core/policy/policy-document.js';
+import type { Entry } from '../../src/core/policy/policy-document.js';
+import { entriesOf } from '../../src/core/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
 import { createForwarder } from '../../src/cluster/routing/forwarder.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { Timers } from '../../src/cluster/ports.js';
-import type { Rule } from '../../src/core/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import type { Client } from '../../src/cluster/state/bucket-table.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { ask } from '../support/rules.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { lend, remaining, resetMs, advance, takeBack, waitMs } from '../../src/core/bucket.js';
-import type { Bucket } from '../../src/core/bucket.js';
-import type { Rule } from '../../src/core/rule.js';
+import { lend, remaining, resetMs, advance, takeBack, waitMs } from '../../src/core/bucket/bucket.js';
+import type { Bucket } from '../../src/core/bucket/bucket.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 
 const END_MS = 800;

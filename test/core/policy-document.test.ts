@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { rulesFor } from '../../src/core/policy.js';
+import { rulesFor } from '../../src/core/policy/policy.js';
 import {
   change,
   defaultKey,
@@ -19,10 +19,10 @@ import {
   policyKey,
   policySetOf,
   tierKey,
-} from '../../src/core/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../src/core/policy-document.js';
-import { checkPolicyFile, entriesOf } from '../../src/core/policy-file.js';
-import type { PolicyFileText } from '../../src/core/policy-file.js';
+} from '../../src/core/policy/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
+import { checkPolicyFile, entriesOf } from '../../src/core/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
 
 const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });
 const LONG = Array.from({ length: 8 }, (_, i) => ({

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { AllowRequest, LimitRequest } from '../../src/core/request.js';
+import type { AllowRequest, LimitRequest } from '../../src/core/request/request.js';
 import { AllowRequestSchema, LimitSchema } from '../../src/validate/schema.js';
 
 // The compiler holds these to the types; the test holds the schemas to these.

@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, findBucket, advance, take } from '../../src/core/bucket.js';
-import { lowerLeast, observe, reserve, settleReservation } from '../../src/core/reservation.js';
-import type { Reservation } from '../../src/core/reservation.js';
-import { ruleOf } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
-import { toSnapshots } from '../../src/core/snapshot.js';
+import { addBucket, Buckets, findBucket, advance, take } from '../../src/core/bucket/bucket.js';
+import { lowerLeast, observe, reserve, settleReservation } from '../../src/core/bucket/reservation.js';
+import type { Reservation } from '../../src/core/bucket/reservation.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
+import { toSnapshots } from '../../src/core/bucket/snapshot.js';
 
 const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 100, undefined);
 const SLIDING = ruleOf('sliding-window', 100, 3_200, 100, undefined);

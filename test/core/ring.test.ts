@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createRing, prepareRing } from '../../src/core/rings.js';
-import type { NodeId, Ring } from '../../src/core/ring.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createRing, prepareRing } from '../../src/core/ring/rings.js';
+import type { NodeId, Ring } from '../../src/core/ring/ring.js';
 
 const POINTS = 2048;
 const hosts = (count: number): NodeId[] => Array.from({ length: count }, (_, i) => `10.0.0.${i}:9080`);

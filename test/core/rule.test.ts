@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { compareStrictness, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
+import { compareStrictness, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/bucket/rule.js';
 
 const fewOrAny = (min: number, max: number): fc.Arbitrary<number> =>
   fc.oneof(fc.integer({ min, max: min + 2 }), fc.integer({ min, max }));

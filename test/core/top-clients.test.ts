@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
-import { ruleOf } from '../../src/core/rule.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
 import { createSummary } from '../../src/core/space-saving.js';
 import type { Summary } from '../../src/core/space-saving.js';
 import { createTopClients, mergeTop } from '../../src/core/top-clients.js';

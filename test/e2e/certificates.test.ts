@@ -9,7 +9,7 @@ import { connect as connectTls, TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
-import { readSettings, SettingsError } from '../../src/settings.js';
+import { readSettings, SettingsError } from '../../src/settings/settings.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
 import type { Authority } from '../peer/certificates.js';
 import { allow, newClient } from '../support/http.js';

@@ -8,7 +8,7 @@ import { createLatencies } from '../../src/client/load/latencies.js';
 import { createLoadWatch } from '../../src/client/load/load-watch.js';
 import type { LoadWatch, LoadWatchOptions } from '../../src/client/load/load-watch.js';
 import { TokenringError } from '../../src/core/error.js';
-import type { LoadReport } from '../../src/core/adaptive.js';
+import type { LoadReport } from '../../src/core/policy/adaptive.js';
 import { createFakeTime } from '../support/fake-time.js';
 import type { FakeTime } from '../support/fake-time.js';
 import { startTestRing } from '../support/ring.js';

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { flag, SETTINGS, variable } from '../../src/setting-table.js';
+import { flag, SETTINGS, variable } from '../../src/settings/setting-table.js';
 import { VERSION } from '../../src/version.js';
 import { freshDist } from '../support/dist.js';
 import { eventually } from '../support/eventually.js';

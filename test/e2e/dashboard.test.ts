@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import type { AxeResults } from 'axe-core';
 import type { Locator, Page } from 'playwright-core';
-import { DURATION_BOUNDS, SOURCES } from '../../src/core/decision.js';
+import { DURATION_BOUNDS, SOURCES } from '../../src/core/decide/decision.js';
 import type { RunningNode } from '../../src/main.js';
 import { describeWithChromium, startChromium } from '../support/chromium.js';
 import type { Chromium, WatchedPage } from '../support/chromium.js';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '../../src/client/index.js';
-import type { Decision } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
 import { CLOSE, connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { expectProblem } from '../support/http.js';

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import type { Decision } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 
 /** Monotonic ms, the same for all processes of this machine, so that times of different processes can be compared. */
 export function machineMs(): number {

@@ -1,4 +1,4 @@
-import type { ClientDescription } from '../../src/core/description.js';
+import type { ClientDescription } from '../../src/core/request/description.js';
 import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
 import type { Statement } from '../sim/history.js';
 import { asAt } from './checked.js';

@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
-import { readSettings } from '../../src/settings.js';
+import { readSettings } from '../../src/settings/settings.js';
 import { startNginx } from '../support/nginx.js';
 import type { Nginx } from '../support/nginx.js';
 import { freePort } from '../support/ports.js';

@@ -9,7 +9,7 @@ import { TokenringError } from '../../src/core/error.js';
 import { readTokenFile, withAdminToken } from '../../src/http/access/token-file.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
-import { readSettings, SettingsError } from '../../src/settings.js';
+import { readSettings, SettingsError } from '../../src/settings/settings.js';
 import { call, expectProblem, newClient } from '../support/http.js';
 
 const token = (name: string, ...roles: Role[]): object => {

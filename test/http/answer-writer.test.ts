@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { CheckBatch } from '../../src/core/check-batch.js';
-import { SOURCES } from '../../src/core/decision.js';
-import type { Decision } from '../../src/core/decision.js';
+import { CheckBatch } from '../../src/core/decide/check-batch.js';
+import { SOURCES } from '../../src/core/decide/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import { TokenringError } from '../../src/core/error.js';
 import { decisionJson } from '../../src/http/decisions/answer.js';
 import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';

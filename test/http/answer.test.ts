@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { SOURCES } from '../../src/core/decision.js';
-import type { Decision } from '../../src/core/decision.js';
-import { rateLimitHeaders } from '../../src/core/rate-limit-headers.js';
+import { SOURCES } from '../../src/core/decide/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { rateLimitHeaders } from '../../src/core/request/rate-limit-headers.js';
 import { decisionJson } from '../../src/http/decisions/answer.js';
 import { readCheck } from '../../src/validate/request.js';
 import type { RunningNode } from '../../src/main.js';

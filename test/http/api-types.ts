@@ -1,11 +1,11 @@
 import type { Static } from '@sinclair/typebox';
-import type { LoadReport } from '../../src/core/adaptive.js';
-import type { Decision, Settlement } from '../../src/core/decision.js';
-import type { LimitStats } from '../../src/core/decide.js';
-import type { ClientDescription } from '../../src/core/description.js';
+import type { LoadReport } from '../../src/core/policy/adaptive.js';
+import type { Decision, Settlement } from '../../src/core/decide/decision.js';
+import type { LimitStats } from '../../src/core/decide/decide.js';
+import type { ClientDescription } from '../../src/core/request/description.js';
 import type { HttpErrorCode } from '../../src/core/error.js';
-import type { LimitsText, PolicyText } from '../../src/core/policy.js';
-import type { AllowRequest, Duration, LimitRequest } from '../../src/core/request.js';
+import type { LimitsText, PolicyText } from '../../src/core/policy/policy.js';
+import type { AllowRequest, Duration, LimitRequest } from '../../src/core/request/request.js';
 import type { Counted } from '../../src/core/space-saving.js';
 import type { NodeReport } from '../../src/cluster/messages.js';
 import type { ClusterDescription, OwnerDescription } from '../../src/http/api/cluster-view.js';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/core/decision.js';
+import type { Decision } from '../../src/core/decide/decision.js';
 import { BatchAnswerSchema } from '../../src/validate/schema.js';
 import type { RunningNode } from '../../src/main.js';
 import { expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SOURCES } from '../../src/core/decision.js';
+import { SOURCES } from '../../src/core/decide/decision.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { CLOSE, connect, exchange } from './wire.js';

@@ -12,7 +12,7 @@ import {
 } from '../../src/validate/policy-schema.js';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
-import { readSettings, SettingsError } from '../../src/settings.js';
+import { readSettings, SettingsError } from '../../src/settings/settings.js';
 import { allow, call, decisionOf, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { parseDuration } from '../../src/core/duration.js';
-import { MAX_BATCH } from '../../src/core/request.js';
-import { MAX_LIMIT } from '../../src/core/rule.js';
+import { MAX_BATCH } from '../../src/core/request/request.js';
+import { MAX_LIMIT } from '../../src/core/bucket/rule.js';
 import type { Popularity } from './clients.js';
 
 export interface LoadOptions {

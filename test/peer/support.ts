@@ -3,7 +3,7 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/cluster/messages.js';
 import type { Log, PeerTransport } from '../../src/cluster/ports.js';
-import type { NodeId } from '../../src/core/ring.js';
+import type { NodeId } from '../../src/core/ring/ring.js';
 import { createPeerCounters } from '../../src/peer/counters.js';
 import type { PeerCounters } from '../../src/peer/counters.js';
 import { createFrameReader } from '../../src/peer/frame.js';

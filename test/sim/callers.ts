@@ -1,6 +1,6 @@
-import type { Decision } from '../../src/core/decision.js';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
 import type { Cluster } from './cluster.js';
 import { codeOf } from './code-of.js';
 import type { Asked, Question, SettleCall } from './history.js';

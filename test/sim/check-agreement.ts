@@ -1,6 +1,6 @@
-import type { BucketDescription, ClientDescription } from '../../src/core/description.js';
-import { compareStrictness } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
+import type { BucketDescription, ClientDescription } from '../../src/core/request/description.js';
+import { compareStrictness } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import type { Violation } from './checker.js';
 import { copyAgeMs, isPlanned, LENT } from './excuses.js';
 import type { History, Statement } from './history.js';

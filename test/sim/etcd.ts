@@ -7,8 +7,8 @@ import type {
   Registry,
   WatchListener,
 } from '../../src/cluster/membership/registry.js';
-import { NO_DOCUMENT } from '../../src/core/policy-document.js';
-import type { PolicyDocument } from '../../src/core/policy-document.js';
+import { NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
+import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
 import { ETCD } from './cuts.js';
 import type { EventQueue } from './event-queue.js';
 import type { Network } from './network.js';

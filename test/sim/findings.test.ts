@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { ruleOf } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import { check } from './checker.js';
 import type { Scenario } from './scenario.js';
 import { simulate } from './simulate.js';

@@ -1,8 +1,8 @@
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
-import type { Decision } from '../../src/core/decision.js';
-import { policyKey } from '../../src/core/policy-document.js';
-import type { AdaptiveText } from '../../src/core/policy.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { policyKey } from '../../src/core/policy/policy-document.js';
+import type { AdaptiveText } from '../../src/core/policy/policy.js';
 import { createWorld } from './world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1'];

@@ -119,7 +119,11 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'overwrites what it has with a copy',
     caughtBy: 'admission',
-    world: patched({ file: 'core/bucket.ts', find: 'if (tokenBucket.compareDebt(other, bucket) > 0) {', replace: '{' }),
+    world: patched({
+      file: 'core/bucket/bucket.ts',
+      find: 'if (tokenBucket.compareDebt(other, bucket) > 0) {',
+      replace: '{',
+    }),
   },
   {
     name: 'stands in with an empty table',
@@ -150,7 +154,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     theme: 'crash',
     world: patched({
-      file: 'core/ring.ts',
+      file: 'core/ring/ring.ts',
       find: 'let needsOtherHost = severalHosts;',
       replace: 'let needsOtherHost = false;',
     }),
@@ -281,18 +285,18 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'copies',
     world: patched(
       {
-        file: 'core/snapshot.ts',
+        file: 'core/bucket/snapshot.ts',
         find: '[endMs - bucket.atMs, bucket.counts[i]!]',
         replace: '[endMs, bucket.counts[i]!]',
       },
-      { file: 'core/snapshot.ts', find: 'map((leftMs) => nowMs + leftMs)', replace: 'map((endMs) => endMs)' },
+      { file: 'core/bucket/snapshot.ts', find: 'map((leftMs) => nowMs + leftMs)', replace: 'map((endMs) => endMs)' },
     ),
   },
   {
     name: 'admits one more where a fraction of a token is there',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/token-bucket.ts',
+      file: 'core/bucket/token-bucket.ts',
       find: 'room > 0 || (room === 0 && debt.part === 0)',
       replace: 'room >= 0',
     }),
@@ -301,7 +305,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'refills a little too fast',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/token-bucket.ts',
+      file: 'core/bucket/token-bucket.ts',
       find: 'const refilled = elapsedMs * rule.limit;',
       replace: 'const refilled = Math.ceil(elapsedMs * 1.01) * rule.limit;',
     }),
@@ -310,7 +314,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'ends a sliding window early',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/sliding-window.ts',
+      file: 'core/bucket/sliding-window.ts',
       find: 'return Math.ceil(ms / gridMs) * gridMs;',
       replace: 'return Math.floor(ms / gridMs) * gridMs;',
     }),
@@ -318,13 +322,13 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'charges what it denies',
     caughtBy: 'denial',
-    world: patched({ file: 'core/decide.ts', find: 'if (!allowed) continue;', replace: '' }),
+    world: patched({ file: 'core/decide/decide.ts', find: 'if (!allowed) continue;', replace: '' }),
   },
   {
     name: 'rounds the time to wait down',
     caughtBy: 'truth',
     world: patched({
-      file: 'core/token-bucket.ts',
+      file: 'core/bucket/token-bucket.ts',
       find: 'return Math.ceil(parts / rule.limit);',
       replace: 'return Math.floor(parts / rule.limit);',
     }),
@@ -332,7 +336,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'keeps its own limit when another was changed',
     caughtBy: 'copies',
-    world: patched({ file: 'core/bucket.ts', find: 'bucket.rule = other.rule;', replace: '' }),
+    world: patched({ file: 'core/bucket/bucket.ts', find: 'bucket.rule = other.rule;', replace: '' }),
   },
   {
     name: 'lends tokens that it does not take out of the bucket',
@@ -359,7 +363,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'takes back more than is unspent of a lease',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/lease.ts',
+      file: 'core/bucket/lease.ts',
       find: 'Math.max(0, lease.tokens - unspent)',
       replace: '0',
     }),
@@ -367,7 +371,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'counts nothing of a lease that did not come back',
     caughtBy: 'admission',
-    world: patched({ file: 'core/lease.ts', find: 'ended(lease);', replace: '' }),
+    world: patched({ file: 'core/bucket/lease.ts', find: 'ended(lease);', replace: '' }),
   },
   {
     name: 'keeps no leases in copies',
@@ -378,18 +382,18 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'denies smaller costs too by a remembered denial',
     caughtBy: 'denial',
-    world: patched({ file: 'core/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
+    world: patched({ file: 'core/decide/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
   },
   {
     name: 'denies by a remembered denial under another limit',
     caughtBy: 'truth',
-    world: patched({ file: 'core/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
+    world: patched({ file: 'core/decide/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
   },
   {
     name: 'remembers a denial for ten times its time',
     caughtBy: 'denial',
     world: patched({
-      file: 'core/denials.ts',
+      file: 'core/decide/denials.ts',
       find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs)',
       replace: 'asking.atMs + 10 * (decision.retryAfterMs ?? Infinity)',
     }),

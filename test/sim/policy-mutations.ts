@@ -7,7 +7,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'takes the older of two writes of a policy',
     caughtBy: 'policies',
     world: patched({
-      file: 'core/policy-document.ts',
+      file: 'core/policy/policy-document.ts',
       find: 'compare(theirs, ours) <= 0) continue;',
       replace: 'compare(theirs, ours) >= 0) continue;',
     }),
@@ -59,7 +59,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'forgets that a policy was deleted',
     caughtBy: 'policies',
     world: patched({
-      file: 'core/policy-document.ts',
+      file: 'core/policy/policy-document.ts',
       find: 'entries.set(key, { value, version, writer });',
       replace: 'if (value === null) entries.delete(key); else entries.set(key, { value, version, writer });',
     }),
@@ -73,13 +73,13 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: "gives a client the policy's limit instead of its own",
     caughtBy: 'policies',
-    world: patched({ file: 'core/policy.ts', find: 'if (own !== undefined) return own;', replace: '' }),
+    world: patched({ file: 'core/policy/policy.ts', find: 'if (own !== undefined) return own;', replace: '' }),
   },
   {
     name: 'begins a new bucket with each limit',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/rule.ts',
+      file: 'core/bucket/rule.ts',
       find: 'return a.windowMs === b.windowMs',
       replace: 'return a.limit === b.limit && a.windowMs === b.windowMs',
     }),
@@ -90,7 +90,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     world: patched(
       { file: 'cluster/state/reservations.ts', find: 'if (kept.reservation.settled === undefined) {', replace: '{' },
       {
-        file: 'core/reservation.ts',
+        file: 'core/bucket/reservation.ts',
         find: 'if (reservation.settled !== undefined) return reservation.rules.map(() => NOTHING);',
         replace: '',
       },
@@ -110,7 +110,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'gives back what the refill had paid already',
     caughtBy: 'truth',
     world: patched({
-      file: 'core/reservation.ts',
+      file: 'core/bucket/reservation.ts',
       find: 'const back = lesser([-more, 0], lesser(reservation.least[i]!, owed(bucket)));',
       replace: 'const back = lesser([-more, 0], owed(bucket));',
     }),
@@ -119,7 +119,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'gives back more than was reserved',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/reservation.ts',
+      file: 'core/bucket/reservation.ts',
       find: 'const more = cost - reservation.cost;',
       replace: 'const more = 2 * (cost - reservation.cost);',
     }),

@@ -1,7 +1,7 @@
 import type { ChangeList } from '../../src/cluster/messages.js';
-import type { EntryValue } from '../../src/core/policy-document.js';
-import type { NodeId } from '../../src/core/ring.js';
-import type { Rule } from '../../src/core/rule.js';
+import type { EntryValue } from '../../src/core/policy/policy-document.js';
+import type { NodeId } from '../../src/core/ring/ring.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 
 /** One run, written out: plain data that a seed decides and that a shrinker can cut down. */
 export interface Scenario {

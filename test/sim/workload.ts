@@ -1,5 +1,5 @@
-import { ruleOf } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import type { Random } from './random.js';
 import type { Request } from './scenario.js';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Log } from '../../src/cluster/ports.js';
-import { change, NO_DOCUMENT, policyKey } from '../../src/core/policy-document.js';
+import { change, NO_DOCUMENT, policyKey } from '../../src/core/policy/policy-document.js';
 import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
 import type { PolicyState } from '../../src/store/policy-state.js';
 

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, lend, advance, take } from '../../src/core/bucket.js';
-import { ruleOf } from '../../src/core/rule.js';
-import { toLastingState } from '../../src/core/snapshot.js';
-import type { Snapshot } from '../../src/core/snapshot.js';
+import { addBucket, Buckets, lend, advance, take } from '../../src/core/bucket/bucket.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
+import { toLastingState } from '../../src/core/bucket/snapshot.js';
+import type { Snapshot } from '../../src/core/bucket/snapshot.js';
 import { MalformedMessage } from '../../src/wire/wire.js';
 import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
 import type { StoredRecord } from '../../src/store/record.js';

@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import type { NodeReport } from '../../src/cluster/messages.js';
-import { DURATION_BOUNDS, SOURCES } from '../../src/core/decision.js';
+import { DURATION_BOUNDS, SOURCES } from '../../src/core/decide/decision.js';
 import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
 import { createPages } from '../../src/http/pages/pages.js';
 

@@ -1,6 +1,6 @@
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
-import { readSettings } from '../../src/settings.js';
+import { readSettings } from '../../src/settings/settings.js';
 import { freePorts } from './ports.js';
 
 export interface TestRing {

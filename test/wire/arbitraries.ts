@@ -13,16 +13,16 @@ import type {
   Sender,
   RingWritten,
 } from '../../src/cluster/messages.js';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
-import type { Check, LimitStats, Verdict } from '../../src/core/decide.js';
-import type { ClientDescription } from '../../src/core/description.js';
-import type { Entry, EntryValue } from '../../src/core/policy-document.js';
-import type { Debt } from '../../src/core/reservation.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import type { Check, LimitStats, Verdict } from '../../src/core/decide/decide.js';
+import type { ClientDescription } from '../../src/core/request/description.js';
+import type { Entry, EntryValue } from '../../src/core/policy/policy-document.js';
+import type { Debt } from '../../src/core/bucket/reservation.js';
 import type { TraceContext } from '../../src/core/trace-context.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
-import type { LeaseSnapshot, Snapshot } from '../../src/core/snapshot.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
+import type { LeaseSnapshot, Snapshot } from '../../src/core/bucket/snapshot.js';
 
 /** Any well-formed text of 1 to `maxBytes` bytes, hostile ones among them. */
 export function texts(maxBytes: number): fc.Arbitrary<string> {

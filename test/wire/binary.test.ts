@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
-import { MAX_WINDOW_MS, ruleOf } from '../../src/core/rule.js';
-import type { Rule } from '../../src/core/rule.js';
+import { MAX_WINDOW_MS, ruleOf } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
 import { ByteReader, ByteWriter } from '../../src/wire/binary/bytes.js';
 import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage, writeMessage } from '../../src/wire/codec.js';
 import { MalformedMessage } from '../../src/wire/wire.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
-import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/rule.js';
+import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/bucket/rule.js';
 import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
 import { MalformedMessage } from '../../src/wire/wire.js';
 import { answers, messages } from './arbitraries.js';

@@ -7,11 +7,11 @@ import type {
   PeerMessage,
   PolicyEntries,
 } from '../../src/cluster/messages.js';
-import { clientKey } from '../../src/core/client-hash.js';
-import { createCheck } from '../../src/core/decide.js';
-import type { Check, Verdict } from '../../src/core/decide.js';
-import { isEntry } from '../../src/core/policy-document.js';
-import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/rule.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import type { Check, Verdict } from '../../src/core/decide/decide.js';
+import { isEntry } from '../../src/core/policy/policy-document.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/bucket/rule.js';
 import { readTraceContext } from '../../src/core/trace-context.js';
 
 /** What the cluster code relies on, written down apart from the code that is to ensure it. */

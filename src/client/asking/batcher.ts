@@ -1,4 +1,4 @@
-import { MAX_BATCH, MAX_BATCH_BYTES } from '../../core/request.js';
+import { MAX_BATCH, MAX_BATCH_BYTES } from '../../core/request/request.js';
 import type { Time } from '../time.js';
 import type { Exchanged, Transport } from '../transport/transport.js';
 

@@ -1,7 +1,7 @@
-import type { Decision } from '../../core/decision.js';
-import type { NodeId } from '../../core/ring.js';
+import type { Decision } from '../../core/decide/decision.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import { TokenringError } from '../../core/error.js';
-import { MAX_REQUEST_BYTES } from '../../core/request.js';
+import { MAX_REQUEST_BYTES } from '../../core/request/request.js';
 import { createBatcher, OVERDUE_MS } from './batcher.js';
 import type { Question } from './batcher.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';

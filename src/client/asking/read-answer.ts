@@ -1,9 +1,9 @@
-import type { LimitStats } from '../../core/decide.js';
-import { SOURCES } from '../../core/decision.js';
-import type { Decision, Settlement } from '../../core/decision.js';
-import type { ClientDescription } from '../../core/description.js';
+import type { LimitStats } from '../../core/decide/decide.js';
+import { SOURCES } from '../../core/decide/decision.js';
+import type { Decision, Settlement } from '../../core/decide/decision.js';
+import type { ClientDescription } from '../../core/request/description.js';
 import { isOrigin } from '../../core/origin.js';
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import { knownCode, TokenringError } from '../../core/error.js';
 
 /** Checks answers of nodes before they are used. Each function returns `undefined` for a value of another form. */

@@ -1,4 +1,4 @@
-import type { LoadReport } from '../../core/adaptive.js';
+import type { LoadReport } from '../../core/policy/adaptive.js';
 import { createLatencies } from './latencies.js';
 import type { LoadAnswer } from '../asking/read-answer.js';
 import { TokenringError } from '../../core/error.js';

@@ -1,9 +1,9 @@
 import type { NextFunction, Request, Response } from 'express';
 import { networkOf } from '../../core/address.js';
-import type { Decision } from '../../core/decision.js';
+import type { Decision } from '../../core/decide/decision.js';
 import { TokenringError } from '../../core/error.js';
-import { seconds } from '../../core/rate-limit-headers.js';
-import type { AllowRequest } from '../../core/request.js';
+import { seconds } from '../../core/request/rate-limit-headers.js';
+import type { AllowRequest } from '../../core/request/request.js';
 import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import { checkProxy } from './proxy-check.js';
 import { rulesOf } from '../question.js';
@@ -11,9 +11,9 @@ import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { RateLimitOptions } from './rate-limit-options.js';
 import { settleAfter } from './settle-after.js';
 
-export type { Decision } from '../../core/decision.js';
-export type { Limiter } from '../../core/limiter.js';
-export type { AllowRequest, Duration, LimitRequest } from '../../core/request.js';
+export type { Decision } from '../../core/decide/decision.js';
+export type { Limiter } from '../../core/request/limiter.js';
+export type { AllowRequest, Duration, LimitRequest } from '../../core/request/request.js';
 export type { HeaderStyle } from './limit-headers.js';
 export type { RateLimitOptions } from './rate-limit-options.js';
 

@@ -1,6 +1,6 @@
-import type { Decision } from '../../core/decision.js';
-import { limitName, policyItem, seconds, stateItem } from '../../core/rate-limit-headers.js';
-import type { Rule } from '../../core/rule.js';
+import type { Decision } from '../../core/decide/decision.js';
+import { limitName, policyItem, seconds, stateItem } from '../../core/request/rate-limit-headers.js';
+import type { Rule } from '../../core/bucket/rule.js';
 
 /** `draft-N` is draft-ietf-httpapi-ratelimit-headers-N. `legacy` means the fields `X-RateLimit-*`. */
 export type HeaderStyle = 'draft-11' | 'draft-8' | 'draft-7' | 'draft-6' | 'legacy';

@@ -1,10 +1,10 @@
 import type { NextFunction, Request, Response } from 'express';
-import type { Decision } from '../../core/decision.js';
+import type { Decision } from '../../core/decide/decision.js';
 import { parseDuration } from '../../core/duration.js';
-import type { AcquireOptions, Limiter } from '../../core/limiter.js';
+import type { AcquireOptions, Limiter } from '../../core/request/limiter.js';
 import { badValue, noSuchOption } from '../../core/mistake.js';
-import type { LimitRequest } from '../../core/request.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/rule.js';
+import type { LimitRequest } from '../../core/request/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
 import type { LoadWatch } from '../load/load-watch.js';

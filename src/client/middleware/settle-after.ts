@@ -1,5 +1,5 @@
 import type { Request, Response } from 'express';
-import type { Limiter } from '../../core/limiter.js';
+import type { Limiter } from '../../core/request/limiter.js';
 import type { RateLimitOptions } from './rate-limit-options.js';
 import { warnOnce } from '../warn-once.js';
 

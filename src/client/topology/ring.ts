@@ -1,6 +1,6 @@
-import { md5 } from '../../core/md5.js';
-import { makeRing, POINTS } from '../../core/ring.js';
-import type { NodeId, Ring } from '../../core/ring.js';
+import { md5 } from '../../core/ring/md5.js';
+import { makeRing, POINTS } from '../../core/ring/ring.js';
+import type { NodeId, Ring } from '../../core/ring/ring.js';
 
 const WORDS_PER_DIGEST = 4;
 

@@ -1,5 +1,5 @@
-import { ringChecksum } from '../../core/ring.js';
-import type { NodeId, Ring } from '../../core/ring.js';
+import { ringChecksum } from '../../core/ring/ring.js';
+import type { NodeId, Ring } from '../../core/ring/ring.js';
 import { createRing } from './ring.js';
 import type { ClusterView } from '../asking/read-answer.js';
 

@@ -1,9 +1,9 @@
-import { decisionOf } from '../../core/check-batch.js';
-import type { Answer, CheckBatch } from '../../core/check-batch.js';
-import type { Asked, Check } from '../../core/decide.js';
-import type { Decision } from '../../core/decision.js';
+import { decisionOf } from '../../core/decide/check-batch.js';
+import type { Answer, CheckBatch } from '../../core/decide/check-batch.js';
+import type { Asked, Check } from '../../core/decide/decide.js';
+import type { Decision } from '../../core/decide/decision.js';
 import { TokenringError } from '../../core/error.js';
-import type { Policy } from '../../core/policy.js';
+import type { Policy } from '../../core/policy/policy.js';
 import type { TopClients } from '../../core/top-clients.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock, Timers } from '../ports.js';

@@ -1,16 +1,16 @@
-import { decide } from '../../core/decide.js';
-import type { Check, Verdict } from '../../core/decide.js';
-import { CLOSED_RETRY_MS } from '../../core/decision.js';
-import type { Decision } from '../../core/decision.js';
-import type { OnUnavailable } from '../../core/policy.js';
-import { ruleOf } from '../../core/rule.js';
-import type { Rule } from '../../core/rule.js';
+import { decide } from '../../core/decide/decide.js';
+import type { Check, Verdict } from '../../core/decide/decide.js';
+import { CLOSED_RETRY_MS } from '../../core/decide/decision.js';
+import type { Decision } from '../../core/decide/decision.js';
+import type { OnUnavailable } from '../../core/policy/policy.js';
+import { ruleOf } from '../../core/bucket/rule.js';
+import type { Rule } from '../../core/bucket/rule.js';
 import type { TopClients } from '../../core/top-clients.js';
 import { createBucketTable } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
 
-export type { OnUnavailable } from '../../core/policy.js';
+export type { OnUnavailable } from '../../core/policy/policy.js';
 
 export interface Fallback {
   /** Decides as the policy of the check, or the node, wants it when no node that may decide can be asked. */

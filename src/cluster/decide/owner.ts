@@ -1,9 +1,9 @@
-import { hasLent } from '../../core/bucket.js';
-import type { CheckBatch, Origin } from '../../core/check-batch.js';
-import { decide, decideOne } from '../../core/decide.js';
-import type { Check, Outcome } from '../../core/decide.js';
-import type { Decision } from '../../core/decision.js';
-import type { NodeId, Placed } from '../../core/ring.js';
+import { hasLent } from '../../core/bucket/bucket.js';
+import type { CheckBatch, Origin } from '../../core/decide/check-batch.js';
+import { decide, decideOne } from '../../core/decide/decide.js';
+import type { Check, Outcome } from '../../core/decide/decide.js';
+import type { Decision } from '../../core/decide/decision.js';
+import type { NodeId, Placed } from '../../core/ring/ring.js';
 import type { TopClients } from '../../core/top-clients.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
 import type { Replicator } from '../replication/replicator.js';

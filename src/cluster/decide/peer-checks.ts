@@ -1,6 +1,6 @@
-import { hasLent } from '../../core/bucket.js';
-import type { Check } from '../../core/decide.js';
-import type { Decision } from '../../core/decision.js';
+import { hasLent } from '../../core/bucket/bucket.js';
+import type { Check } from '../../core/decide/decide.js';
+import type { Decision } from '../../core/decide/decision.js';
 import type { Membership } from '../membership/membership.js';
 import type { DecidedByPeer } from '../messages.js';
 import type { Clock } from '../ports.js';

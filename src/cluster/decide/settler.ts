@@ -1,5 +1,5 @@
-import { decide } from '../../core/decide.js';
-import type { NodeId } from '../../core/ring.js';
+import { decide } from '../../core/decide/decide.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import { callOwner } from '../routing/call-owner.js';

@@ -1,5 +1,5 @@
-import { createRing } from '../../core/rings.js';
-import type { NodeId } from '../../core/ring.js';
+import { createRing } from '../../core/ring/rings.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';

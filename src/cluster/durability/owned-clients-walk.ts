@@ -1,4 +1,4 @@
-import type { Ring } from '../../core/ring.js';
+import type { Ring } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import { createTableWalk } from '../state/table-walk.js';

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import { MARK } from '../state/bucket-table.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';

@@ -1,5 +1,5 @@
-import { toLastingState } from '../../core/snapshot.js';
-import type { Ring } from '../../core/ring.js';
+import { toLastingState } from '../../core/bucket/snapshot.js';
+import type { Ring } from '../../core/ring/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock, LastingClient, Store, StoreResult } from '../ports.js';

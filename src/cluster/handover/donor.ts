@@ -1,6 +1,6 @@
-import { ringChecksum } from '../../core/ring.js';
-import { createRing } from '../../core/rings.js';
-import type { NodeId, Placed, Ring } from '../../core/ring.js';
+import { ringChecksum } from '../../core/ring/ring.js';
+import { createRing } from '../../core/ring/rings.js';
+import type { NodeId, Placed, Ring } from '../../core/ring/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { ClientSnapshot, PeerAnswer, PeerMessage } from '../messages.js';
 import type { Ask, Clock, Discovery, Log, Timers } from '../ports.js';

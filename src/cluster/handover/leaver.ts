@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { Limiter } from '../decide/limiter.js';

@@ -1,10 +1,10 @@
 import { LRUCache } from 'lru-cache';
-import { findBucket, lend, lentBy, remaining, advance, takeBack } from '../../core/bucket.js';
-import type { Bucket } from '../../core/bucket.js';
-import { decide, verdictOf } from '../../core/decide.js';
-import type { NodeId } from '../../core/ring.js';
-import type { Rule } from '../../core/rule.js';
-import { compareStrictness } from '../../core/rule.js';
+import { findBucket, lend, lentBy, remaining, advance, takeBack } from '../../core/bucket/bucket.js';
+import type { Bucket } from '../../core/bucket/bucket.js';
+import { decide, verdictOf } from '../../core/decide/decide.js';
+import type { NodeId } from '../../core/ring/ring.js';
+import type { Rule } from '../../core/bucket/rule.js';
+import { compareStrictness } from '../../core/bucket/rule.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import { LEASE_MS } from './holder.js';

@@ -1,8 +1,8 @@
-import type { Check, Verdict } from '../../core/decide.js';
-import type { Decision } from '../../core/decision.js';
-import type { NodeId } from '../../core/ring.js';
-import { MAX_LIMIT, sameRules } from '../../core/rule.js';
-import type { Rule } from '../../core/rule.js';
+import type { Check, Verdict } from '../../core/decide/decide.js';
+import type { Decision } from '../../core/decide/decision.js';
+import type { NodeId } from '../../core/ring/ring.js';
+import { MAX_LIMIT, sameRules } from '../../core/bucket/rule.js';
+import type { Rule } from '../../core/bucket/rule.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../messages.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 import { createHotClients } from './hot-clients.js';

@@ -1,4 +1,4 @@
-import type { ClientKey } from '../../core/client-hash.js';
+import type { ClientKey } from '../../core/ring/client-hash.js';
 
 /** Rows of counters; a client has one counter in each. */
 const ROWS = 4;

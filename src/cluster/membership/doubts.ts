@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Clock } from '../ports.js';
 import type { KnownMember } from './membership.js';
 import { NEIGHBOURS, neighboursOf } from './neighbours.js';

@@ -1,5 +1,5 @@
-import { fnv1a } from '../../core/fnv1a.js';
-import type { NodeId } from '../../core/ring.js';
+import { fnv1a } from '../../core/ring/fnv1a.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
 import { createMemberView } from './membership.js';

@@ -1,5 +1,5 @@
-import { createRing } from '../../core/rings.js';
-import type { NodeId, Placed, Ring } from '../../core/ring.js';
+import { createRing } from '../../core/ring/rings.js';
+import type { NodeId, Placed, Ring } from '../../core/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
 

@@ -1,5 +1,5 @@
-import { fnv1a } from '../../core/fnv1a.js';
-import type { NodeId } from '../../core/ring.js';
+import { fnv1a } from '../../core/ring/fnv1a.js';
+import type { NodeId } from '../../core/ring/ring.js';
 
 /** A member exchanges heartbeats with about this many others, however many there are. */
 export const NEIGHBOURS = 8;

@@ -1,5 +1,5 @@
-import { prepareRing } from '../../core/rings.js';
-import type { NodeId } from '../../core/ring.js';
+import { prepareRing } from '../../core/ring/rings.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../messages.js';
 import type { Ask, Asked, Clock, PeerTransport, Timers } from '../ports.js';

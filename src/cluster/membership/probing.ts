@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { MemberRecord } from '../messages.js';
 import type { Clock, Discovery } from '../ports.js';
 import type { GossipMembership } from './gossip-membership.js';

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
 import { createMemberView } from './membership.js';

@@ -1,5 +1,5 @@
-import { NO_DOCUMENT } from '../../core/policy-document.js';
-import type { PolicyDocument } from '../../core/policy-document.js';
+import { NO_DOCUMENT } from '../../core/policy/policy-document.js';
+import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { Registry, StoredPolicies, StoreResult } from './registry.js';
 import type { RegistryHealth } from './registry-health.js';
 

@@ -1,5 +1,5 @@
-import type { PolicyDocument } from '../../core/policy-document.js';
-import type { NodeId } from '../../core/ring.js';
+import type { PolicyDocument } from '../../core/policy/policy-document.js';
+import type { NodeId } from '../../core/ring/ring.js';
 
 /** A member's entry in the registry. */
 export interface Registration {

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { MemberRecord } from '../messages.js';
 
 /** Beats by which a rival is ahead of the member whose id it has. The member counts ten a second. */

@@ -1,8 +1,8 @@
-import type { Policy, PolicySet } from '../../core/policy.js';
-import { rulesFor } from '../../core/policy.js';
-import { NO_DOCUMENT, policySetOf } from '../../core/policy-document.js';
-import type { PolicyDocument } from '../../core/policy-document.js';
-import type { Rule } from '../../core/rule.js';
+import type { Policy, PolicySet } from '../../core/policy/policy.js';
+import { rulesFor } from '../../core/policy/policy.js';
+import { NO_DOCUMENT, policySetOf } from '../../core/policy/policy-document.js';
+import type { PolicyDocument } from '../../core/policy/policy-document.js';
+import type { Rule } from '../../core/bucket/rule.js';
 
 /** Looks up the policies that are in force now. */
 export interface Policies {

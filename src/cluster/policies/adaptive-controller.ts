@@ -1,8 +1,8 @@
-import { loadOf, relax, scaleRules, adjust } from '../../core/adaptive.js';
-import type { LoadReport } from '../../core/adaptive.js';
-import type { Policy } from '../../core/policy.js';
-import type { NodeId } from '../../core/ring.js';
-import type { Rule } from '../../core/rule.js';
+import { loadOf, relax, scaleRules, adjust } from '../../core/policy/adaptive.js';
+import type { LoadReport } from '../../core/policy/adaptive.js';
+import type { Policy } from '../../core/policy/policy.js';
+import type { NodeId } from '../../core/ring/ring.js';
+import type { Rule } from '../../core/bucket/rule.js';
 import type { Membership } from '../membership/membership.js';
 import type { Factors } from '../messages.js';
 import type { Ask, Clock } from '../ports.js';

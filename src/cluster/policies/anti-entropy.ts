@@ -1,7 +1,7 @@
 import type { Ask } from '../ports.js';
-import { documentOf } from '../../core/policy-document.js';
-import type { Entry, PolicyDocument } from '../../core/policy-document.js';
-import type { NodeId } from '../../core/ring.js';
+import { documentOf } from '../../core/policy/policy-document.js';
+import type { Entry, PolicyDocument } from '../../core/policy/policy-document.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { PeerAnswer, PeerMessage } from '../messages.js';
 import type { ActivePolicies } from './active-policies.js';

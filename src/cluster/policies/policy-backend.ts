@@ -1,5 +1,5 @@
-import type { Changes } from '../../core/policy-document.js';
-import type { NodeId } from '../../core/ring.js';
+import type { Changes } from '../../core/policy/policy-document.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { PeerMessage, RingWritten, Written } from '../messages.js';
 import type { PolicyAntiEntropy } from './anti-entropy.js';
 

@@ -1,4 +1,4 @@
-import type { Changes, EntryValue } from '../../core/policy-document.js';
+import type { Changes, EntryValue } from '../../core/policy/policy-document.js';
 import type { Written } from '../messages.js';
 import type { ActivePolicies } from './active-policies.js';
 import type { PolicyBackend } from './policy-backend.js';

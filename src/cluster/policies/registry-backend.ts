@@ -1,5 +1,5 @@
-import { change, hasRoomFor, isTagged } from '../../core/policy-document.js';
-import type { Changes, PolicyDocument } from '../../core/policy-document.js';
+import { change, hasRoomFor, isTagged } from '../../core/policy/policy-document.js';
+import type { Changes, PolicyDocument } from '../../core/policy/policy-document.js';
 import type { StoreResult } from '../membership/registry.js';
 import type { Written } from '../messages.js';
 import { createPolicyAntiEntropy } from './anti-entropy.js';

@@ -1,5 +1,5 @@
-import { merge, NO_DOCUMENT, overwrittenKeys } from '../../core/policy-document.js';
-import type { PolicyDocument } from '../../core/policy-document.js';
+import { merge, NO_DOCUMENT, overwrittenKeys } from '../../core/policy/policy-document.js';
+import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { RegistryPolicyStore, KnownPolicies } from '../membership/registry-policy-store.js';
 import type { Written } from '../messages.js';
 import type { Clock, Log, Timers } from '../ports.js';

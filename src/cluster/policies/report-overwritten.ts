@@ -1,5 +1,5 @@
-import { overwrittenKeys } from '../../core/policy-document.js';
-import type { PolicyDocument } from '../../core/policy-document.js';
+import { overwrittenKeys } from '../../core/policy/policy-document.js';
+import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { Log } from '../ports.js';
 import type { ActivePolicies } from './active-policies.js';
 

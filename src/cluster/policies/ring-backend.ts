@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
-import { change, hasRoomFor, isSuccessor, isTagged, merge } from '../../core/policy-document.js';
-import type { Changes, PolicyDocument } from '../../core/policy-document.js';
-import type { NodeId } from '../../core/ring.js';
+import { change, hasRoomFor, isSuccessor, isTagged, merge } from '../../core/policy/policy-document.js';
+import type { Changes, PolicyDocument } from '../../core/policy/policy-document.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import { callOwner } from '../routing/call-owner.js';
 import type { OwnerCall } from '../routing/call-owner.js';
 import type { RingWritten } from '../messages.js';

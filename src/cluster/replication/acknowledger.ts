@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import { createPlacement } from './placement.js';

@@ -1,5 +1,5 @@
-import { hostOf } from '../../core/ring.js';
-import type { NodeId, Placed } from '../../core/ring.js';
+import { hostOf } from '../../core/ring/ring.js';
+import type { NodeId, Placed } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import { route } from '../routing/route.js';
 

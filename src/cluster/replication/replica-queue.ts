@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 import type { Copies } from '../state/copies.js';
 import { inParts } from '../state/weight.js';

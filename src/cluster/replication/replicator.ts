@@ -1,5 +1,5 @@
-import { dropLeases, hasLeases } from '../../core/bucket.js';
-import type { NodeId, Placed } from '../../core/ring.js';
+import { dropLeases, hasLeases } from '../../core/bucket/bucket.js';
+import type { NodeId, Placed } from '../../core/ring/ring.js';
 import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';

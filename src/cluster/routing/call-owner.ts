@@ -1,4 +1,4 @@
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import type { PeerAnswer, PeerMessage } from '../messages.js';
 import type { Ask, Timers } from '../ports.js';
 

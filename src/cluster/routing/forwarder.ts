@@ -1,5 +1,5 @@
-import type { Check } from '../../core/decide.js';
-import type { NodeId, Placed } from '../../core/ring.js';
+import type { Check } from '../../core/decide/decide.js';
+import type { NodeId, Placed } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { DecidedByPeer, PeerMessage } from '../messages.js';
 import type { Ask, Clock, Timers } from '../ports.js';

@@ -1,4 +1,4 @@
-import type { NodeId, Placed } from '../../core/ring.js';
+import type { NodeId, Placed } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { Clock } from '../ports.js';
 

@@ -1,6 +1,6 @@
-import { isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket.js';
-import { hashClientBytes, hashClientId } from '../../core/client-hash.js';
-import type { ClientKey } from '../../core/client-hash.js';
+import { isIdle, makeRoom as dropBuckets, usedUp } from '../../core/bucket/bucket.js';
+import { hashClientBytes, hashClientId } from '../../core/ring/client-hash.js';
+import type { ClientKey } from '../../core/ring/client-hash.js';
 import { Client, MARK } from './client.js';
 import { createClientRecords } from './client-records.js';
 

@@ -1,4 +1,4 @@
-import type { Bucket } from '../../core/bucket.js';
+import type { Bucket } from '../../core/bucket/bucket.js';
 import { clientBytes } from '../../core/heap-bytes.js';
 import { createCells } from './cells.js';
 import type { Client } from './client.js';

@@ -1,4 +1,4 @@
-import { Buckets } from '../../core/bucket.js';
+import { Buckets } from '../../core/bucket/bucket.js';
 
 /** Marks of a client beside its buckets, as bits. All are cleared when the table drops the client. */
 export const MARK = {

@@ -1,9 +1,9 @@
-import { verdictOf } from '../../core/decide.js';
-import type { NodeId } from '../../core/ring.js';
-import { addBucket, advance, Buckets } from '../../core/bucket.js';
-import type { Bucket } from '../../core/bucket.js';
-import { ruleOf } from '../../core/rule.js';
-import { mergeCopy, mergeSnapshots, toSnapshots } from '../../core/snapshot.js';
+import { verdictOf } from '../../core/decide/decide.js';
+import type { NodeId } from '../../core/ring/ring.js';
+import { addBucket, advance, Buckets } from '../../core/bucket/bucket.js';
+import type { Bucket } from '../../core/bucket/bucket.js';
+import { ruleOf } from '../../core/bucket/rule.js';
+import { mergeCopy, mergeSnapshots, toSnapshots } from '../../core/bucket/snapshot.js';
 import { createRecordWriter, readRecords } from './copy-records.js';
 import { weightOf } from './weight.js';
 import type { BucketTable, Client } from './bucket-table.js';

@@ -1,6 +1,6 @@
 import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
-import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../core/rule.js';
-import type { Rule } from '../../core/rule.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../core/bucket/rule.js';
+import type { Rule } from '../../core/bucket/rule.js';
 import type { BucketTable, Client } from './bucket-table.js';
 
 /** Records of one message; senders stop at 1,000. A receiver merges them in a millisecond or two. */

@@ -1,5 +1,5 @@
-import { lesser } from '../../core/reservation.js';
-import type { Debt } from '../../core/reservation.js';
+import { lesser } from '../../core/bucket/reservation.js';
+import type { Debt } from '../../core/bucket/reservation.js';
 
 /**
  * The least that a bucket has owed since each of many moments, numbered in their order.

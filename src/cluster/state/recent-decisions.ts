@@ -1,5 +1,5 @@
 import { clientEntryKey } from './client-entry-key.js';
-import type { Decision } from '../../core/decision.js';
+import type { Decision } from '../../core/decide/decision.js';
 import { rememberedDecisionBytes } from '../../core/heap-bytes.js';
 import type { Clock } from '../ports.js';
 

@@ -1,11 +1,18 @@
 import { clientEntryKey } from './client-entry-key.js';
 import { LRUCache } from 'lru-cache';
-import type { Check } from '../../core/decide.js';
+import type { Check } from '../../core/decide/decide.js';
 import { reservationBytes } from '../../core/heap-bytes.js';
-import { leastOwed, lesser, lowerLeast, reserve, settleReservation, settleSnapshots } from '../../core/reservation.js';
-import type { Reservation } from '../../core/reservation.js';
-import type { Rule } from '../../core/rule.js';
-import type { Snapshot } from '../../core/snapshot.js';
+import {
+  leastOwed,
+  lesser,
+  lowerLeast,
+  reserve,
+  settleReservation,
+  settleSnapshots,
+} from '../../core/bucket/reservation.js';
+import type { Reservation } from '../../core/bucket/reservation.js';
+import type { Rule } from '../../core/bucket/rule.js';
+import type { Snapshot } from '../../core/bucket/snapshot.js';
 import { LeastOwed } from './least-owed.js';
 import type { Client } from './bucket-table.js';
 import type { ReservationSnapshot } from '../messages.js';

@@ -1,5 +1,5 @@
-import { compareStrictness, sameBucket } from '../../core/rule.js';
-import type { Rule } from '../../core/rule.js';
+import { compareStrictness, sameBucket } from '../../core/bucket/rule.js';
+import type { Rule } from '../../core/bucket/rule.js';
 
 interface Entry {
   readonly rule: Rule;

@@ -1,5 +1,5 @@
-import { clientKey } from '../../core/client-hash.js';
-import { pointOf } from '../../core/ring.js';
+import { clientKey } from '../../core/ring/client-hash.js';
+import { pointOf } from '../../core/ring/ring.js';
 import type { Membership } from '../../cluster/membership/membership.js';
 import type { MemberState } from '../../cluster/membership/membership.js';
 

@@ -2,7 +2,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import type { Written } from '../../cluster/messages.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
-import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../../core/check-policy.js';
+import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../../core/policy/check-policy.js';
 import { badValue, unknownField } from '../../core/mistake.js';
 import type { Mistake } from '../../core/mistake.js';
 import {
@@ -12,9 +12,9 @@ import {
   overrideKey,
   policyKey,
   tierKey,
-} from '../../core/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../core/policy-document.js';
-import type { PolicyText } from '../../core/policy.js';
+} from '../../core/policy/policy-document.js';
+import type { EntryValue, PolicyDocument } from '../../core/policy/policy-document.js';
+import type { PolicyText } from '../../core/policy/policy.js';
 import type { Who } from '../access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';

@@ -1,4 +1,4 @@
-import type { Answer, CheckBatch, Origin, VisitPlain } from '../../core/check-batch.js';
+import type { Answer, CheckBatch, Origin, VisitPlain } from '../../core/decide/check-batch.js';
 import { TokenringError } from '../../core/error.js';
 import { countDecision, countProblem } from '../metrics/counters.js';
 import type { Counters } from '../metrics/counters.js';

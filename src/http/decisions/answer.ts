@@ -1,5 +1,5 @@
-import type { Origin } from '../../core/check-batch.js';
-import type { Decision } from '../../core/decision.js';
+import type { Origin } from '../../core/decide/check-batch.js';
+import type { Decision } from '../../core/decide/decision.js';
 
 /**
  * Formats a decision as JSON in ASCII. The JSON is written by hand, as this is the hot path. A test checks that it

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import type { Policies } from '../../cluster/policies/active-policies.js';
-import type { Check } from '../../core/decide.js';
+import type { Check } from '../../core/decide/decide.js';
 import { badField, badValue, misplaced } from '../../core/mistake.js';
 import { TokenringError } from '../../core/error.js';
 import { readCheck } from '../../validate/request.js';

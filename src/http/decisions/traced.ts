@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { CheckBatch } from '../../core/check-batch.js';
-import type { Check } from '../../core/decide.js';
+import { CheckBatch } from '../../core/decide/check-batch.js';
+import type { Check } from '../../core/decide/decide.js';
 import { readTraceContext } from '../../core/trace-context.js';
 import type { TraceContext } from '../../core/trace-context.js';
 

@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Metric } from 'prom-client';
 import type { ClusterNode } from '../../cluster/node.js';
 import type { NodeStats } from '../../cluster/node-stats.js';
-import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
+import { DURATION_BOUNDS, SOURCES } from '../../core/decide/decision.js';
 import { DURATION_SOURCES } from './counters.js';
 import type { Counters } from './counters.js';
 import { addEtcdMetrics } from './etcd-metrics.js';

@@ -1,5 +1,5 @@
 import { badValue } from '../../core/mistake.js';
-import { DURATION_BOUNDS, SOURCES } from '../../core/decision.js';
+import { DURATION_BOUNDS, SOURCES } from '../../core/decide/decision.js';
 import { EXPECTED_WINDOW } from '../../core/duration.js';
 import { TokenringError } from '../../core/error.js';
 import type { HttpErrorCode } from '../../core/error.js';

@@ -1,4 +1,4 @@
-import { MAX_BATCH } from '../../core/request.js';
+import { MAX_BATCH } from '../../core/request/request.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../core/top-clients.js';
 import * as examples from './examples.js';
 import { CLIENT, POLICY } from './examples.js';

@@ -1,11 +1,11 @@
 import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
-import { clientKey } from '../../core/client-hash.js';
-import { createCheck } from '../../core/decide.js';
-import type { Check } from '../../core/decide.js';
-import { MAX_COST } from '../../core/rule.js';
+import { clientKey } from '../../core/ring/client-hash.js';
+import { createCheck } from '../../core/decide/decide.js';
+import type { Check } from '../../core/decide/decide.js';
+import { MAX_COST } from '../../core/bucket/rule.js';
 import { MAX_TRACESTATE_BYTES, readTraceContext } from '../../core/trace-context.js';
 import type { TraceContext } from '../../core/trace-context.js';
-import type { Rule } from '../../core/rule.js';
+import type { Rule } from '../../core/bucket/rule.js';
 import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES, malformed } from '../wire.js';
 import type { ByteReader, ByteWriter } from './bytes.js';
 import { createRuleReader, createRuleWriter } from './rules.js';

@@ -1,9 +1,9 @@
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../cluster/messages.js';
 import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
-import type { Debt } from '../../core/reservation.js';
-import { MAX_COST, MAX_LIMIT, ruleOf } from '../../core/rule.js';
-import type { Rule } from '../../core/rule.js';
-import type { LeaseSnapshot, Snapshot } from '../../core/snapshot.js';
+import type { Debt } from '../../core/bucket/reservation.js';
+import { MAX_COST, MAX_LIMIT, ruleOf } from '../../core/bucket/rule.js';
+import type { Rule } from '../../core/bucket/rule.js';
+import type { LeaseSnapshot, Snapshot } from '../../core/bucket/snapshot.js';
 import {
   MAX_AGE_MS,
   MAX_BUCKETS,

@@ -1,5 +1,5 @@
 import type { MemberRecord, Sender } from '../../cluster/messages.js';
-import type { NodeId } from '../../core/ring.js';
+import type { NodeId } from '../../core/ring/ring.js';
 import { MAX_COUNT, MAX_MEMBERS, MAX_WORD_BYTES, encodeState, readState, readUrl, readWord } from '../members.js';
 import { malformed, readNodeId } from '../wire.js';
 import { ByteReader, ByteWriter } from './bytes.js';

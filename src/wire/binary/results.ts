@@ -1,6 +1,6 @@
 import type { DecidedByPeer } from '../../cluster/messages.js';
-import type { LimitStats, Verdict } from '../../core/decide.js';
-import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../../core/rule.js';
+import type { LimitStats, Verdict } from '../../core/decide/decide.js';
+import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
 import { MAX_WAIT_MS } from '../rules.js';
 import { malformed } from '../wire.js';
 import type { ByteReader, ByteWriter } from './bytes.js';

@@ -1,5 +1,5 @@
-import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../core/rule.js';
-import type { Algorithm, Rule } from '../../core/rule.js';
+import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../core/bucket/rule.js';
+import type { Algorithm, Rule } from '../../core/bucket/rule.js';
 import { MAX_POLICY_BYTES } from '../rules.js';
 import { malformed } from '../wire.js';
 import type { ByteReader, ByteWriter } from './bytes.js';

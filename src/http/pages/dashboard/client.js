@@ -2,7 +2,7 @@ import { ask, clientPath, messageOf } from './api.js';
 import { find, h, idOf } from './dom.js';
 import { count, long, percent } from './format.js';
 
-/** @typedef {import('../../../core/description.js').ClientDescription} ClientDescription */
+/** @typedef {import('../../../core/request/description.js').ClientDescription} ClientDescription */
 /** @typedef {import('./ring.js').Place} Place */
 
 const MAX_SUCCESSORS = 5;

@@ -2,7 +2,7 @@ import { ask, messageOf } from './api.js';
 import { find, h, idOf, setText } from './dom.js';
 import { long, plural } from './format.js';
 
-/** @typedef {import('../../../core/policy.js').PolicyText} PolicyText */
+/** @typedef {import('../../../core/policy/policy.js').PolicyText} PolicyText */
 
 /** @param {any} limit */
 function limitText({ limit, window, burst, algorithm }) {

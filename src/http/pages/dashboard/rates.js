@@ -1,5 +1,5 @@
 /** @typedef {import('../../../cluster/messages.js').NodeReport} NodeReport */
-/** @typedef {import('../../../core/decision.js').Source} Source */
+/** @typedef {import('../../../core/decide/decision.js').Source} Source */
 /** @typedef {import('../../api/cluster-view.js').ClusterDescription} ClusterDescription */
 
 /**
@@ -12,10 +12,10 @@
  * @property {number} busy part of the time for which the event loop was busy, 0 to 1
  */
 
-/** The names and the order of `SOURCES` in core/decision.ts. */
+/** The names and the order of `SOURCES` in core/decide/decision.ts. */
 export const SOURCES = /** @type {const} */ (['owner', 'forwarded', 'lease', 'deny-cache', 'fallback']);
 
-/** Upper bounds in ms, as `DURATION_BOUNDS` in core/decision.ts. The last count is of those above. */
+/** Upper bounds in ms, as `DURATION_BOUNDS` in core/decide/decision.ts. The last count is of those above. */
 export const BOUNDS_MS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000];
 
 /** Reports that follow each other more closely give no useful rates. */

@@ -1,7 +1,7 @@
 import { isObject } from './check-policy.js';
 import { documentOf, isEntry } from './policy-document.js';
 import type { Entry, EntryValue, PolicyDocument } from './policy-document.js';
-import { isWhole } from './whole.js';
+import { isWhole } from '../whole.js';
 
 const MAX_VERSION = 2 ** 52;
 

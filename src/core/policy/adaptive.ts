@@ -1,6 +1,6 @@
 import type { AdaptiveText } from './policy.js';
-import { ruleOf } from './rule.js';
-import type { Rule } from './rule.js';
+import { ruleOf } from '../bucket/rule.js';
+import type { Rule } from '../bucket/rule.js';
 
 /**
  * Limits that follow the load of the service that they protect. One factor scales all limits of a policy. Once a second

@@ -3,13 +3,13 @@ import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import { openSocketDirectory } from '../group/socket-directory.js';
-import type { SocketDirectory } from '../group/socket-directory.js';
-import { startGroup } from '../group/supervisor.js';
-import { listen, sharingOf } from '../listen.js';
-import { createLog } from '../log.js';
-import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../memory-budget.js';
-import type { Settings } from '../setting-table.js';
+import { openSocketDirectory } from '../../group/socket-directory.js';
+import type { SocketDirectory } from '../../group/socket-directory.js';
+import { startGroup } from '../../group/supervisor.js';
+import { listen, sharingOf } from '../../listen.js';
+import { createLog } from '../../log/log.js';
+import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../settings/memory-budget.js';
+import type { Settings } from '../../settings/setting-table.js';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 

@@ -1,6 +1,6 @@
-import type { Decision, Settlement } from './decision.js';
+import type { Decision, Settlement } from '../decide/decision.js';
 import type { ClientDescription } from './description.js';
-import type { TokenringError } from './error.js';
+import type { TokenringError } from '../error.js';
 import type { AllowRequest, Duration } from './request.js';
 
 /**

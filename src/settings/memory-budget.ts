@@ -1,7 +1,7 @@
 import { getHeapStatistics } from 'node:v8';
-import type { StateBounds } from './cluster/wiring.js';
-import { policyBytesIn } from './core/heap-bytes.js';
-import { MAX_DOCUMENT_BYTES } from './core/policy-document.js';
+import type { StateBounds } from '../cluster/wiring.js';
+import { policyBytesIn } from '../core/heap-bytes.js';
+import { MAX_DOCUMENT_BYTES } from '../core/policy/policy-document.js';
 
 const MIB = 1024 * 1024;
 /** Memory of a node that holds nothing, measured: objects on the heap, and everything outside it. */

@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto';
 import { checkLimits, checkPolicy, isPolicyName, MAX_POLICIES } from './check-policy.js';
-import { isClientId } from './client-id.js';
+import { isClientId } from '../client-id.js';
 import { NO_POLICIES, policyOf, rulesOf } from './policy.js';
 import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
-import type { Rule } from './rule.js';
+import type { Rule } from '../bucket/rule.js';
 
 /**
  * All policies, tiers, lists, and overrides, in one document that every node holds. Each entry has the version at which

@@ -1,5 +1,5 @@
-import type { NodeId } from './ring.js';
-import type { Algorithm } from './rule.js';
+import type { NodeId } from '../ring/ring.js';
+import type { Algorithm } from '../bucket/rule.js';
 
 /** The consumption of a client according to its owner. */
 export interface ClientDescription {

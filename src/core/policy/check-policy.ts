@@ -1,10 +1,10 @@
-import { EXPECTED_WINDOW, parseDuration } from './duration.js';
-import { badValue, misplaced, unknownField } from './mistake.js';
-import type { Mistake } from './mistake.js';
+import { EXPECTED_WINDOW, parseDuration } from '../duration.js';
+import { badValue, misplaced, unknownField } from '../mistake.js';
+import type { Mistake } from '../mistake.js';
 import { takesWindow } from './policy.js';
 import type { LimitsText, LimitText, PolicyText } from './policy.js';
-import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from './rule.js';
-import { isWhole } from './whole.js';
+import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../bucket/rule.js';
+import { isWhole } from '../whole.js';
 
 export const MAX_POLICIES = 1_000;
 const MAX_TIERS = 32;

@@ -1,7 +1,7 @@
 import type { Check } from './decide.js';
 import type { Decision } from './decision.js';
-import { sameRules } from './rule.js';
-import type { Rule } from './rule.js';
+import { sameRules } from '../bucket/rule.js';
+import type { Rule } from '../bucket/rule.js';
 
 /** The part of a check that a remembered denial depends on. */
 type Asked = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;

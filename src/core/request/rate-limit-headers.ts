@@ -1,7 +1,7 @@
-import type { Check, LimitStats } from './decide.js';
-import type { Decision } from './decision.js';
-import { formatDuration } from './duration.js';
-import type { Rule } from './rule.js';
+import type { Check, LimitStats } from '../decide/decide.js';
+import type { Decision } from '../decide/decision.js';
+import { formatDuration } from '../duration.js';
+import type { Rule } from '../bucket/rule.js';
 
 /**
  * Makes the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). A denial that a wait

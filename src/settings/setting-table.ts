@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { isOrigin } from './core/origin.js';
-import { parseRedisAddress } from './store/redis-address.js';
+import { isOrigin } from '../core/origin.js';
+import { parseRedisAddress } from '../store/redis-address.js';
 
 /** Parses the text of a setting; `undefined` when it is not valid. */
 type Parse<T> = (text: string) => T | undefined;

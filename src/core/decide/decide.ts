@@ -1,9 +1,20 @@
-import { addBucket, adopt, findBucket, fits, makeRoom, remaining, resetMs, advance, take, waitMs } from './bucket.js';
-import type { Bucket, Buckets } from './bucket.js';
-import type { ClientKey } from './client-hash.js';
-import type { Policy } from './policy.js';
-import type { Algorithm, Rule } from './rule.js';
-import type { TraceContext } from './trace-context.js';
+import {
+  addBucket,
+  adopt,
+  findBucket,
+  fits,
+  makeRoom,
+  remaining,
+  resetMs,
+  advance,
+  take,
+  waitMs,
+} from '../bucket/bucket.js';
+import type { Bucket, Buckets } from '../bucket/bucket.js';
+import type { ClientKey } from '../ring/client-hash.js';
+import type { Policy } from '../policy/policy.js';
+import type { Algorithm, Rule } from '../bucket/rule.js';
+import type { TraceContext } from '../trace-context.js';
 
 /** The question of a check, without its client. */
 export interface Asked {

@@ -1,7 +1,7 @@
-import { TokenringError } from '../core/error.js';
-import { WorkerFailure } from '../group/supervisor.js';
-import { SettingsError } from '../settings.js';
-import { StoreError } from '../store/store-error.js';
+import { TokenringError } from '../../core/error.js';
+import { WorkerFailure } from '../../group/supervisor.js';
+import { SettingsError } from '../../settings/settings.js';
+import { StoreError } from '../../store/store-error.js';
 
 /** Describes a failed start: one line for an expected failure, the stack for any other. */
 export function startFailure(error: unknown): string {

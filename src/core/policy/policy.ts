@@ -1,6 +1,6 @@
-import { parseDuration } from './duration.js';
-import { ruleOf } from './rule.js';
-import type { Algorithm, Rule } from './rule.js';
+import { parseDuration } from '../duration.js';
+import { ruleOf } from '../bucket/rule.js';
+import type { Algorithm, Rule } from '../bucket/rule.js';
 
 /**
  * The way a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { inspect, parseArgs } from 'node:util';
-import { nearestName } from './core/mistake.js';
-import { hostOf } from './core/ring.js';
+import { nearestName } from '../core/mistake.js';
+import { hostOf } from '../core/ring/ring.js';
 import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
 import type { Name, Setting, Settings } from './setting-table.js';
 

@@ -1,7 +1,7 @@
 import { checkOverride, checkPolicy, EXPECTED_NAME, isObject, isPolicyName, MAX_POLICIES } from './check-policy.js';
-import { EXPECTED_CLIENT_ID, isClientId } from './client-id.js';
-import { badValue, unknownField } from './mistake.js';
-import type { Mistake } from './mistake.js';
+import { EXPECTED_CLIENT_ID, isClientId } from '../client-id.js';
+import { badValue, unknownField } from '../mistake.js';
+import type { Mistake } from '../mistake.js';
 import type { LimitsText, PolicyText } from './policy.js';
 import {
   defaultKey,

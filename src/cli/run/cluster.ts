@@ -3,11 +3,11 @@ import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
-import { NO_PEER_ANSWERS } from '../cluster/handover/joiner.js';
-import { createStdoutSink } from '../line-sink.js';
-import { prettyLine } from '../pretty.js';
-import { SETTINGS } from '../setting-table.js';
-import { readSettings, SettingsError } from '../settings.js';
+import { NO_PEER_ANSWERS } from '../../cluster/handover/joiner.js';
+import { createStdoutSink } from '../../log/line-sink.js';
+import { prettyLine } from '../../log/pretty.js';
+import { SETTINGS } from '../../settings/setting-table.js';
+import { readSettings, SettingsError } from '../../settings/settings.js';
 import { withoutServiceLinks } from './service-links.js';
 
 const DEFAULT_NODES = 3;
@@ -95,7 +95,7 @@ function startMember(
   { name, args, env }: { name: string; args: readonly string[]; env: NodeJS.ProcessEnv },
   log: (line: string) => void,
 ): Member {
-  const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
+  const cli = fileURLToPath(new URL('../../cli.js', import.meta.url));
   // The node has a process group of its own. Ctrl-C reaches only this process, which then stops each node once.
   const child = spawn(process.execPath, [cli, 'serve', ...args], {
     env,

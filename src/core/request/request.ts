@@ -1,4 +1,4 @@
-import type { Algorithm } from './rule.js';
+import type { Algorithm } from '../bucket/rule.js';
 
 /** Largest number of requests in one batch. */
 export const MAX_BATCH = 1000;

@@ -2,12 +2,12 @@ import { constants, openSync } from 'node:fs';
 import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
 import { isatty } from 'node:tty';
-import type { Audit } from './http/access/audit.js';
+import type { Audit } from '../http/access/audit.js';
 import { createFileSink, createStdoutSink } from './line-sink.js';
 import type { LineSink } from './line-sink.js';
 import { prettyLine } from './pretty.js';
-import type { Settings } from './setting-table.js';
-import { SettingsError } from './settings.js';
+import type { Settings } from '../settings/setting-table.js';
+import { SettingsError } from '../settings/settings.js';
 
 /**
  * Characters with which a logged value could command a terminal or change how a line reads. They are the control

@@ -1,8 +1,8 @@
-import { hashClientBytes } from './client-hash.js';
+import { hashClientBytes } from '../ring/client-hash.js';
 import { createCheck } from './decide.js';
 import type { Asked, Check, Verdict } from './decide.js';
 import type { Decision } from './decision.js';
-import { TokenringError } from './error.js';
+import { TokenringError } from '../error.js';
 
 /** A decision, or why there is none. */
 export type Answer = Decision | TokenringError;
