@@ -52,6 +52,26 @@ export const PolicySchema = Type.Object(
   { ...strict, $id: 'Policy' },
 );
 
+const EnvoyRuleSchema = Type.Object(
+  {
+    entries: Type.Array(Type.String(), {
+      minItems: 1,
+      maxItems: 16,
+      description: 'the entries of a descriptor, in order: "key", "key=value", or "key=pattern" with *',
+    }),
+    policy: Type.Optional(Type.String()),
+    unlimited: Type.Optional(Type.Literal(true, { description: 'instead of a policy: no limit' })),
+    client: Type.Optional(
+      Type.String({ description: 'the id of the client; {key} is the value of an entry; default: domain and entries' }),
+    ),
+    name: Type.Optional(Type.String({ description: 'default: the name of the policy' })),
+    replaces: Type.Optional(Type.Array(Type.String(), { maxItems: 16, description: 'names of rules' })),
+    shadow: Type.Optional(Type.Boolean({ default: false, description: 'decide and count, but never deny' })),
+    headers: Type.Optional(Type.Boolean({ default: false, description: 'add RateLimit headers to the response' })),
+  },
+  { ...strict, description: 'the first rule that a descriptor meets applies' },
+);
+
 export const PolicyListSchema = Type.Object(
   {
     version: Type.Integer({ minimum: 0 }),
@@ -59,6 +79,11 @@ export const PolicyListSchema = Type.Object(
       Type.String({ description: 'the policy of requests that name neither a policy nor a limit' }),
     ),
     policies: Type.Record(Type.String(), PolicySchema),
+    envoy: Type.Optional(
+      Type.Record(Type.String(), Type.Array(EnvoyRuleSchema), {
+        description: "rules for descriptors of Envoy's rate limit service, by domain",
+      }),
+    ),
   },
   { ...strict, $id: 'PolicyList' },
 );

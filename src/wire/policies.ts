@@ -48,7 +48,8 @@ export function readChanges(value: unknown): ChangeList {
 }
 
 function readEntry(key: unknown, value: unknown): string {
-  if (!isEntry(key, value)) throw malformed('entry', 'a policy, a tier, a list, limits or a default that is valid');
+  if (!isEntry(key, value))
+    throw malformed('entry', 'a policy, a tier, a list, limits, rules or a default that is valid');
   return key as string;
 }
 

@@ -1,10 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { rulesFor } from '../../src/core/policy/policy.js';
+import { readWritten, writtenOf } from '../../src/core/policy/policy-text.js';
 import {
   change,
   defaultKey,
   documentOf,
+  envoyKey,
   fileKey,
   hasRoomFor,
   isEntry,
@@ -23,6 +25,7 @@ import {
 import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
 import { checkPolicyFile, entriesOf } from '../../src/core/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
+import { findRule } from '../../src/core/policy/envoy-table.js';
 
 const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });
 const LONG = Array.from({ length: 8 }, (_, i) => ({
@@ -381,6 +384,7 @@ describe('a policy', () => {
       [overrideKey('p', 'a client with spaces'), { limit: 3 }],
       [tierKey('x'), 'pro'],
       [listKey('x'), 'deny'],
+      [envoyKey('my domain'), [{ entries: ['a'], policy: 'p' }]],
       [defaultKey(), 'p'],
       [fileKey(), '0123456789abcdef'],
     ];
@@ -402,7 +406,21 @@ describe('a policy', () => {
       ['tier \ud800', 'pro'],
       [5, null],
       [`tier ${'x'.repeat(257)}`, 'pro'],
+      ['envoy ', [{ entries: ['a'], policy: 'p' }]],
+      [envoyKey('edge'), [{ entries: ['a'] }]],
     ];
     for (const [key, value] of bad) expect(isEntry(key, value), String(key)).to.equal(false);
+  });
+
+  it('keeps the rules for Envoy, written and read again, and puts them in force', () => {
+    const rules = [{ entries: ['user'], policy: 'p', shadow: true }];
+    const file: PolicyFileText = { policies: { p: { limit: 1, window: '1m' } }, envoy: { 'my domain': rules } };
+    const document = change(NO_DOCUMENT, entriesOf(file), 'a:1');
+    const again = readWritten(JSON.parse(JSON.stringify(writtenOf(document))));
+    expect(again.digest).to.equal(document.digest);
+    const domain = policySetOf(again).envoy.get('my domain')!;
+    expect(findRule(domain, [{ key: 'user', value: 'x' }])).to.include({ policy: 'p', shadow: true });
+    const gone = change(document, new Map([[envoyKey('my domain'), null]]), 'a:1');
+    expect(policySetOf(gone).envoy.size).to.equal(0);
   });
 });

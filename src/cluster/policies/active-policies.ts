@@ -3,6 +3,7 @@ import { rulesFor } from '../../core/policy/policy.js';
 import { NO_DOCUMENT, policySetOf } from '../../core/policy/policy-document.js';
 import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { Rule } from '../../core/bucket/rule.js';
+import type { EnvoyDomain } from '../../core/policy/envoy-table.js';
 
 /** Looks up the policies that are in force now. */
 export interface Policies {
@@ -12,6 +13,8 @@ export interface Policies {
   listed(clientId: string): 'allow' | 'deny' | undefined;
   /** Whether any client is on the allow or deny list. */
   readonly listsClients: boolean;
+  /** @returns the rules of a domain of Envoy's */
+  envoyDomain(name: string): EnvoyDomain | undefined;
 }
 
 interface Resolved {
@@ -43,7 +46,12 @@ export interface Overwritten {
 }
 
 /** For nodes without policies. */
-export const WITHOUT_POLICIES: Policies = { resolve: () => undefined, listed: () => undefined, listsClients: false };
+export const WITHOUT_POLICIES: Policies = {
+  resolve: () => undefined,
+  listed: () => undefined,
+  listsClients: false,
+  envoyDomain: () => undefined,
+};
 
 /** @param scaled returns the current rules of an adaptive policy */
 export function createActivePolicies(
@@ -75,6 +83,7 @@ export function createActivePolicies(
     get listsClients() {
       return set.listed.size > 0;
     },
+    envoyDomain: (name) => set.envoy.get(name),
     adopt(next, nextRegistry = registry) {
       if (next.digest === document.digest && nextRegistry === registry) return;
       registry = nextRegistry;

@@ -1,13 +1,16 @@
 import { hash } from 'node:crypto';
 import { checkLimits, checkPolicy, isPolicyName, MAX_POLICIES } from './check-policy.js';
 import { isClientId } from '../client-id.js';
+import { checkEnvoyRules, isEnvoyDomainName } from './check-envoy.js';
+import { envoyDomainOf } from './envoy-table.js';
+import type { EnvoyDomain, EnvoyRuleText } from './envoy-table.js';
 import { NO_POLICIES, policyOf, rulesOf } from './policy.js';
 import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
 import type { Rule } from '../bucket/rule.js';
 
 /**
- * All policies, tiers, lists, and overrides, in one document that every node holds. Each entry has the version at which
- * it was last written, and the node that wrote it. A deleted entry stays in the document without a value, so that an
+ * All policies, tiers, lists, overrides, and domains of Envoy's, in one document that every node holds. Each entry has
+ * the version at which it was last written, and the node that wrote it. A deleted entry stays in the document without a value, so that an
  * older copy cannot bring it back.
  *
  * Two documents merge entry by entry. The later write of an entry wins: by version, and if both sides of a partition
@@ -32,8 +35,8 @@ export interface Entry {
   readonly writer: string;
 }
 
-/** A policy, an override, a name of a policy or tier, or a list. */
-export type EntryValue = PolicyText | LimitsText | string;
+/** A policy, an override, a name of a policy or tier, a list, or the rules of a domain of Envoy's. */
+export type EntryValue = PolicyText | LimitsText | readonly EnvoyRuleText[] | string;
 
 /** Keys with their new values; `null` deletes an entry. */
 export type Changes = ReadonlyMap<string, EntryValue | null>;
@@ -55,6 +58,8 @@ export const policyKey = (name: string): string => `policy ${name}`;
 export const defaultKey = (): string => 'default';
 export const tierKey = (clientId: string): string => `tier ${clientId}`;
 export const listKey = (clientId: string): string => `list ${clientId}`;
+/** A domain of Envoy's may contain spaces. It is the rest of the key. */
+export const envoyKey = (domain: string): string => `envoy ${domain}`;
 /** Key of the digest of the policy file that was applied last. */
 export const fileKey = (): string => 'file';
 /** The names of policies have no spaces, so the key is unambiguous. */
@@ -218,6 +223,7 @@ export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
   const policies = new Map<string, Policy>();
   const tiers = new Map<string, string>();
   const listed = new Map<string, 'allow' | 'deny'>();
+  const envoy = new Map<string, EnvoyDomain>();
   const own: [policy: string, clientId: string, text: LimitsText][] = [];
   let standard: string | undefined;
   for (const [key, { value }] of entries) {
@@ -227,6 +233,7 @@ export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
     else if (kind === 'tier') tiers.set(rest, value as string);
     else if (kind === 'list') listed.set(rest, value as 'allow' | 'deny');
     else if (kind === 'override') own.push([...cut(rest), value as LimitsText]);
+    else if (kind === 'envoy') envoy.set(rest, envoyDomainOf(rest, value as readonly EnvoyRuleText[]));
     else if (kind === 'default') standard = value as string;
   }
   const overrides = new Map<string, Map<string, readonly Rule[]>>();
@@ -238,7 +245,7 @@ export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
     ofPolicy.set(clientId, rulesOf(name, text, policy.rules));
   }
   const known = standard !== undefined && policies.has(standard);
-  return { policies, default: known ? standard : undefined, tiers, overrides, listed };
+  return { policies, default: known ? standard : undefined, tiers, overrides, listed, envoy };
 }
 
 function cut(text: string): [before: string, after: string] {
@@ -262,6 +269,8 @@ export function isEntry(key: unknown, value: unknown): boolean {
       const valid = isPolicyName(policy) && isClientId(clientId);
       return valid && (value === null || checkLimits(value, '', { own: true }).length === 0);
     }
+    case 'envoy':
+      return isEnvoyDomainName(rest) && (value === null || checkEnvoyRules(value).length === 0);
     case 'default':
       return key === 'default' && (value === null || isPolicyName(value));
     case 'file':

@@ -2,9 +2,12 @@ import { checkOverride, checkPolicy, EXPECTED_NAME, isObject, isPolicyName, MAX_
 import { EXPECTED_CLIENT_ID, isClientId } from '../client-id.js';
 import { badValue, unknownField } from '../mistake.js';
 import type { Mistake } from '../mistake.js';
+import { checkEnvoy } from './check-envoy.js';
+import type { EnvoyRuleText } from './envoy-table.js';
 import type { LimitsText, PolicyText } from './policy.js';
 import {
   defaultKey,
+  envoyKey,
   hasRoomFor,
   listKey,
   MAX_DOCUMENT_BYTES,
@@ -23,6 +26,7 @@ export interface PolicyFileText {
   readonly clients?: Readonly<Record<string, ClientText>>;
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
+  readonly envoy?: Readonly<Record<string, readonly EnvoyRuleText[]>>;
 }
 
 interface ClientText {
@@ -30,7 +34,7 @@ interface ClientText {
   readonly overrides?: Readonly<Record<string, LimitsText>>;
 }
 
-const FIELDS = ['policies', 'default', 'clients', 'allow', 'deny'];
+const FIELDS = ['policies', 'default', 'clients', 'allow', 'deny', 'envoy'];
 const CLIENT_FIELDS = ['tier', 'overrides'];
 const POLICY_OF_FILE = 'the name of a policy of this file';
 
@@ -44,7 +48,7 @@ export function checkPolicyFile(value: unknown, maxBytes = MAX_DOCUMENT_BYTES): 
   for (const name of Object.keys(value)) {
     if (!FIELDS.includes(name)) mistakes.push(unknownField('', name, FIELDS));
   }
-  const { policies = {}, default: standard, clients = {}, allow = [], deny = [] } = value;
+  const { policies = {}, default: standard, clients = {}, allow = [], deny = [], envoy = {} } = value;
   if (!isObject(policies)) return [...mistakes, badValue('policies', policies, 'an object of policies by name')];
   for (const [name, policy] of Object.entries(policies)) {
     if (!isPolicyName(name)) mistakes.push(badValue(`policies.${name}`, name, EXPECTED_NAME, 'a name'));
@@ -54,16 +58,17 @@ export function checkPolicyFile(value: unknown, maxBytes = MAX_DOCUMENT_BYTES): 
   if (standard !== undefined && !has(standard)) {
     mistakes.push(badValue('default', standard, POLICY_OF_FILE, 'a policy'));
   }
-  // Clients refer to policies, so mistakes in policies would appear again in the clients.
+  // Clients and rules of Envoy's refer to policies, so mistakes in policies would appear again there.
   if (mistakes.length === 0) {
     mistakes.push(...checkClients(clients, policies as Readonly<Record<string, PolicyText>>));
+    mistakes.push(...checkEnvoy(envoy, 'envoy', has));
   }
   if (Object.keys(policies).length > MAX_POLICIES) {
     mistakes.push(badValue('policies', policies, `at most ${MAX_POLICIES} policies`));
   }
   mistakes.push(...checkList(allow, 'allow', []), ...checkList(deny, 'deny', Array.isArray(allow) ? allow : []));
   if (mistakes.length === 0 && entriesOf(value).size >= MAX_ENTRIES) {
-    mistakes.push(tooMuch(`fewer than ${MAX_ENTRIES} policies, tiers, overrides and listed clients`));
+    mistakes.push(tooMuch(`fewer than ${MAX_ENTRIES} policies, tiers, overrides, listed clients and domains`));
   } else if (mistakes.length === 0 && !hasRoomFor(NO_DOCUMENT, entriesOf(value), maxBytes)) {
     const advice = maxBytes < MAX_DOCUMENT_BYTES ? ', or give the node more memory' : '';
     mistakes.push(tooMuch(`at most ${maxBytes} bytes of all, as JSON${advice}`));
@@ -126,5 +131,6 @@ export function entriesOf(file: PolicyFileText): Map<string, EntryValue> {
   }
   for (const clientId of file.allow ?? []) entries.set(listKey(clientId), 'allow');
   for (const clientId of file.deny ?? []) entries.set(listKey(clientId), 'deny');
+  for (const [domain, rules] of Object.entries(file.envoy ?? {})) entries.set(envoyKey(domain), rules);
   return entries;
 }

@@ -1,6 +1,7 @@
 import { parseDuration } from '../duration.js';
 import { ruleOf } from '../bucket/rule.js';
 import type { Algorithm, Rule } from '../bucket/rule.js';
+import type { EnvoyDomain } from './envoy-table.js';
 
 /**
  * The way a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
@@ -97,6 +98,8 @@ export interface PolicySet {
   readonly overrides: ReadonlyMap<string, ReadonlyMap<string, readonly Rule[]>>;
   /** Clients on the allow and deny lists. */
   readonly listed: ReadonlyMap<string, 'allow' | 'deny'>;
+  /** Rules for descriptors of Envoy's, by domain. */
+  readonly envoy: ReadonlyMap<string, EnvoyDomain>;
 }
 
 export const NO_POLICIES: PolicySet = {
@@ -105,6 +108,7 @@ export const NO_POLICIES: PolicySet = {
   tiers: new Map(),
   overrides: new Map(),
   listed: new Map(),
+  envoy: new Map(),
 };
 
 /** @returns the client's override, else the rules of its tier, else the rules of the policy */

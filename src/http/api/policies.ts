@@ -49,6 +49,15 @@ export function createPolicyHandlers(
     return activePolicies.document.entries.get(key)?.value ?? null;
   }
 
+  /** Returns all entries of one kind by name, in the order of their names. */
+  function named(prefix: string): object {
+    const entries: [string, EntryValue][] = [];
+    for (const [key, { value }] of activePolicies.document.entries) {
+      if (value !== null && key.startsWith(prefix)) entries.push([key.slice(prefix.length), value]);
+    }
+    return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
   function find(key: string, what: string): EntryValue {
     const value = textOf(key);
     if (value === null) throw new TokenringError('not_found', { detail: `there is no such ${what}` });
@@ -89,12 +98,9 @@ export function createPolicyHandlers(
 
   return {
     list: (_req, res) => {
-      const policies: [string, EntryValue][] = [];
-      for (const [key, { value }] of activePolicies.document.entries) {
-        if (value !== null && key.startsWith('policy ')) policies.push([key.slice('policy '.length), value]);
-      }
-      policies.sort(([a], [b]) => (a < b ? -1 : 1));
-      send(res, { default: activePolicies.set.default, policies: Object.fromEntries(policies) });
+      const { set } = activePolicies;
+      const envoy = set.envoy.size === 0 ? undefined : named('envoy ');
+      send(res, { default: set.default, policies: named('policy '), envoy });
     },
     policy: {
       get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),
