@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
-import type { Audit } from './http/access/audit.js';
+import type { Audit } from './edge/access/audit.js';
 import type { PeerTls } from './peer/tls.js';
 import { variable } from './settings/setting-table.js';
 import type { Settings } from './settings/setting-table.js';

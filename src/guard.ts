@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { createAccess } from './http/access/access.js';
-import type { Access, AccessRules } from './http/access/access.js';
-import type { Audit } from './http/access/audit.js';
-import { readTokenFile, withAdminToken } from './http/access/token-file.js';
+import { createAccess } from './edge/access/access.js';
+import type { Access, AccessRules } from './edge/access/access.js';
+import type { Audit } from './edge/access/audit.js';
+import { readTokenFile, withAdminToken } from './edge/access/token-file.js';
 import { SettingsError } from './settings/settings.js';
 import type { Settings } from './settings/setting-table.js';
 import { watchFiles } from './watch-files.js';

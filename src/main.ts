@@ -5,8 +5,8 @@ import { peerTls, publicTls, readCertificates, watchCertificates } from './certi
 import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
-import { createAuditTrail } from './http/access/audit.js';
-import type { Audit } from './http/access/audit.js';
+import { createAuditTrail } from './edge/access/audit.js';
+import type { Audit } from './edge/access/audit.js';
 import { createNodeEvents } from './http/api/node-events.js';
 import type { NodeEvents } from './http/api/node-events.js';
 import { createGuard } from './guard.js';

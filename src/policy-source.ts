@@ -8,7 +8,7 @@ import { fileKey, MAX_DOCUMENT_BYTES } from './core/policy/policy-document.js';
 import type { Changes, EntryValue, PolicyDocument } from './core/policy/policy-document.js';
 import type { Mistake } from './core/mistake.js';
 import type { PolicyFileText } from './core/policy/policy-file.js';
-import type { Audit, Change, Who } from './http/access/audit.js';
+import type { Audit, Change, Who } from './edge/access/audit.js';
 import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings/settings.js';
 import { readPolicyFile, readPolicyObject, watchPolicyFile } from './store/policy-file.js';

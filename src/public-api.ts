@@ -8,14 +8,16 @@ import type { Stats } from './group/protocol.js';
 import type { Guard } from './guard.js';
 import { createApi } from './http/api/api.js';
 import type { ApiDeps } from './http/api/api.js';
-import type { AuditTrail, Who } from './http/access/audit.js';
+import type { AuditTrail, Who } from './edge/access/audit.js';
 import type { NodeEvents } from './http/api/node-events.js';
 import { createBodyReader } from './http/body.js';
-import { createCounters } from './http/metrics/counters.js';
-import type { Counters } from './http/metrics/counters.js';
+import { createCounters } from './edge/counters.js';
+import type { Counters } from './edge/counters.js';
 import { createDecisionHandlers } from './http/decisions/handlers.js';
 import { createMetrics } from './http/metrics/metrics.js';
-import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from './http/server.js';
+import { createConnections, DEFAULT_BOUNDS } from './edge/connections.js';
+import { createEdge } from './edge/edge.js';
+import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import type { PublicServer } from './http/server.js';
 import { onceJoined } from './http/once-joined.js';
 import type { Member } from './member.js';
@@ -59,12 +61,20 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const { access } = guard;
   const counters = createCounters();
   const joined = onceJoined({ counters, hasJoined: () => stage() !== 'joining' });
-  const decisions = joined.decisions(
-    createDecisionHandlers(
-      { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
-      { ...settings, ...deps.bounds },
-    ),
+  const edge = createEdge(
+    { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
+    { ...settings, ...deps.bounds },
   );
+  const connections = createConnections(
+    {
+      ...DEFAULT_BOUNDS,
+      maxUnreadBytes: deps.bounds.maxUnreadBytes,
+      max: Math.min(settings.maxConnections, deps.bounds.maxConnections),
+      maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
+    },
+    counters,
+  );
+  const decisions = joined.decisions(createDecisionHandlers(edge, settings));
   const metrics = createMetrics({
     counters,
     cluster: node,
@@ -90,12 +100,12 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     },
     { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },
   );
-  const server = createPublicServer({ decisions, api: joined.api(api), counters }, DEFAULT_TIMEOUTS, deps.tls, {
-    ...DEFAULT_BOUNDS,
-    maxUnreadBytes: deps.bounds.maxUnreadBytes,
-    max: Math.min(settings.maxConnections, deps.bounds.maxConnections),
-    maxPerAddress: settings.maxConnectionsPerAddress || Infinity,
-  });
+  const server = createPublicServer(
+    { decisions, api: joined.api(api), counters },
+    DEFAULT_TIMEOUTS,
+    deps.tls,
+    connections,
+  );
   return {
     ...server,
     stats: () => metrics.getMetricsAsJSON(),

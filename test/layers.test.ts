@@ -53,11 +53,15 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   wire: { ours: ['core', 'cluster', 'wire'], packages: /^node:buffer$/ },
   validate: { ours: ['core', 'cluster', 'validate'], packages: /^(node:(crypto|buffer)|@sinclair\/typebox(\/.+)?)$/ },
   client: { ours: ['core', 'client'], packages: /^(undici|express)$/ },
-  http: { ours: ['core', 'cluster', 'validate', 'http'], packages: /./ },
+  edge: {
+    ours: ['core', 'cluster', 'validate', 'edge'],
+    packages: /^(node:(crypto|http|net|tls)|@sinclair\/typebox(\/.+)?)$/,
+  },
+  http: { ours: ['core', 'cluster', 'validate', 'edge', 'http'], packages: /./ },
   peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
   store: { ours: ['core', 'cluster', 'wire', 'store'], packages: /./ },
-  log: { ours: ['core', 'log', 'settings', 'http'], packages: /./ },
+  log: { ours: ['core', 'log', 'settings', 'edge'], packages: /./ },
   settings: { ours: ['core', 'cluster', 'store', 'settings'], packages: /^node:(fs|os|util|v8)$/ },
   group: {
     ours: ['core', 'cluster', 'group', 'settings'],

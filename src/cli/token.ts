@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { digestOf, ROLES } from '../http/access/access.js';
+import { digestOf, ROLES } from '../edge/access/access.js';
 import { SettingsError } from '../settings/settings.js';
 import type { Command } from './command.js';
 

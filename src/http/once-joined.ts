@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { TokenringError } from '../core/error.js';
-import { countProblem } from './metrics/counters.js';
-import type { Counters } from './metrics/counters.js';
+import { countProblem } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { sendProblem } from './send.js';
 

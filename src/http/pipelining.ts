@@ -16,7 +16,7 @@ interface Pipelined {
 }
 
 /** The requests of each connection whose answers are not complete. */
-export interface Pipelining {
+interface Pipelining {
   /**
    * Calls `begin` now or later, in the order of the requests. A request that is not quick begins when all earlier
    * answers of its connection are complete.

@@ -4,12 +4,12 @@ import { createServer as createTlsServer, Server as TlsServer } from 'node:https
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
-import { boundConnections } from './connections.js';
-import type { ConnectionBounds, Listener } from './connections.js';
+import { createConnections, DEFAULT_BOUNDS } from '../edge/connections.js';
+import type { Connections, Listener } from '../edge/connections.js';
 import { awaitsContinue } from './expect-continue.js';
 import { serveDirectly } from './direct-connections.js';
-import { countProblem } from './metrics/counters.js';
-import type { Counters } from './metrics/counters.js';
+import { countProblem } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
 import { createPipelining } from './pipelining.js';
@@ -30,12 +30,6 @@ export interface ServerTimeouts {
 }
 
 export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
-export const DEFAULT_BOUNDS: ConnectionBounds = {
-  max: 10_000,
-  maxPerAddress: Infinity,
-  answerMs: 30_000,
-  maxUnreadBytes: 64 * 1024 * 1024,
-};
 /** Bound of the bytes of all headers of a request. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
@@ -60,7 +54,7 @@ export function createPublicServer(
   { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
   tls?: TlsOptions,
-  bounds: ConnectionBounds = DEFAULT_BOUNDS,
+  bounded: Connections = createConnections(DEFAULT_BOUNDS, counters),
 ): PublicServer {
   let draining = false;
   /** The last decision request of each connection, answered or not. */
@@ -138,7 +132,11 @@ export function createPublicServer(
     awaitsContinue(req, res);
     answer(req, res);
   });
-  const connections = boundConnections(server, bounds, counters, pipelining);
+  const connections = bounded.addDoor({
+    server,
+    closeIdle: () => server.closeIdleConnections(),
+    waitingBytes: (socket) => pipelining.waitingBytes(socket),
+  });
   // With TLS, the socket of a request is the decrypted one.
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     socket.on('close', () => latest.delete(socket));

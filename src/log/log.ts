@@ -2,7 +2,7 @@ import { constants, openSync } from 'node:fs';
 import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
 import { isatty } from 'node:tty';
-import type { Audit } from '../http/access/audit.js';
+import type { Audit } from '../edge/access/audit.js';
 import { createFileSink, createStdoutSink } from './line-sink.js';
 import type { LineSink } from './line-sink.js';
 import { prettyLine } from './pretty.js';

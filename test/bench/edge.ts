@@ -7,7 +7,7 @@ import { createClusterNode } from '../../src/cluster/node.js';
 import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
 import { CheckBatch } from '../../src/core/decide/check-batch.js';
 import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';
-import { createCounters } from '../../src/http/metrics/counters.js';
+import { createCounters } from '../../src/edge/counters.js';
 import { systemClock, systemTimers } from '../../src/system.js';
 import { createBatchReader } from '../../src/validate/batch-reader.js';
 import { parseJson } from '../../src/validate/json.js';

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { createClient } from '../../src/client/index.js';
 import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
 import { ringChecksum } from '../../src/core/ring/ring.js';
-import { digestOf } from '../../src/http/access/access.js';
+import { digestOf } from '../../src/edge/access/access.js';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
 import { startTestRing } from '../support/ring.js';
 import { startStubNode } from '../support/stub-node.js';

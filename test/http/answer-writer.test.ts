@@ -6,7 +6,7 @@ import type { Decision } from '../../src/core/decide/decision.js';
 import { TokenringError } from '../../src/core/error.js';
 import { decisionJson } from '../../src/http/decisions/answer.js';
 import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';
-import { createCounters } from '../../src/http/metrics/counters.js';
+import { createCounters } from '../../src/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
 const CHECK = checkOf([tokenBucket(1, 1_000)]);

@@ -6,15 +6,16 @@ import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { CheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
 import type { Decision } from '../../src/core/decide/decision.js';
-import { createAccess } from '../../src/http/access/access.js';
+import { createAccess } from '../../src/edge/access/access.js';
 import { createApi } from '../../src/http/api/api.js';
 import type { ApiDeps } from '../../src/http/api/api.js';
-import { boundConnections } from '../../src/http/connections.js';
-import type { ConnectionBounds } from '../../src/http/connections.js';
+import { createConnections, DEFAULT_BOUNDS } from '../../src/edge/connections.js';
+import type { ConnectionBounds } from '../../src/edge/connections.js';
 import type { CheckBatch } from '../../src/core/decide/check-batch.js';
-import { createCounters } from '../../src/http/metrics/counters.js';
+import { createCounters } from '../../src/edge/counters.js';
+import { createEdge } from '../../src/edge/edge.js';
 import { createDecisionHandlers } from '../../src/http/decisions/handlers.js';
-import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
+import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer } from '../../src/http/server.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
@@ -40,10 +41,12 @@ async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
   const decisions = { ...NO_DECISIONS, allow: (_req: unknown, res: ServerResponse) => void waiting.push(res) };
   const api = (req: IncomingMessage, res: ServerResponse): void =>
     void res.end(req.url === '/' ? 'hello' : Buffer.alloc(req.url === '/big' ? BIG : SOME));
-  const publicServer = createPublicServer({ decisions, api, counters }, DEFAULT_TIMEOUTS, undefined, {
-    ...DEFAULT_BOUNDS,
-    ...bounds,
-  });
+  const publicServer = createPublicServer(
+    { decisions, api, counters },
+    DEFAULT_TIMEOUTS,
+    undefined,
+    createConnections({ ...DEFAULT_BOUNDS, ...bounds }, counters),
+  );
   // A port of its own beside the shared one, as a worker has it.
   const other = createServer({ allowHalfOpen: true, noDelay: true });
   publicServer.answerAlso(other);
@@ -185,8 +188,9 @@ describe('the bounds of the service itself', () => {
   it('count all connections of one IPv6 /64 as those of one address', () => {
     const server = new EventEmitter();
     const counters = createCounters();
-    boundConnections(server as unknown as Server, { ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters, {
-      waitingBytes: () => 0,
+    createConnections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters).addDoor({
+      server: server as unknown as Server,
+      closeIdle: () => undefined,
     });
     const open = (remoteAddress: string): boolean => {
       const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
@@ -259,8 +263,8 @@ describe('the bounds of the service itself', () => {
     const limiter = { check: () => new Promise<Decision>((resolve) => held.push(resolve)) } as unknown as CheckPipeline;
     const log = { error: () => undefined };
     const decisions = createDecisionHandlers(
-      { limiter, access, counters, elapsedMs: () => 0, log },
-      { deniedStatus: 429, maxInFlight: 3 },
+      createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 }),
+      { deniedStatus: 429 },
     );
     const looks: (() => void)[] = [];
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
@@ -312,8 +316,11 @@ describe('the bounds of the service itself', () => {
     const counters = createCounters();
     const access = createAccess({ required: [], tokens: [] });
     const decisions = createDecisionHandlers(
-      { limiter, access, counters, elapsedMs: () => 0, log: { error: () => undefined } },
-      { deniedStatus: 429, maxInFlight: 10_000, maxWaitingBytes: MIB },
+      createEdge(
+        { limiter, access, counters, elapsedMs: () => 0, log: { error: () => undefined } },
+        { maxInFlight: 10_000, maxWaitingBytes: MIB },
+      ),
+      { deniedStatus: 429 },
     );
     const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), counters });
     publicServer.server.listen(0, '127.0.0.1');
@@ -361,8 +368,11 @@ describe('the bounds of the service itself', () => {
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
     const decisions = createDecisionHandlers(
-      { limiter: { check } as unknown as CheckPipeline, access, counters, elapsedMs: () => 0, log },
-      { deniedStatus: 429, maxInFlight: 3 },
+      createEdge(
+        { limiter: { check } as unknown as CheckPipeline, access, counters, elapsedMs: () => 0, log },
+        { maxInFlight: 3 },
+      ),
+      { deniedStatus: 429 },
     );
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
     const api = createApi({ cluster, decisions, access, counters, log, auditTrail: {} } as unknown as ApiDeps, {

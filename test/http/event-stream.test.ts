@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import type { Request, Response } from 'express';
 import { createEventStream } from '../../src/http/api/event-stream.js';
 import { createNodeEvents } from '../../src/http/api/node-events.js';
-import { createAccess, digestOf } from '../../src/http/access/access.js';
+import { createAccess, digestOf } from '../../src/edge/access/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { AuditSchema } from '../../src/validate/schema.js';
 import { eventually } from '../support/eventually.js';

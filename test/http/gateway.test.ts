@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { digestOf } from '../../src/http/access/access.js';
+import { digestOf } from '../../src/edge/access/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient } from '../support/http.js';
 import type { Answer } from '../support/http.js';

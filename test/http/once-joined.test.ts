@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createCounters } from '../../src/http/metrics/counters.js';
+import { createCounters } from '../../src/edge/counters.js';
 import { onceJoined } from '../../src/http/once-joined.js';
 
 const done = (_req: IncomingMessage, res: ServerResponse): void => void res.end('answered');

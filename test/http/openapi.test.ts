@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { HTTP_ERRORS } from '../../src/core/error.js';
-import { digestOf } from '../../src/http/access/access.js';
+import { digestOf } from '../../src/edge/access/access.js';
 import type { RunningNode } from '../../src/main.js';
 import { VERSION } from '../../src/version.js';
 import { call, liveNode } from '../support/http.js';

@@ -3,9 +3,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect as connectTo } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
-import { createCounters } from '../../src/http/metrics/counters.js';
-import type { Counters } from '../../src/http/metrics/counters.js';
-import { createPublicServer, DEFAULT_BOUNDS, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
+import { createConnections, DEFAULT_BOUNDS } from '../../src/edge/connections.js';
+import { createCounters } from '../../src/edge/counters.js';
+import type { Counters } from '../../src/edge/counters.js';
+import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer } from '../../src/http/server.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { eventually } from '../support/eventually.js';
@@ -47,7 +48,7 @@ describe('requests that come before the last answer on their connection', () => 
       { decisions: { ...NO_DECISIONS, allow }, api, counters },
       DEFAULT_TIMEOUTS,
       undefined,
-      { ...DEFAULT_BOUNDS, maxUnreadBytes: MIB },
+      createConnections({ ...DEFAULT_BOUNDS, maxUnreadBytes: MIB }, counters),
     );
     started.push(publicServer);
     publicServer.server.listen(0, '127.0.0.1');

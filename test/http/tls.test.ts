@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { createCounters } from '../../src/http/metrics/counters.js';
+import { createCounters } from '../../src/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 

@@ -1,7 +1,7 @@
 import type { RequestHandler, Response } from 'express';
 import type { ClusterNode } from '../../cluster/node.js';
 import { TokenringError } from '../../core/error.js';
-import type { Audit, Who } from '../access/audit.js';
+import type { Audit, Who } from '../../edge/access/audit.js';
 import { clientIdOf } from './client-param.js';
 
 interface ClientHandlersDeps {

@@ -2,7 +2,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import type { Observer } from '../../cluster/observer.js';
 import type { Membership } from '../../cluster/membership/membership.js';
 import { TokenringError } from '../../core/error.js';
-import type { Access } from '../access/access.js';
+import type { Access } from '../../edge/access/access.js';
 import type { NodeEvent, NodeEvents } from './node-events.js';
 import { describeCluster } from './cluster-view.js';
 import { statsOf } from './observations.js';

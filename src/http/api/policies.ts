@@ -15,7 +15,7 @@ import {
 } from '../../core/policy/policy-document.js';
 import type { EntryValue, PolicyDocument } from '../../core/policy/policy-document.js';
 import type { PolicyText } from '../../core/policy/policy.js';
-import type { Who } from '../access/audit.js';
+import type { Who } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
 import { clientIdOf } from './client-param.js';

@@ -1,7 +1,7 @@
 import type { Answer, CheckBatch, Origin, VisitPlain } from '../../core/decide/check-batch.js';
 import { TokenringError } from '../../core/error.js';
-import { countDecision, countProblem } from '../metrics/counters.js';
-import type { Counters } from '../metrics/counters.js';
+import { countDecision, countProblem } from '../../edge/counters.js';
+import type { Counters } from '../../edge/counters.js';
 import { asciiJson, decisionJson, originJson } from './answer.js';
 
 /** Room for the head of the response in front of its body. */

@@ -1,25 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { CheckPipeline } from '../../cluster/decide/check-pipeline.js';
-import { WITHOUT_POLICIES } from '../../cluster/policies/active-policies.js';
-import type { Policies } from '../../cluster/policies/active-policies.js';
 import { CheckBatch } from '../../core/decide/check-batch.js';
 import type { Check } from '../../core/decide/decide.js';
-import type { Decision, Source } from '../../core/decide/decision.js';
+import type { Decision } from '../../core/decide/decision.js';
 import { waitingBatchBytes, waitingCheckBytes } from '../../core/heap-bytes.js';
 import { rateLimitHeaders } from '../../core/request/rate-limit-headers.js';
 import type { TraceContext } from '../../core/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../core/request/request.js';
-import type { Access } from '../access/access.js';
 import { decisionJson, gatewayJson } from './answer.js';
 import { createAnswerWriters } from './answer-writer.js';
 import type { AnswerBytes } from './answer-writer.js';
-import { createArrivingBytes } from '../arriving.js';
-import type { ArrivingBytes } from '../arriving.js';
+import type { ArrivingBytes } from '../../edge/arriving.js';
+import { countDecision } from '../../edge/counters.js';
+import type { Edge } from '../../edge/edge.js';
 import { readJsonBody } from '../body.js';
-import { countDecision, countDuration, countProblem } from '../metrics/counters.js';
-import type { Counters } from '../metrics/counters.js';
-import { createSlices } from './slices.js';
-import { createWaitingMemory } from './waiting-memory.js';
 import { tracedBatch, tracedCheck, traceOf } from './traced.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
@@ -29,11 +22,6 @@ import { createBatchReader } from '../../validate/batch-reader.js';
 import { MAX_BATCH_NAMES, readBatch, readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
-/** Bytes of all bodies that have not arrived in full. */
-const MAX_ARRIVING_BYTES = 64 * 1024 * 1024;
-
-/** Bytes of all requests that wait for other nodes, or for their turn. */
-const MAX_WAITING_BYTES = 64 * 1024 * 1024;
 /** Bytes of an item of a batch that is parsed, but not read. */
 const UNREAD_ITEM_BYTES = 1_000;
 
@@ -67,28 +55,13 @@ export interface DecisionHandlers {
   };
 }
 
-/** Log for causes that callers must not see. It never gets a client id. */
-export interface ErrorLog {
-  error(fields: object, message: string): void;
-}
-
-interface DecisionDeps {
-  readonly limiter: Pick<CheckPipeline, 'check' | 'checkMany'>;
-  readonly access: Access;
-  /** Policies that requests may name. Default: none. */
-  readonly policies?: Policies;
-  readonly counters: Counters;
-  readonly elapsedMs: () => number;
-  readonly log: ErrorLog;
-}
-
 /**
  * Creates `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls
  * them without Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
  */
 export function createDecisionHandlers(
-  { limiter, policies = WITHOUT_POLICIES, access, counters, elapsedMs, log }: DecisionDeps,
-  options: { deniedStatus: 200 | 429; maxInFlight: number; maxArrivingBytes?: number; maxWaitingBytes?: number },
+  { limiter, policies, access, counters, elapsedMs, arriving, waiting, slices, answered, failed }: Edge,
+  options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
   /** Reads a body, or throws. Consumes nothing. */
@@ -101,25 +74,11 @@ export function createDecisionHandlers(
     trace: TraceContext | undefined,
   ) => Promise<void> | undefined;
 
-  const slices = createSlices({ nowMs: elapsedMs, defer: setImmediate });
-
-  const arriving = createArrivingBytes(options.maxArrivingBytes ?? MAX_ARRIVING_BYTES);
-  /** Requests that wait for other nodes. Arriving requests do not count, as a slow sender must not shut others out. */
-  let waiting = 0;
-  const waitingMemory = createWaitingMemory(options.maxWaitingBytes ?? MAX_WAITING_BYTES);
   const gone = (): void => {
     counters.inFlight -= 1;
   };
 
   type Fail = (error: unknown) => void;
-
-  function failWith(error: unknown, send: (problem: TokenringError) => void): void {
-    const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
-    if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
-    counters.inFlight -= 1;
-    countProblem(counters, problem.code);
-    send(problem);
-  }
 
   /**
    * Accepts a request by its headers.
@@ -132,10 +91,9 @@ export function createDecisionHandlers(
     gateway?: Gateway,
   ): Fail | undefined {
     counters.inFlight += 1;
-    const fail = (error: unknown): void => failWith(error, (problem) => sendProblem(req, res, problem));
+    const fail = (error: unknown): void => sendProblem(req, res, failed(error));
     try {
-      if (waiting >= options.maxInFlight)
-        throw new TokenringError('overloaded', { detail: 'too many requests are in flight' });
+      waiting.requirePlace();
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
         throw new TokenringError('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
       if (access.guardsDecisions) admit(req, gateway);
@@ -162,9 +120,7 @@ export function createDecisionHandlers(
 
   /** Counts a request among those that wait for other nodes, until it is answered. */
   function waitFor(later: Promise<void> | undefined, fail: Fail): void {
-    if (later === undefined) return;
-    waiting += 1;
-    later.catch(fail).finally(() => (waiting -= 1));
+    if (later !== undefined) waiting.wait(later, fail);
   }
 
   function receive<T>(
@@ -200,7 +156,7 @@ export function createDecisionHandlers(
     read: Read<T>,
     answer: Respond<T>,
   ): boolean {
-    if (waiting >= options.maxInFlight || access.guardsDecisions) return false;
+    if (waiting.isFull || access.guardsDecisions) return false;
     const startMs = elapsedMs();
     let asked: T;
     try {
@@ -211,9 +167,9 @@ export function createDecisionHandlers(
     counters.inFlight += 1;
     try {
       const later = answer(asked, sink.send, startMs, trace);
-      if (later !== undefined) waitFor(later, (error) => failWith(error, sink.fail));
+      if (later !== undefined) waiting.wait(later, (error) => sink.fail(failed(error)));
     } catch (error) {
-      failWith(error, sink.fail);
+      sink.fail(failed(error));
     }
     return true;
   }
@@ -224,20 +180,14 @@ export function createDecisionHandlers(
     if (fail === undefined) return;
     try {
       const check = readGatewayCheck(req, policies);
-      waitingMemory.requireRoom('check');
+      waiting.requireRoom('check');
       const send = (decision: Decision): void => sendToGateway(req, res, gateway, check, decision, startMs);
       const decision = limiter.check(tracedCheck(check, traceOf(req.headers)));
-      if (decision instanceof Promise)
-        waitFor(waitingMemory.charge(waitingCheckBytes(check), decision.then(send)), fail);
+      if (decision instanceof Promise) waitFor(waiting.charge(waitingCheckBytes(check), decision.then(send)), fail);
       else send(decision);
     } catch (error) {
       fail(error);
     }
-  }
-
-  function answered(source: Source | 'batch', startMs: number): void {
-    counters.inFlight -= 1;
-    countDuration(counters, source, (elapsedMs() - startMs) / 1000);
   }
 
   function sendDecision(send: Send, check: Check, decision: Decision, startMs: number): void {
@@ -265,11 +215,11 @@ export function createDecisionHandlers(
   const readOne: Read<Check> = (body) => readCheck(parseJson(body), policies);
 
   const answerCheck: Respond<Check> = (check, send, startMs, trace) => {
-    waitingMemory.requireRoom('check');
+    waiting.requireRoom('check');
     const decision = limiter.check(tracedCheck(check, trace));
     if (decision instanceof Promise) {
       const sent = decision.then((later) => sendDecision(send, check, later, startMs));
-      return waitingMemory.charge(waitingCheckBytes(check), sent);
+      return waiting.charge(waitingCheckBytes(check), sent);
     }
     sendDecision(send, check, decision, startMs);
     return undefined;
@@ -284,7 +234,7 @@ export function createDecisionHandlers(
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   const answerBatch: Respond<CheckBatch | readonly unknown[]> = (asked, send, startMs, trace) => {
-    waitingMemory.requireRoom('batch');
+    waiting.requireRoom('batch');
     if (asked instanceof CheckBatch) return decideBatch(tracedBatch(asked, trace), send, startMs);
     const batch = new CheckBatch(asked.length);
     const readSome = (): boolean => {
@@ -300,7 +250,7 @@ export function createDecisionHandlers(
     };
     const read = slices.run(readSome);
     const decide = (): Promise<void> | undefined => decideBatch(batch, send, startMs);
-    return after(read && waitingMemory.charge(UNREAD_ITEM_BYTES * asked.length, read), decide);
+    return after(read && waiting.charge(UNREAD_ITEM_BYTES * asked.length, read), decide);
   };
 
   function decideBatch(batch: CheckBatch, send: Send, startMs: number): Promise<void> | undefined {
@@ -320,7 +270,7 @@ export function createDecisionHandlers(
       });
     };
     const later = limiter.checkMany(batch);
-    return later === undefined ? write() : waitingMemory.charge(waitingBatchBytes(batch), later.then(write));
+    return later === undefined ? write() : waiting.charge(waitingBatchBytes(batch), later.then(write));
   }
 
   return {

@@ -1,6 +1,6 @@
 import { HTTP_ERRORS } from '../../core/error.js';
 import type { HttpErrorCode } from '../../core/error.js';
-import type { Role } from '../access/access.js';
+import type { Role } from '../../edge/access/access.js';
 import { CALLER, GATEWAY_ALLOWED, GATEWAY_DENIED, POLICY, problemExample } from './examples.js';
 import type { EntryExamples, Examples } from './examples.js';
 

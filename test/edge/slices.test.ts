@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createSlices } from '../../src/http/decisions/slices.js';
+import { createSlices } from '../../src/edge/slices.js';
 
 /** Slices over a clock that each step moves by 1 ms, and turns that are taken one by one. */
 function stage(sliceMs = 5): {

@@ -1,0 +1,232 @@
+import type { Server, Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
+import { networkOf } from '../core/address.js';
+import type { Counters } from './counters.js';
+
+export interface ConnectionBounds {
+  /** Connections open at once. */
+  readonly max: number;
+  /** Connections of one address or IPv6 /64. `Infinity` when many callers share one, as behind a proxy. */
+  readonly maxPerAddress: number;
+  /** Time in ms that a client has to read the bytes that wait for it. They take memory of the node. */
+  readonly answerMs: number;
+  /** Bytes of unread answers of all clients together. Above it, the node cuts off the clients with the most. */
+  readonly maxUnreadBytes: number;
+}
+
+export const DEFAULT_BOUNDS: ConnectionBounds = {
+  max: 10_000,
+  maxPerAddress: Infinity,
+  answerMs: 30_000,
+  maxUnreadBytes: 64 * 1024 * 1024,
+};
+
+/** The server of one protocol. */
+interface Door {
+  readonly server: Server;
+  /** Closes the connections that wait for nothing. */
+  readonly closeIdle: () => void;
+  /** Returns the bytes of answers of this connection that wait outside its socket. */
+  readonly waitingBytes?: (socket: Socket) => number;
+}
+
+/** The connections of one door. */
+export interface DoorConnections {
+  /** All sockets, including those in a TLS handshake. */
+  readonly open: ReadonlySet<Socket>;
+  /** Hands the connections of one more listener to the server. */
+  addListener(listener: Listener): void;
+  /** Resolves when no connection is open. */
+  allClosed(): Promise<void>;
+}
+
+export interface Connections {
+  /** Bounds the connections of one more server. The bounds hold for all doors and listeners together. */
+  addDoor(door: Door): DoorConnections;
+}
+
+/** Where connections come from, beside a server's own listener. */
+export interface Listener {
+  on(event: 'connection', take: (socket: Socket) => void): unknown;
+  /** Takes no more connections. May wait for the end of open ones before it calls `done`. */
+  close(done: () => void): unknown;
+}
+
+/** Shortest time in ms between two rounds that close idle connections. */
+const ROOM_INTERVAL_MS = 100;
+/** Number of checks of each connection during the time that its client has to read. */
+const LOOKS = 6;
+/**
+ * Interval in ms between two sums of the unread answers. A batch of 1,000 takes about 15 ms and may answer with a
+ * megabyte.
+ */
+const SUM_INTERVAL_MS = 250;
+
+/** Bytes that a client must have read since `sinceMs`. */
+interface Backlog {
+  readonly bytes: number;
+  readonly sinceMs: number;
+}
+
+interface OpenDoor extends Door {
+  readonly open: Set<Socket>;
+  /** Open connections of the server's own listener. Node counts them, and no others. */
+  own: number;
+}
+
+/**
+ * Bounds the connections of all doors. At the bound, it closes idle connections, so that a client that opens many shuts
+ * out no other. It closes a further connection without reading from it. It cuts off a client that does not read its
+ * answers.
+ */
+export function createConnections(bounds: ConnectionBounds, counters: Counters): Connections {
+  const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
+  const doors = new Set<OpenDoor>();
+  let total = 0;
+  /** Open connections by address or IPv6 /64; empty when their number is unbounded. */
+  const byNetwork = new Map<string, number>();
+  /** The sockets to which answers are written, and their doors. With TLS, these are the decrypted ones. */
+  const readers = new Map<Socket, Door>();
+  const backlogs = new Map<Socket, Backlog>();
+  let roomMadeAtMs = -Infinity;
+  let timers: readonly NodeJS.Timeout[] = [];
+
+  function makeRoom(newest: Socket): void {
+    const nowMs = performance.now();
+    if (nowMs - roomMadeAtMs < ROOM_INTERVAL_MS) return;
+    roomMadeAtMs = nowMs;
+    for (const { closeIdle, open } of doors) {
+      closeIdle();
+      for (const socket of open) if (socket.bytesRead === 0 && socket !== newest) socket.destroy();
+    }
+  }
+
+  /** @returns whether the new connection is above the bound of its address */
+  function countNetwork(socket: Socket): boolean {
+    if (maxPerAddress === Infinity) return false;
+    const network = networkOf(socket.remoteAddress ?? '');
+    const count = byNetwork.get(network) ?? 0;
+    if (count >= maxPerAddress) return true;
+    byNetwork.set(network, count + 1);
+    socket.on('close', () => {
+      const left = byNetwork.get(network)! - 1;
+      if (left === 0) byNetwork.delete(network);
+      else byNetwork.set(network, left);
+    });
+    return false;
+  }
+
+  function look(): void {
+    const nowMs = performance.now();
+    for (const socket of readers.keys()) {
+      const waiting = socket.writableLength;
+      const backlog = backlogs.get(socket);
+      if (waiting === 0) backlogs.delete(socket);
+      else if (backlog === undefined || socket.bytesWritten - waiting >= backlog.bytes) {
+        backlogs.set(socket, { bytes: socket.bytesWritten, sinceMs: nowMs });
+      } else if (nowMs - backlog.sinceMs >= answerMs) {
+        counters.slowReaders += 1;
+        socket.destroy();
+      }
+    }
+  }
+
+  function boundUnread(): void {
+    const unread: [Socket, number][] = [];
+    let sum = 0;
+    for (const [socket, { waitingBytes }] of readers) {
+      const bytes = socket.writableLength + (waitingBytes?.(socket) ?? 0);
+      if (bytes === 0) continue;
+      unread.push([socket, bytes]);
+      sum += bytes;
+    }
+    if (sum <= maxUnreadBytes) return;
+    for (const [socket, bytes] of unread.sort(([, a], [, b]) => b - a)) {
+      sum -= bytes;
+      counters.slowReaders += 1;
+      socket.destroy();
+      if (sum <= maxUnreadBytes) return;
+    }
+  }
+
+  /** Tells each server how many connections of its own the others leave it. Node takes 0 for no bound. */
+  function shareRoom(): void {
+    for (const { server, own } of doors) server.maxConnections = Math.max(1, max - (total - own));
+  }
+
+  function count(door: OpenDoor, own: 0 | 1, change: 1 | -1): void {
+    total += change;
+    door.own += own * change;
+    shareRoom();
+  }
+
+  /**
+   * @param own 1 for a connection of the server's own listener, else 0
+   * @returns whether there was room for it; if not, it is closed
+   */
+  function take(door: OpenDoor, socket: Socket, own: 0 | 1): boolean {
+    if (total - own * door.own >= max) {
+      makeRoom(socket);
+      counters.refusedConnections += 1;
+      socket.destroy();
+      return false;
+    }
+    if (countNetwork(socket)) {
+      counters.refusedOfAddress += 1;
+      socket.destroy();
+      return false;
+    }
+    count(door, own, 1);
+    door.open.add(socket);
+    socket.on('close', () => {
+      count(door, own, -1);
+      door.open.delete(socket);
+    });
+    if (total >= max) makeRoom(socket);
+    return true;
+  }
+
+  /** @param handed connections of other listeners, which are taken already */
+  function listenTo(door: OpenDoor, handed: WeakSet<Socket>): void {
+    const { server } = door;
+    server.on('drop', () => (counters.refusedConnections += 1));
+    server.on('connection', (socket: Socket) => handed.has(socket) || take(door, socket, 1));
+    server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+      readers.set(socket, door);
+      socket.on('close', () => {
+        readers.delete(socket);
+        backlogs.delete(socket);
+      });
+    });
+    server.on('close', () => {
+      doors.delete(door);
+      if (doors.size === 0) for (const timer of timers) clearInterval(timer);
+    });
+  }
+
+  return {
+    addDoor(added) {
+      const door: OpenDoor = { ...added, open: new Set(), own: 0 };
+      if (doors.size === 0) timers = [setInterval(look, answerMs / LOOKS), setInterval(boundUnread, SUM_INTERVAL_MS)];
+      for (const timer of timers) timer.unref();
+      doors.add(door);
+      shareRoom();
+      const handed = new WeakSet<Socket>();
+      listenTo(door, handed);
+      return {
+        open: door.open,
+        async allClosed() {
+          while (door.open.size > 0)
+            await Promise.all([...door.open].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
+        },
+        addListener(listener) {
+          listener.on('connection', (socket: Socket) => {
+            if (!take(door, socket, 0)) return;
+            handed.add(socket);
+            door.server.emit('connection', socket);
+          });
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,76 @@
+import type { CheckPipeline } from '../cluster/decide/check-pipeline.js';
+import { WITHOUT_POLICIES } from '../cluster/policies/active-policies.js';
+import type { Policies } from '../cluster/policies/active-policies.js';
+import type { Source } from '../core/decide/decision.js';
+import { TokenringError } from '../core/error.js';
+import type { Access } from './access/access.js';
+import { createArrivingBytes } from './arriving.js';
+import type { ArrivingBytes } from './arriving.js';
+import { countDuration, countProblem } from './counters.js';
+import type { Counters } from './counters.js';
+import { createSlices } from './slices.js';
+import type { Slices } from './slices.js';
+import { createWaiting } from './waiting.js';
+import type { Waiting, WaitingBounds } from './waiting.js';
+
+const MIB = 1024 * 1024;
+
+/** Log for causes that callers must not see. It never gets a client id. */
+export interface ErrorLog {
+  error(fields: object, message: string): void;
+}
+
+interface EdgeDeps {
+  readonly limiter: Pick<CheckPipeline, 'check' | 'checkMany'>;
+  /** Policies that requests may name. Default: none. */
+  readonly policies?: Policies;
+  readonly access: Access;
+  readonly counters: Counters;
+  readonly elapsedMs: () => number;
+  readonly log: ErrorLog;
+}
+
+/** The doors of a node, one for each protocol, share this: the limiter, who may ask it, and the bounds on all. */
+export interface Edge extends Required<EdgeDeps> {
+  /** The memory for requests that have not arrived in full, or that wait while one is answered. */
+  readonly arriving: ArrivingBytes;
+  readonly waiting: Waiting;
+  /** The time of batches in one turn of the event loop. */
+  readonly slices: Slices;
+  /** Counts a request that the caller has counted as in flight, and answers now. */
+  readonly answered: (source: Source | 'batch', startMs: number) => void;
+  /**
+   * Counts a request that the caller has counted as in flight, and answers with a problem.
+   * @returns the problem, without a cause that callers must not see
+   */
+  readonly failed: (error: unknown) => TokenringError;
+}
+
+export function createEdge(
+  deps: EdgeDeps,
+  bounds: Pick<WaitingBounds, 'maxInFlight'> & {
+    readonly maxArrivingBytes?: number;
+    readonly maxWaitingBytes?: number;
+  },
+): Edge {
+  const { policies = WITHOUT_POLICIES, counters, elapsedMs, log } = deps;
+  const { maxArrivingBytes = 64 * MIB, maxWaitingBytes = 64 * MIB, maxInFlight } = bounds;
+  return {
+    ...deps,
+    policies,
+    arriving: createArrivingBytes(maxArrivingBytes),
+    waiting: createWaiting({ maxInFlight, maxWaitingBytes }),
+    slices: createSlices({ nowMs: elapsedMs, defer: setImmediate }),
+    answered(source, startMs) {
+      counters.inFlight -= 1;
+      countDuration(counters, source, (elapsedMs() - startMs) / 1000);
+    },
+    failed(error) {
+      const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
+      if (problem.code === 'internal') log.error({ err: error }, 'a decision failed');
+      counters.inFlight -= 1;
+      countProblem(counters, problem.code);
+      return problem;
+    },
+  };
+}
