@@ -1,6 +1,7 @@
 import type * as Api from '@opentelemetry/api';
 import type { Attributes, Context, Span, SpanContext, SpanKind, Tracer, TracerProvider } from '@opentelemetry/api';
 import type { CheckPipeline } from './cluster/decide/check-pipeline.js';
+import type { CheckResult } from './cluster/messages.js';
 import type { ClusterNode } from './cluster/node.js';
 import { CheckBatch } from './core/decide/check-batch.js';
 import type { Answer } from './core/decide/check-batch.js';
@@ -154,9 +155,7 @@ function createTracing(api: typeof Api, tracer: Tracer, { self, clientIds }: Tra
         const results = answer.body.kind === 'decided' ? answer.body.results : [];
         spans.forEach((span, i) => {
           const result = results[i];
-          // Another node decides for this client.
-          const outcome = result ? outcomeOf(result.verdict.allowed) : 'not_owner';
-          span?.setAttributes(attributesOf('owner', self(), outcome)).end();
+          span?.setAttributes(attributesOf('owner', self(), outcomeAtOwner(result))).end();
         });
         return answer;
       });
@@ -166,6 +165,12 @@ function createTracing(api: typeof Api, tracer: Tracer, { self, clientIds }: Tra
 
 function outcomeOf(allowed: boolean): 'allowed' | 'denied' {
   return allowed ? 'allowed' : 'denied';
+}
+
+function outcomeAtOwner(result: CheckResult | undefined): string {
+  if (result === 'overloaded') return result;
+  // Without a result, another node decides for this client.
+  return result ? outcomeOf(result.verdict.allowed) : 'not_owner';
 }
 
 function attributesOf(source: Source, owner: string, outcome: string): Attributes {

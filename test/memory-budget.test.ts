@@ -27,6 +27,7 @@ describe('the bounds on memory', () => {
         state.maxFallbackBytes +
         state.maxDenialBytes +
         state.maxAnswerBytes +
+        state.maxWaitingCheckBytes +
         // An entry takes at least 40 bytes.
         policyHeapBytes(state.maxPolicyBytes, Math.min(20_000, state.maxPolicyBytes / 40)) +
         bounds.maxWaitingBytes;

@@ -223,10 +223,10 @@ export interface PolicyEntries {
 }
 
 export type PeerAnswer =
-  /** One result per check, in order; `null` if the receiver does not decide for the client. */
+  /** One result per check, in order. */
   | {
       readonly kind: 'decided';
-      readonly results: readonly (DecidedByPeer | null)[];
+      readonly results: readonly CheckResult[];
       readonly members: readonly MemberRecord[];
     }
   /** One grant per request, in order; `null` if there are too few tokens. */
@@ -255,6 +255,12 @@ export type PeerAnswer =
   | PolicyEntries
   /** `null` if the receiver takes no writes. */
   | { readonly kind: 'policies-written'; readonly written: RingWritten | null };
+
+/**
+ * `overloaded`: too many checks wait at the receiver, and nothing was charged. `null`: the receiver does not decide for
+ * the client.
+ */
+export type CheckResult = DecidedByPeer | 'overloaded' | null;
 
 export interface DecidedByPeer {
   readonly verdict: Verdict;

@@ -7,7 +7,7 @@ import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from './membership/membership.js';
 import type { PeerRpc } from './membership/peer-rpc.js';
 import type { Observer } from './observer.js';
-import type { ClientCopies, DecidedByPeer, PeerAnswer, PeerMessage, Sender } from './messages.js';
+import type { CheckResult, ClientCopies, PeerAnswer, PeerMessage, Sender } from './messages.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from './ports.js';
 import type { Settler } from './decide/settler.js';
@@ -18,6 +18,8 @@ const ANSWER_TTL_MS = 5_000;
 const ANSWER_BYTES = 1_000;
 const DECIDED_BYTES = 240;
 const LIMIT_BYTES = 136;
+
+type Results = readonly CheckResult[];
 
 interface PeerHandlerDeps {
   readonly clock: Clock;
@@ -56,28 +58,32 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
     forget,
     observer,
   } = deps;
-  const answers = new LRUCache<string, PeerAnswer | Promise<PeerAnswer>>({
+  const answers = new LRUCache<string, Results | Promise<Results>>({
     maxSize: maxAnswerBytes,
     ttl: ANSWER_TTL_MS,
     ttlResolution: 0,
     perf: { now: () => clock.nowMs() + 1 },
   });
 
-  function decided(results: readonly (DecidedByPeer | null)[]): PeerAnswer {
-    // If this node does not decide for a client, the two nodes have different rings and compare member lists.
+  function decided(results: Results): PeerAnswer {
+    // If this node does not decide for a client, the two nodes have different rings and compare member lists. The list
+    // is not kept with the answer: it may be long, and it changes.
     const members = results.includes(null) ? membership.records() : [];
     return { kind: 'decided', results, members };
   }
 
   function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
     const before = answers.get(message.batchId);
-    if (before !== undefined) return before;
+    if (before !== undefined) return answer(before);
     // A member that refused the sender counts as down here only if it refuses this node too.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
     const results = peerChecks.decide(message.checks);
-    const answer = results instanceof Promise ? results.then(decided) : decided(results);
-    answers.set(message.batchId, answer, { size: answerBytes(message.checks) });
-    return answer;
+    answers.set(message.batchId, results, { size: answerBytes(message.checks) });
+    return answer(results);
+  }
+
+  function answer(results: Results | Promise<Results>): PeerAnswer | Promise<PeerAnswer> {
+    return results instanceof Promise ? results.then(decided) : decided(results);
   }
 
   return {

@@ -72,6 +72,8 @@ export interface StateBounds {
   readonly maxDenialBytes: number;
   /** Answers to peers, in case a peer sends its checks again. */
   readonly maxAnswerBytes: number;
+  /** Checks of peers that wait, while this node may not decide or for acknowledgements. */
+  readonly maxWaitingCheckBytes: number;
   /** All policies together, as JSON. */
   readonly maxPolicyBytes: number;
 }
@@ -85,6 +87,7 @@ export const DEFAULT_STATE_BOUNDS: StateBounds = {
   maxFallbackBytes: 16 * MIB,
   maxDenialBytes: 8 * MIB,
   maxAnswerBytes: 32 * MIB,
+  maxWaitingCheckBytes: 16 * MIB,
   maxPolicyBytes: MAX_DOCUMENT_BYTES,
 };
 /** After so many forwards of one client within 250 ms, a node asks for a lease: about 130 a second. */
@@ -231,7 +234,8 @@ export function wireDecisions(
     { clock, timers, membership, ask, decider },
     { giveUpAfterMs, maxQueued: options.maxQueued },
   );
-  const { maxFallbackBytes: maxBytes, maxDenialBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes } = bounds;
   const fallback = createFallback({ clock, membership, topClients }, { onUnavailable, maxClients, maxBytes });
   const leaseHolder = createLeaseHolder(
     { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
@@ -248,7 +252,7 @@ export function wireDecisions(
   const noteActing = (client: Placed): void => membership.noteActing(client);
   const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger, topClients }, { self });
   const hold = createHold();
-  const peerChecks = createPeerChecks({ ...deps, hold, owner });
+  const peerChecks = createPeerChecks({ ...deps, hold, owner }, { maxWaitingBytes: maxWaitingCheckBytes });
   const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback, topClients });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);

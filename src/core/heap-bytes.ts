@@ -116,6 +116,13 @@ export function waitingBatchBytes(batch: CheckBatch): number {
   return bytes;
 }
 
+/** Bytes of a peer's checks that wait for their decision or its confirmation, and of the answer. */
+export function waitingChecksBytes(checks: readonly Check[]): number {
+  let bytes = REQUEST_BYTES;
+  for (const check of checks) bytes += checkBytes(check.clientId.length, check);
+  return bytes;
+}
+
 function checkBytes(idBytes: number, { rules, requestId, reservation }: Asked): number {
   let bytes = CHECK_BYTES + CHARACTER_BYTES * idBytes;
   if (requestId !== undefined) bytes += stringBytes(requestId);

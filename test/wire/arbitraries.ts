@@ -2,6 +2,7 @@ import { RANKINGS } from '../../src/core/top-clients.js';
 import fc from 'fast-check';
 import type {
   ClientSnapshot,
+  CheckResult,
   DecidedByPeer,
   Envelope,
   MemberRecord,
@@ -161,16 +162,15 @@ const verdicts: fc.Arbitrary<Verdict> = fc
   })
   .map((verdict) => (verdict.allowed ? { ...verdict, retryAfterMs: 0 } : verdict));
 
-const results: fc.Arbitrary<DecidedByPeer | null> = fc.option(
-  fc
-    .record({ verdict: verdicts, degraded: fc.boolean(), revocable: fc.boolean(), repeats: fc.boolean() })
-    .map(({ verdict, degraded, revocable, repeats }) => ({
-      verdict,
-      degraded,
-      revocable: revocable && !degraded && !verdict.allowed,
-      ...(repeats && verdict.allowed && { unreserved: true }),
-    })),
-);
+const decided: fc.Arbitrary<DecidedByPeer> = fc
+  .record({ verdict: verdicts, degraded: fc.boolean(), revocable: fc.boolean(), repeats: fc.boolean() })
+  .map(({ verdict, degraded, revocable, repeats }) => ({
+    verdict,
+    degraded,
+    revocable: revocable && !degraded && !verdict.allowed,
+    ...(repeats && verdict.allowed && { unreserved: true }),
+  }));
+const results: fc.Arbitrary<CheckResult> = fc.oneof(decided, fc.constantFrom('overloaded' as const, null));
 
 const leaseTokens = fc.integer({ min: 1, max: MAX_LIMIT });
 const leases: fc.Arbitrary<LeaseSnapshot[]> = fc.array(

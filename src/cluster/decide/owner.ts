@@ -26,6 +26,8 @@ export interface Owner {
    * confirmed, or it has several rules
    */
   decideUsual(batch: CheckBatch, place: number, nowMs: number): boolean;
+  /** Whether `mustConfirm` may hold for a decision on this check. */
+  mayConfirm(check: Check): boolean;
   /** Whether other nodes must know of a decision before it is answered. */
   mustConfirm(check: Check, decision: Decision): boolean;
   /** Lets other nodes know of what was decided. @returns the ids of the clients of which all that must know do */
@@ -78,6 +80,11 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
   function remember(client: Client, clientId: string, requestId: string, decision: Decision, nowMs: number): void {
     recent.add(clientId, requestId, decision);
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
+  }
+
+  function mayConfirm({ replicated, peek, requestId }: Check): boolean {
+    // A request id may get a first decision that other nodes still do not know of.
+    return (replicated || acknowledger !== undefined) && !(peek && requestId === undefined);
   }
 
   return {
@@ -140,12 +147,8 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       if (changed || remembered) replicator.changed(client);
       return decision;
     },
-    mustConfirm: ({ replicated, peek, requestId }, { allowed, source }) =>
-      allowed &&
-      (replicated || acknowledger !== undefined) &&
-      source === 'owner' &&
-      // A request id may get a first decision that other nodes still do not know of.
-      !(peek && requestId === undefined),
+    mayConfirm,
+    mustConfirm: (check, { allowed, source }) => allowed && source === 'owner' && mayConfirm(check),
     confirm(checks) {
       const clientIds = [...new Set(checks.map(({ clientId }) => clientId))];
       return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous');

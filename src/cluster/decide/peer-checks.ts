@@ -1,8 +1,9 @@
 import { hasLent } from '../../core/bucket/bucket.js';
 import type { Check } from '../../core/decide/decide.js';
 import type { Decision } from '../../core/decide/decision.js';
+import { waitingChecksBytes } from '../../core/heap-bytes.js';
 import type { Membership } from '../membership/membership.js';
-import type { DecidedByPeer } from '../messages.js';
+import type { CheckResult, DecidedByPeer } from '../messages.js';
 import type { Clock } from '../ports.js';
 import { route } from '../routing/route.js';
 import type { BucketTable } from '../state/bucket-table.js';
@@ -10,8 +11,8 @@ import type { Reservations } from '../state/reservations.js';
 import type { Hold } from './hold.js';
 import type { Owner } from './owner.js';
 
-/** In the order of the checks; `null` for a client for which this node does not decide. */
-type Results = (DecidedByPeer | null)[];
+/** In the order of the checks. */
+type Results = CheckResult[];
 
 /** Decides the checks of a peer that takes this node for the decider. */
 export interface PeerChecks {
@@ -35,21 +36,46 @@ function resultOf(verdict: Decision, revocable: boolean): DecidedByPeer {
   return unreserved === undefined ? { verdict, degraded, revocable } : { verdict, degraded, revocable, unreserved };
 }
 
-export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
+/**
+ * @param options.maxWaitingBytes memory for checks that wait: while this node may not decide, or for acknowledgements.
+ * The last message may exceed it
+ */
+export function createPeerChecks(deps: PeerChecksDeps, { maxWaitingBytes }: { maxWaitingBytes: number }): PeerChecks {
   const { clock, table, reservations, membership, hold, owner, detectPause } = deps;
+
+  let waitingBytes = 0;
+
+  /** Counts the bytes of checks until `later` settles. */
+  async function wait<T>(checks: readonly Check[], later: Promise<T>): Promise<T> {
+    const bytes = waitingChecksBytes(checks);
+    waitingBytes += bytes;
+    try {
+      return await later;
+    } finally {
+      waitingBytes -= bytes;
+    }
+  }
 
   const peerChecks: PeerChecks = {
     decide(checks) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (hold.ended !== undefined) return hold.ended.then(() => peerChecks.decide(checks));
-      const results = new Array<DecidedByPeer | null>(checks.length).fill(null);
+      const mayWait = waitingBytes < maxWaitingBytes;
+      if (hold.ended !== undefined) {
+        if (!mayWait) return checks.map(() => 'overloaded' as const);
+        return wait(checks, hold.ended).then(() => peerChecks.decide(checks));
+      }
+      const results = new Array<CheckResult>(checks.length).fill(null);
       const unconfirmed: number[] = [];
       const decisions: Decision[] = [];
       for (let place = 0; place < checks.length; place += 1) {
         const check = checks[place]!;
         const to = route(membership, check);
         if (to.kind !== 'mine') continue;
+        if (!mayWait && owner.mayConfirm(check)) {
+          results[place] = 'overloaded';
+          continue;
+        }
         const client = table.open(check);
         const decision = owner.decide(check, client, nowMs, to.degraded);
         const { allowed, degraded } = decision;
@@ -63,9 +89,10 @@ export function createPeerChecks(deps: PeerChecksDeps): PeerChecks {
         }
       }
       if (unconfirmed.length === 0) return results;
-      return owner.confirm(unconfirmed.map((place) => checks[place]!)).then((known) => {
+      const waiting = unconfirmed.map((place) => checks[place]!);
+      return wait(waiting, owner.confirm(waiting)).then((known) => {
         unconfirmed.forEach((place, i) => {
-          const verdict = owner.confirmed(checks[place]!, decisions[i]!, known);
+          const verdict = owner.confirmed(waiting[i]!, decisions[i]!, known);
           if (verdict !== undefined) results[place] = resultOf(verdict, false);
         });
         return results;

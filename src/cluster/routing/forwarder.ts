@@ -1,7 +1,7 @@
 import type { Check } from '../../core/decide/decide.js';
 import type { NodeId, Placed } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
-import type { DecidedByPeer, PeerMessage } from '../messages.js';
+import type { CheckResult, DecidedByPeer, PeerMessage } from '../messages.js';
 import type { Ask, Clock, Timers } from '../ports.js';
 
 /** A peer that has not answered by then is asked again, under the same batch id. */
@@ -21,7 +21,7 @@ export type Forwarded =
   | { readonly kind: 'mine' }
   /** No node that may decide could be asked in time. */
   | { readonly kind: 'unavailable' }
-  /** Too many checks wait for the node that decides. It was not asked. */
+  /** Too many checks wait for the node that decides, here or there. It charged nothing. */
   | { readonly kind: 'overloaded' };
 
 const MINE: Forwarded = { kind: 'mine' };
@@ -158,12 +158,13 @@ export function createForwarder(deps: ForwarderDeps, options: ForwarderOptions):
   }
 
   /** Checks without a result go to the node that decides them now. */
-  function completeBatch(queue: PeerQueue, batch: Batch, results: readonly (DecidedByPeer | null)[]): void {
+  function completeBatch(queue: PeerQueue, batch: Batch, results: readonly CheckResult[]): void {
     batch.completed = true;
     queue.inFlight.delete(batch);
     batch.items.forEach((item, i) => {
       const result = results[i] ?? null;
       if (result === null) reroute(item, queue.to);
+      else if (result === 'overloaded') complete(item, OVERLOADED);
       else complete(item, { kind: 'decided', by: queue.to, result });
     });
     sendNext(queue);

@@ -169,7 +169,7 @@ function readRecent(from: ByteReader): RecentSnapshot {
   const requestId = from.text(1, MAX_REQUEST_ID_BYTES, 'request id');
   const ageMs = from.whole(0, MAX_AGE_MS, 'age');
   const result = readResult(from);
-  if (result === null) throw malformed('request id', 'a decision');
+  if (result === null || result === 'overloaded') throw malformed('request id', 'a decision');
   return { requestId, ageMs, verdict: result.verdict, degraded: result.degraded };
 }
 

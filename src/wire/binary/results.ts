@@ -1,4 +1,4 @@
-import type { DecidedByPeer } from '../../cluster/messages.js';
+import type { CheckResult, DecidedByPeer } from '../../cluster/messages.js';
 import type { LimitStats, Verdict } from '../../core/decide/decide.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
 import { MAX_WAIT_MS } from '../rules.js';
@@ -18,6 +18,8 @@ const SEVERAL_LIMITS = 32;
 /** Flag of the repeat of a check that reserved nothing. */
 const UNRESERVED = 64;
 const ALL_FLAGS = 127;
+/** Stands alone: too many checks wait at the receiver, and nothing was charged. */
+const OVERLOADED = 128;
 
 /** Flag of one of several limits. `NEVER` has its meaning from above. */
 const SLIDING_WINDOW = 1;
@@ -26,10 +28,11 @@ const SLIDING_WINDOW = 1;
  * Writes results. Each is flags, limit, remaining, and `resetMs`, and for a denial `retryAfterMs`. If there are several
  * limits, their number follows, and then flags, window, limit, remaining, `resetMs`, and `retryAfterMs` of each.
  */
-export function writeResults(out: ByteWriter, results: readonly (DecidedByPeer | null)[]): void {
+export function writeResults(out: ByteWriter, results: readonly CheckResult[]): void {
   out.whole(results.length);
   for (const result of results) {
     if (result === null) out.byte(0);
+    else if (result === 'overloaded') out.byte(OVERLOADED);
     else writeResult(out, result);
   }
 }
@@ -65,17 +68,19 @@ function writeStats(out: ByteWriter, stats: LimitStats): void {
 }
 
 /** @throws MalformedMessage */
-export function readResults(from: ByteReader): readonly (DecidedByPeer | null)[] {
+export function readResults(from: ByteReader): readonly CheckResult[] {
   const count = from.whole(0, MAX_RESULTS, 'number of results');
-  const results: (DecidedByPeer | null)[] = [];
+  const results: CheckResult[] = [];
   while (results.length < count) results.push(readResult(from));
   return results;
 }
 
-export function readResult(from: ByteReader): DecidedByPeer | null {
+export function readResult(from: ByteReader): CheckResult {
   const flags = from.byte('flags of a result');
   if (flags === 0) return null;
-  if ((flags & DECIDED) === 0 || flags > ALL_FLAGS) throw malformed('flags of a result', `0, or odd to ${ALL_FLAGS}`);
+  if (flags === OVERLOADED) return 'overloaded';
+  if ((flags & DECIDED) === 0 || flags > ALL_FLAGS)
+    throw malformed('flags of a result', `0, ${OVERLOADED}, or odd to ${ALL_FLAGS}`);
   const allowed = (flags & ALLOWED) !== 0;
   const degraded = (flags & DEGRADED) !== 0;
   const revocable = (flags & REVOCABLE) !== 0;
