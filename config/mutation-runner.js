@@ -1,9 +1,9 @@
 // Runs mocha for Stryker. Stryker's own runner knows mocha up to 11.
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { INSTRUMENTER_CONSTANTS } from '@stryker-mutator/api/core';
-import { PluginKind, commonTokens, declareClassPlugin } from '@stryker-mutator/api/plugin';
+import { PluginKind, declareClassPlugin } from '@stryker-mutator/api/plugin';
 import {
   DryRunStatus,
   TestStatus,
@@ -12,30 +12,28 @@ import {
 } from '@stryker-mutator/api/test-runner';
 import fc from 'fast-check';
 import Mocha from 'mocha';
+import { isNamedAs, layerOf, testsNear } from './tests-near.js';
 
-/** The tests of a layer are to find the mutants of that layer. */
-const LAYERS = ['core', 'cluster'];
-/** One imports copies of the sources while it runs, one measures the heap: instrumented sources take more of it. */
-const OMITTED = ['machines.test.ts', 'heap-bytes.test.ts'];
-/** Tests that take longer come last, if no other has failed. */
-const FAST_MS = 30;
-/** What the tests took in the first run; in the sandbox, where each new worker finds it. */
-const DURATIONS = 'durations.json';
+/** A mutant that so much of the tests does not kill counts as survivor: CPU ms of the first run. */
+const BUDGET_MS = 5_000;
+/** The tests of a mutant run in batches, each this many times as long as all before it, until one fails. */
+const BATCH_GROWTH = 4;
+const FIRST_BATCH_MS = 20;
+/** A mutant in a loop that is passed so many times as often as in the first run of the test makes it endless. */
+const HIT_FACTOR = 100;
+/** What each test took in the first run, and how often it passed each mutant; in the sandbox, for new workers. */
+const FIRST_RUN = 'first-run.json';
 
 class MutationRunner {
   #mocha = new Mocha({ timeout: 0, reporter: silent });
   #loaded = false;
-  #durations = new Map();
-  #layers;
+  /** By the title of the test, with all suites. */
+  #firstRun = new Map();
+  /** By source file and test: how many mutants of the file the test has killed. */
+  #kills = new Map();
   /** What the changed sources read: which mutant is active, and where they count what each test covers. */
   #context = (globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE] ??= {});
-
-  static inject = [commonTokens.options];
-
-  constructor({ mutate }) {
-    const core = mutate.every((pattern) => pattern.startsWith('src/core/'));
-    this.#layers = core ? ['core'] : LAYERS;
-  }
+  #startedMs = 0;
 
   capabilities() {
     // A module stays as it was imported first.
@@ -43,46 +41,80 @@ class MutationRunner {
   }
 
   init() {
-    // It is enough that a property fails. Its smallest counterexample would take a while.
+    // It is enough that a property fails. Its smallest counterexample would take a while. With one seed, a mutant that
+    // was killed is killed again.
     // No property has a time limit: on a busy machine it would fail without a run, and the mutant would count as killed.
-    fc.configureGlobal({ endOnFailure: true });
+    fc.configureGlobal({ endOnFailure: true, seed: 1 });
     this.#mocha.cleanReferencesAfterRun(false);
-    const context = this.#context;
+    const begin = (title) => {
+      this.#context.currentTestId = title;
+      this.#startedMs = cpuMs();
+      this.#context.hitCount = 0;
+      const passed = this.#firstRun.get(title)?.hits[this.#context.activeMutant] ?? 0;
+      this.#context.hitLimit = this.#context.activeMutant === undefined ? Infinity : HIT_FACTOR * (passed + 1);
+    };
     this.#mocha.suite.beforeEach(function () {
-      context.currentTestId = this.currentTest.fullTitle();
+      begin(this.currentTest.fullTitle());
     });
   }
 
-  async dryRun() {
+  async dryRun({ files }) {
+    const testFiles = testsNear(files);
+    await this.#load(testFiles);
     const result = await this.#run(false);
-    const took = (result.tests ?? []).map(({ id, fileName, timeSpentMs }) => [id, { fileName, timeSpentMs }]);
-    writeFileSync(DURATIONS, JSON.stringify(took));
-    return { ...result, mutantCoverage: this.#context.mutantCoverage };
+    const { mutantCoverage = { static: {}, perTest: {} } } = this.#context;
+    const tests = (result.tests ?? []).map(({ id, fileName, timeSpentMs }) => {
+      return [id, { fileName, timeSpentMs, hits: mutantCoverage.perTest[id] ?? {} }];
+    });
+    writeFileSync(FIRST_RUN, JSON.stringify({ testFiles, tests }));
+    return { ...result, mutantCoverage };
   }
 
-  async mutantRun({ activeMutant: { id, fileName }, testFilter = [], hitLimit, disableBail }) {
-    if (this.#durations.size === 0) this.#durations = new Map(JSON.parse(readFileSync(DURATIONS, 'utf8')));
-    this.#context.hitLimit = hitLimit;
-    this.#context.hitCount = hitLimit === undefined ? undefined : 0;
-    const layer = LAYERS.find((name) => fileName.includes(join('src', name)));
-    const own = testFilter.filter((test) => this.#durations.get(test).fileName.includes(join('test', layer)));
-    const tests = own.length > 0 ? own : testFilter;
-    const isFast = (test) => this.#durations.get(test).timeSpentMs <= FAST_MS;
-    const run = (some) => this.#run(!disableBail, id, some);
-    const first = await run(tests.filter(isFast));
-    const failed =
-      first.status !== DryRunStatus.Complete || first.tests.some((test) => test.status === TestStatus.Failed);
-    if (failed) return toMutantRunResult(first);
-    const rest = await run(tests.filter((test) => !isFast(test)));
-    return toMutantRunResult({ ...rest, tests: [...first.tests, ...(rest.tests ?? [])] });
+  async mutantRun({ activeMutant: { id, fileName }, testFilter = [], disableBail }) {
+    if (this.#firstRun.size === 0) {
+      const { testFiles, tests } = JSON.parse(readFileSync(FIRST_RUN, 'utf8'));
+      this.#firstRun = new Map(tests);
+      await this.#load(testFiles);
+    }
+    const ran = [];
+    for (const batch of this.#batches(fileName, testFilter)) {
+      const result = await this.#run(!disableBail, id, batch);
+      if (result.status !== DryRunStatus.Complete) return toMutantRunResult(result);
+      ran.push(...result.tests);
+      const killer = result.tests.find(({ status }) => status === TestStatus.Failed)?.id;
+      if (killer === undefined) continue;
+      this.#kills.set(fileName + killer, (this.#kills.get(fileName + killer) ?? 0) + 1);
+      if (!disableBail) break;
+    }
+    return toMutantRunResult({ status: DryRunStatus.Complete, tests: ran });
+  }
+
+  /** Fast tests first; as fast as they count those that killed other mutants of the file, or have its name. */
+  #batches(fileName, testFilter) {
+    const covering = testFilter.map((title) => ({ title, ...this.#firstRun.get(title) }));
+    const own = covering.filter((test) => layerOf(test.fileName) === layerOf(fileName));
+    const order = ({ title, fileName: testFile, timeSpentMs }) =>
+      (timeSpentMs + 1) / (1 + (this.#kills.get(fileName + title) ?? 0) + isNamedAs(testFile, fileName));
+    const batches = [[]];
+    let sumMs = 0;
+    let batchEndMs = FIRST_BATCH_MS;
+    for (const { title, timeSpentMs } of (own.length > 0 ? own : covering).sort((a, b) => order(a) - order(b))) {
+      if (sumMs > 0 && sumMs + timeSpentMs > BUDGET_MS) continue;
+      if (sumMs > batchEndMs) {
+        batches.push([]);
+        batchEndMs *= BATCH_GROWTH;
+      }
+      sumMs += timeSpentMs;
+      batches.at(-1).push(title);
+    }
+    return batches;
   }
 
   /** @param only titles of tests; all without it */
   async #run(bail, mutant, only) {
     try {
-      if (!this.#loaded) await this.#load();
-      this.#loaded = true;
       this.#context.activeMutant = mutant;
+      this.#context.hitCount = 0;
       bailAll(this.#mocha.suite, bail);
       const tests = only?.length === 0 ? [] : await this.#runTests(only);
       const { hitCount, hitLimit } = this.#context;
@@ -93,14 +125,12 @@ class MutationRunner {
   }
 
   /** As `loadFilesAsync` does it, but without `require`, which would make scripts of modules. */
-  async #load() {
-    for (const layer of this.#layers) {
-      for (const name of readdirSync(join('test', layer)).sort()) {
-        if (!name.endsWith('.test.ts') || OMITTED.includes(name)) continue;
-        const file = resolve('test', layer, name);
-        this.#mocha.suite.emit('pre-require', globalThis, file, this.#mocha);
-        await import(pathToFileURL(file).href);
-      }
+  async #load(testFiles) {
+    if (this.#loaded) return;
+    this.#loaded = true;
+    for (const file of testFiles) {
+      this.#mocha.suite.emit('pre-require', globalThis, file, this.#mocha);
+      await import(pathToFileURL(file).href);
     }
   }
 
@@ -112,7 +142,14 @@ class MutationRunner {
       const add = (test, status, failureMessage) => {
         const title = test.fullTitle();
         const fileName = resolve(test.file ?? '');
-        tests.push({ id: title, name: title, fileName, timeSpentMs: test.duration ?? 0, status, failureMessage });
+        tests.push({
+          id: title,
+          name: title,
+          fileName,
+          timeSpentMs: cpuMs() - this.#startedMs,
+          status,
+          failureMessage,
+        });
       };
       this.#mocha
         .run(() => ended(tests))
@@ -126,6 +163,11 @@ class MutationRunner {
 /** Mocha calls it as a constructor. */
 function silent() {
   // What is reported, Stryker reports.
+}
+
+/** CPU time of this process, which other processes do not prolong. */
+function cpuMs() {
+  return process.cpuUsage().user / 1000;
 }
 
 function bailAll(suite, bail) {
