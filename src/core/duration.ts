@@ -28,11 +28,11 @@ function parse(text: string): number | undefined {
   return ms >= 1 && ms <= MAX_WINDOW_MS ? ms : undefined;
 }
 
-/** Formats a duration as the shortest text for `parseDuration`: 60000 is `"1m"`. */
+/** Formats a duration of at least 1 ms as the shortest text for `parseDuration`: 60000 is `"1m"`. */
 export function formatDuration(ms: number): string {
   for (const unit of ['d', 'h', 'm', 's']) {
     const unitMs = UNIT_MS[unit]!;
-    if (ms >= unitMs && ms % unitMs === 0) return `${ms / unitMs}${unit}`;
+    if (ms % unitMs === 0) return `${ms / unitMs}${unit}`;
   }
   return `${ms}ms`;
 }

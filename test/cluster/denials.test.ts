@@ -155,7 +155,37 @@ describe('a denial that is remembered', () => {
     const denials = remembered();
     expect(denials.recall(checkOf('c', [rule], { cost: 2 }), 1_100)).to.equal(undefined);
     expect(denials.recall(checkOf('c', [rule], { cost: 5 }), 1_020)).to.include({ retryAfterMs: 500 });
+    expect(denials.recall(checkOf('c', [rule], { cost: 10 }), 1_020)).to.include({ retryAfterMs: 1_000 });
     expect(denials.recall(checkOf('c', [rule], { cost: 11 }), 1_020)).to.include({ retryAfterMs: null });
+  });
+
+  it('is asked of the owner again at a larger cost under a sliding window or several limits', () => {
+    for (const rules of [[sliding(10, 1_000)], [rule, token(20, 60_000)]]) {
+      const denials = remembered({}, checkOf('c', rules, { cost: 3 }));
+      expect(denials.recall(checkOf('c', rules, { cost: 3 }), 1_020)).to.include({ retryAfterMs: 300 });
+      expect(denials.recall(checkOf('c', rules, { cost: 5 }), 1_020)).to.equal(undefined);
+    }
+  });
+
+  it('counts the waits of each limit down, and leaves those at zero that did not deny', () => {
+    const hour = { limit: 20, remaining: 9, retryAfterMs: 0, resetMs: HOUR_MS };
+    const second = { limit: 10, remaining: 0, retryAfterMs: 300, resetMs: 1_000 };
+    const denials = remembered({ limits: [hour, second] });
+    expect(denials.recall(check, 1_120)?.limits).to.deep.equal([
+      { ...hour, resetMs: HOUR_MS - 100 },
+      { ...second, retryAfterMs: 200, resetMs: 900 },
+    ]);
+  });
+
+  it('is not kept if its wait is over when it arrives', () => {
+    expect(remembered({ retryAfterMs: 21 }).size).to.equal(1);
+    expect(remembered({ retryAfterMs: 20 }).size).to.equal(0);
+  });
+
+  it('is forgotten with all others', () => {
+    const denials = remembered();
+    denials.clear();
+    expect(denials.recall(check, 1_100)).to.equal(undefined);
   });
 
   it('holds for ever where no time helps', () => {
@@ -184,6 +214,9 @@ describe('a denial that is remembered', () => {
     const denials = createDenials(new BoundedMap(2));
     const asking = denials.asking(1_000);
     denials.forget('c');
+    denials.remember(check, denied, asking, 1_020);
+    expect(denials.size).to.equal(0);
+    denials.clear();
     denials.remember(check, denied, asking, 1_020);
     expect(denials.size).to.equal(0);
   });
