@@ -4,12 +4,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { INSTRUMENTER_CONSTANTS } from '@stryker-mutator/api/core';
 import { PluginKind, declareClassPlugin } from '@stryker-mutator/api/plugin';
-import {
-  DryRunStatus,
-  TestStatus,
-  determineHitLimitReached,
-  toMutantRunResult,
-} from '@stryker-mutator/api/test-runner';
+import { DryRunStatus, TestStatus, toMutantRunResult } from '@stryker-mutator/api/test-runner';
 import fc from 'fast-check';
 import Mocha from 'mocha';
 import { isNamedAs, layerOf, testsNear } from './tests-near.js';
@@ -19,14 +14,18 @@ const BUDGET_MS = 5_000;
 /** The tests of a mutant run in batches, each this many times as long as all before it, until one fails. */
 const BATCH_GROWTH = 4;
 const FIRST_BATCH_MS = 20;
-/** A mutant in a loop that is passed so many times as often as in the first run of the test makes it endless. */
-const HIT_FACTOR = 100;
-/** What each test took in the first run, and how often it passed each mutant; in the sandbox, for new workers. */
+/** A loop is endless if a test passes so many times as many mutants, of any kind, as in its first run, and some. */
+const ENDLESS_FACTOR = 20;
+const ENDLESS_MARGIN = 100_000;
+const ENDLESS = 'an endless loop';
+/** What each test took in the first run, and how many mutants it passed; in the sandbox, for new workers. */
 const FIRST_RUN = 'first-run.json';
 
 class MutationRunner {
   #mocha = new Mocha({ timeout: 0, reporter: silent });
   #loaded = false;
+  /** Id of the mutant that is active. */
+  #active;
   /** By the title of the test, with all suites. */
   #firstRun = new Map();
   /** By source file and test: how many mutants of the file the test has killed. */
@@ -34,6 +33,9 @@ class MutationRunner {
   /** What the changed sources read: which mutant is active, and where they count what each test covers. */
   #context = (globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE] ??= {});
   #startedMs = 0;
+  /** How many mutants the running test has passed. */
+  #passed = 0;
+  #mostPassed = Infinity;
 
   capabilities() {
     // A module stays as it was imported first.
@@ -46,12 +48,20 @@ class MutationRunner {
     // No property has a time limit: on a busy machine it would fail without a run, and the mutant would count as killed.
     fc.configureGlobal({ endOnFailure: true, seed: 1 });
     this.#mocha.cleanReferencesAfterRun(false);
+    // The changed sources ask at every mutant whether it is this one.
+    Object.defineProperty(this.#context, 'activeMutant', {
+      get: () => {
+        this.#passed += 1;
+        if (this.#passed > this.#mostPassed) throw new Error(ENDLESS);
+        return this.#active;
+      },
+    });
     const begin = (title) => {
       this.#context.currentTestId = title;
       this.#startedMs = cpuMs();
-      this.#context.hitCount = 0;
-      const passed = this.#firstRun.get(title)?.hits[this.#context.activeMutant] ?? 0;
-      this.#context.hitLimit = this.#context.activeMutant === undefined ? Infinity : HIT_FACTOR * (passed + 1);
+      this.#passed = 0;
+      const first = this.#firstRun.get(title);
+      this.#mostPassed = first === undefined ? Infinity : first.passed * ENDLESS_FACTOR + ENDLESS_MARGIN;
     };
     this.#mocha.suite.beforeEach(function () {
       begin(this.currentTest.fullTitle());
@@ -63,8 +73,8 @@ class MutationRunner {
     await this.#load(testFiles);
     const result = await this.#run(false);
     const { mutantCoverage = { static: {}, perTest: {} } } = this.#context;
-    const tests = (result.tests ?? []).map(({ id, fileName, timeSpentMs }) => {
-      return [id, { fileName, timeSpentMs, hits: mutantCoverage.perTest[id] ?? {} }];
+    const tests = (result.tests ?? []).map(({ id, fileName, timeSpentMs, passed }) => {
+      return [id, { fileName, timeSpentMs, passed }];
     });
     writeFileSync(FIRST_RUN, JSON.stringify({ testFiles, tests }));
     return { ...result, mutantCoverage };
@@ -113,12 +123,12 @@ class MutationRunner {
   /** @param only titles of tests; all without it */
   async #run(bail, mutant, only) {
     try {
-      this.#context.activeMutant = mutant;
-      this.#context.hitCount = 0;
+      this.#active = mutant;
+      this.#passed = 0;
       bailAll(this.#mocha.suite, bail);
       const tests = only?.length === 0 ? [] : await this.#runTests(only);
-      const { hitCount, hitLimit } = this.#context;
-      return determineHitLimitReached(hitCount, hitLimit) ?? { status: DryRunStatus.Complete, tests };
+      if (this.#passed > this.#mostPassed) return { status: DryRunStatus.Timeout, reason: ENDLESS };
+      return { status: DryRunStatus.Complete, tests };
     } catch (error) {
       return { status: DryRunStatus.Error, errorMessage: error.stack };
     }
@@ -147,6 +157,7 @@ class MutationRunner {
           name: title,
           fileName,
           timeSpentMs: cpuMs() - this.#startedMs,
+          passed: this.#passed,
           status,
           failureMessage,
         });

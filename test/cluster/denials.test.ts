@@ -168,8 +168,9 @@ describe('a denial that is remembered', () => {
   });
 
   it('counts the waits of each limit down, and leaves those at zero that did not deny', () => {
-    const hour = { limit: 20, remaining: 9, retryAfterMs: 0, resetMs: HOUR_MS };
-    const second = { limit: 10, remaining: 0, retryAfterMs: 300, resetMs: 1_000 };
+    const algorithm = 'token-bucket';
+    const hour = { algorithm, windowMs: HOUR_MS, limit: 20, remaining: 9, retryAfterMs: 0, resetMs: HOUR_MS } as const;
+    const second = { algorithm, windowMs: 1_000, limit: 10, remaining: 0, retryAfterMs: 300, resetMs: 1_000 } as const;
     const denials = remembered({ limits: [hour, second] });
     expect(denials.recall(check, 1_120)?.limits).to.deep.equal([
       { ...hour, resetMs: HOUR_MS - 100 },
