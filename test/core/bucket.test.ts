@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import {
-  Buckets,
+  addBucket,
   advance,
   dropLeases,
   fits,
@@ -17,7 +17,7 @@ import {
   usedUp,
   waitMs,
 } from '../../src/core/bucket/bucket.js';
-import type { Bucket } from '../../src/core/bucket/bucket.js';
+import type { Bucket, Buckets } from '../../src/core/bucket/bucket.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 
 const lease = (tokens: number, endMs: number, id = 'a') => ({ id, tokens, endMs, spent: undefined });
@@ -38,6 +38,8 @@ describe('the buckets of a client', () => {
     expect(bucketsOf(buckets).map(({ rule }) => rule)).to.deep.equal(rules.slice(2).reverse());
     expect(ask(buckets, rules[2]!, 0).allowed).to.equal(false);
     expect(ask(buckets, rules[0]!, 0, 10).allowed).to.equal(true);
+    const both = [tokenBucket(1, 2_000_000), slidingWindow(1, 2_000_000)];
+    expect(ask(buckets, both, 0).forgotten, 'of several limits').to.equal(2);
   });
 
   it('drop those at rest for free, wherever they are among the others', () => {
@@ -107,6 +109,23 @@ describe('the buckets of a client', () => {
 });
 
 describe('a bucket', () => {
+  it('is the client itself where it can be: a token bucket is no second object', () => {
+    const buckets = noBuckets();
+    ask(buckets, slidingWindow(10, 60_000), 0);
+    ask(buckets, tokenBucket(10, 60_000), 0);
+    expect(buckets.first).to.equal(buckets);
+    ask(buckets, tokenBucket(10, 70_000), 0);
+    expect(buckets.first).not.to.equal(buckets);
+    expect(bucketsOf(buckets).map(({ rule }) => rule.windowMs)).to.deep.equal([70_000, 60_000, 60_000]);
+  });
+
+  it('owes nothing when it is used again, whatever was owed when it was dropped', () => {
+    const buckets = noBuckets();
+    ask(buckets, tokenBucket(10, 60_000), 0, 10);
+    expect(makeRoom(buckets, 1, 0)).to.equal(1);
+    expect(ask(buckets, tokenBucket(10, 60_000), 1, 10)).to.include({ allowed: true, remaining: 0 });
+  });
+
   it('takes of a part of a token none: a whole one is to be there', () => {
     const rule = tokenBucket(1, 1_000, 10);
     const buckets = noBuckets();
@@ -133,10 +152,50 @@ describe('a bucket', () => {
       expect(resetMs(bucket, 0)).to.equal(37_000);
       // At 5 s no lease is open: in the best case all 60 are back.
       expect(waitMs(bucket, rule, 80, 0)).to.equal(5_000);
+      expect(waitMs(bucket, rule, 90, 0)).to.equal(5_000);
       expect(waitMs(bucket, rule, 91, 0)).to.equal(32_000);
       take(bucket, 30);
       expect(waitMs(bucket, rule, 61, 0)).to.equal(32_000);
       expect(bucket).to.deep.include({ counts: [40] });
+    }
+  });
+
+  it('waits no longer for what is owed to end than it takes, though tokens are lent for longer', () => {
+    const rule = slidingWindow(100, 1_600);
+    for (const ends of [
+      [500, 5_000],
+      [5_000, 500],
+    ]) {
+      const buckets = noBuckets();
+      ask(buckets, rule, 0, 40);
+      const bucket = buckets.first!;
+      lend(bucket, lease(30, 9_000, 'over'));
+      ends.forEach((endMs, i) => lend(bucket, lease(30, endMs, `${i}`)));
+      takeBack(bucket, 'over', 30, 0);
+      expect(waitMs(bucket, rule, 30, 0)).to.equal(1_600);
+      // 30 more are spent at 500 ms at the latest, and end 1,600 ms later.
+      expect(waitMs(bucket, rule, 50, 0)).to.equal(2_100);
+      expect(resetMs(bucket, 0)).to.equal(6_600);
+    }
+  });
+
+  it('is as if it had never lent what comes back whole', () => {
+    for (const rule of [tokenBucket(10, 60_000), slidingWindow(10, 60_000)]) {
+      const buckets = noBuckets();
+      const bucket = addBucket(buckets, rule, 0);
+      lend(bucket, lease(5, 800));
+      const copy = structuredClone(bucket);
+      expect(takeBack(bucket, 'a', 5, 100)).to.equal(true);
+      merge(copy, structuredClone(bucket), 100);
+      for (const one of [bucket, copy]) expect(resetMs(one, 100)).to.equal(0);
+      expect(isIdle(buckets, 100)).to.equal(true);
+    }
+  });
+
+  it('that owes nothing has no wait to its rest, though the clock went back', () => {
+    for (const rule of [tokenBucket(10, 1_000), slidingWindow(10, 1_000)]) {
+      const bucket = addBucket(noBuckets(), rule, 500);
+      expect(resetMs(bucket, 300)).to.equal(0);
     }
   });
 

@@ -65,6 +65,29 @@ describe('consumption', () => {
     expect(changes).to.deep.equal([false, true, false, false, false, true, false, true]);
   });
 
+  it('has changed also under several limits, when all admit or one of them has another limit', () => {
+    const [second, minute] = [tokenBucket(5, 1_000), slidingWindow(9, 60_000)];
+    const buckets = noBuckets();
+    const changes = [
+      ask(buckets, [second, minute], 0, 6),
+      ask(buckets, [second, minute], 0, 5),
+      ask(buckets, [second, minute], 0),
+      decide(buckets, checkOf([tokenBucket(9, 1_000), minute], { peek: true }), 0),
+      ask(buckets, [tokenBucket(0, 1_000), minute], 0),
+      ask(buckets, [second, slidingWindow(8, 60_000)], 0),
+      ask(buckets, [second, slidingWindow(8, 60_000)], 0),
+    ].map(({ changed }) => changed);
+    expect(changes).to.deep.equal([false, true, false, false, false, true, false]);
+    expect(ask(buckets, [second, minute], 1_000, 4)).to.include({ allowed: true, remaining: 0 });
+  });
+
+  it('is not that of a peek under several limits', () => {
+    const [second, minute] = [tokenBucket(5, 1_000), slidingWindow(9, 60_000)];
+    const buckets = noBuckets();
+    expect(decide(buckets, checkOf([second, minute], { cost: 5, peek: true }), 0).allowed).to.equal(true);
+    expect(buckets.first).to.equal(undefined);
+  });
+
   it('is told apart by policy, algorithm and window, not by limit or burst', () => {
     const rule = tokenBucket(5, 1_000);
     const others = [

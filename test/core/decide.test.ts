@@ -136,4 +136,19 @@ describe('a decision', () => {
     const fourth = ask(buckets, [perMinute, never, perSecond], 500);
     expect(fourth).to.deep.include({ allowed: false, limit: 0, remaining: 0, retryAfterMs: null });
   });
+
+  it('shows the first of limits that are equally tight', () => {
+    const buckets = noBuckets();
+    const rules = [tokenBucket(1, 1_000, 5), slidingWindow(5, 60_000), tokenBucket(2, 2_000, 5)];
+    expect(ask(buckets, rules, 0).limit).to.equal(1);
+    expect(ask(buckets, [...rules].reverse(), 0).limit).to.equal(2);
+  });
+
+  it('has no wait under a limit that is new to the client, though another denies', () => {
+    const buckets = noBuckets();
+    ask(buckets, tokenBucket(1, 1_000), 0);
+    const { allowed, retryAfterMs, limits } = ask(buckets, [slidingWindow(5, 60_000), tokenBucket(1, 1_000)], 0);
+    expect({ allowed, retryAfterMs }).to.deep.equal({ allowed: false, retryAfterMs: 1_000 });
+    expect(limits!.map((one) => one.retryAfterMs)).to.deep.equal([0, 1_000]);
+  });
 });

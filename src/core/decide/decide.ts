@@ -195,8 +195,12 @@ export function decideOne(buckets: Buckets, rule: Rule, cost: number, peek: bool
 }
 
 function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {
-  if (rule.limit === 0 || cost > rule.capacity) return false;
-  return bucket === undefined || fits(bucket, rule, cost);
+  return canPass(rule, cost) && (bucket === undefined || fits(bucket, rule, cost));
+}
+
+/** Whether `cost` can pass under `rule` at any time. */
+function canPass(rule: Rule, cost: number): boolean {
+  return rule.limit > 0 && cost <= rule.capacity;
 }
 
 function remainingIn(bucket: Bucket | undefined, rule: Rule): number {
@@ -206,8 +210,8 @@ function remainingIn(bucket: Bucket | undefined, rule: Rule): number {
 
 /** @returns the wait until a check that was denied could pass, 0 if this rule allows it */
 function retryAfterMsOf(bucket: Bucket | undefined, rule: Rule, cost: number, nowMs: number): number | null {
-  if (allows(bucket, rule, cost)) return 0;
-  return bucket === undefined || rule.limit === 0 || cost > rule.capacity ? null : waitMs(bucket, rule, cost, nowMs);
+  if (!canPass(rule, cost)) return null;
+  return bucket === undefined || fits(bucket, rule, cost) ? 0 : waitMs(bucket, rule, cost, nowMs);
 }
 
 function statsOf(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: boolean, nowMs: number): LimitStats {

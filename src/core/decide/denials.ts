@@ -71,6 +71,7 @@ export function createDenials(denials: HeldDenials, { longestMs = Infinity }: De
       if (untilMs > nowMs) denials.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs });
     },
     recall(check, nowMs) {
+      // Stryker disable next-line ConditionalExpression: it only saves the hash of the id
       if (denials.size === 0) return undefined;
       const denial = denials.get(check.clientId);
       if (denial === undefined || check.requestId !== undefined) return undefined;
@@ -97,9 +98,10 @@ export function createDenials(denials: HeldDenials, { longestMs = Infinity }: De
 }
 
 /** @returns additional ms for a larger cost; Infinity if it can never pass; `undefined` if only the owner can tell */
-function moreToWait({ cost, rules: [rule, second] }: Asked, denial: Denial): number | undefined {
+function moreToWait({ cost, rules }: Asked, denial: Denial): number | undefined {
   if (cost === denial.cost) return 0;
-  if (second !== undefined || rule?.algorithm !== 'token-bucket') return undefined;
+  const rule = rules[0]!;
+  if (rules.length > 1 || rule.algorithm !== 'token-bucket') return undefined;
   if (cost > rule.capacity) return Infinity;
   return Math.ceil(((cost - denial.cost) * rule.windowMs) / rule.limit);
 }
@@ -115,7 +117,7 @@ function again({ decision, answeredAtMs }: Denial, nowMs: number, moreMs: number
     resetMs: left(decision.resetMs),
     limits: decision.limits?.map((one) => ({
       ...one,
-      retryAfterMs: one.retryAfterMs === 0 ? 0 : leftToRetry(one.retryAfterMs),
+      retryAfterMs: leftToRetry(one.retryAfterMs),
       resetMs: left(one.resetMs),
     })),
     source: 'deny-cache',
