@@ -126,7 +126,9 @@ function lentRestMs({ asked, faults, setting }: History, key: string): number {
   // Lent under one limit, it may come back under a lower one.
   const most = Math.max(...rules.map(({ capacity }) => capacity));
   const slowest = Math.max(1, Math.min(...rules.map(({ limit }) => limit)));
-  return (most * LENT * windowMs) / slowest;
+  // Where messages take long, several leases that follow each other may each end unseen.
+  const unseen = setting.delayMs < NEAR_MS ? LENT : 1;
+  return (most * unseen * windowMs) / slowest;
 }
 
 /** How often a bucket was asked for under another limit than the time before. */

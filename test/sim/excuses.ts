@@ -33,6 +33,8 @@ export interface Size {
 
 /** A node silent for less is not stood in for: half the suspicion time, less what a heartbeat may come late. */
 const NOTICED = 0.28;
+/** A node that was frozen for less finds no pause, as it beats ten times in a suspicion time: 0.3 less a beat. */
+const PAUSED = 0.2;
 /** A node silent for less is not stood in for, whatever heartbeats do. */
 const STOOD_IN = 0.4;
 /** Of the capacity, so much is lent at most. */
@@ -46,10 +48,17 @@ export function excusesOf({ faults, setting }: History): Excuses {
   const { suspectAfterMs } = setting;
   const noticedMs = suspectAfterMs * NOTICED;
   const mendMs = suspectAfterMs * MENDED;
-  const disturbing = faults.filter((fault) => disturbs(fault, noticedMs));
   const unmended = (fault: Fault, atMs: number): boolean => fault.fromMs <= atMs && atMs <= fault.toMs + mendMs;
 
   const overlap = (a: Fault, b: Fault): boolean => unmended(a, b.fromMs) || unmended(b, a.fromMs);
+
+  /** Who was paused asks who acted for it. One that has just started again does not know, so who was paused rejoins. */
+  function rejoins(fault: Fault): boolean {
+    if (fault.kind !== 'freeze' || fault.toMs - fault.fromMs < suspectAfterMs * PAUSED) return false;
+    return faults.some((other) => other.kind === 'crash' && overlap(other, fault));
+  }
+
+  const disturbing = faults.filter((fault) => disturbs(fault, noticedMs) || rejoins(fault));
 
   /** The parts into which earlier partitions that are not mended have cut the cluster: each is cut once more. */
   function islandsBefore(fault: Fault): number {

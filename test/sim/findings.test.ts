@@ -236,6 +236,20 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
     }
   });
 
+  it('lets a member in again at once while others find that another one is dead', () =>
+    keepsItsPromises(
+      story({
+        nodes: ['a:1', 'b:1', { id: 'c:1', startMs: 113 }, { id: 'd:1', startMs: 26 }, 'e:1'],
+        replicas: 2,
+        replicationIntervalMs: 100,
+        steps: [
+          { kind: 'crash', atMs: 722, node: 'd:1', silent: false, backAfterMs: 1_020 },
+          { kind: 'crash', atMs: 794, node: 'a:1', silent: false, backAfterMs: undefined },
+        ],
+        requests: crowd(30, (id, i) => asks(id, perHour(100), { fromMs: 1_700 + i, everyMs: 60, times: 10 })),
+      }),
+    ));
+
   it('owes a member that is out of the ring for a moment what waited for it', async () => {
     for (const forMs of [560, 570, 580, 590, 600, 610]) {
       await keepsItsPromises(

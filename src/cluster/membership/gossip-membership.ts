@@ -113,8 +113,8 @@ export function createGossipMembership(
     }
     const heardAtMs = clock.nowMs() - saidSilentMs;
     const known = others.get(record.id);
+    const isMissed = doubted && saidSilentMs > suspectAfterMs;
     if (known === undefined) {
-      const isMissed = doubted && saidSilentMs > suspectAfterMs;
       if (isForgotten(record, isGoing(record) || isMissed ? saidSilentMs : 0) || others.size >= MAX_OTHERS)
         return false;
       // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
@@ -136,6 +136,11 @@ export function createGossipMembership(
     }
     const order = compare(record, known.record);
     if (doubted && order >= 0) doubts.begin(known);
+    // A node that joins decides nothing. It takes over what others have found, as its ring has to be theirs.
+    if (isMissed && order === 0 && view.self.state === 'joining' && silentMs(known) <= suspectAfterMs) {
+      known.probedSinceMs = known.heardAtMs = Math.min(known.heardAtMs, heardAtMs);
+      return true;
+    }
     if (order <= 0) return false;
     const declares = record.incarnation !== known.record.incarnation || record.state !== known.record.state;
     const returns = silentMs(known) > suspectAfterMs;
