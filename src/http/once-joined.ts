@@ -29,7 +29,7 @@ export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoi
     decisions: ({ allow, batch, check, direct }) => ({
       allow: gated(allow),
       batch: gated(batch),
-      check: { nginx: gated(check.nginx), traefik: gated(check.traefik), envoy: gated(check.envoy) },
+      check: { nginx: gated(check.nginx), forwardAuth: gated(check.forwardAuth), envoy: gated(check.envoy) },
       ...(direct !== undefined && {
         direct: {
           arriving: direct.arriving,

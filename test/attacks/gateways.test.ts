@@ -1,11 +1,20 @@
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { documentedEnvoy, documentedTraefik } from '../gateways/documented.js';
-import { sendFrom, startDocumentedNginx, startLimiter, startService } from '../gateways/stage.js';
-import type { Service } from '../gateways/stage.js';
+import {
+  HAPROXY,
+  sendFrom,
+  startDocumentedCaddy,
+  startDocumentedHaproxy,
+  startDocumentedNginx,
+  startLimiter,
+  startService,
+} from '../gateways/stage.js';
+import type { Service, StartGateway } from '../gateways/stage.js';
 import { startEnvoy, startTraefik } from '../gateways/stand-ins.js';
 import { allow, call } from '../support/http.js';
 import { describeWithNginx } from '../support/nginx.js';
+import { describeWith } from '../support/programs.js';
 
 const POLICIES = { api: { limit: 1, window: '1d' }, ample: { limit: 1_000_000, window: '1s' } };
 const ATTACKER = '127.0.0.66';
@@ -108,24 +117,56 @@ describe('attacks by callers of a gateway', function () {
       .and.not.to.include(VICTIM);
   }
 
-  describeWithNginx('through nginx as it is documented', () => {
-    it('none is taken for another, under another policy, or let pass for its headers, and each is denied as the one that it is', async () => {
-      const [node, service] = await Promise.all([startLimiter(POLICIES), startService()]);
-      const gateway = await startDocumentedNginx([node, node], service);
-      try {
-        await tryAll(node, service, gateway, ATTACKER, [400, 405, 414, 429]);
-        // What nginx takes for a request at all is denied, not a fault: no header of the caller gets to the node.
-        for (const what of ['headers of 24 KiB', 'a client of 7 KiB', 'a client twice', 'HTTP/1.0']) {
-          const [, request] = PRETENCES.find(([name]) => name === what)!;
-          expect(statusesOf(await sendFrom(ATTACKER, gateway.port, request)), what).to.deep.equal([429]);
-        }
-        expect(statusesOf(await sendFrom(VICTIM, gateway.port, get()))).to.deep.equal([200]);
-      } finally {
-        await gateway.nginx.remove();
-        await service.stop();
-        await node.stop();
+  /** Through a real gateway, as it is documented: none is taken for another, and each is denied as the one that it is. */
+  async function tryThrough(
+    start: StartGateway,
+    refusals: readonly number[],
+    denied: readonly string[],
+  ): Promise<void> {
+    const [node, service] = await Promise.all([startLimiter(POLICIES), startService()]);
+    const gateway = await start([node, node], service);
+    try {
+      await tryAll(node, service, gateway, ATTACKER, refusals);
+      // No header of the caller gets to the node, so a strange one is a denial, and no fault.
+      const strange = ['a client twice', 'a header that is to be the client', 'another policy', 'another cost'];
+      for (const what of [...strange, 'HTTP/1.0', 'another address', ...denied]) {
+        const [, request] = PRETENCES.find(([name]) => name === what)!;
+        expect(statusesOf(await sendFrom(ATTACKER, gateway.port, request)), what).to.deep.equal([429]);
       }
+      expect(statusesOf(await sendFrom(VICTIM, gateway.port, get()))).to.deep.equal([200]);
+    } finally {
+      await gateway.daemon.remove();
+      await service.stop();
+      await node.stop();
+    }
+  }
+  const TITLE = 'none is taken for another, under another policy, or let pass for its headers';
+
+  describeWithNginx('through nginx as it is documented', () => {
+    it(TITLE, () => tryThrough(startDocumentedNginx, [400, 405, 414, 429], ['headers of 24 KiB', 'a client of 7 KiB']));
+  });
+  describeWith('through HAProxy as it is documented', [HAPROXY, '-v'], 'apt-get install haproxy', () => {
+    it(TITLE, () => tryThrough(startDocumentedHaproxy, [400, 429], ['a client of 7 KiB']));
+
+    it('a client with a line break in it begins no header of its own', async () => {
+      const [node, service] = await Promise.all([startLimiter(POLICIES), startService()]);
+      const fromPath = ['txn.tokenring_client) src', 'txn.tokenring_client) path,url_dec'] as const;
+      const gateway = await startDocumentedHaproxy([node, node], service, fromPath);
+      for (const [path, status] of [
+        ['/x%0d%0aX-Tokenring-Cost:%201', 400],
+        ['/x%0aX-Tokenring-Cost:%201', 400],
+        ['/x%00', 400],
+        ['/%ff', 500],
+      ] as const)
+        expect(statusesOf(await sendFrom(ATTACKER, gateway.port, get('', path))), path).to.deep.equal([status]);
+      expect(service.requests).to.have.length(0);
+      await gateway.daemon.remove();
+      await service.stop();
+      await node.stop();
     });
+  });
+  describeWith('through Caddy as it is documented', ['caddy', 'version'], 'apt-get install caddy', () => {
+    it(TITLE, () => tryThrough(startDocumentedCaddy, [400, 429, 431], ['a client of 7 KiB']));
   });
 
   it('through Traefik and Envoy as they are documented, by stand-ins: neither, and what makes a gateway lose a header is refused', async () => {

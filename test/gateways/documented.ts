@@ -11,7 +11,7 @@ export function documented(language: string): string[] {
 }
 
 /** Puts something else in a configuration, which must have been there. */
-export function changed(configuration: string, ...changes: [from: string, to: string][]): string {
+export function changed(configuration: string, ...changes: readonly (readonly [from: string, to: string])[]): string {
   return changes.reduce((all, [from, to]) => {
     expect(all, `the documented configuration has no ${from}`).to.include(from);
     return all.replaceAll(from, to);

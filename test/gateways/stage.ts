@@ -1,12 +1,16 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings } from '../../src/settings/settings.js';
 import { startNginx } from '../support/nginx.js';
-import type { Nginx } from '../support/nginx.js';
+import { startDaemon } from '../support/daemon.js';
+import type { Daemon } from '../support/daemon.js';
 import { freePort } from '../support/ports.js';
 import { ALONE, call } from '../support/http.js';
 import { changed, documented } from './documented.js';
@@ -49,24 +53,64 @@ export async function startService(): Promise<Service> {
 
 export interface Gateway {
   readonly port: number;
-  readonly nginx: Nginx;
+  readonly daemon: Daemon;
 }
 
-/** A real nginx with the documented configuration, but for the ports, and what a test says. */
-export async function startDocumentedNginx(
-  nodes: readonly [first: { port: number }, second: { port: number }],
-  service: { port: number },
-  ...changes: [from: string, to: string][]
-): Promise<Gateway> {
+type Port = { readonly port: number };
+export type Change = readonly [from: string, to: string];
+/** Starts a real gateway with the documented configuration, but for the ports, and what a test says. */
+export type StartGateway = (
+  nodes: readonly [first: Port, second: Port],
+  service: Port,
+  ...changes: readonly Change[]
+) => Promise<Gateway>;
+
+const portsOf = ([first, second]: readonly [Port, Port], service: Port): Change[] => [
+  ['127.0.0.1:8080', `127.0.0.1:${first.port}`],
+  ['127.0.0.1:8081', `127.0.0.1:${second.port}`],
+  ['127.0.0.1:3000', `127.0.0.1:${service.port}`],
+];
+
+export const startDocumentedNginx: StartGateway = async (nodes, service, ...changes) => {
   const port = await freePort();
-  const ports: [string, string][] = [
-    ['server 127.0.0.1:8080;', `server 127.0.0.1:${nodes[0].port};`],
-    ['server 127.0.0.1:8081;', `server 127.0.0.1:${nodes[1].port};`],
-    ['http://127.0.0.1:3000;', `http://127.0.0.1:${service.port};`],
-    ['listen 8000;', `listen 127.0.0.1:${port};`],
-  ];
-  return { port, nginx: await startNginx(changed(documented('nginx')[0]!, ...ports, ...changes), port) };
-}
+  const ports: Change[] = [...portsOf(nodes, service), ['listen 8000;', `listen 127.0.0.1:${port};`]];
+  return { port, daemon: await startNginx(changed(documented('nginx')[0]!, ...ports, ...changes), port) };
+};
+
+export const HAPROXY =
+  ['haproxy', '/usr/sbin/haproxy'].find((path) => spawnSync(path, ['-v']).status === 0) ?? 'haproxy';
+
+export const startDocumentedHaproxy: StartGateway = async (nodes, service, ...changes) => {
+  const port = await freePort();
+  // The name of the inner proxy is of the machine, and other tests may run beside this one.
+  const inner: Change = ['abns@tokenring', `abns@tokenring-${port}`];
+  const daemon = await startDaemon(port, (folder) => {
+    const lua = join(folder, 'tokenring.lua');
+    const ports: Change[] = [
+      ...portsOf(nodes, service),
+      ['bind :8000', `bind 127.0.0.1:${port}`],
+      ['/etc/haproxy/tokenring.lua', lua],
+      inner,
+    ];
+    const conf = join(folder, 'haproxy.cfg');
+    writeFileSync(lua, changed(readFileSync('config/tokenring.lua', 'utf8'), inner));
+    writeFileSync(conf, changed(documented('haproxy')[0]!, ...ports, ...changes));
+    return [HAPROXY, '-db', '-f', conf];
+  });
+  return { port, daemon };
+};
+
+export const startDocumentedCaddy: StartGateway = async (nodes, service, ...changes) => {
+  const port = await freePort();
+  const daemon = await startDaemon(port, (folder) => {
+    const conf = join(folder, 'Caddyfile');
+    const ports: Change[] = [...portsOf(nodes, service), [':8000 {', `http://:${port} {`]];
+    const [caddyfile] = documented('caddyfile') as [string];
+    writeFileSync(conf, `{\n\tadmin off\n}\n${changed(caddyfile, ...ports, ...changes)}`);
+    return ['caddy', 'run', '--config', conf, '--adapter', 'caddyfile'];
+  });
+  return { port, daemon };
+};
 
 /** Sends bytes from an address of loopback, and reads until the other side hangs up, or says nothing more for half a second. */
 export function sendFrom(localAddress: string, port: number, ...bytes: readonly (string | Buffer)[]): Promise<string> {

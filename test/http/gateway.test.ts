@@ -10,9 +10,9 @@ import { GatewayDecisionSchema } from '../../src/validate/schema.js';
 import { CLOSE, exchange, frame } from './wire.js';
 
 const TOKEN = 'the-admin-token';
-const GATEWAYS = ['nginx', 'traefik', 'envoy'] as const;
+const GATEWAYS = ['nginx', 'forward-auth', 'traefik', 'envoy'] as const;
 type Gateway = (typeof GATEWAYS)[number];
-const DENIED: Record<Gateway, number> = { nginx: 403, traefik: 429, envoy: 429 };
+const DENIED: Record<Gateway, number> = { nginx: 403, 'forward-auth': 429, traefik: 429, envoy: 429 };
 
 async function setPolicies(node: RunningNode, policies: Record<string, object>): Promise<void> {
   const headers = { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' };
@@ -22,7 +22,7 @@ async function setPolicies(node: RunningNode, policies: Record<string, object>):
   }
 }
 
-describe('GET /v1/check/nginx, /traefik and /envoy', () => {
+describe('GET /v1/check/nginx, /forward-auth, /traefik and /envoy', () => {
   let node: RunningNode;
   before(async () => {
     node = await liveNode('--admin-token', TOKEN);
@@ -225,11 +225,11 @@ describe('GET /v1/check/nginx, /traefik and /envoy', () => {
     });
   });
 
-  it('take each method of Traefik and Envoy, and the path of the request behind that of Envoy, whatever is in it', async () => {
+  it('take each method of the forwarding gateways, and the path of the request behind that of Envoy, whatever is in it', async () => {
     const clientId = newClient();
     const lines = `X-Tokenring-Client: ${clientId}\r\nX-Tokenring-Policy: gate\r\n`;
     for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND']) {
-      for (const path of ['/v1/check/traefik', '/v1/check/envoy', '/v1/check/envoy/a']) {
+      for (const path of ['/v1/check/forward-auth', '/v1/check/traefik', '/v1/check/envoy', '/v1/check/envoy/a']) {
         const line = method === 'HEAD' ? lines : `${lines}X-Tokenring-Cost: 9\r\n`;
         const request = frame(path, '', { method, headers: CLOSE + line });
         const { status } =
@@ -265,7 +265,7 @@ describe('GET /v1/check/nginx, /traefik and /envoy', () => {
 
   it('do not read a body, and hang up on who sends one', async () => {
     const lines = `X-Tokenring-Client: ${newClient()}\r\nX-Tokenring-Policy: gate\r\n`;
-    for (const gateway of ['traefik', 'envoy'] as const) {
+    for (const gateway of ['forward-auth', 'traefik', 'envoy'] as const) {
       const [answer, ...more] = await exchange(
         node.port,
         frame(`/v1/check/${gateway}`, '{"clientId":"y"}', { headers: lines }),
@@ -318,7 +318,7 @@ describe('GET /v1/check/nginx, /traefik and /envoy', () => {
     };
     const before = await count();
     for (const gateway of GATEWAYS) await check(gateway, asked('gate-id', 'gate-never'));
-    expect((await count()) - before).to.equal(3);
+    expect((await count()) - before).to.equal(4);
     expect((await call(node, '/metrics')).text).not.to.include('gate-id');
   });
 });

@@ -15,7 +15,7 @@ describe('a node that has not joined the ring yet', () => {
     const { allow } = joined.decisions({
       allow: done,
       batch: done,
-      check: { nginx: done, traefik: done, envoy: done },
+      check: { nginx: done, forwardAuth: done, envoy: done },
     });
     const api = joined.api(done);
     const server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : api(req, res)));

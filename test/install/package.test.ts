@@ -25,6 +25,7 @@ describe('the published packages', function () {
       'README.md',
       'SECURITY.md',
       'config/policies.json',
+      'config/tokenring.lua',
       'dist/cjs/package.json',
       'dist/cjs/store/here.cjs',
       'dist/esm/store/here.cjs',

@@ -6,5 +6,5 @@ const never = (): undefined => undefined;
 export const NO_DECISIONS: DecisionHandlers = {
   allow: never,
   batch: never,
-  check: { nginx: never, traefik: never, envoy: never },
+  check: { nginx: never, forwardAuth: never, envoy: never },
 };

@@ -97,9 +97,8 @@ export function createApi(
   app.all('/v1/allow', decisions.allow);
   app.all('/v1/allow/batch', decisions.batch);
   app.all('/v1/check/nginx', decisions.check.nginx);
-  app.all('/v1/check/traefik', decisions.check.traefik);
-  app.all('/v1/check/envoy', decisions.check.envoy);
-  app.all('/v1/check/envoy/*path', decisions.check.envoy);
+  app.all(['/v1/check/forward-auth', '/v1/check/traefik'], decisions.check.forwardAuth);
+  app.all(['/v1/check/envoy', '/v1/check/envoy/*path'], decisions.check.envoy);
   route('/v1/settle', {
     post: [
       asker,

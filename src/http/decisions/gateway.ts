@@ -19,14 +19,14 @@ export interface Gateway {
 /**
  * - nginx, `auth_request`: 401 and 403 are denials. Anything else except 2xx is a fault and becomes 500. It reads only
  *   headers.
- * - Traefik, `forwardAuth`: anything except 2xx goes to the caller unchanged. `preserveRequestMethod` asks with the
- *   method of the request.
+ * - forward auth, of Traefik, Caddy, APISIX, and others: anything except 2xx goes to the caller unchanged.
+ *   `preserveRequestMethod` of Traefik asks with the method of the request.
  * - Envoy, `ext_authz` over HTTP: 5xx is a fault. Anything else except 200 goes to the caller. It asks with the method
  *   of the request, at its path behind a prefix.
  */
 export const GATEWAYS = {
   nginx: { deniedStatus: 403, showsBody: false, method: 'GET' },
-  traefik: { deniedStatus: 429, showsBody: true, method: undefined },
+  forwardAuth: { deniedStatus: 429, showsBody: true, method: undefined },
   envoy: { deniedStatus: 429, showsBody: true, method: undefined },
 } as const satisfies Record<string, Gateway>;
 
@@ -46,7 +46,7 @@ const DIGITS = /^\d{1,10}$/;
 export function gatewayAt(url: string): GatewayName | undefined {
   if (!url.startsWith('/v1/check/')) return undefined;
   if (url === '/v1/check/nginx') return 'nginx';
-  if (url === '/v1/check/traefik') return 'traefik';
+  if (url === '/v1/check/forward-auth' || url === '/v1/check/traefik') return 'forwardAuth';
   // The path of a request follows, even if it is only `*`.
   return /^\/v1\/check\/envoy(?:[/?*]|$)/.test(url) ? 'envoy' : undefined;
 }

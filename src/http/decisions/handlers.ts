@@ -278,7 +278,7 @@ export function createDecisionHandlers(
     batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, readMany, answerBatch),
     check: {
       nginx: (req, res) => receiveHeaders(req, res, GATEWAYS.nginx),
-      traefik: (req, res) => receiveHeaders(req, res, GATEWAYS.traefik),
+      forwardAuth: (req, res) => receiveHeaders(req, res, GATEWAYS.forwardAuth),
       envoy: (req, res) => receiveHeaders(req, res, GATEWAYS.envoy),
     },
     direct: {

@@ -99,6 +99,7 @@ export function gatewayPaths(): Paths {
         },
       },
     },
+    '/v1/check/forward-auth': askedWithAnyMethod('checkForwardAuth', 'Caddy, HAProxy, Kong, and APISIX'),
     '/v1/check/traefik': askedWithAnyMethod('checkTraefik', 'forwardAuth of Traefik'),
     '/v1/check/envoy': askedWithAnyMethod('checkEnvoy', 'ext_authz of Envoy'),
     '/v1/check/envoy/{path}': {
