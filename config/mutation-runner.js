@@ -7,7 +7,7 @@ import { PluginKind, declareClassPlugin } from '@stryker-mutator/api/plugin';
 import { DryRunStatus, TestStatus, toMutantRunResult } from '@stryker-mutator/api/test-runner';
 import fc from 'fast-check';
 import Mocha from 'mocha';
-import { isNamedAs, layerOf, testsNear } from './tests-near.js';
+import { isNamedAs, testsNear } from './tests-near.js';
 
 /** A mutant that so much of the tests does not kill counts as survivor: CPU ms of the first run. */
 const BUDGET_MS = 5_000;
@@ -15,7 +15,7 @@ const BUDGET_MS = 5_000;
 const BATCH_GROWTH = 4;
 const FIRST_BATCH_MS = 20;
 /** A loop is endless if a test passes so many times as many mutants, of any kind, as in its first run, and some. */
-const ENDLESS_FACTOR = 20;
+const ENDLESS_FACTOR = 100;
 const ENDLESS_MARGIN = 100_000;
 const ENDLESS = 'an endless loop';
 /** What each test took in the first run, and how many mutants it passed; in the sandbox, for new workers. */
@@ -102,13 +102,12 @@ class MutationRunner {
   /** Fast tests first; as fast as they count those that killed other mutants of the file, or have its name. */
   #batches(fileName, testFilter) {
     const covering = testFilter.map((title) => ({ title, ...this.#firstRun.get(title) }));
-    const own = covering.filter((test) => layerOf(test.fileName) === layerOf(fileName));
     const order = ({ title, fileName: testFile, timeSpentMs }) =>
       (timeSpentMs + 1) / (1 + (this.#kills.get(fileName + title) ?? 0) + isNamedAs(testFile, fileName));
     const batches = [[]];
     let sumMs = 0;
     let batchEndMs = FIRST_BATCH_MS;
-    for (const { title, timeSpentMs } of (own.length > 0 ? own : covering).sort((a, b) => order(a) - order(b))) {
+    for (const { title, timeSpentMs } of covering.sort((a, b) => order(a) - order(b))) {
       if (sumMs > 0 && sumMs + timeSpentMs > BUDGET_MS) continue;
       if (sumMs > batchEndMs) {
         batches.push([]);

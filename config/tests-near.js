@@ -2,8 +2,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 
-/** The tests of a layer come first. */
-const LAYERS = ['core', 'cluster'];
+const FOLDERS = ['core', 'cluster'];
 /** One imports copies of the sources while it runs, one measures the heap: instrumented sources take more of it. */
 const OMITTED = ['machines.test.ts', 'heap-bytes.test.ts'];
 /** A test that imports a file over more files than these seldom is about it. */
@@ -11,33 +10,22 @@ const NEAR = 2;
 const IMPORT = /^(?:import|export)\s(?!type\s)[^;]*?from\s+'(\.[^']*)\.js'/gms;
 
 /**
- * Test files of the layer that import the source over at most one other file, and those of its name. Without any, the
- * nearest of all layers.
+ * Test files that import a source over at most one other file, and those of its name. Without any, the nearest.
  * @param sources paths of files in `src`
  * @returns absolute paths, sorted
  */
 export function testsNear(sources) {
-  const found = LAYERS.flatMap((layer) => {
-    const names = readdirSync(join('test', layer)).filter(
-      (name) => name.endsWith('.test.ts') && !OMITTED.includes(name),
-    );
-    return names.map((name) => ({ file: resolve('test', layer, name), layer }));
-  });
-  const tests = found.map((test) => ({ ...test, steps: stepsFrom(test.file) }));
+  const names = FOLDERS.flatMap((folder) => readdirSync(join('test', folder)).map((name) => join(folder, name)));
+  const files = names.filter((name) => name.endsWith('.test.ts') && !OMITTED.includes(basename(name)));
+  const tests = files.map((name) => ({ file: resolve('test', name), steps: stepsFrom(resolve('test', name)) }));
   return [...new Set(sources.flatMap((source) => testsOf(resolve(source), tests)))].sort();
 }
 
 function testsOf(source, tests) {
-  const layer = layerOf(source);
-  const stepsOf = (test) => (isNamedAs(test.file, source) ? 0 : (test.steps.get(source) ?? Infinity));
-  const near = tests.filter((test) => stepsOf(test) === 0 || (test.layer === layer && stepsOf(test) <= NEAR));
+  const stepsOf = ({ file, steps }) => (isNamedAs(file, source) ? 0 : (steps.get(source) ?? Infinity));
   const nearest = Math.min(...tests.map(stepsOf));
-  const chosen = near.length > 0 ? near : tests.filter((test) => stepsOf(test) === nearest && nearest < Infinity);
-  return chosen.map(({ file }) => file);
-}
-
-export function layerOf(file) {
-  return LAYERS.find((layer) => file.includes(join('src', layer)) || file.includes(join('test', layer)));
+  const most = Math.max(NEAR, nearest);
+  return tests.filter((test) => stepsOf(test) <= most && stepsOf(test) < Infinity).map(({ file }) => file);
 }
 
 export function isNamedAs(testFile, source) {
