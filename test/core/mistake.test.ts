@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { badValue, misplaced, unknownField } from '../../src/core/mistake.js';
+import { badField, badValue, misplaced, nearestName, noSuchOption, unknownField } from '../../src/core/mistake.js';
 
 const KNOWN = ['clientId', 'limit', 'limits', 'window', 'windowMs', 'burst', 'cost', 'peek'];
 
@@ -13,7 +13,16 @@ describe('a mistake', () => {
     expect(badValue('limits[1].limit', undefined, 'a limit').detail).to.equal(
       'limits[1].limit is missing; use a limit',
     );
-    expect(misplaced('windowMs', 'beside window').detail).to.equal('windowMs is not allowed beside window; remove it');
+    expect(misplaced('windowMs', 'beside window')).to.deep.equal({
+      field: 'windowMs',
+      expected: 'none beside window',
+      detail: 'windowMs is not allowed beside window; remove it',
+    });
+    expect(badField('token', 'a name of 8 characters')).to.deep.equal({
+      field: 'token',
+      expected: 'a name of 8 characters',
+      detail: 'token is not valid; use a name of 8 characters',
+    });
   });
 
   it('quotes a value briefly, and does not walk into what may be deep', () => {
@@ -23,7 +32,8 @@ describe('a mistake', () => {
       [null, 'null'],
       [true, 'true'],
       [7n, '7'],
-      ['x'.repeat(500), `"${'x'.repeat(40)}…"`],
+      ['x'.repeat(40), `"${'x'.repeat(40)}"`],
+      ['x'.repeat(41), `"${'x'.repeat(40)}…"`],
       ['a"\n', String.raw`"a\"\n"`],
       [deep, 'a list'],
       [{ a: deep }, 'an object'],
@@ -57,5 +67,22 @@ describe('a mistake', () => {
       expect(detail, name).to.match(/^limits\[0\]: unknown field "[^]*"; use one of limit, window$/);
       expect(detail.length).to.be.below(120);
     }
+  });
+
+  it('of an option suggests the nearest, or names all', () => {
+    expect(noSuchOption('--prot', ['--port', '--peers'])).to.equal(
+      '--prot: there is no such option; did you mean `--port`?',
+    );
+    expect(noSuchOption('--zzz', ['--port', '--peers'])).to.equal(
+      '--zzz: there is no such option; expected one of --port, --peers',
+    );
+  });
+
+  it('suggests the first of equally near names, and none of which more than half is wrong', () => {
+    expect(nearestName('cosy', ['cost', 'cosh'])).to.equal('cost');
+    expect(nearestName('ab', ['xb'])).to.equal('xb');
+    expect(nearestName('abc', ['xyc'])).to.equal(undefined);
+    expect(nearestName('abcd', ['xycd'])).to.equal('xycd');
+    expect(nearestName('abcdef', ['xyzdef'])).to.equal(undefined);
   });
 });

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { rulesFor } from '../../src/core/policy/policy.js';
+import type { PolicySet } from '../../src/core/policy/policy.js';
 import { readWritten, writtenOf } from '../../src/core/policy/policy-text.js';
 import {
   change,
@@ -202,8 +203,8 @@ describe('a policy', () => {
     allow: ['probe'],
     deny: ['mallory'],
   };
-  const set = policySetOf(change(NO_DOCUMENT, entriesOf(file), 'a:1'));
-  const figures = (name: string, clientId: string): unknown[] =>
+  const setOf = (text: PolicyFileText): PolicySet => policySetOf(change(NO_DOCUMENT, entriesOf(text), 'a:1'));
+  const figures = (name: string, clientId: string, set = setOf(file)): unknown[] =>
     rulesFor(set, set.policies.get(name)!, clientId).map(({ limit: n, windowMs, capacity }) => [n, windowMs, capacity]);
 
   it('is valid as in the example file', () => {
@@ -224,7 +225,56 @@ describe('a policy', () => {
     expect(figures('tiered', 'dave')).to.deep.equal([[10, 60_000, 10]]);
   });
 
+  it('has its limits, windows, algorithms, bursts, and terms as they are written', () => {
+    const text: PolicyFileText = {
+      policies: {
+        plain: { limit: 10, window: 500 },
+        burst: { limit: 10, windowMs: 500, burst: 30, shadow: true, onUnavailable: 'open', durability: 'async' },
+        sliding: { limit: 10, window: '1h', algorithm: 'sliding-window', durability: 'replicated' },
+        load: { limit: 10, window: '1s', adaptive: { target: 0.7, min: 0.1 } },
+      },
+      clients: {
+        own: {
+          overrides: {
+            sliding: { limit: 4 },
+            plain: { limit: 4, window: '1m' },
+            burst: { limit: 4, windowMs: 7, algorithm: 'sliding-window' },
+            load: { limit: 4, burst: 9 },
+          },
+        },
+      },
+    };
+    const set = setOf(text);
+    const terms = [...set.policies.values()].map(({ shadow, onUnavailable, replicated, adaptive }) => {
+      return [shadow, onUnavailable, replicated, adaptive];
+    });
+    expect(terms).to.deep.equal([
+      [false, undefined, false, undefined],
+      [true, 'open', false, undefined],
+      [false, undefined, true, undefined],
+      [false, undefined, false, { target: 0.7, min: 0.1 }],
+    ]);
+    const rulesOf = (clientId: string): unknown[] =>
+      [...set.policies.values()].map((policy) => rulesFor(set, policy, clientId)[0]);
+    const rule = (policy: string, algorithm: string, limit: number, windowMs: number, capacity: number): object => {
+      return { algorithm, limit, windowMs, capacity, policy };
+    };
+    expect(rulesOf('dave')).to.deep.equal([
+      rule('plain', 'token-bucket', 10, 500, 10),
+      rule('burst', 'token-bucket', 10, 500, 30),
+      rule('sliding', 'sliding-window', 10, 3_600_000, 10),
+      rule('load', 'token-bucket', 10, 1_000, 10),
+    ]);
+    expect(rulesOf('own')).to.deep.equal([
+      rule('plain', 'token-bucket', 4, 60_000, 4),
+      rule('burst', 'sliding-window', 4, 7, 4),
+      rule('sliding', 'sliding-window', 4, 3_600_000, 4),
+      rule('load', 'token-bucket', 4, 1_000, 9),
+    ]);
+  });
+
   it('has the default policy and the allow and deny lists', () => {
+    const set = setOf(file);
     expect(set.default).to.equal('api');
     expect([...set.listed]).to.have.deep.members([
       ['probe', 'allow'],
