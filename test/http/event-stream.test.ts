@@ -21,8 +21,8 @@ interface Listener {
   close(): void;
 }
 
-function listen(node: RunningNode, headers = ''): Listener {
-  const socket = connect(node.port, '127.0.0.1');
+function listen(node: RunningNode, headers = '', localAddress = '127.0.0.1'): Listener {
+  const socket = connect({ port: node.port, host: '127.0.0.1', localAddress });
   let text = '';
   socket.setEncoding('utf8').on('data', (more: string) => (text += more));
   socket.write(`GET /v1/events HTTP/1.1\r\nHost: x\r\n${headers}\r\n`);
@@ -81,8 +81,19 @@ describe('/v1/events', () => {
     );
   });
 
+  it('takes at most 8 listeners of one address, and so leaves room for others', async () => {
+    const own = Array.from({ length: 8 }, () => listen(node));
+    for (const one of own) await hears(one, /200 OK/);
+    const refused = await call(node, '/v1/events');
+    expectProblem(refused, 'overloaded');
+    expect(JSON.stringify(refused.json)).to.include('8 times');
+    const other = listen(node, '', '127.0.0.2');
+    await hears(other, /200 OK/);
+    for (const one of [...own, other]) one.close();
+  });
+
   it('refuses more than 32 listeners, and takes another once one has gone', async () => {
-    const listeners = Array.from({ length: 32 }, () => listen(node));
+    const listeners = Array.from({ length: 32 }, (_, i) => listen(node, '', `127.0.0.${3 + (i >> 3)}`));
     for (const one of listeners) await hears(one, /200 OK/);
     expectProblem(await call(node, '/v1/events'), 'overloaded');
     listeners.pop()!.close();
@@ -133,6 +144,13 @@ describe('a subscriber of /v1/events', () => {
     void stream(req, res as unknown as Response, () => undefined);
     return res;
   }
+
+  it('counts by its token, not by its address, which many may share behind a proxy', () => {
+    const mine = Array.from({ length: 8 }, () => subscribe('one'));
+    expect(() => subscribe('one')).to.throw('8 times');
+    const other = subscribe('two');
+    for (const res of [...mine, other]) res.emit('close');
+  });
 
   it('gets nothing more within a second of its token being withdrawn, and others go on', async () => {
     const [one, two] = [subscribe('one'), subscribe('two')];

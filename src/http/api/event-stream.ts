@@ -1,6 +1,7 @@
 import type { Request, RequestHandler, Response } from 'express';
 import type { Observer } from '../../cluster/observer.js';
 import type { Membership } from '../../cluster/membership/membership.js';
+import { networkOf } from '../../core/address.js';
 import { TokenringError } from '../../core/error.js';
 import type { Access } from '../../edge/access/access.js';
 import type { NodeEvent, NodeEvents } from './node-events.js';
@@ -9,6 +10,8 @@ import { statsOf } from './observations.js';
 
 /** A subscriber costs one line of text a second. */
 const MAX_SUBSCRIBERS = 32;
+/** Subscribers of one caller: of a token, or without one of an address or IPv6 /64. One tab of a browser is one. */
+const MAX_OF_ONE = 8;
 /** A subscriber that has not read so much is cut. Samples of 100 members take about 50 kB. */
 const MAX_UNSENT_BYTES = 1024 * 1024;
 const SAMPLE_MS = 1_000;
@@ -24,6 +27,11 @@ interface EventStreamDeps {
   readonly isStopping: () => boolean;
 }
 
+interface Subscriber {
+  readonly req: Request;
+  readonly caller: string;
+}
+
 /**
  * Handles `/v1/events` as server-sent events: `event` for each event of the node, and `sample` once a second with what
  * `/v1/cluster` and `/v1/stats` answer. A subscriber that comes back with `Last-Event-ID` gets the events in between.
@@ -31,7 +39,7 @@ interface EventStreamDeps {
  */
 export function createEventStream(deps: EventStreamDeps): RequestHandler {
   const { membership, observer, events, access, isStopping } = deps;
-  const subscribers = new Map<Response, Request>();
+  const subscribers = new Map<Response, Subscriber>();
   let timer: NodeJS.Timeout | undefined;
   let unsubscribe = (): void => undefined;
 
@@ -49,6 +57,20 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
     return `event: sample\ndata: ${JSON.stringify({ cluster: describeCluster(membership), ...stats })}\n\n`;
   }
 
+  function callerOf(req: Request): string {
+    const token = access.admit(req.headers.authorization, 'read');
+    return token === undefined ? networkOf(req.socket.remoteAddress ?? '') : `token ${token}`;
+  }
+
+  function requireRoom(caller: string): void {
+    let own = 0;
+    for (const other of subscribers.values()) if (other.caller === caller) own += 1;
+    if (subscribers.size >= MAX_SUBSCRIBERS)
+      throw new TokenringError('overloaded', { detail: `${MAX_SUBSCRIBERS} callers receive events already` });
+    if (own >= MAX_OF_ONE)
+      throw new TokenringError('overloaded', { detail: `this caller receives events ${MAX_OF_ONE} times already` });
+  }
+
   /** A token may have been withdrawn since the request. */
   function mayRead(req: Request): boolean {
     try {
@@ -60,16 +82,16 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
   }
 
   function tick(): void {
-    for (const [res, req] of subscribers) if (isStopping() || !mayRead(req)) leave(res);
+    for (const [res, { req }] of subscribers) if (isStopping() || !mayRead(req)) leave(res);
     if (subscribers.size > 0) void sample().then(sendAll);
   }
 
-  function join(req: Request, res: Response): void {
+  function join(res: Response, subscriber: Subscriber): void {
     if (subscribers.size === 0) {
       unsubscribe = events.subscribe((event) => sendAll(eventText(event)));
       timer = setInterval(tick, SAMPLE_MS);
     }
-    subscribers.set(res, req);
+    subscribers.set(res, subscriber);
     res.once('close', () => leave(res));
   }
 
@@ -83,14 +105,14 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
   }
 
   return (req, res) => {
-    if (subscribers.size >= MAX_SUBSCRIBERS)
-      throw new TokenringError('overloaded', { detail: `${MAX_SUBSCRIBERS} callers receive events already` });
+    const caller = callerOf(req);
+    requireRoom(caller);
     const last = Number(req.get('last-event-id') ?? 0);
     if (!Number.isSafeInteger(last) || last < 0)
       throw new TokenringError('invalid_request', { field: 'Last-Event-ID', expected: 'the id of an event' });
     res.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
     if (req.method === 'HEAD' || isStopping()) return void res.end();
-    join(req, res);
+    join(res, { req, caller });
     send(res, `retry: ${RETRY_MS}\n\n${events.after(last).map(eventText).join('')}`);
     void sample().then((text) => {
       if (subscribers.has(res)) send(res, text);
