@@ -1,7 +1,7 @@
 import type { Violation } from './checker.js';
 import { boundsOf } from './consumption.js';
 import type { Excuses } from './excuses.js';
-import type { History, SettleCall } from './history.js';
+import type { Asked, History, SettleCall } from './history.js';
 import { bucketKey, callsByReservation } from './takes.js';
 import type { BucketHistory } from './takes.js';
 
@@ -31,7 +31,7 @@ export function checkSettled(
       }
       if (answeredMs - askedMs > longest(history, call, answeredMs)) say(`answered after ${answeredMs - askedMs} ms`);
       if (outcome.kind === 'unavailable' && answeredMs < excuses.firstMs) say('nobody settles it');
-      if (outcome.kind === 'unknown' && !excuses.mayForget(of.answeredMs!, answeredMs)) say('it is unknown');
+      if (outcome.kind === 'unknown' && !excuses.mayForget(knownMs(history, of), answeredMs)) say('it is unknown');
       if (outcome.kind !== 'settled') continue;
       const { cost, reserved } = outcome.settlement;
       if (reserved !== of.check.cost) say(`${reserved} are said to be reserved`);
@@ -49,6 +49,12 @@ export function checkSettled(
     }
   }
   return problems.map((message) => ({ check: 'settled', message }));
+}
+
+/** When the decision on a request was known to the node that was asked, which may have been frozen before it answered. */
+function knownMs({ faults }: History, { at, askedMs, answeredMs }: Asked): number {
+  const held = faults.filter((fault) => fault.kind === 'freeze' && fault.node === at && fault.fromMs >= askedMs);
+  return Math.min(answeredMs!, ...held.map(({ fromMs }) => fromMs));
 }
 
 /** What is said to be left, where nothing went wrong: no more than there is. */
