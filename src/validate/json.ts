@@ -4,14 +4,16 @@ import { TokenringError } from '../core/error.js';
 /**
  * Parses JSON (RFC 8259) in UTF-8 in which each name occurs once in its object. `JSON.parse` alone would take the last
  * of two equal names.
- * @param maxNames bound of the names of all objects together, which cost most: `JSON.parse` takes 1 µs for a new one
- * @throws TokenringError `invalid_json` for anything else
+ * @param maxValues bound of the values in all objects and lists together. `JSON.parse` takes 1 µs for a value whose name
+ * is new
+ * @throws TokenringError `invalid_request` for more values, `invalid_json` for anything else
  */
-export function parseJson(body: Buffer, maxNames = Infinity): unknown {
+export function parseJson(body: Buffer, maxValues = Infinity): unknown {
   if (!isUtf8(body)) throw new TokenringError('invalid_json', { expected: 'JSON in UTF-8' });
   const text = body.toString('utf8');
-  if (maxNames < Infinity && countColons(text, maxNames) > maxNames && countStructuralColons(text) > maxNames)
-    throw new TokenringError('invalid_json', { expected: `at most ${maxNames} names` });
+  // Each value beyond the first has a comma, a brace, or a bracket before it.
+  if (maxValues < Infinity && body.length > maxValues && countStructural(text, isSeparator) > maxValues)
+    throw new TokenringError('invalid_request', { field: 'body', expected: `at most ${maxValues} values` });
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -20,7 +22,7 @@ export function parseJson(body: Buffer, maxNames = Infinity): unknown {
   }
   // Each member of an object has one colon outside strings, so the count shows a lost duplicate name.
   const members = countMembers(value);
-  if (countColons(text) !== members && countStructuralColons(text) !== members) {
+  if (countColons(text) !== members && countStructural(text, isColon) !== members) {
     throw new TokenringError('invalid_json', { field: findDuplicateName(text), expected: 'each name once' });
   }
   return value;
@@ -46,29 +48,37 @@ function countMembers(value: unknown): number {
   return members;
 }
 
-/** Stops to count beyond `max`. */
-function countColons(text: string, max = Infinity): number {
+function countColons(text: string): number {
   let colons = 0;
-  for (let at = text.indexOf(':'); at >= 0 && colons <= max; at = text.indexOf(':', at + 1)) colons += 1;
+  for (let at = text.indexOf(':'); at >= 0; at = text.indexOf(':', at + 1)) colons += 1;
   return colons;
 }
 
-function countStructuralColons(text: string): number {
-  let colons = 0;
+/** Counts characters outside strings. */
+function countStructural(text: string, counts: (char: number) => boolean): number {
+  let count = 0;
   for (let at = 0; at < text.length; at += 1) {
     const char = text.charCodeAt(at);
     if (char === 0x22) at = endOfString(text, at);
-    else if (char === 0x3a) colons += 1;
+    else if (counts(char)) count += 1;
   }
-  return colons;
+  return count;
 }
+
+const isColon = (char: number): boolean => char === 0x3a;
+/** A comma, an opening brace, or an opening bracket. */
+const isSeparator = (char: number): boolean => char === 0x2c || char === 0x7b || char === 0x5b;
 
 /** Returns the index of the quote that closes the string whose opening quote is at `start`. */
 function endOfString(text: string, start: number): number {
-  let at = start + 1;
-  // The text may end in the middle of a string.
-  while (at < text.length && text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
-  return at;
+  for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
+    let first = at;
+    while (text.charCodeAt(first - 1) === 0x5c) first -= 1;
+    // An odd number of backslashes escapes the quote.
+    if ((at - first) % 2 === 0) return at;
+  }
+  // The text ends in the middle of a string.
+  return text.length;
 }
 
 /** Finds the first name that occurs a second time in its object. Only for a text that parses and has one. */

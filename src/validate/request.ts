@@ -63,11 +63,6 @@ export function readSettle(value: unknown): SettleRequest {
   return { clientId, reservation, cost };
 }
 
-/**
- * Bound of the names in the JSON of a batch. An item with every field and eight limits has 39.
- */
-export const MAX_BATCH_NAMES = 40 * MAX_BATCH;
-
 /** @throws TokenringError unless the batch is a list of 1 to 1000 items; `readCheck` validates the items */
 export function readBatch(value: unknown): readonly unknown[] {
   if (batchRequest.Check(value)) return value.requests;

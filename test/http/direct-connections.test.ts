@@ -80,6 +80,25 @@ describe('a connection for plain decision requests', () => {
     wire.destroy();
   });
 
+  it('answers a bad body as node:http does, header for header, and stays', async () => {
+    const bodies = ['{', '{"clientId":"a","limit":"x"}', '{"clientId":"a","limit":1,"limit":2}', '[]', '"\\ud800"'];
+    const [plain, other] = await Promise.all([connect(node.port), connect(node.port)]);
+    for (const [i, body] of bodies.entries()) {
+      for (const path of ['/v1/allow', '/v1/allow/batch']) {
+        plain.send(frame(path, body, { headers: JSON_TYPE }));
+        other.send(frame(path, body, { headers: `${JSON_TYPE}X-Other: 1\r\n` }));
+        const place = 2 * i + (path === '/v1/allow' ? 0 : 1);
+        const direct = (await plain.answers(place + 1))[place]!;
+        const byNodeHttp = (await other.answers(place + 1))[place]!;
+        expect(direct.status).to.equal(400);
+        expect(withoutDate(direct)).to.deep.equal(withoutDate(byNodeHttp));
+        expect(Object.keys(direct.headers)).to.deep.equal(Object.keys(byNodeHttp.headers));
+      }
+    }
+    plain.destroy();
+    other.destroy();
+  });
+
   it('ends with the side that asked', async () => {
     const wire = await connect(node.port);
     wire.send(ask(newClient()));

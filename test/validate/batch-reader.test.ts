@@ -5,7 +5,7 @@ import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js'
 import type { CheckBatch } from '../../src/core/decide/check-batch.js';
 import type { Check } from '../../src/core/decide/decide.js';
 import { TokenringError } from '../../src/core/error.js';
-import { createBatchReader } from '../../src/validate/batch-reader.js';
+import { createBatchReader, readItems } from '../../src/validate/batch-reader.js';
 import { parseJson } from '../../src/validate/json.js';
 import { readBatch, readCheck } from '../../src/validate/request.js';
 
@@ -19,6 +19,16 @@ function itemsOf(batch: CheckBatch): Items {
     if (batch.isAnswered(place)) return { error: plain(batch.answerAt(place)) };
     return { ...batch.check(place), reservation: batch.check(place).reservation && 'any' };
   });
+}
+
+/** @returns `undefined` for a body that is refused */
+function outcomeOf(read: () => readonly unknown[]): readonly unknown[] | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof TokenringError) return undefined;
+    throw error;
+  }
 }
 
 /** The general way. @returns `undefined` for a body that is refused */
@@ -226,6 +236,50 @@ describe('the reader of batches', () => {
     };
     expect(createBatchReader(WITHOUT_POLICIES).read(body(8_192))?.size).to.equal(1);
     expect(createBatchReader(WITHOUT_POLICIES).read(body(8_193))).to.equal(undefined);
+  });
+
+  it('is read item by item in the general way, as it would be as a whole', () => {
+    fc.assert(
+      fc.property(bodies, (body) => {
+        const whole = outcomeOf(() => readBatch(parseJson(body)));
+        expect(outcomeOf(() => [...readItems(body).items])).to.deep.equal(whole);
+      }),
+      { numRuns: 2_000 },
+    );
+    for (const text of ['', '[]', '{}', '{"requests":[]}', '{"requests":[1,]}', '{"requests":[,1]}', '{"requests":[1}'])
+      expect(
+        outcomeOf(() => [...readItems(Buffer.from(text)).items]),
+        text,
+      ).to.equal(undefined);
+    for (const text of ['{"requests":[1],"x":1}', '{"requests":[1]}}', '{"requests":[{]}', '{"x":1,"requests":[1]}'])
+      expect(
+        outcomeOf(() => [...readItems(Buffer.from(text)).items]),
+        text,
+      ).to.equal(undefined);
+    expect([...readItems(Buffer.from(' { "requests" : [ 1 , [2,{}] ,"a,]}" ] } ')).items]).to.deep.equal([
+      1,
+      [2, {}],
+      'a,]}',
+    ]);
+    const { most, items } = readItems(Buffer.from('{"requests":[1,2,3]}'));
+    expect(most).to.be.at.least([...items].length);
+  });
+
+  it('has at most 256 values in each item, so that none takes long to parse', () => {
+    const values = (count: number): Buffer => Buffer.from(`{"requests":[1,[${Array(count).fill('{}').join()}],2]}`);
+    expect([...readItems(values(128)).items]).to.have.lengthOf(3);
+    const [first, long, last] = [...readItems(values(129)).items];
+    expect([first, last]).to.deep.equal([1, 2]);
+    expect(long).to.be.instanceOf(TokenringError).with.property('expected', 'at most 256 values');
+    const names = Array.from({ length: 5_000 }, (_, i) => `"${i}":0`).join();
+    for (const text of [`{${names}}`, `{"requests":[1],${names}}`])
+      expect(() => [...readItems(Buffer.from(text)).items])
+        .to.throw(TokenringError)
+        .with.property('expected', 'at most 4096 values');
+    const many = Buffer.from(`{"requests":[${Array(1_001).fill('1').join()}]}`);
+    expect(() => [...readItems(many).items])
+      .to.throw(TokenringError)
+      .with.property('field', 'requests');
   });
 
   it('is spared the items beyond a thousand: looking at each of them takes long', () => {

@@ -18,8 +18,9 @@ import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../core/error.js';
-import { createBatchReader } from '../../validate/batch-reader.js';
-import { MAX_BATCH_NAMES, readBatch, readCheck } from '../../validate/request.js';
+import { createBatchReader, readItems } from '../../validate/batch-reader.js';
+import type { BatchItems } from '../../validate/batch-reader.js';
+import { readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
 /** Bytes of an item of a batch that is parsed, but not read. */
@@ -158,15 +159,9 @@ export function createDecisionHandlers(
   ): boolean {
     if (waiting.isFull || access.guardsDecisions) return false;
     const startMs = elapsedMs();
-    let asked: T;
-    try {
-      asked = read(body);
-    } catch {
-      return false;
-    }
     counters.inFlight += 1;
     try {
-      const later = answer(asked, sink.send, startMs, trace);
+      const later = answer(read(body), sink.send, startMs, trace);
       if (later !== undefined) waiting.wait(later, (error) => sink.fail(failed(error)));
     } catch (error) {
       sink.fail(failed(error));
@@ -228,29 +223,30 @@ export function createDecisionHandlers(
   const batchReader = createBatchReader(policies);
   const writers = createAnswerWriters(counters);
 
-  /** The checks of a batch, or its items if they are still to be validated. */
-  const readMany: Read<CheckBatch | readonly unknown[]> = (body) =>
-    batchReader.read(body) ?? readBatch(parseJson(body, MAX_BATCH_NAMES));
+  /** The checks of a batch, or its items, which are still to be parsed and validated. */
+  const readMany: Read<CheckBatch | BatchItems> = (body) => batchReader.read(body) ?? readItems(body);
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
-  const answerBatch: Respond<CheckBatch | readonly unknown[]> = (asked, send, startMs, trace) => {
+  const answerBatch: Respond<CheckBatch | BatchItems> = (asked, send, startMs, trace) => {
     waiting.requireRoom('batch');
     if (asked instanceof CheckBatch) return decideBatch(tracedBatch(asked, trace), send, startMs);
-    const batch = new CheckBatch(asked.length);
+    const batch = new CheckBatch(asked.most);
     const readSome = (): boolean => {
-      for (const end = Math.min(batch.size + ITEMS_A_STEP, asked.length); batch.size < end;) {
-        try {
-          batch.add(tracedCheck(readCheck(asked[batch.size], policies), trace));
-        } catch (error) {
-          if (!(error instanceof TokenringError)) throw error;
-          batch.addAnswer(error);
-        }
+      // One a step, as an item that is not valid may take a ms.
+      const item = asked.items.next();
+      if (item.done === true) return true;
+      try {
+        if (item.value instanceof TokenringError) throw item.value;
+        batch.add(tracedCheck(readCheck(item.value, policies), trace));
+      } catch (error) {
+        if (!(error instanceof TokenringError)) throw error;
+        batch.addAnswer(error);
       }
-      return batch.size === asked.length;
+      return false;
     };
     const read = slices.run(readSome);
     const decide = (): Promise<void> | undefined => decideBatch(batch, send, startMs);
-    return after(read && waiting.charge(UNREAD_ITEM_BYTES * asked.length, read), decide);
+    return after(read && waiting.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
   };
 
   function decideBatch(batch: CheckBatch, send: Send, startMs: number): Promise<void> | undefined {
