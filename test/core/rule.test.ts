@@ -1,6 +1,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { compareStrictness, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/bucket/rule.js';
+import {
+  compareStrictness,
+  MAX_LIMIT,
+  MAX_WINDOW_MS,
+  ruleOf,
+  sameBucket,
+  sameRules,
+} from '../../src/core/bucket/rule.js';
 
 const fewOrAny = (min: number, max: number): fc.Arbitrary<number> =>
   fc.oneof(fc.integer({ min, max: min + 2 }), fc.integer({ min, max }));
@@ -65,5 +72,44 @@ describe('rule', () => {
         expect(Math.sign(compareStrictness(a, b)) + Math.sign(compareStrictness(b, a))).to.equal(0);
       }),
     );
+  });
+
+  it('is another though it differs from the last one in one figure alone, by what might fall together', () => {
+    for (const by of [1_024, 2_048, 1_024 * 1_024]) {
+      const rule = ruleOf('token-bucket', 10, 1_000, 20, 'p');
+      expect(ruleOf('token-bucket', 10 + by, 1_000, 20, 'p').limit).to.equal(10 + by);
+      expect(ruleOf('token-bucket', 10, 1_000 + by, 20, 'p').windowMs).to.equal(1_000 + by);
+      expect(ruleOf('token-bucket', 10, 1_000, 20 + by, 'p').capacity).to.equal(20 + by);
+      expect(ruleOf('sliding-window', 10, 1_000, 20, 'p').algorithm).to.equal('sliding-window');
+      expect(ruleOf('token-bucket', 10, 1_000, 20, 'q').policy).to.equal('q');
+      expect(ruleOf('token-bucket', 10, 1_000, 20, 'p')).to.deep.equal(rule);
+    }
+  });
+});
+
+describe('two lists of rules', () => {
+  const [a, b] = [ruleOf('token-bucket', 10, 1_000, 20, 'p'), ruleOf('sliding-window', 10, 1_000, 10, undefined)];
+
+  it('are the same with equal rules in the same order, whether or not these are the same objects', () => {
+    const list = [a, b];
+    expect(sameRules(list, list)).to.equal(true);
+    expect(sameRules([], [])).to.equal(true);
+    expect(sameRules([a, b], [a, b])).to.equal(true);
+    expect(sameRules([a, b], [{ ...a }, { ...b }])).to.equal(true);
+  });
+
+  it('are others with another order, number, limit, burst, or bucket', () => {
+    for (const other of [
+      [b, a],
+      [a],
+      [a, b, a],
+      [a, { ...b, limit: 9 }],
+      [{ ...a, capacity: 19 }, b],
+      [{ ...a, windowMs: 999 }, b],
+      [{ ...a, policy: 'q' }, b],
+      [],
+    ]) {
+      expect(sameRules([a, b], other)).to.equal(false);
+    }
   });
 });

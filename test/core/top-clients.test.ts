@@ -74,6 +74,25 @@ describe('a summary of the largest counts', () => {
     expect(a!.count).to.be.closeTo(0, 1e-6);
   });
 
+  it('keeps its counts, errors, and floor over spans after which a double would not hold the weights', () => {
+    const counts = summary(2);
+    const far = 101 * 60_000;
+    // So much that a part of it is left after 101 decay times.
+    const amount = Math.exp(101);
+    counts.add(key('a'), 5 * amount, 9 * amount ** 2, 0);
+    counts.add(key('b'), 2 * amount, 0, 0);
+    counts.add(key('c'), amount, 0, 0);
+    const [a, c] = counts.list(far);
+    expect(a).to.include({ clientId: 'a' });
+    expect(a!.count).to.be.closeTo(5, 1e-9);
+    expect(a!.error).to.be.closeTo(6, 1e-9);
+    expect(c!.count).to.be.closeTo(3, 1e-9);
+    expect(c!.error).to.be.closeTo(2, 1e-9);
+    expect(counts.floor(far)).to.be.closeTo(2, 1e-9);
+    expect(Number.isFinite(counts.list(20 * far)[0]!.count)).to.equal(true);
+    expect(counts.list(20 * far)[0]!.count).to.be.at.most(1e-9);
+  });
+
   it('keeps fewer counts where names are long', () => {
     const counts = summary(10, 600);
     for (let i = 0; i < 10; i += 1) counts.add(key(`${i}`.repeat(256)), 10 - i, 0, 0);
