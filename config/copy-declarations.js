@@ -1,9 +1,8 @@
 // Copies the declarations that the entries of the package need from dist/types to both builds, as both have the same.
 import { copyFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { ENTRIES } from './entries.js';
 import { reachable } from './reachable.js';
-
-const ENTRIES = ['index', 'client/index', 'client/web', 'client/middleware/express'];
 
 export function copyDeclarations() {
   for (const build of ['esm', 'cjs']) {

@@ -52,7 +52,7 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   cluster: { ours: ['core', 'cluster'], packages: /^lru-cache$/ },
   wire: { ours: ['core', 'cluster', 'wire'], packages: /^node:buffer$/ },
   validate: { ours: ['core', 'cluster', 'validate'], packages: /^(node:(crypto|buffer)|@sinclair\/typebox(\/.+)?)$/ },
-  client: { ours: ['core', 'client'], packages: /^(undici|express)$/ },
+  client: { ours: ['core', 'client'], packages: /^(undici|express|fastify|hono|koa|@nestjs\/common)$/ },
   edge: {
     ours: ['core', 'cluster', 'validate', 'edge'],
     packages: /^(node:(crypto|http|net|tls)|@sinclair\/typebox(\/.+)?)$/,
@@ -214,7 +214,12 @@ const ENTRIES = [
   'index.ts',
   'client/index.ts',
   'client/web.ts',
-  'client/middleware/express.ts',
+  'client/frameworks/express.ts',
+  'client/frameworks/fastify.ts',
+  'client/frameworks/hono.ts',
+  'client/frameworks/koa.ts',
+  'client/frameworks/nestjs.ts',
+  'client/stores/store.ts',
   'cli.ts',
   'store/lmdb-child.ts',
 ];

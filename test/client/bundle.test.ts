@@ -28,6 +28,13 @@ describe('a bundle for browsers and edge runtimes', () => {
   });
 
   it('of the middleware holds ipaddr.js besides', async () => {
-    expect(await importsOf('src/client/middleware/express.ts')).to.deep.equal(['node_modules/ipaddr.js/lib/ipaddr.js']);
+    for (const framework of ['express', 'hono'])
+      expect(await importsOf(`src/client/frameworks/${framework}.ts`)).to.deep.equal([
+        'node_modules/ipaddr.js/lib/ipaddr.js',
+      ]);
+  });
+
+  it('of the stores holds nothing but them', async () => {
+    expect(await importsOf('src/client/stores/store.ts')).to.deep.equal([]);
   });
 });

@@ -37,7 +37,10 @@ describe('the published packages', function () {
   it('declare only what their entries lead to', async () => {
     const { files } = await pack('tokenring', '--dry-run');
     const declarations = files.map(({ path }) => path).filter((path) => /\.d\.c?ts$/.test(path));
-    for (const entry of ['index', 'client/index', 'client/web', 'client/middleware/express'])
+    const { exports } = read('package.json') as { exports: object };
+    const entries = [...JSON.stringify(exports).matchAll(/\.\/dist\/esm\/([\w/]+)\.d\.ts/g)].map((match) => match[1]!);
+    expect(entries).to.include.members(['index', 'client/index', 'client/web', 'client/frameworks/nestjs']);
+    for (const entry of entries)
       for (const build of ['esm', 'cjs']) expect(declarations).to.include(`dist/${build}/${entry}.d.ts`);
     for (const path of declarations) expect(path).to.match(/^dist\/\w+\/(?:index\.d\.ts$|client\/|cluster\/|core\/)/);
   });

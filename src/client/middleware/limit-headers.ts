@@ -1,6 +1,7 @@
 import type { Decision } from '../../core/decide/decision.js';
 import { limitName, policyItem, seconds, stateItem } from '../../core/request/rate-limit-headers.js';
 import type { Rule } from '../../core/bucket/rule.js';
+import type { HeaderTarget } from './exchange.js';
 
 /** `draft-N` is draft-ietf-httpapi-ratelimit-headers-N. `legacy` means the fields `X-RateLimit-*`. */
 export type HeaderStyle = 'draft-11' | 'draft-8' | 'draft-7' | 'draft-6' | 'legacy';
@@ -19,11 +20,6 @@ interface ShownLimit {
   readonly isViolated: boolean;
 }
 
-interface HeaderTarget {
-  getHeader(name: string): unknown;
-  setHeader(name: string, value: string): unknown;
-}
-
 /**
  * Returns the limits of a decision.
  * @param name of the limiter, if it has one
@@ -39,7 +35,7 @@ export function limitsOf(
   const taken = text(res.getHeader('RateLimit-Policy'));
   if (limits === undefined) {
     const windowMs = rule?.policy === undefined ? rule?.windowMs : undefined;
-    const shown = freeName(name ?? rule?.policy ?? 'default', taken);
+    const shown = freeName(name ?? writable(rule?.policy) ?? 'default', taken);
     return [{ name: shown, limit, windowMs, remaining, resetMs, isViolated: !allowed }];
   }
   return limits.map((one) => ({
@@ -126,6 +122,11 @@ function freeName(name: string, taken: string): string {
   let free = name;
   for (let n = 2; taken.includes(`"${free}"`); n += 1) free = `${name}-${n}`;
   return free;
+}
+
+/** Drops what would end a name in a header. A policy that depends on the request may have any name until a node is asked. */
+function writable(policy: string | undefined): string | undefined {
+  return policy?.replaceAll(/[^ !#-[\]-~]/g, '');
 }
 
 function text(header: unknown): string {

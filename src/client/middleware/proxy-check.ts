@@ -1,30 +1,28 @@
-import type { Request } from 'express';
 import { warnOnce } from '../warn-once.js';
+import type { ProxyTrust } from './exchange.js';
 
 /**
- * Warns once when `trust proxy` does not fit the requests. Then `req.ip` is not the caller's: all callers are one
- * client, or a caller can claim any address.
+ * Warns once when the trust in proxies does not fit the requests. Then the address is not the caller's: all callers are
+ * one client, or a caller can claim any address.
  */
-export function checkProxy(req: Request): void {
-  const trust: unknown = (req as Partial<Request>).app?.get('trust proxy');
+export function checkProxy(trust: ProxyTrust | undefined): void {
   if (trust === undefined) return;
-  const isForwarded = req.headers['x-forwarded-for'] !== undefined;
-  if (isForwarded && trust === false)
+  const { trusts, isForwarded, setting, fix } = trust;
+  if (isForwarded && trusts === 'nobody')
     warnOnce(
-      'rateLimit: a request has X-Forwarded-For, but `trust proxy` is off, so all callers behind a proxy are one client; ' +
-        'set the number of proxies: app.set("trust proxy", 1)',
+      `rateLimit: a request has X-Forwarded-For, but \`${setting}\` is off, so all callers behind a proxy are one ` +
+        `client; say which proxies to trust: ${fix}`,
       'TOKENRING_UNTRUSTED_PROXY',
     );
-  else if (trust === true)
+  else if (trusts === 'anybody')
     warnOnce(
-      'rateLimit: `trust proxy` is true, so a caller can claim any address; ' +
-        'set the number of proxies or their addresses: app.set("trust proxy", 1)',
+      `rateLimit: \`${setting}\` is true, so a caller can claim any address; ` + `say which proxies to trust: ${fix}`,
       'TOKENRING_TRUSTS_ANYBODY',
     );
-  else if (!isForwarded && trust !== false)
+  else if (!isForwarded && trusts === 'some')
     warnOnce(
-      'rateLimit: `trust proxy` is set, but a request came without X-Forwarded-For, so it did not come through a proxy; ' +
-        'let the proxy send that header, or turn `trust proxy` off',
+      `rateLimit: \`${setting}\` is set, but a request came without X-Forwarded-For, so it did not come through a ` +
+        `proxy; let the proxy send that header, or turn \`${setting}\` off`,
       'TOKENRING_MISSING_PROXY',
     );
 }

@@ -1,4 +1,3 @@
-import type { NextFunction, Request, Response } from 'express';
 import type { Decision } from '../../core/decide/decision.js';
 import { parseDuration } from '../../core/duration.js';
 import type { AcquireOptions, Limiter } from '../../core/request/limiter.js';
@@ -7,21 +6,26 @@ import type { LimitRequest } from '../../core/request/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
+import { HINTS } from './option-hints.js';
 import type { LoadWatch } from '../load/load-watch.js';
 import { EXPECTED_WAIT, waitMsOf } from '../waiting.js';
 
-/** A value, or a function of the request that returns a value or a promise. */
-type OfRequest<T> = T | ((req: Request, res: Response) => T | Promise<T>);
+/** The arguments of callbacks: how a framework shows a request and its answer. */
+export type RequestArgs = readonly [unknown, ...unknown[]];
 
-export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
+/** A value, or a function of the request that returns a value or a promise. */
+type OfRequest<A extends RequestArgs, T> = T | ((...args: A) => T | Promise<T>);
+
+/** The options that all frameworks have in common. Each framework types `onDenied` itself. */
+export interface CommonOptions<A extends RequestArgs> extends Omit<Partial<LimitRequest>, 'limit'> {
   /** A node (`createNode`) or a client (`createClient`). */
   readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle' | 'acquire'>>;
   /** Requests allowed per `window`: whole, 0 to 1e9. 0 denies all. May depend on the request. */
-  readonly limit?: OfRequest<number>;
+  readonly limit?: OfRequest<A, number>;
   /** Several limits at once, instead of one: 1 to 8. */
   readonly limits?: readonly LimitRequest[];
   /** The name of a policy, instead of any limit. `true` means the default policy. May depend on the request. */
-  readonly policy?: OfRequest<string> | true;
+  readonly policy?: OfRequest<A, string> | true;
   /**
    * Distinguishes this limiter from others, in its keys and in the headers. Printable ASCII without quotes, 1 to 64
    * characters. Default: a limiter of its own, whose keys begin with its number in the order of creation unless it is
@@ -29,16 +33,17 @@ export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
    */
   readonly name?: string;
   /**
-   * Returns the client to limit: 1 to 256 bytes. Default: `addressKey(req.ip)`. Behind a proxy, set Express's
-   * `trust proxy`. Without it all callers are one client. If it is `true`, a caller can claim any address.
+   * Returns the client to limit: 1 to 256 bytes. Default: `addressKey` of the caller's address. Behind a proxy, set how
+   * far the framework trusts it. Without that, all callers are one client. If all are trusted, a caller can claim any
+   * address. Hono knows no address, so it needs a key.
    */
-  readonly key?: (req: Request, res: Response) => string | Promise<string>;
+  readonly key?: (...args: A) => string | Promise<string>;
   /** Tokens that a request takes: whole, 1 to 1e9. Default 1. */
-  readonly cost?: OfRequest<number>;
+  readonly cost?: OfRequest<A, number>;
   /** Whether a request passes uncounted. */
-  readonly skip?: (req: Request, res: Response) => boolean | Promise<boolean>;
+  readonly skip?: (...args: A) => boolean | Promise<boolean>;
   /** The final cost, once the response has ended: whole, 0 to 1e9. `cost` is reserved until then. */
-  readonly costAfter?: (req: Request, res: Response) => number | Promise<number>;
+  readonly costAfter?: (...args: A) => number | Promise<number>;
   /** Gives the cost back when the status is below 400. The cost is reserved until the response ends. */
   readonly skipSuccessful?: boolean;
   /**
@@ -51,15 +56,15 @@ export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
    */
   readonly wait?: AcquireOptions['wait'];
   /**
-   * Answers each denial. The headers are already set, and errors go to Express. Default: 429,
+   * Answers each denial. The headers are already set, and errors go to the framework. Default: 429,
    * `application/problem+json`.
    */
-  readonly onDenied?: (req: Request, res: Response, decision: Decision, next: NextFunction) => unknown;
+  readonly onDenied?: (...args: never) => unknown;
   /** Also called for the first denial of a client in a window, for example to log it. */
-  readonly onFirstDenied?: (req: Request, decision: Decision) => unknown;
+  readonly onFirstDenied?: (request: A[0], decision: Decision) => unknown;
   /**
-   * Answers 503 with `Retry-After` when no node can decide. Default: the error goes to Express, and a denial by the
-   * limiter's `onUnavailable: 'closed'` is answered like any other.
+   * Answers 503 with `Retry-After` when no node can decide. Default: the error goes to the framework, and a denial by
+   * the limiter's `onUnavailable: 'closed'` is answered like any other.
    */
   readonly unavailableStatus?: 503;
   /** The headers of an answer. Several styles at once are possible. Default `draft-11`; `draft-8` is the same. */
@@ -68,7 +73,7 @@ export interface RateLimitOptions extends Omit<Partial<LimitRequest>, 'limit'> {
   readonly load?: Pick<LoadWatch, 'begin'>;
 }
 
-const KNOWN: Readonly<Record<keyof RateLimitOptions, true>> = {
+const KNOWN: Readonly<Record<keyof CommonOptions<RequestArgs>, true>> = {
   limiter: true,
   limit: true,
   window: true,
@@ -92,47 +97,29 @@ const KNOWN: Readonly<Record<keyof RateLimitOptions, true>> = {
   load: true,
 };
 
-/** Options of express-rate-limit, rate-limiter-flexible, and former versions, with what to write instead. */
-const HINTS: Readonly<Record<string, string>> = {
-  client: '`client` is `limiter` here: rateLimit({ limiter: client })',
-  node: '`node` is `limiter` here: rateLimit({ limiter: node })',
-  max: '`max` is `limit` here',
-  points: '`points` is `limit` here',
-  duration: '`duration` is `window` here, with a unit: "60s"',
-  keyGenerator: '`keyGenerator` is `key` here',
-  keyPrefix: '`keyPrefix` is `name` here',
-  identifier: '`identifier` is `name` here',
-  handler: '`handler` is `onDenied` here',
-  message: 'answer denials in `onDenied`',
-  statusCode: 'answer denials in `onDenied`',
-  onLimitReached: '`onLimitReached` is `onFirstDenied` here',
-  standardHeaders: '`standardHeaders` is `headers` here: "draft-6", "draft-7", "draft-8", "draft-11"',
-  legacyHeaders: '`legacyHeaders` is `headers: "legacy"` here',
-  skipSuccessfulRequests: '`skipSuccessfulRequests` is `skipSuccessful` here',
-  skipFailedRequests: '`skipFailedRequests` is `skipFailed` here',
-  requestWasSuccessful: 'use `costAfter`, which returns 0 for requests that do not count',
-  requestPropertyName: 'the decision is `res.locals.rateLimit`',
-  store: 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE',
-  execEvenly: '`execEvenly` is `wait` here: "500ms"',
-  delayMs: '`delayMs` is `wait` here: "500ms"',
-  storeClient: 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE',
-  passOnStoreError: 'set `onUnavailable: "open"` of the limiter',
-  insuranceLimiter: 'set `onUnavailable` of the limiter',
-  ipv6Subnet: 'the default key groups IPv6 by /64; see `addressKey`',
-};
-
 const FUNCTIONS = ['key', 'skip', 'costAfter', 'onDenied', 'onFirstDenied'] as const;
 const NAME = /^[ !#-[\]-~]{1,64}$/;
 
+/** Options whose functions have any arguments. */
+type AnyOptions = Omit<CommonOptions<never>, 'limiter'> & Partial<Pick<CommonOptions<never>, 'limiter'>>;
+
+/** How a framework differs from others. */
+export interface OptionRules {
+  /** An example of `key`, where there is no default. */
+  readonly needsKey?: string;
+  /** Whether the limiter is known only later. */
+  readonly limiterFollows?: boolean;
+}
+
 /** @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected */
-export function checkRateLimitOptions(options: RateLimitOptions): void {
+export function checkRateLimitOptions(options: AnyOptions, { needsKey, limiterFollows }: OptionRules = {}): void {
   if (!isOptions(options)) fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
   for (const name of Object.keys(options)) if (!Object.hasOwn(KNOWN, name)) fail(unknown(name));
-  const { limiter, name, headers, load, unavailableStatus, cost } = options;
-  const { check, then } = Object(limiter) as { check?: unknown; then?: unknown };
-  if (typeof then === 'function') fail('limiter: it is a promise; write `await createNode()`');
-  if (typeof check !== 'function') fail('limiter: expected a node (createNode) or a client (createClient)');
+  if (limiterFollows !== true) checkLimiter(options.limiter);
+  const { name, headers, load, unavailableStatus, cost } = options;
   checkLimits(options);
+  if (needsKey !== undefined && options.key === undefined)
+    fail(`key: missing; the framework does not know the address of the caller; expected a function: ${needsKey}`);
   for (const one of FUNCTIONS) demand(one, options[one], 'a function', (value) => typeof value === 'function');
   demand('cost', cost, `a whole number from 1 to ${MAX_COST}, or a function`, orFunction(isWhole(1, MAX_COST)));
   for (const one of ['skipSuccessful', 'skipFailed'] as const)
@@ -155,9 +142,21 @@ export function checkRateLimitOptions(options: RateLimitOptions): void {
   if (options.costAfter !== undefined && (options.skipSuccessful === true || options.skipFailed === true))
     fail('costAfter: expected none beside skipSuccessful or skipFailed');
   demand('wait', options.wait, EXPECTED_WAIT, (value) => waitMsOf(value) !== undefined);
-  if (options.wait !== undefined && typeof limiter.acquire !== 'function')
+  if (limiterFollows !== true) checkCalls(options);
+}
+
+function checkLimiter(limiter: unknown): void {
+  const { check, then } = Object(limiter) as { check?: unknown; then?: unknown };
+  if (typeof then === 'function') fail('limiter: it is a promise; write `await createNode()`');
+  if (typeof check !== 'function') fail('limiter: expected a node (createNode) or a client (createClient)');
+}
+
+/** Demands what some options need of the limiter. */
+function checkCalls(options: AnyOptions): void {
+  const { acquire, settle } = Object(options.limiter) as { acquire?: unknown; settle?: unknown };
+  if (options.wait !== undefined && typeof acquire !== 'function')
     fail('limiter: expected one with `acquire`, which wait needs');
-  if (settlesLater(options) && typeof limiter.settle !== 'function')
+  if (settlesLater(options) && typeof settle !== 'function')
     fail('limiter: expected one with `settle`, which costAfter, skipSuccessful and skipFailed need');
 }
 
@@ -168,11 +167,11 @@ function isOptions(value: unknown): boolean {
 }
 
 /** Tells whether the cost is final only after the response. */
-export function settlesLater({ costAfter, skipSuccessful, skipFailed }: RateLimitOptions): boolean {
+export function settlesLater({ costAfter, skipSuccessful, skipFailed }: AnyOptions): boolean {
   return costAfter !== undefined || skipSuccessful === true || skipFailed === true;
 }
 
-function checkLimits(options: RateLimitOptions): void {
+function checkLimits(options: AnyOptions): void {
   const { limit, window, windowMs, burst, algorithm, limits, policy } = options;
   const own = Object.entries({ limit, window, windowMs, burst, algorithm }).find(([, value]) => value !== undefined);
   if (policy !== undefined || limits !== undefined) {
@@ -199,7 +198,7 @@ function checkLimits(options: RateLimitOptions): void {
 }
 
 function checkLimit(
-  { limit, window, windowMs, burst, algorithm }: Pick<RateLimitOptions, 'limit'> & Partial<Omit<LimitRequest, 'limit'>>,
+  { limit, window, windowMs, burst, algorithm }: Pick<AnyOptions, 'limit'> & Partial<Omit<LimitRequest, 'limit'>>,
   path: string,
 ): void {
   const whole = `a whole number from 0 to ${MAX_LIMIT}`;

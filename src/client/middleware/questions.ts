@@ -1,0 +1,53 @@
+import { TokenringError } from '../../core/error.js';
+import type { AllowRequest } from '../../core/request/request.js';
+import type { Exchange } from './exchange.js';
+import { checkProxy } from './proxy-check.js';
+import { settlesLater } from './rate-limit-options.js';
+import type { CommonOptions, RequestArgs } from './rate-limit-options.js';
+
+/** Longest client id that a node accepts, in bytes. A text has at least as many bytes as code units. */
+const MAX_ID = 256;
+
+/** Number of limiters without a name, by node or client. */
+const unnamed = new WeakMap<object, number>();
+
+/** Creates a function that makes the question about a request. */
+export function createQuestions<A extends RequestArgs>(
+  options: CommonOptions<A>,
+): (exchange: Exchange, args: A) => Promise<AllowRequest> {
+  const { limiter, key, cost, limit, window, windowMs, burst, algorithm, limits, policy, name } = options;
+  const prefix = prefixOf(limiter, name, policy !== undefined);
+  const given = Object.entries({ limit, window, windowMs, burst, algorithm, limits, policy, cost });
+  const fixed = Object.fromEntries(
+    given.filter(([, value]) => value !== undefined && value !== true && typeof value !== 'function'),
+  );
+  const more = settlesLater(options) ? { reserve: true } : undefined;
+
+  return async (exchange, args) => {
+    if (key === undefined) checkProxy(exchange.proxyTrust());
+    const id: unknown = key === undefined ? exchange.key() : await key(...args);
+    // A longer id is not sent, as it may be too large for a message.
+    if (typeof id !== 'string' || id === '' || id.length > MAX_ID)
+      throw new TokenringError('invalid_request', {
+        field: 'clientId',
+        expected: 'a text of 1 to 256 bytes from `key`',
+      });
+    return {
+      clientId: prefix + id,
+      ...fixed,
+      ...more,
+      ...(typeof limit === 'function' && { limit: await limit(...args) }),
+      ...(typeof policy === 'function' && { policy: await policy(...args) }),
+      ...(typeof cost === 'function' && { cost: await cost(...args) }),
+    };
+  };
+}
+
+/** Returns the prefix of the keys, so that limiters with equal limits do not share buckets. */
+function prefixOf(limiter: object, name: string | undefined, hasPolicy: boolean): string {
+  if (name !== undefined) return `${name}:`;
+  if (hasPolicy) return '';
+  const number = (unnamed.get(limiter) ?? 0) + 1;
+  unnamed.set(limiter, number);
+  return number === 1 ? '' : `${number}:`;
+}

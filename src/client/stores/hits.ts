@@ -1,0 +1,71 @@
+import type { Decision } from '../../core/decide/decision.js';
+import { MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
+import type { AllowRequest } from '../../core/request/request.js';
+import type { StoreOptions } from './store-options.js';
+
+/** Counted hits, as middlewares that count by themselves want them. */
+export interface Hits {
+  /** One more than the limit for a hit that is denied. */
+  readonly count: number;
+  /** Ms until the count is 0 or, for a hit that is denied, until the next one could pass. */
+  readonly resetMs: number;
+  /** For `settle`, if one was asked for and the hit was counted. */
+  readonly reservation: string | undefined;
+}
+
+/** A limit as a middleware has it. */
+export interface HitLimit {
+  /** `undefined` when it is known only after the hit has been counted. */
+  readonly limit: number | undefined;
+  readonly windowMs: number;
+}
+
+interface HitCounter {
+  hit(key: string, limit: HitLimit, options: { readonly reserve: boolean }): Promise<Hits>;
+  /** Counts no hit. */
+  read(key: string, limit: HitLimit): Promise<Hits>;
+  /** Forgets all hits of a key. */
+  forget(key: string, limit: HitLimit): Promise<void>;
+}
+
+/**
+ * Counts hits. With a limit, a key is a client with a bucket: a hit that is denied consumes nothing, so the client
+ * recovers while it asks on.
+ *
+ * Without a limit, nobody knows which hits are denied, and all count. So that a client recovers nevertheless, each
+ * window is a client of its own, as in a fixed window: its number is the time of the wall clock divided by its length.
+ */
+export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreOptions>): HitCounter {
+  function questionOf(key: string, { limit, windowMs }: HitLimit): AllowRequest {
+    const window = Math.min(Math.max(1, Math.floor(windowMs)), MAX_WINDOW_MS);
+    if (limit !== undefined) {
+      const whole = Math.min(Math.max(0, Math.floor(limit)), MAX_LIMIT);
+      return { clientId: prefix + key, limit: whole, window, algorithm };
+    }
+    const clientId = `${prefix}${key}@${Math.floor(Date.now() / window)}`;
+    return { clientId, limit: MAX_LIMIT, window, algorithm: 'sliding-window' };
+  }
+
+  function hitsOf(decision: Decision, { limit, windowMs }: HitLimit): Hits {
+    const { allowed, remaining, retryAfterMs, resetMs, reservation, source } = decision;
+    if (!allowed) return { count: (limit ?? MAX_LIMIT) + 1, resetMs: retryAfterMs ?? windowMs, reservation: undefined };
+    // If no node can be asked, the limiter may allow everything. Then it knows no count.
+    const count = source === 'fallback' && remaining === 0 ? 1 : Math.max(1, decision.limit - remaining);
+    const leftMs = limit === undefined ? windowMs - (Date.now() % windowMs) : resetMs;
+    return { count, resetMs: leftMs, reservation };
+  }
+
+  return {
+    async hit(key, limit, { reserve }) {
+      const question = questionOf(key, limit);
+      // A node may decide from leased tokens, and then knows the count only roughly. With an id it asks the owner.
+      const id = limit.limit === undefined && !reserve ? { requestId: crypto.randomUUID() } : undefined;
+      return hitsOf(await limiter.check({ ...question, ...id, ...(reserve && { reserve }) }), limit);
+    },
+    async read(key, limit) {
+      const { limit: most, remaining, resetMs } = await limiter.check({ ...questionOf(key, limit), peek: true });
+      return { count: most - remaining, resetMs, reservation: undefined };
+    },
+    forget: (key, limit) => limiter.reset(questionOf(key, limit).clientId),
+  };
+}

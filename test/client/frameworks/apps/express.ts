@@ -1,0 +1,70 @@
+import type { AddressInfo } from 'node:net';
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import express from 'express';
+import type { ErrorRequestHandler, Request, Response } from 'express';
+import { rateLimit } from '../../../../src/client/frameworks/express.js';
+import type { RateLimitOptions } from '../../../../src/client/frameworks/express.js';
+import { errorBody, forFramework, PIECES } from './app.js';
+import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
+
+const seen = (req: Request, res?: Response): Seen => ({
+  header: (name) => req.get(name),
+  status: () => res!.statusCode,
+});
+
+function limiterOf(options: LimiterOptions): ReturnType<typeof rateLimit> {
+  const { onDenied } = options;
+  return rateLimit({
+    ...(forFramework(options, seen) as RateLimitOptions),
+    ...(onDenied && {
+      onDenied: async (req, res, decision, next) => {
+        const wanted = await onDenied(seen(req, res), decision);
+        if (wanted === 'pass') next();
+        else res.status(wanted.status).type('text').send(wanted.text);
+      },
+    }),
+  });
+}
+
+export function answerByExpress(res: Response, decision: unknown, handler: Handler): unknown {
+  switch (handler.kind) {
+    case 'json':
+      return res.status(handler.status ?? 200).json(decision ?? null);
+    case 'stream':
+      return Readable.from(PIECES).pipe(res);
+    case 'endless':
+      return res.write(PIECES[0]);
+    case 'break':
+      return res.destroy();
+    case 'throw':
+      throw handler.error;
+  }
+}
+
+export const expressApp: Framework = {
+  name: 'Express 5',
+  async start({ limiters, behindProxy = false, handler = { kind: 'json' }, onPass }) {
+    const app = express();
+    if (behindProxy) app.set('trust proxy', 1);
+    for (const limiter of limiters) app.use(limiterOf(limiter));
+    app.get('/', (_req, res) => {
+      onPass?.();
+      answerByExpress(res, res.locals['rateLimit'], handler);
+    });
+    const onError: ErrorRequestHandler = (error: unknown, _req, res, next) => {
+      if (res.headersSent) return next(error);
+      res.status(500).json(errorBody(error));
+    };
+    app.use(onError);
+    const server = app.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return {
+      port: (server.address() as AddressInfo).port,
+      close: async () => {
+        server.closeAllConnections();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+  },
+};
