@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,10 +14,22 @@ export function missingEtcd(): string | undefined {
     : 'etcd is missing: apt-get install etcd-server etcd-client';
 }
 
+/** Whether a process is stopped (`T`), or gone. */
+function isStopped(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((thread) =>
+      / [TZX] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1').replace(/^.*\)/s, '')),
+    );
+  } catch {
+    return true;
+  }
+}
+
 export interface EtcdMember {
   readonly endpoint: string;
   readonly pid: number;
   readonly isRunning: boolean;
+  /** Returns after a SIGSTOP when no thread runs any more: on a busy machine, a thread may still answer. */
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
   kill(): Promise<void>;
   /** Starts the same member again with its data. */
@@ -76,7 +88,10 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdCluster>
       get isRunning() {
         return child.exitCode === null && child.signalCode === null;
       },
-      signal: (name) => void child.kill(name),
+      signal(name) {
+        child.kill(name);
+        while (name === 'SIGSTOP' && !isStopped(child.pid!));
+      },
       async kill() {
         if (child.exitCode !== null || child.signalCode !== null) return;
         const exited = new Promise((resolve) => child.once('exit', resolve));

@@ -18,7 +18,7 @@ export const OWNER = '192.0.2.1:9080';
 export const ALONE = '--policies none --port 0 --peer-port 0 --log-level silent --audit-log /dev/null'.split(' ');
 
 const nodes = new Map<string, Promise<RunningNode>>();
-const agent = new Agent({ connections: 16 });
+let agent = new Agent({ connections: 16 });
 
 /** A live node with these flags, on a port of its own; whoever asks with the same flags gets the same node. */
 export async function liveNode(...flags: string[]): Promise<RunningNode> {
@@ -28,9 +28,14 @@ export async function liveNode(...flags: string[]): Promise<RunningNode> {
   return node;
 }
 
+// A parallel run does this after each file, and the next file may be in the same process.
 after('stop the live nodes', async () => {
-  await agent.destroy();
-  await Promise.all([...nodes.values()].map(async (node) => (await node).stop()));
+  const ended = agent;
+  agent = new Agent({ connections: 16 });
+  const stopping = [...nodes.values()];
+  nodes.clear();
+  await ended.destroy();
+  await Promise.all(stopping.map(async (node) => (await node).stop()));
 });
 
 export interface Answer {
