@@ -10,7 +10,8 @@ const NEAR = 2;
 const IMPORT = /^(?:import|export)\s(?!type\s)[^;]*?from\s+'(\.[^']*)\.js'/gms;
 
 /**
- * Test files that import a source over at most one other file, and those of its name. Without any, the nearest.
+ * Test files of a source's name, those that import it over at most one other file, and those that CONTRIBUTING.md names
+ * for its folder. Without any, the nearest.
  * @param sources paths of files in `src`
  * @returns absolute paths, sorted
  */
@@ -18,14 +19,29 @@ export function testsNear(sources) {
   const names = FOLDERS.flatMap((folder) => readdirSync(join('test', folder)).map((name) => join(folder, name)));
   const files = names.filter((name) => name.endsWith('.test.ts') && !OMITTED.includes(basename(name)));
   const tests = files.map((name) => ({ file: resolve('test', name), steps: stepsFrom(resolve('test', name)) }));
-  return [...new Set(sources.flatMap((source) => testsOf(resolve(source), tests)))].sort();
+  const ofFolders = testsByFolder();
+  return [...new Set(sources.flatMap((source) => testsOf(resolve(source), tests, ofFolders)))].sort();
 }
 
-function testsOf(source, tests) {
-  const stepsOf = ({ file, steps }) => (isNamedAs(file, source) ? 0 : (steps.get(source) ?? Infinity));
-  const nearest = Math.min(...tests.map(stepsOf));
-  const most = Math.max(NEAR, nearest);
+function testsOf(source, tests, ofFolders) {
+  const named = ofFolders.get(dirname(source)) ?? [];
+  const stepsOf = ({ file, steps }) =>
+    isNamedAs(file, source) || named.includes(file) ? 0 : (steps.get(source) ?? Infinity);
+  const most = Math.max(NEAR, Math.min(...tests.map(stepsOf)));
   return tests.filter((test) => stepsOf(test) <= most && stepsOf(test) < Infinity).map(({ file }) => file);
+}
+
+/** Reads the table of CONTRIBUTING.md, as in "| `cluster/leases` | `test/cluster/leases.test.ts` |". */
+function testsByFolder() {
+  const rows = readFileSync('CONTRIBUTING.md', 'utf8').matchAll(/^\| (`[^|]+?) +\| (`test\/[^|]+?) +\|$/gm);
+  const found = new Map();
+  for (const [, folders, files] of rows) {
+    const paths = [...files.matchAll(/`([^`{]+)(?:\{([^}]+)\})?([^`]*)`/g)].flatMap(([, before, names = '', after]) =>
+      names.split(',').map((name) => resolve(`${before}${name}${after}`)),
+    );
+    for (const [, folder] of folders.matchAll(/`([^`]+)`/g)) found.set(resolve('src', folder), paths);
+  }
+  return found;
 }
 
 export function isNamedAs(testFile, source) {
