@@ -23,7 +23,7 @@ import {
   policySetOf,
   tierKey,
 } from '../../src/core/policy/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
+import type { Entry, EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
 import { checkPolicyFile, entriesOf } from '../../src/core/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
 import { findRule } from '../../src/core/policy/envoy-table.js';
@@ -164,7 +164,91 @@ describe('the document of policies', () => {
     expect(write(document, policyKey('p'), limit(2)).version).to.equal(document.version + 1);
   });
 
-  it('has another digest if anything differs', () => {
+  it('is one of two that are merged if it has all of both at the higher version, else it has a version of its own', () => {
+    const [p, q] = [policyKey('p'), policyKey('q')].map((key): [string, Entry] => {
+      return [key, { value: limit(1), version: 1, writer: 'a:1' }];
+    }) as [[string, Entry], [string, Entry]];
+    const of = (version: number, ...entries: [string, Entry][]): PolicyDocument =>
+      documentOf(version, new Map(entries));
+    for (const [one, other, version] of [
+      [of(2, p, q), of(1, p), 2],
+      [of(2, p, q), of(1, q), 2],
+      [of(5, p), of(3, p), 5],
+      [of(5), of(3), 5],
+    ] as const) {
+      expect(merge(one, other)).to.equal(one);
+      expect(merge(other, one)).to.equal(one);
+      expect(one.version).to.equal(version);
+    }
+    for (const [one, other, version] of [
+      [of(1, p), of(1, q), 2],
+      [of(3, p), of(1, p, q), 4],
+      [of(2, p), of(2, p, q), 3],
+      [of(4, p), of(3, q), 5],
+    ] as const) {
+      for (const merged of [merge(one, other), merge(other, one)]) {
+        expect([merged.version, merged.entries.size]).to.deep.equal([version, 2]);
+      }
+    }
+  });
+
+  it('matches any one of the tags of a condition: its version, with or without its digest, or what is there', () => {
+    const document = write(write(NO_DOCUMENT, policyKey('p'), limit(1)), policyKey('q'), limit(2));
+    const gone = write(document, policyKey('q'), null);
+    const of = (...names: string[]) => new Map(names.map((name) => [policyKey(name), null] as const));
+    const { version, digest } = document;
+    for (const [changes, tags, matches] of [
+      [of('p'), undefined, true],
+      [of('p'), [], false],
+      [of('p'), [`${version}`], true],
+      [of('p'), [`${version - 1}`], false],
+      [of('p'), [`${version}-${digest}`], true],
+      [of('p'), [`${version}-${digest}0`], false],
+      [of('p'), [`-${digest}`, ''], false],
+      [of('p'), ['1', `${version}`, '7'], true],
+      [of('p', 'q'), ['*'], true],
+      [of('p', 'x'), ['*'], false],
+      [of('p', 'x'), [NOTHING_YET], false],
+      [of('x', 'y'), [NOTHING_YET], true],
+    ] as const) {
+      expect(isTagged(document, changes, tags), String(tags)).to.equal(matches);
+    }
+    expect(isTagged(gone, of('q'), ['*'])).to.equal(false);
+    expect(isTagged(gone, of('q'), [NOTHING_YET])).to.equal(true);
+  });
+
+  it('ignores, when it is put in force, what it does not know and what refers to a policy that is gone', () => {
+    const document = documentOf(
+      1,
+      new Map<string, Entry>(
+        [
+          ['policy p', limit(1)],
+          ['policy gone', null],
+          ['default', 'gone'],
+          ['tier alice', 'pro'],
+          ['tier bob', null],
+          ['list mallory', 'deny'],
+          ['override p alice', { limit: 5 }],
+          ['override p two words', { limit: 6 }],
+          ['override gone alice', { limit: 7 }],
+          ['file', '0123456789abcdef'],
+          ['of tomorrow', 'x'],
+          ['tomorrow', 'x'],
+        ].map(([key, value]) => [key as string, { value: value as EntryValue | null, version: 1, writer: 'a:1' }]),
+      ),
+    );
+    const { policies, tiers, listed, overrides, default: standard } = policySetOf(document);
+    expect([...policies.keys()]).to.deep.equal(['p']);
+    expect([...tiers]).to.deep.equal([['alice', 'pro']]);
+    expect([...listed]).to.deep.equal([['mallory', 'deny']]);
+    expect([...overrides].map(([name, of]) => [name, [...of.keys()]])).to.deep.equal([['p', ['alice', 'two words']]]);
+    expect(standard).to.equal(undefined);
+    expect(policySetOf(write(document, defaultKey(), 'p')).default).to.equal('p');
+    expect(policySetOf(NO_DOCUMENT).policies.size).to.equal(0);
+  });
+
+  it('has a digest of 16 digits, and another if anything differs', () => {
+    expect(write(NO_DOCUMENT, policyKey('p'), limit(1)).digest).to.match(/^[\da-f]{16}$/);
     const a = write(NO_DOCUMENT, policyKey('p'), limit(1));
     expect(documentOf(a.version, new Map(a.entries)).digest).to.equal(a.digest);
     for (const other of [
@@ -437,6 +521,8 @@ describe('a policy', () => {
       [envoyKey('my domain'), [{ entries: ['a'], policy: 'p' }]],
       [defaultKey(), 'p'],
       [fileKey(), '0123456789abcdef'],
+      [listKey('x'), 'allow'],
+      ...[listKey('x'), tierKey('x'), overrideKey('p', 'x'), defaultKey()].map((key): [string, null] => [key, null]),
     ];
     for (const [key, value] of good) expect(isEntry(key, value), key).to.equal(true);
     const bad: [unknown, unknown][] = [
@@ -450,7 +536,14 @@ describe('a policy', () => {
       ['tier x', 5],
       ['list x', 'maybe'],
       ['default x', 'p'],
+      ['default ', 'p'],
+      ['default', 5],
+      ['list x', true],
       ['other', null],
+      ['file', null],
+      ['file ', '0123456789abcdef'],
+      ['file', '0123456789abcdefa'],
+      ['file', 'a0123456789abcdef'],
       ['file', 1_234_567_890_123_456],
       ['file', '0123456789ABCDEF'],
       ['tier \ud800', 'pro'],

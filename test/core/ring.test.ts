@@ -1,9 +1,11 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createRing, prepareRing } from '../../src/core/ring/rings.js';
+import { memberPoints } from '../../src/core/ring/member-points.js';
+import { makeRing, pointOf } from '../../src/core/ring/ring.js';
 import type { NodeId, Ring } from '../../src/core/ring/ring.js';
+import { createRing, prepareRing } from '../../src/core/ring/rings.js';
 
 const POINTS = 2048;
 const hosts = (count: number): NodeId[] => Array.from({ length: count }, (_, i) => `10.0.0.${i}:9080`);
@@ -100,6 +102,19 @@ describe('ring', () => {
       for (const key of clients(700).flatMap((id) => [id, ` ${id}`, id.toUpperCase()])) {
         expect(ring.owner(key)).to.equal(ketamaOwner(points, key));
       }
+    });
+
+    it('has the points of ketama for a member never met before, whose points no ring has kept', () => {
+      const member = `${randomUUID()}:9080`;
+      expect([...memberPoints(member)]).to.deep.equal(ketama([member]).map(({ value }) => value));
+      expect(memberPoints(member), 'kept').to.equal(memberPoints(member));
+    });
+
+    it('has each client at its fraction of the key space', () => {
+      expect(pointOf({ hashHigh: 0 })).to.equal(0);
+      expect(pointOf({ hashHigh: 2 ** 30 })).to.equal(0.25);
+      expect(pointOf({ hashHigh: -(2 ** 31) })).to.equal(0.5);
+      expect(pointOf({ hashHigh: -1 })).to.be.within(0.999, 0.9999999999);
     });
 
     it('gives ids that are property names of every object an owner, and the same one each time', () => {
@@ -381,6 +396,23 @@ describe('ring', () => {
         const holders = ring.replicas(key, 1);
         expect(holders).to.include(ringWithout((id) => id === owner).owner(key));
         expect(holders).to.include(ringWithout((id) => hostOf(id) === hostOf(owner)).owner(key));
+      }
+    });
+
+    it('are so in a ring that no other node of the process has asked before', () => {
+      for (const [members, copies] of [
+        [machines(3, 4), 2],
+        [machines(1, 5), 1],
+        [machines(4, 1), 3],
+      ] as const) {
+        const ring = makeRing(members, undefined, memberPoints);
+        for (const key of clients(300)) {
+          const all = ring.successors(key, 100);
+          const elsewhere = all.find((id) => hostOf(id) !== hostOf(ring.owner(key)!));
+          const nearest = all.slice(0, copies);
+          const expected = elsewhere === undefined || nearest.includes(elsewhere) ? nearest : [...nearest, elsewhere];
+          expect(ring.replicas(key, copies)).to.deep.equal(expected);
+        }
       }
     });
 
