@@ -18,7 +18,9 @@ import type { PolicyText } from '../../core/policy/policy.js';
 import type { Who } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
+import type { Slices } from '../../edge/slices.js';
 import { clientIdOf } from './client-param.js';
+import { policyListJson } from './policy-list.js';
 
 interface PolicyApiDeps {
   readonly readBody: ReadBody;
@@ -26,6 +28,8 @@ interface PolicyApiDeps {
   readonly writer: PolicyWriter<Who>;
   /** The author of a change, for the audit log. */
   readonly whoOf: (res: Response) => Who;
+  /** The time of long answers in one turn of the event loop. */
+  readonly slices: Slices;
 }
 
 type Methods = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;
@@ -42,20 +46,11 @@ interface PolicyHandlers {
  * @param maxPolicyBytes bound of all policies as JSON, for errors
  */
 export function createPolicyHandlers(
-  { activePolicies, writer, readBody, whoOf }: PolicyApiDeps,
+  { activePolicies, writer, readBody, whoOf, slices }: PolicyApiDeps,
   { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
 ): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
     return activePolicies.document.entries.get(key)?.value ?? null;
-  }
-
-  /** Returns all entries of one kind by name, in the order of their names. */
-  function named(prefix: string): object {
-    const entries: [string, EntryValue][] = [];
-    for (const [key, { value }] of activePolicies.document.entries) {
-      if (value !== null && key.startsWith(prefix)) entries.push([key.slice(prefix.length), value]);
-    }
-    return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
   function find(key: string, what: string): EntryValue {
@@ -69,9 +64,8 @@ export function createPolicyHandlers(
     body: object,
     at: Pick<PolicyDocument, 'version' | 'digest'> = activePolicies.document,
   ): void {
-    const { version, digest } = at;
-    res.setHeader('ETag', `"${version}-${digest}"`);
-    res.json({ ...body, version });
+    res.setHeader('ETag', etagOf(at));
+    res.json({ ...body, version: at.version });
   }
 
   /** Makes a change. All changes of the API go through this function. */
@@ -97,10 +91,13 @@ export function createPolicyHandlers(
   }
 
   return {
-    list: (_req, res) => {
-      const { set } = activePolicies;
-      const envoy = set.envoy.size === 0 ? undefined : named('envoy ');
-      send(res, { default: set.default, policies: named('policy '), envoy });
+    list: async (req, res) => {
+      const { document, set } = activePolicies;
+      res.setHeader('ETag', etagOf(document));
+      if (req.fresh) return void res.status(304).end();
+      const body = await policyListJson(document, set.default, slices);
+      res.setHeader('Content-Type', 'application/json; charset=utf-8');
+      res.send(body);
     },
     policy: {
       get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),
@@ -154,6 +151,10 @@ export function createPolicyHandlers(
       },
     },
   };
+}
+
+function etagOf({ version, digest }: Pick<PolicyDocument, 'version' | 'digest'>): string {
+  return `"${version}-${digest}"`;
 }
 
 /** Removes the version and the names that the address contains, so that a caller can send back an answer to GET. */
