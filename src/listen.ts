@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import type { AddressInfo, ListenOptions, Server } from 'node:net';
 
-interface ListenAt {
+export interface ListenAt {
   /** 0 takes a free port. */
   readonly port: number;
   readonly host: string;

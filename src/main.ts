@@ -4,7 +4,7 @@ import type { ProcessReport } from './cluster/ports.js';
 import { peerTls, publicTls, readCertificates, watchCertificates } from './certificates.js';
 import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
-import type { Stats } from './group/protocol.js';
+import type { Door, Stats } from './group/protocol.js';
 import { createAuditTrail } from './edge/access/audit.js';
 import type { Audit } from './edge/access/audit.js';
 import { createNodeEvents } from './http/api/node-events.js';
@@ -17,6 +17,7 @@ import type { Member } from './member.js';
 import { availableMemoryMb, heapLimitMb, memoryBounds, nodeMemoryMb } from './settings/memory-budget.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
 import { createPublicApi } from './public-api.js';
+import type { GrpcServer } from './grpc/server.js';
 import { openPolicySource } from './policy-source.js';
 import type { PolicySource } from './policy-source.js';
 import type { Settings } from './settings/setting-table.js';
@@ -42,9 +43,17 @@ const POLICIES = 'config/policies.json';
 const POLICIES_STATE = '.tokenring/policies.state';
 const NONE = 'none';
 
-export interface RunningNode {
+/** What is the same for all public ports. */
+type PublicDoor = Pick<GrpcServer, 'server' | 'answerAlso'>;
+
+interface Ports {
   /** Port of the public API. */
   readonly port: number;
+  /** Port of Envoy's rate limit service, if it is on. */
+  readonly grpcPort: number | undefined;
+}
+
+export interface RunningNode extends Ports {
   readonly log: Logger;
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
@@ -104,13 +113,17 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   reports.ofProcess = api.report;
   own?.passTo((listener) => api.answerAlso(listener));
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
-  const listenHere = async (): Promise<number> => {
-    const { host, port } = settings;
-    if (sharing !== 'by-supervisor') return listen(api.server, { host, port, setting: 'TOKENRING_PORT', sharing });
-    api.answerAlso(group!.connections);
+  const { host, grpcPort: wantedGrpcPort } = settings;
+  const open = async (door: Door, server: PublicDoor, port: number, setting: string): Promise<number> => {
+    if (sharing !== 'by-supervisor') return listen(server.server, { host, port, setting, sharing });
+    server.answerAlso(group!.connections(door));
     return port;
   };
-  const port = await start(member, async () => {
+  const listenHere = async (): Promise<Ports> => ({
+    port: await open('http', api, settings.port, 'TOKENRING_PORT'),
+    grpcPort: api.grpc && (await open('grpc', api.grpc, wantedGrpcPort!, 'TOKENRING_GRPC_PORT')),
+  });
+  const { port, grpcPort } = await start(member, async () => {
     // A taken port must stop the node before other members depend on it. A worker listens only after it has joined: on
     // the shared port it would take connections from workers that can answer. Its supervisor has already checked the
     // port.
@@ -120,24 +133,30 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     return early ?? (await listenHere());
   });
   const stopWatching = [
-    watchCertificates(settings, 'tls', { log, audit }, (next) => api.useTls(publicTls(settings, next)!)),
+    watchCertificates(settings, 'tls', { log, audit }, (next) => {
+      for (const door of [api, api.grpc]) door?.useTls(publicTls(settings, next)!);
+    }),
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   stage = 'ready';
-  if (group === undefined) log.info({ host: settings.host, port }, 'tokenring ready');
+  api.grpc?.stageChanged();
+  if (group === undefined) log.info({ host, port, grpcPort }, 'tokenring ready');
   else {
-    log.info({ host: settings.host, port, sharing, pid: process.pid }, 'worker ready');
+    log.info({ host, port, grpcPort, sharing, pid: process.pid }, 'worker ready');
     group.isUp();
   }
   return {
     port,
+    grpcPort,
     log,
     stats: api.stats,
     async stop() {
       stage = 'stopping';
+      api.grpc?.stageChanged();
       source.close();
       log.info('stopping');
-      const drained = api.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS);
+      const doors = [api, ...(api.grpc === undefined ? [] : [api.grpc])];
+      const drained = Promise.all(doors.map((door) => door.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));
       await member.leave(group?.groupLeave());
       await drained;
       // Another worker may need this one to decide until all workers have drained.

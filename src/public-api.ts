@@ -14,6 +14,8 @@ import { createBodyReader } from './http/body.js';
 import { createCounters } from './edge/counters.js';
 import type { Counters } from './edge/counters.js';
 import { createDecisionHandlers } from './http/decisions/handlers.js';
+import { createGrpcDoor } from './grpc/door.js';
+import type { GrpcDoor } from './grpc/door.js';
 import { createMetrics } from './http/metrics/metrics.js';
 import { createConnections, DEFAULT_BOUNDS } from './edge/connections.js';
 import { createEdge } from './edge/edge.js';
@@ -51,6 +53,8 @@ interface PublicApi extends PublicServer {
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
   readonly report: () => ProcessReport;
+  /** Envoy's rate limit service, if the settings ask for it. */
+  readonly grpc: GrpcDoor | undefined;
 }
 
 /** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
@@ -106,8 +110,13 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     deps.tls,
     connections,
   );
+  const grpc =
+    settings.grpcPort === undefined
+      ? undefined
+      : createGrpcDoor({ edge, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
   return {
     ...server,
+    grpc,
     stats: () => metrics.getMetricsAsJSON(),
     report: () => processReport(counters, deps.memoryMb),
   };

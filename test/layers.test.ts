@@ -58,6 +58,7 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
     packages: /^(node:(crypto|http|net|tls)|@sinclair\/typebox(\/.+)?)$/,
   },
   http: { ours: ['core', 'cluster', 'validate', 'edge', 'http'], packages: /./ },
+  grpc: { ours: ['core', 'cluster', 'validate', 'edge', 'grpc'], packages: /^node:/ },
   peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
   store: { ours: ['core', 'cluster', 'wire', 'store'], packages: /./ },

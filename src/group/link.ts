@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { GroupLeave } from '../cluster/handover/leaver.js';
 import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring/ring.js';
-import type { FromWorker, Sibling, Stats, ToWorker, WorkerPorts } from './protocol.js';
+import type { Door, FromWorker, Sibling, Stats, ToWorker, WorkerPorts } from './protocol.js';
 
 /** Time after which a scrape without an answer fails. The supervisor has then ended or hangs. */
 const SCRAPE_TIMEOUT_MS = 5_000;
@@ -33,8 +33,8 @@ export interface GroupLink {
   listens(id: NodeId, ports: WorkerPorts): void;
   /** Adds the other workers to the seeds of `discovery`, once all of them listen. */
   withSiblings(discovery: Discovery): Discovery;
-  /** Connections of the public port, unless the kernel spreads them. They come after `isUp`. */
-  readonly connections: HandedConnections;
+  /** Connections of a public port, unless the kernel spreads them. They come after `isUp`. */
+  connections(door: Door): HandedConnections;
   /** Announces that this worker is in the ring, and answers. */
   isUp(): void;
   /** Returns the members that leave together with this worker. Valid once the supervisor has asked it to stop. */
@@ -62,11 +62,13 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
   let round = 0;
   const barriers = new Map<number, (ids: readonly NodeId[]) => void>();
   const closed = gate();
-  let take: ((socket: Socket) => void) | undefined;
+  /** The doors that take connections. */
+  const takers = new Map<Door, (socket: Socket) => void>();
   let scrapes = 0;
   const scraping = new Map<number, (text: string) => void>();
 
-  function receiveConnection(number: number, socket: Socket | undefined): void {
+  function receiveConnection(number: number, door: Door, socket: Socket | undefined): void {
+    const take = takers.get(door);
     // The caller may have gone. Then there is no socket, and nothing to take.
     if (take === undefined && socket !== undefined) {
       channel.send({ kind: 'returned', number });
@@ -98,7 +100,7 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
         barriers.get(message.round)?.(message.ids);
         return void barriers.delete(message.round);
       case 'connection':
-        return receiveConnection(message.number, socket);
+        return receiveConnection(message.number, message.door, socket);
       case 'close':
         return closed.open();
       case 'collect':
@@ -128,14 +130,14 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
         return [...new Set([...(await discovery.seeds()), ...others])];
       },
     }),
-    connections: {
-      on: (_event, taker) => void (take = taker),
+    connections: (door) => ({
+      on: (_event, taker) => void takers.set(door, taker),
       close(done) {
-        take = undefined;
-        channel.send({ kind: 'closing' });
+        takers.delete(door);
+        if (takers.size === 0) channel.send({ kind: 'closing' });
         done();
       },
-    },
+    }),
     isUp: () => channel.send({ kind: 'up' }),
     groupLeave: () => ({
       ids: leaving,

@@ -5,6 +5,9 @@ import type { Settings } from '../settings/setting-table.js';
 /** The metrics of one process, as prom-client's registry gives them in JSON. */
 export type Stats = readonly MetricObjectWithValues<MetricValue<string>>[];
 
+/** A public port of the group: that of the API, or that of Envoy's rate limit service. */
+export type Door = 'http' | 'grpc';
+
 /** A worker, as the other workers know it. */
 export interface Sibling {
   readonly id: NodeId;
@@ -26,8 +29,8 @@ export type ToWorker =
    * All workers that still run have reached this round of the barrier, or never will. `ids` are the workers that have.
    */
   | { readonly kind: 'barrier-passed'; readonly round: number; readonly ids: readonly NodeId[] }
-  /** A connection of the public port comes with this message. Answer `taken` or `returned`. */
-  | { readonly kind: 'connection'; readonly number: number }
+  /** A connection of a public port comes with this message. Answer `taken` or `returned`. */
+  | { readonly kind: 'connection'; readonly number: number; readonly door: Door }
   /** All workers have answered their requests in flight, so no worker needs this one any more. */
   | { readonly kind: 'close' }
   /** Send your metrics. */

@@ -8,7 +8,7 @@ import { createBackoff } from './backoff.js';
 import type { Backoff } from './backoff.js';
 import { createConnectionSpreader } from './connection-spreader.js';
 import { createGroupMetrics } from './group-metrics.js';
-import type { FromWorker, ToWorker, WorkerPorts } from './protocol.js';
+import type { Door, FromWorker, ToWorker, WorkerPorts } from './protocol.js';
 
 /**
  * Time to drain, which takes 5 s at most. A worker that has not drained by then hangs, and is killed.
@@ -28,11 +28,11 @@ interface GroupOptions {
   /** Returns the Unix socket of a worker, by which the others reach it. Without one, they use TCP. */
   readonly socketPathOf: (worker: number) => string | undefined;
   /**
-   * Listens on the public port for all workers. Without it, each of them listens there, and the kernel spreads the
+   * Listens on the public ports for all workers. Without it, each of them listens there, and the kernel spreads the
    * connections.
    * @param take is given each connection, paused
    */
-  readonly openPort: ((take: (socket: Socket) => void) => Promise<{ close(): void }>) | undefined;
+  readonly openPorts: ((take: (socket: Socket, door: Door) => void) => Promise<{ close(): void }>) | undefined;
   readonly log: Log;
   /** Lines of this log that were lost so far. */
   readonly droppedLogLines: () => number;
@@ -81,7 +81,7 @@ export function startGroup({
   execArgv,
   settings,
   socketPathOf,
-  openPort,
+  openPorts,
   log,
   droppedLogLines,
 }: GroupOptions): Group {
@@ -103,10 +103,16 @@ export function startGroup({
     droppedLogLines,
   });
 
+  const doors = new WeakMap<Socket, Door>();
   const spreader = createConnectionSpreader({
-    hand: (worker, number, socket) => send(slots[worker]!, { kind: 'connection', number }, socket),
+    hand: (worker, number, socket) =>
+      send(slots[worker]!, { kind: 'connection', number, door: doors.get(socket) ?? 'http' }, socket),
   });
-  let port: Promise<{ close(): void } | undefined> | undefined;
+  const spread = (socket: Socket, door: Door): void => {
+    doors.set(socket, door);
+    spreader.add(socket);
+  };
+  let ports: Promise<{ close(): void } | undefined> | undefined;
 
   // `advanced` keeps NaN in metrics, which JSON turns into null.
   cluster.setupPrimary({
@@ -156,8 +162,8 @@ export function startGroup({
       case 'up':
         slot.up = true;
         spreader.joins(slot.index);
-        port ??= Promise.resolve(openPort?.((socket) => spreader.add(socket)));
-        port.catch(fail);
+        ports ??= Promise.resolve(openPorts?.(spread));
+        ports.catch(fail);
         return checkWhole();
       case 'taken':
         return spreader.taken(slot.index, message.number);
@@ -165,7 +171,7 @@ export function startGroup({
         return spreader.returned(slot.index, message.number);
       case 'closing':
         spreader.leaves(slot.index);
-        return closePort();
+        return closePorts();
       case 'failed':
         if (!begun) return fail(new WorkerFailure(`worker ${slot.index}: ${message.message}`));
         return log.warn({ worker: slot.index, reason: message.message }, 'worker cannot start');
@@ -199,14 +205,14 @@ export function startGroup({
     whole = now;
     if (!whole || begun) return;
     begun = true;
-    void port!.then(() => start(slots[0]!.id!), fail);
+    void ports!.then(() => start(slots[0]!.id!), fail);
   }
 
-  /** During the stop, closes the public port once no worker takes connections. */
-  function closePort(): void {
+  /** During the stop, closes the public ports once no worker takes connections. */
+  function closePorts(): void {
     if (spreader.hasTakers) return;
     spreader.close();
-    void port?.then((listener) => listener?.close(), fail);
+    void ports?.then((listener) => listener?.close(), fail);
   }
 
   function ended(slot: Slot, worker: Worker, by: number | string, endRun: () => number): void {
@@ -218,7 +224,7 @@ export function startGroup({
     spreader.ended(slot.index);
     checkWhole();
     if (stopping) {
-      closePort();
+      closePorts();
       checkBarrier();
       if (running().length === 0) allEnded();
       return;

@@ -74,6 +74,12 @@ const MAX_WORKERS = 256;
 export const SETTINGS = {
   host: setting<string>(host, HOST, '127.0.0.1', 'where the public API listens'),
   port: whole(0, 65535, 8080, 'port of the public API; 0 takes a free one'),
+  grpcPort: setting<number | undefined>(
+    (text) => wholeNumber(text, 0, 65535),
+    'a whole number from 0 to 65535',
+    undefined,
+    "port of Envoy's rate limit service over gRPC, which is off without; 0 takes a free one",
+  ),
   peerHost: setting<string>(host, HOST, '127.0.0.1', 'where this node listens to other nodes'),
   peerPort: whole(0, 65535, 9080, 'port for other nodes; 0 takes a free one'),
   advertise: optional(hostPort, 'host:port', 'where other nodes reach this one, and its id; else where it listens'),

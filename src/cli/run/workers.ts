@@ -1,12 +1,14 @@
 import { createServer } from 'node:net';
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { openSocketDirectory } from '../../group/socket-directory.js';
 import type { SocketDirectory } from '../../group/socket-directory.js';
 import { startGroup } from '../../group/supervisor.js';
+import type { Door } from '../../group/protocol.js';
 import { listen, sharingOf } from '../../listen.js';
+import type { ListenAt } from '../../listen.js';
 import { createLog } from '../../log/log.js';
 import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../settings/memory-budget.js';
 import type { Settings } from '../../settings/setting-table.js';
@@ -15,7 +17,12 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 
 /** Runs several nodes behind one public port until `stop` is called. Resolves when all are in the ring. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
-  const port = await freePort(settings.port, settings.host);
+  const { host } = settings;
+  const port = await freePort({ host, port: settings.port, setting: 'TOKENRING_PORT' });
+  const grpcPort =
+    settings.grpcPort === undefined
+      ? undefined
+      : await freePort({ host, port: settings.grpcPort, setting: 'TOKENRING_GRPC_PORT' });
   const lines = createLog(settings, () => undefined);
   const { log } = lines;
   const sockets = await openSockets(log);
@@ -25,10 +32,12 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
   const group = startGroup({
     exec: WORKER,
     execArgv: heapOptions(nodeMemoryMb(memoryMb, settings.workers), heapLimitMb()),
-    settings: { ...settings, port, workerPort, memoryMb },
+    settings: { ...settings, port, grpcPort, workerPort, memoryMb },
     socketPathOf: (worker) => sockets?.pathOf(worker),
-    openPort:
-      sharingOf(process.versions.node, process.platform) === 'by-kernel' ? undefined : openPort({ ...settings, port }),
+    openPorts:
+      sharingOf(process.versions.node, process.platform) === 'by-kernel'
+        ? undefined
+        : openPorts({ host, port, grpcPort }),
     log,
     droppedLogLines: () => lines.droppedLines,
   });
@@ -37,7 +46,7 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
     sockets?.remove();
   });
   const node = await group.started;
-  log.info({ node, host: settings.host, port, workers: settings.workers }, 'tokenring ready');
+  log.info({ node, host, port, grpcPort, workers: settings.workers }, 'tokenring ready');
   return {
     log,
     async stop() {
@@ -48,12 +57,31 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
   };
 }
 
-/** Opens the public port for all workers. */
-function openPort({ host, port }: Settings): (take: (socket: Socket) => void) => Promise<{ close(): void }> {
-  return async (take) => {
+/** Opens the public ports for all workers. */
+function openPorts({
+  host,
+  port,
+  grpcPort,
+}: Pick<Settings, 'host' | 'port' | 'grpcPort'>): (
+  take: (socket: Socket, door: Door) => void,
+) => Promise<{ close(): void }> {
+  const open = async (at: ListenAt, take: (socket: Socket) => void): Promise<Server> => {
     const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, take);
-    await listen(server, { host, port, setting: 'TOKENRING_PORT' });
+    await listen(server, at);
     return server;
+  };
+  return async (take) => {
+    const opened = [await open({ host, port, setting: 'TOKENRING_PORT' }, (socket) => take(socket, 'http'))];
+    if (grpcPort !== undefined) {
+      opened.push(
+        await open({ host, port: grpcPort, setting: 'TOKENRING_GRPC_PORT' }, (socket) => take(socket, 'grpc')),
+      );
+    }
+    return {
+      close() {
+        for (const server of opened) server.close();
+      },
+    };
   };
 }
 
@@ -62,9 +90,9 @@ function openPort({ host, port }: Settings): (take: (socket: Socket) => void) =>
  * kernel may allow even beside another program.
  * @throws Error of the operating system
  */
-async function freePort(port: number, host: string): Promise<number> {
+async function freePort(at: ListenAt): Promise<number> {
   const probe = createServer();
-  const free = await listen(probe, { port, host, setting: 'TOKENRING_PORT' });
+  const free = await listen(probe, at);
   await new Promise((resolve) => probe.close(resolve));
   return free;
 }

@@ -26,7 +26,7 @@ export interface DescriptorEntry {
 }
 
 /** A rule in force. */
-interface EnvoyRule {
+export interface EnvoyRule {
   /** `undefined`: no limit. */
   readonly policy: string | undefined;
   readonly name: string;

@@ -1,0 +1,244 @@
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { constants } from 'node:http2';
+import type { Source } from '../core/decide/decision.js';
+import { TokenringError } from '../core/error.js';
+import type { Edge } from '../edge/edge.js';
+import { STATUS, statusMessage, statusOf, timeoutMs } from './status.js';
+
+/** Bytes before each message: a flag, and the length. */
+export const PREFIX_BYTES = 5;
+/** Bound of a message, as of the body of a decision. */
+const MAX_MESSAGE_BYTES = 64 * 1024;
+
+/** A call whose message has not arrived in full, or whose answer the caller has not read. */
+export interface Call {
+  /** Time at which it began. */
+  readonly startMs: number;
+  /** Time of its answer; 0 before it. A stream of answers sets it with each of them. */
+  answeredMs: number;
+  arrived: boolean;
+  /** Bytes of the answer, until the caller has read it. */
+  unreadBytes: number;
+  /** Whether the call stays open after its first answer. */
+  readonly streams: boolean;
+  readonly fail: (error: unknown) => void;
+}
+
+export interface Answer {
+  /** The message after `PREFIX_BYTES` free bytes. */
+  readonly framed: Buffer;
+  /** Where the decision comes from; `undefined` if the answer is none. */
+  readonly source: Source | 'batch' | undefined;
+}
+
+/** The answer side of a call. */
+interface Responder {
+  readonly send: (answer: Answer) => void;
+  /** Calls `stop` when the call ends. */
+  readonly onEnd: (stop: () => void) => void;
+}
+
+/** One method of a service. */
+export interface Method {
+  /** Whether callers need the role `decide`, if the node asks for it. */
+  readonly guarded: boolean;
+  /** Whether the call stays open after its first answer. */
+  readonly streams: boolean;
+  /**
+   * Answers a message with what it returns, or by calls of `to`.
+   * @throws TokenringError which answers the call; also by rejection
+   */
+  answer(message: Buffer, to: Responder, headers: IncomingHttpHeaders): Answer | Promise<Answer> | undefined;
+}
+
+const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' };
+const OK_TRAILERS = { 'grpc-status': String(STATUS.ok) };
+
+interface CallDeps {
+  readonly edge: Pick<Edge, 'access' | 'answered' | 'arriving' | 'counters' | 'elapsedMs' | 'failed' | 'waiting'>;
+  /** Why the node answers no decisions now; `undefined` if it does. */
+  readonly refusal: () => TokenringError | undefined;
+}
+
+/** Reads the message of a call, has the method answer it, and sends its status. */
+export function beginCall(
+  { edge, refusal }: CallDeps,
+  method: Method,
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+): Call {
+  const { counters } = edge;
+  let ended = false;
+  let stop: (() => void) | undefined;
+  let deadline: NodeJS.Timeout | undefined;
+  const { streams } = method;
+  const call: Call = { startMs: edge.elapsedMs(), answeredMs: 0, arrived: false, unreadBytes: 0, streams, fail };
+  if (method.guarded) counters.inFlight += 1;
+
+  function end(): void {
+    ended = true;
+    stop?.();
+    if (deadline !== undefined) clearTimeout(deadline);
+  }
+
+  function fail(error: unknown): void {
+    if (ended) return;
+    end();
+    const problem = method.guarded ? edge.failed(error) : (error as TokenringError);
+    sendStatus(stream, statusOf(problem), problem.message);
+    call.answeredMs = edge.elapsedMs();
+  }
+
+  const to: Responder = {
+    send({ framed, source }) {
+      if (ended) return;
+      if (source !== undefined) edge.answered(source, call.startMs);
+      framed[0] = 0;
+      framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
+      call.answeredMs = edge.elapsedMs();
+      call.unreadBytes = framed.length;
+      if (!stream.headersSent) {
+        stream.respond(RESPONSE_HEADERS, { waitForTrailers: true });
+        stream.once('wantTrailers', () => stream.sendTrailers(OK_TRAILERS));
+      }
+      if (streams) return void stream.write(framed, () => read(call));
+      end();
+      stream.end(framed);
+    },
+    onEnd(stopped) {
+      if (ended) stopped();
+      else stop = stopped;
+    },
+  };
+
+  function answer(message: Buffer): void {
+    call.arrived = true;
+    const waitMs = timeoutMs(headers['grpc-timeout']);
+    try {
+      if (waitMs !== undefined && edge.elapsedMs() - call.startMs >= waitMs) throw late();
+      const given = method.answer(message, to, headers);
+      if (given instanceof Promise) edge.waiting.wait(given.then(to.send), fail);
+      else if (given !== undefined) return to.send(given);
+      if (waitMs !== undefined && waitMs < MAX_TIMER_MS) deadline = setTimeout(() => fail(late()), waitMs);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  stream.on('close', () => {
+    if (ended) return;
+    // The caller has gone. A decision under way stands.
+    end();
+    if (method.guarded) counters.inFlight -= 1;
+  });
+  stream.on('error', ignore);
+  try {
+    if (method.guarded) {
+      const refused = refusal();
+      if (refused !== undefined) throw refused;
+      edge.waiting.requirePlace();
+      if (edge.access.guardsDecisions) edge.access.admit(headers.authorization, 'decide');
+    }
+    readMessage(stream, edge, answer, fail);
+  } catch (error) {
+    fail(error);
+  }
+  return call;
+}
+
+function read(call: Call): void {
+  call.answeredMs = 0;
+  call.unreadBytes = 0;
+}
+
+/** The longest delay of a timer. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+const ignore = (): void => undefined;
+
+function late(): TokenringError {
+  return new TokenringError('timeout', { detail: 'the deadline of the caller has passed' });
+}
+
+/** Reads the one message of a call, and passes it on when the caller has sent all. */
+function readMessage(
+  stream: ServerHttp2Stream,
+  { arriving }: Pick<Edge, 'arriving'>,
+  done: (message: Buffer) => void,
+  fail: (error: unknown) => void,
+): void {
+  /** The first bytes, while they are fewer than a prefix. */
+  let head: Buffer = NO_BYTES;
+  let framed: Buffer | undefined;
+  let filled = 0;
+  /** The memory of a message that comes in several pieces. */
+  let held: ReturnType<Edge['arriving']['begin']> | undefined;
+  let refused = false;
+  const refuse = (error: TokenringError): void => {
+    refused = true;
+    fail(error);
+  };
+
+  /** Makes room for the whole message, so that one that comes in crumbs is copied once. */
+  function begin(bytes: Buffer): Buffer | undefined {
+    const length = bytes.readUInt32BE(1);
+    if (length > MAX_MESSAGE_BYTES) {
+      refuse(new TokenringError('too_large', { expected: `a message of at most ${MAX_MESSAGE_BYTES} bytes` }));
+    } else if (bytes.length > PREFIX_BYTES + length) refuse(unfit('one message'));
+    if (refused) return undefined;
+    if (bytes.length === PREFIX_BYTES + length) return bytes;
+    held = arriving.begin(stream.session?.socket.remoteAddress);
+    if (!held.add(length)) {
+      const detail = 'messages that have not arrived in full take too much memory';
+      refuse(new TokenringError('overloaded', { detail }));
+      return undefined;
+    }
+    const room = Buffer.allocUnsafeSlow(PREFIX_BYTES + length);
+    bytes.copy(room);
+    return room;
+  }
+
+  stream.on('data', (chunk: Buffer) => {
+    if (refused) return;
+    if (framed === undefined) {
+      head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
+      if (head[0] !== 0) return refuse(unfit('a message without compression'));
+      if (head.length < PREFIX_BYTES) return;
+      framed = begin(head);
+      filled = head.length;
+      return;
+    }
+    if (filled + chunk.length > framed.length) return refuse(unfit('one message'));
+    chunk.copy(framed, filled);
+    filled += chunk.length;
+  });
+  stream.on('end', () => {
+    if (refused) return;
+    if (framed === undefined || filled < framed.length) return refuse(unfit('one whole message'));
+    held?.release();
+    held = undefined;
+    done(framed.subarray(PREFIX_BYTES));
+  });
+  stream.on('close', () => held?.release());
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+function unfit(expected: string): TokenringError {
+  return new TokenringError('invalid_request', { field: 'message', expected });
+}
+
+/** Ends a call with a status. */
+export function sendStatus(stream: ServerHttp2Stream, code: number, message: string): void {
+  if (stream.destroyed || stream.closed) return;
+  const trailers = { 'grpc-status': String(code), 'grpc-message': statusMessage(message) };
+  if (stream.headersSent) {
+    stream.removeAllListeners('wantTrailers');
+    stream.once('wantTrailers', () => stream.sendTrailers(trailers));
+    stream.end();
+    return;
+  }
+  stream.respond({ ...RESPONSE_HEADERS, ...trailers }, { endStream: true });
+  // The caller may still be sending. What it sends is not read.
+  if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
+}

@@ -1,0 +1,44 @@
+import type { Server } from 'node:net';
+import type { TlsOptions } from 'node:tls';
+import type { Settler } from '../cluster/decide/settler.js';
+import { TokenringError } from '../core/error.js';
+import type { Connections } from '../edge/connections.js';
+import type { Edge } from '../edge/edge.js';
+import { createAllOrNothing } from './all-or-nothing.js';
+import { createHealth } from './health-service.js';
+import { createMethods, SERVICES } from './methods.js';
+import { createRateLimitService } from './rate-limit-service.js';
+import { createGrpcServer } from './server.js';
+import type { GrpcServer, GrpcTimeouts } from './server.js';
+
+interface GrpcDoorDeps {
+  readonly edge: Edge;
+  readonly connections: Connections;
+  readonly settler: Pick<Settler, 'settle'>;
+  readonly stage: () => 'joining' | 'ready' | 'stopping';
+}
+
+export interface GrpcDoor extends GrpcServer {
+  readonly server: Server;
+  /** Tells those that watch the health of the node. Call this after each change of `stage`. */
+  stageChanged(): void;
+}
+
+/** Wires Envoy's rate limit service and the health service to the limiter of the node. It does not listen yet. */
+export function createGrpcDoor(
+  { edge, connections, settler, stage }: GrpcDoorDeps,
+  { maxConnections, timeouts }: { readonly maxConnections: number; readonly timeouts?: GrpcTimeouts },
+  tls: TlsOptions | undefined,
+): GrpcDoor {
+  const health = createHealth(SERVICES, () => stage() === 'ready');
+  const allOrNothing = createAllOrNothing({ limiter: edge.limiter, settler });
+  const methods = createMethods(createRateLimitService({ edge, allOrNothing }), health);
+  const refusal = (): TokenringError | undefined =>
+    stage() === 'joining'
+      ? new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' })
+      : undefined;
+  // The memory of a node is planned for so many requests that have not arrived in full.
+  const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };
+  const server = createGrpcServer({ edge, connections, methods, refusal }, bounds, tls);
+  return { ...server, stageChanged: health.changed };
+}

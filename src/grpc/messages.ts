@@ -1,0 +1,182 @@
+import { TokenringError } from '../core/error.js';
+import type { DescriptorEntry } from '../core/policy/envoy-table.js';
+import { isBytes, isVarint, readMessage, readNested, readText, readUint32, readVarint, Writer } from './protobuf.js';
+import type { Reader } from './protobuf.js';
+
+/**
+ * The messages of `envoy.service.ratelimit.v3` and `grpc.health.v1`, by their published field numbers. Unknown fields
+ * are skipped. `test/grpc/published.test.ts` compares them with the published protocol.
+ */
+
+/** Bounds of a request. */
+export const MAX_DESCRIPTORS = 32;
+export const MAX_ENTRIES = 16;
+
+export interface RateLimitRequest {
+  readonly domain: string;
+  readonly descriptors: readonly Descriptor[];
+  /** 0 if not set. */
+  readonly hitsAddend: number;
+}
+
+export interface Descriptor {
+  readonly entries: readonly DescriptorEntry[];
+  /** The limit that applies instead of the configured one. */
+  readonly limit: LimitOverride | undefined;
+  /** The hits of this descriptor, also 0; `undefined` if those of the request apply. */
+  readonly hitsAddend: number | undefined;
+}
+
+export interface LimitOverride {
+  readonly requestsPerUnit: number;
+  readonly unit: number;
+}
+
+/** @throws TokenringError `invalid_request` */
+export function readRateLimitRequest(bytes: Buffer): RateLimitRequest {
+  let domain = '';
+  const descriptors: Descriptor[] = [];
+  let hitsAddend = 0;
+  readMessage({ bytes, at: 0, end: bytes.length }, (field, type, reader) => {
+    if (field === 1 && isBytes(type)) domain = readText(reader);
+    else if (field === 2 && isBytes(type)) {
+      if (descriptors.length === MAX_DESCRIPTORS) throw tooMany('descriptors', MAX_DESCRIPTORS);
+      descriptors.push(readDescriptor(reader, descriptors.length));
+    } else if (field === 3 && isVarint(type)) hitsAddend = readUint32(reader);
+    else return false;
+    return true;
+  });
+  return { domain, descriptors, hitsAddend };
+}
+
+function readDescriptor(from: Reader, place: number): Descriptor {
+  const entries: DescriptorEntry[] = [];
+  let limit: LimitOverride | undefined;
+  let hitsAddend: number | undefined;
+  readNested(from, (field, type, reader) => {
+    if (!isBytes(type)) return false;
+    if (field === 1) {
+      if (entries.length === MAX_ENTRIES) throw tooMany(`descriptors[${place}].entries`, MAX_ENTRIES);
+      entries.push(readEntry(reader));
+    } else if (field === 2) limit = readLimit(reader, limit);
+    else if (field === 3) hitsAddend = readWrapped(reader, hitsAddend ?? 0);
+    else return false;
+    return true;
+  });
+  return { entries, limit, hitsAddend };
+}
+
+function readEntry(from: Reader): DescriptorEntry {
+  let key = '';
+  let value = '';
+  readNested(from, (field, type, reader) => {
+    if (field === 1 && isBytes(type)) key = readText(reader);
+    else if (field === 2 && isBytes(type)) value = readText(reader);
+    else return false;
+    return true;
+  });
+  return { key, value };
+}
+
+/** @param before the same field, if it came before: parsers of Protocol Buffers merge the two */
+function readLimit(from: Reader, before: LimitOverride | undefined): LimitOverride {
+  let { requestsPerUnit, unit } = before ?? { requestsPerUnit: 0, unit: 0 };
+  readNested(from, (field, type, reader) => {
+    if (field === 1 && isVarint(type)) requestsPerUnit = readUint32(reader);
+    else if (field === 2 && isVarint(type)) unit = readUint32(reader);
+    else return false;
+    return true;
+  });
+  return { requestsPerUnit, unit };
+}
+
+/** Reads a `google.protobuf.UInt64Value`. */
+function readWrapped(from: Reader, before: number): number {
+  let value = before;
+  readNested(from, (field, type, reader) => {
+    if (field !== 1 || !isVarint(type)) return false;
+    value = readVarint(reader);
+    return true;
+  });
+  return value;
+}
+
+function tooMany(field: string, most: number): TokenringError {
+  return new TokenringError('invalid_request', { field, expected: `at most ${most} of them` });
+}
+
+/** `RateLimitResponse.Code`. */
+export const OK = 1;
+export const OVER_LIMIT = 2;
+
+export interface DescriptorStatus {
+  readonly code: typeof OK | typeof OVER_LIMIT;
+  /** `undefined` if the descriptor has no limit. */
+  readonly currentLimit: { readonly name: string; readonly requestsPerUnit: number; readonly unit: number } | undefined;
+  readonly limitRemaining: number;
+  readonly untilResetMs: number;
+}
+
+export interface RateLimitResponse {
+  readonly overallCode: typeof OK | typeof OVER_LIMIT;
+  readonly statuses: readonly DescriptorStatus[];
+  /** Headers for the response of Envoy, as alternating names and values. */
+  readonly responseHeaders: readonly string[];
+}
+
+const writer = new Writer();
+
+/** @param prefix bytes to leave free before the message */
+export function writeRateLimitResponse(response: RateLimitResponse, prefix = 0): Buffer {
+  const { overallCode, statuses, responseHeaders } = response;
+  writer.begin(prefix);
+  writer.uint(1, overallCode);
+  for (const status of statuses) writer.nested(2, () => writeStatus(status));
+  for (let i = 0; i < responseHeaders.length; i += 2) {
+    writer.nested(3, () => {
+      writer.text(1, responseHeaders[i]!);
+      writer.text(2, responseHeaders[i + 1]!);
+    });
+  }
+  return writer.end();
+}
+
+function writeStatus({ code, currentLimit, limitRemaining, untilResetMs }: DescriptorStatus): void {
+  writer.uint(1, code);
+  if (currentLimit !== undefined) {
+    writer.nested(2, () => {
+      writer.uint(1, currentLimit.requestsPerUnit);
+      writer.uint(2, currentLimit.unit);
+      writer.text(3, currentLimit.name);
+    });
+  }
+  writer.uint(3, limitRemaining);
+  if (currentLimit === undefined) return;
+  writer.nested(4, () => {
+    writer.uint(1, Math.floor(untilResetMs / 1_000));
+    writer.uint(2, (untilResetMs % 1_000) * 1_000_000);
+  });
+}
+
+/** @returns the service that a `HealthCheckRequest` names; empty for the whole server */
+export function readHealthCheckRequest(bytes: Buffer): string {
+  let service = '';
+  readMessage({ bytes, at: 0, end: bytes.length }, (field, type, reader) => {
+    if (field !== 1 || !isBytes(type)) return false;
+    service = readText(reader);
+    return true;
+  });
+  return service;
+}
+
+/** `HealthCheckResponse.ServingStatus`. */
+export const SERVING = 1;
+export const NOT_SERVING = 2;
+export const SERVICE_UNKNOWN = 3;
+
+/** @param prefix bytes to leave free before the message */
+export function writeHealthCheckResponse(status: number, prefix = 0): Buffer {
+  writer.begin(prefix);
+  writer.uint(1, status);
+  return writer.end();
+}

@@ -1,0 +1,239 @@
+import type { Server, Socket } from 'node:net';
+import { constants, createSecureServer, createServer } from 'node:http2';
+import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import { Server as TlsServer } from 'node:tls';
+import type { TlsOptions } from 'node:tls';
+import { TokenringError } from '../core/error.js';
+import type { Connections, Listener } from '../edge/connections.js';
+import type { Edge } from '../edge/edge.js';
+import { beginCall, sendStatus } from './call.js';
+import type { Call, Method } from './call.js';
+import { STATUS } from './status.js';
+
+/** Longest times, in ms, that a connection may take or stay silent. */
+export interface GrpcTimeouts {
+  /** Time for the first frame of a connection to arrive. */
+  readonly prefaceMs: number;
+  /** Time for the message of a call to arrive. */
+  readonly requestMs: number;
+  /** Time that a caller has to read its answer. */
+  readonly answerMs: number;
+  /** Time between two calls. */
+  readonly idleMs: number;
+}
+
+const DEFAULT_TIMEOUTS: GrpcTimeouts = { prefaceMs: 5_000, requestMs: 10_000, answerMs: 30_000, idleMs: 65_000 };
+
+interface GrpcBounds {
+  /** Calls of all connections whose messages have not arrived in full. */
+  readonly maxArriving: number;
+  readonly timeouts?: GrpcTimeouts;
+}
+
+/** Calls of one connection at once. */
+const MAX_STREAMS = 128;
+/** Bound of the headers of a call. */
+const MAX_HEADER_BYTES = 16 * 1024;
+const MAX_HEADERS = 64;
+/** Bound in MB of what Node keeps for one connection. */
+const MAX_SESSION_MB = 2;
+/** Frames that are no HTTP/2, and refused calls, after which a connection is cut. */
+const MAX_INVALID_FRAMES = 20;
+const MAX_REFUSED_STREAMS = 100;
+/** PING and SETTINGS frames of a connection within a second without a call, after which it is cut. */
+const MAX_CONTROL_FRAMES = 1_000;
+/** Largest number of a stream. A GOAWAY with it announces that the last stream is still to come. */
+const LAST_STREAM = 2 ** 31 - 1;
+
+export interface GrpcServer {
+  readonly server: Server;
+  /** Answers the connections of one more listener, which `drain` closes too. */
+  answerAlso(listener: Listener): void;
+  /** Uses another certificate and CA for new connections. */
+  useTls(tls: TlsOptions): void;
+  /**
+   * Stops without failing a call. At once, GOAWAY asks callers to use other connections. After `noticeMs` the server
+   * accepts no connection and no call, and waits for the calls in flight. After `graceMs` in all, it cuts the rest.
+   */
+  drain(noticeMs: number, graceMs: number): Promise<void>;
+}
+
+interface GrpcDeps {
+  readonly edge: Parameters<typeof beginCall>[0]['edge'] & Pick<Edge, 'counters'>;
+  readonly connections: Connections;
+  /** The methods by path. */
+  readonly methods: ReadonlyMap<string, Method>;
+  readonly refusal: () => TokenringError | undefined;
+}
+
+/** The calls of one connection. */
+interface Session {
+  readonly session: ServerHttp2Session;
+  readonly calls: Set<Call>;
+  /** Whether the caller has sent its first frame, which is SETTINGS. */
+  greeted: boolean;
+  /** Time at which it began, or had its last call. */
+  activeMs: number;
+  controlFrames: number;
+}
+
+/** Creates a server of gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) on node:http2. */
+export function createGrpcServer(
+  deps: GrpcDeps,
+  { maxArriving, timeouts = DEFAULT_TIMEOUTS }: GrpcBounds,
+  tls?: TlsOptions,
+): GrpcServer {
+  const { edge, methods, connections } = deps;
+  const { elapsedMs, counters } = edge;
+  const sessions = new Map<ServerHttp2Session, Session>();
+  const bySocket = new WeakMap<Socket, Session>();
+  const options = {
+    maxSessionMemory: MAX_SESSION_MB,
+    maxSessionInvalidFrames: MAX_INVALID_FRAMES,
+    maxSessionRejectedStreams: MAX_REFUSED_STREAMS,
+    maxHeaderListPairs: MAX_HEADERS,
+    settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES },
+  };
+  const server: Http2Server =
+    tls === undefined
+      ? createServer(options)
+      : createSecureServer({ ...options, handshakeTimeout: timeouts.prefaceMs, ALPNProtocols: ['h2'], ...tls });
+
+  /** The socket whose session node:http2 is creating. */
+  let connecting: Socket | undefined;
+  server.prependListener(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
+    connecting = socket;
+  });
+  server.on('session', (session: ServerHttp2Session) => {
+    const one: Session = { session, calls: new Set(), greeted: false, activeMs: elapsedMs(), controlFrames: 0 };
+    sessions.set(session, one);
+    if (connecting !== undefined) bySocket.set(connecting, one);
+    const control = (): void => {
+      one.greeted = true;
+      one.controlFrames += 1;
+      if (one.controlFrames > MAX_CONTROL_FRAMES) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    };
+    session.on('ping', control);
+    session.on('remoteSettings', control);
+    session.on('error', () => undefined);
+    session.on('close', () => sessions.delete(session));
+  });
+  server.on('sessionError', () => undefined);
+
+  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+    const one = sessions.get(stream.session as ServerHttp2Session);
+    const method = methods.get(headers[':path'] as string);
+    if (one === undefined || method === undefined || !isGrpc(headers)) return refuse(stream, headers, method);
+    one.activeMs = elapsedMs();
+    one.controlFrames = 0;
+    const call = beginCall(deps, method, stream, headers);
+    one.calls.add(call);
+    stream.on('close', () => one.calls.delete(call));
+  });
+
+  const door = connections.addDoor({
+    server,
+    closeIdle() {
+      for (const { session, calls } of sessions.values()) if (calls.size === 0) session.close();
+    },
+    waitingBytes: (socket) => unreadBytesOf(bySocket.get(socket)),
+  });
+  const sweep = (): void => sweepSessions(sessions.values(), elapsedMs(), { timeouts, maxArriving }, counters);
+  const sweeping = setInterval(sweep, Math.min(1_000, timeouts.prefaceMs / 2));
+  sweeping.unref();
+  const listeners: Pick<Listener, 'close'>[] = [server];
+
+  return {
+    server,
+    answerAlso(listener) {
+      listeners.push(listener);
+      door.addListener(listener);
+    },
+    useTls(next) {
+      if (server instanceof TlsServer) server.setSecureContext(next);
+    },
+    async drain(noticeMs, graceMs) {
+      for (const session of sessions.keys())
+        if (!session.destroyed) session.goaway(constants.NGHTTP2_NO_ERROR, LAST_STREAM);
+      await new Promise((resolve) => setTimeout(resolve, noticeMs));
+      const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+      const cut = setTimeout(
+        () => {
+          for (const session of sessions.keys()) session.destroy();
+        },
+        Math.max(0, graceMs - noticeMs),
+      );
+      for (const { session, calls } of sessions.values()) {
+        for (const call of calls) if (call.streams) call.fail(new TokenringError('draining'));
+        session.close();
+      }
+      for (const socket of door.open) if (bySocket.get(socket) === undefined) socket.destroy();
+      await Promise.all([...closed, door.allClosed()]);
+      clearTimeout(cut);
+      clearInterval(sweeping);
+    },
+  };
+}
+
+function isGrpc(headers: IncomingHttpHeaders): boolean {
+  const { 'content-type': type = '', 'grpc-encoding': encoding = 'identity' } = headers;
+  const isType = type === 'application/grpc' || /^application\/grpc(?:\+proto)?(?:;|$)/.test(type);
+  return isType && headers[':method'] === 'POST' && encoding === 'identity';
+}
+
+/** Answers a call that is no call of a method. A caller that does not speak gRPC gets a status of HTTP. */
+function refuse(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, method: Method | undefined): void {
+  stream.on('error', () => undefined);
+  const { 'content-type': type = '' } = headers;
+  if (headers[':method'] !== 'POST') return respond(stream, 405);
+  if (!type.startsWith('application/grpc')) return respond(stream, 415);
+  if (method === undefined) return sendStatus(stream, STATUS.unimplemented, `${headers[':path']}: no such method`);
+  sendStatus(stream, STATUS.unimplemented, 'messages must be Protocol Buffers, without compression');
+}
+
+function respond(stream: ServerHttp2Stream, status: number): void {
+  stream.respond({ ':status': status, ...(status === 405 && { allow: 'POST' }) }, { endStream: true });
+  if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
+}
+
+function unreadBytesOf(session: Session | undefined): number {
+  let bytes = 0;
+  for (const { unreadBytes } of session?.calls ?? []) bytes += unreadBytes;
+  return bytes;
+}
+
+/** Cuts or closes the connections that take too long or too much. */
+function sweepSessions(
+  sessions: Iterable<Session>,
+  nowMs: number,
+  { timeouts, maxArriving }: Required<GrpcBounds>,
+  counters: Edge['counters'],
+): void {
+  const arriving: { readonly session: ServerHttp2Session; readonly count: number }[] = [];
+  let sum = 0;
+  for (const one of sessions) {
+    const { session, calls } = one;
+    one.controlFrames = 0;
+    if (!one.greeted && nowMs - one.activeMs >= timeouts.prefaceMs) session.destroy();
+    else if (calls.size === 0 && nowMs - one.activeMs >= timeouts.idleMs) session.close();
+    let count = 0;
+    for (const call of calls) {
+      if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
+        counters.slowReaders += 1;
+        session.destroy();
+        break;
+      }
+      if (call.arrived || call.answeredMs > 0) continue;
+      if (nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
+      else count += 1;
+    }
+    sum += count;
+    if (count > 0) arriving.push({ session, count });
+  }
+  if (sum <= maxArriving) return;
+  for (const { session, count } of arriving.sort((a, b) => b.count - a.count)) {
+    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    sum -= count;
+    if (sum <= maxArriving) return;
+  }
+}

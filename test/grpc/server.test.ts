@@ -1,0 +1,461 @@
+import { once } from 'node:events';
+import { isDeepStrictEqual } from 'node:util';
+import { connect as connectHttp2, constants } from 'node:http2';
+import type { ClientHttp2Session, OutgoingHttpHeaders } from 'node:http2';
+import { connect } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { expect } from 'chai';
+import { status } from '@grpc/grpc-js';
+import type { CheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
+import { TokenringError } from '../../src/core/error.js';
+import { createAccess } from '../../src/edge/access/access.js';
+import { createConnections, DEFAULT_BOUNDS } from '../../src/edge/connections.js';
+import { createCounters } from '../../src/edge/counters.js';
+import type { Counters } from '../../src/edge/counters.js';
+import { createEdge } from '../../src/edge/edge.js';
+import { createGrpcDoor } from '../../src/grpc/door.js';
+import type { GrpcDoor } from '../../src/grpc/door.js';
+import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
+import { envoyDomainOf } from '../../src/core/policy/envoy-table.js';
+import { policyOf } from '../../src/core/policy/policy.js';
+import { createRandom } from '../sim/random.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { eventually } from '../support/eventually.js';
+import { codeOf, descriptor, grpcClient, requestSerialize } from '../support/grpc.js';
+
+const PATH = '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit';
+const HEADERS = { ':method': 'POST', ':path': PATH, 'content-type': 'application/grpc', te: 'trailers' };
+const ASKED = { domain: 'edge', descriptors: [descriptor('user=x')] };
+const HOUR = 3_600_000;
+const SLOW = { prefaceMs: HOUR, requestMs: HOUR, answerMs: HOUR, idleMs: HOUR };
+
+const DECISION: Decision = {
+  allowed: true,
+  limit: 10,
+  remaining: 9,
+  retryAfterMs: 0,
+  resetMs: 6_000,
+  owner: 'a:1',
+  source: 'owner',
+  degraded: false,
+  limits: undefined,
+};
+
+async function becomes<T>(read: () => T, wanted: T): Promise<void> {
+  const last = await eventually(read, (value) => isDeepStrictEqual(value, wanted));
+  expect(last).to.deep.equal(wanted);
+}
+
+const framed = (message: Buffer, flag = 0): Buffer => {
+  const prefix = Buffer.alloc(5);
+  prefix[0] = flag;
+  prefix.writeUInt32BE(message.length, 1);
+  return Buffer.concat([prefix, message]);
+};
+const MESSAGE = framed(requestSerialize(ASKED));
+
+interface Stage {
+  readonly door: GrpcDoor;
+  readonly port: number;
+  readonly counters: Counters;
+  stage: 'joining' | 'ready' | 'stopping';
+  check: CheckPipeline['check'];
+}
+
+const opened: Stage[] = [];
+
+async function open(
+  options: { timeouts?: object; max?: number; maxArriving?: number; maxInFlight?: number } = {},
+): Promise<Stage> {
+  const counters = createCounters();
+  const policy = policyOf('p', { limit: 10, window: '1m' });
+  const domain = envoyDomainOf('edge', [{ entries: ['user'], policy: 'p' }]);
+  const policies = {
+    ...WITHOUT_POLICIES,
+    resolve: () => ({ policy, rules: policy.rules }),
+    envoyDomain: (name: string) => (name === 'edge' ? domain : undefined),
+  };
+  const limiter = {
+    check: (check: Parameters<CheckPipeline['check']>[0]) => one.check(check),
+    checkMany: () => undefined,
+  };
+  const edge = createEdge(
+    {
+      limiter,
+      policies,
+      access: createAccess({ required: [], tokens: [] }),
+      counters,
+      elapsedMs: () => performance.now(),
+      log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
+    },
+    { maxInFlight: options.maxInFlight ?? 1_000 },
+  );
+  const connections = createConnections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
+  const door = createGrpcDoor(
+    { edge, connections, settler: { settle: () => expect.fail('settled') }, stage: () => one.stage },
+    { maxConnections: options.maxArriving ?? 1_000, timeouts: { ...SLOW, ...options.timeouts } },
+    undefined,
+  );
+  await new Promise<void>((resolve) => door.server.listen(0, '127.0.0.1', resolve));
+  const { port } = door.server.address() as AddressInfo;
+  const one: Stage = { door, port, counters, stage: 'ready', check: () => DECISION };
+  opened.push(one);
+  return one;
+}
+
+async function http2(port: number): Promise<ClientHttp2Session> {
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  session.on('error', () => undefined);
+  await once(session, 'connect');
+  return session;
+}
+
+interface Ended {
+  readonly http: number | undefined;
+  readonly grpc: number | undefined;
+  readonly message: string;
+}
+
+/** Sends a call, and waits for its end. */
+function send(
+  session: ClientHttp2Session,
+  body: Buffer | undefined,
+  headers: OutgoingHttpHeaders = {},
+): Promise<Ended> {
+  const stream = session.request({ ...HEADERS, ...headers });
+  let http: number | undefined;
+  let grpc: Record<string, unknown> = {};
+  stream.on('response', (given) => {
+    http = given[':status'];
+    grpc = { ...given };
+  });
+  stream.on('trailers', (given: Record<string, unknown>) => (grpc = given));
+  stream.on('error', () => undefined);
+  stream.resume();
+  if (body !== undefined) stream.end(body);
+  return new Promise((resolve) =>
+    stream.on('close', () => {
+      const code = grpc['grpc-status'] as string | undefined;
+      resolve({ http, grpc: code === undefined ? undefined : Number(code), message: String(grpc['grpc-message']) });
+    }),
+  );
+}
+
+const isOver = ({ closed, destroyed }: ClientHttp2Session): boolean => closed || destroyed;
+
+const closedBy = (session: ClientHttp2Session): Promise<unknown> =>
+  isOver(session) ? Promise.resolve() : new Promise((resolve) => session.once('close', resolve));
+
+describe('the gRPC server', () => {
+  afterEach(async () => {
+    await Promise.all(opened.splice(0).map(({ door }) => door.drain(0, 0)));
+  });
+
+  it('answers the health of the server and of its services', async () => {
+    const stage = await open();
+    const client = grpcClient(stage.port);
+    const check = (service: string): Promise<Buffer> =>
+      client.raw(
+        '/grpc.health.v1.Health/Check',
+        Buffer.concat([Buffer.from([0x0a, service.length]), Buffer.from(service)]),
+      );
+    const rateLimit = 'envoy.service.ratelimit.v3.RateLimitService';
+    for (const [now, code] of [
+      ['joining', 2],
+      ['ready', 1],
+      ['stopping', 2],
+    ] as const) {
+      stage.stage = now;
+      expect(await check('')).to.deep.equal(Buffer.from([0x08, code]));
+      expect(await check(rateLimit)).to.deep.equal(Buffer.from([0x08, code]));
+    }
+    expect(await codeOf(check('other'))).to.equal(status.NOT_FOUND);
+    client.close();
+  });
+
+  it('tells a watch of each change, and of a service that it does not know', async () => {
+    const stage = await open();
+    stage.stage = 'joining';
+    const { client } = grpcClient(stage.port);
+    const same = (bytes: Buffer): Buffer => bytes;
+    const watch = (service: string): number[] => {
+      const seen: number[] = [];
+      const request = Buffer.concat([Buffer.from([0x0a, service.length]), Buffer.from(service)]);
+      const call = client.makeServerStreamRequest('/grpc.health.v1.Health/Watch', same, same, request);
+      call.on('data', (message: Buffer) => seen.push(message[1]!));
+      call.on('error', () => seen.push(-1));
+      return seen;
+    };
+    const [whole, other] = [watch(''), watch('other')];
+    await becomes(() => [whole, other], [[2], [3]]);
+    stage.stage = 'ready';
+    stage.door.stageChanged();
+    stage.door.stageChanged();
+    await becomes(() => whole, [2, 1]);
+    stage.stage = 'stopping';
+    stage.door.stageChanged();
+    await stage.door.drain(0, 1_000);
+    await becomes(
+      () => [whole, other],
+      [
+        [2, 1, 2, -1],
+        [3, -1],
+      ],
+    );
+    client.close();
+  });
+
+  it('answers UNAVAILABLE before the node has joined, and when it is overloaded', async () => {
+    const stage = await open({ maxInFlight: 1 });
+    const client = grpcClient(stage.port);
+    stage.stage = 'joining';
+    expect(await codeOf(client.limit(ASKED))).to.equal(status.UNAVAILABLE);
+    stage.stage = 'ready';
+    stage.check = () => Promise.reject(new TokenringError('overloaded'));
+    expect(await codeOf(client.limit(ASKED))).to.equal(status.UNAVAILABLE);
+    let decide: (decision: Decision) => void = () => undefined;
+    stage.check = () => new Promise((resolve) => (decide = resolve));
+    const waits = client.limit(ASKED);
+    await becomes(() => stage.counters.inFlight, 1);
+    expect(await codeOf(client.limit(ASKED))).to.equal(status.UNAVAILABLE);
+    decide(DECISION);
+    expect((await waits).overall_code).to.equal(1);
+    expect(stage.counters.inFlight).to.equal(0);
+    client.close();
+  });
+
+  it('keeps the deadline of the caller, and forgets a call that is cancelled', async () => {
+    const stage = await open();
+    const session = await http2(stage.port);
+    stage.check = () => new Promise(() => undefined);
+    expect((await send(session, MESSAGE, { 'grpc-timeout': '20m' })).grpc).to.equal(status.DEADLINE_EXCEEDED);
+    expect((await send(session, MESSAGE, { 'grpc-timeout': '0n' })).grpc).to.equal(status.DEADLINE_EXCEEDED);
+    const stream = session.request(HEADERS);
+    stream.on('error', () => undefined);
+    stream.end(MESSAGE);
+    await becomes(() => stage.counters.inFlight, 1);
+    stream.close(constants.NGHTTP2_CANCEL);
+    await becomes(() => stage.counters.inFlight, 0);
+    session.close();
+  });
+
+  it('refuses what is no call of it, as gRPC demands', async () => {
+    const stage = await open();
+    const session = await http2(stage.port);
+    const { UNIMPLEMENTED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED } = status;
+    expect(await send(session, MESSAGE, { ':path': '/x.Y/Zä' })).to.include({ http: 200, grpc: UNIMPLEMENTED });
+    expect(await send(session, MESSAGE, { ':method': 'PUT' })).to.include({ http: 405, grpc: undefined });
+    expect(await send(session, MESSAGE, { 'content-type': 'application/json' })).to.include({ http: 415 });
+    expect(await send(session, MESSAGE, { 'content-type': 'application/grpc+json' })).to.include({
+      grpc: UNIMPLEMENTED,
+    });
+    expect(await send(session, MESSAGE, { 'content-type': 'application/grpc+proto' })).to.include({ grpc: 0 });
+    expect(await send(session, MESSAGE, { 'grpc-encoding': 'gzip' })).to.include({ grpc: UNIMPLEMENTED });
+    expect(await send(session, framed(Buffer.alloc(3), 1))).to.include({ grpc: INVALID_ARGUMENT });
+    expect(await send(session, Buffer.alloc(0))).to.include({ grpc: INVALID_ARGUMENT });
+    expect(await send(session, Buffer.concat([MESSAGE, MESSAGE]))).to.include({ grpc: INVALID_ARGUMENT });
+    expect(await send(session, MESSAGE.subarray(0, 9))).to.include({ grpc: INVALID_ARGUMENT });
+    expect(await send(session, framed(Buffer.alloc(64 * 1024 + 1)))).to.include({ grpc: RESOURCE_EXHAUSTED });
+    expect(await send(session, MESSAGE)).to.include({ grpc: 0 });
+    expect(stage.counters.inFlight).to.equal(0);
+    session.close();
+  });
+
+  it('reads a message that comes in crumbs', async () => {
+    const stage = await open();
+    const session = await http2(stage.port);
+    const stream = session.request(HEADERS);
+    let trailers: Record<string, unknown> = {};
+    stream.on('trailers', (given: Record<string, unknown>) => (trailers = given));
+    stream.resume();
+    for (const byte of MESSAGE) await new Promise((resolve) => stream.write(Buffer.from([byte]), resolve));
+    stream.end();
+    await once(stream, 'close');
+    expect(trailers['grpc-status']).to.equal('0');
+    session.close();
+  });
+
+  it('ends a call whose message does not arrive in time', async () => {
+    const stage = await open({ timeouts: { prefaceMs: 100, requestMs: 50 } });
+    const session = await http2(stage.port);
+    const stream = session.request(HEADERS);
+    let headers: Record<string, unknown> = {};
+    stream.on('response', (given) => (headers = given));
+    stream.on('error', () => undefined);
+    stream.write(MESSAGE.subarray(0, 7));
+    await once(stream, 'close');
+    expect(Number(headers['grpc-status'])).to.equal(status.DEADLINE_EXCEEDED);
+    expect(stage.counters.inFlight).to.equal(0);
+    session.close();
+  });
+
+  it('closes a connection that says nothing, and one that is idle', async () => {
+    const stage = await open({ timeouts: { prefaceMs: 100, idleMs: 200 } });
+    const silent = connect(stage.port, '127.0.0.1').resume();
+    const idle = await http2(stage.port);
+    await Promise.all([once(silent, 'close'), closedBy(idle)]);
+  });
+
+  it('cuts a caller that does not read its answers', async () => {
+    const stage = await open({ timeouts: { prefaceMs: 100, answerMs: 200 } });
+    // A window of 0 keeps the answers at the server.
+    const session = connectHttp2(`http://127.0.0.1:${stage.port}`, { settings: { initialWindowSize: 0 } });
+    session.on('error', () => undefined);
+    await once(session, 'connect');
+    const stream = session.request(HEADERS);
+    stream.on('error', () => undefined);
+    stream.end(MESSAGE);
+    await closedBy(session);
+    expect(stage.counters.slowReaders).to.equal(1);
+  });
+
+  it('cuts the connection with the most calls that have not arrived, when there are too many', async () => {
+    const stage = await open({ timeouts: { prefaceMs: 100 }, maxArriving: 20 });
+    const [few, many] = [await http2(stage.port), await http2(stage.port)];
+    const begin = (session: ClientHttp2Session): void => void session.request(HEADERS).on('error', () => undefined);
+    begin(few);
+    for (let i = 0; i < 40; i += 1) begin(many);
+    await closedBy(many);
+    expect(few.closed).to.equal(false);
+    few.destroy();
+  });
+
+  it('cuts a connection that resets calls as fast as it makes them', async () => {
+    const stage = await open();
+    const session = await http2(stage.port);
+    let resets = 0;
+    while (!isOver(session) && resets < 20_000) {
+      for (let i = 0; i < 100; i += 1) {
+        if (isOver(session)) break;
+        const stream = session.request(HEADERS);
+        stream.on('error', () => undefined);
+        stream.close(constants.NGHTTP2_CANCEL);
+        resets += 1;
+      }
+      await new Promise(setImmediate);
+    }
+    await closedBy(session);
+    expect(resets).to.be.below(20_000);
+    const next = await http2(stage.port);
+    expect((await send(next, MESSAGE)).grpc).to.equal(0);
+    next.close();
+  });
+
+  it('refuses headers that are too many or too large, and floods of PING and CONTINUATION', async () => {
+    const stage = await open();
+    const many = await http2(stage.port);
+    const crowd = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`x-${i}`, 'y']));
+    expect((await send(many, undefined, crowd)).grpc).to.equal(undefined);
+    many.destroy();
+    const large = await http2(stage.port);
+    expect((await send(large, undefined, { 'x-large': 'y'.repeat(200_000) })).grpc).to.equal(undefined);
+    large.destroy();
+    const pings = Buffer.concat(Array.from({ length: 5_000 }, () => frame(6, 0, 0, Buffer.alloc(8))));
+    const continued = Buffer.concat([
+      frame(1, 0, 1, Buffer.alloc(0)),
+      ...Array.from({ length: 20_000 }, () => frame(9, 0, 1, Buffer.alloc(0))),
+    ]);
+    for (const flood of [pings, continued]) {
+      const socket = await rawHttp2(stage.port);
+      socket.write(flood);
+      if (!socket.closed) await once(socket, 'close');
+    }
+    const next = await http2(stage.port);
+    expect((await send(next, MESSAGE)).grpc).to.equal(0);
+    next.close();
+  });
+
+  it('shares the bound of connections with the other doors, and closes idle ones at the bound', async () => {
+    const stage = await open({ max: 2 });
+    const first = await http2(stage.port);
+    await http2(stage.port);
+    await closedBy(first);
+  });
+
+  it('answers 20,000 damaged inputs of a connection with errors, and goes on', async function () {
+    this.timeout(180_000);
+    const stage = await open();
+    const chance = createRandom(2_026);
+    const between = (min: number, max: number): number => chance.between(min, max);
+    let session = await http2(stage.port);
+    let sent = 0;
+    while (sent < 20_000) {
+      if (isOver(session)) session = await http2(stage.port);
+      const calls = Array.from({ length: 50 }, () => {
+        const damaged = Buffer.from(MESSAGE.subarray(0, between(1, MESSAGE.length)));
+        for (let n = between(0, 3); n >= 0; n -= 1) damaged[between(0, damaged.length - 1)] = between(0, 255);
+        return send(session, damaged);
+      });
+      for (const { grpc } of await Promise.all(calls)) {
+        expect([0, status.INVALID_ARGUMENT, status.RESOURCE_EXHAUSTED, undefined]).to.include(grpc);
+      }
+      sent += calls.length;
+    }
+    expect((await send(session, MESSAGE)).grpc).to.equal(0);
+    expect(stage.counters.inFlight).to.equal(0);
+    session.close();
+  });
+
+  it('survives 2,000 connections whose frames are damaged', async () => {
+    const stage = await open();
+    const chance = createRandom(7);
+    const between = (min: number, max: number): number => chance.between(min, max);
+    for (let i = 0; i < 2_000; i += 50) {
+      const sockets = await Promise.all(Array.from({ length: 50 }, () => rawHttp2(stage.port)));
+      for (const socket of sockets) {
+        const flags = between(0, 255);
+        socket.end(
+          frame(
+            between(0, 10),
+            flags,
+            between(0, 5),
+            Buffer.from(Array.from({ length: between(0, 40) }, () => between(0, 255))),
+          ),
+        );
+      }
+      await Promise.all(
+        sockets.map((socket) => (socket.closed ? Promise.resolve() : once(socket, 'close').then(() => undefined))),
+      );
+    }
+    const session = await http2(stage.port);
+    expect((await send(session, MESSAGE)).grpc).to.equal(0);
+    session.close();
+  });
+
+  it('drains without failing a call: GOAWAY first, then no connections, then the end', async () => {
+    const stage = await open();
+    const session = await http2(stage.port);
+    const goaway = once(session, 'goaway');
+    let decide: (decision: Decision) => void = () => undefined;
+    stage.check = () => new Promise((resolve) => (decide = resolve));
+    const waits = send(session, MESSAGE);
+    await becomes(() => stage.counters.inFlight, 1);
+    const drained = stage.door.drain(50, 5_000);
+    expect((await goaway)[1]).to.equal(2 ** 31 - 1);
+    await becomes(() => stage.door.server.listening, false);
+    decide(DECISION);
+    expect((await waits).grpc).to.equal(0);
+    await drained;
+    await closedBy(session);
+  });
+});
+
+function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head[3] = type;
+  head[4] = flags;
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** A connection that has sent its preface, and sends frames as they are. */
+async function rawHttp2(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  socket.resume();
+  await once(socket, 'connect');
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(frame(4, 0, 0, Buffer.alloc(0)));
+  return socket;
+}
