@@ -10,7 +10,7 @@ import Mocha from 'mocha';
 import { isNamedAs, testsNear } from './tests-near.js';
 
 /** A mutant that so much of the tests does not kill counts as survivor: CPU ms of the first run. */
-const BUDGET_MS = 5_000;
+const BUDGET_MS = 2_000;
 /** The tests of a mutant run in batches, each this many times as long as all before it, until one fails. */
 const BATCH_GROWTH = 4;
 const FIRST_BATCH_MS = 20;
