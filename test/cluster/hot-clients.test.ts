@@ -26,6 +26,22 @@ describe('the counts of hot clients', () => {
     expect(hot.countedMs(1_001 + WINDOW_MS)).to.equal(0);
   });
 
+  it('are halved after 8,192, and then after each 4,096, with the time for which they have been taken', () => {
+    const hot = createHotClients({ windowMs: WINDOW_MS });
+    const client = clientKey('hot');
+    const cold = keys('cold', 10_000);
+    for (let i = 1; i <= 101; i += 1) expect(hot.count(client, 1_000)).to.equal(i);
+    for (const key of cold.slice(0, 8_091)) hot.count(key, 1_000);
+    expect(hot.countedMs(1_100)).to.equal(100);
+    expect(hot.count(client, 1_100)).to.equal(51);
+    expect(hot.countedMs(1_100)).to.equal(50);
+    for (const key of cold.slice(0, 4_094)) hot.count(key, 1_100);
+    expect(hot.count(client, 1_100)).to.equal(52);
+    expect(hot.countedMs(1_200)).to.equal(150);
+    expect(hot.count(client, 1_200)).to.equal(27);
+    expect(hot.countedMs(1_200)).to.equal(75);
+  });
+
   it('take no cold client for a hot one, however many come', () => {
     const hot = createHotClients({ windowMs: WINDOW_MS });
     let most = 0;
