@@ -58,6 +58,21 @@ function documentsOf(history: typeof histories extends fc.Arbitrary<infer T> ? T
 }
 
 describe('the document of policies', () => {
+  it('has the same size and digest whether it was changed bit by bit or came as a whole, in any order', () => {
+    const limit = (i: number): EntryValue => ({ limit: i, window: '1m' });
+    let document = NO_DOCUMENT;
+    for (let i = 0; i < 50; i += 1)
+      document = change(document, new Map([[policyKey(`p${i % 20}`), i % 7 === 6 ? null : limit(i)]]), 'a:1');
+    const copied = JSON.parse(JSON.stringify([...document.entries])) as [string, Entry][];
+    const whole = documentOf(document.version, new Map(copied.reverse()));
+    expect(whole).to.include({ digest: document.digest, bytes: document.bytes });
+    // The same entry under another key is another document.
+    const [[key, entry], ...others] = [...document.entries] as [[string, Entry], ...[string, Entry][]];
+    const moved = documentOf(document.version, new Map([[`${key}x`, entry], ...others]));
+    expect(moved.digest).not.to.equal(document.digest);
+    expect(moved.bytes).to.equal(document.bytes + 1);
+  });
+
   it('merges to the same document in any order, and when documents come again', () => {
     const property = fc.property(histories, fc.array(fc.nat(3), { maxLength: 8 }), (history, order) => {
       const documents = documentsOf(history);

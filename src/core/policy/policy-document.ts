@@ -67,18 +67,42 @@ export const overrideKey = (policy: string, clientId: string): string => `overri
 
 export const NO_DOCUMENT: PolicyDocument = documentOf(0, new Map());
 
-/** @param entries must not change afterwards */
+/**
+ * The digest is that of the sum of the digests of all entries (AdHash; Bellare and Micciancio, 1997). An entry never
+ * changes, so a change of one of 20,000 entries computes one digest.
+ * @param entries must not change afterwards
+ */
 export function documentOf(version: number, entries: ReadonlyMap<string, Entry>): PolicyDocument {
-  const text = [...entries]
-    .map(([key, entry]) => lineOf(key, entry))
-    .sort()
-    .join('\n');
-  const digest = hash('sha256', `${version}\n${text}`).slice(0, 16);
-  return { version, digest, bytes: Buffer.byteLength(text), entries };
+  const sums = [0, 0, 0, 0];
+  let bytes = Math.max(0, entries.size - 1);
+  for (const [key, entry] of entries) {
+    const line = lineOf(key, entry);
+    bytes += line.bytes;
+    for (let i = 0; i < sums.length; i += 1) sums[i]! += line.words[i]!;
+  }
+  const digest = hash('sha256', `${version} ${entries.size} ${sums.join(' ')}`).slice(0, 16);
+  return { version, digest, bytes, entries };
 }
 
-function lineOf(key: string, { value, version, writer }: Entry): string {
-  return JSON.stringify([key, value, version, writer]);
+/** Size and digest of an entry as JSON. */
+interface Line {
+  readonly key: string;
+  readonly bytes: number;
+  /** Four words of 30 bits. The sum of those of all entries is exact. */
+  readonly words: readonly number[];
+}
+
+const knownLines = new WeakMap<Entry, Line>();
+
+function lineOf(key: string, entry: Entry): Line {
+  const known = knownLines.get(entry);
+  if (known?.key === key) return known;
+  const text = JSON.stringify([key, entry.value, entry.version, entry.writer]);
+  const digest = hash('sha256', text, 'buffer');
+  const words = [0, 4, 8, 12].map((at) => digest.readUInt32LE(at) >>> 2);
+  const line = { key, bytes: Buffer.byteLength(text), words };
+  knownLines.set(entry, line);
+  return line;
 }
 
 /** @returns the document with all changes under one new version; the same object if the changes have no effect */
@@ -138,8 +162,8 @@ function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Chang
   for (const [key, value] of changes) {
     const before = entries.get(key);
     const writer = before?.writer ?? '';
-    more += Buffer.byteLength(lineOf(key, { value, version, writer }));
-    if (before !== undefined) more -= Buffer.byteLength(lineOf(key, { ...before, version }));
+    more += lineOf(key, { value, version, writer }).bytes;
+    if (before !== undefined) more -= lineOf(key, { ...before, version }).bytes;
   }
   // A change that makes the document smaller is always accepted.
   return more <= 0 || bytes + more <= maxBytes;
@@ -229,7 +253,7 @@ export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
   for (const [key, { value }] of entries) {
     if (value === null) continue;
     const [kind, rest] = cut(key);
-    if (kind === 'policy') policies.set(rest, policyOf(rest, value as PolicyText));
+    if (kind === 'policy') policies.set(rest, knownPolicyOf(rest, value as PolicyText));
     else if (kind === 'tier') tiers.set(rest, value as string);
     else if (kind === 'list') listed.set(rest, value as 'allow' | 'deny');
     else if (kind === 'override') own.push([...cut(rest), value as LimitsText]);
@@ -246,6 +270,15 @@ export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
   }
   const known = standard !== undefined && policies.has(standard);
   return { policies, default: known ? standard : undefined, tiers, overrides, listed, envoy };
+}
+
+const readPolicies = new WeakMap<PolicyText, Policy>();
+
+/** A text never changes, so a change of one of 20,000 policies reads one. */
+function knownPolicyOf(name: string, text: PolicyText): Policy {
+  let policy = readPolicies.get(text);
+  if (policy?.name !== name) readPolicies.set(text, (policy = policyOf(name, text)));
+  return policy;
 }
 
 function cut(text: string): [before: string, after: string] {
