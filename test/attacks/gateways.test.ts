@@ -1,19 +1,20 @@
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
-import { documentedEnvoy, documentedTraefik } from '../gateways/documented.js';
+import { documentedApisix, documentedEnvoy, documentedTraefik } from '../gateways/documented.js';
 import {
   HAPROXY,
   sendFrom,
   startDocumentedCaddy,
   startDocumentedHaproxy,
+  startDocumentedKong,
   startDocumentedNginx,
   startLimiter,
   startService,
 } from '../gateways/stage.js';
 import type { Service, StartGateway } from '../gateways/stage.js';
-import { startEnvoy, startTraefik } from '../gateways/stand-ins.js';
+import { startApisix, startEnvoy, startTraefik } from '../gateways/stand-ins.js';
 import { allow, call } from '../support/http.js';
-import { describeWithNginx } from '../support/nginx.js';
+import { describeWithNginx, describeWithNginxLua } from '../support/nginx.js';
 import { describeWith } from '../support/programs.js';
 
 const POLICIES = { api: { limit: 1, window: '1d' }, ample: { limit: 1_000_000, window: '1s' } };
@@ -169,12 +170,21 @@ describe('attacks by callers of a gateway', function () {
     it(TITLE, () => tryThrough(startDocumentedCaddy, [400, 429, 431], ['a client of 7 KiB']));
   });
 
-  it('through Traefik and Envoy as they are documented, by stand-ins: neither, and what makes a gateway lose a header is refused', async () => {
+  describeWithNginxLua('through the Lua for Kong as it is documented, in nginx', () => {
+    it(TITLE, () =>
+      tryThrough(startDocumentedKong, [100, 400, 405, 414, 429], ['headers of 24 KiB', 'a client of 7 KiB']),
+    );
+  });
+
+  it('through Traefik, Envoy, and APISIX as they are documented, by stand-ins: none, and what makes a gateway lose a header is refused', async () => {
     const { path, ...traefik } = documentedTraefik();
+    const apisix = documentedApisix();
     const starts = [
       (node: RunningNode, service: Service) =>
         startTraefik({ ...traefik, address: { port: node.port, path } }, service),
       (node: RunningNode, service: Service) => startEnvoy({ ...documentedEnvoy(), port: node.port }, service),
+      (node: RunningNode, service: Service) =>
+        startApisix({ ...apisix, uri: apisix.uri.replace('8080', String(node.port)) }, service),
     ];
     for (const start of starts) {
       const [node, service] = await Promise.all([startLimiter(POLICIES), startService()]);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import type { EnvoyConfiguration, TraefikConfiguration } from './stand-ins.js';
+import { parse } from 'yaml';
+import type { ApisixConfiguration, EnvoyConfiguration, TraefikConfiguration } from './stand-ins.js';
 
 const text = readFileSync('docs/gateways.md', 'utf8');
 
@@ -30,6 +31,29 @@ function at(yaml: string, key: string): { value: string; lines: string[] } {
     .slice(1);
   const end = after.findIndex((line) => !line.startsWith(`${indent!} `));
   return { value: unquoted(value!.replace(/ #.*$/, '')), lines: after.slice(0, end < 0 ? undefined : end) };
+}
+
+interface KongConfiguration {
+  readonly services: readonly {
+    readonly plugins: readonly { readonly name: string; readonly config: { readonly access: readonly string[] } }[];
+  }[];
+}
+
+/** The documented Lua of Kong, by name of the plugin that runs it. */
+export function documentedKong(): { readonly plugin: string; readonly lua: string } {
+  const yaml = documented('yaml').find((one) => one.includes('pre-function'))!;
+  const { name, config } = (parse(yaml) as KongConfiguration).services[0]!.plugins[0]!;
+  return { plugin: name, lua: config.access[0]! };
+}
+
+interface ApisixRoutes {
+  readonly routes: readonly { readonly plugins: { readonly 'forward-auth': ApisixConfiguration } }[];
+}
+
+/** The documented `forward-auth` of APISIX. */
+export function documentedApisix(): ApisixConfiguration {
+  const yaml = documented('yaml').find((one) => one.includes('forward-auth:'))!;
+  return (parse(yaml) as ApisixRoutes).routes[0]!.plugins['forward-auth'];
 }
 
 /** The documented `headers` and `forwardAuth` of Traefik. */

@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call } from '../support/http.js';
-import { describeWithNginx } from '../support/nginx.js';
+import { describeWithNginx, describeWithNginxLua } from '../support/nginx.js';
 import { freePort } from '../support/ports.js';
 import { describeWith } from '../support/programs.js';
 import { documented } from './documented.js';
@@ -12,6 +12,7 @@ import {
   sendFrom,
   startDocumentedCaddy,
   startDocumentedHaproxy,
+  startDocumentedKong,
   startDocumentedNginx,
   startLimiter,
   startService,
@@ -62,6 +63,15 @@ const caddy: Proxy = {
   policy: (name) => ['X-Tokenring-Policy api', `X-Tokenring-Policy ${name}`],
   closed: [502, 503, 504],
   misconfigured: 400,
+  showsBody: true,
+};
+
+const kong: Proxy = {
+  start: startDocumentedKong,
+  open: [['return kong.response.exit(503, "the rate limiter does not answer")', 'return']],
+  policy: (name) => ['"api"', `"${name}"`],
+  closed: [503],
+  misconfigured: 500,
   showsBody: true,
 };
 
@@ -216,3 +226,4 @@ describeWith('HAProxy, as docs/gateways.md configures it', [HAPROXY, '-v'], 'apt
 describeWith('Caddy, as docs/gateways.md configures it', ['caddy', 'version'], 'apt-get install caddy', () =>
   testsOf(caddy),
 );
+describeWithNginxLua('the Lua for Kong, as docs/gateways.md configures it, in nginx', () => testsOf(kong));

@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings } from '../../src/settings/settings.js';
@@ -13,7 +14,7 @@ import { startDaemon } from '../support/daemon.js';
 import type { Daemon } from '../support/daemon.js';
 import { freePort } from '../support/ports.js';
 import { ALONE, call } from '../support/http.js';
-import { changed, documented } from './documented.js';
+import { changed, documented, documentedKong } from './documented.js';
 
 const TOKEN = 'the-admin-token';
 
@@ -98,6 +99,32 @@ export const startDocumentedHaproxy: StartGateway = async (nodes, service, ...ch
     return [HAPROXY, '-db', '-f', conf];
   });
   return { port, daemon };
+};
+
+/** The Lua that Kong would run, in a real nginx with substitutes for what Kong has around it. */
+export const startDocumentedKong: StartGateway = async (nodes, service, ...changes) => {
+  const port = await freePort();
+  const folder = mkdtempSync(join(tmpdir(), 'tokenring-kong-'));
+  const documentedLua = join(folder, 'documented.lua');
+  const [first, second] = portsOf(nodes, service) as [Change, Change];
+  writeFileSync(documentedLua, changed(documentedKong().lua, first, second, ...changes));
+  const location = [
+    `set $documented ${documentedLua};`,
+    `access_by_lua_file ${resolve('test/gateways/kong.lua')};`,
+    `proxy_pass http://127.0.0.1:${service.port};`,
+  ];
+  const server = `server { listen 127.0.0.1:${port}; location / { ${location.join(' ')} } }`;
+  const daemon = await startNginx(server, port, true);
+  return {
+    port,
+    daemon: {
+      ...daemon,
+      async remove() {
+        await daemon.remove();
+        rmSync(folder, { recursive: true, force: true });
+      },
+    },
+  };
 };
 
 export const startDocumentedCaddy: StartGateway = async (nodes, service, ...changes) => {

@@ -1,11 +1,14 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call } from '../support/http.js';
-import { documentedEnvoy, documentedTraefik } from './documented.js';
+import { freePort } from '../support/ports.js';
+import { documentedApisix, documentedEnvoy, documentedTraefik } from './documented.js';
 import { startLimiter, startService } from './stage.js';
 import type { Service } from './stage.js';
-import { startEnvoy, startTraefik } from './stand-ins.js';
-import type { StandIn } from './stand-ins.js';
+import { startApisix, startEnvoy, startTraefik } from './stand-ins.js';
+import type { ApisixConfiguration, StandIn } from './stand-ins.js';
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
@@ -35,9 +38,18 @@ describe('gateways as docs/gateways.md configures them, by stand-ins', () => {
     return standIn;
   }
 
+  async function apisix(to: { port: number }, more: Partial<ApisixConfiguration> = {}): Promise<StandIn> {
+    const documented = documentedApisix();
+    const uri = documented.uri.replace('8080', String(to.port));
+    const standIn = await startApisix({ ...documented, ...more, uri }, service);
+    started.push(standIn);
+    return standIn;
+  }
+
   for (const [name, start] of [
     ['Traefik', traefik],
     ['Envoy', envoy],
+    ['APISIX', apisix],
   ] as const) {
     it(`${name} lets pass what the policy allows, by address, then answers 429 with what is left and no word of the nodes`, async () => {
       const gateway = await start(node);
@@ -55,6 +67,20 @@ describe('gateways as docs/gateways.md configures them, by stand-ins', () => {
       expect((await allow(node, { clientId: '127.0.0.1', policy: 'api', peek: true })).allowed).to.equal(false);
     });
   }
+
+  it('APISIX answers 503 while no node answers, or lets pass if it is told so', async () => {
+    expect(documentedApisix()).to.include({ status_on_error: 503, timeout: 1_000 });
+    expect(documentedApisix()).not.to.have.property('request_headers');
+    const gone = { port: await freePort() };
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    for (const to of [gone, silent.address() as AddressInfo]) {
+      expect((await call(await apisix(to), '/')).status).to.equal(503);
+      expect((await call(await apisix(to, { allow_degradation: true }), '/')).status).to.equal(200);
+    }
+    silent.close();
+    expect(service.requests).to.have.length(2);
+  });
 
   it('Envoy shows what is left to those that it lets pass', async () => {
     const { headers } = await call(await envoy(node), '/');
@@ -76,7 +102,7 @@ describe('gateways as docs/gateways.md configures them, by stand-ins', () => {
 
   it('a node without the policy lets nothing pass, and says why', async () => {
     const other = await startLimiter({ another: { limit: 3, window: '1d' } });
-    for (const start of [traefik, envoy]) {
+    for (const start of [traefik, envoy, apisix]) {
       const { status, json } = await call(await start(other), '/');
       expect(status).to.equal(400);
       expect(json).to.include({ code: 'unknown_policy', field: 'X-Tokenring-Policy' });

@@ -1,10 +1,12 @@
 import { createServer, request } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
 
 /**
- * Gateways that no package of Debian or npm has, as their documentation and source say that they ask, and what they make of the answer: Traefik 3
- * (pkg/middlewares/auth/forward.go, headers/header.go), Envoy 1.3x (ext_authz_http_impl.cc). What they do beside it is not here.
+ * Gateways that no package of Debian or npm has, as their documentation and source say that they ask, and what they
+ * make of the answer: Traefik 3 (pkg/middlewares/auth/forward.go, headers/header.go), Envoy 1.3x
+ * (ext_authz_http_impl.cc), APISIX of August 2026 (apisix/plugins/forward-auth.lua). What they do beside it is not here.
  */
 export interface StandIn {
   readonly port: number;
@@ -141,5 +143,49 @@ export function startEnvoy(configuration: EnvoyConfiguration, service: { port: n
     const passed = await send(service.port, req.method!, req.url!, headersOf(req));
     const added = answer.headers.filter(([name]) => name.toLowerCase().startsWith(clientHeadersOnSuccess));
     reply(res, { ...passed, headers: [...passed.headers, ...added] });
+  });
+}
+
+/** Of `forward-auth`. */
+export interface ApisixConfiguration {
+  readonly uri: string;
+  readonly request_headers?: readonly string[];
+  /** `$remote_addr` is the address of the caller. */
+  readonly extra_headers: Readonly<Record<string, string>>;
+  readonly client_headers: readonly string[];
+  readonly timeout: number;
+  readonly status_on_error?: number;
+  readonly allow_degradation?: boolean;
+}
+
+/** Asks with headers of its own and those of the caller that are named, which replace none of its own. */
+export function startApisix(configuration: ApisixConfiguration, service: { port: number }): Promise<StandIn> {
+  const { uri, request_headers: named = [], extra_headers: extra, client_headers: shown } = configuration;
+  const { timeout, status_on_error: statusOnError = 403, allow_degradation: isOpen = false } = configuration;
+  const { port, pathname } = new URL(uri);
+  return start(async (req, res) => {
+    const headers = headersOf(req);
+    const asked = new Map<string, string>([
+      ['X-Forwarded-Proto', 'http'],
+      ['X-Forwarded-Method', req.method!],
+      ['X-Forwarded-Host', req.headers.host ?? '_'],
+      ['X-Forwarded-Uri', req.url!],
+      ['X-Forwarded-For', req.socket.remoteAddress!],
+    ]);
+    for (const [name, value] of Object.entries(extra))
+      asked.set(name, value.replace('$remote_addr', req.socket.remoteAddress!));
+    for (const name of named) {
+      const value = headers.find(is(name))?.[1];
+      if (value !== undefined && !asked.has(name)) asked.set(name, value);
+    }
+    const all: Header[] = [['Host', `127.0.0.1:${port}`], ...asked];
+    const answer = await Promise.race([
+      send(Number(port), 'GET', pathname, all).catch(() => undefined),
+      wait(timeout, undefined, { ref: false }),
+    ]);
+    if (answer === undefined && !isOpen) return reply(res, { status: statusOnError, headers: [], body: '' });
+    if (answer !== undefined && answer.status >= 300)
+      return reply(res, { ...answer, headers: answer.headers.filter((one) => shown.some((name) => is(name)(one))) });
+    reply(res, await send(service.port, req.method!, req.url!, without(headers, HOP_BY_HOP)));
   });
 }
