@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { freshDist } from '../support/dist.js';
 import { install, pack, pending } from '../support/installed.js';
 
 const run = promisify(execFile);
@@ -43,6 +44,21 @@ describe('the published packages', function () {
     for (const entry of entries)
       for (const build of ['esm', 'cjs']) expect(declarations).to.include(`dist/${build}/${entry}.d.ts`);
     for (const path of declarations) expect(path).to.match(/^dist\/\w+\/(?:index\.d\.ts$|client\/|cluster\/|core\/)/);
+  });
+
+  it('need for the types of a framework no package but that framework', async () => {
+    freshDist();
+    const { reachable } = (await import(new URL('../../config/reachable.js', import.meta.url).href)) as {
+      reachable: (entries: readonly string[], ending: string) => Set<string>;
+    };
+    const own = { express: 'express', fastify: 'fastify', hono: 'hono', koa: 'koa', nestjs: '@nestjs/common' };
+    for (const [name, framework] of Object.entries({ ...own, store: undefined })) {
+      const entry = name === 'store' ? 'stores/store' : `frameworks/${name}`;
+      const packages = [...reachable([`dist/esm/client/${entry}`], '.d.ts')].flatMap((file) =>
+        [...readFileSync(file, 'utf8').matchAll(/(?:from |import\()["']([^."'][^"']*)["']/g)].map((match) => match[1]),
+      );
+      expect([...new Set(packages)], name).to.deep.equal(framework === undefined ? [] : [framework]);
+    }
   });
 
   it('hold of the client what it imports, and nothing else', async () => {
