@@ -1,11 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, findBucket, advance, take } from '../../src/core/bucket/bucket.js';
-import { lowerLeast, observe, reserve, settleReservation } from '../../src/core/bucket/reservation.js';
+import { addBucket, Buckets, findBucket, advance, lend, take } from '../../src/core/bucket/bucket.js';
+import { lowerLeast, observe, reserve, settleReservation, settleSnapshots } from '../../src/core/bucket/reservation.js';
 import type { Reservation } from '../../src/core/bucket/reservation.js';
 import { ruleOf } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 import { toSnapshots } from '../../src/core/bucket/snapshot.js';
+import type { Snapshot } from '../../src/core/bucket/snapshot.js';
 
 const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 100, undefined);
 const SLIDING = ruleOf('sliding-window', 100, 3_200, 100, undefined);
@@ -156,5 +157,88 @@ describe('a reservation', () => {
       taker.settle(i, 1_000_000_000, 0);
     }
     expect(taker.owes(0)).to.be.at.most(2_000_000_010);
+  });
+});
+
+describe('a settlement', () => {
+  it('of a sliding window gives back what the request did not take, while that still counts', () => {
+    for (const [atMs, left] of [
+      [0, 70],
+      [3_199, 70],
+      [3_200, 100],
+    ] as const) {
+      const taker = createTaker(SLIDING);
+      taker.take(30, 0);
+      taker.reserve(70, 0);
+      taker.settle(0, 40, atMs);
+      expect(taker.owes(atMs)).to.equal(atMs < 3_200 ? left : 0);
+    }
+    const whole = createTaker(SLIDING);
+    whole.reserve(70, 0);
+    whole.settle(0, 0, 10);
+    expect(toSnapshots(whole.buckets, 10)).to.deep.equal([]);
+  });
+
+  it('takes from a fresh bucket what costs more, if the old one is gone, and nothing under a limit of 0', () => {
+    for (const rule of [PER_SECOND, SLIDING]) {
+      const taker = createTaker(rule);
+      taker.reserve(10, 0);
+      taker.settle(0, 25, 60_000);
+      expect(taker.owes(60_000), rule.algorithm).to.equal(15);
+    }
+    const buckets = new Buckets();
+    const off = { ...PER_SECOND, limit: 0 };
+    const reservation = reserve(buckets, 'r', [off], 10, 0);
+    expect(settleReservation(buckets, reservation, 25, 0)).to.deep.equal([[0, 0]]);
+    expect(buckets.first).to.equal(undefined);
+  });
+
+  it('says what each bucket lost, once', () => {
+    const buckets = new Buckets();
+    const rules = [PER_SECOND, SLIDING];
+    for (const rule of rules) take(addBucket(buckets, rule, 0), 60);
+    const reservation = reserve(buckets, 'r', rules, 50, 0);
+    expect(settleReservation(buckets, reservation, 20, 0)).to.deep.equal([
+      [30, 0],
+      [0, 0],
+    ]);
+    expect(settleReservation(buckets, reservation, 0, 0)).to.deep.equal([
+      [0, 0],
+      [0, 0],
+    ]);
+  });
+
+  it('in copies that do not know of it gives back, or takes, as much as at the owner', () => {
+    for (const cost of [1, 20, 50, 90]) {
+      const buckets = new Buckets();
+      const other = ruleOf('token-bucket', 10, 7_000, 100, undefined);
+      for (const rule of [PER_SECOND, SLIDING, other]) take(addBucket(buckets, rule, 0), 60);
+      const reservation = reserve(buckets, 'r', [PER_SECOND, SLIDING], 50, 0);
+      const before = toSnapshots(buckets, 1_000);
+      const { snapshots, backs } = settleSnapshots(
+        before,
+        { ...reservation, least: [...reservation.least] },
+        cost,
+        1_000,
+      );
+      const owned = settleReservation(buckets, reservation, cost, 1_000);
+      expect(backs).to.deep.equal(owned);
+      const stateOf = (list: readonly Snapshot[], { algorithm, windowMs }: Rule): unknown =>
+        list.find((one) => one.algorithm === algorithm && one.windowMs === windowMs)?.state;
+      expect(stateOf(snapshots, PER_SECOND)).to.deep.equal(stateOf(toSnapshots(buckets, 1_000), PER_SECOND));
+      expect(stateOf(snapshots, other)).to.deep.equal(stateOf(before, other));
+      // A higher cost is in the copy that was settled, and the merge keeps it.
+      const expected = cost > 50 ? before : toSnapshots(buckets, 1_000);
+      expect(stateOf(snapshots, SLIDING), String(cost)).to.deep.equal(stateOf(expected, SLIDING));
+    }
+  });
+
+  it('gives nothing back that a lease may have hidden', () => {
+    const buckets = new Buckets();
+    const bucket = addBucket(buckets, PER_SECOND, 0);
+    take(bucket, 50);
+    const reservation = reserve(buckets, 'r', [PER_SECOND], 50, 0);
+    lend(bucket, { id: 'a', tokens: 10, endMs: 100, spent: undefined });
+    expect(settleReservation(buckets, reservation, 10, 200)).to.deep.equal([[0, 0]]);
   });
 });
