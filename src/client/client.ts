@@ -53,12 +53,6 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   );
   const onFailure = (): void => refresher.doubt();
   const retries = createRetries(time);
-  const dispatcher = createQuestionDispatcher(
-    { transport, topology, retries, time, onFailure },
-    { timeoutMs, maxWaiting },
-  );
-  const caller = createCaller({ transport, topology, retries, time, onFailure }, { timeoutMs });
-  const denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
   let idPrefix = '';
   let ids = 0;
   const newId = (): string => {
@@ -66,7 +60,13 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     idPrefix ||= randomText();
     return `${idPrefix}${(ids += 1).toString(36)}`;
   };
-  const write = createQuestionWriter(newId, { remembers: rememberDenialsMs > 0 });
+  const dispatcher = createQuestionDispatcher(
+    { transport, topology, retries, time, newId, onFailure },
+    { timeoutMs, maxWaiting },
+  );
+  const caller = createCaller({ transport, topology, retries, time, onFailure }, { timeoutMs });
+  const denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
+  const write = createQuestionWriter({ remembers: rememberDenialsMs > 0 });
   const wholeMs = (): number => Math.floor(time.nowMs());
   const watches = new Set<LoadWatch>();
   let closed = false;
@@ -95,7 +95,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   function check(request: AllowRequest): Promise<Decision> {
     return new Promise((resolve, reject) => {
       requireOpen();
-      const { text, rules } = write(request);
+      const { text, needsId, rules } = write(request);
       const { clientId, cost = 1, peek = false, requestId } = request;
       const question = rules && { clientId, rules, cost, peek, requestId };
       const nowMs = wholeMs();
@@ -103,7 +103,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
       if (denial !== undefined) return resolve(denial);
       const asking = denials.asking(nowMs);
       const owner = topology.ownerOf(clientId);
-      dispatcher.ask(clientId, owner, text, (asked) => {
+      dispatcher.ask(clientId, owner, text, needsId, (asked) => {
         if (asked.kind === 'decided') {
           const { decision, by } = asked;
           // The ring has changed, and another node owns the client now.

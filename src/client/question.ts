@@ -49,8 +49,10 @@ function isCost(cost: number): boolean {
 }
 
 interface Written {
-  /** The request as JSON, with a request id if it needs one. */
+  /** The request as JSON. */
   readonly text: string;
+  /** Whether it consumes and has no request id, so that the batch must give it one. */
+  readonly needsId: boolean;
   /** Its rules, if a denial of it can be remembered. */
   readonly rules: readonly Rule[] | undefined;
 }
@@ -60,39 +62,39 @@ interface Shape {
   readonly names: readonly string[];
   /** By place in `names`; that of the client id is not used. */
   readonly values: readonly unknown[];
-  /** The JSON behind the client id, without the closing brace. */
+  /** The JSON behind the client id. */
   readonly tail: string;
   readonly rules: readonly Rule[] | undefined;
 }
 
 /**
- * Formats requests as JSON. A request that consumes gets an id if it has none, so that it is charged once however often
- * it is sent.
+ * Formats requests as JSON.
  *
  * Most requests of a caller are equal apart from the client id. So the writer remembers the last one that begins with
  * it and consists of plain values, and writes only the id of an equal one.
  * @param options.remembers whether denials are remembered
  * @returns a function that throws TokenringError `invalid_request` for a value that is not a JSON object
  */
-export function createQuestionWriter(
-  newId: () => string,
-  { remembers }: { remembers: boolean },
-): (request: AllowRequest) => Written {
+export function createQuestionWriter({ remembers }: { remembers: boolean }): (request: AllowRequest) => Written {
   let last: Shape | undefined;
 
   return (request) => {
     if (last !== undefined && hasShape(request, last)) {
       const { tail, rules } = last;
-      return { text: `${BEGIN}${JSON.stringify(request.clientId)}${tail},"requestId":"${newId()}"}`, rules };
+      return { text: `${BEGIN}${JSON.stringify(request.clientId)}${tail}`, needsId: true, rules };
     }
     const text = jsonOf(request);
     const { cost = 1, peek, requestId } = request;
     const rules = remembers && isCost(cost) ? rulesOf(request) : undefined;
-    if (requestId !== undefined || peek === true) return { text, rules };
-    const before = text.slice(0, -1);
-    last = shapeOf(request, before, rules) ?? last;
-    return { text: `${before},"requestId":"${newId()}"}`, rules };
+    const needsId = requestId === undefined && peek !== true;
+    if (needsId) last = shapeOf(request, text, rules) ?? last;
+    return { text, needsId, rules };
   };
+}
+
+/** Adds a request id to the JSON of a request that has none. @param id needs no escapes in JSON */
+export function withRequestId(text: string, id: string): string {
+  return `${text.slice(0, -1)},"requestId":"${id}"}`;
 }
 
 const BEGIN = '{"clientId":';
@@ -112,7 +114,6 @@ function hasShape(request: AllowRequest, { names, values }: Shape): boolean {
   return place === names.length;
 }
 
-/** @param json of the request, without the closing brace */
 function shapeOf(request: AllowRequest, json: string, rules: readonly Rule[] | undefined): Shape | undefined {
   const begin = BEGIN + JSON.stringify(request.clientId);
   const names = Object.keys(request);

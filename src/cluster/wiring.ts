@@ -193,7 +193,7 @@ export function wireBuckets(
     maxHeapBytes: bounds.maxClientHeapBytes,
     secret: options.tableSecret ?? 0,
   });
-  const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes });
+  const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes, self: options.self });
   const reservations = createReservations({ clock }, { maxBytes: bounds.maxReservationBytes });
   const copies = createCopies({ clock, table, recent, reservations }, options);
   const shared = { clock, timers, table, copies, membership, ask };

@@ -1,4 +1,5 @@
 import type { Policies } from '../cluster/policies/active-policies.js';
+import { batchItemId, MAX_BATCH_ID_BYTES } from '../core/batch-item-id.js';
 import { CheckBatch } from '../core/decide/check-batch.js';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
 import type { Asked } from '../core/decide/decide.js';
@@ -78,10 +79,13 @@ export function createBatchReader(policies: Policies): BatchReader {
     return undefined;
   }
 
-  function remember(bytes: Buffer, { requestId, reservation, terms, ...asked }: Asked): void {
+  /** @param itemId the request id that the batch gives the item */
+  function remember(bytes: Buffer, check: Asked, itemId: string | undefined): void {
+    const { requestId, reservation, terms, ...asked } = check;
     if (reservation !== undefined || terms !== undefined) return;
-    const hasRequestId = requestId !== undefined;
-    const constant = hasRequestId ? withoutRequestId(bytes, requestId) : bytes;
+    const own = requestId === itemId ? undefined : requestId;
+    const hasRequestId = own !== undefined;
+    const constant = hasRequestId ? withoutRequestId(bytes, own) : bytes;
     if (constant === undefined || constant.length > MAX_ENDING_BYTES) return;
     const text = textOf(constant);
     endings.unshift({ text, asked: { ...asked, requestId: undefined, reservation, terms }, hasRequestId });
@@ -101,9 +105,11 @@ export function createBatchReader(policies: Policies): BatchReader {
       return false;
     }
     try {
-      const check = readCheck(item, policies);
+      const { batchId } = batch;
+      const itemId = batchId === undefined ? undefined : batchItemId(batchId, batch.size);
+      const check = readCheck(item, policies, itemId);
       batch.add(check);
-      if (idEnd > 0) remember(bytes.subarray(idEnd, end), check);
+      if (idEnd > 0) remember(bytes.subarray(idEnd, end), check, itemId);
     } catch (error) {
       if (!(error instanceof TokenringError)) throw error;
       batch.addAnswer(error);
@@ -116,10 +122,11 @@ export function createBatchReader(policies: Policies): BatchReader {
       // An answer may depend on the name of a client that is on a list.
       if (policies.listsClients) return undefined;
       const view = new DataView(body.buffer, body.byteOffset, body.length);
-      let at = findFirstItem(body, view);
-      if (at < 0) return undefined;
+      const head = readHead(body, view);
+      if (head === undefined) return undefined;
       const capacity = Math.min(MAX_BATCH, Math.ceil(body.length / MIN_ITEM_BYTES));
-      const batch = new CheckBatch(capacity, body);
+      const batch = new CheckBatch(capacity, body, head.batchId);
+      let at = head.end;
       let parsed = 0;
       for (;;) {
         const idStart = findId(body, view, at);
@@ -159,6 +166,8 @@ const MAX_VALUES = 4_096;
 export interface BatchItems {
   /** Upper bound of their number. */
   readonly most: number;
+  /** The request id of the batch. Known once the first item is read. */
+  readonly batchId: string | undefined;
   /**
    * An item with too many values is a TokenringError.
    * @throws TokenringError from `next`, for a body that is not valid; nothing may be consumed before the end is reached
@@ -171,20 +180,58 @@ export interface BatchItems {
  * 1 MiB takes up to 80 ms.
  */
 export function readItems(body: Buffer): BatchItems {
-  return { most: Math.min(MAX_BATCH, body.length >> 1), items: itemsOf(body) };
+  const tail = readTail(body);
+  const isUsual = tail !== undefined || endsWithList(body);
+  const begin = isUsual ? readHead(body, new DataView(body.buffer, body.byteOffset, body.length)) : undefined;
+  // Two request ids are a mistake, which `readBatch` names.
+  const head = begin?.batchId !== undefined && tail !== undefined ? undefined : begin;
+  const batch = {
+    most: Math.min(MAX_BATCH, body.length >> 1),
+    batchId: head?.batchId ?? tail?.batchId,
+    items: items(),
+  };
+
+  function* items(): Generator<unknown, void> {
+    // Also a body without an item: `readBatch` says what is wrong with it.
+    if (head === undefined || body[head.end] === CLOSE_BRACKET) {
+      const { requestId, requests } = readBatch(parseJson(body, MAX_VALUES));
+      batch.batchId = requestId;
+      yield* requests;
+    } else yield* itemsOf(body, head.end, tail?.listEnd);
+  }
+
+  return batch;
 }
 
-function* itemsOf(body: Buffer): Generator<unknown, void> {
-  let at = findFirstItem(body, new DataView(body.buffer, body.byteOffset, body.length));
-  // Also a body without an item: `readBatch` says what is wrong with it.
-  if (at < 0 || body[at] === CLOSE_BRACKET) return yield* readBatch(parseJson(body, MAX_VALUES));
+/** The end of a body whose last field is the request id. */
+const TAIL = /\]\s*,\s*"requestId"\s*:\s*"([ !#-[\]-~]{1,124})"\s*\}\s*$/;
+const MAX_TAIL_BYTES = 256;
+
+/** @returns the request id behind the list, and the place where the list must then end */
+function readTail(body: Buffer): { readonly batchId: string; readonly listEnd: number } | undefined {
+  const start = Math.max(0, body.length - MAX_TAIL_BYTES);
+  const found = TAIL.exec(body.toString('latin1', start));
+  return found === null ? undefined : { batchId: found[1]!, listEnd: start + found.index };
+}
+
+/** Whether nothing follows the last list of the body. */
+function endsWithList(body: Buffer): boolean {
+  return /\]\s*\}\s*$/.test(body.toString('latin1', Math.max(0, body.length - MAX_TAIL_BYTES)));
+}
+
+/**
+ * @param first place of the first item
+ * @param listEnd place where the list must end; `undefined`: where the body ends
+ */
+function* itemsOf(body: Buffer, first: number, listEnd: number | undefined): Generator<unknown, void> {
+  let at = first;
   for (let count = 1; ; count += 1) {
     if (count > MAX_BATCH) readBatch({ requests: Array<null>(count).fill(null) });
     const end = findItemEnd(body, at);
     yield parseBounded(body.subarray(at, end));
     if (body[end] !== COMMA) {
       // Something follows the list. So the body is not valid, and this says why.
-      if (!isEnd(body, end)) readBatch(parseJson(body, MAX_VALUES));
+      if (listEnd === undefined ? !isEnd(body, end) : end !== listEnd) readBatch(parseJson(body, MAX_VALUES));
       return;
     }
     at = end + 1;
@@ -232,9 +279,12 @@ function standsAt(body: DataView, at: number, { length, words, rest }: Text): bo
 /** @returns the place of the first byte at `at` or behind it that is no white space */
 function skipSpace(body: Buffer, at: number): number {
   let next = at;
-  for (let byte = body[next]; byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09; byte = body[next])
-    next += 1;
+  while (isSpace(body[next])) next += 1;
   return next;
+}
+
+function isSpace(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 }
 
 /** @returns the place behind a name, its colon, and white space; −1 if another text stands at `at` */
@@ -245,14 +295,31 @@ function skipName(body: Buffer, view: DataView, at: number, name: Text): number 
 }
 
 const REQUESTS = textOf(Buffer.from('"requests"'));
+const REQUEST_ID = textOf(Buffer.from('"requestId"'));
 const CLIENT_ID = textOf(Buffer.from('"clientId"'));
 
-/** @returns the place of the first item in `{"requests":[`; −1 if the body does not begin like that */
-function findFirstItem(body: Buffer, view: DataView): number {
+interface Head {
+  readonly batchId: string | undefined;
+  /** The place of the first item. */
+  readonly end: number;
+}
+
+/** Reads `{"requests":[` or `{"requestId":"…","requests":[`. @returns `undefined` for a body that begins otherwise */
+function readHead(body: Buffer, view: DataView): Head | undefined {
   const brace = skipSpace(body, 0);
-  if (body[brace] !== OPEN_BRACE) return -1;
-  const list = skipName(body, view, skipSpace(body, brace + 1), REQUESTS);
-  return list >= 0 && body[list] === OPEN_BRACKET ? skipSpace(body, list + 1) : -1;
+  if (body[brace] !== OPEN_BRACE) return undefined;
+  let at = skipSpace(body, brace + 1);
+  const quote = skipName(body, view, at, REQUEST_ID);
+  let batchId: string | undefined;
+  if (quote >= 0) {
+    const end = body[quote] === QUOTE ? findIdEnd(body, quote + 1, MAX_BATCH_ID_BYTES) : -1;
+    const comma = end < 0 ? -1 : skipSpace(body, end + 1);
+    if (body[comma] !== COMMA) return undefined;
+    batchId = body.toString('latin1', quote + 1, end);
+    at = skipSpace(body, comma + 1);
+  }
+  const list = skipName(body, view, at, REQUESTS);
+  return list >= 0 && body[list] === OPEN_BRACKET ? { batchId, end: skipSpace(body, list + 1) } : undefined;
 }
 
 /** @returns whether the list and the body end at `at` */

@@ -4,6 +4,7 @@ import type { Policies } from '../cluster/policies/active-policies.js';
 import { clientKey } from '../core/ring/client-hash.js';
 import { createCheck } from '../core/decide/decide.js';
 import type { Check } from '../core/decide/decide.js';
+import { MAX_BATCH_ID_BYTES } from '../core/batch-item-id.js';
 import { BESIDE_SLIDING_WINDOW, sameBucketTwice } from '../core/policy/check-policy.js';
 import { EXPECTED_CLIENT_ID, isClientId, isText } from '../core/client-id.js';
 import { EXPECTED_WINDOW, parseDuration } from '../core/duration.js';
@@ -16,24 +17,33 @@ import { ruleOf, sameBucket } from '../core/bucket/rule.js';
 import type { Rule } from '../core/bucket/rule.js';
 import { TokenringError } from '../core/error.js';
 import { clientOf, newReservation } from './reservation.js';
-import { AllowRequestSchema, BatchRequestSchema, MAX_REQUEST_ID_BYTES, SettleRequestSchema } from './schema.js';
+import {
+  AllowRequestSchema,
+  BatchIdSchema,
+  BatchRequestSchema,
+  MAX_REQUEST_ID_BYTES,
+  SettleRequestSchema,
+} from './schema.js';
 import { problemOf } from './schema-error.js';
 
 const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
 const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
 const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
+const batchId = TypeCompiler.Compile(BatchIdSchema);
 
 /**
  * Reads the check that a caller asks for.
  * @param policies the policies that it may name
+ * @param itemId its request id if it has none of its own; a check that consumes nothing needs none
  * @throws TokenringError `invalid_request` that names the field and what it may be, `unknown_policy`
  */
-export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES): Check {
+export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES, itemId?: string): Check {
   if (!allowRequest.Check(value)) throw problemOf(allowRequest.Errors(value));
   requireClientId(value.clientId);
   if (value.requestId !== undefined && !isText(value.requestId, MAX_REQUEST_ID_BYTES))
     throw bad(badValue('requestId', value.requestId, EXPECTED_REQUEST_ID));
-  const { clientId, requestId, cost = 1, peek = false } = value;
+  const { clientId, cost = 1, peek = false } = value;
+  const { requestId = peek ? undefined : itemId } = value;
   const { policy, rules } = readRules(value, policies);
   const replicated = value.durability === 'replicated' || policy?.replicated === true;
   const listed = policies.listed(clientId);
@@ -63,10 +73,18 @@ export function readSettle(value: unknown): SettleRequest {
   return { clientId, reservation, cost };
 }
 
+/** A batch whose items are still to be validated. */
+interface UnreadBatch {
+  readonly requests: readonly unknown[];
+  readonly requestId?: string;
+}
+
 /** @throws TokenringError unless the batch is a list of 1 to 1000 items; `readCheck` validates the items */
-export function readBatch(value: unknown): readonly unknown[] {
-  if (batchRequest.Check(value)) return value.requests;
-  const { requests } = Object(value) as { requests?: unknown };
+export function readBatch(value: unknown): UnreadBatch {
+  if (batchRequest.Check(value)) return value;
+  const { requests, requestId } = Object(value) as { requests?: unknown; requestId?: unknown };
+  if (requestId !== undefined && !batchId.Check(requestId))
+    throw bad(badValue('requestId', requestId, EXPECTED_BATCH_ID));
   // The search for errors looks at each item, however many there are.
   const short = Array.isArray(requests) ? { ...(value as object), requests: requests.slice(0, MAX_BATCH + 1) } : value;
   throw problemOf(batchRequest.Errors(short));
@@ -125,6 +143,7 @@ function readRule(request: Partial<LimitRequest>, path: string): Rule {
 }
 
 const EXPECTED_REQUEST_ID = `1 to ${MAX_REQUEST_ID_BYTES} bytes of well-formed Unicode`;
+const EXPECTED_BATCH_ID = `1 to ${MAX_BATCH_ID_BYTES} printable ASCII characters without quotes and backslashes`;
 const EXPECTED_POLICY = 'a name that GET /v1/policies lists';
 
 /** @throws TokenringError unless the text is 1 to 256 bytes of well-formed Unicode */

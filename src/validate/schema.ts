@@ -1,3 +1,4 @@
+import { MAX_BATCH_ID_BYTES } from '../core/batch-item-id.js';
 import { Type } from '@sinclair/typebox';
 import type { TUnsafe } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../core/client-id.js';
@@ -107,9 +108,21 @@ export const SettleRequestSchema = Type.Object(
   { ...strict, $id: 'SettleRequest' },
 );
 
+export const BatchIdSchema = Type.String({
+  minLength: 1,
+  maxLength: MAX_BATCH_ID_BYTES,
+  pattern: '^[ !#-\\[\\]-~]*$',
+  description:
+    'gives the item at place i, from 0, the request id `requestId#i`, unless it has its own; printable ASCII without ' +
+    'quotes and backslashes',
+});
+
 /** Items are validated one by one, so that a bad item does not affect the others. */
 export const BatchRequestSchema = Type.Object(
-  { requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }) },
+  {
+    requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }),
+    requestId: Type.Optional(BatchIdSchema),
+  },
   { ...strict, $id: 'BatchRequest' },
 );
 

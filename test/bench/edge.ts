@@ -48,7 +48,7 @@ function read(body: Buffer): CheckBatch {
 }
 
 function readGenerally(body: Buffer): CheckBatch {
-  return CheckBatch.of(readBatch(parseJson(body)).map((item) => readCheck(item)));
+  return CheckBatch.of(readBatch(parseJson(body)).requests.map((item) => readCheck(item)));
 }
 
 function decide(batch: CheckBatch): CheckBatch {

@@ -25,12 +25,21 @@ function createSetup() {
         sent.push({ address, texts: requests, answer: () => resolve(ANSWERED) });
       }),
   } as unknown as Transport;
-  const batcher = createBatcher<Question>({ transport, time }, (_address, questions) =>
+  const batcher = createBatcher<Question>({ transport, time, newId: () => 'id' }, (_address, questions) =>
     completed.push(questions.map(({ text }) => JSON.parse(text) as string)),
   );
   const add = (text: string, more: Partial<Question> = {}): void => {
     const json = JSON.stringify(text);
-    batcher.add(ADDRESS, { text: json, bytes: json.length, giveUpAtMs: 1e9, isSettled: false, ...more });
+    batcher.add(ADDRESS, {
+      text: json,
+      bytes: json.length,
+      needsId: false,
+      batchId: undefined,
+      place: 0,
+      giveUpAtMs: 1e9,
+      isSettled: false,
+      ...more,
+    });
   };
   return { time, sent, completed, batcher, add };
 }
@@ -65,7 +74,7 @@ describe('the batcher of the client', () => {
     await time.pass(0);
     expect(sent.map(({ texts }) => texts.length)).to.deep.equal([MAX_BATCH, 1]);
     const large = createSetup();
-    for (const text of ['a', 'b', 'c']) large.add(text.repeat(MAX_BATCH_BYTES / 2 - 20));
+    for (const text of ['a', 'b', 'c']) large.add(text.repeat(MAX_BATCH_BYTES / 2 - 40));
     await large.time.pass(0);
     expect(large.sent.map(({ texts }) => texts.length)).to.deep.equal([2, 1]);
   });

@@ -67,7 +67,8 @@ describe('a client whose nodes fail', function () {
   it('is charged once where the answer of the first is lost', async () => {
     // Asks the node, and keeps what it says for itself.
     const eats = await stub({
-      decide: ({ requests, res }) => void post(live, '/v1/allow/batch', { requests }).then(() => res.destroy()),
+      decide: ({ requestId, requests, res }) =>
+        void post(live, '/v1/allow/batch', { requestId, requests }).then(() => res.destroy()),
     });
     const client = open([eats.url, liveUrl], { rememberDenialsMs: 0 });
     const remaining: number[] = [];
@@ -205,9 +206,9 @@ describe('a client whose nodes fail', function () {
       decide: (batch) => (node.batches.length === 1 ? void batch.res.destroy() : batch.answer(ALLOWED)),
     });
     expect((await ask(open([node.url]))).decision).to.include({ allowed: true, degraded: false });
-    expect(node.batches.map(({ requests }) => requests[0]!.requestId)).to.satisfy(
-      ([first, second]: string[]) => first === second,
-    );
+    const [first, second] = node.batches;
+    expect(second!.requests[0]!.requestId).to.equal(`${first!.requestId}#0`);
+    expect(second!.requestId).not.to.equal(first!.requestId);
   });
 
   it('asks a node that is back again', async () => {

@@ -171,7 +171,7 @@ describe('cold-start recovery', () => {
     for (const id of CLIENTS) table.mark(addClient(table, id, 3_600_000, nowMs).slot, MARK.actingOwner);
     const sent: (readonly ClientSnapshot[])[] = [];
     const stored = {
-      recent: createRecentDecisions({ clock }, { maxBytes: 1e6 }),
+      recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
       reservations: createReservations({ clock }, { maxBytes: 1e6 }),
     };
     const recovery = createColdStartRecovery(

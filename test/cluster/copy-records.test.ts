@@ -6,6 +6,7 @@ import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
 import type { Copies } from '../../src/cluster/state/copies.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import type { RecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import { createReservations } from '../../src/cluster/state/reservations.js';
 import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck, decide } from '../../src/core/decide/decide.js';
@@ -16,6 +17,7 @@ import type { FakeClock } from '../support/fake-clock.js';
 import { snapshotsOf } from '../support/records.js';
 
 interface Node {
+  readonly recent: RecentDecisions;
   readonly clock: FakeClock;
   readonly table: BucketTable;
   readonly copies: Copies;
@@ -25,10 +27,10 @@ function createNode(startMs: number): Node {
   const clock = createFakeClock(startMs);
   const table = createBucketTable({ maxClients: 1_000 });
   const others = {
-    recent: createRecentDecisions({ clock }, { maxBytes: 1e6 }),
+    recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
     reservations: createReservations({ clock }, { maxBytes: 1e6 }),
   };
-  return { clock, table, copies: createCopies({ clock, table, ...others }, { self: 'a:1' }) };
+  return { recent: others.recent, clock, table, copies: createCopies({ clock, table, ...others }, { self: 'a:1' }) };
 }
 
 const DAY_MS = 86_400_000;
@@ -49,6 +51,8 @@ interface Step {
   readonly rules: readonly Rule[];
   readonly cost: number;
   readonly waitMs: number;
+  /** The place in a batch with a request id, if it is asked in one. */
+  readonly place?: number | undefined;
 }
 
 const steps = fc.array(
@@ -60,22 +64,32 @@ const steps = fc.array(
     ),
     cost: fc.constantFrom(1, 1, 2, 50, 1_000_000),
     waitMs: fc.constantFrom(0, 0, 1, 17, 5_000),
+    place: fc.constantFrom(undefined, undefined, 0, 1, 2, 999),
   }),
   { maxLength: 30, size: 'max' },
 );
 
 const IDS = ['a', 'client-0000000000007', 'größe 💧', 'x'.repeat(36), 'y'.repeat(256), '__proto__'];
 
-function ask({ clock, table }: Node, { client, rules: asked, cost, waitMs }: Step): void {
+function ask({ clock, table, recent }: Node, { client, rules: asked, cost, waitMs, place }: Step): void {
   clock.advance(waitMs);
   const opened = table.open(clientKey(IDS[client]!));
-  decide(opened, createCheck(clientKey(IDS[client]!), asked, { cost }), clock.nowMs());
+  const outcome = decide(opened, createCheck(clientKey(IDS[client]!), asked, { cost }), clock.nowMs());
+  if (place !== undefined && outcome.limits === undefined) {
+    // The ids of one batch for several clients: then only one has the place.
+    recent.batches.add(`batch ${client >> 1}`, place, opened, outcome, clock.nowMs());
+    opened.remembersUntilMs = clock.nowMs() + 60_000;
+  }
   table.close(opened, clock.nowMs());
 }
 
 /** All that a node knows, as it would tell it. */
-function knowledge({ table, copies }: Node): unknown {
-  return IDS.map((id) => table.peek(id) && copies.ofId(id, true));
+function knowledge({ table, copies, recent }: Node): unknown {
+  return IDS.map((id) => {
+    const copy = table.peek(id) && copies.ofId(id, true);
+    const places = [0, 1, 2, 999].flatMap((place) => [0, 1, 2].map((batch) => `batch ${batch}#${place}`));
+    return [copy?.slice(0, 2), places.map((requestId) => recent.get(id, requestId))];
+  });
 }
 
 describe('records of copies', () => {
@@ -130,6 +144,14 @@ describe('records of copies', () => {
       writer.add(node.table.at(place)!);
       ends.add(writer.byteLength);
     }
+    const items = [0, 7].map((place) => {
+      const more = { allowed: place > 0, limit: 9 + place, remaining: 3, retryAfterMs: place > 0 ? 0 : 5, resetMs: 8 };
+      return { batchId: 'größe', place, ageMs: 100, ...more };
+    });
+    writer.add(node.table.at(0)!, items, 2);
+    ends.add(writer.byteLength);
+    writer.add(node.table.at(1)!, [{ ...items[0]!, retryAfterMs: null }], 1);
+    ends.add(writer.byteLength);
     const bytes = writer.take()!;
     for (let length = 1; length < bytes.length; length += 1)
       expect(areRecords(bytes.subarray(0, length)), `the first ${length} bytes`).to.equal(ends.has(length));

@@ -1,4 +1,8 @@
 import { expect } from 'chai';
+import { CheckBatch } from '../../src/core/decide/check-batch.js';
+import { createCheck } from '../../src/core/decide/decide.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { ruleOf } from '../../src/core/bucket/rule.js';
 import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
@@ -38,7 +42,7 @@ interface Lone {
 function createLone(): Lone {
   const clock = createFakeClock(1_000);
   const table = createBucketTable({ maxClients: 100 });
-  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
+  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
   const membership = loneMembership(clock);
   membership.declare('active');
   const reservations = createReservations({ clock }, { maxBytes: 1e6 });
@@ -119,6 +123,60 @@ describe('limiter', () => {
       expect(ask({ clientId, cost: 10 }).allowed, clientId).to.equal(true);
       expect(ask({ clientId }).allowed, clientId).to.equal(false);
     }
+  });
+
+  describe('asked again in a batch with a request id', () => {
+    const batchOf = (batchId: string | undefined, ...checks: Partial<Check>[]): CheckBatch => {
+      const batch = new CheckBatch(checks.length, undefined, batchId);
+      for (const [place, { clientId = 'alice', ...more }] of checks.entries()) {
+        const requestId = batchId === undefined || more.peek === true ? undefined : `${batchId}#${place}`;
+        batch.add(createCheck(clientKey(clientId), RULES, { requestId, ...more }));
+      }
+      return batch;
+    };
+    const RULES = [ruleOf('token-bucket', 10, 60_000, 10, undefined)];
+    const askAll = ({ limiter }: Lone, batch: CheckBatch): number[] => {
+      expect(limiter.checkMany(batch, 0, batch.size)).to.equal(undefined);
+      return Array.from({ length: batch.size }, (_, place) => (batch.answerAt(place) as Decision).remaining);
+    };
+
+    it('gives the first decisions for 60 s, item by item, and consumes nothing', () => {
+      const lone = createLone();
+      const clients = [{ clientId: 'alice' }, { clientId: 'bob' }, { clientId: 'alice' }];
+      expect(askAll(lone, batchOf('b', ...clients))).to.deep.equal([9, 9, 8]);
+      lone.clock.advance(60_000);
+      expect(askAll(lone, batchOf('b', ...clients))).to.deep.equal([9, 9, 8]);
+      lone.clock.advance(60_001);
+      expect(askAll(lone, batchOf('b', ...clients))).to.deep.equal([9, 9, 8]);
+      expect(askAll(lone, batchOf('d', ...clients))).to.deep.equal([7, 8, 6]);
+    });
+
+    it('gives them to an item that comes alone or in another batch, and to a batch after its item came alone', () => {
+      const lone = createLone();
+      expect(askAll(lone, batchOf('b', {}, {}))).to.deep.equal([9, 8]);
+      expect(lone.limiter.check(createCheck(clientKey('alice'), RULES, { requestId: 'b#1' }))).to.include({
+        remaining: 8,
+      });
+      expect(askAll(lone, batchOf('other', {}, { requestId: 'b#0' }))).to.deep.equal([7, 9]);
+      expect(lone.limiter.check(createCheck(clientKey('alice'), RULES, { requestId: 'late#1' }))).to.include({
+        remaining: 6,
+      });
+      expect(askAll(lone, batchOf('late', {}, {}))).to.deep.equal([5, 6]);
+    });
+
+    it('decides anew for another client at the place, and remembers both', () => {
+      const lone = createLone();
+      expect(askAll(lone, batchOf('b', { clientId: 'alice' }))).to.deep.equal([9]);
+      expect(askAll(lone, batchOf('b', { clientId: 'bob', cost: 3 }))).to.deep.equal([7]);
+      expect(askAll(lone, batchOf('b', { clientId: 'alice' }))).to.deep.equal([9]);
+      expect(askAll(lone, batchOf('b', { clientId: 'bob', cost: 3 }))).to.deep.equal([7]);
+    });
+
+    it('decides peeks anew', () => {
+      const lone = createLone();
+      expect(askAll(lone, batchOf('b', { peek: true }, {}))).to.deep.equal([10, 9]);
+      expect(askAll(lone, batchOf('b', { peek: true }, {}))).to.deep.equal([9, 9]);
+    });
   });
 
   describe('asked again under the same request id', () => {
@@ -235,7 +293,7 @@ describe('limiter', () => {
       {
         clock,
         table,
-        recent: createRecentDecisions({ clock }, { maxBytes: 1e6 }),
+        recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
         reservations: createReservations({ clock }, { maxBytes: 1e6 }),
       },
       { self: 'a:1' },

@@ -21,7 +21,7 @@ describe('recent decisions', () => {
   for (const startMs of [0, 1, 123_456_789]) {
     it(`are remembered for 60 s and not one ms more, also when the clock began at ${startMs}`, () => {
       const clock = createFakeClock(startMs);
-      const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
+      const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
       recent.add('alice', 'r1', decision);
       expect(recent.get('alice', 'r1')).to.equal(decision);
       clock.advance(60_000);
@@ -36,7 +36,7 @@ describe('recent decisions', () => {
     const text = fc.string({ unit: fc.constantFrom('a', '1', ':', '2', '\u0000', 'ü', '💧'), maxLength: 5 });
     fc.assert(
       fc.property(fc.array(fc.tuple(text, text), { minLength: 1, maxLength: 30, size: 'max' }), (asked) => {
-        const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6 });
+        const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
         const model = new Map<string, Decision>();
         for (const [i, [clientId, requestId]] of asked.entries()) {
           const key = JSON.stringify([clientId, requestId]);
@@ -55,7 +55,7 @@ describe('recent decisions', () => {
   it('are as many as there is room for: the oldest makes room', () => {
     const recent = createRecentDecisions(
       { clock: createFakeClock() },
-      { maxBytes: 3 * rememberedDecisionBytes('alice', 'r1', decision) },
+      { maxBytes: 3 * rememberedDecisionBytes('alice', 'r1', decision), self: 'a:1' },
     );
     for (const id of ['r1', 'r2', 'r3', 'r4']) recent.add('alice', id, decision);
     expect(recent.size).to.equal(3);
@@ -64,7 +64,7 @@ describe('recent decisions', () => {
   });
 
   it("of one client are forgotten together, and no one else's", () => {
-    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6 });
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
     for (const id of ['r1', 'r2']) recent.add('alice', id, decision);
     recent.add('bob', 'r1', decision);
     recent.forget('alice');
@@ -76,7 +76,7 @@ describe('recent decisions', () => {
 
   it('of one client can be listed, the latest of them, with their age', () => {
     const clock = createFakeClock();
-    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
+    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
     for (const id of ['r1', 'r2', 'r3']) {
       recent.add('alice', id, decision);
       clock.advance(10);
@@ -105,7 +105,7 @@ describe('recent decisions', () => {
 
   it('start no timer, which would keep the process alive or fire after its end', () => {
     const before = process.getActiveResourcesInfo().length;
-    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6 });
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
     recent.add('alice', 'r1', decision);
     recent.get('alice', 'r1');
     expect(process.getActiveResourcesInfo()).to.have.length(before);

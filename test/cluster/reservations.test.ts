@@ -327,7 +327,7 @@ describe('copies of reserved costs', () => {
   } {
     const table = createBucketTable({ maxClients: 9 });
     const reservations = createReservations({ clock }, { maxBytes: 1e6 });
-    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
+    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
     const client = (): Client => table.peek('x')!;
     const change = (by: (opened: Client, nowMs: number) => void): void => {
       const opened = table.open(clientKey('x'));

@@ -73,7 +73,7 @@ function createBench({
     unreadable: 0,
     close: () => Promise.resolve(),
   };
-  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6 });
+  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
   const copies = createCopies(
     { clock, table, recent, reservations: createReservations({ clock }, { maxBytes: 1e6 }) },
     { self: 'a:1' },

@@ -117,7 +117,7 @@ describe('the bytes that are charged', () => {
     const name = `with ${count} limits and ids of ${idBytes} bytes`;
 
     it(`for a request id ${name} are what it takes`, async () => {
-      const recent = createRecentDecisions({ clock: createFakeClock() }, PLENTY);
+      const recent = createRecentDecisions({ clock: createFakeClock() }, { ...PLENTY, self: 'a:1' });
       const add = (i: number): void =>
         recent.add(idOf(i, idBytes), idOf(i, idBytes), decisionOf(rulesOf('token-bucket', count, i)));
       const one = rememberedDecisionBytes(

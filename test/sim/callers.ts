@@ -1,6 +1,10 @@
 import type { Decision } from '../../src/core/decide/decision.js';
 import { clientKey } from '../../src/core/ring/client-hash.js';
+import { readBatchItemId } from '../../src/core/batch-item-id.js';
+import { CheckBatch, decisionOf } from '../../src/core/decide/check-batch.js';
 import { createCheck } from '../../src/core/decide/decide.js';
+import type { Check } from '../../src/core/decide/decide.js';
+import { TokenringError } from '../../src/core/error.js';
 import type { Cluster } from './cluster.js';
 import { codeOf } from './code-of.js';
 import type { Asked, Question, SettleCall } from './history.js';
@@ -60,8 +64,22 @@ export function createCallers(
         one.overloaded = true;
         world.note?.(`#${one.id} ${clientId} overloaded`);
       };
-      void Promise.resolve(node.cluster.checks.check(one.check)).then(answered, refused);
+      void Promise.resolve(decide(node, one.check)).then(answered, refused);
     });
+  }
+
+  /** Asks as an item of a batch where the request id is that of one, and alone otherwise. */
+  function decide(node: SimNode, check: Check): Decision | Promise<Decision> {
+    const { checks } = node.cluster;
+    const item = readBatchItemId(check.requestId ?? '');
+    // An SDK repeats an item alone, or the whole batch.
+    if (item === undefined || check.peek || asked.length % 3 === 0) return checks.check(check);
+    const batch = new CheckBatch(item.place + 1, undefined, item.batchId);
+    while (batch.size < item.place) batch.addAnswer(new TokenringError('invalid_request'));
+    batch.add(check);
+    const answer = (): Decision => decisionOf(batch.answerAt(item.place));
+    const later = checks.checkMany(batch);
+    return later === undefined ? answer() : later.then(answer);
   }
 
   /** What the API does with a policy's name. */

@@ -107,6 +107,12 @@ function scaled(rule: Rule, factor: number): Rule {
   );
 }
 
+/** Half of the ids are those of items of batches. */
+function drawRequestId(random: Random): string {
+  const n = random.between(1, 50);
+  return n > 25 ? `batch ${n >> 3}#${n & 7}` : `request ${n}`;
+}
+
 function drawAsk(random: Random, client: Character, atMs: number): Ask {
   return {
     node: client.hops ? random.between(0, 8) : client.home,
@@ -115,7 +121,7 @@ function drawAsk(random: Random, client: Character, atMs: number): Ask {
     cost: client.names ? client.maxCost : random.between(1, client.maxCost),
     peek: client.peeks && random.chance(0.3),
     // Some come twice.
-    requestId: client.names ? `request ${random.between(1, 50)}` : undefined,
+    requestId: client.names ? drawRequestId(random) : undefined,
     replicated: client.replicated,
     retries: client.patient ? 3 : 0,
   };

@@ -6,6 +6,7 @@ import type { Decision } from '../../src/core/decide/decision.js';
 import type { AllowRequest } from '../../src/core/request/request.js';
 
 export interface Batch {
+  readonly requestId: string | undefined;
   readonly requests: readonly AllowRequest[];
   /** What a node would send for it. */
   answer(...decisions: readonly object[]): void;
@@ -62,8 +63,9 @@ export async function startStubNode({ decide, cluster, guard }: StubOptions = {}
       const told = cluster?.();
       return told === undefined ? send(404, {}) : send(200, told);
     }
-    const { requests } = JSON.parse(text) as { requests: AllowRequest[] };
+    const { requestId, requests } = JSON.parse(text) as { requestId?: string; requests: AllowRequest[] };
     const batch: Batch = {
+      requestId,
       requests,
       answer: (...decisions) => send(200, { results: requests.map((_, i) => decisions[i % decisions.length]!) }),
       res,

@@ -33,16 +33,17 @@ function outcomeOf(read: () => readonly unknown[]): readonly unknown[] | undefin
 
 /** The general way. @returns `undefined` for a body that is refused */
 function readGenerally(body: Buffer, policies: Policies): Items | undefined {
-  let items: readonly unknown[];
+  let read: ReturnType<typeof readBatch>;
   try {
-    items = readBatch(parseJson(body));
+    read = readBatch(parseJson(body));
   } catch (error) {
     if (error instanceof TokenringError) return undefined;
     throw error;
   }
-  return items.map((item) => {
+  return read.requests.map((item, place) => {
+    const itemId = read.requestId === undefined ? undefined : `${read.requestId}#${place}`;
     try {
-      const check = readCheck(item, policies);
+      const check = readCheck(item, policies, itemId);
       return { ...check, reservation: check.reservation && 'any' };
     } catch (error) {
       if (error instanceof TokenringError) return { error: plain(error) };
@@ -140,7 +141,22 @@ const anyItem = fc.oneof(
 );
 const bodies = fc
   .tuple(
-    fc.constantFrom('{"requests":[', '{ "requests" : [ ', '{"requests":[', '{"request":[', '[', '{"requests":'),
+    fc.constantFrom(
+      '{"requests":[',
+      '{ "requests" : [ ',
+      '{"requestId":"b","requests":[',
+      '{"requestId":"another","requests":[',
+      ' { "requestId" : "b" , "requests" :[',
+      '{"requestId":"","requests":[',
+      '{"requestId":7,"requests":[',
+      '{"requestId":"\\u0062","requests":[',
+      '{"requestId":"b" "requests":[',
+      `{"requestId":"${'x'.repeat(124)}","requests":[`,
+      `{"requestId":"${'x'.repeat(125)}","requests":[`,
+      '{"request":[',
+      '[',
+      '{"requests":',
+    ),
     fc.oneof(
       fc.array(anyItem, { maxLength: 12 }),
       // Mostly equal items, as callers send them.
@@ -148,7 +164,21 @@ const bodies = fc
         .tuple(ending, fc.array(id, { maxLength: 20 }))
         .map(([end, ids]) => ids.map((one) => `{"clientId":${one}${end}}`)),
     ),
-    fc.constantFrom(']}', ']}', ']}', ' ] } ', ']', ']}}', ']},', '],"more":1}', ']}\0'),
+    fc.constantFrom(
+      ']}',
+      ']}',
+      ']}',
+      ' ] } ',
+      ']',
+      ']}}',
+      ']},',
+      '],"more":1}',
+      ']}\0',
+      '],"requestId":"z"}',
+      '] , "requestId" : "z]" } ',
+      '],"requestId":"\\u0061"}',
+      '],"requestId":""}',
+    ),
   )
   .map(([begin, items, end]) => Buffer.from(`${begin}${items.join(',')}${end}`, 'latin1'));
 
@@ -241,8 +271,16 @@ describe('the reader of batches', () => {
   it('is read item by item in the general way, as it would be as a whole', () => {
     fc.assert(
       fc.property(bodies, (body) => {
-        const whole = outcomeOf(() => readBatch(parseJson(body)));
-        expect(outcomeOf(() => [...readItems(body).items])).to.deep.equal(whole);
+        const whole = outcomeOf(() => {
+          const { requestId, requests } = readBatch(parseJson(body));
+          return [requestId, ...requests];
+        });
+        const parts = outcomeOf(() => {
+          const read = readItems(body);
+          const items = [...read.items];
+          return [read.batchId, ...items];
+        });
+        expect(parts).to.deep.equal(whole);
       }),
       { numRuns: 2_000 },
     );
@@ -261,6 +299,10 @@ describe('the reader of batches', () => {
       [2, {}],
       'a,]}',
     ]);
+    // More values than in a body that is parsed as a whole.
+    const large = readItems(Buffer.from(`{"requests":[${Array(1_000).fill(item('a')).join()}],"requestId":"b"}`));
+    expect([...large.items]).to.have.lengthOf(1_000);
+    expect(large.batchId).to.equal('b');
     const { most, items } = readItems(Buffer.from('{"requests":[1,2,3]}'));
     expect(most).to.be.at.least([...items].length);
   });

@@ -1,4 +1,6 @@
+import { batchItemId } from '../../core/batch-item-id.js';
 import { MAX_BATCH, MAX_BATCH_BYTES } from '../../core/request/request.js';
+import { withRequestId } from '../question.js';
 import type { Time } from '../time.js';
 import type { Exchanged, Transport } from '../transport/transport.js';
 
@@ -9,14 +11,21 @@ import type { Exchanged, Transport } from '../transport/transport.js';
 const MAX_IN_FLIGHT = 2;
 /** A batch without an answer after this long is overdue. */
 export const OVERDUE_MS = 250;
-/** Bytes of `{"requests":[]}`. Each question adds a comma. */
-const FRAME_BYTES = 15;
+/** Bound of the bytes of `{"requestId":"…","requests":[]}`. Each question adds a comma. */
+const FRAME_BYTES = 64;
+/** Bound of the bytes of a comma and `,"requestId":"…"`. */
+const REQUEST_ID_BYTES = 60;
 
 /** A question in a batch. */
 export interface Question {
   /** The question as JSON. */
   readonly text: string;
   readonly bytes: number;
+  /** Whether the question consumes and has no request id. It then gets one with its first batch. */
+  readonly needsId: boolean;
+  /** The batch that gave it an id, and its place there. */
+  batchId: string | undefined;
+  place: number;
   readonly giveUpAtMs: number;
   /** Whether the question has its answer or was given up. It is then not sent any more. */
   readonly isSettled: boolean;
@@ -44,7 +53,7 @@ interface AddressQueue<Q> {
 
 /** @param completed called once for each batch */
 export function createBatcher<Q extends Question>(
-  { transport, time }: { transport: Transport; time: Time },
+  { transport, time, newId }: { transport: Transport; time: Time; newId: () => string },
   completed: (address: string, questions: readonly Q[], exchanged: Exchanged) => void,
 ): Batcher<Q> {
   const queues = new Map<string, AddressQueue<Q>>();
@@ -68,7 +77,7 @@ export function createBatcher<Q extends Question>(
     const nowMs = time.nowMs();
     const batch: Batch<Q> = { questions, sentAtMs: nowMs, wasOverdue: false };
     queue.inFlight.add(batch);
-    const body = `{"requests":[${questions.map(({ text }) => text).join(',')}]}`;
+    const body = bodyOf(questions, newId());
     // The last question has the latest deadline.
     const leftMs = Math.max(1, questions.at(-1)!.giveUpAtMs - nowMs);
     const exchanged = await transport.send(queue.address, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
@@ -101,6 +110,27 @@ export function createBatcher<Q extends Question>(
   };
 }
 
+/**
+ * Writes the body of a batch, and gives ids to the questions that need one. The id of a question stays when the question
+ * is sent again, so it is charged once. One id for all questions of a batch costs the nodes much less than one each.
+ */
+function bodyOf(questions: readonly Question[], batchId: string): string {
+  let list = '';
+  for (let place = 0; place < questions.length; place += 1) {
+    const question = questions[place]!;
+    if (place > 0) list += ',';
+    if (question.batchId !== undefined) {
+      list += withRequestId(question.text, batchItemId(question.batchId, question.place));
+      continue;
+    }
+    list += question.text;
+    if (!question.needsId) continue;
+    question.batchId = batchId;
+    question.place = place;
+  }
+  return `{"requestId":"${batchId}","requests":[${list}]}`;
+}
+
 /** Takes as many questions as one body may hold, and drops those that are settled. */
 function takeBatch<Q extends Question>(queue: AddressQueue<Q>): Q[] {
   const questions: Q[] = [];
@@ -108,9 +138,10 @@ function takeBatch<Q extends Question>(queue: AddressQueue<Q>): Q[] {
   let taken = 0;
   for (const question of queue.waiting) {
     if (!question.isSettled) {
-      if (questions.length === MAX_BATCH || bytes + question.bytes + 1 > MAX_BATCH_BYTES) break;
+      const added = question.bytes + (question.batchId === undefined ? 1 : REQUEST_ID_BYTES);
+      if (questions.length === MAX_BATCH || bytes + added > MAX_BATCH_BYTES) break;
       questions.push(question);
-      bytes += question.bytes + 1;
+      bytes += added;
     }
     taken += 1;
   }

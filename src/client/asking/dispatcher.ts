@@ -24,9 +24,10 @@ interface QuestionDispatcher {
   /**
    * @param owner of the client, if it is known
    * @param text the question as JSON; it may be sent more than once
+   * @param needsId whether it consumes and has no request id, so that it needs one to be charged once
    * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
    */
-  ask(clientId: string, owner: NodeId | undefined, text: string, done: (asked: Asked) => void): void;
+  ask(clientId: string, owner: NodeId | undefined, text: string, needsId: boolean, done: (asked: Asked) => void): void;
   /** Resolves when no question waits for an answer. */
   idle(): Promise<void>;
 }
@@ -36,6 +37,8 @@ interface QuestionDispatcherDeps {
   readonly topology: Topology;
   readonly retries: Retries;
   readonly time: Time;
+  /** Returns an id that no other client has. It needs no escapes in JSON. */
+  readonly newId: () => string;
   readonly onFailure: (address: string) => void;
 }
 
@@ -77,10 +80,10 @@ interface Item extends Question {
 }
 
 export function createQuestionDispatcher(
-  { transport, topology, retries, time, onFailure }: QuestionDispatcherDeps,
+  { transport, topology, retries, time, newId, onFailure }: QuestionDispatcherDeps,
   { timeoutMs, maxWaiting }: QuestionDispatcherOptions,
 ): QuestionDispatcher {
-  const batcher = createBatcher<Item>({ transport, time }, completed);
+  const batcher = createBatcher<Item>({ transport, time, newId }, completed);
   let first: Item | undefined;
   let last: Item | undefined;
   let waiting = 0;
@@ -219,7 +222,7 @@ export function createQuestionDispatcher(
   }
 
   return {
-    ask(clientId, owner, text, done) {
+    ask(clientId, owner, text, needsId, done) {
       const bytes = bytesOf(text);
       if (bytes > MAX_REQUEST_BYTES) {
         const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
@@ -235,6 +238,9 @@ export function createQuestionDispatcher(
         owner,
         text,
         bytes,
+        needsId,
+        batchId: undefined,
+        place: 0,
         giveUpAtMs: time.nowMs() + timeoutMs,
         tried: undefined,
         firstTried: undefined,

@@ -1,3 +1,4 @@
+import { batchItemId } from '../../core/batch-item-id.js';
 import { hasLent } from '../../core/bucket/bucket.js';
 import type { CheckBatch, Origin } from '../../core/decide/check-batch.js';
 import { decide, decideOne } from '../../core/decide/decide.js';
@@ -57,6 +58,8 @@ interface OwnerDeps {
 
 export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner {
   const { table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients } = deps;
+  const { batches } = recent;
+  const sought = { hashHigh: 0, hashLow: 0 };
 
   function repeated({ clientId, reservation, peek }: Check, first: Decision): Decision {
     if (reservation === undefined || peek || !first.allowed || reservations.has(clientId, reservation)) return first;
@@ -80,6 +83,28 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
   function remember(client: Client, clientId: string, requestId: string, decision: Decision, nowMs: number): void {
     recent.add(clientId, requestId, decision);
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
+    client.isNamed = true;
+  }
+
+  /** Remembers a decision on an item that has the request id of its batch. */
+  function rememberItem(batch: CheckBatch, place: number, client: Client, outcome: Outcome, nowMs: number): void {
+    const { batchId, size } = batch;
+    if (batches.add(batchId!, place, client, outcome, nowMs, size))
+      client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
+    else remember(client, client.id, batchItemId(batchId!, place), batch.answerAt(place) as Decision, nowMs);
+  }
+
+  /** Finds the first decision on a check of a batch. */
+  function findFirst(batch: CheckBatch, place: number, isItem: boolean, nowMs: number): Decision | undefined {
+    if (isItem) {
+      sought.hashHigh = batch.hashHigh[place]!;
+      sought.hashLow = batch.hashLow[place]!;
+      const first = batches.get(batch.batchId!, place, sought, nowMs);
+      // Usually no item of the batch came alone, and the strings of its id and of its client are not needed.
+      if (first !== undefined || !recent.hasItemsOf(batch.batchId!)) return first;
+    }
+    const requestId = batch.requestId(place);
+    return requestId === undefined ? undefined : recent.get(batch.clientId(place), requestId);
   }
 
   function mayConfirm({ replicated, peek, requestId }: Check): boolean {
@@ -92,24 +117,24 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       const { rules, cost, peek, reservation, replicated } = batch.asked[place]!;
       if (reservation !== undefined || rules.length > 1) return false;
       if (replicated || acknowledger !== undefined) return false;
-      const requestId = batch.requestId(place);
-      if (requestId !== undefined) {
-        const first = recent.get(batch.clientId(place), requestId);
-        if (first !== undefined) {
-          batch.answer(place, first);
-          return true;
-        }
+      const isItem = batch.isItem(place);
+      const first = findFirst(batch, place, isItem, nowMs);
+      if (first !== undefined) {
+        batch.answer(place, first);
+        return true;
       }
+      const requestId = isItem ? undefined : batch.requestId(place);
       const client = open(batch, place);
       if (reservations.size > 0) reservations.observe(client, rules, nowMs);
       const outcome = decideOne(client, rules[0]!, cost, peek, nowMs);
       if (!topClients.skip()) topClients.count(batch.check(place), outcome.allowed, nowMs);
       note(client, outcome);
       batch.decide(place, outcome, origin);
-      const remembered = requestId !== undefined && !peek;
-      if (remembered) remember(client, batch.clientId(place), requestId, batch.answerAt(place) as Decision, nowMs);
+      const isNew = requestId !== undefined && !peek;
+      if (isItem) rememberItem(batch, place, client, outcome, nowMs);
+      else if (isNew) remember(client, batch.clientId(place), requestId, batch.answerAt(place) as Decision, nowMs);
       table.close(client, nowMs);
-      if (outcome.changed || remembered) replicator.changed(client);
+      if (outcome.changed || isItem || isNew) replicator.changed(client);
       return true;
     },
     decide(check, client, nowMs, degraded) {

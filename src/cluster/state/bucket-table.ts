@@ -250,6 +250,8 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     opened.slot = -1;
     opened.marks = 0;
     opened.remembersUntilMs = 0;
+    opened.isNamed = false;
+    opened.lastItem = 0;
     opened.hashHigh = hashHigh;
     opened.hashLow = hashLow;
     opened.text = clientId;

@@ -21,6 +21,7 @@ const TOKENS = 6;
 /** The number of the bucket's rule; 0: there is no bucket here. */
 const RULE = 7;
 const RULE_CHANGES = 8;
+const LAST_ITEM = 9;
 const HASH_HIGH = 10;
 const HASH_LOW = 11;
 const ID_CELL = 12;
@@ -35,6 +36,8 @@ const USED = 0b1000;
 const RICH = 0b1_0000;
 /** The record is in use. */
 const LIVE = 0b10_0000;
+/** See `Client.isNamed`. */
+const NAMED = 0b100_0000;
 const ID_BYTES_SHIFT = 8;
 
 const PLACES_SHIFT = 12;
@@ -243,6 +246,8 @@ export function createClientRecords(secret: number): ClientRecords {
       client.remembersUntilMs = doubles[double + REMEMBERS_UNTIL_MS]!;
       client.hashHigh = words[at + HASH_HIGH]!;
       client.hashLow = words[at + HASH_LOW]!;
+      client.lastItem = words[at + LAST_ITEM]!;
+      client.isNamed = (notes & NAMED) !== 0;
       client.marks = notes & MARKS;
       if (client !== into) return client;
       client.text = undefined;
@@ -263,8 +268,11 @@ export function createClientRecords(secret: number): ClientRecords {
     },
     write(client) {
       const { slot, first } = client;
-      pages[slot >> PAGE_SHIFT]!.doubles[((slot & PAGE_MASK) << DOUBLE_SHIFT) + REMEMBERS_UNTIL_MS] =
-        client.remembersUntilMs;
+      const { doubles, words } = pages[slot >> PAGE_SHIFT]!;
+      doubles[((slot & PAGE_MASK) << DOUBLE_SHIFT) + REMEMBERS_UNTIL_MS] = client.remembersUntilMs;
+      const at = (slot & PAGE_MASK) << WORD_SHIFT;
+      words[at + LAST_ITEM] = client.lastItem;
+      if (client.isNamed !== ((words[at + NOTES]! & NAMED) !== 0)) setNotes(slot, NAMED, client.isNamed);
       if (first !== undefined && !isFlat(first)) return keep(client);
       if (client.isKept) letGo(client);
       writeBucket(client, first);

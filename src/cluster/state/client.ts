@@ -23,6 +23,10 @@ export class Client extends Buckets {
   remembersUntilMs = 0;
   hashHigh = 0;
   hashLow = 0;
+  /** Whether there may be reservations, or decisions on request ids that are not those of batches. */
+  isNamed = false;
+  /** The last decision on an item of a batch with a request id; see `batch-decisions.ts`. 0: none. */
+  lastItem = 0;
   /** The client's marks when it was read from the table. */
   marks = 0;
   /** Whether the table keeps this object itself, because the buckets do not fit into a record. */

@@ -1,10 +1,12 @@
+import { batchItemId } from '../../core/batch-item-id.js';
 import { verdictOf } from '../../core/decide/decide.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import { addBucket, advance, Buckets } from '../../core/bucket/bucket.js';
 import type { Bucket } from '../../core/bucket/bucket.js';
 import { ruleOf } from '../../core/bucket/rule.js';
 import { mergeCopy, mergeSnapshots, toSnapshots } from '../../core/bucket/snapshot.js';
-import { createRecordWriter, readRecords } from './copy-records.js';
+import { createRecordWriter, NO_ITEM, readRecords } from './copy-records.js';
+import type { CopiedItem } from './copy-records.js';
 import { weightOf } from './weight.js';
 import type { BucketTable, Client } from './bucket-table.js';
 import type { ClientCopies, ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../messages.js';
@@ -71,14 +73,71 @@ export function createCopies(
   }: { clock: Clock; table: BucketTable; recent: RecentDecisions; reservations: Reservations },
   { self }: { self: NodeId },
 ): Copies {
+  const { batches } = recent;
+  /** Decisions on items of batches that go with one copy, and how many of them do. */
+  const items: CopiedItem[] = [];
+  let itemCount = 0;
+
+  function findItems(client: Client, whole: boolean, nowMs: number): void {
+    itemCount = 0;
+    if (client.lastItem === 0) return;
+    const maxAgeMs = whole ? REQUEST_ID_TTL_MS : NEW_ID_MS;
+    batches.eachOf(client, whole ? MAX_IDS : MAX_NEW_IDS, nowMs - maxAgeMs, (found) => {
+      const item = (items[itemCount++] ??= { ...NO_ITEM });
+      item.batchId = found.batchId;
+      item.place = found.place;
+      item.ageMs = nowMs - found.atMs;
+      item.allowed = found.allowed;
+      item.limit = found.limit;
+      item.remaining = found.remaining;
+      item.retryAfterMs = found.retryAfterMs;
+      item.resetMs = found.resetMs;
+    });
+  }
+
   function recentOf(client: Client, whole: boolean): readonly RecentSnapshot[] {
-    if (recent.size === 0) return [];
-    const latest = whole
-      ? recent.of(client.id, MAX_IDS, REQUEST_ID_TTL_MS)
-      : recent.of(client.id, MAX_NEW_IDS, NEW_ID_MS);
-    return latest.map(({ requestId, ageMs, decision }) => {
+    const latest =
+      recent.size === 0
+        ? []
+        : whole
+          ? recent.of(client.id, MAX_IDS, REQUEST_ID_TTL_MS)
+          : recent.of(client.id, MAX_NEW_IDS, NEW_ID_MS);
+    const snapshots: RecentSnapshot[] = latest.map(({ requestId, ageMs, decision }) => {
       return { requestId, ageMs, verdict: verdictOf(decision), degraded: decision.degraded };
     });
+    findItems(client, whole, clock.nowMs());
+    for (const { batchId, place, ageMs, ...verdict } of items.slice(0, itemCount)) {
+      const requestId = batchItemId(batchId, place);
+      snapshots.push({ requestId, ageMs, verdict: { ...verdict, limits: undefined }, degraded: false });
+    }
+    return snapshots;
+  }
+
+  /** Whether one token bucket, and decisions on items of batches, are all that this node knows of a client. */
+  function isPlain(client: Client): boolean {
+    if (client.first !== client || client.isKept) return false;
+    if (client.isNamed && !recent.has(client.id) && !reservations.knows(client.id)) client.isNamed = false;
+    return !client.isNamed;
+  }
+
+  /** Remembers decisions of another node. @param client open in the table */
+  function keepItems(client: Client, copied: readonly CopiedItem[], count: number, nowMs: number): void {
+    for (let i = 0; i < count; i += 1) {
+      const item = copied[i]!;
+      const { batchId, place, ageMs } = item;
+      if (ageMs >= REQUEST_ID_TTL_MS) continue;
+      if (!batches.add(batchId, place, client, item, nowMs - ageMs)) {
+        const decision = {
+          ...verdictOf({ ...item, limits: undefined }),
+          owner: self,
+          source: 'owner',
+          degraded: false,
+        } as const;
+        recent.add(client.id, batchItemId(batchId, place), decision, ageMs);
+        client.isNamed = true;
+      }
+      client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
+    }
   }
 
   function reservationsOf(client: Client, whole: boolean): readonly ReservationSnapshot[] {
@@ -110,9 +169,10 @@ export function createCopies(
       let weight = 0;
       return {
         add(client, whole) {
-          if (isPlain(client, nowMs)) {
+          if (isPlain(client)) {
             advance(client, nowMs);
-            if (client.tokens > 0 || client.part > 0) writer.add(client);
+            findItems(client, whole, nowMs);
+            if (client.tokens > 0 || client.part > 0 || itemCount > 0) writer.add(client, items, itemCount);
             return;
           }
           const snapshot = copies.of(client, whole);
@@ -134,10 +194,14 @@ export function createCopies(
     keepRecords(records) {
       const nowMs = clock.nowMs();
       const bytes = Buffer.from(records.buffer, records.byteOffset, records.byteLength);
-      readRecords(bytes, ({ rule, ruleChanges, tokens, part, idStart, idEnd }) => {
+      readRecords(bytes, ({ rule, ruleChanges, tokens, part, idStart, idEnd, items: copied, itemCount: count }) => {
         const client = table.openCopyOf(bytes, idStart, idEnd);
+        if (count > 0) keepItems(client, copied, count, nowMs);
+        // A client without a debt comes for its decisions only.
+        if (tokens === 0 && part === 0) return table.close(client, nowMs);
         if (reservations.size > 0 && reservations.knows(client.id)) {
           const state = [tokens, part];
+          table.close(client, nowMs);
           return copies.keep([[client.id, [{ ...rule, ruleChanges, state }]]]);
         }
         copy.rule = rule;
@@ -163,6 +227,7 @@ export function createCopies(
         const copies =
           reservations.size + reserved.length === 0 ? snapshots : reservations.meet(client, snapshots, reserved, nowMs);
         table.forgot(mergeSnapshots(client, copies, nowMs));
+        if (decisions.length > 0) client.isNamed = true;
         for (const { requestId, ageMs, verdict, degraded } of decisions) {
           if (recent.get(clientId, requestId) !== undefined) continue;
           recent.add(clientId, requestId, { ...verdict, owner: self, source: 'owner', degraded }, ageMs);
@@ -176,8 +241,3 @@ export function createCopies(
 }
 
 const NO_RULE = ruleOf('token-bucket', 1, 1, 1, undefined);
-
-/** Whether one token bucket is all that this node knows of a client. */
-function isPlain(client: Client, nowMs: number): boolean {
-  return client.first === client && !client.isKept && client.remembersUntilMs <= nowMs;
-}

@@ -1,6 +1,8 @@
+import { MAX_BATCH_ID_BYTES } from '../../core/batch-item-id.js';
 import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
 import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
+import { MAX_BATCH } from '../../core/request/request.js';
 import type { BucketTable, Client } from './bucket-table.js';
 
 /** Records of one message; senders stop at 1,000. A receiver merges them in a millisecond or two. */
@@ -8,8 +10,21 @@ const MAX_RECORDS = 1_024;
 const MAX_RULE_CHANGES = 2 ** 31 - 1;
 const MAX_DEBT = 2 ** 31 - 1;
 const MAX_POLICY_BYTES = 512;
-/** A record with a rule: seven numbers of at most ten bytes, the policy, and the id. */
-const MAX_RECORD_BYTES = 7 * 10 + MAX_POLICY_BYTES + 1 + MAX_CLIENT_ID_BYTES;
+/** A record with a rule: eight numbers of at most ten bytes, the policy, and the id. */
+const MAX_RECORD_BYTES = 8 * 10 + MAX_POLICY_BYTES + 1 + MAX_CLIENT_ID_BYTES;
+/** Decisions of one record. */
+const MAX_ITEMS = 1_000;
+/** A decision: seven numbers, and the id of its batch. */
+const MAX_ITEM_BYTES = 7 * 10 + MAX_BATCH_ID_BYTES;
+const MAX_AGE_MS = 2 ** 31 - 1;
+/** A lot more than the longest wait, which a bucket with the largest debt takes. */
+const MAX_WAIT_MS = 2 ** 53 - 1;
+/** Flags of a decision. Where it has the limit of the record's rule, none follows. */
+const ALLOWED = 1;
+const HAS_LIMIT = 2;
+const NEVER = 4;
+/** Flag beside the number of a rule: decisions on items of batches follow the id of the client. */
+const HAS_ITEMS = 1;
 const INITIAL_BYTES = 16 * 1024;
 
 /** A copy of a client that has one token bucket and nothing else. It takes about 30 bytes with a 20-byte id. */
@@ -21,17 +36,41 @@ interface CopyRecord {
   /** The client's id is UTF-8, from `idStart` to before `idEnd` of the records. */
   idStart: number;
   idEnd: number;
+  /** Decisions on items of batches; valid until the next record. */
+  readonly items: CopiedItem[];
+  /** Number of `items` that are of this record. */
+  itemCount: number;
+}
+
+/** A decision on an item of a batch, as in `batch-decisions.ts`. */
+export interface CopiedItem {
+  batchId: string;
+  place: number;
+  ageMs: number;
+  allowed: boolean;
+  limit: number;
+  remaining: number;
+  /** `null`: never. */
+  retryAfterMs: number | null;
+  resetMs: number;
 }
 
 /**
- * Writes the records of one message from the table in one pass. A record is: number of the rule, rule changes, tokens,
- * part, length of the id less 1, id. All but the last two are whole numbers in groups of seven bits, lowest first
- * (LEB128). If the number of a rule is new, the rule follows it: limit, window, capacity, length of the policy's name
- * or 0, name.
+ * Writes the records of one message from the table in one pass. A record is: number of the rule (twice, plus
+ * `HAS_ITEMS`), rule changes, tokens, part, length of the id less 1, id. All but the last two are whole numbers in
+ * groups of seven bits, lowest first (LEB128). If the number of a rule is new, the rule follows it: limit, window,
+ * capacity, length of the policy's name or 0, name.
+ *
+ * Decisions on items of batches may follow: their number, and for each the number of its batch, the place, age, flags,
+ * remaining tokens, the limit and the wait where the flags say so, and ms until the reset. If the number of a batch is
+ * new, the length of its id and the id follow.
  */
 interface RecordWriter {
-  /** @param client has one token bucket with a debt, advanced to now */
-  add(client: Client): void;
+  /**
+   * @param client has one token bucket, advanced to now
+   * @param items decisions on items of batches, of which so many go with it
+   */
+  add(client: Client, items?: readonly CopiedItem[], itemCount?: number): void;
   readonly byteLength: number;
   /** Returns the records that were added since the last call; `undefined` if there are none. */
   take(): Uint8Array | undefined;
@@ -41,10 +80,12 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
   let bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES);
   let length = 0;
   const numbers = new Map<Rule, number>();
+  const batchNumbers = new Map<string, number>();
 
-  function reserve(): void {
-    if (length + MAX_RECORD_BYTES <= bytes.length) return;
-    const larger = Buffer.allocUnsafeSlow(2 * bytes.length);
+  function reserve(itemCount: number): void {
+    const needed = length + MAX_RECORD_BYTES + MAX_ITEM_BYTES * itemCount;
+    if (needed <= bytes.length) return;
+    const larger = Buffer.allocUnsafeSlow(2 * needed);
     bytes.copy(larger, 0, 0, length);
     bytes = larger;
   }
@@ -56,9 +97,9 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
     bytes[length++] = rest;
   }
 
-  function writeRule(rule: Rule): void {
+  function writeRule(rule: Rule, flags: number): void {
     const known = numbers.get(rule);
-    whole(known ?? numbers.size);
+    whole(2 * (known ?? numbers.size) + flags);
     if (known !== undefined) return;
     numbers.set(rule, numbers.size);
     whole(rule.limit);
@@ -69,16 +110,38 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
     length += bytes.write(policy, length);
   }
 
+  function writeItem(item: CopiedItem, { limit }: Rule): void {
+    const { batchId, retryAfterMs } = item;
+    const known = batchNumbers.get(batchId);
+    whole(known ?? batchNumbers.size);
+    if (known === undefined) {
+      batchNumbers.set(batchId, batchNumbers.size);
+      whole(Buffer.byteLength(batchId));
+      length += bytes.write(batchId, length);
+    }
+    whole(item.place);
+    whole(item.ageMs);
+    const flags = (item.allowed ? ALLOWED : 0) | (item.limit === limit ? 0 : HAS_LIMIT);
+    whole(retryAfterMs === null ? flags | NEVER : flags);
+    whole(item.remaining);
+    if (item.limit !== limit) whole(item.limit);
+    if (!item.allowed && retryAfterMs !== null) whole(retryAfterMs);
+    whole(item.resetMs);
+  }
+
   return {
-    add(client) {
-      reserve();
-      writeRule(client.rule);
+    add(client, items = NO_ITEMS, itemCount = 0) {
+      reserve(itemCount);
+      writeRule(client.rule, itemCount > 0 ? HAS_ITEMS : 0);
       whole(client.ruleChanges);
       whole(client.tokens);
       whole(client.part);
       const idBytes = copyId(client.slot, bytes, length + 1);
       bytes[length] = idBytes - 1;
       length += 1 + idBytes;
+      if (itemCount === 0) return;
+      whole(itemCount);
+      for (let i = 0; i < itemCount; i += 1) writeItem(items[i]!, client.rule);
     },
     get byteLength() {
       return length;
@@ -88,6 +151,7 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
       const taken = Buffer.from(bytes.subarray(0, length));
       length = 0;
       numbers.clear();
+      batchNumbers.clear();
       return taken;
     },
   };
@@ -99,54 +163,130 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
  * @returns false at the first input that a `RecordWriter` does not write
  */
 export function readRecords(bytes: Uint8Array, visit: (record: Readonly<CopyRecord>) => void): boolean {
+  const from = createRecordReader(bytes);
   const rules: Rule[] = [];
-  const record: CopyRecord = { rule: NO_RULE, ruleChanges: 0, tokens: 0, part: 0, idStart: 0, idEnd: 0 };
-  let at = 0;
+  const batchIds: string[] = [];
+  const record: CopyRecord = {
+    rule: NO_RULE,
+    ruleChanges: 0,
+    tokens: 0,
+    part: 0,
+    idStart: 0,
+    idEnd: 0,
+    items: [],
+    itemCount: 0,
+  };
 
-  /** Reads a whole number. @returns −1 if there is none, or it is above `max` */
-  function whole(max: number): number {
-    let value = 0;
-    for (let scale = 1; scale < 2 ** 56; scale *= 128) {
-      const byte = bytes[at++];
-      if (byte === undefined) return -1;
-      value += (byte & 0x7f) * scale;
-      if (byte <= 0x7f) return value <= max ? value : -1;
-    }
-    return -1;
-  }
-
-  function readRule(): Rule | undefined {
-    const number = whole(rules.length);
-    if (number < 0 || number < rules.length) return rules[number];
-    const limit = whole(MAX_LIMIT);
-    const windowMs = whole(MAX_WINDOW_MS);
-    const capacity = whole(MAX_LIMIT);
-    const nameBytes = whole(MAX_POLICY_BYTES);
-    if (limit < 1 || windowMs < 1 || capacity < 1 || nameBytes < 0 || at + nameBytes > bytes.length) return undefined;
-    const policy = nameBytes === 0 ? undefined : textOf(bytes, at, at + nameBytes);
-    if (nameBytes > 0 && policy === undefined) return undefined;
-    at += nameBytes;
-    const rule = ruleOf('token-bucket', limit, windowMs, capacity, policy);
-    rules.push(rule);
-    return rule;
-  }
-
-  for (let count = 0; at < bytes.length; count += 1) {
-    const rule = readRule();
+  for (let count = 0; from.at < bytes.length; count += 1) {
+    const number = from.whole(2 * rules.length + 1);
+    const rule = number < 0 ? undefined : readRule(from, rules, number >> 1);
     if (rule === undefined || count === MAX_RECORDS) return false;
     record.rule = rule;
-    record.ruleChanges = whole(MAX_RULE_CHANGES);
-    record.tokens = whole(MAX_DEBT);
-    record.part = whole(rule.windowMs - 1);
-    record.idStart = at + 1;
-    record.idEnd = at + 2 + (bytes[at] ?? bytes.length);
-    if (record.ruleChanges < 0 || record.tokens < 0 || record.part < 0 || record.idEnd > bytes.length) return false;
-    at = record.idEnd;
+    record.ruleChanges = from.whole(MAX_RULE_CHANGES);
+    record.tokens = from.whole(MAX_DEBT);
+    record.part = from.whole(rule.windowMs - 1);
+    if (record.ruleChanges < 0 || record.tokens < 0 || record.part < 0) return false;
+    record.idStart = from.at + 1;
+    record.idEnd = from.at + 2 + (bytes[from.at] ?? bytes.length);
+    if (record.idEnd > bytes.length) return false;
+    from.at = record.idEnd;
+    record.itemCount = (number & HAS_ITEMS) === 0 ? 0 : from.whole(MAX_ITEMS);
+    if (record.itemCount < 0 || !readItems(from, batchIds, record)) return false;
     visit(record);
   }
   return true;
 }
 
+interface RecordReader {
+  at: number;
+  /** Reads a whole number. @returns −1 if there is none, or it is above `max` */
+  whole(max: number): number;
+  /** Reads the length of a text, and the text. @returns `undefined` if there is none, or it is longer than `max` */
+  text(max: number): string | undefined;
+}
+
+function createRecordReader(bytes: Uint8Array): RecordReader {
+  const reader: RecordReader = {
+    at: 0,
+    whole(max) {
+      let value = 0;
+      for (let scale = 1; scale < 2 ** 56; scale *= 128) {
+        const byte = bytes[reader.at++];
+        if (byte === undefined) return -1;
+        value += (byte & 0x7f) * scale;
+        if (byte <= 0x7f) return value <= max ? value : -1;
+      }
+      return -1;
+    },
+    text(max) {
+      const length = reader.whole(max);
+      const start = reader.at;
+      if (length < 0 || start + length > bytes.length) return undefined;
+      reader.at = start + length;
+      return textOf(bytes, start, reader.at);
+    },
+  };
+  return reader;
+}
+
+/** @returns the rule with this number, which follows if it is new; `undefined` if it is not valid */
+function readRule(from: RecordReader, rules: Rule[], number: number): Rule | undefined {
+  if (number < rules.length) return rules[number];
+  const limit = from.whole(MAX_LIMIT);
+  const windowMs = from.whole(MAX_WINDOW_MS);
+  const capacity = from.whole(MAX_LIMIT);
+  if (limit < 1 || windowMs < 1 || capacity < 1) return undefined;
+  const policy = from.text(MAX_POLICY_BYTES);
+  if (policy === undefined) return undefined;
+  const rule = ruleOf('token-bucket', limit, windowMs, capacity, policy === '' ? undefined : policy);
+  rules.push(rule);
+  return rule;
+}
+
+/** Reads the decisions of a record. @returns whether they are valid */
+function readItems(from: RecordReader, batchIds: string[], { rule, items, itemCount }: CopyRecord): boolean {
+  for (let i = 0; i < itemCount; i += 1) {
+    const number = from.whole(batchIds.length);
+    if (number < 0) return false;
+    if (number === batchIds.length) {
+      const id = from.text(MAX_BATCH_ID_BYTES);
+      if (id === undefined || id === '') return false;
+      batchIds.push(id);
+    }
+    const place = from.whole(MAX_BATCH - 1);
+    const ageMs = from.whole(MAX_AGE_MS);
+    const flags = from.whole(ALLOWED | HAS_LIMIT | NEVER);
+    const remaining = from.whole(MAX_LIMIT);
+    const limit = (flags & HAS_LIMIT) === 0 ? rule.limit : from.whole(MAX_LIMIT);
+    const retryAfterMs = (flags & (ALLOWED | NEVER)) === 0 ? from.whole(MAX_WAIT_MS) : 0;
+    const resetMs = from.whole(MAX_WAIT_MS);
+    if (Math.min(place, ageMs, flags, remaining, limit, retryAfterMs, resetMs) < 0) return false;
+    if ((flags & ALLOWED) !== 0 && (flags & NEVER) !== 0) return false;
+    const item = (items[i] ??= { ...NO_ITEM });
+    item.batchId = batchIds[number]!;
+    item.place = place;
+    item.ageMs = ageMs;
+    item.allowed = (flags & ALLOWED) !== 0;
+    item.limit = limit;
+    item.remaining = remaining;
+    item.retryAfterMs = (flags & NEVER) === 0 ? retryAfterMs : null;
+    item.resetMs = resetMs;
+  }
+  return true;
+}
+
+const NO_ITEMS: readonly CopiedItem[] = [];
+/** All items are copies of it, so that they have one shape. */
+export const NO_ITEM: CopiedItem = {
+  batchId: '',
+  place: 0,
+  ageMs: 0,
+  allowed: false,
+  limit: 0,
+  remaining: 0,
+  retryAfterMs: 0,
+  resetMs: 0,
+};
 const NO_RULE = ruleOf('token-bucket', 1, 1, 1, undefined);
 
 /**

@@ -1,6 +1,11 @@
 import { clientEntryKey } from './client-entry-key.js';
 import type { Decision } from '../../core/decide/decision.js';
+import { readBatchItemId } from '../../core/batch-item-id.js';
+import { hashClientId } from '../../core/ring/client-hash.js';
 import { rememberedDecisionBytes } from '../../core/heap-bytes.js';
+import type { NodeId } from '../../core/ring/ring.js';
+import { createBatchDecisions } from './batch-decisions.js';
+import type { BatchDecisions } from './batch-decisions.js';
 import type { Clock } from '../ports.js';
 
 /** How long a request id is remembered. */
@@ -17,13 +22,21 @@ interface RecentDecision {
  * request would be charged again.
  */
 export interface RecentDecisions {
+  /** Finds the decisions on items of batches too, by the ids of the items (`core/batch-item-id.ts`). */
   get(clientId: string, requestId: string): Decision | undefined;
   /** @param ageMs ms since the decision, if another node made it */
   add(clientId: string, requestId: string, decision: Decision, ageMs?: number): void;
   /** Returns the latest decisions on a client, at most `max` and none older than `maxAgeMs`. */
   of(clientId: string, max: number, maxAgeMs: number): readonly RecentDecision[];
   forget(clientId: string): void;
+  /** Whether there are decisions on a client, without those in `batches`. */
+  has(clientId: string): boolean;
+  /** Number of decisions, without those on items of batches. */
   readonly size: number;
+  /** The decisions on items of batches that are found by the id of the batch. */
+  readonly batches: BatchDecisions;
+  /** Whether there are decisions on items of this batch beside those in `batches`. */
+  hasItemsOf(batchId: string): boolean;
 }
 
 /** A decision, between its neighbours in two lists: of all decisions, and of those on its client. */
@@ -47,8 +60,12 @@ interface Remembered {
  */
 export function createRecentDecisions(
   { clock }: { clock: Clock },
-  { maxBytes }: { maxBytes: number },
+  { maxBytes, self }: { maxBytes: number; self: NodeId },
 ): RecentDecisions {
+  const batches = createBatchDecisions({ makeRoom }, { self, ttlMs: REQUEST_ID_TTL_MS });
+  /** How many decisions there are on items of a batch that came alone. */
+  const itemsOf = new Map<string, number>();
+  const hash = new Int32Array(2);
   const decisions = new Map<string, Remembered>();
   /** The last decision on each client. */
   const latest = new Map<string, Remembered>();
@@ -59,6 +76,7 @@ export function createRecentDecisions(
   function remove(one: Remembered): void {
     const { key, clientId, before, after, earlier, later } = one;
     decisions.delete(key);
+    countItem(one.requestId, -1);
     bytes -= one.bytes;
     if (before === undefined) oldest = after;
     else before.after = after;
@@ -70,15 +88,42 @@ export function createRecentDecisions(
     else latest.delete(clientId);
   }
 
+  function countItem(requestId: string, by: number): void {
+    const item = readBatchItemId(requestId);
+    if (item === undefined) return;
+    const count = (itemsOf.get(item.batchId) ?? 0) + by;
+    if (count === 0) itemsOf.delete(item.batchId);
+    else itemsOf.set(item.batchId, count);
+  }
+
+  /** Forgets decisions, the oldest first, until there is room for so many bytes. */
+  function makeRoom(room: number): void {
+    const nowMs = clock.nowMs();
+    for (;;) {
+      const atMs = Math.min(oldest?.atMs ?? Infinity, batches.oldestAtMs);
+      if (atMs === Infinity || (bytes + batches.bytes + room <= maxBytes && nowMs - atMs <= REQUEST_ID_TTL_MS)) return;
+      if (oldest?.atMs === atMs) remove(oldest);
+      else batches.forgetOldest();
+    }
+  }
+
+  function getItem(clientId: string, requestId: string): Decision | undefined {
+    if (batches.size === 0) return undefined;
+    const item = readBatchItemId(requestId);
+    if (item === undefined) return undefined;
+    hashClientId(clientId, hash);
+    const key = { hashHigh: hash[0]!, hashLow: hash[1]! };
+    return batches.get(item.batchId, item.place, key, clock.nowMs());
+  }
+
   function isOver({ atMs }: Remembered, nowMs: number): boolean {
     return nowMs - atMs > REQUEST_ID_TTL_MS;
   }
 
   return {
     get(clientId, requestId) {
-      if (decisions.size === 0) return undefined;
-      const one = decisions.get(clientEntryKey(clientId, requestId));
-      if (one === undefined) return undefined;
+      const one = decisions.size === 0 ? undefined : decisions.get(clientEntryKey(clientId, requestId));
+      if (one === undefined) return getItem(clientId, requestId);
       if (!isOver(one, clock.nowMs())) return one.decision;
       remove(one);
       return undefined;
@@ -91,7 +136,7 @@ export function createRecentDecisions(
       const key = clientEntryKey(clientId, requestId);
       const known = decisions.get(key);
       if (known !== undefined) remove(known);
-      while (oldest !== undefined && (bytes + size > maxBytes || isOver(oldest, nowMs))) remove(oldest);
+      makeRoom(size);
       const earlier = latest.get(clientId);
       const atMs = nowMs - ageMs;
       const one: Remembered = {
@@ -107,6 +152,7 @@ export function createRecentDecisions(
         later: undefined,
       };
       decisions.set(key, one);
+      countItem(requestId, 1);
       latest.set(clientId, one);
       if (earlier !== undefined) earlier.later = one;
       if (newest === undefined) oldest = one;
@@ -127,7 +173,13 @@ export function createRecentDecisions(
     },
     forget(clientId) {
       for (let one = latest.get(clientId); one !== undefined; one = latest.get(clientId)) remove(one);
+      if (batches.size === 0) return;
+      hashClientId(clientId, hash);
+      batches.forget({ hashHigh: hash[0]!, hashLow: hash[1]! });
     },
+    has: (clientId) => latest.has(clientId),
+    batches,
+    hasItemsOf: (batchId) => itemsOf.size > 0 && itemsOf.has(batchId),
     get size() {
       return decisions.size;
     },

@@ -114,6 +114,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
     all.set(clientEntryKey(client.id, reservation.id), one, { ttl: leftMs, size });
     if (kept.size > MAX_PER_CLIENT) all.delete(clientEntryKey(client.id, kept.keys().next().value!));
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + leftMs);
+    client.isNamed = true;
   }
 
   function ofClientOf(clientId: string): OfClient {

@@ -1,3 +1,4 @@
+import { batchItemId } from '../batch-item-id.js';
 import { hashClientBytes } from '../ring/client-hash.js';
 import { createCheck } from './decide.js';
 import type { Asked, Check, Verdict } from './decide.js';
@@ -47,6 +48,8 @@ export class CheckBatch {
   readonly hashHigh: Int32Array;
   readonly hashLow: Int32Array;
   readonly asked: Asked[] = [];
+  /** The request id of the batch. Items without one of their own have one that begins with it. */
+  batchId: string | undefined;
   private readonly requestIdStart: Int32Array;
   private readonly requestIdEnd: Int32Array;
   private readonly checks: (Check | undefined)[] = [];
@@ -59,8 +62,9 @@ export class CheckBatch {
   private readonly answers: (Answer | undefined)[] = [];
 
   /** @param capacity largest number of places */
-  constructor(capacity: number, bytes: Buffer = NO_BYTES) {
+  constructor(capacity: number, bytes: Buffer = NO_BYTES, batchId?: string) {
     this.bytes = bytes;
+    this.batchId = batchId;
     const doubles = 8 * DOUBLES * capacity;
     const memory = new ArrayBuffer(doubles + (4 * WORDS + 1) * capacity);
     const words = (n: number): Int32Array => new Int32Array(memory, doubles + 4 * n * capacity, capacity);
@@ -145,7 +149,16 @@ export class CheckBatch {
     if (check !== undefined) return check.requestId;
     const start = this.requestIdStart[place]!;
     const end = this.requestIdEnd[place]!;
-    return start === end ? undefined : this.bytes.toString('latin1', start, end);
+    if (start !== end) return this.bytes.toString('latin1', start, end);
+    return this.isItem(place) ? batchItemId(this.batchId!, place) : undefined;
+  }
+
+  /** Whether the check at a place has the request id that the batch gives it. */
+  isItem(place: number): boolean {
+    if (this.batchId === undefined) return false;
+    const check = this.checks[place];
+    if (check !== undefined) return check.requestId === batchItemId(this.batchId, place);
+    return this.requestIdStart[place] === this.requestIdEnd[place] && !this.asked[place]!.peek;
   }
 
   /** Whether the check at a place is no object. */

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { batchItemId } from '../../core/batch-item-id.js';
 import { CheckBatch } from '../../core/decide/check-batch.js';
 import type { Check } from '../../core/decide/decide.js';
 import type { Decision } from '../../core/decide/decision.js';
@@ -235,9 +236,12 @@ export function createDecisionHandlers(
       // One a step, as an item that is not valid may take a ms.
       const item = asked.items.next();
       if (item.done === true) return true;
+      const { batchId } = asked;
+      batch.batchId = batchId;
+      const itemId = batchId === undefined ? undefined : batchItemId(batchId, batch.size);
       try {
         if (item.value instanceof TokenringError) throw item.value;
-        batch.add(tracedCheck(readCheck(item.value, policies), trace));
+        batch.add(tracedCheck(readCheck(item.value, policies, itemId), trace));
       } catch (error) {
         if (!(error instanceof TokenringError)) throw error;
         batch.addAnswer(error);

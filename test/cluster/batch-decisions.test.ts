@@ -1,0 +1,129 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { createBatchDecisions } from '../../src/cluster/state/batch-decisions.js';
+import type { BatchDecisions } from '../../src/cluster/state/batch-decisions.js';
+import type { Verdict } from '../../src/core/decide/decide.js';
+
+const TTL_MS = 60_000;
+
+const create = (makeRoom: (bytes: number) => void = () => undefined): BatchDecisions =>
+  createBatchDecisions({ makeRoom }, { self: 'a:1', ttlMs: TTL_MS });
+
+const clientOf = (n: number): { hashHigh: number; hashLow: number; lastItem: number } => {
+  return { hashHigh: n * 7 - 3, hashLow: -n, lastItem: 0 };
+};
+
+const verdict = (remaining: number): Verdict => {
+  const allowed = remaining % 3 > 0;
+  const retryAfterMs = allowed ? 0 : remaining % 2 > 0 ? null : 31_622_400_000;
+  return { allowed, limit: 1e9, remaining, retryAfterMs, resetMs: remaining, limits: undefined };
+};
+
+const decision = (remaining: number): object => ({
+  ...verdict(remaining),
+  owner: 'a:1',
+  source: 'owner',
+  degraded: false,
+});
+
+describe('decisions on items of batches', () => {
+  it('are found by batch, place, and client, and listed by client, the last first', () => {
+    const steps = fc.array(
+      fc.record({ batch: fc.nat(3), place: fc.oneof(fc.nat(3), fc.constantFrom(7, 8, 999)), client: fc.nat(3) }),
+      { maxLength: 40, size: 'max' },
+    );
+    fc.assert(
+      fc.property(steps, fc.constantFrom(undefined, 1, 1_000), (asked, size) => {
+        const decisions = create();
+        const clients = [0, 1, 2, 3].map(clientOf);
+        const model = new Map<string, { client: number; remaining: number }>();
+        for (const [remaining, { batch, place, client }] of asked.entries()) {
+          const key = `b${batch}#${place}`;
+          const known = model.get(key);
+          const first = known?.client === client ? decision(known.remaining) : undefined;
+          expect(decisions.get(`b${batch}`, place, clients[client]!, 5)).to.deep.equal(first);
+          const isAdded = decisions.add(`b${batch}`, place, clients[client]!, verdict(remaining), 5, size);
+          expect(isAdded).to.equal(known === undefined || known.client === client);
+          if (known === undefined) model.set(key, { client, remaining });
+        }
+        expect(decisions.size).to.equal(model.size);
+        for (const [n, client] of clients.entries()) {
+          const listed: [string, number][] = [];
+          decisions.eachOf(client, 1_000, 0, (one) => listed.push([`${one.batchId}#${one.place}`, one.remaining]));
+          const expected = [...model].filter(([, one]) => one.client === n).map(([key, one]) => [key, one.remaining]);
+          expect(listed).to.deep.equal(expected.reverse());
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('are remembered for 60 s and not one ms more, and then anew', () => {
+    const decisions = create();
+    const client = clientOf(1);
+    decisions.add('b', 0, client, verdict(1), 100);
+    expect(decisions.get('b', 0, client, 100 + TTL_MS)).to.deep.equal(decision(1));
+    expect(decisions.knows('b', 100 + TTL_MS)).to.equal(true);
+    expect(decisions.get('b', 0, client, 101 + TTL_MS)).to.equal(undefined);
+    expect(decisions.size).to.equal(0);
+    expect(decisions.bytes).to.equal(0);
+    decisions.add('b', 0, client, verdict(2), 101 + TTL_MS);
+    expect(decisions.get('b', 0, client, 101 + TTL_MS)).to.deep.equal(decision(2));
+  });
+
+  it('go with their batch, the oldest first, and are then not listed either', () => {
+    const asked: number[] = [];
+    const decisions = create((bytes) => void asked.push(bytes));
+    const client = clientOf(1);
+    for (let i = 0; i < 3; i += 1) decisions.add(`b${i}`, 0, client, verdict(i), i, 10);
+    expect(asked).to.have.lengthOf(3);
+    expect(Math.min(...asked)).to.be.above(10 * 64);
+    expect(decisions.bytes).to.equal(asked.reduce((sum, one) => sum + one));
+    expect(decisions.oldestAtMs).to.equal(0);
+    decisions.forgetOldest();
+    expect(decisions.oldestAtMs).to.equal(1);
+    expect(decisions.get('b0', 0, client, 3)).to.equal(undefined);
+    const listed: string[] = [];
+    decisions.eachOf(client, 10, 0, ({ batchId }) => listed.push(batchId));
+    expect(listed).to.deep.equal(['b2', 'b1']);
+    listed.length = 0;
+    decisions.eachOf(client, 1, 0, ({ batchId }) => listed.push(batchId));
+    decisions.eachOf(client, 10, 2, ({ batchId }) => listed.push(batchId));
+    expect(listed).to.deep.equal(['b2', 'b2']);
+    while (decisions.size > 0) decisions.forgetOldest();
+    expect([decisions.bytes, decisions.oldestAtMs]).to.deep.equal([0, Infinity]);
+  });
+
+  it('are not those of a later batch with the number of a forgotten one', () => {
+    const decisions = createBatchDecisions({ makeRoom: () => undefined }, { self: 'a:1', ttlMs: TTL_MS, numbers: 4 });
+    const [alice, bob] = [clientOf(1), clientOf(2)];
+    decisions.add('b1', 0, alice, verdict(1), 0);
+    decisions.add('b2', 0, alice, verdict(2), 0);
+    const stale = { ...alice, lastItem: (1 << 10) | 0 };
+    decisions.forgetOldest();
+    // Three numbers are in use by turns, and that of `b1` comes again.
+    for (const batchId of ['b3', 'b4']) decisions.add(batchId, 0, bob, verdict(3), 0);
+    const listed: string[] = [];
+    const list = (client: typeof alice): void => decisions.eachOf(client, 10, 0, ({ batchId }) => listed.push(batchId));
+    expect(bob.lastItem).to.equal(stale.lastItem);
+    list(stale);
+    expect(listed).to.deep.equal([]);
+    list(alice);
+    expect(listed).to.deep.equal(['b2']);
+    list(bob);
+    expect(listed).to.deep.equal(['b2', 'b4', 'b3']);
+  });
+
+  it('of one client are forgotten together', () => {
+    const decisions = create();
+    const [a, b] = [clientOf(1), clientOf(2)];
+    for (const [place, client] of [a, b, a].entries()) decisions.add('b', place, client, verdict(place), 0);
+    decisions.forget(a);
+    expect([0, 1, 2].map((place) => decisions.get('b', place, place === 1 ? b : a, 0))).to.deep.equal([
+      undefined,
+      decision(1),
+      undefined,
+    ]);
+    expect(decisions.size).to.equal(1);
+  });
+});
