@@ -1,0 +1,32 @@
+// A bare server of unary calls that decides nothing, for the table in docs/design.md:
+// node test/bench/grpc-bare.js http2|grpc-js PORT
+import { createServer } from 'node:http2';
+
+const [library, port] = process.argv.slice(2);
+/** overall_code OK, and one status with its limit. */
+const ANSWER = Buffer.from([8, 1, 18, 12, 8, 1, 18, 4, 8, 100, 16, 2, 24, 99, 34, 0]);
+
+if (library === 'grpc-js') {
+  const { Server, ServerCredentials } = await import('@grpc/grpc-js');
+  const same = (bytes) => bytes;
+  const server = new Server();
+  const method = { requestStream: false, responseStream: false, requestSerialize: same, requestDeserialize: same };
+  const path = '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit';
+  server.addService(
+    { ShouldRateLimit: { ...method, path, responseSerialize: same, responseDeserialize: same } },
+    { ShouldRateLimit: (_call, answer) => answer(null, ANSWER) },
+  );
+  server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), () => undefined);
+} else {
+  const framed = Buffer.concat([Buffer.from([0, 0, 0, 0, ANSWER.length]), ANSWER]);
+  const server = createServer();
+  server.on('stream', (stream) => {
+    stream.resume();
+    stream.on('end', () => {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      stream.end(framed);
+    });
+  });
+  server.listen(Number(port), '127.0.0.1');
+}

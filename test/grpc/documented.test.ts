@@ -1,0 +1,30 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { parseAllDocuments } from 'yaml';
+import { envoyDomainOf, findRule } from '../../src/core/policy/envoy-table.js';
+import { checkPolicyFile } from '../../src/core/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
+
+const [, section = ''] = readFileSync('docs/gateways.md', 'utf8').split("\n## Envoy's rate limit service\n");
+const blocks = (language: string): string[] =>
+  [...section.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 'gs'))].map(([, text]) => text!);
+
+describe('the documented configuration of the rate limit service', () => {
+  it('is valid: the policies, and each YAML', () => {
+    expect(checkPolicyFile(JSON.parse(blocks('json')[0]!))).to.deep.equal([]);
+    const all = blocks('yaml');
+    expect(all).to.have.lengthOf(2);
+    for (const text of all) expect(parseAllDocuments(text).flatMap(({ errors }) => errors)).to.deep.equal([]);
+  });
+
+  it('asks only for domains and descriptors that the policies name', () => {
+    const { envoy = {} } = JSON.parse(blocks('json')[0]!) as PolicyFileText;
+    for (const text of blocks('yaml')) {
+      const [domain] = [...text.matchAll(/^ *domain: (\w+)$/gm)].map(([, name]) => name!);
+      const rules = envoyDomainOf(domain!, envoy[domain!]!);
+      const actions = [...text.matchAll(/actions: \[\{ (\w+): \{\} \}\]/g)].map(([, key]) => key!);
+      expect(actions).not.to.deep.equal([]);
+      for (const key of actions) expect(findRule(rules, [{ key, value: '192.0.2.1' }])?.policy).to.equal('per-address');
+    }
+  });
+});
