@@ -51,6 +51,8 @@ interface Ports {
   readonly port: number;
   /** Port of Envoy's rate limit service, if it is on. */
   readonly grpcPort: number | undefined;
+  /** Port of the Redis protocol, if it is on. */
+  readonly respPort: number | undefined;
 }
 
 export interface RunningNode extends Ports {
@@ -113,7 +115,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   reports.ofProcess = api.report;
   own?.passTo((listener) => api.answerAlso(listener));
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
-  const { host, grpcPort: wantedGrpcPort } = settings;
+  const { host } = settings;
   const open = async (door: Door, server: PublicDoor, port: number, setting: string): Promise<number> => {
     if (sharing !== 'by-supervisor') return listen(server.server, { host, port, setting, sharing });
     server.answerAlso(group!.connections(door));
@@ -121,9 +123,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   };
   const listenHere = async (): Promise<Ports> => ({
     port: await open('http', api, settings.port, 'TOKENRING_PORT'),
-    grpcPort: api.grpc && (await open('grpc', api.grpc, wantedGrpcPort!, 'TOKENRING_GRPC_PORT')),
+    grpcPort: api.grpc && (await open('grpc', api.grpc, settings.grpcPort!, 'TOKENRING_GRPC_PORT')),
+    respPort: api.resp && (await open('resp', api.resp, settings.respPort!, 'TOKENRING_RESP_PORT')),
   });
-  const { port, grpcPort } = await start(member, async () => {
+  const ports = await start(member, async () => {
     // A taken port must stop the node before other members depend on it. A worker listens only after it has joined: on
     // the shared port it would take connections from workers that can answer. Its supervisor has already checked the
     // port.
@@ -134,20 +137,19 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   });
   const stopWatching = [
     watchCertificates(settings, 'tls', { log, audit }, (next) => {
-      for (const door of [api, api.grpc]) door?.useTls(publicTls(settings, next)!);
+      for (const door of [api, api.grpc, api.resp]) door?.useTls(publicTls(settings, next)!);
     }),
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   stage = 'ready';
   api.grpc?.stageChanged();
-  if (group === undefined) log.info({ host, port, grpcPort }, 'tokenring ready');
+  if (group === undefined) log.info({ host, ...ports }, 'tokenring ready');
   else {
-    log.info({ host, port, grpcPort, sharing, pid: process.pid }, 'worker ready');
+    log.info({ host, ...ports, sharing, pid: process.pid }, 'worker ready');
     group.isUp();
   }
   return {
-    port,
-    grpcPort,
+    ...ports,
     log,
     stats: api.stats,
     async stop() {
@@ -155,7 +157,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       api.grpc?.stageChanged();
       source.close();
       log.info('stopping');
-      const doors = [api, ...(api.grpc === undefined ? [] : [api.grpc])];
+      const doors = [api, api.grpc, api.resp].filter((door) => door !== undefined);
       const drained = Promise.all(doors.map((door) => door.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));
       await member.leave(group?.groupLeave());
       await drained;

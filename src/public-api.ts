@@ -23,6 +23,8 @@ import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import type { PublicServer } from './http/server.js';
 import { onceJoined } from './http/once-joined.js';
 import type { Member } from './member.js';
+import { createRespServer } from './resp/server.js';
+import type { RespServer } from './resp/server.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
 import type { Settings } from './settings/setting-table.js';
 import { VERSION } from './version.js';
@@ -55,6 +57,8 @@ interface PublicApi extends PublicServer {
   readonly report: () => ProcessReport;
   /** Envoy's rate limit service, if the settings ask for it. */
   readonly grpc: GrpcDoor | undefined;
+  /** The Redis protocol, if the settings ask for it. */
+  readonly resp: RespServer | undefined;
 }
 
 /** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
@@ -114,9 +118,15 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     settings.grpcPort === undefined
       ? undefined
       : createGrpcDoor({ edge, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
+  const hasJoined = (): boolean => stage() !== 'joining';
+  const resp =
+    settings.respPort === undefined
+      ? undefined
+      : createRespServer({ edge, connections, cluster: node, hasJoined, version: VERSION }, deps.tls);
   return {
     ...server,
     grpc,
+    resp,
     stats: () => metrics.getMetricsAsJSON(),
     report: () => processReport(counters, deps.memoryMb),
   };

@@ -59,6 +59,7 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   },
   http: { ours: ['core', 'cluster', 'validate', 'edge', 'http'], packages: /./ },
   grpc: { ours: ['core', 'cluster', 'validate', 'edge', 'grpc'], packages: /^node:/ },
+  resp: { ours: ['core', 'cluster', 'validate', 'edge', 'resp'], packages: /^node:(buffer|net|tls)$/ },
   peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
   discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
   store: { ours: ['core', 'cluster', 'wire', 'store'], packages: /./ },

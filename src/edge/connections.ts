@@ -23,6 +23,8 @@ export const DEFAULT_BOUNDS: ConnectionBounds = {
 
 /** The server of one protocol. */
 interface Door {
+  /** Its name in metrics. */
+  readonly protocol: string;
   readonly server: Server;
   /** Closes the connections that wait for nothing. */
   readonly closeIdle: () => void;
@@ -157,6 +159,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
   function count(door: OpenDoor, own: 0 | 1, change: 1 | -1): void {
     total += change;
     door.own += own * change;
+    counters.connections.set(door.protocol, (counters.connections.get(door.protocol) ?? 0) + change);
     shareRoom();
   }
 
@@ -210,6 +213,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
       if (doors.size === 0) timers = [setInterval(look, answerMs / LOOKS), setInterval(boundUnread, SUM_INTERVAL_MS)];
       for (const timer of timers) timer.unref();
       doors.add(door);
+      counters.connections.set(door.protocol, 0);
       shareRoom();
       const handed = new WeakSet<Socket>();
       listenTo(door, handed);

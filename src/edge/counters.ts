@@ -35,6 +35,8 @@ export interface Counters {
   refusedConnections: number;
   refusedOfAddress: number;
   slowReaders: number;
+  /** Open connections, by protocol. */
+  readonly connections: Map<string, number>;
   /** Requests answered with a problem, by its code. */
   readonly problems: Map<string, number>;
 }
@@ -50,6 +52,7 @@ export function createCounters(): Counters {
     refusedConnections: 0,
     refusedOfAddress: 0,
     slowReaders: 0,
+    connections: new Map(),
     problems: new Map(),
   };
 }

@@ -5,8 +5,8 @@ import type { Settings } from '../settings/setting-table.js';
 /** The metrics of one process, as prom-client's registry gives them in JSON. */
 export type Stats = readonly MetricObjectWithValues<MetricValue<string>>[];
 
-/** A public port of the group: that of the API, or that of Envoy's rate limit service. */
-export type Door = 'http' | 'grpc';
+/** A public port of the group: that of the API, of Envoy's rate limit service, or of the Redis protocol. */
+export type Door = 'http' | 'grpc' | 'resp';
 
 /** A worker, as the other workers know it. */
 export interface Sibling {

@@ -132,6 +132,7 @@ export function createGrpcServer(
   });
 
   const door = connections.addDoor({
+    protocol: 'grpc',
     server,
     closeIdle() {
       for (const { session, calls } of sessions.values()) if (calls.size === 0) session.close();

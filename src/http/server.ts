@@ -133,6 +133,7 @@ export function createPublicServer(
     answer(req, res);
   });
   const connections = bounded.addDoor({
+    protocol: 'http',
     server,
     closeIdle: () => server.closeIdleConnections(),
     waitingBytes: (socket) => pipelining.waitingBytes(socket),

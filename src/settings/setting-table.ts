@@ -80,6 +80,12 @@ export const SETTINGS = {
     undefined,
     "port of Envoy's rate limit service over gRPC, which is off without; 0 takes a free one",
   ),
+  respPort: setting<number | undefined>(
+    (text) => wholeNumber(text, 0, 65535),
+    'a whole number from 0 to 65535',
+    undefined,
+    'port of the Redis protocol at the same host, off without; 0 takes a free one',
+  ),
   peerHost: setting<string>(host, HOST, '127.0.0.1', 'where this node listens to other nodes'),
   peerPort: whole(0, 65535, 9080, 'port for other nodes; 0 takes a free one'),
   advertise: optional(hostPort, 'host:port', 'where other nodes reach this one, and its id; else where it listens'),

@@ -6,6 +6,8 @@ import type { Asked } from '../core/decide/decide.js';
 import { TokenringError } from '../core/error.js';
 import { MAX_BATCH } from '../core/request/request.js';
 import { parseJson } from './json.js';
+import { standsAt, textOf } from './known-text.js';
+import type { Text } from './known-text.js';
 import { readBatch, readCheck } from './request.js';
 import { MAX_REQUEST_ID_BYTES } from './schema.js';
 
@@ -36,13 +38,6 @@ interface Ending {
   readonly text: Text;
   readonly asked: Asked;
   readonly hasRequestId: boolean;
-}
-
-/** Bytes to compare: words of four, and the bytes that are left. */
-interface Text {
-  readonly length: number;
-  readonly words: Int32Array;
-  readonly rest: Uint8Array;
 }
 
 /** Reads the body of a batch without a string or an object for each item. */
@@ -262,20 +257,6 @@ function findItemEnd(body: Buffer, start: number): number {
   return Math.min(at, body.length);
 }
 
-function textOf(bytes: Buffer): Text {
-  const { length } = bytes;
-  const words = Int32Array.from({ length: length >> 2 }, (_, i) => bytes.readInt32LE(4 * i));
-  return { length, words, rest: Uint8Array.from(bytes.subarray(4 * words.length)) };
-}
-
-function standsAt(body: DataView, at: number, { length, words, rest }: Text): boolean {
-  if (at + length > body.byteLength) return false;
-  for (let i = 0; i < words.length; i += 1) if (body.getInt32(at + 4 * i, true) !== words[i]) return false;
-  const left = at + 4 * words.length;
-  for (let i = 0; i < rest.length; i += 1) if (body.getUint8(left + i) !== rest[i]) return false;
-  return true;
-}
-
 /** @returns the place of the first byte at `at` or behind it that is no white space */
 function skipSpace(body: Buffer, at: number): number {
   let next = at;
@@ -352,6 +333,11 @@ function findRequestIdEnd(body: Buffer, start: number): number {
   return end >= 0 && body[end + 1] === CLOSE_BRACE ? end : -1;
 }
 
+/** By byte: 1 for printable ASCII that stands for itself in a JSON string. */
+const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) =>
+  byte >= 0x20 && byte <= 0x7e && byte !== QUOTE && byte !== BACKSLASH ? 1 : 0,
+);
+
 /** Bytes of `"}`. */
 const ID_END_BYTES = 2;
 const BEFORE_REQUEST_ID = ',"requestId":"';
@@ -368,11 +354,6 @@ function withoutRequestId(bytes: Buffer, requestId: string): Buffer | undefined 
   const idStart = start + BEFORE_REQUEST_ID.length;
   return findRequestIdEnd(bytes, idStart) < 0 ? undefined : bytes.subarray(0, idStart);
 }
-
-/** By byte: 1 for printable ASCII that stands for itself in a JSON string. */
-const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) =>
-  byte >= 0x20 && byte <= 0x7e && byte !== QUOTE && byte !== BACKSLASH ? 1 : 0,
-);
 
 /** @returns the place behind the brace that closes the object at `at`; −1 if there is none. Valid JSON has one. */
 function findObjectEnd(body: Buffer, start: number): number {

@@ -28,7 +28,7 @@ describe('the connections of several doors', () => {
   async function openDoor(bounded: Connections, answer = Buffer.from('x')): Promise<OpenDoor> {
     let closed = 0;
     const server = createServer();
-    const connections = bounded.addDoor({ server, closeIdle: () => (closed += 1) });
+    const connections = bounded.addDoor({ protocol: 'x', server, closeIdle: () => (closed += 1) });
     server.on('connection', (socket) => {
       socket.on('error', () => undefined);
       if (!socket.destroyed) socket.resume().write(answer);

@@ -189,6 +189,7 @@ describe('the bounds of the service itself', () => {
     const server = new EventEmitter();
     const counters = createCounters();
     createConnections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters).addDoor({
+      protocol: 'http',
       server: server as unknown as Server,
       closeIdle: () => undefined,
     });

@@ -23,6 +23,10 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
     settings.grpcPort === undefined
       ? undefined
       : await freePort({ host, port: settings.grpcPort, setting: 'TOKENRING_GRPC_PORT' });
+  const respPort =
+    settings.respPort === undefined
+      ? undefined
+      : await freePort({ host, port: settings.respPort, setting: 'TOKENRING_RESP_PORT' });
   const lines = createLog(settings, () => undefined);
   const { log } = lines;
   const sockets = await openSockets(log);
@@ -32,12 +36,12 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
   const group = startGroup({
     exec: WORKER,
     execArgv: heapOptions(nodeMemoryMb(memoryMb, settings.workers), heapLimitMb()),
-    settings: { ...settings, port, grpcPort, workerPort, memoryMb },
+    settings: { ...settings, port, grpcPort, respPort, workerPort, memoryMb },
     socketPathOf: (worker) => sockets?.pathOf(worker),
     openPorts:
       sharingOf(process.versions.node, process.platform) === 'by-kernel'
         ? undefined
-        : openPorts({ host, port, grpcPort }),
+        : openPorts({ host, port, grpcPort, respPort }),
     log,
     droppedLogLines: () => lines.droppedLines,
   });
@@ -46,7 +50,7 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
     sockets?.remove();
   });
   const node = await group.started;
-  log.info({ node, host, port, grpcPort, workers: settings.workers }, 'tokenring ready');
+  log.info({ node, host, port, grpcPort, respPort, workers: settings.workers }, 'tokenring ready');
   return {
     log,
     async stop() {
@@ -62,7 +66,8 @@ function openPorts({
   host,
   port,
   grpcPort,
-}: Pick<Settings, 'host' | 'port' | 'grpcPort'>): (
+  respPort,
+}: Pick<Settings, 'host' | 'port' | 'grpcPort' | 'respPort'>): (
   take: (socket: Socket, door: Door) => void,
 ) => Promise<{ close(): void }> {
   const open = async (at: ListenAt, take: (socket: Socket) => void): Promise<Server> => {
@@ -75,6 +80,11 @@ function openPorts({
     if (grpcPort !== undefined) {
       opened.push(
         await open({ host, port: grpcPort, setting: 'TOKENRING_GRPC_PORT' }, (socket) => take(socket, 'grpc')),
+      );
+    }
+    if (respPort !== undefined) {
+      opened.push(
+        await open({ host, port: respPort, setting: 'TOKENRING_RESP_PORT' }, (socket) => take(socket, 'resp')),
       );
     }
     return {

@@ -23,6 +23,10 @@ export interface AccessRules {
 export interface Access {
   /** Whether decisions need a token. It is a field of its own, as each decision reads it. */
   readonly guardsDecisions: boolean;
+  /** Changes when the rules are replaced. */
+  readonly revision: number;
+  /** Returns the name of a token; `undefined` if the node does not know it. */
+  nameOf(token: string): string | undefined;
   /**
    * Checks a caller that wants to use this role.
    * @param authorization the header
@@ -39,16 +43,22 @@ export function createAccess(initial: AccessRules): Access {
   let rules = initial;
   let required = new Set<Role>();
   let guardsDecisions = false;
+  let revision = 0;
   const access: Access = {
     get guardsDecisions() {
       return guardsDecisions;
     },
+    get revision() {
+      return revision;
+    },
+    nameOf: (token) => findToken(rules.tokens, token)?.name,
     admit(authorization, role) {
       if (!required.has(role)) return undefined;
       const able = rules.tokens.filter(({ roles }) => allows(roles, role));
       if (able.length === 0)
         throw new TokenringError('forbidden', { expected: `a token of the node to have the role ${role}` });
-      const shown = findToken(rules.tokens, authorization);
+      const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
+      const shown = text === undefined ? undefined : findToken(rules.tokens, text);
       if (shown === undefined)
         throw new TokenringError('unauthorized', {
           field: 'Authorization',
@@ -60,6 +70,7 @@ export function createAccess(initial: AccessRules): Access {
     },
     replace(next) {
       rules = next;
+      revision += 1;
       required = new Set<Role>(['admin', ...next.required]);
       guardsDecisions = required.has('decide');
     },
@@ -77,10 +88,8 @@ function allows(roles: readonly Role[], role: Role): boolean {
 }
 
 /** Compares with every token in full, so that the time reveals nothing about any token. */
-function findToken(tokens: readonly KnownToken[], authorization: string | undefined): KnownToken | undefined {
-  const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
-  if (text === undefined) return undefined;
-  const digest = digestOf(text);
+function findToken(tokens: readonly KnownToken[], shown: string): KnownToken | undefined {
+  const digest = digestOf(shown);
   let found: KnownToken | undefined;
   for (const token of tokens) if (timingSafeEqual(token.digest, digest)) found = token;
   return found;

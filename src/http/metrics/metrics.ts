@@ -57,6 +57,8 @@ export function createMetrics(sources: MetricSources): Registry {
   gauge.one('tokenring_clients', 'Clients in the bucket table, owned and copied', () => stats().clients);
   const inFlight = 'Requests on the decision endpoints without an answer yet';
   gauge.one('tokenring_requests_in_flight', inFlight, () => counters.inFlight);
+  const connections = 'Open connections of callers, by protocol';
+  gauge.by('protocol', 'tokenring_connections', connections, () => counters.connections);
   const cut = 'Connections refused because there were too many, or cut because their client did not read';
   counter.by('reason', 'tokenring_cut_connections_total', cut, () => [
     ['too_many', counters.refusedConnections],

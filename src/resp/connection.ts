@@ -1,0 +1,282 @@
+import type { Socket } from 'node:net';
+import { waitingBatchBytes } from '../core/heap-bytes.js';
+import { TokenringError } from '../core/error.js';
+import { countProblem } from '../edge/counters.js';
+import type { Edge } from '../edge/edge.js';
+import type { OutputBytes } from '../edge/output-bytes.js';
+import { createOutputPool } from '../edge/output-bytes.js';
+import { createCommandReader } from './command-reader.js';
+import type { Read } from './command-reader.js';
+import { notJoined } from './commands.js';
+import type { Commands } from './commands.js';
+import { createDecisionWriter } from './decision-writer.js';
+import { createSession } from './session.js';
+import { ErrorText, writeValue } from './value.js';
+import type { Value } from './value.js';
+
+/** Answers that are kept before they are written. More commands wait until the client reads. */
+const MAX_OUTPUT_BYTES = 64 * 1024;
+/** Commands other than questions in one turn of the event loop. Then other connections have their turn. */
+const COMMANDS_A_TURN = 64;
+const NO_BYTES = Buffer.alloc(0);
+
+interface ConnectionsDeps {
+  readonly edge: Edge;
+  readonly commands: Commands;
+  /** Whether the node has joined the ring. Before, it cannot decide. */
+  readonly hasJoined: () => boolean;
+  /** Whether each connection ends once its commands are answered. */
+  readonly isDraining: () => boolean;
+}
+
+/** A connection that answers commands. */
+export interface Connection {
+  readonly socket: Socket;
+  /** Time at which bytes last came or went, in ms. */
+  readonly activeAtMs: number;
+  /**
+   * `idle`: all is answered. `arriving`: a part of a command is there. `busy`: a command is not answered yet. `ended`:
+   * the client is to close the connection.
+   */
+  readonly state: 'idle' | 'arriving' | 'busy' | 'ended';
+  /** Ends the connection behind the answers that are written. */
+  end(): void;
+}
+
+type Questions = Extract<Read, { kind: 'questions' }>;
+
+/**
+ * Answers the commands of connections in order. All questions of a chunk are one batch. While a batch waits for other
+ * nodes, or the client does not read, the connection reads no more.
+ */
+export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket) => Connection {
+  const { edge, commands, hasJoined, isDraining } = deps;
+  const { access, arriving, counters, elapsedMs, limiter, waiting } = edge;
+  const reader = createCommandReader(edge.policies);
+  const writer = createDecisionWriter(counters);
+  const pool = createOutputPool();
+
+  return (socket) => {
+    const session = createSession(access);
+    const held = arriving.begin(socket.remoteAddress);
+    let input: Buffer = NO_BYTES;
+    let needed = 1;
+    let out: OutputBytes | undefined;
+    /** A command waits for its answer, for its turn, or for the client to read. */
+    let busy = false;
+    let halfClosed = false;
+    let activeAtMs = elapsedMs();
+
+    function send(): void {
+      if (out === undefined) return;
+      const sent = out;
+      out = undefined;
+      if (socket.destroyed || sent.bodyLength === 0) return pool.giveBack(sent);
+      activeAtMs = elapsedMs();
+      socket.write(sent.withHead(''));
+      // The system has copied all bytes, so their memory can be used again.
+      if (socket.writableLength === 0) pool.giveBack(sent);
+    }
+
+    function answer(value: Value): void {
+      if (value instanceof TokenringError) countProblem(counters, value.code);
+      writeValue((out ??= pool.take()), value, session.protocol);
+    }
+
+    function end(): void {
+      send();
+      input = NO_BYTES;
+      held.release();
+      // What still comes is read and dropped, so that a reset does not lose the last answers.
+      if (!socket.writableEnded) socket.end();
+      socket.resume();
+    }
+
+    /** Why no question is answered now; `undefined` if there is no reason. */
+    function refusal(isBatch: boolean): unknown {
+      try {
+        if (access.guardsDecisions) session.require('decide');
+        if (!hasJoined()) throw notJoined();
+        waiting.requirePlace();
+        waiting.requireRoom(isBatch ? 'batch' : 'check');
+        return undefined;
+      } catch (error) {
+        return error;
+      }
+    }
+
+    /** @returns a promise if the answers come later */
+    function decide({ batch, replies }: Questions): Promise<void> | undefined {
+      counters.inFlight += 1;
+      const startMs = elapsedMs();
+      const refused = refusal(batch.size > 1);
+      if (refused !== undefined) {
+        const problem = edge.failed(refused);
+        for (let place = 0; place < batch.size; place += 1)
+          writeValue((out ??= pool.take()), problem, session.protocol);
+        return undefined;
+      }
+      const write = (): void => {
+        writer.write((out ??= pool.take()), batch, replies, session.protocol);
+        const only = batch.size === 1 ? batch.answerAt(0) : undefined;
+        if (only instanceof TokenringError) counters.inFlight -= 1;
+        else edge.answered(only?.source ?? 'batch', startMs);
+      };
+      const later = limiter.checkMany(batch);
+      if (later === undefined) {
+        write();
+        return undefined;
+      }
+      const written = waiting.charge(waitingBatchBytes(batch), later.then(write));
+      // Each command of the batch would need an answer of its own.
+      waiting.wait(written, (error) => {
+        session.ends = true;
+        answer(edge.failed(error));
+      });
+      return written;
+    }
+
+    function run(name: string, args: readonly string[]): Promise<void> | undefined {
+      let value: Value | Promise<Value>;
+      try {
+        value = commands.run(name, args, session);
+        if (value instanceof Promise) waiting.requirePlace();
+      } catch (error) {
+        if (!(error instanceof TokenringError)) throw error;
+        value = error;
+      }
+      if (!(value instanceof Promise)) {
+        answer(value);
+        return undefined;
+      }
+      counters.inFlight += 1;
+      const answered = value.then((settled) => {
+        counters.inFlight -= 1;
+        answer(settled);
+      });
+      waiting.wait(answered, (error) => answer(edge.failed(error)));
+      return answered;
+    }
+
+    function wait(later: Promise<void>): void {
+      busy = true;
+      send();
+      socket.pause();
+      const goOn = (): void => {
+        busy = false;
+        proceed();
+      };
+      // Its failure is answered already.
+      later.then(goOn, goOn);
+    }
+
+    /** @returns whether the connection must wait before it reads on */
+    function mustWait(others: number): boolean {
+      if (out !== undefined && out.bodyLength >= MAX_OUTPUT_BYTES) send();
+      if (socket.writableNeedDrain) wait(new Promise((resolve) => void socket.once('drain', resolve)));
+      else if (others >= COMMANDS_A_TURN) wait(new Promise((resolve) => void setImmediate(resolve)));
+      return busy;
+    }
+
+    /** Answers one command, or several questions. @returns how it goes on */
+    function step(read: Read): 'next' | 'wait' | 'stop' {
+      switch (read.kind) {
+        case 'incomplete':
+          needed = read.needed;
+          return 'stop';
+        case 'broken':
+          answer(new ErrorText(`ERR Protocol error: ${read.text}`));
+          countProblem(counters, 'invalid_request');
+          session.ends = true;
+          return 'next';
+        case 'refused':
+          answer(read.error);
+          return 'next';
+        case 'questions':
+        case 'command': {
+          // A browser that is led here sends lines of HTTP, with commands in its body.
+          if (read.kind === 'command' && read.isLine && !commands.has(read.name)) session.ends = true;
+          const later = read.kind === 'questions' ? decide(read) : run(read.name, read.args);
+          if (later === undefined) return 'next';
+          wait(later);
+          return 'wait';
+        }
+      }
+    }
+
+    function proceed(): void {
+      let at = 0;
+      let others = 0;
+      while (at < input.length && !session.ends && !mustWait(others)) {
+        const read = reader.read(input, at);
+        at = reader.end;
+        // The rest of the input must be there before a command that waits goes on.
+        if (step(read) !== 'next') break;
+        if (read.kind !== 'questions') others += 1;
+      }
+      keep(at);
+      if (busy || socket.destroyed) return;
+      if (session.ends || ((halfClosed || isDraining()) && input.length === 0)) return end();
+      send();
+      if (halfClosed) return end();
+      if (socket.writableNeedDrain) wait(new Promise((resolve) => void socket.once('drain', resolve)));
+      else socket.resume();
+    }
+
+    /** Keeps the input that is not answered, in memory of its own. */
+    function keep(from: number): void {
+      held.release();
+      const rest = input.length - from;
+      input = rest === 0 ? NO_BYTES : from === 0 ? input : joined(NO_BYTES, input.subarray(from));
+      if (rest > 0 && !held.add(rest)) {
+        countProblem(counters, 'overloaded');
+        socket.destroy();
+      }
+    }
+
+    function received(chunk: Buffer): void {
+      if (socket.writableEnded) return;
+      activeAtMs = elapsedMs();
+      input = input.length === 0 ? chunk : joined(input, chunk);
+      if (busy) {
+        socket.pause();
+        keep(0);
+      } else if (input.length < needed) keep(0);
+      else {
+        needed = 1;
+        proceed();
+      }
+    }
+
+    socket.on('data', received);
+    socket.on('error', () => void socket.destroy());
+    socket.on('end', () => {
+      halfClosed = true;
+      if (!busy) end();
+    });
+    socket.on('close', () => {
+      input = NO_BYTES;
+      held.release();
+    });
+    return {
+      socket,
+      get activeAtMs() {
+        return activeAtMs;
+      },
+      get state() {
+        if (socket.writableEnded) return 'ended';
+        if (busy) return 'busy';
+        return input.length > 0 ? 'arriving' : 'idle';
+      },
+      end,
+    };
+  };
+}
+
+/** Joins bytes in memory of their own, which pins no other. */
+function joined(first: Buffer, second: Buffer): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(first.length + second.length);
+  first.copy(bytes);
+  second.copy(bytes, first.length);
+  return bytes;
+}

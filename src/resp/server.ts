@@ -1,0 +1,116 @@
+import { createServer } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
+import type { TlsOptions } from 'node:tls';
+import type { Connections, Listener } from '../edge/connections.js';
+import type { Edge } from '../edge/edge.js';
+import { createCommands } from './commands.js';
+import type { CommandsDeps } from './commands.js';
+import { createConnectionHandler } from './connection.js';
+import type { Connection } from './connection.js';
+
+/** Longest times, in ms, that a connection may take or stay silent. */
+interface RespTimeouts {
+  /** Time for a TLS handshake. */
+  readonly handshakeMs: number;
+  /** Time for a command to arrive in full. */
+  readonly commandMs: number;
+  /**
+   * Time between two commands. Clients keep connections in pools and do not expect that they end. At the bound on
+   * connections, idle ones end earlier.
+   */
+  readonly idleMs: number;
+  /** Time for a client to close a connection that the node has ended. */
+  readonly lingerMs: number;
+}
+
+const DEFAULT_TIMEOUTS: RespTimeouts = { handshakeMs: 5_000, commandMs: 10_000, idleMs: 3_600_000, lingerMs: 1_000 };
+/** Silence in ms after which the system asks whether the other machine is still there. */
+const KEEP_ALIVE_MS = 60_000;
+
+interface RespDeps extends CommandsDeps {
+  readonly edge: Edge;
+  readonly connections: Connections;
+}
+
+export interface RespServer {
+  readonly server: Server;
+  /** Answers the connections of one more listener. */
+  answerAlso(listener: Listener): void;
+  /** Uses another certificate and CA for new connections. Open connections continue. */
+  useTls(tls: TlsOptions): void;
+  /**
+   * Stops without losing an answer. For `noticeMs` the server continues. Then it accepts no connection, and each one
+   * ends behind the answer to the last command that was received. A command that comes later is not decided. After
+   * `graceMs` in all, it cuts the rest.
+   */
+  drain(noticeMs: number, graceMs: number): Promise<void>;
+}
+
+/** Creates the listener of the Redis protocol. */
+export function createRespServer(
+  deps: RespDeps,
+  tls?: TlsOptions,
+  timeouts: RespTimeouts = DEFAULT_TIMEOUTS,
+): RespServer {
+  const { edge, hasJoined } = deps;
+  const { handshakeMs, commandMs, idleMs, lingerMs } = timeouts;
+  let draining = false;
+  const open = new Set<Connection>();
+  const commands = createCommands(deps);
+  const handle = createConnectionHandler({ edge, commands, hasJoined, isDraining: () => draining });
+
+  const options = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+  const server: Server =
+    tls === undefined ? createServer(options) : createTlsServer({ ...options, handshakeTimeout: handshakeMs, ...tls });
+  const door = deps.connections.addDoor({ protocol: 'resp', server, closeIdle: endIdle });
+
+  server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
+    if (socket.destroyed) return;
+    const connection = handle(socket);
+    open.add(connection);
+    socket.on('close', () => open.delete(connection));
+    if (draining) connection.end();
+  });
+  // A client that breaks off a handshake is no error of the node.
+  server.on('tlsClientError', (_error, socket: Socket) => socket.destroy());
+
+  function endIdle(): void {
+    for (const { socket, state } of open) if (state === 'idle' && socket.bytesRead > 0) socket.destroy();
+  }
+
+  const LONGEST = { idle: idleMs, arriving: commandMs, ended: lingerMs, busy: Infinity } as const;
+  function endSilent(): void {
+    const nowMs = edge.elapsedMs();
+    for (const { socket, state, activeAtMs } of open) if (nowMs - activeAtMs > LONGEST[state]) socket.destroy();
+  }
+  const looking = setInterval(endSilent, Math.min(1_000, commandMs / 2));
+  looking.unref();
+  server.on('close', () => clearInterval(looking));
+
+  const listeners: Pick<Listener, 'close'>[] = [server];
+  return {
+    server,
+    answerAlso(listener) {
+      listeners.push(listener);
+      door.addListener(listener);
+    },
+    useTls(next) {
+      if (server instanceof TlsServer) server.setSecureContext(next);
+    },
+    async drain(noticeMs, graceMs) {
+      await new Promise((resolve) => setTimeout(resolve, noticeMs));
+      draining = true;
+      const cut = setTimeout(
+        () => {
+          for (const socket of door.open) socket.destroy();
+        },
+        Math.max(0, graceMs - noticeMs),
+      );
+      const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+      for (const connection of open) if (connection.state === 'idle') connection.end();
+      await Promise.all([...closed, door.allClosed()]);
+      clearTimeout(cut);
+    },
+  };
+}
