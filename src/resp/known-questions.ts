@@ -35,8 +35,6 @@ interface KnownQuestions {
 /**
  * Most commands of a connection are equal apart from the client. The general way reads such a command once. Then its
  * bytes are recognised in the commands that follow, without a string or an object. A test compares both ways.
- *
- * Measured with pipelines of 64 `CL.THROTTLE` on Node 20, one core: 0.3 µs instead of 2.2 µs to read a command.
  */
 export function createKnownQuestions(): KnownQuestions {
   /** The last used comes first. */
