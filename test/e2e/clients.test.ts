@@ -4,7 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import { liveNode, newClient } from '../support/http.js';
+import { startNode } from '../../src/main.js';
+import { readSettings } from '../../src/settings/settings.js';
+import { ALONE, liveNode, newClient } from '../support/http.js';
+import { freePort } from '../support/ports.js';
+import { describeWith } from '../support/programs.js';
 
 const run = promisify(execFile);
 const page = readFileSync('docs/clients.md', 'utf8');
@@ -127,6 +131,67 @@ describe('the programs of docs/clients.md', function () {
       } finally {
         rmSync(folder, { recursive: true, force: true });
       }
+    });
+  }
+});
+
+interface RedisClient {
+  readonly heading: string;
+  readonly fence: string;
+  readonly probe: readonly [string, ...string[]];
+  readonly from: string;
+  readonly run: (program: string) => readonly [string, ...string[]];
+}
+
+const REDIS_CLIENTS: readonly RedisClient[] = [
+  {
+    heading: 'curl',
+    fence: 'sh',
+    probe: ['valkey-cli', '--version'],
+    from: 'valkey-tools',
+    run: (program) => ['sh', '-c', program],
+  },
+  {
+    heading: 'Python',
+    fence: 'python',
+    probe: ['/usr/bin/python3', '-c', 'import redis'],
+    from: 'python3-redis',
+    run: (program) => ['/usr/bin/python3', '-c', program],
+  },
+  {
+    heading: 'PHP',
+    fence: 'php',
+    probe: ['php', '-r', 'new Redis();'],
+    from: 'php-redis',
+    run: (program) => ['php', '-r', program.replace('<?php', '')],
+  },
+  {
+    heading: 'Ruby',
+    fence: 'ruby',
+    probe: ['ruby', '-e', 'require "redis"'],
+    from: 'ruby-redis',
+    run: (program) => ['ruby', '-e', program],
+  },
+];
+
+describe('the programs of docs/clients.md that speak the Redis protocol', function () {
+  this.timeout(60_000);
+  for (const { heading, fence, probe, from, run: commandOf } of REDIS_CLIENTS) {
+    describeWith(heading, probe, `apt-get install ${from}`, () => {
+      it('is allowed once, then denied', async () => {
+        const port = await freePort();
+        const node = await startNode(readSettings([...ALONE, '--resp-port', String(port)], {}));
+        const program = programsOf(heading, fence)[1]!;
+        for (const part of ['6379', 'alice', '100']) expect(program, part).to.include(part);
+        const [command, ...args] = commandOf(program.replace('6379', String(port)).replace('100', '1'));
+        const said = async (): Promise<string[]> => (await run(command, args)).stdout.split(/\s+/).slice(0, 3);
+        try {
+          expect(await said()).to.deep.equal(['1', '1', '0']);
+          expect(await said()).to.deep.equal(['0', '1', '0']);
+        } finally {
+          await node.stop();
+        }
+      });
     });
   }
 });
