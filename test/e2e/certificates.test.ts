@@ -10,8 +10,8 @@ import { expect } from 'chai';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings, SettingsError } from '../../src/settings/settings.js';
-import { createAuthority, hasOpenssl } from '../peer/certificates.js';
-import type { Authority } from '../peer/certificates.js';
+import { certificateFiles, createAuthority, hasOpenssl } from '../peer/certificates.js';
+import type { Authority, Identity } from '../peer/certificates.js';
 import { allow, newClient } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
 
@@ -19,32 +19,6 @@ const HERE = 'IP:127.0.0.1,DNS:localhost';
 const TOKEN = 'admin-token';
 
 const WITHOUT = hasOpenssl() ? '' : ' (pending: this machine has no openssl command to make certificates with)';
-
-interface Identity {
-  readonly cert: string;
-  readonly key: string;
-}
-
-/** The files of one certificate, each replaced in one step. */
-function certificateFiles(
-  folder: string,
-  name: string,
-): { flags: string[]; write(next: Identity, ca: string): void; cert: string } {
-  const path = (kind: string): string => join(folder, `${name}-${kind}.pem`);
-  const put = (kind: string, text: string): void => {
-    writeFileSync(`${path(kind)}.new`, text);
-    renameSync(`${path(kind)}.new`, path(kind));
-  };
-  return {
-    flags: ['cert', 'key', 'ca'].flatMap((kind) => [`--${name}-${kind}`, path(kind)]),
-    write({ cert, key }, ca) {
-      put('cert', cert);
-      put('key', key);
-      put('ca', ca);
-    },
-    cert: path('cert'),
-  };
-}
 
 function tlsOf(socket: Socket): TLSSocket {
   if (socket instanceof TLSSocket) return socket;

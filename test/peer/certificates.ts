@@ -1,12 +1,17 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+export interface Identity {
+  readonly cert: string;
+  readonly key: string;
+}
 
 export interface Authority {
   readonly ca: string;
   /** A certificate for these names, as in `IP:127.0.0.1,DNS:localhost`. */
-  issue(names: string, subject?: string): { readonly cert: string; readonly key: string };
+  issue(names: string, subject?: string): Identity;
 }
 
 export function hasOpenssl(): boolean {
@@ -19,7 +24,7 @@ export function createAuthority(name: string): Authority {
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
   let issued = 0;
 
-  function make(subject: string, ...more: string[]): { cert: string; key: string } {
+  function make(subject: string, ...more: string[]): Identity {
     const [cert, key] = [join(folder, `${issued}.pem`), join(folder, `${issued}.key`)];
     issued += 1;
     const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key];
@@ -39,4 +44,25 @@ export function createAuthority(name: string): Authority {
     'basicConstraints=CA:FALSE',
   ];
   return { ca, issue: (names, subject = '/CN=peer') => make(subject, ...signed, '-addext', `subjectAltName=${names}`) };
+}
+
+/** The files of one certificate, each replaced in one step. */
+export function certificateFiles(
+  folder: string,
+  name: string,
+): { flags: string[]; write(next: Identity, ca: string): void; cert: string } {
+  const path = (kind: string): string => join(folder, `${name}-${kind}.pem`);
+  const put = (kind: string, text: string): void => {
+    writeFileSync(`${path(kind)}.new`, text);
+    renameSync(`${path(kind)}.new`, path(kind));
+  };
+  return {
+    flags: ['cert', 'key', 'ca'].flatMap((kind) => [`--${name}-${kind}`, path(kind)]),
+    write({ cert, key }, ca) {
+      put('cert', cert);
+      put('key', key);
+      put('ca', ca);
+    },
+    cert: path('cert'),
+  };
 }

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
-import type { CallOptions, ChannelCredentials, ServiceError } from '@grpc/grpc-js';
+import type { CallOptions, ChannelCredentials, ChannelOptions, ServiceError } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import type { ServiceDefinition } from '@grpc/proto-loader';
 
@@ -56,9 +56,18 @@ export interface GrpcClient {
   close(): void;
 }
 
-/** A client of the official library for Node.js. Errors have its codes. */
-export function grpcClient(port: number, secure: ChannelCredentials = credentials.createInsecure()): GrpcClient {
-  const client = new Client(`localhost:${port}`, secure, { 'grpc.enable_retries': 0 });
+/**
+ * A client of the official library for Node.js, with connections of its own. Errors have its codes.
+ * @param target the port of a node here, or several addresses as gRPC names them
+ */
+export function grpcClient(
+  target: number | string,
+  secure: ChannelCredentials = credentials.createInsecure(),
+  options: ChannelOptions = {},
+): GrpcClient {
+  const address = typeof target === 'number' ? `localhost:${target}` : target;
+  const own = { 'grpc.enable_retries': 0, 'grpc.use_local_subchannel_pool': 1 };
+  const client = new Client(address, secure, { ...own, ...options });
   const same = (bytes: Buffer): Buffer => bytes;
 
   function raw(path: string, message: Buffer, given = {}, options: CallOptions = {}): Promise<Buffer> {
