@@ -8,6 +8,7 @@ import { batch } from './batch.js';
 import { check } from './check.js';
 import { client } from './client.js';
 import type { Bench, Goal } from './goal.js';
+import { grpc } from './grpc.js';
 import { halfLoad } from './half-load.js';
 import { hop } from './hop.js';
 import { lease } from './lease.js';
@@ -23,6 +24,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   'half-load': halfLoad,
   batch,
   check,
+  grpc,
   memory,
   lease,
   hop,

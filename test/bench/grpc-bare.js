@@ -1,5 +1,5 @@
 // A bare server of unary calls that decides nothing, for the table in docs/design.md:
-// node test/bench/grpc-bare.js http2|grpc-js PORT
+// node test/bench/grpc-bare.js http2|grpc-js PORT (0: a free one). It prints a line of JSON with its port.
 import { createServer } from 'node:http2';
 
 const [library, port] = process.argv.slice(2);
@@ -16,7 +16,7 @@ if (library === 'grpc-js') {
     { ShouldRateLimit: { ...method, path, responseSerialize: same, responseDeserialize: same } },
     { ShouldRateLimit: (_call, answer) => answer(null, ANSWER) },
   );
-  server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), () => undefined);
+  server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (_error, bound) => ready(bound));
 } else {
   const framed = Buffer.concat([Buffer.from([0, 0, 0, 0, ANSWER.length]), ANSWER]);
   const server = createServer();
@@ -28,5 +28,9 @@ if (library === 'grpc-js') {
       stream.end(framed);
     });
   });
-  server.listen(Number(port), '127.0.0.1');
+  server.listen(Number(port), '127.0.0.1', () => ready(server.address().port));
+}
+
+function ready(bound) {
+  process.stdout.write(`${JSON.stringify({ msg: 'ready', port: bound })}\n`);
 }

@@ -12,6 +12,7 @@ function answers(command: string, args: readonly string[]): boolean {
 }
 
 export const hasWrk = answers('wrk', ['-v']);
+export const hasH2load = answers('h2load', ['--version']);
 export const hasTaskset = answers('taskset', ['-V']);
 export const hasProc = readable('/proc/self/stat');
 
