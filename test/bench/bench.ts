@@ -15,6 +15,7 @@ import { lease } from './lease.js';
 import { busySeconds, hasProc, shortcomings } from './machine.js';
 import { memory } from './memory.js';
 import { ownCpuSeconds } from './processes.js';
+import { resp } from './resp.js';
 import { ring } from './ring.js';
 import { workers } from './workers.js';
 
@@ -23,6 +24,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   allow,
   'half-load': halfLoad,
   batch,
+  resp,
   check,
   grpc,
   memory,

@@ -171,24 +171,38 @@ export async function startRing(core: number, dist: string, count: number): Prom
   };
 }
 
+/** A Valkey that saves nothing. */
+export async function startValkeyServer(core: number): Promise<NodeProcess> {
+  const port = await freePort();
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+  const valkey = start(core, VALKEY, args);
+  await valkey.said('Ready to accept connections');
+  return {
+    port,
+    pid: valkey.pid,
+    cpuSeconds: () => cpuSeconds(valkey.pid),
+    kill: (signal) => valkey.kill(signal),
+    async stop() {
+      valkey.kill('SIGKILL');
+      await valkey.ended.catch(() => undefined);
+    },
+  };
+}
+
 /** node:http with rate-limiter-flexible on a Valkey of its own, both on one core. */
 export async function startRedisServer(core: number): Promise<ServerProcess> {
-  const valkeyPort = await freePort();
-  const valkeyArgs = ['--port', String(valkeyPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
-  const valkey = start(core, VALKEY, valkeyArgs);
-  await valkey.said('Ready to accept connections');
-  const server = await startServer(core, [join(import.meta.dirname, 'redis-server.js'), String(valkeyPort)]);
+  const valkey = await startValkeyServer(core);
+  const server = await startServer(core, [join(import.meta.dirname, 'redis-server.js'), String(valkey.port)]);
   return {
     port: server.port,
-    cpuSeconds: () => server.cpuSeconds() + cpuSeconds(valkey.pid),
+    cpuSeconds: () => server.cpuSeconds() + valkey.cpuSeconds(),
     kill(signal) {
       server.kill(signal);
       valkey.kill(signal);
     },
     async stop() {
       await server.stop();
-      valkey.kill('SIGKILL');
-      await valkey.ended.catch(() => undefined);
+      await valkey.stop();
     },
   };
 }

@@ -6,7 +6,7 @@ import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 import { createAuthority, hasOpenssl } from '../peer/certificates.js';
-import { wireOf } from '../resp/wire.js';
+import { command, connectResp, wireOf } from '../resp/wire.js';
 import { eventually } from '../support/eventually.js';
 import { newClient } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
@@ -167,6 +167,41 @@ describe('the port of the Redis protocol', function () {
       expect(stderr).to.match(/^tokenring: TOKENRING_RESP_PORT: .*EADDRINUSE.*\n$/);
     }
     await stop(node);
+  });
+
+  it('on SIGTERM, answers every command that it has received and decides none without an answer', async () => {
+    const [going, staying] = (await serveRing(2)) as [Node, Node];
+    const wires = await Promise.all(Array.from({ length: 8 }, () => connectResp(going.respPort)));
+    const keys = wires.map(() => newClient());
+    const sent = wires.map(() => 0);
+    const send = (i: number): void => {
+      sent[i]! += PIPELINE;
+      wires[i]!.send(...Array.from({ length: PIPELINE }, () => command(...throttle(keys[i]!, 100_000))));
+    };
+    for (const i of wires.keys()) send(i);
+    await Promise.all(wires.map((wire) => wire.reply()));
+    going.child.kill('SIGTERM');
+    // All connections but the first continue to send until the node ends them.
+    const sending = setInterval(() => {
+      for (let i = 1; i < wires.length; i += 1) if (wires[i]!.socket.writable) send(i);
+    }, 5);
+    const ends: unknown[] = [];
+    for (const { socket } of wires) socket.on('error', (error) => ends.push(error));
+    const answered = (await Promise.all(wires.map((wire) => wire.rest()))).map((rest) => rest.length + 1);
+    clearInterval(sending);
+    expect(await going.ended).to.include({ code: 0, stderr: '' });
+    expect(answered[0]).to.equal(PIPELINE);
+    for (const [i, count] of answered.entries()) expect(count).to.be.within(PIPELINE, sent[i]!);
+    const wire = await connectResp(staying.respPort);
+    const taken: number[] = [];
+    for (const key of keys) {
+      const [, limit, left] = (await wire.ask(...throttle(key, 100_000), '0')) as [number, number, number];
+      taken.push(limit - left);
+    }
+    expect(taken).to.deep.equal(answered);
+    expect(ends).to.deep.equal([]);
+    wire.socket.destroy();
+    await stop(staying);
   });
 });
 
