@@ -42,8 +42,6 @@ const MAX_INVALID_FRAMES = 20;
 const MAX_REFUSED_STREAMS = 100;
 /** PING and SETTINGS frames of a connection within a second without a call, after which it is cut. */
 const MAX_CONTROL_FRAMES = 1_000;
-/** Largest number of a stream. A GOAWAY with it announces that the last stream is still to come. */
-const LAST_STREAM = 2 ** 31 - 1;
 
 export interface GrpcServer {
   readonly server: Server;
@@ -154,8 +152,9 @@ export function createGrpcServer(
       if (server instanceof TlsServer) server.setSecureContext(next);
     },
     async drain(noticeMs, graceMs) {
-      for (const session of sessions.keys())
-        if (!session.destroyed) session.goaway(constants.NGHTTP2_NO_ERROR, LAST_STREAM);
+      // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
+      // number would promise an answer: node:http2 ignores calls after it.
+      for (const session of sessions.keys()) session.close();
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
       const cut = setTimeout(

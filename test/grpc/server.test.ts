@@ -431,7 +431,8 @@ describe('the gRPC server', () => {
     const waits = send(session, MESSAGE);
     await becomes(() => stage.counters.inFlight, 1);
     const drained = stage.door.drain(50, 5_000);
-    expect((await goaway)[1]).to.equal(2 ** 31 - 1);
+    // The call in flight is the last. The caller sends later ones again, elsewhere.
+    expect((await goaway)[1]).to.equal(1);
     await becomes(() => stage.door.server.listening, false);
     decide(DECISION);
     expect((await waits).grpc).to.equal(0);
