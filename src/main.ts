@@ -6,6 +6,7 @@ import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
 import type { Door, Stats } from './group/protocol.js';
 import { createAuditTrail } from './edge/access/audit.js';
+import type { PublicDoor } from './edge/connections.js';
 import type { Audit } from './edge/access/audit.js';
 import { createNodeEvents } from './http/api/node-events.js';
 import type { NodeEvents } from './http/api/node-events.js';
@@ -17,7 +18,6 @@ import type { Member } from './member.js';
 import { availableMemoryMb, heapLimitMb, memoryBounds, nodeMemoryMb } from './settings/memory-budget.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
 import { createPublicApi } from './public-api.js';
-import type { GrpcServer } from './grpc/server.js';
 import { openPolicySource } from './policy-source.js';
 import type { PolicySource } from './policy-source.js';
 import type { Settings } from './settings/setting-table.js';
@@ -42,9 +42,6 @@ const POLICIES = 'config/policies.json';
 /** File that keeps the policies for a restart. It is not in config/, which people edit. */
 const POLICIES_STATE = '.tokenring/policies.state';
 const NONE = 'none';
-
-/** What is the same for all public ports. */
-type PublicDoor = Pick<GrpcServer, 'server' | 'answerAlso'>;
 
 interface Ports {
   /** Port of the public API. */

@@ -18,13 +18,13 @@ import { createGrpcDoor } from './grpc/door.js';
 import type { GrpcDoor } from './grpc/door.js';
 import { createMetrics } from './http/metrics/metrics.js';
 import { createConnections, DEFAULT_BOUNDS } from './edge/connections.js';
+import type { PublicDoor } from './edge/connections.js';
 import { createEdge } from './edge/edge.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import type { PublicServer } from './http/server.js';
 import { onceJoined } from './http/once-joined.js';
 import type { Member } from './member.js';
 import { createRespServer } from './resp/server.js';
-import type { RespServer } from './resp/server.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
 import type { Settings } from './settings/setting-table.js';
 import { VERSION } from './version.js';
@@ -58,7 +58,7 @@ interface PublicApi extends PublicServer {
   /** Envoy's rate limit service, if the settings ask for it. */
   readonly grpc: GrpcDoor | undefined;
   /** The Redis protocol, if the settings ask for it. */
-  readonly resp: RespServer | undefined;
+  readonly resp: PublicDoor | undefined;
 }
 
 /** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */

@@ -1,5 +1,6 @@
 import type { Server, Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
+import type { TlsOptions } from 'node:tls';
 import { networkOf } from '../core/address.js';
 import type { Counters } from './counters.js';
 
@@ -32,14 +33,26 @@ interface Door {
   readonly waitingBytes?: (socket: Socket) => number;
 }
 
+/** A public port of a node. */
+export interface PublicDoor {
+  readonly server: Server;
+  /** Answers the connections of one more listener, which `drain` closes too. */
+  answerAlso(listener: Listener): void;
+  /** Uses another certificate and CA for new connections. Open connections continue. */
+  useTls(tls: TlsOptions): void;
+  /**
+   * Stops without failing a request. For `noticeMs` the door continues to answer. Then it accepts no connection and
+   * waits for the requests in flight. After `graceMs` in all, it cuts the rest.
+   */
+  drain(noticeMs: number, graceMs: number): Promise<void>;
+}
+
 /** The connections of one door. */
-export interface DoorConnections {
+export interface DoorConnections extends Pick<PublicDoor, 'answerAlso' | 'useTls'> {
   /** All sockets, including those in a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
-  /** Hands the connections of one more listener to the server. */
-  addListener(listener: Listener): void;
-  /** Resolves when no connection is open. */
-  allClosed(): Promise<void>;
+  /** Closes all listeners. Resolves when they are closed and no connection is open. */
+  close(): Promise<void>;
 }
 
 export interface Connections {
@@ -215,20 +228,30 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
       doors.add(door);
       counters.connections.set(door.protocol, 0);
       shareRoom();
+      const { server, open } = door;
+      const listeners: Pick<Listener, 'close'>[] = [server];
       const handed = new WeakSet<Socket>();
       listenTo(door, handed);
+      async function allClosed(): Promise<void> {
+        while (open.size > 0)
+          await Promise.all([...open].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
+      }
       return {
-        open: door.open,
-        async allClosed() {
-          while (door.open.size > 0)
-            await Promise.all([...door.open].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
-        },
-        addListener(listener) {
+        open,
+        answerAlso(listener) {
+          listeners.push(listener);
           listener.on('connection', (socket: Socket) => {
             if (!take(door, socket, 0)) return;
             handed.add(socket);
-            door.server.emit('connection', socket);
+            server.emit('connection', socket);
           });
+        },
+        useTls(tls) {
+          if (server instanceof TlsServer) server.setSecureContext(tls);
+        },
+        async close() {
+          const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+          await Promise.all([...closed, allClosed()]);
         },
       };
     },

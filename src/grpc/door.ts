@@ -1,15 +1,14 @@
-import type { Server } from 'node:net';
 import type { TlsOptions } from 'node:tls';
 import type { Settler } from '../cluster/decide/settler.js';
 import { TokenringError } from '../core/error.js';
-import type { Connections } from '../edge/connections.js';
+import type { Connections, PublicDoor } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { createAllOrNothing } from './all-or-nothing.js';
 import { createHealth } from './health-service.js';
 import { createMethods, SERVICES } from './methods.js';
 import { createRateLimitService } from './rate-limit-service.js';
 import { createGrpcServer } from './server.js';
-import type { GrpcServer, GrpcTimeouts } from './server.js';
+import type { GrpcTimeouts } from './server.js';
 
 interface GrpcDoorDeps {
   readonly edge: Edge;
@@ -18,8 +17,7 @@ interface GrpcDoorDeps {
   readonly stage: () => 'joining' | 'ready' | 'stopping';
 }
 
-export interface GrpcDoor extends GrpcServer {
-  readonly server: Server;
+export interface GrpcDoor extends PublicDoor {
   /** Tells those that watch the health of the node. Call this after each change of `stage`. */
   stageChanged(): void;
 }

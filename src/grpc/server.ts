@@ -1,10 +1,9 @@
-import type { Server, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { constants, createSecureServer, createServer } from 'node:http2';
 import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
-import { Server as TlsServer } from 'node:tls';
 import type { TlsOptions } from 'node:tls';
 import { TokenringError } from '../core/error.js';
-import type { Connections, Listener } from '../edge/connections.js';
+import type { Connections, PublicDoor } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { beginCall, sendStatus } from './call.js';
 import type { Call, Method } from './call.js';
@@ -43,19 +42,6 @@ const MAX_REFUSED_STREAMS = 100;
 /** PING and SETTINGS frames of a connection within a second without a call, after which it is cut. */
 const MAX_CONTROL_FRAMES = 1_000;
 
-export interface GrpcServer {
-  readonly server: Server;
-  /** Answers the connections of one more listener, which `drain` closes too. */
-  answerAlso(listener: Listener): void;
-  /** Uses another certificate and CA for new connections. */
-  useTls(tls: TlsOptions): void;
-  /**
-   * Stops without failing a call. At once, GOAWAY asks callers to use other connections. After `noticeMs` the server
-   * accepts no connection and no call, and waits for the calls in flight. After `graceMs` in all, it cuts the rest.
-   */
-  drain(noticeMs: number, graceMs: number): Promise<void>;
-}
-
 interface GrpcDeps {
   readonly edge: Parameters<typeof beginCall>[0]['edge'] & Pick<Edge, 'counters'>;
   readonly connections: Connections;
@@ -75,12 +61,15 @@ interface Session {
   controlFrames: number;
 }
 
-/** Creates a server of gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) on node:http2. */
+/**
+ * Creates a server of gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) on node:http2. When it
+ * drains, GOAWAY asks callers at once to use other connections.
+ */
 export function createGrpcServer(
   deps: GrpcDeps,
   { maxArriving, timeouts = DEFAULT_TIMEOUTS }: GrpcBounds,
   tls?: TlsOptions,
-): GrpcServer {
+): PublicDoor {
   const { edge, methods, connections } = deps;
   const { elapsedMs, counters } = edge;
   const sessions = new Map<ServerHttp2Session, Session>();
@@ -140,23 +129,17 @@ export function createGrpcServer(
   const sweep = (): void => sweepSessions(sessions.values(), elapsedMs(), { timeouts, maxArriving }, counters);
   const sweeping = setInterval(sweep, Math.min(1_000, timeouts.prefaceMs / 2));
   sweeping.unref();
-  const listeners: Pick<Listener, 'close'>[] = [server];
 
   return {
     server,
-    answerAlso(listener) {
-      listeners.push(listener);
-      door.addListener(listener);
-    },
-    useTls(next) {
-      if (server instanceof TlsServer) server.setSecureContext(next);
-    },
+    answerAlso: door.answerAlso,
+    useTls: door.useTls,
     async drain(noticeMs, graceMs) {
       // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
       // number would promise an answer: node:http2 ignores calls after it.
       for (const session of sessions.keys()) session.close();
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
-      const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+      const closed = door.close();
       const cut = setTimeout(
         () => {
           for (const session of sessions.keys()) session.destroy();
@@ -168,7 +151,7 @@ export function createGrpcServer(
         session.close();
       }
       for (const socket of door.open) if (bySocket.get(socket) === undefined) socket.destroy();
-      await Promise.all([...closed, door.allClosed()]);
+      await closed;
       clearTimeout(cut);
       clearInterval(sweeping);
     },

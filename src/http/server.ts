@@ -1,11 +1,11 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
-import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
+import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
 import { createConnections, DEFAULT_BOUNDS } from '../edge/connections.js';
-import type { Connections, Listener } from '../edge/connections.js';
+import type { Connections, PublicDoor } from '../edge/connections.js';
 import { awaitsContinue } from './expect-continue.js';
 import { serveDirectly } from './direct-connections.js';
 import { countProblem } from '../edge/counters.js';
@@ -33,18 +33,12 @@ export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 1
 /** Bound of the bytes of all headers of a request. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
-export interface PublicServer {
+/**
+ * The door of HTTP. During the notice of a drain, each answer ends its connection. Meanwhile balancers see that the node
+ * is not ready, and clients move.
+ */
+export interface PublicServer extends PublicDoor {
   readonly server: Server;
-  /** Answers the connections of one more listener, which `drain` closes too. The bounds hold for both together. */
-  answerAlso(listener: Listener): void;
-  /** Uses another certificate and CA for new connections. Open connections continue. */
-  useTls(tls: TlsOptions): void;
-  /**
-   * Stops without failing a request. For `noticeMs` the server continues to answer, and each answer ends its
-   * connection. Meanwhile balancers see that the node is not ready, and clients move. Then the server accepts no
-   * connection and waits for the requests in flight. After `graceMs` in all, it cuts the rest.
-   */
-  drain(noticeMs: number, graceMs: number): Promise<void>;
 }
 
 /**
@@ -132,7 +126,7 @@ export function createPublicServer(
     awaitsContinue(req, res);
     answer(req, res);
   });
-  const connections = bounded.addDoor({
+  const door = bounded.addDoor({
     protocol: 'http',
     server,
     closeIdle: () => server.closeIdleConnections(),
@@ -142,28 +136,24 @@ export function createPublicServer(
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     socket.on('close', () => latest.delete(socket));
   });
-  const listeners: Pick<Listener, 'close'>[] = [server];
   return {
     server,
     answerAlso(listener) {
-      listeners.push(listener);
       // node:http begins to check its timeouts when it listens, which it may never do itself.
       if (!server.listening) server.emit('listening');
-      connections.addListener(listener);
+      door.answerAlso(listener);
     },
-    useTls(next) {
-      if (server instanceof TlsServer) server.setSecureContext(next);
-    },
+    useTls: door.useTls,
     async drain(noticeMs, graceMs) {
       draining = true;
       direct?.drain();
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
-      const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+      const closed = door.close();
       // Node's close ends idle connections, but not those that have sent nothing yet.
-      for (const socket of connections.open) if (socket.bytesRead === 0) socket.destroy();
-      await Promise.all([...closed, connections.allClosed()]);
+      for (const socket of door.open) if (socket.bytesRead === 0) socket.destroy();
+      await closed;
       clearTimeout(cut);
     },
   };

@@ -1,8 +1,8 @@
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
-import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
+import { createServer as createTlsServer } from 'node:tls';
 import type { TlsOptions } from 'node:tls';
-import type { Connections, Listener } from '../edge/connections.js';
+import type { Connections, PublicDoor } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { createCommands } from './commands.js';
 import type { CommandsDeps } from './commands.js';
@@ -33,26 +33,15 @@ interface RespDeps extends CommandsDeps {
   readonly connections: Connections;
 }
 
-export interface RespServer {
-  readonly server: Server;
-  /** Answers the connections of one more listener. */
-  answerAlso(listener: Listener): void;
-  /** Uses another certificate and CA for new connections. Open connections continue. */
-  useTls(tls: TlsOptions): void;
-  /**
-   * Stops without losing an answer. For `noticeMs` the server continues. Then it accepts no connection, and each one
-   * ends behind the answer to the last command that was received. A command that comes later is not decided. After
-   * `graceMs` in all, it cuts the rest.
-   */
-  drain(noticeMs: number, graceMs: number): Promise<void>;
-}
-
-/** Creates the listener of the Redis protocol. */
+/**
+ * Creates the listener of the Redis protocol. After the notice of a drain, each connection ends behind the answer to the
+ * last command that was received. A command that comes later is not decided.
+ */
 export function createRespServer(
   deps: RespDeps,
   tls?: TlsOptions,
   timeouts: RespTimeouts = DEFAULT_TIMEOUTS,
-): RespServer {
+): PublicDoor {
   const { edge, hasJoined } = deps;
   const { handshakeMs, commandMs, idleMs, lingerMs } = timeouts;
   let draining = false;
@@ -88,16 +77,10 @@ export function createRespServer(
   looking.unref();
   server.on('close', () => clearInterval(looking));
 
-  const listeners: Pick<Listener, 'close'>[] = [server];
   return {
     server,
-    answerAlso(listener) {
-      listeners.push(listener);
-      door.addListener(listener);
-    },
-    useTls(next) {
-      if (server instanceof TlsServer) server.setSecureContext(next);
-    },
+    answerAlso: door.answerAlso,
+    useTls: door.useTls,
     async drain(noticeMs, graceMs) {
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       draining = true;
@@ -107,9 +90,9 @@ export function createRespServer(
         },
         Math.max(0, graceMs - noticeMs),
       );
-      const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
+      const closed = door.close();
       for (const connection of open) if (connection.state === 'idle') connection.end();
-      await Promise.all([...closed, door.allClosed()]);
+      await closed;
       clearTimeout(cut);
     },
   };
