@@ -4,9 +4,8 @@ import type { ProcessReport } from './cluster/ports.js';
 import { peerTls, publicTls, readCertificates, watchCertificates } from './certificates.js';
 import { discoveryOf, registryOf } from './find-members.js';
 import type { GroupLink } from './group/link.js';
-import type { Door, Stats } from './group/protocol.js';
+import type { Stats } from './group/protocol.js';
 import { createAuditTrail } from './edge/access/audit.js';
-import type { PublicDoor } from './edge/connections.js';
 import type { Audit } from './edge/access/audit.js';
 import { createNodeEvents } from './http/api/node-events.js';
 import type { NodeEvents } from './http/api/node-events.js';
@@ -18,6 +17,8 @@ import type { Member } from './member.js';
 import { availableMemoryMb, heapLimitMb, memoryBounds, nodeMemoryMb } from './settings/memory-budget.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
 import { createPublicApi } from './public-api.js';
+import { openEach } from './public-ports.js';
+import type { Ports } from './public-ports.js';
 import { openPolicySource } from './policy-source.js';
 import type { PolicySource } from './policy-source.js';
 import type { Settings } from './settings/setting-table.js';
@@ -42,15 +43,6 @@ const POLICIES = 'config/policies.json';
 /** File that keeps the policies for a restart. It is not in config/, which people edit. */
 const POLICIES_STATE = '.tokenring/policies.state';
 const NONE = 'none';
-
-interface Ports {
-  /** Port of the public API. */
-  readonly port: number;
-  /** Port of Envoy's rate limit service, if it is on. */
-  readonly grpcPort: number | undefined;
-  /** Port of the Redis protocol, if it is on. */
-  readonly respPort: number | undefined;
-}
 
 export interface RunningNode extends Ports {
   readonly log: Logger;
@@ -95,7 +87,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   });
   member.node.activePolicies.onChange(({ version }) => events.note('info', `policies changed: version ${version}`));
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
-  const api = createPublicApi(settings, {
+  const { doors, stats, report } = createPublicApi(settings, {
     member,
     policyWriter: source.connect(member.node),
     guard,
@@ -109,20 +101,17 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     stage: () => stage,
     memoryMb,
   });
-  reports.ofProcess = api.report;
-  own?.passTo((listener) => api.answerAlso(listener));
+  reports.ofProcess = report;
+  own?.passTo((listener) => doors.http.answerAlso(listener));
+  const allDoors = Object.values(doors).filter((door) => door !== undefined);
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
   const { host } = settings;
-  const open = async (door: Door, server: PublicDoor, port: number, setting: string): Promise<number> => {
-    if (sharing !== 'by-supervisor') return listen(server.server, { host, port, setting, sharing });
-    server.answerAlso(group!.connections(door));
-    return port;
-  };
-  const listenHere = async (): Promise<Ports> => ({
-    port: await open('http', api, settings.port, 'TOKENRING_PORT'),
-    grpcPort: api.grpc && (await open('grpc', api.grpc, settings.grpcPort!, 'TOKENRING_GRPC_PORT')),
-    respPort: api.resp && (await open('resp', api.resp, settings.respPort!, 'TOKENRING_RESP_PORT')),
-  });
+  const listenHere = (): Promise<Ports> =>
+    openEach(settings, async (door, at) => {
+      if (sharing !== 'by-supervisor') return listen(doors[door]!.server, { host, ...at, sharing });
+      doors[door]!.answerAlso(group!.connections(door));
+      return at.port;
+    });
   const ports = await start(member, async () => {
     // A taken port must stop the node before other members depend on it. A worker listens only after it has joined: on
     // the shared port it would take connections from workers that can answer. Its supervisor has already checked the
@@ -134,12 +123,12 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   });
   const stopWatching = [
     watchCertificates(settings, 'tls', { log, audit }, (next) => {
-      for (const door of [api, api.grpc, api.resp]) door?.useTls(publicTls(settings, next)!);
+      for (const door of allDoors) door.useTls(publicTls(settings, next)!);
     }),
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   stage = 'ready';
-  api.grpc?.stageChanged();
+  doors.grpc?.stageChanged();
   if (group === undefined) log.info({ host, ...ports }, 'tokenring ready');
   else {
     log.info({ host, ...ports, sharing, pid: process.pid }, 'worker ready');
@@ -148,14 +137,13 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   return {
     ...ports,
     log,
-    stats: api.stats,
+    stats,
     async stop() {
       stage = 'stopping';
-      api.grpc?.stageChanged();
+      doors.grpc?.stageChanged();
       source.close();
       log.info('stopping');
-      const doors = [api, api.grpc, api.resp].filter((door) => door !== undefined);
-      const drained = Promise.all(doors.map((door) => door.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));
+      const drained = Promise.all(allDoors.map((door) => door.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));
       await member.leave(group?.groupLeave());
       await drained;
       // Another worker may need this one to decide until all workers have drained.

@@ -1,4 +1,3 @@
-import type { Server } from 'node:http';
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { ProcessReport } from './cluster/ports.js';
@@ -50,25 +49,27 @@ interface PublicApiDeps {
   readonly memoryMb: number;
 }
 
-interface PublicApi extends PublicServer {
-  readonly server: Server;
+interface PublicApi {
+  /** The HTTP API, and Envoy's rate limit service and the Redis protocol if the settings ask for them. */
+  readonly doors: {
+    readonly http: PublicServer;
+    readonly grpc: GrpcDoor | undefined;
+    readonly resp: PublicDoor | undefined;
+  };
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
   readonly report: () => ProcessReport;
-  /** Envoy's rate limit service, if the settings ask for it. */
-  readonly grpc: GrpcDoor | undefined;
-  /** The Redis protocol, if the settings ask for it. */
-  readonly resp: PublicDoor | undefined;
 }
 
-/** Creates the public listener of a node, with its handlers and its metrics. It does not listen yet. */
+/** Creates the public doors of a node, with their handlers and metrics. They do not listen yet. */
 export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
   const { guard, auditTrail, events, log, group, stage, policyWriter } = deps;
   const { node, checks, peers } = deps.member;
   const { activePolicies } = node;
   const { access } = guard;
   const counters = createCounters();
-  const joined = onceJoined({ counters, hasJoined: () => stage() !== 'joining' });
+  const hasJoined = (): boolean => stage() !== 'joining';
+  const joined = onceJoined({ counters, hasJoined });
   const edge = createEdge(
     { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
     { ...settings, ...deps.bounds },
@@ -108,7 +109,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     },
     { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },
   );
-  const server = createPublicServer(
+  const http = createPublicServer(
     { decisions, api: joined.api(api), counters },
     DEFAULT_TIMEOUTS,
     deps.tls,
@@ -118,15 +119,12 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     settings.grpcPort === undefined
       ? undefined
       : createGrpcDoor({ edge, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
-  const hasJoined = (): boolean => stage() !== 'joining';
   const resp =
     settings.respPort === undefined
       ? undefined
       : createRespServer({ edge, connections, cluster: node, hasJoined, version: VERSION }, deps.tls);
   return {
-    ...server,
-    grpc,
-    resp,
+    doors: { http, grpc, resp },
     stats: () => metrics.getMetricsAsJSON(),
     report: () => processReport(counters, deps.memoryMb),
   };

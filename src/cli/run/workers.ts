@@ -10,6 +10,8 @@ import type { Door } from '../../group/protocol.js';
 import { listen, sharingOf } from '../../listen.js';
 import type { ListenAt } from '../../listen.js';
 import { createLog } from '../../log/log.js';
+import { openEach } from '../../public-ports.js';
+import type { Ports } from '../../public-ports.js';
 import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../settings/memory-budget.js';
 import type { Settings } from '../../settings/setting-table.js';
 
@@ -18,30 +20,19 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 /** Runs several nodes behind one public port until `stop` is called. Resolves when all are in the ring. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const { host } = settings;
-  const port = await freePort({ host, port: settings.port, setting: 'TOKENRING_PORT' });
-  const grpcPort =
-    settings.grpcPort === undefined
-      ? undefined
-      : await freePort({ host, port: settings.grpcPort, setting: 'TOKENRING_GRPC_PORT' });
-  const respPort =
-    settings.respPort === undefined
-      ? undefined
-      : await freePort({ host, port: settings.respPort, setting: 'TOKENRING_RESP_PORT' });
+  const ports = await openEach(settings, (_door, at) => freePort({ host, ...at }));
   const lines = createLog(settings, () => undefined);
   const { log } = lines;
   const sockets = await openSockets(log);
   // A worker cannot tell the memory of all from its own.
   const memoryMb = settings.memoryMb || availableMemoryMb();
-  const workerPort = settings.workerPort ?? (settings.port === 0 ? 0 : port + 1);
+  const workerPort = settings.workerPort ?? (settings.port === 0 ? 0 : ports.port + 1);
   const group = startGroup({
     exec: WORKER,
     execArgv: heapOptions(nodeMemoryMb(memoryMb, settings.workers), heapLimitMb()),
-    settings: { ...settings, port, grpcPort, respPort, workerPort, memoryMb },
+    settings: { ...settings, ...ports, workerPort, memoryMb },
     socketPathOf: (worker) => sockets?.pathOf(worker),
-    openPorts:
-      sharingOf(process.versions.node, process.platform) === 'by-kernel'
-        ? undefined
-        : openPorts({ host, port, grpcPort, respPort }),
+    openPorts: sharingOf(process.versions.node, process.platform) === 'by-kernel' ? undefined : openPorts(host, ports),
     log,
     droppedLogLines: () => lines.droppedLines,
   });
@@ -50,7 +41,7 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
     sockets?.remove();
   });
   const node = await group.started;
-  log.info({ node, host, port, grpcPort, respPort, workers: settings.workers }, 'tokenring ready');
+  log.info({ node, host, ...ports, workers: settings.workers }, 'tokenring ready');
   return {
     log,
     async stop() {
@@ -62,31 +53,18 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
 }
 
 /** Opens the public ports for all workers. */
-function openPorts({
-  host,
-  port,
-  grpcPort,
-  respPort,
-}: Pick<Settings, 'host' | 'port' | 'grpcPort' | 'respPort'>): (
-  take: (socket: Socket, door: Door) => void,
-) => Promise<{ close(): void }> {
-  const open = async (at: ListenAt, take: (socket: Socket) => void): Promise<Server> => {
-    const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, take);
-    await listen(server, at);
-    return server;
-  };
+function openPorts(
+  host: string,
+  ports: Ports,
+): (take: (socket: Socket, door: Door) => void) => Promise<{ close(): void }> {
   return async (take) => {
-    const opened = [await open({ host, port, setting: 'TOKENRING_PORT' }, (socket) => take(socket, 'http'))];
-    if (grpcPort !== undefined) {
-      opened.push(
-        await open({ host, port: grpcPort, setting: 'TOKENRING_GRPC_PORT' }, (socket) => take(socket, 'grpc')),
-      );
-    }
-    if (respPort !== undefined) {
-      opened.push(
-        await open({ host, port: respPort, setting: 'TOKENRING_RESP_PORT' }, (socket) => take(socket, 'resp')),
-      );
-    }
+    const opened: Server[] = [];
+    await openEach(ports, (door, at) => {
+      const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true };
+      const server = createServer(options, (socket) => take(socket, door));
+      opened.push(server);
+      return listen(server, { host, ...at });
+    });
     return {
       close() {
         for (const server of opened) server.close();
