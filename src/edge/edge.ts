@@ -46,6 +46,11 @@ export interface Edge extends Required<EdgeDeps> {
   readonly failed: (error: unknown) => TokenringError;
 }
 
+/** The answer of every door before the node has joined the ring. */
+export function notJoined(): TokenringError {
+  return new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' });
+}
+
 export function createEdge(
   deps: EdgeDeps,
   bounds: Pick<WaitingBounds, 'maxInFlight'> & {

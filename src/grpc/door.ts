@@ -1,7 +1,8 @@
 import type { TlsOptions } from 'node:tls';
 import type { Settler } from '../cluster/decide/settler.js';
-import { TokenringError } from '../core/error.js';
+import type { TokenringError } from '../core/error.js';
 import type { Connections, PublicDoor } from '../edge/connections.js';
+import { notJoined } from '../edge/edge.js';
 import type { Edge } from '../edge/edge.js';
 import { createAllOrNothing } from './all-or-nothing.js';
 import { createHealth } from './health-service.js';
@@ -31,10 +32,7 @@ export function createGrpcDoor(
   const health = createHealth(SERVICES, () => stage() === 'ready');
   const allOrNothing = createAllOrNothing({ limiter: edge.limiter, settler });
   const methods = createMethods(createRateLimitService({ edge, allOrNothing }), health);
-  const refusal = (): TokenringError | undefined =>
-    stage() === 'joining'
-      ? new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' })
-      : undefined;
+  const refusal = (): TokenringError | undefined => (stage() === 'joining' ? notJoined() : undefined);
   // The memory of a node is planned for so many requests that have not arrived in full.
   const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };
   const server = createGrpcServer({ edge, connections, methods, refusal }, bounds, tls);

@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { TokenringError } from '../core/error.js';
 import { countProblem } from '../edge/counters.js';
 import type { Counters } from '../edge/counters.js';
+import { notJoined } from '../edge/edge.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { sendProblem } from './send.js';
 
@@ -19,7 +19,7 @@ interface OnceJoined {
 export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoined: () => boolean }): OnceJoined {
   function refuse(req: IncomingMessage, res: ServerResponse): void {
     countProblem(counters, 'unavailable');
-    sendProblem(req, res, new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' }));
+    sendProblem(req, res, notJoined());
   }
   const gated =
     (handler: Handler): Handler =>

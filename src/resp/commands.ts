@@ -1,6 +1,7 @@
 import type { ClusterNode } from '../cluster/node.js';
 import { TokenringError } from '../core/error.js';
 import type { Role } from '../edge/access/access.js';
+import { notJoined } from '../edge/edge.js';
 import { readSettle, requireClientId } from '../validate/request.js';
 import { COMMANDS, describeCommands } from './command-table.js';
 import type { Session } from './session.js';
@@ -174,10 +175,6 @@ export function createCommands({ cluster, version, hasJoined }: CommandsDeps): C
       return run(args, session);
     },
   };
-}
-
-export function notJoined(): TokenringError {
-  return new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' });
 }
 
 const BAD_NAME = new ErrorText('ERR Client names cannot contain spaces, newlines or special characters.');
