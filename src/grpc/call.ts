@@ -239,6 +239,6 @@ export function sendStatus(stream: ServerHttp2Stream, code: number, message: str
     return;
   }
   stream.respond({ ...RESPONSE_HEADERS, ...trailers }, { endStream: true });
-  // The caller may still be sending. What it sends is not read.
+  // The caller may still be sending. The node does not read that.
   if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
 }

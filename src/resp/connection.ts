@@ -87,7 +87,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       send();
       input = NO_BYTES;
       held.release();
-      // What still comes is read and dropped, so that a reset does not lose the last answers.
+      // The node reads and drops further bytes, so that a reset does not lose the last answers.
       if (!socket.writableEnded) socket.end();
       socket.resume();
     }

@@ -14,7 +14,7 @@ export interface NodeResponse {
   once(event: 'finish' | 'close', listener: () => void): unknown;
 }
 
-/** What the connection of a request tells, under each framework of Node.js. */
+/** The exchange of a request, from its connection, under each framework of Node.js. */
 export function ofConnection(res: NodeResponse): Pick<Exchange, 'isAnswered' | 'isGone' | 'signal' | 'onEnd'> {
   const onEnd = (listener: (end: End) => unknown): void => {
     let hasFinished = false;

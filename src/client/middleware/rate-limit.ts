@@ -12,7 +12,7 @@ import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { CommonOptions, OptionRules, RequestArgs } from './rate-limit-options.js';
 import { settleAfter } from './settle-after.js';
 
-/** What an adapter does with a request. */
+/** The result for an adapter, which acts on it. */
 export type Passage =
   /** Lets the handler run. */
   | { readonly kind: 'pass' }

@@ -30,7 +30,7 @@ export interface ExpressStore {
   decrement(key: string): Promise<void>;
   /** Forgets a key on every node. A client needs a token with the role `admin` for it. */
   resetKey(key: string): Promise<void>;
-  /** Forgets which hits may be given back. Whoever made the limiter closes it. */
+  /** Forgets which hits may be given back. It does not close the limiter. */
   shutdown(): void;
 }
 
