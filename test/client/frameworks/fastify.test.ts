@@ -1,4 +1,3 @@
-import { connect } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import { fastify } from 'fastify';
@@ -7,6 +6,7 @@ import { rateLimit, rateLimitPlugin } from '../../../src/client/frameworks/fasti
 import { createNode } from '../../../src/index.js';
 import type { Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
+import { expectBrokenGivenBack } from './broken-off.js';
 
 describe('the Fastify plugin', () => {
   let node: Node;
@@ -149,29 +149,11 @@ describe('the Fastify plugin', () => {
     let hangs = 0;
     server.get('/hang', (_request, reply) => void ((hangs += 1), reply.hijack()));
     await server.listen({ port: 0, host: '127.0.0.1' });
-    const session = connect(`http://127.0.0.1:${(server.server.address() as AddressInfo).port}`);
+    const { port } = server.server.address() as AddressInfo;
+    const remaining = (): Promise<number> => node.remaining('x', 5, '1h');
     try {
-      const whole = session.request({ ':path': '/' });
-      const status = await new Promise((resolve) => whole.once('response', (headers) => resolve(headers)));
-      expect(status).to.include({ ':status': 200, 'ratelimit-policy': '"default";q=5;w=3600' });
-      whole.resume();
-      const broken = session.request({ ':path': '/hang' });
-      expect(
-        await eventually(
-          () => hangs,
-          (now) => now === 1,
-        ),
-      ).to.equal(1);
-      expect(await node.remaining('x', 5, '1h')).to.equal(3);
-      broken.close();
-      expect(
-        await eventually(
-          () => node.remaining('x', 5, '1h'),
-          (left) => left === 4,
-        ),
-      ).to.equal(4);
+      await expectBrokenGivenBack({ port, policy: '"default";q=5;w=3600', hangs: () => hangs, remaining });
     } finally {
-      session.destroy();
       await server.close();
     }
   });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect, createServer } from 'node:http2';
+import { createServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { createServer as createHttpServer } from 'node:http';
 import type { RequestListener } from 'node:http';
@@ -8,8 +8,8 @@ import Koa from 'koa';
 import { rateLimit } from '../../../src/client/frameworks/koa.js';
 import { createNode } from '../../../src/index.js';
 import type { Node } from '../../../src/index.js';
-import { eventually } from '../../support/eventually.js';
 import { call } from '../../support/http.js';
+import { expectBrokenGivenBack } from './broken-off.js';
 
 describe('the Koa middleware', () => {
   let node: Node;
@@ -91,28 +91,11 @@ describe('the Koa middleware', () => {
     });
     const server = createServer(app.callback() as never).listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const { port } = server.address() as AddressInfo;
+    const remaining = (): Promise<number> => node.remaining('h2:h2', 5, '1h');
     try {
-      const whole = session.request({ ':path': '/' });
-      const headers = await new Promise((resolve) => whole.once('response', (got) => resolve(got)));
-      expect(headers).to.include({ ':status': 200, 'ratelimit-policy': '"h2";q=5;w=3600' });
-      whole.resume();
-      const broken = session.request({ ':path': '/hang' });
-      expect(
-        await eventually(
-          () => hangs,
-          (now) => now === 1,
-        ),
-      ).to.equal(1);
-      broken.close();
-      expect(
-        await eventually(
-          () => node.remaining('h2:h2', 5, '1h'),
-          (left) => left === 4,
-        ),
-      ).to.equal(4);
+      await expectBrokenGivenBack({ port, policy: '"h2";q=5;w=3600', hangs: () => hangs, remaining });
     } finally {
-      session.destroy();
       server.close();
     }
   });

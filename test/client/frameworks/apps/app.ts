@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { Decision } from '../../../../src/core/decide/decision.js';
 import type { CommonOptions } from '../../../../src/client/middleware/rate-limit-options.js';
 
@@ -72,4 +75,16 @@ export function forFramework(options: LimiterOptions, seenOf: (...args: never) =
       return [name, (...args: unknown[]) => call(see(...args))];
     });
   return Object.fromEntries(entries) as CommonOptions<never>;
+}
+
+/** The app of a server that begins to listen. */
+export async function running(server: Server): Promise<App> {
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
 }

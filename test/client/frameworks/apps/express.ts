@@ -1,11 +1,9 @@
-import type { AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import express from 'express';
 import type { ErrorRequestHandler, Request, Response } from 'express';
 import { rateLimit } from '../../../../src/client/frameworks/express.js';
 import type { RateLimitOptions } from '../../../../src/client/frameworks/express.js';
-import { errorBody, forFramework, PIECES } from './app.js';
+import { errorBody, forFramework, PIECES, running } from './app.js';
 import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
 
 const seen = (req: Request, res?: Response): Seen => ({
@@ -58,13 +56,6 @@ export const expressApp: Framework = {
     };
     app.use(onError);
     const server = app.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return {
-      port: (server.address() as AddressInfo).port,
-      close: async () => {
-        server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
-      },
-    };
+    return running(server);
   },
 };

@@ -1,6 +1,4 @@
 import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import { serve } from '@hono/node-server';
 import type { HttpBindings } from '@hono/node-server';
 import { getConnInfo } from '@hono/node-server/conninfo';
@@ -8,7 +6,7 @@ import { Hono } from 'hono';
 import type { Context } from 'hono';
 import { addressKey, rateLimit } from '../../../../src/client/frameworks/hono.js';
 import type { RateLimitOptions } from '../../../../src/client/frameworks/hono.js';
-import { errorBody, forFramework, PIECES } from './app.js';
+import { errorBody, forFramework, PIECES, running } from './app.js';
 import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
 
 const seen = (c: Context): Seen => ({
@@ -67,13 +65,6 @@ export const honoApp: Framework = {
     });
     app.onError((error, c) => c.json(errorBody(error), 500));
     const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }) as Server;
-    await once(server, 'listening');
-    return {
-      port: (server.address() as AddressInfo).port,
-      close: async () => {
-        server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
-      },
-    };
+    return running(server);
   },
 };

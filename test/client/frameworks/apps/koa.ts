@@ -1,5 +1,3 @@
-import type { AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
@@ -7,7 +5,7 @@ import Koa from 'koa';
 import type { Context } from 'koa';
 import { rateLimit } from '../../../../src/client/frameworks/koa.js';
 import type { RateLimitOptions } from '../../../../src/client/frameworks/koa.js';
-import { errorBody, forFramework, PIECES } from './app.js';
+import { errorBody, forFramework, PIECES, running } from './app.js';
 import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
 
 const seen = (ctx: Context): Seen => ({
@@ -73,13 +71,6 @@ export const koaApp: Framework = {
     });
     const server = createServer(app.callback() as RequestListener);
     server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return {
-      port: (server.address() as AddressInfo).port,
-      close: async () => {
-        server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
-      },
-    };
+    return running(server);
   },
 };
