@@ -52,8 +52,8 @@ interface BatchReader {
 /**
  * Most items of a batch are equal apart from the client id, as in `{"clientId":"alice","limit":10,"window":"1m"}`. The
  * reader parses such an item once, in the general way. It remembers what the bytes behind the id asked, and recognises
- * them in the items that follow. A request id may end an item, as in those of the SDK; it differs in each of them. The
- * rest of an item does not depend on its id, as long as the id begins the item, consists of printable ASCII without
+ * them in the items that follow. A request id may end an item, as where the SDK asks again; it differs in each of them.
+ * The rest of an item does not depend on its id, as long as the id begins the item, consists of printable ASCII without
  * escapes, and no policy is involved. So every item means exactly what the general way reads, which a test compares.
  */
 export function createBatchReader(policies: Policies): BatchReader {
