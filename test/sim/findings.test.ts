@@ -283,4 +283,23 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
       }
     }
   });
+
+  it('tells members that stopped and came back, while one was joining, what it knew before', async () => {
+    for (const backAfterMs of [50, 228]) {
+      await keepsItsPromises(
+        story({
+          nodes: ['a:1', { id: 'a:2', startMs: 13 }, { id: 'b:1', startMs: 115 }],
+          replicas: 2,
+          suspectAfterMs: 600,
+          network: { minMs: 5, maxMs: 10 },
+          steps: [
+            { kind: 'freeze', atMs: 612, node: 'b:1', forMs: 660, timersFirst: false },
+            { kind: 'machine-leave', atMs: 1_156, host: 'a', backAfterMs },
+            { kind: 'one-way', atMs: 1_318, from: ['a:2', 'b:1'], to: ['a:1'], forMs: 653 },
+          ],
+          requests: crowd(10, (id) => asks(id, perHour(50), { times: 5 })),
+        }),
+      );
+    }
+  });
 });

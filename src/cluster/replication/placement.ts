@@ -67,13 +67,14 @@ export function createPlacement(
   }
 
   /**
-   * Whether this node holds a copy from an owner that is gone and has not handed over. The next owner may know less.
+   * Whether this node holds a copy from an owner that is gone and has not handed over. The next owner may know less. A
+   * node outside the ring, which is about to join it, holds such copies too. All members may stop before they admit it.
    */
   function holdsLegacy(client: Placed): boolean {
     const before = placedRing.owner(client);
     if (before === undefined || membership.stateOf(before) === 'leaving') return false;
     if (membership.ring.members.includes(before) && !membership.isDown(before)) return false;
-    return placedRing.replicas(client, replicas).includes(self);
+    return !placedRing.members.includes(self) || placedRing.replicas(client, replicas).includes(self);
   }
 
   function heldByRing(client: Placed): readonly NodeId[] {
