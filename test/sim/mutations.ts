@@ -13,6 +13,8 @@ export interface Mutation {
   /** What the program does wrong. */
   readonly name: string;
   readonly caughtBy: CheckName;
+  /** The first run that found it when last looked for, if not one of the first three. It is tried before the others. */
+  readonly seed?: number;
   /** The runs in which it can show, where not in most. */
   readonly theme?: Theme;
   /** A world of nodes that have it, made anew for each run. */
@@ -51,12 +53,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'lets a joiner in without what changed since',
     caughtBy: 'truth',
+    seed: 8,
     theme: 'planned',
     world: tampered(tampers.dropsUnsent),
   },
   {
     name: 'sends a batch again under another id',
     caughtBy: 'denial',
+    seed: 96,
     world: tampered(tampers.namesResendsAnew),
   },
   { name: 'forgets request ids on the way', caughtBy: 'repeat', world: tampered(tampers.forgetsRequestIds) },
@@ -69,12 +73,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'does not notice that it was away',
     caughtBy: 'admission',
+    seed: 7,
     theme: 'freeze',
     world: () => Promise.resolve({ clockStopsInFreeze: true }),
   },
   {
     name: 'says that it has not acted for a node that paused',
     caughtBy: 'admission',
+    seed: 7,
     theme: 'freeze',
     world: patched({
       file: 'cluster/peer-handler.ts',
@@ -85,6 +91,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'rejoins after a pause that no node noticed',
     caughtBy: 'ring',
+    seed: 20,
     theme: 'freeze',
     world: patched({
       file: 'cluster/pause-detector.ts',
@@ -107,6 +114,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'leaves without handing over',
     caughtBy: 'truth',
+    seed: 9,
     theme: 'planned',
     world: wired(
       (deps) => deps,
@@ -119,6 +127,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'overwrites what it has with a copy',
     caughtBy: 'admission',
+    seed: 9,
     world: patched({
       file: 'core/bucket/bucket.ts',
       find: 'if (tokenBucket.compareDebt(other, bucket) > 0) {',
@@ -128,6 +137,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'stands in with an empty table',
     caughtBy: 'admission',
+    seed: 4,
     theme: 'crash',
     world: patched({
       file: 'cluster/decide/owner.ts',
@@ -152,6 +162,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'has the only copy of a bucket on the machine of its owner',
     caughtBy: 'admission',
+    seed: 11,
     theme: 'crash',
     world: patched({
       file: 'core/ring/ring.ts',
@@ -162,6 +173,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'leaves before its last changes have arrived',
     caughtBy: 'truth',
+    seed: 8,
     theme: 'planned',
     world: patched({
       file: 'cluster/handover/leaver.ts',
@@ -172,6 +184,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'tells new successors nothing after a change of the ring',
     caughtBy: 'copies',
+    seed: 16,
     world: patched({
       file: 'cluster/replication/replicator.ts',
       find: 'for (const id of targetsOf(client)) enqueue(id, client, true);',
@@ -181,6 +194,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'keeps to itself what it admitted as a stand-in',
     caughtBy: 'copies',
+    seed: 16,
     theme: 'partition',
     world: patched({
       file: 'cluster/replication/replicator.ts',
@@ -191,6 +205,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'decides before all have let it in',
     caughtBy: 'truth',
+    seed: 7,
     theme: 'planned',
     world: patched({
       file: 'cluster/handover/joiner.ts',
@@ -201,6 +216,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'loses a check that its owner sent back',
     caughtBy: 'answered',
+    seed: 10,
     world: patched({ file: 'cluster/routing/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
   },
   {
@@ -216,6 +232,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'asks the owner after it has answered that too many checks wait',
     caughtBy: 'truth',
+    seed: 6,
     theme: 'calm',
     world: patched({
       file: 'cluster/routing/forwarder.ts',
@@ -226,6 +243,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'answers as overload what is first in the queue',
     caughtBy: 'overload',
+    seed: 6,
     theme: 'calm',
     world: patched({
       file: 'cluster/routing/forwarder.ts',
@@ -236,6 +254,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'starts under an id that another process has',
     caughtBy: 'identity',
+    seed: 4,
     theme: 'calm',
     world: patched({
       file: 'cluster/id-check.ts',
@@ -263,6 +282,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'believes at once that a member is silent which another node misses',
     caughtBy: 'ring',
+    seed: 60,
     theme: 'freeze',
     world: patched({
       file: 'cluster/membership/doubts.ts',
@@ -313,6 +333,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'ends a sliding window early',
     caughtBy: 'admission',
+    seed: 5,
     world: patched({
       file: 'core/bucket/sliding-window.ts',
       find: 'return Math.ceil(ms / gridMs) * gridMs;',
@@ -322,6 +343,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'charges what it denies',
     caughtBy: 'denial',
+    seed: 7,
     world: patched({ file: 'core/decide/decide.ts', find: 'if (!allowed) continue;', replace: '' }),
   },
   {
@@ -336,11 +358,13 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'keeps its own limit when another was changed',
     caughtBy: 'copies',
+    seed: 4,
     world: patched({ file: 'core/bucket/bucket.ts', find: 'bucket.rule = other.rule;', replace: '' }),
   },
   {
     name: 'lends tokens that it does not take out of the bucket',
     caughtBy: 'admission',
+    seed: 10,
     world: patched({
       file: 'cluster/leases/granter.ts',
       find: 'for (const bucket of buckets) lend(',
@@ -350,6 +374,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'spends leased tokens that it has given back',
     caughtBy: 'admission',
+    seed: 10,
     world: patched(
       {
         file: 'cluster/leases/holder.ts',
@@ -362,6 +387,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'takes back more than is unspent of a lease',
     caughtBy: 'admission',
+    seed: 10,
     world: patched({
       file: 'core/bucket/lease.ts',
       find: 'Math.max(0, lease.tokens - unspent)',
@@ -371,27 +397,32 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'counts nothing of a lease that did not come back',
     caughtBy: 'admission',
+    seed: 10,
     world: patched({ file: 'core/bucket/lease.ts', find: 'ended(lease);', replace: '' }),
   },
   {
     name: 'keeps no leases in copies',
     caughtBy: 'admission',
+    seed: 27,
     theme: 'crash',
     world: tampered(tampers.hidesLeases),
   },
   {
     name: 'denies smaller costs too by a remembered denial',
     caughtBy: 'denial',
+    seed: 10,
     world: patched({ file: 'core/decide/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
   },
   {
     name: 'denies by a remembered denial under another limit',
     caughtBy: 'truth',
+    seed: 64,
     world: patched({ file: 'core/decide/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
   },
   {
     name: 'remembers a denial for ten times its time',
     caughtBy: 'denial',
+    seed: 37,
     world: patched({
       file: 'core/decide/denials.ts',
       find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs)',

@@ -6,6 +6,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'takes the older of two writes of a policy',
     caughtBy: 'policies',
+    seed: 4,
     world: patched({
       file: 'core/policy/policy-document.ts',
       find: 'compare(theirs, ours) <= 0) continue;',
@@ -15,6 +16,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'makes one change of the policies after the other',
     caughtBy: 'policies',
+    seed: 4,
     world: patched({
       file: 'cluster/policies/ring-backend.ts',
       find: 'const next = change(document, changes, membership.self.id);\n    activePolicies.adopt(next);',
@@ -25,6 +27,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'adds news of the policies to whatever it has',
     caughtBy: 'policies',
+    seed: 4,
     world: patched({
       file: 'cluster/policies/anti-entropy.ts',
       find: 'next.digest === digest && version > document.version',
@@ -34,6 +37,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'makes a change of the policies that another has overtaken',
     caughtBy: 'policies',
+    seed: 10,
     world: patched({
       file: 'cluster/policies/ring-backend.ts',
       find: '!isTagged(document, changes, ifMatch)',
@@ -43,6 +47,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'acknowledges a change of the policies that only it knows',
     caughtBy: 'policies',
+    seed: 4,
     world: patched({
       file: 'cluster/policies/anti-entropy.ts',
       find: 'await Promise.all(missing.map((id) => sync(id, news)));',
@@ -52,12 +57,14 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'joins without the policies',
     caughtBy: 'policies',
+    seed: 77,
     theme: 'planned',
     world: patched({ file: 'cluster/handover/joiner.ts', find: 'await deps.catchUp(present)', replace: 'true' }),
   },
   {
     name: 'forgets that a policy was deleted',
     caughtBy: 'policies',
+    seed: 30,
     world: patched({
       file: 'core/policy/policy-document.ts',
       find: 'entries.set(key, { value, version, writer });',
@@ -67,17 +74,20 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'settles, and takes changes of the policies, before it notices that it was away',
     caughtBy: 'settled',
+    seed: 25,
     theme: 'freeze',
     world: patched({ file: 'cluster/routing/route.ts', find: 'detectPause(clock.nowMs());', replace: '' }),
   },
   {
     name: "gives a client the policy's limit instead of its own",
     caughtBy: 'policies',
+    seed: 4,
     world: patched({ file: 'core/policy/policy.ts', find: 'if (own !== undefined) return own;', replace: '' }),
   },
   {
     name: 'begins a new bucket with each limit',
     caughtBy: 'admission',
+    seed: 7,
     world: patched({
       file: 'core/bucket/rule.ts',
       find: 'return a.windowMs === b.windowMs',
@@ -109,6 +119,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'gives back what the refill had paid already',
     caughtBy: 'truth',
+    seed: 15,
     world: patched({
       file: 'core/bucket/reservation.ts',
       find: 'const back = lesser([-more, 0], lesser(reservation.least[i]!, owed(bucket)));',
@@ -137,6 +148,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'keeps no reservations in copies',
     caughtBy: 'settled',
+    seed: 8,
     world: patched({
       file: 'cluster/state/copies.ts',
       find: 'if (reservations.size === 0) return [];',
@@ -146,6 +158,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'remembers denials that a settlement ends',
     caughtBy: 'denial',
+    seed: 51,
     theme: 'calm',
     world: patched({
       file: 'cluster/decide/peer-checks.ts',
