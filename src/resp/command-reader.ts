@@ -21,6 +21,8 @@ interface Questions {
   readonly batch: CheckBatch;
   /** The form of each answer, or the answer itself where the question is refused. */
   readonly replies: readonly (DecisionReply | ErrorText)[];
+  /** How many of them took the general way, which takes longer. */
+  readonly general: number;
 }
 
 export type Read =
@@ -112,7 +114,7 @@ export function createCommandReader(policies: Policies): CommandReader {
       if (done === 'complete') at = frame.end;
     }
     end = at;
-    if (batch !== undefined) return { kind: 'questions', batch, replies };
+    if (batch !== undefined) return { kind: 'questions', batch, replies, general };
     return last ?? { kind: 'incomplete', needed: 1 };
   }
 

@@ -16,7 +16,7 @@ import type { Value } from './value.js';
 
 /** Answers that are kept before they are written. More commands wait until the client reads. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
-/** Commands other than questions in one turn of the event loop. Then other connections have their turn. */
+/** Commands that take the general way, in one turn of the event loop. Then other connections have their turn. */
 const COMMANDS_A_TURN = 64;
 const NO_BYTES = Buffer.alloc(0);
 
@@ -32,13 +32,13 @@ interface ConnectionsDeps {
 /** A connection that answers commands. */
 export interface Connection {
   readonly socket: Socket;
-  /** Time at which bytes last came or went, in ms. */
-  readonly activeAtMs: number;
   /**
-   * `idle`: all is answered. `arriving`: a part of a command is there. `busy`: a command is not answered yet. `ended`:
-   * the client is to close the connection.
+   * `idle`: all is answered. `arriving`: a part of a command is there. `busy`: a command is not answered yet, or the
+   * answers before the end are not sent. `ended`: the client is to close the connection.
    */
   readonly state: 'idle' | 'arriving' | 'busy' | 'ended';
+  /** Time in ms at which the state began. Each command that is answered begins it again. */
+  readonly sinceMs: number;
   /** Ends the connection behind the answers that are written. */
   end(): void;
 }
@@ -65,14 +65,13 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     /** A command waits for its answer, for its turn, or for the client to read. */
     let busy = false;
     let halfClosed = false;
-    let activeAtMs = elapsedMs();
+    let sinceMs = elapsedMs();
 
     function send(): void {
       if (out === undefined) return;
       const sent = out;
       out = undefined;
       if (socket.destroyed || sent.bodyLength === 0) return pool.giveBack(sent);
-      activeAtMs = elapsedMs();
       socket.write(sent.withHead(''));
       // The system has copied all bytes, so their memory can be used again.
       if (socket.writableLength === 0) pool.giveBack(sent);
@@ -164,6 +163,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       socket.pause();
       const goOn = (): void => {
         busy = false;
+        sinceMs = elapsedMs();
         proceed();
       };
       // Its failure is answered already.
@@ -171,10 +171,10 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     }
 
     /** @returns whether the connection must wait before it reads on */
-    function mustWait(others: number): boolean {
+    function mustWait(general: number): boolean {
       if (out !== undefined && out.bodyLength >= MAX_OUTPUT_BYTES) send();
       if (socket.writableNeedDrain) wait(new Promise((resolve) => void socket.once('drain', resolve)));
-      else if (others >= COMMANDS_A_TURN) wait(new Promise((resolve) => void setImmediate(resolve)));
+      else if (general >= COMMANDS_A_TURN) wait(new Promise((resolve) => void setImmediate(resolve)));
       return busy;
     }
 
@@ -206,14 +206,15 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
 
     function proceed(): void {
       let at = 0;
-      let others = 0;
-      while (at < input.length && !session.ends && !mustWait(others)) {
+      let general = 0;
+      while (at < input.length && !session.ends && !mustWait(general)) {
         const read = reader.read(input, at);
         at = reader.end;
         // The rest of the input must be there before a command that waits goes on.
         if (step(read) !== 'next') break;
-        if (read.kind !== 'questions') others += 1;
+        general += read.kind === 'questions' ? read.general : 1;
       }
+      if (at > 0) sinceMs = elapsedMs();
       keep(at);
       if (busy || socket.destroyed) return;
       if (session.ends || ((halfClosed || isDraining()) && input.length === 0)) return end();
@@ -236,7 +237,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
 
     function received(chunk: Buffer): void {
       if (socket.writableEnded) return;
-      activeAtMs = elapsedMs();
+      if (input.length === 0) sinceMs = elapsedMs();
       input = input.length === 0 ? chunk : joined(input, chunk);
       if (busy) {
         socket.pause();
@@ -249,6 +250,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     }
 
     socket.on('data', received);
+    socket.on('finish', () => (sinceMs = elapsedMs()));
     socket.on('error', () => void socket.destroy());
     socket.on('end', () => {
       halfClosed = true;
@@ -260,13 +262,13 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     });
     return {
       socket,
-      get activeAtMs() {
-        return activeAtMs;
-      },
       get state() {
-        if (socket.writableEnded) return 'ended';
-        if (busy) return 'busy';
+        if (socket.writableFinished) return 'ended';
+        if (busy || socket.writableEnded) return 'busy';
         return input.length > 0 ? 'arriving' : 'idle';
+      },
+      get sinceMs() {
+        return sinceMs;
       },
       end,
     };

@@ -71,7 +71,7 @@ export function createRespServer(
   const LONGEST = { idle: idleMs, arriving: commandMs, ended: lingerMs, busy: Infinity } as const;
   function endSilent(): void {
     const nowMs = edge.elapsedMs();
-    for (const { socket, state, activeAtMs } of open) if (nowMs - activeAtMs > LONGEST[state]) socket.destroy();
+    for (const { socket, state, sinceMs } of open) if (nowMs - sinceMs > LONGEST[state]) socket.destroy();
   }
   const looking = setInterval(endSilent, Math.min(1_000, commandMs / 2));
   looking.unref();
