@@ -90,6 +90,21 @@ describe('the Hono middleware where there is no socket', () => {
     expect(passed).to.equal(0);
   });
 
+  it('sends no client that is too long for a node, nor one that is no text', async () => {
+    let asked = 0;
+    const limiter = { ...node, check: () => ((asked += 1), Promise.reject(new Error('asked'))) };
+    for (const key of ['x'.repeat(257), '', undefined as never]) {
+      const errors: unknown[] = [];
+      const app = new Hono().use(rateLimit(of({ limiter, key: () => key }))).onError((error, c) => {
+        errors.push(error);
+        return c.text('', 500);
+      });
+      expect((await app.request('/')).status).to.equal(500);
+      expect(errors[0]).to.include({ code: 'invalid_request', field: 'clientId' });
+    }
+    expect(asked).to.equal(0);
+  });
+
   it('needs a key, as Hono knows no address', () => {
     const message =
       /^rateLimit: key: missing; the framework does not know the address of the caller; expected a function: /;

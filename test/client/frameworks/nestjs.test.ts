@@ -90,6 +90,20 @@ describe('the NestJS guard', () => {
     expect(closed).to.equal(1);
   });
 
+  it('counts the routes of one decorator together, though each module makes a guard of its own', async () => {
+    const limited = RateLimit({ limit: 3, ...HOUR });
+    const feature = moduleOf([controller('two', { a: [limited] })]);
+    const at = await start(
+      moduleOf(
+        [controller('one', { a: [limited] })],
+        [RateLimitModule.forRoot({ limiter: node }), { module: feature }],
+      ),
+    );
+    const remaining = async (path: string): Promise<unknown> => (await call(at, path)).headers['ratelimit'];
+    expect(await remaining('/one/a')).to.match(/r=2;/);
+    expect(await remaining('/two/a')).to.match(/r=1;/);
+  });
+
   it('leaves a limiter open that others have made', async () => {
     let closed = 0;
     const limiter = { ...node, close: () => ((closed += 1), Promise.resolve()) };
