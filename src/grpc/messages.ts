@@ -5,7 +5,7 @@ import type { Reader } from './protobuf.js';
 
 /**
  * The messages of `envoy.service.ratelimit.v3` and `grpc.health.v1`, by their published field numbers. Unknown fields
- * are skipped. `test/grpc/published.test.ts` compares them with the published protocol.
+ * are skipped. `test/grpc/messages.test.ts` compares them with the published protocol.
  */
 
 /** Bounds of a request. */

@@ -439,6 +439,47 @@ describe('the gRPC server', () => {
     await drained;
     await closedBy(session);
   });
+
+  it('answers each call that crosses GOAWAY, or names it as unseen and has charged nothing', async () => {
+    for (let round = 0; round < 20; round += 1) {
+      const stage = await open();
+      let charged = 0;
+      stage.check = async () => {
+        charged += 1;
+        await new Promise(setImmediate);
+        return DECISION;
+      };
+      const socket = await rawHttp2(stage.port);
+      const received: Buffer[] = [];
+      socket.on('data', (chunk: Buffer) => received.push(chunk));
+      let sent = 0;
+      const call = (): void => {
+        const id = 2 * sent + 1;
+        sent += 1;
+        socket.write(Buffer.concat([frame(1, END_HEADERS, id, RAW_HEADERS), frame(0, END_STREAM, id, MESSAGE)]));
+      };
+      for (let i = 0; i < 10; i += 1) call();
+      await becomes(() => charged > 0, true);
+      // The server reads these further calls before it sends GOAWAY in some rounds, and after it in others.
+      for (let i = 0; i < 10; i += 1) call();
+      for (let i = 0; i < round % 4; i += 1) await new Promise(setImmediate);
+      const drained = stage.door.drain(20, 5_000);
+      for (let i = 0; i < 10; i += 1) call();
+      await drained;
+      if (!socket.closed) await once(socket, 'close');
+      const frames = framesOf(Buffer.concat(received));
+      const last = Math.min(
+        ...frames.filter(({ type }) => type === GOAWAY).map(({ payload }) => payload.readUInt32BE(0)),
+      );
+      const answered = frames
+        .filter(({ type, flags }) => type === 1 && (flags & END_STREAM) !== 0)
+        .map(({ stream }) => stream);
+      const seen = Array.from({ length: sent }, (_, i) => 2 * i + 1).filter((id) => id <= last);
+      expect(answered.sort((a, b) => a - b)).to.deep.equal(seen);
+      expect(charged).to.equal(seen.length);
+      expect(seen.length).to.be.at.least(10);
+    }
+  });
 });
 
 function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
@@ -448,6 +489,38 @@ function frame(type: number, flags: number, stream: number, payload: Buffer): Bu
   head[4] = flags;
   head.writeUInt32BE(stream, 5);
   return Buffer.concat([head, payload]);
+}
+
+interface Frame {
+  readonly type: number;
+  readonly flags: number;
+  readonly stream: number;
+  readonly payload: Buffer;
+}
+
+const [END_STREAM, END_HEADERS, GOAWAY] = [1, 4, 7];
+
+/** The headers of a call as HPACK, each as a literal without index. */
+const RAW_HEADERS = Buffer.concat(
+  Object.entries({ ...HEADERS, ':scheme': 'http', ':authority': 'x' })
+    .sort(([a], [b]) => Number(b.startsWith(':')) - Number(a.startsWith(':')))
+    .flatMap(([name, value]) => [
+      Buffer.of(0, name.length),
+      Buffer.from(name),
+      Buffer.of(value.length),
+      Buffer.from(value),
+    ]),
+);
+
+function framesOf(bytes: Buffer): Frame[] {
+  const frames: Frame[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const end = at + 9 + bytes.readUIntBE(at, 3);
+    const [type, flags, stream] = [bytes[at + 3]!, bytes[at + 4]!, bytes.readUInt32BE(at + 5)];
+    frames.push({ type, flags, stream, payload: bytes.subarray(at + 9, end) });
+    at = end;
+  }
+  return frames;
 }
 
 /** A connection that has sent its preface, and sends frames as they are. */
