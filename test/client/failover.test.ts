@@ -201,6 +201,20 @@ describe('a client whose nodes fail', function () {
     expect(errors).not.to.deep.equal([undefined, undefined, undefined, undefined]);
   });
 
+  it('repeats no more than a few lines of what a node says', async () => {
+    const long = { code: 'x'.repeat(1_000_000), status: 400, detail: 'y'.repeat(1_000_000) };
+    const node = await stub({ decide: ({ res }) => void res.writeHead(400).end(JSON.stringify(long)) });
+    const error = await errorOf(ask(open([node.url])));
+    expect(error).to.include({ code: 'unknown_error', status: 400 });
+    expect(String(error).length).to.be.below(2_000);
+  });
+
+  it('takes no problem whose status no error has', async () => {
+    const odd = { code: 'invalid_request', status: 1e300 };
+    const node = await stub({ decide: ({ res }) => void res.writeHead(400).end(JSON.stringify(odd)) });
+    expect(await errorOf(ask(open([node.url])))).to.include({ code: 'no_answer', status: 503 });
+  });
+
   it('asks once more where all have failed: a connection that broke is no dead node', async () => {
     const node = await stub({
       decide: (batch) => (node.batches.length === 1 ? void batch.res.destroy() : batch.answer(ALLOWED)),

@@ -92,11 +92,16 @@ export function readLoad(value: unknown): LoadAnswer | undefined {
   return typeof factor === 'number' && typeof load === 'number' ? { factor, load } : undefined;
 }
 
+/** Longest text of a problem that an error repeats, in characters. Callers log errors, and any program may answer. */
+const MAX_PROBLEM_CHARS = 500;
+
 /** Reads a problem (RFC 9457) as an error. */
 export function readProblem(value: unknown): TokenringError | undefined {
-  const { code, status, detail, field, expected } = fieldsOf(value);
-  if (typeof code !== 'string' || typeof status !== 'number') return undefined;
-  const text = (one: unknown): string | undefined => (typeof one === 'string' ? one : undefined);
+  const { code: given, status, detail, field, expected } = fieldsOf(value);
+  if (typeof given !== 'string' || typeof status !== 'number' || !(status >= 400 && status <= 599)) return undefined;
+  const text = (one: unknown): string | undefined =>
+    typeof one === 'string' ? one.slice(0, MAX_PROBLEM_CHARS) : undefined;
+  const code = given.slice(0, MAX_PROBLEM_CHARS);
   const known = knownCode(code);
   return new TokenringError(known, {
     status,
