@@ -136,8 +136,10 @@ export function createGossipMembership(
     }
     const order = compare(record, known.record);
     if (doubted && order >= 0) doubts.begin(known);
-    // A node that joins decides nothing. It takes over what others have found, as its ring has to be theirs.
-    if (isMissed && order === 0 && view.self.state === 'joining' && silentMs(known) <= suspectAfterMs) {
+    // A node that joins decides nothing. It takes over what others have found, as its ring has to be theirs. So does a
+    // node that the member refused: their rings must not differ until its own probes have gone on for long enough.
+    const mayTakeOver = view.self.state === 'joining' || known.refusedAtBeat !== undefined;
+    if (isMissed && order === 0 && mayTakeOver && silentMs(known) <= suspectAfterMs) {
       known.probedSinceMs = known.heardAtMs = Math.min(known.heardAtMs, heardAtMs);
       return true;
     }
