@@ -71,7 +71,7 @@ export function historyOf(checked: Checked): sim.History {
     faults,
     statements,
     clientIds,
-    leased: new Set(clientIds),
+    leased: new Map(clientIds.map((clientId) => [clientId, capacityOf(clients, clientId)])),
     upMs: asked[0]?.askedMs ?? 0,
     calmMs: Math.max(0, ...faults.map(({ toMs }) => toMs)),
     endMs,
@@ -87,6 +87,12 @@ export function historyOf(checked: Checked): sim.History {
       alive: statements.map(({ node }) => node),
     },
   };
+}
+
+/** More is not lent at one time. How much was lent in all is not known here. */
+function capacityOf(clients: Checked['clients'], clientId: string): number {
+  const of = clients.filter(({ id }) => id === clientId);
+  return Math.max(0, ...of.flatMap(({ rules }) => rules.map(({ capacity }) => capacity)));
 }
 
 /** One figure for what must never be, and one for what a machine that is busy elsewhere can spoil. */

@@ -2,15 +2,20 @@ import type { BucketDescription, ClientDescription } from '../../src/core/reques
 import { compareStrictness } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 import type { Violation } from './checker.js';
-import { copyAgeMs, isPlanned, LENT } from './excuses.js';
-import type { History, Statement } from './history.js';
+import { copyAgeMs, excusesOf, isPlanned, LENT } from './excuses.js';
+import type { Excuses } from './excuses.js';
+import type { History, SettleCall, Statement } from './history.js';
 import { bucketKey } from './takes.js';
 
 /** Members that are further apart hear of a returned lease when it is over. */
 const NEAR_MS = 100;
 
+/** A copy of a change names the reservations that changed since then: `NEW_RESERVATION_MS` of `state/copies.ts`. */
+const NAMED_MS = 2_500;
+
 /** Some time after the last fault all nodes agree on every owner, and owner and successors hold the same. */
 export function checkAgreement(history: History): Violation[] {
+  const excuses = excusesOf(history);
   const { statements, setting } = history;
   const violations: Violation[] = [];
   const alive = [...setting.alive].sort().join();
@@ -24,12 +29,12 @@ export function checkAgreement(history: History): Violation[] {
     const said = new Set(statements.map(({ owners }) => JSON.stringify(owners[i])));
     if (said.size > 1)
       violations.push({ check: 'agreement', message: `${clientId} has owners ${[...said].join(' and ')}` });
-    else violations.push(...checkCopies(history, first, i));
+    else violations.push(...checkCopies(history, excuses, first, i));
   });
   return violations;
 }
 
-function checkCopies(history: History, { owners }: Statement, i: number): Violation[] {
+function checkCopies(history: History, excuses: Excuses, { owners }: Statement, i: number): Violation[] {
   const { owner, successors } = owners[i]!;
   const held = (node: string): ClientDescription | undefined =>
     history.statements.find((statement) => statement.node === node)?.clients[i];
@@ -42,7 +47,7 @@ function checkCopies(history: History, { owners }: Statement, i: number): Violat
     for (const key of new Set([...keysOf(original), ...keysOf(copy)])) {
       const a = bucketOf(original, key);
       const b = bucketOf(copy, key);
-      const problem = difference(history, original.clientId, key, a, b);
+      const problem = difference(history, excuses, original.clientId, key, a, b);
       if (problem === undefined) continue;
       const sides = `owner ${owner} ${JSON.stringify(a)}, copy at ${successor} ${JSON.stringify(b)}`;
       violations.push({ check: 'copies', message: `${key} ${problem}: ${sides}` });
@@ -69,6 +74,7 @@ function bucketOf({ clientId, buckets }: ClientDescription, key: string): Bucket
  */
 function difference(
   history: History,
+  excuses: Excuses,
   clientId: string,
   key: string,
   owner: BucketDescription | undefined,
@@ -91,10 +97,12 @@ function difference(
   const driftMs = 2 * endMs * setting.clockError;
   const lateMs = 2 + (2 + 2 * moves) * setting.delayMs + driftMs + toldMs;
   // Where a lease ends unseen, nothing of it comes back there.
-  const reserved = history.leased.has(clientId) ? settled.reduce((sum, { of }) => sum + of.check.cost, 0) : 0;
-  const unseenMs = (reserved * bucket.windowMs) / Math.max(1, bucket.limit);
+  const unreturned = settled
+    .filter((call) => history.leased.has(clientId) || mayMissSettlement(history, excuses, call))
+    .reduce((sum, { of, cost }) => sum + Math.max(0, of.check.cost - cost), 0);
+  const unseenMs = (unreturned * bucket.windowMs) / Math.max(1, bucket.limit);
   const toleratedMs = heldUpMs + lateMs * slowdown(history, key, bucket, endMs) + stepMs + unseenMs;
-  const tolerated = toleratedMs + (history.leased.has(clientId) ? lentRestMs(history, key) : 0);
+  const tolerated = toleratedMs + lentRestMs(history, clientId, key);
   const apartMs = Math.abs((owner?.resetMs ?? 0) - (copy?.resetMs ?? 0));
   return apartMs > tolerated ? `differ by ${apartMs} ms, tolerated are ${tolerated}` : undefined;
 }
@@ -115,20 +123,41 @@ function slowdown({ asked }: History, key: string, { algorithm, limit }: BucketD
 }
 
 /**
- * How long what may be lent of a bucket takes to come back. Who does not hear that leased tokens came back counts them as
- * spent, and who hears of a lease when it is long over counts it once more. Zero where messages arrive, and soon.
+ * Whether a copy may have got back less from a settlement than the owner, as the client has moved since it was reserved.
+ * After a fault, two nodes may have reserved it, each with a debt of its own. In a planned change of the ring, two nodes
+ * send a new replica copies, and one of them may not know the settlement yet. A copy of a change names the reservations
+ * of the last `NAMED_MS` only, so the new replica cannot tell whether an older one is settled in it.
  */
-function lentRestMs({ asked, faults, setting }: History, key: string): number {
-  if (faults.every(isPlanned) && setting.delayMs < NEAR_MS) return 0;
+function mayMissSettlement(
+  { faults, setting }: History,
+  excuses: Excuses,
+  { of, askedMs, answeredMs = Infinity }: SettleCall,
+): boolean {
+  if (excuses.mayForget(of.askedMs, answeredMs)) return true;
+  const lateMs = copyAgeMs(setting);
+  if (answeredMs + lateMs - of.askedMs < NAMED_MS) return false;
+  return faults.some(
+    (fault) => isPlanned(fault) && fault.fromMs <= answeredMs + lateMs && fault.toMs + lateMs >= askedMs,
+  );
+}
+
+/**
+ * How long the tokens take to come back that a copy counts although no lease holder spent them. A copy that hears too
+ * late that tokens came back counts each lease as spent. Where messages are fast, the next lease shows that the copy
+ * hears again, so only those count that are open at one time: half of the capacity at most. Where each message is late,
+ * leases that follow each other may each count. Zero where messages arrive, and soon.
+ */
+function lentRestMs({ asked, faults, leased, setting }: History, clientId: string, key: string): number {
+  const lent = leased.get(clientId);
+  const near = setting.delayMs < NEAR_MS;
+  if (lent === undefined || (near && faults.every(isPlanned))) return 0;
   const rules = asked.flatMap(({ check }) => check.rules.filter((rule) => bucketKey(check.clientId, rule) === key));
   const { algorithm, windowMs } = rules[0]!;
   if (algorithm === 'sliding-window') return windowMs;
   // Lent under one limit, it may come back under a lower one.
   const most = Math.max(...rules.map(({ capacity }) => capacity));
   const slowest = Math.max(1, Math.min(...rules.map(({ limit }) => limit)));
-  // Where messages take long, several leases that follow each other may each end unseen.
-  const unseen = setting.delayMs < NEAR_MS ? LENT : 1;
-  return (most * unseen * windowMs) / slowest;
+  return ((near ? Math.min(lent, most * LENT) : lent) * windowMs) / slowest;
 }
 
 /** How often a bucket was asked for under another limit than the time before. */

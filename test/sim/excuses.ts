@@ -37,6 +37,8 @@ const NOTICED = 0.28;
 const PAUSED = 0.2;
 /** A node silent for less is not stood in for, whatever heartbeats do. */
 const STOOD_IN = 0.4;
+/** Between two heartbeats, in suspicion times. */
+const BEAT = 0.1;
 /** Of the capacity, so much is lent at most. */
 export const LENT = 0.5;
 /** Who decided, where it is not known. */
@@ -52,13 +54,26 @@ export function excusesOf({ faults, setting }: History): Excuses {
 
   const overlap = (a: Fault, b: Fault): boolean => unmended(a, b.fromMs) || unmended(b, a.fromMs);
 
-  /** Who was paused asks who acted for it. One that has just started again does not know, so who was paused rejoins. */
+  /**
+   * A node that finds a pause asks all members of its ring whether they acted for it. A member that has crashed gives no
+   * answer, or has forgotten what it did. So the node rejoins, which costs the same as a crash. The crashed member was in
+   * its ring when it asked: it crashed so lately that the ring had not found together again, or before it could answer.
+   */
   function rejoins(fault: Fault): boolean {
     if (fault.kind !== 'freeze' || fault.toMs - fault.fromMs < suspectAfterMs * PAUSED) return false;
-    return faults.some((other) => other.kind === 'crash' && overlap(other, fault));
+    return faults.some(
+      (other) =>
+        other.kind === 'crash' &&
+        other.node !== fault.node &&
+        fault.fromMs <= other.toMs + mendMs &&
+        other.fromMs <= fault.toMs + suspectAfterMs,
+    );
   }
 
-  const disturbing = faults.filter((fault) => disturbs(fault, noticedMs) || rejoins(fault));
+  const beatMs = suspectAfterMs * BEAT + setting.delayMs;
+  const disturbing = faults.filter(
+    (fault) => disturbs(fault, noticedMs) || rejoins(fault) || lasts(fault, faults, beatMs) >= noticedMs,
+  );
 
   /** The parts into which earlier partitions that are not mended have cut the cluster: each is cut once more. */
   function islandsBefore(fault: Fault): number {
@@ -179,6 +194,46 @@ function spoilsFigures(fault: Fault, suspectAfterMs: number): boolean {
 
 export function isPlanned({ kind }: Fault): boolean {
   return kind === 'join' || kind === 'leave';
+}
+
+/** Whether nothing that `from` sends gets to `to`. */
+function silences(fault: Fault, from: NodeId, to: NodeId): boolean {
+  switch (fault.kind) {
+    case 'partition':
+      return fault.sides.some((side) => side.includes(from)) && !fault.sides.some((side) => isIn(side, from, to));
+    case 'one-way':
+      return fault.from.includes(from) && fault.to.includes(to);
+    case 'silence':
+      return fault.from === from && fault.to === to;
+    default:
+      return false;
+  }
+}
+
+function isIn(side: readonly NodeId[], a: NodeId, b: NodeId): boolean {
+  return side.includes(a) && side.includes(b);
+}
+
+/**
+ * How long two nodes did not hear each other, with the cuts before and after this one: so little time lies between them
+ * that no heartbeat needs to arrive in it.
+ */
+function lasts(fault: Fault, faults: readonly Fault[], gapMs: number): number {
+  if (fault.kind !== 'partition' && fault.kind !== 'one-way') return 0;
+  const pairs =
+    fault.kind === 'one-way'
+      ? fault.from.flatMap((from) => fault.to.map((to) => [from, to] as const))
+      : fault.sides.flat().flatMap((from) => fault.sides.flat().map((to) => [from, to] as const));
+  const times = pairs
+    .filter(([from, to]) => silences(fault, from, to))
+    .map(([from, to]) => {
+      let { fromMs, toMs } = fault;
+      const others = faults.filter((other) => silences(other, from, to)).sort((a, b) => a.fromMs - b.fromMs);
+      for (const other of others) if (other.fromMs <= toMs + gapMs) toMs = Math.max(toMs, other.toMs);
+      for (const other of others.reverse()) if (other.toMs >= fromMs - gapMs) fromMs = Math.min(fromMs, other.fromMs);
+      return toMs - fromMs;
+    });
+  return Math.max(0, ...times);
 }
 
 /** Whether a fault lasts long enough that somebody else decides in a node's place. */

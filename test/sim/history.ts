@@ -169,8 +169,8 @@ export interface History {
   /** Counters of the rings of each node that ran from the start to the end. */
   readonly rings?: readonly { readonly node: NodeId; readonly atUp: number; readonly atEnd: number }[];
   readonly duplicates?: readonly Duplicate[];
-  /** Clients of which tokens may have been lent. */
-  readonly leased: ReadonlySet<string>;
+  /** Clients of which tokens may have been lent, and how many tokens at most in the whole run. */
+  readonly leased: ReadonlyMap<string, number>;
   /** When the cluster was up, when the last fault ended, when the statements were made. */
   readonly upMs: number;
   readonly calmMs: number;

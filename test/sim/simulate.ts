@@ -1,3 +1,4 @@
+import type { Snapshot } from '../../src/core/bucket/snapshot.js';
 import { createCallers } from './callers.js';
 import { createCluster } from './cluster.js';
 import type { Duplicate, Fault, History, Statement } from './history.js';
@@ -26,8 +27,8 @@ export interface Run {
 
 /** Runs a scenario from its first to its last event. The same scenario gives the same run, byte for byte. */
 export async function simulate(scenario: Scenario, options: WorldOptions = {}): Promise<Run> {
-  const leased = new Set<string>();
-  const world = createWorld(scenario.seed, { ...options, tamper: noting(leased, options.tamper) });
+  const leases = new Map<string, Map<string, number>>();
+  const world = createWorld(scenario.seed, { ...options, tamper: noting(leases, options.tamper) });
   const silentMs = scenario.suspectAfterMs * SILENT_AFTER;
   const weather = createWeather(scenario.network, scenario.nodes, () => world.nowMs, silentMs);
   world.setLink(weather.link);
@@ -78,7 +79,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
         const { ringVersion: atEnd } = world.node(node).cluster.membership;
         return { node, atUp: atUp.get(world.node(node)) ?? atEnd, atEnd };
       }),
-      leased,
+      leased: new Map([...leases].map(([clientId, tokens]) => [clientId, sumOf(tokens.values())])),
       upMs,
       calmMs,
       endMs: world.nowMs,
@@ -103,15 +104,30 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   };
 }
 
-/** Notes whose tokens are asked for, whatever else is done to the messages. */
-function noting(leased: Set<string>, tamper: Tamper | undefined): Tamper {
+/** Notes the tokens of each lease that a copy tells of: a lease counts once its copies have arrived. */
+function noting(leases: Map<string, Map<string, number>>, tamper: Tamper | undefined): Tamper {
   return {
     ...tamper,
     message(from, to, sent) {
-      if (sent.body.kind === 'lease') for (const { clientId } of sent.body.requests) leased.add(clientId);
+      if (sent.body.kind === 'replicate') for (const [clientId, buckets] of sent.body.clients) note(clientId, buckets);
       return tamper?.message === undefined ? sent : tamper.message(from, to, sent);
     },
   };
+
+  function note(clientId: string, buckets: readonly Snapshot[]): void {
+    for (const { leases: told = [] } of buckets) {
+      for (const { id, tokens } of told) {
+        const ofClient = leases.get(clientId) ?? new Map<string, number>();
+        leases.set(clientId, ofClient.set(id, tokens));
+      }
+    }
+  }
+}
+
+function sumOf(values: Iterable<number>): number {
+  let sum = 0;
+  for (const value of values) sum += value;
+  return sum;
 }
 
 function statementOf(world: World, id: string, clientIds: readonly string[], replicas: number): Statement {
