@@ -51,9 +51,18 @@ export function checkSettled(
   return problems.map((message) => ({ check: 'settled', message }));
 }
 
-/** When the decision on a request was known to the node that was asked, which may have been frozen before it answered. */
-function knownMs({ faults }: History, { at, askedMs, answeredMs }: Asked): number {
-  const held = faults.filter((fault) => fault.kind === 'freeze' && fault.node === at && fault.fromMs >= askedMs);
+/**
+ * When the decision on a request was known. Without a freeze that is when it was answered. A node that froze before it
+ * answered had sent the request on, so that it was decided a message later. It answered as soon as it ran again.
+ */
+function knownMs({ faults, setting }: History, { at, askedMs, answeredMs }: Asked): number {
+  const held = faults.filter(
+    (fault) =>
+      fault.kind === 'freeze' &&
+      fault.node === at &&
+      fault.fromMs >= askedMs &&
+      fault.toMs + 2 * setting.delayMs >= answeredMs!,
+  );
   return Math.min(answeredMs!, ...held.map(({ fromMs }) => fromMs));
 }
 

@@ -323,6 +323,7 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
   for (const [seed, what] of [
     [203_166, 'returned leases of which copies hear too late'],
     [203_515, 'a pause after which a member that just restarted cannot say whether it acted'],
+    [204_950, 'an answer that a freeze of the asked node held up'],
     [300_674, 'a settlement that one of two nodes tells a new replica of'],
     [302_074, 'a reservation that two sides of a partition have made'],
     [306_839, 'two short cuts with a gap that is too short for a heartbeat'],
