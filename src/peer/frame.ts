@@ -36,8 +36,8 @@ interface FrameReader {
   next(): Buffer | 'too_large' | undefined;
   /** Number of the frame that `next` returned last. */
   readonly number: number;
-  /** Whether a part of a frame has arrived. */
-  readonly isWithin: boolean;
+  /** Bytes of frames that have arrived in part; 0 between two frames. */
+  readonly heldBytes: number;
 }
 
 /** @param maxBytes bound of a payload; after a larger one, the stream cannot be read on */
@@ -84,8 +84,8 @@ export function createFrameReader(maxBytes: number): FrameReader {
     get number() {
       return number;
     },
-    get isWithin() {
-      return held > 0;
+    get heldBytes() {
+      return held;
     },
   };
 }

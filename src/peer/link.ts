@@ -24,6 +24,8 @@ export interface Link {
   send<T>(number: number, write: (out: ByteWriter, value: T) => void, value: T): boolean;
   /** Bytes that wait for the other side to read. */
   readonly waitingBytes: number;
+  /** Bytes of a payload that has arrived in part. */
+  readonly heldBytes: number;
   /** Stops reading until `resume`, so that the other side has to wait. */
   pause(): void;
   resume(): void;
@@ -48,13 +50,15 @@ interface LinkEvents {
   readonly ended: (end: LinkEnd) => void;
   /** Called when no more bytes wait to be sent. */
   readonly drained?: () => void;
+  /** Called when `heldBytes` has changed by so much. At the end of the link, all of them are given back. */
+  readonly held?: (change: number) => void;
 }
 
 export function createLink(
   socket: Socket,
   keys: LinkKeys | undefined,
   { maxSendBytes, maxReceiveBytes, maxWaitingBytes }: LinkOptions,
-  { received, ended, drained }: LinkEvents,
+  { received, ended, drained, held }: LinkEvents,
 ): Link {
   const out = new ByteWriter();
   const seal = createSeal(keys?.send);
@@ -66,6 +70,7 @@ export function createLink(
     if (over) return;
     over = true;
     socket.destroy();
+    reportHeld();
     ended(end);
   }
 
@@ -83,12 +88,19 @@ export function createLink(
   const records = createRecordReader(keys?.receive);
   const frames = createFrameReader(maxReceiveBytes);
   let lastRecordFull = false;
+  let reported = 0;
   /** Whether the owner of the link has paused it, and whether the rest of a chunk waits for the next turn. */
   let paused = false;
   let deferred = false;
 
   function refuse(code: 'bad_record' | 'bad_tag' | 'too_large'): void {
     finish({ kind: 'refused', code });
+  }
+
+  function reportHeld(): void {
+    const change = (over ? 0 : frames.heldBytes) - reported;
+    reported += change;
+    if (change !== 0) held?.(change);
   }
 
   /** Takes the frames that have arrived, as many as one turn of the event loop may take. */
@@ -101,7 +113,7 @@ export function createLink(
         received(frames.number, payload);
         continue;
       }
-      if (frames.isWithin && !lastRecordFull) return refuse('bad_record');
+      if (frames.heldBytes > 0 && !lastRecordFull) return refuse('bad_record');
       const record = records.next();
       if (record === undefined) return void socket.resume();
       if (typeof record === 'string') return refuse(record);
@@ -117,6 +129,7 @@ export function createLink(
     setImmediate(() => {
       deferred = false;
       read();
+      if (!over) reportHeld();
     });
   }
 
@@ -125,6 +138,7 @@ export function createLink(
   socket.on('data', (chunk: Buffer) => {
     records.push(chunk);
     if (!deferred) read();
+    if (!over) reportHeld();
   });
   socket.on('drain', () => {
     flush();
@@ -150,6 +164,9 @@ export function createLink(
     },
     get waitingBytes() {
       return out.length + socket.writableLength;
+    },
+    get heldBytes() {
+      return frames.heldBytes;
     },
     pause() {
       paused = true;

@@ -80,6 +80,12 @@ const MAX_IN_FLIGHT = 2_048;
 /** Bytes of answers that a member has not read. At this bound, reading of its messages pauses. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
 
+/**
+ * Bytes of messages that have arrived in part, of all links together. A message is 8 MiB at most, and only policies need
+ * more than one. Above it, the link with the most ends.
+ */
+const MAX_HELD_BYTES = 32 * 1024 * 1024;
+
 /** Creates the listener for peers. It speaks HTTP, and peers upgrade it to a link. */
 export function createPeerServer(
   { receive, counters, identity, log }: PeerServerDeps,
@@ -91,6 +97,7 @@ export function createPeerServer(
   const members = new Set<Member>();
   const mismatches = createMismatchLog(identity.cluster, log);
   let closing = false;
+  let heldBytes = 0;
 
   function count(reason: RefusalReason, socket: Socket | undefined, detail?: string): void {
     const times = (counters.refused[reason] += 1);
@@ -170,9 +177,19 @@ export function createPeerServer(
         if (end.kind === 'refused') count(end.code, socket);
       },
       drained: () => readOn(member),
+      held,
     });
     const member: Member = { link, inFlight: 0, paused: false };
     members.add(member);
+  }
+
+  function held(change: number): void {
+    heldBytes += change;
+    if (heldBytes <= MAX_HELD_BYTES) return;
+    let most: Link | undefined;
+    for (const { link } of members) if (link.heldBytes > (most?.heldBytes ?? 0)) most = link;
+    count('too_large', undefined, `messages that have arrived in part take ${heldBytes} bytes`);
+    most?.destroy();
   }
 
   function answer(member: Member, number: number, payload: Buffer): void {

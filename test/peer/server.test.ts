@@ -19,6 +19,9 @@ import {
   upgradeRequest,
 } from './support.js';
 
+/** Bytes of a full record. */
+const RECORD = 64 * 1024;
+
 describe('peer listener', () => {
   afterEach(cleanUp);
 
@@ -169,6 +172,38 @@ describe('peer listener', () => {
       expect(Math.max(...byTurn.values())).to.be.at.most(256);
     });
   }
+
+  it('ends the link that holds the most when half messages of many links take too much', async () => {
+    const { port, id, counters } = await startPeer();
+    const half = (bytes: number): Buffer => Buffer.concat([frame(1, Buffer.alloc(8 * 1024 * 1024)).subarray(0, bytes)]);
+    const small = await openRawLink(port);
+    small.socket.write(small.seal(half(RECORD)));
+    const large = [];
+    for (let i = 0; i < 12; i += 1) {
+      const link = await openRawLink(port);
+      link.socket.write(link.seal(half((60 + i) * RECORD)));
+      large.push(link);
+    }
+    await until(() => counters.refused.too_large >= 3, 'links to end');
+    const open = [small, ...large].map(({ socket }) => !socket.destroyed);
+    expect(open[0]).to.equal(true);
+    // Eight of them hold 31 to 35 MiB.
+    expect(open.filter(Boolean).length).to.be.within(8, 10);
+    for (const { socket } of large) socket.destroy();
+    expect((await createSender().transport.send(id, ask(7), 5_000)).kind).to.equal('answer');
+  });
+
+  it('gives back what ended links held', async () => {
+    const { port, counters } = await startPeer();
+    const half = frame(1, Buffer.alloc(8 * 1024 * 1024)).subarray(0, 100 * RECORD);
+    for (let i = 0; i < 12; i += 1) {
+      const link = await openRawLink(port);
+      link.socket.write(link.seal(half));
+      await sleep(20);
+      link.socket.destroy();
+    }
+    expect(counters.refused.too_large).to.equal(0);
+  });
 
   it('ends a link on which a message is larger than it takes, before the message is there', async () => {
     const { port, counters } = await startPeer({ maxBytes: 1_000 });
