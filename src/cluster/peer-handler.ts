@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache';
+import { createAnsweredBatches } from './answered-batches.js';
 import type { Donor } from './handover/donor.js';
 import type { LeaseGranter } from './leases/granter.js';
 import type { Limiter } from './decide/limiter.js';
@@ -58,12 +58,7 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
     forget,
     observer,
   } = deps;
-  const answers = new LRUCache<string, Results | Promise<Results>>({
-    maxSize: maxAnswerBytes,
-    ttl: ANSWER_TTL_MS,
-    ttlResolution: 0,
-    perf: { now: () => clock.nowMs() + 1 },
-  });
+  const answered = createAnsweredBatches({ clock }, { ttlMs: ANSWER_TTL_MS, maxBytes: maxAnswerBytes });
 
   function decided(results: Results): PeerAnswer {
     // If this node does not decide for a client, the two nodes have different rings and compare member lists. The list
@@ -73,12 +68,12 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
   }
 
   function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
-    const before = answers.get(message.batchId);
+    const before = answered.get(message.batchId);
     if (before !== undefined) return answer(before);
     // A member that refused the sender counts as down here only if it refuses this node too.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
     const results = peerChecks.decide(message.checks);
-    answers.set(message.batchId, results, { size: answerBytes(message.checks) });
+    answered.add(message.batchId, results, answerBytes(message.checks));
     return answer(results);
   }
 
