@@ -269,13 +269,13 @@ export const MUTATIONS: readonly Mutation[] = [
     world: patched(
       {
         file: 'cluster/membership/membership.ts',
-        find: 'one.refusedAtBeat !== undefined || rules.isSilent(one)',
-        replace: 'rules.isSilent(one)',
+        find: 'one.refusedAtBeat !== undefined || rules.isSilent(one, nowMs)',
+        replace: 'rules.isSilent(one, nowMs)',
       },
       {
         file: 'cluster/membership/gossip-membership.ts',
-        find: 'isSilent: (known) => silentMs(known) > suspectAfterMs / 2',
-        replace: 'isSilent: (known) => silentMs(known) > suspectAfterMs',
+        find: 'isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2',
+        replace: 'isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs',
       },
     ),
   },

@@ -66,7 +66,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     deps;
 
   /** @returns the node to forward to, where this one may not decide */
-  function decideOrRoute(check: Check, nowMs: number, to = route(membership, check)): Decision | NodeId {
+  function decideOrRoute(check: Check, nowMs: number, to = route(membership, check, nowMs)): Decision | NodeId {
     if (to.kind === 'mine' && !to.degraded) return owner.decide(check, table.open(check), nowMs, false);
     const own = leaseHolder.spend(check, nowMs) ?? denials.recall(check, nowMs);
     if (own !== undefined) {
@@ -207,7 +207,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       for (let place = from; place < to; place += 1) {
         if (batch.isAnswered(place)) continue;
         placed.hashHigh = batch.hashHigh[place]!;
-        const decider = route(membership, placed);
+        const decider = route(membership, placed, nowMs);
         if (decider.kind === 'mine' && !decider.degraded && owner.decideUsual(batch, place, nowMs)) continue;
         const check = batch.check(place);
         const decided = decideOrRoute(check, nowMs, decider);

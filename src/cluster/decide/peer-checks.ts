@@ -70,7 +70,7 @@ export function createPeerChecks(deps: PeerChecksDeps, { maxWaitingBytes }: { ma
       const decisions: Decision[] = [];
       for (let place = 0; place < checks.length; place += 1) {
         const check = checks[place]!;
-        const to = route(membership, check);
+        const to = route(membership, check, nowMs);
         if (to.kind !== 'mine') continue;
         if (!mayWait && owner.mayConfirm(check)) {
           results[place] = 'overloaded';

@@ -30,7 +30,7 @@ interface Doubts {
   /** The members with which this node exchanges heartbeats. */
   readonly neighbours: ReadonlySet<NodeId>;
   /** How long the member has been silent although it should have been heard. */
-  readonly silentMs: (known: GossipMember) => number;
+  readonly silentMs: (known: GossipMember, nowMs?: number) => number;
   /** @param forMs how long a neighbour may be silent; default: two heartbeats */
   readonly isDoubted: (known: GossipMember, forMs?: number) => boolean;
   /**
@@ -64,10 +64,10 @@ export function createDoubts(
   let candidates: readonly NodeId[] = [];
   let newDoubts: NodeId[] = [];
 
-  function silentMs({ record, heardAtMs, probedSinceMs }: GossipMember): number {
+  function silentMs({ record, heardAtMs, probedSinceMs }: GossipMember, nowMs = clock.nowMs()): number {
     // A leaving member sends to all.
-    if (isGoing(record)) return clock.nowMs() - heardAtMs;
-    return probedSinceMs === undefined ? 0 : clock.nowMs() - Math.max(heardAtMs, probedSinceMs);
+    if (isGoing(record)) return nowMs - heardAtMs;
+    return probedSinceMs === undefined ? 0 : nowMs - Math.max(heardAtMs, probedSinceMs);
   }
 
   function isDoubted(known: GossipMember, forMs = doubtedMs): boolean {

@@ -46,6 +46,7 @@ function incarnationAfter(incarnation: number): number {
 
 /** Positive when `a` is later than `b`: less than half of the circle ahead of it (RFC 1982). */
 function compareIncarnations(a: number, b: number): number {
+  if (a === b) return 0;
   const ahead = (a - b) % INCARNATIONS;
   if (Math.abs(ahead) <= INCARNATIONS / 2) return ahead;
   return ahead - Math.sign(ahead) * INCARNATIONS;
@@ -71,7 +72,7 @@ export function createGossipMembership(
   let digest: string | undefined;
   const view = createMemberView<GossipMember>({ clock }, options, {
     stateOf,
-    isSilent: (known) => silentMs(known) > suspectAfterMs / 2,
+    isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2,
     isHandingOver: (known) => silentMs(known) <= suspectAfterMs / 2,
     isDoubted: (known) => isDoubted(known),
   });
@@ -104,7 +105,11 @@ export function createGossipMembership(
   }
 
   /** @returns whether the ring may have changed; one more beat of a member that is up changes nothing */
-  function learnOne({ silentMs: saidSilentMs, doubted, ...record }: MemberRecord): boolean {
+  function learnOne(learnt: MemberRecord): boolean {
+    const known = others.get(learnt.id);
+    // Nearly every message repeats what this node knows of its sender.
+    if (known !== undefined && !learnt.doubted && compare(learnt, known.record) <= 0) return false;
+    const { silentMs: saidSilentMs, doubted, ...record } = learnt;
     if (record.id === view.self.id) {
       // An announced state comes back to this node before it declares that state.
       if (compare(record, announced ?? view.self) <= 0) return false;
@@ -112,7 +117,6 @@ export function createGossipMembership(
       return true;
     }
     const heardAtMs = clock.nowMs() - saidSilentMs;
-    const known = others.get(record.id);
     const isMissed = doubted && saidSilentMs > suspectAfterMs;
     if (known === undefined) {
       if (isForgotten(record, isGoing(record) || isMissed ? saidSilentMs : 0) || others.size >= MAX_OTHERS)
@@ -200,11 +204,12 @@ export function createGossipMembership(
     learn,
     messageReceived(from) {
       const before = others.get(from.id);
-      const returns = before !== undefined && silentMs(before) > suspectAfterMs;
+      const nowMs = clock.nowMs();
+      const returns = before !== undefined && silentMs(before, nowMs) > suspectAfterMs;
       const changed = learnOne(from);
-      const known = others.get(from.id);
+      const known = before ?? others.get(from.id);
       if (known !== undefined) {
-        known.heardAtMs = clock.nowMs();
+        known.heardAtMs = nowMs;
         known.unansweredAtMs = undefined;
         doubts.end(known);
       }

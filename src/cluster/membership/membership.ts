@@ -41,8 +41,11 @@ export interface Members {
   incarnations(): ReadonlyMap<NodeId, number>;
   /** All other members, dead ones included. */
   others(): readonly NodeId[];
-  /** Whether an acting owner may decide for this member: it refused a connection, or has been silent for too long. */
-  isDown(id: NodeId): boolean;
+  /**
+   * Whether an acting owner may decide for this member: it refused a connection, or has been silent for too long.
+   * @param nowMs the present reading of the clock, if the caller has it
+   */
+  isDown(id: NodeId, nowMs?: number): boolean;
   /** `undefined` for a node that is no member. */
   stateOf(id: NodeId): MemberState | undefined;
   /** Notes that this node decides for the owner of this key, which is down. */
@@ -114,7 +117,7 @@ export interface KnownMember {
 interface MemberRules<K> {
   readonly stateOf: (known: K) => MemberState;
   /** Whether the member has been silent for so long that an acting owner may decide for it. */
-  readonly isSilent: (known: K) => boolean;
+  readonly isSilent: (known: K, nowMs?: number) => boolean;
   /** Whether a leaving member may still hand over. */
   readonly isHandingOver: (known: K) => boolean;
   /** Absent if no node tells others of its doubts. */
@@ -180,11 +183,15 @@ export function createMemberView<K extends KnownMember>(
       const one = known.get(id);
       if (one !== undefined) one.refusedAtBeat = one.record.beat;
     },
-    refusedIds: () => [...known].filter(([, one]) => one.refusedAtBeat !== undefined).map(([id]) => id),
-    isDown(id) {
+    refusedIds() {
+      const ids: NodeId[] = [];
+      for (const [id, one] of known) if (one.refusedAtBeat !== undefined) ids.push(id);
+      return ids;
+    },
+    isDown(id, nowMs) {
       const one = known.get(id);
       if (one === undefined) return id !== view.self.id;
-      return one.refusedAtBeat !== undefined || rules.isSilent(one);
+      return one.refusedAtBeat !== undefined || rules.isSilent(one, nowMs);
     },
     noteActing(client) {
       const owner = ring.owner(client);

@@ -61,6 +61,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   const exchanged = new Map<NodeId, { atMs: number; view: string }>();
   const heartbeating = new Set<NodeId>();
   const rivals = createRivals();
+  let lastSender: Sender | undefined;
   let closed = false;
 
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
@@ -103,8 +104,12 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     return prepareRing([...ring.members, ...active], ring, () => new Promise((resolve) => timers.soon(resolve)));
   }
 
+  /** Returns the same object until this node or its view has changed, as what is written of it is kept. */
   function sender(): Sender {
-    return { from: membership.self, view: membership.view, policies: policiesDigest() };
+    const [from, view, policies] = [membership.self, membership.view, policiesDigest()];
+    if (lastSender?.from !== from || lastSender.view !== view || lastSender.policies !== policies)
+      lastSender = { from, view, policies };
+    return lastSender;
   }
 
   function noteSender({ from, view, policies }: Sender): void {
@@ -136,7 +141,8 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   return {
     ask,
     messageReceived(from) {
-      rivals.received(from.from, membership.recordsOf([from.from.id])[0]);
+      // Only a rival still joins. So nearly all messages need no second record of their sender.
+      if (from.from.state === 'joining') rivals.received(from.from, membership.recordsOf([from.from.id])[0]);
       noteSender(from);
       if (probing.fetchesViews && membership.isBehind(from.view)) void heartbeat(from.from.id);
     },

@@ -79,12 +79,12 @@ export function createRegistryMembership(
   let registry = '';
   let epoch = 0;
 
-  function silentMs({ unansweredAtMs, heardAtMs }: RegisteredMember): number {
-    return unansweredAtMs === undefined ? 0 : clock.nowMs() - Math.max(unansweredAtMs, heardAtMs);
+  function silentMs({ unansweredAtMs, heardAtMs }: RegisteredMember, nowMs = clock.nowMs()): number {
+    return unansweredAtMs === undefined ? 0 : nowMs - Math.max(unansweredAtMs, heardAtMs);
   }
 
-  function isSilent(known: RegisteredMember): boolean {
-    return known.leaseExpired || silentMs(known) > suspectAfterMs * DOWN_PART;
+  function isSilent(known: RegisteredMember, nowMs?: number): boolean {
+    return known.leaseExpired || silentMs(known, nowMs) > suspectAfterMs * DOWN_PART;
   }
 
   function stateOf({ record, admitted }: RegisteredMember): Registration['state'] {

@@ -16,16 +16,17 @@ const NOBODY: Route = { kind: 'nobody' };
 
 /**
  * The owner, or the first of its successors that is up. That one owns the client next if the owner does not come back.
+ * @param nowMs the present reading of the clock, if the caller has it
  */
-export function route(membership: Membership, client: Placed): Route {
+export function route(membership: Membership, client: Placed, nowMs?: number): Route {
   const { ring } = membership;
   const self = membership.self.id;
   const owner = ring.owner(client);
   if (owner === undefined) return NOBODY;
   if (owner === self) return membership.leaseExpired ? NOBODY : MINE;
-  if (!membership.isDown(owner)) return { kind: 'forward', id: owner };
+  if (!membership.isDown(owner, nowMs)) return { kind: 'forward', id: owner };
   if (!membership.allowsActingOwner) return NOBODY;
-  const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id));
+  const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id, nowMs));
   if (actingOwner === undefined) return NOBODY;
   return actingOwner === self ? ACTING_OWNER : { kind: 'forward', id: actingOwner };
 }
