@@ -111,6 +111,7 @@ export function createClientRecords(secret: number): ClientRecords {
   const kept = new Map<number, Client>();
   const keptPlaces = createPlaces();
   let keptBytes = 0;
+  let heapBytes = 0;
   const sought = { hashHigh: 0, hashLow: 0, id: '', bytes: undefined as Uint8Array | undefined, start: 0, end: 0 };
   const index = createSlotIndex(indexHashOf, isSought);
   let generation = 0;
@@ -154,6 +155,16 @@ export function createClientRecords(secret: number): ClientRecords {
     setWord(slot, NOTES, set ? before | notes : before & ~notes);
   }
 
+  function countHeapBytes(): void {
+    heapBytes = keptBytes + RULE_BYTES * rules.size;
+  }
+
+  function releaseRule(rule: number): void {
+    if (rule === 0) return;
+    rules.release(rule);
+    countHeapBytes();
+  }
+
   /** Writes one token bucket, or none. */
   function writeBucket(client: Client, bucket: FlatBucket | undefined): void {
     const { doubles, words } = pages[client.slot >> PAGE_SHIFT]!;
@@ -161,12 +172,13 @@ export function createClientRecords(secret: number): ClientRecords {
     const before = words[at + RULE]!;
     if (bucket === undefined) {
       words[at + RULE] = 0;
-      if (before !== 0) rules.release(before);
+      releaseRule(before);
       return;
     }
     if (before === 0 || !isSame(rules.at(before), bucket.rule)) {
       words[at + RULE] = rules.acquire(bucket.rule);
       if (before !== 0) rules.release(before);
+      countHeapBytes();
     }
     words[at + TOKENS] = bucket.tokens;
     words[at + RULE_CHANGES] = bucket.ruleChanges;
@@ -187,11 +199,13 @@ export function createClientRecords(secret: number): ClientRecords {
     const bytes = clientBytes(client, idBytesOf(client.slot));
     keptBytes += bytes - client.keptBytes;
     client.keptBytes = bytes;
+    countHeapBytes();
   }
 
   function letGo(client: Client): void {
     client.isKept = false;
     keptBytes -= client.keptBytes;
+    countHeapBytes();
     kept.delete(client.slot);
     const last = keptPlaces.pop();
     if (last !== client.slot) {
@@ -209,7 +223,7 @@ export function createClientRecords(secret: number): ClientRecords {
       return OVERHEAD_BYTES * places.size + ids.heldBytes;
     },
     get heapBytes() {
-      return keptBytes + RULE_BYTES * rules.size;
+      return heapBytes;
     },
     get ruleBytes() {
       return RULE_BYTES * rules.size;
@@ -302,8 +316,7 @@ export function createClientRecords(secret: number): ClientRecords {
     },
     crowd: (hashHigh, hashLow) => index.crowd(mix(hashHigh, hashLow)),
     remove(slot) {
-      const rule = word(slot, RULE);
-      if (rule !== 0) rules.release(rule);
+      releaseRule(word(slot, RULE));
       if ((word(slot, NOTES) & RICH) !== 0) letGo(kept.get(slot)!);
       index.remove(indexHashOf(slot), slot);
       ids.release(word(slot, ID_CELL), idBytesOf(slot));
