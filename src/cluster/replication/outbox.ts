@@ -5,6 +5,8 @@ import type { Ask, Clock } from '../ports.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
+import { Outgoing } from './outgoing.js';
+import type { Queued } from './outgoing.js';
 
 export interface Unsent {
   readonly clients: readonly ClientSnapshot[];
@@ -42,18 +44,8 @@ interface Outbox {
   readonly lagMs: number;
 }
 
-/**
- * Clients by their slots. The value is twice the client's generation, plus 1 if all that is known of the client is to
- * be sent. The generation matters because another client may have the slot by the time of sending.
- */
-type Outgoing = Map<number, number>;
-const WHOLE = 1;
-
 interface Target {
-  /** Clients whose copies wait to be sent. */
-  waiting: Outgoing;
-  /** Clients in the message under way. */
-  sending: Outgoing;
+  readonly outgoing: Outgoing;
   done: Promise<void>;
   sinceMs: number;
 }
@@ -73,76 +65,53 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
   const targets = new Map<NodeId, Target>();
 
   function add(to: NodeId, client: Client, whole: boolean): void {
-    const target = targetOf(to);
-    const before = target.waiting.get(client.slot) ?? 0;
-    const value = 2 * client.generation;
-    const isWhole = whole || before === value + WHOLE;
-    target.waiting.set(client.slot, isWhole ? value + WHOLE : value);
+    targetOf(to).outgoing.add(client, whole);
   }
 
   function targetOf(to: NodeId): Target {
     let target = targets.get(to);
     if (target === undefined) {
-      target = { waiting: new Map(), sending: new Map(), done: Promise.resolve(), sinceMs: clock.nowMs() };
+      target = { outgoing: new Outgoing(), done: Promise.resolve(), sinceMs: clock.nowMs() };
       targets.set(to, target);
     }
-    if (target.waiting.size === 0 && target.sending.size === 0) target.sinceMs = clock.nowMs();
+    if (target.outgoing.isEmpty) target.sinceMs = clock.nowMs();
     return target;
   }
 
   /** Returns the client that was queued, if the table still holds it. */
-  function clientAt(slot: number, value: number): Client | undefined {
+  function clientAt(slot: number, generation: number): Client | undefined {
     const client = table.peekAt(slot);
-    return client !== undefined && client.generation === value >> 1 ? client : undefined;
+    return client?.generation === generation ? client : undefined;
   }
 
-  /** Queues again the clients that were not acknowledged. Their next copies show the state at that time. */
-  function putBack(to: NodeId, sending: Outgoing): void {
-    for (const [slot, value] of sending) {
-      const client = clientAt(slot, value);
-      if (client !== undefined) add(to, client, (value & WHOLE) !== 0);
-    }
-  }
-
-  /** Moves as many waiting clients into the message as it holds, at least one. */
-  function pack(target: Target): ClientCopies {
+  /** Copies as many waiting clients into the message as it holds, at least one. */
+  function pack({ outgoing }: Target): ClientCopies {
     const batch = copies.createBatch();
     let packed = 0;
-    for (const [slot, value] of target.waiting) {
-      const client = clientAt(slot, value);
-      if (client !== undefined) batch.add(client, (value & WHOLE) !== 0);
+    outgoing.send((slot, generation, whole) => {
+      const client = clientAt(slot, generation);
+      if (client !== undefined) batch.add(client, whole);
       packed += 1;
       // One client weighs at most 2 MB, so a peer accepts the message even with the last client.
-      if (packed === CHUNK || batch.bytes > MAX_COPIES_BYTES) break;
-    }
-    if (packed === target.waiting.size) {
-      target.sending = target.waiting;
-      target.waiting = new Map();
-    } else {
-      for (const [slot, value] of target.waiting) {
-        target.sending.set(slot, value);
-        target.waiting.delete(slot);
-        if (target.sending.size === packed) break;
-      }
-    }
+      return packed < CHUNK && batch.bytes <= MAX_COPIES_BYTES;
+    });
     return batch.take();
   }
 
   function send(to: NodeId, target: Target): void {
-    if (target.sending.size > 0 || target.waiting.size === 0 || membership.isDown(to)) return;
+    const { outgoing } = target;
+    if (outgoing.sending > 0 || outgoing.isEmpty || membership.isDown(to)) return;
     const copied = pack(target);
     const sentAtMs = clock.nowMs();
     const lent = copied.clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
     target.done = ask(to, { kind: 'replicate', ...copied }, timeoutMs).then((asked) => {
-      const { sending } = target;
-      target.sending = new Map();
-      if (asked.kind === 'answer' && asked.body.kind === 'kept') {
-        target.sinceMs = sentAtMs;
-        send(to, target);
-        for (const [clientId] of lent) acknowledged(clientId);
-      } else {
-        putBack(to, sending);
-      }
+      const kept = asked.kind === 'answer' && asked.body.kind === 'kept';
+      outgoing.sent(kept);
+      // Clients that were not acknowledged go again at the next interval, with their state at that time.
+      if (!kept) return;
+      target.sinceMs = sentAtMs;
+      send(to, target);
+      for (const [clientId] of lent) acknowledged(clientId);
     });
   }
 
@@ -156,59 +125,53 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       }
     },
     async sent() {
-      for (const [id, target] of targets) while (target.sending.size > 0 && !membership.isDown(id)) await target.done;
+      for (const [id, target] of targets)
+        while (target.outgoing.sending > 0 && !membership.isDown(id)) await target.done;
     },
-    has({ slot, generation }) {
-      for (const { waiting, sending } of targets.values()) {
-        if ([waiting.get(slot), sending.get(slot)].some((value) => value !== undefined && value >> 1 === generation))
-          return true;
-      }
+    has(client) {
+      for (const { outgoing } of targets.values()) if (outgoing.has(client)) return true;
       return false;
     },
     unsent(to, owns) {
       const target = targets.get(to);
       const clients: ClientSnapshot[] = [];
       if (target === undefined) return { clients, more: false };
-      const others: Outgoing = new Map();
+      const others: Queued[] = [];
       let bytes = 0;
       const isFull = (): boolean => bytes >= MAX_COPIES_BYTES || clients.length >= CHUNK;
-      const add = (client: Client, value: number): void => {
-        const snapshot = copies.of(client, (value & WHOLE) !== 0);
+      const add = (client: Client, whole: boolean): void => {
+        const snapshot = copies.of(client, whole);
         if (snapshot === undefined) return;
         clients.push(snapshot);
         bytes += weightOf(snapshot);
       };
-      for (const outgoing of [target.waiting, target.sending]) {
-        for (const [slot, value] of outgoing) {
-          // A client that changed since its message was made waits again.
-          if (outgoing === target.sending && target.waiting.has(slot)) continue;
-          const client = clientAt(slot, value);
-          if (client === undefined) continue;
-          if (!owns(client)) others.set(slot, value);
-          else if (isFull()) return { clients, more: true };
-          else add(client, value);
-        }
+      for (const one of target.outgoing.unacknowledged()) {
+        const client = clientAt(one.slot, one.generation);
+        if (client === undefined) continue;
+        if (!owns(client)) others.push(one);
+        else if (isFull()) return { clients, more: true };
+        else add(client, one.whole);
       }
-      for (const [slot, value] of others) {
+      for (const { slot, generation, whole } of others) {
         if (isFull()) break;
-        const client = clientAt(slot, value);
-        if (client !== undefined) add(client, value);
+        const client = clientAt(slot, generation);
+        if (client !== undefined) add(client, whole);
       }
       return { clients, more: false };
     },
     waiting(isCounted) {
       let waiting = 0;
-      for (const [id, target] of targets) if (isCounted(id)) waiting += target.waiting.size;
+      for (const [id, { outgoing }] of targets) if (isCounted(id)) waiting += outgoing.waiting;
       return waiting;
     },
     get isEmpty() {
-      for (const { waiting, sending } of targets.values()) if (waiting.size + sending.size > 0) return false;
+      for (const { outgoing } of targets.values()) if (!outgoing.isEmpty) return false;
       return true;
     },
     get lagMs() {
       let sinceMs = clock.nowMs();
-      for (const [id, { waiting, sending, sinceMs: oldestMs }] of targets) {
-        if (waiting.size + sending.size > 0 && !membership.isDown(id)) sinceMs = Math.min(sinceMs, oldestMs);
+      for (const [id, { outgoing, sinceMs: oldestMs }] of targets) {
+        if (!outgoing.isEmpty && !membership.isDown(id)) sinceMs = Math.min(sinceMs, oldestMs);
       }
       return clock.nowMs() - sinceMs;
     },
