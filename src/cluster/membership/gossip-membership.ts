@@ -202,9 +202,8 @@ export function createGossipMembership(
     isDecider: () => true,
     isBehind: (theirs) => theirs !== membership.view,
     learn,
-    messageReceived(from) {
+    messageReceived(from, _view, nowMs = clock.nowMs()) {
       const before = others.get(from.id);
-      const nowMs = clock.nowMs();
       const returns = before !== undefined && silentMs(before, nowMs) > suspectAfterMs;
       const changed = learnOne(from);
       const known = before ?? others.get(from.id);

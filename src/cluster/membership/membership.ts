@@ -82,8 +82,11 @@ export interface Membership extends Members {
   mayHaveActedFor(from: MemberRecord, incarnation: number): boolean;
   /** Whether a node with this view may know more than this one. */
   isBehind(view: string): boolean;
-  /** Notes that a member has just sent a message, with its view. */
-  messageReceived(from: MemberRecord, view: string): void;
+  /**
+   * Notes that a member has just sent a message, with its view.
+   * @param nowMs the present reading of the clock, if the caller has it
+   */
+  messageReceived(from: MemberRecord, view: string, nowMs?: number): void;
   /** Notes that a connection to this member was refused. */
   connectionRefused(id: NodeId): void;
   /** Adds a joining member to this node's ring. @returns false if this node does not know the member */

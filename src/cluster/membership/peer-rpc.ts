@@ -113,8 +113,9 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   }
 
   function noteSender({ from, view, policies }: Sender): void {
-    membership.messageReceived(from, view);
-    exchanged.set(from.id, { atMs: clock.nowMs(), view });
+    const nowMs = clock.nowMs();
+    membership.messageReceived(from, view, nowMs);
+    exchanged.set(from.id, { atMs: nowMs, view });
     if (policies !== policiesDigest()) heardPolicies(from.id, policies);
   }
 

@@ -221,10 +221,10 @@ export function createRegistryMembership(
           noteBeat(known, theirBeat, clock.nowMs() - saidSilentMs);
       }
     },
-    messageReceived({ id, incarnation, state, beat: theirBeat }, theirs) {
+    messageReceived({ id, incarnation, state, beat: theirBeat }, theirs, nowMs = clock.nowMs()) {
       const known = others.get(id);
       if (known?.record.incarnation !== incarnation) return;
-      noteBeat(known, theirBeat, clock.nowMs());
+      noteBeat(known, theirBeat, nowMs);
       known.unansweredAtMs = undefined;
       known.leaseExpired = state === 'left';
       known.seenRevision = revisionOf(theirs);
