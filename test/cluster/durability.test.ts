@@ -233,6 +233,24 @@ describe('a decision that is to be replicated', () => {
     expect(await ask(world, owner, inRequest('x'))).to.include({ allowed: true, degraded: false });
   });
 
+  it('says so within a suspicion time though earlier ones wait for the same successor', async () => {
+    const world = await startCluster(7, 3);
+    const { owner, successor } = placesOf(world, 'late');
+    world.kill(successor, true);
+    const { checks: pipeline } = world.node(owner).cluster;
+    const tookMs: number[] = [];
+    for (const waitMs of [0, 3, 42, 45]) {
+      await world.run(waitMs);
+      const askedMs = world.nowMs;
+      void Promise.resolve(pipeline.check(read(world, owner, inRequest('late')))).then(({ degraded }) => {
+        if (degraded) tookMs.push(world.nowMs - askedMs);
+      });
+    }
+    await world.run(5_000);
+    expect(tookMs).to.have.length(4);
+    expect(Math.max(...tookMs)).to.be.at.most(1_000);
+  });
+
   it('holds up nothing else: what goes to the same node at once is answered at once', async () => {
     const world = await startCluster(11, 3);
     const { owner, successor, other } = placesOf(world, 'x');

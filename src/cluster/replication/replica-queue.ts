@@ -12,7 +12,7 @@ const MAX_BATCH = 1_000;
 interface ReplicaQueue {
   /**
    * Sends a member a copy of a client, with its state as of now or later.
-   * @returns whether the member has acknowledged the copy; settles within twice the time that one message may take
+   * @returns whether the member has acknowledged the copy; settles within `timeoutMs`
    */
   send(to: NodeId, clientId: string): Promise<boolean>;
 }
@@ -38,7 +38,7 @@ interface ReplicaQueueDeps {
   readonly ask: Ask;
 }
 
-/** @param timeoutMs how long one message may take */
+/** @param timeoutMs how long a copy may wait for its turn and its acknowledgement together */
 export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { timeoutMs: number }): ReplicaQueue {
   const { clock, timers, copies, ask } = deps;
   const lanes = new Map<NodeId, Lane>();
@@ -58,7 +58,7 @@ export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { time
         continue;
       }
       lane.inFlight += 1;
-      void sendAll(lane.to, [...batch.clientIds]).then((kept) => {
+      void sendAll(lane.to, [...batch.clientIds], batch.sinceMs + timeoutMs).then((kept) => {
         lane.inFlight -= 1;
         batch.resolve(kept);
         pump(lane);
@@ -67,11 +67,11 @@ export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { time
     if (lane.inFlight === 0 && lane.waiting.length === 0) lanes.delete(lane.to);
   }
 
-  async function sendAll(to: NodeId, clientIds: readonly string[]): Promise<boolean> {
+  async function sendAll(to: NodeId, clientIds: readonly string[], untilMs: number): Promise<boolean> {
     const parts = inParts(copies.ofIds(clientIds));
     // A message goes out even if nothing is left to copy. Its answer says whether this node may still decide.
     for (const clients of parts.length === 0 ? [[]] : parts) {
-      const asked = await ask(to, { kind: 'replicate', clients }, timeoutMs);
+      const asked = await ask(to, { kind: 'replicate', clients }, Math.max(1, untilMs - clock.nowMs()));
       if (asked.kind !== 'answer' || asked.body.kind !== 'kept') return false;
     }
     return true;
