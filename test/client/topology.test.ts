@@ -50,6 +50,29 @@ describe('where a client asks', () => {
     for (const key of keys) expect(routeOf(topology, key)).to.deep.equal([urlOf('a:1'), SEED]);
   });
 
+  it('is made in slices where many members are new, with other work in between', async () => {
+    const many = Array.from({ length: 300 }, (_, i) => `n${i}:1`);
+    const seen = view('n0:1', many);
+    const topology = createTopology([SEED]);
+    let pauses = 0;
+    const pause = (): Promise<void> => {
+      pauses += 1;
+      return Promise.resolve();
+    };
+    await topology.prepare(seen, pause);
+    expect(pauses).to.equal(18);
+    topology.learn(SEED, seen);
+    const whole = createRing(many);
+    for (const key of keys) expect(topology.ownerOf(key)).to.equal(whole.owner(key));
+    // Two members have gone, and one has come.
+    const fewer = view('n0:1', [...many.slice(2), 'new:1']);
+    await topology.prepare(fewer, pause);
+    expect(pauses).to.equal(18);
+    topology.learn(SEED, fewer);
+    const next = createRing([...many.slice(2), 'new:1']);
+    for (const key of keys) expect(topology.ownerOf(key)).to.equal(next.owner(key));
+  });
+
   it('is last where somebody failed, until it answers', () => {
     const topology = learnt();
     topology.fails(urlOf('a:1'));

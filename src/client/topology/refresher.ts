@@ -62,7 +62,9 @@ export function createRefresher(
     if (exchanged.kind === 'failed' || exchanged.status >= 500) topology.fails(address);
     if (exchanged.kind === 'failed' || exchanged.status !== 200) return undefined;
     const view = readCluster(exchanged.value);
-    return view && topology.learn(address, view);
+    if (view === undefined) return undefined;
+    await topology.prepare(view, () => new Promise((resolve) => time.soon(resolve)));
+    return topology.learn(address, view);
   }
 
   async function lookAround(): Promise<boolean> {

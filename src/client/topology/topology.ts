@@ -11,6 +11,11 @@ export interface Topology {
   addressOf(id: NodeId | undefined): string | undefined;
   /** Returns the id of the node that owns a client, as far as this client knows. */
   ownerOf(key: string): NodeId | undefined;
+  /**
+   * Makes the ring of these members in slices, for a `learn` that follows. Calls `pause` between two of them, so that
+   * the process can do other work.
+   */
+  prepare(view: ClusterView, pause: () => Promise<void>): Promise<void>;
   /** Adopts the members as the node at this address sees them. @returns whether something has changed */
   learn(address: string, view: ClusterView): boolean;
   /** Notes that an address answers. @returns whether it did not answer before */
@@ -25,6 +30,9 @@ export interface Topology {
   any(): string;
 }
 
+/** New members of one slice of a ring; each takes about 0.5 ms. */
+const SLICE_MEMBERS = 16;
+
 /**
  * Creates a topology. An advertised address counts only once its member has answered there, as from another network it
  * may lead nowhere, or to another server. Until then, questions about that member's clients go to the next node on the
@@ -36,6 +44,8 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
   const needsTls = nodes.some((node) => node.startsWith('https:'));
   const mayUse = (url: string): boolean => nodes.includes(url) || (!pinned && !(needsTls && url.startsWith('http:')));
   let ring: Ring | undefined;
+  /** A ring with most of the members that `learn` gets next. */
+  let prepared: Ring | undefined;
   let urls = new Map<NodeId, string>();
   const proven = new Set<string>(nodes);
   const failing = new Set<string>();
@@ -63,7 +73,8 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
     if (isNew) {
       // If these members give another checksum, the nodes build the ring in another way. Then any node serves.
       const known = ids.length > 0 && ringChecksum(ids) === checksum;
-      ring = known ? createRing(ids, ring) : undefined;
+      ring = known ? createRing(ids, prepared ?? ring) : undefined;
+      prepared = undefined;
     }
     urls = next;
     const addresses = new Set([...nodes, ...urls.values()]);
@@ -91,6 +102,19 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
       return isUp(address) ? address : undefined;
     },
     ownerOf: (key) => ring?.owner(key),
+    async prepare({ ringChecksum: checksum, members }, pause) {
+      const ids = members.map(({ id }) => id);
+      if (ring?.checksum === checksum || ringChecksum(ids) !== checksum) return;
+      const known = new Set(ring?.members);
+      const present = ids.filter((id) => known.has(id));
+      const added = ids.filter((id) => !known.has(id));
+      let next = ring;
+      for (let i = SLICE_MEMBERS; i < added.length; i += SLICE_MEMBERS) {
+        next = createRing([...present, ...added.slice(0, i)], next);
+        await pause();
+      }
+      prepared = next;
+    },
     learn(address, view) {
       const isNews = takeOver(view);
       // Seen from here, another node may listen at the address of a member.
