@@ -25,7 +25,7 @@ export async function overview(): Promise<string> {
   const list = lines.map(([usage, summary]) => `  ${usage}\n      ${summary}\n`).join('');
   return (
     `tokenring: a distributed rate limiter\n\n${list}\ntokenring COMMAND --help shows options and examples; tokenring --version the version.\n` +
-    'Commands that ask a node show it the token in TOKENRING_TOKEN, if there is one.\n'
+    'Commands that ask a node send the token in TOKENRING_TOKEN, if it is set.\n'
   );
 }
 

@@ -29,7 +29,7 @@ interface Pipelining {
 /**
  * Puts the requests of a connection in order. node:http hands out all requests of a chunk at once, and 64 KiB hold
  * 1,500. Their answers would keep the event loop busy for seconds and take hundreds of MB. And when the connection
- * breaks, node:http tells nothing of the answers behind the first, so whatever had begun for them would never end.
+ * breaks, node:http does not report the answers after the first, so work begun for them would never end.
  * @param cut called before a connection is closed that sends too many requests and does not wait for answers
  */
 export function createPipelining({ cut }: { cut: () => void }): Pipelining {

@@ -27,7 +27,7 @@ export interface MemoryBounds {
 
 /** Measured bytes of a connection: its objects, and a part of a request's headers, which may have 16 KiB. */
 const CONNECTION_BYTES = 24_000;
-/** More memory for bodies and answers than this helps nobody. */
+/** Above this, more memory for bodies and answers helps no caller. */
 const MAX_TRANSIT_BYTES = 64 * MIB;
 const MAX_OTHER_TRANSIT_BYTES = 16 * MIB;
 const MAX_CONNECTIONS = 1_000_000;

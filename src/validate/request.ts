@@ -35,7 +35,7 @@ const batchId = TypeCompiler.Compile(BatchIdSchema);
  * Reads the check that a caller asks for.
  * @param policies the policies that it may name
  * @param itemId its request id if it has none of its own; a check that consumes nothing needs none
- * @throws TokenringError `invalid_request` that names the field and what it may be, `unknown_policy`
+ * @throws TokenringError `invalid_request` that names the field and its valid values, `unknown_policy`
  */
 export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES, itemId?: string): Check {
   if (!allowRequest.Check(value)) throw problemOf(allowRequest.Errors(value));
@@ -59,7 +59,7 @@ export interface SettleRequest {
   readonly cost: number;
 }
 
-/** @throws TokenringError `invalid_request` that names the field and what it may be */
+/** @throws TokenringError `invalid_request` that names the field and its valid values */
 export function readSettle(value: unknown): SettleRequest {
   if (!settleRequest.Check(value)) throw problemOf(settleRequest.Errors(value));
   const { reservation, cost } = value;

@@ -21,7 +21,7 @@ export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision
     }
     headers.push('RateLimit-Policy', lastPolicyItem, 'RateLimit', stateItem(policy, remaining, resetMs));
   } else {
-    // The limits come from the decision. A repeated request id gets the first decision, whatever its rules are now.
+    // The limits come from the decision. A repeated request id gets the first decision, even if its rules have changed.
     headers.push(
       'RateLimit-Policy',
       limits.map((one) => policyItem(limitName(one), one.limit, one.windowMs)).join(', '),

@@ -13,7 +13,7 @@ export type Placed = Pick<ClientKey, 'hashHigh'> | string;
 
 /**
  * Maps each client to the member that owns it. A ring is immutable: a change of members makes a new ring.
- * Nodes with the same list of members agree on every answer without messages, whatever the order of their lists.
+ * Nodes with the same list of members agree on every answer without messages, in any order of their lists.
  */
 export interface Ring {
   /** Sorted by UTF-16 code unit, each once. */

@@ -8,7 +8,7 @@ import { readCheck } from '../../validate/request.js';
 
 /** The way in which a gateway reads the answer to its sub-request. Every gateway passes the request on after a 200. */
 export interface Gateway {
-  /** Status of a denial, whatever `TOKENRING_DENIED_STATUS` is: 200 would let the request pass. */
+  /** Status of a denial. `TOKENRING_DENIED_STATUS` does not apply, because 200 would let the request pass. */
   readonly deniedStatus: 403 | 429;
   /** Whether the gateway's caller sees the body of a denial. A gateway that reads no body would hang up on one. */
   readonly showsBody: boolean;
@@ -54,7 +54,7 @@ export function gatewayAt(url: string): GatewayName | undefined {
 /**
  * Reads the check from the headers of a sub-request. The headers are trusted, so the gateway must set them all. A
  * missing header has no default, as callers can make some gateways drop a header.
- * @throws TokenringError `invalid_request` that names the header and what it may be, `unknown_policy`
+ * @throws TokenringError `invalid_request` that names the header and its valid values, `unknown_policy`
  */
 export function readGatewayCheck(req: IncomingMessage, policies: Policies): Check {
   const policy = one(req, POLICY);

@@ -55,7 +55,7 @@ export function askedWithAnyMethod(operationId: string, gateway: string): Record
         security: maybe('decide'),
         responses: {
           200: decision('allowed', GATEWAY_ALLOWED),
-          429: decision('denied, whatever TOKENRING_DENIED_STATUS is', GATEWAY_DENIED),
+          429: decision('denied, with any TOKENRING_DENIED_STATUS', GATEWAY_DENIED),
           ...problems('invalid_request', 'gateway_unauthorized', 'overloaded'),
         },
       },

@@ -94,7 +94,7 @@ export function gatewayPaths(): Paths {
         parameters: GATEWAY_HEADERS,
         responses: {
           200: { description: 'allowed', headers: rateLimitHeaders() },
-          403: { description: 'denied, whatever TOKENRING_DENIED_STATUS is', headers: rateLimitHeaders() },
+          403: { description: 'denied, with any TOKENRING_DENIED_STATUS', headers: rateLimitHeaders() },
           ...problems('invalid_request', 'gateway_unauthorized', 'overloaded'),
         },
       },

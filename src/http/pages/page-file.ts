@@ -12,7 +12,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Sends one file of a page to whoever asks. The package holds the file as brotli. Other forms are made once, off the
+ * Sends one file of a page. The package holds the file as brotli. Other forms are made once, off the
  * main thread, and kept: at most the size of the file and its gzip.
  * @param file the address of the file without the ending `.br`
  */

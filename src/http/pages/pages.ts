@@ -39,7 +39,7 @@ const HEADERS = {
   'Cache-Control': 'no-cache',
 };
 
-/** Returns the handler of GET of each address that belongs to a page. Files are read when somebody first asks. */
+/** Returns the handler of GET of each address that belongs to a page. Files are read at the first request. */
 export function createPages(): ReadonlyMap<string, RequestHandler> {
   const folder = new URL(
     'dist/pages/',
