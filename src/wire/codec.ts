@@ -78,7 +78,7 @@ const DECIDED = 3;
 /** The first byte of a JSON list. */
 const LIST = 0x5b;
 
-const MAX_BATCH_ID_BYTES = 512;
+const MAX_DECIDE_ID_BYTES = 512;
 /** Bound of an answer with clients: half a MiB, and with the last of them up to 2 MB more. Only policies take more. */
 const MAX_HANDED_BYTES = 3 * 1024 * 1024;
 const HANDED = Buffer.from('["h"');
@@ -171,7 +171,7 @@ function readBinaryMessage(kind: number, from: ByteReader): PeerMessage {
     case DECIDE:
       return {
         kind: 'decide',
-        batchId: from.text(1, MAX_BATCH_ID_BYTES, 'batch id'),
+        batchId: from.text(1, MAX_DECIDE_ID_BYTES, 'batch id'),
         refused: readBinaryIds(from, 'refused'),
         checks: readChecks(from),
       };
