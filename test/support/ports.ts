@@ -1,18 +1,35 @@
+import { randomInt } from 'node:crypto';
 import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 
-/** Ports of loopback that were free a moment ago, each another. */
+/**
+ * The ports that tests take are below those that systems give to outgoing connections and to servers that ask for any
+ * port: from 32,768 on Linux. Otherwise one of these could take a port between the look at it and its use.
+ */
+const FIRST_PORT = 10_000;
+const LAST_PORT = 30_999;
+const givenOut = new Set<number>();
+
+/**
+ * Ports of loopback that were free a moment ago, each another, and none twice in this process. They are random, so
+ * that processes which ask at the same moment get different ones.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = randomInt(FIRST_PORT, LAST_PORT + 1);
+    if (givenOut.has(port)) continue;
+    givenOut.add(port);
+    if (await canListen(port)) ports.push(port);
+  }
   return ports;
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 export async function freePort(): Promise<number> {
@@ -25,7 +42,7 @@ export async function freeRow(): Promise<number> {
   for (;;) {
     const first = await freePort();
     const row = [0, 1, 2, 1_000, 1_001, 1_002].map((more) => first + more);
-    if (first < 64_000 && (await Promise.all(row.map(refuses))).every(Boolean)) return first;
+    if ((await Promise.all(row.map(refuses))).every(Boolean)) return first;
   }
 }
 
