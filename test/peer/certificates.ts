@@ -18,10 +18,16 @@ export function hasOpenssl(): boolean {
   return spawnSync('openssl', ['version']).status === 0;
 }
 
+/** Of all authorities of this process: one listener for each would be too many for Node.js, which warns. */
+const folders: string[] = [];
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
 /** Makes certificates with the `openssl` command. */
 export function createAuthority(name: string): Authority {
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-ca-'));
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   let issued = 0;
 
   function make(subject: string, ...more: string[]): Identity {
