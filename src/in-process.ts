@@ -45,7 +45,7 @@ export function callsOf(
       const settled = await settler.settle(clientId, reservation, cost);
       if (settled.kind === 'settled') return settled.settlement;
       if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
-      throw new TokenringError('unavailable', { detail: 'settle it again: it counts once' });
+      throw new TokenringError('unavailable', { detail: 'the owner does not answer; settle it again: it counts once' });
     },
     async describe(clientId) {
       requireOpen();

@@ -51,10 +51,10 @@ interface DenialsOptions {
 }
 
 /**
- * A denial holds until its `retryAfterMs` for the same rules and a cost at least as large. Other requests only
- * prolong it. Only two events could end it sooner. A reset makes this node forget the denial too. Leased or reserved tokens
- * may come back; the owner marks such a denial as revocable, and it is not remembered. The key is the whole client id,
- * so no client gets the denials of another.
+ * A denial holds until its `retryAfterMs` for the same rules and a cost at least as large. Other requests only prolong
+ * it. Only two events could end it sooner. A reset makes this node forget the denial too. Leased or reserved tokens may
+ * come back; the owner marks such a denial as revocable, and it is not remembered. The key is the whole client id, so
+ * no client gets the denials of another.
  */
 export function createDenials(denials: HeldDenials, { longestMs = Infinity }: DenialsOptions = {}): Denials {
   let resets = 0;

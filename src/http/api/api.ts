@@ -108,7 +108,9 @@ export function createApi(
         const settled = await cluster.settler.settle(clientId, reservation, cost);
         if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
         if (settled.kind === 'unavailable')
-          throw new TokenringError('unavailable', { detail: 'send it again: it counts once' });
+          throw new TokenringError('unavailable', {
+            detail: 'the owner does not answer; send it again: it counts once',
+          });
         res.json({ reservation, clientId, ...settled.settlement });
       },
     ],
