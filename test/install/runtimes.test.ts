@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import { build } from 'esbuild';
 import { execFile, spawn } from 'node:child_process';
-import { copyFileSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, cpSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server } from 'node:net';
 import { join } from 'node:path';
@@ -17,6 +19,7 @@ const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');
 const CHECKS = join(ROOT, 'test/runtimes');
 const BINARIES = join(ROOT, 'packages/runtimes/node_modules');
+const WORKERD = join(BINARIES, '@cloudflare/workerd-linux-64/bin/workerd');
 const HOW = 'npm ci --prefix packages/runtimes';
 
 interface Result {
@@ -44,6 +47,8 @@ describe('the package @tokenring/client', function () {
     slim = await install('@tokenring/client');
     if ('why' in slim) return;
     for (const name of readdirSync(CHECKS)) copyFileSync(join(CHECKS, name), join(slim.folder, name));
+    // Hono depends on no other package.
+    cpSync(join(ROOT, 'node_modules/hono'), join(slim.folder, 'node_modules/hono'), { recursive: true });
   });
   after(async () => {
     if ('folder' in slim) slim.remove();
@@ -65,6 +70,30 @@ describe('the package @tokenring/client', function () {
     expectAll(JSON.parse(stdout.trim().split('\n').at(-1)!) as Result[]);
   }
 
+  /** Bundles a worker, and starts it. */
+  async function startWorker(entry: string, define: Record<string, string> = {}): Promise<[ChildProcess, string]> {
+    const { folder } = slim as Installed;
+    await build({
+      entryPoints: [join(folder, entry)],
+      outfile: join(folder, 'bundle.js'),
+      bundle: true,
+      format: 'esm',
+      conditions: ['workerd', 'worker', 'browser'],
+      define,
+    });
+    const port = await freePort();
+    writeFileSync(join(folder, 'worker.capnp'), workerConfig(port));
+    const child = spawn(WORKERD, ['serve', 'worker.capnp'], { cwd: folder, stdio: 'inherit' });
+    const url = `http://127.0.0.1:${port}`;
+    const isUp = (): Promise<boolean> =>
+      fetch(url, { method: 'HEAD' }).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+    expect(await eventually(isUp, (up) => up)).to.equal(true);
+    return [child, url];
+  }
+
   /** Runtimes that start a program, with the path of each in its package. */
   const programs: [runtime: string, binary: string, ...args: string[]][] = [
     ['this Node.js', process.execPath],
@@ -83,29 +112,63 @@ describe('the package @tokenring/client', function () {
 
   it('decides, fails over, waits, and fails alike in workerd, by fetch', async function () {
     if ('why' in slim) pending(this, slim.why);
-    const workerd = join(BINARIES, '@cloudflare/workerd-linux-64/bin/workerd');
-    if (!existsSync(workerd)) pending(this, `there is no workerd; run: ${HOW}`);
-    const { folder } = slim;
-    await build({
-      entryPoints: [join(folder, 'worker.js')],
-      outfile: join(folder, 'bundle.js'),
-      bundle: true,
-      format: 'esm',
-      conditions: ['workerd', 'worker', 'browser'],
-    });
-    const port = await freePort();
-    writeFileSync(join(folder, 'worker.capnp'), workerConfig(port));
-    const child = spawn(workerd, ['serve', 'worker.capnp'], { cwd: folder, stdio: 'inherit' });
+    if (!existsSync(WORKERD)) pending(this, `there is no workerd; run: ${HOW}`);
+    const [child, url] = await startWorker('worker.js');
     try {
-      const url = `http://127.0.0.1:${port}`;
-      const isUp = (): Promise<boolean> =>
-        fetch(url, { method: 'HEAD' }).then(
-          ({ ok }) => ok,
-          () => false,
-        );
-      expect(await eventually(isUp, (up) => up)).to.equal(true);
       const answer = await fetch(url, { method: 'POST', body: targets('workerd', false) });
       expectAll((await answer.json()) as Result[]);
+    } finally {
+      child.kill();
+    }
+  });
+
+  /** Asks a service that Hono limits, twice more than its limit, and one whose limiter does not answer. */
+  async function checkHono(url: string, address: string): Promise<void> {
+    const ask = async (path: string): Promise<{ status: number; text: string; headers: Record<string, string> }> => {
+      const answer = await fetch(url + path, { headers: { 'cf-connecting-ip': '192.0.2.7' } });
+      return { status: answer.status, text: await answer.text(), headers: Object.fromEntries(answer.headers) };
+    };
+    for (const left of [1, 0]) {
+      const { status, text, headers } = await ask('/limited');
+      expect({ status, text }).to.deep.equal({ status: 200, text: `${left} left to ip:${address}` });
+      expect(headers['ratelimit-policy']).to.equal('"hono";q=2;w=86400');
+      expect(headers['ratelimit']).to.match(new RegExp(`^"hono";r=${left};t=\\d+$`));
+    }
+    const denied = await ask('/limited');
+    expect(denied.status).to.equal(429);
+    expect(denied.headers['ratelimit']).to.match(/^"hono";r=0;t=\d+$/);
+    expect(Number(denied.headers['retry-after'])).to.be.within(43_000, 43_200);
+    expect(denied.headers['content-type']).to.equal('application/problem+json');
+    expect(JSON.parse(denied.text)).to.include({ status: 429 });
+    const down = await ask('/down');
+    expect(down.status).to.equal(503);
+    expect(down.headers['retry-after']).to.equal('1');
+    expect(JSON.parse(down.text)).to.include({ status: 503 });
+  }
+
+  for (const [runtime, binary, ...args] of programs.filter(([name]) => name === 'Bun' || name === 'Deno')) {
+    it(`limits Hono in ${runtime}: allowed, denied, and without a node that answers`, async function () {
+      if ('why' in slim) pending(this, slim.why);
+      const command = join(BINARIES, binary);
+      if (!existsSync(command)) pending(this, `there is no ${runtime}; run: ${HOW}`);
+      const stdio = ['ignore', 'pipe', 'inherit'] as const;
+      const child = spawn(command, [...args, 'hono-run.js', targets(runtime)], { cwd: slim.folder, stdio: [...stdio] });
+      try {
+        const [line] = (await once(child.stdout, 'data')) as [Buffer];
+        const { port } = JSON.parse(line.toString()) as { port: number };
+        await checkHono(`http://127.0.0.1:${port}`, '127.0.0.1');
+      } finally {
+        child.kill();
+      }
+    });
+  }
+
+  it('limits Hono in workerd: allowed, denied, and without a node that answers', async function () {
+    if ('why' in slim) pending(this, slim.why);
+    if (!existsSync(WORKERD)) pending(this, `there is no workerd; run: ${HOW}`);
+    const [child, url] = await startWorker('hono-worker.js', { TARGETS: targets('workerd') });
+    try {
+      await checkHono(url, '192.0.2.7');
     } finally {
       child.kill();
     }
