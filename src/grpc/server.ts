@@ -113,9 +113,7 @@ export function createGrpcServer(
     if (one === undefined || method === undefined || !isGrpc(headers)) return refuse(stream, headers, method);
     one.activeMs = elapsedMs();
     one.controlFrames = 0;
-    const call = beginCall(deps, method, stream, headers);
-    one.calls.add(call);
-    stream.on('close', () => one.calls.delete(call));
+    beginCall(deps, method, stream, headers, one.calls);
   });
 
   const door = connections.addDoor({
