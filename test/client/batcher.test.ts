@@ -68,6 +68,27 @@ describe('the batcher of the client', () => {
     expect(sent[2]!.texts).to.deep.equal(['c', 'd']);
   });
 
+  it('sends no second batch that is smaller than the one in flight, until that is answered or overdue', async () => {
+    const { time, sent, batcher, add } = createSetup();
+    for (const text of ['a', 'b', 'c']) add(text);
+    await time.pass(0);
+    for (const text of ['d', 'e']) add(text);
+    await time.pass(0);
+    expect(sent.map(({ texts }) => texts)).to.deep.equal([['a', 'b', 'c']]);
+    add('f');
+    await time.pass(0);
+    expect(sent.map(({ texts }) => texts)).to.deep.equal([
+      ['a', 'b', 'c'],
+      ['d', 'e', 'f'],
+    ]);
+    sent[1]!.answer();
+    add('g');
+    await time.pass(OVERDUE_MS);
+    expect(sent).to.have.lengthOf(2);
+    expect([...batcher.overdue()]).to.have.lengthOf(1);
+    expect(sent[2]!.texts).to.deep.equal(['g']);
+  });
+
   it('puts no more into a batch than a node takes, by number and by size', async () => {
     const { time, sent, add } = createSetup();
     for (let i = 0; i <= MAX_BATCH; i += 1) add(String(i));

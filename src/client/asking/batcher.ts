@@ -4,10 +4,7 @@ import { withRequestId } from '../question.js';
 import type { Time } from '../time.js';
 import type { Exchanged, Transport } from '../transport/transport.js';
 
-/**
- * Bound of batches in flight to one node. Later questions go in the next batch, so an idle node is asked at once and a
- * busy one in bulk.
- */
+/** Bound of batches in flight to one node. Later questions go in the next batch. */
 const MAX_IN_FLIGHT = 2;
 /** A batch without an answer after this long is overdue. */
 export const OVERDUE_MS = 250;
@@ -41,6 +38,8 @@ interface Batcher<Q extends Question> {
 interface Batch<Q> {
   readonly questions: readonly Q[];
   readonly sentAtMs: number;
+  /** Whether further questions waited when it was sent. */
+  readonly isFull: boolean;
   wasOverdue: boolean;
 }
 
@@ -65,8 +64,20 @@ export function createBatcher<Q extends Question>(
     return queue;
   }
 
+  /**
+   * Whether a batch may be sent. An idle node is asked at once. A second batch goes only if it is at least as large as
+   * the one in flight. Otherwise the questions of a busy client would split into many small batches, and each batch
+   * costs as much as the decisions on dozens of questions. Questions for which a full batch has no room need not wait.
+   */
+  function maySend({ waiting, inFlight }: AddressQueue<Q>): boolean {
+    if (waiting.length === 0 || inFlight.size >= MAX_IN_FLIGHT) return false;
+    for (const { questions, isFull, wasOverdue } of inFlight)
+      if (!isFull && !wasOverdue && questions.length > waiting.length) return false;
+    return true;
+  }
+
   function pump(queue: AddressQueue<Q>): void {
-    while (queue.waiting.length > 0 && queue.inFlight.size < MAX_IN_FLIGHT) {
+    while (maySend(queue)) {
       const questions = takeBatch(queue);
       if (questions.length > 0) void send(queue, questions);
     }
@@ -75,7 +86,8 @@ export function createBatcher<Q extends Question>(
 
   async function send(queue: AddressQueue<Q>, questions: readonly Q[]): Promise<void> {
     const nowMs = time.nowMs();
-    const batch: Batch<Q> = { questions, sentAtMs: nowMs, wasOverdue: false };
+    const isFull = queue.waiting.length > 0;
+    const batch: Batch<Q> = { questions, sentAtMs: nowMs, isFull, wasOverdue: false };
     queue.inFlight.add(batch);
     const body = bodyOf(questions, newId());
     // The last question has the latest deadline.
@@ -99,11 +111,13 @@ export function createBatcher<Q extends Question>(
     },
     *overdue() {
       const nowMs = time.nowMs();
-      for (const { address, inFlight, waiting } of queues.values()) {
-        for (const batch of inFlight) {
+      for (const queue of queues.values()) {
+        for (const batch of queue.inFlight) {
           if (batch.wasOverdue || nowMs - batch.sentAtMs < OVERDUE_MS) continue;
           batch.wasOverdue = true;
-          yield { address, questions: [...batch.questions, ...waiting] };
+          yield { address: queue.address, questions: [...batch.questions, ...queue.waiting] };
+          // There may be no other node to ask.
+          pump(queue);
         }
       }
     },

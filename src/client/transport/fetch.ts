@@ -1,26 +1,34 @@
 import { MAX_ANSWER_BYTES } from './transport.js';
-import type { Connections } from './transport.js';
+import type { Connections, HttpAnswer, HttpRequest } from './transport.js';
 
 /** Makes connections with the `fetch` of the runtime, which has no options for certificates. */
 export function createFetchConnections(): Connections {
-  const closed = new AbortController();
+  const inProgress = new Set<AbortController>();
+  let closed: Error | undefined;
   return {
-    async exchange({ origin, path, method, headers, body, signal }) {
+    exchange(request, { answered, failed }) {
       const abort = new AbortController();
-      const end = ({ target }: Event): void => abort.abort((target as AbortSignal).reason);
-      const signals = [signal, closed.signal];
-      for (const one of signals) one.addEventListener('abort', end);
-      try {
-        const init = { method, headers, redirect: 'manual', signal: abort.signal } as const;
-        const answer = await fetch(origin + path, body === undefined ? init : { ...init, body });
-        const text = await readText(answer);
-        return { status: answer.status, retryAfter: answer.headers.get('retry-after') ?? undefined, text };
-      } finally {
-        for (const one of signals) one.removeEventListener('abort', end);
-      }
+      if (closed !== undefined) abort.abort(closed);
+      inProgress.add(abort);
+      void exchange(request, abort.signal)
+        .finally(() => inProgress.delete(abort))
+        .then(answered, failed);
+      return (reason) => abort.abort(reason);
     },
-    close: () => Promise.resolve(closed.abort(new Error('the client is closed'))),
+    close() {
+      closed = new Error('the client is closed');
+      for (const abort of inProgress) abort.abort(closed);
+      return Promise.resolve();
+    },
   };
+}
+
+async function exchange(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+  const { origin, path, method, headers, body } = request;
+  const init = { method, headers, redirect: 'manual', signal } as const;
+  const answer = await fetch(origin + path, body === undefined ? init : { ...init, body });
+  const text = await readText(answer);
+  return { status: answer.status, retryAfter: answer.headers.get('retry-after') ?? undefined, text };
 }
 
 /** @throws Error if the answer is larger than `MAX_ANSWER_BYTES` */

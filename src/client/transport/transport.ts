@@ -35,22 +35,30 @@ export interface Transport {
 
 /** The connections to nodes, in the way of one runtime. */
 export interface Connections {
-  /** Rejects if there is no answer, or if it is larger than `MAX_ANSWER_BYTES`. Follows no redirect. */
-  exchange(request: HttpRequest): Promise<HttpAnswer>;
-  /** Closes the connections. An exchange that has not ended rejects. */
+  /**
+   * Begins an exchange. It fails if there is no answer, or if it is larger than `MAX_ANSWER_BYTES`. Follows no redirect.
+   * @returns a function that breaks the exchange off for a reason; the exchange fails then, perhaps much later
+   */
+  exchange(request: HttpRequest, ended: ExchangeEnds): (reason: Error) => void;
+  /** Closes the connections. An exchange that has not ended fails. */
   close(): Promise<void>;
 }
 
-interface HttpRequest {
+/** The end of an exchange. One of the functions is called, once. */
+export interface ExchangeEnds {
+  readonly answered: (answer: HttpAnswer) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+export interface HttpRequest {
   readonly origin: string;
   readonly method: Sent['method'];
   readonly path: string;
   readonly headers: Record<string, string>;
   readonly body: string | undefined;
-  readonly signal: AbortSignal;
 }
 
-interface HttpAnswer {
+export interface HttpAnswer {
   readonly status: number;
   /** The header `Retry-After`. */
   readonly retryAfter: string | undefined;
@@ -68,33 +76,44 @@ export function createTransport(
   const known = token === undefined ? accept : { ...accept, authorization: `Bearer ${token}` };
   const withBody = { ...known, 'content-type': 'application/json' };
 
-  async function exchange(origin: string, sent: Sent, signal: AbortSignal): Promise<Exchanged> {
-    const { method, path, body, anonymous } = sent;
-    const headers = anonymous === true ? accept : body === undefined ? known : withBody;
-    const { status, retryAfter, text } = await connections.exchange({ origin, method, path, headers, body, signal });
-    const value: unknown = status === 204 ? undefined : JSON.parse(text);
-    return { kind: 'answer', status, value, retryAfterMs: readRetryAfter(retryAfter) };
+  function headersOf({ body, anonymous }: Sent): Record<string, string> {
+    if (anonymous === true) return accept;
+    return body === undefined ? known : withBody;
   }
 
   return {
     send(origin, sent, timeoutMs) {
       return new Promise((resolve) => {
-        const abort = new AbortController();
+        const end = (exchanged: Exchanged): void => {
+          cancel();
+          resolve(exchanged);
+        };
         const cancel = time.after(timeoutMs, () => {
           const reason = new Error(`no answer within ${Math.round(timeoutMs)} ms`);
-          abort.abort(reason);
-          // A request that waits for a connection notices the abort only once it has one.
+          // A request that waits for a connection fails only once it has one.
+          breakOff(reason);
           resolve({ kind: 'failed', reason, unconnected: false });
         });
-        exchange(origin, sent, abort.signal)
-          .catch((error: unknown): Exchanged => ({ kind: 'failed', ...failureOf(error) }))
-          .then((exchanged) => {
-            cancel();
-            resolve(exchanged);
-          }, resolve);
+        const { method, path, body } = sent;
+        const breakOff = connections.exchange(
+          { origin, method, path, headers: headersOf(sent), body },
+          {
+            answered: (answer) => end(readAnswer(answer)),
+            failed: (error) => end({ kind: 'failed', ...failureOf(error) }),
+          },
+        );
       });
     },
   };
+}
+
+function readAnswer({ status, retryAfter, text }: HttpAnswer): Exchanged {
+  try {
+    const value: unknown = status === 204 ? undefined : JSON.parse(text);
+    return { kind: 'answer', status, value, retryAfterMs: readRetryAfter(retryAfter) };
+  } catch (error) {
+    return { kind: 'failed', ...failureOf(error) };
+  }
 }
 
 /** Reads whole seconds. A date is ignored, as clocks differ. */

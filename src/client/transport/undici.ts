@@ -2,7 +2,7 @@ import type { Agent, Dispatcher } from 'undici';
 import type { ReadOptions } from '../options.js';
 import { createFetchConnections } from './fetch.js';
 import { MAX_ANSWER_BYTES } from './transport.js';
-import type { Connections } from './transport.js';
+import type { Connections, ExchangeEnds } from './transport.js';
 
 /** Shorter than the node's own 65 s, so that no question meets a connection that the node is closing. */
 const KEEP_ALIVE_MS = 60_000;
@@ -22,15 +22,28 @@ export function createNodeConnections(options: Pick<ReadOptions, 'timeoutMs' | '
   let opened: Connections | undefined;
   void opening.then((connections) => (opened = connections));
   return {
-    exchange: async (request) => (opened ?? (await opening)).exchange(request),
+    exchange(request, ends) {
+      if (opened !== undefined) return opened.exchange(request, ends);
+      let broken: Error | undefined;
+      let breakOff = (reason: Error): void => void (broken = reason);
+      void opening.then((connections) => {
+        if (broken !== undefined) return ends.failed(broken);
+        breakOff = connections.exchange(request, ends);
+      });
+      return (reason) => breakOff(reason);
+    },
     close: async () => (await opening).close(),
   };
 }
 
 function createRefusal(): Connections {
-  const refuse = (): Promise<never> =>
-    Promise.reject(new Error('the option `tls` needs undici; run: npm install undici'));
-  return { exchange: refuse, close: () => Promise.resolve() };
+  return {
+    exchange(_request, { failed }) {
+      queueMicrotask(() => failed(new Error('the option `tls` needs undici; run: npm install undici')));
+      return () => undefined;
+    },
+    close: () => Promise.resolve(),
+  };
 }
 
 function agentOptions({ timeoutMs, tls }: Pick<ReadOptions, 'timeoutMs' | 'tls'>): Agent.Options {
@@ -45,28 +58,61 @@ function agentOptions({ timeoutMs, tls }: Pick<ReadOptions, 'timeoutMs' | 'tls'>
 
 function createUndiciConnections(agent: Agent): Connections {
   return {
-    async exchange({ body = null, ...request }) {
-      const answer = await agent.request({ ...request, body });
-      const text = await readText(answer.body);
-      const retryAfter = answer.headers['retry-after'];
-      return { status: answer.statusCode, retryAfter: typeof retryAfter === 'string' ? retryAfter : undefined, text };
+    exchange({ body = null, ...request }, ends) {
+      const reader = new AnswerReader(ends);
+      agent.dispatch({ ...request, body }, reader);
+      return (reason) => reader.breakOff(reason);
     },
     close: () => agent.destroy(),
   };
 }
 
-/** Reads a body by events, as iterating over it costs as much as the rest of a small exchange. */
-function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    body.on('data', (chunk: Buffer) => {
-      bytes += chunk.length;
-      // Destroying the body closes the connection.
-      if (bytes > MAX_ANSWER_BYTES) body.destroy(new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`));
-      else chunks.push(chunk);
-    });
-    body.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
-    body.on('error', reject);
-  });
+type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
+
+/**
+ * Reads the answer to one request. `agent.request` would make a stream and an abort signal for it, which cost as much as
+ * the rest of a small exchange.
+ */
+class AnswerReader implements Dispatcher.DispatchHandler {
+  private controller: Dispatcher.DispatchController | undefined;
+  private broken: Error | undefined;
+  private status = 0;
+  private retryAfter: string | undefined;
+  private readonly chunks: Buffer[] = [];
+  private bytes = 0;
+
+  constructor(private readonly ends: ExchangeEnds) {}
+
+  breakOff(reason: Error): void {
+    this.broken = reason;
+    this.controller?.abort(reason);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.controller = controller;
+    if (this.broken !== undefined) controller.abort(this.broken);
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: AnswerHeaders): void {
+    this.status = status;
+    const retryAfter = headers['retry-after'];
+    this.retryAfter = typeof retryAfter === 'string' ? retryAfter : undefined;
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.bytes += chunk.length;
+    if (this.bytes <= MAX_ANSWER_BYTES) this.chunks.push(chunk);
+    // Closes the connection.
+    else controller.abort(new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`));
+  }
+
+  onResponseEnd(): void {
+    const { status, retryAfter, chunks } = this;
+    const text = (chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)).toString('utf8');
+    this.ends.answered({ status, retryAfter, text });
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.ends.failed(error);
+  }
 }
