@@ -159,6 +159,12 @@ describe('the check of a request', () => {
     fc.assert(property, { numRuns: 500 });
   });
 
+  it('takes -0 for 0', () => {
+    // chai tells them apart.
+    const [rule] = readCheck({ clientId: 'a', limit: -0, window: '7ms' }).rules;
+    expect([rule!.limit, rule!.capacity]).to.deep.equal([0, 0]);
+  });
+
   it('fills in what is left out', () => {
     expect(readCheck({ clientId: 'a', limit: 5, window: '1m', burst: 9, requestId: 'r' })).to.deep.include({
       clientId: 'a',

@@ -62,7 +62,8 @@ export function ruleOf(
   ) {
     return recent;
   }
-  const rule: Rule = { algorithm, limit, windowMs, capacity, policy };
+  // JSON has -0, which equals 0 and so could be answered to a request for 0.
+  const rule: Rule = { algorithm, limit: limit + 0, windowMs, capacity: capacity + 0, policy };
   recentRules[slot] = rule;
   return rule;
 }
