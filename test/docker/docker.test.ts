@@ -93,10 +93,16 @@ function testContainers(engine: Engine): void {
     }
   }
 
+  /** In the names of clients: the volume of a run that was killed may be there still. */
+  const run = Date.now().toString(36);
+
   /** Consumes between nothing and everything of the limits of many clients. @returns expects that all of it is remembered */
   async function consume(name: string): Promise<() => Promise<void>> {
     const limit = 5;
-    const clients = Array.from({ length: 60 }, (_, i) => ({ clientId: `${name}-${i}`, consumed: i % (limit + 1) }));
+    const clients = Array.from({ length: 60 }, (_, i) => ({
+      clientId: `${name}-${run}-${i}`,
+      consumed: i % (limit + 1),
+    }));
     await Promise.all(
       clients.flatMap(({ clientId, consumed }) =>
         Array.from({ length: consumed }, async () => {
