@@ -60,23 +60,17 @@ interface CallDeps {
   readonly refusal: () => TokenringError | undefined;
 }
 
-/**
- * Reads the message of a call, has the method answer it, and sends its status.
- * @param calls holds the call while its stream is open
- */
+/** Reads the message of a call, has the method answer it, and sends its status. */
 export function beginCall(
   { edge, refusal }: CallDeps,
   method: Method,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  calls: Set<Call>,
-): void {
+): Call {
   const { counters } = edge;
   let ended = false;
   let stop: (() => void) | undefined;
   let deadline: NodeJS.Timeout | undefined;
-  /** The memory of a message that comes in several pieces. */
-  let held: ReturnType<Edge['arriving']['begin']> | undefined;
   const { streams } = method;
   const call: Call = { startMs: edge.elapsedMs(), answeredMs: 0, arrived: false, unreadBytes: 0, streams, fail };
   if (method.guarded) counters.inFlight += 1;
@@ -105,7 +99,7 @@ export function beginCall(
       call.unreadBytes = framed.length;
       if (!stream.headersSent) {
         stream.respond(RESPONSE_HEADERS, { waitForTrailers: true });
-        stream.on('wantTrailers', sendOkTrailers);
+        stream.once('wantTrailers', () => stream.sendTrailers(OK_TRAILERS));
       }
       if (streams) return void stream.write(framed, () => read(call));
       end();
@@ -119,7 +113,6 @@ export function beginCall(
 
   function answer(message: Buffer): void {
     call.arrived = true;
-    held?.release();
     const waitMs = timeoutMs(headers['grpc-timeout']);
     try {
       if (waitMs !== undefined && edge.elapsedMs() - call.startMs >= waitMs) throw late();
@@ -132,10 +125,7 @@ export function beginCall(
     }
   }
 
-  calls.add(call);
   stream.on('close', () => {
-    calls.delete(call);
-    held?.release();
     if (ended) return;
     // The caller has gone. A decision under way stands.
     end();
@@ -149,15 +139,11 @@ export function beginCall(
       edge.waiting.requirePlace();
       if (edge.access.guardsDecisions) edge.access.admit(headers.authorization, 'decide');
     }
-    readMessage(
-      stream,
-      (bytes) => (held = edge.arriving.begin(stream.session?.socket.remoteAddress)).add(bytes),
-      answer,
-      fail,
-    );
+    readMessage(stream, edge, answer, fail);
   } catch (error) {
     fail(error);
   }
+  return call;
 }
 
 function read(call: Call): void {
@@ -174,17 +160,10 @@ function late(): TokenringError {
   return new TokenringError('timeout', { detail: 'the deadline of the caller has passed' });
 }
 
-function sendOkTrailers(this: ServerHttp2Stream): void {
-  this.sendTrailers(OK_TRAILERS);
-}
-
-/**
- * Reads the one message of a call, and passes it on when the caller has sent all.
- * @param hold takes memory for a message that comes in several pieces; false if there is none
- */
+/** Reads the one message of a call, and passes it on when the caller has sent all. */
 function readMessage(
   stream: ServerHttp2Stream,
-  hold: (bytes: number) => boolean,
+  { arriving }: Pick<Edge, 'arriving'>,
   done: (message: Buffer) => void,
   fail: (error: unknown) => void,
 ): void {
@@ -192,6 +171,8 @@ function readMessage(
   let head: Buffer = NO_BYTES;
   let framed: Buffer | undefined;
   let filled = 0;
+  /** The memory of a message that comes in several pieces. */
+  let held: ReturnType<Edge['arriving']['begin']> | undefined;
   let refused = false;
   const refuse = (error: TokenringError): void => {
     refused = true;
@@ -206,7 +187,8 @@ function readMessage(
     } else if (bytes.length > PREFIX_BYTES + length) refuse(unfit('one message'));
     if (refused) return undefined;
     if (bytes.length === PREFIX_BYTES + length) return bytes;
-    if (!hold(length)) {
+    held = arriving.begin(stream.session?.socket.remoteAddress);
+    if (!held.add(length)) {
       const detail = 'messages that have not arrived in full take too much memory';
       refuse(new TokenringError('overloaded', { detail }));
       return undefined;
@@ -233,8 +215,11 @@ function readMessage(
   stream.on('end', () => {
     if (refused) return;
     if (framed === undefined || filled < framed.length) return refuse(unfit('one whole message'));
+    held?.release();
+    held = undefined;
     done(framed.subarray(PREFIX_BYTES));
   });
+  stream.on('close', () => held?.release());
 }
 
 const NO_BYTES = Buffer.alloc(0);

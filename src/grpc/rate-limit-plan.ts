@@ -39,14 +39,14 @@ export function planOf(
   const domain = policies.envoyDomain(name);
   if (domain === undefined) return descriptors.map(() => undefined);
   const rules = descriptors.map(({ entries }) => findRule(domain, entries));
-  const isReplaced = ({ name: own }: EnvoyRule): boolean => rules.some((rule) => rule?.replaces.includes(own) === true);
+  const replaced = new Set(rules.flatMap((rule) => rule?.replaces ?? []));
   return rules.map((rule, i): Plan => {
     const descriptor = descriptors[i]!;
     if (descriptor.limit === undefined) {
       if (rule === undefined) return undefined;
       if (rule.policy === undefined) return 'unlimited';
     }
-    if (rule !== undefined && isReplaced(rule)) return undefined;
+    if (rule !== undefined && replaced.has(rule.name)) return undefined;
     return plan({ name, policies, rule, trace, hits: descriptor.hitsAddend ?? (hitsAddend || 1) }, descriptor, i);
   });
 }

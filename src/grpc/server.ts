@@ -113,7 +113,9 @@ export function createGrpcServer(
     if (one === undefined || method === undefined || !isGrpc(headers)) return refuse(stream, headers, method);
     one.activeMs = elapsedMs();
     one.controlFrames = 0;
-    beginCall(deps, method, stream, headers, one.calls);
+    const call = beginCall(deps, method, stream, headers);
+    one.calls.add(call);
+    stream.on('close', () => one.calls.delete(call));
   });
 
   const door = connections.addDoor({

@@ -50,7 +50,6 @@ const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 
 
 /** @returns the ms of a header `grpc-timeout`; `undefined` if there is none or it is not valid */
 export function timeoutMs(header: unknown): number | undefined {
-  if (typeof header !== 'string') return undefined;
-  const [, digits, unit] = /^(\d{1,8})([HMSmun])$/.exec(header) ?? [];
+  const [, digits, unit] = /^(\d{1,8})([HMSmun])$/.exec(typeof header === 'string' ? header : '') ?? [];
   return digits === undefined ? undefined : Number(digits) * UNIT_MS[unit!]!;
 }

@@ -148,7 +148,7 @@ function templateOf(
 const SEPARATORS = /[\\|=]/g;
 
 function escaped(text: string): string {
-  return text.search(SEPARATORS) < 0 ? text : text.replace(SEPARATORS, '\\$&');
+  return text.replace(SEPARATORS, '\\$&');
 }
 
 /**
