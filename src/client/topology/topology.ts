@@ -1,4 +1,4 @@
-import { ringChecksum } from '../../core/ring/ring.js';
+import { growRing, ringChecksum } from '../../core/ring/ring.js';
 import type { NodeId, Ring } from '../../core/ring/ring.js';
 import { createRing } from './ring.js';
 import type { ClusterView } from '../asking/read-answer.js';
@@ -105,15 +105,7 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
     async prepare({ ringChecksum: checksum, members }, pause) {
       const ids = members.map(({ id }) => id);
       if (ring?.checksum === checksum || ringChecksum(ids) !== checksum) return;
-      const known = new Set(ring?.members);
-      const present = ids.filter((id) => known.has(id));
-      const added = ids.filter((id) => !known.has(id));
-      let next = ring;
-      for (let i = SLICE_MEMBERS; i < added.length; i += SLICE_MEMBERS) {
-        next = createRing([...present, ...added.slice(0, i)], next);
-        await pause();
-      }
-      prepared = next;
+      prepared = await growRing(ring, ids, { create: createRing, sliceMembers: SLICE_MEMBERS, pause });
     },
     learn(address, view) {
       const isNews = takeOver(view);

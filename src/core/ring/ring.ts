@@ -97,6 +97,31 @@ export function makeRing(memberIds: Iterable<NodeId>, from: Ring | undefined, me
   return ringOf(members, checksumOf(members), points);
 }
 
+interface Slices {
+  readonly create: (memberIds: readonly NodeId[], from: Ring | undefined) => Ring;
+  /** Number of members that are added at once. */
+  readonly sliceMembers: number;
+  /** Called between two slices, so that the process can do other work. */
+  readonly pause: () => Promise<void>;
+}
+
+/** Makes the ring of these members from another one, in slices. */
+export async function growRing(
+  from: Ring | undefined,
+  memberIds: readonly NodeId[],
+  { create, sliceMembers, pause }: Slices,
+): Promise<Ring> {
+  const known = new Set(from?.members);
+  const added = memberIds.filter((id) => !known.has(id));
+  const present = memberIds.filter((id) => known.has(id));
+  let ring = from;
+  for (let i = sliceMembers; i < added.length; i += sliceMembers) {
+    ring = create([...present, ...added.slice(0, i)], ring);
+    await pause();
+  }
+  return create(memberIds, ring);
+}
+
 /** The host of `host:port`. A name without a port is its own host. */
 export function hostOf(id: NodeId): string {
   const colon = id.lastIndexOf(':');

@@ -1,5 +1,5 @@
 import { memberPoints } from './member-points.js';
-import { makeRing, ringChecksum, sortedMembers } from './ring.js';
+import { growRing, makeRing, ringChecksum, sortedMembers } from './ring.js';
 import type { NodeId, Ring } from './ring.js';
 
 /**
@@ -31,14 +31,5 @@ const SLICE_MEMBERS = 4;
  * @param pause called between two slices, so that the process can do other work
  */
 export async function prepareRing(memberIds: Iterable<NodeId>, from: Ring, pause: () => Promise<void>): Promise<void> {
-  const members = sortedMembers(memberIds);
-  const known = new Set(from.members);
-  const added = members.filter((id) => !known.has(id));
-  const present = members.filter((id) => known.has(id));
-  let ring = from;
-  for (let i = SLICE_MEMBERS; i < added.length; i += SLICE_MEMBERS) {
-    ring = createRing([...present, ...added.slice(0, i)], ring);
-    await pause();
-  }
-  createRing(members, ring);
+  await growRing(from, sortedMembers(memberIds), { create: createRing, sliceMembers: SLICE_MEMBERS, pause });
 }
