@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build } from 'esbuild';
+import type { Plugin } from 'esbuild';
 import type { createClusterNode } from '../../src/cluster/node.js';
 
 /** A change of the program's text, wherever it is in that file. It must be there. */
@@ -13,37 +15,52 @@ export interface Patch {
 }
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const LAYERS = ['core', 'cluster'];
+const SRC = join(ROOT, 'src');
+const CACHE = join(ROOT, 'node_modules', '.cache', 'tokenring-mutants');
 
 /**
- * The program's node with faults in its code: a copy of src/core and src/cluster, changed and imported from a cache. So the
- * program needs no hooks for it.
+ * The program's node with faults in its code: src/cluster and what it imports, changed, and imported from a cache as
+ * one file. So the program needs no hooks for it.
  */
 export async function mutate(patches: readonly Patch[]): Promise<typeof createClusterNode> {
-  const files = new Map<string, string>();
-  for (const layer of LAYERS) {
-    for (const name of readdirSync(join(ROOT, 'src', layer), { recursive: true, encoding: 'utf8' })) {
-      if (name.endsWith('.ts')) files.set(`${layer}/${name}`, readFileSync(join(ROOT, 'src', layer, name), 'utf8'));
-    }
-  }
+  const { outputFiles } = await build({
+    entryPoints: [join(SRC, 'cluster', 'node.ts')],
+    bundle: true,
+    write: false,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+    target: 'es2023',
+    logLevel: 'error',
+    plugins: [patching(patches)],
+  });
+  const { contents } = outputFiles[0]!;
+  const key = createHash('sha256').update(contents).digest('hex').slice(0, 16);
+  mkdirSync(CACHE, { recursive: true });
+  const path = join(CACHE, `${key}.mjs`);
+  writeFileSync(path, contents);
+  const module = (await import(pathToFileURL(path).href)) as { createClusterNode: typeof createClusterNode };
+  return module.createClusterNode;
+}
+
+function patching(patches: readonly Patch[]): Plugin {
+  const texts = new Map<string, string>();
   for (const { file, find, replace } of patches) {
-    const text = files.get(file);
-    if (text?.includes(find) !== true) throw new Error(`src/${file} does not hold: ${find}`);
-    files.set(
-      file,
+    const path = join(SRC, file);
+    const text = texts.get(path) ?? readFileSync(path, 'utf8');
+    if (!text.includes(find)) throw new Error(`src/${file} does not hold: ${find}`);
+    texts.set(
+      path,
       text.replaceAll(find, () => replace),
     );
   }
-  const key = createHash('sha256')
-    .update(JSON.stringify([...files]))
-    .digest('hex')
-    .slice(0, 16);
-  const home = join(ROOT, 'node_modules', '.cache', 'tokenring-mutants', key);
-  for (const file of files.keys()) mkdirSync(dirname(join(home, file)), { recursive: true });
-  writeFileSync(join(home, 'package.json'), '{ "type": "module" }');
-  for (const [file, text] of files) writeFileSync(join(home, file), text);
-  const module = (await import(pathToFileURL(join(home, 'cluster', 'node.ts')).href)) as {
-    createClusterNode: typeof createClusterNode;
+  return {
+    name: 'patches',
+    setup(bundling) {
+      bundling.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+        const contents = texts.get(path);
+        return contents === undefined ? undefined : { contents, loader: 'ts' };
+      });
+    },
   };
-  return module.createClusterNode;
 }

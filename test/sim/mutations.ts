@@ -22,9 +22,10 @@ export interface Mutation {
 }
 
 /** A fault in the program's code. */
-export const patched =
-  (...patches: Patch[]): Mutation['world'] =>
-  async () => ({ createNode: await mutate(patches) });
+export const patched = (...patches: Patch[]): Mutation['world'] => {
+  let mutant: ReturnType<typeof mutate> | undefined;
+  return async () => ({ createNode: await (mutant ??= mutate(patches)) });
+};
 
 /** A fault on the wire; it may remember what it saw of a run. */
 const tampered =
