@@ -1,7 +1,8 @@
 import type { Check, Verdict } from '../core/decide/decide.js';
 import type { Settlement, Source } from '../core/decide/decision.js';
 import type { ClientDescription } from '../core/request/description.js';
-import type { Entry, EntryValue, PolicyDocument } from '../core/policy/policy-document.js';
+import type { PolicyDocument } from '../core/policy/policy-document.js';
+import type { EntryValue, Part } from '../core/policy/policy-entry.js';
 import type { Debt } from '../core/bucket/reservation.js';
 import type { NodeId } from '../core/ring/ring.js';
 import type { Rule } from '../core/bucket/rule.js';
@@ -179,11 +180,18 @@ export type PeerMessage =
   | { readonly kind: 'factors'; readonly factors: Factors }
   /** Put this policy document in force. The entries are its changes, or all of it. */
   | PolicyEntries
-  /** Change the policies on all nodes. A write that is sent again under its id is made once. */
+  /** Fetch this policy document from the sender, part by part, and answer when it is merged. */
+  | { readonly kind: 'fetch-policies'; readonly version: number; readonly digest: string }
+  /** Send a part of a document, by its digest, or of the changes of a write, by its id. */
+  | { readonly kind: 'policy-part'; readonly of: string; readonly part: number }
+  /**
+   * Change the policies on all nodes. A write that is sent again under its id is made once. `changes`: `null` if they
+   * have more than one part, which the receiver fetches.
+   */
   | {
       readonly kind: 'write-policies';
       readonly writeId: string;
-      readonly changes: ChangeList;
+      readonly changes: ChangeList | null;
       readonly ifMatch: readonly string[] | undefined;
     };
 
@@ -218,7 +226,7 @@ export interface PolicyEntries {
   readonly kind: 'policies';
   readonly version: number;
   readonly digest: string;
-  readonly entries: readonly (readonly [key: string, entry: Entry])[];
+  readonly entries: Part;
   readonly whole: boolean;
 }
 
@@ -251,8 +259,10 @@ export type PeerAnswer =
   | { readonly kind: 'factors'; readonly factors: Factors }
   /** `null` if the receiver does not decide for the client. */
   | { readonly kind: 'settled'; readonly settled: Settled | null }
-  /** The receiver's policy document; all of it if it differs from the sender's. */
+  /** The receiver's policy document; if it differs from the sender's, and has one part, all of it. */
   | PolicyEntries
+  /** `null` if the receiver does not hand out this part. */
+  | { readonly kind: 'policy-part'; readonly entries: Part | null; readonly more: boolean }
   /** `null` if the receiver takes no writes. */
   | { readonly kind: 'policies-written'; readonly written: RingWritten | null };
 

@@ -124,8 +124,12 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
           return { kind: 'kept' };
         case 'policies':
           return policies.antiEntropy.answer(message);
+        case 'fetch-policies':
+          return policies.antiEntropy.fetchFrom(from.id, message);
+        case 'policy-part':
+          return policies.entryParts.answer(message.of, message.part);
         case 'write-policies':
-          return policies.writeForPeer(message).then((written) => ({ kind: 'policies-written', written }));
+          return policies.writeForPeer(message, from.id).then((written) => ({ kind: 'policies-written', written }));
       }
     },
   };

@@ -20,6 +20,8 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   load: true,
   factors: true,
   policies: true,
+  'fetch-policies': true,
+  'policy-part': true,
   'write-policies': true,
 };
 const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];

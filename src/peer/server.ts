@@ -81,8 +81,8 @@ const MAX_IN_FLIGHT = 2_048;
 const MAX_UNREAD_BYTES = 1024 * 1024;
 
 /**
- * Bytes of messages that have arrived in part, of all links together. A message is 8 MiB at most, and only policies need
- * more than one. Above it, the link with the most ends.
+ * Bytes of messages that have arrived in part, of all links together. A message is 8 MiB at most, and few need more than
+ * one. Above it, the link with the most ends.
  */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
 

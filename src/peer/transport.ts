@@ -33,7 +33,7 @@ export interface PeerTransportOptions {
   readonly maxMessageBytes?: number;
   /** Bound of messages that wait until one peer reads, in bytes. Further ones fail at once. Default 16 MiB. */
   readonly maxWaitingBytes?: number;
-  /** Bound of one answer, in bytes. Default 8 MiB: a document of policies has at most 7. */
+  /** Bound of one answer, in bytes. Default 8 MiB. */
   readonly maxAnswerBytes?: number;
 }
 

@@ -4,7 +4,7 @@ import type { Log } from '../cluster/ports.js';
 import type { Mistake } from '../core/mistake.js';
 import { checkPolicyFile, entriesOf } from '../core/policy/policy-file.js';
 import type { PolicyFileText } from '../core/policy/policy-file.js';
-import type { EntryValue } from '../core/policy/policy-document.js';
+import type { EntryValue } from '../core/policy/policy-entry.js';
 
 type PolicyFile =
   | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly digest: string }

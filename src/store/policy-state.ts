@@ -1,7 +1,8 @@
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Log } from '../cluster/ports.js';
-import type { EntryValue, PolicyDocument } from '../core/policy/policy-document.js';
+import type { PolicyDocument } from '../core/policy/policy-document.js';
+import type { EntryValue } from '../core/policy/policy-entry.js';
 import { readWritten, writtenOf } from '../core/policy/policy-text.js';
 
 /** The state of the policies that a node keeps for its restart. */
@@ -49,8 +50,7 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
   let failed = false;
   let prepared = false;
 
-  async function write({ document, registry, file }: PolicyState): Promise<void> {
-    const text = JSON.stringify({ ...writtenOf(document), registry, file: file === undefined ? null : [...file] });
+  async function write(state: PolicyState): Promise<void> {
     // Nodes may share the file. Each writes its own temporary file, and then replaces the shared file as a whole.
     const temporary = `${path}.${process.pid}.tmp`;
     try {
@@ -58,7 +58,7 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
       prepared = true;
       const handle = await open(temporary, 'w', 0o600);
       try {
-        await handle.writeFile(text);
+        for (const piece of textOf(state)) await handle.appendFile(piece);
         await handle.sync();
       } finally {
         await handle.close();
@@ -93,6 +93,31 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
     },
     saved: async () => writing,
   };
+}
+
+/** Entries in one piece of the text. */
+const ENTRIES_A_PIECE = 200;
+
+/** The state as JSON, in pieces: while one is written, other work has its turn. */
+function* textOf({ document, registry, file }: PolicyState): Generator<string> {
+  const { version, entries } = writtenOf(document);
+  yield `{"version":${version},"entries":[`;
+  yield* piecesOf(entries);
+  yield `],"registry":${JSON.stringify(registry ?? null)},"file":`;
+  if (file === undefined) {
+    yield 'null}';
+    return;
+  }
+  yield '[';
+  yield* piecesOf([...file]);
+  yield ']}';
+}
+
+function* piecesOf(items: readonly unknown[]): Generator<string> {
+  for (let at = 0; at < items.length; at += ENTRIES_A_PIECE) {
+    const piece = JSON.stringify(items.slice(at, at + ENTRIES_A_PIECE)).slice(1, -1);
+    yield at === 0 ? piece : `,${piece}`;
+  }
 }
 
 /** @throws Error for text that is not JSON */

@@ -1,5 +1,6 @@
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import { areRecords } from '../cluster/state/copy-records.js';
+import { MAX_ENTRY_BYTES, MAX_PART_BYTES } from '../core/policy/policy-entry.js';
 import type { NodeId } from '../core/ring/ring.js';
 import { MAX_COST } from '../core/bucket/rule.js';
 import {
@@ -47,10 +48,13 @@ import {
 } from './members.js';
 import {
   encodeEntries,
+  encodePolicies,
   encodeWritten,
+  MAX_VERSION,
   MAX_WRITE_ID_BYTES,
   readChanges,
   readEntries,
+  readPolicies,
   readFactors,
   readPart,
   readPolicyName,
@@ -70,7 +74,7 @@ import { encodeSettled, readSettled } from './settled.js';
  *
  * Reading checks every type and range, so the code inside trusts the values.
  */
-export const WIRE_VERSION = 5;
+export const WIRE_VERSION = 6;
 
 const DECIDE = 1;
 const REPLICATE = 2;
@@ -79,9 +83,14 @@ const DECIDED = 3;
 const LIST = 0x5b;
 
 const MAX_DECIDE_ID_BYTES = 512;
-/** Bound of an answer with clients: half a MiB, and with the last of them up to 2 MB more. Only policies take more. */
+/** Bound of an answer with clients: half a MiB, and with the last of them up to 2 MB more. */
 const MAX_HANDED_BYTES = 3 * 1024 * 1024;
-const HANDED = Buffer.from('["h"');
+const HANDED = '["h"';
+/** Bound of JSON without members, clients, or leases: the most is a part of the policies. It is read in a few ms. */
+const MAX_SHORT_BYTES = MAX_PART_BYTES + MAX_ENTRY_BYTES + 16 * 1024;
+/** The first bytes of kinds with longer lists, as they are written. */
+const LONG_MESSAGES = ['["h"', '["l"', '["o"', '["a"'];
+const LONG_ANSWERS = [HANDED, '["l"', '["m"', '["n"', '["q"'];
 const MAX_CHUNK = 2 ** 52;
 
 /** Appends a message to `out`. */
@@ -136,7 +145,11 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
     case 'factors':
       return ['x', sender, body.factors];
     case 'policies':
-      return ['p', sender, ...encodeEntries(body)];
+      return ['p', sender, ...encodePolicies(body)];
+    case 'fetch-policies':
+      return ['v', sender, body.version, body.digest];
+    case 'policy-part':
+      return ['g', sender, body.of, body.part];
     case 'write-policies':
       return ['w', sender, body.writeId, body.changes, body.ifMatch ?? null];
   }
@@ -145,6 +158,7 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
 /** @throws MalformedMessage for bytes that `writeMessage` does not write for any valid message */
 export function decodeMessage(bytes: Buffer): Envelope<PeerMessage> {
   if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryMessage);
+  refuseLong(bytes, LONG_MESSAGES);
   const wire = readList(parseWire(bytes), 2, 6, 'message');
   return { sender: readSender(wire[1]), body: readMessage(wire) };
 }
@@ -224,16 +238,28 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
     case 'x':
       return { kind: 'factors', factors: readFactors(sized(wire, 3)[2]) };
     case 'p':
-      return readEntries(sized(wire, 6), 2);
+      return readPolicies(sized(wire, 6), 2);
+    case 'v':
+      return {
+        kind: 'fetch-policies',
+        version: readWhole(sized(wire, 4)[2], 0, MAX_VERSION, 'version of policies'),
+        digest: readWord(wire[3], 'digest of policies'),
+      };
+    case 'g':
+      return {
+        kind: 'policy-part',
+        of: readText(sized(wire, 4)[2], 1, MAX_WRITE_ID_BYTES, 'name of entries'),
+        part: readWhole(wire[3], 0, MAX_COUNT, 'part'),
+      };
     case 'w':
       return {
         kind: 'write-policies',
         writeId: readText(wire[2], 1, MAX_WRITE_ID_BYTES, 'write id'),
-        changes: readChanges(wire[3]),
+        changes: wire[3] === null ? null : readChanges(wire[3]),
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, q, r, y, x, p or w');
+      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, q, r, y, x, p, v, g or w');
   }
 }
 
@@ -283,7 +309,9 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
     case 'factors':
       return ['x', sender, body.factors];
     case 'policies':
-      return ['p', sender, ...encodeEntries(body)];
+      return ['p', sender, ...encodePolicies(body)];
+    case 'policy-part':
+      return ['g', sender, body.entries === null ? null : encodeEntries(body.entries), Number(body.more)];
     case 'policies-written':
       return ['w', sender, encodeWritten(body.written)];
   }
@@ -292,10 +320,18 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
 /** @throws MalformedMessage for bytes that `writeAnswer` does not write for any valid answer */
 export function decodeAnswer(bytes: Buffer): Envelope<PeerAnswer> {
   if (bytes[0] !== LIST) return decodeBinary(bytes, readBinaryAnswer);
+  refuseLong(bytes, LONG_ANSWERS);
   if (bytes.length > MAX_HANDED_BYTES && bytes.indexOf(HANDED) === 0)
     throw malformed('clients', `at most ${MAX_HANDED_BYTES} bytes of them`);
   const wire = readList(parseWire(bytes), 2, 6, 'answer');
   return { sender: readSender(wire[1]), body: readAnswer(wire) };
+}
+
+/** Refuses JSON unread that is longer than any that a node writes. */
+function refuseLong(bytes: Buffer, long: readonly string[]): void {
+  if (bytes.length <= MAX_SHORT_BYTES) return;
+  if (!long.includes(bytes.toString('latin1', 0, HANDED.length)))
+    throw malformed('JSON', `at most ${MAX_SHORT_BYTES} bytes for its kind`);
 }
 
 function readBinaryAnswer(kind: number, from: ByteReader): PeerAnswer {
@@ -337,11 +373,17 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'x':
       return { kind: 'factors', factors: readFactors(sized(wire, 3)[2]) };
     case 'p':
-      return readEntries(sized(wire, 6), 2);
+      return readPolicies(sized(wire, 6), 2);
+    case 'g':
+      return {
+        kind: 'policy-part',
+        entries: sized(wire, 4)[2] === null ? null : readEntries(wire[2]),
+        more: readFlag(wire[3], 'more'),
+      };
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, q, r, x, p or w');
+      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, q, r, x, p, g or w');
   }
 }
 

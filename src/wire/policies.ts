@@ -1,43 +1,51 @@
 import type { ChangeList, Factors, PolicyEntries, RingWritten } from '../cluster/messages.js';
 import { isPolicyName, MAX_POLICIES } from '../core/policy/check-policy.js';
 import { isEntry, MAX_ENTRIES } from '../core/policy/policy-document.js';
-import type { Entry, EntryValue } from '../core/policy/policy-document.js';
+import type { Entry, EntryValue, Part } from '../core/policy/policy-entry.js';
 import { malformed, mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
 import { readWord } from './members.js';
 
 /** Bound of the entries and deletions in one message. */
 const MAX_WIRE_ENTRIES = 2 * MAX_ENTRIES;
-const MAX_VERSION = 2 ** 52;
+export const MAX_VERSION = 2 ** 52;
 const MAX_TAGS = 16;
 export const MAX_WRITE_ID_BYTES = 512;
+
+export function encodePolicies({ version, digest, entries, whole }: PolicyEntries): unknown[] {
+  return [version, digest, Number(whole), encodeEntries(entries)];
+}
 
 /**
  * Encodes entries as `[key, value, version, writer]`. They are seldom sent, so their values stay as they are stored.
  */
-export function encodeEntries({ version, digest, entries, whole }: PolicyEntries): unknown[] {
-  const wire = entries.map(([key, { value, version: since, writer }]) => [key, value, since, writer]);
-  return [version, digest, Number(whole), wire];
+export function encodeEntries(entries: Part): unknown[] {
+  return entries.map(([key, { value, version, writer }]) => [key, value, version, writer]);
 }
 
 /** @throws MalformedMessage also for entries that no document may hold */
-export function readEntries(wire: readonly unknown[], at: number): PolicyEntries {
+export function readPolicies(wire: readonly unknown[], at: number): PolicyEntries {
   return {
     kind: 'policies',
     version: readWhole(wire[at], 0, MAX_VERSION, 'version of policies'),
     digest: readWord(wire[at + 1], 'digest of policies'),
     whole: readFlag(wire[at + 2], 'whole'),
-    entries: mapList(wire[at + 3], MAX_WIRE_ENTRIES, 'entries', (item): [string, Entry] => {
-      const [key, value, version, writer] = readList(item, 4, 4, 'entry');
-      return [
-        readEntry(key, value),
-        {
-          value: value as EntryValue | null,
-          version: readWhole(version, 1, MAX_VERSION, 'version of an entry'),
-          writer: readNodeId(writer, 'writer'),
-        },
-      ];
-    }),
+    entries: readEntries(wire[at + 3]),
   };
+}
+
+/** @throws MalformedMessage also for entries that no document may hold */
+export function readEntries(value: unknown): Part {
+  return mapList(value, MAX_WIRE_ENTRIES, 'entries', (item): [string, Entry] => {
+    const [key, value, version, writer] = readList(item, 4, 4, 'entry');
+    return [
+      readEntry(key, value),
+      {
+        value: value as EntryValue | null,
+        version: readWhole(version, 1, MAX_VERSION, 'version of an entry'),
+        writer: readNodeId(writer, 'writer'),
+      },
+    ];
+  });
 }
 
 export function readChanges(value: unknown): ChangeList {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Decision } from '../../src/core/decide/decision.js';
 import type { Check } from '../../src/core/decide/decide.js';
-import { policyKey } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
 import { readCheck } from '../../src/validate/request.js';
 import { createWorld } from '../sim/world.js';
 import type { World, WorldOptions } from '../sim/world.js';

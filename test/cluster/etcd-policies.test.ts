@@ -1,8 +1,10 @@
 import { expect } from 'chai';
 import type { Written } from '../../src/cluster/messages.js';
 import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
-import { change, documentOf, NO_DOCUMENT, policyKey } from '../../src/core/policy/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
+import { change, documentOf, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
+import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';

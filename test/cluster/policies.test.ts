@@ -5,17 +5,26 @@ import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck } from '../../src/core/decide/decide.js';
 import type { Check } from '../../src/core/decide/decide.js';
 import type { Decision } from '../../src/core/decide/decision.js';
-import { change, NO_DOCUMENT, overrideKey, policyKey } from '../../src/core/policy/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
+import { change, NO_DOCUMENT, overrideKey } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
+import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import { policyOf } from '../../src/core/policy/policy.js';
 import type { OnUnavailable } from '../../src/core/policy/policy.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
+import { createActivePolicies } from '../../src/cluster/policies/active-policies.js';
 import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
+import type { Steps } from '../../src/core/steps.js';
 import { createPolicyAntiEntropy } from '../../src/cluster/policies/anti-entropy.js';
+import { createDocumentChanges } from '../../src/cluster/policies/document-changes.js';
+import { createEntryParts } from '../../src/cluster/policies/entry-parts.js';
 import type { Ask } from '../../src/cluster/ports.js';
+import { systemTimers } from '../../src/system.js';
 import { DEFAULT_STATE_BOUNDS } from '../../src/cluster/wiring.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
+import { encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
+import type { Tamper } from '../sim/network.js';
 import { checkOf } from './traffic.js';
 import { createTopClients } from '../../src/core/top-clients.js';
 
@@ -107,9 +116,17 @@ describe('policies in a cluster', () => {
       isDown: (id: string) => down.has(id),
     } as unknown as Membership;
     const activePolicies = { document, onChange: () => undefined } as unknown as ActivePolicies;
-    const antiEntropy = createPolicyAntiEntropy({ membership, activePolicies, ask }, (mine) => mine, {
-      timeoutMs: 500,
-    });
+    const options = { timeoutMs: 500 };
+    const log = { info: () => undefined, warn: () => undefined };
+    const entryParts = createEntryParts({ ask, current: () => document }, options);
+    const parts = { timers: systemTimers, log, membership, activePolicies, ask, entryParts };
+    const antiEntropy = createPolicyAntiEntropy(
+      { ...parts, changes: createDocumentChanges(parts) },
+      function* (mine) {
+        return { next: mine, lost: [] };
+      },
+      options,
+    );
     let isSpread = false;
     const spread = antiEntropy.spread(NO_DOCUMENT).then(() => (isSpread = true));
     expect([...waiting.keys()]).to.deep.equal(['b:1']);
@@ -391,6 +408,109 @@ describe('policies in a cluster', () => {
     expect(decide('closed')).to.include({ allowed: false, source: 'fallback', degraded: true });
     for (let i = 0; i < 9; i += 1) expect(decide('open').allowed).to.equal(true);
     expect([1, 2, 3, 4].map(() => decide(undefined).allowed)).to.deep.equal([true, true, true, false]);
+  });
+
+  describe('of many megabytes', () => {
+    const KIB = 1024;
+    const many = (count: number, limit: number): Map<string, EntryValue> =>
+      new Map(
+        Array.from({ length: count }, (_, i): [string, EntryValue] => [
+          overrideKey('api', `client ${i}`.padEnd(250, 'x')),
+          perHour(limit),
+        ]),
+      );
+    const sizes: number[] = [];
+    const note = (bytes: Buffer): void => {
+      if (bytes[0] === '['.charCodeAt(0)) sizes.push(bytes.length);
+    };
+    const tamper: Tamper = {
+      message(_from, _to, sent) {
+        note(encodeMessage(sent));
+        return sent;
+      },
+      answer(_from, _to, sent) {
+        note(encodeAnswer(sent));
+        return sent;
+      },
+    };
+
+    beforeEach(() => (sizes.length = 0));
+
+    it('reach all nodes in messages of at most 80 KiB, as one document, whichever node was asked', async () => {
+      const world = createWorld(1, { bytes: true, tamper });
+      const ids = await startCluster(world, 3);
+      const owner = world.node('a:1').cluster.membership.ring.owner('policies')!;
+      const seen = new Set<number>();
+      for (const id of ids) world.node(id).cluster.activePolicies.onChange(({ entries }) => seen.add(entries.size));
+      await world.until(put(world, owner, policyKey('api'), perHour(1)), 5_000);
+      const other = ids.find((id) => id !== owner)!;
+      const writing = world.node(other).cluster.policies.write(many(5_000, 7));
+      expect(await world.until(writing, 10_000)).to.include({ kind: 'written', version: 2 });
+      for (const id of ids) expect(limitAt(world, id, 'api', `client 4999`.padEnd(250, 'x')), id).to.equal(7);
+      expect(digests(world, ids).size).to.equal(1);
+      expect([...seen]).to.deep.equal([1, 5_001]);
+
+      await world.until(put(world, other, policyKey('api'), perHour(2)), 5_000);
+      for (const id of ids) expect(limitAt(world, id, 'api'), id).to.equal(2);
+      await world.until(world.spawn('d:1', { seeds: ids }).cluster.start(), 10_000);
+      expect(digests(world, [...ids, 'd:1']).size).to.equal(1);
+      expect(Math.max(...sizes)).to.be.within(60 * KIB, 80 * KIB);
+    });
+
+    it('are merged after a partition', async () => {
+      const world = createWorld(1, { bytes: true, tamper });
+      const ids = await startCluster(world, 2);
+      world.setLink(() => undefined);
+      await world.run(3_000);
+      for (const [i, id] of ids.entries()) {
+        const entries = new Map([[policyKey('api'), perHour(1)], ...[...many(5_000, i + 1)].slice(i * 1_000)]);
+        const writing = world.node(id).cluster.policies.write(entries);
+        expect(await world.until(writing, 5_000)).to.include({ kind: 'written' });
+      }
+      expect(digests(world, ids).size).to.equal(2);
+      world.setLink(() => 1);
+      await world.run(5_000);
+      expect(digests(world, ids).size).to.equal(1);
+      expect(world.node('a:1').cluster.activePolicies.document.entries.size).to.equal(5_001);
+      expect(Math.max(...sizes)).to.be.within(60 * KIB, 80 * KIB);
+    });
+  });
+
+  it('are changed in turns: one step in each, one change after the other, anew if another document came between', async () => {
+    const first = change(NO_DOCUMENT, new Map([[policyKey('api'), perHour(1)]]), 'a:1');
+    const second = change(first, new Map([[policyKey('api'), perHour(2)]]), 'a:1');
+    const log: string[] = [];
+    const turns: (() => void)[] = [];
+    const activePolicies = createActivePolicies((_, rules) => rules);
+    const changes = createDocumentChanges({ activePolicies, timers: { soon: (action) => void turns.push(action) } });
+    const work = (name: string) =>
+      function* (mine: PolicyDocument): Steps<string> {
+        log.push(`${name} from ${mine.version}`);
+        yield;
+        log.push(`${name} again`);
+        yield;
+        return name;
+      };
+    const slow = changes.make(work('slow'), (prepared) => {
+      log.push(`${prepared} is made`);
+      activePolicies.adopt(second);
+      return new Promise<string>(() => undefined);
+    });
+    const next = changes.make(work('next'), (_, { version }) => version);
+    const turn = async (): Promise<void> => {
+      await new Promise(setImmediate);
+      for (const action of turns.splice(0)) action();
+    };
+    await turn();
+    activePolicies.adopt(first);
+    for (let i = 0; i < 5; i += 1) await turn();
+    expect(await next).to.equal(2);
+    const attempt = ['slow from 1', 'slow again'];
+    expect(log).to.deep.equal([
+      ...['slow from 0', 'slow again', ...attempt, 'slow is made'],
+      ...['next from 2', 'next again'],
+    ]);
+    expect(await Promise.race([slow, Promise.resolve('waits')])).to.equal('waits');
   });
 
   it('are never half applied: changes that do not lead to the sender’s document are not applied', async () => {

@@ -51,6 +51,18 @@ describe('the check of rules for Envoy', () => {
     for (const [rule, expected] of rows) expect(mistakes(rule)).to.deep.equal([expected]);
   });
 
+  it('accepts rules of 127 KiB as JSON in a domain, and no more', () => {
+    const of = (bytes: number): { envoy: object; policies: object } => {
+      const rules = Array.from({ length: 252 }, (_, i) => ({ entries: [`${i}`.padEnd(480, 'x')], unlimited: true }));
+      const more = bytes - JSON.stringify([...rules, { entries: [''], unlimited: true }]).length;
+      return { policies, envoy: { edge: [...rules, { entries: ['y'.repeat(more)], unlimited: true }] } };
+    };
+    expect(checkPolicyFile(of(127 * 1024))).to.deep.equal([]);
+    expect(checkPolicyFile(of(127 * 1024 + 1)).map(({ detail }) => detail)).to.deep.equal([
+      'envoy.edge: the rules are too long; use at most 130048 bytes as JSON',
+    ]);
+  });
+
   it('refuses the same entries twice, as the second rule would never apply', () => {
     const rule = { entries: ['a'], policy: 'api' };
     expect(checkPolicyFile({ policies, envoy: { edge: [rule, rule] } }).map(({ detail }) => detail)).to.deep.equal([

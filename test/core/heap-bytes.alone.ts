@@ -22,7 +22,7 @@ import {
 } from '../../src/core/heap-bytes.js';
 import { CheckBatch } from '../../src/core/decide/check-batch.js';
 import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/core/policy/policy-document.js';
-import type { Entry } from '../../src/core/policy/policy-document.js';
+import type { Entry } from '../../src/core/policy/policy-entry.js';
 import { entriesOf } from '../../src/core/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
 import { createForwarder } from '../../src/cluster/routing/forwarder.js';

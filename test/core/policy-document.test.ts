@@ -4,9 +4,12 @@ import { rulesFor } from '../../src/core/policy/policy.js';
 import type { PolicySet } from '../../src/core/policy/policy.js';
 import { readWritten, writtenOf } from '../../src/core/policy/policy-text.js';
 import {
+  assembling,
   change,
+  changing,
   defaultKey,
   documentOf,
+  fitting,
   envoyKey,
   fileKey,
   hasRoomFor,
@@ -15,17 +18,21 @@ import {
   isTagged,
   listKey,
   merge,
+  merging,
   NO_DOCUMENT,
   NOTHING_YET,
   overwrittenKeys,
   overrideKey,
-  policyKey,
   policySetOf,
+  preparing,
   tierKey,
 } from '../../src/core/policy/policy-document.js';
-import type { Entry, EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
+import { lineOf, policyKey } from '../../src/core/policy/policy-entry.js';
+import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
+import type { Entry, EntryValue } from '../../src/core/policy/policy-entry.js';
 import { checkPolicyFile, entriesOf } from '../../src/core/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
+import { finish } from '../../src/core/steps.js';
 import { findRule } from '../../src/core/policy/envoy-table.js';
 
 const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });
@@ -36,6 +43,9 @@ const LONG = Array.from({ length: 8 }, (_, i) => ({
 }));
 const write = (document: PolicyDocument, key: string, value: EntryValue | null, writer = 'a:1'): PolicyDocument =>
   change(document, new Map([[key, value]]), writer);
+
+const overwritten = (before: PolicyDocument, after: PolicyDocument): string[] => finish(overwrittenKeys(before, after));
+const isLater = (later: PolicyDocument, earlier: PolicyDocument): boolean => finish(isSuccessor(later, earlier));
 
 /** Writes and merges of a few nodes, none of which receives everything. */
 const histories = fc.array(
@@ -57,6 +67,34 @@ function documentsOf(history: typeof histories extends fc.Arbitrary<infer T> ? T
   return documents;
 }
 
+/** Counts the bytes of the entries that are read of a document. */
+function countReads({ version, totals, digest, bytes, entries }: PolicyDocument): {
+  document: PolicyDocument;
+  read: number;
+} {
+  class Counted extends Map<string, Entry> {
+    override *[Symbol.iterator](): MapIterator<[string, Entry]> {
+      for (const [key, entry] of this.entries()) {
+        counted.read += lineOf(key, entry).bytes;
+        yield [key, entry];
+      }
+    }
+  }
+  const counted = { document: { version, totals, digest, bytes, entries: new Counted(entries) }, read: 0 };
+  return counted;
+}
+
+/** @returns the most bytes that are read in one step; an entry is read before the step that it ends */
+function longestStep(counted: { read: number }, work: Iterator<unknown>): number {
+  let longest = 0;
+  for (let done: boolean | undefined = false; done !== true;) {
+    counted.read = 0;
+    done = work.next().done;
+    longest = Math.max(longest, counted.read);
+  }
+  return longest;
+}
+
 describe('the document of policies', () => {
   it('has the same size and digest whether it was changed bit by bit or came as a whole, in any order', () => {
     const limit = (i: number): EntryValue => ({ limit: i, window: '1m' });
@@ -71,6 +109,34 @@ describe('the document of policies', () => {
     const moved = documentOf(document.version, new Map([[`${key}x`, entry], ...others]));
     expect(moved.digest).not.to.equal(document.digest);
     expect(moved.bytes).to.equal(document.bytes + 1);
+  });
+
+  it('is read in steps of at most half a MiB, and is hashed, or read anew, in steps of at most 64 KiB', () => {
+    const entries = Array.from({ length: 8_000 }, (_, i): [string, EntryValue] => [
+      overrideKey('api', `client ${i}`.padEnd(100, 'x')),
+      limit(i + 1),
+    ]);
+    const changes = new Map<string, EntryValue>([[policyKey('api'), limit(1)], ...entries]);
+    const mine = change(NO_DOCUMENT, changes, 'a:1');
+    const values = new Map([...changes].map(([key]) => [key, limit(9)]));
+    const theirs = change(mine, new Map(values), 'b:1');
+    const counted = countReads(mine);
+    const other = countReads(theirs);
+    const KIB = 1024;
+    expect(longestStep(counted, assembling(1, counted.document.entries))).to.be.within(60 * KIB, 65 * KIB);
+    expect(longestStep(counted, preparing(counted.document))).to.be.within(60 * KIB, 65 * KIB);
+    expect(longestStep(counted, overwrittenKeys(counted.document, theirs))).to.be.within(60 * KIB, 65 * KIB);
+    expect(longestStep(other, isSuccessor(other.document, counted.document))).to.be.within(400 * KIB, 513 * KIB);
+    expect(longestStep(other, merging(mine, other.document))).to.be.within(400 * KIB, 513 * KIB);
+    const steps = (work: Iterator<unknown>): number => {
+      let count = 1;
+      while (work.next().done !== true) count += 1;
+      return count;
+    };
+    // Entries that are written are hashed, once with the changes and once with the document.
+    expect(steps(changing(mine, new Map(values), 'b:1'))).to.be.above(mine.bytes / (33 * KIB));
+    expect(steps(fitting(mine, new Map(values), Infinity))).to.be.above(mine.bytes / (64 * KIB));
+    expect(steps(changing(mine, new Map([[policyKey('api'), limit(2)]]), 'b:1'))).to.equal(1);
   });
 
   it('merges to the same document in any order, and when documents come again', () => {
@@ -131,19 +197,17 @@ describe('the document of policies', () => {
     const one = write(NO_DOCUMENT, policyKey('p'), limit(1));
     const two = write(one, policyKey('p'), limit(2), 'b:1');
     const three = write(two, policyKey('q'), limit(3));
-    for (const later of [one, two, three]) expect(isSuccessor(later, one)).to.equal(true);
-    expect(isSuccessor(write(one, policyKey('p'), null), one)).to.equal(true);
-    expect(isSuccessor(three, NO_DOCUMENT)).to.equal(true);
+    for (const later of [one, two, three]) expect(isLater(later, one)).to.equal(true);
+    expect(isLater(write(one, policyKey('p'), null), one)).to.equal(true);
+    expect(isLater(three, NO_DOCUMENT)).to.equal(true);
     const other = write(write(NO_DOCUMENT, policyKey('x'), limit(1), 'z:1'), policyKey('p'), limit(2), 'z:1');
-    expect(isSuccessor(other, one), 'it has another first change').to.equal(false);
-    expect(isSuccessor(one, two), 'it is older').to.equal(false);
-    expect(isSuccessor(write(one, policyKey('p'), limit(9), 'z:1'), two), 'it has another second change').to.equal(
-      false,
-    );
-    expect(isSuccessor(documentOf(9, new Map()), one), 'it lacks the first change').to.equal(false);
-    expect(overwrittenKeys(three, write(two, policyKey('p'), limit(4)))).to.deep.equal(['policy p', 'policy q']);
-    expect(overwrittenKeys(write(three, policyKey('p'), null), one)).to.deep.equal(['policy q']);
-    expect(overwrittenKeys(write(one, fileKey(), '0123456789abcdef'), one)).to.deep.equal([]);
+    expect(isLater(other, one), 'it has another first change').to.equal(false);
+    expect(isLater(one, two), 'it is older').to.equal(false);
+    expect(isLater(write(one, policyKey('p'), limit(9), 'z:1'), two), 'it has another second change').to.equal(false);
+    expect(isLater(documentOf(9, new Map()), one), 'it lacks the first change').to.equal(false);
+    expect(overwritten(three, write(two, policyKey('p'), limit(4)))).to.deep.equal(['policy p', 'policy q']);
+    expect(overwritten(write(three, policyKey('p'), null), one)).to.deep.equal(['policy q']);
+    expect(overwritten(write(one, fileKey(), '0123456789abcdef'), one)).to.deep.equal([]);
   });
 
   it('decides between two writes of one version by writer, then by value', () => {

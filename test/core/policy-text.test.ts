@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { change, NO_DOCUMENT, policyKey, tierKey } from '../../src/core/policy/policy-document.js';
+import { change, NO_DOCUMENT, tierKey } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
 import { readWritten, writtenOf } from '../../src/core/policy/policy-text.js';
 
 const DOCUMENT = change(

@@ -2,15 +2,10 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import type { StoredPolicies, StoreResult } from '../../src/cluster/membership/registry.js';
-import {
-  change,
-  MAX_ENTRIES,
-  NO_DOCUMENT,
-  overrideKey,
-  policyKey,
-  tierKey,
-} from '../../src/core/policy/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../src/core/policy/policy-document.js';
+import { change, MAX_ENTRIES, NO_DOCUMENT, overrideKey, tierKey } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
+import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import { createEtcdRegistry } from '../../src/discovery/etcd.js';
 import { MAX_DOCUMENT_BYTES } from '../../src/discovery/etcd-policies.js';
 import { missingEtcd, startEtcd } from './etcd-process.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { change, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
-import type { EntryValue } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import { createSlices } from '../../src/edge/slices.js';
 import { policyListJson } from '../../src/http/api/policy-list.js';
 

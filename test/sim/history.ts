@@ -2,7 +2,7 @@ import type { ChangeList, Settled, Written } from '../../src/cluster/messages.js
 import type { Check } from '../../src/core/decide/decide.js';
 import type { Decision } from '../../src/core/decide/decision.js';
 import type { ClientDescription } from '../../src/core/request/description.js';
-import type { EntryValue } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import type { NodeId } from '../../src/core/ring/ring.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 

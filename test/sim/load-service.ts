@@ -1,7 +1,7 @@
 import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck } from '../../src/core/decide/decide.js';
 import type { Decision } from '../../src/core/decide/decision.js';
-import { policyKey } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
 import type { AdaptiveText } from '../../src/core/policy/policy.js';
 import { createWorld } from './world.js';
 

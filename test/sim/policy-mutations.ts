@@ -9,8 +9,8 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 4,
     world: patched({
       file: 'core/policy/policy-document.ts',
-      find: 'compare(theirs, ours) <= 0) continue;',
-      replace: 'compare(theirs, ours) >= 0) continue;',
+      find: 'compare(key, theirs, ours) > 0',
+      replace: 'compare(key, theirs, ours) < 0',
     }),
   },
   {
@@ -19,9 +19,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 4,
     world: patched({
       file: 'cluster/policies/ring-backend.ts',
-      find: 'const next = change(document, changes, membership.self.id);\n    activePolicies.adopt(next);',
+      find: 'const next = yield* changing(document, changes, membership.self.id);',
       replace:
-        'for (const one of changes) activePolicies.adopt(change(activePolicies.document, new Map([one]), membership.self.id));\n    const next = activePolicies.document;',
+        'let next = document;\n      for (const one of changes) activePolicies.adopt((next = yield* changing(next, new Map([one]), membership.self.id)));',
     }),
   },
   {
@@ -30,8 +30,8 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 4,
     world: patched({
       file: 'cluster/policies/anti-entropy.ts',
-      find: 'next.digest === digest && version > document.version',
-      replace: 'version > document.version',
+      find: 'if (next.digest !== digest) return undefined;',
+      replace: '',
     }),
   },
   {
@@ -67,8 +67,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 30,
     world: patched({
       file: 'core/policy/policy-document.ts',
-      find: 'entries.set(key, { value, version, writer });',
-      replace: 'if (value === null) entries.delete(key); else entries.set(key, { value, version, writer });',
+      find: 'entries.set(key, entry);\n    tally.add(key, entry);',
+      replace:
+        'if (entry.value === null) entries.delete(key);\n    else {\n      entries.set(key, entry);\n      tally.add(key, entry);\n    }',
     }),
   },
   {
@@ -82,7 +83,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: "gives a client the policy's limit instead of its own",
     caughtBy: 'policies',
     seed: 4,
-    world: patched({ file: 'core/policy/policy.ts', find: 'if (own !== undefined) return own;', replace: '' }),
+    world: patched({ file: 'core/policy/policy.ts', find: 'if (own !== undefined) return ownRules(policy, own);', replace: '' }),
   },
   {
     name: 'begins a new bucket with each limit',

@@ -1,5 +1,5 @@
 import type { ChangeList } from '../../src/cluster/messages.js';
-import type { EntryValue } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import type { LimitsText, PolicyText } from '../../src/core/policy/policy.js';
 import { ruleOf } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';

@@ -1,5 +1,5 @@
 import type { ChangeList } from '../../src/cluster/messages.js';
-import type { EntryValue } from '../../src/core/policy/policy-document.js';
+import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import type { NodeId } from '../../src/core/ring/ring.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 

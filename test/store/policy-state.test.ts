@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Log } from '../../src/cluster/ports.js';
-import { change, NO_DOCUMENT, policyKey } from '../../src/core/policy/policy-document.js';
+import { change, NO_DOCUMENT, tierKey } from '../../src/core/policy/policy-document.js';
+import { policyKey } from '../../src/core/policy/policy-entry.js';
 import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
 import type { PolicyState } from '../../src/store/policy-state.js';
 
@@ -33,6 +34,26 @@ describe('the state file of the policies', () => {
     await file.saved();
     expect((await readPolicyState(path))!.document.digest).to.equal(withLimit(5).document.digest);
     expect(lines).to.deep.equal([]);
+  });
+
+  it('holds every entry of a large document, and of the policy file', async () => {
+    const path = newPath();
+    const entries = (count: number): Map<string, string> =>
+      new Map(Array.from({ length: count }, (_, i) => [tierKey(`client ${i}`), 'pro']));
+    const state: PolicyState = {
+      document: change(NO_DOCUMENT, entries(450), 'a:1'),
+      registry: 'one',
+      file: entries(400),
+    };
+    const file = createPolicyStateFile({ path, log });
+    file.save(state);
+    await file.saved();
+    const read = (await readPolicyState(path))!;
+    expect(read).to.deep.include({ registry: 'one', file: state.file });
+    expect(read.document.digest).to.equal(state.document.digest);
+    file.save({ ...state, file: new Map() });
+    await file.saved();
+    expect((await readPolicyState(path))!.file).to.deep.equal(new Map());
   });
 
   it('leaves no temporary file behind when a write fails, and logs the first failure', async () => {

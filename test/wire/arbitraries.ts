@@ -18,7 +18,7 @@ import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck } from '../../src/core/decide/decide.js';
 import type { Check, LimitStats, Verdict } from '../../src/core/decide/decide.js';
 import type { ClientDescription } from '../../src/core/request/description.js';
-import type { Entry, EntryValue } from '../../src/core/policy/policy-document.js';
+import type { Entry, EntryValue } from '../../src/core/policy/policy-entry.js';
 import type { Debt } from '../../src/core/bucket/reservation.js';
 import type { TraceContext } from '../../src/core/trace-context.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/bucket/rule.js';
@@ -280,17 +280,18 @@ const changes: fc.Arbitrary<[string, EntryValue | null]> = fc.oneof(
   ),
   fc.tuple(fc.constant('default'), fc.option(names)),
 );
+const entryLists = fc.array(
+  fc
+    .tuple(changes, fc.integer({ min: 1, max: 2 ** 40 }), nodeIds)
+    .map(([[key, value], version, writer]): [string, Entry] => [key, { value, version, writer }]),
+  { maxLength: 5 },
+);
 const policyEntries = fc.record({
   kind: kind('policies'),
   version: counts,
   digest: fc.string({ maxLength: 16 }),
   whole: fc.boolean(),
-  entries: fc.array(
-    fc
-      .tuple(changes, fc.integer({ min: 1, max: 2 ** 40 }), nodeIds)
-      .map(([[key, value], version, writer]): [string, Entry] => [key, { value, version, writer }]),
-    { maxLength: 5 },
-  ),
+  entries: entryLists,
 });
 const version = fc.record({ version: counts, digest: fc.string({ maxLength: 16 }) });
 const writtens: fc.Arbitrary<RingWritten> = fc.oneof(
@@ -361,10 +362,12 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ kind: kind('load'), name: names, load: fc.double({ min: 0, max: 1, noNaN: true }) }),
   factorLists,
   policyEntries,
+  fc.record({ kind: kind('fetch-policies'), version: counts, digest: fc.string({ maxLength: 16 }) }),
+  fc.record({ kind: kind('policy-part'), of: texts(100), part: counts }),
   fc.record({
     kind: kind('write-policies'),
     writeId: texts(100),
-    changes: fc.array(changes, { maxLength: 5 }),
+    changes: fc.option(fc.array(changes, { maxLength: 5 })),
     ifMatch: fc.option(fc.array(fc.string({ maxLength: 30 }), { maxLength: 3 }), { nil: undefined }),
   }),
 );
@@ -415,6 +418,7 @@ const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('settled'), settled: fc.option(settleds) }),
   factorLists,
   policyEntries,
+  fc.record({ kind: kind('policy-part'), entries: fc.option(entryLists), more: fc.boolean() }),
   fc.record({ kind: kind('policies-written'), written: fc.option(writtens) }),
 );
 

@@ -25,18 +25,24 @@ describe('wire form', () => {
     );
   });
 
-  it('refuses clients of more than three MiB in one answer unread, and takes policies of that size', () => {
+  it('refuses clients of more than three MiB in one answer unread, and all other JSON of more than a few parts', () => {
     const clients = Array.from({ length: 13_000 }, (_, i) => [`${i}`.padEnd(256, 'x'), []] as const);
     const huge = encodeAnswer(answerOf({ kind: 'handed', clients, more: false, total: 1 }));
     expect(huge.length).to.be.above(3 * 1024 * 1024);
     expect(() => decodeAnswer(huge)).to.throw(MalformedMessage, 'clients');
-    const value = { description: 'x'.repeat(4 * 1024 * 1024) };
-    const policies = Buffer.from(JSON.stringify(['p', ['a:1', 1, 0], value]));
-    // Read, and then refused for what it says.
-    expect(() => decodeAnswer(policies))
-      .to.throw(MalformedMessage)
-      .with.property('message')
-      .not.includes('clients');
+    for (const kind of ['p', 'g', 'w', ' h', 'unknown']) {
+      const long = Buffer.from(JSON.stringify([kind, 'x'.repeat(208 * 1024)]).replace('[" ', '[ "'));
+      for (const decode of [decodeAnswer, decodeMessage])
+        expect(() => decode(long), kind).to.throw(MalformedMessage, 'JSON: expected at most');
+    }
+    for (const kind of ['h', 'l']) {
+      const long = Buffer.from(JSON.stringify([kind, 'x'.repeat(208 * 1024)]));
+      for (const decode of [decodeAnswer, decodeMessage])
+        expect(() => decode(long), kind)
+          .to.throw(MalformedMessage)
+          .with.property('message')
+          .not.includes('JSON');
+    }
   });
 
   it('gives every answer back as it was', () => {

@@ -139,9 +139,13 @@ function verdict({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: V
   }
 }
 
-function entries({ entries: list, version, digest }: PolicyEntries): void {
+function policies({ entries: list, version, digest }: PolicyEntries): void {
   whole(0, Number.MAX_SAFE_INTEGER - 1, version, 'version');
   text(0, 128, digest, 'digest');
+  entries(list);
+}
+
+function entries(list: PolicyEntries['entries']): void {
   for (const [key, entry] of list) {
     expect(isEntry(key, entry.value)).to.equal(true);
     whole(1, Number.MAX_SAFE_INTEGER - 1, entry.version, 'version of an entry');
@@ -199,10 +203,15 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
     case 'factors':
       return body.factors.forEach(([, factor]) => part(factor));
     case 'policies':
-      return entries(body);
+      return policies(body);
+    case 'fetch-policies':
+      return whole(0, 2 ** 52, body.version, 'version');
+    case 'policy-part':
+      text(1, 512, body.of, 'name of entries');
+      return whole(0, Number.MAX_SAFE_INTEGER, body.part, 'part');
     case 'write-policies':
       text(1, 512, body.writeId, 'write id');
-      return body.changes.forEach(([key, value]) => expect(isEntry(key, value)).to.equal(true));
+      return body.changes?.forEach(([key, value]) => expect(isEntry(key, value)).to.equal(true));
   }
 }
 
@@ -262,7 +271,10 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
     case 'factors':
       return body.factors.forEach(([, factor]) => part(factor));
     case 'policies':
-      return entries(body);
+      return policies(body);
+    case 'policy-part':
+      expect(typeof body.more).to.equal('boolean');
+      return entries(body.entries ?? []);
     case 'policies-written':
       if (body.written !== null) expect(['written', 'conflict', 'full', 'unavailable']).to.include(body.written.kind);
       return;

@@ -2,6 +2,7 @@ import type { Changes } from '../../core/policy/policy-document.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import type { PeerMessage, RingWritten, Written } from '../messages.js';
 import type { PolicyAntiEntropy } from './anti-entropy.js';
+import type { EntryParts } from './entry-parts.js';
 
 export interface PolicyBackendOptions {
   /** Longest wait for the answer to one message. */
@@ -22,9 +23,10 @@ export interface PolicyBackend {
    */
   write(changes: Changes, ifMatch?: readonly string[]): Promise<Written>;
   /** Applies a change that a peer received. @returns `null` if this node does not accept changes for peers */
-  writeForPeer(message: Extract<PeerMessage, { kind: 'write-policies' }>): Promise<RingWritten | null>;
+  writeForPeer(message: Extract<PeerMessage, { kind: 'write-policies' }>, from: NodeId): Promise<RingWritten | null>;
   /** Compares the document with other nodes. */
-  readonly antiEntropy: Pick<PolicyAntiEntropy, 'answer' | 'noteDigest'>;
+  readonly antiEntropy: Pick<PolicyAntiEntropy, 'answer' | 'fetchFrom' | 'noteDigest'>;
+  readonly entryParts: Pick<EntryParts, 'answer'>;
   /**
    * Fetches the current document before this node starts to decide.
    * @param ids the members that decide now

@@ -1,4 +1,5 @@
-import type { Changes, EntryValue } from '../../core/policy/policy-document.js';
+import type { Changes } from '../../core/policy/policy-document.js';
+import type { EntryValue } from '../../core/policy/policy-entry.js';
 import type { Written } from '../messages.js';
 import type { ActivePolicies } from './active-policies.js';
 import type { PolicyBackend } from './policy-backend.js';

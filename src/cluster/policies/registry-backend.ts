@@ -1,9 +1,12 @@
 import { change, hasRoomFor, isTagged } from '../../core/policy/policy-document.js';
 import type { Changes, PolicyDocument } from '../../core/policy/policy-document.js';
+import type { Steps } from '../../core/steps.js';
 import type { StoreResult } from '../membership/registry.js';
 import type { Written } from '../messages.js';
 import { createPolicyAntiEntropy } from './anti-entropy.js';
-import type { PolicyAntiEntropyDeps } from './anti-entropy.js';
+import type { PolicyAntiEntropyDeps, Reconciled } from './anti-entropy.js';
+import { createDocumentChanges } from './document-changes.js';
+import { createEntryParts } from './entry-parts.js';
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
 import { createRegistryMerge, refused, RETRY_MS } from './registry-merge.js';
 import type { RegistryDocument, RegistryMergeDeps } from './registry-merge.js';
@@ -21,11 +24,12 @@ export function createRegistryBackend(deps: RegistryBackendDeps, options: Policy
   const { clock, timers, membership, policyStore } = deps;
   const self = membership.self.id;
   // The registry orders all documents, so the higher version is the later one.
-  const antiEntropy = createPolicyAntiEntropy(
-    deps,
-    (mine, theirs) => (theirs.version > mine.version ? theirs : mine),
-    options,
-  );
+  function* later(mine: PolicyDocument, theirs: PolicyDocument): Steps<Reconciled> {
+    return { next: theirs.version > mine.version ? theirs : mine, lost: [] };
+  }
+  const entryParts = createEntryParts({ ...deps, current: () => deps.activePolicies.document }, options);
+  const changes = createDocumentChanges(deps);
+  const antiEntropy = createPolicyAntiEntropy({ ...deps, changes, entryParts }, later, options);
   const registry = createRegistryMerge(deps);
   let lastWrite: Promise<unknown> = Promise.resolve();
 
@@ -92,6 +96,7 @@ export function createRegistryBackend(deps: RegistryBackendDeps, options: Policy
 
   return {
     antiEntropy,
+    entryParts,
     async write(changes, ifMatch) {
       const untilMs = clock.nowMs() + WRITE_TIMEOUT_MS;
       const writing = lastWrite.then(() => writeNow(changes, ifMatch, untilMs));

@@ -1,5 +1,6 @@
 import { merge, NO_DOCUMENT, overwrittenKeys } from '../../core/policy/policy-document.js';
 import type { PolicyDocument } from '../../core/policy/policy-document.js';
+import { finish } from '../../core/steps.js';
 import type { RegistryPolicyStore, KnownPolicies } from '../membership/registry-policy-store.js';
 import type { Written } from '../messages.js';
 import type { Clock, Log, Timers } from '../ports.js';
@@ -68,7 +69,10 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
       log.info({ version: document.version }, 'the policies in the registry are valid again');
     unreadableRevision = undefined;
     if (!isComplete({ known: policyStore.known!, document })) return;
-    if (registry !== activePolicies.registry) reportOverwritten(deps, activePolicies.document, document);
+    if (registry !== activePolicies.registry) {
+      const before = activePolicies.document;
+      reportOverwritten(deps, { keys: finish(overwrittenKeys(before, document)), before, after: document });
+    }
     activePolicies.adopt(document, registry);
   }
 
@@ -110,7 +114,7 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
     }
     wasTooLarge = result.kind === 'too-large';
     if (result.kind !== 'written') return false;
-    const overwritten = overwrittenKeys(base.document, next);
+    const overwritten = finish(overwrittenKeys(base.document, next));
     log.info(
       { version: next.version, replaced: base.document.version, overwritten },
       'wrote the policies of this node to the registry',

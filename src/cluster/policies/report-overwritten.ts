@@ -1,23 +1,20 @@
-import { overwrittenKeys } from '../../core/policy/policy-document.js';
-import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { Log } from '../ports.js';
-import type { ActivePolicies } from './active-policies.js';
+import type { ActivePolicies, Overwritten } from './active-policies.js';
 
 /** Keys that one log line names; the audit log names all. */
 const MAX_NAMED = 20;
 
-/** Warns that the policies of this node, `before`, lost to those of other nodes, and hands them on to the audit log. */
+/** Warns that policies of this node lost to those of other nodes, if any did, and hands them on to the audit log. */
 export function reportOverwritten(
   { log, activePolicies }: { readonly log: Log; readonly activePolicies: ActivePolicies },
-  before: PolicyDocument,
-  after: PolicyDocument,
+  overwritten: Overwritten,
 ): void {
-  const keys = overwrittenKeys(before, after);
+  const { keys, before, after } = overwritten;
   if (keys.length === 0) return;
   const fields = { count: keys.length, overwritten: keys.slice(0, MAX_NAMED) };
   log.warn(
     { ...fields, version: after.version, before: before.version },
     'other nodes have overwritten policies of this node',
   );
-  activePolicies.noteOverwritten({ keys, before, after });
+  activePolicies.noteOverwritten(overwritten);
 }

@@ -1,15 +1,25 @@
 import { LRUCache } from 'lru-cache';
-import { change, hasRoomFor, isSuccessor, isTagged, merge } from '../../core/policy/policy-document.js';
+import {
+  changing,
+  fitting,
+  isSuccessor,
+  isTagged,
+  merging,
+  overwrittenKeys,
+  preparing,
+} from '../../core/policy/policy-document.js';
 import type { Changes, PolicyDocument } from '../../core/policy/policy-document.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import { callOwner } from '../routing/call-owner.js';
 import type { OwnerCall } from '../routing/call-owner.js';
-import type { RingWritten } from '../messages.js';
+import { MAX_PART_BYTES, sumOfBytes } from '../../core/policy/policy-entry.js';
+import type { Steps } from '../../core/steps.js';
+import type { PeerMessage, RingWritten } from '../messages.js';
 import { createPolicyAntiEntropy } from './anti-entropy.js';
-import type { PolicyAntiEntropyDeps } from './anti-entropy.js';
+import type { PolicyAntiEntropyDeps, Reconciled } from './anti-entropy.js';
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
-import { reportOverwritten } from './report-overwritten.js';
-import type { Log, Timers } from '../ports.js';
+import { createDocumentChanges } from './document-changes.js';
+import { createEntryParts } from './entry-parts.js';
 
 /** The owner of this ring key accepts all writes, so that one of two concurrent writes sees the other. */
 const WRITES = 'policies';
@@ -17,8 +27,6 @@ const WRITES = 'policies';
 const MAX_RESULTS = 256;
 
 interface RingBackendDeps extends PolicyAntiEntropyDeps {
-  readonly timers: Timers;
-  readonly log: Log;
   readonly decider: (key: string) => NodeId | undefined;
   /** Whether checks wait at this node. */
   readonly isHeld: () => boolean;
@@ -27,9 +35,12 @@ interface RingBackendDeps extends PolicyAntiEntropyDeps {
 /** The nodes keep the document: the owner of one ring key accepts the changes and sends them to all. */
 export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendOptions): PolicyBackend {
   const { timers, membership, activePolicies, ask, decider, isHeld } = deps;
-  const antiEntropy = createPolicyAntiEntropy(deps, reconcile, options);
-  const isReady = (): boolean => !isHeld() && membership.self.state === 'active';
-  const results = new LRUCache<string, Promise<RingWritten>>({ max: MAX_RESULTS });
+  const entryParts = createEntryParts({ ask, current: () => activePolicies.document }, options);
+  const documentChanges = createDocumentChanges(deps);
+  const antiEntropy = createPolicyAntiEntropy({ ...deps, changes: documentChanges, entryParts }, reconcile, options);
+  const isAccepting = (): boolean =>
+    decider(WRITES) === membership.self.id && !isHeld() && membership.self.state === 'active';
+  const results = new LRUCache<string, Promise<RingWritten | null>>({ max: MAX_RESULTS });
   let writes = 0;
   let hasJoined = false;
   /** Resolves when every node that could be reached has the document in force. */
@@ -39,46 +50,72 @@ export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendO
    * Merges another node's document. Reports what this node loses; after its first join, not if it only missed a later
    * change.
    */
-  function reconcile(mine: PolicyDocument, theirs: PolicyDocument): PolicyDocument {
-    const next = merge(mine, theirs);
-    if (!hasJoined || !isSuccessor(theirs, mine)) reportOverwritten(deps, mine, next);
-    return next;
+  function* reconcile(mine: PolicyDocument, theirs: PolicyDocument): Steps<Reconciled> {
+    const next = yield* merging(mine, theirs);
+    const isMissed = hasJoined && (yield* isSuccessor(theirs, mine));
+    return { next, lost: isMissed ? [] : yield* overwrittenKeys(mine, next) };
   }
 
-  async function writeHere(changes: Changes, ifMatch: readonly string[] | undefined): Promise<RingWritten> {
-    const { document } = activePolicies;
-    const { version, digest } = document;
-    if (!isTagged(document, changes, ifMatch)) return { kind: 'conflict', version, digest };
-    if (!hasRoomFor(document, changes, options.maxBytes)) return { kind: 'full' };
-    const next = change(document, changes, membership.self.id);
-    activePolicies.adopt(next);
-    // A write that changes nothing waits too: the same change by another writer may still be on its way.
-    spread = Promise.all([spread, antiEntropy.spread(document)]);
-    await spread;
-    return { kind: 'written', version: next.version, digest: next.digest, madeFrom: document };
+  /** @returns `undefined` if this node does not accept changes any more */
+  async function writeHere(changes: Changes, ifMatch: readonly string[] | undefined): Promise<RingWritten | undefined> {
+    function* prepare(document: PolicyDocument): Steps<PolicyDocument | 'conflict' | 'full'> {
+      if (!isTagged(document, changes, ifMatch)) return 'conflict';
+      if (!(yield* fitting(document, changes, options.maxBytes))) return 'full';
+      const next = yield* changing(document, changes, membership.self.id);
+      yield* preparing(next);
+      return next;
+    }
+
+    return documentChanges.make(prepare, async (next, document) => {
+      if (!isAccepting()) return undefined;
+      if (next === 'full') return { kind: next };
+      if (next === 'conflict') return { kind: next, version: document.version, digest: document.digest };
+      activePolicies.adopt(next);
+      // A write that changes nothing waits too: the same change by another writer may still be on its way.
+      spread = Promise.all([spread, antiEntropy.spread(document)]);
+      await spread;
+      return { kind: 'written', version: next.version, digest: next.digest, madeFrom: document };
+    });
+  }
+
+  async function writeOf(
+    { writeId, changes, ifMatch }: Extract<PeerMessage, { kind: 'write-policies' }>,
+    from: NodeId,
+  ): Promise<RingWritten | null> {
+    const fetched = changes === null ? await entryParts.fetchAll(from, writeId) : undefined;
+    const entries = changes ?? (fetched && [...fetched].map(([key, { value }]) => [key, value] as const));
+    const written = entries && (await writeHere(new Map(entries), ifMatch));
+    // It may be sent again.
+    if (written === undefined) results.delete(writeId);
+    return written ?? null;
   }
 
   return {
     antiEntropy,
+    entryParts,
     async write(changes, ifMatch) {
       const { id: self, incarnation } = membership.self;
       const writeId = `${self} ${incarnation} ${++writes}`;
+      const entries = [...changes].map(([key, value]) => [key, { value, version: 1, writer: self }] as const);
+      const isLarge = sumOfBytes(entries) > MAX_PART_BYTES;
+      const withdraw = isLarge ? entryParts.offer(writeId, entries) : undefined;
       const call: OwnerCall<RingWritten> = {
         key: WRITES,
-        here: () => (isReady() ? writeHere(changes, ifMatch) : undefined),
-        message: { kind: 'write-policies', writeId, changes: [...changes], ifMatch },
+        here: () => (isAccepting() ? writeHere(changes, ifMatch) : undefined),
+        message: { kind: 'write-policies', writeId, changes: isLarge ? null : [...changes], ifMatch },
         // Before it answers, the owner sends the new document to every node that it can reach, including this one.
         outcome: (answer) => (answer.kind === 'policies-written' ? (answer.written ?? undefined) : undefined),
       };
       const written = await callOwner({ timers, self, ask, decider }, call, options.timeoutMs);
+      withdraw?.();
       return written ?? { kind: 'unavailable' };
     },
-    async writeForPeer({ writeId, changes, ifMatch }) {
-      let result = results.get(writeId);
+    async writeForPeer(message, from) {
+      let result = results.get(message.writeId);
       if (result === undefined) {
-        if (decider(WRITES) !== membership.self.id || !isReady()) return null;
-        result = writeHere(new Map(changes), ifMatch);
-        results.set(writeId, result);
+        if (!isAccepting()) return null;
+        result = writeOf(message, from);
+        results.set(message.writeId, result);
       }
       return result;
     },

@@ -10,7 +10,7 @@ const PATIENCE = 3;
 export interface OwnerCall<T> {
   readonly key: string;
   /** Does it on this node; `undefined` if this node may not just now. */
-  readonly here: () => Promise<T> | undefined;
+  readonly here: () => Promise<T | undefined> | undefined;
   readonly message: PeerMessage;
   /** Reads the result from an answer; `undefined` if the answerer does not decide for the key. */
   readonly outcome: (answer: PeerAnswer) => T | undefined;
@@ -36,8 +36,8 @@ export async function callOwner<T>(
   for (let waitedMs = 0; waitedMs < PATIENCE * timeoutMs; waitedMs += RETRY_MS) {
     const to = decider(key);
     if (to === self) {
-      const done = here();
-      if (done !== undefined) return done;
+      const result = await here();
+      if (result !== undefined) return result;
     } else if (to !== undefined) {
       const asked = await ask(to, message, timeoutMs);
       const result = asked.kind === 'answer' ? outcome(asked.body) : undefined;

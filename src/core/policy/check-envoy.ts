@@ -3,9 +3,12 @@ import { isText } from '../client-id.js';
 import { badValue, misplaced, unknownField } from '../mistake.js';
 import type { Mistake } from '../mistake.js';
 import { entryPatternOf, PLACEHOLDER } from './envoy-table.js';
+import { MAX_ENTRY_BYTES } from './policy-entry.js';
 
 const MAX_DOMAIN_BYTES = 128;
 const MAX_RULES = 1_000;
+/** Bound of the rules of a domain as JSON. Nodes read them in one turn of the event loop. */
+const MAX_RULES_BYTES = MAX_ENTRY_BYTES - 1024;
 /** Largest number of entries of a descriptor. */
 const MAX_ENTRIES_OF_DESCRIPTOR = 16;
 const MAX_PATTERN_BYTES = 512;
@@ -45,6 +48,10 @@ export function checkEnvoyRules(
 ): Mistake[] {
   if (!Array.isArray(value) || value.length < 1 || value.length > MAX_RULES) {
     return [badValue(path, value, `a list of 1 to ${MAX_RULES} rules`)];
+  }
+  if (Buffer.byteLength(JSON.stringify(value)) > MAX_RULES_BYTES) {
+    const expected = `at most ${MAX_RULES_BYTES} bytes as JSON`;
+    return [{ field: path, expected, detail: `${path}: the rules are too long; use ${expected}` }];
   }
   const seen = new Map<string, number>();
   return value.flatMap((rule: unknown, i) => {

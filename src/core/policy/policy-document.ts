@@ -4,9 +4,21 @@ import { isClientId } from '../client-id.js';
 import { checkEnvoyRules, isEnvoyDomainName } from './check-envoy.js';
 import { envoyDomainOf } from './envoy-table.js';
 import type { EnvoyDomain, EnvoyRuleText } from './envoy-table.js';
-import { NO_POLICIES, policyOf, rulesOf } from './policy.js';
+import { NO_POLICIES, policyOf } from './policy.js';
 import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
-import type { Rule } from '../bucket/rule.js';
+import {
+  compare,
+  compareText,
+  createPace,
+  createTally,
+  isPolicyKey,
+  LOOKUP_BYTES,
+  MAX_PART_BYTES,
+  sizeOf,
+} from './policy-entry.js';
+import type { Entry, EntryValue, Part, Totals } from './policy-entry.js';
+import { finish } from '../steps.js';
+import type { Steps } from '../steps.js';
 
 /**
  * All policies, tiers, lists, overrides, and domains of Envoy's, in one document that every node holds. Each entry has
@@ -24,29 +36,16 @@ export interface PolicyDocument {
   readonly digest: string;
   /** Size of all entries as JSON. */
   readonly bytes: number;
+  readonly totals: Totals;
   readonly entries: ReadonlyMap<string, Entry>;
 }
-
-export interface Entry {
-  /** `null` for a deleted entry. */
-  readonly value: EntryValue | null;
-  readonly version: number;
-  /** Id of the node that wrote it. */
-  readonly writer: string;
-}
-
-/** A policy, an override, a name of a policy or tier, a list, or the rules of a domain of Envoy's. */
-export type EntryValue = PolicyText | LimitsText | readonly EnvoyRuleText[] | string;
 
 /** Keys with their new values; `null` deletes an entry. */
 export type Changes = ReadonlyMap<string, EntryValue | null>;
 
 /** Bound of the entries of a document. A change that would exceed it is refused. */
 export const MAX_ENTRIES = 20_000;
-/**
- * Bound of the size of a document as JSON. A change that would exceed it is refused. Peers accept messages of 8 MiB, so
- * no node could join a ring with a larger document.
- */
+/** Bound of the size of a document as JSON. A change that would exceed it is refused. Each node holds all of it. */
 export const MAX_DOCUMENT_BYTES = 7 * 1024 * 1024;
 /**
  * Number of deletions that are remembered. A node that was disconnected could bring back entries that were deleted
@@ -54,7 +53,6 @@ export const MAX_DOCUMENT_BYTES = 7 * 1024 * 1024;
  */
 const MAX_DELETED = 5_000;
 
-export const policyKey = (name: string): string => `policy ${name}`;
 export const defaultKey = (): string => 'default';
 export const tierKey = (clientId: string): string => `tier ${clientId}`;
 export const listKey = (clientId: string): string => `list ${clientId}`;
@@ -67,56 +65,63 @@ export const overrideKey = (policy: string, clientId: string): string => `overri
 
 export const NO_DOCUMENT: PolicyDocument = documentOf(0, new Map());
 
-/**
- * The digest is that of the sum of the digests of all entries (AdHash; Bellare and Micciancio, 1997). An entry never
- * changes, so a change of one of 20,000 entries computes one digest.
- * @param entries must not change afterwards
- */
+/** @param entries must not change afterwards */
 export function documentOf(version: number, entries: ReadonlyMap<string, Entry>): PolicyDocument {
-  const sums = [0, 0, 0, 0];
-  let bytes = Math.max(0, entries.size - 1);
+  return finish(assembling(version, entries));
+}
+
+export function* assembling(version: number, entries: ReadonlyMap<string, Entry>): Steps<PolicyDocument> {
+  const tally = createTally();
+  const isStep = createPace(MAX_PART_BYTES);
   for (const [key, entry] of entries) {
-    const line = lineOf(key, entry);
-    bytes += line.bytes;
-    for (let i = 0; i < sums.length; i += 1) sums[i]! += line.words[i]!;
+    if (isStep(key, entry)) yield;
+    tally.add(key, entry);
   }
-  const digest = hash('sha256', `${version} ${entries.size} ${sums.join(' ')}`).slice(0, 16);
-  return { version, digest, bytes, entries };
+  return documentWith(version, entries, tally.totals());
 }
 
-/** Size and digest of an entry as JSON. */
-interface Line {
-  readonly key: string;
-  readonly bytes: number;
-  /** Four words of 30 bits. The sum of those of all entries is exact. */
-  readonly words: readonly number[];
-}
-
-const knownLines = new WeakMap<Entry, Line>();
-
-function lineOf(key: string, entry: Entry): Line {
-  const known = knownLines.get(entry);
-  if (known?.key === key) return known;
-  const text = JSON.stringify([key, entry.value, entry.version, entry.writer]);
-  const digest = hash('sha256', text, 'buffer');
-  const words = [0, 4, 8, 12].map((at) => digest.readUInt32LE(at) >>> 2);
-  const line = { key, bytes: Buffer.byteLength(text), words };
-  knownLines.set(entry, line);
-  return line;
+/** The digest is that of the sum of the digests of all entries (AdHash; Bellare and Micciancio, 1997). */
+function documentWith(version: number, entries: ReadonlyMap<string, Entry>, totals: Totals): PolicyDocument {
+  const digest = hash('sha256', `${version} ${entries.size} ${totals.words.join(' ')}`).slice(0, 16);
+  return { version, digest, bytes: totals.bytes + Math.max(0, entries.size - 1), totals, entries };
 }
 
 /** @returns the document with all changes under one new version; the same object if the changes have no effect */
 export function change(document: PolicyDocument, changes: Changes, writer: string): PolicyDocument {
+  return finish(changing(document, changes, writer));
+}
+
+export function* changing(document: PolicyDocument, changes: Changes, writer: string): Steps<PolicyDocument> {
   const version = document.version + 1;
-  const entries = new Map(document.entries);
-  let changed = false;
+  const news: [string, Entry][] = [];
+  const isStep = createPace(MAX_PART_BYTES);
   for (const [key, value] of changes) {
-    const before = entries.get(key)?.value ?? null;
-    if (JSON.stringify(before) === JSON.stringify(value)) continue;
-    entries.set(key, { value, version, writer });
-    changed = true;
+    const entry = { value, version, writer };
+    if (isStep(key, entry)) yield;
+    const before = document.entries.get(key)?.value ?? null;
+    if (JSON.stringify(before) !== JSON.stringify(value)) news.push([key, entry]);
   }
-  return changed ? documentOf(version, withoutOldest(entries)) : document;
+  return news.length === 0 ? document : yield* withEntries(document, version, news);
+}
+
+/** @returns the document with these entries in place of those of the same keys, as this version */
+export function* withEntries(
+  { entries: before, totals }: PolicyDocument,
+  version: number,
+  news: Part,
+): Steps<PolicyDocument> {
+  const entries = new Map(before);
+  if (totals.bytes > LOOKUP_BYTES) yield;
+  const tally = createTally(totals);
+  const isStep = createPace(MAX_PART_BYTES);
+  for (const [key, entry] of news) {
+    if (isStep(key, entry)) yield;
+    const replaced = entries.get(key);
+    if (replaced !== undefined) tally.remove(key, replaced);
+    entries.set(key, entry);
+    tally.add(key, entry);
+  }
+  return withoutOldest(documentWith(version, entries, tally.totals()));
 }
 
 /** Matches a document that has none of the changed entries. `If-Match` cannot contain this tag. */
@@ -145,25 +150,29 @@ export function isTagged(document: PolicyDocument, changes: Changes, tags: reado
  * @param maxBytes bound of its size as JSON, at most `MAX_DOCUMENT_BYTES`
  */
 export function hasRoomFor(document: PolicyDocument, changes: Changes, maxBytes = MAX_DOCUMENT_BYTES): boolean {
-  const values = new Map([...document.entries].map(([key, { value }]) => [key, value]));
-  for (const [key, value] of changes) values.set(key, value);
-  let all = 0;
-  let policies = 0;
-  for (const [key, value] of values) {
-    if (value === null) continue;
-    all += 1;
-    if (key.startsWith('policy ')) policies += 1;
-  }
-  return all <= MAX_ENTRIES && policies <= MAX_POLICIES && hasBytesFor(document, changes, maxBytes);
+  return finish(fitting(document, changes, maxBytes));
 }
 
-function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Changes, maxBytes: number): boolean {
+export function* fitting(document: PolicyDocument, changes: Changes, maxBytes: number): Steps<boolean> {
+  let { values, policies } = document.totals;
+  for (const [key, value] of changes) {
+    const before = document.entries.get(key)?.value ?? null;
+    const more = Number(value !== null) - Number(before !== null);
+    values += more;
+    if (isPolicyKey(key)) policies += more;
+  }
+  return values <= MAX_ENTRIES && policies <= MAX_POLICIES && (yield* hasBytesFor(document, changes, maxBytes));
+}
+
+function* hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Changes, maxBytes: number): Steps<boolean> {
   let more = 0;
+  const isStep = createPace(MAX_PART_BYTES);
   for (const [key, value] of changes) {
     const before = entries.get(key);
-    const writer = before?.writer ?? '';
-    more += lineOf(key, { value, version, writer }).bytes;
-    if (before !== undefined) more -= lineOf(key, { ...before, version }).bytes;
+    const entry = { value, version, writer: before?.writer ?? '' };
+    if (isStep(key, entry)) yield;
+    more += sizeOf(key, entry);
+    if (before !== undefined) more -= sizeOf(key, { ...before, version });
   }
   // A change that makes the document smaller is always accepted.
   return more <= 0 || bytes + more <= maxBytes;
@@ -171,32 +180,39 @@ function hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Chang
 
 /** @returns a document with the later write of each entry; `a` or `b` itself if it equals the result */
 export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
+  return finish(merging(a, b));
+}
+
+export function* merging(a: PolicyDocument, b: PolicyDocument): Steps<PolicyDocument> {
   if (a.digest === b.digest) return a;
-  const entries = new Map(a.entries);
-  let news = 0;
+  const news: [string, Entry][] = [];
+  const isStep = createPace(LOOKUP_BYTES);
   for (const [key, theirs] of b.entries) {
-    const ours = entries.get(key);
-    if (ours !== undefined && compare(theirs, ours) <= 0) continue;
-    entries.set(key, theirs);
-    news += 1;
+    if (isStep(key, theirs)) yield;
+    const ours = a.entries.get(key);
+    if (ours === undefined || compare(key, theirs, ours) > 0) news.push([key, theirs]);
   }
-  const merged = withoutOldest(entries);
-  const isA = sameEntries(merged, a.entries);
-  const isB = sameEntries(merged, b.entries);
+  const later = Math.max(a.version, b.version);
+  const merged = news.length === 0 ? a : yield* withEntries(a, later, news);
+  const isA = merged === a || (yield* sameEntries(merged.entries, a.entries));
+  const isB = yield* sameEntries(merged.entries, b.entries);
   // A merged document that differs from both needs a version of its own.
-  let version = Math.max(a.version, b.version);
+  let version = later;
   if (!(isA && a.version === version) && !(isB && b.version === version)) version += 1;
   else if (a.version === b.version && !(isA && isB)) version += 1;
   if (isA && version === a.version) return a;
-  return isB && version === b.version ? b : documentOf(version, news === 0 ? a.entries : merged);
+  return isB && version === b.version ? b : documentWith(version, merged.entries, merged.totals);
 }
 
 /** @returns the keys of entries that have a value in `before` and another value, or none, in `after` */
-export function overwrittenKeys(before: PolicyDocument, after: PolicyDocument): string[] {
+export function* overwrittenKeys(before: PolicyDocument, after: PolicyDocument): Steps<string[]> {
   const keys: string[] = [];
-  for (const [key, { value }] of before.entries) {
-    const now = after.entries.get(key)?.value ?? null;
-    if (value !== null && key !== fileKey() && JSON.stringify(value) !== JSON.stringify(now)) keys.push(key);
+  const isStep = createPace(MAX_PART_BYTES);
+  for (const [key, entry] of before.entries) {
+    if (isStep(key, entry)) yield;
+    const now = after.entries.get(key);
+    if (entry === now || entry.value === null || key === fileKey()) continue;
+    if (JSON.stringify(entry.value) !== JSON.stringify(now?.value ?? null)) keys.push(key);
   }
   return keys;
 }
@@ -205,71 +221,94 @@ export function overwrittenKeys(before: PolicyDocument, after: PolicyDocument): 
  * Whether `later` continues the history of `earlier`: every change that `earlier` may have seen is the same in both.
  * Otherwise both sides have made changes of the same version, as in a partition or in two clusters.
  */
-export function isSuccessor(later: PolicyDocument, earlier: PolicyDocument): boolean {
+export function* isSuccessor(later: PolicyDocument, earlier: PolicyDocument): Steps<boolean> {
+  const isStep = createPace(LOOKUP_BYTES);
   for (const [key, entry] of later.entries) {
+    if (isStep(key, entry)) yield;
     if (entry.version > earlier.version) continue;
     const before = earlier.entries.get(key);
-    if (before === undefined || compare(before, entry) !== 0) return false;
+    if (before === undefined || compare(key, before, entry) !== 0) return false;
   }
-  return overwrittenKeys(earlier, later).every((key) => later.entries.has(key));
+  for (const [key, { value }] of earlier.entries)
+    if (value !== null && key !== fileKey() && !later.entries.has(key)) return false;
+  return true;
 }
 
-/** @returns a positive number if `a` is the later write */
-function compare(a: Entry, b: Entry): number {
-  return a.version - b.version || order(a.writer, b.writer) || order(JSON.stringify(a.value), JSON.stringify(b.value));
-}
-
-function order(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function sameEntries(a: ReadonlyMap<string, Entry>, b: ReadonlyMap<string, Entry>): boolean {
+function* sameEntries(a: ReadonlyMap<string, Entry>, b: ReadonlyMap<string, Entry>): Steps<boolean> {
   if (a.size !== b.size) return false;
+  const isStep = createPace(LOOKUP_BYTES);
   for (const [key, entry] of a) {
+    if (isStep(key, entry)) yield;
     const other = b.get(key);
-    if (other === undefined || (other !== entry && compare(other, entry) !== 0)) return false;
+    if (other === undefined || compare(key, other, entry) !== 0) return false;
   }
   return true;
 }
 
 /** Removes the oldest deletions above the bound. Nodes with the same entries remove the same ones. */
-function withoutOldest(entries: Map<string, Entry>): Map<string, Entry> {
-  const deleted = [...entries].filter(([, { value }]) => value === null);
-  if (deleted.length <= MAX_DELETED) return entries;
-  deleted.sort(([keyA, a], [keyB, b]) => compare(a, b) || order(keyA, keyB));
-  for (const [key] of deleted.slice(0, deleted.length - MAX_DELETED)) entries.delete(key);
-  return entries;
+function withoutOldest(document: PolicyDocument): PolicyDocument {
+  const more = document.totals.deleted - MAX_DELETED;
+  if (more <= 0) return document;
+  const deleted = [...document.entries].filter(([, { value }]) => value === null);
+  deleted.sort(([keyA, a], [keyB, b]) => compareDeleted(a, b) || compareText(keyA, keyB));
+  const entries = new Map(document.entries);
+  const tally = createTally(document.totals);
+  for (const [key, entry] of deleted.slice(0, more)) {
+    entries.delete(key);
+    tally.remove(key, entry);
+  }
+  return documentWith(document.version, entries, tally.totals());
 }
 
-/** Prepares a document for lookups. Ignores entries that refer to missing policies, which a merge may leave. */
-export function policySetOf({ entries, version }: PolicyDocument): PolicySet {
+function compareDeleted(a: Entry, b: Entry): number {
+  return a.version - b.version || compareText(a.writer, b.writer);
+}
+
+const sets = new WeakMap<PolicyDocument, PolicySet>();
+
+/** Prepares a document for lookups, once. Ignores entries that refer to missing policies, which a merge may leave. */
+export function policySetOf(document: PolicyDocument): PolicySet {
+  return sets.get(document) ?? finish(preparing(document));
+}
+
+/** Prepares a document for `policySetOf`. */
+export function* preparing(document: PolicyDocument): Steps<PolicySet> {
+  const set = sets.get(document) ?? (yield* readSet(document));
+  sets.set(document, set);
+  return set;
+}
+
+function* readSet({ entries, version }: PolicyDocument): Steps<PolicySet> {
   if (version === 0) return NO_POLICIES;
   const policies = new Map<string, Policy>();
   const tiers = new Map<string, string>();
   const listed = new Map<string, 'allow' | 'deny'>();
   const envoy = new Map<string, EnvoyDomain>();
-  const own: [policy: string, clientId: string, text: LimitsText][] = [];
+  const overrides = new Map<string, Map<string, LimitsText>>();
   let standard: string | undefined;
-  for (const [key, { value }] of entries) {
+  const isStep = createPace(MAX_PART_BYTES);
+  for (const [key, entry] of entries) {
+    if (isStep(key, entry)) yield;
+    const { value } = entry;
     if (value === null) continue;
     const [kind, rest] = cut(key);
     if (kind === 'policy') policies.set(rest, knownPolicyOf(rest, value as PolicyText));
     else if (kind === 'tier') tiers.set(rest, value as string);
     else if (kind === 'list') listed.set(rest, value as 'allow' | 'deny');
-    else if (kind === 'override') own.push([...cut(rest), value as LimitsText]);
-    else if (kind === 'envoy') envoy.set(rest, envoyDomainOf(rest, value as readonly EnvoyRuleText[]));
+    else if (kind === 'override') addOverride(overrides, rest, value as LimitsText);
+    else if (kind === 'envoy') envoy.set(rest, knownDomainOf(rest, value as readonly EnvoyRuleText[]));
     else if (kind === 'default') standard = value as string;
   }
-  const overrides = new Map<string, Map<string, readonly Rule[]>>();
-  for (const [name, clientId, text] of own) {
-    const policy = policies.get(name);
-    if (policy === undefined) continue;
-    let ofPolicy = overrides.get(name);
-    if (ofPolicy === undefined) overrides.set(name, (ofPolicy = new Map<string, readonly Rule[]>()));
-    ofPolicy.set(clientId, rulesOf(name, text, policy.rules));
-  }
+  for (const name of overrides.keys()) if (!policies.has(name)) overrides.delete(name);
   const known = standard !== undefined && policies.has(standard);
   return { policies, default: known ? standard : undefined, tiers, overrides, listed, envoy };
+}
+
+function addOverride(overrides: Map<string, Map<string, LimitsText>>, about: string, text: LimitsText): void {
+  const [policy, clientId] = cut(about);
+  let ofPolicy = overrides.get(policy);
+  if (ofPolicy === undefined) overrides.set(policy, (ofPolicy = new Map<string, LimitsText>()));
+  ofPolicy.set(clientId, text);
 }
 
 const readPolicies = new WeakMap<PolicyText, Policy>();
@@ -279,6 +318,14 @@ function knownPolicyOf(name: string, text: PolicyText): Policy {
   let policy = readPolicies.get(text);
   if (policy?.name !== name) readPolicies.set(text, (policy = policyOf(name, text)));
   return policy;
+}
+
+const readDomains = new WeakMap<readonly EnvoyRuleText[], { readonly name: string; readonly domain: EnvoyDomain }>();
+
+function knownDomainOf(name: string, rules: readonly EnvoyRuleText[]): EnvoyDomain {
+  let read = readDomains.get(rules);
+  if (read?.name !== name) readDomains.set(rules, (read = { name, domain: envoyDomainOf(name, rules) }));
+  return read.domain;
 }
 
 function cut(text: string): [before: string, after: string] {

@@ -14,10 +14,10 @@ import {
   MAX_ENTRIES,
   NO_DOCUMENT,
   overrideKey,
-  policyKey,
   tierKey,
 } from './policy-document.js';
-import type { EntryValue } from './policy-document.js';
+import { policyKey } from './policy-entry.js';
+import type { EntryValue } from './policy-entry.js';
 
 /** The value of a policy file, such as `config/policies.json`. */
 export interface PolicyFileText {

@@ -1,6 +1,7 @@
 import { isObject } from './check-policy.js';
 import { documentOf, isEntry } from './policy-document.js';
-import type { Entry, EntryValue, PolicyDocument } from './policy-document.js';
+import type { PolicyDocument } from './policy-document.js';
+import type { Entry, EntryValue } from './policy-entry.js';
 import { isWhole } from '../whole.js';
 
 const MAX_VERSION = 2 ** 52;

@@ -94,8 +94,8 @@ export interface PolicySet {
   /** Name of the policy for requests that name neither a policy nor a limit. */
   readonly default: string | undefined;
   readonly tiers: ReadonlyMap<string, string>;
-  /** Override rules by policy and client. */
-  readonly overrides: ReadonlyMap<string, ReadonlyMap<string, readonly Rule[]>>;
+  /** Overrides by policy and client. */
+  readonly overrides: ReadonlyMap<string, ReadonlyMap<string, LimitsText>>;
   /** Clients on the allow and deny lists. */
   readonly listed: ReadonlyMap<string, 'allow' | 'deny'>;
   /** Rules for descriptors of Envoy's, by domain. */
@@ -114,7 +114,17 @@ export const NO_POLICIES: PolicySet = {
 /** @returns the client's override, else the rules of its tier, else the rules of the policy */
 export function rulesFor(set: PolicySet, policy: Policy, clientId: string): readonly Rule[] {
   const own = set.overrides.get(policy.name)?.get(clientId);
-  if (own !== undefined) return own;
+  if (own !== undefined) return ownRules(policy, own);
   const tier = policy.tiers.size === 0 ? undefined : set.tiers.get(clientId);
   return (tier === undefined ? undefined : policy.tiers.get(tier)) ?? policy.rules;
+}
+
+const readOverrides = new WeakMap<LimitsText, { readonly policy: Policy; readonly rules: readonly Rule[] }>();
+
+/** The rules of an override are made when its client is first checked: there may be 20,000 of them. */
+function ownRules(policy: Policy, text: LimitsText): readonly Rule[] {
+  let read = readOverrides.get(text);
+  if (read?.policy !== policy)
+    readOverrides.set(text, (read = { policy, rules: rulesOf(policy.name, text, policy.rules) }));
+  return read.rules;
 }

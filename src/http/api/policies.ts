@@ -10,10 +10,11 @@ import {
   MAX_ENTRIES,
   NOTHING_YET,
   overrideKey,
-  policyKey,
   tierKey,
 } from '../../core/policy/policy-document.js';
-import type { EntryValue, PolicyDocument } from '../../core/policy/policy-document.js';
+import { policyKey } from '../../core/policy/policy-entry.js';
+import type { PolicyDocument } from '../../core/policy/policy-document.js';
+import type { EntryValue } from '../../core/policy/policy-entry.js';
 import type { PolicyText } from '../../core/policy/policy.js';
 import type { Who } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
