@@ -41,6 +41,19 @@ describe('the check of rules for Envoy', () => {
         { entries: ['a'], policy: 'api', client: '{a' },
         'envoy.edge[0].client: "{a" is not valid; use {key} with both braces',
       ],
+      [{ entries: ['a'], policy: 7 }, 'envoy.edge[0].policy: 7 is not valid; use the name of a policy of this file'],
+      [
+        { entries: ['a'], policy: 'api', name: 'a b' },
+        'envoy.edge[0].name: "a b" is not a name; use letters, digits, "_", ".", ":" and "-", at most 128 of them',
+      ],
+      [
+        { entries: ['a', 'b'], policy: 'api', client: '{c}' },
+        'envoy.edge[0].client: "{c}" is not an entry of this rule; use {a} or {b}',
+      ],
+      [
+        { entries: ['a'], policy: 'api', headers: 'yes' },
+        'envoy.edge[0].headers: "yes" is not valid; use true or false',
+      ],
       [{ entries: ['a'], policy: 'api', shadow: 1 }, 'envoy.edge[0].shadow: 1 is not valid; use true or false'],
       [
         { entries: ['a'], policy: 'api', replaces: 'x' },
@@ -70,8 +83,45 @@ describe('the check of rules for Envoy', () => {
     ]);
   });
 
+  it('accepts each list and text up to its bound, and no longer one', () => {
+    const texts = (count: number, length = 5) => Array.from({ length: count }, (_, i) => `${i}`.padEnd(length, 'x'));
+    const rule = (more: object) => ({ entries: ['a'], policy: 'api', ...more });
+    const rows: [object, object, string][] = [
+      [rule({ replaces: texts(16) }), rule({ replaces: texts(17) }), 'a list of at most 16 names of rules'],
+      [rule({ replaces: [] }), rule({ replaces: ['fine', 'a b'] }), 'a list of at most 16 names of rules'],
+      [rule({ entries: texts(16) }), rule({ entries: texts(17) }), 'a list of 1 to 16 entries'],
+      [rule({ entries: texts(1, 512) }), rule({ entries: texts(1, 513) }), '"key", "key=value", or "key=prefix*"'],
+      [rule({}), rule({ entries: [7] }), '"key", "key=value", or "key=prefix*"'],
+      [
+        rule({ client: 'x'.repeat(256) }),
+        rule({ client: 'x'.repeat(257) }),
+        'a text of 1 to 256 bytes, with {key} for the value of an entry',
+      ],
+      [rule({}), rule({ client: 7 }), 'a text of 1 to 256 bytes, with {key} for the value of an entry'],
+      [rule({}), rule({ client: '' }), 'a text of 1 to 256 bytes, with {key} for the value of an entry'],
+    ];
+    for (const [valid, invalid, expected] of rows) {
+      expect(checkPolicyFile({ policies, envoy: { edge: [valid] } })).to.deep.equal([]);
+      expect(mistakes(invalid).map((detail) => detail.slice(detail.indexOf('; use ') + 6))).to.deep.equal([expected]);
+    }
+    const many = (count: number) => ({ edge: texts(count).map((entry) => ({ entries: [entry], policy: 'api' })) });
+    expect(checkPolicyFile({ policies, envoy: many(1_000) })).to.deep.equal([]);
+    expect(checkPolicyFile({ policies, envoy: many(1_001) }).map(({ expected }) => expected)).to.deep.equal([
+      'a list of 1 to 1000 rules',
+    ]);
+  });
+
   it('refuses domains and lists of other forms', () => {
     const fields = (envoy: unknown): string[] => checkPolicyFile({ policies, envoy }).map(({ field }) => field);
+    const expected = (envoy: unknown): string[] => checkPolicyFile({ policies, envoy }).map((one) => one.expected);
+    expect(expected([])).to.deep.equal(['an object of rules by domain']);
+    expect(expected({ '': [{ entries: ['a'], policy: 'api' }] })).to.deep.equal([
+      '1 to 128 bytes of well-formed Unicode',
+    ]);
+    expect(expected({ edge: ['a'] })).to.deep.equal(['an object with entries and a policy']);
+    const rule = { entries: ['a'], policy: 'api' };
+    expect(expected({ edge: [rule, rule] })).to.deep.equal(['other entries than envoy.edge[0]']);
+    expect(fields({ edge: [rule, rule] })).to.deep.equal(['envoy.edge[1].entries']);
     expect(fields([])).to.deep.equal(['envoy']);
     expect(fields({ edge: {} })).to.deep.equal(['envoy.edge']);
     expect(fields({ edge: [] })).to.deep.equal(['envoy.edge']);

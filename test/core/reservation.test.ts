@@ -193,6 +193,54 @@ describe('a settlement', () => {
     expect(buckets.first).to.equal(undefined);
   });
 
+  it('takes or gives back nothing else, if the bucket is gone', () => {
+    for (const rule of [PER_SECOND, SLIDING]) {
+      const buckets = new Buckets();
+      const dearer = reserve(buckets, 'r', [rule], 2, 0);
+      settleReservation(buckets, dearer, 5, 0);
+      expect(toSnapshots(buckets, 0)[0]?.state.includes(3), rule.algorithm).to.equal(true);
+      const none = new Buckets();
+      const cheaper = reserve(none, 'r', [rule], 2, 0);
+      expect(settleReservation(none, cheaper, 1, 0)).to.deep.equal([[0, 0]]);
+      expect(none.first).to.equal(undefined);
+    }
+  });
+
+  it('gives back to the end of its own reservation in a sliding window, and to no earlier one', () => {
+    const buckets = new Buckets();
+    const bucket = addBucket(buckets, SLIDING, 0);
+    take(bucket, 5);
+    advance(bucket, 1_000);
+    take(bucket, 3);
+    const reservation = reserve(buckets, 'r', [SLIDING], 3, 1_000);
+    const before = toSnapshots(buckets, 1_500);
+    const { snapshots } = settleSnapshots(before, { ...reservation }, 1, 1_500);
+    settleReservation(buckets, reservation, 1, 1_500);
+    const owed = (list: readonly Snapshot[]): number =>
+      list.flatMap(({ state }) => state.filter((_, i) => i % 2 === 1)).reduce((sum, count) => sum + count, 0);
+    expect(owed(toSnapshots(buckets, 1_500))).to.equal(6);
+    expect(snapshots[0]!.state).to.deep.equal(toSnapshots(buckets, 1_500)[0]!.state);
+    expect(owed(toSnapshots(buckets, 3_500))).to.equal(1);
+  });
+
+  it('has seen nothing more once it is settled', () => {
+    const buckets = new Buckets();
+    take(addBucket(buckets, PER_SECOND, 0), 50);
+    const reservation = reserve(buckets, 'r', [PER_SECOND], 10, 0);
+    settleReservation(buckets, reservation, 10, 0);
+    observe(buckets, reservation, 2_000);
+    expect(reservation.least).to.deep.equal([[50, 0]]);
+  });
+
+  it('gives back as before while a lease is open, which hides nothing yet', () => {
+    const buckets = new Buckets();
+    const bucket = addBucket(buckets, PER_SECOND, 0);
+    take(bucket, 50);
+    const reservation = reserve(buckets, 'r', [PER_SECOND], 50, 0);
+    lend(bucket, { id: 'a', tokens: 10, endMs: 201, spent: undefined });
+    expect(settleReservation(buckets, reservation, 10, 200)).to.deep.equal([[40, 0]]);
+  });
+
   it('says what each bucket lost, once', () => {
     const buckets = new Buckets();
     const rules = [PER_SECOND, SLIDING];

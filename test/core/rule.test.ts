@@ -32,6 +32,18 @@ describe('rule', () => {
     );
   });
 
+  it('has no limit of -0, which JSON has, but 0', () => {
+    const rule = ruleOf('token-bucket', -0, 86_399_999, -0, 'minus zero');
+    expect(Object.is(rule.limit, 0)).to.equal(true);
+    expect(Object.is(rule.capacity, 0)).to.equal(true);
+  });
+
+  it('is kept among at most 1,024 recent rules', () => {
+    const of = (limit: number) => ruleOf('token-bucket', limit, 86_399_999, limit, 'recent');
+    const first = Array.from({ length: 3_000 }, (_, i) => of(i + 1));
+    expect(first.filter((rule, i) => of(i + 1) === rule)).to.have.length.at.most(1_024);
+  });
+
   it('is the same object when the same is asked for again, so that a million buckets share a few', () => {
     fc.assert(
       fc.property(figures, (asked) => {

@@ -93,6 +93,47 @@ describe('a summary of the largest counts', () => {
     expect(counts.list(20 * far)[0]!.count).to.be.at.most(1e-9);
   });
 
+  it('holds a count of now after any pause, and the errors and the floor decay as the counts do', () => {
+    const counts = summary(2);
+    counts.add(key('a'), 5, 0, 0);
+    counts.add(key('b'), 2, 9, 0);
+    counts.add(key('c'), 1, 0, 0);
+    const [, c] = counts.list(60_000);
+    expect(c!.error).to.be.closeTo(2 / Math.E, 1e-9);
+    expect(counts.floor(60_000)).to.be.closeTo(2 / Math.E, 1e-9);
+    counts.add(key('a'), 7, 9, 60_000);
+    const [a] = counts.list(60_000);
+    expect(a!.count).to.be.closeTo(7 + 5 / Math.E, 1e-9);
+    expect(a!.error).to.be.closeTo(6, 1e-9);
+    // After so long, a double holds no weight that still counts from the beginning.
+    const later = 800 * 60_000;
+    counts.add(key('d'), 3, 0, later);
+    expect(counts.list(later)[0]).to.deep.include({ clientId: 'd' });
+    expect(counts.list(later)[0]!.count).to.be.closeTo(3, 1e-9);
+  });
+
+  it('fills the room for names to the last character, of clients and policies, and takes one name that exceeds it', () => {
+    const counts = summary(10, 10);
+    counts.add(key('aaaaa'), 2, 0, 0);
+    counts.add(key('bb', 'ccc'), 1, 0, 0);
+    expect(counts.list(0)).to.have.length(2);
+    counts.add(key('d', 'e'), 1, 0, 0);
+    expect(counts.list(0).map(({ clientId }) => clientId)).to.have.members(['aaaaa', 'd']);
+    const small = summary(10, 5);
+    small.add(key('longer than 5'), 1, 0, 0);
+    expect(small.list(0)).to.have.length(1);
+  });
+
+  it('finds no client that had to make room', () => {
+    const counts = summary(10, 600);
+    counts.add(key('a'.repeat(256)), 1, 0, 0);
+    counts.add(key('b'.repeat(256)), 2, 0, 0);
+    counts.add(key('c'.repeat(500)), 1, 0, 0);
+    counts.add(key('b'.repeat(90)), 1, 0, 0);
+    counts.add(key('b'.repeat(256)), 1, 0, 0);
+    expect(counts.list(0)[0]).to.deep.include({ clientId: 'b'.repeat(256) });
+  });
+
   it('keeps fewer counts where names are long', () => {
     const counts = summary(10, 600);
     for (let i = 0; i < 10; i += 1) counts.add(key(`${i}`.repeat(256)), 10 - i, 0, 0);
@@ -106,10 +147,11 @@ describe('a summary of the largest counts', () => {
     counts.add({ clientId: 'b', policy: undefined, hash: 1 }, 2, 0, 0);
     counts.add({ clientId: 'a', policy: 'free', hash: 1 }, 3, 0, 0);
     counts.add({ clientId: 'a', policy: undefined, hash: 1 }, 3, 0, 0);
+    counts.add({ clientId: 'b', policy: undefined, hash: 1 }, 0.5, 0, 0);
     expect(counts.list(0).map(({ clientId, policy, count }) => [clientId, policy, count])).to.deep.equal([
       ['a', undefined, 4],
       ['a', 'free', 3],
-      ['b', undefined, 2],
+      ['b', undefined, 2.5],
     ]);
   });
 });
@@ -138,6 +180,61 @@ describe('the top clients of a node', () => {
     expect(top.top('asked', 'minute', 'paid', 0).clients).to.deep.equal([
       { clientId: 'a', policy: 'paid', count: 1, error: 0 },
     ]);
+    expect(top.top('asked', 'minute', undefined, 0).clients).to.have.length(2);
+  });
+
+  it('lets counts of the hour decay in an hour', () => {
+    const top = create();
+    top.count(check('a'), true, 0);
+    expect(top.top('asked', 'hour', undefined, 3_600_000).clients[0]!.count).to.be.closeTo(1 / Math.E, 1e-9);
+    expect(top.top('asked', 'minute', undefined, 60_000).clients[0]!.count).to.be.closeTo(1 / Math.E, 1e-9);
+  });
+
+  it('counts every decision again when the rate has fallen', () => {
+    const top = create();
+    for (let i = 0; i < 20_000; i += 1) top.count(check('burst'), true, i / 20);
+    for (let i = 1; i <= 3_000; i += 1) top.count(check('between'), true, 1_000 + i * 10);
+    for (let i = 0; i < 5; i += 1) top.count(check('late'), true, 31_000);
+    const late = top.top('asked', 'hour', undefined, 31_000).clients.find(({ clientId }) => clientId === 'late');
+    expect(late).to.deep.equal({ clientId: 'late', count: late!.count, error: 0 });
+    expect(late!.count).to.be.closeTo(5, 1e-9);
+  });
+
+  it('passes over most decisions at a high rate, and over none at a low one', () => {
+    const top = create();
+    const decide = (clientId: string, nowMs: number): boolean => {
+      if (top.skip()) return false;
+      top.count(check(clientId), true, nowMs);
+      return true;
+    };
+    for (let i = 0; i < 50; i += 1) expect(decide('slow', i * 100)).to.equal(true);
+    let counted = 0;
+    for (let i = 0; i < 1_000_000; i += 1) if (decide('fast', 5_000 + i / 100)) counted += 1;
+    expect(counted).to.be.within(1_000, 10_000);
+    const fast = top.top('asked', 'hour', undefined, 15_000).clients[0]!;
+    expect(Math.abs(fast.count - 1_000_000)).to.be.below(2 * fast.error + 10_000);
+    expect(fast.error).to.be.below(100_000);
+  });
+
+  it('states for tokens the error of the requests, as often as each has cost', () => {
+    const top = create();
+    for (let i = 0; i < 20_000; i += 1) top.count(check('a', 3), true, i / 20);
+    const [asked] = top.top('asked', 'hour', undefined, 1_000).clients;
+    const [cost] = top.top('cost', 'hour', undefined, 1_000).clients;
+    expect(asked!.error).to.be.above(0);
+    expect(cost!.count).to.be.closeTo(3 * asked!.count, 1e-6);
+    expect(cost!.error).to.be.closeTo(3 * asked!.error, 1e-6);
+  });
+
+  it('takes another sample with each seed, of which 0 is one', () => {
+    const countWith = (seed: number): number => {
+      const top = create(seed);
+      for (let i = 0; i < 20_000; i += 1) top.count(check('a'), true, i / 20);
+      return top.top('asked', 'hour', undefined, 1_000).clients[0]!.count;
+    };
+    const counts = [0, 2, 3, 4].map(countWith);
+    expect(new Set(counts).size).to.equal(4);
+    for (const count of counts) expect(count).to.be.within(15_000, 25_000);
   });
 
   it('counts no peek', () => {
@@ -182,6 +279,12 @@ describe('the top clients of a node', () => {
 });
 
 describe('counts of several nodes', () => {
+  it('are in the order of their sums', () => {
+    const part = (clientId: string, count: number) => ({ clients: [{ clientId, count, error: 0 }], floor: 0 });
+    const merged = mergeTop([part('a', 5), part('b', 3), part('c', 4), part('b', 3)], 3);
+    expect(merged.map(({ clientId }) => clientId)).to.deep.equal(['b', 'a', 'c']);
+  });
+
   it('add up, and what a node may have missed adds to the error', () => {
     const merged = mergeTop(
       [

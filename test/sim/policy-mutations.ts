@@ -83,7 +83,11 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: "gives a client the policy's limit instead of its own",
     caughtBy: 'policies',
     seed: 4,
-    world: patched({ file: 'core/policy/policy.ts', find: 'if (own !== undefined) return ownRules(policy, own);', replace: '' }),
+    world: patched({
+      file: 'core/policy/policy.ts',
+      find: 'if (own !== undefined) return ownRules(policy, own);',
+      replace: '',
+    }),
   },
   {
     name: 'begins a new bucket with each limit',

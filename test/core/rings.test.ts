@@ -1,0 +1,15 @@
+import { expect } from 'chai';
+import { createRing } from '../../src/core/ring/rings.js';
+
+/** Names that no earlier ring of this process has. */
+let names = 0;
+const newName = (): string => `${process.hrtime.bigint()}-${(names += 1)}:1`;
+
+describe('rings', () => {
+  it('are one object for the same members in any order, and made for members that none had before', () => {
+    const members = [newName(), newName(), newName()];
+    const ring = createRing(members);
+    expect(ring.members).to.deep.equal([...members].sort());
+    expect(createRing([...members].reverse())).to.equal(ring);
+  });
+});
