@@ -1,4 +1,5 @@
-// A bare server of unary calls that decides nothing, for the table in docs/design.md:
+// A bare server of unary calls, for the tables in docs/design.md and docs/benchmarks.md. It reads a message and sends
+// an answer with a status. It neither decodes the message nor decides:
 // node test/bench/grpc-bare.js http2|grpc-js PORT (0: a free one). It prints a line of JSON with its port.
 import { createServer } from 'node:http2';
 
@@ -21,10 +22,14 @@ if (library === 'grpc-js') {
   const framed = Buffer.concat([Buffer.from([0, 0, 0, 0, ANSWER.length]), ANSWER]);
   const server = createServer();
   server.on('stream', (stream) => {
-    stream.resume();
+    let asked = Buffer.alloc(0);
+    // A caller that resets its call must not end the server.
+    stream.on('error', () => {});
+    stream.on('data', (chunk) => (asked = asked.length === 0 ? chunk : Buffer.concat([asked, chunk])));
     stream.on('end', () => {
+      const isWhole = asked.length >= 5 && asked[0] === 0 && asked.readUInt32BE(1) === asked.length - 5;
       stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
-      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': isWhole ? '0' : '3' }));
       stream.end(framed);
     });
   });
