@@ -37,8 +37,8 @@ export interface Edge extends Required<EdgeDeps> {
   readonly waiting: Waiting;
   /** The time of batches in one turn of the event loop. */
   readonly slices: Slices;
-  /** Counts a request that the caller has counted as in flight, and answers now. */
-  readonly answered: (source: Source | 'batch', startMs: number) => void;
+  /** Counts a request that the caller has counted as in flight, and answers now. @param nowMs the time, if known */
+  readonly answered: (source: Source | 'batch', startMs: number, nowMs?: number) => void;
   /**
    * Counts a request that the caller has counted as in flight, and answers with a problem.
    * @returns the problem, without a cause that callers must not see
@@ -66,9 +66,9 @@ export function createEdge(
     arriving: createArrivingBytes(maxArrivingBytes),
     waiting: createWaiting({ maxInFlight, maxWaitingBytes }),
     slices: createSlices({ nowMs: elapsedMs, defer: setImmediate }),
-    answered(source, startMs) {
+    answered(source, startMs, nowMs = elapsedMs()) {
       counters.inFlight -= 1;
-      countDuration(counters, source, (elapsedMs() - startMs) / 1000);
+      countDuration(counters, source, (nowMs - startMs) / 1000);
     },
     failed(error) {
       const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });

@@ -1,6 +1,7 @@
 import { TokenringError } from '../core/error.js';
 import type { DescriptorEntry } from '../core/policy/envoy-table.js';
-import { isBytes, isVarint, readMessage, readNested, readText, readUint32, readVarint, Writer } from './protobuf.js';
+import { bytesTag, enterMessage, readTag, readText, readUint32, readVarint, skipField } from './protobuf.js';
+import { varintTag, Writer } from './protobuf.js';
 import type { Reader } from './protobuf.js';
 
 /**
@@ -32,72 +33,83 @@ export interface LimitOverride {
   readonly unit: number;
 }
 
+const [BYTES_1, BYTES_2, BYTES_3] = [bytesTag(1), bytesTag(2), bytesTag(3)];
+const [VARINT_1, VARINT_2, VARINT_3] = [varintTag(1), varintTag(2), varintTag(3)];
+
 /** @throws TokenringError `invalid_request` */
 export function readRateLimitRequest(bytes: Buffer): RateLimitRequest {
   let domain = '';
   const descriptors: Descriptor[] = [];
   let hitsAddend = 0;
-  readMessage({ bytes, at: 0, end: bytes.length }, (field, type, reader) => {
-    if (field === 1 && isBytes(type)) domain = readText(reader);
-    else if (field === 2 && isBytes(type)) {
+  const reader: Reader = { bytes, at: 0, end: bytes.length };
+  while (reader.at < reader.end) {
+    const tag = readTag(reader);
+    if (tag === BYTES_1) domain = readText(reader);
+    else if (tag === BYTES_2) {
       if (descriptors.length === MAX_DESCRIPTORS) throw tooMany('descriptors', MAX_DESCRIPTORS);
       descriptors.push(readDescriptor(reader, descriptors.length));
-    } else if (field === 3 && isVarint(type)) hitsAddend = readUint32(reader);
-    else return false;
-    return true;
-  });
+    } else if (tag === VARINT_3) hitsAddend = readUint32(reader);
+    else skipField(tag, reader);
+  }
   return { domain, descriptors, hitsAddend };
 }
 
-function readDescriptor(from: Reader, place: number): Descriptor {
+function readDescriptor(reader: Reader, place: number): Descriptor {
   const entries: DescriptorEntry[] = [];
   let limit: LimitOverride | undefined;
   let hitsAddend: number | undefined;
-  readNested(from, (field, type, reader) => {
-    if (!isBytes(type)) return false;
-    if (field === 1) {
+  const end = enterMessage(reader);
+  while (reader.at < reader.end) {
+    const tag = readTag(reader);
+    if (tag === BYTES_1) {
       if (entries.length === MAX_ENTRIES) throw tooMany(`descriptors[${place}].entries`, MAX_ENTRIES);
       entries.push(readEntry(reader));
-    } else if (field === 2) limit = readLimit(reader, limit);
-    else if (field === 3) hitsAddend = readWrapped(reader, hitsAddend ?? 0);
-    else return false;
-    return true;
-  });
+    } else if (tag === BYTES_2) limit = readLimit(reader, limit);
+    else if (tag === BYTES_3) hitsAddend = readWrapped(reader, hitsAddend ?? 0);
+    else skipField(tag, reader);
+  }
+  reader.end = end;
   return { entries, limit, hitsAddend };
 }
 
-function readEntry(from: Reader): DescriptorEntry {
+function readEntry(reader: Reader): DescriptorEntry {
   let key = '';
   let value = '';
-  readNested(from, (field, type, reader) => {
-    if (field === 1 && isBytes(type)) key = readText(reader);
-    else if (field === 2 && isBytes(type)) value = readText(reader);
-    else return false;
-    return true;
-  });
+  const end = enterMessage(reader);
+  while (reader.at < reader.end) {
+    const tag = readTag(reader);
+    if (tag === BYTES_1) key = readText(reader);
+    else if (tag === BYTES_2) value = readText(reader);
+    else skipField(tag, reader);
+  }
+  reader.end = end;
   return { key, value };
 }
 
 /** @param before the same field, if it came before: parsers of Protocol Buffers merge the two */
-function readLimit(from: Reader, before: LimitOverride | undefined): LimitOverride {
+function readLimit(reader: Reader, before: LimitOverride | undefined): LimitOverride {
   let { requestsPerUnit, unit } = before ?? { requestsPerUnit: 0, unit: 0 };
-  readNested(from, (field, type, reader) => {
-    if (field === 1 && isVarint(type)) requestsPerUnit = readUint32(reader);
-    else if (field === 2 && isVarint(type)) unit = readUint32(reader);
-    else return false;
-    return true;
-  });
+  const end = enterMessage(reader);
+  while (reader.at < reader.end) {
+    const tag = readTag(reader);
+    if (tag === VARINT_1) requestsPerUnit = readUint32(reader);
+    else if (tag === VARINT_2) unit = readUint32(reader);
+    else skipField(tag, reader);
+  }
+  reader.end = end;
   return { requestsPerUnit, unit };
 }
 
 /** Reads a `google.protobuf.UInt64Value`. */
-function readWrapped(from: Reader, before: number): number {
+function readWrapped(reader: Reader, before: number): number {
   let value = before;
-  readNested(from, (field, type, reader) => {
-    if (field !== 1 || !isVarint(type)) return false;
-    value = readVarint(reader);
-    return true;
-  });
+  const end = enterMessage(reader);
+  while (reader.at < reader.end) {
+    const tag = readTag(reader);
+    if (tag === VARINT_1) value = readVarint(reader);
+    else skipField(tag, reader);
+  }
+  reader.end = end;
   return value;
 }
 
@@ -131,41 +143,45 @@ export function writeRateLimitResponse(response: RateLimitResponse, prefix = 0):
   const { overallCode, statuses, responseHeaders } = response;
   writer.begin(prefix);
   writer.uint(1, overallCode);
-  for (const status of statuses) writer.nested(2, () => writeStatus(status));
+  for (const status of statuses) writeStatus(status);
   for (let i = 0; i < responseHeaders.length; i += 2) {
-    writer.nested(3, () => {
-      writer.text(1, responseHeaders[i]!);
-      writer.text(2, responseHeaders[i + 1]!);
-    });
+    const header = writer.open(3);
+    writer.text(1, responseHeaders[i]!);
+    writer.text(2, responseHeaders[i + 1]!);
+    writer.close(header);
   }
   return writer.end();
 }
 
 function writeStatus({ code, currentLimit, limitRemaining, untilResetMs }: DescriptorStatus): void {
+  const status = writer.open(2);
   writer.uint(1, code);
   if (currentLimit !== undefined) {
-    writer.nested(2, () => {
-      writer.uint(1, currentLimit.requestsPerUnit);
-      writer.uint(2, currentLimit.unit);
-      writer.text(3, currentLimit.name);
-    });
+    const limit = writer.open(2);
+    writer.uint(1, currentLimit.requestsPerUnit);
+    writer.uint(2, currentLimit.unit);
+    writer.text(3, currentLimit.name);
+    writer.close(limit);
   }
   writer.uint(3, limitRemaining);
-  if (currentLimit === undefined) return;
-  writer.nested(4, () => {
+  if (currentLimit !== undefined) {
+    const duration = writer.open(4);
     writer.uint(1, Math.floor(untilResetMs / 1_000));
     writer.uint(2, (untilResetMs % 1_000) * 1_000_000);
-  });
+    writer.close(duration);
+  }
+  writer.close(status);
 }
 
 /** @returns the service that a `HealthCheckRequest` names; empty for the whole server */
 export function readHealthCheckRequest(bytes: Buffer): string {
   let service = '';
-  readMessage({ bytes, at: 0, end: bytes.length }, (field, type, reader) => {
-    if (field !== 1 || !isBytes(type)) return false;
-    service = readText(reader);
-    return true;
-  });
+  const reader: Reader = { bytes, at: 0, end: bytes.length };
+  while (reader.at < reader.end) {
+    const tag = readTag(reader);
+    if (tag === BYTES_1) service = readText(reader);
+    else skipField(tag, reader);
+  }
   return service;
 }
 

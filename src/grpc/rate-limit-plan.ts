@@ -39,16 +39,20 @@ export function planOf(
   const domain = policies.envoyDomain(name);
   if (domain === undefined) return descriptors.map(() => undefined);
   const rules = descriptors.map(({ entries }) => findRule(domain, entries));
-  const replaced = new Set(rules.flatMap((rule) => rule?.replaces ?? []));
+  const replaced = rules.some(replaces) ? new Set(rules.flatMap((rule) => rule?.replaces ?? [])) : undefined;
   return rules.map((rule, i): Plan => {
     const descriptor = descriptors[i]!;
     if (descriptor.limit === undefined) {
       if (rule === undefined) return undefined;
       if (rule.policy === undefined) return 'unlimited';
     }
-    if (rule !== undefined && replaced.has(rule.name)) return undefined;
+    if (rule !== undefined && replaced?.has(rule.name) === true) return undefined;
     return plan({ name, policies, rule, trace, hits: descriptor.hitsAddend ?? (hitsAddend || 1) }, descriptor, i);
   });
+}
+
+function replaces(rule: EnvoyRule | undefined): boolean {
+  return rule !== undefined && rule.replaces.length > 0;
 }
 
 interface Planning {
@@ -111,8 +115,8 @@ function overrideOf({ requestsPerUnit, unit }: LimitOverride, policy: string | u
 
 function requireEntries({ entries }: Descriptor, place: number): void {
   if (entries.length === 0) throw invalid(`descriptors[${place}].entries`, 'at least one entry');
-  const nameless = entries.findIndex(({ key }) => key === '');
-  if (nameless >= 0) throw invalid(`descriptors[${place}].entries[${nameless}].key`, 'the name of an entry');
+  for (let i = 0; i < entries.length; i += 1)
+    if (entries[i]!.key === '') throw invalid(`descriptors[${place}].entries[${i}].key`, 'the name of an entry');
 }
 
 function invalid(field: string, expected: string): TokenringError {

@@ -54,6 +54,8 @@ interface GrpcDeps {
 interface Session {
   readonly session: ServerHttp2Session;
   readonly calls: Set<Call>;
+  /** Forgets a call. */
+  readonly closed: (call: Call) => void;
   /** Whether the caller has sent its first frame, which is SETTINGS. */
   greeted: boolean;
   /** Time at which it began, or had its last call. */
@@ -92,7 +94,7 @@ export function createGrpcServer(
     connecting = socket;
   });
   server.on('session', (session: ServerHttp2Session) => {
-    const one: Session = { session, calls: new Set(), greeted: false, activeMs: elapsedMs(), controlFrames: 0 };
+    const one = createSession(session, elapsedMs());
     sessions.set(session, one);
     if (connecting !== undefined) bySocket.set(connecting, one);
     const control = (): void => {
@@ -113,9 +115,7 @@ export function createGrpcServer(
     if (one === undefined || method === undefined || !isGrpc(headers)) return refuse(stream, headers, method);
     one.activeMs = elapsedMs();
     one.controlFrames = 0;
-    const call = beginCall(deps, method, stream, headers);
-    one.calls.add(call);
-    stream.on('close', () => one.calls.delete(call));
+    one.calls.add(beginCall(deps, method, stream, headers, { startMs: one.activeMs, closed: one.closed }));
   });
 
   const door = connections.addDoor({
@@ -156,6 +156,12 @@ export function createGrpcServer(
       clearInterval(sweeping);
     },
   };
+}
+
+function createSession(session: ServerHttp2Session, nowMs: number): Session {
+  const calls = new Set<Call>();
+  const closed = (call: Call): void => void calls.delete(call);
+  return { session, calls, closed, greeted: false, activeMs: nowMs, controlFrames: 0 };
 }
 
 function isGrpc(headers: IncomingHttpHeaders): boolean {

@@ -12,6 +12,7 @@ import {
   writeRateLimitResponse,
 } from '../../src/grpc/messages.js';
 import { PUBLISHED, requestSerialize, responseDeserialize } from '../support/grpc.js';
+import type { Answered } from '../support/grpc.js';
 import { createRandom } from '../sim/random.js';
 
 const bytes = (...parts: (number | string)[]): Buffer =>
@@ -104,6 +105,24 @@ describe('the messages of the rate limit service', () => {
         },
       ],
     });
+  });
+
+  it('stay as they are while later ones are written, also large ones', () => {
+    const names = Array.from({ length: 500 }, (_, i) => `${i}`.repeat(1 + ((i * 37) % 60)) + (i % 7 === 0 ? 'ä' : ''));
+    const messages = [...names, 'x'.repeat(20_000), 'y'].map((name) => ({
+      name,
+      written: writeRateLimitResponse({
+        overallCode: OK,
+        statuses: [
+          { code: OK, currentLimit: { name, requestsPerUnit: 7, unit: 2 }, limitRemaining: 6, untilResetMs: 1 },
+        ],
+        responseHeaders: [],
+      }),
+    }));
+    for (const { name, written } of messages) {
+      const { statuses } = responseDeserialize(written) as Answered;
+      expect(statuses[0]!.current_limit).to.deep.equal({ name, requests_per_unit: 7, unit: 2 });
+    }
   });
 
   it('read the hits of a descriptor, also 0, which later versions of the protocol have', () => {

@@ -91,7 +91,7 @@ function ruleOf(domain: string, text: EnvoyRuleText, patterns: readonly EntryPat
     // A key of a descriptor may contain the separator of `keysOf`, but no key of a rule does.
     matches: (entries) =>
       entries.length === tests.length && tests.every((test, i) => test === undefined || test(entries[i]!.value)),
-    clientId: client === undefined ? (entries) => defaultClientId(domain, entries) : templateOf(client, patterns),
+    clientId: client === undefined ? namerOf(domain, patterns) : templateOf(client, patterns),
   };
 }
 
@@ -121,16 +121,21 @@ function matcherOf(pattern: string): (value: string) => boolean {
  * policy `login` and the domain `edge`, `edge|generic_key=login|remote_address=10.0.0.1`.
  */
 export function defaultClientId(domain: string, entries: readonly DescriptorEntry[]): string {
-  let id = escaped(domain);
-  for (const { key, value } of entries) id += `|${escaped(key)}=${escaped(value)}`;
-  return fitting(id);
+  return namerOf(domain, entries)(entries);
+}
+
+/** @returns `defaultClientId` for entries with these keys, which are escaped once */
+function namerOf(domain: string, keys: readonly { readonly key: string }[]): EnvoyRule['clientId'] {
+  const parts = keys.map(({ key }, i) => `${i === 0 ? escaped(domain) : ''}|${escaped(key)}=`);
+  return (entries) => {
+    let id = '';
+    for (let i = 0; i < parts.length; i += 1) id += parts[i]! + escaped(entries[i]!.value);
+    return fitting(id);
+  };
 }
 
 /** Several values are escaped: otherwise one long value could pose as two. One value alone stays as it is. */
-function templateOf(
-  template: string,
-  patterns: readonly EntryPattern[],
-): (entries: readonly DescriptorEntry[]) => string {
+function templateOf(template: string, patterns: readonly EntryPattern[]): EnvoyRule['clientId'] {
   const parts = template.split(PLACEHOLDER);
   // `split` puts the texts at even places, and the keys between them at odd places.
   const places = parts.map((part, i) => (i % 2 === 0 ? -1 : patterns.findIndex(({ key }) => key === part)));
@@ -148,6 +153,8 @@ function templateOf(
 const SEPARATORS = /[\\|=]/g;
 
 function escaped(text: string): string {
+  // Most texts have none. Three searches cost a quarter of a replacement.
+  if (!text.includes('|') && !text.includes('=') && !text.includes('\\')) return text;
   return text.replace(SEPARATORS, '\\$&');
 }
 
