@@ -23,6 +23,19 @@ export default tseslint.config(
     },
   },
   {
+    files: ['src/**'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "ObjectExpression > Property[kind='get']",
+          message:
+            'V8 keeps an object literal with a getter as a dictionary, so nothing of it is inlined. Use a method.',
+        },
+      ],
+    },
+  },
+  {
     files: ['test/**'],
     rules: {
       // chai's assertions are expressions, and mocha's describe and it return nothing worth waiting for.

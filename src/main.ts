@@ -94,7 +94,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     auditTrail,
     events,
     log,
-    lost: { logLines: () => lines.droppedLines, auditLines: () => changes.divertedLines },
+    lost: { logLines: () => lines.droppedLines(), auditLines: () => changes.divertedLines() },
     bounds,
     tls: publicTls(settings, certificates),
     group,

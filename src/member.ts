@@ -60,7 +60,7 @@ interface MemberOptions extends NodeOptions {
 
 interface MemberSockets {
   /** The socket of this node. */
-  readonly socketPath: string | undefined;
+  socketPath(): string | undefined;
   /** Returns the socket of another member. */
   socketPathOf(id: string): string | undefined;
 }
@@ -95,7 +95,8 @@ export async function createMember(options: MemberOptions): Promise<Member> {
     { tls },
   );
   const port = options.listen === undefined ? 0 : await listen(server.server, options.listen);
-  if (sockets?.socketPath !== undefined) await listenOnSocket(server.local, sockets.socketPath);
+  const socketPath = sockets?.socketPath();
+  if (socketPath !== undefined) await listenOnSocket(server.local, socketPath);
   const self = options.advertise(port);
   const node = createClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store, processReport },

@@ -72,14 +72,15 @@ export async function openPolicySource(
   }
 
   function save(): void {
-    const { document, registry } = connected!.node.activePolicies;
+    const document = connected!.node.activePolicies.document();
+    const registry = connected!.node.activePolicies.registry();
     kept?.save({ document, registry, file: fromFile });
   }
 
   /** @returns whether the entries are applied; otherwise they are to be applied again */
   async function apply(entries: FileEntries): Promise<boolean> {
     const { node, writer } = connected!;
-    const changes = changesOf(node.activePolicies.document, fromFile, entries);
+    const changes = changesOf(node.activePolicies.document(), fromFile, entries);
     if (changes.size > 0) {
       const written = await writer.write(changes, { file: path });
       if (written.kind !== 'written') {
@@ -106,7 +107,7 @@ export async function openPolicySource(
     },
     async begin() {
       const { activePolicies } = connected!.node;
-      warnOfSize(activePolicies.document);
+      warnOfSize(activePolicies.document());
       activePolicies.onChange(warnOfSize);
       activePolicies.onChange(save);
       if (file === undefined) return save();

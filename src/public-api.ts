@@ -104,7 +104,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       counters,
       metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
       stage,
-      isWhole: () => group?.isWhole ?? true,
+      isWhole: () => group?.isWhole() ?? true,
       log,
     },
     { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },

@@ -28,7 +28,7 @@ describe('log lines', () => {
     file.room = 100;
     sink.write('four\n');
     expect(file.text).to.equal('one\ntwo\nfour\n');
-    expect(sink.dropped).to.equal(1);
+    expect(sink.dropped()).to.equal(1);
   });
 
   it('begin on a line of their own after one that was cut by a full disk', () => {
@@ -39,7 +39,7 @@ describe('log lines', () => {
     file.room = 100;
     sink.write('three\n');
     expect(file.text).to.equal('one\ntw\nthree\n');
-    expect(sink.dropped).to.equal(1);
+    expect(sink.dropped()).to.equal(1);
   });
 
   it('wait in order for a slow reader, whole, and are dropped above a bound', () => {
@@ -47,7 +47,7 @@ describe('log lines', () => {
     const sink = createLineSink(file.write, { maxWaitingBytes: 12 });
     for (const line of ['one\n', 'two\n', 'three\n', 'four\n', 'five\n']) sink.write(line);
     expect(file.text).to.equal('one\ntw');
-    expect(sink.dropped).to.equal(2);
+    expect(sink.dropped()).to.equal(2);
     file.room = 100;
     sink.flush();
     expect(file.text).to.equal('one\ntwo\nthree\n');
@@ -61,6 +61,6 @@ describe('log lines', () => {
     sink.write('one\n');
     file.room = 100;
     while (file.text !== 'one\n') await new Promise((resolve) => setTimeout(resolve, 1));
-    expect(sink.dropped).to.equal(0);
+    expect(sink.dropped()).to.equal(0);
   });
 });

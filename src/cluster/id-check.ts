@@ -41,7 +41,7 @@ export function createIdCheck(
   let logged = false;
 
   function refuse(how: string): never {
-    const { id } = membership.self;
+    const { id } = membership.self();
     log.warn({ id }, 'another node has the id of this one, which does not start');
     const advice = 'set TOKENRING_ADVERTISE to an address of this node alone';
     throw new TokenringError('duplicate_id', { detail: `the id ${id} is in use: ${how}; ${advice}` });
@@ -49,7 +49,7 @@ export function createIdCheck(
 
   /** The latest record that other nodes have of a member of this id that is in the ring, and those nodes. */
   async function heardElsewhere(): Promise<{ record: MemberRecord; by: readonly NodeId[] } | undefined> {
-    const { id } = membership.self;
+    const { id } = membership.self();
     const seeds = (await discovery.seeds()).filter((seed) => seed !== id);
     const lists = await Promise.all(seeds.map((seed) => peerRpc.recordsAt(seed, timeoutMs)));
     const records = lists.flat();
@@ -63,7 +63,7 @@ export function createIdCheck(
   return {
     async run() {
       isAsking = true;
-      const asked = await peerRpc.ask(membership.self.id, { kind: 'heartbeat', members: [] }, timeoutMs);
+      const asked = await peerRpc.ask(membership.self().id, { kind: 'heartbeat', members: [] }, timeoutMs);
       isAsking = false;
       if (asked.kind === 'answer' && !hasArrived) refuse('another node answers at this address');
       if ((await heardElsewhere()) === undefined) return;
@@ -82,7 +82,7 @@ export function createIdCheck(
       if (isAsking) hasArrived = true;
       else if (!logged) {
         logged = true;
-        log.warn({ id: membership.self.id }, 'another node uses the id of this one; give each its own address');
+        log.warn({ id: membership.self().id }, 'another node uses the id of this one; give each its own address');
       }
     },
   };

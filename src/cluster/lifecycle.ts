@@ -142,7 +142,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       { timeoutMs: suspectAfterMs, bootstrapMs: hasJoined ? 0 : (options.bootstrapMs ?? 0) },
     ).finally(() => {
       joining = undefined;
-      hasJoined ||= membership.self.state === 'active';
+      hasJoined ||= membership.self().state === 'active';
     });
   }
 
@@ -152,7 +152,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
 
   /** While the ring has no members, checks wait for it to form, as long as they would wait for a slow owner. */
   function ringChanged(): void {
-    const isForming = started && !closed && membership.mustJoin && membership.ring.members.length === 0;
+    const isForming = started && !closed && membership.mustJoin() && membership.ring().members.length === 0;
     if (!isForming) return endForming();
     if (releaseForming !== undefined) return;
     const release = limiter.hold();
@@ -177,9 +177,9 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
     deps.donor.tidy();
     policies.tick();
     deps.adaptive.tick(nowMs);
-    deps.table.sweep(Math.ceil(deps.table.size / SWEEP_STEPS), nowMs);
+    deps.table.sweep(Math.ceil(deps.table.size() / SWEEP_STEPS), nowMs);
     // Another node remembers an earlier incarnation: this node has begun the next one, and joins as a new member.
-    if (membership.mustJoin && started) startJoin();
+    if (membership.mustJoin() && started) startJoin();
     if (checkingId === undefined) deps.peerRpc.beat();
   }
 
@@ -197,7 +197,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       checkingId = undefined;
       idChecked();
       await writeBehind?.load();
-      const release = coldStartRecovery?.hasPeersToAwait === true ? limiter.hold() : undefined;
+      const release = coldStartRecovery?.hasPeersToAwait() === true ? limiter.hold() : undefined;
       started = true;
       pauses.noteRunning(clock.nowMs());
       startJoin();
@@ -210,7 +210,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       else {
         // Checks that wait for the node to rejoin are decided first.
         await joined();
-        if (membership.self.state !== 'active') return;
+        if (membership.self().state !== 'active') return;
         await leave(deps, { drainMs, group });
       }
       if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);

@@ -1,6 +1,6 @@
 import type { Denials } from '../core/decide/denials.js';
 import type { CheckPipeline } from './decide/check-pipeline.js';
-import type { WriteBehind } from './durability/write-behind.js';
+import type { StoreStats, WriteBehind } from './durability/write-behind.js';
 import type { Donor } from './handover/donor.js';
 import type { RegistryMember } from './handover/registry-member.js';
 import type { LeaseGranter } from './leases/granter.js';
@@ -9,7 +9,6 @@ import type { Membership, MemberState } from './membership/membership.js';
 import type { Factors } from './messages.js';
 import type { ActivePolicies } from './policies/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
-import type { LockCounters } from './ports.js';
 import type { Replicator } from './replication/replicator.js';
 import type { Forwarder } from './routing/forwarder.js';
 import type { BucketTable } from './state/bucket-table.js';
@@ -47,20 +46,6 @@ export interface NodeStats {
   readonly registry: RegistryStats | undefined;
 }
 
-export interface StoreStats {
-  /** Whether the store did what it was last asked to do. */
-  readonly up: boolean;
-  readonly waiting: number;
-  readonly lagMs: number;
-  readonly failures: number;
-  readonly writtenClients: number;
-  readonly loadedClients: number;
-  readonly rewrites: number;
-  readonly unreadable: number;
-  /** Present if nodes share the store. */
-  readonly lock: LockCounters | undefined;
-}
-
 export interface RegistryStats {
   /** The revision of the registry from which this node made the ring. */
   readonly revision: number;
@@ -92,22 +77,22 @@ interface NodeStatsDeps {
 export function nodeStats(deps: NodeStatsDeps): NodeStats {
   const { table, reservations, checks, activePolicies, adaptive, membership, registryMember, replicator } = deps;
   return {
-    clients: table.size,
-    unexpiredEvictions: table.unexpiredEvictions,
-    reservations: reservations.size,
+    clients: table.size(),
+    unexpiredEvictions: table.unexpiredEvictions(),
+    reservations: reservations.size(),
     shadowDenials: checks.shadowDenials,
-    policiesVersion: activePolicies.document.version,
+    policiesVersion: activePolicies.document().version,
     loadFactors: adaptive.factors(),
     members: membersByState(membership),
-    replicationLagMs: replicator.lagMs,
-    unplacedClients: replicator.unplaced,
-    handedClients: deps.donor.handedClients,
-    forwardsWaiting: deps.forwarder.waiting,
-    leasedClients: deps.leaseHolder.leasedClients,
-    lentTokens: deps.leaseGranter.lentTokens,
-    returnedTokens: deps.leaseGranter.returnedTokens,
-    rememberedDenials: deps.denials.size,
-    store: deps.writeBehind,
+    replicationLagMs: replicator.lagMs(),
+    unplacedClients: replicator.unplaced(),
+    handedClients: deps.donor.handedClients(),
+    forwardsWaiting: deps.forwarder.waiting(),
+    leasedClients: deps.leaseHolder.leasedClients(),
+    lentTokens: deps.leaseGranter.lentTokens(),
+    returnedTokens: deps.leaseGranter.returnedTokens(),
+    rememberedDenials: deps.denials.size(),
+    store: deps.writeBehind?.stats(),
     registry: registryMember && registryStats(registryMember),
   };
 }
@@ -122,10 +107,10 @@ function membersByState(membership: Membership): ReadonlyMap<MemberState, number
 }
 
 function registryStats({ membership, session }: RegistryMember): RegistryStats {
-  const stored = session.policyStore.known?.stored;
+  const stored = session.policyStore.known()?.stored;
   return {
-    revision: membership.epoch,
-    leaseLeftMs: session.leaseLeftMs,
+    revision: membership.epoch(),
+    leaseLeftMs: session.leaseLeftMs(),
     arePoliciesValid: stored?.kind !== 'unreadable',
     policiesRevision: stored?.revision ?? 0,
     failures: session.failures,

@@ -44,7 +44,7 @@ export interface ClusterNode {
    */
   start(): Promise<void>;
   /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
-  readonly waitingFor: string | undefined;
+  waitingFor(): string | undefined;
   /** Describes a client as its owner knows it; `undefined` if the owner does not answer. */
   readonly describe: (clientId: string) => Promise<ClientDescription | undefined>;
   /** Forgets a client on every node. @returns whether all members that are up have done so */
@@ -74,7 +74,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     {
       ...deps,
       ...members,
-      policiesDigest: () => policyParts.activePolicies.document.digest,
+      policiesDigest: () => policyParts.activePolicies.document().digest,
       heardPolicies: (id, digest) => policyParts.policies.antiEntropy.noteDigest(id, digest),
       heardRival: () => lifecycle.ownIdReceived(),
     },
@@ -117,7 +117,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     replicator.ringChanged();
     writeBehind?.ringChanged();
     lifecycle.ringChanged();
-    log.info({ members: membership.ring.members, checksum: membership.ring.checksum }, 'the ring changed');
+    log.info({ members: membership.ring().members, checksum: membership.ring().checksum }, 'the ring changed');
   }
 
   function onConcurrentLeave(leaving: boolean): void {
@@ -152,9 +152,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       return peerRpc.reply(peerHandler.answer(sender, body));
     },
     start: lifecycle.start,
-    get waitingFor() {
-      return lifecycle.waitingFor();
-    },
+    waitingFor: () => lifecycle.waitingFor(),
     describe: admin.describe,
     forget: admin.forget,
     leave: lifecycle.leave,

@@ -75,7 +75,7 @@ export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: n
       return { clients: mergeTop(parts, limit), missing };
     },
     async reports() {
-      const reports = new Map<NodeId, NodeReport | undefined>([[membership.self.id, reportHere()]]);
+      const reports = new Map<NodeId, NodeReport | undefined>([[membership.self().id, reportHere()]]);
       for (const [id, answer] of await askAll({ kind: 'report' })) {
         reports.set(id, answer?.kind === 'report' ? answer.report : undefined);
       }

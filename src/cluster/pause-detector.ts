@@ -46,7 +46,7 @@ export function createPauseDetector(deps: PauseDetectorDeps, options: { suspectA
     if (pausedMs < pauseMs) return;
     runningAtMs = nowMs;
     membership.resetTimers();
-    if (!membership.allowsActingOwner || membership.self.state !== 'active' || membership.ring.members.length < 2)
+    if (!membership.allowsActingOwner || membership.self().state !== 'active' || membership.ring().members.length < 2)
       return;
     pauses += 1;
     asking ??= askOthers(pausedMs).finally(() => (asking = undefined));
@@ -54,9 +54,9 @@ export function createPauseDetector(deps: PauseDetectorDeps, options: { suspectA
 
   async function askOthers(pausedMs: number): Promise<void> {
     const release = hold();
-    const { incarnation } = membership.self;
+    const { incarnation } = membership.self();
     const isUnchanged = (): boolean =>
-      membership.self.state === 'active' && membership.self.incarnation === incarnation;
+      membership.self().state === 'active' && membership.self().incarnation === incarnation;
     let askedAfter: number;
     let by: NodeId | undefined;
     do {
@@ -76,7 +76,7 @@ export function createPauseDetector(deps: PauseDetectorDeps, options: { suspectA
   /** Resolves with the first member that has acted for this node, or that did not say that it has not. */
   function findActing(): Promise<NodeId | undefined> {
     const incarnations = membership.incarnations();
-    const others = membership.ring.members.filter((id) => id !== membership.self.id);
+    const others = membership.ring().members.filter((id) => id !== membership.self().id);
     let missing = others.length;
     return new Promise((resolve) => {
       if (missing === 0) resolve(undefined);

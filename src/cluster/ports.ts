@@ -93,9 +93,9 @@ export interface Store {
     members?: readonly NodeId[],
   ): Promise<StoreResult>;
   /** The other members of the ring at the last write, known after `load`. Their stores have the rest of the clients. */
-  readonly members: readonly NodeId[];
+  members(): readonly NodeId[];
   /** Records that could not be read so far. They count as absent. */
-  readonly unreadable: number;
+  unreadable(): number;
   /** Counters of the lock under which nodes write to a shared store. */
   readonly lock?: LockCounters;
   close(): Promise<void>;

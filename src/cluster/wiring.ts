@@ -256,7 +256,7 @@ export function wireDecisions(
   const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback, topClients });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
-    return to.kind === 'mine' && !to.degraded && !limiter.isHeld;
+    return to.kind === 'mine' && !to.degraded && !limiter.isHeld();
   };
   const leaseGranter = createLeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
   const settler = createSettler(
@@ -284,10 +284,10 @@ export function wirePolicies(
   const decider = (key: string): NodeId | undefined => parts().decider(key);
   const activePolicies = createActivePolicies((policy, rules) => adaptive.scaled(policy, rules));
   const adaptive: AdaptiveController = createAdaptiveController(
-    { clock, membership, policyOf: (name) => activePolicies.set.policies.get(name), ask, decider },
+    { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, decider },
     { timeoutMs },
   );
-  const isHeld = (): boolean => parts().limiter.isHeld;
+  const isHeld = (): boolean => parts().limiter.isHeld();
   const backendDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld };
   const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
   const policyStore = registryMember?.session.policyStore;

@@ -13,7 +13,7 @@ export interface WaitingBounds {
  */
 export interface Waiting {
   /** Whether as many requests wait as may wait. */
-  readonly isFull: boolean;
+  isFull(): boolean;
   /** @throws TokenringError `overloaded` if as many requests wait as may wait */
   requirePlace(): void;
   /**
@@ -32,9 +32,7 @@ export function createWaiting({ maxInFlight, maxWaitingBytes }: WaitingBounds): 
   let waitingBytes = 0;
 
   return {
-    get isFull() {
-      return requests >= maxInFlight;
-    },
+    isFull: () => requests >= maxInFlight,
     requirePlace() {
       if (requests >= maxInFlight)
         throw new TokenringError('overloaded', { detail: 'too many requests are in flight' });

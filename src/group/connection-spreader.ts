@@ -18,7 +18,7 @@ export interface ConnectionSpreader {
   /** A worker has ended. Others get the connections that it had not taken. */
   ended(worker: number): void;
   /** Whether some worker takes connections. */
-  readonly hasTakers: boolean;
+  hasTakers(): boolean;
   /** Closes all connections that nobody has taken, and takes no more. */
   close(): void;
 }
@@ -90,9 +90,7 @@ export function createConnectionSpreader({ hand }: SpreaderDeps): ConnectionSpre
       leaving.delete(worker);
       for (const socket of underWay?.values() ?? []) add(socket);
     },
-    get hasTakers() {
-      return takers.size > 0;
-    },
+    hasTakers: () => takers.size > 0,
     close() {
       closed = true;
       for (const socket of waiting) socket.destroy();

@@ -24,9 +24,9 @@ interface HandedConnections {
 /** A worker's view of its group. */
 export interface GroupLink {
   /** Whether all workers are in the ring, and none is stopping. */
-  readonly isWhole: boolean;
+  isWhole(): boolean;
   /** The Unix socket on which this worker listens to the others, if there is one. */
-  readonly socketPath: string | undefined;
+  socketPath(): string | undefined;
   /** Returns the Unix socket of another worker; `undefined` for all other members. */
   socketPathOf(id: NodeId): string | undefined;
   /** Announces the address at which peers reach this worker, and its ports. */
@@ -112,12 +112,8 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
   });
 
   return {
-    get isWhole() {
-      return whole;
-    },
-    get socketPath() {
-      return socketPath;
-    },
+    isWhole: () => whole,
+    socketPath: () => socketPath,
     socketPathOf: (id) => siblings.find((sibling) => sibling.id === id)?.socketPath,
     listens(id, ports) {
       self = id;

@@ -210,7 +210,7 @@ export function startGroup({
 
   /** During the stop, closes the public ports once no worker takes connections. */
   function closePorts(): void {
-    if (spreader.hasTakers) return;
+    if (spreader.hasTakers()) return;
     spreader.close();
     void ports?.then((listener) => listener?.close(), fail);
   }

@@ -142,7 +142,7 @@ export function beginCall(
       const refused = refusal();
       if (refused !== undefined) throw refused;
       edge.waiting.requirePlace();
-      if (edge.access.guardsDecisions) edge.access.admit(headers.authorization, 'decide');
+      if (edge.access.guardsDecisions()) edge.access.admit(headers.authorization, 'decide');
     }
   } catch (error) {
     fail(error);

@@ -10,7 +10,7 @@ export interface LineSink {
   /** Writes a line, or keeps it until there is room. Never throws, and never waits for a reader or for free space. */
   readonly write: (line: string) => void;
   /** Number of lines lost so far. */
-  readonly dropped: number;
+  dropped(): number;
   /** Writes the waiting lines, as far as there is room now. */
   readonly flush: () => void;
 }
@@ -84,9 +84,7 @@ export function createLineSink(write: (bytes: Buffer) => number, options: LineSi
       waitingBytes += line.length;
       if (waiting.length === 1) flush();
     },
-    get dropped() {
-      return dropped;
-    },
+    dropped: () => dropped,
     flush,
   };
 }

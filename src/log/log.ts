@@ -29,7 +29,7 @@ interface ProgramLog {
   /** The log's lines, for others that write lines of JSON. */
   readonly stream: DestinationStream;
   /** Number of lines lost so far, because the disk was full or the reader too slow. */
-  readonly droppedLines: number;
+  droppedLines(): number;
 }
 
 /** Creates the program's log on standard output. A line that cannot be written is dropped and counted. */
@@ -42,9 +42,9 @@ export function createLog(
   const lines: LineSink = createStdoutSink();
   const stream = {
     write(line: string): void {
-      const before = lines.dropped;
+      const before = lines.dropped();
       lines.write(isPretty ? prettyLine(line) : line);
-      if (lines.dropped > before || before === reported) return;
+      if (lines.dropped() > before || before === reported) return;
       const dropped = before - reported;
       reported = before;
       log.warn({ dropped }, 'log lines were dropped');
@@ -54,16 +54,14 @@ export function createLog(
   return {
     log,
     stream,
-    get droppedLines() {
-      return lines.dropped;
-    },
+    droppedLines: () => lines.dropped(),
   };
 }
 
 interface AuditLog {
   readonly audit: Audit;
   /** Number of changes that went to the program's log because the audit log's file did not take them. */
-  readonly divertedLines: number;
+  divertedLines(): number;
 }
 
 /**
@@ -88,9 +86,7 @@ export function createAudit(
   const audit = pinoTo(lines, 'info', node);
   return {
     audit: (change) => audit.info({ audit: true, ...change }, 'changed'),
-    get divertedLines() {
-      return divertedLines;
-    },
+    divertedLines: () => divertedLines,
   };
 }
 

@@ -35,9 +35,9 @@ interface FrameReader {
   /** @returns the payload of the next frame that has arrived in full, whose number is `number` */
   next(): Buffer | 'too_large' | undefined;
   /** Number of the frame that `next` returned last. */
-  readonly number: number;
+  number(): number;
   /** Bytes of frames that have arrived in part; 0 between two frames. */
-  readonly heldBytes: number;
+  heldBytes(): number;
 }
 
 /** @param maxBytes bound of a payload; after a larger one, the stream cannot be read on */
@@ -81,11 +81,7 @@ export function createFrameReader(maxBytes: number): FrameReader {
       needed = HEAD_BYTES;
       return payload;
     },
-    get number() {
-      return number;
-    },
-    get heldBytes() {
-      return held;
-    },
+    number: () => number,
+    heldBytes: () => held,
   };
 }

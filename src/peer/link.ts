@@ -23,9 +23,9 @@ export interface Link {
    */
   send<T>(number: number, write: (out: ByteWriter, value: T) => void, value: T): boolean;
   /** Bytes that wait for the other side to read. */
-  readonly waitingBytes: number;
+  waitingBytes(): number;
   /** Bytes of a payload that has arrived in part. */
-  readonly heldBytes: number;
+  heldBytes(): number;
   /** Stops reading until `resume`, so that the other side has to wait. */
   pause(): void;
   resume(): void;
@@ -98,7 +98,7 @@ export function createLink(
   }
 
   function reportHeld(): void {
-    const change = (over ? 0 : frames.heldBytes) - reported;
+    const change = (over ? 0 : frames.heldBytes()) - reported;
     reported += change;
     if (change !== 0) held?.(change);
   }
@@ -110,10 +110,10 @@ export function createLink(
       const payload = frames.next();
       if (payload === 'too_large') return refuse(payload);
       if (payload !== undefined) {
-        received(frames.number, payload);
+        received(frames.number(), payload);
         continue;
       }
-      if (frames.heldBytes > 0 && !lastRecordFull) return refuse('bad_record');
+      if (frames.heldBytes() > 0 && !lastRecordFull) return refuse('bad_record');
       const record = records.next();
       if (record === undefined) return void socket.resume();
       if (typeof record === 'string') return refuse(record);
@@ -162,12 +162,8 @@ export function createLink(
       }
       return true;
     },
-    get waitingBytes() {
-      return out.length + socket.writableLength;
-    },
-    get heldBytes() {
-      return frames.heldBytes;
-    },
+    waitingBytes: () => out.length + socket.writableLength,
+    heldBytes: () => frames.heldBytes(),
     pause() {
       paused = true;
       socket.pause();

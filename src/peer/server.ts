@@ -187,7 +187,7 @@ export function createPeerServer(
     heldBytes += change;
     if (heldBytes <= MAX_HELD_BYTES) return;
     let most: Link | undefined;
-    for (const { link } of members) if (link.heldBytes > (most?.heldBytes ?? 0)) most = link;
+    for (const { link } of members) if (link.heldBytes() > (most?.heldBytes() ?? 0)) most = link;
     count('too_large', undefined, `messages that have arrived in part take ${heldBytes} bytes`);
     most?.destroy();
   }
@@ -208,7 +208,7 @@ export function createPeerServer(
       (envelope) => reply(member, number, envelope),
       (error: unknown) => fail(member, number, error),
     );
-    if (member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes > MAX_UNREAD_BYTES) {
+    if (member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes() > MAX_UNREAD_BYTES) {
       member.paused = true;
       member.link.pause();
     }
@@ -234,7 +234,7 @@ export function createPeerServer(
   }
 
   function readOn(member: Member): void {
-    if (!member.paused || member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes > MAX_UNREAD_BYTES) return;
+    if (!member.paused || member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes() > MAX_UNREAD_BYTES) return;
     member.paused = false;
     member.link.resume();
   }

@@ -39,7 +39,7 @@ interface CommandReader {
   /** Reads the commands at `at`: as many questions as there are, or one other command. */
   read(bytes: Buffer, at: number): Read;
   /** Place behind what was read last. */
-  readonly end: number;
+  end(): number;
 }
 
 /** Takes a place of a batch whose answer is the reply itself. */
@@ -85,7 +85,7 @@ export function createCommandReader(policies: Policies): CommandReader {
   function read(bytes: Buffer, from: number): Read {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const capacity = Math.min(MAX_BATCH, Math.ceil((bytes.length - from) / QUESTION_BYTES));
-    const mayKnow = !policies.listsClients;
+    const mayKnow = !policies.listsClients();
     const replies: (DecisionReply | ErrorText)[] = [];
     let batch: CheckBatch | undefined;
     let general = 0;
@@ -120,9 +120,7 @@ export function createCommandReader(policies: Policies): CommandReader {
 
   return {
     read,
-    get end() {
-      return end;
-    },
+    end: () => end,
   };
 }
 

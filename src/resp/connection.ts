@@ -36,9 +36,9 @@ export interface Connection {
    * `idle`: all is answered. `arriving`: a part of a command is there. `busy`: a command is not answered yet, or the
    * answers before the end are not sent. `ended`: the client is to close the connection.
    */
-  readonly state: 'idle' | 'arriving' | 'busy' | 'ended';
+  state(): 'idle' | 'arriving' | 'busy' | 'ended';
   /** Time in ms at which the state began. Each command that is answered begins it again. */
-  readonly sinceMs: number;
+  sinceMs(): number;
   /** Ends the connection behind the answers that are written. */
   end(): void;
 }
@@ -94,7 +94,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     /** Why no question is answered now; `undefined` if there is no reason. */
     function refusal(isBatch: boolean): unknown {
       try {
-        if (access.guardsDecisions) session.require('decide');
+        if (access.guardsDecisions()) session.require('decide');
         if (!hasJoined()) throw notJoined();
         waiting.requirePlace();
         waiting.requireRoom(isBatch ? 'batch' : 'check');
@@ -209,7 +209,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       let general = 0;
       while (at < input.length && !session.ends && !mustWait(general)) {
         const read = reader.read(input, at);
-        at = reader.end;
+        at = reader.end();
         // The rest of the input must be there before a command that waits goes on.
         if (step(read) !== 'next') break;
         general += read.kind === 'questions' ? read.general : 1;
@@ -262,14 +262,12 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     });
     return {
       socket,
-      get state() {
+      state() {
         if (socket.writableFinished) return 'ended';
         if (busy || socket.writableEnded) return 'busy';
         return input.length > 0 ? 'arriving' : 'idle';
       },
-      get sinceMs() {
-        return sinceMs;
-      },
+      sinceMs: () => sinceMs,
       end,
     };
   };

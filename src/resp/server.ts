@@ -65,13 +65,13 @@ export function createRespServer(
   server.on('tlsClientError', (_error, socket: Socket) => socket.destroy());
 
   function endIdle(): void {
-    for (const { socket, state } of open) if (state === 'idle' && socket.bytesRead > 0) socket.destroy();
+    for (const one of open) if (one.state() === 'idle' && one.socket.bytesRead > 0) one.socket.destroy();
   }
 
   const LONGEST = { idle: idleMs, arriving: commandMs, ended: lingerMs, busy: Infinity } as const;
   function endSilent(): void {
     const nowMs = edge.elapsedMs();
-    for (const { socket, state, sinceMs } of open) if (nowMs - sinceMs > LONGEST[state]) socket.destroy();
+    for (const one of open) if (nowMs - one.sinceMs() > LONGEST[one.state()]) one.socket.destroy();
   }
   const looking = setInterval(endSilent, Math.min(1_000, commandMs / 2));
   looking.unref();
@@ -91,7 +91,7 @@ export function createRespServer(
         Math.max(0, graceMs - noticeMs),
       );
       const closed = door.close();
-      for (const connection of open) if (connection.state === 'idle') connection.end();
+      for (const connection of open) if (connection.state() === 'idle') connection.end();
       await closed;
       clearTimeout(cut);
     },

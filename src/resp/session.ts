@@ -34,7 +34,7 @@ export function createSession(access: Access): Session {
   let wrongTokens = 0;
   /** Roles that were checked, under this revision of the rules. Each check hashes the token. */
   let admitted = new Set<Role>();
-  let revision = access.revision;
+  let revision = access.revision();
 
   const session: Session = {
     id: (sessions += 1),
@@ -59,8 +59,8 @@ export function createSession(access: Access): Session {
       return false;
     },
     require(role) {
-      if (revision !== access.revision) {
-        revision = access.revision;
+      if (revision !== access.revision()) {
+        revision = access.revision();
         admitted = new Set();
       }
       if (admitted.has(role)) return;
@@ -68,7 +68,7 @@ export function createSession(access: Access): Session {
       admitted.add(role);
     },
     requireKnown() {
-      if (!access.guardsDecisions) return;
+      if (!access.guardsDecisions()) return;
       if (token === undefined || access.nameOf(token) === undefined) session.require('decide');
     },
   };

@@ -41,7 +41,7 @@ export class FileFailure extends Error {
  */
 export interface LmdbFile {
   /** Members of the ring at the last write. */
-  readonly members: readonly string[];
+  members(): readonly string[];
   /** @throws FileFailure */
   load(after: string | undefined, nowMs: number): Extract<Reply, { kind: 'loaded' }>;
   /** Merges all clients or none. @throws FileFailure */
@@ -74,9 +74,7 @@ export function openLmdbFile(path: string): LmdbFile {
   let swept: Buffer = FIRST_CLIENT;
 
   return {
-    get members() {
-      return members;
-    },
+    members: () => members,
     load: (after, nowMs) =>
       guarded(() => {
         const clients: ClientSnapshot[] = [];

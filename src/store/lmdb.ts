@@ -53,9 +53,7 @@ export async function openLmdbStore(
 
   return {
     shared: false,
-    get members() {
-      return file.members;
-    },
+    members: () => file.members(),
     async load(keep) {
       for (let after: string | undefined; ;) {
         const reply = await file.ask({ op: 'load', after, nowMs: wallTime().earliestMs });
@@ -75,9 +73,7 @@ export async function openLmdbStore(
       ({ unreadable } = reply);
       return done();
     },
-    get unreadable() {
-      return unreadable;
-    },
+    unreadable: () => unreadable,
     close() {
       stopSweeping();
       return file.close();
@@ -91,7 +87,7 @@ interface FileAccess {
   /** Removes expired records, unless the child process has ended or is still sweeping. */
   sweep(nowMs: number): void;
   /** The members in the file when it was first opened. */
-  readonly members: readonly string[];
+  members(): readonly string[];
   /** @returns whether the data of the file was lost since the last call */
   takeLost(): boolean;
   close(): Promise<void>;
@@ -168,9 +164,7 @@ function createFileAccess(
       isSweeping = true;
       void ask({ op: 'sweep', nowMs }).then(() => (isSweeping = false));
     },
-    get members() {
-      return members ?? [];
-    },
+    members: () => members ?? [],
     takeLost() {
       const was = lost;
       lost = false;

@@ -110,7 +110,7 @@ export async function openRedisStore(
 
   return {
     shared: true,
-    members: [],
+    members: () => [],
     lock: lock.counters,
     load: (keep) =>
       guarded(async () => {
@@ -124,9 +124,7 @@ export async function openRedisStore(
       const sampledMs = clock.nowMs();
       return guarded(() => write(clients, forgotten, sampledMs));
     },
-    get unreadable() {
-      return unreadable;
-    },
+    unreadable: () => unreadable,
     close: () => redis.close(),
   };
 }

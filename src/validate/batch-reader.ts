@@ -115,7 +115,7 @@ export function createBatchReader(policies: Policies): BatchReader {
   return {
     read(body) {
       // An answer may depend on the name of a client that is on a list.
-      if (policies.listsClients) return undefined;
+      if (policies.listsClients()) return undefined;
       const view = new DataView(body.buffer, body.byteOffset, body.length);
       const head = readHead(body, view);
       if (head === undefined) return undefined;

@@ -25,15 +25,15 @@ describe('measured latencies', () => {
     for (const ms of [0, 0.05, 10]) latencies.add(ms);
     expect(latencies.mean()).to.be.closeTo(10.05 / 3, 1e-12);
     expect(latencies.percentile(0.5)).to.equal(0.1);
-    expect(latencies.count).to.equal(3);
+    expect(latencies.count()).to.equal(3);
   });
 
   it('are 0 where there are none, at first and after a clear', () => {
     const latencies = createLatencies();
-    expect([latencies.count, latencies.mean(), latencies.percentile(0.95)]).to.deep.equal([0, 0, 0]);
+    expect([latencies.count(), latencies.mean(), latencies.percentile(0.95)]).to.deep.equal([0, 0, 0]);
     latencies.add(5);
     latencies.clear();
-    expect([latencies.count, latencies.mean(), latencies.percentile(0.95)]).to.deep.equal([0, 0, 0]);
+    expect([latencies.count(), latencies.mean(), latencies.percentile(0.95)]).to.deep.equal([0, 0, 0]);
   });
 
   it('take a duration above the longest for the longest', () => {

@@ -46,7 +46,7 @@ describe('decisions on items of batches', () => {
           expect(isAdded).to.equal(known === undefined || known.client === client);
           if (known === undefined) model.set(key, { client, remaining });
         }
-        expect(decisions.size).to.equal(model.size);
+        expect(decisions.size()).to.equal(model.size);
         for (const [n, client] of clients.entries()) {
           const listed: [string, number][] = [];
           decisions.eachOf(client, 1_000, 0, (one) => listed.push([`${one.batchId}#${one.place}`, one.remaining]));
@@ -65,8 +65,8 @@ describe('decisions on items of batches', () => {
     expect(decisions.get('b', 0, client, 100 + TTL_MS)).to.deep.equal(decision(1));
     expect(decisions.knows('b', 100 + TTL_MS)).to.equal(true);
     expect(decisions.get('b', 0, client, 101 + TTL_MS)).to.equal(undefined);
-    expect(decisions.size).to.equal(0);
-    expect(decisions.bytes).to.equal(0);
+    expect(decisions.size()).to.equal(0);
+    expect(decisions.bytes()).to.equal(0);
     decisions.add('b', 0, client, verdict(2), 101 + TTL_MS);
     expect(decisions.get('b', 0, client, 101 + TTL_MS)).to.deep.equal(decision(2));
   });
@@ -78,10 +78,10 @@ describe('decisions on items of batches', () => {
     for (let i = 0; i < 3; i += 1) decisions.add(`b${i}`, 0, client, verdict(i), i, 10);
     expect(asked).to.have.lengthOf(3);
     expect(Math.min(...asked)).to.be.above(10 * 64);
-    expect(decisions.bytes).to.equal(asked.reduce((sum, one) => sum + one));
-    expect(decisions.oldestAtMs).to.equal(0);
+    expect(decisions.bytes()).to.equal(asked.reduce((sum, one) => sum + one));
+    expect(decisions.oldestAtMs()).to.equal(0);
     decisions.forgetOldest();
-    expect(decisions.oldestAtMs).to.equal(1);
+    expect(decisions.oldestAtMs()).to.equal(1);
     expect(decisions.get('b0', 0, client, 3)).to.equal(undefined);
     const listed: string[] = [];
     decisions.eachOf(client, 10, 0, ({ batchId }) => listed.push(batchId));
@@ -90,8 +90,8 @@ describe('decisions on items of batches', () => {
     decisions.eachOf(client, 1, 0, ({ batchId }) => listed.push(batchId));
     decisions.eachOf(client, 10, 2, ({ batchId }) => listed.push(batchId));
     expect(listed).to.deep.equal(['b2', 'b2']);
-    while (decisions.size > 0) decisions.forgetOldest();
-    expect([decisions.bytes, decisions.oldestAtMs]).to.deep.equal([0, Infinity]);
+    while (decisions.size() > 0) decisions.forgetOldest();
+    expect([decisions.bytes(), decisions.oldestAtMs()]).to.deep.equal([0, Infinity]);
   });
 
   it('are not those of a later batch with the number of a forgotten one', () => {
@@ -124,6 +124,6 @@ describe('decisions on items of batches', () => {
       decision(1),
       undefined,
     ]);
-    expect(decisions.size).to.equal(1);
+    expect(decisions.size()).to.equal(1);
   });
 });

@@ -27,7 +27,7 @@ const isAllowed = (answer: Answer): boolean => !(answer instanceof TokenringErro
 describe('a batch of checks', () => {
   it('is answered in its order, whoever owns its clients, and asks each owner once', async () => {
     const { world, ids, sent } = await startRing(3);
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const clients = Array.from({ length: 300 }, (_, i) => `client ${i}`);
     for (const remaining of [8, 7]) {
       sent.clear();
@@ -57,7 +57,7 @@ describe('a batch of checks', () => {
 
   it('gives the first decision again on request ids in the bytes of a message, also for a copy', async () => {
     const { world } = await startRing(3);
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const clients = Array.from({ length: 60 }, (_, i) => `client ${i}`).filter((id) => ring.owner(id) === 'a:1');
     const items = clients.map((clientId) => ({ clientId, limit: 9, window: '1h', requestId: `of ${clientId}` }));
     const body = Buffer.from(JSON.stringify({ requests: items }));
@@ -79,7 +79,7 @@ describe('a batch of checks', () => {
 
   it('has what is to be replicated acknowledged in one message a replica', async () => {
     const { world, sent } = await startRing(3, { replicationIntervalMs: 60_000 });
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const own = Array.from({ length: 400 }, (_, i) => `client ${i}`).filter((id) => ring.owner(id) === 'a:1');
     const checks = own.map((id) => checkOf(id, RULES, { replicated: true }));
     sent.clear();
@@ -90,7 +90,7 @@ describe('a batch of checks', () => {
 
   it('goes on at this node when an owner dies with it', async () => {
     const { world } = await startRing(3);
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const clients = Array.from({ length: 100 }, (_, i) => `client ${i}`);
     const answering = checkMany(
       world,
@@ -110,7 +110,7 @@ describe('more checks than may wait for their owner', () => {
   for (const onUnavailable of ['local', 'open'] as const) {
     it(`are answered as overload, and admit nothing, where unavailable means ${onUnavailable}`, async () => {
       const { world, ids } = await startRing(3, { onUnavailable });
-      const { ring } = world.node('a:1').cluster.membership;
+      const ring = world.node('a:1').cluster.membership.ring();
       const owner = ring.owner('used up')!;
       const others = ids.filter((id) => id !== owner);
       const named = (i: number): Check => checkOf('used up', RULES, { requestId: `request ${i}` });
@@ -137,7 +137,7 @@ describe('more checks than may wait for their owner', () => {
 
   it('are no longer too many once the owner has answered', async () => {
     const { world, ids } = await startRing(3);
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const owner = ring.owner('x')!;
     const at = ids.find((id) => id !== owner)!;
     const { checks: pipeline } = world.node(at).cluster;

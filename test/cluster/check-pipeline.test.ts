@@ -11,7 +11,7 @@ import { createTopClients } from '../../src/core/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const RULES = [tokenBucket(10, 1_000)];
-const membership = { self: { id: 'a:1' }, ring: { owner: () => 'b:1' } } as unknown as Membership;
+const membership = { self: () => ({ id: 'a:1' }), ring: () => ({ owner: () => 'b:1' }) } as unknown as Membership;
 
 function decision(more: Partial<Decision> = {}): Decision {
   return {

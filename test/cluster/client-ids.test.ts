@@ -6,7 +6,7 @@ describe('the ids of clients outside the heap', () => {
 
   it('are read as they were written, and equal their own text and bytes alone', () => {
     const ids = createClientIds();
-    const written = IDS.map((id) => ({ id, cell: ids.write(id), bytes: ids.writtenBytes }));
+    const written = IDS.map((id) => ({ id, cell: ids.write(id), bytes: ids.writtenBytes() }));
     for (const { id, cell, bytes } of written) {
       expect(bytes).to.equal(Buffer.byteLength(id));
       expect(ids.read(cell, bytes)).to.equal(id);
@@ -40,9 +40,9 @@ describe('the ids of clients outside the heap', () => {
     const ids = createClientIds();
     const cell = ids.write('x'.repeat(37));
     expect(ids.cellBytes(37)).to.equal(40);
-    expect(ids.heldBytes).to.equal(40);
+    expect(ids.heldBytes()).to.equal(40);
     ids.release(cell, 37);
-    expect(ids.heldBytes).to.equal(0);
+    expect(ids.heldBytes()).to.equal(0);
     expect(ids.write('y'.repeat(40))).to.equal(cell);
   });
 });

@@ -36,7 +36,7 @@ async function exhaust(world: World, ids: readonly string[], clientId: string, t
 }
 
 function ownerOf(world: World, at: string, clientId: string): string {
-  return world.node(at).cluster.membership.ring.owner(clientId)!;
+  return world.node(at).cluster.membership.ring().owner(clientId)!;
 }
 
 function clients(count: number): string[] {
@@ -49,9 +49,9 @@ describe('a cluster', () => {
     const starts = IDS.map((id) => world.spawn(id, { seeds: IDS }).cluster.start());
     await world.until(Promise.all(starts), 10_000);
     await world.run(1_000);
-    const checksums = IDS.map((id) => world.node(id).cluster.membership.ring.checksum);
+    const checksums = IDS.map((id) => world.node(id).cluster.membership.ring().checksum);
     expect(new Set(checksums)).to.have.lengthOf(1);
-    expect(world.node('a:1').cluster.membership.ring.members).to.deep.equal(IDS);
+    expect(world.node('a:1').cluster.membership.ring().members).to.deep.equal(IDS);
   });
 
   it('tells each where callers reach the others', async () => {
@@ -157,7 +157,7 @@ describe('a cluster', () => {
     await world.run(100);
     for (const clientId of all) {
       const owner = ownerOf(world, 'a:1', clientId);
-      const [successor] = world.node(owner).cluster.membership.ring.successors(clientId, 1);
+      const [successor] = world.node(owner).cluster.membership.ring().successors(clientId, 1);
       const [there] = world.node(owner).cluster.limiter.describe(clientId).buckets;
       const [copy] = world.node(successor!).cluster.limiter.describe(clientId).buckets;
       expect(copy!.limit).to.equal(1_000);
@@ -202,7 +202,7 @@ describe('a cluster', () => {
     world.thaw('b:1');
     for (const clientId of all) expect(await exhaust(world, ['b:1'], clientId, 2)).to.equal(0);
     await world.run(2_000);
-    expect(world.node('b:1').cluster.membership.ring.members).to.deep.equal(ids);
+    expect(world.node('b:1').cluster.membership.ring().members).to.deep.equal(ids);
     for (const clientId of all) expect(await exhaust(world, ids, clientId, 3)).to.equal(0);
   });
 
@@ -217,7 +217,7 @@ describe('a cluster', () => {
     for (const clientId of all) expect(await exhaust(world, ['c:1'], clientId, 4)).to.equal(4);
     world.setLink(() => 1);
     await world.run(2_000);
-    for (const id of ids) expect(world.node(id).cluster.membership.ring.members, id).to.deep.equal(ids);
+    for (const id of ids) expect(world.node(id).cluster.membership.ring().members, id).to.deep.equal(ids);
     for (const clientId of all) expect(await exhaust(world, ids, clientId, 3)).to.equal(0);
   });
 
@@ -250,7 +250,7 @@ describe('a cluster', () => {
     hidden = false;
     world.setLink(() => 1);
     await world.run(2_000);
-    for (const id of ids) expect(world.node(id).cluster.membership.ring.members, id).to.deep.equal(ids);
+    for (const id of ids) expect(world.node(id).cluster.membership.ring().members, id).to.deep.equal(ids);
     for (const clientId of all) expect(await exhaust(world, ids, clientId, 3)).to.equal(0);
   });
 
@@ -264,7 +264,7 @@ describe('a cluster', () => {
       void limiter.check(checkOf(`client ${i % 50}`));
       await world.run(5);
       // One that is down is stood in for: two would decide for its clients.
-      for (const id of ids) expect(membership.isDown(id), `${id} for ${membership.self.id} at ${i}`).to.equal(false);
+      for (const id of ids) expect(membership.isDown(id), `${id} for ${membership.self().id} at ${i}`).to.equal(false);
     }
   });
 

@@ -181,7 +181,7 @@ describe('cold-start recovery', () => {
         table,
         copies: createCopies({ clock, table, ...stored }, { self: 'a:1' }),
         membership,
-        writeBehind: { missingPeers: [], stopAwaitingPeers: () => undefined },
+        writeBehind: { missingPeers: () => [], stopAwaitingPeers: () => undefined },
         log: { info: () => undefined, warn: () => undefined },
         ask(_to, message: PeerMessage) {
           if (message.kind === 'replicate') sent.push(message.clients);

@@ -100,7 +100,7 @@ describe('records of copies', () => {
         for (const step of theirs) ask(sender, step);
         sender.clock.advance(laterMs);
         const batch = sender.copies.createBatch();
-        for (let place = 0; place < sender.table.size; place += 1) batch.add(sender.table.at(place)!, true);
+        for (let place = 0; place < sender.table.size(); place += 1) batch.add(sender.table.at(place)!, true);
         const copied = batch.take();
         const [byRecords, bySnapshots] = [createNode(9_000_000), createNode(9_000_000)];
         for (const node of [byRecords, bySnapshots]) for (const step of ours) ask(node, step);
@@ -142,16 +142,16 @@ describe('records of copies', () => {
     const ends = new Set<number>();
     for (let place = 0; place < IDS.length; place += 1) {
       writer.add(node.table.at(place)!);
-      ends.add(writer.byteLength);
+      ends.add(writer.byteLength());
     }
     const items = [0, 7].map((place) => {
       const more = { allowed: place > 0, limit: 9 + place, remaining: 3, retryAfterMs: place > 0 ? 0 : 5, resetMs: 8 };
       return { batchId: 'größe', place, ageMs: 100, ...more };
     });
     writer.add(node.table.at(0)!, items, 2);
-    ends.add(writer.byteLength);
+    ends.add(writer.byteLength());
     writer.add(node.table.at(1)!, [{ ...items[0]!, retryAfterMs: null }], 1);
-    ends.add(writer.byteLength);
+    ends.add(writer.byteLength());
     const bytes = writer.take()!;
     for (let length = 1; length < bytes.length; length += 1)
       expect(areRecords(bytes.subarray(0, length)), `the first ${length} bytes`).to.equal(ends.has(length));

@@ -17,7 +17,7 @@ const isRemembered = ({ decision }: Answer): boolean => decision.source === 'den
 const isDenied = ({ decision }: Answer): boolean => !decision.allowed;
 
 function others(world: World, ids: readonly string[], clientId: string): string[] {
-  const owner = world.node(ids[0]!).cluster.membership.ring.owner(clientId);
+  const owner = world.node(ids[0]!).cluster.membership.ring().owner(clientId);
   return ids.filter((id) => id !== owner);
 }
 
@@ -73,7 +73,7 @@ describe('remembered denials', () => {
   ] as const) {
     it(`are forgotten by a reset though ${what}`, async () => {
       const { world, ids } = await startRing(3);
-      const { ring } = world.node('a:1').cluster.membership;
+      const ring = world.node('a:1').cluster.membership.ring();
       const owner = ring.owner('abuser')!;
       const [heir] = ring.successors('abuser', 1);
       const other = ids.find((id) => id !== owner && id !== heir)!;
@@ -104,7 +104,7 @@ describe('remembered denials', () => {
 
   it('are not kept while lent tokens may come back', async () => {
     const { world, ids } = await startRing(3);
-    const owner = world.node('a:1').cluster.membership.ring.owner('shared')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('shared')!;
     const [first, second] = others(world, ids, 'shared');
     const rules = [token(100, HOUR_MS)];
     const { leaseGranter } = world.node(owner).cluster;
@@ -148,7 +148,7 @@ describe('a denial that is remembered', () => {
     expect(denials.recall(check, 1_120)).to.deep.include({ retryAfterMs: 200, resetMs: 900, source: 'deny-cache' });
     expect(denials.recall(check, 1_299)).to.deep.include({ allowed: false, retryAfterMs: 21 });
     expect(denials.recall(check, 1_300)).to.equal(undefined);
-    expect(denials.size).to.equal(0);
+    expect(denials.size()).to.equal(0);
   });
 
   it('holds for larger costs, which wait for longer, and not for smaller ones', () => {
@@ -179,8 +179,8 @@ describe('a denial that is remembered', () => {
   });
 
   it('is not kept if its wait is over when it arrives', () => {
-    expect(remembered({ retryAfterMs: 21 }).size).to.equal(1);
-    expect(remembered({ retryAfterMs: 20 }).size).to.equal(0);
+    expect(remembered({ retryAfterMs: 21 }).size()).to.equal(1);
+    expect(remembered({ retryAfterMs: 20 }).size()).to.equal(0);
   });
 
   it('is forgotten with all others', () => {
@@ -205,21 +205,21 @@ describe('a denial that is remembered', () => {
   });
 
   it('is not kept of a request with an id, nor of one who stood in for the owner', () => {
-    expect(remembered({}, checkOf('c', [rule], { cost: 3, requestId: 'r' })).size).to.equal(0);
-    expect(remembered({ degraded: true }).size).to.equal(0);
+    expect(remembered({}, checkOf('c', [rule], { cost: 3, requestId: 'r' })).size()).to.equal(0);
+    expect(remembered({ degraded: true }).size()).to.equal(0);
     expect(remembered().recall(checkOf('c', [rule], { cost: 3, requestId: 'r' }), 1_100)).to.equal(undefined);
   });
 
   it('is not kept of a peek, nor where denials were forgotten while the answer was under way', () => {
-    expect(remembered({}, { ...check, peek: true }).size).to.equal(0);
+    expect(remembered({}, { ...check, peek: true }).size()).to.equal(0);
     const denials = createDenials(new BoundedMap(2));
     const asking = denials.asking(1_000);
     denials.forget('c');
     denials.remember(check, denied, asking, 1_020);
-    expect(denials.size).to.equal(0);
+    expect(denials.size()).to.equal(0);
     denials.clear();
     denials.remember(check, denied, asking, 1_020);
-    expect(denials.size).to.equal(0);
+    expect(denials.size()).to.equal(0);
   });
 
   it('is of that client alone, whatever others are called, and makes room for the latest', () => {
@@ -228,7 +228,7 @@ describe('a denial that is remembered', () => {
       expect(denials.recall(checkOf(clientId, [rule], { cost: 3 }), 1_100), clientId).to.equal(undefined);
     for (const clientId of ['d', 'e'])
       denials.remember(checkOf(clientId, [rule]), denied, denials.asking(1_000), 1_020);
-    expect(denials.size).to.equal(2);
+    expect(denials.size()).to.equal(2);
     expect(denials.recall(check, 1_100)).to.equal(undefined);
   });
 });

@@ -46,7 +46,7 @@ async function put(world: World, text: object): Promise<void> {
 
 /** Who owns a client, who has its copy, and one who is neither. */
 function placesOf(world: World, clientId: string): { owner: string; successor: string; other: string } {
-  const { ring } = world.node('a:1').cluster.membership;
+  const ring = world.node('a:1').cluster.membership.ring();
   const owner = ring.owner(clientId)!;
   const [successor] = ring.replicas(clientId, 1) as [string];
   return { owner, successor, other: ring.members.find((id) => id !== owner && id !== successor)! };
@@ -294,7 +294,7 @@ describe('a decision that is to be replicated', () => {
     const { owner } = placesOf(world, 'hot');
     const { checks, membership } = world.node(owner).cluster;
     const mine = Array.from({ length: 4_000 }, (_, i) => `client ${i}`)
-      .filter((id) => membership.ring.owner(id) === owner)
+      .filter((id) => membership.ring().owner(id) === owner)
       .slice(0, 1_000);
     const asked = mine.map((id) => Promise.resolve(checks.check(read(world, owner, inRequest(id)))));
     const decisions = await world.until(Promise.all(asked), 1_000);

@@ -42,7 +42,7 @@ function limitAt(world: World, at: string, name: string): number | undefined {
 const limits = (world: World, ids: readonly string[], name: string): (number | undefined)[] =>
   ids.map((id) => limitAt(world, id, name));
 const digests = (world: World, ids: readonly string[]): Set<string> =>
-  new Set(ids.map((id) => policiesAt(world, id).document.digest));
+  new Set(ids.map((id) => policiesAt(world, id).document().digest));
 
 /** The document in etcd, which must be valid. */
 function stored(world: World): PolicyDocument {
@@ -76,7 +76,7 @@ describe('policies in etcd', () => {
     await world.until(put(world, 'b:1', 'api', null), 1_000);
     expect(limits(world, ids, 'api')).to.deep.equal(ids.map(() => undefined));
     expect(digests(world, ids).size).to.equal(1);
-    expect(stored(world).digest).to.equal(policiesAt(world, 'a:1').document.digest);
+    expect(stored(world).digest).to.equal(policiesAt(world, 'a:1').document().digest);
     // A change of policies does not change the ring.
     const epochs = ids.map((id) => world.node(id).cluster.stats().registry!.revision);
     expect(new Set(epochs).size).to.equal(1);
@@ -119,11 +119,11 @@ describe('policies in etcd', () => {
     world.setLink((_from, to) => (toldLate && to === 'b:1' ? 200 : 1));
     await world.run(300);
     async function unheard(name: string, limit: number): Promise<void> {
-      const { version } = policiesAt(world, 'b:1').document;
+      const { version } = policiesAt(world, 'b:1').document();
       void put(world, 'a:1', name, limit);
       await world.run(10);
       expect(stored(world).version).to.equal(version + 1);
-      expect(policiesAt(world, 'b:1').document.version).to.equal(version);
+      expect(policiesAt(world, 'b:1').document().version).to.equal(version);
     }
     await unheard('api', 1);
     expect(await world.until(put(world, 'b:1', 'api', 2, ['0']), 2_000)).to.include({ kind: 'conflict', version: 1 });
@@ -388,7 +388,8 @@ describe('policies in etcd', () => {
     const world = createWorld(17, { etcdRate: 1 });
     const ids = await startCluster(world, 2);
     await world.until(put(world, 'a:1', 'api', 1), 1_000);
-    const { document, registry } = policiesAt(world, 'a:1');
+    const document = policiesAt(world, 'a:1').document();
+    const registry = policiesAt(world, 'a:1').registry();
     // Etcd has the version of this entry, but never had the entry: only a merge would add it.
     const kept = documentOf(1, new Map([...document.entries, ...documentWith('z:1', ['stray', 5]).entries]));
     await world.until(put(world, 'b:1', 'api', 2), 1_000);
@@ -532,5 +533,6 @@ async function writeAtRandom(seed: number, losesData: boolean): Promise<void> {
     expect(steps, about).to.deep.equal(steps.map((_, i) => i + 1));
   }
   expect(made.length, about).to.be.above(5);
-  for (const id of ids) expect(policiesAt(world, id).document.digest, `${about}: ${id}`).to.equal(stored(world).digest);
+  for (const id of ids)
+    expect(policiesAt(world, id).document().digest, `${about}: ${id}`).to.equal(stored(world).digest);
 }

@@ -33,10 +33,10 @@ async function exhaust(world: World, ids: readonly string[], clientId: string, t
   return allowed;
 }
 
-const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring.members;
+const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring().members;
 const epochAt = (world: World, id: string): number => world.node(id).cluster.stats().registry!.revision;
 const ownerOf = (world: World, at: string, clientId: string): string =>
-  world.node(at).cluster.membership.ring.owner(clientId)!;
+  world.node(at).cluster.membership.ring().owner(clientId)!;
 const clients = (count: number): string[] => Array.from({ length: count }, (_, i) => `client ${i}`);
 
 /** Cuts some nodes off from some places, both ways. */
@@ -70,7 +70,7 @@ describe('a cluster whose members are written down in etcd', () => {
   it('forgets nothing when an owner is lost while its dead successor is still in the ring, nor then who stands in for both', async () => {
     const world = createWorld(5, { etcdRate: 1 });
     const ids = await startCluster(world, 4, { memberTtlMs: 20_000 });
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const mine = clients(200).filter((id) => ring.owner(id) === 'a:1' && ring.successors(id, 1)[0] === 'b:1');
     expect(mine).to.have.length.above(5);
     for (const clientId of mine) for (let i = 0; i < 4; i += 1) await ask(world, 'a:1', clientId);
@@ -102,7 +102,7 @@ describe('a cluster whose members are written down in etcd', () => {
       string,
       string,
     ];
-    const { ring } = world.node(a).cluster.membership;
+    const ring = world.node(a).cluster.membership.ring();
     const mine: string[] = [];
     for (let i = 0; mine.length < 21_000; i += 1)
       if (ring.owner(`client ${i}`) === a && ring.successors(`client ${i}`, 1)[0] === b) mine.push(`client ${i}`);
@@ -131,8 +131,8 @@ describe('a cluster whose members are written down in etcd', () => {
     const { membership, limiter, stats } = world.node(a).cluster;
     const mine: string[] = [];
     for (let i = 0; mine.length < 60_000; i += 1)
-      if (membership.ring.owner(`client ${i}`) === a) mine.push(`client ${i}`);
-    const seldom = mine.slice(0, 200).filter((id) => membership.ring.successors(id, 1)[0] === b);
+      if (membership.ring().owner(`client ${i}`) === a) mine.push(`client ${i}`);
+    const seldom = mine.slice(0, 200).filter((id) => membership.ring().successors(id, 1)[0] === b);
     const use = (clientId: string): void => void limiter.check(checkOf(clientId, [PER_HOUR]));
     for (const clientId of mine) for (let i = 0; i < (seldom.includes(clientId) ? 4 : 1); i += 1) use(clientId);
     await world.run(2_000);
@@ -359,8 +359,8 @@ describe('a strict node', () => {
     const world = createWorld(23, { etcdRate: 1 });
     const ids = await startCluster(world, 3, STRICT);
     const clientId = clients(40).find((one) => ownerOf(world, 'b:1', one) === 'a:1')!;
-    const [successor] = world.node('a:1').cluster.membership.ring.successors(clientId, 1);
-    const sender = { from: world.node('a:1').cluster.membership.self, view: '', policies: '' };
+    const [successor] = world.node('a:1').cluster.membership.ring().successors(clientId, 1);
+    const sender = { from: world.node('a:1').cluster.membership.self(), view: '', policies: '' };
     const replicate = { sender, body: { kind: 'replicate' as const, clients: [] } };
     expect((await world.node(successor!).cluster.receive(replicate)).body.kind).to.equal('kept');
     cut(world, ['a:1'], [successor!]);
@@ -375,7 +375,7 @@ describe('a strict node', () => {
     const world = createWorld(24, { etcdRate: 1 });
     const ids = await startCluster(world, 3, STRICT);
     const clientId = clients(40).find((one) => ownerOf(world, 'b:1', one) === 'a:1')!;
-    const [successor] = world.node('a:1').cluster.membership.ring.successors(clientId, 1);
+    const [successor] = world.node('a:1').cluster.membership.ring().successors(clientId, 1);
     const check = checkOf(clientId, [PER_HOUR], { cost: 2 });
     const { checks } = world.node('a:1').cluster;
     const reserved = await world.until(Promise.resolve(checks.check({ ...check, reservation: 'r' })), 5_000);

@@ -11,7 +11,7 @@ const OTHERS = ['b:1', 'c:1', 'd:1'];
 
 function createSetup(onUnavailable: OnUnavailable, others = OTHERS) {
   const clock = createFakeClock(1_000);
-  const membership = { self: { id: 'a:1' }, others: () => others } as unknown as Membership;
+  const membership = { self: () => ({ id: 'a:1' }), others: () => others } as unknown as Membership;
   const fallback = createFallback(
     { clock, membership, topClients: createTopClients({ seed: 1 }) },
     { onUnavailable, maxClients: 100, maxBytes: 1e6 },

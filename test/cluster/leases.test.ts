@@ -31,7 +31,7 @@ function rolesOf(
   ids: readonly string[],
   clientId: string,
 ): { owner: string; heir: string; rest: string[] } {
-  const { ring } = world.node(ids[0]!).cluster.membership;
+  const ring = world.node(ids[0]!).cluster.membership.ring();
   const owner = ring.owner(clientId)!;
   const [heir] = ring.successors(clientId, 1);
   return { owner, heir: heir!, rest: ids.filter((id) => id !== owner && id !== heir) };
@@ -232,7 +232,7 @@ describe('leases, as they were once attacked,', () => {
   it('are had by all, whatever costs one client asks for', async () => {
     const { world, ids } = await startRing(3, {}, { bytes: true });
     const { owner, rest } = rolesOf(world, ids, 'hot');
-    const { ring } = world.node(owner).cluster.membership;
+    const ring = world.node(owner).cluster.membership.ring();
     const greedy = Array.from({ length: 300 }, (_, i) => `greedy ${i}`).filter((id) => ring.owner(id) === owner);
     let asked = 0;
     const answers = await drive(world, rest.slice(0, 1), {
@@ -266,7 +266,7 @@ describe('leases, as they were once attacked,', () => {
 
   it('are known to every successor: two that die at once free none', async () => {
     const { world, ids } = await startRing(5, { replicas: 2, replicationIntervalMs: 500 });
-    const { ring } = world.node('a:1').cluster.membership;
+    const ring = world.node('a:1').cluster.membership.ring();
     const owner = ring.owner('hot')!;
     const [first, second] = ring.successors('hot', 2);
     const holder = ids.find((id) => ![owner, first, second].includes(id))!;

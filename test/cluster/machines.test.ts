@@ -62,7 +62,7 @@ describe('members of one machine', () => {
     for (const id of A) world.kill(id, true);
     await world.run(3_000);
     const left = [...B, 'c:1'];
-    for (const id of left) expect(world.node(id).cluster.membership.ring.members).to.deep.equal(left);
+    for (const id of left) expect(world.node(id).cluster.membership.ring().members).to.deep.equal(left);
     for (const clientId of CLIENTS) expect(await exhaust(world, left, clientId), clientId).to.equal(4);
   });
 
@@ -84,7 +84,9 @@ describe('members of one machine', () => {
     await world.run(50);
     await world.until(world.spawn('a:2', { seeds: ALL }).cluster.start(), 10_000);
     await world.run(500);
-    expect(CLIENTS.filter((id) => world.node('a:2').cluster.membership.ring.owner(id) === 'a:2')).not.to.have.length(0);
+    expect(CLIENTS.filter((id) => world.node('a:2').cluster.membership.ring().owner(id) === 'a:2')).not.to.have.length(
+      0,
+    );
     for (const clientId of CLIENTS) expect(await exhaust(world, ALL, clientId), clientId).to.equal(4);
   });
 
@@ -95,8 +97,8 @@ describe('members of one machine', () => {
     await leaveTogether(world, A);
     const left = [...B, 'c:1'];
     for (const id of left) {
-      expect(world.node(id).cluster.membership.ring.members).to.deep.equal(left);
-      expect(world.node(id).cluster.limiter.isHeld).to.equal(false);
+      expect(world.node(id).cluster.membership.ring().members).to.deep.equal(left);
+      expect(world.node(id).cluster.limiter.isHeld()).to.equal(false);
     }
     // Those who have left go on forwarding.
     for (const clientId of CLIENTS) expect(await take(world, 'a:1', clientId)).to.equal(true);
@@ -131,7 +133,7 @@ describe('members of one machine', () => {
       createNode: (deps, options) => (A.includes(options.self) ? createClusterNode : older)(deps, options),
     });
     await startAll(world, ALL);
-    const rings = ALL.map((id) => world.node(id).cluster.membership.ring);
+    const rings = ALL.map((id) => world.node(id).cluster.membership.ring());
     expect(new Set(rings.map(({ checksum }) => checksum)).size).to.equal(1);
     for (const clientId of CLIENTS) {
       expect(

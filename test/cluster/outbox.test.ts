@@ -44,7 +44,7 @@ describe('copies on their way', () => {
       await world.until(world.spawn(id, { seeds: ids, maxClients: 100_000 }).cluster.start(), 10_000);
     await world.run(500);
     const clients = Array.from({ length: 800 }, (_, i) => `client ${i}`);
-    const owned = clients.filter((id) => world.node('a:1').cluster.membership.ring.owner(id) === 'a:1');
+    const owned = clients.filter((id) => world.node('a:1').cluster.membership.ring().owner(id) === 'a:1');
     const { limiter } = world.node('a:1').cluster;
     for (const id of owned)
       for (let i = 0; i < IDS_EACH; i += 1)
@@ -93,7 +93,7 @@ describe('copies on their way', () => {
     expect(Math.max(...handed.map((one) => one.clients))).to.equal(1_000);
     expect(handed.filter(({ more }) => more)).to.have.length.above(1);
     const { limiter, membership } = world.node('c:1').cluster;
-    const owned = clients.filter((id) => membership.ring.owner(id) === 'c:1');
+    const owned = clients.filter((id) => membership.ring().owner(id) === 'c:1');
     expect(owned).to.have.length.above(1_500);
     for (const id of owned) {
       const { remaining } = await world.until(

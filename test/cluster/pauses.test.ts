@@ -16,13 +16,14 @@ interface View {
 
 const viewsOf = (world: World, ids: readonly string[]): View[] =>
   ids.map((id) => {
-    const { self, ringVersion } = world.node(id).cluster.membership;
+    const self = world.node(id).cluster.membership.self();
+    const ringVersion = world.node(id).cluster.membership.ringVersion();
     return { incarnation: self.incarnation, ringVersion };
   });
 
 const clientOf = (world: World, owner: string): string =>
   Array.from({ length: 100 }, (_, i) => `client ${i}`).find(
-    (id) => world.node(owner).cluster.membership.ring.owner(id) === owner,
+    (id) => world.node(owner).cluster.membership.ring().owner(id) === owner,
   )!;
 
 function ask(world: World, at: string, clientId: string): Promise<Decision> {

@@ -12,7 +12,7 @@ import { checkOf, startRing } from './traffic.js';
 const RULES = [ruleOf('token-bucket', 9, 3_600_000, 9, undefined)];
 
 function ownedBy(world: World, owner: string, count: number): string[] {
-  const { ring } = world.node(owner).cluster.membership;
+  const ring = world.node(owner).cluster.membership.ring();
   const ids = Array.from({ length: 40 * count }, (_, i) => `client ${i}`);
   return ids.filter((id) => ring.owner(id) === owner).slice(0, count);
 }
@@ -108,7 +108,7 @@ describe('an answer that is kept in case its batch is sent again', () => {
   it('holds the decisions alone: the list of members in it is of the moment', async () => {
     const { world } = await startRing(2);
     const { cluster } = world.node('b:1');
-    const from: MemberRecord = world.node('a:1').cluster.membership.self;
+    const from: MemberRecord = world.node('a:1').cluster.membership.self();
     const send = (): Promise<Envelope<PeerAnswer>> => {
       const [notOwned] = ownedBy(world, 'a:1', 1);
       const checks = [checkOf(notOwned!, RULES)];

@@ -54,13 +54,13 @@ describe('an answer that names many new members', () => {
           kind: 'answer',
           answer: { sender: senderOf(members[0]!), body: { kind: 'members', members } },
         }),
-      ({ ring }, action) => {
-        turns.push(ring.members.length);
+      (one, action) => {
+        turns.push(one.ring().members.length);
         setImmediate(action);
       },
     );
     await rpc.ask('many-0:1', { kind: 'heartbeat', members: [] }, 1_000);
-    expect(membership.ring.members).to.have.length(41);
+    expect(membership.ring().members).to.have.length(41);
     // The sender is known before its list is.
     expect(turns).to.deep.equal(new Array(9).fill(1));
   });

@@ -47,7 +47,7 @@ function limitAt(world: World, at: string, name: string, clientId = 'x'): number
 }
 
 const digests = (world: World, ids: readonly string[]): Set<string> =>
-  new Set(ids.map((id) => world.node(id).cluster.activePolicies.document.digest));
+  new Set(ids.map((id) => world.node(id).cluster.activePolicies.document().digest));
 
 /** Asks a node under a policy. */
 function ask(world: World, at: string, clientId: string, name: string, more: Partial<Check> = {}): Promise<Decision> {
@@ -87,7 +87,7 @@ describe('policies in a cluster', () => {
   it('answer no writer before all nodes have the change, also one whose change another has just made', async () => {
     const world = createWorld(1);
     const ids = await startCluster(world, 4);
-    const owner = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('policies')!;
     const [first, second, slow] = ids.filter((id) => id !== owner) as [string, string, string];
     world.setLink((_from, to) => (to === slow ? 90 : 1));
     const seen: (number | undefined)[] = [];
@@ -115,7 +115,7 @@ describe('policies in a cluster', () => {
       others: () => ['b:1', 'c:1', 'd:1'],
       isDown: (id: string) => down.has(id),
     } as unknown as Membership;
-    const activePolicies = { document, onChange: () => undefined } as unknown as ActivePolicies;
+    const activePolicies = { document: () => document, onChange: () => undefined } as unknown as ActivePolicies;
     const options = { timeoutMs: 500 };
     const log = { info: () => undefined, warn: () => undefined };
     const entryParts = createEntryParts({ ask, current: () => document }, options);
@@ -143,7 +143,7 @@ describe('policies in a cluster', () => {
     const world = createWorld(2);
     const ids = await startCluster(world, 4);
     for (let round = 0; round < 5; round += 1) {
-      const { version, digest } = world.node('a:1').cluster.activePolicies.document;
+      const { version, digest } = world.node('a:1').cluster.activePolicies.document();
       const tags = [[String(version)], [`${version}-${digest}`]];
       const writes = ['b:1', 'c:1'].map((at, i) => put(world, at, policyKey('api'), perHour(10 * round + i), tags[i]));
       const outcomes = await world.until(Promise.all(writes), 5_000);
@@ -163,7 +163,7 @@ describe('policies in a cluster', () => {
     };
     const world = createWorld(11, { tamper: { answer } });
     const ids = await startCluster(world, 3);
-    const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const taker = world.node('a:1').cluster.membership.ring().owner('policies')!;
     const at = ids.find((id) => id !== taker)!;
     const written = await world.until(put(world, at, policyKey('api'), perHour(10), ['0']), 9_000);
     expect(lose).to.equal(false);
@@ -174,7 +174,7 @@ describe('policies in a cluster', () => {
     const world = createWorld(13);
     const ids = await startCluster(world, 4);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(10)), 5_000);
-    const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const taker = world.node('a:1').cluster.membership.ring().owner('policies')!;
     const other = ids.find((id) => id !== taker)!;
     world.freeze(taker);
     // The write waits in a socket, and is read first.
@@ -269,7 +269,7 @@ describe('policies in a cluster', () => {
       const world = createWorld(6, { log: true });
       const ids = await startCluster(world, 3);
       await world.until(put(world, 'a:1', policyKey('api'), perHour(1)), 5_000);
-      const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+      const taker = world.node('a:1').cluster.membership.ring().owner('policies')!;
       const away = ids.find((id) => id !== taker)!;
       world.freeze(away);
       await world.run(2_000);
@@ -284,7 +284,7 @@ describe('policies in a cluster', () => {
   it('survive the loss of the node that was asked and of the node that accepted the change', async () => {
     const world = createWorld(4);
     const ids = await startCluster(world, 4);
-    const taker = world.node('a:1').cluster.membership.ring.owner('policies')!;
+    const taker = world.node('a:1').cluster.membership.ring().owner('policies')!;
     const asked = ids.find((id) => id !== taker)!;
     await world.until(put(world, asked, policyKey('api'), perHour(10)), 5_000);
     world.kill(taker);
@@ -313,14 +313,14 @@ describe('policies in a cluster', () => {
     ] as const) {
       expect(await world.until(put(world, at, policyKey(name), perHour(limit)), 9_000)).to.include({ kind: 'written' });
     }
-    const before = Math.max(...ids.map((id) => world.node(id).cluster.activePolicies.document.version));
+    const before = Math.max(...ids.map((id) => world.node(id).cluster.activePolicies.document().version));
     world.setLink(() => 1);
     await world.run(3_000);
     for (const id of ids) {
       expect([limitAt(world, id, 'both'), limitAt(world, id, 'left'), limitAt(world, id, 'right')], id).to.deep.equal([
         4, 5, 6,
       ]);
-      expect(world.node(id).cluster.activePolicies.document.version).to.be.above(before);
+      expect(world.node(id).cluster.activePolicies.document().version).to.be.above(before);
     }
     expect(digests(world, ids).size).to.equal(1);
   });
@@ -328,7 +328,7 @@ describe('policies in a cluster', () => {
   it('reach a node that missed a change within a second, although messages are lost', async () => {
     const world = createWorld(6);
     const ids = await startCluster(world, 3);
-    const lost = ids.find((id) => id !== world.node('a:1').cluster.membership.ring.owner('policies'))!;
+    const lost = ids.find((id) => id !== world.node('a:1').cluster.membership.ring().owner('policies'))!;
     let deaf = true;
     world.setLink((_from, to, random) => ((deaf && to === lost) || random.chance(0.1) ? undefined : 1));
     const at = ids.find((id) => id !== lost)!;
@@ -362,7 +362,7 @@ describe('policies in a cluster', () => {
     const world = createWorld(8);
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(1)), 5_000);
-    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const other = ids.find((id) => id !== owner)!;
     const denied = async (): Promise<void> => {
       for (let i = 0; i < 3; i += 1) await ask(world, other, 'x', 'api');
@@ -383,7 +383,7 @@ describe('policies in a cluster', () => {
     const world = createWorld(9);
     const ids = await startCluster(world, 3);
     await world.until(put(world, 'a:1', policyKey('api'), perHour(1_000)), 5_000);
-    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const other = ids.find((id) => id !== owner)!;
     let source: string | undefined;
     for (let i = 0; i < 200 && source !== 'lease'; i += 1) ({ source } = await ask(world, other, 'x', 'api'));
@@ -439,7 +439,7 @@ describe('policies in a cluster', () => {
     it('reach all nodes in messages of at most 80 KiB, as one document, whichever node was asked', async () => {
       const world = createWorld(1, { bytes: true, tamper });
       const ids = await startCluster(world, 3);
-      const owner = world.node('a:1').cluster.membership.ring.owner('policies')!;
+      const owner = world.node('a:1').cluster.membership.ring().owner('policies')!;
       const seen = new Set<number>();
       for (const id of ids) world.node(id).cluster.activePolicies.onChange(({ entries }) => seen.add(entries.size));
       await world.until(put(world, owner, policyKey('api'), perHour(1)), 5_000);
@@ -471,7 +471,7 @@ describe('policies in a cluster', () => {
       world.setLink(() => 1);
       await world.run(5_000);
       expect(digests(world, ids).size).to.equal(1);
-      expect(world.node('a:1').cluster.activePolicies.document.entries.size).to.equal(5_001);
+      expect(world.node('a:1').cluster.activePolicies.document().entries.size).to.equal(5_001);
       expect(Math.max(...sizes)).to.be.within(60 * KIB, 80 * KIB);
     });
   });
@@ -518,7 +518,7 @@ describe('policies in a cluster', () => {
     await startCluster(world, 1);
     const { cluster } = world.node('a:1');
     await world.until(put(world, 'a:1', policyKey('mine'), perHour(1)), 5_000);
-    const { document } = cluster.activePolicies;
+    const document = cluster.activePolicies.document();
     // Another node made two changes, and sends only the second.
     const first = change(document, new Map([[policyKey('first'), perHour(2)]]), 'b:1');
     const second = change(first, new Map([[policyKey('second'), perHour(3)]]), 'b:1');
@@ -538,9 +538,9 @@ describe('policies in a cluster', () => {
     const news = [[key, entries.get(key)!]] as const;
     const body = { kind: 'policies' as const, version, digest, entries: news, whole: false };
     const { body: answer } = await cluster.receive({ sender, body });
-    expect(cluster.activePolicies.document).to.equal(document);
+    expect(cluster.activePolicies.document()).to.equal(document);
     expect(answer).to.deep.include({ kind: 'policies', digest: document.digest, whole: true });
     await cluster.receive({ sender, body: { ...body, entries: [...entries], whole: true } });
-    expect(cluster.activePolicies.document.digest).to.equal(digest);
+    expect(cluster.activePolicies.document().digest).to.equal(digest);
   });
 });

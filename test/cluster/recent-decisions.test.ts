@@ -46,7 +46,7 @@ describe('recent decisions', () => {
           recent.add(clientId, requestId, first);
           model.set(key, first);
         }
-        expect(recent.size).to.equal(model.size);
+        expect(recent.size()).to.equal(model.size);
       }),
       { numRuns: 1_000 },
     );
@@ -58,7 +58,7 @@ describe('recent decisions', () => {
       { maxBytes: 3 * rememberedDecisionBytes('alice', 'r1', decision), self: 'a:1' },
     );
     for (const id of ['r1', 'r2', 'r3', 'r4']) recent.add('alice', id, decision);
-    expect(recent.size).to.equal(3);
+    expect(recent.size()).to.equal(3);
     expect(recent.get('alice', 'r1')).to.equal(undefined);
     for (const id of ['r2', 'r3', 'r4']) expect(recent.get('alice', id)).to.equal(decision);
   });
@@ -71,7 +71,7 @@ describe('recent decisions', () => {
     expect(recent.get('alice', 'r1')).to.equal(undefined);
     expect(recent.get('alice', 'r2')).to.equal(undefined);
     expect(recent.get('bob', 'r1')).to.equal(decision);
-    expect(recent.size).to.equal(1);
+    expect(recent.size()).to.equal(1);
   });
 
   it('of one client can be listed, the latest of them, with their age', () => {

@@ -159,7 +159,7 @@ describe('reserved costs in a cluster', () => {
   it('are settled by no node that was away, before it knows what others settled', async () => {
     const world = createWorld(9);
     const ids = await startCluster(world, 3);
-    const mine = clients.filter((clientId) => world.node('a:1').cluster.membership.ring.owner(clientId) === 'c:1');
+    const mine = clients.filter((clientId) => world.node('a:1').cluster.membership.ring().owner(clientId) === 'c:1');
     expect(mine.length).to.be.above(2);
     for (const clientId of mine) await reserve(world, 'a:1', clientId, 'r', 60);
     await world.run(200);
@@ -185,7 +185,7 @@ describe('reserved costs in a cluster', () => {
   it('free at once who was denied for them, wherever that is remembered', async () => {
     const world = createWorld(10);
     const ids = await startCluster(world, 3);
-    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const [other, third] = ids.filter((id) => id !== owner) as [string, string];
     await reserve(world, owner, 'x', 'r', 95);
     expect(await reserve(world, other, 'x', 's', 10)).to.equal(false);
@@ -232,7 +232,7 @@ describe('reserved costs in a cluster', () => {
   it('have no tokens lent for them, which could not be spent on any', async () => {
     const world = createWorld(12);
     const ids = await startCluster(world, 3);
-    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const other = ids.find((id) => id !== owner)!;
     for (let i = 0; i < 50; i += 1) expect(await reserve(world, other, 'x', `r${i}`, 1)).to.equal(true);
     await world.run(20);
@@ -243,7 +243,7 @@ describe('reserved costs in a cluster', () => {
     const world = createWorld(8);
     const ids = await startCluster(world, 3);
     const often = ruleOf('token-bucket', 10_000, 60_000, 10_000, undefined);
-    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const other = world.node(ids.find((id) => id !== owner)!).cluster;
     const ask = (more: Partial<Check>): Promise<Decision> =>
       world.until(Promise.resolve(other.checks.check(checkOf('x', often, more))), 5_000);
@@ -257,7 +257,7 @@ describe('reserved costs in a cluster', () => {
   it('are refused under a request id that was first used without one, through any node and after a takeover', async () => {
     const world = createWorld(8);
     const ids = await startCluster(world, 3);
-    const owner = world.node('a:1').cluster.membership.ring.owner('x')!;
+    const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const ask = (at: string, more: Partial<Check>): Promise<unknown> => {
       const answer = Promise.resolve(world.node(at).cluster.checks.check(checkOf('x', PER_DAY, more)));
       return world.until(

@@ -4,7 +4,7 @@ import { TokenringError } from '../../src/core/error.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 
-const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring.members;
+const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring().members;
 
 describe('a node with peers configured', () => {
   it('waits for the first of them before it begins a ring of its own, and says what it waits for', async () => {
@@ -12,13 +12,13 @@ describe('a node with peers configured', () => {
     const { cluster } = world.spawn('a:1', { seeds: ['a:1', 'b:1', 'c:1'], bootstrapMs: 2_000 });
     const starting = cluster.start();
     await world.run(1_900);
-    expect(cluster.membership.self.state).to.equal('joining');
-    expect(cluster.waitingFor).to.equal(
+    expect(cluster.membership.self().state).to.equal('joining');
+    expect(cluster.waitingFor()).to.equal(
       'this node has met none of its peers: b:1: nothing listens there; c:1: nothing listens there',
     );
     expect(world.log.filter((line) => line.includes('no peer answers'))).to.have.lengthOf(1);
     await world.until(starting, 300);
-    expect(cluster.waitingFor).to.equal(undefined);
+    expect(cluster.waitingFor()).to.equal(undefined);
     expect(membersAt(world, 'a:1')).to.deep.equal(['a:1']);
     expect(world.log.filter((line) => line.includes('no peer answered in time'))).to.have.lengthOf(1);
   });
@@ -45,7 +45,7 @@ describe('a node with peers configured', () => {
     const { cluster } = world.spawn('b:1', { seeds: () => seeds, bootstrapMs: 60_000 });
     const starting = cluster.start();
     await world.run(1_000);
-    expect(cluster.waitingFor).to.equal('this node has met none of its peers: discovery finds none');
+    expect(cluster.waitingFor()).to.equal('this node has met none of its peers: discovery finds none');
     await world.until(world.spawn('a:1', { seeds: ['a:1'] }).cluster.start(), 100);
     seeds.push('a:1');
     await world.until(starting, 1_000);
@@ -58,7 +58,7 @@ describe('a node with peers configured', () => {
     await world.until(cluster.start(), 1_200);
     cluster.membership.reincarnate();
     await world.run(200);
-    expect(cluster.membership.self.state).to.equal('active');
+    expect(cluster.membership.self().state).to.equal('active');
   });
 });
 
@@ -76,7 +76,7 @@ describe('a node whose id another process has', () => {
       const ids = ['a:1', 'b:1', 'c:1'];
       for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
       await world.run(300);
-      const { incarnation } = world.node('a:1').cluster.membership.self;
+      const { incarnation } = world.node('a:1').cluster.membership.self();
       const error = await world.until(
         world
           .spawn('x:1', { seeds: ids })
@@ -94,7 +94,7 @@ describe('a node whose id another process has', () => {
       world.node('x:1').cluster.close();
       await world.run(2_000);
       for (const id of ids) expect(membersAt(world, id), id).to.deep.equal(ids);
-      expect(world.node('a:1').cluster.membership.self.incarnation).to.equal(incarnation);
+      expect(world.node('a:1').cluster.membership.self().incarnation).to.equal(incarnation);
       expect(world.log.filter((line) => /^\S+ a:1: another node uses the id/.test(line))).to.have.lengthOf(1);
       expect(world.log.filter((line) => /^\S+ x:1: another node has the id/.test(line))).to.have.lengthOf(1);
     });
@@ -117,12 +117,12 @@ describe('a node whose id another process has', () => {
     );
     expect(error).to.be.instanceOf(TokenringError).with.property('code', 'duplicate_id');
     expect((error as Error).message).to.include('another node of this id is in the ring');
-    expect(earlier.membership.self).to.include({ state: 'active', incarnation: 1 });
+    expect(earlier.membership.self()).to.include({ state: 'active', incarnation: 1 });
     for (const id of ['b:1', 'c:1']) expect(membersAt(world, id), id).to.deep.equal(ids);
     later.close();
     // Its address leads to the later process. So it hears of that process from its neighbours, once.
     await world.run(1_000);
-    expect(earlier.membership.self).to.include({ state: 'active', incarnation: 1 });
+    expect(earlier.membership.self()).to.include({ state: 'active', incarnation: 1 });
     expect(world.log.filter((line) => line.includes('another node has the id of this one'))).to.have.lengthOf(1);
     expect(world.log.filter((line) => line.includes('another node uses the id of this one'))).to.have.lengthOf(1);
   });

@@ -61,11 +61,11 @@ describe('tokens', () => {
 
   it('are asked for where the file says so, and for changes always', () => {
     const access = createAccess({ ...rules, required: ['decide'] });
-    expect(access.guardsDecisions).to.equal(true);
+    expect(access.guardsDecisions()).to.equal(true);
     expect(access.admit(undefined, 'read')).to.equal(undefined);
     expect(codeOf(() => access.admit(undefined, 'decide'))).to.equal('unauthorized');
     access.replace({ ...rules, required: [] });
-    expect(access.guardsDecisions).to.equal(false);
+    expect(access.guardsDecisions()).to.equal(false);
     expect(access.admit('Bearer of anything', 'decide')).to.equal(undefined);
     expect(codeOf(() => access.admit(undefined, 'admin'))).to.equal('unauthorized');
   });

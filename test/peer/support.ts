@@ -281,7 +281,7 @@ export async function openRawLink(port: number, secret?: string): Promise<RawLin
     for (let record = records.next(); Buffer.isBuffer(record); record = records.next()) {
       frames.push(record);
       for (let payload = frames.next(); Buffer.isBuffer(payload); payload = frames.next())
-        answers.set(frames.number, Buffer.from(payload));
+        answers.set(frames.number(), Buffer.from(payload));
     }
   });
   const seal = createSeal(keys?.send);

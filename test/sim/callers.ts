@@ -93,7 +93,7 @@ export function createCallers(
       atMs: world.nowMs,
       clientId,
       policy,
-      digest: activePolicies.document.digest,
+      digest: activePolicies.document().digest,
       rules: resolved?.rules,
       replicated: resolved?.policy.replicated === true,
       decision: undefined,

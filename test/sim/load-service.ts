@@ -60,7 +60,7 @@ export async function runService(
     const next = phases.find(({ fromS }) => fromS === s);
     if (next !== undefined) phase = next;
     if (next?.kills === true) {
-      const steering = world.node(alive[0]!).cluster.membership.ring.owner(NAME)!;
+      const steering = world.node(alive[0]!).cluster.membership.ring().owner(NAME)!;
       world.kill(steering);
       alive.splice(alive.indexOf(steering), 1);
     }

@@ -50,7 +50,7 @@ export function createOperators({ policies }: Scenario, world: World): Operators
       const at = cluster.listening(planned.ifMatch!.node);
       if (at === undefined) return;
       world.deliver(at, (node) => {
-        seen.set(planned, { version: node.cluster.activePolicies.document.version, seenMs: world.nowMs });
+        seen.set(planned, { version: node.cluster.activePolicies.document().version, seenMs: world.nowMs });
       });
     },
     write(cluster, planned) {

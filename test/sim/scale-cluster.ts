@@ -65,7 +65,7 @@ export async function createScaleCluster(seed: number, nodes: number, maxClients
     await world.run(BEAT_MS / nodes);
   }
   await introduce(ids.map((id) => world.node(id).cluster));
-  const { ring } = world.node(ids[0]!).cluster.membership;
+  const ring = world.node(ids[0]!).cluster.membership.ring();
 
   return {
     world,
@@ -93,11 +93,12 @@ export async function createScaleCluster(seed: number, nodes: number, maxClients
 /** As if all had joined, and each had just heard from each. */
 async function introduce(nodes: readonly ClusterNode[]): Promise<void> {
   for (const { membership } of nodes) membership.declare('active');
-  const records = nodes.map(({ membership }): MemberRecord => membership.self);
+  const records = nodes.map(({ membership }): MemberRecord => membership.self());
   for (const { membership } of nodes) membership.learn(records);
   for (const node of nodes) {
-    const { self, view } = node.membership;
-    const policies = node.activePolicies.document.digest;
+    const self = node.membership.self();
+    const view = node.membership.view();
+    const policies = node.activePolicies.document().digest;
     for (const from of records)
       if (from.id !== self.id)
         await node.receive({ sender: { from, view, policies }, body: { kind: 'heartbeat', members: [] } });

@@ -88,7 +88,11 @@ export function measureTurns(nodes: number): { joinTurnMs: number; leaveTurnMs: 
   const world = createWorld(1);
   const { membership } = world.spawn(idOf(0)).cluster;
   membership.declare('active');
-  const recordOf = (i: number, state: 'active' | 'left'): MemberRecord => ({ ...membership.self, id: idOf(i), state });
+  const recordOf = (i: number, state: 'active' | 'left'): MemberRecord => ({
+    ...membership.self(),
+    id: idOf(i),
+    state,
+  });
   membership.learn(Array.from({ length: nodes - 1 }, (_, i) => recordOf(i + 1, 'active')));
   const turnMs = (record: MemberRecord): number => {
     const before = process.cpuUsage();
@@ -152,7 +156,7 @@ async function measureCrash({ world, ids }: ScaleCluster) {
   while (unaware.size > 0 && world.nowMs < fromMs + 3 * SUSPECT_AFTER_MS) {
     await world.run(LOOK_MS);
     for (const id of unaware) {
-      if (world.node(id).cluster.membership.ring.members.includes(victim!)) continue;
+      if (world.node(id).cluster.membership.ring().members.includes(victim!)) continue;
       unaware.delete(id);
       firstKnowsMs ??= world.nowMs - fromMs;
     }

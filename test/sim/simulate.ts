@@ -45,7 +45,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   );
   const upMs = await cluster.up();
   const atUp = new Map(
-    scenario.nodes.map(({ id }) => [world.find(id), world.find(id)?.cluster.membership.ringVersion]),
+    scenario.nodes.map(({ id }) => [world.find(id), world.find(id)?.cluster.membership.ringVersion()]),
   );
   const callers = createCallers({ cluster, operators, world }, { endMs: upMs + scenario.loadMs });
   for (const request of scenario.requests) world.after(request.atMs, () => callers.ask(request));
@@ -76,7 +76,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
       statements: alive.map((id) => statementOf(world, id, clientIds, scenario.replicas)),
       clientIds,
       rings: alive.map((node) => {
-        const { ringVersion: atEnd } = world.node(node).cluster.membership;
+        const atEnd = world.node(node).cluster.membership.ringVersion();
         return { node, atUp: atUp.get(world.node(node)) ?? atEnd, atEnd };
       }),
       leased: new Map([...leases].map(([clientId, tokens]) => [clientId, sumOf(tokens.values())])),
@@ -132,7 +132,7 @@ function sumOf(values: Iterable<number>): number {
 
 function statementOf(world: World, id: string, clientIds: readonly string[], replicas: number): Statement {
   const { limiter, membership, activePolicies } = world.node(id).cluster;
-  const { ring } = membership;
+  const ring = membership.ring();
   return {
     node: id,
     members: ring.members,
@@ -141,6 +141,6 @@ function statementOf(world: World, id: string, clientIds: readonly string[], rep
       successors: ring.replicas(clientId, replicas),
     })),
     clients: clientIds.map((clientId) => limiter.describe(clientId)),
-    policies: activePolicies.document.digest,
+    policies: activePolicies.document().digest,
   };
 }

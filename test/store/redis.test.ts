@@ -101,7 +101,7 @@ describeWithValkey('the Redis store', function () {
     cli('SET', `tokenring:{${shardOf('bob')}}:c:bob`, 'nothing');
     cli('SET', 'somebody:else', 'x');
     expect(await owed(store)).to.deep.equal(new Map([['alice', 50]]));
-    expect(store.unreadable).to.equal(1);
+    expect(store.unreadable()).to.equal(1);
     cli('SET', 'tokenring:format', '2');
     const error = await open().catch((caught: unknown) => caught);
     expect(error).to.be.instanceOf(StoreError);

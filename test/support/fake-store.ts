@@ -19,8 +19,8 @@ export function createFakeStore(wallMs: () => number, { shared }: { shared: bool
   const store: FakeStore = {
     shared,
     down: false,
-    unreadable: 0,
-    get members() {
+    unreadable: () => 0,
+    members() {
       return members;
     },
     get size() {

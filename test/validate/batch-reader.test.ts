@@ -184,7 +184,7 @@ const bodies = fc
 
 const GOLD = [{ algorithm: 'token-bucket', limit: 3, windowMs: 1_000, capacity: 3, policy: 'gold' }] as const;
 const policies = {
-  listsClients: false,
+  listsClients: () => false,
   listed: () => undefined,
   resolve: (clientId: string, name: string | undefined) =>
     name === 'gold' ? { policy: { name: `gold for ${clientId}` }, rules: GOLD } : undefined,
@@ -249,7 +249,7 @@ describe('the reader of batches', () => {
     const different = Array.from({ length: 9 }, (_, i) => item('a', { limit: i + 1, window: '1m' }));
     expect(reader.read(bodyOf(...different))).to.equal(undefined);
     expect(reader.read(bodyOf(...different.slice(1)))?.size).to.equal(8);
-    const listing = createBatchReader({ ...WITHOUT_POLICIES, listsClients: true });
+    const listing = createBatchReader({ ...WITHOUT_POLICIES, listsClients: () => true });
     expect(listing.read(bodyOf(item('a')))).to.equal(undefined);
   });
 

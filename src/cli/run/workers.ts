@@ -34,7 +34,7 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
     socketPathOf: (worker) => sockets?.pathOf(worker),
     openPorts: sharingOf(process.versions.node, process.platform) === 'by-kernel' ? undefined : openPorts(host, ports),
     log,
-    droppedLogLines: () => lines.droppedLines,
+    droppedLogLines: () => lines.droppedLines(),
   });
   process.on('exit', () => {
     group.kill();

@@ -1,7 +1,7 @@
 /** Durations of one interval, in constant memory. */
 export interface Latencies {
   /** Durations since the last `clear`. */
-  readonly count: number;
+  count(): number;
   add(ms: number): void;
   /** The mean; 0 without any duration. */
   mean(): number;
@@ -23,9 +23,7 @@ export function createLatencies(): Latencies {
   let sumMs = 0;
 
   return {
-    get count() {
-      return count;
-    },
+    count: () => count,
     add(ms) {
       const above = Math.ceil(Math.log(Math.max(ms, FIRST_MS) / FIRST_MS) / Math.log(GROWTH));
       counts[Math.min(above, BUCKETS - 1)]! += 1;

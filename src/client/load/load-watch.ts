@@ -38,7 +38,7 @@ export interface LoadWatch {
    * The answer to the last report: the load that the nodes derived from it, and the fraction of the limits then in
    * force.
    */
-  readonly last: LoadAnswer | undefined;
+  last(): LoadAnswer | undefined;
   /** Ends the reports. */
   stop(): void;
 }
@@ -96,7 +96,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
 
   function summary(): LoadReport {
     const nowMs = time.nowMs();
-    const errors = latencies.count === 0 ? 0 : failed / latencies.count;
+    const errors = latencies.count() === 0 ? 0 : failed / latencies.count();
     // If everything hangs, no action ends. So long actions count with their duration so far.
     for (const one of inProgress) {
       const lastedMs = nowMs - one.atMs;
@@ -147,9 +147,7 @@ export function createLoadWatch({ time, report, onStop }: LoadWatchDeps, options
         done(ok);
       }
     },
-    get last() {
-      return last;
-    },
+    last: () => last,
     stop() {
       stopped = true;
       cancel();

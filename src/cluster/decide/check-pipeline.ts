@@ -53,7 +53,7 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
       remaining: allowed ? rule!.capacity : 0,
       retryAfterMs: allowed ? 0 : null,
       resetMs: 0,
-      owner: membership.ring.owner(check) ?? membership.self.id,
+      owner: membership.ring().owner(check) ?? membership.self().id,
       source: 'owner',
       degraded: false,
       limits: undefined,

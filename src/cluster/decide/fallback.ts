@@ -58,7 +58,7 @@ export function createFallback(
       const onUnavailable = check.terms?.policy?.onUnavailable ?? options.onUnavailable;
       const verdict = onUnavailable === 'local' ? decideShare(check) : decideAll(check, onUnavailable === 'open');
       topClients.count(check, verdict.allowed, clock.nowMs());
-      return { ...verdict, owner: membership.self.id, source: 'fallback', degraded: true };
+      return { ...verdict, owner: membership.self().id, source: 'fallback', degraded: true };
     },
   };
 }

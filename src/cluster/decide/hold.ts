@@ -3,7 +3,7 @@ export interface Hold {
   /** Makes all checks wait until the returned function is called. Holds add up. */
   readonly begin: () => () => void;
   /** Resolves when the last hold ends; `undefined` if there is none. */
-  readonly ended: Promise<void> | undefined;
+  ended(): Promise<void> | undefined;
 }
 
 export function createHold(): Hold {
@@ -22,8 +22,6 @@ export function createHold(): Hold {
         resolveEnded();
       };
     },
-    get ended() {
-      return ended;
-    },
+    ended: () => ended,
   };
 }

@@ -39,7 +39,7 @@ export interface Limiter {
   describe(clientId: string): ClientDescription;
   /** Makes all checks wait until the returned function is called: while this node may not decide, and no other does. */
   readonly hold: () => () => void;
-  readonly isHeld: boolean;
+  isHeld(): boolean;
 }
 
 interface LimiterDeps {
@@ -130,7 +130,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     function restart(place: number): void {
       const atMs = clock.nowMs();
       detectPause(atMs);
-      if (hold.ended !== undefined) return void hold.ended.then(() => restart(place));
+      const held = hold.ended();
+      if (held !== undefined) return void held.then(() => restart(place));
       const check = batch.check(place);
       const decided = decideOrRoute(check, atMs);
       if (typeof decided === 'string') return forward(place, decided, atMs);
@@ -190,7 +191,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     check(check) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (hold.ended !== undefined) return hold.ended.then(() => limiter.check(check));
+      const held = hold.ended();
+      if (held !== undefined) return held.then(() => limiter.check(check));
       const decided = decideOrRoute(check, nowMs);
       if (typeof decided !== 'string' && !owner.mustConfirm(check, decided)) return decided;
       const place = onePlace(check);
@@ -201,7 +203,8 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     checkMany(batch, from, to) {
       const nowMs = clock.nowMs();
       detectPause(nowMs);
-      if (hold.ended !== undefined) return hold.ended.then(() => limiter.checkMany(batch, from, to));
+      const held = hold.ended();
+      if (held !== undefined) return held.then(() => limiter.checkMany(batch, from, to));
       const placed = { hashHigh: 0 };
       let pending: Pending | undefined;
       for (let place = from; place < to; place += 1) {
@@ -225,12 +228,10 @@ export function createLimiter(deps: LimiterDeps): Limiter {
         const left = remaining(bucket, bucket.rule);
         buckets.push({ policy, algorithm, windowMs, limit, remaining: left, resetMs: resetMs(bucket, nowMs) });
       }
-      return { clientId, owner: membership.self.id, buckets };
+      return { clientId, owner: membership.self().id, buckets };
     },
     hold: hold.begin,
-    get isHeld() {
-      return hold.ended !== undefined;
-    },
+    isHeld: () => hold.ended() !== undefined,
   };
   return limiter;
 }

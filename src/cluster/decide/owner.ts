@@ -125,7 +125,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       }
       const requestId = isItem ? undefined : batch.requestId(place);
       const client = open(batch, place);
-      if (reservations.size > 0) reservations.observe(client, rules, nowMs);
+      if (reservations.size() > 0) reservations.observe(client, rules, nowMs);
       const outcome = decideOne(client, rules[0]!, cost, peek, nowMs);
       if (!topClients.skip()) topClients.count(batch.check(place), outcome.allowed, nowMs);
       note(client, outcome);
@@ -143,7 +143,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
         const first = recent.get(clientId, requestId);
         if (first !== undefined) return repeated(check, first);
       }
-      if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);
+      if (reservations.size() > 0) reservations.observe(client, check.rules, nowMs);
       const { rules, cost } = check;
       const outcome =
         rules.length === 1 ? decideOne(client, rules[0]!, cost, peek, nowMs) : decide(client, check, nowMs);

@@ -61,9 +61,10 @@ export function createPeerChecks(deps: PeerChecksDeps, { maxWaitingBytes }: { ma
       const nowMs = clock.nowMs();
       detectPause(nowMs);
       const mayWait = waitingBytes < maxWaitingBytes;
-      if (hold.ended !== undefined) {
+      const held = hold.ended();
+      if (held !== undefined) {
         if (!mayWait) return checks.map(() => 'overloaded' as const);
-        return wait(checks, hold.ended).then(() => peerChecks.decide(checks));
+        return wait(checks, held).then(() => peerChecks.decide(checks));
       }
       const results = new Array<CheckResult>(checks.length).fill(null);
       const unconfirmed: number[] = [];

@@ -57,14 +57,14 @@ export function createSettler(deps: SettlerDeps, { self, timeoutMs }: { self: No
       const call: OwnerCall<Settled> = {
         key: clientId,
         here: () =>
-          limiter.isHeld ? undefined : settleHere(clientId, reservation, cost).then((one) => one ?? UNAVAILABLE),
+          limiter.isHeld() ? undefined : settleHere(clientId, reservation, cost).then((one) => one ?? UNAVAILABLE),
         message: { kind: 'settle', clientId, reservation, cost },
         outcome: (answer) => (answer.kind === 'settled' ? (answer.settled ?? undefined) : undefined),
       };
       return (await callOwner({ timers, self, ask, decider }, call, timeoutMs)) ?? UNAVAILABLE;
     },
     async settleForPeer(clientId, reservation, cost) {
-      return decider(clientId) === self && !limiter.isHeld ? settleHere(clientId, reservation, cost) : null;
+      return decider(clientId) === self && !limiter.isHeld() ? settleHere(clientId, reservation, cost) : null;
     },
   };
 }

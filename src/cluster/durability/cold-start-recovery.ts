@@ -23,7 +23,7 @@ const CHECK_EVERY_MS = 20;
  */
 export interface ColdStartRecovery {
   /** Whether other members were in the ring when this node was last in it. */
-  readonly hasPeersToAwait: boolean;
+  hasPeersToAwait(): boolean;
   /** Sends the clients of other owners to them, before this node enters the ring. @returns whether all were sent */
   returnToOwners(): Promise<boolean>;
   /** Resolves when all missing peers are back, or after 10 s. */
@@ -46,12 +46,12 @@ export function createColdStartRecovery(
   options: { readonly suspectAfterMs: number },
 ): ColdStartRecovery {
   const { clock, timers, table, copies, membership, writeBehind, log, ask } = deps;
-  const { id: self } = membership.self;
+  const { id: self } = membership.self();
   let returned = false;
 
   // Workers may share a file. Then another worker can have written this node's id into it.
-  const peers = (): readonly NodeId[] => writeBehind.missingPeers.filter((id) => id !== self);
-  const missing = (): readonly NodeId[] => peers().filter((id) => !membership.ring.members.includes(id));
+  const peers = (): readonly NodeId[] => writeBehind.missingPeers().filter((id) => id !== self);
+  const missing = (): readonly NodeId[] => peers().filter((id) => !membership.ring().members.includes(id));
 
   async function send(to: NodeId, clients: readonly ClientSnapshot[]): Promise<boolean> {
     if (clients.length === 0) return true;
@@ -60,15 +60,13 @@ export function createColdStartRecovery(
   }
 
   return {
-    get hasPeersToAwait() {
-      return peers().length > 0;
-    },
+    hasPeersToAwait: () => peers().length > 0,
     async returnToOwners() {
       // Once is enough: later changes are replicated as usual.
       if (returned) return true;
-      const ring = createRing([...membership.ring.members, self], membership.ring);
+      const ring = createRing([...membership.ring().members, self], membership.ring());
       const chunks = new Map<NodeId, ClientSnapshot[]>();
-      for (let place = table.size - 1; place >= 0; place -= 1) {
+      for (let place = table.size() - 1; place >= 0; place -= 1) {
         if (place % STEP === 0) await timers.sleep(0);
         const client = table.at(place);
         if (client?.decidedAsActingOwner !== true) continue;

@@ -20,12 +20,13 @@ export function createOwnedClientsWalk(
 ): OwnedClientsWalk {
   const { membership } = deps;
   let isForAll = false;
-  let walkedRing: Ring = membership.ring;
+  let walkedRing: Ring = membership.ring();
 
   const walk = createTableWalk(deps, {
     visit(client) {
       if (client.first === undefined) return;
-      const { ring, self } = membership;
+      const self = membership.self();
+      const ring = membership.ring();
       const isMine = ring.owner(client.id) === self.id;
       const isWanted = isForAll
         ? isMine || client.decidedAsActingOwner
@@ -35,7 +36,7 @@ export function createOwnedClientsWalk(
     mayGoOn,
     done() {
       isForAll = false;
-      walkedRing = membership.ring;
+      walkedRing = membership.ring();
     },
   });
 

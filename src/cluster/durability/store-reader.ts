@@ -14,9 +14,9 @@ const LOAD_TIMEOUT_MS = 5_000;
 interface StoreReader {
   /** Resolves when the store is read, or after 5 s; clients that are read later are merged in then. */
   readonly load: () => Promise<void>;
-  readonly loadedClients: number;
+  loadedClients(): number;
   /** The other members of the ring when this node last wrote to a store of its own. */
-  readonly missingPeers: readonly NodeId[];
+  missingPeers(): readonly NodeId[];
 }
 
 interface StoreReaderDeps {
@@ -42,7 +42,7 @@ export function createStoreReader(deps: StoreReaderDeps, options: StoreReaderOpt
   let missingPeers: readonly NodeId[] = [];
 
   function keep(clients: readonly ClientSnapshot[]): boolean {
-    const room = Math.max(0, maxClients - table.size);
+    const room = Math.max(0, maxClients - table.size());
     copies.keep(clients.slice(0, room));
     loadedClients += Math.min(room, clients.length);
     // If each node has its own store, the other nodes may not know these clients, so this node must send them on.
@@ -56,7 +56,7 @@ export function createStoreReader(deps: StoreReaderDeps, options: StoreReaderOpt
     for (;;) {
       const result = await store.load(keep);
       onResult(result);
-      if (result.kind === 'done' && !store.shared) missingPeers = [...store.members];
+      if (result.kind === 'done' && !store.shared) missingPeers = [...store.members()];
       if (result.kind === 'done' || isClosed()) return;
       await timers.sleep(RETRY_MS);
     }
@@ -72,11 +72,7 @@ export function createStoreReader(deps: StoreReaderDeps, options: StoreReaderOpt
       const loaded = await Promise.race([loading, timers.sleep(LOAD_TIMEOUT_MS).then(() => false)]);
       if (!loaded) log.warn({ clients: loadedClients }, 'starting before the store is read; the rest follows');
     },
-    get loadedClients() {
-      return loadedClients;
-    },
-    get missingPeers() {
-      return missingPeers;
-    },
+    loadedClients: () => loadedClients,
+    missingPeers: () => missingPeers,
   };
 }

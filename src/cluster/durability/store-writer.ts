@@ -13,10 +13,10 @@ interface StoreWriter {
   /** Writes everything that waits now, batch by batch. Never rejects. A call during a write returns that write. */
   write(): Promise<void>;
   /** The write under way. */
-  readonly writing: Promise<void> | undefined;
+  writing(): Promise<void> | undefined;
   /** Whether a client, a removal or a change of the ring waits to be written. */
-  readonly isPending: boolean;
-  readonly writtenClients: number;
+  isPending(): boolean;
+  writtenClients(): number;
   /** From now on the store is told of the members of the ring. */
   beginToStoreMembers(): void;
 }
@@ -39,8 +39,8 @@ export function createStoreWriter(
   let writtenClients = 0;
 
   async function writeRound(): Promise<void> {
-    const ring = members.toStore;
-    const others = ring?.members.filter((id) => id !== membership.self.id);
+    const ring = members.toStore();
+    const others = ring?.members.filter((id) => id !== membership.self().id);
     unwritten.beginRound();
     for (let goesOn = true; goesOn;) {
       const { clientIds, forgotten } = unwritten.takeBatch(BATCH);
@@ -57,15 +57,9 @@ export function createStoreWriter(
 
   return {
     write: () => (writing ??= writeRound().finally(() => (writing = undefined))),
-    get writing() {
-      return writing;
-    },
-    get isPending() {
-      return !unwritten.isEmpty || members.areOutdated;
-    },
-    get writtenClients() {
-      return writtenClients;
-    },
+    writing: () => writing,
+    isPending: () => !unwritten.isEmpty() || members.areOutdated(),
+    writtenClients: () => writtenClients,
     beginToStoreMembers: () => members.begin(),
   };
 }
@@ -86,16 +80,13 @@ function lastingOf(table: BucketTable, clientIds: readonly string[], nowMs: numb
  * after the last cold start is over: a node that dies before must wait for the same peers again.
  */
 function trackStoredMembers(store: Store, membership: Membership) {
-  let storedRing: Ring = membership.ring;
+  let storedRing: Ring = membership.ring();
   let begun = false;
   return {
     /** The ring whose members the next write stores. */
-    get toStore(): Ring | undefined {
-      return begun ? membership.ring : undefined;
-    },
-    get areOutdated(): boolean {
-      return !store.shared && begun && storedRing !== membership.ring && membership.ring.members.length > 0;
-    },
+    toStore: () => (begun ? membership.ring() : undefined),
+    areOutdated: () =>
+      !store.shared && begun && storedRing !== membership.ring() && membership.ring().members.length > 0,
     begin: () => void (begun = true),
     stored: (ring: Ring) => void (storedRing = ring),
   };

@@ -19,12 +19,12 @@ const EMPTY: Batch = { clientIds: [], forgotten: [] };
  */
 export interface UnwrittenClients {
   /** Clients that wait or are in the current batch. */
-  readonly size: number;
+  size(): number;
   /** Ms since the oldest change that is not in the store; 0: none. */
-  readonly lagMs: number;
+  lagMs(): number;
   /** Whether more clients changed than may wait. Then none is kept, and the whole table must be written. */
-  readonly overflowed: boolean;
-  readonly isEmpty: boolean;
+  overflowed(): boolean;
+  isEmpty(): boolean;
   add(client: Client): void;
   /** Notes that a client is to be removed from the store. */
   forget(clientId: string): void;
@@ -75,18 +75,10 @@ export function createUnwrittenClients(
   }
 
   return {
-    get size() {
-      return size();
-    },
-    get lagMs() {
-      return size() > 0 || overflowed ? clock.nowMs() - oldestAtMs : 0;
-    },
-    get overflowed() {
-      return overflowed;
-    },
-    get isEmpty() {
-      return waiting.length === 0 && forgotten.length === 0 && !overflowed;
-    },
+    size,
+    lagMs: () => (size() > 0 || overflowed ? clock.nowMs() - oldestAtMs : 0),
+    overflowed: () => overflowed,
+    isEmpty: () => waiting.length === 0 && forgotten.length === 0 && !overflowed,
     add(client) {
       if (overflowed || !table.mark(client.slot, MARK.unwritten)) return;
       if (size() === 0) oldestAtMs = clock.nowMs();

@@ -8,6 +8,7 @@ import { createOwnedClientsWalk } from './owned-clients-walk.js';
 import { createStoreReader } from './store-reader.js';
 import { createStoreWriter } from './store-writer.js';
 import { createUnwrittenClients } from './unwritten-clients.js';
+import type { UnwrittenClients } from './unwritten-clients.js';
 
 /** Time between the change of a client and its write. */
 const INTERVAL_MS = 200;
@@ -17,6 +18,23 @@ const MAX_WAITING = 100_000;
 const MAX_FOUND = 20_000;
 /** Pause after a failure before the store is tried again. */
 const RETRY_MS = 1_000;
+
+export interface StoreStats {
+  /** Whether the store did what it was last asked to do. */
+  readonly up: boolean;
+  /** Clients that wait to be written. */
+  readonly waiting: number;
+  /** Ms since the oldest change that is not in the store; 0: none. If all nodes crash now, later changes are lost. */
+  readonly lagMs: number;
+  readonly failures: number;
+  readonly writtenClients: number;
+  readonly loadedClients: number;
+  /** How often the whole table was written, because too many changes waited or the store had lost its data. */
+  readonly rewrites: number;
+  readonly unreadable: number;
+  /** Present if nodes share the store. */
+  readonly lock: LockCounters | undefined;
+}
 
 /** Writes the decisions of this node to the store some time after they are made, and reads them at the start. */
 export interface WriteBehind {
@@ -31,21 +49,9 @@ export interface WriteBehind {
   /** Resolves when everything that waits is written, or the store has failed. */
   flush(): Promise<void>;
   close(): void;
-  /** Clients that wait to be written. */
-  readonly waiting: number;
-  /** Ms since the oldest change that is not in the store; 0: none. If all nodes crash now, later changes are lost. */
-  readonly lagMs: number;
-  /** Whether the last operation of the store succeeded. */
-  readonly up: boolean;
-  readonly writtenClients: number;
-  readonly loadedClients: number;
-  readonly failures: number;
-  /** How often the whole table was written, because too many changes waited or the store had lost its data. */
-  readonly rewrites: number;
-  readonly unreadable: number;
-  readonly lock: LockCounters | undefined;
+  stats(): StoreStats;
   /** The other members of the ring when this node was last in it. Their own stores hold the rest of the clients. */
-  readonly missingPeers: readonly NodeId[];
+  missingPeers(): readonly NodeId[];
   /** The missing peers are back, or are not awaited any longer: from now on the store is told of the current ring. */
   stopAwaitingPeers(): void;
 }
@@ -71,7 +77,7 @@ export function createWriteBehind(
   const writer = createStoreWriter({ ...deps, unwritten }, noteResult);
   const walk = createOwnedClientsWalk(deps, {
     found: changed,
-    mayGoOn: () => unwritten.size < Math.min(MAX_FOUND, maxWaiting),
+    mayGoOn: () => unwritten.size() < Math.min(MAX_FOUND, maxWaiting),
   });
   const reader = createStoreReader(deps, { maxClients, onResult: noteResult, isClosed: () => closed });
   let closed = false;
@@ -87,8 +93,8 @@ export function createWriteBehind(
   function startTimer(): void {
     if (closed) return;
     stopTimer ??= timers.every(storeIntervalMs, () => {
-      if (writer.writing !== undefined) return;
-      if (writer.isPending) {
+      if (writer.writing() !== undefined) return;
+      if (writer.isPending()) {
         if (health.mayTry()) void writer.write();
         return;
       }
@@ -99,7 +105,7 @@ export function createWriteBehind(
 
   function noteResult(result: StoreResult): void {
     health.note(result, unwritten);
-    if (result.kind === 'failed' || (!result.lost && !unwritten.overflowed)) return;
+    if (result.kind === 'failed' || (!result.lost && !unwritten.overflowed())) return;
     unwritten.clearOverflow();
     rewrites += 1;
     walk.findAll();
@@ -118,46 +124,30 @@ export function createWriteBehind(
     load: reader.load,
     async flush() {
       // The write under way may have begun before the latest changes.
-      await writer.writing;
-      if (writer.isPending) await writer.write();
+      await writer.writing();
+      if (writer.isPending()) await writer.write();
     },
     close() {
       closed = true;
       stopTimer?.();
       walk.close();
     },
-    get waiting() {
-      return unwritten.size;
-    },
-    get lagMs() {
-      return unwritten.lagMs;
-    },
-    get up() {
-      return health.up;
-    },
-    get writtenClients() {
-      return writer.writtenClients;
-    },
-    get loadedClients() {
-      return reader.loadedClients;
-    },
-    get failures() {
-      return health.failures;
-    },
-    get rewrites() {
-      return rewrites;
-    },
-    get unreadable() {
-      return store.unreadable;
-    },
-    get missingPeers() {
-      return reader.missingPeers;
-    },
+    stats: () => ({
+      up: health.up(),
+      waiting: unwritten.size(),
+      lagMs: unwritten.lagMs(),
+      failures: health.failures(),
+      writtenClients: writer.writtenClients(),
+      loadedClients: reader.loadedClients(),
+      rewrites,
+      unreadable: store.unreadable(),
+      lock: store.lock,
+    }),
+    missingPeers: () => reader.missingPeers(),
     stopAwaitingPeers() {
       writer.beginToStoreMembers();
       startTimer();
     },
-    lock: store.lock,
   };
 }
 
@@ -167,14 +157,10 @@ function trackHealth(clock: Clock, log: Log) {
   let failures = 0;
   let retryAtMs = 0;
   return {
-    get up() {
-      return up;
-    },
-    get failures() {
-      return failures;
-    },
+    up: () => up,
+    failures: () => failures,
     mayTry: () => clock.nowMs() >= retryAtMs,
-    note(result: StoreResult, { size, overflowed }: { readonly size: number; readonly overflowed: boolean }): void {
+    note(result: StoreResult, unwritten: Pick<UnwrittenClients, 'size' | 'overflowed'>): void {
       if (result.kind === 'failed') {
         failures += 1;
         retryAtMs = clock.nowMs() + RETRY_MS;
@@ -182,7 +168,7 @@ function trackHealth(clock: Clock, log: Log) {
         up = false;
         return;
       }
-      if (!up) log.info({ waiting: size, all: overflowed }, 'the store is back');
+      if (!up) log.info({ waiting: unwritten.size(), all: unwritten.overflowed() }, 'the store is back');
       up = true;
       if (result.lost) log.warn({}, 'the store has lost its data; writing all clients again');
     },

@@ -40,7 +40,7 @@ export interface Donor {
   admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
   /** Ends handoffs to members that join no more. */
   tidy(): void;
-  readonly handedClients: number;
+  handedClients(): number;
 }
 
 /** The giving side of a join. Changes during a handoff reach the joiner by replication. */
@@ -58,12 +58,12 @@ export function createDonor(
   }
 
   function begin(joiner: NodeId, gone: readonly NodeId[]): Session {
-    const present = membership.ring.members.filter((id) => !gone.includes(id));
-    const ring = createRing([...present, joiner], membership.ring);
-    const total = table.size;
+    const present = membership.ring().members.filter((id) => !gone.includes(id));
+    const ring = createRing([...present, joiner], membership.ring());
+    const total = table.size();
     const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
     replicator.addJoiner(joiner, (client) => willHold(ring, joiner, client));
-    return { ring, fromVersion: membership.ringVersion, total, cursor: total - 1, chunk: -1, answer };
+    return { ring, fromVersion: membership.ringVersion(), total, cursor: total - 1, chunk: -1, answer };
   }
 
   function nextChunk(session: Session, joiner: NodeId): PeerAnswer {
@@ -88,7 +88,7 @@ export function createDonor(
   return {
     handoff(joiner, chunk, gone) {
       let session = sessions.get(joiner);
-      if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion) {
+      if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion()) {
         // This node has no handoff to go on with, so the joiner must begin anew.
         if (chunk !== 0) return { kind: 'not-yet', members: membership.routedRecords() };
         sessions.set(joiner, (session = begin(joiner, gone)));
@@ -102,15 +102,15 @@ export function createDonor(
     admit(record, ring, members) {
       membership.learn(members, { host: record.id });
       const joiner = record.id;
-      const others = [...membership.ring.members, membership.self.id].filter((id) => id !== joiner);
+      const others = [...membership.ring().members, membership.self().id].filter((id) => id !== joiner);
       if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.routedRecords() };
       // Under another ring, the joiner collected other clients.
       const isRepeat = membership.stateOf(joiner) === 'active';
-      if (!isRepeat && sessions.get(joiner)?.fromVersion !== membership.ringVersion) {
+      if (!isRepeat && sessions.get(joiner)?.fromVersion !== membership.ringVersion()) {
         return { kind: 'not-yet', members: membership.routedRecords() };
       }
       // Once admitted, the joiner owns the clients that it owns in this ring, and they change here no more.
-      const ringWithJoiner = sessions.get(joiner)?.ring ?? membership.ring;
+      const ringWithJoiner = sessions.get(joiner)?.ring ?? membership.ring();
       const unsent = replicator.unsent(joiner, (client) => ringWithJoiner.owner(client) === joiner);
       const { more } = unsent;
       const clients = isRepeat && more ? [] : unsent.clients;
@@ -127,8 +127,6 @@ export function createDonor(
         replicator.dropJoiner(joiner);
       }
     },
-    get handedClients() {
-      return handedClients;
-    },
+    handedClients: () => handedClients,
   };
 }

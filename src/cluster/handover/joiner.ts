@@ -53,13 +53,13 @@ export async function join(deps: JoinerDeps, options: JoinerOptions): Promise<vo
   const { clock, timers, membership, log, isClosed, noteWaiting } = deps;
   const mayBegin = createBootstrap(deps, clock.nowMs() + options.bootstrapMs);
   let release: (() => void) | undefined;
-  for (let round = 1; !isClosed() && membership.mustJoin; round += 1) {
+  for (let round = 1; !isClosed() && membership.mustJoin(); round += 1) {
     if (!(await register(deps))) {
       await timers.sleep(RETRY_MS);
       continue;
     }
     const { failures, met } = await compareLists(deps, options.timeoutMs);
-    const { members: donors, checksum } = membership.ring;
+    const { members: donors, checksum } = membership.ring();
     if (donors.length === 0) {
       // Nobody decides yet. Of several nodes that start together, the first by id begins the ring and the others join
       // it.
@@ -85,7 +85,7 @@ export async function join(deps: JoinerDeps, options: JoinerOptions): Promise<vo
       if (await enter(deps, checksum, gone, options.timeoutMs)) {
         // A write that was answered before this node was a member did not wait for it.
         if (deps.registryMember === undefined) await deps.catchUp(present);
-        log.info({ members: membership.ring.members.length }, 'joined the ring');
+        log.info({ members: membership.ring().members.length }, 'joined the ring');
         break;
       }
     }
@@ -167,7 +167,7 @@ async function compareLists(
 ): Promise<{ readonly failures: readonly Failure[]; readonly met: boolean }> {
   const seeds = await discovery.seeds();
   const addresses = new Set([...seeds, ...membership.others()]);
-  addresses.delete(membership.self.id);
+  addresses.delete(membership.self().id);
   let met = seeds.length > 0 && addresses.size === 0;
   const asked = await askEach({ timers }, [...addresses], async (address): Promise<Failure[]> => {
     if (membership.stateOf(address) !== undefined && membership.isDown(address)) return [];
@@ -187,7 +187,7 @@ function hasJoiners(membership: Membership): boolean {
 function hasEarlierJoiner(membership: Membership): boolean {
   return membership
     .others()
-    .some((id) => id < membership.self.id && membership.stateOf(id) === 'joining' && !membership.isDown(id));
+    .some((id) => id < membership.self().id && membership.stateOf(id) === 'joining' && !membership.isDown(id));
 }
 
 async function collectAll(
@@ -218,7 +218,7 @@ async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[],
     } else {
       if (asked.kind === 'answer' || asked.kind === 'refused') return false;
       failures += 1;
-      if (!membership.ring.members.includes(donor) || failures > 5 || deps.isClosed()) return false;
+      if (!membership.ring().members.includes(donor) || failures > 5 || deps.isClosed()) return false;
       await deps.timers.sleep(RETRY_MS);
     }
   }
@@ -230,12 +230,12 @@ async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[],
  */
 async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[], timeoutMs: number): Promise<boolean> {
   const { membership, ask, timers } = deps;
-  const incarnation = membership.self.incarnation;
+  const incarnation = membership.self().incarnation;
   const admitted = new Set<NodeId>();
   for (;;) {
-    const { ring } = membership;
+    const ring = membership.ring();
     // Another ring gives this node other clients than those that were handed over.
-    if (deps.isClosed() || ring.checksum !== checksum || membership.self.incarnation !== incarnation) return false;
+    if (deps.isClosed() || ring.checksum !== checksum || membership.self().incarnation !== incarnation) return false;
     const missing = ring.members.filter((id) => !admitted.has(id) && !gone.includes(id));
     if (missing.length === 0) {
       if (await activate(deps)) return true;

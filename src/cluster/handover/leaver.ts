@@ -46,7 +46,7 @@ export function aloneAs(self: NodeId): GroupLeave {
  */
 export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<void> {
   const { membership, peerRpc } = deps;
-  const self = membership.self.id;
+  const self = membership.self().id;
   const outsiders = (): readonly NodeId[] => membership.others().filter((id) => !group.ids.includes(id));
   const stays = (id: NodeId): boolean => !membership.isDown(id) && membership.stateOf(id) !== 'leaving';
 
@@ -91,7 +91,7 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
 export async function handOver(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<() => void> {
   const { membership, limiter, leaseHolder, replicator, peerRpc } = deps;
   // A member that died a moment ago is noticed here: the copies that it held are gone.
-  await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring.members, [])]);
+  await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring().members, [])]);
   await drain(deps, drainMs);
   // No node of the group holds checks while another one still has much to send.
   await group.barrier();
@@ -106,9 +106,9 @@ export async function drain(
   { membership, replicator }: Pick<LeaverDeps, 'membership' | 'replicator'>,
   drainMs: number,
 ): Promise<void> {
-  for (let version = 0; version !== membership.ringVersion;) {
-    version = membership.ringVersion;
-    if (membership.ring.members.some((id) => id !== membership.self.id)) await replicator.drained(drainMs);
+  for (let version = 0; version !== membership.ringVersion();) {
+    version = membership.ringVersion();
+    if (membership.ring().members.some((id) => id !== membership.self().id)) await replicator.drained(drainMs);
   }
 }
 

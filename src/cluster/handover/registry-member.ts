@@ -51,8 +51,8 @@ export function createRegistryMember(
 
   function checkLease(nowMs: number): void {
     if (!strict) return;
-    const expired = !membership.mustJoin && nowMs >= session.holdsUntilMs;
-    if (expired === membership.leaseExpired) return;
+    const expired = !membership.mustJoin() && nowMs >= session.holdsUntilMs();
+    if (expired === membership.leaseExpired()) return;
     if (expired) log.warn({}, 'lease expired; deciding nothing until it is renewed');
     else log.info({}, 'lease renewed; deciding again');
     membership.setLeaseExpired(expired);
@@ -77,7 +77,7 @@ export function createRegistryMember(
       if (!strict) return undefined;
       const mayDecide = (): boolean => {
         checkLease(clock.nowMs());
-        return !membership.leaseExpired && !membership.mustJoin;
+        return !membership.leaseExpired() && !membership.mustJoin();
       };
       return createAcknowledger({ clock, timers, membership, mayDecide, ...parts }, acknowledgerOptions);
     },
@@ -87,7 +87,7 @@ export function createRegistryMember(
       return true;
     },
     async leave(parts, { drainMs, group: { ids } }) {
-      if (membership.mustJoin) {
+      if (membership.mustJoin()) {
         membership.declare('left');
         return session.deregister();
       }

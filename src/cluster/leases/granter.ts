@@ -53,8 +53,8 @@ export interface LeaseGranter {
   /** Lends no tokens of this client for a second. */
   pause(clientId: string): void;
   /** Tokens lent so far, and tokens that came back. */
-  readonly lentTokens: number;
-  readonly returnedTokens: number;
+  lentTokens(): number;
+  returnedTokens(): number;
 }
 
 interface LeaseGranterDeps {
@@ -101,7 +101,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     const buckets = rules.map((rule) => findBucket(client, rule));
     const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
     if (tokens < MIN_TOKENS) return undefined;
-    const { id: self, incarnation } = membership.self;
+    const { id: self, incarnation } = membership.self();
     const id = `${self} ${incarnation} ${++leases} ${holder}`;
     for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
     const peek = { rules, cost: 1, peek: true };
@@ -116,7 +116,7 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     const nowMs = clock.nowMs();
     const client = table.openKnown(clientId);
     if (client === undefined) return;
-    if (reservations.size > 0) reservations.observe(client, undefined, nowMs);
+    if (reservations.size() > 0) reservations.observe(client, undefined, nowMs);
     let open = false;
     let lent = 0;
     for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {
@@ -152,12 +152,8 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     },
     giveBack,
     pause: (clientId) => void pausedUntilMs.set(clientId, clock.nowMs() + PAUSE_MS),
-    get lentTokens() {
-      return lentTokens;
-    },
-    get returnedTokens() {
-      return returnedTokens;
-    },
+    lentTokens: () => lentTokens,
+    returnedTokens: () => returnedTokens,
   };
 }
 

@@ -40,7 +40,7 @@ export interface LeaseHolder {
   /** Returns all unspent tokens to owners that are still there, and asks for no more. */
   release(): Promise<void>;
   /** Clients with leases on this node. */
-  readonly leasedClients: number;
+  leasedClients(): number;
   close(): void;
 }
 
@@ -244,9 +244,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
       leased.clear();
       await Promise.all([...outgoing.keys()].map(flush));
     },
-    get leasedClients() {
-      return leased.size;
-    },
+    leasedClients: () => leased.size,
     close: () => stopChecking?.(),
   };
 }

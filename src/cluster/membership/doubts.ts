@@ -28,7 +28,7 @@ export function isGoing({ state }: KnownMember['record']): boolean {
  */
 interface Doubts {
   /** The members with which this node exchanges heartbeats. */
-  readonly neighbours: ReadonlySet<NodeId>;
+  neighbours(): ReadonlySet<NodeId>;
   /** How long the member has been silent although it should have been heard. */
   readonly silentMs: (known: GossipMember, nowMs?: number) => number;
   /** @param forMs how long a neighbour may be silent; default: two heartbeats */
@@ -89,9 +89,7 @@ export function createDoubts(
   }
 
   return {
-    get neighbours() {
-      return neighbours;
-    },
+    neighbours: () => neighbours,
     silentMs,
     isDoubted,
     begin,

@@ -20,7 +20,7 @@ type Described = KnownMember['record'];
 /** Members that tell each other of themselves by heartbeats. */
 export interface GossipMembership extends Membership {
   /** The members with which this node exchanges heartbeats. */
-  readonly neighbours: ReadonlySet<NodeId>;
+  neighbours(): ReadonlySet<NodeId>;
   /** Notes that this node sends a message to this member. */
   readonly messageSent: (id: NodeId) => void;
   /** The members that this node has begun to doubt since the last call. */
@@ -172,35 +172,23 @@ export function createGossipMembership(
   const membership: GossipMembership = {
     allowsActingOwner: true,
     keepsDownMembers: false,
-    leaseExpired: false,
-    epoch: undefined,
-    get mustJoin() {
-      return view.self.state === 'joining';
-    },
-    get self() {
-      return view.self;
-    },
-    get ring() {
-      return view.ring;
-    },
-    get ringVersion() {
-      return view.ringVersion;
-    },
-    get neighbours() {
-      return doubts.neighbours;
-    },
+    leaseExpired: () => false,
+    epoch: () => undefined,
+    mustJoin: () => view.self.state === 'joining',
+    self: () => view.self,
+    ring: () => view.ring(),
+    ringVersion: () => view.ringVersion(),
+    neighbours: () => doubts.neighbours(),
     messageSent: doubts.messageSent,
     takeNewDoubts: doubts.takeNew,
-    get view() {
-      return (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)]));
-    },
+    view: () => (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)])),
     ...view.shared,
     records,
     routedRecords: records,
     recordsOf: (wanted) => view.recordsOf(wanted, view.self),
     silent: (forMs) => [...others.values()].filter((known) => isDoubted(known, forMs)).map(view.recordOf),
     isDecider: () => true,
-    isBehind: (theirs) => theirs !== membership.view,
+    isBehind: (theirs) => theirs !== membership.view(),
     learn,
     messageReceived(from, _view, nowMs = clock.nowMs()) {
       const before = others.get(from.id);

@@ -24,19 +24,19 @@ export interface MembershipOptions {
 
 /** The members and their ring, for code that decides, replicates and routes. */
 export interface Members {
-  readonly self: MemberRecord;
+  self(): MemberRecord;
   /** The active members that are alive. */
-  readonly ring: Ring;
+  ring(): Ring;
   /** Counts the rings from 1. A result that was found under the same version is still valid. */
-  readonly ringVersion: number;
+  ringVersion(): number;
   /** Whether a successor decides for an owner that is down. */
   readonly allowsActingOwner: boolean;
   /** Whether a member that is down stays in the ring, with an acting owner, until its registration ends. */
   readonly keepsDownMembers: boolean;
   /** Whether this node may not decide although it is in the ring of others. */
-  readonly leaseExpired: boolean;
+  leaseExpired(): boolean;
   /** The revision of the registry from which the ring is made; `undefined` without a registry. */
-  readonly epoch: number | undefined;
+  epoch(): number | undefined;
   /** The incarnation of each member of the ring. A member that returns without having left makes a new ring. */
   incarnations(): ReadonlyMap<NodeId, number>;
   /** All other members, dead ones included. */
@@ -55,9 +55,9 @@ export interface Members {
 /** The members as gossip or a registry knows them. Each node measures silence by its own clock. */
 export interface Membership extends Members {
   /** Whether this node has yet to join, or to rejoin. */
-  readonly mustJoin: boolean;
+  mustJoin(): boolean;
   /** Names the present list of ids, incarnations and states. Equal on two nodes that know the same. */
-  readonly view: string;
+  view(): string;
   records(): readonly MemberRecord[];
   /** The records of those of these ids that are known. */
   recordsOf(ids: readonly NodeId[]): readonly MemberRecord[];
@@ -222,12 +222,8 @@ export function createMemberView<K extends KnownMember>(
       doubted: false,
     },
     known,
-    get ring() {
-      return ring;
-    },
-    get ringVersion() {
-      return ringVersion;
-    },
+    ring: () => ring,
+    ringVersion: () => ringVersion,
     rebuild() {
       watchConcurrentLeaves();
       const active = new Map<NodeId, number>();

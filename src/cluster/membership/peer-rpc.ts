@@ -82,7 +82,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     if (hasMembers) {
       const complete = answer.kind === 'members' && view !== sent.view;
       const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
-      if (rivals.isNamed(answer.members, membership.self)) heardRival();
+      if (rivals.isNamed(answer.members, membership.self())) heardRival();
       if (countUnknown(answer.members) > MAX_UNKNOWN) await prepareRingWith(answer.members);
       membership.learn(answer.members, from);
       sendUrgent();
@@ -99,14 +99,14 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   }
 
   function prepareRingWith(members: readonly MemberRecord[]): Promise<void> {
-    const { ring } = membership;
+    const ring = membership.ring();
     const active = members.filter(({ state }) => state === 'active').map(({ id }) => id);
     return prepareRing([...ring.members, ...active], ring, () => new Promise((resolve) => timers.soon(resolve)));
   }
 
   /** Returns the same object until this node or its view has changed, as what is written of it is kept. */
   function sender(): Sender {
-    const [from, view, policies] = [membership.self, membership.view, policiesDigest()];
+    const [from, view, policies] = [membership.self(), membership.view(), policiesDigest()];
     if (lastSender?.from !== from || lastSender.view !== view || lastSender.policies !== policies)
       lastSender = { from, view, policies };
     return lastSender;
@@ -123,7 +123,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   async function heartbeat(to: NodeId, late = membership.silent(lateMs), again = false): Promise<void> {
     if (heartbeating.has(to) && !again) return;
     heartbeating.add(to);
-    const agreed = exchanged.get(to)?.view === membership.view;
+    const agreed = exchanged.get(to)?.view === membership.view();
     await ask(to, { kind: 'heartbeat', members: probing.recordsFor(agreed, late) }, heartbeatTimeoutMs);
     heartbeating.delete(to);
   }
@@ -170,14 +170,14 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
       membership.learn(members);
       sendUrgent();
       // Without regular heartbeats, this node has no opinion of these members before it has asked them itself.
-      if (probing.fetchesViews) for (const { id } of members) if (id !== membership.self.id) void heartbeat(id);
-      const agreed = view === membership.view;
+      if (probing.fetchesViews) for (const { id } of members) if (id !== membership.self().id) void heartbeat(id);
+      const agreed = view === membership.view();
       const answered = agreed ? membership.recordsOf(members.map(({ id }) => id)) : membership.records();
       return { kind: 'members', members: [...answered, ...rivals.takeFor(from)] };
     },
     heartbeat: (to) => void heartbeat(to),
     async tell(ids, members) {
-      const others = ids.filter((id) => id !== membership.self.id && !membership.isDown(id));
+      const others = ids.filter((id) => id !== membership.self().id && !membership.isDown(id));
       await Promise.all(others.map((id) => ask(id, { kind: 'heartbeat', members }, suspectAfterMs)));
     },
     beat() {

@@ -54,7 +54,7 @@ export function createGossipProbing(
     for (const id of membership.others()) {
       const state = membership.stateOf(id)!;
       if (state === 'leaving' || state === 'dead') ids[state].push(id);
-      else if (!membership.neighbours.has(id)) ids.present.push(id);
+      else if (!membership.neighbours().has(id)) ids.present.push(id);
     }
     return ids;
   }
@@ -77,8 +77,8 @@ export function createGossipProbing(
       }
       // Missed members are looked for among all neighbours, also those with which other messages were exchanged.
       const isDue = (id: NodeId): boolean => missed.length > 0 || nowMs - (exchangedAtMs(id) ?? -Infinity) >= beatMs;
-      for (const id of membership.neighbours) if (isDue(id)) targets.add(id);
-      if (membership.self.state === 'leaving') for (const id of present) if (isDue(id)) targets.add(id);
+      for (const id of membership.neighbours()) if (isDue(id)) targets.add(id);
+      if (membership.self().state === 'leaving') for (const id of present) if (isDue(id)) targets.add(id);
       for (const id of leaving) targets.delete(id);
       if (isSeedBeat()) for (const id of [...leaving, ...inTurn(dead, MAX_DEAD, beats / SEED_EVERY)]) targets.add(id);
       return [...targets];
@@ -86,13 +86,13 @@ export function createGossipProbing(
     urgent() {
       const doubts = membership.takeNewDoubts();
       // A node that does not decide has time, and must not speak before it knows that nobody else has its id.
-      if (doubts.length === 0 || membership.self.state !== 'active') return [];
-      return [...doubts, ...membership.neighbours];
+      if (doubts.length === 0 || membership.self().state !== 'active') return [];
+      return [...doubts, ...membership.neighbours()];
     },
     async seeds() {
       if (!isSeedBeat()) return [];
       const ids = await discovery.seeds();
-      return ids.filter((id) => id !== membership.self.id && membership.stateOf(id) === undefined);
+      return ids.filter((id) => id !== membership.self().id && membership.stateOf(id) === undefined);
     },
     recordsFor: (agreed, late) => (agreed ? inTurn(late, MAX_SILENT, beats * MAX_SILENT) : membership.records()),
     messageSent: membership.messageSent,

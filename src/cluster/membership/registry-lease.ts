@@ -29,9 +29,9 @@ interface RegistryLeaseOptions {
 /** The lease under which this node is registered. It is renewed until it expires, or is revoked. */
 interface RegistryLease {
   /** `undefined` while there is none. */
-  readonly id: string | undefined;
+  id(): string | undefined;
   /** Until this time of its own clock, this node counts on the lease. */
-  readonly holdsUntilMs: number;
+  holdsUntilMs(): number;
   /** Gets a lease if there is none. @returns whether there is one */
   acquire(): Promise<boolean>;
   /** Notes that the registry does not know the lease any more. */
@@ -78,12 +78,8 @@ export function createRegistryLease(deps: RegistryLeaseDeps, options: RegistryLe
   const stop = timers.every(renewEveryMs, () => void renew());
 
   return {
-    get id() {
-      return id;
-    },
-    get holdsUntilMs() {
-      return holdsUntilMs;
-    },
+    id: () => id,
+    holdsUntilMs: () => holdsUntilMs,
     async acquire() {
       if (id !== undefined) return true;
       const sentAtMs = clock.nowMs();

@@ -34,9 +34,9 @@ interface RegisteredMember extends KnownMember {
 /** Members as a registry has them, in the same order on every node. */
 export interface RegistryMembership extends Membership {
   /** The revision of the view that this node acts on; 0 before the first. */
-  readonly epoch: number;
+  epoch(): number;
   /** Whether the present incarnation of this node is registered. */
-  readonly isRegistered: boolean;
+  isRegistered(): boolean;
   /** Whether a member has said that it acts on a view no older than this revision. */
   hasSeen(id: NodeId, revision: number): boolean;
   /** Takes over a view that comes from the registry itself. */
@@ -168,30 +168,14 @@ export function createRegistryMembership(
   return {
     allowsActingOwner: !strict,
     keepsDownMembers: !strict,
-    get leaseExpired() {
-      return leaseExpired;
-    },
-    get mustJoin() {
-      return view.self.state === 'joining';
-    },
-    get self(): MemberRecord {
-      return leaseExpired ? { ...view.self, state: 'left' } : view.self;
-    },
-    get ring() {
-      return view.ring;
-    },
-    get ringVersion() {
-      return view.ringVersion;
-    },
-    get view() {
-      return `${registry}.${epoch}`;
-    },
-    get epoch() {
-      return epoch;
-    },
-    get isRegistered() {
-      return registeredAt !== undefined;
-    },
+    leaseExpired: () => leaseExpired,
+    mustJoin: () => view.self.state === 'joining',
+    self: () => (leaseExpired ? { ...view.self, state: 'left' } : view.self),
+    ring: () => view.ring(),
+    ringVersion: () => view.ringVersion(),
+    view: () => `${registry}.${epoch}`,
+    epoch: () => epoch,
+    isRegistered: () => registeredAt !== undefined,
     ...view.shared,
     records,
     recordsOf: (wanted) => view.recordsOf(wanted, ownRecord()),

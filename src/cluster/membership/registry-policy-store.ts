@@ -12,7 +12,7 @@ export interface KnownPolicies {
 /** The policy document of the registry, as this node knows it from the same reads and the same watch as the members. */
 export interface RegistryPolicyStore {
   /** The latest one; `undefined` before the first view. */
-  readonly known: KnownPolicies | undefined;
+  known(): KnownPolicies | undefined;
   /** Calls `listener` after each change. */
   onChange(listener: () => void): void;
   /** Reads the registry now. @returns whether it has answered */
@@ -52,7 +52,7 @@ export function createRegistryPolicyStore(
   }
 
   return {
-    get known() {
+    known() {
       const name = registryName();
       return name === '' ? undefined : { registry: name, stored };
     },

@@ -27,9 +27,9 @@ interface RegistrySessionOptions {
 /** This node's registration, its lease, and its view of all members and policies. */
 export interface RegistrySession extends Pick<RegistryHealth, 'failures' | 'isReachable'> {
   /** Until this time of its own clock, the registration of this node stays, and no other node decides for it. */
-  readonly holdsUntilMs: number;
+  holdsUntilMs(): number;
   /** Ms until then, at least 0. */
-  readonly leaseLeftMs: number;
+  leaseLeftMs(): number;
   readonly policyStore: RegistryPolicyStore;
   /** Registers this node as joining, with its next incarnation. @returns whether it is registered */
   readonly register: () => Promise<boolean>;
@@ -69,7 +69,7 @@ export function createRegistrySession(deps: RegistrySessionDeps, { ttlMs }: Regi
     {
       registry,
       health,
-      registryName: () => view.latest.registry,
+      registryName: () => view.latest().registry,
       refresh: async () => (await view.read()) !== undefined,
     },
     { timeoutMs },
@@ -79,9 +79,10 @@ export function createRegistrySession(deps: RegistrySessionDeps, { ttlMs }: Regi
   let closed = false;
 
   async function write(incarnation: number, state: Registration['state'], unless: Unless): Promise<number | undefined> {
-    if (lease.id === undefined) return undefined;
-    const { id, version, url } = membership.self;
-    const written = await registry.write(lease.id, { id, incarnation, state, version, url }, unless, timeoutMs);
+    const leaseId = lease.id();
+    if (leaseId === undefined) return undefined;
+    const { id, version, url } = membership.self();
+    const written = await registry.write(leaseId, { id, incarnation, state, version, url }, unless, timeoutMs);
     if (written.kind === 'failed') health.failed('write', written.reason);
     else health.answered();
     if (written.kind === 'ended') lease.expired();
@@ -91,21 +92,17 @@ export function createRegistrySession(deps: RegistrySessionDeps, { ttlMs }: Regi
   }
 
   return {
-    get holdsUntilMs() {
-      return lease.holdsUntilMs;
-    },
-    get leaseLeftMs() {
-      return Math.max(0, lease.holdsUntilMs - clock.nowMs());
-    },
+    holdsUntilMs: () => lease.holdsUntilMs(),
+    leaseLeftMs: () => Math.max(0, lease.holdsUntilMs() - clock.nowMs()),
     failures: health.failures,
     isReachable: health.isReachable,
     policyStore,
     async register() {
-      if (membership.isRegistered) return true;
+      if (membership.isRegistered()) return true;
       const hasLease = await lease.acquire();
       const now = await view.read();
       if (!hasLease || now === undefined || closed) return false;
-      const incarnation = Math.max(membership.self.incarnation, now.revision + 1);
+      const incarnation = Math.max(membership.self().incarnation, now.revision + 1);
       const unless = { ownLaterThan: now.revision, anyLaterThan: undefined };
       const revision = await write(incarnation, 'joining', unless);
       if (revision === undefined) return false;
@@ -114,9 +111,9 @@ export function createRegistrySession(deps: RegistrySessionDeps, { ttlMs }: Regi
     },
     publish(state) {
       // A write of this node that it does not know to be done comes with the next view.
-      const ownLaterThan = Math.max(view.latest.revision, writtenRevision);
-      const anyLaterThan = state === 'active' ? membership.epoch : undefined;
-      return write(membership.self.incarnation, state, { ownLaterThan, anyLaterThan });
+      const ownLaterThan = Math.max(view.latest().revision, writtenRevision);
+      const anyLaterThan = state === 'active' ? membership.epoch() : undefined;
+      return write(membership.self().incarnation, state, { ownLaterThan, anyLaterThan });
     },
     deregister: lease.revoke,
     close() {

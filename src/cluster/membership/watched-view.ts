@@ -19,7 +19,7 @@ interface WatchedViewDeps {
 /** The view that comes from the registry itself: read once, and then kept up to date by a watch. */
 interface WatchedView {
   /** The latest view; its registry is empty before the first. */
-  readonly latest: RegistryView;
+  latest(): RegistryView;
   /** Reads the registry now. @returns the view, or `undefined` if the registry did not answer */
   read(): Promise<RegistryView | undefined>;
   /** Notes a revision of the registry. A watch that has not reached the one noted before is dead, and is replaced. */
@@ -94,9 +94,7 @@ export function createWatchedView(deps: WatchedViewDeps, { timeoutMs }: { timeou
   void follow();
 
   return {
-    get latest() {
-      return latest;
-    },
+    latest: () => latest,
     read,
     noteRevision(revision) {
       if (notedRevision > latest.revision) endWatch();

@@ -12,7 +12,7 @@ export interface Policies {
   /** @returns the fixed answer for a client on the allow or deny list */
   listed(clientId: string): 'allow' | 'deny' | undefined;
   /** Whether any client is on the allow or deny list. */
-  readonly listsClients: boolean;
+  listsClients(): boolean;
   /** @returns the rules of a domain of Envoy's */
   envoyDomain(name: string): EnvoyDomain | undefined;
 }
@@ -24,10 +24,10 @@ interface Resolved {
 
 /** The policies of this node: one document, always replaced as a whole. */
 export interface ActivePolicies extends Policies {
-  readonly document: PolicyDocument;
-  readonly set: PolicySet;
+  document(): PolicyDocument;
+  set(): PolicySet;
   /** Name of the registry that the document was last read from; `undefined` without a registry. */
-  readonly registry: string | undefined;
+  registry(): string | undefined;
   /** Puts a document in force. @param registry its registry; by default the name does not change */
   adopt(document: PolicyDocument, registry?: string): void;
   /** Calls `listener` after each change. */
@@ -49,7 +49,7 @@ export interface Overwritten {
 export const WITHOUT_POLICIES: Policies = {
   resolve: () => undefined,
   listed: () => undefined,
-  listsClients: false,
+  listsClients: () => false,
   envoyDomain: () => undefined,
 };
 
@@ -64,15 +64,9 @@ export function createActivePolicies(
   const overwriteListeners: ((overwritten: Overwritten) => void)[] = [];
 
   return {
-    get document() {
-      return document;
-    },
-    get set() {
-      return set;
-    },
-    get registry() {
-      return registry;
-    },
+    document: () => document,
+    set: () => set,
+    registry: () => registry,
     resolve(clientId, name = set.default) {
       const policy = name === undefined ? undefined : set.policies.get(name);
       if (policy === undefined) return undefined;
@@ -80,9 +74,7 @@ export function createActivePolicies(
       return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
     },
     listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
-    get listsClients() {
-      return set.listed.size > 0;
-    },
+    listsClients: () => set.listed.size > 0,
     envoyDomain: (name) => set.envoy.get(name),
     adopt(next, nextRegistry = registry) {
       if (next.digest === document.digest && nextRegistry === registry) return;

@@ -88,7 +88,7 @@ export function createAdaptiveController(
     for (const [name, one] of controlled) {
       const adaptive = policyOf(name)?.adaptive;
       // The next controlling node continues from the factor that it has received.
-      if (adaptive === undefined || decider(name) !== membership.self.id) {
+      if (adaptive === undefined || decider(name) !== membership.self().id) {
         controlled.delete(name);
         continue;
       }
@@ -111,7 +111,7 @@ export function createAdaptiveController(
       const load = loadOf(report, adaptive);
       if (load === undefined) return { kind: 'meaningless' };
       const to = decider(name);
-      if (to === membership.self.id) return { kind: 'reported', factor: note(name, load), load };
+      if (to === membership.self().id) return { kind: 'reported', factor: note(name, load), load };
       if (to === undefined) return { kind: 'unavailable' };
       const asked = await ask(to, { kind: 'load', name, load }, timeoutMs);
       const [factor] = asked.kind === 'answer' && asked.body.kind === 'factors' ? asked.body.factors : [];
@@ -119,7 +119,9 @@ export function createAdaptiveController(
       return factor === undefined ? { kind: 'unavailable' } : { kind: 'reported', factor: factor[1], load };
     },
     reportFromPeer: (name, load) =>
-      decider(name) === membership.self.id && policyOf(name)?.adaptive !== undefined ? [[name, note(name, load)]] : [],
+      decider(name) === membership.self().id && policyOf(name)?.adaptive !== undefined
+        ? [[name, note(name, load)]]
+        : [],
     learn(factors) {
       for (const [name, factor] of factors) if (policyOf(name)?.adaptive !== undefined) set(name, factor);
     },

@@ -68,13 +68,13 @@ export function createPolicyAntiEntropy(
   activePolicies.onChange(() => digests.clear());
 
   function messageOf(entries: Part, whole: boolean): PoliciesMessage {
-    const { version, digest } = activePolicies.document;
+    const { version, digest } = activePolicies.document();
     return { kind: 'policies', version, digest, entries, whole };
   }
 
   /** All of this node's document, if it has one part. */
   function wholeMessage(): PoliciesMessage {
-    const [first, ...others] = entryParts.divide(activePolicies.document);
+    const [first, ...others] = entryParts.divide(activePolicies.document());
     return others.length === 0 ? messageOf(first!, true) : messageOf([], false);
   }
 
@@ -98,7 +98,7 @@ export function createPolicyAntiEntropy(
 
   /** @returns whether this node has merged that document, or has it in force */
   async function fetchDocument(id: NodeId, theirs: Version): Promise<boolean> {
-    if (activePolicies.document.digest === theirs.digest) return true;
+    if (activePolicies.document().digest === theirs.digest) return true;
     const entries = await entryParts.fetchAll(id, theirs.digest);
     return entries !== undefined && absorb(theirs, entries);
   }
@@ -134,7 +134,7 @@ export function createPolicyAntiEntropy(
     const theirs = asked.body;
     if (theirs.whole) await absorb(theirs, new Map(theirs.entries));
     else if (theirs.digest !== sent.digest && !(await fetchInOrder(id, theirs))) return false;
-    if (activePolicies.document.digest !== theirs.digest) await push(id);
+    if (activePolicies.document().digest !== theirs.digest) await push(id);
     return true;
   }
 
@@ -155,7 +155,7 @@ export function createPolicyAntiEntropy(
   return {
     async spread({ entries }) {
       const news: (readonly [string, Entry])[] = [];
-      for (const item of activePolicies.document.entries) {
+      for (const item of activePolicies.document().entries) {
         const [key, entry] = item;
         const known = entries.get(key);
         if (known !== entry && (known?.version !== entry.version || known.writer !== entry.writer)) news.push(item);
@@ -177,8 +177,8 @@ export function createPolicyAntiEntropy(
     async answer(message) {
       const { digest, entries, whole } = message;
       if (whole) await absorb(message, new Map(entries));
-      else if (digest !== activePolicies.document.digest && entries.length > 0) await applyNews(message);
-      return activePolicies.document.digest === digest ? messageOf([], false) : wholeMessage();
+      else if (digest !== activePolicies.document().digest && entries.length > 0) await applyNews(message);
+      return activePolicies.document().digest === digest ? messageOf([], false) : wholeMessage();
     },
     async fetchFrom(id, theirs) {
       await fetchInOrder(id, theirs);
@@ -189,7 +189,7 @@ export function createPolicyAntiEntropy(
       if (syncing) return;
       for (const [id, digest] of digests) {
         if (membership.stateOf(id) === undefined) digests.delete(id);
-        if (digest === activePolicies.document.digest || membership.isDown(id)) continue;
+        if (digest === activePolicies.document().digest || membership.isDown(id)) continue;
         syncing = true;
         digests.delete(id);
         void sync(id).then(() => (syncing = false));

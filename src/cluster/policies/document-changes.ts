@@ -31,9 +31,9 @@ export function createDocumentChanges({
     async make(prepare, commit) {
       const made = last.then(async () => {
         for (;;) {
-          const mine = activePolicies.document;
+          const mine = activePolicies.document();
           const prepared = await inTurns(prepare(mine), turn);
-          if (activePolicies.document === mine) return { result: commit(prepared, mine) };
+          if (activePolicies.document() === mine) return { result: commit(prepared, mine) };
         }
       });
       last = made.catch(() => undefined);

@@ -29,7 +29,7 @@ export function createPolicyWriter<Who>(
 ): PolicyWriter<Who> {
   return {
     async write(changes, who, ifMatch) {
-      const { document } = activePolicies;
+      const document = activePolicies.document();
       const written = await policies.write(changes, ifMatch);
       if (written.kind !== 'written') return written;
       const { entries } = written.madeFrom ?? document;

@@ -22,12 +22,12 @@ type RegistryBackendDeps = RegistryMergeDeps & PolicyAntiEntropyDeps;
  */
 export function createRegistryBackend(deps: RegistryBackendDeps, options: PolicyBackendOptions): PolicyBackend {
   const { clock, timers, membership, policyStore } = deps;
-  const self = membership.self.id;
+  const self = membership.self().id;
   // The registry orders all documents, so the higher version is the later one.
   function* later(mine: PolicyDocument, theirs: PolicyDocument): Steps<Reconciled> {
     return { next: theirs.version > mine.version ? theirs : mine, lost: [] };
   }
-  const entryParts = createEntryParts({ ...deps, current: () => deps.activePolicies.document }, options);
+  const entryParts = createEntryParts({ ...deps, current: () => deps.activePolicies.document() }, options);
   const changes = createDocumentChanges(deps);
   const antiEntropy = createPolicyAntiEntropy({ ...deps, changes, entryParts }, later, options);
   const registry = createRegistryMerge(deps);
@@ -112,7 +112,7 @@ export function createRegistryBackend(deps: RegistryBackendDeps, options: Policy
     async catchUp(ids) {
       const base = registry.current();
       if ('known' in base) return registry.isComplete(base) || registry.merge();
-      if (policyStore.known === undefined) return false;
+      if (policyStore.known() === undefined) return false;
       // If the registry's document is not valid, the members still hold the last valid one.
       return ids.length === 0 || antiEntropy.syncWithOne(ids);
     },

@@ -56,7 +56,7 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
   policyStore.onChange(adoptStored);
 
   function adoptStored(): void {
-    const { registry, stored } = policyStore.known!;
+    const { registry, stored } = policyStore.known()!;
     if (stored.kind === 'unreadable') {
       const { revision, reason } = stored;
       if (revision !== unreadableRevision)
@@ -68,9 +68,9 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
     if (unreadableRevision !== undefined)
       log.info({ version: document.version }, 'the policies in the registry are valid again');
     unreadableRevision = undefined;
-    if (!isComplete({ known: policyStore.known!, document })) return;
-    if (registry !== activePolicies.registry) {
-      const before = activePolicies.document;
+    if (!isComplete({ known: policyStore.known()!, document })) return;
+    if (registry !== activePolicies.registry()) {
+      const before = activePolicies.document();
       reportOverwritten(deps, { keys: finish(overwrittenKeys(before, document)), before, after: document });
     }
     activePolicies.adopt(document, registry);
@@ -80,14 +80,14 @@ export function createRegistryMerge(deps: RegistryMergeDeps): RegistryMerge {
 
   /** @returns the registry's document with this node's entries; `undefined` if it has them already */
   function completed({ known: { registry }, document: theirs }: RegistryDocument): PolicyDocument | undefined {
-    const mine = activePolicies.document;
-    if (registry === activePolicies.registry && theirs.version >= mine.version) return undefined;
+    const mine = activePolicies.document();
+    if (registry === activePolicies.registry() && theirs.version >= mine.version) return undefined;
     if (lastMerge.theirs !== theirs || lastMerge.mine !== mine) lastMerge = { theirs, mine, both: merge(theirs, mine) };
     return lastMerge.both.digest === theirs.digest ? undefined : lastMerge.both;
   }
 
   function current(): RegistryDocument | Refused {
-    const { known } = policyStore;
+    const known = policyStore.known();
     if (known === undefined) return refused('it has not answered yet');
     if (known.stored.kind === 'document') return { known, document: known.stored.document };
     return refused(`what it has is not valid: ${known.stored.reason}`);

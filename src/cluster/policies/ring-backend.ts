@@ -35,11 +35,11 @@ interface RingBackendDeps extends PolicyAntiEntropyDeps {
 /** The nodes keep the document: the owner of one ring key accepts the changes and sends them to all. */
 export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendOptions): PolicyBackend {
   const { timers, membership, activePolicies, ask, decider, isHeld } = deps;
-  const entryParts = createEntryParts({ ask, current: () => activePolicies.document }, options);
+  const entryParts = createEntryParts({ ask, current: () => activePolicies.document() }, options);
   const documentChanges = createDocumentChanges(deps);
   const antiEntropy = createPolicyAntiEntropy({ ...deps, changes: documentChanges, entryParts }, reconcile, options);
   const isAccepting = (): boolean =>
-    decider(WRITES) === membership.self.id && !isHeld() && membership.self.state === 'active';
+    decider(WRITES) === membership.self().id && !isHeld() && membership.self().state === 'active';
   const results = new LRUCache<string, Promise<RingWritten | null>>({ max: MAX_RESULTS });
   let writes = 0;
   let hasJoined = false;
@@ -61,7 +61,7 @@ export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendO
     function* prepare(document: PolicyDocument): Steps<PolicyDocument | 'conflict' | 'full'> {
       if (!isTagged(document, changes, ifMatch)) return 'conflict';
       if (!(yield* fitting(document, changes, options.maxBytes))) return 'full';
-      const next = yield* changing(document, changes, membership.self.id);
+      const next = yield* changing(document, changes, membership.self().id);
       yield* preparing(next);
       return next;
     }
@@ -94,7 +94,7 @@ export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendO
     antiEntropy,
     entryParts,
     async write(changes, ifMatch) {
-      const { id: self, incarnation } = membership.self;
+      const { id: self, incarnation } = membership.self();
       const writeId = `${self} ${incarnation} ${++writes}`;
       const entries = [...changes].map(([key, value]) => [key, { value, version: 1, writer: self }] as const);
       const isLarge = sumOfBytes(entries) > MAX_PART_BYTES;
@@ -122,7 +122,7 @@ export function createRingBackend(deps: RingBackendDeps, options: PolicyBackendO
     // The first node of a ring has no other node to learn from.
     catchUp: async (ids) => ids.length === 0 || antiEntropy.syncWithOne(ids),
     tick() {
-      hasJoined ||= membership.self.state === 'active';
+      hasJoined ||= membership.self().state === 'active';
       antiEntropy.tick();
     },
   };

@@ -45,13 +45,13 @@ export function createAcknowledger(deps: AcknowledgerDeps, options: Acknowledger
   const queue = createReplicaQueue(deps, { timeoutMs: Math.ceil(options.suspectAfterMs / 4) });
   const acknowledger: Acknowledger = {
     async acknowledge(clientId) {
-      const { incarnation } = membership.self;
+      const { incarnation } = membership.self();
       const untilMs = clock.nowMs() + options.giveUpAfterMs;
       const acknowledged = new Set<NodeId>();
       for (;;) {
         // The ring may change meanwhile. The members that are to have a copy under the present ring must have it.
         const missing = targetsOf(clientId).filter((id) => !acknowledged.has(id));
-        if (!mayDecide() || membership.self.incarnation !== incarnation) return false;
+        if (!mayDecide() || membership.self().incarnation !== incarnation) return false;
         if (missing.length === 0) return true;
         const kept = await Promise.all(missing.map((id) => queue.send(id, clientId)));
         missing.forEach((id, i) => (kept[i] === true ? acknowledged.add(id) : undefined));

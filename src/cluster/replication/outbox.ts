@@ -39,9 +39,9 @@ interface Outbox {
   unsent(to: NodeId, owns: (client: Client) => boolean): Unsent;
   /** Number of copies that wait for the counted nodes. */
   waiting(isCounted: (id: NodeId) => boolean): number;
-  readonly isEmpty: boolean;
+  isEmpty(): boolean;
   /** Ms since the oldest copy was queued that a node which is up has not acknowledged; 0: none. */
-  readonly lagMs: number;
+  lagMs(): number;
 }
 
 interface Target {
@@ -93,7 +93,7 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       if (client !== undefined) batch.add(client, whole);
       packed += 1;
       // One client weighs at most 2 MB, so a peer accepts the message even with the last client.
-      return packed < CHUNK && batch.bytes <= MAX_COPIES_BYTES;
+      return packed < CHUNK && batch.bytes() <= MAX_COPIES_BYTES;
     });
     return batch.take();
   }
@@ -164,11 +164,11 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
       for (const [id, { outgoing }] of targets) if (isCounted(id)) waiting += outgoing.waiting;
       return waiting;
     },
-    get isEmpty() {
+    isEmpty() {
       for (const { outgoing } of targets.values()) if (!outgoing.isEmpty) return false;
       return true;
     },
-    get lagMs() {
+    lagMs() {
       let sinceMs = clock.nowMs();
       for (const [id, { outgoing, sinceMs: oldestMs }] of targets) {
         if (!outgoing.isEmpty && !membership.isDown(id)) sinceMs = Math.min(sinceMs, oldestMs);

@@ -33,7 +33,7 @@ interface Placement {
   /** Whether members that are down stay in the ring for long. With a registry, they stay until their lease ends. */
   readonly lags: boolean;
   /** Whether the table has been walked for the present ring. */
-  readonly isDone: boolean;
+  isDone(): boolean;
   /** Tells how a change of the ring affects this node's part for a client. */
   moveOf(client: Placed): Move;
   /** Notes that the table has been walked for the present ring. */
@@ -51,17 +51,18 @@ export function createPlacement(
   { membership }: { membership: Membership },
   { replicas }: { replicas: number },
 ): Placement {
-  const self = membership.self.id;
+  const self = membership.self().id;
   const lags = membership.keepsDownMembers;
   /** The ring for which the whole table was last walked, and the incarnations of its members. */
-  let placedRing = membership.ring;
+  let placedRing = membership.ring();
   let placedIncarnations = membership.incarnations();
 
   function sameHolders(client: Placed): boolean {
     const before = placedRing.replicas(client, replicas);
     // A member that has restarted since then has lost its copies.
     const incarnations = membership.incarnations();
-    return membership.ring
+    return membership
+      .ring()
       .replicas(client, replicas)
       .every((id, i) => id === before[i] && incarnations.get(id) === placedIncarnations.get(id));
   }
@@ -75,13 +76,13 @@ export function createPlacement(
   function holdsLegacy(client: Placed): boolean {
     const before = placedRing.owner(client);
     if (before === undefined || membership.stateOf(before) === 'leaving') return false;
-    if (membership.ring.members.includes(before) && !membership.isDown(before)) return false;
+    if (membership.ring().members.includes(before) && !membership.isDown(before)) return false;
     const joinsByGossip = !lags && membership.allowsActingOwner && !placedRing.members.includes(self);
     return joinsByGossip || placedRing.replicas(client, replicas).includes(self);
   }
 
   function heldByRing(client: Placed): readonly NodeId[] {
-    const { ring } = membership;
+    const ring = membership.ring();
     const owner = ring.owner(client);
     const holders = ring.replicas(client, replicas);
     if (owner === self || owner === undefined) return holders;
@@ -95,7 +96,7 @@ export function createPlacement(
   }
 
   function nextOwnerWithoutCopyOf(client: Placed, leaving: readonly NodeId[]): NodeId | undefined {
-    const { ring } = membership;
+    const ring = membership.ring();
     const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
     const nextOwner = ring.findSuccessor(client, stays);
     return nextOwner === undefined || heldByRing(client).includes(nextOwner) ? undefined : nextOwner;
@@ -111,7 +112,7 @@ export function createPlacement(
       return other === undefined ? [first] : [first, other];
     },
     isEntitled: (client) =>
-      membership.ring.owner(client) === self || membership.ring.replicas(client, replicas).includes(self),
+      membership.ring().owner(client) === self || membership.ring().replicas(client, replicas).includes(self),
     nextOwnerWithoutCopyOf,
     decides: (client) => route(membership, client).kind === 'mine',
     lags,
@@ -119,19 +120,17 @@ export function createPlacement(
       const host = hostOf(self);
       return (
         ids.every((id) => hostOf(id) === host) &&
-        membership.ring.members.every((id) => hostOf(id) !== host || ids.includes(id))
+        membership.ring().members.every((id) => hostOf(id) !== host || ids.includes(id))
       );
     },
-    get isDone() {
-      return placedRing === membership.ring;
-    },
+    isDone: () => placedRing === membership.ring(),
     moveOf(client) {
-      const isMine = membership.ring.owner(client) === self;
+      const isMine = membership.ring().owner(client) === self;
       const wasMine = placedRing.owner(client) === self;
       return { wasMine, isMine, isNews: isMine ? !sameHolders(client) : holdsLegacy(client) };
     },
     done() {
-      placedRing = membership.ring;
+      placedRing = membership.ring();
       placedIncarnations = membership.incarnations();
     },
   };

@@ -83,9 +83,9 @@ export interface Replicator {
    * Ms since the oldest copy was queued that a successor which is up has not acknowledged; 0: none. A copy is queued up
    * to an interval after its change.
    */
-  readonly lagMs: number;
+  lagMs(): number;
   /** Clients that the walk after a change of the ring has yet to visit. */
-  readonly unplaced: number;
+  unplaced(): number;
   close(): void;
 }
 
@@ -154,7 +154,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   function isWanted(id: NodeId): boolean {
-    return membership.ring.members.includes(id) || joiners.has(id);
+    return membership.ring().members.includes(id) || joiners.has(id);
   }
 
   function sendAll(): void {
@@ -166,7 +166,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
 
   /** Whether a walk of the table has yet to end. */
   function isPlacing(): boolean {
-    return !placement.isDone || nextOwnerOf !== undefined;
+    return !placement.isDone() || nextOwnerOf !== undefined;
   }
 
   /** Finds the members that are to have a client after a change of the ring. */
@@ -191,7 +191,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     if (closed) return;
     stopFlushing ??= timers.every(options.intervalMs, () => {
       sendAll();
-      if (!outbox.isEmpty) return;
+      if (!outbox.isEmpty()) return;
       stopFlushing?.();
       stopFlushing = undefined;
     });
@@ -205,7 +205,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   const replicator: Replicator = {
     changed(client) {
       // A ring of one has no successors. The next change of the ring walks the whole table.
-      if ((membership.ring.members.length < 2 && joiners.size === 0) || !table.mark(client.slot, MARK.changed)) return;
+      if ((membership.ring().members.length < 2 && joiners.size === 0) || !table.mark(client.slot, MARK.changed))
+        return;
       changedSlots.push(client.slot);
       startFlushing();
     },
@@ -240,14 +241,14 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     },
     handOffFrom(leaving) {
       const copied = leaving.length === 1 || placement.isWholeHost(leaving);
-      if (copied && !membership.ring.members.some((id) => membership.isDown(id))) return;
+      if (copied && !membership.ring().members.some((id) => membership.isDown(id))) return;
       nextOwnerOf = (client) => nextOwnerWithoutCopyOf(client, leaving);
       startPlacing();
     },
     checkTimeouts() {
       if (!placement.lags) return;
       const before = down;
-      down = membership.ring.members.filter((id) => membership.isDown(id));
+      down = membership.ring().members.filter((id) => membership.isDown(id));
       if (down.every((id) => before.includes(id))) return;
       // The walk of a leaving node covers all clients already.
       onceMore = nextOwnerOf !== undefined;
@@ -263,12 +264,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       while (isPlacing() && clock.nowMs() < untilMs) await timers.sleep(LOOK_INTERVAL_MS);
       await replicator.flush();
     },
-    get lagMs() {
-      return outbox.lagMs;
-    },
-    get unplaced() {
-      return walk.left;
-    },
+    lagMs: () => outbox.lagMs(),
+    unplaced: () => walk.left(),
     close() {
       closed = true;
       stopFlushing?.();

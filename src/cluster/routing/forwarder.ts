@@ -47,7 +47,7 @@ export interface Forwarder {
   /** @param nowMs the present reading of the clock */
   forward(check: Check, to: NodeId, nowMs: number, sink: ForwardSink, place: number): void;
   /** Checks in flight or waiting, for the metrics. */
-  readonly waiting: number;
+  waiting(): number;
   close(): void;
 }
 
@@ -127,7 +127,7 @@ export function createForwarder(deps: ForwarderDeps, options: ForwarderOptions):
     while (queue.items.length > 0 && queue.inFlight.size < MAX_IN_FLIGHT) {
       const items = queue.items.length <= MAX_BATCH ? queue.items : queue.items.slice(0, MAX_BATCH);
       queue.items = queue.items.length <= MAX_BATCH ? [] : queue.items.slice(MAX_BATCH);
-      const { id, incarnation } = membership.self;
+      const { id, incarnation } = membership.self();
       const batch: Batch = {
         id: `${id} ${incarnation} ${++batches}`,
         items,
@@ -172,7 +172,7 @@ export function createForwarder(deps: ForwarderDeps, options: ForwarderOptions):
 
   function reroute(item: Item, notTo: NodeId): void {
     const to = decider(item.check);
-    if (to === membership.self.id) complete(item, MINE);
+    if (to === membership.self().id) complete(item, MINE);
     // Both nodes name the other, or none decides. They will agree in a moment.
     else if (to === undefined || to === notTo) parked.add(item);
     else enqueue(item, to);
@@ -197,7 +197,7 @@ export function createForwarder(deps: ForwarderDeps, options: ForwarderOptions):
       const to = decider(item.check);
       if (to === undefined && nowMs < item.giveUpAtMs) continue;
       parked.delete(item);
-      if (to === membership.self.id) complete(item, MINE);
+      if (to === membership.self().id) complete(item, MINE);
       else if (to === undefined || nowMs >= item.giveUpAtMs) complete(item, UNAVAILABLE);
       else enqueue(item, to);
     }
@@ -237,9 +237,7 @@ export function createForwarder(deps: ForwarderDeps, options: ForwarderOptions):
     forward(check, to, nowMs, sink, place) {
       enqueue({ check, giveUpAtMs: nowMs + giveUpAfterMs, sink, place }, to);
     },
-    get waiting() {
-      return countWaiting();
-    },
+    waiting: () => countWaiting(),
     close() {
       stopChecking?.();
       const items = [...parked];

@@ -19,11 +19,11 @@ const NOBODY: Route = { kind: 'nobody' };
  * @param nowMs the present reading of the clock, if the caller has it
  */
 export function route(membership: Membership, client: Placed, nowMs?: number): Route {
-  const { ring } = membership;
-  const self = membership.self.id;
+  const ring = membership.ring();
+  const self = membership.self().id;
   const owner = ring.owner(client);
   if (owner === undefined) return NOBODY;
-  if (owner === self) return membership.leaseExpired ? NOBODY : MINE;
+  if (owner === self) return membership.leaseExpired() ? NOBODY : MINE;
   if (!membership.isDown(owner, nowMs)) return { kind: 'forward', id: owner };
   if (!membership.allowsActingOwner) return NOBODY;
   const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id, nowMs));
@@ -52,7 +52,7 @@ export function createDecider({
     const to = route(membership, client);
     if (to.kind === 'mine') {
       if (to.degraded) membership.noteActing(client);
-      return membership.self.id;
+      return membership.self().id;
     }
     return to.kind === 'forward' ? to.id : undefined;
   };

@@ -51,9 +51,9 @@ export interface BatchDecisions {
   /** Forgets the batch that came first, if there is one. */
   forgetOldest(): void;
   /** Time of the batch that came first; `Infinity`: there is none. */
-  readonly oldestAtMs: number;
-  readonly bytes: number;
-  readonly size: number;
+  oldestAtMs(): number;
+  bytes(): number;
+  size(): number;
 }
 
 /** Doubles of a row: one cache line. */
@@ -268,15 +268,9 @@ export function createBatchDecisions(
     forgetOldest() {
       if (oldest !== undefined) remove(oldest);
     },
-    get oldestAtMs() {
-      return oldest?.atMs ?? Infinity;
-    },
-    get bytes() {
-      return bytes;
-    },
-    get size() {
-      return size;
-    },
+    oldestAtMs: () => oldest?.atMs ?? Infinity,
+    bytes: () => bytes,
+    size: () => size,
   };
 }
 

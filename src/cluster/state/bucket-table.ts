@@ -84,12 +84,12 @@ export interface BucketTable {
   forgot(buckets: number): void;
   /** Drops the idle clients among the next `count`. Each call continues where the last one stopped, round and round. */
   sweep(count: number, nowMs: number): void;
-  readonly size: number;
+  size(): number;
   /**
    * Counts clients that were dropped though a limit still counted, and such buckets of a client that had too many. The
    * bound is then too small for the load.
    */
-  readonly unexpiredEvictions: number;
+  unexpiredEvictions(): number;
 }
 
 function isIdleClient(client: Client, nowMs: number): boolean {
@@ -146,12 +146,12 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
   }
 
   function heapIsFull(): boolean {
-    return records.heapBytes > maxHeapBytes;
+    return records.heapBytes() > maxHeapBytes;
   }
 
   function makeRoomOnHeap(asking: Client, nowMs: number): void {
-    for (let looked = 0; looked < EVICTION_PATIENCE && records.keptSize > 0 && heapIsFull(); looked += 1) {
-      heapHand = (heapHand + 1) % records.keptSize;
+    for (let looked = 0; looked < EVICTION_PATIENCE && records.keptSize() > 0 && heapIsFull(); looked += 1) {
+      heapHand = (heapHand + 1) % records.keptSize();
       const slot = records.keptSlotAt(heapHand);
       if (slot === asking.slot) continue;
       const client = readCandidate(slot);
@@ -170,7 +170,7 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     // The others have used up theirs: a client that asks under ever more limits pushes out its own buckets.
     if (heapIsFull()) trim(asking, 1, nowMs);
     for (let removed = 0; removed < EVICTION_LOOK && heapIsFull(); removed += 1) {
-      const slot = 2 * records.ruleBytes > records.heapBytes ? whoMakesRoom(nowMs) : oneOfTheNewestKept();
+      const slot = 2 * records.ruleBytes() > records.heapBytes() ? whoMakesRoom(nowMs) : oneOfTheNewestKept();
       if (slot < 0 || slot === asking.slot) continue;
       if (!isIdleClient(readCandidate(slot), nowMs)) unexpiredEvictions += 1;
       records.remove(slot);
@@ -182,7 +182,7 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     let idle = -1;
     const patience = inVain ? EVICTION_LOOK : EVICTION_PATIENCE;
     for (let looked = 0; looked < (idle < 0 ? patience : EVICTION_LOOK); looked += 1) {
-      const slot = records.slotAt((hand + looked) % records.size);
+      const slot = records.slotAt((hand + looked) % records.size());
       const client = readCandidate(slot);
       if (isIdleClient(client, nowMs)) {
         hand = records.placeOf(idle < 0 ? slot : idle);
@@ -195,7 +195,7 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     }
     inVain = idle < 0;
     hand = idle < 0 ? hand + patience : records.placeOf(idle) + 1;
-    return idle < 0 ? oneOfTheNewest(records.size, records.slotAt) : idle;
+    return idle < 0 ? oneOfTheNewest(records.size(), records.slotAt) : idle;
   }
 
   function makeRoom(nowMs: number): void {
@@ -221,12 +221,12 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
   }
 
   function oneOfTheNewestKept(): number {
-    return records.keptSize === 0 ? -1 : oneOfTheNewest(records.keptSize, records.keptSlotAt);
+    return records.keptSize() === 0 ? -1 : oneOfTheNewest(records.keptSize(), records.keptSlotAt);
   }
 
   function add(client: Client, nowMs: number): void {
     const most = maxBytes - records.bytesOf(Buffer.byteLength(client.id));
-    while (records.size > 0 && (records.size >= maxClients || records.bytes > most)) makeRoom(nowMs);
+    while (records.size() > 0 && (records.size() >= maxClients || records.bytes() > most)) makeRoom(nowMs);
     while (!records.add(client)) makeRoomInCrowd(client, nowMs);
   }
 
@@ -320,19 +320,15 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     },
     sweep(count, nowMs) {
       // One call looks at each client once at most.
-      const looks = Math.min(count, records.size);
+      const looks = Math.min(count, records.size());
       for (let i = 0; i < looks; i += 1, swept -= 1) {
-        if (swept < 0 || swept >= records.size) swept = records.size - 1;
+        if (swept < 0 || swept >= records.size()) swept = records.size() - 1;
         if (swept < 0) return;
         const slot = records.slotAt(swept);
         if (isIdleClient(readCandidate(slot), nowMs)) records.remove(slot);
       }
     },
-    get size() {
-      return records.size;
-    },
-    get unexpiredEvictions() {
-      return unexpiredEvictions;
-    },
+    size: () => records.size(),
+    unexpiredEvictions: () => unexpiredEvictions,
   };
 }

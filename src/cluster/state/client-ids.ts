@@ -9,9 +9,9 @@ const CELLS_PER_PAGE_SHIFT = 10;
 /** Ids of clients as UTF-8 bytes outside the heap. Its cell number and its length in bytes identify each id. */
 interface ClientIds {
   /** Length in bytes of the id that was written last. */
-  readonly writtenBytes: number;
+  writtenBytes(): number;
   /** Bytes of the cells of all ids. */
-  readonly heldBytes: number;
+  heldBytes(): number;
   /** Bytes of the cell for an id of so many bytes. */
   cellBytes(bytes: number): number;
   /** Stores an id. @returns its cell */
@@ -54,12 +54,8 @@ export function createClientIds(): ClientIds {
   }
 
   return {
-    get writtenBytes() {
-      return writtenBytes;
-    },
-    get heldBytes() {
-      return heldBytes;
-    },
+    writtenBytes: () => writtenBytes,
+    heldBytes: () => heldBytes,
     cellBytes: (bytes) => CLASS_BYTES[classOf[bytes]!]!,
     write(id) {
       writtenBytes = scratch.write(id);

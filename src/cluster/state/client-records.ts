@@ -61,17 +61,17 @@ interface Page {
  * A record stays at its slot until its client is removed. Places number the clients from 0 to `size` − 1.
  */
 interface ClientRecords {
-  readonly size: number;
+  size(): number;
   /** Bytes of all clients outside the heap. */
-  readonly bytes: number;
+  bytes(): number;
   /** Upper bound of the bytes of all buckets on the heap: those of kept objects, and the rules of records. */
-  readonly heapBytes: number;
+  heapBytes(): number;
   /** The part of it that rules take. */
-  readonly ruleBytes: number;
+  ruleBytes(): number;
   /** Bytes outside the heap that a client with an id of so many bytes takes. */
   readonly bytesOf: (idBytes: number) => number;
   /** Number of clients that are kept as objects, and their slots by place. */
-  readonly keptSize: number;
+  keptSize(): number;
   readonly keptSlotAt: (place: number) => number;
   /** @returns the client's slot, or −1 */
   find(hashHigh: number, hashLow: number, id: string): number;
@@ -156,7 +156,7 @@ export function createClientRecords(secret: number): ClientRecords {
   }
 
   function countHeapBytes(): void {
-    heapBytes = keptBytes + RULE_BYTES * rules.size;
+    heapBytes = keptBytes + RULE_BYTES * rules.size();
   }
 
   function releaseRule(rule: number): void {
@@ -216,22 +216,12 @@ export function createClientRecords(secret: number): ClientRecords {
   }
 
   const records: ClientRecords = {
-    get size() {
-      return places.size;
-    },
-    get bytes() {
-      return OVERHEAD_BYTES * places.size + ids.heldBytes;
-    },
-    get heapBytes() {
-      return heapBytes;
-    },
-    get ruleBytes() {
-      return RULE_BYTES * rules.size;
-    },
+    size: () => places.size(),
+    bytes: () => OVERHEAD_BYTES * places.size() + ids.heldBytes(),
+    heapBytes: () => heapBytes,
+    ruleBytes: () => RULE_BYTES * rules.size(),
     bytesOf: (idBytes) => OVERHEAD_BYTES + ids.cellBytes(idBytes),
-    get keptSize() {
-      return keptPlaces.size;
-    },
+    keptSize: () => keptPlaces.size(),
     keptSlotAt: (place) => keptPlaces.at(place),
     find(hashHigh, hashLow, id) {
       sought.hashHigh = hashHigh;
@@ -305,7 +295,7 @@ export function createClientRecords(secret: number): ClientRecords {
       }
       words[at + RULE] = 0;
       words[at + ID_CELL] = ids.write(client.id);
-      words[at + NOTES] = LIVE | ((ids.writtenBytes - 1) << ID_BYTES_SHIFT);
+      words[at + NOTES] = LIVE | ((ids.writtenBytes() - 1) << ID_BYTES_SHIFT);
       words[at + PLACE] = places.push(slot);
       words[at + GENERATION] = generation = (generation + 1) & MAX_GENERATION;
       client.slot = slot;
@@ -385,9 +375,7 @@ function createPlaces() {
   const mask = 2 ** PLACES_SHIFT - 1;
   let size = 0;
   return {
-    get size() {
-      return size;
-    },
+    size: () => size,
     at: (place: number): number => (place < size && place >= 0 ? pages[place >> PLACES_SHIFT]![place & mask]! : -1),
     set(place: number, slot: number): void {
       pages[place >> PLACES_SHIFT]![place & mask] = slot;

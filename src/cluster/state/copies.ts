@@ -39,7 +39,7 @@ interface CopyBatch {
    */
   add(client: Client, whole: boolean): void;
   /** Upper bound of the length of the copies on the wire, in bytes. */
-  readonly bytes: number;
+  bytes(): number;
   take(): ClientCopies;
 }
 
@@ -97,7 +97,7 @@ export function createCopies(
 
   function recentOf(client: Client, whole: boolean): readonly RecentSnapshot[] {
     const latest =
-      recent.size === 0
+      recent.size() === 0
         ? []
         : whole
           ? recent.of(client.id, MAX_IDS, REQUEST_ID_TTL_MS)
@@ -141,7 +141,7 @@ export function createCopies(
   }
 
   function reservationsOf(client: Client, whole: boolean): readonly ReservationSnapshot[] {
-    if (reservations.size === 0) return [];
+    if (reservations.size() === 0) return [];
     return reservations.of(client.id, whole ? -Infinity : clock.nowMs() - NEW_RESERVATION_MS);
   }
 
@@ -180,9 +180,7 @@ export function createCopies(
           clients.push(snapshot);
           weight += weightOf(snapshot);
         },
-        get bytes() {
-          return weight + writer.byteLength;
-        },
+        bytes: () => weight + writer.byteLength(),
         take() {
           const taken = { clients, records: writer.take() };
           clients = [];
@@ -199,7 +197,7 @@ export function createCopies(
         if (count > 0) keepItems(client, copied, count, nowMs);
         // A client without a debt comes for its decisions only.
         if (tokens === 0 && part === 0) return table.close(client, nowMs);
-        if (reservations.size > 0 && reservations.knows(client.id)) {
+        if (reservations.size() > 0 && reservations.knows(client.id)) {
           const state = [tokens, part];
           table.close(client, nowMs);
           return copies.keep([[client.id, [{ ...rule, ruleChanges, state }]]]);
@@ -225,7 +223,9 @@ export function createCopies(
       for (const [clientId, snapshots, decisions = [], reserved = []] of clients) {
         const client = table.openCopy(clientId);
         const copies =
-          reservations.size + reserved.length === 0 ? snapshots : reservations.meet(client, snapshots, reserved, nowMs);
+          reservations.size() + reserved.length === 0
+            ? snapshots
+            : reservations.meet(client, snapshots, reserved, nowMs);
         table.forgot(mergeSnapshots(client, copies, nowMs));
         if (decisions.length > 0) client.isNamed = true;
         for (const { requestId, ageMs, verdict, degraded } of decisions) {

@@ -71,7 +71,7 @@ interface RecordWriter {
    * @param items decisions on items of batches, of which so many go with it
    */
   add(client: Client, items?: readonly CopiedItem[], itemCount?: number): void;
-  readonly byteLength: number;
+  byteLength(): number;
   /** Returns the records that were added since the last call; `undefined` if there are none. */
   take(): Uint8Array | undefined;
 }
@@ -143,9 +143,7 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
       whole(itemCount);
       for (let i = 0; i < itemCount; i += 1) writeItem(items[i]!, client.rule);
     },
-    get byteLength() {
-      return length;
-    },
+    byteLength: () => length,
     take() {
       if (length === 0) return undefined;
       const taken = Buffer.from(bytes.subarray(0, length));

@@ -32,7 +32,7 @@ export interface RecentDecisions {
   /** Whether there are decisions on a client, without those in `batches`. */
   has(clientId: string): boolean;
   /** Number of decisions, without those on items of batches. */
-  readonly size: number;
+  size(): number;
   /** The decisions on items of batches that are found by the id of the batch. */
   readonly batches: BatchDecisions;
   /** Whether there are decisions on items of this batch beside those in `batches`. */
@@ -100,15 +100,16 @@ export function createRecentDecisions(
   function makeRoom(room: number): void {
     const nowMs = clock.nowMs();
     for (;;) {
-      const atMs = Math.min(oldest?.atMs ?? Infinity, batches.oldestAtMs);
-      if (atMs === Infinity || (bytes + batches.bytes + room <= maxBytes && nowMs - atMs <= REQUEST_ID_TTL_MS)) return;
+      const atMs = Math.min(oldest?.atMs ?? Infinity, batches.oldestAtMs());
+      if (atMs === Infinity || (bytes + batches.bytes() + room <= maxBytes && nowMs - atMs <= REQUEST_ID_TTL_MS))
+        return;
       if (oldest?.atMs === atMs) remove(oldest);
       else batches.forgetOldest();
     }
   }
 
   function getItem(clientId: string, requestId: string): Decision | undefined {
-    if (batches.size === 0) return undefined;
+    if (batches.size() === 0) return undefined;
     const item = readBatchItemId(requestId);
     if (item === undefined) return undefined;
     hashClientId(clientId, hash);
@@ -173,15 +174,13 @@ export function createRecentDecisions(
     },
     forget(clientId) {
       for (let one = latest.get(clientId); one !== undefined; one = latest.get(clientId)) remove(one);
-      if (batches.size === 0) return;
+      if (batches.size() === 0) return;
       hashClientId(clientId, hash);
       batches.forget({ hashHigh: hash[0]!, hashLow: hash[1]! });
     },
     has: (clientId) => latest.has(clientId),
     batches,
     hasItemsOf: (batchId) => itemsOf.size > 0 && itemsOf.has(batchId),
-    get size() {
-      return decisions.size;
-    },
+    size: () => decisions.size,
   };
 }

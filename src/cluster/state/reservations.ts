@@ -56,7 +56,7 @@ export interface Reservations {
   /** Whether tokens of the client may come back, because some of its costs are not known yet. */
   hasOpen(clientId: string): boolean;
   forget(clientId: string): void;
-  readonly size: number;
+  size(): number;
 }
 
 interface Kept {
@@ -243,9 +243,7 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
     forget(clientId) {
       for (const id of [...(byClient.get(clientId)?.kept.keys() ?? [])]) all.delete(clientEntryKey(clientId, id));
     },
-    get size() {
-      return all.size;
-    },
+    size: () => all.size,
   };
   return reservations;
 }

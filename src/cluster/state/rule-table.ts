@@ -20,7 +20,7 @@ export interface RuleTable {
   acquire(rule: Rule): number;
   release(index: number): void;
   at(index: number): Rule;
-  readonly size: number;
+  size(): number;
 }
 
 export function createRuleTable(): RuleTable {
@@ -73,9 +73,7 @@ export function createRuleTable(): RuleTable {
       if (entry.uses === 0) remove(entry);
     },
     at: (index) => entries[index]!.rule,
-    get size() {
-      return entries.length - 1 - freeIndices.length;
-    },
+    size: () => entries.length - 1 - freeIndices.length,
   };
 }
 

@@ -10,7 +10,7 @@ interface TableWalk {
   /** Starts the walk from the beginning. */
   start(): void;
   /** Number of clients still to be visited. */
-  readonly left: number;
+  left(): number;
   close(): void;
 }
 
@@ -39,13 +39,11 @@ export function createTableWalk(
 
   return {
     start() {
-      left = table.size;
+      left = table.size();
       // The timer runs only during a walk.
       stop ??= timers.every(INTERVAL_MS, step);
     },
-    get left() {
-      return left;
-    },
+    left: () => left,
     close() {
       stop?.();
     },

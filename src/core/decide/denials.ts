@@ -17,7 +17,7 @@ export interface Denials {
   forget(clientId: string): void;
   /** Forgets all denials, because the rules may have changed. */
   clear(): void;
-  readonly size: number;
+  size(): number;
 }
 
 interface Asking {
@@ -91,9 +91,7 @@ export function createDenials(denials: HeldDenials, { longestMs = Infinity }: De
       resets += 1;
       denials.clear();
     },
-    get size() {
-      return denials.size;
-    },
+    size: () => denials.size,
   };
 }
 

@@ -22,9 +22,9 @@ export interface AccessRules {
 
 export interface Access {
   /** Whether decisions need a token. It is a field of its own, as each decision reads it. */
-  readonly guardsDecisions: boolean;
+  guardsDecisions(): boolean;
   /** Changes when the rules are replaced. */
-  readonly revision: number;
+  revision(): number;
   /** Returns the name of a token; `undefined` if the node does not know it. */
   nameOf(token: string): string | undefined;
   /**
@@ -45,12 +45,8 @@ export function createAccess(initial: AccessRules): Access {
   let guardsDecisions = false;
   let revision = 0;
   const access: Access = {
-    get guardsDecisions() {
-      return guardsDecisions;
-    },
-    get revision() {
-      return revision;
-    },
+    guardsDecisions: () => guardsDecisions,
+    revision: () => revision,
     nameOf: (token) => findToken(rules.tokens, token)?.name,
     admit(authorization, role) {
       if (!required.has(role)) return undefined;

@@ -159,8 +159,8 @@ export function createApi(
       // A stopping node still decides, so that balancers have time to notice. Later it forwards.
       if (stage() === 'stopping') throw new TokenringError('draining');
       // The node joins again after a freeze, or has lost its lease. It answers by asking others.
-      if (stage() === 'joining' || cluster.membership.self.state !== 'active')
-        throw new TokenringError('unavailable', { detail: cluster.waitingFor ?? 'this node is not in the ring' });
+      if (stage() === 'joining' || cluster.membership.self().state !== 'active')
+        throw new TokenringError('unavailable', { detail: cluster.waitingFor() ?? 'this node is not in the ring' });
       if (!isWhole()) throw new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
       sendText(res, 'ready');
     },

@@ -33,7 +33,9 @@ export interface OwnerDescription {
 
 /** Lists the members as this node sees them, by id. */
 export function describeCluster(membership: Membership): ClusterDescription {
-  const { ring, self, epoch } = membership;
+  const self = membership.self();
+  const ring = membership.ring();
+  const epoch = membership.epoch();
   const shares = ring.shares();
   const members = membership.records().map(({ id, version, url, incarnation, silentMs }) => {
     // The record of this node itself may be of an earlier incarnation.
@@ -48,7 +50,8 @@ export function describeCluster(membership: Membership): ClusterDescription {
 
 /** Names the owner of a client and its successors, nearest first. */
 export function describeOwner(membership: Membership, clientId: string): OwnerDescription {
-  const { ring, self } = membership;
+  const self = membership.self();
+  const ring = membership.ring();
   const client = clientKey(clientId);
   const owner = ring.owner(client) ?? self.id;
   return { clientId, owner, successors: ring.successors(client, ring.members.length), point: pointOf(client) };

@@ -23,7 +23,7 @@ export function createLoadHandlers({
   return {
     get: (req, res) => {
       const name = req.params['policy'] as string;
-      if (activePolicies.set.policies.get(name)?.adaptive === undefined) throw unknown();
+      if (activePolicies.set().policies.get(name)?.adaptive === undefined) throw unknown();
       res.json({ name, factor: adaptive.factors().find(([one]) => one === name)?.[1] ?? 1 });
     },
     put: async (req, res) => {

@@ -51,7 +51,7 @@ export function createPolicyHandlers(
   { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
 ): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
-    return activePolicies.document.entries.get(key)?.value ?? null;
+    return activePolicies.document().entries.get(key)?.value ?? null;
   }
 
   function find(key: string, what: string): EntryValue {
@@ -63,7 +63,7 @@ export function createPolicyHandlers(
   function send(
     res: Response,
     body: object,
-    at: Pick<PolicyDocument, 'version' | 'digest'> = activePolicies.document,
+    at: Pick<PolicyDocument, 'version' | 'digest'> = activePolicies.document(),
   ): void {
     res.setHeader('ETag', etagOf(at));
     res.json({ ...body, version: at.version });
@@ -93,7 +93,8 @@ export function createPolicyHandlers(
 
   return {
     list: async (req, res) => {
-      const { document, set } = activePolicies;
+      const document = activePolicies.document();
+      const set = activePolicies.set();
       res.setHeader('ETag', etagOf(document));
       if (req.fresh) return void res.status(304).end();
       const body = await policyListJson(document, set.default, slices);

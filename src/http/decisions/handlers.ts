@@ -98,7 +98,7 @@ export function createDecisionHandlers(
       waiting.requirePlace();
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
         throw new TokenringError('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
-      if (access.guardsDecisions) admit(req, gateway);
+      if (access.guardsDecisions()) admit(req, gateway);
     } catch (error) {
       fail(error);
       return undefined;
@@ -158,7 +158,7 @@ export function createDecisionHandlers(
     read: Read<T>,
     answer: Respond<T>,
   ): boolean {
-    if (waiting.isFull || access.guardsDecisions) return false;
+    if (waiting.isFull() || access.guardsDecisions()) return false;
     const startMs = elapsedMs();
     counters.inFlight += 1;
     try {

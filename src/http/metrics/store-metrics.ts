@@ -1,5 +1,5 @@
 import type { LockCounters } from '../../cluster/ports.js';
-import type { StoreStats } from '../../cluster/node-stats.js';
+import type { StoreStats } from '../../cluster/durability/write-behind.js';
 import type { MetricKinds } from './metric-kinds.js';
 
 /** Adds the metrics of a durable store. */
