@@ -109,6 +109,12 @@ export function createGrpcServer(
   });
   server.on('sessionError', () => undefined);
 
+  /** Calls since the last count of those that have not arrived. */
+  let begun = 0;
+  const cut = (): void => {
+    begun = 0;
+    cutArriving(sessions.values(), maxArriving);
+  };
   server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const one = sessions.get(stream.session as ServerHttp2Session);
     const method = methods.get(headers[':path'] as string);
@@ -116,6 +122,9 @@ export function createGrpcServer(
     one.activeMs = elapsedMs();
     one.controlFrames = 0;
     one.calls.add(beginCall(deps, method, stream, headers, { startMs: one.activeMs, closed: one.closed }));
+    // Calls are counted only now and then, so up to twice as many may be arriving.
+    begun += 1;
+    if (begun > maxArriving) cut();
   });
 
   const door = connections.addDoor({
@@ -126,7 +135,10 @@ export function createGrpcServer(
     },
     waitingBytes: (socket) => unreadBytesOf(bySocket.get(socket)),
   });
-  const sweep = (): void => sweepSessions(sessions.values(), elapsedMs(), { timeouts, maxArriving }, counters);
+  const sweep = (): void => {
+    sweepSessions(sessions.values(), elapsedMs(), timeouts, counters);
+    cut();
+  };
   const sweeping = setInterval(sweep, Math.min(1_000, timeouts.prefaceMs / 2));
   sweeping.unref();
 
@@ -191,38 +203,45 @@ function unreadBytesOf(session: Session | undefined): number {
   return bytes;
 }
 
-/** Cuts or closes the connections that take too long or too much. */
+/** Cuts or closes the connections that take too long. */
 function sweepSessions(
   sessions: Iterable<Session>,
   nowMs: number,
-  { timeouts, maxArriving }: Required<GrpcBounds>,
+  timeouts: GrpcTimeouts,
   counters: Edge['counters'],
 ): void {
-  const arriving: { readonly session: ServerHttp2Session; readonly count: number }[] = [];
-  let sum = 0;
   for (const one of sessions) {
     const { session, calls } = one;
     one.controlFrames = 0;
     if (!one.greeted && nowMs - one.activeMs >= timeouts.prefaceMs) session.destroy();
     else if (calls.size === 0 && nowMs - one.activeMs >= timeouts.idleMs) session.close();
-    let count = 0;
     for (const call of calls) {
       if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
         counters.slowReaders += 1;
         session.destroy();
         break;
       }
-      if (call.arrived || call.answeredMs > 0) continue;
-      if (nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
-      else count += 1;
+      if (isArriving(call) && nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
     }
+  }
+}
+
+const isArriving = ({ arrived, answeredMs }: Call): boolean => !arrived && answeredMs === 0;
+
+/** Cuts the connections with the most calls that have not arrived, until at most `most` are left. */
+function cutArriving(sessions: Iterable<Session>, most: number): void {
+  const arriving: { readonly session: ServerHttp2Session; readonly count: number }[] = [];
+  let sum = 0;
+  for (const { session, calls } of sessions) {
+    let count = 0;
+    for (const call of calls) if (isArriving(call)) count += 1;
     sum += count;
     if (count > 0) arriving.push({ session, count });
   }
-  if (sum <= maxArriving) return;
+  if (sum <= most) return;
   for (const { session, count } of arriving.sort((a, b) => b.count - a.count)) {
     session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     sum -= count;
-    if (sum <= maxArriving) return;
+    if (sum <= most) return;
   }
 }

@@ -320,6 +320,24 @@ describe('the gRPC server', () => {
     few.destroy();
   });
 
+  it('counts the calls that have not arrived also between two sweeps', async () => {
+    const { setInterval } = globalThis;
+    let stage: Stage;
+    try {
+      globalThis.setInterval = (() => ({ unref: () => undefined })) as unknown as typeof setInterval;
+      stage = await open({ maxArriving: 20 });
+    } finally {
+      globalThis.setInterval = setInterval;
+    }
+    const [few, many] = [await http2(stage.port), await http2(stage.port)];
+    const begin = (session: ClientHttp2Session): void => void session.request(HEADERS).on('error', () => undefined);
+    begin(few);
+    for (let i = 0; i < 41; i += 1) begin(many);
+    await closedBy(many);
+    expect(few.closed).to.equal(false);
+    few.destroy();
+  });
+
   it('cuts a connection that resets calls as fast as it makes them', async () => {
     const stage = await open();
     const session = await http2(stage.port);
