@@ -359,7 +359,7 @@ describe('the gRPC server', () => {
     next.close();
   });
 
-  it('refuses headers that are too many or too large, and floods of PING and CONTINUATION', async () => {
+  it('refuses headers that are too many or too large, and floods of PING, CONTINUATION, and empty DATA', async () => {
     const stage = await open();
     const many = await http2(stage.port);
     const crowd = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`x-${i}`, 'y']));
@@ -373,7 +373,21 @@ describe('the gRPC server', () => {
       frame(1, 0, 1, Buffer.alloc(0)),
       ...Array.from({ length: 20_000 }, () => frame(9, 0, 1, Buffer.alloc(0))),
     ]);
-    for (const flood of [pings, continued]) {
+    // A line of 4 KiB goes into the table of headers; each byte after it stands for that line again.
+    const [name, value] = [
+      Buffer.from([0x40, 1, 0x78]),
+      Buffer.concat([Buffer.from([0x7f, 0xbd, 0x1d]), Buffer.alloc(3_900, 0x79)]),
+    ];
+    const bomb = Buffer.concat([
+      frame(1, 0, 1, Buffer.concat([name, value, Buffer.alloc(10_000, 0xbe)])),
+      ...Array.from({ length: 100 }, () => frame(9, 0, 1, Buffer.alloc(16_000, 0xbe))),
+    ]);
+    const head = [literal(':path', PATH), literal(':authority', 'x'), literal('content-type', 'application/grpc')];
+    const empty = Buffer.concat([
+      frame(1, 4, 1, Buffer.concat([Buffer.from([0x83, 0x86]), ...head])),
+      ...Array.from({ length: 20_000 }, () => frame(0, 0, 1, Buffer.alloc(0))),
+    ]);
+    for (const flood of [pings, continued, bomb, empty]) {
       const socket = await rawHttp2(stage.port);
       socket.write(flood);
       if (!socket.closed) await once(socket, 'close');
@@ -539,6 +553,16 @@ function framesOf(bytes: Buffer): Frame[] {
     at = end;
   }
   return frames;
+}
+
+/** Encodes a header of fewer than 128 bytes as HPACK literal without a place in the table. */
+function literal(name: string, value: string): Buffer {
+  return Buffer.concat([
+    Buffer.from([0x10, name.length]),
+    Buffer.from(name),
+    Buffer.from([value.length]),
+    Buffer.from(value),
+  ]);
 }
 
 /** A connection that has sent its preface, and sends frames as they are. */
