@@ -123,6 +123,30 @@ describe('binary wire form', () => {
     );
   });
 
+  it('reads a message into which doubles that are no numbers were written as nothing, or as one that is sound', () => {
+    const doubles = [NaN, Infinity, -Infinity, -0, 2 ** 63].map((value) => {
+      const bytes = Buffer.alloc(8);
+      bytes.writeDoubleLE(value);
+      return bytes;
+    });
+    const property = fc.property(hotMessages, hotAnswers, fc.nat(), fc.constantFrom(...doubles), (...args) => {
+      const [message, answer, at, double] = args;
+      for (const [whole, read] of [
+        [encodeMessage(message), (bytes: Buffer) => expectSoundMessage(decodeMessage(bytes))],
+        [encodeAnswer(answer), (bytes: Buffer) => expectSoundAnswer(decodeAnswer(bytes))],
+      ] as const) {
+        const bytes = Buffer.from(whole);
+        double.copy(bytes, 1 + (at % bytes.length));
+        try {
+          read(bytes);
+        } catch (error) {
+          expect(error).to.be.instanceOf(MalformedMessage);
+        }
+      }
+    });
+    fc.assert(property, { numRuns: 100 });
+  });
+
   it('reads a message with any bit flipped as nothing, or as one in which every type and range holds', () => {
     fc.assert(
       fc.property(hotMessages, hotAnswers, (message, answer) => {

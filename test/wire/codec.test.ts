@@ -88,6 +88,30 @@ describe('wire form', () => {
     );
   });
 
+  it('reads no number that is endless, which JSON can write as 1e999', () => {
+    const endless = (text: string, place: number, value: string): string => {
+      const chosen = place % numbersIn(JSON.parse(text));
+      let at = -1;
+      const marked = JSON.stringify(JSON.parse(text), (_key, one: unknown) =>
+        typeof one === 'number' && (at += 1) === chosen ? 'endless number' : one,
+      );
+      return marked.replace('"endless number"', value);
+    };
+    const property = fc.property(
+      jsonMessages,
+      jsonAnswers,
+      fc.nat(),
+      fc.constantFrom('1e999', '-1e999'),
+      (message, answer, place, value) => {
+        const sent = endless(String(encodeMessage(message)), place, value);
+        expect(() => readMessage(sent), sent).to.throw(MalformedMessage);
+        const answered = endless(String(encodeAnswer(answer)), place, value);
+        expect(() => readAnswer(answered), answered).to.throw(MalformedMessage);
+      },
+    );
+    fc.assert(property, { numRuns: 1_000 });
+  });
+
   it('takes no message that was cut short or has bytes behind it', () => {
     fc.assert(
       fc.property(jsonMessages, fc.nat(), (message, at) => {
@@ -210,6 +234,12 @@ function tagged(): fc.Arbitrary<string> {
   return fc
     .tuple(fc.constantFrom('d', 'h', 'r', 'o', 'a', 's', 'f', 'm', 'k', 'n', 'p', 'w', 't', 'x', 'y'), rest)
     .map(([tag, fields]) => JSON.stringify([tag, ['127.0.0.1:9080', 1, 1, 7, '0.1.0', 0, '', 'abc', '0f'], ...fields]));
+}
+
+function numbersIn(value: unknown): number {
+  if (Array.isArray(value)) return value.reduce<number>((sum, one) => sum + numbersIn(one), 0);
+  if (typeof value === 'object' && value !== null) return numbersIn(Object.values(value));
+  return typeof value === 'number' ? 1 : 0;
 }
 
 function values(): fc.Arbitrary<unknown> {
