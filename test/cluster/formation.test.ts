@@ -68,6 +68,42 @@ function recordOf(id: string, more: Partial<MemberRecord>): MemberRecord {
   };
 }
 
+describe('a ring of which a peer names ever new members', () => {
+  it('keeps its members, answers at once, and lets others join and leave', async () => {
+    const world = createWorld(1, { bytes: true });
+    const ids = ['a:1', 'b:1', 'c:1'];
+    for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
+    await world.run(300);
+    const rings = new Set<string>();
+    let names = 0;
+    async function attack(rounds: number): Promise<void> {
+      for (let round = 0; round < rounds; round += 1) {
+        const from = recordOf('liar:1', { state: 'joining', beat: round });
+        for (const id of ids) {
+          const members = Array.from({ length: 10 }, () => recordOf(`made-up:${(names += 1)}`, {}));
+          const sender = { from, view: 'x', policies: '' };
+          void world.node(id).cluster.receive({ sender, body: { kind: 'heartbeat', members } });
+        }
+        const asked = ids.map((id) => ask(world, id, `client ${round}`));
+        for (const decision of await world.until(Promise.all(asked), 50))
+          expect(decision).to.include({ allowed: true, degraded: false });
+        await world.run(100);
+        for (const id of ids) rings.add(world.node(id).cluster.membership.ring().members.join());
+      }
+    }
+
+    await attack(20);
+    expect([...rings]).to.deep.equal(['a:1,b:1,c:1']);
+    const joined = world.spawn('d:1', { seeds: ids }).cluster.start();
+    await attack(10);
+    await world.until(joined, 10);
+    await world.until(world.node('b:1').cluster.leave(), 5_000);
+    await world.run(500);
+    for (const id of ['a:1', 'c:1', 'd:1'])
+      expect(world.node(id).cluster.membership.ring().members, id).to.deep.equal(['a:1', 'c:1', 'd:1']);
+  });
+});
+
 describe('a member whose incarnation a peer named', () => {
   for (const incarnation of [2 ** 52, 2 ** 52 - 1, 2 ** 51, 7]) {
     it(`comes back under a later one: ${incarnation}`, async () => {

@@ -139,13 +139,41 @@ describe('a member with many others', () => {
     expect(membership.isDown(stranger)).to.equal(false);
   });
 
-  it('takes no member into its ring that others have found dead, and one that nobody heard lately', () => {
+  it('takes over from the others, when it joins, who is dead, and one that nobody heard lately', () => {
+    membership.reincarnate();
     membership.learn([
       recordOf('dead:1', { silentMs: 30_000, doubted: true }),
       recordOf('quiet:1', { silentMs: 30_000 }),
     ]);
     expect(membership.stateOf('dead:1')).to.equal('dead');
     expect(membership.ring().members).to.include('quiet:1').and.not.to.include('dead:1');
+  });
+
+  it('asks an address that others name, twice in four heartbeats, and takes it for a member once that has spoken', () => {
+    const [ring, view] = [membership.ring(), membership.view()];
+    membership.learn([recordOf('new:1'), recordOf('joins:1', { state: 'joining' })]);
+    expect(membership.takeUnheard()).to.deep.equal(['new:1', 'joins:1']);
+    clock.advance(200);
+    membership.learn([recordOf('new:1', { beat: 2 })]);
+    expect(membership.takeUnheard()).to.deep.equal([]);
+    clock.advance(1);
+    membership.learn([recordOf('new:1', { beat: 3 })]);
+    expect(membership.takeUnheard()).to.deep.equal(['new:1']);
+    expect(membership.ring()).to.equal(ring);
+    expect(membership.view()).to.equal(view);
+    expect(membership.records().map(({ id }) => id)).not.to.include('new:1');
+    membership.messageReceived(recordOf('new:1', { beat: 4 }), '');
+    membership.admit(recordOf('joins:1'));
+    expect(membership.ring().members).to.include('new:1').and.to.include('joins:1');
+  });
+
+  it('asks at most 64 addresses at a time that others name', () => {
+    const names = Array.from({ length: 100 }, (_, i) => recordOf(`made-up:${i + 1}`));
+    membership.learn(names);
+    expect(membership.takeUnheard()).to.have.length(64);
+    clock.advance(201);
+    membership.learn(names.slice(64));
+    expect(membership.takeUnheard()).to.have.length(36);
   });
 });
 

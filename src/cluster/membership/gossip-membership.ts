@@ -15,6 +15,11 @@ const FORGOTTEN_AFTER = 600;
  */
 const MAX_OTHERS = 1_024;
 
+/** Bound of the addresses that this node has heard of and now asks. Others name them again. */
+const MAX_ASKED = 64;
+/** An address that was asked is asked again after this part of the suspicion time, if it is still named. */
+const ASKED_AGAIN_PART = 0.2;
+
 type Described = KnownMember['record'];
 
 /** Members that tell each other of themselves by heartbeats. */
@@ -25,6 +30,8 @@ export interface GossipMembership extends Membership {
   readonly messageSent: (id: NodeId) => void;
   /** The members that this node has begun to doubt since the last call. */
   takeNewDoubts(): readonly NodeId[];
+  /** Addresses of which others said since the last call that members are there. They become members when they answer. */
+  takeUnheard(): readonly NodeId[];
 }
 
 interface GossipMembershipOptions extends MembershipOptions {
@@ -70,6 +77,8 @@ export function createGossipMembership(
   /** The state that this node has told others before it declared it. */
   let announced: MemberRecord | undefined;
   let digest: string | undefined;
+  const unheard: NodeId[] = [];
+  const askedAtMs = new Map<NodeId, number>();
   const view = createMemberView<GossipMember>({ clock }, options, {
     stateOf,
     isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2,
@@ -104,8 +113,28 @@ export function createGossipMembership(
     digest = undefined;
   }
 
-  /** @returns whether the ring may have changed; one more beat of a member that is up changes nothing */
-  function learnOne(learnt: MemberRecord): boolean {
+  /**
+   * A member of the ring takes an address for a member only once that has spoken itself. Otherwise a peer could change
+   * the ring all the time with names that it makes up. A node that joins takes over the ring of the others.
+   */
+  function isHearsay({ state }: Described): boolean {
+    return view.self.state === 'active' && (state === 'active' || state === 'joining');
+  }
+
+  function askUnheard(id: NodeId): void {
+    const nowMs = clock.nowMs();
+    for (const [asked, atMs] of askedAtMs)
+      if (nowMs - atMs > suspectAfterMs * ASKED_AGAIN_PART) askedAtMs.delete(asked);
+    if (askedAtMs.has(id) || askedAtMs.size >= MAX_ASKED) return;
+    askedAtMs.set(id, nowMs);
+    unheard.push(id);
+  }
+
+  /**
+   * @param isOwn whether the member itself has sent the record
+   * @returns whether the ring may have changed; one more beat of a member that is up changes nothing
+   */
+  function learnOne(learnt: MemberRecord, isOwn: boolean): boolean {
     const known = others.get(learnt.id);
     // Nearly every message repeats what this node knows of its sender.
     if (known !== undefined && !learnt.doubted && compare(learnt, known.record) <= 0) return false;
@@ -121,6 +150,10 @@ export function createGossipMembership(
     if (known === undefined) {
       if (isForgotten(record, isGoing(record) || isMissed ? saidSilentMs : 0) || others.size >= MAX_OTHERS)
         return false;
+      if (!isOwn && isHearsay(record)) {
+        askUnheard(record.id);
+        return false;
+      }
       // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
       const mayHaveActed = view.self.state === 'active' && record.state !== 'joining';
       const actedForIncarnation = mayHaveActed ? record.incarnation : undefined;
@@ -165,7 +198,7 @@ export function createGossipMembership(
 
   function learn(learnt: readonly MemberRecord[]): void {
     let changed = false;
-    for (const record of learnt) changed = learnOne(record) || changed;
+    for (const record of learnt) changed = learnOne(record, false) || changed;
     if (changed) rebuild();
   }
 
@@ -181,6 +214,7 @@ export function createGossipMembership(
     neighbours: () => doubts.neighbours(),
     messageSent: doubts.messageSent,
     takeNewDoubts: doubts.takeNew,
+    takeUnheard: () => unheard.splice(0),
     view: () => (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)])),
     ...view.shared,
     records,
@@ -193,7 +227,7 @@ export function createGossipMembership(
     messageReceived(from, _view, nowMs = clock.nowMs()) {
       const before = others.get(from.id);
       const returns = before !== undefined && silentMs(before, nowMs) > suspectAfterMs;
-      const changed = learnOne(from);
+      const changed = learnOne(from, true);
       const known = before ?? others.get(from.id);
       if (known !== undefined) {
         known.heardAtMs = nowMs;
@@ -203,7 +237,7 @@ export function createGossipMembership(
       if (changed || returns) rebuild();
     },
     admit(record) {
-      learn([record]);
+      if (learnOne(record, true)) rebuild();
       return true;
     },
     announce(state) {

@@ -19,7 +19,10 @@ export interface Probing {
    * @param exchangedAtMs when this node last exchanged a message with a member; `undefined` if never
    */
   targets(late: readonly MemberRecord[], exchangedAtMs: (id: NodeId) => number | undefined): readonly NodeId[];
-  /** The members to send heartbeats to at once: those that this node has begun to doubt, and those to tell of it. */
+  /**
+   * The addresses to send heartbeats to at once: members that this node has begun to doubt, those to tell of it, and
+   * those of which this node has only heard.
+   */
   urgent(): readonly NodeId[];
   /** Addresses that are no members, to send heartbeats to at this beat: so two rings find each other. */
   seeds(): Promise<readonly NodeId[]>;
@@ -85,9 +88,10 @@ export function createGossipProbing(
     },
     urgent() {
       const doubts = membership.takeNewDoubts();
+      const unheard = membership.takeUnheard();
       // A node that does not decide has time, and must not speak before it knows that nobody else has its id.
-      if (doubts.length === 0 || membership.self().state !== 'active') return [];
-      return [...doubts, ...membership.neighbours()];
+      if (membership.self().state !== 'active') return [];
+      return doubts.length === 0 ? unheard : [...unheard, ...doubts, ...membership.neighbours()];
     },
     async seeds() {
       if (!isSeedBeat()) return [];
