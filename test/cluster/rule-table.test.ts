@@ -15,14 +15,14 @@ const rule = (limit: number, policy?: string, more: Partial<Rule> = {}): Rule =>
 describe('the table of rules', () => {
   it('holds equal rules once, from number 1, and counts those in use', () => {
     const table = createRuleTable();
-    expect(table.size).to.equal(0);
+    expect(table.size()).to.equal(0);
     expect([table.acquire(rule(1)), table.acquire(rule(2)), table.acquire(rule(1))]).to.deep.equal([1, 2, 1]);
-    expect(table.size).to.equal(2);
+    expect(table.size()).to.equal(2);
     expect(table.at(2)).to.deep.equal(rule(2));
     table.release(1);
     expect(table.at(1)).to.deep.equal(rule(1));
     table.release(1);
-    expect(table.size).to.equal(1);
+    expect(table.size()).to.equal(1);
     expect(table.acquire(rule(3))).to.equal(1);
     expect(table.at(1)).to.deep.equal(rule(3));
   });
@@ -41,7 +41,7 @@ describe('the table of rules', () => {
         if (!releases) numbers.push(table.acquire(rule(5, policy)));
         else if (numbers.length > 0) table.release(numbers.pop()!);
         const used = [...uses].filter(([, some]) => some.length > 0);
-        expect(table.size).to.equal(used.length);
+        expect(table.size()).to.equal(used.length);
         for (const [name, some] of used) {
           expect(new Set(some).size).to.equal(1);
           expect(table.at(some[0]!).policy).to.equal(name);

@@ -142,7 +142,7 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched({
       file: 'cluster/decide/owner.ts',
-      find: 'if (reservations.size > 0) reservations.observe(client, check.rules, nowMs);',
+      find: 'if (reservations.size() > 0) reservations.observe(client, check.rules, nowMs);',
       replace: 'if (degraded && table.delete(clientId)) client = table.open(check);',
     }),
   },

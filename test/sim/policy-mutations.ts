@@ -19,9 +19,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 4,
     world: patched({
       file: 'cluster/policies/ring-backend.ts',
-      find: 'const next = yield* changing(document, changes, membership.self.id);',
+      find: 'const next = yield* changing(document, changes, membership.self().id);',
       replace:
-        'let next = document;\n      for (const one of changes) activePolicies.adopt((next = yield* changing(next, new Map([one]), membership.self.id)));',
+        'let next = document;\n      for (const one of changes) activePolicies.adopt((next = yield* changing(next, new Map([one]), membership.self().id)));',
     }),
   },
   {
@@ -156,7 +156,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 8,
     world: patched({
       file: 'cluster/state/copies.ts',
-      find: 'if (reservations.size === 0) return [];',
+      find: 'if (reservations.size() === 0) return [];',
       replace: 'return [];',
     }),
   },
