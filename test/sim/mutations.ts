@@ -295,7 +295,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'asks nobody of whom it only hears',
     caughtBy: 'admission',
     seed: 10,
-    world: patched({ file: 'cluster/membership/gossip-membership.ts', find: 'unheard.push(id);', replace: '' }),
+    world: patched({ file: 'cluster/membership/unheard.ts', find: 'toAsk.push(id);', replace: '' }),
   },
   {
     name: 'keeps dead members in the ring',

@@ -6,6 +6,7 @@ import { createMemberView } from './membership.js';
 import { DEAD_AFTER, createDoubts, isGoing } from './doubts.js';
 import type { GossipMember } from './doubts.js';
 import type { KnownMember, MemberState, Membership, MembershipOptions } from './membership.js';
+import { createUnheard } from './unheard.js';
 
 /** A silent member is forgotten after this many suspicion times. */
 const FORGOTTEN_AFTER = 600;
@@ -14,11 +15,6 @@ const FORGOTTEN_AFTER = 600;
  * node writes to each until it forgets it, and a ring of them takes long to build.
  */
 const MAX_OTHERS = 1_024;
-
-/** Bound of the addresses that this node has heard of and now asks. Others name them again. */
-const MAX_ASKED = 64;
-/** An address that was asked is asked again after this part of the suspicion time, if it is still named. */
-const ASKED_AGAIN_PART = 0.2;
 
 type Described = KnownMember['record'];
 
@@ -31,7 +27,7 @@ export interface GossipMembership extends Membership {
   /** The members that this node has begun to doubt since the last call. */
   takeNewDoubts(): readonly NodeId[];
   /** Addresses of which others said since the last call that members are there. They become members when they answer. */
-  takeUnheard(): readonly NodeId[];
+  readonly takeUnheard: () => readonly NodeId[];
 }
 
 interface GossipMembershipOptions extends MembershipOptions {
@@ -77,8 +73,7 @@ export function createGossipMembership(
   /** The state that this node has told others before it declared it. */
   let announced: MemberRecord | undefined;
   let digest: string | undefined;
-  const unheard: NodeId[] = [];
-  const askedAtMs = new Map<NodeId, number>();
+  const unheard = createUnheard({ clock }, options);
   const view = createMemberView<GossipMember>({ clock }, options, {
     stateOf,
     isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2,
@@ -121,15 +116,6 @@ export function createGossipMembership(
     return view.self.state === 'active' && (state === 'active' || state === 'joining');
   }
 
-  function askUnheard(id: NodeId): void {
-    const nowMs = clock.nowMs();
-    for (const [asked, atMs] of askedAtMs)
-      if (nowMs - atMs > suspectAfterMs * ASKED_AGAIN_PART) askedAtMs.delete(asked);
-    if (askedAtMs.has(id) || askedAtMs.size >= MAX_ASKED) return;
-    askedAtMs.set(id, nowMs);
-    unheard.push(id);
-  }
-
   /**
    * @param isOwn whether the member itself has sent the record
    * @returns whether the ring may have changed; one more beat of a member that is up changes nothing
@@ -151,7 +137,7 @@ export function createGossipMembership(
       if (isForgotten(record, isGoing(record) || isMissed ? saidSilentMs : 0) || others.size >= MAX_OTHERS)
         return false;
       if (!isOwn && isHearsay(record)) {
-        askUnheard(record.id);
+        unheard.name(record.id);
         return false;
       }
       // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
@@ -214,7 +200,7 @@ export function createGossipMembership(
     neighbours: () => doubts.neighbours(),
     messageSent: doubts.messageSent,
     takeNewDoubts: doubts.takeNew,
-    takeUnheard: () => unheard.splice(0),
+    takeUnheard: unheard.take,
     view: () => (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)])),
     ...view.shared,
     records,
