@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { CheckBatch, decisionOf, onePlace } from '../../src/core/decide/check-batch.js';
+import { CheckBatch, decisionOf, OnePlace } from '../../src/core/decide/check-batch.js';
 import type { Answer } from '../../src/core/decide/check-batch.js';
 import { createCheck } from '../../src/core/decide/decide.js';
 import { TokenringError } from '../../src/core/error.js';
@@ -123,13 +123,13 @@ describe('a batch of checks', () => {
 
 describe('a place for one check', () => {
   it('gives its check, and the latest answer', () => {
-    const place = onePlace(asked);
-    expect(place.check(0)).to.equal(asked);
+    const place = new OnePlace(asked);
+    expect(place.check()).to.equal(asked);
     place.decide(0, verdictAt(1), origin);
     const decision: Answer = { ...verdictAt(1), ...origin, limits: undefined };
-    expect(place.answerAt(0)).to.deep.equal(decision);
+    expect(place.answerAt()).to.deep.equal(decision);
     place.answer(0, failure);
-    expect(place.answerAt(0)).to.equal(failure);
+    expect(place.answerAt()).to.equal(failure);
   });
 });
 

@@ -224,15 +224,28 @@ export class CheckBatch {
 /** Reads and answers checks by place. */
 export type Places = Pick<CheckBatch, 'check' | 'decide' | 'answer' | 'answerAt'>;
 
-/** Returns a place for one check alone, which has no use for arrays. */
-export function onePlace(check: Check): Places {
-  let answer: Answer | undefined;
-  return {
-    check: () => check,
-    decide: (_place, verdict, origin) => void (answer = decisionUnder(verdict, origin)),
-    answer: (_place, given) => void (answer = given),
-    answerAt: () => answer!,
-  };
+/** The place of one check alone, which has no use for arrays. */
+export class OnePlace implements Places {
+  private given: Answer | undefined;
+
+  constructor(private readonly one: Check) {}
+
+  check(): Check {
+    return this.one;
+  }
+
+  decide(_place: number, verdict: SingleVerdict, origin: Origin): void {
+    this.given = decisionUnder(verdict, origin);
+  }
+
+  answer(_place: number, given: Answer): void {
+    this.given = given;
+  }
+
+  /** Valid once it is answered. */
+  answerAt(): Answer {
+    return this.given!;
+  }
 }
 
 function decisionUnder(verdict: SingleVerdict, { owner, source, degraded }: Origin): Decision {

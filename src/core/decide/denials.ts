@@ -20,7 +20,7 @@ export interface Denials {
   size(): number;
 }
 
-interface Asking {
+export interface Asking {
   /** Time of the question. The owner's `retryAfterMs` begins at this time or later. */
   readonly atMs: number;
   /** Number of resets before the question. An answer that was in transit during a reset may be older than the reset. */

@@ -1,5 +1,5 @@
 import type { Origin } from '../../core/decide/check-batch.js';
-import type { Decision } from '../../core/decide/decision.js';
+import type { Decision, Source } from '../../core/decide/decision.js';
 
 /**
  * Formats a decision as JSON in ASCII. The JSON is written by hand, as this is the hot path. A test checks that it
@@ -22,17 +22,23 @@ function statsJson({ allowed, limit, remaining, retryAfterMs, resetMs }: Decisio
   return `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
 }
 
-/** The last origin written, as most answers share it. */
-let lastOrigin: Origin = { owner: '', source: 'owner', degraded: false };
-let lastOriginJson = '';
+/** Nodes whose JSON is kept. A ring has fewer, and each of its answers names one. */
+const MAX_OWNERS = 1_024;
+const keptJson = new Map<string, Partial<Record<Source, string>>>();
 
 /** The part of the JSON that decisions of one origin share; it begins with a comma. */
 export function originJson({ owner, source, degraded }: Origin): string {
-  if (owner !== lastOrigin.owner || source !== lastOrigin.source || degraded !== lastOrigin.degraded) {
-    lastOrigin = { owner, source, degraded };
-    lastOriginJson = `,"owner":${asciiJson(owner)},"source":"${source}","degraded":${degraded}`;
+  if (degraded) return writeOrigin(owner, source, degraded);
+  let bySource = keptJson.get(owner);
+  if (bySource === undefined) {
+    if (keptJson.size >= MAX_OWNERS) keptJson.clear();
+    keptJson.set(owner, (bySource = {}));
   }
-  return lastOriginJson;
+  return (bySource[source] ??= writeOrigin(owner, source, degraded));
+}
+
+function writeOrigin(owner: string, source: Source, degraded: boolean): string {
+  return `,"owner":${asciiJson(owner)},"source":"${source}","degraded":${degraded}`;
 }
 
 /** Formats JSON in ASCII. Other characters become escapes. */
