@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { rememberedDecisionBytes } from '../../src/core/heap-bytes.js';
+import { batchItemId } from '../../src/core/batch-item-id.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import type { Decision } from '../../src/core/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -31,6 +32,65 @@ describe('recent decisions', () => {
       expect(recent.get('alice', 'r1')).to.equal(undefined);
     });
   }
+
+  it('are what a list of them would be, of each client in their order, however they come, age, and go', () => {
+    const clients = ['alice', 'bob'];
+    const ids = ['r1', 'r2', batchItemId('b', 0), batchItemId('b', 1), batchItemId('c', 0)];
+    const steps = fc.array(
+      fc.record({
+        kind: fc.constantFrom('add' as const, 'add' as const, 'forget' as const, 'wait' as const),
+        clientId: fc.constantFrom(...clients),
+        requestId: fc.constantFrom(...ids),
+        ms: fc.constantFrom(1, 20_000, 59_999, 60_000),
+      }),
+      { maxLength: 30, size: 'max' },
+    );
+    const property = fc.property(steps, (list) => {
+      const clock = createFakeClock(5);
+      const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+      let model: { clientId: string; requestId: string; atMs: number; decision: Decision }[] = [];
+      const isOver = ({ atMs }: { atMs: number }): boolean => clock.nowMs() - atMs > 60_000;
+      for (const [i, { kind, clientId, requestId, ms }] of list.entries()) {
+        if (kind === 'wait') clock.advance(ms);
+        if (kind === 'forget') {
+          recent.forget(clientId);
+          model = model.filter((one) => one.clientId !== clientId);
+        }
+        if (kind === 'add') {
+          const added = { clientId, requestId, atMs: clock.nowMs(), decision: { ...decision, remaining: i } };
+          recent.add(clientId, requestId, added.decision);
+          model = model.filter((one) => !(one.clientId === clientId && one.requestId === requestId) && !isOver(one));
+          model.push(added);
+        }
+        for (const id of clients) {
+          const own = model.filter((one) => one.clientId === id);
+          expect(recent.has(id)).to.equal(own.length > 0);
+          expect(recent.of(id, 100, Infinity)).to.deep.equal(
+            own
+              .filter((one) => !isOver(one))
+              .map((one) => ({ requestId: one.requestId, ageMs: clock.nowMs() - one.atMs, decision: one.decision })),
+          );
+          expect(recent.of(id, 2, Infinity)).to.have.length.at.most(2);
+        }
+        for (const batchId of ['b', 'c'])
+          expect(recent.hasItemsOf(batchId)).to.equal(model.some((one) => one.requestId.startsWith(`${batchId}#`)));
+        expect(recent.size()).to.equal(model.length);
+      }
+    });
+    fc.assert(property, { numRuns: 500 });
+  });
+
+  it('are not taken when they are 60 s old, or larger than all room', () => {
+    const size = rememberedDecisionBytes('alice', 'r1', decision);
+    const recent = createRecentDecisions({ clock: createFakeClock(100_000) }, { maxBytes: size, self: 'a:1' });
+    recent.add('alice', 'r1', decision, 60_000);
+    recent.add('alice', 'r1'.padEnd(100), decision);
+    expect(recent.size()).to.equal(0);
+    recent.add('alice', 'r1', decision, 59_999);
+    expect(recent.get('alice', 'r1')).to.equal(decision);
+    expect(recent.of('alice', 1, 59_998)).to.deep.equal([]);
+    expect(recent.of('alice', 1, 59_999)).to.have.length(1);
+  });
 
   it('are those of one client and one id, whatever the two look like side by side', () => {
     const text = fc.string({ unit: fc.constantFrom('a', '1', ':', '2', '\u0000', 'ü', '💧'), maxLength: 5 });
