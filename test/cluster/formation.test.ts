@@ -104,6 +104,41 @@ describe('a ring of which a peer names ever new members', () => {
   });
 });
 
+describe('a ring of which a peer names ever new lives of a member', () => {
+  it('does not change, admits no more than the limit, and knows the member when it has begun anew', async () => {
+    const world = createWorld(1, { bytes: true });
+    const ids = ['a:1', 'b:1', 'c:1'];
+    for (const id of ids) await world.until(world.spawn(id, { seeds: ids }).cluster.start(), 10_000);
+    await world.run(300);
+    const versions = ids.map((id) => world.node(id).cluster.membership.ringVersion());
+    let admitted = 0;
+    async function attack(rounds: number): Promise<void> {
+      for (let round = 0; round < rounds; round += 1) {
+        const from = recordOf('liar:1', { state: 'joining', beat: round });
+        const members = [recordOf('a:1', { state: 'joining', incarnation: round + 2 })];
+        for (const id of ids) {
+          const sender = { from, view: 'x', policies: '' };
+          void world.find(id)?.cluster.receive({ sender, body: { kind: 'heartbeat', members } });
+        }
+        const answers = await world.until(Promise.all(['b:1', 'c:1'].map((id) => ask(world, id, 'alice'))), 1_000);
+        for (const { allowed } of answers) if (allowed) admitted += 1;
+        await world.run(100);
+      }
+    }
+
+    await attack(20);
+    expect(admitted).to.equal(10);
+    expect(ids.map((id) => world.node(id).cluster.membership.ringVersion())).to.deep.equal(versions);
+    world.kill('a:1');
+    await world.run(100);
+    const back = world.spawn('a:1', { seeds: ids }).cluster.start();
+    await attack(30);
+    await world.until(back, 10);
+    for (const id of ids) expect(world.node(id).cluster.membership.ring().members, id).to.deep.equal(ids);
+    expect(admitted).to.be.at.most(20);
+  });
+});
+
 describe('a member whose incarnation a peer named', () => {
   for (const incarnation of [2 ** 52, 2 ** 52 - 1, 2 ** 51, 7]) {
     it(`comes back under a later one: ${incarnation}`, async () => {

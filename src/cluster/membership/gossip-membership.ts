@@ -109,8 +109,8 @@ export function createGossipMembership(
   }
 
   /**
-   * A member of the ring takes an address for a member only once that has spoken itself. Otherwise a peer could change
-   * the ring all the time with names that it makes up. A node that joins takes over the ring of the others.
+   * A member of the ring takes an address for a member only once that has spoken itself, and believes in a new life of
+   * a member that it hears only then. Otherwise a peer could change the ring all the time with what it makes up. A node that joins takes over the ring of the others.
    */
   function isHearsay({ state }: Described): boolean {
     return view.self.state === 'active' && (state === 'active' || state === 'joining');
@@ -128,6 +128,8 @@ export function createGossipMembership(
     if (record.id === view.self.id) {
       // An announced state comes back to this node before it declares that state.
       if (compare(record, announced ?? view.self) <= 0) return false;
+      // No other process has this id while this node is in the ring: it was made up, or is that of a rival.
+      if (view.self.state === 'active' && record.incarnation !== view.self.incarnation) return false;
       setSelf({ incarnation: incarnationAfter(record.incarnation), state: 'joining' });
       return true;
     }
@@ -156,6 +158,11 @@ export function createGossipMembership(
       if (doubted) doubts.begin(learnt);
       digest = undefined;
       return true;
+    }
+    const isNewLife = record.incarnation !== known.record.incarnation;
+    if (!isOwn && isNewLife && isHearsay(known.record) && silentMs(known) <= suspectAfterMs) {
+      unheard.name(record.id);
+      return false;
     }
     const order = compare(record, known.record);
     if (doubted && order >= 0) doubts.begin(known);
