@@ -137,8 +137,13 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       const client = table.peekAt(slot);
       if (client === undefined || !table.unmark(slot, MARK.changed)) continue;
       for (const id of targetsOf(client)) enqueue(id, client, false);
-      for (const [id, willHold] of joiners) if (willHold(client)) enqueue(id, client, false);
+      passToJoiners(client);
     }
+  }
+
+  function passToJoiners(client: Client): void {
+    if (joiners.size === 0) return;
+    for (const [id, willHold] of joiners) if (willHold(client)) enqueue(id, client, false);
   }
 
   /**
@@ -225,12 +230,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     },
     copiesReceived({ clients, records }) {
       if (joiners.size === 0) return;
-      const pass = (client: Client | undefined): void => {
-        if (client === undefined) return;
-        for (const [id, willHold] of joiners) if (willHold(client)) enqueue(id, client, false);
-      };
-      for (const [clientId] of clients) pass(table.peek(clientId));
-      if (records !== undefined) copies.eachOf(records, pass);
+      for (const [clientId] of clients) {
+        const client = table.peek(clientId);
+        if (client !== undefined) passToJoiners(client);
+      }
+      if (records !== undefined) copies.eachOf(records, passToJoiners);
     },
     ringChanged: startPlacing,
     addJoiner: (id, willHold) => joiners.set(id, willHold),

@@ -60,15 +60,26 @@ export function findBucket(buckets: Buckets, rule: Rule): Bucket | undefined {
 
 /** Adds an empty bucket. Callers call `makeRoom` first. */
 export function addBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
+  if (rule.algorithm === 'token-bucket' && !isInList(buckets, buckets)) return useOwnBucket(buckets, rule, nowMs);
   const start = { rule, ruleChanges: 0, atMs: nowMs, leases: undefined, next: buckets.first };
-  if (rule.algorithm === 'sliding-window') {
-    buckets.first = { algorithm: 'sliding-window', ...start, endsMs: [], counts: [] };
-  } else if (isInList(buckets, buckets)) {
-    buckets.first = { algorithm: 'token-bucket', ...start, tokens: 0, part: 0 };
-  } else {
-    buckets.first = Object.assign(buckets, start, { tokens: 0, part: 0 });
-  }
+  buckets.first =
+    rule.algorithm === 'sliding-window'
+      ? { algorithm: 'sliding-window', ...start, endsMs: [], counts: [] }
+      : { algorithm: 'token-bucket', ...start, tokens: 0, part: 0 };
   return buckets.first;
+}
+
+/** Puts the bucket that the list itself is in front, without an object for it, as each new client has this one. */
+function useOwnBucket(buckets: Buckets, rule: Rule, nowMs: number): Bucket {
+  buckets.rule = rule;
+  buckets.ruleChanges = 0;
+  buckets.tokens = 0;
+  buckets.part = 0;
+  buckets.atMs = nowMs;
+  buckets.leases = undefined;
+  buckets.next = buckets.first;
+  buckets.first = buckets;
+  return buckets;
 }
 
 function isInList(buckets: Buckets, sought: Bucket): boolean {
