@@ -3,6 +3,7 @@ import { ruleOf } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 import { check } from './checker.js';
 import { generateScenario } from './generate.js';
+import { PATIENCE_MS } from './patience.js';
 import type { Scenario } from './scenario.js';
 import { simulate } from './simulate.js';
 import { asks, crowd, later, story } from './story.js';
@@ -17,7 +18,9 @@ async function keepsItsPromises(scenario: Scenario): Promise<void> {
 }
 
 /** What the simulator once found, each as a short story. */
-describe('a cluster, as the simulator once found it otherwise,', () => {
+describe('a cluster, as the simulator once found it otherwise,', function () {
+  this.timeout(PATIENCE_MS);
+
   it('lets in a joiner though some members are much slower to reach than others', () =>
     keepsItsPromises(story({ nodes: ['a:1', 'b:1', 'c:1', { id: 'd:1', slowMs: 30 }, { id: 'e:1', startMs: 100 }] })));
 
@@ -182,8 +185,7 @@ describe('a cluster, as the simulator once found it otherwise,', () => {
     }
   });
 
-  it('forgets nothing when of five nodes two leave at once, whichever takes longer', async function () {
-    this.timeout(60_000);
+  it('forgets nothing when of five nodes two leave at once, whichever takes longer', async () => {
     for (const slowMs of [0, 10, 30]) {
       for (const laterMs of [0, 5, 20, 40]) {
         for (const [first, second] of [

@@ -1,12 +1,15 @@
 import { expect } from 'chai';
 import { DAY, DAY_END_S, runService, settledAfterS, TARGET } from './load-service.js';
 import type { Second } from './load-service.js';
+import { PATIENCE_MS } from './patience.js';
 
 const TEN = Array.from({ length: 10 }, () => 100);
 const total = (seconds: readonly Second[], client: number): number =>
   seconds.reduce((sum, { admitted }) => sum + admitted[client]!, 0);
 
-describe('a service whose limits follow its load', () => {
+describe('a service whose limits follow its load', function () {
+  this.timeout(PATIENCE_MS);
+
   let day: Second[];
   before(async () => {
     day = await runService(DAY, TARGET, DAY_END_S);

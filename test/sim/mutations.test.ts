@@ -3,6 +3,7 @@ import { check } from './checker.js';
 import type { CheckName } from './checker.js';
 import { generateScenario } from './generate.js';
 import { MUTATIONS } from './mutations.js';
+import { PATIENCE_MS } from './patience.js';
 import { POLICY_MUTATIONS } from './policy-mutations.js';
 import type { Mutation } from './mutations.js';
 import { simulate } from './simulate.js';
@@ -23,11 +24,11 @@ async function caught(mutation: Mutation): Promise<ReadonlySet<CheckName>> {
   return failed;
 }
 
-describe('the checker fails when a node', () => {
+describe('the checker fails when a node', function () {
+  this.timeout(PATIENCE_MS);
+
   for (const mutation of [...MUTATIONS, ...POLICY_MUTATIONS]) {
-    it(`${mutation.name} (${mutation.caughtBy})`, async function () {
-      // 200 runs take up to two minutes on a busy core.
-      this.timeout(300_000);
+    it(`${mutation.name} (${mutation.caughtBy})`, async () => {
       expect(await caught(mutation)).to.include(mutation.caughtBy);
     });
   }

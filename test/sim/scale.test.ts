@@ -1,18 +1,19 @@
 import { expect } from 'chai';
+import { PATIENCE_MS } from './patience.js';
 import { BEAT_MS, SUSPECT_AFTER_MS } from './scale-cluster.js';
 import { measureBalance, measureScale } from './scale-measure.js';
 import type { Scale } from './scale-measure.js';
 
-describe('what grows with the number of nodes', () => {
+describe('what grows with the number of nodes', function () {
+  this.timeout(PATIENCE_MS);
+
   const NODES = 12;
   let scale: Scale;
-  before(async function () {
-    this.timeout(60_000);
+  before(async () => {
     scale = await measureScale({ nodes: NODES, clients: 20_000, live: 5_000, decisions: 1_000, joins: true });
   });
 
-  it('is not the load of the fullest of 100 nodes: 1.10 of the mean, over 1,000,000 clients', function () {
-    this.timeout(60_000);
+  it('is not the load of the fullest of 100 nodes: 1.10 of the mean, over 1,000,000 clients', () => {
     expect(measureBalance({ nodes: 100, clients: 1_000_000 }).fullest).to.be.at.most(1.1);
   });
 
@@ -21,8 +22,7 @@ describe('what grows with the number of nodes', () => {
     expect(scale.copies).to.be.within(0.1, 1);
   });
 
-  it('is neither the number of heartbeats that a node sends nor their size', async function () {
-    this.timeout(60_000);
+  it('is neither the number of heartbeats that a node sends nor their size', async () => {
     const larger = await measureScale({ nodes: 4 * NODES, clients: 100, live: 100, decisions: 100, joins: false });
     expect(scale.heartbeats).to.be.within(20, 50);
     expect(larger.heartbeats).to.be.within(20, 50);

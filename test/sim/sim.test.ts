@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { check } from './checker.js';
 import { generateScenario } from './generate.js';
+import { PATIENCE_MS } from './patience.js';
 import { simulate } from './simulate.js';
 
 const SEEDS = 1_000;
@@ -10,11 +11,12 @@ async function historyOf(seed: number, options: { bytes?: boolean } = {}): Promi
   return JSON.stringify((await simulate(generateScenario(seed), options)).history);
 }
 
-describe('the cluster in virtual time', () => {
+describe('the cluster in virtual time', function () {
+  this.timeout(PATIENCE_MS);
+
   for (let from = 1; from <= SEEDS; from += SEEDS_A_TEST) {
     const to = from + SEEDS_A_TEST - 1;
-    it(`keeps its promises whatever goes wrong, seeds ${from} to ${to}`, async function () {
-      this.timeout(120_000);
+    it(`keeps its promises whatever goes wrong, seeds ${from} to ${to}`, async () => {
       for (let seed = from; seed <= to; seed += 1) {
         const violations = check((await simulate(generateScenario(seed))).history);
         expect(violations, `npm run sim -- --seed ${seed} --shrink`).to.deep.equal([]);
@@ -22,14 +24,12 @@ describe('the cluster in virtual time', () => {
     });
   }
 
-  it('does the same again under the same seed, byte for byte', async function () {
-    this.timeout(60_000);
+  it('does the same again under the same seed, byte for byte', async () => {
     for (let seed = 1; seed <= 20; seed += 1)
       expect(await historyOf(seed), `seed ${seed}`).to.equal(await historyOf(seed));
   });
 
-  it('does the same when each message goes through the bytes that are sent', async function () {
-    this.timeout(60_000);
+  it('does the same when each message goes through the bytes that are sent', async () => {
     for (let seed = 1; seed <= 20; seed += 1)
       expect(await historyOf(seed, { bytes: true }), `seed ${seed}`).to.equal(await historyOf(seed));
   });

@@ -5,6 +5,7 @@ import { checkNoneAbove, checkOneSide } from './check-strict.js';
 import type { Violation } from './checker.js';
 import { cutsOf, ETCD, partitionsOf } from './cuts.js';
 import type { History } from './history.js';
+import { PATIENCE_MS } from './patience.js';
 import type { Scenario, Step } from './scenario.js';
 import { simulate } from './simulate.js';
 import { asks, crowd, story } from './story.js';
@@ -46,7 +47,9 @@ const cut = (sides: readonly (readonly string[])[]): Step => ({
   forMs: CUT_MS,
 });
 
-describe('a strict cluster', () => {
+describe('a strict cluster', function () {
+  this.timeout(PATIENCE_MS);
+
   const cuts = cutsOf(IDS);
 
   it('is cut in every way there is', () => {
@@ -55,8 +58,7 @@ describe('a strict cluster', () => {
   });
 
   for (let from = 0; from < cuts.length; from += 29) {
-    it(`admits no more than its limits in cuts ${from} to ${Math.min(cuts.length, from + 29) - 1} of five nodes and etcd`, async function () {
-      this.timeout(120_000);
+    it(`admits no more than its limits in cuts ${from} to ${Math.min(cuts.length, from + 29) - 1} of five nodes and etcd`, async () => {
       for (const [i, sides] of cuts.slice(from, from + 29).entries()) {
         // The clock of etcd may be fast, too.
         const { history } = await simulate(scenario(from + i, [cut(sides)]), { etcdRate: 1.01 });
@@ -82,8 +84,7 @@ describe('a strict cluster', () => {
     });
   }
 
-  it('admits no more than its limits through crashes, freezes and cuts of one way, joins and leaves', async function () {
-    this.timeout(120_000);
+  it('admits no more than its limits through crashes, freezes and cuts of one way, joins and leaves', async () => {
     const steps: Step[] = [
       { kind: 'crash', atMs: 900, node: 'b:1', silent: false, backAfterMs: 200 },
       { kind: 'crash', atMs: 900, node: 'b:1', silent: true, backAfterMs: 3_000 },
