@@ -109,8 +109,9 @@ export function createGossipMembership(
   }
 
   /**
-   * A member of the ring takes an address for a member only once that has spoken itself, and believes in a new life of
-   * a member that it hears only then. Otherwise a peer could change the ring all the time with what it makes up. A node that joins takes over the ring of the others.
+   * A member of the ring takes an address for a member only once that has spoken itself. It believes in a new life of a
+   * member that it hears only then, too. Otherwise a peer could change the ring all the time with what it makes up. A
+   * node that joins takes over the ring of the others.
    */
   function isHearsay({ state }: Described): boolean {
     return view.self.state === 'active' && (state === 'active' || state === 'joining');
