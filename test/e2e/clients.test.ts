@@ -124,7 +124,7 @@ describe('the programs of docs/clients.md', function () {
       try {
         const [program] = programsOf(heading, fence);
         for (const part of ['8080', 'alice', '100']) expect(program, part).to.include(part);
-        const own = program!.replaceAll('8080', String(port)).replace('alice', newClient()).replace('100', '1');
+        const own = program!.replace('100', '1').replaceAll('8080', String(port)).replace('alice', newClient());
         writeFileSync(join(folder, file), own);
         expect(await output()).to.match(/\b200\b[\s\S]*"allowed":true,"limit":1,"remaining":0/);
         expect(await output()).to.match(/\b429\b[\s\S]*"allowed":false,"limit":1,"remaining":0/);
@@ -208,7 +208,7 @@ describe('the programs of docs/clients.md that speak the Redis protocol', functi
         const node = await startNode(readSettings([...ALONE, '--resp-port', String(port)], {}));
         const program = programsOf(heading, fence)[1]!;
         for (const part of ['6379', 'alice', '100']) expect(program, part).to.include(part);
-        const [command, ...args] = commandOf(program.replace('6379', String(port)).replace('100', '1'));
+        const [command, ...args] = commandOf(program.replace('100', '1').replace('6379', String(port)));
         const said = async (): Promise<string[]> => (await run(command, args)).stdout.split(/\s+/).slice(0, 3);
         try {
           expect(await said()).to.deep.equal(['1', '1', '0']);
