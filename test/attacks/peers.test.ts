@@ -137,7 +137,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     await unharmed();
   });
 
-  it('a victim that a peer names as a member is asked ever more seldom, is soon dead, and learns no secret', async () => {
+  it('a victim that a peer names as a member is asked once, becomes no member, and learns no secret', async () => {
     const [port] = ring.peerPorts as [number];
     const victim = await startVictim();
     const insider = createSender({ secret: SECRET });
@@ -145,13 +145,8 @@ describe('attacks on the peer port of a ring with a secret', function () {
     const named = envelope({ kind: 'heartbeat', members: [memberOf(victim.id, { state: 'joining' })] }, from);
     expect((await insider.transport.send(`127.0.0.1:${port}`, named, 2_000)).kind).to.equal('answer');
     await sleep(2_500);
-    for (const node of ring.nodes) {
-      const [state] = (await membersOf(node)).filter(({ id }) => id === victim.id).map((member) => member.state);
-      expect(['suspect', 'dead']).to.include(state);
-    }
-    const attempts = victim.bytes().split('GET /peer ').length - 1;
-    // One beat is 100 ms, and one that has no answer makes room for the next after 300 ms.
-    expect(attempts).to.be.within(1, 2 * 10);
+    for (const node of ring.nodes) expect((await membersOf(node)).map(({ id }) => id)).not.to.include(victim.id);
+    expect(victim.bytes().split('GET /peer ')).to.have.length(2);
     expect(victim.bytes()).not.to.include(SECRET);
     victim.close();
   });
