@@ -87,7 +87,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   });
   member.node.activePolicies.onChange(({ version }) => events.note('info', `policies changed: version ${version}`));
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
-  const { doors, stats, report } = createPublicApi(settings, {
+  const { servers, stats, report } = createPublicApi(settings, {
     member,
     policyWriter: source.connect(member.node),
     guard,
@@ -102,14 +102,14 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     memoryMb,
   });
   reports.ofProcess = report;
-  own?.passTo((listener) => doors.http.answerAlso(listener));
-  const allDoors = Object.values(doors).filter((door) => door !== undefined);
+  own?.passTo((listener) => servers.http.answerAlso(listener));
+  const allServers = Object.values(servers).filter((server) => server !== undefined);
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
   const { host } = settings;
   const listenHere = (): Promise<Ports> =>
-    openEach(settings, async (door, at) => {
-      if (sharing !== 'by-supervisor') return listen(doors[door]!.server, { host, ...at, sharing });
-      doors[door]!.answerAlso(group!.connections(door));
+    openEach(settings, async (protocol, at) => {
+      if (sharing !== 'by-supervisor') return listen(servers[protocol]!.server, { host, ...at, sharing });
+      servers[protocol]!.answerAlso(group!.connections(protocol));
       return at.port;
     });
   const ports = await start(member, async () => {
@@ -123,12 +123,12 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   });
   const stopWatching = [
     watchCertificates(settings, 'tls', { log, audit }, (next) => {
-      for (const door of allDoors) door.useTls(publicTls(settings, next)!);
+      for (const server of allServers) server.useTls(publicTls(settings, next)!);
     }),
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   stage = 'ready';
-  doors.grpc?.stageChanged();
+  servers.grpc?.stageChanged();
   if (group === undefined) log.info({ host, ...ports }, 'tokenring ready');
   else {
     log.info({ host, ...ports, sharing, pid: process.pid }, 'worker ready');
@@ -140,10 +140,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     stats,
     async stop() {
       stage = 'stopping';
-      doors.grpc?.stageChanged();
+      servers.grpc?.stageChanged();
       source.close();
       log.info('stopping');
-      const drained = Promise.all(allDoors.map((door) => door.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));
+      const drained = Promise.all(allServers.map((server) => server.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));
       await member.leave(group?.groupLeave());
       await drained;
       // Another worker may need this one to decide until all workers have drained.

@@ -13,11 +13,11 @@ import { createBodyReader } from './http/body.js';
 import { createCounters } from './edge/counters.js';
 import type { Counters } from './edge/counters.js';
 import { createDecisionHandlers } from './http/decisions/handlers.js';
-import { createGrpcDoor } from './grpc/door.js';
-import type { GrpcDoor } from './grpc/door.js';
+import { createRateLimitServer } from './grpc/rate-limit-server.js';
+import type { RateLimitServer } from './grpc/rate-limit-server.js';
 import { createMetrics } from './http/metrics/metrics.js';
 import { createConnections, DEFAULT_BOUNDS } from './edge/connections.js';
-import type { PublicDoor } from './edge/connections.js';
+import type { ProtocolServer } from './edge/connections.js';
 import { createEdge } from './edge/edge.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import type { PublicServer } from './http/server.js';
@@ -51,17 +51,17 @@ interface PublicApiDeps {
 
 interface PublicApi {
   /** The HTTP API, and Envoy's rate limit service and the Redis protocol if the settings ask for them. */
-  readonly doors: {
+  readonly servers: {
     readonly http: PublicServer;
-    readonly grpc: GrpcDoor | undefined;
-    readonly resp: PublicDoor | undefined;
+    readonly grpc: RateLimitServer | undefined;
+    readonly resp: ProtocolServer | undefined;
   };
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
   readonly report: () => ProcessReport;
 }
 
-/** Creates the public doors of a node, with their handlers and metrics. They do not listen yet. */
+/** Creates the public servers of a node, with their handlers and metrics. They do not listen yet. */
 export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
   const { guard, auditTrail, events, log, group, stage, policyWriter } = deps;
   const { node, checks, peers } = deps.member;
@@ -118,13 +118,13 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const grpc =
     settings.grpcPort === undefined
       ? undefined
-      : createGrpcDoor({ edge, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
+      : createRateLimitServer({ edge, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
   const resp =
     settings.respPort === undefined
       ? undefined
       : createRespServer({ edge, connections, cluster: node, hasJoined, version: VERSION }, deps.tls);
   return {
-    doors: { http, grpc, resp },
+    servers: { http, grpc, resp },
     stats: () => metrics.getMetricsAsJSON(),
     report: () => processReport(counters, deps.memoryMb),
   };

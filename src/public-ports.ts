@@ -1,12 +1,12 @@
-import type { Door } from './group/protocol.js';
+import type { Protocol } from './group/protocol.js';
 import { variable } from './settings/setting-table.js';
 import type { Settings } from './settings/setting-table.js';
 
 /** The public ports: of the HTTP API, and of Envoy's rate limit service and the Redis protocol where they are on. */
 export type Ports = Pick<Settings, 'port' | 'grpcPort' | 'respPort'>;
 
-const SETTINGS_OF: Readonly<Record<Door, keyof Ports>> = { http: 'port', grpc: 'grpcPort', resp: 'respPort' };
-const DOORS = Object.keys(SETTINGS_OF) as Door[];
+const SETTINGS_OF: Readonly<Record<Protocol, keyof Ports>> = { http: 'port', grpc: 'grpcPort', resp: 'respPort' };
+const PROTOCOLS = Object.keys(SETTINGS_OF) as Protocol[];
 
 /**
  * Opens the public ports that are on, one after the other.
@@ -15,13 +15,13 @@ const DOORS = Object.keys(SETTINGS_OF) as Door[];
  */
 export async function openEach(
   ports: Ports,
-  open: (door: Door, at: { readonly port: number; readonly setting: string }) => Promise<number>,
+  open: (protocol: Protocol, at: { readonly port: number; readonly setting: string }) => Promise<number>,
 ): Promise<Ports> {
   const opened = { port: 0, grpcPort: undefined, respPort: undefined } as { -readonly [P in keyof Ports]: Ports[P] };
-  for (const door of DOORS) {
-    const name = SETTINGS_OF[door];
+  for (const protocol of PROTOCOLS) {
+    const name = SETTINGS_OF[protocol];
     const port = ports[name];
-    if (port !== undefined) opened[name] = await open(door, { port, setting: variable(name) });
+    if (port !== undefined) opened[name] = await open(protocol, { port, setting: variable(name) });
   }
   return opened;
 }

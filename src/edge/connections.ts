@@ -23,7 +23,7 @@ export const DEFAULT_BOUNDS: ConnectionBounds = {
 };
 
 /** The server of one protocol. */
-interface Door {
+interface BoundedServer {
   /** Its name in metrics. */
   readonly protocol: string;
   readonly server: Server;
@@ -34,21 +34,21 @@ interface Door {
 }
 
 /** A public port of a node. */
-export interface PublicDoor {
+export interface ProtocolServer {
   readonly server: Server;
   /** Answers the connections of one more listener, which `drain` closes too. */
   answerAlso(listener: Listener): void;
   /** Uses another certificate and CA for new connections. Open connections continue. */
   useTls(tls: TlsOptions): void;
   /**
-   * Stops without failing a request. For `noticeMs` the door continues to answer. Then it accepts no connection and
+   * Stops without failing a request. For `noticeMs` it continues to answer. Then it accepts no connection and
    * waits for the requests in flight. After `graceMs` in all, it cuts the rest.
    */
   drain(noticeMs: number, graceMs: number): Promise<void>;
 }
 
-/** The connections of one door. */
-export interface DoorConnections extends Pick<PublicDoor, 'answerAlso' | 'useTls'> {
+/** The connections of one server. */
+export interface ServerConnections extends Pick<ProtocolServer, 'answerAlso' | 'useTls'> {
   /** All sockets, including those in a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
   /** Closes all listeners. Resolves when they are closed and no connection is open. */
@@ -56,8 +56,8 @@ export interface DoorConnections extends Pick<PublicDoor, 'answerAlso' | 'useTls
 }
 
 export interface Connections {
-  /** Bounds the connections of one more server. The bounds hold for all doors and listeners together. */
-  addDoor(door: Door): DoorConnections;
+  /** Bounds the connections of one more server. The bounds hold for all servers and listeners together. */
+  addServer(server: BoundedServer): ServerConnections;
 }
 
 /** Where connections come from, beside a server's own listener. */
@@ -83,25 +83,25 @@ interface Backlog {
   readonly sinceMs: number;
 }
 
-interface OpenDoor extends Door {
+interface OpenServer extends BoundedServer {
   readonly open: Set<Socket>;
   /** Open connections of the server's own listener. Node counts them, and no others. */
   own: number;
 }
 
 /**
- * Bounds the connections of all doors. At the bound, it closes idle connections, so that a client that opens many shuts
- * out no other. It closes a further connection without reading from it. It cuts off a client that does not read its
+ * Bounds the connections of all servers. At the bound, it closes idle connections, so that a client that opens many
+ * shuts out no other. It closes a further connection without reading from it. It cuts off a client that does not read its
  * answers.
  */
 export function createConnections(bounds: ConnectionBounds, counters: Counters): Connections {
   const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
-  const doors = new Set<OpenDoor>();
+  const servers = new Set<OpenServer>();
   let total = 0;
   /** Open connections by address or IPv6 /64; empty when their number is unbounded. */
   const byNetwork = new Map<string, number>();
-  /** The sockets to which answers are written, and their doors. With TLS, these are the decrypted ones. */
-  const readers = new Map<Socket, Door>();
+  /** The sockets to which answers are written, and their servers. With TLS, these are the decrypted ones. */
+  const readers = new Map<Socket, BoundedServer>();
   const backlogs = new Map<Socket, Backlog>();
   let roomMadeAtMs = -Infinity;
   let timers: readonly NodeJS.Timeout[] = [];
@@ -110,7 +110,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
     const nowMs = performance.now();
     if (nowMs - roomMadeAtMs < ROOM_INTERVAL_MS) return;
     roomMadeAtMs = nowMs;
-    for (const { closeIdle, open } of doors) {
+    for (const { closeIdle, open } of servers) {
       closeIdle();
       for (const socket of open) if (socket.bytesRead === 0 && socket !== newest) socket.destroy();
     }
@@ -166,13 +166,13 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
 
   /** Tells each server how many connections of its own the others leave it. Node takes 0 for no bound. */
   function shareRoom(): void {
-    for (const { server, own } of doors) server.maxConnections = Math.max(1, max - (total - own));
+    for (const { server, own } of servers) server.maxConnections = Math.max(1, max - (total - own));
   }
 
-  function count(door: OpenDoor, own: 0 | 1, change: 1 | -1): void {
+  function count(one: OpenServer, own: 0 | 1, change: 1 | -1): void {
     total += change;
-    door.own += own * change;
-    counters.connections.set(door.protocol, (counters.connections.get(door.protocol) ?? 0) + change);
+    one.own += own * change;
+    counters.connections.set(one.protocol, (counters.connections.get(one.protocol) ?? 0) + change);
     shareRoom();
   }
 
@@ -180,8 +180,8 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
    * @param own 1 for a connection of the server's own listener, else 0
    * @returns whether there was room for it; if not, it is closed
    */
-  function take(door: OpenDoor, socket: Socket, own: 0 | 1): boolean {
-    if (total - own * door.own >= max) {
+  function take(one: OpenServer, socket: Socket, own: 0 | 1): boolean {
+    if (total - own * one.own >= max) {
       makeRoom(socket);
       counters.refusedConnections += 1;
       socket.destroy();
@@ -192,46 +192,46 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
       socket.destroy();
       return false;
     }
-    count(door, own, 1);
-    door.open.add(socket);
+    count(one, own, 1);
+    one.open.add(socket);
     socket.on('close', () => {
-      count(door, own, -1);
-      door.open.delete(socket);
+      count(one, own, -1);
+      one.open.delete(socket);
     });
     if (total >= max) makeRoom(socket);
     return true;
   }
 
   /** @param handed connections of other listeners, which are taken already */
-  function listenTo(door: OpenDoor, handed: WeakSet<Socket>): void {
-    const { server } = door;
+  function listenTo(one: OpenServer, handed: WeakSet<Socket>): void {
+    const { server } = one;
     server.on('drop', () => (counters.refusedConnections += 1));
-    server.on('connection', (socket: Socket) => handed.has(socket) || take(door, socket, 1));
+    server.on('connection', (socket: Socket) => handed.has(socket) || take(one, socket, 1));
     server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
-      readers.set(socket, door);
+      readers.set(socket, one);
       socket.on('close', () => {
         readers.delete(socket);
         backlogs.delete(socket);
       });
     });
     server.on('close', () => {
-      doors.delete(door);
-      if (doors.size === 0) for (const timer of timers) clearInterval(timer);
+      servers.delete(one);
+      if (servers.size === 0) for (const timer of timers) clearInterval(timer);
     });
   }
 
   return {
-    addDoor(added) {
-      const door: OpenDoor = { ...added, open: new Set(), own: 0 };
-      if (doors.size === 0) timers = [setInterval(look, answerMs / LOOKS), setInterval(boundUnread, SUM_INTERVAL_MS)];
+    addServer(added) {
+      const one: OpenServer = { ...added, open: new Set(), own: 0 };
+      if (servers.size === 0) timers = [setInterval(look, answerMs / LOOKS), setInterval(boundUnread, SUM_INTERVAL_MS)];
       for (const timer of timers) timer.unref();
-      doors.add(door);
-      counters.connections.set(door.protocol, 0);
+      servers.add(one);
+      counters.connections.set(one.protocol, 0);
       shareRoom();
-      const { server, open } = door;
+      const { server, open } = one;
       const listeners: Pick<Listener, 'close'>[] = [server];
       const handed = new WeakSet<Socket>();
-      listenTo(door, handed);
+      listenTo(one, handed);
       async function allClosed(): Promise<void> {
         while (open.size > 0)
           await Promise.all([...open].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
@@ -241,7 +241,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
         answerAlso(listener) {
           listeners.push(listener);
           listener.on('connection', (socket: Socket) => {
-            if (!take(door, socket, 0)) return;
+            if (!take(one, socket, 0)) return;
             handed.add(socket);
             server.emit('connection', socket);
           });

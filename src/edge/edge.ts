@@ -30,7 +30,7 @@ interface EdgeDeps {
   readonly log: ErrorLog;
 }
 
-/** The doors of a node, one for each protocol, share this: the limiter, who may ask it, and the bounds on all. */
+/** The servers of a node, one for each protocol, share this: the limiter, who may ask it, and the bounds on all. */
 export interface Edge extends Required<EdgeDeps> {
   /** The memory for requests that have not arrived in full, or that wait while one is answered. */
   readonly arriving: ArrivingBytes;
@@ -46,7 +46,7 @@ export interface Edge extends Required<EdgeDeps> {
   readonly failed: (error: unknown) => TokenringError;
 }
 
-/** The answer of every door before the node has joined the ring. */
+/** The answer of every server before the node has joined the ring. */
 export function notJoined(): TokenringError {
   return new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' });
 }

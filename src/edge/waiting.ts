@@ -8,7 +8,7 @@ export interface WaitingBounds {
 }
 
 /**
- * The requests of all doors that wait for other nodes, or for their turn. Arriving requests do not count, as a slow
+ * The requests of all servers that wait for other nodes, or for their turn. Arriving requests do not count, as a slow
  * sender must not shut others out.
  */
 export interface Waiting {

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { GroupLeave } from '../cluster/handover/leaver.js';
 import type { Discovery } from '../cluster/ports.js';
 import type { NodeId } from '../core/ring/ring.js';
-import type { Door, FromWorker, Sibling, Stats, ToWorker, WorkerPorts } from './protocol.js';
+import type { Protocol, FromWorker, Sibling, Stats, ToWorker, WorkerPorts } from './protocol.js';
 
 /** Time after which a scrape without an answer fails. The supervisor has then ended or hangs. */
 const SCRAPE_TIMEOUT_MS = 5_000;
@@ -34,7 +34,7 @@ export interface GroupLink {
   /** Adds the other workers to the seeds of `discovery`, once all of them listen. */
   withSiblings(discovery: Discovery): Discovery;
   /** Connections of a public port, unless the kernel spreads them. They come after `isUp`. */
-  connections(door: Door): HandedConnections;
+  connections(protocol: Protocol): HandedConnections;
   /** Announces that this worker is in the ring, and answers. */
   isUp(): void;
   /** Returns the members that leave together with this worker. Valid once the supervisor has asked it to stop. */
@@ -62,13 +62,13 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
   let round = 0;
   const barriers = new Map<number, (ids: readonly NodeId[]) => void>();
   const closed = gate();
-  /** The doors that take connections. */
-  const takers = new Map<Door, (socket: Socket) => void>();
+  /** The protocols that take connections. */
+  const takers = new Map<Protocol, (socket: Socket) => void>();
   let scrapes = 0;
   const scraping = new Map<number, (text: string) => void>();
 
-  function receiveConnection(number: number, door: Door, socket: Socket | undefined): void {
-    const take = takers.get(door);
+  function receiveConnection(number: number, protocol: Protocol, socket: Socket | undefined): void {
+    const take = takers.get(protocol);
     // The caller may have gone. Then there is no socket, and nothing to take.
     if (take === undefined && socket !== undefined) {
       channel.send({ kind: 'returned', number });
@@ -100,7 +100,7 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
         barriers.get(message.round)?.(message.ids);
         return void barriers.delete(message.round);
       case 'connection':
-        return receiveConnection(message.number, message.door, socket);
+        return receiveConnection(message.number, message.protocol, socket);
       case 'close':
         return closed.open();
       case 'collect':
@@ -126,10 +126,10 @@ export function createGroupLink(channel: Channel, { stats, onStop }: GroupLinkOp
         return [...new Set([...(await discovery.seeds()), ...others])];
       },
     }),
-    connections: (door) => ({
-      on: (_event, taker) => void takers.set(door, taker),
+    connections: (protocol) => ({
+      on: (_event, taker) => void takers.set(protocol, taker),
       close(done) {
-        takers.delete(door);
+        takers.delete(protocol);
         if (takers.size === 0) channel.send({ kind: 'closing' });
         done();
       },

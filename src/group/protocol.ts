@@ -6,7 +6,7 @@ import type { Settings } from '../settings/setting-table.js';
 export type Stats = readonly MetricObjectWithValues<MetricValue<string>>[];
 
 /** A public port of the group: that of the API, of Envoy's rate limit service, or of the Redis protocol. */
-export type Door = 'http' | 'grpc' | 'resp';
+export type Protocol = 'http' | 'grpc' | 'resp';
 
 /** A worker, as the other workers know it. */
 export interface Sibling {
@@ -30,7 +30,7 @@ export type ToWorker =
    */
   | { readonly kind: 'barrier-passed'; readonly round: number; readonly ids: readonly NodeId[] }
   /** A connection of a public port comes with this message. Answer `taken` or `returned`. */
-  | { readonly kind: 'connection'; readonly number: number; readonly door: Door }
+  | { readonly kind: 'connection'; readonly number: number; readonly protocol: Protocol }
   /** All workers have answered their requests in flight, so no worker needs this one any more. */
   | { readonly kind: 'close' }
   /** Send your metrics. */

@@ -8,7 +8,7 @@ import { createBackoff } from './backoff.js';
 import type { Backoff } from './backoff.js';
 import { createConnectionSpreader } from './connection-spreader.js';
 import { createGroupMetrics } from './group-metrics.js';
-import type { Door, FromWorker, ToWorker, WorkerPorts } from './protocol.js';
+import type { Protocol, FromWorker, ToWorker, WorkerPorts } from './protocol.js';
 
 /**
  * Time to drain, which takes 5 s at most. A worker that has not drained by then hangs, and is killed.
@@ -32,7 +32,7 @@ interface GroupOptions {
    * connections.
    * @param take is given each connection, paused
    */
-  readonly openPorts: ((take: (socket: Socket, door: Door) => void) => Promise<{ close(): void }>) | undefined;
+  readonly openPorts: ((take: (socket: Socket, protocol: Protocol) => void) => Promise<{ close(): void }>) | undefined;
   readonly log: Log;
   /** Lines of this log that were lost so far. */
   readonly droppedLogLines: () => number;
@@ -103,13 +103,13 @@ export function startGroup({
     droppedLogLines,
   });
 
-  const doors = new WeakMap<Socket, Door>();
+  const protocols = new WeakMap<Socket, Protocol>();
   const spreader = createConnectionSpreader({
     hand: (worker, number, socket) =>
-      send(slots[worker]!, { kind: 'connection', number, door: doors.get(socket) ?? 'http' }, socket),
+      send(slots[worker]!, { kind: 'connection', number, protocol: protocols.get(socket) ?? 'http' }, socket),
   });
-  const spread = (socket: Socket, door: Door): void => {
-    doors.set(socket, door);
+  const spread = (socket: Socket, protocol: Protocol): void => {
+    protocols.set(socket, protocol);
     spreader.add(socket);
   };
   let ports: Promise<{ close(): void } | undefined> | undefined;

@@ -3,7 +3,7 @@ import { constants, createSecureServer, createServer } from 'node:http2';
 import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { TlsOptions } from 'node:tls';
 import { TokenringError } from '../core/error.js';
-import type { Connections, PublicDoor } from '../edge/connections.js';
+import type { Connections, ProtocolServer } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { beginCall, sendStatus } from './call.js';
 import type { Call, Method } from './call.js';
@@ -71,7 +71,7 @@ export function createGrpcServer(
   deps: GrpcDeps,
   { maxArriving, timeouts = DEFAULT_TIMEOUTS }: GrpcBounds,
   tls?: TlsOptions,
-): PublicDoor {
+): ProtocolServer {
   const { edge, methods, connections } = deps;
   const { elapsedMs, counters } = edge;
   const sessions = new Map<ServerHttp2Session, Session>();
@@ -127,7 +127,7 @@ export function createGrpcServer(
     if (begun > maxArriving) cut();
   });
 
-  const door = connections.addDoor({
+  const sockets = connections.addServer({
     protocol: 'grpc',
     server,
     closeIdle() {
@@ -144,14 +144,14 @@ export function createGrpcServer(
 
   return {
     server,
-    answerAlso: door.answerAlso,
-    useTls: door.useTls,
+    answerAlso: sockets.answerAlso,
+    useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {
       // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
       // number would promise an answer: node:http2 ignores calls after it.
       for (const session of sessions.keys()) session.close();
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
-      const closed = door.close();
+      const closed = sockets.close();
       const cut = setTimeout(
         () => {
           for (const session of sessions.keys()) session.destroy();
@@ -162,7 +162,7 @@ export function createGrpcServer(
         for (const call of calls) if (call.streams) call.fail(new TokenringError('draining'));
         session.close();
       }
-      for (const socket of door.open) if (bySocket.get(socket) === undefined) socket.destroy();
+      for (const socket of sockets.open) if (bySocket.get(socket) === undefined) socket.destroy();
       await closed;
       clearTimeout(cut);
       clearInterval(sweeping);

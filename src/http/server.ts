@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
 import { createConnections, DEFAULT_BOUNDS } from '../edge/connections.js';
-import type { Connections, PublicDoor } from '../edge/connections.js';
+import type { Connections, ProtocolServer } from '../edge/connections.js';
 import { awaitsContinue } from './expect-continue.js';
 import { serveDirectly } from './direct-connections.js';
 import { countProblem } from '../edge/counters.js';
@@ -34,10 +34,10 @@ export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 1
 const MAX_HEADER_BYTES = 16 * 1024;
 
 /**
- * The door of HTTP. During the notice of a drain, each answer ends its connection. Meanwhile balancers see that the node
+ * The server of HTTP. During the notice of a drain, each answer ends its connection. Meanwhile balancers see that the node
  * is not ready, and clients move.
  */
-export interface PublicServer extends PublicDoor {
+export interface PublicServer extends ProtocolServer {
   readonly server: Server;
 }
 
@@ -126,7 +126,7 @@ export function createPublicServer(
     awaitsContinue(req, res);
     answer(req, res);
   });
-  const door = bounded.addDoor({
+  const sockets = bounded.addServer({
     protocol: 'http',
     server,
     closeIdle: () => server.closeIdleConnections(),
@@ -141,18 +141,18 @@ export function createPublicServer(
     answerAlso(listener) {
       // node:http begins to check its timeouts when it listens, which it may never do itself.
       if (!server.listening) server.emit('listening');
-      door.answerAlso(listener);
+      sockets.answerAlso(listener);
     },
-    useTls: door.useTls,
+    useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {
       draining = true;
       direct?.drain();
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
-      const closed = door.close();
+      const closed = sockets.close();
       // Node's close ends idle connections, but not those that have sent nothing yet.
-      for (const socket of door.open) if (socket.bytesRead === 0) socket.destroy();
+      for (const socket of sockets.open) if (socket.bytesRead === 0) socket.destroy();
       await closed;
       clearTimeout(cut);
     },

@@ -2,7 +2,7 @@ import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import type { TlsOptions } from 'node:tls';
-import type { Connections, PublicDoor } from '../edge/connections.js';
+import type { Connections, ProtocolServer } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { createCommands } from './commands.js';
 import type { CommandsDeps } from './commands.js';
@@ -41,7 +41,7 @@ export function createRespServer(
   deps: RespDeps,
   tls?: TlsOptions,
   timeouts: RespTimeouts = DEFAULT_TIMEOUTS,
-): PublicDoor {
+): ProtocolServer {
   const { edge, hasJoined } = deps;
   const { handshakeMs, commandMs, idleMs, lingerMs } = timeouts;
   let draining = false;
@@ -52,7 +52,7 @@ export function createRespServer(
   const options = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
   const server: Server =
     tls === undefined ? createServer(options) : createTlsServer({ ...options, handshakeTimeout: handshakeMs, ...tls });
-  const door = deps.connections.addDoor({ protocol: 'resp', server, closeIdle: endIdle });
+  const sockets = deps.connections.addServer({ protocol: 'resp', server, closeIdle: endIdle });
 
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     if (socket.destroyed) return;
@@ -79,18 +79,18 @@ export function createRespServer(
 
   return {
     server,
-    answerAlso: door.answerAlso,
-    useTls: door.useTls,
+    answerAlso: sockets.answerAlso,
+    useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       draining = true;
       const cut = setTimeout(
         () => {
-          for (const socket of door.open) socket.destroy();
+          for (const socket of sockets.open) socket.destroy();
         },
         Math.max(0, graceMs - noticeMs),
       );
-      const closed = door.close();
+      const closed = sockets.close();
       for (const connection of open) if (connection.state() === 'idle') connection.end();
       await closed;
       clearTimeout(cut);

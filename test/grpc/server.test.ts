@@ -13,8 +13,8 @@ import { createConnections, DEFAULT_BOUNDS } from '../../src/edge/connections.js
 import { createCounters } from '../../src/edge/counters.js';
 import type { Counters } from '../../src/edge/counters.js';
 import { createEdge } from '../../src/edge/edge.js';
-import { createGrpcDoor } from '../../src/grpc/door.js';
-import type { GrpcDoor } from '../../src/grpc/door.js';
+import { createRateLimitServer } from '../../src/grpc/rate-limit-server.js';
+import type { RateLimitServer } from '../../src/grpc/rate-limit-server.js';
 import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
 import { envoyDomainOf } from '../../src/core/policy/envoy-table.js';
 import { policyOf } from '../../src/core/policy/policy.js';
@@ -55,7 +55,7 @@ const framed = (message: Buffer, flag = 0): Buffer => {
 const MESSAGE = framed(requestSerialize(ASKED));
 
 interface Stage {
-  readonly door: GrpcDoor;
+  readonly rateLimitServer: RateLimitServer;
   readonly port: number;
   readonly counters: Counters;
   stage: 'joining' | 'ready' | 'stopping';
@@ -91,14 +91,14 @@ async function open(
     { maxInFlight: options.maxInFlight ?? 1_000 },
   );
   const connections = createConnections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
-  const door = createGrpcDoor(
+  const rateLimitServer = createRateLimitServer(
     { edge, connections, settler: { settle: () => expect.fail('settled') }, stage: () => one.stage },
     { maxConnections: options.maxArriving ?? 1_000, timeouts: { ...SLOW, ...options.timeouts } },
     undefined,
   );
-  await new Promise<void>((resolve) => door.server.listen(0, '127.0.0.1', resolve));
-  const { port } = door.server.address() as AddressInfo;
-  const one: Stage = { door, port, counters, stage: 'ready', check: () => DECISION };
+  await new Promise<void>((resolve) => rateLimitServer.server.listen(0, '127.0.0.1', resolve));
+  const { port } = rateLimitServer.server.address() as AddressInfo;
+  const one: Stage = { rateLimitServer, port, counters, stage: 'ready', check: () => DECISION };
   opened.push(one);
   return one;
 }
@@ -148,7 +148,7 @@ const closedBy = (session: ClientHttp2Session): Promise<unknown> =>
 
 describe('the gRPC server', () => {
   afterEach(async () => {
-    await Promise.all(opened.splice(0).map(({ door }) => door.drain(0, 0)));
+    await Promise.all(opened.splice(0).map(({ rateLimitServer }) => rateLimitServer.drain(0, 0)));
   });
 
   it('answers the health of the server and of its services', async () => {
@@ -189,12 +189,12 @@ describe('the gRPC server', () => {
     const [whole, other] = [watch(''), watch('other')];
     await becomes(() => [whole, other], [[2], [3]]);
     stage.stage = 'ready';
-    stage.door.stageChanged();
-    stage.door.stageChanged();
+    stage.rateLimitServer.stageChanged();
+    stage.rateLimitServer.stageChanged();
     await becomes(() => whole, [2, 1]);
     stage.stage = 'stopping';
-    stage.door.stageChanged();
-    await stage.door.drain(0, 1_000);
+    stage.rateLimitServer.stageChanged();
+    await stage.rateLimitServer.drain(0, 1_000);
     await becomes(
       () => [whole, other],
       [
@@ -397,7 +397,7 @@ describe('the gRPC server', () => {
     next.close();
   });
 
-  it('shares the bound of connections with the other doors, and closes idle ones at the bound', async () => {
+  it('shares the bound of connections with the other servers, and closes idle ones at the bound', async () => {
     const stage = await open({ max: 2 });
     const first = await http2(stage.port);
     await http2(stage.port);
@@ -462,10 +462,10 @@ describe('the gRPC server', () => {
     stage.check = () => new Promise((resolve) => (decide = resolve));
     const waits = send(session, MESSAGE);
     await becomes(() => stage.counters.inFlight, 1);
-    const drained = stage.door.drain(50, 5_000);
+    const drained = stage.rateLimitServer.drain(50, 5_000);
     // The call in flight is the last. The caller sends later ones again, elsewhere.
     expect((await goaway)[1]).to.equal(1);
-    await becomes(() => stage.door.server.listening, false);
+    await becomes(() => stage.rateLimitServer.server.listening, false);
     decide(DECISION);
     expect((await waits).grpc).to.equal(0);
     await drained;
@@ -495,7 +495,7 @@ describe('the gRPC server', () => {
       // The server reads these further calls before it sends GOAWAY in some rounds, and after it in others.
       for (let i = 0; i < 10; i += 1) call();
       for (let i = 0; i < round % 4; i += 1) await new Promise(setImmediate);
-      const drained = stage.door.drain(20, 5_000);
+      const drained = stage.rateLimitServer.drain(20, 5_000);
       for (let i = 0; i < 10; i += 1) call();
       await drained;
       if (!socket.closed) await once(socket, 'close');

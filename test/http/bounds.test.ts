@@ -188,7 +188,7 @@ describe('the bounds of the service itself', () => {
   it('count all connections of one IPv6 /64 as those of one address', () => {
     const server = new EventEmitter();
     const counters = createCounters();
-    createConnections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters).addDoor({
+    createConnections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters).addServer({
       protocol: 'http',
       server: server as unknown as Server,
       closeIdle: () => undefined,

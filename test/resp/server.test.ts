@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
 import { createAccess } from '../../src/edge/access/access.js';
 import { createConnections, DEFAULT_BOUNDS } from '../../src/edge/connections.js';
-import type { PublicDoor } from '../../src/edge/connections.js';
+import type { ProtocolServer } from '../../src/edge/connections.js';
 import { createCounters } from '../../src/edge/counters.js';
 import { createEdge } from '../../src/edge/edge.js';
 import { createRespServer } from '../../src/resp/server.js';
@@ -41,7 +41,7 @@ class Unread extends Duplex {
 }
 
 describe('the server of the Redis protocol', () => {
-  let door: PublicDoor;
+  let respServer: ProtocolServer;
   let nowMs: number;
   /** The ends of the node. */
   let ends: Socket[];
@@ -65,18 +65,18 @@ describe('the server of the Redis protocol', () => {
     const connections = createConnections(DEFAULT_BOUNDS, counters);
     const cluster = { describe: () => expect.fail('asked'), settler: { settle: () => expect.fail('asked') } };
     const deps = { edge, connections, cluster: cluster as never, version: '1', hasJoined: () => true };
-    door = createRespServer(deps, undefined, TIMEOUTS);
-    door.server.on('connection', (socket: Socket) => ends.push(socket));
-    await new Promise<void>((resolve) => door.server.listen(0, '127.0.0.1', resolve));
+    respServer = createRespServer(deps, undefined, TIMEOUTS);
+    respServer.server.on('connection', (socket: Socket) => ends.push(socket));
+    await new Promise<void>((resolve) => respServer.server.listen(0, '127.0.0.1', resolve));
   });
   afterEach(async () => {
     for (const { socket } of wires) socket.destroy();
-    await door.drain(0, 0);
+    await respServer.drain(0, 0);
   });
 
   /** Connects, sends bytes, and waits until the node has them. */
   async function open(bytes: Buffer): Promise<RespWire> {
-    const wire = await connectResp((door.server.address() as AddressInfo).port);
+    const wire = await connectResp((respServer.server.address() as AddressInfo).port);
     await eventually(
       () => ends.length,
       (count) => count > wires.length,
@@ -153,7 +153,7 @@ describe('the server of the Redis protocol', () => {
   it('keeps a connection that has ended until its client has read the last answers', async () => {
     const silent = await open(Buffer.alloc(0));
     const unread = new Unread();
-    door.server.emit('connection', unread);
+    respServer.server.emit('connection', unread);
     unread.push(Buffer.concat([command('ECHO', 'x'.repeat(9_000)), command('QUIT')]));
     await eventually(
       () => unread.text,
@@ -180,7 +180,7 @@ describe('the server of the Redis protocol', () => {
     ] as const) {
       const client = new Unread();
       client.readAll();
-      door.server.emit('connection', client);
+      respServer.server.emit('connection', client);
       const count = Math.floor(65_536 / line.length);
       client.push(Buffer.from(line.repeat(count)));
       const answered = (): number => client.text.split(code).length - 1;

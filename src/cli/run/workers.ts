@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { openSocketDirectory } from '../../group/socket-directory.js';
 import type { SocketDirectory } from '../../group/socket-directory.js';
 import { startGroup } from '../../group/supervisor.js';
-import type { Door } from '../../group/protocol.js';
+import type { Protocol } from '../../group/protocol.js';
 import { listen, sharingOf } from '../../listen.js';
 import type { ListenAt } from '../../listen.js';
 import { createLog } from '../../log/log.js';
@@ -20,7 +20,7 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 /** Runs several nodes behind one public port until `stop` is called. Resolves when all are in the ring. */
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const { host } = settings;
-  const ports = await openEach(settings, (_door, at) => freePort({ host, ...at }));
+  const ports = await openEach(settings, (_protocol, at) => freePort({ host, ...at }));
   const lines = createLog(settings, () => undefined);
   const { log } = lines;
   const sockets = await openSockets(log);
@@ -56,12 +56,12 @@ export async function startWorkers(settings: Settings): Promise<{ readonly log: 
 function openPorts(
   host: string,
   ports: Ports,
-): (take: (socket: Socket, door: Door) => void) => Promise<{ close(): void }> {
+): (take: (socket: Socket, protocol: Protocol) => void) => Promise<{ close(): void }> {
   return async (take) => {
     const opened: Server[] = [];
-    await openEach(ports, (door, at) => {
+    await openEach(ports, (protocol, at) => {
       const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true };
-      const server = createServer(options, (socket) => take(socket, door));
+      const server = createServer(options, (socket) => take(socket, protocol));
       opened.push(server);
       return listen(server, { host, ...at });
     });

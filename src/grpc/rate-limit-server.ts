@@ -1,7 +1,7 @@
 import type { TlsOptions } from 'node:tls';
 import type { Settler } from '../cluster/decide/settler.js';
 import type { TokenringError } from '../core/error.js';
-import type { Connections, PublicDoor } from '../edge/connections.js';
+import type { Connections, ProtocolServer } from '../edge/connections.js';
 import { notJoined } from '../edge/edge.js';
 import type { Edge } from '../edge/edge.js';
 import { createAllOrNothing } from './all-or-nothing.js';
@@ -11,24 +11,24 @@ import { createRateLimitService } from './rate-limit-service.js';
 import { createGrpcServer } from './server.js';
 import type { GrpcTimeouts } from './server.js';
 
-interface GrpcDoorDeps {
+interface RateLimitServerDeps {
   readonly edge: Edge;
   readonly connections: Connections;
   readonly settler: Pick<Settler, 'settle'>;
   readonly stage: () => 'joining' | 'ready' | 'stopping';
 }
 
-export interface GrpcDoor extends PublicDoor {
+export interface RateLimitServer extends ProtocolServer {
   /** Tells those that watch the health of the node. Call this after each change of `stage`. */
   stageChanged(): void;
 }
 
 /** Wires Envoy's rate limit service and the health service to the limiter of the node. It does not listen yet. */
-export function createGrpcDoor(
-  { edge, connections, settler, stage }: GrpcDoorDeps,
+export function createRateLimitServer(
+  { edge, connections, settler, stage }: RateLimitServerDeps,
   { maxConnections, timeouts }: { readonly maxConnections: number; readonly timeouts?: GrpcTimeouts },
   tls: TlsOptions | undefined,
-): GrpcDoor {
+): RateLimitServer {
   const health = createHealth(SERVICES, () => stage() === 'ready');
   const allOrNothing = createAllOrNothing({ limiter: edge.limiter, settler });
   const methods = createMethods(createRateLimitService({ edge, allOrNothing }), health);
