@@ -9,7 +9,7 @@ import type { Changes, PolicyDocument } from './core/policy/policy-document.js';
 import type { EntryValue } from './core/policy/policy-entry.js';
 import type { Mistake } from './core/mistake.js';
 import type { PolicyFileText } from './core/policy/policy-file.js';
-import type { Audit, Change, Who } from './edge/access/audit.js';
+import type { Actor, Audit, Change } from './edge/access/audit.js';
 import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings/settings.js';
 import { readPolicyFile, readPolicyObject, watchPolicyFile } from './store/policy-file.js';
@@ -23,7 +23,7 @@ export interface PolicySource {
   /** The policies that this node had when it last ran. */
   readonly state: Pick<PolicyState, 'document' | 'registry'> | undefined;
   /** Call this before the node joins. @returns a writer, which works once the node has joined */
-  connect(node: ClusterNode): PolicyWriter<Who>;
+  connect(node: ClusterNode): PolicyWriter<Actor>;
   /** Call this once the node has joined. Applies the changes in the policy file, and watches the file. */
   begin(): Promise<void>;
   /** Ends the watch. */
@@ -62,7 +62,7 @@ export async function openPolicySource(
   let stopWatching: (() => void) | undefined;
   const saved = (): Promise<void> => kept?.saved() ?? Promise.resolve();
 
-  let connected: { node: ClusterNode; writer: PolicyWriter<Who> } | undefined;
+  let connected: { node: ClusterNode; writer: PolicyWriter<Actor> } | undefined;
 
   /** The ring may have more policies than this node plans with: the other nodes may have more memory. */
   function warnOfSize({ bytes, version }: PolicyDocument): void {
@@ -97,7 +97,7 @@ export async function openPolicySource(
   return {
     state,
     connect(node) {
-      const record = ({ version, ...change }: PolicyChange<Who>): void =>
+      const record = ({ version, ...change }: PolicyChange<Actor>): void =>
         audit({ ...change, what: 'policies changed', target: `version ${version}` });
       const { policies, activePolicies } = node;
       const writer = createPolicyWriter({ policies, activePolicies }, { record, saved });

@@ -7,7 +7,7 @@ import type { Stats } from './group/protocol.js';
 import type { Guard } from './guard.js';
 import { createApi } from './http/api/api.js';
 import type { ApiDeps } from './http/api/api.js';
-import type { AuditTrail, Who } from './edge/access/audit.js';
+import type { AuditTrail, Actor } from './edge/access/audit.js';
 import type { NodeEvents } from './http/api/node-events.js';
 import { createBodyReader } from './http/body.js';
 import { createCounters } from './edge/counters.js';
@@ -30,7 +30,7 @@ import { VERSION } from './version.js';
 
 interface PublicApiDeps {
   readonly member: Pick<Member, 'node' | 'checks' | 'peers'>;
-  readonly policyWriter: PolicyWriter<Who>;
+  readonly policyWriter: PolicyWriter<Actor>;
   readonly guard: Pick<Guard, 'access'>;
   readonly auditTrail: AuditTrail;
   readonly events: NodeEvents;

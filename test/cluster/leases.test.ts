@@ -25,7 +25,7 @@ function leftAt(world: World, node: string, clientId: string): number {
   return world.node(node).cluster.limiter.describe(clientId).buckets[0]!.remaining;
 }
 
-/** Who owns a client, who holds its copy, and who has neither. */
+/** Actor owns a client, who holds its copy, and who has neither. */
 function rolesOf(
   world: World,
   ids: readonly string[],

@@ -16,7 +16,7 @@ export interface Operators {
   readonly history: PolicyHistory;
 }
 
-/** Who wrote the file. */
+/** Actor wrote the file. */
 const FILE = 'file:1';
 
 export function createOperators({ policies }: Scenario, world: World): Operators {

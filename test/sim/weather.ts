@@ -5,7 +5,7 @@ import type { Random } from './random.js';
 
 /** A retransmission, as TCP would time the first; each that follows takes twice as long. */
 const RETRANSMIT_MS = 200;
-/** Who sent a message has closed its connection by then. So many still get there: TCP had them, though nobody waits any more. */
+/** Actor sent a message has closed its connection by then. So many still get there: TCP had them, though nobody waits any more. */
 const GIVEN_UP_MS = 1_000;
 const LATE = 0.2;
 

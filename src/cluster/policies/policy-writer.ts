@@ -5,8 +5,8 @@ import type { ActivePolicies } from './active-policies.js';
 import type { PolicyBackend } from './policy-backend.js';
 
 /** One applied change, for the audit log. */
-export interface PolicyChange<Who> {
-  readonly who: Who;
+export interface PolicyChange<Actor> {
+  readonly who: Actor;
   readonly version: number;
   /** By key, as in `policy api` or `override api alice`; `null`: no such entry. */
   readonly before: Readonly<Record<string, EntryValue | null>>;
@@ -14,19 +14,19 @@ export interface PolicyChange<Who> {
 }
 
 /** Changes the policies and records who did it. The API and the watched policy file both write through it. */
-export interface PolicyWriter<Who> {
+export interface PolicyWriter<Actor> {
   /** @param ifMatch see `PolicyBackend.write` */
-  write(changes: Changes, who: Who, ifMatch?: readonly string[]): Promise<Written>;
+  write(changes: Changes, who: Actor, ifMatch?: readonly string[]): Promise<Written>;
 }
 
 /**
  * @param record called once for each change that was applied
  * @param saved resolves once this node has saved its document for a restart, or has failed to
  */
-export function createPolicyWriter<Who>(
+export function createPolicyWriter<Actor>(
   { policies, activePolicies }: { policies: Pick<PolicyBackend, 'write'>; activePolicies: ActivePolicies },
-  { record, saved }: { record: (change: PolicyChange<Who>) => void; saved: () => Promise<void> },
-): PolicyWriter<Who> {
+  { record, saved }: { record: (change: PolicyChange<Actor>) => void; saved: () => Promise<void> },
+): PolicyWriter<Actor> {
   return {
     async write(changes, who, ifMatch) {
       const document = activePolicies.document();

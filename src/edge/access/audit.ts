@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 
 /** Author of a change: a token and the caller's address, the watched policy file, or other nodes. */
-export type Who =
+export type Actor =
   | { readonly token: string; readonly address: string | undefined; readonly certificate?: string }
   | { readonly file: string }
   /** Ids of the nodes that wrote the policies which replaced those of this node. */
@@ -10,7 +10,7 @@ export type Who =
 
 /** One change, for the audit log. */
 export interface Change {
-  readonly who: Who;
+  readonly who: Actor;
   /** The change, such as `client forgotten`. */
   readonly what: string;
   /** The id of the client or the name of the policy. */
@@ -59,7 +59,7 @@ export function createAuditTrail({ log, wallMs }: { log: Audit; wallMs: () => nu
 }
 
 /** @param token the name of the token that `Access.admit` found */
-export function whoAsks(req: IncomingMessage, token: string | undefined): Who {
+export function actorOf(req: IncomingMessage, token: string | undefined): Actor {
   const { socket } = req;
   const certificate = 'getPeerCertificate' in socket ? commonName(socket as TLSSocket) : undefined;
   const who = { token: token ?? 'none', address: socket.remoteAddress };

@@ -5,8 +5,8 @@ import helmet from 'helmet';
 import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../../cluster/node.js';
 import type { Access, Role } from '../../edge/access/access.js';
-import { whoAsks } from '../../edge/access/audit.js';
-import type { AuditTrail, Who } from '../../edge/access/audit.js';
+import { actorOf } from '../../edge/access/audit.js';
+import type { Actor, AuditTrail } from '../../edge/access/audit.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
 import type { ReadBody } from '../body.js';
@@ -35,7 +35,7 @@ export interface ApiDeps {
   >;
   readonly activePolicies: ActivePolicies;
   /** All changes of policies go through this writer. */
-  readonly policyWriter: PolicyWriter<Who>;
+  readonly policyWriter: PolicyWriter<Actor>;
   readonly decisions: DecisionHandlers;
   readonly access: Access;
   readonly readBody: ReadBody;
@@ -79,7 +79,7 @@ export function createApi(
     (role: Role): RequestHandler =>
     (req, res, next) => {
       const token = access.admit(req.headers.authorization, role);
-      res.locals['who'] = whoAsks(req, token);
+      res.locals['who'] = actorOf(req, token);
       next();
     };
   const [admin, reader, asker] = [only('admin'), only('read'), only('decide')];
@@ -115,10 +115,10 @@ export function createApi(
       },
     ],
   });
-  const client = createClientHandlers({ cluster, audit: auditTrail.audit, whoOf });
+  const client = createClientHandlers({ cluster, audit: auditTrail.audit, actorFrom });
   route('/v1/clients/:clientId', { get: [reader, client.describe], delete: [admin, client.forget] });
   const slices = createSlices({ nowMs: () => performance.now(), defer: setImmediate });
-  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, whoOf, slices }, options);
+  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, actorFrom, slices }, options);
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
   };
@@ -203,8 +203,8 @@ export function createApi(
   };
 }
 
-function whoOf(res: Response): Who {
-  return res.locals['who'] as Who;
+function actorFrom(res: Response): Actor {
+  return res.locals['who'] as Actor;
 }
 
 /** Returns the pattern of the address, as the address itself may contain a client id. */

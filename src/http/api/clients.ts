@@ -1,20 +1,20 @@
 import type { RequestHandler, Response } from 'express';
 import type { ClusterNode } from '../../cluster/node.js';
 import { TokenringError } from '../../core/error.js';
-import type { Audit, Who } from '../../edge/access/audit.js';
+import type { Actor, Audit } from '../../edge/access/audit.js';
 import { clientIdOf } from './client-param.js';
 
 interface ClientHandlersDeps {
   readonly cluster: Pick<ClusterNode, 'describe' | 'forget'>;
   readonly audit: Audit;
-  readonly whoOf: (res: Response) => Who;
+  readonly actorFrom: (res: Response) => Actor;
 }
 
 /** Handles `/v1/clients/{id}`: the buckets of a client. */
 export function createClientHandlers({
   cluster,
   audit,
-  whoOf,
+  actorFrom,
 }: ClientHandlersDeps): Readonly<Record<'describe' | 'forget', RequestHandler>> {
   return {
     async describe(req, res) {
@@ -28,7 +28,7 @@ export function createClientHandlers({
       const before = await cluster.describe(clientId);
       const everywhere = await cluster.forget(clientId);
       const what = everywhere ? 'client forgotten' : 'client forgotten on some nodes';
-      audit({ who: whoOf(res), what, target: clientId, before: before?.buckets ?? 'unknown' });
+      audit({ who: actorFrom(res), what, target: clientId, before: before?.buckets ?? 'unknown' });
       if (!everywhere)
         throw new TokenringError('unavailable', { detail: 'not every node has confirmed: send it again' });
       res.status(204).end();

@@ -16,7 +16,7 @@ import { policyKey } from '../../core/policy/policy-entry.js';
 import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { EntryValue } from '../../core/policy/policy-entry.js';
 import type { PolicyText } from '../../core/policy/policy.js';
-import type { Who } from '../../edge/access/audit.js';
+import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
 import type { Slices } from '../../edge/slices.js';
@@ -26,9 +26,9 @@ import { policyListJson } from './policy-list.js';
 interface PolicyApiDeps {
   readonly readBody: ReadBody;
   readonly activePolicies: ActivePolicies;
-  readonly writer: PolicyWriter<Who>;
+  readonly writer: PolicyWriter<Actor>;
   /** The author of a change, for the audit log. */
-  readonly whoOf: (res: Response) => Who;
+  readonly actorFrom: (res: Response) => Actor;
   /** The time of long answers in one turn of the event loop. */
   readonly slices: Slices;
 }
@@ -47,7 +47,7 @@ interface PolicyHandlers {
  * @param maxPolicyBytes bound of all policies as JSON, for errors
  */
 export function createPolicyHandlers(
-  { activePolicies, writer, readBody, whoOf, slices }: PolicyApiDeps,
+  { activePolicies, writer, readBody, actorFrom, slices }: PolicyApiDeps,
   { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
 ): PolicyHandlers {
   function textOf(key: string): EntryValue | null {
@@ -78,7 +78,7 @@ export function createPolicyHandlers(
     body: object,
   ): Promise<void> {
     const changes = new Map([[key, value]]);
-    const written = await writer.write(changes, whoOf(res), conditionOf(req));
+    const written = await writer.write(changes, actorFrom(res), conditionOf(req));
     if (written.kind !== 'written') throw refusal(written, req, maxPolicyBytes);
     send(res, body, written);
   }

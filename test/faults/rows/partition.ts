@@ -73,7 +73,7 @@ export const etcdCutOff: Row = partitionRow('etcd-cut-off', 'one node cut off fr
 });
 
 /**
- * Who was taken out of the ring decides until it hears of it, and who decides instead need not know of what it did lately: of that
+ * Actor was taken out of the ring decides until it hears of it, and who decides instead need not know of what it did lately: of that
  * so much may be admitted again, as of one that was frozen.
  */
 function replaced(
