@@ -56,18 +56,22 @@ export function excusesOf({ faults, setting }: History): Excuses {
 
   /**
    * A node that finds a pause asks all members of its ring whether they acted for it. A member that has crashed gives no
-   * answer, or has forgotten what it did. So the node rejoins, which costs the same as a crash. The crashed member was in
-   * its ring when it asked: it crashed so lately that the ring had not found together again, or before it could answer.
+   * answer, or has forgotten what it did, and one that is frozen answers too late. So the node rejoins, which costs the
+   * same as a crash. The crashed member was in its ring when it asked: it crashed so lately that the ring had not found
+   * together again, or before it could answer.
    */
   function rejoins(fault: Fault): boolean {
     if (fault.kind !== 'freeze' || fault.toMs - fault.fromMs < suspectAfterMs * PAUSED) return false;
-    return faults.some(
-      (other) =>
+    return faults.some((other) => {
+      if (other.kind === 'freeze')
+        return other.node !== fault.node && other.fromMs <= fault.toMs && fault.toMs <= other.toMs;
+      return (
         other.kind === 'crash' &&
         other.node !== fault.node &&
         fault.fromMs <= other.toMs + mendMs &&
-        other.fromMs <= fault.toMs + suspectAfterMs,
-    );
+        other.fromMs <= fault.toMs + suspectAfterMs
+      );
+    });
   }
 
   const beatMs = suspectAfterMs * BEAT + setting.delayMs;
@@ -134,13 +138,24 @@ export function excusesOf({ faults, setting }: History): Excuses {
     capacity: number,
     alone: boolean,
   ): number {
-    const sinceMs = fault.fromMs - copyAgeMs(setting);
+    const sinceMs = copiedUntil(fault);
     let sum = 0;
     for (const take of takes) {
       if ((take.by !== fault.node && take.by !== ANYBODY) || (take.replicated && alone)) continue;
       if (take.askedMs <= fault.fromMs && take.answeredMs >= sinceMs) sum += take.cost;
     }
     return Math.min(sum, capacity);
+  }
+
+  /**
+   * When the copies of the victim were last sure to be complete. A message that is lost in a cut, however short, holds
+   * back all later copies for that successor until it is given up, after a suspicion time.
+   */
+  function copiedUntil({ node, fromMs }: Extract<Fault, { kind: 'crash' | 'freeze' }>): number {
+    const cuts = faults.filter(
+      (other) => cutsOff(other, node) && other.fromMs <= fromMs && fromMs <= other.toMs + suspectAfterMs,
+    );
+    return Math.min(fromMs, ...cuts.map((cut) => cut.fromMs)) - copyAgeMs(setting);
   }
 
   function spoilsCopies(fault: Fault): boolean {
@@ -205,6 +220,20 @@ function silences(fault: Fault, from: NodeId, to: NodeId): boolean {
       return fault.from.includes(from) && fault.to.includes(to);
     case 'silence':
       return fault.from === from && fault.to === to;
+    default:
+      return false;
+  }
+}
+
+/** Whether messages of this node, or the answers to them, are lost. */
+function cutsOff(fault: Fault, node: NodeId): boolean {
+  switch (fault.kind) {
+    case 'partition':
+      return fault.sides.some((side) => side.includes(node));
+    case 'one-way':
+      return fault.from.includes(node) || fault.to.includes(node);
+    case 'silence':
+      return fault.from === node || fault.to === node;
     default:
       return false;
   }

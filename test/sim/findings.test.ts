@@ -329,6 +329,9 @@ describe('a cluster, as the simulator once found it otherwise,', function () {
     [300_674, 'a settlement that one of two nodes tells a new replica of'],
     [302_074, 'a reservation that two sides of a partition have made'],
     [306_839, 'two short cuts with a gap that is too short for a heartbeat'],
+    [411_229, 'a pause during which the only other member is frozen'],
+    [411_858, 'a pause during which another member is frozen'],
+    [415_137, 'a crash soon after a short cut'],
   ] as const) {
     it(`is judged by what is promised in a run with ${what}`, () => keepsItsPromises(generateScenario(seed)));
   }
