@@ -68,6 +68,28 @@ describe('gateways as docs/gateways.md configures them, by stand-ins', () => {
     });
   }
 
+  for (const [name, start] of [
+    ['Traefik', traefik],
+    ['Envoy', envoy],
+    ['APISIX', apisix],
+  ] as const) {
+    it(`${name} lets exactly the limit pass under load, whatever callers claim`, async () => {
+      await node.stop();
+      node = await startLimiter({ api: { limit: 100, window: '1d' }, lenient: { limit: 1_000, window: '1d' } });
+      const gateway = await start(node);
+      const ask = async (i: number): Promise<number> => {
+        const address = `10.0.0.${i % 250}`;
+        const claims = { 'x-forwarded-for': address, 'x-real-ip': address, 'x-client-id': address };
+        const headers = { ...claims, 'x-tokenring-client': address, 'x-tokenring-policy': 'lenient' };
+        return (await call(gateway, '/', { headers })).status;
+      };
+      const statuses = await Promise.all(Array.from({ length: 300 }, (_, i) => ask(i)));
+      expect(statuses.filter((status) => status === 200)).to.have.length(100);
+      expect(statuses.filter((status) => status === 429)).to.have.length(200);
+      expect(service.requests).to.have.length(100);
+    });
+  }
+
   it('APISIX answers 503 while no node answers, or lets pass if it is told so', async () => {
     expect(documentedApisix()).to.include({ status_on_error: 503, timeout: 1_000 });
     expect(documentedApisix()).not.to.have.property('request_headers');
@@ -78,7 +100,7 @@ describe('gateways as docs/gateways.md configures them, by stand-ins', () => {
       expect((await call(await apisix(to), '/')).status).to.equal(503);
       expect((await call(await apisix(to, { allow_degradation: true }), '/')).status).to.equal(200);
     }
-    silent.close();
+    silent.close().closeAllConnections();
     expect(service.requests).to.have.length(2);
   });
 
