@@ -3,20 +3,14 @@ import { decisionOf, OnePlace } from '../../core/decide/check-batch.js';
 import type { CheckBatch, Origin } from '../../core/decide/check-batch.js';
 import type { Check } from '../../core/decide/decide.js';
 import type { Decision } from '../../core/decide/decision.js';
-import type { Denials } from '../../core/decide/denials.js';
 import type { BucketDescription, ClientDescription } from '../../core/request/description.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import type { TopClients } from '../../core/top-clients.js';
-import type { LeaseHolder } from '../leases/holder.js';
 import type { Membership } from '../membership/membership.js';
-import type { Clock } from '../ports.js';
-import type { Forwarder } from '../routing/forwarder.js';
 import { route } from '../routing/route.js';
 import type { BucketTable } from '../state/bucket-table.js';
-import type { Fallback } from './fallback.js';
-import type { Hold } from './hold.js';
-import type { Owner } from './owner.js';
 import { PendingChecks } from './pending-checks.js';
+import type { Deciders } from './pending-checks.js';
 
 /** Bound of the nodes whose origins are kept: more than a ring has that forwards to all its members. */
 const MAX_ORIGINS = 1_024;
@@ -41,28 +35,14 @@ export interface Limiter {
   isHeld(): boolean;
 }
 
-interface LimiterDeps {
-  readonly clock: Clock;
+interface LimiterDeps extends Deciders {
   readonly table: BucketTable;
   readonly membership: Membership;
-  /** Checks wait while it lasts. */
-  readonly hold: Hold;
-  /** Decides for the clients of this node. */
-  readonly owner: Owner;
-  /** Leased tokens, and denials that still hold: with them, this node decides for clients of others. */
-  readonly leaseHolder: LeaseHolder;
-  readonly denials: Denials;
-  readonly forwarder: Forwarder;
-  /** Decides where no node that may could be asked. */
-  readonly fallback: Fallback;
-  /** Called with the time of each check before it is decided. It finds out whether this node has paused. */
-  readonly detectPause: (nowMs: number) => void;
   readonly topClients: Pick<TopClients, 'count'>;
 }
 
 export function createLimiter(deps: LimiterDeps): Limiter {
-  const { clock, table, membership, hold, owner, leaseHolder, denials, forwarder, fallback, detectPause, topClients } =
-    deps;
+  const { clock, table, membership, hold, owner, leaseHolder, denials, fallback, detectPause, topClients } = deps;
 
   /** @returns the node to forward to, where this one may not decide */
   function decideOrRoute(check: Check, nowMs: number, to = route(membership, check, nowMs)): Decision | NodeId {
@@ -95,18 +75,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     return degraded ? both.acting : both.owner;
   }
 
-  const pendingDeps = {
-    clock,
-    hold,
-    owner,
-    leaseHolder,
-    denials,
-    forwarder,
-    fallback,
-    detectPause,
-    decideOrRoute,
-    originOf,
-  };
+  const pendingDeps = { ...deps, decideOrRoute, originOf };
 
   const limiter: Limiter = {
     check(check) {

@@ -12,15 +12,24 @@ import type { Fallback } from './fallback.js';
 import type { Hold } from './hold.js';
 import type { Owner } from './owner.js';
 
-interface PendingChecksDeps {
+/** What decides a check, now or later. */
+export interface Deciders {
   readonly clock: Clock;
+  /** Checks wait while it lasts. */
   readonly hold: Hold;
+  /** Decides for the clients of this node. */
   readonly owner: Owner;
+  /** Leased tokens, and denials that still hold: with them, this node decides for clients of others. */
   readonly leaseHolder: LeaseHolder;
   readonly denials: Denials;
   readonly forwarder: Forwarder;
+  /** Decides where no node that may could be asked. */
   readonly fallback: Fallback;
+  /** Called with the time of each check before it is decided. It finds out whether this node has paused. */
   readonly detectPause: (nowMs: number) => void;
+}
+
+interface PendingChecksDeps extends Deciders {
   /** @returns the node to forward to, where this one may not decide */
   readonly decideOrRoute: (check: Check, nowMs: number) => Decision | NodeId;
   readonly originOf: (owner: NodeId, degraded: boolean) => Origin;
