@@ -4,13 +4,13 @@ import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { buildPages } from './build-pages.js';
+import { newestMs } from './newest.js';
 
 const STAMP = 'dist/esm.stamp';
 const SLOW_AFTER_MS = 2_000;
 
 const sources = readdirSync('src', { recursive: true, encoding: 'utf8' }).map((path) => join('src', path));
-const newestMs = Math.max(...sources.map((path) => statSync(path).mtimeMs));
-if (existsSync('dist/esm/cli.js') && existsSync(STAMP) && statSync(STAMP).mtimeMs >= newestMs) process.exit(0);
+if (existsSync('dist/esm/cli.js') && existsSync(STAMP) && statSync(STAMP).mtimeMs >= newestMs(['src'])) process.exit(0);
 const startMs = performance.now();
 console.error('Building Tokenring …');
 const progress = setInterval(() => {
