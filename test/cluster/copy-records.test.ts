@@ -117,6 +117,22 @@ describe('records of copies', () => {
     );
   });
 
+  it('carry a denial whose wait is beyond 2^53 ms', () => {
+    const sender = createNode(0);
+    const largest = ruleOf('token-bucket', 1_000_000_000, 366 * DAY_MS, 1_000_000_000, undefined);
+    const slowest = ruleOf('token-bucket', 1, 366 * DAY_MS, 1, undefined);
+    ask(sender, { client: 1, rules: [largest], cost: 1_000_000_000, waitMs: 0 });
+    ask(sender, { client: 1, rules: [slowest], cost: 1, waitMs: 0, place: 7 });
+    const batch = sender.copies.createBatch();
+    batch.add(sender.table.at(0)!, true);
+    const receiver = createNode(0);
+    const { records } = batch.take();
+    expect(areRecords(records!)).to.equal(true);
+    receiver.copies.keepRecords(records!);
+    const { retryAfterMs } = receiver.recent.get(IDS[1]!, 'batch 0#7')!;
+    expect(retryAfterMs).to.equal(1_000_000_000 * 366 * DAY_MS);
+  });
+
   it('take about 30 bytes for a client with a 20-byte id', () => {
     const node = createNode(0);
     const rule = ruleOf('token-bucket', 100, 60_000, 100, undefined);

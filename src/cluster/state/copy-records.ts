@@ -17,8 +17,8 @@ const MAX_ITEMS = 1_000;
 /** A decision: seven numbers, and the id of its batch. */
 const MAX_ITEM_BYTES = 7 * 10 + MAX_BATCH_ID_BYTES;
 const MAX_AGE_MS = 2 ** 31 - 1;
-/** A lot more than the longest wait, which a bucket with the largest debt takes. */
-const MAX_WAIT_MS = 2 ** 53 - 1;
+/** No wait is longer: a bucket with the largest debt, whose limit is 1 per longest window, refills in this time. */
+const MAX_WAIT_MS = (MAX_DEBT + 1) * MAX_WINDOW_MS;
 /** Flags of a decision. Where it has the limit of the record's rule, none follows. */
 const ALLOWED = 1;
 const HAS_LIMIT = 2;
@@ -208,7 +208,7 @@ function createRecordReader(bytes: Uint8Array): RecordReader {
     at: 0,
     whole(max) {
       let value = 0;
-      for (let scale = 1; scale < 2 ** 56; scale *= 128) {
+      for (let scale = 1; scale <= MAX_WAIT_MS; scale *= 128) {
         const byte = bytes[reader.at++];
         if (byte === undefined) return -1;
         value += (byte & 0x7f) * scale;
