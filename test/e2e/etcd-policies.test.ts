@@ -324,9 +324,9 @@ describe(`policies of real processes in a real etcd${why === undefined ? '' : ` 
     for (const node of [first, second]) expect(await limitAt(node, 'api')).to.equal(3);
     expect(await versionAt(second)).to.equal(3);
     // The node saves what it took from etcd on its own time.
-    const registryOf = (): string | undefined =>
-      (JSON.parse(readFileSync(states[1]!, 'utf8')) as { registry?: string }).registry;
-    const registry = await eventually(registryOf, (one) => one !== undefined);
+    const registryOf = (): string | null =>
+      (JSON.parse(readFileSync(states[1]!, 'utf8')) as { registry: string | null }).registry;
+    const registry = await eventually(registryOf, (one) => one !== null);
     expect(registry).to.equal(etcdctl('get', '--print-value-only', '/tokenring/registry').trim());
   });
 });
