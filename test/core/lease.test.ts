@@ -86,7 +86,7 @@ describe('the leases of a bucket', () => {
     }
   });
 
-  it('end in the order of their ends, each once, and are forgotten 500 ms later', () => {
+  it('end in the order of their ends, each once, and are forgotten 500 ms after that was noticed', () => {
     const ended: string[] = [];
     const end = (nowMs: number, leases: Leases): Leases | undefined =>
       endLeases(leases, nowMs, ({ id, spent }) => void ended.push(`${id} ${spent} at ${nowMs}`));
@@ -97,8 +97,12 @@ describe('the leases of a bucket', () => {
     expect([one.lent, one.dueMs, ended]).to.deep.equal([12, 900, ['soon 6 at 800']]);
     const two = end(1_299, one)!;
     expect([two.lent, two.dueMs]).to.deep.equal([7, 1_300]);
-    expect(end(1_300, two)!.list.map(({ id }) => id)).to.deep.equal(['late', 'later']);
-    expect(end(2_500, two)).to.equal(undefined);
+    const three = end(1_300, two)!;
+    expect(three.list.map(({ id }) => id)).to.deep.equal(['late', 'later']);
+    const four = end(2_500, three)!;
+    expect(four.list.map(({ id }) => id)).to.deep.equal(['later']);
+    expect(end(2_999, four)).to.equal(four);
+    expect(end(3_000, four)).to.equal(undefined);
     expect(ended).to.deep.equal(['soon 6 at 800', 'late 5 at 1299', 'later 7 at 2500']);
     ended.length = 0;
     end(5_000, leasesFrom([lease('late', 5, 900), lease('soon', 6, 800)])!);

@@ -252,6 +252,21 @@ describe('merging copies of a bucket', () => {
     );
   });
 
+  it('counts a lease once that ended while this node was frozen, though messages that waited show it as open', () => {
+    const rule = tokenBucket(100, 3_600_000);
+    const lent = (endMs: number): Bucket => {
+      const buckets = noBuckets();
+      ask(buckets, rule, 0, 10);
+      lend(buckets.first!, { id: 'a', tokens: 40, endMs, spent: undefined });
+      return buckets.first!;
+    };
+    const frozen = lent(800);
+    // Sent at 300, and read by a clock that is 2,700 ms later.
+    merge(frozen, received(lent(3_500), 300, 3_000), 3_000);
+    expect(leftAt(frozen, rule, 3_000)).to.equal(50);
+    expect(leftAt(frozen, rule, 4_500)).to.equal(50);
+  });
+
   it('leaves a limit in force that was changed on one node, though it is laxer than what the others know', () => {
     const [here, there] = [noBuckets(), noBuckets()];
     for (const buckets of [here, there]) ask(buckets, tokenBucket(10, 1_000), 0, 5);

@@ -332,6 +332,7 @@ describe('a cluster, as the simulator once found it otherwise,', function () {
     [411_229, 'a pause during which the only other member is frozen'],
     [411_858, 'a pause during which another member is frozen'],
     [415_137, 'a crash soon after a short cut'],
+    [417_006, 'messages that waited for a frozen node while leases ended'],
   ] as const) {
     it(`is judged by what is promised in a run with ${what}`, () => keepsItsPromises(generateScenario(seed)));
   }

@@ -13,7 +13,7 @@ export interface Lease {
   readonly tokens: number;
   /**
    * End of the lease in monotonic ms of this process. No node spends from the lease after its end. Tokens that have not
-   * come back by then count as spent.
+   * come back by then count as spent. If this node notices the end later, it is the time at which it does.
    */
   endMs: number;
   /**
@@ -36,7 +36,8 @@ export interface Leases {
 /**
  * Time for which a lease that is over is remembered, counted from its end. Within this time the replicas learn of the
  * end, together with the debt that contains the spent tokens. A node that learns of it later counts these tokens twice
- * for a while, which is stricter.
+ * for a while, which is stricter. A node that was frozen notices the ends of its leases all at once. It remembers them
+ * from then on, because the messages that waited for it still show them as open.
  */
 const REMEMBERED_MS = 500;
 
@@ -59,13 +60,17 @@ export function endOf({ leftMs: left, spent }: { leftMs: number; spent: number |
   return spent === undefined ? nowMs + left : nowMs + left - REMEMBERED_MS;
 }
 
-/** Ends the leases that are over at `nowMs`, earliest first. @returns all leases except the forgotten ones */
+/**
+ * Ends the leases that are over at `nowMs`, earliest first. `ended` sees each with the end that it was to have.
+ * @returns all leases except the forgotten ones
+ */
 export function endLeases(leases: Leases, nowMs: number, ended: (lease: Lease) => void): Leases | undefined {
   if (nowMs < leases.dueMs) return leases;
   const over = leases.list.filter((lease) => isOpen(lease) && lease.endMs <= nowMs).sort((a, b) => a.endMs - b.endMs);
   for (const lease of over) {
     lease.spent = lease.tokens;
     ended(lease);
+    lease.endMs = nowMs;
   }
   return leasesFrom(leases.list.filter(({ endMs }) => endMs + REMEMBERED_MS > nowMs));
 }
