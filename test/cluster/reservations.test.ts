@@ -394,6 +394,22 @@ describe('copies of reserved costs', () => {
     expect(holder.owed()).to.equal(35);
   });
 
+  it('name the larger of two settlements once they meet, if each node made one without the other', () => {
+    const clock = createFakeClock(1_000);
+    const [owner, holder] = [createHolder(clock), createHolder(clock)];
+    owner.reserve(PER_DAY, 'r', 20);
+    holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    owner.settle('r', 5);
+    holder.settle('r', 30);
+    const [first, second] = [owner, holder].map((one) => one.copies.of(one.client(), true)!);
+    owner.copies.keep([second!]);
+    holder.copies.keep([first!]);
+    for (const one of [owner, holder]) {
+      const [, , , reserved = []] = one.copies.of(one.client(), false)!;
+      expect([one.owed(), reserved.map(({ settled }) => settled)]).to.deep.equal([30, [30]]);
+    }
+  });
+
   it('owe what cost more than was reserved, though an older copy comes late', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];

@@ -39,8 +39,8 @@ export function checkSettled(
       for (const before of answered) {
         const { outcome: told } = before;
         if (told?.kind !== 'settled' || told.settlement.cost === cost) continue;
-        const sinceMs = Math.min(before.answeredMs, answeredMs);
-        if (!excuses.mayForget(sinceMs, Math.max(before.answeredMs, answeredMs)))
+        const unknown = mayBeUnknown(excuses, before.answeredMs, answeredMs);
+        if (!unknown && !(cost > told.settlement.cost && isOneOfTwo(history, excuses, calls, cost, before.answeredMs)))
           say(`it counts ${cost}, where ${told.settlement.cost} was told at ${before.answeredMs}`);
       }
       answered.push({ ...call, answeredMs });
@@ -51,19 +51,42 @@ export function checkSettled(
   return problems.map((message) => ({ check: 'settled', message }));
 }
 
+/** Whether one of two answers was given by a node that did not know the other. */
+function mayBeUnknown(excuses: Excuses, aMs: number, bMs: number): boolean {
+  return excuses.mayForget(Math.min(aMs, bMs), Math.max(aMs, bMs));
+}
+
+/**
+ * Whether a settlement at `cost` was made by a node that did not know the one that an answer told at `toldMs`, or the
+ * other way round. Such a node may live, as one that froze just after it settled: then both settlements stand until the
+ * nodes hear each other, and all name the larger from then on.
+ */
+function isOneOfTwo(
+  history: History,
+  excuses: Excuses,
+  calls: readonly SettleCall[],
+  cost: number,
+  toldMs: number,
+): boolean {
+  return calls.some((call) => call.cost === cost && mayBeUnknown(excuses, knownMs(history, call), toldMs));
+}
+
 /**
  * When the decision on a request was known. Without a freeze that is when it was answered. A node that froze before it
  * answered had sent the request on, so that it was decided a message later. It answered as soon as it ran again.
  */
-function knownMs({ faults, setting }: History, { at, askedMs, answeredMs }: Asked): number {
+function knownMs(
+  { faults, setting }: History,
+  { at, askedMs, answeredMs = Infinity }: Pick<Asked, 'at' | 'askedMs' | 'answeredMs'>,
+): number {
   const held = faults.filter(
     (fault) =>
       fault.kind === 'freeze' &&
       fault.node === at &&
       fault.fromMs >= askedMs &&
-      fault.toMs + 2 * setting.delayMs >= answeredMs!,
+      fault.toMs + 2 * setting.delayMs >= answeredMs,
   );
-  return Math.min(answeredMs!, ...held.map(({ fromMs }) => fromMs));
+  return Math.min(answeredMs, ...held.map(({ fromMs }) => fromMs));
 }
 
 /** What is said to be left, where nothing went wrong: no more than there is. */

@@ -333,6 +333,7 @@ describe('a cluster, as the simulator once found it otherwise,', function () {
     [411_858, 'a pause during which another member is frozen'],
     [415_137, 'a crash soon after a short cut'],
     [417_006, 'messages that waited for a frozen node while leases ended'],
+    [418_823, 'a settlement with which a frozen node comes back after another one'],
   ] as const) {
     it(`is judged by what is promised in a run with ${what}`, () => keepsItsPromises(generateScenario(seed)));
   }

@@ -233,6 +233,10 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
           const { least } = ours.reservation;
           their.least.forEach((one, i) => (least[i] = lesser(least[i] ?? one, one)));
           if (their.settled !== undefined) settleKept(client, ours, their.settled, nowMs);
+        } else if (their.settled !== undefined && their.settled > ours.reservation.settled) {
+          // Each node settled it without the other. The stricter state stands, and all name the cost in it.
+          ours.reservation.settled = their.settled;
+          ours.changedAtMs = nowMs;
         }
       }
       return met;
