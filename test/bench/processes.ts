@@ -56,7 +56,7 @@ export function start(core: number | string, command: string, args: readonly str
     if (code === 0) return printed.filter((line) => line !== '');
     throw new Error(`${command} ${args[0] ?? ''} ended with ${String(code)}: ${complaints.join('\n')}`);
   });
-  // Actor asks later gets the failure then.
+  // Later callers get the failure then.
   ended.catch(() => undefined);
   return {
     pid: child.pid!,

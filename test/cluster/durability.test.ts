@@ -44,7 +44,7 @@ async function put(world: World, text: object): Promise<void> {
   expect(await world.until(written, 5_000)).to.include({ kind: 'written' });
 }
 
-/** Actor owns a client, who has its copy, and one who is neither. */
+/** The owner of a client, the node with its copy, and one that is neither. */
 function placesOf(world: World, clientId: string): { owner: string; successor: string; other: string } {
   const ring = world.node('a:1').cluster.membership.ring();
   const owner = ring.owner(clientId)!;

@@ -25,7 +25,7 @@ function leftAt(world: World, node: string, clientId: string): number {
   return world.node(node).cluster.limiter.describe(clientId).buckets[0]!.remaining;
 }
 
-/** Actor owns a client, who holds its copy, and who has neither. */
+/** The owner of a client, the node with its copy, and one that has neither. */
 function rolesOf(
   world: World,
   ids: readonly string[],

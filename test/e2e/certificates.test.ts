@@ -216,7 +216,7 @@ describe(`a node with certificates${WITHOUT}`, function () {
     for (const one of own.slice(0, 2)) one.write(theirs.issue(HERE), theirs.ca);
     await wait(800);
     expect([await active(a), await active(b)]).to.deep.equal([2, 2]);
-    // Actor comes now needs one of the new authority: connections are made anew.
+    // New connections need a certificate of the new authority.
     own[2]!.write(theirs.issue(HERE), theirs.ca);
     const c = await begin(2);
     await until('the third is a member', async () => (await active(a)) === 3 && (await active(c)) === 3, 8_000);

@@ -91,7 +91,7 @@ export function createCluster({ network, dist, settings, env, folder }: ClusterO
         void one.exited.finally(() => clearTimeout(timer));
         one.child.stdout!.on('close', () => file.end());
       });
-      // Actor does not wait for it is not told by a crash of this program.
+      // A caller that does not wait for it must not crash this program.
       ready.catch(() => undefined);
       const { pid, exited } = one;
       return (nodes[index] = { index, id: idOf(index), url: `http://${address}:${PORT}`, pid, ready, exited });

@@ -84,7 +84,7 @@ export interface StageOptions {
   readonly spanMs: number;
   /** Nodes that the fault keeps from running. */
   readonly absent?: readonly number[];
-  /** Actor asks, instead of the usual ones. */
+  /** The callers, instead of the usual ones. */
   readonly clients?: readonly AskedClient[];
   /** What is to be read off the history, instead of the usual. */
   readonly judge?: (checked: Checked) => readonly Figure[];

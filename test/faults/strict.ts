@@ -24,7 +24,7 @@ type Pair = readonly [from: number, to: number];
 /** One way to cut five nodes and an etcd of three. */
 export interface Severing {
   readonly what: string;
-  /** Actor may decide together: nodes, and `ETCD` with those who reach a majority of it. */
+  /** Members of one side of a cut decide together: nodes, and `ETCD` with those that reach a majority of it. */
   readonly sides: readonly (readonly string[])[];
   readonly pairs: readonly Pair[];
 }
@@ -73,7 +73,7 @@ export const FROM_ETCD: readonly Severing[] = Array.from({ length: 2 ** NODES - 
   };
 });
 
-/** Actor stays a member of etcd's is replaced by nobody: each node is a side of its own, of which one decides. */
+/** A node that stays a member in etcd is replaced by nobody. So each node is a side of its own, and one decides. */
 const EACH = NODE_NAMES.map((node) => [node]);
 
 /** One partition of each shape with all on etcd, one pair, and one or two nodes that are not heard, or do not hear, whom. */
@@ -141,7 +141,7 @@ export function etcdDivided(leader: number): readonly Severing[] {
   ];
 }
 
-/** Whether somebody may take over while it lasts. Actor is cut off from peers alone stays the owner, and can admit nothing. */
+/** Whether another node may take over meanwhile. A node that is cut off from peers alone stays the owner, and can admit nothing. */
 export function hasMain({ sides }: Severing): boolean {
   return sides.some((side) => side.includes(ETCD) && side.length > 1);
 }

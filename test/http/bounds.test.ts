@@ -279,7 +279,7 @@ describe('the bounds of the service itself', () => {
     started.push(publicServer);
     const node = { port: (publicServer.server.address() as AddressInfo).port };
     const question = { clientId: 'x', limit: 5, window: '1s' };
-    // Actor is slow to ask is not in flight yet.
+    // A request that still arrives is not in flight yet.
     const slow = await connect(node.port);
     slow.send(frame('/v1/allow', JSON.stringify(question)).subarray(0, -1));
     const waiting = Array.from({ length: 3 }, () => post(node, '/v1/allow', question));

@@ -98,7 +98,7 @@ function checkOne(history: History, one: Answered, buckets: ReadonlyMap<string, 
     if (never || bounds.usedMax + check.cost > rule.capacity + EPSILON) caused = true;
     const said = check.rules.length === 1 ? decision : decision.limits?.[i];
     if (said === undefined) say('truth', 'has no figures for each limit');
-    // Actor holds a lease knows what the owner said with it, and that it may spend what it has.
+    // The holder of a lease knows what the owner said with it, and that it may spend what it has.
     else if (decision.source === 'lease') checkLeased(rule, said, say);
     else if (decision.source === 'deny-cache') checkRemembered(rule, check.cost, bounds, said, say);
     else checkSaid(rule, check.cost, bounds, said, decision.allowed, never, lent > 0, say);

@@ -126,7 +126,7 @@ function isLostWithAll({ policies, faults }: History, { changes }: PolicyWriteCa
   return holders.length > 0 && holders.every(({ node, atMs }) => died(node, atMs));
 }
 
-/** Actor is asked under a policy goes by the document that it holds, which holds what is long acknowledged. */
+/** A node that is asked under a policy follows the document that it holds, which contains all writes acknowledged long ago. */
 function misread(history: History, policies: PolicyHistory, { supersededBy }: Writes, question: Question): string[] {
   const { at, atMs, clientId, policy, decision } = question;
   const document = policies.documents.get(question.digest)!;

@@ -41,7 +41,7 @@ const STOOD_IN = 0.4;
 const BEAT = 0.1;
 /** Of the capacity, so much is lent at most. */
 export const LENT = 0.5;
-/** Actor decided, where it is not known. */
+/** Stands for the node that decided, where that is not known. */
 export const ANYBODY = '*';
 /** In which a ring has found together again after a fault, and copies are where they belong, in suspicion times. */
 export const MENDED = 2;

@@ -16,7 +16,7 @@ export interface Operators {
   readonly history: PolicyHistory;
 }
 
-/** Actor wrote the file. */
+/** The author of the policies file. */
 const FILE = 'file:1';
 
 export function createOperators({ policies }: Scenario, world: World): Operators {

@@ -58,7 +58,7 @@ export async function simulate(scenario: Scenario, options: WorldOptions = {}): 
   for (const step of scenario.steps) world.after(step.atMs, () => cluster.take(step));
   await world.run(scenario.loadMs);
   const calmMs = await cluster.calm();
-  // Actor died last is a member until its lease ends.
+  // The node that died last is a member until its lease ends.
   const leaseMs = world.etcd === undefined ? 0 : MEMBER_TTL_MS;
   await world.run(leaseMs + SETTLED_AFTER * scenario.suspectAfterMs);
   for (const silence of weather.silences()) faults.push({ kind: 'silence', ...silence });

@@ -29,7 +29,7 @@ export function story({ nodes, requests = [], steps = [], ...rest }: Story): Sce
   };
 }
 
-/** Actor joins later, by a step. */
+/** Nodes that join later, by a step. */
 export function later(id: string): Named {
   return { id, startMs: undefined };
 }

@@ -12,7 +12,7 @@ export interface Take {
   readonly answeredMs: number;
   readonly cost: number;
   readonly rule: Rule;
-  /** Actor was asked, and who decided. */
+  /** The node that was asked, and the one that decided. */
   readonly at: NodeId;
   readonly by: NodeId;
   /** False where it may not have been charged: the answer never came, or it repeats a request id. */

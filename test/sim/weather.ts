@@ -5,8 +5,9 @@ import type { Random } from './random.js';
 
 /** A retransmission, as TCP would time the first; each that follows takes twice as long. */
 const RETRANSMIT_MS = 200;
-/** Actor sent a message has closed its connection by then. So many still get there: TCP had them, though nobody waits any more. */
+/** Time after which the sender has closed its connection. */
 const GIVEN_UP_MS = 1_000;
+/** Part of the messages that still arrive then: TCP had them, though nobody waits for an answer. */
 const LATE = 0.2;
 
 /** When TCP sends again, for the first time after the cut has healed. */

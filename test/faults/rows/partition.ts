@@ -73,8 +73,8 @@ export const etcdCutOff: Row = partitionRow('etcd-cut-off', 'one node cut off fr
 });
 
 /**
- * Actor was taken out of the ring decides until it hears of it, and who decides instead need not know of what it did lately: of that
- * so much may be admitted again, as of one that was frozen.
+ * A node that was taken out of the ring decides until it hears of that. The node that decides instead need not know of its
+ * latest decisions. So as much may be admitted again as after a frozen node.
  */
 function replaced(
   asked: readonly Asked[],
