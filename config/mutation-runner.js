@@ -15,7 +15,7 @@ const BUDGET_MS = 2_000;
 const BATCH_GROWTH = 4;
 const FIRST_BATCH_MS = 20;
 /** A loop is endless if a test passes so many times as many mutants, of any kind, as in its first run, and some. */
-const ENDLESS_FACTOR = 100;
+const ENDLESS_FACTOR = 10;
 const ENDLESS_MARGIN = 100_000;
 const ENDLESS = 'an endless loop';
 /** Tests of a duration are left out: instrumented sources take longer. */

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { areRecords, createRecordWriter } from '../../src/cluster/state/copy-records.js';
+import { areRecords, createRecordWriter, readRecords } from '../../src/cluster/state/copy-records.js';
 import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
 import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
 import { createCopies } from '../../src/cluster/state/copies.js';
@@ -10,8 +10,10 @@ import type { RecentDecisions } from '../../src/cluster/state/recent-decisions.j
 import { createReservations } from '../../src/cluster/state/reservations.js';
 import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck, decide } from '../../src/core/decide/decide.js';
+import { addBucket } from '../../src/core/bucket/bucket.js';
 import { ruleOf } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
+import { MAX_BATCH_ID_BYTES } from '../../src/core/batch-item-id.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { snapshotsOf } from '../support/records.js';
@@ -150,6 +152,38 @@ describe('records of copies', () => {
     expect(snapshotsOf({ clients, records })).to.have.lengthOf(1_000);
   });
 
+  it('are as many as one message takes, and each message stands by itself', () => {
+    const node = createNode(0);
+    const rules = [
+      ruleOf('token-bucket', 300, DAY_MS, 300, 'größer'),
+      ruleOf('token-bucket', 9, DAY_MS, 12, undefined),
+    ];
+    const ids = Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(200, 'ü').slice(0, 128));
+    for (const [i, id] of ids.entries()) {
+      const opened = node.table.open(clientKey(id));
+      decide(opened, createCheck(clientKey(id), [rules[i % 2]!], { cost: 1 + (i % 9) }), 0);
+      node.table.close(opened, 0);
+    }
+    const writer = createRecordWriter(node.table);
+    expect([writer.byteLength(), writer.take()]).to.deep.equal([0, undefined]);
+    const messages = [0, 1].map(() => {
+      for (let place = 0; place < ids.length; place += 1) writer.add(node.table.at(place)!);
+      const length = writer.byteLength();
+      const bytes = writer.take()!;
+      expect([bytes.length, writer.byteLength()]).to.deep.equal([length, 0]);
+      return bytes;
+    });
+    expect(messages[0]).to.deep.equal(messages[1]);
+    const expected = ids.map((id, i) => [id, [{ ...rules[i % 2], ruleChanges: 0, state: [1 + (i % 9), 0] }]]);
+    expect(snapshotsOf({ clients: [], records: messages[1] })).to.deep.equal(expected);
+    const items = Array.from({ length: 1_000 }, (_, place) => {
+      const batchId = `${place}`.padStart(MAX_BATCH_ID_BYTES, 'b');
+      return { batchId, place, ageMs: 0, allowed: true, limit: 1, remaining: 1, retryAfterMs: 0, resetMs: 0 };
+    });
+    writer.add(node.table.at(0)!, items, items.length);
+    expect(readRecords(writer.take()!, (record) => expect(record.items).to.deep.equal(items))).to.equal(true);
+  });
+
   it('are refused when cut, and never crash the reader, whatever is changed in them', () => {
     const node = createNode(0);
     for (const [client, id] of IDS.entries())
@@ -184,6 +218,171 @@ describe('records of copies', () => {
           expect(bucket!.state[1]).to.be.within(0, bucket!.windowMs - 1);
         }
       }
+    }
+  });
+});
+
+/** A whole number as the records have it: groups of seven bits, lowest first. */
+function leb(value: number): number[] {
+  const bytes: number[] = [];
+  let rest = BigInt(value);
+  for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128);
+  return [...bytes, Number(rest)];
+}
+
+const textBytes = (value: string): number[] => [...leb(Buffer.byteLength(value)), ...Buffer.from(value)];
+
+const ALLOWED = 1;
+const HAS_LIMIT = 2;
+const NEVER = 4;
+const RECORD = {
+  ...{ ruleNumber: 0, limit: 10, windowMs: 1_000, capacity: 20, policy: 'p' },
+  ...{ ruleChanges: 3, tokens: 4, part: 0, id: 'a', itemCount: 1 },
+  ...{ batchNumber: 0, batchId: 'b', place: 6, ageMs: 7, flags: HAS_LIMIT, remaining: 8, itemLimit: 9 },
+  ...{ retryAfterMs: 11, resetMs: 12 },
+};
+
+/** A first record, and its decisions, all of them alike. */
+function encode(changes: Partial<typeof RECORD> = {}): number[] {
+  const one = { ...RECORD, ...changes };
+  const item = [
+    ...[one.place, one.ageMs, one.flags, one.remaining].flatMap(leb),
+    ...((one.flags & HAS_LIMIT) === 0 ? [] : leb(one.itemLimit)),
+    ...((one.flags & (ALLOWED | NEVER)) === 0 ? leb(one.retryAfterMs) : []),
+    ...leb(one.resetMs),
+  ];
+  const record = [
+    ...leb(2 * one.ruleNumber + (one.itemCount > 0 ? 1 : 0)),
+    ...[one.limit, one.windowMs, one.capacity].flatMap(leb),
+    ...textBytes(one.policy),
+    ...[one.ruleChanges, one.tokens, one.part].flatMap(leb),
+    ...[Buffer.byteLength(one.id) - 1, ...Buffer.from(one.id)],
+  ];
+  if (one.itemCount === 0) return record;
+  const more = Array.from({ length: one.itemCount - 1 }, () => [0, ...item]).flat();
+  return [...record, ...leb(one.itemCount), ...leb(one.batchNumber), ...textBytes(one.batchId), ...item, ...more];
+}
+
+/** The last record of these bytes, with its first decision; `undefined`: they are refused. */
+function decode(from: readonly number[]): Record<string, unknown> | undefined {
+  const bytes = Uint8Array.from(from);
+  let found: Record<string, unknown> = {};
+  const isRead = readRecords(bytes, ({ rule, ruleChanges, tokens, part, idStart, idEnd, items, itemCount }) => {
+    const { limit: itemLimit, ...item } = items[0] ?? { limit: undefined };
+    const id = Buffer.from(bytes.subarray(idStart, idEnd)).toString();
+    found = { ...item, itemLimit, ...rule, ruleChanges, tokens, part, id, itemCount };
+  });
+  return isRead ? found : undefined;
+}
+
+describe('the format of the records', () => {
+  it('has all that is known of a client, in the place of each', () => {
+    const { ruleNumber, batchNumber, flags, ...fields } = RECORD;
+    expect([ruleNumber, batchNumber, flags]).to.deep.equal([0, 0, HAS_LIMIT]);
+    expect(decode(encode())).to.deep.equal({ ...fields, algorithm: 'token-bucket', allowed: false });
+    expect(decode(encode({ itemCount: 0 }))).to.include({ itemCount: 0, id: 'a' });
+  });
+
+  const LARGEST = 2 ** 31 - 1;
+  const LONGEST_WAIT_MS = 2 ** 31 * 366 * DAY_MS;
+  const bounds: [field: keyof typeof RECORD, least: number, most: number, beyond: number][] = [
+    ['limit', 1, 1e9, 1e9 + 1],
+    ['windowMs', 1, 366 * DAY_MS, 366 * DAY_MS + 1],
+    ['capacity', 1, 1e9, 1e9 + 1],
+    ['ruleChanges', 0, LARGEST, LARGEST + 1],
+    ['tokens', 0, LARGEST, LARGEST + 1],
+    ['part', 0, 999, 1_000],
+    ['itemCount', 1, 1_000, 1_001],
+    ['place', 0, 999, 1_000],
+    ['ageMs', 0, LARGEST, LARGEST + 1],
+    ['remaining', 0, 1e9, 1e9 + 1],
+    ['itemLimit', 0, 1e9, 1e9 + 1],
+    ['retryAfterMs', 0, LONGEST_WAIT_MS, 2 * LONGEST_WAIT_MS],
+    ['resetMs', 0, LONGEST_WAIT_MS, 2 * LONGEST_WAIT_MS],
+  ];
+  for (const [field, least, most, beyond] of bounds) {
+    it(`has a ${field} from ${least} to ${most}`, () => {
+      for (const value of [least, 127, 128, most]) expect(decode(encode({ [field]: value }))?.[field]).to.equal(value);
+      for (const value of [beyond, ...(['limit', 'windowMs', 'capacity'].includes(field) ? [0] : [])])
+        expect(decode(encode({ [field]: value })), String(value)).to.equal(undefined);
+    });
+  }
+
+  it('is refused when it is cut, or has a number of more bytes than the largest', () => {
+    for (const itemCount of [0, 2]) {
+      const bytes = encode({ itemCount });
+      for (let length = 1; length < bytes.length; length += 1)
+        expect(decode(bytes.slice(0, length)), `the first ${length} bytes`).to.equal(undefined);
+    }
+    expect(decode([...encode({ itemCount: 0 }), ...new Array<number>(10).fill(0x80), 0])).to.equal(undefined);
+  });
+
+  it('has names of policies up to 512 bytes, and ids of batches of 1 to 124, in UTF-8', () => {
+    for (const policy of ['x'.repeat(512), 'ü'.repeat(256)]) expect(decode(encode({ policy }))).to.include({ policy });
+    expect(decode(encode({ policy: '' }))).to.include({ policy: undefined });
+    for (const batchId of ['x', 'ü'.repeat(MAX_BATCH_ID_BYTES / 2)])
+      expect(decode(encode({ batchId }))).to.include({ batchId });
+    const long = 'x'.repeat(MAX_BATCH_ID_BYTES + 1);
+    for (const changes of [{ policy: 'x'.repeat(513) }, { batchId: '' }, { batchId: long }])
+      expect(decode(encode(changes))).to.equal(undefined);
+    for (const field of ['policy', 'batchId', 'id'] as const) {
+      const bytes = encode({ [field]: 'ü' });
+      expect(areRecords(Uint8Array.from(bytes))).to.equal(true);
+      bytes[bytes.indexOf(0xc3)] = 0xff;
+      expect(areRecords(Uint8Array.from(bytes)), field).to.equal(false);
+    }
+  });
+
+  it('has no limit for a decision with that of the rule, and no wait for one that is allowed or denied for ever', () => {
+    const of = (flags: number) => decode(encode({ flags }));
+    expect(of(0)).to.include({ allowed: false, itemLimit: 10, retryAfterMs: 11, resetMs: 12 });
+    expect(of(ALLOWED)).to.include({ allowed: true, itemLimit: 10, retryAfterMs: 0, resetMs: 12 });
+    expect(of(NEVER | HAS_LIMIT)).to.include({ allowed: false, itemLimit: 9, retryAfterMs: null, resetMs: 12 });
+    for (const flags of [ALLOWED | NEVER, 8]) expect(of(flags)).to.equal(undefined);
+  });
+
+  it('numbers rules and batches one by one, and has at most 1,024 records', () => {
+    for (const changes of [{ ruleNumber: 1 }, { batchNumber: 1 }])
+      expect(decode(encode(changes)), JSON.stringify(changes)).to.equal(undefined);
+    expect(decode(encode({ itemCount: 2 }).with(-8, 1)), 'no second batch').to.equal(undefined);
+    const second = encode({ ruleNumber: 1, limit: 77, batchNumber: 1, batchId: 'c' });
+    expect(decode([...encode(), ...second])).to.include({ limit: 77, batchId: 'c' });
+    expect(decode([...encode(), ...encode({ ruleNumber: 2 })])).to.equal(undefined);
+    // The rule of the first record: tokens, part, and the id.
+    const more = [0, 3, 4, 0, 0, 97];
+    const many = (count: number) => [...encode(), ...Array.from({ length: count - 1 }, () => more).flat()];
+    expect(decode(many(1_024))).to.include({ limit: 10, tokens: 4 });
+    expect(decode(many(1_025))).to.equal(undefined);
+  });
+  it('is that of the writer, for the smallest numbers and the largest', () => {
+    const { table } = createNode(0);
+    const LARGE = { ruleChanges: LARGEST, tokens: LARGEST, part: 999, place: 999, ageMs: LARGEST, remaining: 1e9 };
+    for (const changes of [
+      {},
+      { tokens: 127, ageMs: 128, part: 255 },
+      { ...LARGE, retryAfterMs: LONGEST_WAIT_MS, resetMs: LONGEST_WAIT_MS, policy: 'ü'.repeat(256) },
+      { flags: 0 },
+      { flags: ALLOWED, policy: '' },
+      { flags: ALLOWED | HAS_LIMIT },
+      { flags: NEVER, batchId: 'ü'.repeat(62) },
+      { itemCount: 1_000 },
+    ]) {
+      const one = { ...RECORD, ...changes };
+      const client = table.open(clientKey(one.id));
+      const { limit, windowMs, capacity, policy, tokens, part, ruleChanges, flags } = one;
+      addBucket(client, ruleOf('token-bucket', limit, windowMs, capacity, policy === '' ? undefined : policy), 0);
+      Object.assign(client, { tokens, part, ruleChanges });
+      table.close(client, 0);
+      const item = {
+        ...one,
+        limit: (flags & HAS_LIMIT) === 0 ? limit : one.itemLimit,
+        allowed: (flags & ALLOWED) !== 0,
+        retryAfterMs: (flags & NEVER) === 0 ? one.retryAfterMs : null,
+      };
+      const writer = createRecordWriter(table);
+      writer.add(table.peek(one.id)!, new Array(one.itemCount).fill(item), one.itemCount);
+      expect([...writer.take()!]).to.deep.equal(encode(one));
+      table.delete(one.id);
     }
   });
 });

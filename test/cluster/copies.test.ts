@@ -1,0 +1,338 @@
+import { expect } from 'chai';
+import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
+import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
+import { createCopies } from '../../src/cluster/state/copies.js';
+import type { Copies } from '../../src/cluster/state/copies.js';
+import { areRecords } from '../../src/cluster/state/copy-records.js';
+import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import type { RecentDecisions } from '../../src/cluster/state/recent-decisions.js';
+import { createReservations } from '../../src/cluster/state/reservations.js';
+import type { Reservations } from '../../src/cluster/state/reservations.js';
+import type { ClientCopies } from '../../src/cluster/messages.js';
+import { batchItemId } from '../../src/core/batch-item-id.js';
+import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Decision } from '../../src/core/decide/decision.js';
+import { decide } from '../../src/core/decide/decide.js';
+import type { Verdict } from '../../src/core/decide/decide.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createFakeClock } from '../support/fake-clock.js';
+import type { FakeClock } from '../support/fake-clock.js';
+import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
+
+const DAY_MS = 86_400_000;
+const PER_DAY = tokenBucket(10, DAY_MS);
+const PER_SECOND = tokenBucket(1, 1_000, 10);
+
+interface Node {
+  readonly table: BucketTable;
+  readonly recent: RecentDecisions;
+  readonly reservations: Reservations;
+  readonly copies: Copies;
+}
+
+describe('copies', () => {
+  let clock: FakeClock;
+  let sender: Node;
+  let receiver: Node;
+
+  beforeEach(() => {
+    clock = createFakeClock(1_000_000);
+    sender = createNode();
+    receiver = createNode();
+  });
+
+  function createNode(): Node {
+    const table = createBucketTable({ maxClients: 1_000 });
+    const recent = createRecentDecisions({ clock }, { maxBytes: 1e7, self: 'a:1' });
+    const reservations = createReservations({ clock }, { maxBytes: 1e6 });
+    const copies = createCopies({ clock, table, recent, reservations }, { self: 'a:1' });
+    return { table, recent, reservations, copies };
+  }
+
+  function change({ table }: Node, id: string, by: (client: Client, nowMs: number) => void): void {
+    const client = table.open(clientKey(id));
+    by(client, clock.nowMs());
+    table.close(client, clock.nowMs());
+  }
+
+  const ask = (node: Node, id: string, rules: readonly Rule[] = [PER_DAY], cost = 1): void =>
+    change(node, id, (client, nowMs) => void decide(client, checkOf(rules, { cost }), nowMs));
+
+  const verdict = (remaining: number): Verdict => {
+    return { allowed: true, limit: 10, remaining, retryAfterMs: 0, resetMs: 5, limits: undefined };
+  };
+  const decision = (remaining: number): Decision => {
+    return { ...verdict(remaining), owner: 'a:1', source: 'owner', degraded: false };
+  };
+
+  /** A decision on an item of a batch, as the limiter notes it. */
+  const decideItem = (node: Node, id: string, batchId: string, place: number, remaining: number): void =>
+    change(node, id, (client, nowMs) => {
+      node.recent.batches.add(batchId, place, client, verdict(remaining), nowMs);
+      client.remembersUntilMs = nowMs + 60_000;
+    });
+
+  const decideNamed = (node: Node, id: string, requestId: string, remaining: number): void =>
+    change(node, id, (client, nowMs) => {
+      node.recent.add(id, requestId, decision(remaining));
+      client.isNamed = true;
+      client.remembersUntilMs = nowMs + 60_000;
+    });
+
+  const reserve = (node: Node, id: string, rule: Rule, cost: number): void =>
+    change(node, id, (client, nowMs) => {
+      const check = checkOf([rule], { clientId: id, cost, reservation: 'r' });
+      node.reservations.observe(client, check.rules, nowMs);
+      decide(client, check, nowMs);
+      node.reservations.add(client, check, nowMs);
+    });
+
+  function batchOf({ table, copies }: Node, whole = true): ClientCopies {
+    const batch = copies.createBatch();
+    for (let place = 0; place < table.size(); place += 1) batch.add(table.at(place)!, whole);
+    return batch.take();
+  }
+
+  function receive(copied: ClientCopies, node = receiver): void {
+    node.copies.keep(copied.clients);
+    if (copied.records !== undefined) node.copies.keepRecords(copied.records);
+  }
+
+  /** Tokens that a client owes under its first bucket, and the parts of the next. */
+  function owedBy({ table }: Node, id: string): readonly number[] | undefined {
+    const client = table.peek(id);
+    const bucket = client?.first;
+    return bucket?.algorithm === 'token-bucket' ? [bucket.tokens, bucket.part] : undefined;
+  }
+
+  describe('of a client', () => {
+    it('have what is known of it, and no more elements than that', () => {
+      ask(sender, 'alice');
+      const copy = (): unknown => sender.copies.ofId('alice', true);
+      const buckets = [{ ...PER_DAY, ruleChanges: 0, state: [1, 0] }];
+      expect(copy()).to.deep.equal(['alice', buckets]);
+      decideNamed(sender, 'alice', 'q', 4);
+      const recent = [{ requestId: 'q', ageMs: 0, verdict: verdict(4), degraded: false }];
+      expect(copy()).to.deep.equal(['alice', buckets, recent]);
+      reserve(sender, 'alice', PER_DAY, 3);
+      expect(copy()).to.have.length(4);
+    });
+
+    it('are missing for a client that the table does not hold, or of which nothing is left', () => {
+      ask(sender, 'alice');
+      ask(sender, 'bob', [PER_SECOND]);
+      clock.advance(1_000);
+      expect(sender.copies.ofIds(['nobody', 'alice', 'bob'])).to.deep.equal([sender.copies.ofId('alice', false)]);
+      expect(sender.copies.ofId('nobody', true)).to.equal(undefined);
+    });
+
+    it('have the decisions on its own batch items alone, with their ages', () => {
+      for (const place of [0, 1]) decideItem(sender, 'alice', 'batch', place, place);
+      decideItem(sender, 'bob', 'batch', 2, 2);
+      clock.advance(300);
+      for (const [id, places] of [
+        ['alice', [1, 0]],
+        ['bob', [2]],
+      ] as const) {
+        const [, , recent] = sender.copies.ofId(id, true)!;
+        const expected = places.map((place) => {
+          return { requestId: batchItemId('batch', place), ageMs: 300, verdict: verdict(place), degraded: false };
+        });
+        expect(recent).to.deep.equal(expected);
+      }
+    });
+
+    it('have all of its request ids for a node that knows nothing yet, and else the latest 100 of the last second', () => {
+      decideNamed(sender, 'alice', 'old', 0);
+      decideItem(sender, 'alice', 'old batch', 0, 0);
+      clock.advance(1_001);
+      for (let i = 0; i < 150; i += 1) decideNamed(sender, 'alice', `r${i}`, i);
+      for (let i = 0; i < 150; i += 1) decideItem(sender, 'alice', 'batch', i, i);
+      clock.advance(1_000);
+      const idsOf = (whole: boolean): string[] =>
+        sender.copies.ofId('alice', whole)![2]!.map(({ requestId }) => requestId);
+      expect(new Set(idsOf(true)).size).to.equal(302);
+      const latest = Array.from({ length: 100 }, (_, i) => `r${i + 50}`);
+      const items = Array.from({ length: 100 }, (_, i) => batchItemId('batch', 149 - i));
+      expect(idsOf(false)).to.deep.equal([...latest, ...items]);
+      expect(sender.copies.ofIds(['alice'])).to.deep.equal([sender.copies.ofId('alice', false)]);
+    });
+  });
+
+  describe('in one message', () => {
+    it('are records of those with one token bucket, however little it owes, and snapshots of all others', () => {
+      ask(sender, 'a part of a token', [PER_SECOND]);
+      clock.advance(500);
+      ask(sender, 'plain');
+      ask(sender, 'two', [PER_DAY, tokenBucket(10, 1_000)]);
+      ask(sender, 'window', [slidingWindow(10, DAY_MS)]);
+      decideNamed(sender, 'named', 'q', 1);
+      const copied = batchOf(sender);
+      expect(copied.clients.map(([id, buckets]) => [id, buckets.length])).to.deep.equal([
+        ['two', 2],
+        ['window', 1],
+        ['named', 0],
+      ]);
+      receive(copied);
+      expect([owedBy(receiver, 'plain'), owedBy(receiver, 'a part of a token')]).to.deep.equal([
+        [1, 0],
+        [0, 500],
+      ]);
+    });
+
+    it('are none of a client of which nothing is left', () => {
+      ask(sender, 'plain', [PER_SECOND]);
+      ask(sender, 'window', [slidingWindow(10, 1_000)]);
+      clock.advance(2_000);
+      expect(batchOf(sender)).to.deep.equal({ clients: [], records: undefined });
+    });
+
+    it('are records again once the last request id of the client is forgotten', () => {
+      decideNamed(sender, 'alice', 'q', 1);
+      ask(sender, 'alice');
+      expect(batchOf(sender)).to.deep.include({ records: undefined });
+      sender.recent.forget('alice');
+      expect(batchOf(sender)).to.deep.include({ clients: [] });
+      reserve(sender, 'alice', PER_DAY, 1);
+      expect(batchOf(sender)).to.deep.include({ records: undefined });
+    });
+
+    it('owe nothing for a client that has decisions on batch items alone', () => {
+      ask(sender, 'first');
+      decideItem(sender, 'alice', 'batch', 0, 7);
+      ask(sender, 'bob', [PER_SECOND]);
+      decideItem(sender, 'bob', 'batch', 1, 8);
+      clock.advance(1_000);
+      receive(batchOf(sender));
+      for (const [id, place] of [
+        ['alice', 0],
+        ['bob', 1],
+      ] as const) {
+        expect(owedBy(receiver, id)).to.equal(undefined);
+        expect(receiver.recent.get(id, batchItemId('batch', place))).to.include({ remaining: 7 + place });
+      }
+    });
+
+    it('take no more bytes than it says, and are taken once', () => {
+      ask(sender, 'plain');
+      ask(sender, 'window', [slidingWindow(10, DAY_MS)]);
+      const batch = sender.copies.createBatch();
+      expect(batch.bytes()).to.equal(0);
+      batch.add(sender.table.peek('plain')!, true);
+      expect(batch.bytes()).to.be.above(0);
+      for (const id of ['window', 'window']) batch.add(sender.table.peek(id)!, true);
+      const bound = batch.bytes();
+      const { clients, records } = batch.take();
+      expect([clients.length, areRecords(records!)]).to.deep.equal([2, true]);
+      expect(bound).to.be.within(JSON.stringify(clients).length + records!.length, 2_000);
+      expect(batch.bytes()).to.equal(0);
+      expect(batch.take()).to.deep.equal({ clients: [], records: undefined });
+    });
+  });
+
+  describe('from another node', () => {
+    it('are merged: the larger debt stands', () => {
+      ask(sender, 'alice', [PER_DAY], 3);
+      ask(receiver, 'alice', [PER_DAY], 2);
+      ask(sender, 'bob', [PER_DAY], 1);
+      ask(receiver, 'bob', [PER_DAY], 2);
+      receive(batchOf(sender));
+      expect([owedBy(receiver, 'alice'), owedBy(receiver, 'bob')]).to.deep.equal([
+        [3, 0],
+        [2, 0],
+      ]);
+    });
+
+    it('name the clients that the table holds', () => {
+      for (const id of ['first', 'alice', 'bob']) ask(sender, id);
+      ask(receiver, 'first');
+      ask(receiver, 'bob');
+      const met: string[] = [];
+      receiver.copies.eachOf(batchOf(sender).records!, ({ id }) => met.push(id));
+      expect(met).to.deep.equal(['first', 'bob']);
+      expect(receiver.table.size()).to.equal(2);
+    });
+
+    for (const [name, note] of [
+      ['a request id', (node: Node, remaining: number) => decideNamed(node, 'alice', batchItemId('b', 0), remaining)],
+      ['a batch item', (node: Node, remaining: number) => decideItem(node, 'alice', 'b', 0, remaining)],
+      [
+        'a batch item that took a token',
+        (node: Node, remaining: number) => {
+          ask(node, 'alice', [PER_SECOND]);
+          decideItem(node, 'alice', 'b', 0, remaining);
+        },
+      ],
+    ] as const) {
+      const found = (node: Node): number | undefined => node.recent.get('alice', batchItemId('b', 0))?.remaining;
+
+      it(`have the decision on ${name} for 60 s since it was made, and the client is held as long`, () => {
+        note(sender, 7);
+        clock.advance(20_000);
+        receive(batchOf(sender));
+        clock.advance(40_000 - 1);
+        receiver.table.sweep(9, clock.nowMs());
+        expect([receiver.table.size(), found(receiver)]).to.deep.equal([1, 7]);
+        clock.advance(1);
+        receiver.table.sweep(9, clock.nowMs());
+        expect(receiver.table.size()).to.equal(0);
+        clock.advance(1);
+        expect(found(receiver)).to.equal(undefined);
+      });
+
+      it(`do not prolong the decision on ${name} when they come late`, () => {
+        note(sender, 7);
+        clock.advance(60_000);
+        receive(batchOf(sender));
+        expect([receiver.table.size(), found(receiver)]).to.deep.equal([0, undefined]);
+      });
+
+      it(`leave the first decision on ${name} as it is`, () => {
+        note(receiver, 3);
+        clock.advance(1_000);
+        note(sender, 7);
+        receive(batchOf(sender));
+        expect(found(receiver)).to.equal(3);
+      });
+
+      it(`have the decision on ${name} when they are passed on, and hold the client as long as others need it`, () => {
+        note(sender, 7);
+        ask(sender, 'alice');
+        ask(receiver, 'alice');
+        change(receiver, 'alice', (client, nowMs) => (client.remembersUntilMs = nowMs + 90_000));
+        receive(batchOf(sender));
+        const third = createNode();
+        receive(batchOf(receiver), third);
+        expect(found(third)).to.equal(7);
+        expect(receiver.table.peek('alice')!.remembersUntilMs).to.equal(clock.nowMs() + 90_000);
+      });
+    }
+
+    it('have decisions of two clients on one item of one batch id', () => {
+      const other = createNode();
+      ask(sender, 'alice');
+      decideItem(sender, 'alice', 'b', 0, 1);
+      ask(other, 'bob');
+      decideItem(other, 'bob', 'b', 0, 2);
+      clock.advance(5_000);
+      receive(batchOf(sender));
+      receive(batchOf(other));
+      const third = createNode();
+      receive(batchOf(receiver), third);
+      for (const { recent } of [receiver, third]) {
+        expect(recent.get('alice', batchItemId('b', 0))).to.include({ remaining: 1 });
+        expect(recent.get('bob', batchItemId('b', 0))).to.include({ remaining: 2 });
+      }
+      expect(receiver.table.peek('bob')!.remembersUntilMs).to.equal(clock.nowMs() + 55_000);
+    });
+
+    it('bring back nothing of a reserved cost that had been refilled when they raised the debt', () => {
+      reserve(receiver, 'alice', PER_SECOND, 5);
+      clock.advance(5_000);
+      ask(sender, 'alice', [PER_SECOND], 8);
+      receive(batchOf(sender));
+      change(receiver, 'alice', (client, nowMs) => void receiver.reservations.settle(client, 'r', 0, nowMs));
+      expect(owedBy(receiver, 'alice')).to.deep.equal([8, 0]);
+    });
+  });
+});
