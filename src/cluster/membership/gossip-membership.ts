@@ -2,10 +2,10 @@ import { fnv1a } from '../../core/ring/fnv1a.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
-import { createMemberView } from './membership.js';
+import { changeRecord, createMemberView } from './membership.js';
 import { DEAD_AFTER, createDoubts, isGoing } from './doubts.js';
 import type { GossipMember } from './doubts.js';
-import type { KnownMember, MemberState, Membership, MembershipOptions } from './membership.js';
+import type { KnownMember, MemberState, Membership, MembershipOptions, RecordChange } from './membership.js';
 import { createUnheard } from './unheard.js';
 
 /** A silent member is forgotten after this many suspicion times. */
@@ -81,7 +81,7 @@ export function createGossipMembership(
     isDoubted: (known) => isDoubted(known),
   });
   const { known: others } = view;
-  view.self = { ...view.self, incarnation: 1 };
+  view.self = changeRecord(view.self, { incarnation: 1 });
   const doubts = createDoubts({ clock, self: options.self, others }, options);
   const { silentMs, isDoubted } = doubts;
 
@@ -102,9 +102,9 @@ export function createGossipMembership(
   }
 
   /** Changes this node's own record, of which `announced` says nothing more. */
-  function setSelf(next: Partial<MemberRecord>): void {
+  function setSelf(change: RecordChange): void {
     announced = undefined;
-    view.self = { ...view.self, ...next };
+    view.self = changeRecord(view.self, change);
     digest = undefined;
   }
 
@@ -235,7 +235,7 @@ export function createGossipMembership(
       return true;
     },
     announce(state) {
-      announced = { ...view.self, state, beat: view.self.beat + 1 };
+      announced = changeRecord(view.self, { state, beat: view.self.beat + 1 });
       return announced;
     },
     declare(state) {

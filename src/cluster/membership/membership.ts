@@ -149,6 +149,28 @@ interface MemberView<K extends KnownMember> extends Pick<Membership, 'ring' | 'r
   noteBeat(known: K, beat: number): void;
 }
 
+export type RecordChange = Partial<Pick<MemberRecord, 'incarnation' | 'state' | 'beat'>>;
+
+/**
+ * Returns a record with some fields changed. Every decision reads the record of this node, and every heartbeat changes
+ * it. V8 gives the results of repeated spreads new hidden classes, and then the code that reads them is compiled again.
+ */
+export function changeRecord(
+  { id, incarnation, state, beat, version, url, silentMs, doubted }: MemberRecord,
+  change: RecordChange,
+): MemberRecord {
+  return {
+    id,
+    incarnation: change.incarnation ?? incarnation,
+    state: change.state ?? state,
+    beat: change.beat ?? beat,
+    version,
+    url,
+    silentMs,
+    doubted,
+  };
+}
+
 export function createMemberView<K extends KnownMember>(
   { clock }: { clock: Clock },
   options: MembershipOptions,
@@ -181,7 +203,7 @@ export function createMemberView<K extends KnownMember>(
   const shared: SharedFunctions = {
     incarnations: () => incarnations,
     others: () => [...known.keys()],
-    beat: () => void (view.self = { ...view.self, beat: view.self.beat + 1 }),
+    beat: () => void (view.self = changeRecord(view.self, { beat: view.self.beat + 1 })),
     connectionRefused(id) {
       const one = known.get(id);
       if (one !== undefined) one.refusedAtBeat = one.record.beat;

@@ -1,7 +1,7 @@
 import type { NodeId } from '../../core/ring/ring.js';
 import type { MemberRecord } from '../messages.js';
 import type { Clock } from '../ports.js';
-import { createMemberView } from './membership.js';
+import { changeRecord, createMemberView } from './membership.js';
 import type { KnownMember, MemberState, Membership, MembershipOptions } from './membership.js';
 import type { Registration, RegistryView } from './registry.js';
 
@@ -134,13 +134,13 @@ export function createRegistryMembership(
 
   function deregistered(): void {
     registeredAt = undefined;
-    view.self = { ...view.self, state: 'joining' };
+    view.self = changeRecord(view.self, { state: 'joining' });
     view.rebuild();
     options.onDeregistered();
   }
 
   /** As in the registry, so that a node that takes over the list has the same view; incarnation 0 without an entry. */
-  const ownRecord = (): MemberRecord => ({ ...view.self, ...(own ?? { incarnation: 0, state: 'joining' }) });
+  const ownRecord = (): MemberRecord => changeRecord(view.self, own ?? { incarnation: 0, state: 'joining' });
   const records = (): readonly MemberRecord[] => [ownRecord(), ...[...others.values()].map(view.recordOf)];
 
   function admit({ id, incarnation }: MemberRecord): boolean {
@@ -170,7 +170,7 @@ export function createRegistryMembership(
     keepsDownMembers: !strict,
     leaseExpired: () => leaseExpired,
     mustJoin: () => view.self.state === 'joining',
-    self: () => (leaseExpired ? { ...view.self, state: 'left' } : view.self),
+    self: () => (leaseExpired ? changeRecord(view.self, { state: 'left' }) : view.self),
     ring: () => view.ring(),
     ringVersion: () => view.ringVersion(),
     view: () => `${registry}.${epoch}`,
@@ -218,21 +218,21 @@ export function createRegistryMembership(
       if (known !== undefined) known.unansweredAtMs ??= clock.nowMs();
     },
     admit,
-    announce: (state) => ({ ...view.self, state }),
+    announce: (state) => changeRecord(view.self, { state }),
     declare(state) {
       // A node that has left does not rejoin when its registration is gone.
       if (state === 'left') registeredAt = undefined;
-      view.self = { ...view.self, state };
+      view.self = changeRecord(view.self, { state });
       view.rebuild();
     },
     registered(incarnation, revision) {
       registeredAt = revision;
-      view.self = { ...view.self, incarnation, state: 'joining', beat: 0 };
+      view.self = changeRecord(view.self, { incarnation, state: 'joining', beat: 0 });
       view.rebuild();
     },
     reincarnate() {
       registeredAt = undefined;
-      view.self = { ...view.self, incarnation: view.self.incarnation + 1, state: 'joining', beat: 0 };
+      view.self = changeRecord(view.self, { incarnation: view.self.incarnation + 1, state: 'joining', beat: 0 });
       view.rebuild();
     },
     deregistered,
