@@ -143,6 +143,28 @@ describe('bucket table', () => {
     expect(table.size()).to.be.within(305, 310);
   });
 
+  it('holds one client though its id alone is above the bound of bytes', () => {
+    const table = createBucketTable({ maxClients: 10, maxBytes: 10 });
+    for (const id of ['alice', 'bob']) addClient(table, id, 1_000, 0);
+    expect(idsOf(table)).to.deep.equal(['bob']);
+  });
+
+  it('keeps the buckets of a client that got more of them while it was read, whoever is read next', () => {
+    const table = createBucketTable({ maxClients: 10 });
+    for (const id of ['alice', 'bob']) addClient(table, id, 1_000, 0);
+    for (const find of [() => table.peek('alice')!, () => table.open(clientKey('alice'))]) {
+      const alice = find();
+      askFor(alice, tokenBucket(10, 1_000), 0);
+      table.close(alice, 0);
+      for (const look of [() => table.peek('bob'), () => table.open(clientKey('bob'))]) {
+        expect(look()!.first!.next).to.equal(undefined);
+        expect(table.peek('alice')!.first!.next).to.not.equal(undefined);
+      }
+      table.delete('alice');
+      addClient(table, 'alice', 1_000, 0);
+    }
+  });
+
   describe('of clients with several limits', () => {
     const DAY_MS = 86_400_000;
     const limits = (count: number, begin = 0, limit = 1_000): Rule[] =>

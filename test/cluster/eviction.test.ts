@@ -19,11 +19,13 @@ function createFull(count: number, usedBy: (i: number) => number = () => 1_000):
   return table;
 }
 
-/** The first clients that newcomers push out, one after the other. */
+let newcomers = 0;
+
+/** The clients that newcomers push out, one after the other. */
 function pushOut(table: BucketTable, count: number, used = 1_000, nowMs = 0): (string | undefined)[] {
-  return Array.from({ length: count }, (_, i) => {
+  return Array.from({ length: count }, () => {
     const before = Array.from({ length: table.size() }, (_, place) => table.at(place)!.id);
-    addClient(table, `newcomer:${table.unexpiredEvictions()}:${i}`, used, nowMs);
+    addClient(table, `newcomer:${(newcomers += 1)}`, used, nowMs);
     return before.find((id) => table.peek(id) === undefined);
   });
 }
@@ -72,6 +74,7 @@ describe('a newcomer in a full table', () => {
       const table = createFull(20, (i) => (i === resting ? 10 : 1_000));
       expect(pushOut(table, 1, 1_000, 10)).to.deep.equal([idOf(gone)]);
       expect(table.unexpiredEvictions()).to.equal(gone === resting ? 0 : 1);
+      expect(pushOut(table, 1, 1_000, 10)).to.deep.equal([idOf(gone === resting ? 0 : resting)]);
     }
   });
 
@@ -83,6 +86,7 @@ describe('a newcomer in a full table', () => {
       const nowMs = 1;
       const push = (table: BucketTable, count: number) => pushOut(table, count, EXHAUSTED + 10, nowMs);
       const having = (...places: number[]) => createFull(320, (i) => (places.includes(i) ? used : EXHAUSTED + 10));
+      expect(push(having(0, 40), 2)).to.deep.equal([idOf(0), idOf(40)]);
       expect(push(having(63), 1)).to.deep.equal([idOf(63)]);
       expect(push(having(64), 1)).to.not.include(idOf(64));
       const table = having(72, 72 + step, 72 + step + 65);
@@ -113,8 +117,8 @@ describe('a newcomer in a full table', () => {
     expect(pushOut(some, 1, EXHAUSTED)).to.deep.equal([idOf(153)]);
     const all = createFull(160, () => EXHAUSTED);
     for (let i = 150; i < 160; i += 1) all.openKnown(idOf(i));
-    expect(pushOut(all, 1, EXHAUSTED)).to.deep.equal([idOf(158)]);
-    expect(pushOut(all, 1, EXHAUSTED)).to.not.deep.equal([idOf(159)]);
+    const gone = pushOut(all, 3, EXHAUSTED);
+    expect([gone[0], gone[2]]).to.deep.equal([idOf(158), idOf(151)]);
   });
 
   it('whose place in the index is crowded pushes out the one there that has used up least', () => {
@@ -157,6 +161,20 @@ describe('a table whose part of the heap is full', () => {
     ask(sample, 'a', rules);
     return createBucketTable({ maxClients: 100, maxHeapBytes: 3 * clientBytes(sample.at(0)!, 1) + 500 });
   }
+
+  it('takes nothing while it is not above its bound, to the byte', () => {
+    const sample = createBucketTable({ maxClients: 1 });
+    ask(sample, 'a', two());
+    const bytes = 2 * clientBytes(sample.at(0)!, 1);
+    for (const [maxHeapBytes, evictions] of [
+      [bytes, 0],
+      [bytes - 1, 1],
+    ] as const) {
+      const table = createBucketTable({ maxClients: 9, maxHeapBytes });
+      for (const id of ['a', 'b']) ask(table, id, two());
+      expect(table.unexpiredEvictions()).to.equal(evictions);
+    }
+  });
 
   const countsOf = (table: BucketTable): (number | undefined)[] =>
     ['a', 'b', 'c', 'd'].map((id) => bucketsOf(table, id));
@@ -209,6 +227,43 @@ describe('a table whose part of the heap is full', () => {
   });
 });
 
+describe('a table whose part of the heap is full of clients that have used up theirs', () => {
+  const DAY_MS = 86_400_000;
+
+  function add(table: BucketTable, id: string, rule: Rule, nowMs = 0): void {
+    const client = table.open(clientKey(id));
+    askFor(client, rule, nowMs);
+    table.close(client, nowMs);
+  }
+
+  it('drops one of the newest for each newcomer, and counts it', () => {
+    const sample = createBucketTable({ maxClients: 1 });
+    add(sample, idOf(10), slidingWindow(1, DAY_MS));
+    const maxHeapBytes = 60 * clientBytes(sample.at(0)!, idOf(10).length);
+    const table = createBucketTable({ maxClients: 1_000, maxHeapBytes });
+    for (let i = 10; i < 80; i += 1) {
+      add(table, idOf(i), slidingWindow(1, DAY_MS));
+      expect(table.peek(idOf(i))).to.not.equal(undefined);
+    }
+    expect([table.size(), table.unexpiredEvictions()]).to.deep.equal([60, 10]);
+    for (let i = 10; i < 60; i += 1) expect(table.peek(idOf(i)), idOf(i)).to.not.equal(undefined);
+  });
+
+  it('drops clients at rest for the sake of the rules that only they have, and does not count them', () => {
+    const table = createBucketTable({ maxClients: 1_000, maxHeapBytes: 9_000 });
+    for (let i = 0; i < 50; i += 1) add(table, idOf(i), tokenBucket(1, 1_000 + i));
+    for (let i = 50; i < 90; i += 1) add(table, idOf(i), tokenBucket(1, DAY_MS + i), 2_000);
+    expect(table.unexpiredEvictions()).to.equal(0);
+    for (let i = 50; i < 90; i += 1) expect(table.peek(idOf(i)), idOf(i)).to.not.equal(undefined);
+  });
+
+  it('keeps a single client that is above the bound by itself', () => {
+    const table = createBucketTable({ maxClients: 9, maxHeapBytes: 1 });
+    add(table, 'alice', slidingWindow(1, DAY_MS));
+    expect([table.size(), table.unexpiredEvictions()]).to.deep.equal([1, 0]);
+  });
+});
+
 describe('an empty client', () => {
   it('is not added, unless decisions on its request ids are remembered', () => {
     const table = createBucketTable({ maxClients: 9 });
@@ -251,6 +306,13 @@ describe('an empty client', () => {
   });
 });
 
+describe('a deletion', () => {
+  it('says whether the table held the client', () => {
+    const table = createFull(2);
+    expect([idOf(0), idOf(1), idOf(0)].map((id) => table.delete(id))).to.deep.equal([true, true, false]);
+  });
+});
+
 describe('a sweep', () => {
   it('goes on where the last one stopped, from the last place to the first, and looks at each client once at most', () => {
     const table = createFull(5, (i) => (i === 1 ? 1_000 : 1));
@@ -264,5 +326,15 @@ describe('a sweep', () => {
     expect(idsAfter(9)).to.deep.equal([idOf(1)]);
     table.delete(idOf(1));
     expect(idsAfter(9)).to.deep.equal([]);
+  });
+
+  it('looks at the last clients, if those are gone where it stopped', () => {
+    for (const left of [2, 3]) {
+      const table = createFull(5, (i) => (i < 2 ? 1 : 1_000));
+      table.sweep(1, 1);
+      for (let i = left; i < 5; i += 1) table.delete(idOf(i));
+      table.sweep(left, 1);
+      expect(table.size()).to.equal(left - 2);
+    }
   });
 });

@@ -117,7 +117,7 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
   const hash = new Int32Array(2);
   let opened = createClient();
   let viewed = createClient();
-  let candidate = createClient();
+  const candidate = createClient();
   let unexpiredEvictions = 0;
   let swept = -1;
   let hand = 0;
@@ -141,7 +141,6 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
   }
 
   function readCandidate(slot: number): Client {
-    if (candidate.isKept) candidate = createClient();
     return records.read(slot, candidate);
   }
 
@@ -170,8 +169,11 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
     // The others have used up theirs: a client that asks under ever more limits pushes out its own buckets.
     if (heapIsFull()) trim(asking, 1, nowMs);
     for (let removed = 0; removed < EVICTION_LOOK && heapIsFull(); removed += 1) {
-      const slot = 2 * records.ruleBytes() > records.heapBytes() ? whoMakesRoom(nowMs) : oneOfTheNewestKept();
-      if (slot < 0 || slot === asking.slot) continue;
+      const slot =
+        2 * records.ruleBytes() > records.heapBytes()
+          ? whoMakesRoom(nowMs)
+          : oneOfTheNewest(records.keptSize(), records.keptSlotAt);
+      if (slot === asking.slot) continue;
       if (!isIdleClient(readCandidate(slot), nowMs)) unexpiredEvictions += 1;
       records.remove(slot);
     }
@@ -218,10 +220,6 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
       records.setUsed(slot, false);
     }
     return slotAt(begin + newestHand);
-  }
-
-  function oneOfTheNewestKept(): number {
-    return records.keptSize() === 0 ? -1 : oneOfTheNewest(records.keptSize(), records.keptSlotAt);
   }
 
   function add(client: Client, nowMs: number): void {
@@ -323,7 +321,6 @@ export function createBucketTable(options: BucketTableOptions): BucketTable {
       const looks = Math.min(count, records.size());
       for (let i = 0; i < looks; i += 1, swept -= 1) {
         if (swept < 0 || swept >= records.size()) swept = records.size() - 1;
-        if (swept < 0) return;
         const slot = records.slotAt(swept);
         if (isIdleClient(readCandidate(slot), nowMs)) records.remove(slot);
       }
