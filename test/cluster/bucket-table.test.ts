@@ -143,6 +143,17 @@ describe('bucket table', () => {
     expect(table.size()).to.be.within(305, 310);
   });
 
+  it('is above its bound of bytes by none, also of the longest ids', () => {
+    for (const [maxBytes, held] of [
+      [3 * (84 + 256), 3],
+      [3 * (84 + 256) - 1, 2],
+    ] as const) {
+      const table = createBucketTable({ maxClients: 10, maxBytes });
+      for (let i = 0; i < 5; i += 1) addClient(table, `${i}`.padEnd(256), 1_000, 0);
+      expect(table.size()).to.equal(held);
+    }
+  });
+
   it('holds one client though its id alone is above the bound of bytes', () => {
     const table = createBucketTable({ maxClients: 10, maxBytes: 10 });
     for (const id of ['alice', 'bob']) addClient(table, id, 1_000, 0);

@@ -1,8 +1,10 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { createBucketTable, MARK } from '../../src/cluster/state/bucket-table.js';
+import type { Client } from '../../src/cluster/state/bucket-table.js';
 import { createSlotIndex } from '../../src/cluster/state/slot-index.js';
-import { Buckets, isIdle, lend, takeBack } from '../../src/core/bucket/bucket.js';
+import { addBucket, Buckets, isIdle, lend, takeBack } from '../../src/core/bucket/bucket.js';
+import { leasesFrom } from '../../src/core/bucket/lease.js';
 import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck, decide } from '../../src/core/decide/decide.js';
 import { toSnapshots } from '../../src/core/bucket/snapshot.js';
@@ -70,6 +72,80 @@ describe('the flat table', () => {
     for (const id of ids) expect(table.peek(id)?.id).to.equal(id);
   });
 
+  it('tells clients apart whose hashes are equal, by text and by bytes', () => {
+    const table = createBucketTable({ maxClients: 10 });
+    const ids = ['alice', 'alic', 'alice2', 'ali', 'älic', 'bob'];
+    const held: string[] = [];
+    for (const clientId of ids) {
+      const bytes = Buffer.from(`-${clientId}-`);
+      const openBoth = () =>
+        [table.open({ clientId, hashHigh: 1, hashLow: 1 }), table.openBytes(1, 1, bytes, 1, bytes.length - 1)].map(
+          ({ slot, id }) => [slot, id],
+        );
+      expect(openBoth()[0]).to.deep.equal([-1, clientId]);
+      expect(openBoth()[1]).to.deep.equal([-1, clientId]);
+      const client = table.open({ clientId, hashHigh: 1, hashLow: 1 });
+      addBucket(client, RULES[0]!, 0);
+      table.close(client, 0);
+      held.push(clientId);
+      expect(openBoth()).to.deep.equal([0, 1].map(() => [held.length - 1, clientId]));
+    }
+  });
+
+  it('has all that a client got, however large it is, when the client is read again', () => {
+    const table = createBucketTable({ maxClients: 10 });
+    addClient(table, 'first', 1_000, 0);
+    const [flat, faster] = [RULES[0]!, { ...RULES[0]!, limit: 20 }];
+    const lease = { id: 'l', tokens: 2, endMs: 300, spent: undefined };
+    const changes: Partial<Client>[] = [
+      { isNamed: true, lastItem: 2 ** 31 - 1, remembersUntilMs: 2 ** 50 },
+      { isNamed: false },
+      { rule: faster },
+      { rule: flat, tokens: 2 ** 31 - 1, part: 999, atMs: 2 ** 50, ruleChanges: 2 ** 31 - 1 },
+      { tokens: 2 ** 31 },
+      { tokens: 1, ruleChanges: 2 ** 31 },
+      { ruleChanges: 2, leases: leasesFrom([lease]) },
+      { leases: undefined },
+    ];
+    const alice = table.open(clientKey('alice'));
+    addBucket(alice, flat, 0);
+    table.close(alice, 0);
+    const expected: Partial<Client> = { rule: flat, tokens: 0, part: 0, atMs: 0, ruleChanges: 0, leases: undefined };
+    for (const change of changes) {
+      const client = table.openKnown('alice')!;
+      Object.assign(client, change);
+      Object.assign(expected, change);
+      table.close(client, 0);
+      table.peek('first');
+      table.openKnown('first');
+      for (const read of [table.peek('alice')!, table.openKnown('alice')!])
+        for (const [field, value] of Object.entries(expected))
+          expect(read[field as keyof Client], field).to.deep.equal(value);
+    }
+    expect(table.peek('first')).to.include({ isNamed: false, tokens: 1_000 });
+  });
+
+  it('takes the heap of one rule for a client whose limit changes again and again', () => {
+    const table = createBucketTable({ maxClients: 10, maxHeapBytes: 1_000 });
+    addClient(table, 'first', 1_000, 0);
+    for (let limit = 10; limit < 100; limit += 1) {
+      const alice = table.open(clientKey('alice'));
+      decide(alice, createCheck(clientKey('alice'), [tokenBucket(limit, 60_000)]), 0);
+      table.close(alice, 0);
+    }
+    expect([table.size(), table.unexpiredEvictions()]).to.deep.equal([2, 0]);
+    expect(table.peek('alice')!.rule.limit).to.equal(99);
+  });
+
+  it('has nothing at the slot of a client that was deleted', () => {
+    const table = createBucketTable({ maxClients: 10 });
+    const { slot } = addClient(table, 'alice', 1_000, 0);
+    addClient(table, 'bob', 1_000, 0);
+    table.delete('alice');
+    expect([table.peekAt(slot), table.mark(slot, MARK.changed)]).to.deep.equal([undefined, false]);
+    expect(table.peekAt(-1)).to.equal(undefined);
+  });
+
   it('shows nobody a mark of the client that had the slot before', () => {
     const table = createBucketTable({ maxClients: 10 });
     const { slot } = addClient(table, 'alice', 1_000, 0);
@@ -129,5 +205,105 @@ describe('the index of slots', () => {
     expect(index.add(7, 1, 64)).to.equal(true);
     sought = 64;
     expect(index.find(7, 1)).to.equal(64);
+  });
+
+  /** An index of entries with these hashes, which are all in it at first. */
+  function createIndexOf(hashes: readonly number[]) {
+    let sought = 0;
+    const index = createSlotIndex(
+      (slot) => hashes[slot]!,
+      (slot) => slot === sought,
+    );
+    const held = new Set<number>();
+    const bench = {
+      index,
+      add(slot: number): boolean {
+        const isAdded = index.add(hashes[slot]!, 1, slot);
+        if (isAdded) held.add(slot);
+        return isAdded;
+      },
+      remove(slots: readonly number[]): void {
+        for (const slot of slots) {
+          held.delete(slot);
+          index.remove(hashes[slot]!, slot);
+        }
+      },
+      expectAll(): void {
+        for (sought = 0; sought < hashes.length; sought += 1)
+          expect(index.find(hashes[sought]!, 1)).to.equal(held.has(sought) ? sought : -1);
+      },
+      sizes: (...crowds: number[]) => crowds.map((hash) => index.crowd(hash).length),
+    };
+    return bench;
+  }
+
+  const from = (begin: number, end: number): number[] => Array.from({ length: end - begin }, (_, i) => begin + i);
+  /** The second bit of a hash. */
+  const SECOND = 2 ** 30;
+
+  it('splits a shard above 640 entries, and merges two again that have 256 together, one of them below 128', () => {
+    const hashes = from(0, 700).map((i) => i + (i % 2) * SECOND);
+    const bench = createIndexOf(hashes);
+    for (const slot of from(0, 640)) expect(bench.add(slot)).to.equal(true);
+    expect(bench.sizes(0, SECOND)).to.deep.equal([64, 64]);
+    for (const slot of from(640, 700)) expect(bench.add(slot)).to.equal(true);
+    const apart = [32, 32];
+    expect(bench.sizes(0, SECOND)).to.deep.equal(apart);
+    const [even, odd] = [0, 1].map((rest) => from(0, 700).filter((slot) => slot % 2 === rest)) as [number[], number[]];
+    bench.remove(even.slice(130));
+    bench.remove(odd.slice(127));
+    bench.expectAll();
+    expect(bench.sizes(0, SECOND)).to.deep.equal(apart);
+    bench.remove([odd[126]!]);
+    expect(bench.sizes(0, SECOND)).to.deep.equal([64, 64]);
+    bench.expectAll();
+    for (const slot of [...even.slice(130), ...odd.slice(126)]) bench.add(slot);
+    bench.remove([...even.slice(128), ...odd.slice(128)]);
+    expect(bench.sizes(0, SECOND), 'none is below 128').to.deep.equal(apart);
+    bench.remove([even[127]!]);
+    expect(bench.sizes(0, SECOND)).to.deep.equal([64, 64]);
+    bench.expectAll();
+  });
+
+  it('merges no shard with a part of its twin', () => {
+    const begins = [0, SECOND, SECOND + SECOND / 2];
+    const hashes = from(0, 1_000).map((i) => begins[i < 200 ? 0 : 1 + (i % 2)]! + (i % 900));
+    const bench = createIndexOf(hashes);
+    for (const slot of from(0, 1_000)) expect(bench.add(slot)).to.equal(true);
+    bench.remove(from(200, 800).filter((slot) => slot % 2 === 0));
+    bench.remove(from(0, 190));
+    bench.expectAll();
+  });
+
+  it('merges no shards whose entries would crowd one', () => {
+    const hashes = [...new Array<number>(50).fill(5), ...new Array<number>(50).fill(SECOND + 5)];
+    const bench = createIndexOf(hashes);
+    for (const slot of from(0, 100)) expect(bench.add(slot)).to.equal(true);
+    bench.remove([99, 49]);
+    bench.expectAll();
+    expect(bench.sizes(5, SECOND + 5)).to.deep.equal([49, 49]);
+    bench.remove(from(0, 49));
+    expect(bench.sizes(5)).to.deep.equal([49]);
+    bench.expectAll();
+    expect(bench.index.find(SECOND + 5, 2), 'another tag').to.equal(-1);
+  });
+
+  it('has a directory at most 16 times as large as its size needs, now and after it had many more entries', () => {
+    const many = from(0, 30_000).map((i) => Math.imul(i, 0x9e3779b1) >>> 0);
+    const crowds = [2 ** 27, 2 ** 26].map((bit) => from(0, 65).map((i) => 5 + (i % 2) * bit));
+    const bench = createIndexOf([...many, ...crowds.flat()]);
+    for (const round of [1, 2]) {
+      for (const [first, isLast] of [
+        [30_000, true],
+        [30_065, false],
+      ] as const) {
+        const slots = from(first, first + 65);
+        expect(slots.map((slot) => bench.add(slot)).lastIndexOf(true), `round ${round}`).to.equal(isLast ? 64 : 63);
+        bench.remove(isLast ? slots : slots.slice(0, 64));
+      }
+      if (round === 2) continue;
+      for (const slot of from(0, 30_000)) if (!bench.add(slot)) expect.fail(`no place for ${slot}`);
+      bench.remove(from(0, 30_000));
+    }
   });
 });

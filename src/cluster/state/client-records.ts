@@ -289,7 +289,6 @@ export function createClientRecords(secret: number): ClientRecords {
       words[at + HASH_HIGH] = hashHigh;
       words[at + HASH_LOW] = hashLow;
       if (!index.add(mix(hashHigh, hashLow), tagOf(hashLow), slot)) {
-        words[at + NOTES] = 0;
         cells.release(slot);
         return false;
       }

@@ -118,7 +118,7 @@ export function createSlotIndex(hashOf: (slot: number) => number, isSought: (slo
       const shard = shardOf(hash);
       const { entries } = shard;
       let gap = hash & ENTRY_MASK;
-      while ((entries[gap]! & SLOT_MASK) !== slot || entries[gap] === 0) gap = (gap + 1) & ENTRY_MASK;
+      while ((entries[gap]! & SLOT_MASK) !== slot) gap = (gap + 1) & ENTRY_MASK;
       // A later entry moves up, unless it would come before its own place (Knuth, vol. 3, 6.4, algorithm R).
       for (let at = (gap + 1) & ENTRY_MASK; entries[at] !== 0; at = (at + 1) & ENTRY_MASK) {
         const own = hashOf(entries[at]! & SLOT_MASK) & ENTRY_MASK;
