@@ -69,6 +69,84 @@ describe('decisions on items of batches', () => {
     expect(decisions.bytes()).to.equal(0);
     decisions.add('b', 0, client, verdict(2), 101 + TTL_MS);
     expect(decisions.get('b', 0, client, 101 + TTL_MS)).to.deep.equal(decision(2));
+    expect(decisions.size()).to.equal(1);
+  });
+
+  it('are remembered with the last decision on their batch', () => {
+    const decisions = create();
+    const client = clientOf(1);
+    decisions.add('b', 0, client, verdict(1), 50_000);
+    decisions.add('b', 1, client, verdict(2), 20_000);
+    expect([50_000 + TTL_MS, 50_001 + TTL_MS].map((nowMs) => decisions.knows('b', nowMs))).to.deep.equal([true, false]);
+    expect(decisions.knows('other', 0)).to.equal(false);
+  });
+
+  it('are those of their own client, also where the halves of two hashes are equal', () => {
+    const decisions = create();
+    const clients = [
+      { hashHigh: 1, hashLow: 1, lastItem: 0 },
+      { hashHigh: 1, hashLow: 2, lastItem: 0 },
+      { hashHigh: 2, hashLow: 1, lastItem: 0 },
+    ];
+    decisions.add('b', 0, clients[0]!, verdict(1), 0);
+    expect(clients.map((client) => decisions.get('b', 0, client, 0) !== undefined)).to.deep.equal([true, false, false]);
+    for (const client of clients.slice(1)) expect(decisions.add('b', 0, client, verdict(2), 0)).to.equal(false);
+  });
+
+  it('take a row each, in a batch that grows by as many rows as it has', () => {
+    const [BATCH, ROW] = [400, 64];
+    const rowsOf = (places: readonly number[], size?: number): number => {
+      const decisions = create();
+      for (const place of places) decisions.add('b', place, clientOf(1), verdict(1), 0, size);
+      return (decisions.bytes() - BATCH - 4) / ROW;
+    };
+    expect([[0], [7], [20], [0, 8], [0, 20]].map((places) => rowsOf(places))).to.deep.equal([8, 8, 21, 16, 21]);
+    expect([rowsOf([0], 3), rowsOf([0, 3], 3), rowsOf([0, 999], 600)]).to.deep.equal([3, 6, 1_024]);
+  });
+
+  it('go batch by batch, whichever of them is over first', () => {
+    const decisions = create();
+    const client = clientOf(1);
+    for (const batchId of ['b0', 'b1', 'b2']) decisions.add(batchId, 0, client, verdict(1), 0);
+    for (const batchId of ['b0', 'b2']) decisions.add(batchId, 1, client, verdict(1), 100);
+    expect(decisions.knows('b1', TTL_MS + 1)).to.equal(false);
+    decisions.add('b3', 0, client, verdict(1), TTL_MS + 1);
+    expect(decisions.knows('b2', TTL_MS + 101)).to.equal(false);
+    decisions.add('b4', 0, client, verdict(1), TTL_MS + 1);
+    const left: boolean[][] = [];
+    for (let i = 0; i < 4; i += 1) {
+      left.push(['b0', 'b3', 'b4'].map((batchId) => decisions.knows(batchId, 100)));
+      decisions.forgetOldest();
+    }
+    expect(left).to.deep.equal([
+      [true, true, true],
+      [false, true, true],
+      [false, false, true],
+      [false, false, false],
+    ]);
+    expect([decisions.size(), decisions.bytes()]).to.deep.equal([0, 0]);
+  });
+
+  it('have numbers that no other batch has which is remembered, and are not those before a number came again', () => {
+    const decisions = createBatchDecisions({ makeRoom: () => undefined }, { self: 'a:1', ttlMs: TTL_MS, numbers: 4 });
+    const client = clientOf(1);
+    const add = (batchId: string, atMs: number) => decisions.add(batchId, 0, client, verdict(1), atMs);
+    const list = (): string[] => {
+      const listed: string[] = [];
+      decisions.eachOf(client, 10, 0, ({ batchId }) => listed.push(batchId));
+      return listed;
+    };
+    add('b1', 0);
+    add('b2', 100);
+    add('b3', 0);
+    expect(['b1', 'b3'].map((batchId) => decisions.knows(batchId, TTL_MS + 1))).to.deep.equal([false, false]);
+    // The numbers 1 and 3 are free.
+    add('b5', 100);
+    add('b7', 100);
+    expect(['b2', 'b5', 'b7'].map((batchId) => decisions.get(batchId, 0, client, 100))).to.deep.equal(
+      new Array(3).fill(decision(1)),
+    );
+    expect(list()).to.deep.equal(['b7', 'b5']);
   });
 
   it('go with their batch, the oldest first, and are then not listed either', () => {
@@ -125,5 +203,11 @@ describe('decisions on items of batches', () => {
       undefined,
     ]);
     expect(decisions.size()).to.equal(1);
+    decisions.forget(a);
+    expect(decisions.size()).to.equal(1);
+    decisions.eachOf(a, 10, 0, () => expect.fail('nothing is left of it'));
+    decisions.forgetOldest();
+    decisions.forgetOldest();
+    expect(decisions.size()).to.equal(0);
   });
 });

@@ -4,6 +4,7 @@ import { rememberedDecisionBytes } from '../../src/core/heap-bytes.js';
 import { batchItemId } from '../../src/core/batch-item-id.js';
 import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
 import type { Decision } from '../../src/core/decide/decision.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const decision: Decision = {
@@ -121,6 +122,51 @@ describe('recent decisions', () => {
     expect(recent.size()).to.equal(3);
     expect(recent.get('alice', 'r1')).to.equal(undefined);
     for (const id of ['r2', 'r3', 'r4']) expect(recent.get('alice', id)).to.equal(decision);
+  });
+
+  it('share the room with those on items of batches: the oldest of both makes room', () => {
+    const item = batchItemId('b', 0);
+    const size = rememberedDecisionBytes('alice', 'r1', decision);
+    const clock = createFakeClock();
+    const { hashHigh, hashLow } = clientKey('alice');
+    const client = { hashHigh, hashLow, lastItem: 0 };
+    const create = (more: number) => {
+      const recent = createRecentDecisions({ clock }, { maxBytes: 468 + more, self: 'a:1' });
+      const addItem = () => recent.batches.add('b', 0, client, decision, clock.nowMs(), 1);
+      const found = () => ['r1', 'r2', item].map((id) => recent.get('alice', id)?.remaining);
+      return { recent, addItem, found };
+    };
+    const first = create(2 * size - 1);
+    first.addItem();
+    clock.advance(1);
+    first.recent.add('alice', 'r1', decision);
+    expect(first.found()).to.deep.equal([9, undefined, 9]);
+    clock.advance(1);
+    first.recent.add('alice', 'r2', decision);
+    expect(first.found()).to.deep.equal([9, 9, undefined]);
+    const last = create(2 * size - 1);
+    for (const id of ['r1', 'r2']) {
+      last.recent.add('alice', id, decision);
+      clock.advance(1);
+    }
+    last.addItem();
+    expect(last.found()).to.deep.equal([undefined, 9, 9]);
+    const small = create(-400);
+    small.addItem();
+    expect(small.found()).to.deep.equal([undefined, undefined, 9]);
+  });
+
+  it('go with those on items of batches, if the client is forgotten', () => {
+    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
+    for (const [place, id] of ['alice', 'bob'].entries()) {
+      const { hashHigh, hashLow } = clientKey(id);
+      recent.batches.add('b', place, { hashHigh, hashLow, lastItem: 0 }, decision, 0);
+    }
+    const found = () => ['alice', 'bob'].map((id, place) => recent.get(id, batchItemId('b', place))?.remaining);
+    expect(found()).to.deep.equal([9, 9]);
+    expect(recent.get('alice', 'b')).to.equal(undefined);
+    recent.forget('alice');
+    expect(found()).to.deep.equal([undefined, 9]);
   });
 
   it("of one client are forgotten together, and no one else's", () => {
