@@ -33,14 +33,16 @@ export function readMember(value: unknown): MemberRecord {
 }
 
 function memberOf(wire: readonly unknown[]): MemberRecord {
+  const { state, doubted } = readState(wire[2]);
   return {
     id: readNodeId(wire[0], 'member'),
     incarnation: readWhole(wire[1], 0, MAX_COUNT, 'incarnation'),
-    ...readState(wire[2]),
+    state,
     beat: readWhole(wire[3], 0, MAX_COUNT, 'beat'),
     version: readWord(wire[4], 'version'),
-    silentMs: readWhole(wire[5], 0, MAX_COUNT, 'silence'),
     url: readUrl(wire[6]),
+    silentMs: readWhole(wire[5], 0, MAX_COUNT, 'silence'),
+    doubted,
   };
 }
 

@@ -2,6 +2,7 @@ import type { NodeId } from '../../core/ring/ring.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { Limiter } from '../decide/limiter.js';
+import { changeRecord } from '../membership/membership.js';
 import type { Membership } from '../membership/membership.js';
 import type { DeclaredState, MemberRecord } from '../messages.js';
 import type { Replicator } from '../replication/replicator.js';
@@ -114,5 +115,5 @@ export async function drain(
 
 /** A later record of this member, but earlier than any in which the member says the same itself. */
 function withState(record: MemberRecord, state: DeclaredState): MemberRecord {
-  return { ...record, state, beat: 0, silentMs: 0, doubted: false };
+  return changeRecord(record, { state, beat: 0, silentMs: 0, doubted: false });
 }

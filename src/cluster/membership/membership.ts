@@ -149,14 +149,15 @@ interface MemberView<K extends KnownMember> extends Pick<Membership, 'ring' | 'r
   noteBeat(known: K, beat: number): void;
 }
 
-export type RecordChange = Partial<Pick<MemberRecord, 'incarnation' | 'state' | 'beat'>>;
+type RecordLike = Omit<MemberRecord, 'silentMs' | 'doubted'> & Partial<MemberRecord>;
+export type RecordChange = Partial<Omit<MemberRecord, 'id' | 'version' | 'url'>>;
 
 /**
  * Returns a record with some fields changed. Every decision reads the record of this node, and every heartbeat changes
  * it. V8 gives the results of repeated spreads new hidden classes, and then the code that reads them is compiled again.
  */
 export function changeRecord(
-  { id, incarnation, state, beat, version, url, silentMs, doubted }: MemberRecord,
+  { id, incarnation, state, beat, version, url, silentMs = 0, doubted = false }: RecordLike,
   change: RecordChange,
 ): MemberRecord {
   return {
@@ -166,8 +167,8 @@ export function changeRecord(
     beat: change.beat ?? beat,
     version,
     url,
-    silentMs,
-    doubted,
+    silentMs: change.silentMs ?? silentMs,
+    doubted: change.doubted ?? doubted,
   };
 }
 
@@ -261,11 +262,11 @@ export function createMemberView<K extends KnownMember>(
       options.onRingChange();
     },
     invalidate: () => void (ringVersion += 1),
-    recordOf: (one) => ({
-      ...one.record,
-      silentMs: clock.nowMs() - one.heardAtMs,
-      doubted: rules.isDoubted?.(one) ?? false,
-    }),
+    recordOf: (one) =>
+      changeRecord(one.record, {
+        silentMs: clock.nowMs() - one.heardAtMs,
+        doubted: rules.isDoubted?.(one) ?? false,
+      }),
     recordsOf: (ids, own) =>
       ids.flatMap((id) => {
         const one = known.get(id);

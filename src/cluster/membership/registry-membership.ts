@@ -105,12 +105,12 @@ export function createRegistryMembership(
     }
     const known = others.get(id);
     if (known?.record.incarnation === incarnation) {
-      known.record = { ...entry, beat: known.record.beat };
+      known.record = { beat: known.record.beat, ...entry };
       if (state !== 'joining') known.admitted = false;
       return;
     }
     others.set(id, {
-      record: { ...entry, beat: 0 },
+      record: { beat: 0, ...entry },
       heardAtMs: clock.nowMs(),
       unansweredAtMs: undefined,
       refusedAtBeat: undefined,
@@ -181,7 +181,7 @@ export function createRegistryMembership(
     recordsOf: (wanted) => view.recordsOf(wanted, ownRecord()),
     routedRecords: () => [
       ownRecord(),
-      ...[...others.values()].map((known) => ({ ...view.recordOf(known), state: stateOf(known) })),
+      ...[...others.values()].map((known) => changeRecord(view.recordOf(known), { state: stateOf(known) })),
     ],
     silent: (forMs) =>
       [...others.values()]

@@ -1,5 +1,6 @@
 import type { NodeId } from '../../core/ring/ring.js';
 import type { MemberRecord } from '../messages.js';
+import { changeRecord } from './membership.js';
 
 /** Beats by which a rival is ahead of the member whose id it has. The member counts ten a second. */
 const AHEAD = 2 ** 40;
@@ -9,7 +10,7 @@ const AHEAD = 2 ** 40;
  * So it changes nothing that nodes know of the member, and shows that a second process has its id.
  */
 export function rivalOf(member: MemberRecord): MemberRecord {
-  return { ...member, state: 'joining', beat: member.beat + AHEAD };
+  return changeRecord(member, { state: 'joining', beat: member.beat + AHEAD });
 }
 
 function isRival(record: MemberRecord, member: MemberRecord): boolean {
