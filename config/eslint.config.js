@@ -1,6 +1,16 @@
 import { dirname } from 'node:path';
 import tseslint from 'typescript-eslint';
 
+const GETTER = {
+  selector: "ObjectExpression > Property[kind='get']",
+  message: 'V8 keeps an object literal with a getter as a dictionary, so nothing of it is inlined. Use a method.',
+};
+const SPREAD_FIRST = {
+  selector: 'ObjectExpression:has(> Property) > SpreadElement:first-child',
+  message:
+    'V8, in Node 20, makes a hidden class for each object of a literal that begins with a spread and adds a field, which takes microseconds. Begin with a field, or list the fields.',
+};
+
 export default tseslint.config(
   { ignores: ['**/dist/', 'coverage/'] },
   tseslint.configs.strictTypeChecked,
@@ -22,18 +32,13 @@ export default tseslint.config(
       eqeqeq: 'error',
     },
   },
+  { files: ['src/**'], rules: { 'no-restricted-syntax': ['error', GETTER] } },
+  // Code that runs for each decision, or for each client that is copied.
   {
-    files: ['src/**'],
-    rules: {
-      'no-restricted-syntax': [
-        'error',
-        {
-          selector: "ObjectExpression > Property[kind='get']",
-          message:
-            'V8 keeps an object literal with a getter as a dictionary, so nothing of it is inlined. Use a method.',
-        },
-      ],
-    },
+    files: ['core/{bucket,decide}', 'cluster/{decide,state,routing,leases}', 'wire', 'client', 'http/decisions'].map(
+      (folder) => `src/${folder}/**`,
+    ),
+    rules: { 'no-restricted-syntax': ['error', GETTER, SPREAD_FIRST] },
   },
   {
     files: ['test/**'],

@@ -134,8 +134,8 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   }
 
   return {
-    ...callsBy(check),
     acquire: waiting.acquire,
+    ...callsBy(check),
     async settle(reservation, cost) {
       requireOpen();
       if (typeof reservation !== 'string') throw invalid('reservation', 'a string');

@@ -115,7 +115,7 @@ export function createWaiting({
 
   function asOfNow(denial: Decision, againAtMs: number): Decision {
     if (denial.retryAfterMs === null) return denial;
-    return { ...denial, retryAfterMs: Math.max(1, Math.ceil(againAtMs - time.nowMs())) };
+    return Object.assign({}, denial, { retryAfterMs: Math.max(1, Math.ceil(againAtMs - time.nowMs())) });
   }
 
   /** @param options callers without types may give none */

@@ -130,7 +130,7 @@ export function mergeTop(parts: readonly TopPart[], limit: number): Counted[] {
     for (const { count, error, ...client } of clients) {
       const key = JSON.stringify([client.clientId, client.policy]);
       const other = merged.get(key) ?? { count: 0, error: floors };
-      merged.set(key, { ...client, count: other.count + count, error: other.error + error - floor });
+      merged.set(key, { count: other.count + count, error: other.error + error - floor, ...client });
     }
   }
   return [...merged.values()].sort((a, b) => b.count - a.count).slice(0, limit);

@@ -1,6 +1,5 @@
-import type { Origin } from '../core/decide/check-batch.js';
 import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
-import type { Source } from '../core/decide/decision.js';
+import type { Origin, Source } from '../core/decide/decision.js';
 
 /** Labels of a request's duration: the source of its decision, or `batch`, as a batch has several sources. */
 export const DURATION_SOURCES = [...SOURCES, 'batch'] as const;

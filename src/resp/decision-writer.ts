@@ -1,6 +1,6 @@
-import type { Answer, CheckBatch, Origin, VisitPlain } from '../core/decide/check-batch.js';
+import type { Answer, CheckBatch, VisitPlain } from '../core/decide/check-batch.js';
 import type { Check } from '../core/decide/decide.js';
-import type { Decision } from '../core/decide/decision.js';
+import type { Decision, Origin } from '../core/decide/decision.js';
 import { TokenringError } from '../core/error.js';
 import { countDecision, countProblem } from '../edge/counters.js';
 import type { Counters } from '../edge/counters.js';

@@ -3,6 +3,7 @@ import type { ClientDescription } from '../core/request/description.js';
 import type { Debt } from '../core/bucket/reservation.js';
 import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/bucket/rule.js';
 import type { Rule } from '../core/bucket/rule.js';
+import { snapshotOf } from '../core/bucket/snapshot.js';
 import type { LeaseSnapshot, Snapshot } from '../core/bucket/snapshot.js';
 import { encodeResults, readResults } from './results.js';
 import {
@@ -157,7 +158,7 @@ function readReservation(wire: readonly unknown[], table: readonly Rule[]): Rese
 /** Reads a bucket, with its rule at `at` and its state after it. */
 function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule[]): Snapshot {
   const rule = ruleAt(table, wire[at]);
-  const { algorithm, limit, windowMs, capacity, policy } = rule;
+  const { algorithm, limit, windowMs } = rule;
   // The limit is the rate at which consumption decays.
   if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
   const lent = wire.length > at + 1 && Array.isArray(wire.at(-1)) ? wire.at(-1) : undefined;
@@ -171,8 +172,8 @@ function readSnapshot(wire: readonly unknown[], at: number, table: readonly Rule
   } else {
     checkSteps(state, windowMs);
   }
-  const snapshot = { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
-  return lent === undefined ? snapshot : { ...snapshot, leases: mapList(lent, MAX_LEASES, 'leases', readLease) };
+  const leases = lent === undefined ? undefined : mapList(lent, MAX_LEASES, 'leases', readLease);
+  return snapshotOf(rule, ruleChanges, state, leases);
 }
 
 function encodeLease({ id, tokens, leftMs, spent }: LeaseSnapshot): unknown[] {

@@ -38,8 +38,8 @@ export function ofConnection(res: NodeResponse): Pick<Exchange, 'isAnswered' | '
 
 export function ofExpress(req: ExpressRequest, res: ExpressResponse): Exchange {
   return {
-    ...ofConnection(res),
     getHeader: (name) => res.getHeader(name),
+    ...ofConnection(res),
     setHeader: (name, value) => res.setHeader(name, value),
     key: () => addressKey(req.ip ?? req.socket.remoteAddress),
     keep: (decision) => (res.locals['rateLimit'] = decision),
@@ -58,9 +58,9 @@ export function ofExpress(req: ExpressRequest, res: ExpressResponse): Exchange {
 
 export function ofFastify(request: FastifyRequest, reply: FastifyReply): Exchange {
   return {
+    getHeader: (name) => reply.getHeader(name),
     ...ofConnection(reply.raw),
     isAnswered: () => reply.sent || reply.raw.headersSent,
-    getHeader: (name) => reply.getHeader(name),
     setHeader: (name, value) => reply.header(name, value),
     key: () => addressKey(request.ip),
     keep: (decision) => (request.rateLimit = decision),
@@ -76,8 +76,8 @@ export function ofFastify(request: FastifyRequest, reply: FastifyReply): Exchang
 
 export function ofKoa(ctx: KoaContext): Exchange {
   return {
-    ...ofConnection(ctx.res),
     getHeader: (name) => ctx.res.getHeader(name),
+    ...ofConnection(ctx.res),
     setHeader: (name, value) => ctx.set(name, value),
     key: () => addressKey(ctx.ip),
     keep: (decision) => (ctx.state['rateLimit'] = decision),

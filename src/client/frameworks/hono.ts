@@ -67,8 +67,8 @@ function ofHono(c: Context): { exchange: Exchange; hasResponse: () => void } {
         onEnd: (listener: (end: End) => unknown) => void listeners.push(listener),
       };
   const exchange: Exchange = {
-    ...ofRuntime,
     getHeader: (name) => c.res.headers.get(name),
+    ...ofRuntime,
     setHeader: (name, value) => c.res.headers.set(name, value),
     // Not asked, as `key` is required.
     key: () => '',

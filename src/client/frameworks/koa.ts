@@ -29,7 +29,7 @@ export function rateLimit(options: RateLimitOptions): (ctx: Context, next: Next)
       exchange.setHeader(name, value);
     };
     try {
-      const passage = await limit({ ...exchange, setHeader }, [ctx], next);
+      const passage = await limit(Object.assign({}, exchange, { setHeader }), [ctx], next);
       if (passage.kind === 'pass') await next();
       if (passage.kind !== 'answer') return;
       const { status, headers, body } = passage.answer;

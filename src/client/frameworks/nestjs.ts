@@ -65,13 +65,12 @@ function ofNest(context: ExecutionContext): { exchange: Exchange; send: (answer:
   const isFastify = 'raw' in response;
   const exchange = isFastify ? ofFastify(request as FastifyRequest, response) : ofExpress(request as Request, response);
   return {
-    exchange: {
-      ...exchange,
-      keep(decision) {
+    exchange: Object.assign({}, exchange, {
+      keep(decision: Decision) {
         exchange.keep(decision);
         request.rateLimit = decision;
       },
-    },
+    }),
     send: (answer) => (isFastify ? sendByFastify(response, answer) : sendByExpress(response, answer)),
   };
 }
@@ -91,7 +90,7 @@ export function RateLimit(options: RateLimitOptions): ClassDecorator & MethodDec
   class RateLimitGuard implements CanActivate {
     readonly #guard: CanActivate;
     constructor(given: GuardOptions['limiter']) {
-      this.#guard = guards.get(given) ?? rateLimitGuard({ ...options, limiter: given });
+      this.#guard = guards.get(given) ?? rateLimitGuard(Object.assign({}, options, { limiter: given }));
       guards.set(given, this.#guard);
     }
     canActivate(context: ExecutionContext): ReturnType<CanActivate['canActivate']> {

@@ -20,11 +20,11 @@ export function denialAnswer({ retryAfterMs }: Decision, violated: readonly stri
 
 /** Makes the answer when no node can decide. */
 export function unavailableAnswer(): Answer {
-  const { headers, ...rest } = problemAnswer(503, { type: 'about:blank', title: 'Service Unavailable', status: 503 });
-  return { ...rest, headers: { ...headers, 'Retry-After': UNAVAILABLE_RETRY_SECONDS } };
+  const problem = { type: 'about:blank', title: 'Service Unavailable', status: 503 };
+  return problemAnswer(503, problem, { 'Retry-After': UNAVAILABLE_RETRY_SECONDS });
 }
 
-function problemAnswer(status: number, problem: object): Answer {
+function problemAnswer(status: number, problem: object, headers: Answer['headers'] = {}): Answer {
   const body = new TextEncoder().encode(JSON.stringify(problem));
   return {
     status,
@@ -32,6 +32,7 @@ function problemAnswer(status: number, problem: object): Answer {
       'Content-Type': 'application/problem+json',
       'Content-Length': String(body.length),
       'Cache-Control': 'no-store',
+      ...headers,
     },
     body,
   };

@@ -39,9 +39,9 @@ export function limitsOf(
     return [{ name: shown, limit, windowMs, remaining, resetMs, isViolated: !allowed }];
   }
   return limits.map((one) => ({
-    ...one,
     name: freeName(name === undefined ? limitName(one) : `${name}-${limitName(one)}`, taken),
     isViolated: one.retryAfterMs !== 0,
+    ...one,
   }));
 }
 

@@ -37,7 +37,7 @@ export function fastifyStore(options: StoreOptions): new (options: object) => Fa
 
   function createStore(pluginOptions: PluginOptions, prefix: string): FastifyStore {
     checkPluginOptions(pluginOptions);
-    const hits = createHitCounter({ ...read, prefix });
+    const hits = createHitCounter(Object.assign({}, read, { prefix }));
     return {
       incr(key, callback, windowMs, limit) {
         answer(hits.hit(key, { limit, windowMs }, { reserve: false }), callback);

@@ -60,10 +60,14 @@ export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreO
       const question = questionOf(key, limit);
       // A node may decide from leased tokens, and then knows the count only roughly. With an id it asks the owner.
       const id = limit.limit === undefined && !reserve ? { requestId: crypto.randomUUID() } : undefined;
-      return hitsOf(await limiter.check({ ...question, ...id, ...(reserve && { reserve }) }), limit);
+      return hitsOf(await limiter.check(Object.assign(question, id, reserve ? { reserve } : undefined)), limit);
     },
     async read(key, limit) {
-      const { limit: most, remaining, resetMs } = await limiter.check({ ...questionOf(key, limit), peek: true });
+      const {
+        limit: most,
+        remaining,
+        resetMs,
+      } = await limiter.check(Object.assign(questionOf(key, limit), { peek: true }));
       return { count: most - remaining, resetMs, reservation: undefined };
     },
     forget: (key, limit) => limiter.reset(questionOf(key, limit).clientId),

@@ -26,7 +26,7 @@ export function createFetchConnections(): Connections {
 async function exchange(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
   const { origin, path, method, headers, body } = request;
   const init = { method, headers, redirect: 'manual', signal } as const;
-  const answer = await fetch(origin + path, body === undefined ? init : { ...init, body });
+  const answer = await fetch(origin + path, body === undefined ? init : { body, ...init });
   const text = await readText(answer);
   return { status: answer.status, retryAfter: answer.headers.get('retry-after') ?? undefined, text };
 }

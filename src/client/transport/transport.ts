@@ -73,8 +73,8 @@ export function createTransport(
   { token }: { token: string | undefined },
 ): Transport {
   const accept = { accept: 'application/json, application/problem+json' };
-  const known = token === undefined ? accept : { ...accept, authorization: `Bearer ${token}` };
-  const withBody = { ...known, 'content-type': 'application/json' };
+  const known = token === undefined ? accept : { authorization: `Bearer ${token}`, ...accept };
+  const withBody = { 'content-type': 'application/json', ...known };
 
   function headersOf({ body, anonymous }: Sent): Record<string, string> {
     if (anonymous === true) return accept;

@@ -60,7 +60,7 @@ function createUndiciConnections(agent: Agent): Connections {
   return {
     exchange({ body = null, ...request }, ends) {
       const reader = new AnswerReader(ends);
-      agent.dispatch({ ...request, body }, reader);
+      agent.dispatch({ body, ...request }, reader);
       return (reason) => reader.breakOff(reason);
     },
     close: () => agent.destroy(),

@@ -63,7 +63,7 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
   function asShadow(decision: Decision, { name }: Policy): Decision {
     const { allowed, retryAfterMs } = decision;
     if (!allowed) shadowDenials.set(name, (shadowDenials.get(name) ?? 0) + 1);
-    return { ...decision, allowed: true, retryAfterMs: 0, shadow: { allowed, retryAfterMs } };
+    return Object.assign({}, decision, { allowed: true, retryAfterMs: 0, shadow: { allowed, retryAfterMs } });
   }
 
   /**
@@ -79,7 +79,7 @@ export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
       });
     }
     const kept = decision.source === 'owner' || decision.source === 'forwarded';
-    return decision.allowed && kept ? { ...decision, reservation } : decision;
+    return decision.allowed && kept ? Object.assign({}, decision, { reservation }) : decision;
   }
 
   function finish(decision: Decision, { reservation, peek, terms }: Asked): Answer {

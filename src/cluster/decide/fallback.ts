@@ -1,7 +1,7 @@
 import { decide } from '../../core/decide/decide.js';
 import type { Check, Verdict } from '../../core/decide/decide.js';
-import { CLOSED_RETRY_MS } from '../../core/decide/decision.js';
-import type { Decision } from '../../core/decide/decision.js';
+import { CLOSED_RETRY_MS, decisionBy } from '../../core/decide/decision.js';
+import type { Decision, Origin } from '../../core/decide/decision.js';
 import type { OnUnavailable } from '../../core/policy/policy.js';
 import { ruleOf } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
@@ -28,6 +28,7 @@ export function createFallback(
   const { clock, membership, topClients } = deps;
   const { maxClients, maxBytes } = options;
   const table = createBucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
+  const origin: Origin = { owner: membership.self().id, source: 'fallback', degraded: true };
 
   function shareOf(rule: Rule): Rule {
     const nodes = membership.others().length + 1;
@@ -43,7 +44,7 @@ export function createFallback(
     }
     const nowMs = clock.nowMs();
     const client = table.open(check);
-    const verdict = decide(client, { ...check, rules }, nowMs);
+    const verdict = decide(client, { rules, cost: check.cost, peek: check.peek }, nowMs);
     table.close(client, nowMs);
     return verdict;
   }
@@ -58,7 +59,7 @@ export function createFallback(
       const onUnavailable = check.terms?.policy?.onUnavailable ?? options.onUnavailable;
       const verdict = onUnavailable === 'local' ? decideShare(check) : decideAll(check, onUnavailable === 'open');
       topClients.count(check, verdict.allowed, clock.nowMs());
-      return { ...verdict, owner: membership.self().id, source: 'fallback', degraded: true };
+      return decisionBy(origin, verdict, verdict.limits);
     },
   };
 }

@@ -1,8 +1,8 @@
 import { advance, remaining, resetMs } from '../../core/bucket/bucket.js';
 import { decisionOf, OnePlace } from '../../core/decide/check-batch.js';
-import type { CheckBatch, Origin } from '../../core/decide/check-batch.js';
+import type { CheckBatch } from '../../core/decide/check-batch.js';
 import type { Check } from '../../core/decide/decide.js';
-import type { Decision } from '../../core/decide/decision.js';
+import type { Decision, Origin } from '../../core/decide/decision.js';
 import type { BucketDescription, ClientDescription } from '../../core/request/description.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import type { TopClients } from '../../core/top-clients.js';
@@ -75,7 +75,7 @@ export function createLimiter(deps: LimiterDeps): Limiter {
     return degraded ? both.acting : both.owner;
   }
 
-  const pendingDeps = { ...deps, decideOrRoute, originOf };
+  const pendingDeps = { decideOrRoute, originOf, ...deps };
 
   const limiter: Limiter = {
     check(check) {

@@ -1,9 +1,10 @@
 import { batchItemId } from '../../core/batch-item-id.js';
 import { hasLent } from '../../core/bucket/bucket.js';
-import type { CheckBatch, Origin } from '../../core/decide/check-batch.js';
+import type { CheckBatch } from '../../core/decide/check-batch.js';
 import { decide, decideOne } from '../../core/decide/decide.js';
 import type { Check, Outcome } from '../../core/decide/decide.js';
-import type { Decision } from '../../core/decide/decision.js';
+import { decisionBy } from '../../core/decide/decision.js';
+import type { Decision, Origin } from '../../core/decide/decision.js';
 import type { NodeId, Placed } from '../../core/ring/ring.js';
 import type { TopClients } from '../../core/top-clients.js';
 import type { Acknowledger } from '../replication/acknowledger.js';
@@ -63,10 +64,11 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
 
   function repeated({ clientId, reservation, peek }: Check, first: Decision): Decision {
     if (reservation === undefined || peek || !first.allowed || reservations.has(clientId, reservation)) return first;
-    return { ...first, unreserved: true };
+    return Object.assign({}, first, { unreserved: true as const });
   }
 
   const origin: Origin = { owner: self, source: 'owner', degraded: false };
+  const actingOrigin: Origin = { owner: self, source: 'owner', degraded: true };
 
   function open(batch: CheckBatch, place: number): Client {
     if (!batch.isInBytes(place)) return table.open(batch.check(place));
@@ -147,20 +149,10 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
       const { rules, cost } = check;
       const outcome =
         rules.length === 1 ? decideOne(client, rules[0]!, cost, peek, nowMs) : decide(client, check, nowMs);
-      const { allowed, limit, remaining, retryAfterMs, resetMs, limits, changed } = outcome;
+      const { allowed, changed } = outcome;
       topClients.count(check, allowed, nowMs);
       note(client, outcome);
-      const decision: Decision = {
-        allowed,
-        limit,
-        remaining,
-        retryAfterMs,
-        resetMs,
-        limits,
-        owner: self,
-        source: 'owner',
-        degraded,
-      };
+      const decision = decisionBy(degraded ? actingOrigin : origin, outcome, outcome.limits);
       const remembered = requestId !== undefined && !peek;
       if (remembered) remember(client, clientId, requestId, decision, nowMs);
       if (check.reservation !== undefined && allowed && !peek) reservations.add(client, check, nowMs);
@@ -180,7 +172,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
     },
     confirmed({ clientId }, decision, known) {
       if (known.has(clientId)) return decision;
-      return acknowledger === undefined ? { ...decision, degraded: true } : undefined;
+      return acknowledger === undefined ? decisionBy(actingOrigin, decision, decision.limits) : undefined;
     },
   };
 }

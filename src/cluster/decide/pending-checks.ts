@@ -1,6 +1,7 @@
-import type { Answer, Origin, Places } from '../../core/decide/check-batch.js';
+import type { Answer, Places } from '../../core/decide/check-batch.js';
 import type { Check } from '../../core/decide/decide.js';
-import type { Decision } from '../../core/decide/decision.js';
+import { decisionBy } from '../../core/decide/decision.js';
+import type { Decision, Origin } from '../../core/decide/decision.js';
 import type { Asking, Denials } from '../../core/decide/denials.js';
 import { TokenringError } from '../../core/error.js';
 import type { NodeId } from '../../core/ring/ring.js';
@@ -125,20 +126,9 @@ export class PendingChecks implements ForwardSink {
       return new TokenringError('overloaded', { detail: 'too many checks wait for the owner of this client' });
     if (end.kind === 'unavailable') return fallback.decide(check);
     const { verdict, degraded, revocable, unreserved } = end.result;
-    const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = verdict;
-    const decision: Decision = {
-      allowed,
-      limit,
-      remaining,
-      retryAfterMs,
-      resetMs,
-      limits,
-      owner: end.by,
-      source: 'forwarded',
-      degraded,
-    };
-    if (!allowed && !revocable) denials.remember(check, decision, this.asking, clock.nowMs());
-    return unreserved === undefined ? decision : { ...decision, unreserved };
+    const decision = decisionBy(this.deps.originOf(end.by, degraded), verdict, verdict.limits);
+    if (!verdict.allowed && !revocable) denials.remember(check, decision, this.asking, clock.nowMs());
+    return unreserved === undefined ? decision : Object.assign({}, decision, { unreserved });
   }
 }
 

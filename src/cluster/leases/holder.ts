@@ -1,4 +1,6 @@
+import { statsWith } from '../../core/decide/decide.js';
 import type { Check, Verdict } from '../../core/decide/decide.js';
+import { decisionBy } from '../../core/decide/decision.js';
 import type { Decision } from '../../core/decide/decision.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import { MAX_LIMIT, sameRules } from '../../core/bucket/rule.js';
@@ -251,21 +253,11 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
 
 /** The owner's answer with the lease, brought to now: this node knows no more of the client. */
 function decisionOf({ owner, verdict, left, grantedAtMs }: Held, nowMs: number): Decision {
-  const passedMs = nowMs - grantedAtMs;
   const { limit, remaining, resetMs, limits } = verdict;
-  return {
-    allowed: true,
-    limit,
-    remaining: remaining + left,
-    retryAfterMs: 0,
-    resetMs: Math.max(0, resetMs - passedMs),
-    owner,
-    source: 'lease',
-    degraded: false,
-    limits: limits?.map((one) => ({
-      ...one,
-      remaining: one.remaining + left,
-      resetMs: Math.max(0, one.resetMs - passedMs),
-    })),
-  };
+  const leftOf = (ms: number): number => Math.max(0, ms - (nowMs - grantedAtMs));
+  return decisionBy(
+    { owner, source: 'lease', degraded: false },
+    { allowed: true, limit, remaining: remaining + left, retryAfterMs: 0, resetMs: leftOf(resetMs) },
+    limits?.map((one) => statsWith(one, one.remaining + left, one.retryAfterMs, leftOf(one.resetMs))),
+  );
 }

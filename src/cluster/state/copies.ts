@@ -1,10 +1,12 @@
 import { batchItemId } from '../../core/batch-item-id.js';
 import { verdictOf } from '../../core/decide/decide.js';
+import { decisionBy } from '../../core/decide/decision.js';
+import type { Origin } from '../../core/decide/decision.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import { addBucket, advance, Buckets } from '../../core/bucket/bucket.js';
 import type { Bucket } from '../../core/bucket/bucket.js';
 import { ruleOf } from '../../core/bucket/rule.js';
-import { mergeCopy, mergeSnapshots, toSnapshots } from '../../core/bucket/snapshot.js';
+import { mergeCopy, mergeSnapshots, snapshotOf, toSnapshots } from '../../core/bucket/snapshot.js';
 import { createRecordWriter, NO_ITEM, readRecords } from './copy-records.js';
 import type { CopiedItem } from './copy-records.js';
 import { weightOf } from './weight.js';
@@ -74,6 +76,8 @@ export function createCopies(
   { self }: { self: NodeId },
 ): Copies {
   const { batches } = recent;
+  const origin: Origin = { owner: self, source: 'owner', degraded: false };
+  const actingOrigin: Origin = { owner: self, source: 'owner', degraded: true };
   /** Decisions on items of batches that go with one copy, and how many of them do. */
   const items: CopiedItem[] = [];
   let itemCount = 0;
@@ -106,9 +110,11 @@ export function createCopies(
       return { requestId, ageMs, verdict: verdictOf(decision), degraded: decision.degraded };
     });
     findItems(client, whole, clock.nowMs());
-    for (const { batchId, place, ageMs, ...verdict } of items.slice(0, itemCount)) {
-      const requestId = batchItemId(batchId, place);
-      snapshots.push({ requestId, ageMs, verdict: { ...verdict, limits: undefined }, degraded: false });
+    for (const item of items.slice(0, itemCount)) {
+      const { allowed, limit, remaining, retryAfterMs, resetMs } = item;
+      const verdict = { allowed, limit, remaining, retryAfterMs, resetMs, limits: undefined };
+      const requestId = batchItemId(item.batchId, item.place);
+      snapshots.push({ requestId, ageMs: item.ageMs, verdict, degraded: false });
     }
     return snapshots;
   }
@@ -127,13 +133,7 @@ export function createCopies(
       const { batchId, place, ageMs } = item;
       if (ageMs >= REQUEST_ID_TTL_MS) continue;
       if (!batches.add(batchId, place, client, item, nowMs - ageMs)) {
-        const decision = {
-          ...verdictOf({ ...item, limits: undefined }),
-          owner: self,
-          source: 'owner',
-          degraded: false,
-        } as const;
-        recent.add(client.id, batchItemId(batchId, place), decision, ageMs);
+        recent.add(client.id, batchItemId(batchId, place), decisionBy(origin, item), ageMs);
         client.isNamed = true;
       }
       client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
@@ -198,9 +198,8 @@ export function createCopies(
         // A client without a debt comes for its decisions only.
         if (tokens === 0 && part === 0) return table.close(client, nowMs);
         if (reservations.size() > 0 && reservations.knows(client.id)) {
-          const state = [tokens, part];
           table.close(client, nowMs);
-          return copies.keep([[client.id, [{ ...rule, ruleChanges, state }]]]);
+          return copies.keep([[client.id, [snapshotOf(rule, ruleChanges, [tokens, part])]]]);
         }
         copy.rule = rule;
         copy.ruleChanges = ruleChanges;
@@ -230,7 +229,7 @@ export function createCopies(
         if (decisions.length > 0) client.isNamed = true;
         for (const { requestId, ageMs, verdict, degraded } of decisions) {
           if (recent.get(clientId, requestId) !== undefined) continue;
-          recent.add(clientId, requestId, { ...verdict, owner: self, source: 'owner', degraded }, ageMs);
+          recent.add(clientId, requestId, decisionBy(degraded ? actingOrigin : origin, verdict, verdict.limits), ageMs);
           client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
         }
         table.close(client, nowMs);

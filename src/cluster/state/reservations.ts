@@ -215,8 +215,8 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
     meet(client, copies, theirs, nowMs) {
       reservations.observe(client, undefined, nowMs);
       let met = copies;
-      const heard = theirs.map(({ ageMs, least, ...one }): Reservation => {
-        return { ...one, atMs: nowMs - ageMs, least: [...least] };
+      const heard = theirs.map(({ id, cost, rules, ageMs, least, settled }): Reservation => {
+        return { id, cost, rules, atMs: nowMs - ageMs, least: [...least], settled };
       });
       for (const their of heard) {
         const ours = find(client.id, their.id, their.atMs)?.reservation;

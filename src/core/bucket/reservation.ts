@@ -3,6 +3,7 @@ import type { Bucket, Buckets } from './bucket.js';
 import { sameBucket } from './rule.js';
 import type { Rule } from './rule.js';
 import { used } from './sliding-window.js';
+import { snapshotOf } from './snapshot.js';
 import type { Snapshot } from './snapshot.js';
 
 /**
@@ -175,17 +176,24 @@ export function settleSnapshots(
     const { state, algorithm, windowMs } = snapshot;
     if (algorithm === 'token-bucket') {
       const [tokens, part] = state as [number, number];
-      if (more > 0) return { ...snapshot, state: [tokens + Math.min(more, MAX_DEBT), part] };
+      if (more > 0) return withState(snapshot, [tokens + Math.min(more, MAX_DEBT), part]);
       const back = lesser([-more, 0], lesser(known.least[place]!, [tokens, part]));
       backs[place] = back;
-      return { ...snapshot, state: less([tokens, part], back, windowMs) };
+      return withState(snapshot, less([tokens, part], back, windowMs));
     }
     const lefts = state.filter((_, i) => i % 2 === 0);
     const counts = state.filter((_, i) => i % 2 === 1);
     // A higher final cost was counted in the copy that was settled, and the merge keeps it.
     const leftMs = known.atMs + windowMs - nowMs;
     if (more < 0 && leftMs > 0) giveBack(lefts, counts, leftMs, -more);
-    return { ...snapshot, state: lefts.flatMap((leftMs, i) => [leftMs, counts[i]!]) };
+    return withState(
+      snapshot,
+      lefts.flatMap((leftMs, i) => [leftMs, counts[i]!]),
+    );
   });
   return { snapshots: settled, backs };
+}
+
+function withState(snapshot: Snapshot, state: readonly number[]): Snapshot {
+  return snapshotOf(snapshot, snapshot.ruleChanges, state, snapshot.leases);
 }

@@ -3,7 +3,7 @@ import type { Bucket } from './bucket.js';
 import { endOf, leasesFrom, leftMs } from './lease.js';
 import type { Leases } from './lease.js';
 import { ruleOf } from './rule.js';
-import type { Algorithm } from './rule.js';
+import type { Algorithm, Rule } from './rule.js';
 import type { WindowCounts } from './sliding-window.js';
 import type { TokenDebt } from './token-bucket.js';
 
@@ -34,6 +34,17 @@ export interface LeaseSnapshot {
   readonly spent: number | undefined;
 }
 
+/** Makes a snapshot. All are made here, so that they have one shape. */
+export function snapshotOf(
+  { algorithm, limit, windowMs, capacity, policy }: Rule,
+  ruleChanges: number,
+  state: readonly number[],
+  leases?: readonly LeaseSnapshot[],
+): Snapshot {
+  const snapshot = { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
+  return leases === undefined ? snapshot : Object.assign(snapshot, { leases });
+}
+
 /** @returns a snapshot of each of the client's buckets that has consumption or leases at `nowMs` */
 export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
   const snapshots: Snapshot[] = [];
@@ -41,9 +52,8 @@ export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
     advance(bucket, nowMs);
     const state = stateOf(bucket);
     const leases = leasesOf(bucket, nowMs);
-    if (leases !== undefined) snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state, leases });
-    else if (state.some((value) => value > 0))
-      snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
+    if (leases !== undefined || state.some((value) => value > 0))
+      snapshots.push(snapshotOf(bucket.rule, bucket.ruleChanges, state, leases));
   }
   return snapshots;
 }
@@ -67,7 +77,7 @@ export function toLastingState(buckets: Buckets, nowMs: number): LastingState {
     const state = bucket.algorithm === 'token-bucket' ? debtState(allSpent(bucket)) : stepState(allCounted(bucket));
     if (!state.some((value) => value > 0)) continue;
     longestMs = Math.max(longestMs, resetMs(bucket, nowMs));
-    snapshots.push({ ...bucket.rule, ruleChanges: bucket.ruleChanges, state });
+    snapshots.push(snapshotOf(bucket.rule, bucket.ruleChanges, state));
   }
   return { snapshots, resetMs: longestMs };
 }

@@ -2,7 +2,8 @@ import { batchItemId } from '../batch-item-id.js';
 import { hashClientBytes } from '../ring/client-hash.js';
 import { createCheck } from './decide.js';
 import type { Asked, Check, Verdict } from './decide.js';
-import type { Decision } from './decision.js';
+import { decisionBy } from './decision.js';
+import type { Decision, Origin } from './decision.js';
 import { TokenringError } from '../error.js';
 
 /** A decision, or why there is none. */
@@ -13,9 +14,6 @@ export function decisionOf(answer: Answer): Decision {
   if (answer instanceof TokenringError) throw answer;
   return answer;
 }
-
-/** The part of a decision that many decisions share: those of one origin share one object. */
-export type Origin = Pick<Decision, 'owner' | 'source' | 'degraded'>;
 
 /** States of a place. */
 const OPEN = 0;
@@ -135,7 +133,7 @@ export class CheckBatch {
     const asked = this.asked[place]!;
     const key = { clientId: this.clientId(place), hashHigh: this.hashHigh[place]!, hashLow: this.hashLow[place]! };
     const requestId = this.requestId(place);
-    return createCheck(key, asked.rules, requestId === undefined ? asked : { ...asked, requestId });
+    return createCheck(key, asked.rules, asked, requestId);
   }
 
   /** The client id of the check at a place. */
@@ -201,7 +199,7 @@ export class CheckBatch {
       retryAfterMs: this.retryAfterMs[place] === NEVER ? null : this.retryAfterMs[place]!,
       resetMs: this.resetMs[place]!,
     };
-    return decisionUnder(verdict, this.origins[place]!);
+    return decisionBy(this.origins[place]!, verdict);
   }
 
   /** Passes each answer from place `from` to before `to`, in order, to one of two functions. */
@@ -235,7 +233,7 @@ export class OnePlace implements Places {
   }
 
   decide(_place: number, verdict: SingleVerdict, origin: Origin): void {
-    this.given = decisionUnder(verdict, origin);
+    this.given = decisionBy(origin, verdict);
   }
 
   answer(_place: number, given: Answer): void {
@@ -246,11 +244,6 @@ export class OnePlace implements Places {
   answerAt(): Answer {
     return this.given!;
   }
-}
-
-function decisionUnder(verdict: SingleVerdict, { owner, source, degraded }: Origin): Decision {
-  const { allowed, limit, remaining, retryAfterMs, resetMs } = verdict;
-  return { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, limits: undefined };
 }
 
 /** A verdict under one limit. */

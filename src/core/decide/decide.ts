@@ -54,8 +54,9 @@ export function createCheck(
   { clientId, hashHigh, hashLow }: ClientKey,
   rules: readonly Rule[],
   more: Partial<Omit<Asked, 'rules'>> = {},
+  requestId = more.requestId,
 ): Check {
-  const { cost = 1, peek = false, replicated = false, requestId, reservation, terms, trace } = more;
+  const { cost = 1, peek = false, replicated = false, reservation, terms, trace } = more;
   return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms, trace };
 }
 
@@ -70,6 +71,16 @@ export interface LimitStats {
   readonly retryAfterMs: number | null;
   /** Whole ms, rounded up, until nothing of the consumption is left. */
   readonly resetMs: number;
+}
+
+/** The state of the same limit at another time. */
+export function statsWith(
+  { algorithm, windowMs, limit }: LimitStats,
+  remaining: number,
+  retryAfterMs: number | null,
+  resetMs: number,
+): LimitStats {
+  return { algorithm, windowMs, limit, remaining, retryAfterMs, resetMs };
 }
 
 export interface Verdict {

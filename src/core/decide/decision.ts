@@ -36,6 +36,18 @@ export interface Decision extends Verdict {
   readonly shadow?: { readonly allowed: boolean; readonly retryAfterMs: number | null };
 }
 
+/** The part of a decision that many decisions share: those of one origin share one object. */
+export type Origin = Pick<Decision, 'owner' | 'source' | 'degraded'>;
+
+/** Makes a decision. The usual ones are all made here, so they have one shape. */
+export function decisionBy(
+  { owner, source, degraded }: Origin,
+  { allowed, limit, remaining, retryAfterMs, resetMs }: Omit<Verdict, 'limits'>,
+  limits?: Verdict['limits'],
+): Decision {
+  return { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, limits };
+}
+
 /** The result of settling a reservation. */
 export interface Settlement {
   /** The cost that counts, which is the cost of the first settlement. */

@@ -1,4 +1,6 @@
+import { statsWith } from './decide.js';
 import type { Check } from './decide.js';
+import { decisionBy } from './decision.js';
 import type { Decision } from './decision.js';
 import { sameRules } from '../bucket/rule.js';
 import type { Rule } from '../bucket/rule.js';
@@ -109,15 +111,10 @@ function again({ decision, answeredAtMs }: Denial, nowMs: number, moreMs: number
   const left = (ms: number): number => Math.max(0, ms - passedMs);
   const leftToRetry = (ms: number | null): number | null =>
     ms === null || moreMs === Infinity ? null : left(ms) + moreMs;
-  return {
-    ...decision,
-    retryAfterMs: leftToRetry(decision.retryAfterMs),
-    resetMs: left(decision.resetMs),
-    limits: decision.limits?.map((one) => ({
-      ...one,
-      retryAfterMs: leftToRetry(one.retryAfterMs),
-      resetMs: left(one.resetMs),
-    })),
-    source: 'deny-cache',
-  };
+  const { allowed, limit, remaining, retryAfterMs, resetMs, limits, owner, degraded } = decision;
+  return decisionBy(
+    { owner, source: 'deny-cache', degraded },
+    { allowed, limit, remaining, retryAfterMs: leftToRetry(retryAfterMs), resetMs: left(resetMs) },
+    limits?.map((one) => statsWith(one, one.remaining, leftToRetry(one.retryAfterMs), left(one.resetMs))),
+  );
 }

@@ -69,13 +69,13 @@ export function callsBy(
 ): Pick<Limiter, 'check' | 'allow' | 'checkMany' | 'remaining' | 'reserve'> {
   return {
     check,
-    allow: async (clientId, limit, window, options) => (await check({ ...options, clientId, limit, window })).allowed,
+    allow: async (clientId, limit, window, options) => (await check({ clientId, limit, window, ...options })).allowed,
     checkMany: (requests) =>
       Promise.all(
         requests.map((request, item) => check(request).catch((error: unknown) => (error as TokenringError).of(item))),
       ),
     remaining: async (clientId, limit, window, options) =>
-      (await check({ ...options, clientId, limit, window, peek: true })).remaining,
-    reserve: (request) => check({ ...request, reserve: true }),
+      (await check({ clientId, limit, window, ...options, peek: true })).remaining,
+    reserve: (request) => check(Object.assign({}, request, { reserve: true as const })),
   };
 }

@@ -1,4 +1,5 @@
-import type { Answer, CheckBatch, Origin, VisitPlain } from '../../core/decide/check-batch.js';
+import type { Answer, CheckBatch, VisitPlain } from '../../core/decide/check-batch.js';
+import type { Origin } from '../../core/decide/decision.js';
 import { TokenringError } from '../../core/error.js';
 import { countDecision, countProblem } from '../../edge/counters.js';
 import { createOutputPool, fragmentOf } from '../../edge/output-bytes.js';

@@ -1,5 +1,4 @@
-import type { Origin } from '../../core/decide/check-batch.js';
-import type { Decision, Source } from '../../core/decide/decision.js';
+import type { Decision, Origin, Source } from '../../core/decide/decision.js';
 
 /**
  * Formats a decision as JSON in ASCII. The JSON is written by hand, as this is the hot path. A test checks that it

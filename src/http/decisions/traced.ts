@@ -13,7 +13,7 @@ export function traceOf({ traceparent, tracestate }: IncomingHttpHeaders): Trace
 
 /** Adds the trace of its request to a check. */
 export function tracedCheck(check: Check, trace: TraceContext | undefined): Check {
-  return trace === undefined ? check : { ...check, trace };
+  return trace === undefined ? check : Object.assign({}, check, { trace });
 }
 
 /** Adds the trace of their request to the checks that are not answered yet. Each of them becomes an object. */
@@ -22,7 +22,7 @@ export function tracedBatch(batch: CheckBatch, trace: TraceContext | undefined):
   const traced = new CheckBatch(batch.size);
   for (let place = 0; place < batch.size; place += 1) {
     if (batch.isAnswered(place)) traced.addAnswer(batch.answerAt(place));
-    else traced.add({ ...batch.check(place), trace });
+    else traced.add(Object.assign({}, batch.check(place), { trace }));
   }
   return traced;
 }

@@ -3,6 +3,7 @@ import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
 import type { Debt } from '../../core/bucket/reservation.js';
 import { MAX_COST, MAX_LIMIT, ruleOf } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
+import { snapshotOf } from '../../core/bucket/snapshot.js';
 import type { LeaseSnapshot, Snapshot } from '../../core/bucket/snapshot.js';
 import {
   MAX_AGE_MS,
@@ -122,17 +123,16 @@ function readList<T>(count: number, read: () => T): T[] {
 
 function readBucket(from: ByteReader, rules: RuleReader): Snapshot {
   const [rule] = rules.readOne(from) as readonly [Rule];
-  const { algorithm, limit, windowMs, capacity, policy } = rule;
+  const { algorithm, limit, windowMs } = rule;
   // The limit is the rate at which consumption decays.
   if (limit === 0) throw malformed('limit of a bucket', 'at least 1');
   const flags = from.byte('flags of a bucket');
   if (flags > (RULE_CHANGES | LEASES)) throw malformed('flags of a bucket', '0 to 3');
   const state = algorithm === 'token-bucket' ? readDebt(from, windowMs) : readSteps(from, windowMs);
   const ruleChanges = (flags & RULE_CHANGES) === 0 ? 0 : from.whole(1, MAX_RULE_CHANGES, 'rule changes');
-  const snapshot = { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
-  if ((flags & LEASES) === 0) return snapshot;
+  if ((flags & LEASES) === 0) return snapshotOf(rule, ruleChanges, state);
   const leases = readList(from.whole(0, MAX_LEASES, 'number of leases'), () => readLease(from));
-  return { ...snapshot, leases };
+  return snapshotOf(rule, ruleChanges, state, leases);
 }
 
 function readDebt(from: ByteReader, windowMs: number): Debt {
