@@ -112,6 +112,23 @@ describe('the reservations that a node keeps', () => {
     expect(reservations.hasOpen('alice')).to.equal(false);
   });
 
+  it('remember the least debt since the oldest of 256, whatever came later', () => {
+    take('r0', 10, [PER_SECOND]);
+    clock.advance(7_000);
+    for (let i = 1; i < 256; i += 1) take(`r${i}`, 1, [PER_SECOND]);
+    settle('r0', 0);
+    expect(owed(PER_SECOND)).to.equal(255);
+  });
+
+  for (const startMs of [0, 1]) {
+    it(`end after ten minutes, also when the clock began at ${startMs}`, () => {
+      clock.set(startMs);
+      take('r', 1);
+      clock.advance(TEN_MINUTES_MS + 1);
+      expect(reservations.has('alice', 'r')).to.equal(false);
+    });
+  }
+
   it('are forgotten with their client, and no others', () => {
     for (const id of ['r', 's']) take(id, 1);
     take('r', 1, [PER_DAY], 'bob');
@@ -167,6 +184,7 @@ describe('the reservations that a node keeps', () => {
 
   it('give back of a bucket what they took, in whatever order they are settled', () => {
     take('r', 10);
+    take(undefined, 1, [PER_SECOND]);
     take('s', 20);
     take('t', 30);
     clock.advance(1);
@@ -190,6 +208,20 @@ describe('the reservations that a node keeps', () => {
       expect(reservations.has('alice', 'last')).to.equal(false);
     });
 
+    it('are not open where they are settled', () => {
+      meet([{ settled: 3 }]);
+      expect([reservations.knows('alice'), reservations.hasOpen('alice')]).to.deep.equal([true, false]);
+    });
+
+    it('raise no least debt of this node', () => {
+      take('r', 10, [PER_SECOND]);
+      clock.advance(7_000);
+      meet([{ rules: [PER_SECOND], ageMs: 7_000, least: [[8, 0]] }]);
+      take(undefined, 50, [PER_SECOND]);
+      settle('r', 0);
+      expect(owed(PER_SECOND)).to.equal(50);
+    });
+
     it('settle those of this node, and lower their least debts', () => {
       take('r', 10);
       meet([{ settled: 4 }]);
@@ -204,7 +236,7 @@ describe('the reservations that a node keeps', () => {
       take('r', 10);
       settle('r', 4);
       clock.advance(100);
-      meet([{ ageMs: 100 }, { ageMs: 100, settled: 3 }]);
+      for (const settled of [undefined, 3, 4]) meet([{ ageMs: 100, settled }]);
       expect([owed(), settle('r', 0), idsOf(clock.nowMs())]).to.deep.equal([4, 4, []]);
       meet([{ ageMs: 100, settled: 9 }]);
       expect([owed(), settle('r', 0), idsOf(clock.nowMs())]).to.deep.equal([4, 9, ['r']]);

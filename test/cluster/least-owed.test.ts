@@ -34,4 +34,16 @@ describe('the least that a bucket owed', () => {
       { numRuns: 500 },
     );
   });
+
+  it('takes memory for the debts that some moment needs, and for no others', () => {
+    const bytesOf = (least: LeastOwed): number => JSON.stringify(least).length;
+    const least = new LeastOwed();
+    for (let i = 1; i <= 1_000; i += 1) least.note(1, [i, 0]);
+    expect(bytesOf(least)).to.be.below(50);
+    for (let i = 2; i <= 1_000; i += 1) least.note(i, [i, 0]);
+    expect(bytesOf(least)).to.be.above(1_000);
+    least.forgetBefore(1_000);
+    expect(bytesOf(least)).to.be.below(50);
+    expect(least.since(1_000)).to.deep.equal([1_000, 0]);
+  });
 });
