@@ -52,6 +52,11 @@ export interface Method {
 }
 
 const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' };
+/**
+ * `respond` copies these by a spread and sets `endStream`. If that were a new field, V8, in Node 20, would take about 6 µs
+ * for it; see docs/design.md, "No spread at the beginning of a literal".
+ */
+const RESPOND = { endStream: false, waitForTrailers: true };
 const OK_TRAILERS = { 'grpc-status': String(STATUS.ok) };
 
 interface CallDeps {
@@ -105,7 +110,7 @@ export function beginCall(
       framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
       call.unreadBytes = framed.length;
       if (!stream.headersSent) {
-        stream.respond(RESPONSE_HEADERS, { waitForTrailers: true });
+        stream.respond(RESPONSE_HEADERS, RESPOND);
         stream.on('wantTrailers', sendOkTrailers);
       }
       if (streams) return void stream.write(framed, () => read(call));
@@ -265,7 +270,7 @@ export function sendStatus(stream: ServerHttp2Stream, code: number, message: str
     stream.end();
     return;
   }
-  stream.respond({ ...RESPONSE_HEADERS, ...trailers }, { endStream: true });
+  stream.respond(Object.assign({}, RESPONSE_HEADERS, trailers), { endStream: true });
   // The caller may still be sending. The node does not read that.
   if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
 }
