@@ -5,6 +5,7 @@ import { ruleOf } from '../../src/core/bucket/rule.js';
 import type { Tamper } from '../sim/network.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 import { mergeSnapshots, toSnapshots } from '../../src/core/bucket/snapshot.js';
+import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { noBuckets } from '../support/rules.js';
 import { checkOf, drive, mostAbove, shareOf, startRing } from './traffic.js';
@@ -23,6 +24,10 @@ const tokensOf = (answers: readonly Answer[]): number =>
 
 function leftAt(world: World, node: string, clientId: string): number {
   return world.node(node).cluster.limiter.describe(clientId).buckets[0]!.remaining;
+}
+
+function chunksOf<T>(all: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
 }
 
 /** The owner of a client, the node with its copy, and one that has neither. */
@@ -123,6 +128,35 @@ describe('leases', () => {
     for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
     const answers = await drive(world, ids, { perSecond: 3_000, forMs: 1_000, check: () => check });
     expect(tokensOf(answers)).to.equal(1_000);
+  });
+
+  it('are known to a replica that has rejoined, though it walked a large table meanwhile', async () => {
+    const rules = [token(100, HOUR_MS)];
+    const world = createWorld(1);
+    const ids = ['a:1', 'b:1', 'c:1', 'd:1'];
+    for (const id of ids)
+      await world.until(world.spawn(id, { seeds: ids, maxClients: 20_000 }).cluster.start(), 10_000);
+    const ring = world.node('a:1').cluster.membership.ring();
+    const isHot = (id: string): boolean => ring.owner(id) === 'a:1' && ring.successors(id, 2).join() === 'b:1,c:1';
+    const hot = Array.from({ length: 200 }, (_, i) => `hot ${i}`).find(isHot)!;
+    const crowd = Array.from({ length: 8_000 }, (_, i) => `client ${i}`);
+    const ask = (id: string): unknown => world.node('a:1').cluster.limiter.check(checkOf(id, rules));
+    // A walk begins with the latest clients, so it visits this one last.
+    for (const clients of [[hot], ...chunksOf(crowd, 100)]) {
+      clients.forEach(ask);
+      await world.run(30);
+    }
+    world.freeze('b:1');
+    await world.run(1_600);
+    const request = { clientId: hot, rules, tokens: 20 };
+    await world.until(world.node('a:1').cluster.leaseGranter.lease([request], [], 'c:1'), 1_000);
+    // One slow member keeps the joiner out of the ring until its walk has ended.
+    world.setLink((from, to) => (from === 'd:1' || to === 'd:1' ? 30 : 1));
+    world.thaw('b:1');
+    await world.run(100);
+    expect(world.node('b:1').cluster.membership.mustJoin()).to.equal(true);
+    while (world.node('b:1').cluster.membership.mustJoin()) await world.run(10);
+    expect([leftAt(world, 'a:1', hot), leftAt(world, 'b:1', hot)]).to.deep.equal([79, 79]);
   });
 
   it('stay taken when the owner dies: who follows it knows of them, and their holder may go on spending', async () => {

@@ -147,13 +147,21 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   }
 
   /**
+   * Whether this node is in the ring, which gives it no copy of the client. A node outside the ring may be about to join
+   * it, with a copy.
+   */
+  function isUnentitled(client: Placed): boolean {
+    return membership.ring().members.includes(membership.self().id) && !isEntitled(client);
+  }
+
+  /**
    * Drops the leases of a client of which this node is to have no copy, once every member that is to have one has them.
    * This node does not learn how the leases end, so it would count them as spent. The next change of the ring may ask
    * for its copy again.
    */
   function acknowledged(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.isChanged || isEntitled(client) || outbox.has(client)) return;
+    if (client === undefined || client.isChanged || !isUnentitled(client) || outbox.has(client)) return;
     dropLeases(client);
     table.close(client, clock.nowMs());
   }
@@ -183,7 +191,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     // goes to the member after that one: the ring may change again before the new owner has passed it on.
     if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
     if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
-      if (hasLeases(client) && !isEntitled(client)) {
+      if (hasLeases(client) && isUnentitled(client)) {
         dropLeases(client);
         table.close(client, clock.nowMs());
       }
