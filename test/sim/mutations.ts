@@ -410,7 +410,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'keeps no leases in copies',
     caughtBy: 'admission',
-    seed: 27,
+    seed: 75,
     theme: 'crash',
     world: tampered(tampers.hidesLeases),
   },
