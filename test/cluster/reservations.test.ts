@@ -394,6 +394,21 @@ describe('copies of reserved costs', () => {
     expect(holder.owed()).to.equal(35);
   });
 
+  it('are not settled by an older one of the same id that a node still remembers', () => {
+    const clock = createFakeClock(1_000);
+    const [owner, holder] = [createHolder(clock), createHolder(clock)];
+    owner.reserve(PER_DAY, 'r', 20);
+    owner.settle('r', 5);
+    holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    clock.advance(60_000);
+    owner.reserve(PER_DAY, 'r', 20);
+    owner.copies.keep([holder.copies.of(holder.client(), true)!]);
+    expect(owner.owed()).to.equal(25);
+    owner.settle('r', 18);
+    owner.copies.keep([holder.copies.of(holder.client(), true)!]);
+    expect(owner.owed()).to.equal(23);
+  });
+
   it('name the larger of two settlements once they meet, if each node made one without the other', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];

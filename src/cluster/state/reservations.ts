@@ -159,6 +159,12 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
     return kept === undefined || atMs - kept.reservation.atMs >= REQUEST_ID_TTL_MS ? undefined : kept;
   }
 
+  /** Whether this node knows a later reservation under the same id, which may have been used again since. */
+  function isSuperseded(clientId: string, { id, atMs }: Reservation): boolean {
+    const known = find(clientId, id);
+    return known !== undefined && known.reservation.atMs - atMs >= REQUEST_ID_TTL_MS;
+  }
+
   function settleKept(client: Client, kept: Kept, cost: number, nowMs: number): void {
     reservations.observe(client, undefined, nowMs);
     const ofClient = ofClientOf(client.id);
@@ -215,9 +221,11 @@ export function createReservations({ clock }: { clock: Clock }, options: { maxBy
     meet(client, copies, theirs, nowMs) {
       reservations.observe(client, undefined, nowMs);
       let met = copies;
-      const heard = theirs.map(({ id, cost, rules, ageMs, least, settled }): Reservation => {
-        return { id, cost, rules, atMs: nowMs - ageMs, least: [...least], settled };
-      });
+      const heard = theirs
+        .map(({ id, cost, rules, ageMs, least, settled }): Reservation => {
+          return { id, cost, rules, atMs: nowMs - ageMs, least: [...least], settled };
+        })
+        .filter((their) => !isSuperseded(client.id, their));
       for (const their of heard) {
         const ours = find(client.id, their.id, their.atMs)?.reservation;
         if (ours?.settled === undefined || their.settled !== undefined) continue;
