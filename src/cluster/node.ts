@@ -100,10 +100,10 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const peerHandler = createPeerHandler(
     {
       ...parts,
-      keep(copied) {
+      keep(copied, view) {
         copies.keep(copied.clients);
         if (copied.records !== undefined) copies.keepRecords(copied.records);
-        replicator.copiesReceived(copied);
+        replicator.copiesReceived(copied, view);
       },
       forget: admin.forgetHere,
       observer,

@@ -31,7 +31,8 @@ interface PeerHandlerDeps {
   readonly policies: PolicyBackend;
   readonly settler: Settler;
   readonly adaptive: AdaptiveController;
-  readonly keep: (copied: ClientCopies) => void;
+  /** @param view the sender's view of the members */
+  readonly keep: (copied: ClientCopies, view: string) => void;
   readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
   readonly forget: (clientId: string) => void;
   readonly observer: Observer;
@@ -94,7 +95,7 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
             .lease(message.requests, message.returns, from.id)
             .then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
-          keep(message);
+          keep(message, sender.view);
           // Copies of a member that may not decide any more are merged, but the member must not count on them.
           return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
         case 'handoff':

@@ -28,7 +28,7 @@ describe('the snapshots of a client', () => {
     expect(ask(copy, MINUTE, 90_700).allowed).to.equal(false);
   });
 
-  it('hold no bucket at rest, unless its lease is remembered', () => {
+  it('hold no bucket at rest, unless its lease is remembered and shown', () => {
     const buckets = noBuckets();
     ask(buckets, WINDOW, 0);
     expect(toSnapshots(buckets, 31_999)).to.have.length(1);
@@ -38,6 +38,7 @@ describe('the snapshots of a client', () => {
     takeBack(buckets.first!, 'a', 2, 32_001);
     const [snapshot] = toSnapshots(buckets, 32_100);
     expect(snapshot).to.deep.include({ state: [0, 0], leases: [{ id: 'a', tokens: 2, leftMs: 500, spent: 0 }] });
+    expect(toSnapshots(buckets, 32_100, false)).to.deep.equal([]);
     expect(toSnapshots(buckets, 32_600)).to.deep.equal([]);
   });
 

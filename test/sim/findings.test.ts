@@ -321,6 +321,28 @@ describe('a cluster, as the simulator once found it otherwise,', function () {
       }),
     ));
 
+  for (const [what, network, replicas, joinsMs] of [
+    ['waited', { minMs: 1, maxMs: 1 }, 1, [754, 2_236]],
+    ['were under way', { minMs: 1, maxMs: 20 }, 2, [760, 2_240]],
+  ] as const) {
+    it(`counts no returned lease as spent at a member that a joiner replaced while copies for it ${what}`, () =>
+      keepsItsPromises(
+        story({
+          seed: 20_020,
+          nodes: ['a:1', 'b:1', 'c:1', later('d:1'), later('e:1')],
+          replicas,
+          network,
+          // The second joiner is handed all that the replaced member knows.
+          steps: [
+            { kind: 'join', atMs: joinsMs[0], node: 'd:1' },
+            { kind: 'join', atMs: joinsMs[1], node: 'e:1' },
+          ],
+          // Bursts, so that most of each lease comes back.
+          requests: crowd(12, (id, i) => asks(id, perHour(400), { fromMs: 600 + 7 * i, everyMs: 11, times: 20 })),
+        }),
+      ));
+  }
+
   /** As drawn: a shorter story does not show them. They last as long as the generator makes the same of a seed. */
   for (const [seed, what] of [
     [203_166, 'returned leases of which copies hear too late'],

@@ -42,7 +42,9 @@ export interface Acknowledger {
 export function createAcknowledger(deps: AcknowledgerDeps, options: AcknowledgerOptions): Acknowledger {
   const { clock, timers, membership, mayDecide } = deps;
   const { targetsOf } = createPlacement({ membership }, options);
-  const queue = createReplicaQueue(deps, { timeoutMs: Math.ceil(options.suspectAfterMs / 4) });
+  // A member that is to have no copy any more may be to have one again before the last acknowledgement.
+  const showsLeases = (): boolean => true;
+  const queue = createReplicaQueue({ ...deps, showsLeases }, { timeoutMs: Math.ceil(options.suspectAfterMs / 4) });
   const acknowledger: Acknowledger = {
     async acknowledge(clientId) {
       const { incarnation } = membership.self();

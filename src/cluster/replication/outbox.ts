@@ -56,12 +56,14 @@ interface OutboxDeps {
   readonly ask: Ask;
   readonly table: Pick<BucketTable, 'peekAt'>;
   readonly copies: Pick<Copies, 'of' | 'createBatch'>;
+  /** Whether a copy of the client for this node shows leases. */
+  readonly showsLeases: (to: NodeId, client: Client) => boolean;
   /** Called for each client with leases after a node has acknowledged its copy. */
   readonly acknowledged: (clientId: string) => void;
 }
 
 export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: number }): Outbox {
-  const { clock, membership, ask, table, copies, acknowledged } = deps;
+  const { clock, membership, ask, table, copies, showsLeases, acknowledged } = deps;
   const targets = new Map<NodeId, Target>();
 
   function add(to: NodeId, client: Client, whole: boolean): void {
@@ -85,12 +87,12 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
   }
 
   /** Copies as many waiting clients into the message as it holds, at least one. */
-  function pack({ outgoing }: Target): ClientCopies {
+  function pack(to: NodeId, { outgoing }: Target): ClientCopies {
     const batch = copies.createBatch();
     let packed = 0;
     outgoing.send((slot, generation, whole) => {
       const client = clientAt(slot, generation);
-      if (client !== undefined) batch.add(client, whole);
+      if (client !== undefined) batch.add(client, whole, showsLeases(to, client));
       packed += 1;
       // One client weighs at most 2 MB, so a peer accepts the message even with the last client.
       return packed < CHUNK && batch.bytes() <= MAX_COPIES_BYTES;
@@ -101,7 +103,7 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
   function send(to: NodeId, target: Target): void {
     const { outgoing } = target;
     if (outgoing.sending > 0 || outgoing.isEmpty || membership.isDown(to)) return;
-    const copied = pack(target);
+    const copied = pack(to, target);
     const sentAtMs = clock.nowMs();
     const lent = copied.clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
     target.done = ask(to, { kind: 'replicate', ...copied }, timeoutMs).then((asked) => {

@@ -1,5 +1,5 @@
 import { hostOf } from '../../core/ring/ring.js';
-import type { NodeId, Placed } from '../../core/ring/ring.js';
+import type { NodeId, Placed, Ring } from '../../core/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import { route } from '../routing/route.js';
 
@@ -7,7 +7,7 @@ import { route } from '../routing/route.js';
  * The members that are to have a client's buckets, under the present ring and the ring for which the table was last
  * walked.
  */
-interface Placement {
+export interface Placement {
   /**
    * The members other than this node that are to have a copy: the client's owner and its replicas. If one of them is
    * down and stays in the ring (`lags`), the next owner is one more.
@@ -19,6 +19,8 @@ interface Placement {
    * down.
    */
   readonly syncReplicasOf: (client: Placed) => readonly NodeId[];
+  /** Whether a ring makes this node the owner or a replica of the client. */
+  readonly isHolder: (ring: Ring, client: Placed) => boolean;
   /** Whether this node is the owner or a replica of the client. */
   readonly isEntitled: (client: Placed) => boolean;
   /** The member that decides for a client once this node and `leaving` are gone, if the ring gives it no copy. */
@@ -81,6 +83,10 @@ export function createPlacement(
     return joinsByGossip || placedRing.replicas(client, replicas).includes(self);
   }
 
+  function isHolder(ring: Ring, client: Placed): boolean {
+    return ring.owner(client) === self || ring.replicas(client, replicas).includes(self);
+  }
+
   function heldByRing(client: Placed): readonly NodeId[] {
     const ring = membership.ring();
     const owner = ring.owner(client);
@@ -111,8 +117,8 @@ export function createPlacement(
       const other = isElsewhere(first) ? undefined : rest.find((id) => isElsewhere(id) && !membership.isDown(id));
       return other === undefined ? [first] : [first, other];
     },
-    isEntitled: (client) =>
-      membership.ring().owner(client) === self || membership.ring().replicas(client, replicas).includes(self),
+    isHolder,
+    isEntitled: (client) => isHolder(membership.ring(), client),
     nextOwnerWithoutCopyOf,
     decides: (client) => route(membership, client).kind === 'mine',
     lags,

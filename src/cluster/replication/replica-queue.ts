@@ -1,5 +1,6 @@
 import type { NodeId } from '../../core/ring/ring.js';
 import type { Ask, Clock, Timers } from '../ports.js';
+import type { Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import { inParts } from '../state/weight.js';
 
@@ -36,11 +37,13 @@ interface ReplicaQueueDeps {
   readonly timers: Timers;
   readonly copies: Pick<Copies, 'ofIds'>;
   readonly ask: Ask;
+  /** Whether a copy of the client for this node shows leases. */
+  readonly showsLeases: (to: NodeId, client: Client) => boolean;
 }
 
 /** @param timeoutMs how long a copy may wait for its turn and its acknowledgement together */
 export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { timeoutMs: number }): ReplicaQueue {
-  const { clock, timers, copies, ask } = deps;
+  const { clock, timers, copies, ask, showsLeases } = deps;
   const lanes = new Map<NodeId, Lane>();
 
   function laneOf(to: NodeId): Lane {
@@ -68,7 +71,7 @@ export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { time
   }
 
   async function sendAll(to: NodeId, clientIds: readonly string[], untilMs: number): Promise<boolean> {
-    const parts = inParts(copies.ofIds(clientIds));
+    const parts = inParts(copies.ofIds(clientIds, (client) => showsLeases(to, client)));
     // A message goes out even if nothing is left to copy. Its answer says whether this node may still decide.
     for (const clients of parts.length === 0 ? [[]] : parts) {
       const asked = await ask(to, { kind: 'replicate', clients }, Math.max(1, untilMs - clock.nowMs()));

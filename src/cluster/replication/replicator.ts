@@ -1,4 +1,3 @@
-import { dropLeases, hasLeases } from '../../core/bucket/bucket.js';
 import type { NodeId, Placed } from '../../core/ring/ring.js';
 import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
@@ -6,6 +5,7 @@ import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import type { ClientCopies } from '../messages.js';
 import { createTableWalk } from '../state/table-walk.js';
+import { createCopiedLeases } from './copied-leases.js';
 import { createOutbox } from './outbox.js';
 import type { Unsent } from './outbox.js';
 import { createPlacement } from './placement.js';
@@ -34,7 +34,7 @@ interface ReplicatorOptions {
   readonly replicas: number;
   /** How old a copy may be. */
   readonly intervalMs: number;
-  /** How long an acknowledgement may take. */
+  /** How long an acknowledgement may take: the suspicion time. */
   readonly timeoutMs: number;
 }
 
@@ -53,8 +53,9 @@ export interface Replicator {
   /**
    * Notes that copies came from another node. A joining member gets them too. The owner may die before it has sent them
    * to the joining member, which would decide next.
+   * @param view the sender's view of the members
    */
-  copiesReceived(copied: ClientCopies): void;
+  copiesReceived(copied: ClientCopies, view: string): void;
   /**
    * Adds a joining member. Until `dropJoiner`, it gets the changes of the clients that it will hold.
    * @param willHold whether the member will hold a client
@@ -93,7 +94,7 @@ export interface Replicator {
 export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOptions): Replicator {
   const { clock, timers, table, copies, membership, ask } = deps;
   const placement = createPlacement({ membership }, options);
-  const { targetsOf, syncReplicasOf, nextOwnerWithoutCopyOf, isEntitled } = placement;
+  const { targetsOf, syncReplicasOf, nextOwnerWithoutCopyOf } = placement;
   /** Slots of clients that were marked as changed. */
   let changedSlots: number[] = [];
   const joiners = new Map<NodeId, (client: Placed) => boolean>();
@@ -109,8 +110,14 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   // Timers run only while there is something to do. On an idle node, each tick costs more than the work that it finds.
   let stopFlushing: (() => void) | undefined;
 
-  const outbox = createOutbox({ clock, membership, ask, table, copies, acknowledged }, options);
-  const queue = createReplicaQueue({ clock, timers, copies, ask }, options);
+  const isForJoiner = (to: NodeId, client: Placed): boolean => joiners.get(to)?.(client) === true;
+  const leases = createCopiedLeases(
+    { clock, table, membership, placement, isForJoiner },
+    { suspectAfterMs: options.timeoutMs },
+  );
+  const { shows: showsLeases } = leases;
+  const outbox = createOutbox({ clock, membership, ask, table, copies, showsLeases, acknowledged }, options);
+  const queue = createReplicaQueue({ clock, timers, copies, ask, showsLeases }, options);
   const walk = createTableWalk(
     { timers, table },
     {
@@ -146,24 +153,11 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     for (const [id, willHold] of joiners) if (willHold(client)) enqueue(id, client, false);
   }
 
-  /**
-   * Whether this node is in the ring, which gives it no copy of the client. A node outside the ring may be about to join
-   * it, with a copy.
-   */
-  function isUnentitled(client: Placed): boolean {
-    return membership.ring().members.includes(membership.self().id) && !isEntitled(client);
-  }
-
-  /**
-   * Drops the leases of a client of which this node is to have no copy, once every member that is to have one has them.
-   * This node does not learn how the leases end, so it would count them as spent. The next change of the ring may ask
-   * for its copy again.
-   */
+  /** Drops the leases of a client once every member that is to have a copy has them, if this node is to have none. */
   function acknowledged(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.isChanged || !isUnentitled(client) || outbox.has(client)) return;
-    dropLeases(client);
-    table.close(client, clock.nowMs());
+    if (client === undefined || client.isChanged || !leases.isUnentitled(client) || outbox.has(client)) return;
+    leases.dropUnentitled(client);
   }
 
   function isWanted(id: NodeId): boolean {
@@ -185,16 +179,16 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Finds the members that are to have a client after a change of the ring. */
   function place(client: Client): void {
     const nextOwner = nextOwnerOf?.(client);
-    if (nextOwner !== undefined) enqueue(nextOwner, client, true);
+    if (nextOwner !== undefined) {
+      leases.addNextOwner(nextOwner);
+      enqueue(nextOwner, client, true);
+    }
     const { isMine, wasMine, isNews } = placement.moveOf(client);
     // A client that this node owned before, or alone knows, goes to its new owner, which must not know less. It also
     // goes to the member after that one: the ring may change again before the new owner has passed it on.
     if (!isMine && (wasMine || isNews)) table.mark(client.slot, MARK.actingOwner);
     if (isMine === wasMine && !client.decidedAsActingOwner && !isNews) {
-      if (hasLeases(client) && isUnentitled(client)) {
-        dropLeases(client);
-        table.close(client, clock.nowMs());
-      }
+      leases.dropUnentitled(client);
       return;
     }
     for (const id of targetsOf(client)) enqueue(id, client, true);
@@ -205,6 +199,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
     stopFlushing ??= timers.every(options.intervalMs, () => {
       sendAll();
       if (!outbox.isEmpty()) return;
+      leases.allSent();
       stopFlushing?.();
       stopFlushing = undefined;
     });
@@ -236,7 +231,8 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       );
       return new Set(clientIds.filter((_, i) => kept[i]));
     },
-    copiesReceived({ clients, records }) {
+    copiesReceived({ clients, records }, view) {
+      if (view !== membership.view()) clients.forEach((copy) => leases.copyReceived(copy));
       if (joiners.size === 0) return;
       for (const [clientId] of clients) {
         const client = table.peek(clientId);
@@ -244,7 +240,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       }
       if (records !== undefined) copies.eachOf(records, passToJoiners);
     },
-    ringChanged: startPlacing,
+    ringChanged() {
+      leases.ringChanged();
+      startPlacing();
+    },
     addJoiner: (id, willHold) => joiners.set(id, willHold),
     dropJoiner: (id) => joiners.delete(id),
     unsent(id, owns) {

@@ -38,8 +38,9 @@ interface CopyBatch {
    * Adds a copy.
    * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
    * changes only
+   * @param withLeases whether the copy shows leases; the default is true
    */
-  add(client: Client, whole: boolean): void;
+  add(client: Client, whole: boolean, withLeases?: boolean): void;
   /** Upper bound of the length of the copies on the wire, in bytes. */
   bytes(): number;
   take(): ClientCopies;
@@ -51,12 +52,16 @@ export interface Copies {
    * Returns a copy of a client.
    * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
    * changes only
+   * @param withLeases whether the copy shows leases; the default is true
    */
-  readonly of: (client: Client, whole: boolean) => ClientSnapshot | undefined;
+  readonly of: (client: Client, whole: boolean, withLeases?: boolean) => ClientSnapshot | undefined;
   /** Like `of`, for a client that the table may not hold. */
   readonly ofId: (clientId: string, whole: boolean) => ClientSnapshot | undefined;
-  /** Returns copies with the changes of several clients. Leaves out clients of which nothing is known. */
-  readonly ofIds: (clientIds: readonly string[]) => ClientSnapshot[];
+  /**
+   * Returns copies with the changes of several clients. Leaves out clients of which nothing is known.
+   * @param withLeases whether the copy of a client shows leases; the default is true
+   */
+  readonly ofIds: (clientIds: readonly string[], withLeases?: (client: Client) => boolean) => ClientSnapshot[];
   readonly createBatch: () => CopyBatch;
   /** Merges copies into the state of this node. */
   readonly keep: (clients: readonly ClientSnapshot[]) => void;
@@ -150,8 +155,8 @@ export function createCopies(
   const copy = addBucket(new Buckets(), NO_RULE, 0) as Extract<Bucket, { algorithm: 'token-bucket' }>;
 
   const copies: Copies = {
-    of(client, whole) {
-      const buckets = toSnapshots(client, clock.nowMs());
+    of(client, whole, withLeases = true) {
+      const buckets = toSnapshots(client, clock.nowMs(), withLeases);
       const decisions = recentOf(client, whole);
       const reserved = reservationsOf(client, whole);
       if (reserved.length > 0) return [client.id, buckets, decisions, reserved];
@@ -162,20 +167,26 @@ export function createCopies(
       const client = table.peek(clientId);
       return client && copies.of(client, whole);
     },
-    ofIds: (clientIds) => clientIds.map((id) => copies.ofId(id, false)).filter((one) => one !== undefined),
+    ofIds: (clientIds, withLeases = () => true) =>
+      clientIds
+        .map((id) => {
+          const client = table.peek(id);
+          return client && copies.of(client, false, withLeases(client));
+        })
+        .filter((one) => one !== undefined),
     createBatch() {
       const nowMs = clock.nowMs();
       let clients: ClientSnapshot[] = [];
       let weight = 0;
       return {
-        add(client, whole) {
+        add(client, whole, withLeases) {
           if (isPlain(client)) {
             advance(client, nowMs);
             findItems(client, whole, nowMs);
             if (client.tokens > 0 || client.part > 0 || itemCount > 0) writer.add(client, items, itemCount);
             return;
           }
-          const snapshot = copies.of(client, whole);
+          const snapshot = copies.of(client, whole, withLeases);
           if (snapshot === undefined) return;
           clients.push(snapshot);
           weight += weightOf(snapshot);

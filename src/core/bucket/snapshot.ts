@@ -45,13 +45,16 @@ export function snapshotOf(
   return leases === undefined ? snapshot : Object.assign(snapshot, { leases });
 }
 
-/** @returns a snapshot of each of the client's buckets that has consumption or leases at `nowMs` */
-export function toSnapshots(buckets: Buckets, nowMs: number): Snapshot[] {
+/**
+ * @param withLeases whether the snapshots show leases
+ * @returns a snapshot of each of the client's buckets that has consumption, or leases that it shows, at `nowMs`
+ */
+export function toSnapshots(buckets: Buckets, nowMs: number, withLeases = true): Snapshot[] {
   const snapshots: Snapshot[] = [];
   for (let bucket = buckets.first; bucket !== undefined; bucket = bucket.next) {
     advance(bucket, nowMs);
     const state = stateOf(bucket);
-    const leases = leasesOf(bucket, nowMs);
+    const leases = withLeases ? leasesOf(bucket, nowMs) : undefined;
     if (leases !== undefined || state.some((value) => value > 0))
       snapshots.push(snapshotOf(bucket.rule, bucket.ruleChanges, state, leases));
   }
