@@ -314,7 +314,9 @@ describe('the format of the records', () => {
       for (let length = 1; length < bytes.length; length += 1)
         expect(decode(bytes.slice(0, length)), `the first ${length} bytes`).to.equal(undefined);
     }
-    expect(decode([...encode({ itemCount: 0 }), ...new Array<number>(10).fill(0x80), 0])).to.equal(undefined);
+    const [rest, endless] = [[3, 4, 0, 0, 97, 0], new Array<number>(10).fill(0x80)];
+    expect(decode([...encode(), 1, ...rest])).to.include({ itemCount: 0 });
+    expect(decode([...encode(), ...endless, ...rest])).to.equal(undefined);
   });
 
   it('has names of policies up to 512 bytes, and ids of batches of 1 to 124, in UTF-8', () => {
@@ -344,7 +346,7 @@ describe('the format of the records', () => {
   it('numbers rules and batches one by one, and has at most 1,024 records', () => {
     for (const changes of [{ ruleNumber: 1 }, { batchNumber: 1 }])
       expect(decode(encode(changes)), JSON.stringify(changes)).to.equal(undefined);
-    expect(decode(encode({ itemCount: 2 }).with(-8, 1)), 'no second batch').to.equal(undefined);
+    expect(decode(encode({ itemCount: 2 }).with(-8, 2)), 'no third batch').to.equal(undefined);
     const second = encode({ ruleNumber: 1, limit: 77, batchNumber: 1, batchId: 'c' });
     expect(decode([...encode(), ...second])).to.include({ limit: 77, batchId: 'c' });
     expect(decode([...encode(), ...encode({ ruleNumber: 2 })])).to.equal(undefined);

@@ -85,15 +85,14 @@ describe('a newcomer in a full table', () => {
     it(`looks at 64 clients for ${name}, at 8 after a search in vain, and at 64 again after one that found some`, () => {
       const nowMs = 1;
       const push = (table: BucketTable, count: number) => pushOut(table, count, EXHAUSTED + 10, nowMs);
-      const having = (...places: number[]) => createFull(320, (i) => (places.includes(i) ? used : EXHAUSTED + 10));
+      const having = (...places: number[]) => createFull(150, (i) => (places.includes(i) ? used : EXHAUSTED + 10));
       expect(push(having(0, 40), 2)).to.deep.equal([idOf(0), idOf(40)]);
       expect(push(having(63), 1)).to.deep.equal([idOf(63)]);
       expect(push(having(64), 1)).to.not.include(idOf(64));
-      const table = having(72, 72 + step, 72 + step + 65);
-      const gone = push(table, 5);
+      const table = having(72, 72 + step);
+      const gone = push(table, 4);
       expect(gone.slice(0, 2)).to.not.include(idOf(72));
-      expect(gone.slice(2, 4)).to.deep.equal([idOf(72), idOf(72 + step)]);
-      expect(gone[4]).to.not.equal(idOf(72 + step + 65));
+      expect(gone.slice(2)).to.deep.equal([idOf(72), idOf(72 + step)]);
     });
   }
 
@@ -162,17 +161,20 @@ describe('a table whose part of the heap is full', () => {
     return createBucketTable({ maxClients: 100, maxHeapBytes: 3 * clientBytes(sample.at(0)!, 1) + 500 });
   }
 
-  it('takes nothing while it is not above its bound, to the byte', () => {
+  it('takes nothing while it is not above its bound, to the byte, with the rules of its records', () => {
     const sample = createBucketTable({ maxClients: 1 });
     ask(sample, 'a', two());
-    const bytes = 2 * clientBytes(sample.at(0)!, 1);
-    for (const [maxHeapBytes, evictions] of [
-      [bytes, 0],
-      [bytes - 1, 1],
+    const RULE_BYTES = 180;
+    const bytes = 2 * clientBytes(sample.at(0)!, 1) + 2 * RULE_BYTES;
+    for (const [maxHeapBytes, buckets] of [
+      [bytes, [2, 2]],
+      [bytes - 1, [1, 2]],
     ] as const) {
       const table = createBucketTable({ maxClients: 9, maxHeapBytes });
+      for (const [i, id] of ['y', 'z'].entries()) ask(table, id, [tokenBucket(1, DAY_MS + i)]);
       for (const id of ['a', 'b']) ask(table, id, two());
-      expect(table.unexpiredEvictions()).to.equal(evictions);
+      expect(['a', 'b'].map((id) => bucketsOf(table, id))).to.deep.equal(buckets);
+      expect(table.unexpiredEvictions()).to.equal(2 - buckets[0]);
     }
   });
 
@@ -240,12 +242,14 @@ describe('a table whose part of the heap is full of clients that have used up th
     const sample = createBucketTable({ maxClients: 1 });
     add(sample, idOf(10), slidingWindow(1, DAY_MS));
     const maxHeapBytes = 60 * clientBytes(sample.at(0)!, idOf(10).length);
-    const table = createBucketTable({ maxClients: 1_000, maxHeapBytes });
+    const table = createBucketTable({ maxClients: 1_000, maxHeapBytes: maxHeapBytes + 180 });
+    for (let i = 0; i < 20; i += 1) add(table, `flat:${i}`, tokenBucket(1_000, DAY_MS));
     for (let i = 10; i < 80; i += 1) {
       add(table, idOf(i), slidingWindow(1, DAY_MS));
       expect(table.peek(idOf(i))).to.not.equal(undefined);
     }
-    expect([table.size(), table.unexpiredEvictions()]).to.deep.equal([60, 10]);
+    expect([table.size(), table.unexpiredEvictions()]).to.deep.equal([80, 10]);
+    for (let i = 0; i < 20; i += 1) expect(table.peek(`flat:${i}`)).to.not.equal(undefined);
     for (let i = 10; i < 60; i += 1) expect(table.peek(idOf(i)), idOf(i)).to.not.equal(undefined);
   });
 

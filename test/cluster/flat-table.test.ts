@@ -143,7 +143,7 @@ describe('the flat table', () => {
     addClient(table, 'bob', 1_000, 0);
     table.delete('alice');
     expect([table.peekAt(slot), table.mark(slot, MARK.changed)]).to.deep.equal([undefined, false]);
-    expect(table.peekAt(-1)).to.equal(undefined);
+    expect([table.peekAt(-1), table.at(-1), table.at(1)]).to.deep.equal([undefined, undefined, undefined]);
   });
 
   it('shows nobody a mark of the client that had the slot before', () => {
