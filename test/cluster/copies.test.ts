@@ -72,9 +72,9 @@ describe('copies', () => {
       client.remembersUntilMs = nowMs + 60_000;
     });
 
-  const decideNamed = (node: Node, id: string, requestId: string, remaining: number): void =>
+  const decideNamed = (node: Node, id: string, requestId: string, remaining: number, degraded = false): void =>
     change(node, id, (client, nowMs) => {
-      node.recent.add(id, requestId, decision(remaining));
+      node.recent.add(id, requestId, { ...decision(remaining), degraded });
       client.isNamed = true;
       client.remembersUntilMs = nowMs + 60_000;
     });
@@ -241,6 +241,17 @@ describe('copies', () => {
         [3, 0],
         [2, 0],
       ]);
+    });
+
+    it('name this node as owner in a decision, and say whether it was degraded', () => {
+      for (const [id, degraded] of [
+        ['alice', false],
+        ['bob', true],
+      ] as const) {
+        decideNamed(sender, id, 'q', 4, degraded);
+        receive(batchOf(sender));
+        expect(receiver.recent.get(id, 'q')).to.deep.equal({ ...decision(4), degraded });
+      }
     });
 
     it('name the clients that the table holds', () => {
