@@ -12,4 +12,10 @@ describe('rings', () => {
     expect(ring.members).to.deep.equal([...members].sort());
     expect(createRing([...members].reverse())).to.equal(ring);
   });
+
+  it('stay the same objects while others are made', () => {
+    const rings = Array.from({ length: 3 }, () => createRing([newName(), newName()]));
+    for (const ring of rings) expect(createRing(ring.members)).to.equal(ring);
+    expect(new Set(rings).size).to.equal(3);
+  });
 });
