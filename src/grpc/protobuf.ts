@@ -1,3 +1,4 @@
+import { charCodeAt } from '../core/char-code-at.js';
 import { TokenringError } from '../core/error.js';
 
 /**
@@ -190,7 +191,7 @@ export class Writer {
     const { length } = value;
     if (length > SHORT_TEXT) return false;
     for (let i = 0; i < length; i += 1) {
-      const code = value.charCodeAt(i);
+      const code = charCodeAt(value, i);
       if (code > 127) return false;
       bytes[at + i] = code;
     }

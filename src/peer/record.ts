@@ -1,3 +1,4 @@
+import { charCodeAt } from '../core/char-code-at.js';
 import { createRecordMac, TAG_BYTES } from './record-mac.js';
 
 /*
@@ -78,6 +79,6 @@ export function createRecordReader(key: Buffer | undefined): RecordReader {
 /** Compares in a time that does not reveal where the two differ. */
 function isTag(tag: string, bytes: Buffer, at: number): boolean {
   let difference = 0;
-  for (let i = 0; i < TAG_BYTES; i += 1) difference |= tag.charCodeAt(i) ^ bytes[at + i]!;
+  for (let i = 0; i < TAG_BYTES; i += 1) difference |= charCodeAt(tag, i) ^ bytes[at + i]!;
   return difference === 0;
 }

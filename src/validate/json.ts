@@ -1,3 +1,4 @@
+import { charCodeAt } from '../core/char-code-at.js';
 import { isUtf8 } from 'node:buffer';
 import { TokenringError } from '../core/error.js';
 
@@ -58,7 +59,7 @@ function countColons(text: string): number {
 function countStructural(text: string, counts: (char: number) => boolean): number {
   let count = 0;
   for (let at = 0; at < text.length; at += 1) {
-    const char = text.charCodeAt(at);
+    const char = charCodeAt(text, at);
     if (char === 0x22) at = endOfString(text, at);
     else if (counts(char)) count += 1;
   }
@@ -73,7 +74,7 @@ const isSeparator = (char: number): boolean => char === 0x2c || char === 0x7b ||
 function endOfString(text: string, start: number): number {
   for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
     let first = at;
-    while (text.charCodeAt(first - 1) === 0x5c) first -= 1;
+    while (charCodeAt(text, first - 1) === 0x5c) first -= 1;
     // An odd number of backslashes escapes the quote.
     if ((at - first) % 2 === 0) return at;
   }

@@ -1,3 +1,4 @@
+import { charCodeAt } from '../../core/char-code-at.js';
 import { createCells } from './cells.js';
 import type { Cells } from './cells.js';
 
@@ -78,7 +79,7 @@ export function createClientIds(): ClientIds {
       const { length } = id;
       if (length > bytes) return false;
       for (let i = 0; i < length; i += 1) {
-        const code = id.charCodeAt(i);
+        const code = charCodeAt(id, i);
         if (code > 127) return scratch.write(id) === bytes && equalsBytes(cell, bytes, scratch, 0);
         if (page[offset + i] !== code) return false;
       }

@@ -1,3 +1,5 @@
+import { charCodeAt } from '../char-code-at.js';
+
 /**
  * A client's name with its hash. The hash is computed once, where the name enters the node, and is passed on with the
  * name. It finds the client's place on the ring and in every table.
@@ -79,16 +81,16 @@ function packAscii(text: string): boolean {
   reserve(length);
   let at = 0;
   for (; at + 4 <= length; at += 4) {
-    const first = text.charCodeAt(at);
-    const second = text.charCodeAt(at + 1);
-    const third = text.charCodeAt(at + 2);
-    const fourth = text.charCodeAt(at + 3);
+    const first = charCodeAt(text, at);
+    const second = charCodeAt(text, at + 1);
+    const third = charCodeAt(text, at + 2);
+    const fourth = charCodeAt(text, at + 3);
     if ((first | second | third | fourth) > 127) return false;
     words[at >> 2] = first | (second << 8) | (third << 16) | (fourth << 24);
   }
   let last = 0;
   for (let i = at; i < length; i += 1) {
-    const code = text.charCodeAt(i);
+    const code = charCodeAt(text, i);
     if (code > 127) return false;
     last |= code << ((i - at) << 3);
   }

@@ -1,3 +1,4 @@
+import { charCodeAt } from '../../core/char-code-at.js';
 import { isUtf8 } from 'node:buffer';
 import { malformed } from '../wire.js';
 
@@ -60,7 +61,7 @@ export class ByteWriter {
       const start = this.length + 1;
       let i = 0;
       for (; i < length; i += 1) {
-        const code = value.charCodeAt(i);
+        const code = charCodeAt(value, i);
         if (code > 0x7f) break;
         bytes[start + i] = code;
       }
