@@ -23,6 +23,7 @@ describe('the check of rules for Envoy', () => {
         { entries: ['=x'], policy: 'api' },
         'envoy.edge[0].entries[0]: "=x" is not an entry; use "key", "key=value", or "key=prefix*"',
       ],
+      [{ policy: 'api', client: '{a}' }, 'envoy.edge[0].entries is missing; use a list of 1 to 16 entries'],
       [{ entries: ['a'] }, 'envoy.edge[0].policy is missing; use the name of a policy, or unlimited'],
       [
         { entries: ['a'], policy: 'other' },
@@ -122,6 +123,9 @@ describe('the check of rules for Envoy', () => {
     const rule = { entries: ['a'], policy: 'api' };
     expect(expected({ edge: [rule, rule] })).to.deep.equal(['other entries than envoy.edge[0]']);
     expect(fields({ edge: [rule, rule] })).to.deep.equal(['envoy.edge[1].entries']);
+    expect(checkPolicyFile({ policies, envoy: { '': [rule] } }).map(({ detail }) => detail)).to.deep.equal([
+      'envoy.: "" is not a domain; use 1 to 128 bytes of well-formed Unicode',
+    ]);
     expect(fields([])).to.deep.equal(['envoy']);
     expect(fields({ edge: {} })).to.deep.equal(['envoy.edge']);
     expect(fields({ edge: [] })).to.deep.equal(['envoy.edge']);

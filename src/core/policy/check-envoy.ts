@@ -117,7 +117,8 @@ function checkTemplate(client: unknown, entries: unknown, path: string): Mistake
     return [badValue(path, client, `a text of 1 to ${MAX_TEMPLATE_BYTES} bytes, with {key} for the value of an entry`)];
   }
   if (/[{}]/.test(client.replace(PLACEHOLDER, ''))) return [badValue(path, client, '{key} with both braces', 'valid')];
-  const keys = Array.isArray(entries) ? entries.map((entry) => entryPatternOf(String(entry)).key) : [];
+  if (!Array.isArray(entries)) return [];
+  const keys = entries.map((entry) => entryPatternOf(String(entry)).key);
   const unknown = [...client.matchAll(PLACEHOLDER)].map(([, key]) => key!).find((key) => !keys.includes(key));
   if (unknown === undefined) return [];
   return [badValue(path, `{${unknown}}`, keys.map((key) => `{${key}}`).join(' or '), 'an entry of this rule')];
