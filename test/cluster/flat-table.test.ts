@@ -266,6 +266,15 @@ describe('the index of slots', () => {
     bench.expectAll();
   });
 
+  it('loses no entry of a crowd when it splits', () => {
+    const crowd = [...new Array<number>(60).fill(5), ...new Array<number>(9).fill(10)];
+    const hashes = [...crowd, ...from(200, 800).map((i) => i + (i % 2) * SECOND)];
+    const bench = createIndexOf(hashes);
+    for (const slot of from(0, hashes.length)) expect(bench.add(slot)).to.equal(true);
+    expect(bench.sizes(300, SECOND + 300)).to.deep.equal([32, 32]);
+    bench.expectAll();
+  });
+
   it('merges no shard with a part of its twin', () => {
     const begins = [0, SECOND, SECOND + SECOND / 2];
     const hashes = from(0, 1_000).map((i) => begins[i < 200 ? 0 : 1 + (i % 2)]! + (i % 900));
