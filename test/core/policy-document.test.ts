@@ -140,6 +140,31 @@ describe('the document of policies', () => {
     expect(steps(changing(mine, new Map([[policyKey('api'), limit(2)]]), 'b:1'))).to.equal(2);
   });
 
+  it('takes as many steps of work as its size needs, and no more', () => {
+    const keys = Array.from({ length: 2_400 }, (_, i) => overrideKey('api', `client ${i}`.padEnd(200, 'x')));
+    const all = (n: number) => new Map<string, EntryValue>(keys.map((key) => [key, limit(n)]));
+    const mine = change(NO_DOCUMENT, all(1), 'a:1');
+    const theirs = change(mine, all(2), 'b:1');
+    const stepsOf = (work: Iterator<unknown>): number => {
+      let count = 1;
+      while (work.next().done !== true) count += 1;
+      return count;
+    };
+    const parts = Math.ceil(mine.bytes / (64 * 1024));
+    expect(parts).to.be.within(9, 11);
+    for (const work of [
+      assembling(1, mine.entries),
+      preparing(mine),
+      overwrittenKeys(mine, theirs),
+      fitting(mine, all(2), Infinity),
+    ])
+      expect(stepsOf(work)).to.be.within(parts, parts + 1);
+    // The changed entries are found, the others are copied, and the changed ones are counted.
+    expect(stepsOf(changing(mine, all(2), 'b:1'))).to.be.within(2 * parts, 2 * parts + 2);
+    expect(stepsOf(isSuccessor(theirs, mine))).to.equal(2);
+    expect(stepsOf(merging(mine, theirs))).to.be.within(parts + 3, parts + 6);
+  });
+
   it('merges to the same document in any order, and when documents come again', () => {
     const property = fc.property(histories, fc.array(fc.nat(3), { maxLength: 8 }), (history, order) => {
       const documents = documentsOf(history);
@@ -561,6 +586,14 @@ describe('a policy', () => {
     expect(hasRoomFor(full, new Map([['tier alice', 'gold']]))).to.equal(false);
     const policies = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`p${i}`, tiers(32)]));
     expect(checkPolicyFile({ policies }).map(({ field }) => field)).to.deep.equal(['file']);
+  });
+
+  it('is accepted in a full document if it is no larger than what it replaces', () => {
+    const small = change(NO_DOCUMENT, new Map([[policyKey('p'), limit(5)]]), 'a:1');
+    const full = { ...small, bytes: 8 * 1024 * 1024 };
+    const has = (key: string, value: EntryValue | null): boolean => hasRoomFor(full, new Map([[key, value]]));
+    expect([limit(7), limit(50), null].map((value) => has(policyKey('p'), value))).to.deep.equal([true, false, true]);
+    expect([limit(7), null].map((value) => has(policyKey('q'), value))).to.deep.equal([false, false]);
   });
 
   it('is refused if it exceeds the bytes that a node of less memory plans with', () => {
