@@ -131,13 +131,15 @@ describe('decisions on items of batches', () => {
     const decisions = createBatchDecisions({ makeRoom: () => undefined }, { self: 'a:1', ttlMs: TTL_MS, numbers: 4 });
     const client = clientOf(1);
     const add = (batchId: string, atMs: number) => decisions.add(batchId, 0, client, verdict(1), atMs);
-    const list = (): string[] => {
+    const list = (of = client): string[] => {
       const listed: string[] = [];
-      decisions.eachOf(client, 10, 0, ({ batchId }) => listed.push(batchId));
+      decisions.eachOf(of, 10, 0, ({ batchId }) => listed.push(batchId));
       return listed;
     };
     add('b1', 0);
     add('b2', 100);
+    const other = clientOf(2);
+    decisions.add('b2', 1, other, verdict(1), 100);
     add('b3', 0);
     expect(['b1', 'b3'].map((batchId) => decisions.knows(batchId, TTL_MS + 1))).to.deep.equal([false, false]);
     // The numbers 1 and 3 are free.
@@ -146,7 +148,7 @@ describe('decisions on items of batches', () => {
     expect(['b2', 'b5', 'b7'].map((batchId) => decisions.get(batchId, 0, client, 100))).to.deep.equal(
       new Array(3).fill(decision(1)),
     );
-    expect(list()).to.deep.equal(['b7', 'b5']);
+    expect([list(), list(other)]).to.deep.equal([['b7', 'b5'], ['b2']]);
   });
 
   it('go with their batch, the oldest first, and are then not listed either', () => {

@@ -130,6 +130,8 @@ describe('the placement of a client', () => {
     expect(place(2).targetsOf(client)).to.deep.equal(['h2:1', 'h3:1']);
     view.down = new Set(['h4:1']);
     expect(place().targetsOf(client)).to.deep.equal(['h2:1']);
+    view.setRing('h2:1', SELF, 'h4:1', 'h3:1');
+    expect(place(2).targetsOf(client)).to.deep.equal(['h2:1', 'h4:1', 'h3:1']);
   });
 
   it('is safe with the first copy, or with one more on another host that is up', () => {
@@ -201,6 +203,10 @@ describe('the placement of a client', () => {
       expect([placement.isDone(), moveOf(placement).isNews]).to.deep.equal([true, false]);
       view.setRing('h2:1', SELF);
       expect(moveOf(placement)).to.deep.equal({ wasMine: true, isMine: false, isNews: false });
+      view.setRing(SELF, 'h2:1', 'h3:1');
+      const two = place(2);
+      view.setRing(SELF, 'h2:1', 'h4:1');
+      expect(moveOf(two).isNews).to.equal(true);
     });
 
     it('is news where this node has a copy of an owner that is gone or down and has not handed over', () => {

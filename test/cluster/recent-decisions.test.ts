@@ -151,6 +151,15 @@ describe('recent decisions', () => {
     }
     last.addItem();
     expect(last.found()).to.deep.equal([undefined, 9, 9]);
+    const one = create(0);
+    one.addItem();
+    one.recent.batches.add('c', 0, client, decision, clock.nowMs(), 1);
+    expect(one.found().concat(one.recent.get('alice', batchItemId('c', 0))?.remaining)).to.deep.equal([
+      undefined,
+      undefined,
+      undefined,
+      9,
+    ]);
     const small = create(-400);
     small.addItem();
     expect(small.found()).to.deep.equal([undefined, undefined, 9]);
