@@ -1,7 +1,14 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { addBucket, Buckets, findBucket, advance, lend, take } from '../../src/core/bucket/bucket.js';
-import { lowerLeast, observe, reserve, settleReservation, settleSnapshots } from '../../src/core/bucket/reservation.js';
+import {
+  leastOwed,
+  lowerLeast,
+  observe,
+  reserve,
+  settleReservation,
+  settleSnapshots,
+} from '../../src/core/bucket/reservation.js';
 import type { Reservation } from '../../src/core/bucket/reservation.js';
 import { ruleOf } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
@@ -288,5 +295,48 @@ describe('a settlement', () => {
     const reservation = reserve(buckets, 'r', [PER_SECOND], 50, 0);
     lend(bucket, { id: 'a', tokens: 10, endMs: 100, spent: undefined });
     expect(settleReservation(buckets, reservation, 10, 200)).to.deep.equal([[0, 0]]);
+  });
+});
+
+describe('debts in parts of a token', () => {
+  const reservation = (least: readonly [number, number]): Reservation => {
+    return { id: 'r', cost: 10, rules: [PER_SECOND], atMs: 0, least: [least], settled: undefined };
+  };
+
+  it('are given back to the part, with a token changed into parts where that is needed', () => {
+    const snapshot: Snapshot = { ...PER_SECOND, ruleChanges: 0, state: [5, 200] };
+    const { snapshots, backs } = settleSnapshots([snapshot], reservation([3, 500]), 0, 0);
+    expect([snapshots[0]!.state, backs]).to.deep.equal([[1, 700], [[3, 500]]]);
+  });
+
+  it('of a later reservation fall to 0, and not below', () => {
+    const later = reservation([2, 300]);
+    lowerLeast({ earlier: [], later: [later] }, reservation([9, 0]), [[2, 400]]);
+    expect(later.least).to.deep.equal([[0, 0]]);
+  });
+
+  it('are unchanged for a reservation under another rule', () => {
+    const later = { ...reservation([2, 300]), rules: [SLIDING] };
+    lowerLeast({ earlier: [], later: [later] }, reservation([9, 0]), [[2, 400]]);
+    expect(later.least).to.deep.equal([[2, 300]]);
+  });
+
+  it('are unknown at the moment at which a lease ends, since its tokens count at once', () => {
+    const buckets = new Buckets();
+    const bucket = addBucket(buckets, PER_SECOND, 0);
+    take(bucket, 50);
+    lend(bucket, { id: 'l', tokens: 5, endMs: 100, spent: undefined });
+    expect(leastOwed(buckets, PER_SECOND, 99)).to.deep.equal([49, 10]);
+    expect(leastOwed(buckets, PER_SECOND, 100)).to.deep.equal([0, 0]);
+  });
+});
+
+describe('a sliding window in a copy', () => {
+  it('gets nothing back for a reservation whose tokens count no more, or are not in it', () => {
+    const snapshot: Snapshot = { ...SLIDING, ruleChanges: 0, state: [100, 5] };
+    for (const atMs of [-5_000, -3_200, 0]) {
+      const known: Reservation = { id: 'r', cost: 5, rules: [SLIDING], atMs, least: [[0, 0]], settled: undefined };
+      expect(settleSnapshots([snapshot], known, 0, 0).snapshots, String(atMs)).to.deep.equal([snapshot]);
+    }
   });
 });

@@ -134,6 +134,18 @@ describe('a summary of the largest counts', () => {
     expect(counts.list(0)[0]).to.deep.include({ clientId: 'b'.repeat(256) });
   });
 
+  it('takes one that had to make room for a newcomer', () => {
+    const counts = summary(10, 600);
+    for (const [clientId, amount] of [
+      ['a'.repeat(256), 1],
+      ['b'.repeat(256), 2],
+      ['c'.repeat(500), 1],
+    ] as const)
+      counts.add(key(clientId), amount, 0, 0);
+    counts.add(key('b'.repeat(256)), 1, 0, 0);
+    expect(counts.list(0)).to.deep.equal([{ clientId: 'b'.repeat(256), count: 4, error: 3 }]);
+  });
+
   it('keeps fewer counts where names are long', () => {
     const counts = summary(10, 600);
     for (let i = 0; i < 10; i += 1) counts.add(key(`${i}`.repeat(256)), 10 - i, 0, 0);
