@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Envelope, PeerAnswer, PeerMessage } from '../cluster/messages.js';
 import type { Log } from '../cluster/ports.js';
+import { BoundedMap } from '../core/bounded-map.js';
 import { decodeMessage, writeAnswer } from '../wire/codec.js';
 import { MalformedMessage } from '../wire/wire.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
@@ -16,6 +17,7 @@ import { createMismatchLog } from './mismatch-log.js';
 import { REFUSALS, refusalBody, writeRefusal } from './refusal.js';
 import type { RefusalCode } from './refusal.js';
 import { createStrangers } from './strangers.js';
+import { paceHandshakes } from './tls-pace.js';
 import { serverTls } from './tls.js';
 import type { PeerTls } from './tls.js';
 
@@ -168,6 +170,7 @@ export function createPeerServer(
 
   function admit(socket: Socket, keys: LinkKeys | undefined): void {
     strangers.remove(socket);
+    if (socket.remoteAddress !== undefined) known.set(socket.remoteAddress, true);
     socket.removeAllListeners('error').removeAllListeners('timeout');
     socket.setTimeout(idleMs, () => socket.destroy());
     const link = createLink(socket, keys, limits, {
@@ -240,6 +243,8 @@ export function createPeerServer(
   }
 
   const sockets = new Set<Socket>();
+  /** Addresses from which members have come, the latest last. */
+  const known = new BoundedMap<string, true>(maxLinks);
 
   function listener(tls: PeerTls | undefined, isLocal: boolean): Server {
     const server = createHttpServer(tls, {
@@ -247,6 +252,7 @@ export function createPeerServer(
       headersTimeout: strangerMs,
       requestTimeout: strangerMs,
     });
+    if (server instanceof TlsServer) paceHandshakes(server, (address) => known.has(address ?? ''));
     server.on('request', answerHttp);
     server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => upgrade(req, socket, head, isLocal));
     server.on('connection', (socket: Socket) => {

@@ -153,6 +153,20 @@ describe(`peer TLS${WITHOUT}`, () => {
       for (const stranger of strangers) stranger.destroy();
     });
 
+    it('begins TLS with peers from a known address before strangers from another one', async () => {
+      const peer = await startPeer({ tls: mutual() });
+      expect((await createSender({ tls: mutual() }).transport.send(peer.id, ask(1), 5_000)).kind).to.equal('answer');
+      const strangers = Array.from({ length: 150 }, () => {
+        const socket = connect({ port: peer.port, host: '127.0.0.1', localAddress: '127.0.0.2' });
+        socket.on('error', () => undefined).write('no TLS');
+        return socket;
+      });
+      await until(() => peer.connections() === 151, 'the strangers to come');
+      expect((await createSender({ tls: mutual() }).transport.send(peer.id, ask(2), 5_000)).kind).to.equal('answer');
+      expect(peer.counters.refused.tls, 'strangers whose handshake has begun').to.be.below(150);
+      for (const stranger of strangers) stranger.destroy();
+    });
+
     it('does not start without an authority that signs them', () => {
       const tls = { ...mutual(), ca: undefined };
       const receive = (): Promise<never> => Promise.reject(new Error());
