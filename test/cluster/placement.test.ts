@@ -209,7 +209,7 @@ describe('the placement of a client', () => {
       expect(moveOf(two).isNews).to.equal(true);
     });
 
-    it('is news where this node has a copy of an owner that is gone or down and has not handed over', () => {
+    it('is news where this node has a copy of an owner that is gone, down, or restarted, and has not handed over', () => {
       view.setRing('h2:1', SELF, 'h3:1');
       const placement = place();
       const isNews = (): boolean => moveOf(placement).isNews;
@@ -217,6 +217,9 @@ describe('the placement of a client', () => {
       view.down.add('h2:1');
       expect(isNews()).to.equal(true);
       view.down.clear();
+      expect(isNews()).to.equal(false);
+      view.incarnations = new Map([['h2:1', 2]]);
+      expect(isNews(), 'an owner that has restarted').to.equal(true);
       view.setRing('h3:1', 'h4:1');
       expect(isNews()).to.equal(true);
       view.states.set('h2:1', 'leaving');

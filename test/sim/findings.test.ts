@@ -354,6 +354,7 @@ describe('a cluster, as the simulator once found it otherwise,', function () {
     [411_229, 'a pause during which the only other member is frozen'],
     [411_858, 'a pause during which another member is frozen'],
     [415_137, 'a crash soon after a short cut'],
+    [429_076, 'an owner that restarted while its replica was frozen'],
     [417_006, 'messages that waited for a frozen node while leases ended'],
     [418_823, 'a settlement with which a frozen node comes back after another one'],
   ] as const) {

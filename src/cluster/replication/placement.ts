@@ -70,7 +70,8 @@ export function createPlacement(
   }
 
   /**
-   * Whether this node holds a copy from an owner that is gone and has not handed over. The next owner may know less. A
+   * Whether this node holds a copy from an owner that is gone, or has restarted, and has not handed over. The next owner
+   * may know less. A
    * node outside the ring, which is about to join it, holds such copies too. All members may stop before they admit it.
    * With a registry it does not send them, as the registry tells who was in the ring. A strict joiner that sent them was
    * never admitted (`test/e2e/strict.test.ts`).
@@ -78,7 +79,8 @@ export function createPlacement(
   function holdsLegacy(client: Placed): boolean {
     const before = placedRing.owner(client);
     if (before === undefined || membership.stateOf(before) === 'leaving') return false;
-    if (membership.ring().members.includes(before) && !membership.isDown(before)) return false;
+    const hasRestarted = membership.incarnations().get(before) !== placedIncarnations.get(before);
+    if (membership.ring().members.includes(before) && !hasRestarted && !membership.isDown(before)) return false;
     const joinsByGossip = !lags && membership.allowsActingOwner && !placedRing.members.includes(self);
     return joinsByGossip || placedRing.replicas(client, replicas).includes(self);
   }
