@@ -40,8 +40,11 @@ export function limitsOf(
   }
   return limits.map((one) => ({
     name: freeName(name === undefined ? limitName(one) : `${name}-${limitName(one)}`, taken),
+    limit: one.limit,
+    windowMs: one.windowMs,
+    remaining: one.remaining,
+    resetMs: one.resetMs,
     isViolated: one.retryAfterMs !== 0,
-    ...one,
   }));
 }
 

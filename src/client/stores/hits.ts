@@ -63,12 +63,8 @@ export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreO
       return hitsOf(await limiter.check(Object.assign(question, id, reserve ? { reserve } : undefined)), limit);
     },
     async read(key, limit) {
-      const {
-        limit: most,
-        remaining,
-        resetMs,
-      } = await limiter.check(Object.assign(questionOf(key, limit), { peek: true }));
-      return { count: most - remaining, resetMs, reservation: undefined };
+      const decision = await limiter.check(Object.assign(questionOf(key, limit), { peek: true }));
+      return { count: decision.limit - decision.remaining, resetMs: decision.resetMs, reservation: undefined };
     },
     forget: (key, limit) => limiter.reset(questionOf(key, limit).clientId),
   };

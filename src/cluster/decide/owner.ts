@@ -172,7 +172,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
     },
     confirmed({ clientId }, decision, known) {
       if (known.has(clientId)) return decision;
-      return acknowledger === undefined ? decisionBy(actingOrigin, decision, decision.limits) : undefined;
+      return acknowledger === undefined ? Object.assign({}, decision, { degraded: true }) : undefined;
     },
   };
 }

@@ -13,7 +13,7 @@ import type { Fallback } from './fallback.js';
 import type { Hold } from './hold.js';
 import type { Owner } from './owner.js';
 
-/** What decides a check, now or later. */
+/** The parts that decide a check, now or later. */
 export interface Deciders {
   readonly clock: Clock;
   /** Checks wait while it lasts. */

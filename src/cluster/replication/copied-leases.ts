@@ -27,8 +27,6 @@ interface CopiedLeases {
   addNextOwner(id: NodeId): void;
   /** Notes that no copy waits any more. */
   allSent(): void;
-  /** Whether this node is in the ring, which gives it no copy of the client. Outside, it may be about to join with one. */
-  isUnentitled(client: Placed): boolean;
   /** Drops the leases of a client of which this node is to have no copy. */
   dropUnentitled(client: Client): void;
   /**
@@ -50,14 +48,18 @@ export function createCopiedLeases(
   let formerRing = ring;
   let ringChangedAtMs = -Infinity;
 
+  /** Whether this node is in the ring, which gives it no copy of the client. Outside, it may be about to join with one. */
+  function isUnentitled(client: Placed): boolean {
+    return membership.ring().members.includes(membership.self().id) && !placement.isEntitled(client);
+  }
+
   const copiedLeases: CopiedLeases = {
     shows: (to, client) =>
       !hasLeases(client) || placement.targetsOf(client).includes(to) || isForJoiner(to, client) || nextOwners.has(to),
     addNextOwner: (id) => void nextOwners.add(id),
     allSent: () => nextOwners.clear(),
-    isUnentitled: (client) => membership.ring().members.includes(membership.self().id) && !placement.isEntitled(client),
     dropUnentitled(client) {
-      if (!hasLeases(client) || !copiedLeases.isUnentitled(client)) return;
+      if (!hasLeases(client) || !isUnentitled(client)) return;
       dropLeases(client);
       table.close(client, clock.nowMs());
     },

@@ -71,10 +71,9 @@ export function createPlacement(
 
   /**
    * Whether this node holds a copy from an owner that is gone, or has restarted, and has not handed over. The next owner
-   * may know less. A
-   * node outside the ring, which is about to join it, holds such copies too. All members may stop before they admit it.
-   * With a registry it does not send them, as the registry tells who was in the ring. A strict joiner that sent them was
-   * never admitted (`test/e2e/strict.test.ts`).
+   * may know less. A node outside the ring, which is about to join it, holds such copies too. All members may stop before
+   * they admit it. With a registry it does not send them, as the registry tells who was in the ring. A strict joiner that
+   * sent them was never admitted (`test/e2e/strict.test.ts`).
    */
   function holdsLegacy(client: Placed): boolean {
     const before = placedRing.owner(client);

@@ -156,7 +156,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   /** Drops the leases of a client once every member that is to have a copy has them, if this node is to have none. */
   function acknowledged(clientId: string): void {
     const client = table.peek(clientId);
-    if (client === undefined || client.isChanged || !leases.isUnentitled(client) || outbox.has(client)) return;
+    if (client === undefined || client.isChanged || outbox.has(client)) return;
     leases.dropUnentitled(client);
   }
 

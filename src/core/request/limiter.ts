@@ -69,13 +69,19 @@ export function callsBy(
 ): Pick<Limiter, 'check' | 'allow' | 'checkMany' | 'remaining' | 'reserve'> {
   return {
     check,
-    allow: async (clientId, limit, window, options) => (await check({ clientId, limit, window, ...options })).allowed,
+    allow: async (clientId, limit, window, options) =>
+      (await check(requestOf({ clientId, limit, window }, options))).allowed,
     checkMany: (requests) =>
       Promise.all(
         requests.map((request, item) => check(request).catch((error: unknown) => (error as TokenringError).of(item))),
       ),
     remaining: async (clientId, limit, window, options) =>
-      (await check({ clientId, limit, window, ...options, peek: true })).remaining,
+      (await check(requestOf({ clientId, limit, window, peek: true }, options))).remaining,
     reserve: (request) => check(Object.assign({}, request, { reserve: true as const })),
   };
+}
+
+/** The arguments of a call with its options, which cannot replace them: callers without types may pass any. */
+function requestOf(given: AllowRequest, options: AllowOptions | undefined): AllowRequest {
+  return options === undefined ? given : Object.assign({}, given, options, given);
 }
