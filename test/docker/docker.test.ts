@@ -6,6 +6,7 @@ import type { Answered, Caller } from './caller.js';
 import { findEngine, succeed } from './engine.js';
 import type { Engine, Ran } from './engine.js';
 import { admittedOver, failures, underLoad, WINDOW } from './load.js';
+import { fetchPages } from './pages.js';
 
 const FILE = 'docker/docker-compose.yml';
 const PROJECT = 'tokenring-test';
@@ -179,6 +180,12 @@ function testContainers(engine: Engine): void {
       noNewPrivileges: '1',
       write: 'EROFS',
     });
+  });
+
+  it('serve their pages and all that they load', async () => {
+    const pages = await fetchPages((path) => caller!.call('GET', path));
+    expect([...pages].filter(([, status]) => status !== 200)).deep.equals([]);
+    expect([...pages.keys()]).includes.members(['/docs/swagger-ui.js', '/dashboard/charts.js']);
   });
 
   it('do not start without a secret, and say which', async () => {
