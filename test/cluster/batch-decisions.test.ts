@@ -72,13 +72,43 @@ describe('decisions on items of batches', () => {
     expect(decisions.size()).to.equal(1);
   });
 
-  it('are remembered with the last decision on their batch', () => {
+  it('are each remembered for 60 s, however long their batch goes on', () => {
     const decisions = create();
     const client = clientOf(1);
-    decisions.add('b', 0, client, verdict(1), 50_000);
-    decisions.add('b', 1, client, verdict(2), 20_000);
-    expect([50_000 + TTL_MS, 50_001 + TTL_MS].map((nowMs) => decisions.knows('b', nowMs))).to.deep.equal([true, false]);
+    for (let place = 0; place < 5; place += 1) decisions.add('b', place, client, verdict(place), place * 30_000);
+    const foundAt = (nowMs: number): readonly number[] =>
+      [0, 1, 2, 3, 4].filter((place) => decisions.get('b', place, client, nowMs) !== undefined);
+    expect([TTL_MS, TTL_MS + 1, 120_000, 120_001].map(foundAt)).to.deep.equal([
+      [0, 1, 2, 3, 4],
+      [1, 2, 3, 4],
+      [2, 3, 4],
+      [3, 4],
+    ]);
+    const listed: number[] = [];
+    decisions.eachOf(client, 10, 120_001 - TTL_MS, ({ place, atMs }) => listed.push(place, atMs));
+    expect(listed).to.deep.equal([4, 120_000, 3, 90_000]);
+    expect([180_000, 180_001].map((nowMs) => decisions.knows('b', nowMs))).to.deep.equal([true, false]);
     expect(decisions.knows('other', 0)).to.equal(false);
+  });
+
+  it('make room for another on the same item after 60 s, and are listed once', () => {
+    const decisions = create();
+    const [alice, bob] = [clientOf(1), clientOf(2)];
+    const list = (client: typeof alice): readonly number[] => {
+      const listed: number[] = [];
+      decisions.eachOf(client, 10, 0, ({ remaining }) => listed.push(remaining));
+      return listed;
+    };
+    for (const place of [0, 1, 2]) decisions.add('b', place, alice, verdict(place), place * 25_000);
+    expect(decisions.add('b', 0, alice, verdict(7), TTL_MS + 1)).to.equal(true);
+    expect(decisions.get('b', 0, alice, TTL_MS + 1)).to.deep.equal(decision(7));
+    expect(list(alice)).to.deep.equal([7, 2, 1]);
+    expect(decisions.add('b', 1, bob, verdict(8), 85_001)).to.equal(true);
+    expect([list(alice), list(bob)]).to.deep.equal([[7, 2], [8]]);
+    expect(decisions.add('b', 0, bob, verdict(9), TTL_MS + 2)).to.equal(false);
+    decisions.add('b', 2, alice, verdict(4), 110_001);
+    expect(list(alice)).to.deep.equal([4, 7]);
+    expect(decisions.size()).to.equal(3);
   });
 
   it('are those of their own client, also where the halves of two hashes are equal', () => {
@@ -102,6 +132,15 @@ describe('decisions on items of batches', () => {
     };
     expect([[0], [7], [20], [0, 8], [0, 20]].map((places) => rowsOf(places))).to.deep.equal([8, 8, 21, 16, 21]);
     expect([rowsOf([0], 3), rowsOf([0, 3], 3), rowsOf([0, 999], 600)]).to.deep.equal([3, 6, 1_024]);
+  });
+
+  it('go batch by batch, the one whose last decision is oldest first', () => {
+    const decisions = create();
+    for (const batchId of ['b0', 'b1']) decisions.add(batchId, 0, clientOf(1), verdict(1), 0);
+    decisions.add('b0', 1, clientOf(1), verdict(1), 100);
+    decisions.forgetOldest();
+    expect(['b0', 'b1'].map((batchId) => decisions.knows(batchId, 100))).to.deep.equal([true, false]);
+    expect(decisions.oldestAtMs()).to.equal(100);
   });
 
   it('go batch by batch, whichever of them is over first', () => {

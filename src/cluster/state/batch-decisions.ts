@@ -17,7 +17,7 @@ type Key = Pick<Named, 'hashHigh' | 'hashLow'>;
 interface ItemDecision {
   batchId: string;
   place: number;
-  /** Monotonic ms of the last decision of the batch. */
+  /** Monotonic ms of the decision. */
   atMs: number;
   allowed: boolean;
   limit: number;
@@ -62,16 +62,18 @@ const HASH_HIGH = 0;
 const HASH_LOW = 1;
 const LIMIT = 2;
 const REMAINING = 3;
-/** −1: never. */
-const RETRY_AFTER_MS = 4;
+/** `EMPTY`, `ALLOWED`, `NEVER`, or `DENIED` plus the ms after which the same cost could pass. */
+const OUTCOME = 4;
 const RESET_MS = 5;
 /** The decision before this one on the same client: the order of its batch times `PLACES`, plus its place; 0: none. */
 const PREVIOUS = 6;
-const STATE = 7;
-/** States of a row. Memory begins as zeros. */
+/** Monotonic ms of the decision. */
+const AT_MS = 7;
+/** Outcomes. Memory begins as zeros. */
 const EMPTY = 0;
-const DENIED = 1;
-const ALLOWED = 2;
+const ALLOWED = 1;
+const NEVER = 2;
+const DENIED = 3;
 
 /** `Named.lastItem` is the number of a batch and a place in it, in 31 bits. */
 const PLACE_BITS = 10;
@@ -137,18 +139,36 @@ export function createBatchDecisions(
     return undefined;
   }
 
+  /** Returns the row of an item of a batch, if its decision is still remembered; -1: it is not. */
+  function rowOf({ rows }: Batch, place: number, nowMs: number): number {
+    const at = place << ROW_SHIFT;
+    if (at >= rows.length || rows[at + OUTCOME] === EMPTY || nowMs - rows[at + AT_MS]! > ttlMs) return -1;
+    return at;
+  }
+
   function bytesOf({ id, rows }: Pick<Batch, 'id' | 'rows'>): number {
     return BATCH_BYTES + 4 * id.length + 8 * rows.length;
   }
 
-  function remove(batch: Batch): void {
-    const { before, after } = batch;
-    batches.delete(batch.id);
-    byNumber.delete(batch.number);
+  function unlink({ before, after }: Batch): void {
     if (before === undefined) oldest = after;
     else before.after = after;
     if (after === undefined) newest = before;
     else after.before = before;
+  }
+
+  function append(batch: Batch): void {
+    batch.before = newest;
+    batch.after = undefined;
+    if (newest === undefined) oldest = batch;
+    else newest.after = batch;
+    newest = batch;
+  }
+
+  function remove(batch: Batch): void {
+    unlink(batch);
+    batches.delete(batch.id);
+    byNumber.delete(batch.number);
     if (last === batch) last = undefined;
     bytes -= bytesOf(batch);
     size -= batch.size;
@@ -165,12 +185,10 @@ export function createBatchDecisions(
       atMs,
       rows: new Float64Array(rows << ROW_SHIFT),
       size: 0,
-      before: newest,
+      before: undefined,
       after: undefined,
     };
-    if (newest === undefined) oldest = batch;
-    else newest.after = batch;
-    newest = batch;
+    append(batch);
     batches.set(id, batch);
     byNumber.set(batch.number, batch);
     bytes += bytesOf(batch);
@@ -189,16 +207,41 @@ export function createBatchDecisions(
     return rows[at + HASH_HIGH] === hashHigh && rows[at + HASH_LOW] === hashLow;
   }
 
+  /** Returns the last decision on a client, as `PREVIOUS` names it. */
+  function lastOf({ lastItem }: Named): number {
+    const batch = byNumber.get(lastItem >>> PLACE_BITS);
+    return batch === undefined ? 0 : batch.order * PLACES + (lastItem & PLACE_MASK);
+  }
+
+  function batchOf(named: number): Batch | undefined {
+    const order = Math.floor(named / PLACES);
+    const batch = byNumber.get(order % numbers);
+    return batch?.order === order ? batch : undefined;
+  }
+
+  /**
+   * Ends the list of a client before a row that another decision takes. The rest of the list is older than that row,
+   * whose time is over.
+   */
+  function endBefore(taken: number, client: Named): void {
+    for (let named = lastOf(client); named !== 0;) {
+      const batch = batchOf(named);
+      const at = (named % PLACES) << ROW_SHIFT;
+      if (batch === undefined || !isOf(batch, at, client)) return;
+      named = batch.rows[at + PREVIOUS]!;
+      if (named === taken) batch.rows[at + PREVIOUS] = named = 0;
+    }
+  }
+
   return {
     knows: (batchId, nowMs) => find(batchId, nowMs) !== undefined,
     get(batchId, place, client, nowMs) {
       const batch = find(batchId, nowMs);
-      const at = place << ROW_SHIFT;
-      if (batch === undefined || at >= batch.rows.length || batch.rows[at + STATE] === EMPTY) return undefined;
-      if (!isOf(batch, at, client)) return undefined;
+      const at = batch === undefined ? -1 : rowOf(batch, place, nowMs);
+      if (batch === undefined || at < 0 || !isOf(batch, at, client)) return undefined;
       const { rows } = batch;
       return {
-        allowed: rows[at + STATE] === ALLOWED,
+        allowed: rows[at + OUTCOME] === ALLOWED,
         limit: rows[at + LIMIT]!,
         remaining: rows[at + REMAINING]!,
         retryAfterMs: waitAt(rows, at),
@@ -215,51 +258,55 @@ export function createBatchDecisions(
       const at = place << ROW_SHIFT;
       if (at >= batch.rows.length) grow(batch, place);
       const { rows } = batch;
-      if (rows[at + STATE] !== EMPTY) return isOf(batch, at, client);
+      if (rowOf(batch, place, atMs) === at) return isOf(batch, at, client);
+      const named = batch.order * PLACES + place;
+      if (rows[at + OUTCOME] === EMPTY) {
+        batch.size += 1;
+        size += 1;
+      } else endBefore(named, client);
+      const previous = lastOf(client);
       rows[at + HASH_HIGH] = client.hashHigh;
       rows[at + HASH_LOW] = client.hashLow;
       rows[at + LIMIT] = limit;
       rows[at + REMAINING] = remaining;
-      rows[at + RETRY_AFTER_MS] = retryAfterMs ?? -1;
+      rows[at + OUTCOME] = allowed ? ALLOWED : retryAfterMs === null ? NEVER : DENIED + retryAfterMs;
       rows[at + RESET_MS] = resetMs;
-      const previous = byNumber.get(client.lastItem >>> PLACE_BITS);
-      rows[at + PREVIOUS] = previous === undefined ? 0 : previous.order * PLACES + (client.lastItem & PLACE_MASK);
-      rows[at + STATE] = allowed ? ALLOWED : DENIED;
+      rows[at + PREVIOUS] = previous === named ? 0 : previous;
+      rows[at + AT_MS] = atMs;
       client.lastItem = (batch.number << PLACE_BITS) | place;
-      batch.atMs = Math.max(batch.atMs, atMs);
-      batch.size += 1;
-      size += 1;
+      if (atMs > batch.atMs) {
+        batch.atMs = atMs;
+        unlink(batch);
+        append(batch);
+      }
       return true;
     },
     eachOf(client, most, sinceMs, visit) {
-      let batch = byNumber.get(client.lastItem >>> PLACE_BITS);
-      let place = client.lastItem & PLACE_MASK;
-      for (let left = most; left > 0 && batch !== undefined && batch.atMs >= sinceMs; left -= 1) {
+      for (let [left, named] = [most, lastOf(client)]; left > 0 && named !== 0; left -= 1) {
+        const batch = batchOf(named);
+        const place = named % PLACES;
         const at = place << ROW_SHIFT;
-        const { rows } = batch;
         // Another batch may have the number of one that is forgotten, but then the row is that of another client.
-        if (at >= rows.length || rows[at + STATE] === EMPTY || !isOf(batch, at, client)) return;
+        if (batch === undefined || at >= batch.rows.length || !isOf(batch, at, client)) return;
+        const { rows } = batch;
+        if (rows[at + OUTCOME] === EMPTY || rows[at + AT_MS]! < sinceMs) return;
         item.batchId = batch.id;
         item.place = place;
-        item.atMs = batch.atMs;
-        item.allowed = rows[at + STATE] === ALLOWED;
+        item.atMs = rows[at + AT_MS]!;
+        item.allowed = rows[at + OUTCOME] === ALLOWED;
         item.limit = rows[at + LIMIT]!;
         item.remaining = rows[at + REMAINING]!;
         item.retryAfterMs = waitAt(rows, at);
         item.resetMs = rows[at + RESET_MS]!;
         visit(item);
-        const previous = rows[at + PREVIOUS]!;
-        place = previous % PLACES;
-        const order = (previous - place) / PLACES;
-        batch = byNumber.get(order % numbers);
-        if (batch?.order !== order) return;
+        named = rows[at + PREVIOUS]!;
       }
     },
     forget(client) {
       for (const batch of batches.values()) {
         for (let at = 0; at < batch.rows.length; at += 1 << ROW_SHIFT) {
-          if (batch.rows[at + STATE] === EMPTY || !isOf(batch, at, client)) continue;
-          batch.rows[at + STATE] = EMPTY;
+          if (batch.rows[at + OUTCOME] === EMPTY || !isOf(batch, at, client)) continue;
+          batch.rows[at + OUTCOME] = EMPTY;
           batch.size -= 1;
           size -= 1;
         }
@@ -275,6 +322,6 @@ export function createBatchDecisions(
 }
 
 function waitAt(rows: Float64Array, at: number): number | null {
-  const retryAfterMs = rows[at + RETRY_AFTER_MS]!;
-  return retryAfterMs < 0 ? null : retryAfterMs;
+  const outcome = rows[at + OUTCOME]!;
+  return outcome === NEVER ? null : Math.max(0, outcome - DENIED);
 }
