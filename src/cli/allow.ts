@@ -26,7 +26,7 @@ export const allow: Command = {
     const answer = await ask(input, '/v1/allow', { method: 'POST', body });
     if (answer === undefined) return FAILED;
     const { allowed } = Object(answer.body) as { allowed?: unknown };
-    if (typeof allowed !== 'boolean') return showProblem(answer, { switches: AS_JSON });
+    if (typeof allowed !== 'boolean') return showProblem(answer, { switches: AS_JSON, env: input.env });
     process.stdout.write(`${asciiJson(answer.body)}\n`);
     return allowed ? 0 : 1;
   },

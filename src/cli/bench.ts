@@ -32,7 +32,7 @@ interface Result {
 }
 
 async function measure(input: Input): Promise<number> {
-  const url = urlOf(input.values['url']);
+  const url = urlOf(input);
   const seconds = count(input, 'seconds', 10);
   const connections = count(input, 'connections', 16);
   const clients = count(input, 'clients', 1_000);

@@ -62,22 +62,59 @@ async function diff(input: Input, path: string): Promise<number> {
   if (answer.status !== 200) return showProblem(answer, input);
   const { policies: inForce } = answer.body as { policies: Policies };
   const differences = differencesOf(inForce, wanted);
-  const signs = { added: '+', changed: '~', missing: '-' } as const;
-  const text = differences.map(({ kind, name }) => `${signs[kind]} ${name}\n`).join('');
+  const text = differences.map((one) => `${lineOf(one)}\n`).join('');
   process.stdout.write(input.switches.has('json') ? pretty(differences) : printable(text));
   return differences.length === 0 ? 0 : 1;
 }
 
-type Difference = { readonly kind: 'added' | 'changed' | 'missing'; readonly name: string };
+type Difference =
+  /** An `added` policy is only in the file; a `missing` one is only in force. */
+  | { readonly kind: 'added' | 'missing'; readonly name: string }
+  /** The fields that differ, by where they are. */
+  | {
+      readonly kind: 'changed';
+      readonly name: string;
+      readonly onlyInFile: readonly string[];
+      readonly onlyInForce: readonly string[];
+      readonly different: readonly string[];
+    };
 
-/** Finds the differences. An `added` policy is only in the file; a `missing` one is only in force. */
 function differencesOf(inForce: Policies, wanted: Policies): Difference[] {
   const names = [...new Set([...Object.keys(inForce), ...Object.keys(wanted)])].sort();
   return names.flatMap((name): Difference[] => {
     if (!Object.hasOwn(inForce, name)) return [{ kind: 'added', name }];
     if (!Object.hasOwn(wanted, name)) return [{ kind: 'missing', name }];
-    return isDeepStrictEqual(inForce[name], wanted[name]) ? [] : [{ kind: 'changed', name }];
+    const [now, then] = [inForce[name] as Policies, wanted[name] as Policies];
+    if (isDeepStrictEqual(now, then)) return [];
+    const differ = (field: string): boolean =>
+      Object.hasOwn(then, field) && !isDeepStrictEqual(now[field], then[field]);
+    return [
+      {
+        kind: 'changed',
+        name,
+        onlyInFile: Object.keys(then).filter((field) => !Object.hasOwn(now, field)),
+        onlyInForce: Object.keys(now).filter((field) => !Object.hasOwn(then, field)),
+        different: Object.keys(now).filter(differ),
+      },
+    ];
   });
+}
+
+function lineOf(one: Difference): string {
+  switch (one.kind) {
+    case 'added':
+      return `+ ${one.name}: only in the file`;
+    case 'missing':
+      return `- ${one.name}: only in force`;
+    case 'changed': {
+      const parts = [
+        ...one.different.map((field) => `${field} differs`),
+        ...one.onlyInFile.map((field) => `${field} is only in the file`),
+        ...one.onlyInForce.map((field) => `${field} is only in force`),
+      ];
+      return `~ ${one.name}: ${parts.join(', ')}`;
+    }
+  }
 }
 
 /** Names every mistake in a file, by field. @returns 0 for none, 1 for some, 2 if the file is not readable */

@@ -8,7 +8,10 @@ const DEFAULT_URL = 'http://127.0.0.1:8080';
 
 /** The options of each command that asks a node. */
 export const REMOTE = {
-  url: { value: 'URL', meaning: `the node to ask (default ${DEFAULT_URL}); http:// may be left out` },
+  url: {
+    value: 'URL',
+    meaning: `the node to ask (default: TOKENRING_URL, else ${DEFAULT_URL}); http:// may be left out`,
+  },
   json: { meaning: 'print the answer as JSON' },
 } as const;
 
@@ -37,12 +40,12 @@ function printError(sentence: string): void {
  * @returns `undefined` if no JSON answer comes
  */
 export async function ask(
-  { values, env }: Input,
+  input: Input,
   path: string,
   { method = 'GET', body, headers = {}, complain = printError }: AskOptions = {},
 ): Promise<Answer | undefined> {
-  const url = urlOf(values['url']);
-  const token = tokenHeader(env);
+  const url = urlOf(input);
+  const token = tokenHeader(input.env);
   try {
     const response = await fetch(new URL(path, url), {
       method,
@@ -68,13 +71,24 @@ export function show(answer: Answer | undefined, input: Input, asText: (body: un
   return 0;
 }
 
-/** Prints a problem as one sentence, or as JSON with `--json`. @returns the exit code of a failure */
-export function showProblem({ body, status }: Answer, { switches }: Pick<Input, 'switches'>): number {
+/**
+ * Prints a problem as one sentence, or as JSON with `--json`. If the node wants a token, the sentence says where the
+ * command takes it from.
+ * @returns the exit code of a failure
+ */
+export function showProblem({ body, status }: Answer, { switches, env }: Pick<Input, 'switches' | 'env'>): number {
   const { title, detail } = Object(body) as { title?: unknown; detail?: unknown };
   const texts = [title, detail].filter((one) => typeof one === 'string');
   const sentence = texts.length === 0 ? `the node answered ${status}` : printable(texts.join(': '));
-  process.stderr.write(switches.has('json') ? `${asciiJson(body)}\n` : `tokenring: ${sentence}\n`);
+  const advice = status === 401 ? `; ${adviceOnToken(env)}` : '';
+  process.stderr.write(switches.has('json') ? `${asciiJson(body)}\n` : `tokenring: ${sentence}${advice}\n`);
   return FAILED;
+}
+
+function adviceOnToken(env: Input['env']): string {
+  return env['TOKENRING_TOKEN']
+    ? 'the node does not know the token in TOKENRING_TOKEN'
+    : 'set TOKENRING_TOKEN to that token';
 }
 
 /** Makes text from a node safe to print: it must not give commands to the terminal. */
@@ -98,11 +112,15 @@ function reasonOf(error: unknown): string {
   return String(reason).split('\n')[0]!;
 }
 
-export function urlOf(text = DEFAULT_URL): URL {
+/** Returns the address of the node to ask: `--url`, else `TOKENRING_URL`. */
+export function urlOf({ values, env }: Pick<Input, 'values' | 'env'>): URL {
+  const given = values['url'];
+  const text = given ?? (env['TOKENRING_URL'] || DEFAULT_URL);
   const url = /^[a-z]+:\/\//i.test(text) ? text : `http://${text}`;
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   if (parsed === undefined || !/^https?:$/.test(parsed.protocol)) {
-    throw new SettingsError(`--url: ${JSON.stringify(text)} is not valid, expected host:port or http://host:port`);
+    const name = given === undefined ? 'TOKENRING_URL' : '--url';
+    throw new SettingsError(`${name}: ${JSON.stringify(text)} is not valid, expected host:port or http://host:port`);
   }
   return parsed;
 }

@@ -25,7 +25,8 @@ export async function overview(): Promise<string> {
   const list = lines.map(([usage, summary]) => `  ${usage}\n      ${summary}\n`).join('');
   return (
     `tokenring: a distributed rate limiter\n\n${list}\ntokenring COMMAND --help shows options and examples; tokenring --version the version.\n` +
-    'Commands that ask a node send the token in TOKENRING_TOKEN, if it is set.\n'
+    'Commands that ask a node send the token in TOKENRING_TOKEN, if it is set. They ask the node at TOKENRING_URL, unless\n' +
+    '--url names another.\n'
   );
 }
 

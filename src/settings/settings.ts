@@ -19,7 +19,7 @@ const NAMES = Object.keys(SETTINGS) as Name[];
  * Variables of the environment that are no settings of a node: the path of the settings file, and the token that
  * commands such as `tokenring allow` send.
  */
-const OTHER_VARIABLES: ReadonlySet<string> = new Set(['TOKENRING_CONFIG', 'TOKENRING_TOKEN']);
+const OTHER_VARIABLES: ReadonlySet<string> = new Set(['TOKENRING_CONFIG', 'TOKENRING_TOKEN', 'TOKENRING_URL']);
 
 /**
  * Reads the settings from flags, then the environment, then the JSON file named by `TOKENRING_CONFIG`, then defaults.

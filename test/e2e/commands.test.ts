@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -132,12 +133,47 @@ describe('the commands of tokenring', function () {
     const [policy, file] = ['policy.json', 'policies.json'].map((name) => join(folder, name));
     writeFileSync(policy!, '{"limit":5,"window":"1m"}');
     writeFileSync(file!, '{"policies":{"api":{"limit":5,"window":"1m"}}}');
-    expect(await run('policies', 'diff', file!, '--url', url)).to.include({ code: 1, stdout: '+ api\n' });
+    expect(await run('policies', 'diff', file!, '--url', url)).to.include({
+      code: 1,
+      stdout: '+ api: only in the file\n',
+    });
     expect(await run('policies', 'put', 'api', policy!, '--url', url)).to.include({ code: 0 });
     expect(await run('policies', 'diff', file!, '--url', url)).to.include({ code: 0, stdout: '' });
     expect(JSON.parse((await run('policies', 'get', 'api', '--url', url)).stdout)).to.include({ limit: 5 });
-    writeFileSync(file!, '{"policies":{"api":{"limit":6,"window":"1m"}}}');
-    expect(await run('policies', 'diff', file!, '--url', url)).to.include({ code: 1, stdout: '~ api\n' });
+    writeFileSync(file!, '{"policies":{"api":{"limit":6,"windowMs":60000}}}');
+    expect(await run('policies', 'diff', file!, '--url', url)).to.include({
+      code: 1,
+      stdout: '~ api: limit differs, windowMs is only in the file, window is only in force\n',
+    });
+    writeFileSync(file!, '{"policies":{}}');
+    expect(await run('policies', 'diff', file!, '--url', url)).to.include({
+      code: 1,
+      stdout: '- api: only in force\n',
+    });
+  });
+
+  it('ask the node at TOKENRING_URL, unless --url names another', async () => {
+    const there = await tokenring(['status'], { TOKENRING_URL: url }).ended;
+    expect(there).to.include({ code: 0, stderr: '' });
+    const other = await tokenring(['status', '--url', '127.0.0.1:1'], { TOKENRING_URL: url }).ended;
+    expect(other.stderr).to.match(/^tokenring: http:\/\/127\.0\.0\.1:1 does not answer/);
+    const wrong = await tokenring(['status'], { TOKENRING_URL: 'ftp://x' }).ended;
+    expect(wrong).to.deep.equal({
+      code: 2,
+      stdout: '',
+      stderr: 'tokenring: TOKENRING_URL: "ftp://x" is not valid, expected host:port or http://host:port\n',
+    });
+  });
+
+  it('say where they take the token from, if a node wants one', async () => {
+    const path = join(folder, 'plain.json');
+    writeFileSync(path, '{"limit":5,"window":"1m"}');
+    const put = ['policies', 'put', 'api', path, '--url', url];
+    const none = await tokenring(put, {}).ended;
+    expect(none).to.include({ code: 2, stdout: '' });
+    expect(none.stderr).to.match(/with the role admin; set TOKENRING_TOKEN to that token\n$/);
+    const unknown = await tokenring(put, { TOKENRING_TOKEN: 'guess' }).ended;
+    expect(unknown.stderr).to.match(/; the node does not know the token in TOKENRING_TOKEN\n$/);
   });
 
   it('measure a node', async () => {
@@ -174,6 +210,22 @@ describe('the commands of tokenring', function () {
       taken.close();
       expect(code).to.equal(2);
       expect(stderr).to.include(`tokenring: node 2 (127.0.0.1:${port}): TOKENRING_PORT: cannot listen`);
+    });
+
+    it('gives each node ports of its own for the Redis protocol and gRPC, and prints them', async () => {
+      const args = ['--port', '21180', '--resp-port', '21280', '--grpc-port', '21290', '--nodes', '2', '--log', 'json'];
+      const cluster = tokenring(['cluster', ...args]);
+      expect(await cluster.line('cluster ready')).to.deep.include({
+        resp: ['127.0.0.1:21280', '127.0.0.1:21281'],
+        grpc: ['127.0.0.1:21290', '127.0.0.1:21291'],
+      });
+      for (const port of [21280, 21281, 21290, 21291]) {
+        const socket = connect(port, '127.0.0.1');
+        await once(socket, 'connect');
+        socket.destroy();
+      }
+      cluster.child.kill('SIGTERM');
+      expect((await cluster.ended).code).to.equal(0);
     });
 
     it('prints at most ten plain lines on a terminal', async function () {

@@ -74,6 +74,9 @@ describe('tokens', () => {
     const access = createAccess(readTokenFile(Buffer.from('{"require":["decide"],"tokens":[]}')));
     for (const role of ['decide', 'admin'] as const)
       expect(codeOf(() => access.admit(bearer('boss'), role))).to.equal('forbidden');
+    expect(() => access.admit(bearer('boss'), 'admin')).to.throw(
+      'no token of the node has the role admin; start the node with TOKENRING_ADMIN_TOKEN or TOKENRING_TOKENS',
+    );
     const withAdmin = createAccess(withAdminToken({ required: [], tokens: [] }, 'token of boss'));
     expect(withAdmin.admit(bearer('boss'), 'admin')).to.equal('TOKENRING_ADMIN_TOKEN');
   });

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { NO_PEER_ANSWERS } from '../../cluster/handover/joiner.js';
 import { createStdoutSink } from '../../log/line-sink.js';
 import { prettyLine } from '../../log/pretty.js';
-import { SETTINGS } from '../../settings/setting-table.js';
+import { flag, SETTINGS } from '../../settings/setting-table.js';
+import type { Settings } from '../../settings/setting-table.js';
 import { readSettings, SettingsError } from '../../settings/settings.js';
 import { withoutServiceLinks } from './service-links.js';
 
@@ -28,8 +29,10 @@ export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv
   const peers = ports.map(({ peerPort }) => `127.0.0.1:${peerPort}`).join(',');
   const out = createStdoutSink();
   if (isPretty) out.write(`Starting ${nodes === 1 ? 'a node' : `${nodes} nodes`} on this machine …\n`);
-  const children = ports.map(({ port, peerPort }, i) => {
+  const children = ports.map(({ port, peerPort, grpcPort, respPort }, i) => {
     const own = ['--port', `${port}`, '--peer-port', `${peerPort}`, '--peers', peers, '--log', 'json'];
+    if (grpcPort !== undefined) own.push('--grpc-port', `${grpcPort}`);
+    if (respPort !== undefined) own.push('--resp-port', `${respPort}`);
     return startMember({ name: `node ${i + 1} (127.0.0.1:${port})`, args: [...rest, ...own], env }, (line) => {
       if (!isPretty) out.write(`${line}\n`);
       else if (levelOf(line) >= WARN && !isExpected(line)) out.write(`node ${i + 1}: ${prettyLine(line)}`);
@@ -46,33 +49,40 @@ export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   for (const { exited } of children) void exited.then((code) => code !== 0 && terminate());
   const ready = await Promise.all(children.map(({ becomesReady }) => becomesReady));
-  const publicPorts = ports.map(({ port }) => port);
-  if (ready.every(Boolean)) out.write(welcome(publicPorts, isPretty));
+  if (ready.every(Boolean)) out.write(welcome(ports, isPretty));
   const codes = await Promise.all(children.map(({ exited }) => exited));
   process.exitCode = Math.max(...codes);
 }
 
-function welcome(ports: readonly number[], isPretty: boolean): string {
+function welcome(nodes: readonly NodePorts[], isPretty: boolean): string {
+  const ports = nodes.map(({ port }) => port);
   const urls = ports.map((port) => `http://127.0.0.1:${port}`);
   const question = `-H 'content-type: application/json' -d '{"clientId":"alice","limit":5,"window":"1m"}'`;
   const tryIt = `curl -s localhost:${ports[0]}/v1/allow ${question}`;
   const dashboard = `${urls[0]}/dashboard`;
+  const resp = nodes.flatMap(({ respPort }) => (respPort ? [`127.0.0.1:${respPort}`] : []));
+  const grpc = nodes.flatMap(({ grpcPort }) => (grpcPort ? [`127.0.0.1:${grpcPort}`] : []));
   if (!isPretty) {
-    const line = { level: 30, time: Date.now(), urls, dashboard, try: tryIt, msg: 'cluster ready' };
+    const more = { ...(resp.length > 0 && { resp }), ...(grpc.length > 0 && { grpc }) };
+    const line = { level: 30, time: Date.now(), urls, ...more, dashboard, try: tryIt, msg: 'cluster ready' };
     return `${JSON.stringify(line)}\n`;
   }
   return (
     `\n${ports.length === 1 ? 'The node is' : `${ports.length} nodes are`} ready: ${urls.join(' ')}\n` +
+    (resp.length > 0 ? `The Redis protocol is at ${resp.join(' ')}\n` : '') +
+    (grpc.length > 0 ? `gRPC is at ${grpc.join(' ')}\n` : '') +
     `All answer alike. Try:\n\n  ${tryIt}\n\n` +
     `The dashboard is at ${dashboard}, the API is described at ${urls[0]}/docs\nCtrl-C stops.\n`
   );
 }
 
-/** Chooses the ports of each node. Each worker of a node has a peer port of its own. */
+type NodePorts = Pick<Settings, 'port' | 'peerPort' | 'grpcPort' | 'respPort'>;
+
+/** Chooses the ports of each node. Each worker of a node has a peer port of its own. Port 0 stays 0: a free one. */
 function portsOf(
-  { port, peerPort, workers }: { port: number; peerPort: number; workers: number },
+  { port, peerPort, grpcPort, respPort, workers }: NodePorts & Pick<Settings, 'workers'>,
   nodes: number,
-): { port: number; peerPort: number }[] {
+): NodePorts[] {
   const firstPeer = peerPort === SETTINGS.peerPort.default ? port + PEER_PORT_OFFSET : peerPort;
   const last = Math.max(port + nodes, firstPeer + nodes * workers) - 1;
   if (port === 0 || peerPort === 0 || last > 65_535) {
@@ -80,7 +90,18 @@ function portsOf(
       `--port: ${port} is not valid for ${nodes} nodes, expected a port from 1 whose successors, and peer ports from ${firstPeer}, are below 65536`,
     );
   }
-  return Array.from({ length: nodes }, (_, i) => ({ port: port + i, peerPort: firstPeer + i * workers }));
+  for (const [name, first] of Object.entries({ grpcPort, respPort }))
+    if (first !== undefined && first + nodes - 1 > 65_535)
+      throw new SettingsError(
+        `${flag(name)}: ${first} is not valid for ${nodes} nodes, expected a port whose successors are below 65536`,
+      );
+  const nth = (first: number | undefined, i: number): number | undefined => (first ? first + i : first);
+  return Array.from({ length: nodes }, (_, i) => ({
+    port: port + i,
+    peerPort: firstPeer + i * workers,
+    grpcPort: nth(grpcPort, i),
+    respPort: nth(respPort, i),
+  }));
 }
 
 interface Member {

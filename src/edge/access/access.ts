@@ -52,7 +52,9 @@ export function createAccess(initial: AccessRules): Access {
       if (!required.has(role)) return undefined;
       const able = rules.tokens.filter(({ roles }) => allows(roles, role));
       if (able.length === 0)
-        throw new TokenringError('forbidden', { expected: `a token of the node to have the role ${role}` });
+        throw new TokenringError('forbidden', {
+          detail: `no token of the node has the role ${role}; start the node with TOKENRING_ADMIN_TOKEN or TOKENRING_TOKENS`,
+        });
       const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
       const shown = text === undefined ? undefined : findToken(rules.tokens, text);
       if (shown === undefined)
