@@ -15,6 +15,7 @@ import type { RunningNode } from '../../src/main.js';
 import { readSettings, SettingsError } from '../../src/settings/settings.js';
 import { allow, call, decisionOf, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';
+import { freePort } from '../support/ports.js';
 
 const TOKEN = 'the-admin-token';
 
@@ -433,7 +434,7 @@ describe('the file of policies', () => {
 
   it('leaves a line in the audit log if a join overwrites what the node has kept', async () => {
     write(api(5));
-    const seed = `127.0.0.1:${20_000 + Math.floor(Math.random() * 20_000)}`;
+    const seed = `127.0.0.1:${await freePort()}`;
     const first = await start('--advertise', seed, '--peer-port', seed.slice(seed.indexOf(':') + 1));
     await request(first, 'PUT', '/v1/policies/api', { limit: 50, window: '1m' });
     const [state, log] = [join(folder, 'kept.state'), join(folder, 'joiner.log')];
@@ -452,7 +453,7 @@ describe('the file of policies', () => {
 
   it('reaches the nodes that have another one, or the same', async () => {
     write(api(5));
-    const seed = `127.0.0.1:${20_000 + Math.floor(Math.random() * 20_000)}`;
+    const seed = `127.0.0.1:${await freePort()}`;
     const first = await start('--advertise', seed, '--peer-port', seed.slice(seed.indexOf(':') + 1));
     const other = join(folder, 'other.json');
     writeFileSync(other, JSON.stringify(api(5)));

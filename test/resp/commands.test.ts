@@ -85,7 +85,8 @@ describe('the commands of the Redis protocol', () => {
       const settled = (await wire.ask('TR.SETTLE', name, cost)) as Map<Reply, Reply>;
       expect([settled.get('cost'), settled.get('reserved'), settled.get('remaining')]).to.deep.equal([2, 6, 8]);
     }
-    expect(errorOf(await wire.ask('TR.SETTLE', name.replace(/.$/, 'x'), 1))).to.match(/^UNKNOWN_RESERVATION /);
+    const unknown = name.replace(/.$/, (last) => (last === 'x' ? 'y' : 'x'));
+    expect(errorOf(await wire.ask('TR.SETTLE', unknown, 1))).to.match(/^UNKNOWN_RESERVATION /);
     expect(errorOf(await wire.ask('TR.SETTLE', name, 'much'))).to.match(/^INVALID_REQUEST cost: "much" is not valid/);
   });
 
