@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Log } from '../cluster/ports.js';
@@ -49,10 +50,11 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
   let writing: Promise<void> | undefined;
   let failed = false;
   let prepared = false;
+  // Nodes may share the file. Each writes its own temporary file, and then replaces the shared file as a whole. A
+  // process id would not tell them apart: in a container each node is process 1.
+  const temporary = `${path}.${randomUUID()}.tmp`;
 
   async function write(state: PolicyState): Promise<void> {
-    // Nodes may share the file. Each writes its own temporary file, and then replaces the shared file as a whole.
-    const temporary = `${path}.${process.pid}.tmp`;
     try {
       if (!prepared) await prepareFolder(path);
       prepared = true;

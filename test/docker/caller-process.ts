@@ -7,9 +7,12 @@ const base = process.argv[2]!;
 // One connection for each request that is under way, kept: as a service would. It sends nothing twice.
 const agent = new Agent({ keepAlive: true });
 
-process.on('message', ({ id, method, path, body }: Call) => {
+process.on('message', ({ id, method, path, body, token }: Call) => {
   const answer = (answered: Omit<Answered, 'id'>): void => void process.send?.({ id, ...answered });
-  const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+  const headers = {
+    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+  };
   const outgoing = request(new URL(path, base), { method, agent, headers }, (incoming) => {
     let text = '';
     incoming.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));

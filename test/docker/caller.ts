@@ -4,9 +4,10 @@ import { join } from 'node:path';
 
 export interface Call {
   readonly id: number;
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'PUT';
   readonly path: string;
   readonly body: string | undefined;
+  readonly token: string | undefined;
 }
 
 export interface Answered {
@@ -18,7 +19,7 @@ export interface Answered {
 
 export interface Caller {
   /** Never rejects: a broken connection is an answer with status 0. */
-  call(method: Call['method'], path: string, body?: object): Promise<Answered>;
+  call(method: Call['method'], path: string, body?: object, token?: string): Promise<Answered>;
   close(): void;
 }
 
@@ -39,9 +40,9 @@ export async function startCaller(inside: readonly string[], base: string): Prom
   });
   let calls = 0;
   return {
-    call(method, path, body) {
+    call(method, path, body, token) {
       calls += 1;
-      const call: Call = { id: calls, method, path, body: body && JSON.stringify(body) };
+      const call: Call = { id: calls, method, path, body: body && JSON.stringify(body), token };
       return new Promise((resolve) => {
         waiting.set(call.id, resolve);
         child.send(call);

@@ -15,6 +15,7 @@ const BASE_IMAGE = 'node:24-slim';
 /** Bytes that the program and what it depends on add to the base image. */
 const MAX_ADDED_BYTES = 25e6;
 const SECRET = randomBytes(16).toString('hex');
+const ADMIN_TOKEN = 'the-admin-token';
 const LOAD = { limit: 20, clients: 60, workers: 6 };
 /**
  * Three times the default, as up to five nodes, the balancer, the engine and this test share two cores: of nodes that the
@@ -54,6 +55,7 @@ function testContainers(engine: Engine): void {
     // A secret that somebody keeps in docker/.env has no part in this.
     return engine.docker(['compose', '-f', FILE, '-p', PROJECT, '--env-file', '/dev/null', ...args], {
       TOKENRING_PEER_SECRET: SECRET,
+      TOKENRING_ADMIN_TOKEN: ADMIN_TOKEN,
       TOKENRING_SUSPECT_AFTER_MS: String(SUSPECT_AFTER_MS),
       ...more,
       BALANCER_PUBLISH: engine.publish,
@@ -192,6 +194,9 @@ function testContainers(engine: Engine): void {
     const composed = await engine.docker(['compose', '-f', FILE, '--env-file', '/dev/null', 'config', '-q']);
     expect(composed.code).not.equals(0);
     expect(composed.stderr).contains('TOKENRING_PEER_SECRET').and.contains('is not set, put it in docker/.env');
+    const copied = ['compose', '-f', FILE, '--env-file', 'docker/.env.example', 'config', '-q'];
+    expect((await engine.docker(copied)).stderr).contains('is not set, put it in docker/.env');
+    await succeed(engine.docker(copied, { TOKENRING_PEER_SECRET: SECRET }));
     const alone = await engine.docker(['run', '--rm', IMAGE]);
     expect(alone.code).equals(2);
     expect(alone.stderr).contains('TOKENRING_PEER_SECRET');
@@ -202,6 +207,31 @@ function testContainers(engine: Engine): void {
       expect(await docker('inspect', '-f', '{{.State.Health.Status}}', name)).equals('healthy');
     }
     await ringOf(3);
+  });
+
+  it('have the command, which asks the node in its container', async () => {
+    const [name] = await nodes();
+    const status = JSON.parse(await docker('exec', name!, 'tokenring', 'status', '--json')) as ClusterView;
+    expect(status.members.map(({ state }) => state)).deep.equals(['active', 'active', 'active']);
+  });
+
+  it('keep policies of the API and take new settings when all are replaced', async () => {
+    const policy = { limit: 7, window: '1m' };
+    expect((await caller!.call('PUT', '/v1/policies/kept', policy, ADMIN_TOKEN)).status).within(200, 201);
+    more = { TOKENRING_RESP_PORT: '6379', TOKENRING_GRPC_PORT: '50051', TOKENRING_LOG_LEVEL: 'info' };
+    await succeed(compose('up', '-d', '--no-build', '--wait', '--force-recreate'));
+    await ringOf(3);
+    for (let i = 0; i < 3; i += 1) {
+      const { status, body } = await caller!.call('GET', '/v1/policies/kept');
+      expect({ status, ...(JSON.parse(body) as object) }).includes({ status: 200, limit: 7 });
+    }
+    const [name] = await nodes();
+    expect(await docker('logs', name!))
+      .contains('"respPort":6379')
+      .and.contains('"grpcPort":50051');
+    const ping = `const s = require('node:net').connect(6379, 'node', () => s.write('PING\\r\\n'));
+      s.on('data', (data) => { console.log(String(data).trim()); s.destroy(); });`;
+    expect(await docker('exec', name!, 'node', '-e', ping)).equals('+PONG');
   });
 
   it('hold the limit of a client, whichever node the balancer asks', async () => {

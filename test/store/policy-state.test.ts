@@ -56,6 +56,15 @@ describe('the state file of the policies', () => {
     expect((await readPolicyState(path))!.file).to.deep.equal(new Map());
   });
 
+  it('is shared by nodes with the same process id, as in containers, which save at the same time', async () => {
+    const path = newPath();
+    const nodes = Array.from({ length: 4 }, () => createPolicyStateFile({ path, log }));
+    for (const limit of [1, 2, 3]) for (const node of nodes) node.save(withLimit(limit));
+    await Promise.all(nodes.map((node) => node.saved()));
+    expect(lines).to.deep.equal([]);
+    expect((await readPolicyState(path))!.document.digest).to.equal(withLimit(3).document.digest);
+  });
+
   it('leaves no temporary file behind when a write fails, and logs the first failure', async () => {
     const path = newPath();
     mkdirSync(path, { recursive: true });
