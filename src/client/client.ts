@@ -7,6 +7,7 @@ import { callsBy } from '../core/request/limiter.js';
 import type { Limiter } from '../core/request/limiter.js';
 import type { AllowRequest } from '../core/request/request.js';
 import { createQuestionDispatcher } from './asking/dispatcher.js';
+import { Circuit } from './asking/circuit.js';
 import { createCaller } from './asking/caller.js';
 import { createTopology } from './topology/topology.js';
 import { TokenringError } from '../core/error.js';
@@ -22,6 +23,10 @@ import type { Time } from './time.js';
 import { createTransport } from './transport/transport.js';
 import type { Connections } from './transport/transport.js';
 import { createWaiting } from './waiting.js';
+import { warnOnce } from './warn-once.js';
+
+/** The code of the process warning that no node answers. */
+const WARNING = 'TOKENRING_NO_NODE';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
 export interface Client extends Limiter {
@@ -47,8 +52,14 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   const { timeoutMs, maxWaiting, refreshMs, onUnavailable, rememberDenialsMs } = options;
   const transport = createTransport({ connections, time }, options);
   const topology = createTopology(options.nodes, options);
+  const circuit = new Circuit(time, topology, () =>
+    warnOnce(
+      `createClient: no node answers; they are tried again until one does: ${options.nodes.join(', ')}`,
+      WARNING,
+    ),
+  );
   const refresher = createRefresher(
-    { transport, topology, time },
+    { transport, topology, circuit, time },
     { refreshMs, timeoutMs, hasToken: options.token !== undefined },
   );
   const onFailure = (): void => refresher.doubt();
@@ -61,10 +72,10 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     return `${idPrefix}${(ids += 1).toString(36)}`;
   };
   const dispatcher = createQuestionDispatcher(
-    { transport, topology, retries, time, newId, onFailure },
+    { transport, topology, retries, circuit, time, newId, onFailure },
     { timeoutMs, maxWaiting },
   );
-  const caller = createCaller({ transport, topology, retries, time, onFailure }, { timeoutMs });
+  const caller = createCaller({ transport, topology, retries, circuit, time, onFailure }, { timeoutMs });
   const denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
   const write = createQuestionWriter({ remembers: rememberDenialsMs > 0 });
   const wholeMs = (): number => Math.floor(time.nowMs());
@@ -77,13 +88,13 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     refresher.asked();
   }
 
-  function withoutNodes(request: AllowRequest): Decision {
+  function withoutNodes(request: AllowRequest, { retryAfterMs = CLOSED_RETRY_MS }: TokenringError): Decision {
     const allowed = onUnavailable === 'open';
     return {
       allowed,
       limit: request.limit ?? request.limits?.[0]?.limit ?? 0,
       remaining: 0,
-      retryAfterMs: allowed ? 0 : CLOSED_RETRY_MS,
+      retryAfterMs: allowed ? 0 : retryAfterMs,
       resetMs: 0,
       owner: topology.ownerOf(request.clientId) ?? '',
       source: 'fallback',
@@ -111,7 +122,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
           if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, wholeMs());
           resolve(decision);
         } else if (asked.kind === 'refused' || onUnavailable === 'throw') reject(asked.error);
-        else resolve(withoutNodes(request));
+        else resolve(withoutNodes(request, asked.error));
       });
     });
   }

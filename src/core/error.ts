@@ -47,6 +47,8 @@ interface ErrorDetails {
   readonly status?: number | undefined;
   /** Place in a batch, from 0. */
   readonly item?: number | undefined;
+  /** Ms until a node is tried again, if the client knows. */
+  readonly retryAfterMs?: number | undefined;
 }
 
 /**
@@ -67,6 +69,8 @@ export class TokenringError extends Error {
   readonly detail: string;
   /** Place of the request in its batch, from 0. */
   readonly item: number | undefined;
+  /** Ms until a node is tried again, if the client knows. */
+  readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, details: ErrorDetails = {}, options?: ErrorOptions) {
     const detail = details.detail ?? adviceOf(details);
@@ -80,15 +84,13 @@ export class TokenringError extends Error {
     this.expected = details.expected;
     this.detail = detail;
     this.item = details.item;
+    this.retryAfterMs = details.retryAfterMs;
   }
 
   /** Returns the same error for one item of a batch. */
   of(item: number): TokenringError {
-    return new TokenringError(
-      this.code,
-      { status: this.status, field: this.field, expected: this.expected, detail: this.detail, item },
-      { cause: this.cause },
-    );
+    const { code, status, field, expected, detail, retryAfterMs, cause } = this;
+    return new TokenringError(code, { status, field, expected, detail, item, retryAfterMs }, { cause });
   }
 
   /** The `problem+json` body. */

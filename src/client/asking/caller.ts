@@ -1,4 +1,5 @@
 import { TokenringError } from '../../core/error.js';
+import type { Circuit } from './circuit.js';
 import { readProblem } from './read-answer.js';
 import { describeFailures } from './retries.js';
 import type { Retries } from './retries.js';
@@ -22,6 +23,7 @@ interface CallerDeps {
   readonly transport: Transport;
   readonly topology: Topology;
   readonly retries: Retries;
+  readonly circuit: Circuit;
   readonly time: Time;
   readonly onFailure: (address: string) => void;
 }
@@ -29,7 +31,7 @@ interface CallerDeps {
 const MAX_CALLS = 1_000;
 
 export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: number }): Caller {
-  const { transport, topology, retries, time, onFailure } = deps;
+  const { transport, topology, retries, circuit, time, onFailure } = deps;
   const calls = new Set<Promise<unknown>>();
 
   async function call<T>(key: string, sent: Sent, read: (value: unknown) => T | undefined): Promise<T> {
@@ -48,6 +50,7 @@ export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: numbe
         const isFree = retries.failed(address);
         mayAsk = exchanged.unconnected || isFree || retries.take();
         topology.fails(address);
+        circuit.failed();
         onFailure(address);
         continue;
       }
@@ -55,9 +58,11 @@ export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: numbe
       const answer = status === 200 || status === 204 ? read(value) : undefined;
       if (answer !== undefined) {
         topology.answers(address);
+        circuit.answered();
         return answer;
       }
       const problem = readProblem(value);
+      if (problem !== undefined) circuit.answered();
       if (problem !== undefined && status >= 400 && status < 500) throw problem;
       if (retryAfterMs !== undefined) retries.rest(address, retryAfterMs);
       failures.set(address, problem ?? new Error(`answered ${status}, which is no answer to ${sent.path}`));
@@ -65,6 +70,7 @@ export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: numbe
     }
     const cause = [...failures.values()].at(-1);
     const code = cause === undefined ? 'overloaded' : cause instanceof TokenringError ? cause.code : 'no_answer';
+    if (code === 'no_answer') circuit.unanswered();
     const detail = describeFailures(failures) || 'every node has asked for a pause';
     throw new TokenringError(code, { detail }, { cause });
   }
@@ -73,6 +79,8 @@ export function createCaller(deps: CallerDeps, { timeoutMs }: { timeoutMs: numbe
     async call(key, sent, read) {
       if (calls.size >= MAX_CALLS)
         throw new TokenringError('overloaded', { detail: `${MAX_CALLS} calls of this client wait for an answer` });
+      const refusal = circuit.refusal();
+      if (refusal !== undefined) throw refusal;
       const called = call(key, sent, read);
       calls.add(called);
       try {

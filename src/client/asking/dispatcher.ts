@@ -2,6 +2,7 @@ import type { Decision } from '../../core/decide/decision.js';
 import type { NodeId } from '../../core/ring/ring.js';
 import { TokenringError } from '../../core/error.js';
 import { MAX_REQUEST_BYTES } from '../../core/request/request.js';
+import type { Circuit } from './circuit.js';
 import { createBatcher, OVERDUE_MS } from './batcher.js';
 import type { Question } from './batcher.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';
@@ -36,6 +37,7 @@ interface QuestionDispatcherDeps {
   readonly transport: Transport;
   readonly topology: Topology;
   readonly retries: Retries;
+  readonly circuit: Circuit;
   readonly time: Time;
   /** Returns an id that no other client has. It needs no escapes in JSON. */
   readonly newId: () => string;
@@ -80,7 +82,7 @@ interface Item extends Question {
 }
 
 export function createQuestionDispatcher(
-  { transport, topology, retries, time, newId, onFailure }: QuestionDispatcherDeps,
+  { transport, topology, retries, circuit, time, newId, onFailure }: QuestionDispatcherDeps,
   { timeoutMs, maxWaiting }: QuestionDispatcherOptions,
 ): QuestionDispatcher {
   const batcher = createBatcher<Item>({ transport, time, newId }, completed);
@@ -100,6 +102,7 @@ export function createQuestionDispatcher(
     else after.before = before;
     item.before = item.after = undefined;
     waiting -= 1;
+    if (asked.kind === 'unanswered' && asked.error.code === 'no_answer') circuit.unanswered();
     item.done(asked);
     if (waiting > 0) return;
     stopTicking?.();
@@ -148,6 +151,7 @@ export function createQuestionDispatcher(
     if (answer.status !== 200 || !Array.isArray(results) || results.length !== items.length)
       return notDecided(by, items, answer);
     topology.answers(by);
+    circuit.answered();
     for (let i = 0; i < items.length; i += 1) {
       const item = items[i]!;
       const result: unknown = results[i];
@@ -165,15 +169,18 @@ export function createQuestionDispatcher(
     const { status, value, retryAfterMs } = answer;
     const problem = readProblem(value);
     if (status === 429 || status === 408) {
+      circuit.answered();
       // The node limits this client, or this client was slow. Another node would only get the same load.
       if (retryAfterMs !== undefined) retries.rest(by, retryAfterMs);
       const code = status === 408 ? 'timeout' : 'overloaded';
       const error = problem ?? new TokenringError(code, { status, detail: `${by} answered ${status}` });
       for (const item of items) settle(item, { kind: 'unanswered', error });
     } else if (problem !== undefined && isFault(status)) {
+      circuit.answered();
       for (const item of items) settle(item, { kind: 'refused', error: problem });
     } else if (status === 503 && (problem?.code === 'overloaded' || retryAfterMs !== undefined)) {
       retries.rest(by, retryAfterMs ?? REST_MS);
+      if (problem?.code === 'overloaded') circuit.answered();
       onFailure(by);
       const reason = problem ?? new TokenringError('overloaded', { detail: 'answered 503' });
       for (const item of items) askAgain(item, by, reason, problem?.code === 'draining');
@@ -185,6 +192,7 @@ export function createQuestionDispatcher(
 
   function failed(address: string, items: readonly Item[], reason: Error, isFree: boolean): void {
     topology.fails(address);
+    circuit.failed();
     onFailure(address);
     for (const item of items) askAgain(item, address, reason, isFree);
   }
@@ -207,6 +215,7 @@ export function createQuestionDispatcher(
     for (const { address, questions } of batcher.overdue()) {
       const isFree = retries.failed(address);
       topology.fails(address);
+      circuit.failed();
       onFailure(address);
       const reason = new Error(`no answer within ${OVERDUE_MS} ms`);
       for (const item of questions) {
@@ -215,8 +224,10 @@ export function createQuestionDispatcher(
         if (isFree || retries.take()) askNext(item);
       }
     }
+    const refusal = circuit.refusal();
     for (let item = first, next = first?.after; item !== undefined; item = next, next = item?.after) {
-      if (nowMs >= item.giveUpAtMs) settle(item, unanswered(item));
+      if (refusal !== undefined) settle(item, { kind: 'unanswered', error: refusal });
+      else if (nowMs >= item.giveUpAtMs) settle(item, unanswered(item));
       else if (item.pending === 0 && nowMs >= item.againAtMs && !askNext(item)) settle(item, unanswered(item));
     }
   }
@@ -228,6 +239,8 @@ export function createQuestionDispatcher(
         const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
         return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
       }
+      const refusal = circuit.refusal();
+      if (refusal !== undefined) return done({ kind: 'unanswered', error: refusal });
       if (waiting >= maxWaiting) {
         const detail = `${maxWaiting} questions of this client wait for an answer`;
         return done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });

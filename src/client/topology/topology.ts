@@ -22,6 +22,8 @@ export interface Topology {
   answers(address: string): boolean;
   /** Notes that an address has failed. It is asked last until it answers. */
   fails(address: string): void;
+  /** Tells whether every address that may be asked has failed, and has not answered since. */
+  allFail(): boolean;
   /** Tells whether the member that advertises this address has answered there, or `nodes` contains it. */
   isProven(address: string): boolean;
   /** Lists the addresses that are not proven, or fail. */
@@ -121,6 +123,7 @@ export function createTopology(nodes: readonly string[], { pinned = false } = {}
       return isNews;
     },
     fails: (address) => void failing.add(address),
+    allFail: () => [...proven].every((address) => failing.has(address)),
     isProven: (address) => proven.has(address),
     unproven: () => [...new Set([...nodes, ...urls.values()])].filter((one) => failing.has(one) || !proven.has(one)),
     any() {
