@@ -1,3 +1,4 @@
+import { isClosed } from '../core/decide/decision.js';
 import type { Decision } from '../core/decide/decision.js';
 import { parseDuration } from '../core/duration.js';
 import { TokenringError } from '../core/error.js';
@@ -96,7 +97,8 @@ export function createWaiting({
       return finish(waiter, queue, () => waiter.reject(error));
     }
     const { allowed, retryAfterMs } = decision;
-    if (allowed) return finish(waiter, queue, () => waiter.resolve(decision));
+    // Without a node, no time is known at which it could pass.
+    if (allowed || isClosed(decision)) return finish(waiter, queue, () => waiter.resolve(decision));
     queue.againAtMs = retryAfterMs === null ? Infinity : time.nowMs() + retryAfterMs;
     queue.denial = decision;
     const waits = queue.waiters.has(waiter) && queue.againAtMs <= waiter.untilMs;

@@ -52,7 +52,7 @@ function createWorld(nodes: readonly string[], options: Partial<ClientOptions> =
     ways,
     asked,
     /** Returns the most lookups at once since the last call. */
-    mostProbing(): number {
+    mostProbing: (): number => {
       const most = mostProbing;
       mostProbing = probing;
       return most;
@@ -60,16 +60,17 @@ function createWorld(nodes: readonly string[], options: Partial<ClientOptions> =
     all: (way: Way) => nodes.forEach((node) => ways.set(node, way)),
     ask: () => client.check({ clientId: `c ${(names += 1)}`, ...DAY }),
     /** Asks, and lets time pass until there is an answer. @returns ms that it took */
-    async wait(ask: () => Promise<unknown>): Promise<number> {
+    wait: async (ask: () => Promise<unknown>): Promise<number> => {
       const startMs = time.nowMs();
-      let isOver = false;
+      const over = { is: false };
       void ask().then(
-        () => (isOver = true),
-        () => (isOver = true),
+        () => (over.is = true),
+        () => (over.is = true),
       );
-      for (let i = 0; i < 400 && !isOver; i += 1) {
+      for (let i = 0; i < 400; i += 1) {
+        if (over.is) break;
         await new Promise((resolve) => setImmediate(resolve));
-        if (!isOver && i % 10 === 9) await time.pass(100);
+        if (i % 10 === 9) await time.pass(100);
       }
       return time.nowMs() - startMs;
     },

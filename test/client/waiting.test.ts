@@ -21,6 +21,8 @@ describe('requests that wait for their turn', () => {
     asked.push(requestId);
     // Costs above one take a minute to pass, and above a thousand never do.
     if (cost > 1) return Promise.resolve({ ...DENIED, retryAfterMs: cost > 1_000 ? null : 60_000, limits: undefined });
+    if (clientId === 'no node')
+      return Promise.resolve({ ...DENIED, resetMs: 0, source: 'fallback', degraded: true, limits: undefined });
     if (clientId === 'broken') return Promise.reject(new Error('broken'));
     const nextMs = clientId === 'never' ? Infinity : passAtMs[0]!;
     const leftMs = nextMs - time.nowMs();
@@ -39,6 +41,12 @@ describe('requests that wait for their turn', () => {
   beforeEach(() => {
     asked.length = passed.length = 0;
     passAtMs = [1, 2, 3].map((n) => time.nowMs() + 1_000 * n);
+  });
+
+  it('wait for no node: there is no turn without one', async () => {
+    const both = [wait('a', 10_000, { clientId: 'no node' }), wait('b', 10_000, { clientId: 'no node' })];
+    for (const decision of await Promise.all(both)) expect(decision).to.include({ source: 'fallback' });
+    expect(asked).to.deep.equal(['a', 'b']);
   });
 
   it('pass in the order in which they came, and ask only when they may pass', async () => {

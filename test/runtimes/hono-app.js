@@ -19,7 +19,7 @@ export function createApp(
     rateLimit({ limiter, limit: 2, window: '1d', key: (c) => `${runtime} ${addressKey(addressOf(c))}`, ...more });
   const app = new Hono()
     .use('/limited', limit(clients[0], { name: 'hono' }))
-    .use('/down', limit(clients[1], { unavailableStatus: 503 }))
+    .use('/down', limit(clients[1], { onUnavailable: 'closed' }))
     .get('/limited', (c) => c.text(`${c.var.rateLimit.remaining} left to ${addressKey(addressOf(c))}`))
     .get('/down', (c) => c.text('passed'))
     .get('/', (c) => c.text('up'));

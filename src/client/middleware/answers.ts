@@ -1,8 +1,6 @@
 import type { Decision } from '../../core/decide/decision.js';
+import { seconds } from '../../core/request/rate-limit-headers.js';
 import type { Answer } from './exchange.js';
-
-/** `Retry-After` when no node can decide. Nodes answer the same. */
-const UNAVAILABLE_RETRY_SECONDS = '1';
 
 /**
  * Makes the answer to a denial, with the problem type of draft-ietf-httpapi-ratelimit-headers-11.
@@ -18,10 +16,17 @@ export function denialAnswer({ retryAfterMs }: Decision, violated: readonly stri
   });
 }
 
-/** Makes the answer when no node can decide. */
-export function unavailableAnswer(): Answer {
-  const problem = { type: 'about:blank', title: 'Service Unavailable', status: 503 };
-  return problemAnswer(503, problem, { 'Retry-After': UNAVAILABLE_RETRY_SECONDS });
+/** Makes the answer when no node can decide. The caller is not at fault, and learns nothing about the nodes. */
+export function unavailableAnswer(retryAfterMs: number): Answer {
+  const problem = {
+    type: 'urn:tokenring:problem:unavailable',
+    code: 'unavailable',
+    status: 503,
+    title: 'Service Unavailable',
+    detail: 'The limit of requests cannot be checked now',
+    retryAfterMs,
+  };
+  return problemAnswer(503, problem, { 'Retry-After': String(seconds(retryAfterMs)) });
 }
 
 function problemAnswer(status: number, problem: object, headers: Answer['headers'] = {}): Answer {

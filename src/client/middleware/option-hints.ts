@@ -1,5 +1,5 @@
 const STORE = 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE';
-const OPEN = 'set `onUnavailable: "open"` of the limiter';
+const OPEN = 'use `onUnavailable: "open"`';
 const DENIED = 'answer denials in `onDenied`';
 const HEADERS = 'use `headers`: "draft-6", "draft-7", "draft-8", "draft-11", "legacy", a list of them, or false';
 const SKIP = 'use `skip`, a function of the request';
@@ -34,7 +34,8 @@ export const HINTS: Readonly<Record<string, string>> = {
   delayMs: '`delayMs` is `wait` here: "500ms"',
   storeClient: STORE,
   passOnStoreError: OPEN,
-  insuranceLimiter: 'set `onUnavailable` of the limiter',
+  insuranceLimiter: 'use `onUnavailable`: "open", "closed", or "throw"',
+  unavailableStatus: 'use `onUnavailable: "closed"`, which answers 503',
   ipv6Subnet: 'the default key groups IPv6 by /64; see `addressKey`',
   ttl: '`ttl` is `window` here, in ms or with a unit: "60s"',
   timeWindow: '`timeWindow` is `window` here, in ms or with a unit: "1m"',

@@ -1,6 +1,6 @@
 import type { Decision } from '../../core/decide/decision.js';
 import { parseDuration } from '../../core/duration.js';
-import type { AcquireOptions, Limiter } from '../../core/request/limiter.js';
+import type { AcquireOptions, Limiter, OnUnavailable } from '../../core/request/limiter.js';
 import { badValue, noSuchOption } from '../../core/mistake.js';
 import type { LimitRequest } from '../../core/request/request.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
@@ -63,10 +63,10 @@ export interface CommonOptions<A extends RequestArgs> extends Omit<Partial<Limit
   /** Also called for the first denial of a client in a window, for example to log it. */
   readonly onFirstDenied?: (request: A[0], decision: Decision) => unknown;
   /**
-   * Answers 503 with `Retry-After` when no node can decide. Default: the error goes to the framework, and a denial by
-   * the limiter's `onUnavailable: 'closed'` is answered like any other.
+   * What happens when no node can decide: the request passes (`open`), it is answered 503 with `Retry-After`
+   * (`closed`), or the error goes to the framework (`throw`). Default: as the limiter's own `onUnavailable` says.
    */
-  readonly unavailableStatus?: 503;
+  readonly onUnavailable?: Exclude<OnUnavailable, 'local'>;
   /** The headers of an answer. Several styles at once are possible. Default `draft-11`; `draft-8` is the same. */
   readonly headers?: HeaderStyle | readonly HeaderStyle[] | false;
   /** Measures each request that passes: the duration of its answer, and whether its status was below 500. */
@@ -92,7 +92,7 @@ const KNOWN: Readonly<Record<keyof CommonOptions<RequestArgs>, true>> = {
   wait: true,
   onDenied: true,
   onFirstDenied: true,
-  unavailableStatus: true,
+  onUnavailable: true,
   headers: true,
   load: true,
 };
@@ -116,7 +116,7 @@ export function checkRateLimitOptions(options: AnyOptions, { needsKey, limiterFo
   if (!isOptions(options)) fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
   for (const name of Object.keys(options)) if (!Object.hasOwn(KNOWN, name)) fail(unknown(name));
   if (limiterFollows !== true) checkLimiter(options.limiter);
-  const { name, headers, load, unavailableStatus, cost } = options;
+  const { name, headers, load, onUnavailable, cost } = options;
   checkLimits(options);
   if (needsKey !== undefined && options.key === undefined)
     fail(`key: missing; the framework does not know the address of the caller; expected a function: ${needsKey}`);
@@ -125,7 +125,9 @@ export function checkRateLimitOptions(options: AnyOptions, { needsKey, limiterFo
   for (const one of ['skipSuccessful', 'skipFailed'] as const)
     demand(one, options[one], 'true or false', (value) => typeof value === 'boolean');
   demand('name', name, '1 to 64 printable ASCII characters without " and \\', (value) => NAME.test(String(value)));
-  demand('unavailableStatus', unavailableStatus, '503', (value) => value === 503);
+  demand('onUnavailable', onUnavailable, '"open", "closed", or "throw"', (value) =>
+    ['open', 'closed', 'throw'].includes(value as string),
+  );
   const styles = HEADER_STYLES.map((one) => `"${one}"`).join(', ');
   demand(
     'headers',

@@ -1,4 +1,5 @@
-import type { Decision } from '../../core/decide/decision.js';
+import { CLOSED_RETRY_MS, decisionBy, isClosed } from '../../core/decide/decision.js';
+import type { Decision, Origin } from '../../core/decide/decision.js';
 import { TokenringError } from '../../core/error.js';
 import { seconds } from '../../core/request/rate-limit-headers.js';
 import type { AllowRequest } from '../../core/request/request.js';
@@ -25,6 +26,8 @@ export type Passage =
 
 const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
 
+const NOBODY: Origin = { owner: '', source: 'fallback', degraded: true };
+
 /** The end of an answer that had not begun when its connection broke. */
 const BROKEN: End = { status: 500, isComplete: false };
 
@@ -39,7 +42,7 @@ export function createRateLimit<A extends RequestArgs>(
   rules: OptionRules = {},
 ): (exchange: Exchange, args: A, next: unknown) => Promise<Passage> {
   checkRateLimitOptions(options, rules);
-  const { limiter, name, skip, wait, onFirstDenied, unavailableStatus, load, headers = 'draft-11' } = options;
+  const { limiter, name, skip, wait, onFirstDenied, onUnavailable, load, headers = 'draft-11' } = options;
   const onDenied = options.onDenied as ((...args: [...A, Decision, unknown]) => unknown) | undefined;
   const styles = headers === false ? [] : [headers].flat();
   const questionOf = createQuestions(options);
@@ -62,7 +65,8 @@ export function createRateLimit<A extends RequestArgs>(
     // The node refused a question without rules, so there is no decision.
     const [rule] = rulesOf(question) ?? [];
     const limits = limitsOf(decision, rule, name, exchange);
-    for (const style of styles) setLimitHeaders(exchange, style, decision, limits);
+    // Without the owner's state, there are no figures to show.
+    if (decision.source !== 'fallback') for (const style of styles) setLimitHeaders(exchange, style, decision, limits);
     exchange.keep(decision);
     if (decision.allowed) {
       const done = load?.begin();
@@ -70,9 +74,8 @@ export function createRateLimit<A extends RequestArgs>(
       settleAtEnd(exchange, args, decision);
       return { kind: 'pass' };
     }
+    if (isClosed(decision)) return { kind: 'answer', answer: unavailableAnswer(decision.retryAfterMs!) };
     if (decision.retryAfterMs !== null) exchange.setHeader('Retry-After', String(seconds(decision.retryAfterMs)));
-    if (unavailableStatus !== undefined && decision.source === 'fallback')
-      return { kind: 'answer', answer: unavailableAnswer() };
     if (onFirstDenied !== undefined && isFirst(question.clientId, rule?.windowMs, decision))
       await onFirstDenied(args[0], decision);
     if (onDenied !== undefined) return { kind: 'denied', result: await onDenied(...args, decision, next) };
@@ -84,17 +87,41 @@ export function createRateLimit<A extends RequestArgs>(
   async function ask(exchange: Exchange, args: A): Promise<Asked | undefined> {
     if ((await skip?.(...args)) === true) return undefined;
     const question = await questionOf(exchange, args);
-    if (wait === undefined) return { question, decision: await limiter.check(question) };
-    return { question, decision: await limiter.acquire!(question, { wait, signal: exchange.signal() }) };
+    try {
+      const asked =
+        wait === undefined ? limiter.check(question) : limiter.acquire!(question, { wait, signal: exchange.signal() });
+      const decision = await asked;
+      return { question, decision: decision.source === 'fallback' ? withoutOwner(decision) : decision };
+    } catch (error) {
+      const { code, retryAfterMs } = Object(error) as Partial<TokenringError>;
+      if (!UNAVAILABLE_CODES.includes(code)) throw error;
+      return { question, decision: withoutOwner(undecided(question.limit ?? 0, retryAfterMs), error as Error) };
+    }
+  }
+
+  /**
+   * Decides as `onUnavailable` says, and otherwise as the limiter.
+   * @param error of a limiter that has not decided
+   */
+  function withoutOwner(decision: Decision, error?: Error): Decision {
+    switch (onUnavailable) {
+      case 'open':
+        return Object.assign({}, decision, { allowed: true, retryAfterMs: 0 });
+      case 'closed':
+        return Object.assign({}, decision, undecided(decision.limit, decision.retryAfterMs || undefined));
+      case 'throw':
+        throw error ?? new TokenringError('unavailable');
+      case undefined:
+        if (error !== undefined) throw error;
+    }
+    return decision;
   }
 
   /** @returns the passage of a request for which there is no decision */
   function withoutDecision(exchange: Exchange, error: unknown): Passage {
-    const { code, name: kind } = Object(error) as { code?: unknown; name?: unknown };
+    const { name: kind } = Object(error) as { name?: unknown };
     // The caller disconnected while it waited.
     if (kind === 'AbortError' && exchange.isGone()) return { kind: 'over' };
-    const isUnavailable = unavailableStatus !== undefined && UNAVAILABLE_CODES.includes(code);
-    if (isUnavailable && !exchange.isAnswered()) return { kind: 'answer', answer: unavailableAnswer() };
     throw asFault(error);
   }
 
@@ -112,6 +139,11 @@ export function createRateLimit<A extends RequestArgs>(
       throw asFault(error);
     }
   };
+}
+
+/** A denial without a node. */
+function undecided(limit: number, retryAfterMs = CLOSED_RETRY_MS): Decision {
+  return decisionBy(NOBODY, { allowed: false, limit, remaining: 0, retryAfterMs, resetMs: 0 });
 }
 
 interface Asked {

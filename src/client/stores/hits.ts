@@ -1,4 +1,7 @@
+import { isClosed } from '../../core/decide/decision.js';
 import type { Decision } from '../../core/decide/decision.js';
+import { TokenringError } from '../../core/error.js';
+import { seconds } from '../../core/request/rate-limit-headers.js';
 import { MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
 import type { AllowRequest } from '../../core/request/request.js';
 import type { StoreOptions } from './store-options.js';
@@ -46,6 +49,16 @@ export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreO
     return { clientId, limit: MAX_LIMIT, window, algorithm: 'sliding-window' };
   }
 
+  /** @throws TokenringError for a denial without a node: a middleware would blame the caller for it */
+  async function check(request: AllowRequest): Promise<Decision> {
+    const decision = await limiter.check(request);
+    if (!isClosed(decision)) return decision;
+    const retryAfterMs = decision.retryAfterMs!;
+    // Frameworks answer with the status and the headers of an error.
+    const headers = { 'Retry-After': String(seconds(retryAfterMs)) };
+    throw Object.assign(new TokenringError('unavailable', { retryAfterMs }), { headers });
+  }
+
   function hitsOf(decision: Decision, { limit, windowMs }: HitLimit): Hits {
     const { allowed, remaining, retryAfterMs, resetMs, reservation, source } = decision;
     if (!allowed) return { count: (limit ?? MAX_LIMIT) + 1, resetMs: retryAfterMs ?? windowMs, reservation: undefined };
@@ -60,10 +73,10 @@ export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreO
       const question = questionOf(key, limit);
       // A node may decide from leased tokens, and then knows the count only roughly. With an id it asks the owner.
       const id = limit.limit === undefined && !reserve ? { requestId: crypto.randomUUID() } : undefined;
-      return hitsOf(await limiter.check(Object.assign(question, id, reserve ? { reserve } : undefined)), limit);
+      return hitsOf(await check(Object.assign(question, id, reserve ? { reserve } : undefined)), limit);
     },
     async read(key, limit) {
-      const decision = await limiter.check(Object.assign(questionOf(key, limit), { peek: true }));
+      const decision = await check(Object.assign(questionOf(key, limit), { peek: true }));
       return { count: decision.limit - decision.remaining, resetMs: decision.resetMs, reservation: undefined };
     },
     forget: (key, limit) => limiter.reset(questionOf(key, limit).clientId),

@@ -18,6 +18,11 @@ export const DURATION_BOUNDS: readonly number[] = [
 /** `retryAfterMs` of a denial that was made without asking the owner. */
 export const CLOSED_RETRY_MS = 1_000;
 
+/** Tells whether a decision denies only because no node could be asked. It counted nothing, and blames nobody. */
+export function isClosed({ allowed, source, resetMs, retryAfterMs }: Decision): boolean {
+  return !allowed && source === 'fallback' && resetMs === 0 && retryAfterMs !== null;
+}
+
 /** A verdict and its source. */
 export interface Decision extends Verdict {
   /** Id of the node that owns the client. */

@@ -47,12 +47,20 @@ const ALLOWED_1: Shown = {
   ratelimit: '"default";r=0;t=3600',
   body: 'allowed, 0 of 1 left',
 };
+const UNAVAILABLE_BODY = {
+  type: 'urn:tokenring:problem:unavailable',
+  code: 'unavailable',
+  status: 503,
+  title: 'Service Unavailable',
+  detail: 'The limit of requests cannot be checked now',
+  retryAfterMs: 1_000,
+};
 const UNAVAILABLE: Shown = {
   status: 503,
   'retry-after': '1',
   'cache-control': 'no-store',
   problem: true,
-  body: { type: 'about:blank', title: 'Service Unavailable', status: 503 },
+  body: UNAVAILABLE_BODY,
 };
 const one = ({ limiter }: Tools, more: Partial<LimiterOptions> = {}): LimiterOptions => ({
   limiter,
@@ -225,8 +233,8 @@ const headers: Case[] = [
                 retryAfterMs: 0,
                 resetMs: 0,
                 owner: '',
-                source: 'fallback' as const,
-                degraded: true,
+                source: 'owner' as const,
+                degraded: false,
                 limits: undefined,
               }),
           },
@@ -512,20 +520,44 @@ const denials: Case[] = [
   },
 ];
 
-const fallback = (allows: boolean): LimiterOptions['limiter'] => ({
+/** A limiter without nodes; with a share of its own, where something of it is used. */
+const fallback = (allows: boolean, resetMs = 0): LimiterOptions['limiter'] => ({
   check: () =>
     Promise.resolve({
       allowed: allows,
       limit: 1,
       remaining: 0,
-      retryAfterMs: allows ? 0 : 1_000,
-      resetMs: 0,
+      retryAfterMs: allows ? 0 : 2_500,
+      resetMs,
       owner: '',
       source: 'fallback',
       degraded: true,
       limits: undefined,
     }),
 });
+
+/** What becomes of a request when no node can decide: by what the limiter does, and what the middleware is told. */
+const UNDECIDED: [told: 'open' | 'closed' | 'throw' | undefined, by: string, answer: Shown][] = [
+  [undefined, 'passes', allowed(0, 1)],
+  [undefined, 'denies', { ...UNAVAILABLE, 'retry-after': '3', body: { ...UNAVAILABLE_BODY, retryAfterMs: 3_000 } }],
+  [undefined, 'throws', fault('no_answer')],
+  ['open', 'passes', allowed(0, 1)],
+  ['open', 'denies', allowed(0, 1)],
+  ['open', 'throws', allowed(0, 1)],
+  ['open', 'denies by its share', allowed(0, 1)],
+  ['closed', 'passes', UNAVAILABLE],
+  ['closed', 'denies', { ...UNAVAILABLE, 'retry-after': '3', body: { ...UNAVAILABLE_BODY, retryAfterMs: 3_000 } }],
+  ['closed', 'throws', UNAVAILABLE],
+  ['throw', 'passes', fault('unavailable')],
+  ['throw', 'denies', fault('unavailable')],
+  ['throw', 'throws', fault('no_answer')],
+];
+const WITHOUT_NODES: Readonly<Record<string, LimiterOptions['limiter']>> = {
+  passes: fallback(true),
+  denies: fallback(false),
+  throws: failing('no_answer'),
+  'denies by its share': fallback(false, 5_000),
+};
 
 const errors: Case[] = [
   ...(['unauthorized', 'forbidden', 'unknown_policy', 'no_answer', 'closed'] as const).map((code): Case => ({
@@ -535,13 +567,13 @@ const errors: Case[] = [
   })),
   ...(['no_answer', 'overloaded', 'unavailable', 'draining'] as const).map((code): Case => ({
     title: `answer 503 for ${code} where that is wanted`,
-    spec: () => ({ limiters: [{ limiter: failing(code), policy: 'p', key: () => 'x', unavailableStatus: 503 }] }),
+    spec: () => ({ limiters: [{ limiter: failing(code), policy: 'p', key: () => 'x', onUnavailable: 'closed' }] }),
     answers: [UNAVAILABLE],
   })),
   {
     title: 'answer 500 for an error that is none of availability, where 503 is wanted',
     spec: () => ({
-      limiters: [{ limiter: failing('unauthorized'), policy: 'p', key: () => 'x', unavailableStatus: 503 }],
+      limiters: [{ limiter: failing('unauthorized'), policy: 'p', key: () => 'x', onUnavailable: 'closed' }],
     }),
     answers: [fault('unauthorized')],
   },
@@ -550,28 +582,36 @@ const errors: Case[] = [
     spec: () => ({ limiters: [{ limiter: { check: thrown(new Error('of check')) }, limit: 1, ...HOUR }] }),
     answers: [fault(null, null, 'of check')],
   },
+  ...UNDECIDED.map(([told, by, answer]): Case => ({
+    title: `do as ${told ?? 'the limiter'} says where no node can decide and the limiter ${by}, without figures`,
+    spec: () => ({
+      limiters: [
+        { limiter: WITHOUT_NODES[by]!, limit: 1, ...HOUR, ...(told !== undefined && { onUnavailable: told }) },
+      ],
+    }),
+    answers: [answer],
+  })),
   {
-    title: 'answer 429 for a denial of a limiter that is closed to all without nodes, and 503 where that is wanted',
-    spec: () => ({ limiters: [bare({ limiter: fallback(false), limit: 1, ...HOUR })] }),
+    title: 'tell who waits when to come again at the time that the limiter knows',
+    spec: () => ({
+      limiters: [
+        { limiter: failing('no_answer', { retryAfterMs: 1_001 }), limit: 1, ...HOUR, onUnavailable: 'closed' },
+      ],
+    }),
+    answers: [{ ...UNAVAILABLE, 'retry-after': '2', body: { ...UNAVAILABLE_BODY, retryAfterMs: 2_000 } }],
+  },
+  {
+    title: 'answer 429 for a denial by the share of a node that is alone: it has been used',
+    spec: () => ({ limiters: [{ limiter: fallback(false, 5_000), limit: 1, ...HOUR }] }),
     answers: [
       {
         status: 429,
-        'retry-after': '1',
+        'retry-after': '3',
         'cache-control': 'no-store',
         problem: true,
-        body: { ...DENIAL, 'violated-policies': ['default'], retryAfterMs: 1_000 },
+        body: { ...DENIAL, 'violated-policies': ['default'], retryAfterMs: 3_000 },
       },
     ],
-  },
-  {
-    title: 'answer 503 for such a denial where that is wanted',
-    spec: () => ({ limiters: [bare({ limiter: fallback(false), limit: 1, ...HOUR, unavailableStatus: 503 })] }),
-    answers: [UNAVAILABLE],
-  },
-  {
-    title: 'let all pass that a limiter lets pass without nodes',
-    spec: () => ({ limiters: [bare({ limiter: fallback(true), limit: 1, ...HOUR, unavailableStatus: 503 })] }),
-    answers: [allowed(0, 1)],
   },
 ];
 

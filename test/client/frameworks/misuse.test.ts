@@ -31,6 +31,7 @@ const OTHERS: readonly [name: string, words: string][] = [
   ['allowList', '`skip`'],
   ['ban', 'deny list'],
   ['skipOnError', '`onUnavailable: "open"`'],
+  ['unavailableStatus', '`onUnavailable: "closed"`'],
   ['errorResponseBuilder', '`onDenied`'],
   ['nameSpace', '`name`'],
   ['hook', 'rateLimit(options)'],
@@ -72,6 +73,10 @@ describe('a limiter with wrong options', () => {
         [{ limiter, key, limit: 1, widnow: '1m' }, /^rateLimit: widnow: .* did you mean `window`\?$/],
         [{ limiter, key: 'ip', policy: 'p' }, /^rateLimit: key: "ip" is not valid; use a function$/],
         [{ limiter, key, policy: 'p', name: 'a"\r\nSet-Cookie: b' }, /^rateLimit: name: .* is not valid; use 1 to 64/],
+        [
+          { limiter, key, policy: 'p', onUnavailable: 'local' },
+          /^rateLimit: onUnavailable: "local" .* use "open", "closed"/,
+        ],
         [{ limiter, key, policy: 'p', skipFailed: true }, /^rateLimit: limiter: .*`settle`/],
         [JSON.parse('{"limiter":1,"__proto__":{}}'), /^rateLimit: __proto__: there is no such option/],
         [{ limiter, key, policy: 'p', constructor: 1 }, /^rateLimit: constructor: there is no such option/],

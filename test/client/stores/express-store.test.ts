@@ -7,11 +7,13 @@ import { rateLimit } from 'express-rate-limit';
 import type { Options, Store } from 'express-rate-limit';
 import { expressStore } from '../../../src/client/stores/store.js';
 import type { StoreOptions } from '../../../src/client/stores/store.js';
+import { createClient } from '../../../src/client/index.js';
 import { createNode } from '../../../src/index.js';
 import type { Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
 import { call } from '../../support/http.js';
 import type { Answer } from '../../support/http.js';
+import { freePort } from '../../support/ports.js';
 
 const HOUR_MS = 3_600_000;
 
@@ -47,6 +49,16 @@ describe('the store for express-rate-limit', () => {
     const at = server.address() as AddressInfo;
     return (status = 200, key = 'a') => call(at, '/', { headers: { 'x-status': String(status), 'x-key': key } });
   }
+
+  it('blames nobody where no node can be asked: 503, and when to come again', async () => {
+    const closed = createClient({ nodes: [`http://127.0.0.1:${await freePort()}`], onUnavailable: 'closed' });
+    const ask = await serve({ store: expressStore({ limiter: closed }) });
+    for (let i = 0; i < 3; i += 1) {
+      const { status, headers } = await ask();
+      expect({ status, ...headers }).to.include({ status: 503, 'retry-after': '1' });
+    }
+    await closed.close();
+  });
 
   it('counts the hits of each key, and tells when the count is over', async () => {
     const store = storeOf();

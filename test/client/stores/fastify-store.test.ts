@@ -4,9 +4,11 @@ import { fastify } from 'fastify';
 import type { FastifyInstance, FastifyPluginCallback } from 'fastify';
 import { fastifyStore } from '../../../src/client/stores/store.js';
 import type { StoreOptions } from '../../../src/client/stores/store.js';
+import { createClient } from '../../../src/client/index.js';
 import { createNode } from '../../../src/index.js';
 import type { Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
+import { freePort } from '../../support/ports.js';
 
 // Without its types: they and those of tokenring/fastify name the same fields of routes.
 const plugin = createRequire(import.meta.url)('@fastify/rate-limit') as FastifyPluginCallback;
@@ -40,6 +42,16 @@ describe('the store for @fastify/rate-limit', () => {
     for (let i = 0; i < count; i += 1) got.push((await ask(url, key)).status);
     return got;
   };
+
+  it('blames nobody where no node can be asked: 503, and when to come again', async () => {
+    const closed = createClient({ nodes: [`http://127.0.0.1:${await freePort()}`], onUnavailable: 'closed' });
+    await register({ store: fastifyStore({ limiter: closed }) });
+    for (let i = 0; i < 3; i += 1) {
+      const { statusCode, headers } = await app.inject({ url: '/' });
+      expect({ statusCode, ...headers }).to.include({ statusCode: 503, 'retry-after': '1' });
+    }
+    await closed.close();
+  });
 
   it('counts the hits of each key, and tells when the next one passes', async () => {
     await register({});
