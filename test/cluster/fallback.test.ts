@@ -1,10 +1,11 @@
 import { expect } from 'chai';
+import fc from 'fast-check';
 import { createFallback } from '../../src/cluster/decide/fallback.js';
 import type { OnUnavailable } from '../../src/cluster/decide/fallback.js';
 import type { Membership } from '../../src/cluster/membership/membership.js';
 import type { Decision } from '../../src/core/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
-import { checkOf, tokenBucket } from '../support/rules.js';
+import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
 import { createTopClients } from '../../src/core/top-clients.js';
 
 const OTHERS = ['b:1', 'c:1', 'd:1'];
@@ -37,6 +38,62 @@ describe('the fallback', () => {
     expect(passed(decide, 5)).to.equal(3);
     clock.advance(400);
     expect(passed(decide, 5)).to.equal(1);
+  });
+
+  it('answers the limit and a true wait where the share of the limit is less than one', () => {
+    const { clock, fallback } = createSetup('local', ['b:1', 'c:1']);
+    const decide = (): Decision => fallback.decide(checkOf([tokenBucket(2, 1_000, 10)]));
+    expect(decide()).to.include({ allowed: true, limit: 2, remaining: 2, retryAfterMs: 0, resetMs: 1_500 });
+    expect(passed(decide, 5)).to.equal(2);
+    // Two thirds of a token come back each second, of which 10/3 - 3 are there.
+    expect(decide()).to.include({ allowed: false, limit: 2, remaining: 0, retryAfterMs: 1_000, resetMs: 4_500 });
+    clock.advance(999);
+    expect(decide()).to.include({ allowed: false, retryAfterMs: 1 });
+    clock.advance(1);
+    expect(decide()).to.include({ allowed: true, remaining: 0 });
+    expect(decide()).to.include({ allowed: false, retryAfterMs: 1_500 });
+  });
+
+  it('answers true figures for each of several limits', () => {
+    const { fallback } = createSetup('local', ['b:1', 'c:1']);
+    const rules = [tokenBucket(2, 1_000, 10), slidingWindow(7, 60_000)];
+    const decide = (): Decision => fallback.decide(checkOf(rules));
+    expect(passed(decide, 5)).to.equal(2);
+    const denied = decide();
+    expect(denied).to.include({ allowed: false, limit: 7, remaining: 0 });
+    expect(denied.limits!.map(({ limit, remaining }) => [limit, remaining])).to.deep.equal([
+      [2, 1],
+      [7, 0],
+    ]);
+    expect(fallback.decide(checkOf([...rules, tokenBucket(0, 9_000)])).retryAfterMs).to.equal(null);
+  });
+
+  it('admits together no more than one bucket in any span, whatever the numbers, and all of a share', () => {
+    const rules = fc.record({ limit: fc.integer({ min: 1, max: 9 }), burst: fc.integer({ min: 1, max: 40 }) });
+    const asks = fc.array(fc.record({ node: fc.nat(6), afterMs: fc.nat(700) }), { maxLength: 80, size: 'max' });
+    fc.assert(
+      fc.property(rules, fc.integer({ min: 1, max: 7 }), asks, ({ limit, burst }, nodes, asked) => {
+        const others = Array.from({ length: nodes - 1 }, (_, i) => `n${i}:1`);
+        const setups = Array.from({ length: nodes }, () => createSetup('local', others));
+        const check = checkOf([tokenBucket(limit, 1_000, burst)]);
+        const takenMs: number[] = [];
+        let nowMs = 0;
+        for (const { node, afterMs } of asked) {
+          nowMs += afterMs;
+          for (const { clock } of setups) clock.advance(afterMs);
+          const { allowed, retryAfterMs } = setups[node % nodes]!.fallback.decide(check);
+          expect(retryAfterMs).to.not.equal(null);
+          if (allowed) takenMs.push(nowMs);
+        }
+        for (const [i, fromMs] of takenMs.entries()) {
+          for (const [j, toMs] of takenMs.entries()) {
+            if (j >= i) expect((j - i + 1) * 1_000).to.be.at.most(burst * 1_000 + (toMs - fromMs) * limit);
+          }
+        }
+        const { fallback } = createSetup('local', others);
+        expect(passed(() => fallback.decide(check), burst)).to.equal(Math.floor(burst / nodes));
+      }),
+    );
   });
 
   it('denies where a share is less than the request, and says to come back as the owner may allow it', () => {

@@ -1,9 +1,8 @@
-import { decide } from '../../core/decide/decide.js';
+import { canPass, decide, statsWith } from '../../core/decide/decide.js';
 import type { Check, Verdict } from '../../core/decide/decide.js';
 import { CLOSED_RETRY_MS, decisionBy } from '../../core/decide/decision.js';
 import type { Decision, Origin } from '../../core/decide/decision.js';
 import type { OnUnavailable } from '../../core/policy/policy.js';
-import { ruleOf } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
 import type { TopClients } from '../../core/top-clients.js';
 import { createBucketTable } from '../state/bucket-table.js';
@@ -30,23 +29,25 @@ export function createFallback(
   const table = createBucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
   const origin: Origin = { owner: membership.self().id, source: 'fallback', degraded: true };
 
-  function shareOf(rule: Rule): Rule {
-    const nodes = membership.others().length + 1;
-    const limit = Math.floor(rule.limit / nodes);
-    return ruleOf(rule.algorithm, limit, rule.windowMs, Math.floor(rule.capacity / nodes), rule.policy);
-  }
-
+  /**
+   * Charges the cost once for each node, to a bucket of the whole rule. So this node admits the part of the rule's bound
+   * that is its share, also where the share of a limit or burst is no whole number.
+   */
   function decideShare(check: Check): Verdict {
-    const rules = check.rules.map(shareOf);
+    const nodes = membership.others().length + 1;
+    const { rules, peek } = check;
+    const cost = check.cost * nodes;
     // A share of less than the cost denies for a short time only, because the owner may allow it once it answers.
-    if (rules.some(({ capacity }, i) => capacity < check.cost && check.rules[i]!.capacity >= check.cost)) {
+    if (rules.every((rule) => canPass(rule, check.cost)) && !rules.every((rule) => canPass(rule, cost))) {
       return decideAll(check, false);
     }
     const nowMs = clock.nowMs();
     const client = table.open(check);
-    const verdict = decide(client, { rules, cost: check.cost, peek: check.peek }, nowMs);
+    const { allowed, limit, remaining, retryAfterMs, resetMs, limits } = decide(client, { rules, cost, peek }, nowMs);
     table.close(client, nowMs);
-    return verdict;
+    const shareOf = (tokens: number): number => Math.floor(tokens / nodes);
+    const shares = limits?.map((one) => statsWith(one, shareOf(one.remaining), one.retryAfterMs, one.resetMs));
+    return { allowed, limit, remaining: shareOf(remaining), retryAfterMs, resetMs, limits: shares };
   }
 
   function decideAll(check: Check, allowed: boolean): Verdict {

@@ -210,7 +210,7 @@ function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {
 }
 
 /** Whether `cost` can pass under `rule` at any time. */
-function canPass(rule: Rule, cost: number): boolean {
+export function canPass(rule: Rule, cost: number): boolean {
   return rule.limit > 0 && cost <= rule.capacity;
 }
 
