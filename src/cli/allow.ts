@@ -14,15 +14,16 @@ export const allow: Command = {
     burst: { value: 'N', meaning: 'capacity of the bucket, where it differs from the limit' },
     algorithm: { value: 'NAME', meaning: 'token-bucket (default) or sliding-window' },
     policy: { value: 'NAME', meaning: 'a named policy instead of a limit' },
+    scope: { value: 'NAME', meaning: 'another set of buckets of the same client' },
     cost: { value: 'N', meaning: 'tokens that the request takes (default 1)' },
     ...REMOTE,
   },
   exits: { 0: 'allowed', 1: 'denied', 2: 'error' },
   examples: ['tokenring allow alice --limit 10 --window 1m', 'tokenring allow alice --policy api --url localhost:8081'],
   async run(input) {
-    const { limit, window, burst, cost, algorithm, policy } = input.values;
+    const { limit, window, burst, cost, algorithm, policy, scope } = input.values;
     const numbers = Object.fromEntries(NUMBERS.map((name) => [name, number({ limit, window, burst, cost }[name])]));
-    const body = { clientId: input.positionals[0], ...numbers, algorithm, policy };
+    const body = { clientId: input.positionals[0], scope, ...numbers, algorithm, policy };
     const answer = await ask(input, '/v1/allow', { method: 'POST', body });
     if (answer === undefined) return FAILED;
     const { allowed } = Object(answer.body) as { allowed?: unknown };

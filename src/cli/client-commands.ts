@@ -16,7 +16,8 @@ export const describe: Command = {
   async run(input) {
     return show(await ask(input, pathOf(input.positionals[0]!)), input, (body) => {
       const { clientId, owner, buckets } = body as ClientDescription;
-      const rows = buckets.map(({ policy, algorithm, windowMs, limit, remaining, resetMs }) => [
+      const rows = buckets.map(({ scope, policy, algorithm, windowMs, limit, remaining, resetMs }) => [
+        scope ?? '-',
         policy ?? '-',
         algorithm,
         `${windowMs} ms`,
@@ -26,7 +27,7 @@ export const describe: Command = {
       ]);
       const head = `${clientId}, owned by ${owner}\n`;
       if (rows.length === 0) return `${head}no bucket: nothing is consumed\n`;
-      return head + table([['policy', 'algorithm', 'window', 'limit', 'remaining', 'reset'], ...rows]);
+      return head + table([['scope', 'policy', 'algorithm', 'window', 'limit', 'remaining', 'reset'], ...rows]);
     });
   },
 };

@@ -1,6 +1,6 @@
 import { parseDuration } from '../core/duration.js';
 import type { AllowRequest, LimitRequest } from '../core/request/request.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/bucket/rule.js';
+import { inScope, MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/bucket/rule.js';
 import { isWhole } from '../core/whole.js';
 import type { Rule } from '../core/bucket/rule.js';
 import { TokenringError } from '../core/error.js';
@@ -11,8 +11,8 @@ import { TokenringError } from '../core/error.js';
  * @returns `undefined` for a request that no node accepts; the node explains why
  */
 export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
-  const { limits, limit, policy } = request;
-  if (limits === undefined && limit === undefined) return [policyRule(policy)];
+  const { limits, limit, policy, scope } = request;
+  if (limits === undefined && limit === undefined) return inScope([policyRule(policy)], scope);
   if (policy !== undefined) return undefined;
   const rules: Rule[] = [];
   for (const one of limits ?? [request]) {
@@ -20,7 +20,7 @@ export function rulesOf(request: AllowRequest): readonly Rule[] | undefined {
     if (rule === undefined) return undefined;
     rules.push(rule);
   }
-  return rules;
+  return inScope(rules, scope);
 }
 
 /**

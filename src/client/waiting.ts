@@ -165,6 +165,6 @@ function costOf({ request }: Waiter): number {
 }
 
 /** Returns a key that is equal for requests that wait for the same tokens. */
-function keyOf({ clientId, limit, window, windowMs, burst, algorithm, limits, policy }: AllowRequest): string {
-  return JSON.stringify([clientId, limit, window, windowMs, burst, algorithm, limits, policy]);
+function keyOf({ clientId, scope, limit, window, windowMs, burst, algorithm, limits, policy }: AllowRequest): string {
+  return JSON.stringify([clientId, scope, limit, window, windowMs, burst, algorithm, limits, policy]);
 }

@@ -21,7 +21,7 @@ const STEP_BYTES = 8;
 const ARRAYS_BYTES = 96;
 const LEASES_BYTES = 120;
 const LEASE_BYTES = 180;
-const RULE_BYTES = 84;
+const RULE_BYTES = 92;
 /** Figures of one limit in a decision. */
 const LIMIT_BYTES = 136;
 /** A decision, and its entry in a cache. */
@@ -44,8 +44,13 @@ function stringBytes(text: string): number {
   return STRING_BYTES + CHARACTER_BYTES * text.length;
 }
 
-function ruleBytes({ policy }: Rule): number {
-  return RULE_BYTES + (policy === undefined ? 0 : stringBytes(policy));
+function ruleBytes({ policy, scope }: Rule): number {
+  return RULE_BYTES + (policy === undefined ? 0 : stringBytes(policy)) + scopeBytes(scope);
+}
+
+/** Bytes of the scope of a rule. Any request may name a new one. */
+export function scopeBytes(scope: string | undefined): number {
+  return scope === undefined ? 0 : stringBytes(scope);
 }
 
 /** Bytes of a client whose buckets are objects. */

@@ -136,7 +136,7 @@ export function createCommands({ cluster, version, hasJoined }: CommandsDeps): C
     if (known === undefined)
       throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
     const buckets = known.buckets.map(
-      ({ policy, ...rest }) => new Named(Object.entries({ ...(policy !== undefined && { policy }), ...rest })),
+      (bucket) => new Named(Object.entries(bucket).filter(([, value]) => value !== undefined)),
     );
     return new Named([
       ['clientId', clientId],

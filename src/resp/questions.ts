@@ -26,11 +26,12 @@ const FIELDS: Readonly<Record<string, string>> = {
   ALGORITHM: 'algorithm',
   COST: 'cost',
   POLICY: 'policy',
+  SCOPE: 'scope',
   ID: 'requestId',
   DURABILITY: 'durability',
 };
 const FLAGS: Readonly<Record<string, string>> = { RESERVE: 'reserve', PEEK: 'peek' };
-const TEXTS: ReadonlySet<string> = new Set(['POLICY', 'ID', 'ALGORITHM', 'DURABILITY']);
+const TEXTS: ReadonlySet<string> = new Set(['POLICY', 'SCOPE', 'ID', 'ALGORITHM', 'DURABILITY']);
 const OPTIONS = [...Object.keys(FIELDS), ...Object.keys(FLAGS)];
 
 /**

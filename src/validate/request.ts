@@ -13,7 +13,7 @@ import type { Mistake } from '../core/mistake.js';
 import type { Policy } from '../core/policy/policy.js';
 import { MAX_BATCH } from '../core/request/request.js';
 import type { AllowRequest, LimitRequest } from '../core/request/request.js';
-import { ruleOf, sameBucket } from '../core/bucket/rule.js';
+import { EXPECTED_SCOPE, inScope, MAX_SCOPE_BYTES, ruleOf, sameBucket } from '../core/bucket/rule.js';
 import type { Rule } from '../core/bucket/rule.js';
 import { TokenringError } from '../core/error.js';
 import { clientOf, newReservation } from './reservation.js';
@@ -42,7 +42,8 @@ export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES,
   requireClientId(value.clientId);
   if (value.requestId !== undefined && !isText(value.requestId, MAX_REQUEST_ID_BYTES))
     throw bad(badValue('requestId', value.requestId, EXPECTED_REQUEST_ID));
-  const { clientId, cost = 1, peek = false } = value;
+  const { clientId, scope, cost = 1, peek = false } = value;
+  if (scope !== undefined && !isText(scope, MAX_SCOPE_BYTES)) throw bad(badValue('scope', scope, EXPECTED_SCOPE));
   const { requestId = peek ? undefined : itemId } = value;
   const { policy, rules } = readRules(value, policies);
   const replicated = value.durability === 'replicated' || policy?.replicated === true;
@@ -50,7 +51,14 @@ export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES,
   if (value.reserve === true && peek) throw bad(misplaced('reserve', 'with peek, which consumes nothing'));
   const reservation = value.reserve === true ? newReservation(clientId, requestId) : undefined;
   const terms = policy === undefined && listed === undefined ? undefined : { policy, listed };
-  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation, terms });
+  return createCheck(clientKey(clientId), inScope(rules, scope), {
+    cost,
+    peek,
+    requestId,
+    replicated,
+    reservation,
+    terms,
+  });
 }
 
 export interface SettleRequest {

@@ -4,8 +4,8 @@ import { EXPECTED_WINDOW } from '../core/duration.js';
 import { badField, badValue, nearestName, unknownField } from '../core/mistake.js';
 import type { Mistake } from '../core/mistake.js';
 import { MAX_BATCH } from '../core/request/request.js';
-import { MAX_RULES } from '../core/bucket/rule.js';
 import { TokenringError } from '../core/error.js';
+import { EXPECTED_SCOPE, MAX_RULES } from '../core/bucket/rule.js';
 import { MAX_REQUEST_ID_BYTES } from './schema.js';
 
 /** The sentences for fields whose schema does not explain enough. */
@@ -15,6 +15,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   limits: `a list of 1 to ${MAX_RULES} limits`,
   policy: 'the name of a policy',
   requestId: `1 to ${MAX_REQUEST_ID_BYTES} bytes of well-formed Unicode`,
+  scope: EXPECTED_SCOPE,
   reservation: 'the name from an answer of /v1/allow',
   requests: `a list of 1 to ${MAX_BATCH} requests`,
 };

@@ -7,7 +7,7 @@ import type { Duration } from '../core/request/request.js';
 import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
 import type { Source } from '../core/decide/decision.js';
 import { RANKINGS } from '../core/top-clients.js';
-import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../core/bucket/rule.js';
+import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../core/bucket/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
 
@@ -59,6 +59,14 @@ export const LimitSchema = Type.Object(
 export const AllowRequestSchema = Type.Object(
   {
     clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES, description: '1 to 256 bytes of Unicode' }),
+    scope: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_SCOPE_BYTES,
+        description:
+          'another set of buckets for the same client; lists, tiers, and overrides look at clientId alone; 1 to 128 bytes',
+      }),
+    ),
     limit: Type.Optional(Limit),
     window: Type.Optional(Window),
     windowMs: Type.Optional(WindowMs),
@@ -210,6 +218,7 @@ export const ClientSchema = Type.Object(
     buckets: Type.Array(
       Type.Object(
         {
+          scope: Type.Optional(Type.String()),
           policy: Type.Optional(Type.String()),
           algorithm: Algorithm,
           windowMs: WindowMs,

@@ -1,9 +1,9 @@
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../cluster/messages.js';
 import type { ClientDescription } from '../core/request/description.js';
 import type { Debt } from '../core/bucket/reservation.js';
-import { MAX_COST, MAX_LIMIT, ruleOf } from '../core/bucket/rule.js';
+import { MAX_COST, MAX_LIMIT } from '../core/bucket/rule.js';
 import type { Rule } from '../core/bucket/rule.js';
-import { snapshotOf } from '../core/bucket/snapshot.js';
+import { ruleOfSnapshot, snapshotOf } from '../core/bucket/snapshot.js';
 import type { LeaseSnapshot, Snapshot } from '../core/bucket/snapshot.js';
 import { encodeResults, readResults } from './results.js';
 import {
@@ -15,6 +15,7 @@ import {
   readPolicy,
   readRemaining,
   readRules,
+  readScope,
   readWaitMs,
   readWindowMs,
   ruleAt,
@@ -73,17 +74,9 @@ export const MAX_LEFT_WINDOWS = 4;
  */
 export function encodeClients(clients: readonly ClientSnapshot[]): [rules: unknown[][], clients: unknown[][]] {
   const table = createRuleTable();
-  const bucket = ({
-    algorithm,
-    limit,
-    windowMs,
-    capacity,
-    policy,
-    ruleChanges,
-    state,
-    leases,
-  }: Snapshot): unknown[] => {
-    const place = table.placeOf(ruleOf(algorithm, limit, windowMs, capacity, policy));
+  const bucket = (snapshot: Snapshot): unknown[] => {
+    const { ruleChanges, state, leases } = snapshot;
+    const place = table.placeOf(ruleOfSnapshot(snapshot));
     const wire: unknown[] = ruleChanges === 0 ? [place, ...state] : [place, ...state, ruleChanges];
     if (leases !== undefined) wire.push(leases.map(encodeLease));
     return wire;
@@ -201,13 +194,14 @@ function checkSteps(state: readonly number[], windowMs: number): void {
   }
 }
 
-/** Encodes each bucket as algorithm, window, limit, remaining, reset, and the policy if there is one. */
+/** Encodes each bucket as algorithm, window, limit, remaining, reset, policy or `null`, and scope. Ends early without them. */
 export function encodeDescription({ clientId, owner, buckets }: ClientDescription): unknown[] {
   return [
     clientId,
     owner,
-    buckets.map(({ policy, algorithm, windowMs, limit, remaining, resetMs }) => {
+    buckets.map(({ scope, policy, algorithm, windowMs, limit, remaining, resetMs }) => {
       const bucket: unknown[] = [encodeAlgorithm(algorithm), windowMs, limit, remaining, resetMs];
+      if (scope !== undefined) return [...bucket, policy ?? null, scope];
       return policy === undefined ? bucket : [...bucket, policy];
     }),
   ];
@@ -219,9 +213,10 @@ export function readDescription(clientId: unknown, owner: unknown, buckets: unkn
     clientId: readClientId(clientId),
     owner: readNodeId(owner, 'owner'),
     buckets: mapList(buckets, MAX_BUCKETS, 'buckets', (bucket) => {
-      const wire = readList(bucket, 5, 6, 'bucket');
+      const wire = readList(bucket, 5, 7, 'bucket');
       return {
-        policy: wire.length === 6 ? readPolicy(wire[5]) : undefined,
+        scope: wire.length === 7 ? readScope(wire[6]) : undefined,
+        policy: wire.length < 6 || (wire.length === 7 && wire[5] === null) ? undefined : readPolicy(wire[5]),
         algorithm: readAlgorithm(wire[0]),
         windowMs: readWindowMs(wire[1]),
         limit: readLimit(wire[2]),

@@ -74,7 +74,7 @@ import { encodeSettled, readSettled } from './settled.js';
  *
  * Reading checks every type and range, so the code inside trusts the values.
  */
-export const WIRE_VERSION = 6;
+export const WIRE_VERSION = 7;
 
 const DECIDE = 1;
 const REPLICATE = 2;

@@ -1,4 +1,4 @@
-import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../core/bucket/rule.js';
+import { MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../core/bucket/rule.js';
 import type { Algorithm, Rule } from '../core/bucket/rule.js';
 import { malformed, readList, readText, readWhole } from './wire.js';
 
@@ -10,8 +10,9 @@ const MAX_TABLE = 1_000_000;
 
 /**
  * The rules of one message, each once. Other parts of the message refer to a rule by its place in the table. Most
- * messages have very few rules. A rule is `[limit, windowMs, capacity, algorithm, policy]`. It ends early where all
- * following values have their defaults; the default capacity is the limit.
+ * messages have very few rules. A rule is `[limit, windowMs, capacity, algorithm, policy, scope]`. It ends early where
+ * all following values have their defaults; the default capacity is the limit. Without a policy, a rule with a scope has
+ * `null` in its place.
  */
 export interface RuleTable {
   readonly wire: unknown[][];
@@ -39,7 +40,8 @@ export function createRuleTable(): RuleTable {
   };
 }
 
-function encodeRule({ algorithm, limit, windowMs, capacity, policy }: Rule): unknown[] {
+function encodeRule({ algorithm, limit, windowMs, capacity, policy, scope }: Rule): unknown[] {
+  if (scope !== undefined) return [limit, windowMs, capacity, encodeAlgorithm(algorithm), policy ?? null, scope];
   if (policy !== undefined) return [limit, windowMs, capacity, encodeAlgorithm(algorithm), policy];
   if (algorithm !== 'token-bucket') return [limit, windowMs, capacity, encodeAlgorithm(algorithm)];
   return capacity === limit ? [limit, windowMs] : [limit, windowMs, capacity];
@@ -51,17 +53,18 @@ export function readRules(value: unknown): readonly Rule[] {
 }
 
 function readRule(value: unknown): Rule {
-  const wire = readList(value, 2, 5, 'rule');
+  const wire = readList(value, 2, 6, 'rule');
   const limit = readLimit(wire[0]);
   const windowMs = readWindowMs(wire[1]);
   // A limit of 0 without a burst has a capacity of 0.
   const capacity = wire.length > 2 ? readWhole(wire[2], limit === 0 ? 0 : 1, MAX_LIMIT, 'capacity') : limit;
   const algorithm = wire.length > 3 ? readAlgorithm(wire[3]) : 'token-bucket';
-  const policy = wire.length > 4 ? readPolicy(wire[4]) : undefined;
+  const scope = wire.length > 5 ? readScope(wire[5]) : undefined;
+  const policy = wire.length > 4 && !(scope !== undefined && wire[4] === null) ? readPolicy(wire[4]) : undefined;
   if (algorithm === 'sliding-window' && capacity !== limit) {
     throw malformed('capacity', 'the limit, as a sliding window has no burst');
   }
-  return ruleOf(algorithm, limit, windowMs, capacity, policy);
+  return ruleOf(algorithm, limit, windowMs, capacity, policy, scope);
 }
 
 /** @returns the rule at a place of the table */
@@ -93,6 +96,10 @@ export function readAlgorithm(value: unknown): Algorithm {
 
 export function readPolicy(value: unknown): string {
   return readText(value, 1, MAX_POLICY_BYTES, 'policy');
+}
+
+export function readScope(value: unknown): string {
+  return readText(value, 1, MAX_SCOPE_BYTES, 'scope');
 }
 
 export function readLimit(value: unknown): number {

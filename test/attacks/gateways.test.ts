@@ -38,6 +38,7 @@ const PRETENCES: [what: string, request: string][] = [
   ['another policy', get('X-Tokenring-Policy: ample\r\n')],
   ['no policy', get('X-Tokenring-Policy:\r\n')],
   ['another cost', get('X-Tokenring-Cost: 0\r\n')],
+  ['another scope', get('X-Tokenring-Scope: fresh\r\n')],
   ['another address', get(`X-Forwarded-For: ${VICTIM}\r\nX-Real-IP: ${VICTIM}\r\nForwarded: for=${VICTIM}\r\n`)],
   ['another method', get('X-HTTP-Method-Override: HEAD\r\nX-Original-URL: /healthz\r\n')],
   ['a line within a header', get('X: y\nX-Tokenring-Client: fresh\r\n')],

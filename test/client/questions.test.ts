@@ -135,12 +135,14 @@ describe('the questions of a client', () => {
       expect(await again).to.include({ allowed: true });
     });
 
-    it('are put where they are others: of another client, limit, algorithm, policy, or of a smaller cost', async () => {
+    it('are put where they are others: of another client, scope, limit, algorithm, policy, or of a smaller cost', async () => {
       await open(deny);
       await denied(client, { cost: 2 });
       const others: object[] = [
         { cost: 1 },
         { cost: 2, clientId: 'Abuser' },
+        { cost: 2, scope: 'reports' },
+        { cost: 2, limit: undefined, window: undefined, policy: 'p', scope: 'reports' },
         { cost: 2, limit: 11 },
         { cost: 2, window: 9_999 },
         { cost: 2, burst: 20 },

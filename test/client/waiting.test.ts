@@ -73,11 +73,15 @@ describe('requests that wait for their turn', () => {
     expect(asked.filter((id) => id === 'late')).to.deep.equal([]);
   });
 
-  it('do not wait for those of other clients or limits', async () => {
+  it('do not wait for those of other clients, scopes, or limits', async () => {
     const first = wait('first', 10_000);
     await time.pass(1);
-    const others = [wait('client', 10_000, { clientId: 'd' }), wait('limit', 10_000, { limit: 2 })];
-    expect(asked).to.deep.equal(['first', 'client', 'limit']);
+    const others = [
+      wait('client', 10_000, { clientId: 'd' }),
+      wait('scope', 10_000, { scope: 's' }),
+      wait('limit', 10_000, { limit: 2 }),
+    ];
+    expect(asked).to.deep.equal(['first', 'client', 'scope', 'limit']);
     await time.pass(4_000);
     await Promise.all([first, ...others]);
   });

@@ -43,9 +43,10 @@ const rules = fc
     windowMs: fc.constantFrom(1, 1_000, 3_600_000, 366 * DAY_MS),
     burst: fc.constantFrom(0, 5, 250),
     policy: fc.constantFrom(undefined, 'basic', 'größer'),
+    scope: fc.constantFrom(undefined, undefined, 'reports', 'größer'),
   })
-  .map(({ algorithm, limit, windowMs, burst, policy }) =>
-    ruleOf(algorithm, limit, windowMs, algorithm === 'token-bucket' ? limit + burst : limit, policy),
+  .map(({ algorithm, limit, windowMs, burst, policy, scope }) =>
+    ruleOf(algorithm, limit, windowMs, algorithm === 'token-bucket' ? limit + burst : limit, policy, scope),
   );
 
 interface Step {
@@ -236,7 +237,7 @@ const ALLOWED = 1;
 const HAS_LIMIT = 2;
 const NEVER = 4;
 const RECORD = {
-  ...{ ruleNumber: 0, limit: 10, windowMs: 1_000, capacity: 20, policy: 'p' },
+  ...{ ruleNumber: 0, limit: 10, windowMs: 1_000, capacity: 20, policy: 'p', scope: 's' },
   ...{ ruleChanges: 3, tokens: 4, part: 0, id: 'a', itemCount: 1 },
   ...{ batchNumber: 0, batchId: 'b', place: 6, ageMs: 7, flags: HAS_LIMIT, remaining: 8, itemLimit: 9 },
   ...{ retryAfterMs: 11, resetMs: 12 },
@@ -255,6 +256,7 @@ function encode(changes: Partial<typeof RECORD> = {}): number[] {
     ...leb(2 * one.ruleNumber + (one.itemCount > 0 ? 1 : 0)),
     ...[one.limit, one.windowMs, one.capacity].flatMap(leb),
     ...textBytes(one.policy),
+    ...textBytes(one.scope),
     ...[one.ruleChanges, one.tokens, one.part].flatMap(leb),
     ...[Buffer.byteLength(one.id) - 1, ...Buffer.from(one.id)],
   ];
@@ -319,15 +321,16 @@ describe('the format of the records', () => {
     expect(decode([...encode(), ...endless, ...rest])).to.equal(undefined);
   });
 
-  it('has names of policies up to 512 bytes, and ids of batches of 1 to 124, in UTF-8', () => {
+  it('has names of policies up to 512 bytes, scopes up to 128, and ids of batches of 1 to 124, in UTF-8', () => {
     for (const policy of ['x'.repeat(512), 'ü'.repeat(256)]) expect(decode(encode({ policy }))).to.include({ policy });
-    expect(decode(encode({ policy: '' }))).to.include({ policy: undefined });
+    for (const scope of ['x'.repeat(128), 'ü'.repeat(64)]) expect(decode(encode({ scope }))).to.include({ scope });
+    expect(decode(encode({ policy: '', scope: '' }))).to.include({ policy: undefined, scope: undefined });
     for (const batchId of ['x', 'ü'.repeat(MAX_BATCH_ID_BYTES / 2)])
       expect(decode(encode({ batchId }))).to.include({ batchId });
     const long = 'x'.repeat(MAX_BATCH_ID_BYTES + 1);
-    for (const changes of [{ policy: 'x'.repeat(513) }, { batchId: '' }, { batchId: long }])
+    for (const changes of [{ policy: 'x'.repeat(513) }, { scope: 'x'.repeat(129) }, { batchId: '' }, { batchId: long }])
       expect(decode(encode(changes))).to.equal(undefined);
-    for (const field of ['policy', 'batchId', 'id'] as const) {
+    for (const field of ['policy', 'scope', 'batchId', 'id'] as const) {
       const bytes = encode({ [field]: 'ü' });
       expect(areRecords(Uint8Array.from(bytes))).to.equal(true);
       bytes[bytes.indexOf(0xc3)] = 0xff;
@@ -362,17 +365,24 @@ describe('the format of the records', () => {
     for (const changes of [
       {},
       { tokens: 127, ageMs: 128, part: 255 },
-      { ...LARGE, retryAfterMs: LONGEST_WAIT_MS, resetMs: LONGEST_WAIT_MS, policy: 'ü'.repeat(256) },
+      {
+        ...LARGE,
+        retryAfterMs: LONGEST_WAIT_MS,
+        resetMs: LONGEST_WAIT_MS,
+        policy: 'ü'.repeat(256),
+        scope: 'ü'.repeat(64),
+      },
       { flags: 0 },
-      { flags: ALLOWED, policy: '' },
+      { flags: ALLOWED, policy: '', scope: '' },
       { flags: ALLOWED | HAS_LIMIT },
       { flags: NEVER, batchId: 'ü'.repeat(62) },
       { itemCount: 1_000 },
     ]) {
       const one = { ...RECORD, ...changes };
       const client = table.open(clientKey(one.id));
-      const { limit, windowMs, capacity, policy, tokens, part, ruleChanges, flags } = one;
-      addBucket(client, ruleOf('token-bucket', limit, windowMs, capacity, policy === '' ? undefined : policy), 0);
+      const { limit, windowMs, capacity, policy, scope, tokens, part, ruleChanges, flags } = one;
+      const rule = ruleOf('token-bucket', limit, windowMs, capacity, policy || undefined, scope || undefined);
+      addBucket(client, rule, 0);
       Object.assign(client, { tokens, part, ruleChanges });
       table.close(client, 0);
       const item = {

@@ -250,7 +250,7 @@ describe('limiter', () => {
 
   it('describes what a client has consumed under each limit, and consumes nothing', () => {
     const { ask, clock, limiter } = createLone();
-    const login = { ...slidingWindow(5, 3_200), policy: 'login' };
+    const login = { ...slidingWindow(5, 3_200), policy: 'login', scope: 'web' };
     ask({ cost: 4 });
     ask({ rules: [login], cost: 2 });
     clock.advance(100);
@@ -258,8 +258,24 @@ describe('limiter', () => {
       clientId: 'alice',
       owner: 'a:1',
       buckets: [
-        { policy: 'login', algorithm: 'sliding-window', windowMs: 3_200, limit: 5, remaining: 3, resetMs: 3_100 },
-        { policy: undefined, algorithm: 'token-bucket', windowMs: 1_000, limit: 10, remaining: 7, resetMs: 300 },
+        {
+          scope: 'web',
+          policy: 'login',
+          algorithm: 'sliding-window',
+          windowMs: 3_200,
+          limit: 5,
+          remaining: 3,
+          resetMs: 3_100,
+        },
+        {
+          scope: undefined,
+          policy: undefined,
+          algorithm: 'token-bucket',
+          windowMs: 1_000,
+          limit: 10,
+          remaining: 7,
+          resetMs: 300,
+        },
       ],
     };
     expect(limiter.describe('alice')).to.deep.equal(description);

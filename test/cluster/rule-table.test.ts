@@ -9,20 +9,24 @@ const rule = (limit: number, policy?: string, more: Partial<Rule> = {}): Rule =>
   windowMs: 1_000,
   capacity: limit,
   policy,
+  scope: undefined,
   ...more,
 });
+
+/** Bytes of a rule without a scope. */
+const BYTES = 180;
 
 describe('the table of rules', () => {
   it('holds equal rules once, from number 1, and counts those in use', () => {
     const table = createRuleTable();
-    expect(table.size()).to.equal(0);
+    expect(table.bytes()).to.equal(0);
     expect([table.acquire(rule(1)), table.acquire(rule(2)), table.acquire(rule(1))]).to.deep.equal([1, 2, 1]);
-    expect(table.size()).to.equal(2);
+    expect(table.bytes()).to.equal(2 * BYTES);
     expect(table.at(2)).to.deep.equal(rule(2));
     table.release(1);
     expect(table.at(1)).to.deep.equal(rule(1));
     table.release(1);
-    expect(table.size()).to.equal(1);
+    expect(table.bytes()).to.equal(BYTES);
     expect(table.acquire(rule(3))).to.equal(1);
     expect(table.at(1)).to.deep.equal(rule(3));
   });
@@ -41,7 +45,7 @@ describe('the table of rules', () => {
         if (!releases) numbers.push(table.acquire(rule(5, policy)));
         else if (numbers.length > 0) table.release(numbers.pop()!);
         const used = [...uses].filter(([, some]) => some.length > 0);
-        expect(table.size()).to.equal(used.length);
+        expect(table.bytes()).to.equal(BYTES * used.length);
         for (const [name, some] of used) {
           expect(new Set(some).size).to.equal(1);
           expect(table.at(some[0]!).policy).to.equal(name);
@@ -51,10 +55,20 @@ describe('the table of rules', () => {
     fc.assert(property, { numRuns: 300 });
   });
 
+  it('counts the bytes of scopes, as callers choose them', () => {
+    const table = createRuleTable();
+    const plain = table.acquire(rule(5));
+    const long = table.acquire(rule(5, undefined, { scope: 'x'.repeat(100) }));
+    expect(long).to.not.equal(plain);
+    expect(table.bytes()).to.be.at.least(2 * BYTES + 100);
+    table.release(long);
+    expect(table.bytes()).to.equal(BYTES);
+  });
+
   it('takes for the same only rules that agree in everything', () => {
     const one = rule(5, 'a');
     expect(isSame(one, { ...one })).to.equal(true);
-    for (const other of [{ limit: 6 }, { capacity: 6 }, { windowMs: 1 }, { policy: 'b' }])
+    for (const other of [{ limit: 6 }, { capacity: 6 }, { windowMs: 1 }, { policy: 'b' }, { scope: 's' }])
       expect(isSame(one, { ...one, ...other })).to.equal(false);
     expect(isSame(one, { ...one, algorithm: 'sliding-window' })).to.equal(false);
   });

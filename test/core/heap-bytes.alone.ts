@@ -66,7 +66,14 @@ const idOf = (i: number, length: number): string => Buffer.from(`${i}`.padEnd(le
 
 function rulesOf(algorithm: Rule['algorithm'], count: number, i: number): Rule[] {
   return Array.from({ length: count }, (_, at) => {
-    return { algorithm, limit: 1_000 + i, windowMs: MONTH_MS + at, capacity: 1_000 + i, policy: undefined };
+    return {
+      algorithm,
+      limit: 1_000 + i,
+      windowMs: MONTH_MS + at,
+      capacity: 1_000 + i,
+      policy: undefined,
+      scope: undefined,
+    };
   });
 }
 

@@ -446,7 +446,7 @@ describe('a policy', () => {
     const rulesOf = (clientId: string): unknown[] =>
       [...set.policies.values()].map((policy) => rulesFor(set, policy, clientId)[0]);
     const rule = (policy: string, algorithm: string, limit: number, windowMs: number, capacity: number): object => {
-      return { algorithm, limit, windowMs, capacity, policy };
+      return { algorithm, limit, windowMs, capacity, policy, scope: undefined };
     };
     expect(rulesOf('dave')).to.deep.equal([
       rule('plain', 'token-bucket', 10, 500, 10),

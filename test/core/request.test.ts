@@ -13,6 +13,7 @@ const OF_LIMIT: Record<keyof LimitRequest, true> = {
 const OF_REQUEST: Record<keyof AllowRequest, true> = {
   ...OF_LIMIT,
   clientId: true,
+  scope: true,
   limits: true,
   policy: true,
   cost: true,

@@ -17,6 +17,7 @@ const figures = fc.tuple(
   fewOrAny(1, MAX_WINDOW_MS),
   fewOrAny(1, MAX_LIMIT),
   fc.option(fc.constantFrom('', 'login', 'search'), { nil: undefined }),
+  fc.option(fc.constantFrom('', 'login', 'reports'), { nil: undefined }),
 );
 
 describe('rule', () => {
@@ -25,8 +26,8 @@ describe('rule', () => {
       fc.property(fc.array(figures, { minLength: 1, maxLength: 50, size: 'max' }), (asked) => {
         const rules = asked.map((each) => ruleOf(...each));
         rules.forEach((rule, i) => {
-          const [algorithm, limit, windowMs, capacity, policy] = asked[i]!;
-          expect(rule).to.deep.equal({ algorithm, limit, windowMs, capacity, policy });
+          const [algorithm, limit, windowMs, capacity, policy, scope] = asked[i]!;
+          expect(rule).to.deep.equal({ algorithm, limit, windowMs, capacity, policy, scope });
         });
       }),
     );
@@ -63,11 +64,12 @@ describe('rule', () => {
     });
   });
 
-  it('counts the same consumption as another with the same policy, algorithm and window, whatever its limit', () => {
+  it('counts the same consumption as another with the same scope, policy, algorithm and window, whatever its limit', () => {
     fc.assert(
       fc.property(figures, figures, (one, other) => {
         const [a, b] = [ruleOf(...one), ruleOf(...other)];
-        expect(sameBucket(a, b)).to.equal(one[0] === other[0] && one[2] === other[2] && one[4] === other[4]);
+        const same = one[0] === other[0] && one[2] === other[2] && one[4] === other[4] && one[5] === other[5];
+        expect(sameBucket(a, b)).to.equal(same);
         expect(sameBucket(a, { ...a, limit: b.limit, capacity: b.capacity })).to.equal(true);
       }),
     );

@@ -123,6 +123,10 @@ describe('the commands of tokenring', function () {
     };
     expect(buckets).to.have.length(1);
     expect((await run('owner', client, '--url', url)).stdout).to.equal(`owner ${owner}\nsuccessors none\n`);
+    await run('allow', client, '--limit', '3', '--window', '1d', '--scope', 'reports', '--url', url);
+    expect((await run('describe', client, '--url', url)).stdout).to.match(
+      /reports +- +token-bucket +86400000 ms +3 +2 /,
+    );
     expect(await run('reset', client, '--url', url)).to.include({ code: 0, stdout: `${client} is reset\n` });
     expect((await run('describe', client, '--url', url)).stdout).to.include('no bucket');
     const refused = await run('settle', 'unknown', '1', '--url', url);

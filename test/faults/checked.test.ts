@@ -41,7 +41,8 @@ function asked(): Asked[] {
 
 function statement(node: string): Statement {
   const clientId = CLIENTS[SPARE]!.id;
-  const bucket = { policy: undefined, algorithm: 'token-bucket' as const, windowMs: HOUR_MS, limit: LIMIT };
+  const names = { scope: undefined, policy: undefined };
+  const bucket = { ...names, algorithm: 'token-bucket' as const, windowMs: HOUR_MS, limit: LIMIT };
   return {
     node,
     members: IDS,

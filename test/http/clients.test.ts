@@ -10,6 +10,7 @@ interface Client {
   readonly clientId: string;
   readonly owner: string;
   readonly buckets: readonly {
+    scope?: string;
     algorithm: string;
     windowMs: number;
     limit: number;
@@ -54,6 +55,20 @@ describe('/v1/clients/{id}', () => {
       const bucket = buckets.find(({ limit }) => limit === 10);
       expect(bucket?.resetMs).to.be.within(34_500_000, 34_560_000);
     }
+  });
+
+  it('shows the buckets of all scopes, each with its scope, and forgets them all', async () => {
+    const clientId = newClient();
+    for (const scope of [undefined, 'reports', 'größe 💧'])
+      for (let n = 0; n < 2; n += 1) await allow(node, { clientId, scope, limit: 10, window: '1d' });
+    const { buckets } = await look(clientId);
+    expect(buckets.map(({ scope, remaining }) => [scope, remaining])).to.have.deep.members([
+      [undefined, 8],
+      ['reports', 8],
+      ['größe 💧', 8],
+    ]);
+    expect((await forget(clientId, `Bearer ${TOKEN}`)).status).to.equal(204);
+    expect((await look(clientId)).buckets).to.deep.equal([]);
   });
 
   it('shows a client that never asked with no buckets, and makes none', async () => {

@@ -33,6 +33,7 @@ const ATOMS = [
 ];
 const NAMES = [
   'clientId',
+  'scope',
   'limit',
   'window',
   'windowMs',

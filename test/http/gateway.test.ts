@@ -98,6 +98,15 @@ describe('GET /v1/check/nginx, /forward-auth, /traefik and /envoy', () => {
       expect((await check(gateway, asked('x', 'gate-never'), lenient)).status).to.equal(DENIED[gateway]);
   });
 
+  it('take the scope from a header: the client is the same, the bucket is another', async () => {
+    const clientId = newClient();
+    for (const gateway of GATEWAYS) {
+      const scoped = { ...asked(clientId), 'X-Tokenring-Scope': `reports of ${gateway}` };
+      expect((await check(gateway, scoped)).headers['ratelimit']).to.match(/^"gate";r=2;/);
+    }
+    expect((await check('envoy', asked(clientId))).headers['ratelimit']).to.match(/^"gate";r=2;/);
+  });
+
   it('take the cost from a header, several limits, and a policy on trial', async () => {
     const clientId = newClient();
     const costs = { ...asked(clientId), 'X-Tokenring-Cost': '2' };
@@ -153,6 +162,10 @@ describe('GET /v1/check/nginx, /forward-auth, /traefik and /envoy', () => {
         'X-Tokenring-Cost',
       ]),
       [`${client}${LINES}X-Tokenring-Cost: 1\r\nX-Tokenring-Cost: 1\r\n`, 'X-Tokenring-Cost'],
+      ...['', '\xff', 'x'.repeat(129), 'x\r\nX-Tokenring-Scope: x'].map((scope): [string, string] => [
+        `${client}${LINES}X-Tokenring-Scope: ${scope}\r\n`,
+        'X-Tokenring-Scope',
+      ]),
     ];
     for (const [lines, field, code = 'invalid_request'] of mistakes) {
       for (const gateway of GATEWAYS) {

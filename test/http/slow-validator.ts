@@ -7,6 +7,7 @@ export function complaints(request: unknown): string[] {
   const wrong: string[] = [];
   const known = [
     'clientId',
+    'scope',
     'limit',
     'window',
     'windowMs',
@@ -23,6 +24,7 @@ export function complaints(request: unknown): string[] {
     if (!known.includes(name)) wrong.push(name === '' ? 'body' : name);
 
   if (!isText(request['clientId'], 256)) wrong.push('clientId');
+  if (has(request, 'scope') && !isText(request['scope'], 128)) wrong.push('scope');
   if (has(request, 'requestId') && !isText(request['requestId'], 128)) wrong.push('requestId');
   if (has(request, 'cost') && !isWhole(request['cost'], 1, 1e9)) wrong.push('cost');
   if (has(request, 'peek') && typeof request['peek'] !== 'boolean') wrong.push('peek');

@@ -66,6 +66,18 @@ describe('the commands of the Redis protocol', () => {
     expect(again).to.deep.equal(first);
   });
 
+  it('take from the bucket of a scope, and describe the buckets of all', async () => {
+    const clientId = newClient();
+    const asked = ['TR.ALLOW', clientId, 'LIMIT', 3, 'WINDOW', '1d'] as const;
+    for (const scope of [[], ['SCOPE', '7'], ['scope', 'größe']])
+      for (const remaining of [2, 1])
+        expect(((await wire.ask(...asked, ...scope)) as number[]).slice(0, 3)).to.deep.equal([1, 3, remaining]);
+    await wire.ask('HELLO', 3);
+    const map = (await wire.ask('TR.DESCRIBE', clientId)) as Map<Reply, Reply>;
+    const buckets = map.get('buckets') as Map<Reply, Reply>[];
+    expect(buckets.map((bucket) => bucket.get('scope'))).to.have.members([undefined, '7', 'größe']);
+  });
+
   it('reserve and settle, once', async () => {
     const clientId = newClient();
     const reserved = (await wire.ask(
@@ -118,6 +130,7 @@ describe('the commands of the Redis protocol', () => {
       [['LIMIT', 1, 'WINDOW', '1m', 'COST', 0], { limit: 1, window: '1m', cost: 0 }],
       [['LIMIT', 1, 'WINDOW', '1m', 'RESERVE', 'PEEK'], { limit: 1, window: '1m', reserve: true, peek: true }],
       [['LIMIT', 1, 'WINDOW', '1m', 'ID', 'x'.repeat(129)], { limit: 1, window: '1m', requestId: 'x'.repeat(129) }],
+      [['LIMIT', 1, 'WINDOW', '1m', 'SCOPE', 'x'.repeat(129)], { limit: 1, window: '1m', scope: 'x'.repeat(129) }],
       [['LIMIT', 1, 'WINDOW', '1m', 'ALGORITHM', 'none'], { limit: 1, window: '1m', algorithm: 'none' }],
     ];
     for (const [args, body] of wrong) {

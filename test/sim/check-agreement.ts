@@ -56,8 +56,8 @@ function checkCopies(history: History, excuses: Excuses, { owners }: Statement, 
   return violations;
 }
 
-const keyOf = (clientId: string, { policy, algorithm, windowMs }: BucketDescription): string =>
-  bucketKey(clientId, { policy, algorithm, windowMs });
+const keyOf = (clientId: string, { scope, policy, algorithm, windowMs }: BucketDescription): string =>
+  bucketKey(clientId, { scope, policy, algorithm, windowMs });
 
 function keysOf({ clientId, buckets }: ClientDescription): string[] {
   return buckets.map((bucket) => keyOf(clientId, bucket));

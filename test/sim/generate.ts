@@ -56,7 +56,7 @@ export function generateScenario(seed: number, only?: Theme): Scenario {
     network: { minMs, maxMs },
     discovery: random.chance(0.75) ? 'all' : 'one',
     steps: [...steps, ...duplicate].sort((a, b) => a.atMs - b.atMs),
-    requests: together(generateRequests(random, loadMs), requests),
+    requests: together(generateRequests(random, loadMs, createRandom(seed + 4_000_037)), requests),
     policies,
     writes,
     loadMs,

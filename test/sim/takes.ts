@@ -41,8 +41,11 @@ export interface BucketHistory {
   readonly rules: readonly Rule[];
 }
 
-export function bucketKey(clientId: string, { policy, algorithm, windowMs }: Omit<Rule, 'limit' | 'capacity'>): string {
-  return `${clientId.length} ${clientId} ${policy ?? '-'} ${algorithm} ${windowMs}`;
+export function bucketKey(
+  clientId: string,
+  { scope = '', policy, algorithm, windowMs }: Omit<Rule, 'limit' | 'capacity'>,
+): string {
+  return `${clientId.length} ${clientId} ${scope.length} ${scope} ${policy ?? '-'} ${algorithm} ${windowMs}`;
 }
 
 /** The same figures: what a repeated request id must get, whoever answers. */

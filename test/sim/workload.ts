@@ -1,4 +1,4 @@
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { inScope, ruleOf, withLimit } from '../../src/core/bucket/rule.js';
 import type { Rule } from '../../src/core/bucket/rule.js';
 import type { Random } from './random.js';
 import type { Request } from './scenario.js';
@@ -8,6 +8,8 @@ const HOUR_MS = 3_600_000;
 const token = (limit: number, windowMs: number, capacity = limit, policy?: string): Rule =>
   ruleOf('token-bucket', limit, windowMs, capacity, policy);
 const sliding = (limit: number, windowMs: number): Rule => ruleOf('sliding-window', limit, windowMs, limit, undefined);
+/** One is the name of a policy. */
+const SCOPES = [undefined, 'reports', 'gold'];
 
 /** What one client may: several limits at once, or one. */
 const LIMITS: readonly (readonly Rule[])[] = [
@@ -50,21 +52,28 @@ interface Character {
   readonly hops: boolean;
   readonly home: number;
   readonly names: boolean;
+  /** Asks in several scopes. */
+  readonly scoped: boolean;
   readonly peeks: boolean;
   readonly replicated: boolean;
   readonly patient: boolean;
 }
 
-/** Requests of a few clients: evenly spread, one hot, in bursts, from one node or hopping between all. */
-export function generateRequests(random: Random, loadMs: number): Request[] {
+/**
+ * Requests of a few clients: evenly spread, one hot, in bursts, from one node or hopping between all.
+ * @param scopes numbers of its own for scopes, so that most runs are what they would be without them
+ */
+export function generateRequests(random: Random, loadMs: number, scopes: Random): Request[] {
   const style = random.pick(['uniform', 'hot', 'bursts'] as const);
   const clients = Array.from({ length: random.between(4, 14) }, (_, i) =>
-    drawCharacter(random, i, loadMs, style === 'hot' && i === 0 ? HOT_LIMITS : LIMITS),
+    drawCharacter(random, i, loadMs, style === 'hot' && i === 0 ? HOT_LIMITS : LIMITS, scopes.chance(0.3)),
   );
   const total = Math.floor(loadMs * random.pick([0.06, 0.12, 0.2]));
   const requests: Request[] = [];
   const ask = (client: Character, atMs: number): void => {
-    requests.push({ atMs, clientId: client.clientId, ...drawAsk(random, client, atMs) });
+    const asked = drawAsk(random, client, atMs);
+    const rules = client.scoped ? inScope(asked.rules, drawScope(scopes, asked.requestId)) : asked.rules;
+    requests.push({ atMs, clientId: client.clientId, ...asked, rules });
   };
   while (requests.length < total) {
     const atMs = random.between(0, loadMs);
@@ -75,7 +84,13 @@ export function generateRequests(random: Random, loadMs: number): Request[] {
   return requests.sort((a, b) => a.atMs - b.atMs);
 }
 
-function drawCharacter(random: Random, i: number, loadMs: number, limits: readonly (readonly Rule[])[]): Character {
+function drawCharacter(
+  random: Random,
+  i: number,
+  loadMs: number,
+  limits: readonly (readonly Rule[])[],
+  scoped: boolean,
+): Character {
   const rules = random.pick(limits);
   const changes = random.chance(0.15);
   const factor = random.pick([0.5, 2]);
@@ -89,6 +104,7 @@ function drawCharacter(random: Random, i: number, loadMs: number, limits: readon
     hops: random.chance(0.7),
     home: random.between(0, 8),
     names: random.chance(0.2),
+    scoped,
     peeks: random.chance(0.2),
     replicated: random.chance(0.1),
     patient: random.chance(0.4),
@@ -98,19 +114,18 @@ function drawCharacter(random: Random, i: number, loadMs: number, limits: readon
 function scaled(rule: Rule, factor: number): Rule {
   const limit = Math.floor(rule.limit * factor);
   const capacity = Math.max(1, Math.floor(rule.capacity * factor));
-  return ruleOf(
-    rule.algorithm,
-    limit,
-    rule.windowMs,
-    rule.algorithm === 'sliding-window' ? limit : capacity,
-    rule.policy,
-  );
+  return withLimit(rule, limit, rule.algorithm === 'sliding-window' ? limit : capacity);
 }
 
 /** Half of the ids are those of items of batches. */
 function drawRequestId(random: Random): string {
   const n = random.between(1, 50);
   return n > 25 ? `batch ${n >> 3}#${n & 7}` : `request ${n}`;
+}
+
+/** The same question under the same id. */
+function drawScope(random: Random, requestId: string | undefined): string | undefined {
+  return requestId === undefined ? random.pick(SCOPES) : SCOPES[requestId.charCodeAt(requestId.length - 1) % 3];
 }
 
 function drawAsk(random: Random, client: Character, atMs: number): Ask {

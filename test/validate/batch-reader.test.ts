@@ -91,6 +91,8 @@ const ending = fc.oneof(
       ',"limit":10,"window":"1m","durability":"replicated"',
       ',"limits":[{"limit":1,"window":1},{"limit":5,"window":"1s","algorithm":"sliding-window"}]',
       ',"limit":0,"window":"1d"',
+      ',"limit":10,"window":"1m","scope":"a"',
+      ',"limit":10,"window":"1m","scope":"b"',
     ),
   },
   {
@@ -120,6 +122,9 @@ const ending = fc.oneof(
       ',"limit":10,"window":"1m","reserve":true',
       ',"policy":"gold"',
       ',"policy":"none"',
+      ',"scope":"a","policy":"gold"',
+      ',"limit":10,"window":"1m","scope":""',
+      ',"limit":10,"window":"1m","scope":"a","requestId":"r"',
       ',"limit":10,"window":"1m","extra":{"a":[1,"}"]}',
       ',"limit":10,"window":"1m"}',
       ',"limit":10,"window":"1m',

@@ -2,7 +2,19 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { TokenringError } from '../../src/core/error.js';
 import { readCheck } from '../../src/validate/request.js';
+import { createActivePolicies } from '../../src/cluster/policies/active-policies.js';
+import type { Policies } from '../../src/cluster/policies/active-policies.js';
+import { change, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
+import { entriesOf } from '../../src/core/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
+import { clientKey } from '../../src/core/ring/client-hash.js';
 import { complaints, windowMsOf } from '../http/slow-validator.js';
+
+function policiesOf(file: PolicyFileText): Policies {
+  const policies = createActivePolicies((_, rules) => rules);
+  policies.adopt(change(NO_DOCUMENT, entriesOf(file), 'a:1'));
+  return policies;
+}
 
 const DAYS_366 = 366 * 24 * 60 * 60 * 1000;
 
@@ -153,6 +165,7 @@ describe('the check of a request', () => {
         windowMs: windowMsOf(window),
         capacity: n,
         policy: undefined,
+        scope: undefined,
       }));
       expect(readCheck(asked)).to.deep.include({ clientId, cost, peek, requestId: undefined, rules });
     });
@@ -171,8 +184,30 @@ describe('the check of a request', () => {
       cost: 1,
       peek: false,
       requestId: 'r',
-      rules: [{ algorithm: 'token-bucket', limit: 5, windowMs: 60_000, capacity: 9, policy: undefined }],
+      rules: [
+        { algorithm: 'token-bucket', limit: 5, windowMs: 60_000, capacity: 9, policy: undefined, scope: undefined },
+      ],
     });
+  });
+
+  it('puts all limits into the scope, whose client is the same for policies and lists', () => {
+    const policies = policiesOf({
+      policies: { api: { limit: 9, window: '1h' } },
+      clients: { a: { overrides: { api: { limit: 3 } } } },
+      deny: ['b'],
+    });
+    const scope = 'größe 💧';
+    const limits = [
+      { limit: 1, window: '1s' },
+      { limit: 5, window: '1m' },
+    ];
+    for (const more of [{ limit: 5, window: '1m' }, { limits }, { policy: 'api' }]) {
+      const { clientId, hashHigh, hashLow, rules } = readCheck({ clientId: 'a', scope, ...more }, policies);
+      expect(rules.map((rule) => rule.scope)).to.deep.equal(rules.map(() => scope));
+      expect({ clientId, hashHigh, hashLow }).to.deep.equal(clientKey('a'));
+    }
+    expect(readCheck({ clientId: 'a', scope, policy: 'api' }, policies).rules[0]).to.include({ limit: 3 });
+    expect(readCheck({ clientId: 'b', scope, limit: 1, window: 1 }, policies).terms).to.include({ listed: 'deny' });
   });
 });
 
@@ -187,6 +222,10 @@ describe('the problem with a request', () => {
     [{ ...good, limit: '5' }, 'limit: "5" is not valid; use a whole number from 0 to 1000000000'],
     [{ ...good, windowMs: 1 }, 'windowMs is not allowed beside window; remove it'],
     [{ ...good, algorithm: 'gcra' }, 'algorithm: "gcra" is not valid; use "token-bucket" or "sliding-window"'],
+    ...['', 'x'.repeat(129), 'ü'.repeat(65), '\ud800'].map((scope): [unknown, string] => [
+      { ...good, scope },
+      `scope: ${JSON.stringify(scope.length > 40 ? `${scope.slice(0, 40)}…` : scope)} is not valid; use 1 to 128 bytes of well-formed Unicode`,
+    ]),
     [{ ...good, cost: 0 }, 'cost: 0 is not valid; use a whole number from 1 to 1000000000'],
     [{ ...good, peek: 'yes' }, 'peek: "yes" is not valid; use true or false'],
     [{ ...good, durability: 'eternal' }, 'durability: "eternal" is not valid; use "replicated"'],

@@ -67,6 +67,7 @@ const windowsMs = fc.oneof(
 /** Of printable ASCII. */
 const words = fc.string({ unit: 'grapheme-ascii', maxLength: 32 });
 const policies = fc.option(texts(128), { nil: undefined });
+const scopes = fc.option(texts(128), { nil: undefined });
 /** Also beyond 2^53: until 1e9 tokens at one per 366 days are refilled. */
 const waitsMs = fc.oneof(fc.nat(100_000), fc.maxSafeNat(), fc.constant(MAX_LIMIT * MAX_WINDOW_MS));
 const remaining = fc.integer({ min: 0, max: MAX_LIMIT });
@@ -105,10 +106,10 @@ export const senders: fc.Arbitrary<Sender> = fc.record({
 });
 
 export const rules: fc.Arbitrary<Rule> = fc
-  .tuple(fc.constantFrom('token-bucket', 'sliding-window'), limits, windowsMs, fc.option(limits), policies)
-  .map(([algorithm, limit, windowMs, burst, policy]) => {
+  .tuple(fc.constantFrom('token-bucket', 'sliding-window'), limits, windowsMs, fc.option(limits), policies, scopes)
+  .map(([algorithm, limit, windowMs, burst, policy, scope]) => {
     const capacity = algorithm === 'sliding-window' || burst === null ? limit : Math.max(1, burst);
-    return ruleOf(algorithm, limit, windowMs, capacity, policy);
+    return ruleOf(algorithm, limit, windowMs, capacity, policy, scope);
   });
 
 const plainChecks = fc.tuple(texts(256), rules).map(([clientId, rule]) => plainCheck(clientId, rule));
@@ -241,6 +242,7 @@ const descriptions: fc.Arbitrary<ClientDescription> = fc.record({
   owner: nodeIds,
   buckets: fc.array(
     fc.record({
+      scope: scopes,
       policy: policies,
       algorithm: fc.constantFrom('token-bucket', 'sliding-window'),
       windowMs: windowsMs,

@@ -114,9 +114,9 @@ export function createLimiter(deps: LimiterDeps): Limiter {
       const buckets: BucketDescription[] = [];
       for (let bucket = table.peek(clientId)?.first; bucket !== undefined; bucket = bucket.next) {
         advance(bucket, nowMs);
-        const { policy, algorithm, windowMs, limit } = bucket.rule;
+        const { scope, policy, algorithm, windowMs, limit } = bucket.rule;
         const left = remaining(bucket, bucket.rule);
-        buckets.push({ policy, algorithm, windowMs, limit, remaining: left, resetMs: resetMs(bucket, nowMs) });
+        buckets.push({ scope, policy, algorithm, windowMs, limit, remaining: left, resetMs: resetMs(bucket, nowMs) });
       }
       return { clientId, owner: membership.self().id, buckets };
     },

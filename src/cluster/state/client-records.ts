@@ -46,8 +46,6 @@ const MAX_WORD = 2 ** 31 - 1;
 const MAX_GENERATION = 2 ** 29 - 1;
 /** Measured bytes of a client outside the heap beside its id: the record, its place, its entries in index and lists. */
 const OVERHEAD_BYTES = 84;
-/** Measured bytes on the heap of a rule that only one record has. */
-const RULE_BYTES = 180;
 
 interface Page {
   readonly doubles: Float64Array;
@@ -156,7 +154,7 @@ export function createClientRecords(secret: number): ClientRecords {
   }
 
   function countHeapBytes(): void {
-    heapBytes = keptBytes + RULE_BYTES * rules.size();
+    heapBytes = keptBytes + rules.bytes();
   }
 
   function releaseRule(rule: number): void {
@@ -219,7 +217,7 @@ export function createClientRecords(secret: number): ClientRecords {
     size: () => places.size(),
     bytes: () => OVERHEAD_BYTES * places.size() + ids.heldBytes(),
     heapBytes: () => heapBytes,
-    ruleBytes: () => RULE_BYTES * rules.size(),
+    ruleBytes: () => rules.bytes(),
     bytesOf: (idBytes) => OVERHEAD_BYTES + ids.cellBytes(idBytes),
     keptSize: () => keptPlaces.size(),
     keptSlotAt: (place) => keptPlaces.at(place),

@@ -1,6 +1,6 @@
 import { MAX_BATCH_ID_BYTES } from '../../core/batch-item-id.js';
 import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
-import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../core/bucket/rule.js';
+import { MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS, ruleOf } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
 import { MAX_BATCH } from '../../core/request/request.js';
 import type { BucketTable, Client } from './bucket-table.js';
@@ -10,8 +10,8 @@ const MAX_RECORDS = 1_024;
 const MAX_RULE_CHANGES = 2 ** 31 - 1;
 const MAX_DEBT = 2 ** 31 - 1;
 const MAX_POLICY_BYTES = 512;
-/** A record with a rule: eight numbers of at most ten bytes, the policy, and the id. */
-const MAX_RECORD_BYTES = 8 * 10 + MAX_POLICY_BYTES + 1 + MAX_CLIENT_ID_BYTES;
+/** A record with a rule: nine numbers of at most ten bytes, the policy, the scope, and the id. */
+const MAX_RECORD_BYTES = 9 * 10 + MAX_POLICY_BYTES + MAX_SCOPE_BYTES + 1 + MAX_CLIENT_ID_BYTES;
 /** Decisions of one record. */
 const MAX_ITEMS = 1_000;
 /** A decision: seven numbers, and the id of its batch. */
@@ -59,7 +59,7 @@ export interface CopiedItem {
  * Writes the records of one message from the table in one pass. A record is: number of the rule (twice, plus
  * `HAS_ITEMS`), rule changes, tokens, part, length of the id less 1, id. All but the last two are whole numbers in
  * groups of seven bits, lowest first (LEB128). If the number of a rule is new, the rule follows it: limit, window,
- * capacity, length of the policy's name or 0, name.
+ * capacity, length of the policy's name or 0, name, length of the scope or 0, scope.
  *
  * Decisions on items of batches may follow: their number, and for each the number of its batch, the place, age, flags,
  * remaining tokens, the limit and the wait where the flags say so, and ms until the reset. If the number of a batch is
@@ -97,6 +97,11 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
     bytes[length++] = rest;
   }
 
+  function text(value: string): void {
+    whole(Buffer.byteLength(value));
+    length += bytes.write(value, length);
+  }
+
   function writeRule(rule: Rule, flags: number): void {
     const known = numbers.get(rule);
     whole(2 * (known ?? numbers.size) + flags);
@@ -105,9 +110,8 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
     whole(rule.limit);
     whole(rule.windowMs);
     whole(rule.capacity);
-    const { policy = '' } = rule;
-    whole(Buffer.byteLength(policy));
-    length += bytes.write(policy, length);
+    text(rule.policy ?? '');
+    text(rule.scope ?? '');
   }
 
   function writeItem(item: CopiedItem, { limit }: Rule): void {
@@ -116,8 +120,7 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
     whole(known ?? batchNumbers.size);
     if (known === undefined) {
       batchNumbers.set(batchId, batchNumbers.size);
-      whole(Buffer.byteLength(batchId));
-      length += bytes.write(batchId, length);
+      text(batchId);
     }
     whole(item.place);
     whole(item.ageMs);
@@ -235,8 +238,9 @@ function readRule(from: RecordReader, rules: Rule[], number: number): Rule | und
   const capacity = from.whole(MAX_LIMIT);
   if (limit < 1 || windowMs < 1 || capacity < 1) return undefined;
   const policy = from.text(MAX_POLICY_BYTES);
-  if (policy === undefined) return undefined;
-  const rule = ruleOf('token-bucket', limit, windowMs, capacity, policy === '' ? undefined : policy);
+  const scope = policy === undefined ? undefined : from.text(MAX_SCOPE_BYTES);
+  if (scope === undefined) return undefined;
+  const rule = ruleOf('token-bucket', limit, windowMs, capacity, policy || undefined, scope || undefined);
   rules.push(rule);
   return rule;
 }

@@ -270,6 +270,7 @@ function around(
 }
 
 /** Two rules of one bucket have the same key; see `sameBucket`. */
-function bucketKeyOf({ algorithm, windowMs, policy = '' }: Rule): string {
-  return `${algorithm} ${windowMs} ${policy}`;
+function bucketKeyOf({ algorithm, windowMs, policy = '', scope }: Rule): string {
+  const key = `${algorithm} ${windowMs} ${policy}`;
+  return scope === undefined ? key : `${key} ${scope}`;
 }

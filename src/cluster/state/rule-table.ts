@@ -1,5 +1,7 @@
 import { compareStrictness, sameBucket } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
+import { scopeBytes } from '../../core/heap-bytes.js';
+import { fnv1a } from '../../core/ring/fnv1a.js';
 
 interface Entry {
   readonly rule: Rule;
@@ -7,6 +9,8 @@ interface Entry {
   readonly index: number;
   /** Clients whose bucket has this rule. */
   uses: number;
+  /** Bytes on the heap. */
+  readonly bytes: number;
   /** The next entry with the same hash. */
   next: Entry | undefined;
 }
@@ -20,8 +24,12 @@ export interface RuleTable {
   acquire(rule: Rule): number;
   release(index: number): void;
   at(index: number): Rule;
-  size(): number;
+  /** Upper bound of the bytes on the heap. */
+  bytes(): number;
 }
+
+/** Measured bytes on the heap of a rule that only one record has, without its scope. */
+const RULE_BYTES = 180;
 
 export function createRuleTable(): RuleTable {
   /** Entries by index, from 1. */
@@ -29,6 +37,7 @@ export function createRuleTable(): RuleTable {
   const freeIndices: number[] = [];
   const byHash = new Map<number, Entry>();
   let latest: Entry | undefined;
+  let bytes = 0;
 
   function find(rule: Rule, hash: number): Entry | undefined {
     let entry = byHash.get(hash);
@@ -38,7 +47,8 @@ export function createRuleTable(): RuleTable {
 
   function add(rule: Rule, hash: number): Entry {
     const index = freeIndices.pop() ?? entries.length;
-    const entry = { rule, hash, index, uses: 0, next: byHash.get(hash) };
+    const entry = { rule, hash, index, uses: 0, bytes: RULE_BYTES + scopeBytes(rule.scope), next: byHash.get(hash) };
+    bytes += entry.bytes;
     entries[index] = entry;
     byHash.set(hash, entry);
     return entry;
@@ -46,6 +56,7 @@ export function createRuleTable(): RuleTable {
 
   function remove(entry: Entry): void {
     entries[entry.index] = undefined;
+    bytes -= entry.bytes;
     freeIndices.push(entry.index);
     if (latest === entry) latest = undefined;
     let before = byHash.get(entry.hash)!;
@@ -73,7 +84,7 @@ export function createRuleTable(): RuleTable {
       if (entry.uses === 0) remove(entry);
     },
     at: (index) => entries[index]!.rule,
-    size: () => entries.length - 1 - freeIndices.length,
+    bytes: () => bytes,
   };
 }
 
@@ -81,6 +92,7 @@ export function isSame(a: Rule, b: Rule): boolean {
   return a === b || (sameBucket(a, b) && compareStrictness(a, b) === 0);
 }
 
-function hashOf({ limit, windowMs, capacity }: Rule): number {
-  return (Math.imul(limit, 0x9e3779b1) ^ Math.imul(windowMs, 0x85ebca77) ^ Math.imul(capacity, 0xc2b2ae3d)) | 0;
+function hashOf({ limit, windowMs, capacity, scope }: Rule): number {
+  const hash = Math.imul(limit, 0x9e3779b1) ^ Math.imul(windowMs, 0x85ebca77) ^ Math.imul(capacity, 0xc2b2ae3d);
+  return scope === undefined ? hash | 0 : hash ^ fnv1a(scope);
 }

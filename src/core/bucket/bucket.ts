@@ -32,7 +32,14 @@ interface SlidingWindow extends slidingWindow.WindowCounts {
 }
 
 /** The rule of a bucket that is not in use. */
-const NO_RULE: Rule = { algorithm: 'token-bucket', limit: 1, windowMs: 1, capacity: 1, policy: undefined };
+const NO_RULE: Rule = {
+  algorithm: 'token-bucket',
+  limit: 1,
+  windowMs: 1,
+  capacity: 1,
+  policy: undefined,
+  scope: undefined,
+};
 
 /**
  * The buckets of one client, as a list. Nearly always the list is one token bucket, and this object is that bucket.

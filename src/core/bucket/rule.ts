@@ -1,3 +1,5 @@
+import { fnv1a } from '../ring/fnv1a.js';
+
 /** The algorithm of a limit: an evenly refilled bucket, or a strict count over any span of the window. */
 export type Algorithm = 'token-bucket' | 'sliding-window';
 
@@ -16,6 +18,8 @@ export interface Rule {
   readonly capacity: number;
   /** Name of the policy that the rule comes from, if any. */
   readonly policy: string | undefined;
+  /** Names one of several sets of buckets of a client, if any. */
+  readonly scope: string | undefined;
 }
 
 /** Largest number of rules of one request. Together they make one decision, all or nothing. */
@@ -23,10 +27,17 @@ export const MAX_RULES = 8;
 export const MAX_LIMIT = 1_000_000_000;
 export const MAX_COST = 1_000_000_000;
 export const MAX_WINDOW_MS = 366 * 86_400_000;
+/** Longest scope, in bytes. */
+export const MAX_SCOPE_BYTES = 128;
+/** Valid scopes, for messages. */
+export const EXPECTED_SCOPE = `1 to ${MAX_SCOPE_BYTES} bytes of well-formed Unicode`;
 
-/** Whether two rules use the same bucket. Policy, algorithm, and window identify a bucket; the limit does not. */
+/**
+ * Whether two rules use the same bucket of a client. Scope, policy, algorithm, and window identify a bucket; the limit
+ * does not.
+ */
 export function sameBucket(a: Rule, b: Rule): boolean {
-  return a.windowMs === b.windowMs && a.algorithm === b.algorithm && a.policy === b.policy;
+  return a.windowMs === b.windowMs && a.algorithm === b.algorithm && a.policy === b.policy && a.scope === b.scope;
 }
 
 /** A total order on rules of the same bucket. @returns a negative number when `a` allows less */
@@ -47,10 +58,12 @@ export function ruleOf(
   windowMs: number,
   capacity: number,
   policy: string | undefined,
+  scope?: string,
 ): Rule {
   // The capacity is usually equal to the limit. So their two factors have an odd sum: with an even sum, round limits
   // would share a few slots.
-  const slot = (limit * 31 + windowMs * 7 + capacity * 6) % RECENT_RULES;
+  const spread = scope === undefined ? 0 : fnv1a(scope) >>> 0;
+  const slot = (limit * 31 + windowMs * 7 + capacity * 6 + spread) % RECENT_RULES;
   const recent = recentRules[slot];
   if (
     recent !== undefined &&
@@ -58,14 +71,28 @@ export function ruleOf(
     recent.windowMs === windowMs &&
     recent.capacity === capacity &&
     recent.algorithm === algorithm &&
-    recent.policy === policy
+    recent.policy === policy &&
+    recent.scope === scope
   ) {
     return recent;
   }
   // JSON has -0, which equals 0 and so could be answered to a request for 0.
-  const rule: Rule = { algorithm, limit: limit + 0, windowMs, capacity: capacity + 0, policy };
+  const rule: Rule = { algorithm, limit: limit + 0, windowMs, capacity: capacity + 0, policy, scope };
   recentRules[slot] = rule;
   return rule;
+}
+
+/** Returns the same limit with another rate or capacity: a rule of the same bucket. */
+export function withLimit({ algorithm, windowMs, policy, scope }: Rule, limit: number, capacity: number): Rule {
+  return ruleOf(algorithm, limit, windowMs, capacity, policy, scope);
+}
+
+/** Returns these rules for the buckets of a scope; the same list if there is no scope. */
+export function inScope(rules: readonly Rule[], scope: string | undefined): readonly Rule[] {
+  if (scope === undefined) return rules;
+  return rules.map(({ algorithm, limit, windowMs, capacity, policy }) =>
+    ruleOf(algorithm, limit, windowMs, capacity, policy, scope),
+  );
 }
 
 /** Whether two lists have equal rules in the same order. */

@@ -18,6 +18,7 @@ export interface Snapshot {
   readonly windowMs: number;
   readonly capacity: number;
   readonly policy: string | undefined;
+  readonly scope: string | undefined;
   /** See `Bucket.ruleChanges`. */
   readonly ruleChanges: number;
   readonly state: readonly number[];
@@ -36,12 +37,12 @@ export interface LeaseSnapshot {
 
 /** Makes a snapshot. All are made here, so that they have one shape. */
 export function snapshotOf(
-  { algorithm, limit, windowMs, capacity, policy }: Rule,
+  { algorithm, limit, windowMs, capacity, policy, scope }: Rule,
   ruleChanges: number,
   state: readonly number[],
   leases?: readonly LeaseSnapshot[],
 ): Snapshot {
-  const snapshot = { algorithm, limit, windowMs, capacity, policy, ruleChanges, state };
+  const snapshot = { algorithm, limit, windowMs, capacity, policy, scope, ruleChanges, state };
   return leases === undefined ? snapshot : Object.assign(snapshot, { leases });
 }
 
@@ -100,6 +101,11 @@ export function joinAged(old: readonly Snapshot[], elapsedMs: number, later: rea
   return toLastingState(buckets, elapsedMs);
 }
 
+/** Returns the rule of a snapshot, usually the same object as last time. */
+export function ruleOfSnapshot({ algorithm, limit, windowMs, capacity, policy, scope }: Snapshot): Rule {
+  return ruleOf(algorithm, limit, windowMs, capacity, policy, scope);
+}
+
 function stateOf(bucket: Bucket): number[] {
   return bucket.algorithm === 'token-bucket' ? debtState(bucket) : stepState(bucket);
 }
@@ -132,9 +138,10 @@ function toLeases(snapshots: readonly LeaseSnapshot[] | undefined, nowMs: number
  */
 export function mergeSnapshots(buckets: Buckets, snapshots: readonly Snapshot[], nowMs: number): number {
   let forgotten = 0;
-  for (const { algorithm, limit, windowMs, capacity, policy, ruleChanges, state, leases: lent } of snapshots) {
-    const leases = toLeases(lent, nowMs);
-    const rule = ruleOf(algorithm, limit, windowMs, capacity, policy);
+  for (const snapshot of snapshots) {
+    const { algorithm, ruleChanges, state } = snapshot;
+    const leases = toLeases(snapshot.leases, nowMs);
+    const rule = ruleOfSnapshot(snapshot);
     const copy: Bucket =
       algorithm === 'token-bucket'
         ? { algorithm, rule, ruleChanges, tokens: state[0]!, part: state[1]!, atMs: nowMs, leases, next: undefined }

@@ -1,5 +1,5 @@
 import type { AdaptiveText } from './policy.js';
-import { ruleOf } from '../bucket/rule.js';
+import { withLimit } from '../bucket/rule.js';
 import type { Rule } from '../bucket/rule.js';
 
 /**
@@ -77,8 +77,6 @@ function bounded(factor: number, min: number): number {
 /** @returns the rules scaled by a factor of 0 to 1, rounded down; a limit of at least 1 stays at least 1 */
 export function scaleRules(rules: readonly Rule[], factor: number): readonly Rule[] {
   if (factor === 1) return rules;
-  return rules.map(({ algorithm, limit, windowMs, capacity, policy }) => {
-    const scaled = (n: number): number => (n === 0 ? 0 : Math.max(1, Math.floor(n * factor)));
-    return ruleOf(algorithm, scaled(limit), windowMs, scaled(capacity), policy);
-  });
+  const scaled = (n: number): number => (n === 0 ? 0 : Math.max(1, Math.floor(n * factor)));
+  return rules.map((rule) => withLimit(rule, scaled(rule.limit), scaled(rule.capacity)));
 }

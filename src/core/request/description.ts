@@ -9,6 +9,7 @@ export interface ClientDescription {
 }
 
 export interface BucketDescription {
+  readonly scope: string | undefined;
   readonly policy: string | undefined;
   readonly algorithm: Algorithm;
   readonly windowMs: number;

@@ -28,6 +28,11 @@ export interface LimitRequest {
 export interface AllowRequest extends Partial<LimitRequest> {
   /** 1 to 256 bytes of Unicode. */
   readonly clientId: string;
+  /**
+   * Names another set of buckets of the same client: 1 to 128 bytes. Lists, tiers, and overrides look at `clientId`
+   * alone. A client has at most 64 buckets in all, so the scopes of an application are few and its own.
+   */
+  readonly scope?: string;
   /** 1 to 8 limits instead of one. All must allow the request; otherwise nothing is consumed. */
   readonly limits?: readonly LimitRequest[];
   /** A named policy, instead of any limit. */

@@ -36,6 +36,7 @@ const CLIENT = 'X-Tokenring-Client';
 const CLIENT_FROM = 'X-Tokenring-Client-From';
 const POLICY = 'X-Tokenring-Policy';
 const COST = 'X-Tokenring-Cost';
+const SCOPE = 'X-Tokenring-Scope';
 /** A list of addresses. Each proxy appends the address of its caller, so the gateway wrote the last one. */
 const FORWARDED_FOR = 'x-forwarded-for';
 
@@ -61,15 +62,17 @@ export function readGatewayCheck(req: IncomingMessage, policies: Policies): Chec
   if (policy === undefined) throw missing(POLICY, 'the name of a policy, set by the gateway');
   const cost = one(req, COST);
   if (cost !== undefined && !DIGITS.test(cost)) throw bad(COST, 'a whole number from 1 to 1000000000');
+  const scopeBytes = one(req, SCOPE);
+  const scope = scopeBytes === undefined ? undefined : decoded(SCOPE, scopeBytes);
   const client = headerOfClient(req);
   const value = client.toLowerCase() === FORWARDED_FOR ? lastOf(req.headers[FORWARDED_FOR]) : one(req, client);
   if (value === undefined || value === '') throw missing(client, '1 to 256 bytes of UTF-8, set by the gateway');
   const clientId = decoded(client, value);
   try {
-    return readCheck({ clientId, policy, cost: cost === undefined ? 1 : Number(cost) }, policies);
+    return readCheck({ clientId, scope, policy, cost: cost === undefined ? 1 : Number(cost) }, policies);
   } catch (error) {
     if (!(error instanceof TokenringError)) throw error;
-    const header = { clientId: client, policy: POLICY, cost: COST }[error.field ?? ''];
+    const header = { clientId: client, scope: SCOPE, policy: POLICY, cost: COST }[error.field ?? ''];
     if (header === undefined || error.expected === undefined) throw error;
     throw new TokenringError(error.code, badField(header, error.expected), { cause: error });
   }

@@ -37,6 +37,7 @@ export const GATEWAY_HEADERS = [
     'instead of X-Tokenring-Client: the name of the header whose value is the client',
   ),
   inHeader('X-Tokenring-Cost', false, 'a whole number from 1 to 1000000000; default 1', '1'),
+  inHeader('X-Tokenring-Scope', false, 'another set of buckets of the same client: 1 to 128 bytes of UTF-8', 'reports'),
 ];
 
 /** Describes the operations of a gateway that asks with the method of its caller. */

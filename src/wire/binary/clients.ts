@@ -1,9 +1,9 @@
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../cluster/messages.js';
 import { MAX_CLIENT_ID_BYTES } from '../../core/client-id.js';
 import type { Debt } from '../../core/bucket/reservation.js';
-import { MAX_COST, MAX_LIMIT, ruleOf } from '../../core/bucket/rule.js';
+import { MAX_COST, MAX_LIMIT } from '../../core/bucket/rule.js';
 import type { Rule } from '../../core/bucket/rule.js';
-import { snapshotOf } from '../../core/bucket/snapshot.js';
+import { ruleOfSnapshot, snapshotOf } from '../../core/bucket/snapshot.js';
 import type { LeaseSnapshot, Snapshot } from '../../core/bucket/snapshot.js';
 import {
   MAX_AGE_MS,
@@ -56,8 +56,8 @@ export function writeClients(out: ByteWriter, clients: readonly ClientSnapshot[]
 const NONE: readonly never[] = [];
 
 function writeBucket(out: ByteWriter, snapshot: Snapshot, rules: RuleWriter): void {
-  const { algorithm, limit, windowMs, capacity, policy, ruleChanges, state, leases } = snapshot;
-  rules.write(ruleOf(algorithm, limit, windowMs, capacity, policy));
+  const { algorithm, ruleChanges, state, leases } = snapshot;
+  rules.write(ruleOfSnapshot(snapshot));
   out.byte((ruleChanges === 0 ? 0 : RULE_CHANGES) | (leases === undefined ? 0 : LEASES));
   if (algorithm === 'sliding-window') out.whole(state.length / 2);
   for (const value of state) out.whole(value);

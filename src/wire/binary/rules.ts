@@ -1,4 +1,4 @@
-import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../core/bucket/rule.js';
+import { MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../core/bucket/rule.js';
 import type { Algorithm, Rule } from '../../core/bucket/rule.js';
 import { MAX_POLICY_BYTES } from '../rules.js';
 import { malformed } from '../wire.js';
@@ -8,6 +8,7 @@ import type { ByteReader, ByteWriter } from './bytes.js';
 const SLIDING_WINDOW = 1;
 const CAPACITY = 2;
 const POLICY = 4;
+const SCOPE = 8;
 /** Bound of the rules in one message. The largest message has room for fewer. */
 const MAX_TABLE = 1_000_000;
 
@@ -15,7 +16,7 @@ const MAX_TABLE = 1_000_000;
 export interface RuleWriter {
   /**
    * Writes the place of a rule in the table. At the first use of a rule, the place is the end of the table and the
-   * definition follows: flags, limit, window in ms, capacity if it is not the limit, and policy.
+   * definition follows: flags, limit, window in ms, capacity if it is not the limit, policy, and scope.
    */
   write(rule: Rule): void;
 }
@@ -46,14 +47,16 @@ export function createRuleWriter(out: ByteWriter): RuleWriter {
   };
 }
 
-function writeRule(out: ByteWriter, { algorithm, limit, windowMs, capacity, policy }: Rule): void {
+function writeRule(out: ByteWriter, { algorithm, limit, windowMs, capacity, policy, scope }: Rule): void {
   const sliding = algorithm === 'sliding-window';
   const bursty = capacity !== limit;
-  out.byte((sliding ? SLIDING_WINDOW : 0) | (bursty ? CAPACITY : 0) | (policy === undefined ? 0 : POLICY));
+  const named = (policy === undefined ? 0 : POLICY) | (scope === undefined ? 0 : SCOPE);
+  out.byte((sliding ? SLIDING_WINDOW : 0) | (bursty ? CAPACITY : 0) | named);
   out.whole(limit);
   out.whole(windowMs);
   if (bursty) out.whole(capacity);
   if (policy !== undefined) out.text(policy);
+  if (scope !== undefined) out.text(scope);
 }
 
 /** Reads the rules of a `RuleWriter`. Both methods throw MalformedMessage. */
@@ -93,7 +96,7 @@ export function createRuleReader(): RuleReader {
 
 function readRule(from: ByteReader): Rule {
   const flags = from.byte('flags of a rule');
-  if (flags > (SLIDING_WINDOW | CAPACITY | POLICY)) throw malformed('flags of a rule', '0 to 7');
+  if (flags > (SLIDING_WINDOW | CAPACITY | POLICY | SCOPE)) throw malformed('flags of a rule', '0 to 15');
   const algorithm: Algorithm = (flags & SLIDING_WINDOW) === 0 ? 'token-bucket' : 'sliding-window';
   const limit = from.whole(0, MAX_LIMIT, 'limit');
   const windowMs = from.whole(1, MAX_WINDOW_MS, 'window');
@@ -103,5 +106,6 @@ function readRule(from: ByteReader): Rule {
     capacity = from.whole(1, MAX_LIMIT, 'capacity');
   }
   const policy = (flags & POLICY) === 0 ? undefined : from.text(1, MAX_POLICY_BYTES, 'policy');
-  return ruleOf(algorithm, limit, windowMs, capacity, policy);
+  const scope = (flags & SCOPE) === 0 ? undefined : from.text(1, MAX_SCOPE_BYTES, 'scope');
+  return ruleOf(algorithm, limit, windowMs, capacity, policy, scope);
 }

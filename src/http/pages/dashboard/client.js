@@ -129,13 +129,14 @@ function fact(name, value) {
 /** @param {ClientDescription} client */
 function bucketsOf({ buckets }) {
   if (buckets.length === 0) return h('p', { class: 'hint' }, 'No bucket: the client has consumed nothing lately.');
-  const head = ['Policy', 'Algorithm', 'Window', 'Limit', 'Remaining', 'Full in'].map((name, i) =>
-    h('th', { scope: 'col', class: i < 2 ? '' : 'number' }, name),
+  const head = ['Scope', 'Policy', 'Algorithm', 'Window', 'Limit', 'Remaining', 'Full in'].map((name, i) =>
+    h('th', { scope: 'col', class: i < 3 ? '' : 'number' }, name),
   );
-  const rows = buckets.map(({ policy, algorithm, windowMs, limit, remaining, resetMs }) =>
+  const rows = buckets.map(({ scope, policy, algorithm, windowMs, limit, remaining, resetMs }) =>
     h(
       'tr',
       {},
+      h('td', {}, scope === undefined ? '–' : idOf(scope)),
       h('td', {}, policy === undefined ? '–' : idOf(policy)),
       h('td', {}, algorithm),
       ...[long(windowMs), count(limit), count(remaining), long(resetMs)].map((text) =>
