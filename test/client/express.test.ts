@@ -340,6 +340,19 @@ describe('the Express middleware', function () {
     await own.close();
   });
 
+  it('refuses an address on the deny list by its default key, whatever the names of the limiters', async () => {
+    const own = await createNode({ policies: { policies: {}, deny: ['ip:127.0.0.1'] } });
+    const app = express();
+    const limit = { limiter: own, limit: 9, window: '1d' } as const;
+    const limiters = [rateLimit(limit), rateLimit(limit), rateLimit({ ...limit, name: 'ip' })];
+    limiters.forEach((limiter, i) => app.get(`/${i}`, limiter, (_req, res) => void res.end()));
+    const server = await listen(app);
+    const statuses: number[] = [];
+    for (const path of ['/0', '/1', '/2']) statuses.push((await call(server, path)).status);
+    expect(statuses).to.deep.equal([429, 429, 429]);
+    await own.close();
+  });
+
   it('takes limit, policy, cost, key and skip from the request, now or later', async () => {
     const own = await createNode({
       policies: { policies: { free: { limit: 1, window: '1d' }, paid: { limit: 9, window: '1d' } } },
@@ -459,12 +472,12 @@ describe('the Express middleware', function () {
 
   describe('counting by outcome', () => {
     /** Waits until what is left is so many: a cost is settled after the response. */
-    async function left(key: string, limit: number, expected: number): Promise<void> {
+    async function left(scope: string, key: string, limit: number, expected: number): Promise<void> {
       for (let tries = 0; tries < 100; tries += 1) {
-        if ((await node.remaining(key, limit, '15m')) === expected) return;
+        if ((await node.remaining(key, limit, '15m', { scope })) === expected) return;
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
-      expect(await node.remaining(key, limit, '15m')).to.equal(expected);
+      expect(await node.remaining(key, limit, '15m', { scope })).to.equal(expected);
     }
 
     it('gives back what succeeds, or what fails, or all but the final cost', async () => {
@@ -478,7 +491,7 @@ describe('the Express middleware', function () {
       ];
       for (const [name, more, status, remaining] of table) {
         await call(await serve({ ...limit, ...more, name }, { status }), '/');
-        await left(`${name}:x`, 5, remaining);
+        await left(name, 'x', 5, remaining);
       }
     });
 
@@ -487,7 +500,7 @@ describe('the Express middleware', function () {
       app.use(rateLimit({ limiter: node, limit: 5, window: '15m', name: 'broken', key: () => 'x', skipFailed: true }));
       app.get('/', (_req, res) => void res.destroy());
       await call(await listen(app), '/').catch(() => undefined);
-      await left('broken:x', 5, 5);
+      await left('broken', 'x', 5, 5);
     });
 
     it('allows five failed logins per quarter of an hour, by account and by address', async () => {
@@ -517,7 +530,7 @@ describe('the Express middleware', function () {
         return status;
       };
       for (let i = 0; i < 8; i += 1) expect(await login('alice', 'right', '203.0.113.1')).to.equal(200);
-      await left('login by address:ip:203.0.113.1', 5, 5);
+      await left('login by address', 'ip:203.0.113.1', 5, 5);
       for (let i = 0; i < 5; i += 1) expect(await login('alice', 'wrong', '203.0.113.1')).to.equal(401);
       expect(await login('alice', 'right', '203.0.113.1'), 'the address has failed too often').to.equal(429);
       expect(await login('alice', 'right', '203.0.113.2'), 'and so has the account').to.equal(429);

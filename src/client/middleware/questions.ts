@@ -16,11 +16,12 @@ export function createQuestions<A extends RequestArgs>(
   options: CommonOptions<A>,
 ): (exchange: Exchange, args: A) => Promise<AllowRequest> {
   const { limiter, key, cost, limit, window, windowMs, burst, algorithm, limits, policy, name } = options;
-  const prefix = prefixOf(limiter, name, policy !== undefined);
+  const scope = scopeOf(limiter, name, policy !== undefined);
   const given = Object.entries({ limit, window, windowMs, burst, algorithm, limits, policy, cost });
   const fixed = Object.fromEntries(
     given.filter(([, value]) => value !== undefined && value !== true && typeof value !== 'function'),
   );
+  if (scope !== undefined) fixed['scope'] = scope;
   const more = settlesLater(options) ? { reserve: true } : undefined;
 
   return async (exchange, args) => {
@@ -33,7 +34,7 @@ export function createQuestions<A extends RequestArgs>(
         expected: 'a text of 1 to 256 bytes from `key`',
       });
     return {
-      clientId: prefix + id,
+      clientId: id,
       ...fixed,
       ...more,
       ...(typeof limit === 'function' && { limit: await limit(...args) }),
@@ -43,11 +44,10 @@ export function createQuestions<A extends RequestArgs>(
   };
 }
 
-/** Returns the prefix of the keys, so that limiters with equal limits do not share buckets. */
-function prefixOf(limiter: object, name: string | undefined, hasPolicy: boolean): string {
-  if (name !== undefined) return `${name}:`;
-  if (hasPolicy) return '';
+/** Returns the scope of the buckets, so that limiters with equal limits do not share them. The client is the same. */
+function scopeOf(limiter: object, name: string | undefined, hasPolicy: boolean): string | undefined {
+  if (name !== undefined || hasPolicy) return name;
   const number = (unnamed.get(limiter) ?? 0) + 1;
   unnamed.set(limiter, number);
-  return number === 1 ? '' : `${number}:`;
+  return number === 1 ? undefined : `#${number}`;
 }

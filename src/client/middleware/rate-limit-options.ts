@@ -27,9 +27,9 @@ export interface CommonOptions<A extends RequestArgs> extends Omit<Partial<Limit
   /** The name of a policy, instead of any limit. `true` means the default policy. May depend on the request. */
   readonly policy?: OfRequest<A, string> | true;
   /**
-   * Distinguishes this limiter from others, in its keys and in the headers. Printable ASCII without quotes, 1 to 64
-   * characters. Default: a limiter of its own, whose keys begin with its number in the order of creation unless it is
-   * the first. A policy counts for all limiters that name it.
+   * Distinguishes this limiter from others, as the `scope` of its buckets and in the headers. Printable ASCII without
+   * quotes, 1 to 64 characters. Default: a limiter of its own. Its scope is its number in the order of creation, as
+   * `#2`; the first has none. A policy counts for all limiters that name it.
    */
   readonly name?: string;
   /**

@@ -28,7 +28,10 @@ export interface ExpressStore {
   increment(key: string): Promise<ClientInfo>;
   /** Gives the last hit of this process back. It needs `skipFailedRequests` or `skipSuccessfulRequests`. */
   decrement(key: string): Promise<void>;
-  /** Forgets a key on every node. A client needs a token with the role `admin` for it. */
+  /**
+   * Forgets a key on every node, also under other limiters: a key is a client. A client needs a token with the role
+   * `admin` for it.
+   */
   resetKey(key: string): Promise<void>;
   /** Forgets which hits may be given back. It does not close the limiter. */
   shutdown(): void;
@@ -84,7 +87,7 @@ export function expressStore(options: StoreOptions): ExpressStore {
       if (reservation !== undefined) await read.limiter.settle(reservation, 0);
     },
     async resetKey(key) {
-      await hits.forget(key, known());
+      await read.limiter.reset(key);
     },
     shutdown: () => open.clear(),
   };

@@ -1,10 +1,15 @@
 import { isClosed } from '../../core/decide/decision.js';
 import type { Decision } from '../../core/decide/decision.js';
+import { isText } from '../../core/client-id.js';
 import { TokenringError } from '../../core/error.js';
 import { seconds } from '../../core/request/rate-limit-headers.js';
-import { MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
+import { MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
 import type { AllowRequest } from '../../core/request/request.js';
+import { md5 } from '../../core/ring/md5.js';
 import type { StoreOptions } from './store-options.js';
+
+/** Characters that begin the scope of a long prefix. With three bytes each, an ellipsis and a hash still fit. */
+const BEGIN_CHARS = 31;
 
 /** Counted hits, as middlewares that count by themselves want them. */
 export interface Hits {
@@ -27,8 +32,19 @@ interface HitCounter {
   hit(key: string, limit: HitLimit, options: { readonly reserve: boolean }): Promise<Hits>;
   /** Counts no hit. */
   read(key: string, limit: HitLimit): Promise<Hits>;
-  /** Forgets all hits of a key. */
-  forget(key: string, limit: HitLimit): Promise<void>;
+}
+
+/**
+ * Returns the scope of a prefix. The end of a long one is replaced by a hash: the address of a route may have any
+ * length.
+ */
+function scopeOf(prefix: string): Pick<AllowRequest, 'scope'> {
+  if (prefix === '') return {};
+  if (isText(prefix, MAX_SCOPE_BYTES)) return { scope: prefix };
+  const digest = new Uint32Array(4);
+  md5(prefix, digest);
+  const hash = Array.from(digest, (word) => word.toString(16).padStart(8, '0')).join('');
+  return { scope: `${prefix.slice(0, BEGIN_CHARS).toWellFormed()}…${hash}` };
 }
 
 /**
@@ -36,17 +52,17 @@ interface HitCounter {
  * recovers while it asks on.
  *
  * Without a limit, nobody knows which hits are denied, and all count. So that a client recovers nevertheless, each
- * window is a client of its own, as in a fixed window: its number is the time of the wall clock divided by its length.
+ * window is a scope of its own, as in a fixed window: its number is the time of the wall clock divided by its length.
  */
 export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreOptions>): HitCounter {
   function questionOf(key: string, { limit, windowMs }: HitLimit): AllowRequest {
     const window = Math.min(Math.max(1, Math.floor(windowMs)), MAX_WINDOW_MS);
     if (limit !== undefined) {
       const whole = Math.min(Math.max(0, Math.floor(limit)), MAX_LIMIT);
-      return { clientId: prefix + key, limit: whole, window, algorithm };
+      return { clientId: key, ...scopeOf(prefix), limit: whole, window, algorithm };
     }
-    const clientId = `${prefix}${key}@${Math.floor(Date.now() / window)}`;
-    return { clientId, limit: MAX_LIMIT, window, algorithm: 'sliding-window' };
+    const ofWindow = scopeOf(`${prefix}@${Math.floor(Date.now() / window)}`);
+    return { clientId: key, ...ofWindow, limit: MAX_LIMIT, window, algorithm: 'sliding-window' };
   }
 
   /** @throws TokenringError for a denial without a node: a middleware would blame the caller for it */
@@ -79,6 +95,5 @@ export function createHitCounter({ limiter, prefix, algorithm }: Required<StoreO
       const decision = await check(Object.assign(questionOf(key, limit), { peek: true }));
       return { count: decision.limit - decision.remaining, resetMs: decision.resetMs, reservation: undefined };
     },
-    forget: (key, limit) => limiter.reset(questionOf(key, limit).clientId),
   };
 }

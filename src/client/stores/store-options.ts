@@ -5,7 +5,10 @@ import type { Algorithm } from '../../core/bucket/rule.js';
 export interface StoreOptions {
   /** A node (`createNode`) or a client (`createClient`). */
   readonly limiter: Pick<Limiter, 'check' | 'reset' | 'settle'>;
-  /** Begins the keys: 0 to 64 characters. Stores with different prefixes share no bucket. */
+  /**
+   * The scope of the buckets: 0 to 64 characters. Stores with different prefixes share no bucket. The client is the
+   * key alone.
+   */
   readonly prefix?: string;
   /**
    * `sliding-window` (default) admits at most the limit in any span of a window. `token-bucket` gives tokens back one by

@@ -18,7 +18,7 @@ export interface Case {
   readonly asks?: readonly Sent[];
   readonly answers: readonly Shown[];
   readonly events?: readonly unknown[];
-  /** Tokens left of a limit of 5 per `1h`, by client, once all costs are settled. */
+  /** Tokens left to the client `x` of a limit of 5 per `1h`, by scope (`''` for none), once all costs are settled. */
   readonly left?: Readonly<Record<string, number>>;
 }
 
@@ -397,7 +397,7 @@ const outcomes: Case[] = [
     title: `${title}: ${JSON.stringify(more)} and ${status}`,
     spec: ({ limiter }) => ({ limiters: [{ limiter, ...five, ...more }], handler: { kind: 'json', status } }),
     answers: [{ status, ...FIVE, body: 'allowed, 4 of 5 left' }],
-    left: { x: left },
+    left: { '': left },
   })),
   {
     title: 'count the cost that is known after the answer',
@@ -406,7 +406,7 @@ const outcomes: Case[] = [
       handler: { kind: 'json', status: 202 },
     }),
     answers: [{ status: 202, ...FIVE, body: 'allowed, 4 of 5 left' }],
-    left: { x: 2 },
+    left: { '': 2 },
   },
   {
     title: 'count all that was reserved when the cost after throws',
@@ -414,7 +414,7 @@ const outcomes: Case[] = [
       limiters: [{ limiter, ...five, cost: 2, costAfter: thrown(new Error('of costAfter')) }],
     }),
     answers: [{ status: 200, ...FIVE, ratelimit: '"default";r=3;t=1440', body: 'allowed, 3 of 5 left' }],
-    left: { x: 3 },
+    left: { '': 3 },
   },
   {
     title: 'take an error of the handler for a failure',
@@ -423,13 +423,13 @@ const outcomes: Case[] = [
       handler: { kind: 'throw', error: new Error('of the handler') },
     }),
     answers: [{ status: 500, ...FIVE, body: { code: null, field: null, message: 'of the handler' } }],
-    left: { x: 5 },
+    left: { '': 5 },
   },
   {
     title: 'give back after the end of a stream',
     spec: ({ limiter }) => ({ limiters: [{ limiter, ...five, skipSuccessful: true }], handler: { kind: 'stream' } }),
     answers: [{ status: 200, ...FIVE, body: 'one two three' }],
-    left: { x: 5 },
+    left: { '': 5 },
   },
   {
     title: 'settle each of several limiters by its own rule',
@@ -438,7 +438,7 @@ const outcomes: Case[] = [
       handler: { kind: 'json', status: 401 },
     }),
     answers: [{ status: 401, body: 'allowed, 4 of 5 left' }],
-    left: { x: 5, '2:x': 4 },
+    left: { '': 5, '#2': 4 },
   },
   {
     title: 'measure what is let through, and nothing else',

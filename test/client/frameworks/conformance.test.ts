@@ -6,7 +6,7 @@ import { createNode } from '../../../src/index.js';
 import type { Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
 import { call } from '../../support/http.js';
-import type { App, AppSpec } from './apps/app.js';
+import type { App, AppSpec, LimiterOptions } from './apps/app.js';
 import { expressApp } from './apps/express.js';
 import { fastifyApp } from './apps/fastify.js';
 import { honoApp } from './apps/hono.js';
@@ -22,6 +22,8 @@ function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
   return { promise, resolve };
 }
 
+/** Without headers, which are not the point. */
+const bare = (options: LimiterOptions): LimiterOptions => ({ ...options, headers: false });
 const FRAMEWORKS = [expressApp, fastifyApp, koaApp, honoApp, nestExpressApp, nestFastifyApp];
 const POLICIES = { policies: { nine: { limit: 9, window: '1h' } } } as const;
 
@@ -44,7 +46,8 @@ for (const framework of FRAMEWORKS) {
       return app;
     }
 
-    const leftOf = (client: string): Promise<number> => node.remaining(client, 5, '1h');
+    const leftOf = (client: string, more: { scope?: string } = {}): Promise<number> =>
+      node.remaining(client, 5, '1h', more);
 
     for (const [group, cases] of CASES) {
       describe(group, () => {
@@ -57,10 +60,10 @@ for (const framework of FRAMEWORKS) {
             // A field that is `undefined` in the table is one that the answer does not have.
             expect(got).to.deep.equal(JSON.parse(JSON.stringify(answers)));
             expect(noted).to.deep.equal(events);
-            for (const [client, tokens] of Object.entries(left))
+            for (const [scope, tokens] of Object.entries(left))
               expect(
                 await eventually(
-                  () => leftOf(client),
+                  () => leftOf('x', scope === '' ? {} : { scope }),
                   (now) => now === tokens,
                 ),
               ).to.equal(tokens);
@@ -68,6 +71,67 @@ for (const framework of FRAMEWORKS) {
         }
       });
     }
+
+    describe('clients of policies', () => {
+      const plans = {
+        tiers: { free: { limit: 1, window: '1h' }, pro: { limit: 5, window: '1h' } },
+        defaultTier: 'free',
+      } as const;
+      let planned: Node;
+      beforeEach(async () => {
+        planned = await createNode({
+          policies: {
+            policies: { api: plans },
+            clients: { pro: { tier: 'pro' }, own: { overrides: { api: { limit: 9 } } } },
+            deny: ['load5'],
+            allow: ['friend'],
+          },
+        });
+      });
+      afterEach(() => planned.close());
+
+      /** Asks an app with this limiter behind two others that have no names. */
+      async function askAs(client: string, more: object): Promise<readonly [status: unknown, body: unknown]> {
+        const key = (): string => client;
+        const nine = { limiter: planned, limit: 9, window: '1h', key: () => 'nobody' } as const;
+        const app = await open({
+          limiters: [bare(nine), bare(nine), bare({ limiter: planned, key, ...more })],
+        });
+        const { status, body } = shown(await call(app, '/'));
+        return [status, body];
+      }
+
+      for (const name of [undefined, 'reports']) {
+        const named = name === undefined ? {} : { name };
+        const like = name === undefined ? 'without a name' : 'of a name';
+
+        it(`are refused and let in by the lists, also by a limiter ${like}`, async () => {
+          const none = { limit: 0, window: '1h', ...named };
+          expect((await askAs('load5', { limit: 9, window: '1h', ...named }))[0]).to.equal(429);
+          expect((await askAs('friend', none))[0]).to.equal(200);
+          expect((await askAs('stranger', none))[0]).to.equal(429);
+        });
+
+        it(`have their tiers and overrides, also by a limiter ${like}`, async () => {
+          const api = { policy: 'api', ...named };
+          expect((await askAs('pro', api))[1]).to.equal('allowed, 4 of 5 left');
+          expect((await askAs('own', api))[1]).to.equal('allowed, 8 of 9 left');
+          expect((await askAs('other', api))[1]).to.equal('allowed, 0 of 1 left');
+        });
+      }
+
+      it('have one description with the buckets of all limiters, and are forgotten by all of them', async () => {
+        await askAs('alice', { limit: 9, window: '1h', name: 'reports' });
+        await askAs('alice', { policy: 'api' });
+        const { buckets } = await planned.describe('alice');
+        expect(buckets.map(({ scope, policy }) => [scope, policy])).to.have.deep.members([
+          ['reports', undefined],
+          [undefined, 'api'],
+        ]);
+        await planned.reset('alice');
+        expect((await planned.describe('alice')).buckets).to.deep.equal([]);
+      });
+    });
 
     describe('connections that break', () => {
       const FIVE = { limit: 5, window: '1h', key: () => 'x' } as const;

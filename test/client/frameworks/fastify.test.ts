@@ -89,7 +89,7 @@ describe('the Fastify plugin', () => {
     expect(limitOf(await get('/both'))).to.equal('"outer";q=9;w=3600, "second";q=5;w=3600');
     expect(limitOf(await get('/three'))).to.equal('"outer";q=9;w=3600, "second";q=5;w=3600, "inner";q=3;w=3600');
     expect(limitOf(await get('/own'))).to.equal('"own";q=2;w=3600');
-    expect(await node.remaining('own:inner', 2, '1h'), 'the key is that of the innermost').to.equal(1);
+    expect(await node.remaining('inner', 2, '1h', { scope: 'own' }), 'the key is that of the innermost').to.equal(1);
   });
 
   it('is known as a plugin of Fastify 5', async () => {

@@ -92,7 +92,7 @@ describe('the Koa middleware', () => {
     const server = createServer(app.callback() as never).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
-    const remaining = (): Promise<number> => node.remaining('h2:h2', 5, '1h');
+    const remaining = (): Promise<number> => node.remaining('h2', 5, '1h', { scope: 'h2' });
     try {
       await expectBrokenGivenBack({ port, policy: '"h2";q=5;w=3600', hangs: () => hangs, remaining });
     } finally {

@@ -90,6 +90,18 @@ describe('the store for express-rate-limit', () => {
     expect([one.localKeys, one.prefix, separate.prefix]).to.deep.equal([false, 'rl:', 'other:']);
   });
 
+  it('counts the key itself as the client, in the scope of the prefix, so that lists know it', async () => {
+    await storeOf().increment('a');
+    await storeOf({ limit: () => 3 }, { prefix: '' }).increment('a');
+    const { buckets } = await node.describe('a');
+    expect(buckets.map(({ scope }) => scope)).to.deep.equal([`@${Math.floor(Date.now() / HOUR_MS)}`, 'rl:']);
+    const listed = await createNode({ policies: { policies: {}, deny: ['load5'] } });
+    const store = storeOf({}, { limiter: listed });
+    expect((await store.increment('load5')).totalHits).to.equal(4);
+    expect((await store.increment('a')).totalHits).to.equal(1);
+    await listed.close();
+  });
+
   it('gives hits back one by one, but none that was denied', async () => {
     const store = storeOf({ skipFailedRequests: true });
     for (let i = 0; i < 4; i += 1) await store.increment('a');

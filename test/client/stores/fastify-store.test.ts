@@ -75,6 +75,34 @@ describe('the store for @fastify/rate-limit', () => {
     expect(await statuses(3)).to.deep.equal([200, 200, 429]);
   });
 
+  it('counts the key itself as the client, also on routes whose address is longer than a scope', async () => {
+    await register({});
+    const own = { config: { rateLimit: { max: 1, timeWindow: 3_600_000 } } };
+    const long = `/${'long/'.repeat(60)}`;
+    app.get(`${long}a`, own, () => 'a');
+    app.get(`${long}b`, own, () => 'b');
+    expect(await statuses(2, `${long}a`)).to.deep.equal([200, 429]);
+    expect(await statuses(2, `${long}b`)).to.deep.equal([200, 429]);
+    expect(await statuses(1)).to.deep.equal([200]);
+    const { buckets } = await node.describe('a');
+    const scopes = buckets.map(({ scope }) => scope!);
+    expect(new Set(scopes).size).to.equal(3);
+    for (const scope of scopes) expect(scope).to.match(/^fastify-rate-limit-/);
+    const listed = await createNode({ policies: { policies: {}, deny: ['load5'] } });
+    const other = fastify();
+    const options = {
+      max: 9,
+      timeWindow: 1_000,
+      store: fastifyStore({ limiter: listed }),
+      keyGenerator: () => 'load5',
+    };
+    await other.register(plugin, options as never);
+    other.get('/', () => 'hello');
+    expect((await other.inject('/')).statusCode).to.equal(429);
+    await other.close();
+    await listed.close();
+  });
+
   it('reads without counting, by createRateLimit and increment: false', async () => {
     await register({ global: false });
     const check = (
