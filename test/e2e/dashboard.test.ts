@@ -113,10 +113,12 @@ describeWithChromium('the dashboard in a browser', function () {
   it('finds a client: its point, owner, successors, and buckets', async () => {
     const clientId = newClient();
     await allow(node, { clientId, limit: 7, window: '1d' });
+    await allow(node, { clientId, scope: 'reports', limit: 5, window: '1d' });
     await open(node.port);
     await search(clientId);
     expect(await page.locator('#client .facts').innerText()).to.match(/Point\s+[\d.]+% [\s\S]*Successors\s+none/);
     expect(await page.locator('#client table tbody').innerText()).to.match(/token-bucket\s+1d\s+7\s+6/);
+    expect(await page.locator('#client table tbody').innerText()).to.match(/reports\s+–\s+token-bucket\s+1d\s+5\s+4/);
     await page.locator('#ring-picture .point').waitFor();
   });
 

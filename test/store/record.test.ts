@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { addBucket, Buckets, lend, advance, take } from '../../src/core/bucket/bucket.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { inScope, ruleOf } from '../../src/core/bucket/rule.js';
 import { toLastingState } from '../../src/core/bucket/snapshot.js';
 import type { Snapshot } from '../../src/core/bucket/snapshot.js';
 import { MalformedMessage } from '../../src/wire/wire.js';
@@ -56,6 +56,14 @@ describe('a stored record', () => {
         expect(snapshot!.state[0]! * 1_000 + snapshot!.state[1]!).to.equal(expected);
       }),
     );
+  });
+
+  it('keeps scopes apart, in the record and where a later state is merged into it', () => {
+    const [reports] = inScope([PER_SECOND], 'reports');
+    const record = stored([...owing(8), ...owing(5, reports)]);
+    expect(recall(record, NOW_MS)[1]).to.have.deep.members([...owing(8), ...owing(5, reports)]);
+    const next = readRecord(nextRecord(record, ['alice', [...owing(1), ...owing(9, reports)]], NOW_MS)!.text);
+    expect(recall(next, NOW_MS)[1]).to.have.deep.members([...owing(8), ...owing(9, reports)]);
   });
 
   it('names the time after which nothing of it is left', () => {
