@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { createDenials } from '../core/decide/denials.js';
+import { createDenials, denialsOf } from '../core/decide/denials.js';
 import type { Denial, Denials } from '../core/decide/denials.js';
 import { denialBytes } from '../core/heap-bytes.js';
 import { MAX_DOCUMENT_BYTES } from '../core/policy/policy-document.js';
@@ -244,7 +244,8 @@ export function wireDecisions(
   const denials = createDenials(
     new LRUCache<string, Denial>({
       maxSize: maxDenialBytes,
-      sizeCalculation: ({ rules, decision }, clientId) => denialBytes(clientId, rules, decision),
+      sizeCalculation: (latest, clientId) =>
+        denialsOf(latest).reduce((bytes, { rules, decision }) => bytes + denialBytes(clientId, rules, decision), 0),
     }),
   );
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });

@@ -26,7 +26,7 @@ const RULE_BYTES = 92;
 const LIMIT_BYTES = 136;
 /** A decision, and its entry in a cache. */
 const DECISION_BYTES = 640;
-const DENIAL_BYTES = 360;
+const DENIAL_BYTES = 368;
 const RESERVATION_BYTES = 1_100;
 /** The debts of one rule that a reservation keeps. */
 const RESERVED_RULE_BYTES = 390;

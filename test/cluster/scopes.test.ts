@@ -80,6 +80,21 @@ describe('scopes of one client', () => {
     }
   });
 
+  it('are all remembered where their client is denied in each in turn, with few messages', async () => {
+    const { world, ids, sent } = await startRing(3);
+    const owner = world.node('a:1').cluster.membership.ring().owner('abuser');
+    const others = ids.filter((id) => id !== owner);
+    const checks = SCOPES.map((scope) => checkOf('abuser', perHour(5, scope)));
+    const hammer = { perSecond: 1_000, check: (i: number) => checks[i % checks.length]! };
+    await drive(world, others, { ...hammer, forMs: 200 });
+    sent.clear();
+    const answers = await drive(world, others, { ...hammer, forMs: 1_000 });
+    expect([shareOf(answers, isDenied), shareOf(answers, isRemembered)]).to.deep.equal([1, 1]);
+    expect(sent.get('decide')).to.equal(undefined);
+    await world.until(world.node('a:1').cluster.forget('abuser'), 1_000);
+    expect(shareOf(await drive(world, others, { ...hammer, forMs: 3 }), isDenied)).to.equal(0);
+  });
+
   it('have leases of their own: tokens of one pay for no other', async () => {
     const { world, ids } = await startRing(3);
     const hot = checkOf('hot', perHour(1_000, 'a'));

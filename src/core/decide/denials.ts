@@ -37,7 +37,12 @@ export interface Denial {
   readonly answeredAtMs: number;
   /** Infinity for a cost that can never pass. */
   readonly untilMs: number;
+  /** The client's latest denials under other rules, such as those of other scopes. */
+  readonly others: readonly Denial[];
 }
+
+/** Bound of the denials of one client. */
+const MAX_OF_CLIENT = 4;
 
 /** Holds denials by client, in bounded memory: a `Map` that drops old entries. */
 interface HeldDenials extends Pick<Map<string, Denial>, 'get' | 'delete' | 'clear' | 'size'> {
@@ -70,18 +75,24 @@ export function createDenials(denials: HeldDenials, { longestMs = Infinity }: De
       // A peek does not put its limit in force, so its `retryAfterMs` may be that of an earlier limit.
       if (check.peek) return;
       const untilMs = asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs);
-      if (untilMs > nowMs) denials.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs });
+      if (untilMs <= nowMs) return;
+      const others = denialsOf(denials.get(clientId))
+        .filter((one) => one.untilMs > nowMs && !sameRules(one.rules, rules))
+        .slice(0, MAX_OF_CLIENT - 1)
+        .map((one) => (one.others.length === 0 ? one : Object.assign({}, one, { others: NONE })));
+      denials.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs, others });
     },
     recall(check, nowMs) {
       // Stryker disable next-line ConditionalExpression: it only saves the hash of the id
       if (denials.size === 0) return undefined;
-      const denial = denials.get(check.clientId);
-      if (denial === undefined || check.requestId !== undefined) return undefined;
+      const latest = denials.get(check.clientId);
+      if (latest === undefined || check.requestId !== undefined) return undefined;
+      const denial = denialsOf(latest).find(({ rules }) => sameRules(check.rules, rules));
+      if (denial === undefined || check.cost < denial.cost) return undefined;
       if (nowMs >= denial.untilMs) {
-        denials.delete(check.clientId);
+        if (latest.others.length === 0) denials.delete(check.clientId);
         return undefined;
       }
-      if (check.cost < denial.cost || !sameRules(check.rules, denial.rules)) return undefined;
       const more = moreToWait(check, denial);
       return more === undefined ? undefined : again(denial, nowMs, more);
     },
@@ -95,6 +106,14 @@ export function createDenials(denials: HeldDenials, { longestMs = Infinity }: De
     },
     size: () => denials.size,
   };
+}
+
+const NONE: readonly Denial[] = [];
+
+/** Lists the denials of a client, the latest first. */
+export function denialsOf(latest: Denial | undefined): readonly Denial[] {
+  if (latest === undefined) return NONE;
+  return latest.others.length === 0 ? [latest] : [latest, ...latest.others];
 }
 
 /** @returns additional ms for a larger cost; Infinity if it can never pass; `undefined` if only the owner can tell */
