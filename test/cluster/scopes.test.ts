@@ -110,6 +110,19 @@ describe('scopes of one client', () => {
     expect([passed(hot), passed(other)]).to.deep.equal([1_000, 10]);
   });
 
+  it('are each leased where their client is hot in several, and all returned', async () => {
+    const { world, ids } = await startRing(3);
+    const checks = SCOPES.map((scope) => checkOf('hot', perHour(100_000, scope)));
+    const hot = { perSecond: 6_000, forMs: 1_000, check: (i: number) => checks[Math.floor(i / 3) % 3]! };
+    const answers = await drive(world, ids, hot);
+    for (const check of checks) {
+      const own = answers.filter((answer) => answer.check === check);
+      expect(shareOf(own, isLeased), check.rules[0]!.scope).to.be.above(0.5);
+    }
+    await world.until(world.node('a:1').cluster.forget('hot'), 1_000);
+    for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
+  });
+
   it('are all forgotten with their client, on every node', async () => {
     const { world, ids } = await startRing(3);
     await consume(world, ids, CLIENTS);

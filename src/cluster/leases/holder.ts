@@ -41,7 +41,7 @@ export interface LeaseHolder {
   forget(clientId: string): void;
   /** Returns all unspent tokens to owners that are still there, and asks for no more. */
   release(): Promise<void>;
-  /** Clients with leases on this node. */
+  /** Clients with leases on this node, once for each scope. */
   leasedClients(): number;
   close(): void;
 }
@@ -72,8 +72,9 @@ interface Held {
   left: number;
 }
 
-/** A client with leases, or without since a moment ago. */
+/** A client with leases in one scope, or without since a moment ago. */
 interface Leased {
+  readonly key: string;
   readonly clientId: string;
   readonly rules: readonly Rule[];
   /** In the order in which they end. */
@@ -144,7 +145,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     if (grant === undefined) return;
     const { id, tokens, verdict } = grant;
     // The client may have been reset meanwhile, and be leased anew.
-    if (isOver || leased.get(one.clientId) !== one) {
+    if (isOver || leased.get(one.key) !== one) {
       outgoingTo(owner).returns.push({ clientId: one.clientId, id, unspent: tokens });
       flushSoon();
       return;
@@ -182,7 +183,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     const nowMs = clock.nowMs();
     for (const one of leased.values()) {
       drop(one, ({ endsAtMs }) => endsAtMs <= nowMs);
-      if (one.held.length === 0 && !one.asking && nowMs - one.refusedAtMs >= REFUSED_MS) leased.delete(one.clientId);
+      if (one.held.length === 0 && !one.asking && nowMs - one.refusedAtMs >= REFUSED_MS) leased.delete(one.key);
     }
     for (const [owner, { returns, requests }] of outgoing) {
       if (requests.length === 0 && returns.some(({ unspent }) => unspent > 0)) void flush(owner);
@@ -198,6 +199,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     if (released || leased.size >= MAX_LEASED) return;
     const { clientId, rules } = check;
     const one: Leased = {
+      key: keyOf(check),
       clientId,
       rules,
       held: [],
@@ -206,7 +208,7 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
       asking: false,
       refusedAtMs: -Infinity,
     };
-    leased.set(clientId, one);
+    leased.set(one.key, one);
     stopChecking ??= timers.every(CHECK_INTERVAL_MS, returnExpired);
     request(one, tokensPerMs);
   }
@@ -214,8 +216,8 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
   return {
     spend(check, nowMs) {
       if (leased.size === 0) return undefined;
-      const { clientId, rules, cost, peek, requestId, reservation } = check;
-      const one = leased.get(clientId);
+      const { rules, cost, peek, requestId, reservation } = check;
+      const one = leased.get(keyOf(check));
       if (one === undefined || peek || requestId !== undefined || reservation !== undefined) return undefined;
       if (!sameRules(one.rules, rules)) return undefined;
       const held = one.held.find(({ left, endsAtMs }) => left >= cost && nowMs < endsAtMs);
@@ -232,14 +234,16 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
       return decisionOf(held, nowMs);
     },
     forwarded(check, nowMs) {
-      const { clientId, cost, peek, requestId, reservation } = check;
+      const { cost, peek, requestId, reservation } = check;
       // A lease decides none of these.
       if (peek || requestId !== undefined || reservation !== undefined) return;
       const forwards = hotClients.count(check, nowMs);
-      if (forwards < options.leaseAfter || leased.has(clientId)) return;
+      if (forwards < options.leaseAfter || leased.has(keyOf(check))) return;
       begin(check, nowMs, (forwards * cost) / Math.max(MEASURED_MS, hotClients.countedMs(nowMs)));
     },
-    forget: (clientId) => void leased.delete(clientId),
+    forget(clientId) {
+      for (const one of leased.values()) if (one.clientId === clientId) leased.delete(one.key);
+    },
     async release() {
       released = true;
       for (const one of leased.values()) drop(one, () => true);
@@ -249,6 +253,12 @@ export function createLeaseHolder(deps: LeaseHolderDeps, options: LeaseHolderOpt
     leasedClients: () => leased.size,
     close: () => stopChecking?.(),
   };
+}
+
+/** Another client may have the same key. It has other rules, so the lease pays for none of its checks. */
+function keyOf({ clientId, rules }: Pick<Check, 'clientId' | 'rules'>): string {
+  const scope = rules[0]?.scope;
+  return scope === undefined ? clientId : `${clientId}\0${scope}`;
 }
 
 /** The owner's answer with the lease, brought to now: this node knows no more of the client. */
