@@ -3,11 +3,13 @@ import type { Log } from './cluster/ports.js';
 import type { Limiter, OnUnavailable } from './core/request/limiter.js';
 import { createStaticDiscovery } from './discovery/static.js';
 import { callsOf } from './in-process.js';
+import { warnOnce } from './client/warn-once.js';
 import { createMember } from './member.js';
 import { openPolicySource } from './policy-source.js';
 import { SETTINGS } from './settings/setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings/settings.js';
 import { openStore } from './store/open.js';
+import { WARNING } from './store/policy-file.js';
 import { systemClock, systemTimers } from './system.js';
 import { openTracing } from './tracing.js';
 
@@ -55,7 +57,13 @@ export interface NodeOptions {
 /** A limiter in this process. */
 export type Node = Limiter;
 
-const SILENT = { info: () => undefined, warn: () => undefined };
+/** Without a log, the process warns only of policies that may not mean what they say. */
+const SILENT: Log = {
+  info: () => undefined,
+  warn(fields, message) {
+    if (message === WARNING) warnOnce(`${message}: ${(fields as { detail: string }).detail}`, 'TOKENRING_POLICIES');
+  },
+};
 
 const OPTIONS = [
   'peers',

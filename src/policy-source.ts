@@ -12,7 +12,7 @@ import type { PolicyFileText } from './core/policy/policy-file.js';
 import type { Actor, Audit, Change } from './edge/access/audit.js';
 import { parseJson } from './validate/json.js';
 import { SettingsError } from './settings/settings.js';
-import { readPolicyFile, readPolicyObject, watchPolicyFile } from './store/policy-file.js';
+import { readPolicyFile, readPolicyObject, WARNING, watchPolicyFile } from './store/policy-file.js';
 import { createPolicyStateFile, readPolicyState } from './store/policy-state.js';
 import type { PolicyState } from './store/policy-state.js';
 
@@ -55,6 +55,7 @@ export async function openPolicySource(
     const advice = typeof given === 'string' ? `; correct it, or set ${setting} to another file or to none` : '';
     throw new SettingsError(`${setting}: ${path} is not valid: ${listOf(file.mistakes)}${advice}`);
   }
+  for (const detail of file?.warnings ?? []) log.warn({ path, detail }, WARNING);
   const state = statePath === undefined ? undefined : await readState(statePath);
   const kept = statePath === undefined ? undefined : createPolicyStateFile({ path: statePath, log });
   /** Entries of the policy file when they were last applied. */

@@ -150,6 +150,14 @@ describe('the library', function () {
       await named.close();
     }
     rmSync(folder, { recursive: true });
+    const without = await createNode();
+    expect(await errorOf(without.check({ clientId: 'x', policy: 'login' }))).to.include({
+      code: 'unknown_policy',
+      detail:
+        'policy: "login" is not a policy; use a policy file (TOKENRING_POLICIES, createNode({ policies })) or a PUT, ' +
+        'as no policies are loaded',
+    });
+    await without.close();
     const wrong = { policies: { login: { limit: -1, window: '15m' } } };
     expect(await errorOf(createNode({ policies: wrong })))
       .to.be.instanceOf(TypeError)
@@ -159,6 +167,28 @@ describe('the library', function () {
       .to.be.instanceOf(TypeError)
       .with.property('message')
       .that.matches(/^policies: \/nowhere\/policies\.json cannot be read/);
+  });
+
+  it('warns of what policies may not mean, through its log or the process', async () => {
+    const policies = { policies: { api: { limit: 5, window: 61 } }, clients: { bob: { tier: 'pro' } } };
+    const logged: unknown[] = [];
+    const log = {
+      info: () => undefined,
+      warn: (fields: Record<string, unknown>) => void logged.push(fields['detail']),
+    };
+    const warned: string[] = [];
+    const listener = ({ message }: Error): void => void warned.push(message);
+    process.on('warning', listener);
+    for (const options of [{ policies, log }, { policies }]) await (await createNode(options)).close();
+    await new Promise(setImmediate);
+    process.off('warning', listener);
+    const expected = [
+      'policies.api.window: 61 means 61 milliseconds; for seconds write "61s", otherwise "61ms"',
+      'clients.bob.tier: "pro" is not a tier of any policy; ' +
+        'use a tier that a policy defines; no policy has tiers yet, so write one first',
+    ];
+    expect(logged).to.deep.equal(expected);
+    expect(warned.map((one) => one.replace(/^.*they say: /, ''))).to.deep.equal(expected);
   });
 
   it('goes on where it was after a restart with a store', async () => {

@@ -48,7 +48,11 @@ async function put(input: Input, name: string, path: string): Promise<number> {
     throw new SettingsError(`policies: ${path} cannot be read: ${(cause as Error).message}`, { cause });
   }
   const answer = await ask(input, pathOf(name), { method: 'PUT', body });
-  return show(answer, input, (written) => `${name}: version ${(written as { version: number }).version}\n`);
+  return show(answer, input, (body) => {
+    const { version, warnings = [] } = body as { version: number; warnings?: readonly string[] };
+    for (const warning of warnings) process.stderr.write(`tokenring: ${printable(warning)}\n`);
+    return `${name}: version ${version}\n`;
+  });
 }
 
 /** Compares the policies of a file with those in force. @returns 0 for no difference, 1 for some */
@@ -128,6 +132,7 @@ async function check(path: string): Promise<0 | 1 | 2> {
       for (const { detail } of file.mistakes) process.stderr.write(`${path}: ${detail}\n`);
       return 1;
     case 'read': {
+      for (const warning of file.warnings) process.stderr.write(`${path}: ${warning}\n`);
       const count = [...file.entries.keys()].filter((key) => key.startsWith('policy ')).length;
       process.stdout.write(`${path}: ${count} ${count === 1 ? 'policy' : 'policies'}, no mistakes\n`);
       return 0;

@@ -28,6 +28,18 @@ function parse(text: string): number | undefined {
   return ms >= 1 && ms <= MAX_WINDOW_MS ? ms : undefined;
 }
 
+/** The shortest bare number of ms for a window that nobody doubts. */
+const DOUBTED_MS = 1_000;
+
+/**
+ * Returns a warning about a window that may be meant in seconds: a bare number below 1,000 has no unit that tells.
+ * @param field path of the window, as in `limits[1].window`
+ */
+export function warningOnWindow(field: string, window: unknown): string | undefined {
+  if (typeof window !== 'number' || window >= DOUBTED_MS) return undefined;
+  return `${field}: ${window} means ${window} milliseconds; for seconds write "${window}s", otherwise "${window}ms"`;
+}
+
 /** Formats a duration of at least 1 ms as the shortest text for `parseDuration`: 60000 is `"1m"`. */
 export function formatDuration(ms: number): string {
   for (const unit of ['d', 'h', 'm', 's']) {

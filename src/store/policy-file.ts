@@ -2,12 +2,18 @@ import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Log } from '../cluster/ports.js';
 import type { Mistake } from '../core/mistake.js';
-import { checkPolicyFile, entriesOf } from '../core/policy/policy-file.js';
+import { checkPolicyFile, entriesOf, warningsOnFile } from '../core/policy/policy-file.js';
 import type { PolicyFileText } from '../core/policy/policy-file.js';
 import type { EntryValue } from '../core/policy/policy-entry.js';
 
 type PolicyFile =
-  | { readonly kind: 'read'; readonly entries: ReadonlyMap<string, EntryValue>; readonly digest: string }
+  | {
+      readonly kind: 'read';
+      readonly entries: ReadonlyMap<string, EntryValue>;
+      readonly digest: string;
+      /** What the file may not mean as it says it, each in a sentence. */
+      readonly warnings: readonly string[];
+    }
   | { readonly kind: 'invalid'; readonly mistakes: readonly Mistake[]; readonly digest: string }
   /** The file cannot be read; `reason` comes from the operating system. */
   | { readonly kind: 'unreadable'; readonly reason: string };
@@ -46,8 +52,12 @@ export function readPolicyObject(
 ): Exclude<PolicyFile, { kind: 'unreadable' }> {
   const mistakes = checkPolicyFile(value, maxBytes);
   if (mistakes.length > 0) return { kind: 'invalid', mistakes, digest };
-  return { kind: 'read', entries: entriesOf(value as PolicyFileText), digest };
+  const file = value as PolicyFileText;
+  return { kind: 'read', entries: entriesOf(file), digest, warnings: warningsOnFile(file) };
 }
+
+/** The message of a log line for each warning about the policy file. */
+export const WARNING = 'the policies may not mean what they say';
 
 /** Time between two reads. Polling works on any file system, for links, and for files that are replaced. */
 const POLL_INTERVAL_MS = 250;
@@ -79,6 +89,7 @@ export function watchPolicyFile(
     known = seen;
     invalid = undefined;
     if (file.kind === 'read') {
+      for (const detail of file.warnings) log.warn({ path, detail }, WARNING);
       if (!(await changed(file.entries))) known = undefined;
       return;
     }

@@ -7,6 +7,9 @@ import { LimitSchema } from './schema.js';
  */
 
 const Version = Type.Optional(Type.Integer({ minimum: 0, description: 'version of all policies; ignored in a PUT' }));
+const Warnings = Type.Optional(
+  Type.Array(Type.String(), { description: 'what the limits may not mean as they are written; ignored in a PUT' }),
+);
 const { limit, window, windowMs, burst, algorithm } = LimitSchema.properties;
 const limits = {
   limit: Type.Optional(limit),
@@ -48,6 +51,7 @@ export const PolicySchema = Type.Object(
       ),
     ),
     version: Version,
+    warnings: Warnings,
   },
   { ...strict, $id: 'Policy' },
 );
@@ -89,7 +93,13 @@ export const PolicyListSchema = Type.Object(
 );
 
 export const OverrideSchema = Type.Object(
-  { clientId: Type.Optional(Type.String()), policy: Type.Optional(Type.String()), ...limits, version: Version },
+  {
+    clientId: Type.Optional(Type.String()),
+    policy: Type.Optional(Type.String()),
+    ...limits,
+    version: Version,
+    warnings: Warnings,
+  },
   {
     ...strict,
     $id: 'Override',

@@ -124,8 +124,9 @@ function readRules(request: AllowRequest, policies: Policies): Asked {
   if (ownField !== undefined) throw bad(misplaced(ownField, `beside ${limits === undefined ? 'policy' : 'limits'}`));
   if (limits === undefined) {
     const named = policies.resolve(clientId, policy);
+    const expected = policies.isEmpty() ? NO_POLICIES_YET : EXPECTED_POLICY;
     if (named === undefined)
-      throw new TokenringError('unknown_policy', badValue('policy', policy, EXPECTED_POLICY, 'a policy'));
+      throw new TokenringError('unknown_policy', badValue('policy', policy, expected, 'a policy'));
     return named;
   }
   if (policy !== undefined) throw bad(misplaced('policy', 'beside limits'));
@@ -153,6 +154,8 @@ function readRule(request: Partial<LimitRequest>, path: string): Rule {
 const EXPECTED_REQUEST_ID = `1 to ${MAX_REQUEST_ID_BYTES} bytes of well-formed Unicode`;
 const EXPECTED_BATCH_ID = `1 to ${MAX_BATCH_ID_BYTES} printable ASCII characters without quotes and backslashes`;
 const EXPECTED_POLICY = 'a name that GET /v1/policies lists';
+const NO_POLICIES_YET =
+  'a policy file (TOKENRING_POLICIES, createNode({ policies })) or a PUT, as no policies are loaded';
 
 /** @throws TokenringError unless the text is 1 to 256 bytes of well-formed Unicode */
 export function requireClientId(clientId: string): void {

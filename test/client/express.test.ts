@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { IncomingMessage } from 'node:http';
 import type { Server } from 'node:http';
@@ -439,6 +440,27 @@ describe('the Express middleware', function () {
     expect(denials).to.deep.equal(['first a false', 'denied', 'denied', 'first b false', 'denied']);
   });
 
+  it('warns once of a window without a unit that may be meant in seconds', async () => {
+    const warnings: string[] = [];
+    const listener = ({ message }: Error): void => void warnings.push(message);
+    process.on('warning', listener);
+    for (const options of [
+      { limit: 9, window: 62 },
+      { limit: 9, window: 62 },
+      { limits: [{ limit: 9, window: 63 }] },
+      { limit: 9, window: '64ms' },
+      { limit: 9, windowMs: 65 },
+      { limit: 9, window: 1_000 },
+    ] as const)
+      rateLimit({ limiter: node, ...options });
+    await new Promise(setImmediate);
+    process.off('warning', listener);
+    expect(warnings.filter((one) => one.includes('milliseconds'))).to.deep.equal([
+      'rateLimit: window: 62 means 62 milliseconds; for seconds write "62s", otherwise "62ms"',
+      'rateLimit: limits[0].window: 63 means 63 milliseconds; for seconds write "63s", otherwise "63ms"',
+    ]);
+  });
+
   it('warns once where `trust proxy` does not fit the requests', async () => {
     const warnings: string[] = [];
     const listener = (warning: Error & { code?: string }): void => void warnings.push(String(warning.code));
@@ -514,10 +536,10 @@ describe('the Express middleware', function () {
         rateLimit({
           ...failures,
           name: 'login by account',
-          key: (req: Request<object, unknown, { account?: unknown }>) => String(req.body.account),
+          key: (req: Request<object, unknown, { account?: unknown } | undefined>) => String(req.body?.account),
         }),
-        (req: Request<object, unknown, { password?: unknown }>, res) =>
-          void res.status(req.body.password === 'right' ? 200 : 401).end(),
+        (req: Request<object, unknown, { password?: unknown } | undefined>, res) =>
+          void res.status(req.body?.password === 'right' ? 200 : 401).end(),
       );
       const server = await listen(app);
       const login = async (account: string, password: string, address: string): Promise<number> => {
@@ -535,6 +557,9 @@ describe('the Express middleware', function () {
       expect(await login('alice', 'right', '203.0.113.1'), 'the address has failed too often').to.equal(429);
       expect(await login('alice', 'right', '203.0.113.2'), 'and so has the account').to.equal(429);
       expect(await login('bob', 'right', '203.0.113.2'), 'another account from another address').to.equal(200);
+      const bare = await call(server, '/login', { method: 'POST', headers: { 'x-forwarded-for': '203.0.113.3' } });
+      expect(bare.status, 'a request without a body fails like any other login').to.equal(401);
+      expect(readFileSync('docs/sdk.md', 'utf8')).to.include('key: (req) => String(req.body?.account)');
     });
   });
 

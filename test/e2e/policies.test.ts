@@ -37,6 +37,17 @@ describe('tokenring policies check', () => {
     ]);
   });
 
+  it('warns of windows that may be meant in seconds, and of tiers that no policy has', async () => {
+    const path = join(folder, 'hasty.json');
+    writeFileSync(path, '{"policies":{"a":{"limit":5,"window":60}},"clients":{"bob":{"tier":"pro"}}}');
+    const { code, stderr } = await tokenring(['policies', 'check', path]).ended;
+    expect(code).to.equal(0);
+    expect(stderr.trim().split('\n')).to.deep.equal([
+      `${path}: policies.a.window: 60 means 60 milliseconds; for seconds write "60s", otherwise "60ms"`,
+      `${path}: clients.bob.tier: "pro" is not a tier of any policy; use a tier that a policy defines; no policy has tiers yet, so write one first`,
+    ]);
+  });
+
   it('ends with 2 where there is nothing to check', async () => {
     for (const args of [['check', join(folder, 'absent.json')], ['check'], [], ['look', 'x']]) {
       const { code, stderr } = await tokenring(['policies', ...args]).ended;

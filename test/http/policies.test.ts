@@ -74,6 +74,40 @@ describe('/v1/policies', () => {
     expectProblem(await request(node, 'DELETE', '/v1/policies/kept'), 'not_found');
   });
 
+  it('warns of windows without a unit that may be meant in seconds, and takes them', async () => {
+    const single = await put('hasty', { limit: 5, window: 60 });
+    expect(single.json).to.deep.include({
+      window: 60,
+      warnings: ['window: 60 means 60 milliseconds; for seconds write "60s", otherwise "60ms"'],
+    });
+    expectShape(PolicySchema, single.json);
+    expect((await put('hasty', single.json)).json).to.have.property('warnings');
+    expect((await call(node, '/v1/policies/hasty')).json).not.to.have.property('warnings');
+    const tiers = {
+      free: {
+        limits: [
+          { limit: 1, window: '1m' },
+          { limit: 9, window: 999 },
+        ],
+      },
+      pro: { limit: 5, window: 1_000 },
+    };
+    expect((await put('hasty', { tiers, defaultTier: 'free' })).json)
+      .to.have.property('warnings')
+      .that.deep.equals([
+        'tiers.free.limits[1].window: 999 means 999 milliseconds; for seconds write "999s", otherwise "999ms"',
+      ]);
+    for (const clear of [
+      { limit: 5, window: '60ms' },
+      { limit: 5, windowMs: 60 },
+    ])
+      expect((await put('hasty', clear)).json).not.to.have.property('warnings');
+    const override = await request(node, 'PUT', '/v1/clients/someone/overrides/hasty', { limit: 5, window: 60 });
+    expectShape(OverrideSchema, override.json);
+    expect(override.json).to.have.property('warnings');
+    await request(node, 'DELETE', '/v1/policies/hasty');
+  });
+
   it('decides under a named policy, in a batch too', async () => {
     await putGood('two', {
       limits: [
@@ -145,6 +179,16 @@ describe('/v1/policies', () => {
     expect(await allow(node, { clientId, policy: 'tiered' })).to.include({ allowed: true, limit: 10, remaining: 8 });
     expect((await call(node, path)).json).to.deep.include({ clientId, tier: 'pro' });
     expectProblem(await request(node, 'PUT', path, { tier: 5 }), 'invalid_request', 'tier');
+    const undefinedTier = await request(node, 'PUT', path, { tier: 'por' });
+    expectProblem(undefinedTier, 'invalid_request', 'tier');
+    expect((undefinedTier.json as { detail: string }).detail).to.match(
+      /^tier: "por" is not a tier of any policy; use one of .*free, .*pro/,
+    );
+    const letters = await request(node, 'PUT', path, 'pro');
+    expectProblem(letters, 'invalid_request', 'body');
+    expect((letters.json as { detail: string }).detail).to.equal(
+      'body: "pro" is not valid; use an object, as in {"tier": "pro"}',
+    );
     expect((await request(node, 'DELETE', path)).status).to.equal(200);
     expect(await allow(node, { clientId, policy: 'tiered' })).to.include({ allowed: false, limit: 1 });
   });
@@ -193,6 +237,7 @@ describe('/v1/policies', () => {
   it('makes what is not there yet, and only that, where the writer says so', async () => {
     const first = await put('new', { limit: 1, window: 1 }, { 'if-none-match': '*' });
     expect(first.status, first.text).to.equal(200);
+    await putGood('metals', { tiers: { gold: { limit: 1, window: '1s' } }, defaultTier: 'gold' });
     for (const path of ['/v1/policies/new', '/v1/clients/a%2F%25%20%C3%A9/tier']) {
       const body = path.endsWith('tier') ? { tier: 'gold' } : { limit: 9, window: 1 };
       expect((await request(node, 'PUT', path, body)).status).to.equal(200);

@@ -189,6 +189,7 @@ const bodies = fc
 
 const GOLD = [{ algorithm: 'token-bucket', limit: 3, windowMs: 1_000, capacity: 3, policy: 'gold' }] as const;
 const policies = {
+  isEmpty: () => false,
   listsClients: () => false,
   listed: () => undefined,
   resolve: (clientId: string, name: string | undefined) =>

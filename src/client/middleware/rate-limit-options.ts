@@ -1,5 +1,5 @@
 import type { Decision } from '../../core/decide/decision.js';
-import { parseDuration } from '../../core/duration.js';
+import { parseDuration, warningOnWindow } from '../../core/duration.js';
 import type { AcquireOptions, Limiter, OnUnavailable } from '../../core/request/limiter.js';
 import { badValue, noSuchOption } from '../../core/mistake.js';
 import type { LimitRequest } from '../../core/request/request.js';
@@ -8,6 +8,7 @@ import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
 import { HINTS } from './option-hints.js';
 import type { LoadWatch } from '../load/load-watch.js';
+import { warnOnce } from '../warn-once.js';
 import { EXPECTED_WAIT, waitMsOf } from '../waiting.js';
 
 /** The arguments of callbacks: how a framework shows a request and its answer. */
@@ -212,6 +213,8 @@ function checkLimit(
   demand(`${path}window`, window, 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d"', (value) =>
     typeof value === 'string' ? parseDuration(value) !== undefined : isWhole(1, MAX_WINDOW_MS)(value),
   );
+  const warning = warningOnWindow(`${path}window`, window);
+  if (warning !== undefined) warnOnce(`rateLimit: ${warning}`, 'TOKENRING_SHORT_WINDOW');
   demand(`${path}windowMs`, windowMs, `a whole number from 1 to ${MAX_WINDOW_MS}`, isWhole(1, MAX_WINDOW_MS));
   demand(`${path}burst`, burst, `a whole number from 1 to ${MAX_LIMIT}`, isWhole(1, MAX_LIMIT));
   demand(

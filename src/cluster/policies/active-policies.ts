@@ -11,6 +11,8 @@ export interface Policies {
   resolve(clientId: string, name: string | undefined): Resolved | undefined;
   /** @returns the fixed answer for a client on the allow or deny list */
   listed(clientId: string): 'allow' | 'deny' | undefined;
+  /** Whether there is no policy at all. */
+  isEmpty(): boolean;
   /** Whether any client is on the allow or deny list. */
   listsClients(): boolean;
   /** @returns the rules of a domain of Envoy's */
@@ -49,6 +51,7 @@ export interface Overwritten {
 export const WITHOUT_POLICIES: Policies = {
   resolve: () => undefined,
   listed: () => undefined,
+  isEmpty: () => true,
   listsClients: () => false,
   envoyDomain: () => undefined,
 };
@@ -74,6 +77,7 @@ export function createActivePolicies(
       return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
     },
     listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
+    isEmpty: () => set.policies.size === 0,
     listsClients: () => set.listed.size > 0,
     envoyDomain: (name) => set.envoy.get(name),
     adopt(next, nextRegistry = registry) {

@@ -1,4 +1,4 @@
-import { EXPECTED_WINDOW, parseDuration } from '../duration.js';
+import { EXPECTED_WINDOW, parseDuration, warningOnWindow } from '../duration.js';
 import { badValue, misplaced, unknownField } from '../mistake.js';
 import type { Mistake } from '../mistake.js';
 import { takesWindow } from './policy.js';
@@ -163,6 +163,17 @@ export function checkOverride(value: unknown, policy: PolicyText | undefined, pa
   const texts = 'tiers' in policy ? Object.values(policy.tiers) : [policy];
   const single = texts.every((text) => !('limits' in text) || text.limits.length === 1);
   return single ? [] : [badValue(join(path, 'window'), undefined, 'a window, as the policy has several limits')];
+}
+
+/** @returns warnings about a valid policy, or valid limits: windows that may be meant in seconds */
+export function warningsOn(value: PolicyText | LimitsText, path = ''): string[] {
+  if ('tiers' in value) {
+    const at = join(path, 'tiers');
+    return Object.entries(value.tiers).flatMap(([name, limits]) => warningsOn(limits, join(at, name)));
+  }
+  if ('limits' in value) return value.limits.flatMap((limit, i) => warningsOn(limit, `${join(path, 'limits')}[${i}]`));
+  const warning = warningOnWindow(join(path, 'window'), value.window);
+  return warning === undefined ? [] : [warning];
 }
 
 const LIMIT_FIELDS: readonly string[] = ['limit', 'window', 'windowMs', 'burst', 'algorithm'];

@@ -1,4 +1,12 @@
-import { checkOverride, checkPolicy, EXPECTED_NAME, isObject, isPolicyName, MAX_POLICIES } from './check-policy.js';
+import {
+  checkOverride,
+  checkPolicy,
+  EXPECTED_NAME,
+  isObject,
+  isPolicyName,
+  MAX_POLICIES,
+  warningsOn,
+} from './check-policy.js';
 import { EXPECTED_CLIENT_ID, isClientId } from '../client-id.js';
 import { badValue, unknownField } from '../mistake.js';
 import type { Mistake } from '../mistake.js';
@@ -118,6 +126,29 @@ function checkList(value: unknown, field: string, others: readonly unknown[]): M
     const expected = 'a client that is not in allow';
     return [{ field: at, expected, detail: `${at}: the client is in allow too; remove it from one of the lists` }];
   });
+}
+
+/** @returns what a valid file may not mean as it says it: windows without a unit, and tiers that no policy has */
+export function warningsOnFile({ policies = {}, clients = {} }: PolicyFileText): string[] {
+  const warnings = Object.entries(policies).flatMap(([name, policy]) => warningsOn(policy, `policies.${name}`));
+  const tiers = new Set(Object.values(policies).flatMap((one) => ('tiers' in one ? Object.keys(one.tiers) : [])));
+  for (const [clientId, { tier, overrides = {} }] of Object.entries(clients)) {
+    if (tier !== undefined && !tiers.has(tier))
+      warnings.push(badValue(`clients.${clientId}.tier`, tier, expectedTier(tiers), 'a tier of any policy').detail);
+    for (const [policy, limits] of Object.entries(overrides))
+      warnings.push(...warningsOn(limits, `clients.${clientId}.overrides.${policy}`));
+  }
+  return warnings;
+}
+
+/** Tiers that one message lists. */
+const MAX_TIERS_LISTED = 20;
+
+/** Valid tiers of a client, for messages. */
+export function expectedTier(tiers: ReadonlySet<string>): string {
+  if (tiers.size === 0) return 'a tier that a policy defines; no policy has tiers yet, so write one first';
+  const listed = [...tiers].sort().slice(0, MAX_TIERS_LISTED).join(', ');
+  return `one of ${listed}${tiers.size > MAX_TIERS_LISTED ? `, and ${tiers.size - MAX_TIERS_LISTED} more` : ''}`;
 }
 
 /** @returns the entries of a valid file, by key */

@@ -2,7 +2,15 @@ import type { Request, RequestHandler, Response } from 'express';
 import type { Written } from '../../cluster/messages.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
-import { checkOverride, checkPolicy, EXPECTED_NAME, isPolicyName } from '../../core/policy/check-policy.js';
+import {
+  checkOverride,
+  checkPolicy,
+  EXPECTED_NAME,
+  isObject,
+  isPolicyName,
+  warningsOn,
+} from '../../core/policy/check-policy.js';
+import { expectedTier } from '../../core/policy/policy-file.js';
 import { badValue, unknownField } from '../../core/mistake.js';
 import type { Mistake } from '../../core/mistake.js';
 import {
@@ -15,7 +23,7 @@ import {
 import { policyKey } from '../../core/policy/policy-entry.js';
 import type { PolicyDocument } from '../../core/policy/policy-document.js';
 import type { EntryValue } from '../../core/policy/policy-entry.js';
-import type { PolicyText } from '../../core/policy/policy.js';
+import type { LimitsText, PolicyText } from '../../core/policy/policy.js';
 import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
@@ -108,7 +116,8 @@ export function createPolicyHandlers(
         if (!isPolicyName(name)) throw new TokenringError('invalid_request', badValue('name', name, EXPECTED_NAME));
         const value = withoutOwn(await readBody(req), { name });
         refuseMistakes(checkPolicy(value));
-        await write(req, res, policyKey(name), value as PolicyText, { name, ...(value as PolicyText) });
+        const policy = value as PolicyText;
+        await write(req, res, policyKey(name), policy, { name, ...policy, ...withWarnings(policy) });
       },
       delete: async (req, res) => {
         find(policyKey(nameOf(req)), 'policy');
@@ -125,7 +134,8 @@ export function createPolicyHandlers(
         const policy = find(policyKey(about.policy), 'policy') as PolicyText;
         const value = withoutOwn(await readBody(req), about);
         refuseMistakes(checkOverride(value, policy));
-        await write(req, res, key, value as EntryValue, { ...about, ...(value as object) });
+        const limits = value as LimitsText;
+        await write(req, res, key, limits, { ...about, ...limits, ...withWarnings(limits) });
       },
       delete: async (req, res) => {
         const { key, about } = overrideOf(req);
@@ -140,10 +150,19 @@ export function createPolicyHandlers(
       },
       put: async (req, res) => {
         const clientId = clientIdOf(req);
-        const { tier, ...others } = Object(withoutOwn(await readBody(req), { clientId })) as Record<string, unknown>;
+        const value = withoutOwn(await readBody(req), { clientId });
+        if (!isObject(value))
+          throw new TokenringError('invalid_request', badValue('body', value, 'an object, as in {"tier": "pro"}'));
+        const { tier, ...others } = value;
         refuseMistakes(Object.keys(others).map((field) => unknownField('', field, ['tier'])));
         if (!isPolicyName(tier))
           throw new TokenringError('invalid_request', badValue('tier', tier, EXPECTED_NAME, 'a name'));
+        const tiers = new Set([...activePolicies.set().policies.values()].flatMap((one) => [...one.tiers.keys()]));
+        if (!tiers.has(tier as string))
+          throw new TokenringError(
+            'invalid_request',
+            badValue('tier', tier, expectedTier(tiers), 'a tier of any policy'),
+          );
         await write(req, res, tierKey(clientId), tier as string, { clientId, tier });
       },
       delete: async (req, res) => {
@@ -159,10 +178,17 @@ function etagOf({ version, digest }: Pick<PolicyDocument, 'version' | 'digest'>)
   return `"${version}-${digest}"`;
 }
 
-/** Removes the version and the names that the address contains, so that a caller can send back an answer to GET. */
+function withWarnings(value: PolicyText | LimitsText): { warnings?: string[] } {
+  const warnings = warningsOn(value);
+  return warnings.length === 0 ? {} : { warnings };
+}
+
+/** Removes the version, the warnings, and the names that the address contains, so that a caller can send back an answer to GET. */
 function withoutOwn(value: unknown, own: Readonly<Record<string, string>>): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  const fields = Object.entries(value).filter(([field, given]) => field !== 'version' && given !== own[field]);
+  const fields = Object.entries(value).filter(
+    ([field, given]) => field !== 'version' && field !== 'warnings' && given !== own[field],
+  );
   return Object.fromEntries(fields);
 }
 

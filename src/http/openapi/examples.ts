@@ -126,7 +126,11 @@ function entry(own: object, sent: object, version: number): EntryExamples {
   return { sent, found: { ...own, ...sent, version }, deleted: { ...own, version: version + 3 } };
 }
 
-const limits = { limit: 600, window: '1m', burst: 100, adaptive: { target: 0.7, min: 0.2 } };
+const limits = {
+  tiers: { free: { limit: 600, window: '1m', burst: 100 }, pro: { limit: 6000, window: '1m' } },
+  defaultTier: 'free',
+  adaptive: { target: 0.7, min: 0.2 },
+};
 
 export const POLICY_ENTRY = entry({ name: POLICY }, limits, 1);
 export const OVERRIDE_ENTRY = entry({ clientId: CLIENT, policy: POLICY }, { limit: 1200 }, 2);
