@@ -8,7 +8,8 @@
 -- Sets   txn.tokenring_ratelimit, txn.tokenring_ratelimit_policy  headers for the response to an allowed request
 
 local PROXY = "abns@tokenring"
-local URL = "http://tokenring/v1/check/forward-auth"
+-- A node on loopback answers under this name.
+local URL = "http://localhost/v1/check/forward-auth"
 -- The proxy `tokenring` gives up earlier. This bound is for a HAProxy that has no connection left for it.
 local TIMEOUT_MS = 3000
 local SHOWN = { "content-type", "ratelimit", "ratelimit-policy", "retry-after" }

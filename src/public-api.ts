@@ -21,6 +21,7 @@ import type { ProtocolServer } from './edge/connections.js';
 import { createEdge } from './edge/edge.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import type { PublicServer } from './http/server.js';
+import { Sites } from './http/sites.js';
 import { onceJoined } from './http/once-joined.js';
 import type { Member } from './member.js';
 import { createRespServer } from './resp/server.js';
@@ -110,7 +111,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },
   );
   const http = createPublicServer(
-    { decisions, api: joined.api(api), counters },
+    { decisions, api: joined.api(api), counters, sites: new Sites(settings) },
     DEFAULT_TIMEOUTS,
     deps.tls,
     connections,

@@ -35,6 +35,12 @@ const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad
     ],
     'http://host:port, https://host:port, or none',
   ],
+  [
+    'allowedHosts',
+    ['ring.example, [2001:db8::1],*', ['ring.example', '[2001:db8::1]', '*']],
+    ['', 'a,', 'http://a', 'a:80', 'a b', '*.a', '::1'],
+    'host names or addresses',
+  ],
   ['discovery', ['static', 'static'], ['', 'Static', 'consul'], 'static or dns or etcd'],
   [
     'etcdEndpoints',

@@ -6,6 +6,8 @@ export const HTTP_ERRORS = {
   too_many_policies: { status: 409, title: 'There is no room for more policies, or for more clients in them' },
   unauthorized: { status: 401, title: 'The token is missing or unknown' },
   forbidden: { status: 403, title: 'The token does not allow this, or the node has none that does' },
+  foreign_host: { status: 403, title: 'This node does not answer under this name' },
+  foreign_origin: { status: 403, title: 'This node does not answer pages of other sites' },
   not_found: { status: 404, title: 'There is nothing at this address' },
   unknown_reservation: { status: 404, title: 'There is no such reservation, or it has expired' },
   method_not_allowed: { status: 405, title: 'This address does not take this method' },

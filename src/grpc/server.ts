@@ -118,7 +118,8 @@ export function createGrpcServer(
   server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const one = sessions.get(stream.session as ServerHttp2Session);
     const method = methods.get(headers[':path'] as string);
-    if (one === undefined || method === undefined || !isGrpc(headers)) return refuse(stream, headers, method);
+    if (one === undefined || method === undefined || !isGrpc(headers) || headers.origin !== undefined)
+      return refuse(stream, headers, method);
     one.activeMs = elapsedMs();
     one.controlFrames = 0;
     one.calls.add(beginCall(deps, method, stream, headers, { startMs: one.activeMs, closed: one.closed }));
@@ -185,7 +186,9 @@ function isGrpc(headers: IncomingHttpHeaders): boolean {
 /** Answers a call that is no call of a method. A caller that does not speak gRPC gets a status of HTTP. */
 function refuse(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, method: Method | undefined): void {
   stream.on('error', () => undefined);
-  const { 'content-type': type = '' } = headers;
+  const { 'content-type': type = '', origin } = headers;
+  // Only a browser sends it, and no page is served here.
+  if (origin !== undefined) return respond(stream, 403);
   if (headers[':method'] !== 'POST') return respond(stream, 405);
   if (!type.startsWith('application/grpc')) return respond(stream, 415);
   if (method === undefined) return sendStatus(stream, STATUS.unimplemented, `${headers[':path']}: no such method`);

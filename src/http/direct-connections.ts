@@ -7,6 +7,7 @@ import type { AnswerSink, DecisionHandlers } from './decisions/handlers.js';
 import { readPlainHead } from './plain-head.js';
 import type { PlainHead } from './plain-head.js';
 import { problemHeaders } from './send.js';
+import type { Sites } from './sites.js';
 
 /** Heads that are remembered, as a client repeats the same head. */
 const MAX_HEADS = 256;
@@ -49,6 +50,7 @@ interface Connection {
 export function serveDirectly(
   server: Server,
   direct: Direct,
+  sites: Sites,
   { headersMs, idleMs, timedOut }: Patience,
 ): DirectConnections {
   const connections = new Set<Connection>();
@@ -66,7 +68,7 @@ export function serveDirectly(
     const known = heads.get(text);
     if (known !== undefined) return known;
     const head = readPlainHead(text);
-    if (head === undefined) return undefined;
+    if (head === undefined || !sites.acceptsHost(head.host)) return undefined;
     if (head.trace !== undefined) return head;
     if (heads.size >= MAX_HEADS) heads.clear();
     heads.set(text, head);

@@ -8,6 +8,7 @@ export interface PlainHead {
   /** Length in bytes, with the empty line at its end. */
   readonly bytes: number;
   readonly bodyBytes: number;
+  readonly host: string;
   /** The trace that the caller sent, if there is one. Each request then has a head of its own. */
   readonly trace: TraceContext | undefined;
 }
@@ -57,9 +58,10 @@ export function readPlainHead(text: string): PlainHead | undefined {
   const tracestate = values.get('tracestate');
   let known = 3;
   for (const optional of [values.get('connection'), traceparent, tracestate]) if (optional !== undefined) known += 1;
-  if (values.size !== known || !values.has('host') || type !== 'application/json') return undefined;
+  const host = values.get('host');
+  if (values.size !== known || host === undefined || type !== 'application/json') return undefined;
   if (length === undefined || !LENGTH.test(length) || Number(length) > maxBytes) return undefined;
   if (connection.toLowerCase() !== 'keep-alive') return undefined;
   const trace = readTraceContext(traceparent, tracestate);
-  return { kind, bytes: text.length + 4, bodyBytes: Number(length), trace };
+  return { kind, bytes: text.length + 4, bodyBytes: Number(length), host, trace };
 }

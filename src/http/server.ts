@@ -16,6 +16,7 @@ import { createPipelining } from './pipelining.js';
 import { TokenringError } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
 import { sendProblem } from './send.js';
+import { Sites } from './sites.js';
 
 /**
  * Longest times, in ms, that a connection may take or stay silent. Slow and idle clients must not exhaust the node.
@@ -45,7 +46,12 @@ export interface PublicServer extends ProtocolServer {
  * Creates the public listener. It sends decision endpoints to their handlers and all other addresses to the API app.
  */
 export function createPublicServer(
-  { decisions, api, counters }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters },
+  {
+    decisions,
+    api,
+    counters,
+    sites = new Sites({ host: '0.0.0.0', allowedHosts: [] }),
+  }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters; sites?: Sites },
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
   tls?: TlsOptions,
   bounded: Connections = createConnections(DEFAULT_BOUNDS, counters),
@@ -84,16 +90,15 @@ export function createPublicServer(
   };
   function begin(url: string, req: IncomingMessage, res: ServerResponse): void {
     if (draining) res.shouldKeepAlive = false;
-    if (req.httpVersion === '1.1' && !hasOneHost(req)) {
-      countProblem(counters, 'invalid_request');
-      sendProblem(req, res, hostMissing(req));
+    const gateway = gatewayAt(url);
+    const problem = hostProblem(req) ?? sites.refusalOf(req, gateway !== undefined);
+    if (problem !== undefined) {
+      countProblem(counters, problem.code);
+      sendProblem(req, res, problem);
     } else if (url === '/v1/allow') decide(decisions.allow, req, res);
     else if (url === '/v1/allow/batch') decide(decisions.batch, req, res);
-    else {
-      const gateway = gatewayAt(url);
-      if (gateway === undefined) api(req, res);
-      else decide(decisions.check[gateway], req, res);
-    }
+    else if (gateway === undefined) api(req, res);
+    else decide(decisions.check[gateway], req, res);
   }
   const options = {
     // Node's own refusal has no body. `answer` refuses with one.
@@ -111,7 +116,7 @@ export function createPublicServer(
   // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
   const direct =
     tls === undefined && decisions.direct !== undefined
-      ? serveDirectly(server, decisions.direct, { ...timeouts, timedOut })
+      ? serveDirectly(server, decisions.direct, sites, { ...timeouts, timedOut })
       : undefined;
   // Node silently drops headers beyond 2,000, and maybe the client's name with them. Their bytes are bounded anyway.
   server.maxHeadersCount = 0;
@@ -160,17 +165,15 @@ export function createPublicServer(
 }
 
 /**
- * Tells whether there is exactly one `Host` (RFC 9112, 3.2). Of two, different programs might believe different ones.
+ * Demands exactly one `Host` (RFC 9112, 3.2). Of two, different programs might believe different ones. HTTP/1.0 may have
+ * none.
  */
-function hasOneHost({ rawHeaders }: IncomingMessage): boolean {
+function hostProblem({ rawHeaders, httpVersion }: IncomingMessage): TokenringError | undefined {
   let hosts = 0;
   for (let i = 0; i < rawHeaders.length; i += 2)
     if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === 'host') hosts += 1;
-  return hosts === 1;
-}
-
-function hostMissing({ headers }: IncomingMessage): TokenringError {
-  const wrong = headers.host === undefined ? 'Host is missing' : 'Host is there more than once';
+  if (hosts === 1 || (hosts === 0 && httpVersion === '1.0')) return undefined;
+  const wrong = hosts === 0 ? 'Host is missing' : 'Host is there more than once';
   return new TokenringError('invalid_request', {
     field: 'Host',
     expected: 'one Host',

@@ -29,6 +29,10 @@ function whole(min: number, max: number, fallback: number, meaning: string): Set
 
 const host: Parse<string> = (text) => (/^[\w.:-]+$/.test(text) ? text : undefined);
 const HOST = 'a host name or address';
+const hosts: Parse<readonly string[]> = (text) => {
+  const list = text.split(',').map((one) => one.trim());
+  return list.every((one) => one === '*' || /^(?:[\w.-]+|\[[\da-fA-F:.]+\])$/.test(one)) ? list : undefined;
+};
 const hostPort: Parse<string> = (text) => {
   const port = /^(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})$/.exec(text)?.[1];
   return Number(port) >= 1 && Number(port) <= 65535 ? text : undefined;
@@ -97,6 +101,12 @@ export const SETTINGS = {
     (text) => (text === 'none' || isOrigin(text) ? text : undefined),
     'http://host:port, https://host:port, or none',
     'address at which callers reach this node, for clients that ask owners directly; default: from the hosts and ports',
+  ),
+  allowedHosts: setting<readonly string[]>(
+    hosts,
+    'host names or addresses, several separated by commas, or *',
+    [],
+    'names by which browsers and proxies reach a node on loopback; its pages also work below these names; *: any name',
   ),
   discovery: oneOf(['static', 'dns', 'etcd'], 'how peers are found: by peers, by dns-name, or in etcd'),
   peers: setting<readonly string[]>(

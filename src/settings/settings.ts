@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { inspect, parseArgs } from 'node:util';
+import { isLoopback } from '../core/address.js';
 import { nearestName } from '../core/mistake.js';
 import { hostOf } from '../core/ring/ring.js';
 import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
@@ -155,10 +156,6 @@ function requireEtcd({ discovery, etcdEndpoints, etcdUser, etcdPassword, strict 
 export function requireLoopback(from: string, host: string, otherwise: string): void {
   if (isLoopback(host)) return;
   throw new SettingsError(`${from}: ${JSON.stringify(host)} is open to others, expected ${otherwise} with it`);
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
 function listensOnAll(host: string): boolean {

@@ -59,7 +59,7 @@ describe('attacks on the public port', () => {
       'x-original-url': '/healthz',
       'x-rewrite-url': '/healthz',
       'tokenring-from': '127.0.0.1:9080',
-      host: 'another.example',
+      host: 'another.localhost',
     };
     const ask = (headers: Record<string, string>): ReturnType<typeof call> =>
       call(node, '/v1/allow', {

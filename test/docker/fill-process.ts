@@ -106,7 +106,7 @@ async function hold(kind: string, port: number, text: string, reads: boolean): P
 }
 
 function requestText(path: string, body: string, announced = body.length): string {
-  return `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${announced}\r\n\r\n${body}`;
+  return `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${announced}\r\n\r\n${body}`;
 }
 
 function holdAll(): Promise<void>[] {
@@ -116,7 +116,7 @@ function holdAll(): Promise<void>[] {
   const small = requestText('/v1/allow', ' '.repeat(60_000), 60_001);
   const large = requestText('/v1/allow/batch', ' '.repeat(900_000), 900_001);
   const settle = requestText('/v1/settle', ' '.repeat(60_000), 60_001);
-  const headers = `POST /v1/allow HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(15_000)}`;
+  const headers = `POST /v1/allow HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(15_000)}`;
   return ports.flatMap((port) => [
     ...Array.from({ length: 60 }, () => hold('connections that do not read', port, unread, false)),
     ...Array.from({ length: 100 }, () => hold('small bodies held', port, small, true)),

@@ -53,7 +53,7 @@ function talk(
   return new Promise((resolve, reject) => {
     let latest: Buffer | undefined;
     const options = { host: '127.0.0.1', servername: 'localhost', port, ca, ...client, session };
-    const socket = connectTls(options, () => socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n'));
+    const socket = connectTls(options, () => socket.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n'));
     socket.on('session', (ticket: Buffer) => (latest = ticket)).on('error', reject);
     socket.on('data', () => {
       resolve({ session: latest!, reused: socket.isSessionReused() });

@@ -9,8 +9,8 @@ import { killAll, serve, tokenring } from './processes.js';
 
 const QUESTION = '{"clientId":"alice","limit":5,"window":"1m"}';
 const head = (bytes: number): string =>
-  `POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${bytes}\r\n\r\n`;
-const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+  `POST /v1/allow HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${bytes}\r\n\r\n`;
+const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`;
 
 /** A request whose headers have arrived for sure, and whose body has not. */
 async function startSlowRequest(port: number): Promise<Wire> {
@@ -197,7 +197,9 @@ describe('tokenring serve', function () {
   it('writes no secret to its log', async () => {
     const node = await serve('--admin-token', 'hunter2', '--peer-secret', 'hunter3', '--log-level', 'trace');
     const wire = await connect(node.port);
-    wire.send('DELETE /v1/clients/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hunter2\r\nConnection: close\r\n\r\n');
+    wire.send(
+      'DELETE /v1/clients/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hunter2\r\nConnection: close\r\n\r\n',
+    );
     expect((await wire.closed())[0]).to.include({ status: 204 });
     node.child.kill('SIGTERM');
     const { stdout, stderr } = await node.ended;

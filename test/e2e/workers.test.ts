@@ -34,7 +34,7 @@ async function ask({ port }: Group, clientId: string, limit: number): Promise<De
 }
 
 async function get({ port }: Group, path: string): Promise<Answer> {
-  const [answer] = await exchange(port, `GET ${path} HTTP/1.1\r\nHost: x\r\n${CLOSE}\r\n`);
+  const [answer] = await exchange(port, `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${CLOSE}\r\n`);
   return answer!;
 }
 

@@ -245,6 +245,7 @@ describe('the gRPC server', () => {
     const { UNIMPLEMENTED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED } = status;
     expect(await send(session, MESSAGE, { ':path': '/x.Y/Zä' })).to.include({ http: 200, grpc: UNIMPLEMENTED });
     expect(await send(session, MESSAGE, { ':method': 'PUT' })).to.include({ http: 405, grpc: undefined });
+    expect(await send(session, MESSAGE, { origin: 'http://localhost' })).to.include({ http: 403, grpc: undefined });
     expect(await send(session, MESSAGE, { 'content-type': 'application/json' })).to.include({ http: 415 });
     expect(await send(session, MESSAGE, { 'content-type': 'application/grpc+json' })).to.include({
       grpc: UNIMPLEMENTED,

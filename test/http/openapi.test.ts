@@ -151,6 +151,8 @@ describe('GET /openapi.json', () => {
       unknown_policy: 400,
       unauthorized: 401,
       forbidden: 403,
+      foreign_host: 403,
+      foreign_origin: 403,
       not_found: 404,
       unknown_reservation: 404,
       method_not_allowed: 405,

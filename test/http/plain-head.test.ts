@@ -11,6 +11,7 @@ describe('a plain head', () => {
       kind: 'allow',
       bytes: 88,
       bodyBytes: 12,
+      host: 'x',
       trace: undefined,
     });
     const batch = head(

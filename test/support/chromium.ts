@@ -22,9 +22,9 @@ export interface Chromium {
   close(): Promise<void>;
 }
 
-export async function startChromium(): Promise<Chromium> {
+export async function startChromium(...flags: string[]): Promise<Chromium> {
   // Chromium refuses its sandbox to root, as whom containers run tests.
-  const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
+  const args = process.getuid?.() === 0 ? ['--no-sandbox', ...flags] : flags;
   const browser: Browser = await chromium.launch({ executablePath: PATH, args, timeout: 60_000 });
   return {
     async open(url, options) {

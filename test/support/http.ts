@@ -14,8 +14,9 @@ import { readSettings } from '../../src/settings/settings.js';
 /** The id of the nodes that tests start in this process. */
 export const OWNER = '192.0.2.1:9080';
 
-/** Flags of a node that meets no other and writes nothing: what the example of policies says, and what is kept beside it, is no part of most tests. */
-export const ALONE = '--policies none --port 0 --peer-port 0 --log-level silent --audit-log /dev/null'.split(' ');
+/** Flags of a node that meets no other and writes nothing: what the example of policies says, and what is kept beside it, is no part of most tests. Raw requests call it `x`. */
+export const ALONE =
+  '--policies none --allowed-hosts x --port 0 --peer-port 0 --log-level silent --audit-log /dev/null'.split(' ');
 
 const nodes = new Map<string, Promise<RunningNode>>();
 let agent = new Agent({ connections: 16 });
