@@ -6,7 +6,7 @@ import type { Policies } from './cluster/policies/active-policies.js';
 import type { Decision } from './core/decide/decision.js';
 import { TokenringError } from './core/error.js';
 import { callsBy } from './core/request/limiter.js';
-import type { Limiter } from './core/request/limiter.js';
+import type { Limiter, OnUnavailable } from './core/request/limiter.js';
 import type { AllowRequest } from './core/request/request.js';
 import { readCheck, readSettle, requireClientId } from './validate/request.js';
 
@@ -17,11 +17,11 @@ interface InProcessDeps {
 
 /**
  * Creates the calls of a node in this process.
- * @param throws whether `check` rejects when the owner does not answer and the fallback denies
+ * @param onUnavailable with `throw`, `check` rejects when the owner does not answer and the fallback denies
  */
 export function callsOf(
   { checks, node: { activePolicies, settler, describe, forget } }: InProcessDeps,
-  { isOpen, throws }: { isOpen: () => boolean; throws: boolean },
+  { isOpen, onUnavailable }: { isOpen: () => boolean; onUnavailable: OnUnavailable },
 ): { calls: Omit<Limiter, 'close'>; stopWaiting: () => void } {
   function requireOpen(): void {
     if (!isOpen()) throw new TokenringError('closed');
@@ -30,13 +30,14 @@ export function callsOf(
   async function check(request: AllowRequest): Promise<Decision> {
     requireOpen();
     const decision = await checks.check(readCheck(request, activePolicies));
-    if (throws && decision.source === 'fallback' && !decision.allowed)
+    if (onUnavailable === 'throw' && decision.source === 'fallback' && !decision.allowed)
       throw new TokenringError('unavailable', { detail: 'neither the owner of the client nor a successor answers' });
     return decision;
   }
 
   const waiting = createWaiting({ check, time: systemTime });
   const calls: Omit<Limiter, 'close'> = {
+    onUnavailable,
     ...callsBy(check),
     acquire: waiting.acquire,
     async settle(reservation, cost) {

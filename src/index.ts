@@ -112,7 +112,10 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
 
   let left = false;
   let closing: Promise<void> | undefined;
-  const { calls, stopWaiting } = callsOf(member, { isOpen: () => !left, throws });
+  const { calls, stopWaiting } = callsOf(member, {
+    isOpen: () => !left,
+    onUnavailable: throws ? 'throw' : read.onUnavailable,
+  });
   async function close(): Promise<void> {
     stopWaiting();
     source.close();

@@ -217,7 +217,7 @@ describe('the library', function () {
             forget: () => Promise.resolve(false),
           },
         },
-        { isOpen: () => true, throws },
+        { isOpen: () => true, onUnavailable: throws ? 'throw' : 'closed' },
       ).calls;
     };
     expect(await errorOf(calls(true, false).allow('x', 1, '1d'))).to.include({ code: 'unavailable' });

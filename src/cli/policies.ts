@@ -8,25 +8,29 @@ import { ask, FAILED, printable, REMOTE, show, showProblem } from './remote.js';
 
 type Policies = Readonly<Record<string, unknown>>;
 
-const USAGE = 'policies get [NAME] | put NAME FILE | diff FILE | check FILE';
+const USAGE = 'policies get [NAME] | put NAME FILE | delete NAME [--force] | diff FILE | check FILE';
 
 export const policies: Command = {
   usage: USAGE,
-  summary: 'Shows, writes, compares, and checks named policies. put needs the role admin.',
+  summary: 'Shows, writes, deletes, compares, and checks named policies. put and delete need the role admin.',
   positionals: [1, 3],
-  options: REMOTE,
+  options: { ...REMOTE, force: { meaning: 'delete a policy that was asked for in the last hour' } },
   exits: { 0: 'done; no difference; no mistake', 1: 'diff: some difference; check: some mistake', 2: 'error' },
   examples: [
     'tokenring policies get api',
     'TOKENRING_TOKEN=… tokenring policies put api api.json',
+    'TOKENRING_TOKEN=… tokenring policies delete api',
     'tokenring policies diff config/policies.json',
     'tokenring policies check config/policies.json',
   ],
   run(input) {
     const [action, ...args] = input.positionals;
     const [first, second] = args;
+    if (input.switches.has('force') && action !== 'delete')
+      throw new SettingsError('policies: --force is for delete alone');
     if (action === 'get' && args.length <= 1) return get(input, first);
     if (action === 'put' && first !== undefined && second !== undefined) return put(input, first, second);
+    if (action === 'delete' && first !== undefined && args.length === 1) return remove(input, first);
     if (action === 'diff' && first !== undefined && args.length === 1) return diff(input, first);
     if (action === 'check' && first !== undefined && args.length === 1) return check(first);
     throw new SettingsError(`policies: expected ${USAGE}`);
@@ -53,6 +57,15 @@ async function put(input: Input, name: string, path: string): Promise<number> {
     for (const warning of warnings) process.stderr.write(`tokenring: ${printable(warning)}\n`);
     return `${name}: version ${version}\n`;
   });
+}
+
+async function remove(input: Input, name: string): Promise<number> {
+  const path = `${pathOf(name)}${input.switches.has('force') ? '?force=true' : ''}`;
+  const answer = await ask(input, path, { method: 'DELETE' });
+  const code = show(answer, input, (body) => `${name} is deleted: version ${(body as { version: number }).version}\n`);
+  const { code: problem } = Object(answer?.body) as { code?: unknown };
+  if (problem === 'policy_in_use') process.stderr.write('tokenring: to delete it nevertheless, add --force\n');
+  return code;
 }
 
 /** Compares the policies of a file with those in force. @returns 0 for no difference, 1 for some */

@@ -145,6 +145,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
   }
 
   return {
+    onUnavailable,
     acquire: waiting.acquire,
     ...callsBy(check),
     async settle(reservation, cost) {

@@ -8,6 +8,7 @@ import type { NodeId } from '../core/ring/ring.js';
 import type { Rule } from '../core/bucket/rule.js';
 import type { Snapshot } from '../core/bucket/snapshot.js';
 import type { Ranking, Span, TopPart } from '../core/top-clients.js';
+import type { Use } from '../core/policy/policy-use.js';
 
 /**
  * The state that a member declares. Others derive the state that they see from it and from the time since they heard
@@ -174,6 +175,8 @@ export type PeerMessage =
   | ({ readonly kind: 'top' } & TopQuery)
   /** Report the counters of the receiver. */
   | { readonly kind: 'report' }
+  /** Report the requests under this policy in the last hour. */
+  | { readonly kind: 'use'; readonly name: string }
   /** Adjust this policy to a load of 0 to 1. */
   | { readonly kind: 'load'; readonly name: string; readonly load: number }
   /** Apply these factors to the limits. */
@@ -255,6 +258,7 @@ export type PeerAnswer =
   | { readonly kind: 'forgotten' }
   | ({ readonly kind: 'top' } & TopPart)
   | { readonly kind: 'report'; readonly report: NodeReport }
+  | { readonly kind: 'use'; readonly use: Use }
   /** The factor of the policy; none if the receiver does not control it. */
   | { readonly kind: 'factors'; readonly factors: Factors }
   /** `null` if the receiver does not decide for the client. */

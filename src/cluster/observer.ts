@@ -7,6 +7,8 @@ import type { Counted } from '../core/space-saving.js';
 import type { Membership } from './membership/membership.js';
 import type { NodeReport, PeerAnswer, PeerMessage, TopQuery } from './messages.js';
 import type { NodeStats } from './node-stats.js';
+import { sumOfUses } from '../core/policy/policy-use.js';
+import type { PolicyUse, Use } from '../core/policy/policy-use.js';
 import type { Ask, Clock, ProcessReport } from './ports.js';
 
 interface ObserverDeps {
@@ -14,6 +16,7 @@ interface ObserverDeps {
   readonly membership: Membership;
   readonly ask: Ask;
   readonly topClients: TopClients;
+  readonly policyUse: PolicyUse;
   readonly stats: () => NodeStats;
   readonly processReport?: (() => ProcessReport | undefined) | undefined;
 }
@@ -25,6 +28,12 @@ interface ClusterTop {
   readonly missing: readonly NodeId[];
 }
 
+/** The requests under a policy to all members. */
+interface ClusterUse extends Use {
+  /** Members that did not answer; their callers may use the policy. */
+  readonly missing: readonly NodeId[];
+}
+
 /** Tells what this node and all others count. */
 export interface Observer {
   /** The clients with the largest counts over all members. */
@@ -33,11 +42,14 @@ export interface Observer {
   /** The report of each member; `undefined` for one that did not answer. */
   readonly reports: () => Promise<ReadonlyMap<NodeId, NodeReport | undefined>>;
   readonly reportHere: () => NodeReport;
+  /** The requests under a policy in the last hour, over all members. */
+  readonly use: (name: string) => Promise<ClusterUse>;
+  readonly useHere: (name: string) => Use;
 }
 
 /** @param options.timeoutMs of each message to a peer */
 export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: number }): Observer {
-  const { clock, membership, ask, topClients, stats, processReport } = deps;
+  const { clock, membership, ask, topClients, policyUse, stats, processReport } = deps;
 
   /** Asks all other members that are up. Those that do not answer have `undefined`. */
   async function askAll(message: PeerMessage): Promise<Map<NodeId, PeerAnswer | undefined>> {
@@ -62,9 +74,21 @@ export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: n
     return { ...(processReport?.() ?? EMPTY), clients, replicationLagMs, forwardsWaiting };
   }
 
+  const useHere = (name: string): Use => policyUse.inLastHour(name);
+
   return {
     topHere,
     reportHere,
+    useHere,
+    async use(name) {
+      const uses: Use[] = [useHere(name)];
+      const missing: NodeId[] = [];
+      for (const [id, answer] of await askAll({ kind: 'use', name })) {
+        if (answer?.kind === 'use') uses.push(answer.use);
+        else missing.push(id);
+      }
+      return { ...sumOfUses(uses), missing };
+    },
     async top(query, limit) {
       const parts: TopPart[] = [topHere(query)];
       const missing: NodeId[] = [];

@@ -118,6 +118,8 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
           return { kind: 'top', ...observer.topHere(message) };
         case 'report':
           return { kind: 'report', report: observer.reportHere() };
+        case 'use':
+          return { kind: 'use', use: observer.useHere(message.name) };
         case 'load':
           return { kind: 'factors', factors: adaptive.reportFromPeer(message.name, message.load) };
         case 'factors':

@@ -33,6 +33,7 @@ import { createGossipProbing } from './membership/probing.js';
 import type { Probing } from './membership/probing.js';
 import type { Registry } from './membership/registry.js';
 import { createActivePolicies } from './policies/active-policies.js';
+import { PolicyUse } from '../core/policy/policy-use.js';
 import type { ActivePolicies } from './policies/active-policies.js';
 import { createAdaptiveController } from './policies/adaptive-controller.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
@@ -270,6 +271,7 @@ export function wireDecisions(
 /** The policies in force, and what keeps them the same on all nodes. */
 interface PolicyParts {
   readonly activePolicies: ActivePolicies;
+  readonly policyUse: PolicyUse;
   readonly policies: PolicyBackend;
   readonly adaptive: AdaptiveController;
 }
@@ -283,7 +285,11 @@ export function wirePolicies(
   const { clock, timers, log, membership, registryMember, ask } = deps;
   const timeoutMs = options.suspectAfterMs;
   const decider = (key: string): NodeId | undefined => parts().decider(key);
-  const activePolicies = createActivePolicies((policy, rules) => adaptive.scaled(policy, rules));
+  const policyUse = new PolicyUse(clock);
+  const activePolicies = createActivePolicies(
+    (policy, rules) => adaptive.scaled(policy, rules),
+    (name) => policyUse.note(name),
+  );
   const adaptive: AdaptiveController = createAdaptiveController(
     { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, decider },
     { timeoutMs },
@@ -296,5 +302,5 @@ export function wirePolicies(
     policyStore === undefined
       ? createRingBackend(backendDeps, backendOptions)
       : createRegistryBackend({ ...backendDeps, policyStore }, backendOptions);
-  return { activePolicies, policies, adaptive };
+  return { activePolicies, policyUse, policies, adaptive };
 }

@@ -3,6 +3,7 @@ export const HTTP_ERRORS = {
   invalid_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_request: { status: 400, title: 'The request is not valid' },
   unknown_policy: { status: 400, title: 'No policy has this name' },
+  policy_in_use: { status: 409, title: 'The policy is in use' },
   too_many_policies: { status: 409, title: 'There is no room for more policies, or for more clients in them' },
   unauthorized: { status: 401, title: 'The token is missing or unknown' },
   forbidden: { status: 403, title: 'The token does not allow this, or the node has none that does' },

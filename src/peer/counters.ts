@@ -17,6 +17,7 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   settle: true,
   top: true,
   report: true,
+  use: true,
   load: true,
   factors: true,
   policies: true,

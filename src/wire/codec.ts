@@ -61,7 +61,15 @@ import {
   readTags,
   readWritten,
 } from './policies.js';
-import { encodeReport, encodeTopPart, encodeTopQuery, readReport, readTopPart, readTopQuery } from './observations.js';
+import {
+  encodeReport,
+  encodeTopPart,
+  encodeTopQuery,
+  readReport,
+  readTopPart,
+  readTopQuery,
+  readUse,
+} from './observations.js';
 import { encodeSettled, readSettled } from './settled.js';
 
 /**
@@ -140,6 +148,8 @@ function messageWire(sender: unknown[], body: Exclude<PeerMessage, { kind: 'deci
       return ['q', sender, ...encodeTopQuery(body)];
     case 'report':
       return ['r', sender];
+    case 'use':
+      return ['e', sender, body.name];
     case 'load':
       return ['y', sender, body.name, body.load];
     case 'factors':
@@ -233,6 +243,8 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
     case 'r':
       sized(wire, 2);
       return { kind: 'report' };
+    case 'e':
+      return { kind: 'use', name: readPolicyName(sized(wire, 3)[2]) };
     case 'y':
       return { kind: 'load', name: readPolicyName(sized(wire, 4)[2]), load: readPart(wire[3], 'load') };
     case 'x':
@@ -259,7 +271,7 @@ function readMessage(wire: readonly unknown[]): PeerMessage {
         ifMatch: readTags(sized(wire, 5)[4]),
       };
     default:
-      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, q, r, y, x, p, v, g or w');
+      throw malformed('kind of message', 'h, l, o, a, u, s, f, t, q, r, e, y, x, p, v, g or w');
   }
 }
 
@@ -306,6 +318,8 @@ function answerWire(sender: unknown[], body: Exclude<PeerAnswer, { kind: 'decide
       return ['q', sender, ...encodeTopPart(body)];
     case 'report':
       return ['r', sender, encodeReport(body.report)];
+    case 'use':
+      return ['e', sender, body.use.asks, body.use.lastMs ?? null];
     case 'factors':
       return ['x', sender, body.factors];
     case 'policies':
@@ -370,6 +384,8 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
       return { kind: 'top', ...readTopPart(wire[2], sized(wire, 4)[3]) };
     case 'r':
       return { kind: 'report', report: readReport(sized(wire, 3)[2]) };
+    case 'e':
+      return { kind: 'use', use: readUse(wire[2], sized(wire, 4)[3]) };
     case 'x':
       return { kind: 'factors', factors: readFactors(sized(wire, 3)[2]) };
     case 'p':
@@ -383,7 +399,7 @@ function readAnswer(wire: readonly unknown[]): PeerAnswer {
     case 'w':
       return { kind: 'policies-written', written: readWritten(sized(wire, 3)[2]) };
     default:
-      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, q, r, x, p, g or w');
+      throw malformed('kind of answer', 'l, m, k, h, n, c, s, f, t, q, r, e, x, p, g or w');
   }
 }
 

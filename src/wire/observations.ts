@@ -1,4 +1,5 @@
 import type { NodeReport, TopQuery } from '../cluster/messages.js';
+import type { Use } from '../core/policy/policy-use.js';
 import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
 import type { Source } from '../core/decide/decision.js';
 import type { Counted } from '../core/space-saving.js';
@@ -7,7 +8,7 @@ import type { Ranking, Span, TopPart } from '../core/top-clients.js';
 import { readPolicyName } from './policies.js';
 import { malformed, mapList, readClientId, readList, readWhole } from './wire.js';
 
-/** The kinds `top` and `report`: a node's counts of its clients, and its own counters. */
+/** The kinds `top`, `report`, and `use`: a node's counts of its clients, its own counters, and its use of a policy. */
 
 /** Encodes a query as `[by, span, policy]`; the policy is `null` if there is none. */
 export function encodeTopQuery({ by, span, policy }: TopQuery): unknown[] {
@@ -42,6 +43,14 @@ function readCounted(value: unknown): Counted {
     ...(policy !== null && { policy: readPolicyName(policy) }),
     count: readAmount(count, 'count'),
     error: readAmount(error, 'error'),
+  };
+}
+
+/** @throws MalformedMessage */
+export function readUse(asks: unknown, lastMs: unknown): Use {
+  return {
+    asks: readWhole(asks, 0, MAX, 'asks'),
+    lastMs: lastMs === null ? undefined : readAmount(lastMs, 'time since the last ask'),
   };
 }
 

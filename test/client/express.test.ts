@@ -12,6 +12,8 @@ import type { RateLimitOptions } from '../../src/client/frameworks/express.js';
 import { createClient, TokenringError } from '../../src/client/index.js';
 import { createNode } from '../../src/index.js';
 import type { Node } from '../../src/index.js';
+import { startNode } from '../../src/main.js';
+import { readSettings } from '../../src/settings/settings.js';
 import { call, liveNode, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 import { freePort } from '../support/ports.js';
@@ -205,6 +207,73 @@ describe('the Express middleware', function () {
       expect((await call(await listen(app), '/')).status, code).to.equal(500);
       expect(errors[0]).to.include({ code, field: 'x', status: 500, cause: refused });
     }
+  });
+
+  it('goes on when the policy is deleted, warns once, and shows nobody a stack', async () => {
+    const policies = { policies: { doomed: { limit: 5, window: '1d' } } } as const;
+    const warnings: string[] = [];
+    const listener = ({ message, code }: Error & { code?: string }): void => {
+      if (code === 'TOKENRING_UNKNOWN_POLICY') warnings.push(message);
+    };
+    process.on('warning', listener);
+    for (const [onUnavailable, status] of [
+      ['open', 200],
+      ['closed', 503],
+      ['throw', 500],
+    ] as const) {
+      const other = await startNode(
+        readSettings(
+          [
+            '--port',
+            '0',
+            '--peer-port',
+            '0',
+            '--policies',
+            'none',
+            '--policies-state',
+            'none',
+            '--admin-token',
+            'a',
+            '--log-level',
+            'silent',
+          ],
+          {},
+        ),
+      );
+      const base = `http://127.0.0.1:${other.port}`;
+      const change = (method: string, query = '', body?: object): Promise<Response> =>
+        fetch(`${base}/v1/policies/doomed${query}`, {
+          method,
+          headers: { authorization: 'Bearer a', 'content-type': 'application/json' },
+          ...(body && { body: JSON.stringify(body) }),
+        });
+      await change('PUT', '', policies.policies.doomed);
+      const client = createClient({ nodes: [base], onUnavailable });
+      const app = express();
+      app.set('env', 'development');
+      app.use(rateLimit({ limiter: client, policy: 'doomed', key: () => onUnavailable }));
+      app.get('/', (_req, res) => void res.end('served'));
+      // Express prints the error that it answers.
+      const { error } = console;
+      console.error = () => undefined;
+      const server = await listen(app);
+      expect((await call(server, '/')).status).to.equal(200);
+      expect((await change('DELETE')).status).to.equal(409);
+      expect((await change('DELETE', '?force=true')).status).to.equal(200);
+      for (let i = 0; i < 3; i += 1) {
+        const answer = await call(server, '/');
+        expect(answer.status, onUnavailable).to.equal(status);
+        expect(answer.text).not.to.match(/at .*[.:]\d+/);
+      }
+      console.error = error;
+      await client.close();
+      await other.stop();
+    }
+    process.off('warning', listener);
+    expect(warnings).to.have.length(3);
+    expect(warnings[0]).to.match(
+      /^rateLimit: No policy has this name: policy: "doomed" is not a policy; .* requests pass$/,
+    );
   });
 
   it('lets nobody through because a function of the service throws what is no error', async () => {

@@ -59,4 +59,20 @@ describe('the observer', () => {
     expect([...reports].filter(([, report]) => report === undefined).map(([id]) => id)).to.deep.equal([ids[2]]);
     expect(reports.get(ids[1]!)!.clients).to.be.above(0);
   });
+
+  it('adds up the requests under a policy to all members, and names those that do not answer', async () => {
+    const { world, ids } = await startRing(3);
+    const nodes = ids.map((id) => world.node(id).cluster);
+    await world.until(nodes[0]!.policies.write(new Map([['policy api', { limit: 5, window: '1m' }]])), 5_000);
+    nodes[1]!.activePolicies.resolve('alice', 'api');
+    await world.run(2_000);
+    nodes[2]!.activePolicies.resolve('bob', 'api');
+    await world.run(1_000);
+    const use = (): ReturnType<(typeof nodes)[0]['observer']['use']> => nodes[0]!.observer.use('api');
+    const found = await world.until(use(), 5_000);
+    expect(found).to.deep.include({ asks: 2, missing: [] });
+    expect(found.lastMs).to.be.within(1_000, 1_500);
+    world.kill(ids[2]!);
+    expect(await world.until(use(), 5_000)).to.deep.include({ asks: 1, missing: [ids[2]] });
+  });
 });

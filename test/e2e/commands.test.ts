@@ -149,11 +149,22 @@ describe('the commands of tokenring', function () {
       code: 1,
       stdout: '~ api: limit differs, windowMs is only in the file, window is only in force\n',
     });
+    await run('allow', newClient(), '--policy', 'api', '--url', url);
+    const used = await run('policies', 'delete', 'api', '--url', url);
+    expect(used).to.include({ code: 2, stdout: '' });
+    expect(used.stderr).to.match(
+      /^tokenring: The policy is in use: api: 1 request in the last hour, .*\ntokenring: to delete it nevertheless, add --force\n$/,
+    );
     writeFileSync(file!, '{"policies":{}}');
     expect(await run('policies', 'diff', file!, '--url', url)).to.include({
       code: 1,
       stdout: '- api: only in force\n',
     });
+    const gone = await run('policies', 'delete', 'api', '--force', '--url', url);
+    expect(gone).to.include({ code: 0, stderr: '' });
+    expect(gone.stdout).to.match(/^api is deleted: version \d+\n$/);
+    expect(await run('policies', 'get', 'api', '--url', url)).to.include({ code: 2 });
+    expect((await run('policies', 'get', 'api', '--force')).stderr).to.include('--force is for delete alone');
   });
 
   it('ask the node at TOKENRING_URL, unless --url names another', async () => {

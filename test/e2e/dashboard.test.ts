@@ -12,7 +12,7 @@ import type { RunningNode } from '../../src/main.js';
 import { describeWithChromium, startChromium } from '../support/chromium.js';
 import type { Chromium, WatchedPage } from '../support/chromium.js';
 import { startStub } from '../support/dashboard-stub.js';
-import { allow, call, liveNode, newClient } from '../support/http.js';
+import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
 import { killAll, serve } from './processes.js';
 import type { Program } from './processes.js';
@@ -219,6 +219,20 @@ describeWithChromium('the dashboard in a browser', function () {
       await page.locator('#confirm-dialog [type=submit]').click();
       await editor().waitFor({ state: 'hidden' });
       expect((await call(node, '/v1/policies/made')).status).to.equal(404);
+    });
+
+    it('asks again before it deletes a policy that is in use', async () => {
+      expected = [refused(409)];
+      await put('/v1/policies/used', { limit: 5, window: '1m' });
+      await post(node, '/v1/allow', { clientId: newClient(), policy: 'used' });
+      await page.locator('[aria-label="Edit used"]').click();
+      await editor().locator('[data-remove]').click();
+      await page.locator('#confirm-dialog [type=submit]', { hasText: /^Delete$/ }).click();
+      await page.locator('#confirm-text', { hasText: '1 request in the last hour' }).waitFor();
+      expect((await call(node, '/v1/policies/used')).status).to.equal(200);
+      await page.locator('#confirm-dialog [type=submit]', { hasText: 'nevertheless' }).click();
+      await editor().waitFor({ state: 'hidden' });
+      expect((await call(node, '/v1/policies/used')).status).to.equal(404);
     });
 
     it('gives a client a tier and an override, and resets it', async () => {

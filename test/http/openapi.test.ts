@@ -158,6 +158,7 @@ describe('GET /openapi.json', () => {
       method_not_allowed: 405,
       timeout: 408,
       precondition_failed: 412,
+      policy_in_use: 409,
       too_many_policies: 409,
       too_large: 413,
       unsupported_media_type: 415,

@@ -74,6 +74,21 @@ describe('/v1/policies', () => {
     expectProblem(await request(node, 'DELETE', '/v1/policies/kept'), 'not_found');
   });
 
+  it('deletes a policy that was asked for in the last hour only by force, and says how it is used', async () => {
+    await putGood('used', { limit: 5, window: '1m' });
+    for (let i = 0; i < 2; i += 1) await allow(node, { clientId: newClient(), policy: 'used' });
+    const refused = await request(node, 'DELETE', '/v1/policies/used');
+    expectProblem(refused, 'policy_in_use');
+    expect(refused.status).to.equal(409);
+    expect((refused.json as { detail: string }).detail).to.match(
+      /^used: 2 requests in the last hour, the last \d+ s ago; to delete it nevertheless, send DELETE with \?force=true$/,
+    );
+    expectProblem(await request(node, 'DELETE', '/v1/policies/used?force=yes'), 'invalid_request', 'force');
+    expectProblem(await request(node, 'DELETE', '/v1/policies/used?force=false'), 'policy_in_use');
+    expect((await allow(node, { clientId: newClient(), policy: 'used' })).limit).to.equal(5);
+    expect((await request(node, 'DELETE', '/v1/policies/used?force=true')).status).to.equal(200);
+  });
+
   it('warns of windows without a unit that may be meant in seconds, and takes them', async () => {
     const single = await put('hasty', { limit: 5, window: 60 });
     expect(single.json).to.deep.include({

@@ -361,6 +361,7 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
     policy: fc.option(names, { nil: undefined }),
   }),
   fc.record({ kind: kind('report') }),
+  fc.record({ kind: kind('use'), name: names }),
   fc.record({ kind: kind('load'), name: names, load: fc.double({ min: 0, max: 1, noNaN: true }) }),
   factorLists,
   policyEntries,
@@ -403,6 +404,7 @@ const reports = fc.record({
 const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('top'), clients: fc.array(counted, { maxLength: 5 }), floor: amounts }),
   fc.record({ kind: kind('report'), report: reports }),
+  fc.record({ kind: kind('use'), use: fc.record({ asks: counts, lastMs: fc.option(amounts, { nil: undefined }) }) }),
   fc.record({ kind: kind('decided'), results: fc.array(results, { maxLength: 12 }), members: memberLists }),
   fc.record({
     kind: kind('leased'),

@@ -215,6 +215,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       expect(['minute', 'hour']).to.include(body.span);
       return;
     case 'report':
+    case 'use':
       return;
     case 'load':
       return part(body.load);
@@ -277,6 +278,10 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
     case 'report':
       for (const count of [...Object.values(body.report.allowed), ...body.report.durations])
         whole(0, Number.MAX_SAFE_INTEGER, count, 'count');
+      return;
+    case 'use':
+      whole(0, Number.MAX_SAFE_INTEGER, body.use.asks, 'asks');
+      if (body.use.lastMs !== undefined) expect(body.use.lastMs).to.be.within(0, Number.MAX_VALUE);
       return;
     case 'kept':
     case 'acted':

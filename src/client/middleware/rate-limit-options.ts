@@ -20,7 +20,7 @@ type OfRequest<A extends RequestArgs, T> = T | ((...args: A) => T | Promise<T>);
 /** The options that all frameworks have in common. Each framework types `onDenied` itself. */
 export interface CommonOptions<A extends RequestArgs> extends Omit<Partial<LimitRequest>, 'limit'> {
   /** A node (`createNode`) or a client (`createClient`). */
-  readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle' | 'acquire'>>;
+  readonly limiter: Pick<Limiter, 'check'> & Partial<Pick<Limiter, 'settle' | 'acquire' | 'onUnavailable'>>;
   /** Requests allowed per `window`: whole, 0 to 1e9. 0 denies all. May depend on the request. */
   readonly limit?: OfRequest<A, number>;
   /** Several limits at once, instead of one: 1 to 8. */

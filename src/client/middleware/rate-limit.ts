@@ -11,6 +11,7 @@ import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import { createQuestions } from './questions.js';
 import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { CommonOptions, OptionRules, RequestArgs } from './rate-limit-options.js';
+import { warnOnce } from '../warn-once.js';
 import { settleAfter } from './settle-after.js';
 
 /** The result for an adapter, which acts on it. */
@@ -94,6 +95,7 @@ export function createRateLimit<A extends RequestArgs>(
       return { question, decision: decision.source === 'fallback' ? withoutOwner(decision) : decision };
     } catch (error) {
       const { code, retryAfterMs } = Object(error) as Partial<TokenringError>;
+      if (isUnknownPolicy(error)) return { question, decision: withoutPolicy(error) };
       if (!UNAVAILABLE_CODES.includes(code)) throw error;
       return { question, decision: withoutOwner(undecided(question.limit ?? 0, retryAfterMs), error as Error) };
     }
@@ -115,6 +117,25 @@ export function createRateLimit<A extends RequestArgs>(
         if (error !== undefined) throw error;
     }
     return decision;
+  }
+
+  /**
+   * Decides without the policy: it was deleted, or never written. No share of its limit is known, so a limiter that
+   * would decide by its share denies.
+   */
+  function withoutPolicy(error: TokenringError): Decision {
+    const does = onUnavailable ?? limiter.onUnavailable ?? 'throw';
+    const outcome = { open: 'pass', closed: 'get 503', local: 'get 503', throw: 'get an error' }[does];
+    warnOnce(`rateLimit: ${error.message}; until there is one, requests ${outcome}`, 'TOKENRING_UNKNOWN_POLICY');
+    const denied = undecided(0);
+    if (does === 'throw') throw error;
+    return does === 'open' ? Object.assign({}, denied, { allowed: true, retryAfterMs: 0 }) : denied;
+  }
+
+  /** A request under the default policy is one without a limit where there is no default policy. */
+  function isUnknownPolicy(error: unknown): error is TokenringError {
+    const { code, field } = Object(error) as Partial<TokenringError>;
+    return code === 'unknown_policy' || (options.policy === true && code === 'invalid_request' && field === 'limit');
   }
 
   /** @returns the passage of a request for which there is no decision */
@@ -161,5 +182,8 @@ function asFault(error: unknown): Error {
     return new Error('rateLimit: a callback has thrown something that is no error', { cause: error });
   if (!(error instanceof TokenringError)) return error;
   const { code, detail, field, expected } = error;
-  return new TokenringError(code, { detail, field, expected, status: 500 }, { cause: error });
+  const fault = new TokenringError(code, { detail, field, expected, status: 500 }, { cause: error });
+  // Frameworks show stacks to callers in development. The place where a node was asked explains nothing.
+  fault.stack = String(fault);
+  return fault;
 }

@@ -56,9 +56,13 @@ export const WITHOUT_POLICIES: Policies = {
   envoyDomain: () => undefined,
 };
 
-/** @param scaled returns the current rules of an adaptive policy */
+/**
+ * @param scaled returns the current rules of an adaptive policy
+ * @param noteUse called for each request under a policy
+ */
 export function createActivePolicies(
   scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[],
+  noteUse: (name: string) => void = () => undefined,
 ): ActivePolicies {
   let document = NO_DOCUMENT;
   let set = policySetOf(document);
@@ -73,6 +77,7 @@ export function createActivePolicies(
     resolve(clientId, name = set.default) {
       const policy = name === undefined ? undefined : set.policies.get(name);
       if (policy === undefined) return undefined;
+      noteUse(policy.name);
       const rules = rulesFor(set, policy, clientId);
       return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
     },

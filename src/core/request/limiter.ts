@@ -25,6 +25,8 @@ export interface AcquireOptions {
  * values; `closed` after `close`; or `unavailable`, `no_answer`, or `overloaded` when no node can answer now.
  */
 export interface Limiter {
+  /** What this limiter does when no node can decide, for middleware. */
+  readonly onUnavailable: OnUnavailable;
   /**
    * Decides one request of this client and counts it if it is allowed.
    * @param limit requests allowed per window: whole, 0 to 1e9; 0 denies all

@@ -15,7 +15,6 @@ import { countProblem } from '../../edge/counters.js';
 import type { Counters } from '../../edge/counters.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
 import type { ErrorLog } from '../../edge/edge.js';
-import { createSlices } from '../../edge/slices.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
 import { createEventStream } from './event-stream.js';
@@ -117,8 +116,8 @@ export function createApi(
   });
   const client = createClientHandlers({ cluster, audit: auditTrail.audit, actorFrom });
   route('/v1/clients/:clientId', { get: [reader, client.describe], delete: [admin, client.forget] });
-  const slices = createSlices({ nowMs: () => performance.now(), defer: setImmediate });
-  const policies = createPolicyHandlers({ activePolicies, writer: policyWriter, readBody, actorFrom, slices }, options);
+  const policyDeps = { cluster, activePolicies, policyWriter, readBody, actorFrom };
+  const policies = createPolicyHandlers(policyDeps, options);
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
   };

@@ -1,5 +1,6 @@
 import type { Request, RequestHandler, Response } from 'express';
 import type { Written } from '../../cluster/messages.js';
+import type { Observer } from '../../cluster/observer.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
 import {
@@ -27,18 +28,17 @@ import type { LimitsText, PolicyText } from '../../core/policy/policy.js';
 import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
-import type { Slices } from '../../edge/slices.js';
+import { createSlices } from '../../edge/slices.js';
 import { clientIdOf } from './client-param.js';
 import { policyListJson } from './policy-list.js';
 
 interface PolicyApiDeps {
   readonly readBody: ReadBody;
   readonly activePolicies: ActivePolicies;
-  readonly writer: PolicyWriter<Actor>;
+  readonly policyWriter: PolicyWriter<Actor>;
+  readonly cluster: { readonly observer: Pick<Observer, 'use'> };
   /** The author of a change, for the audit log. */
   readonly actorFrom: (res: Response) => Actor;
-  /** The time of long answers in one turn of the event loop. */
-  readonly slices: Slices;
 }
 
 type Methods = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;
@@ -55,9 +55,11 @@ interface PolicyHandlers {
  * @param maxPolicyBytes bound of all policies as JSON, for errors
  */
 export function createPolicyHandlers(
-  { activePolicies, writer, readBody, actorFrom, slices }: PolicyApiDeps,
+  { cluster, activePolicies, policyWriter, readBody, actorFrom }: PolicyApiDeps,
   { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
 ): PolicyHandlers {
+  const slices = createSlices({ nowMs: () => performance.now(), defer: setImmediate });
+
   function textOf(key: string): EntryValue | null {
     return activePolicies.document().entries.get(key)?.value ?? null;
   }
@@ -86,9 +88,25 @@ export function createPolicyHandlers(
     body: object,
   ): Promise<void> {
     const changes = new Map([[key, value]]);
-    const written = await writer.write(changes, actorFrom(res), conditionOf(req));
+    const written = await policyWriter.write(changes, actorFrom(res), conditionOf(req));
     if (written.kind !== 'written') throw refusal(written, req, maxPolicyBytes);
     send(res, body, written);
+  }
+
+  /**
+   * A member that does not answer may have callers that use the policy.
+   * @throws TokenringError `policy_in_use` unless no member was asked for the policy in the last hour
+   */
+  async function requireUnused(name: string): Promise<void> {
+    const { asks, lastMs, missing } = await cluster.observer.use(name);
+    if (asks === 0 && missing.length === 0) return;
+    const reasons: string[] = [];
+    if (lastMs !== undefined)
+      reasons.push(`${asks} ${asks === 1 ? 'request' : 'requests'} in the last hour, the last ${agoOf(lastMs)} ago`);
+    if (missing.length > 0) reasons.push(`unknown to ${missing.join(', ')}, which does not answer`);
+    throw new TokenringError('policy_in_use', {
+      detail: `${name}: ${reasons.join('; ')}; to delete it nevertheless, send DELETE with ?force=true`,
+    });
   }
 
   const nameOf = (req: Request): string => req.params['policy'] as string;
@@ -121,6 +139,7 @@ export function createPolicyHandlers(
       },
       delete: async (req, res) => {
         find(policyKey(nameOf(req)), 'policy');
+        if (!isForced(req)) await requireUnused(nameOf(req));
         await write(req, res, policyKey(nameOf(req)), null, { name: nameOf(req) });
       },
     },
@@ -176,6 +195,16 @@ export function createPolicyHandlers(
 
 function etagOf({ version, digest }: Pick<PolicyDocument, 'version' | 'digest'>): string {
   return `"${version}-${digest}"`;
+}
+
+/** Whether a deletion is wanted although the policy is in use. */
+function isForced({ query: { force = 'false' } }: Request): boolean {
+  if (force === 'true' || force === 'false') return force === 'true';
+  throw new TokenringError('invalid_request', badValue('force', force, 'true or false'));
+}
+
+function agoOf(ms: number): string {
+  return ms < 60_000 ? `${Math.floor(ms / 1_000)} s` : `${Math.floor(ms / 60_000)} min`;
 }
 
 function withWarnings(value: PolicyText | LimitsText): { warnings?: string[] } {

@@ -64,12 +64,15 @@ export function askedWithAnyMethod(operationId: string, gateway: string): Record
   );
 }
 
+const NO_MORE = { parameters: [], refusals: [] };
+
 /** Describes GET, PUT, and DELETE of an entry of the policies. */
 export function entryOperations(
   name: string,
   what: string,
   schema: string,
   { sent, found, deleted }: EntryExamples,
+  deletion: { readonly parameters: readonly object[]; readonly refusals: readonly HttpErrorCode[] } = NO_MORE,
 ): Record<string, object> {
   const version = { ETag: { description: 'the version, for If-Match', schema: { type: 'string' } } };
   const entry = { ...answer(`${what}, and the version`, ref(schema), found), headers: version };
@@ -105,8 +108,12 @@ export function entryOperations(
       operationId: `delete${name}`,
       summary: `Delete ${what}, on every node`,
       security: ADMIN,
-      parameters: [ifMatch],
-      responses: { 200: answer('the version', ref('Deleted'), deleted), ...refused, ...problems('unavailable') },
+      parameters: [ifMatch, ...deletion.parameters],
+      responses: {
+        200: answer('the version', ref('Deleted'), deleted),
+        ...refused,
+        ...problems('unavailable', ...deletion.refusals),
+      },
     },
   };
 }

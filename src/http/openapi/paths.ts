@@ -167,7 +167,15 @@ export function policyPaths(): Paths {
     },
     '/v1/policies/{policy}': {
       parameters: [policy],
-      ...entryOperations('Policy', 'a named policy', 'Policy', examples.POLICY_ENTRY),
+      ...entryOperations('Policy', 'a named policy', 'Policy', examples.POLICY_ENTRY, {
+        parameters: [
+          {
+            ...inQuery('force', { type: 'boolean', default: false }, 'delete it although it was used in the last hour'),
+            example: true,
+          },
+        ],
+        refusals: ['policy_in_use'],
+      }),
     },
     '/v1/load/{policy}': {
       parameters: [policy],

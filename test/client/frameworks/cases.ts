@@ -1,4 +1,4 @@
-import type { Limiter } from '../../../src/core/request/limiter.js';
+import type { Limiter, OnUnavailable } from '../../../src/core/request/limiter.js';
 import { TokenringError } from '../../../src/core/error.js';
 import type { Sent } from '../../support/http.js';
 import type { AppSpec, LimiterOptions, Seen } from './apps/app.js';
@@ -559,12 +559,56 @@ const WITHOUT_NODES: Readonly<Record<string, LimiterOptions['limiter']>> = {
   'denies by its share': fallback(false, 5_000),
 };
 
+/** What becomes of a request under a policy that does not exist: by what the middleware is told, and the limiter. */
+const WITHOUT_POLICY: [
+  told: 'open' | 'closed' | 'throw' | undefined,
+  does: OnUnavailable | undefined,
+  answer: Shown,
+][] = [
+  [undefined, undefined, fault('unknown_policy')],
+  [undefined, 'throw', fault('unknown_policy')],
+  [undefined, 'open', allowed(0, 0)],
+  [undefined, 'closed', UNAVAILABLE],
+  [undefined, 'local', UNAVAILABLE],
+  ['open', 'closed', allowed(0, 0)],
+  ['closed', 'open', UNAVAILABLE],
+  ['throw', 'open', fault('unknown_policy')],
+];
+
 const errors: Case[] = [
   ...(['unauthorized', 'forbidden', 'unknown_policy', 'no_answer', 'closed'] as const).map((code): Case => ({
     title: `answer 500 for ${code}: the service is at fault, not its caller`,
     spec: () => ({ limiters: [{ limiter: failing(code, { field: 'f' }), policy: 'p', key: () => 'x' }] }),
     answers: [fault(code, 'f')],
   })),
+  ...WITHOUT_POLICY.map(([told, does, answer]): Case => ({
+    title: `do as ${told ?? 'the limiter'} says without the policy, where the limiter does ${does ?? 'not say'}`,
+    spec: () => ({
+      limiters: [
+        {
+          limiter: Object.assign({}, failing('unknown_policy'), does && { onUnavailable: does }),
+          policy: 'p',
+          key: () => 'x',
+          ...(told !== undefined && { onUnavailable: told }),
+        },
+      ],
+    }),
+    answers: [answer],
+  })),
+  {
+    title: 'do as is told without a default policy',
+    spec: () => ({
+      limiters: [
+        {
+          limiter: failing('invalid_request', { field: 'limit' }),
+          policy: true,
+          key: () => 'x',
+          onUnavailable: 'closed',
+        },
+      ],
+    }),
+    answers: [UNAVAILABLE],
+  },
   ...(['no_answer', 'overloaded', 'unavailable', 'draining'] as const).map((code): Case => ({
     title: `answer 503 for ${code} where that is wanted`,
     spec: () => ({ limiters: [{ limiter: failing(code), policy: 'p', key: () => 'x', onUnavailable: 'closed' }] }),

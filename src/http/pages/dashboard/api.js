@@ -3,10 +3,12 @@ export class Problem extends Error {
   /**
    * @param {number} status 0 if the node did not answer
    * @param {string} message one sentence
+   * @param {string} [code] of the problem, if the node named one
    */
-  constructor(status, message) {
+  constructor(status, message, code) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -49,7 +51,7 @@ export async function open(path, { method = 'GET', body, headers = {}, signal } 
     throw new Problem(0, 'This node does not answer.');
   }
   if (response.ok) return response;
-  throw new Problem(response.status, await sentenceOf(response));
+  throw await problemOf(response);
 }
 
 /**
@@ -67,13 +69,14 @@ export async function ask(path, sent) {
 }
 
 /** @param {Response} response */
-async function sentenceOf(response) {
+async function problemOf(response) {
+  const { status } = response;
   try {
-    const { title, detail, field, expected } = await response.json();
+    const { title, detail, field, expected, code } = await response.json();
     const more = detail ?? (expected === undefined ? undefined : `${field ?? 'expected'}: ${expected}`);
-    return more === undefined ? `${title}.` : `${title}: ${more}.`;
+    return new Problem(status, more === undefined ? `${title}.` : `${title}: ${more}.`, code);
   } catch {
-    return `The node answered with status ${response.status}.`;
+    return new Problem(status, `The node answered with status ${status}.`);
   }
 }
 

@@ -46,7 +46,7 @@ export function createDialog(id, submit) {
  * @property {string} title
  * @property {string} text
  * @property {string} yes
- * @property {() => Promise<void>} act
+ * @property {() => Promise<boolean | void>} act resolves with `false` if another question has taken its place
  */
 
 /** Asks before it acts. */
@@ -54,8 +54,7 @@ export function createConfirmation() {
   /** @type {Question | undefined} */
   let question;
   const { dialog, open, close } = createDialog('confirm-dialog', async () => {
-    await question?.act();
-    close();
+    if ((await question?.act()) !== false) close();
   });
   return (/** @type {Question} */ next) => {
     question = next;

@@ -94,16 +94,26 @@ export function createEditor(confirm, done) {
   text.addEventListener('input', () => showReview(false));
   remove.addEventListener('click', () => {
     const [title, at, headers] = [subject?.title ?? '', path(), condition()];
-    confirm({
-      title: `Delete: ${title}?`,
-      text: 'All nodes apply this at once.',
-      yes: 'Delete',
-      async act() {
-        await ask(at, { method: 'DELETE', headers }).catch(showNewer);
-        close();
-        done(`Deleted: ${title}.`);
-      },
-    });
+    /** Asks, and asks again if the policy is in use. @param {string} text @param {string} yes @param {string} query */
+    const askToDelete = (text, yes, query) =>
+      confirm({
+        title: `Delete: ${title}?`,
+        text,
+        yes,
+        async act() {
+          try {
+            await ask(`${at}${query}`, { method: 'DELETE', headers });
+          } catch (error) {
+            if (!(error instanceof Problem) || error.code !== 'policy_in_use') return showNewer(error);
+            askToDelete(error.message, 'Delete it nevertheless', '?force=true');
+            return false;
+          }
+          close();
+          done(`Deleted: ${title}.`);
+          return true;
+        },
+      });
+    askToDelete('All nodes apply this at once.', 'Delete', '');
   });
 
   /** @param {Subject} next */
