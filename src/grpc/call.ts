@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Source } from '../core/decide/decision.js';
+import { networkOf } from '../core/address.js';
 import { TokenringError } from '../core/error.js';
 import type { Edge } from '../edge/edge.js';
 import { STATUS, statusMessage, statusOf, timeoutMs } from './status.js';
@@ -36,6 +37,9 @@ interface Responder {
   readonly send: (answer: Answer) => void;
   /** Calls `stop` when the call ends. */
   readonly onEnd: (stop: () => void) => void;
+  readonly fail: (error: TokenringError) => void;
+  /** The address or IPv6 /64 of the caller. */
+  readonly network: () => string;
 }
 
 /** One method of a service. */
@@ -69,14 +73,14 @@ interface CallDeps {
  * Reads the message of a call, has the method answer it, and sends its status. Each listener of a stream costs about
  * 0.5 µs, so a call has one for each event.
  * @param startMs time at which the call began
- * @param closed is called with the call when its stream has closed
+ * @param closed is called with the call and its RST_STREAM code when its stream has closed
  */
 export function beginCall(
   { edge, refusal }: CallDeps,
   method: Method,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { startMs, closed }: { readonly startMs: number; readonly closed: (call: Call) => void },
+  { startMs, closed }: { readonly startMs: number; readonly closed: (call: Call, rstCode: number | undefined) => void },
 ): Call {
   const { counters } = edge;
   const { streams, guarded } = method;
@@ -121,6 +125,8 @@ export function beginCall(
       if (ended) stopped();
       else stop = stopped;
     },
+    fail,
+    network: () => networkOf(stream.session?.socket.remoteAddress ?? ''),
   };
 
   function answer(message: Buffer): void {
@@ -135,13 +141,12 @@ export function beginCall(
 
   stream.on('close', () => {
     incoming?.release();
-    closed(call);
+    closed(call, stream.rstCode);
     if (ended) return;
     // The caller has gone. A decision under way stands.
     end();
     if (guarded) counters.inFlight -= 1;
   });
-  stream.on('error', ignore);
   try {
     if (guarded) {
       const refused = refusal();
@@ -185,8 +190,6 @@ function read(call: Call): void {
 
 /** The longest delay of a timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-
-const ignore = (): void => undefined;
 
 function late(): TokenringError {
   return new TokenringError('timeout', { detail: 'the deadline of the caller has passed' });

@@ -53,8 +53,11 @@ function watchMethod(health: Health): Method {
     guarded: false,
     streams: true,
     answer(message, to) {
-      const stop = health.watch(readHealthCheckRequest(message), (status) => to.send(healthAnswer(status)));
-      if (stop === undefined) throw new TokenringError('overloaded', { detail: 'too many watches are open' });
+      const stop = health.watch(readHealthCheckRequest(message), {
+        network: to.network(),
+        tell: (status) => to.send(healthAnswer(status)),
+        cut: to.fail,
+      });
       to.onEnd(stop);
       return undefined;
     },

@@ -5,7 +5,7 @@ import type { Connections, ProtocolServer } from '../edge/connections.js';
 import { notJoined } from '../edge/edge.js';
 import type { Edge } from '../edge/edge.js';
 import { createAllOrNothing } from './all-or-nothing.js';
-import { createHealth } from './health-service.js';
+import { Health } from './health-service.js';
 import { createMethods, SERVICES } from './methods.js';
 import { createRateLimitService } from './rate-limit-service.js';
 import { createGrpcServer } from './server.js';
@@ -29,12 +29,12 @@ export function createRateLimitServer(
   { maxConnections, timeouts }: { readonly maxConnections: number; readonly timeouts?: GrpcTimeouts },
   tls: TlsOptions | undefined,
 ): RateLimitServer {
-  const health = createHealth(SERVICES, () => stage() === 'ready');
+  const health = new Health(SERVICES, () => stage() === 'ready');
   const allOrNothing = createAllOrNothing({ limiter: edge.limiter, settler });
   const methods = createMethods(createRateLimitService({ edge, allOrNothing }), health);
   const refusal = (): TokenringError | undefined => (stage() === 'joining' ? notJoined() : undefined);
   // The memory of a node is planned for so many requests that have not arrived in full.
   const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };
   const server = createGrpcServer({ edge, connections, methods, refusal }, bounds, tls);
-  return { ...server, stageChanged: health.changed };
+  return { ...server, stageChanged: () => health.changed() };
 }

@@ -41,6 +41,13 @@ const MAX_INVALID_FRAMES = 20;
 const MAX_REFUSED_STREAMS = 100;
 /** PING and SETTINGS frames of a connection within a second without a call, after which it is cut. */
 const MAX_CONTROL_FRAMES = 1_000;
+/**
+ * Calls that a caller may reset within a second, more than are open at once. Beyond it, the connection is cut: a reset
+ * makes room for the next call, so a caller could begin any number (CVE-2023-44487).
+ */
+const MAX_RESETS = 200;
+/** Streams that have begun and whose end is not handled yet. Only resets in one turn make them more than those open. */
+const MAX_UNENDED = 2 * MAX_STREAMS;
 
 interface GrpcDeps {
   readonly edge: Parameters<typeof beginCall>[0]['edge'] & Pick<Edge, 'counters'>;
@@ -51,16 +58,61 @@ interface GrpcDeps {
 }
 
 /** The calls of one connection. */
-interface Session {
-  readonly session: ServerHttp2Session;
-  readonly calls: Set<Call>;
-  /** Forgets a call. */
-  readonly closed: (call: Call) => void;
+class Session {
+  readonly calls = new Set<Call>();
   /** Whether the caller has sent its first frame, which is SETTINGS. */
-  greeted: boolean;
-  /** Time at which it began, or had its last call. */
-  activeMs: number;
-  controlFrames: number;
+  greeted = false;
+  controlFrames = 0;
+  resets = 0;
+  private unended = 0;
+
+  /** @param activeMs time at which it began, or had its last call. A watch does not count, as it is never over. */
+  constructor(
+    readonly session: ServerHttp2Session,
+    public activeMs: number,
+  ) {}
+
+  /** Whether no call waits for an answer. */
+  isIdle(): boolean {
+    for (const { streams, arrived } of this.calls) if (!streams || !arrived) return false;
+    return true;
+  }
+
+  /** Closes it when its calls are over, and ends its watches. */
+  close(reason: TokenringError): void {
+    for (const call of this.calls) if (call.streams) call.fail(reason);
+    this.session.close();
+  }
+
+  controlled(): void {
+    this.greeted = true;
+    this.controlFrames += 1;
+    if (this.controlFrames > MAX_CONTROL_FRAMES) this.cut();
+  }
+
+  /** Forgets a call. It is one function for all calls, as there are many. */
+  readonly callClosed = (call: Call, rstCode: number | undefined): void => {
+    this.calls.delete(call);
+    this.streamEnded(rstCode);
+  };
+
+  streamBegan(): void {
+    this.unended += 1;
+    if (this.unended > MAX_UNENDED) this.cut();
+  }
+
+  /** @param rstCode of RST_STREAM, of either side */
+  streamEnded(rstCode: number | undefined): void {
+    this.unended -= 1;
+    if (rstCode === constants.NGHTTP2_NO_ERROR) return;
+    this.resets += 1;
+    if (this.resets > MAX_RESETS) this.cut();
+  }
+
+  cut(): void {
+    // Without an error, Node would send the code 0.
+    this.session.destroy(new Error('the caller asks too much'), constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
 }
 
 /**
@@ -94,16 +146,11 @@ export function createGrpcServer(
     connecting = socket;
   });
   server.on('session', (session: ServerHttp2Session) => {
-    const one = createSession(session, elapsedMs());
+    const one = new Session(session, elapsedMs());
     sessions.set(session, one);
     if (connecting !== undefined) bySocket.set(connecting, one);
-    const control = (): void => {
-      one.greeted = true;
-      one.controlFrames += 1;
-      if (one.controlFrames > MAX_CONTROL_FRAMES) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
-    };
-    session.on('ping', control);
-    session.on('remoteSettings', control);
+    session.on('ping', () => one.controlled());
+    session.on('remoteSettings', () => one.controlled());
     session.on('error', () => undefined);
     session.on('close', () => sessions.delete(session));
   });
@@ -118,11 +165,17 @@ export function createGrpcServer(
   server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const one = sessions.get(stream.session as ServerHttp2Session);
     const method = methods.get(headers[':path'] as string);
-    if (one === undefined || method === undefined || !isGrpc(headers) || headers.origin !== undefined)
+    stream.on('error', ignore);
+    one?.streamBegan();
+    if (one === undefined || one.session.destroyed) return void stream.destroy();
+    if (method === undefined || !isGrpc(headers) || headers.origin !== undefined) {
+      stream.on('close', () => one.streamEnded(stream.rstCode));
       return refuse(stream, headers, method);
-    one.activeMs = elapsedMs();
+    }
+    const startMs = elapsedMs();
+    if (!method.streams) one.activeMs = startMs;
     one.controlFrames = 0;
-    one.calls.add(beginCall(deps, method, stream, headers, { startMs: one.activeMs, closed: one.closed }));
+    one.calls.add(beginCall(deps, method, stream, headers, { startMs, closed: one.callClosed }));
     // Calls are counted only now and then, so up to twice as many may be arriving.
     begun += 1;
     if (begun > maxArriving) cut();
@@ -132,7 +185,7 @@ export function createGrpcServer(
     protocol: 'grpc',
     server,
     closeIdle() {
-      for (const { session, calls } of sessions.values()) if (calls.size === 0) session.close();
+      for (const one of sessions.values()) if (one.isIdle()) one.close(idle());
     },
     waitingBytes: (socket) => unreadBytesOf(bySocket.get(socket)),
   });
@@ -159,10 +212,7 @@ export function createGrpcServer(
         },
         Math.max(0, graceMs - noticeMs),
       );
-      for (const { session, calls } of sessions.values()) {
-        for (const call of calls) if (call.streams) call.fail(new TokenringError('draining'));
-        session.close();
-      }
+      for (const one of sessions.values()) one.close(new TokenringError('draining'));
       for (const socket of sockets.open) if (bySocket.get(socket) === undefined) socket.destroy();
       await closed;
       clearTimeout(cut);
@@ -171,10 +221,9 @@ export function createGrpcServer(
   };
 }
 
-function createSession(session: ServerHttp2Session, nowMs: number): Session {
-  const calls = new Set<Call>();
-  const closed = (call: Call): void => void calls.delete(call);
-  return { session, calls, closed, greeted: false, activeMs: nowMs, controlFrames: 0 };
+/** The end of a watch. Its caller connects again if it needs one. */
+function idle(): TokenringError {
+  return new TokenringError('unavailable', { detail: 'the connection had no call but watches' });
 }
 
 function isGrpc(headers: IncomingHttpHeaders): boolean {
@@ -185,7 +234,6 @@ function isGrpc(headers: IncomingHttpHeaders): boolean {
 
 /** Answers a call that is no call of a method. A caller that does not speak gRPC gets a status of HTTP. */
 function refuse(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, method: Method | undefined): void {
-  stream.on('error', () => undefined);
   const { 'content-type': type = '', origin } = headers;
   // Only a browser sends it, and no page is served here.
   if (origin !== undefined) return respond(stream, 403);
@@ -216,8 +264,9 @@ function sweepSessions(
   for (const one of sessions) {
     const { session, calls } = one;
     one.controlFrames = 0;
+    one.resets = 0;
     if (!one.greeted && nowMs - one.activeMs >= timeouts.prefaceMs) session.destroy();
-    else if (calls.size === 0 && nowMs - one.activeMs >= timeouts.idleMs) session.close();
+    else if (nowMs - one.activeMs >= timeouts.idleMs && one.isIdle()) one.close(idle());
     for (const call of calls) {
       if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
         counters.slowReaders += 1;
@@ -229,21 +278,23 @@ function sweepSessions(
   }
 }
 
+function ignore(): void {}
+
 const isArriving = ({ arrived, answeredMs }: Call): boolean => !arrived && answeredMs === 0;
 
 /** Cuts the connections with the most calls that have not arrived, until at most `most` are left. */
 function cutArriving(sessions: Iterable<Session>, most: number): void {
-  const arriving: { readonly session: ServerHttp2Session; readonly count: number }[] = [];
+  const arriving: { readonly one: Session; readonly count: number }[] = [];
   let sum = 0;
-  for (const { session, calls } of sessions) {
+  for (const one of sessions) {
     let count = 0;
-    for (const call of calls) if (isArriving(call)) count += 1;
+    for (const call of one.calls) if (isArriving(call)) count += 1;
     sum += count;
-    if (count > 0) arriving.push({ session, count });
+    if (count > 0) arriving.push({ one, count });
   }
   if (sum <= most) return;
-  for (const { session, count } of arriving.sort((a, b) => b.count - a.count)) {
-    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  for (const { one, count } of arriving.sort((a, b) => b.count - a.count)) {
+    one.cut();
     sum -= count;
     if (sum <= most) return;
   }

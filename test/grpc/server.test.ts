@@ -60,6 +60,10 @@ interface Stage {
   readonly counters: Counters;
   stage: 'joining' | 'ready' | 'stopping';
   check: CheckPipeline['check'];
+  /** The time of the server, in ms. */
+  nowMs: () => number;
+  /** Calls for decisions that the server began to handle. */
+  begun: number;
 }
 
 const opened: Stage[] = [];
@@ -85,26 +89,42 @@ async function open(
       policies,
       access: createAccess({ required: [], tokens: [] }),
       counters,
-      elapsedMs: () => performance.now(),
+      elapsedMs: () => one.nowMs(),
       log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
     },
     { maxInFlight: options.maxInFlight ?? 1_000 },
   );
   const connections = createConnections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
+  // Each call looks whether the node has joined.
+  const stage = (): Stage['stage'] => {
+    one.begun += 1;
+    return one.stage;
+  };
   const rateLimitServer = createRateLimitServer(
-    { edge, connections, settler: { settle: () => expect.fail('settled') }, stage: () => one.stage },
+    { edge, connections, settler: { settle: () => expect.fail('settled') }, stage },
     { maxConnections: options.maxArriving ?? 1_000, timeouts: { ...SLOW, ...options.timeouts } },
     undefined,
   );
   await new Promise<void>((resolve) => rateLimitServer.server.listen(0, '127.0.0.1', resolve));
   const { port } = rateLimitServer.server.address() as AddressInfo;
-  const one: Stage = { rateLimitServer, port, counters, stage: 'ready', check: () => DECISION };
+  const one: Stage = {
+    rateLimitServer,
+    port,
+    counters,
+    stage: 'ready',
+    check: () => DECISION,
+    nowMs: () => performance.now(),
+    begun: 0,
+  };
   opened.push(one);
   return one;
 }
 
-async function http2(port: number): Promise<ClientHttp2Session> {
-  const session = connectHttp2(`http://127.0.0.1:${port}`);
+/** @param from the caller's address, on loopback */
+async function http2(port: number, from = '127.0.0.1'): Promise<ClientHttp2Session> {
+  const session = connectHttp2(`http://127.0.0.1:${port}`, {
+    createConnection: () => connect({ port, host: '127.0.0.1', localAddress: from }),
+  });
   session.on('error', () => undefined);
   await once(session, 'connect');
   return session;
@@ -358,6 +378,136 @@ describe('the gRPC server', () => {
     const next = await http2(stage.port);
     expect((await send(next, MESSAGE)).grpc).to.equal(0);
     next.close();
+  });
+
+  it('cuts a connection that sends 1,000 calls with their resets at once, before it has begun them', async () => {
+    const stage = await open();
+    const other = await http2(stage.port);
+    const socket = await rawHttp2(stage.port);
+    const received: Buffer[] = [];
+    socket.on('data', (chunk: Buffer) => received.push(chunk));
+    const cancel = Buffer.of(0, 0, 0, constants.NGHTTP2_CANCEL);
+    const calls = Array.from({ length: 1_000 }, (_, i) =>
+      Buffer.concat([frame(1, END_HEADERS, 2 * i + 1, RAW_HEADERS), frame(3, 0, 2 * i + 1, cancel)]),
+    );
+    const closed = once(socket, 'close');
+    socket.write(Buffer.concat(calls));
+    expect((await send(other, MESSAGE)).grpc).to.equal(0);
+    await closed;
+    const goaway = framesOf(Buffer.concat(received)).find(({ type }) => type === GOAWAY);
+    expect(goaway?.payload.readUInt32BE(4)).to.equal(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    expect(stage.begun).to.be.below(400);
+    expect((await send(other, MESSAGE)).grpc).to.equal(0);
+    other.close();
+  });
+
+  it('lets a caller whose calls all run out of time reset them', async () => {
+    const stage = await open();
+    stage.check = () => new Promise(() => undefined);
+    const session = await http2(stage.port);
+    const streams = Array.from({ length: 128 }, () => session.request(HEADERS).on('error', () => undefined));
+    for (const stream of streams) stream.end(MESSAGE);
+    await becomes(() => stage.counters.inFlight, 128);
+    for (const stream of streams) stream.close(constants.NGHTTP2_CANCEL);
+    await becomes(() => stage.counters.inFlight, 0);
+    stage.check = () => DECISION;
+    expect((await send(session, MESSAGE)).grpc).to.equal(0);
+    session.close();
+  });
+
+  it('cuts a connection that resets calls of no method', async () => {
+    const stage = await open();
+    const session = await http2(stage.port);
+    for (let i = 0; i < 100 && !isOver(session); i += 1) {
+      for (let n = 0; n < 50 && !isOver(session); n += 1) {
+        const stream = session.request({ ...HEADERS, ':path': '/none' });
+        stream.on('error', () => undefined);
+        stream.close(constants.NGHTTP2_CANCEL);
+      }
+      await new Promise(setImmediate);
+    }
+    await closedBy(session);
+  });
+
+  /** Opens a watch. @returns the statuses that it is told; at its end -1 and the status of the call */
+  function watchOn(session: ClientHttp2Session): number[] {
+    const seen: number[] = [];
+    const stream = session.request({ ...HEADERS, ':path': '/grpc.health.v1.Health/Watch' });
+    stream.on('error', () => undefined);
+    stream.on('data', (message: Buffer) => seen.push(message[6]!));
+    stream.on('trailers', (given: Record<string, unknown>) => seen.push(-1, Number(given['grpc-status'])));
+    stream.on('response', (given) => {
+      if (given['grpc-status'] !== undefined) seen.push(-1, Number(given['grpc-status']));
+    });
+    stream.end(framed(Buffer.alloc(0)));
+    return seen;
+  }
+
+  it('lets nobody hold all places of watches', async () => {
+    const stage = await open();
+    const greedy = await Promise.all(Array.from({ length: 8 }, () => http2(stage.port)));
+    const watches = greedy.map((session) => Array.from({ length: 125 }, () => watchOn(session))).flat();
+    const ended = (): number => watches.filter(([first]) => first === -1).length;
+    await becomes(() => watches.filter((seen) => seen.length > 0).length, 1_000);
+    expect(ended()).to.equal(900);
+    const ninth = await http2(stage.port, '127.0.0.9');
+    const seen = watchOn(ninth);
+    await becomes(() => seen, [1]);
+    for (const session of [...greedy, ninth]) session.destroy();
+  });
+
+  it('gives a place of the address with the most watches to one that has fewer', async () => {
+    const stage = await open();
+    const sessions: ClientHttp2Session[] = [];
+    const first = await http2(stage.port, '127.0.1.1');
+    const oldest = watchOn(first);
+    await becomes(() => oldest, [1]);
+    const watches = Array.from({ length: 99 }, () => watchOn(first));
+    for (let i = 2; i <= 10; i += 1) {
+      const session = await http2(stage.port, `127.0.1.${i}`);
+      sessions.push(session);
+      watches.push(...Array.from({ length: 100 }, () => watchOn(session)));
+    }
+    await becomes(() => watches.every(([told]) => told === 1), true);
+    const last = await http2(stage.port, '127.0.1.11');
+    const seen = watchOn(last);
+    await becomes(() => [seen, oldest], [[1], [1, -1, status.UNAVAILABLE]]);
+    expect(watches.filter((one) => one.length > 1)).to.deep.equal([]);
+    for (const session of [first, last, ...sessions]) session.destroy();
+  });
+
+  it('ends watches of a connection without a call for the time of idle ones, by GOAWAY', async () => {
+    const stage = await open({ timeouts: { prefaceMs: 20, idleMs: 65_000 } });
+    let nowMs = 1;
+    stage.nowMs = () => nowMs;
+    const [watching, asking] = [await http2(stage.port), await http2(stage.port)];
+    const [ends, stays] = [watchOn(watching), watchOn(asking)];
+    await becomes(() => [ends, stays], [[1], [1]]);
+    nowMs += 64_000;
+    expect((await send(asking, MESSAGE)).grpc).to.equal(0);
+    // A further watch is no call.
+    const late = watchOn(watching);
+    await becomes(() => late, [1]);
+    expect(ends).to.deep.equal([1]);
+    nowMs += 1_000;
+    await closedBy(watching);
+    expect([ends, late]).to.deep.equal([
+      [1, -1, status.UNAVAILABLE],
+      [1, -1, status.UNAVAILABLE],
+    ]);
+    expect((await send(asking, MESSAGE)).grpc).to.equal(0);
+    expect(stays).to.deep.equal([1]);
+    asking.destroy();
+  });
+
+  it('closes connections that only watch when others need their places', async () => {
+    const stage = await open({ max: 2 });
+    const watching = await http2(stage.port);
+    const seen = watchOn(watching);
+    await becomes(() => seen, [1]);
+    await http2(stage.port);
+    await closedBy(watching);
+    expect(seen).to.deep.equal([1, -1, status.UNAVAILABLE]);
   });
 
   it('refuses headers that are too many or too large, and floods of PING, CONTINUATION, and empty DATA', async () => {
