@@ -30,7 +30,9 @@ export interface NodeOptions {
   readonly peerHost?: string;
   /** Port on which this node listens to peers. Default 9080; 0 takes a free one. */
   readonly peerPort?: number;
-  /** Shared secret that nodes prove to each other. */
+  /**
+   * Shared secret that nodes prove to each other. Several are separated by commas: the first is used, all are accepted.
+   */
   readonly peerSecret?: string;
   /** Name of the cluster; nodes of another name are refused. Default `default`. */
   readonly cluster?: string;

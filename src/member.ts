@@ -11,6 +11,7 @@ import type { Registry } from './cluster/membership/registry.js';
 import { listen, listenOnSocket } from './listen.js';
 import { createPeerCounters } from './peer/counters.js';
 import type { PeerCounters } from './peer/counters.js';
+import { peerKeysOf } from './peer/keys.js';
 import { createPeerServer } from './peer/server.js';
 import type { PeerTls } from './peer/tls.js';
 import { createPeerTransport } from './peer/transport.js';
@@ -44,6 +45,7 @@ interface MemberOptions extends NodeOptions {
   readonly discovery: Discovery;
   /** Keeps the registrations of all members. Without it, members gossip. Closed with the member. */
   readonly registry?: (Registry & { close(): Promise<void> }) | undefined;
+  /** One secret, or several separated by commas: peers prove one that both have, the first if they can. */
   readonly secret: string | undefined;
   /** Nodes of another cluster are refused. */
   readonly cluster: string;
@@ -84,7 +86,7 @@ export interface Member {
 export async function createMember(options: MemberOptions): Promise<Member> {
   const { log, tls, secret, discovery, registry, store, sockets, processReport, tracing } = options;
   const peers = createPeerCounters();
-  const identity = { cluster: options.cluster, self: () => self, secret };
+  const identity = { cluster: options.cluster, self: () => self, keys: peerKeysOf(secret, options.cluster) };
   const transport = createPeerTransport(
     { counters: peers, identity, log },
     { tls, socketPathOf: (id) => sockets?.socketPathOf(id) },

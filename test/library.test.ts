@@ -89,7 +89,10 @@ describe('the library', function () {
       [{ peerPort: 65_536 }, 'peerPort: 65536 is not valid, expected a whole number from 0 to 65535'],
       [{ peerHost: 'a b' }, "peerHost: 'a b' is not valid, expected a host name or address"],
       [{ peerHost: '0.0.0.0' }, 'peerHost: "0.0.0.0" is open to others, expected peerSecret with it'],
-      [{ peerHost: '0.0.0.0', peerSecret: '' }, 'peerSecret: the value given is not valid, expected some text'],
+      [
+        { peerHost: '0.0.0.0', peerSecret: '' },
+        'peerSecret: the value given is not valid, expected one secret, or up to 4 different ones separated by commas, none of them empty or with white space around it',
+      ],
       [{ advertise: 'me' }, "advertise: 'me' is not valid, expected host:port"],
       [{ onUnavailable: 'panic' }, "onUnavailable: 'panic' is not valid, expected local or open or closed"],
       [{ peers: 'a:1' }, "peers: 'a:1' is not valid, expected host:port, several separated by commas"],

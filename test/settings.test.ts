@@ -289,6 +289,27 @@ describe('settings', () => {
       expect(errorOf([], { TOKENRING_CONFIG: path })).not.to.include('hunter2');
     });
 
+    it('are one secret or several; none empty, twice, more than four, or with white space around it', () => {
+      const read = (text: string): unknown => readSettings([], { TOKENRING_PEER_SECRET: text }).peerSecret;
+      for (const text of ['hunter2', 'hunter2,hunter3', 'a b,c', 'a,b,c,d']) expect(read(text)).to.equal(text);
+      for (const text of [
+        '',
+        ',',
+        'hunter2,',
+        ',hunter2',
+        'hunter2,,x',
+        'hunter2, x',
+        'hunter2\n',
+        'hunter2,hunter2',
+        'hunter2,b,c,d,e',
+      ]) {
+        expect(errorOf([], { TOKENRING_PEER_SECRET: text }), JSON.stringify(text)).to.equal(
+          'TOKENRING_PEER_SECRET: the value given is not valid, expected one secret, or up to 4 different ones ' +
+            'separated by commas, none of them empty or with white space around it',
+        );
+      }
+    });
+
     it('are not shown when the file with them is broken', () => {
       for (const broken of [
         `{"adminToken": hunter2}`,

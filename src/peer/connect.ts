@@ -7,6 +7,7 @@ import type { NodeId } from '../core/ring/ring.js';
 import { broken, failureOf } from './failure.js';
 import { createOffer, PEER_PATH, readAcceptance, readProof, UPGRADE } from './handshake.js';
 import type { Identity, LinkKeys } from './handshake.js';
+import { idsOf } from './keys.js';
 import { createLink } from './link.js';
 import type { Link } from './link.js';
 import { describeRefusal } from './refusal.js';
@@ -115,7 +116,7 @@ export function createConnector(identity: Identity, { tls, openTimeoutMs, socket
               body = Buffer.concat([body, chunk]);
               if (body.length > MAX_REFUSAL_BYTES) controller.abort(new Error('the answer is no refusal of a peer'));
             },
-            onResponseEnd: () => fail(broken(reasonOf(status, describeRefusal(body), identity.cluster))),
+            onResponseEnd: () => fail(broken(reasonOf(status, describeRefusal(body), identity))),
             onResponseError: (_controller, error) => fail(failureOf(error)),
           },
         );
@@ -133,7 +134,8 @@ export function createConnector(identity: Identity, { tls, openTimeoutMs, socket
 }
 
 /** Describes why a peer refused to upgrade. */
-function reasonOf(status: number, refusal: string, cluster: string): string {
+function reasonOf(status: number, refusal: string, { cluster, keys }: Identity): string {
+  if (refusal === 'wrong_secret') return `the peer has another peer secret than those with the ids ${idsOf(keys)}`;
   if (!refusal.startsWith('other_cluster')) return `HTTP ${status} ${refusal}`;
   const advice = 'remove it from the peers, or set the same TOKENRING_CLUSTER on both';
   return `${refusal}, and the sender to cluster "${cluster}"; ${advice}`;

@@ -4,6 +4,8 @@ import type { Socket } from 'node:net';
 import type { NodeId } from '../core/ring/ring.js';
 import { WIRE_VERSION } from '../wire/codec.js';
 import { readNodeId } from '../wire/wire.js';
+import { idsOf, KEY_IDS } from './keys.js';
+import type { PeerKey } from './keys.js';
 import type { RefusalCode } from './refusal.js';
 
 /*
@@ -12,8 +14,9 @@ import type { RefusalCode } from './refusal.js';
  *
  *     client                                                     server
  *       GET /peer, Upgrade: tokenring
- *       its versions, cluster, node id, address dialled, Nc ──▶   another cluster, no common version: refuses
- *     ◀────────── 101, version, cluster, node id, Ns
+ *       its versions, cluster, node id, address dialled,
+ *       ids of its secrets, Nc ────────────────────────────────▶   another cluster, no common version or secret: refuses
+ *     ◀────────── 101, version, cluster, node id, id of the secret, Ns
  *       proof of the client (32 bytes) ────────────────────────▶   wrong: hangs up
  *     ◀────────── proof of the server (32 bytes)
  *       records (see record.ts) ◀───────────────────────────────▶
@@ -21,7 +24,8 @@ import type { RefusalCode } from './refusal.js';
  * - Proofs and keys of both directions are parts of HKDF-SHA256 (RFC 5869) of the secret. Both random nonces are the
  *   salt, and everything above is the info. So they are valid only for this one connection between these two nodes, and
  *   no part of a recorded connection can be used again.
- * - The client proves first. A stranger who connects gets nothing against which to test guesses of the secret.
+ * - The client proves first. A stranger who connects gets nothing against which to test guesses of the secret. So the
+ *   server names no secret but the first of the client's that it knows, and logs its own ids where there is none.
  * - The address dialled may be an alias of the server, so the two ids may differ. The server answers with its own id.
  * - Without a secret there are no nonces, proofs, or tags. With TLS, certificates prove each identity. Without TLS,
  *   the port is on loopback.
@@ -40,8 +44,8 @@ export interface Identity {
   readonly cluster: string;
   /** This node's id, once it listens. */
   readonly self: () => NodeId;
-  /** The shared secret, if there is one. */
-  readonly secret?: string | undefined;
+  /** The shared secrets, if there are any. The first one is used where the peer knows it. */
+  readonly keys: readonly PeerKey[];
 }
 
 /** Keys of the records of one connection. */
@@ -58,6 +62,8 @@ interface Agreement {
   readonly client: NodeId;
   readonly dialled: NodeId;
   readonly server: NodeId;
+  /** The ids of the client's secrets: nobody on the way can make two peers use another one. */
+  readonly offered: string;
 }
 
 interface Derived {
@@ -68,9 +74,9 @@ interface Derived {
 }
 
 function derive(secret: string, agreement: Agreement, nonces: string): Derived {
-  const { versions, version, cluster, client, dialled, server } = agreement;
+  const { versions, version, cluster, client, dialled, server, offered } = agreement;
   // As a JSON list, two different agreements never make the same text.
-  const info = JSON.stringify(['tokenring peer link', versions, version, cluster, client, dialled, server]);
+  const info = JSON.stringify(['tokenring peer link', versions, version, cluster, client, dialled, server, offered]);
   const bytes = Buffer.from(hkdfSync('sha256', secret, nonces, info, 2 * PROOF_BYTES + 2 * KEY_BYTES));
   const part = (i: number): Buffer => bytes.subarray(i * KEY_BYTES, (i + 1) * KEY_BYTES);
   return { clientProof: part(0), serverProof: part(1), clientKey: part(2), serverKey: part(3) };
@@ -83,7 +89,7 @@ interface Offer {
   readonly nonce: string;
 }
 
-export function createOffer({ cluster, self, secret }: Identity, dialled: NodeId): Offer {
+export function createOffer({ cluster, self, keys }: Identity, dialled: NodeId): Offer {
   const nonce = randomBytes(16).toString('base64url');
   const headers: Record<string, string> = {
     'tokenring-versions': String(WIRE_VERSION),
@@ -91,11 +97,20 @@ export function createOffer({ cluster, self, secret }: Identity, dialled: NodeId
     'tokenring-node': self(),
     'tokenring-to': dialled,
   };
-  if (secret !== undefined) headers['tokenring-nonce'] = nonce;
+  if (keys.length > 0) {
+    headers['tokenring-keys'] = idsOf(keys);
+    headers['tokenring-nonce'] = nonce;
+  }
   return { headers, dialled, nonce };
 }
 
-export type Refused = { readonly kind: 'refused'; readonly code: RefusalCode; readonly detail?: string };
+export type Refused = {
+  readonly kind: 'refused';
+  readonly code: RefusalCode;
+  readonly detail?: string;
+  /** What the log says in place of `detail`, and no stranger may learn. */
+  readonly logged?: string;
+};
 
 /** The server's side of an agreement. `derived` exists if there is a secret. */
 export interface Accepted {
@@ -106,7 +121,7 @@ export interface Accepted {
 }
 
 /** Reads an offer. It proves nothing yet. */
-export function acceptOffer({ cluster, self, secret }: Identity, headers: IncomingHttpHeaders): Accepted | Refused {
+export function acceptOffer({ cluster, self, keys }: Identity, headers: IncomingHttpHeaders): Accepted | Refused {
   const versions = headerOf(headers, 'tokenring-versions');
   const theirs = headerOf(headers, 'tokenring-cluster');
   const [client, dialled] = [idOf(headers, 'tokenring-node'), idOf(headers, 'tokenring-to')];
@@ -118,18 +133,36 @@ export function acceptOffer({ cluster, self, secret }: Identity, headers: Incomi
   if (theirs !== cluster) {
     return { kind: 'refused', code: 'other_cluster', detail: `this node belongs to cluster "${cluster}"` };
   }
-  if (secret === undefined && nonce !== '') return { kind: 'refused', code: 'unexpected_credentials' };
-  if (secret !== undefined && !NONCE.test(nonce)) return { kind: 'refused', code: 'no_credentials' };
+  const offered = headerOf(headers, 'tokenring-keys');
+  if (keys.length === 0 && nonce !== '') return { kind: 'refused', code: 'unexpected_credentials' };
+  if (keys.length > 0 && !(NONCE.test(nonce) && KEY_IDS.test(offered))) {
+    return { kind: 'refused', code: 'no_credentials' };
+  }
   const answer: Record<string, string> = {
     'tokenring-version': String(WIRE_VERSION),
     'tokenring-cluster': cluster,
     'tokenring-node': self(),
   };
-  if (secret === undefined) return { kind: 'accepted', peer: client, headers: answer, derived: undefined };
+  if (keys.length === 0) return { kind: 'accepted', peer: client, headers: answer, derived: undefined };
+  const key = commonKey(offered, keys);
+  if (key === undefined) {
+    const logged = `${client} offers the peer secrets with the ids ${offered}; this node has ${idsOf(keys)}`;
+    return { kind: 'refused', code: 'wrong_secret', logged };
+  }
   const own = randomBytes(16).toString('base64url');
+  answer['tokenring-key'] = key.id;
   answer['tokenring-nonce'] = own;
-  const agreement = { versions, version: WIRE_VERSION, cluster, client, dialled, server: self() };
-  return { kind: 'accepted', peer: client, headers: answer, derived: derive(secret, agreement, nonce + own) };
+  const agreement = { versions, version: WIRE_VERSION, cluster, client, dialled, server: self(), offered };
+  return { kind: 'accepted', peer: client, headers: answer, derived: derive(key.secret, agreement, nonce + own) };
+}
+
+/** The first key of those that were offered. */
+function commonKey(offered: string, keys: readonly PeerKey[]): PeerKey | undefined {
+  for (const id of offered.split(',')) {
+    const key = keys.find((one) => one.id === id);
+    if (key !== undefined) return key;
+  }
+  return undefined;
 }
 
 /**
@@ -137,7 +170,7 @@ export function acceptOffer({ cluster, self, secret }: Identity, headers: Incomi
  * @returns a reason if there is no agreement, or the keys if there is a secret
  */
 export function readAcceptance(
-  { cluster, self, secret }: Identity,
+  { cluster, self, keys }: Identity,
   offer: Offer,
   headers: IncomingHttpHeaders,
 ): { readonly reason: string } | { readonly derived: Derived | undefined } {
@@ -147,12 +180,14 @@ export function readAcceptance(
     return { reason: 'the upgrade was answered by something that is no peer' };
   }
   const nonce = headerOf(headers, 'tokenring-nonce');
-  if (secret === undefined) return { derived: undefined };
+  if (keys.length === 0) return { derived: undefined };
   if (!NONCE.test(nonce)) return { reason: 'the peer has no peer secret' };
+  const key = commonKey(headerOf(headers, 'tokenring-key'), keys);
+  if (key === undefined) return { reason: 'the peer chose a peer secret that this node did not offer' };
   const { dialled } = offer;
   const versions = String(WIRE_VERSION);
-  const agreement = { versions, version: WIRE_VERSION, cluster, client: self(), dialled, server };
-  return { derived: derive(secret, agreement, offer.nonce + nonce) };
+  const agreement = { versions, version: WIRE_VERSION, cluster, client: self(), dialled, server, offered: idsOf(keys) };
+  return { derived: derive(key.secret, agreement, offer.nonce + nonce) };
 }
 
 /** Calls `done` once with whether the next bytes that arrive are this proof. Later bytes stay in the socket. */

@@ -134,8 +134,8 @@ export function createPeerServer(
 
   function upgrade(req: IncomingMessage, socket: Socket, head: Buffer, isLocal: boolean): void {
     socket.on('error', () => socket.destroy());
-    const refuse = (code: RefusalCode, detail?: string): void => {
-      count(code, socket, detail);
+    const refuse = (code: RefusalCode, detail?: string, logged = detail): void => {
+      count(code, socket, logged);
       hangUp(socket, code, detail);
     };
     if (req.headers.origin !== undefined) return refuse('from_browser');
@@ -143,7 +143,7 @@ export function createPeerServer(
     if (members.size >= maxLinks || closing) return refuse('too_many_connections');
     const accepted = acceptOffer(identity, req.headers);
     if (accepted.kind === 'refused') {
-      if (accepted.code !== 'other_cluster') return refuse(accepted.code, accepted.detail);
+      if (accepted.code !== 'other_cluster') return refuse(accepted.code, accepted.detail, accepted.logged);
       counters.refused.other_cluster += 1;
       mismatches.note(req.headers, socket.remoteAddress);
       return hangUp(socket, accepted.code, accepted.detail);

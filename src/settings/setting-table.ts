@@ -49,6 +49,13 @@ const endpoints: Parse<readonly string[]> = (text) => {
   return list.every((one) => /^https?:\/\//.test(one) && isOne(one)) ? list : undefined;
 };
 const nonEmpty: Parse<string> = (text) => (text === '' ? undefined : text);
+const secrets: Parse<string> = (text) => {
+  const list = text.split(',');
+  const isValid = list.every((secret) => secret !== '' && secret === secret.trim());
+  return isValid && list.length <= MAX_SECRETS && new Set(list).size === list.length ? text : undefined;
+};
+/** Secrets in one setting. A change of the secret needs two. */
+const MAX_SECRETS = 4;
 /** Accepts the characters that an `Authorization` header can carry. */
 const token: Parse<string> = (text) => (/^[\x21-\x7e]+$/.test(text) ? text : undefined);
 export const PEM = 'the path of a PEM file';
@@ -145,7 +152,11 @@ export const SETTINGS = {
     false,
     'with etcd: at most one node decides for a client, under any fault',
   ),
-  peerSecret: optional(nonEmpty, 'some text', 'shared secret by which peers authenticate each other'),
+  peerSecret: optional(
+    secrets,
+    'one secret, or up to 4 different ones separated by commas, none of them empty or with white space around it',
+    'shared secret by which peers authenticate each other; of several, the first is used and all are accepted',
+  ),
   cluster: setting<string>(
     (text) => (/^[\w.-]{1,64}$/.test(text) ? text : undefined),
     '1 to 64 letters, digits, and _ . -',

@@ -10,6 +10,8 @@ import { clientKey } from '../../src/core/ring/client-hash.js';
 import { createCheck } from '../../src/core/decide/decide.js';
 import { ruleOf } from '../../src/core/bucket/rule.js';
 import { createPeerCounters } from '../../src/peer/counters.js';
+import type { Identity } from '../../src/peer/handshake.js';
+import { peerKeysOf } from '../../src/peer/keys.js';
 import { createPeerServer } from '../../src/peer/server.js';
 import { createPeerTransport } from '../../src/peer/transport.js';
 
@@ -38,8 +40,9 @@ function cpuUs(): number {
   return user + system;
 }
 
-function identityOf(secret: string): { cluster: string; secret: string | undefined; self: () => string } {
-  return { cluster: 'default', secret: secret === '' ? undefined : secret, self: () => '127.0.0.1:9080' };
+function identityOf(secret: string): Identity {
+  const keys = peerKeysOf(secret === '' ? undefined : secret, 'default');
+  return { cluster: 'default', keys, self: () => '127.0.0.1:9080' };
 }
 
 async function serve(secret: string): Promise<void> {

@@ -1,6 +1,21 @@
 import { expect } from 'chai';
+import { connect } from 'node:net';
 import type { PeerResult } from '../../src/cluster/ports.js';
-import { answerTo, ask, cleanUp, createSender, sendRaw, sleep, startPeer, startTap, until } from './support.js';
+import { idsOf, peerKeysOf } from '../../src/peer/keys.js';
+import type { PeerKey } from '../../src/peer/keys.js';
+import {
+  answerTo,
+  ask,
+  cleanUp,
+  createSender,
+  offerHeaders,
+  sendRaw,
+  sleep,
+  startPeer,
+  startTap,
+  until,
+  upgradeRequest,
+} from './support.js';
 
 const secret = 'a shared secret';
 
@@ -96,13 +111,76 @@ describe('peer secret', () => {
       expect(tap.requests).to.have.length(2);
     });
 
-    it('gives a stranger nothing at which to try guesses', async () => {
+    it('gives a stranger nothing at which to try guesses: no proof, and no id of a secret', async () => {
       const peer = await startPeer({ secret });
       const tap = await startTap(peer.port);
       await createSender({ secret: 'a guess' }).transport.send(tap.id, ask(1), 5_000);
-      // The 101 with a random nonce, and no proof of the peer.
-      expect(tap.answers).to.have.length(1);
-      expect(String(tap.answers[0])).to.match(/^HTTP\/1.1 101 /);
+      // One who knows the id, but not the secret.
+      const [{ id }] = peerKeysOf(secret, 'default') as [PeerKey];
+      const socket = connect(Number(tap.id.split(':')[1]), '127.0.0.1');
+      socket.write(upgradeRequest({ ...offerHeaders({ secret: 'a guess' }), 'tokenring-keys': id }));
+      await until(() => tap.answers.length === 2, 'both answers');
+      socket.write(Buffer.alloc(32, 1));
+      await until(() => peer.counters.refused.wrong_secret === 2, 'the refusal');
+      socket.destroy();
+      expect(tap.answers).to.have.length(2);
+      expect(String(tap.answers[0]))
+        .to.match(/^HTTP\/1.1 401 wrong_secret/)
+        .and.not.to.include(id);
+      expect(String(tap.answers[1])).to.match(/^HTTP\/1.1 101 /);
+    });
+
+    it('is logged with the ids of both sides, and never as such', async () => {
+      const peer = await startPeer({ secret: 'first,second' });
+      const { transport, log } = createSender({ secret: 'third,fourth' });
+      await transport.send(peer.id, ask(1), 5_000);
+      const [theirs, ours] = ['third,fourth', 'first,second'].map((list) => idsOf(peerKeysOf(list, 'default')));
+      expect(peer.log.lines[0]!.fields['detail']).to.equal(
+        `127.0.0.1:9080 offers the peer secrets with the ids ${theirs}; this node has ${ours}`,
+      );
+      expect(JSON.stringify(log.lines)).to.include(theirs);
+      for (const { lines } of [peer.log, log]) expect(JSON.stringify(lines)).not.to.match(/first|second|third|fourth/);
+    });
+  });
+
+  describe('of several', () => {
+    const lists = ['old', 'old,new', 'new,old', 'new'];
+    for (const [i, one] of lists.entries()) {
+      for (const other of lists.slice(Math.max(0, i - 1), i + 2)) {
+        it(`connects "${one}" with "${other}": the steps of a change that run side by side`, async () => {
+          const peer = await startPeer({ secret: other });
+          const tap = await startTap(peer.port);
+          const { transport } = createSender({ secret: one });
+          expect((await transport.send(tap.id, ask(1), 5_000)).kind).to.equal('answer');
+          // The first of the one who dials that the other knows.
+          const used = one.split(',').find((secret) => other.split(',').includes(secret))!;
+          expect(String(tap.answers[0])).to.include(`tokenring-key: ${peerKeysOf(used, 'default')[0]!.id}\r\n`);
+        });
+      }
+    }
+
+    it('keeps "new" and "old" apart', async () => {
+      const peer = await startPeer({ secret: 'new' });
+      const result = await createSender({ secret: 'old' }).transport.send(peer.id, ask(1), 5_000);
+      expect(reasonOf(result)).to.match(/another peer secret/);
+    });
+
+    it('lets nobody on the way choose an older one', async () => {
+      const peer = await startPeer({ secret: 'old,new' });
+      const [old, latest] = peerKeysOf('old,new', 'default').map(({ id }) => id) as [string, string];
+      const tap = await startTap(peer.port, {
+        request: (bytes) => Buffer.from(bytes.toString('latin1').replace(`${latest},${old}`, old), 'latin1'),
+      });
+      const { transport } = createSender({ secret: 'new,old' });
+      expect(reasonOf(await transport.send(tap.id, ask(1), 5_000))).to.match(/another peer secret/);
+      expect([peer.received, peer.counters.refused.wrong_secret]).to.deep.equal([[], 1]);
+    });
+
+    it('names each by an id that differs between clusters', () => {
+      const [blue, green] = ['blue', 'green'].map((cluster) => peerKeysOf('a,b', cluster).map(({ id }) => id));
+      expect(new Set([...blue!, ...green!]).size).to.equal(4);
+      expect(blue).to.deep.equal(peerKeysOf('a,b', 'blue').map(({ id }) => id));
+      for (const id of blue!) expect(id).to.match(/^[0-9a-f]{8}$/);
     });
   });
 

@@ -72,8 +72,8 @@ describe('peer listener', () => {
     }
   });
 
-  it('takes the longest handshake that there is: three hosts of 253 characters, and a cluster name of 64', async () => {
-    const options = { secret: 'a secret', cluster: 'c'.repeat(64) };
+  it('takes the longest handshake that there is: three hosts of 253 characters, and a cluster name of 64, and four secrets', async () => {
+    const options = { secret: 'a,b,c,d', cluster: 'c'.repeat(64) };
     const { port } = await startPeer({ ...options, strangerMs: 100 });
     const host = `${'a.'.repeat(125)}abc:65535`;
     const offer = { ...offerHeaders(options), 'tokenring-node': host, 'tokenring-to': host };

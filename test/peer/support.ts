@@ -9,6 +9,7 @@ import type { PeerCounters } from '../../src/peer/counters.js';
 import { createFrameReader } from '../../src/peer/frame.js';
 import { createOffer, readAcceptance, UPGRADE } from '../../src/peer/handshake.js';
 import type { Identity, LinkKeys } from '../../src/peer/handshake.js';
+import { peerKeysOf } from '../../src/peer/keys.js';
 import { createRecordReader, createSeal } from '../../src/peer/record.js';
 import { createPeerServer } from '../../src/peer/server.js';
 import type { PeerServer, PeerServerOptions } from '../../src/peer/server.js';
@@ -97,7 +98,7 @@ export async function startPeer(options: TestPeerOptions = {}): Promise<TestPeer
       },
       counters,
       log,
-      identity: { cluster, secret, self: () => id },
+      identity: { cluster, keys: peerKeysOf(secret, cluster), self: () => id },
     },
     options,
   );
@@ -154,7 +155,7 @@ export function identityOf({
   secret?: string | undefined;
   cluster?: string;
 }): Identity {
-  return { cluster, secret, self: () => '127.0.0.1:9080' };
+  return { cluster, keys: peerKeysOf(secret, cluster), self: () => '127.0.0.1:9080' };
 }
 
 export async function listenOn(server: Server, port = 0, host = '127.0.0.1'): Promise<number> {
