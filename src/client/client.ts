@@ -8,6 +8,7 @@ import type { Limiter } from '../core/request/limiter.js';
 import type { AllowRequest } from '../core/request/request.js';
 import { createQuestionDispatcher } from './asking/dispatcher.js';
 import { Circuit } from './asking/circuit.js';
+import { OwnDenials } from './asking/own-denials.js';
 import { createCaller } from './asking/caller.js';
 import { createTopology } from './topology/topology.js';
 import { TokenringError } from '../core/error.js';
@@ -76,6 +77,10 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     { timeoutMs, maxWaiting },
   );
   const caller = createCaller({ transport, topology, retries, circuit, time, onFailure }, { timeoutMs });
+  const ownDenials = new OwnDenials(time, async (clientId, report) => {
+    const sent = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
+    await caller.call(clientId, sent, readNothing).catch(() => undefined);
+  });
   const denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
   const write = createQuestionWriter({ remembers: rememberDenialsMs > 0 });
   const wholeMs = (): number => Math.floor(time.nowMs());
@@ -111,7 +116,10 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
       const question = rules && { clientId, rules, cost, peek, requestId };
       const nowMs = wholeMs();
       const denial = question && denials.recall(question, nowMs);
-      if (denial !== undefined) return resolve(denial);
+      if (denial !== undefined) {
+        ownDenials.count(request);
+        return resolve(denial);
+      }
       const asking = denials.asking(nowMs);
       const owner = topology.ownerOf(clientId);
       dispatcher.ask(clientId, owner, text, needsId, (asked) => {
@@ -140,7 +148,7 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     waiting.close();
     for (const watch of watches) watch.stop();
     refresher.close();
-    await Promise.all([dispatcher.idle(), caller.idle()]);
+    await Promise.all([dispatcher.idle(), caller.idle(), ownDenials.report()]);
     await connections.close();
   }
 

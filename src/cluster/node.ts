@@ -57,7 +57,7 @@ export interface ClusterNode {
   /** Writes all changes to the store, if there is one; resolves when it has them or has failed. */
   flush(): Promise<void>;
   readonly stats: () => NodeStats;
-  readonly observer: Pick<Observer, 'top' | 'reports' | 'use'>;
+  readonly observer: Pick<Observer, 'top' | 'reports' | 'use' | 'countReported'>;
   /** Stops all timers. Checks that still wait are decided by the fallback. */
   close(): void;
 }

@@ -1,5 +1,6 @@
 import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
 import type { Source } from '../core/decide/decision.js';
+import { clientKey } from '../core/ring/client-hash.js';
 import type { NodeId } from '../core/ring/ring.js';
 import { mergeTop } from '../core/top-clients.js';
 import type { TopClients, TopPart } from '../core/top-clients.js';
@@ -34,10 +35,19 @@ interface ClusterUse extends Use {
   readonly missing: readonly NodeId[];
 }
 
+/** A client in a report, under the name of its policy, if it has one. */
+interface ReportedClient {
+  readonly clientId: string;
+  readonly policy: string | undefined;
+  readonly denied: number;
+}
+
 /** Tells what this node and all others count. */
 export interface Observer {
   /** The clients with the largest counts over all members. */
   readonly top: (query: TopQuery, limit: number) => Promise<ClusterTop>;
+  /** Counts the clients of a report among those that are denied and ask most. No decision looks at this. */
+  readonly countReported: (clients: readonly ReportedClient[]) => void;
   readonly topHere: (query: TopQuery) => TopPart;
   /** The report of each member; `undefined` for one that did not answer. */
   readonly reports: () => Promise<ReadonlyMap<NodeId, NodeReport | undefined>>;
@@ -78,6 +88,10 @@ export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: n
 
   return {
     topHere,
+    countReported(clients) {
+      for (const { clientId, policy, denied } of clients)
+        topClients.add(clientKey(clientId), policy, denied, clock.nowMs());
+    },
     reportHere,
     useHere,
     async use(name) {

@@ -19,12 +19,30 @@ export interface TopPart {
   readonly floor: number;
 }
 
+/** Largest number of denials in one report: about what one process answers from memory in a second. */
+export const MAX_REPORTED = 1_000_000;
+
+/** Denials that a client of the cluster has answered by itself. */
+export interface DenialReport {
+  /** All of them, also those of clients that are not listed, and peeks. */
+  readonly denied: number;
+  /** The clients that were denied most. */
+  readonly clients: readonly {
+    readonly clientId: string;
+    /** A name, or `true` for the default policy; absent if the requests named their own limits. */
+    readonly policy?: string | true;
+    readonly denied: number;
+  }[];
+}
+
 /** Counts the clients of the decisions that this node makes. */
 export interface TopClients {
   /** Passes over a decision, unless it is the next of the sample: `count` must then be called. */
   skip(): boolean;
   /** Counts a decision. */
   count(check: Pick<Check, 'clientId' | 'hashHigh' | 'rules' | 'cost' | 'peek'>, allowed: boolean, nowMs: number): void;
+  /** Adds denials that a client of the cluster reports. */
+  add(client: Pick<Check, 'clientId' | 'hashHigh'>, policy: string | undefined, denied: number, nowMs: number): void;
   /** Returns the largest counts; with `policy`, of requests under this policy only. */
   top(by: Ranking, span: Span, policy: string | undefined, nowMs: number): TopPart;
 }
@@ -32,7 +50,7 @@ export interface TopClients {
 /** Counts of each ranking and span. */
 export const MAX_LISTED = 64;
 /** Ids and policies of each ranking and span. With up to 54 characters each, there is room for all counts. */
-const NAME_BYTES = 3_500;
+export const NAME_BYTES = 3_500;
 /** A node counts at most about so many decisions a second. At a higher rate it counts a sample of them. */
 const SAMPLES_PER_SECOND = 256;
 
@@ -87,9 +105,9 @@ export function createTopClients({ seed }: { seed: number }): TopClients {
     count(check, allowed, nowMs) {
       left -= 1;
       if (left > 0 || check.peek) return;
-      const { clientId, cost } = check;
+      const { cost } = check;
       const { policy } = check.rules[0]!;
-      const key: SummaryKey = { clientId, policy, hash: check.hashHigh ^ (policy === undefined ? 0 : fnv1a(policy)) };
+      const key = keyOf(check, policy);
       const variance = period * (period - 1);
       for (const { denied, asked, cost: spent } of [summaries.minute, summaries.hour]) {
         asked.add(key, period, variance, nowMs);
@@ -99,6 +117,11 @@ export function createTopClients({ seed }: { seed: number }): TopClients {
       adjust(nowMs);
       left = untilNext();
     },
+    add(client, policy, denials, nowMs) {
+      const key = keyOf(client, policy);
+      for (const { denied, asked } of [summaries.minute, summaries.hour])
+        for (const summary of [denied, asked]) summary.add(key, denials, 0, nowMs);
+    },
     top(by, span, policy, nowMs) {
       const summary = summaries[span][by];
       const all = summary.list(nowMs);
@@ -106,6 +129,10 @@ export function createTopClients({ seed }: { seed: number }): TopClients {
       return { clients, floor: summary.floor(nowMs) };
     },
   };
+}
+
+function keyOf({ clientId, hashHigh }: Pick<Check, 'clientId' | 'hashHigh'>, policy: string | undefined): SummaryKey {
+  return { clientId, policy, hash: hashHigh ^ (policy === undefined ? 0 : fnv1a(policy)) };
 }
 
 /** Marsaglia's xorshift32 ("Xorshift RNGs", 2003). @returns numbers above 0 and below 1 */

@@ -19,6 +19,8 @@ export interface Durations {
 export interface Counters {
   readonly allowed: Record<Source, number>;
   readonly denied: Record<Source, number>;
+  /** Those of `denied` that clients of the cluster have answered from memory, and report. */
+  reportedDenials: number;
   /** Decisions without the owner's state. */
   degraded: number;
   /** Requests on the decision endpoints. */
@@ -45,6 +47,7 @@ export function createCounters(): Counters {
   return {
     allowed: zeros(),
     denied: zeros(),
+    reportedDenials: 0,
     degraded: 0,
     durations: Object.fromEntries(DURATION_SOURCES.map((source) => [source, noDurations()])) as Counters['durations'],
     inFlight: 0,
@@ -71,6 +74,12 @@ export function countDuration(counters: Counters, source: DurationSource, second
 export function countDecision(counters: Counters, allowed: boolean, { source, degraded }: Origin): void {
   (allowed ? counters.allowed : counters.denied)[source] += 1;
   if (degraded) counters.degraded += 1;
+}
+
+/** Counts denials by clients of the cluster, which remember a denial as nodes do. */
+export function countReported(counters: Counters, denied: number): void {
+  counters.denied['deny-cache'] += denied;
+  counters.reportedDenials += denied;
 }
 
 export function countProblem(counters: Counters, code: string): void {

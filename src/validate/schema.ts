@@ -6,7 +6,7 @@ import { MAX_BATCH } from '../core/request/request.js';
 import type { Duration } from '../core/request/request.js';
 import { DURATION_BOUNDS, SOURCES } from '../core/decide/decision.js';
 import type { Source } from '../core/decide/decision.js';
-import { RANKINGS } from '../core/top-clients.js';
+import { MAX_LISTED, MAX_REPORTED, RANKINGS } from '../core/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../core/bucket/rule.js';
 import { HTTP_ERRORS } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
@@ -265,6 +265,32 @@ export const ClusterSchema = Type.Object(
 );
 
 const Amount = Type.Number({ minimum: 0 });
+
+export const DenialReportSchema = Type.Object(
+  {
+    denied: Type.Integer({
+      minimum: 1,
+      maximum: MAX_REPORTED,
+      description: 'denials that a client has answered from memory; no sum in clients is larger',
+    }),
+    clients: Type.Array(
+      Type.Object(
+        {
+          clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES }),
+          policy: Type.Optional(
+            Type.Union([Type.String({ maxLength: 64 }), Type.Literal(true)], {
+              description: 'true: the default policy; absent if the requests named their own limits',
+            }),
+          ),
+          denied: Type.Integer({ minimum: 1, maximum: MAX_REPORTED }),
+        },
+        strict,
+      ),
+      { maxItems: MAX_LISTED, description: 'those that were denied most' },
+    ),
+  },
+  { ...strict, $id: 'DenialReport' },
+);
 
 export const TopSchema = Type.Object(
   {

@@ -6,6 +6,7 @@ import type { ClientDescription } from '../../src/core/request/description.js';
 import type { HttpErrorCode } from '../../src/core/error.js';
 import type { LimitsText, PolicyText } from '../../src/core/policy/policy.js';
 import type { AllowRequest, Duration, LimitRequest } from '../../src/core/request/request.js';
+import type { DenialReport } from '../../src/core/top-clients.js';
 import type { Counted } from '../../src/core/space-saving.js';
 import type { NodeReport } from '../../src/cluster/messages.js';
 import type { ClusterDescription, OwnerDescription } from '../../src/http/api/cluster-view.js';
@@ -69,6 +70,7 @@ export type Proofs = [
   Proven<Equal<ClusterDescription, Schema<'ClusterSchema'>>>,
   Proven<Equal<OwnerDescription, Schema<'OwnerSchema'>>>,
   Proven<Equal<Counted, Schema<'TopSchema'>['clients'][number]>>,
+  Proven<Equal<DenialReport, Schema<'DenialReportSchema'>>>,
   Proven<Equal<NodeReport, MemberStats>>,
   Proven<Equal<LoadReport, PolicySchema<'LoadReportSchema'>>>,
   // A policy has one limit, several, or tiers. The schema has the fields of all, so the types of policies are narrower.

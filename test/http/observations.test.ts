@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { StatsSchema, TopSchema } from '../../src/validate/schema.js';
 import type { RunningNode } from '../../src/main.js';
+import { createClient } from '../../src/client/index.js';
+import type { Answer } from '../support/http.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER } from '../support/http.js';
 
 interface Top {
@@ -66,5 +68,78 @@ describe('/v1/stats', () => {
     expect(allowed.owner).to.be.at.least(1);
     expect(durations.reduce((sum, count) => sum + count, 0)).to.be.at.least(1);
     expect(memoryBytes).to.be.above(10_000_000);
+  });
+});
+
+describe('/v1/denials', () => {
+  let node: RunningNode;
+  before(async () => {
+    // A node of its own: clients of other tests would be in its lists.
+    node = await liveNode('--max-clients', '1002');
+  });
+
+  const report = (body: unknown): Promise<Answer> =>
+    call(node, '/v1/denials', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+  const metric = async (name: string): Promise<number> => {
+    const { text } = await call(node, '/metrics');
+    return Number(
+      text
+        .split('\n')
+        .find((line) => line.startsWith(`${name} `))
+        ?.slice(name.length),
+    );
+  };
+  const countOf = async (by: string, clientId: string): Promise<number | undefined> => {
+    const { json } = await call(node, `/v1/top?by=${by}`);
+    return (json as Top).clients.find((one) => one.clientId === clientId)?.count;
+  };
+
+  it('shows what the SDK answers from memory: each denial, by source and by client', async () => {
+    const clientId = newClient();
+    const client = createClient({ nodes: [`http://127.0.0.1:${node.port}`] });
+    const question = { clientId, limit: 1, window: '1d' } as const;
+    expect(await client.check(question)).to.include({ allowed: true });
+    let remembered = 0;
+    for (let i = 0; i < 23_030; i += 1) if ((await client.check(question)).source === 'deny-cache') remembered += 1;
+    expect(remembered).to.be.above(20_000);
+    await client.close();
+    expect(await metric('tokenring_decisions_total{outcome="denied",source="deny-cache"}')).to.equal(remembered);
+    expect(await metric('tokenring_reported_denials_total')).to.equal(remembered);
+    // Counts decay over a minute.
+    expect(await countOf('denied', clientId)).to.be.within(18_000, 23_031);
+    expect(await countOf('asked', clientId)).to.be.within(18_000, 23_032);
+  });
+
+  it('refuses what no client can have counted, and names it', async () => {
+    const one = { clientId: 'a', denied: 1 };
+    for (const [body, field] of [
+      [{ clients: [] }, 'denied'],
+      [{ denied: 0, clients: [] }, 'denied'],
+      [{ denied: 1_000_001, clients: [] }, 'denied'],
+      [{ denied: 1, clients: [one, one] }, 'denied'],
+      [{ denied: 65, clients: Array.from({ length: 65 }, () => one) }, 'clients'],
+      [{ denied: 1, clients: [{ clientId: '', denied: 1 }] }, 'clients[0].clientId'],
+      [{ denied: 1, clients: [{ clientId: 'a', denied: 1, policy: false }] }, 'clients[0].policy'],
+    ] as const)
+      expectProblem(await report(body), 'invalid_request', field);
+  });
+
+  it('takes no name of a policy that there is not, and changes no decision', async () => {
+    const clientId = newClient();
+    const body = { denied: 1_000, clients: [{ clientId, policy: 'made up', denied: 1_000 }] };
+    expect((await report(body)).status).to.equal(204);
+    expect(await countOf('denied', clientId)).to.equal(undefined);
+    expect(await allow(node, { clientId, limit: 2, window: '1d' })).to.include({ allowed: true, remaining: 1 });
+  });
+
+  it('takes so many a second and no more', async () => {
+    const answers = await Promise.all(Array.from({ length: 40 }, () => report({ denied: 1_000_000, clients: [] })));
+    const refused = answers.filter(({ status }) => status !== 204);
+    for (const answer of refused) expectProblem(answer, 'overloaded');
+    expect(refused.length).to.be.above(0);
   });
 });

@@ -63,6 +63,7 @@ export async function startStubNode({ decide, cluster, guard }: StubOptions = {}
       const told = cluster?.();
       return told === undefined ? send(404, {}) : send(200, told);
     }
+    if (req.url === '/v1/denials') return void res.writeHead(204).end();
     const { requestId, requests } = JSON.parse(text) as { requestId?: string; requests: AllowRequest[] };
     const batch: Batch = {
       requestId,

@@ -69,8 +69,7 @@ export function createApi(
   const { auditTrail, counters, metrics, stage, isWhole, log } = deps;
   const openApi = openApiDocument(options.version);
   const app = express();
-  app.disable('x-powered-by');
-  app.set('etag', false);
+  app.disable('x-powered-by').disable('etag');
   // Answers are never cached. Without this, Express answers 304 to `If-None-Match: *`.
   Object.defineProperty(app.request, 'fresh', { value: false });
   app.set('query parser', 'simple');
@@ -141,9 +140,10 @@ export function createApi(
       },
     ],
   });
-  const { top, stats } = createObservationHandlers(cluster.observer);
+  const { top, stats, denials } = createObservationHandlers({ ...deps, observer: cluster.observer });
   route('/v1/top', { get: [reader, top] });
   route('/v1/stats', { get: [reader, stats] });
+  route('/v1/denials', { post: [asker, denials] });
   const events = createEventStream({
     ...deps,
     membership: cluster.membership,

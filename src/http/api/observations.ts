@@ -1,8 +1,16 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
 import type { Observer } from '../../cluster/observer.js';
+import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import { TokenringError } from '../../core/error.js';
-import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../core/top-clients.js';
-import type { Ranking, Span } from '../../core/top-clients.js';
+import { MAX_LISTED, MAX_REPORTED, RANKINGS, SPANS_MS } from '../../core/top-clients.js';
+import type { DenialReport, Ranking, Span } from '../../core/top-clients.js';
+import { countReported } from '../../edge/counters.js';
+import type { Counters } from '../../edge/counters.js';
+import { requireClientId } from '../../validate/request.js';
+import { DenialReportSchema } from '../../validate/schema.js';
+import { problemOf } from '../../validate/schema-error.js';
+import type { ReadBody } from '../body.js';
 
 const DEFAULT_LIMIT = 20;
 const PARAMETERS = ['by', 'span', 'policy', 'limit'];
@@ -10,10 +18,37 @@ const SPANS = Object.keys(SPANS_MS) as Span[];
 
 type Query = Readonly<Record<string, unknown>>;
 
-/** Handles `/v1/top` and `/v1/stats`: what all members count. */
-export function createObservationHandlers(
-  observer: Pick<Observer, 'top' | 'reports'>,
-): Readonly<Record<'top' | 'stats', RequestHandler>> {
+const denialReport = TypeCompiler.Compile(DenialReportSchema);
+/** Bound of the denials that this node takes from reports, a second. A report is a caller's own word. */
+const MAX_REPORTED_A_SECOND = 10 * MAX_REPORTED;
+
+interface ObservationDeps {
+  readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'>;
+  readonly activePolicies: Pick<ActivePolicies, 'set'>;
+  readonly counters: Counters;
+  readonly readBody: ReadBody;
+}
+
+/** Handles `/v1/top` and `/v1/stats`, what all members count, and `/v1/denials`, what clients count. */
+export function createObservationHandlers({
+  observer,
+  activePolicies,
+  counters,
+  readBody,
+}: ObservationDeps): Readonly<Record<'top' | 'stats' | 'denials', RequestHandler>> {
+  let second = 0;
+  let reported = 0;
+
+  /** @throws TokenringError `overloaded` if more is reported in this second than this node takes */
+  function admit(denied: number): void {
+    const now = Math.floor(performance.now() / 1_000);
+    if (now !== second) reported = 0;
+    second = now;
+    if (reported + denied > MAX_REPORTED_A_SECOND)
+      throw new TokenringError('overloaded', { detail: 'too many denials are reported in this second' });
+    reported += denied;
+  }
+
   return {
     top: async (req, res) => {
       const query = req.query as Query;
@@ -25,8 +60,27 @@ export function createObservationHandlers(
       const { clients, missing } = await observer.top({ by, span, policy }, limitOf(query));
       res.json({ by, span, spanMs: SPANS_MS[span], ...(policy !== undefined && { policy }), clients, missing });
     },
+    denials: async (req, res) => {
+      const { denied, clients } = readReport(await readBody(req));
+      admit(denied);
+      countReported(counters, denied);
+      const { default: standard, policies } = activePolicies.set();
+      const named = clients.map((one) => ({ ...one, policy: one.policy === true ? (standard ?? '') : one.policy }));
+      // A policy may have been deleted meanwhile, and no report makes one up.
+      observer.countReported(named.filter(({ policy }) => policy === undefined || policies.has(policy)));
+      res.status(204).end();
+    },
     stats: async (_req, res) => void res.json(await statsOf(observer)),
   };
+}
+
+/** @throws TokenringError `invalid_request` that names the field and its valid values */
+function readReport(value: unknown): DenialReport {
+  if (!denialReport.Check(value)) throw problemOf(denialReport.Errors(value));
+  for (const { clientId } of value.clients) requireClientId(clientId);
+  if (value.clients.reduce((sum, { denied }) => sum + denied, 0) > value.denied)
+    throw invalid('denied', 'at least the sum of its clients');
+  return value;
 }
 
 /** The counters of each member, by id. */

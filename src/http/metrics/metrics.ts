@@ -39,6 +39,8 @@ export function createMetrics(sources: MetricSources): Registry {
         [{ outcome: 'denied', source }, counters.denied[source]] as const,
       ]),
   );
+  const reported = 'Denials that clients with the SDK remembered and report; part of tokenring_decisions_total';
+  counter.one('tokenring_reported_denials_total', reported, () => counters.reportedDenials);
   const degraded = 'Decisions without the state of the owner: by an acting owner, or by the fallback';
   counter.one('tokenring_degraded_decisions_total', degraded, () => counters.degraded);
   const problems = 'Requests and batch items answered with a problem, by its code';

@@ -26,6 +26,7 @@ const byName: Readonly<Record<string, TSchema>> = {
   Client: schemas.ClientSchema,
   Cluster: schemas.ClusterSchema,
   Owner: schemas.OwnerSchema,
+  DenialReport: schemas.DenialReportSchema,
   Top: schemas.TopSchema,
   Stats: schemas.StatsSchema,
   Audit: schemas.AuditSchema,

@@ -148,6 +148,8 @@ export const CLUSTER = {
 
 export const OWNER_OF_CLIENT = { clientId: CLIENT, owner: OWNER, successors: [], point: 0.9103217145893723 };
 
+export const DENIAL_REPORT = { denied: 3, clients: [{ clientId: CLIENT, denied: 2 }] };
+
 export const TOP = {
   by: 'denied',
   span: 'minute',

@@ -251,6 +251,19 @@ export function observationPaths(): Paths {
         },
       },
     },
+    '/v1/denials': {
+      post: {
+        operationId: 'reportDenials',
+        summary:
+          'Report denials that a client has answered from memory, for counters and /v1/top; no decision uses them',
+        security: maybe('decide'),
+        requestBody: jsonBody(ref('DenialReport'), examples.DENIAL_REPORT),
+        responses: {
+          204: { description: 'counted' },
+          ...problems('invalid_request', 'too_large', 'unsupported_media_type', 'overloaded'),
+        },
+      },
+    },
     '/v1/stats': {
       get: {
         operationId: 'getStats',
