@@ -1,4 +1,5 @@
 import type { Server, Socket } from 'node:net';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Server as TlsServer } from 'node:tls';
 import type { TlsOptions } from 'node:tls';
 import { networkOf } from '../core/address.js';
@@ -42,7 +43,8 @@ export interface ProtocolServer {
   useTls(tls: TlsOptions): void;
   /**
    * Stops without failing a request. For `noticeMs` it continues to answer. Then it accepts no connection and
-   * waits for the requests in flight. After `graceMs` in all, it cuts the rest.
+   * waits for the requests in flight. Connections that began during the notice have as long again for their first
+   * request. After `graceMs` in all, it cuts the rest.
    */
   drain(noticeMs: number, graceMs: number): Promise<void>;
 }
@@ -51,6 +53,11 @@ export interface ProtocolServer {
 export interface ServerConnections extends Pick<ProtocolServer, 'answerAlso' | 'useTls'> {
   /** All sockets, including those in a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
+  /**
+   * Waits for the notice of a drain, then until no connection waits at a listener, whose end would reset it.
+   * @returns what is left of `graceMs`
+   */
+  notice(noticeMs: number, graceMs: number): Promise<number>;
   /** Closes all listeners. Resolves when they are closed and no connection is open. */
   close(): Promise<void>;
 }
@@ -77,6 +84,12 @@ const LOOKS = 6;
  */
 const SUM_INTERVAL_MS = 250;
 
+/**
+ * Parts of a notice, one after the other. A process that gets no processor answers nobody, so a pause prolongs the notice:
+ * it uses up one part.
+ */
+const NOTICE_PARTS = 10;
+
 /** Bytes that a client must have read since `sinceMs`. */
 interface Backlog {
   readonly bytes: number;
@@ -85,6 +98,8 @@ interface Backlog {
 
 interface OpenServer extends BoundedServer {
   readonly open: Set<Socket>;
+  /** Connections since the start, those included that found no room. */
+  accepted: number;
   /** Open connections of the server's own listener. Node counts them, and no others. */
   own: number;
 }
@@ -181,6 +196,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
    * @returns whether there was room for it; if not, it is closed
    */
   function take(one: OpenServer, socket: Socket, own: 0 | 1): boolean {
+    one.accepted += 1;
     if (total - own * one.own >= max) {
       makeRoom(socket);
       counters.refusedConnections += 1;
@@ -222,7 +238,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
 
   return {
     addServer(added) {
-      const one: OpenServer = { ...added, open: new Set(), own: 0 };
+      const one: OpenServer = { ...added, open: new Set(), accepted: 0, own: 0 };
       if (servers.size === 0) timers = [setInterval(look, answerMs / LOOKS), setInterval(boundUnread, SUM_INTERVAL_MS)];
       for (const timer of timers) timer.unref();
       servers.add(one);
@@ -238,6 +254,18 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
       }
       return {
         open,
+        async notice(noticeMs, graceMs) {
+          const startMs = performance.now();
+          const leftMs = (): number => Math.max(0, startMs + graceMs - performance.now());
+          for (let part = 0; part < NOTICE_PARTS && leftMs() > 0; part += 1) await sleep(noticeMs / NOTICE_PARTS);
+          // A turn accepts one connection of each listener, and reads what has come over those that were idle.
+          let before: number;
+          do {
+            before = one.accepted;
+            await nextTurn();
+          } while (one.accepted > before && leftMs() > graceMs / 2);
+          return leftMs();
+        },
         answerAlso(listener) {
           listeners.push(listener);
           listener.on('connection', (socket: Socket) => {

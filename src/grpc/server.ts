@@ -204,14 +204,11 @@ export function createGrpcServer(
       // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
       // number would promise an answer: node:http2 ignores calls after it.
       for (const session of sessions.keys()) session.close();
-      await new Promise((resolve) => setTimeout(resolve, noticeMs));
+      const leftMs = await sockets.notice(noticeMs, graceMs);
       const closed = sockets.close();
-      const cut = setTimeout(
-        () => {
-          for (const session of sessions.keys()) session.destroy();
-        },
-        Math.max(0, graceMs - noticeMs),
-      );
+      const cut = setTimeout(() => {
+        for (const session of sessions.keys()) session.destroy();
+      }, leftMs);
       for (const one of sessions.values()) one.close(new TokenringError('draining'));
       for (const socket of sockets.open) if (bySocket.get(socket) === undefined) socket.destroy();
       await closed;

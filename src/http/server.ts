@@ -153,12 +153,18 @@ export function createPublicServer(
       draining = true;
       direct?.drain();
       for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
-      await new Promise((resolve) => setTimeout(resolve, noticeMs));
-      const cut = setTimeout(() => server.closeAllConnections(), Math.max(0, graceMs - noticeMs));
+      const before = [...sockets.open];
+      const leftMs = await sockets.notice(noticeMs, graceMs);
+      const cut = setTimeout(() => server.closeAllConnections(), leftMs);
       const closed = sockets.close();
       // Node's close ends idle connections, but not those that have sent nothing yet.
-      for (const socket of sockets.open) if (socket.bytesRead === 0) socket.destroy();
+      const endSilent = (some: Iterable<Socket>): void => {
+        for (const socket of some) if (socket.bytesRead === 0) socket.destroy();
+      };
+      endSilent(before);
+      const late = setTimeout(() => endSilent(sockets.open), noticeMs);
       await closed;
+      clearTimeout(late);
       clearTimeout(cut);
     },
   };

@@ -82,14 +82,11 @@ export function createRespServer(
     answerAlso: sockets.answerAlso,
     useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {
-      await new Promise((resolve) => setTimeout(resolve, noticeMs));
+      const leftMs = await sockets.notice(noticeMs, graceMs);
       draining = true;
-      const cut = setTimeout(
-        () => {
-          for (const socket of sockets.open) socket.destroy();
-        },
-        Math.max(0, graceMs - noticeMs),
-      );
+      const cut = setTimeout(() => {
+        for (const socket of sockets.open) socket.destroy();
+      }, leftMs);
       const closed = sockets.close();
       for (const connection of open) if (connection.state() === 'idle') connection.end();
       await closed;

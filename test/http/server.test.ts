@@ -132,6 +132,45 @@ describe('the public server', () => {
       expect(refused).to.equal('ECONNREFUSED');
     });
 
+    it('resets no connection that waits to be accepted, though the process hardly runs', async () => {
+      const { port, publicServer } = await startServer({});
+      const asked: Promise<number | string | undefined>[] = [];
+      async function ask(): Promise<number | string | undefined> {
+        const wire = await connect(port);
+        wire.send(GET);
+        return (await wire.answers(1))[0]?.status;
+      }
+      // More connections come in a turn than the one that Node.js accepts in it.
+      const starving = setInterval(() => {
+        for (let i = 0; i < 4 && asked.length < 24; i += 1) asked.push(ask().catch((error: unknown) => String(error)));
+        for (const untilMs = performance.now() + 20; performance.now() < untilMs;);
+      }, 5);
+      await publicServer.drain(100, 5_000);
+      clearInterval(starving);
+      expect(new Set(await Promise.all(asked))).to.deep.equal(new Set([200]));
+    });
+
+    it('answers who was let in during the notice and asks after it', async () => {
+      const { port, publicServer } = await startServer({});
+      const drained = publicServer.drain(300, 5_000);
+      const late = await connect(port);
+      while (publicServer.server.listening) await wait(5);
+      late.send(GET);
+      const [answer] = await late.closed();
+      expect(answer).to.include({ status: 200 });
+      expect(answer?.headers['connection']).to.equal('close');
+      await drained;
+    });
+
+    it('prolongs the notice by the time in which the process did not run', async () => {
+      const { port, publicServer } = await startServer({});
+      const drained = publicServer.drain(200, 5_000);
+      for (const untilMs = performance.now() + 400; performance.now() < untilMs;);
+      const [answer] = await exchange(port, GET);
+      expect(answer).to.include({ status: 200 });
+      await drained;
+    });
+
     it('waits for what is in flight, and ends its connection with the answer', async () => {
       const { port, publicServer, waiting } = await startServer({});
       const wire = await connect(port);
