@@ -53,7 +53,7 @@ function statement(node: string): Statement {
 
 function checked(more: Partial<Checked> & { asked?: readonly Asked[] } = {}): Checked {
   return {
-    history: { asked: more.asked ?? asked(), pacedMs: 1_000, stalledMs: 5 },
+    history: { asked: more.asked ?? asked(), pacedMs: 1_000, stalledMs: 5, due: 1_000, unsent: 0 },
     clients: CLIENTS,
     ids: IDS,
     faults: [],

@@ -24,6 +24,8 @@ export interface GeneratorOptions {
 const TICK_MS = 4;
 /** What could not be sent for longer is not sent any more. */
 const MAX_ARREARS_MS = 1_000;
+/** A tick that comes so late was kept off the processor. Meanwhile a node may have said that it stops, and stopped. */
+const LATE_MS = 100;
 const TIMEOUT_MS = 15_000;
 const GETS_AT_ONCE = 8;
 
@@ -52,10 +54,29 @@ function post(path: string, body: string, node: number, done: (answer: HttpResul
   });
 }
 
+/** How a request ends on a connection that the node had closed before. */
+const BROKEN = /ECONNRESET|EPIPE|was closed/;
+/**
+ * Requests to a node that was last asked whether it is ready before this process was kept off the processor. It may have
+ * closed its port meanwhile, and no balancer would have sent them.
+ */
+let unsent = 0;
+let lateAtMs = 0;
+
 function ask(client: number, node: number): void {
+  const readyAtMs = rotation.readyAtMs(node);
+  const wasBlind = lateAtMs > readyAtMs;
   post('/v1/allow', questions[client]!, node, (answer, times) => {
     const about = { client, ...times };
-    if ('error' in answer) return void history.push({ ...about, status: 0, error: answer.error });
+    if ('error' in answer) {
+      // Without a connection nothing was sent yet; otherwise it matters what was known when it was sent.
+      const isBlind = answer.error.startsWith('connect ')
+        ? lateAtMs > readyAtMs
+        : wasBlind && BROKEN.test(answer.error);
+      if (isBlind) unsent += 1;
+      else history.push({ ...about, status: 0, error: answer.error });
+      return;
+    }
     const { status, body } = answer;
     if (status !== 200 && status !== 429) return void history.push({ ...about, status, error: body.slice(0, 200) });
     history.push({ ...about, status, ...(JSON.parse(body) as Decision) });
@@ -103,16 +124,19 @@ function fill(): void {
 let perSecond = 0;
 let pacedMs = 0;
 let stalledMs = 0;
+let due = 0;
 let lastMs = machineMs();
 let owed = 0;
 setInterval(() => {
   const nowMs = machineMs();
   const elapsedMs = nowMs - lastMs;
   lastMs = nowMs;
+  if (elapsedMs > LATE_MS) lateAtMs = nowMs;
   fill();
   if (perSecond === 0 && inFlight === 0) return;
   pacedMs += elapsedMs;
   stalledMs = Math.max(stalledMs, elapsedMs - TICK_MS);
+  due += (elapsedMs * perSecond) / 1_000;
   owed = Math.min(owed + (elapsedMs * perSecond) / 1_000, (MAX_ARREARS_MS * perSecond) / 1_000);
   for (; owed >= 1; owed -= 1) askAny(random.pick(draw));
 }, TICK_MS);
@@ -176,7 +200,7 @@ const calls: {
   async finish({ path }) {
     perSecond = inFlight = 0;
     while (underWay > 0) await new Promise((resolve) => setTimeout(resolve, TICK_MS));
-    const lines = [JSON.stringify({ pacedMs, stalledMs }), ...history.map((one) => JSON.stringify(one))];
+    const lines = [JSON.stringify({ pacedMs, stalledMs, due, unsent }), ...history.map((one) => JSON.stringify(one))];
     writeFileSync(path, lines.join('\n') + '\n');
   },
 };

@@ -25,6 +25,9 @@ export interface History {
   /** Time for which it was to send, and the longest that it did not get the processor in. */
   readonly pacedMs: number;
   readonly stalledMs: number;
+  /** Requests that its pace asked for, and those of them that count as not sent, as it did not run. */
+  readonly due: number;
+  readonly unsent: number;
 }
 
 /** One line for each request; the first is about the generator. */

@@ -10,6 +10,8 @@ const GET_TIMEOUT_MS = 5_000;
 interface Target {
   readonly client: HttpClient;
   routed: boolean;
+  /** When the last poll began that found it ready. */
+  readyAtMs: number;
   /** Counts what was decided about it: a poll that began before says nothing any more. */
   decisions: number;
   polling: boolean;
@@ -20,6 +22,8 @@ export interface Rotation {
   add(node: number, url: string): void;
   client(node: number): HttpClient;
   isRouted(node: number): boolean;
+  /** When it was last asked whether it is ready, and was. */
+  readyAtMs(node: number): number;
   route(node: number, routed: boolean): void;
   /** Those that get requests. */
   readonly living: readonly number[];
@@ -47,8 +51,10 @@ export function createRotation(): Rotation {
     if (one.polling) return;
     one.polling = true;
     const { decisions } = one;
+    const askedMs = machineMs();
     const { status } = await fetchFrom(one.client, '/readyz', POLL_TIMEOUT_MS);
     one.polling = false;
+    if (status === 200) one.readyAtMs = askedMs;
     if (one.decisions === decisions && one.routed !== (status === 200)) route(node, status === 200);
   }
 
@@ -62,12 +68,14 @@ export function createRotation(): Rotation {
       targets.set(node, {
         client: createHttpClient(hostname, Number(port)),
         routed: false,
+        readyAtMs: 0,
         decisions: 0,
         polling: false,
       });
     },
     client: (node) => target(node).client,
     isRouted: (node) => target(node).routed,
+    readyAtMs: (node) => target(node).readyAtMs,
     route,
     get living() {
       return living;
