@@ -55,7 +55,7 @@ const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
   client: { ours: ['core', 'client'], packages: /^(undici|express|fastify|hono|koa|@nestjs\/common)$/ },
   edge: {
     ours: ['core', 'cluster', 'validate', 'edge'],
-    packages: /^(node:(crypto|http|net|tls)|@sinclair\/typebox(\/.+)?)$/,
+    packages: /^(node:(crypto|http|net|tls|timers\/promises)|@sinclair\/typebox(\/.+)?)$/,
   },
   http: { ours: ['core', 'cluster', 'validate', 'edge', 'http'], packages: /./ },
   grpc: { ours: ['core', 'cluster', 'validate', 'edge', 'grpc'], packages: /^node:/ },

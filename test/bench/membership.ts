@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
+import { startEtcd } from '../discovery/etcd-process.js';
 import { freePorts } from '../support/ports.js';
 import { GENERATOR_CORE, SERVER_CORE } from './machine.js';
 import { startNode } from './processes.js';
 import type { ServerProcess } from './processes.js';
+import { missing } from '../support/programs.js';
 
 /**
  * `tsx test/bench/membership.ts`: what each way of knowing the members costs, with three nodes: a decision of the owner and a
@@ -118,8 +119,8 @@ async function measure(name: string, settings: readonly string[]): Promise<void>
 }
 
 await measure('static', []);
-const missing = missingEtcd();
-if (missing === undefined) {
+const why = missing('etcd');
+if (why === undefined) {
   const etcd = await startEtcd({ size: 3 });
   await etcd.ready();
   const inEtcd = ['--discovery', 'etcd', '--etcd-endpoints', etcd.endpoints.join()];
@@ -127,5 +128,5 @@ if (missing === undefined) {
   const strict = ['--strict', 'true', '--on-unavailable', 'closed', '--replicas', '2'];
   await measure('strict', [...inEtcd, '--etcd-prefix', '/strict/', ...strict]);
   await etcd.close();
-} else process.stdout.write(`${missing}\n`);
+} else process.stdout.write(`${why}\n`);
 process.exit(0);

@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { freePort } from '../support/ports.js';
-import { valkeyMissing } from '../support/valkey.js';
 import { askInTurns, CLIENTS, meetAllClients } from './generator.js';
 import { atLeast, count } from './goal.js';
 import type { Bench } from './goal.js';
@@ -11,6 +10,7 @@ import { median, spread } from './median.js';
 import { runScript, startNode, startValkeyServer } from './processes.js';
 import type { ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
+import { missing } from '../support/programs.js';
 
 const PIPELINE = 64;
 const SECONDS = 2;
@@ -28,7 +28,7 @@ interface Slice {
 export const resp: Bench = async ({ dist, quick, progress }) => {
   const respPort = await freePort();
   const node = await startNode(SERVER_CORE, dist, ['--resp-port', `${respPort}`]);
-  const valkey = valkeyMissing === undefined ? await startValkeyServer(SERVER_CORE) : undefined;
+  const valkey = missing('valkey-server') === undefined ? await startValkeyServer(SERVER_CORE) : undefined;
   const script = valkey && (await loadScript(valkey.port));
   const pipelines = async (server: ServerProcess, port: number, kind: string): Promise<Slice> => {
     const cpuBefore = server.cpuSeconds();
@@ -71,7 +71,7 @@ export const resp: Bench = async ({ dist, quick, progress }) => {
       mustReach: '>= 2',
       measured: isMeasured
         ? `${spread(timesValkey)}; ${micros('ours')} µs to ${micros('theirs')} µs`
-        : `not measured: ${valkeyMissing ?? 'there is no /proc'}`,
+        : `not measured: ${missing('valkey-server') ?? 'there is no /proc'}`,
       reached: isMeasured ? atLeast(2, median(timesValkey)) : undefined,
     },
   ];

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { valkeyMissing } from '../support/valkey.js';
 import { askAtRate, askInTurns, CLIENTS, CONNECTIONS, meetAllClients } from './generator.js';
 import type { Slice } from './generator.js';
 import { atLeast, atMost, count } from './goal.js';
@@ -9,6 +8,7 @@ import { median, spread } from './median.js';
 import { runScript, startBareServer, startRedisServer, startRing } from './processes.js';
 import type { ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
+import { missing } from '../support/programs.js';
 
 const FEW = 3;
 const MANY = 8;
@@ -37,7 +37,7 @@ async function compareSingles(
   bare: ServerProcess,
   { quick, progress }: BenchOptions,
 ): Promise<{ goals: Goal[]; fewMicros: number }> {
-  const redis = valkeyMissing === undefined ? await startRedisServer(SERVER_CORE) : undefined;
+  const redis = missing('valkey-server') === undefined ? await startRedisServer(SERVER_CORE) : undefined;
   const servers = redis === undefined ? [few, bare] : [few, bare, redis];
   const sides = servers.map((server) => ({ server, limit: 100, batch: 1 }));
   progress(`ring of ${FEW}: warm-up`);
@@ -62,7 +62,8 @@ async function compareSingles(
   ];
   const what = 'the same, CPU per decision to that of rate-limiter-flexible on Valkey';
   if (redis === undefined || !hasProc) {
-    const measured = redis === undefined ? `not measured: ${valkeyMissing!}` : 'not measured: there is no /proc';
+    const measured =
+      redis === undefined ? `not measured: ${missing('valkey-server')!}` : 'not measured: there is no /proc';
     goals.push({ name: 'ring-redis', what, mustReach: '<= 0.9', measured, reached: undefined });
   } else {
     const costs = ratios(2, 'cpuMicros');

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent } from 'undici';
-import { startValkey, valkeyMissing } from '../support/valkey.js';
+import { startValkey } from '../support/valkey.js';
 import { childrenOf, cpuSeconds } from './machine.js';
+import { missing } from '../support/programs.js';
 
 /**
  * `tsx test/bench/store.ts`: what a store costs a node that decides 2,000 times a second for 1,000 clients, who all change all the time:
@@ -121,11 +122,11 @@ async function measure(name: string, store: string, serverPid: number | undefine
 const folder = mkdtempSync(join(tmpdir(), 'tokenring-bench-'));
 await measure('memory', 'memory', undefined);
 await measure('lmdb', `lmdb:${join(folder, 'store')}`, undefined);
-if (valkeyMissing === undefined) {
+if (missing('valkey-server') === undefined) {
   const valkey = await startValkey();
   await measure('redis', valkey.url, valkey.pid);
   await valkey.remove();
-} else process.stdout.write(`redis: ${valkeyMissing}\n`);
+} else process.stdout.write(`redis: ${missing('valkey-server')}\n`);
 rmSync(folder, { recursive: true });
 await agent.close();
 process.exit(0);

@@ -6,11 +6,12 @@ import { createClient } from '../../src/client/index.js';
 import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
 import { ringChecksum } from '../../src/core/ring/ring.js';
 import { digestOf } from '../../src/edge/access/access.js';
-import { createAuthority, hasOpenssl } from '../peer/certificates.js';
+import { createAuthority } from '../peer/certificates.js';
 import { startTestRing } from '../support/ring.js';
 import { startStubNode } from '../support/stub-node.js';
 import type { StubNode } from '../support/stub-node.js';
 import type { TestRing } from '../support/ring.js';
+import { need } from '../support/programs.js';
 
 const requests = Array.from({ length: 40 }, (_, i) => ({
   clientId: `client ${i}`,
@@ -103,10 +104,7 @@ describe('a client of nodes that ask who it is', function () {
   });
 
   it('goes over TLS to all of them, and to nobody whose certificate it has no reason to trust', async function () {
-    if (!hasOpenssl() && process.env['CI'] !== 'true') {
-      this.test!.title += ' (pending: there is no openssl)';
-      return this.skip();
-    }
+    need(this, 'openssl');
     const authority = createAuthority('public');
     const { cert, key } = authority.issue('DNS:limits.example');
     const { urls } = await start('--tls-cert', write('cert.pem', cert), '--tls-key', write('key.pem', key));

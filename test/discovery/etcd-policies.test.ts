@@ -8,13 +8,12 @@ import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
 import type { EntryValue } from '../../src/core/policy/policy-entry.js';
 import { createEtcdRegistry } from '../../src/discovery/etcd.js';
 import { MAX_DOCUMENT_BYTES } from '../../src/discovery/etcd-policies.js';
-import { missingEtcd, startEtcd } from './etcd-process.js';
+import { startEtcd } from './etcd-process.js';
 import type { EtcdCluster } from './etcd-process.js';
 import { eventually } from '../support/eventually.js';
+import { describeWith } from '../support/programs.js';
 
 const TIMEOUT_MS = 5_000;
-const why = missingEtcd();
-
 type EtcdRegistry = ReturnType<typeof createEtcdRegistry>;
 type Seen = { registry: string; revision: number; stored: StoredPolicies };
 
@@ -35,7 +34,7 @@ async function storeAt(registry: EtcdRegistry, document: PolicyDocument, seen?: 
 const digestOf = (stored: StoredPolicies): string =>
   stored.kind === 'document' ? stored.document.digest : stored.reason;
 
-describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, function () {
+describeWith('policies in a real etcd', 'etcd', function () {
   this.timeout(30_000);
   let etcd: EtcdCluster;
   let prefix: string;
@@ -77,11 +76,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     return lines;
   }
 
-  before(async function () {
-    if (why !== undefined) {
-      if (process.env['CI'] === 'true') throw new Error(why);
-      this.skip();
-    }
+  before(async () => {
     etcd = await startEtcd();
     await etcd.ready();
   });
@@ -90,7 +85,7 @@ describe(`policies in a real etcd${why === undefined ? '' : ` (${why})`}`, funct
     registry = registryAt();
   });
   afterEach(() => Promise.all(open.splice(0).map((one) => one.close())));
-  after(() => (why === undefined ? etcd.close() : undefined));
+  after(() => etcd.close());
 
   it('are empty at first, and then the written document at every node', async () => {
     const first = await see(registry);

@@ -4,15 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { installed } from '../faults/processes.js';
 import { freePorts } from '../support/ports.js';
-
-/** @returns why etcd is missing and how to install it; `undefined` if it is there */
-export function missingEtcd(): string | undefined {
-  return installed('etcd') && installed('etcdctl', ['version'])
-    ? undefined
-    : 'etcd is missing: apt-get install etcd-server etcd-client';
-}
 
 /** Whether a process is stopped (`T`), or gone. */
 function isStopped(pid: number): boolean {

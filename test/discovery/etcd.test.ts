@@ -6,15 +6,14 @@ import { expect } from 'chai';
 import type { Change, Registration, Registry } from '../../src/cluster/membership/registry.js';
 import { createEtcdRegistry } from '../../src/discovery/etcd.js';
 import type { EtcdRegistryOptions } from '../../src/discovery/etcd.js';
-import { createAuthority, hasOpenssl } from '../peer/certificates.js';
-import { missingEtcd, startEtcd } from './etcd-process.js';
+import { createAuthority } from '../peer/certificates.js';
+import { startEtcd } from './etcd-process.js';
 import type { EtcdCluster } from './etcd-process.js';
 import { eventually } from '../support/eventually.js';
+import { describeWith } from '../support/programs.js';
 
 const TIMEOUT_MS = 2_000;
 const FREE = { ownLaterThan: Number.MAX_SAFE_INTEGER - 1, anyLaterThan: undefined };
-const why = missingEtcd();
-
 const entry = (id: string, incarnation = 1, state: Registration['state'] = 'active'): Registration => ({
   id,
   incarnation,
@@ -55,7 +54,7 @@ async function leaseOf(registry: Registry, ttlMs = 5_000): Promise<string> {
   return granted.leaseId;
 }
 
-describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, function () {
+describeWith('the registry in a real etcd', 'etcd', function () {
   this.timeout(30_000);
   let etcd: EtcdCluster;
   const open: { close(): Promise<void> }[] = [];
@@ -67,16 +66,12 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
     return registry;
   }
 
-  before(async function () {
-    if (why !== undefined) {
-      if (process.env['CI'] === 'true') throw new Error(why);
-      this.skip();
-    }
+  before(async () => {
     etcd = await startEtcd({ size: 3 });
     await etcd.ready();
   });
   afterEach(() => Promise.all(open.splice(0).map((one) => one.close())));
-  after(() => (why === undefined ? etcd.close() : undefined));
+  after(() => etcd.close());
 
   it('has one name, and the written members until their lease ends', async () => {
     const registry = registryAt();
@@ -225,18 +220,12 @@ describe(`the registry in a real etcd${why === undefined ? '' : ` (${why})`}`, f
   });
 });
 
-describe(`the registry in a real etcd with TLS and users${why === undefined ? '' : ` (${why})`}`, function () {
+describeWith('the registry in a real etcd with TLS and users', ['etcd', 'openssl'], function () {
   this.timeout(30_000);
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-etcd-tls-'));
   let etcd: EtcdCluster | undefined;
   const user = { name: 'tokenring', password: 'only of this test' };
 
-  before(function () {
-    const missing = why ?? (hasOpenssl() ? undefined : 'openssl is missing: apt-get install openssl');
-    if (missing === undefined) return;
-    if (process.env['CI'] === 'true') throw new Error(missing);
-    this.skip();
-  });
   after(async () => {
     await etcd?.close();
     rmSync(folder, { recursive: true });

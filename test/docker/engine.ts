@@ -1,6 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
+import { missing } from '../support/programs.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -35,7 +36,7 @@ export interface Ran {
 export function findEngine(): Engine | { readonly missing: string } {
   const answers = (...args: string[]): boolean =>
     spawnSync('docker', args, { stdio: 'ignore', timeout: 10_000 }).status === 0;
-  if (answers('version') && answers('compose', 'version')) return machineEngine();
+  if (missing('docker') === undefined && answers('version')) return machineEngine();
   const sandbox = process.env['DOCKER_SANDBOX'] ?? join(ROOT, '../shared/bin/docker-sandbox');
   try {
     accessSync(sandbox, constants.X_OK);

@@ -106,7 +106,7 @@ function environmentOf({ node }: Rendered, pod: string): Record<string, string> 
   return environment;
 }
 
-describeWith('Kubernetes', ['kubectl', 'kustomize', '--help'], 'apt-get install kubernetes-client', function () {
+describeWith('Kubernetes', 'kubectl', function () {
   this.timeout(60_000);
   const rendered = new Map<Variant, Rendered>();
   let folder: string;

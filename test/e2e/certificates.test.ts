@@ -10,15 +10,14 @@ import { expect } from 'chai';
 import { startNode } from '../../src/main.js';
 import type { RunningNode } from '../../src/main.js';
 import { readSettings, SettingsError } from '../../src/settings/settings.js';
-import { certificateFiles, createAuthority, hasOpenssl } from '../peer/certificates.js';
+import { certificateFiles, createAuthority } from '../peer/certificates.js';
 import type { Authority, Identity } from '../peer/certificates.js';
 import { allow, newClient } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
+import { need } from '../support/programs.js';
 
 const HERE = 'IP:127.0.0.1,DNS:localhost';
 const TOKEN = 'admin-token';
-
-const WITHOUT = hasOpenssl() ? '' : ' (pending: this machine has no openssl command to make certificates with)';
 
 function tlsOf(socket: Socket): TLSSocket {
   if (socket instanceof TLSSocket) return socket;
@@ -76,17 +75,14 @@ async function until(what: string, holds: () => Promise<boolean>, withinMs = 3_0
   }
 }
 
-describe(`a node with certificates${WITHOUT}`, function () {
+describe(`a node with certificates`, function () {
   this.timeout(40_000);
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-certificates-'));
   const started: RunningNode[] = [];
   let [ours, theirs] = [] as unknown as [Authority, Authority];
 
   before(function () {
-    if (WITHOUT !== '') {
-      if (process.env['CI'] === 'true') throw new Error('these tests need the openssl command');
-      return this.skip();
-    }
+    need(this, 'openssl');
     [ours, theirs] = [createAuthority('ours'), createAuthority('theirs')];
   });
   afterEach(async () => {

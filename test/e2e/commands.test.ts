@@ -13,6 +13,7 @@ import { eventually } from '../support/eventually.js';
 import { liveNode, newClient } from '../support/http.js';
 import { killAll, tokenring } from './processes.js';
 import type { Ended } from './processes.js';
+import { need } from '../support/programs.js';
 
 /** Without what this process is started with. */
 const PLAIN = { PATH: process.env['PATH'] };
@@ -244,12 +245,7 @@ describe('the commands of tokenring', function () {
     });
 
     it('prints at most ten plain lines on a terminal', async function () {
-      if (spawnSync('script', ['--version']).status !== 0) {
-        const missing = 'script is missing: apt-get install bsdutils';
-        if (process.env['CI'] === 'true') throw new Error(missing);
-        this.test!.title += ` (${missing})`;
-        return this.skip();
-      }
+      need(this, 'script');
       const command = `${process.execPath} ${join(freshDist(), 'cli.js')} cluster --port 21080 --policies none`;
       const terminal = spawn('script', ['-qec', command, '/dev/null'], {
         stdio: ['ignore', 'pipe', 'inherit'],

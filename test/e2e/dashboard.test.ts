@@ -9,13 +9,14 @@ import type { AxeResults } from 'axe-core';
 import type { Locator, Page } from 'playwright-core';
 import { DURATION_BOUNDS, SOURCES } from '../../src/core/decide/decision.js';
 import type { RunningNode } from '../../src/main.js';
-import { describeWithChromium, startChromium } from '../support/chromium.js';
+import { startChromium } from '../support/chromium.js';
 import type { Chromium, WatchedPage } from '../support/chromium.js';
 import { startStub } from '../support/dashboard-stub.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
 import { killAll, serve } from './processes.js';
 import type { Program } from './processes.js';
+import { describeWith } from '../support/programs.js';
 
 const TOKEN = 'the-admin-token';
 /** A killed node shows in so many ms. */
@@ -25,7 +26,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 /** What Chromium itself writes to the console where an answer has an error status. */
 const refused = (status: number): RegExp => new RegExp(`^Failed to load resource: .* status of ${status} `);
 
-describeWithChromium('the dashboard in a browser', function () {
+describeWith('the dashboard in a browser', 'chromium', function () {
   this.timeout(60_000);
   let node: RunningNode;
   let chromium: Chromium;

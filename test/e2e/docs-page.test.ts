@@ -2,13 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { expect } from 'chai';
 import type { Locator } from 'playwright-core';
 import type { RunningNode } from '../../src/main.js';
-import { describeWithChromium, startChromium } from '../support/chromium.js';
+import { startChromium } from '../support/chromium.js';
 import type { Chromium, WatchedPage } from '../support/chromium.js';
 import { call, liveNode } from '../support/http.js';
+import { describeWith } from '../support/programs.js';
 
 const TOKEN = 'the-admin-token';
 
-describeWithChromium('/docs in a browser', function () {
+describeWith('/docs in a browser', 'chromium', function () {
   this.timeout(120_000);
   let node: RunningNode;
   let chromium: Chromium;

@@ -4,16 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
+import { startEtcd } from '../discovery/etcd-process.js';
 import type { EtcdCluster } from '../discovery/etcd-process.js';
 import { createGate } from './gate.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
 import { eventually } from '../support/eventually.js';
+import { describeWith } from '../support/programs.js';
 
 const TOKEN = 'only-of-this-test';
-const why = missingEtcd();
-
 interface Answer {
   readonly status: number;
   readonly body: Record<string, unknown>;
@@ -58,24 +57,19 @@ async function until(holds: () => Promise<boolean>, forMs = 10_000): Promise<num
   return performance.now() - startedMs;
 }
 
-describe(`policies of real processes in a real etcd${why === undefined ? '' : ` (${why})`}`, function () {
+describeWith('policies of real processes in a real etcd', 'etcd', function () {
   this.timeout(90_000);
   let etcd: EtcdCluster;
   let folder: string;
   const audits: string[] = [];
 
-  before(function () {
-    if (why === undefined) return;
-    if (process.env['CI'] === 'true') throw new Error(why);
-    this.skip();
-  });
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'tokenring-'));
     audits.length = 0;
   });
   afterEach(async () => {
     killAll();
-    if (why === undefined) await etcd.close();
+    await etcd.close();
     rmSync(folder, { recursive: true, force: true });
   });
 

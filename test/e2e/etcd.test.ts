@@ -1,14 +1,13 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
+import { startEtcd } from '../discovery/etcd-process.js';
 import type { EtcdCluster } from '../discovery/etcd-process.js';
 import { createGate } from './gate.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
+import { describeWith } from '../support/programs.js';
 
 const LIMIT = 5;
-const why = missingEtcd();
-
 interface Answer {
   readonly allowed: boolean;
   readonly source: string;
@@ -27,18 +26,13 @@ async function readiness(port: number): Promise<number> {
   return (await fetch(`http://127.0.0.1:${port}/readyz`)).status;
 }
 
-describe(`real processes with a real etcd of three${why === undefined ? '' : ` (${why})`}`, function () {
+describeWith('real processes with a real etcd of three', 'etcd', function () {
   this.timeout(90_000);
   let etcd: EtcdCluster | undefined;
   afterEach(async () => {
     killAll();
     await etcd?.close();
     etcd = undefined;
-  });
-  before(function () {
-    if (why === undefined) return;
-    if (process.env['CI'] === 'true') throw new Error(why);
-    this.skip();
   });
 
   async function startAll(...flags: string[]): Promise<{ nodes: Program[]; ports: number[] }> {

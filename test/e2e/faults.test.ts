@@ -6,8 +6,9 @@ import { isDoubtful, runJudged } from '../faults/row.js';
 import { ROWS } from '../faults/rows.js';
 import { remarks, line } from '../faults/table.js';
 import { BusyError } from '../faults/stage.js';
-import { missing } from '../faults/tools.js';
+import { missingTool } from '../faults/tools.js';
 import { missed } from '../faults/verdict.js';
+import { pending } from '../support/programs.js';
 
 /** The quick version of `npm run faults`, which has the other rows too. */
 const NAMES = [
@@ -34,23 +35,18 @@ describe('a cluster of real processes under load keeps its promises through', ()
   for (const row of ROWS.filter(({ name }) => NAMES.includes(name))) {
     it(row.fault, async function () {
       this.timeout(70_000 * TRIES);
-      const pending = (why: string): never => {
-        if (process.env['CI'] === 'true') throw new Error(why);
-        this.test!.title += ` (${why})`;
-        return this.skip();
-      };
-      const why = row.needs.map(missing).find((reason) => reason !== undefined);
-      if (why !== undefined) pending(why);
+      const why = row.needs.map(missingTool).find((reason) => reason !== undefined);
+      if (why !== undefined) pending(this, why);
       const options = { nodes: 3, pace: PACE, dist: freshDist(), settings: [], seed: Date.now() % 1_000_000, folder };
       try {
         const result = await runJudged(row, options, TRIES);
         if (missed(result).length === 0) return;
         const said = `\n${line(row.fault, result)}${remarks(row.fault, result)}logs and history: ${folder}`;
-        if (isDoubtful(result)) pending(`the machine is too busy to judge: ${said}`);
+        if (isDoubtful(result)) pending(this, `the machine is too busy to judge: ${said}`);
         throw new Error(said);
       } catch (error) {
         kept = true;
-        if (error instanceof BusyError) pending(error.message);
+        if (error instanceof BusyError) pending(this, error.message);
         throw error;
       }
     });

@@ -1,11 +1,12 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import type { RunningNode } from '../../src/main.js';
-import { describeWithChromium, startChromium } from '../support/chromium.js';
+import { startChromium } from '../support/chromium.js';
+import { describeWith } from '../support/programs.js';
 import type { Chromium } from '../support/chromium.js';
 import { allow, liveNode, newClient } from '../support/http.js';
 
-describeWithChromium('a page of another site in a browser', function () {
+describeWith('a page of another site in a browser', 'chromium', function () {
   this.timeout(60_000);
   let node: RunningNode;
   let chromium: Chromium;

@@ -8,13 +8,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, status } from '@grpc/grpc-js';
 import { expect } from 'chai';
-import { certificateFiles, createAuthority, hasOpenssl } from '../peer/certificates.js';
+import { certificateFiles, createAuthority } from '../peer/certificates.js';
 import type { Identity } from '../peer/certificates.js';
 import { codeOf, descriptor, grpcClient, requestSerialize } from '../support/grpc.js';
 import type { Answered, GrpcClient } from '../support/grpc.js';
 import { freePorts } from '../support/ports.js';
 import { killAll, serve, tokenring } from './processes.js';
 import type { Program } from './processes.js';
+import { need } from '../support/programs.js';
 
 const OK = 1;
 const OVER_LIMIT = 2;
@@ -82,11 +83,7 @@ describe('tokenring serve with a gRPC port', function () {
     answers.filter(({ overall_code: overall }) => overall === OK).length;
 
   it('asks for certificates of its authority, and shows another one once its files have changed', async function () {
-    if (!hasOpenssl()) {
-      if (process.env['CI'] === 'true') throw new Error('this test needs the openssl command');
-      this.test!.title += ' (pending: there is no openssl)';
-      return this.skip();
-    }
+    need(this, 'openssl');
     const [ours, theirs] = [createAuthority('ours'), createAuthority('theirs')];
     const files = certificateFiles(folder, 'tls');
     const [first, second] = ['IP:127.0.0.1,DNS:localhost', 'DNS:localhost'].map((names) => ours.issue(names));

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freshDist } from '../support/dist.js';
 import { freePorts } from '../support/ports.js';
+import { need } from '../support/programs.js';
 
 /** Without what this process is started with. */
 const PLAIN = { PATH: process.env['PATH'] };
@@ -128,7 +129,7 @@ describe('a node whose log cannot be written', function () {
   });
 
   it('decides after its terminal has closed', async function () {
-    if (spawnSync('script', ['--version']).status !== 0) this.skip();
+    need(this, 'script', 'pgrep');
     const [port] = await freePorts(1);
     // In a session of its own it gets no SIGHUP: its writes fail with EIO.
     const command = `exec setsid -w ${process.execPath} ${program(port!).join(' ')}`;

@@ -5,13 +5,14 @@ import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
-import { createAuthority, hasOpenssl } from '../peer/certificates.js';
+import { createAuthority } from '../peer/certificates.js';
 import { command, connectResp, wireOf } from '../resp/wire.js';
 import { eventually } from '../support/eventually.js';
 import { newClient } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
 import { killAll, serve, tokenring } from './processes.js';
 import type { Program } from './processes.js';
+import { need } from '../support/programs.js';
 
 const PIPELINE = 64;
 /**
@@ -215,11 +216,7 @@ describe('the port of the Redis protocol with certificates', function () {
   afterEach(killAll);
 
   it('requires a certificate of its authority, and shows another of its own once the files have changed', async function () {
-    if (!hasOpenssl()) {
-      if (process.env['CI'] === 'true') throw new Error('this test needs the openssl command');
-      this.test!.title += ' (openssl is missing: apt-get install openssl)';
-      return this.skip();
-    }
+    need(this, 'openssl');
     const folder = mkdtempSync(join(tmpdir(), 'tokenring-resp-'));
     const [ours, theirs] = [createAuthority('ours'), createAuthority('theirs')];
     const put = (kind: string, text: string): void => {

@@ -10,10 +10,11 @@ import { createServer as createTlsServer } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import { createAuthority } from '../peer/certificates.js';
 import { freePort } from '../support/ports.js';
-import { describeWithValkey, startValkey } from '../support/valkey.js';
+import { startValkey } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
+import { describeWith } from '../support/programs.js';
 
 describe('tokenring serve with a store', function () {
   this.timeout(60_000);
@@ -136,7 +137,7 @@ async function terminateTls(
   };
 }
 
-describeWithValkey('tokenring serve with a Valkey', function () {
+describeWith('tokenring serve with a Valkey', 'valkey-server', function () {
   let valkey: Valkey | undefined;
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-valkey-store-'));
   afterEach(async () => {

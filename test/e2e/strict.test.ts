@@ -3,12 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { missingEtcd, startEtcd } from '../discovery/etcd-process.js';
+import { startEtcd } from '../discovery/etcd-process.js';
 import type { EtcdCluster } from '../discovery/etcd-process.js';
 import { freePorts } from '../support/ports.js';
-import { startValkey, valkeyMissing } from '../support/valkey.js';
+import { startValkey } from '../support/valkey.js';
 import { killAll, tokenring } from './processes.js';
 import type { Program } from './processes.js';
+import { need } from '../support/programs.js';
 
 const LIMIT = 5;
 const LEASE_MS = 3_000;
@@ -63,12 +64,7 @@ describe('strict nodes with a real etcd', function () {
   let started: EtcdCluster | undefined;
   let etcd: EtcdCluster;
   before(async function () {
-    const why = missingEtcd();
-    if (why !== undefined) {
-      if (process.env['CI'] === 'true') throw new Error(why);
-      this.test!.parent!.title += ` (${why})`;
-      return this.skip();
-    }
+    need(this, 'etcd');
     etcd = started = await startEtcd();
     await etcd.ready();
   });
@@ -92,11 +88,7 @@ describe('strict nodes with a real etcd', function () {
 
   for (const kind of ['lmdb', 'redis'] as const) {
     it(`go on where they were when all are killed, and etcd too: ${kind}`, async function () {
-      if (kind === 'redis' && valkeyMissing !== undefined) {
-        if (process.env['CI'] === 'true') throw new Error(valkeyMissing);
-        this.test!.title += ` (${valkeyMissing})`;
-        return this.skip();
-      }
+      if (kind === 'redis') need(this, 'valkey-server');
       const valkey = kind === 'redis' ? await startValkey() : undefined;
       try {
         const peerPorts = await freePorts(3);

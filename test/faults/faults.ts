@@ -8,7 +8,7 @@ import { runJudged } from './row.js';
 import type { Row } from './row.js';
 import { ROWS } from './rows.js';
 import { heading, line, remarks } from './table.js';
-import { missing } from './tools.js';
+import { missingTool } from './tools.js';
 import { missed } from './verdict.js';
 
 /** Of a row whose misses the machine may have caused. */
@@ -22,7 +22,7 @@ async function main(options: FaultsOptions): Promise<boolean> {
   const remarked: string[] = [];
   let ok = true;
   for (const row of ROWS.filter(({ name }) => options.only?.includes(name) ?? true)) {
-    const why = row.needs.map(missing).find((reason) => reason !== undefined);
+    const why = row.needs.map(missingTool).find((reason) => reason !== undefined);
     if (why !== undefined) {
       process.stdout.write(`| ${row.fault} | skipped: ${why} | | | - |\n`);
       continue;

@@ -5,18 +5,18 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call } from '../support/http.js';
-import { describeWithNginx } from '../support/nginx.js';
 import { freePort } from '../support/ports.js';
 import { documented } from './documented.js';
 import { sendFrom, startDocumentedNginx, startLimiter, startService } from './stage.js';
 import type { Gateway, Service } from './stage.js';
+import { describeWith } from '../support/programs.js';
 
 async function askFrom(address: string, port: number, path = '/'): Promise<number> {
   const answer = await sendFrom(address, port, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
   return Number(answer.slice(9, 12));
 }
 
-describeWithNginx('nginx, as docs/gateways.md configures it', function () {
+describeWith('nginx, as docs/gateways.md configures it', 'nginx', function () {
   let node: RunningNode;
   let service: Service;
   let gateway: Gateway;

@@ -3,12 +3,10 @@ import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/main.js';
 import { allow, call } from '../support/http.js';
-import { describeWithNginx, describeWithNginxLua } from '../support/nginx.js';
 import { freePort } from '../support/ports.js';
 import { describeWith } from '../support/programs.js';
 import { documented } from './documented.js';
 import {
-  HAPROXY,
   sendFrom,
   startDocumentedCaddy,
   startDocumentedHaproxy,
@@ -219,11 +217,7 @@ function testsOf({ start, open, policy, closed, misconfigured, showsBody }: Prox
   });
 }
 
-describeWithNginx('nginx, as docs/gateways.md configures it, like the other proxies', () => testsOf(nginx));
-describeWith('HAProxy, as docs/gateways.md configures it', [HAPROXY, '-v'], 'apt-get install haproxy', () =>
-  testsOf(haproxy),
-);
-describeWith('Caddy, as docs/gateways.md configures it', ['caddy', 'version'], 'apt-get install caddy', () =>
-  testsOf(caddy),
-);
-describeWithNginxLua('the Lua for Kong, as docs/gateways.md configures it, in nginx', () => testsOf(kong));
+describeWith('nginx, as docs/gateways.md configures it, like the other proxies', 'nginx', () => testsOf(nginx));
+describeWith('HAProxy, as docs/gateways.md configures it', 'haproxy', () => testsOf(haproxy));
+describeWith('Caddy, as docs/gateways.md configures it', 'caddy', () => testsOf(caddy));
+describeWith('the Lua for Kong, as docs/gateways.md configures it, in nginx', 'nginx with Lua', () => testsOf(kong));

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage } from 'node:http';
@@ -15,6 +14,7 @@ import type { Daemon } from '../support/daemon.js';
 import { freePort } from '../support/ports.js';
 import { ALONE, call } from '../support/http.js';
 import { changed, documented, documentedKong } from './documented.js';
+import { HAPROXY } from '../support/programs.js';
 
 const TOKEN = 'the-admin-token';
 
@@ -77,9 +77,6 @@ export const startDocumentedNginx: StartGateway = async (nodes, service, ...chan
   const ports: Change[] = [...portsOf(nodes, service), ['listen 8000;', `listen 127.0.0.1:${port};`]];
   return { port, daemon: await startNginx(changed(documented('nginx')[0]!, ...ports, ...changes), port) };
 };
-
-export const HAPROXY =
-  ['haproxy', '/usr/sbin/haproxy'].find((path) => spawnSync(path, ['-v']).status === 0) ?? 'haproxy';
 
 export const startDocumentedHaproxy: StartGateway = async (nodes, service, ...changes) => {
   const port = await freePort();

@@ -3,7 +3,8 @@ import { execFile } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { install, pending } from '../support/installed.js';
+import { install } from '../support/installed.js';
+import { pending } from '../support/programs.js';
 
 const run = promisify(execFile);
 const TSC = join(import.meta.dirname, '../../node_modules/typescript/bin/tsc');

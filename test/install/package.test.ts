@@ -4,7 +4,8 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { freshDist } from '../support/dist.js';
-import { install, pack, pending } from '../support/installed.js';
+import { install, pack } from '../support/installed.js';
+import { pending } from '../support/programs.js';
 
 const run = promisify(execFile);
 const MB = 1_000_000;

@@ -4,9 +4,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { VERSION } from '../../src/version.js';
-import { install, pending } from '../support/installed.js';
+import { install } from '../support/installed.js';
 import type { Installed } from '../support/installed.js';
 import { freePort } from '../support/ports.js';
+import { pending } from '../support/programs.js';
 
 const run = promisify(execFile);
 /** In the installed package; docs/sdk.md uses its policy `api`. */

@@ -9,11 +9,12 @@ import type { AddressInfo, Server } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { eventually } from '../support/eventually.js';
-import { add, install, pending } from '../support/installed.js';
+import { add, install } from '../support/installed.js';
 import type { Installed } from '../support/installed.js';
 import { freePort } from '../support/ports.js';
 import { startTestRing } from '../support/ring.js';
 import type { TestRing } from '../support/ring.js';
+import { pending } from '../support/programs.js';
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,10 +12,6 @@ export interface Authority {
   readonly ca: string;
   /** A certificate for these names, as in `IP:127.0.0.1,DNS:localhost`. */
   issue(names: string, subject?: string): Identity;
-}
-
-export function hasOpenssl(): boolean {
-  return spawnSync('openssl', ['version']).status === 0;
 }
 
 /** Of all authorities of this process: one listener for each would be too many for Node.js, which warns. */

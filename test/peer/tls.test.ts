@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { createPeerServer } from '../../src/peer/server.js';
 import { createPeerCounters } from '../../src/peer/counters.js';
 import type { PeerTls } from '../../src/peer/tls.js';
-import { createAuthority, hasOpenssl } from './certificates.js';
+import { createAuthority } from './certificates.js';
 import type { Authority } from './certificates.js';
 import {
   answerTo,
@@ -18,21 +18,17 @@ import {
   startPeer,
   until,
 } from './support.js';
+import { need } from '../support/programs.js';
 
 const HERE = 'IP:127.0.0.1,DNS:localhost';
 
-const WITHOUT = hasOpenssl() ? '' : ' (pending: this machine has no openssl command to make certificates with)';
-
-describe(`peer TLS${WITHOUT}`, () => {
+describe(`peer TLS`, () => {
   let ours: Authority;
   let theirs: Authority;
   let node: PeerTls;
 
   before(function () {
-    if (WITHOUT !== '') {
-      if (process.env['CI'] === 'true') throw new Error('these tests need the openssl command');
-      return this.skip();
-    }
+    need(this, 'openssl');
     [ours, theirs] = [createAuthority('ours'), createAuthority('theirs')];
     node = { ...ours.issue(HERE), ca: ours.ca };
   });

@@ -5,14 +5,15 @@ import type { FencedLock, Hold } from '../../src/store/fenced-lock.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
 import { connectRedis, defineScript } from '../../src/store/redis-client.js';
 import type { RedisClient } from '../../src/store/redis-client.js';
-import { describeWithValkey, startValkey } from '../support/valkey.js';
+import { startValkey } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
+import { describeWith } from '../support/programs.js';
 
 const SET = defineScript(`${GUARD} redis.call('SET', KEYS[3], ARGV[3]) return 1`);
 const WRITERS = 5;
 const UPDATES = 10_000;
 
-describeWithValkey('the fenced lock', () => {
+describeWith('the fenced lock', 'valkey-server', () => {
   let valkey: Valkey;
   const clients: RedisClient[] = [];
   before(async () => (valkey = await startValkey()));

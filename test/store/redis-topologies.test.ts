@@ -12,8 +12,9 @@ import type { RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/system.js';
 import { owing, readAll } from '../support/stored.js';
 import { freePort } from '../support/ports.js';
-import { describeWithValkey, startValkey, VALKEY } from '../support/valkey.js';
+import { startValkey, VALKEY } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
+import { describeWith } from '../support/programs.js';
 
 const HOUR_MS = 3_600_000;
 /** Timeout of servers, and of replicas at their primaries. */
@@ -71,7 +72,7 @@ describe('the address of a Redis', () => {
   });
 });
 
-describeWithValkey('the Redis store, of more than one server,', () => {
+describeWith('the Redis store, of more than one server,', 'valkey-server', () => {
   const servers: Valkey[] = [];
   const stores: RedisStore[] = [];
   afterEach(async () => {

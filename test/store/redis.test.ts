@@ -10,13 +10,14 @@ import { StoreError } from '../../src/store/store-error.js';
 import { systemClock } from '../../src/system.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
-import { describeWithValkey, startValkey } from '../support/valkey.js';
+import { startValkey } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
+import { describeWith } from '../support/programs.js';
 
 const HOUR_MS = 3_600_000;
 const DONE = { kind: 'done', left: [], lost: false };
 
-describeWithValkey('the Redis store', function () {
+describeWith('the Redis store', 'valkey-server', function () {
   let valkey: Valkey;
   const stores: RedisStore[] = [];
   const log: Log = { info: () => undefined, warn: () => undefined };

@@ -1,10 +1,6 @@
-import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
-
-const PATH = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-
-const chromiumMissing = existsSync(PATH) ? undefined : `${PATH} is missing: apt-get install chromium`;
+import { CHROMIUM } from './programs.js';
 
 /** A page in a real browser, with all that it does wrong. */
 export interface WatchedPage {
@@ -25,7 +21,7 @@ export interface Chromium {
 export async function startChromium(...flags: string[]): Promise<Chromium> {
   // Chromium refuses its sandbox to root, as whom containers run tests.
   const args = process.getuid?.() === 0 ? ['--no-sandbox', ...flags] : flags;
-  const browser: Browser = await chromium.launch({ executablePath: PATH, args, timeout: 60_000 });
+  const browser: Browser = await chromium.launch({ executablePath: CHROMIUM, args, timeout: 60_000 });
   return {
     async open(url, options) {
       const context = await browser.newContext(options);
@@ -46,15 +42,4 @@ export async function startChromium(...flags: string[]): Promise<Chromium> {
     },
     close: () => browser.close(),
   };
-}
-
-/** Tests that need it are pending where it is missing, and fail where CI should have it. */
-export function describeWithChromium(title: string, tests: (this: Mocha.Suite) => void): void {
-  describe(title, function () {
-    if (chromiumMissing === undefined) return tests.call(this);
-    it(`(${chromiumMissing})`, function () {
-      if (process.env['CI'] === 'true') throw new Error(chromiumMissing);
-      this.skip();
-    });
-  });
 }

@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { Context } from 'mocha';
 import { freshDist } from './dist.js';
 
 const run = promisify(execFile);
@@ -71,11 +70,4 @@ export async function npm(folder: string, args: readonly string[], env = process
     if (code === undefined) throw error;
     return `npm cannot reach its registry (${code})`;
   }
-}
-
-/** Leaves out a test that needs what this machine lacks, and says why. With `CI=true` the test fails instead. */
-export function pending(context: Context, why: string): never {
-  if (process.env['CI'] === 'true') throw new Error(why);
-  if (context.test !== undefined) context.test.title += ` (pending: ${why})`;
-  return context.skip();
 }

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,10 +21,6 @@ export interface Valkey {
 }
 
 export const VALKEY = 'valkey-server';
-const isThere = spawnSync(VALKEY, ['--version'], { stdio: 'ignore' }).status === 0;
-
-/** Why there is none; `undefined` when there is. */
-export const valkeyMissing = isThere ? undefined : `${VALKEY} is missing: apt-get install ${VALKEY}`;
 
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
@@ -73,15 +69,4 @@ export async function startValkey(...options: string[]): Promise<Valkey> {
   };
   await valkey.start();
   return valkey;
-}
-
-/** Tests that need it are pending where it is missing, and fail where CI should have it. */
-export function describeWithValkey(title: string, tests: () => void): void {
-  describe(title, () => {
-    if (valkeyMissing === undefined) return tests();
-    it(`(${valkeyMissing})`, function () {
-      if (process.env['CI'] === 'true') throw new Error(valkeyMissing);
-      this.skip();
-    });
-  });
 }

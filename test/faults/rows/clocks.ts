@@ -6,8 +6,8 @@ import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
 import { PER_SECOND } from '../pace.js';
 import { withStage } from '../stage.js';
-import { faketimeLibrary } from '../tools.js';
 import { commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
+import { faketimeLibrary } from '../../support/programs.js';
 
 const STEPS = 6;
 const MAX_HOURS = 30;
