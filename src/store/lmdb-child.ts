@@ -12,7 +12,7 @@ function answer(request: Request): Reply {
   try {
     if (request.op === 'open') {
       file ??= openLmdbFile(request.path);
-      return { kind: 'opened', members: file.members() };
+      return { kind: 'opened', members: file.members(), warnings: file.warnings };
     }
     if (file === undefined) throw new FileFailure('other', 'the file is not open');
     switch (request.op) {

@@ -4,7 +4,7 @@ import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../cluster/messages.js';
 import { encodeClients, readClients } from '../wire/clients.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';
-import { FORMAT, nextRecord, recall, tryRecord } from './record.js';
+import { nextRecord, recall, tryRecord } from './record.js';
 
 /** Clients in one chunk of a load. */
 const CHUNK = 500;
@@ -16,9 +16,16 @@ const SWEEP = 1_000;
 /** Longest time that a request waits for earlier ones. */
 const MAX_WAIT_MS = 60_000;
 
-/** Key of the head: JSON with the format of the records and the members of the ring. Client ids sort after it. */
-const HEAD = Buffer.from([0]);
-const FIRST_CLIENT = Buffer.from([1]);
+/** Version of the file: its keys, its head, and its records. A program that finds another one does not start. */
+const FORMAT = 2;
+/** Key of the head: JSON with the version of the file and the members of the ring. All versions have it here. */
+const HEAD = Buffer.of(0);
+/** First byte of the key of each client. No client id reaches a key outside it. */
+const CLIENTS = 1;
+const FIRST_CLIENT = Buffer.of(CLIENTS);
+const AFTER_CLIENTS = Buffer.of(CLIENTS + 1);
+/** Keys by which a file without a head is judged. */
+const SAMPLE = 1_000;
 
 /** LMDB's messages for a file that is damaged or is not an LMDB file. */
 const CORRUPT =
@@ -40,6 +47,8 @@ export class FileFailure extends Error {
  * so it needs a process of its own. Other processes of this machine may have the same file open.
  */
 export interface LmdbFile {
+  /** What the operator should know of the file as it was found. */
+  readonly warnings: readonly string[];
   /** Members of the ring at the last write. */
   members(): readonly string[];
   /** @throws FileFailure */
@@ -54,19 +63,23 @@ export interface LmdbFile {
   close(): Promise<void>;
 }
 
+const OPTIONS = {
+  // The path names the file itself, not a folder, whatever its extension.
+  noSubdir: true,
+  encoding: 'binary',
+  keyEncoding: 'binary',
+  maxReaders: 256,
+} as const;
+
 /** @throws FileFailure */
 export function openLmdbFile(path: string): LmdbFile {
   let members: readonly string[] = [];
+  const warnings: string[] = [];
   const db = guarded(() => {
-    // `path` names the file itself, not a folder, whatever its extension.
-    const opened = open<Buffer, Buffer>({
-      path,
-      noSubdir: true,
-      encoding: 'binary',
-      keyEncoding: 'binary',
-      maxReaders: 256,
-    });
-    members = readHead(opened, path);
+    const opened = open<Buffer, Buffer>({ ...OPTIONS, path });
+    const head = readHead(opened, path);
+    members = head.members;
+    if (head.rebuilt) warnings.push(`${path} had no valid head; rebuilt it, without the members of the last ring`);
     return opened;
   });
   const opened = fileAt(path);
@@ -74,16 +87,17 @@ export function openLmdbFile(path: string): LmdbFile {
   let swept: Buffer = FIRST_CLIENT;
 
   return {
+    warnings,
     members: () => members,
     load: (after, nowMs) =>
       guarded(() => {
         const clients: ClientSnapshot[] = [];
-        const start = after === undefined ? FIRST_CLIENT : Buffer.concat([Buffer.from(after), Buffer.of(0)]);
+        const start = after === undefined ? FIRST_CLIENT : next(Buffer.from(after, 'latin1'));
         let last: string | undefined;
         let read = 0;
-        for (const { key, value } of db.getRange({ start, limit: MAX_READ })) {
+        for (const { key, value } of db.getRange({ start, end: AFTER_CLIENTS, limit: MAX_READ })) {
           read += 1;
-          last = keyOf(key).toString();
+          last = bufferOf(key).toString('latin1');
           const record = tryRecord(value);
           if (record === undefined) unreadable += 1;
           else if (record.restAtMs > nowMs) {
@@ -96,19 +110,19 @@ export function openLmdbFile(path: string): LmdbFile {
         const [rules, wire] = encodeClients(clients);
         return { kind: 'loaded', rules, clients: wire, after: more ? last : undefined, unreadable };
       }),
-    write: ({ time: { earliestMs, latestMs }, rules, clients, forgotten, members: next = members }) =>
+    write: ({ time: { earliestMs, latestMs }, rules, clients, forgotten, members: others = members }) =>
       guarded(() => {
         // A removed file stays open in this process. Data written to it is lost when the process ends.
         if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
         db.transactionSync(() => {
-          if (next.join() !== members.join()) db.putSync(HEAD, encodeHead(next));
+          if (others.join() !== members.join()) db.putSync(HEAD, encodeHead(others));
           for (const clientId of forgotten) {
-            const key = Buffer.from(clientId);
+            const key = keyOf(clientId);
             const before = db.get(key);
             if (before !== undefined && !isLater(tryRecord(before)?.atMs ?? 0, latestMs)) db.removeSync(key);
           }
           for (const [clientId, buckets] of readClients(rules, clients)) {
-            const key = Buffer.from(clientId);
+            const key = keyOf(clientId);
             const before = db.get(key);
             const stored = before && tryRecord(before);
             if (before !== undefined && stored === undefined) unreadable += 1;
@@ -116,18 +130,18 @@ export function openLmdbFile(path: string): LmdbFile {
             if (merged !== undefined) db.putSync(key, Buffer.from(merged.text));
           }
         });
-        members = next;
+        members = others;
         return { kind: 'written', unreadable };
       }),
     sweep: (nowMs) =>
       guarded(() => {
         const expired: Buffer[] = [];
         let read = 0;
-        for (const { key, value } of db.getRange({ start: swept, limit: SWEEP })) {
+        for (const { key, value } of db.getRange({ start: swept, end: AFTER_CLIENTS, limit: SWEEP })) {
           read += 1;
-          swept = Buffer.concat([keyOf(key), Buffer.of(0)]);
+          swept = next(bufferOf(key));
           const restAtMs = tryRecord(value)?.restAtMs;
-          if (restAtMs !== undefined && restAtMs <= nowMs) expired.push(Buffer.from(keyOf(key)));
+          if (restAtMs !== undefined && restAtMs <= nowMs) expired.push(bufferOf(key));
         }
         if (read < SWEEP) swept = FIRST_CLIENT;
         if (expired.length === 0) return { kind: 'swept' };
@@ -157,28 +171,56 @@ function fileAt(path: string): string | undefined {
   return found && `${found.dev} ${found.ino}`;
 }
 
-function keyOf(key: Buffer): Buffer {
-  return Buffer.isBuffer(key) ? key : Buffer.from(key);
+function keyOf(clientId: string): Buffer {
+  return Buffer.concat([FIRST_CLIENT, Buffer.from(clientId)]);
 }
 
-/** @returns the members of the ring at the last write */
-function readHead(db: RootDatabase<Buffer, Buffer>, path: string): readonly string[] {
-  const text = db.get(HEAD);
-  if (text === undefined) {
+/** @returns the least key after this one */
+function next(key: Buffer): Buffer {
+  return Buffer.concat([key, Buffer.of(0)]);
+}
+
+function bufferOf(key: Uint8Array): Buffer {
+  return Buffer.from(key);
+}
+
+interface Head {
+  /** The members of the ring at the last write. */
+  readonly members: readonly string[];
+  readonly rebuilt: boolean;
+}
+
+/** Reads the head, or writes one if there is none that is valid. @throws FileFailure */
+function readHead(db: RootDatabase<Buffer, Buffer>, path: string): Head {
+  return db.transactionSync(() => {
+    const text = db.get(HEAD);
+    const found = text && parseHead(text);
+    if (found !== undefined) {
+      if (found.format === FORMAT) return { members: found.members, rebuilt: false };
+      const problem = `${path} has format ${found.format}, and this version reads ${FORMAT}`;
+      throw new FileFailure('format', `${problem}; move it away to begin a new one`);
+    }
+    const entries = [...db.getRange({ limit: SAMPLE })].filter(({ key }) => !HEAD.equals(key));
+    const isOurs = entries.every(({ key }) => key[0] === CLIENTS);
+    const isReadable = entries.length === 0 || entries.some(({ value }) => tryRecord(value) !== undefined);
+    if (!isOurs || !isReadable) throw new FileFailure('corrupt', `${path} has no valid head and no valid records`);
     db.putSync(HEAD, encodeHead([]));
-    return [];
-  }
-  let head: { tokenring?: unknown; members?: unknown };
+    return { members: [], rebuilt: text !== undefined || entries.length > 0 };
+  });
+}
+
+/** @returns `undefined` for anything but a head of some version */
+function parseHead(text: Buffer): { readonly format: number; readonly members: readonly string[] } | undefined {
+  let head: { readonly tokenring?: unknown; readonly members?: unknown } | null;
   try {
     head = JSON.parse(text.toString()) as typeof head;
   } catch {
-    throw new FileFailure('corrupt', `${path} has no head`);
+    return undefined;
   }
-  if (head.tokenring !== FORMAT) {
-    const found = JSON.stringify(head.tokenring);
-    throw new FileFailure('format', `${path} holds records of format ${found}, and this version reads ${FORMAT}`);
-  }
-  return Array.isArray(head.members) ? head.members.filter((id): id is string => typeof id === 'string') : [];
+  const format = head?.tokenring;
+  if (typeof format !== 'number' || !Number.isInteger(format) || format < 1) return undefined;
+  const members = Array.isArray(head?.members) ? head.members.filter((id) => typeof id === 'string') : [];
+  return { format, members };
 }
 
 function encodeHead(members: readonly string[]): Buffer {

@@ -7,7 +7,7 @@ import type { WallTime } from './wall-time.js';
 export type Request =
   /** Opens the file, or creates it. */
   | { readonly op: 'open'; readonly path: string }
-  /** Reads the next chunk of clients after one client, as of `nowMs`. */
+  /** Reads the next chunk of clients after the last one, as of `nowMs`. */
   | { readonly op: 'load'; readonly after: string | undefined; readonly nowMs: number }
   /** Merges clients, as of `time`, into the file. Removes forgotten clients that were not written later. */
   | {
@@ -23,12 +23,12 @@ export type Request =
   | { readonly op: 'sweep'; readonly nowMs: number };
 
 export type Reply =
-  | { readonly kind: 'opened'; readonly members: readonly string[] }
+  | { readonly kind: 'opened'; readonly members: readonly string[]; readonly warnings: readonly string[] }
   | {
       readonly kind: 'loaded';
       readonly rules: unknown[][];
       readonly clients: unknown[][];
-      /** The last client of the chunk; `undefined` at the end of the file. */
+      /** Where the next chunk begins; `undefined` at the end of the file. */
       readonly after: string | undefined;
       readonly unreadable: number;
     }

@@ -124,6 +124,7 @@ function createFileAccess(
     const opened = await child.ask({ op: 'open', path }, timeoutMs);
     if (opened.kind === 'opened') {
       members ??= opened.members;
+      for (const warning of opened.warnings) log.warn({ path }, warning);
       return undefined;
     }
     kill();

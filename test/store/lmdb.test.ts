@@ -4,13 +4,37 @@ import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import * as lmdb from 'lmdb';
+import type { RootDatabase } from 'lmdb';
 import type { LastingClient, Log, Store } from '../../src/cluster/ports.js';
 import { openLmdbFile } from '../../src/store/lmdb-file.js';
 import { openLmdbStore } from '../../src/store/lmdb.js';
 import { StoreError } from '../../src/store/store-error.js';
+import { encodeClients } from '../../src/wire/clients.js';
 import { owing, readAll } from '../support/stored.js';
 
 const HOUR_MS = 3_600_000;
+
+function openRaw(path: string): RootDatabase<Buffer, Buffer> {
+  return lmdb.open<Buffer, Buffer>({ path, noSubdir: true, encoding: 'binary', keyEncoding: 'binary' });
+}
+
+/** Writes values under keys in hexadecimal; `undefined` removes one. */
+async function putRaw(path: string, values: Readonly<Record<string, string | undefined>>): Promise<void> {
+  const db = openRaw(path);
+  for (const [key, value] of Object.entries(values)) {
+    if (value === undefined) db.removeSync(Buffer.from(key, 'hex'));
+    else db.putSync(Buffer.from(key, 'hex'), Buffer.from(value, 'latin1'));
+  }
+  await db.close();
+}
+
+async function getRaw(path: string, key: string): Promise<string | undefined> {
+  const db = openRaw(path);
+  const value = db.get(Buffer.from(key, 'hex'))?.toString('latin1');
+  await db.close();
+  return value;
+}
 
 describe('the LMDB store', () => {
   const folder = mkdtempSync(join(tmpdir(), 'tokenring-lmdb-'));
@@ -236,20 +260,67 @@ describe('the LMDB store', () => {
     const path = newPath();
     await (await open(path)).write([owing('alice', 8)], []);
     await open_.splice(0)[0]!.close();
-    const script = `
-      import { open } from 'lmdb';
-      const db = open({ path: ${JSON.stringify(path)}, noSubdir: true, encoding: 'binary', keyEncoding: 'binary' });
-      db.putSync(Buffer.from([0]), Buffer.from('{"tokenring":2}'));
-      await db.close();`;
-    expect(spawnSync(process.execPath, ['--input-type=module', '-e', script]).status).to.equal(0);
+    await putRaw(path, { '00': '{"tokenring":3}' });
     let caught: unknown;
     await open(path).catch((error: unknown) => (caught = error));
     expect(caught).to.be.instanceOf(StoreError);
     expect((caught as Error).message)
       .to.include(path)
-      .and.to.include('format 2')
-      .and.to.include('reads 1');
+      .and.to.include('format 3')
+      .and.to.include('reads 2');
     expect(readdirSync(folder).filter((name) => name.includes('damaged'))).to.deep.equal([]);
+  });
+
+  describe('with a damaged head', () => {
+    /** A file with one client and these values. */
+    async function damaged(values: Readonly<Record<string, string | undefined>>): Promise<string> {
+      const path = newPath();
+      const [rules, clients] = encodeClients([owing('alice', 8, HOUR_MS)]);
+      const time = { earliestMs: nowMs, latestMs: nowMs };
+      const file = openLmdbFile(path);
+      file.write({ op: 'write', time, rules, clients, forgotten: [], members: ['10.0.0.2:9080'] });
+      await file.close();
+      await putRaw(path, values);
+      return path;
+    }
+
+    it('rebuilds it if the records can be read, and says so once', async () => {
+      const heads = [undefined, '', 'garbage', 'null', '[1,2]', '{"members":["a"]}', '{"tokenring":"2"}', '\0\xff'];
+      for (const head of heads) {
+        const path = await damaged({ '00': head });
+        const warning = `${path} had no valid head; rebuilt it, without the members of the last ring`;
+        for (const warnings of [[warning], []]) {
+          const file = openLmdbFile(path);
+          expect(file.warnings, head).to.deep.equal(warnings);
+          expect(file.members(), head).to.deep.equal([]);
+          expect(file.load(undefined, nowMs).clients, head).to.have.length(1);
+          await file.close();
+        }
+      }
+    });
+
+    it('logs that it was rebuilt', async () => {
+      const path = await damaged({ '00': 'garbage' });
+      expect((await readAll(await open(path))).clients).to.deep.equal(new Map([owing('alice', 8, HOUR_MS)]));
+      expect(lines).to.deep.equal([`${path} had no valid head; rebuilt it, without the members of the last ring`]);
+    });
+
+    it('sets the file aside if no record can be read, and keeps it as it was', async () => {
+      for (const values of [
+        { '00': 'garbage', '01616c696365': 'garbage' },
+        { '00': undefined, '616c696365': '[1]' },
+      ]) {
+        const path = await damaged(values);
+        lines.length = 0;
+        const store = await open(path);
+        expect((await readAll(store)).result).to.deep.equal({ kind: 'done', left: [], lost: true });
+        expect(lines).to.deep.equal(['the store file is damaged; renamed it, beginning a new one']);
+        const aside = readdirSync(folder).filter((name) => join(folder, name).startsWith(`${path}.damaged-`));
+        expect(aside).to.have.length(1);
+        for (const [key, value] of Object.entries(values))
+          expect(await getRaw(join(folder, aside[0]!), key)).to.equal(value);
+      }
+    });
   });
 
   describe('with a damaged file', () => {
