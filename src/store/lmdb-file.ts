@@ -4,6 +4,7 @@ import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../cluster/messages.js';
 import { encodeClients, readClients } from '../wire/clients.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';
+import { makePrivate } from './private-file.js';
 import { nextRecord, recall, tryRecord } from './record.js';
 
 /** Clients in one chunk of a load. */
@@ -69,12 +70,17 @@ const OPTIONS = {
   encoding: 'binary',
   keyEncoding: 'binary',
   maxReaders: 256,
+  permissionsMode: 0o600,
 } as const;
 
 /** @throws FileFailure */
 export function openLmdbFile(path: string): LmdbFile {
   let members: readonly string[] = [];
   const warnings: string[] = [];
+  for (const file of [path, `${path}-lock`]) {
+    const problem = makePrivate(file);
+    if (problem !== undefined) warnings.push(problem);
+  }
   const db = guarded(() => {
     const opened = open<Buffer, Buffer>({ ...OPTIONS, path });
     const head = readHead(opened, path);

@@ -5,6 +5,7 @@ import type { Log } from '../cluster/ports.js';
 import type { PolicyDocument } from '../core/policy/policy-document.js';
 import type { EntryValue } from '../core/policy/policy-entry.js';
 import { readWritten, writtenOf } from '../core/policy/policy-text.js';
+import { makePrivate } from './private-file.js';
 
 /** The state of the policies that a node keeps for its restart. */
 export interface PolicyState {
@@ -53,6 +54,8 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
   // Nodes may share the file. Each writes its own temporary file, and then replaces the shared file as a whole. A
   // process id would not tell them apart: in a container each node is process 1.
   const temporary = `${path}.${randomUUID()}.tmp`;
+  const problem = makePrivate(path);
+  if (problem !== undefined) log.warn({ path }, problem);
 
   async function write(state: PolicyState): Promise<void> {
     try {

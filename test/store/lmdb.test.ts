@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -321,6 +321,19 @@ describe('the LMDB store', () => {
           expect(await getRaw(join(folder, aside[0]!), key)).to.equal(value);
       }
     });
+  });
+
+  it('keeps its files from other users, also those that were there before', async () => {
+    const modesOf = (path: string): string[] =>
+      [path, `${path}-lock`].map((file) => (statSync(file).mode & 0o777).toString(8));
+    const path = newPath();
+    await open(path);
+    expect(modesOf(path)).to.deep.equal(['600', '600']);
+    await open_.splice(0)[0]!.close();
+    for (const file of [path, `${path}-lock`]) chmodSync(file, 0o644);
+    await open(path);
+    expect(modesOf(path)).to.deep.equal(['600', '600']);
+    expect(lines).to.deep.equal([]);
   });
 
   describe('with a damaged file', () => {

@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -33,6 +43,19 @@ describe('the state file of the policies', () => {
     file.save(withLimit(5));
     await file.saved();
     expect((await readPolicyState(path))!.document.digest).to.equal(withLimit(5).document.digest);
+    expect(lines).to.deep.equal([]);
+  });
+
+  it('is kept from other users, also if it was there before', async () => {
+    const path = newPath();
+    const first = createPolicyStateFile({ path, log });
+    first.save(withLimit(1));
+    await first.saved();
+    const modeOf = (): number => statSync(path).mode & 0o777;
+    expect(modeOf()).to.equal(0o600);
+    chmodSync(path, 0o644);
+    createPolicyStateFile({ path, log });
+    expect(modeOf()).to.equal(0o600);
     expect(lines).to.deep.equal([]);
   });
 
