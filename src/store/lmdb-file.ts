@@ -71,6 +71,8 @@ const OPTIONS = {
   keyEncoding: 'binary',
   maxReaders: 256,
   permissionsMode: 0o600,
+  // A commit returns once it is on the disk.
+  overlappingSync: false,
 } as const;
 
 /** @throws FileFailure */

@@ -69,6 +69,7 @@ export function createPolicyStateFile({ path, log }: { path: string; log: Log })
         await handle.close();
       }
       await rename(temporary, path);
+      await syncFolder(dirname(path));
       failed = false;
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => undefined);
@@ -131,6 +132,17 @@ function parse(text: string): unknown {
     return JSON.parse(text);
   } catch (cause) {
     throw new Error('it is not JSON', { cause });
+  }
+}
+
+/** Waits until a renamed file in a folder has its name on the disk, too. Windows opens no folders. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(folder);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }
 

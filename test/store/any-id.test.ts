@@ -15,7 +15,8 @@ import { systemClock } from '../../src/system.js';
 import { encodeClients } from '../../src/wire/clients.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
-import { describeWithValkey, startValkey } from '../support/valkey.js';
+import { describeWith } from '../support/programs.js';
+import { startValkey } from '../support/valkey.js';
 import type { Valkey } from '../support/valkey.js';
 
 const HOUR_MS = 3_600_000;
@@ -136,7 +137,7 @@ describe('what goes into a store comes out, and leaves, for any id', function ()
     }
   });
 
-  describeWithValkey('in a Valkey', () => {
+  describeWith('in a Valkey', ['valkey-server', 'valkey-cli'], () => {
     let valkey: Valkey;
     before(async () => (valkey = await startValkey()));
     after(() => valkey.remove());

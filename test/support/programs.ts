@@ -51,6 +51,7 @@ const PROGRAMS = {
   ip: from('iproute2', 'ip -V'),
   java: { ...from('default-jdk-headless', 'java -version'), inCi: false },
   kubectl: from('kubernetes-client', 'kubectl kustomize --help'),
+  'mkfs.ext4': from('e2fsprogs', 'mkfs.ext4 -V'),
   nft: from('nftables', 'nft --version'),
   nginx: from('nginx-light', `${NGINX} -V 2>&1 | grep -q http_auth_request`),
   'nginx with Lua': {
