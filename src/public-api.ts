@@ -6,7 +6,6 @@ import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
 import type { Guard } from './guard.js';
 import { createApi } from './http/api/api.js';
-import type { ApiDeps } from './http/api/api.js';
 import type { AuditTrail, Actor } from './edge/access/audit.js';
 import type { NodeEvents } from './http/api/node-events.js';
 import { createBodyReader } from './http/body.js';
@@ -23,6 +22,8 @@ import { createPublicServer, DEFAULT_TIMEOUTS } from './http/server.js';
 import type { PublicServer } from './http/server.js';
 import { Sites } from './http/sites.js';
 import { onceJoined } from './http/once-joined.js';
+import { Health } from './http/health.js';
+import { TokenringError } from './core/error.js';
 import type { Member } from './member.js';
 import { createRespServer } from './resp/server.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
@@ -45,7 +46,10 @@ interface PublicApiDeps {
   readonly tls: TlsOptions | undefined;
   /** The other workers behind the same port, if there are any. Their metrics and their state count too. */
   readonly group: Pick<GroupLink, 'metrics' | 'isWhole'> | undefined;
-  readonly stage: ApiDeps['stage'];
+  /**
+   * `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop on.
+   */
+  readonly stage: () => 'joining' | 'ready' | 'stopping';
   /** The memory that this node plans with. */
   readonly memoryMb: number;
 }
@@ -84,6 +88,17 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     },
     counters,
   );
+  const { turns } = edge;
+  const health = new Health(counters, () => {
+    // A stopping node still decides, so that balancers have time to notice. Later it forwards.
+    if (stage() === 'stopping') return new TokenringError('draining');
+    // The node joins again after a freeze, or has lost its lease. It answers by asking others.
+    if (stage() === 'joining' || node.membership.self().state !== 'active')
+      return new TokenringError('unavailable', { detail: node.waitingFor() ?? 'this node is not in the ring' });
+    if (group?.isWhole() === false)
+      return new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
+    return undefined;
+  });
   const decisions = joined.decisions(createDecisionHandlers(edge, settings));
   const metrics = createMetrics({
     counters,
@@ -104,14 +119,15 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       events,
       counters,
       metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
-      stage,
-      isWhole: () => group?.isWhole() ?? true,
+      health,
+      turns,
+      isStopping: () => stage() === 'stopping',
       log,
     },
     { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },
   );
   const http = createPublicServer(
-    { decisions, api: joined.api(api), counters, sites: new Sites(settings) },
+    { decisions, api: joined.api(api), health, turns, counters, sites: new Sites(settings) },
     DEFAULT_TIMEOUTS,
     deps.tls,
     connections,

@@ -8,8 +8,7 @@ import { createArrivingBytes } from './arriving.js';
 import type { ArrivingBytes } from './arriving.js';
 import { countDuration, countProblem } from './counters.js';
 import type { Counters } from './counters.js';
-import { createSlices } from './slices.js';
-import type { Slices } from './slices.js';
+import { Turns } from './turns.js';
 import { createWaiting } from './waiting.js';
 import type { Waiting, WaitingBounds } from './waiting.js';
 
@@ -35,8 +34,8 @@ export interface Edge extends Required<EdgeDeps> {
   /** The memory for requests that have not arrived in full, or that wait while one is answered. */
   readonly arriving: ArrivingBytes;
   readonly waiting: Waiting;
-  /** The time of batches in one turn of the event loop. */
-  readonly slices: Slices;
+  /** The time of one turn of the event loop that all protocols share. */
+  readonly turns: Turns;
   /** Counts a request that the caller has counted as in flight, and answers now. @param nowMs the time, if known */
   readonly answered: (source: Source | 'batch', startMs: number, nowMs?: number) => void;
   /**
@@ -65,7 +64,7 @@ export function createEdge(
     policies,
     arriving: createArrivingBytes(maxArrivingBytes),
     waiting: createWaiting({ maxInFlight, maxWaitingBytes }),
-    slices: createSlices({ nowMs: elapsedMs, defer: setImmediate }),
+    turns: new Turns({ nowMs: elapsedMs, defer: setImmediate }),
     answered(source, startMs, nowMs = elapsedMs()) {
       counters.inFlight -= 1;
       countDuration(counters, source, (nowMs - startMs) / 1000);

@@ -64,7 +64,10 @@ const RESPOND = { endStream: false, waitForTrailers: true };
 const OK_TRAILERS = { 'grpc-status': String(STATUS.ok) };
 
 interface CallDeps {
-  readonly edge: Pick<Edge, 'access' | 'answered' | 'arriving' | 'counters' | 'elapsedMs' | 'failed' | 'waiting'>;
+  readonly edge: Pick<
+    Edge,
+    'access' | 'answered' | 'arriving' | 'counters' | 'elapsedMs' | 'failed' | 'turns' | 'waiting'
+  >;
   /** Why the node answers no decisions now; `undefined` if it does. */
   readonly refusal: () => TokenringError | undefined;
 }
@@ -171,7 +174,13 @@ export function beginCall(
     if (ended) return;
     try {
       if (incoming === undefined) throw unfit('one whole message');
-      answer(incoming.end());
+      const message = incoming.end();
+      // A connection may send 128 calls at once.
+      const later = edge.turns.runSteps('decision', () => {
+        if (!ended) answer(message);
+        return true;
+      });
+      if (later !== undefined) edge.waiting.wait(later, fail);
     } catch (error) {
       fail(error);
     }

@@ -1,10 +1,11 @@
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../core/request/request.js';
 import { readTraceContext } from '../core/trace-context.js';
 import type { TraceContext } from '../core/trace-context.js';
+import type { HealthPath } from './health.js';
 
-/** The head of a decision request, when nothing else of the request matters. */
+/** The head of a decision request or a health check, when nothing else of the request matters. */
 export interface PlainHead {
-  readonly kind: 'allow' | 'batch';
+  readonly kind: 'allow' | 'batch' | HealthPath;
   /** Length in bytes, with the empty line at its end. */
   readonly bytes: number;
   readonly bodyBytes: number;
@@ -19,9 +20,11 @@ const LENGTH = /^(?:0|[1-9]\d{0,6})$/;
 const KINDS = {
   'POST /v1/allow HTTP/1.1': { kind: 'allow', maxBytes: MAX_REQUEST_BYTES },
   'POST /v1/allow/batch HTTP/1.1': { kind: 'batch', maxBytes: MAX_BATCH_BYTES },
+  'GET /healthz HTTP/1.1': { kind: '/healthz', maxBytes: 0 },
+  'GET /readyz HTTP/1.1': { kind: '/readyz', maxBytes: 0 },
 } as const;
 
-/** Headers that do not affect how a decision request is read or answered. */
+/** Headers that do not affect how such a request is read or answered. */
 const NEUTRAL: ReadonlySet<string> = new Set([
   'accept',
   'accept-encoding',
@@ -52,16 +55,18 @@ export function readPlainHead(text: string): PlainHead | undefined {
     values.set(name, field[2]!);
   }
   const type = values.get('content-type');
+  const hasBody = maxBytes > 0;
   const length = values.get('content-length');
   const connection = values.get('connection') ?? 'keep-alive';
   const traceparent = values.get('traceparent');
   const tracestate = values.get('tracestate');
-  let known = 3;
+  let known = hasBody ? 3 : 1;
   for (const optional of [values.get('connection'), traceparent, tracestate]) if (optional !== undefined) known += 1;
   const host = values.get('host');
-  if (values.size !== known || host === undefined || type !== 'application/json') return undefined;
-  if (length === undefined || !LENGTH.test(length) || Number(length) > maxBytes) return undefined;
+  if (values.size !== known || host === undefined) return undefined;
+  if (hasBody && type !== 'application/json') return undefined;
+  if (hasBody && (length === undefined || !LENGTH.test(length) || Number(length) > maxBytes)) return undefined;
   if (connection.toLowerCase() !== 'keep-alive') return undefined;
   const trace = readTraceContext(traceparent, tracestate);
-  return { kind, bytes: text.length + 4, bodyBytes: Number(length), host, trace };
+  return { kind, bytes: text.length + 4, bodyBytes: Number(length ?? 0), host, trace };
 }

@@ -15,8 +15,10 @@ import { gatewayAt } from './decisions/gateway.js';
 import { createPipelining } from './pipelining.js';
 import { TokenringError } from '../core/error.js';
 import type { HttpErrorCode } from '../core/error.js';
+import { Health } from './health.js';
 import { sendProblem } from './send.js';
 import { Sites } from './sites.js';
+import type { Turns } from '../edge/turns.js';
 
 /**
  * Longest times, in ms, that a connection may take or stay silent. Slow and idle clients must not exhaust the node.
@@ -42,16 +44,29 @@ export interface PublicServer extends ProtocolServer {
   readonly server: Server;
 }
 
+interface PublicServerDeps {
+  readonly decisions: DecisionHandlers;
+  readonly api: RequestListener;
+  readonly health: Health;
+  readonly turns: Turns;
+  readonly counters: Counters;
+  /** The names of this node, and the pages that may ask it. Default: all names. */
+  readonly sites?: Sites;
+}
+
 /**
- * Creates the public listener. It sends decision endpoints to their handlers and all other addresses to the API app.
+ * Creates the public listener. It sends decision endpoints to their handlers, answers health checks, and sends all other
+ * addresses to the API app when their turn comes.
  */
 export function createPublicServer(
   {
     decisions,
     api,
+    health,
+    turns,
     counters,
     sites = new Sites({ host: '0.0.0.0', allowedHosts: [] }),
-  }: { decisions: DecisionHandlers; api: RequestListener; counters: Counters; sites?: Sites },
+  }: PublicServerDeps,
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
   tls?: TlsOptions,
   bounded: Connections = createConnections(DEFAULT_BOUNDS, counters),
@@ -97,8 +112,24 @@ export function createPublicServer(
       sendProblem(req, res, problem);
     } else if (url === '/v1/allow') decide(decisions.allow, req, res);
     else if (url === '/v1/allow/batch') decide(decisions.batch, req, res);
-    else if (gateway === undefined) api(req, res);
+    else if (gateway === undefined) beginOther(url, req, res);
     else decide(decisions.check[gateway], req, res);
+  }
+  /** Begins a request that asks for no decision when there is time for it. */
+  function beginOther(url: string, req: IncomingMessage, res: ServerResponse): void {
+    const path = pathOf(url);
+    const run = (lane: 'health' | 'decision' | 'other', answer: RequestListener): void =>
+      turns.run(lane, () => {
+        if (!res.destroyed) answer(req, res);
+      });
+    if (Health.isAt(path) && (req.method === 'GET' || req.method === 'HEAD'))
+      run('health', () => health.send(path, req, res));
+    else if (path === '/v1/settle') run('decision', api);
+    else run('other', turns.isFull() ? refuseOverloaded : api);
+  }
+  function refuseOverloaded(req: IncomingMessage, res: ServerResponse): void {
+    countProblem(counters, 'overloaded');
+    sendProblem(req, res, new TokenringError('overloaded', { detail: 'too many requests wait for their turn' }));
   }
   const options = {
     // Node's own refusal has no body. `answer` refuses with one.
@@ -116,7 +147,7 @@ export function createPublicServer(
   // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
   const direct =
     tls === undefined && decisions.direct !== undefined
-      ? serveDirectly(server, decisions.direct, sites, { ...timeouts, timedOut })
+      ? serveDirectly(server, { decisions: decisions.direct, health, turns, sites }, { ...timeouts, timedOut })
       : undefined;
   // Node silently drops headers beyond 2,000, and maybe the client's name with them. Their bytes are bounded anyway.
   server.maxHeadersCount = 0;
@@ -168,6 +199,11 @@ export function createPublicServer(
       clearTimeout(cut);
     },
   };
+}
+
+function pathOf(url: string): string {
+  const query = url.indexOf('?');
+  return query < 0 ? url : url.slice(0, query);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { Named, Status, ErrorText } from './value.js';
+import { Constant, Named, Status, ErrorText } from './value.js';
 import type { Value } from './value.js';
 
 interface CommandInfo {
@@ -28,13 +28,17 @@ export const COMMANDS: Readonly<Record<string, CommandInfo>> = {
   RESET: { min: 1, max: 1, summary: 'Forgets the token, the name, and the version of the protocol' },
 };
 
+/** Libraries send these two on each new connection. */
+const ALL_INFOS = new Constant(Object.keys(COMMANDS).map(infoOf));
+const ALL_DOCS = new Constant(docsOfAll(Object.keys(COMMANDS)));
+
 /** Answers `COMMAND`, `COMMAND COUNT`, `COMMAND LIST`, `COMMAND DOCS [name…]`, and `COMMAND INFO [name…]`. */
 export function describeCommands(args: readonly string[]): Value {
   const all = Object.keys(COMMANDS);
   const named = args.length > 2 ? args.slice(2).map((name) => name.toUpperCase()) : all;
   switch (args[1]?.toUpperCase()) {
     case undefined:
-      return all.map(infoOf);
+      return ALL_INFOS;
     case 'COUNT':
       return all.length;
     case 'LIST':
@@ -42,9 +46,7 @@ export function describeCommands(args: readonly string[]): Value {
     case 'INFO':
       return named.map((name) => (Object.hasOwn(COMMANDS, name) ? infoOf(name) : null));
     case 'DOCS':
-      return new Named(
-        named.filter((name) => Object.hasOwn(COMMANDS, name)).map((name) => [name.toLowerCase(), docsOf(name)]),
-      );
+      return named === all ? ALL_DOCS : docsOfAll(named);
     default:
       return new ErrorText('ERR unknown subcommand; use COMMAND COUNT, LIST, INFO, or DOCS');
   }
@@ -55,6 +57,11 @@ function infoOf(name: string): Value {
   const { min, max, hasKey } = COMMANDS[name]!;
   const keys = hasKey === true ? [1, 1, 1] : [0, 0, 0];
   return [name.toLowerCase(), min === max ? min : -min, [new Status('fast')], ...keys];
+}
+
+function docsOfAll(names: readonly string[]): Named {
+  const known = names.filter((name) => Object.hasOwn(COMMANDS, name));
+  return new Named(known.map((name) => [name.toLowerCase(), docsOf(name)]));
 }
 
 function docsOf(name: string): Value {

@@ -16,8 +16,8 @@ import type { Value } from './value.js';
 
 /** Answers that are kept before they are written. More commands wait until the client reads. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
-/** Commands that take the general way, in one turn of the event loop. Then other connections have their turn. */
-const COMMANDS_A_TURN = 64;
+/** Commands that take the general way and that a connection runs before others have their turn. */
+const COMMANDS_A_STEP = 16;
 const NO_BYTES = Buffer.alloc(0);
 
 interface ConnectionsDeps {
@@ -51,7 +51,7 @@ type Questions = Extract<Read, { kind: 'questions' }>;
  */
 export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket) => Connection {
   const { edge, commands, hasJoined, isDraining } = deps;
-  const { access, arriving, counters, elapsedMs, limiter, waiting } = edge;
+  const { access, arriving, counters, elapsedMs, limiter, turns, waiting } = edge;
   const reader = createCommandReader(edge.policies);
   const writer = createDecisionWriter(counters);
   const pool = createOutputPool();
@@ -157,24 +157,39 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       return answered;
     }
 
-    function wait(later: Promise<void>): void {
+    function pause(): void {
       busy = true;
       send();
       socket.pause();
-      const goOn = (): void => {
-        busy = false;
-        sinceMs = elapsedMs();
-        proceed();
-      };
+    }
+
+    /** @param commands commands that may run before others have their turn */
+    function goOn(commands = 0): void {
+      busy = false;
+      sinceMs = elapsedMs();
+      proceed(commands);
+    }
+
+    function wait(later: Promise<void>): void {
+      pause();
       // Its failure is answered already.
-      later.then(goOn, goOn);
+      later.then(
+        () => goOn(),
+        () => goOn(),
+      );
+    }
+
+    function waitForTurn(lane: 'decision' | 'other'): void {
+      pause();
+      turns.later(lane, () => {
+        if (!socket.destroyed) goOn(COMMANDS_A_STEP);
+      });
     }
 
     /** @returns whether the connection must wait before it reads on */
-    function mustWait(general: number): boolean {
+    function mustWait(): boolean {
       if (out !== undefined && out.bodyLength >= MAX_OUTPUT_BYTES) send();
       if (socket.writableNeedDrain) wait(new Promise((resolve) => void socket.once('drain', resolve)));
-      else if (general >= COMMANDS_A_TURN) wait(new Promise((resolve) => void setImmediate(resolve)));
       return busy;
     }
 
@@ -204,15 +219,29 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       }
     }
 
-    function proceed(): void {
+    /** @param granted commands that may run although others wait */
+    function proceed(granted: number): void {
       let at = 0;
-      let general = 0;
-      while (at < input.length && !session.ends && !mustWait(general)) {
+      let left = granted;
+      while (at < input.length && !session.ends && !mustWait()) {
         const read = reader.read(input, at);
+        if (read.kind === 'command' && left <= 0) {
+          // It is read again in its turn.
+          if (!turns.hasTime()) {
+            waitForTurn(read.name === 'TR.SETTLE' ? 'decision' : 'other');
+            break;
+          }
+          left = COMMANDS_A_STEP;
+        }
         at = reader.end();
         // The rest of the input must be there before a command that waits goes on.
         if (step(read) !== 'next') break;
-        general += read.kind === 'questions' ? read.general : 1;
+        left -= read.kind === 'questions' ? read.general : 1;
+        // Questions in a form that is new are read as slowly as commands.
+        if (read.kind === 'questions' && left < 0 && at < input.length && !turns.hasTime()) {
+          waitForTurn('decision');
+          break;
+        }
       }
       if (at > 0) sinceMs = elapsedMs();
       keep(at);
@@ -245,7 +274,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       } else if (input.length < needed) keep(0);
       else {
         needed = 1;
-        proceed();
+        proceed(0);
       }
     }
 

@@ -1,5 +1,5 @@
 import { TokenringError } from '../core/error.js';
-import type { OutputBytes } from '../edge/output-bytes.js';
+import { OutputBytes } from '../edge/output-bytes.js';
 import { errorLine } from './errors.js';
 
 /** The versions of the protocol. A connection begins with 2, and chooses with `HELLO`. */
@@ -15,8 +15,26 @@ export class Status {
   constructor(readonly text: string) {}
 }
 
+/** A constant answer, which is written once for each version of the protocol. */
+export class Constant {
+  private readonly texts = new Map<Protocol, string>();
+
+  constructor(private readonly value: Value) {}
+
+  text(protocol: Protocol): string {
+    let text = this.texts.get(protocol);
+    if (text === undefined) {
+      const out = new OutputBytes();
+      writeValue(out, this.value, protocol);
+      this.texts.set(protocol, (text = out.body()));
+    }
+    return text;
+  }
+}
+
 /** An answer to a command. Texts become bulk strings; a TokenringError becomes an error. */
-export type Value = string | number | boolean | null | Status | Named | TokenringError | ErrorText | readonly Value[];
+export type Value =
+  string | number | boolean | null | Status | Named | Constant | TokenringError | ErrorText | readonly Value[];
 
 /** An error of the protocol itself; it begins with its code. */
 export class ErrorText {
@@ -36,6 +54,7 @@ export function writeValue(out: OutputBytes, value: Value, protocol: Protocol): 
   if (typeof value === 'boolean')
     return writeAscii(out, protocol === 3 ? `#${value ? 't' : 'f'}\r\n` : `:${value ? 1 : 0}\r\n`);
   if (value === null) return writeAscii(out, protocol === 3 ? '_\r\n' : '$-1\r\n');
+  if (value instanceof Constant) return writeAscii(out, value.text(protocol));
   if (value instanceof Status) return writeAscii(out, `+${value.text}\r\n`);
   if (value instanceof TokenringError || value instanceof ErrorText) return writeAscii(out, errorLine(value));
   if (value instanceof Named) {

@@ -17,7 +17,7 @@ import { createEdge } from '../../src/edge/edge.js';
 import { createDecisionHandlers } from '../../src/http/decisions/handlers.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer } from '../../src/http/server.js';
-import { NO_DECISIONS } from '../support/decisions.js';
+import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
 import { MIB } from './memory.js';
 import { connect, exchange, frame } from './wire.js';
@@ -42,7 +42,7 @@ async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
   const api = (req: IncomingMessage, res: ServerResponse): void =>
     void res.end(req.url === '/' ? 'hello' : Buffer.alloc(req.url === '/big' ? BIG : SOME));
   const publicServer = createPublicServer(
-    { decisions, api, counters },
+    { decisions, api, ...readyNode(counters) },
     DEFAULT_TIMEOUTS,
     undefined,
     createConnections({ ...DEFAULT_BOUNDS, ...bounds }, counters),
@@ -273,7 +273,7 @@ describe('the bounds of the service itself', () => {
       version: '1',
       maxInFlight: 2,
     });
-    const publicServer = createPublicServer({ decisions, api, counters });
+    const publicServer = createPublicServer({ decisions, api, ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
     started.push(publicServer);
@@ -323,7 +323,7 @@ describe('the bounds of the service itself', () => {
       ),
       { deniedStatus: 429 },
     );
-    const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), counters });
+    const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
     started.push(publicServer);
@@ -380,7 +380,7 @@ describe('the bounds of the service itself', () => {
       version: '1',
       maxInFlight: 2,
     });
-    const publicServer = createPublicServer({ decisions, api, counters });
+    const publicServer = createPublicServer({ decisions, api, ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
     started.push(publicServer);

@@ -6,7 +6,7 @@ import type { Answer } from '../support/http.js';
 import { connect, exchange, frame } from './wire.js';
 
 const JSON_TYPE = 'Content-Type: application/json\r\n';
-const GET = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+const GET = 'GET /v1/cluster HTTP/1.1\r\nHost: x\r\n\r\n';
 
 describe('a connection for plain decision requests', () => {
   let node: RunningNode;

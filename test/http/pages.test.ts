@@ -63,6 +63,11 @@ describe('the pages of a node', () => {
     expect(await size('gzip, deflate, br, zstd', 'br')).to.be.below(await size('gzip, deflate', 'gzip'));
     expect(await size('deflate', undefined)).to.equal(Buffer.byteLength(plain));
     expect(await size('br;q=0, gzip', 'gzip')).to.be.below(plain.length);
+    // Of a long list, 1 KiB is read.
+    const unknown = 'x, '.repeat(340);
+    expect(await size(`${unknown}br`, 'br')).to.be.below(plain.length);
+    expect(await size(`${unknown}x, x, br`, undefined)).to.equal(Buffer.byteLength(plain));
+    expect(await size('x'.repeat(2_000), undefined)).to.equal(Buffer.byteLength(plain));
     for (const [encoding, unpack] of [
       ['br', brotliDecompressSync],
       ['gzip', gunzipSync],

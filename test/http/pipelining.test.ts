@@ -8,7 +8,7 @@ import { createCounters } from '../../src/edge/counters.js';
 import type { Counters } from '../../src/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer } from '../../src/http/server.js';
-import { NO_DECISIONS } from '../support/decisions.js';
+import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { eventually } from '../support/eventually.js';
 import { call, liveNode } from '../support/http.js';
 import { MIB } from './memory.js';
@@ -45,7 +45,7 @@ describe('requests that come before the last answer on their connection', () => 
       });
     };
     const publicServer = createPublicServer(
-      { decisions: { ...NO_DECISIONS, allow }, api, counters },
+      { decisions: { ...NO_DECISIONS, allow }, api, ...readyNode(counters) },
       DEFAULT_TIMEOUTS,
       undefined,
       createConnections({ ...DEFAULT_BOUNDS, maxUnreadBytes: MIB }, counters),

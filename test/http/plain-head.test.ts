@@ -23,6 +23,16 @@ describe('a plain head', () => {
     expect(readPlainHead(batch)).to.include({ kind: 'batch', bodyBytes: 0 });
   });
 
+  it('is read for health checks, which have no body', () => {
+    const lines = ['Host: x', 'User-Agent: kube-probe/1.30', 'Accept: */*'];
+    expect(readPlainHead(head('GET /healthz HTTP/1.1', ...lines))).to.include({ kind: '/healthz', bodyBytes: 0 });
+    expect(readPlainHead(head('GET /readyz HTTP/1.1', 'Host: x'))).to.include({ kind: '/readyz', bytes: 33 });
+    for (const line of ['Content-Length: 0', 'Content-Type: application/json', 'Transfer-Encoding: chunked', 'Host: y'])
+      expect(readPlainHead(head('GET /healthz HTTP/1.1', 'Host: x', line)), line).to.equal(undefined);
+    for (const first of ['HEAD /healthz HTTP/1.1', 'GET /healthz?x HTTP/1.1', 'GET /healthz HTTP/1.0', 'GET /healthz'])
+      expect(readPlainHead(head(first, 'Host: x')), first).to.equal(undefined);
+  });
+
   it('may have headers that change nothing', () => {
     const lines = ['User-Agent: curl/8.0 (x; y)', 'Accept: */*', 'Connection: Keep-Alive', 'traceparent: 00-1-2-01'];
     expect(readPlainHead(head(FIRST, ...lines, ...GOOD))).to.include({ bodyBytes: 12 });

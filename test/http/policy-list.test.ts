@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { change, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
 import type { EntryValue } from '../../src/core/policy/policy-entry.js';
-import { createSlices } from '../../src/edge/slices.js';
+import { Turns } from '../../src/edge/turns.js';
 import { policyListJson } from '../../src/http/api/policy-list.js';
 
 describe('the list of policies', () => {
@@ -18,29 +18,29 @@ describe('the list of policies', () => {
     ];
     const all = change(NO_DOCUMENT, new Map([...named(100).reverse(), ...more]), 'a:1');
     const document = change(all, new Map([['policy gone', null]]), 'a:1');
-    const slices = createSlices({ nowMs: () => 0, defer: setImmediate });
-    const text = String(await policyListJson(document, 'p00001', slices));
+    const work = new Turns({ nowMs: () => 0, defer: setImmediate });
+    const text = String(await policyListJson(document, 'p00001', work));
     const policies = Object.fromEntries(named(100).map(([key, value]) => [key.slice('policy '.length), value]));
     const last = '"__proto__":{"limit":1,"window":"1d"},';
     const expected = JSON.stringify({ default: 'p00001', policies, envoy: { edge: [] }, version: 2 });
     expect(text).to.equal(expected.replace('"policies":{', `"policies":{${last}`));
-    const none = await policyListJson(NO_DOCUMENT, undefined, slices);
+    const none = await policyListJson(NO_DOCUMENT, undefined, work);
     expect(String(none)).to.equal('{"policies":{},"version":0}');
   });
 
-  it('lets others in between after 8 ms, however many there are', async () => {
+  it('lets others in between after 4 ms, however many there are', async () => {
     const document = change(NO_DOCUMENT, new Map(named(1_000)), 'a:1');
     // Each look at the clock takes 1 ms.
     let nowMs = 0;
     let turns = 0;
-    const slices = createSlices({
+    const work = new Turns({
       nowMs: () => (nowMs += 1),
       defer(next) {
         turns += 1;
         setImmediate(next);
       },
     });
-    const body = await policyListJson(document, undefined, slices);
+    const body = await policyListJson(document, undefined, work);
     expect(Object.keys((JSON.parse(String(body)) as { policies: object }).policies)).to.have.lengthOf(1_000);
     expect(turns).to.be.at.least(4);
   });

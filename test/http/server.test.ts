@@ -8,7 +8,7 @@ import { createArrivingBytes } from '../../src/edge/arriving.js';
 import { createCounters } from '../../src/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
 import type { PublicServer, ServerTimeouts } from '../../src/http/server.js';
-import { NO_DECISIONS } from '../support/decisions.js';
+import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
 import { connect, exchange } from './wire.js';
 import type { Wire } from './wire.js';
@@ -38,7 +38,7 @@ async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> 
   };
   const api = (_req: unknown, res: ServerResponse): void => void res.end('hello');
   const publicServer = createPublicServer(
-    { decisions, api, counters: createCounters() },
+    { decisions, api, ...readyNode(createCounters()) },
     { ...DEFAULT_TIMEOUTS, ...timeouts },
   );
   publicServer.server.listen(0, '127.0.0.1');

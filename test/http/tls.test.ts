@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { createCounters } from '../../src/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
-import { NO_DECISIONS } from '../support/decisions.js';
+import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 
 describe('the public server with a certificate', () => {
   it('speaks HTTPS', async () => {
@@ -21,7 +21,7 @@ describe('the public server with a certificate', () => {
     const [key, cert] = [readFileSync(keyFile, 'utf8'), readFileSync(certFile, 'utf8')];
     rmSync(folder, { recursive: true });
     const { server, ...rest } = createPublicServer(
-      { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), counters: createCounters() },
+      { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), ...readyNode(createCounters()) },
       DEFAULT_TIMEOUTS,
       { key, cert },
     );

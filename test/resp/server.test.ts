@@ -43,12 +43,14 @@ class Unread extends Duplex {
 describe('the server of the Redis protocol', () => {
   let respServer: ProtocolServer;
   let nowMs: number;
+  /** Time in ms that a look at the clock takes. */
+  let lookMs: number;
   /** The ends of the node. */
   let ends: Socket[];
   let wires: RespWire[];
 
   beforeEach(async () => {
-    nowMs = 0;
+    [nowMs, lookMs] = [0, 0];
     [ends, wires] = [[], []];
     const counters = createCounters();
     const edge = createEdge(
@@ -57,7 +59,7 @@ describe('the server of the Redis protocol', () => {
         policies: WITHOUT_POLICIES,
         access: createAccess({ required: [], tokens: [] }),
         counters,
-        elapsedMs: () => nowMs,
+        elapsedMs: () => (nowMs += lookMs),
         log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
       },
       { maxInFlight: 1_000 },
@@ -173,6 +175,7 @@ describe('the server of the Redis protocol', () => {
   });
 
   it('answers some commands of a chunk in one turn of the event loop, also questions that it refuses', async () => {
+    lookMs = 1;
     for (const [line, code] of [
       ['PING\n', 'PONG'],
       ['TR.ALLOW a X 1\n', 'INVALID_REQUEST'],
@@ -193,5 +196,24 @@ describe('the server of the Redis protocol', () => {
       expect(Math.max(...turns), line).to.be.at.most(128);
       client.destroy();
     }
+  });
+
+  it('shares the time of a turn among all connections', async () => {
+    lookMs = 1;
+    const clients = Array.from({ length: 50 }, () => new Unread());
+    for (const client of clients) {
+      client.readAll();
+      respServer.server.emit('connection', client);
+      client.push(Buffer.from('COMMAND COUNT\n'.repeat(1_000)));
+    }
+    const answers = (): number[] => clients.map(({ text }) => repliesOf(text).length);
+    const sum = (numbers: number[]): number => numbers.reduce((total, one) => total + one, 0);
+    while (sum(answers()) < 10_000) {
+      const before = sum(answers());
+      await new Promise(setImmediate);
+      expect(sum(answers()) - before, 'commands of all connections in a turn').to.be.at.most(128);
+    }
+    expect(Math.max(...answers()) - Math.min(...answers()), 'fair').to.be.at.most(64);
+    for (const client of clients) client.destroy();
   });
 });

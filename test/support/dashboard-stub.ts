@@ -4,6 +4,7 @@ import express from 'express';
 import type { NodeReport } from '../../src/cluster/messages.js';
 import { DURATION_BOUNDS, SOURCES } from '../../src/core/decide/decision.js';
 import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
+import { Turns } from '../../src/edge/turns.js';
 import { createPages } from '../../src/http/pages/pages.js';
 
 /** What a node of the stub answers; nothing of it needs to be possible. */
@@ -18,7 +19,8 @@ export interface Stubbed {
 export async function startStub(stubbed: Stubbed): Promise<{ url: string; close: () => void }> {
   const { members, policies, clientId } = stubbed;
   const app = express();
-  for (const [path, get] of createPages()) app.get(path, get);
+  const turns = new Turns({ nowMs: () => performance.now(), defer: setImmediate });
+  for (const [path, get] of createPages(turns)) app.get(path, get);
   const cluster = { self: members[0]!.id, ringChecksum: 'b1946ac92492d234', members };
   const place = { clientId, owner: members[0]!.id, successors: members.slice(1).map(({ id }) => id), point: 0.3 };
   const [policy] = Object.keys(policies);

@@ -1,4 +1,7 @@
+import type { Counters } from '../../src/edge/counters.js';
+import { Turns } from '../../src/edge/turns.js';
 import type { DecisionHandlers } from '../../src/http/decisions/handlers.js';
+import { Health } from '../../src/http/health.js';
 
 const never = (): undefined => undefined;
 
@@ -8,3 +11,9 @@ export const NO_DECISIONS: DecisionHandlers = {
   batch: never,
   check: { nginx: never, forwardAuth: never, envoy: never },
 };
+
+/** What a public server needs beside its handlers: a node that is ready. */
+export function readyNode(counters: Counters): { counters: Counters; health: Health; turns: Turns } {
+  const turns = new Turns({ nowMs: () => performance.now(), defer: setImmediate });
+  return { counters, health: new Health(counters, () => undefined), turns };
+}

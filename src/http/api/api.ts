@@ -1,7 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import express from 'express';
 import type { Request, RequestHandler, Response } from 'express';
-import helmet from 'helmet';
 import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../../cluster/node.js';
 import type { Access, Role } from '../../edge/access/access.js';
@@ -10,28 +9,30 @@ import type { Actor, AuditTrail } from '../../edge/access/audit.js';
 import type { ActivePolicies } from '../../cluster/policies/active-policies.js';
 import type { PolicyWriter } from '../../cluster/policies/policy-writer.js';
 import type { ReadBody } from '../body.js';
+import { BROWSER_HEADERS } from '../browser-headers.js';
+import type { Health, HealthPath } from '../health.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem } from '../../edge/counters.js';
 import type { Counters } from '../../edge/counters.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
 import type { ErrorLog } from '../../edge/edge.js';
+import type { Turns } from '../../edge/turns.js';
 import { createLoadHandlers } from './load.js';
 import { openApiDocument } from '../openapi/document.js';
 import { createEventStream } from './event-stream.js';
 import { createObservationHandlers } from './observations.js';
+import { createDocument } from '../pages/page-file.js';
 import { createPages, leadBrowsers } from '../pages/pages.js';
 import type { NodeEvents } from './node-events.js';
 import { createPolicyHandlers } from './policies.js';
 import { TokenringError } from '../../core/error.js';
 import { readSettle, requireClientId } from '../../validate/request.js';
 import { sendProblem } from '../send.js';
+import { SharedAnswers } from '../shared-answers.js';
 import { createClientHandlers } from './clients.js';
 
 export interface ApiDeps {
-  readonly cluster: Pick<
-    ClusterNode,
-    'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'observer' | 'waitingFor'
-  >;
+  readonly cluster: Pick<ClusterNode, 'describe' | 'forget' | 'membership' | 'settler' | 'adaptive' | 'observer'>;
   readonly activePolicies: ActivePolicies;
   /** All changes of policies go through this writer. */
   readonly policyWriter: PolicyWriter<Actor>;
@@ -42,32 +43,19 @@ export interface ApiDeps {
   readonly events: NodeEvents;
   readonly counters: Counters;
   readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
-  /**
-   * `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop on.
-   */
-  readonly stage: () => 'joining' | 'ready' | 'stopping';
-  /** Whether all workers that share the public port are in the ring. */
-  readonly isWhole: () => boolean;
+  readonly health: Health;
+  readonly turns: Turns;
+  readonly isStopping: () => boolean;
   readonly log: ErrorLog;
 }
-
-/**
- * Headers for browsers: nothing in an answer runs, loads, or is framed. A page of this API relaxes this with its own
- * policy. There is no HSTS, as a browser would apply it to all ports of this host.
- */
-const forBrowsers = helmet({
-  contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
-  strictTransportSecurity: false,
-});
 
 /** Creates the public API on Express. The server answers most decision requests before they reach it. */
 export function createApi(
   deps: ApiDeps,
   options: { version: string; maxInFlight: number; maxPolicyBytes?: number },
 ): RequestListener {
-  const { cluster, activePolicies, policyWriter, decisions, access, readBody } = deps;
-  const { auditTrail, counters, metrics, stage, isWhole, log } = deps;
-  const openApi = openApiDocument(options.version);
+  const { cluster, activePolicies, decisions, access, readBody } = deps;
+  const { auditTrail, counters, metrics, health, turns, log } = deps;
   const app = express();
   app.disable('x-powered-by').disable('etag');
   // Answers are never cached. Without this, Express answers 304 to `If-None-Match: *`.
@@ -115,8 +103,7 @@ export function createApi(
   });
   const client = createClientHandlers({ cluster, audit: auditTrail.audit, actorFrom });
   route('/v1/clients/:clientId', { get: [reader, client.describe], delete: [admin, client.forget] });
-  const policyDeps = { cluster, activePolicies, policyWriter, readBody, actorFrom };
-  const policies = createPolicyHandlers(policyDeps, options);
+  const policies = createPolicyHandlers({ ...deps, actorFrom }, options);
   const guarded = ({ get, put, delete: remove }: typeof policies.policy): Record<string, RequestHandler[]> => {
     return { get: [reader, get], put: [admin, put], delete: [admin, remove] };
   };
@@ -140,7 +127,7 @@ export function createApi(
       },
     ],
   });
-  const { top, stats, denials } = createObservationHandlers({ ...deps, observer: cluster.observer });
+  const { top, stats, denials } = createObservationHandlers(deps, () => performance.now());
   route('/v1/top', { get: [reader, top] });
   route('/v1/stats', { get: [reader, stats] });
   route('/v1/denials', { post: [asker, denials] });
@@ -148,33 +135,29 @@ export function createApi(
     ...deps,
     membership: cluster.membership,
     observer: cluster.observer,
-    isStopping: () => stage() === 'stopping',
   });
   route('/v1/events', { get: [reader, events] });
   route('/v1/audit', { get: [admin, (_req, res) => void res.json({ changes: auditTrail.recent() })] });
-  route('/healthz', { get: (_req, res) => sendText(res, 'ok') });
-  route('/readyz', {
-    get: (_req, res) => {
-      // A stopping node still decides, so that balancers have time to notice. Later it forwards.
-      if (stage() === 'stopping') throw new TokenringError('draining');
-      // The node joins again after a freeze, or has lost its lease. It answers by asking others.
-      if (stage() === 'joining' || cluster.membership.self().state !== 'active')
-        throw new TokenringError('unavailable', { detail: cluster.waitingFor() ?? 'this node is not in the ring' });
-      if (!isWhole()) throw new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
-      sendText(res, 'ready');
-    },
-  });
+  // The server answers usual health checks itself. Here are other methods, and other forms of the addresses.
+  const check =
+    (path: HealthPath): RequestHandler =>
+    (req, res) =>
+      health.send(path, req, res);
+  route('/healthz', { get: check('/healthz') });
+  route('/readyz', { get: check('/readyz') });
+  const scrapes = new SharedAnswers<string>(() => performance.now(), 0);
   route('/metrics', {
     get: [
       reader,
       async (_req, res) => {
-        const text = await metrics.metrics();
-        res.setHeader('Content-Type', metrics.contentType).end(text);
+        const text = await scrapes.get('', () => metrics.metrics());
+        turns.run('other', () => res.setHeader('Content-Type', metrics.contentType).end(text));
       },
     ],
   });
-  route('/openapi.json', { get: (_req, res) => void res.json(openApi) });
-  for (const [path, get] of createPages()) route(path, { get });
+  const openApi = JSON.stringify(openApiDocument(options.version));
+  route('/openapi.json', { get: createDocument('application/json; charset=utf-8', openApi, turns) });
+  for (const [path, get] of createPages(turns)) route(path, { get });
   app.use(leadBrowsers);
 
   function refuse(req: IncomingMessage, res: ServerResponse, error: unknown): void {
@@ -188,12 +171,10 @@ export function createApi(
   let inFlight = 0;
   return (req, res) => {
     // Decision endpoints have no such headers, as a browser shows no answer to a POST of a script.
-    forBrowsers(req, res, () => undefined);
-    res.setHeader('Cache-Control', 'no-store');
+    for (let i = 0; i < BROWSER_HEADERS.length; i += 2) res.setHeader(BROWSER_HEADERS[i]!, BROWSER_HEADERS[i + 1]!);
     // Express calls this if no handler answered, if a handler threw, or if it cannot parse the address.
     const unanswered = (error?: unknown): void => refuse(req, res, error ?? new TokenringError('not_found'));
-    // The node answers health checks even at the bound of requests in flight.
-    if (inFlight >= options.maxInFlight && req.url !== '/healthz' && req.url !== '/readyz') {
+    if (inFlight >= options.maxInFlight) {
       return refuse(req, res, new TokenringError('overloaded', { detail: 'too many requests are in flight' }));
     }
     inFlight += 1;
@@ -209,10 +190,6 @@ function actorFrom(res: Response): Actor {
 /** Returns the pattern of the address, as the address itself may contain a client id. */
 function routeOf(req: IncomingMessage): unknown {
   return (req as Partial<{ route: { path: string } }>).route?.path;
-}
-
-function sendText(res: Response, text: string): void {
-  res.type('text/plain').send(`${text}\n`);
 }
 
 function asProblem(error: unknown): TokenringError {

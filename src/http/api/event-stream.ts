@@ -7,6 +7,7 @@ import type { Access } from '../../edge/access/access.js';
 import type { NodeEvent, NodeEvents } from './node-events.js';
 import { describeCluster } from './cluster-view.js';
 import { statsOf } from './observations.js';
+import { SharedAnswers } from '../shared-answers.js';
 
 /** A subscriber costs one line of text a second. */
 const MAX_SUBSCRIBERS = 32;
@@ -40,6 +41,7 @@ interface Subscriber {
 export function createEventStream(deps: EventStreamDeps): RequestHandler {
   const { membership, observer, events, access, isStopping } = deps;
   const subscribers = new Map<Response, Subscriber>();
+  const firstSamples = new SharedAnswers<string>(() => performance.now(), SAMPLE_MS);
   let timer: NodeJS.Timeout | undefined;
   let unsubscribe = (): void => undefined;
 
@@ -114,7 +116,8 @@ export function createEventStream(deps: EventStreamDeps): RequestHandler {
     if (req.method === 'HEAD' || isStopping()) return void res.end();
     join(res, { req, caller });
     send(res, `retry: ${RETRY_MS}\n\n${events.after(last).map(eventText).join('')}`);
-    void sample().then((text) => {
+    // One that comes again and again must not cost all members a message each time.
+    void firstSamples.get('', sample).then((text) => {
       if (subscribers.has(res)) send(res, text);
     });
   };

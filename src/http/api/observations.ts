@@ -7,10 +7,12 @@ import { MAX_LISTED, MAX_REPORTED, RANKINGS, SPANS_MS } from '../../core/top-cli
 import type { DenialReport, Ranking, Span } from '../../core/top-clients.js';
 import { countReported } from '../../edge/counters.js';
 import type { Counters } from '../../edge/counters.js';
+import type { Turns } from '../../edge/turns.js';
 import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';
 import { problemOf } from '../../validate/schema-error.js';
 import type { ReadBody } from '../body.js';
+import { SharedAnswers } from '../shared-answers.js';
 
 const DEFAULT_LIMIT = 20;
 const PARAMETERS = ['by', 'span', 'policy', 'limit'];
@@ -22,26 +24,33 @@ const denialReport = TypeCompiler.Compile(DenialReportSchema);
 /** Bound of the denials that this node takes from reports, a second. A report is a caller's own word. */
 const MAX_REPORTED_A_SECOND = 10 * MAX_REPORTED;
 
+/**
+ * Age in ms to which an answer is given again, as each takes a message to every member. One who looks once a second gets
+ * a new answer each time.
+ */
+const KEPT_MS = 900;
+
 interface ObservationDeps {
-  readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'>;
+  readonly cluster: { readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'> };
   readonly activePolicies: Pick<ActivePolicies, 'set'>;
   readonly counters: Counters;
   readonly readBody: ReadBody;
+  readonly turns: Turns;
 }
 
 /** Handles `/v1/top` and `/v1/stats`, what all members count, and `/v1/denials`, what clients count. */
-export function createObservationHandlers({
-  observer,
-  activePolicies,
-  counters,
-  readBody,
-}: ObservationDeps): Readonly<Record<'top' | 'stats' | 'denials', RequestHandler>> {
+export function createObservationHandlers(
+  { cluster: { observer }, activePolicies, counters, readBody, turns }: ObservationDeps,
+  nowMs: () => number,
+): Readonly<Record<'top' | 'stats' | 'denials', RequestHandler>> {
+  const tops = new SharedAnswers<Awaited<ReturnType<Observer['top']>>>(nowMs, KEPT_MS);
+  const reports = new SharedAnswers<string>(nowMs, KEPT_MS);
   let second = 0;
   let reported = 0;
 
   /** @throws TokenringError `overloaded` if more is reported in this second than this node takes */
   function admit(denied: number): void {
-    const now = Math.floor(performance.now() / 1_000);
+    const now = Math.floor(nowMs() / 1_000);
     if (now !== second) reported = 0;
     second = now;
     if (reported + denied > MAX_REPORTED_A_SECOND)
@@ -57,8 +66,17 @@ export function createObservationHandlers({
       const by = oneOf<Ranking>(query, 'by', RANKINGS, 'denied');
       const span = oneOf<Span>(query, 'span', SPANS, 'minute');
       const policy = text(query, 'policy');
-      const { clients, missing } = await observer.top({ by, span, policy }, limitOf(query));
-      res.json({ by, span, spanMs: SPANS_MS[span], ...(policy !== undefined && { policy }), clients, missing });
+      const limit = limitOf(query);
+      const asked = { by, span, policy };
+      const { clients, missing } = await tops.get(JSON.stringify(asked), () => observer.top(asked, MAX_LISTED));
+      const named = policy !== undefined && { policy };
+      const answer = { by, span, spanMs: SPANS_MS[span], ...named, clients: clients.slice(0, limit), missing };
+      turns.run('other', () => void res.json(answer));
+    },
+    stats: async (_req, res) => {
+      const text = await reports.get('', async () => JSON.stringify(await statsOf(observer)));
+      // All that share an answer would send it in the same turn.
+      turns.run('other', () => void res.type('json').send(text));
     },
     denials: async (req, res) => {
       const { denied, clients } = readReport(await readBody(req));
@@ -70,7 +88,6 @@ export function createObservationHandlers({
       observer.countReported(named.filter(({ policy }) => policy === undefined || policies.has(policy)));
       res.status(204).end();
     },
-    stats: async (_req, res) => void res.json(await statsOf(observer)),
   };
 }
 

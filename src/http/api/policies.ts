@@ -28,7 +28,7 @@ import type { LimitsText, PolicyText } from '../../core/policy/policy.js';
 import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../core/error.js';
-import { createSlices } from '../../edge/slices.js';
+import type { Turns } from '../../edge/turns.js';
 import { clientIdOf } from './client-param.js';
 import { policyListJson } from './policy-list.js';
 
@@ -39,6 +39,8 @@ interface PolicyApiDeps {
   readonly cluster: { readonly observer: Pick<Observer, 'use'> };
   /** The author of a change, for the audit log. */
   readonly actorFrom: (res: Response) => Actor;
+  /** The time of long answers in one turn of the event loop. */
+  readonly turns: Turns;
 }
 
 type Methods = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;
@@ -55,11 +57,9 @@ interface PolicyHandlers {
  * @param maxPolicyBytes bound of all policies as JSON, for errors
  */
 export function createPolicyHandlers(
-  { cluster, activePolicies, policyWriter, readBody, actorFrom }: PolicyApiDeps,
+  { cluster, activePolicies, policyWriter, readBody, actorFrom, turns }: PolicyApiDeps,
   { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
 ): PolicyHandlers {
-  const slices = createSlices({ nowMs: () => performance.now(), defer: setImmediate });
-
   function textOf(key: string): EntryValue | null {
     return activePolicies.document().entries.get(key)?.value ?? null;
   }
@@ -123,7 +123,7 @@ export function createPolicyHandlers(
       const set = activePolicies.set();
       res.setHeader('ETag', etagOf(document));
       if (req.fresh) return void res.status(304).end();
-      const body = await policyListJson(document, set.default, slices);
+      const body = await policyListJson(document, set.default, turns);
       res.setHeader('Content-Type', 'application/json; charset=utf-8');
       res.send(body);
     },

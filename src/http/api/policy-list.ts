@@ -1,18 +1,18 @@
 import type { PolicyDocument } from '../../core/policy/policy-document.js';
-import type { Slices } from '../../edge/slices.js';
+import type { Turns } from '../../edge/turns.js';
 
 /** Entries that are written between two reads of the clock. */
 const ENTRIES_A_STEP = 32;
 
 /**
- * Writes all policies as JSON, in slices: a document may have 7 MiB.
+ * Writes all policies as JSON, in several turns: a document may have 7 MiB.
  * @param standard name of the policy that is the default
  * @returns the same as `JSON.stringify({ default, policies, envoy, version })` in UTF-8, names in their order
  */
 export async function policyListJson(
   { entries, version }: PolicyDocument,
   standard: string | undefined,
-  slices: Slices,
+  turns: Turns,
 ): Promise<Buffer> {
   const parts: Buffer[] = [];
   let text = '{';
@@ -21,7 +21,7 @@ export async function policyListJson(
   async function writeAll(field: string, prefix: string, names: readonly string[]): Promise<void> {
     text += `"${field}":{`;
     let written = 0;
-    await slices.run(() => {
+    await turns.runSteps('other', () => {
       for (const end = Math.min(written + ENTRIES_A_STEP, names.length); written < end; written += 1) {
         const name = names[written]!;
         const value = JSON.stringify(entries.get(prefix + name)!.value);

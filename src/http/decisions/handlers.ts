@@ -62,7 +62,7 @@ export interface DecisionHandlers {
  * them without Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
  */
 export function createDecisionHandlers(
-  { limiter, policies, access, counters, elapsedMs, arriving, waiting, slices, answered, failed }: Edge,
+  { limiter, policies, access, counters, elapsedMs, arriving, waiting, turns, answered, failed }: Edge,
   options: { deniedStatus: 200 | 429 },
 ): DecisionHandlers {
   type Send = AnswerSink['send'];
@@ -93,7 +93,11 @@ export function createDecisionHandlers(
     gateway?: Gateway,
   ): Fail | undefined {
     counters.inFlight += 1;
-    const fail = (error: unknown): void => sendProblem(req, res, failed(error));
+    // An error is no decision, so it waits for its turn.
+    const fail = (error: unknown): void => {
+      const problem = failed(error);
+      turns.run('other', () => sendProblem(req, res, problem));
+    };
     try {
       waiting.requirePlace();
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
@@ -248,7 +252,7 @@ export function createDecisionHandlers(
       }
       return false;
     };
-    const read = slices.run(readSome);
+    const read = turns.runSteps('decision', readSome);
     const decide = (): Promise<void> | undefined => decideBatch(batch, send, startMs);
     return after(read && waiting.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
   };
@@ -263,7 +267,7 @@ export function createDecisionHandlers(
         out.write(batch, from, written);
         return written === batch.size;
       };
-      return after(slices.run(writeSome), () => {
+      return after(turns.runSteps('decision', writeSome), () => {
         send(200, out.end(), []);
         answered('batch', startMs);
         return undefined;

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import type { RequestHandler } from 'express';
+import type { Turns } from '../../edge/turns.js';
 import { createPageFile } from './page-file.js';
 
 /**
@@ -40,7 +41,7 @@ const HEADERS = {
 };
 
 /** Returns the handler of GET of each address that belongs to a page. Files are read at the first request. */
-export function createPages(): ReadonlyMap<string, RequestHandler> {
+export function createPages(turns: Turns): ReadonlyMap<string, RequestHandler> {
   const folder = new URL(
     'dist/pages/',
     pathToFileURL(createRequire(import.meta.url).resolve('tokenring/package.json')),
@@ -48,7 +49,7 @@ export function createPages(): ReadonlyMap<string, RequestHandler> {
   const handlers = new Map<string, RequestHandler>();
   for (const [page, names] of Object.entries(PAGES)) {
     for (const name of names) {
-      const send = createPageFile(new URL(`${page}/${name}`, folder));
+      const send = createPageFile(new URL(`${page}/${name}`, folder), turns);
       const isPage = name === 'index.html';
       handlers.set(isPage ? `/${page}` : `/${page}/${name}`, async (req, res) => {
         // The links of a page are relative, so that they work below any prefix of a proxy.
