@@ -36,8 +36,11 @@ export type Read =
   | { readonly kind: 'broken'; readonly text: string };
 
 interface CommandReader {
-  /** Reads the commands at `at`: as many questions as there are, or one other command. */
-  read(bytes: Buffer, at: number): Read;
+  /**
+   * Reads the commands at `at`: as many questions as there are, or one other command.
+   * @param single whether a question is a command like any other
+   */
+  read(bytes: Buffer, at: number, single?: boolean): Read;
   /** Place behind what was read last. */
   end(): number;
 }
@@ -82,10 +85,10 @@ export function createCommandReader(policies: Policies): CommandReader {
     return { kind: 'command', name, args: textsOf(bytes), isLine: frame.isLine };
   }
 
-  function read(bytes: Buffer, from: number): Read {
+  function read(bytes: Buffer, from: number, single = false): Read {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const capacity = Math.min(MAX_BATCH, Math.ceil((bytes.length - from) / QUESTION_BYTES));
-    const mayKnow = !policies.listsClients();
+    const mayKnow = !single && !policies.listsClients();
     const replies: (DecisionReply | ErrorText)[] = [];
     let batch: CheckBatch | undefined;
     let general = 0;
@@ -105,7 +108,7 @@ export function createCommandReader(policies: Policies): CommandReader {
       else if (done !== 'complete') last = { kind: 'broken', text: done.broken };
       else if (frame.count > 0) {
         const name = bytes.toString('latin1', frame.starts[0], frame.ends[0]).toUpperCase();
-        if (QUESTIONS.has(name)) {
+        if (!single && QUESTIONS.has(name)) {
           replies.push(addQuestion(bytes, at, name, (batch ??= new CheckBatch(capacity, bytes))));
           general += 1;
         } else if (batch === undefined) return other(bytes, at, name);

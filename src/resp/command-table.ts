@@ -10,7 +10,10 @@ interface CommandInfo {
   readonly hasKey?: true;
 }
 
-/** Every command. The parts that decide are in `questions.ts`, the others in `commands.ts`. */
+/**
+ * Every command. The parts that decide are in `questions.ts`, those of a transaction in `transaction.ts`, the others in
+ * `commands.ts`.
+ */
 export const COMMANDS: Readonly<Record<string, CommandInfo>> = {
   'TR.ALLOW': { min: 2, max: 64, hasKey: true, summary: 'Decides one request of a client' },
   'TR.SETTLE': { min: 3, max: 3, summary: 'Replaces a reserved cost by the final one' },
@@ -20,12 +23,16 @@ export const COMMANDS: Readonly<Record<string, CommandInfo>> = {
   AUTH: { min: 2, max: 3, summary: 'Shows a token' },
   CLIENT: { min: 2, max: 64, summary: 'Names the connection' },
   COMMAND: { min: 1, max: 64, summary: 'Lists the commands' },
+  DISCARD: { min: 1, max: 1, summary: 'Forgets the commands since MULTI' },
   ECHO: { min: 2, max: 2, summary: 'Returns its argument' },
+  EXEC: { min: 1, max: 1, summary: 'Runs the commands since MULTI in order' },
   HELLO: { min: 1, max: 64, summary: 'Chooses the version of the protocol' },
   INFO: { min: 1, max: 64, summary: 'Describes the server' },
+  MULTI: { min: 1, max: 1, summary: 'Queues the commands until EXEC' },
   PING: { min: 1, max: 2, summary: 'Returns PONG' },
   QUIT: { min: 1, max: 64, summary: 'Ends the connection' },
   RESET: { min: 1, max: 1, summary: 'Forgets the token, the name, and the version of the protocol' },
+  SELECT: { min: 2, max: 2, summary: 'Chooses database 0, the only one' },
 };
 
 /** Libraries send these two on each new connection. */

@@ -30,6 +30,7 @@ export interface Commands {
 
 /** Clients choose by this version which commands they send. It is the first with all that they send at their start. */
 const REDIS_VERSION = '7.2.0';
+const NO_DATABASE = new ErrorText('ERR DB index is out of range; Tokenring has database 0 alone');
 const UNKNOWN_SUBCOMMAND = 'ERR unknown subcommand';
 const WRONG_PASS = new ErrorText('WRONGPASS invalid username-password pair or user is disabled.');
 const NO_AUTH_IN_HELLO = new ErrorText(
@@ -160,13 +161,14 @@ export function createCommands({ cluster, version, hasJoined }: CommandsDeps): C
     ['ECHO', known((args) => args[1]!)],
     ['CLIENT', known(client)],
     ['INFO', known(info)],
+    ['SELECT', known((args) => (args[1] === '0' ? OK : NO_DATABASE))],
     ['COMMAND', known(describeCommands)],
     ['TR.SETTLE', admitted('decide', settle)],
     ['TR.DESCRIBE', admitted('read', describe)],
   ]);
 
   return {
-    has: (name) => runs.has(name),
+    has: (name) => Object.hasOwn(COMMANDS, name),
     run(name, args, session) {
       const run = runs.get(name);
       if (run === undefined) return unknownCommand(args[0]!);

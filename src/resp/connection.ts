@@ -11,7 +11,8 @@ import type { Read } from './command-reader.js';
 import type { Commands } from './commands.js';
 import { createDecisionWriter } from './decision-writer.js';
 import { createSession } from './session.js';
-import { ErrorText, writeValue } from './value.js';
+import { Transaction } from './transaction.js';
+import { ErrorText, writeArrayHead, writeValue } from './value.js';
 import type { Value } from './value.js';
 
 /** Answers that are kept before they are written. More commands wait until the client reads. */
@@ -58,6 +59,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
 
   return (socket) => {
     const session = createSession(access);
+    const transaction = new Transaction();
     const held = arriving.begin(socket.remoteAddress);
     let input: Buffer = NO_BYTES;
     let needed = 1;
@@ -66,6 +68,8 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     let busy = false;
     let halfClosed = false;
     let sinceMs = elapsedMs();
+    /** The commands that `EXEC` runs, before the rest of the input. */
+    let replayed: Buffer = NO_BYTES;
 
     function send(): void {
       if (out === undefined) return;
@@ -135,10 +139,17 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       return written;
     }
 
-    function run(name: string, args: readonly string[]): Promise<void> | undefined {
+    /** Runs a command, or what `EXEC` runs. @param bytes of the command */
+    function run(name: string, args: readonly string[], bytes: Buffer): Promise<void> | undefined {
       let value: Value | Promise<Value>;
       try {
-        value = commands.run(name, args, session);
+        const taken = transaction.take(name, args, bytes, session);
+        if (taken !== undefined && 'run' in taken) {
+          writeArrayHead((out ??= pool.take()), taken.count);
+          replayed = taken.run;
+          return undefined;
+        }
+        value = taken?.answer ?? commands.run(name, args, session);
         if (value instanceof Promise) waiting.requirePlace();
       } catch (error) {
         if (!(error instanceof TokenringError)) throw error;
@@ -194,7 +205,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     }
 
     /** Answers one command, or several questions. @returns how it goes on */
-    function step(read: Read): 'next' | 'wait' | 'stop' {
+    function step(read: Read, bytes: Buffer): 'next' | 'wait' | 'stop' {
       switch (read.kind) {
         case 'incomplete':
           needed = read.needed;
@@ -206,12 +217,13 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
           return 'next';
         case 'refused':
           answer(read.error);
+          transaction.fail();
           return 'next';
         case 'questions':
         case 'command': {
           // A browser that is led here sends lines of HTTP, with commands in its body.
           if (read.kind === 'command' && read.isLine && !commands.has(read.name)) session.ends = true;
-          const later = read.kind === 'questions' ? decide(read) : run(read.name, read.args);
+          const later = read.kind === 'questions' ? decide(read) : run(read.name, read.args, bytes);
           if (later === undefined) return 'next';
           wait(later);
           return 'wait';
@@ -224,7 +236,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       let at = 0;
       let left = granted;
       while (at < input.length && !session.ends && !mustWait()) {
-        const read = reader.read(input, at);
+        const read = reader.read(input, at, transaction.isOpen);
         if (read.kind === 'command' && left <= 0) {
           // It is read again in its turn.
           if (!turns.hasTime()) {
@@ -233,9 +245,15 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
           }
           left = COMMANDS_A_STEP;
         }
+        const bytes = input.subarray(at, reader.end());
         at = reader.end();
         // The rest of the input must be there before a command that waits goes on.
-        if (step(read) !== 'next') break;
+        if (step(read, bytes) !== 'next') break;
+        if (replayed.length > 0) {
+          input = joined(replayed, input.subarray(at));
+          replayed = NO_BYTES;
+          at = 0;
+        }
         left -= read.kind === 'questions' ? read.general : 1;
         // Questions in a form that is new are read as slowly as commands.
         if (read.kind === 'questions' && left < 0 && at < input.length && !turns.hasTime()) {
@@ -258,7 +276,8 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       held.release();
       const rest = input.length - from;
       input = rest === 0 ? NO_BYTES : from === 0 ? input : joined(NO_BYTES, input.subarray(from));
-      if (rest > 0 && !held.add(rest)) {
+      const kept = rest + transaction.bytes;
+      if (kept > 0 && !held.add(kept)) {
         countProblem(counters, 'overloaded');
         socket.destroy();
       }
@@ -294,7 +313,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       state() {
         if (socket.writableFinished) return 'ended';
         if (busy || socket.writableEnded) return 'busy';
-        return input.length > 0 ? 'arriving' : 'idle';
+        return input.length > 0 || transaction.isOpen ? 'arriving' : 'idle';
       },
       sinceMs: () => sinceMs,
       end,

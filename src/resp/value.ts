@@ -66,8 +66,13 @@ export function writeValue(out: OutputBytes, value: Value, protocol: Protocol): 
     }
     return;
   }
-  writeAscii(out, `*${value.length}\r\n`);
+  writeArrayHead(out, value.length);
   for (const item of value) writeValue(out, item, protocol);
+}
+
+/** Writes the beginning of an array, before its items. */
+export function writeArrayHead(out: OutputBytes, length: number): void {
+  writeAscii(out, `*${length}\r\n`);
 }
 
 function writeBulk(out: OutputBytes, text: string): void {

@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
@@ -13,6 +15,7 @@ import { freePorts } from '../support/ports.js';
 import { killAll, serve, tokenring } from './processes.js';
 import type { Program } from './processes.js';
 import { need } from '../support/programs.js';
+import type { Program as Wanted } from '../support/programs.js';
 
 const PIPELINE = 64;
 /**
@@ -108,6 +111,68 @@ describe('the port of the Redis protocol', function () {
       await stop(node);
     });
   }
+
+  const TRANSACTIONS: readonly (readonly [
+    library: string,
+    needs: Wanted,
+    command: readonly string[],
+    program: string,
+  ])[] = [
+    [
+      'redis-py',
+      'python3 with Redis',
+      ['/usr/bin/python3', '-c'],
+      `import json, redis
+pipe = redis.Redis(port=PORT).pipeline()
+for _ in range(3): pipe.execute_command('CL.THROTTLE', 'x', 1, 1, 3600)
+print(json.dumps(pipe.execute()))`,
+    ],
+    [
+      'phpredis',
+      'php with Redis',
+      ['php', '-r'],
+      `$redis = new Redis(); $redis->connect('127.0.0.1', PORT); $redis->select(0) or exit(1); $multi = $redis->multi();
+for ($i = 0; $i < 3; $i++) $multi->rawCommand('CL.THROTTLE', 'x', 1, 1, 3600);
+echo json_encode($multi->exec());`,
+    ],
+    [
+      'redis-rb',
+      'ruby with Redis',
+      ['ruby', '-e'],
+      `require "json"; require "redis"
+puts Redis.new(port: PORT).multi { |multi| 3.times { multi.call("CL.THROTTLE", "x", 1, 1, 3600) } }.to_json`,
+    ],
+  ];
+  for (const [library, needs, [program, flag], text] of TRANSACTIONS) {
+    it(`answers transactions of ${library}, which it makes of pipelines`, async function () {
+      need(this, needs);
+      const node = await serveResp();
+      const { stdout, stderr } = await promisify(execFile)(program!, [flag!, text.replace('PORT', `${node.respPort}`)]);
+      expect(JSON.parse(stdout), stderr).to.deep.equal([
+        [0, 2, 1, -1, 3_600],
+        [0, 2, 0, -1, 7_200],
+        [1, 2, 0, 3_600, 7_200],
+      ]);
+      await stop(node);
+    });
+  }
+
+  it('answers transactions of ioredis and node-redis', async () => {
+    const node = await serveResp();
+    const expected = [[0, 3, 2, -1, 31_622_400], 'PONG'];
+    const redis = new Redis(node.respPort, { protocol: 2 });
+    const [throttled, ponged] = (await redis
+      .multi()
+      .call('CL.THROTTLE', ...throttle('io', 3).slice(1))
+      .ping()
+      .exec())!;
+    expect([throttled![1], ponged![1]]).to.deep.equal(expected);
+    redis.disconnect();
+    const client = await createClient({ url: `redis://127.0.0.1:${node.respPort}/0` }).connect();
+    expect(await client.multi().addCommand(throttle('node', 3)).ping().exec()).to.deep.equal(expected);
+    await client.close();
+    await stop(node);
+  });
 
   for (const RESP of [2, 3] as const) {
     it(`answers node-redis with RESP${RESP}, and what it pipelines, in order`, async () => {

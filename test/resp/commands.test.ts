@@ -183,6 +183,82 @@ describe('the commands of the Redis protocol', () => {
     expect(await wire.rest()).to.deep.equal([{ status: 'OK' }]);
   });
 
+  describe('between MULTI and EXEC', () => {
+    const QUEUED = { status: 'QUEUED' };
+    const OK = { status: 'OK' };
+    const ABORTED = 'EXECABORT Transaction discarded because of previous errors.';
+    const throttle = (key: string): Buffer => command('CL.THROTTLE', key, 2, 1, 3_600);
+
+    it('are queued, and run in order by EXEC, which answers all of them', async () => {
+      const key = newClient();
+      const errors = command('CL.THROTTLE', key, 'many', 1, 3_600);
+      const all = [command('MULTI'), throttle(key), command('ECHO', 'x'), throttle(key), errors, command('EXEC')];
+      // First in one chunk with what follows, then byte by byte.
+      wire.send(...all, command('PING'));
+      const replies: Reply[] = [];
+      while (replies.length < all.length) replies.push(await wire.reply());
+      expect(replies.slice(0, 5)).to.deep.equal([OK, QUEUED, QUEUED, QUEUED, QUEUED]);
+      const [first, echoed, second, error] = replies[5] as Reply[];
+      expect([first, echoed, second]).to.deep.equal([[0, 3, 2, -1, 3_600], 'x', [0, 3, 1, -1, 7_200]]);
+      expect(errorOf(error!)).to.include('integer');
+      expect(await wire.reply()).to.deep.equal({ status: 'PONG' });
+      for (const byte of Buffer.concat([command('MULTI'), throttle(key), command('EXEC')]))
+        wire.send(Buffer.from([byte]));
+      expect([await wire.reply(), await wire.reply()]).to.deep.equal([OK, QUEUED]);
+      expect(((await wire.reply()) as number[][])[0]!.slice(0, 3)).to.deep.equal([0, 3, 0]);
+      expect(await wire.ask('MULTI')).to.deep.equal(OK);
+      expect(await wire.ask('EXEC')).to.deep.equal([]);
+    });
+
+    it('are forgotten by DISCARD, by RESET, and by the end of the connection', async () => {
+      const key = newClient();
+      for (const end of ['DISCARD', 'RESET']) {
+        wire.send(command('MULTI'), throttle(key), command(end));
+        for (const reply of [OK, QUEUED]) expect(await wire.reply()).to.deep.equal(reply);
+        expect(await wire.reply()).to.deep.equal({ status: end === 'RESET' ? end : 'OK' });
+        for (const name of ['EXEC', 'DISCARD'])
+          expect(errorOf(await wire.ask(name))).to.equal(`ERR ${name} without MULTI`);
+      }
+      const other = await connectResp(node.respPort!);
+      other.send(command('MULTI'), throttle(key), command('QUIT'), command('EXEC'));
+      expect(await other.rest()).to.deep.equal([OK, QUEUED, OK]);
+      expect(await wire.ask('CL.THROTTLE', key, 2, 1, 3_600)).to.deep.equal([0, 3, 2, -1, 3_600]);
+    });
+
+    it('run not at all if one of them was refused', async () => {
+      const key = newClient();
+      const bytes = command('ECHO', Buffer.from([0xff]));
+      for (const wrong of [command('NOPE'), command('ECHO'), bytes]) {
+        wire.send(command('MULTI'), throttle(key), wrong, command('MULTI'), command('EXEC'));
+        expect([await wire.reply(), await wire.reply()]).to.deep.equal([OK, QUEUED]);
+        for (const reply of [await wire.reply(), await wire.reply()]) expect(reply).to.have.property('error');
+        expect(errorOf(await wire.reply())).to.equal(ABORTED);
+      }
+      expect(await wire.ask('CL.THROTTLE', key, 2, 1, 3_600)).to.deep.equal([0, 3, 2, -1, 3_600]);
+    });
+
+    it('are bounded in number and in bytes', async () => {
+      for (const [one, fit] of [
+        [command('PING'), 1_000],
+        [command('ECHO', 'x'.repeat(16_000)), 8],
+      ] as const) {
+        wire.send(command('MULTI'), ...Array<Buffer>(fit + 1).fill(one), command('EXEC'));
+        expect(await wire.reply()).to.deep.equal(OK);
+        for (let i = 0; i < fit; i += 1) expect(await wire.reply()).to.deep.equal(QUEUED);
+        expect(errorOf(await wire.reply())).to.match(/^ERR too much between MULTI and EXEC; use at most 1000 commands/);
+        expect(errorOf(await wire.reply())).to.equal(ABORTED);
+      }
+    });
+  });
+
+  it('take database 0, which libraries choose when they connect, and no other', async () => {
+    expect(await wire.ask('SELECT', 0)).to.deep.equal({ status: 'OK' });
+    for (const other of ['1', '-1', 'x'])
+      expect(errorOf(await wire.ask('SELECT', other))).to.equal(
+        'ERR DB index is out of range; Tokenring has database 0 alone',
+      );
+  });
+
   it('are answered in order, however many come at once and whatever they are', async () => {
     const clientId = newClient();
     const commands: Buffer[] = [];
@@ -273,7 +349,17 @@ describe('tokens over the Redis protocol', () => {
 
   it('are needed for everything but to show one, to say the version, and to leave', async () => {
     const wire = await connectResp(node.respPort!);
-    for (const args of [asked, ['PING'], ['INFO'], ['COMMAND'], ['CLIENT', 'ID'], ['TR.DESCRIBE', 'x'], ['HELLO', 3]])
+    for (const args of [
+      asked,
+      ['PING'],
+      ['MULTI'],
+      ['SELECT', 0],
+      ['INFO'],
+      ['COMMAND'],
+      ['CLIENT', 'ID'],
+      ['TR.DESCRIBE', 'x'],
+      ['HELLO', 3],
+    ])
       expect(errorOf(await wire.ask(...args)), args.join(' ')).to.match(/^NOAUTH /);
     wire.send(command(...asked), command('CL.THROTTLE', 'x', 1, 1, 1));
     expect(errorOf(await wire.reply())).to.equal('NOAUTH Authentication required.');

@@ -105,6 +105,7 @@ describe('the tables of docs/redis.md', () => {
       AUTH: 'secret',
       ECHO: 'x',
       CLIENT: 'ID',
+      SELECT: '0',
     };
     for (const { name, role } of commands) {
       it(`${name}: ${role === '' ? 'none' : role}`, async () => {

@@ -126,6 +126,16 @@ describe('the server of the Redis protocol', () => {
     expect(await first.reply()).to.deep.equal(PONG);
   });
 
+  it('gives the commands of a transaction their time, as they take memory', async () => {
+    const open1 = await open(Buffer.concat([command('MULTI'), PING]));
+    expect([await open1.reply(), await open1.reply()]).to.deep.equal([{ status: 'OK' }, { status: 'QUEUED' }]);
+    const done = await open(Buffer.concat([command('MULTI'), PING, command('EXEC')]));
+    for (let i = 0; i < 3; i += 1) await done.reply();
+    nowMs = TIMEOUTS.commandMs + 1;
+    await isClosed(open1);
+    expect(await done.ask('PING')).to.deep.equal(PONG);
+  });
+
   it('lets a connection be silent for its time', async () => {
     const silent = await open(PING);
     const unheard = await open(Buffer.alloc(0));

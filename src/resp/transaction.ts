@@ -1,0 +1,96 @@
+import { COMMANDS } from './command-table.js';
+import type { Session } from './session.js';
+import { ErrorText, OK, Status, wrongArity } from './value.js';
+import type { Value } from './value.js';
+
+/** Bounds of the commands between `MULTI` and `EXEC`. */
+const MAX_COMMANDS = 1_000;
+const MAX_BYTES = 128 * 1024;
+
+const QUEUED = new Status('QUEUED');
+const NESTED = new ErrorText('ERR MULTI calls can not be nested');
+const ABORTED = new ErrorText('EXECABORT Transaction discarded because of previous errors.');
+const FULL = new ErrorText(`ERR too much between MULTI and EXEC; use at most ${MAX_COMMANDS} commands, 128 KiB in all`);
+
+/** `run`: the queued commands, which now run in order; the answer is an array with the answers of all. */
+type Taken = { readonly run: Buffer; readonly count: number } | { readonly answer: Value };
+
+/**
+ * The commands of one connection between `MULTI` and `EXEC`, as their bytes. Libraries wrap pipelines in a transaction.
+ * `EXEC` runs the commands one after the other; others may be decided in between.
+ */
+export class Transaction {
+  private queued: Buffer[] = [];
+  private hasFailed = false;
+  /** Whether `MULTI` has come, and neither `EXEC` nor `DISCARD`. */
+  isOpen = false;
+  /** Bytes of the queued commands. */
+  bytes = 0;
+
+  /**
+   * Takes a command of the transaction.
+   * @param bytes of the command; they are copied
+   * @returns `undefined` for a command that runs at once
+   * @throws TokenringError `unauthorized`
+   */
+  take(name: string, args: readonly string[], bytes: Buffer, session: Session): Taken | undefined {
+    switch (name) {
+      case 'MULTI':
+        if (args.length !== 1) return { answer: wrongArity(name) };
+        if (this.isOpen) return { answer: NESTED };
+        session.requireKnown();
+        this.isOpen = true;
+        return { answer: OK };
+      case 'EXEC':
+      case 'DISCARD':
+        if (this.isOpen) return this.end(name);
+        session.requireKnown();
+        return { answer: new ErrorText(`ERR ${name} without MULTI`) };
+      case 'RESET':
+        this.close();
+        return undefined;
+      case 'QUIT':
+        return undefined;
+      default:
+        return this.isOpen ? { answer: this.queue(name, args, bytes) } : undefined;
+    }
+  }
+
+  /** Notes that a command was refused. `EXEC` then runs none. */
+  fail(): void {
+    this.hasFailed = this.isOpen;
+  }
+
+  private end(name: 'EXEC' | 'DISCARD'): Taken {
+    const { queued, hasFailed } = this;
+    this.close();
+    if (name === 'DISCARD') return { answer: OK };
+    return hasFailed ? { answer: ABORTED } : { run: Buffer.concat(queued), count: queued.length };
+  }
+
+  private queue(name: string, args: readonly string[], bytes: Buffer): Value {
+    const refusal = this.refusal(name, args, bytes);
+    if (refusal !== undefined) {
+      this.fail();
+      return refusal;
+    }
+    // A copy, which pins no other memory.
+    this.queued.push(Buffer.from(bytes));
+    this.bytes += bytes.length;
+    return QUEUED;
+  }
+
+  private refusal(name: string, args: readonly string[], bytes: Buffer): ErrorText | undefined {
+    if (!Object.hasOwn(COMMANDS, name)) return new ErrorText(`ERR unknown command '${args[0]!.slice(0, 64)}'`);
+    const { min, max } = COMMANDS[name]!;
+    if (args.length < min || args.length > max) return wrongArity(name);
+    return this.queued.length >= MAX_COMMANDS || this.bytes + bytes.length > MAX_BYTES ? FULL : undefined;
+  }
+
+  private close(): void {
+    this.queued = [];
+    this.bytes = 0;
+    this.hasFailed = false;
+    this.isOpen = false;
+  }
+}
