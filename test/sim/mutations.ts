@@ -418,13 +418,17 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'denies smaller costs too by a remembered denial',
     caughtBy: 'denial',
     seed: 10,
-    world: patched({ file: 'core/decide/denials.ts', find: 'check.cost < denial.cost || ', replace: '' }),
+    world: patched({ file: 'core/decide/denials.ts', find: ' || check.cost < denial.cost', replace: '' }),
   },
   {
     name: 'denies by a remembered denial under another limit',
     caughtBy: 'truth',
     seed: 64,
-    world: patched({ file: 'core/decide/denials.ts', find: ' || !sameRules(check.rules, denial.rules)', replace: '' }),
+    world: patched({
+      file: 'core/decide/denials.ts',
+      find: '.find(({ rules }) => sameRules(check.rules, rules))',
+      replace: '[0]',
+    }),
   },
   {
     name: 'remembers a denial for ten times its time',
