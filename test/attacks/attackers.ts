@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { COMMANDS } from '../../src/resp/command-table.js';
 
 /** One connection after the other asks `text` again as soon as it has the answers to all that it asked. */
 interface Attack {
@@ -114,7 +115,7 @@ export function attacksOn({ port, respPort, grpcPort }: Attacked): Readonly<Reco
       port: respPort,
       connections: 500,
       text: 'COMMAND\r\n'.repeat(64),
-      answerEnd: '*14\r\n',
+      answerEnd: `*${Object.keys(COMMANDS).length}\r\n`,
       answers: 64,
     },
     '50 of gRPC with 128 calls': { port: grpcPort, connections: 50, streams: 128, path, message: rateLimitMessage() },

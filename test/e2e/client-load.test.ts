@@ -178,6 +178,8 @@ describe('a watch on a load', () => {
 
 describe('a service that has its load reported by the client', function () {
   this.timeout(60_000);
+  let close: () => Promise<void>;
+  afterEach(() => close());
 
   it('is asked for about what it can do, though its clients want three times as much', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'tokenring-load-'));
@@ -186,6 +188,11 @@ describe('a service that has its load reported by the client', function () {
     writeFileSync(path, JSON.stringify({ policies: { service: { limit: 400, window: '10s', burst: 8, adaptive } } }));
     const ring = await startTestRing(2, ['--policies', path, '--policies-state', 'none']);
     const client = createClient({ nodes: ring.urls });
+    close = async () => {
+      await client.close();
+      await ring.close();
+      rmSync(folder, { recursive: true });
+    };
     const load = client.watchLoad('service');
     // 100 a second: four at a time, 40 ms each; who finds 40 waiting is turned away.
     const service = createService(4, 40, 40);
@@ -214,9 +221,6 @@ describe('a service that has its load reported by the client', function () {
     expect(late.failed / late.admitted, JSON.stringify(seconds)).to.be.below(0.15);
     expect(first.failed / first.admitted).to.be.above(0.3);
     expect(load.last()?.factor).to.be.within(0.1, 0.5);
-    await client.close();
-    await ring.close();
-    rmSync(folder, { recursive: true });
   });
 });
 
