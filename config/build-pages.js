@@ -1,11 +1,11 @@
-// Writes dist/pages: the files of src/http/pages, of Swagger UI, and of uPlot, as brotli. A file that is there already
+// Writes dist/pages: the files of src/pages, of Swagger UI, and of uPlot, as brotli. A file that is there already
 // stays, because compressing Swagger UI takes seconds.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliCompress, brotliDecompressSync, constants } from 'node:zlib';
 
-const PAGES = 'src/http/pages';
+const PAGES = 'src/pages';
 const VIEWER = 'node_modules/swagger-ui-dist';
 const PLOTTER = 'node_modules/uplot';
 const SOURCES = {

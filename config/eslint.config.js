@@ -17,7 +17,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['config/*.js', 'src/http/pages/*/*.js'] },
+        projectService: { allowDefaultProject: ['config/*.js', 'src/pages/*/*.js'] },
         tsconfigRootDir: dirname(import.meta.dirname),
       },
     },
@@ -35,9 +35,14 @@ export default tseslint.config(
   { files: ['src/**'], rules: { 'no-restricted-syntax': ['error', GETTER] } },
   // Code that runs for each decision, or for each client that is copied.
   {
-    files: ['core/{bucket,decide}', 'cluster/{decide,state,routing,leases}', 'wire', 'client', 'http/decisions'].map(
-      (folder) => `src/${folder}/**`,
-    ),
+    files: [
+      'limits/{bucket,decide}',
+      'node/{decide,leases}',
+      'state',
+      'protocol/format',
+      'client',
+      'server/http/decisions',
+    ].map((folder) => `src/${folder}/**`),
     rules: { 'no-restricted-syntax': ['error', GETTER, SPREAD_FIRST] },
   },
   {

@@ -1,6 +1,6 @@
 // Finds the test files that are to find the mutants of a source file.
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 
 const FOLDERS = ['core', 'cluster'];
 /** One imports copies of the sources while it runs, one measures the heap: instrumented sources take more of it. */
@@ -10,8 +10,8 @@ const NEAR = 2;
 const IMPORT = /^(?:import|export)\s(?!type\s)[^;]*?from\s+'(\.[^']*)\.js'/gms;
 
 /**
- * Test files of a source's name, those that import it over at most one other file, and those that CONTRIBUTING.md names
- * for its folder. Without any, the nearest.
+ * Test files of a source's name, those that import it over at most one other file, and those that `tests-of-folders.json`
+ * names for its folder. Without any, the nearest.
  * @param sources paths of files in `src`
  * @returns absolute paths, sorted
  */
@@ -31,17 +31,13 @@ function testsOf(source, tests, ofFolders) {
   return tests.filter((test) => stepsOf(test) <= most && stepsOf(test) < Infinity).map(({ file }) => file);
 }
 
-/** Reads the table of CONTRIBUTING.md, as in "| `cluster/leases` | `test/cluster/leases.test.ts` |". */
 function testsByFolder() {
-  const rows = readFileSync('CONTRIBUTING.md', 'utf8').matchAll(/^\| (`[^|]+?) +\| (`test\/[^|]+?) +\|$/gm);
-  const found = new Map();
-  for (const [, folders, files] of rows) {
-    const paths = [...files.matchAll(/`([^`{]+)(?:\{([^}]+)\})?([^`]*)`/g)].flatMap(([, before, names = '', after]) =>
-      names.split(',').map((name) => resolve(`${before}${name}${after}`)),
-    );
-    for (const [, folder] of folders.matchAll(/`([^`]+)`/g)) found.set(resolve('src', folder), paths);
-  }
-  return found;
+  return new Map(
+    Object.entries(JSON.parse(readFileSync('config/tests-of-folders.json', 'utf8'))).map(([folder, files]) => [
+      resolve('src', folder),
+      files.map((file) => resolve(file)),
+    ]),
+  );
 }
 
 export function isNamedAs(testFile, source) {
@@ -68,3 +64,6 @@ function importsOf(file) {
   }
   return imports.get(file);
 }
+
+if (process.argv[1] === import.meta.filename)
+  for (const file of testsNear(process.argv.slice(2))) console.log(relative('.', file));

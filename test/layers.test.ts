@@ -43,102 +43,63 @@ const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
   .map(readSource);
 
 /** The top folder of a path, or the file itself where it stands at the top of src. */
-const layerOf = (path: string): string => (path.includes('/') ? path.slice(0, path.indexOf('/')) : path);
+const roomOf = (path: string): string => (path.includes('/') ? path.slice(0, path.indexOf('/')) : path);
 const isOurs = (name: string): boolean => sources.some(({ path }) => path === name);
 
-/** The layers and files of ours, and the packages, that a layer may import. */
-const LAYERS: Record<string, { ours: string[]; packages: RegExp }> = {
-  core: { ours: ['core'], packages: /^(node:crypto|lru-cache|hashring|ipaddr\.js)$/ },
-  cluster: { ours: ['core', 'cluster'], packages: /^lru-cache$/ },
-  wire: { ours: ['core', 'cluster', 'wire'], packages: /^node:buffer$/ },
-  validate: { ours: ['core', 'cluster', 'validate'], packages: /^(node:(crypto|buffer)|@sinclair\/typebox(\/.+)?)$/ },
-  client: { ours: ['core', 'client'], packages: /^(undici|express|fastify|hono|koa|@nestjs\/common)$/ },
-  edge: {
-    ours: ['core', 'cluster', 'validate', 'edge'],
-    packages: /^(node:(crypto|http|net|tls|timers\/promises)|@sinclair\/typebox(\/.+)?)$/,
-  },
-  http: { ours: ['core', 'cluster', 'validate', 'edge', 'http'], packages: /./ },
-  grpc: { ours: ['core', 'cluster', 'validate', 'edge', 'grpc'], packages: /^node:/ },
-  resp: { ours: ['core', 'cluster', 'validate', 'edge', 'resp'], packages: /^node:(buffer|net|tls)$/ },
-  peer: { ours: ['core', 'cluster', 'wire', 'peer'], packages: /./ },
-  discovery: { ours: ['core', 'cluster', 'discovery'], packages: /./ },
-  store: { ours: ['core', 'cluster', 'wire', 'store'], packages: /./ },
-  log: { ours: ['core', 'log', 'settings', 'edge'], packages: /./ },
-  settings: { ours: ['core', 'cluster', 'store', 'settings'], packages: /^node:(fs|os|util|v8)$/ },
-  group: {
-    ours: ['core', 'cluster', 'group', 'settings'],
-    packages: /^(node:(cluster|fs|net|path)|prom-client)$/,
-  },
-};
-
-/** The folders of src/core, bottom first: each may import those before it and files of src/core itself. */
-const CORE_FOLDERS = ['ring', 'bucket', 'policy', 'decide', 'request'];
-
-/** The folders of src/cluster, bottom first: each may import those before it. */
-const CLUSTER_FOLDERS = [
-  'state',
-  'membership',
-  'routing',
-  'replication',
-  'leases',
-  'policies',
-  'decide',
-  'durability',
-  'handover',
+/** The rooms of src, bottom first: each imports only rooms before it. Beside them, the packages that it may import. */
+const ROOMS: readonly (readonly [room: string, packages: RegExp])[] = [
+  ['lib', /^(node:.+|lru-cache|ipaddr\.js)$/],
+  ['limits', /^(node:crypto|lru-cache|hashring|ipaddr\.js)$/],
+  ['policy', /^(node:crypto|lru-cache)$/],
+  ['state', /^lru-cache$/],
+  ['protocol', /./],
+  ['membership', /./],
+  ['store', /./],
+  ['replication', /^lru-cache$/],
+  ['node', /^lru-cache$/],
+  ['server', /./],
+  ['client', /^(undici|express|fastify|hono|koa|@nestjs\/common)$/],
+  ['app', /./],
+  ['cli', /./],
+  ['pages', /./],
+  // The entry of the package, and the command that its `bin` names.
+  ['index.ts', /^$/],
+  ['cli.ts', /^$/],
 ];
-/** The files of src/cluster itself that every folder may import; the rest stands above the folders. */
-const PORTS = ['cluster/ports.ts', 'cluster/messages.ts'];
+/** Rooms below the client that run only in Node.js; it also runs in Bun, Deno, and workers. */
+const CLIENT_USES = ['lib', 'limits', 'client'];
+/** Code that the simulator runs in virtual time. It learns the time, and all else of the world, through interfaces. */
+const isSimulated = (path: string): boolean =>
+  /^(limits|policy|state|membership|replication|node)\//.test(path) && !path.startsWith('membership/discovery/');
 
-/** 0 for ports and messages, then the folders in their order, then the node on top of them. */
-function clusterRank(path: string): number {
-  if (PORTS.includes(path)) return 0;
-  const [, folder, file] = path.split('/');
-  return file === undefined ? CLUSTER_FOLDERS.length + 1 : CLUSTER_FOLDERS.indexOf(folder!) + 1;
-}
+const rankOf = (path: string): number => ROOMS.findIndex(([room]) => room === roomOf(path));
 
-describe('the layers of src', () => {
-  it('are known for every folder, and every import leads to a file', () => {
-    const folders = new Set(sources.map(({ path }) => layerOf(path)).filter((layer) => !layer.endsWith('.ts')));
-    expect([...Object.keys(LAYERS), 'cli']).to.include.members([...folders]);
-    expect([...folders]).to.include.members(['core', 'cluster', 'http', 'cli']);
+describe('the rooms of src', () => {
+  it('are known, and every import leads to a file', () => {
     for (const { path, imports } of sources) {
+      expect(rankOf(path), `the room of src/${path}`).to.be.at.least(0);
       for (const name of imports.filter((one) => one.endsWith('.ts')))
         expect(isOurs(name), `${name} in ${path}`).to.equal(true);
     }
   });
 
-  for (const [layer, { ours, packages }] of Object.entries(LAYERS)) {
-    it(`let src/${layer} import ${ours.filter((one) => one !== layer).join(', ') || 'nothing above it'}`, () => {
-      for (const { path, imports } of sources.filter((source) => layerOf(source.path) === layer)) {
-        for (const name of imports) {
-          const allowed = isOurs(name) ? ours.includes(layerOf(name)) : packages.test(name);
-          expect(allowed, `src/${path} imports ${name}`).to.equal(true);
-        }
+  it('import only rooms below them, and the packages of their own', () => {
+    for (const { path, imports } of sources) {
+      const [, packages] = ROOMS[rankOf(path)]!;
+      for (const name of imports) {
+        const allowed = isOurs(name) ? rankOf(name) <= rankOf(path) : packages.test(name);
+        expect(allowed, `src/${path} imports ${name}`).to.equal(true);
       }
-    });
-  }
-
-  it('let a folder of src/core import only folders below it', () => {
-    const rank = (path: string): number => CORE_FOLDERS.indexOf(path.split('/')[1]!);
-    const inFolder = (path: string): boolean => layerOf(path) === 'core' && path.split('/').length > 2;
-    for (const { path, imports } of sources.filter((source) => inFolder(source.path))) {
-      expect(CORE_FOLDERS, `src/${path}`).to.include(path.split('/')[1]);
-      for (const name of imports.filter(inFolder))
-        expect(rank(name), `src/${path} imports ${name}`).to.be.at.most(rank(path));
     }
   });
 
-  it('let a folder of src/cluster import only folders below it', () => {
-    for (const { path, imports } of sources.filter((source) => layerOf(source.path) === 'cluster')) {
-      expect(clusterRank(path), `the folder of ${path} has a place in the order`).to.be.at.least(
-        path.split('/').length > 2 ? 1 : 0,
-      );
-      for (const name of imports.filter((one) => layerOf(one) === 'cluster'))
-        expect(clusterRank(name), `src/${path} imports ${name}`).to.be.at.most(clusterRank(path));
+  it('keep the client free of all that needs a node', () => {
+    for (const { path, imports } of sources.filter((source) => roomOf(source.path) === 'client')) {
+      for (const name of imports.filter(isOurs)) expect(CLIENT_USES, `src/${path}`).to.include(roomOf(name));
     }
   });
 
-  it('have commands on top, and no cycle anywhere', () => {
+  it('have no cycle', () => {
     const byPath = new Map(sources.map((source) => [source.path, source]));
     const done = new Set<string>();
     const walk = (path: string, trail: readonly string[]): void => {
@@ -148,12 +109,6 @@ describe('the layers of src', () => {
       done.add(path);
     };
     for (const { path } of sources) walk(path, []);
-    for (const { path, imports } of sources.filter((source) => !/^cli(\/|\.ts$)/.test(source.path))) {
-      expect(
-        imports.filter((name) => /^cli(\/|\.ts$)/.test(name)),
-        path,
-      ).to.deep.equal([]);
-    }
   });
 
   const OUTSIDE = [
@@ -173,16 +128,14 @@ describe('the layers of src', () => {
     'randomBytes',
   ];
 
-  for (const layer of ['core', 'cluster']) {
-    it(`keep clocks, timers, and random numbers out of src/${layer}: they are injected`, () => {
-      for (const { path, names } of sources.filter((source) => layerOf(source.path) === layer)) {
-        expect(
-          OUTSIDE.filter((name) => names.has(name)),
-          `src/${path}`,
-        ).to.deep.equal([]);
-      }
-    });
-  }
+  it('get clocks, timers, and random numbers from outside where the simulator runs them', () => {
+    for (const { path, names } of sources.filter((source) => isSimulated(source.path))) {
+      expect(
+        OUTSIDE.filter((name) => names.has(name)),
+        `src/${path}`,
+      ).to.deep.equal([]);
+    }
+  });
 });
 
 /** Lines of a function without the functions inside it: a factory is long when its own wiring is. */

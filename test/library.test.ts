@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { createNode, TokenringError } from '../src/index.js';
-import { WITHOUT_POLICIES } from '../src/cluster/policies/active-policies.js';
-import { callsOf } from '../src/in-process.js';
+import { WITHOUT_POLICIES } from '../src/policy/active-policies.js';
+import { callsOf } from '../src/app/in-process.js';
 import type { AllowRequest, Decision, Limiter, Node } from '../src/index.js';
-import { VERSION } from '../src/version.js';
+import { VERSION } from '../src/lib/version.js';
 import { killAll, start } from './e2e/processes.js';
 import { errorOf } from './support/error-of.js';
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createLineSink } from '../src/log/line-sink.js';
+import { createLineSink } from '../src/app/log/line-sink.js';
 
 /** A file with room for so many bytes. It fails as the operating system does where there is none. */
 function fileWith(room: number, code: string) {

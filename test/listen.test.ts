@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { createServer } from 'node:net';
-import { listen, sharingOf } from '../src/listen.js';
+import { listen, sharingOf } from '../src/lib/listen.js';
 
 describe('a port', () => {
   it('is shared by the kernel where Node can ask for it and the kernel spreads the connections, else by the supervisor', () => {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { spawnSync } from 'node:child_process';
-import { policyHeapBytes } from '../src/core/heap-bytes.js';
+import { policyHeapBytes } from '../src/policy/policy-bytes.js';
 import {
   availableMemoryMb,
   heapLimitMb,
@@ -9,7 +9,7 @@ import {
   memoryBounds,
   MIN_MEMORY_MB,
   nodeMemoryMb,
-} from '../src/settings/memory-budget.js';
+} from '../src/app/settings/memory-budget.js';
 
 const MIB = 1024 * 1024;
 

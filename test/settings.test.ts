@@ -3,8 +3,8 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Settings } from '../src/settings/setting-table.js';
-import { publicUrlOf, reachableAt, readSettings, SettingsError } from '../src/settings/settings.js';
+import type { Settings } from '../src/app/settings/setting-table.js';
+import { publicUrlOf, reachableAt, readSettings, SettingsError } from '../src/app/settings/settings.js';
 
 /** Each setting that takes plain text: what a good one means, some bad ones, and what is expected. */
 const SETTINGS: [name: keyof Settings, good: [text: string, value: unknown], bad: string[], expected: string][] = [

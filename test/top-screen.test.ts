@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { applyKey, MEMBER_COLUMNS, renderTop } from '../src/cli/top-screen.js';
 import type { Choice, Sample } from '../src/cli/top-screen.js';
-import type { NodeReport } from '../src/cluster/messages.js';
-import { SOURCES } from '../src/core/decide/decision.js';
+import type { NodeReport } from '../src/protocol/messages.js';
+import { SOURCES } from '../src/limits/decide/decision.js';
 
 const SIZE = { columns: 160, rows: 30 };
 const CHOICE: Choice = { sortBy: 'id', span: 'minute', filter: '', typing: undefined, trouble: undefined };

@@ -6,9 +6,9 @@ import type { ReadableSpan } from '@opentelemetry/sdk-trace-base';
 import { expect } from 'chai';
 import { createNode } from '../src/index.js';
 import type { Node } from '../src/index.js';
-import { startNode } from '../src/main.js';
-import type { RunningNode } from '../src/main.js';
-import { readSettings } from '../src/settings/settings.js';
+import { startNode } from '../src/app/main.js';
+import type { RunningNode } from '../src/app/main.js';
+import { readSettings } from '../src/app/settings/settings.js';
 import { ALONE, call, decisionOf, newClient, post } from './support/http.js';
 import { freePorts } from './support/ports.js';
 

@@ -1,4 +1,4 @@
-import { asciiJson } from '../http/decisions/answer.js';
+import { asciiJson } from '../server/http/decisions/answer.js';
 import type { Command } from './command.js';
 import { ask, FAILED, REMOTE, showProblem } from './remote.js';
 

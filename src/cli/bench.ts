@@ -1,6 +1,6 @@
 import { isatty } from 'node:tty';
 import { Pool } from 'undici';
-import { SettingsError } from '../settings/settings.js';
+import { SettingsError } from '../app/settings/settings.js';
 import type { Command, Input } from './command.js';
 import { FAILED, REMOTE, urlOf } from './remote.js';
 import { tokenHeader } from './token.js';

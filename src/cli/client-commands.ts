@@ -1,5 +1,5 @@
-import type { ClientDescription } from '../core/request/description.js';
-import { SettingsError } from '../settings/settings.js';
+import type { ClientDescription } from '../limits/request/description.js';
+import { SettingsError } from '../app/settings/settings.js';
 import type { Command } from './command.js';
 import { ask, REMOTE, show, table } from './remote.js';
 

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
-import { nearestName } from '../core/mistake.js';
-import { SettingsError } from '../settings/settings.js';
+import { nearestName } from '../lib/mistake.js';
+import { SettingsError } from '../app/settings/settings.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

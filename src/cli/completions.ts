@@ -1,5 +1,5 @@
-import { SettingsError } from '../settings/settings.js';
-import { flag, SETTINGS } from '../settings/setting-table.js';
+import { SettingsError } from '../app/settings/settings.js';
+import { flag, SETTINGS } from '../app/settings/setting-table.js';
 import type { Command } from './command.js';
 
 type Words = ReadonlyMap<string, readonly string[]>;

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { SettingsError } from '../settings/settings.js';
+import { SettingsError } from '../app/settings/settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
-import { parseJson } from '../validate/json.js';
+import { parseJson } from '../server/validate/json.js';
 import type { Command, Input } from './command.js';
 import { ask, FAILED, printable, REMOTE, show, showProblem } from './remote.js';
 

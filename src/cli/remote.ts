@@ -1,5 +1,5 @@
-import { asciiJson } from '../http/decisions/answer.js';
-import { SettingsError } from '../settings/settings.js';
+import { asciiJson } from '../server/http/decisions/answer.js';
+import { SettingsError } from '../app/settings/settings.js';
 import { tokenHeader } from './token.js';
 import type { Input } from './command.js';
 

@@ -1,4 +1,4 @@
-import type { ClusterDescription } from '../http/api/cluster-view.js';
+import type { ClusterDescription } from '../server/http/api/cluster-view.js';
 import type { Command } from './command.js';
 import { ask, REMOTE, show, table } from './remote.js';
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { digestOf, ROLES } from '../edge/access/access.js';
-import { SettingsError } from '../settings/settings.js';
+import { digestOf, ROLES } from '../server/edge/access/access.js';
+import { SettingsError } from '../app/settings/settings.js';
 import type { Command } from './command.js';
 
 export const token: Command = {

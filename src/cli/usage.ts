@@ -1,5 +1,5 @@
-import { flag, SETTINGS, variable } from '../settings/setting-table.js';
-import type { Name } from '../settings/setting-table.js';
+import { flag, SETTINGS, variable } from '../app/settings/setting-table.js';
+import type { Name } from '../app/settings/setting-table.js';
 import { COMMANDS, NODE_COMMANDS } from './commands.js';
 
 const NODES = {

@@ -1,9 +1,9 @@
-import { parseDuration } from '../core/duration.js';
-import type { AllowRequest, LimitRequest } from '../core/request/request.js';
-import { inScope, MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../core/bucket/rule.js';
-import { isWhole } from '../core/whole.js';
-import type { Rule } from '../core/bucket/rule.js';
-import { TokenringError } from '../core/error.js';
+import { parseDuration } from '../limits/duration.js';
+import type { AllowRequest, LimitRequest } from '../limits/request/request.js';
+import { inScope, MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../limits/bucket/rule.js';
+import { isWhole } from '../lib/whole.js';
+import type { Rule } from '../limits/bucket/rule.js';
+import { TokenringError } from '../lib/error.js';
 
 /**
  * Returns the rules that a request names, as far as a client knows them. A policy stands for rules that only the nodes

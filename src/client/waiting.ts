@@ -1,10 +1,10 @@
-import { isClosed } from '../core/decide/decision.js';
-import type { Decision } from '../core/decide/decision.js';
-import { parseDuration } from '../core/duration.js';
-import { TokenringError } from '../core/error.js';
-import type { AcquireOptions, Limiter } from '../core/request/limiter.js';
-import { badValue } from '../core/mistake.js';
-import type { AllowRequest } from '../core/request/request.js';
+import { isClosed } from '../limits/decide/decision.js';
+import type { Decision } from '../limits/decide/decision.js';
+import { parseDuration } from '../limits/duration.js';
+import { TokenringError } from '../lib/error.js';
+import type { AcquireOptions, Limiter } from '../limits/request/limiter.js';
+import { badValue } from '../lib/mistake.js';
+import type { AllowRequest } from '../limits/request/request.js';
 import type { Time } from './time.js';
 
 /** Bound of requests of one limiter that wait for their turn. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { LockCounters } from '../cluster/ports.js';
+import type { LockCounters } from './store.js';
 import { defineScript } from './redis-client.js';
 import type { RedisClient, Script } from './redis-client.js';
 

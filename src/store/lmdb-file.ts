@@ -1,8 +1,8 @@
 import { statSync } from 'node:fs';
 import { open } from 'lmdb';
 import type { RootDatabase } from 'lmdb';
-import type { ClientSnapshot } from '../cluster/messages.js';
-import { encodeClients, readClients } from '../wire/clients.js';
+import type { ClientSnapshot } from '../state/client-snapshot.js';
+import { encodeClients, readClients } from '../protocol/format/clients.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';
 import { makePrivate } from './private-file.js';
 import { nextRecord, recall, tryRecord } from './record.js';

@@ -2,7 +2,7 @@ import type { WallTime } from './wall-time.js';
 
 /**
  * Messages between a node and the child process that has its LMDB file open. The node sends one request at a time.
- * Clients have the form of `wire/clients.ts`. Times are wall clock times of the machine.
+ * Clients have the form of `protocol/format/clients.ts`. Times are wall clock times of the machine.
  */
 export type Request =
   /** Opens the file, or creates it. */

@@ -1,6 +1,8 @@
 import { rename } from 'node:fs/promises';
-import type { Clock, Log, Store, StoreResult, Timers } from '../cluster/ports.js';
-import { encodeClients, readClients } from '../wire/clients.js';
+import type { Clock, Timers } from '../lib/clock.js';
+import type { Log } from '../lib/log.js';
+import type { Store, StoreResult } from './store.js';
+import { encodeClients, readClients } from '../protocol/format/clients.js';
 import { brokenBy, startLmdbProcess } from './lmdb-process.js';
 import type { Answer, LmdbProcess } from './lmdb-process.js';
 import type { Reply, Request } from './lmdb-protocol.js';

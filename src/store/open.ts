@@ -1,4 +1,6 @@
-import type { Clock, Log, Store, Timers } from '../cluster/ports.js';
+import type { Clock, Timers } from '../lib/clock.js';
+import type { Log } from '../lib/log.js';
+import type { Store } from './store.js';
 import { openLmdbStore } from './lmdb.js';
 import { parseRedisAddress } from './redis-address.js';
 import { openRedisStore } from './redis.js';

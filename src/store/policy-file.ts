@@ -1,10 +1,10 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { Log } from '../cluster/ports.js';
-import type { Mistake } from '../core/mistake.js';
-import { checkPolicyFile, entriesOf, warningsOnFile } from '../core/policy/policy-file.js';
-import type { PolicyFileText } from '../core/policy/policy-file.js';
-import type { EntryValue } from '../core/policy/policy-entry.js';
+import type { Log } from '../lib/log.js';
+import type { Mistake } from '../lib/mistake.js';
+import { checkPolicyFile, entriesOf, warningsOnFile } from '../policy/policy-file.js';
+import type { PolicyFileText } from '../policy/policy-file.js';
+import type { EntryValue } from '../policy/policy-entry.js';
 
 type PolicyFile =
   | {

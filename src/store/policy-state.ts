@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { Log } from '../cluster/ports.js';
-import type { PolicyDocument } from '../core/policy/policy-document.js';
-import type { EntryValue } from '../core/policy/policy-entry.js';
-import { readWritten, writtenOf } from '../core/policy/policy-text.js';
+import type { Log } from '../lib/log.js';
+import type { PolicyDocument } from '../policy/policy-document.js';
+import type { EntryValue } from '../policy/policy-entry.js';
+import { readWritten, writtenOf } from '../policy/policy-text.js';
 import { makePrivate } from './private-file.js';
 
 /** The state of the policies that a node keeps for its restart. */

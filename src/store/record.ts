@@ -1,9 +1,9 @@
-import type { ClientSnapshot } from '../cluster/messages.js';
-import type { LastingClient } from '../cluster/ports.js';
-import { agedBy, joinAged } from '../core/bucket/snapshot.js';
-import type { LastingState, Snapshot } from '../core/bucket/snapshot.js';
-import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../wire/wire.js';
-import { encodeClients, readClients } from '../wire/clients.js';
+import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { LastingClient } from './store.js';
+import { agedBy, joinAged } from '../limits/bucket/snapshot.js';
+import type { LastingState, Snapshot } from '../limits/bucket/snapshot.js';
+import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../protocol/format/wire.js';
+import { encodeClients, readClients } from '../protocol/format/clients.js';
 
 /** Version of the form below. A program that finds another one in a store does not start. */
 export const FORMAT = 1;
@@ -20,7 +20,7 @@ export interface StoredRecord {
   readonly restAtMs: number;
 }
 
-/** Encodes `[format, atMs, restAtMs, rules, clients]`: a client in the form of `wire/clients.ts`, with its times. */
+/** Encodes `[format, atMs, restAtMs, rules, clients]`: a client in the form of `protocol/format/clients.ts`, with its times. */
 function encodeRecord({ clientId, buckets, atMs, restAtMs }: StoredRecord): string {
   return JSON.stringify([FORMAT, atMs, restAtMs, ...encodeClients([[clientId, buckets]])]);
 }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ClientSnapshot } from '../cluster/messages.js';
-import type { Clock, LockCounters, Log, Store, StoreResult } from '../cluster/ports.js';
+import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { Clock } from '../lib/clock.js';
+import type { LockCounters, Store, StoreResult } from './store.js';
+import type { Log } from '../lib/log.js';
 import { createFencedLock } from './fenced-lock.js';
 import { FORMAT, recall, tryRecord } from './record.js';
 import type { RedisAddress } from './redis-address.js';

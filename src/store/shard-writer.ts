@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock, LastingClient, StoreResult } from '../cluster/ports.js';
-import { agedBy } from '../core/bucket/snapshot.js';
+import type { Clock } from '../lib/clock.js';
+import type { LastingClient, StoreResult } from './store.js';
+import { agedBy } from '../limits/bucket/snapshot.js';
 import { fenceKey, GUARD } from './fenced-lock.js';
 import type { FencedLock, Hold } from './fenced-lock.js';
 import { nextRecord, tryRecord } from './record.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
-import type { PeerMessage } from '../../src/cluster/messages.js';
+import type { RunningNode } from '../../src/app/main.js';
+import type { PeerMessage } from '../../src/protocol/messages.js';
 import { allow, call, newClient } from '../support/http.js';
 import { cleanUp, createSender, openRawLink, sendRaw, sleep, startTap } from '../peer/support.js';
 import { envelope, memberOf, membersOf, SECRET, startAttackedRing, startVictim } from './ring.js';

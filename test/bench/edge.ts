@@ -3,15 +3,15 @@
  * alone, reading and deciding it, and all with the answer. `general` reads it by the general way, as a batch of many
  * different items. Each is the lowest tenth of short measurements, since other work on the machine only adds.
  */
-import { createClusterNode } from '../../src/cluster/node.js';
-import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
-import { CheckBatch } from '../../src/core/decide/check-batch.js';
-import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';
-import { createCounters } from '../../src/edge/counters.js';
-import { systemClock, systemTimers } from '../../src/system.js';
-import { createBatchReader } from '../../src/validate/batch-reader.js';
-import { parseJson } from '../../src/validate/json.js';
-import { readBatch, readCheck } from '../../src/validate/request.js';
+import { createClusterNode } from '../../src/node/node.js';
+import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { createAnswerWriters } from '../../src/server/http/decisions/answer-writer.js';
+import { createCounters } from '../../src/server/edge/counters.js';
+import { systemClock, systemTimers } from '../../src/lib/system.js';
+import { createBatchReader } from '../../src/server/validate/batch-reader.js';
+import { parseJson } from '../../src/server/validate/json.js';
+import { readBatch, readCheck } from '../../src/server/validate/request.js';
 import { clientId } from '../load/clients.js';
 
 const CLIENTS = 100_000;

@@ -6,12 +6,12 @@ import { pathToFileURL } from 'node:url';
 
 const [dist, nodeCount, batch, seconds] = process.argv.slice(2);
 const load = (path) => import(pathToFileURL(`${dist}/${path}`).href);
-const { createClusterNode } = await load('cluster/node.js');
+const { createClusterNode } = await load('node/node.js');
 const { systemClock, systemTimers } = await load('system.js');
-const { ByteWriter } = await load('wire/binary/bytes.js');
-const { decodeAnswer, decodeMessage, writeAnswer, writeMessage } = await load('wire/codec.js');
-const { createBatchReader } = await load('validate/batch-reader.js');
-const { WITHOUT_POLICIES } = await load('cluster/policies/active-policies.js');
+const { ByteWriter } = await load('protocol/format/binary/bytes.js');
+const { decodeAnswer, decodeMessage, writeAnswer, writeMessage } = await load('protocol/format/codec.js');
+const { createBatchReader } = await load('server/validate/batch-reader.js');
+const { WITHOUT_POLICIES } = await load('policy/active-policies.js');
 
 const CLIENTS = 100_000;
 const WARM_UP_SECONDS = 4;

@@ -4,16 +4,16 @@
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { listen } from '../../src/listen.js';
-import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/cluster/messages.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import { createPeerCounters } from '../../src/peer/counters.js';
-import type { Identity } from '../../src/peer/handshake.js';
-import { peerKeysOf } from '../../src/peer/keys.js';
-import { createPeerServer } from '../../src/peer/server.js';
-import { createPeerTransport } from '../../src/peer/transport.js';
+import { listen } from '../../src/lib/listen.js';
+import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protocol/messages.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { createPeerCounters } from '../../src/protocol/link/counters.js';
+import type { Identity } from '../../src/protocol/link/handshake.js';
+import { peerKeysOf } from '../../src/protocol/link/keys.js';
+import { createPeerServer } from '../../src/protocol/link/server.js';
+import { createPeerTransport } from '../../src/protocol/link/transport.js';
 
 const CHECKS = 4;
 const RUNS = 5;

@@ -93,7 +93,7 @@ async function compare() {
 
 /** The program's own way before Node 23.1. */
 async function createSpreader(port) {
-  const { createConnectionSpreader } = await import('../../dist/esm/group/connection-spreader.js');
+  const { createConnectionSpreader } = await import('../../dist/esm/app/group/connection-spreader.js');
   const spread = createConnectionSpreader({
     hand: (worker, number, socket) =>
       cluster.workers[worker]?.send({ number }, socket, { keepOpen: true }, () => undefined),

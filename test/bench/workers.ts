@@ -1,4 +1,4 @@
-import { createRing } from '../../src/core/ring/rings.js';
+import { createRing } from '../../src/limits/ring/rings.js';
 import { clientId } from '../load/clients.js';
 import { askInTurns, CLIENTS, meetAllClients } from './generator.js';
 import type { Questions } from './generator.js';

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { createBatcher, OVERDUE_MS } from '../../src/client/asking/batcher.js';
 import type { Question } from '../../src/client/asking/batcher.js';
 import type { Exchanged, Transport } from '../../src/client/transport/transport.js';
-import { MAX_BATCH, MAX_BATCH_BYTES } from '../../src/core/request/request.js';
+import { MAX_BATCH, MAX_BATCH_BYTES } from '../../src/limits/request/request.js';
 import { createFakeTime } from '../support/fake-time.js';
 
 const ADDRESS = 'http://10.0.0.1:8080';

@@ -3,7 +3,7 @@ import { createClientWith } from '../../src/client/client.js';
 import { readClientOptions } from '../../src/client/options.js';
 import type { ClientOptions } from '../../src/client/options.js';
 import type { Connections } from '../../src/client/transport/transport.js';
-import type { TokenringError } from '../../src/core/error.js';
+import type { TokenringError } from '../../src/lib/error.js';
 import { errorOf } from '../support/error-of.js';
 import { createFakeTime } from '../support/fake-time.js';
 import { ALLOWED } from '../support/stub-node.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { createClient, TokenringError } from '../../src/client/index.js';
 import type { Client, ClientOptions, Decision, ErrorCode } from '../../src/client/index.js';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { errorOf } from '../support/error-of.js';
 import { liveNode, post } from '../support/http.js';
 import { freePort } from '../support/ports.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { OwnDenials } from '../../src/client/asking/own-denials.js';
-import type { DenialReport } from '../../src/core/top-clients.js';
+import type { DenialReport } from '../../src/limits/top-clients.js';
 import { createFakeTime } from '../support/fake-time.js';
 
 const DAY = { limit: 1, window: '1d' } as const;

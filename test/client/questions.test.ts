@@ -4,7 +4,7 @@ import type { Client } from '../../src/client/client.js';
 import { readClientOptions } from '../../src/client/options.js';
 import type { ClientOptions } from '../../src/client/options.js';
 import { createFetchConnections } from '../../src/client/transport/fetch.js';
-import type { AllowRequest } from '../../src/core/request/request.js';
+import type { AllowRequest } from '../../src/limits/request/request.js';
 import { arrived, createFakeTime } from '../support/fake-time.js';
 import type { FakeTime } from '../support/fake-time.js';
 import { ALLOWED, DENIED, startStubNode } from '../support/stub-node.js';

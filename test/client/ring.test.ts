@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createRing as createNodesRing } from '../../src/core/ring/rings.js';
+import { createRing as createNodesRing } from '../../src/limits/ring/rings.js';
 import { createRing } from '../../src/client/topology/ring.js';
 
 describe('the ring of a client', () => {

@@ -3,8 +3,8 @@ import { createTopology } from '../../src/client/topology/topology.js';
 import type { Topology } from '../../src/client/topology/topology.js';
 import { readCluster } from '../../src/client/asking/read-answer.js';
 import type { ClusterView } from '../../src/client/asking/read-answer.js';
-import { ringChecksum } from '../../src/core/ring/ring.js';
-import { createRing } from '../../src/core/ring/rings.js';
+import { ringChecksum } from '../../src/limits/ring/ring.js';
+import { createRing } from '../../src/limits/ring/rings.js';
 
 const SEED = 'http://seed:8080';
 const IDS = ['a:1', 'b:1', 'c:1'];

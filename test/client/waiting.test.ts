@@ -1,9 +1,9 @@
 import { getEventListeners } from 'node:events';
 import { expect } from 'chai';
 import { createWaiting } from '../../src/client/waiting.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { AcquireOptions } from '../../src/core/request/limiter.js';
-import type { AllowRequest } from '../../src/core/request/request.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { AcquireOptions } from '../../src/limits/request/limiter.js';
+import type { AllowRequest } from '../../src/limits/request/request.js';
 import { errorOf } from '../support/error-of.js';
 import { createFakeTime } from '../support/fake-time.js';
 import { ALLOWED, DENIED } from '../support/stub-node.js';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createAnsweredBatches } from '../../src/cluster/answered-batches.js';
+import { createAnsweredBatches } from '../../src/node/answered-batches.js';
 
 describe('answered batches', () => {
   it('have their answers until the time is over', () => {

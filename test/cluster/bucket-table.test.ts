@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
-import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
-import { SWEEP_STEPS } from '../../src/cluster/lifecycle.js';
-import { isIdle } from '../../src/core/bucket/bucket.js';
-import { clientBytes } from '../../src/core/heap-bytes.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { createBucketTable } from '../../src/state/bucket-table.js';
+import type { BucketTable, Client } from '../../src/state/bucket-table.js';
+import { SWEEP_STEPS } from '../../src/node/lifecycle.js';
+import { isIdle } from '../../src/limits/bucket/bucket.js';
+import { clientBytes } from '../../src/limits/heap-bytes.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { addClient } from '../support/clients.js';
 import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
 

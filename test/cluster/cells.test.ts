@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createCells } from '../../src/cluster/state/cells.js';
+import { createCells } from '../../src/state/cells.js';
 
 describe('cells in pages', () => {
   const create = () => {

@@ -1,13 +1,13 @@
 import { expect } from 'chai';
-import { createCheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
-import type { CheckBatch } from '../../src/core/decide/check-batch.js';
-import type { Membership } from '../../src/cluster/membership/membership.js';
-import type { Timers } from '../../src/cluster/ports.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
+import { createCheckPipeline } from '../../src/node/decide/check-pipeline.js';
+import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import type { Membership } from '../../src/membership/membership.js';
+import type { Timers } from '../../src/lib/clock.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
 import { checkMany } from '../support/batch.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
-import { createTopClients } from '../../src/core/top-clients.js';
+import { createTopClients } from '../../src/limits/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const RULES = [tokenBucket(10, 1_000)];

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createClientIds } from '../../src/cluster/state/client-ids.js';
+import { createClientIds } from '../../src/state/client-ids.js';
 
 describe('the ids of clients outside the heap', () => {
   const IDS = ['a', 'alice', 'alicf', 'alic', 'ä', 'äb', 'a\u007f', '\u{1F511}', 'x'.repeat(256), 'é'.repeat(128)];

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { Client, MARK } from '../../src/cluster/state/client.js';
+import { Client, MARK } from '../../src/state/client.js';
 
 describe('a client as the table shows it', () => {
   it('has no place and no name at first, and reads its id once', () => {

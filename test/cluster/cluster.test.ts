@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import type { MemberRecord } from '../../src/cluster/messages.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import { describeCluster } from '../../src/http/api/cluster-view.js';
+import type { MemberRecord } from '../../src/protocol/messages.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { describeCluster } from '../../src/server/http/api/cluster-view.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
 

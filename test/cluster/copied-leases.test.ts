@@ -1,15 +1,15 @@
 import { expect } from 'chai';
-import type { Membership } from '../../src/cluster/membership/membership.js';
-import type { ClientSnapshot } from '../../src/cluster/messages.js';
-import { createCopiedLeases } from '../../src/cluster/replication/copied-leases.js';
-import { createPlacement } from '../../src/cluster/replication/placement.js';
-import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
-import type { Client } from '../../src/cluster/state/bucket-table.js';
-import { hasLeases, lend } from '../../src/core/bucket/bucket.js';
-import { toSnapshots } from '../../src/core/bucket/snapshot.js';
-import { createCheck, decide } from '../../src/core/decide/decide.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import type { NodeId, Ring } from '../../src/core/ring/ring.js';
+import type { Membership } from '../../src/membership/membership.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import { createCopiedLeases } from '../../src/replication/copied-leases.js';
+import { createPlacement } from '../../src/replication/placement.js';
+import { createBucketTable } from '../../src/state/bucket-table.js';
+import type { Client } from '../../src/state/bucket-table.js';
+import { hasLeases, lend } from '../../src/limits/bucket/bucket.js';
+import { toSnapshots } from '../../src/limits/bucket/snapshot.js';
+import { createCheck, decide } from '../../src/limits/decide/decide.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { tokenBucket } from '../support/rules.js';
 

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { BoundedMap } from '../../src/core/bounded-map.js';
-import { createDenials } from '../../src/core/decide/denials.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { BoundedMap } from '../../src/lib/bounded-map.js';
+import { createDenials } from '../../src/limits/decide/denials.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
 import { checkOf, drive, shareOf, startRing } from './traffic.js';
 import type { Answer } from './traffic.js';

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import { policyKey } from '../../src/core/policy/policy-entry.js';
-import { readCheck } from '../../src/validate/request.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import { policyKey } from '../../src/policy/policy-entry.js';
+import { readCheck } from '../../src/server/validate/request.js';
 import { createWorld } from '../sim/world.js';
 import type { World, WorldOptions } from '../sim/world.js';
 

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import type { Written } from '../../src/cluster/messages.js';
-import type { ActivePolicies } from '../../src/cluster/policies/active-policies.js';
-import { change, documentOf, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
-import { policyKey } from '../../src/core/policy/policy-entry.js';
-import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
-import type { EntryValue } from '../../src/core/policy/policy-entry.js';
+import type { Written } from '../../src/protocol/messages.js';
+import type { ActivePolicies } from '../../src/policy/active-policies.js';
+import { change, documentOf, NO_DOCUMENT } from '../../src/policy/policy-document.js';
+import { policyKey } from '../../src/policy/policy-entry.js';
+import type { PolicyDocument } from '../../src/policy/policy-document.js';
+import type { EntryValue } from '../../src/policy/policy-entry.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Settled } from '../../src/cluster/messages.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import { describeCluster } from '../../src/http/api/cluster-view.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Settled } from '../../src/protocol/messages.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { describeCluster } from '../../src/server/http/api/cluster-view.js';
 import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
-import type { BucketTable } from '../../src/cluster/state/bucket-table.js';
-import { clientBytes } from '../../src/core/heap-bytes.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { createBucketTable } from '../../src/state/bucket-table.js';
+import type { BucketTable } from '../../src/state/bucket-table.js';
+import { clientBytes } from '../../src/limits/heap-bytes.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { addClient } from '../support/clients.js';
 import { ask as askFor, slidingWindow, tokenBucket } from '../support/rules.js';
 

@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createFallback } from '../../src/cluster/decide/fallback.js';
-import type { OnUnavailable } from '../../src/cluster/decide/fallback.js';
-import type { Membership } from '../../src/cluster/membership/membership.js';
-import type { Decision } from '../../src/core/decide/decision.js';
+import { createFallback } from '../../src/node/decide/fallback.js';
+import type { OnUnavailable } from '../../src/node/decide/fallback.js';
+import type { Membership } from '../../src/membership/membership.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
-import { createTopClients } from '../../src/core/top-clients.js';
+import { createTopClients } from '../../src/limits/top-clients.js';
 
 const OTHERS = ['b:1', 'c:1', 'd:1'];
 

@@ -1,13 +1,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBucketTable, MARK } from '../../src/cluster/state/bucket-table.js';
-import type { Client } from '../../src/cluster/state/bucket-table.js';
-import { createSlotIndex } from '../../src/cluster/state/slot-index.js';
-import { addBucket, Buckets, isIdle, lend, takeBack } from '../../src/core/bucket/bucket.js';
-import { leasesFrom } from '../../src/core/bucket/lease.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck, decide } from '../../src/core/decide/decide.js';
-import { toSnapshots } from '../../src/core/bucket/snapshot.js';
+import { createBucketTable, MARK } from '../../src/state/bucket-table.js';
+import type { Client } from '../../src/state/bucket-table.js';
+import { createSlotIndex } from '../../src/state/slot-index.js';
+import { addBucket, Buckets, isIdle, lend, takeBack } from '../../src/limits/bucket/bucket.js';
+import { leasesFrom } from '../../src/limits/bucket/lease.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck, decide } from '../../src/limits/decide/decide.js';
+import { toSnapshots } from '../../src/limits/bucket/snapshot.js';
 import { slidingWindow, tokenBucket } from '../support/rules.js';
 import { addClient } from '../support/clients.js';
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import type { MemberRecord } from '../../src/cluster/messages.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { MemberRecord } from '../../src/protocol/messages.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { createHotClients } from '../../src/cluster/leases/hot-clients.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import type { ClientKey } from '../../src/core/ring/client-hash.js';
+import { createHotClients } from '../../src/node/leases/hot-clients.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import type { ClientKey } from '../../src/limits/ring/client-hash.js';
 
 const WINDOW_MS = 250;
 const keys = (prefix: string, count: number): ClientKey[] =>

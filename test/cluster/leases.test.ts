@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { lend } from '../../src/core/bucket/bucket.js';
-import { decide } from '../../src/core/decide/decide.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { lend } from '../../src/limits/bucket/bucket.js';
+import { decide } from '../../src/limits/decide/decide.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import type { Tamper } from '../sim/network.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
-import { mergeSnapshots, toSnapshots } from '../../src/core/bucket/snapshot.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
+import { mergeSnapshots, toSnapshots } from '../../src/limits/bucket/snapshot.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { noBuckets } from '../support/rules.js';

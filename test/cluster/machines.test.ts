@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import type { GroupLeave } from '../../src/cluster/handover/leaver.js';
-import { createClusterNode } from '../../src/cluster/node.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { GroupLeave } from '../../src/node/leaver.js';
+import { createClusterNode } from '../../src/node/node.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { mutate } from '../sim/mutant.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
@@ -127,7 +127,7 @@ describe('members of one machine', () => {
   });
 
   it('agree with members of a version that knows nothing of machines, and have their copies elsewhere all the same', async () => {
-    const patch = { file: 'core/ring/ring.ts', find: 'let needsOtherHost = severalHosts;' };
+    const patch = { file: 'limits/ring/ring.ts', find: 'let needsOtherHost = severalHosts;' };
     const older = await mutate([{ ...patch, replace: 'let needsOtherHost = false;' }]);
     const world = createWorld(8, {
       createNode: (deps, options) => (A.includes(options.self) ? createClusterNode : older)(deps, options),

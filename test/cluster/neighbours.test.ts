@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
-import type { GossipMembership } from '../../src/cluster/membership/gossip-membership.js';
-import { neighboursOf } from '../../src/cluster/membership/neighbours.js';
-import type { MemberRecord } from '../../src/cluster/messages.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { createGossipMembership } from '../../src/membership/gossip-membership.js';
+import type { GossipMembership } from '../../src/membership/gossip-membership.js';
+import { neighboursOf } from '../../src/membership/neighbours.js';
+import type { MemberRecord } from '../../src/protocol/messages.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { SUSPECT_AFTER_MS, createScaleCluster } from '../sim/scale-cluster.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';

@@ -1,15 +1,15 @@
 import { expect } from 'chai';
-import { weightOf } from '../../src/cluster/state/weight.js';
-import type { ClientSnapshot } from '../../src/cluster/messages.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
-import { encodeMessage } from '../../src/wire/codec.js';
-import { encodeClients } from '../../src/wire/clients.js';
+import { weightOf } from '../../src/state/weight.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
+import { encodeMessage } from '../../src/protocol/format/codec.js';
+import { encodeClients } from '../../src/protocol/format/clients.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
 
-/** What a peer takes: src/peer/server.ts. */
+/** What a peer takes: src/protocol/link/server.ts. */
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 const IDS_EACH = 100;
 /** Eight limits a decision, so that what is remembered of it is long. */

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { Outgoing } from '../../src/cluster/replication/outgoing.js';
+import { Outgoing } from '../../src/replication/outgoing.js';
 
 const client = (slot: number, generation = 1) => ({ slot, generation });
 

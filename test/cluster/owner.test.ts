@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { createOwner } from '../../src/cluster/decide/owner.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import { decisionBy } from '../../src/core/decide/decision.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
+import { createOwner } from '../../src/node/decide/owner.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import { decisionBy } from '../../src/limits/decide/decision.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
 
 describe('an owner whose replica does not confirm a decision', () => {
   it('says so, and keeps all else that is known of the decision', () => {

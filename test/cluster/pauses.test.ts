@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 

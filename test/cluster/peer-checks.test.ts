@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { TokenringError } from '../../src/core/error.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import { waitingChecksBytes } from '../../src/core/heap-bytes.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import type { Limiter } from '../../src/cluster/decide/limiter.js';
-import type { Envelope, MemberRecord, PeerAnswer } from '../../src/cluster/messages.js';
-import { DEFAULT_STATE_BOUNDS } from '../../src/cluster/wiring.js';
+import { TokenringError } from '../../src/lib/error.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { waitingChecksBytes } from '../../src/limits/heap-bytes.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import type { Limiter } from '../../src/node/decide/limiter.js';
+import type { Envelope, MemberRecord, PeerAnswer } from '../../src/protocol/messages.js';
+import { DEFAULT_STATE_BOUNDS } from '../../src/node/wiring.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 

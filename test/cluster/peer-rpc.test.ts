@@ -1,10 +1,11 @@
 import { expect } from 'chai';
-import type { GossipMembership } from '../../src/cluster/membership/gossip-membership.js';
-import { createPeerRpc } from '../../src/cluster/membership/peer-rpc.js';
-import type { PeerRpc } from '../../src/cluster/membership/peer-rpc.js';
-import type { Probing } from '../../src/cluster/membership/probing.js';
-import type { MemberRecord, Sender } from '../../src/cluster/messages.js';
-import type { PeerResult, PeerTransport, Timers } from '../../src/cluster/ports.js';
+import type { GossipMembership } from '../../src/membership/gossip-membership.js';
+import { createPeerRpc } from '../../src/membership/peer-rpc.js';
+import type { PeerRpc } from '../../src/membership/peer-rpc.js';
+import type { Probing } from '../../src/membership/probing.js';
+import type { MemberRecord, Sender } from '../../src/protocol/messages.js';
+import type { PeerResult, PeerTransport } from '../../src/protocol/peer-transport.js';
+import type { Timers } from '../../src/lib/clock.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { loneMembership } from '../support/lone-membership.js';
 

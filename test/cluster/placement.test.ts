@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import type { Membership } from '../../src/cluster/membership/membership.js';
-import { createPlacement } from '../../src/cluster/replication/placement.js';
-import { createDecider, route } from '../../src/cluster/routing/route.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import type { NodeId, Ring } from '../../src/core/ring/ring.js';
+import type { Membership } from '../../src/membership/membership.js';
+import { createPlacement } from '../../src/replication/placement.js';
+import { createDecider, route } from '../../src/membership/route.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const client = clientKey('alice');

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { rememberedDecisionBytes } from '../../src/core/heap-bytes.js';
-import { batchItemId } from '../../src/core/batch-item-id.js';
-import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
+import { rememberedDecisionBytes } from '../../src/limits/heap-bytes.js';
+import { batchItemId } from '../../src/limits/batch-item-id.js';
+import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const decision: Decision = {

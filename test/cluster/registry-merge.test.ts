@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { createActivePolicies } from '../../src/cluster/policies/active-policies.js';
-import { createRegistryMerge } from '../../src/cluster/policies/registry-merge.js';
-import type { KnownPolicies } from '../../src/cluster/membership/registry-policy-store.js';
-import type { StoreResult } from '../../src/cluster/membership/registry.js';
-import { change, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
-import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
-import { policyKey } from '../../src/core/policy/policy-entry.js';
+import { createActivePolicies } from '../../src/policy/active-policies.js';
+import { createRegistryMerge } from '../../src/node/policies/registry-merge.js';
+import type { KnownPolicies } from '../../src/membership/registry-policy-store.js';
+import type { StoreResult } from '../../src/membership/registry.js';
+import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
+import type { PolicyDocument } from '../../src/policy/policy-document.js';
+import { policyKey } from '../../src/policy/policy-entry.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const write = (document: PolicyDocument, name: string, limit: number): PolicyDocument =>

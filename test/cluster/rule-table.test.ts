@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createRuleTable, isSame } from '../../src/cluster/state/rule-table.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { createRuleTable, isSame } from '../../src/state/rule-table.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 
 const rule = (limit: number, policy?: string, more: Partial<Rule> = {}): Rule => ({
   algorithm: 'token-bucket',

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { inScope, ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { inScope, ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
 import { checkOf, drive, shareOf, startRing } from './traffic.js';
 import type { Answer } from './traffic.js';

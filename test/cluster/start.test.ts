@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createClusterNode } from '../../src/cluster/node.js';
-import { TokenringError } from '../../src/core/error.js';
+import { createClusterNode } from '../../src/node/node.js';
+import { TokenringError } from '../../src/lib/error.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
-import { createTableWalk } from '../../src/cluster/state/table-walk.js';
+import { createBucketTable } from '../../src/state/bucket-table.js';
+import { createTableWalk } from '../../src/state/table-walk.js';
 import { addClient } from '../support/clients.js';
 
 describe('a walk through the table', () => {

@@ -1,8 +1,8 @@
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World, WorldOptions } from '../sim/world.js';
 

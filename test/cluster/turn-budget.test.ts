@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createTurnBudget } from '../../src/cluster/decide/turn-budget.js';
+import { createTurnBudget } from '../../src/node/decide/turn-budget.js';
 
 describe('the budget of a turn of the event loop', () => {
   let soon: (() => void)[];

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import type { ClientSnapshot } from '../../src/cluster/messages.js';
-import { inParts, MAX_COPIES_BYTES, weightOf } from '../../src/cluster/state/weight.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import { inParts, MAX_COPIES_BYTES, weightOf } from '../../src/state/weight.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 
 const CHARACTER = 6;
 const NUMBER = 17;

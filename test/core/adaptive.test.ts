@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { loadOf, relax, scaleRules, adjust } from '../../src/core/policy/adaptive.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { loadOf, relax, scaleRules, adjust } from '../../src/policy/adaptive.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 
 const ADAPTIVE = { target: 0.8, min: 0.1, latencyMs: 50, errors: 0.01 };
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { networkOf } from '../../src/core/address.js';
+import { networkOf } from '../../src/lib/address.js';
 
 describe('the network of an address', () => {
   const table: [address: string, network: string][] = [

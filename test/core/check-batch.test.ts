@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { CheckBatch, decisionOf, OnePlace } from '../../src/core/decide/check-batch.js';
-import type { Answer } from '../../src/core/decide/check-batch.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import { TokenringError } from '../../src/core/error.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
+import { CheckBatch, decisionOf, OnePlace } from '../../src/limits/decide/check-batch.js';
+import type { Answer } from '../../src/limits/decide/check-batch.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import { TokenringError } from '../../src/lib/error.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { tokenBucket } from '../support/rules.js';
 
 const RULES = [tokenBucket(10, 1_000)];

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { checkPolicyFile } from '../../src/core/policy/policy-file.js';
+import { checkPolicyFile } from '../../src/policy/policy-file.js';
 
 const policies = { api: { limit: 10, window: '1m' } };
 const mistakes = (rule: object): string[] =>

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import { checkLimits, checkOverride, checkPolicy, isPolicyName } from '../../src/core/policy/check-policy.js';
-import { checkPolicyFile, entriesOf } from '../../src/core/policy/policy-file.js';
-import type { PolicyText } from '../../src/core/policy/policy.js';
-import type { Mistake } from '../../src/core/mistake.js';
+import { checkLimits, checkOverride, checkPolicy, isPolicyName } from '../../src/policy/check-policy.js';
+import { checkPolicyFile, entriesOf } from '../../src/policy/policy-file.js';
+import type { PolicyText } from '../../src/policy/policy.js';
+import type { Mistake } from '../../src/lib/mistake.js';
 
 const ONE = { limit: 1, window: '1m' } as const;
 const DURATION = 'use whole milliseconds or "250ms", "10s", "1m", "1h", "1d", from 1 ms to 366 d';

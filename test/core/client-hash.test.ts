@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { clientKey, hashClientBytes, hashClientId } from '../../src/core/ring/client-hash.js';
+import { clientKey, hashClientBytes, hashClientId } from '../../src/limits/ring/client-hash.js';
 
 /** HalfSipHash with 64 bits of output, as its paper writes it: not as the program does. */
 function halfSipHash(bytes: Uint8Array, [k0, k1]: [number, number], [c, d]: [number, number]): [number, number] {

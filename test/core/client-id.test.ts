@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { isClientId, isText } from '../../src/core/client-id.js';
+import { isClientId, isText } from '../../src/limits/client-id.js';
 
 describe('a client id', () => {
   it('is a text of 1 to 256 bytes in UTF-8, whatever its characters take', () => {

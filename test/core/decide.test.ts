@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { isIdle } from '../../src/core/bucket/bucket.js';
-import type { Buckets } from '../../src/core/bucket/bucket.js';
-import { decide } from '../../src/core/decide/decide.js';
-import type { LimitStats, Verdict } from '../../src/core/decide/decide.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { isIdle } from '../../src/limits/bucket/bucket.js';
+import type { Buckets } from '../../src/limits/bucket/bucket.js';
+import { decide } from '../../src/limits/decide/decide.js';
+import type { LimitStats, Verdict } from '../../src/limits/decide/decide.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { changingRules, costOf, histories, severalRules, timeOf, unsteadyHistories } from '../support/histories.js';
 import type { Step } from '../support/histories.js';
 import { ask, checkOf, drain, noBuckets, slidingWindow, tokenBucket, tryAsk } from '../support/rules.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { formatDuration, parseDuration } from '../../src/core/duration.js';
-import { MAX_WINDOW_MS } from '../../src/core/bucket/rule.js';
+import { formatDuration, parseDuration } from '../../src/limits/duration.js';
+import { MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
 import { windowsMs } from '../support/histories.js';
 
 describe('duration', () => {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { isClientId } from '../../src/core/client-id.js';
-import { defaultClientId, envoyDomainOf, findRule } from '../../src/core/policy/envoy-table.js';
-import type { DescriptorEntry, EnvoyRuleText } from '../../src/core/policy/envoy-table.js';
+import { isClientId } from '../../src/limits/client-id.js';
+import { defaultClientId, envoyDomainOf, findRule } from '../../src/policy/envoy-table.js';
+import type { DescriptorEntry, EnvoyRuleText } from '../../src/policy/envoy-table.js';
 
 const entriesOf = (...pairs: string[]): DescriptorEntry[] =>
   pairs.map((pair) => {

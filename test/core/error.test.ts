@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { TokenringError, knownCode } from '../../src/core/error.js';
+import { TokenringError, knownCode } from '../../src/lib/error.js';
 
 describe('an error', () => {
   const [title, status] = ['The request is not valid', 400];

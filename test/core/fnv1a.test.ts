@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { fnv1a } from '../../src/core/ring/fnv1a.js';
+import { fnv1a } from '../../src/limits/ring/fnv1a.js';
 
 describe('FNV-1a', () => {
   it('gives the hashes of the reference code', () => {

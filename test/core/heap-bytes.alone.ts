@@ -3,33 +3,33 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { LRUCache } from 'lru-cache';
-import { createBucketTable } from '../../src/cluster/state/bucket-table.js';
-import { createRecentDecisions } from '../../src/cluster/state/recent-decisions.js';
-import { createReservations } from '../../src/cluster/state/reservations.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Outcome } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { createDenials } from '../../src/core/decide/denials.js';
-import { Buckets } from '../../src/core/bucket/bucket.js';
+import { createBucketTable } from '../../src/state/bucket-table.js';
+import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { createReservations } from '../../src/state/reservations.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Outcome } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { createDenials } from '../../src/limits/decide/denials.js';
+import { Buckets } from '../../src/limits/bucket/bucket.js';
 import {
   clientBytes,
   denialBytes,
-  policyHeapBytes,
   rememberedDecisionBytes,
   reservationBytes,
   waitingBatchBytes,
-} from '../../src/core/heap-bytes.js';
-import { CheckBatch } from '../../src/core/decide/check-batch.js';
-import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/core/policy/policy-document.js';
-import type { Entry } from '../../src/core/policy/policy-entry.js';
-import { entriesOf } from '../../src/core/policy/policy-file.js';
-import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
-import { createForwarder } from '../../src/cluster/routing/forwarder.js';
-import type { Membership } from '../../src/cluster/membership/membership.js';
-import type { Timers } from '../../src/cluster/ports.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
-import type { Client } from '../../src/cluster/state/bucket-table.js';
+} from '../../src/limits/heap-bytes.js';
+import { policyHeapBytes } from '../../src/policy/policy-bytes.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/policy/policy-document.js';
+import type { Entry } from '../../src/policy/policy-entry.js';
+import { entriesOf } from '../../src/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/policy/policy-file.js';
+import { createForwarder } from '../../src/node/decide/forwarder.js';
+import type { Membership } from '../../src/membership/membership.js';
+import type { Timers } from '../../src/lib/clock.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
+import type { Client } from '../../src/state/bucket-table.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { ask } from '../support/rules.js';
 

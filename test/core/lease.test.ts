@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { lend, remaining, resetMs, advance, takeBack, waitMs } from '../../src/core/bucket/bucket.js';
-import type { Bucket } from '../../src/core/bucket/bucket.js';
-import { addLease, endLeases, endOf, leasesFrom, leftMs, mergeLeases } from '../../src/core/bucket/lease.js';
-import type { Lease, Leases } from '../../src/core/bucket/lease.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { lend, remaining, resetMs, advance, takeBack, waitMs } from '../../src/limits/bucket/bucket.js';
+import type { Bucket } from '../../src/limits/bucket/bucket.js';
+import { addLease, endLeases, endOf, leasesFrom, leftMs, mergeLeases } from '../../src/limits/bucket/lease.js';
+import type { Lease, Leases } from '../../src/limits/bucket/lease.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 
 const END_MS = 800;

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { callsBy } from '../../src/core/request/limiter.js';
-import type { AllowRequest } from '../../src/core/request/request.js';
+import { callsBy } from '../../src/limits/request/limiter.js';
+import type { AllowRequest } from '../../src/limits/request/request.js';
 
 describe('the calls of a limiter', () => {
   it('let no option replace an argument', async () => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { md5Hex } from '../../src/core/ring/md5.js';
+import { md5Hex } from '../../src/limits/ring/md5.js';
 
 const reference = (text: string): string => createHash('md5').update(text, 'utf8').digest('hex');
 

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { lend, merge, remaining, advance, takeBack } from '../../src/core/bucket/bucket.js';
-import type { Bucket } from '../../src/core/bucket/bucket.js';
-import { compareStrictness, MAX_WINDOW_MS } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { lend, merge, remaining, advance, takeBack } from '../../src/limits/bucket/bucket.js';
+import type { Bucket } from '../../src/limits/bucket/bucket.js';
+import { compareStrictness, MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { changingRules, costOf, histories, timeOf } from '../support/histories.js';
 import type { Step } from '../support/histories.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { badField, badValue, misplaced, nearestName, noSuchOption, unknownField } from '../../src/core/mistake.js';
+import { badField, badValue, misplaced, nearestName, noSuchOption, unknownField } from '../../src/lib/mistake.js';
 
 const KNOWN = ['clientId', 'limit', 'limits', 'window', 'windowMs', 'burst', 'cost', 'peek'];
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { isOrigin } from '../../src/core/origin.js';
+import { isOrigin } from '../../src/limits/origin.js';
 
 describe('an origin', () => {
   it('is http or https, a host, and perhaps a port', () => {

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { rulesFor } from '../../src/core/policy/policy.js';
-import type { PolicySet } from '../../src/core/policy/policy.js';
-import { readWritten, writtenOf } from '../../src/core/policy/policy-text.js';
+import { rulesFor } from '../../src/policy/policy.js';
+import type { PolicySet } from '../../src/policy/policy.js';
+import { readWritten, writtenOf } from '../../src/policy/policy-text.js';
 import {
   assembling,
   change,
@@ -26,14 +26,14 @@ import {
   policySetOf,
   preparing,
   tierKey,
-} from '../../src/core/policy/policy-document.js';
-import { lineOf, policyKey } from '../../src/core/policy/policy-entry.js';
-import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
-import type { Entry, EntryValue } from '../../src/core/policy/policy-entry.js';
-import { checkPolicyFile, entriesOf } from '../../src/core/policy/policy-file.js';
-import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
-import { finish } from '../../src/core/steps.js';
-import { findRule } from '../../src/core/policy/envoy-table.js';
+} from '../../src/policy/policy-document.js';
+import { lineOf, policyKey } from '../../src/policy/policy-entry.js';
+import type { PolicyDocument } from '../../src/policy/policy-document.js';
+import type { Entry, EntryValue } from '../../src/policy/policy-entry.js';
+import { checkPolicyFile, entriesOf } from '../../src/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/policy/policy-file.js';
+import { finish } from '../../src/lib/steps.js';
+import { findRule } from '../../src/policy/envoy-table.js';
 
 const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });
 const LONG = Array.from({ length: 8 }, (_, i) => ({

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { PolicyUse, sumOfUses } from '../../src/core/policy/policy-use.js';
+import { PolicyUse, sumOfUses } from '../../src/policy/policy-use.js';
 
 describe('the use of policies', () => {
   it('counts the requests of the last hour, to the minute, and the time since the last', () => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import type { AllowRequest, LimitRequest } from '../../src/core/request/request.js';
-import { AllowRequestSchema, LimitSchema } from '../../src/validate/schema.js';
+import type { AllowRequest, LimitRequest } from '../../src/limits/request/request.js';
+import { AllowRequestSchema, LimitSchema } from '../../src/server/validate/schema.js';
 
 // The compiler holds these to the types; the test holds the schemas to these.
 const OF_LIMIT: Record<keyof LimitRequest, true> = {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, findBucket, advance, lend, take } from '../../src/core/bucket/bucket.js';
+import { addBucket, Buckets, findBucket, advance, lend, take } from '../../src/limits/bucket/bucket.js';
 import {
   leastOwed,
   lowerLeast,
@@ -8,12 +8,12 @@ import {
   reserve,
   settleReservation,
   settleSnapshots,
-} from '../../src/core/bucket/reservation.js';
-import type { Reservation } from '../../src/core/bucket/reservation.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
-import { toSnapshots } from '../../src/core/bucket/snapshot.js';
-import type { Snapshot } from '../../src/core/bucket/snapshot.js';
+} from '../../src/limits/bucket/reservation.js';
+import type { Reservation } from '../../src/limits/bucket/reservation.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
+import { toSnapshots } from '../../src/limits/bucket/snapshot.js';
+import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 
 const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 100, undefined);
 const SLIDING = ruleOf('sliding-window', 100, 3_200, 100, undefined);

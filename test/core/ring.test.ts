@@ -1,11 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { memberPoints } from '../../src/core/ring/member-points.js';
-import { makeRing, pointOf } from '../../src/core/ring/ring.js';
-import type { NodeId, Ring } from '../../src/core/ring/ring.js';
-import { createRing, prepareRing } from '../../src/core/ring/rings.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { memberPoints } from '../../src/limits/ring/member-points.js';
+import { makeRing, pointOf } from '../../src/limits/ring/ring.js';
+import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
+import { createRing, prepareRing } from '../../src/limits/ring/rings.js';
 
 const POINTS = 2048;
 const hosts = (count: number): NodeId[] => Array.from({ length: count }, (_, i) => `10.0.0.${i}:9080`);

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createRing } from '../../src/core/ring/rings.js';
+import { createRing } from '../../src/limits/ring/rings.js';
 
 /** Names that no earlier ring of this process has. */
 let names = 0;

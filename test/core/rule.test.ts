@@ -7,7 +7,7 @@ import {
   ruleOf,
   sameBucket,
   sameRules,
-} from '../../src/core/bucket/rule.js';
+} from '../../src/limits/bucket/rule.js';
 
 const fewOrAny = (min: number, max: number): fc.Arbitrary<number> =>
   fc.oneof(fc.integer({ min, max: min + 2 }), fc.integer({ min, max }));

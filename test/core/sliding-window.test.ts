@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { isIdle } from '../../src/core/bucket/bucket.js';
-import type { Verdict } from '../../src/core/decide/decide.js';
-import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/bucket/rule.js';
+import { isIdle } from '../../src/limits/bucket/bucket.js';
+import type { Verdict } from '../../src/limits/decide/decide.js';
+import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
 import { changingRules, costOf, timeOf, unsteadyHistories, windowRules } from '../support/histories.js';
 import { WindowLog } from '../support/models.js';
 import { ask, drain, noBuckets, slidingWindow, tryAsk } from '../support/rules.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { lend, takeBack } from '../../src/core/bucket/bucket.js';
-import type { Buckets } from '../../src/core/bucket/bucket.js';
-import { agedBy, joinAged, mergeSnapshots, toLastingState, toSnapshots } from '../../src/core/bucket/snapshot.js';
+import { lend, takeBack } from '../../src/limits/bucket/bucket.js';
+import type { Buckets } from '../../src/limits/bucket/bucket.js';
+import { agedBy, joinAged, mergeSnapshots, toLastingState, toSnapshots } from '../../src/limits/bucket/snapshot.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 
 const MINUTE = tokenBucket(10, 60_000);

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { isIdle } from '../../src/core/bucket/bucket.js';
-import type { Verdict } from '../../src/core/decide/decide.js';
-import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../src/core/bucket/rule.js';
-import { advance, waitMs } from '../../src/core/bucket/token-bucket.js';
+import { isIdle } from '../../src/limits/bucket/bucket.js';
+import type { Verdict } from '../../src/limits/decide/decide.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../src/limits/bucket/rule.js';
+import { advance, waitMs } from '../../src/limits/bucket/token-bucket.js';
 import { changingRules, costOf, histories, timeOf, tokenRules, unsteadyHistories } from '../support/histories.js';
 import { TokenLog } from '../support/models.js';
 import { ask, drain, noBuckets, tokenBucket, tryAsk } from '../support/rules.js';

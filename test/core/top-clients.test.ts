@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import { createSummary } from '../../src/core/space-saving.js';
-import type { Summary } from '../../src/core/space-saving.js';
-import { createTopClients, mergeTop } from '../../src/core/top-clients.js';
-import type { TopClients } from '../../src/core/top-clients.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { createSummary } from '../../src/lib/space-saving.js';
+import type { Summary } from '../../src/lib/space-saving.js';
+import { createTopClients, mergeTop } from '../../src/limits/top-clients.js';
+import type { TopClients } from '../../src/limits/top-clients.js';
 import { createRandom } from '../sim/random.js';
 
 const key = (clientId: string, policy?: string) => ({ clientId, policy, hash: clientKey(clientId).hashHigh });

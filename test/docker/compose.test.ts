@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { parse } from 'yaml';
-import { SETTINGS, variable } from '../../src/settings/setting-table.js';
-import { readSettings } from '../../src/settings/settings.js';
+import { SETTINGS, variable } from '../../src/app/settings/setting-table.js';
+import { readSettings } from '../../src/app/settings/settings.js';
 
 interface Service {
   readonly profiles?: readonly string[];

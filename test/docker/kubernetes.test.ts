@@ -8,9 +8,9 @@ import type { Container, EnvVar, Service } from 'kubernetes-types/core/v1.js';
 import type { PodDisruptionBudget } from 'kubernetes-types/policy/v1.js';
 import ts from 'typescript';
 import { parseAllDocuments } from 'yaml';
-import { MIN_MEMORY_MB } from '../../src/settings/memory-budget.js';
-import { readSettings } from '../../src/settings/settings.js';
-import type { Settings } from '../../src/settings/setting-table.js';
+import { MIN_MEMORY_MB } from '../../src/app/settings/memory-budget.js';
+import { readSettings } from '../../src/app/settings/settings.js';
+import type { Settings } from '../../src/app/settings/setting-table.js';
 import { describeWith } from '../support/programs.js';
 
 const FOLDER = 'docker/kubernetes';

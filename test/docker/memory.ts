@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { memoryBounds } from '../../src/settings/memory-budget.js';
+import { memoryBounds } from '../../src/app/settings/memory-budget.js';
 import { findEngine, succeed } from './engine.js';
 import type { Engine } from './engine.js';
 import type { Filled } from './fill-process.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { startChromium } from '../support/chromium.js';
 import { describeWith } from '../support/programs.js';
 import type { Chromium } from '../support/chromium.js';

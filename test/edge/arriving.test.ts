@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createArrivingBytes } from '../../src/edge/arriving.js';
+import { createArrivingBytes } from '../../src/server/edge/arriving.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

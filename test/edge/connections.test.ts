@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { expect } from 'chai';
-import { createConnections, DEFAULT_BOUNDS } from '../../src/edge/connections.js';
-import type { ConnectionBounds, Connections, ServerConnections } from '../../src/edge/connections.js';
-import { createCounters } from '../../src/edge/counters.js';
+import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
+import type { ConnectionBounds, Connections, ServerConnections } from '../../src/server/edge/connections.js';
+import { createCounters } from '../../src/server/edge/counters.js';
 import { eventually } from '../support/eventually.js';
 
 interface OpenServer {

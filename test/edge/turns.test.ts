@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { Turns } from '../../src/edge/turns.js';
+import { Turns } from '../../src/server/edge/turns.js';
 
 type Lane = Parameters<Turns['later']>[0];
 

@@ -1,9 +1,9 @@
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { ClientDescription } from '../../src/core/request/description.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { ClientDescription } from '../../src/limits/request/description.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { check } from '../sim/checker.js';
 import type { Violation } from '../sim/checker.js';
 import type * as sim from '../sim/history.js';

@@ -1,4 +1,4 @@
-import type { Algorithm } from '../../src/core/bucket/rule.js';
+import type { Algorithm } from '../../src/limits/bucket/rule.js';
 
 /** One limit, as a request names it and as the history is judged by. */
 export interface AskedRule {

@@ -5,7 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import type { Decision } from '../../src/core/decide/decision.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
 import { createRandom } from '../sim/random.js';
 import { questionOf } from './clients.js';
 import type { AskedClient } from './clients.js';

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import type { Decision } from '../../src/core/decide/decision.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
 
 /** Monotonic ms, the same for all processes of this machine, so that times of different processes can be compared. */
 export function machineMs(): number {

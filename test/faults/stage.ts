@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
+import type { ClusterDescription } from '../../src/server/http/api/cluster-view.js';
 import { createClients, LOAD_CLIENTS } from './clients.js';
 import type { AskedClient } from './clients.js';
 import { createCluster } from './cluster.js';

@@ -1,5 +1,5 @@
-import type { ClientDescription } from '../../src/core/request/description.js';
-import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
+import type { ClientDescription } from '../../src/limits/request/description.js';
+import type { ClusterDescription } from '../../src/server/http/api/cluster-view.js';
 import type { Statement } from '../sim/history.js';
 import { asAt } from './checked.js';
 import { machineMs } from './history.js';

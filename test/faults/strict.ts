@@ -1,4 +1,4 @@
-import type { NodeId } from '../../src/core/ring/ring.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
 import { checkAgreement } from '../sim/check-agreement.js';
 import { checkAnswers } from '../sim/check-answers.js';
 import { checkNoneAbove, checkOneSide } from '../sim/check-strict.js';

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call } from '../support/http.js';
 import { freePort } from '../support/ports.js';
 import { documentedApisix, documentedEnvoy, documentedTraefik } from './documented.js';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createBackoff } from '../../src/group/backoff.js';
+import { createBackoff } from '../../src/app/group/backoff.js';
 
 describe('before a worker is started again', () => {
   let nowMs = 0;

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Socket } from 'node:net';
-import { createConnectionSpreader } from '../../src/group/connection-spreader.js';
-import type { ConnectionSpreader } from '../../src/group/connection-spreader.js';
+import { createConnectionSpreader } from '../../src/app/group/connection-spreader.js';
+import type { ConnectionSpreader } from '../../src/app/group/connection-spreader.js';
 
 interface Fake {
   readonly name: string;

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { openSocketDirectory } from '../../src/group/socket-directory.js';
+import { openSocketDirectory } from '../../src/app/group/socket-directory.js';
 
 describe('the directory of the workers’ Unix sockets', () => {
   let parent = '';

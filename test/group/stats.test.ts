@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { createGroupStats } from '../../src/group/stats.js';
-import type { Stats } from '../../src/group/protocol.js';
+import { createGroupStats } from '../../src/app/group/stats.js';
+import type { Stats } from '../../src/app/group/protocol.js';
 
 /** What a worker with these counts says. */
 async function statsOf(

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { parseAllDocuments } from 'yaml';
-import { envoyDomainOf, findRule } from '../../src/core/policy/envoy-table.js';
-import { checkPolicyFile } from '../../src/core/policy/policy-file.js';
-import type { PolicyFileText } from '../../src/core/policy/policy-file.js';
+import { envoyDomainOf, findRule } from '../../src/policy/envoy-table.js';
+import { checkPolicyFile } from '../../src/policy/policy-file.js';
+import type { PolicyFileText } from '../../src/policy/policy-file.js';
 
 const [, section = ''] = readFileSync('docs/gateways.md', 'utf8').split("\n## Envoy's rate limit service\n");
 const blocks = (language: string): string[] =>

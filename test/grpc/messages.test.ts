@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
-import { TokenringError } from '../../src/core/error.js';
+import { TokenringError } from '../../src/lib/error.js';
 import {
   MAX_DESCRIPTORS,
   OK,
@@ -10,7 +10,7 @@ import {
   SERVING,
   writeHealthCheckResponse,
   writeRateLimitResponse,
-} from '../../src/grpc/messages.js';
+} from '../../src/server/grpc/messages.js';
 import { PUBLISHED, requestSerialize, responseDeserialize } from '../support/grpc.js';
 import type { Answered } from '../support/grpc.js';
 import { createRandom } from '../sim/random.js';

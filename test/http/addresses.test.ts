@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
 
 describe('the public API', () => {

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, decisionOf, liveNode, newClient, OWNER, post } from '../support/http.js';
 
 describe('POST /v1/allow', () => {

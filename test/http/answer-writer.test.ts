@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { CheckBatch } from '../../src/core/decide/check-batch.js';
-import { SOURCES } from '../../src/core/decide/decision.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { TokenringError } from '../../src/core/error.js';
-import { decisionJson } from '../../src/http/decisions/answer.js';
-import { createAnswerWriters } from '../../src/http/decisions/answer-writer.js';
-import { createCounters } from '../../src/edge/counters.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { SOURCES } from '../../src/limits/decide/decision.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { TokenringError } from '../../src/lib/error.js';
+import { decisionJson } from '../../src/server/http/decisions/answer.js';
+import { createAnswerWriters } from '../../src/server/http/decisions/answer-writer.js';
+import { createCounters } from '../../src/server/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
 const CHECK = checkOf([tokenBucket(1, 1_000)]);

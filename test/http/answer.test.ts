@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { SOURCES } from '../../src/core/decide/decision.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { rateLimitHeaders } from '../../src/core/request/rate-limit-headers.js';
-import { decisionJson } from '../../src/http/decisions/answer.js';
-import { readCheck } from '../../src/validate/request.js';
-import type { RunningNode } from '../../src/main.js';
+import { SOURCES } from '../../src/limits/decide/decision.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { rateLimitHeaders } from '../../src/limits/request/rate-limit-headers.js';
+import { decisionJson } from '../../src/server/http/decisions/answer.js';
+import { readCheck } from '../../src/server/validate/request.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { decisionOf, liveNode, newClient, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 

@@ -1,18 +1,18 @@
 import type { Static } from '@sinclair/typebox';
-import type { LoadReport } from '../../src/core/policy/adaptive.js';
-import type { Decision, Settlement } from '../../src/core/decide/decision.js';
-import type { LimitStats } from '../../src/core/decide/decide.js';
-import type { ClientDescription } from '../../src/core/request/description.js';
-import type { HttpErrorCode } from '../../src/core/error.js';
-import type { LimitsText, PolicyText } from '../../src/core/policy/policy.js';
-import type { AllowRequest, Duration, LimitRequest } from '../../src/core/request/request.js';
-import type { DenialReport } from '../../src/core/top-clients.js';
-import type { Counted } from '../../src/core/space-saving.js';
-import type { NodeReport } from '../../src/cluster/messages.js';
-import type { ClusterDescription, OwnerDescription } from '../../src/http/api/cluster-view.js';
-import type { SettleRequest } from '../../src/validate/request.js';
-import type * as policies from '../../src/validate/policy-schema.js';
-import type * as schemas from '../../src/validate/schema.js';
+import type { LoadReport } from '../../src/limits/request/load-report.js';
+import type { Decision, Settlement } from '../../src/limits/decide/decision.js';
+import type { LimitStats } from '../../src/limits/decide/decide.js';
+import type { ClientDescription } from '../../src/limits/request/description.js';
+import type { HttpErrorCode } from '../../src/lib/error.js';
+import type { LimitsText, PolicyText } from '../../src/policy/policy.js';
+import type { AllowRequest, Duration, LimitRequest } from '../../src/limits/request/request.js';
+import type { DenialReport } from '../../src/limits/top-clients.js';
+import type { Counted } from '../../src/lib/space-saving.js';
+import type { NodeReport } from '../../src/protocol/messages.js';
+import type { ClusterDescription, OwnerDescription } from '../../src/server/http/api/cluster-view.js';
+import type { SettleRequest } from '../../src/server/validate/request.js';
+import type * as policies from '../../src/server/validate/policy-schema.js';
+import type * as schemas from '../../src/server/validate/schema.js';
 
 /**
  * Proves that the types of the API are those of /openapi.json: the document prints the schemas, and `npm run types`

@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import type { HttpErrorCode } from '../../src/core/error.js';
-import type { RunningNode } from '../../src/main.js';
+import type { HttpErrorCode } from '../../src/lib/error.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';
 import { exchange, frame, JSON_CLOSE } from './wire.js';
 

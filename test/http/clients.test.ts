@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { ClientSchema } from '../../src/validate/schema.js';
-import type { RunningNode } from '../../src/main.js';
+import { ClientSchema } from '../../src/server/validate/schema.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 

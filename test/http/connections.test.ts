@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { decisionOf, expectProblem, liveNode, newClient } from '../support/http.js';
 import { bytesInUse, MIB } from './memory.js';
 import { CLOSE, connect, exchange, frame, JSON_CLOSE } from './wire.js';

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { decisionOf, expectProblem, liveNode, newClient } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 import { connect, exchange, frame } from './wire.js';

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { createAccess } from '../../src/edge/access/access.js';
-import { createApi } from '../../src/http/api/api.js';
-import type { ApiDeps } from '../../src/http/api/api.js';
-import { createCounters } from '../../src/edge/counters.js';
+import { createAccess } from '../../src/server/edge/access/access.js';
+import { createApi } from '../../src/server/http/api/api.js';
+import type { ApiDeps } from '../../src/server/http/api/api.js';
+import { createCounters } from '../../src/server/edge/counters.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem } from '../support/http.js';
 

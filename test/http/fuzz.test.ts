@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, liveNode, parse } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 import { createRandom } from '../sim/random.js';

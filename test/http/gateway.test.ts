@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { digestOf } from '../../src/edge/access/access.js';
-import type { RunningNode } from '../../src/main.js';
+import { digestOf } from '../../src/server/edge/access/access.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient } from '../support/http.js';
 import type { Answer } from '../support/http.js';
-import { GatewayDecisionSchema } from '../../src/validate/schema.js';
+import { GatewayDecisionSchema } from '../../src/server/validate/schema.js';
 import { CLOSE, exchange, frame } from './wire.js';
 
 const TOKEN = 'the-admin-token';

@@ -2,8 +2,8 @@ import { expect } from 'chai';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SOURCES } from '../../src/core/decide/decision.js';
-import type { RunningNode } from '../../src/main.js';
+import { SOURCES } from '../../src/limits/decide/decision.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { CLOSE, connect, exchange } from './wire.js';
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createNodeEvents } from '../../src/http/api/node-events.js';
-import type { NodeEvent, NodeEvents } from '../../src/http/api/node-events.js';
+import { createNodeEvents } from '../../src/server/http/api/node-events.js';
+import type { NodeEvent, NodeEvents } from '../../src/server/http/api/node-events.js';
 
 const SILENT = { info: () => undefined, warn: () => undefined };
 const textsOf = (events: readonly NodeEvent[]): string[] => events.map(({ text }) => text);

@@ -2,8 +2,8 @@ import { expect } from 'chai';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createCounters } from '../../src/edge/counters.js';
-import { onceJoined } from '../../src/http/once-joined.js';
+import { createCounters } from '../../src/server/edge/counters.js';
+import { onceJoined } from '../../src/server/http/once-joined.js';
 
 const done = (_req: IncomingMessage, res: ServerResponse): void => void res.end('answered');
 

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { openApiDocument } from '../../src/http/openapi/document.js';
-import { VERSION } from '../../src/version.js';
+import { openApiDocument } from '../../src/server/http/openapi/document.js';
+import { VERSION } from '../../src/lib/version.js';
 
 describe('the OpenAPI document', () => {
   let folder: string;

@@ -2,10 +2,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { HTTP_ERRORS } from '../../src/core/error.js';
-import { digestOf } from '../../src/edge/access/access.js';
-import type { RunningNode } from '../../src/main.js';
-import { VERSION } from '../../src/version.js';
+import { HTTP_ERRORS } from '../../src/lib/error.js';
+import { digestOf } from '../../src/server/edge/access/access.js';
+import type { RunningNode } from '../../src/app/main.js';
+import { VERSION } from '../../src/lib/version.js';
 import { call, liveNode } from '../support/http.js';
 
 interface Operation {
@@ -104,7 +104,7 @@ describe('GET /openapi.json', () => {
   });
 
   it('lists the addresses that the node has, and no others', () => {
-    const source = readFileSync(new URL('../../src/http/api/api.ts', import.meta.url), 'utf8');
+    const source = readFileSync(new URL('../../src/server/http/api/api.ts', import.meta.url), 'utf8');
     // A route has an address or a list of some.
     const routed = [...source.matchAll(/\b(?:route|app\.all)\(\s*('[^']+'|\['[^\]]+\])/g)].flatMap(([, first]) =>
       [...first!.matchAll(/'([^']+)'/g)].map(([, path]) => path!.replaceAll(/[:*](\w+)/g, '{$1}')),

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { request } from 'undici';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { call, expectProblem, liveNode } from '../support/http.js';
 
 const POLICY =
@@ -46,8 +46,8 @@ describe('the pages of a node', () => {
   });
 
   it('have no script or style in their text, and no address of another host', () => {
-    for (const page of readdirSync('src/http/pages').filter((name) => !name.endsWith('.ts'))) {
-      const html = readFileSync(`src/http/pages/${page}/index.html`, 'utf8');
+    for (const page of readdirSync('src/pages').filter((name) => !name.endsWith('.ts'))) {
+      const html = readFileSync(`src/pages/${page}/index.html`, 'utf8');
       expect(html, page).not.to.match(/<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|(?:https?:)?\/\/\w/);
     }
   });

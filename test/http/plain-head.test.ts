@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { readPlainHead } from '../../src/http/plain-head.js';
+import { readPlainHead } from '../../src/server/http/plain-head.js';
 
 const FIRST = 'POST /v1/allow HTTP/1.1';
 const GOOD = ['Host: x', 'Content-Type: application/json', 'Content-Length: 12'];

@@ -9,10 +9,10 @@ import {
   PolicyListSchema,
   PolicySchema,
   TierSchema,
-} from '../../src/validate/policy-schema.js';
-import { startNode } from '../../src/main.js';
-import type { RunningNode } from '../../src/main.js';
-import { readSettings, SettingsError } from '../../src/settings/settings.js';
+} from '../../src/server/validate/policy-schema.js';
+import { startNode } from '../../src/app/main.js';
+import type { RunningNode } from '../../src/app/main.js';
+import { readSettings, SettingsError } from '../../src/app/settings/settings.js';
 import { allow, call, decisionOf, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 import { freePort } from '../support/ports.js';

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import { change, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
-import type { EntryValue } from '../../src/core/policy/policy-entry.js';
-import { Turns } from '../../src/edge/turns.js';
-import { policyListJson } from '../../src/http/api/policy-list.js';
+import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
+import type { EntryValue } from '../../src/policy/policy-entry.js';
+import { Turns } from '../../src/server/edge/turns.js';
+import { policyListJson } from '../../src/server/http/api/policy-list.js';
 
 describe('the list of policies', () => {
   const named = (count: number): [string, EntryValue][] =>

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import { SettlementSchema } from '../../src/validate/schema.js';
+import { SettlementSchema } from '../../src/server/validate/schema.js';
 import { createClient } from '../../src/client/index.js';
 import { createNode, TokenringError } from '../../src/index.js';
-import type { RunningNode } from '../../src/main.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
 
 describe('POST /v1/settle', () => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { TokenringError } from '../../src/core/error.js';
-import { SharedAnswers } from '../../src/http/shared-answers.js';
+import { TokenringError } from '../../src/lib/error.js';
+import { SharedAnswers } from '../../src/server/http/shared-answers.js';
 
 describe('answers that callers share', () => {
   let nowMs: number;

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { Sites } from '../../src/http/sites.js';
-import type { RunningNode } from '../../src/main.js';
+import { Sites } from '../../src/server/http/sites.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, liveNode, newClient } from '../support/http.js';
 import { exchange } from './wire.js';
 

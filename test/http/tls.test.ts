@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { createCounters } from '../../src/edge/counters.js';
-import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/http/server.js';
+import { createCounters } from '../../src/server/edge/counters.js';
+import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 
 describe('the public server with a certificate', () => {

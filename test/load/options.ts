@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
-import { parseDuration } from '../../src/core/duration.js';
-import { MAX_BATCH } from '../../src/core/request/request.js';
-import { MAX_LIMIT } from '../../src/core/bucket/rule.js';
+import { parseDuration } from '../../src/limits/duration.js';
+import { MAX_BATCH } from '../../src/limits/request/request.js';
+import { MAX_LIMIT } from '../../src/limits/bucket/rule.js';
 import type { Popularity } from './clients.js';
 
 export interface LoadOptions {

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { connect } from 'node:net';
-import type { PeerResult } from '../../src/cluster/ports.js';
-import { idsOf, peerKeysOf } from '../../src/peer/keys.js';
-import type { PeerKey } from '../../src/peer/keys.js';
+import type { PeerResult } from '../../src/protocol/peer-transport.js';
+import { idsOf, peerKeysOf } from '../../src/protocol/link/keys.js';
+import type { PeerKey } from '../../src/protocol/link/keys.js';
 import {
   answerTo,
   ask,

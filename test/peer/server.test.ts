@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { once } from 'node:events';
 import { expect } from 'chai';
-import { encodeMessage, WIRE_VERSION } from '../../src/wire/codec.js';
+import { encodeMessage, WIRE_VERSION } from '../../src/protocol/format/codec.js';
 import {
   answerTo,
   ask,

@@ -1,20 +1,21 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
-import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/cluster/messages.js';
-import type { Log, PeerTransport } from '../../src/cluster/ports.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
-import { createPeerCounters } from '../../src/peer/counters.js';
-import type { PeerCounters } from '../../src/peer/counters.js';
-import { createFrameReader } from '../../src/peer/frame.js';
-import { createOffer, readAcceptance, UPGRADE } from '../../src/peer/handshake.js';
-import type { Identity, LinkKeys } from '../../src/peer/handshake.js';
-import { peerKeysOf } from '../../src/peer/keys.js';
-import { createRecordReader, createSeal } from '../../src/peer/record.js';
-import { createPeerServer } from '../../src/peer/server.js';
-import type { PeerServer, PeerServerOptions } from '../../src/peer/server.js';
-import { createPeerTransport } from '../../src/peer/transport.js';
-import type { PeerTransportOptions } from '../../src/peer/transport.js';
+import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protocol/messages.js';
+import type { Log } from '../../src/lib/log.js';
+import type { PeerTransport } from '../../src/protocol/peer-transport.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
+import { createPeerCounters } from '../../src/protocol/link/counters.js';
+import type { PeerCounters } from '../../src/protocol/link/counters.js';
+import { createFrameReader } from '../../src/protocol/link/frame.js';
+import { createOffer, readAcceptance, UPGRADE } from '../../src/protocol/link/handshake.js';
+import type { Identity, LinkKeys } from '../../src/protocol/link/handshake.js';
+import { peerKeysOf } from '../../src/protocol/link/keys.js';
+import { createRecordReader, createSeal } from '../../src/protocol/link/record.js';
+import { createPeerServer } from '../../src/protocol/link/server.js';
+import type { PeerServer, PeerServerOptions } from '../../src/protocol/link/server.js';
+import { createPeerTransport } from '../../src/protocol/link/transport.js';
+import type { PeerTransportOptions } from '../../src/protocol/link/transport.js';
 
 export const SENDER: Sender = {
   from: {

@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
 import { expect } from 'chai';
-import { createPeerServer } from '../../src/peer/server.js';
-import { createPeerCounters } from '../../src/peer/counters.js';
-import type { PeerTls } from '../../src/peer/tls.js';
+import { createPeerServer } from '../../src/protocol/link/server.js';
+import { createPeerCounters } from '../../src/protocol/link/counters.js';
+import type { PeerTls } from '../../src/protocol/link/tls.js';
 import { createAuthority } from './certificates.js';
 import type { Authority } from './certificates.js';
 import {

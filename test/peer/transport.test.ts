@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { PeerResult } from '../../src/cluster/ports.js';
-import { encodeAnswer, WIRE_VERSION } from '../../src/wire/codec.js';
-import { createSeal } from '../../src/peer/record.js';
+import type { PeerResult } from '../../src/protocol/peer-transport.js';
+import { encodeAnswer, WIRE_VERSION } from '../../src/protocol/format/codec.js';
+import { createSeal } from '../../src/protocol/link/record.js';
 import {
   answerTo,
   ask,

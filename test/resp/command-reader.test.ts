@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
-import type { TokenringError } from '../../src/core/error.js';
-import { createCommandReader } from '../../src/resp/command-reader.js';
-import { ErrorText } from '../../src/resp/value.js';
+import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
+import type { TokenringError } from '../../src/lib/error.js';
+import { createCommandReader } from '../../src/server/resp/command-reader.js';
+import { ErrorText } from '../../src/server/resp/value.js';
 import { command } from './wire.js';
 
 type Reader = ReturnType<typeof createCommandReader>;

@@ -3,11 +3,11 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { HTTP_ERRORS } from '../../src/core/error.js';
-import type { RunningNode } from '../../src/main.js';
-import { startNode } from '../../src/main.js';
-import { COMMANDS } from '../../src/resp/command-table.js';
-import { readSettings } from '../../src/settings/settings.js';
+import { HTTP_ERRORS } from '../../src/lib/error.js';
+import type { RunningNode } from '../../src/app/main.js';
+import { startNode } from '../../src/app/main.js';
+import { COMMANDS } from '../../src/server/resp/command-table.js';
+import { readSettings } from '../../src/app/settings/settings.js';
 import { ALONE, liveNode } from '../support/http.js';
 import { connectResp } from './wire.js';
 import type { RespWire } from './wire.js';
@@ -64,14 +64,18 @@ describe('the tables of docs/redis.md', () => {
 
   it('name each error', () => {
     const documented = rowsUnder('### Errors').map(([code]) => quoted(code!)[0]!);
-    const source = readdirSync('src/resp')
-      .map((name) => readFileSync(`src/resp/${name}`, 'utf8'))
+    const source = readdirSync('src/server/resp')
+      .map((name) => readFileSync(`src/server/resp/${name}`, 'utf8'))
       .join('\n')
       .replaceAll(/^ *(\/\*)?\*.*$/gm, '');
     const own = [...source.matchAll(/['`](ERR|Cell|[A-Z]{6,}) [\w']/g)].map(([, code]) => code!);
-    const thrown = ['resp', 'validate', 'edge/waiting.ts', 'edge/edge.ts', 'cluster/decide/limiter.ts'].flatMap(
-      codesIn,
-    );
+    const thrown = [
+      'server/resp',
+      'server/validate',
+      'server/edge/waiting.ts',
+      'server/edge/edge.ts',
+      'node/decide/limiter.ts',
+    ].flatMap(codesIn);
     const renamed: Record<string, string> = { UNAUTHORIZED: 'NOAUTH', FORBIDDEN: 'NOPERM' };
     for (const code of [...own, ...thrown]) expect(documented, code).to.include(renamed[code] ?? code);
     const http = Object.keys(HTTP_ERRORS).map((code) => renamed[code.toUpperCase()] ?? code.toUpperCase());

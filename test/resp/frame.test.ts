@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createFrameReader, MAX_ARG_BYTES, MAX_ARGS, MAX_LINE_BYTES } from '../../src/resp/frame.js';
+import { createFrameReader, MAX_ARG_BYTES, MAX_ARGS, MAX_LINE_BYTES } from '../../src/server/resp/frame.js';
 import { command } from './wire.js';
 
 type Read = { args: string[]; end: number } | 'incomplete' | { broken: string };

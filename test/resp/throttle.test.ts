@@ -1,15 +1,15 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
-import { Buckets } from '../../src/core/bucket/bucket.js';
-import { CheckBatch } from '../../src/core/decide/check-batch.js';
-import { decideOne } from '../../src/core/decide/decide.js';
-import { TokenringError } from '../../src/core/error.js';
-import { createCounters } from '../../src/edge/counters.js';
-import { createOutputPool } from '../../src/edge/output-bytes.js';
-import { createDecisionWriter } from '../../src/resp/decision-writer.js';
-import { readThrottle } from '../../src/resp/throttle.js';
-import { ErrorText } from '../../src/resp/value.js';
+import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
+import { Buckets } from '../../src/limits/bucket/bucket.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { decideOne } from '../../src/limits/decide/decide.js';
+import { TokenringError } from '../../src/lib/error.js';
+import { createCounters } from '../../src/server/edge/counters.js';
+import { createOutputPool } from '../../src/server/edge/output-bytes.js';
+import { createDecisionWriter } from '../../src/server/resp/decision-writer.js';
+import { readThrottle } from '../../src/server/resp/throttle.js';
+import { ErrorText } from '../../src/server/resp/value.js';
 import { createGcra } from './gcra.js';
 import { repliesOf } from './wire.js';
 

@@ -1,10 +1,10 @@
-import type { Decision } from '../../src/core/decide/decision.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { readBatchItemId } from '../../src/core/batch-item-id.js';
-import { CheckBatch, decisionOf } from '../../src/core/decide/check-batch.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import { TokenringError } from '../../src/core/error.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { readBatchItemId } from '../../src/limits/batch-item-id.js';
+import { CheckBatch, decisionOf } from '../../src/limits/decide/check-batch.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import { TokenringError } from '../../src/lib/error.js';
 import type { Cluster } from './cluster.js';
 import { codeOf } from './code-of.js';
 import type { Asked, Question, SettleCall } from './history.js';

@@ -1,4 +1,4 @@
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
 import { ANYBODY } from './excuses.js';
 import type { Excuses, Size } from './excuses.js';
@@ -20,7 +20,7 @@ interface Bound {
  *
  * A take happens at some time from when it was asked until it was answered. So a span counts what lies wholly within it.
  *
- * A reservation that was settled for less counts as if no more had ever been taken: `core/bucket/reservation.ts` gives back no more than
+ * A reservation that was settled for less counts as if no more had ever been taken: `limits/bucket/reservation.ts` gives back no more than
  * that. One settled for more makes the client owe the rest, which nobody decided, so it counts in spans that end with a later decision.
  */
 export function checkAdmission(history: History, bucket: BucketHistory, excuses: Excuses): Violation[] {

@@ -1,6 +1,6 @@
-import type { BucketDescription, ClientDescription } from '../../src/core/request/description.js';
-import { compareStrictness } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { BucketDescription, ClientDescription } from '../../src/limits/request/description.js';
+import { compareStrictness } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
 import { copyAgeMs, excusesOf, isPlanned, LENT } from './excuses.js';
 import type { Excuses } from './excuses.js';

@@ -1,5 +1,5 @@
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
 import { boundsOf } from './consumption.js';
 import type { Bounds, Window } from './consumption.js';

@@ -1,4 +1,4 @@
-import { sameRules } from '../../src/core/bucket/rule.js';
+import { sameRules } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
 import { MENDED } from './excuses.js';
 import type { Fault, HeldDocument, HeldEntry, History, PolicyHistory, PolicyWriteCall, Question } from './history.js';

@@ -1,4 +1,4 @@
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Take } from './takes.js';
 
 /** What may count against a client when one request is decided, at an unknown time from `fromMs` to `toMs`. */

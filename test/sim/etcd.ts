@@ -6,9 +6,9 @@ import type {
   Registration,
   Registry,
   WatchListener,
-} from '../../src/cluster/membership/registry.js';
-import { NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
-import type { PolicyDocument } from '../../src/core/policy/policy-document.js';
+} from '../../src/membership/registry.js';
+import { NO_DOCUMENT } from '../../src/policy/policy-document.js';
+import type { PolicyDocument } from '../../src/policy/policy-document.js';
 import { ETCD } from './cuts.js';
 import type { EventQueue } from './event-queue.js';
 import type { Network } from './network.js';

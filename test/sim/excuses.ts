@@ -1,4 +1,4 @@
-import type { NodeId } from '../../src/core/ring/ring.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
 import type { Fault, History, Setting } from './history.js';
 import type { Take } from './takes.js';
 

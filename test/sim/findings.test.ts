@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { check } from './checker.js';
 import { generateScenario } from './generate.js';
 import { PATIENCE_MS } from './patience.js';

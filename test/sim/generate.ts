@@ -1,5 +1,5 @@
-import { hostOf } from '../../src/core/ring/ring.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
+import { hostOf } from '../../src/limits/ring/ring.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
 import { generatePolicies } from './policy-workload.js';
 import { createRandom } from './random.js';
 import type { Random } from './random.js';

@@ -1,10 +1,10 @@
-import type { ChangeList, Settled, Written } from '../../src/cluster/messages.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { ClientDescription } from '../../src/core/request/description.js';
-import type { EntryValue } from '../../src/core/policy/policy-entry.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { ChangeList, Settled, Written } from '../../src/protocol/messages.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { ClientDescription } from '../../src/limits/request/description.js';
+import type { EntryValue } from '../../src/policy/policy-entry.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 
 /** One request as the client saw it. */
 export interface Asked {

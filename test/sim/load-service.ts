@@ -1,8 +1,8 @@
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { policyKey } from '../../src/core/policy/policy-entry.js';
-import type { AdaptiveText } from '../../src/core/policy/policy.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { policyKey } from '../../src/policy/policy-entry.js';
+import type { AdaptiveText } from '../../src/policy/policy.js';
 import { createWorld } from './world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1'];

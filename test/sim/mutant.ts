@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import type { Plugin } from 'esbuild';
-import type { createClusterNode } from '../../src/cluster/node.js';
+import type { createClusterNode } from '../../src/node/node.js';
 
 /** A change of the program's text, wherever it is in that file. It must be there. */
 export interface Patch {
@@ -19,12 +19,12 @@ const SRC = join(ROOT, 'src');
 const CACHE = join(ROOT, 'node_modules', '.cache', 'tokenring-mutants');
 
 /**
- * The program's node with faults in its code: src/cluster and what it imports, changed, and imported from a cache as
+ * The program's node with faults in its code: src/node and what it imports, changed, and imported from a cache as
  * one file. So the program needs no hooks for it.
  */
 export async function mutate(patches: readonly Patch[]): Promise<typeof createClusterNode> {
   const { outputFiles } = await build({
-    entryPoints: [join(SRC, 'cluster', 'node.ts')],
+    entryPoints: [join(SRC, 'node', 'node.ts')],
     bundle: true,
     write: false,
     packages: 'external',

@@ -1,5 +1,5 @@
-import { createClusterNode } from '../../src/cluster/node.js';
-import type { ClusterNode, ClusterNodeDeps } from '../../src/cluster/node.js';
+import { createClusterNode } from '../../src/node/node.js';
+import type { ClusterNode, ClusterNodeDeps } from '../../src/node/node.js';
 import type { CheckName } from './checker.js';
 import { mutate } from './mutant.js';
 import type { Patch } from './mutant.js';
@@ -84,7 +84,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 7,
     theme: 'freeze',
     world: patched({
-      file: 'cluster/peer-handler.ts',
+      file: 'node/peer-handler.ts',
       find: 'acted: membership.mayHaveActedFor(from, message.incarnation)',
       replace: 'acted: false',
     }),
@@ -95,7 +95,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 20,
     theme: 'freeze',
     world: patched({
-      file: 'cluster/pause-detector.ts',
+      file: 'membership/pause-detector.ts',
       find: 'if (!isClear) resolve(id);',
       replace: 'if (!isClear || missing > 0) resolve(id);',
     }),
@@ -130,7 +130,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     seed: 9,
     world: patched({
-      file: 'core/bucket/bucket.ts',
+      file: 'limits/bucket/bucket.ts',
       find: 'if (tokenBucket.compareDebt(other, bucket) > 0) {',
       replace: '{',
     }),
@@ -141,7 +141,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 4,
     theme: 'crash',
     world: patched({
-      file: 'cluster/decide/owner.ts',
+      file: 'node/decide/owner.ts',
       find: 'if (reservations.size() > 0) reservations.observe(client, check.rules, nowMs);',
       replace: 'if (degraded && table.delete(clientId)) client = table.open(check);',
     }),
@@ -151,7 +151,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     theme: 'planned',
     world: patched({
-      file: 'cluster/routing/route.ts',
+      file: 'membership/route.ts',
       find: 'const owner = ring.owner(client);',
       replace: `
         const own = (membership as { own?: Set<number | string> }).own ??= new Set();
@@ -166,7 +166,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 11,
     theme: 'crash',
     world: patched({
-      file: 'core/ring/ring.ts',
+      file: 'limits/ring/ring.ts',
       find: 'let needsOtherHost = severalHosts;',
       replace: 'let needsOtherHost = false;',
     }),
@@ -177,7 +177,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 8,
     theme: 'planned',
     world: patched({
-      file: 'cluster/handover/leaver.ts',
+      file: 'node/leaver.ts',
       find: 'replicator.handOffFrom(group.ids);\n  await drain(deps, drainMs);',
       replace: '',
     }),
@@ -187,7 +187,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'copies',
     seed: 16,
     world: patched({
-      file: 'cluster/replication/replicator.ts',
+      file: 'replication/replicator.ts',
       find: 'for (const id of targetsOf(client)) enqueue(id, client, true);',
       replace: '',
     }),
@@ -198,7 +198,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 16,
     theme: 'partition',
     world: patched({
-      file: 'cluster/replication/replicator.ts',
+      file: 'replication/replicator.ts',
       find: ' && !client.decidedAsActingOwner',
       replace: '',
     }),
@@ -209,7 +209,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 7,
     theme: 'planned',
     world: patched({
-      file: 'cluster/handover/joiner.ts',
+      file: 'replication/joiner.ts',
       find: 'const admitted = new Set<NodeId>();',
       replace: "const admitted = new Set<NodeId>(); membership.declare('active');",
     }),
@@ -218,14 +218,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'loses a check that its owner sent back',
     caughtBy: 'answered',
     seed: 10,
-    world: patched({ file: 'cluster/routing/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
+    world: patched({ file: 'node/decide/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
   },
   {
     name: 'decides by its fallback where too many checks wait for the owner',
     caughtBy: 'overload',
     theme: 'calm',
     world: patched({
-      file: 'cluster/routing/forwarder.ts',
+      file: 'node/decide/forwarder.ts',
       find: 'return complete(item, OVERLOADED);',
       replace: 'return complete(item, UNAVAILABLE);',
     }),
@@ -236,7 +236,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 6,
     theme: 'calm',
     world: patched({
-      file: 'cluster/routing/forwarder.ts',
+      file: 'node/decide/forwarder.ts',
       find: 'return complete(item, OVERLOADED);',
       replace: 'complete(item, OVERLOADED);',
     }),
@@ -247,7 +247,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 6,
     theme: 'calm',
     world: patched({
-      file: 'cluster/routing/forwarder.ts',
+      file: 'node/decide/forwarder.ts',
       find: 'queue.items.length >= maxQueued',
       replace: 'queue.items.length + 1 >= maxQueued',
     }),
@@ -258,7 +258,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 4,
     theme: 'calm',
     world: patched({
-      file: 'cluster/id-check.ts',
+      file: 'membership/id-check.ts',
       find: "if (asked.kind === 'answer' && !hasArrived) refuse('another node answers at this address');",
       replace: 'return;',
     }),
@@ -269,12 +269,12 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched(
       {
-        file: 'cluster/membership/membership.ts',
+        file: 'membership/membership.ts',
         find: 'one.refusedAtBeat !== undefined || rules.isSilent(one, nowMs)',
         replace: 'rules.isSilent(one, nowMs)',
       },
       {
-        file: 'cluster/membership/gossip-membership.ts',
+        file: 'membership/gossip-membership.ts',
         find: 'isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2',
         replace: 'isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs',
       },
@@ -286,7 +286,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 60,
     theme: 'freeze',
     world: patched({
-      file: 'cluster/membership/doubts.ts',
+      file: 'membership/doubts.ts',
       find: 'known.probedSinceMs = nowMs;\n    newDoubts',
       replace: 'known.probedSinceMs = known.heardAtMs = nowMs - 2 * suspectAfterMs;\n    newDoubts',
     }),
@@ -295,14 +295,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'asks nobody of whom it only hears',
     caughtBy: 'admission',
     seed: 10,
-    world: patched({ file: 'cluster/membership/unheard.ts', find: 'toAsk.push(id);', replace: '' }),
+    world: patched({ file: 'membership/unheard.ts', find: 'toAsk.push(id);', replace: '' }),
   },
   {
     name: 'keeps dead members in the ring',
     caughtBy: 'agreement',
     theme: 'crash',
     world: patched({
-      file: 'cluster/membership/membership.ts',
+      file: 'membership/membership.ts',
       find: "if (rules.stateOf(one) === 'active') active.set(",
       replace: "if (one.record.state === 'active') active.set(",
     }),
@@ -312,18 +312,18 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'copies',
     world: patched(
       {
-        file: 'core/bucket/snapshot.ts',
+        file: 'limits/bucket/snapshot.ts',
         find: '[endMs - bucket.atMs, bucket.counts[i]!]',
         replace: '[endMs, bucket.counts[i]!]',
       },
-      { file: 'core/bucket/snapshot.ts', find: 'map((leftMs) => nowMs + leftMs)', replace: 'map((endMs) => endMs)' },
+      { file: 'limits/bucket/snapshot.ts', find: 'map((leftMs) => nowMs + leftMs)', replace: 'map((endMs) => endMs)' },
     ),
   },
   {
     name: 'admits one more where a fraction of a token is there',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/bucket/token-bucket.ts',
+      file: 'limits/bucket/token-bucket.ts',
       find: 'room > 0 || (room === 0 && debt.part === 0)',
       replace: 'room >= 0',
     }),
@@ -332,7 +332,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'refills a little too fast',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/bucket/token-bucket.ts',
+      file: 'limits/bucket/token-bucket.ts',
       find: 'const refilled = elapsedMs * rule.limit;',
       replace: 'const refilled = Math.ceil(elapsedMs * 1.01) * rule.limit;',
     }),
@@ -342,7 +342,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     seed: 5,
     world: patched({
-      file: 'core/bucket/sliding-window.ts',
+      file: 'limits/bucket/sliding-window.ts',
       find: 'return Math.ceil(ms / gridMs) * gridMs;',
       replace: 'return Math.floor(ms / gridMs) * gridMs;',
     }),
@@ -351,13 +351,13 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'charges what it denies',
     caughtBy: 'denial',
     seed: 7,
-    world: patched({ file: 'core/decide/decide.ts', find: 'if (!allowed) continue;', replace: '' }),
+    world: patched({ file: 'limits/decide/decide.ts', find: 'if (!allowed) continue;', replace: '' }),
   },
   {
     name: 'rounds the time to wait down',
     caughtBy: 'truth',
     world: patched({
-      file: 'core/bucket/token-bucket.ts',
+      file: 'limits/bucket/token-bucket.ts',
       find: 'return Math.ceil(parts / rule.limit);',
       replace: 'return Math.floor(parts / rule.limit);',
     }),
@@ -366,14 +366,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'keeps its own limit when another was changed',
     caughtBy: 'copies',
     seed: 4,
-    world: patched({ file: 'core/bucket/bucket.ts', find: 'bucket.rule = other.rule;', replace: '' }),
+    world: patched({ file: 'limits/bucket/bucket.ts', find: 'bucket.rule = other.rule;', replace: '' }),
   },
   {
     name: 'lends tokens that it does not take out of the bucket',
     caughtBy: 'admission',
     seed: 10,
     world: patched({
-      file: 'cluster/leases/granter.ts',
+      file: 'node/leases/granter.ts',
       find: 'for (const bucket of buckets) lend(',
       replace: 'for (const bucket of buckets.slice(0, 0)) lend(',
     }),
@@ -384,11 +384,11 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 10,
     world: patched(
       {
-        file: 'cluster/leases/holder.ts',
+        file: 'node/leases/holder.ts',
         find: 'one.held = one.held.filter((held) => !over.includes(held));',
         replace: '',
       },
-      { file: 'cluster/leases/holder.ts', find: ' && nowMs < endsAtMs', replace: '' },
+      { file: 'node/leases/holder.ts', find: ' && nowMs < endsAtMs', replace: '' },
     ),
   },
   {
@@ -396,7 +396,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     seed: 10,
     world: patched({
-      file: 'core/bucket/lease.ts',
+      file: 'limits/bucket/lease.ts',
       find: 'Math.max(0, lease.tokens - unspent)',
       replace: '0',
     }),
@@ -405,7 +405,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'counts nothing of a lease that did not come back',
     caughtBy: 'admission',
     seed: 10,
-    world: patched({ file: 'core/bucket/lease.ts', find: 'ended(lease);', replace: '' }),
+    world: patched({ file: 'limits/bucket/lease.ts', find: 'ended(lease);', replace: '' }),
   },
   {
     name: 'keeps no leases in copies',
@@ -418,14 +418,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'denies smaller costs too by a remembered denial',
     caughtBy: 'denial',
     seed: 10,
-    world: patched({ file: 'core/decide/denials.ts', find: ' || check.cost < denial.cost', replace: '' }),
+    world: patched({ file: 'limits/decide/denials.ts', find: ' || check.cost < denial.cost', replace: '' }),
   },
   {
     name: 'denies by a remembered denial under another limit',
     caughtBy: 'truth',
     seed: 64,
     world: patched({
-      file: 'core/decide/denials.ts',
+      file: 'limits/decide/denials.ts',
       find: '.find(({ rules }) => sameRules(check.rules, rules))',
       replace: '[0]',
     }),
@@ -435,7 +435,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'denial',
     seed: 37,
     world: patched({
-      file: 'core/decide/denials.ts',
+      file: 'limits/decide/denials.ts',
       find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs)',
       replace: 'asking.atMs + 10 * (decision.retryAfterMs ?? Infinity)',
     }),

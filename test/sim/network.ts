@@ -1,6 +1,6 @@
-import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
-import type { Envelope, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
-import type { PeerResult, PeerTransport } from '../../src/cluster/ports.js';
+import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
+import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
+import type { PeerResult, PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { EventQueue } from './event-queue.js';
 import { runIn } from './process.js';
 import type { Process } from './process.js';

@@ -1,7 +1,7 @@
-import { parseDuration } from '../../src/core/duration.js';
-import type { LimitsText, LimitText, PolicyText } from '../../src/core/policy/policy.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { parseDuration } from '../../src/limits/duration.js';
+import type { LimitsText, LimitText, PolicyText } from '../../src/policy/policy.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { HeldDocument } from './history.js';
 
 /** What a document says of one client under one policy. */

@@ -8,7 +8,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 4,
     world: patched({
-      file: 'core/policy/policy-document.ts',
+      file: 'policy/policy-document.ts',
       find: 'compare(key, theirs, ours) > 0',
       replace: 'compare(key, theirs, ours) < 0',
     }),
@@ -18,7 +18,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 4,
     world: patched({
-      file: 'cluster/policies/ring-backend.ts',
+      file: 'node/policies/ring-backend.ts',
       find: 'const next = yield* changing(document, changes, membership.self().id);',
       replace:
         'let next = document;\n      for (const one of changes) activePolicies.adopt((next = yield* changing(next, new Map([one]), membership.self().id)));',
@@ -29,7 +29,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 4,
     world: patched({
-      file: 'cluster/policies/anti-entropy.ts',
+      file: 'node/policies/anti-entropy.ts',
       find: 'if (next.digest !== digest) return undefined;',
       replace: '',
     }),
@@ -39,7 +39,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 10,
     world: patched({
-      file: 'cluster/policies/ring-backend.ts',
+      file: 'node/policies/ring-backend.ts',
       find: '!isTagged(document, changes, ifMatch)',
       replace: '!isTagged(document, changes, undefined)',
     }),
@@ -49,7 +49,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 4,
     world: patched({
-      file: 'cluster/policies/anti-entropy.ts',
+      file: 'node/policies/anti-entropy.ts',
       find: 'await Promise.all(missing.map((id) => sync(id, news)));',
       replace: 'void 0;',
     }),
@@ -59,14 +59,14 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 77,
     theme: 'planned',
-    world: patched({ file: 'cluster/handover/joiner.ts', find: 'await deps.catchUp(present)', replace: 'true' }),
+    world: patched({ file: 'replication/joiner.ts', find: 'await deps.catchUp(present)', replace: 'true' }),
   },
   {
     name: 'forgets that a policy was deleted',
     caughtBy: 'policies',
     seed: 30,
     world: patched({
-      file: 'core/policy/policy-document.ts',
+      file: 'policy/policy-document.ts',
       find: 'entries.set(key, entry);\n    tally.add(key, entry);',
       replace:
         'if (entry.value === null) entries.delete(key);\n    else {\n      entries.set(key, entry);\n      tally.add(key, entry);\n    }',
@@ -77,14 +77,14 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'settled',
     seed: 25,
     theme: 'freeze',
-    world: patched({ file: 'cluster/routing/route.ts', find: 'detectPause(clock.nowMs());', replace: '' }),
+    world: patched({ file: 'membership/route.ts', find: 'detectPause(clock.nowMs());', replace: '' }),
   },
   {
     name: "gives a client the policy's limit instead of its own",
     caughtBy: 'policies',
     seed: 4,
     world: patched({
-      file: 'core/policy/policy.ts',
+      file: 'policy/policy.ts',
       find: 'if (own !== undefined) return ownRules(policy, own);',
       replace: '',
     }),
@@ -94,7 +94,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     seed: 7,
     world: patched({
-      file: 'core/bucket/rule.ts',
+      file: 'limits/bucket/rule.ts',
       find: 'return a.windowMs === b.windowMs',
       replace: 'return a.limit === b.limit && a.windowMs === b.windowMs',
     }),
@@ -103,9 +103,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'settles as often as it is asked to',
     caughtBy: 'settled',
     world: patched(
-      { file: 'cluster/state/reservations.ts', find: 'if (kept.reservation.settled === undefined) {', replace: '{' },
+      { file: 'state/reservations.ts', find: 'if (kept.reservation.settled === undefined) {', replace: '{' },
       {
-        file: 'core/bucket/reservation.ts',
+        file: 'limits/bucket/reservation.ts',
         find: 'if (reservation.settled !== undefined) return reservation.rules.map(() => NOTHING);',
         replace: '',
       },
@@ -115,7 +115,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'gives back again what it has settled, and says nothing of it',
     caughtBy: 'admission',
     world: patched({
-      file: 'cluster/state/reservations.ts',
+      file: 'state/reservations.ts',
       find: 'if (kept.reservation.settled === undefined) {',
       replace:
         'if (kept.reservation.settled !== undefined) { const again = { ...kept.reservation, settled: undefined }; settleReservation(client, again, cost, nowMs); } else {',
@@ -126,7 +126,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'truth',
     seed: 15,
     world: patched({
-      file: 'core/bucket/reservation.ts',
+      file: 'limits/bucket/reservation.ts',
       find: 'const back = lesser([-more, 0], lesser(reservation.least[i]!, owed(bucket)));',
       replace: 'const back = lesser([-more, 0], owed(bucket));',
     }),
@@ -135,7 +135,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'gives back more than was reserved',
     caughtBy: 'admission',
     world: patched({
-      file: 'core/bucket/reservation.ts',
+      file: 'limits/bucket/reservation.ts',
       find: 'const more = cost - reservation.cost;',
       replace: 'const more = 2 * (cost - reservation.cost);',
     }),
@@ -144,7 +144,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     name: 'frees what is not settled after a second',
     caughtBy: 'admission',
     world: patched({
-      file: 'cluster/state/reservations.ts',
+      file: 'state/reservations.ts',
       find: 'observe(client, rules, nowMs) {',
       replace:
         'observe(client, rules, nowMs) {\n      for (const kept of byClient.get(client.id)?.kept.values() ?? []) if (kept.reservation.settled === undefined && rules !== undefined && nowMs - kept.reservation.atMs > 1_000) settleKept(client, kept, 0, nowMs);',
@@ -155,7 +155,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'settled',
     seed: 8,
     world: patched({
-      file: 'cluster/state/copies.ts',
+      file: 'state/copies.ts',
       find: 'if (reservations.size() === 0) return [];',
       replace: 'return [];',
     }),
@@ -166,7 +166,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 51,
     theme: 'calm',
     world: patched({
-      file: 'cluster/decide/peer-checks.ts',
+      file: 'node/decide/peer-checks.ts',
       find: ' || reservations.hasOpen(check.clientId)',
       replace: '',
     }),

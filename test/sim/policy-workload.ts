@@ -1,8 +1,8 @@
-import type { ChangeList } from '../../src/cluster/messages.js';
-import type { EntryValue } from '../../src/core/policy/policy-entry.js';
-import type { LimitsText, PolicyText } from '../../src/core/policy/policy.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { ChangeList } from '../../src/protocol/messages.js';
+import type { EntryValue } from '../../src/policy/policy-entry.js';
+import type { LimitsText, PolicyText } from '../../src/policy/policy.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import { createRandom } from './random.js';
 import type { Random } from './random.js';
 import type { NodePlan, Policies, PolicyWrite, Request, SettlePlan, Step } from './scenario.js';

@@ -1,4 +1,4 @@
-import type { ClusterNode } from '../../src/cluster/node.js';
+import type { ClusterNode } from '../../src/node/node.js';
 import type { SimNode } from './world.js';
 
 /** One life of a node. */

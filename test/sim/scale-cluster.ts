@@ -1,10 +1,10 @@
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import { encodeAnswer, encodeMessage } from '../../src/wire/codec.js';
-import type { MemberRecord, PeerMessage } from '../../src/cluster/messages.js';
-import type { ClusterNode } from '../../src/cluster/node.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import { encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
+import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
+import type { ClusterNode } from '../../src/node/node.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { createWorld } from './world.js';
 import type { SpawnOptions, World } from './world.js';
 

@@ -1,5 +1,5 @@
-import type { MemberRecord } from '../../src/cluster/messages.js';
-import { createRing } from '../../src/core/ring/rings.js';
+import type { MemberRecord } from '../../src/protocol/messages.js';
+import { createRing } from '../../src/limits/ring/rings.js';
 import { BEAT_MS, createScaleCluster, idOf, SUSPECT_AFTER_MS } from './scale-cluster.js';
 import type { ScaleCluster } from './scale-cluster.js';
 import { createWorld } from './world.js';

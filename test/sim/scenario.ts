@@ -1,7 +1,7 @@
-import type { ChangeList } from '../../src/cluster/messages.js';
-import type { EntryValue } from '../../src/core/policy/policy-entry.js';
-import type { NodeId } from '../../src/core/ring/ring.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { ChangeList } from '../../src/protocol/messages.js';
+import type { EntryValue } from '../../src/policy/policy-entry.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 
 /** One run, written out: plain data that a seed decides and that a shrinker can cut down. */
 export interface Scenario {

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../src/core/ring/ring.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
 import { check } from './checker.js';
 import type { CheckName } from './checker.js';
 import type { Request, Scenario, Step } from './scenario.js';

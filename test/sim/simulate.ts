@@ -1,4 +1,4 @@
-import type { Snapshot } from '../../src/core/bucket/snapshot.js';
+import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 import { createCallers } from './callers.js';
 import { createCluster } from './cluster.js';
 import type { Duplicate, Fault, History, Statement } from './history.js';

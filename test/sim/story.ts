@@ -1,4 +1,4 @@
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { NodePlan, Request, Scenario } from './scenario.js';
 
 /** A scenario written by hand: what is not said is as plain as can be. */

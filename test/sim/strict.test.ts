@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { ruleOf } from '../../src/core/bucket/rule.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { checkAgreement } from './check-agreement.js';
 import { checkNoneAbove, checkOneSide } from './check-strict.js';
 import type { Violation } from './checker.js';

@@ -1,4 +1,5 @@
-import type { ClientSnapshot, MemberRecord } from '../../src/cluster/messages.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { MemberRecord } from '../../src/protocol/messages.js';
 import { snapshotsOf } from '../support/records.js';
 import type { Tamper } from './network.js';
 

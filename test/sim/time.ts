@@ -1,4 +1,4 @@
-import type { Clock, Timers } from '../../src/cluster/ports.js';
+import type { Clock, Timers } from '../../src/lib/clock.js';
 import type { EventQueue } from './event-queue.js';
 import { runIn } from './process.js';
 import type { Process } from './process.js';

@@ -1,4 +1,4 @@
-import type { NodeId } from '../../src/core/ring/ring.js';
+import type { NodeId } from '../../src/limits/ring/ring.js';
 import type { Link, Passage } from './network.js';
 import type { NetworkPlan, NodePlan } from './scenario.js';
 import type { Random } from './random.js';

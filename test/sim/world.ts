@@ -1,6 +1,6 @@
-import { createClusterNode } from '../../src/cluster/node.js';
-import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from '../../src/cluster/node.js';
-import type { Store } from '../../src/cluster/ports.js';
+import { createClusterNode } from '../../src/node/node.js';
+import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from '../../src/node/node.js';
+import type { Store } from '../../src/store/store.js';
 import { createSimEtcd } from './etcd.js';
 import type { SimEtcd } from './etcd.js';
 import { createEventQueue } from './event-queue.js';

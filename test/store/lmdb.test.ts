@@ -6,11 +6,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as lmdb from 'lmdb';
 import type { RootDatabase } from 'lmdb';
-import type { LastingClient, Log, Store } from '../../src/cluster/ports.js';
+import type { LastingClient, Store } from '../../src/store/store.js';
+import type { Log } from '../../src/lib/log.js';
 import { openLmdbFile } from '../../src/store/lmdb-file.js';
 import { openLmdbStore } from '../../src/store/lmdb.js';
 import { StoreError } from '../../src/store/store-error.js';
-import { encodeClients } from '../../src/wire/clients.js';
+import { encodeClients } from '../../src/protocol/format/clients.js';
 import { owing, readAll } from '../support/stored.js';
 
 const HOUR_MS = 3_600_000;

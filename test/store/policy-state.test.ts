@@ -12,9 +12,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { Log } from '../../src/cluster/ports.js';
-import { change, NO_DOCUMENT, tierKey } from '../../src/core/policy/policy-document.js';
-import { policyKey } from '../../src/core/policy/policy-entry.js';
+import type { Log } from '../../src/lib/log.js';
+import { change, NO_DOCUMENT, tierKey } from '../../src/policy/policy-document.js';
+import { policyKey } from '../../src/policy/policy-entry.js';
 import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
 import type { PolicyState } from '../../src/store/policy-state.js';
 

@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import { join } from 'node:path';
-import type { Log } from '../../src/cluster/ports.js';
-import { change, NO_DOCUMENT } from '../../src/core/policy/policy-document.js';
-import { policyKey } from '../../src/core/policy/policy-entry.js';
+import type { Log } from '../../src/lib/log.js';
+import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
+import { policyKey } from '../../src/policy/policy-entry.js';
 import { openLmdbStore } from '../../src/store/lmdb.js';
 import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
-import { systemClock } from '../../src/system.js';
+import { systemClock } from '../../src/lib/system.js';
 import { mountDisk } from '../support/power-cut.js';
 import { need } from '../support/programs.js';
 import type { Disk } from '../support/power-cut.js';

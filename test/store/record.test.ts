@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { addBucket, Buckets, lend, advance, take } from '../../src/core/bucket/bucket.js';
-import { inScope, ruleOf } from '../../src/core/bucket/rule.js';
-import { toLastingState } from '../../src/core/bucket/snapshot.js';
-import type { Snapshot } from '../../src/core/bucket/snapshot.js';
-import { MalformedMessage } from '../../src/wire/wire.js';
+import { addBucket, Buckets, lend, advance, take } from '../../src/limits/bucket/bucket.js';
+import { inScope, ruleOf } from '../../src/limits/bucket/rule.js';
+import { toLastingState } from '../../src/limits/bucket/snapshot.js';
+import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
+import { MalformedMessage } from '../../src/protocol/format/wire.js';
 import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
 import type { StoredRecord } from '../../src/store/record.js';
 

@@ -1,13 +1,14 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LastingClient, Log, StoreResult } from '../../src/cluster/ports.js';
+import type { LastingClient, StoreResult } from '../../src/store/store.js';
+import type { Log } from '../../src/lib/log.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
 import { openRedisStore } from '../../src/store/redis.js';
 import type { RedisStore, RedisStoreOptions } from '../../src/store/redis.js';
 import { shardOf } from '../../src/store/shard-writer.js';
 import { StoreError } from '../../src/store/store-error.js';
-import { systemClock } from '../../src/system.js';
+import { systemClock } from '../../src/lib/system.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
 import { startValkey } from '../support/valkey.js';

@@ -1,7 +1,7 @@
-import { CheckBatch } from '../../src/core/decide/check-batch.js';
-import type { Answer } from '../../src/core/decide/check-batch.js';
-import type { CheckPipeline } from '../../src/cluster/decide/check-pipeline.js';
-import type { Check } from '../../src/core/decide/decide.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import type { Answer } from '../../src/limits/decide/check-batch.js';
+import type { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
+import type { Check } from '../../src/limits/decide/decide.js';
 
 /** All answers of a batch as objects, in order. */
 export function answersOf(batch: CheckBatch): Answer[] {

@@ -1,6 +1,6 @@
-import type { BucketTable, Client } from '../../src/cluster/state/bucket-table.js';
-import { addBucket, take } from '../../src/core/bucket/bucket.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
+import type { BucketTable, Client } from '../../src/state/bucket-table.js';
+import { addBucket, take } from '../../src/limits/bucket/bucket.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { tokenBucket } from './rules.js';
 
 const ONE_PER_MS = tokenBucket(1, 1, 1_000_000);

@@ -1,11 +1,11 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
-import type { NodeReport } from '../../src/cluster/messages.js';
-import { DURATION_BOUNDS, SOURCES } from '../../src/core/decide/decision.js';
-import type { ClusterDescription } from '../../src/http/api/cluster-view.js';
-import { Turns } from '../../src/edge/turns.js';
-import { createPages } from '../../src/http/pages/pages.js';
+import type { NodeReport } from '../../src/protocol/messages.js';
+import { DURATION_BOUNDS, SOURCES } from '../../src/limits/decide/decision.js';
+import type { ClusterDescription } from '../../src/server/http/api/cluster-view.js';
+import { Turns } from '../../src/server/edge/turns.js';
+import { createPages } from '../../src/server/http/pages.js';
 
 /** What a node of the stub answers; nothing of it needs to be possible. */
 export interface Stubbed {

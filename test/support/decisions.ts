@@ -1,7 +1,7 @@
-import type { Counters } from '../../src/edge/counters.js';
-import { Turns } from '../../src/edge/turns.js';
-import type { DecisionHandlers } from '../../src/http/decisions/handlers.js';
-import { Health } from '../../src/http/health.js';
+import type { Counters } from '../../src/server/edge/counters.js';
+import { Turns } from '../../src/server/edge/turns.js';
+import type { DecisionHandlers } from '../../src/server/http/decisions/handlers.js';
+import { Health } from '../../src/server/http/health.js';
 
 const never = (): undefined => undefined;
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../src/core/bucket/rule.js';
-import type { Algorithm, Rule } from '../../src/core/bucket/rule.js';
-import type { Verdict } from '../../src/core/decide/decide.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
+import type { Algorithm, Rule } from '../../src/limits/bucket/rule.js';
+import type { Verdict } from '../../src/limits/decide/decide.js';
 import { slidingWindow, tokenBucket } from './rules.js';
 
 /** Windows that divide nothing evenly, the ends of the range, and what people use. */

@@ -3,13 +3,13 @@ import { expect } from 'chai';
 import { after } from 'mocha';
 import type { IncomingHttpHeaders } from 'node:http';
 import { Agent } from 'undici';
-import type { Decision } from '../../src/core/decide/decision.js';
-import { HTTP_ERRORS } from '../../src/core/error.js';
-import type { HttpErrorCode } from '../../src/core/error.js';
-import { DecisionSchema, ProblemSchema } from '../../src/validate/schema.js';
-import { startNode } from '../../src/main.js';
-import type { RunningNode } from '../../src/main.js';
-import { readSettings } from '../../src/settings/settings.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import { HTTP_ERRORS } from '../../src/lib/error.js';
+import type { HttpErrorCode } from '../../src/lib/error.js';
+import { DecisionSchema, ProblemSchema } from '../../src/server/validate/schema.js';
+import { startNode } from '../../src/app/main.js';
+import type { RunningNode } from '../../src/app/main.js';
+import { readSettings } from '../../src/app/settings/settings.js';
 
 /** The id of the nodes that tests start in this process. */
 export const OWNER = '192.0.2.1:9080';

@@ -1,6 +1,6 @@
-import { createGossipMembership } from '../../src/cluster/membership/gossip-membership.js';
-import type { GossipMembership } from '../../src/cluster/membership/gossip-membership.js';
-import type { Clock } from '../../src/cluster/ports.js';
+import { createGossipMembership } from '../../src/membership/gossip-membership.js';
+import type { GossipMembership } from '../../src/membership/gossip-membership.js';
+import type { Clock } from '../../src/lib/clock.js';
 
 /** The membership of `a:1`, which knows no other member and has not joined yet. */
 export function loneMembership(clock: Clock): GossipMembership {

@@ -1,4 +1,4 @@
-import type { Rule } from '../../src/core/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 
 /**
  * The token bucket by its definition, over a log of everything admitted: `cost` passes when in no span that ends now, it

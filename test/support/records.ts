@@ -1,5 +1,5 @@
-import { readRecords } from '../../src/cluster/state/copy-records.js';
-import type { ClientCopies, ClientSnapshot } from '../../src/cluster/messages.js';
+import { readRecords } from '../../src/state/copy-records.js';
+import type { ClientCopies, ClientSnapshot } from '../../src/state/client-snapshot.js';
 
 /** All copies of a message as snapshots, those too that it has as records. */
 export function snapshotsOf({ clients, records }: ClientCopies): ClientSnapshot[] {

@@ -1,6 +1,6 @@
-import { startNode } from '../../src/main.js';
-import type { RunningNode } from '../../src/main.js';
-import { readSettings } from '../../src/settings/settings.js';
+import { startNode } from '../../src/app/main.js';
+import type { RunningNode } from '../../src/app/main.js';
+import { readSettings } from '../../src/app/settings/settings.js';
 import { freePorts } from './ports.js';
 
 export interface TestRing {

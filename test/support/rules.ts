@@ -1,9 +1,9 @@
-import { Buckets, advance } from '../../src/core/bucket/bucket.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck, decide } from '../../src/core/decide/decide.js';
-import type { Check, Outcome } from '../../src/core/decide/decide.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
+import { Buckets, advance } from '../../src/limits/bucket/bucket.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck, decide } from '../../src/limits/decide/decide.js';
+import type { Check, Outcome } from '../../src/limits/decide/decide.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
 
 /** `limit` per `windowMs` in a bucket of `burst`. */
 export function tokenBucket(limit: number, windowMs: number, burst = limit): Rule {

@@ -1,6 +1,6 @@
-import type { LastingClient, Store, StoreResult } from '../../src/cluster/ports.js';
-import { ruleOf } from '../../src/core/bucket/rule.js';
-import type { Snapshot } from '../../src/core/bucket/snapshot.js';
+import type { LastingClient, Store, StoreResult } from '../../src/store/store.js';
+import { ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 
 /** A client that owes `tokens`, of which 10 refill per window. */
 export function owing(

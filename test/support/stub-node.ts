@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Decision } from '../../src/core/decide/decision.js';
-import type { AllowRequest } from '../../src/core/request/request.js';
+import type { Decision } from '../../src/limits/decide/decision.js';
+import type { AllowRequest } from '../../src/limits/request/request.js';
 
 export interface Batch {
   readonly requestId: string | undefined;

@@ -1,13 +1,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Policies } from '../../src/cluster/policies/active-policies.js';
-import { WITHOUT_POLICIES } from '../../src/cluster/policies/active-policies.js';
-import type { CheckBatch } from '../../src/core/decide/check-batch.js';
-import type { Check } from '../../src/core/decide/decide.js';
-import { TokenringError } from '../../src/core/error.js';
-import { createBatchReader, readItems } from '../../src/validate/batch-reader.js';
-import { parseJson } from '../../src/validate/json.js';
-import { readBatch, readCheck } from '../../src/validate/request.js';
+import type { Policies } from '../../src/policy/active-policies.js';
+import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
+import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import { TokenringError } from '../../src/lib/error.js';
+import { createBatchReader, readItems } from '../../src/server/validate/batch-reader.js';
+import { parseJson } from '../../src/server/validate/json.js';
+import { readBatch, readCheck } from '../../src/server/validate/request.js';
 
 /** The checks and the errors of a batch, as plain values. */
 type Items = (Check | { readonly error: unknown })[];

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { parseJson } from '../../src/validate/json.js';
-import { TokenringError } from '../../src/core/error.js';
-import type { RunningNode } from '../../src/main.js';
+import { parseJson } from '../../src/server/validate/json.js';
+import { TokenringError } from '../../src/lib/error.js';
+import type { RunningNode } from '../../src/app/main.js';
 import { allow, expectProblem, liveNode, newClient, post } from '../support/http.js';
 
 /** The name that parseJson complains about, or that there is none. */

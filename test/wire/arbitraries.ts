@@ -1,29 +1,27 @@
-import { RANKINGS } from '../../src/core/top-clients.js';
+import { RANKINGS } from '../../src/limits/top-clients.js';
 import fc from 'fast-check';
+import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../src/state/client-snapshot.js';
 import type {
-  ClientSnapshot,
   CheckResult,
   DecidedByPeer,
   Envelope,
   MemberRecord,
   PeerAnswer,
   PeerMessage,
-  RecentSnapshot,
-  ReservationSnapshot,
   Settled,
   Sender,
   RingWritten,
-} from '../../src/cluster/messages.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Check, LimitStats, Verdict } from '../../src/core/decide/decide.js';
-import type { ClientDescription } from '../../src/core/request/description.js';
-import type { Entry, EntryValue } from '../../src/core/policy/policy-entry.js';
-import type { Debt } from '../../src/core/bucket/reservation.js';
-import type { TraceContext } from '../../src/core/trace-context.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
-import type { LeaseSnapshot, Snapshot } from '../../src/core/bucket/snapshot.js';
+} from '../../src/protocol/messages.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Check, LimitStats, Verdict } from '../../src/limits/decide/decide.js';
+import type { ClientDescription } from '../../src/limits/request/description.js';
+import type { Entry, EntryValue } from '../../src/policy/policy-entry.js';
+import type { Debt } from '../../src/limits/bucket/reservation.js';
+import type { TraceContext } from '../../src/lib/trace-context.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
+import type { LeaseSnapshot, Snapshot } from '../../src/limits/bucket/snapshot.js';
 
 /** Any well-formed text of 1 to `maxBytes` bytes, hostile ones among them. */
 export function texts(maxBytes: number): fc.Arbitrary<string> {

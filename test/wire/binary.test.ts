@@ -1,11 +1,17 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Envelope, PeerAnswer, PeerMessage } from '../../src/cluster/messages.js';
-import { MAX_WINDOW_MS, ruleOf } from '../../src/core/bucket/rule.js';
-import type { Rule } from '../../src/core/bucket/rule.js';
-import { ByteReader, ByteWriter } from '../../src/wire/binary/bytes.js';
-import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage, writeMessage } from '../../src/wire/codec.js';
-import { MalformedMessage } from '../../src/wire/wire.js';
+import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
+import { MAX_WINDOW_MS, ruleOf } from '../../src/limits/bucket/rule.js';
+import type { Rule } from '../../src/limits/bucket/rule.js';
+import { ByteReader, ByteWriter } from '../../src/protocol/format/binary/bytes.js';
+import {
+  decodeAnswer,
+  decodeMessage,
+  encodeAnswer,
+  encodeMessage,
+  writeMessage,
+} from '../../src/protocol/format/codec.js';
+import { MalformedMessage } from '../../src/protocol/format/wire.js';
 import { SENDER } from '../peer/support.js';
 import { answers, messages, plainCheck } from './arbitraries.js';
 import { expectSoundAnswer, expectSoundMessage } from './soundness.js';

@@ -1,18 +1,12 @@
 import { expect } from 'chai';
-import type {
-  ClientSnapshot,
-  Envelope,
-  MemberRecord,
-  PeerAnswer,
-  PeerMessage,
-  PolicyEntries,
-} from '../../src/cluster/messages.js';
-import { clientKey } from '../../src/core/ring/client-hash.js';
-import { createCheck } from '../../src/core/decide/decide.js';
-import type { Check, Verdict } from '../../src/core/decide/decide.js';
-import { isEntry } from '../../src/core/policy/policy-document.js';
-import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/core/bucket/rule.js';
-import { readTraceContext } from '../../src/core/trace-context.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, PolicyEntries } from '../../src/protocol/messages.js';
+import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { createCheck } from '../../src/limits/decide/decide.js';
+import type { Check, Verdict } from '../../src/limits/decide/decide.js';
+import { isEntry } from '../../src/policy/policy-document.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, sameBucket } from '../../src/limits/bucket/rule.js';
+import { readTraceContext } from '../../src/lib/trace-context.js';
 
 /**
  * What the cluster code relies on, written down apart from the code that is to ensure it. In plain conditions, as tests

@@ -3,12 +3,12 @@ import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
-import { NO_PEER_ANSWERS } from '../../cluster/handover/joiner.js';
-import { createStdoutSink } from '../../log/line-sink.js';
-import { prettyLine } from '../../log/pretty.js';
-import { flag, SETTINGS } from '../../settings/setting-table.js';
-import type { Settings } from '../../settings/setting-table.js';
-import { readSettings, SettingsError } from '../../settings/settings.js';
+import { NO_PEER_ANSWERS } from '../../lib/log.js';
+import { createStdoutSink } from '../../app/log/line-sink.js';
+import { prettyLine } from '../../app/log/pretty.js';
+import { flag, SETTINGS } from '../../app/settings/setting-table.js';
+import type { Settings } from '../../app/settings/setting-table.js';
+import { readSettings, SettingsError } from '../../app/settings/settings.js';
 import { withoutServiceLinks } from './service-links.js';
 
 const DEFAULT_NODES = 3;

@@ -1,5 +1,5 @@
-import { startNode } from '../../main.js';
-import { readSettings } from '../../settings/settings.js';
+import { startNode } from '../../app/main.js';
+import { readSettings } from '../../app/settings/settings.js';
 import { withoutServiceLinks } from './service-links.js';
 import { startWorkers } from './workers.js';
 

@@ -1,6 +1,6 @@
-import { TokenringError } from '../../core/error.js';
-import { WorkerFailure } from '../../group/supervisor.js';
-import { SettingsError } from '../../settings/settings.js';
+import { TokenringError } from '../../lib/error.js';
+import { WorkerFailure } from '../../app/group/supervisor.js';
+import { SettingsError } from '../../app/settings/settings.js';
 import { StoreError } from '../../store/store-error.js';
 
 /** Describes a failed start: one line for an expected failure, the stack for any other. */

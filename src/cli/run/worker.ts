@@ -1,9 +1,9 @@
 import { Socket } from 'node:net';
-import { createGroupLink } from '../../group/link.js';
-import type { FromWorker, ToWorker } from '../../group/protocol.js';
-import { startNode } from '../../main.js';
-import type { RunningNode } from '../../main.js';
-import type { Settings } from '../../settings/setting-table.js';
+import { createGroupLink } from '../../app/group/link.js';
+import type { FromWorker, ToWorker } from '../../app/group/protocol.js';
+import { startNode } from '../../app/main.js';
+import type { RunningNode } from '../../app/main.js';
+import type { Settings } from '../../app/settings/setting-table.js';
 import { startFailure } from './start-failure.js';
 
 // The program of one worker of a group. Ctrl-C and service managers send a signal to all processes of the group, so a

@@ -3,17 +3,17 @@ import type { Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import { openSocketDirectory } from '../../group/socket-directory.js';
-import type { SocketDirectory } from '../../group/socket-directory.js';
-import { startGroup } from '../../group/supervisor.js';
-import type { Protocol } from '../../group/protocol.js';
-import { listen, sharingOf } from '../../listen.js';
-import type { ListenAt } from '../../listen.js';
-import { createLog } from '../../log/log.js';
-import { openEach } from '../../public-ports.js';
-import type { Ports } from '../../public-ports.js';
-import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../settings/memory-budget.js';
-import type { Settings } from '../../settings/setting-table.js';
+import { openSocketDirectory } from '../../app/group/socket-directory.js';
+import type { SocketDirectory } from '../../app/group/socket-directory.js';
+import { startGroup } from '../../app/group/supervisor.js';
+import type { Protocol } from '../../app/group/protocol.js';
+import { listen, sharingOf } from '../../lib/listen.js';
+import type { ListenAt } from '../../lib/listen.js';
+import { createLog } from '../../app/log/log.js';
+import { openEach } from '../../app/public-ports.js';
+import type { Ports } from '../../app/public-ports.js';
+import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../app/settings/memory-budget.js';
+import type { Settings } from '../../app/settings/setting-table.js';
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 

@@ -1,5 +1,5 @@
-import { batchItemId } from '../../core/batch-item-id.js';
-import { MAX_BATCH, MAX_BATCH_BYTES } from '../../core/request/request.js';
+import { batchItemId } from '../../limits/batch-item-id.js';
+import { MAX_BATCH, MAX_BATCH_BYTES } from '../../limits/request/request.js';
 import { withRequestId } from '../question.js';
 import type { Time } from '../time.js';
 import type { Exchanged, Transport } from '../transport/transport.js';

@@ -1,4 +1,4 @@
-import { TokenringError } from '../../core/error.js';
+import { TokenringError } from '../../lib/error.js';
 import type { Circuit } from './circuit.js';
 import { readProblem } from './read-answer.js';
 import { describeFailures } from './retries.js';

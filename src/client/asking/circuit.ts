@@ -1,4 +1,4 @@
-import { TokenringError } from '../../core/error.js';
+import { TokenringError } from '../../lib/error.js';
 import type { Time } from '../time.js';
 import type { Topology } from '../topology/topology.js';
 

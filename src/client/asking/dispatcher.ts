@@ -1,7 +1,7 @@
-import type { Decision } from '../../core/decide/decision.js';
-import type { NodeId } from '../../core/ring/ring.js';
-import { TokenringError } from '../../core/error.js';
-import { MAX_REQUEST_BYTES } from '../../core/request/request.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import type { NodeId } from '../../limits/ring/ring.js';
+import { TokenringError } from '../../lib/error.js';
+import { MAX_REQUEST_BYTES } from '../../limits/request/request.js';
 import type { Circuit } from './circuit.js';
 import { createBatcher, OVERDUE_MS } from './batcher.js';
 import type { Question } from './batcher.js';

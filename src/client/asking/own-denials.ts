@@ -1,9 +1,9 @@
-import type { AllowRequest } from '../../core/request/request.js';
-import { clientKey } from '../../core/ring/client-hash.js';
-import { createSummary } from '../../core/space-saving.js';
-import type { Summary } from '../../core/space-saving.js';
-import { MAX_LISTED, MAX_REPORTED, NAME_BYTES } from '../../core/top-clients.js';
-import type { DenialReport } from '../../core/top-clients.js';
+import type { AllowRequest } from '../../limits/request/request.js';
+import { clientKey } from '../../limits/ring/client-hash.js';
+import { createSummary } from '../../lib/space-saving.js';
+import type { Summary } from '../../lib/space-saving.js';
+import { MAX_LISTED, MAX_REPORTED, NAME_BYTES } from '../../limits/top-clients.js';
+import type { DenialReport } from '../../limits/top-clients.js';
 import type { Time } from '../time.js';
 
 /** Time from the first denial to the report of all since then. */

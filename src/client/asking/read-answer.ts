@@ -1,10 +1,10 @@
-import type { LimitStats } from '../../core/decide/decide.js';
-import { SOURCES } from '../../core/decide/decision.js';
-import type { Decision, Settlement } from '../../core/decide/decision.js';
-import type { ClientDescription } from '../../core/request/description.js';
-import { isOrigin } from '../../core/origin.js';
-import type { NodeId } from '../../core/ring/ring.js';
-import { knownCode, TokenringError } from '../../core/error.js';
+import type { LimitStats } from '../../limits/decide/decide.js';
+import { SOURCES } from '../../limits/decide/decision.js';
+import type { Decision, Settlement } from '../../limits/decide/decision.js';
+import type { ClientDescription } from '../../limits/request/description.js';
+import { isOrigin } from '../../limits/origin.js';
+import type { NodeId } from '../../limits/ring/ring.js';
+import { knownCode, TokenringError } from '../../lib/error.js';
 
 /** Checks answers of nodes before they are used. Each function returns `undefined` for a value of another form. */
 

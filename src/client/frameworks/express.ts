@@ -1,5 +1,5 @@
 import type { NextFunction, Request, Response } from 'express';
-import type { Decision } from '../../core/decide/decision.js';
+import type { Decision } from '../../limits/decide/decision.js';
 import { createRateLimit } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
 import { ofExpress } from './exchanges.js';

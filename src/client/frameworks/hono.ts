@@ -1,5 +1,5 @@
 import type { Context, MiddlewareHandler, Next } from 'hono';
-import type { Decision } from '../../core/decide/decision.js';
+import type { Decision } from '../../limits/decide/decision.js';
 import type { End, Exchange } from '../middleware/exchange.js';
 import { createRateLimit } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';

@@ -2,8 +2,8 @@ import type { CanActivate, DynamicModule, ExecutionContext, FactoryProvider, Mod
 import { Inject, mixin, UseGuards } from '@nestjs/common';
 import type { Request, Response } from 'express';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Decision } from '../../core/decide/decision.js';
-import type { Limiter } from '../../core/request/limiter.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import type { Limiter } from '../../limits/request/limiter.js';
 import type { Answer, Exchange } from '../middleware/exchange.js';
 import { createRateLimit } from '../middleware/rate-limit.js';
 import { checkRateLimitOptions } from '../middleware/rate-limit-options.js';

@@ -1,7 +1,7 @@
-import type { LoadReport } from '../../core/policy/adaptive.js';
+import type { LoadReport } from '../../limits/request/load-report.js';
 import { createLatencies } from './latencies.js';
 import type { LoadAnswer } from '../asking/read-answer.js';
-import { TokenringError } from '../../core/error.js';
+import { TokenringError } from '../../lib/error.js';
 import type { Time } from '../time.js';
 import { warnOnce } from '../warn-once.js';
 

@@ -1,4 +1,4 @@
-import { networkOf } from '../../core/address.js';
+import { networkOf } from '../../lib/address.js';
 
 /**
  * Returns a key for a caller who is known only by an address, such as `req.ip`. The key is the IPv4 address, or the /64

@@ -1,5 +1,5 @@
-import type { Decision } from '../../core/decide/decision.js';
-import { seconds } from '../../core/request/rate-limit-headers.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import { seconds } from '../../limits/request/rate-limit-headers.js';
 import type { Answer } from './exchange.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { Decision } from '../../core/decide/decision.js';
+import type { Decision } from '../../limits/decide/decision.js';
 
 /** The headers of an answer that has not been sent yet. */
 export interface HeaderTarget {

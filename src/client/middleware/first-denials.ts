@@ -1,4 +1,4 @@
-import type { Decision } from '../../core/decide/decision.js';
+import type { Decision } from '../../limits/decide/decision.js';
 
 /** Bound of clients whose first denial is remembered. */
 const MAX_FIRST_DENIALS = 10_000;

@@ -1,6 +1,6 @@
-import type { Decision } from '../../core/decide/decision.js';
-import { limitName, policyItem, seconds, stateItem } from '../../core/request/rate-limit-headers.js';
-import type { Rule } from '../../core/bucket/rule.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import { limitName, policyItem, seconds, stateItem } from '../../limits/request/rate-limit-headers.js';
+import type { Rule } from '../../limits/bucket/rule.js';
 import type { HeaderTarget } from './exchange.js';
 
 /** `draft-N` is draft-ietf-httpapi-ratelimit-headers-N. `legacy` means the fields `X-RateLimit-*`. */

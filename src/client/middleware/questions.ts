@@ -1,5 +1,5 @@
-import { TokenringError } from '../../core/error.js';
-import type { AllowRequest } from '../../core/request/request.js';
+import { TokenringError } from '../../lib/error.js';
+import type { AllowRequest } from '../../limits/request/request.js';
 import type { Exchange } from './exchange.js';
 import { checkProxy } from './proxy-check.js';
 import { settlesLater } from './rate-limit-options.js';

@@ -1,9 +1,9 @@
-import type { Decision } from '../../core/decide/decision.js';
-import { parseDuration, warningOnWindow } from '../../core/duration.js';
-import type { AcquireOptions, Limiter, OnUnavailable } from '../../core/request/limiter.js';
-import { badValue, noSuchOption } from '../../core/mistake.js';
-import type { LimitRequest } from '../../core/request/request.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import { parseDuration, warningOnWindow } from '../../limits/duration.js';
+import type { AcquireOptions, Limiter, OnUnavailable } from '../../limits/request/limiter.js';
+import { badValue, noSuchOption } from '../../lib/mistake.js';
+import type { LimitRequest } from '../../limits/request/request.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
 import { HINTS } from './option-hints.js';

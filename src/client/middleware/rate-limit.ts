@@ -1,8 +1,8 @@
-import { CLOSED_RETRY_MS, decisionBy, isClosed } from '../../core/decide/decision.js';
-import type { Decision, Origin } from '../../core/decide/decision.js';
-import { TokenringError } from '../../core/error.js';
-import { seconds } from '../../core/request/rate-limit-headers.js';
-import type { AllowRequest } from '../../core/request/request.js';
+import { CLOSED_RETRY_MS, decisionBy, isClosed } from '../../limits/decide/decision.js';
+import type { Decision, Origin } from '../../limits/decide/decision.js';
+import { TokenringError } from '../../lib/error.js';
+import { seconds } from '../../limits/request/rate-limit-headers.js';
+import type { AllowRequest } from '../../limits/request/request.js';
 import { rulesOf } from '../question.js';
 import { denialAnswer, unavailableAnswer } from './answers.js';
 import type { Answer, End, Exchange } from './exchange.js';

@@ -1,4 +1,4 @@
-import type { Limiter } from '../../core/request/limiter.js';
+import type { Limiter } from '../../limits/request/limiter.js';
 import { warnOnce } from '../warn-once.js';
 import type { End } from './exchange.js';
 import type { CommonOptions, RequestArgs } from './rate-limit-options.js';

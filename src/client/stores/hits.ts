@@ -1,11 +1,11 @@
-import { isClosed } from '../../core/decide/decision.js';
-import type { Decision } from '../../core/decide/decision.js';
-import { isText } from '../../core/client-id.js';
-import { TokenringError } from '../../core/error.js';
-import { seconds } from '../../core/request/rate-limit-headers.js';
-import { MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../core/bucket/rule.js';
-import type { AllowRequest } from '../../core/request/request.js';
-import { md5 } from '../../core/ring/md5.js';
+import { isClosed } from '../../limits/decide/decision.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import { isText } from '../../limits/client-id.js';
+import { TokenringError } from '../../lib/error.js';
+import { seconds } from '../../limits/request/rate-limit-headers.js';
+import { MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
+import type { AllowRequest } from '../../limits/request/request.js';
+import { md5 } from '../../limits/ring/md5.js';
 import type { StoreOptions } from './store-options.js';
 
 /** Characters that begin the scope of a long prefix. With three bytes each, an ellipsis and a hash still fit. */

@@ -1,6 +1,6 @@
-import type { Limiter } from '../../core/request/limiter.js';
-import { badValue, noSuchOption } from '../../core/mistake.js';
-import type { Algorithm } from '../../core/bucket/rule.js';
+import type { Limiter } from '../../limits/request/limiter.js';
+import { badValue, noSuchOption } from '../../lib/mistake.js';
+import type { Algorithm } from '../../limits/bucket/rule.js';
 
 export interface StoreOptions {
   /** A node (`createNode`) or a client (`createClient`). */

@@ -4,4 +4,4 @@ export type { ExpressStore } from './express-store.js';
 export { fastifyStore } from './fastify-store.js';
 export type { FastifyStore } from './fastify-store.js';
 export type { StoreOptions } from './store-options.js';
-export type { Limiter } from '../../core/request/limiter.js';
+export type { Limiter } from '../../limits/request/limiter.js';

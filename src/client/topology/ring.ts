@@ -1,6 +1,6 @@
-import { md5 } from '../../core/ring/md5.js';
-import { makeRing, POINTS } from '../../core/ring/ring.js';
-import type { NodeId, Ring } from '../../core/ring/ring.js';
+import { md5 } from '../../limits/ring/md5.js';
+import { makeRing, POINTS } from '../../limits/ring/ring.js';
+import type { NodeId, Ring } from '../../limits/ring/ring.js';
 
 const WORDS_PER_DIGEST = 4;
 

@@ -1,5 +1,5 @@
-import { growRing, ringChecksum } from '../../core/ring/ring.js';
-import type { NodeId, Ring } from '../../core/ring/ring.js';
+import { growRing, ringChecksum } from '../../limits/ring/ring.js';
+import type { NodeId, Ring } from '../../limits/ring/ring.js';
 import { createRing } from './ring.js';
 import type { ClusterView } from '../asking/read-answer.js';
 

@@ -1,4 +1,4 @@
-import { isUnconnected } from '../../core/unconnected.js';
+import { isUnconnected } from '../../lib/unconnected.js';
 
 /** Messages of Bun and Deno, with the code that Node.js has for them. */
 const MESSAGES: readonly (readonly [RegExp, string])[] = [

@@ -1,5 +1,5 @@
-import type { Limiter, OnUnavailable } from '../../../src/core/request/limiter.js';
-import { TokenringError } from '../../../src/core/error.js';
+import type { Limiter, OnUnavailable } from '../../../src/limits/request/limiter.js';
+import { TokenringError } from '../../../src/lib/error.js';
 import type { Sent } from '../../support/http.js';
 import type { AppSpec, LimiterOptions, Seen } from './apps/app.js';
 import type { Shown } from './shown.js';

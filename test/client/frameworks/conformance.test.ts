@@ -1,7 +1,7 @@
 import { get } from 'node:http';
 import { expect } from 'chai';
-import type { Decision } from '../../../src/core/decide/decision.js';
-import type { Limiter } from '../../../src/core/request/limiter.js';
+import type { Decision } from '../../../src/limits/decide/decision.js';
+import type { Limiter } from '../../../src/limits/request/limiter.js';
 import { createNode } from '../../../src/index.js';
 import type { Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';

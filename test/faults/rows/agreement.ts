@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ClientDescription } from '../../../src/core/request/description.js';
+import type { ClientDescription } from '../../../src/limits/request/description.js';
 import { HOUR_MS } from '../clients.js';
 import { machineMs } from '../history.js';
 import type { Asked } from '../history.js';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { NodeId } from '../../../src/core/ring/ring.js';
+import type { NodeId } from '../../../src/limits/ring/ring.js';
 import type { Fault } from '../../sim/history.js';
 import { startEtcdOn } from '../etcd-hosts.js';
 import type { EtcdOnHosts } from '../etcd-hosts.js';

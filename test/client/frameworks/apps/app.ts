@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Decision } from '../../../../src/core/decide/decision.js';
+import type { Decision } from '../../../../src/limits/decide/decision.js';
 import type { CommonOptions } from '../../../../src/client/middleware/rate-limit-options.js';
 
 /** A request and its answer, as the callbacks of a case see them under each framework. */

@@ -1,0 +1,28 @@
+import type { Discovery } from '../membership/discovery.js';
+import type { Log } from '../lib/log.js';
+import { createDnsDiscovery } from '../membership/discovery/dns.js';
+import { createEtcdRegistry } from '../membership/discovery/etcd.js';
+import { createStaticDiscovery } from '../membership/discovery/static.js';
+import type { Settings } from './settings/setting-table.js';
+import { systemClock } from '../lib/system.js';
+
+/** Finds the seeds that the settings name. With etcd there are none, as its registry lists the members. */
+export function discoveryOf({ discovery, dnsName, peers }: Settings, log: Log): Discovery {
+  if (discovery === 'etcd') return createStaticDiscovery([]);
+  return dnsName === undefined
+    ? createStaticDiscovery(peers)
+    : createDnsDiscovery(dnsName, { clock: systemClock, log });
+}
+
+/** Creates the registry in etcd. Returns `undefined` when the settings do not use etcd. */
+export function registryOf(settings: Settings): ReturnType<typeof createEtcdRegistry> | undefined {
+  if (settings.discovery !== 'etcd') return undefined;
+  const { etcdEndpoints, etcdPrefix, etcdUser, etcdPassword, etcdTlsCert, etcdTlsKey, etcdTlsCa } = settings;
+  const known = etcdUser !== undefined && etcdPassword !== undefined;
+  return createEtcdRegistry({
+    endpoints: etcdEndpoints,
+    prefix: etcdPrefix,
+    user: known ? { name: etcdUser, password: etcdPassword } : undefined,
+    tls: { ca: etcdTlsCa, cert: etcdTlsCert, key: etcdTlsKey },
+  });
+}

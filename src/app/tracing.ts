@@ -1,0 +1,183 @@
+import type * as Api from '@opentelemetry/api';
+import type { Attributes, Context, Span, SpanContext, SpanKind, Tracer, TracerProvider } from '@opentelemetry/api';
+import type { CheckPipeline } from '../node/decide/check-pipeline.js';
+import type { CheckResult } from '../protocol/messages.js';
+import type { ClusterNode } from '../node/node.js';
+import { CheckBatch } from '../limits/decide/check-batch.js';
+import type { Answer } from '../limits/decide/check-batch.js';
+import type { Check } from '../limits/decide/decide.js';
+import type { Decision, Source } from '../limits/decide/decision.js';
+import { TokenringError } from '../lib/error.js';
+import { readTraceContext, spanIdsOf, traceparentOf } from '../lib/trace-context.js';
+import type { TraceContext } from '../lib/trace-context.js';
+import { VERSION } from '../lib/version.js';
+
+type Checks = Pick<CheckPipeline, 'check' | 'checkMany'>;
+type Receive = ClusterNode['receive'];
+
+/** Spans for decisions, by OpenTelemetry. */
+export interface Tracing {
+  /** Decides as `checks` does. Each decision has a span, and its owner learns of it. */
+  atEntry(checks: Checks): Checks;
+  /** Receives as `receive` does. Each traced check of a peer that this node decides has a span. */
+  atOwner(receive: Receive): Receive;
+}
+
+/**
+ * The provider of the API, which stands in for the registered one. Without one, its tracers do nothing, which costs
+ * time on every decision.
+ */
+interface StandIn {
+  /** @returns `undefined` if no provider is registered */
+  getDelegateTracer(name: string, version: string): Tracer | undefined;
+}
+
+interface TracingOptions {
+  /** Id of this node, once it is known. */
+  readonly self: () => string;
+  /** Whether spans name the client. */
+  readonly clientIds: boolean;
+}
+
+/**
+ * Finds the tracer of this process. A program registers its tracer provider before the node starts, for example in a
+ * module that `node --import` loads.
+ * @returns `undefined` if `@opentelemetry/api` is missing or no provider is registered; then nothing is traced
+ */
+export async function openTracing(options: TracingOptions): Promise<Tracing | undefined> {
+  let api: typeof Api;
+  try {
+    api = await import('@opentelemetry/api');
+  } catch {
+    return undefined;
+  }
+  const provider: TracerProvider & Partial<StandIn> = api.trace.getTracerProvider();
+  const tracer =
+    provider.getDelegateTracer === undefined
+      ? provider.getTracer('tokenring', VERSION)
+      : provider.getDelegateTracer('tokenring', VERSION);
+  return tracer && createTracing(api, tracer, options);
+}
+
+function createTracing(api: typeof Api, tracer: Tracer, { self, clientIds }: TracingOptions): Tracing {
+  const { SERVER, INTERNAL } = api.SpanKind;
+
+  /** Returns the context of the sender of a trace. */
+  function remote(context: Context, { traceparent, tracestate }: TraceContext): Context {
+    const { traceId, spanId, flags: traceFlags } = spanIdsOf(traceparent)!;
+    const traceState = api.createTraceState(tracestate);
+    return api.trace.setSpanContext(context, { traceId, spanId, traceFlags, traceState, isRemote: true });
+  }
+
+  function begin(name: string, kind: SpanKind, parent: Context, { clientId }: Check): Span {
+    return tracer.startSpan(
+      name,
+      { kind, ...(clientIds && { attributes: { 'tokenring.client_id': clientId } }) },
+      parent,
+    );
+  }
+
+  /** Begins under the span in progress in this process, or else under what the caller sent. */
+  function beginEntry(check: Check): Span {
+    const active = api.context.active();
+    if (check.trace === undefined || api.trace.getSpan(active) !== undefined)
+      return begin('tokenring.decide', INTERNAL, active, check);
+    return begin('tokenring.decide', SERVER, remote(active, check.trace), check);
+  }
+
+  function beginOwner(check: Check): Span | undefined {
+    if (check.trace === undefined) return undefined;
+    return begin('tokenring.decide.owner', SERVER, remote(api.ROOT_CONTEXT, check.trace), check);
+  }
+
+  function under(span: Span, check: Check): Check {
+    return { ...check, trace: contextOf(span.spanContext()) ?? check.trace };
+  }
+
+  /** Makes a batch of the checks that are not answered yet, each under a span of its own, at the same places. */
+  function beginBatch(batch: CheckBatch): { traced: CheckBatch; spans: ReadonlyMap<number, Span> } {
+    const traced = new CheckBatch(batch.size);
+    const spans = new Map<number, Span>();
+    for (let place = 0; place < batch.size; place += 1) {
+      if (batch.isAnswered(place)) traced.addAnswer(batch.answerAt(place));
+      else {
+        const span = beginEntry(batch.check(place));
+        spans.set(place, span);
+        traced.add(under(span, batch.check(place)));
+      }
+    }
+    return { traced, spans };
+  }
+
+  function end(span: Span, answer: Answer): void {
+    if (answer instanceof TokenringError) {
+      const { code } = answer;
+      span.setAttribute('error.type', code).setStatus({ code: api.SpanStatusCode.ERROR, message: code });
+    } else span.setAttributes(attributesOf(answer.source, answer.owner, outcomeOf(answer.allowed)));
+    span.end();
+  }
+
+  return {
+    atEntry: (checks) => ({
+      check(check) {
+        const span = beginEntry(check);
+        const settled = (decision: Decision): Decision => {
+          end(span, decision);
+          return decision;
+        };
+        const decision = checks.check(under(span, check));
+        if (!(decision instanceof Promise)) return settled(decision);
+        return decision.then(settled, (error: unknown) => {
+          end(span, error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error }));
+          throw error;
+        });
+      },
+      checkMany(batch) {
+        const { traced, spans } = beginBatch(batch);
+        const settled = (): void => {
+          for (const [place, span] of spans) {
+            const answer = traced.answerAt(place);
+            batch.answer(place, answer);
+            end(span, answer);
+          }
+        };
+        const later = checks.checkMany(traced);
+        if (later !== undefined) return later.then(settled);
+        settled();
+        return undefined;
+      },
+    }),
+    atOwner: (receive) => (message) => {
+      const { body } = message;
+      if (body.kind !== 'decide') return receive(message);
+      const spans = body.checks.map(beginOwner);
+      return receive(message).then((answer) => {
+        const results = answer.body.kind === 'decided' ? answer.body.results : [];
+        spans.forEach((span, i) => {
+          const result = results[i];
+          span?.setAttributes(attributesOf('owner', self(), outcomeAtOwner(result))).end();
+        });
+        return answer;
+      });
+    },
+  };
+}
+
+function outcomeOf(allowed: boolean): 'allowed' | 'denied' {
+  return allowed ? 'allowed' : 'denied';
+}
+
+function outcomeAtOwner(result: CheckResult | undefined): string {
+  if (result === 'overloaded') return result;
+  // Without a result, another node decides for this client.
+  return result ? outcomeOf(result.verdict.allowed) : 'not_owner';
+}
+
+function attributesOf(source: Source, owner: string, outcome: string): Attributes {
+  return { 'tokenring.source': source, 'tokenring.owner': owner, 'tokenring.outcome': outcome };
+}
+
+/** @returns `undefined` for a span without ids, as of a tracer that is switched off */
+function contextOf({ traceId, spanId, traceFlags, traceState }: SpanContext): TraceContext | undefined {
+  return readTraceContext(traceparentOf({ traceId, spanId, flags: traceFlags }), traceState?.serialize());
+}

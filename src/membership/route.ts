@@ -1,0 +1,59 @@
+import type { NodeId, Placed } from '../limits/ring/ring.js';
+import type { Membership } from './membership.js';
+import type { Clock } from '../lib/clock.js';
+
+/** The node that decides for a client. */
+type Route =
+  /** This node; `degraded` when it acts for an owner that is down, with the copy it holds. */
+  | { readonly kind: 'mine'; readonly degraded: boolean }
+  | { readonly kind: 'forward'; readonly id: NodeId }
+  /** No member of the ring that may decide is up, as far as this node can tell. */
+  | { readonly kind: 'nobody' };
+
+const MINE: Route = { kind: 'mine', degraded: false };
+const ACTING_OWNER: Route = { kind: 'mine', degraded: true };
+const NOBODY: Route = { kind: 'nobody' };
+
+/**
+ * The owner, or the first of its successors that is up. That one owns the client next if the owner does not come back.
+ * @param nowMs the present reading of the clock, if the caller has it
+ */
+export function route(membership: Membership, client: Placed, nowMs?: number): Route {
+  const ring = membership.ring();
+  const self = membership.self().id;
+  const owner = ring.owner(client);
+  if (owner === undefined) return NOBODY;
+  if (owner === self) return membership.leaseExpired() ? NOBODY : MINE;
+  if (!membership.isDown(owner, nowMs)) return { kind: 'forward', id: owner };
+  if (!membership.allowsActingOwner) return NOBODY;
+  const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id, nowMs));
+  if (actingOwner === undefined) return NOBODY;
+  return actingOwner === self ? ACTING_OWNER : { kind: 'forward', id: actingOwner };
+}
+
+/**
+ * @returns the id of the node that decides for a client, as far as this node knows now; `undefined`: none that may is
+ * up
+ */
+type Decider = (client: Placed) => NodeId | undefined;
+
+/** @param detectPause called first: after a pause, this node may not decide, whatever it knew */
+export function createDecider({
+  clock,
+  membership,
+  detectPause,
+}: {
+  clock: Clock;
+  membership: Membership;
+  detectPause: (nowMs: number) => void;
+}): Decider {
+  return (client) => {
+    detectPause(clock.nowMs());
+    const to = route(membership, client);
+    if (to.kind === 'mine') {
+      if (to.degraded) membership.noteActing(client);
+      return membership.self().id;
+    }
+    return to.kind === 'forward' ? to.id : undefined;
+  };
+}

@@ -1,0 +1,103 @@
+import { createRing } from '../../limits/ring/rings.js';
+import type { NodeId } from '../../limits/ring/ring.js';
+import type { BucketTable } from '../../state/bucket-table.js';
+import type { Copies } from '../../state/copies.js';
+import type { Membership } from '../../membership/membership.js';
+import type { ClientSnapshot } from '../../state/client-snapshot.js';
+import type { Ask } from '../../protocol/peer-transport.js';
+import type { Clock, Timers } from '../../lib/clock.js';
+import type { Log } from '../../lib/log.js';
+import type { WriteBehind } from './write-behind.js';
+
+/** Clients in one message. */
+const CHUNK = 500;
+/** Places of the table that are looked at between two pauses. */
+const STEP = 2_000;
+/** How long a node waits for missing peers before it decides without them. */
+const AWAIT_TIMEOUT_MS = 10_000;
+const CHECK_EVERY_MS = 20;
+
+/**
+ * Restores the state of a cluster whose nodes were all down and have a store each. A node's store holds the clients
+ * that it decided, and the stores of its peers hold the rest. Before a node enters the ring, it sends clients to their
+ * owners. It does not decide before all peers are back that were in its last ring. So the first decision after the
+ * restart is made on everything that was written.
+ */
+export interface ColdStartRecovery {
+  /** Whether other members were in the ring when this node was last in it. */
+  hasPeersToAwait(): boolean;
+  /** Sends the clients of other owners to them, before this node enters the ring. @returns whether all were sent */
+  returnToOwners(): Promise<boolean>;
+  /** Resolves when all missing peers are back, or after 10 s. */
+  awaitPeers(isClosed: () => boolean): Promise<void>;
+}
+
+interface ColdStartRecoveryDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly table: BucketTable;
+  readonly copies: Copies;
+  readonly membership: Membership;
+  readonly writeBehind: Pick<WriteBehind, 'missingPeers' | 'stopAwaitingPeers'>;
+  readonly log: Log;
+  readonly ask: Ask;
+}
+
+export function createColdStartRecovery(
+  deps: ColdStartRecoveryDeps,
+  options: { readonly suspectAfterMs: number },
+): ColdStartRecovery {
+  const { clock, timers, table, copies, membership, writeBehind, log, ask } = deps;
+  const { id: self } = membership.self();
+  let returned = false;
+
+  // Workers may share a file. Then another worker can have written this node's id into it.
+  const peers = (): readonly NodeId[] => writeBehind.missingPeers().filter((id) => id !== self);
+  const missing = (): readonly NodeId[] => peers().filter((id) => !membership.ring().members.includes(id));
+
+  async function send(to: NodeId, clients: readonly ClientSnapshot[]): Promise<boolean> {
+    if (clients.length === 0) return true;
+    const asked = await ask(to, { kind: 'replicate', clients }, options.suspectAfterMs);
+    return asked.kind === 'answer' && asked.body.kind === 'kept';
+  }
+
+  return {
+    hasPeersToAwait: () => peers().length > 0,
+    async returnToOwners() {
+      // Once is enough: later changes are replicated as usual.
+      if (returned) return true;
+      const ring = createRing([...membership.ring().members, self], membership.ring());
+      const chunks = new Map<NodeId, ClientSnapshot[]>();
+      for (let place = table.size() - 1; place >= 0; place -= 1) {
+        if (place % STEP === 0) await timers.sleep(0);
+        const client = table.at(place);
+        if (client?.decidedAsActingOwner !== true) continue;
+        const owner = ring.owner(client.id);
+        if (owner === undefined || owner === self) continue;
+        const snapshot = copies.of(client, true);
+        if (snapshot === undefined) continue;
+        let chunk = chunks.get(owner);
+        if (chunk === undefined) chunks.set(owner, (chunk = []));
+        chunk.push(snapshot);
+        if (chunk.length === CHUNK && !(await send(owner, chunk.splice(0)))) return false;
+      }
+      const sent = await Promise.all([...chunks].map(([owner, chunk]) => send(owner, chunk)));
+      return (returned = sent.every(Boolean));
+    },
+    async awaitPeers(isClosed) {
+      const startMs = clock.nowMs();
+      if (missing().length > 0) log.info({ missing: missing() }, 'waiting for the peers of the last ring');
+      while (missing().length > 0 && !isClosed()) {
+        if (clock.nowMs() - startMs >= AWAIT_TIMEOUT_MS) {
+          log.warn(
+            { missing: missing() },
+            'deciding without the missing peers; their stores are merged once they are back',
+          );
+          break;
+        }
+        await timers.sleep(CHECK_EVERY_MS);
+      }
+      writeBehind.stopAwaitingPeers();
+    },
+  };
+}

@@ -1,0 +1,137 @@
+import { DURATION_BOUNDS, SOURCES } from '../limits/decide/decision.js';
+import type { Source } from '../limits/decide/decision.js';
+import { clientKey } from '../limits/ring/client-hash.js';
+import type { NodeId } from '../limits/ring/ring.js';
+import { mergeTop } from '../limits/top-clients.js';
+import type { TopClients, TopPart } from '../limits/top-clients.js';
+import type { Counted } from '../lib/space-saving.js';
+import type { Membership } from '../membership/membership.js';
+import type { NodeReport, PeerAnswer, PeerMessage, TopQuery } from '../protocol/messages.js';
+import type { NodeStats } from './node-stats.js';
+import { sumOfUses } from '../policy/policy-use.js';
+import type { PolicyUse, Use } from '../policy/policy-use.js';
+import type { Ask } from '../protocol/peer-transport.js';
+import type { Clock } from '../lib/clock.js';
+import type { ProcessReport } from '../protocol/messages.js';
+
+interface ObserverDeps {
+  readonly clock: Clock;
+  readonly membership: Membership;
+  readonly ask: Ask;
+  readonly topClients: TopClients;
+  readonly policyUse: PolicyUse;
+  readonly stats: () => NodeStats;
+  readonly processReport?: (() => ProcessReport | undefined) | undefined;
+}
+
+/** The merged counts of the members. */
+interface ClusterTop {
+  readonly clients: readonly Counted[];
+  /** Members that did not answer; what they counted is missing. */
+  readonly missing: readonly NodeId[];
+}
+
+/** The requests under a policy to all members. */
+interface ClusterUse extends Use {
+  /** Members that did not answer; their callers may use the policy. */
+  readonly missing: readonly NodeId[];
+}
+
+/** A client in a report, under the name of its policy, if it has one. */
+interface ReportedClient {
+  readonly clientId: string;
+  readonly policy: string | undefined;
+  readonly denied: number;
+}
+
+/** Tells what this node and all others count. */
+export interface Observer {
+  /** The clients with the largest counts over all members. */
+  readonly top: (query: TopQuery, limit: number) => Promise<ClusterTop>;
+  /** Counts the clients of a report among those that are denied and ask most. No decision looks at this. */
+  readonly countReported: (clients: readonly ReportedClient[]) => void;
+  readonly topHere: (query: TopQuery) => TopPart;
+  /** The report of each member; `undefined` for one that did not answer. */
+  readonly reports: () => Promise<ReadonlyMap<NodeId, NodeReport | undefined>>;
+  readonly reportHere: () => NodeReport;
+  /** The requests under a policy in the last hour, over all members. */
+  readonly use: (name: string) => Promise<ClusterUse>;
+  readonly useHere: (name: string) => Use;
+}
+
+/** @param options.timeoutMs of each message to a peer */
+export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: number }): Observer {
+  const { clock, membership, ask, topClients, policyUse, stats, processReport } = deps;
+
+  /** Asks all other members that are up. Those that do not answer have `undefined`. */
+  async function askAll(message: PeerMessage): Promise<Map<NodeId, PeerAnswer | undefined>> {
+    const answers = new Map<NodeId, PeerAnswer | undefined>();
+    await Promise.all(
+      membership.others().map(async (id) => {
+        answers.set(id, undefined);
+        if (membership.isDown(id)) return;
+        const asked = await ask(id, message, timeoutMs);
+        if (asked.kind === 'answer') answers.set(id, asked.body);
+      }),
+    );
+    return answers;
+  }
+
+  function topHere({ by, span, policy }: TopQuery): TopPart {
+    return topClients.top(by, span, policy, clock.nowMs());
+  }
+
+  function reportHere(): NodeReport {
+    const { clients, replicationLagMs, forwardsWaiting } = stats();
+    return { ...(processReport?.() ?? EMPTY), clients, replicationLagMs, forwardsWaiting };
+  }
+
+  const useHere = (name: string): Use => policyUse.inLastHour(name);
+
+  return {
+    topHere,
+    countReported(clients) {
+      for (const { clientId, policy, denied } of clients)
+        topClients.add(clientKey(clientId), policy, denied, clock.nowMs());
+    },
+    reportHere,
+    useHere,
+    async use(name) {
+      const uses: Use[] = [useHere(name)];
+      const missing: NodeId[] = [];
+      for (const [id, answer] of await askAll({ kind: 'use', name })) {
+        if (answer?.kind === 'use') uses.push(answer.use);
+        else missing.push(id);
+      }
+      return { ...sumOfUses(uses), missing };
+    },
+    async top(query, limit) {
+      const parts: TopPart[] = [topHere(query)];
+      const missing: NodeId[] = [];
+      for (const [id, answer] of await askAll({ kind: 'top', ...query })) {
+        if (answer?.kind === 'top') parts.push(answer);
+        else missing.push(id);
+      }
+      return { clients: mergeTop(parts, limit), missing };
+    },
+    async reports() {
+      const reports = new Map<NodeId, NodeReport | undefined>([[membership.self().id, reportHere()]]);
+      for (const [id, answer] of await askAll({ kind: 'report' })) {
+        reports.set(id, answer?.kind === 'report' ? answer.report : undefined);
+      }
+      return reports;
+    },
+  };
+}
+
+const NONE = Object.fromEntries(SOURCES.map((source) => [source, 0])) as Readonly<Record<Source, number>>;
+const EMPTY: ProcessReport = {
+  allowed: NONE,
+  denied: NONE,
+  problems: 0,
+  durations: new Array<number>(DURATION_BOUNDS.length + 1).fill(0),
+  busyMs: 0,
+  uptimeMs: 0,
+  memoryBytes: 0,
+  memoryBudgetBytes: 0,
+};

@@ -1,0 +1,147 @@
+import { createAnsweredBatches } from './answered-batches.js';
+import type { Donor } from '../replication/donor.js';
+import type { LeaseGranter } from './leases/granter.js';
+import type { Limiter } from './decide/limiter.js';
+import type { PeerChecks } from './decide/peer-checks.js';
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import type { Membership } from '../membership/membership.js';
+import type { PeerRpc } from '../membership/peer-rpc.js';
+import type { Observer } from './observer.js';
+import type { CheckResult, PeerAnswer, PeerMessage, Sender } from '../protocol/messages.js';
+import type { ClientCopies } from '../state/client-snapshot.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
+import type { Clock } from '../lib/clock.js';
+import type { Settler } from './decide/settler.js';
+
+/** Answers are kept in case their batch is sent again, for longer than any sender waits. */
+const ANSWER_TTL_MS = 5_000;
+/** Upper bounds of the bytes of an answer, of one decision in it, and of the figures of each of several limits. */
+const ANSWER_BYTES = 1_000;
+const DECIDED_BYTES = 240;
+const LIMIT_BYTES = 136;
+
+type Results = readonly CheckResult[];
+
+interface PeerHandlerDeps {
+  readonly clock: Clock;
+  readonly membership: Membership;
+  readonly limiter: Pick<Limiter, 'describe'>;
+  readonly peerChecks: PeerChecks;
+  readonly leaseGranter: LeaseGranter;
+  readonly donor: Donor;
+  readonly policies: PolicyBackend;
+  readonly settler: Settler;
+  readonly adaptive: AdaptiveController;
+  /** @param view the sender's view of the members */
+  readonly keep: (copied: ClientCopies, view: string) => void;
+  readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
+  readonly forget: (clientId: string) => void;
+  readonly observer: Observer;
+}
+
+interface PeerHandler {
+  answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
+}
+
+/** Answers the messages of peers. */
+export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { maxAnswerBytes: number }): PeerHandler {
+  const {
+    clock,
+    membership,
+    limiter,
+    peerChecks,
+    leaseGranter,
+    donor,
+    policies,
+    settler,
+    adaptive,
+    keep,
+    peerRpc,
+    forget,
+    observer,
+  } = deps;
+  const answered = createAnsweredBatches({ clock }, { ttlMs: ANSWER_TTL_MS, maxBytes: maxAnswerBytes });
+
+  function decided(results: Results): PeerAnswer {
+    // If this node does not decide for a client, the two nodes have different rings and compare member lists. The list
+    // is not kept with the answer: it may be long, and it changes.
+    const members = results.includes(null) ? membership.records() : [];
+    return { kind: 'decided', results, members };
+  }
+
+  function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
+    const before = answered.get(message.batchId);
+    if (before !== undefined) return answer(before);
+    // A member that refused the sender counts as down here only if it refuses this node too.
+    for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
+    const results = peerChecks.decide(message.checks);
+    answered.add(message.batchId, results, answerBytes(message.checks));
+    return answer(results);
+  }
+
+  function answer(results: Results | Promise<Results>): PeerAnswer | Promise<PeerAnswer> {
+    return results instanceof Promise ? results.then(decided) : decided(results);
+  }
+
+  return {
+    answer(sender, message) {
+      const { from } = sender;
+      switch (message.kind) {
+        case 'decide':
+          return decide(message);
+        case 'heartbeat':
+          return peerRpc.answerHeartbeat(sender, message.members);
+        case 'lease':
+          return leaseGranter
+            .lease(message.requests, message.returns, from.id)
+            .then((grants) => ({ kind: 'leased', grants }));
+        case 'replicate':
+          keep(message, sender.view);
+          // Copies of a member that may not decide any more are merged, but the member must not count on them.
+          return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
+        case 'handoff':
+          return donor.handoff(from.id, message.chunk, message.gone);
+        case 'admit':
+          return donor.admit(message.record, message.ring, message.members);
+        case 'paused':
+          return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
+        case 'describe':
+          return { kind: 'described', client: limiter.describe(message.clientId) };
+        case 'forget':
+          forget(message.clientId);
+          return { kind: 'forgotten' };
+        case 'settle': {
+          const { clientId, reservation, cost } = message;
+          const settling = settler.settleForPeer(clientId, reservation, cost);
+          return settling.then((settled) => ({ kind: 'settled', settled }));
+        }
+        case 'top':
+          return { kind: 'top', ...observer.topHere(message) };
+        case 'report':
+          return { kind: 'report', report: observer.reportHere() };
+        case 'use':
+          return { kind: 'use', use: observer.useHere(message.name) };
+        case 'load':
+          return { kind: 'factors', factors: adaptive.reportFromPeer(message.name, message.load) };
+        case 'factors':
+          adaptive.learn(message.factors);
+          return { kind: 'kept' };
+        case 'policies':
+          return policies.antiEntropy.answer(message);
+        case 'fetch-policies':
+          return policies.antiEntropy.fetchFrom(from.id, message);
+        case 'policy-part':
+          return policies.entryParts.answer(message.of, message.part);
+        case 'write-policies':
+          return policies.writeForPeer(message, from.id).then((written) => ({ kind: 'policies-written', written }));
+      }
+    },
+  };
+}
+
+/** Bytes of the answer to these checks, at most. */
+function answerBytes(checks: Extract<PeerMessage, { kind: 'decide' }>['checks']): number {
+  let bytes = ANSWER_BYTES;
+  for (const { rules } of checks) bytes += DECIDED_BYTES + (rules.length > 1 ? LIMIT_BYTES * rules.length : 0);
+  return bytes;
+}

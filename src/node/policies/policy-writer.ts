@@ -1,0 +1,47 @@
+import type { Changes } from '../../policy/policy-document.js';
+import type { EntryValue } from '../../policy/policy-entry.js';
+import type { Written } from '../../protocol/messages.js';
+import type { ActivePolicies } from '../../policy/active-policies.js';
+import type { PolicyBackend } from './policy-backend.js';
+
+/** One applied change, for the audit log. */
+export interface PolicyChange<Actor> {
+  readonly who: Actor;
+  readonly version: number;
+  /** By key, as in `policy api` or `override api alice`; `null`: no such entry. */
+  readonly before: Readonly<Record<string, EntryValue | null>>;
+  readonly after: Readonly<Record<string, EntryValue | null>>;
+}
+
+/** Changes the policies and records who did it. The API and the watched policy file both write through it. */
+export interface PolicyWriter<Actor> {
+  /** @param ifMatch see `PolicyBackend.write` */
+  write(changes: Changes, who: Actor, ifMatch?: readonly string[]): Promise<Written>;
+}
+
+/**
+ * @param record called once for each change that was applied
+ * @param saved resolves once this node has saved its document for a restart, or has failed to
+ */
+export function createPolicyWriter<Actor>(
+  { policies, activePolicies }: { policies: Pick<PolicyBackend, 'write'>; activePolicies: ActivePolicies },
+  { record, saved }: { record: (change: PolicyChange<Actor>) => void; saved: () => Promise<void> },
+): PolicyWriter<Actor> {
+  return {
+    async write(changes, who, ifMatch) {
+      const document = activePolicies.document();
+      const written = await policies.write(changes, ifMatch);
+      if (written.kind !== 'written') return written;
+      const { entries } = written.madeFrom ?? document;
+      const valueOf = (key: string): EntryValue | null => entries.get(key)?.value ?? null;
+      const changed = [...changes].filter(([key, after]) => JSON.stringify(valueOf(key)) !== JSON.stringify(after));
+      // Nodes that watch the same file all send the same change; only the first of them changes anything.
+      if (changed.length > 0) {
+        const before = Object.fromEntries(changed.map(([key]) => [key, valueOf(key)]));
+        record({ who, version: written.version, before, after: Object.fromEntries(changed) });
+      }
+      await saved();
+      return written;
+    },
+  };
+}

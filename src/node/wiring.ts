@@ -1,0 +1,311 @@
+import { LRUCache } from 'lru-cache';
+import { createDenials, denialsOf } from '../limits/decide/denials.js';
+import type { Denial, Denials } from '../limits/decide/denials.js';
+import { denialBytes } from '../limits/heap-bytes.js';
+import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
+import type { NodeId, Placed } from '../limits/ring/ring.js';
+import { createTopClients } from '../limits/top-clients.js';
+import type { TopClients } from '../limits/top-clients.js';
+import { createFallback } from './decide/fallback.js';
+import type { OnUnavailable } from './decide/fallback.js';
+import { createHold } from './decide/hold.js';
+import { createLimiter } from './decide/limiter.js';
+import type { Limiter } from './decide/limiter.js';
+import { createOwner } from './decide/owner.js';
+import { createPeerChecks } from './decide/peer-checks.js';
+import type { PeerChecks } from './decide/peer-checks.js';
+import { createSettler } from './decide/settler.js';
+import type { Settler } from './decide/settler.js';
+import { createColdStartRecovery } from './durability/cold-start-recovery.js';
+import type { ColdStartRecovery } from './durability/cold-start-recovery.js';
+import { withWriteBehind, createWriteBehind } from './durability/write-behind.js';
+import type { WriteBehind } from './durability/write-behind.js';
+import { createRegistryMember } from './registry-member.js';
+import type { RegistryMember } from './registry-member.js';
+import { createLeaseGranter } from './leases/granter.js';
+import type { LeaseGranter } from './leases/granter.js';
+import { createLeaseHolder } from './leases/holder.js';
+import type { LeaseHolder } from './leases/holder.js';
+import { beatMsOf, giveUpMsOf } from './lifecycle.js';
+import { createGossipMembership } from '../membership/gossip-membership.js';
+import type { Membership, MembershipOptions } from '../membership/membership.js';
+import { createGossipProbing } from '../membership/probing.js';
+import type { Probing } from '../membership/probing.js';
+import type { Registry } from '../membership/registry.js';
+import { createActivePolicies } from '../policy/active-policies.js';
+import { PolicyUse } from '../policy/policy-use.js';
+import type { ActivePolicies } from '../policy/active-policies.js';
+import { createAdaptiveController } from './policies/adaptive-controller.js';
+import type { AdaptiveController } from './policies/adaptive-controller.js';
+import type { PolicyBackend } from './policies/policy-backend.js';
+import { createRegistryBackend } from './policies/registry-backend.js';
+import { createRingBackend } from './policies/ring-backend.js';
+import type { Ask, PeerTransport } from '../protocol/peer-transport.js';
+import type { Clock, Timers } from '../lib/clock.js';
+import type { Discovery } from '../membership/discovery.js';
+import type { Log } from '../lib/log.js';
+import type { ProcessReport } from '../protocol/messages.js';
+import type { Store } from '../store/store.js';
+import { createReplicator } from '../replication/replicator.js';
+import type { Replicator } from '../replication/replicator.js';
+import { createForwarder } from './decide/forwarder.js';
+import type { Forwarder } from './decide/forwarder.js';
+import { createDecider, route } from '../membership/route.js';
+import { createBucketTable } from '../state/bucket-table.js';
+import type { BucketTable } from '../state/bucket-table.js';
+import { createCopies } from '../state/copies.js';
+import type { Copies } from '../state/copies.js';
+import { createRecentDecisions } from '../state/recent-decisions.js';
+import type { RecentDecisions } from '../state/recent-decisions.js';
+import { createReservations } from '../state/reservations.js';
+import type { Reservations } from '../state/reservations.js';
+
+const MIB = 1024 * 1024;
+
+/** Bounds of what a node remembers, in bytes. */
+export interface StateBounds {
+  /** Clients in the bucket table: a record for each, outside the heap. */
+  readonly maxRecordBytes: number;
+  /** Clients in the bucket table whose buckets do not fit into their records, and rules. */
+  readonly maxClientHeapBytes: number;
+  /** Request ids, each for 60 s. */
+  readonly maxRecentBytes: number;
+  /** Reservations, each for ten minutes. */
+  readonly maxReservationBytes: number;
+  /** Clients that the node decides by its fallback: as many bytes outside the heap, and as many on it. */
+  readonly maxFallbackBytes: number;
+  /** Denials of clients of other owners. */
+  readonly maxDenialBytes: number;
+  /** Answers to peers, in case a peer sends its checks again. */
+  readonly maxAnswerBytes: number;
+  /** Checks of peers that wait, while this node may not decide or for acknowledgements. */
+  readonly maxWaitingCheckBytes: number;
+  /** All policies together, as JSON. */
+  readonly maxPolicyBytes: number;
+}
+
+/** Bounds of a node that is part of another program. */
+export const DEFAULT_STATE_BOUNDS: StateBounds = {
+  maxRecordBytes: 256 * MIB,
+  maxClientHeapBytes: 128 * MIB,
+  maxRecentBytes: 128 * MIB,
+  maxReservationBytes: 128 * MIB,
+  maxFallbackBytes: 16 * MIB,
+  maxDenialBytes: 8 * MIB,
+  maxAnswerBytes: 32 * MIB,
+  maxWaitingCheckBytes: 16 * MIB,
+  maxPolicyBytes: MAX_DOCUMENT_BYTES,
+};
+/** After so many forwards of one client within 250 ms, a node asks for a lease: about 130 a second. */
+const LEASE_AFTER = 32;
+
+export interface ClusterNodeOptions {
+  /** Id of this node on the ring: `host:port`. */
+  readonly self: NodeId;
+  readonly version: string;
+  /** Address of the public API, if this node knows it. */
+  readonly url?: string | undefined;
+  /** Bound of the bucket table, in clients. */
+  readonly maxClients: number;
+  /** 32 random bits of this process: nobody else can tell which client ids share a place of the bucket table. Default 0. */
+  readonly tableSecret?: number;
+  /** Default: `DEFAULT_STATE_BOUNDS`. */
+  readonly stateBounds?: StateBounds;
+  /** Checks that wait for one peer; a check beyond is answered as overload. Default 10,000. */
+  readonly maxQueued?: number | undefined;
+  readonly replicas: number;
+  readonly replicationIntervalMs: number;
+  readonly suspectAfterMs: number;
+  /** Without a registry: about how many members this node exchanges heartbeats with, even, at least 2. Default 8. */
+  readonly neighbours?: number | undefined;
+  readonly onUnavailable: OnUnavailable;
+  /** Forwards of one client within 250 ms after which this node asks for a lease. Default 32. */
+  readonly leaseAfter?: number;
+  /**
+   * With a registry: how long this node stays a member without renewing its lease, in whole seconds. Default 5,000 ms.
+   */
+  readonly memberTtlMs?: number;
+  /** With a registry: at most one node decides for a client, whatever fails. Default false. */
+  readonly strict?: boolean;
+  /** A node that meets no peer waits this long before it begins a ring of its own. Default 0. */
+  readonly bootstrapMs?: number;
+  /** Whether `start` first makes sure that no other process answers at the address of this node. Default false. */
+  readonly checksId?: boolean;
+  /** With a store: ms from a decision to its write. Default 200. */
+  readonly storeIntervalMs?: number;
+}
+
+export interface ClusterNodeDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly transport: PeerTransport;
+  readonly discovery: Discovery;
+  /** Keeps the registrations of all members. Without it, members gossip. */
+  readonly registry?: Registry | undefined;
+  readonly log: Log;
+  /** Keeps buckets beyond the life of all nodes. Without it, they end with the nodes. */
+  readonly store?: Store | undefined;
+  /** Reports on the process. Without it, the report of this node has zeros. */
+  readonly processReport?: (() => ProcessReport | undefined) | undefined;
+}
+
+/** The members, as gossip or a registry knows them. */
+interface MembershipParts {
+  readonly membership: Membership;
+  readonly probing: Probing;
+  /** Present if there is a registry. */
+  readonly registryMember: RegistryMember | undefined;
+}
+
+export function wireMembership(
+  deps: ClusterNodeDeps,
+  options: ClusterNodeOptions & Pick<MembershipOptions, 'onRingChange' | 'onConcurrentLeave'>,
+): MembershipParts {
+  const { clock, timers, log, registry, discovery } = deps;
+  if (registry !== undefined) {
+    const registryMember = createRegistryMember({ clock, timers, log, registry }, options);
+    return { registryMember, membership: registryMember.membership, probing: registryMember.probing };
+  }
+  const membership = createGossipMembership({ clock }, options);
+  const beatMs = beatMsOf(options.suspectAfterMs);
+  const probing = createGossipProbing({ clock, membership, discovery }, { beatMs });
+  return { registryMember: undefined, membership, probing };
+}
+
+/** The buckets of this node, and all that keeps copies of them. */
+interface BucketParts {
+  readonly table: BucketTable;
+  readonly recent: RecentDecisions;
+  readonly reservations: Reservations;
+  readonly copies: Copies;
+  readonly replicator: Replicator;
+  /** Present if there is a store. */
+  readonly writeBehind: WriteBehind | undefined;
+  readonly coldStartRecovery: ColdStartRecovery | undefined;
+  /** Takes note of changed clients, for the replicas and for the store. */
+  readonly changes: Pick<Replicator, 'changed' | 'replicateNow'>;
+}
+
+export function wireBuckets(
+  deps: ClusterNodeDeps & { readonly membership: Membership; readonly ask: Ask },
+  options: ClusterNodeOptions,
+): BucketParts {
+  const { clock, timers, membership, ask, store, log } = deps;
+  const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
+  const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const table = createBucketTable({
+    maxClients,
+    maxBytes: bounds.maxRecordBytes,
+    maxHeapBytes: bounds.maxClientHeapBytes,
+    secret: options.tableSecret ?? 0,
+  });
+  const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes, self: options.self });
+  const reservations = createReservations({ clock }, { maxBytes: bounds.maxReservationBytes });
+  const copies = createCopies({ clock, table, recent, reservations }, options);
+  const shared = { clock, timers, table, copies, membership, ask };
+  const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
+  const writeBehind = store && createWriteBehind({ ...shared, store, log }, options);
+  const coldStartRecovery = writeBehind && createColdStartRecovery({ ...shared, writeBehind, log }, options);
+  const changes = withWriteBehind(replicator, writeBehind);
+  return { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery, changes };
+}
+
+/** The parts that decide checks, on this node or by asking another one. */
+interface DecisionParts {
+  /** The node that decides for a key now; `undefined` if none does. */
+  readonly decider: (key: string) => NodeId | undefined;
+  readonly limiter: Limiter;
+  readonly peerChecks: PeerChecks;
+  readonly forwarder: Forwarder;
+  readonly leaseHolder: LeaseHolder;
+  readonly leaseGranter: LeaseGranter;
+  readonly denials: Denials;
+  readonly settler: Settler;
+  readonly topClients: TopClients;
+}
+
+export function wireDecisions(
+  deps: ClusterNodeDeps &
+    MembershipParts &
+    BucketParts & { readonly ask: Ask; readonly detectPause: (nowMs: number) => void },
+  options: ClusterNodeOptions,
+): DecisionParts {
+  const { clock, timers, membership, registryMember, ask, detectPause } = deps;
+  const { self, maxClients, onUnavailable, suspectAfterMs } = options;
+  const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
+  const replicator = deps.changes;
+  const decider = createDecider({ clock, membership, detectPause });
+  const topClients = createTopClients({ seed: options.tableSecret ?? 0 });
+  const forwarder = createForwarder(
+    { clock, timers, membership, ask, decider },
+    { giveUpAfterMs, maxQueued: options.maxQueued },
+  );
+  const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
+  const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes } = bounds;
+  const fallback = createFallback({ clock, membership, topClients }, { onUnavailable, maxClients, maxBytes });
+  const leaseHolder = createLeaseHolder(
+    { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
+    { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
+  );
+  const denials = createDenials(
+    new LRUCache<string, Denial>({
+      maxSize: maxDenialBytes,
+      sizeCalculation: (latest, clientId) =>
+        denialsOf(latest).reduce((bytes, { rules, decision }) => bytes + denialBytes(clientId, rules, decision), 0),
+    }),
+  );
+  const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
+  const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
+  const noteActing = (client: Placed): void => membership.noteActing(client);
+  const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger, topClients }, { self });
+  const hold = createHold();
+  const peerChecks = createPeerChecks({ ...deps, hold, owner }, { maxWaitingBytes: maxWaitingCheckBytes });
+  const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback, topClients });
+  const decidesFor = (clientId: string): boolean => {
+    const to = route(membership, clientId);
+    return to.kind === 'mine' && !to.degraded && !limiter.isHeld();
+  };
+  const leaseGranter = createLeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
+  const settler = createSettler(
+    { ...deps, replicator, decider, limiter, acknowledger },
+    { self, timeoutMs: suspectAfterMs },
+  );
+  return { decider, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
+}
+
+/** The policies in force, and what keeps them the same on all nodes. */
+interface PolicyParts {
+  readonly activePolicies: ActivePolicies;
+  readonly policyUse: PolicyUse;
+  readonly policies: PolicyBackend;
+  readonly adaptive: AdaptiveController;
+}
+
+/** @param parts are wired later: the peer RPC, which they use, tells others which policies are in force */
+export function wirePolicies(
+  deps: ClusterNodeDeps & MembershipParts & { readonly ask: Ask },
+  parts: () => Pick<DecisionParts, 'decider' | 'limiter'>,
+  options: ClusterNodeOptions,
+): PolicyParts {
+  const { clock, timers, log, membership, registryMember, ask } = deps;
+  const timeoutMs = options.suspectAfterMs;
+  const decider = (key: string): NodeId | undefined => parts().decider(key);
+  const policyUse = new PolicyUse(clock);
+  const activePolicies = createActivePolicies(
+    (policy, rules) => adaptive.scaled(policy, rules),
+    (name) => policyUse.note(name),
+  );
+  const adaptive: AdaptiveController = createAdaptiveController(
+    { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, decider },
+    { timeoutMs },
+  );
+  const isHeld = (): boolean => parts().limiter.isHeld();
+  const backendDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld };
+  const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
+  const policyStore = registryMember?.session.policyStore;
+  const policies =
+    policyStore === undefined
+      ? createRingBackend(backendDeps, backendOptions)
+      : createRegistryBackend({ ...backendDeps, policyStore }, backendOptions);
+  return { activePolicies, policyUse, policies, adaptive };
+}

@@ -1,0 +1,60 @@
+import type { PeerMessage } from '../messages.js';
+import type { PeerResult } from '../peer-transport.js';
+import { REFUSALS } from './refusal.js';
+import type { RefusalCode } from './refusal.js';
+
+/** Every kind once. The type requires all of them. */
+const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
+  decide: true,
+  heartbeat: true,
+  lease: true,
+  replicate: true,
+  handoff: true,
+  admit: true,
+  paused: true,
+  describe: true,
+  forget: true,
+  settle: true,
+  top: true,
+  report: true,
+  use: true,
+  load: true,
+  factors: true,
+  policies: true,
+  'fetch-policies': true,
+  'policy-part': true,
+  'write-policies': true,
+};
+const MESSAGE_KINDS = Object.keys(KINDS) as readonly PeerMessage['kind'][];
+const RESULT_KINDS = ['answer', 'refused', 'broken', 'timeout'] as const;
+
+/** The reason why a message or a connection is refused. `tls` means that its TLS handshake failed. */
+export type RefusalReason = RefusalCode | 'tls';
+
+type Kind = PeerMessage['kind'];
+
+/** Counts of the traffic between peers, as plain numbers that the metrics read. */
+export interface PeerCounters {
+  /** Messages that this node sent, by kind. */
+  readonly sent: Record<Kind, number>;
+  /** Messages that this node received, by kind. */
+  readonly received: Record<Kind, number>;
+  /** Messages that this node sent, by result. */
+  readonly results: Record<PeerResult['kind'], number>;
+  /** Messages and connections that its listener refused, by reason. */
+  readonly refused: Record<RefusalReason, number>;
+}
+
+export function createPeerCounters(): PeerCounters {
+  const refusals = Object.keys(REFUSALS) as RefusalCode[];
+  return {
+    sent: zeros<Kind>(MESSAGE_KINDS),
+    received: zeros<Kind>(MESSAGE_KINDS),
+    results: zeros<PeerResult['kind']>(RESULT_KINDS),
+    refused: zeros<RefusalReason>([...refusals, 'tls']),
+  };
+}
+
+function zeros<K extends string>(keys: readonly K[]): Record<K, number> {
+  return Object.fromEntries(keys.map((key) => [key, 0])) as Record<K, number>;
+}

@@ -1,0 +1,323 @@
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
+import type { Log } from '../../lib/log.js';
+import { BoundedMap } from '../../lib/bounded-map.js';
+import { decodeMessage, writeAnswer } from '../format/codec.js';
+import { MalformedMessage } from '../format/wire.js';
+import type { PeerCounters, RefusalReason } from './counters.js';
+import { acceptOffer, PEER_PATH, readProof, UPGRADE } from './handshake.js';
+import type { Accepted, Identity, LinkKeys } from './handshake.js';
+import { createLink, GOODBYE } from './link.js';
+import type { Link } from './link.js';
+import { createMismatchLog } from './mismatch-log.js';
+import { REFUSALS, refusalBody, writeRefusal } from './refusal.js';
+import type { RefusalCode } from './refusal.js';
+import { createStrangers } from './strangers.js';
+import { paceHandshakes } from './tls-pace.js';
+import { serverTls } from './tls.js';
+import type { PeerTls } from './tls.js';
+
+interface PeerServerDeps {
+  /** `ClusterNode.receive`. */
+  readonly receive: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
+  readonly counters: PeerCounters;
+  readonly identity: Identity;
+  readonly log: Log;
+}
+
+export interface PeerServerOptions {
+  readonly tls?: PeerTls | undefined;
+  /** Bound of one message, in bytes. Default 8 MiB. */
+  readonly maxBytes?: number;
+  /** Bound of one answer, in bytes. Default 8 MiB. */
+  readonly maxAnswerBytes?: number;
+  /** Bound of connections that have not proved who they are. Above it, the oldest is dropped. Default 256. */
+  readonly maxStrangers?: number;
+  /** Time that a connection has to prove who it is. Default 5,000 ms. */
+  readonly strangerMs?: number;
+  /** Bound of members' links. Default 4,096. */
+  readonly maxLinks?: number;
+  /** A link on which no bytes move for this long is ended. The sender ends an idle link earlier. Default 5 minutes. */
+  readonly idleMs?: number;
+}
+
+export interface PeerServer {
+  readonly server: Server;
+  /** Takes the same messages on a Unix socket, which only this user may open: without TLS, and without tags. */
+  readonly local: Server;
+  /** Uses another certificate and CA for new connections. Open ones continue. */
+  useTls(tls: PeerTls): void;
+  /**
+   * Takes no new connection, answers the messages in flight, and ends the links. Cuts the rest off after `graceMs`.
+   */
+  close(graceMs: number): Promise<void>;
+}
+
+/** A member's link, and the messages on it that are being answered. */
+interface Member {
+  readonly link: Link;
+  inFlight: number;
+  paused: boolean;
+}
+
+const HEALTHY = '{"status":"ok"}';
+/** The handshake takes about 400 bytes. It names three hosts, each of which may have 253 characters. */
+const MAX_HEADER_BYTES = 1_280;
+/**
+ * Bytes that a stranger may send: headers and a proof of 32 bytes. node:http refuses longer headers at once, and 32
+ * bytes after them are right or wrong. With TLS, its handshake and a certificate chain count too, which OpenSSL holds
+ * until it knows whether they are valid.
+ */
+const MAX_STRANGER_BYTES = 1_536;
+const MAX_TLS_STRANGER_BYTES = 32_768;
+/**
+ * Messages of one link that are being answered. At this bound, reading from the link pauses. Senders limit themselves
+ * to fewer.
+ */
+const MAX_IN_FLIGHT = 2_048;
+/** Bytes of answers that a member has not read. At this bound, reading of its messages pauses. */
+const MAX_UNREAD_BYTES = 1024 * 1024;
+
+/**
+ * Bytes of messages that have arrived in part, of all links together. A message is 8 MiB at most, and few need more than
+ * one. Above it, the link with the most ends.
+ */
+const MAX_HELD_BYTES = 32 * 1024 * 1024;
+
+/** Creates the listener for peers. It speaks HTTP, and peers upgrade it to a link. */
+export function createPeerServer(
+  { receive, counters, identity, log }: PeerServerDeps,
+  options: PeerServerOptions = {},
+): PeerServer {
+  const { maxBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
+  const { maxStrangers = 256, strangerMs = 5_000, maxLinks = 4_096, idleMs = 300_000 } = options;
+  const limits = { maxSendBytes: maxAnswerBytes, maxReceiveBytes: maxBytes, maxWaitingBytes: 2 * maxAnswerBytes };
+  const members = new Set<Member>();
+  const mismatches = createMismatchLog(identity.cluster, log);
+  let closing = false;
+  let heldBytes = 0;
+
+  function count(reason: RefusalReason, socket: Socket | undefined, detail?: string): void {
+    const times = (counters.refused[reason] += 1);
+    // Only the first, the tenth, the hundredth … is logged, as repeated refusals must not fill the log.
+    if (!/^10*$/.test(String(times))) return;
+    log.warn({ reason, from: socket?.remoteAddress, detail, times }, 'refused a connection or a message of a peer');
+  }
+
+  const strangers = createStrangers({
+    max: maxStrangers,
+    maxBytes: options.tls === undefined ? MAX_STRANGER_BYTES : MAX_TLS_STRANGER_BYTES,
+    maxAgeMs: strangerMs,
+    dropped: count,
+  });
+
+  function answerHttp(req: IncomingMessage, res: ServerResponse): void {
+    const refuse = (code: RefusalCode): void => {
+      count(code, req.socket);
+      const body = refusalBody(code);
+      res.writeHead(REFUSALS[code].status, problemHeaders(code, body));
+      res.end(body);
+    };
+    // The connection ends with the answer, so the body is not read.
+    res.on('finish', () => req.socket.destroySoon());
+    if (req.headers.origin !== undefined) return refuse('from_browser');
+    if (req.url === '/healthz' && req.method === 'GET') {
+      res.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': HEALTHY.length, Connection: 'close' });
+      return void res.end(HEALTHY);
+    }
+    refuse(req.url === PEER_PATH ? 'upgrade_required' : 'not_found');
+  }
+
+  function upgrade(req: IncomingMessage, socket: Socket, head: Buffer, isLocal: boolean): void {
+    socket.on('error', () => socket.destroy());
+    const refuse = (code: RefusalCode, detail?: string, logged = detail): void => {
+      count(code, socket, logged);
+      hangUp(socket, code, detail);
+    };
+    if (req.headers.origin !== undefined) return refuse('from_browser');
+    if (req.url !== PEER_PATH || req.headers.upgrade !== UPGRADE) return refuse('not_found');
+    if (members.size >= maxLinks || closing) return refuse('too_many_connections');
+    const accepted = acceptOffer(identity, req.headers);
+    if (accepted.kind === 'refused') {
+      if (accepted.code !== 'other_cluster') return refuse(accepted.code, accepted.detail, accepted.logged);
+      counters.refused.other_cluster += 1;
+      mismatches.note(req.headers, socket.remoteAddress);
+      return hangUp(socket, accepted.code, accepted.detail);
+    }
+    if (head.length > 0) socket.unshift(head);
+    const lines = Object.entries(accepted.headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${UPGRADE}\r\n${lines.join('')}\r\n`,
+    );
+    authenticate(socket, accepted, isLocal);
+  }
+
+  function authenticate(socket: Socket, { derived }: Accepted, isLocal: boolean): void {
+    if (derived === undefined) return admit(socket, undefined);
+    readProof(socket, derived.clientProof, (right) => {
+      if (!right) {
+        count('wrong_secret', socket);
+        return void socket.destroy();
+      }
+      socket.write(derived.serverProof);
+      admit(socket, isLocal ? undefined : { send: derived.serverKey, receive: derived.clientKey });
+    });
+  }
+
+  function admit(socket: Socket, keys: LinkKeys | undefined): void {
+    strangers.remove(socket);
+    if (socket.remoteAddress !== undefined) known.set(socket.remoteAddress, true);
+    socket.removeAllListeners('error').removeAllListeners('timeout');
+    socket.setTimeout(idleMs, () => socket.destroy());
+    const link = createLink(socket, keys, limits, {
+      received: (number, payload) => answer(member, number, payload),
+      ended(end) {
+        members.delete(member);
+        if (end.kind === 'refused') count(end.code, socket);
+      },
+      drained: () => readOn(member),
+      held,
+    });
+    const member: Member = { link, inFlight: 0, paused: false };
+    members.add(member);
+  }
+
+  function held(change: number): void {
+    heldBytes += change;
+    if (heldBytes <= MAX_HELD_BYTES) return;
+    let most: Link | undefined;
+    for (const { link } of members) if (link.heldBytes() > (most?.heldBytes() ?? 0)) most = link;
+    count('too_large', undefined, `messages that have arrived in part take ${heldBytes} bytes`);
+    most?.destroy();
+  }
+
+  function answer(member: Member, number: number, payload: Buffer): void {
+    let message: Envelope<PeerMessage>;
+    try {
+      message = decodeMessage(payload);
+    } catch (error) {
+      if (!(error instanceof MalformedMessage)) throw error;
+      count('malformed', undefined, error.message);
+      member.link.send(number, writeRefusal, { code: 'malformed', detail: error.message });
+      return;
+    }
+    counters.received[message.body.kind] += 1;
+    member.inFlight += 1;
+    receive(message).then(
+      (envelope) => reply(member, number, envelope),
+      (error: unknown) => fail(member, number, error),
+    );
+    if (member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes() > MAX_UNREAD_BYTES) {
+      member.paused = true;
+      member.link.pause();
+    }
+  }
+
+  function reply(member: Member, number: number, envelope: Envelope<PeerAnswer>): void {
+    if (!member.link.send(number, writeAnswer, envelope)) {
+      member.link.send(number, writeRefusal, { code: 'too_large' });
+    }
+    done(member);
+  }
+
+  function fail(member: Member, number: number, error: unknown): void {
+    count('internal', undefined);
+    log.warn({ err: error }, 'could not answer a message from a peer');
+    member.link.send(number, writeRefusal, { code: 'internal' });
+    done(member);
+  }
+
+  function done(member: Member): void {
+    member.inFlight -= 1;
+    readOn(member);
+  }
+
+  function readOn(member: Member): void {
+    if (!member.paused || member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes() > MAX_UNREAD_BYTES) return;
+    member.paused = false;
+    member.link.resume();
+  }
+
+  const sockets = new Set<Socket>();
+  /** Addresses from which members have come, the latest last. */
+  const known = new BoundedMap<string, true>(maxLinks);
+
+  function listener(tls: PeerTls | undefined, isLocal: boolean): Server {
+    const server = createHttpServer(tls, {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: strangerMs,
+      requestTimeout: strangerMs,
+    });
+    if (server instanceof TlsServer) paceHandshakes(server, (address) => known.has(address ?? ''));
+    server.on('request', answerHttp);
+    server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => upgrade(req, socket, head, isLocal));
+    server.on('connection', (socket: Socket) => {
+      strangers.add(socket);
+      sockets.add(socket);
+      socket.on('close', () => sockets.delete(socket));
+    });
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+      const code = HTTP_ERRORS[error.code ?? ''] ?? 'bad_http';
+      count(code, socket, error.message);
+      hangUp(socket, code);
+    });
+    server.on('tlsClientError', (error: Error, socket: Socket) => {
+      count('tls', socket, error.message);
+      socket.destroy();
+    });
+    return server;
+  }
+
+  const server = listener(options.tls, false);
+  const local = listener(undefined, true);
+
+  return {
+    server,
+    local,
+    useTls(tls) {
+      if (server instanceof TlsServer) server.setSecureContext(serverTls(tls));
+    },
+    async close(graceMs) {
+      closing = true;
+      const cut = setTimeout(() => {
+        for (const socket of sockets) socket.destroy();
+      }, graceMs);
+      const closed = [server, local].map((one) => new Promise((resolve) => one.close(resolve)));
+      // A message may be on its way, so the sender ends the link after its last answer.
+      for (const { link } of members) link.send(GOODBYE, () => undefined, undefined);
+      strangers.close();
+      await Promise.all(closed);
+      clearTimeout(cut);
+    },
+  };
+}
+
+function createHttpServer(tls: PeerTls | undefined, options: ServerOptions): Server {
+  return tls === undefined ? createServer(options) : createTlsServer({ ...options, ...serverTls(tls) });
+}
+
+const HTTP_ERRORS: Readonly<Record<string, RefusalCode>> = {
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'timeout',
+};
+
+function problemHeaders(code: RefusalCode, body: string): Record<string, string> {
+  return {
+    'Content-Type': 'application/problem+json',
+    'Content-Length': String(Buffer.byteLength(body)),
+    Connection: 'close',
+    ...(code === 'upgrade_required' && { Upgrade: UPGRADE }),
+  };
+}
+
+/** Answers a request that node:http does not answer, and ends the connection. */
+function hangUp(socket: Duplex, code: RefusalCode, detail?: string): void {
+  const body = refusalBody(code, detail);
+  const headers = Object.entries(problemHeaders(code, body)).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${REFUSALS[code].status} ${code}\r\n${headers.join('')}\r\n${body}`, () => socket.destroy());
+}

@@ -1,0 +1,182 @@
+import type { NodeId } from '../limits/ring/ring.js';
+import type { Membership } from '../membership/membership.js';
+import type { ClientCopies, ClientSnapshot } from '../state/client-snapshot.js';
+import type { Ask } from '../protocol/peer-transport.js';
+import type { Clock } from '../lib/clock.js';
+import type { BucketTable, Client } from '../state/bucket-table.js';
+import type { Copies } from '../state/copies.js';
+import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
+import { Outgoing } from './outgoing.js';
+import type { Queued } from './outgoing.js';
+
+export interface Unsent {
+  readonly clients: readonly ClientSnapshot[];
+  readonly more: boolean;
+}
+
+/** Clients in one message. A receiver merges them in about a millisecond. */
+const CHUNK = 1_000;
+
+/**
+ * Copies that wait for other nodes or are under way. Each node gets one message at a time. A copy is made when its
+ * message is made.
+ */
+interface Outbox {
+  /** @param whole true: with all that is known of the client; false: with the changes only */
+  add(to: NodeId, client: Client, whole: boolean): void;
+  /**
+   * Sends each node one message of waiting copies, unless a message to it is under way or the node is down. The rest
+   * follows when the node answers.
+   */
+  sendAll(to: (id: NodeId) => 'send' | 'keep' | 'drop'): void;
+  /** Resolves when the nodes that are up have acknowledged all their copies. */
+  sent(): Promise<void>;
+  /** Whether a copy of the client waits or is under way. */
+  has(client: Client): boolean;
+  /**
+   * Returns copies that the node has not acknowledged yet, as many as one message holds: first of clients that it owns.
+   * `more` is whether it owns further ones.
+   */
+  unsent(to: NodeId, owns: (client: Client) => boolean): Unsent;
+  /** Number of copies that wait for the counted nodes. */
+  waiting(isCounted: (id: NodeId) => boolean): number;
+  isEmpty(): boolean;
+  /** Ms since the oldest copy was queued that a node which is up has not acknowledged; 0: none. */
+  lagMs(): number;
+}
+
+interface Target {
+  readonly outgoing: Outgoing;
+  done: Promise<void>;
+  sinceMs: number;
+}
+
+interface OutboxDeps {
+  readonly clock: Clock;
+  readonly membership: Pick<Membership, 'isDown'>;
+  readonly ask: Ask;
+  readonly table: Pick<BucketTable, 'peekAt'>;
+  readonly copies: Pick<Copies, 'of' | 'createBatch'>;
+  /** Whether a copy of the client for this node shows leases. */
+  readonly showsLeases: (to: NodeId, client: Client) => boolean;
+  /** Called for each client with leases after a node has acknowledged its copy. */
+  readonly acknowledged: (clientId: string) => void;
+}
+
+export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: number }): Outbox {
+  const { clock, membership, ask, table, copies, showsLeases, acknowledged } = deps;
+  const targets = new Map<NodeId, Target>();
+
+  function add(to: NodeId, client: Client, whole: boolean): void {
+    targetOf(to).outgoing.add(client, whole);
+  }
+
+  function targetOf(to: NodeId): Target {
+    let target = targets.get(to);
+    if (target === undefined) {
+      target = { outgoing: new Outgoing(), done: Promise.resolve(), sinceMs: clock.nowMs() };
+      targets.set(to, target);
+    }
+    if (target.outgoing.isEmpty) target.sinceMs = clock.nowMs();
+    return target;
+  }
+
+  /** Returns the client that was queued, if the table still holds it. */
+  function clientAt(slot: number, generation: number): Client | undefined {
+    const client = table.peekAt(slot);
+    return client?.generation === generation ? client : undefined;
+  }
+
+  /** Copies as many waiting clients into the message as it holds, at least one. */
+  function pack(to: NodeId, { outgoing }: Target): ClientCopies {
+    const batch = copies.createBatch();
+    let packed = 0;
+    outgoing.send((slot, generation, whole) => {
+      const client = clientAt(slot, generation);
+      if (client !== undefined) batch.add(client, whole, showsLeases(to, client));
+      packed += 1;
+      // One client weighs at most 2 MB, so a peer accepts the message even with the last client.
+      return packed < CHUNK && batch.bytes() <= MAX_COPIES_BYTES;
+    });
+    return batch.take();
+  }
+
+  function send(to: NodeId, target: Target): void {
+    const { outgoing } = target;
+    if (outgoing.sending > 0 || outgoing.isEmpty || membership.isDown(to)) return;
+    const copied = pack(to, target);
+    const sentAtMs = clock.nowMs();
+    const lent = copied.clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
+    target.done = ask(to, { kind: 'replicate', ...copied }, timeoutMs).then((asked) => {
+      const kept = asked.kind === 'answer' && asked.body.kind === 'kept';
+      outgoing.sent(kept);
+      // Clients that were not acknowledged go again at the next interval, with their state at that time.
+      if (!kept) return;
+      target.sinceMs = sentAtMs;
+      send(to, target);
+      for (const [clientId] of lent) acknowledged(clientId);
+    });
+  }
+
+  return {
+    add,
+    sendAll(to) {
+      for (const [id, target] of targets) {
+        const what = to(id);
+        if (what === 'send') send(id, target);
+        else if (what === 'drop') targets.delete(id);
+      }
+    },
+    async sent() {
+      for (const [id, target] of targets)
+        while (target.outgoing.sending > 0 && !membership.isDown(id)) await target.done;
+    },
+    has(client) {
+      for (const { outgoing } of targets.values()) if (outgoing.has(client)) return true;
+      return false;
+    },
+    unsent(to, owns) {
+      const target = targets.get(to);
+      const clients: ClientSnapshot[] = [];
+      if (target === undefined) return { clients, more: false };
+      const others: Queued[] = [];
+      let bytes = 0;
+      const isFull = (): boolean => bytes >= MAX_COPIES_BYTES || clients.length >= CHUNK;
+      const add = (client: Client, whole: boolean): void => {
+        const snapshot = copies.of(client, whole);
+        if (snapshot === undefined) return;
+        clients.push(snapshot);
+        bytes += weightOf(snapshot);
+      };
+      for (const one of target.outgoing.unacknowledged()) {
+        const client = clientAt(one.slot, one.generation);
+        if (client === undefined) continue;
+        if (!owns(client)) others.push(one);
+        else if (isFull()) return { clients, more: true };
+        else add(client, one.whole);
+      }
+      for (const { slot, generation, whole } of others) {
+        if (isFull()) break;
+        const client = clientAt(slot, generation);
+        if (client !== undefined) add(client, whole);
+      }
+      return { clients, more: false };
+    },
+    waiting(isCounted) {
+      let waiting = 0;
+      for (const [id, { outgoing }] of targets) if (isCounted(id)) waiting += outgoing.waiting;
+      return waiting;
+    },
+    isEmpty() {
+      for (const { outgoing } of targets.values()) if (!outgoing.isEmpty) return false;
+      return true;
+    },
+    lagMs() {
+      let sinceMs = clock.nowMs();
+      for (const [id, { outgoing, sinceMs: oldestMs }] of targets) {
+        if (!outgoing.isEmpty && !membership.isDown(id)) sinceMs = Math.min(sinceMs, oldestMs);
+      }
+      return clock.nowMs() - sinceMs;
+    },
+  };
+}

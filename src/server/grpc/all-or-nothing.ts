@@ -1,0 +1,76 @@
+import type { CheckPipeline } from '../../node/decide/check-pipeline.js';
+import type { Settler } from '../../node/decide/settler.js';
+import { CheckBatch, decisionOf } from '../../limits/decide/check-batch.js';
+import { createCheck } from '../../limits/decide/decide.js';
+import type { Check } from '../../limits/decide/decide.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import { newReservation } from '../validate/reservation.js';
+
+interface AllOrNothingDeps {
+  readonly limiter: Pick<CheckPipeline, 'check' | 'checkMany'>;
+  readonly settler: Pick<Settler, 'settle'>;
+}
+
+/**
+ * Decides checks of several clients together: if one of them is denied, none consumes anything.
+ * @returns the decisions, in order; the checks that a denial of another one stopped have the decision of a peek
+ */
+export type AllOrNothing = (checks: readonly Check[]) => readonly Decision[] | Promise<readonly Decision[]>;
+
+/**
+ * First all checks peek, so that a denial usually costs nothing. Then they take. Where this node owns all clients, no
+ * other check comes between the two, and the result is exact. Otherwise the checks take reservations, and if one is
+ * denied after all, the others are settled at 0.
+ */
+export function createAllOrNothing({ limiter, settler }: AllOrNothingDeps): AllOrNothing {
+  function decide(checks: readonly Check[]): readonly Decision[] | Promise<readonly Decision[]> {
+    const batch = CheckBatch.of(checks);
+    const answers = (): Decision[] => checks.map((_, place) => decisionOf(batch.answerAt(place)));
+    return limiter.checkMany(batch)?.then(answers) ?? answers();
+  }
+
+  /** @returns whether the checks are certain to get the answers that their peeks just got */
+  function isCertain(checks: readonly Check[], peeks: readonly Decision[]): boolean {
+    const clients = new Set(checks.map(({ clientId }) => clientId));
+    return (
+      clients.size === checks.length &&
+      checks.every(({ replicated }) => !replicated) &&
+      peeks.every(({ source, degraded }) => source === 'owner' && !degraded)
+    );
+  }
+
+  async function reserve(checks: readonly Check[], peeks: readonly Decision[]): Promise<readonly Decision[]> {
+    const reserving = checks.map((check) =>
+      check.peek
+        ? check
+        : createCheck(check, check.rules, { ...check, reservation: newReservation(check.clientId, undefined) }),
+    );
+    const batch = CheckBatch.of(reserving);
+    await limiter.checkMany(batch);
+    const answers = reserving.map((_, place) => batch.answerAt(place));
+    const stands = answers.every((answer) => !(answer instanceof Error) && answer.allowed);
+    const settled = answers.map(async (answer, place) => {
+      if (answer instanceof Error || answer.reservation === undefined) return;
+      // A reservation that is left open keeps memory, and keeps other nodes from remembering denials of its client.
+      await settler.settle(checks[place]!.clientId, answer.reservation, stands ? checks[place]!.cost : 0);
+    });
+    if (!stands) await Promise.all(settled);
+    const decisions = answers.map(decisionOf);
+    return stands ? decisions : decisions.map((decision, place) => (decision.allowed ? peeks[place]! : decision));
+  }
+
+  return (checks) => {
+    const take = (peeks: readonly Decision[], atOnce: boolean): ReturnType<AllOrNothing> => {
+      if (peeks.some(({ allowed }) => !allowed) || checks.every(({ peek }) => peek)) return peeks;
+      if (!atOnce || !isCertain(checks, peeks)) return reserve(checks, peeks);
+      // Not as a batch, which may have to wait for a later turn of the event loop.
+      const taken = checks.map((check) => limiter.check(check));
+      const now = taken.filter((one): one is Decision => !(one instanceof Promise));
+      return now.length === taken.length ? now : Promise.all(taken.map(async (one) => one));
+    };
+    const peeks = decide(
+      checks.map((check) => (check.peek ? check : createCheck(check, check.rules, { ...check, peek: true }))),
+    );
+    return peeks instanceof Promise ? peeks.then((later) => take(later, false)) : take(peeks, true);
+  };
+}

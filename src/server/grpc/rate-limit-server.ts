@@ -1,0 +1,40 @@
+import type { TlsOptions } from 'node:tls';
+import type { Settler } from '../../node/decide/settler.js';
+import type { TokenringError } from '../../lib/error.js';
+import type { Connections, ProtocolServer } from '../edge/connections.js';
+import { notJoined } from '../edge/edge.js';
+import type { Edge } from '../edge/edge.js';
+import { createAllOrNothing } from './all-or-nothing.js';
+import { Health } from './health-service.js';
+import { createMethods, SERVICES } from './methods.js';
+import { createRateLimitService } from './rate-limit-service.js';
+import { createGrpcServer } from './server.js';
+import type { GrpcTimeouts } from './server.js';
+
+interface RateLimitServerDeps {
+  readonly edge: Edge;
+  readonly connections: Connections;
+  readonly settler: Pick<Settler, 'settle'>;
+  readonly stage: () => 'joining' | 'ready' | 'stopping';
+}
+
+export interface RateLimitServer extends ProtocolServer {
+  /** Tells those that watch the health of the node. Call this after each change of `stage`. */
+  stageChanged(): void;
+}
+
+/** Wires Envoy's rate limit service and the health service to the limiter of the node. It does not listen yet. */
+export function createRateLimitServer(
+  { edge, connections, settler, stage }: RateLimitServerDeps,
+  { maxConnections, timeouts }: { readonly maxConnections: number; readonly timeouts?: GrpcTimeouts },
+  tls: TlsOptions | undefined,
+): RateLimitServer {
+  const health = new Health(SERVICES, () => stage() === 'ready');
+  const allOrNothing = createAllOrNothing({ limiter: edge.limiter, settler });
+  const methods = createMethods(createRateLimitService({ edge, allOrNothing }), health);
+  const refusal = (): TokenringError | undefined => (stage() === 'joining' ? notJoined() : undefined);
+  // The memory of a node is planned for so many requests that have not arrived in full.
+  const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };
+  const server = createGrpcServer({ edge, connections, methods, refusal }, bounds, tls);
+  return { ...server, stageChanged: () => health.changed() };
+}

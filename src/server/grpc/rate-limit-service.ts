@@ -1,0 +1,108 @@
+import { waitingBatchBytes, waitingCheckBytes } from '../../limits/heap-bytes.js';
+import { CheckBatch } from '../../limits/decide/check-batch.js';
+import type { Decision } from '../../limits/decide/decision.js';
+import { rateLimitHeaders } from '../../limits/request/rate-limit-headers.js';
+import type { TraceContext } from '../../lib/trace-context.js';
+import { countDecision } from '../edge/counters.js';
+import type { Edge } from '../edge/edge.js';
+import type { Answer } from './call.js';
+import type { AllOrNothing } from './all-or-nothing.js';
+import { OK, OVER_LIMIT, readRateLimitRequest, writeRateLimitResponse } from './messages.js';
+import type { DescriptorStatus } from './messages.js';
+import { planOf, unitOf } from './rate-limit-plan.js';
+import type { Plan, Planned } from './rate-limit-plan.js';
+
+export const RATE_LIMIT_SERVICE = 'envoy.service.ratelimit.v3.RateLimitService';
+
+interface RateLimitDeps {
+  readonly edge: Pick<Edge, 'limiter' | 'policies' | 'counters' | 'waiting'>;
+  readonly allOrNothing: AllOrNothing;
+}
+
+/**
+ * Answers `ShouldRateLimit`, at once where it can.
+ * @param prefix bytes to leave free before the answer
+ * @throws TokenringError also by rejection
+ */
+export type ShouldRateLimit = (
+  message: Buffer,
+  trace: TraceContext | undefined,
+  prefix: number,
+) => Answer | Promise<Answer>;
+
+/** Creates the rate limit service of Envoy. */
+export function createRateLimitService({ edge, allOrNothing }: RateLimitDeps): ShouldRateLimit {
+  const { limiter, policies, counters, waiting } = edge;
+
+  function answer(plans: readonly Plan[], decisions: readonly Decision[], prefix: number): Answer {
+    let place = 0;
+    let overallCode: typeof OK | typeof OVER_LIMIT = OK;
+    let shown: { readonly planned: Planned; readonly decision: Decision } | undefined;
+    const statuses = plans.map((plan): DescriptorStatus => {
+      if (plan === undefined || plan === 'unlimited') return plan === undefined ? NO_LIMIT : UNLIMITED;
+      const decision = decisions[place]!;
+      place += 1;
+      countDecision(counters, decision.allowed, decision);
+      if (!decision.allowed) overallCode = OVER_LIMIT;
+      if (plan.headers && isTighter(decision, shown?.decision)) shown = { planned: plan, decision };
+      return statusOf(plan, decision);
+    });
+    const responseHeaders = shown === undefined ? [] : rateLimitHeaders(shown.planned.check, shown.decision);
+    const framed = writeRateLimitResponse({ overallCode, statuses, responseHeaders }, prefix);
+    return { framed, source: decisions.length === 1 ? decisions[0]!.source : 'batch' };
+  }
+
+  function later<T>(bytes: number, waits: Promise<T>, then: (value: T) => Answer): Promise<Answer> {
+    let result: Answer;
+    const charged = waiting.charge(
+      bytes,
+      waits.then((value) => {
+        result = then(value);
+      }),
+    );
+    return charged.then(() => result);
+  }
+
+  return (message, trace, prefix) => {
+    const plans = planOf(readRateLimitRequest(message), policies, trace);
+    const planned = plans.filter((plan) => typeof plan === 'object');
+    const [first] = planned;
+    if (first === undefined) return answer(plans, [], prefix);
+    if (planned.length === 1) {
+      waiting.requireRoom('check');
+      const decision = limiter.check(first.check);
+      if (!(decision instanceof Promise)) return answer(plans, [decision], prefix);
+      return later(waitingCheckBytes(first.check), decision, (one) => answer(plans, [one], prefix));
+    }
+    waiting.requireRoom('batch');
+    const checks = planned.map(({ check }) => check);
+    const decisions = allOrNothing(checks);
+    if (!(decisions instanceof Promise)) return answer(plans, decisions, prefix);
+    const bytes = waitingBatchBytes(CheckBatch.of(checks));
+    return later(bytes, decisions, (all) => answer(plans, all, prefix));
+  };
+}
+
+const NO_LIMIT: DescriptorStatus = { code: OK, currentLimit: undefined, limitRemaining: 0, untilResetMs: 0 };
+/** As envoyproxy/ratelimit answers for `unlimited`. */
+const UNLIMITED: DescriptorStatus = { ...NO_LIMIT, limitRemaining: 0xffffffff };
+
+function statusOf(
+  { check, name }: Planned,
+  { allowed, limit, remaining, resetMs, limits }: Decision,
+): DescriptorStatus {
+  const tightest = limits?.find((one) => one.limit === limit && one.remaining === remaining);
+  const unit = unitOf(tightest?.windowMs ?? check.rules[0]!.windowMs);
+  return {
+    code: allowed ? OK : OVER_LIMIT,
+    currentLimit: { name, requestsPerUnit: limit, unit },
+    limitRemaining: remaining,
+    untilResetMs: resetMs,
+  };
+}
+
+/** Whether a decision says more to the caller than another: a denial, or fewer tokens left. */
+function isTighter(a: Decision, b: Decision | undefined): boolean {
+  if (b === undefined || a.allowed !== b.allowed) return b === undefined || !a.allowed;
+  return a.remaining < b.remaining;
+}

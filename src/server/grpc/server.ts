@@ -1,0 +1,298 @@
+import type { Socket } from 'node:net';
+import { constants, createSecureServer, createServer } from 'node:http2';
+import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { TlsOptions } from 'node:tls';
+import { TokenringError } from '../../lib/error.js';
+import type { Connections, ProtocolServer } from '../edge/connections.js';
+import type { Edge } from '../edge/edge.js';
+import { beginCall, sendStatus } from './call.js';
+import type { Call, Method } from './call.js';
+import { STATUS } from './status.js';
+
+/** Longest times, in ms, that a connection may take or stay silent. */
+export interface GrpcTimeouts {
+  /** Time for the first frame of a connection to arrive. */
+  readonly prefaceMs: number;
+  /** Time for the message of a call to arrive. */
+  readonly requestMs: number;
+  /** Time that a caller has to read its answer. */
+  readonly answerMs: number;
+  /** Time between two calls. */
+  readonly idleMs: number;
+}
+
+const DEFAULT_TIMEOUTS: GrpcTimeouts = { prefaceMs: 5_000, requestMs: 10_000, answerMs: 30_000, idleMs: 65_000 };
+
+interface GrpcBounds {
+  /** Calls of all connections whose messages have not arrived in full. */
+  readonly maxArriving: number;
+  readonly timeouts?: GrpcTimeouts;
+}
+
+/** Calls of one connection at once. */
+const MAX_STREAMS = 128;
+/** Bound of the headers of a call. */
+const MAX_HEADER_BYTES = 16 * 1024;
+const MAX_HEADERS = 64;
+/** Bound in MB of what Node keeps for one connection. */
+const MAX_SESSION_MB = 2;
+/** Frames that are no HTTP/2, and refused calls, after which a connection is cut. */
+const MAX_INVALID_FRAMES = 20;
+const MAX_REFUSED_STREAMS = 100;
+/** PING and SETTINGS frames of a connection within a second without a call, after which it is cut. */
+const MAX_CONTROL_FRAMES = 1_000;
+/**
+ * Calls that a caller may reset within a second, more than are open at once. Beyond it, the connection is cut: a reset
+ * makes room for the next call, so a caller could begin any number (CVE-2023-44487).
+ */
+const MAX_RESETS = 200;
+/** Streams that have begun and whose end is not handled yet. Only resets in one turn make them more than those open. */
+const MAX_UNENDED = 2 * MAX_STREAMS;
+
+interface GrpcDeps {
+  readonly edge: Parameters<typeof beginCall>[0]['edge'] & Pick<Edge, 'counters'>;
+  readonly connections: Connections;
+  /** The methods by path. */
+  readonly methods: ReadonlyMap<string, Method>;
+  readonly refusal: () => TokenringError | undefined;
+}
+
+/** The calls of one connection. */
+class Session {
+  readonly calls = new Set<Call>();
+  /** Whether the caller has sent its first frame, which is SETTINGS. */
+  greeted = false;
+  controlFrames = 0;
+  resets = 0;
+  private unended = 0;
+
+  /** @param activeMs time at which it began, or had its last call. A watch does not count, as it is never over. */
+  constructor(
+    readonly session: ServerHttp2Session,
+    public activeMs: number,
+  ) {}
+
+  /** Whether no call waits for an answer. */
+  isIdle(): boolean {
+    for (const { streams, arrived } of this.calls) if (!streams || !arrived) return false;
+    return true;
+  }
+
+  /** Closes it when its calls are over, and ends its watches. */
+  close(reason: TokenringError): void {
+    for (const call of this.calls) if (call.streams) call.fail(reason);
+    this.session.close();
+  }
+
+  controlled(): void {
+    this.greeted = true;
+    this.controlFrames += 1;
+    if (this.controlFrames > MAX_CONTROL_FRAMES) this.cut();
+  }
+
+  /** Forgets a call. It is one function for all calls, as there are many. */
+  readonly callClosed = (call: Call, rstCode: number | undefined): void => {
+    this.calls.delete(call);
+    this.streamEnded(rstCode);
+  };
+
+  streamBegan(): void {
+    this.unended += 1;
+    if (this.unended > MAX_UNENDED) this.cut();
+  }
+
+  /** @param rstCode of RST_STREAM, of either side */
+  streamEnded(rstCode: number | undefined): void {
+    this.unended -= 1;
+    if (rstCode === constants.NGHTTP2_NO_ERROR) return;
+    this.resets += 1;
+    if (this.resets > MAX_RESETS) this.cut();
+  }
+
+  cut(): void {
+    // Without an error, Node would send the code 0.
+    this.session.destroy(new Error('the caller asks too much'), constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+}
+
+/**
+ * Creates a server of gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) on node:http2. When it
+ * drains, GOAWAY asks callers at once to use other connections.
+ */
+export function createGrpcServer(
+  deps: GrpcDeps,
+  { maxArriving, timeouts = DEFAULT_TIMEOUTS }: GrpcBounds,
+  tls?: TlsOptions,
+): ProtocolServer {
+  const { edge, methods, connections } = deps;
+  const { elapsedMs, counters } = edge;
+  const sessions = new Map<ServerHttp2Session, Session>();
+  const bySocket = new WeakMap<Socket, Session>();
+  const options = {
+    maxSessionMemory: MAX_SESSION_MB,
+    maxSessionInvalidFrames: MAX_INVALID_FRAMES,
+    maxSessionRejectedStreams: MAX_REFUSED_STREAMS,
+    maxHeaderListPairs: MAX_HEADERS,
+    settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES },
+  };
+  const server: Http2Server =
+    tls === undefined
+      ? createServer(options)
+      : createSecureServer({ ...options, handshakeTimeout: timeouts.prefaceMs, ALPNProtocols: ['h2'], ...tls });
+
+  /** The socket whose session node:http2 is creating. */
+  let connecting: Socket | undefined;
+  server.prependListener(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
+    connecting = socket;
+  });
+  server.on('session', (session: ServerHttp2Session) => {
+    const one = new Session(session, elapsedMs());
+    sessions.set(session, one);
+    if (connecting !== undefined) bySocket.set(connecting, one);
+    session.on('ping', () => one.controlled());
+    session.on('remoteSettings', () => one.controlled());
+    session.on('error', () => undefined);
+    session.on('close', () => sessions.delete(session));
+  });
+  server.on('sessionError', () => undefined);
+
+  /** Calls since the last count of those that have not arrived. */
+  let begun = 0;
+  const cut = (): void => {
+    begun = 0;
+    cutArriving(sessions.values(), maxArriving);
+  };
+  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+    const one = sessions.get(stream.session as ServerHttp2Session);
+    const method = methods.get(headers[':path'] as string);
+    stream.on('error', ignore);
+    one?.streamBegan();
+    if (one === undefined || one.session.destroyed) return void stream.destroy();
+    if (method === undefined || !isGrpc(headers) || headers.origin !== undefined) {
+      stream.on('close', () => one.streamEnded(stream.rstCode));
+      return refuse(stream, headers, method);
+    }
+    const startMs = elapsedMs();
+    if (!method.streams) one.activeMs = startMs;
+    one.controlFrames = 0;
+    one.calls.add(beginCall(deps, method, stream, headers, { startMs, closed: one.callClosed }));
+    // Calls are counted only now and then, so up to twice as many may be arriving.
+    begun += 1;
+    if (begun > maxArriving) cut();
+  });
+
+  const sockets = connections.addServer({
+    protocol: 'grpc',
+    server,
+    closeIdle() {
+      for (const one of sessions.values()) if (one.isIdle()) one.close(idle());
+    },
+    waitingBytes: (socket) => unreadBytesOf(bySocket.get(socket)),
+  });
+  const sweep = (): void => {
+    sweepSessions(sessions.values(), elapsedMs(), timeouts, counters);
+    cut();
+  };
+  const sweeping = setInterval(sweep, Math.min(1_000, timeouts.prefaceMs / 2));
+  sweeping.unref();
+
+  return {
+    server,
+    answerAlso: sockets.answerAlso,
+    useTls: sockets.useTls,
+    async drain(noticeMs, graceMs) {
+      // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
+      // number would promise an answer: node:http2 ignores calls after it.
+      for (const session of sessions.keys()) session.close();
+      const leftMs = await sockets.notice(noticeMs, graceMs);
+      const closed = sockets.close();
+      const cut = setTimeout(() => {
+        for (const session of sessions.keys()) session.destroy();
+      }, leftMs);
+      for (const one of sessions.values()) one.close(new TokenringError('draining'));
+      for (const socket of sockets.open) if (bySocket.get(socket) === undefined) socket.destroy();
+      await closed;
+      clearTimeout(cut);
+      clearInterval(sweeping);
+    },
+  };
+}
+
+/** The end of a watch. Its caller connects again if it needs one. */
+function idle(): TokenringError {
+  return new TokenringError('unavailable', { detail: 'the connection had no call but watches' });
+}
+
+function isGrpc(headers: IncomingHttpHeaders): boolean {
+  const { 'content-type': type = '', 'grpc-encoding': encoding = 'identity' } = headers;
+  const isType = type === 'application/grpc' || /^application\/grpc(?:\+proto)?(?:;|$)/.test(type);
+  return isType && headers[':method'] === 'POST' && encoding === 'identity';
+}
+
+/** Answers a call that is no call of a method. A caller that does not speak gRPC gets a status of HTTP. */
+function refuse(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, method: Method | undefined): void {
+  const { 'content-type': type = '', origin } = headers;
+  // Only a browser sends it, and no page is served here.
+  if (origin !== undefined) return respond(stream, 403);
+  if (headers[':method'] !== 'POST') return respond(stream, 405);
+  if (!type.startsWith('application/grpc')) return respond(stream, 415);
+  if (method === undefined) return sendStatus(stream, STATUS.unimplemented, `${headers[':path']}: no such method`);
+  sendStatus(stream, STATUS.unimplemented, 'messages must be Protocol Buffers, without compression');
+}
+
+function respond(stream: ServerHttp2Stream, status: number): void {
+  stream.respond({ ':status': status, ...(status === 405 && { allow: 'POST' }) }, { endStream: true });
+  if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
+}
+
+function unreadBytesOf(session: Session | undefined): number {
+  let bytes = 0;
+  for (const { unreadBytes } of session?.calls ?? []) bytes += unreadBytes;
+  return bytes;
+}
+
+/** Cuts or closes the connections that take too long. */
+function sweepSessions(
+  sessions: Iterable<Session>,
+  nowMs: number,
+  timeouts: GrpcTimeouts,
+  counters: Edge['counters'],
+): void {
+  for (const one of sessions) {
+    const { session, calls } = one;
+    one.controlFrames = 0;
+    one.resets = 0;
+    if (!one.greeted && nowMs - one.activeMs >= timeouts.prefaceMs) session.destroy();
+    else if (nowMs - one.activeMs >= timeouts.idleMs && one.isIdle()) one.close(idle());
+    for (const call of calls) {
+      if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
+        counters.slowReaders += 1;
+        session.destroy();
+        break;
+      }
+      if (isArriving(call) && nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
+    }
+  }
+}
+
+function ignore(): void {}
+
+const isArriving = ({ arrived, answeredMs }: Call): boolean => !arrived && answeredMs === 0;
+
+/** Cuts the connections with the most calls that have not arrived, until at most `most` are left. */
+function cutArriving(sessions: Iterable<Session>, most: number): void {
+  const arriving: { readonly one: Session; readonly count: number }[] = [];
+  let sum = 0;
+  for (const one of sessions) {
+    let count = 0;
+    for (const call of one.calls) if (isArriving(call)) count += 1;
+    sum += count;
+    if (count > 0) arriving.push({ one, count });
+  }
+  if (sum <= most) return;
+  for (const { one, count } of arriving.sort((a, b) => b.count - a.count)) {
+    one.cut();
+    sum -= count;
+    if (sum <= most) return;
+  }
+}

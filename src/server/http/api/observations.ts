@@ -1,0 +1,130 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler';
+import type { RequestHandler } from 'express';
+import type { Observer } from '../../../node/observer.js';
+import type { ActivePolicies } from '../../../policy/active-policies.js';
+import { TokenringError } from '../../../lib/error.js';
+import { MAX_LISTED, MAX_REPORTED, RANKINGS, SPANS_MS } from '../../../limits/top-clients.js';
+import type { DenialReport, Ranking, Span } from '../../../limits/top-clients.js';
+import { countReported } from '../../edge/counters.js';
+import type { Counters } from '../../edge/counters.js';
+import type { Turns } from '../../edge/turns.js';
+import { requireClientId } from '../../validate/request.js';
+import { DenialReportSchema } from '../../validate/schema.js';
+import { problemOf } from '../../validate/schema-error.js';
+import type { ReadBody } from '../body.js';
+import { SharedAnswers } from '../shared-answers.js';
+
+const DEFAULT_LIMIT = 20;
+const PARAMETERS = ['by', 'span', 'policy', 'limit'];
+const SPANS = Object.keys(SPANS_MS) as Span[];
+
+type Query = Readonly<Record<string, unknown>>;
+
+const denialReport = TypeCompiler.Compile(DenialReportSchema);
+/** Bound of the denials that this node takes from reports, a second. A report is a caller's own word. */
+const MAX_REPORTED_A_SECOND = 10 * MAX_REPORTED;
+
+/**
+ * Age in ms to which an answer is given again, as each takes a message to every member. One who looks once a second gets
+ * a new answer each time.
+ */
+const KEPT_MS = 900;
+
+interface ObservationDeps {
+  readonly cluster: { readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'> };
+  readonly activePolicies: Pick<ActivePolicies, 'set'>;
+  readonly counters: Counters;
+  readonly readBody: ReadBody;
+  readonly turns: Turns;
+}
+
+/** Handles `/v1/top` and `/v1/stats`, what all members count, and `/v1/denials`, what clients count. */
+export function createObservationHandlers(
+  { cluster: { observer }, activePolicies, counters, readBody, turns }: ObservationDeps,
+  nowMs: () => number,
+): Readonly<Record<'top' | 'stats' | 'denials', RequestHandler>> {
+  const tops = new SharedAnswers<Awaited<ReturnType<Observer['top']>>>(nowMs, KEPT_MS);
+  const reports = new SharedAnswers<string>(nowMs, KEPT_MS);
+  let second = 0;
+  let reported = 0;
+
+  /** @throws TokenringError `overloaded` if more is reported in this second than this node takes */
+  function admit(denied: number): void {
+    const now = Math.floor(nowMs() / 1_000);
+    if (now !== second) reported = 0;
+    second = now;
+    if (reported + denied > MAX_REPORTED_A_SECOND)
+      throw new TokenringError('overloaded', { detail: 'too many denials are reported in this second' });
+    reported += denied;
+  }
+
+  return {
+    top: async (req, res) => {
+      const query = req.query as Query;
+      const stranger = Object.keys(query).find((name) => !PARAMETERS.includes(name));
+      if (stranger !== undefined) throw invalid(stranger, `only ${PARAMETERS.join(', ')}`);
+      const by = oneOf<Ranking>(query, 'by', RANKINGS, 'denied');
+      const span = oneOf<Span>(query, 'span', SPANS, 'minute');
+      const policy = text(query, 'policy');
+      const limit = limitOf(query);
+      const asked = { by, span, policy };
+      const { clients, missing } = await tops.get(JSON.stringify(asked), () => observer.top(asked, MAX_LISTED));
+      const named = policy !== undefined && { policy };
+      const answer = { by, span, spanMs: SPANS_MS[span], ...named, clients: clients.slice(0, limit), missing };
+      turns.run('other', () => void res.json(answer));
+    },
+    stats: async (_req, res) => {
+      const text = await reports.get('', async () => JSON.stringify(await statsOf(observer)));
+      // All that share an answer would send it in the same turn.
+      turns.run('other', () => void res.type('json').send(text));
+    },
+    denials: async (req, res) => {
+      const { denied, clients } = readReport(await readBody(req));
+      admit(denied);
+      countReported(counters, denied);
+      const { default: standard, policies } = activePolicies.set();
+      const named = clients.map((one) => ({ ...one, policy: one.policy === true ? (standard ?? '') : one.policy }));
+      // A policy may have been deleted meanwhile, and no report makes one up.
+      observer.countReported(named.filter(({ policy }) => policy === undefined || policies.has(policy)));
+      res.status(204).end();
+    },
+  };
+}
+
+/** @throws TokenringError `invalid_request` that names the field and its valid values */
+function readReport(value: unknown): DenialReport {
+  if (!denialReport.Check(value)) throw problemOf(denialReport.Errors(value));
+  for (const { clientId } of value.clients) requireClientId(clientId);
+  if (value.clients.reduce((sum, { denied }) => sum + denied, 0) > value.denied)
+    throw invalid('denied', 'at least the sum of its clients');
+  return value;
+}
+
+/** The counters of each member, by id. */
+export async function statsOf(observer: Pick<Observer, 'reports'>): Promise<{ members: object[] }> {
+  const members = [...(await observer.reports())].map(([id, stats]) => ({ id, ...(stats && { stats }) }));
+  return { members: members.sort((a, b) => (a.id < b.id ? -1 : 1)) };
+}
+
+function text(query: Query, name: string): string | undefined {
+  const value = query[name];
+  if (value === undefined || (typeof value === 'string' && value !== '')) return value;
+  throw invalid(name, 'one value');
+}
+
+function oneOf<T extends string>(query: Query, name: string, values: readonly T[], usual: T): T {
+  const value = text(query, name) ?? usual;
+  if ((values as readonly string[]).includes(value)) return value as T;
+  throw invalid(name, values.join(', '));
+}
+
+function limitOf(query: Query): number {
+  const value = text(query, 'limit') ?? String(DEFAULT_LIMIT);
+  const limit = /^[0-9]{1,3}$/.test(value) ? Number(value) : 0;
+  if (limit >= 1 && limit <= MAX_LISTED) return limit;
+  throw invalid('limit', `a whole number from 1 to ${MAX_LISTED}`);
+}
+
+function invalid(field: string, expected: string): TokenringError {
+  return new TokenringError('invalid_request', { field, expected });
+}

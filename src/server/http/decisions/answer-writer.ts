@@ -1,0 +1,131 @@
+import type { Answer, CheckBatch, VisitPlain } from '../../../limits/decide/check-batch.js';
+import type { Origin } from '../../../limits/decide/decision.js';
+import { TokenringError } from '../../../lib/error.js';
+import { countDecision, countProblem } from '../../edge/counters.js';
+import { createOutputPool, fragmentOf } from '../../edge/output-bytes.js';
+import type { Fragment } from '../../edge/output-bytes.js';
+import type { Counters } from '../../edge/counters.js';
+import { asciiJson, decisionJson, originJson } from './answer.js';
+
+/** Upper bound of a usual answer without its origin. */
+const PLAIN_BYTES = 256;
+
+/** The body of a response, in ASCII. It must be sent or copied before the next turn of the event loop. */
+export interface AnswerBytes {
+  readonly length: number;
+  text(): string;
+  /**
+   * Sends the body with a head in front of it, in one piece of memory.
+   * @param write returns whether all bytes were copied: their memory is then used again
+   */
+  send(head: string, write: (bytes: Buffer) => boolean): void;
+}
+
+/** Writes the answers of one batch. */
+interface AnswerWriter {
+  /** Writes the answers from place `from` to before `to`, and counts them. */
+  write(batch: CheckBatch, from: number, to: number): void;
+  /** Called once, after the last answer. */
+  end(): AnswerBytes;
+}
+
+interface AnswerWriters {
+  begin(): AnswerWriter;
+}
+
+const NO_WAIT = fragmentOf(',"retryAfterMs":0,"resetMs":');
+const NEVER = fragmentOf(',"retryAfterMs":null,"resetMs":');
+const WAIT = fragmentOf(',"retryAfterMs":');
+const RESET = fragmentOf(',"resetMs":');
+/** Origins whose last parts are kept. */
+const MAX_TAILS = 256;
+const BEGIN = '{"results":[';
+const END = ']}';
+const COMMA = ',';
+
+/**
+ * Writes answers as bytes into memory that is used again, without a string for each. `answer.ts` has the same answers as
+ * strings; a test compares the two.
+ */
+export function createAnswerWriters(counters: Counters): AnswerWriters {
+  const pool = createOutputPool();
+
+  /** The first part of the last allowed and of the last denied answer, as most answers share them. */
+  const heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
+  /** The last parts of answers, by their origin. */
+  const tails = new Map<Origin, Fragment>();
+
+  function tailOf(origin: Origin): Fragment {
+    let tail = tails.get(origin);
+    if (tail === undefined) {
+      if (tails.size >= MAX_TAILS) tails.clear();
+      tails.set(origin, (tail = fragmentOf(`${originJson(origin)}},`)));
+    }
+    return tail;
+  }
+
+  function otherJson(answer: Answer): string {
+    if (answer instanceof TokenringError) {
+      countProblem(counters, answer.code);
+      return asciiJson({ error: answer });
+    }
+    countDecision(counters, answer.allowed, answer);
+    return decisionJson(answer);
+  }
+
+  return {
+    begin() {
+      const out = pool.take();
+      out.text(BEGIN);
+
+      const plain: VisitPlain = (allowed, limit, remaining, retryAfterMs, resetMs, origin) => {
+        countDecision(counters, allowed, origin);
+        const outcome = allowed ? 'allowed' : 'denied';
+        if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
+        const tail = tailOf(origin);
+        out.reserve(PLAIN_BYTES + tail.length);
+        out.append(heads[outcome].head);
+        out.whole(remaining);
+        if (retryAfterMs === 0) out.append(NO_WAIT);
+        else if (retryAfterMs < 0) out.append(NEVER);
+        else {
+          out.append(WAIT);
+          out.whole(retryAfterMs);
+          out.append(RESET);
+        }
+        out.whole(resetMs);
+        out.append(tail);
+      };
+
+      function other(answer: Answer): void {
+        const json = otherJson(answer);
+        out.reserve(json.length + COMMA.length);
+        out.text(json);
+        out.text(COMMA);
+      }
+
+      return {
+        write: (batch, from, to) => batch.visit(from, to, plain, other),
+        end() {
+          out.reserve(END.length);
+          out.replaceLast(COMMA.length, END);
+          return {
+            length: out.bodyLength,
+            text() {
+              const text = out.body();
+              pool.giveBack(out);
+              return text;
+            },
+            send(head, write) {
+              if (write(out.withHead(head))) pool.giveBack(out);
+            },
+          };
+        },
+      };
+    },
+  };
+}
+
+function headOf(allowed: boolean, limit: number): { readonly limit: number; readonly head: Fragment } {
+  return { limit, head: fragmentOf(`{"allowed":${allowed},"limit":${limit},"remaining":`) };
+}

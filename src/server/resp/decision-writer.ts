@@ -1,0 +1,201 @@
+import type { Answer, CheckBatch, VisitPlain } from '../../limits/decide/check-batch.js';
+import type { Check } from '../../limits/decide/decide.js';
+import type { Decision, Origin } from '../../limits/decide/decision.js';
+import { TokenringError } from '../../lib/error.js';
+import { countDecision, countProblem } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
+import { fragmentOf } from '../edge/output-bytes.js';
+import type { Fragment, OutputBytes } from '../edge/output-bytes.js';
+import { ErrorText, Named, writeValue } from './value.js';
+import type { Protocol, Value } from './value.js';
+
+/** The form of the answer to a question. */
+export type DecisionReply = ThrottleReply | typeof allowReply;
+
+/** A check, and the form of its answer. */
+export interface Question {
+  readonly check: Check;
+  readonly reply: DecisionReply;
+}
+
+/** The answer of redis-cell: five whole numbers. */
+interface ThrottleReply {
+  readonly kind: 'throttle';
+  /** The beginning of an allowed and of a limited answer, up to `remaining`. */
+  readonly passed: Fragment;
+  readonly limited: Fragment;
+  /** Time in ms in which one token comes back, for a question that consumes nothing; else `undefined`. */
+  readonly peekMs: number | undefined;
+}
+
+export const allowReply = { kind: 'allow' } as const;
+
+/**
+ * @param limit tokens of a full bucket, which redis-cell calls the limit
+ * @param peekMs time in ms in which one token comes back, if the question consumes nothing
+ */
+export function throttleReply(limit: number, peekMs: number | undefined): ThrottleReply {
+  const head = (limited: 0 | 1): Fragment => fragmentOf(`*5\r\n:${limited}\r\n:${limit}\r\n:`);
+  return { kind: 'throttle', passed: head(0), limited: head(1), peekMs };
+}
+
+interface DecisionWriter {
+  /**
+   * Writes the answers of a batch in order, and counts them.
+   * @param replies the form of each answer, or the answer itself where the question was refused
+   */
+  write(out: OutputBytes, batch: CheckBatch, replies: readonly (DecisionReply | ErrorText)[], protocol: Protocol): void;
+}
+
+/** Upper bound of a usual answer without its origin. */
+const PLAIN_BYTES = 192;
+/** Origins whose last parts are kept. */
+const MAX_TAILS = 256;
+/** `retryAfterMs` of a denial that no wait ends. */
+const NEVER = -1;
+
+const LINE = fragmentOf('\r\n');
+const NUMBER = fragmentOf('\r\n:');
+const NO_RETRY = fragmentOf('\r\n:-1\r\n:');
+
+/** The constant parts of a usual answer to `TR.ALLOW`. */
+const PARTS = {
+  2: {
+    allowed: fragmentOf('*9\r\n:1\r\n:'),
+    denied: fragmentOf('*9\r\n:0\r\n:'),
+    remaining: NUMBER,
+    retry: NUMBER,
+    never: NO_RETRY,
+    afterNever: fragmentOf(''),
+    reset: NUMBER,
+  },
+  3: {
+    allowed: fragmentOf('%8\r\n$7\r\nallowed\r\n#t\r\n$5\r\nlimit\r\n:'),
+    denied: fragmentOf('%8\r\n$7\r\nallowed\r\n#f\r\n$5\r\nlimit\r\n:'),
+    remaining: fragmentOf('\r\n$9\r\nremaining\r\n:'),
+    retry: fragmentOf('\r\n$12\r\nretryAfterMs\r\n:'),
+    never: fragmentOf('\r\n$12\r\nretryAfterMs\r\n_'),
+    afterNever: fragmentOf('\r\n$7\r\nresetMs\r\n:'),
+    reset: fragmentOf('\r\n$7\r\nresetMs\r\n:'),
+  },
+} as const;
+
+/** Writes decisions as bytes, without a string or an object for each. */
+export function createDecisionWriter(counters: Counters): DecisionWriter {
+  /** The last parts of answers to `TR.ALLOW`, by their origin. */
+  const tails = { 2: new Map<Origin, Fragment>(), 3: new Map<Origin, Fragment>() };
+
+  function tailOf(origin: Origin, protocol: Protocol): Fragment {
+    const known = tails[protocol];
+    let tail = known.get(origin);
+    if (tail === undefined) {
+      if (known.size >= MAX_TAILS) known.clear();
+      known.set(origin, (tail = fragmentOf(tailText(origin, protocol))));
+    }
+    return tail;
+  }
+
+  function writePlain(out: OutputBytes, protocol: Protocol, ...decided: Parameters<VisitPlain>): void {
+    const [allowed, limit, remaining, retryAfterMs, resetMs, origin] = decided;
+    const parts = PARTS[protocol];
+    const tail = tailOf(origin, protocol);
+    out.reserve(PLAIN_BYTES + tail.length);
+    out.append(allowed ? parts.allowed : parts.denied);
+    out.whole(limit);
+    out.append(parts.remaining);
+    out.whole(remaining);
+    if (retryAfterMs === NEVER) {
+      out.append(parts.never);
+      out.append(parts.afterNever);
+    } else {
+      out.append(parts.retry);
+      out.whole(retryAfterMs);
+      out.append(parts.reset);
+    }
+    out.whole(resetMs);
+    out.append(tail);
+  }
+
+  function writeOther(out: OutputBytes, reply: DecisionReply | ErrorText, answer: Answer, protocol: Protocol): void {
+    if (reply instanceof ErrorText || answer instanceof TokenringError) {
+      const error = reply instanceof ErrorText ? reply : (answer as TokenringError);
+      countProblem(counters, error instanceof TokenringError ? error.code : 'invalid_request');
+      return writeValue(out, error, protocol);
+    }
+    countDecision(counters, answer.allowed, answer);
+    if (reply.kind === 'throttle') {
+      const { allowed, remaining, retryAfterMs, resetMs } = answer;
+      return writeThrottle(out, reply, allowed, remaining, retryAfterMs ?? NEVER, resetMs);
+    }
+    writeValue(out, protocol === 3 ? namedDecision(answer) : listedDecision(answer), protocol);
+  }
+
+  return {
+    write(out, batch, replies, protocol) {
+      let place = 0;
+      const plain: VisitPlain = (allowed, limit, remaining, retryAfterMs, resetMs, origin) => {
+        const reply = replies[place] as DecisionReply;
+        place += 1;
+        countDecision(counters, allowed, origin);
+        if (reply.kind === 'throttle') writeThrottle(out, reply, allowed, remaining, retryAfterMs, resetMs);
+        else writePlain(out, protocol, allowed, limit, remaining, retryAfterMs, resetMs, origin);
+      };
+      batch.visit(0, batch.size, plain, (answer) => {
+        writeOther(out, replies[place]!, answer, protocol);
+        place += 1;
+      });
+    },
+  };
+}
+
+/** @param retryAfterMs 0 when allowed, `NEVER` for a denial that no wait ends */
+function writeThrottle(
+  out: OutputBytes,
+  { passed, limited, peekMs }: ThrottleReply,
+  allowed: boolean,
+  remaining: number,
+  retryAfterMs: number,
+  resetMs: number,
+): void {
+  out.reserve(PLAIN_BYTES);
+  // The check asked for one token, which a peek of redis-cell does not need. Below 1 ms, only rounding is left.
+  const waitMs = peekMs === undefined ? retryAfterMs : Math.max(0, Math.floor(retryAfterMs - peekMs));
+  const isLimited = peekMs === undefined ? !allowed : waitMs > 0;
+  out.append(isLimited ? limited : passed);
+  out.whole(remaining);
+  if (!isLimited || waitMs === NEVER) out.append(NO_RETRY);
+  else {
+    out.append(NUMBER);
+    out.whole(Math.ceil(waitMs / 1_000));
+    out.append(NUMBER);
+  }
+  out.whole(Math.ceil(resetMs / 1_000));
+  out.append(LINE);
+}
+
+function tailText({ owner, source, degraded }: Origin, protocol: Protocol): string {
+  const bulk = (text: string): string => `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
+  if (protocol === 2) return `\r\n${bulk(owner)}${bulk(source)}:${degraded ? 1 : 0}\r\n$-1\r\n`;
+  const flag = degraded ? '#t' : '#f';
+  return `\r\n${bulk('owner')}${bulk(owner)}${bulk('source')}${bulk(source)}${bulk('degraded')}${flag}\r\n`;
+}
+
+/** The fields of the HTTP API, with its names. */
+function namedDecision(decision: Decision): Value {
+  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded } = decision;
+  const fields: [string, Value][] = Object.entries({
+    ...{ allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded },
+  });
+  const { limits, reservation, shadow } = decision;
+  if (limits !== undefined) fields.push(['limits', limits.map((one) => new Named(Object.entries(one)))]);
+  if (reservation !== undefined) fields.push(['reservation', reservation]);
+  if (shadow !== undefined) fields.push(['shadow', new Named(Object.entries(shadow))]);
+  return new Named(fields);
+}
+
+/** RESP2 has no names, so each field has its place. */
+function listedDecision(decision: Decision): Value {
+  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, reservation } = decision;
+  const wait = retryAfterMs ?? NEVER;
+  return [allowed, limit, remaining, wait, resetMs, owner, source, degraded, reservation ?? null];
+}

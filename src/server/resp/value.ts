@@ -1,0 +1,89 @@
+import { TokenringError } from '../../lib/error.js';
+import { OutputBytes } from '../edge/output-bytes.js';
+import { errorLine } from './errors.js';
+
+/** The versions of the protocol. A connection begins with 2, and chooses with `HELLO`. */
+export type Protocol = 2 | 3;
+
+/** A value with names. RESP2 has none, so a client of RESP2 gets names and values in turn. */
+export class Named {
+  constructor(readonly fields: readonly (readonly [name: string, value: Value])[]) {}
+}
+
+/** A text that is no data, as `OK`. In ASCII, without line ends. */
+export class Status {
+  constructor(readonly text: string) {}
+}
+
+/** A constant answer, which is written once for each version of the protocol. */
+export class Constant {
+  private readonly texts = new Map<Protocol, string>();
+
+  constructor(private readonly value: Value) {}
+
+  text(protocol: Protocol): string {
+    let text = this.texts.get(protocol);
+    if (text === undefined) {
+      const out = new OutputBytes();
+      writeValue(out, this.value, protocol);
+      this.texts.set(protocol, (text = out.body()));
+    }
+    return text;
+  }
+}
+
+/** An answer to a command. Texts become bulk strings; a TokenringError becomes an error. */
+export type Value =
+  string | number | boolean | null | Status | Named | Constant | TokenringError | ErrorText | readonly Value[];
+
+/** An error of the protocol itself; it begins with its code. */
+export class ErrorText {
+  constructor(readonly text: string) {}
+}
+
+export const OK = new Status('OK');
+
+export function wrongArity(name: string): ErrorText {
+  return new ErrorText(`ERR wrong number of arguments for '${name.toLowerCase()}' command`);
+}
+
+/** Writes one answer. Whole numbers only; RESP2 has neither booleans nor names, and another null. */
+export function writeValue(out: OutputBytes, value: Value, protocol: Protocol): void {
+  if (typeof value === 'string') return writeBulk(out, value);
+  if (typeof value === 'number') return writeAscii(out, `:${value}\r\n`);
+  if (typeof value === 'boolean')
+    return writeAscii(out, protocol === 3 ? `#${value ? 't' : 'f'}\r\n` : `:${value ? 1 : 0}\r\n`);
+  if (value === null) return writeAscii(out, protocol === 3 ? '_\r\n' : '$-1\r\n');
+  if (value instanceof Constant) return writeAscii(out, value.text(protocol));
+  if (value instanceof Status) return writeAscii(out, `+${value.text}\r\n`);
+  if (value instanceof TokenringError || value instanceof ErrorText) return writeAscii(out, errorLine(value));
+  if (value instanceof Named) {
+    const { length } = value.fields;
+    writeAscii(out, protocol === 3 ? `%${length}\r\n` : `*${2 * length}\r\n`);
+    for (const [name, field] of value.fields) {
+      writeBulk(out, name);
+      writeValue(out, field, protocol);
+    }
+    return;
+  }
+  writeArrayHead(out, value.length);
+  for (const item of value) writeValue(out, item, protocol);
+}
+
+/** Writes the beginning of an array, before its items. */
+export function writeArrayHead(out: OutputBytes, length: number): void {
+  writeAscii(out, `*${length}\r\n`);
+}
+
+function writeBulk(out: OutputBytes, text: string): void {
+  const bytes = Buffer.byteLength(text);
+  out.reserve(bytes + 16);
+  out.text(`$${bytes}\r\n`);
+  out.text(text, 'utf8');
+  out.text('\r\n');
+}
+
+function writeAscii(out: OutputBytes, ascii: string): void {
+  out.reserve(ascii.length);
+  out.text(ascii);
+}

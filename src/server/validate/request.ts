@@ -1,0 +1,167 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler';
+import { WITHOUT_POLICIES } from '../../policy/active-policies.js';
+import type { Policies } from '../../policy/active-policies.js';
+import { clientKey } from '../../limits/ring/client-hash.js';
+import { createCheck } from '../../limits/decide/decide.js';
+import type { Check } from '../../limits/decide/decide.js';
+import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
+import { BESIDE_SLIDING_WINDOW, sameBucketTwice } from '../../policy/check-policy.js';
+import { EXPECTED_CLIENT_ID, isClientId, isText } from '../../limits/client-id.js';
+import { EXPECTED_WINDOW, parseDuration } from '../../limits/duration.js';
+import { badValue, misplaced } from '../../lib/mistake.js';
+import type { Mistake } from '../../lib/mistake.js';
+import type { Policy } from '../../policy/policy.js';
+import { MAX_BATCH } from '../../limits/request/request.js';
+import type { AllowRequest, LimitRequest } from '../../limits/request/request.js';
+import { EXPECTED_SCOPE, inScope, MAX_SCOPE_BYTES, ruleOf, sameBucket } from '../../limits/bucket/rule.js';
+import type { Rule } from '../../limits/bucket/rule.js';
+import { TokenringError } from '../../lib/error.js';
+import { clientOf, newReservation } from './reservation.js';
+import {
+  AllowRequestSchema,
+  BatchIdSchema,
+  BatchRequestSchema,
+  MAX_REQUEST_ID_BYTES,
+  SettleRequestSchema,
+} from './schema.js';
+import { problemOf } from './schema-error.js';
+
+const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
+const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
+const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
+const batchId = TypeCompiler.Compile(BatchIdSchema);
+
+/**
+ * Reads the check that a caller asks for.
+ * @param policies the policies that it may name
+ * @param itemId its request id if it has none of its own; a check that consumes nothing needs none
+ * @throws TokenringError `invalid_request` that names the field and its valid values, `unknown_policy`
+ */
+export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES, itemId?: string): Check {
+  if (!allowRequest.Check(value)) throw problemOf(allowRequest.Errors(value));
+  requireClientId(value.clientId);
+  if (value.requestId !== undefined && !isText(value.requestId, MAX_REQUEST_ID_BYTES))
+    throw bad(badValue('requestId', value.requestId, EXPECTED_REQUEST_ID));
+  const { clientId, scope, cost = 1, peek = false } = value;
+  if (scope !== undefined && !isText(scope, MAX_SCOPE_BYTES)) throw bad(badValue('scope', scope, EXPECTED_SCOPE));
+  const { requestId = peek ? undefined : itemId } = value;
+  const { policy, rules } = readRules(value, policies);
+  const replicated = value.durability === 'replicated' || policy?.replicated === true;
+  const listed = policies.listed(clientId);
+  if (value.reserve === true && peek) throw bad(misplaced('reserve', 'with peek, which consumes nothing'));
+  const reservation = value.reserve === true ? newReservation(clientId, requestId) : undefined;
+  const terms = policy === undefined && listed === undefined ? undefined : { policy, listed };
+  return createCheck(clientKey(clientId), inScope(rules, scope), {
+    cost,
+    peek,
+    requestId,
+    replicated,
+    reservation,
+    terms,
+  });
+}
+
+export interface SettleRequest {
+  readonly clientId: string;
+  readonly reservation: string;
+  readonly cost: number;
+}
+
+/** @throws TokenringError `invalid_request` that names the field and its valid values */
+export function readSettle(value: unknown): SettleRequest {
+  if (!settleRequest.Check(value)) throw problemOf(settleRequest.Errors(value));
+  const { reservation, cost } = value;
+  const clientId = clientOf(reservation);
+  if (clientId === undefined)
+    throw bad(badValue('reservation', reservation, 'the name from an answer of /v1/allow', 'a reservation'));
+  if (value.clientId !== undefined && value.clientId !== clientId)
+    throw bad(
+      badValue('clientId', value.clientId, 'the client that the reservation names, or leave it out', 'its client'),
+    );
+  return { clientId, reservation, cost };
+}
+
+/** A batch whose items are still to be validated. */
+interface UnreadBatch {
+  readonly requests: readonly unknown[];
+  readonly requestId?: string;
+}
+
+/** @throws TokenringError unless the batch is a list of 1 to 1000 items; `readCheck` validates the items */
+export function readBatch(value: unknown): UnreadBatch {
+  if (batchRequest.Check(value)) return value;
+  const { requests, requestId } = Object(value) as { requests?: unknown; requestId?: unknown };
+  if (requestId !== undefined && !batchId.Check(requestId))
+    throw bad(badValue('requestId', requestId, EXPECTED_BATCH_ID));
+  // The search for errors looks at each item, however many there are.
+  const short = Array.isArray(requests) ? { ...(value as object), requests: requests.slice(0, MAX_BATCH + 1) } : value;
+  throw problemOf(batchRequest.Errors(short));
+}
+
+interface Asked {
+  readonly policy?: Policy;
+  readonly rules: readonly Rule[];
+}
+
+/**
+ * Finds the first field of a limit in the request itself. The code names each field, as a loop costs ten times as much.
+ */
+function ownFieldOf({ limit, window, windowMs, burst, algorithm }: AllowRequest): string | undefined {
+  if (limit !== undefined) return 'limit';
+  if (window !== undefined) return 'window';
+  if (windowMs !== undefined) return 'windowMs';
+  if (burst !== undefined) return 'burst';
+  return algorithm === undefined ? undefined : 'algorithm';
+}
+
+function readRules(request: AllowRequest, policies: Policies): Asked {
+  const { clientId, limits, policy } = request;
+  const ownField = ownFieldOf(request);
+  if (limits === undefined && policy === undefined) {
+    const standard = ownField === undefined ? policies.resolve(clientId, undefined) : undefined;
+    return standard ?? { rules: [readRule(request, '')] };
+  }
+  if (ownField !== undefined) throw bad(misplaced(ownField, `beside ${limits === undefined ? 'policy' : 'limits'}`));
+  if (limits === undefined) {
+    const named = policies.resolve(clientId, policy);
+    const expected = policies.isEmpty() ? NO_POLICIES_YET : EXPECTED_POLICY;
+    if (named === undefined)
+      throw new TokenringError('unknown_policy', badValue('policy', policy, expected, 'a policy'));
+    return named;
+  }
+  if (policy !== undefined) throw bad(misplaced('policy', 'beside limits'));
+  const rules = limits.map((limit, i) => readRule(limit, `limits[${i}].`));
+  rules.forEach((rule, i) => {
+    const twin = rules.findIndex((other) => sameBucket(other, rule));
+    if (twin < i) throw bad(sameBucketTwice(`limits[${i}].window`, twin));
+  });
+  return { rules };
+}
+
+function readRule(request: Partial<LimitRequest>, path: string): Rule {
+  const { limit, window, windowMs: givenMs, burst, algorithm = 'token-bucket' } = request;
+  if (limit === undefined)
+    throw bad(badValue(`${path}limit`, limit, path === '' ? 'a limit, limits, or a policy' : 'a limit'));
+  if (window !== undefined && givenMs !== undefined) throw bad(misplaced(`${path}windowMs`, 'beside window'));
+  const windowMs = givenMs ?? (typeof window === 'string' ? parseDuration(window) : window);
+  if (windowMs === undefined) throw bad(badValue(`${path}window`, window, EXPECTED_WINDOW, 'a duration'));
+  if (burst !== undefined && algorithm === 'sliding-window') {
+    throw bad(misplaced(`${path}burst`, BESIDE_SLIDING_WINDOW));
+  }
+  return ruleOf(algorithm, limit, windowMs, burst ?? limit, undefined);
+}
+
+const EXPECTED_REQUEST_ID = `1 to ${MAX_REQUEST_ID_BYTES} bytes of well-formed Unicode`;
+const EXPECTED_BATCH_ID = `1 to ${MAX_BATCH_ID_BYTES} printable ASCII characters without quotes and backslashes`;
+const EXPECTED_POLICY = 'a name that GET /v1/policies lists';
+const NO_POLICIES_YET =
+  'a policy file (TOKENRING_POLICIES, createNode({ policies })) or a PUT, as no policies are loaded';
+
+/** @throws TokenringError unless the text is 1 to 256 bytes of well-formed Unicode */
+export function requireClientId(clientId: string): void {
+  if (!isClientId(clientId)) throw bad(badValue('clientId', clientId, EXPECTED_CLIENT_ID, 'a client id'));
+}
+
+function bad(mistake: Mistake): TokenringError {
+  return new TokenringError('invalid_request', mistake);
+}

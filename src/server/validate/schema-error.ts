@@ -1,0 +1,104 @@
+import type { ValueErrorIterator, ValueError } from '@sinclair/typebox/errors';
+import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
+import { EXPECTED_WINDOW } from '../../limits/duration.js';
+import { badField, badValue, nearestName, unknownField } from '../../lib/mistake.js';
+import type { Mistake } from '../../lib/mistake.js';
+import { MAX_BATCH } from '../../limits/request/request.js';
+import { TokenringError } from '../../lib/error.js';
+import { EXPECTED_SCOPE, MAX_RULES } from '../../limits/bucket/rule.js';
+import { MAX_REQUEST_ID_BYTES } from './schema.js';
+
+/** The sentences for fields whose schema does not explain enough. */
+const EXPECTED: Readonly<Record<string, string>> = {
+  clientId: EXPECTED_CLIENT_ID,
+  window: EXPECTED_WINDOW,
+  limits: `a list of 1 to ${MAX_RULES} limits`,
+  policy: 'the name of a policy',
+  requestId: `1 to ${MAX_REQUEST_ID_BYTES} bytes of well-formed Unicode`,
+  scope: EXPECTED_SCOPE,
+  reservation: 'the name from an answer of /v1/allow',
+  requests: `a list of 1 to ${MAX_BATCH} requests`,
+};
+
+/** Errors that are searched for a mistyped field, which explains why another field is missing. */
+const MAX_ERRORS = 16;
+
+/**
+ * Describes the problem with a value that does not fit its schema.
+ * @param quotes whether the message may show the value; false when it may contain a secret
+ */
+export function problemOf(errors: ValueErrorIterator, quotes = true): TokenringError {
+  const found = firstOf(errors, MAX_ERRORS);
+  const mistyped = found.find((error) => error.message === UNEXPECTED && nearestOf(error) !== undefined);
+  const error = mistyped ?? found[0]!;
+  return new TokenringError(
+    'invalid_request',
+    error.message === UNEXPECTED ? unknown(error) : wrongValue(error, quotes),
+  );
+}
+
+function firstOf(errors: ValueErrorIterator, count: number): ValueError[] {
+  const found: ValueError[] = [];
+  for (const error of errors) if (found.push(error) === count) break;
+  return found;
+}
+
+const UNEXPECTED = 'Unexpected property';
+
+/** Splits a path of RFC 6901 into the names that people write: `/limits/1/window` is `limits[1].window`. */
+function namesOf(path: string): string[] {
+  return path
+    .split('/')
+    .slice(1)
+    .map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
+}
+
+function fieldOf(names: readonly string[]): string {
+  return names.map((name, i) => (/^\d+$/.test(name) ? `[${name}]` : i === 0 ? name : `.${name}`)).join('');
+}
+
+function unknown(error: ValueError): Mistake {
+  const names = namesOf(error.path);
+  const name = names.pop()!;
+  const mistake = unknownField(fieldOf(names), name, knownBy(error));
+  return mistake.field === '' ? { ...mistake, field: 'body' } : mistake;
+}
+
+function nearestOf(error: ValueError): string | undefined {
+  return nearestName(namesOf(error.path).pop()!, knownBy(error));
+}
+
+function knownBy({ schema }: ValueError): string[] {
+  return Object.keys((schema['properties'] ?? {}) as object);
+}
+
+function wrongValue({ path, value, schema, message }: ValueError, quotes: boolean): Mistake {
+  const names = namesOf(path);
+  const field = fieldOf(names) || 'body';
+  const own = names.at(-1) ?? '';
+  const expected =
+    (Object.hasOwn(EXPECTED, own) ? EXPECTED[own] : undefined) ??
+    sentenceOf(schema as Bounds) ??
+    message.replace(/^Expected /, '');
+  if (!quotes && value !== undefined) return badField(field, expected);
+  return badValue(field, value, expected, own === 'window' ? 'a duration' : 'valid');
+}
+
+interface Bounds {
+  readonly type?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly const?: unknown;
+  readonly anyOf?: readonly Bounds[];
+}
+
+/** Describes a schema in words; `undefined` if it is none of the usual ones. */
+function sentenceOf(schema: Bounds): string | undefined {
+  const { type, minimum, maximum, anyOf } = schema;
+  if (anyOf !== undefined) return anyOf.map((option) => sentenceOf(option) ?? 'another value').join(' or ');
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (type === 'boolean') return 'true or false';
+  if (type === 'object') return 'an object';
+  if (minimum === undefined || maximum === undefined) return undefined;
+  return `a ${type === 'integer' ? 'whole number' : 'number'} from ${minimum} to ${maximum}`;
+}

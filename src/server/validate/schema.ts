@@ -1,0 +1,393 @@
+import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
+import { Type } from '@sinclair/typebox';
+import type { TUnsafe } from '@sinclair/typebox';
+import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
+import { MAX_BATCH } from '../../limits/request/request.js';
+import type { Duration } from '../../limits/request/request.js';
+import { DURATION_BOUNDS, SOURCES } from '../../limits/decide/decision.js';
+import type { Source } from '../../limits/decide/decision.js';
+import { MAX_LISTED, MAX_REPORTED, RANKINGS } from '../../limits/top-clients.js';
+import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
+import { HTTP_ERRORS } from '../../lib/error.js';
+import type { HttpErrorCode } from '../../lib/error.js';
+
+/** The shapes of the public API. `request.ts` compiles them into checks, and `openapi/document.ts` prints them. */
+
+export const MAX_REQUEST_ID_BYTES = 128;
+
+const Limit = Type.Integer({
+  minimum: 0,
+  maximum: MAX_LIMIT,
+  description: 'requests allowed per window; 0 denies all',
+});
+const Window = Type.Union([
+  Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS, description: 'milliseconds' }),
+  Type.Unsafe<Duration>(
+    Type.String({
+      pattern: '^[0-9]{1,11}(ms|s|m|h|d)$',
+      description: '"250ms", "10s", "1m", "1h" or "1d", at most 366 days',
+    }),
+  ),
+]);
+const WindowMs = Type.Integer({ minimum: 1, maximum: MAX_WINDOW_MS });
+const Burst = Type.Integer({
+  minimum: 1,
+  maximum: MAX_LIMIT,
+  description: 'capacity of a token bucket, where it differs from limit',
+});
+const Algorithm = Type.Union([Type.Literal('token-bucket'), Type.Literal('sliding-window')], {
+  default: 'token-bucket',
+});
+const strict = { additionalProperties: false };
+
+/** One of several texts. A union over an array of unknown length would have no type. */
+function oneOf<const T extends string>(values: readonly T[]): TUnsafe<T> {
+  return Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
+}
+
+export const LimitSchema = Type.Object(
+  {
+    limit: Limit,
+    window: Type.Optional(Window),
+    windowMs: Type.Optional(WindowMs),
+    burst: Type.Optional(Burst),
+    algorithm: Type.Optional(Algorithm),
+  },
+  { ...strict, $id: 'Limit' },
+);
+
+export const AllowRequestSchema = Type.Object(
+  {
+    clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES, description: '1 to 256 bytes of Unicode' }),
+    scope: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_SCOPE_BYTES,
+        description:
+          'another set of buckets for the same client; lists, tiers, and overrides look at clientId alone; 1 to 128 bytes',
+      }),
+    ),
+    limit: Type.Optional(Limit),
+    window: Type.Optional(Window),
+    windowMs: Type.Optional(WindowMs),
+    burst: Type.Optional(Burst),
+    algorithm: Type.Optional(Algorithm),
+    limits: Type.Optional(
+      Type.Array(LimitSchema, { minItems: 1, maxItems: MAX_RULES, description: 'several at once, all or nothing' }),
+    ),
+    policy: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
+    ),
+    cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
+    reserve: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'reserve the cost, to settle it within ten minutes once it is known',
+      }),
+    ),
+    peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
+    durability: Type.Optional(
+      Type.Literal('replicated', {
+        description: 'answer once a successor holds a copy, so that a crash admits nothing twice',
+      }),
+    ),
+    requestId: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_REQUEST_ID_BYTES,
+        description: 'the same id for the same client within 60 s gets the first decision again; 1 to 128 bytes',
+      }),
+    ),
+  },
+  { ...strict, $id: 'AllowRequest' },
+);
+export const SettleRequestSchema = Type.Object(
+  {
+    reservation: Type.String({ minLength: 1, maxLength: 512, description: 'the name from an answer of /v1/allow' }),
+    cost: Type.Integer({
+      minimum: 0,
+      maximum: MAX_COST,
+      description: 'the final cost, which replaces the reserved one',
+    }),
+    clientId: Type.Optional(
+      Type.String({ description: 'the client of the reservation; optional, as the reservation contains it' }),
+    ),
+  },
+  { ...strict, $id: 'SettleRequest' },
+);
+
+export const BatchIdSchema = Type.String({
+  minLength: 1,
+  maxLength: MAX_BATCH_ID_BYTES,
+  pattern: '^[ !#-\\[\\]-~]*$',
+  description:
+    'gives the item at place i, from 0, the request id `requestId#i`, unless it has its own; printable ASCII without ' +
+    'quotes and backslashes',
+});
+
+/** Items are validated one by one, so that a bad item does not affect the others. */
+export const BatchRequestSchema = Type.Object(
+  {
+    requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }),
+    requestId: Type.Optional(BatchIdSchema),
+  },
+  { ...strict, $id: 'BatchRequest' },
+);
+
+const Count = Type.Integer({ minimum: 0 });
+const RetryAfterMs = Type.Union([Count, Type.Null()], { description: '0 when allowed; null when it never can be' });
+
+export const LimitFiguresSchema = Type.Object(
+  {
+    algorithm: Algorithm,
+    windowMs: WindowMs,
+    limit: Limit,
+    remaining: Count,
+    retryAfterMs: RetryAfterMs,
+    resetMs: Count,
+  },
+  { ...strict, $id: 'LimitFigures' },
+);
+
+export const DecisionSchema = Type.Object(
+  {
+    allowed: Type.Boolean(),
+    limit: Limit,
+    remaining: Count,
+    retryAfterMs: RetryAfterMs,
+    resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
+    owner: Type.String({ description: 'id of the node that owns the client' }),
+    source: oneOf(SOURCES),
+    degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
+    limits: Type.Optional(Type.Array(LimitFiguresSchema)),
+    reservation: Type.Optional(
+      Type.String({ description: 'of an allowed request with reserve; absent if the owner could not be asked' }),
+    ),
+    shadow: Type.Optional(
+      Type.Object(
+        { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
+        { ...strict, description: 'the decision of a shadow policy, which is not enforced' },
+      ),
+    ),
+  },
+  { ...strict, $id: 'Decision' },
+);
+
+/** A decision as a gateway shows it to its caller. */
+export const GatewayDecisionSchema = Type.Pick(
+  DecisionSchema,
+  ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs'],
+  { ...strict, $id: 'GatewayDecision' },
+);
+
+export const SettlementSchema = Type.Object(
+  {
+    reservation: Type.String(),
+    clientId: Type.String(),
+    cost: Type.Integer({ minimum: 0, description: 'the cost of the first settlement, which counts' }),
+    reserved: Type.Integer({ minimum: 1 }),
+    limit: Limit,
+    remaining: Count,
+    resetMs: Count,
+  },
+  { ...strict, $id: 'Settlement' },
+);
+
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String(),
+    code: Type.Unsafe<HttpErrorCode>(Type.String({ enum: Object.keys(HTTP_ERRORS) })),
+    status: Type.Integer(),
+    title: Type.String(),
+    detail: Type.Optional(Type.String()),
+    field: Type.Optional(Type.String()),
+    expected: Type.Optional(Type.String()),
+  },
+  { $id: 'Problem' },
+);
+
+export const BatchAnswerSchema = Type.Object(
+  { results: Type.Array(Type.Union([DecisionSchema, Type.Object({ error: ProblemSchema }, strict)])) },
+  { ...strict, $id: 'BatchAnswer' },
+);
+
+export const ClientSchema = Type.Object(
+  {
+    clientId: Type.String(),
+    owner: Type.String(),
+    buckets: Type.Array(
+      Type.Object(
+        {
+          scope: Type.Optional(Type.String()),
+          policy: Type.Optional(Type.String()),
+          algorithm: Algorithm,
+          windowMs: WindowMs,
+          limit: Type.Integer({
+            minimum: 1,
+            maximum: MAX_LIMIT,
+            description: 'the limit of the last request above 0; a request with limit 0 changes no bucket',
+          }),
+          remaining: Type.Integer({ minimum: 0, description: 'under that limit' }),
+          resetMs: Count,
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Client' },
+);
+
+export const ClusterSchema = Type.Object(
+  {
+    self: Type.String(),
+    ringChecksum: Type.String({ description: 'equal on two nodes exactly if their rings are equal' }),
+    epoch: Type.Optional(
+      Type.Integer({ description: 'revision of etcd that the ring is built from, with etcd discovery' }),
+    ),
+    members: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          state: oneOf(['joining', 'active', 'suspect', 'leaving', 'dead']),
+          share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the ring that it owns' }),
+          version: Type.String(),
+          url: Type.Optional(
+            Type.String({ description: 'its public address, for clients that ask the owner directly' }),
+          ),
+          incarnation: Type.Integer({ minimum: 1 }),
+          silentMs: Count,
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Cluster' },
+);
+
+const Amount = Type.Number({ minimum: 0 });
+
+export const DenialReportSchema = Type.Object(
+  {
+    denied: Type.Integer({
+      minimum: 1,
+      maximum: MAX_REPORTED,
+      description: 'denials that a client has answered from memory; no sum in clients is larger',
+    }),
+    clients: Type.Array(
+      Type.Object(
+        {
+          clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES }),
+          policy: Type.Optional(
+            Type.Union([Type.String({ maxLength: 64 }), Type.Literal(true)], {
+              description: 'true: the default policy; absent if the requests named their own limits',
+            }),
+          ),
+          denied: Type.Integer({ minimum: 1, maximum: MAX_REPORTED }),
+        },
+        strict,
+      ),
+      { maxItems: MAX_LISTED, description: 'those that were denied most' },
+    ),
+  },
+  { ...strict, $id: 'DenialReport' },
+);
+
+export const TopSchema = Type.Object(
+  {
+    by: oneOf(RANKINGS),
+    span: Type.Union([Type.Literal('minute'), Type.Literal('hour')]),
+    spanMs: Type.Integer({ description: 'counts decay exponentially: they fall to 1/e in this time' }),
+    policy: Type.Optional(Type.String()),
+    clients: Type.Array(
+      Type.Object(
+        {
+          clientId: Type.String(),
+          policy: Type.Optional(Type.String({ description: 'absent if the requests named their own limits' })),
+          count: Type.Number({ minimum: 0, description: 'at a steady rate: the amount in one span' }),
+          error: Type.Number({ minimum: 0, description: 'the true count differs from count by at most this much' }),
+        },
+        strict,
+      ),
+      { description: 'largest counts first' },
+    ),
+    missing: Type.Array(Type.String(), { description: 'members that did not answer; their counts are missing' }),
+  },
+  { ...strict, $id: 'Top' },
+);
+
+const BySource = Type.Unsafe<Record<Source, number>>(
+  Type.Object(Object.fromEntries(SOURCES.map((source) => [source, Count])), strict),
+);
+
+export const StatsSchema = Type.Object(
+  {
+    members: Type.Array(
+      Type.Object(
+        {
+          id: Type.String(),
+          stats: Type.Optional(
+            Type.Object(
+              {
+                allowed: BySource,
+                denied: BySource,
+                problems: Count,
+                durations: Type.Array(Count, {
+                  description: `requests by duration: up to each of ${DURATION_BOUNDS.join(', ')} seconds, then above all`,
+                }),
+                busyMs: Type.Number({ minimum: 0, description: 'time for which the event loop was busy' }),
+                uptimeMs: Amount,
+                memoryBytes: Amount,
+                memoryBudgetBytes: Amount,
+                clients: Amount,
+                replicationLagMs: Amount,
+                forwardsWaiting: Amount,
+              },
+              { ...strict, description: 'counts from the start of the member; absent if it did not answer' },
+            ),
+          ),
+        },
+        strict,
+      ),
+    ),
+  },
+  { ...strict, $id: 'Stats' },
+);
+
+const WhoSchema = Type.Union([
+  Type.Object(
+    { token: Type.String(), address: Type.Optional(Type.String()), certificate: Type.Optional(Type.String()) },
+    strict,
+  ),
+  Type.Object({ file: Type.String() }, strict),
+  Type.Object({ nodes: Type.Array(Type.String()) }, strict),
+]);
+
+export const AuditSchema = Type.Object(
+  {
+    changes: Type.Array(
+      Type.Object(
+        {
+          atMs: Type.Integer({ description: 'ms since 1970' }),
+          who: WhoSchema,
+          what: Type.String(),
+          target: Type.Optional(Type.String()),
+          before: Type.Optional(Type.Unknown()),
+          after: Type.Optional(Type.Unknown()),
+        },
+        strict,
+      ),
+      { description: 'newest first' },
+    ),
+  },
+  { ...strict, $id: 'Audit' },
+);
+
+export const OwnerSchema = Type.Object(
+  {
+    clientId: Type.String(),
+    owner: Type.String(),
+    successors: Type.Array(Type.String()),
+    point: Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "place of the client's hash in the key space" }),
+  },
+  { ...strict, $id: 'Owner' },
+);

@@ -1,0 +1,56 @@
+import { Buckets } from '../limits/bucket/bucket.js';
+
+/** Marks of a client beside its buckets, as bits. All are cleared when the table drops the client. */
+export const MARK = {
+  /** This node decided for the client while another node owned it. The owner must learn what was consumed here. */
+  actingOwner: 1,
+  /** The client's buckets changed since they were last queued for the successors. */
+  changed: 2,
+  /** The client waits to be written to the store. */
+  unwritten: 4,
+} as const;
+
+/** A client as the table shows it. It is owned, or a copy for another node, depending on the ring. */
+export class Client extends Buckets {
+  /** The client's number in the table, which does not change; −1: the table does not hold the client. */
+  slot = -1;
+  /** A number that differs from the generation of every client that had the slot before. */
+  generation = 0;
+  /**
+   * Monotonic ms until which decisions on its request ids are remembered. Until then the table keeps even an idle
+   * client.
+   */
+  remembersUntilMs = 0;
+  hashHigh = 0;
+  hashLow = 0;
+  /** Whether there may be reservations, or decisions on request ids that are not those of batches. */
+  isNamed = false;
+  /** The last decision on an item of a batch with a request id; see `batch-decisions.ts`. 0: none. */
+  lastItem = 0;
+  /** The client's marks when it was read from the table. */
+  marks = 0;
+  /** Whether the table keeps this object itself, because the buckets do not fit into a record. */
+  isKept = false;
+  /** The bytes on the heap of a kept object when it was last written, and its place among the kept ones. */
+  keptBytes = 0;
+  keptPlace = 0;
+  /** The id, if it is known already. */
+  text: string | undefined = undefined;
+
+  /** @param readId reads the id of a client that the table holds */
+  constructor(private readonly readId: (slot: number) => string) {
+    super();
+  }
+
+  get id(): string {
+    return (this.text ??= this.readId(this.slot));
+  }
+
+  get isChanged(): boolean {
+    return (this.marks & MARK.changed) !== 0;
+  }
+
+  get decidedAsActingOwner(): boolean {
+    return (this.marks & MARK.actingOwner) !== 0;
+  }
+}
