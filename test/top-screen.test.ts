@@ -31,10 +31,10 @@ function sample(atMs: number, reports: Readonly<Record<string, NodeReport | unde
     members: Object.entries(reports).map(([id, stats]) => ({ id, state: 'active', ...(stats && { stats }) })),
     top: {
       denied: [
-        { clientId: 'alice', count: 12.4, error: 0 },
-        { clientId: 'bob', policy: 'free', count: 3, error: 1.2 },
+        { clientId: 'alice', count: 12.4, error: 0, source: { node: 12.4, sdk: 0 } },
+        { clientId: 'bob', policy: 'free', count: 3, error: 1.2, source: { node: 1, sdk: 2 } },
       ],
-      asked: [{ clientId: 'carol', count: 40, error: 0 }],
+      asked: [{ clientId: 'carol', count: 40, error: 0, source: { node: 40, sdk: 0 } }],
       cost: [],
     },
     missing: [],
@@ -57,9 +57,9 @@ describe('the view of tokenring top', () => {
     expect(view).to.match(/^b +active +25 +25 +0 .* 9 ms /m);
   });
 
-  it('lists the clients with their policies and errors, side by side or one below the other', () => {
+  it('lists the clients with their policies, errors, and denials by the SDK, side by side or one below the other', () => {
     expect(text()).to.match(/^ {6}12 {2}alice +40 {2}carol$/m);
-    expect(text()).to.match(/^ {7}3 \+-1 {2}bob \[free\]$/m);
+    expect(text()).to.match(/^ {7}3 \+-1 \(sdk 2\) {2}bob \[free\]$/m);
     const narrow = text({}, { columns: 80, rows: 40 });
     expect(narrow).to.match(/most denied \/ minute\n.*alice\n.*bob.*\n\nasking most/);
   });
@@ -89,7 +89,10 @@ describe('the view of tokenring top', () => {
     const many = sample(0, Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`node-${i}`, report(i, 0)])));
     const odd = {
       ...many,
-      top: { ...many.top, denied: [{ clientId: `\x1b[2J${'😀'.repeat(64)}`, count: 1, error: 0 }] },
+      top: {
+        ...many.top,
+        denied: [{ clientId: `\x1b[2J${'😀'.repeat(64)}`, count: 1, error: 0, source: { node: 1, sdk: 0 } }],
+      },
     };
     for (const size of [SIZE, { columns: 40, rows: 12 }, { columns: 20, rows: 5 }]) {
       const lines = renderTop(odd, undefined, CHOICE, size);

@@ -163,10 +163,11 @@ function listLines(now: Sample, { span, filter }: Choice, rows: number, columns:
   return [...lines, ...note];
 }
 
-function countedLine({ clientId, policy, count, error }: Counted): string {
+function countedLine({ clientId, policy, count, error, source }: Counted): string {
   const under = policy === undefined ? '' : ` [${policy}]`;
   const within = error < 0.5 ? '' : ` +-${Math.round(error)}`;
-  return `${String(Math.round(count)).padStart(8)}${within}  ${clientId}${under}`;
+  const bySdk = source.sdk < 0.5 ? '' : ` (sdk ${Math.round(source.sdk)})`;
+  return `${String(Math.round(count)).padStart(8)}${within}${bySdk}  ${clientId}${under}`;
 }
 
 function rateText(perSecond: number): string {

@@ -7,6 +7,8 @@ export interface Counted {
   readonly count: number;
   /** The true count differs from `count` by at most this much. */
   readonly error: number;
+  /** The parts of `count` that nodes have answered, and that clients with the SDK report to have answered by themselves. */
+  readonly source: { readonly node: number; readonly sdk: number };
 }
 
 /** The largest counts of a stream, in constant memory. */
@@ -15,8 +17,9 @@ export interface Summary {
    * Adds to the count of a client.
    * @param hash 32 bits of a hash of the client and the policy, as int32
    * @param variance of `amount`, if it is an estimate; 0 if it is exact
+   * @param source default: `node`
    */
-  add(key: SummaryKey, amount: number, variance: number, nowMs: number): void;
+  add(key: SummaryKey, amount: number, variance: number, nowMs: number, source?: keyof Counted['source']): void;
   /** Returns the counts, largest first. */
   list(nowMs: number): Counted[];
   /** An upper bound of the count of every client that is not in the list. */
@@ -51,6 +54,8 @@ export function createSummary(options: { size: number; nameBytes: number; decayM
   const counts = new Float64Array(size);
   const errors = new Float64Array(size);
   const variances = new Float64Array(size);
+  /** The parts of `counts` that clients with the SDK report. */
+  const reported = new Float64Array(size);
   const keys: SummaryKey[] = [];
   let names = 0;
   /** In the unit of `counts`: no client without a count has more. */
@@ -66,6 +71,7 @@ export function createSummary(options: { size: number; nameBytes: number; decayM
       counts[i]! *= scale;
       errors[i]! *= scale;
       variances[i]! *= scale * scale;
+      reported[i]! *= scale;
     }
     lost *= scale;
     originMs = nowMs;
@@ -87,7 +93,7 @@ export function createSummary(options: { size: number; nameBytes: number; decayM
     const last = keys.pop()!;
     if (smallest === keys.length) return;
     keys[smallest] = last;
-    for (const column of [hashes, counts, errors, variances]) column[smallest] = column[keys.length]!;
+    for (const column of [hashes, counts, errors, variances, reported]) column[smallest] = column[keys.length]!;
   }
 
   function insert(key: SummaryKey): number {
@@ -97,28 +103,36 @@ export function createSummary(options: { size: number; nameBytes: number; decayM
     names += length;
     hashes[at] = key.hash;
     counts[at] = errors[at] = lost;
-    variances[at] = 0;
+    variances[at] = reported[at] = 0;
     return at;
   }
 
   return {
-    add(key, amount, variance, nowMs) {
+    add(key, amount, variance, nowMs, source = 'node') {
       const weight = weightAt(nowMs);
       let at = find(key);
       if (at < 0) at = insert(key);
       counts[at]! += amount * weight;
       variances[at]! += variance * weight * weight;
+      if (source === 'sdk') reported[at]! += amount * weight;
     },
     list(nowMs) {
       const weight = weightAt(nowMs);
       const listed = keys.map(({ clientId, policy }, i): Counted => {
         const error = (errors[i]! + DEVIATIONS * Math.sqrt(variances[i]!)) / weight;
-        return { clientId, ...(policy !== undefined && { policy }), count: counts[i]! / weight, error };
+        const count = counts[i]! / weight;
+        const source = sourceOf(count, reported[i]! / weight);
+        return { clientId, ...(policy !== undefined && { policy }), count, error, source };
       });
       return listed.sort((a, b) => b.count - a.count);
     },
     floor: (nowMs) => lost / weightAt(nowMs),
   };
+}
+
+/** Parts a count. @param sdk the part that clients with the SDK report */
+export function sourceOf(count: number, sdk: number): Counted['source'] {
+  return { node: Math.max(0, count - sdk), sdk };
 }
 
 function lengthOf({ clientId, policy = '' }: SummaryKey): number {

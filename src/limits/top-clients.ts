@@ -1,6 +1,6 @@
 import type { Check } from './decide/decide.js';
 import { fnv1a } from './ring/fnv1a.js';
-import { createSummary } from '../lib/space-saving.js';
+import { createSummary, sourceOf } from '../lib/space-saving.js';
 import type { Counted, Summary, SummaryKey } from '../lib/space-saving.js';
 
 /** The counts by which clients are ranked: denials, requests, and tokens of the requests that were allowed. */
@@ -120,7 +120,7 @@ export function createTopClients({ seed }: { seed: number }): TopClients {
     add(client, policy, denials, nowMs) {
       const key = keyOf(client, policy);
       for (const { denied, asked } of [summaries.minute, summaries.hour])
-        for (const summary of [denied, asked]) summary.add(key, denials, 0, nowMs);
+        for (const summary of [denied, asked]) summary.add(key, denials, 0, nowMs, 'sdk');
     },
     top(by, span, policy, nowMs) {
       const summary = summaries[span][by];
@@ -154,10 +154,11 @@ export function mergeTop(parts: readonly TopPart[], limit: number): Counted[] {
   const floors = parts.reduce((sum, { floor }) => sum + floor, 0);
   const merged = new Map<string, Counted>();
   for (const { clients, floor } of parts) {
-    for (const { count, error, ...client } of clients) {
+    for (const { count, error, source, ...client } of clients) {
       const key = JSON.stringify([client.clientId, client.policy]);
-      const other = merged.get(key) ?? { count: 0, error: floors };
-      merged.set(key, { count: other.count + count, error: other.error + error - floor, ...client });
+      const other = merged.get(key) ?? { count: 0, error: floors, source: { node: 0, sdk: 0 } };
+      const [sum, sdk] = [other.count + count, other.source.sdk + source.sdk];
+      merged.set(key, { ...client, count: sum, error: other.error + error - floor, source: sourceOf(sum, sdk) });
     }
   }
   return [...merged.values()].sort((a, b) => b.count - a.count).slice(0, limit);

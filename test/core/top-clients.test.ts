@@ -25,9 +25,9 @@ describe('a summary of the largest counts', () => {
     ] as const)
       for (let i = 0; i < times; i += 1) counts.add(key(clientId), 1, 0, 0);
     expect(counts.list(0)).to.deep.equal([
-      { clientId: 'b', count: 5, error: 0 },
-      { clientId: 'a', count: 3, error: 0 },
-      { clientId: 'c', count: 1, error: 0 },
+      { clientId: 'b', count: 5, error: 0, source: { node: 5, sdk: 0 } },
+      { clientId: 'a', count: 3, error: 0, source: { node: 3, sdk: 0 } },
+      { clientId: 'c', count: 1, error: 0, source: { node: 1, sdk: 0 } },
     ]);
     expect(counts.floor(0)).to.equal(0);
   });
@@ -38,8 +38,8 @@ describe('a summary of the largest counts', () => {
     counts.add(key('b'), 2, 0, 0);
     counts.add(key('c'), 1, 0, 0);
     expect(counts.list(0)).to.deep.equal([
-      { clientId: 'a', count: 5, error: 0 },
-      { clientId: 'c', count: 3, error: 2 },
+      { clientId: 'a', count: 5, error: 0, source: { node: 5, sdk: 0 } },
+      { clientId: 'c', count: 3, error: 2, source: { node: 3, sdk: 0 } },
     ]);
     expect(counts.floor(0)).to.equal(2);
   });
@@ -143,7 +143,9 @@ describe('a summary of the largest counts', () => {
     ] as const)
       counts.add(key(clientId), amount, 0, 0);
     counts.add(key('b'.repeat(256)), 1, 0, 0);
-    expect(counts.list(0)).to.deep.equal([{ clientId: 'b'.repeat(256), count: 4, error: 3 }]);
+    expect(counts.list(0)).to.deep.equal([
+      { clientId: 'b'.repeat(256), count: 4, error: 3, source: { node: 4, sdk: 0 } },
+    ]);
   });
 
   it('keeps fewer counts where names are long', () => {
@@ -179,10 +181,20 @@ describe('the top clients of a node', () => {
     for (let i = 0; i < 3; i += 1) top.count(check('denied'), false, 0);
     top.count(check('costly', 100), true, 0);
     const first = (by: 'denied' | 'asked' | 'cost') => top.top(by, 'minute', undefined, 0).clients[0];
-    expect(first('asked')).to.deep.equal({ clientId: 'often', count: 5, error: 0 });
-    expect(first('denied')).to.deep.equal({ clientId: 'denied', count: 3, error: 0 });
-    expect(first('cost')).to.deep.equal({ clientId: 'costly', count: 100, error: 0 });
+    expect(first('asked')).to.deep.equal({ clientId: 'often', count: 5, error: 0, source: { node: 5, sdk: 0 } });
+    expect(first('denied')).to.deep.equal({ clientId: 'denied', count: 3, error: 0, source: { node: 3, sdk: 0 } });
+    expect(first('cost')).to.deep.equal({ clientId: 'costly', count: 100, error: 0, source: { node: 100, sdk: 0 } });
     expect(top.top('denied', 'hour', undefined, 0).clients).to.have.length(1);
+  });
+
+  it('tells what clients with the SDK report from what nodes answer', () => {
+    const top = create();
+    top.count(check('a'), false, 0);
+    top.add(clientKey('a'), undefined, 7, 0);
+    for (const by of ['denied', 'asked'] as const)
+      expect(top.top(by, 'minute', undefined, 60_000).clients[0]!.source.sdk).to.be.closeTo(7 / Math.E, 1e-9);
+    const [merged] = mergeTop([top.top('denied', 'hour', undefined, 0), top.top('denied', 'hour', undefined, 0)], 1);
+    expect(merged).to.deep.include({ clientId: 'a', count: 16, source: { node: 2, sdk: 14 } });
   });
 
   it('selects by policy', () => {
@@ -190,7 +202,7 @@ describe('the top clients of a node', () => {
     top.count(check('a', 1, 'free'), true, 0);
     top.count(check('a', 1, 'paid'), true, 0);
     expect(top.top('asked', 'minute', 'paid', 0).clients).to.deep.equal([
-      { clientId: 'a', policy: 'paid', count: 1, error: 0 },
+      { clientId: 'a', policy: 'paid', count: 1, error: 0, source: { node: 1, sdk: 0 } },
     ]);
     expect(top.top('asked', 'minute', undefined, 0).clients).to.have.length(2);
   });
@@ -208,7 +220,12 @@ describe('the top clients of a node', () => {
     for (let i = 1; i <= 3_000; i += 1) top.count(check('between'), true, 1_000 + i * 10);
     for (let i = 0; i < 5; i += 1) top.count(check('late'), true, 31_000);
     const late = top.top('asked', 'hour', undefined, 31_000).clients.find(({ clientId }) => clientId === 'late');
-    expect(late).to.deep.equal({ clientId: 'late', count: late!.count, error: 0 });
+    expect(late).to.deep.equal({
+      clientId: 'late',
+      count: late!.count,
+      error: 0,
+      source: { node: late!.count, sdk: 0 },
+    });
     expect(late!.count).to.be.closeTo(5, 1e-9);
   });
 
@@ -292,7 +309,10 @@ describe('the top clients of a node', () => {
 
 describe('counts of several nodes', () => {
   it('are in the order of their sums', () => {
-    const part = (clientId: string, count: number) => ({ clients: [{ clientId, count, error: 0 }], floor: 0 });
+    const part = (clientId: string, count: number) => ({
+      clients: [{ clientId, count, error: 0, source: { node: count, sdk: 0 } }],
+      floor: 0,
+    });
     const merged = mergeTop([part('a', 5), part('b', 3), part('c', 4), part('b', 3)], 3);
     expect(merged.map(({ clientId }) => clientId)).to.deep.equal(['b', 'a', 'c']);
   });
@@ -302,26 +322,26 @@ describe('counts of several nodes', () => {
       [
         {
           clients: [
-            { clientId: 'a', count: 10, error: 1 },
-            { clientId: 'b', count: 4, error: 0 },
+            { clientId: 'a', count: 10, error: 1, source: { node: 10, sdk: 0 } },
+            { clientId: 'b', count: 4, error: 0, source: { node: 4, sdk: 0 } },
           ],
           floor: 2,
         },
-        { clients: [{ clientId: 'a', count: 5, error: 2 }], floor: 3 },
+        { clients: [{ clientId: 'a', count: 5, error: 2, source: { node: 5, sdk: 0 } }], floor: 3 },
       ],
       10,
     );
     expect(merged).to.deep.equal([
-      { clientId: 'a', count: 15, error: 3 },
-      { clientId: 'b', count: 4, error: 3 },
+      { clientId: 'a', count: 15, error: 3, source: { node: 15, sdk: 0 } },
+      { clientId: 'b', count: 4, error: 3, source: { node: 4, sdk: 0 } },
     ]);
   });
 
   it('are cut to the limit, largest first, and kept apart by policy', () => {
     const clients = [
-      { clientId: 'a', policy: 'free', count: 3, error: 0 },
-      { clientId: 'a', count: 2, error: 0 },
-      { clientId: 'b', count: 1, error: 0 },
+      { clientId: 'a', policy: 'free', count: 3, error: 0, source: { node: 3, sdk: 0 } },
+      { clientId: 'a', count: 2, error: 0, source: { node: 2, sdk: 0 } },
+      { clientId: 'b', count: 1, error: 0, source: { node: 1, sdk: 0 } },
     ];
     expect(mergeTop([{ clients, floor: 0 }], 2)).to.deep.equal(clients.slice(0, 2));
   });

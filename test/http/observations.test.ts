@@ -1,3 +1,4 @@
+import type { Static } from '@sinclair/typebox';
 import { expect } from 'chai';
 import { StatsSchema, TopSchema } from '../../src/server/validate/schema.js';
 import type { RunningNode } from '../../src/app/main.js';
@@ -6,7 +7,7 @@ import type { Answer } from '../support/http.js';
 import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER } from '../support/http.js';
 
 interface Top {
-  readonly clients: readonly { clientId: string; policy?: string; count: number; error: number }[];
+  readonly clients: readonly Static<typeof TopSchema>['clients'][number][];
   readonly missing: readonly string[];
 }
 
@@ -94,9 +95,9 @@ describe('/v1/denials', () => {
         ?.slice(name.length),
     );
   };
-  const countOf = async (by: string, clientId: string): Promise<number | undefined> => {
+  const counted = async (by: string, clientId: string): Promise<Top['clients'][number] | undefined> => {
     const { json } = await call(node, `/v1/top?by=${by}`);
-    return (json as Top).clients.find((one) => one.clientId === clientId)?.count;
+    return (json as Top).clients.find((one) => one.clientId === clientId);
   };
 
   it('shows what the SDK answers from memory: each denial, by source and by client', async () => {
@@ -111,8 +112,12 @@ describe('/v1/denials', () => {
     expect(await metric('tokenring_decisions_total{outcome="denied",source="deny-cache"}')).to.equal(remembered);
     expect(await metric('tokenring_reported_denials_total')).to.equal(remembered);
     // Counts decay over a minute.
-    expect(await countOf('denied', clientId)).to.be.within(18_000, 23_031);
-    expect(await countOf('asked', clientId)).to.be.within(18_000, 23_032);
+    for (const by of ['denied', 'asked']) {
+      const { count, source } = (await counted(by, clientId))!;
+      expect(count, by).to.be.within(18_000, 23_032);
+      expect(source.node + source.sdk, by).to.be.closeTo(count, 1);
+      expect(source.sdk, by).to.be.within(18_000, remembered);
+    }
   });
 
   it('refuses what no client can have counted, and names it', async () => {
@@ -133,7 +138,7 @@ describe('/v1/denials', () => {
     const clientId = newClient();
     const body = { denied: 1_000, clients: [{ clientId, policy: 'made up', denied: 1_000 }] };
     expect((await report(body)).status).to.equal(204);
-    expect(await countOf('denied', clientId)).to.equal(undefined);
+    expect(await counted('denied', clientId)).to.equal(undefined);
     expect(await allow(node, { clientId, limit: 2, window: '1d' })).to.include({ allowed: true, remaining: 1 });
   });
 

@@ -25,7 +25,15 @@ export async function startStub(stubbed: Stubbed): Promise<{ url: string; close:
   const place = { clientId, owner: members[0]!.id, successors: members.slice(1).map(({ id }) => id), point: 0.3 };
   const [policy] = Object.keys(policies);
   const bucket = { policy, algorithm: 'token-bucket', windowMs: 60_000, limit: 600, remaining: 12, resetMs: 41_500 };
-  const top = { clients: [1, 2, 3].map((i) => ({ clientId: clientId.slice(i), policy, count: 9_000 / i, error: i })) };
+  const top = {
+    clients: [1, 2, 3].map((i) => ({
+      clientId: clientId.slice(i),
+      policy,
+      count: 9_000 / i,
+      error: i,
+      source: { node: 0, sdk: 9_000 / i },
+    })),
+  };
   const change = {
     atMs: 1_800_000_000_000,
     who: { token: clientId, address: '127.0.0.1' },

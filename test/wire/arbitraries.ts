@@ -1,3 +1,4 @@
+import { sourceOf } from '../../src/lib/space-saving.js';
 import { RANKINGS } from '../../src/limits/top-clients.js';
 import fc from 'fast-check';
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../src/state/client-snapshot.js';
@@ -381,10 +382,12 @@ const countsBySource = fc.record({
   'deny-cache': counts,
   fallback: counts,
 });
-const counted = fc.record(
-  { clientId: texts(256), policy: names, count: amounts, error: amounts },
-  { requiredKeys: ['clientId', 'count', 'error'] },
-);
+const counted = fc
+  .record(
+    { clientId: texts(256), policy: names, count: amounts, error: amounts, sdk: amounts },
+    { requiredKeys: ['clientId', 'count', 'error', 'sdk'] },
+  )
+  .map(({ sdk, ...one }) => ({ ...one, source: sourceOf(one.count, sdk) }));
 const reports = fc.record({
   allowed: countsBySource,
   denied: countsBySource,

@@ -79,6 +79,7 @@ function createList(by, title, unit, search) {
     h('th', { scope: 'col' }, 'Policy'),
     h('th', { scope: 'col', class: 'number' }, unit),
     h('th', { scope: 'col', class: 'number', 'aria-label': 'error' }, '±'),
+    h('th', { scope: 'col', class: 'number', title: 'answered by clients with the SDK, from memory' }, 'by SDK'),
   );
   const table = h('table', { class: 'top' }, h('caption', {}, title, ' ', paused), h('thead', {}, head), body);
   let drawn = '';
@@ -94,7 +95,7 @@ function createList(by, title, unit, search) {
       const next = JSON.stringify(clients);
       if (next === drawn) return;
       drawn = next;
-      const rows = clients.map(({ clientId, policy, count: amount, error }) =>
+      const rows = clients.map(({ clientId, policy, count: amount, error, source }) =>
         h(
           'tr',
           {},
@@ -102,9 +103,10 @@ function createList(by, title, unit, search) {
           h('td', {}, policy === undefined ? '' : idOf(policy)),
           h('td', { class: 'number' }, count(amount)),
           h('td', { class: 'number' }, count(error)),
+          h('td', { class: 'number' }, count(source.sdk)),
         ),
       );
-      const none = h('tr', {}, h('td', { colspan: 4, class: 'hint' }, 'none'));
+      const none = h('tr', {}, h('td', { colspan: 5, class: 'hint' }, 'none'));
       body.replaceChildren(...(rows.length === 0 ? [none] : rows));
     },
   };

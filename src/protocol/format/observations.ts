@@ -2,6 +2,7 @@ import type { NodeReport, TopQuery } from '../messages.js';
 import type { Use } from '../../policy/policy-use.js';
 import { DURATION_BOUNDS, SOURCES } from '../../limits/decide/decision.js';
 import type { Source } from '../../limits/decide/decision.js';
+import { sourceOf } from '../../lib/space-saving.js';
 import type { Counted } from '../../lib/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../limits/top-clients.js';
 import type { Ranking, Span, TopPart } from '../../limits/top-clients.js';
@@ -26,9 +27,12 @@ export function readTopQuery(by: unknown, span: unknown, policy: unknown): TopQu
   };
 }
 
-/** Encodes a part as `[floor, [[clientId, policy, count, error]]]`. */
+/** Encodes a part as `[floor, [[clientId, policy, count, error, sdk]]]`. */
 export function encodeTopPart({ clients, floor }: TopPart): unknown[] {
-  return [floor, clients.map(({ clientId, policy, count, error }) => [clientId, policy ?? null, count, error])];
+  const items = clients.map(({ clientId, policy, count, error, source }) => {
+    return [clientId, policy ?? null, count, error, source.sdk];
+  });
+  return [floor, items];
 }
 
 /** @throws MalformedMessage */
@@ -37,12 +41,14 @@ export function readTopPart(floor: unknown, clients: unknown): TopPart {
 }
 
 function readCounted(value: unknown): Counted {
-  const [clientId, policy, count, error] = readList(value, 4, 4, 'client');
+  const [clientId, policy, total, error, sdk] = readList(value, 5, 5, 'client');
+  const count = readAmount(total, 'count');
   return {
     clientId: readClientId(clientId),
     ...(policy !== null && { policy: readPolicyName(policy) }),
-    count: readAmount(count, 'count'),
+    count,
     error: readAmount(error, 'error'),
+    source: sourceOf(count, readAmount(sdk, 'sdk')),
   };
 }
 

@@ -305,6 +305,10 @@ export const TopSchema = Type.Object(
           policy: Type.Optional(Type.String({ description: 'absent if the requests named their own limits' })),
           count: Type.Number({ minimum: 0, description: 'at a steady rate: the amount in one span' }),
           error: Type.Number({ minimum: 0, description: 'the true count differs from count by at most this much' }),
+          source: Type.Object(
+            { node: Amount, sdk: Amount },
+            { ...strict, description: 'parts of count: answered by nodes, and by clients with the SDK from memory' },
+          ),
         },
         strict,
       ),

@@ -154,7 +154,7 @@ export const TOP = {
   by: 'denied',
   span: 'minute',
   spanMs: 60_000,
-  clients: [{ clientId: CLIENT, count: 1, error: 0 }],
+  clients: [{ clientId: CLIENT, count: 3, error: 0, source: { node: 1, sdk: 2 } }],
   missing: [],
 };
 
