@@ -38,10 +38,8 @@ describe('the docs', () => {
 
   it('name files that are there', () => {
     const floors = readdirSync('src', { withFileTypes: true }).filter((one) => one.isDirectory());
-    const inSource = new RegExp(
-      `\\b((?:${floors.map(({ name }) => name).join('|')})/[a-z]+(?:-[a-z]+)*)(?![\\w/.-])`,
-      'g',
-    );
+    const name = '[a-z]+(?:-[a-z0-9]+)*';
+    const inSource = new RegExp(`\\b((?:${floors.map((one) => one.name).join('|')})(?:/${name})+)(?![\\w/.-])`, 'g');
     for (const { path, text } of docs) {
       for (const name of matches(text, /`([\w/.-]+\.(?:ts|js|cfg|yml))`/g)) {
         expect(

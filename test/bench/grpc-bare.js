@@ -1,4 +1,4 @@
-// A bare server of unary calls, for the tables in docs/design.md and docs/benchmarks.md. It reads a message and sends
+// A bare server of unary calls, for the tables in docs/decisions.md and docs/testing.md. It reads a message and sends
 // an answer with a status. It neither decodes the message nor decides:
 // node test/bench/grpc-bare.js http2|grpc-js PORT (0: a free one). It prints a line of JSON with its port.
 import { createServer } from 'node:http2';

@@ -58,7 +58,7 @@ export interface Method {
 const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' };
 /**
  * `respond` copies these by a spread and sets `endStream`. If that were a new field, V8, in Node 20, would take about 6 µs
- * for it; see docs/design.md, "No spread at the beginning of a literal".
+ * for it; see docs/decisions.md, "V8".
  */
 const RESPOND = { endStream: false, waitForTrailers: true };
 const OK_TRAILERS = { 'grpc-status': String(STATUS.ok) };
