@@ -6,7 +6,7 @@ import { createDenials } from '../limits/decide/denials.js';
 import { callsBy } from '../limits/request/limiter.js';
 import type { Limiter } from '../limits/request/limiter.js';
 import type { AllowRequest } from '../limits/request/request.js';
-import { createQuestionDispatcher } from './asking/dispatcher.js';
+import { QuestionDispatcher } from './asking/dispatcher.js';
 import { Circuit } from './asking/circuit.js';
 import { OwnDenials } from './asking/own-denials.js';
 import { createCaller } from './asking/caller.js';
@@ -72,10 +72,17 @@ export function createClientWith({ connections, time }: ClientDeps, options: Rea
     idPrefix ||= randomText();
     return `${idPrefix}${(ids += 1).toString(36)}`;
   };
-  const dispatcher = createQuestionDispatcher(
-    { transport, topology, retries, circuit, time, newId, onFailure },
-    { timeoutMs, maxWaiting },
-  );
+  const dispatcher = new QuestionDispatcher({
+    transport,
+    topology,
+    retries,
+    circuit,
+    time,
+    newId,
+    onFailure,
+    timeoutMs,
+    maxWaiting,
+  });
   const caller = createCaller({ transport, topology, retries, circuit, time, onFailure }, { timeoutMs });
   const ownDenials = new OwnDenials(time, async (clientId, report) => {
     const sent = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;

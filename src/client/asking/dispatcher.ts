@@ -1,10 +1,12 @@
+import { batchItemId } from '../../limits/batch-item-id.js';
 import type { Decision } from '../../limits/decide/decision.js';
 import type { NodeId } from '../../limits/ring/ring.js';
+import { BatchingQueue } from '../../lib/batching-queue.js';
+import type { Batch } from '../../lib/batching-queue.js';
 import { TokenringError } from '../../lib/error.js';
-import { MAX_REQUEST_BYTES } from '../../limits/request/request.js';
+import { MAX_BATCH, MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../limits/request/request.js';
+import { withRequestId } from '../question.js';
 import type { Circuit } from './circuit.js';
-import { createBatcher, OVERDUE_MS } from './batcher.js';
-import type { Question } from './batcher.js';
 import { fieldsOf, readDecision, readProblem } from './read-answer.js';
 import { describeFailures } from './retries.js';
 import type { Retries } from './retries.js';
@@ -20,50 +22,37 @@ export type Asked =
   /** No node could answer in time. */
   | { readonly kind: 'unanswered'; readonly error: TokenringError };
 
-/** Sends each question to the best node, in batches, and to another node when that fails. */
-interface QuestionDispatcher {
-  /**
-   * @param owner of the client, if it is known
-   * @param text the question as JSON; it may be sent more than once
-   * @param needsId whether it consumes and has no request id, so that it needs one to be charged once
-   * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
-   */
-  ask(clientId: string, owner: NodeId | undefined, text: string, needsId: boolean, done: (asked: Asked) => void): void;
-  /** Resolves when no question waits for an answer. */
-  idle(): Promise<void>;
-}
-
-interface QuestionDispatcherDeps {
-  readonly transport: Transport;
-  readonly topology: Topology;
-  readonly retries: Retries;
-  readonly circuit: Circuit;
-  readonly time: Time;
-  /** Returns an id that no other client has. It needs no escapes in JSON. */
-  readonly newId: () => string;
-  readonly onFailure: (address: string) => void;
-}
-
-interface QuestionDispatcherOptions {
-  /** Longest time from a question to its answer, in ms. */
-  readonly timeoutMs: number;
-  /** Bound of questions that wait for an answer. */
-  readonly maxWaiting: number;
-}
-
 /**
  * When all nodes have failed, they are asked once more after this time. A broken connection does not mean a dead node.
  */
 const AGAIN_AFTER_MS = 50;
 const ROUNDS = 2;
+/** A node that has not answered after this long is overdue: another node is asked as well. */
+const OVERDUE_MS = 250;
 /** Pause for an overloaded node that sends no `Retry-After`. */
 const REST_MS = 1_000;
 /** The resolution of all waits here. */
 const TICK_MS = 25;
+/** Batches under way to one node. Each costs as much as the decisions on dozens of questions. */
+const MAX_IN_FLIGHT = 2;
+/** Bound of the bytes of `{"requestId":"…","requests":[]}`. Each question adds a comma. */
+const FRAME_BYTES = 64;
+/** Bound of the bytes of a comma and `,"requestId":"…"`. */
+const REQUEST_ID_BYTES = 60;
 
-interface Item extends Question {
+interface Question {
   readonly clientId: string;
+  /** The owner of the client, if it is known. */
   readonly owner: NodeId | undefined;
+  /** The question as JSON. */
+  readonly text: string;
+  readonly bytes: number;
+  /** Whether the question consumes and has no request id. It then gets one with its first batch. */
+  readonly needsId: boolean;
+  /** The batch that gave it an id, and its index there. */
+  batchId: string | undefined;
+  index: number;
+  readonly giveUpAtMs: number;
   /** Addresses asked in this round. */
   tried: string[] | undefined;
   /** The first address asked in this round. Usually it is the only one, and `tried` is not needed. */
@@ -74,209 +63,256 @@ interface Item extends Question {
   /** Time of the next attempt, while `pending` is 0. */
   againAtMs: number;
   failures: Map<string, Error> | undefined;
+  /** Whether the question has its answer or was given up. */
   isSettled: boolean;
   readonly done: (asked: Asked) => void;
-  /** Neighbours in the list of waiting questions, in the order of deadlines. */
-  before: Item | undefined;
-  after: Item | undefined;
 }
 
-export function createQuestionDispatcher(
-  { transport, topology, retries, circuit, time, newId, onFailure }: QuestionDispatcherDeps,
-  { timeoutMs, maxWaiting }: QuestionDispatcherOptions,
-): QuestionDispatcher {
-  const batcher = createBatcher<Item>({ transport, time, newId }, completed);
-  let first: Item | undefined;
-  let last: Item | undefined;
-  let waiting = 0;
-  let stopTicking: (() => void) | undefined;
-  let becameIdle: (() => void)[] = [];
+/** Sends each question to the best node, in batches, and to another node when that fails. */
+export class QuestionDispatcher {
+  private readonly queue: BatchingQueue<Question>;
+  /** In the order of their deadlines. */
+  private readonly waiting = new Set<Question>();
+  private stopTicking: (() => void) | undefined;
+  private becameIdle: (() => void)[] = [];
+  private readonly transport: Transport;
+  private readonly topology: Topology;
+  private readonly retries: Retries;
+  private readonly circuit: Circuit;
+  private readonly time: Time;
+  private readonly newId: () => string;
+  private readonly onFailure: (address: string) => void;
+  private readonly timeoutMs: number;
+  private readonly maxWaiting: number;
 
-  function settle(item: Item, asked: Asked): void {
-    if (item.isSettled) return;
-    item.isSettled = true;
-    const { before, after } = item;
-    if (before === undefined) first = after;
-    else before.after = after;
-    if (after === undefined) last = before;
-    else after.before = before;
-    item.before = item.after = undefined;
-    waiting -= 1;
-    if (asked.kind === 'unanswered' && asked.error.code === 'no_answer') circuit.unanswered();
-    item.done(asked);
-    if (waiting > 0) return;
-    stopTicking?.();
-    stopTicking = undefined;
-    for (const resolve of becameIdle) resolve();
-    becameIdle = [];
+  /**
+   * @param options.newId returns an id that no other client has. It needs no escapes in JSON.
+   * @param options.timeoutMs longest time from a question to its answer
+   * @param options.maxWaiting bound of questions that wait for an answer
+   */
+  constructor(options: {
+    transport: Transport;
+    topology: Topology;
+    retries: Retries;
+    circuit: Circuit;
+    time: Time;
+    newId: () => string;
+    onFailure: (address: string) => void;
+    timeoutMs: number;
+    maxWaiting: number;
+  }) {
+    this.transport = options.transport;
+    this.topology = options.topology;
+    this.retries = options.retries;
+    this.circuit = options.circuit;
+    this.time = options.time;
+    this.newId = options.newId;
+    this.onFailure = options.onFailure;
+    this.timeoutMs = options.timeoutMs;
+    this.maxWaiting = options.maxWaiting;
+    this.queue = new BatchingQueue({
+      clock: options.time,
+      timers: options.time,
+      send: (batch) => void this.sendBatch(batch),
+      maxInFlight: MAX_IN_FLIGHT,
+      coalesces: true,
+      maxItems: MAX_BATCH,
+      maxSize: MAX_BATCH_BYTES - FRAME_BYTES,
+      sizeOf: ({ bytes, batchId }) => bytes + (batchId === undefined ? 1 : REQUEST_ID_BYTES),
+      isOver: ({ isSettled }) => isSettled,
+    });
+  }
+
+  /**
+   * @param owner of the client, if it is known
+   * @param text the question as JSON; it may be sent more than once
+   * @param needsId whether it consumes and has no request id, so that it needs one to be charged once
+   * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
+   */
+  ask(clientId: string, owner: NodeId | undefined, text: string, needsId: boolean, done: (asked: Asked) => void): void {
+    const bytes = bytesOf(text);
+    if (bytes > MAX_REQUEST_BYTES) {
+      const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
+      return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
+    }
+    const refusal = this.circuit.refusal();
+    if (refusal !== undefined) return done({ kind: 'unanswered', error: refusal });
+    if (this.waiting.size >= this.maxWaiting) {
+      const detail = `${this.maxWaiting} questions of this client wait for an answer`;
+      return done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
+    }
+    this.retries.asked();
+    const question: Question = {
+      clientId,
+      owner,
+      text,
+      bytes,
+      needsId,
+      batchId: undefined,
+      index: 0,
+      giveUpAtMs: this.time.nowMs() + this.timeoutMs,
+      tried: undefined,
+      firstTried: undefined,
+      round: 1,
+      pending: 0,
+      againAtMs: 0,
+      failures: undefined,
+      isSettled: false,
+      done,
+    };
+    this.waiting.add(question);
+    this.stopTicking ??= this.time.every(TICK_MS, () => this.tick());
+    if (!this.askNext(question)) this.settle(question, unanswered(question));
+  }
+
+  /** Resolves when no question waits for an answer. */
+  async idle(): Promise<void> {
+    if (this.waiting.size > 0) await new Promise<void>((resolve) => this.becameIdle.push(resolve));
+  }
+
+  private settle(question: Question, asked: Asked): void {
+    if (question.isSettled) return;
+    question.isSettled = true;
+    this.waiting.delete(question);
+    if (asked.kind === 'unanswered' && asked.error.code === 'no_answer') this.circuit.unanswered();
+    question.done(asked);
+    if (this.waiting.size > 0) return;
+    this.stopTicking?.();
+    this.stopTicking = undefined;
+    for (const resolve of this.becameIdle) resolve();
+    this.becameIdle = [];
   }
 
   /**
    * Sends the question to the best node that was not tried.
    * @returns whether the question is on its way, or waits for a node that wants a pause
    */
-  function askNext(item: Item): boolean {
-    const best = item.firstTried === undefined ? topology.addressOf(item.owner) : undefined;
-    if (best !== undefined && retries.restsUntilMs(best) === 0) return send(item, best);
+  private askNext(question: Question): boolean {
+    const { topology, retries } = this;
+    const best = question.firstTried === undefined ? topology.addressOf(question.owner) : undefined;
+    if (best !== undefined && retries.restsUntilMs(best) === 0) return this.enqueue(question, best);
     let againAtMs = Infinity;
-    for (const address of topology.addresses(item.clientId)) {
-      if (address === item.firstTried || item.tried?.includes(address) === true) continue;
+    for (const address of topology.addresses(question.clientId)) {
+      if (address === question.firstTried || question.tried?.includes(address) === true) continue;
       const untilMs = retries.restsUntilMs(address);
-      if (untilMs === 0) return send(item, address);
+      if (untilMs === 0) return this.enqueue(question, address);
       againAtMs = Math.min(againAtMs, untilMs);
     }
-    if (item.pending > 0 || againAtMs >= item.giveUpAtMs) return false;
-    item.againAtMs = againAtMs;
+    if (question.pending > 0 || againAtMs >= question.giveUpAtMs) return false;
+    question.againAtMs = againAtMs;
     return true;
   }
 
-  function send(item: Item, address: string): true {
-    if (item.firstTried === undefined) item.firstTried = address;
-    else (item.tried ??= []).push(address);
-    item.pending += 1;
-    batcher.add(address, item);
+  private enqueue(question: Question, address: string): true {
+    if (question.firstTried === undefined) question.firstTried = address;
+    else (question.tried ??= []).push(address);
+    question.pending += 1;
+    this.queue.add(address, question);
     return true;
   }
 
-  function completed(address: string, items: readonly Item[], exchanged: Exchanged): void {
-    for (const item of items) item.pending -= 1;
-    if (exchanged.kind === 'failed') {
-      const isFree = retries.failed(address);
-      failed(address, items, exchanged.reason, exchanged.unconnected || isFree);
-    } else answered(address, items, exchanged);
+  private async sendBatch(batch: Batch<Question>): Promise<void> {
+    const { to, items, sentAtMs } = batch;
+    const body = bodyOf(items, this.newId());
+    // The last question has the latest deadline.
+    const leftMs = Math.max(1, items.at(-1)!.giveUpAtMs - sentAtMs);
+    const exchanged = await this.transport.send(to, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
+    for (const question of items) question.pending -= 1;
+    if (exchanged.kind === 'answer') this.answered(to, items, exchanged);
+    else {
+      const isFree = this.retries.failed(to);
+      this.failed(to, items, exchanged.reason, exchanged.unconnected || isFree);
+    }
+    this.queue.end(batch);
   }
 
-  function answered(by: string, items: readonly Item[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
+  private answered(by: string, questions: readonly Question[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
     const { results } = fieldsOf(answer.value);
-    if (answer.status !== 200 || !Array.isArray(results) || results.length !== items.length)
-      return notDecided(by, items, answer);
-    topology.answers(by);
-    circuit.answered();
-    for (let i = 0; i < items.length; i += 1) {
-      const item = items[i]!;
+    if (answer.status !== 200 || !Array.isArray(results) || results.length !== questions.length)
+      return this.notDecided(by, questions, answer);
+    this.topology.answers(by);
+    this.circuit.answered();
+    for (let i = 0; i < questions.length; i += 1) {
+      const question = questions[i]!;
       const result: unknown = results[i];
       const decision = readDecision(result);
-      if (decision !== undefined) settle(item, { kind: 'decided', decision, by });
+      if (decision !== undefined) this.settle(question, { kind: 'decided', decision, by });
       else {
         const problem = readProblem(fieldsOf(result)['error']);
-        if (problem !== undefined && isFault(problem.status)) settle(item, { kind: 'refused', error: problem });
-        else askAgain(item, by, problem ?? new Error('answered with something that is no decision'), false);
+        if (problem !== undefined && isFault(problem.status))
+          this.settle(question, { kind: 'refused', error: problem });
+        else this.askAgain(question, by, problem ?? new Error('answered with something that is no decision'), false);
       }
     }
   }
 
-  function notDecided(by: string, items: readonly Item[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
+  private notDecided(by: string, questions: readonly Question[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
     const { status, value, retryAfterMs } = answer;
     const problem = readProblem(value);
     if (status === 429 || status === 408) {
-      circuit.answered();
+      this.circuit.answered();
       // The node limits this client, or this client was slow. Another node would only get the same load.
-      if (retryAfterMs !== undefined) retries.rest(by, retryAfterMs);
+      if (retryAfterMs !== undefined) this.retries.rest(by, retryAfterMs);
       const code = status === 408 ? 'timeout' : 'overloaded';
       const error = problem ?? new TokenringError(code, { status, detail: `${by} answered ${status}` });
-      for (const item of items) settle(item, { kind: 'unanswered', error });
+      for (const question of questions) this.settle(question, { kind: 'unanswered', error });
     } else if (problem !== undefined && isFault(status)) {
-      circuit.answered();
-      for (const item of items) settle(item, { kind: 'refused', error: problem });
+      this.circuit.answered();
+      for (const question of questions) this.settle(question, { kind: 'refused', error: problem });
     } else if (status === 503 && (problem?.code === 'overloaded' || retryAfterMs !== undefined)) {
-      retries.rest(by, retryAfterMs ?? REST_MS);
-      if (problem?.code === 'overloaded') circuit.answered();
-      onFailure(by);
+      this.retries.rest(by, retryAfterMs ?? REST_MS);
+      if (problem?.code === 'overloaded') this.circuit.answered();
+      this.onFailure(by);
       const reason = problem ?? new TokenringError('overloaded', { detail: 'answered 503' });
-      for (const item of items) askAgain(item, by, reason, problem?.code === 'draining');
+      for (const question of questions) this.askAgain(question, by, reason, problem?.code === 'draining');
     } else {
       const reason = problem ?? new Error(`answered ${status}, which is no answer to a batch`);
-      failed(by, items, reason, retries.failed(by));
+      this.failed(by, questions, reason, this.retries.failed(by));
     }
   }
 
-  function failed(address: string, items: readonly Item[], reason: Error, isFree: boolean): void {
-    topology.fails(address);
-    circuit.failed();
-    onFailure(address);
-    for (const item of items) askAgain(item, address, reason, isFree);
+  private failed(address: string, questions: readonly Question[], reason: Error, isFree: boolean): void {
+    this.topology.fails(address);
+    this.circuit.failed();
+    this.onFailure(address);
+    for (const question of questions) this.askAgain(question, address, reason, isFree);
   }
 
   /** @param isFree whether the retry costs the nodes nothing */
-  function askAgain(item: Item, address: string, reason: Error, isFree: boolean): void {
-    (item.failures ??= new Map()).set(address, reason);
-    if (item.isSettled || item.pending > 0) return;
-    if (!isFree && !retries.take()) return settle(item, unanswered(item));
-    if (askNext(item)) return;
-    if (item.round === ROUNDS) return settle(item, unanswered(item));
-    item.round += 1;
-    item.tried = item.firstTried = undefined;
-    item.againAtMs = time.nowMs() + AGAIN_AFTER_MS;
+  private askAgain(question: Question, address: string, reason: Error, isFree: boolean): void {
+    (question.failures ??= new Map()).set(address, reason);
+    if (question.isSettled || question.pending > 0) return;
+    if (!isFree && !this.retries.take()) return this.settle(question, unanswered(question));
+    if (this.askNext(question)) return;
+    if (question.round === ROUNDS) return this.settle(question, unanswered(question));
+    question.round += 1;
+    question.tried = question.firstTried = undefined;
+    question.againAtMs = this.time.nowMs() + AGAIN_AFTER_MS;
   }
 
-  function tick(): void {
-    const nowMs = time.nowMs();
+  private tick(): void {
+    const nowMs = this.time.nowMs();
     // The next node is asked as well, and the first answer counts.
-    for (const { address, questions } of batcher.overdue()) {
-      const isFree = retries.failed(address);
-      topology.fails(address);
-      circuit.failed();
-      onFailure(address);
+    for (const { to: address, items } of this.queue.overdue(OVERDUE_MS)) {
+      const isFree = this.retries.failed(address);
+      this.topology.fails(address);
+      this.circuit.failed();
+      this.onFailure(address);
       const reason = new Error(`no answer within ${OVERDUE_MS} ms`);
-      for (const item of questions) {
-        if (item.isSettled) continue;
-        (item.failures ??= new Map()).set(address, reason);
-        if (isFree || retries.take()) askNext(item);
+      for (const question of [...items, ...this.queue.waitingFor(address)]) {
+        if (question.isSettled) continue;
+        (question.failures ??= new Map()).set(address, reason);
+        if (isFree || this.retries.take()) this.askNext(question);
       }
     }
-    const refusal = circuit.refusal();
-    for (let item = first, next = first?.after; item !== undefined; item = next, next = item?.after) {
-      if (refusal !== undefined) settle(item, { kind: 'unanswered', error: refusal });
-      else if (nowMs >= item.giveUpAtMs) settle(item, unanswered(item));
-      else if (item.pending === 0 && nowMs >= item.againAtMs && !askNext(item)) settle(item, unanswered(item));
+    const refusal = this.circuit.refusal();
+    for (const question of this.waiting) {
+      if (refusal !== undefined) this.settle(question, { kind: 'unanswered', error: refusal });
+      else if (nowMs >= question.giveUpAtMs) this.settle(question, unanswered(question));
+      else if (question.pending === 0 && nowMs >= question.againAtMs && !this.askNext(question))
+        this.settle(question, unanswered(question));
     }
   }
-
-  return {
-    ask(clientId, owner, text, needsId, done) {
-      const bytes = bytesOf(text);
-      if (bytes > MAX_REQUEST_BYTES) {
-        const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
-        return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
-      }
-      const refusal = circuit.refusal();
-      if (refusal !== undefined) return done({ kind: 'unanswered', error: refusal });
-      if (waiting >= maxWaiting) {
-        const detail = `${maxWaiting} questions of this client wait for an answer`;
-        return done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
-      }
-      retries.asked();
-      const item: Item = {
-        clientId,
-        owner,
-        text,
-        bytes,
-        needsId,
-        batchId: undefined,
-        place: 0,
-        giveUpAtMs: time.nowMs() + timeoutMs,
-        tried: undefined,
-        firstTried: undefined,
-        round: 1,
-        pending: 0,
-        againAtMs: 0,
-        failures: undefined,
-        isSettled: false,
-        done,
-        before: last,
-        after: undefined,
-      };
-      if (last === undefined) first = item;
-      else last.after = item;
-      last = item;
-      waiting += 1;
-      stopTicking ??= time.every(TICK_MS, tick);
-      if (!askNext(item)) settle(item, unanswered(item));
-    },
-    async idle() {
-      if (waiting > 0) await new Promise<void>((resolve) => becameIdle.push(resolve));
-    },
-  };
 }
 
 const encoder = new TextEncoder();
@@ -289,8 +325,29 @@ function bytesOf(text: string): number {
   return text.length <= SHORT_UNITS ? text.length * MAX_UNIT_BYTES : encoder.encode(text).length;
 }
 
+/**
+ * Writes the body of a batch, and gives ids to the questions that need one. The id of a question stays when the question
+ * is sent again, so it is charged once. One id for all questions of a batch costs the nodes much less than one each.
+ */
+function bodyOf(questions: readonly Question[], batchId: string): string {
+  let list = '';
+  for (let index = 0; index < questions.length; index += 1) {
+    const question = questions[index]!;
+    if (index > 0) list += ',';
+    if (question.batchId !== undefined) {
+      list += withRequestId(question.text, batchItemId(question.batchId, question.index));
+      continue;
+    }
+    list += question.text;
+    if (!question.needsId) continue;
+    question.batchId = batchId;
+    question.index = index;
+  }
+  return `{"requestId":"${batchId}","requests":[${list}]}`;
+}
+
 /** Creates the error of a question that no node has answered: `overloaded` if that was the last node's answer. */
-function unanswered({ failures }: Item): Asked {
+function unanswered({ failures }: Question): Asked {
   if (failures === undefined) {
     const detail = 'every node has asked for a pause';
     return { kind: 'unanswered', error: new TokenringError('overloaded', { detail }) };
