@@ -2,7 +2,8 @@ import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { LastingClient } from './store.js';
 import { agedBy, joinAged } from '../limits/bucket/snapshot.js';
 import type { LastingState, Snapshot } from '../limits/bucket/snapshot.js';
-import { MalformedMessage, malformed, parseWire, readList, readWhole } from '../protocol/format/wire.js';
+import { MalformedMessage, malformed } from '../lib/byte-reader.js';
+import { parseWire, readList, readWhole } from '../protocol/format/wire.js';
 import { encodeClients, readClients } from '../protocol/format/clients.js';
 
 /** Version of the form below. A program that finds another one in a store does not start. */

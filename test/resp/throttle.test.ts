@@ -6,7 +6,7 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { decideOne } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { createCounters } from '../../src/server/edge/counters.js';
-import { createOutputPool } from '../../src/server/edge/output-bytes.js';
+import { WriterPool } from '../../src/server/edge/writer-pool.js';
 import { createDecisionWriter } from '../../src/server/resp/decision-writer.js';
 import { readThrottle } from '../../src/server/resp/throttle.js';
 import { ErrorText } from '../../src/server/resp/value.js';
@@ -19,7 +19,7 @@ const ORIGIN = { owner: 'a:1', source: 'owner', degraded: false } as const;
 function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
   const buckets = new Buckets();
   const writer = createDecisionWriter(createCounters());
-  const pool = createOutputPool();
+  const pool = new WriterPool();
   return (nowMs, rule) => {
     const question = readThrottle(['CL.THROTTLE', 'key', ...rule.map(String)], WITHOUT_POLICIES);
     if (question instanceof ErrorText) throw new Error(question.text);
@@ -28,7 +28,7 @@ function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
     batch.decide(0, decideOne(buckets, check.rules[0]!, check.cost, check.peek, nowMs), ORIGIN);
     const out = pool.take();
     writer.write(out, batch, [reply], 2);
-    const [answer] = repliesOf(out.body());
+    const [answer] = repliesOf(out.written().toString('latin1'));
     pool.giveBack(out);
     return answer;
   };

@@ -4,7 +4,7 @@ import { addBucket, Buckets, lend, advance, take } from '../../src/limits/bucket
 import { inScope, ruleOf } from '../../src/limits/bucket/rule.js';
 import { toLastingState } from '../../src/limits/bucket/snapshot.js';
 import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
-import { MalformedMessage } from '../../src/protocol/format/wire.js';
+import { MalformedMessage } from '../../src/lib/byte-reader.js';
 import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
 import type { StoredRecord } from '../../src/store/record.js';
 

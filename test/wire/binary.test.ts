@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
 import { MAX_WINDOW_MS, ruleOf } from '../../src/limits/bucket/rule.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
-import { ByteReader, ByteWriter } from '../../src/protocol/format/binary/bytes.js';
+import { ByteReader } from '../../src/lib/byte-reader.js';
+import { ByteWriter } from '../../src/lib/byte-writer.js';
 import {
   decodeAnswer,
   decodeMessage,
@@ -11,7 +12,7 @@ import {
   encodeMessage,
   writeMessage,
 } from '../../src/protocol/format/codec.js';
-import { MalformedMessage } from '../../src/protocol/format/wire.js';
+import { MalformedMessage } from '../../src/lib/byte-reader.js';
 import { SENDER } from '../peer/support.js';
 import { answers, messages, plainCheck } from './arbitraries.js';
 import { expectSoundAnswer, expectSoundMessage } from './soundness.js';
@@ -78,9 +79,9 @@ describe('binary wire form', () => {
       fc.property(sizes, (value) => {
         const out = new ByteWriter();
         out.whole(value);
-        const from = new ByteReader(out.bytes.subarray(0, out.length), 0);
+        const from = new ByteReader(out.written());
         expect(from.whole(0, Infinity, 'value')).to.equal(value);
-        from.end();
+        from.finish();
       }),
     );
   });

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
 import { MAX_LIMIT, MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
 import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
-import { MalformedMessage } from '../../src/protocol/format/wire.js';
+import { MalformedMessage } from '../../src/lib/byte-reader.js';
 import { answers, messages } from './arbitraries.js';
 import { expectSoundAnswer, expectSoundMessage } from './soundness.js';
 import { SENDER } from '../peer/support.js';

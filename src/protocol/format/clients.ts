@@ -21,8 +21,8 @@ import {
   ruleAt,
 } from './rules.js';
 import type { RuleTable } from './rules.js';
+import { malformed } from '../../lib/byte-reader.js';
 import {
-  malformed,
   mapList,
   MAX_REQUEST_ID_BYTES,
   readClientId,

@@ -3,8 +3,8 @@ import { areRecords } from '../../state/copy-records.js';
 import { MAX_ENTRY_BYTES, MAX_PART_BYTES } from '../../policy/policy-entry.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { MAX_COST } from '../../limits/bucket/rule.js';
+import { malformed } from '../../lib/byte-reader.js';
 import {
-  malformed,
   mapList,
   parseWire,
   readClientId,
@@ -15,7 +15,8 @@ import {
   readText,
   readWhole,
 } from './wire.js';
-import { ByteReader, ByteWriter } from './binary/bytes.js';
+import { ByteReader } from '../../lib/byte-reader.js';
+import { ByteWriter } from '../../lib/byte-writer.js';
 import { readChecks, writeChecks } from './binary/checks.js';
 import { readClients as readBinaryClients, writeClients } from './binary/clients.js';
 import {
@@ -116,7 +117,7 @@ export function writeMessage(out: ByteWriter, { sender, body }: Envelope<PeerMes
       writeClients(out, body.clients);
       return body.records === undefined ? undefined : out.append(body.records);
     default:
-      return out.rawText(JSON.stringify(messageWire(encodeSender(sender), body)));
+      return out.utf8(JSON.stringify(messageWire(encodeSender(sender), body)));
   }
 }
 
@@ -177,7 +178,7 @@ function decodeBinary<T>(bytes: Buffer, readBody: (kind: number, from: ByteReade
   const from = new ByteReader(bytes, 1);
   const sender = readBinarySender(from);
   const body = readBody(bytes[0]!, from);
-  from.end();
+  from.finish();
   return { sender, body };
 }
 
@@ -281,7 +282,7 @@ function readIds(value: unknown, what: string): readonly NodeId[] {
 
 /** Appends an answer to `out`. */
 export function writeAnswer(out: ByteWriter, { sender, body }: Envelope<PeerAnswer>): void {
-  if (body.kind !== 'decided') return out.rawText(JSON.stringify(answerWire(encodeSender(sender), body)));
+  if (body.kind !== 'decided') return out.utf8(JSON.stringify(answerWire(encodeSender(sender), body)));
   out.byte(DECIDED);
   writeSender(out, sender);
   writeResults(out, body.results);

@@ -1,6 +1,7 @@
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../messages.js';
 import { MAX_LIMIT } from '../../limits/bucket/rule.js';
-import { malformed, mapList, readClientId, readList, readText, readWhole } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { mapList, readClientId, readList, readText, readWhole } from './wire.js';
 import { MAX_LEASE_ID_BYTES } from './clients.js';
 import { encodeResults, readResults } from './results.js';
 import { createRuleTable, readCheckRules, readRules } from './rules.js';

@@ -1,6 +1,7 @@
 import type { DeclaredState, MemberRecord, Sender } from '../messages.js';
 import { isOrigin } from '../../limits/origin.js';
-import { malformed, mapList, readList, readNodeId, readText, readWhole } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { mapList, readList, readNodeId, readText, readWhole } from './wire.js';
 
 const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
 export const MAX_MEMBERS = 2_048;

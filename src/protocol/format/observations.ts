@@ -7,7 +7,8 @@ import type { Counted } from '../../lib/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../limits/top-clients.js';
 import type { Ranking, Span, TopPart } from '../../limits/top-clients.js';
 import { readPolicyName } from './policies.js';
-import { malformed, mapList, readClientId, readList, readWhole } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { mapList, readClientId, readList, readWhole } from './wire.js';
 
 /** The kinds `top`, `report`, and `use`: a node's counts of its clients, its own counters, and its use of a policy. */
 

@@ -2,7 +2,8 @@ import type { ChangeList, Factors, PolicyEntries, RingWritten } from '../message
 import { isPolicyName, MAX_POLICIES } from '../../policy/check-policy.js';
 import { isEntry, MAX_ENTRIES } from '../../policy/policy-document.js';
 import type { Entry, EntryValue, Part } from '../../policy/policy-entry.js';
-import { malformed, mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
 import { readWord } from './members.js';
 
 /** Bound of the entries and deletions in one message. */

@@ -1,7 +1,8 @@
 import type { DecidedByPeer } from '../messages.js';
 import type { LimitStats, Verdict } from '../../limits/decide/decide.js';
 import { MAX_RULES } from '../../limits/bucket/rule.js';
-import { malformed, readFlag, readList } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { readFlag, readList } from './wire.js';
 import {
   encodeAlgorithm,
   readAlgorithm,

@@ -1,6 +1,7 @@
 import { MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../limits/bucket/rule.js';
 import type { Algorithm, Rule } from '../../limits/bucket/rule.js';
-import { malformed, readList, readText, readWhole } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { readList, readText, readWhole } from './wire.js';
 
 const ALGORITHMS: readonly Algorithm[] = ['token-bucket', 'sliding-window'];
 /** Policy names have at most 128 characters in the API. */

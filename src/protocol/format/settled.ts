@@ -1,6 +1,7 @@
 import type { Settled } from '../messages.js';
 import { MAX_COST } from '../../limits/bucket/rule.js';
-import { malformed, readList, readWhole } from './wire.js';
+import { malformed } from '../../lib/byte-reader.js';
+import { readList, readWhole } from './wire.js';
 import { readLimit, readRemaining, readWaitMs } from './rules.js';
 
 /**

@@ -1,19 +1,11 @@
 import { isUtf8 } from 'node:buffer';
+import { malformed, MalformedMessage } from '../../lib/byte-reader.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 
 export const MAX_REQUEST_ID_BYTES = 128;
 /** A reservation id is the client's name in base64, and a part that is unique among the client's reservations. */
 export const MAX_RESERVATION_BYTES = 512;
-
-/** Thrown when the bytes of a peer have a wrong shape, type, or range. No part of the message has been used. */
-export class MalformedMessage extends Error {
-  override readonly name = 'MalformedMessage';
-}
-
-export function malformed(what: string, expected: string): MalformedMessage {
-  return new MalformedMessage(`${what}: expected ${expected}`);
-}
 
 /**
  * Parses the JSON of a body. All its strings are well-formed Unicode, so ids that differ here also differ elsewhere.

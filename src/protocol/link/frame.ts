@@ -1,4 +1,4 @@
-import type { ByteWriter } from '../format/binary/bytes.js';
+import type { ByteWriter } from '../../lib/byte-writer.js';
 
 /*
  * A frame is one message, or one answer:

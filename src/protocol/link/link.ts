@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { ByteWriter } from '../format/binary/bytes.js';
+import { ByteWriter } from '../../lib/byte-writer.js';
 import { createFrameReader, writeFrame } from './frame.js';
 import type { LinkKeys } from './handshake.js';
 import { createRecordReader, createSeal, MAX_BODY_BYTES } from './record.js';

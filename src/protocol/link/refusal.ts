@@ -1,4 +1,4 @@
-import type { ByteWriter } from '../format/binary/bytes.js';
+import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WIRE_VERSION } from '../format/codec.js';
 
 /**
@@ -41,7 +41,7 @@ const REFUSAL = 0;
 /** Adds the payload of a frame that refuses a message. */
 export function writeRefusal(out: ByteWriter, { code, detail }: { code: RefusalCode; detail?: string }): void {
   out.byte(REFUSAL);
-  out.rawText(refusalBody(code, detail));
+  out.utf8(refusalBody(code, detail));
 }
 
 /** Describes the payload of a refusal in one line; `undefined` when the payload is an answer. */

@@ -1,8 +1,18 @@
 import { TokenringError } from '../../lib/error.js';
 import type { DescriptorEntry } from '../../policy/envoy-table.js';
-import { bytesTag, enterMessage, readTag, readText, readUint32, readVarint, skipField } from './protobuf.js';
-import { varintTag, Writer } from './protobuf.js';
-import type { Reader } from './protobuf.js';
+import type { ByteReader } from '../../lib/byte-reader.js';
+import {
+  bytesTag,
+  enterMessage,
+  ProtobufWriter,
+  readMessage,
+  readTag,
+  readText,
+  readUint32,
+  readVarint,
+  skipField,
+  varintTag,
+} from './protobuf.js';
 
 /**
  * The messages of `envoy.service.ratelimit.v3` and `grpc.health.v1`, by their published field numbers. Unknown fields
@@ -38,10 +48,13 @@ const [VARINT_1, VARINT_2, VARINT_3] = [varintTag(1), varintTag(2), varintTag(3)
 
 /** @throws TokenringError `invalid_request` */
 export function readRateLimitRequest(bytes: Buffer): RateLimitRequest {
+  return readMessage(bytes, readRequest);
+}
+
+function readRequest(reader: ByteReader): RateLimitRequest {
   let domain = '';
   const descriptors: Descriptor[] = [];
   let hitsAddend = 0;
-  const reader: Reader = { bytes, at: 0, end: bytes.length };
   while (reader.at < reader.end) {
     const tag = readTag(reader);
     if (tag === BYTES_1) domain = readText(reader);
@@ -54,7 +67,7 @@ export function readRateLimitRequest(bytes: Buffer): RateLimitRequest {
   return { domain, descriptors, hitsAddend };
 }
 
-function readDescriptor(reader: Reader, place: number): Descriptor {
+function readDescriptor(reader: ByteReader, place: number): Descriptor {
   const entries: DescriptorEntry[] = [];
   let limit: LimitOverride | undefined;
   let hitsAddend: number | undefined;
@@ -72,7 +85,7 @@ function readDescriptor(reader: Reader, place: number): Descriptor {
   return { entries, limit, hitsAddend };
 }
 
-function readEntry(reader: Reader): DescriptorEntry {
+function readEntry(reader: ByteReader): DescriptorEntry {
   let key = '';
   let value = '';
   const end = enterMessage(reader);
@@ -87,7 +100,7 @@ function readEntry(reader: Reader): DescriptorEntry {
 }
 
 /** @param before the same field, if it came before: parsers of Protocol Buffers merge the two */
-function readLimit(reader: Reader, before: LimitOverride | undefined): LimitOverride {
+function readLimit(reader: ByteReader, before: LimitOverride | undefined): LimitOverride {
   let { requestsPerUnit, unit } = before ?? { requestsPerUnit: 0, unit: 0 };
   const end = enterMessage(reader);
   while (reader.at < reader.end) {
@@ -101,7 +114,7 @@ function readLimit(reader: Reader, before: LimitOverride | undefined): LimitOver
 }
 
 /** Reads a `google.protobuf.UInt64Value`. */
-function readWrapped(reader: Reader, before: number): number {
+function readWrapped(reader: ByteReader, before: number): number {
   let value = before;
   const end = enterMessage(reader);
   while (reader.at < reader.end) {
@@ -136,7 +149,7 @@ export interface RateLimitResponse {
   readonly responseHeaders: readonly string[];
 }
 
-const writer = new Writer();
+const writer = new ProtobufWriter();
 
 /** @param prefix bytes to leave free before the message */
 export function writeRateLimitResponse(response: RateLimitResponse, prefix = 0): Buffer {
@@ -175,8 +188,11 @@ function writeStatus({ code, currentLimit, limitRemaining, untilResetMs }: Descr
 
 /** @returns the service that a `HealthCheckRequest` names; empty for the whole server */
 export function readHealthCheckRequest(bytes: Buffer): string {
+  return readMessage(bytes, readService);
+}
+
+function readService(reader: ByteReader): string {
   let service = '';
-  const reader: Reader = { bytes, at: 0, end: bytes.length };
   while (reader.at < reader.end) {
     const tag = readTag(reader);
     if (tag === BYTES_1) service = readText(reader);

@@ -4,8 +4,8 @@ import { TokenringError } from '../../lib/error.js';
 import { countProblem } from '../edge/counters.js';
 import { notJoined } from '../edge/edge.js';
 import type { Edge } from '../edge/edge.js';
-import type { OutputBytes } from '../edge/output-bytes.js';
-import { createOutputPool } from '../edge/output-bytes.js';
+import type { ByteWriter } from '../../lib/byte-writer.js';
+import { WriterPool } from '../edge/writer-pool.js';
 import { createCommandReader } from './command-reader.js';
 import type { Read } from './command-reader.js';
 import type { Commands } from './commands.js';
@@ -55,7 +55,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
   const { access, arriving, counters, elapsedMs, limiter, turns, waiting } = edge;
   const reader = createCommandReader(edge.policies);
   const writer = createDecisionWriter(counters);
-  const pool = createOutputPool();
+  const pool = new WriterPool();
 
   return (socket) => {
     const session = createSession(access);
@@ -63,7 +63,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
     const held = arriving.begin(socket.remoteAddress);
     let input: Buffer = NO_BYTES;
     let needed = 1;
-    let out: OutputBytes | undefined;
+    let out: ByteWriter | undefined;
     /** A command waits for its answer, for its turn, or for the client to read. */
     let busy = false;
     let halfClosed = false;
@@ -75,7 +75,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       if (out === undefined) return;
       const sent = out;
       out = undefined;
-      if (socket.destroyed || sent.bodyLength === 0) return pool.giveBack(sent);
+      if (socket.destroyed || sent.size === 0) return pool.giveBack(sent);
       socket.write(sent.withHead(''));
       // The system has copied all bytes, so their memory can be used again.
       if (socket.writableLength === 0) pool.giveBack(sent);
@@ -199,7 +199,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
 
     /** @returns whether the connection must wait before it reads on */
     function mustWait(): boolean {
-      if (out !== undefined && out.bodyLength >= MAX_OUTPUT_BYTES) send();
+      if (out !== undefined && out.size >= MAX_OUTPUT_BYTES) send();
       if (socket.writableNeedDrain) wait(new Promise((resolve) => void socket.once('drain', resolve)));
       return busy;
     }

@@ -4,8 +4,8 @@ import type { Decision, Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import { countDecision, countProblem } from '../edge/counters.js';
 import type { Counters } from '../edge/counters.js';
-import { fragmentOf } from '../edge/output-bytes.js';
-import type { Fragment, OutputBytes } from '../edge/output-bytes.js';
+import { fragmentOf } from '../../lib/byte-writer.js';
+import type { ByteWriter, Fragment } from '../../lib/byte-writer.js';
 import { ErrorText, Named, writeValue } from './value.js';
 import type { Protocol, Value } from './value.js';
 
@@ -44,7 +44,7 @@ interface DecisionWriter {
    * Writes the answers of a batch in order, and counts them.
    * @param replies the form of each answer, or the answer itself where the question was refused
    */
-  write(out: OutputBytes, batch: CheckBatch, replies: readonly (DecisionReply | ErrorText)[], protocol: Protocol): void;
+  write(out: ByteWriter, batch: CheckBatch, replies: readonly (DecisionReply | ErrorText)[], protocol: Protocol): void;
 }
 
 /** Upper bound of a usual answer without its origin. */
@@ -95,28 +95,28 @@ export function createDecisionWriter(counters: Counters): DecisionWriter {
     return tail;
   }
 
-  function writePlain(out: OutputBytes, protocol: Protocol, ...decided: Parameters<VisitPlain>): void {
+  function writePlain(out: ByteWriter, protocol: Protocol, ...decided: Parameters<VisitPlain>): void {
     const [allowed, limit, remaining, retryAfterMs, resetMs, origin] = decided;
     const parts = PARTS[protocol];
     const tail = tailOf(origin, protocol);
     out.reserve(PLAIN_BYTES + tail.length);
-    out.append(allowed ? parts.allowed : parts.denied);
-    out.whole(limit);
-    out.append(parts.remaining);
-    out.whole(remaining);
+    out.fragment(allowed ? parts.allowed : parts.denied);
+    out.decimal(limit);
+    out.fragment(parts.remaining);
+    out.decimal(remaining);
     if (retryAfterMs === NEVER) {
-      out.append(parts.never);
-      out.append(parts.afterNever);
+      out.fragment(parts.never);
+      out.fragment(parts.afterNever);
     } else {
-      out.append(parts.retry);
-      out.whole(retryAfterMs);
-      out.append(parts.reset);
+      out.fragment(parts.retry);
+      out.decimal(retryAfterMs);
+      out.fragment(parts.reset);
     }
-    out.whole(resetMs);
-    out.append(tail);
+    out.decimal(resetMs);
+    out.fragment(tail);
   }
 
-  function writeOther(out: OutputBytes, reply: DecisionReply | ErrorText, answer: Answer, protocol: Protocol): void {
+  function writeOther(out: ByteWriter, reply: DecisionReply | ErrorText, answer: Answer, protocol: Protocol): void {
     if (reply instanceof ErrorText || answer instanceof TokenringError) {
       const error = reply instanceof ErrorText ? reply : (answer as TokenringError);
       countProblem(counters, error instanceof TokenringError ? error.code : 'invalid_request');
@@ -150,7 +150,7 @@ export function createDecisionWriter(counters: Counters): DecisionWriter {
 
 /** @param retryAfterMs 0 when allowed, `NEVER` for a denial that no wait ends */
 function writeThrottle(
-  out: OutputBytes,
+  out: ByteWriter,
   { passed, limited, peekMs }: ThrottleReply,
   allowed: boolean,
   remaining: number,
@@ -161,16 +161,16 @@ function writeThrottle(
   // The check asked for one token, which a peek of redis-cell does not need. Below 1 ms, only rounding is left.
   const waitMs = peekMs === undefined ? retryAfterMs : Math.max(0, Math.floor(retryAfterMs - peekMs));
   const isLimited = peekMs === undefined ? !allowed : waitMs > 0;
-  out.append(isLimited ? limited : passed);
-  out.whole(remaining);
-  if (!isLimited || waitMs === NEVER) out.append(NO_RETRY);
+  out.fragment(isLimited ? limited : passed);
+  out.decimal(remaining);
+  if (!isLimited || waitMs === NEVER) out.fragment(NO_RETRY);
   else {
-    out.append(NUMBER);
-    out.whole(Math.ceil(waitMs / 1_000));
-    out.append(NUMBER);
+    out.fragment(NUMBER);
+    out.decimal(Math.ceil(waitMs / 1_000));
+    out.fragment(NUMBER);
   }
-  out.whole(Math.ceil(resetMs / 1_000));
-  out.append(LINE);
+  out.decimal(Math.ceil(resetMs / 1_000));
+  out.fragment(LINE);
 }
 
 function tailText({ owner, source, degraded }: Origin, protocol: Protocol): string {

@@ -1,5 +1,5 @@
 import { TokenringError } from '../../lib/error.js';
-import { OutputBytes } from '../edge/output-bytes.js';
+import { ByteWriter } from '../../lib/byte-writer.js';
 import { errorLine } from './errors.js';
 
 /** The versions of the protocol. A connection begins with 2, and chooses with `HELLO`. */
@@ -24,9 +24,9 @@ export class Constant {
   text(protocol: Protocol): string {
     let text = this.texts.get(protocol);
     if (text === undefined) {
-      const out = new OutputBytes();
+      const out = new ByteWriter(0, 256);
       writeValue(out, this.value, protocol);
-      this.texts.set(protocol, (text = out.body()));
+      this.texts.set(protocol, (text = out.written().toString('latin1')));
     }
     return text;
   }
@@ -48,7 +48,7 @@ export function wrongArity(name: string): ErrorText {
 }
 
 /** Writes one answer. Whole numbers only; RESP2 has neither booleans nor names, and another null. */
-export function writeValue(out: OutputBytes, value: Value, protocol: Protocol): void {
+export function writeValue(out: ByteWriter, value: Value, protocol: Protocol): void {
   if (typeof value === 'string') return writeBulk(out, value);
   if (typeof value === 'number') return writeAscii(out, `:${value}\r\n`);
   if (typeof value === 'boolean')
@@ -71,19 +71,19 @@ export function writeValue(out: OutputBytes, value: Value, protocol: Protocol): 
 }
 
 /** Writes the beginning of an array, before its items. */
-export function writeArrayHead(out: OutputBytes, length: number): void {
+export function writeArrayHead(out: ByteWriter, length: number): void {
   writeAscii(out, `*${length}\r\n`);
 }
 
-function writeBulk(out: OutputBytes, text: string): void {
+function writeBulk(out: ByteWriter, text: string): void {
   const bytes = Buffer.byteLength(text);
   out.reserve(bytes + 16);
-  out.text(`$${bytes}\r\n`);
-  out.text(text, 'utf8');
-  out.text('\r\n');
+  out.ascii(`$${bytes}\r\n`);
+  out.utf8(text);
+  out.ascii('\r\n');
 }
 
-function writeAscii(out: OutputBytes, ascii: string): void {
+function writeAscii(out: ByteWriter, ascii: string): void {
   out.reserve(ascii.length);
-  out.text(ascii);
+  out.ascii(ascii);
 }

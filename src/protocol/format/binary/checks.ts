@@ -6,8 +6,10 @@ import { MAX_COST } from '../../../limits/bucket/rule.js';
 import { MAX_TRACESTATE_BYTES, readTraceContext } from '../../../lib/trace-context.js';
 import type { TraceContext } from '../../../lib/trace-context.js';
 import type { Rule } from '../../../limits/bucket/rule.js';
-import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES, malformed } from '../wire.js';
-import type { ByteReader, ByteWriter } from './bytes.js';
+import { malformed } from '../../../lib/byte-reader.js';
+import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES } from '../wire.js';
+import type { ByteReader } from '../../../lib/byte-reader.js';
+import type { ByteWriter } from '../../../lib/byte-writer.js';
 import { createRuleReader, createRuleWriter } from './rules.js';
 import type { RuleReader } from './rules.js';
 

@@ -18,8 +18,10 @@ import {
   MAX_RULE_CHANGES,
   MAX_STEPS,
 } from '../clients.js';
-import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES, malformed } from '../wire.js';
-import type { ByteReader, ByteWriter } from './bytes.js';
+import { malformed } from '../../../lib/byte-reader.js';
+import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES } from '../wire.js';
+import type { ByteReader } from '../../../lib/byte-reader.js';
+import type { ByteWriter } from '../../../lib/byte-writer.js';
 import { readResult, writeResult } from './results.js';
 import { createRuleReader, createRuleWriter } from './rules.js';
 import type { RuleReader, RuleWriter } from './rules.js';

@@ -1,8 +1,10 @@
 import type { MemberRecord, Sender } from '../../messages.js';
 import type { NodeId } from '../../../limits/ring/ring.js';
 import { MAX_COUNT, MAX_MEMBERS, MAX_WORD_BYTES, encodeState, readState, readUrl, readWord } from '../members.js';
-import { malformed, readNodeId } from '../wire.js';
-import { ByteReader, ByteWriter } from './bytes.js';
+import { malformed } from '../../../lib/byte-reader.js';
+import { readNodeId } from '../wire.js';
+import { ByteReader } from '../../../lib/byte-reader.js';
+import { ByteWriter } from '../../../lib/byte-writer.js';
 
 /** A member without the fields that change with every message. */
 type Member = Omit<MemberRecord, 'beat' | 'silentMs'>;
@@ -82,9 +84,9 @@ function readCached(bytes: Buffer, start: number, end: number): Description {
   const known = recent[slot];
   if (known !== undefined && isAt(known.bytes, bytes, start, end)) return known.description;
   const own = Buffer.from(bytes.subarray(start, end));
-  const reader = new ByteReader(own, 0);
+  const reader = new ByteReader(own);
   const description = readDescription(reader);
-  reader.end();
+  reader.finish();
   recent[slot] = { bytes: own, description };
   return description;
 }

@@ -2,8 +2,9 @@ import type { CheckResult, DecidedByPeer } from '../../messages.js';
 import type { LimitStats, Verdict } from '../../../limits/decide/decide.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../../../limits/bucket/rule.js';
 import { MAX_WAIT_MS } from '../rules.js';
-import { malformed } from '../wire.js';
-import type { ByteReader, ByteWriter } from './bytes.js';
+import { malformed } from '../../../lib/byte-reader.js';
+import type { ByteReader } from '../../../lib/byte-reader.js';
+import type { ByteWriter } from '../../../lib/byte-writer.js';
 
 const MAX_RESULTS = 16_384;
 

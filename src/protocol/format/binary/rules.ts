@@ -8,8 +8,9 @@ import {
 } from '../../../limits/bucket/rule.js';
 import type { Algorithm, Rule } from '../../../limits/bucket/rule.js';
 import { MAX_POLICY_BYTES } from '../rules.js';
-import { malformed } from '../wire.js';
-import type { ByteReader, ByteWriter } from './bytes.js';
+import { malformed } from '../../../lib/byte-reader.js';
+import type { ByteReader } from '../../../lib/byte-reader.js';
+import type { ByteWriter } from '../../../lib/byte-writer.js';
 
 /** Flags of a definition. */
 const SLIDING_WINDOW = 1;

@@ -2,8 +2,9 @@ import type { Answer, CheckBatch, VisitPlain } from '../../../limits/decide/chec
 import type { Origin } from '../../../limits/decide/decision.js';
 import { TokenringError } from '../../../lib/error.js';
 import { countDecision, countProblem } from '../../edge/counters.js';
-import { createOutputPool, fragmentOf } from '../../edge/output-bytes.js';
-import type { Fragment } from '../../edge/output-bytes.js';
+import { fragmentOf } from '../../../lib/byte-writer.js';
+import type { Fragment } from '../../../lib/byte-writer.js';
+import { WriterPool } from '../../edge/writer-pool.js';
 import type { Counters } from '../../edge/counters.js';
 import { asciiJson, decisionJson, originJson } from './answer.js';
 
@@ -48,7 +49,7 @@ const COMMA = ',';
  * strings; a test compares the two.
  */
 export function createAnswerWriters(counters: Counters): AnswerWriters {
-  const pool = createOutputPool();
+  const pool = new WriterPool();
 
   /** The first part of the last allowed and of the last denied answer, as most answers share them. */
   const heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
@@ -76,7 +77,7 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
   return {
     begin() {
       const out = pool.take();
-      out.text(BEGIN);
+      out.ascii(BEGIN);
 
       const plain: VisitPlain = (allowed, limit, remaining, retryAfterMs, resetMs, origin) => {
         countDecision(counters, allowed, origin);
@@ -84,35 +85,37 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
         if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
         const tail = tailOf(origin);
         out.reserve(PLAIN_BYTES + tail.length);
-        out.append(heads[outcome].head);
-        out.whole(remaining);
-        if (retryAfterMs === 0) out.append(NO_WAIT);
-        else if (retryAfterMs < 0) out.append(NEVER);
+        out.fragment(heads[outcome].head);
+        out.decimal(remaining);
+        if (retryAfterMs === 0) out.fragment(NO_WAIT);
+        else if (retryAfterMs < 0) out.fragment(NEVER);
         else {
-          out.append(WAIT);
-          out.whole(retryAfterMs);
-          out.append(RESET);
+          out.fragment(WAIT);
+          out.decimal(retryAfterMs);
+          out.fragment(RESET);
         }
-        out.whole(resetMs);
-        out.append(tail);
+        out.decimal(resetMs);
+        out.fragment(tail);
       };
 
       function other(answer: Answer): void {
         const json = otherJson(answer);
         out.reserve(json.length + COMMA.length);
-        out.text(json);
-        out.text(COMMA);
+        out.ascii(json);
+        out.ascii(COMMA);
       }
 
       return {
         write: (batch, from, to) => batch.visit(from, to, plain, other),
         end() {
           out.reserve(END.length);
-          out.replaceLast(COMMA.length, END);
+          // In place of the last comma.
+          out.length -= COMMA.length;
+          out.ascii(END);
           return {
-            length: out.bodyLength,
+            length: out.size,
             text() {
-              const text = out.body();
+              const text = out.written().toString('latin1');
               pool.giveBack(out);
               return text;
             },
