@@ -16,6 +16,8 @@ export interface GossipMember extends KnownMember {
   probedSinceMs: number | undefined;
   /** When this node sent the first message after which it heard nothing from the member. */
   unansweredAtMs: number | undefined;
+  /** When this node learnt the member's state and incarnation. */
+  stateSinceMs: number;
 }
 
 export function isGoing({ state }: KnownMember['record']): boolean {

@@ -26,7 +26,7 @@ export interface GossipMembership extends Membership {
   readonly messageSent: (id: NodeId) => void;
   /** The members that this node has begun to doubt since the last call. */
   takeNewDoubts(): readonly NodeId[];
-  /** Addresses of which others said since the last call that members are there. They become members when they answer. */
+  /** Addresses to ask, as others have said something of them since the last call that counts only from themselves. */
   readonly takeUnheard: () => readonly NodeId[];
 }
 
@@ -118,6 +118,7 @@ export function createGossipMembership(
   }
 
   /**
+   * What others say of a member that is heard only makes this node ask it: that it has begun a new life, or leaves.
    * @param isOwn whether the member itself has sent the record
    * @returns whether the ring may have changed; one more beat of a member that is up changes nothing
    */
@@ -127,10 +128,10 @@ export function createGossipMembership(
     if (known !== undefined && !learnt.doubted && compare(learnt, known.record) <= 0) return false;
     const { silentMs: saidSilentMs, doubted, ...record } = learnt;
     if (record.id === view.self.id) {
-      // An announced state comes back to this node before it declares that state.
-      if (compare(record, announced ?? view.self) <= 0) return false;
-      // No other process has this id while this node is in the ring: it was made up, or is that of a rival.
-      if (view.self.state === 'active' && record.incarnation !== view.self.incarnation) return false;
+      // Only this node knows its state, and no other process has its id while it is in the ring: what others say of it
+      // was made up. While it joins, a later record is of an earlier life. An announced state comes back before this
+      // node declares it.
+      if (view.self.state !== 'joining' || compare(record, announced ?? view.self) <= 0) return false;
       setSelf({ incarnation: incarnationAfter(record.incarnation), state: 'joining' });
       return true;
     }
@@ -154,6 +155,7 @@ export function createGossipMembership(
         // Others have found it silent for a suspicion time. It does not enter the ring of this node first.
         probedSinceMs: isMissed ? heardAtMs : undefined,
         unansweredAtMs: undefined,
+        stateSinceMs: clock.nowMs(),
       };
       others.set(record.id, learnt);
       if (doubted) doubts.begin(learnt);
@@ -161,7 +163,9 @@ export function createGossipMembership(
       return true;
     }
     const isNewLife = record.incarnation !== known.record.incarnation;
-    if (!isOwn && isNewLife && isHearsay(known.record) && silentMs(known) <= suspectAfterMs) {
+    // Once it is down, others decide for it anyway. Then a node that missed its own word believes that it has left.
+    const isHeard = isNewLife ? silentMs(known) <= suspectAfterMs : isGoing(record) && !view.shared.isDown(record.id);
+    if (!isOwn && isHeard && isHearsay(known.record)) {
       unheard.name(record.id);
       return false;
     }
@@ -180,6 +184,7 @@ export function createGossipMembership(
     if (declares) {
       digest = undefined;
       known.refusedAtBeat = undefined;
+      known.stateSinceMs = clock.nowMs();
     }
     view.noteBeat(known, record.beat);
     known.record = record;
@@ -218,10 +223,16 @@ export function createGossipMembership(
     isDecider: () => true,
     isBehind: (theirs) => theirs !== membership.view(),
     learn,
-    messageReceived(from, _view, nowMs = clock.nowMs()) {
+    messageReceived(from, _view, nowMs = clock.nowMs(), askedAtMs) {
       const before = others.get(from.id);
       const returns = before !== undefined && silentMs(before, nowMs) > suspectAfterMs;
-      const changed = learnOne(from, true);
+      // A node that leaves with others knows of them before they say it.
+      const isRefuted = !isGoing(view.self) && before !== undefined && refutes(from, before, askedAtMs);
+      if (isRefuted) {
+        before.record = { ...before.record, state: from.state, beat: from.beat };
+        digest = undefined;
+      }
+      const changed = learnOne(from, true) || isRefuted;
       const known = before ?? others.get(from.id);
       if (known !== undefined) {
         known.heardAtMs = nowMs;
@@ -266,6 +277,15 @@ export function createGossipMembership(
     },
   };
   return membership;
+}
+
+/**
+ * Whether a member that this node knows as leaving has answered as active after it was asked. So it had not left then,
+ * and the record of its leave was made up, or is of an earlier process.
+ */
+function refutes(answerer: MemberRecord, known: GossipMember, askedAtMs = -Infinity): boolean {
+  const isSameLife = answerer.incarnation === known.record.incarnation;
+  return isGoing(known.record) && answerer.state === 'active' && isSameLife && askedAtMs > known.stateSinceMs;
 }
 
 /** Hashes ids, incarnations and states in a fixed order. Beats are left out, as they always differ. */

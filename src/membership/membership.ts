@@ -85,8 +85,9 @@ export interface Membership extends Members {
   /**
    * Notes that a member has just sent a message, with its view.
    * @param nowMs the present reading of the clock, if the caller has it
+   * @param askedAtMs when this node sent the member the message that this one answers; `undefined` if it answers none
    */
-  messageReceived(from: MemberRecord, view: string, nowMs?: number): void;
+  messageReceived(from: MemberRecord, view: string, nowMs?: number, askedAtMs?: number): void;
   /** Notes that a connection to this member was refused. */
   connectionRefused(id: NodeId): void;
   /** Adds a joining member to this node's ring. @returns false if this node does not know the member */

@@ -68,6 +68,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
     const sent = sender();
     const lastHeard = exchanged.get(to);
+    const askedAtMs = clock.nowMs();
     probing.messageSent(to);
     const result = await transport.send(to, { sender: sent, body }, timeoutMs);
     // A message that came meanwhile may be from after the refusal: the peer may listen again.
@@ -77,7 +78,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     // Another node has this address now, so its answer does not count. A seed, which is no member, may have another
     // name.
     if (answerer.from.id !== to && membership.stateOf(to) !== undefined) return { kind: 'broken' };
-    noteSender(answerer);
+    noteSender(answerer, answerer.from.id === to ? askedAtMs : undefined);
     const { view } = answerer;
     const hasMembers = 'members' in answer;
     if (hasMembers) {
@@ -113,9 +114,9 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     return lastSender;
   }
 
-  function noteSender({ from, view, policies }: Sender): void {
+  function noteSender({ from, view, policies }: Sender, askedAtMs?: number): void {
     const nowMs = clock.nowMs();
-    membership.messageReceived(from, view, nowMs);
+    membership.messageReceived(from, view, nowMs, askedAtMs);
     exchanged.set(from.id, { atMs: nowMs, view });
     if (policies !== policiesDigest()) heardPolicies(from.id, policies);
   }

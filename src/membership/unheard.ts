@@ -6,7 +6,7 @@ const MAX_ASKED = 64;
 /** An address that was asked is asked again after this part of the suspicion time, if it is still named. */
 const ASKED_AGAIN_PART = 0.2;
 
-/** Addresses of which others say that members are there, and which have not spoken themselves. */
+/** Addresses of which others say something that counts only from themselves: that members are there, or leave. */
 interface Unheard {
   /** Notes that an address was named. */
   name(id: NodeId): void;

@@ -51,16 +51,22 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
   const outsiders = (): readonly NodeId[] => membership.others().filter((id) => !group.ids.includes(id));
   const stays = (id: NodeId): boolean => !membership.isDown(id) && membership.stateOf(id) !== 'leaving';
 
+  /** Each message tells the state of its sender. */
   async function declareTo(ids: readonly NodeId[], state: DeclaredState): Promise<void> {
     membership.declare(state);
-    await peerRpc.tell(ids, membership.recordsOf(group.ids));
+    await peerRpc.tell(ids, []);
   }
 
-  /** The whole group is out of the ring at once. Its first node counts as leaving for all of them. */
+  /**
+   * For this node, the whole group is out of the ring at once. Each node tells the others of itself alone. Until all
+   * have, an outsider may forward to one of them, which holds the check or sends it back. The first node counts as
+   * leaving for all of them.
+   */
   async function leaveTogether([first, ...rest]: readonly NodeId[]): Promise<void> {
+    const told = declareTo(outsiders(), self === first ? 'leaving' : 'left');
     membership.learn(membership.recordsOf([first!]).map((record) => withState(record, 'leaving')));
     membership.learn(membership.recordsOf(rest).map((record) => withState(record, 'left')));
-    await declareTo(outsiders(), self === first ? 'leaving' : 'left');
+    await told;
     // An outsider that leaves too may have counted on this node until now.
     if (outsiders().some((id) => membership.stateOf(id) === 'leaving')) await drain(deps, drainMs);
     await group.barrier();
@@ -76,9 +82,6 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
 
   if (!outsiders().some(stays)) return;
   const release = await handOver(deps, { drainMs, group });
-  // Nodes of a group say of each other that they leave. When this comes back to a node, it must know it as its own
-  // statement.
-  membership.announce('left');
   const ready = await group.barrier();
   if (group.ids.length > 1 && group.ids.every((id) => ready.includes(id))) await leaveTogether(ready);
   else await leaveAlone();

@@ -102,7 +102,7 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
         case 'handoff':
           return donor.handoff(from.id, message.chunk, message.gone);
         case 'admit':
-          return donor.admit(message.record, message.ring, message.members);
+          return donor.admit(from.id, message.record, message.ring, message.members);
         case 'paused':
           return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
         case 'describe':

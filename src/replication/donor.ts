@@ -34,11 +34,11 @@ export interface Donor {
    */
   handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
   /**
-   * Admits a member that has all its clients to this node's ring, and hands over what changed since. From then on, this
+   * Admits the sender, a member that has all its clients, to this node's ring, and hands over what changed since. From then on, this
    * node does not decide for them. If one answer does not hold all, the rest goes with the copies of changes. The member
    * asks again until there is no more.
    */
-  admit(record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
+  admit(sender: NodeId, record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
   /** Ends handoffs to members that join no more. */
   tidy(): void;
   handedClients(): number;
@@ -100,7 +100,9 @@ export function createDonor(
       }
       return session.answer;
     },
-    admit(record, ring, members) {
+    admit(sender, record, ring, members) {
+      // A member speaks for itself alone.
+      if (record.id !== sender) return { kind: 'not-yet', members: [] };
       membership.learn(members, { host: record.id });
       const joiner = record.id;
       const others = [...membership.ring().members, membership.self().id].filter((id) => id !== joiner);

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { RunningNode } from '../../src/app/main.js';
 import type { PeerMessage } from '../../src/protocol/messages.js';
 import { allow, call, newClient } from '../support/http.js';
-import { cleanUp, createSender, openRawLink, sendRaw, sleep, startTap } from '../peer/support.js';
+import { cleanUp, createSender, openRawLink, SENDER, sendRaw, sleep, startTap } from '../peer/support.js';
 import { envelope, memberOf, membersOf, SECRET, startAttackedRing, startVictim } from './ring.js';
 import type { AttackedRing } from './ring.js';
 import { startStrangers } from './strangers.js';
@@ -80,7 +80,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     const victim = await ownedBy(port);
     const asks = { clientId: victim, limit: 1, window: '1d' };
     await allow(ring.nodes[0]!, asks);
-    const from = memberOf('127.0.0.1:9', { state: 'left' });
+    const from = memberOf(SENDER.from.id, { state: 'left' });
     for (let i = 0; i < 3; i += 1) {
       expect(
         (await insider.transport.send(tap.id, envelope({ kind: 'forget', clientId: victim }, from), 2_000)).kind,
@@ -141,7 +141,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
     const [port] = ring.peerPorts as [number];
     const victim = await startVictim();
     const insider = createSender({ secret: SECRET });
-    const from = memberOf('127.0.0.1:9', { state: 'left' });
+    const from = memberOf(SENDER.from.id, { state: 'left' });
     const named = envelope({ kind: 'heartbeat', members: [memberOf(victim.id, { state: 'joining' })] }, from);
     expect((await insider.transport.send(`127.0.0.1:${port}`, named, 2_000)).kind).to.equal('answer');
     await sleep(2_500);
@@ -154,7 +154,7 @@ describe('attacks on the peer port of a ring with a secret', function () {
   it('a list of more members than a ring can have is refused, or taken in part', async () => {
     const [port] = ring.peerPorts as [number];
     const insider = createSender({ secret: SECRET });
-    const from = memberOf('127.0.0.1:9', { state: 'left' });
+    const from = memberOf(SENDER.from.id, { state: 'left' });
     const list = (count: number): ReturnType<typeof memberOf>[] =>
       Array.from({ length: count }, (_, i) => memberOf(`10.255.${i >> 8}.${i & 255}:1`, { state: 'left' }));
     const send = (count: number): ReturnType<typeof insider.transport.send> =>

@@ -8,7 +8,15 @@ import { encodeMessage } from '../../src/protocol/format/codec.js';
 import { killAll, tokenring } from '../e2e/processes.js';
 import { connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';
-import { frame as peerFrame, offerHeaders, openRawLink, sendRaw, until, upgradeRequest } from '../peer/support.js';
+import {
+  frame as peerFrame,
+  offerHeaders,
+  openRawLink,
+  SENDER,
+  sendRaw,
+  until,
+  upgradeRequest,
+} from '../peer/support.js';
 import { envelope, memberOf, SECRET } from './ring.js';
 
 /** Ids and names that are more than names to something on their way. */
@@ -201,7 +209,7 @@ describe('what a node says', function () {
     }
     const evil = envelope(
       { kind: 'heartbeat', members: [] },
-      memberOf('127.0.0.1:9', { version: '\u001b[2J', state: 'left' }),
+      memberOf(SENDER.from.id, { version: '\u001b[2J', state: 'left' }),
     );
     link.socket.write(link.seal(peerFrame(2, encodeMessage(evil))));
     await until(() => link.answers.size === 2, 'both messages to be answered');

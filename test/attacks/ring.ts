@@ -6,6 +6,7 @@ import type { RunningNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { call } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
+import { SENDER } from '../peer/support.js';
 
 export const SECRET = 'correct horse battery staple';
 
@@ -77,7 +78,7 @@ export function memberOf(id: string, more: Partial<MemberRecord> = {}): MemberRe
 
 export function envelope(
   body: PeerMessage,
-  from = memberOf('127.0.0.1:9', { state: 'joining' }),
+  from = memberOf(SENDER.from.id, { state: 'joining' }),
 ): Envelope<PeerMessage> {
   return { sender: { from, view: 'x', policies: '0' }, body };
 }

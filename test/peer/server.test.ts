@@ -113,6 +113,18 @@ describe('peer listener', () => {
     expect(counters.refused.malformed).to.equal(1);
   });
 
+  it('refuses a message in the name of another node than that of the handshake', async () => {
+    const { port, counters, received } = await startPeer({ secret: 'a secret' });
+    const { socket, seal, answers } = await openRawLink(port, 'a secret');
+    const { sender, body } = ask(7);
+    const forged = { sender: { ...sender, from: { ...sender.from, id: '127.0.0.1:9' } }, body };
+    socket.write(seal(frame(1, encodeMessage(forged))));
+    await until(() => answers.size === 1, 'the answer');
+    expect(String(answers.get(1))).to.match(/malformed.*sender: expected 127.0.0.1:9080, as in the handshake/);
+    expect(received).to.deep.equal([]);
+    expect(counters.refused.malformed).to.equal(1);
+  });
+
   it('takes a message that comes byte by byte', async () => {
     const { port, received } = await startPeer({ secret: 'a secret' });
     const { socket, seal, answers } = await openRawLink(port, 'a secret');

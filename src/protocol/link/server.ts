@@ -4,10 +4,11 @@ import { createServer as createTlsServer, Server as TlsServer } from 'node:https
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
+import type { NodeId } from '../../limits/ring/ring.js';
 import type { Log } from '../../lib/log.js';
 import { BoundedMap } from '../../lib/bounded-map.js';
 import { decodeMessage, writeAnswer } from '../format/codec.js';
-import { MalformedMessage } from '../../lib/byte-reader.js';
+import { malformed, MalformedMessage } from '../../lib/byte-reader.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
 import { acceptOffer, PEER_PATH, readProof, UPGRADE } from './handshake.js';
 import type { Accepted, Identity, LinkKeys } from './handshake.js';
@@ -59,6 +60,7 @@ export interface PeerServer {
 
 /** A member's link, and the messages on it that are being answered. */
 interface Member {
+  readonly id: NodeId;
   readonly link: Link;
   inFlight: number;
   paused: boolean;
@@ -156,19 +158,19 @@ export function createPeerServer(
     authenticate(socket, accepted, isLocal);
   }
 
-  function authenticate(socket: Socket, { derived }: Accepted, isLocal: boolean): void {
-    if (derived === undefined) return admit(socket, undefined);
+  function authenticate(socket: Socket, { peer, derived }: Accepted, isLocal: boolean): void {
+    if (derived === undefined) return admit(peer, socket, undefined);
     readProof(socket, derived.clientProof, (right) => {
       if (!right) {
         count('wrong_secret', socket);
         return void socket.destroy();
       }
       socket.write(derived.serverProof);
-      admit(socket, isLocal ? undefined : { send: derived.serverKey, receive: derived.clientKey });
+      admit(peer, socket, isLocal ? undefined : { send: derived.serverKey, receive: derived.clientKey });
     });
   }
 
-  function admit(socket: Socket, keys: LinkKeys | undefined): void {
+  function admit(id: NodeId, socket: Socket, keys: LinkKeys | undefined): void {
     strangers.remove(socket);
     if (socket.remoteAddress !== undefined) known.set(socket.remoteAddress, true);
     socket.removeAllListeners('error').removeAllListeners('timeout');
@@ -182,7 +184,7 @@ export function createPeerServer(
       drained: () => readOn(member),
       held,
     });
-    const member: Member = { link, inFlight: 0, paused: false };
+    const member: Member = { id, link, inFlight: 0, paused: false };
     members.add(member);
   }
 
@@ -199,6 +201,8 @@ export function createPeerServer(
     let message: Envelope<PeerMessage>;
     try {
       message = decodeMessage(payload);
+      // A node speaks for itself alone, and under the id for which it has proved that it knows the secret.
+      if (message.sender.from.id !== member.id) throw malformed('sender', `${member.id}, as in the handshake`);
     } catch (error) {
       if (!(error instanceof MalformedMessage)) throw error;
       count('malformed', undefined, error.message);
