@@ -105,7 +105,8 @@ interface Attacked {
 
 /** What keeps a node busy with anything but decisions, by name. */
 export function attacksOn({ port, respPort, grpcPort }: Attacked): Readonly<Record<string, Attack | GrpcAttack>> {
-  const bad = 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{x';
+  const bad =
+    'POST /v1/allow HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{x';
   const path = '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit';
   return {
     '200 on /openapi.json': getting(port, '/openapi.json', 200),

@@ -172,8 +172,10 @@ export function createApi(
   return (req, res) => {
     // Decision endpoints have no such headers, as a browser shows no answer to a POST of a script.
     for (let i = 0; i < BROWSER_HEADERS.length; i += 2) res.setHeader(BROWSER_HEADERS[i]!, BROWSER_HEADERS[i + 1]!);
-    // Express calls this if no handler answered, if a handler threw, or if it cannot parse the address.
-    const unanswered = (error?: unknown): void => refuse(req, res, error ?? new TokenringError('not_found'));
+    // Express calls this if no handler answered, if a handler threw, or if it cannot parse the address. Its router does
+    // so by `setImmediate`, behind the end of the turn.
+    const unanswered = (error?: unknown): void =>
+      turns.run('other', () => refuse(req, res, error ?? new TokenringError('not_found')));
     if (inFlight >= options.maxInFlight) {
       return refuse(req, res, new TokenringError('overloaded', { detail: 'too many requests are in flight' }));
     }
