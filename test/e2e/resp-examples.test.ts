@@ -9,10 +9,10 @@ import { killAll, start, tokenring } from './processes.js';
 
 const run = promisify(execFile);
 
-describe('docs/redis.md', function () {
+describe('the Redis protocol in docs/protocols.md', function () {
   this.timeout(60_000);
   afterEach(killAll);
-  const page = readFileSync('docs/redis.md', 'utf8');
+  const page = readFileSync('docs/protocols.md', 'utf8').split('\n## The Redis protocol\n')[1]!;
   const blocks = (fence: string): string[] =>
     [...page.matchAll(new RegExp(`^\`\`\`${fence}\n([\\s\\S]*?)^\`\`\``, 'gm'))].map(([, block]) => block!);
 

@@ -5,7 +5,8 @@ import { envoyDomainOf, findRule } from '../../src/policy/envoy-table.js';
 import { checkPolicyFile } from '../../src/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/policy/policy-file.js';
 
-const [, section = ''] = readFileSync('docs/gateways.md', 'utf8').split("\n## Envoy's rate limit service\n");
+const [, from = ''] = readFileSync('docs/protocols.md', 'utf8').split("\n## Envoy's rate limit service\n");
+const [section = ''] = from.split('\n## ');
 const blocks = (language: string): string[] =>
   [...section.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 'gs'))].map(([, text]) => text!);
 

@@ -12,7 +12,7 @@ import { ALONE, liveNode } from '../support/http.js';
 import { connectResp } from './wire.js';
 import type { RespWire } from './wire.js';
 
-const page = readFileSync('docs/redis.md', 'utf8');
+const page = readFileSync('docs/protocols.md', 'utf8').split('\n## The Redis protocol\n')[1]!;
 
 /** The cells of each row of the table under a heading. */
 function rowsUnder(heading: string): string[][] {
@@ -28,7 +28,7 @@ function rowsUnder(heading: string): string[][] {
 
 const quoted = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
 
-const commands = rowsUnder('## Commands').flatMap(([names, , role]) =>
+const commands = rowsUnder('### Commands').flatMap(([names, , role]) =>
   quoted(names!).map((synopsis) => ({ synopsis, name: synopsis.split(' ')[0]!, role: role!.replaceAll('`', '') })),
 );
 
@@ -38,7 +38,7 @@ async function firstWord(wire: RespWire, args: readonly string[]): Promise<strin
   return typeof reply === 'object' && reply !== null && 'error' in reply ? reply.error.split(' ')[0]! : '';
 }
 
-describe('the tables of docs/redis.md', () => {
+describe('the tables of the Redis protocol in docs/protocols.md', () => {
   it('name each command, with its arguments', () => {
     expect(commands.map(({ name }) => name)).to.have.members(Object.keys(COMMANDS));
     for (const { synopsis, name } of commands.filter((one) => one.synopsis.includes(' '))) {
