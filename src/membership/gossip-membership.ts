@@ -1,12 +1,11 @@
 import { fnv1a } from '../limits/ring/fnv1a.js';
-import type { NodeId } from '../limits/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Clock } from '../lib/clock.js';
-import { changeRecord, createMemberView } from './membership.js';
-import { DEAD_AFTER, createDoubts, isGoing } from './doubts.js';
-import type { GossipMember } from './doubts.js';
-import type { KnownMember, MemberState, Membership, MembershipOptions, RecordChange } from './membership.js';
-import { createUnheard } from './unheard.js';
+import { Membership, changeRecord } from './membership.js';
+import type { KnownMember, MemberState, MembershipOptions, RecordChange } from './membership.js';
+import { DEAD_AFTER, Suspicion, isGoing } from './suspicion.js';
+import type { GossipMember } from './suspicion.js';
+import { UnconfirmedMembers } from './unconfirmed-members.js';
 
 /** A silent member is forgotten after this many suspicion times. */
 const FORGOTTEN_AFTER = 600;
@@ -17,23 +16,8 @@ const FORGOTTEN_AFTER = 600;
 const MAX_OTHERS = 1_024;
 
 type Described = KnownMember['record'];
-
-/** Members that tell each other of themselves by heartbeats. */
-export interface GossipMembership extends Membership {
-  /** The members with which this node exchanges heartbeats. */
-  neighbours(): ReadonlySet<NodeId>;
-  /** Notes that this node sends a message to this member. */
-  readonly messageSent: (id: NodeId) => void;
-  /** The members that this node has begun to doubt since the last call. */
-  takeNewDoubts(): readonly NodeId[];
-  /** Addresses to ask, as others have said something of them since the last call that counts only from themselves. */
-  readonly takeUnheard: () => readonly NodeId[];
-}
-
-interface GossipMembershipOptions extends MembershipOptions {
-  /** About how many members this node exchanges heartbeats with: even, at least 2. Default 8. */
-  readonly neighbours?: number | undefined;
-}
+/** What the node that passes a record on says of its silence. */
+type Heard = Pick<MemberRecord, 'silentMs' | 'doubted'>;
 
 const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2, left: 3 };
 
@@ -61,51 +45,149 @@ function compare(a: Described, b: Described): number {
 }
 
 /**
- * Each node exchanges heartbeats with a few neighbours. A node that misses a neighbour says so, and the word spreads.
- * Every node that hears it, or whose own messages stay unanswered, probes the member itself, and suspects it by the
- * silence since then.
+ * Members that tell each other of themselves by heartbeats. Each node exchanges heartbeats with a few neighbours. A node
+ * that misses a neighbour says so, and the word spreads. Every node that hears it, or whose own messages stay
+ * unanswered, probes the member itself, and suspects it by the silence since then.
  */
-export function createGossipMembership(
-  { clock }: { clock: Clock },
-  options: GossipMembershipOptions,
-): GossipMembership {
-  const { suspectAfterMs } = options;
+export class GossipMembership extends Membership<GossipMember> {
+  readonly allowsActingOwner = true;
+  readonly keepsDownMembers = false;
+  readonly suspicion: Suspicion;
+  readonly unconfirmed: UnconfirmedMembers;
   /** The state that this node has told others before it declared it. */
-  let announced: MemberRecord | undefined;
-  let digest: string | undefined;
-  const unheard = createUnheard({ clock }, options);
-  const view = createMemberView<GossipMember>({ clock }, options, {
-    stateOf,
-    isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2,
-    isHandingOver: (known) => silentMs(known) <= suspectAfterMs / 2,
-    isDoubted: (known) => isDoubted(known),
-  });
-  const { known: others } = view;
-  view.self = changeRecord(view.self, { incarnation: 1 });
-  const doubts = createDoubts({ clock, self: options.self, others }, options);
-  const { silentMs, isDoubted } = doubts;
+  private announced: MemberRecord | undefined;
+  private digest: string | undefined;
 
-  function rebuild(): void {
-    doubts.chooseNeighbours();
-    view.rebuild();
+  /** @param options.neighbours about how many members this node exchanges heartbeats with: even, at least 2. Default 8 */
+  constructor(clock: Clock, options: MembershipOptions & { readonly neighbours?: number | undefined }) {
+    super(clock, options);
+    const { self, suspectAfterMs, neighbours } = options;
+    this.own = changeRecord(this.own, { incarnation: 1 });
+    this.unconfirmed = new UnconfirmedMembers(clock, suspectAfterMs);
+    this.suspicion = new Suspicion({ clock, self, others: this.known, suspectAfterMs, neighbours });
   }
 
-  function stateOf(known: GossipMember): MemberState {
+  epoch(): undefined {
+    return undefined;
+  }
+
+  view(): string {
+    return (this.digest ??= viewDigest([this.own, ...[...this.known.values()].map(({ record }) => record)]));
+  }
+
+  isDecider(): boolean {
+    return true;
+  }
+
+  isBehind(theirs: string): boolean {
+    return theirs !== this.view();
+  }
+
+  learn(learnt: readonly MemberRecord[]): void {
+    let changed = false;
+    for (const record of learnt) changed = this.learnOne(record, false) || changed;
+    if (changed) this.rebuild();
+  }
+
+  messageReceived(from: MemberRecord, _view: string, nowMs = this.clock.nowMs(), askedAtMs?: number): void {
+    const before = this.known.get(from.id);
+    const returns = before !== undefined && this.isOut(before, nowMs);
+    // A node that leaves with others knows of them before they say it.
+    const isRefuted = !isGoing(this.own) && before !== undefined && refutes(from, before, askedAtMs);
+    if (isRefuted) {
+      before.record = { ...before.record, state: from.state, beat: from.beat };
+      this.digest = undefined;
+    }
+    const changed = this.learnOne(from, true) || isRefuted;
+    const known = before ?? this.known.get(from.id);
+    if (known !== undefined) {
+      known.heardAtMs = nowMs;
+      known.unansweredAtMs = undefined;
+      this.suspicion.end(known);
+    }
+    if (changed || returns) this.rebuild();
+  }
+
+  admit(record: MemberRecord): boolean {
+    if (this.learnOne(record, true)) this.rebuild();
+    return true;
+  }
+
+  announce(state: DeclaredState): MemberRecord {
+    this.announced = changeRecord(this.own, { state, beat: this.own.beat + 1 });
+    return this.announced;
+  }
+
+  declare(state: DeclaredState): void {
+    this.setOwn({ state, beat: this.own.beat + 1 });
+    this.rebuild();
+  }
+
+  reincarnate(): void {
+    this.setOwn({ incarnation: incarnationAfter(this.own.incarnation), state: 'joining', beat: 0 });
+    this.rebuild();
+  }
+
+  override checkTimeouts(): void {
+    let hasGoing = false;
+    for (const [id, known] of this.known) {
+      hasGoing ||= isGoing(known.record);
+      if (!this.isForgotten(known.record, this.suspicion.silentMs(known))) continue;
+      this.known.delete(id);
+      this.digest = undefined;
+    }
+    if (this.suspicion.chooseNeighbours() || hasGoing) super.rebuild();
+  }
+
+  override resetTimers(): void {
+    const nowMs = this.clock.nowMs();
+    for (const known of this.known.values()) {
+      if (this.suspicion.silentMs(known) > this.options.suspectAfterMs * DEAD_AFTER) continue;
+      if (isGoing(known.record)) known.heardAtMs = nowMs;
+      if (known.probedSinceMs !== undefined) known.probedSinceMs = nowMs;
+      if (known.unansweredAtMs !== undefined) known.unansweredAtMs = nowMs;
+    }
+  }
+
+  protected override rebuild(): void {
+    this.suspicion.chooseNeighbours();
+    super.rebuild();
+  }
+
+  protected seenStateOf(known: GossipMember): MemberState {
     const { state } = known.record;
     if (state === 'leaving' || state === 'left') return 'leaving';
-    if (silentMs(known) > suspectAfterMs * DEAD_AFTER) return 'dead';
-    return silentMs(known) > suspectAfterMs ? 'suspect' : state;
+    const silentMs = this.suspicion.silentMs(known);
+    if (silentMs > this.options.suspectAfterMs * DEAD_AFTER) return 'dead';
+    return silentMs > this.options.suspectAfterMs ? 'suspect' : state;
   }
 
-  function isForgotten(record: Described, silentForMs: number): boolean {
-    return silentForMs > suspectAfterMs * (isGoing(record) ? DEAD_AFTER : FORGOTTEN_AFTER);
+  protected isSilent(known: GossipMember, nowMs?: number): boolean {
+    return this.suspicion.silentMs(known, nowMs) > this.options.suspectAfterMs / 2;
+  }
+
+  /** Whether the member has been silent for so long that it is out of the ring. */
+  private isOut(known: GossipMember, nowMs?: number): boolean {
+    return this.suspicion.silentMs(known, nowMs) > this.options.suspectAfterMs;
+  }
+
+  protected isMissed(known: GossipMember, forMs: number): boolean {
+    return this.suspicion.isDoubted(known, forMs);
+  }
+
+  protected override recordOf(known: GossipMember): MemberRecord {
+    return super.recordOf(known, this.suspicion.isDoubted(known));
+  }
+
+  private isForgotten(record: Described, silentForMs: number): boolean {
+    return silentForMs > this.options.suspectAfterMs * (isGoing(record) ? DEAD_AFTER : FORGOTTEN_AFTER);
   }
 
   /** Changes this node's own record, of which `announced` says nothing more. */
-  function setSelf(change: RecordChange): void {
-    announced = undefined;
-    view.self = changeRecord(view.self, change);
-    digest = undefined;
+  private setOwn(change: RecordChange): void {
+    this.announced = undefined;
+    this.own = changeRecord(this.own, change);
+    this.digest = undefined;
   }
 
   /**
@@ -113,170 +195,96 @@ export function createGossipMembership(
    * member that it hears only then, too. Otherwise a peer could change the ring all the time with what it makes up. A
    * node that joins takes over the ring of the others.
    */
-  function isHearsay({ state }: Described): boolean {
-    return view.self.state === 'active' && (state === 'active' || state === 'joining');
+  private isHearsay({ state }: Described): boolean {
+    return this.own.state === 'active' && (state === 'active' || state === 'joining');
   }
 
   /**
-   * What others say of a member that is heard only makes this node ask it: that it has begun a new life, or leaves.
    * @param isOwn whether the member itself has sent the record
    * @returns whether the ring may have changed; one more beat of a member that is up changes nothing
    */
-  function learnOne(learnt: MemberRecord, isOwn: boolean): boolean {
-    const known = others.get(learnt.id);
+  private learnOne(learnt: MemberRecord, isOwn: boolean): boolean {
+    const known = this.known.get(learnt.id);
     // Nearly every message repeats what this node knows of its sender.
     if (known !== undefined && !learnt.doubted && compare(learnt, known.record) <= 0) return false;
-    const { silentMs: saidSilentMs, doubted, ...record } = learnt;
-    if (record.id === view.self.id) {
-      // Only this node knows its state, and no other process has its id while it is in the ring: what others say of it
-      // was made up. While it joins, a later record is of an earlier life. An announced state comes back before this
-      // node declares it.
-      if (view.self.state !== 'joining' || compare(record, announced ?? view.self) <= 0) return false;
-      setSelf({ incarnation: incarnationAfter(record.incarnation), state: 'joining' });
-      return true;
+    const { silentMs, doubted, ...record } = learnt;
+    if (record.id === this.own.id) return this.learnOfSelf(record);
+    if (known === undefined) return this.learnNew(record, { silentMs, doubted }, isOwn);
+    return this.learnLater(known, record, { silentMs, doubted }, isOwn);
+  }
+
+  /**
+   * Only this node knows its state, and no other process has its id while it is in the ring: what others say of it was
+   * made up. While it joins, a later record is of an earlier life. An announced state comes back before this node
+   * declares it.
+   */
+  private learnOfSelf(record: Described): boolean {
+    if (this.own.state !== 'joining' || compare(record, this.announced ?? this.own) <= 0) return false;
+    this.setOwn({ incarnation: incarnationAfter(record.incarnation), state: 'joining' });
+    return true;
+  }
+
+  private learnNew(record: Described, { silentMs, doubted }: Heard, isOwn: boolean): boolean {
+    const nowMs = this.clock.nowMs();
+    const isMissed = doubted && silentMs > this.options.suspectAfterMs;
+    if (this.isForgotten(record, isGoing(record) || isMissed ? silentMs : 0) || this.known.size >= MAX_OTHERS)
+      return false;
+    if (!isOwn && this.isHearsay(record)) {
+      this.unconfirmed.name(record.id);
+      return false;
     }
-    const heardAtMs = clock.nowMs() - saidSilentMs;
-    const isMissed = doubted && saidSilentMs > suspectAfterMs;
-    if (known === undefined) {
-      if (isForgotten(record, isGoing(record) || isMissed ? saidSilentMs : 0) || others.size >= MAX_OTHERS)
-        return false;
-      if (!isOwn && isHearsay(record)) {
-        unheard.name(record.id);
-        return false;
-      }
-      // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
-      const mayHaveActed = view.self.state === 'active' && record.state !== 'joining';
-      const actedForIncarnation = mayHaveActed ? record.incarnation : undefined;
-      const learnt: GossipMember = {
-        record,
-        heardAtMs,
-        refusedAtBeat: undefined,
-        actedForIncarnation,
-        // Others have found it silent for a suspicion time. It does not enter the ring of this node first.
-        probedSinceMs: isMissed ? heardAtMs : undefined,
-        unansweredAtMs: undefined,
-        stateSinceMs: clock.nowMs(),
-      };
-      others.set(record.id, learnt);
-      if (doubted) doubts.begin(learnt);
-      digest = undefined;
-      return true;
-    }
+    // A member that this node has to learn may be one that it forgot, and whose clients it has decided for since.
+    const mayHaveActed = this.own.state === 'active' && record.state !== 'joining';
+    const known: GossipMember = {
+      record,
+      heardAtMs: nowMs - silentMs,
+      refusedAtBeat: undefined,
+      actedForIncarnation: mayHaveActed ? record.incarnation : undefined,
+      // Others have found it silent for a suspicion time. It does not enter the ring of this node first.
+      probedSinceMs: isMissed ? nowMs - silentMs : undefined,
+      unansweredAtMs: undefined,
+      stateSinceMs: nowMs,
+    };
+    this.known.set(record.id, known);
+    if (doubted) this.suspicion.begin(known);
+    this.digest = undefined;
+    return true;
+  }
+
+  /** What others say of a member that is heard only makes this node ask it: that it has begun a new life, or leaves. */
+  private learnLater(known: GossipMember, record: Described, { silentMs, doubted }: Heard, isOwn: boolean): boolean {
+    const nowMs = this.clock.nowMs();
     const isNewLife = record.incarnation !== known.record.incarnation;
     // Once it is down, others decide for it anyway. Then a node that missed its own word believes that it has left.
-    const isHeard = isNewLife ? silentMs(known) <= suspectAfterMs : isGoing(record) && !view.shared.isDown(record.id);
-    if (!isOwn && isHeard && isHearsay(known.record)) {
-      unheard.name(record.id);
+    const isHeard = isNewLife ? !this.isOut(known) : isGoing(record) && !this.isDown(record.id);
+    if (!isOwn && isHeard && this.isHearsay(known.record)) {
+      this.unconfirmed.name(record.id);
       return false;
     }
     const order = compare(record, known.record);
-    if (doubted && order >= 0) doubts.begin(known);
+    if (doubted && order >= 0) this.suspicion.begin(known);
     // A node that joins decides nothing. It takes over what others have found, as its ring has to be theirs. So does a
     // node that the member refused: their rings must not differ until its own probes have gone on for long enough.
-    const mayTakeOver = view.self.state === 'joining' || known.refusedAtBeat !== undefined;
-    if (isMissed && order === 0 && mayTakeOver && silentMs(known) <= suspectAfterMs) {
-      known.probedSinceMs = known.heardAtMs = Math.min(known.heardAtMs, heardAtMs);
+    const mayTakeOver = this.own.state === 'joining' || known.refusedAtBeat !== undefined;
+    const isMissed = doubted && silentMs > this.options.suspectAfterMs;
+    if (isMissed && order === 0 && mayTakeOver && !this.isOut(known)) {
+      known.probedSinceMs = known.heardAtMs = Math.min(known.heardAtMs, nowMs - silentMs);
       return true;
     }
     if (order <= 0) return false;
-    const declares = record.incarnation !== known.record.incarnation || record.state !== known.record.state;
-    const returns = silentMs(known) > suspectAfterMs;
+    const declares = isNewLife || record.state !== known.record.state;
+    const returns = this.isOut(known);
     if (declares) {
-      digest = undefined;
+      this.digest = undefined;
       known.refusedAtBeat = undefined;
-      known.stateSinceMs = clock.nowMs();
+      known.stateSinceMs = nowMs;
     }
-    view.noteBeat(known, record.beat);
+    this.noteBeat(known, record.beat);
     known.record = record;
-    known.heardAtMs = Math.max(known.heardAtMs, heardAtMs);
-    doubts.end(known);
+    known.heardAtMs = Math.max(known.heardAtMs, nowMs - silentMs);
+    this.suspicion.end(known);
     return declares || returns;
   }
-
-  const records = (): readonly MemberRecord[] => [view.self, ...[...others.values()].map(view.recordOf)];
-
-  function learn(learnt: readonly MemberRecord[]): void {
-    let changed = false;
-    for (const record of learnt) changed = learnOne(record, false) || changed;
-    if (changed) rebuild();
-  }
-
-  const membership: GossipMembership = {
-    allowsActingOwner: true,
-    keepsDownMembers: false,
-    leaseExpired: () => false,
-    epoch: () => undefined,
-    mustJoin: () => view.self.state === 'joining',
-    self: () => view.self,
-    ring: () => view.ring(),
-    ringVersion: () => view.ringVersion(),
-    neighbours: () => doubts.neighbours(),
-    messageSent: doubts.messageSent,
-    takeNewDoubts: doubts.takeNew,
-    takeUnheard: unheard.take,
-    view: () => (digest ??= viewDigest([view.self, ...[...others.values()].map(({ record }) => record)])),
-    ...view.shared,
-    records,
-    routedRecords: records,
-    recordsOf: (wanted) => view.recordsOf(wanted, view.self),
-    silent: (forMs) => [...others.values()].filter((known) => isDoubted(known, forMs)).map(view.recordOf),
-    isDecider: () => true,
-    isBehind: (theirs) => theirs !== membership.view(),
-    learn,
-    messageReceived(from, _view, nowMs = clock.nowMs(), askedAtMs) {
-      const before = others.get(from.id);
-      const returns = before !== undefined && silentMs(before, nowMs) > suspectAfterMs;
-      // A node that leaves with others knows of them before they say it.
-      const isRefuted = !isGoing(view.self) && before !== undefined && refutes(from, before, askedAtMs);
-      if (isRefuted) {
-        before.record = { ...before.record, state: from.state, beat: from.beat };
-        digest = undefined;
-      }
-      const changed = learnOne(from, true) || isRefuted;
-      const known = before ?? others.get(from.id);
-      if (known !== undefined) {
-        known.heardAtMs = nowMs;
-        known.unansweredAtMs = undefined;
-        doubts.end(known);
-      }
-      if (changed || returns) rebuild();
-    },
-    admit(record) {
-      if (learnOne(record, true)) rebuild();
-      return true;
-    },
-    announce(state) {
-      announced = changeRecord(view.self, { state, beat: view.self.beat + 1 });
-      return announced;
-    },
-    declare(state) {
-      setSelf({ state, beat: view.self.beat + 1 });
-      rebuild();
-    },
-    reincarnate() {
-      setSelf({ incarnation: incarnationAfter(view.self.incarnation), state: 'joining', beat: 0 });
-      rebuild();
-    },
-    checkTimeouts() {
-      let hasGoing = false;
-      for (const [id, known] of others) {
-        hasGoing ||= isGoing(known.record);
-        if (isForgotten(known.record, silentMs(known))) {
-          others.delete(id);
-          digest = undefined;
-        }
-      }
-      if (doubts.chooseNeighbours() || hasGoing) view.rebuild();
-    },
-    resetTimers: doubts.resetTimers,
-    stateOf(id) {
-      const { self } = view;
-      if (id === self.id) return self.state === 'left' ? 'leaving' : self.state;
-      const known = others.get(id);
-      return known && stateOf(known);
-    },
-  };
-  return membership;
 }
 
 /**

@@ -69,7 +69,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
     const sent = sender();
     const lastHeard = exchanged.get(to);
     const askedAtMs = clock.nowMs();
-    probing.messageSent(to);
+    membership.messageSent(to);
     const result = await transport.send(to, { sender: sent, body }, timeoutMs);
     // A message that came meanwhile may be from after the refusal: the peer may listen again.
     if (result.kind === 'refused' && exchanged.get(to) === lastHeard) membership.connectionRefused(to);

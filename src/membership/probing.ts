@@ -29,8 +29,6 @@ export interface Probing {
   seeds(): Promise<readonly NodeId[]>;
   /** The records that go with a heartbeat to a member. @param agreed whether it last had the same view */
   recordsFor(agreed: boolean, late: readonly MemberRecord[]): readonly MemberRecord[];
-  /** Notes that this node sends a message to this member. */
-  readonly messageSent: (id: NodeId) => void;
 }
 
 /** Seeds, leaving members, and a few dead ones are sent one heartbeat per this many beats. */
@@ -45,63 +43,77 @@ const MAX_DEAD = 8;
  * Gossip: at each beat, a heartbeat to every neighbour with which nothing else was exchanged, to the members that are
  * missed, and to one other member in turn. So the cost of a beat does not grow with the number of members.
  */
-export function createGossipProbing(
-  { clock, membership, discovery }: { clock: Clock; membership: GossipMembership; discovery: Discovery },
-  { beatMs }: { beatMs: number },
-): Probing {
-  let beats = 0;
-  const isSeedBeat = (): boolean => beats % SEED_EVERY === 0;
+export class GossipProbing implements Probing {
+  // Longer than a member has to answer before others act for it.
+  readonly timeoutPart = 0.5;
+  readonly fetchesViews = false;
+  private beats = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly membership: GossipMembership,
+    private readonly discovery: Discovery,
+    private readonly beatMs: number,
+  ) {}
+
+  targets(late: readonly MemberRecord[], exchangedAtMs: (id: NodeId) => number | undefined): readonly NodeId[] {
+    this.beats += 1;
+    const { beats, membership } = this;
+    const nowMs = this.clock.nowMs();
+    const neighbours = membership.suspicion.neighbours();
+    const { present, leaving, dead } = this.rest();
+    // The next one in turn has perhaps lost all its neighbours.
+    const targets = new Set(inTurn(present, 1, beats));
+    const missed = late.filter(({ id }) => membership.stateOf(id) !== 'dead');
+    if (missed.length > 0) {
+      for (const { id } of inTurn(missed, MAX_SILENT, beats * MAX_SILENT)) targets.add(id);
+      // The same ones for some beats: at the first, they may not have heard the member either.
+      for (const id of inTurn(present, ASKED_BESIDES, Math.floor(beats / SEED_EVERY))) targets.add(id);
+    }
+    // Missed members are looked for among all neighbours, also those with which other messages were exchanged.
+    const isDue = (id: NodeId): boolean => missed.length > 0 || nowMs - (exchangedAtMs(id) ?? -Infinity) >= this.beatMs;
+    for (const id of neighbours) if (isDue(id)) targets.add(id);
+    if (membership.self().state === 'leaving') for (const id of present) if (isDue(id)) targets.add(id);
+    for (const id of leaving) targets.delete(id);
+    if (this.isSeedBeat())
+      for (const id of [...leaving, ...inTurn(dead, MAX_DEAD, beats / SEED_EVERY)]) targets.add(id);
+    return [...targets];
+  }
+
+  urgent(): readonly NodeId[] {
+    const doubted = this.membership.suspicion.takeNew();
+    const unconfirmed = this.membership.unconfirmed.take();
+    // A node that does not decide has time, and must not speak before it knows that nobody else has its id.
+    if (this.membership.self().state !== 'active') return [];
+    if (doubted.length === 0) return unconfirmed;
+    return [...unconfirmed, ...doubted, ...this.membership.suspicion.neighbours()];
+  }
+
+  async seeds(): Promise<readonly NodeId[]> {
+    if (!this.isSeedBeat()) return [];
+    const ids = await this.discovery.seeds();
+    return ids.filter((id) => this.membership.stateOf(id) === undefined);
+  }
+
+  recordsFor(agreed: boolean, late: readonly MemberRecord[]): readonly MemberRecord[] {
+    return agreed ? inTurn(late, MAX_SILENT, this.beats * MAX_SILENT) : this.membership.records();
+  }
+
+  private isSeedBeat(): boolean {
+    return this.beats % SEED_EVERY === 0;
+  }
 
   /** The members that are no neighbours, by what they are sent. */
-  function rest(): Readonly<Record<'present' | 'leaving' | 'dead', readonly NodeId[]>> {
+  private rest(): Readonly<Record<'present' | 'leaving' | 'dead', readonly NodeId[]>> {
+    const { membership } = this;
     const ids = { present: [] as NodeId[], leaving: [] as NodeId[], dead: [] as NodeId[] };
     for (const id of membership.others()) {
       const state = membership.stateOf(id)!;
       if (state === 'leaving' || state === 'dead') ids[state].push(id);
-      else if (!membership.neighbours().has(id)) ids.present.push(id);
+      else if (!membership.suspicion.neighbours().has(id)) ids.present.push(id);
     }
     return ids;
   }
-
-  return {
-    // Longer than a member has to answer before others act for it.
-    timeoutPart: 0.5,
-    fetchesViews: false,
-    targets(late, exchangedAtMs) {
-      beats += 1;
-      const nowMs = clock.nowMs();
-      const { present, leaving, dead } = rest();
-      // The next one in turn has perhaps lost all its neighbours.
-      const targets = new Set(inTurn(present, 1, beats));
-      const missed = late.filter(({ id }) => membership.stateOf(id) !== 'dead');
-      if (missed.length > 0) {
-        for (const { id } of inTurn(missed, MAX_SILENT, beats * MAX_SILENT)) targets.add(id);
-        // The same ones for some beats: at the first, they may not have heard the member either.
-        for (const id of inTurn(present, ASKED_BESIDES, Math.floor(beats / SEED_EVERY))) targets.add(id);
-      }
-      // Missed members are looked for among all neighbours, also those with which other messages were exchanged.
-      const isDue = (id: NodeId): boolean => missed.length > 0 || nowMs - (exchangedAtMs(id) ?? -Infinity) >= beatMs;
-      for (const id of membership.neighbours()) if (isDue(id)) targets.add(id);
-      if (membership.self().state === 'leaving') for (const id of present) if (isDue(id)) targets.add(id);
-      for (const id of leaving) targets.delete(id);
-      if (isSeedBeat()) for (const id of [...leaving, ...inTurn(dead, MAX_DEAD, beats / SEED_EVERY)]) targets.add(id);
-      return [...targets];
-    },
-    urgent() {
-      const doubts = membership.takeNewDoubts();
-      const unheard = membership.takeUnheard();
-      // A node that does not decide has time, and must not speak before it knows that nobody else has its id.
-      if (membership.self().state !== 'active') return [];
-      return doubts.length === 0 ? unheard : [...unheard, ...doubts, ...membership.neighbours()];
-    },
-    async seeds() {
-      if (!isSeedBeat()) return [];
-      const ids = await discovery.seeds();
-      return ids.filter((id) => id !== membership.self().id && membership.stateOf(id) === undefined);
-    },
-    recordsFor: (agreed, late) => (agreed ? inTurn(late, MAX_SILENT, beats * MAX_SILENT) : membership.records()),
-    messageSent: membership.messageSent,
-  };
 }
 
 /** `count` items, from a place that `turn` gives around the list; all if there are no more. */
@@ -117,30 +129,35 @@ function inTurn<T>(items: readonly T[], count: number, turn: number): readonly T
 const ASKED_ABOUT = 3;
 
 /** With a registry: heartbeats go only to members that do not answer, and to a few others that may have heard them. */
-export function createRegistryProbing({
-  membership,
-  isReachable,
-}: {
-  membership: RegistryMembership;
-  /** Whether the registry answers. */
-  isReachable: () => boolean;
-}): Probing {
-  let turn = 0;
+export class RegistryProbing implements Probing {
+  // Longer than under gossip: here a slow answer must be heard too.
+  readonly timeoutPart = 0.5;
+  readonly fetchesViews = true;
+  private turn = 0;
 
-  return {
-    // Longer than under gossip: here a slow answer must be heard too.
-    timeoutPart: 0.5,
-    fetchesViews: true,
-    targets(late) {
-      if (late.length === 0 && isReachable()) return [];
-      const missed = new Set(late.map(({ id }) => id));
-      const present = membership.others().filter((id) => !missed.has(id));
-      turn += ASKED_ABOUT;
-      return [...missed, ...inTurn(present, ASKED_ABOUT, turn)];
-    },
-    urgent: () => [],
-    seeds: () => Promise.resolve([]),
-    recordsFor: (_agreed, late) => late,
-    messageSent: membership.messageSent,
-  };
+  /** @param isReachable whether the registry answers */
+  constructor(
+    private readonly membership: RegistryMembership,
+    private readonly isReachable: () => boolean,
+  ) {}
+
+  targets(late: readonly MemberRecord[]): readonly NodeId[] {
+    if (late.length === 0 && this.isReachable()) return [];
+    const missed = new Set(late.map(({ id }) => id));
+    const present = this.membership.others().filter((id) => !missed.has(id));
+    this.turn += ASKED_ABOUT;
+    return [...missed, ...inTurn(present, ASKED_ABOUT, this.turn)];
+  }
+
+  urgent(): readonly NodeId[] {
+    return [];
+  }
+
+  seeds(): Promise<readonly NodeId[]> {
+    return Promise.resolve([]);
+  }
+
+  recordsFor(_agreed: boolean, late: readonly MemberRecord[]): readonly MemberRecord[] {
+    return late;
+  }
 }

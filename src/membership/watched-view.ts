@@ -38,7 +38,7 @@ export function createWatchedView(deps: WatchedViewDeps, { timeoutMs }: { timeou
 
   function take(view: RegistryView): void {
     latest = view;
-    if (membership.isNews(view)) membership.adopt(view);
+    if (membership.isNew(view)) membership.adopt(view);
   }
 
   async function read(): Promise<RegistryView | undefined> {

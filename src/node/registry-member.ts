@@ -4,10 +4,10 @@ import { createRegistrySession } from '../membership/registry-session.js';
 import type { RegistrySession, RegistrySessionDeps } from '../membership/registry-session.js';
 import { drain, handOver } from './leaver.js';
 import type { GroupLeave, LeaverDeps } from './leaver.js';
-import { createRegistryProbing } from '../membership/probing.js';
+import { RegistryProbing } from '../membership/probing.js';
 import type { Probing } from '../membership/probing.js';
-import { createRegistryMembership } from '../membership/registry-membership.js';
-import type { RegistryMembership, RegistryMembershipOptions } from '../membership/registry-membership.js';
+import type { MembershipOptions } from '../membership/membership.js';
+import { RegistryMembership } from '../membership/registry-membership.js';
 
 /** A leaving node asks others this often whether they have seen that it leaves, with this pause in between. */
 const LEAVE_TRIES = 20;
@@ -16,7 +16,7 @@ const LEAVE_PAUSE_MS = 50;
 /** A dead member stays registered this long, and its lease costs a request in each fifth of it. */
 const MEMBER_TTL_MS = 5_000;
 
-interface RegistryMemberOptions extends Omit<RegistryMembershipOptions, 'onDeregistered' | 'strict'> {
+interface RegistryMemberOptions extends MembershipOptions {
   /** How long this node stays a member without renewing its lease: whole seconds. Default 5,000 ms. */
   readonly memberTtlMs?: number;
   /** Default false. */
@@ -45,9 +45,9 @@ export function createRegistryMember(
   const { clock, timers, log } = deps;
   const onDeregistered = (): void => log.warn({}, 'the registration is gone; rejoining');
   const { strict = false, memberTtlMs: ttlMs = MEMBER_TTL_MS } = options;
-  const membership = createRegistryMembership({ clock }, { ...options, strict, onDeregistered });
+  const membership = new RegistryMembership(clock, { ...options, strict, onDeregistered });
   const session = createRegistrySession({ ...deps, membership }, { ttlMs });
-  const probing = createRegistryProbing({ membership, isReachable: session.isReachable });
+  const probing = new RegistryProbing(membership, session.isReachable);
 
   function checkLease(nowMs: number): void {
     if (!strict) return;

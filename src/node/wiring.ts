@@ -27,9 +27,9 @@ import type { LeaseGranter } from './leases/granter.js';
 import { createLeaseHolder } from './leases/holder.js';
 import type { LeaseHolder } from './leases/holder.js';
 import { beatMsOf, giveUpMsOf } from './lifecycle.js';
-import { createGossipMembership } from '../membership/gossip-membership.js';
+import { GossipMembership } from '../membership/gossip-membership.js';
 import type { Membership, MembershipOptions } from '../membership/membership.js';
-import { createGossipProbing } from '../membership/probing.js';
+import { GossipProbing } from '../membership/probing.js';
 import type { Probing } from '../membership/probing.js';
 import type { Registry } from '../membership/registry.js';
 import { createActivePolicies } from '../policy/active-policies.js';
@@ -166,9 +166,9 @@ export function wireMembership(
     const registryMember = createRegistryMember({ clock, timers, log, registry }, options);
     return { registryMember, membership: registryMember.membership, probing: registryMember.probing };
   }
-  const membership = createGossipMembership({ clock }, options);
+  const membership = new GossipMembership(clock, options);
   const beatMs = beatMsOf(options.suspectAfterMs);
-  const probing = createGossipProbing({ clock, membership, discovery }, { beatMs });
+  const probing = new GossipProbing(clock, membership, discovery, beatMs);
   return { registryMember: undefined, membership, probing };
 }
 

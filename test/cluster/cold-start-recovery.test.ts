@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { createColdStartRecovery } from '../../src/node/durability/cold-start-recovery.js';
-import { createGossipMembership } from '../../src/membership/gossip-membership.js';
+import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import type { PeerMessage } from '../../src/protocol/messages.js';
 import { createBucketTable, MARK } from '../../src/state/bucket-table.js';
@@ -166,7 +166,7 @@ describe('cold-start recovery', () => {
     const table = createBucketTable({ maxClients: 100 });
     const options = { self: 'a:1', version: '0', suspectAfterMs: 1_000, replicas: 1, maxClients: 100 };
     const hooks = { onRingChange: () => undefined, onConcurrentLeave: () => undefined };
-    const membership = createGossipMembership({ clock }, { ...options, ...hooks });
+    const membership = new GossipMembership(clock, { ...options, ...hooks });
     const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0, doubted: false };
     membership.learn([{ id: 'b:1', state: 'active', ...at }]);
     for (const id of CLIENTS) table.mark(addClient(table, id, 3_600_000, nowMs).slot, MARK.actingOwner);

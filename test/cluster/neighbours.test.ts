@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { createGossipMembership } from '../../src/membership/gossip-membership.js';
-import type { GossipMembership } from '../../src/membership/gossip-membership.js';
+import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import { neighboursOf } from '../../src/membership/neighbours.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
@@ -67,23 +66,20 @@ describe('a member with many others', () => {
 
   beforeEach(() => {
     clock = createFakeClock(100_000);
-    membership = createGossipMembership(
-      { clock },
-      {
-        self: self!,
-        version: '0',
-        suspectAfterMs: 1_000,
-        onRingChange: () => undefined,
-        onConcurrentLeave: () => undefined,
-      },
-    );
+    membership = new GossipMembership(clock, {
+      self: self!,
+      version: '0',
+      suspectAfterMs: 1_000,
+      onRingChange: () => undefined,
+      onConcurrentLeave: () => undefined,
+    });
     membership.learn(others.map((id) => recordOf(id)));
     membership.declare('active');
-    stranger = others.find((id) => !membership.neighbours().has(id))!;
+    stranger = others.find((id) => !membership.suspicion.neighbours().has(id))!;
   });
 
   it('suspects a neighbour by its silence, and no other member', () => {
-    const [neighbour] = membership.neighbours();
+    const [neighbour] = membership.suspicion.neighbours();
     clock.advance(501);
     expect(membership.isDown(neighbour!)).to.equal(true);
     expect(membership.isDown(stranger)).to.equal(false);
@@ -96,7 +92,7 @@ describe('a member with many others', () => {
   it('probes a member that another node misses, and suspects it by the silence from then on', () => {
     clock.advance(400);
     membership.learn([recordOf(stranger, { silentMs: 400, doubted: true })]);
-    expect(membership.takeNewDoubts()).to.deep.equal([stranger]);
+    expect(membership.suspicion.takeNew()).to.deep.equal([stranger]);
     expect(membership.silent(200).map(({ id }) => id)).to.include(stranger);
     clock.advance(500);
     expect(membership.isDown(stranger)).to.equal(false);
@@ -115,17 +111,17 @@ describe('a member with many others', () => {
     clock.advance(400);
     membership.messageReceived(recordOf(stranger, { beat: 2 }), '');
     membership.learn([recordOf(stranger, { beat: 2, silentMs: 400, doubted: true })]);
-    expect(membership.takeNewDoubts()).to.deep.equal([]);
+    expect(membership.suspicion.takeNew()).to.deep.equal([]);
   });
 
   it('doubts a member that leaves a message unanswered for two heartbeats', () => {
     membership.messageSent(stranger);
     clock.advance(200);
     membership.checkTimeouts();
-    expect(membership.takeNewDoubts()).to.deep.equal([]);
+    expect(membership.suspicion.takeNew()).to.deep.equal([]);
     clock.advance(1);
     membership.checkTimeouts();
-    expect(membership.takeNewDoubts()).to.deep.equal([stranger]);
+    expect(membership.suspicion.takeNew()).to.deep.equal([stranger]);
   });
 
   it('ends its doubt when a third node has heard the member lately, and not for an old sign of life', () => {
@@ -152,13 +148,13 @@ describe('a member with many others', () => {
   it('asks an address that others name, twice in four heartbeats, and takes it for a member once that has spoken', () => {
     const [ring, view] = [membership.ring(), membership.view()];
     membership.learn([recordOf('new:1'), recordOf('joins:1', { state: 'joining' })]);
-    expect(membership.takeUnheard()).to.deep.equal(['new:1', 'joins:1']);
+    expect(membership.unconfirmed.take()).to.deep.equal(['new:1', 'joins:1']);
     clock.advance(200);
     membership.learn([recordOf('new:1', { beat: 2 })]);
-    expect(membership.takeUnheard()).to.deep.equal([]);
+    expect(membership.unconfirmed.take()).to.deep.equal([]);
     clock.advance(1);
     membership.learn([recordOf('new:1', { beat: 3 })]);
-    expect(membership.takeUnheard()).to.deep.equal(['new:1']);
+    expect(membership.unconfirmed.take()).to.deep.equal(['new:1']);
     expect(membership.ring()).to.equal(ring);
     expect(membership.view()).to.equal(view);
     expect(membership.records().map(({ id }) => id)).not.to.include('new:1');
@@ -170,10 +166,10 @@ describe('a member with many others', () => {
   it('asks at most 64 addresses at a time that others name', () => {
     const names = Array.from({ length: 100 }, (_, i) => recordOf(`made-up:${i + 1}`));
     membership.learn(names);
-    expect(membership.takeUnheard()).to.have.length(64);
+    expect(membership.unconfirmed.take()).to.have.length(64);
     clock.advance(201);
     membership.learn(names.slice(64));
-    expect(membership.takeUnheard()).to.have.length(36);
+    expect(membership.unconfirmed.take()).to.have.length(36);
   });
 });
 

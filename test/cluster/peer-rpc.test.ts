@@ -31,7 +31,6 @@ function createRpc(
       membership,
       transport: { send },
       probing: {
-        messageSent: () => undefined,
         urgent: () => [],
         timeoutPart: 1,
         fetchesViews: false,

@@ -2,8 +2,7 @@ import { expect } from 'chai';
 import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
 import { createRegistryHealth } from '../../src/membership/registry-health.js';
 import { createRegistryLease } from '../../src/membership/registry-lease.js';
-import { createRegistryMembership } from '../../src/membership/registry-membership.js';
-import type { RegistryMembership } from '../../src/membership/registry-membership.js';
+import { RegistryMembership } from '../../src/membership/registry-membership.js';
 import type { Granted, Registration, Registry, Renewed } from '../../src/membership/registry.js';
 import type { Asked } from '../../src/protocol/peer-transport.js';
 import type { Timers } from '../../src/lib/clock.js';
@@ -35,18 +34,15 @@ const recordOf = (id: string, incarnation: number, beat: number): MemberRecord =
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 function strictMembership(clock: FakeClock, self = 'a:1'): RegistryMembership {
-  return createRegistryMembership(
-    { clock },
-    {
-      self,
-      version: '1',
-      suspectAfterMs: SUSPECT_MS,
-      strict: true,
-      onRingChange: nothing,
-      onConcurrentLeave: nothing,
-      onDeregistered: nothing,
-    },
-  );
+  return new RegistryMembership(clock, {
+    self,
+    version: '1',
+    suspectAfterMs: SUSPECT_MS,
+    strict: true,
+    onRingChange: nothing,
+    onConcurrentLeave: nothing,
+    onDeregistered: nothing,
+  });
 }
 
 /** @param onTimer called with what the lease does again and again */
@@ -125,8 +121,8 @@ describe('a strict member', () => {
   it('does not take another registry for the one that it knew, though its revisions are lower', () => {
     const membership = strictMembership(createFakeClock(10_000));
     membership.adopt({ registry: 'old', revision: 50, entries: [memberOf('a:1', 1), memberOf('b:1', 7)] });
-    expect(membership.isNews({ registry: 'old', revision: 50 })).to.equal(false);
-    expect(membership.isNews({ registry: 'new', revision: 3 })).to.equal(true);
+    expect(membership.isNew({ registry: 'old', revision: 50 })).to.equal(false);
+    expect(membership.isNew({ registry: 'new', revision: 3 })).to.equal(true);
     membership.adopt({ registry: 'new', revision: 3, entries: [memberOf('a:1', 1)] });
     expect(membership.view()).to.equal('new.3');
     expect(membership.stateOf('b:1')).to.equal(undefined);

@@ -154,7 +154,7 @@ export const MUTATIONS: readonly Mutation[] = [
       file: 'membership/route.ts',
       find: 'const owner = ring.owner(client);',
       replace: `
-        const own = (membership as { own?: Set<number | string> }).own ??= new Set();
+        const own = (membership as { decided?: Set<number | string> }).decided ??= new Set();
         const name = typeof client === 'string' ? client : client.hashHigh;
         const owner = own.has(name) ? self : ring.owner(client);
         if (owner === self) own.add(name);`,
@@ -270,13 +270,13 @@ export const MUTATIONS: readonly Mutation[] = [
     world: patched(
       {
         file: 'membership/membership.ts',
-        find: 'one.refusedAtBeat !== undefined || rules.isSilent(one, nowMs)',
-        replace: 'rules.isSilent(one, nowMs)',
+        find: 'known.refusedAtBeat !== undefined || this.isSilent(known, nowMs)',
+        replace: 'this.isSilent(known, nowMs)',
       },
       {
         file: 'membership/gossip-membership.ts',
-        find: 'isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs / 2',
-        replace: 'isSilent: (known, nowMs) => silentMs(known, nowMs) > suspectAfterMs',
+        find: 'return this.suspicion.silentMs(known, nowMs) > this.options.suspectAfterMs / 2;',
+        replace: 'return this.suspicion.silentMs(known, nowMs) > this.options.suspectAfterMs;',
       },
     ),
   },
@@ -286,16 +286,16 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 60,
     theme: 'freeze',
     world: patched({
-      file: 'membership/doubts.ts',
-      find: 'known.probedSinceMs = nowMs;\n    newDoubts',
-      replace: 'known.probedSinceMs = known.heardAtMs = nowMs - 2 * suspectAfterMs;\n    newDoubts',
+      file: 'membership/suspicion.ts',
+      find: 'known.probedSinceMs = nowMs;\n    this.newlyDoubted',
+      replace: 'known.probedSinceMs = known.heardAtMs = nowMs - 2 * this.suspectAfterMs;\n    this.newlyDoubted',
     }),
   },
   {
     name: 'asks nobody of whom it only hears',
     caughtBy: 'admission',
     seed: 10,
-    world: patched({ file: 'membership/unheard.ts', find: 'toAsk.push(id);', replace: '' }),
+    world: patched({ file: 'membership/unconfirmed-members.ts', find: 'this.toAsk.push(id);', replace: '' }),
   },
   {
     name: 'keeps dead members in the ring',
@@ -303,8 +303,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched({
       file: 'membership/membership.ts',
-      find: "if (rules.stateOf(one) === 'active') active.set(",
-      replace: "if (one.record.state === 'active') active.set(",
+      find: 'if (this.isInRing(known)) active.set(',
+      replace: "if (known.record.state === 'active') active.set(",
     }),
   },
   {

@@ -1,17 +1,13 @@
-import { createGossipMembership } from '../../src/membership/gossip-membership.js';
-import type { GossipMembership } from '../../src/membership/gossip-membership.js';
+import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import type { Clock } from '../../src/lib/clock.js';
 
 /** The membership of `a:1`, which knows no other member and has not joined yet. */
 export function loneMembership(clock: Clock): GossipMembership {
-  return createGossipMembership(
-    { clock },
-    {
-      self: 'a:1',
-      version: '0',
-      suspectAfterMs: 1_000,
-      onRingChange: () => undefined,
-      onConcurrentLeave: () => undefined,
-    },
-  );
+  return new GossipMembership(clock, {
+    self: 'a:1',
+    version: '0',
+    suspectAfterMs: 1_000,
+    onRingChange: () => undefined,
+    onConcurrentLeave: () => undefined,
+  });
 }
