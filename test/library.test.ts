@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { createNode, TokenringError } from '../src/index.js';
 import { WITHOUT_POLICIES } from '../src/policy/active-policies.js';
-import { callsOf } from '../src/app/in-process.js';
-import type { AllowRequest, Decision, Limiter, Node } from '../src/index.js';
+import { LocalLimiter } from '../src/app/local-limiter.js';
+import type { AllowRequest, Decision, Node } from '../src/index.js';
 import { VERSION } from '../src/lib/version.js';
 import { killAll, start } from './e2e/processes.js';
 import { errorOf } from './support/error-of.js';
@@ -208,9 +208,9 @@ describe('the library', function () {
 
   it('rejects with `unavailable` instead of denying without an answer of the owner, where that is wanted', async () => {
     const fallback = { limit: 1, remaining: 0, resetMs: 0, owner: 'a:1', source: 'fallback', degraded: true } as const;
-    const calls = (throws: boolean, allowed: boolean): Omit<Limiter, 'close'> => {
+    const calls = (throws: boolean, allowed: boolean): LocalLimiter => {
       const decision: Decision = { ...fallback, allowed, retryAfterMs: allowed ? 0 : 1_000, limits: undefined };
-      return callsOf(
+      return new LocalLimiter(
         {
           checks: { check: () => decision },
           node: {
@@ -220,8 +220,9 @@ describe('the library', function () {
             forget: () => Promise.resolve(false),
           },
         },
-        { isOpen: () => true, onUnavailable: throws ? 'throw' : 'closed' },
-      ).calls;
+        throws ? 'throw' : 'closed',
+        { leave: () => Promise.resolve(), close: () => Promise.resolve() },
+      );
     };
     expect(await errorOf(calls(true, false).allow('x', 1, '1d'))).to.include({ code: 'unavailable' });
     expect(await calls(true, true).allow('x', 1, '1d')).to.equal(true);

@@ -2,8 +2,8 @@ import type { PolicyFileText } from '../policy/policy-file.js';
 import type { Log } from '../lib/log.js';
 import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
 import { createStaticDiscovery } from '../membership/discovery/static.js';
-import { callsOf } from './in-process.js';
-import { warnOnce } from '../client/warn-once.js';
+import { LocalLimiter } from './local-limiter.js';
+import { warnOnce } from '../client/runtime.js';
 import { createMember } from './member.js';
 import { openPolicySource } from './policy-source.js';
 import { SETTINGS } from './settings/setting-table.js';
@@ -104,18 +104,11 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
   await member.join();
   await source.begin();
 
-  let left = false;
-  let closing: Promise<void> | undefined;
-  const { calls, stopWaiting } = callsOf(member, {
-    isOpen: () => !left,
-    onUnavailable: throws ? 'throw' : read.onUnavailable,
+  return new LocalLimiter(member, throws ? 'throw' : read.onUnavailable, {
+    leave() {
+      source.close();
+      return member.leave();
+    },
+    close: () => member.close(),
   });
-  async function close(): Promise<void> {
-    stopWaiting();
-    source.close();
-    await member.leave();
-    left = true;
-    await member.close();
-  }
-  return { ...calls, close: () => (closing ??= close()) };
 }

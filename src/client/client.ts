@@ -3,31 +3,23 @@ import { CLOSED_RETRY_MS } from '../limits/decide/decision.js';
 import type { Decision } from '../limits/decide/decision.js';
 import { BoundedMap } from '../lib/bounded-map.js';
 import { createDenials } from '../limits/decide/denials.js';
-import { callsBy } from '../limits/request/limiter.js';
+import { LimiterMethods } from '../limits/request/limiter.js';
 import type { Limiter } from '../limits/request/limiter.js';
 import type { AllowRequest } from '../limits/request/request.js';
-import { QuestionDispatcher } from './asking/dispatcher.js';
-import { Circuit } from './asking/circuit.js';
-import { OwnDenials } from './asking/own-denials.js';
-import { createCaller } from './asking/caller.js';
-import { createTopology } from './topology/topology.js';
 import { TokenringError } from '../lib/error.js';
-import { createLoadWatch } from './load/load-watch.js';
-import type { LoadWatch, LoadWatchOptions } from './load/load-watch.js';
-import { createRefresher } from './topology/refresher.js';
-import { createRetries } from './asking/retries.js';
-import type { ReadOptions } from './options.js';
-import { createQuestionWriter, invalid } from './question.js';
-import { readDescription, readLoad, readNothing, readSettlement } from './asking/read-answer.js';
-import type { LoadAnswer } from './asking/read-answer.js';
-import type { Time } from './time.js';
-import { createTransport } from './transport/transport.js';
-import type { Connections } from './transport/transport.js';
-import { createWaiting } from './waiting.js';
-import { warnOnce } from './warn-once.js';
-
-/** The code of the process warning that no node answers. */
-const WARNING = 'TOKENRING_NO_NODE';
+import { AcquireQueue } from './acquire-queue.js';
+import { Caller } from './caller.js';
+import { QuestionDispatcher } from './dispatcher.js';
+import { ServiceLoadWatch } from './load-watch.js';
+import type { LoadWatch, LoadWatchOptions } from './load-watch.js';
+import { readDescription, readLoad, readNothing, readSettlement } from './nodes/answers.js';
+import type { LoadAnswer } from './nodes/answers.js';
+import { Cluster } from './nodes/cluster.js';
+import type { Connections } from './nodes/transport.js';
+import type { ReadClientOptions } from './options.js';
+import { OwnDenials } from './own-denials.js';
+import { invalid, QuestionWriter } from './question.js';
+import type { Time } from './runtime.js';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
 export interface Client extends Limiter {
@@ -43,163 +35,144 @@ export interface Client extends Limiter {
   watchLoad(policy: string, options?: LoadWatchOptions): LoadWatch;
 }
 
-interface ClientDeps {
-  readonly connections: Connections;
-  readonly time: Time;
-}
+/** The client over given connections and a given clock. */
+export class ClusterClient extends LimiterMethods implements Client {
+  readonly onUnavailable: ReadClientOptions['onUnavailable'];
+  private readonly cluster: Cluster;
+  private readonly dispatcher: QuestionDispatcher;
+  private readonly caller: Caller;
+  private readonly acquireQueue: AcquireQueue;
+  private readonly writer: QuestionWriter;
+  private readonly denials: ReturnType<typeof createDenials>;
+  private readonly ownDenials: OwnDenials;
+  private readonly watches = new Set<LoadWatch>();
+  private closed = false;
+  private closing: Promise<void> | undefined;
 
-/** Creates a client from its connections and its clock. */
-export function createClientWith({ connections, time }: ClientDeps, options: ReadOptions): Client {
-  const { timeoutMs, maxWaiting, refreshMs, onUnavailable, rememberDenialsMs } = options;
-  const transport = createTransport({ connections, time }, options);
-  const topology = createTopology(options.nodes, options);
-  const circuit = new Circuit(time, topology, () =>
-    warnOnce(
-      `createClient: no node answers; they are tried again until one does: ${options.nodes.join(', ')}`,
-      WARNING,
-    ),
-  );
-  const refresher = createRefresher(
-    { transport, topology, circuit, time },
-    { refreshMs, timeoutMs, hasToken: options.token !== undefined },
-  );
-  const onFailure = (): void => refresher.doubt();
-  const retries = createRetries(time);
-  let idPrefix = '';
-  let ids = 0;
-  const newId = (): string => {
-    // Not earlier: an edge runtime has random numbers only while it answers a request.
-    idPrefix ||= randomText();
-    return `${idPrefix}${(ids += 1).toString(36)}`;
-  };
-  const dispatcher = new QuestionDispatcher({
-    transport,
-    topology,
-    retries,
-    circuit,
-    time,
-    newId,
-    onFailure,
-    timeoutMs,
-    maxWaiting,
-  });
-  const caller = createCaller({ transport, topology, retries, circuit, time, onFailure }, { timeoutMs });
-  const ownDenials = new OwnDenials(time, async (clientId, report) => {
-    const sent = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
-    await caller.call(clientId, sent, readNothing).catch(() => undefined);
-  });
-  const denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
-  const write = createQuestionWriter({ remembers: rememberDenialsMs > 0 });
-  const wholeMs = (): number => Math.floor(time.nowMs());
-  const watches = new Set<LoadWatch>();
-  let closed = false;
-  let closing: Promise<void> | undefined;
-
-  function requireOpen(): void {
-    if (closed) throw new TokenringError('closed');
-    refresher.asked();
+  constructor(
+    private readonly connections: Connections,
+    private readonly time: Time,
+    options: ReadClientOptions,
+  ) {
+    super();
+    const { rememberDenialsMs } = options;
+    this.onUnavailable = options.onUnavailable;
+    this.cluster = new Cluster(connections, time, options);
+    this.dispatcher = new QuestionDispatcher(this.cluster, time, options);
+    this.caller = new Caller(this.cluster, time, options.timeoutMs);
+    this.acquireQueue = new AcquireQueue((request) => this.check(request), time);
+    this.writer = new QuestionWriter(rememberDenialsMs > 0);
+    this.denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
+    this.ownDenials = new OwnDenials(time, async (clientId, report) => {
+      const request = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
+      await this.caller.call(clientId, request, readNothing).catch(() => undefined);
+    });
   }
 
-  function withoutNodes(request: AllowRequest, { retryAfterMs = CLOSED_RETRY_MS }: TokenringError): Decision {
-    const allowed = onUnavailable === 'open';
+  readonly check: Limiter['check'] = (request) =>
+    new Promise((resolve, reject) => {
+      this.requireOpen();
+      const { text, needsId, rules } = this.writer.write(request);
+      const { clientId, cost = 1, peek = false, requestId } = request;
+      const question = rules && { clientId, rules, cost, peek, requestId };
+      const nowMs = this.wholeMs();
+      const denial = question && this.denials.recall(question, nowMs);
+      if (denial !== undefined) {
+        this.ownDenials.count(request);
+        return resolve(denial);
+      }
+      const { topology } = this.cluster;
+      const asking = this.denials.asking(nowMs);
+      const owner = topology.ownerOf(clientId);
+      this.dispatcher.ask(clientId, owner, text, needsId, (outcome) => {
+        if (outcome.kind === 'decided') {
+          const { decision, by } = outcome;
+          // The ring has changed, and another node owns the client now.
+          if (decision.owner !== owner && decision.owner !== topology.ownerOf(clientId)) this.cluster.doubt(by);
+          if (question !== undefined && !decision.allowed)
+            this.denials.remember(question, decision, asking, this.wholeMs());
+          resolve(decision);
+        } else if (outcome.kind === 'refused' || this.onUnavailable === 'throw') reject(outcome.error);
+        else resolve(this.withoutNodes(request, outcome.error));
+      });
+    });
+
+  readonly acquire: Limiter['acquire'] = (request, options) => this.acquireQueue.acquire(request, options);
+
+  readonly settle: Limiter['settle'] = async (reservation, cost) => {
+    this.requireOpen();
+    if (typeof (reservation as unknown) !== 'string') throw invalid('reservation', 'a string');
+    const body = JSON.stringify({ reservation, cost });
+    const clientId = clientOf(reservation);
+    const settlement = await this.caller.call(clientId, { method: 'POST', path: '/v1/settle', body }, readSettlement);
+    // The settled cost may leave tokens that the remembered denial lacked.
+    this.denials.forget(clientId);
+    return settlement;
+  };
+
+  readonly describe: Limiter['describe'] = async (clientId) => {
+    this.requireOpen();
+    return this.caller.call(clientId, { method: 'GET', path: pathOfClient(clientId) }, readDescription);
+  };
+
+  readonly reset: Limiter['reset'] = async (clientId) => {
+    this.requireOpen();
+    await this.caller.call(clientId, { method: 'DELETE', path: pathOfClient(clientId) }, readNothing);
+    this.denials.forget(clientId);
+  };
+
+  readonly reportLoad: Client['reportLoad'] = async (policy, report) => {
+    this.requireOpen();
+    const path = `/v1/load/${pathOf('policy', policy)}`;
+    return this.caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
+  };
+
+  readonly watchLoad: Client['watchLoad'] = (policy, options = {}) => {
+    if (this.closed) throw new TokenringError('closed');
+    const watch = new ServiceLoadWatch({
+      time: this.time,
+      report: (report) => this.reportLoad(policy, report),
+      onStop: () => this.watches.delete(watch),
+      options,
+    });
+    this.watches.add(watch);
+    return watch;
+  };
+
+  readonly close: Limiter['close'] = () => (this.closing ??= this.closeOnce());
+
+  private async closeOnce(): Promise<void> {
+    this.closed = true;
+    this.acquireQueue.close();
+    for (const watch of this.watches) watch.stop();
+    this.cluster.stop();
+    await Promise.all([this.dispatcher.idle(), this.caller.idle(), this.ownDenials.report()]);
+    await this.connections.close();
+  }
+
+  private requireOpen(): void {
+    if (this.closed) throw new TokenringError('closed');
+    this.cluster.asked();
+  }
+
+  private wholeMs(): number {
+    return Math.floor(this.time.nowMs());
+  }
+
+  private withoutNodes(request: AllowRequest, { retryAfterMs = CLOSED_RETRY_MS }: TokenringError): Decision {
+    const allowed = this.onUnavailable === 'open';
     return {
       allowed,
       limit: request.limit ?? request.limits?.[0]?.limit ?? 0,
       remaining: 0,
       retryAfterMs: allowed ? 0 : retryAfterMs,
       resetMs: 0,
-      owner: topology.ownerOf(request.clientId) ?? '',
+      owner: this.cluster.topology.ownerOf(request.clientId) ?? '',
       source: 'fallback',
       degraded: true,
       limits: undefined,
     };
   }
-
-  function check(request: AllowRequest): Promise<Decision> {
-    return new Promise((resolve, reject) => {
-      requireOpen();
-      const { text, needsId, rules } = write(request);
-      const { clientId, cost = 1, peek = false, requestId } = request;
-      const question = rules && { clientId, rules, cost, peek, requestId };
-      const nowMs = wholeMs();
-      const denial = question && denials.recall(question, nowMs);
-      if (denial !== undefined) {
-        ownDenials.count(request);
-        return resolve(denial);
-      }
-      const asking = denials.asking(nowMs);
-      const owner = topology.ownerOf(clientId);
-      dispatcher.ask(clientId, owner, text, needsId, (asked) => {
-        if (asked.kind === 'decided') {
-          const { decision, by } = asked;
-          // The ring has changed, and another node owns the client now.
-          if (decision.owner !== owner && decision.owner !== topology.ownerOf(clientId)) refresher.doubt(by);
-          if (question !== undefined && !decision.allowed) denials.remember(question, decision, asking, wholeMs());
-          resolve(decision);
-        } else if (asked.kind === 'refused' || onUnavailable === 'throw') reject(asked.error);
-        else resolve(withoutNodes(request, asked.error));
-      });
-    });
-  }
-
-  async function reportLoad(policy: string, report: LoadReport): Promise<LoadAnswer> {
-    requireOpen();
-    const path = `/v1/load/${pathOf('policy', policy)}`;
-    return caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
-  }
-
-  const waiting = createWaiting({ check, time });
-
-  async function close(): Promise<void> {
-    closed = true;
-    waiting.close();
-    for (const watch of watches) watch.stop();
-    refresher.close();
-    await Promise.all([dispatcher.idle(), caller.idle(), ownDenials.report()]);
-    await connections.close();
-  }
-
-  return {
-    onUnavailable,
-    acquire: waiting.acquire,
-    ...callsBy(check),
-    async settle(reservation, cost) {
-      requireOpen();
-      if (typeof reservation !== 'string') throw invalid('reservation', 'a string');
-      const body = JSON.stringify({ reservation, cost });
-      const clientId = clientOf(reservation);
-      const settlement = await caller.call(clientId, { method: 'POST', path: '/v1/settle', body }, readSettlement);
-      // The settled cost may leave tokens that the remembered denial lacked.
-      denials.forget(clientId);
-      return settlement;
-    },
-    async describe(clientId) {
-      requireOpen();
-      return caller.call(clientId, { method: 'GET', path: pathOfClient(clientId) }, readDescription);
-    },
-    async reset(clientId) {
-      requireOpen();
-      await caller.call(clientId, { method: 'DELETE', path: pathOfClient(clientId) }, readNothing);
-      denials.forget(clientId);
-    },
-    reportLoad,
-    watchLoad(policy, watchOptions = {}) {
-      if (closed) throw new TokenringError('closed');
-      const report = (one: LoadReport): Promise<LoadAnswer> => reportLoad(policy, one);
-      const watch = createLoadWatch({ time, report, onStop: () => watches.delete(watch) }, watchOptions);
-      watches.add(watch);
-      return watch;
-    },
-    close: () => (closing ??= close()),
-  };
-}
-
-/** @returns 16 characters with 96 random bits */
-function randomText(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_');
 }
 
 /**

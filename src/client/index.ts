@@ -1,9 +1,9 @@
-import { createClientWith } from './client.js';
+import { ClusterClient } from './client.js';
 import type { Client } from './client.js';
 import { readClientOptions } from './options.js';
 import type { ClientOptions } from './options.js';
-import { systemTime } from './time.js';
-import { createNodeConnections } from './transport/undici.js';
+import { systemTime } from './runtime.js';
+import { NodeConnections } from './nodes/undici.js';
 
 // This is the entry for Node.js. Every other runtime takes `web.ts`, which connects by `fetch`.
 export * from './web.js';
@@ -15,5 +15,5 @@ export * from './web.js';
  */
 export function createClient(options: ClientOptions): Client {
   const read = readClientOptions(options);
-  return createClientWith({ connections: createNodeConnections(read), time: systemTime }, read);
+  return new ClusterClient(new NodeConnections(read), systemTime, read);
 }

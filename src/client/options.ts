@@ -1,6 +1,7 @@
 import type { OnUnavailable } from '../limits/request/limiter.js';
 import { noSuchOption } from '../lib/mistake.js';
 import { isOrigin } from '../limits/origin.js';
+import { isWhole } from '../lib/whole.js';
 
 export interface ClientOptions {
   /** Addresses of nodes, 1 to 100, such as `http://10.0.0.1:8080`. Some of the nodes, or a balancer, are enough. */
@@ -55,7 +56,8 @@ interface TlsOptions {
   readonly rejectUnauthorized?: boolean;
 }
 
-export interface ReadOptions extends Required<Omit<ClientOptions, 'token' | 'tls'>> {
+/** Options that were read. */
+export interface ReadClientOptions extends Required<Omit<ClientOptions, 'token' | 'tls'>> {
   readonly token: string | undefined;
   readonly tls: ClientOptions['tls'] | undefined;
 }
@@ -63,63 +65,53 @@ export interface ReadOptions extends Required<Omit<ClientOptions, 'token' | 'tls
 const NODES = 'a list of 1 to 100 addresses, as http://host:port or https://host:port';
 
 /** @throws TypeError that names an option that is unknown or not valid, and what is expected */
-export function readClientOptions(options: ClientOptions): ReadOptions {
+export function readClientOptions(options: ClientOptions): ReadClientOptions {
   if (typeof (options as unknown) !== 'object' || (options as unknown) === null)
     throw new TypeError(`createClient: expected { nodes: ${NODES} }`);
-  const unknown = new Set(Object.keys(options));
   const take = <T>(
     name: keyof ClientOptions,
-    read: (value: unknown) => T | undefined,
-    expected: string,
     fallback: T,
+    expected: string,
+    isValid: (value: unknown) => boolean,
   ): T => {
-    unknown.delete(name);
     const given = options[name];
     if (given === undefined) return fallback;
-    const value = read(given);
-    if (value === undefined) {
-      const shown = name === 'token' ? 'the value given' : shorten(given);
-      throw new TypeError(`${name}: ${shown} is not valid, expected ${expected}`);
-    }
-    return value;
+    if (isValid(given)) return given as T;
+    const shown = name === 'token' ? 'the value given' : shorten(given);
+    throw new TypeError(`${name}: ${shown} is not valid, expected ${expected}`);
   };
-  const whole = (name: keyof ClientOptions, min: number, max: number, fallback: number): number => {
-    const read = (value: unknown): number | undefined =>
-      Number.isInteger(value) && (value as number) >= min && (value as number) <= max ? (value as number) : undefined;
-    return take(name, read, `a whole number from ${min} to ${max}`, fallback);
+  const whole = (name: keyof ClientOptions, fallback: number, min: number, max: number): number =>
+    take(name, fallback, `a whole number from ${min} to ${max}`, (value) => isWhole(value, min, max));
+  const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null;
+  const isToken = (value: unknown): boolean => typeof value === 'string' && /^[\x21-\x7e]+$/.test(value);
+  const read: ReadClientOptions = {
+    nodes: take<readonly string[]>('nodes', [], NODES, (value) => originsOf(value) !== undefined),
+    pinned: take('pinned', false, 'true or false', (value) => typeof value === 'boolean'),
+    token: take<string | undefined>('token', undefined, 'printable ASCII without spaces', isToken),
+    tls: take<ClientOptions['tls']>('tls', undefined, 'an object of options of tls.connect', isObject),
+    timeoutMs: whole('timeoutMs', 2_000, 10, 30_000),
+    onUnavailable: take<ReadClientOptions['onUnavailable']>(
+      'onUnavailable',
+      'throw',
+      'open, closed or throw',
+      (value) => ['open', 'closed', 'throw'].includes(value as string),
+    ),
+    rememberDenialsMs: whole('rememberDenialsMs', 1_000, 0, 3_600_000),
+    maxDenials: whole('maxDenials', 16_384, 1, 1_000_000),
+    maxWaiting: whole('maxWaiting', 10_000, 1, 1_000_000),
+    refreshMs: whole('refreshMs', 10_000, 100, 600_000),
   };
-  const asObject = (value: unknown): ClientOptions['tls'] | undefined =>
-    typeof value === 'object' && value !== null ? value : undefined;
-  const read: ReadOptions = {
-    nodes: take('nodes', readNodes, NODES, []),
-    pinned: take('pinned', (value) => (typeof value === 'boolean' ? value : undefined), 'true or false', false),
-    token: take<string | undefined>('token', readToken, 'printable ASCII without spaces', undefined),
-    tls: take<ClientOptions['tls']>('tls', asObject, 'an object of options of tls.connect', undefined),
-    timeoutMs: whole('timeoutMs', 10, 30_000, 2_000),
-    onUnavailable: take('onUnavailable', readOnUnavailable, 'open, closed or throw', 'throw'),
-    rememberDenialsMs: whole('rememberDenialsMs', 0, 3_600_000, 1_000),
-    maxDenials: whole('maxDenials', 1, 1_000_000, 16_384),
-    maxWaiting: whole('maxWaiting', 1, 1_000_000, 10_000),
-    refreshMs: whole('refreshMs', 100, 600_000, 10_000),
-  };
-  for (const name of unknown) throw new TypeError(noSuchOption(name, Object.keys(read)));
+  const names = Object.keys(read);
+  for (const name of Object.keys(options)) if (!names.includes(name)) throw new TypeError(noSuchOption(name, names));
   if (read.nodes.length === 0) throw new TypeError(`nodes: missing, expected ${NODES}`);
-  return read;
+  return Object.assign(read, { nodes: originsOf(read.nodes) });
 }
 
-/** Returns each origin once. */
-function readNodes(value: unknown): readonly string[] | undefined {
+/** Returns each origin once; `undefined` if there is none, or something else. */
+function originsOf(value: unknown): readonly string[] | undefined {
   if (!Array.isArray(value) || value.length === 0 || value.length > 100) return undefined;
   const nodes = value.map((one: unknown) => (typeof one === 'string' ? one.replace(/\/$/, '') : ''));
   return nodes.every(isOrigin) ? [...new Set(nodes.map((node) => new URL(node).origin))] : undefined;
-}
-
-function readToken(value: unknown): string | undefined {
-  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value) ? value : undefined;
-}
-
-function readOnUnavailable(value: unknown): ReadOptions['onUnavailable'] | undefined {
-  return (['open', 'closed', 'throw'] as const).find((one) => one === value);
 }
 
 const MAX_SHOWN = 100;

@@ -44,10 +44,6 @@ function ruleFrom({
   return isWhole(capacity, 0, MAX_LIMIT) ? ruleOf(algorithm, limit, ms, capacity, undefined) : undefined;
 }
 
-function isCost(cost: number): boolean {
-  return isWhole(cost, 1, MAX_COST);
-}
-
 interface Written {
   /** The request as JSON. */
   readonly text: string;
@@ -60,7 +56,7 @@ interface Written {
 /** A request, and what its JSON and its rules are whatever its client id is. */
 interface Shape {
   readonly names: readonly string[];
-  /** By place in `names`; that of the client id is not used. */
+  /** By index in `names`; that of the client id is not used. */
   readonly values: readonly unknown[];
   /** The JSON behind the client id. */
   readonly tail: string;
@@ -72,24 +68,27 @@ interface Shape {
  *
  * Most requests of a caller are equal apart from the client id. So the writer remembers the last one that begins with
  * it and consists of plain values, and writes only the id of an equal one.
- * @param options.remembers whether denials are remembered
- * @returns a function that throws TokenringError `invalid_request` for a value that is not a JSON object
  */
-export function createQuestionWriter({ remembers }: { remembers: boolean }): (request: AllowRequest) => Written {
-  let last: Shape | undefined;
+export class QuestionWriter {
+  private last: Shape | undefined;
 
-  return (request) => {
+  /** @param remembers whether denials are remembered */
+  constructor(private readonly remembers: boolean) {}
+
+  /** @throws TokenringError `invalid_request` for a value that is not a JSON object */
+  write(request: AllowRequest): Written {
+    const { last } = this;
     if (last !== undefined && hasShape(request, last)) {
       const { tail, rules } = last;
       return { text: `${BEGIN}${JSON.stringify(request.clientId)}${tail}`, needsId: true, rules };
     }
     const text = jsonOf(request);
     const { cost = 1, peek, requestId } = request;
-    const rules = remembers && isCost(cost) ? rulesOf(request) : undefined;
+    const rules = this.remembers && isWhole(cost, 1, MAX_COST) ? rulesOf(request) : undefined;
     const needsId = requestId === undefined && peek !== true;
-    if (needsId) last = shapeOf(request, text, rules) ?? last;
+    if (needsId) this.last = shapeOf(request, text, rules) ?? last;
     return { text, needsId, rules };
-  };
+  }
 }
 
 /** Adds a request id to the JSON of a request that has none. @param id needs no escapes in JSON */
@@ -105,13 +104,13 @@ function hasShape(request: AllowRequest, { names, values }: Shape): boolean {
   if ((request as unknown) === undefined || (request as unknown) === null) return false;
   if (Object.getPrototypeOf(request) !== Object.prototype || 'toJSON' in request) return false;
   if (typeof (request.clientId as unknown) !== 'string') return false;
-  let place = 0;
+  let index = 0;
   for (const name in request) {
-    if (name !== names[place]) return false;
-    if (place > 0 && request[name as keyof AllowRequest] !== values[place]) return false;
-    place += 1;
+    if (name !== names[index]) return false;
+    if (index > 0 && request[name as keyof AllowRequest] !== values[index]) return false;
+    index += 1;
   }
-  return place === names.length;
+  return index === names.length;
 }
 
 function shapeOf(request: AllowRequest, json: string, rules: readonly Rule[] | undefined): Shape | undefined {

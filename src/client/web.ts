@@ -1,9 +1,9 @@
-import { createClientWith } from './client.js';
+import { ClusterClient } from './client.js';
 import type { Client } from './client.js';
 import { readClientOptions } from './options.js';
 import type { ClientOptions } from './options.js';
-import { systemTime } from './time.js';
-import { createFetchConnections } from './transport/fetch.js';
+import { systemTime } from './runtime.js';
+import { FetchConnections } from './nodes/transport.js';
 
 export type { LoadReport } from '../limits/request/load-report.js';
 export type { LimitStats } from '../limits/decide/decide.js';
@@ -15,9 +15,9 @@ export type { Algorithm } from '../limits/bucket/rule.js';
 export type { Client } from './client.js';
 export { TokenringError } from '../lib/error.js';
 export type { ErrorCode } from '../lib/error.js';
-export type { LoadWatch, LoadWatchOptions } from './load/load-watch.js';
+export type { LoadWatch, LoadWatchOptions } from './load-watch.js';
 export type { ClientOptions } from './options.js';
-export type { LoadAnswer } from './asking/read-answer.js';
+export type { LoadAnswer } from './nodes/answers.js';
 
 /**
  * Creates a client of a cluster. It asks `nodes` at once and learns the members meanwhile. It does not keep the process
@@ -28,5 +28,5 @@ export function createClient(options: ClientOptions): Client {
   const read = readClientOptions(options);
   if (read.tls !== undefined)
     throw new TypeError('tls: only Node.js takes options for certificates; use those of this runtime');
-  return createClientWith({ connections: createFetchConnections(), time: systemTime }, read);
+  return new ClusterClient(new FetchConnections(), systemTime, read);
 }

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import { createClientWith } from '../../src/client/client.js';
+import { ClusterClient } from '../../src/client/client.js';
 import { readClientOptions } from '../../src/client/options.js';
 import type { ClientOptions } from '../../src/client/options.js';
-import type { Connections } from '../../src/client/transport/transport.js';
+import type { Connections } from '../../src/client/nodes/transport.js';
 import type { TokenringError } from '../../src/lib/error.js';
 import { errorOf } from '../support/error-of.js';
 import { createFakeTime } from '../support/fake-time.js';
@@ -44,7 +44,7 @@ function createWorld(nodes: readonly string[], options: Partial<ClientOptions> =
     },
     close: () => Promise.resolve(),
   };
-  const client = createClientWith({ connections, time }, readClientOptions({ nodes, ...options }));
+  const client = new ClusterClient(connections, time, readClientOptions({ nodes, ...options }));
   let names = 0;
   return {
     time,

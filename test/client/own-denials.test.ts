@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { OwnDenials } from '../../src/client/asking/own-denials.js';
+import { OwnDenials } from '../../src/client/own-denials.js';
 import type { DenialReport } from '../../src/limits/top-clients.js';
 import { createFakeTime } from '../support/fake-time.js';
 

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
-import { createClientWith } from '../../src/client/client.js';
+import { ClusterClient } from '../../src/client/client.js';
 import type { Client } from '../../src/client/client.js';
 import { readClientOptions } from '../../src/client/options.js';
 import type { ClientOptions } from '../../src/client/options.js';
-import { createFetchConnections } from '../../src/client/transport/fetch.js';
+import { FetchConnections } from '../../src/client/nodes/transport.js';
 import type { AllowRequest } from '../../src/limits/request/request.js';
 import { arrived, createFakeTime } from '../support/fake-time.js';
 import type { FakeTime } from '../support/fake-time.js';
@@ -19,10 +19,7 @@ describe('the questions of a client', () => {
   async function open(stub: StubOptions = {}, options: Partial<ClientOptions> = {}): Promise<void> {
     time = createFakeTime();
     node = await startStubNode(stub);
-    client = createClientWith(
-      { connections: createFetchConnections(), time },
-      readClientOptions({ nodes: [node.url], ...options }),
-    );
+    client = new ClusterClient(new FetchConnections(), time, readClientOptions({ nodes: [node.url], ...options }));
   }
   afterEach(async () => {
     await client.close();

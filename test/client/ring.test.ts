@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { createRing as createNodesRing } from '../../src/limits/ring/rings.js';
-import { createRing } from '../../src/client/topology/ring.js';
+import { createRing } from '../../src/client/nodes/topology.js';
 
 describe('the ring of a client', () => {
   it('is the ring of the nodes: the same points, so the same owner for every client', () => {

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
-import { createTopology } from '../../src/client/topology/topology.js';
-import type { Topology } from '../../src/client/topology/topology.js';
-import { readCluster } from '../../src/client/asking/read-answer.js';
-import type { ClusterView } from '../../src/client/asking/read-answer.js';
+import { Topology } from '../../src/client/nodes/topology.js';
+import { readCluster } from '../../src/client/nodes/answers.js';
+import type { ClusterView } from '../../src/client/nodes/answers.js';
 import { ringChecksum } from '../../src/limits/ring/ring.js';
 import { createRing } from '../../src/limits/ring/rings.js';
 
@@ -19,14 +18,14 @@ const routeOf = (topology: Topology, key: string): string[] => [...topology.addr
 const keys = Array.from({ length: 30 }, (_, i) => `client ${i}`);
 
 function learnt(nodes = [SEED]): Topology {
-  const topology = createTopology(nodes);
+  const topology = new Topology(nodes, false);
   for (const id of IDS) topology.learn(urlOf(id), view(id));
   return topology;
 }
 
 describe('where a client asks', () => {
   it('is at the nodes that it was given, in turns, as long as it knows no more', () => {
-    const topology = createTopology(['http://x:1', 'http://y:1']);
+    const topology = new Topology(['http://x:1', 'http://y:1'], false);
     expect(new Set([routeOf(topology, 'k')[0], routeOf(topology, 'k')[0]])).to.have.lengthOf(2);
     expect(topology.ownerOf('k')).to.equal(undefined);
   });
@@ -40,7 +39,7 @@ describe('where a client asks', () => {
   });
 
   it('is at no address that has not answered from here, or where somebody else answers', () => {
-    const topology = createTopology([SEED]);
+    const topology = new Topology([SEED], false);
     expect(topology.learn(SEED, view('a:1'))).to.equal(true);
     for (const key of keys) expect(routeOf(topology, key)).to.deep.equal([SEED]);
     expect(topology.unproven()).to.deep.equal(IDS.map(urlOf));
@@ -53,7 +52,7 @@ describe('where a client asks', () => {
   it('is made in slices where many members are new, with other work in between', async () => {
     const many = Array.from({ length: 300 }, (_, i) => `n${i}:1`);
     const seen = view('n0:1', many);
-    const topology = createTopology([SEED]);
+    const topology = new Topology([SEED], false);
     let pauses = 0;
     const pause = (): Promise<void> => {
       pauses += 1;
@@ -92,14 +91,14 @@ describe('where a client asks', () => {
   });
 
   it('is anywhere where the ring is made in a way that it does not know', () => {
-    const topology = createTopology([SEED]);
+    const topology = new Topology([SEED], false);
     topology.learn(SEED, { ...view('a:1'), ringChecksum: '0123456789abcdef' });
     topology.answers(urlOf('a:1'));
     for (const key of keys) expect(routeOf(topology, key)).to.deep.equal([SEED]);
   });
 
   it('is nowhere without TLS where it was given addresses with TLS alone', () => {
-    const topology = createTopology(['https://seed']);
+    const topology = new Topology(['https://seed'], false);
     for (const id of IDS) topology.learn(urlOf(id), view(id));
     for (const key of keys) expect(routeOf(topology, key)).to.deep.equal(['https://seed']);
     // An address without TLS that the user gave is meant.
@@ -109,7 +108,7 @@ describe('where a client asks', () => {
 
   it('is only at the nodes that it was given where it is pinned to them, the owner first', () => {
     const nodes = [urlOf('a:1'), urlOf('b:1')];
-    const pinned = createTopology(nodes, { pinned: true });
+    const pinned = new Topology(nodes, true);
     for (const id of IDS) pinned.learn(urlOf(id), view(id));
     for (const key of keys) {
       const order = [ring.owner(key)!, ...ring.successors(key, 2)].map(urlOf).filter((url) => nodes.includes(url));

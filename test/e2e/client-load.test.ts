@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createClient } from '../../src/client/index.js';
-import { createLatencies } from '../../src/client/load/latencies.js';
-import { createLoadWatch } from '../../src/client/load/load-watch.js';
-import type { LoadWatch, LoadWatchOptions } from '../../src/client/load/load-watch.js';
+import { Latencies, ServiceLoadWatch } from '../../src/client/load-watch.js';
+import type { LoadWatch, LoadWatchOptions } from '../../src/client/load-watch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import type { LoadReport } from '../../src/limits/request/load-report.js';
 import { createFakeTime } from '../support/fake-time.js';
@@ -15,7 +14,7 @@ import { startTestRing } from '../support/ring.js';
 
 describe('latencies of an interval', () => {
   it('have the percentile that they have, up to 5% above it', () => {
-    const latencies = createLatencies();
+    const latencies = new Latencies();
     expect([latencies.percentile(0.95), latencies.mean()]).to.deep.equal([0, 0]);
     for (let ms = 1; ms <= 1_000; ms += 1) latencies.add(ms);
     for (const [part, ms] of [
@@ -27,7 +26,7 @@ describe('latencies of an interval', () => {
       expect(latencies.percentile(part) / ms, String(part)).to.be.within(1 - 1e-9, 1.05);
     expect(latencies.mean()).to.equal(500.5);
     latencies.clear();
-    expect([latencies.count(), latencies.percentile(0.95), latencies.mean()]).to.deep.equal([0, 0, 0]);
+    expect([latencies.count, latencies.percentile(0.95), latencies.mean()]).to.deep.equal([0, 0, 0]);
     for (const ms of [0, 1e12]) latencies.add(ms);
     expect(latencies.percentile(0.1)).to.equal(0.1);
     expect(latencies.percentile(1)).to.be.within(86_400_000, 86_400_000 * 1.05);
@@ -46,7 +45,7 @@ describe('a watch on a load', () => {
       reports.push(one);
       return answer();
     };
-    return createLoadWatch({ time, report, onStop: () => undefined }, options);
+    return new ServiceLoadWatch({ time, report, onStop: () => undefined, options });
   };
 
   it('reports once a second what took how long, and the part that failed', async () => {

@@ -1,4 +1,4 @@
-import type { Time } from '../../src/client/time.js';
+import type { Time } from '../../src/client/runtime.js';
 
 /** Time that only the test moves; what is to happen soon happens as it does otherwise. */
 export interface FakeTime extends Time {

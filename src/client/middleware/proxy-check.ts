@@ -1,4 +1,4 @@
-import { warnOnce } from '../warn-once.js';
+import { warnOnce } from '../runtime.js';
 import type { ProxyTrust } from './exchange.js';
 
 /**

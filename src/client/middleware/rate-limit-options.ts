@@ -7,9 +7,9 @@ import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../limits/bucket/rule.js'
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
 import { HINTS } from './option-hints.js';
-import type { LoadWatch } from '../load/load-watch.js';
-import { warnOnce } from '../warn-once.js';
-import { EXPECTED_WAIT, waitMsOf } from '../waiting.js';
+import type { LoadWatch } from '../load-watch.js';
+import { warnOnce } from '../runtime.js';
+import { EXPECTED_WAIT, waitMsOf } from '../acquire-queue.js';
 
 /** The arguments of callbacks: how a framework shows a request and its answer. */
 export type RequestArgs = readonly [unknown, ...unknown[]];

@@ -11,7 +11,7 @@ import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import { createQuestions } from './questions.js';
 import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { CommonOptions, OptionRules, RequestArgs } from './rate-limit-options.js';
-import { warnOnce } from '../warn-once.js';
+import { warnOnce } from '../runtime.js';
 import { settleAfter } from './settle-after.js';
 
 /** The result for an adapter, which acts on it. */

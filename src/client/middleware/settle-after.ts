@@ -1,5 +1,5 @@
 import type { Limiter } from '../../limits/request/limiter.js';
-import { warnOnce } from '../warn-once.js';
+import { warnOnce } from '../runtime.js';
 import type { End } from './exchange.js';
 import type { CommonOptions, RequestArgs } from './rate-limit-options.js';
 

@@ -65,22 +65,28 @@ export interface Limiter {
   close(): Promise<void>;
 }
 
-/** Makes the calls that need only `check`. */
-export function callsBy(
-  check: Limiter['check'],
-): Pick<Limiter, 'check' | 'allow' | 'checkMany' | 'remaining' | 'reserve'> {
-  return {
-    check,
-    allow: async (clientId, limit, window, options) =>
-      (await check(requestOf({ clientId, limit, window }, options))).allowed,
-    checkMany: (requests) =>
-      Promise.all(
-        requests.map((request, item) => check(request).catch((error: unknown) => (error as TokenringError).of(item))),
+/**
+ * The methods of a limiter that need only `check`. They are properties, so that callers may take them off the limiter:
+ * `const { allow } = await createNode()`.
+ */
+export abstract class LimiterMethods {
+  abstract readonly check: Limiter['check'];
+
+  readonly allow: Limiter['allow'] = async (clientId, limit, window, options) =>
+    (await this.check(requestOf({ clientId, limit, window }, options))).allowed;
+
+  readonly checkMany: Limiter['checkMany'] = (requests) =>
+    Promise.all(
+      requests.map((request, item) =>
+        this.check(request).catch((error: unknown) => (error as TokenringError).of(item)),
       ),
-    remaining: async (clientId, limit, window, options) =>
-      (await check(requestOf({ clientId, limit, window, peek: true }, options))).remaining,
-    reserve: (request) => check(Object.assign({}, request, { reserve: true as const })),
-  };
+    );
+
+  readonly remaining: Limiter['remaining'] = async (clientId, limit, window, options) =>
+    (await this.check(requestOf({ clientId, limit, window, peek: true }, options))).remaining;
+
+  readonly reserve: Limiter['reserve'] = (request) =>
+    this.check(Object.assign({}, request, { reserve: true as const }));
 }
 
 /** The arguments of a call with its options, which cannot replace them: callers without types may pass any. */

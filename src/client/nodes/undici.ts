@@ -1,7 +1,6 @@
 import type { Agent, Dispatcher } from 'undici';
-import type { ReadOptions } from '../options.js';
-import { createFetchConnections } from './fetch.js';
-import { MAX_ANSWER_BYTES } from './transport.js';
+import type { ReadClientOptions } from '../options.js';
+import { FetchConnections, MAX_ANSWER_BYTES } from './transport.js';
 import type { Connections, ExchangeEnds } from './transport.js';
 
 /** Shorter than the node's own 65 s, so that no question meets a connection that the node is closing. */
@@ -9,62 +8,71 @@ const KEEP_ALIVE_MS = 60_000;
 /** Connections to one node: two for batches, and some for single calls. */
 const CONNECTIONS = 6;
 
+type Exchange = Connections['exchange'];
+
 /**
  * Makes connections with undici, which costs less than `fetch` and knows certificates. Where undici is not installed,
  * `fetch` serves, unless there are options for certificates. Then each exchange rejects with what to install.
  */
-export function createNodeConnections(options: Pick<ReadOptions, 'timeoutMs' | 'tls'>): Connections {
-  // With @tokenring/client, undici is an optional peer dependency.
-  const opening = import('undici').then(
-    (undici) => createUndiciConnections(new undici.Agent(agentOptions(options))),
-    () => (options.tls === undefined ? createFetchConnections() : createRefusal()),
-  );
-  let opened: Connections | undefined;
-  void opening.then((connections) => (opened = connections));
-  return {
-    exchange(request, ends) {
-      if (opened !== undefined) return opened.exchange(request, ends);
-      let broken: Error | undefined;
-      let breakOff = (reason: Error): void => void (broken = reason);
-      void opening.then((connections) => {
-        if (broken !== undefined) return ends.failed(broken);
-        breakOff = connections.exchange(request, ends);
-      });
-      return (reason) => breakOff(reason);
-    },
-    close: async () => (await opening).close(),
-  };
+export class NodeConnections implements Connections {
+  private readonly opening: Promise<Connections>;
+  private opened: Connections | undefined;
+
+  constructor({ timeoutMs, tls }: Pick<ReadClientOptions, 'timeoutMs' | 'tls'>) {
+    // With @tokenring/client, undici is an optional peer dependency.
+    this.opening = import('undici').then(
+      (undici) =>
+        new UndiciConnections(
+          new undici.Agent({
+            connections: CONNECTIONS,
+            connect: { timeout: timeoutMs, ...tls },
+            keepAliveTimeout: KEEP_ALIVE_MS,
+            headersTimeout: 0,
+            bodyTimeout: 0,
+          }),
+        ),
+      () => (tls === undefined ? new FetchConnections() : NO_CONNECTIONS),
+    );
+    void this.opening.then((connections) => (this.opened = connections));
+  }
+
+  exchange(request: Parameters<Exchange>[0], ends: ExchangeEnds): ReturnType<Exchange> {
+    if (this.opened !== undefined) return this.opened.exchange(request, ends);
+    let broken: Error | undefined;
+    let breakOff = (reason: Error): void => void (broken = reason);
+    void this.opening.then((connections) => {
+      if (broken !== undefined) return ends.failed(broken);
+      breakOff = connections.exchange(request, ends);
+    });
+    return (reason) => breakOff(reason);
+  }
+
+  async close(): Promise<void> {
+    await (await this.opening).close();
+  }
 }
 
-function createRefusal(): Connections {
-  return {
-    exchange(_request, { failed }) {
-      queueMicrotask(() => failed(new Error('the option `tls` needs undici; run: npm install undici')));
-      return () => undefined;
-    },
-    close: () => Promise.resolve(),
-  };
-}
+const NO_CONNECTIONS: Connections = {
+  exchange(_request, { failed }) {
+    queueMicrotask(() => failed(new Error('the option `tls` needs undici; run: npm install undici')));
+    return () => undefined;
+  },
+  close: () => Promise.resolve(),
+};
 
-function agentOptions({ timeoutMs, tls }: Pick<ReadOptions, 'timeoutMs' | 'tls'>): Agent.Options {
-  return {
-    connections: CONNECTIONS,
-    connect: { timeout: timeoutMs, ...tls },
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  };
-}
+class UndiciConnections implements Connections {
+  constructor(private readonly agent: Agent) {}
 
-function createUndiciConnections(agent: Agent): Connections {
-  return {
-    exchange({ body = null, ...request }, ends) {
-      const reader = new AnswerReader(ends);
-      agent.dispatch({ body, ...request }, reader);
-      return (reason) => reader.breakOff(reason);
-    },
-    close: () => agent.destroy(),
-  };
+  exchange(request: Parameters<Exchange>[0], ends: ExchangeEnds): ReturnType<Exchange> {
+    const reader = new AnswerReader(ends);
+    const { origin, method, path, headers, body = null } = request;
+    this.agent.dispatch({ origin, method, path, headers, body }, reader);
+    return (reason) => reader.breakOff(reason);
+  }
+
+  close(): Promise<void> {
+    return this.agent.destroy();
+  }
 }
 
 type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;

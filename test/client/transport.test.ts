@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { failureOf } from '../../src/client/transport/failure.js';
+import { failureOf } from '../../src/client/nodes/transport.js';
 
 const coded = (message: string, code: string): Error => Object.assign(new Error(message), { code });
 

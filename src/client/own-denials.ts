@@ -1,10 +1,10 @@
-import type { AllowRequest } from '../../limits/request/request.js';
-import { clientKey } from '../../limits/ring/client-hash.js';
-import { createSummary } from '../../lib/space-saving.js';
-import type { Summary } from '../../lib/space-saving.js';
-import { MAX_LISTED, MAX_REPORTED, NAME_BYTES } from '../../limits/top-clients.js';
-import type { DenialReport } from '../../limits/top-clients.js';
-import type { Time } from '../time.js';
+import type { AllowRequest } from '../limits/request/request.js';
+import { clientKey } from '../limits/ring/client-hash.js';
+import { createSummary } from '../lib/space-saving.js';
+import type { Summary } from '../lib/space-saving.js';
+import { MAX_LISTED, MAX_REPORTED, NAME_BYTES } from '../limits/top-clients.js';
+import type { DenialReport } from '../limits/top-clients.js';
+import type { Time } from './runtime.js';
 
 /** Time from the first denial to the report of all since then. */
 const REPORT_MS = 1_000;

@@ -1,21 +1,20 @@
-import { batchItemId } from '../../limits/batch-item-id.js';
-import type { Decision } from '../../limits/decide/decision.js';
-import type { NodeId } from '../../limits/ring/ring.js';
-import { BatchingQueue } from '../../lib/batching-queue.js';
-import type { Batch } from '../../lib/batching-queue.js';
-import { TokenringError } from '../../lib/error.js';
-import { MAX_BATCH, MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../limits/request/request.js';
-import { withRequestId } from '../question.js';
-import type { Circuit } from './circuit.js';
-import { fieldsOf, readDecision, readProblem } from './read-answer.js';
-import { describeFailures } from './retries.js';
-import type { Retries } from './retries.js';
-import type { Time } from '../time.js';
-import type { Topology } from '../topology/topology.js';
-import type { Exchanged, Transport } from '../transport/transport.js';
+import { batchItemId } from '../limits/batch-item-id.js';
+import type { Decision } from '../limits/decide/decision.js';
+import type { NodeId } from '../limits/ring/ring.js';
+import { BatchingQueue } from '../lib/batching-queue.js';
+import type { Batch } from '../lib/batching-queue.js';
+import { TokenringError } from '../lib/error.js';
+import { MAX_BATCH, MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../limits/request/request.js';
+import { fieldsOf, readDecision, readProblem } from './nodes/answers.js';
+import type { Cluster } from './nodes/cluster.js';
+import { noAnswer } from './nodes/node-health.js';
+import type { NodeAnswer } from './nodes/transport.js';
+import type { ReadClientOptions } from './options.js';
+import { withRequestId } from './question.js';
+import type { Time } from './runtime.js';
 
 /** The outcome of a question. */
-export type Asked =
+export type Outcome =
   | { readonly kind: 'decided'; readonly decision: Decision; readonly by: string }
   /** The question or the token is at fault. Every node would give the same answer. */
   | { readonly kind: 'refused'; readonly error: TokenringError }
@@ -65,7 +64,7 @@ interface Question {
   failures: Map<string, Error> | undefined;
   /** Whether the question has its answer or was given up. */
   isSettled: boolean;
-  readonly done: (asked: Asked) => void;
+  readonly done: (outcome: Outcome) => void;
 }
 
 /** Sends each question to the best node, in batches, and to another node when that fails. */
@@ -75,44 +74,21 @@ export class QuestionDispatcher {
   private readonly waiting = new Set<Question>();
   private stopTicking: (() => void) | undefined;
   private becameIdle: (() => void)[] = [];
-  private readonly transport: Transport;
-  private readonly topology: Topology;
-  private readonly retries: Retries;
-  private readonly circuit: Circuit;
-  private readonly time: Time;
-  private readonly newId: () => string;
-  private readonly onFailure: (address: string) => void;
+  private idPrefix = '';
+  private ids = 0;
   private readonly timeoutMs: number;
   private readonly maxWaiting: number;
 
-  /**
-   * @param options.newId returns an id that no other client has. It needs no escapes in JSON.
-   * @param options.timeoutMs longest time from a question to its answer
-   * @param options.maxWaiting bound of questions that wait for an answer
-   */
-  constructor(options: {
-    transport: Transport;
-    topology: Topology;
-    retries: Retries;
-    circuit: Circuit;
-    time: Time;
-    newId: () => string;
-    onFailure: (address: string) => void;
-    timeoutMs: number;
-    maxWaiting: number;
-  }) {
-    this.transport = options.transport;
-    this.topology = options.topology;
-    this.retries = options.retries;
-    this.circuit = options.circuit;
-    this.time = options.time;
-    this.newId = options.newId;
-    this.onFailure = options.onFailure;
-    this.timeoutMs = options.timeoutMs;
-    this.maxWaiting = options.maxWaiting;
+  constructor(
+    private readonly cluster: Cluster,
+    private readonly time: Time,
+    { timeoutMs, maxWaiting }: Pick<ReadClientOptions, 'timeoutMs' | 'maxWaiting'>,
+  ) {
+    this.timeoutMs = timeoutMs;
+    this.maxWaiting = maxWaiting;
     this.queue = new BatchingQueue({
-      clock: options.time,
-      timers: options.time,
+      clock: time,
+      timers: time,
       send: (batch) => void this.sendBatch(batch),
       maxInFlight: MAX_IN_FLIGHT,
       coalesces: true,
@@ -129,19 +105,25 @@ export class QuestionDispatcher {
    * @param needsId whether it consumes and has no request id, so that it needs one to be charged once
    * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
    */
-  ask(clientId: string, owner: NodeId | undefined, text: string, needsId: boolean, done: (asked: Asked) => void): void {
+  ask(
+    clientId: string,
+    owner: NodeId | undefined,
+    text: string,
+    needsId: boolean,
+    done: (outcome: Outcome) => void,
+  ): void {
     const bytes = bytesOf(text);
     if (bytes > MAX_REQUEST_BYTES) {
       const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
       return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
     }
-    const refusal = this.circuit.refusal();
+    const refusal = this.cluster.health.refusal();
     if (refusal !== undefined) return done({ kind: 'unanswered', error: refusal });
     if (this.waiting.size >= this.maxWaiting) {
       const detail = `${this.maxWaiting} questions of this client wait for an answer`;
       return done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
     }
-    this.retries.asked();
+    this.cluster.health.asked();
     const question: Question = {
       clientId,
       owner,
@@ -170,12 +152,12 @@ export class QuestionDispatcher {
     if (this.waiting.size > 0) await new Promise<void>((resolve) => this.becameIdle.push(resolve));
   }
 
-  private settle(question: Question, asked: Asked): void {
+  private settle(question: Question, outcome: Outcome): void {
     if (question.isSettled) return;
     question.isSettled = true;
     this.waiting.delete(question);
-    if (asked.kind === 'unanswered' && asked.error.code === 'no_answer') this.circuit.unanswered();
-    question.done(asked);
+    if (outcome.kind === 'unanswered' && outcome.error.code === 'no_answer') this.cluster.health.unanswered();
+    question.done(outcome);
     if (this.waiting.size > 0) return;
     this.stopTicking?.();
     this.stopTicking = undefined;
@@ -188,13 +170,13 @@ export class QuestionDispatcher {
    * @returns whether the question is on its way, or waits for a node that wants a pause
    */
   private askNext(question: Question): boolean {
-    const { topology, retries } = this;
+    const { topology, health } = this.cluster;
     const best = question.firstTried === undefined ? topology.addressOf(question.owner) : undefined;
-    if (best !== undefined && retries.restsUntilMs(best) === 0) return this.enqueue(question, best);
+    if (best !== undefined && health.restsUntilMs(best) === 0) return this.enqueue(question, best);
     let againAtMs = Infinity;
     for (const address of topology.addresses(question.clientId)) {
       if (address === question.firstTried || question.tried?.includes(address) === true) continue;
-      const untilMs = retries.restsUntilMs(address);
+      const untilMs = health.restsUntilMs(address);
       if (untilMs === 0) return this.enqueue(question, address);
       againAtMs = Math.min(againAtMs, untilMs);
     }
@@ -211,27 +193,30 @@ export class QuestionDispatcher {
     return true;
   }
 
+  /** Returns an id that no other client has. It needs no escapes in JSON. */
+  private newId(): string {
+    // Not earlier: an edge runtime has random numbers only while it answers a request.
+    this.idPrefix ||= randomText();
+    return `${this.idPrefix}${(this.ids += 1).toString(36)}`;
+  }
+
   private async sendBatch(batch: Batch<Question>): Promise<void> {
     const { to, items, sentAtMs } = batch;
     const body = bodyOf(items, this.newId());
     // The last question has the latest deadline.
     const leftMs = Math.max(1, items.at(-1)!.giveUpAtMs - sentAtMs);
-    const exchanged = await this.transport.send(to, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
+    const answer = await this.cluster.transport.send(to, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
     for (const question of items) question.pending -= 1;
-    if (exchanged.kind === 'answer') this.answered(to, items, exchanged);
-    else {
-      const isFree = this.retries.failed(to);
-      this.failed(to, items, exchanged.reason, exchanged.unconnected || isFree);
-    }
+    if (answer.kind === 'answer') this.answered(to, items, answer);
+    else this.failed(to, items, answer.reason, answer.unconnected);
     this.queue.end(batch);
   }
 
-  private answered(by: string, questions: readonly Question[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
+  private answered(by: string, questions: readonly Question[], answer: NodeAnswer): void {
     const { results } = fieldsOf(answer.value);
     if (answer.status !== 200 || !Array.isArray(results) || results.length !== questions.length)
       return this.notDecided(by, questions, answer);
-    this.topology.answers(by);
-    this.circuit.answered();
+    this.cluster.answered(by);
     for (let i = 0; i < questions.length; i += 1) {
       const question = questions[i]!;
       const result: unknown = results[i];
@@ -246,43 +231,41 @@ export class QuestionDispatcher {
     }
   }
 
-  private notDecided(by: string, questions: readonly Question[], answer: Extract<Exchanged, { kind: 'answer' }>): void {
+  private notDecided(by: string, questions: readonly Question[], answer: NodeAnswer): void {
     const { status, value, retryAfterMs } = answer;
     const problem = readProblem(value);
     if (status === 429 || status === 408) {
-      this.circuit.answered();
+      this.cluster.health.answered();
       // The node limits this client, or this client was slow. Another node would only get the same load.
-      if (retryAfterMs !== undefined) this.retries.rest(by, retryAfterMs);
+      if (retryAfterMs !== undefined) this.cluster.health.rest(by, retryAfterMs);
       const code = status === 408 ? 'timeout' : 'overloaded';
       const error = problem ?? new TokenringError(code, { status, detail: `${by} answered ${status}` });
       for (const question of questions) this.settle(question, { kind: 'unanswered', error });
     } else if (problem !== undefined && isFault(status)) {
-      this.circuit.answered();
+      this.cluster.health.answered();
       for (const question of questions) this.settle(question, { kind: 'refused', error: problem });
     } else if (status === 503 && (problem?.code === 'overloaded' || retryAfterMs !== undefined)) {
-      this.retries.rest(by, retryAfterMs ?? REST_MS);
-      if (problem?.code === 'overloaded') this.circuit.answered();
-      this.onFailure(by);
+      this.cluster.health.rest(by, retryAfterMs ?? REST_MS);
+      if (problem?.code === 'overloaded') this.cluster.health.answered();
+      this.cluster.doubt(by);
       const reason = problem ?? new TokenringError('overloaded', { detail: 'answered 503' });
       for (const question of questions) this.askAgain(question, by, reason, problem?.code === 'draining');
     } else {
       const reason = problem ?? new Error(`answered ${status}, which is no answer to a batch`);
-      this.failed(by, questions, reason, this.retries.failed(by));
+      this.failed(by, questions, reason, false);
     }
   }
 
-  private failed(address: string, questions: readonly Question[], reason: Error, isFree: boolean): void {
-    this.topology.fails(address);
-    this.circuit.failed();
-    this.onFailure(address);
-    for (const question of questions) this.askAgain(question, address, reason, isFree);
+  private failed(address: string, questions: readonly Question[], reason: Error, unconnected: boolean): void {
+    const isFree = this.cluster.failed(address);
+    for (const question of questions) this.askAgain(question, address, reason, unconnected || isFree);
   }
 
   /** @param isFree whether the retry costs the nodes nothing */
   private askAgain(question: Question, address: string, reason: Error, isFree: boolean): void {
     (question.failures ??= new Map()).set(address, reason);
     if (question.isSettled || question.pending > 0) return;
-    if (!isFree && !this.retries.take()) return this.settle(question, unanswered(question));
+    if (!isFree && !this.cluster.health.takeRetry()) return this.settle(question, unanswered(question));
     if (this.askNext(question)) return;
     if (question.round === ROUNDS) return this.settle(question, unanswered(question));
     question.round += 1;
@@ -294,18 +277,15 @@ export class QuestionDispatcher {
     const nowMs = this.time.nowMs();
     // The next node is asked as well, and the first answer counts.
     for (const { to: address, items } of this.queue.overdue(OVERDUE_MS)) {
-      const isFree = this.retries.failed(address);
-      this.topology.fails(address);
-      this.circuit.failed();
-      this.onFailure(address);
+      const isFree = this.cluster.failed(address);
       const reason = new Error(`no answer within ${OVERDUE_MS} ms`);
       for (const question of [...items, ...this.queue.waitingFor(address)]) {
         if (question.isSettled) continue;
         (question.failures ??= new Map()).set(address, reason);
-        if (isFree || this.retries.take()) this.askNext(question);
+        if (isFree || this.cluster.health.takeRetry()) this.askNext(question);
       }
     }
-    const refusal = this.circuit.refusal();
+    const refusal = this.cluster.health.refusal();
     for (const question of this.waiting) {
       if (refusal !== undefined) this.settle(question, { kind: 'unanswered', error: refusal });
       else if (nowMs >= question.giveUpAtMs) this.settle(question, unanswered(question));
@@ -313,6 +293,14 @@ export class QuestionDispatcher {
         this.settle(question, unanswered(question));
     }
   }
+}
+
+/** @returns 16 characters with 96 random bits */
+function randomText(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_');
 }
 
 const encoder = new TextEncoder();
@@ -346,15 +334,8 @@ function bodyOf(questions: readonly Question[], batchId: string): string {
   return `{"requestId":"${batchId}","requests":[${list}]}`;
 }
 
-/** Creates the error of a question that no node has answered: `overloaded` if that was the last node's answer. */
-function unanswered({ failures }: Question): Asked {
-  if (failures === undefined) {
-    const detail = 'every node has asked for a pause';
-    return { kind: 'unanswered', error: new TokenringError('overloaded', { detail }) };
-  }
-  const cause = [...failures.values()].at(-1);
-  const code = cause instanceof TokenringError && cause.code === 'overloaded' ? 'overloaded' : 'no_answer';
-  return { kind: 'unanswered', error: new TokenringError(code, { detail: describeFailures(failures) }, { cause }) };
+function unanswered({ failures }: Question): Outcome {
+  return { kind: 'unanswered', error: noAnswer(failures) };
 }
 
 /** Tells whether the question or the token is at fault, so that another node would answer the same. */

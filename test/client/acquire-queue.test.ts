@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
 import { expect } from 'chai';
-import { createWaiting } from '../../src/client/waiting.js';
+import { AcquireQueue } from '../../src/client/acquire-queue.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { AcquireOptions } from '../../src/limits/request/limiter.js';
 import type { AllowRequest } from '../../src/limits/request/request.js';
@@ -32,9 +32,9 @@ describe('requests that wait for their turn', () => {
     return Promise.resolve({ ...ALLOWED, limits: undefined });
   }
 
-  const { acquire, close } = createWaiting({ check, time });
+  const queue = new AcquireQueue(check, time);
   const wait = async (requestId: string, longest: AcquireOptions['wait'], more: object = {}): Promise<Decision> => {
-    const decision = await acquire({ clientId: 'c', ...RULE, requestId, ...more }, { wait: longest });
+    const decision = await queue.acquire({ clientId: 'c', ...RULE, requestId, ...more }, { wait: longest });
     passed.push(`${requestId} ${decision.allowed}`);
     return decision;
   };
@@ -88,7 +88,7 @@ describe('requests that wait for their turn', () => {
 
   it('leave the queue when they are given up', async () => {
     const abort = new AbortController();
-    const gone = acquire({ clientId: 'c', ...RULE, requestId: 'gone' }, { wait: '10s', signal: abort.signal });
+    const gone = queue.acquire({ clientId: 'c', ...RULE, requestId: 'gone' }, { wait: '10s', signal: abort.signal });
     const next = wait('next', 10_000);
     await time.pass(10);
     abort.abort(new Error('gone'));
@@ -101,8 +101,8 @@ describe('requests that wait for their turn', () => {
   it('sleep no longer than one of them waits, and let go of the signal of one that is done', async () => {
     const abort = new AbortController();
     const listeners = (): number => getEventListeners(abort.signal, 'abort').length;
-    const gone = acquire({ clientId: 'c', ...RULE }, { wait: '1h', signal: abort.signal });
-    const next = acquire({ clientId: 'd', ...RULE }, { wait: '1h', signal: abort.signal });
+    const gone = queue.acquire({ clientId: 'c', ...RULE }, { wait: '1h', signal: abort.signal });
+    const next = queue.acquire({ clientId: 'd', ...RULE }, { wait: '1h', signal: abort.signal });
     await time.pass(1_000);
     expect((await gone).allowed).to.equal(true);
     expect(listeners()).to.equal(1);
@@ -128,7 +128,7 @@ describe('requests that wait for their turn', () => {
 
   it('ask at once when a larger one before them is given up', async () => {
     const abort = new AbortController();
-    const gone = acquire({ clientId: 'c', ...RULE, cost: 100 }, { wait: '1h', signal: abort.signal });
+    const gone = queue.acquire({ clientId: 'c', ...RULE, cost: 100 }, { wait: '1h', signal: abort.signal });
     const next = wait('next', '1h');
     await time.pass(10);
     abort.abort(new Error('gone'));
@@ -140,7 +140,7 @@ describe('requests that wait for their turn', () => {
   it('are rejected when their limiter closes', async () => {
     const both = ['a', 'b'].map((id) => errorOf(wait(id, '1h')));
     await time.pass(1);
-    close();
+    queue.close();
     for (const error of await Promise.all(both)) expect(error).to.have.property('code', 'closed');
     expect(time.timers()).to.equal(0);
   });
@@ -173,6 +173,6 @@ describe('requests that wait for their turn', () => {
         .that.matches(/^(?:wait: .+ is not valid|wait is missing); use whole/);
     }
     const former = { waitMs: 5 } as unknown as AcquireOptions;
-    expect(await errorOf(acquire({ clientId: 'c', ...RULE }, former))).to.include({ field: 'wait' });
+    expect(await errorOf(queue.acquire({ clientId: 'c', ...RULE }, former))).to.include({ field: 'wait' });
   });
 });
