@@ -1,5 +1,5 @@
 import type { LoadReport } from '../limits/request/load-report.js';
-import { CLOSED_RETRY_MS } from '../limits/decide/decision.js';
+import { decisionBy, verdictOnAll } from '../limits/decide/decision.js';
 import type { Decision } from '../limits/decide/decision.js';
 import { BoundedMap } from '../lib/bounded-map.js';
 import { createDenials } from '../limits/decide/denials.js';
@@ -18,7 +18,7 @@ import { Cluster } from './nodes/cluster.js';
 import type { Connections } from './nodes/transport.js';
 import type { ReadClientOptions } from './options.js';
 import { OwnDenials } from './own-denials.js';
-import { invalid, QuestionWriter } from './question.js';
+import { invalid, QuestionWriter, rulesOf } from './question.js';
 import type { Time } from './runtime.js';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
@@ -159,19 +159,10 @@ export class ClusterClient extends LimiterMethods implements Client {
     return Math.floor(this.time.nowMs());
   }
 
-  private withoutNodes(request: AllowRequest, { retryAfterMs = CLOSED_RETRY_MS }: TokenringError): Decision {
-    const allowed = this.onUnavailable === 'open';
-    return {
-      allowed,
-      limit: request.limit ?? request.limits?.[0]?.limit ?? 0,
-      remaining: 0,
-      retryAfterMs: allowed ? 0 : retryAfterMs,
-      resetMs: 0,
-      owner: this.cluster.topology.ownerOf(request.clientId) ?? '',
-      source: 'fallback',
-      degraded: true,
-      limits: undefined,
-    };
+  private withoutNodes(request: AllowRequest, { retryAfterMs }: TokenringError): Decision {
+    const owner = this.cluster.topology.ownerOf(request.clientId) ?? '';
+    const verdict = verdictOnAll(rulesOf(request) ?? [], this.onUnavailable === 'open', retryAfterMs);
+    return decisionBy({ owner, source: 'fallback', degraded: true }, verdict, verdict.limits);
   }
 }
 

@@ -191,6 +191,21 @@ describe('a client whose nodes fail', function () {
     }
   });
 
+  it('lists each of several limits where it decides without a node', async () => {
+    const limits = [
+      { limit: 10, window: '1s' },
+      { limit: 100, window: '1h', algorithm: 'sliding-window' },
+    ] as const;
+    const client = open([deadUrl], { timeoutMs: 300, onUnavailable: 'closed' });
+    const figures = { remaining: 0, retryAfterMs: 1_000, resetMs: 0 };
+    const decision = await client.check({ clientId: 'a', limits });
+    expect(decision.limits).to.deep.equal([
+      { algorithm: 'token-bucket', windowMs: 1_000, limit: 10, ...figures },
+      { algorithm: 'sliding-window', windowMs: 3_600_000, limit: 100, ...figures },
+    ]);
+    expect((await client.check({ clientId: 'a', policy: 'api' })).limits).to.equal(undefined);
+  });
+
   it('takes no mistake of the one who asks for a failure of the node', async () => {
     const unauthorized = { code: 'unauthorized', status: 401, title: 'no', field: 'Authorization' };
     const guarded = await stub({ decide: ({ res }) => void res.writeHead(401).end(JSON.stringify(unauthorized)) });

@@ -109,6 +109,21 @@ describe('the fallback', () => {
     const rules = [tokenBucket(1, 1_000)];
     expect(passed(() => createSetup('open').fallback.decide(checkOf(rules)), 5)).to.equal(5);
     expect(passed(() => createSetup('closed').fallback.decide(checkOf(rules)), 5)).to.equal(0);
+    expect(createSetup('open').fallback.decide(checkOf(rules)).limits).to.equal(undefined);
+  });
+
+  it('lists each of several limits, also where it knows the figures of none', () => {
+    const rules = [tokenBucket(6, 1_000), slidingWindow(7, 60_000)];
+    for (const onUnavailable of ['open', 'closed'] as const) {
+      const retryAfterMs = onUnavailable === 'open' ? 0 : 1_000;
+      const { limits } = createSetup(onUnavailable).fallback.decide(checkOf(rules));
+      expect(limits).to.deep.equal([
+        { algorithm: 'token-bucket', windowMs: 1_000, limit: 6, remaining: 0, retryAfterMs, resetMs: 0 },
+        { algorithm: 'sliding-window', windowMs: 60_000, limit: 7, remaining: 0, retryAfterMs, resetMs: 0 },
+      ]);
+    }
+    // A share of less than the cost.
+    expect(createSetup('local').fallback.decide(checkOf(rules, { cost: 5 })).limits).to.have.lengthOf(2);
   });
 
   it('follows the policy of the check before the setting of the node', () => {

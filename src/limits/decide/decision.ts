@@ -1,3 +1,4 @@
+import type { Rule } from '../bucket/rule.js';
 import type { Verdict } from './decide.js';
 
 /**
@@ -17,6 +18,17 @@ export const DURATION_BOUNDS: readonly number[] = [
 
 /** `retryAfterMs` of a denial that was made without asking the owner. */
 export const CLOSED_RETRY_MS = 1_000;
+
+/** The verdict where nobody can tell what is left of any limit: that all pass, or none. */
+export function verdictOnAll(
+  rules: readonly Rule[],
+  allowed: boolean,
+  retryAfterMs: number | null = CLOSED_RETRY_MS,
+): Verdict {
+  const unknown = { remaining: 0, retryAfterMs: allowed ? 0 : retryAfterMs, resetMs: 0 };
+  const limits = rules.map(({ algorithm, windowMs, limit }) => ({ algorithm, windowMs, limit, ...unknown }));
+  return { allowed, limit: rules[0]?.limit ?? 0, ...unknown, limits: limits.length > 1 ? limits : undefined };
+}
 
 /** Tells whether a decision denies only because no node could be asked. It counted nothing, and blames nobody. */
 export function isClosed({ allowed, source, resetMs, retryAfterMs }: Decision): boolean {

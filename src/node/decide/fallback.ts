@@ -1,9 +1,8 @@
 import { canPass, decide, statsWith } from '../../limits/decide/decide.js';
 import type { Check, Verdict } from '../../limits/decide/decide.js';
-import { CLOSED_RETRY_MS, decisionBy } from '../../limits/decide/decision.js';
+import { decisionBy, verdictOnAll } from '../../limits/decide/decision.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import type { OnUnavailable } from '../../limits/decide/on-unavailable.js';
-import type { Rule } from '../../limits/bucket/rule.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import { createBucketTable } from '../../state/bucket-table.js';
 import type { Membership } from '../../membership/membership.js';
@@ -39,7 +38,7 @@ export function createFallback(
     const cost = check.cost * nodes;
     // A share of less than the cost denies for a short time only, because the owner may allow it once it answers.
     if (rules.every((rule) => canPass(rule, check.cost)) && !rules.every((rule) => canPass(rule, cost))) {
-      return decideAll(check, false);
+      return verdictOnAll(rules, false);
     }
     const nowMs = clock.nowMs();
     const client = table.open(check);
@@ -50,15 +49,11 @@ export function createFallback(
     return { allowed, limit, remaining: shareOf(remaining), retryAfterMs, resetMs, limits: shares };
   }
 
-  function decideAll(check: Check, allowed: boolean): Verdict {
-    const [{ limit }] = check.rules as [Rule];
-    return { allowed, limit, remaining: 0, retryAfterMs: allowed ? 0 : CLOSED_RETRY_MS, resetMs: 0, limits: undefined };
-  }
-
   return {
     decide(check) {
       const onUnavailable = check.terms?.policy?.onUnavailable ?? options.onUnavailable;
-      const verdict = onUnavailable === 'local' ? decideShare(check) : decideAll(check, onUnavailable === 'open');
+      const verdict =
+        onUnavailable === 'local' ? decideShare(check) : verdictOnAll(check.rules, onUnavailable === 'open');
       topClients.count(check, verdict.allowed, clock.nowMs());
       return decisionBy(origin, verdict, verdict.limits);
     },
