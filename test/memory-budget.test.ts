@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { spawnSync } from 'node:child_process';
-import { policyHeapBytes } from '../src/policy/policy-bytes.js';
+import { policyHeapBytes } from '../src/policy/policy-document.js';
 import {
   availableMemoryMb,
   heapLimitMb,

@@ -8,7 +8,7 @@ import type { PeerTls } from '../protocol/link/tls.js';
 import { variable } from './settings/setting-table.js';
 import type { Settings } from './settings/setting-table.js';
 import { SettingsError } from './settings/settings.js';
-import { watchFiles } from '../lib/watch-files.js';
+import { watchFiles } from '../lib/files.js';
 
 /** The contents of PEM files. */
 interface Certificates {

@@ -8,9 +8,7 @@ import { createMember } from './member.js';
 import { openPolicySource } from './policy-source.js';
 import { SETTINGS } from './settings/setting-table.js';
 import { reachableAt, readOptions, requireLoopback } from './settings/settings.js';
-import { openStore } from '../store/open.js';
 import { WARNING } from '../store/policy-file.js';
-import { systemClock, systemTimers } from '../lib/system.js';
 import { openTracing } from './tracing.js';
 
 export type { PolicyFileText };
@@ -92,7 +90,7 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
     listen: clustered ? { host: peerHost, port: peerPort, setting: 'peerPort' } : undefined,
     advertise: (port) => (id = advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default)),
     discovery: createStaticDiscovery(peers),
-    store: await openStore(store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now }),
+    store,
     secret: peerSecret,
     tls: undefined,
     replicationIntervalMs: SETTINGS.replicationIntervalMs.default,

@@ -2,33 +2,29 @@ import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { ProcessReport } from '../protocol/messages.js';
 import { peerTls, publicTls, readCertificates, watchCertificates } from './certificates.js';
-import { discoveryOf, registryOf } from './find-members.js';
+import { discoveryOf, registryOf } from './discovery-from-settings.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
 import { createAuditTrail } from '../server/edge/access/audit.js';
 import type { Audit } from '../server/edge/access/audit.js';
 import { createNodeEvents } from '../server/http/api/node-events.js';
 import type { NodeEvents } from '../server/http/api/node-events.js';
-import { createGuard } from './guard.js';
+import { TokenAccess } from './token-access.js';
 import { listen, sharingOf } from '../lib/listen.js';
-import { createAudit, createLog } from './log/log.js';
+import { AuditLog, ProgramLog } from './log.js';
 import { createMember, LEAVE_GRACE_MS } from './member.js';
 import type { Member } from './member.js';
 import { availableMemoryMb, heapLimitMb, memoryBounds, nodeMemoryMb } from './settings/memory-budget.js';
 import type { MemoryBounds } from './settings/memory-budget.js';
 import { createPublicApi } from './public-api.js';
-import { openEach } from './public-ports.js';
+import { openEach, WorkerPort } from './public-ports.js';
 import type { Ports } from './public-ports.js';
 import { openPolicySource } from './policy-source.js';
 import type { PolicySource } from './policy-source.js';
 import type { Settings } from './settings/setting-table.js';
 import { publicUrlOf, reachableAt } from './settings/settings.js';
-import { openStore } from '../store/open.js';
-import { systemClock, systemTimers } from '../lib/system.js';
 import { openTracing } from './tracing.js';
 import type { Tracing } from './tracing.js';
-import { listenOnWorkerPort } from './worker-port.js';
-import type { WorkerPort } from './worker-port.js';
 
 /**
  * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice.
@@ -59,19 +55,19 @@ export interface RunningNode extends Ports {
  */
 export async function startNode(settings: Settings, group?: GroupLink): Promise<RunningNode> {
   let id = settings.advertise;
-  const lines = createLog(settings, () => id);
-  const changes = createAudit(settings.auditLog, lines, () => id);
+  const lines = new ProgramLog(settings, () => id);
+  const changes = new AuditLog(settings.auditLog, lines, () => id);
   const { log } = lines;
   const auditTrail = createAuditTrail({ log: changes.audit, wallMs: Date.now });
   const { audit } = auditTrail;
   const events = createNodeEvents({ wallMs: Date.now });
-  const guard = createGuard(settings, { log, audit });
+  const tokenAccess = new TokenAccess(settings, log, audit);
   const certificates = readCertificates(settings, 'tls');
   const memoryMb = nodeMemoryMb(settings.memoryMb || availableMemoryMb(), settings.workers);
   const bounds = memoryBounds(memoryMb, heapLimitMb());
   log.info({ memoryMb, heapMb: Math.floor(heapLimitMb()), ...bounds }, 'bounds on memory');
   const source = await openPolicies(settings, { log, audit, maxBytes: bounds.state.maxPolicyBytes });
-  const own = group && (await listenOnWorkerPort(settings));
+  const own = group && (await WorkerPort.open(settings));
   const tracing = await openTracing({ self: () => id ?? '', clientIds: settings.traceClientIds });
   const reports: { ofProcess?: () => ProcessReport } = {};
   const member = await openMember(settings, {
@@ -90,11 +86,11 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const { servers, stats, report } = createPublicApi(settings, {
     member,
     policyWriter: source.connect(member.node),
-    guard,
+    access: tokenAccess.access,
     auditTrail,
     events,
     log,
-    lost: { logLines: () => lines.droppedLines(), auditLines: () => changes.divertedLines() },
+    lost: { logLines: () => lines.droppedLines, auditLines: () => changes.divertedLines },
     bounds,
     tls: publicTls(settings, certificates),
     group,
@@ -149,7 +145,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
       // Another worker may need this one to decide until all workers have drained.
       await group?.drained();
       await member.close();
-      guard.close();
+      tokenAccess.close();
       for (const stop of stopWatching) stop();
       await source.saved();
       log.info('stopped');
@@ -168,29 +164,28 @@ function openPolicies(
   return openPolicySource('TOKENRING_POLICIES', named(path), named(statePath), deps);
 }
 
-interface MemberDeps {
-  readonly log: Logger;
-  readonly source: PolicySource;
-  readonly bounds: MemoryBounds;
-  readonly group: GroupLink | undefined;
-  /** The port of this worker alone. */
-  readonly own: WorkerPort | undefined;
-  readonly tracing: Tracing | undefined;
-  /** Called with the id of this node, once its peer port is known. */
-  readonly named: (id: string) => void;
-  readonly processReport: () => ProcessReport | undefined;
-  readonly events: Pick<NodeEvents, 'watching'>;
-}
-
-/** Opens the store and listens to peers. The node is not in the ring yet. */
-async function openMember(settings: Settings, deps: MemberDeps): Promise<Member> {
-  const { log, source, bounds, group, own, tracing, named, processReport, events } = deps;
-  const store = await openStore(settings.store, { log, clock: systemClock, timers: systemTimers, wallMs: Date.now });
+/** The node is not in the ring yet. */
+async function openMember(
+  settings: Settings,
+  parts: {
+    readonly log: Logger;
+    readonly source: PolicySource;
+    readonly bounds: MemoryBounds;
+    readonly group: GroupLink | undefined;
+    /** The port of this worker alone. */
+    readonly own: WorkerPort | undefined;
+    readonly tracing: Tracing | undefined;
+    /** Called with the id of this node, once its peer port is known. */
+    readonly named: (id: string) => void;
+    readonly processReport: () => ProcessReport | undefined;
+    readonly events: Pick<NodeEvents, 'watching'>;
+  },
+): Promise<Member> {
+  const { log, source, bounds, group, own, tracing, named, processReport, events } = parts;
   const discovery = discoveryOf(settings, log);
   return createMember({
     ...settings,
     stateBounds: bounds.state,
-    store,
     policies: source.state,
     listen: { host: settings.peerHost, port: settings.peerPort, setting: 'TOKENRING_PEER_PORT' },
     advertise(port) {

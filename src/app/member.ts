@@ -8,6 +8,9 @@ import type { ClusterNode } from '../node/node.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
 import type { ProcessReport } from '../protocol/messages.js';
+import { openLmdbStore } from '../store/lmdb.js';
+import { parseRedisAddress } from '../store/redis-address.js';
+import { openRedisStore } from '../store/redis.js';
 import type { Store } from '../store/store.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { Registry } from '../membership/registry.js';
@@ -31,9 +34,9 @@ export const LEAVE_GRACE_MS = 5_000;
 const CLOSE_GRACE_MS = 1_000;
 
 /** Options of the cluster node that this file does not set by itself. */
-type NodeOptions = Omit<ClusterNodeOptions, 'self' | 'version' | 'url' | 'tableSecret' | 'checksId' | 'leaseAfter'>;
+type NodeSettings = Omit<ClusterNodeOptions, 'self' | 'version' | 'url' | 'tableSecret' | 'checksId' | 'leaseAfter'>;
 
-interface MemberOptions extends NodeOptions {
+interface MemberSettings extends NodeSettings {
   /**
    * The listener for peers. Without it, this process is a ring of its own. Port 0 takes a free port. `setting` names
    * the port in errors.
@@ -55,7 +58,8 @@ interface MemberOptions extends NodeOptions {
   readonly tls: PeerTls | undefined;
   /** Policies from this node's last run, and the registry that stored them. */
   readonly policies?: { readonly document: PolicyDocument; readonly registry: string | undefined } | undefined;
-  readonly store?: Store | undefined;
+  /** The value of `TOKENRING_STORE`. */
+  readonly store: string;
   readonly log: Log;
   /** Returns the counters of the process, for other members. */
   readonly processReport?: () => ProcessReport | undefined;
@@ -85,9 +89,14 @@ export interface Member {
   close(): Promise<void>;
 }
 
-/** Listens to peers over real sockets and with real time. The node is not in the ring before `join`. */
-export async function createMember(options: MemberOptions): Promise<Member> {
-  const { log, tls, secret, discovery, registry, store, sockets, processReport, tracing } = options;
+/**
+ * Opens the store, and listens to peers over real sockets and with real time. The node is not in the ring before
+ * `join`.
+ * @throws StoreError when another version of this program wrote the store
+ */
+export async function createMember(options: MemberSettings): Promise<Member> {
+  const { log, tls, secret, discovery, registry, sockets, processReport, tracing } = options;
+  const store = await openStore(options.store, log);
   const peers = createPeerCounters();
   const identity = { cluster: options.cluster, self: () => self, keys: peerKeysOf(secret, options.cluster) };
   const transport = createPeerTransport(
@@ -135,6 +144,14 @@ export async function createMember(options: MemberOptions): Promise<Member> {
       await within(CLOSE_GRACE_MS, Promise.all([transport.close(), store?.close(), registry?.close()]));
     },
   };
+}
+
+/** Opens a store. One that does not answer is still opened. @returns `undefined` for `memory` */
+async function openStore(address: string, log: Log): Promise<Store | undefined> {
+  const parts = { log, clock: systemClock, timers: systemTimers, wallMs: Date.now };
+  if (address === 'memory') return undefined;
+  if (address.startsWith('lmdb:')) return openLmdbStore(parts, { path: address.slice('lmdb:'.length) });
+  return openRedisStore(parts, parseRedisAddress(address)!);
 }
 
 /** Waits for the work, but no longer than `graceMs`. */

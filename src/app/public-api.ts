@@ -4,7 +4,7 @@ import type { ProcessReport } from '../protocol/messages.js';
 import type { PolicyWriter } from '../node/policies/policy-writer.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
-import type { Guard } from './guard.js';
+import type { Access } from '../server/edge/access/access.js';
 import { createApi } from '../server/http/api/api.js';
 import type { AuditTrail, Actor } from '../server/edge/access/audit.js';
 import type { NodeEvents } from '../server/http/api/node-events.js';
@@ -33,7 +33,7 @@ import { VERSION } from '../lib/version.js';
 interface PublicApiDeps {
   readonly member: Pick<Member, 'node' | 'checks' | 'peers'>;
   readonly policyWriter: PolicyWriter<Actor>;
-  readonly guard: Pick<Guard, 'access'>;
+  readonly access: Access;
   readonly auditTrail: AuditTrail;
   readonly events: NodeEvents;
   readonly log: Logger;
@@ -68,10 +68,9 @@ interface PublicApi {
 
 /** Creates the public servers of a node, with their handlers and metrics. They do not listen yet. */
 export function createPublicApi(settings: Settings, deps: PublicApiDeps): PublicApi {
-  const { guard, auditTrail, events, log, group, stage, policyWriter } = deps;
+  const { access, auditTrail, events, log, group, stage, policyWriter } = deps;
   const { node, checks, peers } = deps.member;
   const { activePolicies } = node;
-  const { access } = guard;
   const counters = createCounters();
   const hasJoined = (): boolean => stage() !== 'joining';
   const joined = onceJoined({ counters, hasJoined });

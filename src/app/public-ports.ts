@@ -1,6 +1,9 @@
 import type { Protocol } from './group/protocol.js';
 import { variable } from './settings/setting-table.js';
 import type { Settings } from './settings/setting-table.js';
+import { createServer } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import { listen } from '../lib/listen.js';
 
 /** The public ports: of the HTTP API, and of Envoy's rate limit service and the Redis protocol where they are on. */
 export type Ports = Pick<Settings, 'port' | 'grpcPort' | 'respPort'>;
@@ -24,4 +27,42 @@ export async function openEach(
     if (port !== undefined) opened[name] = await open(protocol, { port, setting: variable(name) });
   }
   return opened;
+}
+
+/**
+ * A port of the public API at which one worker alone answers, so that callers that know the owner of a client can ask
+ * it. Connections wait until `passTo`.
+ */
+export class WorkerPort {
+  private readonly waiting: Socket[] = [];
+  private readonly hold = (socket: Socket): void => void this.waiting.push(socket);
+
+  private constructor(
+    private readonly listener: Server,
+    /** The number of the port. */
+    public port: number,
+  ) {
+    listener.on('connection', this.hold);
+  }
+
+  /** Listens on the worker's own port. @returns `undefined` if the settings name none */
+  static async open(
+    settings: Pick<Settings, 'host' | 'workerPort' | 'maxConnections'>,
+  ): Promise<WorkerPort | undefined> {
+    const { host, workerPort, maxConnections } = settings;
+    if (typeof workerPort !== 'number') return undefined;
+    // With these options, node:http creates its own listener.
+    const listener = createServer({ allowHalfOpen: true, noDelay: true });
+    listener.maxConnections = maxConnections;
+    const opened = new WorkerPort(listener, workerPort);
+    opened.port = await listen(listener, { host, port: workerPort, setting: 'TOKENRING_WORKER_PORT' });
+    return opened;
+  }
+
+  /** Passes the listener to the server that answers, with the connections that wait. */
+  passTo(answerAlso: (listener: Server) => void): void {
+    this.listener.off('connection', this.hold);
+    answerAlso(this.listener);
+    for (const socket of this.waiting) this.listener.emit('connection', socket);
+  }
 }

@@ -4,7 +4,7 @@ import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../state/client-snapshot.js';
 import { encodeClients, readClients } from '../protocol/format/clients.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';
-import { makePrivate } from './private-file.js';
+import { makePrivate } from '../lib/files.js';
 import { nextRecord, recall, tryRecord } from './record.js';
 
 /** Clients in one chunk of a load. */

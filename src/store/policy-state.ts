@@ -5,7 +5,7 @@ import type { Log } from '../lib/log.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { EntryValue } from '../policy/policy-entry.js';
 import { readWritten, writtenOf } from '../policy/policy-text.js';
-import { makePrivate } from './private-file.js';
+import { makePrivate } from '../lib/files.js';
 
 /** The state of the policies that a node keeps for its restart. */
 export interface PolicyState {

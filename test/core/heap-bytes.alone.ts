@@ -19,9 +19,8 @@ import {
   reservationBytes,
   waitingBatchBytes,
 } from '../../src/limits/heap-bytes.js';
-import { policyHeapBytes } from '../../src/policy/policy-bytes.js';
+import { policyHeapBytes, change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/policy/policy-document.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { change, documentOf, NO_DOCUMENT, policySetOf } from '../../src/policy/policy-document.js';
 import type { Entry } from '../../src/policy/policy-entry.js';
 import { entriesOf } from '../../src/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/policy/policy-file.js';
@@ -178,7 +177,7 @@ describe('the bytes that are charged', () => {
         {
           clock: createFakeClock(),
           timers: { soon: () => undefined, every: () => () => undefined } as unknown as Timers,
-          membership: {} as Membership,
+          membership: {} as unknown as Membership,
           ask: () => new Promise(() => undefined),
           decider: () => undefined,
         },

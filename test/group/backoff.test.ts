@@ -1,16 +1,16 @@
 import { expect } from 'chai';
-import { createBackoff } from '../../src/app/group/backoff.js';
+import { Backoff } from '../../src/app/group/backoff.js';
 
 describe('before a worker is started again', () => {
   let nowMs = 0;
 
   /** The delays after runs of these lengths, each of which starts when the delay is over. */
   function delaysAfter(runsMs: readonly number[]): number[] {
-    const backoff = createBackoff(() => nowMs);
+    const backoff = new Backoff(() => nowMs);
     return runsMs.map((runMs) => {
-      const end = backoff.begin();
+      backoff.begins();
       nowMs += runMs;
-      const delayMs = end();
+      const delayMs = backoff.ended();
       nowMs += delayMs;
       return delayMs;
     });

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import type { Socket } from 'node:net';
-import { createConnectionSpreader } from '../../src/app/group/connection-spreader.js';
-import type { ConnectionSpreader } from '../../src/app/group/connection-spreader.js';
+import { ConnectionSpreader } from '../../src/app/group/connection-spreader.js';
 
 interface Fake {
   readonly name: string;
@@ -16,16 +15,16 @@ describe('the connections of the public port', () => {
   beforeEach(() => {
     handed = [];
     sockets = [];
-    spreader = createConnectionSpreader({
-      hand: (worker, number, socket) => handed.push({ worker, number, name: (socket as unknown as Fake).name }),
-    });
+    spreader = new ConnectionSpreader((worker, number, { socket }) =>
+      handed.push({ worker, number, name: (socket as unknown as Fake).name }),
+    );
   });
 
   function arrive(count: number): void {
     for (let i = 0; i < count; i += 1) {
       const fake = { name: `connection ${sockets.length}`, destroyed: false, destroy: () => (fake.destroyed = true) };
       sockets.push(fake);
-      spreader.add(fake as unknown as Socket);
+      spreader.add({ socket: fake as unknown as Socket, protocol: 'http' });
     }
   }
 

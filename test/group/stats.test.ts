@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { createGroupStats } from '../../src/app/group/stats.js';
+import { GroupStats } from '../../src/app/group/group-metrics.js';
 import type { Stats } from '../../src/app/group/protocol.js';
 
 /** What a worker with these counts says. */
@@ -26,7 +26,7 @@ const none = (): Promise<Stats> => Promise.resolve([]);
 
 describe('the stats of a group', () => {
   it('are sums, but for what all workers see alike, of which the largest counts', async () => {
-    const group = createGroupStats(() => statsOf(100));
+    const group = new GroupStats(() => statsOf(100));
     group.note(0, await statsOf(3, { inFlight: 1, ageSeconds: 0.5, lagSeconds: 0.01 }));
     group.note(1, await statsOf(4, { inFlight: 2, ageSeconds: 0.25, lagSeconds: 0.05 }));
     const text = await group.text();
@@ -38,21 +38,21 @@ describe('the stats of a group', () => {
   });
 
   it('show the event loop of the worker that is worst', async () => {
-    const group = createGroupStats(none);
+    const group = new GroupStats(none);
     group.note(0, await statsOf(0, { lagSeconds: 0.01 }));
     group.note(1, await statsOf(0, { lagSeconds: 0.05 }));
     expect(await group.text()).to.include('\nnodejs_eventloop_lag_p99_seconds 0.05\n');
   });
 
   it('take what a worker says last for what it counts', async () => {
-    const group = createGroupStats(none);
+    const group = new GroupStats(none);
     group.note(0, await statsOf(3));
     group.note(0, await statsOf(5));
     expect(await group.text()).to.include('\ndecisions_total{outcome="allowed"} 5\n');
   });
 
   it('let no counter go back when workers end, however often, and forget what they had in hand', async () => {
-    const group = createGroupStats(none);
+    const group = new GroupStats(none);
     for (let life = 1; life <= 3; life += 1) {
       group.note(0, await statsOf(10, { inFlight: 7 }));
       group.ended(0);

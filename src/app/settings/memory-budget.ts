@@ -1,7 +1,6 @@
 import { getHeapStatistics } from 'node:v8';
 import type { StateBounds } from '../../node/wiring.js';
-import { policyBytesIn } from '../../policy/policy-bytes.js';
-import { MAX_DOCUMENT_BYTES } from '../../policy/policy-document.js';
+import { policyBytesIn, MAX_DOCUMENT_BYTES } from '../../policy/policy-document.js';
 
 const MIB = 1024 * 1024;
 /** Memory of a node that holds nothing, measured: objects on the heap, and everything outside it. */

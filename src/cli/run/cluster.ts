@@ -1,15 +1,13 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import { NO_PEER_ANSWERS } from '../../lib/log.js';
-import { createStdoutSink } from '../../app/log/line-sink.js';
-import { prettyLine } from '../../app/log/pretty.js';
+import { LineSink } from '../../app/line-sink.js';
+import { isPretty as isPrettyLog, prettyLine } from '../../app/log.js';
 import { flag, SETTINGS } from '../../app/settings/setting-table.js';
 import type { Settings } from '../../app/settings/setting-table.js';
-import { readSettings, SettingsError } from '../../app/settings/settings.js';
-import { withoutServiceLinks } from './service-links.js';
+import { readSettings, SettingsError, withoutServiceLinks } from '../../app/settings/settings.js';
 
 const DEFAULT_NODES = 3;
 const MAX_NODES = 50;
@@ -24,10 +22,10 @@ const WARN = 40;
 export async function runCluster(args: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   const { nodes, rest } = readNodes(args);
   const settings = readSettings(rest, withoutServiceLinks(env).own);
-  const isPretty = settings.log === 'pretty' || (settings.log === 'auto' && isatty(1));
+  const isPretty = isPrettyLog(settings.log);
   const ports = portsOf(settings, nodes);
   const peers = ports.map(({ peerPort }) => `127.0.0.1:${peerPort}`).join(',');
-  const out = createStdoutSink();
+  const out = LineSink.toStdout();
   if (isPretty) out.write(`Starting ${nodes === 1 ? 'a node' : `${nodes} nodes`} on this machine …\n`);
   const children = ports.map(({ port, peerPort, grpcPort, respPort }, i) => {
     const own = ['--port', `${port}`, '--peer-port', `${peerPort}`, '--peers', peers, '--log', 'json'];

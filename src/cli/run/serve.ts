@@ -1,6 +1,5 @@
 import { startNode } from '../../app/main.js';
-import { readSettings } from '../../app/settings/settings.js';
-import { withoutServiceLinks } from './service-links.js';
+import { readSettings, withoutServiceLinks } from '../../app/settings/settings.js';
 import { startWorkers } from './workers.js';
 
 /** Longest time from a signal to the end of a node that has not joined yet. Such a node holds no clients. */

@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { createGroupLink } from '../../app/group/link.js';
+import { GroupLink } from '../../app/group/link.js';
 import type { FromWorker, ToWorker } from '../../app/group/protocol.js';
 import { startNode } from '../../app/main.js';
 import type { RunningNode } from '../../app/main.js';
@@ -12,21 +12,17 @@ process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
 let node: RunningNode | undefined;
-const handlers: ((message: ToWorker, socket: Socket | undefined) => void)[] = [];
 const send = (message: FromWorker): void => void process.send?.(message);
 
-const link = createGroupLink(
-  { send, onMessage: (handle) => void handlers.push(handle) },
-  {
-    stats: async () => (await node?.stats()) ?? [],
-    // A worker that has not joined yet holds nothing.
-    onStop: () => (node === undefined ? process.exit(0) : void stop(node)),
-  },
+const link = new GroupLink(
+  send,
+  async () => (await node?.stats()) ?? [],
+  // A worker that has not joined yet holds nothing.
+  () => (node === undefined ? process.exit(0) : void stop(node)),
 );
 process.on('message', (message: ToWorker, handle: unknown) => {
   if (message.kind === 'start') void start(message.settings);
-  const socket = handle instanceof Socket ? handle : undefined;
-  for (const receive of handlers) receive(message, socket);
+  link.receive(message, handle instanceof Socket ? handle : undefined);
 });
 send({ kind: 'connected' });
 

@@ -5,11 +5,11 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { openSocketDirectory } from '../../app/group/socket-directory.js';
 import type { SocketDirectory } from '../../app/group/socket-directory.js';
-import { startGroup } from '../../app/group/supervisor.js';
+import { WorkerGroup } from '../../app/group/supervisor.js';
 import type { Protocol } from '../../app/group/protocol.js';
 import { listen, sharingOf } from '../../lib/listen.js';
 import type { ListenAt } from '../../lib/listen.js';
-import { createLog } from '../../app/log/log.js';
+import { ProgramLog } from '../../app/log.js';
 import { openEach } from '../../app/public-ports.js';
 import type { Ports } from '../../app/public-ports.js';
 import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../app/settings/memory-budget.js';
@@ -21,20 +21,20 @@ const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 export async function startWorkers(settings: Settings): Promise<{ readonly log: Logger; stop(): Promise<void> }> {
   const { host } = settings;
   const ports = await openEach(settings, (_protocol, at) => freePort({ host, ...at }));
-  const lines = createLog(settings, () => undefined);
+  const lines = new ProgramLog(settings, () => undefined);
   const { log } = lines;
   const sockets = await openSockets(log);
   // A worker cannot tell the memory of all from its own.
   const memoryMb = settings.memoryMb || availableMemoryMb();
   const workerPort = settings.workerPort ?? (settings.port === 0 ? 0 : ports.port + 1);
-  const group = startGroup({
+  const group = new WorkerGroup({
     exec: WORKER,
     execArgv: heapOptions(nodeMemoryMb(memoryMb, settings.workers), heapLimitMb()),
     settings: { ...settings, ...ports, workerPort, memoryMb },
     socketPathOf: (worker) => sockets?.pathOf(worker),
     openPorts: sharingOf(process.versions.node, process.platform) === 'by-kernel' ? undefined : openPorts(host, ports),
     log,
-    droppedLogLines: () => lines.droppedLines(),
+    droppedLogLines: () => lines.droppedLines,
   });
   process.on('exit', () => {
     group.kill();

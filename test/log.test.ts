@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { prettyLine } from '../src/app/log/pretty.js';
+import { prettyLine } from '../src/app/log.js';
 
 describe('a log line on a terminal', () => {
   const line = (fields: object): string => prettyLine(JSON.stringify({ level: 30, time: 0, node: 'a:1', ...fields }));

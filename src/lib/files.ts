@@ -1,4 +1,4 @@
-import { unwatchFile, watchFile } from 'node:fs';
+import { unwatchFile, watchFile, chmodSync, statSync } from 'node:fs';
 
 /** Time between two checks of the files. */
 const INTERVAL_MS = 500;
@@ -22,4 +22,18 @@ export function watchFiles(paths: readonly string[], changed: () => void): () =>
     clearTimeout(timer);
     for (const path of paths) unwatchFile(path, note);
   };
+}
+
+/**
+ * Takes a file away from other users of this machine. It holds client ids, or limits that a writer could raise.
+ * @returns why other users still have access; `undefined` if they have none, or there is no file
+ */
+export function makePrivate(path: string): string | undefined {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found !== undefined && (found.mode & 0o077) !== 0) chmodSync(path, 0o600);
+    return undefined;
+  } catch (error) {
+    return `other users may have access to ${path}: ${(error as Error).message}`;
+  }
 }
