@@ -1,8 +1,8 @@
 import type { Request as ExpressRequest, Response as ExpressResponse } from 'express';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Context as KoaContext } from 'koa';
-import { addressKey } from '../middleware/address-key.js';
-import type { End, Exchange, ProxyTrust } from '../middleware/exchange.js';
+import type { End, Exchange, ProblemAnswer, ProxyTrust } from '../middleware/exchange.js';
+import { addressKey } from './common.js';
 
 /** The response of `node:http`, or of `node:http2` in its place. */
 export interface NodeResponse {
@@ -92,4 +92,13 @@ export function ofKoa(ctx: KoaContext): Exchange {
       };
     },
   };
+}
+
+export function sendByExpress(res: ExpressResponse, { status, headers, body }: ProblemAnswer): void {
+  res.writeHead(status, headers);
+  res.end(body);
+}
+
+export function sendByFastify(reply: FastifyReply, { status, headers, body }: ProblemAnswer): void {
+  reply.code(status).headers(headers).send(body);
 }

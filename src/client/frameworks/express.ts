@@ -1,9 +1,8 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { Decision } from '../../limits/decide/decision.js';
-import { createRateLimit } from '../middleware/rate-limit.js';
+import { RequestLimiter } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
-import { ofExpress } from './exchanges.js';
-import { sendByExpress } from './send-answer.js';
+import { ofExpress, sendByExpress } from './exchanges.js';
 
 export * from './common.js';
 
@@ -21,9 +20,10 @@ export interface RateLimitOptions extends CommonOptions<[req: Request, res: Resp
  * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
 export function rateLimit(options: RateLimitOptions): (req: Request, res: Response, next: NextFunction) => void {
-  const limit = createRateLimit<[Request, Response]>(options);
+  const limiter = new RequestLimiter<[Request, Response]>(options);
   return (req, res, next) => {
-    limit(ofExpress(req, res), [req, res], next)
+    limiter
+      .limit(ofExpress(req, res), [req, res], next)
       .then((passage) => {
         if (passage.kind === 'pass') next();
         if (passage.kind === 'answer') sendByExpress(res, passage.answer);

@@ -1,9 +1,8 @@
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify';
 import type { Decision } from '../../limits/decide/decision.js';
-import { createRateLimit } from '../middleware/rate-limit.js';
+import { RequestLimiter } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
-import { ofFastify } from './exchanges.js';
-import { sendByFastify } from './send-answer.js';
+import { ofFastify, sendByFastify } from './exchanges.js';
 
 export * from './common.js';
 
@@ -41,9 +40,9 @@ type Hook = { hook(request: FastifyRequest, reply: FastifyReply, done: Done): vo
  * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
 export function rateLimit(options: RateLimitOptions): Hook {
-  const limit = createRateLimit<[FastifyRequest, FastifyReply]>(options);
+  const limiter = new RequestLimiter<[FastifyRequest, FastifyReply]>(options);
   return (request, reply, done) => {
-    limit(ofFastify(request, reply), [request, reply], done).then((passage) => {
+    limiter.limit(ofFastify(request, reply), [request, reply], done).then((passage) => {
       if (passage.kind === 'pass') done();
       if (passage.kind === 'answer') sendByFastify(reply, passage.answer);
     }, done);

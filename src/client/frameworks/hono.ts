@@ -1,9 +1,8 @@
 import type { Context, MiddlewareHandler, Next } from 'hono';
 import type { Decision } from '../../limits/decide/decision.js';
 import type { End, Exchange } from '../middleware/exchange.js';
-import { createRateLimit } from '../middleware/rate-limit.js';
+import { RequestLimiter } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
-import { onBodyEnd } from './body-end.js';
 import { ofConnection } from './exchanges.js';
 import type { NodeResponse } from './exchanges.js';
 
@@ -33,10 +32,10 @@ const CLIENT_CLOSED_REQUEST = 499;
  * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
 export function rateLimit(options: RateLimitOptions): MiddlewareHandler<{ Variables: { rateLimit: Decision } }> {
-  const limit = createRateLimit<[Context]>(options, { needsKey: NEEDS_KEY });
+  const limiter = new RequestLimiter<[Context]>(options, { needsKey: NEEDS_KEY });
   return async (c, next) => {
     const { exchange, hasResponse } = ofHono(c);
-    const passage = await limit(exchange, [c], next);
+    const passage = await limiter.limit(exchange, [c], next);
     switch (passage.kind) {
       case 'pass':
         await next();
@@ -92,4 +91,42 @@ function waitUntil(c: Context, promise: Promise<unknown>): void {
   } catch {
     // Nothing ends with the request there.
   }
+}
+
+/**
+ * Calls the listener once, when the body of a response has been read to its end, or its reader has given up. A runtime
+ * without sockets tells nothing else about the end of an answer.
+ * @returns the response to send in its place
+ */
+function onBodyEnd(response: Response, listener: (end: End) => void): Response {
+  const { status, body } = response;
+  let isOver = false;
+  const end = (isComplete: boolean): void => {
+    if (isOver) return;
+    isOver = true;
+    listener({ status, isComplete });
+  };
+  if (body === null) {
+    end(true);
+    return response;
+  }
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  const watched = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (!done) return controller.enqueue(value);
+        end(true);
+        controller.close();
+      } catch (error) {
+        end(false);
+        controller.error(error);
+      }
+    },
+    cancel(reason) {
+      end(false);
+      return reader.cancel(reason);
+    },
+  });
+  return new Response(watched, response);
 }

@@ -1,6 +1,6 @@
 import type { Context, Next } from 'koa';
 import type { Decision } from '../../limits/decide/decision.js';
-import { createRateLimit } from '../middleware/rate-limit.js';
+import { RequestLimiter } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
 import { ofKoa } from './exchanges.js';
 
@@ -20,7 +20,7 @@ export interface RateLimitOptions extends CommonOptions<[ctx: Context]> {
  * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
 export function rateLimit(options: RateLimitOptions): (ctx: Context, next: Next) => Promise<void> {
-  const limit = createRateLimit<[Context]>(options);
+  const limiter = new RequestLimiter<[Context]>(options);
   return async (ctx, next) => {
     const exchange = ofKoa(ctx);
     const shown: Record<string, string> = {};
@@ -29,7 +29,7 @@ export function rateLimit(options: RateLimitOptions): (ctx: Context, next: Next)
       exchange.setHeader(name, value);
     };
     try {
-      const passage = await limit(Object.assign({}, exchange, { setHeader }), [ctx], next);
+      const passage = await limiter.limit(Object.assign({}, exchange, { setHeader }), [ctx], next);
       if (passage.kind === 'pass') await next();
       if (passage.kind !== 'answer') return;
       const { status, headers, body } = passage.answer;

@@ -4,12 +4,11 @@ import type { Request, Response } from 'express';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Decision } from '../../limits/decide/decision.js';
 import type { Limiter } from '../../limits/request/limiter.js';
-import type { Answer, Exchange } from '../middleware/exchange.js';
-import { createRateLimit } from '../middleware/rate-limit.js';
+import type { Exchange, ProblemAnswer } from '../middleware/exchange.js';
+import { RequestLimiter } from '../middleware/rate-limit.js';
 import { checkRateLimitOptions } from '../middleware/rate-limit-options.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
-import { ofExpress, ofFastify } from './exchanges.js';
-import { sendByExpress, sendByFastify } from './send-answer.js';
+import { ofExpress, ofFastify, sendByExpress, sendByFastify } from './exchanges.js';
 
 export * from './common.js';
 
@@ -38,7 +37,7 @@ const unlimited = new WeakSet<object>();
  * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
  */
 export function rateLimitGuard(options: GuardOptions): CanActivate {
-  const limit = createRateLimit<[ExecutionContext]>(options);
+  const limiter = new RequestLimiter<[ExecutionContext]>(options);
   return {
     canActivate(context) {
       if (unlimited.has(context.getHandler()) || unlimited.has(context.getClass())) return true;
@@ -47,7 +46,7 @@ export function rateLimitGuard(options: GuardOptions): CanActivate {
       // Nest would answer 403.
       return new Promise((resolve, reject) => {
         const pass = (): void => resolve(true);
-        limit(exchange, [context], pass).then((passage) => {
+        limiter.limit(exchange, [context], pass).then((passage) => {
           if (passage.kind === 'pass') pass();
           if (passage.kind === 'answer') send(passage.answer);
         }, reject);
@@ -56,7 +55,7 @@ export function rateLimitGuard(options: GuardOptions): CanActivate {
   };
 }
 
-function ofNest(context: ExecutionContext): { exchange: Exchange; send: (answer: Answer) => void } {
+function ofNest(context: ExecutionContext): { exchange: Exchange; send: (answer: ProblemAnswer) => void } {
   if (context.getType() !== 'http')
     throw new Error(`rateLimit: it limits requests of http, and this one is of ${context.getType()}`);
   const http = context.switchToHttp();

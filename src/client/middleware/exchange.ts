@@ -1,4 +1,5 @@
 import type { Decision } from '../../limits/decide/decision.js';
+import { seconds } from '../../limits/request/rate-limit-headers.js';
 
 /** The headers of an answer that has not been sent yet. */
 export interface HeaderTarget {
@@ -46,8 +47,49 @@ export interface Exchange extends HeaderTarget {
 }
 
 /** A whole answer in place of that of the handler. */
-export interface Answer {
+export interface ProblemAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Makes the answer to a denial, with the problem type of draft-ietf-httpapi-ratelimit-headers-11.
+ * @param violated names of the limits that deny
+ */
+export function denialAnswer({ retryAfterMs }: Decision, violated: readonly string[]): ProblemAnswer {
+  return problemAnswer(429, {
+    type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
+    title: 'Request cannot be satisfied as assigned quota has been exceeded',
+    status: 429,
+    'violated-policies': violated,
+    retryAfterMs,
+  });
+}
+
+/** Makes the answer when no node can decide. The caller is not at fault, and learns nothing about the nodes. */
+export function unavailableAnswer(retryAfterMs: number): ProblemAnswer {
+  const problem = {
+    type: 'urn:tokenring:problem:unavailable',
+    code: 'unavailable',
+    status: 503,
+    title: 'Service Unavailable',
+    detail: 'The limit of requests cannot be checked now',
+    retryAfterMs,
+  };
+  return problemAnswer(503, problem, { 'Retry-After': String(seconds(retryAfterMs)) });
+}
+
+function problemAnswer(status: number, problem: object, headers: ProblemAnswer['headers'] = {}): ProblemAnswer {
+  const body = new TextEncoder().encode(JSON.stringify(problem));
+  return {
+    status,
+    headers: {
+      'Content-Type': 'application/problem+json',
+      'Content-Length': String(body.length),
+      'Cache-Control': 'no-store',
+      ...headers,
+    },
+    body,
+  };
 }

@@ -55,61 +55,31 @@ export function limitsOf(
 export function setLimitHeaders(
   res: HeaderTarget,
   style: HeaderStyle,
-  decision: Decision,
+  { limit, remaining, resetMs }: Decision,
   limits: readonly ShownLimit[],
 ): void {
-  const { limit, remaining, resetMs } = decision;
-  const windows = limits.flatMap((one) =>
-    one.windowMs === undefined ? [] : [`${one.limit};w=${Math.ceil(one.windowMs / 1_000)}`],
-  );
-  switch (style) {
-    case 'draft-11':
-    case 'draft-8':
-      append(
-        res,
-        'RateLimit-Policy',
-        limits.map((one) => policyItem(one.name, one.limit, one.windowMs)),
-      );
-      return append(
-        res,
-        'RateLimit',
-        limits.map((one) => stateItem(one.name, one.remaining, one.resetMs)),
-      );
-    case 'draft-7':
-      append(res, 'RateLimit-Policy', windows);
-      if (isTighter(res, 'RateLimit', remaining))
-        set(res, { RateLimit: `limit=${limit}, remaining=${remaining}, reset=${seconds(resetMs)}` });
-      return;
-    case 'draft-6':
-      append(res, 'RateLimit-Policy', windows);
-      if (isTighter(res, 'RateLimit-Remaining', remaining))
-        set(res, {
-          'RateLimit-Limit': limit,
-          'RateLimit-Remaining': remaining,
-          'RateLimit-Reset': seconds(resetMs),
-        });
-      return;
-    case 'legacy': {
-      const resetAtSeconds = Math.ceil((Date.now() + resetMs) / 1_000);
-      if (isTighter(res, 'X-RateLimit-Remaining', remaining))
-        set(res, {
-          'X-RateLimit-Limit': limit,
-          'X-RateLimit-Remaining': remaining,
-          'X-RateLimit-Reset': resetAtSeconds,
-        });
-      return;
-    }
+  if (style === 'draft-11' || style === 'draft-8') {
+    const policies = limits.map((one) => policyItem(one.name, one.limit, one.windowMs));
+    append(res, 'RateLimit-Policy', policies);
+    const states = limits.map((one) => stateItem(one.name, one.remaining, one.resetMs));
+    return append(res, 'RateLimit', states);
   }
-}
-
-/** Tells whether no limiter before has set this header with fewer tokens left. */
-function isTighter(res: HeaderTarget, name: string, remaining: number): boolean {
-  const before = /^(?:.*remaining=)?(\d+)/.exec(text(res.getHeader(name)))?.[1];
-  return before === undefined || remaining <= Number(before);
-}
-
-function set(res: HeaderTarget, fields: Readonly<Record<string, string | number>>): void {
-  for (const [name, value] of Object.entries(fields)) res.setHeader(name, String(value));
+  if (style !== 'legacy') {
+    const known = limits.filter(({ windowMs }) => windowMs !== undefined);
+    const windows = known.map((one) => `${one.limit};w=${Math.ceil(one.windowMs! / 1_000)}`);
+    append(res, 'RateLimit-Policy', windows);
+  }
+  const reset = style === 'legacy' ? Math.ceil((Date.now() + resetMs) / 1_000) : seconds(resetMs);
+  const prefix = style === 'legacy' ? 'X-RateLimit' : 'RateLimit';
+  const state = style === 'draft-7' ? prefix : `${prefix}-Remaining`;
+  const before = /^(?:.*remaining=)?(\d+)/.exec(text(res.getHeader(state)))?.[1];
+  if (before !== undefined && remaining > Number(before)) return;
+  if (style === 'draft-7') res.setHeader(state, `limit=${limit}, remaining=${remaining}, reset=${reset}`);
+  else {
+    res.setHeader(`${prefix}-Limit`, String(limit));
+    res.setHeader(state, String(remaining));
+    res.setHeader(`${prefix}-Reset`, String(reset));
+  }
 }
 
 function append(res: HeaderTarget, name: string, items: readonly string[]): void {

@@ -3,10 +3,10 @@ import { parseDuration, warningOnWindow } from '../../limits/duration.js';
 import type { AcquireOptions, Limiter, OnUnavailable } from '../../limits/request/limiter.js';
 import { badValue, noSuchOption } from '../../lib/mistake.js';
 import type { LimitRequest } from '../../limits/request/request.js';
+import { isWhole } from '../../lib/whole.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
 import { HEADER_STYLES } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
-import { HINTS } from './option-hints.js';
 import type { LoadWatch } from '../load-watch.js';
 import { warnOnce } from '../runtime.js';
 import { EXPECTED_WAIT, waitMsOf } from '../acquire-queue.js';
@@ -74,31 +74,70 @@ export interface CommonOptions<A extends RequestArgs> extends Omit<Partial<Limit
   readonly load?: Pick<LoadWatch, 'begin'>;
 }
 
-const KNOWN: Readonly<Record<keyof CommonOptions<RequestArgs>, true>> = {
-  limiter: true,
-  limit: true,
-  window: true,
-  windowMs: true,
-  burst: true,
-  algorithm: true,
-  limits: true,
-  policy: true,
-  name: true,
-  key: true,
-  cost: true,
-  skip: true,
-  costAfter: true,
-  skipSuccessful: true,
-  skipFailed: true,
-  wait: true,
-  onDenied: true,
-  onFirstDenied: true,
-  onUnavailable: true,
-  headers: true,
-  load: true,
+/** Valid values of an option, in words and as a test. */
+type Valid = readonly [expected: string, test: (value: unknown) => boolean];
+
+const isFunction = (value: unknown): boolean => typeof value === 'function';
+const quotedList = (values: readonly string[]): string[] => values.map((value) => `"${value}"`);
+const oneOf = (...values: readonly string[]): Valid => [
+  new Intl.ListFormat('en', { type: 'disjunction' }).format(quotedList(values)),
+  (value) => values.includes(value as string),
+];
+const whole = (min: number, max: number): Valid => [
+  `a whole number from ${min} to ${max}`,
+  (value) => isWhole(value, min, max),
+];
+const orFunction = ([expected, test]: Valid): Valid => [
+  `${expected}, or a function`,
+  (value) => isFunction(value) || test(value),
+];
+const FUNCTION: Valid = ['a function', isFunction];
+const FLAG: Valid = ['true or false', (value) => typeof value === 'boolean'];
+const WINDOW: Valid = [
+  'whole milliseconds or "250ms", "10s", "1m", "1h", "1d"',
+  (value) => (typeof value === 'string' ? parseDuration(value) !== undefined : isWhole(value, 1, MAX_WINDOW_MS)),
+];
+
+const LIMIT: Readonly<Record<'limit' | 'window' | 'windowMs' | 'burst' | 'algorithm', Valid>> = {
+  limit: whole(0, MAX_LIMIT),
+  window: WINDOW,
+  windowMs: whole(1, MAX_WINDOW_MS),
+  burst: whole(1, MAX_LIMIT),
+  algorithm: oneOf('token-bucket', 'sliding-window'),
 };
 
-const FUNCTIONS = ['key', 'skip', 'costAfter', 'onDenied', 'onFirstDenied'] as const;
+/** All options, each valid where it is not given. */
+const OPTIONS: Readonly<Record<keyof CommonOptions<RequestArgs>, Valid>> = {
+  // Each has a check of its own.
+  limiter: ['', () => true],
+  limit: orFunction(LIMIT.limit),
+  window: LIMIT.window,
+  windowMs: LIMIT.windowMs,
+  burst: LIMIT.burst,
+  algorithm: LIMIT.algorithm,
+  limits: ['a list of 1 to 8 limits', (value) => Array.isArray(value) && value.length >= 1 && value.length <= 8],
+  policy: [
+    'the name of a policy, true, or a function',
+    (value) => value === true || isFunction(value) || (typeof value === 'string' && value !== ''),
+  ],
+  name: ['1 to 64 printable ASCII characters without " and \\', (value) => NAME.test(String(value))],
+  key: FUNCTION,
+  cost: orFunction(whole(1, MAX_COST)),
+  skip: FUNCTION,
+  costAfter: FUNCTION,
+  skipSuccessful: FLAG,
+  skipFailed: FLAG,
+  wait: [EXPECTED_WAIT, (value) => waitMsOf(value) !== undefined],
+  onDenied: FUNCTION,
+  onFirstDenied: FUNCTION,
+  onUnavailable: oneOf('open', 'closed', 'throw'),
+  headers: [
+    `${quotedList(HEADER_STYLES).join(', ')}, a list of them, or false`,
+    (value) => value === false || [value].flat().every((one) => HEADER_STYLES.includes(one as HeaderStyle)),
+  ],
+  load: ['what client.watchLoad() returns', (value) => isFunction((Object(value) as { begin?: unknown }).begin)],
+};
+
 const NAME = /^[ !#-[\]-~]{1,64}$/;
 
 /** Options whose functions have any arguments. */
@@ -115,36 +154,14 @@ export interface OptionRules {
 /** @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected */
 export function checkRateLimitOptions(options: AnyOptions, { needsKey, limiterFollows }: OptionRules = {}): void {
   if (!isOptions(options)) fail('expected options: rateLimit({ limiter, limit: 100, window: "1m" })');
-  for (const name of Object.keys(options)) if (!Object.hasOwn(KNOWN, name)) fail(unknown(name));
+  for (const name of Object.keys(options)) if (!Object.hasOwn(OPTIONS, name)) fail(unknown(name));
   if (limiterFollows !== true) checkLimiter(options.limiter);
-  const { name, headers, load, onUnavailable, cost } = options;
   checkLimits(options);
   if (needsKey !== undefined && options.key === undefined)
     fail(`key: missing; the framework does not know the address of the caller; expected a function: ${needsKey}`);
-  for (const one of FUNCTIONS) demand(one, options[one], 'a function', (value) => typeof value === 'function');
-  demand('cost', cost, `a whole number from 1 to ${MAX_COST}, or a function`, orFunction(isWhole(1, MAX_COST)));
-  for (const one of ['skipSuccessful', 'skipFailed'] as const)
-    demand(one, options[one], 'true or false', (value) => typeof value === 'boolean');
-  demand('name', name, '1 to 64 printable ASCII characters without " and \\', (value) => NAME.test(String(value)));
-  demand('onUnavailable', onUnavailable, '"open", "closed", or "throw"', (value) =>
-    ['open', 'closed', 'throw'].includes(value as string),
-  );
-  const styles = HEADER_STYLES.map((one) => `"${one}"`).join(', ');
-  demand(
-    'headers',
-    headers,
-    `${styles}, a list of them, or false`,
-    (value) => value === false || [value].flat().every((one) => HEADER_STYLES.includes(one as HeaderStyle)),
-  );
-  demand(
-    'load',
-    load,
-    'what client.watchLoad() returns',
-    (value) => typeof (value as { begin?: unknown } | null)?.begin === 'function',
-  );
+  checkEach(options, OPTIONS, '');
   if (options.costAfter !== undefined && (options.skipSuccessful === true || options.skipFailed === true))
     fail('costAfter: expected none beside skipSuccessful or skipFailed');
-  demand('wait', options.wait, EXPECTED_WAIT, (value) => waitMsOf(value) !== undefined);
   if (limiterFollows !== true) checkCalls(options);
 }
 
@@ -175,73 +192,123 @@ export function settlesLater({ costAfter, skipSuccessful, skipFailed }: AnyOptio
 }
 
 function checkLimits(options: AnyOptions): void {
-  const { limit, window, windowMs, burst, algorithm, limits, policy } = options;
-  const own = Object.entries({ limit, window, windowMs, burst, algorithm }).find(([, value]) => value !== undefined);
+  const { limit, limits, policy } = options;
   if (policy !== undefined || limits !== undefined) {
-    const beside = policy === undefined ? 'limits' : 'policy';
-    if (own !== undefined) fail(`${own[0]}: expected none beside ${beside}`);
+    const own = Object.keys(LIMIT).find((name) => options[name as keyof AnyOptions] !== undefined);
+    if (own !== undefined) fail(`${own}: expected none beside ${policy === undefined ? 'limits' : 'policy'}`);
     if (policy !== undefined && limits !== undefined) fail('limits: expected none beside policy');
   } else if (limit === undefined) {
     fail('limit: missing; expected limit and window, limits, or policy (true for the default policy)');
-  }
-  demand(
-    'policy',
-    policy,
-    'the name of a policy, true, or a function',
-    (value) => value === true || typeof value === 'function' || (typeof value === 'string' && value !== ''),
-  );
-  demand(
-    'limits',
-    limits,
-    'a list of 1 to 8 limits',
-    (value) => Array.isArray(value) && value.length >= 1 && value.length <= 8,
-  );
-  limits?.forEach((one, i) => checkLimit(one, `limits[${i}].`));
-  if (limit !== undefined) checkLimit(options, '');
+  } else checkWindow(options, '');
+  checkEach({ limits }, OPTIONS, '');
+  limits?.forEach((one, i) => {
+    const path = `limits[${i}].`;
+    if ((one.limit as unknown) === undefined) fail(badValue(`${path}limit`, undefined, LIMIT.limit[0]).detail);
+    checkWindow(one, path);
+    checkEach(one, LIMIT, path);
+  });
 }
 
-function checkLimit(
-  { limit, window, windowMs, burst, algorithm }: Pick<AnyOptions, 'limit'> & Partial<Omit<LimitRequest, 'limit'>>,
-  path: string,
-): void {
-  const whole = `a whole number from 0 to ${MAX_LIMIT}`;
-  if (path === '') demand('limit', limit, `${whole}, or a function`, orFunction(isWhole(0, MAX_LIMIT)));
-  else if (!isWhole(0, MAX_LIMIT)(limit)) fail(badValue(`${path}limit`, limit, whole).detail);
-  if (window === undefined && windowMs === undefined)
-    fail(`${path}window: missing; expected whole milliseconds or "250ms", "10s", "1m", "1h", "1d"`);
+function checkWindow({ window, windowMs }: Pick<AnyOptions, 'window' | 'windowMs'>, path: string): void {
+  if (window === undefined && windowMs === undefined) fail(`${path}window: missing; expected ${WINDOW[0]}`);
   if (window !== undefined && windowMs !== undefined) fail(`${path}windowMs: expected none beside window`);
-  demand(`${path}window`, window, 'whole milliseconds or "250ms", "10s", "1m", "1h", "1d"', (value) =>
-    typeof value === 'string' ? parseDuration(value) !== undefined : isWhole(1, MAX_WINDOW_MS)(value),
-  );
   const warning = warningOnWindow(`${path}window`, window);
   if (warning !== undefined) warnOnce(`rateLimit: ${warning}`, 'TOKENRING_SHORT_WINDOW');
-  demand(`${path}windowMs`, windowMs, `a whole number from 1 to ${MAX_WINDOW_MS}`, isWhole(1, MAX_WINDOW_MS));
-  demand(`${path}burst`, burst, `a whole number from 1 to ${MAX_LIMIT}`, isWhole(1, MAX_LIMIT));
-  demand(
-    `${path}algorithm`,
-    algorithm,
-    '"token-bucket" or "sliding-window"',
-    (value) => value === 'token-bucket' || value === 'sliding-window',
-  );
 }
 
-function demand(name: string, value: unknown, expected: string, isValid: (value: unknown) => boolean): void {
-  if (value !== undefined && !isValid(value)) fail(badValue(name, value, expected).detail);
-}
-
-function orFunction(isValid: (value: unknown) => boolean): (value: unknown) => boolean {
-  return (value) => typeof value === 'function' || isValid(value);
-}
-
-function isWhole(min: number, max: number): (value: unknown) => boolean {
-  return (value) => Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
+/** Fails for the first value that is given and not valid. */
+function checkEach(values: object, valid: Readonly<Record<string, Valid>>, path: string): void {
+  for (const [name, [expected, test]] of Object.entries(valid)) {
+    const value = (values as Readonly<Record<string, unknown>>)[name];
+    if (value !== undefined && !test(value)) fail(badValue(path + name, value, expected).detail);
+  }
 }
 
 function unknown(name: string): string {
   if (Object.hasOwn(HINTS, name)) return `${name}: there is no such option; ${HINTS[name]}`;
-  return noSuchOption(name, Object.keys(KNOWN));
+  return noSuchOption(name, Object.keys(OPTIONS));
 }
 
 function fail(what: string): never {
   throw new TypeError(`rateLimit: ${what}`);
 }
+
+const STORE = 'the limiter keeps the counts: createNode({ store }) or TOKENRING_STORE';
+const OPEN = 'use `onUnavailable: "open"`';
+const DENIED = 'answer denials in `onDenied`';
+const HEADERS = 'use `headers`: "draft-6", "draft-7", "draft-8", "draft-11", "legacy", a list of them, or false';
+const SKIP = 'use `skip`, a function of the request';
+const LIMITER = 'use `limiter`: createNode() or createClient({ nodes })';
+
+/**
+ * Options of express-rate-limit, @fastify/rate-limit, @nestjs/throttler, koa-ratelimit, hono-rate-limiter,
+ * rate-limiter-flexible, and former versions, with what to write instead.
+ */
+const HINTS: Readonly<Record<string, string>> = {
+  client: '`client` is `limiter` here: rateLimit({ limiter: client })',
+  node: '`node` is `limiter` here: rateLimit({ limiter: node })',
+  max: '`max` is `limit` here',
+  points: '`points` is `limit` here',
+  duration: '`duration` is `window` here, with a unit: "60s"',
+  keyGenerator: '`keyGenerator` is `key` here',
+  keyPrefix: '`keyPrefix` is `name` here',
+  identifier: '`identifier` is `name` here',
+  handler: '`handler` is `onDenied` here',
+  message: DENIED,
+  statusCode: DENIED,
+  onLimitReached: '`onLimitReached` is `onFirstDenied` here',
+  standardHeaders: '`standardHeaders` is `headers` here: "draft-6", "draft-7", "draft-8", "draft-11"',
+  legacyHeaders: '`legacyHeaders` is `headers: "legacy"` here',
+  skipSuccessfulRequests: '`skipSuccessfulRequests` is `skipSuccessful` here',
+  skipFailedRequests: '`skipFailedRequests` is `skipFailed` here',
+  requestWasSuccessful: 'use `costAfter`, which returns 0 for requests that do not count',
+  requestPropertyName:
+    'handlers find the decision under `rateLimit`: of `res.locals`, `request`, `ctx.state`, or `c.var`',
+  store: STORE,
+  execEvenly: '`execEvenly` is `wait` here: "500ms"',
+  delayMs: '`delayMs` is `wait` here: "500ms"',
+  storeClient: STORE,
+  passOnStoreError: OPEN,
+  insuranceLimiter: 'use `onUnavailable`: "open", "closed", or "throw"',
+  unavailableStatus: 'use `onUnavailable: "closed"`, which answers 503',
+  ipv6Subnet: 'the default key groups IPv6 by /64; see `addressKey`',
+  ttl: '`ttl` is `window` here, in ms or with a unit: "60s"',
+  timeWindow: '`timeWindow` is `window` here, in ms or with a unit: "1m"',
+  interval: '`interval` is `window` here, in ms or with a unit: "1m"',
+  allowList: SKIP,
+  whitelist: SKIP,
+  skipIf: '`skipIf` is `skip` here',
+  ignoreUserAgents: SKIP,
+  blacklist: 'use a policy with a deny list',
+  ban: 'use a policy with a deny list',
+  blockDuration: 'a denied client may come again after `Retry-After`; nothing blocks it for longer',
+  inMemoryBlockOnConsumed: 'the limiter remembers denials by itself',
+  continueExceeding: 'a denial consumes nothing, so it moves no window',
+  exponentialBackoff: 'a denial consumes nothing, so it moves no window',
+  onExceeded: '`onExceeded` is `onDenied` here; `onFirstDenied` is called once in a window',
+  onExceeding: 'the decision of each request is `rateLimit`; see `decision.remaining`',
+  onBanReach: '`onBanReach` is `onFirstDenied` here',
+  errorResponseBuilder: DENIED,
+  errorMessage: DENIED,
+  throw: DENIED,
+  skipOnError: OPEN,
+  addHeaders: HEADERS,
+  addHeadersOnExceeding: HEADERS,
+  enableDraftSpec: HEADERS,
+  setHeaders: HEADERS,
+  disableHeader: 'use `headers: false`',
+  groupId: '`groupId` is `name` here: limiters of one name share their buckets',
+  nameSpace: '`nameSpace` is `name` here',
+  global: 'to limit single routes, give the options to these routes',
+  hook: 'use the function that `rateLimit(options)` returns as that hook',
+  getTracker: '`getTracker` is `key` here',
+  generateKey: '`generateKey` is `key` here',
+  id: '`id` is `key` here',
+  throttlers: 'use `limits`: [{ limit: 10, window: "1s" }, { limit: 1_000, window: "1d" }]',
+  storage: STORE,
+  cache: STORE,
+  redis: STORE,
+  driver: STORE,
+  db: STORE,
+  binding: LIMITER,
+};

@@ -1,25 +1,25 @@
 import { CLOSED_RETRY_MS, decisionBy, isClosed } from '../../limits/decide/decision.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
+import { BoundedMap } from '../../lib/bounded-map.js';
 import { TokenringError } from '../../lib/error.js';
 import { seconds } from '../../limits/request/rate-limit-headers.js';
 import type { AllowRequest } from '../../limits/request/request.js';
 import { rulesOf } from '../question.js';
-import { denialAnswer, unavailableAnswer } from './answers.js';
-import type { Answer, End, Exchange } from './exchange.js';
-import { createFirstDenials } from './first-denials.js';
+import { denialAnswer, unavailableAnswer } from './exchange.js';
+import type { End, Exchange, ProblemAnswer } from './exchange.js';
 import { limitsOf, setLimitHeaders } from './limit-headers.js';
+import type { HeaderStyle } from './limit-headers.js';
 import { createQuestions } from './questions.js';
 import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { CommonOptions, OptionRules, RequestArgs } from './rate-limit-options.js';
 import { warnOnce } from '../runtime.js';
-import { settleAfter } from './settle-after.js';
 
 /** The result for an adapter, which acts on it. */
 export type Passage =
   /** Lets the handler run. */
   | { readonly kind: 'pass' }
   /** Sends this answer instead. */
-  | { readonly kind: 'answer'; readonly answer: Answer }
+  | { readonly kind: 'answer'; readonly answer: ProblemAnswer }
   /** `onDenied` has dealt with the request, and has returned this. */
   | { readonly kind: 'denied'; readonly result: unknown }
   /** Does nothing: the caller has gone, or another handler has answered. */
@@ -27,90 +27,117 @@ export type Passage =
 
 const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
 
+/** Bound of clients whose first denial is remembered. */
+const MAX_FIRST_DENIALS = 10_000;
+
 const NOBODY: Origin = { owner: '', source: 'fallback', degraded: true };
 
 /** The end of an answer that had not begun when its connection broke. */
 const BROKEN: End = { status: 500, isComplete: false };
 
-/**
- * Creates a limiter of requests for any framework.
- * @returns a function that decides a request and sets the headers of its answer. It gets the arguments of callbacks, and
- * `next` of `onDenied`. It rejects with an Error for the error handler of the framework.
- * @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected
- */
-export function createRateLimit<A extends RequestArgs>(
-  options: CommonOptions<A>,
-  rules: OptionRules = {},
-): (exchange: Exchange, args: A, next: unknown) => Promise<Passage> {
-  checkRateLimitOptions(options, rules);
-  const { limiter, name, skip, wait, onFirstDenied, onUnavailable, load, headers = 'draft-11' } = options;
-  const onDenied = options.onDenied as ((...args: [...A, Decision, unknown]) => unknown) | undefined;
-  const styles = headers === false ? [] : [headers].flat();
-  const questionOf = createQuestions(options);
-  const isFirst = createFirstDenials();
-  const settle = settlesLater(options) ? limiter.settle!.bind(limiter) : undefined;
+/** Limits the requests of a framework. Each adapter gives it requests as exchanges, and acts on the passage. */
+export class RequestLimiter<A extends RequestArgs> {
+  private readonly questionOf: (exchange: Exchange, args: A) => Promise<AllowRequest>;
+  private readonly styles: readonly HeaderStyle[];
+  private readonly settlesLater: boolean;
+  /** When the window ends in which a client had its first denial. */
+  private readonly deniedUntilMs = new BoundedMap<string, number>(MAX_FIRST_DENIALS);
 
-  function settleAtEnd(exchange: Exchange, args: A, { reservation }: Decision): void {
-    if (settle === undefined || reservation === undefined) return;
-    const settleBy = (end: End): Promise<void> => settleAfter(settle, reservation, options, args, end);
-    if (exchange.isGone()) void settleBy(BROKEN);
-    else exchange.onEnd(settleBy);
+  /** @throws TypeError that names an option that is missing, unknown, or not valid, and what is expected */
+  constructor(
+    private readonly options: CommonOptions<A>,
+    rules: OptionRules = {},
+  ) {
+    checkRateLimitOptions(options, rules);
+    const { headers = 'draft-11' } = options;
+    this.questionOf = createQuestions(options);
+    this.styles = headers === false ? [] : [headers].flat();
+    this.settlesLater = settlesLater(options);
   }
 
-  async function finish(exchange: Exchange, args: A, next: unknown, { question, decision }: Asked): Promise<Passage> {
+  /**
+   * Decides a request, and sets the headers of its answer.
+   * @param args of callbacks
+   * @param next the last argument of `onDenied`
+   * @throws Error for the error handler of the framework
+   */
+  async limit(exchange: Exchange, args: A, next: unknown): Promise<Passage> {
+    try {
+      const asked = await this.ask(exchange, args);
+      return asked === undefined ? { kind: 'pass' } : await this.finish(exchange, args, next, asked);
+    } catch (error) {
+      // The caller disconnected while it waited.
+      if ((Object(error) as Error).name === 'AbortError' && exchange.isGone()) return { kind: 'over' };
+      throw asFault(error);
+    }
+  }
+
+  /** @returns `undefined` for a request that is skipped */
+  private async ask(exchange: Exchange, args: A): Promise<Asked | undefined> {
+    const { limiter, skip, wait } = this.options;
+    if ((await skip?.(...args)) === true) return undefined;
+    const question = await this.questionOf(exchange, args);
+    try {
+      const decision = await (wait === undefined
+        ? limiter.check(question)
+        : limiter.acquire!(question, { wait, signal: exchange.signal() }));
+      return { question, decision: decision.source === 'fallback' ? this.withoutOwner(decision) : decision };
+    } catch (error) {
+      const { code, retryAfterMs } = Object(error) as Partial<TokenringError>;
+      if (this.isUnknownPolicy(error)) return { question, decision: this.withoutPolicy(error) };
+      if (!UNAVAILABLE_CODES.includes(code)) throw error;
+      return { question, decision: this.withoutOwner(denial(question.limit ?? 0, retryAfterMs), error as Error) };
+    }
+  }
+
+  private async finish(exchange: Exchange, args: A, next: unknown, { question, decision }: Asked): Promise<Passage> {
+    const { name, load, onFirstDenied } = this.options;
+    const onDenied = this.options.onDenied as ((...args: [...A, Decision, unknown]) => unknown) | undefined;
     // The caller may have gone, and another handler may have answered.
     if (exchange.isAnswered() || exchange.isGone()) {
-      settleAtEnd(exchange, args, decision);
+      this.settleAtEnd(exchange, args, decision);
       return { kind: 'over' };
     }
     // The node refused a question without rules, so there is no decision.
     const [rule] = rulesOf(question) ?? [];
     const limits = limitsOf(decision, rule, name, exchange);
     // Without the owner's state, there are no figures to show.
-    if (decision.source !== 'fallback') for (const style of styles) setLimitHeaders(exchange, style, decision, limits);
+    if (decision.source !== 'fallback')
+      for (const style of this.styles) setLimitHeaders(exchange, style, decision, limits);
     exchange.keep(decision);
     if (decision.allowed) {
       const done = load?.begin();
       if (done !== undefined) exchange.onEnd(({ status }) => done(status < 500));
-      settleAtEnd(exchange, args, decision);
+      this.settleAtEnd(exchange, args, decision);
       return { kind: 'pass' };
     }
     if (isClosed(decision)) return { kind: 'answer', answer: unavailableAnswer(decision.retryAfterMs!) };
     if (decision.retryAfterMs !== null) exchange.setHeader('Retry-After', String(seconds(decision.retryAfterMs)));
-    if (onFirstDenied !== undefined && isFirst(question.clientId, rule?.windowMs, decision))
+    if (onFirstDenied !== undefined && this.isFirstDenial(question, rule?.windowMs ?? decision.resetMs))
       await onFirstDenied(args[0], decision);
     if (onDenied !== undefined) return { kind: 'denied', result: await onDenied(...args, decision, next) };
     const violated = limits.filter(({ isViolated }) => isViolated).map((one) => one.name);
     return { kind: 'answer', answer: denialAnswer(decision, violated) };
   }
 
-  /** @returns `undefined` for a request that is skipped */
-  async function ask(exchange: Exchange, args: A): Promise<Asked | undefined> {
-    if ((await skip?.(...args)) === true) return undefined;
-    const question = await questionOf(exchange, args);
-    try {
-      const asked =
-        wait === undefined ? limiter.check(question) : limiter.acquire!(question, { wait, signal: exchange.signal() });
-      const decision = await asked;
-      return { question, decision: decision.source === 'fallback' ? withoutOwner(decision) : decision };
-    } catch (error) {
-      const { code, retryAfterMs } = Object(error) as Partial<TokenringError>;
-      if (isUnknownPolicy(error)) return { question, decision: withoutPolicy(error) };
-      if (!UNAVAILABLE_CODES.includes(code)) throw error;
-      return { question, decision: withoutOwner(undecided(question.limit ?? 0, retryAfterMs), error as Error) };
-    }
+  /** Tells whether a denial is the first of its client in a window. */
+  private isFirstDenial({ clientId }: AllowRequest, windowMs: number): boolean {
+    const nowMs = performance.now();
+    if (nowMs < (this.deniedUntilMs.get(clientId) ?? -Infinity)) return false;
+    this.deniedUntilMs.set(clientId, nowMs + windowMs);
+    return true;
   }
 
   /**
    * Decides as `onUnavailable` says, and otherwise as the limiter.
    * @param error of a limiter that has not decided
    */
-  function withoutOwner(decision: Decision, error?: Error): Decision {
-    switch (onUnavailable) {
+  private withoutOwner(decision: Decision, error?: Error): Decision {
+    switch (this.options.onUnavailable) {
       case 'open':
         return Object.assign({}, decision, { allowed: true, retryAfterMs: 0 });
       case 'closed':
-        return Object.assign({}, decision, undecided(decision.limit, decision.retryAfterMs || undefined));
+        return Object.assign({}, decision, denial(decision.limit, decision.retryAfterMs || undefined));
       case 'throw':
         throw error ?? new TokenringError('unavailable');
       case undefined:
@@ -123,47 +150,43 @@ export function createRateLimit<A extends RequestArgs>(
    * Decides without the policy: it was deleted, or never written. No share of its limit is known, so a limiter that
    * would decide by its share denies.
    */
-  function withoutPolicy(error: TokenringError): Decision {
-    const does = onUnavailable ?? limiter.onUnavailable ?? 'throw';
+  private withoutPolicy(error: TokenringError): Decision {
+    const does = this.options.onUnavailable ?? this.options.limiter.onUnavailable ?? 'throw';
     const outcome = { open: 'pass', closed: 'get 503', local: 'get 503', throw: 'get an error' }[does];
     warnOnce(`rateLimit: ${error.message}; until there is one, requests ${outcome}`, 'TOKENRING_UNKNOWN_POLICY');
-    const denied = undecided(0);
     if (does === 'throw') throw error;
-    return does === 'open' ? Object.assign({}, denied, { allowed: true, retryAfterMs: 0 }) : denied;
+    return does === 'open' ? Object.assign({}, denial(0), { allowed: true, retryAfterMs: 0 }) : denial(0);
   }
 
   /** A request under the default policy is one without a limit where there is no default policy. */
-  function isUnknownPolicy(error: unknown): error is TokenringError {
+  private isUnknownPolicy(error: unknown): error is TokenringError {
     const { code, field } = Object(error) as Partial<TokenringError>;
-    return code === 'unknown_policy' || (options.policy === true && code === 'invalid_request' && field === 'limit');
+    const isDefault = this.options.policy === true;
+    return code === 'unknown_policy' || (isDefault && code === 'invalid_request' && field === 'limit');
   }
 
-  /** @returns the passage of a request for which there is no decision */
-  function withoutDecision(exchange: Exchange, error: unknown): Passage {
-    const { name: kind } = Object(error) as { name?: unknown };
-    // The caller disconnected while it waited.
-    if (kind === 'AbortError' && exchange.isGone()) return { kind: 'over' };
-    throw asFault(error);
+  private settleAtEnd(exchange: Exchange, args: A, { reservation }: Decision): void {
+    if (!this.settlesLater || reservation === undefined) return;
+    if (exchange.isGone()) void this.settle(reservation, args, BROKEN);
+    else exchange.onEnd((end) => this.settle(reservation, args, end));
   }
 
-  return async (exchange, args, next) => {
-    let asked: Asked | undefined;
+  /** Never rejects: a failure emits a process warning, once for each message. */
+  private async settle(reservation: string, args: A, { status, isComplete }: End): Promise<void> {
+    const { limiter, costAfter, skipSuccessful, skipFailed } = this.options;
+    const isReturned = (status >= 400 || !isComplete ? skipFailed : skipSuccessful) === true;
     try {
-      asked = await ask(exchange, args);
+      if (costAfter !== undefined) await limiter.settle!(reservation, await costAfter(...args));
+      else if (isReturned) await limiter.settle!(reservation, 0);
     } catch (error) {
-      return withoutDecision(exchange, error);
+      const { message = String(error), code } = Object(error) as { message?: string; code?: unknown };
+      warnOnce(`rateLimit: a cost could not be settled, so all that was reserved counts: ${message}`, String(code));
     }
-    if (asked === undefined) return { kind: 'pass' };
-    try {
-      return await finish(exchange, args, next, asked);
-    } catch (error) {
-      throw asFault(error);
-    }
-  };
+  }
 }
 
 /** A denial without a node. */
-function undecided(limit: number, retryAfterMs = CLOSED_RETRY_MS): Decision {
+function denial(limit: number, retryAfterMs = CLOSED_RETRY_MS): Decision {
   return decisionBy(NOBODY, { allowed: false, limit, remaining: 0, retryAfterMs, resetMs: 0 });
 }
 
