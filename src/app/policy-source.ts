@@ -2,8 +2,8 @@ import { hash } from 'node:crypto';
 import type { ClusterNode } from '../node/node.js';
 import type { Log } from '../lib/log.js';
 import type { Overwritten } from '../policy/active-policies.js';
-import { createPolicyWriter } from '../node/policies/policy-writer.js';
-import type { PolicyChange, PolicyWriter } from '../node/policies/policy-writer.js';
+import { PolicyWriter } from '../node/policies/policy-writer.js';
+import type { PolicyChange } from '../node/policies/policy-writer.js';
 import { fileKey, MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { Changes, PolicyDocument } from '../policy/policy-document.js';
 import type { EntryValue } from '../policy/policy-entry.js';
@@ -101,7 +101,7 @@ export async function openPolicySource(
       const record = ({ version, ...change }: PolicyChange<Actor>): void =>
         audit({ ...change, what: 'policies changed', target: `version ${version}` });
       const { policies, activePolicies } = node;
-      const writer = createPolicyWriter({ policies, activePolicies }, { record, saved });
+      const writer = new PolicyWriter({ policies, activePolicies }, { record, saved });
       connected = { node, writer };
       activePolicies.onOverwritten((overwritten) => audit(auditOf(overwritten)));
       return writer;

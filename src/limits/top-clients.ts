@@ -35,18 +35,6 @@ export interface DenialReport {
   }[];
 }
 
-/** Counts the clients of the decisions that this node makes. */
-export interface TopClients {
-  /** Passes over a decision, unless it is the next of the sample: `count` must then be called. */
-  skip(): boolean;
-  /** Counts a decision. */
-  count(check: Pick<Check, 'clientId' | 'hashHigh' | 'rules' | 'cost' | 'peek'>, allowed: boolean, nowMs: number): void;
-  /** Adds denials that a client of the cluster reports. */
-  add(client: Pick<Check, 'clientId' | 'hashHigh'>, policy: string | undefined, denied: number, nowMs: number): void;
-  /** Returns the largest counts; with `policy`, of requests under this policy only. */
-  top(by: Ranking, span: Span, policy: string | undefined, nowMs: number): TopPart;
-}
-
 /** Counts of each ranking and span. */
 export const MAX_LISTED = 64;
 /** Ids and policies of each ranking and span. With up to 54 characters each, there is room for all counts. */
@@ -55,80 +43,102 @@ export const NAME_BYTES = 3_500;
 const SAMPLES_PER_SECOND = 256;
 
 /**
+ * Counts the clients of the decisions that this node makes.
+ *
  * Six summaries: three rankings, over a minute and over an hour. Together they take less than 64 KiB. At a high rate,
  * each decision is counted with the probability 1/period, and then with `period` times its weight, so counts stay
  * unbiased. The period grows with the rate, so the cost per second is bounded.
  * @param options.seed 32 bits that callers cannot guess, so that they cannot hide between samples
  */
-export function createTopClients({ seed }: { seed: number }): TopClients {
-  const random = createXorshift(seed);
-  const summaryOf = (span: Span): Summary =>
-    createSummary({ size: MAX_LISTED, nameBytes: NAME_BYTES, decayMs: SPANS_MS[span] });
-  const rankingsOf = (span: Span): Readonly<Record<Ranking, Summary>> => {
-    return { denied: summaryOf(span), asked: summaryOf(span), cost: summaryOf(span) };
+export class TopClients {
+  private readonly random: () => number;
+  private readonly summaries: {
+    minute: Readonly<Record<'cost' | 'denied' | 'asked', Summary>>;
+    hour: Readonly<Record<'cost' | 'denied' | 'asked', Summary>>;
   };
-  const summaries = { minute: rankingsOf('minute'), hour: rankingsOf('hour') };
-  let period = 1;
+  private period = 1;
   /** Decisions until the next sample. */
-  let left = 1;
-  let samples = 0;
+  private left = 1;
+  private samples = 0;
   /** Decisions since `sinceMs`, as the samples stand for them. */
-  let decisions = 0;
-  let sinceMs = 0;
+  private decisions = 0;
+  private sinceMs = 0;
+
+  constructor(seed: number) {
+    this.random = createXorshift(seed);
+    this.summaries = { minute: this.rankingsOf('minute'), hour: this.rankingsOf('hour') };
+  }
+
+  /** Passes over a decision, unless it is the next of the sample: `count` must then be called. */
+  skip(): boolean {
+    if (this.left <= 1) return false;
+    this.left -= 1;
+    return true;
+  }
+
+  /** Counts a decision. */
+  count(
+    check: Pick<Check, 'clientId' | 'hashHigh' | 'rules' | 'cost' | 'peek'>,
+    allowed: boolean,
+    nowMs: number,
+  ): void {
+    this.left -= 1;
+    if (this.left > 0 || check.peek) return;
+    const { cost } = check;
+    const { policy } = check.rules[0]!;
+    const key = keyOf(check, policy);
+    const variance = this.period * (this.period - 1);
+    for (const { denied, asked, cost: spent } of [this.summaries.minute, this.summaries.hour]) {
+      asked.add(key, this.period, variance, nowMs);
+      if (allowed) spent.add(key, this.period * cost, variance * cost * cost, nowMs);
+      else denied.add(key, this.period, variance, nowMs);
+    }
+    this.adjust(nowMs);
+    this.left = this.untilNext();
+  }
+
+  /** Adds denials that a client of the cluster reports. */
+  add(client: Pick<Check, 'clientId' | 'hashHigh'>, policy: string | undefined, denials: number, nowMs: number): void {
+    const key = keyOf(client, policy);
+    for (const { denied, asked } of [this.summaries.minute, this.summaries.hour])
+      for (const summary of [denied, asked]) summary.add(key, denials, 0, nowMs, 'sdk');
+  }
+
+  /** Returns the largest counts; with `policy`, of requests under this policy only. */
+  top(by: Ranking, span: Span, policy: string | undefined, nowMs: number): TopPart {
+    const summary = this.summaries[span][by];
+    const all = summary.list(nowMs);
+    const clients = policy === undefined ? all : all.filter((one) => one.policy === policy);
+    return { clients, floor: summary.floor(nowMs) };
+  }
+
+  private summaryOf(span: Span): Summary {
+    return createSummary({ size: MAX_LISTED, nameBytes: NAME_BYTES, decayMs: SPANS_MS[span] });
+  }
+
+  private rankingsOf(span: Span): Readonly<Record<Ranking, Summary>> {
+    return { denied: this.summaryOf(span), asked: this.summaryOf(span), cost: this.summaryOf(span) };
+  }
 
   /** Adjusts the period to the rate: each second, and at once where a second has too many samples. */
-  function adjust(nowMs: number): void {
-    samples += 1;
-    decisions += period;
-    const elapsedMs = nowMs - sinceMs;
+  private adjust(nowMs: number): void {
+    this.samples += 1;
+    this.decisions += this.period;
+    const elapsedMs = nowMs - this.sinceMs;
     if (elapsedMs >= 1_000) {
-      period = Math.max(1, Math.ceil((decisions * 1_000) / elapsedMs / SAMPLES_PER_SECOND));
-      decisions = samples = 0;
-      sinceMs = nowMs;
-    } else if (samples > SAMPLES_PER_SECOND) {
-      period *= 2;
-      samples = 0;
+      this.period = Math.max(1, Math.ceil((this.decisions * 1_000) / elapsedMs / SAMPLES_PER_SECOND));
+      this.decisions = this.samples = 0;
+      this.sinceMs = nowMs;
+    } else if (this.samples > SAMPLES_PER_SECOND) {
+      this.period *= 2;
+      this.samples = 0;
     }
   }
 
   /** Decisions until the next that is counted: geometrically distributed, so no pattern of requests escapes. */
-  function untilNext(): number {
-    return period === 1 ? 1 : 1 + Math.floor(Math.log(1 - random()) / Math.log(1 - 1 / period));
+  private untilNext(): number {
+    return this.period === 1 ? 1 : 1 + Math.floor(Math.log(1 - this.random()) / Math.log(1 - 1 / this.period));
   }
-
-  return {
-    skip() {
-      if (left <= 1) return false;
-      left -= 1;
-      return true;
-    },
-    count(check, allowed, nowMs) {
-      left -= 1;
-      if (left > 0 || check.peek) return;
-      const { cost } = check;
-      const { policy } = check.rules[0]!;
-      const key = keyOf(check, policy);
-      const variance = period * (period - 1);
-      for (const { denied, asked, cost: spent } of [summaries.minute, summaries.hour]) {
-        asked.add(key, period, variance, nowMs);
-        if (allowed) spent.add(key, period * cost, variance * cost * cost, nowMs);
-        else denied.add(key, period, variance, nowMs);
-      }
-      adjust(nowMs);
-      left = untilNext();
-    },
-    add(client, policy, denials, nowMs) {
-      const key = keyOf(client, policy);
-      for (const { denied, asked } of [summaries.minute, summaries.hour])
-        for (const summary of [denied, asked]) summary.add(key, denials, 0, nowMs, 'sdk');
-    },
-    top(by, span, policy, nowMs) {
-      const summary = summaries[span][by];
-      const all = summary.list(nowMs);
-      const clients = policy === undefined ? all : all.filter((one) => one.policy === policy);
-      return { clients, floor: summary.floor(nowMs) };
-    },
-  };
 }
 
 function keyOf({ clientId, hashHigh }: Pick<Check, 'clientId' | 'hashHigh'>, policy: string | undefined): SummaryKey {

@@ -1,5 +1,5 @@
 import type { ClientDescription } from '../limits/request/description.js';
-import { createClientAdmin } from './client-admin.js';
+import { ClientAdmin } from './client-admin.js';
 import { createCheckPipeline } from './decide/check-pipeline.js';
 import type { CheckPipeline } from './decide/check-pipeline.js';
 import type { Limiter } from './decide/limiter.js';
@@ -13,8 +13,7 @@ import { createPeerRpc } from '../membership/peer-rpc.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../protocol/messages.js';
 import { nodeStats } from './node-stats.js';
 import type { NodeStats } from './node-stats.js';
-import { createObserver } from './observer.js';
-import type { Observer } from './observer.js';
+import { Observer } from './observer.js';
 import { createPeerHandler } from './peer-handler.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
@@ -92,9 +91,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const checks = createCheckPipeline({ ...deps, ...decisions, membership });
   const donor = createDonor({ ...buckets, membership }, options);
   const parts = { ...deps, ...members, ...policyParts, ...buckets, ...decisions, ask, peerRpc, checks, donor };
-  const admin = createClientAdmin(parts, { timeoutMs: suspectAfterMs });
+  const admin = new ClientAdmin(parts, { timeoutMs: suspectAfterMs });
   const stats = (): NodeStats => nodeStats(parts);
-  const observer = createObserver({ ...parts, stats }, { timeoutMs: suspectAfterMs });
+  const observer = new Observer({ ...parts, stats }, { timeoutMs: suspectAfterMs });
   const lifecycle = createLifecycle(parts, options);
   const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const peerHandler = createPeerHandler(
@@ -105,7 +104,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
         if (copied.records !== undefined) copies.keepRecords(copied.records);
         replicator.copiesReceived(copied, view);
       },
-      forget: admin.forgetHere,
+      forget: (clientId) => admin.forgetHere(clientId),
       observer,
     },
     { maxAnswerBytes },
@@ -153,8 +152,8 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
     },
     start: lifecycle.start,
     waitingFor: () => lifecycle.waitingFor(),
-    describe: admin.describe,
-    forget: admin.forget,
+    describe: (clientId) => admin.describe(clientId),
+    forget: (clientId) => admin.forget(clientId),
     leave: lifecycle.leave,
     flush: () => writeBehind?.flush() ?? Promise.resolve(),
     stats,

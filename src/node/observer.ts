@@ -14,16 +14,6 @@ import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock } from '../lib/clock.js';
 import type { ProcessReport } from '../protocol/messages.js';
 
-interface ObserverDeps {
-  readonly clock: Clock;
-  readonly membership: Membership;
-  readonly ask: Ask;
-  readonly topClients: TopClients;
-  readonly policyUse: PolicyUse;
-  readonly stats: () => NodeStats;
-  readonly processReport?: (() => ProcessReport | undefined) | undefined;
-}
-
 /** The merged counts of the members. */
 interface ClusterTop {
   readonly clients: readonly Counted[];
@@ -44,84 +34,88 @@ interface ReportedClient {
   readonly denied: number;
 }
 
-/** Tells what this node and all others count. */
-export interface Observer {
-  /** The clients with the largest counts over all members. */
-  readonly top: (query: TopQuery, limit: number) => Promise<ClusterTop>;
-  /** Counts the clients of a report among those that are denied and ask most. No decision looks at this. */
-  readonly countReported: (clients: readonly ReportedClient[]) => void;
-  readonly topHere: (query: TopQuery) => TopPart;
-  /** The report of each member; `undefined` for one that did not answer. */
-  readonly reports: () => Promise<ReadonlyMap<NodeId, NodeReport | undefined>>;
-  readonly reportHere: () => NodeReport;
-  /** The requests under a policy in the last hour, over all members. */
-  readonly use: (name: string) => Promise<ClusterUse>;
-  readonly useHere: (name: string) => Use;
-}
+/**
+ * Tells what this node and all others count.
+ *
+ * @param options.timeoutMs of each message to a peer
+ */
+export class Observer {
+  constructor(
+    private readonly deps: {
+      readonly clock: Clock;
+      readonly membership: Membership;
+      readonly ask: Ask;
+      readonly topClients: TopClients;
+      readonly policyUse: PolicyUse;
+      readonly stats: () => NodeStats;
+      readonly processReport?: (() => ProcessReport | undefined) | undefined;
+    },
+    private readonly options: { timeoutMs: number },
+  ) {}
 
-/** @param options.timeoutMs of each message to a peer */
-export function createObserver(deps: ObserverDeps, { timeoutMs }: { timeoutMs: number }): Observer {
-  const { clock, membership, ask, topClients, policyUse, stats, processReport } = deps;
+  topHere({ by, span, policy }: TopQuery): TopPart {
+    return this.deps.topClients.top(by, span, policy, this.deps.clock.nowMs());
+  }
+
+  /** Counts the clients of a report among those that are denied and ask most. No decision looks at this. */
+  countReported(clients: readonly ReportedClient[]): void {
+    for (const { clientId, policy, denied } of clients)
+      this.deps.topClients.add(clientKey(clientId), policy, denied, this.deps.clock.nowMs());
+  }
+
+  reportHere(): NodeReport {
+    const { clients, replicationLagMs, forwardsWaiting } = this.deps.stats();
+    return { ...(this.deps.processReport?.() ?? EMPTY), clients, replicationLagMs, forwardsWaiting };
+  }
+
+  useHere(name: string): Use {
+    return this.deps.policyUse.inLastHour(name);
+  }
+
+  /** The requests under a policy in the last hour, over all members. */
+  async use(name: string): Promise<ClusterUse> {
+    const uses: Use[] = [this.useHere(name)];
+    const missing: NodeId[] = [];
+    for (const [id, answer] of await this.askAll({ kind: 'use', name })) {
+      if (answer?.kind === 'use') uses.push(answer.use);
+      else missing.push(id);
+    }
+    return { ...sumOfUses(uses), missing };
+  }
+
+  /** The clients with the largest counts over all members. */
+  async top(query: TopQuery, limit: number): Promise<ClusterTop> {
+    const parts: TopPart[] = [this.topHere(query)];
+    const missing: NodeId[] = [];
+    for (const [id, answer] of await this.askAll({ kind: 'top', ...query })) {
+      if (answer?.kind === 'top') parts.push(answer);
+      else missing.push(id);
+    }
+    return { clients: mergeTop(parts, limit), missing };
+  }
+
+  /** The report of each member; `undefined` for one that did not answer. */
+  async reports(): Promise<ReadonlyMap<NodeId, NodeReport | undefined>> {
+    const reports = new Map<NodeId, NodeReport | undefined>([[this.deps.membership.self().id, this.reportHere()]]);
+    for (const [id, answer] of await this.askAll({ kind: 'report' })) {
+      reports.set(id, answer?.kind === 'report' ? answer.report : undefined);
+    }
+    return reports;
+  }
 
   /** Asks all other members that are up. Those that do not answer have `undefined`. */
-  async function askAll(message: PeerMessage): Promise<Map<NodeId, PeerAnswer | undefined>> {
+  private async askAll(message: PeerMessage): Promise<Map<NodeId, PeerAnswer | undefined>> {
     const answers = new Map<NodeId, PeerAnswer | undefined>();
     await Promise.all(
-      membership.others().map(async (id) => {
+      this.deps.membership.others().map(async (id) => {
         answers.set(id, undefined);
-        if (membership.isDown(id)) return;
-        const asked = await ask(id, message, timeoutMs);
+        if (this.deps.membership.isDown(id)) return;
+        const asked = await this.deps.ask(id, message, this.options.timeoutMs);
         if (asked.kind === 'answer') answers.set(id, asked.body);
       }),
     );
     return answers;
   }
-
-  function topHere({ by, span, policy }: TopQuery): TopPart {
-    return topClients.top(by, span, policy, clock.nowMs());
-  }
-
-  function reportHere(): NodeReport {
-    const { clients, replicationLagMs, forwardsWaiting } = stats();
-    return { ...(processReport?.() ?? EMPTY), clients, replicationLagMs, forwardsWaiting };
-  }
-
-  const useHere = (name: string): Use => policyUse.inLastHour(name);
-
-  return {
-    topHere,
-    countReported(clients) {
-      for (const { clientId, policy, denied } of clients)
-        topClients.add(clientKey(clientId), policy, denied, clock.nowMs());
-    },
-    reportHere,
-    useHere,
-    async use(name) {
-      const uses: Use[] = [useHere(name)];
-      const missing: NodeId[] = [];
-      for (const [id, answer] of await askAll({ kind: 'use', name })) {
-        if (answer?.kind === 'use') uses.push(answer.use);
-        else missing.push(id);
-      }
-      return { ...sumOfUses(uses), missing };
-    },
-    async top(query, limit) {
-      const parts: TopPart[] = [topHere(query)];
-      const missing: NodeId[] = [];
-      for (const [id, answer] of await askAll({ kind: 'top', ...query })) {
-        if (answer?.kind === 'top') parts.push(answer);
-        else missing.push(id);
-      }
-      return { clients: mergeTop(parts, limit), missing };
-    },
-    async reports() {
-      const reports = new Map<NodeId, NodeReport | undefined>([[membership.self().id, reportHere()]]);
-      for (const [id, answer] of await askAll({ kind: 'report' })) {
-        reports.set(id, answer?.kind === 'report' ? answer.report : undefined);
-      }
-      return reports;
-    },
-  };
 }
 
 const NONE = Object.fromEntries(SOURCES.map((source) => [source, 0])) as Readonly<Record<Source, number>>;

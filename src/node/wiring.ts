@@ -4,8 +4,7 @@ import type { Denial, Denials } from '../limits/decide/denials.js';
 import { denialBytes } from '../limits/heap-bytes.js';
 import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { NodeId, Placed } from '../limits/ring/ring.js';
-import { createTopClients } from '../limits/top-clients.js';
-import type { TopClients } from '../limits/top-clients.js';
+import { TopClients } from '../limits/top-clients.js';
 import { createFallback } from './decide/fallback.js';
 import type { OnUnavailable } from './decide/fallback.js';
 import { createHold } from './decide/hold.js';
@@ -16,10 +15,8 @@ import { createPeerChecks } from './decide/peer-checks.js';
 import type { PeerChecks } from './decide/peer-checks.js';
 import { createSettler } from './decide/settler.js';
 import type { Settler } from './decide/settler.js';
-import { createColdStartRecovery } from './durability/cold-start-recovery.js';
-import type { ColdStartRecovery } from './durability/cold-start-recovery.js';
-import { withWriteBehind, createWriteBehind } from './durability/write-behind.js';
-import type { WriteBehind } from './durability/write-behind.js';
+import { ColdStartRecovery } from './durability/cold-start-recovery.js';
+import { withWriteBehind, WriteBehind } from './durability/write-behind.js';
 import { createRegistryMember } from './registry-member.js';
 import type { RegistryMember } from './registry-member.js';
 import { createLeaseGranter } from './leases/granter.js';
@@ -35,8 +32,7 @@ import type { Registry } from '../membership/registry.js';
 import { createActivePolicies } from '../policy/active-policies.js';
 import { PolicyUse } from '../policy/policy-use.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
-import { createAdaptiveController } from './policies/adaptive-controller.js';
-import type { AdaptiveController } from './policies/adaptive-controller.js';
+import { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import { createRegistryBackend } from './policies/registry-backend.js';
 import { createRingBackend } from './policies/ring-backend.js';
@@ -51,14 +47,12 @@ import type { Replicator } from '../replication/replicator.js';
 import { createForwarder } from './decide/forwarder.js';
 import type { Forwarder } from './decide/forwarder.js';
 import { createDecider, route } from '../membership/route.js';
-import { createBucketTable } from '../state/bucket-table.js';
-import type { BucketTable } from '../state/bucket-table.js';
+import { BucketTable } from '../state/bucket-table.js';
 import { createCopies } from '../state/copies.js';
 import type { Copies } from '../state/copies.js';
 import { createRecentDecisions } from '../state/recent-decisions.js';
 import type { RecentDecisions } from '../state/recent-decisions.js';
-import { createReservations } from '../state/reservations.js';
-import type { Reservations } from '../state/reservations.js';
+import { Reservations } from '../state/reservations.js';
 
 const MIB = 1024 * 1024;
 
@@ -193,19 +187,19 @@ export function wireBuckets(
   const { clock, timers, membership, ask, store, log } = deps;
   const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
   const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
-  const table = createBucketTable({
+  const table = new BucketTable({
     maxClients,
     maxBytes: bounds.maxRecordBytes,
     maxHeapBytes: bounds.maxClientHeapBytes,
     secret: options.tableSecret ?? 0,
   });
   const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes, self: options.self });
-  const reservations = createReservations({ clock }, { maxBytes: bounds.maxReservationBytes });
+  const reservations = new Reservations(clock, { maxBytes: bounds.maxReservationBytes });
   const copies = createCopies({ clock, table, recent, reservations }, options);
   const shared = { clock, timers, table, copies, membership, ask };
   const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
-  const writeBehind = store && createWriteBehind({ ...shared, store, log }, options);
-  const coldStartRecovery = writeBehind && createColdStartRecovery({ ...shared, writeBehind, log }, options);
+  const writeBehind = store && new WriteBehind({ ...shared, store, log }, options);
+  const coldStartRecovery = writeBehind && new ColdStartRecovery({ ...shared, writeBehind, log }, options);
   const changes = withWriteBehind(replicator, writeBehind);
   return { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery, changes };
 }
@@ -235,7 +229,7 @@ export function wireDecisions(
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
-  const topClients = createTopClients({ seed: options.tableSecret ?? 0 });
+  const topClients = new TopClients(options.tableSecret ?? 0);
   const forwarder = createForwarder(
     { clock, timers, membership, ask, decider },
     { giveUpAfterMs, maxQueued: options.maxQueued },
@@ -295,7 +289,7 @@ export function wirePolicies(
     (policy, rules) => adaptive.scaled(policy, rules),
     (name) => policyUse.note(name),
   );
-  const adaptive: AdaptiveController = createAdaptiveController(
+  const adaptive: AdaptiveController = new AdaptiveController(
     { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, decider },
     { timeoutMs },
   );

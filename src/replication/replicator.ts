@@ -4,7 +4,7 @@ import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import type { ClientCopies } from '../state/client-snapshot.js';
-import { createTableWalk } from '../state/table-walk.js';
+import { TableWalk } from '../state/table-walk.js';
 import { createCopiedLeases } from './copied-leases.js';
 import { createOutbox } from './outbox.js';
 import type { Unsent } from './outbox.js';
@@ -119,7 +119,7 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
   const { shows: showsLeases } = leases;
   const outbox = createOutbox({ clock, membership, ask, table, copies, showsLeases, acknowledged }, options);
   const queue = createReplicaQueue({ clock, timers, copies, ask, showsLeases }, options);
-  const walk = createTableWalk(
+  const walk = new TableWalk(
     { timers, table },
     {
       visit: place,

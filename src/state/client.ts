@@ -24,16 +24,16 @@ export class Client extends Buckets {
   hashHigh = 0;
   hashLow = 0;
   /** Whether there may be reservations, or decisions on request ids that are not those of batches. */
-  isNamed = false;
+  hasStoredDecisions = false;
   /** The last decision on an item of a batch with a request id; see `batch-decisions.ts`. 0: none. */
   lastItem = 0;
   /** The client's marks when it was read from the table. */
   marks = 0;
   /** Whether the table keeps this object itself, because the buckets do not fit into a record. */
-  isKept = false;
+  isOnHeap = false;
   /** The bytes on the heap of a kept object when it was last written, and its place among the kept ones. */
-  keptBytes = 0;
-  keptPlace = 0;
+  spilledBytes = 0;
+  spilledIndex = 0;
   /** The id, if it is known already. */
   text: string | undefined = undefined;
 

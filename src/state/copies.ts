@@ -126,9 +126,10 @@ export function createCopies(
 
   /** Whether one token bucket, and decisions on items of batches, are all that this node knows of a client. */
   function isPlain(client: Client): boolean {
-    if (client.first !== client || client.isKept) return false;
-    if (client.isNamed && !recent.has(client.id) && !reservations.knows(client.id)) client.isNamed = false;
-    return !client.isNamed;
+    if (client.first !== client || client.isOnHeap) return false;
+    if (client.hasStoredDecisions && !recent.has(client.id) && !reservations.knows(client.id))
+      client.hasStoredDecisions = false;
+    return !client.hasStoredDecisions;
   }
 
   /** Remembers decisions of another node. @param client open in the table */
@@ -139,7 +140,7 @@ export function createCopies(
       if (ageMs >= REQUEST_ID_TTL_MS) continue;
       if (!batches.add(batchId, place, client, item, nowMs - ageMs)) {
         recent.add(client.id, batchItemId(batchId, place), decisionBy(origin, item), ageMs);
-        client.isNamed = true;
+        client.hasStoredDecisions = true;
       }
       client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
     }
@@ -235,9 +236,9 @@ export function createCopies(
         const copies =
           reservations.size() + reserved.length === 0
             ? snapshots
-            : reservations.meet(client, snapshots, reserved, nowMs);
+            : reservations.mergeRemote(client, snapshots, reserved, nowMs);
         table.forgot(mergeSnapshots(client, copies, nowMs));
-        if (decisions.length > 0) client.isNamed = true;
+        if (decisions.length > 0) client.hasStoredDecisions = true;
         for (const { requestId, ageMs, verdict, degraded } of decisions) {
           if (recent.get(clientId, requestId) !== undefined) continue;
           recent.add(clientId, requestId, decisionBy(degraded ? actingOrigin : origin, verdict, verdict.limits), ageMs);

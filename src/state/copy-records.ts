@@ -76,7 +76,7 @@ interface RecordWriter {
   take(): Uint8Array | undefined;
 }
 
-export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): RecordWriter {
+export function createRecordWriter(table: Pick<BucketTable, 'copyId'>): RecordWriter {
   let bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES);
   let length = 0;
   const numbers = new Map<Rule, number>();
@@ -139,7 +139,7 @@ export function createRecordWriter({ copyId }: Pick<BucketTable, 'copyId'>): Rec
       whole(client.ruleChanges);
       whole(client.tokens);
       whole(client.part);
-      const idBytes = copyId(client.slot, bytes, length + 1);
+      const idBytes = table.copyId(client.slot, bytes, length + 1);
       bytes[length] = idBytes - 1;
       length += 1 + idBytes;
       if (itemCount === 0) return;

@@ -15,77 +15,82 @@ interface Entry {
   next: Entry | undefined;
 }
 
+/** Measured bytes on the heap of a rule that only one record has, without its scope. */
+const RULE_BYTES = 180;
+
 /**
  * Holds each rule of the buckets once, under a number. A bucket holds that number instead of the rule. A rule is
  * removed with its last bucket.
  */
-export interface RuleTable {
-  /** Counts one more use. @returns the rule's number, at least 1 */
-  acquire(rule: Rule): number;
-  release(index: number): void;
-  at(index: number): Rule;
-  /** Upper bound of the bytes on the heap. */
-  bytes(): number;
-}
-
-/** Measured bytes on the heap of a rule that only one record has, without its scope. */
-const RULE_BYTES = 180;
-
-export function createRuleTable(): RuleTable {
+export class RuleTable {
   /** Entries by index, from 1. */
-  const entries: (Entry | undefined)[] = [undefined];
-  const freeIndices: number[] = [];
-  const byHash = new Map<number, Entry>();
-  let latest: Entry | undefined;
-  let bytes = 0;
+  private readonly entries: (Entry | undefined)[] = [undefined];
+  private readonly freeIndices: number[] = [];
+  private readonly byHash = new Map<number, Entry>();
+  private latest: Entry | undefined;
+  private allBytes = 0;
 
-  function find(rule: Rule, hash: number): Entry | undefined {
-    let entry = byHash.get(hash);
+  /** Counts one more use. @returns the rule's number, at least 1 */
+  acquire(rule: Rule): number {
+    if (this.latest?.rule !== rule) {
+      const hash = hashOf(rule);
+      this.latest = this.find(rule, hash) ?? this.add(rule, hash);
+    }
+    this.latest.uses += 1;
+    return this.latest.index;
+  }
+
+  release(index: number): void {
+    const entry = this.entries[index]!;
+    entry.uses -= 1;
+    if (entry.uses === 0) this.remove(entry);
+  }
+
+  at(index: number): Rule {
+    return this.entries[index]!.rule;
+  }
+
+  /** Upper bound of the bytes on the heap. */
+  bytes(): number {
+    return this.allBytes;
+  }
+
+  private find(rule: Rule, hash: number): Entry | undefined {
+    let entry = this.byHash.get(hash);
     while (entry !== undefined && !isSame(entry.rule, rule)) entry = entry.next;
     return entry;
   }
 
-  function add(rule: Rule, hash: number): Entry {
-    const index = freeIndices.pop() ?? entries.length;
-    const entry = { rule, hash, index, uses: 0, bytes: RULE_BYTES + scopeBytes(rule.scope), next: byHash.get(hash) };
-    bytes += entry.bytes;
-    entries[index] = entry;
-    byHash.set(hash, entry);
+  private add(rule: Rule, hash: number): Entry {
+    const index = this.freeIndices.pop() ?? this.entries.length;
+    const entry = {
+      rule,
+      hash,
+      index,
+      uses: 0,
+      bytes: RULE_BYTES + scopeBytes(rule.scope),
+      next: this.byHash.get(hash),
+    };
+    this.allBytes += entry.bytes;
+    this.entries[index] = entry;
+    this.byHash.set(hash, entry);
     return entry;
   }
 
-  function remove(entry: Entry): void {
-    entries[entry.index] = undefined;
-    bytes -= entry.bytes;
-    freeIndices.push(entry.index);
-    if (latest === entry) latest = undefined;
-    let before = byHash.get(entry.hash)!;
+  private remove(entry: Entry): void {
+    this.entries[entry.index] = undefined;
+    this.allBytes -= entry.bytes;
+    this.freeIndices.push(entry.index);
+    if (this.latest === entry) this.latest = undefined;
+    let before = this.byHash.get(entry.hash)!;
     if (before === entry) {
-      if (entry.next === undefined) byHash.delete(entry.hash);
-      else byHash.set(entry.hash, entry.next);
+      if (entry.next === undefined) this.byHash.delete(entry.hash);
+      else this.byHash.set(entry.hash, entry.next);
       return;
     }
     while (before.next !== entry) before = before.next!;
     before.next = entry.next;
   }
-
-  return {
-    acquire(rule) {
-      if (latest?.rule !== rule) {
-        const hash = hashOf(rule);
-        latest = find(rule, hash) ?? add(rule, hash);
-      }
-      latest.uses += 1;
-      return latest.index;
-    },
-    release(index) {
-      const entry = entries[index]!;
-      entry.uses -= 1;
-      if (entry.uses === 0) remove(entry);
-    },
-    at: (index) => entries[index]!.rule,
-    bytes: () => bytes,
-  };
 }
 
 export function isSame(a: Rule, b: Rule): boolean {

@@ -31,107 +31,107 @@ interface Shard {
  * An attacker who knows the hash function can choose ids of which many share a place. Therefore the table mixes a
  * secret into the hash. A lookup also reads at most 64 entries for any ids: `add` refuses an entry that finds no place
  * among them.
- */
-interface SlotIndex {
-  /** @returns the slot of this hash and tag for which `isSought` is true, or −1 */
-  find(hash: number, tag: number): number;
-  /** @returns false if no place is left; one of `crowd(hash)` must then be removed first */
-  add(hash: number, tag: number, slot: number): boolean;
-  /** Returns the slots in the entries that a lookup for this hash reads. */
-  crowd(hash: number): number[];
-  remove(hash: number, slot: number): void;
-}
-
-/**
+ *
  * @param hashOf returns the hash, 32 bits, of the client at a slot
  * @param isSought returns whether the client at a slot is the one that the lookup seeks
  */
-export function createSlotIndex(hashOf: (slot: number) => number, isSought: (slot: number) => boolean): SlotIndex {
-  let depth = MIN_DEPTH;
-  let size = 0;
-  let directory: Shard[] = Array.from({ length: 2 ** depth }, () => createShard(MIN_DEPTH));
+export class SlotIndex {
+  private depth = MIN_DEPTH;
+  private size = 0;
+  private directory: Shard[];
 
-  function shardOf(hash: number): Shard {
-    return directory[hash >>> (32 - depth)]!;
+  constructor(
+    private readonly hashOf: (slot: number) => number,
+    private readonly isSought: (slot: number) => boolean,
+  ) {
+    this.directory = Array.from({ length: 2 ** this.depth }, () => createShard(MIN_DEPTH));
   }
 
-  function lead(hash: number, { depth: bits }: Shard, zero: Shard, one: Shard): void {
+  /** @returns the slot of this hash and tag for which `isSought` is true, or −1 */
+  find(hash: number, tag: number): number {
+    const { entries } = this.shardOf(hash);
+    for (let i = 0; i < MAX_PROBES; i += 1) {
+      const entry = entries[(hash + i) & ENTRY_MASK]!;
+      if (entry === 0) return -1;
+      if (entry >>> SLOT_BITS === tag && this.isSought(entry & SLOT_MASK)) return entry & SLOT_MASK;
+    }
+    return -1;
+  }
+
+  /** @returns false if no place is left; one of `probeGroup(hash)` must then be removed first */
+  add(hash: number, tag: number, slot: number): boolean {
+    let shard = this.shardOf(hash);
+    while (shard.count >= MAX_ENTRIES || !insert(shard, hash, (tag << SLOT_BITS) | slot)) {
+      if (!this.maySplit(shard)) return false;
+      this.split(hash, shard);
+      shard = this.shardOf(hash);
+    }
+    this.size += 1;
+    return true;
+  }
+
+  /** Returns the slots in the entries that a lookup for this hash reads. */
+  probeGroup(hash: number): number[] {
+    const { entries } = this.shardOf(hash);
+    const read = Array.from({ length: MAX_PROBES }, (_, i) => entries[(hash + i) & ENTRY_MASK]!);
+    return read.filter((entry) => entry !== 0).map((entry) => entry & SLOT_MASK);
+  }
+
+  remove(hash: number, slot: number): void {
+    const shard = this.shardOf(hash);
+    const { entries } = shard;
+    let gap = hash & ENTRY_MASK;
+    while ((entries[gap]! & SLOT_MASK) !== slot) gap = (gap + 1) & ENTRY_MASK;
+    // A later entry moves up, unless it would come before its own place (Knuth, vol. 3, 6.4, algorithm R).
+    for (let at = (gap + 1) & ENTRY_MASK; entries[at] !== 0; at = (at + 1) & ENTRY_MASK) {
+      const own = this.hashOf(entries[at]! & SLOT_MASK) & ENTRY_MASK;
+      if (((at - own) & ENTRY_MASK) < ((at - gap) & ENTRY_MASK)) continue;
+      entries[gap] = entries[at]!;
+      gap = at;
+    }
+    entries[gap] = 0;
+    shard.count -= 1;
+    this.size -= 1;
+    if (shard.count < MERGE_ENTRIES / 2) this.mergeWithTwin(hash, shard);
+  }
+
+  private shardOf(hash: number): Shard {
+    return this.directory[hash >>> (32 - this.depth)]!;
+  }
+
+  private lead(hash: number, { depth: bits }: Shard, zero: Shard, one: Shard): void {
     // Directory entries of one shard are neighbours.
-    const width = 2 ** (depth - bits);
-    const begin = ((hash >>> (32 - depth)) & -width) >>> 0;
-    directory.fill(zero, begin, begin + width / 2);
-    directory.fill(one, begin + width / 2, begin + width);
+    const width = 2 ** (this.depth - bits);
+    const begin = ((hash >>> (32 - this.depth)) & -width) >>> 0;
+    this.directory.fill(zero, begin, begin + width / 2);
+    this.directory.fill(one, begin + width / 2, begin + width);
   }
 
-  function split(hash: number, shard: Shard): void {
-    if (shard.depth === depth) {
-      directory = directory.flatMap((one) => [one, one]);
-      depth += 1;
+  private split(hash: number, shard: Shard): void {
+    if (shard.depth === this.depth) {
+      this.directory = this.directory.flatMap((one) => [one, one]);
+      this.depth += 1;
     }
     const [zero, one] = [createShard(shard.depth + 1), createShard(shard.depth + 1)];
     const bit = 31 - shard.depth;
-    insertAll(shard, hashOf, (of) => ((of >>> bit) & 1 ? one : zero));
-    lead(hash, shard, zero, one);
+    insertAll(shard, this.hashOf, (of) => ((of >>> bit) & 1 ? one : zero));
+    this.lead(hash, shard, zero, one);
   }
 
-  function mergeWithTwin(hash: number, shard: Shard): void {
+  private mergeWithTwin(hash: number, shard: Shard): void {
     if (shard.depth === MIN_DEPTH) return;
     const bit = 32 - shard.depth;
-    const twin = shardOf((hash ^ (1 << bit)) >>> 0);
+    const twin = this.shardOf((hash ^ (1 << bit)) >>> 0);
     if (twin.depth !== shard.depth || shard.count + twin.count > MERGE_ENTRIES) return;
     const merged = createShard(shard.depth - 1);
-    const fits = insertAll(shard, hashOf, () => merged) && insertAll(twin, hashOf, () => merged);
-    if (fits) lead(hash, merged, merged, merged);
+    const fits = insertAll(shard, this.hashOf, () => merged) && insertAll(twin, this.hashOf, () => merged);
+    if (fits) this.lead(hash, merged, merged, merged);
   }
 
-  function maySplit(shard: Shard): boolean {
-    const due = Math.max(MIN_DEPTH, Math.ceil(Math.log2(size / MAX_ENTRIES)));
+  private maySplit(shard: Shard): boolean {
+    const due = Math.max(MIN_DEPTH, Math.ceil(Math.log2(this.size / MAX_ENTRIES)));
     return shard.depth < Math.min(MAX_DEPTH, due + SPARE_DEPTH);
   }
-
-  return {
-    find(hash, tag) {
-      const { entries } = shardOf(hash);
-      for (let i = 0; i < MAX_PROBES; i += 1) {
-        const entry = entries[(hash + i) & ENTRY_MASK]!;
-        if (entry === 0) return -1;
-        if (entry >>> SLOT_BITS === tag && isSought(entry & SLOT_MASK)) return entry & SLOT_MASK;
-      }
-      return -1;
-    },
-    add(hash, tag, slot) {
-      let shard = shardOf(hash);
-      while (shard.count >= MAX_ENTRIES || !insert(shard, hash, (tag << SLOT_BITS) | slot)) {
-        if (!maySplit(shard)) return false;
-        split(hash, shard);
-        shard = shardOf(hash);
-      }
-      size += 1;
-      return true;
-    },
-    crowd(hash) {
-      const { entries } = shardOf(hash);
-      const read = Array.from({ length: MAX_PROBES }, (_, i) => entries[(hash + i) & ENTRY_MASK]!);
-      return read.filter((entry) => entry !== 0).map((entry) => entry & SLOT_MASK);
-    },
-    remove(hash, slot) {
-      const shard = shardOf(hash);
-      const { entries } = shard;
-      let gap = hash & ENTRY_MASK;
-      while ((entries[gap]! & SLOT_MASK) !== slot) gap = (gap + 1) & ENTRY_MASK;
-      // A later entry moves up, unless it would come before its own place (Knuth, vol. 3, 6.4, algorithm R).
-      for (let at = (gap + 1) & ENTRY_MASK; entries[at] !== 0; at = (at + 1) & ENTRY_MASK) {
-        const own = hashOf(entries[at]! & SLOT_MASK) & ENTRY_MASK;
-        if (((at - own) & ENTRY_MASK) < ((at - gap) & ENTRY_MASK)) continue;
-        entries[gap] = entries[at]!;
-        gap = at;
-      }
-      entries[gap] = 0;
-      shard.count -= 1;
-      size -= 1;
-      if (shard.count < MERGE_ENTRIES / 2) mergeWithTwin(hash, shard);
-    },
-  };
 }
 
 function createShard(depth: number): Shard {

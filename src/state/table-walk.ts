@@ -6,46 +6,44 @@ const STEP = 500;
 const INTERVAL_MS = 20;
 
 /** Walks the whole table in steps, from the last place down. So it visits every client that was there when it began. */
-interface TableWalk {
+export class TableWalk {
+  private remaining = 0;
+  private stop: (() => void) | undefined;
+
+  constructor(
+    private readonly deps: { readonly timers: Timers; readonly table: BucketTable },
+    private readonly visitor: {
+      readonly visit: (client: Client) => void;
+      /** Whether the walk goes on now; if not, it goes on at a later step. */
+      readonly mayGoOn: () => boolean;
+      readonly done: () => void;
+    },
+  ) {}
+
   /** Starts the walk from the beginning. */
-  start(): void;
-  /** Number of clients still to be visited. */
-  left(): number;
-  close(): void;
-}
-
-export function createTableWalk(
-  { timers, table }: { readonly timers: Timers; readonly table: BucketTable },
-  visitor: {
-    readonly visit: (client: Client) => void;
-    /** Whether the walk goes on now; if not, it goes on at a later step. */
-    readonly mayGoOn: () => boolean;
-    readonly done: () => void;
-  },
-): TableWalk {
-  let left = 0;
-  let stop: (() => void) | undefined;
-
-  function step(): void {
-    for (let i = 0; i < STEP && left > 0 && visitor.mayGoOn(); i += 1) {
-      const client = table.at((left -= 1));
-      if (client !== undefined) visitor.visit(client);
-    }
-    if (left > 0) return;
-    stop?.();
-    stop = undefined;
-    visitor.done();
+  start(): void {
+    this.remaining = this.deps.table.size();
+    // The timer runs only during a walk.
+    this.stop ??= this.deps.timers.every(INTERVAL_MS, () => this.step());
   }
 
-  return {
-    start() {
-      left = table.size();
-      // The timer runs only during a walk.
-      stop ??= timers.every(INTERVAL_MS, step);
-    },
-    left: () => left,
-    close() {
-      stop?.();
-    },
-  };
+  /** Number of clients still to be visited. */
+  left(): number {
+    return this.remaining;
+  }
+
+  close(): void {
+    this.stop?.();
+  }
+
+  private step(): void {
+    for (let i = 0; i < STEP && this.remaining > 0 && this.visitor.mayGoOn(); i += 1) {
+      const client = this.deps.table.at((this.remaining -= 1));
+      if (client !== undefined) this.visitor.visit(client);
+    }
+    if (this.remaining > 0) return;
+    this.stop?.();
+    this.stop = undefined;
+    this.visitor.done();
+  }
 }

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable, Client } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
+import type { Client } from '../../src/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/node/lifecycle.js';
 import { isIdle } from '../../src/limits/bucket/bucket.js';
 import { clientBytes } from '../../src/limits/heap-bytes.js';
@@ -56,7 +56,7 @@ describe('bucket table', () => {
     const all = steps(['add', 'add', 'add', 'get', 'peek', 'delete', 'sweep', 'wait'], 200);
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 20 }), all, (maxClients, history) => {
-        const table = createBucketTable({ maxClients });
+        const table = new BucketTable({ maxClients });
         /** When each client is at rest. */
         const model = new Map<string, number>();
         let nowMs = 0;
@@ -101,7 +101,7 @@ describe('bucket table', () => {
   });
 
   it('forgets a client not used for long when it is full of limits that still count', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     for (let i = 0; i < 10; i += 1) addClient(table, `client:${i}`, 1_000, 0);
     table.open(clientKey('client:0'));
     table.peek('client:1');
@@ -111,7 +111,7 @@ describe('bucket table', () => {
   });
 
   it('keeps whoever is used through a flood of others', () => {
-    const table = createBucketTable({ maxClients: 100 });
+    const table = new BucketTable({ maxClients: 100 });
     const regulars = Array.from({ length: 40 }, (_, i) => `regular:${i}`);
     for (const id of regulars) addClient(table, id, 1_000, 0);
     for (let i = 0; i < 10_000; i += 1) {
@@ -121,7 +121,7 @@ describe('bucket table', () => {
   });
 
   it('spares who has used up its limit: newcomers push out those who have most of it left, or else each other', () => {
-    const table = createBucketTable({ maxClients: 160 });
+    const table = new BucketTable({ maxClients: 160 });
     const addExhausted = (id: string): unknown => addClient(table, id, 1_000_000, 0);
     const old = Array.from({ length: 100 }, (_, i) => `old:${i}`);
     for (const id of old) addExhausted(id);
@@ -136,7 +136,7 @@ describe('bucket table', () => {
   });
 
   it('is bounded by the bytes of its clients: of those with long ids it holds fewer', () => {
-    const table = createBucketTable({ maxClients: 10_000, maxBytes: 104_000 });
+    const table = new BucketTable({ maxClients: 10_000, maxBytes: 104_000 });
     for (let i = 0; i < 2_000; i += 1) addClient(table, `client:${i}`.padEnd(20), 1_000, 0);
     expect(table.size()).to.equal(1_000);
     for (let i = 0; i < 2_000; i += 1) addClient(table, `client:${i}`.padEnd(256), 1_000, 0);
@@ -148,20 +148,20 @@ describe('bucket table', () => {
       [3 * (84 + 256), 3],
       [3 * (84 + 256) - 1, 2],
     ] as const) {
-      const table = createBucketTable({ maxClients: 10, maxBytes });
+      const table = new BucketTable({ maxClients: 10, maxBytes });
       for (let i = 0; i < 5; i += 1) addClient(table, `${i}`.padEnd(256), 1_000, 0);
       expect(table.size()).to.equal(held);
     }
   });
 
   it('holds one client though its id alone is above the bound of bytes', () => {
-    const table = createBucketTable({ maxClients: 10, maxBytes: 10 });
+    const table = new BucketTable({ maxClients: 10, maxBytes: 10 });
     for (const id of ['alice', 'bob']) addClient(table, id, 1_000, 0);
     expect(idsOf(table)).to.deep.equal(['bob']);
   });
 
   it('keeps the buckets of a client that got more of them while it was read, whoever is read next', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     for (const id of ['alice', 'bob']) addClient(table, id, 1_000, 0);
     for (const find of [() => table.peek('alice')!, () => table.open(clientKey('alice'))]) {
       const alice = find();
@@ -189,7 +189,7 @@ describe('bucket table', () => {
       Array.from({ length: table.size() }, (_, i) => bucketsOf(table.at(i)!)).reduce((a, b) => a + b, 0);
     const heldBytes = (table: BucketTable): number =>
       Array.from({ length: table.size() }, (_, i) => table.at(i)!)
-        .filter(({ isKept }) => isKept)
+        .filter(({ isOnHeap }) => isOnHeap)
         .reduce((bytes, client) => bytes + clientBytes(client, Buffer.byteLength(client.id)), 0);
     /** What the limiter does with a check. */
     function ask(table: BucketTable, id: string, rules: readonly Rule[], nowMs = 0): void {
@@ -200,7 +200,7 @@ describe('bucket table', () => {
 
     it('takes no more of the heap than its bound, whoever asks under ever more limits', () => {
       // A client with eight sliding windows takes 5 KB.
-      const table = createBucketTable({ maxClients: 100, maxHeapBytes: 100_000 });
+      const table = new BucketTable({ maxClients: 100, maxHeapBytes: 100_000 });
       for (let round = 0; round < 8; round += 1) {
         for (let i = 0; i < 100; i += 1) {
           ask(table, `flood:${i}`, limits(8, round * 8));
@@ -212,7 +212,7 @@ describe('bucket table', () => {
     });
 
     it('counts one sliding window by its weight too, and keeps those that are exhausted', () => {
-      const table = createBucketTable({ maxClients: 10_000, maxHeapBytes: 100_000 });
+      const table = new BucketTable({ maxClients: 10_000, maxHeapBytes: 100_000 });
       for (let i = 0; i < 50; i += 1) ask(table, `exhausted:${i}`, limits(1, 0, 1));
       for (let i = 0; i < 1_000; i += 1) {
         ask(table, `flood:${i}`, limits(1, 0, i % 2 === 0 ? 1 : 1_000));
@@ -222,14 +222,14 @@ describe('bucket table', () => {
     });
 
     it('makes room for rules of their own with clients that were not used for long', () => {
-      const table = createBucketTable({ maxClients: 10_000, maxHeapBytes: 18_000 });
+      const table = new BucketTable({ maxClients: 10_000, maxHeapBytes: 18_000 });
       for (let i = 0; i < 1_000; i += 1) ask(table, `client:${i}`, [tokenBucket(1_000, DAY_MS + i)]);
       expect(table.size()).to.be.within(50, 100);
       expect(table.peek('client:999')).to.not.equal(undefined);
     });
 
     it('takes nothing from clients with one limit, from those who have used up theirs, or from those in use', () => {
-      const table = createBucketTable({ maxClients: 200, maxHeapBytes: 150_000 });
+      const table = new BucketTable({ maxClients: 200, maxHeapBytes: 150_000 });
       for (let i = 0; i < 50; i += 1) ask(table, `single:${i}`, [tokenBucket(1_000, DAY_MS)]);
       for (let i = 0; i < 20; i += 1) ask(table, `exhausted:${i}`, limits(3, 0, 1));
       for (let round = 0; round < 50; round += 1) {
@@ -244,7 +244,7 @@ describe('bucket table', () => {
     });
 
     it('drops buckets at rest first, and does not count them', () => {
-      const table = createBucketTable({ maxClients: 100, maxHeapBytes: 140_000 });
+      const table = new BucketTable({ maxClients: 100, maxHeapBytes: 140_000 });
       for (let i = 0; i < 50; i += 1) ask(table, `past:${i}`, [...limits(1), tokenBucket(1, 10), tokenBucket(1, 20)]);
       for (let i = 0; i < 30; i += 1) ask(table, `now:${i}`, limits(3), 100);
       expect(table.unexpiredEvictions()).to.equal(0);
@@ -252,7 +252,7 @@ describe('bucket table', () => {
     });
 
     it('has room again once those are gone that took it', () => {
-      const table = createBucketTable({ maxClients: 10, maxHeapBytes: 15_000 });
+      const table = new BucketTable({ maxClients: 10, maxHeapBytes: 15_000 });
       for (let round = 0; round < 3; round += 1) {
         for (let i = 0; i < 5; i += 1) ask(table, `client:${round}:${i}`, limits(3));
         expect(held(table)).to.equal(15);
@@ -263,7 +263,7 @@ describe('bucket table', () => {
   });
 
   it('drops a client at rest rather than one not used for long, and does not count it', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     for (let i = 0; i < 10; i += 1) addClient(table, `client:${i}`, i === 5 ? 10 : 1_000, 0);
     addClient(table, 'newcomer', 1_000, 10);
     expect(table.peek('client:5')).to.equal(undefined);
@@ -271,7 +271,7 @@ describe('bucket table', () => {
   });
 
   it('drops no client at rest while decisions on its request ids are remembered', () => {
-    const table = createBucketTable({ maxClients: 2 });
+    const table = new BucketTable({ maxClients: 2 });
     const alice = addClient(table, 'alice', 1, 0);
     alice.remembersUntilMs = 100;
     table.close(alice, 0);
@@ -287,7 +287,7 @@ describe('bucket table', () => {
   it('comes to every client at rest within two passes of the sweep, whatever is added, used and deleted meanwhile', () => {
     fc.assert(
       fc.property(steps(CHURN, 80), pauses, fc.integer({ min: 1, max: 7 }), (before, between, count) => {
-        const table = createBucketTable({ maxClients: CLIENTS });
+        const table = new BucketTable({ maxClients: CLIENTS });
         for (const step of before) churn(table, step, 0);
         // The sweep is somewhere by now.
         table.sweep(count, 0);
@@ -309,7 +309,7 @@ describe('bucket table', () => {
   it('shows who goes down its places every client that stays, whatever is added, used and deleted meanwhile', () => {
     fc.assert(
       fc.property(steps(CHURN, 80), pauses, (before, between) => {
-        const table = createBucketTable({ maxClients: CLIENTS });
+        const table = new BucketTable({ maxClients: CLIENTS });
         for (const step of before) churn(table, step, 0);
         const stayed = new Map(idsOf(table).map((id) => [id, table.peek(id)!.generation]));
         const met = new Set<number>();
@@ -328,7 +328,7 @@ describe('bucket table', () => {
   });
 
   it('of a million clients sweeps a 600th in a step, even if it drops them all', () => {
-    const table = createBucketTable({ maxClients: 1_000_000 });
+    const table = new BucketTable({ maxClients: 1_000_000 });
     for (let i = 0; i < 1_000_000; i += 1) addClient(table, `client:${i}`, 1_000, 0);
     table.sweep(SWEEP_CLIENTS, 500);
     expect(table.size(), 'nothing to drop').to.equal(1_000_000);
@@ -340,7 +340,7 @@ describe('bucket table', () => {
   }).timeout(120_000);
 
   it('looks once at its only client in a step for a million, and drops it', () => {
-    const table = createBucketTable({ maxClients: 1_000_000 });
+    const table = new BucketTable({ maxClients: 1_000_000 });
     for (let i = 0; i < 20; i += 1) {
       addClient(table, 'alice', 1, 0);
       // Each look at a client that has a state compares its end with the time.

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { createCells } from '../../src/state/cells.js';
+import { Cells } from '../../src/state/cells.js';
 
 describe('cells in pages', () => {
   const create = () => {
     let made = 0;
-    const cells = createCells(2, () => `page ${(made += 1)}`);
+    const cells = new Cells(2, () => `page ${(made += 1)}`);
     return { cells, takeMany: (count: number) => Array.from({ length: count }, () => cells.take()), made: () => made };
   };
 

@@ -7,7 +7,7 @@ import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { checkMany } from '../support/batch.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
-import { createTopClients } from '../../src/limits/top-clients.js';
+import { TopClients } from '../../src/limits/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 
 const RULES = [tokenBucket(10, 1_000)];
@@ -53,7 +53,7 @@ function createSetup(answer: Decision | Promise<Decision>) {
       timers,
       limiter,
       membership,
-      topClients: createTopClients({ seed: 1 }),
+      topClients: new TopClients(1),
     }),
   };
 }

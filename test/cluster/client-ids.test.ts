@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { createClientIds } from '../../src/state/client-ids.js';
+import { ClientIds } from '../../src/state/client-ids.js';
 
 describe('the ids of clients outside the heap', () => {
   const IDS = ['a', 'alice', 'alicf', 'alic', 'ä', 'äb', 'a\u007f', '\u{1F511}', 'x'.repeat(256), 'é'.repeat(128)];
 
   it('are read as they were written, and equal their own text and bytes alone', () => {
-    const ids = createClientIds();
+    const ids = new ClientIds();
     const written = IDS.map((id) => ({ id, cell: ids.write(id), bytes: ids.writtenBytes() }));
     for (const { id, cell, bytes } of written) {
       expect(bytes).to.equal(Buffer.byteLength(id));
@@ -20,7 +20,7 @@ describe('the ids of clients outside the heap', () => {
   });
 
   it('differ from texts of as many characters or bytes, and of fewer', () => {
-    const ids = createClientIds();
+    const ids = new ClientIds();
     const cell = ids.write('abc');
     for (const other of ['ab', 'abd', 'abcd', 'äbc', 'aä', 'ä', 'abä'])
       expect(ids.equals(cell, 3, other)).to.equal(false);
@@ -29,7 +29,7 @@ describe('the ids of clients outside the heap', () => {
   });
 
   it('are copied to their place, and nowhere else', () => {
-    const ids = createClientIds();
+    const ids = new ClientIds();
     const cell = ids.write('alice');
     const target = Buffer.alloc(8, '-');
     ids.copy(cell, 5, target, 2);
@@ -37,7 +37,7 @@ describe('the ids of clients outside the heap', () => {
   });
 
   it('hold the bytes of their cells until they are released', () => {
-    const ids = createClientIds();
+    const ids = new ClientIds();
     const cell = ids.write('x'.repeat(37));
     expect(ids.cellBytes(37)).to.equal(40);
     expect(ids.heldBytes()).to.equal(40);

@@ -5,7 +5,7 @@ describe('a client as the table shows it', () => {
   it('has no place and no name at first, and reads its id once', () => {
     let reads = 0;
     const client = new Client((slot) => `client ${slot}, read ${(reads += 1)}`);
-    expect(client).to.include({ slot: -1, isNamed: false, isKept: false });
+    expect(client).to.include({ slot: -1, hasStoredDecisions: false, isOnHeap: false });
     client.slot = 7;
     expect([client.id, client.id]).to.deep.equal(['client 7, read 1', 'client 7, read 1']);
   });

@@ -1,12 +1,12 @@
 import { expect } from 'chai';
-import { createColdStartRecovery } from '../../src/node/durability/cold-start-recovery.js';
+import { ColdStartRecovery } from '../../src/node/durability/cold-start-recovery.js';
 import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import type { PeerMessage } from '../../src/protocol/messages.js';
-import { createBucketTable, MARK } from '../../src/state/bucket-table.js';
+import { BucketTable, MARK } from '../../src/state/bucket-table.js';
 import { createCopies } from '../../src/state/copies.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
-import { createReservations } from '../../src/state/reservations.js';
+import { Reservations } from '../../src/state/reservations.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { createWorld } from '../sim/world.js';
@@ -163,7 +163,7 @@ describe('cold-start recovery', () => {
   it('sends clients again to a member that has refused them, until it has them', async () => {
     const nowMs = 1_000;
     const clock = { nowMs: () => nowMs };
-    const table = createBucketTable({ maxClients: 100 });
+    const table = new BucketTable({ maxClients: 100 });
     const options = { self: 'a:1', version: '0', suspectAfterMs: 1_000, replicas: 1, maxClients: 100 };
     const hooks = { onRingChange: () => undefined, onConcurrentLeave: () => undefined };
     const membership = new GossipMembership(clock, { ...options, ...hooks });
@@ -173,9 +173,9 @@ describe('cold-start recovery', () => {
     const sent: (readonly ClientSnapshot[])[] = [];
     const stored = {
       recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
-      reservations: createReservations({ clock }, { maxBytes: 1e6 }),
+      reservations: new Reservations(clock, { maxBytes: 1e6 }),
     };
-    const recovery = createColdStartRecovery(
+    const recovery = new ColdStartRecovery(
       {
         clock,
         timers: { every: () => () => undefined, soon: (action) => action(), sleep: () => Promise.resolve() },

@@ -3,7 +3,7 @@ import type { Membership } from '../../src/membership/membership.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { createCopiedLeases } from '../../src/replication/copied-leases.js';
 import { createPlacement } from '../../src/replication/placement.js';
-import { createBucketTable } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
 import { hasLeases, lend } from '../../src/limits/bucket/bucket.js';
 import { toSnapshots } from '../../src/limits/bucket/snapshot.js';
@@ -25,7 +25,7 @@ function ringOf(members: readonly NodeId[]): Ring {
 /** A node that knows a client of which 5 tokens are lent. */
 function createHolder(...members: NodeId[]) {
   const clock = createFakeClock(1_000);
-  const table = createBucketTable({ maxClients: 9 });
+  const table = new BucketTable({ maxClients: 9 });
   const joiners = new Set<NodeId>();
   let ring = ringOf(members);
   const membership = {

@@ -1,13 +1,12 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable, Client } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
+import type { Client } from '../../src/state/bucket-table.js';
 import { createCopies } from '../../src/state/copies.js';
 import type { Copies } from '../../src/state/copies.js';
 import { areRecords } from '../../src/state/copy-records.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import type { RecentDecisions } from '../../src/state/recent-decisions.js';
-import { createReservations } from '../../src/state/reservations.js';
-import type { Reservations } from '../../src/state/reservations.js';
+import { Reservations } from '../../src/state/reservations.js';
 import type { ClientCopies } from '../../src/state/client-snapshot.js';
 import { batchItemId } from '../../src/limits/batch-item-id.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
@@ -42,9 +41,9 @@ describe('copies', () => {
   });
 
   function createNode(): Node {
-    const table = createBucketTable({ maxClients: 1_000 });
+    const table = new BucketTable({ maxClients: 1_000 });
     const recent = createRecentDecisions({ clock }, { maxBytes: 1e7, self: 'a:1' });
-    const reservations = createReservations({ clock }, { maxBytes: 1e6 });
+    const reservations = new Reservations(clock, { maxBytes: 1e6 });
     const copies = createCopies({ clock, table, recent, reservations }, { self: 'a:1' });
     return { table, recent, reservations, copies };
   }
@@ -75,7 +74,7 @@ describe('copies', () => {
   const decideNamed = (node: Node, id: string, requestId: string, remaining: number, degraded = false): void =>
     change(node, id, (client, nowMs) => {
       node.recent.add(id, requestId, { ...decision(remaining), degraded });
-      client.isNamed = true;
+      client.hasStoredDecisions = true;
       client.remembersUntilMs = nowMs + 60_000;
     });
 

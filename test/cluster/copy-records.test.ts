@@ -1,13 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { areRecords, createRecordWriter, readRecords } from '../../src/state/copy-records.js';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
 import { createCopies } from '../../src/state/copies.js';
 import type { Copies } from '../../src/state/copies.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import type { RecentDecisions } from '../../src/state/recent-decisions.js';
-import { createReservations } from '../../src/state/reservations.js';
+import { Reservations } from '../../src/state/reservations.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, decide } from '../../src/limits/decide/decide.js';
 import { addBucket } from '../../src/limits/bucket/bucket.js';
@@ -27,10 +26,10 @@ interface Node {
 
 function createNode(startMs: number): Node {
   const clock = createFakeClock(startMs);
-  const table = createBucketTable({ maxClients: 1_000 });
+  const table = new BucketTable({ maxClients: 1_000 });
   const others = {
     recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
-    reservations: createReservations({ clock }, { maxBytes: 1e6 }),
+    reservations: new Reservations(clock, { maxBytes: 1e6 }),
   };
   return { recent: others.recent, clock, table, copies: createCopies({ clock, table, ...others }, { self: 'a:1' }) };
 }

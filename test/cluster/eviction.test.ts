@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
 import { clientBytes } from '../../src/limits/heap-bytes.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
@@ -14,7 +13,7 @@ const idOf = (i: number): string => `client:${i}`;
 
 /** A full table of so many clients, which have used up little, or what `usedBy` says. */
 function createFull(count: number, usedBy: (i: number) => number = () => 1_000): BucketTable {
-  const table = createBucketTable({ maxClients: count });
+  const table = new BucketTable({ maxClients: count });
   for (let i = 0; i < count; i += 1) addClient(table, idOf(i), usedBy(i), 0);
   return table;
 }
@@ -121,7 +120,7 @@ describe('a newcomer in a full table', () => {
   });
 
   it('whose place in the index is crowded pushes out the one there that has used up least', () => {
-    const table = createBucketTable({ maxClients: 1_000 });
+    const table = new BucketTable({ maxClients: 1_000 });
     const crowd = Array.from({ length: 65 }, (_, i) => ({ clientId: idOf(i), hashHigh: 1, hashLow: 1 }));
     for (const [i, key] of crowd.entries()) {
       const client = table.open(key);
@@ -156,13 +155,13 @@ describe('a table whose part of the heap is full', () => {
 
   /** Room for three clients with these rules and for the rules of a few others. */
   function createTable(rules: readonly Rule[]): BucketTable {
-    const sample = createBucketTable({ maxClients: 1 });
+    const sample = new BucketTable({ maxClients: 1 });
     ask(sample, 'a', rules);
-    return createBucketTable({ maxClients: 100, maxHeapBytes: 3 * clientBytes(sample.at(0)!, 1) + 500 });
+    return new BucketTable({ maxClients: 100, maxHeapBytes: 3 * clientBytes(sample.at(0)!, 1) + 500 });
   }
 
   it('takes nothing while it is not above its bound, to the byte, with the rules of its records', () => {
-    const sample = createBucketTable({ maxClients: 1 });
+    const sample = new BucketTable({ maxClients: 1 });
     ask(sample, 'a', two());
     const RULE_BYTES = 180;
     const bytes = 2 * clientBytes(sample.at(0)!, 1) + 2 * RULE_BYTES;
@@ -170,7 +169,7 @@ describe('a table whose part of the heap is full', () => {
       [bytes, [2, 2]],
       [bytes - 1, [1, 2]],
     ] as const) {
-      const table = createBucketTable({ maxClients: 9, maxHeapBytes });
+      const table = new BucketTable({ maxClients: 9, maxHeapBytes });
       for (const [i, id] of ['y', 'z'].entries()) ask(table, id, [tokenBucket(1, DAY_MS + i)]);
       for (const id of ['a', 'b']) ask(table, id, two());
       expect(['a', 'b'].map((id) => bucketsOf(table, id))).to.deep.equal(buckets);
@@ -239,10 +238,10 @@ describe('a table whose part of the heap is full of clients that have used up th
   }
 
   it('drops one of the newest for each newcomer, and counts it', () => {
-    const sample = createBucketTable({ maxClients: 1 });
+    const sample = new BucketTable({ maxClients: 1 });
     add(sample, idOf(10), slidingWindow(1, DAY_MS));
     const maxHeapBytes = 60 * clientBytes(sample.at(0)!, idOf(10).length);
-    const table = createBucketTable({ maxClients: 1_000, maxHeapBytes: maxHeapBytes + 180 });
+    const table = new BucketTable({ maxClients: 1_000, maxHeapBytes: maxHeapBytes + 180 });
     for (let i = 0; i < 20; i += 1) add(table, `flat:${i}`, tokenBucket(1_000, DAY_MS));
     for (let i = 10; i < 80; i += 1) {
       add(table, idOf(i), slidingWindow(1, DAY_MS));
@@ -254,7 +253,7 @@ describe('a table whose part of the heap is full of clients that have used up th
   });
 
   it('drops clients at rest for the sake of the rules that only they have, and does not count them', () => {
-    const table = createBucketTable({ maxClients: 1_000, maxHeapBytes: 9_000 });
+    const table = new BucketTable({ maxClients: 1_000, maxHeapBytes: 9_000 });
     for (let i = 0; i < 50; i += 1) add(table, idOf(i), tokenBucket(1, 1_000 + i));
     for (let i = 50; i < 90; i += 1) add(table, idOf(i), tokenBucket(1, DAY_MS + i), 2_000);
     expect(table.unexpiredEvictions()).to.equal(0);
@@ -262,7 +261,7 @@ describe('a table whose part of the heap is full of clients that have used up th
   });
 
   it('keeps a single client that is above the bound by itself', () => {
-    const table = createBucketTable({ maxClients: 9, maxHeapBytes: 1 });
+    const table = new BucketTable({ maxClients: 9, maxHeapBytes: 1 });
     add(table, 'alice', slidingWindow(1, DAY_MS));
     expect([table.size(), table.unexpiredEvictions()]).to.deep.equal([1, 0]);
   });
@@ -270,7 +269,7 @@ describe('a table whose part of the heap is full of clients that have used up th
 
 describe('an empty client', () => {
   it('is not added, unless decisions on its request ids are remembered', () => {
-    const table = createBucketTable({ maxClients: 9 });
+    const table = new BucketTable({ maxClients: 9 });
     for (const [id, remembersUntilMs] of [
       ['alice', 0],
       ['bob', 100],
@@ -284,9 +283,9 @@ describe('an empty client', () => {
   });
 
   it('has nothing of the client that was opened before it', () => {
-    const table = createBucketTable({ maxClients: 9 });
+    const table = new BucketTable({ maxClients: 9 });
     const alice = addClient(table, 'alice', 1_000, 0);
-    Object.assign(alice, { isNamed: true, lastItem: 7, remembersUntilMs: 100 });
+    Object.assign(alice, { hasStoredDecisions: true, lastItem: 7, remembersUntilMs: 100 });
     table.close(alice, 0);
     for (const open of [
       (id: string) => table.open(clientKey(id)),
@@ -294,11 +293,11 @@ describe('an empty client', () => {
       (id: string) => table.openCopyOf(Buffer.from(id), 0, id.length),
       (id: string) => table.openBytes(5, 6, Buffer.from(id), 0, id.length),
     ]) {
-      expect(table.openKnown('alice')).to.include({ isNamed: true, lastItem: 7 });
+      expect(table.openKnown('alice')).to.include({ hasStoredDecisions: true, lastItem: 7 });
       const blank = {
         id: 'bob',
         slot: -1,
-        isNamed: false,
+        hasStoredDecisions: false,
         lastItem: 0,
         remembersUntilMs: 0,
         marks: 0,

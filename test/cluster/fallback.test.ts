@@ -6,7 +6,7 @@ import type { Membership } from '../../src/membership/membership.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
-import { createTopClients } from '../../src/limits/top-clients.js';
+import { TopClients } from '../../src/limits/top-clients.js';
 
 const OTHERS = ['b:1', 'c:1', 'd:1'];
 
@@ -14,7 +14,7 @@ function createSetup(onUnavailable: OnUnavailable, others = OTHERS) {
   const clock = createFakeClock(1_000);
   const membership = { self: () => ({ id: 'a:1' }), others: () => others } as unknown as Membership;
   const fallback = createFallback(
-    { clock, membership, topClients: createTopClients({ seed: 1 }) },
+    { clock, membership, topClients: new TopClients(1) },
     { onUnavailable, maxClients: 100, maxBytes: 1e6 },
   );
   return { clock, fallback };

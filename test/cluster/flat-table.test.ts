@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBucketTable, MARK } from '../../src/state/bucket-table.js';
+import { BucketTable, MARK } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
-import { createSlotIndex } from '../../src/state/slot-index.js';
+import { SlotIndex } from '../../src/state/slot-index.js';
 import { addBucket, Buckets, isIdle, lend, takeBack } from '../../src/limits/bucket/bucket.js';
 import { leasesFrom } from '../../src/limits/bucket/lease.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
@@ -24,7 +24,7 @@ describe('the flat table', () => {
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60, size: 'max' }), (history) => {
-        const table = createBucketTable({ maxClients: 100 });
+        const table = new BucketTable({ maxClients: 100 });
         const model = new Map<string, Buckets>();
         let nowMs = 0;
         for (const [i, { id, rules, cost, then, waitMs }] of history.entries()) {
@@ -62,7 +62,7 @@ describe('the flat table', () => {
   });
 
   it('finds every client by its whole id, though ids begin alike and have all sorts of lengths', () => {
-    const table = createBucketTable({ maxClients: 5_000, secret: 12345 });
+    const table = new BucketTable({ maxClients: 5_000, secret: 12345 });
     const ids = Array.from({ length: 5_000 }, (_, i) => `${'é'.repeat(i % 60)}${'a'.repeat(i % 7)}${i}`);
     for (const id of ids) addClient(table, id, 1_000, 0);
     for (const id of ids) expect(table.peek(id)?.id).to.equal(id);
@@ -73,7 +73,7 @@ describe('the flat table', () => {
   });
 
   it('tells clients apart whose hashes are equal, by text and by bytes', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     const ids = ['alice', 'alic', 'alice2', 'ali', 'älic', 'bob'];
     const held: string[] = [];
     for (const clientId of ids) {
@@ -93,13 +93,13 @@ describe('the flat table', () => {
   });
 
   it('has all that a client got, however large it is, when the client is read again', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     addClient(table, 'first', 1_000, 0);
     const [flat, faster] = [RULES[0]!, { ...RULES[0]!, limit: 20 }];
     const lease = { id: 'l', tokens: 2, endMs: 300, spent: undefined };
     const changes: Partial<Client>[] = [
-      { isNamed: true, lastItem: 2 ** 31 - 1, remembersUntilMs: 2 ** 50 },
-      { isNamed: false },
+      { hasStoredDecisions: true, lastItem: 2 ** 31 - 1, remembersUntilMs: 2 ** 50 },
+      { hasStoredDecisions: false },
       { rule: faster },
       { rule: flat, tokens: 2 ** 31 - 1, part: 999, atMs: 2 ** 50, ruleChanges: 2 ** 31 - 1 },
       { tokens: 2 ** 31 },
@@ -122,11 +122,11 @@ describe('the flat table', () => {
         for (const [field, value] of Object.entries(expected))
           expect(read[field as keyof Client], field).to.deep.equal(value);
     }
-    expect(table.peek('first')).to.include({ isNamed: false, tokens: 1_000 });
+    expect(table.peek('first')).to.include({ hasStoredDecisions: false, tokens: 1_000 });
   });
 
   it('takes the heap of one rule for a client whose limit changes again and again', () => {
-    const table = createBucketTable({ maxClients: 10, maxHeapBytes: 1_000 });
+    const table = new BucketTable({ maxClients: 10, maxHeapBytes: 1_000 });
     addClient(table, 'first', 1_000, 0);
     for (let limit = 10; limit < 100; limit += 1) {
       const alice = table.open(clientKey('alice'));
@@ -138,7 +138,7 @@ describe('the flat table', () => {
   });
 
   it('has nothing at the slot of a client that was deleted', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     const { slot } = addClient(table, 'alice', 1_000, 0);
     addClient(table, 'bob', 1_000, 0);
     table.delete('alice');
@@ -147,7 +147,7 @@ describe('the flat table', () => {
   });
 
   it('shows nobody a mark of the client that had the slot before', () => {
-    const table = createBucketTable({ maxClients: 10 });
+    const table = new BucketTable({ maxClients: 10 });
     const { slot } = addClient(table, 'alice', 1_000, 0);
     expect(table.mark(slot, MARK.changed)).to.equal(true);
     expect(table.mark(slot, MARK.changed)).to.equal(false);
@@ -163,7 +163,7 @@ describe('the flat table', () => {
 describe('the index of slots', () => {
   it('holds what a map would, through splits, merges and removals', () => {
     const hashes: number[] = [];
-    const index = createSlotIndex(
+    const index = new SlotIndex(
       (slot) => hashes[slot]!,
       (slot) => slot === sought,
     );
@@ -193,13 +193,13 @@ describe('the index of slots', () => {
 
   it('refuses what finds no place among the 64 entries of a lookup, and holds on to the rest', () => {
     let sought = 0;
-    const index = createSlotIndex(
+    const index = new SlotIndex(
       () => 7,
       (slot) => slot === sought,
     );
     for (let slot = 0; slot < 64; slot += 1) expect(index.add(7, 1, slot)).to.equal(true);
     expect(index.add(7, 1, 64)).to.equal(false);
-    expect(index.crowd(7)).to.have.lengthOf(64);
+    expect(index.probeGroup(7)).to.have.lengthOf(64);
     for (sought = 0; sought < 64; sought += 1) expect(index.find(7, 1)).to.equal(sought);
     index.remove(7, 30);
     expect(index.add(7, 1, 64)).to.equal(true);
@@ -210,7 +210,7 @@ describe('the index of slots', () => {
   /** An index of entries with these hashes, which are all in it at first. */
   function createIndexOf(hashes: readonly number[]) {
     let sought = 0;
-    const index = createSlotIndex(
+    const index = new SlotIndex(
       (slot) => hashes[slot]!,
       (slot) => slot === sought,
     );
@@ -232,7 +232,7 @@ describe('the index of slots', () => {
         for (sought = 0; sought < hashes.length; sought += 1)
           expect(index.find(hashes[sought]!, 1)).to.equal(held.has(sought) ? sought : -1);
       },
-      sizes: (...crowds: number[]) => crowds.map((hash) => index.crowd(hash).length),
+      sizes: (...crowds: number[]) => crowds.map((hash) => index.probeGroup(hash).length),
     };
     return bench;
   }
@@ -266,9 +266,9 @@ describe('the index of slots', () => {
     bench.expectAll();
   });
 
-  it('loses no entry of a crowd when it splits', () => {
-    const crowd = [...new Array<number>(60).fill(5), ...new Array<number>(9).fill(10)];
-    const hashes = [...crowd, ...from(200, 800).map((i) => i + (i % 2) * SECOND)];
+  it('loses no entry of a probeGroup when it splits', () => {
+    const probeGroup = [...new Array<number>(60).fill(5), ...new Array<number>(9).fill(10)];
+    const hashes = [...probeGroup, ...from(200, 800).map((i) => i + (i % 2) * SECOND)];
     const bench = createIndexOf(hashes);
     for (const slot of from(0, hashes.length)) expect(bench.add(slot)).to.equal(true);
     expect(bench.sizes(300, SECOND + 300)).to.deep.equal([32, 32]);
@@ -285,7 +285,7 @@ describe('the index of slots', () => {
     bench.expectAll();
   });
 
-  it('merges no shards whose entries would crowd one', () => {
+  it('merges no shards whose entries would probeGroup one', () => {
     const hashes = [...new Array<number>(50).fill(5), ...new Array<number>(50).fill(SECOND + 5)];
     const bench = createIndexOf(hashes);
     for (const slot of from(0, 100)) expect(bench.add(slot)).to.equal(true);

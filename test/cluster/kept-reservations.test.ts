@@ -1,8 +1,7 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable, Client } from '../../src/state/bucket-table.js';
-import { createReservations } from '../../src/state/reservations.js';
-import type { Reservations } from '../../src/state/reservations.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
+import type { Client } from '../../src/state/bucket-table.js';
+import { Reservations } from '../../src/state/reservations.js';
 import type { ReservationSnapshot } from '../../src/state/client-snapshot.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { decide } from '../../src/limits/decide/decide.js';
@@ -22,8 +21,8 @@ describe('the reservations that a node keeps', () => {
 
   beforeEach(() => {
     clock = createFakeClock(1_000_000);
-    table = createBucketTable({ maxClients: 9 });
-    reservations = createReservations({ clock }, { maxBytes: 1e6 });
+    table = new BucketTable({ maxClients: 9 });
+    reservations = new Reservations(clock, { maxBytes: 1e6 });
   });
 
   function change<T>(by: (client: Client, nowMs: number) => T, id = 'alice'): T {
@@ -44,12 +43,12 @@ describe('the reservations that a node keeps', () => {
   const settle = (id: string, cost: number) =>
     change((client, nowMs) => reservations.settle(client, id, cost, nowMs)?.settled);
 
-  const meet = (theirs: Partial<ReservationSnapshot>[]) =>
+  const mergeRemote = (theirs: Partial<ReservationSnapshot>[]) =>
     change((client, nowMs) => {
       const full = theirs.map((one): ReservationSnapshot => {
         return { id: 'r', cost: 10, rules: [PER_DAY], ageMs: 0, least: [[10, 0]], settled: undefined, ...one };
       });
-      return reservations.meet(client, [], full, nowMs);
+      return reservations.mergeRemote(client, [], full, nowMs);
     });
 
   /** Tokens, rounded up. */
@@ -80,7 +79,10 @@ describe('the reservations that a node keeps', () => {
       false,
       [],
     ]);
-    expect(table.peek('alice')).to.include({ isNamed: true, remembersUntilMs: clock.nowMs() + TEN_MINUTES_MS });
+    expect(table.peek('alice')).to.include({
+      hasStoredDecisions: true,
+      remembersUntilMs: clock.nowMs() + TEN_MINUTES_MS,
+    });
     clock.advance(1_000);
     expect([settle('r', 4), settle('r', 9), settle('s', 1)]).to.deep.equal([4, 4, undefined]);
     expect([reservations.has('alice', 'r'), reservations.hasOpen('alice')]).to.deep.equal([true, false]);
@@ -200,7 +202,7 @@ describe('the reservations that a node keeps', () => {
 
   describe('of another node', () => {
     it('are kept for the rest of ten minutes', () => {
-      meet([{ id: 'old', ageMs: TEN_MINUTES_MS }, { id: 'last', ageMs: TEN_MINUTES_MS - 1 }, { settled: 3 }]);
+      mergeRemote([{ id: 'old', ageMs: TEN_MINUTES_MS }, { id: 'last', ageMs: TEN_MINUTES_MS - 1 }, { settled: 3 }]);
       expect(idsOf()).to.deep.equal(['last', 'r']);
       expect([reservations.has('alice', 'old'), settle('r', 9)]).to.deep.equal([false, 3]);
       expect(reservations.hasOpen('alice')).to.equal(true);
@@ -209,14 +211,14 @@ describe('the reservations that a node keeps', () => {
     });
 
     it('are not open where they are settled', () => {
-      meet([{ settled: 3 }]);
+      mergeRemote([{ settled: 3 }]);
       expect([reservations.knows('alice'), reservations.hasOpen('alice')]).to.deep.equal([true, false]);
     });
 
     it('raise no least debt of this node', () => {
       take('r', 10, [PER_SECOND]);
       clock.advance(7_000);
-      meet([{ rules: [PER_SECOND], ageMs: 7_000, least: [[8, 0]] }]);
+      mergeRemote([{ rules: [PER_SECOND], ageMs: 7_000, least: [[8, 0]] }]);
       take(undefined, 50, [PER_SECOND]);
       settle('r', 0);
       expect(owed(PER_SECOND)).to.equal(50);
@@ -224,10 +226,10 @@ describe('the reservations that a node keeps', () => {
 
     it('settle those of this node, and lower their least debts', () => {
       take('r', 10);
-      meet([{ settled: 4 }]);
+      mergeRemote([{ settled: 4 }]);
       expect([owed(), settle('r', 9)]).to.deep.equal([4, 4]);
       take('s', 10);
-      meet([{ id: 's', least: [[3, 0]] }]);
+      mergeRemote([{ id: 's', least: [[3, 0]] }]);
       settle('s', 0);
       expect(owed()).to.equal(4 + 10 - 3);
     });
@@ -236,9 +238,9 @@ describe('the reservations that a node keeps', () => {
       take('r', 10);
       settle('r', 4);
       clock.advance(100);
-      for (const settled of [undefined, 3, 4]) meet([{ ageMs: 100, settled }]);
+      for (const settled of [undefined, 3, 4]) mergeRemote([{ ageMs: 100, settled }]);
       expect([owed(), settle('r', 0), idsOf(clock.nowMs())]).to.deep.equal([4, 4, []]);
-      meet([{ ageMs: 100, settled: 9 }]);
+      mergeRemote([{ ageMs: 100, settled: 9 }]);
       expect([owed(), settle('r', 0), idsOf(clock.nowMs())]).to.deep.equal([4, 9, ['r']]);
     });
   });

@@ -3,8 +3,7 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
 import { createCopies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
 import { createHold } from '../../src/node/decide/hold.js';
@@ -13,12 +12,12 @@ import { createOwner } from '../../src/node/decide/owner.js';
 import type { Limiter } from '../../src/node/decide/limiter.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
-import { createReservations } from '../../src/state/reservations.js';
+import { Reservations } from '../../src/state/reservations.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { BoundedMap } from '../../src/lib/bounded-map.js';
 import { createDenials } from '../../src/limits/decide/denials.js';
-import { createTopClients } from '../../src/limits/top-clients.js';
+import { TopClients } from '../../src/limits/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
@@ -41,15 +40,15 @@ interface Lone {
 /** The limiter of the only member of a ring, which decides for every client. */
 function createLone(): Lone {
   const clock = createFakeClock(1_000);
-  const table = createBucketTable({ maxClients: 100 });
+  const table = new BucketTable({ maxClients: 100 });
   const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
   const membership = loneMembership(clock);
   membership.declare('active');
-  const reservations = createReservations({ clock }, { maxBytes: 1e6 });
+  const reservations = new Reservations(clock, { maxBytes: 1e6 });
   const changed: string[] = [];
   const replicator: Pick<Replicator, 'changed'> = { changed: (client) => changed.push(client.id) };
   let checks = 0;
-  const topClients = createTopClients({ seed: 1 });
+  const topClients = new TopClients(1);
   const limiter = createLimiter({
     clock,
     table,
@@ -310,7 +309,7 @@ describe('limiter', () => {
         clock,
         table,
         recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
-        reservations: createReservations({ clock }, { maxBytes: 1e6 }),
+        reservations: new Reservations(clock, { maxBytes: 1e6 }),
       },
       { self: 'a:1' },
     );

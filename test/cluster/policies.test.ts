@@ -26,7 +26,7 @@ import type { World } from '../sim/world.js';
 import { encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
 import type { Tamper } from '../sim/network.js';
 import { checkOf } from './traffic.js';
-import { createTopClients } from '../../src/limits/top-clients.js';
+import { TopClients } from '../../src/limits/top-clients.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
 const perHour = (limit: number): EntryValue => ({ limit, window: '1h' });
@@ -397,7 +397,7 @@ describe('policies in a cluster', () => {
     await startCluster(world, 3);
     const { membership } = world.node('a:1').cluster;
     const fallback = createFallback(
-      { clock: { nowMs: () => 0 }, membership, topClients: createTopClients({ seed: 1 }) },
+      { clock: { nowMs: () => 0 }, membership, topClients: new TopClients(1) },
       { onUnavailable: 'local', maxClients: 9, maxBytes: 1e6 },
     );
     const decide = (onUnavailable: OnUnavailable | undefined): Decision => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { createActivePolicies } from '../../src/policy/active-policies.js';
-import { createRegistryMerge } from '../../src/node/policies/registry-merge.js';
+import { RegistryMerge } from '../../src/node/policies/registry-merge.js';
 import type { KnownPolicies } from '../../src/membership/registry-policy-store.js';
 import type { StoreResult } from '../../src/membership/registry.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
@@ -42,7 +42,7 @@ function createBench() {
     },
     messages: (): string[] => log.map(([message]) => message),
   };
-  const registryMerge = createRegistryMerge({
+  const registryMerge = new RegistryMerge({
     clock,
     timers: {
       sleep: (ms) => Promise.resolve(clock.advance(ms)),

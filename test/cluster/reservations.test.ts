@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
 import { createCopies } from '../../src/state/copies.js';
 import type { Copies } from '../../src/state/copies.js';
 import type { Settled } from '../../src/protocol/messages.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
-import { createReservations } from '../../src/state/reservations.js';
+import { Reservations } from '../../src/state/reservations.js';
 import { remaining } from '../../src/limits/bucket/bucket.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, decide } from '../../src/limits/decide/decide.js';
@@ -285,8 +285,8 @@ describe('a client with many open reservations', () => {
   /** How often the list of the client's buckets is read for `checks` checks. */
   function readsOf(open: number, checks: number): number {
     const clock = createFakeClock(1_000);
-    const table = createBucketTable({ maxClients: 9 });
-    const reservations = createReservations({ clock }, { maxBytes: 1e6 });
+    const table = new BucketTable({ maxClients: 9 });
+    const reservations = new Reservations(clock, { maxBytes: 1e6 });
     const act = (reservation: string | undefined): number => {
       clock.advance(1);
       const check = checkOf('x', PER_DAY, { reservation });
@@ -325,8 +325,8 @@ describe('copies of reserved costs', () => {
     settle(id: string, cost: number): void;
     owed(): number;
   } {
-    const table = createBucketTable({ maxClients: 9 });
-    const reservations = createReservations({ clock }, { maxBytes: 1e6 });
+    const table = new BucketTable({ maxClients: 9 });
+    const reservations = new Reservations(clock, { maxBytes: 1e6 });
     const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
     const client = (): Client => table.peek('x')!;
     const change = (by: (opened: Client, nowMs: number) => void): void => {
@@ -377,18 +377,18 @@ describe('copies of reserved costs', () => {
   it('are settled once though the request that made them comes again late, and anew once its id may be used again', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
-    const meet = (): void => holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    const mergeRemote = (): void => holder.copies.keep([owner.copies.of(owner.client(), true)!]);
     owner.reserve(PER_DAY, 'r', 20);
     owner.settle('r', 5);
-    meet();
+    mergeRemote();
     clock.advance(3_000);
     owner.reserve(PER_DAY, 'r', 20);
     owner.settle('r', 0);
-    meet();
+    mergeRemote();
     expect([owner.owed(), holder.owed()]).to.deep.equal([25, 25]);
     clock.advance(60_000);
     owner.reserve(PER_DAY, 'r', 20);
-    meet();
+    mergeRemote();
     expect([owner.owed(), holder.owed()]).to.deep.equal([45, 45]);
     holder.settle('r', 10);
     expect(holder.owed()).to.equal(35);
@@ -409,7 +409,7 @@ describe('copies of reserved costs', () => {
     expect(owner.owed()).to.equal(23);
   });
 
-  it('name the larger of two settlements once they meet, if each node made one without the other', () => {
+  it('name the larger of two settlements once they mergeRemote, if each node made one without the other', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
     owner.reserve(PER_DAY, 'r', 20);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createRuleTable, isSame } from '../../src/state/rule-table.js';
+import { RuleTable, isSame } from '../../src/state/rule-table.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 
 const rule = (limit: number, policy?: string, more: Partial<Rule> = {}): Rule => ({
@@ -18,7 +18,7 @@ const BYTES = 180;
 
 describe('the table of rules', () => {
   it('holds equal rules once, from number 1, and counts those in use', () => {
-    const table = createRuleTable();
+    const table = new RuleTable();
     expect(table.bytes()).to.equal(0);
     expect([table.acquire(rule(1)), table.acquire(rule(2)), table.acquire(rule(1))]).to.deep.equal([1, 2, 1]);
     expect(table.bytes()).to.equal(2 * BYTES);
@@ -37,7 +37,7 @@ describe('the table of rules', () => {
       maxLength: 40,
     });
     const property = fc.property(steps, (list) => {
-      const table = createRuleTable();
+      const table = new RuleTable();
       const uses = new Map<string | undefined, number[]>();
       for (const { policy, releases } of list) {
         const numbers = uses.get(policy) ?? [];
@@ -56,7 +56,7 @@ describe('the table of rules', () => {
   });
 
   it('counts the bytes of scopes, as callers choose them', () => {
-    const table = createRuleTable();
+    const table = new RuleTable();
     const plain = table.acquire(rule(5));
     const long = table.acquire(rule(5, undefined, { scope: 'x'.repeat(100) }));
     expect(long).to.not.equal(plain);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import { createTableWalk } from '../../src/state/table-walk.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
+import { TableWalk } from '../../src/state/table-walk.js';
 import { addClient } from '../support/clients.js';
 
 describe('a walk through the table', () => {
@@ -16,7 +16,7 @@ describe('a walk through the table', () => {
   beforeEach(() => (ticks = []));
 
   function createWalk(clients: number) {
-    const table = createBucketTable({ maxClients: 10_000 });
+    const table = new BucketTable({ maxClients: 10_000 });
     for (let i = 0; i < clients; i += 1) addClient(table, `client ${i}`, 1_000, 0);
     const seen: string[] = [];
     const bench = { table, seen, done: 0, mayGoOn: () => true };
@@ -25,7 +25,7 @@ describe('a walk through the table', () => {
       mayGoOn: () => bench.mayGoOn(),
       done: () => void (bench.done += 1),
     };
-    const walk = createTableWalk({ timers: timers as never, table }, visitor);
+    const walk = new TableWalk({ timers: timers as never, table }, visitor);
     return Object.assign(bench, { walk });
   }
 

@@ -1,14 +1,13 @@
 import { expect } from 'chai';
-import { createBucketTable } from '../../src/state/bucket-table.js';
-import type { BucketTable, Client } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
+import type { Client } from '../../src/state/bucket-table.js';
 import { createCopies } from '../../src/state/copies.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { LastingClient, Store, StoreResult } from '../../src/store/store.js';
 import type { Timers } from '../../src/lib/clock.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
-import { createReservations } from '../../src/state/reservations.js';
-import { createWriteBehind } from '../../src/node/durability/write-behind.js';
-import type { WriteBehind } from '../../src/node/durability/write-behind.js';
+import { Reservations } from '../../src/state/reservations.js';
+import { WriteBehind } from '../../src/node/durability/write-behind.js';
 import { addClient } from '../support/clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
@@ -42,7 +41,7 @@ function createBench({
   stored = [] as LastingClient[][],
 } = {}): Bench {
   const clock = createFakeClock(1_000);
-  const table = createBucketTable({ maxClients });
+  const table = new BucketTable({ maxClients });
   const membership = loneMembership(clock);
   membership.declare('active');
   const ticks = new Map<() => void, { everyMs: number; atMs: number }>();
@@ -76,11 +75,11 @@ function createBench({
   };
   const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
   const copies = createCopies(
-    { clock, table, recent, reservations: createReservations({ clock }, { maxBytes: 1e6 }) },
+    { clock, table, recent, reservations: new Reservations(clock, { maxBytes: 1e6 }) },
     { self: 'a:1' },
   );
   const write = (_: object, message: string): void => void log.push(message);
-  const writeBehind = createWriteBehind(
+  const writeBehind = new WriteBehind(
     { clock, timers, table, copies, membership, store, log: { info: write, warn: write } },
     { storeIntervalMs: INTERVAL_MS, maxClients, maxWaiting },
   );

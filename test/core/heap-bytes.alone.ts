@@ -3,9 +3,9 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { LRUCache } from 'lru-cache';
-import { createBucketTable } from '../../src/state/bucket-table.js';
+import { BucketTable } from '../../src/state/bucket-table.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
-import { createReservations } from '../../src/state/reservations.js';
+import { Reservations } from '../../src/state/reservations.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Outcome } from '../../src/limits/decide/decide.js';
@@ -101,7 +101,7 @@ describe('the bytes that are charged', () => {
       [8, 256],
     ] as const) {
       it(`for a client with ${count} limits (${algorithm}) and an id of ${idBytes} bytes are what it takes`, async () => {
-        const table = createBucketTable({ maxClients: 2 * COUNT });
+        const table = new BucketTable({ maxClients: 2 * COUNT });
         let charged = 0;
         const measured = await measure((i) => {
           const client = table.open(clientKey(idOf(i, idBytes)));
@@ -136,7 +136,7 @@ describe('the bytes that are charged', () => {
     });
 
     it(`for a reservation ${name} are what it takes`, async () => {
-      const reservations = createReservations({ clock: createFakeClock() }, PLENTY);
+      const reservations = new Reservations(createFakeClock(), PLENTY);
       const add = (i: number): void => {
         const client = Object.assign(new Buckets(), { id: idOf(i, idBytes), remembersUntilMs: 0 }) as unknown as Client;
         const [first, ...others] = rulesOf('token-bucket', count, i);

@@ -4,8 +4,7 @@ import { createCheck } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { createSummary } from '../../src/lib/space-saving.js';
 import type { Summary } from '../../src/lib/space-saving.js';
-import { createTopClients, mergeTop } from '../../src/limits/top-clients.js';
-import type { TopClients } from '../../src/limits/top-clients.js';
+import { TopClients, mergeTop } from '../../src/limits/top-clients.js';
 import { createRandom } from '../sim/random.js';
 
 const key = (clientId: string, policy?: string) => ({ clientId, policy, hash: clientKey(clientId).hashHigh });
@@ -173,7 +172,7 @@ describe('a summary of the largest counts', () => {
 describe('the top clients of a node', () => {
   const check = (clientId: string, cost = 1, policy?: string) =>
     createCheck(clientKey(clientId), [rule(policy)], { cost });
-  const create = (seed = 1): TopClients => createTopClients({ seed });
+  const create = (seed = 1): TopClients => new TopClients(seed);
 
   it('ranks by denials, requests, and tokens', () => {
     const top = create();

@@ -145,9 +145,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     world: patched({
       file: 'state/reservations.ts',
-      find: 'observe(client, rules, nowMs) {',
+      find: 'observe(client: Client, rules: readonly Rule[] | undefined, nowMs: number): void {',
       replace:
-        'observe(client, rules, nowMs) {\n      for (const kept of byClient.get(client.id)?.kept.values() ?? []) if (kept.reservation.settled === undefined && rules !== undefined && nowMs - kept.reservation.atMs > 1_000) settleKept(client, kept, 0, nowMs);',
+        'observe(client: Client, rules: readonly Rule[] | undefined, nowMs: number): void {\n    for (const kept of this.byClient.get(client.id)?.kept.values() ?? []) if (kept.reservation.settled === undefined && rules !== undefined && nowMs - kept.reservation.atMs > 1_000) this.settleKept(client, kept, 0, nowMs);',
     }),
   },
   {

@@ -212,7 +212,7 @@ function ringOf(members: readonly NodeId[], checksum: string, points: RingPoints
     replicas(client, count) {
       if (members.length < 2 || count < 1) return NOBODY;
       let lists = replicasByCount.get(count);
-      if (lists === undefined) replicasByCount.set(count, (lists = createReplicaLists(last)));
+      if (lists === undefined) replicasByCount.set(count, (lists = new ReplicaLists(last)));
       const segment = segmentOf(client);
       return lists.get(segment) ?? lists.add(segment, findReplicas(segment, count));
     },
@@ -223,26 +223,27 @@ function ringOf(members: readonly NodeId[], checksum: string, points: RingPoints
 const NOBODY: readonly NodeId[] = Object.freeze([]);
 
 /** The replicas of each segment. Segments with equal replicas share one list. */
-interface ReplicaLists {
-  get(segment: number): readonly NodeId[] | undefined;
-  add(segment: number, ids: NodeId[]): readonly NodeId[];
-}
-
-function createReplicaLists(segments: number): ReplicaLists {
+class ReplicaLists {
   /** For each segment, the number of its list in `lists`; 0 until the list is found. */
-  const numbers = new Uint32Array(segments);
-  const lists: (readonly NodeId[] | undefined)[] = [undefined];
-  const numberByIds = new Map<string, number>();
-  return {
-    get: (segment) => lists[numbers[segment]!],
-    add(segment, ids) {
-      const key = JSON.stringify(ids);
-      let number = numberByIds.get(key);
-      if (number === undefined) numberByIds.set(key, (number = lists.push(Object.freeze(ids)) - 1));
-      numbers[segment] = number;
-      return lists[number]!;
-    },
-  };
+  private readonly numbers: Uint32Array<ArrayBuffer>;
+  private readonly lists: (readonly NodeId[] | undefined)[] = [undefined];
+  private readonly numberByIds = new Map<string, number>();
+
+  constructor(segments: number) {
+    this.numbers = new Uint32Array(segments);
+  }
+
+  get(segment: number): readonly NodeId[] | undefined {
+    return this.lists[this.numbers[segment]!];
+  }
+
+  add(segment: number, ids: NodeId[]): readonly NodeId[] {
+    const key = JSON.stringify(ids);
+    let number = this.numberByIds.get(key);
+    if (number === undefined) this.numberByIds.set(key, (number = this.lists.push(Object.freeze(ids)) - 1));
+    this.numbers[segment] = number;
+    return this.lists[number]!;
+  }
 }
 
 /**

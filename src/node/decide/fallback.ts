@@ -4,7 +4,7 @@ import { decisionBy, verdictOnAll } from '../../limits/decide/decision.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import type { OnUnavailable } from '../../limits/decide/on-unavailable.js';
 import type { TopClients } from '../../limits/top-clients.js';
-import { createBucketTable } from '../../state/bucket-table.js';
+import { BucketTable } from '../../state/bucket-table.js';
 import type { Membership } from '../../membership/membership.js';
 import type { Clock } from '../../lib/clock.js';
 
@@ -25,7 +25,7 @@ export function createFallback(
 ): Fallback {
   const { clock, membership, topClients } = deps;
   const { maxClients, maxBytes } = options;
-  const table = createBucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
+  const table = new BucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
   const origin: Origin = { owner: membership.self().id, source: 'fallback', degraded: true };
 
   /**

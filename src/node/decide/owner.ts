@@ -85,7 +85,7 @@ export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner 
   function remember(client: Client, clientId: string, requestId: string, decision: Decision, nowMs: number): void {
     recent.add(clientId, requestId, decision);
     client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
-    client.isNamed = true;
+    client.hasStoredDecisions = true;
   }
 
   /** Remembers a decision on an item that has the request id of its batch. */

@@ -23,81 +23,85 @@ const CHECK_EVERY_MS = 20;
  * owners. It does not decide before all peers are back that were in its last ring. So the first decision after the
  * restart is made on everything that was written.
  */
-export interface ColdStartRecovery {
-  /** Whether other members were in the ring when this node was last in it. */
-  hasPeersToAwait(): boolean;
-  /** Sends the clients of other owners to them, before this node enters the ring. @returns whether all were sent */
-  returnToOwners(): Promise<boolean>;
-  /** Resolves when all missing peers are back, or after 10 s. */
-  awaitPeers(isClosed: () => boolean): Promise<void>;
-}
+export class ColdStartRecovery {
+  private readonly self: string;
+  private returned = false;
 
-interface ColdStartRecoveryDeps {
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly table: BucketTable;
-  readonly copies: Copies;
-  readonly membership: Membership;
-  readonly writeBehind: Pick<WriteBehind, 'missingPeers' | 'stopAwaitingPeers'>;
-  readonly log: Log;
-  readonly ask: Ask;
-}
-
-export function createColdStartRecovery(
-  deps: ColdStartRecoveryDeps,
-  options: { readonly suspectAfterMs: number },
-): ColdStartRecovery {
-  const { clock, timers, table, copies, membership, writeBehind, log, ask } = deps;
-  const { id: self } = membership.self();
-  let returned = false;
-
-  // Workers may share a file. Then another worker can have written this node's id into it.
-  const peers = (): readonly NodeId[] => writeBehind.missingPeers().filter((id) => id !== self);
-  const missing = (): readonly NodeId[] => peers().filter((id) => !membership.ring().members.includes(id));
-
-  async function send(to: NodeId, clients: readonly ClientSnapshot[]): Promise<boolean> {
-    if (clients.length === 0) return true;
-    const asked = await ask(to, { kind: 'replicate', clients }, options.suspectAfterMs);
-    return asked.kind === 'answer' && asked.body.kind === 'kept';
+  constructor(
+    private readonly deps: {
+      readonly clock: Clock;
+      readonly timers: Timers;
+      readonly table: BucketTable;
+      readonly copies: Copies;
+      readonly membership: Membership;
+      readonly writeBehind: Pick<WriteBehind, 'missingPeers' | 'stopAwaitingPeers'>;
+      readonly log: Log;
+      readonly ask: Ask;
+    },
+    private readonly options: { readonly suspectAfterMs: number },
+  ) {
+    const { id: self } = this.deps.membership.self();
+    this.self = self;
   }
 
-  return {
-    hasPeersToAwait: () => peers().length > 0,
-    async returnToOwners() {
-      // Once is enough: later changes are replicated as usual.
-      if (returned) return true;
-      const ring = createRing([...membership.ring().members, self], membership.ring());
-      const chunks = new Map<NodeId, ClientSnapshot[]>();
-      for (let place = table.size() - 1; place >= 0; place -= 1) {
-        if (place % STEP === 0) await timers.sleep(0);
-        const client = table.at(place);
-        if (client?.decidedAsActingOwner !== true) continue;
-        const owner = ring.owner(client.id);
-        if (owner === undefined || owner === self) continue;
-        const snapshot = copies.of(client, true);
-        if (snapshot === undefined) continue;
-        let chunk = chunks.get(owner);
-        if (chunk === undefined) chunks.set(owner, (chunk = []));
-        chunk.push(snapshot);
-        if (chunk.length === CHUNK && !(await send(owner, chunk.splice(0)))) return false;
+  /** Whether other members were in the ring when this node was last in it. */
+  hasPeersToAwait(): boolean {
+    return this.peers().length > 0;
+  }
+
+  /** Sends the clients of other owners to them, before this node enters the ring. @returns whether all were sent */
+  async returnToOwners(): Promise<boolean> {
+    // Once is enough: later changes are replicated as usual.
+    if (this.returned) return true;
+    const ring = createRing([...this.deps.membership.ring().members, this.self], this.deps.membership.ring());
+    const chunks = new Map<NodeId, ClientSnapshot[]>();
+    for (let place = this.deps.table.size() - 1; place >= 0; place -= 1) {
+      if (place % STEP === 0) await this.deps.timers.sleep(0);
+      const client = this.deps.table.at(place);
+      if (client?.decidedAsActingOwner !== true) continue;
+      const owner = ring.owner(client.id);
+      if (owner === undefined || owner === this.self) continue;
+      const snapshot = this.deps.copies.of(client, true);
+      if (snapshot === undefined) continue;
+      let chunk = chunks.get(owner);
+      if (chunk === undefined) chunks.set(owner, (chunk = []));
+      chunk.push(snapshot);
+      if (chunk.length === CHUNK && !(await this.send(owner, chunk.splice(0)))) return false;
+    }
+    const sent = await Promise.all([...chunks].map(([owner, chunk]) => this.send(owner, chunk)));
+    return (this.returned = sent.every(Boolean));
+  }
+
+  /** Resolves when all missing peers are back, or after 10 s. */
+  async awaitPeers(isClosed: () => boolean): Promise<void> {
+    const startMs = this.deps.clock.nowMs();
+    if (this.missing().length > 0)
+      this.deps.log.info({ missing: this.missing() }, 'waiting for the peers of the last ring');
+    while (this.missing().length > 0 && !isClosed()) {
+      if (this.deps.clock.nowMs() - startMs >= AWAIT_TIMEOUT_MS) {
+        this.deps.log.warn(
+          { missing: this.missing() },
+          'deciding without the missing peers; their stores are merged once they are back',
+        );
+        break;
       }
-      const sent = await Promise.all([...chunks].map(([owner, chunk]) => send(owner, chunk)));
-      return (returned = sent.every(Boolean));
-    },
-    async awaitPeers(isClosed) {
-      const startMs = clock.nowMs();
-      if (missing().length > 0) log.info({ missing: missing() }, 'waiting for the peers of the last ring');
-      while (missing().length > 0 && !isClosed()) {
-        if (clock.nowMs() - startMs >= AWAIT_TIMEOUT_MS) {
-          log.warn(
-            { missing: missing() },
-            'deciding without the missing peers; their stores are merged once they are back',
-          );
-          break;
-        }
-        await timers.sleep(CHECK_EVERY_MS);
-      }
-      writeBehind.stopAwaitingPeers();
-    },
-  };
+      await this.deps.timers.sleep(CHECK_EVERY_MS);
+    }
+    this.deps.writeBehind.stopAwaitingPeers();
+  }
+
+  // Workers may share a file. Then another worker can have written this node's id into it.
+  private peers(): readonly NodeId[] {
+    return this.deps.writeBehind.missingPeers().filter((id) => id !== this.self);
+  }
+
+  private missing(): readonly NodeId[] {
+    return this.peers().filter((id) => !this.deps.membership.ring().members.includes(id));
+  }
+
+  private async send(to: NodeId, clients: readonly ClientSnapshot[]): Promise<boolean> {
+    if (clients.length === 0) return true;
+    const asked = await this.deps.ask(to, { kind: 'replicate', clients }, this.options.suspectAfterMs);
+    return asked.kind === 'answer' && asked.body.kind === 'kept';
+  }
 }

@@ -9,60 +9,74 @@ import type { UnwrittenClients } from './unwritten-clients.js';
 /** Clients in one write: they are read from the table in about a millisecond. */
 const BATCH = 1_000;
 
-/** Writes the unwritten clients, and with them the members of the ring. */
-interface StoreWriter {
-  /** Writes everything that waits now, batch by batch. Never rejects. A call during a write returns that write. */
-  write(): Promise<void>;
-  /** The write under way. */
-  writing(): Promise<void> | undefined;
-  /** Whether a client, a removal or a change of the ring waits to be written. */
-  isPending(): boolean;
-  writtenClients(): number;
-  /** From now on the store is told of the members of the ring. */
-  beginToStoreMembers(): void;
-}
+/**
+ * Writes the unwritten clients, and with them the members of the ring.
+ *
+ * @param onResult called with the result of each write
+ */
+export class StoreWriter {
+  private readonly members: {
+    toStore: () => Ring | undefined;
+    areOutdated: () => boolean;
+    begin: () => undefined;
+    stored: (ring: Ring) => undefined;
+  };
+  private currentWrite: Promise<void> | undefined;
+  private written = 0;
 
-interface StoreWriterDeps {
-  readonly clock: Clock;
-  readonly table: BucketTable;
-  readonly membership: Membership;
-  readonly store: Store;
-  readonly unwritten: UnwrittenClients;
-}
-
-/** @param onResult called with the result of each write */
-export function createStoreWriter(
-  { clock, table, membership, store, unwritten }: StoreWriterDeps,
-  onResult: (result: StoreResult) => void,
-): StoreWriter {
-  const members = trackStoredMembers(store, membership);
-  let writing: Promise<void> | undefined;
-  let writtenClients = 0;
-
-  async function writeRound(): Promise<void> {
-    const ring = members.toStore();
-    const others = ring?.members.filter((id) => id !== membership.self().id);
-    unwritten.beginRound();
-    for (let goesOn = true; goesOn;) {
-      const { clientIds, forgotten } = unwritten.takeBatch(BATCH);
-      const lasting = lastingOf(table, clientIds, clock.nowMs());
-      const result = await store.write(lasting, forgotten, others);
-      onResult(result);
-      if (result.kind === 'failed') return unwritten.failRound();
-      if (ring !== undefined) members.stored(ring);
-      writtenClients += lasting.length - result.left.length;
-      goesOn = unwritten.completeBatch(result.left);
-    }
-    unwritten.endRound();
+  constructor(
+    private readonly deps: {
+      readonly clock: Clock;
+      readonly table: BucketTable;
+      readonly membership: Membership;
+      readonly store: Store;
+      readonly unwritten: UnwrittenClients;
+    },
+    private readonly onResult: (result: StoreResult) => void,
+  ) {
+    this.members = trackStoredMembers(this.deps.store, this.deps.membership);
   }
 
-  return {
-    write: () => (writing ??= writeRound().finally(() => (writing = undefined))),
-    writing: () => writing,
-    isPending: () => !unwritten.isEmpty() || members.areOutdated(),
-    writtenClients: () => writtenClients,
-    beginToStoreMembers: () => members.begin(),
-  };
+  /** Writes everything that waits now, batch by batch. Never rejects. A call during a write returns that write. */
+  write(): Promise<void> {
+    return (this.currentWrite ??= this.writeRound().finally(() => (this.currentWrite = undefined)));
+  }
+
+  /** The write under way. */
+  writing(): Promise<void> | undefined {
+    return this.currentWrite;
+  }
+
+  /** Whether a client, a removal or a change of the ring waits to be written. */
+  isPending(): boolean {
+    return !this.deps.unwritten.isEmpty() || this.members.areOutdated();
+  }
+
+  writtenClients(): number {
+    return this.written;
+  }
+
+  /** From now on the store is told of the members of the ring. */
+  beginToStoreMembers(): void {
+    this.members.begin();
+  }
+
+  private async writeRound(): Promise<void> {
+    const ring = this.members.toStore();
+    const others = ring?.members.filter((id) => id !== this.deps.membership.self().id);
+    this.deps.unwritten.beginRound();
+    for (let goesOn = true; goesOn;) {
+      const { clientIds, forgotten } = this.deps.unwritten.takeBatch(BATCH);
+      const lasting = lastingOf(this.deps.table, clientIds, this.deps.clock.nowMs());
+      const result = await this.deps.store.write(lasting, forgotten, others);
+      this.onResult(result);
+      if (result.kind === 'failed') return this.deps.unwritten.failRound();
+      if (ring !== undefined) this.members.stored(ring);
+      this.written += lasting.length - result.left.length;
+      goesOn = this.deps.unwritten.completeBatch(result.left);
+    }
+    this.deps.unwritten.endRound();
+  }
 }
 
 /** The clients that hold something at `nowMs`; the store lets the others expire by itself. */

@@ -6,11 +6,10 @@ import type { Clock, Timers } from '../../lib/clock.js';
 import type { LockCounters, Store, StoreResult } from '../../store/store.js';
 import type { Log } from '../../lib/log.js';
 import type { Replicator } from '../../replication/replicator.js';
-import { createOwnedClientsWalk } from './owned-clients-walk.js';
-import { createStoreReader } from './store-reader.js';
-import { createStoreWriter } from './store-writer.js';
-import { createUnwrittenClients } from './unwritten-clients.js';
-import type { UnwrittenClients } from './unwritten-clients.js';
+import { OwnedClientsWalk } from './owned-clients-walk.js';
+import { StoreReader } from './store-reader.js';
+import { StoreWriter } from './store-writer.js';
+import { UnwrittenClients } from './unwritten-clients.js';
 
 /** Time between the change of a client and its write. */
 const INTERVAL_MS = 200;
@@ -39,118 +38,132 @@ export interface StoreStats {
 }
 
 /** Writes the decisions of this node to the store some time after they are made, and reads them at the start. */
-export interface WriteBehind {
-  /** Notes that a client's buckets changed. */
-  changed(client: Client): void;
-  /** Notes that a client is to be removed from the store. */
-  forget(clientId: string): void;
-  /** Looks for clients that this node has come to own: no other node may have written them. */
-  ringChanged(): void;
-  /** Reads the store. Resolves when it is read, or after 5 s; clients that are read later are merged in then. */
-  load(): Promise<void>;
-  /** Resolves when everything that waits is written, or the store has failed. */
-  flush(): Promise<void>;
-  close(): void;
-  stats(): StoreStats;
-  /** The other members of the ring when this node was last in it. Their own stores hold the rest of the clients. */
-  missingPeers(): readonly NodeId[];
-  /** The missing peers are back, or are not awaited any longer: from now on the store is told of the current ring. */
-  stopAwaitingPeers(): void;
-}
+export class WriteBehind {
+  private readonly storeIntervalMs: number;
+  private readonly unwritten: UnwrittenClients;
+  private readonly health: {
+    up: () => boolean;
+    failures: () => number;
+    mayTry: () => boolean;
+    note(result: StoreResult, unwritten: Pick<UnwrittenClients, 'size' | 'overflowed'>): void;
+  };
+  private readonly writer: StoreWriter;
+  private readonly walk: OwnedClientsWalk;
+  private readonly reader: StoreReader;
+  private closed = false;
+  private rewrites = 0;
+  private stopTimer: (() => void) | undefined;
 
-interface WriteBehindDeps {
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly table: BucketTable;
-  readonly copies: Copies;
-  readonly membership: Membership;
-  readonly store: Store;
-  readonly log: Log;
-}
-
-export function createWriteBehind(
-  deps: WriteBehindDeps,
-  options: { readonly storeIntervalMs?: number; readonly maxClients: number; readonly maxWaiting?: number },
-): WriteBehind {
-  const { clock, timers, store, log } = deps;
-  const { storeIntervalMs = INTERVAL_MS, maxClients, maxWaiting = MAX_WAITING } = options;
-  const unwritten = createUnwrittenClients(deps, { maxWaiting });
-  const health = trackHealth(clock, log);
-  const writer = createStoreWriter({ ...deps, unwritten }, noteResult);
-  const walk = createOwnedClientsWalk(deps, {
-    found: changed,
-    mayGoOn: () => unwritten.size() < Math.min(MAX_FOUND, maxWaiting),
-  });
-  const reader = createStoreReader(deps, { maxClients, onResult: noteResult, isClosed: () => closed });
-  let closed = false;
-  let rewrites = 0;
-  let stopTimer: (() => void) | undefined;
-
-  function changed(client: Client): void {
-    unwritten.add(client);
-    startTimer();
-  }
-
-  /** The timer runs only while something waits to be written. */
-  function startTimer(): void {
-    if (closed) return;
-    stopTimer ??= timers.every(storeIntervalMs, () => {
-      if (writer.writing() !== undefined) return;
-      if (writer.isPending()) {
-        if (health.mayTry()) void writer.write();
-        return;
-      }
-      stopTimer?.();
-      stopTimer = undefined;
+  constructor(
+    private readonly deps: {
+      readonly clock: Clock;
+      readonly timers: Timers;
+      readonly table: BucketTable;
+      readonly copies: Copies;
+      readonly membership: Membership;
+      readonly store: Store;
+      readonly log: Log;
+    },
+    options: { readonly storeIntervalMs?: number; readonly maxClients: number; readonly maxWaiting?: number },
+  ) {
+    this.storeIntervalMs = options.storeIntervalMs ?? INTERVAL_MS;
+    const maxWaiting = options.maxWaiting ?? MAX_WAITING;
+    this.unwritten = new UnwrittenClients(deps, { maxWaiting });
+    this.health = trackHealth(deps.clock, deps.log);
+    this.writer = new StoreWriter({ ...deps, unwritten: this.unwritten }, (result) => this.noteResult(result));
+    this.walk = new OwnedClientsWalk(deps, {
+      found: (client) => this.changed(client),
+      mayGoOn: () => this.unwritten.size() < Math.min(MAX_FOUND, maxWaiting),
+    });
+    this.reader = new StoreReader(deps, {
+      maxClients: options.maxClients,
+      onResult: (result) => this.noteResult(result),
+      isClosed: () => this.closed,
     });
   }
 
-  function noteResult(result: StoreResult): void {
-    health.note(result, unwritten);
-    if (result.kind === 'failed' || (!result.lost && !unwritten.overflowed())) return;
-    unwritten.clearOverflow();
-    rewrites += 1;
-    walk.findAll();
+  /** Notes that a client's buckets changed. */
+  changed(client: Client): void {
+    this.unwritten.add(client);
+    this.startTimer();
   }
 
-  return {
-    changed,
-    forget(clientId) {
-      unwritten.forget(clientId);
-      startTimer();
-    },
-    ringChanged() {
-      walk.findNew();
-      startTimer();
-    },
-    load: reader.load,
-    async flush() {
-      // The write under way may have begun before the latest changes.
-      await writer.writing();
-      if (writer.isPending()) await writer.write();
-    },
-    close() {
-      closed = true;
-      stopTimer?.();
-      walk.close();
-    },
-    stats: () => ({
-      up: health.up(),
-      waiting: unwritten.size(),
-      lagMs: unwritten.lagMs(),
-      failures: health.failures(),
-      writtenClients: writer.writtenClients(),
-      loadedClients: reader.loadedClients(),
-      rewrites,
-      unreadable: store.unreadable(),
-      lock: store.lock,
-    }),
-    missingPeers: () => reader.missingPeers(),
-    stopAwaitingPeers() {
-      writer.beginToStoreMembers();
-      startTimer();
-    },
-  };
+  /** Notes that a client is to be removed from the store. */
+  forget(clientId: string): void {
+    this.unwritten.forget(clientId);
+    this.startTimer();
+  }
+
+  /** Looks for clients that this node has come to own: no other node may have written them. */
+  ringChanged(): void {
+    this.walk.findNew();
+    this.startTimer();
+  }
+
+  /** Reads the store. Resolves when it is read, or after 5 s; clients that are read later are merged in then. */
+  load(): Promise<void> {
+    return this.reader.load();
+  }
+
+  /** Resolves when everything that waits is written, or the store has failed. */
+  async flush(): Promise<void> {
+    // The write under way may have begun before the latest changes.
+    await this.writer.writing();
+    if (this.writer.isPending()) await this.writer.write();
+  }
+
+  close(): void {
+    this.closed = true;
+    this.stopTimer?.();
+    this.walk.close();
+  }
+
+  stats(): StoreStats {
+    return {
+      up: this.health.up(),
+      waiting: this.unwritten.size(),
+      lagMs: this.unwritten.lagMs(),
+      failures: this.health.failures(),
+      writtenClients: this.writer.writtenClients(),
+      loadedClients: this.reader.loadedClients(),
+      rewrites: this.rewrites,
+      unreadable: this.deps.store.unreadable(),
+      lock: this.deps.store.lock,
+    };
+  }
+
+  /** The other members of the ring when this node was last in it. Their own stores hold the rest of the clients. */
+  missingPeers(): readonly NodeId[] {
+    return this.reader.missingPeers();
+  }
+
+  /** The missing peers are back, or are not awaited any longer: from now on the store is told of the current ring. */
+  stopAwaitingPeers(): void {
+    this.writer.beginToStoreMembers();
+    this.startTimer();
+  }
+
+  /** The timer runs only while something waits to be written. */
+  private startTimer(): void {
+    if (this.closed) return;
+    this.stopTimer ??= this.deps.timers.every(this.storeIntervalMs, () => {
+      if (this.writer.writing() !== undefined) return;
+      if (this.writer.isPending()) {
+        if (this.health.mayTry()) void this.writer.write();
+        return;
+      }
+      this.stopTimer?.();
+      this.stopTimer = undefined;
+    });
+  }
+
+  private noteResult(result: StoreResult): void {
+    this.health.note(result, this.unwritten);
+    if (result.kind === 'failed' || (!result.lost && !this.unwritten.overflowed())) return;
+    this.unwritten.clearOverflow();
+    this.rewrites += 1;
+    this.walk.findAll();
+  }
 }
 
 /** Counts failures of the store, and logs when it goes down and when it comes back. */

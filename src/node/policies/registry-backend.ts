@@ -8,7 +8,7 @@ import type { PolicyAntiEntropyDeps, Reconciled } from './anti-entropy.js';
 import { createDocumentChanges } from './document-changes.js';
 import { createEntryParts } from './entry-parts.js';
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
-import { createRegistryMerge, refused, RETRY_MS } from './registry-merge.js';
+import { RegistryMerge, refused, RETRY_MS } from './registry-merge.js';
 import type { RegistryDocument, RegistryMergeDeps } from './registry-merge.js';
 
 /** How long a write is retried: a replicated registry elects a new leader in one or two seconds. */
@@ -30,7 +30,7 @@ export function createRegistryBackend(deps: RegistryBackendDeps, options: Policy
   const entryParts = createEntryParts({ ...deps, current: () => deps.activePolicies.document() }, options);
   const changes = createDocumentChanges(deps);
   const antiEntropy = createPolicyAntiEntropy({ ...deps, changes, entryParts }, later, options);
-  const registry = createRegistryMerge(deps);
+  const registry = new RegistryMerge(deps);
   let lastWrite: Promise<unknown> = Promise.resolve();
 
   /** Stores a document. Retries until the result is certain or the time is over. */
