@@ -1,8 +1,5 @@
-import { createOpenHits } from './given-back.js';
-import { createHitCounter } from './hits.js';
-import type { HitLimit, Hits } from './hits.js';
-import { readStoreOptions } from './store-options.js';
-import type { StoreOptions } from './store-options.js';
+import { HitCounter, readStoreOptions } from './hits.js';
+import type { HitLimit, Hits, StoreOptions } from './hits.js';
 
 /** The options of express-rate-limit that the store reads. */
 interface LimiterOptions {
@@ -43,8 +40,8 @@ export interface ExpressStore {
  */
 export function expressStore(options: StoreOptions): ExpressStore {
   const read = readStoreOptions('expressStore', options, 'rl:');
-  const hits = createHitCounter(read);
-  const open = createOpenHits({ nowMs: () => performance.now() });
+  const hits = new HitCounter(read, read.prefix);
+  const open = new OpenHits();
   let limits: HitLimit | undefined;
   let reserves = false;
   let countsDenials = false;
@@ -72,7 +69,7 @@ export function expressStore(options: StoreOptions): ExpressStore {
       return found.count === 0 ? undefined : infoOf(found);
     },
     async increment(key) {
-      const hit = await hits.hit(key, known(), { reserve: reserves });
+      const hit = await hits.hit(key, known(), reserves);
       // express-rate-limit decrements for an answer 429 too, as it takes it for a failed request.
       if (hit.reservation !== undefined || (reserves && countsDenials)) open.add(key, hit.reservation);
       return infoOf(hit);
@@ -91,4 +88,65 @@ export function expressStore(options: StoreOptions): ExpressStore {
     },
     shutdown: () => open.clear(),
   };
+}
+
+/** A reservation can be settled for ten minutes. */
+const OPEN_MS = 590_000;
+/** Bound of hits that may be given back. */
+const MAX_OPEN = 100_000;
+
+interface OpenHit {
+  /** `undefined` for a hit that was denied, so that there is nothing to give back. */
+  readonly reservation: string | undefined;
+  readonly untilMs: number;
+}
+
+/**
+ * Remembers hits that may be given back. A middleware names only the key, so it is the last hit: of two requests that are
+ * under way at once, the wrong one may be given back. The count is right, and it ends by that much earlier.
+ */
+class OpenHits {
+  /** The key that was hit last stands last. */
+  private readonly byKey = new Map<string, OpenHit[]>();
+  private size = 0;
+
+  add(key: string, reservation: string | undefined): void {
+    const hits = this.remove(key);
+    hits.push({ reservation, untilMs: performance.now() + OPEN_MS });
+    this.put(key, hits);
+    if (this.size <= MAX_OPEN) return;
+    const [oldestKey, hitsOfOldest] = this.byKey.entries().next().value!;
+    hitsOfOldest.shift();
+    this.size -= 1;
+    if (hitsOfOldest.length === 0) this.byKey.delete(oldestKey);
+  }
+
+  /** Removes the last hit of a key. @returns its reservation, if there is one */
+  take(key: string): string | undefined {
+    const hits = this.remove(key);
+    const last = hits.pop();
+    this.put(key, hits);
+    return last?.reservation;
+  }
+
+  clear(): void {
+    this.byKey.clear();
+    this.size = 0;
+  }
+
+  /** Removes all hits of a key. @returns those that can still be settled */
+  private remove(key: string): OpenHit[] {
+    const hits = this.byKey.get(key) ?? [];
+    this.byKey.delete(key);
+    this.size -= hits.length;
+    const nowMs = performance.now();
+    const alive = hits.findIndex(({ untilMs }) => untilMs > nowMs);
+    hits.splice(0, alive < 0 ? hits.length : alive);
+    return hits;
+  }
+
+  private put(key: string, hits: OpenHit[]): void {
+    if (hits.length > 0) this.byKey.set(key, hits);
+    this.size += hits.length;
+  }
 }

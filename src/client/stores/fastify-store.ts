@@ -1,7 +1,5 @@
-import { createHitCounter } from './hits.js';
-import type { Hits } from './hits.js';
-import { readStoreOptions } from './store-options.js';
-import type { StoreOptions } from './store-options.js';
+import { HitCounter, readStoreOptions } from './hits.js';
+import type { Hits, StoreOptions } from './hits.js';
 
 type Callback = (error: Error | null, result?: { current: number; ttl: number }) => void;
 
@@ -37,10 +35,10 @@ export function fastifyStore(options: StoreOptions): new (options: object) => Fa
 
   function createStore(pluginOptions: PluginOptions, prefix: string): FastifyStore {
     checkPluginOptions(pluginOptions);
-    const hits = createHitCounter(Object.assign({}, read, { prefix }));
+    const hits = new HitCounter(read, prefix);
     return {
       incr(key, callback, windowMs, limit) {
-        answer(hits.hit(key, { limit, windowMs }, { reserve: false }), callback);
+        answer(hits.hit(key, { limit, windowMs }, false), callback);
       },
       read(key, callback, windowMs, limit) {
         answer(hits.read(key, { limit, windowMs }), callback);
