@@ -6,10 +6,9 @@ import { seconds } from '../../limits/request/rate-limit-headers.js';
 import type { AllowRequest } from '../../limits/request/request.js';
 import { rulesOf } from '../question.js';
 import { denialAnswer, unavailableAnswer } from './exchange.js';
-import type { End, Exchange, ProblemAnswer } from './exchange.js';
+import type { End, Exchange, ProblemAnswer, ProxyTrust } from './exchange.js';
 import { limitsOf, setLimitHeaders } from './limit-headers.js';
 import type { HeaderStyle } from './limit-headers.js';
-import { createQuestions } from './questions.js';
 import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
 import type { CommonOptions, OptionRules, RequestArgs } from './rate-limit-options.js';
 import { warnOnce } from '../runtime.js';
@@ -27,6 +26,12 @@ export type Passage =
 
 const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
 
+/** Longest client id that a node accepts, in bytes. A text has at least as many bytes as code units. */
+const MAX_ID = 256;
+
+/** Number of limiters without a name, by node or client. */
+const unnamed = new WeakMap<object, number>();
+
 /** Bound of clients whose first denial is remembered. */
 const MAX_FIRST_DENIALS = 10_000;
 
@@ -37,7 +42,8 @@ const BROKEN: End = { status: 500, isComplete: false };
 
 /** Limits the requests of a framework. Each adapter gives it requests as exchanges, and acts on the passage. */
 export class RequestLimiter<A extends RequestArgs> {
-  private readonly questionOf: (exchange: Exchange, args: A) => Promise<AllowRequest>;
+  /** The fields that all questions have. */
+  private readonly fixed: Partial<AllowRequest>;
   private readonly styles: readonly HeaderStyle[];
   private readonly settlesLater: boolean;
   /** When the window ends in which a client had its first denial. */
@@ -50,9 +56,9 @@ export class RequestLimiter<A extends RequestArgs> {
   ) {
     checkRateLimitOptions(options, rules);
     const { headers = 'draft-11' } = options;
-    this.questionOf = createQuestions(options);
     this.styles = headers === false ? [] : [headers].flat();
     this.settlesLater = settlesLater(options);
+    this.fixed = fixedFields(options, this.settlesLater);
   }
 
   /**
@@ -88,6 +94,25 @@ export class RequestLimiter<A extends RequestArgs> {
       if (!UNAVAILABLE_CODES.includes(code)) throw error;
       return { question, decision: this.withoutOwner(denial(question.limit ?? 0, retryAfterMs), error as Error) };
     }
+  }
+
+  private async questionOf(exchange: Exchange, args: A): Promise<AllowRequest> {
+    const { key, limit, policy, cost } = this.options;
+    if (key === undefined) checkProxy(exchange.proxyTrust());
+    const id: unknown = key === undefined ? exchange.key() : await key(...args);
+    // A longer id is not sent, as it may be too large for a message.
+    if (typeof id !== 'string' || id === '' || id.length > MAX_ID)
+      throw new TokenringError('invalid_request', {
+        field: 'clientId',
+        expected: 'a text of 1 to 256 bytes from `key`',
+      });
+    return {
+      clientId: id,
+      ...this.fixed,
+      ...(typeof limit === 'function' && { limit: await limit(...args) }),
+      ...(typeof policy === 'function' && { policy: await policy(...args) }),
+      ...(typeof cost === 'function' && { cost: await cost(...args) }),
+    };
   }
 
   private async finish(exchange: Exchange, args: A, next: unknown, { question, decision }: Asked): Promise<Passage> {
@@ -183,6 +208,49 @@ export class RequestLimiter<A extends RequestArgs> {
       warnOnce(`rateLimit: a cost could not be settled, so all that was reserved counts: ${message}`, String(code));
     }
   }
+}
+
+function fixedFields(options: CommonOptions<never>, reserve: boolean): Partial<AllowRequest> {
+  const { limiter, cost, limit, window, windowMs, burst, algorithm, limits, policy, name } = options;
+  const scope = scopeOf(limiter, name, policy !== undefined);
+  const given = { limit, window, windowMs, burst, algorithm, limits, policy, cost, scope };
+  const isFixed = (value: unknown): boolean => value !== undefined && value !== true && typeof value !== 'function';
+  const fixed = Object.fromEntries(Object.entries(given).filter(([, value]) => isFixed(value)));
+  return reserve ? Object.assign(fixed, { reserve: true as const }) : fixed;
+}
+
+/** Returns the scope of the buckets, so that limiters with equal limits do not share them. The client is the same. */
+function scopeOf(limiter: object, name: string | undefined, hasPolicy: boolean): string | undefined {
+  if (name !== undefined || hasPolicy) return name;
+  const number = (unnamed.get(limiter) ?? 0) + 1;
+  unnamed.set(limiter, number);
+  return number === 1 ? undefined : `#${number}`;
+}
+
+/**
+ * Warns once when the trust in proxies does not fit the requests. Then the address is not the caller's: all callers are
+ * one client, or a caller can claim any address.
+ */
+function checkProxy(trust: ProxyTrust | undefined): void {
+  if (trust === undefined) return;
+  const { trusts, isForwarded, setting, fix } = trust;
+  if (isForwarded && trusts === 'nobody')
+    warnOnce(
+      `rateLimit: a request has X-Forwarded-For, but \`${setting}\` is off, so all callers behind a proxy are one ` +
+        `client; say which proxies to trust: ${fix}`,
+      'TOKENRING_UNTRUSTED_PROXY',
+    );
+  else if (trusts === 'anybody')
+    warnOnce(
+      `rateLimit: \`${setting}\` is true, so a caller can claim any address; ` + `say which proxies to trust: ${fix}`,
+      'TOKENRING_TRUSTS_ANYBODY',
+    );
+  else if (!isForwarded && trusts === 'some')
+    warnOnce(
+      `rateLimit: \`${setting}\` is set, but a request came without X-Forwarded-For, so it did not come through a ` +
+        `proxy; let the proxy send that header, or turn \`${setting}\` off`,
+      'TOKENRING_MISSING_PROXY',
+    );
 }
 
 /** A denial without a node. */
