@@ -134,7 +134,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       {
         ...deps,
         ask: deps.peerRpc.ask,
-        keep: deps.copies.keep,
+        beginMerge: (clients) => deps.copies.beginMerge(clients),
         hold: () => limiter.hold(),
         catchUp: (ids) => policies.catchUp(ids),
         returnToOwners: () => coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),

@@ -99,10 +99,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const peerHandler = createPeerHandler(
     {
       ...parts,
-      keep(copied, view) {
-        copies.keep(copied.clients);
-        if (copied.records !== undefined) copies.keepRecords(copied.records);
-        replicator.copiesReceived(copied, view);
+      keep(clients, view) {
+        copies.merge(clients);
+        replicator.copiesReceived(clients, view);
       },
       forget: (clientId) => admin.forgetHere(clientId),
       observer,

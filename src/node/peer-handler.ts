@@ -8,7 +8,6 @@ import type { Membership } from '../membership/membership.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { Observer } from './observer.js';
 import type { CheckResult, PeerAnswer, PeerMessage, Sender } from '../protocol/messages.js';
-import type { ClientCopies } from '../state/client-snapshot.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from '../lib/clock.js';
 import type { Settler } from './decide/settler.js';
@@ -33,7 +32,7 @@ interface PeerHandlerDeps {
   readonly settler: Settler;
   readonly adaptive: AdaptiveController;
   /** @param view the sender's view of the members */
-  readonly keep: (copied: ClientCopies, view: string) => void;
+  readonly keep: (clients: Uint8Array, view: string) => void;
   readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
   readonly forget: (clientId: string) => void;
   readonly observer: Observer;
@@ -96,7 +95,7 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
             .lease(message.requests, message.returns, from.id)
             .then((grants) => ({ kind: 'leased', grants }));
         case 'replicate':
-          keep(message, sender.view);
+          keep(message.clients, sender.view);
           // Copies of a member that may not decide any more are merged, but the member must not count on them.
           return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
         case 'handoff':

@@ -48,8 +48,7 @@ import { createForwarder } from './decide/forwarder.js';
 import type { Forwarder } from './decide/forwarder.js';
 import { createDecider, route } from '../membership/route.js';
 import { BucketTable } from '../state/bucket-table.js';
-import { createCopies } from '../state/copies.js';
-import type { Copies } from '../state/copies.js';
+import { Copies } from '../state/copies.js';
 import { createRecentDecisions } from '../state/recent-decisions.js';
 import type { RecentDecisions } from '../state/recent-decisions.js';
 import { Reservations } from '../state/reservations.js';
@@ -195,7 +194,7 @@ export function wireBuckets(
   });
   const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes, self: options.self });
   const reservations = new Reservations(clock, { maxBytes: bounds.maxReservationBytes });
-  const copies = createCopies({ clock, table, recent, reservations }, options);
+  const copies = new Copies({ clock, table, recent, reservations, self: options.self });
   const shared = { clock, timers, table, copies, membership, ask };
   const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
   const writeBehind = store && new WriteBehind({ ...shared, store, log }, options);

@@ -1,4 +1,3 @@
-import type { ClientCopies, ClientSnapshot } from '../state/client-snapshot.js';
 import type { Check, Verdict } from '../limits/decide/decide.js';
 import type { Settlement, Source } from '../limits/decide/decision.js';
 import type { ClientDescription } from '../limits/request/description.js';
@@ -115,8 +114,8 @@ export type PeerMessage =
   | { readonly kind: 'heartbeat'; readonly members: readonly MemberRecord[] }
   /** Grant leases for these clients, and take back unspent tokens of earlier ones. */
   | { readonly kind: 'lease'; readonly requests: readonly LeaseRequest[]; readonly returns: readonly LeaseReturn[] }
-  /** Merge these copies. */
-  | ({ readonly kind: 'replicate' } & ClientCopies)
+  /** Merge these copies of clients, which are in the format of `state/client-format.ts`. */
+  | { readonly kind: 'replicate'; readonly clients: Uint8Array }
   /**
    * Hand over the next clients that the sender, a joining member, will own or hold copies of. Chunk 0 begins anew; a
    * chunk that is requested again is answered again. `gone`: members in whose place the sender will decide.
@@ -213,7 +212,8 @@ export type PeerAnswer =
   | { readonly kind: 'kept' }
   | {
       readonly kind: 'handed';
-      readonly clients: readonly ClientSnapshot[];
+      /** In the format of `state/client-format.ts`. */
+      readonly clients: Uint8Array;
       readonly more: boolean;
       readonly total: number;
     }

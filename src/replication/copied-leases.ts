@@ -2,7 +2,6 @@ import { dropLeases, hasLeases } from '../limits/bucket/bucket.js';
 import type { NodeId, Placed } from '../limits/ring/ring.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { Clock } from '../lib/clock.js';
 import type { Placement } from './placement.js';
 
@@ -30,11 +29,11 @@ interface CopiedLeases {
   /** Drops the leases of a client of which this node is to have no copy. */
   dropUnentitled(client: Client): void;
   /**
-   * Drops the leases that a copy has just brought, if it was meant for the holder that this node was until the ring
+   * Drops the leases of a client that a copy has just brought, if it was meant for the holder that this node was until the ring
    * changed. Its sender did not know of the change yet. A message takes less than half of the suspicion time, so a later
    * copy is for a next owner.
    */
-  copyReceived(copy: ClientSnapshot): void;
+  copyReceived(client: Client): void;
   ringChanged(): void;
 }
 
@@ -63,11 +62,9 @@ export function createCopiedLeases(
       dropLeases(client);
       table.close(client, clock.nowMs());
     },
-    copyReceived([clientId, buckets]) {
+    copyReceived(client) {
       if (clock.nowMs() - ringChangedAtMs > suspectAfterMs / 2) return;
-      if (!buckets.some(({ leases }) => leases !== undefined)) return;
-      const client = table.peek(clientId);
-      if (client !== undefined && placement.isHolder(formerRing, client)) copiedLeases.dropUnentitled(client);
+      if (placement.isHolder(formerRing, client)) copiedLeases.dropUnentitled(client);
     },
     ringChanged() {
       formerRing = ring;

@@ -2,12 +2,11 @@ import { ringChecksum } from '../limits/ring/ring.js';
 import { createRing } from '../limits/ring/rings.js';
 import type { NodeId, Placed, Ring } from '../limits/ring/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
+import { MAX_COPIES_BYTES } from '../state/copies.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { MemberRecord, PeerAnswer } from '../protocol/messages.js';
 import type { Replicator } from './replicator.js';
-import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
 
 /** Bounds of one chunk, in clients handed over and in clients examined, so that no answer takes long. */
 const CHUNK = 500;
@@ -62,28 +61,25 @@ export function createDonor(
     const present = membership.ring().members.filter((id) => !gone.includes(id));
     const ring = createRing([...present, joiner], membership.ring());
     const total = table.size();
-    const answer: PeerAnswer = { kind: 'handed', clients: [], more: true, total };
+    const clients = copies.createBatch().take();
+    const answer: PeerAnswer = { kind: 'handed', clients, more: true, total };
     replicator.addJoiner(joiner, (client) => willHold(ring, joiner, client));
     return { ring, fromVersion: membership.ringVersion(), total, cursor: total - 1, chunk: -1, answer };
   }
 
   function nextChunk(session: Session, joiner: NodeId): PeerAnswer {
-    const clients: ClientSnapshot[] = [];
-    let bytes = 0;
+    const batch = copies.createBatch();
     for (
       let looked = 0;
-      looked < LOOK && clients.length < CHUNK && bytes < MAX_COPIES_BYTES && session.cursor >= 0;
+      looked < LOOK && batch.clients < CHUNK && batch.bytes < MAX_COPIES_BYTES && session.cursor >= 0;
       looked += 1, session.cursor -= 1
     ) {
       const client = table.at(session.cursor);
       if (client === undefined || !willHold(session.ring, joiner, client)) continue;
-      const snapshot = copies.of(client, true);
-      if (snapshot === undefined) continue;
-      clients.push(snapshot);
-      bytes += weightOf(snapshot);
+      batch.add(client, true);
     }
-    handedClients += clients.length;
-    return { kind: 'handed', clients, more: session.cursor >= 0, total: session.total };
+    handedClients += batch.clients;
+    return { kind: 'handed', clients: batch.take(), more: session.cursor >= 0, total: session.total };
   }
 
   return {
@@ -116,12 +112,13 @@ export function createDonor(
       const ringWithJoiner = sessions.get(joiner)?.ring ?? membership.ring();
       const unsent = replicator.unsent(joiner, (client) => ringWithJoiner.owner(client) === joiner);
       const { more } = unsent;
-      const clients = isRepeat && more ? [] : unsent.clients;
+      const batch = isRepeat && more ? copies.createBatch() : unsent.copies;
       if (!membership.admit(record)) return { kind: 'not-yet', members: membership.routedRecords() };
-      handedClients += clients.length;
+      const total = batch.clients;
+      handedClients += total;
       sessions.delete(joiner);
       replicator.dropJoiner(joiner);
-      return { kind: 'handed', clients, more, total: clients.length };
+      return { kind: 'handed', clients: batch.take(), more, total };
     },
     tidy() {
       for (const joiner of sessions.keys()) {

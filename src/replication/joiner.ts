@@ -1,7 +1,6 @@
 import { NO_PEER_ANSWERS } from '../lib/log.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { PeerAnswer, PeerMessage } from '../protocol/messages.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
@@ -24,8 +23,8 @@ interface JoinerDeps {
   readonly discovery: Discovery;
   readonly ask: Ask;
   readonly log: Log;
-  /** Merges copies of clients into the bucket table. */
-  readonly keep: (clients: readonly ClientSnapshot[]) => void;
+  /** See `Copies.beginMerge`. */
+  readonly beginMerge: (clients: Uint8Array) => (most: number) => number;
   /**
    * Makes checks wait until the returned function is called: this node may be in some rings although it cannot decide
    * yet.
@@ -214,8 +213,7 @@ async function collect(deps: JoinerDeps, donor: NodeId, gone: readonly NodeId[],
   for (let chunk = 0, failures = 0; ;) {
     const asked = await ask(donor, { kind: 'handoff', chunk, gone }, timeoutMs);
     if (asked.kind === 'answer' && asked.body.kind === 'handed') {
-      await keepInSlices(deps, asked.body.clients);
-      clients += asked.body.clients.length;
+      clients += await mergeInSlices(deps, asked.body.clients);
       failures = 0;
       if (chunk % 100 === 0 || !asked.body.more) {
         log.info({ donor, clients, of: asked.body.total, done: !asked.body.more }, 'handoff');
@@ -261,7 +259,7 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
     let otherRing = false;
     for (const [id, answer] of answers) {
       if (answer?.kind === 'handed') {
-        await keepInSlices(deps, answer.clients);
+        await mergeInSlices(deps, answer.clients);
         if (!answer.more) admitted.add(id);
       } else if (answer?.kind === 'not-yet') {
         membership.learn(answer.members);
@@ -276,10 +274,14 @@ async function enter(deps: JoinerDeps, checksum: string, gone: readonly NodeId[]
 /** Clients that are merged in one turn of the event loop: a millisecond or two. */
 const SLICE = 200;
 
-async function keepInSlices({ keep, timers }: JoinerDeps, clients: readonly ClientSnapshot[]): Promise<void> {
-  for (let from = 0; from < clients.length; from += SLICE) {
-    if (from > 0) await new Promise<void>((resolve) => timers.soon(resolve));
-    keep(clients.slice(from, from + SLICE));
+/** @returns the number of clients */
+async function mergeInSlices({ beginMerge, timers }: JoinerDeps, clients: Uint8Array): Promise<number> {
+  const mergeNext = beginMerge(clients);
+  for (let merged = 0; ;) {
+    const slice = mergeNext(SLICE);
+    merged += slice;
+    if (slice < SLICE) return merged;
+    await new Promise<void>((resolve) => timers.soon(resolve));
   }
 }
 

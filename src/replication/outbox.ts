@@ -1,16 +1,16 @@
+import { hasLeases } from '../limits/bucket/bucket.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientCopies, ClientSnapshot } from '../state/client-snapshot.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock } from '../lib/clock.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
-import type { Copies } from '../state/copies.js';
-import { MAX_COPIES_BYTES, weightOf } from '../state/weight.js';
+import { MAX_COPIES_BYTES } from '../state/copies.js';
+import type { Copies, CopyBatch } from '../state/copies.js';
 import { Outgoing } from './outgoing.js';
 import type { Queued } from './outgoing.js';
 
 export interface Unsent {
-  readonly clients: readonly ClientSnapshot[];
+  readonly copies: CopyBatch;
   readonly more: boolean;
 }
 
@@ -56,7 +56,7 @@ interface OutboxDeps {
   readonly membership: Pick<Membership, 'isDown'>;
   readonly ask: Ask;
   readonly table: Pick<BucketTable, 'peekAt'>;
-  readonly copies: Pick<Copies, 'of' | 'createBatch'>;
+  readonly copies: Pick<Copies, 'createBatch'>;
   /** Whether a copy of the client for this node shows leases. */
   readonly showsLeases: (to: NodeId, client: Client) => boolean;
   /** Called for each client with leases after a node has acknowledged its copy. */
@@ -87,16 +87,23 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
     return client?.generation === generation ? client : undefined;
   }
 
-  /** Copies as many waiting clients into the message as it holds, at least one. */
-  function pack(to: NodeId, { outgoing }: Target): ClientCopies {
+  /**
+   * Copies as many waiting clients into the message as it holds, at least one.
+   * @param lent gets the clients whose copies show leases
+   */
+  function pack(to: NodeId, { outgoing }: Target, lent: string[]): Uint8Array {
     const batch = copies.createBatch();
     let packed = 0;
     outgoing.send((slot, generation, whole) => {
       const client = clientAt(slot, generation);
-      if (client !== undefined) batch.add(client, whole, showsLeases(to, client));
+      if (client !== undefined) {
+        const withLeases = showsLeases(to, client);
+        batch.add(client, whole, withLeases);
+        if (withLeases && hasLeases(client)) lent.push(client.id);
+      }
       packed += 1;
-      // One client weighs at most 2 MB, so a peer accepts the message even with the last client.
-      return packed < CHUNK && batch.bytes() <= MAX_COPIES_BYTES;
+      // One client takes at most some hundred KB, so a peer accepts the message even with the last client.
+      return packed < CHUNK && batch.bytes <= MAX_COPIES_BYTES;
     });
     return batch.take();
   }
@@ -104,17 +111,17 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
   function send(to: NodeId, target: Target): void {
     const { outgoing } = target;
     if (outgoing.sending > 0 || outgoing.isEmpty || membership.isDown(to)) return;
-    const copied = pack(to, target);
+    const lent: string[] = [];
+    const clients = pack(to, target, lent);
     const sentAtMs = clock.nowMs();
-    const lent = copied.clients.filter(([, buckets]) => buckets.some(({ leases }) => leases));
-    target.done = ask(to, { kind: 'replicate', ...copied }, timeoutMs).then((asked) => {
+    target.done = ask(to, { kind: 'replicate', clients }, timeoutMs).then((asked) => {
       const kept = asked.kind === 'answer' && asked.body.kind === 'kept';
       outgoing.sent(kept);
       // Clients that were not acknowledged go again at the next interval, with their state at that time.
       if (!kept) return;
       target.sinceMs = sentAtMs;
       send(to, target);
-      for (const [clientId] of lent) acknowledged(clientId);
+      for (const clientId of lent) acknowledged(clientId);
     });
   }
 
@@ -137,30 +144,23 @@ export function createOutbox(deps: OutboxDeps, { timeoutMs }: { timeoutMs: numbe
     },
     unsent(to, owns) {
       const target = targets.get(to);
-      const clients: ClientSnapshot[] = [];
-      if (target === undefined) return { clients, more: false };
+      const batch = copies.createBatch();
+      if (target === undefined) return { copies: batch, more: false };
       const others: Queued[] = [];
-      let bytes = 0;
-      const isFull = (): boolean => bytes >= MAX_COPIES_BYTES || clients.length >= CHUNK;
-      const add = (client: Client, whole: boolean): void => {
-        const snapshot = copies.of(client, whole);
-        if (snapshot === undefined) return;
-        clients.push(snapshot);
-        bytes += weightOf(snapshot);
-      };
+      const isFull = (): boolean => batch.bytes >= MAX_COPIES_BYTES || batch.clients >= CHUNK;
       for (const one of target.outgoing.unacknowledged()) {
         const client = clientAt(one.slot, one.generation);
         if (client === undefined) continue;
         if (!owns(client)) others.push(one);
-        else if (isFull()) return { clients, more: true };
-        else add(client, one.whole);
+        else if (isFull()) return { copies: batch, more: true };
+        else batch.add(client, one.whole);
       }
       for (const { slot, generation, whole } of others) {
         if (isFull()) break;
         const client = clientAt(slot, generation);
-        if (client !== undefined) add(client, whole);
+        if (client !== undefined) batch.add(client, whole);
       }
-      return { clients, more: false };
+      return { copies: batch, more: false };
     },
     waiting(isCounted) {
       let waiting = 0;

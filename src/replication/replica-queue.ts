@@ -2,8 +2,8 @@ import type { NodeId } from '../limits/ring/ring.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Client } from '../state/bucket-table.js';
+import { MAX_COPIES_BYTES } from '../state/copies.js';
 import type { Copies } from '../state/copies.js';
-import { inParts } from '../state/weight.js';
 
 /** Messages under way to one member. Clients that are added meanwhile go in the next message. */
 const MAX_IN_FLIGHT = 2;
@@ -36,7 +36,7 @@ interface Lane {
 interface ReplicaQueueDeps {
   readonly clock: Clock;
   readonly timers: Timers;
-  readonly copies: Pick<Copies, 'ofIds'>;
+  readonly copies: Pick<Copies, 'table' | 'createBatch'>;
   readonly ask: Ask;
   /** Whether a copy of the client for this node shows leases. */
   readonly showsLeases: (to: NodeId, client: Client) => boolean;
@@ -72,9 +72,16 @@ export function createReplicaQueue(deps: ReplicaQueueDeps, { timeoutMs }: { time
   }
 
   async function sendAll(to: NodeId, clientIds: readonly string[], untilMs: number): Promise<boolean> {
-    const parts = inParts(copies.ofIds(clientIds, (client) => showsLeases(to, client)));
+    const parts: Uint8Array[] = [];
+    const batch = copies.createBatch();
+    for (const clientId of clientIds) {
+      const client = copies.table.peek(clientId);
+      if (client !== undefined) batch.add(client, false, showsLeases(to, client));
+      if (batch.bytes >= MAX_COPIES_BYTES) parts.push(batch.take());
+    }
     // A message goes out even if nothing is left to copy. Its answer says whether this node may still decide.
-    for (const clients of parts.length === 0 ? [[]] : parts) {
+    if (batch.clients > 0 || parts.length === 0) parts.push(batch.take());
+    for (const clients of parts) {
       const asked = await ask(to, { kind: 'replicate', clients }, Math.max(1, untilMs - clock.nowMs()));
       if (asked.kind !== 'answer' || asked.body.kind !== 'kept') return false;
     }

@@ -3,7 +3,6 @@ import { MARK } from '../state/bucket-table.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
-import type { ClientCopies } from '../state/client-snapshot.js';
 import { TableWalk } from '../state/table-walk.js';
 import { createCopiedLeases } from './copied-leases.js';
 import { createOutbox } from './outbox.js';
@@ -56,7 +55,7 @@ export interface Replicator {
    * to the joining member, which would decide next.
    * @param view the sender's view of the members
    */
-  copiesReceived(copied: ClientCopies, view: string): void;
+  copiesReceived(clients: Uint8Array, view: string): void;
   /**
    * Adds a joining member. Until `dropJoiner`, it gets the changes of the clients that it will hold.
    * @param willHold whether the member will hold a client
@@ -232,14 +231,10 @@ export function createReplicator(deps: ReplicatorDeps, options: ReplicatorOption
       );
       return new Set(clientIds.filter((_, i) => kept[i]));
     },
-    copiesReceived({ clients, records }, view) {
-      if (view !== membership.view()) clients.forEach((copy) => leases.copyReceived(copy));
-      if (joiners.size === 0) return;
-      for (const [clientId] of clients) {
-        const client = table.peek(clientId);
-        if (client !== undefined) passToJoiners(client);
-      }
-      if (records !== undefined) copies.eachOf(records, passToJoiners);
+    copiesReceived(clients, view) {
+      if (view !== membership.view())
+        copies.visit(clients, (client, { hasLeases }) => (hasLeases ? leases.copyReceived(client) : undefined));
+      if (joiners.size > 0) copies.visit(clients, passToJoiners);
     },
     ringChanged() {
       leases.ringChanged();

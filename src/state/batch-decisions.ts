@@ -41,9 +41,18 @@ export interface BatchDecisions {
    * @param client open in the table; it is changed
    * @param atMs time of the decision
    * @param size number of items, if it is known
+   * @param nowMs later than `atMs` for a decision that comes from another node
    * @returns false if the item has a decision on another client
    */
-  add(batchId: string, place: number, client: Named, verdict: ItemVerdict, atMs: number, size?: number): boolean;
+  add(
+    batchId: string,
+    place: number,
+    client: Named,
+    verdict: ItemVerdict,
+    atMs: number,
+    size?: number,
+    nowMs?: number,
+  ): boolean;
   /** Calls `visit` with the latest decisions on a client, the last one first. The object is valid until the next. */
   eachOf(client: Named, most: number, sinceMs: number, visit: (decision: Readonly<ItemDecision>) => void): void;
   /** Forgets the decisions on a client. Looks at all decisions. */
@@ -252,13 +261,14 @@ export function createBatchDecisions(
         degraded: false,
       };
     },
-    add(batchId, place, client, { allowed, limit, remaining, retryAfterMs, resetMs }, atMs, count = INITIAL_ROWS) {
-      let batch = find(batchId, atMs);
+    add(batchId, place, client, verdict, atMs, count = INITIAL_ROWS, nowMs = atMs) {
+      const { allowed, limit, remaining, retryAfterMs, resetMs } = verdict;
+      let batch = find(batchId, nowMs);
       last = batch ??= begin(batchId, Math.max(count, place + 1), atMs);
       const at = place << ROW_SHIFT;
       if (at >= batch.rows.length) grow(batch, place);
       const { rows } = batch;
-      if (rowOf(batch, place, atMs) === at) return isOf(batch, at, client);
+      if (rowOf(batch, place, nowMs) === at) return isOf(batch, at, client);
       const named = batch.order * PLACES + place;
       if (rows[at + OUTCOME] === EMPTY) {
         batch.size += 1;

@@ -21,16 +21,10 @@ export interface ReservationSnapshot {
   readonly settled: number | undefined;
 }
 
-/** All that a node knows of a client, on the wire. Most clients have neither request ids nor reservations. */
+/** All that a node tells of a client, as an object; see `client-format.ts`. Most clients have neither request ids nor reservations. */
 export type ClientSnapshot = readonly [
   clientId: string,
   buckets: readonly Snapshot[],
   recent?: readonly RecentSnapshot[],
   reservations?: readonly ReservationSnapshot[],
 ];
-
-/** Copies of clients: most as records (`state/copy-records.ts`), and as snapshots if a record cannot hold them. */
-export interface ClientCopies {
-  readonly clients: readonly ClientSnapshot[];
-  readonly records?: Uint8Array | undefined;
-}

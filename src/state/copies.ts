@@ -1,21 +1,24 @@
 import { batchItemId } from '../limits/batch-item-id.js';
+import { addBucket, advance, Buckets } from '../limits/bucket/bucket.js';
+import type { Bucket } from '../limits/bucket/bucket.js';
+import { ruleOf } from '../limits/bucket/rule.js';
+import { mergeCopy, mergeSnapshots, toSnapshots } from '../limits/bucket/snapshot.js';
+import type { Snapshot } from '../limits/bucket/snapshot.js';
 import { verdictOf } from '../limits/decide/decide.js';
 import { decisionBy } from '../limits/decide/decision.js';
 import type { Origin } from '../limits/decide/decision.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import { addBucket, advance, Buckets } from '../limits/bucket/bucket.js';
-import type { Bucket } from '../limits/bucket/bucket.js';
-import { ruleOf } from '../limits/bucket/rule.js';
-import { mergeCopy, mergeSnapshots, snapshotOf, toSnapshots } from '../limits/bucket/snapshot.js';
-import { createRecordWriter, NO_ITEM, readRecords } from './copy-records.js';
-import type { CopiedItem } from './copy-records.js';
-import { weightOf } from './weight.js';
-import type { BucketTable, Client } from './bucket-table.js';
-import type { ClientCopies, ClientSnapshot, RecentSnapshot, ReservationSnapshot } from './client-snapshot.js';
 import type { Clock } from '../lib/clock.js';
+import type { BucketTable, Client } from './bucket-table.js';
+import { ClientReader, ClientWriter } from './client-format.js';
+import type { DecodedClient, DecodedDecision } from './client-format.js';
+import type { ClientSnapshot } from './client-snapshot.js';
 import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 import type { RecentDecisions } from './recent-decisions.js';
 import type { Reservations } from './reservations.js';
+
+/** Bound of the bytes of copies in one message or answer. 1,000 clients with one bucket each stay below it. */
+export const MAX_COPIES_BYTES = 512 * 1024;
 
 /** Bound of the request ids that go with a whole client: the latest. */
 const MAX_IDS = 1_000;
@@ -32,223 +35,200 @@ const NEW_ID_MS = 1_000;
  */
 const NEW_RESERVATION_MS = 2_500;
 
-/** Copies for one message, made in one turn of the event loop. */
-interface CopyBatch {
-  /**
-   * Adds a copy.
-   * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
-   * changes only
-   * @param withLeases whether the copy shows leases; the default is true
-   */
-  add(client: Client, whole: boolean, withLeases?: boolean): void;
-  /** Upper bound of the length of the copies on the wire, in bytes. */
-  bytes(): number;
-  take(): ClientCopies;
-}
+type TokenBucket = Extract<Bucket, { algorithm: 'token-bucket' }>;
 
 /** Makes copies of all that this node knows of clients for other nodes, and merges copies from other nodes. */
-export interface Copies {
-  /**
-   * Returns a copy of a client.
-   * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
-   * changes only
-   * @param withLeases whether the copy shows leases; the default is true
-   */
-  readonly of: (client: Client, whole: boolean, withLeases?: boolean) => ClientSnapshot | undefined;
-  /** Like `of`, for a client that the table may not hold. */
-  readonly ofId: (clientId: string, whole: boolean) => ClientSnapshot | undefined;
-  /**
-   * Returns copies with the changes of several clients. Leaves out clients of which nothing is known.
-   * @param withLeases whether the copy of a client shows leases; the default is true
-   */
-  readonly ofIds: (clientIds: readonly string[], withLeases?: (client: Client) => boolean) => ClientSnapshot[];
-  readonly createBatch: () => CopyBatch;
-  /** Merges copies into the state of this node. */
-  readonly keep: (clients: readonly ClientSnapshot[]) => void;
-  /** Like `keep`, for records that are known to be well-formed. */
-  readonly keepRecords: (records: Uint8Array) => void;
-  /** Calls `visit` with each client of the records that the table holds. */
-  readonly eachOf: (records: Uint8Array, visit: (client: Client) => void) => void;
-}
+export class Copies {
+  readonly clock: Clock;
+  readonly table: BucketTable;
+  readonly recent: RecentDecisions;
+  readonly reservations: Reservations;
+  private readonly origin: Origin;
+  private readonly actingOrigin: Origin;
+  /** The bucket that is being merged. */
+  private readonly copy = addBucket(new Buckets(), ruleOf('token-bucket', 1, 1, 1, undefined), 0) as TokenBucket;
 
-export function createCopies(
-  {
-    clock,
-    table,
-    recent,
-    reservations,
-  }: { clock: Clock; table: BucketTable; recent: RecentDecisions; reservations: Reservations },
-  { self }: { self: NodeId },
-): Copies {
-  const { batches } = recent;
-  const origin: Origin = { owner: self, source: 'owner', degraded: false };
-  const actingOrigin: Origin = { owner: self, source: 'owner', degraded: true };
-  /** Decisions on items of batches that go with one copy, and how many of them do. */
-  const items: CopiedItem[] = [];
-  let itemCount = 0;
-
-  function findItems(client: Client, whole: boolean, nowMs: number): void {
-    itemCount = 0;
-    if (client.lastItem === 0) return;
-    const maxAgeMs = whole ? REQUEST_ID_TTL_MS : NEW_ID_MS;
-    batches.eachOf(client, whole ? MAX_IDS : MAX_NEW_IDS, nowMs - maxAgeMs, (found) => {
-      const item = (items[itemCount++] ??= { ...NO_ITEM });
-      item.batchId = found.batchId;
-      item.place = found.place;
-      item.ageMs = nowMs - found.atMs;
-      item.allowed = found.allowed;
-      item.limit = found.limit;
-      item.remaining = found.remaining;
-      item.retryAfterMs = found.retryAfterMs;
-      item.resetMs = found.resetMs;
-    });
+  constructor(parts: {
+    readonly clock: Clock;
+    readonly table: BucketTable;
+    readonly recent: RecentDecisions;
+    readonly reservations: Reservations;
+    readonly self: NodeId;
+  }) {
+    this.clock = parts.clock;
+    this.table = parts.table;
+    this.recent = parts.recent;
+    this.reservations = parts.reservations;
+    this.origin = { owner: parts.self, source: 'owner', degraded: false };
+    this.actingOrigin = { owner: parts.self, source: 'owner', degraded: true };
   }
 
-  function recentOf(client: Client, whole: boolean): readonly RecentSnapshot[] {
-    const latest =
-      recent.size() === 0
-        ? []
-        : whole
-          ? recent.of(client.id, MAX_IDS, REQUEST_ID_TTL_MS)
-          : recent.of(client.id, MAX_NEW_IDS, NEW_ID_MS);
-    const snapshots: RecentSnapshot[] = latest.map(({ requestId, ageMs, decision }) => {
-      return { requestId, ageMs, verdict: verdictOf(decision), degraded: decision.degraded };
-    });
-    findItems(client, whole, clock.nowMs());
-    for (const item of items.slice(0, itemCount)) {
-      const { allowed, limit, remaining, retryAfterMs, resetMs } = item;
-      const verdict = { allowed, limit, remaining, retryAfterMs, resetMs, limits: undefined };
-      const requestId = batchItemId(item.batchId, item.place);
-      snapshots.push({ requestId, ageMs: item.ageMs, verdict, degraded: false });
+  createBatch(): CopyBatch {
+    return new CopyBatch(this);
+  }
+
+  /** Merges copies of clients, in their format, into the state of this node. @throws MalformedMessage */
+  merge(clients: Uint8Array): void {
+    this.beginMerge(clients)(Infinity);
+  }
+
+  /**
+   * Begins to merge copies of clients, in their format.
+   * @returns a function that merges the next `most` of them, and returns how many there were
+   */
+  beginMerge(clients: Uint8Array): (most: number) => number {
+    const reader = new ClientReader(clients);
+    return (most) => {
+      const nowMs = this.clock.nowMs();
+      for (let merged = 0; merged < most; merged += 1) {
+        const copied = reader.next();
+        if (copied === undefined) return merged;
+        this.mergeClient(this.table.openCopyOf(reader.bytes, copied.idStart, copied.idEnd), copied, nowMs);
+      }
+      return most;
+    };
+  }
+
+  /** Merges buckets from a store. */
+  mergeStored(clients: readonly ClientSnapshot[]): void {
+    const nowMs = this.clock.nowMs();
+    for (const [clientId, buckets] of clients) {
+      const client = this.table.openCopy(clientId);
+      this.mergeBuckets(client, buckets, NO_RESERVATIONS, nowMs);
+      this.table.close(client, nowMs);
     }
-    return snapshots;
   }
 
-  /** Whether one token bucket, and decisions on items of batches, are all that this node knows of a client. */
-  function isPlain(client: Client): boolean {
-    if (client.first !== client || client.isOnHeap) return false;
-    if (client.hasStoredDecisions && !recent.has(client.id) && !reservations.knows(client.id))
-      client.hasStoredDecisions = false;
-    return !client.hasStoredDecisions;
+  /** Calls `visit` with each of these clients that the table holds. */
+  visit(clients: Uint8Array, visit: (client: Client, copied: DecodedClient) => void): void {
+    const reader = new ClientReader(clients);
+    for (let copied = reader.next(); copied !== undefined; copied = reader.next()) {
+      const client = this.table.openCopyOf(reader.bytes, copied.idStart, copied.idEnd);
+      if (client.slot >= 0) visit(client, copied);
+    }
   }
 
-  /** Remembers decisions of another node. @param client open in the table */
-  function keepItems(client: Client, copied: readonly CopiedItem[], count: number, nowMs: number): void {
-    for (let i = 0; i < count; i += 1) {
-      const item = copied[i]!;
-      const { batchId, place, ageMs } = item;
+  /** @param client open in the table */
+  private mergeClient(client: Client, copied: DecodedClient, nowMs: number): void {
+    const { isPlain, plain, decisions } = copied;
+    if (decisions.length > 0) this.mergeDecisions(client, decisions, nowMs);
+    const isReserved =
+      copied.reservations.length > 0 || (this.reservations.size() > 0 && this.reservations.knows(client.id));
+    if (!isPlain || isReserved) this.mergeBuckets(client, copied.snapshots(), copied.reservations, nowMs);
+    else if (plain.tokens > 0 || plain.part > 0) {
+      const { copy } = this;
+      copy.rule = plain.rule;
+      copy.ruleChanges = plain.ruleChanges;
+      copy.tokens = plain.tokens;
+      copy.part = plain.part;
+      copy.atMs = nowMs;
+      this.table.forgot(mergeCopy(client, copy, nowMs));
+    }
+    this.table.close(client, nowMs);
+  }
+
+  private mergeBuckets(
+    client: Client,
+    buckets: readonly Snapshot[],
+    reserved: DecodedClient['reservations'],
+    nowMs: number,
+  ): void {
+    const { reservations, table } = this;
+    const met =
+      reservations.size() + reserved.length === 0
+        ? buckets
+        : reservations.mergeRemote(client, buckets, reserved, nowMs);
+    table.forgot(mergeSnapshots(client, met, nowMs));
+  }
+
+  private mergeDecisions(client: Client, decisions: readonly DecodedDecision[], nowMs: number): void {
+    for (const { id, index, ageMs, verdict, degraded } of decisions) {
       if (ageMs >= REQUEST_ID_TTL_MS) continue;
-      if (!batches.add(batchId, place, client, item, nowMs - ageMs)) {
-        recent.add(client.id, batchItemId(batchId, place), decisionBy(origin, item), ageMs);
+      if (index < 0 || !this.recent.batches.add(id, index, client, verdict, nowMs - ageMs, undefined, nowMs)) {
+        const requestId = index < 0 ? id : batchItemId(id, index);
         client.hasStoredDecisions = true;
+        if (this.recent.get(client.id, requestId) === undefined) {
+          const by = degraded ? this.actingOrigin : this.origin;
+          this.recent.add(client.id, requestId, decisionBy(by, verdict, verdict.limits), ageMs);
+        }
       }
       client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
     }
   }
-
-  function reservationsOf(client: Client, whole: boolean): readonly ReservationSnapshot[] {
-    if (reservations.size() === 0) return [];
-    return reservations.of(client.id, whole ? -Infinity : clock.nowMs() - NEW_RESERVATION_MS);
-  }
-
-  const writer = createRecordWriter(table);
-  /** The bucket that is being merged. */
-  const copy = addBucket(new Buckets(), NO_RULE, 0) as Extract<Bucket, { algorithm: 'token-bucket' }>;
-
-  const copies: Copies = {
-    of(client, whole, withLeases = true) {
-      const buckets = toSnapshots(client, clock.nowMs(), withLeases);
-      const decisions = recentOf(client, whole);
-      const reserved = reservationsOf(client, whole);
-      if (reserved.length > 0) return [client.id, buckets, decisions, reserved];
-      if (decisions.length > 0) return [client.id, buckets, decisions];
-      return buckets.length === 0 ? undefined : [client.id, buckets];
-    },
-    ofId(clientId, whole) {
-      const client = table.peek(clientId);
-      return client && copies.of(client, whole);
-    },
-    ofIds: (clientIds, withLeases = () => true) =>
-      clientIds
-        .map((id) => {
-          const client = table.peek(id);
-          return client && copies.of(client, false, withLeases(client));
-        })
-        .filter((one) => one !== undefined),
-    createBatch() {
-      const nowMs = clock.nowMs();
-      let clients: ClientSnapshot[] = [];
-      let weight = 0;
-      return {
-        add(client, whole, withLeases) {
-          if (isPlain(client)) {
-            advance(client, nowMs);
-            findItems(client, whole, nowMs);
-            if (client.tokens > 0 || client.part > 0 || itemCount > 0) writer.add(client, items, itemCount);
-            return;
-          }
-          const snapshot = copies.of(client, whole, withLeases);
-          if (snapshot === undefined) return;
-          clients.push(snapshot);
-          weight += weightOf(snapshot);
-        },
-        bytes: () => weight + writer.byteLength(),
-        take() {
-          const taken = { clients, records: writer.take() };
-          clients = [];
-          weight = 0;
-          return taken;
-        },
-      };
-    },
-    keepRecords(records) {
-      const nowMs = clock.nowMs();
-      const bytes = Buffer.from(records.buffer, records.byteOffset, records.byteLength);
-      readRecords(bytes, ({ rule, ruleChanges, tokens, part, idStart, idEnd, items: copied, itemCount: count }) => {
-        const client = table.openCopyOf(bytes, idStart, idEnd);
-        if (count > 0) keepItems(client, copied, count, nowMs);
-        // A client without a debt comes for its decisions only.
-        if (tokens === 0 && part === 0) return table.close(client, nowMs);
-        if (reservations.size() > 0 && reservations.knows(client.id)) {
-          table.close(client, nowMs);
-          return copies.keep([[client.id, [snapshotOf(rule, ruleChanges, [tokens, part])]]]);
-        }
-        copy.rule = rule;
-        copy.ruleChanges = ruleChanges;
-        copy.tokens = tokens;
-        copy.part = part;
-        copy.atMs = nowMs;
-        table.forgot(mergeCopy(client, copy, nowMs));
-        table.close(client, nowMs);
-      });
-    },
-    eachOf(records, visit) {
-      const bytes = Buffer.from(records.buffer, records.byteOffset, records.byteLength);
-      readRecords(bytes, ({ idStart, idEnd }) => {
-        const client = table.openCopyOf(bytes, idStart, idEnd);
-        if (client.slot >= 0) visit(client);
-      });
-    },
-    keep(clients) {
-      const nowMs = clock.nowMs();
-      for (const [clientId, snapshots, decisions = [], reserved = []] of clients) {
-        const client = table.openCopy(clientId);
-        const copies =
-          reservations.size() + reserved.length === 0
-            ? snapshots
-            : reservations.mergeRemote(client, snapshots, reserved, nowMs);
-        table.forgot(mergeSnapshots(client, copies, nowMs));
-        if (decisions.length > 0) client.hasStoredDecisions = true;
-        for (const { requestId, ageMs, verdict, degraded } of decisions) {
-          if (recent.get(clientId, requestId) !== undefined) continue;
-          recent.add(clientId, requestId, decisionBy(degraded ? actingOrigin : origin, verdict, verdict.limits), ageMs);
-          client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS - ageMs);
-        }
-        table.close(client, nowMs);
-      }
-    },
-  };
-  return copies;
 }
 
-const NO_RULE = ruleOf('token-bucket', 1, 1, 1, undefined);
+const NO_RESERVATIONS: readonly never[] = [];
+
+/** Copies for one message, made in one turn of the event loop. */
+export class CopyBatch {
+  private readonly writer: ClientWriter;
+
+  constructor(private readonly copies: Copies) {
+    this.writer = new ClientWriter(copies.table);
+  }
+
+  get clients(): number {
+    return this.writer.clients;
+  }
+
+  get bytes(): number {
+    return this.writer.bytes;
+  }
+
+  /**
+   * Adds a copy of a client, unless nothing is known of it.
+   * @param whole true: with all that is remembered of the client, for a node that knows nothing yet; false: with the
+   * changes only
+   * @param withLeases whether the copy shows leases
+   */
+  add(client: Client, whole: boolean, withLeases = true): void {
+    const { writer, copies } = this;
+    const { recent, reservations } = copies;
+    const nowMs = copies.clock.nowMs();
+    const maxAgeMs = whole ? REQUEST_ID_TTL_MS : NEW_ID_MS;
+    const maxIds = whole ? MAX_IDS : MAX_NEW_IDS;
+    const isNamed = (whole || client.hasStoredDecisions) && recent.size() + reservations.size() > 0;
+    const named = isNamed ? recent.of(client.id, maxIds, maxAgeMs) : NONE;
+    const reserved = isNamed ? reservations.of(client.id, whole ? -Infinity : nowMs - NEW_RESERVATION_MS) : NONE;
+    const hasMore = client.lastItem !== 0 || named.length > 0 || reserved.length > 0;
+
+    const hasBuckets = this.beginClient(client, hasMore, withLeases, nowMs);
+    if (!hasMore) return hasBuckets ? undefined : writer.cancel();
+    for (const { requestId, ageMs, decision } of named)
+      writer.decision(requestId, ageMs, verdictOf(decision), decision.degraded);
+    let items = 0;
+    if (client.lastItem !== 0) {
+      recent.batches.eachOf(client, maxIds, nowMs - maxAgeMs, (item) => {
+        items += 1;
+        writer.itemDecision(item.batchId, item.place, nowMs - item.atMs, item);
+      });
+    }
+    if (!hasBuckets && items + named.length + reserved.length === 0) return writer.cancel();
+    writer.endDecisions(reserved.length);
+    for (const one of reserved) writer.reservation(one);
+  }
+
+  /** Writes the id and the buckets of a client. @returns whether there are any buckets */
+  private beginClient(client: Client, hasMore: boolean, withLeases: boolean, nowMs: number): boolean {
+    const { writer } = this;
+    if (client.isOnHeap || (client.first !== undefined && client.first !== client)) {
+      const buckets = toSnapshots(client, nowMs, withLeases);
+      writer.begin(client.slot, buckets.length, hasMore);
+      for (const bucket of buckets) writer.bucket(bucket);
+      return buckets.length > 0;
+    }
+    // All that fits into a record of the table is one token bucket.
+    if (client.first !== undefined) advance(client, nowMs);
+    const owes = client.first !== undefined && (client.tokens > 0 || client.part > 0);
+    writer.begin(client.slot, owes ? 1 : 0, hasMore);
+    if (owes) writer.plainBucket(client);
+    return owes;
+  }
+
+  /** Returns the copies that were added since the last call. */
+  take(): Buffer {
+    return this.writer.take();
+  }
+}
+
+const NONE: readonly never[] = [];

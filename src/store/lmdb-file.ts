@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { open } from 'lmdb';
 import type { RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../state/client-snapshot.js';
-import { encodeClients, readClients } from '../protocol/format/clients.js';
+import { decodeClients, encodeClients } from '../state/client-format.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';
 import { makePrivate } from '../lib/files.js';
 import { nextRecord, recall, tryRecord } from './record.js';
@@ -18,7 +18,7 @@ const SWEEP = 1_000;
 const MAX_WAIT_MS = 60_000;
 
 /** Version of the file: its keys, its head, and its records. A program that finds another one does not start. */
-const FORMAT = 2;
+const FORMAT = 3;
 /** Key of the head: JSON with the version of the file and the members of the ring. All versions have it here. */
 const HEAD = Buffer.of(0);
 /** First byte of the key of each client. No client id reaches a key outside it. */
@@ -115,10 +115,9 @@ export function openLmdbFile(path: string): LmdbFile {
           if (clients.length === CHUNK) break;
         }
         const more = clients.length === CHUNK || read === MAX_READ;
-        const [rules, wire] = encodeClients(clients);
-        return { kind: 'loaded', rules, clients: wire, after: more ? last : undefined, unreadable };
+        return { kind: 'loaded', clients: encodeClients(clients), after: more ? last : undefined, unreadable };
       }),
-    write: ({ time: { earliestMs, latestMs }, rules, clients, forgotten, members: others = members }) =>
+    write: ({ time: { earliestMs, latestMs }, clients, forgotten, members: others = members }) =>
       guarded(() => {
         // A removed file stays open in this process. Data written to it is lost when the process ends.
         if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
@@ -129,13 +128,13 @@ export function openLmdbFile(path: string): LmdbFile {
             const before = db.get(key);
             if (before !== undefined && !isLater(tryRecord(before)?.atMs ?? 0, latestMs)) db.removeSync(key);
           }
-          for (const [clientId, buckets] of readClients(rules, clients)) {
+          for (const [clientId, buckets] of decodeClients(clients)) {
             const key = keyOf(clientId);
             const before = db.get(key);
             const stored = before && tryRecord(before);
             if (before !== undefined && stored === undefined) unreadable += 1;
             const merged = nextRecord(stored, [clientId, buckets], earliestMs, latestMs);
-            if (merged !== undefined) db.putSync(key, Buffer.from(merged.text));
+            if (merged !== undefined) db.putSync(key, merged.bytes);
           }
         });
         members = others;

@@ -17,7 +17,7 @@ export interface LmdbProcess {
 
 export function startLmdbProcess(): LmdbProcess {
   const script = here.replace(/here\.c([jt]s)$/, 'lmdb-child.$1');
-  const child = fork(script, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const child = fork(script, { serialization: 'advanced', stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   // The servers keep the program running, not this process.
   child.unref();
   child.channel?.unref();

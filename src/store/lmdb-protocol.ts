@@ -2,7 +2,7 @@ import type { WallTime } from './wall-time.js';
 
 /**
  * Messages between a node and the child process that has its LMDB file open. The node sends one request at a time.
- * Clients have the form of `protocol/format/clients.ts`. Times are wall clock times of the machine.
+ * Clients have the form of `state/client-format.ts`. Times are wall clock times of the machine.
  */
 export type Request =
   /** Opens the file, or creates it. */
@@ -13,8 +13,7 @@ export type Request =
   | {
       readonly op: 'write';
       readonly time: WallTime;
-      readonly rules: unknown[][];
-      readonly clients: unknown[][];
+      readonly clients: Uint8Array;
       readonly forgotten: readonly string[];
       /** Other members of the ring; `undefined`: keeps those in the file. */
       readonly members: readonly string[] | undefined;
@@ -26,8 +25,7 @@ export type Reply =
   | { readonly kind: 'opened'; readonly members: readonly string[]; readonly warnings: readonly string[] }
   | {
       readonly kind: 'loaded';
-      readonly rules: unknown[][];
-      readonly clients: unknown[][];
+      readonly clients: Uint8Array;
       /** Where the next chunk begins; `undefined` at the end of the file. */
       readonly after: string | undefined;
       readonly unreadable: number;

@@ -2,7 +2,7 @@ import { rename } from 'node:fs/promises';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { Store, StoreResult } from './store.js';
-import { encodeClients, readClients } from '../protocol/format/clients.js';
+import { decodeClients, encodeClients } from '../state/client-format.js';
 import { brokenBy, startLmdbProcess } from './lmdb-process.js';
 import type { Answer, LmdbProcess } from './lmdb-process.js';
 import type { Reply, Request } from './lmdb-protocol.js';
@@ -61,7 +61,7 @@ export async function openLmdbStore(
         const reply = await file.ask({ op: 'load', after, nowMs: wallTime().earliestMs });
         if (reply.kind !== 'loaded') return { kind: 'failed', reason: reasonOf(reply) };
         ({ after, unreadable } = reply);
-        if (!keep(readClients(reply.rules, reply.clients)) || after === undefined) break;
+        if (!keep(decodeClients(reply.clients)) || after === undefined) break;
       }
       if (unreadable > 0) log.warn({ records: unreadable }, 'ignoring records of the store that cannot be read');
       return done();
@@ -69,8 +69,7 @@ export async function openLmdbStore(
     async write(clients, forgotten, members) {
       // The time is read now, as the states are of this moment. The request itself may wait for earlier ones.
       const time = wallTime();
-      const [rules, wire] = encodeClients(clients);
-      const reply = await file.ask({ op: 'write', time, rules, clients: wire, forgotten, members });
+      const reply = await file.ask({ op: 'write', time, clients: encodeClients(clients), forgotten, members });
       if (reply.kind !== 'written') return { kind: 'failed', reason: reasonOf(reply) };
       ({ unreadable } = reply);
       return done();

@@ -1,13 +1,13 @@
-import type { ClientSnapshot } from '../state/client-snapshot.js';
-import type { LastingClient } from './store.js';
+import { ByteReader, malformed, MalformedMessage } from '../lib/byte-reader.js';
+import { ByteWriter } from '../lib/byte-writer.js';
 import { agedBy, joinAged } from '../limits/bucket/snapshot.js';
 import type { LastingState, Snapshot } from '../limits/bucket/snapshot.js';
-import { MalformedMessage, malformed } from '../lib/byte-reader.js';
-import { parseWire, readList, readWhole } from '../protocol/format/wire.js';
-import { encodeClients, readClients } from '../protocol/format/clients.js';
+import { decodeClients, encodeClients } from '../state/client-format.js';
+import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { LastingClient } from './store.js';
 
-/** Version of the form below. A program that finds another one in a store does not start. */
-export const FORMAT = 1;
+/** Version of the records below, and their first byte. A program that finds another one in a store does not start. */
+export const FORMAT = 2;
 
 /** Bound of wall clock times. */
 const MAX_WALL_MS = 2 ** 52;
@@ -21,25 +21,31 @@ export interface StoredRecord {
   readonly restAtMs: number;
 }
 
-/** Encodes `[format, atMs, restAtMs, rules, clients]`: a client in the form of `protocol/format/clients.ts`, with its times. */
-function encodeRecord({ clientId, buckets, atMs, restAtMs }: StoredRecord): string {
-  return JSON.stringify([FORMAT, atMs, restAtMs, ...encodeClients([[clientId, buckets]])]);
+/** Encodes the format, both times, and the client in the form of `state/client-format.ts`. */
+function encodeRecord({ clientId, buckets, atMs, restAtMs }: StoredRecord): Buffer {
+  const out = new ByteWriter(0, 256);
+  out.byte(FORMAT);
+  out.whole(atMs);
+  out.whole(restAtMs);
+  out.append(encodeClients([[clientId, buckets]]));
+  return out.copy();
 }
 
 /** @throws MalformedMessage for anything but a record of this format */
-export function readRecord(text: string | Buffer): StoredRecord {
-  const wire = readList(parseWire(typeof text === 'string' ? Buffer.from(text) : text), 5, 5, 'record');
-  readWhole(wire[0], FORMAT, FORMAT, 'format');
-  const [client, more] = readClients(wire[3], wire[4]);
+export function readRecord(bytes: Buffer): StoredRecord {
+  const from = new ByteReader(bytes);
+  if (from.byte('format') !== FORMAT) throw malformed('format', String(FORMAT));
+  const atMs = from.whole(0, MAX_WALL_MS, 'time');
+  const restAtMs = from.whole(0, MAX_WALL_MS, 'end');
+  const [client, more] = decodeClients(from.remaining());
   if (client === undefined || more !== undefined) throw malformed('record', 'one client');
-  const atMs = readWhole(wire[1], 0, MAX_WALL_MS, 'time');
-  return { clientId: client[0], buckets: client[1], atMs, restAtMs: readWhole(wire[2], 0, MAX_WALL_MS, 'end') };
+  return { clientId: client[0], buckets: client[1], atMs, restAtMs };
 }
 
 /** @returns `undefined` for anything but a record of this format */
-export function tryRecord(text: string | Buffer): StoredRecord | undefined {
+export function tryRecord(bytes: Buffer): StoredRecord | undefined {
   try {
-    return readRecord(text);
+    return readRecord(bytes);
   } catch (error) {
     if (error instanceof MalformedMessage) return undefined;
     throw error;
@@ -53,7 +59,7 @@ export function recall({ clientId, buckets, atMs }: StoredRecord, nowMs: number)
 
 /** A record and the time for which the store keeps it. */
 interface NextRecord {
-  readonly text: string;
+  readonly bytes: Buffer;
   /** Time until the record expires: whole ms from now, at least 1. */
   readonly restMs: number;
 }
@@ -74,8 +80,8 @@ export function nextRecord(
   if (snapshots.length === 0) return undefined;
   // A debt that decays at one token a year may end beyond any calendar.
   const keptMs = Math.min(Math.max(1, resetMs), MAX_REST_MS);
-  const text = encodeRecord({ clientId, buckets: snapshots, atMs: stampMs, restAtMs: stampMs + keptMs });
-  return { text, restMs: keptMs };
+  const bytes = encodeRecord({ clientId, buckets: snapshots, atMs: stampMs, restAtMs: stampMs + keptMs });
+  return { bytes, restMs: keptMs };
 }
 
 /** A thousand years. */

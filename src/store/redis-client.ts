@@ -16,6 +16,8 @@ export function defineScript(text: string): Script {
 /** Sends commands to a single Redis, a cluster, or a primary behind sentinels. All reject within `timeoutMs`. */
 export interface RedisClient {
   run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  /** Like `run`, for scripts whose arguments and answers are bytes. Numbers stay numbers. */
+  runBytes(script: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown>;
   get(key: string): Promise<string | null>;
   setNew(key: string, value: string): Promise<void>;
   /** Lists all keys with a prefix, in chunks. A key may come more than once. */
@@ -60,8 +62,22 @@ export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: 
     }
   }
 
+  async function runBytes(
+    { text, sha }: Script,
+    keys: readonly string[],
+    args: readonly (string | Buffer)[],
+  ): Promise<unknown> {
+    try {
+      return await explained(redis.callBuffer('evalsha', sha, keys.length, ...keys, ...args));
+    } catch (error) {
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
+      return redis.callBuffer('eval', text, keys.length, ...keys, ...args);
+    }
+  }
+
   return {
     run,
+    runBytes,
     get: (key) => explained(redis.get(key)),
     async setNew(key, value) {
       await redis.set(key, value, 'NX');

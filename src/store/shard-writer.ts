@@ -51,7 +51,7 @@ type Batch = ReadonlyMap<string, { readonly client: LastingClient | undefined; r
 
 interface BatchRead {
   readonly keys: readonly string[];
-  readonly values: readonly (string | null)[];
+  readonly values: readonly (Buffer | null)[];
   /** The shard's fencing number at the read. */
   readonly fence: number;
   /** Wall ms of the server at the read. */
@@ -141,21 +141,21 @@ export function createShardWriter(
     // The age is taken before the server reads its time, as an age that is too small is strict.
     const ageMs = clock.nowMs() - sampledMs;
     const { values, atMs } = await readValues(redis, [fenceKey(shardName(shard)), ...keys]);
-    return { keys, values: values.slice(1), fence: Number(values[0] ?? 0), atMs, ageMs };
+    return { keys, values: values.slice(1), fence: Number(values[0]?.toString() ?? 0), atMs, ageMs };
   }
 
   /** Merges and writes. The script refuses if another node has written since the read. @returns whether it wrote */
   async function writeBatch(batch: Batch, hold: Hold, { keys, values, atMs, ageMs }: BatchRead): Promise<boolean> {
-    const args: string[] = [];
+    const args: (string | Buffer)[] = [];
     [...batch].forEach(([clientId, { client, forget }], i) => {
       const value = values[i] ?? null;
       let stored: StoredRecord | undefined = value === null ? undefined : tryRecord(value);
       if (value !== null && stored === undefined) unreadable();
       if (forget && stored !== undefined && stored.atMs <= atMs - ageMs) stored = undefined;
       const next = nextRecord(stored, [clientId, agedBy(client?.[1] ?? [], ageMs)], atMs);
-      args.push(next?.text ?? '', String(next?.restMs ?? 0));
+      args.push(next?.bytes ?? '', String(next?.restMs ?? 0));
     });
-    const written = await redis.run(WRITE, [...hold.keys, ...keys], [...hold.args, ...args]);
+    const written = await redis.runBytes(WRITE, [...hold.keys, ...keys], [...hold.args, ...args]);
     if (written !== 1) hold.refused();
     return written === 1;
   }
@@ -193,9 +193,9 @@ export function shardOf(clientId: string): number {
 export async function readValues(
   redis: RedisClient,
   keys: readonly string[],
-): Promise<{ values: readonly (string | null)[]; atMs: number }> {
-  const [seconds, micros, ...values] = (await redis.run(READ, keys, [])) as [string, string, ...(string | null)[]];
-  return { values, atMs: Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000) };
+): Promise<{ values: readonly (Buffer | null)[]; atMs: number }> {
+  const [seconds, micros, ...values] = (await redis.runBytes(READ, keys, [])) as [Buffer, Buffer, ...(Buffer | null)[]];
+  return { values, atMs: Number(seconds.toString()) * 1_000 + Math.floor(Number(micros.toString()) / 1_000) };
 }
 
 function rotated<T>(list: readonly T[], by: number): T[] {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { digestOf } from '../../src/server/edge/access/access.js';
 import type { RunningNode } from '../../src/app/main.js';
-import { encodeMessage } from '../../src/protocol/format/codec.js';
+import { encodeMessage } from '../support/wire.js';
 import { killAll, tokenring } from '../e2e/processes.js';
 import { connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
 import { allow, call, expectProblem, liveNode, newClient, post } from '../support/http.js';

@@ -7,9 +7,9 @@ import { pathToFileURL } from 'node:url';
 const [dist, nodeCount, batch, seconds] = process.argv.slice(2);
 const load = (path) => import(pathToFileURL(`${dist}/${path}`).href);
 const { createClusterNode } = await load('node/node.js');
-const { systemClock, systemTimers } = await load('system.js');
-const { ByteWriter } = await load('protocol/format/binary/bytes.js');
-const { decodeAnswer, decodeMessage, writeAnswer, writeMessage } = await load('protocol/format/codec.js');
+const { systemClock, systemTimers } = await load('lib/system.js');
+const { ByteWriter } = await load('lib/byte-writer.js');
+const { decodeAnswer, decodeMessage, writeAnswer, writeMessage } = await load('protocol/format/messages.js');
 const { createBatchReader } = await load('server/validate/batch-reader.js');
 const { WITHOUT_POLICIES } = await load('policy/active-policies.js');
 

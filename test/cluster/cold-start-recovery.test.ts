@@ -4,7 +4,8 @@ import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import type { PeerMessage } from '../../src/protocol/messages.js';
 import { BucketTable, MARK } from '../../src/state/bucket-table.js';
-import { createCopies } from '../../src/state/copies.js';
+import { decodeClients } from '../../src/state/client-format.js';
+import { Copies } from '../../src/state/copies.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
@@ -180,12 +181,12 @@ describe('cold-start recovery', () => {
         clock,
         timers: { every: () => () => undefined, soon: (action) => action(), sleep: () => Promise.resolve() },
         table,
-        copies: createCopies({ clock, table, ...stored }, { self: 'a:1' }),
+        copies: new Copies({ clock, table, ...stored, self: 'a:1' }),
         membership,
         writeBehind: { missingPeers: () => [], stopAwaitingPeers: () => undefined },
         log: { info: () => undefined, warn: () => undefined },
         ask(_to, message: PeerMessage) {
-          if (message.kind === 'replicate') sent.push(message.clients);
+          if (message.kind === 'replicate') sent.push(decodeClients(message.clients));
           const body = sent.length === 1 ? { kind: 'not-yet' as const, members: [] } : { kind: 'kept' as const };
           return Promise.resolve({ kind: 'answer' as const, body });
         },

@@ -1,13 +1,12 @@
 import { expect } from 'chai';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
-import { createCopies } from '../../src/state/copies.js';
-import type { Copies } from '../../src/state/copies.js';
-import { areRecords } from '../../src/state/copy-records.js';
+import { Copies } from '../../src/state/copies.js';
+import { decodeClients } from '../../src/state/client-format.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import type { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
-import type { ClientCopies } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { batchItemId } from '../../src/limits/batch-item-id.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
@@ -44,7 +43,7 @@ describe('copies', () => {
     const table = new BucketTable({ maxClients: 1_000 });
     const recent = createRecentDecisions({ clock }, { maxBytes: 1e7, self: 'a:1' });
     const reservations = new Reservations(clock, { maxBytes: 1e6 });
-    const copies = createCopies({ clock, table, recent, reservations }, { self: 'a:1' });
+    const copies = new Copies({ clock, table, recent, reservations, self: 'a:1' });
     return { table, recent, reservations, copies };
   }
 
@@ -86,15 +85,22 @@ describe('copies', () => {
       node.reservations.add(client, check, nowMs);
     });
 
-  function batchOf({ table, copies }: Node, whole = true): ClientCopies {
+  function batchOf({ table, copies }: Node, whole = true): Uint8Array {
     const batch = copies.createBatch();
     for (let place = 0; place < table.size(); place += 1) batch.add(table.at(place)!, whole);
     return batch.take();
   }
 
-  function receive(copied: ClientCopies, node = receiver): void {
-    node.copies.keep(copied.clients);
-    if (copied.records !== undefined) node.copies.keepRecords(copied.records);
+  /** The copy of one client. */
+  function copyOf({ table, copies }: Node, id: string, whole: boolean): ClientSnapshot | undefined {
+    const client = table.peek(id);
+    const batch = copies.createBatch();
+    if (client !== undefined) batch.add(client, whole);
+    return decodeClients(batch.take())[0];
+  }
+
+  function receive(copied: Uint8Array, node = receiver): void {
+    node.copies.merge(copied);
   }
 
   /** Tokens that a client owes under its first bucket, and the parts of the next. */
@@ -107,7 +113,7 @@ describe('copies', () => {
   describe('of a client', () => {
     it('have what is known of it, and no more elements than that', () => {
       ask(sender, 'alice');
-      const copy = (): unknown => sender.copies.ofId('alice', true);
+      const copy = (): unknown => copyOf(sender, 'alice', true);
       const buckets = [{ ...PER_DAY, ruleChanges: 0, state: [1, 0] }];
       expect(copy()).to.deep.equal(['alice', buckets]);
       decideNamed(sender, 'alice', 'q', 4);
@@ -121,8 +127,12 @@ describe('copies', () => {
       ask(sender, 'alice');
       ask(sender, 'bob', [PER_SECOND]);
       clock.advance(1_000);
-      expect(sender.copies.ofIds(['nobody', 'alice', 'bob'])).to.deep.equal([sender.copies.ofId('alice', false)]);
-      expect(sender.copies.ofId('nobody', true)).to.equal(undefined);
+      expect(['nobody', 'alice', 'bob'].map((id) => copyOf(sender, id, true)?.[0])).to.deep.equal([
+        undefined,
+        'alice',
+        undefined,
+      ]);
+      expect(decodeClients(batchOf(sender)).map(([id]) => id)).to.deep.equal(['alice']);
     });
 
     it('have the decisions on its own batch items alone, with their ages', () => {
@@ -133,7 +143,7 @@ describe('copies', () => {
         ['alice', [1, 0]],
         ['bob', [2]],
       ] as const) {
-        const [, , recent] = sender.copies.ofId(id, true)!;
+        const [, , recent] = copyOf(sender, id, true)!;
         const expected = places.map((place) => {
           return { requestId: batchItemId('batch', place), ageMs: 300, verdict: verdict(place), degraded: false };
         });
@@ -148,18 +158,16 @@ describe('copies', () => {
       for (let i = 0; i < 150; i += 1) decideNamed(sender, 'alice', `r${i}`, i);
       for (let i = 0; i < 150; i += 1) decideItem(sender, 'alice', 'batch', i, i);
       clock.advance(1_000);
-      const idsOf = (whole: boolean): string[] =>
-        sender.copies.ofId('alice', whole)![2]!.map(({ requestId }) => requestId);
+      const idsOf = (whole: boolean): string[] => copyOf(sender, 'alice', whole)![2]!.map(({ requestId }) => requestId);
       expect(new Set(idsOf(true)).size).to.equal(302);
       const latest = Array.from({ length: 100 }, (_, i) => `r${i + 50}`);
       const items = Array.from({ length: 100 }, (_, i) => batchItemId('batch', 149 - i));
       expect(idsOf(false)).to.deep.equal([...latest, ...items]);
-      expect(sender.copies.ofIds(['alice'])).to.deep.equal([sender.copies.ofId('alice', false)]);
     });
   });
 
   describe('in one message', () => {
-    it('are records of those with one token bucket, however little it owes, and snapshots of all others', () => {
+    it('are those of all clients, however little each owes', () => {
       ask(sender, 'a part of a token', [PER_SECOND]);
       clock.advance(500);
       ask(sender, 'plain');
@@ -167,7 +175,9 @@ describe('copies', () => {
       ask(sender, 'window', [slidingWindow(10, DAY_MS)]);
       decideNamed(sender, 'named', 'q', 1);
       const copied = batchOf(sender);
-      expect(copied.clients.map(([id, buckets]) => [id, buckets.length])).to.deep.equal([
+      expect(decodeClients(copied).map(([id, buckets]) => [id, buckets.length])).to.deep.equal([
+        ['a part of a token', 1],
+        ['plain', 1],
         ['two', 2],
         ['window', 1],
         ['named', 0],
@@ -183,17 +193,7 @@ describe('copies', () => {
       ask(sender, 'plain', [PER_SECOND]);
       ask(sender, 'window', [slidingWindow(10, 1_000)]);
       clock.advance(2_000);
-      expect(batchOf(sender)).to.deep.equal({ clients: [], records: undefined });
-    });
-
-    it('are records again once the last request id of the client is forgotten', () => {
-      decideNamed(sender, 'alice', 'q', 1);
-      ask(sender, 'alice');
-      expect(batchOf(sender)).to.deep.include({ records: undefined });
-      sender.recent.forget('alice');
-      expect(batchOf(sender)).to.deep.include({ clients: [] });
-      reserve(sender, 'alice', PER_DAY, 1);
-      expect(batchOf(sender)).to.deep.include({ records: undefined });
+      expect(decodeClients(batchOf(sender))).to.deep.equal([]);
     });
 
     it('owe nothing for a client that has decisions on batch items alone', () => {
@@ -212,20 +212,30 @@ describe('copies', () => {
       }
     });
 
-    it('take no more bytes than it says, and are taken once', () => {
+    it('take as many bytes as it says, and are taken once', () => {
       ask(sender, 'plain');
       ask(sender, 'window', [slidingWindow(10, DAY_MS)]);
       const batch = sender.copies.createBatch();
-      expect(batch.bytes()).to.equal(0);
-      batch.add(sender.table.peek('plain')!, true);
-      expect(batch.bytes()).to.be.above(0);
-      for (const id of ['window', 'window']) batch.add(sender.table.peek(id)!, true);
-      const bound = batch.bytes();
-      const { clients, records } = batch.take();
-      expect([clients.length, areRecords(records!)]).to.deep.equal([2, true]);
-      expect(bound).to.be.within(JSON.stringify(clients).length + records!.length, 2_000);
-      expect(batch.bytes()).to.equal(0);
-      expect(batch.take()).to.deep.equal({ clients: [], records: undefined });
+      expect([batch.bytes, batch.clients]).to.deep.equal([0, 0]);
+      for (const id of ['plain', 'window', 'window']) batch.add(sender.table.peek(id)!, true);
+      expect(batch.clients).to.equal(3);
+      const { bytes } = batch;
+      const taken = batch.take();
+      expect([taken.length, decodeClients(taken).length]).to.deep.equal([bytes, 3]);
+      expect([batch.bytes, batch.clients]).to.deep.equal([0, 0]);
+      expect(decodeClients(batch.take())).to.deep.equal([]);
+    });
+
+    it('are merged in slices, whose sizes the receiver chooses', () => {
+      for (const id of ['a', 'b', 'c', 'd', 'e']) ask(sender, id);
+      const mergeNext = receiver.copies.beginMerge(batchOf(sender));
+      const merged = [2, 2, 2, 2].map((most) => [mergeNext(most), receiver.table.size()]);
+      expect(merged).to.deep.equal([
+        [2, 2],
+        [2, 4],
+        [1, 5],
+        [0, 5],
+      ]);
     });
   });
 
@@ -258,7 +268,7 @@ describe('copies', () => {
       ask(receiver, 'first');
       ask(receiver, 'bob');
       const met: string[] = [];
-      receiver.copies.eachOf(batchOf(sender).records!, ({ id }) => met.push(id));
+      receiver.copies.visit(batchOf(sender), ({ id }) => met.push(id));
       expect(met).to.deep.equal(['first', 'bob']);
       expect(receiver.table.size()).to.equal(2);
     });
@@ -317,6 +327,15 @@ describe('copies', () => {
         expect(receiver.table.peek('alice')!.remembersUntilMs).to.equal(clock.nowMs() + 90_000);
       });
     }
+
+    it('have a decision on an item anew, once the time of an earlier one is over here', () => {
+      decideItem(receiver, 'alice', 'b', 0, 3);
+      clock.advance(60_000);
+      decideItem(sender, 'alice', 'b', 0, 7);
+      clock.advance(1);
+      receive(batchOf(sender));
+      expect(receiver.recent.get('alice', batchItemId('b', 0))).to.include({ remaining: 7 });
+    });
 
     it('have decisions of two clients on one item of one batch id', () => {
       const other = createNode();

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { NO_CLIENTS } from '../support/wire.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Settled } from '../../src/protocol/messages.js';
@@ -361,7 +362,7 @@ describe('a strict node', () => {
     const clientId = clients(40).find((one) => ownerOf(world, 'b:1', one) === 'a:1')!;
     const [successor] = world.node('a:1').cluster.membership.ring().successors(clientId, 1);
     const sender = { from: world.node('a:1').cluster.membership.self(), view: '', policies: '' };
-    const replicate = { sender, body: { kind: 'replicate' as const, clients: [] } };
+    const replicate = { sender, body: { kind: 'replicate' as const, clients: NO_CLIENTS } };
     expect((await world.node(successor!).cluster.receive(replicate)).body.kind).to.equal('kept');
     cut(world, ['a:1'], [successor!]);
     expect(await ask(world, 'a:1', clientId)).to.include({ allowed: false, source: 'fallback' });

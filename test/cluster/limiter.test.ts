@@ -4,7 +4,7 @@ import { createCheck } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
-import { createCopies } from '../../src/state/copies.js';
+import { Copies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
 import { createHold } from '../../src/node/decide/hold.js';
 import { createLimiter } from '../../src/node/decide/limiter.js';
@@ -304,19 +304,17 @@ describe('limiter', () => {
 
   it('counts a limit lost to copies that come from another node', () => {
     const { clock, table } = createLone();
-    const copies = createCopies(
-      {
-        clock,
-        table,
-        recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
-        reservations: new Reservations(clock, { maxBytes: 1e6 }),
-      },
-      { self: 'a:1' },
-    );
+    const copies = new Copies({
+      clock,
+      table,
+      recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
+      reservations: new Reservations(clock, { maxBytes: 1e6 }),
+      self: 'a:1',
+    });
     const snapshots = Array.from({ length: 66 }, (_, i) => {
       return { ...tokenBucket(1, (i + 1) * 1_000_000), ruleChanges: 0, state: [1, 0] };
     });
-    copies.keep([['alice', snapshots]]);
+    copies.mergeStored([['alice', snapshots]]);
     expect(table.unexpiredEvictions()).to.equal(2);
   });
 

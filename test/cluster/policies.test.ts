@@ -23,7 +23,7 @@ import { systemTimers } from '../../src/lib/system.js';
 import { DEFAULT_STATE_BOUNDS } from '../../src/node/wiring.js';
 import { createWorld } from '../sim/world.js';
 import type { World } from '../sim/world.js';
-import { encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
+import { encodeAnswer, encodeMessage } from '../support/wire.js';
 import type { Tamper } from '../sim/network.js';
 import { checkOf } from './traffic.js';
 import { TopClients } from '../../src/limits/top-clients.js';
@@ -420,16 +420,17 @@ describe('policies in a cluster', () => {
         ]),
       );
     const sizes: number[] = [];
-    const note = (bytes: Buffer): void => {
-      if (bytes[0] === '['.charCodeAt(0)) sizes.push(bytes.length);
+    const KINDS: readonly string[] = ['policies', 'policy-part', 'write-policies', 'policies-written'];
+    const note = (kind: string, bytes: Buffer): void => {
+      if (KINDS.includes(kind)) sizes.push(bytes.length);
     };
     const tamper: Tamper = {
       message(_from, _to, sent) {
-        note(encodeMessage(sent));
+        note(sent.body.kind, encodeMessage(sent));
         return sent;
       },
       answer(_from, _to, sent) {
-        note(encodeAnswer(sent));
+        note(sent.body.kind, encodeAnswer(sent));
         return sent;
       },
     };

@@ -1,8 +1,9 @@
 import { expect } from 'chai';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
-import { createCopies } from '../../src/state/copies.js';
-import type { Copies } from '../../src/state/copies.js';
+import { decodeClients } from '../../src/state/client-format.js';
+import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import { Copies } from '../../src/state/copies.js';
 import type { Settled } from '../../src/protocol/messages.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
@@ -320,7 +321,8 @@ describe('copies of reserved costs', () => {
   /** What one node knows of one client. */
   function createHolder(clock: FakeClock): {
     copies: Copies;
-    client(): Client;
+    /** @param whole false: with the changes only */
+    copy(whole?: boolean): Uint8Array;
     reserve(rule: Rule, id: string, cost: number): void;
     settle(id: string, cost: number): void;
     owed(): number;
@@ -334,9 +336,14 @@ describe('copies of reserved costs', () => {
       by(opened, clock.nowMs());
       table.close(opened, clock.nowMs());
     };
+    const copies = new Copies({ clock, table, recent, reservations, self: 'a:1' });
     return {
-      copies: createCopies({ clock, table, recent, reservations }, { self: 'a:1' }),
-      client,
+      copies,
+      copy(whole = true) {
+        const batch = copies.createBatch();
+        batch.add(client(), whole);
+        return batch.take();
+      },
       reserve(rule, id, cost) {
         const check = checkOf('x', rule, { cost, reservation: id });
         change((opened, nowMs) => {
@@ -356,15 +363,15 @@ describe('copies of reserved costs', () => {
       const [owner, holder] = [createHolder(clock), createHolder(clock)];
       owner.reserve(rule, 'r', 60);
       owner.reserve(rule, 's', 10);
-      const before = owner.copies.of(owner.client(), true)!;
-      holder.copies.keep([before]);
+      const before = owner.copy();
+      holder.copies.merge(before);
       owner.settle('r', 10);
       expect([owner.owed(), holder.owed()]).to.deep.equal([20, 70]);
       // What was under way comes late, and again; and the holder hears of the settlement.
-      owner.copies.keep([before]);
-      owner.copies.keep([holder.copies.of(holder.client(), true)!]);
-      holder.copies.keep([owner.copies.of(owner.client(), true)!]);
-      holder.copies.keep([before]);
+      owner.copies.merge(before);
+      owner.copies.merge(holder.copy());
+      holder.copies.merge(owner.copy());
+      holder.copies.merge(before);
       expect([owner.owed(), holder.owed()]).to.deep.equal([20, 20]);
       for (const one of [owner, holder]) {
         one.settle('r', 0);
@@ -377,18 +384,18 @@ describe('copies of reserved costs', () => {
   it('are settled once though the request that made them comes again late, and anew once its id may be used again', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
-    const mergeRemote = (): void => holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    const meet = (): void => holder.copies.merge(owner.copy());
     owner.reserve(PER_DAY, 'r', 20);
     owner.settle('r', 5);
-    mergeRemote();
+    meet();
     clock.advance(3_000);
     owner.reserve(PER_DAY, 'r', 20);
     owner.settle('r', 0);
-    mergeRemote();
+    meet();
     expect([owner.owed(), holder.owed()]).to.deep.equal([25, 25]);
     clock.advance(60_000);
     owner.reserve(PER_DAY, 'r', 20);
-    mergeRemote();
+    meet();
     expect([owner.owed(), holder.owed()]).to.deep.equal([45, 45]);
     holder.settle('r', 10);
     expect(holder.owed()).to.equal(35);
@@ -399,28 +406,28 @@ describe('copies of reserved costs', () => {
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
     owner.reserve(PER_DAY, 'r', 20);
     owner.settle('r', 5);
-    holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    holder.copies.merge(owner.copy());
     clock.advance(60_000);
     owner.reserve(PER_DAY, 'r', 20);
-    owner.copies.keep([holder.copies.of(holder.client(), true)!]);
+    owner.copies.merge(holder.copy());
     expect(owner.owed()).to.equal(25);
     owner.settle('r', 18);
-    owner.copies.keep([holder.copies.of(holder.client(), true)!]);
+    owner.copies.merge(holder.copy());
     expect(owner.owed()).to.equal(23);
   });
 
-  it('name the larger of two settlements once they mergeRemote, if each node made one without the other', () => {
+  it('name the larger of two settlements once they meet, if each node made one without the other', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
     owner.reserve(PER_DAY, 'r', 20);
-    holder.copies.keep([owner.copies.of(owner.client(), true)!]);
+    holder.copies.merge(owner.copy());
     owner.settle('r', 5);
     holder.settle('r', 30);
-    const [first, second] = [owner, holder].map((one) => one.copies.of(one.client(), true)!);
-    owner.copies.keep([second!]);
-    holder.copies.keep([first!]);
+    const [first, second] = [owner, holder].map((one) => one.copy());
+    owner.copies.merge(second!);
+    holder.copies.merge(first!);
     for (const one of [owner, holder]) {
-      const [, , , reserved = []] = one.copies.of(one.client(), false)!;
+      const [[, , , reserved = []]] = decodeClients(one.copy(false)) as [ClientSnapshot];
       expect([one.owed(), reserved.map(({ settled }) => settled)]).to.deep.equal([30, [30]]);
     }
   });
@@ -429,11 +436,12 @@ describe('copies of reserved costs', () => {
     const clock = createFakeClock(1_000);
     const [owner, holder] = [createHolder(clock), createHolder(clock)];
     owner.reserve(PER_DAY, 'r', 10);
-    const before = owner.copies.of(owner.client(), true)!;
-    holder.copies.keep([before]);
+    const before = owner.copy();
+    holder.copies.merge(before);
     owner.settle('r', 90);
-    holder.copies.keep([owner.copies.of(owner.client(), true)!]);
-    owner.copies.keep([before, holder.copies.of(holder.client(), true)!]);
+    holder.copies.merge(owner.copy());
+    owner.copies.merge(before);
+    owner.copies.merge(holder.copy());
     expect([owner.owed(), holder.owed()]).to.deep.equal([90, 90]);
   });
 });

@@ -6,6 +6,7 @@ import { RegistryMembership } from '../../src/membership/registry-membership.js'
 import type { Granted, Registration, Registry, Renewed } from '../../src/membership/registry.js';
 import type { Asked } from '../../src/protocol/peer-transport.js';
 import type { Timers } from '../../src/lib/clock.js';
+import { NO_CLIENTS } from '../support/wire.js';
 import { createAcknowledger } from '../../src/replication/acknowledger.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
@@ -111,7 +112,7 @@ describe('a strict member', () => {
     await world.until(world.spawn('a:1', options).cluster.start(), 10_000);
     await world.run(300);
     const replicate = async (from: MemberRecord): Promise<string> => {
-      const body = { kind: 'replicate', clients: [] } as unknown as PeerMessage;
+      const body: PeerMessage = { kind: 'replicate', clients: NO_CLIENTS };
       return (await world.node('b:1').cluster.receive({ sender: { from, view: '', policies: '' }, body })).body.kind;
     };
     expect(await replicate(replaced)).to.equal('not-yet');
@@ -162,7 +163,10 @@ describe('a strict member', () => {
           clock,
           timers: { every: () => nothing, soon: (action) => action(), sleep: () => Promise.resolve() },
           membership,
-          copies: { ofIds: () => [] } as never,
+          copies: {
+            table: { peek: () => undefined },
+            createBatch: () => ({ clients: 0, take: () => NO_CLIENTS }),
+          } as never,
           ask: () => new Promise<Asked>((resolve) => (answer = resolve)),
           mayDecide: () => parts.mayDecide,
         },

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
-import { createCopies } from '../../src/state/copies.js';
+import { Copies } from '../../src/state/copies.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { LastingClient, Store, StoreResult } from '../../src/store/store.js';
 import type { Timers } from '../../src/lib/clock.js';
@@ -74,10 +74,10 @@ function createBench({
     close: () => Promise.resolve(),
   };
   const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
-  const copies = createCopies(
-    { clock, table, recent, reservations: new Reservations(clock, { maxBytes: 1e6 }) },
-    { self: 'a:1' },
-  );
+  const copies = new Copies({
+    ...{ clock, table, recent, self: 'a:1' },
+    reservations: new Reservations(clock, { maxBytes: 1e6 }),
+  });
   const write = (_: object, message: string): void => void log.push(message);
   const writeBehind = new WriteBehind(
     { clock, timers, table, copies, membership, store, log: { info: write, warn: write } },

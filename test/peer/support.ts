@@ -3,6 +3,7 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protocol/messages.js';
 import type { Log } from '../../src/lib/log.js';
+import { NO_CLIENTS } from '../support/wire.js';
 import type { PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { createPeerCounters } from '../../src/protocol/link/counters.js';
@@ -39,7 +40,7 @@ export function ask(chunk: number): Envelope<PeerMessage> {
 
 export function answerTo({ body }: Envelope<PeerMessage>): Envelope<PeerAnswer> {
   const total = body.kind === 'handoff' ? body.chunk : 0;
-  return { sender: SENDER, body: { kind: 'handed', clients: [], more: false, total } };
+  return { sender: SENDER, body: { kind: 'handed', clients: NO_CLIENTS, more: false, total } };
 }
 
 function answerAtOnce(message: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>> {

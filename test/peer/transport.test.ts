@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { PeerResult } from '../../src/protocol/peer-transport.js';
-import { encodeAnswer, WIRE_VERSION } from '../../src/protocol/format/codec.js';
+import { WIRE_VERSION } from '../../src/protocol/format/messages.js';
+import { encodeAnswer } from '../support/wire.js';
 import { createSeal } from '../../src/protocol/link/record.js';
 import {
   answerTo,

@@ -1,4 +1,5 @@
-import { decodeAnswer, decodeMessage, encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
+import { decodeAnswer, decodeMessage, inspect } from '../../src/protocol/format/messages.js';
+import { encodeAnswer, encodeMessage } from '../support/wire.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
 import type { PeerResult, PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { EventQueue } from './event-queue.js';
@@ -67,7 +68,7 @@ export function connectionsOf(process: Process, network: Network): PeerTransport
         const tampered = tamper?.message === undefined ? message : tamper.message(process.id, to, message);
         if (tampered === undefined) return;
         const sent = network.bytes ? decodeMessage(Buffer.from(encodeMessage(tampered))) : tampered;
-        note?.(`${process.id} -> ${to} ${JSON.stringify(sent.body)}`);
+        note?.(`${process.id} -> ${to} ${inspect(sent.body)}`);
         const passage = network.pass(process.id, to);
         if (passage === undefined) return;
         let arrivesAfterMs: number | undefined;
@@ -89,7 +90,7 @@ export function connectionsOf(process: Process, network: Network): PeerTransport
               const spoilt = tamper?.answer === undefined ? envelope : tamper.answer(to, process.id, envelope, sent);
               if (spoilt === undefined) return;
               const answer = network.bytes ? decodeAnswer(Buffer.from(encodeAnswer(spoilt))) : spoilt;
-              note?.(`${process.id} <- ${to} ${JSON.stringify(answer.body)}`);
+              note?.(`${process.id} <- ${to} ${inspect(answer.body)}`);
               back({ kind: 'answer', answer });
             });
           });

@@ -156,8 +156,8 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 8,
     world: patched({
       file: 'state/copies.ts',
-      find: 'if (reservations.size() === 0) return [];',
-      replace: 'return [];',
+      find: 'reservations.of(client.id, whole ? -Infinity : nowMs - NEW_RESERVATION_MS)',
+      replace: 'NONE',
     }),
   },
   {

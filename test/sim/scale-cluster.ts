@@ -1,6 +1,6 @@
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
-import { encodeAnswer, encodeMessage } from '../../src/protocol/format/codec.js';
+import { encodeAnswer, encodeMessage } from '../support/wire.js';
 import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
 import type { ClusterNode } from '../../src/node/node.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';

@@ -1,3 +1,4 @@
+import { decodeClients } from '../../src/state/client-format.js';
 import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 import { createCallers } from './callers.js';
 import { createCluster } from './cluster.js';
@@ -109,7 +110,8 @@ function noting(leases: Map<string, Map<string, number>>, tamper: Tamper | undef
   return {
     ...tamper,
     message(from, to, sent) {
-      if (sent.body.kind === 'replicate') for (const [clientId, buckets] of sent.body.clients) note(clientId, buckets);
+      if (sent.body.kind === 'replicate')
+        for (const [clientId, buckets] of decodeClients(sent.body.clients)) note(clientId, buckets);
       return tamper?.message === undefined ? sent : tamper.message(from, to, sent);
     },
   };

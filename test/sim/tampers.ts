@@ -1,26 +1,34 @@
+import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
-import { snapshotsOf } from '../support/records.js';
+import { decodeClients, encodeClients } from '../../src/state/client-format.js';
+import { NO_CLIENTS } from '../support/wire.js';
 import type { Tamper } from './network.js';
+
+/** A step of a sliding window counts at least 1, and lasts as long as before. */
+function halfOf({ algorithm }: Snapshot, value: number, i: number): number {
+  if (algorithm === 'token-bucket') return Math.floor(value / 2);
+  return i % 2 === 0 ? value : Math.ceil(value / 2);
+}
 
 /** Copies are acknowledged, and empty. */
 export function sendsEmptyCopies(): Tamper {
   return {
     message: (_from, _to, sent) =>
-      sent.body.kind === 'replicate' ? { ...sent, body: { kind: 'replicate', clients: [] } } : sent,
+      sent.body.kind === 'replicate' ? { ...sent, body: { kind: 'replicate', clients: NO_CLIENTS } } : sent,
   };
 }
 
 export function halvesCopies(): Tamper {
   const halved = ([clientId, buckets, ...rest]: ClientSnapshot): ClientSnapshot => [
     clientId,
-    buckets.map((bucket) => ({ ...bucket, state: bucket.state.map((value) => Math.floor(value / 2)) })),
+    buckets.map((bucket) => ({ ...bucket, state: bucket.state.map((value, i) => halfOf(bucket, value, i)) })),
     ...rest,
   ];
   return {
     message: (_from, _to, sent) =>
       sent.body.kind === 'replicate'
-        ? { ...sent, body: { kind: 'replicate', clients: snapshotsOf(sent.body).map(halved) } }
+        ? { ...sent, body: { kind: 'replicate', clients: encodeClients(decodeClients(sent.body.clients).map(halved)) } }
         : sent,
   };
 }
@@ -29,7 +37,7 @@ export function dropsLastChunk(): Tamper {
   return {
     answer: (_from, _to, answer, { body: asked }) =>
       asked.kind === 'handoff' && answer.body.kind === 'handed' && !answer.body.more
-        ? { ...answer, body: { ...answer.body, clients: [] } }
+        ? { ...answer, body: { ...answer.body, clients: NO_CLIENTS } }
         : answer,
   };
 }
@@ -39,7 +47,7 @@ export function dropsUnsent(): Tamper {
   return {
     answer: (_from, _to, answer, { body: asked }) =>
       asked.kind === 'admit' && answer.body.kind === 'handed'
-        ? { ...answer, body: { ...answer.body, clients: [] } }
+        ? { ...answer, body: { ...answer.body, clients: NO_CLIENTS } }
         : answer,
   };
 }
@@ -93,7 +101,7 @@ export function hidesLeases(): Tamper {
   return {
     message: (_from, _to, sent) =>
       sent.body.kind === 'replicate'
-        ? { ...sent, body: { kind: 'replicate', clients: snapshotsOf(sent.body).map(hidden) } }
+        ? { ...sent, body: { kind: 'replicate', clients: encodeClients(decodeClients(sent.body.clients).map(hidden)) } }
         : sent,
   };
 }

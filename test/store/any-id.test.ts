@@ -12,7 +12,7 @@ import { openLmdbStore } from '../../src/store/lmdb.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
 import { openRedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/lib/system.js';
-import { encodeClients } from '../../src/protocol/format/clients.js';
+import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
 import { describeWith } from '../support/programs.js';
@@ -73,15 +73,15 @@ describe('what goes into a store comes out, and leaves, for any id', function ()
       const found: string[] = [];
       for (let after: string | undefined; ;) {
         const chunk = file.load(after, nowMs);
-        for (const [id] of chunk.clients as unknown as [string][]) found.push(id);
+        for (const [id] of decodeClients(chunk.clients)) found.push(id);
         if ((after = chunk.after) === undefined) break;
       }
       expect(file.members()).to.deep.equal(['10.0.0.2:9080']);
       return byId(found);
     }
     const write = (some: readonly string[], forgotten: readonly string[]): void => {
-      const [rules, clients] = encodeClients(some.map((id) => owing(id, 8, HOUR_MS)));
-      file.write({ op: 'write', time, rules, clients, forgotten, members: ['10.0.0.2:9080'] });
+      const clients = encodeClients(some.map((id) => owing(id, 8, HOUR_MS)));
+      file.write({ op: 'write', time, clients, forgotten, members: ['10.0.0.2:9080'] });
     };
     try {
       write(ids, []);
@@ -159,7 +159,7 @@ describe('what goes into a store comes out, and leaves, for any id', function ()
           ),
         ).to.include({ kind: 'done' });
         await first.close();
-        expect(cli('GET', 'tokenring:format')).to.equal('1');
+        expect(cli('GET', 'tokenring:format')).to.equal('2');
         for (const key of others()) expect(key).to.match(/^tokenring:(format|\{\d+\}:(lock|fence))$/);
         const second = await open();
         expect(byId((await readAll(second)).clients.keys())).to.deep.equal(byId(ids));

@@ -11,7 +11,7 @@ import type { Log } from '../../src/lib/log.js';
 import { openLmdbFile } from '../../src/store/lmdb-file.js';
 import { openLmdbStore } from '../../src/store/lmdb.js';
 import { StoreError } from '../../src/store/store-error.js';
-import { encodeClients } from '../../src/protocol/format/clients.js';
+import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { owing, readAll } from '../support/stored.js';
 
 const HOUR_MS = 3_600_000;
@@ -144,7 +144,7 @@ describe('the LMDB store', () => {
     await store.close();
     const file = openLmdbFile(path);
     file.sweep(nowMs + 200);
-    expect(file.load(undefined, 0).clients.map(([id]) => id)).to.deep.equal(['bob']);
+    expect(decodeClients(file.load(undefined, 0).clients).map(([id]) => id)).to.deep.equal(['bob']);
     await file.close();
   });
 
@@ -160,7 +160,7 @@ describe('the LMDB store', () => {
       let count = 0;
       for (let after: string | undefined; ;) {
         const chunk = file.load(after, 0);
-        count += chunk.clients.length;
+        count += decodeClients(chunk.clients).length;
         if ((after = chunk.after) === undefined) break;
       }
       await file.close();
@@ -261,14 +261,14 @@ describe('the LMDB store', () => {
     const path = newPath();
     await (await open(path)).write([owing('alice', 8)], []);
     await open_.splice(0)[0]!.close();
-    await putRaw(path, { '00': '{"tokenring":3}' });
+    await putRaw(path, { '00': '{"tokenring":2}' });
     let caught: unknown;
     await open(path).catch((error: unknown) => (caught = error));
     expect(caught).to.be.instanceOf(StoreError);
     expect((caught as Error).message)
       .to.include(path)
-      .and.to.include('format 3')
-      .and.to.include('reads 2');
+      .and.to.include('format 2')
+      .and.to.include('reads 3');
     expect(readdirSync(folder).filter((name) => name.includes('damaged'))).to.deep.equal([]);
   });
 
@@ -276,10 +276,10 @@ describe('the LMDB store', () => {
     /** A file with one client and these values. */
     async function damaged(values: Readonly<Record<string, string | undefined>>): Promise<string> {
       const path = newPath();
-      const [rules, clients] = encodeClients([owing('alice', 8, HOUR_MS)]);
+      const clients = encodeClients([owing('alice', 8, HOUR_MS)]);
       const time = { earliestMs: nowMs, latestMs: nowMs };
       const file = openLmdbFile(path);
-      file.write({ op: 'write', time, rules, clients, forgotten: [], members: ['10.0.0.2:9080'] });
+      file.write({ op: 'write', time, clients, forgotten: [], members: ['10.0.0.2:9080'] });
       await file.close();
       await putRaw(path, values);
       return path;
@@ -294,7 +294,7 @@ describe('the LMDB store', () => {
           const file = openLmdbFile(path);
           expect(file.warnings, head).to.deep.equal(warnings);
           expect(file.members(), head).to.deep.equal([]);
-          expect(file.load(undefined, nowMs).clients, head).to.have.length(1);
+          expect(decodeClients(file.load(undefined, nowMs).clients), head).to.have.length(1);
           await file.close();
         }
       }

@@ -5,6 +5,7 @@ import { inScope, ruleOf } from '../../src/limits/bucket/rule.js';
 import { toLastingState } from '../../src/limits/bucket/snapshot.js';
 import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 import { MalformedMessage } from '../../src/lib/byte-reader.js';
+import { encodeClients } from '../../src/state/client-format.js';
 import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
 import type { StoredRecord } from '../../src/store/record.js';
 
@@ -18,7 +19,7 @@ function owing(tokens: number, rule = PER_SECOND): Snapshot[] {
 }
 
 function stored(buckets: readonly Snapshot[], atMs = NOW_MS): StoredRecord {
-  return readRecord(nextRecord(undefined, ['alice', buckets], atMs)!.text);
+  return readRecord(nextRecord(undefined, ['alice', buckets], atMs)!.bytes);
 }
 
 describe('a stored record', () => {
@@ -32,17 +33,17 @@ describe('a stored record', () => {
   it('is not refilled by a wall clock that went back, nor twice when the clock goes on', () => {
     const record = stored(owing(8));
     expect(recall(record, NOW_MS - 3_600_000)).to.deep.equal(['alice', owing(8)]);
-    const again = readRecord(nextRecord(record, ['alice', []], NOW_MS - 3_600_000)!.text);
+    const again = readRecord(nextRecord(record, ['alice', []], NOW_MS - 3_600_000)!.bytes);
     expect(recall(again, NOW_MS - 3_600_000)).to.deep.equal(['alice', owing(8)]);
     expect(recall(again, NOW_MS - 3_600_000 + 300)).to.deep.equal(['alice', owing(5)]);
     const window = stored(owing(8, ruleOf('sliding-window', 10, 1_000, 10, undefined)));
     expect(recall(window, NOW_MS - 500)).to.deep.equal(recall(window, NOW_MS));
-    const later = readRecord(nextRecord(window, ['alice', []], NOW_MS - 500)!.text);
+    const later = readRecord(nextRecord(window, ['alice', []], NOW_MS - 500)!.bytes);
     expect(recall(later, NOW_MS - 500)).to.deep.equal(recall(window, NOW_MS));
   });
 
   it('ages by one time and is stamped with another if it is uncertain what time it is', () => {
-    const next = readRecord(nextRecord(stored(owing(8)), ['alice', owing(1)], NOW_MS + 100, NOW_MS + 5_000)!.text);
+    const next = readRecord(nextRecord(stored(owing(8)), ['alice', owing(1)], NOW_MS + 100, NOW_MS + 5_000)!.bytes);
     expect(next).to.deep.include({ atMs: NOW_MS + 5_000, restAtMs: NOW_MS + 5_700, buckets: owing(7) });
   });
 
@@ -52,7 +53,7 @@ describe('a stored record', () => {
       fc.property(debts, ([before, after, elapsedMs]) => {
         const next = nextRecord(stored(owing(before)), ['alice', owing(after)], NOW_MS + elapsedMs)!;
         const expected = Math.max(before * 1_000 - elapsedMs * 10, after * 1_000);
-        const [, [snapshot]] = recall(readRecord(next.text), NOW_MS + elapsedMs);
+        const [, [snapshot]] = recall(readRecord(next.bytes), NOW_MS + elapsedMs);
         expect(snapshot!.state[0]! * 1_000 + snapshot!.state[1]!).to.equal(expected);
       }),
     );
@@ -62,7 +63,7 @@ describe('a stored record', () => {
     const [reports] = inScope([PER_SECOND], 'reports');
     const record = stored([...owing(8), ...owing(5, reports)]);
     expect(recall(record, NOW_MS)[1]).to.have.deep.members([...owing(8), ...owing(5, reports)]);
-    const next = readRecord(nextRecord(record, ['alice', [...owing(1), ...owing(9, reports)]], NOW_MS)!.text);
+    const next = readRecord(nextRecord(record, ['alice', [...owing(1), ...owing(9, reports)]], NOW_MS)!.bytes);
     expect(recall(next, NOW_MS)[1]).to.have.deep.members([...owing(8), ...owing(9, reports)]);
   });
 
@@ -93,21 +94,28 @@ describe('a stored record', () => {
   });
 
   it('is ignored if it is damaged or of another format', () => {
-    const { text } = nextRecord(undefined, ['alice', owing(8)], NOW_MS)!;
-    const wire = JSON.parse(text) as unknown[];
+    const { bytes } = nextRecord(undefined, ['alice', owing(8)], NOW_MS)!;
+    const changed = (at: number, ...by: number[]): Buffer => Buffer.concat([bytes.subarray(0, at), Buffer.from(by)]);
+    const times = bytes.indexOf(encodeClients([['alice', owing(8)]]));
     for (const damaged of [
-      '',
-      'x',
-      '[]',
-      text.slice(0, -3),
-      JSON.stringify([2, ...wire.slice(1)]),
-      JSON.stringify([1, -1, ...wire.slice(2)]),
-      JSON.stringify([1, 2 ** 53, ...wire.slice(2)]),
-      JSON.stringify([...wire.slice(0, 4), [...(wire[4] as unknown[]), ...(wire[4] as unknown[])]]),
-      JSON.stringify([1, wire[1], 'x', ...wire.slice(3)]),
-      JSON.stringify([...wire.slice(0, 4), []]),
+      Buffer.alloc(0),
+      Buffer.from('x'),
+      Buffer.from(JSON.stringify([1, NOW_MS, NOW_MS, [], []])),
+      bytes.subarray(0, -3),
+      Buffer.concat([bytes, Buffer.of(0)]),
+      Buffer.concat([Buffer.of(1), bytes.subarray(1)]),
+      // Times beyond 2^52, and more or less than one client.
+      Buffer.concat([changed(1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f), bytes.subarray(times)]),
+      Buffer.concat([bytes.subarray(0, times), encodeClients([])]),
+      Buffer.concat([
+        bytes.subarray(0, times),
+        encodeClients([
+          ['a', owing(8)],
+          ['b', owing(8)],
+        ]),
+      ]),
     ]) {
-      expect(() => readRecord(damaged), damaged).to.throw(MalformedMessage);
+      expect(() => readRecord(damaged), damaged.toString('hex')).to.throw(MalformedMessage);
       expect(tryRecord(damaged)).to.equal(undefined);
     }
     expect(() => tryRecord(undefined as never), 'a fault of the program is none of the record').to.throw(TypeError);

@@ -104,12 +104,12 @@ describeWith('the Redis store', 'valkey-server', function () {
     cli('SET', 'somebody:else', 'x');
     expect(await owed(store)).to.deep.equal(new Map([['alice', 50]]));
     expect(store.unreadable()).to.equal(1);
-    cli('SET', 'tokenring:format', '2');
+    cli('SET', 'tokenring:format', '1');
     const error = await open().catch((caught: unknown) => caught);
     expect(error).to.be.instanceOf(StoreError);
     expect((error as Error).message)
-      .to.include('"2"')
-      .and.to.include('reads 1');
+      .to.include('"1"')
+      .and.to.include('reads 2');
   });
 
   it('keeps two clusters apart by their prefix', async () => {

@@ -1,6 +1,7 @@
 import { sourceOf } from '../../src/lib/space-saving.js';
 import { RANKINGS } from '../../src/limits/top-clients.js';
 import fc from 'fast-check';
+import { encodeClients } from '../../src/state/client-format.js';
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../src/state/client-snapshot.js';
 import type {
   CheckResult,
@@ -234,7 +235,8 @@ const clients: fc.Arbitrary<ClientSnapshot> = fc.oneof(
   fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 })),
   fc.tuple(texts(256), fc.array(snapshots, { maxLength: 3 }), fc.array(recent, { minLength: 1, maxLength: 3 })),
 );
-const clientLists = fc.array(clients, { maxLength: 5 });
+export const clientLists = fc.array(clients, { maxLength: 5 });
+const encodedClients = clientLists.map(encodeClients);
 
 const descriptions: fc.Arbitrary<ClientDescription> = fc.record({
   clientId: texts(256),
@@ -341,7 +343,7 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
       maxLength: 5,
     }),
   }),
-  fc.record({ kind: kind('replicate'), clients: clientLists }),
+  fc.record({ kind: kind('replicate'), clients: encodedClients }),
   fc.record({ kind: kind('handoff'), chunk: counts, gone: fc.array(nodeIds, { maxLength: 3 }) }),
   fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
   fc.record({ kind: kind('paused'), incarnation: counts }),
@@ -415,7 +417,7 @@ const answerBodies: fc.Arbitrary<PeerAnswer> = fc.oneof(
   }),
   fc.record({ kind: kind('members'), members: memberLists }),
   fc.record({ kind: kind('kept') }),
-  fc.record({ kind: kind('handed'), clients: clientLists, more: fc.boolean(), total: counts }),
+  fc.record({ kind: kind('handed'), clients: encodedClients, more: fc.boolean(), total: counts }),
   fc.record({ kind: kind('not-yet'), members: memberLists }),
   fc.record({ kind: kind('acted'), acted: fc.boolean() }),
   fc.record({ kind: kind('described'), client: descriptions }),

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decodeClients } from '../../src/state/client-format.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, PolicyEntries } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
@@ -187,7 +188,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
       }
       return;
     case 'replicate':
-      return body.clients.forEach(client);
+      return decodeClients(body.clients).forEach(client);
     case 'handoff':
       body.gone.forEach((one) => id(one, 'gone'));
       return whole(0, Number.MAX_SAFE_INTEGER - 1, body.chunk, 'chunk');
@@ -253,7 +254,7 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
     case 'handed':
       expect(typeof body.more).to.equal('boolean');
       whole(0, Number.MAX_SAFE_INTEGER, body.total, 'total');
-      return body.clients.forEach(client);
+      return decodeClients(body.clients).forEach(client);
     case 'described':
       text(1, 256, body.client.clientId, 'client id');
       id(body.client.owner, 'owner');

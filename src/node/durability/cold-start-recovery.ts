@@ -1,9 +1,8 @@
 import { createRing } from '../../limits/ring/rings.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { BucketTable } from '../../state/bucket-table.js';
-import type { Copies } from '../../state/copies.js';
+import type { Copies, CopyBatch } from '../../state/copies.js';
 import type { Membership } from '../../membership/membership.js';
-import type { ClientSnapshot } from '../../state/client-snapshot.js';
 import type { Ask } from '../../protocol/peer-transport.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
@@ -54,19 +53,17 @@ export class ColdStartRecovery {
     // Once is enough: later changes are replicated as usual.
     if (this.returned) return true;
     const ring = createRing([...this.deps.membership.ring().members, this.self], this.deps.membership.ring());
-    const chunks = new Map<NodeId, ClientSnapshot[]>();
+    const chunks = new Map<NodeId, CopyBatch>();
     for (let place = this.deps.table.size() - 1; place >= 0; place -= 1) {
       if (place % STEP === 0) await this.deps.timers.sleep(0);
       const client = this.deps.table.at(place);
       if (client?.decidedAsActingOwner !== true) continue;
       const owner = ring.owner(client.id);
       if (owner === undefined || owner === this.self) continue;
-      const snapshot = this.deps.copies.of(client, true);
-      if (snapshot === undefined) continue;
       let chunk = chunks.get(owner);
-      if (chunk === undefined) chunks.set(owner, (chunk = []));
-      chunk.push(snapshot);
-      if (chunk.length === CHUNK && !(await this.send(owner, chunk.splice(0)))) return false;
+      if (chunk === undefined) chunks.set(owner, (chunk = this.deps.copies.createBatch()));
+      chunk.add(client, true);
+      if (chunk.clients === CHUNK && !(await this.send(owner, chunk))) return false;
     }
     const sent = await Promise.all([...chunks].map(([owner, chunk]) => this.send(owner, chunk)));
     return (this.returned = sent.every(Boolean));
@@ -99,8 +96,9 @@ export class ColdStartRecovery {
     return this.peers().filter((id) => !this.deps.membership.ring().members.includes(id));
   }
 
-  private async send(to: NodeId, clients: readonly ClientSnapshot[]): Promise<boolean> {
-    if (clients.length === 0) return true;
+  private async send(to: NodeId, batch: CopyBatch): Promise<boolean> {
+    if (batch.clients === 0) return true;
+    const clients = batch.take();
     const asked = await this.deps.ask(to, { kind: 'replicate', clients }, this.options.suspectAfterMs);
     return asked.kind === 'answer' && asked.body.kind === 'kept';
   }

@@ -56,7 +56,7 @@ export class StoreReader {
 
   private keep(clients: readonly ClientSnapshot[]): boolean {
     const room = Math.max(0, this.options.maxClients - this.deps.table.size());
-    this.deps.copies.keep(clients.slice(0, room));
+    this.deps.copies.mergeStored(clients.slice(0, room));
     this.loaded += Math.min(room, clients.length);
     // If each node has its own store, the other nodes may not know these clients, so this node must send them on.
     if (!this.deps.store.shared)

@@ -1,72 +1,57 @@
-import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../messages.js';
 import { MAX_LIMIT } from '../../limits/bucket/rule.js';
-import { malformed } from '../../lib/byte-reader.js';
-import { mapList, readClientId, readList, readText, readWhole } from './wire.js';
-import { MAX_LEASE_ID_BYTES } from './clients.js';
-import { encodeResults, readResults } from './results.js';
-import { createRuleTable, readCheckRules, readRules } from './rules.js';
+import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
+import { MAX_LEASE_ID_BYTES } from '../../limits/format/buckets.js';
+import { RuleReader, RuleWriter } from '../../limits/format/rules.js';
+import { readVerdict, VERDICT_FLAGS, writeVerdict } from '../../limits/format/verdicts.js';
+import type { Verdict } from '../../limits/decide/decide.js';
+import type { LeaseGrant, LeaseRequest, LeaseReturn } from '../messages.js';
+import { list, object, optional, text, whole } from './codec.js';
+import type { Codec } from './codec.js';
 
 /** Bound of the leases in one message. A node holds fewer. */
 const MAX_LEASES = 100_000;
 
-/** Encodes lease requests as `[client, rules, tokens]`. `rules` are places in the table of rules. */
-export function encodeLeaseRequests(requests: readonly LeaseRequest[]): [rules: unknown[][], requests: unknown[][]] {
-  const table = createRuleTable();
-  const wire = requests.map(({ clientId, rules, tokens }) => [
-    clientId,
-    rules.map((rule) => table.placeOf(rule)),
-    tokens,
-  ]);
-  return [table.wire, wire];
-}
+export const clientId = text(1, MAX_CLIENT_ID_BYTES, 'client id');
+const leaseId = text(1, MAX_LEASE_ID_BYTES, 'lease id');
+const tokens = whole(1, MAX_LIMIT, 'tokens');
 
-/** @throws MalformedMessage */
-export function readLeaseRequests(rulesWire: unknown, requestsWire: unknown): readonly LeaseRequest[] {
-  const table = readRules(rulesWire);
-  return mapList(requestsWire, MAX_LEASES, 'requests', (request) => {
-    const wire = readList(request, 3, 3, 'request');
-    return {
-      clientId: readClientId(wire[0]),
-      rules: readCheckRules(wire[1], table),
-      tokens: readTokens(wire[2], 1),
-    };
-  });
-}
+/** Each is the client, the number of rules, the rules, and the tokens. */
+export const leaseRequests: Codec<readonly LeaseRequest[]> = {
+  write(out, requests) {
+    const rules = new RuleWriter();
+    out.whole(requests.length);
+    for (const request of requests) {
+      clientId.write(out, request.clientId);
+      out.byte(request.rules.length);
+      for (const rule of request.rules) rules.write(out, rule);
+      tokens.write(out, request.tokens);
+    }
+  },
+  read(from) {
+    const rules = new RuleReader();
+    const count = from.whole(0, MAX_LEASES, 'number of requests');
+    const requests: LeaseRequest[] = [];
+    while (requests.length < count) {
+      const id = clientId.read(from);
+      requests.push({ clientId: id, rules: rules.readSeveral(from), tokens: tokens.read(from) });
+    }
+    return requests;
+  },
+};
 
-export function encodeReturn({ clientId, id, unspent }: LeaseReturn): unknown[] {
-  return [clientId, id, unspent];
-}
+export const leaseReturns = list(
+  object<LeaseReturn>({ clientId, id: leaseId, unspent: whole(0, MAX_LIMIT, 'unspent tokens') }),
+  MAX_LEASES,
+  'returns',
+);
 
-/** @throws MalformedMessage */
-export function readReturns(value: unknown): readonly LeaseReturn[] {
-  return mapList(value, MAX_LEASES, 'returns', (one) => {
-    const wire = readList(one, 3, 3, 'return');
-    return { clientId: readClientId(wire[0]), id: readLeaseId(wire[1]), unspent: readTokens(wire[2], 0) };
-  });
-}
+const verdict: Codec<Verdict> = {
+  write: (out, value) => writeVerdict(out, value, 0),
+  read: (from) => readVerdict(from, from.flags(VERDICT_FLAGS, 'flags of a verdict')),
+};
 
-/** Encodes a grant as `[id, tokens, result]`. */
-export function encodeGrant(grant: LeaseGrant | null): unknown[] | null {
-  if (grant === null) return null;
-  const { id, tokens, verdict } = grant;
-  return [id, tokens, encodeResults([{ verdict, degraded: false, revocable: false }])];
-}
-
-/** @throws MalformedMessage */
-export function readGrants(value: unknown): readonly (LeaseGrant | null)[] {
-  return mapList(value, MAX_LEASES, 'grants', (grant) => {
-    if (grant === null) return null;
-    const wire = readList(grant, 3, 3, 'grant');
-    const [result, more] = readResults(wire[2]);
-    if (result === undefined || result === null || more !== undefined) throw malformed('grant', 'one verdict');
-    return { id: readLeaseId(wire[0]), tokens: readTokens(wire[1], 1), verdict: result.verdict };
-  });
-}
-
-function readLeaseId(value: unknown): string {
-  return readText(value, 1, MAX_LEASE_ID_BYTES, 'lease id');
-}
-
-function readTokens(value: unknown, min: number): number {
-  return readWhole(value, min, MAX_LIMIT, 'tokens');
-}
+export const leaseGrants = list(
+  optional(object<LeaseGrant>({ id: leaseId, tokens, verdict }), null),
+  MAX_LEASES,
+  'grants',
+);

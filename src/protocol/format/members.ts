@@ -1,76 +1,141 @@
-import type { DeclaredState, MemberRecord, Sender } from '../messages.js';
+import { ByteReader, malformed } from '../../lib/byte-reader.js';
+import { ByteWriter } from '../../lib/byte-writer.js';
 import { isOrigin } from '../../limits/origin.js';
-import { malformed } from '../../lib/byte-reader.js';
-import { mapList, readList, readNodeId, readText, readWhole } from './wire.js';
+import type { DeclaredState, MemberRecord, Sender } from '../messages.js';
+import { list, mapped, object, text, whole } from './codec.js';
+import type { Codec } from './codec.js';
+import { nodeId } from './node-id.js';
 
 const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];
-export const MAX_MEMBERS = 2_048;
-/** Largest number of bytes of a version, and of the hash of a member list or a ring. */
-export const MAX_WORD_BYTES = 128;
+const MAX_MEMBERS = 2_048;
+const MAX_URL_BYTES = 512;
 /** Bound of counters. It is above every counter that starts at 1, and adding 1 to it is still exact. */
 export const MAX_COUNT = 2 ** 52;
 
-/** Encodes a state and whether the member is doubted as one number from 0 to 7. */
-export function encodeState({ state, doubted }: Pick<MemberRecord, 'state' | 'doubted'>): number {
-  return STATES.indexOf(state) + (doubted ? STATES.length : 0);
-}
-
-export function readState(value: unknown): Pick<MemberRecord, 'state' | 'doubted'> {
-  const number = typeof value === 'number' ? value : NaN;
-  const doubted = number >= STATES.length;
-  const state = STATES[doubted ? number - STATES.length : number];
-  if (state === undefined) throw malformed('state', '0 to 7');
-  return { state, doubted };
-}
-
-/** Encodes a member as `[id, incarnation, state, beat, version, silentMs, url]`. */
-export function encodeMember(member: MemberRecord): unknown[] {
-  const { id, incarnation, beat, version, silentMs, url } = member;
-  return [id, incarnation, encodeState(member), beat, version, silentMs, url];
-}
-
-export function readMember(value: unknown): MemberRecord {
-  return memberOf(readList(value, 7, 7, 'member'));
-}
-
-function memberOf(wire: readonly unknown[]): MemberRecord {
-  const { state, doubted } = readState(wire[2]);
-  return {
-    id: readNodeId(wire[0], 'member'),
-    incarnation: readWhole(wire[1], 0, MAX_COUNT, 'incarnation'),
-    state,
-    beat: readWhole(wire[3], 0, MAX_COUNT, 'beat'),
-    version: readWord(wire[4], 'version'),
-    url: readUrl(wire[6]),
-    silentMs: readWhole(wire[5], 0, MAX_COUNT, 'silence'),
-    doubted,
-  };
+/** A hash or a version. Terminals show it, so it may contain only printable ASCII. */
+export function word(what: string): Codec<string> {
+  return mapped(
+    text(0, 128, what),
+    (value) => value,
+    (value) => {
+      if (/[^ -~]/.test(value)) throw malformed(what, 'printable ASCII');
+      return value;
+    },
+  );
 }
 
 /** Callers connect to this URL to ask the owner directly, so it must be an origin. */
-export function readUrl(value: unknown): string {
-  if (value === '') return value;
-  if (typeof value !== 'string' || !isOrigin(value) || !URL.canParse(value)) throw malformed('url', 'http://host:port');
-  return value;
+const url = mapped<string, string>(
+  text(0, MAX_URL_BYTES, 'url'),
+  (value) => value,
+  (value) => {
+    if (value !== '' && !(isOrigin(value) && URL.canParse(value))) throw malformed('url', 'http://host:port');
+    return value;
+  },
+);
+
+/** A state and whether the member is doubted, as one number from 0 to 7. */
+const state = mapped<Pick<MemberRecord, 'state' | 'doubted'>, number>(
+  whole(0, 2 * STATES.length - 1, 'state'),
+  ({ state, doubted }) => STATES.indexOf(state) + (doubted ? STATES.length : 0),
+  (number) => ({ state: STATES[number % STATES.length]!, doubted: number >= STATES.length }),
+);
+const id = nodeId('member');
+const version = word('version');
+const count = whole(0, MAX_COUNT, 'count of a member');
+
+/** A member without the fields that change with every message. */
+type Member = Omit<MemberRecord, 'beat' | 'silentMs'>;
+
+const memberWithoutBeat: Codec<Member> = {
+  write(out, value) {
+    id.write(out, value.id);
+    out.whole(value.incarnation);
+    state.write(out, value);
+    out.text(value.version);
+    out.text(value.url);
+  },
+  read(from) {
+    const memberId = id.read(from);
+    const incarnation = count.read(from);
+    const { state: declared, doubted } = state.read(from);
+    return { id: memberId, incarnation, state: declared, doubted, version: version.read(from), url: url.read(from) };
+  },
+};
+
+export const member: Codec<MemberRecord> = {
+  write(out, value) {
+    memberWithoutBeat.write(out, value);
+    out.whole(value.beat);
+    out.whole(value.silentMs);
+  },
+  read: (from) => withBeat(memberWithoutBeat.read(from), from),
+};
+
+function withBeat({ id, incarnation, state, version, url, doubted }: Member, from: ByteReader): MemberRecord {
+  const beat = count.read(from);
+  const silentMs = count.read(from);
+  return { id, incarnation, state, beat, version, url, silentMs, doubted };
 }
 
-export function readMembers(value: unknown): readonly MemberRecord[] {
-  return mapList(value, MAX_MEMBERS, 'members', readMember);
+export const members = list(member, MAX_MEMBERS, 'members');
+
+export function nodeIds(what: string): Codec<readonly string[]> {
+  return list(nodeId(what), MAX_MEMBERS, what);
 }
 
-/** Encodes a member record, then the hashes of its member list and of its policies. */
-export function encodeSender({ from, view, policies }: Sender): unknown[] {
-  return [...encodeMember(from), view, policies];
+/** A sender without the fields that change with every message. */
+type Description = Omit<Sender, 'from'> & { readonly from: Member };
+
+const description = object<Description>({ from: memberWithoutBeat, view: word('view'), policies: word('policies') });
+/** Bound of the size of a description, above the sum of the bounds of its fields. */
+const MAX_DESCRIPTION_BYTES = 8 * 1024;
+
+/** The bytes of descriptions. A node sends the same one in thousands of messages. */
+const written = new WeakMap<Sender, Buffer>();
+
+/** Recently read descriptions, by a digest of their bytes. A node receives the same few again and again. */
+const RECENT = 64;
+const recent: ({ readonly bytes: Buffer; readonly description: Description } | undefined)[] = [];
+
+/** The number of bytes of the sender's description, the description, beat, and `silentMs`. */
+export const sender: Codec<Sender> = {
+  write(out, value) {
+    let bytes = written.get(value);
+    if (bytes === undefined) {
+      const described = new ByteWriter(0, 256);
+      description.write(described, value);
+      written.set(value, (bytes = described.copy()));
+    }
+    out.whole(bytes.length);
+    out.append(bytes);
+    out.whole(value.from.beat);
+    out.whole(value.from.silentMs);
+  },
+  read(from) {
+    const start = from.skip(from.whole(0, MAX_DESCRIPTION_BYTES, 'bytes of a sender'), 'sender');
+    const { from: described, view, policies } = readDescription(from.bytes, start, from.at);
+    return { from: withBeat(described, from), view, policies };
+  },
+};
+
+function readDescription(bytes: Buffer, start: number, end: number): Description {
+  let digest = 0;
+  for (let i = start; i < end; i += 1) digest = (Math.imul(digest, 31) + bytes[i]!) | 0;
+  const slot = (digest >>> 0) % RECENT;
+  const known = recent[slot];
+  if (known !== undefined && isAt(known.bytes, bytes, start, end)) return known.description;
+  const own = Buffer.from(bytes.subarray(start, end));
+  const reader = new ByteReader(own);
+  const read = description.read(reader);
+  reader.finish();
+  recent[slot] = { bytes: own, description: read };
+  return read;
 }
 
-export function readSender(value: unknown): Sender {
-  const wire = readList(value, 9, 9, 'sender');
-  return { from: memberOf(wire), view: readWord(wire[7], 'view'), policies: readWord(wire[8], 'digest of policies') };
-}
-
-/** Reads a hash or a version. Terminals show it, so it may contain only printable ASCII. */
-export function readWord(value: unknown, what: string): string {
-  const word = readText(value, 0, MAX_WORD_BYTES, what);
-  if (/[^ -~]/.test(word)) throw malformed(what, 'printable ASCII');
-  return word;
+/** Whether `sought` stands in `bytes`, from `start` to before `end`. For so few bytes, a native call takes longer. */
+function isAt(sought: Buffer, bytes: Buffer, start: number, end: number): boolean {
+  if (sought.length !== end - start) return false;
+  for (let i = start; i < end; i += 1) if (sought[i - start] !== bytes[i]) return false;
+  return true;
 }

@@ -1,113 +1,109 @@
-import type { NodeReport, TopQuery } from '../messages.js';
-import type { Use } from '../../policy/policy-use.js';
-import { DURATION_BOUNDS, SOURCES } from '../../limits/decide/decision.js';
-import type { Source } from '../../limits/decide/decision.js';
 import { sourceOf } from '../../lib/space-saving.js';
 import type { Counted } from '../../lib/space-saving.js';
+import { MAX_COST, MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
+import { DURATION_BOUNDS, SOURCES } from '../../limits/decide/decision.js';
+import type { Settlement, Source } from '../../limits/decide/decision.js';
+import { MAX_POLICY_BYTES } from '../../limits/format/rules.js';
+import { MAX_WAIT_MS } from '../../limits/format/verdicts.js';
+import type { BucketDescription, ClientDescription } from '../../limits/request/description.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../limits/top-clients.js';
-import type { Ranking, Span, TopPart } from '../../limits/top-clients.js';
-import { readPolicyName } from './policies.js';
+import type { Span } from '../../limits/top-clients.js';
 import { malformed } from '../../lib/byte-reader.js';
-import { mapList, readClientId, readList, readWhole } from './wire.js';
+import type { NodeReport, Settled } from '../messages.js';
+import { list, mapped, object, oneOf, optional, real, text, whole } from './codec.js';
+import type { Codec } from './codec.js';
+import { clientId } from './leases.js';
+import { nodeId } from './node-id.js';
+import { policyName } from './policies.js';
 
-/** The kinds `top`, `report`, and `use`: a node's counts of its clients, its own counters, and its use of a policy. */
+/** What nodes tell each other about clients, and about themselves, for people who look at the cluster. */
 
-/** Encodes a query as `[by, span, policy]`; the policy is `null` if there is none. */
-export function encodeTopQuery({ by, span, policy }: TopQuery): unknown[] {
-  return [by, span, policy ?? null];
-}
+const MAX_COUNT = 2 ** 52;
+const MAX_BUCKETS = 100_000;
 
-/** @throws MalformedMessage */
-export function readTopQuery(by: unknown, span: unknown, policy: unknown): TopQuery {
-  if (!RANKINGS.includes(by as Ranking)) throw malformed('by', RANKINGS.join(', '));
-  if (typeof span !== 'string' || !Object.hasOwn(SPANS_MS, span)) throw malformed('span', 'minute or hour');
-  return {
-    by: by as Ranking,
-    span: span as Span,
-    policy: policy === null ? undefined : readPolicyName(policy),
-  };
-}
+const amount = real(0, Number.MAX_VALUE, 'amount');
+const count = whole(0, MAX_COUNT, 'count');
+const limit = whole(0, MAX_LIMIT, 'limit');
+const remaining = whole(0, MAX_LIMIT, 'remaining');
+const waitMs = whole(0, MAX_WAIT_MS, 'wait');
 
-/** Encodes a part as `[floor, [[clientId, policy, count, error, sdk]]]`. */
-export function encodeTopPart({ clients, floor }: TopPart): unknown[] {
-  const items = clients.map(({ clientId, policy, count, error, source }) => {
-    return [clientId, policy ?? null, count, error, source.sdk];
-  });
-  return [floor, items];
-}
+export const ranking = oneOf(RANKINGS, 'by');
+export const span = oneOf(Object.keys(SPANS_MS) as Span[], 'span');
 
-/** @throws MalformedMessage */
-export function readTopPart(floor: unknown, clients: unknown): TopPart {
-  return { floor: readAmount(floor, 'floor'), clients: mapList(clients, MAX_LISTED, 'clients', readCounted) };
-}
+type WireCounted = Omit<Counted, 'policy' | 'source'> & { readonly policy: string | undefined; readonly sdk: number };
 
-function readCounted(value: unknown): Counted {
-  const [clientId, policy, total, error, sdk] = readList(value, 5, 5, 'client');
-  const count = readAmount(total, 'count');
-  return {
-    clientId: readClientId(clientId),
-    ...(policy !== null && { policy: readPolicyName(policy) }),
-    count,
-    error: readAmount(error, 'error'),
-    source: sourceOf(count, readAmount(sdk, 'sdk')),
-  };
-}
+/** The part of the nodes is what the SDK does not have. */
+const counted = mapped<Counted, WireCounted>(
+  object({ clientId, policy: optional(policyName, undefined), count: amount, error: amount, sdk: amount }),
+  ({ clientId, policy, count, error, source }) => ({ clientId, policy, count, error, sdk: source.sdk }),
+  ({ clientId, policy, count, error, sdk }) => {
+    return { clientId, ...(policy !== undefined && { policy }), count, error, source: sourceOf(count, sdk) };
+  },
+);
 
-/** @throws MalformedMessage */
-export function readUse(asks: unknown, lastMs: unknown): Use {
-  return {
-    asks: readWhole(asks, 0, MAX, 'asks'),
-    lastMs: lastMs === null ? undefined : readAmount(lastMs, 'time since the last ask'),
-  };
-}
+export const topClients = list(counted, MAX_LISTED, 'clients');
+export const topFloor = amount;
 
-/** Encodes a report as lists of its numbers, in the order of the type. */
-export function encodeReport(report: NodeReport): unknown[] {
-  return [
-    SOURCES.map((source) => report.allowed[source]),
-    SOURCES.map((source) => report.denied[source]),
-    report.durations,
-    NUMBERS.map((name) => report[name]),
-  ];
-}
+export const use = object({ asks: count, lastMs: optional(amount, undefined) });
 
-/** @throws MalformedMessage */
-export function readReport(value: unknown): NodeReport {
-  const [allowed, denied, durations, numbers] = readList(value, 4, 4, 'report');
-  const values = readList(numbers, NUMBERS.length, NUMBERS.length, 'numbers');
-  const size = DURATION_BOUNDS.length + 1;
-  return {
-    allowed: readBySource(allowed),
-    denied: readBySource(denied),
-    durations: readList(durations, size, size, 'durations').map((count) => readWhole(count, 0, MAX, 'count')),
-    ...(Object.fromEntries(NUMBERS.map((name, i) => [name, readAmount(values[i], name)])) as Numbers),
-  };
-}
+const bySource = object(Object.fromEntries(SOURCES.map((source) => [source, count])) as Record<Source, Codec<number>>);
+const DURATIONS = DURATION_BOUNDS.length + 1;
 
-const NUMBERS = [
-  'problems',
-  'busyMs',
-  'uptimeMs',
-  'memoryBytes',
-  'memoryBudgetBytes',
-  'clients',
-  'replicationLagMs',
-  'forwardsWaiting',
-] as const;
-type Numbers = Record<(typeof NUMBERS)[number], number>;
+const durations = mapped<readonly number[], readonly number[]>(
+  list(count, DURATIONS, 'durations'),
+  (counts) => counts,
+  (counts) => {
+    if (counts.length !== DURATIONS) throw malformed('durations', `${DURATIONS} of them`);
+    return counts;
+  },
+);
 
-const MAX = 2 ** 52;
+export const report = object<NodeReport>({
+  allowed: bySource,
+  denied: bySource,
+  problems: amount,
+  durations,
+  busyMs: amount,
+  uptimeMs: amount,
+  memoryBytes: amount,
+  memoryBudgetBytes: amount,
+  clients: amount,
+  replicationLagMs: amount,
+  forwardsWaiting: amount,
+});
 
-function readBySource(value: unknown): Readonly<Record<Source, number>> {
-  const counts = readList(value, SOURCES.length, SOURCES.length, 'counts by source');
-  return Object.fromEntries(SOURCES.map((source, i) => [source, readWhole(counts[i], 0, MAX, source)])) as Record<
-    Source,
-    number
-  >;
-}
+const bucket = object<BucketDescription>({
+  scope: optional(text(1, MAX_SCOPE_BYTES, 'scope'), undefined),
+  policy: optional(text(1, MAX_POLICY_BYTES, 'policy'), undefined),
+  algorithm: oneOf(['token-bucket', 'sliding-window'], 'algorithm'),
+  windowMs: whole(1, MAX_WINDOW_MS, 'window'),
+  limit,
+  remaining,
+  resetMs: waitMs,
+});
 
-/** Reads a number of at least 0. */
-function readAmount(value: unknown, what: string): number {
-  if (typeof value === 'number' && value >= 0 && value <= Number.MAX_VALUE) return value;
-  throw malformed(what, 'a number of at least 0');
-}
+export const clientDescription = object<ClientDescription>({
+  clientId,
+  owner: nodeId('owner'),
+  buckets: list(bucket, MAX_BUCKETS, 'buckets'),
+});
+
+const settlement = object<Settlement>({
+  cost: whole(0, MAX_COST, 'cost'),
+  reserved: whole(1, MAX_COST, 'reserved cost'),
+  limit,
+  remaining,
+  resetMs: waitMs,
+});
+const settledKind = oneOf<Settled['kind']>(['settled', 'unknown', 'unavailable'], 'kind of a settlement');
+
+export const settled: Codec<Settled> = {
+  write(out, value) {
+    settledKind.write(out, value.kind);
+    if (value.kind === 'settled') settlement.write(out, value.settlement);
+  },
+  read(from) {
+    const kind = settledKind.read(from);
+    return kind === 'settled' ? { kind, settlement: settlement.read(from) } : { kind };
+  },
+};

@@ -1,108 +1,111 @@
-import type { ChangeList, Factors, PolicyEntries, RingWritten } from '../messages.js';
+import { malformed } from '../../lib/byte-reader.js';
 import { isPolicyName, MAX_POLICIES } from '../../policy/check-policy.js';
 import { isEntry, MAX_ENTRIES } from '../../policy/policy-document.js';
-import type { Entry, EntryValue, Part } from '../../policy/policy-entry.js';
-import { malformed } from '../../lib/byte-reader.js';
-import { mapList, readFlag, readList, readNodeId, readText, readWhole } from './wire.js';
-import { readWord } from './members.js';
+import { MAX_ENTRY_BYTES } from '../../policy/policy-entry.js';
+import type { Entry, EntryValue } from '../../policy/policy-entry.js';
+import type { RingWritten } from '../messages.js';
+import { list, mapped, object, oneOf, real, text, whole } from './codec.js';
+import type { Codec } from './codec.js';
+import { word } from './members.js';
+import { nodeId } from './node-id.js';
 
 /** Bound of the entries and deletions in one message. */
 const MAX_WIRE_ENTRIES = 2 * MAX_ENTRIES;
-export const MAX_VERSION = 2 ** 52;
+const MAX_VERSION = 2 ** 52;
 const MAX_TAGS = 16;
-export const MAX_WRITE_ID_BYTES = 512;
 
-export function encodePolicies({ version, digest, entries, whole }: PolicyEntries): unknown[] {
-  return [version, digest, Number(whole), encodeEntries(entries)];
+export const version = whole(0, MAX_VERSION, 'version of policies');
+export const digest = word('digest of policies');
+
+export const policyName = mapped<string, string>(
+  text(1, 512, 'name of a policy'),
+  (name) => name,
+  (name) => {
+    if (!isPolicyName(name)) throw malformed('name of a policy', 'letters, digits and a few signs');
+    return name;
+  },
+);
+
+/** A part of the whole, from 0 to 1. */
+export function part(what: string): Codec<number> {
+  return real(0, 1, what);
 }
 
-/**
- * Encodes entries as `[key, value, version, writer]`. They are seldom sent, so their values stay as they are stored.
- */
-export function encodeEntries(entries: Part): unknown[] {
-  return entries.map(([key, { value, version, writer }]) => [key, value, version, writer]);
+type Change = readonly [key: string, value: EntryValue | null];
+
+/** A key, and its value as JSON: documents of policies are JSON, and seldom sent. */
+const change: Codec<Change> = {
+  write(out, [key, value]) {
+    out.text(key);
+    out.text(JSON.stringify(value));
+  },
+  read(from) {
+    const key = from.text(1, MAX_ENTRY_BYTES, 'key of an entry');
+    const value = parseJson(from.text(1, MAX_ENTRY_BYTES, 'value of an entry'));
+    if (!isEntry(key, value))
+      throw malformed('entry', 'a policy, a tier, a list, limits, rules or a default that is valid');
+    return [key, value as EntryValue | null];
+  },
+};
+
+/** All its strings are well-formed Unicode, so ids that differ here also differ elsewhere. */
+function parseJson(json: string): unknown {
+  try {
+    // A lone surrogate can only arrive as an escape. JSON.stringify makes no such escape from a well-formed string.
+    return /\\ud/i.test(json) ? JSON.parse(json, refuseIllFormed) : JSON.parse(json);
+  } catch {
+    throw malformed('value of an entry', 'JSON of well-formed Unicode');
+  }
 }
 
-/** @throws MalformedMessage also for entries that no document may hold */
-export function readPolicies(wire: readonly unknown[], at: number): PolicyEntries {
-  return {
-    kind: 'policies',
-    version: readWhole(wire[at], 0, MAX_VERSION, 'version of policies'),
-    digest: readWord(wire[at + 1], 'digest of policies'),
-    whole: readFlag(wire[at + 2], 'whole'),
-    entries: readEntries(wire[at + 3]),
-  };
+function refuseIllFormed(_key: string, value: unknown): unknown {
+  if (typeof value === 'string' && !value.isWellFormed()) throw malformed('text', 'well-formed Unicode');
+  return value;
 }
 
-/** @throws MalformedMessage also for entries that no document may hold */
-export function readEntries(value: unknown): Part {
-  return mapList(value, MAX_WIRE_ENTRIES, 'entries', (item): [string, Entry] => {
-    const [key, value, version, writer] = readList(item, 4, 4, 'entry');
-    return [
-      readEntry(key, value),
-      {
-        value: value as EntryValue | null,
-        version: readWhole(version, 1, MAX_VERSION, 'version of an entry'),
-        writer: readNodeId(writer, 'writer'),
-      },
-    ];
-  });
-}
+const stamp = object<Pick<Entry, 'version' | 'writer'>>({
+  version: whole(1, MAX_VERSION, 'version of an entry'),
+  writer: nodeId('writer'),
+});
 
-export function readChanges(value: unknown): ChangeList {
-  return mapList(value, MAX_WIRE_ENTRIES, 'changes', (item): [string, EntryValue | null] => {
-    const [key, changed] = readList(item, 2, 2, 'change');
-    return [readEntry(key, changed), changed as EntryValue | null];
-  });
-}
+const entry: Codec<readonly [string, Entry]> = {
+  write(out, [key, value]) {
+    change.write(out, [key, value.value]);
+    stamp.write(out, value);
+  },
+  read(from) {
+    const [key, value] = change.read(from);
+    return [key, { value, ...stamp.read(from) }];
+  },
+};
 
-function readEntry(key: unknown, value: unknown): string {
-  if (!isEntry(key, value))
-    throw malformed('entry', 'a policy, a tier, a list, limits, rules or a default that is valid');
-  return key as string;
-}
+export const entries = list(entry, MAX_WIRE_ENTRIES, 'entries');
+export const changes = list(change, MAX_WIRE_ENTRIES, 'changes');
+/** Versions that a writer accepts. */
+export const tags = list(text(0, 128, 'tag'), MAX_TAGS, 'tags');
 
-/** Versions that the writer accepts; `null` accepts every version. */
-export function readTags(value: unknown): readonly string[] | undefined {
-  return value === null ? undefined : mapList(value, MAX_TAGS, 'tags', (tag) => readText(tag, 0, 128, 'tag'));
-}
+const factor: Codec<readonly [string, number]> = {
+  write(out, [name, value]) {
+    out.text(name);
+    out.double(value);
+  },
+  read: (from) => [policyName.read(from), from.double(0, 1, 'factor')],
+};
+export const factors = list(factor, MAX_POLICIES, 'factors');
 
 const OUTCOMES = ['written', 'conflict', 'full', 'unavailable'] as const;
+const outcome = oneOf(OUTCOMES, 'outcome');
 
-export function encodeWritten(written: RingWritten | null): unknown[] | null {
-  if (written === null) return null;
-  const place = OUTCOMES.indexOf(written.kind);
-  return 'version' in written ? [place, written.version, written.digest] : [place];
-}
-
-export function readWritten(value: unknown): RingWritten | null {
-  if (value === null) return null;
-  const wire = readList(value, 1, 3, 'outcome');
-  const kind = typeof wire[0] === 'number' ? OUTCOMES[wire[0]] : undefined;
-  if (kind === undefined) throw malformed('outcome', '0 to 3');
-  if (kind === 'full' || kind === 'unavailable') return { kind };
-  return {
-    kind,
-    version: readWhole(wire[1], 0, MAX_VERSION, 'version of policies'),
-    digest: readWord(wire[2], 'digest of policies'),
-  };
-}
-
-/** Reads factors, each as `[name, factor]`. */
-export function readFactors(value: unknown): Factors {
-  return mapList(value, MAX_POLICIES, 'factors', (item) => {
-    const [name, factor] = readList(item, 2, 2, 'factor');
-    return [readPolicyName(name), readPart(factor, 'factor')] as const;
-  });
-}
-
-export function readPolicyName(value: unknown): string {
-  if (!isPolicyName(value)) throw malformed('name of a policy', 'letters, digits and a few signs');
-  return value as string;
-}
-
-/** Reads a number from 0 to 1. */
-export function readPart(value: unknown, what: string): number {
-  if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-  throw malformed(what, '0 to 1');
-}
+export const ringWritten: Codec<RingWritten> = {
+  write(out, written) {
+    outcome.write(out, written.kind);
+    if (!('version' in written)) return;
+    version.write(out, written.version);
+    digest.write(out, written.digest);
+  },
+  read(from) {
+    const kind = outcome.read(from);
+    if (kind === 'full' || kind === 'unavailable') return { kind };
+    return { kind, version: version.read(from), digest: digest.read(from) };
+  },
+};

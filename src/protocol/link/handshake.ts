@@ -2,8 +2,8 @@ import { hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { WIRE_VERSION } from '../format/codec.js';
-import { readNodeId } from '../format/wire.js';
+import { WIRE_VERSION } from '../format/messages.js';
+import { checkNodeId } from '../format/node-id.js';
 import { idsOf, KEY_IDS } from './keys.js';
 import type { PeerKey } from './keys.js';
 import type { RefusalCode } from './refusal.js';
@@ -208,7 +208,7 @@ function headerOf(headers: IncomingHttpHeaders, name: string): string {
 
 function idOf(headers: IncomingHttpHeaders, name: string): NodeId | undefined {
   try {
-    return readNodeId(headerOf(headers, name), name);
+    return checkNodeId(headerOf(headers, name), name);
   } catch {
     return undefined;
   }

@@ -1,5 +1,5 @@
 import type { ByteWriter } from '../../lib/byte-writer.js';
-import { WIRE_VERSION } from '../format/codec.js';
+import { WIRE_VERSION } from '../format/messages.js';
 
 /**
  * The reasons why this node's peer listener refuses a request, a message, or a connection. Each has a stable code, an

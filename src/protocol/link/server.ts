@@ -7,7 +7,7 @@ import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { Log } from '../../lib/log.js';
 import { BoundedMap } from '../../lib/bounded-map.js';
-import { decodeMessage, writeAnswer } from '../format/codec.js';
+import { decodeMessage, writeAnswer } from '../format/messages.js';
 import { malformed, MalformedMessage } from '../../lib/byte-reader.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
 import { acceptOffer, PEER_PATH, readProof, UPGRADE } from './handshake.js';

@@ -2,7 +2,7 @@ import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
 import type { Log } from '../../lib/log.js';
 import type { PeerResult, PeerTransport } from '../peer-transport.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { decodeAnswer, writeMessage } from '../format/codec.js';
+import { decodeAnswer, writeMessage } from '../format/messages.js';
 import { createConnector } from './connect.js';
 import type { PeerCounters } from './counters.js';
 import { broken, failureOf } from './failure.js';

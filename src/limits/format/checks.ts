@@ -1,18 +1,19 @@
-import { MAX_CLIENT_ID_BYTES } from '../../../limits/client-id.js';
-import { clientKey } from '../../../limits/ring/client-hash.js';
-import { createCheck } from '../../../limits/decide/decide.js';
-import type { Check } from '../../../limits/decide/decide.js';
-import { MAX_COST } from '../../../limits/bucket/rule.js';
-import { MAX_TRACESTATE_BYTES, readTraceContext } from '../../../lib/trace-context.js';
-import type { TraceContext } from '../../../lib/trace-context.js';
-import type { Rule } from '../../../limits/bucket/rule.js';
-import { malformed } from '../../../lib/byte-reader.js';
-import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES } from '../wire.js';
-import type { ByteReader } from '../../../lib/byte-reader.js';
-import type { ByteWriter } from '../../../lib/byte-writer.js';
-import { createRuleReader, createRuleWriter } from './rules.js';
-import type { RuleReader } from './rules.js';
+import { malformed } from '../../lib/byte-reader.js';
+import type { ByteReader } from '../../lib/byte-reader.js';
+import type { ByteWriter } from '../../lib/byte-writer.js';
+import { MAX_TRACESTATE_BYTES, readTraceContext } from '../../lib/trace-context.js';
+import type { TraceContext } from '../../lib/trace-context.js';
+import { MAX_COST } from '../bucket/rule.js';
+import type { Rule } from '../bucket/rule.js';
+import { MAX_CLIENT_ID_BYTES } from '../client-id.js';
+import { createCheck } from '../decide/decide.js';
+import type { Check } from '../decide/decide.js';
+import { clientKey } from '../ring/client-hash.js';
+import { RuleReader, RuleWriter } from './rules.js';
 
+export const MAX_REQUEST_ID_BYTES = 128;
+/** A reservation id is the client's name in base64, and a part that is unique among the client's reservations. */
+export const MAX_RESERVATION_BYTES = 512;
 /** Bound of the checks in one batch, far above the batches of a forwarder. */
 const MAX_CHECKS = 16_384;
 
@@ -31,16 +32,15 @@ const ALL_FLAGS = 127;
  * flags are set. A check of one token under one known rule takes three bytes and its client id.
  *
  * The hash of a client id is not sent, because computing it costs less than checking a hash from a peer.
- * A new field of every check goes between the client id and the cost, here and in `readCheck`, with a new
- * `WIRE_VERSION`.
+ * A new field of a check gets a flag and a place behind the trace, here and in `readCheck`, with a new `WIRE_VERSION`.
  */
 export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
-  const rules = createRuleWriter(out);
+  const rules = new RuleWriter();
   out.whole(checks.length);
   for (const check of checks) {
     const { cost, requestId, reservation, trace } = check;
     const several = check.rules.length > 1;
-    out.byte(
+    out.whole(
       (check.peek ? PEEK : 0) |
         (check.replicated ? REPLICATED : 0) |
         (cost === 1 ? 0 : COST) |
@@ -51,8 +51,8 @@ export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
     );
     if (several) {
       out.byte(check.rules.length);
-      for (const rule of check.rules) rules.write(rule);
-    } else rules.write(check.rules[0]!);
+      for (const rule of check.rules) rules.write(out, rule);
+    } else rules.write(out, check.rules[0]!);
     out.text(check.clientId);
     if (cost !== 1) out.whole(cost);
     if (requestId !== undefined) out.text(requestId);
@@ -63,7 +63,7 @@ export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
 
 /** @throws MalformedMessage */
 export function readChecks(from: ByteReader): readonly Check[] {
-  const rules = createRuleReader();
+  const rules = new RuleReader();
   const count = from.whole(0, MAX_CHECKS, 'number of checks');
   const checks: Check[] = [];
   while (checks.length < count) checks.push(readCheck(from, rules));
@@ -71,8 +71,7 @@ export function readChecks(from: ByteReader): readonly Check[] {
 }
 
 function readCheck(from: ByteReader, table: RuleReader): Check {
-  const flags = from.byte('flags of a check');
-  if (flags > ALL_FLAGS) throw malformed('flags of a check', `0 to ${ALL_FLAGS}`);
+  const flags = from.whole(0, ALL_FLAGS, 'flags of a check');
   const rules: readonly Rule[] = (flags & SEVERAL_RULES) === 0 ? table.readOne(from) : table.readSeveral(from);
   const clientId = from.text(1, MAX_CLIENT_ID_BYTES, 'client id');
   const cost = (flags & COST) === 0 ? 1 : from.whole(1, MAX_COST, 'cost');
