@@ -3,9 +3,16 @@ import { expect } from 'chai';
 import { parse } from 'yaml';
 import type { ApisixConfiguration, EnvoyConfiguration, TraefikConfiguration } from './stand-ins.js';
 
-const text = readFileSync('docs/gateways.md', 'utf8');
+const fenced = (language: string, path: string): string => `\`\`\`${language}\n${readFileSync(path, 'utf8')}\`\`\`\n`;
 
-/** The fenced blocks of one language in docs/gateways.md, in order, without their indentation. */
+/** The page, and the longer configurations to which it links. */
+const text = [
+  readFileSync('docs/gateways.md', 'utf8'),
+  fenced('haproxy', 'config/gateways/haproxy.cfg'),
+  fenced('yaml', 'config/gateways/kong.yaml'),
+].join('\n');
+
+/** The configurations of one language, in order, without their indentation. */
 export function documented(language: string): string[] {
   const blocks = [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, 'gm'))];
   return blocks.map(([, indent, block]) => block!.replaceAll(new RegExp(`^${indent}`, 'gm'), ''));

@@ -7,20 +7,19 @@ import type { PolicyFileText } from '../../src/policy/policy-file.js';
 
 const [, from = ''] = readFileSync('docs/protocols.md', 'utf8').split("\n## Envoy's rate limit service\n");
 const [section = ''] = from.split('\n## ');
-const blocks = (language: string): string[] =>
-  [...section.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 'gs'))].map(([, text]) => text!);
+const policies = /```json\n(.*?)```/s.exec(section)![1]!;
+const configurations = ['envoy', 'istio'].map((name) => readFileSync(`config/gateways/${name}-ratelimit.yaml`, 'utf8'));
 
 describe('the documented configuration of the rate limit service', () => {
   it('is valid: the policies, and each YAML', () => {
-    expect(checkPolicyFile(JSON.parse(blocks('json')[0]!))).to.deep.equal([]);
-    const all = blocks('yaml');
-    expect(all).to.have.lengthOf(2);
-    for (const text of all) expect(parseAllDocuments(text).flatMap(({ errors }) => errors)).to.deep.equal([]);
+    expect(checkPolicyFile(JSON.parse(policies))).to.deep.equal([]);
+    for (const text of configurations)
+      expect(parseAllDocuments(text).flatMap(({ errors }) => errors)).to.deep.equal([]);
   });
 
   it('asks only for domains and descriptors that the policies name', () => {
-    const { envoy = {} } = JSON.parse(blocks('json')[0]!) as PolicyFileText;
-    for (const text of blocks('yaml')) {
+    const { envoy = {} } = JSON.parse(policies) as PolicyFileText;
+    for (const text of configurations) {
       const [domain] = [...text.matchAll(/^ *domain: (\w+)$/gm)].map(([, name]) => name!);
       const rules = envoyDomainOf(domain!, envoy[domain!]!);
       const actions = [...text.matchAll(/actions: \[\{ (\w+): \{\} \}\]/g)].map(([, key]) => key!);
