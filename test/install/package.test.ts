@@ -48,7 +48,8 @@ describe('the published packages', function () {
     expect(entries).to.include.members(['index', 'client/index', 'client/web', 'client/frameworks/nestjs']);
     for (const entry of entries)
       for (const build of ['esm', 'cjs']) expect(declarations).to.include(`dist/${build}/${entry}.d.ts`);
-    for (const path of declarations) expect(path).to.match(/^dist\/\w+\/(?:index\.d\.ts$|client\/|cluster\/|core\/)/);
+    for (const path of declarations)
+      expect(path).to.match(/^dist\/\w+\/(?:index\.d\.ts$|app\/create-node\.d\.ts$|client\/|policy\/|limits\/|lib\/)/);
   });
 
   it('need for the types of a framework no package but that framework', async () => {
@@ -75,7 +76,8 @@ describe('the published packages', function () {
       'dist/cjs/package.json',
       'package.json',
     ]);
-    for (const path of paths.filter((one) => BUILT.test(one))) expect(path).to.match(/^dist\/\w+\/(?:client|core)\//);
+    for (const path of paths.filter((one) => BUILT.test(one)))
+      expect(path).to.match(/^dist\/\w+\/(?:client|limits|lib)\//);
   });
 
   it('name no source map, as there is none', async () => {
