@@ -34,8 +34,8 @@ import { PolicyUse } from '../policy/policy-use.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
 import { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
-import { createRegistryBackend } from './policies/registry-backend.js';
-import { createRingBackend } from './policies/ring-backend.js';
+import { RegistryBackend } from './policies/registry-backend.js';
+import { RingBackend } from './policies/ring-backend.js';
 import type { Ask, PeerTransport } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Discovery } from '../membership/discovery.js';
@@ -298,7 +298,7 @@ export function wirePolicies(
   const policyStore = registryMember?.session.policyStore;
   const policies =
     policyStore === undefined
-      ? createRingBackend(backendDeps, backendOptions)
-      : createRegistryBackend({ ...backendDeps, policyStore }, backendOptions);
+      ? new RingBackend(backendDeps, backendOptions)
+      : new RegistryBackend({ ...backendDeps, policyStore }, backendOptions);
   return { activePolicies, policyUse, policies, adaptive };
 }

@@ -15,9 +15,9 @@ import type { Membership } from '../../src/membership/membership.js';
 import { createActivePolicies } from '../../src/policy/active-policies.js';
 import type { ActivePolicies } from '../../src/policy/active-policies.js';
 import type { Steps } from '../../src/lib/steps.js';
-import { createPolicyAntiEntropy } from '../../src/node/policies/anti-entropy.js';
-import { createDocumentChanges } from '../../src/node/policies/document-changes.js';
-import { createEntryParts } from '../../src/node/policies/entry-parts.js';
+import { PolicyAntiEntropy } from '../../src/node/policies/anti-entropy.js';
+import { DocumentChanges } from '../../src/node/policies/document-changes.js';
+import { EntryParts } from '../../src/node/policies/entry-parts.js';
 import type { Ask } from '../../src/protocol/peer-transport.js';
 import { systemTimers } from '../../src/lib/system.js';
 import { DEFAULT_STATE_BOUNDS } from '../../src/node/wiring.js';
@@ -118,10 +118,10 @@ describe('policies in a cluster', () => {
     const activePolicies = { document: () => document, onChange: () => undefined } as unknown as ActivePolicies;
     const options = { timeoutMs: 500 };
     const log = { info: () => undefined, warn: () => undefined };
-    const entryParts = createEntryParts({ ask, current: () => document }, options);
+    const entryParts = new EntryParts({ ask, current: () => document }, options);
     const parts = { timers: systemTimers, log, membership, activePolicies, ask, entryParts };
-    const antiEntropy = createPolicyAntiEntropy(
-      { ...parts, changes: createDocumentChanges(parts) },
+    const antiEntropy = new PolicyAntiEntropy(
+      { ...parts, changes: new DocumentChanges(parts) },
       function* (mine) {
         return { next: mine, lost: [] };
       },
@@ -483,7 +483,7 @@ describe('policies in a cluster', () => {
     const log: string[] = [];
     const turns: (() => void)[] = [];
     const activePolicies = createActivePolicies((_, rules) => rules);
-    const changes = createDocumentChanges({ activePolicies, timers: { soon: (action) => void turns.push(action) } });
+    const changes = new DocumentChanges({ activePolicies, timers: { soon: (action) => void turns.push(action) } });
     const work = (name: string) =>
       function* (mine: PolicyDocument): Steps<string> {
         log.push(`${name} from ${mine.version}`);

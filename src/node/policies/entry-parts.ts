@@ -10,65 +10,62 @@ import type { Ask } from '../../protocol/peer-transport.js';
 const MAX_FETCHED_BYTES = 2 * MAX_DOCUMENT_BYTES;
 const MAX_FETCHED_ENTRIES = 2 * MAX_ENTRIES;
 
-/** Hands out large lists of entries in parts, each list under a name, and fetches those of peers. */
-export interface EntryParts {
-  /** Hands out these entries until the returned function is called. */
-  offer(name: string, entries: Part): () => void;
-  answer(name: string, part: number): PeerAnswer;
-  /** @returns the parts of a document, which are also handed out under its digest */
-  divide(document: PolicyDocument): readonly Part[];
-  /** @returns all entries of a list; `undefined` if the peer does not hand it out, or not all of it */
-  fetchAll(from: NodeId, name: string): Promise<ReadonlyMap<string, Entry> | undefined>;
-}
-
-/** @param current the document in force, which is handed out under its digest */
-export function createEntryParts(
-  { ask, current }: { readonly ask: Ask; readonly current: () => PolicyDocument },
-  { timeoutMs }: { timeoutMs: number },
-): EntryParts {
-  const offered = new Map<string, readonly Part[]>();
+/**
+ * Hands out large lists of entries in parts, each list under a name, and fetches those of peers.
+ *
+ * @param current the document in force, which is handed out under its digest
+ */
+export class EntryParts {
+  private readonly offered = new Map<string, readonly Part[]>();
   /** The document that was last divided. A peer may fetch all its parts, also when another is in force. */
-  let divided: { readonly digest: string; readonly parts: readonly Part[] } | undefined;
+  private divided: { readonly digest: string; readonly parts: readonly Part[] } | undefined;
 
-  function divide({ digest, entries }: PolicyDocument): readonly Part[] {
-    if (divided?.digest !== digest) divided = { digest, parts: partsOf(entries) };
-    return divided.parts;
+  constructor(
+    private readonly deps: { readonly ask: Ask; readonly current: () => PolicyDocument },
+    private readonly options: { timeoutMs: number },
+  ) {}
+
+  /** @returns the parts of a document, which are also handed out under its digest */
+  divide({ digest, entries }: PolicyDocument): readonly Part[] {
+    if (this.divided?.digest !== digest) this.divided = { digest, parts: partsOf(entries) };
+    return this.divided.parts;
   }
 
-  function partsNamed(name: string): readonly Part[] | undefined {
-    if (divided?.digest === name) return divided.parts;
-    return current().digest === name ? divide(current()) : offered.get(name);
+  /** Hands out these entries until the returned function is called. */
+  offer(name: string, entries: Part): () => void {
+    this.offered.set(name, partsOf(entries));
+    return () => void this.offered.delete(name);
   }
 
-  return {
-    divide,
-    offer(name, entries) {
-      offered.set(name, partsOf(entries));
-      return () => void offered.delete(name);
-    },
-    answer(name, part) {
-      const parts = partsNamed(name);
-      const more = parts !== undefined && part + 1 < parts.length;
-      // A large one takes memory. It is divided again for the next peer.
-      if (!more && divided?.digest === name) divided = undefined;
-      return { kind: 'policy-part', entries: parts?.[part] ?? null, more };
-    },
-    async fetchAll(from, name) {
-      const fetched = new Map<string, Entry>();
-      let bytes = 0;
-      for (let part = 0; bytes <= MAX_FETCHED_BYTES && fetched.size <= MAX_FETCHED_ENTRIES; part += 1) {
-        const asked = await ask(from, { kind: 'policy-part', of: name, part }, timeoutMs);
-        if (asked.kind !== 'answer' || asked.body.kind !== 'policy-part') return undefined;
-        const { entries, more } = asked.body;
-        if (entries === null || (entries.length === 0 && more)) return undefined;
-        for (const [key, entry] of entries) {
-          fetched.set(key, entry);
-          // It is hashed here, and not in the turn that needs all hashes.
-          bytes += lineOf(key, entry).bytes;
-        }
-        if (!more) return fetched;
+  answer(name: string, part: number): PeerAnswer {
+    const parts = this.partsNamed(name);
+    const more = parts !== undefined && part + 1 < parts.length;
+    // A large one takes memory. It is divided again for the next peer.
+    if (!more && this.divided?.digest === name) this.divided = undefined;
+    return { kind: 'policy-part', entries: parts?.[part] ?? null, more };
+  }
+
+  /** @returns all entries of a list; `undefined` if the peer does not hand it out, or not all of it */
+  async fetchAll(from: NodeId, name: string): Promise<ReadonlyMap<string, Entry> | undefined> {
+    const fetched = new Map<string, Entry>();
+    let bytes = 0;
+    for (let part = 0; bytes <= MAX_FETCHED_BYTES && fetched.size <= MAX_FETCHED_ENTRIES; part += 1) {
+      const asked = await this.deps.ask(from, { kind: 'policy-part', of: name, part }, this.options.timeoutMs);
+      if (asked.kind !== 'answer' || asked.body.kind !== 'policy-part') return undefined;
+      const { entries, more } = asked.body;
+      if (entries === null || (entries.length === 0 && more)) return undefined;
+      for (const [key, entry] of entries) {
+        fetched.set(key, entry);
+        // It is hashed here, and not in the turn that needs all hashes.
+        bytes += lineOf(key, entry).bytes;
       }
-      return undefined;
-    },
-  };
+      if (!more) return fetched;
+    }
+    return undefined;
+  }
+
+  private partsNamed(name: string): readonly Part[] | undefined {
+    if (this.divided?.digest === name) return this.divided.parts;
+    return this.deps.current().digest === name ? this.divide(this.deps.current()) : this.offered.get(name);
+  }
 }
