@@ -7,8 +7,7 @@ import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
 import { createAuditTrail } from '../server/edge/access/audit.js';
 import type { Audit } from '../server/edge/access/audit.js';
-import { createNodeEvents } from '../server/http/api/node-events.js';
-import type { NodeEvents } from '../server/http/api/node-events.js';
+import { NodeEvents } from '../server/http/api/node-events.js';
 import { TokenAccess } from './token-access.js';
 import { listen, sharingOf } from '../lib/listen.js';
 import { AuditLog, ProgramLog } from './log.js';
@@ -60,7 +59,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const { log } = lines;
   const auditTrail = createAuditTrail({ log: changes.audit, wallMs: Date.now });
   const { audit } = auditTrail;
-  const events = createNodeEvents({ wallMs: Date.now });
+  const events = new NodeEvents(Date.now);
   const tokenAccess = new TokenAccess(settings, log, audit);
   const certificates = readCertificates(settings, 'tls');
   const memoryMb = nodeMemoryMb(settings.memoryMb || availableMemoryMb(), settings.workers);

@@ -5,10 +5,11 @@ import type { PolicyWriter } from '../node/policies/policy-writer.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
 import type { Access } from '../server/edge/access/access.js';
-import { createApi } from '../server/http/api/api.js';
+import { Api } from '../server/http/api/api.js';
 import type { AuditTrail, Actor } from '../server/edge/access/audit.js';
 import type { NodeEvents } from '../server/http/api/node-events.js';
 import { createBodyReader } from '../server/http/body.js';
+import { ClientCalls } from '../server/edge/client-calls.js';
 import { createCounters } from '../server/edge/counters.js';
 import type { Counters } from '../server/edge/counters.js';
 import { createDecisionHandlers } from '../server/http/decisions/handlers.js';
@@ -106,27 +107,29 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     lost: deps.lost,
     settings: { memoryMb: deps.memoryMb, suspectAfterMs: settings.suspectAfterMs },
   });
-  const api = createApi(
-    {
-      cluster: node,
-      activePolicies,
-      policyWriter,
-      decisions,
-      access,
-      readBody: createBodyReader(deps.bounds.maxOtherArrivingBytes),
-      auditTrail,
-      events,
-      counters,
-      metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
-      health,
-      turns,
-      isStopping: () => stage() === 'stopping',
-      log,
-    },
-    { version: VERSION, maxInFlight: settings.maxInFlight, maxPolicyBytes: deps.bounds.state.maxPolicyBytes },
-  );
+  const calls = new ClientCalls(node);
+  const api = new Api({
+    cluster: node,
+    calls,
+    activePolicies,
+    policyWriter,
+    decisions,
+    access,
+    readBody: createBodyReader(deps.bounds.maxOtherArrivingBytes),
+    auditTrail,
+    events,
+    counters,
+    metrics: group === undefined ? metrics : { contentType: metrics.contentType, metrics: () => group.metrics() },
+    health,
+    turns,
+    isStopping: () => stage() === 'stopping',
+    log,
+    version: VERSION,
+    maxInFlight: settings.maxInFlight,
+    maxPolicyBytes: deps.bounds.state.maxPolicyBytes,
+  });
   const http = createPublicServer(
-    { decisions, api: joined.api(api), health, turns, counters, sites: new Sites(settings) },
+    { decisions, api: joined.api(api.answer), health, turns, counters, sites: new Sites(settings) },
     DEFAULT_TIMEOUTS,
     deps.tls,
     connections,
@@ -138,7 +141,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const resp =
     settings.respPort === undefined
       ? undefined
-      : createRespServer({ edge, connections, cluster: node, hasJoined, version: VERSION }, deps.tls);
+      : createRespServer({ edge, connections, calls, hasJoined, version: VERSION }, deps.tls);
   return {
     servers: { http, grpc, resp },
     stats: () => metrics.getMetricsAsJSON(),

@@ -7,11 +7,11 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
-import { createApi } from '../../src/server/http/api/api.js';
-import type { ApiDeps } from '../../src/server/http/api/api.js';
+import { Api } from '../../src/server/http/api/api.js';
 import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import type { ConnectionBounds } from '../../src/server/edge/connections.js';
 import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
@@ -263,16 +263,25 @@ describe('the bounds of the service itself', () => {
     const access = createAccess({ required: [], tokens: [] });
     const limiter = { check: () => new Promise<Decision>((resolve) => held.push(resolve)) } as unknown as CheckPipeline;
     const log = { error: () => undefined };
-    const decisions = createDecisionHandlers(
-      createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 }),
-      { deniedStatus: 429 },
-    );
+    const edge = createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 });
+    const { turns } = edge;
+    const decisions = createDecisionHandlers(edge, { deniedStatus: 429 });
     const looks: (() => void)[] = [];
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
-    const api = createApi({ cluster, decisions, access, counters, log, auditTrail: {} } as unknown as ApiDeps, {
+    const calls = new ClientCalls(cluster as never);
+    const parts = {
+      cluster,
+      calls,
+      decisions,
+      access,
+      counters,
+      log,
+      auditTrail: {},
+      turns,
       version: '1',
       maxInFlight: 2,
-    });
+    };
+    const api = new Api(parts as unknown as ConstructorParameters<typeof Api>[0]).answer;
     const publicServer = createPublicServer({ decisions, api, ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
@@ -368,18 +377,25 @@ describe('the bounds of the service itself', () => {
     const access = createAccess({ required: [], tokens: [] });
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
-    const decisions = createDecisionHandlers(
-      createEdge(
-        { limiter: { check } as unknown as CheckPipeline, access, counters, elapsedMs: () => 0, log },
-        { maxInFlight: 3 },
-      ),
-      { deniedStatus: 429 },
-    );
+    const limiter = { check } as unknown as CheckPipeline;
+    const edge = createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 });
+    const { turns } = edge;
+    const decisions = createDecisionHandlers(edge, { deniedStatus: 429 });
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
-    const api = createApi({ cluster, decisions, access, counters, log, auditTrail: {} } as unknown as ApiDeps, {
+    const calls = new ClientCalls(cluster as never);
+    const parts = {
+      cluster,
+      calls,
+      decisions,
+      access,
+      counters,
+      log,
+      auditTrail: {},
+      turns,
       version: '1',
       maxInFlight: 2,
-    });
+    };
+    const api = new Api(parts as unknown as ConstructorParameters<typeof Api>[0]).answer;
     const publicServer = createPublicServer({ decisions, api, ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');

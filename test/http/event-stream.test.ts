@@ -2,8 +2,8 @@ import { EventEmitter } from 'node:events';
 import { connect } from 'node:net';
 import { expect } from 'chai';
 import type { Request, Response } from 'express';
-import { createEventStream } from '../../src/server/http/api/event-stream.js';
-import { createNodeEvents } from '../../src/server/http/api/node-events.js';
+import { EventStream } from '../../src/server/http/api/event-stream.js';
+import { NodeEvents } from '../../src/server/http/api/node-events.js';
 import { createAccess, digestOf } from '../../src/server/edge/access/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { AuditSchema } from '../../src/server/validate/schema.js';
@@ -127,9 +127,9 @@ describe('a subscriber of /v1/events', () => {
   }
 
   let stopping = false;
-  const events = createNodeEvents({ wallMs: () => 0 });
+  const events = new NodeEvents(() => 0);
   const access = createAccess({ required: ['read'], tokens: TOKENS });
-  const stream = createEventStream({
+  const stream = new EventStream({
     membership: {} as never,
     observer: { reports: () => new Promise(() => undefined) },
     events,
@@ -141,7 +141,7 @@ describe('a subscriber of /v1/events', () => {
     const res = new StuckResponse();
     const headers: Record<string, string> = { authorization: `Bearer ${token}` };
     const req = { method: 'GET', headers, get: () => undefined } as unknown as Request;
-    void stream(req, res as unknown as Response, () => undefined);
+    void stream.answer(req, res as unknown as Response, () => undefined);
     return res;
   }
 

@@ -3,8 +3,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import { createAccess } from '../../src/server/edge/access/access.js';
-import { createApi } from '../../src/server/http/api/api.js';
-import type { ApiDeps } from '../../src/server/http/api/api.js';
+import { Api } from '../../src/server/http/api/api.js';
+import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { Turns } from '../../src/server/edge/turns.js';
 import { NO_DECISIONS } from '../support/decisions.js';
@@ -12,8 +12,10 @@ import { call, expectProblem } from '../support/http.js';
 import type { Answer } from '../support/http.js';
 
 /** The answer of an API to a request, before it is closed. */
-async function answerOf(deps: object, path: string): Promise<Answer> {
+async function answerOf(parts: object, path: string): Promise<Answer> {
   const usual = {
+    version: '1',
+    maxInFlight: 10,
     cluster: {},
     access: createAccess({ required: [], tokens: [] }),
     decisions: NO_DECISIONS,
@@ -21,8 +23,8 @@ async function answerOf(deps: object, path: string): Promise<Answer> {
     counters: createCounters(),
     turns: new Turns({ nowMs: () => performance.now(), defer: setImmediate }),
   };
-  const api = createApi({ ...usual, ...deps } as unknown as ApiDeps, { version: '1', maxInFlight: 10 });
-  const server = createServer(api).listen(0, '127.0.0.1');
+  const api = new Api({ ...usual, ...parts } as unknown as ConstructorParameters<typeof Api>[0]);
+  const server = createServer(api.answer).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const answer = await call({ port: (server.address() as AddressInfo).port }, path);
   server.close().closeAllConnections();
@@ -34,7 +36,8 @@ describe('the public API, over a cluster that fails', () => {
     const logged: object[] = [];
     const cluster = { describe: () => Promise.reject(new Error('secret of the house')) };
     const log = { error: (fields: object) => void logged.push(fields) };
-    const answer = await answerOf({ cluster, log }, '/v1/clients/mallory');
+    const calls = new ClientCalls(cluster as never);
+    const answer = await answerOf({ cluster, calls, log }, '/v1/clients/mallory');
     expectProblem(answer, 'internal');
     expect(answer.text).not.to.include('secret');
     expect(logged).to.have.length(1);

@@ -1,13 +1,13 @@
 import { expect } from 'chai';
-import { createNodeEvents } from '../../src/server/http/api/node-events.js';
-import type { NodeEvent, NodeEvents } from '../../src/server/http/api/node-events.js';
+import { NodeEvents } from '../../src/server/http/api/node-events.js';
+import type { NodeEvent } from '../../src/server/http/api/node-events.js';
 
 const SILENT = { info: () => undefined, warn: () => undefined };
 const textsOf = (events: readonly NodeEvent[]): string[] => events.map(({ text }) => text);
 
 describe('the events of a node', () => {
   let events: NodeEvents;
-  beforeEach(() => (events = createNodeEvents({ wallMs: () => 1_000 })));
+  beforeEach(() => (events = new NodeEvents(() => 1_000)));
 
   it('are the lines of its log, which are still logged', () => {
     const lines: string[] = [];

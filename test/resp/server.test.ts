@@ -65,8 +65,8 @@ describe('the server of the Redis protocol', () => {
       { maxInFlight: 1_000 },
     );
     const connections = createConnections(DEFAULT_BOUNDS, counters);
-    const cluster = { describe: () => expect.fail('asked'), settler: { settle: () => expect.fail('asked') } };
-    const deps = { edge, connections, cluster: cluster as never, version: '1', hasJoined: () => true };
+    const calls = { describe: () => expect.fail('asked'), settle: () => expect.fail('asked') };
+    const deps = { edge, connections, calls: calls as never, version: '1', hasJoined: () => true };
     respServer = createRespServer(deps, undefined, TIMEOUTS);
     respServer.server.on('connection', (socket: Socket) => ends.push(socket));
     await new Promise<void>((resolve) => respServer.server.listen(0, '127.0.0.1', resolve));

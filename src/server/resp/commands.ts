@@ -1,15 +1,13 @@
-import type { ClusterNode } from '../../node/node.js';
-import { TokenringError } from '../../lib/error.js';
 import type { Role } from '../edge/access/access.js';
+import type { ClientCalls } from '../edge/client-calls.js';
 import { notJoined } from '../edge/edge.js';
-import { readSettle, requireClientId } from '../validate/request.js';
 import { COMMANDS, describeCommands } from './command-table.js';
 import type { Session } from './session.js';
 import { ErrorText, Named, OK, Status, wrongArity } from './value.js';
 import type { Value } from './value.js';
 
 export interface CommandsDeps {
-  readonly cluster: Pick<ClusterNode, 'describe' | 'settler'>;
+  readonly calls: ClientCalls;
   readonly version: string;
   /** Whether the node has joined the ring. Before, it cannot decide. */
   readonly hasJoined: () => boolean;
@@ -38,7 +36,7 @@ const NO_AUTH_IN_HELLO = new ErrorText(
     'option can be used to authenticate the client and select the RESP protocol version at the same time',
 );
 
-export function createCommands({ cluster, version, hasJoined }: CommandsDeps): Commands {
+export function createCommands({ calls, version, hasJoined }: CommandsDeps): Commands {
   /** Requires that the node has joined, and that the connection may use the role. */
   function admitted(role: Role, run: Run): Run {
     return (args, session) => {
@@ -121,29 +119,17 @@ export function createCommands({ cluster, version, hasJoined }: CommandsDeps): C
 
   async function settle(args: readonly string[]): Promise<Value> {
     const [, name, cost = ''] = args;
-    const asked = readSettle({ reservation: name, cost: /^-?\d{1,15}$/.test(cost) ? Number(cost) : cost });
-    const { clientId, reservation } = asked;
-    const settled = await cluster.settler.settle(clientId, reservation, asked.cost);
-    if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
-    if (settled.kind === 'unavailable')
-      throw new TokenringError('unavailable', { detail: 'the owner does not answer; send it again: it counts once' });
-    return new Named(Object.entries({ reservation, clientId, ...settled.settlement }));
+    const number = /^-?\d{1,15}$/.test(cost) ? Number(cost) : cost;
+    const { reservation, clientId, settlement } = await calls.settle({ reservation: name, cost: number });
+    return new Named(Object.entries({ reservation, clientId, ...settlement }));
   }
 
   async function describe(args: readonly string[]): Promise<Value> {
-    const clientId = args[1]!;
-    requireClientId(clientId);
-    const known = await cluster.describe(clientId);
-    if (known === undefined)
-      throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
-    const buckets = known.buckets.map(
-      (bucket) => new Named(Object.entries(bucket).filter(([, value]) => value !== undefined)),
-    );
-    return new Named([
-      ['clientId', clientId],
-      ['owner', known.owner],
-      ['buckets', buckets],
-    ]);
+    const { clientId, owner, buckets } = await calls.describe(args[1]!);
+    const known = buckets.map((bucket) => {
+      return new Named(Object.entries(bucket).filter(([, value]) => value !== undefined));
+    });
+    return new Named(Object.entries({ clientId, owner, buckets: known }));
   }
 
   const known = (run: Run): Run => {

@@ -19,108 +19,111 @@ const SAMPLE_MS = 1_000;
 /** A browser waits so long before it connects again. */
 const RETRY_MS = 1_000;
 
-interface EventStreamDeps {
-  readonly membership: Membership;
-  readonly observer: Pick<Observer, 'reports'>;
-  readonly events: Pick<NodeEvents, 'after' | 'subscribe'>;
-  readonly access: Pick<Access, 'admit'>;
-  /** Whether this node stops: then the streams end, so that they do not delay it. */
-  readonly isStopping: () => boolean;
-}
-
 interface Subscriber {
   readonly req: Request;
   readonly caller: string;
 }
 
 /**
- * Handles `/v1/events` as server-sent events: `event` for each event of the node, and `sample` once a second with what
+ * Answers `/v1/events` with server-sent events: `event` for each event of the node, and `sample` once a second with what
  * `/v1/cluster` and `/v1/stats` answer. A subscriber that comes back with `Last-Event-ID` gets the events in between.
  * All subscribers share one timer and one text; without subscribers, there is neither.
  */
-export function createEventStream(deps: EventStreamDeps): RequestHandler {
-  const { membership, observer, events, access, isStopping } = deps;
-  const subscribers = new Map<Response, Subscriber>();
-  const firstSamples = new SharedAnswers<string>(() => performance.now(), SAMPLE_MS);
-  let timer: NodeJS.Timeout | undefined;
-  let unsubscribe = (): void => undefined;
+export class EventStream {
+  private readonly subscribers = new Map<Response, Subscriber>();
+  private readonly firstSamples = new SharedAnswers<string>(() => performance.now(), SAMPLE_MS);
+  private timer: NodeJS.Timeout | undefined;
+  private unsubscribe = (): void => undefined;
 
-  function send(res: Response, text: string): void {
-    res.write(text);
-    if (res.writableLength > MAX_UNSENT_BYTES) res.destroy();
-  }
+  /** @param parts.isStopping whether this node stops: then the streams end, so that they do not delay it */
+  constructor(
+    private readonly parts: {
+      readonly membership: Membership;
+      readonly observer: Pick<Observer, 'reports'>;
+      readonly events: Pick<NodeEvents, 'after' | 'subscribe'>;
+      readonly access: Pick<Access, 'admit'>;
+      readonly isStopping: () => boolean;
+    },
+  ) {}
 
-  function sendAll(text: string): void {
-    for (const res of subscribers.keys()) send(res, text);
-  }
+  readonly answer: RequestHandler = (req, res) => {
+    const caller = this.callerOf(req);
+    this.requireRoom(caller);
+    const last = Number(req.get('last-event-id') ?? 0);
+    if (!Number.isSafeInteger(last) || last < 0)
+      throw new TokenringError('invalid_request', { field: 'Last-Event-ID', expected: 'the id of an event' });
+    res.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
+    if (req.method === 'HEAD' || this.parts.isStopping()) return void res.end();
+    this.join(res, { req, caller });
+    send(res, `retry: ${RETRY_MS}\n\n${this.parts.events.after(last).map(eventText).join('')}`);
+    // One that comes again and again must not cost all members a message each time.
+    void this.firstSamples
+      .get('', () => this.sample())
+      .then((text) => {
+        if (this.subscribers.has(res)) send(res, text);
+      });
+  };
 
-  async function sample(): Promise<string> {
-    const stats = await statsOf(observer);
-    return `event: sample\ndata: ${JSON.stringify({ cluster: describeCluster(membership), ...stats })}\n\n`;
-  }
-
-  function callerOf(req: Request): string {
-    const token = access.admit(req.headers.authorization, 'read');
+  private callerOf(req: Request): string {
+    const token = this.parts.access.admit(req.headers.authorization, 'read');
     return token === undefined ? networkOf(req.socket.remoteAddress ?? '') : `token ${token}`;
   }
 
-  function requireRoom(caller: string): void {
+  private requireRoom(caller: string): void {
     let own = 0;
-    for (const other of subscribers.values()) if (other.caller === caller) own += 1;
-    if (subscribers.size >= MAX_SUBSCRIBERS)
+    for (const other of this.subscribers.values()) if (other.caller === caller) own += 1;
+    if (this.subscribers.size >= MAX_SUBSCRIBERS)
       throw new TokenringError('overloaded', { detail: `${MAX_SUBSCRIBERS} callers receive events already` });
     if (own >= MAX_OF_ONE)
       throw new TokenringError('overloaded', { detail: `this caller receives events ${MAX_OF_ONE} times already` });
   }
 
+  private join(res: Response, subscriber: Subscriber): void {
+    if (this.subscribers.size === 0) {
+      this.unsubscribe = this.parts.events.subscribe((event) => this.sendAll(eventText(event)));
+      this.timer = setInterval(() => this.tick(), SAMPLE_MS);
+    }
+    this.subscribers.set(res, subscriber);
+    res.once('close', () => this.leave(res));
+  }
+
+  /** After its end, nothing is sent to a subscriber: an answer that is written to then breaks the process. */
+  private leave(res: Response): void {
+    if (!this.subscribers.delete(res)) return;
+    res.end();
+    if (this.subscribers.size > 0) return;
+    clearInterval(this.timer);
+    this.unsubscribe();
+  }
+
+  private tick(): void {
+    for (const [res, { req }] of this.subscribers) if (this.parts.isStopping() || !this.mayRead(req)) this.leave(res);
+    if (this.subscribers.size > 0) void this.sample().then((text) => this.sendAll(text));
+  }
+
   /** A token may have been withdrawn since the request. */
-  function mayRead(req: Request): boolean {
+  private mayRead(req: Request): boolean {
     try {
-      access.admit(req.headers.authorization, 'read');
+      this.parts.access.admit(req.headers.authorization, 'read');
       return true;
     } catch {
       return false;
     }
   }
 
-  function tick(): void {
-    for (const [res, { req }] of subscribers) if (isStopping() || !mayRead(req)) leave(res);
-    if (subscribers.size > 0) void sample().then(sendAll);
+  private async sample(): Promise<string> {
+    const stats = await statsOf(this.parts.observer);
+    return `event: sample\ndata: ${JSON.stringify({ cluster: describeCluster(this.parts.membership), ...stats })}\n\n`;
   }
 
-  function join(res: Response, subscriber: Subscriber): void {
-    if (subscribers.size === 0) {
-      unsubscribe = events.subscribe((event) => sendAll(eventText(event)));
-      timer = setInterval(tick, SAMPLE_MS);
-    }
-    subscribers.set(res, subscriber);
-    res.once('close', () => leave(res));
+  private sendAll(text: string): void {
+    for (const res of this.subscribers.keys()) send(res, text);
   }
+}
 
-  /** After its end, nothing is sent to a subscriber: an answer that is written to then breaks the process. */
-  function leave(res: Response): void {
-    if (!subscribers.delete(res)) return;
-    res.end();
-    if (subscribers.size > 0) return;
-    clearInterval(timer);
-    unsubscribe();
-  }
-
-  return (req, res) => {
-    const caller = callerOf(req);
-    requireRoom(caller);
-    const last = Number(req.get('last-event-id') ?? 0);
-    if (!Number.isSafeInteger(last) || last < 0)
-      throw new TokenringError('invalid_request', { field: 'Last-Event-ID', expected: 'the id of an event' });
-    res.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
-    if (req.method === 'HEAD' || isStopping()) return void res.end();
-    join(res, { req, caller });
-    send(res, `retry: ${RETRY_MS}\n\n${events.after(last).map(eventText).join('')}`);
-    // One that comes again and again must not cost all members a message each time.
-    void firstSamples.get('', sample).then((text) => {
-      if (subscribers.has(res)) send(res, text);
-    });
-  };
+function send(res: Response, text: string): void {
+  res.write(text);
+  if (res.writableLength > MAX_UNSENT_BYTES) res.destroy();
 }
 
 function eventText(event: NodeEvent): string {

@@ -9,42 +9,42 @@ import { problemOf } from '../../validate/schema-error.js';
 
 const loadReport = TypeCompiler.Compile(LoadReportSchema);
 
-/** Handles `/v1/load/{policy}`: the reported load of a protected service, and the factor on its limits. */
-export function createLoadHandlers({
-  adaptive,
-  activePolicies,
-  readBody,
-}: {
-  adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
-  activePolicies: ActivePolicies;
-  readBody: ReadBody;
-}): Readonly<Record<'get' | 'put', RequestHandler>> {
-  const unknown = (): TokenringError => new TokenringError('not_found', { detail: 'no adaptive policy has this name' });
-  return {
-    get: (req, res) => {
-      const name = req.params['policy'] as string;
-      if (activePolicies.set().policies.get(name)?.adaptive === undefined) throw unknown();
-      res.json({ name, factor: adaptive.factors().find(([one]) => one === name)?.[1] ?? 1 });
-    },
-    put: async (req, res) => {
-      const name = req.params['policy'] as string;
-      const report = await readBody(req);
-      if (!loadReport.Check(report)) throw problemOf(loadReport.Errors(report));
-      const reported = await adaptive.report(name, report);
-      switch (reported.kind) {
-        case 'unknown':
-          throw unknown();
-        case 'meaningless': {
-          const expected = 'load, or latencyMs or errors if the policy has a goal for it';
-          throw new TokenringError('invalid_request', { field: 'load', expected });
-        }
-        case 'unavailable':
-          throw new TokenringError('unavailable', {
-            detail: 'the adaptive controller of the policy does not answer; send the next report as usual',
-          });
-        case 'reported':
-          res.json({ name, factor: reported.factor, load: reported.load });
-      }
-    },
+/** Answers `/v1/load/{policy}`: the reported load of a protected service, and the factor on its limits. */
+export class LoadEndpoints {
+  constructor(
+    private readonly adaptive: Pick<AdaptiveController, 'report' | 'factors'>,
+    private readonly activePolicies: Pick<ActivePolicies, 'set'>,
+    private readonly readBody: ReadBody,
+  ) {}
+
+  readonly get: RequestHandler = (req, res) => {
+    const name = req.params['policy'] as string;
+    if (this.activePolicies.set().policies.get(name)?.adaptive === undefined) throw unknown();
+    res.json({ name, factor: this.adaptive.factors().find(([one]) => one === name)?.[1] ?? 1 });
   };
+
+  readonly put: RequestHandler = async (req, res) => {
+    const name = req.params['policy'] as string;
+    const report = await this.readBody(req);
+    if (!loadReport.Check(report)) throw problemOf(loadReport.Errors(report));
+    const reported = await this.adaptive.report(name, report);
+    switch (reported.kind) {
+      case 'unknown':
+        throw unknown();
+      case 'meaningless': {
+        const expected = 'load, or latencyMs or errors if the policy has a goal for it';
+        throw new TokenringError('invalid_request', { field: 'load', expected });
+      }
+      case 'unavailable':
+        throw new TokenringError('unavailable', {
+          detail: 'the adaptive controller of the policy does not answer; send the next report as usual',
+        });
+      case 'reported':
+        res.json({ name, factor: reported.factor, load: reported.load });
+    }
+  };
+}
+
+function unknown(): TokenringError {
+  return new TokenringError('not_found', { detail: 'no adaptive policy has this name' });
 }

@@ -30,65 +30,71 @@ const MAX_REPORTED_A_SECOND = 10 * MAX_REPORTED;
  */
 const KEPT_MS = 900;
 
-interface ObservationDeps {
-  readonly cluster: { readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'> };
-  readonly activePolicies: Pick<ActivePolicies, 'set'>;
-  readonly counters: Counters;
-  readonly readBody: ReadBody;
-  readonly turns: Turns;
-}
+/** Answers `/v1/top` and `/v1/stats`, what all members count, and `/v1/denials`, what clients count. */
+export class ObservationEndpoints {
+  private readonly tops: SharedAnswers<Awaited<ReturnType<Observer['top']>>>;
+  private readonly reports: SharedAnswers<string>;
+  /** The second of the last report, and the denials that were reported in it. */
+  private second = 0;
+  private reported = 0;
 
-/** Handles `/v1/top` and `/v1/stats`, what all members count, and `/v1/denials`, what clients count. */
-export function createObservationHandlers(
-  { cluster: { observer }, activePolicies, counters, readBody, turns }: ObservationDeps,
-  nowMs: () => number,
-): Readonly<Record<'top' | 'stats' | 'denials', RequestHandler>> {
-  const tops = new SharedAnswers<Awaited<ReturnType<Observer['top']>>>(nowMs, KEPT_MS);
-  const reports = new SharedAnswers<string>(nowMs, KEPT_MS);
-  let second = 0;
-  let reported = 0;
-
-  /** @throws TokenringError `overloaded` if more is reported in this second than this node takes */
-  function admit(denied: number): void {
-    const now = Math.floor(nowMs() / 1_000);
-    if (now !== second) reported = 0;
-    second = now;
-    if (reported + denied > MAX_REPORTED_A_SECOND)
-      throw new TokenringError('overloaded', { detail: 'too many denials are reported in this second' });
-    reported += denied;
+  constructor(
+    private readonly parts: {
+      readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'>;
+      readonly activePolicies: Pick<ActivePolicies, 'set'>;
+      readonly counters: Counters;
+      readonly readBody: ReadBody;
+      readonly turns: Turns;
+      readonly nowMs: () => number;
+    },
+  ) {
+    this.tops = new SharedAnswers(parts.nowMs, KEPT_MS);
+    this.reports = new SharedAnswers(parts.nowMs, KEPT_MS);
   }
 
-  return {
-    top: async (req, res) => {
-      const query = req.query as Query;
-      const stranger = Object.keys(query).find((name) => !PARAMETERS.includes(name));
-      if (stranger !== undefined) throw invalid(stranger, `only ${PARAMETERS.join(', ')}`);
-      const by = oneOf<Ranking>(query, 'by', RANKINGS, 'denied');
-      const span = oneOf<Span>(query, 'span', SPANS, 'minute');
-      const policy = text(query, 'policy');
-      const limit = limitOf(query);
-      const asked = { by, span, policy };
-      const { clients, missing } = await tops.get(JSON.stringify(asked), () => observer.top(asked, MAX_LISTED));
-      const named = policy !== undefined && { policy };
-      const answer = { by, span, spanMs: SPANS_MS[span], ...named, clients: clients.slice(0, limit), missing };
-      turns.run('other', () => void res.json(answer));
-    },
-    stats: async (_req, res) => {
-      const text = await reports.get('', async () => JSON.stringify(await statsOf(observer)));
-      // All that share an answer would send it in the same turn.
-      turns.run('other', () => void res.type('json').send(text));
-    },
-    denials: async (req, res) => {
-      const { denied, clients } = readReport(await readBody(req));
-      admit(denied);
-      countReported(counters, denied);
-      const { default: standard, policies } = activePolicies.set();
-      const named = clients.map((one) => ({ ...one, policy: one.policy === true ? (standard ?? '') : one.policy }));
-      // A policy may have been deleted meanwhile, and no report makes one up.
-      observer.countReported(named.filter(({ policy }) => policy === undefined || policies.has(policy)));
-      res.status(204).end();
-    },
+  readonly top: RequestHandler = async (req, res) => {
+    const query = req.query as Query;
+    const stranger = Object.keys(query).find((name) => !PARAMETERS.includes(name));
+    if (stranger !== undefined) throw invalid(stranger, `only ${PARAMETERS.join(', ')}`);
+    const by = oneOf<Ranking>(query, 'by', RANKINGS, 'denied');
+    const span = oneOf<Span>(query, 'span', SPANS, 'minute');
+    const policy = text(query, 'policy');
+    const limit = limitOf(query);
+    const asked = { by, span, policy };
+    const { clients, missing } = await this.tops.get(JSON.stringify(asked), () =>
+      this.parts.observer.top(asked, MAX_LISTED),
+    );
+    const named = policy !== undefined && { policy };
+    const answer = { by, span, spanMs: SPANS_MS[span], ...named, clients: clients.slice(0, limit), missing };
+    this.parts.turns.run('other', () => void res.json(answer));
   };
+
+  readonly stats: RequestHandler = async (_req, res) => {
+    const json = await this.reports.get('', async () => JSON.stringify(await statsOf(this.parts.observer)));
+    // All that share an answer would send it in the same turn.
+    this.parts.turns.run('other', () => void res.type('json').send(json));
+  };
+
+  readonly denials: RequestHandler = async (req, res) => {
+    const { denied, clients } = readReport(await this.parts.readBody(req));
+    this.admit(denied);
+    countReported(this.parts.counters, denied);
+    const { default: standard, policies } = this.parts.activePolicies.set();
+    const named = clients.map((one) => ({ ...one, policy: one.policy === true ? (standard ?? '') : one.policy }));
+    // A policy may have been deleted meanwhile, and no report makes one up.
+    this.parts.observer.countReported(named.filter(({ policy }) => policy === undefined || policies.has(policy)));
+    res.status(204).end();
+  };
+
+  /** @throws TokenringError `overloaded` if more is reported in this second than this node takes */
+  private admit(denied: number): void {
+    const now = Math.floor(this.parts.nowMs() / 1_000);
+    if (now !== this.second) this.reported = 0;
+    this.second = now;
+    if (this.reported + denied > MAX_REPORTED_A_SECOND)
+      throw new TokenringError('overloaded', { detail: 'too many denials are reported in this second' });
+    this.reported += denied;
+  }
 }
 
 /** @throws TokenringError `invalid_request` that names the field and its valid values */

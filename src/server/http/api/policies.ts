@@ -13,7 +13,7 @@ import {
 import { expectedTier } from '../../../policy/policy-file.js';
 import { badValue, unknownField } from '../../../lib/mistake.js';
 import type { Mistake } from '../../../lib/mistake.js';
-import { MAX_DOCUMENT_BYTES, MAX_ENTRIES, NOTHING_YET, overrideKey, tierKey } from '../../../policy/policy-document.js';
+import { MAX_ENTRIES, NOTHING_YET, overrideKey, tierKey } from '../../../policy/policy-document.js';
 import { policyKey } from '../../../policy/policy-entry.js';
 import type { PolicyDocument } from '../../../policy/policy-document.js';
 import type { EntryValue } from '../../../policy/policy-entry.js';
@@ -22,76 +22,159 @@ import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../../lib/error.js';
 import type { Turns } from '../../edge/turns.js';
-import { clientIdOf } from './client-param.js';
+import { actorFrom, clientIdOf } from './request.js';
 import { policyListJson } from './policy-list.js';
+import type { EntryHandlers } from './routes.js';
 
-interface PolicyApiDeps {
-  readonly readBody: ReadBody;
-  readonly activePolicies: ActivePolicies;
-  readonly policyWriter: PolicyWriter<Actor>;
-  readonly cluster: { readonly observer: Pick<Observer, 'use'> };
-  /** The author of a change, for the audit log. */
-  readonly actorFrom: (res: Response) => Actor;
-  /** The time of long answers in one turn of the event loop. */
-  readonly turns: Turns;
+/** One kind of entries in the policies: a policy, or the override or the tier of a client. */
+interface EntryKind {
+  /** What it is, for errors. */
+  readonly what: string;
+  /** The entry that an address names: its key, and the names in the address, which answers repeat. */
+  at(req: Request): { readonly key: string; readonly about: Readonly<Record<string, string>> };
+  /** Checks the value of a body, and returns the entry. @throws TokenringError `invalid_request`, `not_found` */
+  read(value: unknown, about: Readonly<Record<string, string>>): EntryValue;
+  /** Forms the fields of an answer from an entry. */
+  show(entry: EntryValue): object;
 }
 
-type Methods = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;
+/** Answers `/v1/policies`, and the overrides and tiers of clients. The API checks access before. */
+export class PolicyEndpoints {
+  readonly policy: EntryHandlers;
+  readonly override: EntryHandlers;
+  readonly tier: EntryHandlers;
 
-interface PolicyHandlers {
-  readonly list: RequestHandler;
-  readonly policy: Methods;
-  readonly override: Methods;
-  readonly tier: Methods;
-}
-
-/**
- * Handles `/v1/policies`, and the overrides and tiers of clients. The API checks access before it calls these handlers.
- * @param maxPolicyBytes bound of all policies as JSON, for errors
- */
-export function createPolicyHandlers(
-  { cluster, activePolicies, policyWriter, readBody, actorFrom, turns }: PolicyApiDeps,
-  { maxPolicyBytes = MAX_DOCUMENT_BYTES }: { maxPolicyBytes?: number },
-): PolicyHandlers {
-  function textOf(key: string): EntryValue | null {
-    return activePolicies.document().entries.get(key)?.value ?? null;
+  /** @param parts.maxPolicyBytes bound of all policies as JSON, for errors */
+  constructor(
+    private readonly parts: {
+      readonly activePolicies: ActivePolicies;
+      readonly policyWriter: PolicyWriter<Actor>;
+      readonly observer: Pick<Observer, 'use'>;
+      readonly readBody: ReadBody;
+      readonly turns: Turns;
+      readonly maxPolicyBytes: number;
+    },
+  ) {
+    this.policy = this.handlersOf(this.policies(), (req) => this.requireUnused(req));
+    this.override = this.handlersOf(this.overrides());
+    this.tier = this.handlersOf(this.tiers());
   }
 
-  function find(key: string, what: string): EntryValue {
-    const value = textOf(key);
+  readonly list: RequestHandler = async (req, res) => {
+    const document = this.parts.activePolicies.document();
+    const set = this.parts.activePolicies.set();
+    res.setHeader('ETag', etagOf(document));
+    if (req.fresh) return void res.status(304).end();
+    const body = await policyListJson(document, set.default, this.parts.turns);
+    res.setHeader('Content-Type', 'application/json; charset=utf-8');
+    res.send(body);
+  };
+
+  /** @param beforeDelete throws if an entry must stay */
+  private handlersOf(kind: EntryKind, beforeDelete?: (req: Request) => Promise<void>): EntryHandlers {
+    return {
+      get: (req, res) => {
+        const { key, about } = kind.at(req);
+        this.send(res, { ...about, ...kind.show(this.find(key, kind.what)) });
+      },
+      put: async (req, res) => {
+        const { key, about } = kind.at(req);
+        const entry = kind.read(withoutOwn(await this.parts.readBody(req), about), about);
+        await this.write(req, res, key, entry, { ...about, ...kind.show(entry), ...withWarnings(entry) });
+      },
+      delete: async (req, res) => {
+        const { key, about } = kind.at(req);
+        this.find(key, kind.what);
+        await beforeDelete?.(req);
+        await this.write(req, res, key, null, about);
+      },
+    };
+  }
+
+  private policies(): EntryKind {
+    return {
+      what: 'policy',
+      at: (req) => ({ key: policyKey(nameOf(req)), about: { name: nameOf(req) } }),
+      read(value, { name }) {
+        if (!isPolicyName(name)) throw new TokenringError('invalid_request', badValue('name', name, EXPECTED_NAME));
+        refuseMistakes(checkPolicy(value));
+        return value as PolicyText;
+      },
+      show: (entry) => entry as PolicyText,
+    };
+  }
+
+  private overrides(): EntryKind {
+    return {
+      what: 'override',
+      at(req) {
+        const about = { clientId: clientIdOf(req), policy: nameOf(req) };
+        return { key: overrideKey(about.policy, about.clientId), about };
+      },
+      read: (value, { policy }) => {
+        refuseMistakes(checkOverride(value, this.find(policyKey(policy!), 'policy') as PolicyText));
+        return value as LimitsText;
+      },
+      show: (entry) => entry as LimitsText,
+    };
+  }
+
+  private tiers(): EntryKind {
+    return {
+      what: 'tier',
+      at(req) {
+        const clientId = clientIdOf(req);
+        return { key: tierKey(clientId), about: { clientId } };
+      },
+      read: (value) => {
+        if (!isObject(value))
+          throw new TokenringError('invalid_request', badValue('body', value, 'an object, as in {"tier": "pro"}'));
+        const { tier, ...others } = value;
+        refuseMistakes(Object.keys(others).map((field) => unknownField('', field, ['tier'])));
+        if (!isPolicyName(tier))
+          throw new TokenringError('invalid_request', badValue('tier', tier, EXPECTED_NAME, 'a name'));
+        const policies = [...this.parts.activePolicies.set().policies.values()];
+        const tiers = new Set(policies.flatMap((policy) => [...policy.tiers.keys()]));
+        if (!tiers.has(tier as string)) {
+          const mistake = badValue('tier', tier, expectedTier(tiers), 'a tier of any policy');
+          throw new TokenringError('invalid_request', mistake);
+        }
+        return tier as string;
+      },
+      show: (tier) => ({ tier }),
+    };
+  }
+
+  private find(key: string, what: string): EntryValue {
+    const value = this.parts.activePolicies.document().entries.get(key)?.value ?? null;
     if (value === null) throw new TokenringError('not_found', { detail: `there is no such ${what}` });
     return value;
   }
 
-  function send(
+  private send(
     res: Response,
     body: object,
-    at: Pick<PolicyDocument, 'version' | 'digest'> = activePolicies.document(),
+    at: Pick<PolicyDocument, 'version' | 'digest'> = this.parts.activePolicies.document(),
   ): void {
     res.setHeader('ETag', etagOf(at));
     res.json({ ...body, version: at.version });
   }
 
   /** Makes a change. All changes of the API go through this function. */
-  async function write(
-    req: Request,
-    res: Response,
-    key: string,
-    value: EntryValue | null,
-    body: object,
-  ): Promise<void> {
-    const changes = new Map([[key, value]]);
-    const written = await policyWriter.write(changes, actorFrom(res), conditionOf(req));
-    if (written.kind !== 'written') throw refusal(written, req, maxPolicyBytes);
-    send(res, body, written);
+  private async write(req: Request, res: Response, key: string, value: EntryValue | null, body: object): Promise<void> {
+    const written = await this.parts.policyWriter.write(new Map([[key, value]]), actorFrom(res), conditionOf(req));
+    if (written.kind !== 'written') throw refusal(written, req, this.parts.maxPolicyBytes);
+    this.send(res, body, written);
   }
 
   /**
    * A member that does not answer may have callers that use the policy.
-   * @throws TokenringError `policy_in_use` unless no member was asked for the policy in the last hour
+   * @throws TokenringError `policy_in_use` unless no member was asked for the policy in the last hour, or it is forced
    */
-  async function requireUnused(name: string): Promise<void> {
-    const { asks, lastMs, missing } = await cluster.observer.use(name);
+  private async requireUnused(req: Request): Promise<void> {
+    if (isForced(req)) return;
+    const name = nameOf(req);
+    const { asks, lastMs, missing } = await this.parts.observer.use(name);
     if (asks === 0 && missing.length === 0) return;
     const reasons: string[] = [];
     if (lastMs !== undefined)
@@ -101,89 +184,10 @@ export function createPolicyHandlers(
       detail: `${name}: ${reasons.join('; ')}; to delete it nevertheless, send DELETE with ?force=true`,
     });
   }
+}
 
-  const nameOf = (req: Request): string => req.params['policy'] as string;
-
-  /** Reads the policy, client, and override from an address. */
-  function overrideOf(req: Request): { key: string; about: { clientId: string; policy: string } } {
-    const about = { clientId: clientIdOf(req), policy: nameOf(req) };
-    return { key: overrideKey(about.policy, about.clientId), about };
-  }
-
-  return {
-    list: async (req, res) => {
-      const document = activePolicies.document();
-      const set = activePolicies.set();
-      res.setHeader('ETag', etagOf(document));
-      if (req.fresh) return void res.status(304).end();
-      const body = await policyListJson(document, set.default, turns);
-      res.setHeader('Content-Type', 'application/json; charset=utf-8');
-      res.send(body);
-    },
-    policy: {
-      get: (req, res) => send(res, { name: nameOf(req), ...(find(policyKey(nameOf(req)), 'policy') as PolicyText) }),
-      put: async (req, res) => {
-        const name = nameOf(req);
-        if (!isPolicyName(name)) throw new TokenringError('invalid_request', badValue('name', name, EXPECTED_NAME));
-        const value = withoutOwn(await readBody(req), { name });
-        refuseMistakes(checkPolicy(value));
-        const policy = value as PolicyText;
-        await write(req, res, policyKey(name), policy, { name, ...policy, ...withWarnings(policy) });
-      },
-      delete: async (req, res) => {
-        find(policyKey(nameOf(req)), 'policy');
-        if (!isForced(req)) await requireUnused(nameOf(req));
-        await write(req, res, policyKey(nameOf(req)), null, { name: nameOf(req) });
-      },
-    },
-    override: {
-      get: (req, res) => {
-        const { key, about } = overrideOf(req);
-        send(res, { ...about, ...(find(key, 'override') as object) });
-      },
-      put: async (req, res) => {
-        const { key, about } = overrideOf(req);
-        const policy = find(policyKey(about.policy), 'policy') as PolicyText;
-        const value = withoutOwn(await readBody(req), about);
-        refuseMistakes(checkOverride(value, policy));
-        const limits = value as LimitsText;
-        await write(req, res, key, limits, { ...about, ...limits, ...withWarnings(limits) });
-      },
-      delete: async (req, res) => {
-        const { key, about } = overrideOf(req);
-        find(key, 'override');
-        await write(req, res, key, null, about);
-      },
-    },
-    tier: {
-      get: (req, res) => {
-        const clientId = clientIdOf(req);
-        send(res, { clientId, tier: find(tierKey(clientId), 'tier') });
-      },
-      put: async (req, res) => {
-        const clientId = clientIdOf(req);
-        const value = withoutOwn(await readBody(req), { clientId });
-        if (!isObject(value))
-          throw new TokenringError('invalid_request', badValue('body', value, 'an object, as in {"tier": "pro"}'));
-        const { tier, ...others } = value;
-        refuseMistakes(Object.keys(others).map((field) => unknownField('', field, ['tier'])));
-        if (!isPolicyName(tier))
-          throw new TokenringError('invalid_request', badValue('tier', tier, EXPECTED_NAME, 'a name'));
-        const tiers = new Set([...activePolicies.set().policies.values()].flatMap((one) => [...one.tiers.keys()]));
-        if (!tiers.has(tier as string))
-          throw new TokenringError(
-            'invalid_request',
-            badValue('tier', tier, expectedTier(tiers), 'a tier of any policy'),
-          );
-        await write(req, res, tierKey(clientId), tier as string, { clientId, tier });
-      },
-      delete: async (req, res) => {
-        const clientId = clientIdOf(req);
-        find(tierKey(clientId), 'tier');
-        await write(req, res, tierKey(clientId), null, { clientId });
-      },
-    },
-  };
+function nameOf(req: Request): string {
+  return req.params['policy'] as string;
 }
 
 function etagOf({ version, digest }: Pick<PolicyDocument, 'version' | 'digest'>): string {
@@ -200,8 +204,8 @@ function agoOf(ms: number): string {
   return ms < 60_000 ? `${Math.floor(ms / 1_000)} s` : `${Math.floor(ms / 60_000)} min`;
 }
 
-function withWarnings(value: PolicyText | LimitsText): { warnings?: string[] } {
-  const warnings = warningsOn(value);
+function withWarnings(entry: EntryValue): { warnings?: string[] } {
+  const warnings = typeof entry === 'string' ? [] : warningsOn(entry as PolicyText | LimitsText);
   return warnings.length === 0 ? {} : { warnings };
 }
 
