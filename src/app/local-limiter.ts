@@ -6,7 +6,8 @@ import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
 import type { CheckPipeline } from '../node/decide/check-pipeline.js';
 import type { ClusterNode } from '../node/node.js';
 import type { Policies } from '../policy/active-policies.js';
-import { readCheck, readSettle, requireClientId } from '../server/validate/request.js';
+import { ClientCalls } from '../server/edge/client-calls.js';
+import { readCheck } from '../server/validate/request.js';
 
 /** The parts of a member that its limiter uses. */
 interface LimitedMember {
@@ -17,6 +18,7 @@ interface LimitedMember {
 /** The limiter of a node in this process. */
 export class LocalLimiter extends LimiterMethods implements Limiter {
   private readonly acquireQueue = new AcquireQueue((request) => this.check(request), systemTime);
+  private readonly calls: ClientCalls;
   private closed = false;
   private closing: Promise<void> | undefined;
 
@@ -30,6 +32,7 @@ export class LocalLimiter extends LimiterMethods implements Limiter {
     private readonly end: { leave(): Promise<void>; close(): Promise<void> },
   ) {
     super();
+    this.calls = new ClientCalls(member.node);
   }
 
   readonly check: Limiter['check'] = async (request) => {
@@ -44,27 +47,17 @@ export class LocalLimiter extends LimiterMethods implements Limiter {
 
   readonly settle: Limiter['settle'] = async (reservation, cost) => {
     this.requireOpen();
-    const { clientId } = readSettle({ reservation, cost });
-    const settled = await this.member.node.settler.settle(clientId, reservation, cost);
-    if (settled.kind === 'settled') return settled.settlement;
-    if (settled.kind === 'unknown') throw new TokenringError('unknown_reservation', { field: 'reservation' });
-    throw new TokenringError('unavailable', { detail: 'the owner does not answer; settle it again: it counts once' });
+    return (await this.calls.settle({ reservation, cost })).settlement;
   };
 
   readonly describe: Limiter['describe'] = async (clientId) => {
     this.requireOpen();
-    requireClientId(clientId);
-    const client = await this.member.node.describe(clientId);
-    if (client === undefined)
-      throw new TokenringError('unavailable', { detail: 'the owner of the client does not answer' });
-    return client;
+    return this.calls.describe(clientId);
   };
 
   readonly reset: Limiter['reset'] = async (clientId) => {
     this.requireOpen();
-    requireClientId(clientId);
-    if (!(await this.member.node.forget(clientId)))
-      throw new TokenringError('unavailable', { detail: 'not every node has confirmed: reset it again' });
+    return this.calls.reset(clientId);
   };
 
   readonly close: Limiter['close'] = () => (this.closing ??= this.closeOnce());
