@@ -8,6 +8,7 @@ import { LocalLimiter } from '../src/app/local-limiter.js';
 import type { AllowRequest, Decision, Node } from '../src/index.js';
 import { VERSION } from '../src/lib/version.js';
 import { killAll, start } from './e2e/processes.js';
+import { deciderOf } from './support/batch.js';
 import { errorOf } from './support/error-of.js';
 
 describe('the library', function () {
@@ -212,7 +213,7 @@ describe('the library', function () {
       const decision: Decision = { ...fallback, allowed, retryAfterMs: allowed ? 0 : 1_000, limits: undefined };
       return new LocalLimiter(
         {
-          checks: { check: () => decision },
+          checks: deciderOf(() => decision),
           node: {
             activePolicies: WITHOUT_POLICIES,
             settler: { settle: () => Promise.resolve({ kind: 'unavailable' }) },

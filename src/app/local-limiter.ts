@@ -1,9 +1,10 @@
 import { AcquireQueue } from '../client/acquire-queue.js';
 import { systemTime } from '../client/runtime.js';
 import { TokenringError } from '../lib/error.js';
+import { decideAlone } from '../limits/decide/check-batch.js';
+import type { BatchDecider } from '../limits/decide/check-batch.js';
 import { LimiterMethods } from '../limits/request/limiter.js';
 import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
-import type { CheckPipeline } from '../node/decide/check-pipeline.js';
 import type { ClusterNode } from '../node/node.js';
 import type { Policies } from '../policy/active-policies.js';
 import { ClientCalls } from '../server/edge/client-calls.js';
@@ -11,7 +12,7 @@ import { readCheck } from '../server/validate/request.js';
 
 /** The parts of a member that its limiter uses. */
 interface LimitedMember {
-  readonly checks: Pick<CheckPipeline, 'check'>;
+  readonly checks: BatchDecider;
   readonly node: Pick<ClusterNode, 'settler' | 'describe' | 'forget'> & { readonly activePolicies: Policies };
 }
 
@@ -37,7 +38,7 @@ export class LocalLimiter extends LimiterMethods implements Limiter {
 
   readonly check: Limiter['check'] = async (request) => {
     this.requireOpen();
-    const decision = await this.member.checks.check(readCheck(request, this.member.node.activePolicies));
+    const decision = await decideAlone(this.member.checks, readCheck(request, this.member.node.activePolicies));
     if (this.onUnavailable === 'throw' && decision.source === 'fallback' && !decision.allowed)
       throw new TokenringError('unavailable', { detail: 'neither the owner of the client nor a successor answers' });
     return decision;

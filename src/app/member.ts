@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import type { CheckPipeline } from '../node/decide/check-pipeline.js';
+import type { BatchDecider } from '../limits/decide/check-batch.js';
 import type { ClusterNodeOptions } from '../node/node.js';
 import type { GroupLeave } from '../node/leaver.js';
 import { createClusterNode } from '../node/node.js';
@@ -77,7 +77,7 @@ interface MemberSockets {
 export interface Member {
   readonly node: ClusterNode;
   /** Decides the checks of callers of this node. */
-  readonly checks: Pick<CheckPipeline, 'check' | 'checkMany'>;
+  readonly checks: BatchDecider;
   readonly peers: PeerCounters;
   /** Uses other certificates for new connections, in both directions. */
   useTls(tls: PeerTls): void;

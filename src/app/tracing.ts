@@ -1,24 +1,20 @@
 import type * as Api from '@opentelemetry/api';
 import type { Attributes, Context, Span, SpanContext, SpanKind, Tracer, TracerProvider } from '@opentelemetry/api';
-import type { CheckPipeline } from '../node/decide/check-pipeline.js';
 import type { CheckResult } from '../protocol/messages.js';
 import type { ClusterNode } from '../node/node.js';
-import { CheckBatch } from '../limits/decide/check-batch.js';
-import type { Answer } from '../limits/decide/check-batch.js';
+import type { BatchDecider, BatchItem, CheckBatch } from '../limits/decide/check-batch.js';
 import type { Check } from '../limits/decide/decide.js';
-import type { Decision, Source } from '../limits/decide/decision.js';
-import { TokenringError } from '../lib/error.js';
+import type { Source } from '../limits/decide/decision.js';
 import { readTraceContext, spanIdsOf, traceparentOf } from '../lib/trace-context.js';
 import type { TraceContext } from '../lib/trace-context.js';
 import { VERSION } from '../lib/version.js';
 
-type Checks = Pick<CheckPipeline, 'check' | 'checkMany'>;
 type Receive = ClusterNode['receive'];
 
 /** Spans for decisions, by OpenTelemetry. */
 export interface Tracing {
   /** Decides as `checks` does. Each decision has a span, and its owner learns of it. */
-  atEntry(checks: Checks): Checks;
+  atEntry(checks: BatchDecider): BatchDecider;
   /** Receives as `receive` does. Each traced check of a peer that this node decides has a span. */
   atOwner(receive: Receive): Receive;
 }
@@ -90,60 +86,36 @@ function createTracing(api: typeof Api, tracer: Tracer, { self, clientIds }: Tra
     return begin('tokenring.decide.owner', SERVER, remote(api.ROOT_CONTEXT, check.trace), check);
   }
 
-  function under(span: Span, check: Check): Check {
-    return { ...check, trace: contextOf(span.spanContext()) ?? check.trace };
-  }
-
-  /** Makes a batch of the checks that are not answered yet, each under a span of its own, at the same places. */
-  function beginBatch(batch: CheckBatch): { traced: CheckBatch; spans: ReadonlyMap<number, Span> } {
-    const traced = new CheckBatch(batch.size);
-    const spans = new Map<number, Span>();
-    for (let place = 0; place < batch.size; place += 1) {
-      if (batch.isAnswered(place)) traced.addAnswer(batch.answerAt(place));
-      else {
-        const span = beginEntry(batch.check(place));
-        spans.set(place, span);
-        traced.add(under(span, batch.check(place)));
-      }
+  /** Begins a span for each check that is not answered yet. */
+  function beginBatch({ items }: CheckBatch): ReadonlyMap<BatchItem, Span> {
+    const spans = new Map<BatchItem, Span>();
+    for (const item of items) {
+      if (item.isAnswered) continue;
+      const span = beginEntry(item.check);
+      item.traceUnder(contextOf(span.spanContext()));
+      spans.set(item, span);
     }
-    return { traced, spans };
+    return spans;
   }
 
-  function end(span: Span, answer: Answer): void {
-    if (answer instanceof TokenringError) {
-      const { code } = answer;
+  function end(span: Span, { error, origin, allowed }: BatchItem): void {
+    if (error === undefined) {
+      span.setAttributes(attributesOf(origin!.source, origin!.owner, outcomeOf(allowed)));
+    } else {
+      const { code } = error;
       span.setAttribute('error.type', code).setStatus({ code: api.SpanStatusCode.ERROR, message: code });
-    } else span.setAttributes(attributesOf(answer.source, answer.owner, outcomeOf(answer.allowed)));
+    }
     span.end();
   }
 
   return {
     atEntry: (checks) => ({
-      check(check) {
-        const span = beginEntry(check);
-        const settled = (decision: Decision): Decision => {
-          end(span, decision);
-          return decision;
-        };
-        const decision = checks.check(under(span, check));
-        if (!(decision instanceof Promise)) return settled(decision);
-        return decision.then(settled, (error: unknown) => {
-          end(span, error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error }));
-          throw error;
-        });
-      },
-      checkMany(batch) {
-        const { traced, spans } = beginBatch(batch);
-        const settled = (): void => {
-          for (const [place, span] of spans) {
-            const answer = traced.answerAt(place);
-            batch.answer(place, answer);
-            end(span, answer);
-          }
-        };
-        const later = checks.checkMany(traced);
-        if (later !== undefined) return later.then(settled);
-        settled();
+      decide(batch) {
+        const spans = beginBatch(batch);
+        const endAll = (): void => spans.forEach((span, item) => end(span, item));
+        const later = checks.decide(batch);
+        if (later !== undefined) return later.then(endAll);
+        endAll();
         return undefined;
       },
     }),

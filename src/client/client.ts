@@ -2,7 +2,7 @@ import type { LoadReport } from '../limits/request/load-report.js';
 import { decisionBy, verdictOnAll } from '../limits/decide/decision.js';
 import type { Decision } from '../limits/decide/decision.js';
 import { BoundedMap } from '../lib/bounded-map.js';
-import { createDenials } from '../limits/decide/denials.js';
+import { Denials } from '../limits/decide/denials.js';
 import { LimiterMethods } from '../limits/request/limiter.js';
 import type { Limiter } from '../limits/request/limiter.js';
 import type { AllowRequest } from '../limits/request/request.js';
@@ -45,7 +45,7 @@ export class ClusterClient extends LimiterMethods implements Client {
   private readonly caller: Caller;
   private readonly acquireQueue: AcquireQueue;
   private readonly remembers: boolean;
-  private readonly denials: ReturnType<typeof createDenials>;
+  private readonly denials: Denials;
   private readonly ownDenials: OwnDenials;
   private readonly watches = new Set<LoadWatch>();
   private closed = false;
@@ -64,7 +64,7 @@ export class ClusterClient extends LimiterMethods implements Client {
     this.caller = new Caller(this.cluster, time, options.timeoutMs);
     this.acquireQueue = new AcquireQueue((request) => this.check(request), time);
     this.remembers = rememberDenialsMs > 0;
-    this.denials = createDenials(new BoundedMap(options.maxDenials), { longestMs: rememberDenialsMs });
+    this.denials = new Denials(new BoundedMap(options.maxDenials), rememberDenialsMs);
     this.ownDenials = new OwnDenials(time, async (clientId, report) => {
       const request = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
       await this.caller.call(clientId, request, readNothing).catch(() => undefined);

@@ -1,6 +1,6 @@
 import type { Bucket, Buckets } from './bucket/bucket.js';
 import type { CheckBatch } from './decide/check-batch.js';
-import type { Asked, Check } from './decide/decide.js';
+import type { Check, CheckParams } from './decide/decide.js';
 import type { Decision } from './decide/decision.js';
 import type { Rule } from './bucket/rule.js';
 
@@ -32,7 +32,7 @@ const RESERVED_RULE_BYTES = 390;
 /** A request, its answer, and what calls back. */
 const REQUEST_BYTES = 4_000;
 /** A check, its place in a batch and in a queue, and its answer. */
-const CHECK_BYTES = 620;
+const CHECK_BYTES = 760;
 /** One limit of a check beside its rule and its figures. */
 const CHECK_LIMIT_BYTES = 24;
 
@@ -92,26 +92,21 @@ export function denialBytes(clientId: string, rules: readonly Rule[], { limits }
   return bytes;
 }
 
-/** Bytes of a request for one check that waits for its answer. */
-export function waitingCheckBytes(check: Check): number {
-  return REQUEST_BYTES + checkBytes(check.clientId.length, check);
-}
-
-/** Bytes of a request for a batch that waits for its answers, those that it has included. */
-export function waitingBatchBytes(batch: CheckBatch): number {
-  let bytes = REQUEST_BYTES + batch.bytes.length;
-  for (let place = 0; place < batch.size; place += 1) bytes += checkBytes(batch.idBytes(place), batch.asked[place]!);
+/** Bytes of a request that waits for its answers, those that it has included. */
+export function waitingBatchBytes({ bytes: { length }, items }: CheckBatch): number {
+  let bytes = REQUEST_BYTES + length;
+  for (const item of items) bytes += checkBytes(item.idBytes, item.params, item.isObject ? item.requestId : undefined);
   return bytes;
 }
 
 /** Bytes of a peer's checks that wait for their decision or its confirmation, and of the answer. */
 export function waitingChecksBytes(checks: readonly Check[]): number {
   let bytes = REQUEST_BYTES;
-  for (const check of checks) bytes += checkBytes(check.clientId.length, check);
+  for (const check of checks) bytes += checkBytes(check.clientId.length, check, check.requestId);
   return bytes;
 }
 
-function checkBytes(idBytes: number, { rules, requestId, reservation }: Asked): number {
+function checkBytes(idBytes: number, { rules, reservation }: CheckParams, requestId: string | undefined): number {
   let bytes = CHECK_BYTES + CHARACTER_BYTES * idBytes;
   if (requestId !== undefined) bytes += stringBytes(requestId);
   if (reservation !== undefined) bytes += stringBytes(reservation);

@@ -1,7 +1,7 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { LeaseHolder } from './leases/holder.js';
-import type { Limiter } from './decide/limiter.js';
+import type { DecisionGate } from './decide/decision-gate.js';
 import { changeRecord } from '../membership/membership.js';
 import type { Membership } from '../membership/membership.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
@@ -20,7 +20,7 @@ export interface GroupLeave {
 
 export interface LeaverDeps {
   readonly membership: Membership;
-  readonly limiter: Limiter;
+  readonly gate: DecisionGate;
   readonly leaseHolder: LeaseHolder;
   readonly replicator: Replicator;
   readonly peerRpc: PeerRpc;
@@ -93,13 +93,13 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
  * @returns a function that releases the checks
  */
 export async function handOver(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<() => void> {
-  const { membership, limiter, leaseHolder, replicator, peerRpc } = deps;
+  const { membership, gate, leaseHolder, replicator, peerRpc } = deps;
   // A member that died a moment ago is noticed here: the copies that it held are gone.
   await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring().members, [])]);
   await drain(deps, drainMs);
   // No node of the group holds checks while another one still has much to send.
   await group.barrier();
-  const release = limiter.hold();
+  const release = gate.close();
   replicator.handOffFrom(group.ids);
   await drain(deps, drainMs);
   return release;

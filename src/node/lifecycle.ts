@@ -10,7 +10,7 @@ import type { GroupLeave } from './leaver.js';
 import type { RegistryMember } from './registry-member.js';
 import { createIdCheck } from '../membership/id-check.js';
 import type { LeaseHolder } from './leases/holder.js';
-import type { Limiter } from './decide/limiter.js';
+import type { DecisionGate } from './decide/decision-gate.js';
 import type { Membership } from '../membership/membership.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
@@ -44,7 +44,7 @@ interface LifecycleDeps {
   readonly replicator: Replicator;
   readonly writeBehind: WriteBehind | undefined;
   readonly coldStartRecovery: ColdStartRecovery | undefined;
-  readonly limiter: Limiter;
+  readonly gate: DecisionGate;
   readonly leaseHolder: LeaseHolder;
   readonly policies: PolicyBackend;
   readonly adaptive: AdaptiveController;
@@ -96,7 +96,7 @@ interface LifecycleOptions {
 }
 
 export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions): Lifecycle {
-  const { clock, timers, log, membership, registryMember, limiter, policies, writeBehind, coldStartRecovery } = deps;
+  const { clock, timers, log, membership, registryMember, gate, policies, writeBehind, coldStartRecovery } = deps;
   const { suspectAfterMs, self } = options;
   const drainMs = suspectAfterMs * BEATS;
   let started = false;
@@ -115,7 +115,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       log,
       membership,
       ask: deps.peerRpc.ask,
-      hold: () => limiter.hold(),
+      hold: gate.close,
       rejoin() {
         membership.reincarnate();
         startJoin();
@@ -135,7 +135,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
         ...deps,
         ask: deps.peerRpc.ask,
         beginMerge: (clients) => deps.copies.beginMerge(clients),
-        hold: () => limiter.hold(),
+        hold: gate.close,
         catchUp: (ids) => policies.catchUp(ids),
         returnToOwners: () => coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),
         isClosed: () => closed,
@@ -157,7 +157,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
     const isForming = started && !closed && membership.mustJoin() && membership.ring().members.length === 0;
     if (!isForming) return endForming();
     if (releaseForming !== undefined) return;
-    const release = limiter.hold();
+    const release = gate.close();
     releaseForming = release;
     void timers.sleep(giveUpMsOf(suspectAfterMs)).then(() => {
       if (releaseForming === release) endForming();
@@ -199,7 +199,7 @@ export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions):
       checkingId = undefined;
       idChecked();
       await writeBehind?.load();
-      const release = coldStartRecovery?.hasPeersToAwait() === true ? limiter.hold() : undefined;
+      const release = coldStartRecovery?.hasPeersToAwait() === true ? gate.close() : undefined;
       started = true;
       pauses.noteRunning(clock.nowMs());
       startJoin();

@@ -1,7 +1,7 @@
 import type { ClientDescription } from '../limits/request/description.js';
 import { ClientAdmin } from './client-admin.js';
-import { createCheckPipeline } from './decide/check-pipeline.js';
-import type { CheckPipeline } from './decide/check-pipeline.js';
+import { CheckPipeline } from './decide/check-pipeline.js';
+import type { DecisionGate } from './decide/decision-gate.js';
 import type { Limiter } from './decide/limiter.js';
 import type { Settler } from './decide/settler.js';
 import { createDonor } from '../replication/donor.js';
@@ -28,7 +28,9 @@ export interface ClusterNode {
   /** Decides checks as policies want it; callers use this. */
   readonly checks: CheckPipeline;
   /** Decides checks under their rules alone. */
-  readonly limiter: Pick<Limiter, 'check' | 'describe' | 'isHeld'>;
+  readonly limiter: Pick<Limiter, 'decide' | 'describe'>;
+  /** Makes checks wait while this node may not decide, and no other does. */
+  readonly gate: DecisionGate;
   readonly membership: Membership;
   readonly activePolicies: ActivePolicies;
   readonly policies: Pick<PolicyBackend, 'write'>;
@@ -86,9 +88,9 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const { copies, replicator, writeBehind } = buckets;
   const detectPause = (nowMs: number): void => lifecycle.detectPause(nowMs);
   const decisions = wireDecisions({ ...deps, ...members, ...buckets, ask, detectPause }, options);
-  const { limiter, denials, leaseGranter, settler } = decisions;
+  const { gate, limiter, denials, leaseGranter, settler } = decisions;
   activePolicies.onChange(() => denials.clear());
-  const checks = createCheckPipeline({ ...deps, ...decisions, membership });
+  const checks = new CheckPipeline({ ...deps, ...decisions, membership });
   const donor = createDonor({ ...buckets, membership }, options);
   const parts = { ...deps, ...members, ...policyParts, ...buckets, ...decisions, ask, peerRpc, checks, donor };
   const admin = new ClientAdmin(parts, { timeoutMs: suspectAfterMs });
@@ -120,12 +122,13 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   function onConcurrentLeave(leaving: boolean): void {
     releaseLeavers?.();
-    releaseLeavers = leaving ? limiter.hold() : undefined;
+    releaseLeavers = leaving ? gate.close() : undefined;
   }
 
   const node: ClusterNode = {
     checks,
     limiter,
+    gate,
     membership,
     activePolicies,
     policies,

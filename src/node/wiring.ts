@@ -1,20 +1,17 @@
 import { LRUCache } from 'lru-cache';
-import { createDenials, denialsOf } from '../limits/decide/denials.js';
-import type { Denial, Denials } from '../limits/decide/denials.js';
+import { Denials, denialsOf } from '../limits/decide/denials.js';
+import type { Denial } from '../limits/decide/denials.js';
 import { denialBytes } from '../limits/heap-bytes.js';
 import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { NodeId, Placed } from '../limits/ring/ring.js';
 import { TopClients } from '../limits/top-clients.js';
-import { createFallback } from './decide/fallback.js';
-import type { OnUnavailable } from './decide/fallback.js';
-import { createHold } from './decide/hold.js';
-import { createLimiter } from './decide/limiter.js';
-import type { Limiter } from './decide/limiter.js';
-import { createOwner } from './decide/owner.js';
-import { createPeerChecks } from './decide/peer-checks.js';
-import type { PeerChecks } from './decide/peer-checks.js';
-import { createSettler } from './decide/settler.js';
-import type { Settler } from './decide/settler.js';
+import type { OnUnavailable } from '../limits/decide/decide.js';
+import { DecisionGate } from './decide/decision-gate.js';
+import { Fallback } from './decide/fallback.js';
+import { Limiter } from './decide/limiter.js';
+import { Owner } from './decide/owner.js';
+import { PeerChecks } from './decide/peer-checks.js';
+import { Settler } from './decide/settler.js';
 import { ColdStartRecovery } from './durability/cold-start-recovery.js';
 import { withWriteBehind, WriteBehind } from './durability/write-behind.js';
 import { createRegistryMember } from './registry-member.js';
@@ -44,8 +41,7 @@ import type { ProcessReport } from '../protocol/messages.js';
 import type { Store } from '../store/store.js';
 import { createReplicator } from '../replication/replicator.js';
 import type { Replicator } from '../replication/replicator.js';
-import { createForwarder } from './decide/forwarder.js';
-import type { Forwarder } from './decide/forwarder.js';
+import { Forwarder } from './decide/forwarder.js';
 import { createDecider, route } from '../membership/route.js';
 import { BucketTable } from '../state/bucket-table.js';
 import { Copies } from '../state/copies.js';
@@ -207,6 +203,8 @@ export function wireBuckets(
 interface DecisionParts {
   /** The node that decides for a key now; `undefined` if none does. */
   readonly decider: (key: string) => NodeId | undefined;
+  /** Makes checks wait while this node may not decide, and no other does. */
+  readonly gate: DecisionGate;
   readonly limiter: Limiter;
   readonly peerChecks: PeerChecks;
   readonly forwarder: Forwarder;
@@ -229,18 +227,16 @@ export function wireDecisions(
   const replicator = deps.changes;
   const decider = createDecider({ clock, membership, detectPause });
   const topClients = new TopClients(options.tableSecret ?? 0);
-  const forwarder = createForwarder(
-    { clock, timers, membership, ask, decider },
-    { giveUpAfterMs, maxQueued: options.maxQueued },
-  );
+  const { maxQueued } = options;
+  const forwarder = new Forwarder({ clock, timers, membership, ask, decider, giveUpAfterMs, maxQueued });
   const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes } = bounds;
-  const fallback = createFallback({ clock, membership, topClients }, { onUnavailable, maxClients, maxBytes });
+  const fallback = new Fallback({ clock, membership, topClients, onUnavailable, maxClients, maxBytes });
   const leaseHolder = createLeaseHolder(
     { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
     { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
   );
-  const denials = createDenials(
+  const denials = new Denials(
     new LRUCache<string, Denial>({
       maxSize: maxDenialBytes,
       sizeCalculation: (latest, clientId) =>
@@ -250,20 +246,27 @@ export function wireDecisions(
   const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
   const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
   const noteActing = (client: Placed): void => membership.noteActing(client);
-  const owner = createOwner({ ...deps, replicator, pauseLending, noteActing, acknowledger, topClients }, { self });
-  const hold = createHold();
-  const peerChecks = createPeerChecks({ ...deps, hold, owner }, { maxWaitingBytes: maxWaitingCheckBytes });
-  const limiter = createLimiter({ ...deps, hold, owner, leaseHolder, denials, forwarder, fallback, topClients });
+  const { table, recent, reservations } = deps;
+  const owner = new Owner(self, {
+    ...{ table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients },
+  });
+  const gate = new DecisionGate();
+  const peerChecks = new PeerChecks({
+    ...{ clock, membership, gate, owner, detectPause, maxWaitingBytes: maxWaitingCheckBytes },
+  });
+  const limiter = new Limiter({
+    ...{ clock, table, membership, gate, owner, leaseHolder, denials, forwarder, fallback, detectPause, topClients },
+  });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
-    return to.kind === 'mine' && !to.degraded && !limiter.isHeld();
+    return to.kind === 'mine' && !to.degraded && !gate.isClosed;
   };
   const leaseGranter = createLeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
-  const settler = createSettler(
-    { ...deps, replicator, decider, limiter, acknowledger },
-    { self, timeoutMs: suspectAfterMs },
-  );
-  return { decider, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
+  const settler = new Settler(self, {
+    ...{ clock, timers, table, reservations, replicator, ask, decider, gate, acknowledger },
+    timeoutMs: suspectAfterMs,
+  });
+  return { decider, gate, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
 }
 
 /** The policies in force, and what keeps them the same on all nodes. */
@@ -277,7 +280,7 @@ interface PolicyParts {
 /** @param parts are wired later: the peer RPC, which they use, tells others which policies are in force */
 export function wirePolicies(
   deps: ClusterNodeDeps & MembershipParts & { readonly ask: Ask },
-  parts: () => Pick<DecisionParts, 'decider' | 'limiter'>,
+  parts: () => Pick<DecisionParts, 'decider' | 'gate'>,
   options: ClusterNodeOptions,
 ): PolicyParts {
   const { clock, timers, log, membership, registryMember, ask } = deps;
@@ -292,7 +295,7 @@ export function wirePolicies(
     { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, decider },
     { timeoutMs },
   );
-  const isHeld = (): boolean => parts().limiter.isHeld();
+  const isHeld = (): boolean => parts().gate.isClosed;
   const backendDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld };
   const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
   const policyStore = registryMember?.session.policyStore;

@@ -1,4 +1,4 @@
-import type { OnUnavailable } from '../limits/decide/on-unavailable.js';
+import type { OnUnavailable } from '../limits/decide/decide.js';
 import { parseDuration } from '../limits/duration.js';
 import { ruleOf } from '../limits/bucket/rule.js';
 import type { Algorithm, Rule } from '../limits/bucket/rule.js';

@@ -52,7 +52,7 @@ function readGenerally(body: Buffer): CheckBatch {
 }
 
 function decide(batch: CheckBatch): CheckBatch {
-  if (node.checks.checkMany(batch) !== undefined) throw new Error('a batch took several turns');
+  if (node.checks.decide(batch) !== undefined) throw new Error('a batch took several turns');
   return batch;
 }
 

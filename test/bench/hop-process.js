@@ -71,7 +71,7 @@ async function run(forSeconds) {
   let decisions = 0;
   let usedUs = 0;
   while (usedUs < forSeconds * 1e6) {
-    await entry.checks.checkMany(nextBatch());
+    await entry.checks.decide(nextBatch());
     decisions += Number(batch);
     await new Promise((resolve) => setImmediate(resolve));
     const { user, system } = process.cpuUsage(before);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import { createTurnBudget } from '../../src/node/decide/turn-budget.js';
-import type { Answer } from '../../src/limits/decide/check-batch.js';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
+import { TurnBudget } from '../../src/node/decide/turn-budget.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
@@ -9,6 +9,7 @@ import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { createBatchReader } from '../../src/server/validate/batch-reader.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { answersOf, checkMany as checkManyOf } from '../support/batch.js';
+import type { Answer } from '../support/batch.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 
@@ -64,10 +65,10 @@ describe('a batch of checks', () => {
     const reader = createBatchReader(WITHOUT_POLICIES);
     for (const repeat of [false, true]) {
       const batch = reader.read(body)!;
-      const last = batch.size - 1;
-      expect(batch.isInBytes(last)).to.equal(true);
-      await world.until(Promise.resolve(world.node('a:1').cluster.checks.checkMany(batch)), 10_000);
-      if (repeat) expect(batch.isInBytes(last)).to.equal(true);
+      const last = batch.items.at(-1)!;
+      expect(last.isObject).to.equal(false);
+      await world.until(Promise.resolve(world.node('a:1').cluster.checks.decide(batch)), 10_000);
+      if (repeat) expect(last.isObject).to.equal(false);
       for (const answer of answersOf(batch)) expect(answer).to.include({ allowed: true, remaining: 8, owner: 'a:1' });
     }
     await world.run(1_000);
@@ -130,7 +131,9 @@ describe('more checks than may wait for their owner', () => {
       expect(answers.filter(isAllowed)).to.deep.equal([]);
       // Ten thousand wait, and two batches are in flight.
       expect(answers.filter(isOverload).length).to.be.within(1_900, 3_000);
-      const one = Promise.all(batches.flat().map((check) => Promise.resolve(pipeline.check(check)).catch(String)));
+      const one = Promise.all(
+        batches.flat().map((check) => Promise.resolve(decideAlone(pipeline, check)).catch(String)),
+      );
       expect((await world.until(one, 10_000)).filter((answer) => typeof answer === 'string')).to.have.length(3_000);
     });
   }
@@ -155,7 +158,7 @@ describe('the budget of a turn', () => {
   it('lets other work in between the parts of a large batch, first come, first served', async () => {
     const due: (() => void)[] = [];
     const timers = { soon: (action: () => void) => void due.push(action) };
-    const budget = createTurnBudget({ timers: timers as never }, { perTurn: 500 });
+    const budget = new TurnBudget(timers as never, 500);
     const granted: string[] = [];
     expect(budget.take(300)).to.equal(300);
     expect(budget.take(300)).to.equal(200);

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { createCheckPipeline } from '../../src/node/decide/check-pipeline.js';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
+import { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
 import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Timers } from '../../src/lib/clock.js';
@@ -32,14 +33,15 @@ function decision(more: Partial<Decision> = {}): Decision {
 function createSetup(answer: Decision | Promise<Decision>) {
   const asked: Check[] = [];
   const limiter = {
-    check(check: Check) {
-      asked.push(check);
-      return answer;
-    },
-    checkMany(batch: CheckBatch, from: number, to: number) {
-      const places = Array.from({ length: to - from }, (_, i) => from + i).filter((place) => !batch.isAnswered(place));
-      for (const place of places) asked.push(batch.check(place));
-      const answerAll = (one: Decision): void => places.forEach((place) => batch.answer(place, one));
+    decide(batch: CheckBatch, from?: number, to?: number) {
+      const items = batch.items.slice(from, to).filter((item) => !item.isAnswered);
+      for (const item of items) asked.push(item.check);
+      const answerAll = ({ unreserved, ...one }: Decision): void => {
+        for (const item of items) {
+          item.decide(one, one);
+          if (unreserved !== undefined) item.extras = { unreserved };
+        }
+      };
       if (answer instanceof Promise) return answer.then(answerAll);
       answerAll(answer);
       return undefined;
@@ -48,7 +50,7 @@ function createSetup(answer: Decision | Promise<Decision>) {
   const timers = { soon: (action: () => void) => void setImmediate(action) } as unknown as Timers;
   return {
     asked,
-    pipeline: createCheckPipeline({
+    pipeline: new CheckPipeline({
       clock: createFakeClock(0),
       timers,
       limiter,
@@ -101,15 +103,15 @@ describe('the check pipeline', () => {
     const answer = decision();
     const { pipeline, asked } = createSetup(answer);
     const check = checkOf(RULES);
-    expect(pipeline.check(check)).to.equal(answer);
+    expect(decideAlone(pipeline, check)).to.deep.equal(answer);
     expect(asked).to.deep.equal([check]);
   });
 
   it('answers for clients on a list without the limiter, and counts nothing for them', () => {
     const { pipeline, asked } = createSetup(decision());
-    const allowed = pipeline.check({ ...checkOf(RULES), terms: termsOf({ listed: 'allow' }) });
+    const allowed = decideAlone(pipeline, { ...checkOf(RULES), terms: termsOf({ listed: 'allow' }) });
     expect(allowed).to.include({ allowed: true, remaining: 10, retryAfterMs: 0 });
-    const denied = pipeline.check({ ...checkOf(RULES), terms: termsOf({ listed: 'deny' }) });
+    const denied = decideAlone(pipeline, { ...checkOf(RULES), terms: termsOf({ listed: 'deny' }) });
     expect(denied).to.include({ allowed: false, remaining: 0, retryAfterMs: null });
     expect(asked).to.have.lengthOf(0);
   });
@@ -120,7 +122,7 @@ describe('the check pipeline', () => {
   ] as const) {
     it(`lets a shadow policy deny nobody, counts what it would have denied, and says so: decided ${where}`, async () => {
       const { pipeline } = createSetup(wrap(decision({ allowed: false, retryAfterMs: 70 })));
-      const answer = await pipeline.check({ ...checkOf(RULES), terms: termsOf({ shadow: true }) });
+      const answer = await decideAlone(pipeline, { ...checkOf(RULES), terms: termsOf({ shadow: true }) });
       expect(answer).to.include({ allowed: true, retryAfterMs: 0 });
       expect(answer.shadow).to.deep.equal({ allowed: false, retryAfterMs: 70 });
       expect(pipeline.shadowDenials.get('api')).to.equal(1);
@@ -128,7 +130,7 @@ describe('the check pipeline', () => {
 
     it(`names the reservation of an admitted cost: decided ${where}`, async () => {
       const { pipeline } = createSetup(wrap(decision()));
-      expect(await pipeline.check({ ...checkOf(RULES), reservation: 'r1' })).to.include({ reservation: 'r1' });
+      expect(await decideAlone(pipeline, { ...checkOf(RULES), reservation: 'r1' })).to.include({ reservation: 'r1' });
     });
   }
 
@@ -139,7 +141,9 @@ describe('the check pipeline', () => {
       [decision({ source: 'fallback' }), {}],
     ] as const) {
       const { pipeline } = createSetup(answer);
-      expect(await pipeline.check({ ...checkOf(RULES, more), reservation: 'r1' })).not.to.have.property('reservation');
+      expect(await decideAlone(pipeline, { ...checkOf(RULES, more), reservation: 'r1' })).not.to.have.property(
+        'reservation',
+      );
     }
   });
 });

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
@@ -24,7 +25,7 @@ async function startCluster(world: World, count: number, options: SpawnOptions =
 }
 
 async function ask(world: World, at: string, check: Check): Promise<Decision> {
-  return world.until(Promise.resolve(world.node(at).cluster.limiter.check(check)), 5_000);
+  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000);
 }
 
 /** Asks the nodes in turn until denied; returns how many were allowed. */
@@ -261,7 +262,7 @@ describe('a cluster', () => {
     world.setLink((from, to) => (cut.includes(from) && cut.includes(to) ? undefined : 1));
     for (let i = 0; i < 600; i += 1) {
       const { limiter, membership } = world.node(ids[i % 3]!).cluster;
-      void limiter.check(checkOf(`client ${i % 50}`));
+      void decideAlone(limiter, checkOf(`client ${i % 50}`));
       await world.run(5);
       // One that is down is stood in for: two would decide for its clients.
       for (const id of ids) expect(membership.isDown(id), `${id} for ${membership.self().id} at ${i}`).to.equal(false);

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { ColdStartRecovery } from '../../src/node/durability/cold-start-recovery.js';
 import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
@@ -42,7 +43,7 @@ function createCluster(seed: number, shared: boolean): Cluster {
     stores,
     start: (id) => world.spawn(id, { seeds: IDS, store: stores.get(id)! }).cluster.start(),
     ask: (at, clientId) =>
-      world.until(Promise.resolve(world.node(at).cluster.limiter.check(checkOf(clientId, [PER_HOUR]))), 20_000),
+      world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, checkOf(clientId, [PER_HOUR]))), 20_000),
     async askAll(at) {
       let allowed = 0;
       for (const clientId of CLIENTS) if ((await cluster.ask(at, clientId)).allowed) allowed += 1;

@@ -1,7 +1,8 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { BoundedMap } from '../../src/lib/bounded-map.js';
-import { createDenials } from '../../src/limits/decide/denials.js';
+import { Denials } from '../../src/limits/decide/denials.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
@@ -82,11 +83,11 @@ describe('remembered denials', () => {
       await drive(world, [owner], { ...ask, forMs: 12 });
       const [from, to] = slow.map((role) => ({ owner, heir, other })[role]);
       world.setLink((a, b) => (a === from && b === to ? 20 : 1));
-      world.deliver(other, ({ cluster }) => void cluster.limiter.check(check));
+      world.deliver(other, ({ cluster }) => void decideAlone(cluster.limiter, check));
       await world.run(5);
       const reset = world.node(heir!).cluster.forget('abuser');
       await world.run(5);
-      world.deliver(other, ({ cluster }) => void cluster.limiter.check(check));
+      world.deliver(other, ({ cluster }) => void decideAlone(cluster.limiter, check));
       await world.until(reset, 1_000);
       world.setLink(() => 1);
       await world.run(100);
@@ -138,7 +139,7 @@ describe('a denial that is remembered', () => {
   const check = checkOf('c', [rule], { cost: 3 });
 
   function remembered(more: Partial<Decision> = {}, asked = check) {
-    const denials = createDenials(new BoundedMap(2));
+    const denials = new Denials(new BoundedMap(2));
     denials.remember(asked, { ...denied, ...more }, denials.asking(1_000), 1_020);
     return denials;
   }
@@ -196,7 +197,7 @@ describe('a denial that is remembered', () => {
 
   it('holds no longer than it is to be remembered, where the end of it may not be heard', () => {
     for (const retryAfterMs of [null, 300]) {
-      const denials = createDenials(new BoundedMap(2), { longestMs: 100 });
+      const denials = new Denials(new BoundedMap(2), 100);
       denials.remember(check, { ...denied, retryAfterMs }, denials.asking(1_000), 1_020);
       const left = retryAfterMs && retryAfterMs - 79;
       expect(denials.recall(check, 1_099)).to.include({ allowed: false, retryAfterMs: left });
@@ -212,7 +213,7 @@ describe('a denial that is remembered', () => {
 
   it('is not kept of a peek, nor where denials were forgotten while the answer was under way', () => {
     expect(remembered({}, { ...check, peek: true }).size()).to.equal(0);
-    const denials = createDenials(new BoundedMap(2));
+    const denials = new Denials(new BoundedMap(2));
     const asking = denials.asking(1_000);
     denials.forget('c');
     denials.remember(check, denied, asking, 1_020);

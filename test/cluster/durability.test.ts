@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
@@ -31,7 +32,7 @@ function read(world: World, at: string, request: object): Check {
 
 function ask(world: World, at: string, request: object): Promise<Decision> {
   const check = read(world, at, request);
-  return world.until(Promise.resolve(world.node(at).cluster.checks.check(check)), 9_000);
+  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.checks, check)), 9_000);
 }
 
 const inRequest = (clientId: string): object => {
@@ -75,7 +76,7 @@ async function admittedAround(
     const asked = all.flatMap((clientId) =>
       Array.from({ length: LIMIT }, async () => {
         const check = read(world, at, request(clientId));
-        count(clientId, await world.node(at).cluster.checks.check(check));
+        count(clientId, await decideAlone(world.node(at).cluster.checks, check));
       }),
     );
     await world.until(Promise.all(asked), 9_000);
@@ -153,7 +154,7 @@ describe('a decision that is to be replicated', () => {
       const { owner, successor, other } = placesOf(world, clientId);
       const again = { ...inRequest(clientId), requestId: 'r' };
       world.setLink((from, to) => (from === owner && to === successor ? 50 : 3));
-      const first = world.node(owner).cluster.checks.check(read(world, owner, again));
+      const first = decideAlone(world.node(owner).cluster.checks, read(world, owner, again));
       // While the first waits.
       const second = await ask(world, other, again);
       expect(second.allowed).to.equal(true);
@@ -242,7 +243,7 @@ describe('a decision that is to be replicated', () => {
     for (const waitMs of [0, 3, 42, 45]) {
       await world.run(waitMs);
       const askedMs = world.nowMs;
-      void Promise.resolve(pipeline.check(read(world, owner, inRequest('late')))).then(({ degraded }) => {
+      void Promise.resolve(decideAlone(pipeline, read(world, owner, inRequest('late')))).then(({ degraded }) => {
         if (degraded) tookMs.push(world.nowMs - askedMs);
       });
     }
@@ -260,7 +261,7 @@ describe('a decision that is to be replicated', () => {
     const startMs = world.nowMs;
     const answeredMs = new Map<string, number>();
     const send = (request: (clientId: string) => object, clientId: string): Promise<void> =>
-      Promise.resolve(world.node(other).cluster.checks.check(read(world, other, request(clientId)))).then(
+      Promise.resolve(decideAlone(world.node(other).cluster.checks, read(world, other, request(clientId)))).then(
         (decision) => {
           expect(decision).to.include({ allowed: true, source: 'forwarded' });
           answeredMs.set(clientId, world.nowMs - startMs);
@@ -296,7 +297,7 @@ describe('a decision that is to be replicated', () => {
     const mine = Array.from({ length: 4_000 }, (_, i) => `client ${i}`)
       .filter((id) => membership.ring().owner(id) === owner)
       .slice(0, 1_000);
-    const asked = mine.map((id) => Promise.resolve(checks.check(read(world, owner, inRequest(id)))));
+    const asked = mine.map((id) => Promise.resolve(decideAlone(checks, read(world, owner, inRequest(id)))));
     const decisions = await world.until(Promise.all(asked), 1_000);
     expect(decisions.filter(({ allowed, degraded }) => allowed && !degraded)).to.have.lengthOf(1_000);
     // The interval's own copies are among them.

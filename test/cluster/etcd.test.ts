@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { NO_CLIENTS } from '../support/wire.js';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Settled } from '../../src/protocol/messages.js';
@@ -25,7 +26,7 @@ async function startCluster(world: World, count: number, options: SpawnOptions =
 
 async function ask(world: World, at: string, clientId: string): Promise<Decision> {
   const check = checkOf(clientId, [PER_HOUR]);
-  return world.until(Promise.resolve(world.node(at).cluster.limiter.check(check)), 5_000);
+  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000);
 }
 
 async function exhaust(world: World, ids: readonly string[], clientId: string, times = 15): Promise<number> {
@@ -108,7 +109,7 @@ describe('a cluster whose members are written down in etcd', () => {
     for (let i = 0; mine.length < 21_000; i += 1)
       if (ring.owner(`client ${i}`) === a && ring.successors(`client ${i}`, 1)[0] === b) mine.push(`client ${i}`);
     const { limiter } = world.node(a).cluster;
-    const use = (clientId: string): void => void limiter.check(checkOf(clientId, [PER_HOUR]));
+    const use = (clientId: string): void => void decideAlone(limiter, checkOf(clientId, [PER_HOUR]));
     const [idle, busy] = [mine.slice(0, 20), mine.slice(20)];
     for (const clientId of idle) for (let i = 0; i < 4; i += 1) use(clientId);
     await world.run(300);
@@ -134,7 +135,7 @@ describe('a cluster whose members are written down in etcd', () => {
     for (let i = 0; mine.length < 60_000; i += 1)
       if (membership.ring().owner(`client ${i}`) === a) mine.push(`client ${i}`);
     const seldom = mine.slice(0, 200).filter((id) => membership.ring().successors(id, 1)[0] === b);
-    const use = (clientId: string): void => void limiter.check(checkOf(clientId, [PER_HOUR]));
+    const use = (clientId: string): void => void decideAlone(limiter, checkOf(clientId, [PER_HOUR]));
     for (const clientId of mine) for (let i = 0; i < (seldom.includes(clientId) ? 4 : 1); i += 1) use(clientId);
     await world.run(2_000);
     expect(stats().unplacedClients).to.equal(0);
@@ -213,7 +214,7 @@ describe('a cluster whose members are written down in etcd', () => {
     const ids = await startCluster(world, 3);
     cut(world, ['a:1'], ['b:1']);
     for (let i = 0; i < 40; i += 1) {
-      void world.node('a:1').cluster.limiter.check(createCheck(clientKey(`client ${i}`), [PER_HOUR]));
+      void decideAlone(world.node('a:1').cluster.limiter, createCheck(clientKey(`client ${i}`), [PER_HOUR]));
       await world.run(100);
       for (const id of ids) {
         const { membership } = world.node(id).cluster;
@@ -379,7 +380,7 @@ describe('a strict node', () => {
     const [successor] = world.node('a:1').cluster.membership.ring().successors(clientId, 1);
     const check = checkOf(clientId, [PER_HOUR], { cost: 2 });
     const { checks } = world.node('a:1').cluster;
-    const reserved = await world.until(Promise.resolve(checks.check({ ...check, reservation: 'r' })), 5_000);
+    const reserved = await world.until(Promise.resolve(decideAlone(checks, { ...check, reservation: 'r' })), 5_000);
     expect(reserved).to.include({ allowed: true, reservation: 'r' });
     const settle = (at: string): Promise<Settled> =>
       world.until(world.node(at).cluster.settler.settle(clientId, 'r', 7), 20_000);

@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createFallback } from '../../src/node/decide/fallback.js';
-import type { OnUnavailable } from '../../src/node/decide/fallback.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import type { Check, OnUnavailable } from '../../src/limits/decide/decide.js';
+import { Fallback } from '../../src/node/decide/fallback.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -13,11 +14,18 @@ const OTHERS = ['b:1', 'c:1', 'd:1'];
 function createSetup(onUnavailable: OnUnavailable, others = OTHERS) {
   const clock = createFakeClock(1_000);
   const membership = { self: () => ({ id: 'a:1' }), others: () => others } as unknown as Membership;
-  const fallback = createFallback(
-    { clock, membership, topClients: new TopClients(1) },
-    { onUnavailable, maxClients: 100, maxBytes: 1e6 },
-  );
-  return { clock, fallback };
+  const topClients = new TopClients(1);
+  const fallback = new Fallback({ clock, membership, topClients, onUnavailable, maxClients: 100, maxBytes: 1e6 });
+  return {
+    clock,
+    fallback: {
+      decide(check: Check): Decision {
+        const item = new CheckBatch().add(check);
+        fallback.decide(item);
+        return item.decision;
+      },
+    },
+  };
 }
 
 /** How many of `count` requests under 10 a second pass at one instant. */

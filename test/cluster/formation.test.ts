@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
@@ -8,7 +9,7 @@ import { checkOf, startRing } from './traffic.js';
 
 const RULE = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
 const ask = (world: World, at: string, clientId: string): Promise<Decision> =>
-  Promise.resolve(world.node(at).cluster.limiter.check(checkOf(clientId, [RULE])));
+  Promise.resolve(decideAlone(world.node(at).cluster.limiter, checkOf(clientId, [RULE])));
 
 describe('a ring in formation', () => {
   it('lets checks wait until it has members, and none is decided by a fallback', async () => {

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { lend } from '../../src/limits/bucket/bucket.js';
 import { decide } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
@@ -140,7 +141,7 @@ describe('leases', () => {
     const isHot = (id: string): boolean => ring.owner(id) === 'a:1' && ring.successors(id, 2).join() === 'b:1,c:1';
     const hot = Array.from({ length: 200 }, (_, i) => `hot ${i}`).find(isHot)!;
     const crowd = Array.from({ length: 8_000 }, (_, i) => `client ${i}`);
-    const ask = (id: string): unknown => world.node('a:1').cluster.limiter.check(checkOf(id, rules));
+    const ask = (id: string): unknown => decideAlone(world.node('a:1').cluster.limiter, checkOf(id, rules));
     // A walk begins with the latest clients, so it visits this one last.
     for (const clients of [[hot], ...chunksOf(crowd, 100)]) {
       clients.forEach(ask);
@@ -370,7 +371,10 @@ describe('the leaseGranter', () => {
     expect(leftAt(world, owner, 'hot')).to.equal(90);
     await back(grant!.id, 20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
-    expect(await limiter.check(checkOf('hot', rules, { cost: 91 }))).to.include({ allowed: false, source: 'owner' });
+    expect(await decideAlone(limiter, checkOf('hot', rules, { cost: 91 }))).to.include({
+      allowed: false,
+      source: 'owner',
+    });
   });
 
   it('lends no more than a share of what may be lent, and nothing of what it does not know', async () => {

@@ -1,22 +1,21 @@
 import { expect } from 'chai';
-import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
-import { createHold } from '../../src/node/decide/hold.js';
-import { createLimiter } from '../../src/node/decide/limiter.js';
-import { createOwner } from '../../src/node/decide/owner.js';
-import type { Limiter } from '../../src/node/decide/limiter.js';
+import { DecisionGate } from '../../src/node/decide/decision-gate.js';
+import { Limiter } from '../../src/node/decide/limiter.js';
+import { Owner } from '../../src/node/decide/owner.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { BoundedMap } from '../../src/lib/bounded-map.js';
-import { createDenials } from '../../src/limits/decide/denials.js';
+import { Denials } from '../../src/limits/decide/denials.js';
 import { TopClients } from '../../src/limits/top-clients.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import type { FakeClock } from '../support/fake-clock.js';
@@ -31,6 +30,7 @@ interface Lone {
   readonly clock: FakeClock;
   readonly table: BucketTable;
   readonly limiter: Limiter;
+  readonly gate: DecisionGate;
   /** The clients of which copies are to be sent, each time anew. */
   readonly changed: readonly string[];
   /** Asks, and expects to be answered at once. */
@@ -49,27 +49,25 @@ function createLone(): Lone {
   const replicator: Pick<Replicator, 'changed'> = { changed: (client) => changed.push(client.id) };
   let checks = 0;
   const topClients = new TopClients(1);
-  const limiter = createLimiter({
+  const gate = new DecisionGate();
+  const limiter = new Limiter({
     clock,
     table,
     membership,
-    hold: createHold(),
+    gate,
     topClients,
-    owner: createOwner(
-      {
-        topClients,
-        table,
-        recent,
-        reservations,
-        replicator: replicator as Replicator,
-        pauseLending: () => undefined,
-        noteActing: () => undefined,
-        acknowledger: undefined,
-      },
-      { self: 'a:1' },
-    ),
+    owner: new Owner('a:1', {
+      topClients,
+      table,
+      recent,
+      reservations,
+      replicator: replicator as Replicator,
+      pauseLending: () => undefined,
+      noteActing: () => undefined,
+      acknowledger: undefined,
+    }),
     leaseHolder: { spend: () => undefined } as unknown as LeaseHolder,
-    denials: createDenials(new BoundedMap(10)),
+    denials: new Denials(new BoundedMap(10)),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
     // A check that is put off for ever must fail, not hang.
@@ -79,9 +77,10 @@ function createLone(): Lone {
     clock,
     table,
     limiter,
+    gate,
     changed,
     ask(options) {
-      const decision = limiter.check(checkOf([tokenBucket(10, 1_000)], options));
+      const decision = decideAlone(limiter, checkOf([tokenBucket(10, 1_000)], options));
       if (decision instanceof Promise) expect.fail('was not decided at once');
       return decision;
     },
@@ -126,7 +125,7 @@ describe('limiter', () => {
 
   describe('asked again in a batch with a request id', () => {
     const batchOf = (batchId: string | undefined, ...checks: Partial<Check>[]): CheckBatch => {
-      const batch = new CheckBatch(checks.length, undefined, batchId);
+      const batch = new CheckBatch(undefined, batchId);
       for (const [place, { clientId = 'alice', ...more }] of checks.entries()) {
         const requestId = batchId === undefined || more.peek === true ? undefined : `${batchId}#${place}`;
         batch.add(createCheck(clientKey(clientId), RULES, { requestId, ...more }));
@@ -135,8 +134,8 @@ describe('limiter', () => {
     };
     const RULES = [ruleOf('token-bucket', 10, 60_000, 10, undefined)];
     const askAll = ({ limiter }: Lone, batch: CheckBatch): number[] => {
-      expect(limiter.checkMany(batch, 0, batch.size)).to.equal(undefined);
-      return Array.from({ length: batch.size }, (_, place) => (batch.answerAt(place) as Decision).remaining);
+      expect(limiter.decide(batch)).to.equal(undefined);
+      return batch.items.map(({ decision }) => decision.remaining);
     };
 
     it('gives the first decisions for 60 s, item by item, and consumes nothing', () => {
@@ -153,11 +152,11 @@ describe('limiter', () => {
     it('gives them to an item that comes alone or in another batch, and to a batch after its item came alone', () => {
       const lone = createLone();
       expect(askAll(lone, batchOf('b', {}, {}))).to.deep.equal([9, 8]);
-      expect(lone.limiter.check(createCheck(clientKey('alice'), RULES, { requestId: 'b#1' }))).to.include({
+      expect(decideAlone(lone.limiter, createCheck(clientKey('alice'), RULES, { requestId: 'b#1' }))).to.include({
         remaining: 8,
       });
       expect(askAll(lone, batchOf('other', {}, { requestId: 'b#0' }))).to.deep.equal([7, 9]);
-      expect(lone.limiter.check(createCheck(clientKey('alice'), RULES, { requestId: 'late#1' }))).to.include({
+      expect(decideAlone(lone.limiter, createCheck(clientKey('alice'), RULES, { requestId: 'late#1' }))).to.include({
         remaining: 6,
       });
       expect(askAll(lone, batchOf('late', {}, {}))).to.deep.equal([5, 6]);
@@ -327,9 +326,9 @@ describe('limiter', () => {
   });
 
   it('makes all checks wait while it is held, by however many, and then decides them', async () => {
-    const { limiter, ask } = createLone();
-    const releases = [limiter.hold(), limiter.hold(), limiter.hold()];
-    const waiting = limiter.check(checkOf([tokenBucket(10, 1_000)]));
+    const { limiter, gate, ask } = createLone();
+    const releases = [gate.close(), gate.close(), gate.close()];
+    const waiting = decideAlone(limiter, checkOf([tokenBucket(10, 1_000)]));
     expect(waiting).to.be.instanceOf(Promise);
     let decided = false;
     void Promise.resolve(waiting).then(() => (decided = true));

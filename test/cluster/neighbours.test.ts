@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { GossipMembership } from '../../src/membership/gossip-membership.js';
 import { neighboursOf } from '../../src/membership/neighbours.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
@@ -213,7 +214,7 @@ describe('a ring of 20', () => {
     )!;
     const version = membership.ringVersion();
     for (let i = 0; i < 40; i += 1) {
-      void limiter.check(checkOf(clientId, [RULE]));
+      void decideAlone(limiter, checkOf(clientId, [RULE]));
       await world.run(100);
       expect(membership.isDown(b)).to.equal(false);
     }

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { decodeClients } from '../../src/state/client-format.js';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { encodeMessage } from '../support/wire.js';
@@ -46,7 +47,7 @@ describe('copies on their way', () => {
     const { limiter } = world.node('a:1').cluster;
     for (const id of owned)
       for (let i = 0; i < IDS_EACH; i += 1)
-        await limiter.check(checkOf(id, RULES, { requestId: `${i}`.padEnd(128, '\n') }));
+        await decideAlone(limiter, checkOf(id, RULES, { requestId: `${i}`.padEnd(128, '\n') }));
     await world.run(1_000);
     expect(lost()).to.equal(0);
     expect(all()).to.be.above(MAX_MESSAGE_BYTES);
@@ -54,7 +55,7 @@ describe('copies on their way', () => {
     await world.run(3_000);
     for (const id of owned) {
       const { remaining } = await world.until(
-        Promise.resolve(world.node('b:1').cluster.limiter.check(checkOf(id, RULES, { peek: true }))),
+        Promise.resolve(decideAlone(world.node('b:1').cluster.limiter, checkOf(id, RULES, { peek: true }))),
         1_000,
       );
       // One comes back in 3.6 s.
@@ -77,7 +78,7 @@ describe('copies on their way', () => {
           if (to === 'c:1' && asked.kind === 'handoff' && !changed) {
             changed = true;
             const { checks } = world.node('a:1').cluster;
-            for (const id of clients) void checks.check(checkOf(id, [rule], { cost: 4 }));
+            for (const id of clients) void decideAlone(checks, checkOf(id, [rule], { cost: 4 }));
           }
           if (asked.kind === 'admit' && answer.body.kind === 'handed')
             handed.push({ clients: decodeClients(answer.body.clients).length, more: answer.body.more });
@@ -95,7 +96,7 @@ describe('copies on their way', () => {
     expect(owned).to.have.length.above(1_500);
     for (const id of owned) {
       const { remaining } = await world.until(
-        Promise.resolve(limiter.check(checkOf(id, [rule], { peek: true }))),
+        Promise.resolve(decideAlone(limiter, checkOf(id, [rule], { peek: true }))),
         1_000,
       );
       expect(remaining, id).to.equal(6);

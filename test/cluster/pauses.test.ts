@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
@@ -29,7 +30,7 @@ const clientOf = (world: World, owner: string): string =>
 function ask(world: World, at: string, clientId: string): Promise<Decision> {
   return new Promise((resolve) => {
     const check = checkOf(clientId, [RULE]);
-    world.deliver(at, ({ cluster }) => void Promise.resolve(cluster.limiter.check(check)).then(resolve));
+    world.deliver(at, ({ cluster }) => void Promise.resolve(decideAlone(cluster.limiter, check)).then(resolve));
   });
 }
 

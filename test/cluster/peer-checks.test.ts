@@ -1,9 +1,9 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { waitingChecksBytes } from '../../src/limits/heap-bytes.js';
 import type { Check } from '../../src/limits/decide/decide.js';
-import type { Limiter } from '../../src/node/decide/limiter.js';
 import type { Envelope, MemberRecord, PeerAnswer } from '../../src/protocol/messages.js';
 import { DEFAULT_STATE_BOUNDS } from '../../src/node/wiring.js';
 import type { World } from '../sim/world.js';
@@ -22,7 +22,7 @@ function ask(world: World, at: string, checks: readonly Check[]): { outcomes: st
   const outcomes: string[] = [];
   const all = checks.map(async (check) => {
     try {
-      outcomes.push((await world.node(at).cluster.limiter.check(check)).allowed ? 'allowed' : 'denied');
+      outcomes.push((await decideAlone(world.node(at).cluster.limiter, check)).allowed ? 'allowed' : 'denied');
     } catch (error) {
       outcomes.push(error instanceof TokenringError ? error.code : String(error));
     }
@@ -43,7 +43,7 @@ describe('the checks of peers that wait at an owner', () => {
 
   it('take memory up to a bound that all links share while it may not decide; further ones are overload', async () => {
     const world = await startSmall();
-    const release = (world.node('b:1').cluster.limiter as Limiter).hold();
+    const release = world.node('b:1').cluster.gate.close();
     const clients = ownedBy(world, 'b:1', some + more);
     const first = ask(
       world,

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { createFallback } from '../../src/node/decide/fallback.js';
+import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
+import { Fallback } from '../../src/node/decide/fallback.js';
 import type { Envelope, PeerAnswer, Written } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
@@ -10,7 +11,7 @@ import { policyKey } from '../../src/policy/policy-entry.js';
 import type { PolicyDocument } from '../../src/policy/policy-document.js';
 import type { EntryValue } from '../../src/policy/policy-entry.js';
 import { policyOf } from '../../src/policy/policy.js';
-import type { OnUnavailable } from '../../src/limits/decide/on-unavailable.js';
+import type { OnUnavailable } from '../../src/limits/decide/decide.js';
 import type { Membership } from '../../src/membership/membership.js';
 import { createActivePolicies } from '../../src/policy/active-policies.js';
 import type { ActivePolicies } from '../../src/policy/active-policies.js';
@@ -54,7 +55,7 @@ function ask(world: World, at: string, clientId: string, name: string, more: Par
   const { cluster } = world.node(at);
   const { rules } = cluster.activePolicies.resolve(clientId, name)!;
   const check = checkOf(clientId, rules, more);
-  return world.until(Promise.resolve(cluster.limiter.check(check)), 5_000);
+  return world.until(Promise.resolve(decideAlone(cluster.limiter, check)), 5_000);
 }
 
 describe('policies in a cluster', () => {
@@ -396,14 +397,15 @@ describe('policies in a cluster', () => {
     const world = createWorld(10);
     await startCluster(world, 3);
     const { membership } = world.node('a:1').cluster;
-    const fallback = createFallback(
-      { clock: { nowMs: () => 0 }, membership, topClients: new TopClients(1) },
-      { onUnavailable: 'local', maxClients: 9, maxBytes: 1e6 },
-    );
+    const parts = { clock: { nowMs: () => 0 }, membership, topClients: new TopClients(1) };
+    const fallback = new Fallback({ ...parts, onUnavailable: 'local', maxClients: 9, maxBytes: 1e6 });
     const decide = (onUnavailable: OnUnavailable | undefined): Decision => {
       const text = { limit: 9, window: '1h' };
       const policy = policyOf('api', onUnavailable === undefined ? text : { ...text, onUnavailable });
-      return fallback.decide(createCheck(clientKey('x'), policy.rules, { terms: { policy, listed: undefined } }));
+      const terms = { policy, listed: undefined };
+      const item = new CheckBatch().add(createCheck(clientKey('x'), policy.rules, { terms }));
+      fallback.decide(item);
+      return item.decision;
     };
     expect(decide('closed')).to.include({ allowed: false, source: 'fallback', degraded: true });
     for (let i = 0; i < 9; i += 1) expect(decide('open').allowed).to.equal(true);

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import type { Client } from '../../src/state/bucket-table.js';
 import { decodeClients } from '../../src/state/client-format.js';
@@ -43,7 +44,7 @@ async function reserve(
   rule = PER_DAY,
 ): Promise<boolean> {
   const check = checkOf(clientId, rule, { cost, reservation: id });
-  const decision = await world.until(Promise.resolve(world.node(at).cluster.checks.check(check)), 5_000);
+  const decision = await world.until(Promise.resolve(decideAlone(world.node(at).cluster.checks, check)), 5_000);
   expect(decision.reservation).to.equal(decision.allowed ? id : undefined);
   return decision.allowed;
 }
@@ -53,7 +54,7 @@ const settle = (world: World, at: string, clientId: string, id: string, cost: nu
 
 async function left(world: World, at: string, clientId: string, rule = PER_DAY): Promise<number> {
   const check = checkOf(clientId, rule, { peek: true });
-  return (await world.until(Promise.resolve(world.node(at).cluster.limiter.check(check)), 5_000)).remaining;
+  return (await world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000)).remaining;
 }
 
 const clients = Array.from({ length: 30 }, (_, i) => `client ${i}`);
@@ -196,7 +197,7 @@ describe('reserved costs in a cluster', () => {
     await settle(world, third, 'x', 's', 10);
     // With nothing left to be settled, a denial holds.
     const denied = async (): Promise<Decision> =>
-      world.until(Promise.resolve(world.node(other).cluster.limiter.check(checkOf('x', PER_DAY, {}))), 5_000);
+      world.until(Promise.resolve(decideAlone(world.node(other).cluster.limiter, checkOf('x', PER_DAY, {}))), 5_000);
     expect(await denied()).to.include({ allowed: false, source: 'forwarded' });
     expect(await denied()).to.include({ allowed: false, source: 'deny-cache' });
   });
@@ -247,7 +248,7 @@ describe('reserved costs in a cluster', () => {
     const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const other = world.node(ids.find((id) => id !== owner)!).cluster;
     const ask = (more: Partial<Check>): Promise<Decision> =>
-      world.until(Promise.resolve(other.checks.check(checkOf('x', often, more))), 5_000);
+      world.until(Promise.resolve(decideAlone(other.checks, checkOf('x', often, more))), 5_000);
     let source: string | undefined;
     for (let i = 0; i < 200 && source !== 'lease'; i += 1) ({ source } = await ask({}));
     expect(source).to.equal('lease');
@@ -260,7 +261,7 @@ describe('reserved costs in a cluster', () => {
     const ids = await startCluster(world, 3);
     const owner = world.node('a:1').cluster.membership.ring().owner('x')!;
     const ask = (at: string, more: Partial<Check>): Promise<unknown> => {
-      const answer = Promise.resolve(world.node(at).cluster.checks.check(checkOf('x', PER_DAY, more)));
+      const answer = Promise.resolve(decideAlone(world.node(at).cluster.checks, checkOf('x', PER_DAY, more)));
       return world.until(
         answer.catch((error: unknown) => error),
         5_000,

@@ -1,3 +1,4 @@
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Check } from '../../src/limits/decide/decide.js';
@@ -66,7 +67,7 @@ export async function drive(
 function ask(world: World, at: string, check: Check, answers: Answer[]): void {
   const askedMs = world.nowMs;
   world.deliver(at, ({ cluster }) => {
-    void Promise.resolve(cluster.limiter.check(check)).then((decision) =>
+    void Promise.resolve(decideAlone(cluster.limiter, check)).then((decision) =>
       answers.push({ at, askedMs, answeredMs: world.nowMs, check, decision }),
     );
   });

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createTurnBudget } from '../../src/node/decide/turn-budget.js';
+import { TurnBudget } from '../../src/node/decide/turn-budget.js';
 
 describe('the budget of a turn of the event loop', () => {
   let soon: (() => void)[];
@@ -16,7 +16,7 @@ describe('the budget of a turn of the event loop', () => {
   beforeEach(() => (soon = []));
 
   it('gives out no more than it has, however often it is asked, and as much again in the next turn', async () => {
-    const budget = createTurnBudget({ timers }, { perTurn: 10 });
+    const budget = new TurnBudget(timers, 10);
     for (let turn = 0; turn < 3; turn += 1) {
       expect([4, 4, 4, 4].map((wanted) => budget.take(wanted))).to.deep.equal([4, 4, 2, 0]);
       expect(soon).to.have.length(1);
@@ -25,7 +25,7 @@ describe('the budget of a turn of the event loop', () => {
   });
 
   it('serves those who wait in later turns, the first first, and before anyone who comes later', async () => {
-    const budget = createTurnBudget({ timers }, { perTurn: 10 });
+    const budget = new TurnBudget(timers, 10);
     budget.take(10);
     const served: string[] = [];
     for (const [name, wanted] of [

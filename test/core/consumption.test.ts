@@ -3,7 +3,16 @@ import fc from 'fast-check';
 import { decide } from '../../src/limits/decide/decide.js';
 import type { Verdict } from '../../src/limits/decide/decide.js';
 import { costOf, histories, rules, severalRules, timeOf } from '../support/histories.js';
-import { ask, checkOf, consumed, drain, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
+import {
+  ask,
+  decideAndKeep,
+  checkOf,
+  consumed,
+  drain,
+  noBuckets,
+  slidingWindow,
+  tokenBucket,
+} from '../support/rules.js';
 
 describe('consumption', () => {
   it('is as if it had never been asked after a denial, and after a peek under whatever limit', () => {
@@ -56,7 +65,7 @@ describe('consumption', () => {
       ask(buckets, rule, 0, 6),
       ask(buckets, rule, 0, 5),
       ask(buckets, rule, 0),
-      decide(buckets, peek, 0),
+      decideAndKeep(buckets, peek, 0),
       ask(buckets, tokenBucket(0, 1_000), 0),
       ask(buckets, tokenBucket(4, 1_000), 0),
       ask(buckets, tokenBucket(4, 1_000), 0),
@@ -72,7 +81,7 @@ describe('consumption', () => {
       ask(buckets, [second, minute], 0, 6),
       ask(buckets, [second, minute], 0, 5),
       ask(buckets, [second, minute], 0),
-      decide(buckets, checkOf([tokenBucket(9, 1_000), minute], { peek: true }), 0),
+      decideAndKeep(buckets, checkOf([tokenBucket(9, 1_000), minute], { peek: true }), 0),
       ask(buckets, [tokenBucket(0, 1_000), minute], 0),
       ask(buckets, [second, slidingWindow(8, 60_000)], 0),
       ask(buckets, [second, slidingWindow(8, 60_000)], 0),

@@ -10,7 +10,7 @@ import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Outcome } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { createDenials } from '../../src/limits/decide/denials.js';
+import { Denials } from '../../src/limits/decide/denials.js';
 import { Buckets } from '../../src/limits/bucket/bucket.js';
 import {
   clientBytes,
@@ -24,7 +24,7 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import type { Entry } from '../../src/policy/policy-entry.js';
 import { entriesOf } from '../../src/policy/policy-file.js';
 import type { PolicyFileText } from '../../src/policy/policy-file.js';
-import { createForwarder } from '../../src/node/decide/forwarder.js';
+import { Forwarder } from '../../src/node/decide/forwarder.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Timers } from '../../src/lib/clock.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
@@ -173,36 +173,36 @@ describe('the bytes that are charged', () => {
     }
 
     it(`for a batch that waits for another node ${name} are what it takes`, async () => {
-      const forwarder = createForwarder(
-        {
-          clock: createFakeClock(),
-          timers: { soon: () => undefined, every: () => () => undefined } as unknown as Timers,
-          membership: {} as unknown as Membership,
-          ask: () => new Promise(() => undefined),
-          decider: () => undefined,
-        },
-        { giveUpAfterMs: 1_000, maxQueued: 2 * COUNT },
-      );
+      const forwarder = new Forwarder({
+        clock: createFakeClock(),
+        timers: { soon: () => undefined, every: () => () => undefined } as unknown as Timers,
+        membership: {} as unknown as Membership,
+        ask: () => new Promise(() => undefined),
+        decider: () => undefined,
+        giveUpAfterMs: 1_000,
+        maxQueued: 2 * COUNT,
+      });
       const batches: CheckBatch[] = [];
       const size = 100;
       const add = (i: number): void => {
-        if (i % size === 0) batches.push(new CheckBatch(size));
+        if (i % size === 0) batches.push(new CheckBatch());
         const batch = batches.at(-1)!;
         const rules = rulesOf('token-bucket', count, i);
         const check = createCheck(clientKey(idOf(i, idBytes)), rules, { requestId: idOf(i, idBytes) });
-        batch.add(check);
-        batch.answer(batch.size - 1, decisionOf(rules));
-        forwarder.forward(check, 'b:1', 0, { forwarded: () => undefined }, batch.size - 1);
+        const item = batch.add(check);
+        const decision = decisionOf(rules);
+        item.decide(decision, decision);
+        forwarder.forward(item, 'b:1', 0, { forwarded: () => undefined });
       };
       const measured = await measure(add);
       // The part of a request that is no check is not measured here.
-      const requestBytes = waitingBatchBytes(new CheckBatch(1)) / size;
+      const requestBytes = waitingBatchBytes(new CheckBatch()) / size;
       expectCharged('batch', measured, waitingBatchBytes(batches[1]!) / size - requestBytes);
       expect(forwarder.waiting()).to.equal(COUNT);
     });
 
     it(`for a denial ${name} are what it takes`, async () => {
-      const denials = createDenials(new LRUCache({ maxSize: PLENTY.maxBytes, sizeCalculation: () => 1 }));
+      const denials = new Denials(new LRUCache({ maxSize: PLENTY.maxBytes, sizeCalculation: () => 1 }));
       const add = (i: number): void => {
         const rules = rulesOf('token-bucket', count, i);
         const check = { clientId: idOf(i, idBytes), rules, cost: 1, peek: false, requestId: undefined };

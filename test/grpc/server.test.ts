@@ -6,7 +6,8 @@ import { connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
 import { status } from '@grpc/grpc-js';
-import type { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
+import type { Check } from '../../src/limits/decide/decide.js';
+import { deciderOf } from '../support/batch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
@@ -59,7 +60,7 @@ interface Stage {
   readonly port: number;
   readonly counters: Counters;
   stage: 'joining' | 'ready' | 'stopping';
-  check: CheckPipeline['check'];
+  check: (check: Check) => Decision | Promise<Decision>;
   /** The time of the server, in ms. */
   nowMs: () => number;
   /** Calls for decisions that the server began to handle. */
@@ -79,10 +80,7 @@ async function open(
     resolve: () => ({ policy, rules: policy.rules }),
     envoyDomain: (name: string) => (name === 'edge' ? domain : undefined),
   };
-  const limiter = {
-    check: (check: Parameters<CheckPipeline['check']>[0]) => one.check(check),
-    checkMany: () => undefined,
-  };
+  const limiter = deciderOf((check) => one.check(check));
   const edge = createEdge(
     {
       limiter,

@@ -40,9 +40,10 @@ describe('the writer of the answers of a batch', () => {
   function written(answers: readonly (Decision | TokenringError)[], isObject: (i: number) => boolean): string {
     const batch = CheckBatch.of(answers.map(() => CHECK));
     answers.forEach((answer, place) => {
-      if (answer instanceof TokenringError || isObject(place)) return batch.answer(place, answer);
+      const item = batch.items[place]!;
+      if (answer instanceof TokenringError) return item.fail(answer);
       const { owner, source, degraded } = answer;
-      batch.decide(place, answer, { owner, source, degraded });
+      item.decide(answer, isObject(place) ? answer : { owner, source, degraded });
     });
     const out = writers.begin();
     out.write(batch, 0, 1);
@@ -102,7 +103,7 @@ describe('the writer of the answers of a batch', () => {
     const origin = { owner: 'a:1', source: 'owner', degraded: false } as const;
     const memoryOf = (copied: boolean): Buffer => {
       const batch = CheckBatch.of([CHECK]);
-      batch.decide(0, decision, origin);
+      batch.items[0]!.decide(decision, origin);
       const out = writers.begin();
       out.write(batch, 0, 1);
       let memory: Buffer = Buffer.alloc(0);
@@ -121,7 +122,7 @@ describe('the writer of the answers of a batch', () => {
 
   it('takes a head of any length', () => {
     const batch = CheckBatch.of([CHECK]);
-    batch.answer(0, new TokenringError('overloaded'));
+    batch.items[0]!.fail(new TokenringError('overloaded'));
     for (const length of [0, 511, 512, 513, 5_000]) {
       const head = 'x'.repeat(length);
       const out = writers.begin();

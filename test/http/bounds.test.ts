@@ -4,13 +4,12 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect as connectTo, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
+import { deciderOf } from '../support/batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { Api } from '../../src/server/http/api/api.js';
 import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import type { ConnectionBounds } from '../../src/server/edge/connections.js';
-import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
@@ -261,7 +260,7 @@ describe('the bounds of the service itself', () => {
     const held: ((decision: Decision) => void)[] = [];
     const counters = createCounters();
     const access = createAccess({ required: [], tokens: [] });
-    const limiter = { check: () => new Promise<Decision>((resolve) => held.push(resolve)) } as unknown as CheckPipeline;
+    const limiter = deciderOf(() => new Promise<Decision>((resolve) => held.push(resolve)));
     const log = { error: () => undefined };
     const edge = createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 });
     const { turns } = edge;
@@ -316,13 +315,7 @@ describe('the bounds of the service itself', () => {
   it('answer 503 where the checks that wait for other nodes fill their memory, and let batches take half of it', async () => {
     const held: (() => void)[] = [];
     const later = new Promise<void>((resolve) => held.push(resolve));
-    const limiter = {
-      check: () => later.then(() => ALLOWED),
-      checkMany: (batch: CheckBatch) =>
-        later.then(() => {
-          for (let place = 0; place < batch.size; place += 1) batch.answer(place, ALLOWED);
-        }),
-    };
+    const limiter = deciderOf(() => later.then(() => ALLOWED));
     const counters = createCounters();
     const access = createAccess({ required: [], tokens: [] });
     const decisions = createDecisionHandlers(
@@ -377,7 +370,7 @@ describe('the bounds of the service itself', () => {
     const access = createAccess({ required: [], tokens: [] });
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
-    const limiter = { check } as unknown as CheckPipeline;
+    const limiter = deciderOf(check);
     const edge = createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 });
     const { turns } = edge;
     const decisions = createDecisionHandlers(edge, { deniedStatus: 429 });

@@ -4,13 +4,13 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
+import { deciderOf } from '../support/batch.js';
 import { decisionOf, expectProblem, post } from '../support/http.js';
 import { connect, frame } from './wire.js';
 
@@ -40,24 +40,13 @@ function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
   return decision;
 }
 
-function decideMany(batch: CheckBatch): Promise<void> | undefined {
-  const later: Promise<void>[] = [];
-  for (let place = 0; place < batch.size; place += 1) {
-    if (batch.isAnswered(place)) continue;
-    const decision = decide(batch.check(place));
-    if (decision instanceof Promise) later.push(decision.then((one) => batch.answer(place, one)));
-    else batch.answer(place, decision);
-  }
-  return later.length === 0 ? undefined : Promise.all(later).then(() => undefined);
-}
-
 describe('the decision endpoints, over a limiter that takes its time and fails', () => {
   const counters = createCounters();
   const logged: unknown[] = [];
   let server: Server;
   let node: { port: number };
   before(async () => {
-    const limiter = { check: decide, checkMany: decideMany };
+    const limiter = deciderOf(decide);
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
     const access = createAccess({ required: [], tokens: [] });
     const deps = { limiter, access, counters, elapsedMs: () => 0, log };

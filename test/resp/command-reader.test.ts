@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
-import type { TokenringError } from '../../src/lib/error.js';
 import { createCommandReader } from '../../src/server/resp/command-reader.js';
 import { ErrorText } from '../../src/server/resp/value.js';
 import { command } from './wire.js';
@@ -16,11 +15,11 @@ function readAll(reader: () => Reader, bytes: Buffer): unknown[] {
     const read = one.read(bytes, at);
     if (read.kind === 'incomplete' || read.kind === 'broken') return [...found, read.kind];
     if (read.kind === 'questions') {
-      for (let place = 0; place < read.batch.size; place += 1) {
-        const reply = read.replies[place]!;
+      for (const { index, error, check } of read.batch.items) {
+        const reply = read.replies[index]!;
         if (reply instanceof ErrorText) found.push(reply.text);
-        else if (read.batch.isAnswered(place)) found.push((read.batch.answerAt(place) as TokenringError).message);
-        else found.push({ ...read.batch.check(place), reservation: undefined, reply: reply.kind });
+        else if (error !== undefined) found.push(error.message);
+        else found.push({ ...check, reservation: undefined, reply: reply.kind });
       }
     } else found.push(read);
     at = one.end();
@@ -99,7 +98,7 @@ describe('the reader of questions', () => {
   it('refuses bytes that are no UTF-8, so that no two clients become one', () => {
     const reader = createCommandReader(WITHOUT_POLICIES);
     const read = reader.read(command('TR.ALLOW', Buffer.from([0xff]), 'LIMIT', 5, 'WINDOW', '1m'), 0);
-    expect(read.kind === 'questions' && (read.batch.answerAt(0) as TokenringError).message).to.include('use UTF-8');
+    expect(read.kind === 'questions' && read.batch.items[0]!.error!.message).to.include('use UTF-8');
     expect(reader.read(command('PING', Buffer.from([0xff])), 0).kind).to.equal('refused');
   });
 });

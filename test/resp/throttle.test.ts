@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { Buckets } from '../../src/limits/bucket/bucket.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { decideOne } from '../../src/limits/decide/decide.js';
+import { decide } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { WriterPool } from '../../src/server/edge/writer-pool.js';
@@ -25,7 +25,7 @@ function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
     if (question instanceof ErrorText) throw new Error(question.text);
     const { check, reply } = question;
     const batch = CheckBatch.of([check]);
-    batch.decide(0, decideOne(buckets, check.rules[0]!, check.cost, check.peek, nowMs), ORIGIN);
+    batch.items[0]!.decide(decide(buckets, check, nowMs), ORIGIN);
     const out = pool.take();
     writer.write(out, batch, [reply], 2);
     const [answer] = repliesOf(out.written().toString('latin1'));

@@ -1,7 +1,7 @@
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { readBatchItemId } from '../../src/limits/batch-item-id.js';
-import { CheckBatch, decisionOf } from '../../src/limits/decide/check-batch.js';
+import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';
@@ -73,13 +73,12 @@ export function createCallers(
     const { checks } = node.cluster;
     const item = readBatchItemId(check.requestId ?? '');
     // An SDK repeats an item alone, or the whole batch.
-    if (item === undefined || check.peek || asked.length % 3 === 0) return checks.check(check);
-    const batch = new CheckBatch(item.place + 1, undefined, item.batchId);
-    while (batch.size < item.place) batch.addAnswer(new TokenringError('invalid_request'));
-    batch.add(check);
-    const answer = (): Decision => decisionOf(batch.answerAt(item.place));
-    const later = checks.checkMany(batch);
-    return later === undefined ? answer() : later.then(answer);
+    if (item === undefined || check.peek || asked.length % 3 === 0) return decideAlone(checks, check);
+    const batch = new CheckBatch(undefined, item.batchId);
+    while (batch.size < item.place) batch.addError(new TokenringError('invalid_request'));
+    const added = batch.add(check);
+    const later = checks.decide(batch);
+    return later === undefined ? added.decision : later.then(() => added.decision);
   }
 
   /** What the API does with a policy's name. */

@@ -1,3 +1,4 @@
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
@@ -76,7 +77,7 @@ export async function runService(
           const { policy, rules } = activePolicies.resolve(`client ${i}`, NAME)!;
           const count = ({ allowed }: Decision): void => void (admitted[i]! += Number(allowed));
           const terms = { policy, listed: undefined };
-          const decision = checks.check(createCheck(clientKey(`client ${i}`), rules, { terms }));
+          const decision = decideAlone(checks, createCheck(clientKey(`client ${i}`), rules, { terms }));
           if (decision instanceof Promise) void decision.then(count);
           else count(decision);
         }

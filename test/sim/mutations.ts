@@ -142,8 +142,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'crash',
     world: patched({
       file: 'node/decide/owner.ts',
-      find: 'if (reservations.size() > 0) reservations.observe(client, check.rules, nowMs);',
-      replace: 'if (degraded && table.delete(clientId)) client = table.open(check);',
+      find: 'const client = this.open(item);',
+      replace: 'if (degraded) table.delete(item.clientId);\n    const client = this.open(item);',
     }),
   },
   {
@@ -218,7 +218,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'loses a check that its owner sent back',
     caughtBy: 'answered',
     seed: 10,
-    world: patched({ file: 'node/decide/forwarder.ts', find: 'parked.add(item);', replace: 'void item;' }),
+    world: patched({ file: 'node/decide/forwarder.ts', find: 'this.parked.add(item);', replace: 'void item;' }),
   },
   {
     name: 'decides by its fallback where too many checks wait for the owner',
@@ -248,8 +248,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'node/decide/forwarder.ts',
-      find: 'queue.items.length >= maxQueued',
-      replace: 'queue.items.length + 1 >= maxQueued',
+      find: 'queue.items.length >= this.maxQueued',
+      replace: 'queue.items.length + 1 >= this.maxQueued',
     }),
   },
   {
@@ -351,7 +351,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'charges what it denies',
     caughtBy: 'denial',
     seed: 7,
-    world: patched({ file: 'limits/decide/decide.ts', find: 'if (!allowed) continue;', replace: '' }),
+    world: patched({ file: 'limits/decide/decide.ts', find: 'allowed ? cost : 0', replace: 'cost' }),
   },
   {
     name: 'rounds the time to wait down',
@@ -436,7 +436,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 37,
     world: patched({
       file: 'limits/decide/denials.ts',
-      find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs)',
+      find: 'asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, this.longestMs)',
       replace: 'asking.atMs + 10 * (decision.retryAfterMs ?? Infinity)',
     }),
   },

@@ -166,8 +166,8 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 51,
     theme: 'calm',
     world: patched({
-      file: 'node/decide/peer-checks.ts',
-      find: ' || reservations.hasOpen(check.clientId)',
+      file: 'node/decide/owner.ts',
+      find: ' || (reservations.size() > 0 && reservations.hasOpen(client.id))',
       replace: '',
     }),
   },

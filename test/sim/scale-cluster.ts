@@ -1,3 +1,4 @@
+import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import { encodeAnswer, encodeMessage } from '../support/wire.js';
@@ -79,7 +80,7 @@ export async function createScaleCluster(seed: number, nodes: number, maxClients
     },
     ask(clientId, at = ring.owner(clientId)!) {
       const check = createCheck(clientKey(clientId), [RULE]);
-      world.deliver(at, ({ cluster }) => void cluster.limiter.check(check));
+      world.deliver(at, ({ cluster }) => void decideAlone(cluster.limiter, check));
     },
     async join() {
       const fromMs = world.nowMs;

@@ -24,7 +24,12 @@ export function noBuckets(): Buckets {
 
 /** Asks for `cost` under one rule or several. */
 export function ask(buckets: Buckets, rules: Rule | readonly Rule[], nowMs: number, cost = 1): Outcome {
-  return decide(buckets, checkOf([rules].flat(), { cost }), nowMs);
+  return decideAndKeep(buckets, checkOf([rules].flat(), { cost }), nowMs);
+}
+
+/** Decides a check. The outcome stays valid. */
+export function decideAndKeep(...asked: Parameters<typeof decide>): Outcome {
+  return { ...decide(...asked) };
 }
 
 /** What `ask` would answer, while everything stays as it is, down to when it was last looked at. */

@@ -15,10 +15,9 @@ type Items = (Check | { readonly error: unknown })[];
 const plain = (error: unknown): unknown => JSON.parse(JSON.stringify(error));
 
 function itemsOf(batch: CheckBatch): Items {
-  return Array.from({ length: batch.size }, (_, place) => {
-    if (batch.isAnswered(place)) return { error: plain(batch.answerAt(place)) };
-    return { ...batch.check(place), reservation: batch.check(place).reservation && 'any' };
-  });
+  return batch.items.map(({ error, check }) =>
+    error === undefined ? { ...check, reservation: check.reservation && 'any' } : { error: plain(error) },
+  );
 }
 
 /** @returns `undefined` for a body that is refused */
@@ -234,8 +233,8 @@ describe('the reader of batches', () => {
     const items = Array.from({ length: 1_000 }, (_, i) => item(`client ${i}`));
     const batch = reader.read(bodyOf(...items))!;
     expect(batch.size).to.equal(1_000);
-    expect(items.filter((_, place) => !batch.isInBytes(place))).to.deep.equal([items[0]]);
-    expect(reader.read(bodyOf(items[7]!))!.isInBytes(0)).to.equal(true);
+    expect(items.filter((_, index) => batch.items[index]!.isObject)).to.deep.equal([items[0]]);
+    expect(reader.read(bodyOf(items[7]!))!.items[0]!.isObject).to.equal(false);
   });
 
   it('makes no object of items that differ in their request ids, as those of the SDK', () => {
@@ -245,8 +244,8 @@ describe('the reader of batches', () => {
     });
     const body = bodyOf(...items);
     const batch = reader.read(body)!;
-    expect(items.filter((_, place) => !batch.isInBytes(place))).to.deep.equal([items[0]]);
-    expect(items.map((_, place) => batch.requestId(place))).to.deep.equal(items.map((_, i) => `id-${i}`));
+    expect(items.filter((_, index) => batch.items[index]!.isObject)).to.deep.equal([items[0]]);
+    expect(batch.items.map(({ requestId }) => requestId)).to.deep.equal(items.map((_, i) => `id-${i}`));
     expect(itemsOf(batch)).to.deep.equal(readGenerally(body, WITHOUT_POLICIES));
   });
 

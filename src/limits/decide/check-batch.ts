@@ -1,271 +1,229 @@
 import { batchItemId } from '../batch-item-id.js';
 import { hashClientBytes } from '../ring/client-hash.js';
+import type { TokenringError } from '../../lib/error.js';
+import type { TraceContext } from '../../lib/trace-context.js';
 import { createCheck } from './decide.js';
-import type { Asked, Check, Verdict } from './decide.js';
+import type { Check, CheckParams, LimitStats, Verdict } from './decide.js';
 import { decisionBy } from './decision.js';
 import type { Decision, Origin } from './decision.js';
-import { TokenringError } from '../../lib/error.js';
 
-/** A decision, or why there is none. */
-export type Answer = Decision | TokenringError;
-
-/** Returns a decision. @throws TokenringError if there is none */
-export function decisionOf(answer: Answer): Decision {
-  if (answer instanceof TokenringError) throw answer;
-  return answer;
-}
-
-/** States of a place. */
-const OPEN = 0;
-const DENIED = 1;
-const ALLOWED = 2;
-/** The answer is an object in `answers`. */
-const OTHER = 3;
-
-/** `retryAfterMs` in the arrays of a denial that no wait ends. */
-const NEVER = -1;
-/** 32-bit words and doubles of a place. */
-const WORDS = 8;
-const DOUBLES = 2;
 const NO_BYTES = Buffer.alloc(0);
 const hash = new Int32Array(2);
 
+/** The parts of a decision that few decisions have. */
+type Extras = Pick<Decision, 'reservation' | 'unreserved' | 'shadow'>;
+
+/** One check of a batch, and its decision or error. Further fields of a check belong into `CheckParams`. */
+export class BatchItem {
+  hashHigh = 0;
+  hashLow = 0;
+  /** Where the client id stands in the bytes of the batch, if the check came as bytes. */
+  idStart = 0;
+  idEnd = 0;
+  /** Where its request id stands there; nowhere if both are equal. */
+  requestIdStart = 0;
+  requestIdEnd = 0;
+
+  error: TokenringError | undefined = undefined;
+  /** Who decided. `undefined` without a decision; then the figures below have no meaning. */
+  origin: Origin | undefined = undefined;
+  allowed = false;
+  limit = 0;
+  remaining = 0;
+  retryAfterMs: number | null = 0;
+  resetMs = 0;
+  limits: readonly LimitStats[] | undefined = undefined;
+  extras: Extras | undefined = undefined;
+
+  /** @param object the check as an object, if it came as one; else it is made when it is first needed */
+  constructor(
+    private readonly batch: CheckBatch,
+    /** From 0. */
+    readonly index: number,
+    readonly params: CheckParams,
+    private object: Check | undefined,
+  ) {}
+
+  /** The check as an object, for what outlives this turn of the event loop. */
+  get check(): Check {
+    return (this.object ??= this.createCheck());
+  }
+
+  get batchId(): string | undefined {
+    return this.batch.batchId;
+  }
+
+  get batchSize(): number {
+    return this.batch.size;
+  }
+
+  get bytes(): Buffer {
+    return this.batch.bytes;
+  }
+
+  /** Gives the check a trace of its own. */
+  traceUnder(trace: TraceContext | undefined): void {
+    if (trace !== undefined) this.object = Object.assign({}, this.check, { trace });
+  }
+
+  /** Whether there is a decision or an error. A later one replaces it. */
+  get isAnswered(): boolean {
+    return this.origin !== undefined || this.error !== undefined;
+  }
+
+  get isObject(): boolean {
+    return this.object !== undefined;
+  }
+
+  get clientId(): string {
+    return this.object?.clientId ?? this.batch.bytes.toString('latin1', this.idStart, this.idEnd);
+  }
+
+  /** `undefined` if the check has none. */
+  get requestId(): string | undefined {
+    const { object, batch, requestIdStart: start, requestIdEnd: end } = this;
+    if (object !== undefined) return object.requestId;
+    if (start !== end) return batch.bytes.toString('latin1', start, end);
+    return this.hasBatchItemId ? batchItemId(batch.batchId!, this.index) : undefined;
+  }
+
+  /** Whether its request id is the one that the batch gives it. */
+  get hasBatchItemId(): boolean {
+    const { batchId } = this.batch;
+    if (batchId === undefined) return false;
+    if (this.object !== undefined) return this.object.requestId === batchItemId(batchId, this.index);
+    return this.requestIdStart === this.requestIdEnd && !this.params.peek;
+  }
+
+  /** Length of the client id in bytes, or in characters if the check is an object. */
+  get idBytes(): number {
+    return this.object?.clientId.length ?? this.idEnd - this.idStart;
+  }
+
+  /** Decides the check. The verdict, which may be reused, is copied; the origin is kept. */
+  decide({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict, origin: Origin): void {
+    this.error = undefined;
+    this.origin = origin;
+    this.allowed = allowed;
+    this.limit = limit;
+    this.remaining = remaining;
+    this.retryAfterMs = retryAfterMs;
+    this.resetMs = resetMs;
+    this.limits = limits;
+    this.extras = undefined;
+  }
+
+  fail(error: TokenringError): void {
+    this.error = error;
+    this.origin = undefined;
+  }
+
+  /** The decision as an object. @throws TokenringError if there is an error in its place */
+  get decision(): Decision {
+    const { error, origin, extras } = this;
+    if (error !== undefined) throw error;
+    const decision = decisionBy(origin!, this, this.limits);
+    return extras === undefined ? decision : Object.assign(decision, extras);
+  }
+
+  private createCheck(): Check {
+    const { clientId, hashHigh, hashLow, params, requestId } = this;
+    const more = Object.assign({}, params, { requestId, trace: this.batch.trace });
+    return createCheck({ clientId, hashHigh, hashLow }, params.rules, more);
+  }
+}
+
 /**
- * The checks of one message and their answers, by place. The usual check is an id in the bytes of the message and what
- * is asked, which many checks share. The usual answer is four numbers and an origin. Both are kept in arrays, so such a
- * check takes no object from its arrival to its answer. The other checks and answers are objects beside the arrays.
+ * The checks of one message and their decisions. The usual check is an id in the bytes of the message and its
+ * parameters, which many checks share; the usual decision is a few numbers and an origin, which many decisions share.
+ * So the usual check takes one object from its arrival to its answer, whether it comes alone or with others.
  */
 export class CheckBatch {
-  size = 0;
-  /** Whether the answer of any check depends on more than its rules: on the terms of a policy or a reservation. */
-  hasTerms = false;
-  /** Holds the ids of the checks that are no objects, in ASCII. */
-  readonly bytes: Buffer;
-  readonly idStart: Int32Array;
-  readonly idEnd: Int32Array;
-  readonly hashHigh: Int32Array;
-  readonly hashLow: Int32Array;
-  readonly asked: Asked[] = [];
+  readonly items: BatchItem[] = [];
   /** The request id of the batch. Items without one of their own have one that begins with it. */
   batchId: string | undefined;
-  private readonly requestIdStart: Int32Array;
-  private readonly requestIdEnd: Int32Array;
-  private readonly checks: (Check | undefined)[] = [];
-  private readonly states: Uint8Array;
-  private readonly limit: Int32Array;
-  private readonly remaining: Int32Array;
-  private readonly retryAfterMs: Float64Array;
-  private readonly resetMs: Float64Array;
-  private readonly origins: (Origin | undefined)[] = [];
-  private readonly answers: (Answer | undefined)[] = [];
+  /** The trace of the request, which those of its checks have that come as bytes. */
+  trace: TraceContext | undefined = undefined;
+  /** Whether the answer of any check depends on more than its rules: on the terms of a policy or a reservation. */
+  hasTerms = false;
 
-  /** @param capacity largest number of places */
-  constructor(capacity: number, bytes: Buffer = NO_BYTES, batchId?: string) {
-    this.bytes = bytes;
+  /** @param bytes hold the ids of the checks that come as bytes, in ASCII */
+  constructor(
+    readonly bytes: Buffer = NO_BYTES,
+    batchId?: string,
+  ) {
     this.batchId = batchId;
-    const doubles = 8 * DOUBLES * capacity;
-    const memory = new ArrayBuffer(doubles + (4 * WORDS + 1) * capacity);
-    const words = (n: number): Int32Array => new Int32Array(memory, doubles + 4 * n * capacity, capacity);
-    this.retryAfterMs = new Float64Array(memory, 0, capacity);
-    this.resetMs = new Float64Array(memory, 8 * capacity, capacity);
-    this.hashHigh = words(0);
-    this.hashLow = words(1);
-    this.idStart = words(2);
-    this.idEnd = words(3);
-    this.limit = words(4);
-    this.remaining = words(5);
-    this.requestIdStart = words(6);
-    this.requestIdEnd = words(7);
-    this.states = new Uint8Array(memory, doubles + 4 * WORDS * capacity, capacity);
   }
 
   static of(checks: readonly Check[]): CheckBatch {
-    const batch = new CheckBatch(checks.length);
+    const batch = new CheckBatch();
     for (const check of checks) batch.add(check);
     return batch;
   }
 
+  get size(): number {
+    return this.items.length;
+  }
+
   /**
-   * Adds a check whose id stands in `bytes`, from `start` to before `end`, and that needs no terms.
+   * Adds a check whose client id stands in `bytes`, from `start` to before `end`, and that needs no terms.
    * @param requestIdStart where its request id begins; with `requestIdEnd` equal to it there is none
    */
-  addBytes(start: number, end: number, asked: Asked, requestIdStart = 0, requestIdEnd = 0): void {
-    const place = this.size;
-    this.idStart[place] = start;
-    this.idEnd[place] = end;
-    this.requestIdStart[place] = requestIdStart;
-    this.requestIdEnd[place] = requestIdEnd;
+  addBytes(start: number, end: number, params: CheckParams, requestIdStart = 0, requestIdEnd = 0): void {
+    const item = this.push(params, undefined);
+    item.idStart = start;
+    item.idEnd = end;
+    item.requestIdStart = requestIdStart;
+    item.requestIdEnd = requestIdEnd;
     hashClientBytes(this.bytes, start, end, hash);
-    this.hashHigh[place] = hash[0]!;
-    this.hashLow[place] = hash[1]!;
-    this.push(undefined, asked);
+    item.hashHigh = hash[0]!;
+    item.hashLow = hash[1]!;
   }
 
-  add(check: Check): void {
-    const place = this.size;
-    this.hashHigh[place] = check.hashHigh;
-    this.hashLow[place] = check.hashLow;
+  add(check: Check): BatchItem {
+    const item = this.push(check, check);
+    item.hashHigh = check.hashHigh;
+    item.hashLow = check.hashLow;
     if (check.terms !== undefined || check.reservation !== undefined) this.hasTerms = true;
-    this.push(check, check);
+    return item;
   }
 
-  /** Adds a place with its answer, where there is no check. */
-  addAnswer(answer: Answer): void {
-    this.states[this.size] = OTHER;
-    this.push(undefined, NOTHING);
-    this.answers[this.size - 1] = answer;
+  /** Adds an error where there is no check. */
+  addError(error: TokenringError): void {
+    this.push(NOTHING, undefined).fail(error);
   }
 
-  private push(check: Check | undefined, asked: Asked): void {
-    this.checks.push(check);
-    this.asked.push(asked);
-    this.origins.push(undefined);
-    this.answers.push(undefined);
-    this.size += 1;
-  }
-
-  /** The check at a place as an object. */
-  check(place: number): Check {
-    return (this.checks[place] ??= this.createCheck(place));
-  }
-
-  private createCheck(place: number): Check {
-    const asked = this.asked[place]!;
-    const key = { clientId: this.clientId(place), hashHigh: this.hashHigh[place]!, hashLow: this.hashLow[place]! };
-    const requestId = this.requestId(place);
-    return createCheck(key, asked.rules, asked, requestId);
-  }
-
-  /** The client id of the check at a place. */
-  clientId(place: number): string {
-    return this.checks[place]?.clientId ?? this.bytes.toString('latin1', this.idStart[place], this.idEnd[place]);
-  }
-
-  /** The request id of the check at a place; `undefined` if it has none. */
-  requestId(place: number): string | undefined {
-    const check = this.checks[place];
-    if (check !== undefined) return check.requestId;
-    const start = this.requestIdStart[place]!;
-    const end = this.requestIdEnd[place]!;
-    if (start !== end) return this.bytes.toString('latin1', start, end);
-    return this.isItem(place) ? batchItemId(this.batchId!, place) : undefined;
-  }
-
-  /** Whether the check at a place has the request id that the batch gives it. */
-  isItem(place: number): boolean {
-    if (this.batchId === undefined) return false;
-    const check = this.checks[place];
-    if (check !== undefined) return check.requestId === batchItemId(this.batchId, place);
-    return this.requestIdStart[place] === this.requestIdEnd[place] && !this.asked[place]!.peek;
-  }
-
-  /** Whether the check at a place is no object. */
-  isInBytes(place: number): boolean {
-    return this.checks[place] === undefined;
-  }
-
-  /** Length of the id at a place; 0 where there is no check. */
-  idBytes(place: number): number {
-    return this.checks[place]?.clientId.length ?? this.idEnd[place]! - this.idStart[place]!;
-  }
-
-  isAnswered(place: number): boolean {
-    return this.states[place] !== OPEN;
-  }
-
-  /** Answers a check by a verdict under one limit. The verdict is copied. */
-  decide(place: number, verdict: SingleVerdict, origin: Origin): void {
-    this.states[place] = verdict.allowed ? ALLOWED : DENIED;
-    this.limit[place] = verdict.limit;
-    this.remaining[place] = verdict.remaining;
-    this.retryAfterMs[place] = verdict.retryAfterMs ?? NEVER;
-    this.resetMs[place] = verdict.resetMs;
-    this.origins[place] = origin;
-  }
-
-  /** Answers a check. A later answer replaces an earlier one. */
-  answer(place: number, answer: Answer): void {
-    this.states[place] = OTHER;
-    this.answers[place] = answer;
-  }
-
-  /** The answer at a place as an object. */
-  answerAt(place: number): Answer {
-    if (this.states[place] === OTHER) return this.answers[place]!;
-    const verdict = {
-      allowed: this.states[place] === ALLOWED,
-      limit: this.limit[place]!,
-      remaining: this.remaining[place]!,
-      retryAfterMs: this.retryAfterMs[place] === NEVER ? null : this.retryAfterMs[place]!,
-      resetMs: this.resetMs[place]!,
-    };
-    return decisionBy(this.origins[place]!, verdict);
-  }
-
-  /** Passes each answer from place `from` to before `to`, in order, to one of two functions. */
-  visit(from: number, to: number, plain: VisitPlain, other: (answer: Answer) => void): void {
-    for (let place = from; place < to; place += 1) {
-      if (this.states[place] === OTHER) other(this.answers[place]!);
-      else
-        plain(
-          this.states[place] === ALLOWED,
-          this.limit[place]!,
-          this.remaining[place]!,
-          this.retryAfterMs[place]!,
-          this.resetMs[place]!,
-          this.origins[place]!,
-        );
-    }
+  private push(params: CheckParams, check: Check | undefined): BatchItem {
+    const item = new BatchItem(this, this.items.length, params, check);
+    this.items.push(item);
+    return item;
   }
 }
 
-/** Reads and answers checks by place. */
-export type Places = Pick<CheckBatch, 'check' | 'decide' | 'answer' | 'answerAt'>;
-
-/** The place of one check alone, which has no use for arrays. */
-export class OnePlace implements Places {
-  private given: Answer | undefined;
-
-  constructor(private readonly one: Check) {}
-
-  check(): Check {
-    return this.one;
-  }
-
-  decide(_place: number, verdict: SingleVerdict, origin: Origin): void {
-    this.given = decisionBy(origin, verdict);
-  }
-
-  answer(_place: number, given: Answer): void {
-    this.given = given;
-  }
-
-  /** Valid once it is answered. */
-  answerAt(): Answer {
-    return this.given!;
-  }
+/** What decides batches. It never rejects: the errors of checks are in the batch. */
+export interface BatchDecider {
+  /** @returns `undefined` when all checks are decided at once */
+  decide(batch: CheckBatch): Promise<void> | undefined;
 }
 
-/** A verdict under one limit. */
-type SingleVerdict = Omit<Verdict, 'limits'>;
+/**
+ * Decides one check as a batch.
+ * @returns the decision, at once where the decider decides at once
+ * @throws TokenringError by rejection, in place of a decision
+ */
+export function decideAlone(decider: BatchDecider, check: Check): Decision | Promise<Decision> {
+  const batch = new CheckBatch();
+  const item = batch.add(check);
+  const later = decider.decide(batch);
+  if (later !== undefined) return later.then(() => item.decision);
+  return item.error === undefined ? item.decision : Promise.reject(item.error);
+}
 
-/** Takes a usual answer. @param retryAfterMs −1 for a denial that no wait ends */
-export type VisitPlain = (
-  allowed: boolean,
-  limit: number,
-  remaining: number,
-  retryAfterMs: number,
-  resetMs: number,
-  origin: Origin,
-) => void;
-
-const NOTHING: Asked = {
+const NOTHING: CheckParams = {
   rules: [],
   cost: 1,
   peek: false,
   replicated: false,
-  requestId: undefined,
   reservation: undefined,
   terms: undefined,
-  trace: undefined,
 };

@@ -12,20 +12,17 @@ import {
 } from '../bucket/bucket.js';
 import type { Bucket, Buckets } from '../bucket/bucket.js';
 import type { ClientKey } from '../ring/client-hash.js';
-import type { OnUnavailable } from './on-unavailable.js';
 import type { Algorithm, Rule } from '../bucket/rule.js';
 import type { TraceContext } from '../../lib/trace-context.js';
 
-/** The question of a check, without its client. */
-export interface Asked {
+/** What a check asks, without its client. Checks that ask the same share it. */
+export interface CheckParams {
   /** 1 to 8 rules, each of another bucket. All must allow the check; otherwise no bucket is charged. */
   readonly rules: readonly Rule[];
   /** Whole tokens, 1 to 1e9, taken from each rule's bucket. */
   readonly cost: number;
   /** Whether the check is answered without consuming. */
   readonly peek: boolean;
-  /** A check with the same id for the same client within 60 s gets the first decision again. */
-  readonly requestId: string | undefined;
   /** Whether the answer waits until a replica holds a copy, so that a crash admits nothing twice. */
   readonly replicated: boolean;
   /** Id with which the cost can be settled later. */
@@ -35,15 +32,24 @@ export interface Asked {
    * them.
    */
   readonly terms: Terms | undefined;
+}
+
+/** A validated question: may this client do this now? */
+export interface Check extends ClientKey, CheckParams {
+  /** A check with the same id for the same client within 60 s gets the first decision again. */
+  readonly requestId: string | undefined;
   /** The trace that the check belongs to. The owner learns it. */
   readonly trace: TraceContext | undefined;
 }
 
-/** A validated question: may this client do this now? */
-export interface Check extends ClientKey, Asked {}
+/**
+ * The way a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
+ * allowing all (`open`), or by denying all (`closed`).
+ */
+export type OnUnavailable = 'local' | 'open' | 'closed';
 
 /** The part of a policy that matters beyond its rules. */
-export interface PolicyTerms {
+interface PolicyTerms {
   readonly name: string;
   /** Whether the policy is evaluated but not enforced. */
   readonly shadow: boolean;
@@ -62,10 +68,9 @@ interface Terms {
 export function createCheck(
   { clientId, hashHigh, hashLow }: ClientKey,
   rules: readonly Rule[],
-  more: Partial<Omit<Asked, 'rules'>> = {},
-  requestId = more.requestId,
+  more: Partial<Omit<Check, 'rules'>> = {},
 ): Check {
-  const { cost = 1, peek = false, replicated = false, reservation, terms, trace } = more;
+  const { cost = 1, peek = false, requestId, replicated = false, reservation, terms, trace } = more;
   return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms, trace };
 }
 
@@ -121,57 +126,8 @@ export interface Outcome extends Verdict {
   readonly forgotten: number;
 }
 
-/**
- * Decides a check at `nowMs`. Charges the client's buckets if the check is allowed and not a peek.
- * A denial consumes nothing. A rule with a new limit applies at once, and the consumption is kept.
- * @param buckets the buckets of the client; they stay empty if there is nothing to remember
- * @param nowMs monotonic ms of this process
- */
-export function decide(
-  buckets: Buckets,
-  { rules, cost, peek }: Pick<Asked, 'rules' | 'cost' | 'peek'>,
-  nowMs: number,
-): Outcome {
-  if (rules.length === 1) return { ...decideOne(buckets, rules[0]!, cost, peek, nowMs) };
-  let allowed = true;
-  let changed = false;
-  let forgotten = 0;
-  for (const rule of rules) {
-    const bucket = findBucket(buckets, rule);
-    if (bucket !== undefined) advance(bucket, nowMs);
-    if (!allows(bucket, rule, cost)) allowed = false;
-  }
-  if (!peek) {
-    for (const rule of rules) {
-      let bucket = findBucket(buckets, rule);
-      // A limit of 0 has no rate at which consumption could decay, so the bucket keeps the limit it had.
-      if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) changed = true;
-      if (!allowed) continue;
-      changed = true;
-      if (bucket === undefined) {
-        forgotten += makeRoom(buckets, nowMs);
-        bucket = addBucket(buckets, rule, nowMs);
-      }
-      take(bucket, cost);
-    }
-  }
-  const limits = rules.map((rule) => statsOf(findBucket(buckets, rule), rule, cost, allowed, nowMs));
-  const tightest = limits.reduce((a, b) => (compareTightness(b, a) < 0 ? b : a));
-  const { limit, remaining, retryAfterMs } = tightest;
-  return {
-    allowed,
-    limit,
-    remaining,
-    retryAfterMs,
-    resetMs: Math.max(...limits.map((one) => one.resetMs)),
-    limits,
-    changed,
-    forgotten,
-  };
-}
-
-/** The outcome of the last `decideOne`. */
-const one: { -readonly [K in keyof Outcome]: Outcome[K] } = {
+/** The outcome of the last `decide`, as an object for each decision would take longer than most decisions. */
+const reusedOutcome: { -readonly [K in keyof Outcome]: Outcome[K] } = {
   allowed: false,
   limit: 0,
   remaining: 0,
@@ -183,35 +139,61 @@ const one: { -readonly [K in keyof Outcome]: Outcome[K] } = {
 };
 
 /**
- * Decides a check of one rule, like `decide`, and makes no object.
+ * Decides a check at `nowMs`. Charges the client's buckets if the check is allowed and not a peek.
+ * A denial consumes nothing. A rule with a new limit applies at once, and the consumption is kept.
+ * @param buckets the buckets of the client; they stay empty if there is nothing to remember
+ * @param nowMs monotonic ms of this process
  * @returns the outcome, which is valid until the next call
  */
-export function decideOne(buckets: Buckets, rule: Rule, cost: number, peek: boolean, nowMs: number): Outcome {
-  let bucket = findBucket(buckets, rule);
-  if (bucket !== undefined) advance(bucket, nowMs);
-  const allowed = allows(bucket, rule, cost);
-  let changed = false;
-  let forgotten = 0;
-  if (!peek) {
-    // A limit of 0 has no rate at which consumption could decay, so the bucket keeps the limit it had.
-    if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) changed = true;
-    if (allowed) {
-      changed = true;
-      if (bucket === undefined) {
-        forgotten = makeRoom(buckets, nowMs);
-        bucket = addBucket(buckets, rule, nowMs);
-      }
-      take(bucket, cost);
-    }
+export function decide(
+  buckets: Buckets,
+  { rules, cost, peek }: Pick<CheckParams, 'rules' | 'cost' | 'peek'>,
+  nowMs: number,
+): Outcome {
+  let allowed = true;
+  for (const rule of rules) {
+    const bucket = findBucket(buckets, rule);
+    if (bucket !== undefined) advance(bucket, nowMs);
+    if (!allows(bucket, rule, cost)) allowed = false;
   }
-  one.allowed = allowed;
-  one.limit = rule.limit;
-  one.remaining = remainingIn(bucket, rule);
-  one.retryAfterMs = allowed ? 0 : retryAfterMsOf(bucket, rule, cost, nowMs);
-  one.resetMs = bucket === undefined ? 0 : resetMs(bucket, nowMs);
-  one.changed = changed;
-  one.forgotten = forgotten;
-  return one;
+  reusedOutcome.allowed = allowed;
+  reusedOutcome.changed = false;
+  reusedOutcome.forgotten = 0;
+  if (!peek) for (const rule of rules) charge(buckets, rule, allowed ? cost : 0, nowMs);
+  // The figures of one limit are those of the outcome itself.
+  const limits: LimitStats[] | undefined = rules.length === 1 ? undefined : new Array<LimitStats>(rules.length);
+  reusedOutcome.limits = limits;
+  reusedOutcome.resetMs = 0;
+  for (let i = 0; i < rules.length; i += 1) {
+    const rule = rules[i]!;
+    const bucket = findBucket(buckets, rule);
+    const left = remainingIn(bucket, rule);
+    const waitMs = allowed ? 0 : retryAfterMsOf(bucket, rule, cost, nowMs);
+    const endMs = bucket === undefined ? 0 : resetMs(bucket, nowMs);
+    const { algorithm, windowMs, limit } = rule;
+    if (limits !== undefined)
+      limits[i] = { algorithm, windowMs, limit, remaining: left, retryAfterMs: waitMs, resetMs: endMs };
+    if (endMs > reusedOutcome.resetMs) reusedOutcome.resetMs = endMs;
+    if (i > 0 && !isTighter(waitMs, left, reusedOutcome)) continue;
+    reusedOutcome.limit = limit;
+    reusedOutcome.remaining = left;
+    reusedOutcome.retryAfterMs = waitMs;
+  }
+  return reusedOutcome;
+}
+
+/** Puts a rule in force, and takes the cost. @param cost 0 for a denial */
+function charge(buckets: Buckets, rule: Rule, cost: number, nowMs: number): void {
+  let bucket = findBucket(buckets, rule);
+  // A limit of 0 has no rate at which consumption could decay, so the bucket keeps the limit it had.
+  if (bucket !== undefined && rule.limit > 0 && adopt(bucket, rule)) reusedOutcome.changed = true;
+  if (cost === 0) return;
+  reusedOutcome.changed = true;
+  if (bucket === undefined) {
+    reusedOutcome.forgotten += makeRoom(buckets, nowMs);
+    bucket = addBucket(buckets, rule, nowMs);
+  }
+  take(bucket, cost);
 }
 
 function allows(bucket: Bucket | undefined, rule: Rule, cost: number): boolean {
@@ -234,20 +216,8 @@ function retryAfterMsOf(bucket: Bucket | undefined, rule: Rule, cost: number, no
   return bucket === undefined || fits(bucket, rule, cost) ? 0 : waitMs(bucket, rule, cost, nowMs);
 }
 
-function statsOf(bucket: Bucket | undefined, rule: Rule, cost: number, allowed: boolean, nowMs: number): LimitStats {
-  const { algorithm, windowMs, limit } = rule;
-  return {
-    algorithm,
-    windowMs,
-    limit,
-    remaining: remainingIn(bucket, rule),
-    retryAfterMs: allowed ? 0 : retryAfterMsOf(bucket, rule, cost, nowMs),
-    resetMs: bucket === undefined ? 0 : resetMs(bucket, nowMs),
-  };
-}
-
-function compareTightness(a: LimitStats, b: LimitStats): number {
-  const aWaitMs = a.retryAfterMs ?? Infinity;
-  const bWaitMs = b.retryAfterMs ?? Infinity;
-  return aWaitMs === bWaitMs ? a.remaining - b.remaining : bWaitMs - aWaitMs;
+/** Whether a limit is tighter than another: it denies longer, or as long and has less left. */
+function isTighter(waitMs: number | null, left: number, than: Verdict): boolean {
+  const [ownMs, otherMs] = [waitMs ?? Infinity, than.retryAfterMs ?? Infinity];
+  return ownMs === otherMs ? left < than.remaining : ownMs > otherMs;
 }

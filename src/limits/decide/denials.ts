@@ -6,21 +6,7 @@ import { sameRules } from '../bucket/rule.js';
 import type { Rule } from '../bucket/rule.js';
 
 /** The part of a check that a remembered denial depends on. */
-type Asked = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;
-
-/** The denials of owners. The node that forwarded the check remembers each for as long as it holds. */
-export interface Denials {
-  /** Records the time at which an owner is asked. `remember` needs it. */
-  asking(nowMs: number): Asking;
-  /** @param nowMs arrival of the answer */
-  remember(check: Asked, decision: Decision, asking: Asking, nowMs: number): void;
-  /** @returns the remembered denial with the rest of its waits; `undefined` if there is none for this check */
-  recall(check: Asked, nowMs: number): Decision | undefined;
-  forget(clientId: string): void;
-  /** Forgets all denials, because the rules may have changed. */
-  clear(): void;
-  size(): number;
-}
+type DenialParams = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;
 
 export interface Asking {
   /** Time of the question. The owner's `retryAfterMs` begins at this time or later. */
@@ -49,63 +35,76 @@ interface HeldDenials extends Pick<Map<string, Denial>, 'get' | 'delete' | 'clea
   set(clientId: string, denial: Denial): unknown;
 }
 
-interface DenialsOptions {
-  /**
-   * Longest time to remember a denial, in ms. For callers that do not learn of resets and returned leases. Default:
-   * none.
-   */
-  readonly longestMs?: number;
-}
-
 /**
- * A denial holds until its `retryAfterMs` for the same rules and a cost at least as large. Other requests only prolong
- * it. Only two events could end it sooner. A reset makes this node forget the denial too. Leased or reserved tokens may
- * come back; the owner marks such a denial as revocable, and it is not remembered. The key is the whole client id, so
- * no client gets the denials of another.
+ * The denials of owners. The node that forwarded a check remembers its denial for as long as it holds: until its
+ * `retryAfterMs` for the same rules and a cost at least as large, as other requests only prolong it. Only two events
+ * could end it sooner. A reset makes this node forget the denial too. Leased or reserved tokens may come back; the owner
+ * marks such a denial as revocable, and it is not remembered. The key is the whole client id, so no client gets the
+ * denials of another.
  */
-export function createDenials(denials: HeldDenials, { longestMs = Infinity }: DenialsOptions = {}): Denials {
-  let resets = 0;
+export class Denials {
+  private resets = 0;
 
-  return {
-    asking: (nowMs) => ({ atMs: nowMs, resets }),
-    remember(check, decision, asking, nowMs) {
-      const { clientId, rules, cost, requestId } = check;
-      // A repeated request id gets this denial from the owner. Another request id is a new question.
-      if (requestId !== undefined || decision.degraded || resets !== asking.resets) return;
-      // A peek does not put its limit in force, so its `retryAfterMs` may be that of an earlier limit.
-      if (check.peek) return;
-      const untilMs = asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, longestMs);
-      if (untilMs <= nowMs) return;
-      const others = denialsOf(denials.get(clientId))
-        .filter((one) => one.untilMs > nowMs && !sameRules(one.rules, rules))
-        .slice(0, MAX_OF_CLIENT - 1)
-        .map((one) => (one.others.length === 0 ? one : Object.assign({}, one, { others: NONE })));
-      denials.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs, others });
-    },
-    recall(check, nowMs) {
-      // Stryker disable next-line ConditionalExpression: it only saves the hash of the id
-      if (denials.size === 0) return undefined;
-      const latest = denials.get(check.clientId);
-      if (latest === undefined || check.requestId !== undefined) return undefined;
-      const denial = denialsOf(latest).find(({ rules }) => sameRules(check.rules, rules));
-      if (denial === undefined || check.cost < denial.cost) return undefined;
-      if (nowMs >= denial.untilMs) {
-        if (latest.others.length === 0) denials.delete(check.clientId);
-        return undefined;
-      }
-      const more = moreToWait(check, denial);
-      return more === undefined ? undefined : again(denial, nowMs, more);
-    },
-    forget(clientId) {
-      resets += 1;
-      denials.delete(clientId);
-    },
-    clear() {
-      resets += 1;
-      denials.clear();
-    },
-    size: () => denials.size,
-  };
+  /**
+   * @param longestMs longest time to remember a denial, in ms, for callers that do not learn of resets and returned
+   * leases
+   */
+  constructor(
+    private readonly held: HeldDenials,
+    private readonly longestMs = Infinity,
+  ) {}
+
+  /** Records the time at which an owner is asked. `remember` needs it. */
+  asking(nowMs: number): Asking {
+    return { atMs: nowMs, resets: this.resets };
+  }
+
+  /** @param nowMs arrival of the answer */
+  remember(check: DenialParams, decision: Decision, asking: Asking, nowMs: number): void {
+    const { clientId, rules, cost, requestId } = check;
+    // A repeated request id gets this denial from the owner. Another request id is a new question.
+    if (requestId !== undefined || decision.degraded || this.resets !== asking.resets) return;
+    // A peek does not put its limit in force, so its `retryAfterMs` may be that of an earlier limit.
+    if (check.peek) return;
+    const untilMs = asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, this.longestMs);
+    if (untilMs <= nowMs) return;
+    const others = denialsOf(this.held.get(clientId))
+      .filter((one) => one.untilMs > nowMs && !sameRules(one.rules, rules))
+      .slice(0, MAX_OF_CLIENT - 1)
+      .map((one) => (one.others.length === 0 ? one : Object.assign({}, one, { others: NONE })));
+    this.held.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs, others });
+  }
+
+  /** @returns the remembered denial with the rest of its waits; `undefined` if there is none for this check */
+  recall(check: DenialParams, nowMs: number): Decision | undefined {
+    // Stryker disable next-line ConditionalExpression: it only saves the hash of the id
+    if (this.held.size === 0) return undefined;
+    const latest = this.held.get(check.clientId);
+    if (latest === undefined || check.requestId !== undefined) return undefined;
+    const denial = denialsOf(latest).find(({ rules }) => sameRules(check.rules, rules));
+    if (denial === undefined || check.cost < denial.cost) return undefined;
+    if (nowMs >= denial.untilMs) {
+      if (latest.others.length === 0) this.held.delete(check.clientId);
+      return undefined;
+    }
+    const more = moreToWait(check, denial);
+    return more === undefined ? undefined : again(denial, nowMs, more);
+  }
+
+  forget(clientId: string): void {
+    this.resets += 1;
+    this.held.delete(clientId);
+  }
+
+  /** Forgets all denials, because the rules may have changed. */
+  clear(): void {
+    this.resets += 1;
+    this.held.clear();
+  }
+
+  size(): number {
+    return this.held.size;
+  }
 }
 
 const NONE: readonly Denial[] = [];
@@ -117,7 +116,7 @@ export function denialsOf(latest: Denial | undefined): readonly Denial[] {
 }
 
 /** @returns additional ms for a larger cost; Infinity if it can never pass; `undefined` if only the owner can tell */
-function moreToWait({ cost, rules }: Asked, denial: Denial): number | undefined {
+function moreToWait({ cost, rules }: DenialParams, denial: Denial): number | undefined {
   if (cost === denial.cost) return 0;
   const rule = rules[0]!;
   if (rules.length > 1 || rule.algorithm !== 'token-bucket') return undefined;

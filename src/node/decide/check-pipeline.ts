@@ -1,141 +1,113 @@
-import { decisionOf } from '../../limits/decide/check-batch.js';
-import type { Answer, CheckBatch } from '../../limits/decide/check-batch.js';
-import type { Asked, Check } from '../../limits/decide/decide.js';
-import type { Decision } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
-import type { PolicyTerms } from '../../limits/decide/decide.js';
+import type { Clock, Timers } from '../../lib/clock.js';
+import type { BatchDecider, BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
-import type { Clock, Timers } from '../../lib/clock.js';
 import type { Limiter } from './limiter.js';
-import { createTurnBudget } from './turn-budget.js';
+import { TurnBudget } from './turn-budget.js';
 
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
 const CHECKS_PER_TURN = 500;
 
 /** Applies policies to the checks of callers: lists come before the limiter, and shadow policies after it. */
-export interface CheckPipeline {
-  /**
-   * @throws TokenringError by rejection: `overloaded` if too many checks wait for the owner, `invalid_request` if the
-   * check repeats one that reserved nothing. Nothing was charged.
-   */
-  check(check: Check): Decision | Promise<Decision>;
-  /**
-   * Answers the checks of a batch. Large batches take several turns of the event loop, with other requests in between.
-   * Never rejects.
-   * @returns `undefined` when all are answered at once
-   */
-  checkMany(batch: CheckBatch): Promise<void> | undefined;
+export class CheckPipeline implements BatchDecider {
   /** Denials under shadow policies, which were not enforced, by policy. */
-  readonly shadowDenials: ReadonlyMap<string, number>;
-}
+  readonly shadowDenials = new Map<string, number>();
+  private readonly budget: TurnBudget;
 
-interface CheckPipelineDeps {
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly limiter: Pick<Limiter, 'check' | 'checkMany'>;
-  readonly membership: Membership;
-  readonly topClients: Pick<TopClients, 'count'>;
-}
-
-export function createCheckPipeline(deps: CheckPipelineDeps): CheckPipeline {
-  const { clock, timers, limiter, membership, topClients } = deps;
-  const budget = createTurnBudget({ timers }, { perTurn: CHECKS_PER_TURN });
-  const shadowDenials = new Map<string, number>();
-
-  function decideListed(check: Check, list: 'allow' | 'deny'): Decision {
-    const [rule] = check.rules;
-    const allowed = list === 'allow';
-    topClients.count(check, allowed, clock.nowMs());
-    return {
-      allowed,
-      limit: rule!.limit,
-      remaining: allowed ? rule!.capacity : 0,
-      retryAfterMs: allowed ? 0 : null,
-      resetMs: 0,
-      owner: membership.ring().owner(check) ?? membership.self().id,
-      source: 'owner',
-      degraded: false,
-      limits: undefined,
-    };
-  }
-
-  function asShadow(decision: Decision, { name }: PolicyTerms): Decision {
-    const { allowed, retryAfterMs } = decision;
-    if (!allowed) shadowDenials.set(name, (shadowDenials.get(name) ?? 0) + 1);
-    return Object.assign({}, decision, { allowed: true, retryAfterMs: 0, shadow: { allowed, retryAfterMs } });
+  constructor(
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly timers: Timers;
+      readonly limiter: Pick<Limiter, 'decide'>;
+      readonly membership: Membership;
+      readonly topClients: Pick<TopClients, 'count'>;
+    },
+  ) {
+    this.budget = new TurnBudget(parts.timers, CHECKS_PER_TURN);
   }
 
   /**
-   * Names no reservation for a decision without the owner: no node could settle it, so it stands.
-   * @returns an error if the decision is that of an earlier request, which reserved nothing
+   * Decides the checks of a batch. Large batches take several turns of the event loop, with other requests in between.
+   * Never rejects: an item gets the error `overloaded` if too many checks wait for its owner, and `invalid_request` if
+   * it repeats one that reserved nothing. Nothing was charged then.
+   * @returns `undefined` when all are decided at once
    */
-  function withReservation(decision: Decision, reservation: string): Answer {
-    if (decision.unreserved === true) {
-      return new TokenringError('invalid_request', {
-        field: 'reserve',
-        expected: 'a requestId that was first used with reserve',
-        detail: 'the first request with this requestId reserved nothing, or its reservation is forgotten; use another',
-      });
-    }
-    const kept = decision.source === 'owner' || decision.source === 'forwarded';
-    return decision.allowed && kept ? Object.assign({}, decision, { reservation }) : decision;
+  decide(batch: CheckBatch): Promise<void> | undefined {
+    const { size } = batch;
+    // A check alone takes no longer than the request around it, and need not wait behind batches.
+    if (size === 1) return this.decideSlice(batch, 0, 1);
+    const now = this.budget.take(size);
+    return now === size ? this.decideSlice(batch, 0, size) : this.decideSlices(batch, now);
   }
 
-  function finish(decision: Decision, { reservation, peek, terms }: Asked): Answer {
-    const answer = reservation === undefined || peek ? decision : withReservation(decision, reservation);
-    if (answer instanceof TokenringError || terms?.policy?.shadow !== true) return answer;
-    return asShadow(answer, terms.policy);
-  }
-
-  /** Decides the checks from place `from` to before `to` in this turn. */
-  function checkSlice(batch: CheckBatch, from: number, to: number): Promise<void> | undefined {
-    if (!batch.hasTerms) return limiter.checkMany(batch, from, to);
-    const places: number[] = [];
-    for (let place = from; place < to; place += 1) {
-      if (batch.isAnswered(place)) continue;
-      const { terms } = batch.asked[place]!;
-      if (terms?.listed === undefined) places.push(place);
-      else batch.answer(place, decideListed(batch.check(place), terms.listed));
-    }
-    const finishAll = (): void => {
-      for (const place of places) {
-        const answer = batch.answerAt(place);
-        if (!(answer instanceof TokenringError)) batch.answer(place, finish(answer, batch.asked[place]!));
-      }
-    };
-    const later = limiter.checkMany(batch, from, to);
-    if (later !== undefined) return later.then(finishAll);
-    finishAll();
-    return undefined;
-  }
-
-  async function checkSlices(batch: CheckBatch, first: number): Promise<void> {
+  private async decideSlices(batch: CheckBatch, first: number): Promise<void> {
     const waiting: Promise<void>[] = [];
     let from = 0;
     for (let count = first; from < batch.size; count = 0) {
-      if (count === 0) count = await budget.wait(batch.size - from);
-      const later = checkSlice(batch, from, from + count);
+      if (count === 0) count = await this.budget.wait(batch.size - from);
+      const later = this.decideSlice(batch, from, from + count);
       if (later !== undefined) waiting.push(later);
       from += count;
     }
     await Promise.all(waiting);
   }
 
-  return {
-    check(check) {
-      const { terms, reservation } = check;
-      if (terms === undefined && reservation === undefined) return limiter.check(check);
-      if (terms?.listed !== undefined) return decideListed(check, terms.listed);
-      const decision = limiter.check(check);
-      if (decision instanceof Promise) return decision.then((one) => decisionOf(finish(one, check)));
-      const answer = finish(decision, check);
-      return answer instanceof TokenringError ? Promise.reject(answer) : answer;
-    },
-    checkMany(batch) {
-      const now = budget.take(batch.size);
-      return now === batch.size ? checkSlice(batch, 0, now) : checkSlices(batch, now);
-    },
-    shadowDenials,
-  };
+  /** Decides the checks from index `from` to before `to` in this turn. */
+  private decideSlice(batch: CheckBatch, from: number, to: number): Promise<void> | undefined {
+    const { limiter } = this.parts;
+    if (!batch.hasTerms) return limiter.decide(batch, from, to);
+    const open = batch.items.slice(from, to).filter((item) => !item.isAnswered && !this.decideListed(item));
+    const finish = (): void => open.forEach((item) => this.finish(item));
+    const later = limiter.decide(batch, from, to);
+    if (later !== undefined) return later.then(finish);
+    finish();
+    return undefined;
+  }
+
+  /** Decides for a client that is on a list. @returns whether it is */
+  private decideListed(item: BatchItem): boolean {
+    const { check } = item;
+    const list = check.terms?.listed;
+    if (list === undefined) return false;
+    const { topClients, clock, membership } = this.parts;
+    const allowed = list === 'allow';
+    const { limit, capacity } = check.rules[0]!;
+    topClients.count(check, allowed, clock.nowMs());
+    const [remaining, retryAfterMs] = allowed ? [capacity, 0] : [0, null];
+    const owner = membership.ring().owner(check) ?? membership.self().id;
+    item.decide(
+      { allowed, limit, remaining, retryAfterMs, resetMs: 0, limits: undefined },
+      { owner, source: 'owner', degraded: false },
+    );
+    return true;
+  }
+
+  private finish(item: BatchItem): void {
+    const { reservation, peek, terms } = item.params;
+    if (item.error === undefined && reservation !== undefined && !peek) nameReservation(item, reservation);
+    if (item.error === undefined && terms?.policy?.shadow === true) this.showShadow(item, terms.policy.name);
+  }
+
+  /** Allows a check under a shadow policy, and shows what the policy decided. */
+  private showShadow(item: BatchItem, policy: string): void {
+    const { allowed, retryAfterMs, extras } = item;
+    if (!allowed) this.shadowDenials.set(policy, (this.shadowDenials.get(policy) ?? 0) + 1);
+    item.allowed = true;
+    item.retryAfterMs = 0;
+    item.extras = Object.assign({}, extras, { shadow: { allowed, retryAfterMs } });
+  }
+}
+
+/** Names the reservation of an allowed check, or fails the check if its decision is that of one that reserved nothing. */
+function nameReservation(item: BatchItem, reservation: string): void {
+  if (item.extras?.unreserved === true) {
+    const expected = 'a requestId that was first used with reserve';
+    const detail =
+      'the first request with this requestId reserved nothing, or its reservation is forgotten; use another';
+    return item.fail(new TokenringError('invalid_request', { field: 'reserve', expected, detail }));
+  }
+  const { source } = item.origin!;
+  // No node could settle the reservation of a decision without the owner, so that decision stands.
+  if (item.allowed && (source === 'owner' || source === 'forwarded')) item.extras = { reservation };
 }

@@ -1,9 +1,7 @@
 import { batchItemId } from '../../limits/batch-item-id.js';
 import { hasLent } from '../../limits/bucket/bucket.js';
-import type { CheckBatch } from '../../limits/decide/check-batch.js';
-import { decide, decideOne } from '../../limits/decide/decide.js';
-import type { Check, Outcome } from '../../limits/decide/decide.js';
-import { decisionBy } from '../../limits/decide/decision.js';
+import type { BatchItem } from '../../limits/decide/check-batch.js';
+import { decide } from '../../limits/decide/decide.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import type { NodeId, Placed } from '../../limits/ring/ring.js';
 import type { TopClients } from '../../limits/top-clients.js';
@@ -16,163 +14,143 @@ import type { RecentDecisions } from '../../state/recent-decisions.js';
 import type { Reservations } from '../../state/reservations.js';
 
 /** Decides for the clients of this node, by their buckets in its table. */
-export interface Owner {
+export class Owner {
+  private readonly origin: Origin;
+  private readonly actingOrigin: Origin;
+
+  constructor(
+    self: NodeId,
+    private readonly parts: {
+      readonly table: BucketTable;
+      readonly recent: RecentDecisions;
+      readonly reservations: Reservations;
+      readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
+      /**
+       * Called when a check is denied while other nodes hold tokens of the client: they may be the tokens that are
+       * missing.
+       */
+      readonly pauseLending: (clientId: string) => void;
+      /** Called when this node decides as acting owner. */
+      readonly noteActing: (client: Placed) => void;
+      /** In strict mode: a decision counts only once all that may decide next know of it. */
+      readonly acknowledger: Acknowledger | undefined;
+      readonly topClients: Pick<TopClients, 'count' | 'skip'>;
+    },
+  ) {
+    this.origin = { owner: self, source: 'owner', degraded: false };
+    this.actingOrigin = { owner: self, source: 'owner', degraded: true };
+  }
+
   /**
-   * @param client open in the table
    * @param degraded whether this node acts for an owner that is down, with the copy it holds
+   * @returns whether it is a denial that may end early, because leased or reserved tokens may come back
    */
-  decide(check: Check, client: Client, nowMs: number, degraded: boolean): Decision;
-  /**
-   * Decides a check of a batch as the owner.
-   * @returns false if the check is no usual one, which `decide` decides: it reserves, or a decision on it must be
-   * confirmed, or it has several rules
-   */
-  decideUsual(batch: CheckBatch, place: number, nowMs: number): boolean;
-  /** Whether `mustConfirm` may hold for a decision on this check. */
-  mayConfirm(check: Check): boolean;
-  /** Whether other nodes must know of a decision before it is answered. */
-  mustConfirm(check: Check, decision: Decision): boolean;
-  /** Lets other nodes know of what was decided. @returns the ids of the clients of which all that must know do */
-  confirm(checks: readonly Check[]): Promise<ReadonlySet<string>>;
-  /**
-   * The decision as it may be answered now.
-   * @returns in strict mode `undefined` for a client that is not known elsewhere: it was charged, and is not admitted
-   */
-  confirmed(check: Check, decision: Decision, known: ReadonlySet<string>): Decision | undefined;
-}
-
-interface OwnerDeps {
-  readonly table: BucketTable;
-  readonly recent: RecentDecisions;
-  readonly reservations: Reservations;
-  readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
-  /**
-   * Called when a check is denied while other nodes hold tokens of the client: they may be the tokens that are missing.
-   */
-  readonly pauseLending: (clientId: string) => void;
-  /** Called when this node decides as acting owner. */
-  readonly noteActing: (client: Placed) => void;
-  /** In strict mode: a decision counts only once all that may decide next know of it. */
-  readonly acknowledger: Acknowledger | undefined;
-  readonly topClients: Pick<TopClients, 'count' | 'skip'>;
-}
-
-export function createOwner(deps: OwnerDeps, { self }: { self: NodeId }): Owner {
-  const { table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients } = deps;
-  const { batches } = recent;
-  const sought = { hashHigh: 0, hashLow: 0 };
-
-  function repeated({ clientId, reservation, peek }: Check, first: Decision): Decision {
-    if (reservation === undefined || peek || !first.allowed || reservations.has(clientId, reservation)) return first;
-    return Object.assign({}, first, { unreserved: true as const });
-  }
-
-  const origin: Origin = { owner: self, source: 'owner', degraded: false };
-  const actingOrigin: Origin = { owner: self, source: 'owner', degraded: true };
-
-  function open(batch: CheckBatch, place: number): Client {
-    if (!batch.isInBytes(place)) return table.open(batch.check(place));
-    const { hashHigh, hashLow, bytes, idStart, idEnd } = batch;
-    return table.openBytes(hashHigh[place]!, hashLow[place]!, bytes, idStart[place]!, idEnd[place]!);
-  }
-
-  /** Takes note of an outcome, before the client is closed. */
-  function note(client: Client, { allowed, forgotten }: Outcome): void {
-    if (!allowed && hasLent(client)) pauseLending(client.id);
-    if (forgotten > 0) table.forgot(forgotten);
-  }
-
-  function remember(client: Client, clientId: string, requestId: string, decision: Decision, nowMs: number): void {
-    recent.add(clientId, requestId, decision);
-    client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
-    client.hasStoredDecisions = true;
-  }
-
-  /** Remembers a decision on an item that has the request id of its batch. */
-  function rememberItem(batch: CheckBatch, place: number, client: Client, outcome: Outcome, nowMs: number): void {
-    const { batchId, size } = batch;
-    if (batches.add(batchId!, place, client, outcome, nowMs, size))
-      client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
-    else remember(client, client.id, batchItemId(batchId!, place), batch.answerAt(place) as Decision, nowMs);
-  }
-
-  /** Finds the first decision on a check of a batch. */
-  function findFirst(batch: CheckBatch, place: number, isItem: boolean, nowMs: number): Decision | undefined {
-    if (isItem) {
-      sought.hashHigh = batch.hashHigh[place]!;
-      sought.hashLow = batch.hashLow[place]!;
-      const first = batches.get(batch.batchId!, place, sought, nowMs);
-      // Usually no item of the batch came alone, and the strings of its id and of its client are not needed.
-      if (first !== undefined || !recent.hasItemsOf(batch.batchId!)) return first;
+  decide(item: BatchItem, nowMs: number, degraded: boolean): boolean {
+    const { table, reservations, replicator, noteActing, topClients } = this.parts;
+    const { params } = item;
+    const first = this.findFirst(item, nowMs);
+    if (first !== undefined) {
+      this.repeat(item, first);
+      return !first.allowed && !first.degraded && this.isLendingTo(this.open(item));
     }
-    const requestId = batch.requestId(place);
-    return requestId === undefined ? undefined : recent.get(batch.clientId(place), requestId);
+    const client = this.open(item);
+    if (reservations.size() > 0) reservations.observe(client, params.rules, nowMs);
+    const outcome = decide(client, params, nowMs);
+    const { allowed, changed, forgotten } = outcome;
+    item.decide(outcome, degraded ? this.actingOrigin : this.origin);
+    if (!topClients.skip()) topClients.count(item.check, allowed, nowMs);
+    if (forgotten > 0) table.forgot(forgotten);
+    if (!allowed && hasLent(client)) this.parts.pauseLending(client.id);
+    const isRemembered = this.remember(item, client, nowMs);
+    if (params.reservation !== undefined && allowed && !params.peek) reservations.add(client, item.check, nowMs);
+    table.close(client, nowMs);
+    if (degraded) {
+      table.mark(client.slot, MARK.actingOwner);
+      noteActing(item);
+    }
+    if (changed || isRemembered) replicator.changed(client);
+    return !allowed && !degraded && this.isLendingTo(client);
   }
 
-  function mayConfirm({ replicated, peek, requestId }: Check): boolean {
+  /** Whether `mustConfirm` may hold for a decision on this check. */
+  mayConfirm(item: BatchItem): boolean {
+    if (!item.params.replicated && this.parts.acknowledger === undefined) return false;
     // A request id may get a first decision that other nodes still do not know of.
-    return (replicated || acknowledger !== undefined) && !(peek && requestId === undefined);
+    return !item.params.peek || item.requestId !== undefined;
   }
 
-  return {
-    decideUsual(batch, place, nowMs) {
-      const { rules, cost, peek, reservation, replicated } = batch.asked[place]!;
-      if (reservation !== undefined || rules.length > 1) return false;
-      if (replicated || acknowledger !== undefined) return false;
-      const isItem = batch.isItem(place);
-      const first = findFirst(batch, place, isItem, nowMs);
-      if (first !== undefined) {
-        batch.answer(place, first);
-        return true;
-      }
-      const requestId = isItem ? undefined : batch.requestId(place);
-      const client = open(batch, place);
-      if (reservations.size() > 0) reservations.observe(client, rules, nowMs);
-      const outcome = decideOne(client, rules[0]!, cost, peek, nowMs);
-      if (!topClients.skip()) topClients.count(batch.check(place), outcome.allowed, nowMs);
-      note(client, outcome);
-      batch.decide(place, outcome, origin);
-      const isNew = requestId !== undefined && !peek;
-      if (isItem) rememberItem(batch, place, client, outcome, nowMs);
-      else if (isNew) remember(client, batch.clientId(place), requestId, batch.answerAt(place) as Decision, nowMs);
-      table.close(client, nowMs);
-      if (outcome.changed || isItem || isNew) replicator.changed(client);
-      return true;
-    },
-    decide(check, client, nowMs, degraded) {
-      const { clientId, requestId, peek } = check;
-      if (requestId !== undefined) {
-        const first = recent.get(clientId, requestId);
-        if (first !== undefined) return repeated(check, first);
-      }
-      if (reservations.size() > 0) reservations.observe(client, check.rules, nowMs);
-      const { rules, cost } = check;
-      const outcome =
-        rules.length === 1 ? decideOne(client, rules[0]!, cost, peek, nowMs) : decide(client, check, nowMs);
-      const { allowed, changed } = outcome;
-      topClients.count(check, allowed, nowMs);
-      note(client, outcome);
-      const decision = decisionBy(degraded ? actingOrigin : origin, outcome, outcome.limits);
-      const remembered = requestId !== undefined && !peek;
-      if (remembered) remember(client, clientId, requestId, decision, nowMs);
-      if (check.reservation !== undefined && allowed && !peek) reservations.add(client, check, nowMs);
-      table.close(client, nowMs);
-      if (degraded) {
-        table.mark(client.slot, MARK.actingOwner);
-        noteActing(check);
-      }
-      if (changed || remembered) replicator.changed(client);
-      return decision;
-    },
-    mayConfirm,
-    mustConfirm: (check, { allowed, source }) => allowed && source === 'owner' && mayConfirm(check),
-    confirm(checks) {
-      const clientIds = [...new Set(checks.map(({ clientId }) => clientId))];
-      return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous');
-    },
-    confirmed({ clientId }, decision, known) {
-      if (known.has(clientId)) return decision;
-      return acknowledger === undefined ? Object.assign({}, decision, { degraded: true }) : undefined;
-    },
-  };
+  /** Whether other nodes must know of a decision before it is answered. */
+  mustConfirm(item: BatchItem): boolean {
+    return item.allowed && this.mayConfirm(item) && item.origin!.source === 'owner';
+  }
+
+  /** Lets other nodes know of what was decided. @returns the ids of the clients of which all that must know do */
+  confirm(items: readonly BatchItem[]): Promise<ReadonlySet<string>> {
+    const { acknowledger, replicator } = this.parts;
+    const clientIds = [...new Set(items.map(({ clientId }) => clientId))];
+    return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous');
+  }
+
+  /**
+   * Whether a decision may be answered now, perhaps as degraded. In strict mode it may not if its client is not known
+   * elsewhere: the client was charged, and is not admitted.
+   */
+  mayAnswer(item: BatchItem, known: ReadonlySet<string>): boolean {
+    if (known.has(item.clientId)) return true;
+    if (this.parts.acknowledger !== undefined) return false;
+    item.origin = Object.assign({}, item.origin!, { degraded: true });
+    return true;
+  }
+
+  private open(item: BatchItem): Client {
+    const { table } = this.parts;
+    if (item.isObject) return table.open(item.check);
+    return table.openBytes(item.hashHigh, item.hashLow, item.bytes, item.idStart, item.idEnd);
+  }
+
+  private isLendingTo(client: Client): boolean {
+    const { reservations } = this.parts;
+    return hasLent(client) || (reservations.size() > 0 && reservations.hasOpen(client.id));
+  }
+
+  /** Finds the first decision on the request id of a check. */
+  private findFirst(item: BatchItem, nowMs: number): Decision | undefined {
+    const { recent } = this.parts;
+    if (item.hasBatchItemId) {
+      const first = recent.batches.get(item.batchId!, item.index, item, nowMs);
+      // Usually no item of the batch came alone, and the strings of its id and of its client are not needed.
+      if (first !== undefined || !recent.hasItemsOf(item.batchId!)) return first;
+    }
+    const { requestId } = item;
+    return requestId === undefined ? undefined : recent.get(item.clientId, requestId);
+  }
+
+  private repeat(item: BatchItem, first: Decision): void {
+    item.decide(first, first);
+    const { reservation, peek } = item.params;
+    if (reservation === undefined || peek || !first.allowed) return;
+    if (!this.parts.reservations.has(item.clientId, reservation)) item.extras = { unreserved: true };
+  }
+
+  /** Remembers a decision by its request id, if it has one. @returns whether it does */
+  private remember(item: BatchItem, client: Client, nowMs: number): boolean {
+    const { recent } = this.parts;
+    const { batchId, batchSize, index } = item;
+    let requestId: string | undefined;
+    if (item.hasBatchItemId) {
+      // A row for an item of a batch has no room for several limits.
+      const hasRow = item.limits === undefined && !item.origin!.degraded;
+      if (!hasRow || !recent.batches.add(batchId!, index, client, item, nowMs, batchSize))
+        requestId = batchItemId(batchId!, index);
+    } else {
+      requestId = item.params.peek ? undefined : item.requestId;
+      if (requestId === undefined) return false;
+    }
+    if (requestId !== undefined) {
+      recent.add(client.id, requestId, item.decision);
+      client.hasStoredDecisions = true;
+    }
+    client.remembersUntilMs = Math.max(client.remembersUntilMs, nowMs + REQUEST_ID_TTL_MS);
+    return true;
+  }
 }

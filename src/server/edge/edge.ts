@@ -1,4 +1,4 @@
-import type { CheckPipeline } from '../../node/decide/check-pipeline.js';
+import type { BatchDecider } from '../../limits/decide/check-batch.js';
 import { WITHOUT_POLICIES } from '../../policy/active-policies.js';
 import type { Policies } from '../../policy/active-policies.js';
 import type { Source } from '../../limits/decide/decision.js';
@@ -20,7 +20,7 @@ export interface ErrorLog {
 }
 
 interface EdgeDeps {
-  readonly limiter: Pick<CheckPipeline, 'check' | 'checkMany'>;
+  readonly limiter: BatchDecider;
   /** Policies that requests may name. Default: none. */
   readonly policies?: Policies;
   readonly access: Access;

@@ -1,13 +1,13 @@
-import type { CheckPipeline } from '../../node/decide/check-pipeline.js';
 import type { Settler } from '../../node/decide/settler.js';
-import { CheckBatch, decisionOf } from '../../limits/decide/check-batch.js';
+import { CheckBatch, decideAlone } from '../../limits/decide/check-batch.js';
+import type { BatchDecider } from '../../limits/decide/check-batch.js';
 import { createCheck } from '../../limits/decide/decide.js';
 import type { Check } from '../../limits/decide/decide.js';
 import type { Decision } from '../../limits/decide/decision.js';
 import { newReservation } from '../validate/reservation.js';
 
 interface AllOrNothingDeps {
-  readonly limiter: Pick<CheckPipeline, 'check' | 'checkMany'>;
+  readonly limiter: BatchDecider;
   readonly settler: Pick<Settler, 'settle'>;
 }
 
@@ -25,8 +25,8 @@ export type AllOrNothing = (checks: readonly Check[]) => readonly Decision[] | P
 export function createAllOrNothing({ limiter, settler }: AllOrNothingDeps): AllOrNothing {
   function decide(checks: readonly Check[]): readonly Decision[] | Promise<readonly Decision[]> {
     const batch = CheckBatch.of(checks);
-    const answers = (): Decision[] => checks.map((_, place) => decisionOf(batch.answerAt(place)));
-    return limiter.checkMany(batch)?.then(answers) ?? answers();
+    const answers = (): Decision[] => batch.items.map(({ decision }) => decision);
+    return limiter.decide(batch)?.then(answers) ?? answers();
   }
 
   /** @returns whether the checks are certain to get the answers that their peeks just got */
@@ -46,16 +46,15 @@ export function createAllOrNothing({ limiter, settler }: AllOrNothingDeps): AllO
         : createCheck(check, check.rules, { ...check, reservation: newReservation(check.clientId, undefined) }),
     );
     const batch = CheckBatch.of(reserving);
-    await limiter.checkMany(batch);
-    const answers = reserving.map((_, place) => batch.answerAt(place));
-    const stands = answers.every((answer) => !(answer instanceof Error) && answer.allowed);
-    const settled = answers.map(async (answer, place) => {
-      if (answer instanceof Error || answer.reservation === undefined) return;
+    await limiter.decide(batch);
+    const stands = batch.items.every(({ error, allowed }) => error === undefined && allowed);
+    const settled = batch.items.map(async ({ error, extras, index }) => {
+      if (error !== undefined || extras?.reservation === undefined) return;
       // A reservation that is left open keeps memory, and keeps other nodes from remembering denials of its client.
-      await settler.settle(checks[place]!.clientId, answer.reservation, stands ? checks[place]!.cost : 0);
+      await settler.settle(checks[index]!.clientId, extras.reservation, stands ? checks[index]!.cost : 0);
     });
     if (!stands) await Promise.all(settled);
-    const decisions = answers.map(decisionOf);
+    const decisions = batch.items.map(({ decision }) => decision);
     return stands ? decisions : decisions.map((decision, place) => (decision.allowed ? peeks[place]! : decision));
   }
 
@@ -64,7 +63,7 @@ export function createAllOrNothing({ limiter, settler }: AllOrNothingDeps): AllO
       if (peeks.some(({ allowed }) => !allowed) || checks.every(({ peek }) => peek)) return peeks;
       if (!atOnce || !isCertain(checks, peeks)) return reserve(checks, peeks);
       // Not as a batch, which may have to wait for a later turn of the event loop.
-      const taken = checks.map((check) => limiter.check(check));
+      const taken = checks.map((check) => decideAlone(limiter, check));
       const now = taken.filter((one): one is Decision => !(one instanceof Promise));
       return now.length === taken.length ? now : Promise.all(taken.map(async (one) => one));
     };

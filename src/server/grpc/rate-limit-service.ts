@@ -1,5 +1,5 @@
-import { waitingBatchBytes, waitingCheckBytes } from '../../limits/heap-bytes.js';
-import { CheckBatch } from '../../limits/decide/check-batch.js';
+import { waitingBatchBytes } from '../../limits/heap-bytes.js';
+import { CheckBatch, decideAlone } from '../../limits/decide/check-batch.js';
 import type { Decision } from '../../limits/decide/decision.js';
 import { rateLimitHeaders } from '../../limits/request/rate-limit-headers.js';
 import type { TraceContext } from '../../lib/trace-context.js';
@@ -70,9 +70,9 @@ export function createRateLimitService({ edge, allOrNothing }: RateLimitDeps): S
     if (first === undefined) return answer(plans, [], prefix);
     if (planned.length === 1) {
       waiting.requireRoom('check');
-      const decision = limiter.check(first.check);
+      const decision = decideAlone(limiter, first.check);
       if (!(decision instanceof Promise)) return answer(plans, [decision], prefix);
-      return later(waitingCheckBytes(first.check), decision, (one) => answer(plans, [one], prefix));
+      return later(waitingBatchBytes(CheckBatch.of([first.check])), decision, (one) => answer(plans, [one], prefix));
     }
     waiting.requireRoom('batch');
     const checks = planned.map(({ check }) => check);

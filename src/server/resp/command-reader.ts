@@ -66,7 +66,7 @@ export function createCommandReader(policies: Policies): CommandReader {
       if (!isUtf8(bytes.subarray(at, frame.end))) throw notUtf8();
       const question = QUESTIONS.get(name)!(textsOf(bytes), policies);
       if (question instanceof ErrorText) {
-        batch.addAnswer(REFUSED);
+        batch.addError(REFUSED);
         return question;
       }
       batch.add(question.check);
@@ -74,7 +74,7 @@ export function createCommandReader(policies: Policies): CommandReader {
       return question.reply;
     } catch (error) {
       if (!(error instanceof TokenringError)) throw error;
-      batch.addAnswer(error);
+      batch.addError(error);
       return allowReply;
     }
   }
@@ -98,7 +98,7 @@ export function createCommandReader(policies: Policies): CommandReader {
       const question = mayKnow ? known.recall(bytes, view, at) : undefined;
       if (question !== undefined) {
         const { idStart, idEnd } = known.place;
-        (batch ??= new CheckBatch(capacity, bytes)).addBytes(idStart, idEnd, question.asked);
+        (batch ??= new CheckBatch(bytes)).addBytes(idStart, idEnd, question.params);
         replies.push(question.reply);
         at = known.place.end;
         continue;
@@ -109,7 +109,7 @@ export function createCommandReader(policies: Policies): CommandReader {
       else if (frame.count > 0) {
         const name = bytes.toString('latin1', frame.starts[0], frame.ends[0]).toUpperCase();
         if (!single && QUESTIONS.has(name)) {
-          replies.push(addQuestion(bytes, at, name, (batch ??= new CheckBatch(capacity, bytes))));
+          replies.push(addQuestion(bytes, at, name, (batch ??= new CheckBatch(bytes))));
           general += 1;
         } else if (batch === undefined) return other(bytes, at, name);
         else break;

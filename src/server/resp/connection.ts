@@ -121,11 +121,11 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       }
       const write = (): void => {
         writer.write((out ??= pool.take()), batch, replies, session.protocol);
-        const only = batch.size === 1 ? batch.answerAt(0) : undefined;
-        if (only instanceof TokenringError) counters.inFlight -= 1;
-        else edge.answered(only?.source ?? 'batch', startMs);
+        const only = batch.size === 1 ? batch.items[0] : undefined;
+        if (only?.error !== undefined) counters.inFlight -= 1;
+        else edge.answered(only?.origin?.source ?? 'batch', startMs);
       };
-      const later = limiter.checkMany(batch);
+      const later = limiter.decide(batch);
       if (later === undefined) {
         write();
         return undefined;

@@ -1,9 +1,10 @@
-import type { Answer, CheckBatch, VisitPlain } from '../../limits/decide/check-batch.js';
+import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/decide.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import { countDecision, countProblem } from '../edge/counters.js';
 import type { Counters } from '../edge/counters.js';
+import { OriginFragments } from '../edge/origin-fragments.js';
 import { fragmentOf } from '../../lib/byte-writer.js';
 import type { ByteWriter, Fragment } from '../../lib/byte-writer.js';
 import { ErrorText, Named, writeValue } from './value.js';
@@ -49,8 +50,6 @@ interface DecisionWriter {
 
 /** Upper bound of a usual answer without its origin. */
 const PLAIN_BYTES = 192;
-/** Origins whose last parts are kept. */
-const MAX_TAILS = 256;
 /** `retryAfterMs` of a denial that no wait ends. */
 const NEVER = -1;
 
@@ -83,28 +82,21 @@ const PARTS = {
 /** Writes decisions as bytes, without a string or an object for each. */
 export function createDecisionWriter(counters: Counters): DecisionWriter {
   /** The last parts of answers to `TR.ALLOW`, by their origin. */
-  const tails = { 2: new Map<Origin, Fragment>(), 3: new Map<Origin, Fragment>() };
+  const tails = {
+    2: new OriginFragments((origin) => tailText(origin, 2)),
+    3: new OriginFragments((origin) => tailText(origin, 3)),
+  };
 
-  function tailOf(origin: Origin, protocol: Protocol): Fragment {
-    const known = tails[protocol];
-    let tail = known.get(origin);
-    if (tail === undefined) {
-      if (known.size >= MAX_TAILS) known.clear();
-      known.set(origin, (tail = fragmentOf(tailText(origin, protocol))));
-    }
-    return tail;
-  }
-
-  function writePlain(out: ByteWriter, protocol: Protocol, ...decided: Parameters<VisitPlain>): void {
-    const [allowed, limit, remaining, retryAfterMs, resetMs, origin] = decided;
+  function writePlain(out: ByteWriter, protocol: Protocol, item: BatchItem): void {
+    const { allowed, limit, remaining, retryAfterMs, resetMs, origin } = item;
     const parts = PARTS[protocol];
-    const tail = tailOf(origin, protocol);
+    const tail = tails[protocol].of(origin!);
     out.reserve(PLAIN_BYTES + tail.length);
     out.fragment(allowed ? parts.allowed : parts.denied);
     out.decimal(limit);
     out.fragment(parts.remaining);
     out.decimal(remaining);
-    if (retryAfterMs === NEVER) {
+    if (retryAfterMs === null) {
       out.fragment(parts.never);
       out.fragment(parts.afterNever);
     } else {
@@ -116,50 +108,34 @@ export function createDecisionWriter(counters: Counters): DecisionWriter {
     out.fragment(tail);
   }
 
-  function writeOther(out: ByteWriter, reply: DecisionReply | ErrorText, answer: Answer, protocol: Protocol): void {
-    if (reply instanceof ErrorText || answer instanceof TokenringError) {
-      const error = reply instanceof ErrorText ? reply : (answer as TokenringError);
+  function writeItem(out: ByteWriter, reply: DecisionReply | ErrorText, item: BatchItem, protocol: Protocol): void {
+    if (reply instanceof ErrorText || item.error !== undefined) {
+      const error = reply instanceof ErrorText ? reply : item.error!;
       countProblem(counters, error instanceof TokenringError ? error.code : 'invalid_request');
       return writeValue(out, error, protocol);
     }
-    countDecision(counters, answer.allowed, answer);
-    if (reply.kind === 'throttle') {
-      const { allowed, remaining, retryAfterMs, resetMs } = answer;
-      return writeThrottle(out, reply, allowed, remaining, retryAfterMs ?? NEVER, resetMs);
-    }
-    writeValue(out, protocol === 3 ? namedDecision(answer) : listedDecision(answer), protocol);
+    countDecision(counters, item.allowed, item.origin!);
+    if (reply.kind === 'throttle') writeThrottle(out, reply, item);
+    else if (item.limits === undefined && item.extras === undefined) writePlain(out, protocol, item);
+    else writeValue(out, protocol === 3 ? namedDecision(item.decision) : listedDecision(item.decision), protocol);
   }
 
   return {
-    write(out, batch, replies, protocol) {
-      let place = 0;
-      const plain: VisitPlain = (allowed, limit, remaining, retryAfterMs, resetMs, origin) => {
-        const reply = replies[place] as DecisionReply;
-        place += 1;
-        countDecision(counters, allowed, origin);
-        if (reply.kind === 'throttle') writeThrottle(out, reply, allowed, remaining, retryAfterMs, resetMs);
-        else writePlain(out, protocol, allowed, limit, remaining, retryAfterMs, resetMs, origin);
-      };
-      batch.visit(0, batch.size, plain, (answer) => {
-        writeOther(out, replies[place]!, answer, protocol);
-        place += 1;
-      });
+    write(out, { items }, replies, protocol) {
+      items.forEach((item, index) => writeItem(out, replies[index]!, item, protocol));
     },
   };
 }
 
-/** @param retryAfterMs 0 when allowed, `NEVER` for a denial that no wait ends */
 function writeThrottle(
   out: ByteWriter,
   { passed, limited, peekMs }: ThrottleReply,
-  allowed: boolean,
-  remaining: number,
-  retryAfterMs: number,
-  resetMs: number,
+  { allowed, remaining, retryAfterMs, resetMs }: BatchItem,
 ): void {
   out.reserve(PLAIN_BYTES);
   // The check asked for one token, which a peek of redis-cell does not need. Below 1 ms, only rounding is left.
-  const waitMs = peekMs === undefined ? retryAfterMs : Math.max(0, Math.floor(retryAfterMs - peekMs));
+  const askedMs = retryAfterMs ?? NEVER;
+  const waitMs = peekMs === undefined ? askedMs : Math.max(0, Math.floor(askedMs - peekMs));
   const isLimited = peekMs === undefined ? !allowed : waitMs > 0;
   out.fragment(isLimited ? limited : passed);
   out.decimal(remaining);

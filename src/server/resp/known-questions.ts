@@ -1,4 +1,4 @@
-import type { Asked } from '../../limits/decide/decide.js';
+import type { CheckParams } from '../../limits/decide/decide.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { standsAt, textOf } from '../validate/known-text.js';
 import type { Text } from '../validate/known-text.js';
@@ -20,7 +20,7 @@ interface Known {
   readonly before: Text;
   /** Everything behind the client, beginning with CRLF. */
   readonly after: Text;
-  readonly asked: Asked;
+  readonly params: CheckParams;
   readonly reply: DecisionReply;
 }
 
@@ -75,15 +75,15 @@ export function createKnownQuestions(): KnownQuestions {
       return undefined;
     },
     remember(bytes, at, frame, { check, reply }) {
-      const { requestId, reservation, terms, rules, cost, peek, replicated, trace } = check;
+      const { requestId, reservation, terms, rules, cost, peek, replicated } = check;
       if (frame.isLine || requestId !== undefined || reservation !== undefined || terms !== undefined) return;
       const [idStart, idEnd] = [frame.starts[1]!, frame.ends[1]!];
       if (!isPlain(bytes, idStart, idEnd) || frame.end - at > MAX_KNOWN_BYTES) return;
       const dollar = bytes.lastIndexOf('$', idStart - 1);
       const before = textOf(bytes.subarray(at, dollar + 1));
       const after = textOf(bytes.subarray(idEnd, frame.end));
-      const asked = { rules, cost, peek, replicated, trace, requestId, reservation, terms };
-      known.unshift({ before, after, asked, reply });
+      const params = { rules, cost, peek, replicated, reservation, terms };
+      known.unshift({ before, after, params, reply });
       if (known.length > MAX_KNOWN) known.pop();
     },
   };

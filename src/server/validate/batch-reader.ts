@@ -2,7 +2,7 @@ import type { Policies } from '../../policy/active-policies.js';
 import { batchItemId, MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
 import { CheckBatch } from '../../limits/decide/check-batch.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
-import type { Asked } from '../../limits/decide/decide.js';
+import type { Check, CheckParams } from '../../limits/decide/decide.js';
 import { TokenringError } from '../../lib/error.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
 import { parseJson } from './json.js';
@@ -36,7 +36,7 @@ const CLOSE_BRACE = 0x7d;
  */
 interface Ending {
   readonly text: Text;
-  readonly asked: Asked;
+  readonly params: CheckParams;
   readonly hasRequestId: boolean;
 }
 
@@ -75,15 +75,15 @@ export function createBatchReader(policies: Policies): BatchReader {
   }
 
   /** @param itemId the request id that the batch gives the item */
-  function remember(bytes: Buffer, check: Asked, itemId: string | undefined): void {
-    const { requestId, reservation, terms, ...asked } = check;
+  function remember(bytes: Buffer, check: Check, itemId: string | undefined): void {
+    const { requestId, reservation, terms, rules, cost, peek, replicated } = check;
     if (reservation !== undefined || terms !== undefined) return;
     const own = requestId === itemId ? undefined : requestId;
     const hasRequestId = own !== undefined;
     const constant = hasRequestId ? withoutRequestId(bytes, own) : bytes;
     if (constant === undefined || constant.length > MAX_ENDING_BYTES) return;
     const text = textOf(constant);
-    endings.unshift({ text, asked: { ...asked, requestId: undefined, reservation, terms }, hasRequestId });
+    endings.unshift({ text, params: { rules, cost, peek, replicated, reservation, terms }, hasRequestId });
     if (endings.length > MAX_ENDINGS) endings.pop();
   }
 
@@ -107,7 +107,7 @@ export function createBatchReader(policies: Policies): BatchReader {
       if (idEnd > 0) remember(bytes.subarray(idEnd, end), check, itemId);
     } catch (error) {
       if (!(error instanceof TokenringError)) throw error;
-      batch.addAnswer(error);
+      batch.addError(error);
     }
     return true;
   }
@@ -120,7 +120,7 @@ export function createBatchReader(policies: Policies): BatchReader {
       const head = readHead(body, view);
       if (head === undefined) return undefined;
       const capacity = Math.min(MAX_BATCH, Math.ceil(body.length / MIN_ITEM_BYTES));
-      const batch = new CheckBatch(capacity, body, head.batchId);
+      const batch = new CheckBatch(body, head.batchId);
       let at = head.end;
       let parsed = 0;
       for (;;) {
@@ -133,7 +133,7 @@ export function createBatchReader(policies: Policies): BatchReader {
           const constantEnd = idEnd + ending.text.length;
           const requestIdEnd = ending.hasRequestId ? findRequestIdEnd(body, constantEnd) : constantEnd;
           if (requestIdEnd >= 0) {
-            batch.addBytes(idStart, idEnd, ending.asked, constantEnd, requestIdEnd);
+            batch.addBytes(idStart, idEnd, ending.params, constantEnd, requestIdEnd);
             end = ending.hasRequestId ? requestIdEnd + ID_END_BYTES : constantEnd;
           }
         }

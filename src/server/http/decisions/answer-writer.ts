@@ -1,9 +1,8 @@
-import type { Answer, CheckBatch, VisitPlain } from '../../../limits/decide/check-batch.js';
-import type { Origin } from '../../../limits/decide/decision.js';
-import { TokenringError } from '../../../lib/error.js';
+import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
 import { countDecision, countProblem } from '../../edge/counters.js';
 import { fragmentOf } from '../../../lib/byte-writer.js';
 import type { Fragment } from '../../../lib/byte-writer.js';
+import { OriginFragments } from '../../edge/origin-fragments.js';
 import { WriterPool } from '../../edge/writer-pool.js';
 import type { Counters } from '../../edge/counters.js';
 import { asciiJson, decisionJson, originJson } from './answer.js';
@@ -38,8 +37,6 @@ const NO_WAIT = fragmentOf(',"retryAfterMs":0,"resetMs":');
 const NEVER = fragmentOf(',"retryAfterMs":null,"resetMs":');
 const WAIT = fragmentOf(',"retryAfterMs":');
 const RESET = fragmentOf(',"resetMs":');
-/** Origins whose last parts are kept. */
-const MAX_TAILS = 256;
 const BEGIN = '{"results":[';
 const END = ']}';
 const COMMA = ',';
@@ -53,25 +50,15 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
 
   /** The first part of the last allowed and of the last denied answer, as most answers share them. */
   const heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
-  /** The last parts of answers, by their origin. */
-  const tails = new Map<Origin, Fragment>();
+  const tails = new OriginFragments((origin) => `${originJson(origin)}},`);
 
-  function tailOf(origin: Origin): Fragment {
-    let tail = tails.get(origin);
-    if (tail === undefined) {
-      if (tails.size >= MAX_TAILS) tails.clear();
-      tails.set(origin, (tail = fragmentOf(`${originJson(origin)}},`)));
+  function otherJson(item: BatchItem): string {
+    if (item.error !== undefined) {
+      countProblem(counters, item.error.code);
+      return asciiJson({ error: item.error });
     }
-    return tail;
-  }
-
-  function otherJson(answer: Answer): string {
-    if (answer instanceof TokenringError) {
-      countProblem(counters, answer.code);
-      return asciiJson({ error: answer });
-    }
-    countDecision(counters, answer.allowed, answer);
-    return decisionJson(answer);
+    countDecision(counters, item.allowed, item.origin!);
+    return decisionJson(item.decision);
   }
 
   return {
@@ -79,16 +66,16 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
       const out = pool.take();
       out.ascii(BEGIN);
 
-      const plain: VisitPlain = (allowed, limit, remaining, retryAfterMs, resetMs, origin) => {
-        countDecision(counters, allowed, origin);
+      const plain = ({ allowed, limit, remaining, retryAfterMs, resetMs, origin }: BatchItem): void => {
+        countDecision(counters, allowed, origin!);
         const outcome = allowed ? 'allowed' : 'denied';
         if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
-        const tail = tailOf(origin);
+        const tail = tails.of(origin!);
         out.reserve(PLAIN_BYTES + tail.length);
         out.fragment(heads[outcome].head);
         out.decimal(remaining);
         if (retryAfterMs === 0) out.fragment(NO_WAIT);
-        else if (retryAfterMs < 0) out.fragment(NEVER);
+        else if (retryAfterMs === null) out.fragment(NEVER);
         else {
           out.fragment(WAIT);
           out.decimal(retryAfterMs);
@@ -98,15 +85,22 @@ export function createAnswerWriters(counters: Counters): AnswerWriters {
         out.fragment(tail);
       };
 
-      function other(answer: Answer): void {
-        const json = otherJson(answer);
+      function other(item: BatchItem): void {
+        const json = otherJson(item);
         out.reserve(json.length + COMMA.length);
         out.ascii(json);
         out.ascii(COMMA);
       }
 
       return {
-        write: (batch, from, to) => batch.visit(from, to, plain, other),
+        write(batch, from, to) {
+          for (let index = from; index < to; index += 1) {
+            const item = batch.items[index]!;
+            const isPlain = item.error === undefined && item.limits === undefined && item.extras === undefined;
+            if (isPlain) plain(item);
+            else other(item);
+          }
+        },
         end() {
           out.reserve(END.length);
           // In place of the last comma.

@@ -1,4 +1,4 @@
-import type { Decision, Origin, Source } from '../../../limits/decide/decision.js';
+import type { Decision, Origin } from '../../../limits/decide/decision.js';
 
 /**
  * Formats a decision as JSON in ASCII. The JSON is written by hand, as this is the hot path. A test checks that it
@@ -21,22 +21,8 @@ function statsJson({ allowed, limit, remaining, retryAfterMs, resetMs }: Decisio
   return `{"allowed":${allowed},"limit":${limit},"remaining":${remaining},"retryAfterMs":${retryAfterMs},"resetMs":${resetMs}`;
 }
 
-/** Nodes whose JSON is kept. A ring has fewer, and each of its answers names one. */
-const MAX_OWNERS = 1_024;
-const keptJson = new Map<string, Partial<Record<Source, string>>>();
-
 /** The part of the JSON that decisions of one origin share; it begins with a comma. */
 export function originJson({ owner, source, degraded }: Origin): string {
-  if (degraded) return writeOrigin(owner, source, degraded);
-  let bySource = keptJson.get(owner);
-  if (bySource === undefined) {
-    if (keptJson.size >= MAX_OWNERS) keptJson.clear();
-    keptJson.set(owner, (bySource = {}));
-  }
-  return (bySource[source] ??= writeOrigin(owner, source, degraded));
-}
-
-function writeOrigin(owner: string, source: Source, degraded: boolean): string {
   return `,"owner":${asciiJson(owner)},"source":"${source}","degraded":${degraded}`;
 }
 

@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { batchItemId } from '../../../limits/batch-item-id.js';
-import { CheckBatch } from '../../../limits/decide/check-batch.js';
+import { CheckBatch, decideAlone } from '../../../limits/decide/check-batch.js';
 import type { Check } from '../../../limits/decide/decide.js';
 import type { Decision } from '../../../limits/decide/decision.js';
-import { waitingBatchBytes, waitingCheckBytes } from '../../../limits/heap-bytes.js';
+import { waitingBatchBytes } from '../../../limits/heap-bytes.js';
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
 import type { TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
@@ -182,8 +182,9 @@ export function createDecisionHandlers(
       const check = readGatewayCheck(req, policies);
       waiting.requireRoom('check');
       const send = (decision: Decision): void => sendToGateway(req, res, gateway, check, decision, startMs);
-      const decision = limiter.check(tracedCheck(check, traceOf(req.headers)));
-      if (decision instanceof Promise) waitFor(waiting.charge(waitingCheckBytes(check), decision.then(send)), fail);
+      const decision = decideAlone(limiter, tracedCheck(check, traceOf(req.headers)));
+      if (decision instanceof Promise)
+        waitFor(waiting.charge(waitingBatchBytes(CheckBatch.of([check])), decision.then(send)), fail);
       else send(decision);
     } catch (error) {
       fail(error);
@@ -216,10 +217,10 @@ export function createDecisionHandlers(
 
   const answerCheck: Respond<Check> = (check, send, startMs, trace) => {
     waiting.requireRoom('check');
-    const decision = limiter.check(tracedCheck(check, trace));
+    const decision = decideAlone(limiter, tracedCheck(check, trace));
     if (decision instanceof Promise) {
       const sent = decision.then((later) => sendDecision(send, check, later, startMs));
-      return waiting.charge(waitingCheckBytes(check), sent);
+      return waiting.charge(waitingBatchBytes(CheckBatch.of([check])), sent);
     }
     sendDecision(send, check, decision, startMs);
     return undefined;
@@ -235,7 +236,7 @@ export function createDecisionHandlers(
   const answerBatch: Respond<CheckBatch | BatchItems> = (asked, send, startMs, trace) => {
     waiting.requireRoom('batch');
     if (asked instanceof CheckBatch) return decideBatch(tracedBatch(asked, trace), send, startMs);
-    const batch = new CheckBatch(asked.most);
+    const batch = new CheckBatch();
     const readSome = (): boolean => {
       // One a step, as an item that is not valid may take a ms.
       const item = asked.items.next();
@@ -248,7 +249,7 @@ export function createDecisionHandlers(
         batch.add(tracedCheck(readCheck(item.value, policies, itemId), trace));
       } catch (error) {
         if (!(error instanceof TokenringError)) throw error;
-        batch.addAnswer(error);
+        batch.addError(error);
       }
       return false;
     };
@@ -273,7 +274,7 @@ export function createDecisionHandlers(
         return undefined;
       });
     };
-    const later = limiter.checkMany(batch);
+    const later = limiter.decide(batch);
     return later === undefined ? write() : waiting.charge(waitingBatchBytes(batch), later.then(write));
   }
 

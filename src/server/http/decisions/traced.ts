@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { CheckBatch } from '../../../limits/decide/check-batch.js';
+import type { CheckBatch } from '../../../limits/decide/check-batch.js';
 import type { Check } from '../../../limits/decide/decide.js';
 import { readTraceContext } from '../../../lib/trace-context.js';
 import type { TraceContext } from '../../../lib/trace-context.js';
@@ -16,13 +16,9 @@ export function tracedCheck(check: Check, trace: TraceContext | undefined): Chec
   return trace === undefined ? check : Object.assign({}, check, { trace });
 }
 
-/** Adds the trace of their request to the checks that are not answered yet. Each of them becomes an object. */
+/** Adds the trace of their request to the checks. */
 export function tracedBatch(batch: CheckBatch, trace: TraceContext | undefined): CheckBatch {
-  if (trace === undefined) return batch;
-  const traced = new CheckBatch(batch.size);
-  for (let place = 0; place < batch.size; place += 1) {
-    if (batch.isAnswered(place)) traced.addAnswer(batch.answerAt(place));
-    else traced.add(Object.assign({}, batch.check(place), { trace }));
-  }
-  return traced;
+  batch.trace = trace;
+  for (const item of batch.items) if (item.isObject) item.traceUnder(trace);
+  return batch;
 }
