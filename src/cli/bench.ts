@@ -1,28 +1,12 @@
 import { isatty } from 'node:tty';
 import { Pool } from 'undici';
 import { SettingsError } from '../app/settings/settings.js';
-import type { Command, Input } from './command.js';
-import { FAILED, REMOTE, urlOf } from './remote.js';
-import { tokenHeader } from './token.js';
+import type { Input, Run } from './remote.js';
+import { FAILED, tokenHeader, urlOf } from './remote.js';
 
 /** Upper bounds of the histogram in ms: doubling from 0.125 to 4,096. */
 const BOUNDS_MS = Array.from({ length: 16 }, (_, i) => 0.125 * 2 ** i);
 const BAR = 40;
-
-export const bench: Command = {
-  usage: 'bench',
-  summary: 'Asks for decisions as fast as the connections allow, and shows rate and latency.',
-  positionals: [0, 0],
-  options: {
-    ...REMOTE,
-    seconds: { value: 'N', meaning: 'how long (default 10)' },
-    connections: { value: 'N', meaning: 'requests in flight, each on its connection (default 16)' },
-    clients: { value: 'N', meaning: 'client ids, asked in turn (default 1000)' },
-  },
-  exits: { 0: 'all requests were decided', 1: 'some failed', 2: 'error' },
-  examples: ['tokenring bench', 'tokenring bench --url localhost:8081 --seconds 30 --connections 64 --json'],
-  run: (input) => measure(input),
-};
 
 interface Result {
   allowed: number;
@@ -31,7 +15,7 @@ interface Result {
   readonly latenciesMs: number[];
 }
 
-async function measure(input: Input): Promise<number> {
+export const bench: Run = async (input) => {
   const url = urlOf(input);
   const seconds = count(input, 'seconds', 10);
   const connections = count(input, 'connections', 16);
@@ -84,7 +68,7 @@ async function measure(input: Input): Promise<number> {
   const summary = { perSecond, allowed, denied, failed, latencyMs };
   process.stdout.write(input.switches.has('json') ? `${JSON.stringify(summary)}\n` : asText(summary, sorted));
   return failed === 0 ? 0 : 1;
-}
+};
 
 interface Summary {
   readonly perSecond: number;

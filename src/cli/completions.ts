@@ -1,6 +1,7 @@
+import type { Command } from 'commander';
 import { SettingsError } from '../app/settings/settings.js';
 import { flag, SETTINGS } from '../app/settings/setting-table.js';
-import type { Command } from './command.js';
+import type { Run } from './remote.js';
 
 type Words = ReadonlyMap<string, readonly string[]>;
 
@@ -23,27 +24,15 @@ const SHELLS: Readonly<Record<string, (words: Words) => string>> = {
       .join(''),
 };
 
-/** The command that completes these commands. */
-export const completionsOf = (
-  commands: Readonly<Record<string, () => Promise<Command>>>,
-  nodeCommands: readonly string[],
-): Command => ({
-  usage: 'completions bash|zsh|fish',
-  summary: 'Prints a script that completes commands and options in a shell.',
-  positionals: [1, 1],
-  options: {},
-  exits: { 0: 'done', 2: 'error' },
-  examples: ['source <(tokenring completions bash)', 'tokenring completions fish | source'],
-  async run({ positionals: [shell] }) {
+/** The command that completes the commands of a program. commander has no completions. */
+export const completionsOf =
+  (program: Command): Run =>
+  ({ positionals: [shell] }) => {
     const script = Object.hasOwn(SHELLS, shell!) ? SHELLS[shell!] : undefined;
     if (script === undefined) throw new SettingsError(`completions: expected ${Object.keys(SHELLS).join(', ')}`);
-    const settings = ['--config', ...Object.keys(SETTINGS).map(flag), '--help'];
-    const words = new Map<string, readonly string[]>(nodeCommands.map((name) => [name, settings]));
-    for (const [name, load] of Object.entries(commands)) {
-      const { options } = await load();
-      words.set(name, [...Object.keys(options).map((one) => `--${one}`), '--help']);
-    }
-    process.stdout.write(script(words));
+    const settings = ['--config', ...Object.keys(SETTINGS).map(flag)];
+    const flagsOf = (command: Command): readonly string[] =>
+      ['serve', 'cluster'].includes(command.name()) ? settings : command.options.map(({ long }) => long!);
+    process.stdout.write(script(new Map(program.commands.map((one) => [one.name(), [...flagsOf(one), '--help']]))));
     return 0;
-  },
-});
+  };

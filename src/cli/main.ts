@@ -1,9 +1,8 @@
-import { runCommand, wantsHelp } from './command.js';
-import { COMMANDS, NODE_COMMANDS } from './commands.js';
-import { nearestName } from '../lib/mistake.js';
-import { VERSION } from '../lib/version.js';
+import { CommanderError } from 'commander';
+import { SettingsError } from '../app/settings/settings.js';
+import { createProgram, unknownCommand } from './program.js';
 
-const [command = '', ...args] = process.argv.slice(2);
+const [name = '', ...args] = process.argv.slice(2);
 try {
   await run();
 } catch (error) {
@@ -13,28 +12,18 @@ try {
 }
 
 async function run(): Promise<void> {
-  if (command === 'serve' || command === 'cluster') {
-    if (wantsHelp(args)) return void process.stdout.write((await import('./usage.js')).nodeUsage(command));
-    if (command === 'serve') return (await import('./run/serve.js')).serve(args, process.env);
-    return (await import('./run/cluster.js')).runCluster(args, process.env);
+  const program = createProgram(args);
+  const names = program.commands.map((command) => command.name());
+  if (name === '') throw new SettingsError(`expected a command: ${names.join(', ')}; see tokenring --help`);
+  if (args.length === 1 && (args[0] === '--help' || args[0] === '-h') && names.includes(name))
+    return program.commands.find((command) => command.name() === name)!.outputHelp();
+  try {
+    await program.parseAsync([name, ...args], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Commander ends so after it has shown its help or the version.
+    if (error.exitCode !== 0) throw unknownCommand(name, error);
   }
-  if (Object.hasOwn(COMMANDS, command)) {
-    process.exitCode = await runCommand(command, await COMMANDS[command]!(), args, process.env);
-    return;
-  }
-  if (command === '--version' || command === '-v') return void process.stdout.write(`${VERSION}\n`);
-  if (['help', '--help', '-h'].includes(command))
-    return void process.stdout.write(await (await import('./usage.js')).overview());
-  process.stderr.write(`tokenring: ${unknownCommand()}\n`);
-  process.exitCode = 2;
-}
-
-function unknownCommand(): string {
-  const names = [...NODE_COMMANDS, ...Object.keys(COMMANDS)];
-  if (command === '') return `expected a command: ${names.join(', ')}; see tokenring --help`;
-  const nearest = nearestName(command, names);
-  const hint = nearest === undefined ? 'see tokenring --help' : `did you mean ${nearest}?`;
-  return `unknown command ${JSON.stringify(command)}; ${hint}`;
 }
 
 async function failureOf(error: unknown): Promise<string> {

@@ -3,38 +3,22 @@ import { isDeepStrictEqual } from 'node:util';
 import { SettingsError } from '../app/settings/settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
 import { parseJson } from '../server/validate/json.js';
-import type { Command, Input } from './command.js';
-import { ask, FAILED, printable, REMOTE, show, showProblem } from './remote.js';
+import type { Input, Run } from './remote.js';
+import { ask, FAILED, printable, show, showProblem } from './remote.js';
 
 type Policies = Readonly<Record<string, unknown>>;
 
-const USAGE = 'policies get [NAME] | put NAME FILE | delete NAME [--force] | diff FILE | check FILE';
-
-export const policies: Command = {
-  usage: USAGE,
-  summary: 'Shows, writes, deletes, compares, and checks named policies. put and delete need the role admin.',
-  positionals: [1, 3],
-  options: { ...REMOTE, force: { meaning: 'delete a policy that was asked for in the last hour' } },
-  exits: { 0: 'done; no difference; no mistake', 1: 'diff: some difference; check: some mistake', 2: 'error' },
-  examples: [
-    'tokenring policies get api',
-    'TOKENRING_TOKEN=… tokenring policies put api api.json',
-    'TOKENRING_TOKEN=… tokenring policies delete api',
-    'tokenring policies diff config/policies.json',
-    'tokenring policies check config/policies.json',
-  ],
-  run(input) {
-    const [action, ...args] = input.positionals;
-    const [first, second] = args;
-    if (input.switches.has('force') && action !== 'delete')
-      throw new SettingsError('policies: --force is for delete alone');
-    if (action === 'get' && args.length <= 1) return get(input, first);
-    if (action === 'put' && first !== undefined && second !== undefined) return put(input, first, second);
-    if (action === 'delete' && first !== undefined && args.length === 1) return remove(input, first);
-    if (action === 'diff' && first !== undefined && args.length === 1) return diff(input, first);
-    if (action === 'check' && first !== undefined && args.length === 1) return check(first);
-    throw new SettingsError(`policies: expected ${USAGE}`);
-  },
+export const policies: Run = (input) => {
+  const [action, ...args] = input.positionals;
+  const [first, second] = args;
+  if (input.switches.has('force') && action !== 'delete')
+    throw new SettingsError('policies: --force is for delete alone');
+  if (action === 'get' && args.length <= 1) return get(input, first);
+  if (action === 'put' && first !== undefined && second !== undefined) return put(input, first, second);
+  if (action === 'delete' && first !== undefined && args.length === 1) return remove(input, first);
+  if (action === 'diff' && first !== undefined && args.length === 1) return diff(input, first);
+  if (action === 'check' && first !== undefined && args.length === 1) return check(first);
+  throw new SettingsError(`policies: expected ${input.usage}`);
 };
 
 const pathOf = (name: string): string => `/v1/policies/${encodeURIComponent(name)}`;

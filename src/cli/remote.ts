@@ -1,19 +1,22 @@
 import { asciiJson } from '../server/http/decisions/answer.js';
 import { SettingsError } from '../app/settings/settings.js';
-import { tokenHeader } from './token.js';
-import type { Input } from './command.js';
+
+/** The parsed command line of a command that asks a node, or needs none. */
+export interface Input {
+  readonly positionals: readonly string[];
+  readonly values: Readonly<Record<string, string | undefined>>;
+  /** The switches that were given. */
+  readonly switches: ReadonlySet<string>;
+  /** The command line after `tokenring`, for errors. */
+  readonly usage: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Runs a command. @returns the exit code */
+export type Run = (input: Input) => Promise<number> | number;
 
 const TIMEOUT_MS = 5_000;
-const DEFAULT_URL = 'http://127.0.0.1:8080';
-
-/** The options of each command that asks a node. */
-export const REMOTE = {
-  url: {
-    value: 'URL',
-    meaning: `the node to ask (default: TOKENRING_URL, else ${DEFAULT_URL}); http:// may be left out`,
-  },
-  json: { meaning: 'print the answer as JSON' },
-} as const;
+export const DEFAULT_URL = 'http://127.0.0.1:8080';
 
 /** The exit code of a command that failed. */
 export const FAILED = 2;
@@ -123,4 +126,16 @@ export function urlOf({ values, env }: Pick<Input, 'values' | 'env'>): URL {
     throw new SettingsError(`${name}: ${JSON.stringify(text)} is not valid, expected host:port or http://host:port`);
   }
   return parsed;
+}
+
+/**
+ * Returns the header with the token from `TOKENRING_TOKEN` in the environment. A flag would be visible in lists of
+ * processes.
+ */
+export function tokenHeader(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const token = env['TOKENRING_TOKEN'];
+  if (token === undefined || token === '') return {};
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new SettingsError('TOKENRING_TOKEN: the value given is not valid, expected printable ASCII without spaces');
+  return { authorization: `Bearer ${token}` };
 }

@@ -5,9 +5,9 @@ import type { Counted } from '../lib/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../limits/top-clients.js';
 import type { Ranking, Span } from '../limits/top-clients.js';
 import { SettingsError } from '../app/settings/settings.js';
-import type { Command, Input } from './command.js';
+import type { Input, Run } from './remote.js';
 import { asciiJson } from '../server/http/decisions/answer.js';
-import { ask, FAILED, REMOTE } from './remote.js';
+import { ask, FAILED } from './remote.js';
 import { applyKey, renderTop } from './top-screen.js';
 import type { Choice, Sample } from './top-screen.js';
 
@@ -21,20 +21,8 @@ const CLEAR_LINE = '\x1b[K';
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const CLEAR_BELOW = '\x1b[J';
 
-export const top: Command = {
-  usage: 'top',
-  summary: 'Shows live what all members decide, and the clients that are denied, ask, or consume most.',
-  positionals: [0, 0],
-  options: {
-    ...REMOTE,
-    once: { meaning: 'print one view, after measuring for a second, and end' },
-    span: { value: 'SPAN', meaning: 'minute (default) or hour: how fast the counts of clients decay' },
-    policy: { value: 'NAME', meaning: 'only clients under this policy' },
-  },
-  exits: { 0: 'ended by q or Ctrl-C, or printed once', 2: 'error' },
-  examples: ['tokenring top', 'tokenring top --url localhost:8081 --span hour', 'tokenring top --once --json'],
-  run: (input) => (input.switches.has('once') || input.switches.has('json') ? once(input) : live(input)),
-};
+export const top: Run = (input) =>
+  input.switches.has('once') || input.switches.has('json') ? once(input) : live(input);
 
 function spanOf({ values }: Input): Span {
   const span = values['span'] ?? 'minute';
