@@ -97,14 +97,14 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     memoryMb,
   });
   reports.ofProcess = report;
-  own?.passTo((listener) => servers.http.answerAlso(listener));
+  own?.passTo((listener) => servers.http.attachListener(listener));
   const allServers = Object.values(servers).filter((server) => server !== undefined);
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
   const { host } = settings;
   const listenHere = (): Promise<Ports> =>
     openEach(settings, async (protocol, at) => {
       if (sharing !== 'by-supervisor') return listen(servers[protocol]!.server, { host, ...at, sharing });
-      servers[protocol]!.answerAlso(group!.connections(protocol));
+      servers[protocol]!.attachListener(group!.connections(protocol));
       return at.port;
     });
   const ports = await start(member, async () => {

@@ -60,9 +60,9 @@ export class WorkerPort {
   }
 
   /** Passes the listener to the server that answers, with the connections that wait. */
-  passTo(answerAlso: (listener: Server) => void): void {
+  passTo(attachListener: (listener: Server) => void): void {
     this.listener.off('connection', this.hold);
-    answerAlso(this.listener);
+    attachListener(this.listener);
     for (const socket of this.waiting) this.listener.emit('connection', socket);
   }
 }

@@ -48,7 +48,7 @@ async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
   );
   // A port of its own beside the shared one, as a worker has it.
   const other = createServer({ allowHalfOpen: true, noDelay: true });
-  publicServer.answerAlso(other);
+  publicServer.attachListener(other);
   const [port, otherPort] = await Promise.all(
     [publicServer.server, other].map(async (server) => {
       server.listen(0, '127.0.0.1');

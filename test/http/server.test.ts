@@ -197,7 +197,7 @@ describe('the public server', () => {
       const { publicServer, waiting } = await startServer({});
       const other = createServer({ allowHalfOpen: true, noDelay: true }).listen(0, '127.0.0.1');
       await once(other, 'listening');
-      publicServer.answerAlso(other);
+      publicServer.attachListener(other);
       const { port } = other.address() as AddressInfo;
       const [wire, idle] = await Promise.all([connect(port), connect(port)]);
       idle.send(GET);

@@ -38,7 +38,7 @@ interface BoundedServer {
 export interface ProtocolServer {
   readonly server: Server;
   /** Answers the connections of one more listener, which `drain` closes too. */
-  answerAlso(listener: Listener): void;
+  attachListener(listener: Listener): void;
   /** Uses another certificate and CA for new connections. Open connections continue. */
   useTls(tls: TlsOptions): void;
   /**
@@ -50,7 +50,7 @@ export interface ProtocolServer {
 }
 
 /** The connections of one server. */
-export interface ServerConnections extends Pick<ProtocolServer, 'answerAlso' | 'useTls'> {
+export interface ServerConnections extends Pick<ProtocolServer, 'attachListener' | 'useTls'> {
   /** All sockets, including those in a TLS handshake. */
   readonly open: ReadonlySet<Socket>;
   /**
@@ -266,7 +266,7 @@ export function createConnections(bounds: ConnectionBounds, counters: Counters):
           } while (one.accepted > before && leftMs() > graceMs / 2);
           return leftMs();
         },
-        answerAlso(listener) {
+        attachListener(listener) {
           listeners.push(listener);
           listener.on('connection', (socket: Socket) => {
             if (!take(one, socket, 0)) return;

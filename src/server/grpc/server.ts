@@ -198,7 +198,7 @@ export function createGrpcServer(
 
   return {
     server,
-    answerAlso: sockets.answerAlso,
+    attachListener: sockets.attachListener,
     useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {
       // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger

@@ -174,10 +174,10 @@ export function createPublicServer(
   });
   return {
     server,
-    answerAlso(listener) {
+    attachListener(listener) {
       // node:http begins to check its timeouts when it listens, which it may never do itself.
       if (!server.listening) server.emit('listening');
-      sockets.answerAlso(listener);
+      sockets.attachListener(listener);
     },
     useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {

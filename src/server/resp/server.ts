@@ -79,7 +79,7 @@ export function createRespServer(
 
   return {
     server,
-    answerAlso: sockets.answerAlso,
+    attachListener: sockets.attachListener,
     useTls: sockets.useTls,
     async drain(noticeMs, graceMs) {
       const leftMs = await sockets.notice(noticeMs, graceMs);
