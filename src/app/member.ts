@@ -15,12 +15,11 @@ import type { Store } from '../store/store.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { Registry } from '../membership/registry.js';
 import { listen, listenOnSocket } from '../lib/listen.js';
-import { createPeerCounters } from '../protocol/link/counters.js';
-import type { PeerCounters } from '../protocol/link/counters.js';
+import { PeerCounters } from '../protocol/link/counters.js';
 import { peerKeysOf } from '../protocol/link/keys.js';
-import { createPeerServer } from '../protocol/link/server.js';
+import { PeerServer } from '../protocol/link/server.js';
 import type { PeerTls } from '../protocol/link/tls.js';
-import { createPeerTransport } from '../protocol/link/transport.js';
+import { LinkTransport } from '../protocol/link/transport.js';
 import { systemClock, systemTimers } from '../lib/system.js';
 import type { Tracing } from './tracing.js';
 import { VERSION } from '../lib/version.js';
@@ -97,14 +96,14 @@ export interface Member {
 export async function createMember(options: MemberSettings): Promise<Member> {
   const { log, tls, secret, discovery, registry, sockets, processReport, tracing } = options;
   const store = await openStore(options.store, log);
-  const peers = createPeerCounters();
+  const peers = new PeerCounters();
   const identity = { cluster: options.cluster, self: () => self, keys: peerKeysOf(secret, options.cluster) };
-  const transport = createPeerTransport(
+  const transport = new LinkTransport(
     { counters: peers, identity, log },
     { tls, socketPathOf: (id) => sockets?.socketPathOf(id) },
   );
   const receive: ClusterNode['receive'] = (message) => node.receive(message);
-  const server = createPeerServer(
+  const server = new PeerServer(
     { receive: tracing?.atOwner(receive) ?? receive, counters: peers, identity, log },
     { tls },
   );

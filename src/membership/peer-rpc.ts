@@ -2,7 +2,7 @@ import { prepareRing } from '../limits/ring/rings.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../protocol/messages.js';
-import type { Ask, Asked, PeerTransport } from '../protocol/peer-transport.js';
+import type { Ask, PeerReply, PeerTransport } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Probing } from './probing.js';
 import { createRivals, rivalOf } from './rivals.js';
@@ -65,7 +65,7 @@ export function createPeerRpc(deps: PeerRpcDeps, { suspectAfterMs, beatMs }: Pee
   let lastSender: Sender | undefined;
   let closed = false;
 
-  async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<Asked> {
+  async function ask(to: NodeId, body: PeerMessage, timeoutMs: number): Promise<PeerReply> {
     const sent = sender();
     const lastHeard = exchanged.get(to);
     const askedAtMs = clock.nowMs();

@@ -5,7 +5,7 @@ import type { Limiter } from './decide/limiter.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { Membership } from '../membership/membership.js';
-import type { Ask, Asked } from '../protocol/peer-transport.js';
+import type { Ask, PeerReply } from '../protocol/peer-transport.js';
 import type { Replicator } from '../replication/replicator.js';
 import { route } from '../membership/route.js';
 import type { BucketTable } from '../state/bucket-table.js';
@@ -73,7 +73,7 @@ export class ClientAdmin {
     return asked.every(({ kind }) => kind === 'answer');
   }
 
-  private forgetAt(ids: readonly NodeId[], clientId: string): Promise<Asked[]> {
+  private forgetAt(ids: readonly NodeId[], clientId: string): Promise<PeerReply[]> {
     return Promise.all(ids.map((id) => this.deps.ask(id, { kind: 'forget', clientId }, this.options.timeoutMs)));
   }
 }

@@ -17,8 +17,8 @@ export interface PeerTransport {
 }
 
 /** The result of one message to a peer, after the sender has noted what it says about the peer. */
-export type Asked =
+export type PeerReply =
   { readonly kind: 'answer'; readonly body: PeerAnswer } | { readonly kind: 'refused' | 'broken' | 'timeout' };
 
 /** Sends one message to a peer and resolves with the result. Never rejects; settles within `timeoutMs`. */
-export type Ask = (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<Asked>;
+export type Ask = (to: NodeId, body: PeerMessage, timeoutMs: number) => Promise<PeerReply>;

@@ -9,11 +9,11 @@ import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protoc
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createPeerCounters } from '../../src/protocol/link/counters.js';
+import { PeerCounters } from '../../src/protocol/link/counters.js';
 import type { Identity } from '../../src/protocol/link/handshake.js';
 import { peerKeysOf } from '../../src/protocol/link/keys.js';
-import { createPeerServer } from '../../src/protocol/link/server.js';
-import { createPeerTransport } from '../../src/protocol/link/transport.js';
+import { PeerServer } from '../../src/protocol/link/server.js';
+import { LinkTransport } from '../../src/protocol/link/transport.js';
 
 const CHECKS = 4;
 const RUNS = 5;
@@ -49,9 +49,9 @@ async function serve(secret: string): Promise<void> {
   const verdict = { allowed: true, limit: 100, remaining: 50, retryAfterMs: 0, resetMs: 500, limits: undefined };
   const results = Array.from({ length: CHECKS }, () => ({ verdict, degraded: false, revocable: false }));
   const answer: Envelope<PeerAnswer> = { sender: SENDER, body: { kind: 'decided', results, members: [] } };
-  const { server } = createPeerServer({
+  const { server } = new PeerServer({
     receive: () => Promise.resolve(answer),
-    counters: createPeerCounters(),
+    counters: new PeerCounters(),
     identity: identityOf(secret),
     log,
   });
@@ -63,7 +63,7 @@ async function serve(secret: string): Promise<void> {
 async function measure(secret: string): Promise<string> {
   const child = fork(import.meta.filename, ['serve', secret], { execArgv: ['--import', 'tsx'] });
   const [port] = (await once(child, 'message')) as [number];
-  const transport = createPeerTransport({ counters: createPeerCounters(), identity: identityOf(secret), log });
+  const transport = new LinkTransport({ counters: new PeerCounters(), identity: identityOf(secret), log });
   let sent = 0;
 
   function message(): Envelope<PeerMessage> {

@@ -4,7 +4,7 @@ import { createRegistryHealth } from '../../src/membership/registry-health.js';
 import { createRegistryLease } from '../../src/membership/registry-lease.js';
 import { RegistryMembership } from '../../src/membership/registry-membership.js';
 import type { Granted, Registration, Registry, Renewed } from '../../src/membership/registry.js';
-import type { Asked } from '../../src/protocol/peer-transport.js';
+import type { PeerReply } from '../../src/protocol/peer-transport.js';
 import type { Timers } from '../../src/lib/clock.js';
 import { NO_CLIENTS } from '../support/wire.js';
 import { createAcknowledger } from '../../src/replication/acknowledger.js';
@@ -157,7 +157,7 @@ describe('a strict member', () => {
       membership.registered(1, 5);
       membership.declare('active');
       const parts = { mayDecide: true };
-      let answer: (asked: Asked) => void = nothing;
+      let answer: (asked: PeerReply) => void = nothing;
       const acknowledger = createAcknowledger(
         {
           clock,
@@ -167,7 +167,7 @@ describe('a strict member', () => {
             table: { peek: () => undefined },
             createBatch: () => ({ clients: 0, take: () => NO_CLIENTS }),
           } as never,
-          ask: () => new Promise<Asked>((resolve) => (answer = resolve)),
+          ask: () => new Promise<PeerReply>((resolve) => (answer = resolve)),
           mayDecide: () => parts.mayDecide,
         },
         { replicas: 1, suspectAfterMs: SUSPECT_MS, giveUpAfterMs: 1.5 * SUSPECT_MS },

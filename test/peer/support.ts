@@ -6,16 +6,15 @@ import type { Log } from '../../src/lib/log.js';
 import { NO_CLIENTS } from '../support/wire.js';
 import type { PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
-import { createPeerCounters } from '../../src/protocol/link/counters.js';
-import type { PeerCounters } from '../../src/protocol/link/counters.js';
-import { createFrameReader } from '../../src/protocol/link/frame.js';
+import { PeerCounters } from '../../src/protocol/link/counters.js';
+import { FrameReader } from '../../src/protocol/link/frame.js';
 import { createOffer, readAcceptance, UPGRADE } from '../../src/protocol/link/handshake.js';
 import type { Identity, LinkKeys } from '../../src/protocol/link/handshake.js';
 import { peerKeysOf } from '../../src/protocol/link/keys.js';
-import { createRecordReader, createSeal } from '../../src/protocol/link/record.js';
-import { createPeerServer } from '../../src/protocol/link/server.js';
-import type { PeerServer, PeerServerOptions } from '../../src/protocol/link/server.js';
-import { createPeerTransport } from '../../src/protocol/link/transport.js';
+import { RecordReader, RecordWriter } from '../../src/protocol/link/record.js';
+import { PeerServer } from '../../src/protocol/link/server.js';
+import type { PeerServerOptions } from '../../src/protocol/link/server.js';
+import { LinkTransport } from '../../src/protocol/link/transport.js';
 import type { PeerTransportOptions } from '../../src/protocol/link/transport.js';
 
 export const SENDER: Sender = {
@@ -90,9 +89,9 @@ export interface TestPeerOptions extends PeerServerOptions {
 export async function startPeer(options: TestPeerOptions = {}): Promise<TestPeer> {
   const { secret, cluster = 'default', host = '127.0.0.1', receive = answerAtOnce } = options;
   const received: Envelope<PeerMessage>[] = [];
-  const counters = createPeerCounters();
+  const counters = new PeerCounters();
   const log = createLog();
-  const peer = createPeerServer(
+  const peer = new PeerServer(
     {
       receive(message) {
         received.push(message);
@@ -142,9 +141,9 @@ export interface TestSenderOptions extends PeerTransportOptions {
 }
 
 export function createSender(options: TestSenderOptions = {}): TestTransport {
-  const counters = createPeerCounters();
+  const counters = new PeerCounters();
   const log = createLog();
-  const transport = createPeerTransport({ counters, log, identity: identityOf(options) }, options);
+  const transport = new LinkTransport({ counters, log, identity: identityOf(options) }, options);
   cleanups.push(() => transport.close());
   return { transport, counters, log };
 }
@@ -277,18 +276,18 @@ export async function openRawLink(port: number, secret?: string): Promise<RawLin
     keys = { send: clientKey, receive: serverKey };
   }
   const answers = new Map<number, Buffer>();
-  const records = createRecordReader(keys?.receive);
-  const frames = createFrameReader(2 ** 30);
+  const records = new RecordReader(keys?.receive);
+  const frames = new FrameReader(2 ** 30);
   socket.on('data', (chunk) => {
     records.push(chunk);
     for (let record = records.next(); Buffer.isBuffer(record); record = records.next()) {
       frames.push(record);
       for (let payload = frames.next(); Buffer.isBuffer(payload); payload = frames.next())
-        answers.set(frames.number(), Buffer.from(payload));
+        answers.set(frames.number, Buffer.from(payload));
     }
   });
-  const seal = createSeal(keys?.send);
-  return { socket, answers, seal: (frames) => seal(frames, frames.length) };
+  const sealer = new RecordWriter(keys?.send);
+  return { socket, answers, seal: (frames) => sealer.seal(frames) };
 }
 
 export function frame(number: number, payload: Buffer): Buffer {

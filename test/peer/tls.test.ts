@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { expect } from 'chai';
-import { createPeerServer } from '../../src/protocol/link/server.js';
-import { createPeerCounters } from '../../src/protocol/link/counters.js';
+import { PeerServer } from '../../src/protocol/link/server.js';
+import { PeerCounters } from '../../src/protocol/link/counters.js';
 import type { PeerTls } from '../../src/protocol/link/tls.js';
 import { createAuthority } from './certificates.js';
 import type { Authority } from './certificates.js';
@@ -166,8 +166,8 @@ describe(`peer TLS`, () => {
     it('does not start without an authority that signs them', () => {
       const tls = { ...mutual(), ca: undefined };
       const receive = (): Promise<never> => Promise.reject(new Error());
-      const deps = { receive, counters: createPeerCounters(), identity: identityOf({}), log: createLog() };
-      expect(() => createPeerServer(deps, { tls })).to.throw(/CA/);
+      const deps = { receive, counters: new PeerCounters(), identity: identityOf({}), log: createLog() };
+      expect(() => new PeerServer(deps, { tls })).to.throw(/CA/);
     });
   });
 });

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import type { PeerResult } from '../../src/protocol/peer-transport.js';
 import { WIRE_VERSION } from '../../src/protocol/format/messages.js';
 import { encodeAnswer } from '../support/wire.js';
-import { createSeal } from '../../src/protocol/link/record.js';
+import { RecordWriter } from '../../src/protocol/link/record.js';
 import {
   answerTo,
   ask,
@@ -37,7 +37,7 @@ const UPGRADED =
 /** A record with one frame. */
 function recordOf(payload: string | Buffer, number = 1): Buffer {
   const bytes = frame(number, Buffer.from(payload));
-  return createSeal(undefined)(bytes, bytes.length);
+  return new RecordWriter(undefined).seal(bytes);
 }
 
 /** Something that upgrades, and answers the first message with these bytes. */
@@ -274,7 +274,7 @@ describe('peer transport', () => {
       const announced = Buffer.alloc(8);
       announced.writeUInt32LE(8 * 1024 * 1024 + 1);
       announced.writeUInt32LE(1, 4);
-      const to = await startUpgrading(createSeal(undefined)(announced, announced.length));
+      const to = await startUpgrading(new RecordWriter(undefined).seal(announced));
       expect(await soon(createSender().transport.send(to, ask(1), 5_000)))
         .to.have.property('reason')
         .which.matches(/too large/);

@@ -34,25 +34,15 @@ export type RefusalReason = RefusalCode | 'tls';
 type Kind = PeerMessage['kind'];
 
 /** Counts of the traffic between peers, as plain numbers that the metrics read. */
-export interface PeerCounters {
+export class PeerCounters {
   /** Messages that this node sent, by kind. */
-  readonly sent: Record<Kind, number>;
+  readonly sent = zeros<Kind>(MESSAGE_KINDS);
   /** Messages that this node received, by kind. */
-  readonly received: Record<Kind, number>;
+  readonly received = zeros<Kind>(MESSAGE_KINDS);
   /** Messages that this node sent, by result. */
-  readonly results: Record<PeerResult['kind'], number>;
+  readonly results = zeros<PeerResult['kind']>(RESULT_KINDS);
   /** Messages and connections that its listener refused, by reason. */
-  readonly refused: Record<RefusalReason, number>;
-}
-
-export function createPeerCounters(): PeerCounters {
-  const refusals = Object.keys(REFUSALS) as RefusalCode[];
-  return {
-    sent: zeros<Kind>(MESSAGE_KINDS),
-    received: zeros<Kind>(MESSAGE_KINDS),
-    results: zeros<PeerResult['kind']>(RESULT_KINDS),
-    refused: zeros<RefusalReason>([...refusals, 'tls']),
-  };
+  readonly refused = zeros<RefusalReason>([...(Object.keys(REFUSALS) as RefusalCode[]), 'tls']);
 }
 
 function zeros<K extends string>(keys: readonly K[]): Record<K, number> {

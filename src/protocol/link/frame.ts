@@ -29,59 +29,58 @@ export function writeFrame<T>(
 }
 
 /** Finds the frames in the bytes of a stream. */
-interface FrameReader {
-  /** Adds the next bytes of the stream. To be called once `next` has found no further frame. */
-  push(bytes: Buffer): void;
-  /** @returns the payload of the next frame that has arrived in full, whose number is `number` */
-  next(): Buffer | 'too_large' | undefined;
-  /** Number of the frame that `next` returned last. */
-  number(): number;
-  /** Bytes of frames that have arrived in part; 0 between two frames. */
-  heldBytes(): number;
-}
-
-/** @param maxBytes bound of a payload; after a larger one, the stream cannot be read on */
-export function createFrameReader(maxBytes: number): FrameReader {
+export class FrameReader {
   /** The bytes from the current frame on, beginning at `at`, and the pieces that came after them. */
-  let bytes: Buffer = Buffer.alloc(0);
-  let at = 0;
-  let parts: Buffer[] = [];
+  private bytes: Buffer = Buffer.alloc(0);
+  private at = 0;
+  private parts: Buffer[] = [];
   /** Bytes of all of them, and of the current frame as far as its head is known. */
-  let held = 0;
-  let needed = HEAD_BYTES;
-  let number = 0;
+  private held = 0;
+  private needed = HEAD_BYTES;
+  /** Number of the frame that `next` returned last. */
+  number = 0;
 
-  function join(): void {
-    if (parts.length === 0) return;
-    bytes = Buffer.concat([bytes.subarray(at), ...parts]);
-    at = 0;
-    parts = [];
+  /** @param maxBytes bound of a payload; after a larger one, the stream cannot be read on */
+  constructor(private readonly maxBytes: number) {}
+
+  /** Bytes of frames that have arrived in part; 0 between two frames. */
+  get heldBytes(): number {
+    return this.held;
   }
 
-  return {
-    push(more) {
-      // A part of a chunk would keep all of the chunk in memory until the frame is there.
-      if (held > 0) parts.push(Buffer.from(more));
-      else [bytes, at] = [more, 0];
-      held += more.length;
-    },
-    next() {
-      if (held < needed) return undefined;
-      join();
-      if (needed === HEAD_BYTES) {
-        const length = bytes.readUInt32LE(at);
-        if (length > maxBytes) return 'too_large';
-        needed = HEAD_BYTES + length;
-        if (held < needed) return undefined;
-      }
-      number = bytes.readUInt32LE(at + 4);
-      const payload = bytes.subarray(at + HEAD_BYTES, at + needed);
-      at += needed;
-      held -= needed;
-      needed = HEAD_BYTES;
-      return payload;
-    },
-    number: () => number,
-    heldBytes: () => held,
-  };
+  /** Adds the next bytes of the stream. To be called once `next` has found no further frame. */
+  push(more: Buffer): void {
+    // A part of a chunk would keep all of the chunk in memory until the frame is there.
+    if (this.held > 0) this.parts.push(Buffer.from(more));
+    else {
+      this.bytes = more;
+      this.at = 0;
+    }
+    this.held += more.length;
+  }
+
+  /** @returns the payload of the next frame that has arrived in full */
+  next(): Buffer | 'too_large' | undefined {
+    if (this.held < this.needed) return undefined;
+    this.join();
+    if (this.needed === HEAD_BYTES) {
+      const length = this.bytes.readUInt32LE(this.at);
+      if (length > this.maxBytes) return 'too_large';
+      this.needed = HEAD_BYTES + length;
+      if (this.held < this.needed) return undefined;
+    }
+    this.number = this.bytes.readUInt32LE(this.at + 4);
+    const payload = this.bytes.subarray(this.at + HEAD_BYTES, this.at + this.needed);
+    this.at += this.needed;
+    this.held -= this.needed;
+    this.needed = HEAD_BYTES;
+    return payload;
+  }
+
+  private join(): void {
+    if (this.parts.length === 0) return;
+    this.bytes = Buffer.concat([this.bytes.subarray(this.at), ...this.parts]);
+    this.at = 0;
+    this.parts = [];
+  }
 }

@@ -12,23 +12,15 @@ import { malformed, MalformedMessage } from '../../lib/byte-reader.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
 import { acceptOffer, PEER_PATH, readProof, UPGRADE } from './handshake.js';
 import type { Accepted, Identity, LinkKeys } from './handshake.js';
-import { createLink, GOODBYE } from './link.js';
-import type { Link } from './link.js';
-import { createMismatchLog } from './mismatch-log.js';
+import { GOODBYE, Link } from './link.js';
+import type { LinkOptions } from './link.js';
+import { MismatchLog } from './mismatch-log.js';
 import { REFUSALS, refusalBody, writeRefusal } from './refusal.js';
 import type { RefusalCode } from './refusal.js';
-import { createStrangers } from './strangers.js';
 import { paceHandshakes } from './tls-pace.js';
 import { serverTls } from './tls.js';
 import type { PeerTls } from './tls.js';
-
-interface PeerServerDeps {
-  /** `ClusterNode.receive`. */
-  readonly receive: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
-  readonly counters: PeerCounters;
-  readonly identity: Identity;
-  readonly log: Log;
-}
+import { UnauthenticatedConnections } from './unauthenticated-connections.js';
 
 export interface PeerServerOptions {
   readonly tls?: PeerTls | undefined;
@@ -44,18 +36,6 @@ export interface PeerServerOptions {
   readonly maxLinks?: number;
   /** A link on which no bytes move for this long is ended. The sender ends an idle link earlier. Default 5 minutes. */
   readonly idleMs?: number;
-}
-
-export interface PeerServer {
-  readonly server: Server;
-  /** Takes the same messages on a Unix socket, which only this user may open: without TLS, and without tags. */
-  readonly local: Server;
-  /** Uses another certificate and CA for new connections. Open ones continue. */
-  useTls(tls: PeerTls): void;
-  /**
-   * Takes no new connection, answers the messages in flight, and ends the links. Cuts the rest off after `graceMs`.
-   */
-  close(graceMs: number): Promise<void>;
 }
 
 /** A member's link, and the messages on it that are being answered. */
@@ -90,36 +70,117 @@ const MAX_UNREAD_BYTES = 1024 * 1024;
  */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
 
-/** Creates the listener for peers. It speaks HTTP, and peers upgrade it to a link. */
-export function createPeerServer(
-  { receive, counters, identity, log }: PeerServerDeps,
-  options: PeerServerOptions = {},
-): PeerServer {
-  const { maxBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
-  const { maxStrangers = 256, strangerMs = 5_000, maxLinks = 4_096, idleMs = 300_000 } = options;
-  const limits = { maxSendBytes: maxAnswerBytes, maxReceiveBytes: maxBytes, maxWaitingBytes: 2 * maxAnswerBytes };
-  const members = new Set<Member>();
-  const mismatches = createMismatchLog(identity.cluster, log);
-  let closing = false;
-  let heldBytes = 0;
+/** The listener for peers. It speaks HTTP, and peers upgrade it to a link. */
+export class PeerServer {
+  readonly server: Server;
+  /** Takes the same messages on a Unix socket, which only this user may open: without TLS, and without tags. */
+  readonly local: Server;
+  private readonly linkOptions: LinkOptions;
+  private readonly maxLinks: number;
+  private readonly idleMs: number;
+  private readonly members = new Set<Member>();
+  private readonly mismatches: MismatchLog;
+  private readonly unauthenticated: UnauthenticatedConnections;
+  private readonly sockets = new Set<Socket>();
+  /** Addresses from which members have come, the latest last. */
+  private readonly known: BoundedMap<string, true>;
+  private closing = false;
+  private heldBytes = 0;
 
-  function count(reason: RefusalReason, socket: Socket | undefined, detail?: string): void {
-    const times = (counters.refused[reason] += 1);
-    // Only the first, the tenth, the hundredth … is logged, as repeated refusals must not fill the log.
-    if (!/^10*$/.test(String(times))) return;
-    log.warn({ reason, from: socket?.remoteAddress, detail, times }, 'refused a connection or a message of a peer');
+  constructor(
+    private readonly parts: {
+      /** `ClusterNode.receive`. */
+      readonly receive: (message: Envelope<PeerMessage>) => Promise<Envelope<PeerAnswer>>;
+      readonly counters: PeerCounters;
+      readonly identity: Identity;
+      readonly log: Log;
+    },
+    options: PeerServerOptions = {},
+  ) {
+    const { maxBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
+    const { maxStrangers = 256, strangerMs = 5_000, maxLinks = 4_096, idleMs = 300_000 } = options;
+    this.linkOptions = {
+      maxSendBytes: maxAnswerBytes,
+      maxReceiveBytes: maxBytes,
+      maxWaitingBytes: 2 * maxAnswerBytes,
+    };
+    this.maxLinks = maxLinks;
+    this.idleMs = idleMs;
+    this.mismatches = new MismatchLog(parts.identity.cluster, parts.log);
+    this.known = new BoundedMap<string, true>(maxLinks);
+    this.unauthenticated = new UnauthenticatedConnections({
+      max: maxStrangers,
+      maxBytes: options.tls === undefined ? MAX_STRANGER_BYTES : MAX_TLS_STRANGER_BYTES,
+      maxAgeMs: strangerMs,
+      dropped: (reason, socket) => this.count(reason, socket),
+    });
+    this.server = this.listener(options.tls, strangerMs, false);
+    this.local = this.listener(undefined, strangerMs, true);
   }
 
-  const strangers = createStrangers({
-    max: maxStrangers,
-    maxBytes: options.tls === undefined ? MAX_STRANGER_BYTES : MAX_TLS_STRANGER_BYTES,
-    maxAgeMs: strangerMs,
-    dropped: count,
-  });
+  /** Uses another certificate and CA for new connections. Open ones continue. */
+  useTls(tls: PeerTls): void {
+    if (this.server instanceof TlsServer) this.server.setSecureContext(serverTls(tls));
+  }
 
-  function answerHttp(req: IncomingMessage, res: ServerResponse): void {
+  /**
+   * Takes no new connection, answers the messages in flight, and ends the links. Cuts the rest off after `graceMs`.
+   */
+  async close(graceMs: number): Promise<void> {
+    this.closing = true;
+    const cut = setTimeout(() => {
+      for (const socket of this.sockets) socket.destroy();
+    }, graceMs);
+    const closed = [this.server, this.local].map((one) => new Promise((resolve) => one.close(resolve)));
+    // A message may be on its way, so the sender ends the link after its last answer.
+    for (const { link } of this.members) link.send(GOODBYE, () => undefined, undefined);
+    this.unauthenticated.close();
+    await Promise.all(closed);
+    clearTimeout(cut);
+  }
+
+  private listener(tls: PeerTls | undefined, strangerMs: number, isLocal: boolean): Server {
+    const server = createHttpServer(tls, {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: strangerMs,
+      requestTimeout: strangerMs,
+    });
+    if (server instanceof TlsServer) paceHandshakes(server, (address) => this.known.has(address ?? ''));
+    server.on('request', (req: IncomingMessage, res: ServerResponse) => this.answerHttp(req, res));
+    server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) =>
+      this.upgrade(req, socket, head, isLocal),
+    );
+    server.on('connection', (socket: Socket) => {
+      this.unauthenticated.add(socket);
+      this.sockets.add(socket);
+      socket.on('close', () => this.sockets.delete(socket));
+    });
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+      const code = HTTP_ERRORS[error.code ?? ''] ?? 'bad_http';
+      this.count(code, socket, error.message);
+      hangUp(socket, code);
+    });
+    server.on('tlsClientError', (error: Error, socket: Socket) => {
+      this.count('tls', socket, error.message);
+      socket.destroy();
+    });
+    return server;
+  }
+
+  private count(reason: RefusalReason, socket: Socket | undefined, detail?: string): void {
+    const times = (this.parts.counters.refused[reason] += 1);
+    // Only the first, the tenth, the hundredth … is logged, as repeated refusals must not fill the log.
+    if (!/^10*$/.test(String(times))) return;
+    this.parts.log.warn(
+      { reason, from: socket?.remoteAddress, detail, times },
+      'refused a connection or a message of a peer',
+    );
+  }
+
+  private answerHttp(req: IncomingMessage, res: ServerResponse): void {
     const refuse = (code: RefusalCode): void => {
-      count(code, req.socket);
+      this.count(code, req.socket);
       const body = refusalBody(code);
       res.writeHead(REFUSALS[code].status, problemHeaders(code, body));
       res.end(body);
@@ -134,20 +195,20 @@ export function createPeerServer(
     refuse(req.url === PEER_PATH ? 'upgrade_required' : 'not_found');
   }
 
-  function upgrade(req: IncomingMessage, socket: Socket, head: Buffer, isLocal: boolean): void {
+  private upgrade(req: IncomingMessage, socket: Socket, head: Buffer, isLocal: boolean): void {
     socket.on('error', () => socket.destroy());
     const refuse = (code: RefusalCode, detail?: string, logged = detail): void => {
-      count(code, socket, logged);
+      this.count(code, socket, logged);
       hangUp(socket, code, detail);
     };
     if (req.headers.origin !== undefined) return refuse('from_browser');
     if (req.url !== PEER_PATH || req.headers.upgrade !== UPGRADE) return refuse('not_found');
-    if (members.size >= maxLinks || closing) return refuse('too_many_connections');
-    const accepted = acceptOffer(identity, req.headers);
+    if (this.members.size >= this.maxLinks || this.closing) return refuse('too_many_connections');
+    const accepted = acceptOffer(this.parts.identity, req.headers);
     if (accepted.kind === 'refused') {
       if (accepted.code !== 'other_cluster') return refuse(accepted.code, accepted.detail, accepted.logged);
-      counters.refused.other_cluster += 1;
-      mismatches.note(req.headers, socket.remoteAddress);
+      this.parts.counters.refused.other_cluster += 1;
+      this.mismatches.note(req.headers, socket.remoteAddress);
       return hangUp(socket, accepted.code, accepted.detail);
     }
     if (head.length > 0) socket.unshift(head);
@@ -155,49 +216,49 @@ export function createPeerServer(
     socket.write(
       `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${UPGRADE}\r\n${lines.join('')}\r\n`,
     );
-    authenticate(socket, accepted, isLocal);
+    this.authenticate(socket, accepted, isLocal);
   }
 
-  function authenticate(socket: Socket, { peer, derived }: Accepted, isLocal: boolean): void {
-    if (derived === undefined) return admit(peer, socket, undefined);
+  private authenticate(socket: Socket, { peer, derived }: Accepted, isLocal: boolean): void {
+    if (derived === undefined) return this.admit(peer, socket, undefined);
     readProof(socket, derived.clientProof, (right) => {
       if (!right) {
-        count('wrong_secret', socket);
+        this.count('wrong_secret', socket);
         return void socket.destroy();
       }
       socket.write(derived.serverProof);
-      admit(peer, socket, isLocal ? undefined : { send: derived.serverKey, receive: derived.clientKey });
+      this.admit(peer, socket, isLocal ? undefined : { send: derived.serverKey, receive: derived.clientKey });
     });
   }
 
-  function admit(id: NodeId, socket: Socket, keys: LinkKeys | undefined): void {
-    strangers.remove(socket);
-    if (socket.remoteAddress !== undefined) known.set(socket.remoteAddress, true);
+  private admit(id: NodeId, socket: Socket, keys: LinkKeys | undefined): void {
+    this.unauthenticated.remove(socket);
+    if (socket.remoteAddress !== undefined) this.known.set(socket.remoteAddress, true);
     socket.removeAllListeners('error').removeAllListeners('timeout');
-    socket.setTimeout(idleMs, () => socket.destroy());
-    const link = createLink(socket, keys, limits, {
-      received: (number, payload) => answer(member, number, payload),
-      ended(end) {
-        members.delete(member);
-        if (end.kind === 'refused') count(end.code, socket);
+    socket.setTimeout(this.idleMs, () => socket.destroy());
+    const link = new Link(socket, keys, this.linkOptions, {
+      received: (number, payload) => this.answer(member, number, payload),
+      ended: (end) => {
+        this.members.delete(member);
+        if (end.kind === 'refused') this.count(end.code, socket);
       },
-      drained: () => readOn(member),
-      held,
+      drained: () => this.readOn(member),
+      held: (change) => this.held(change),
     });
     const member: Member = { id, link, inFlight: 0, paused: false };
-    members.add(member);
+    this.members.add(member);
   }
 
-  function held(change: number): void {
-    heldBytes += change;
-    if (heldBytes <= MAX_HELD_BYTES) return;
+  private held(change: number): void {
+    this.heldBytes += change;
+    if (this.heldBytes <= MAX_HELD_BYTES) return;
     let most: Link | undefined;
-    for (const { link } of members) if (link.heldBytes() > (most?.heldBytes() ?? 0)) most = link;
-    count('too_large', undefined, `messages that have arrived in part take ${heldBytes} bytes`);
+    for (const { link } of this.members) if (link.heldBytes() > (most?.heldBytes() ?? 0)) most = link;
+    this.count('too_large', undefined, `messages that have arrived in part take ${this.heldBytes} bytes`);
     most?.destroy();
   }
 
-  function answer(member: Member, number: number, payload: Buffer): void {
+  private answer(member: Member, number: number, payload: Buffer): void {
     let message: Envelope<PeerMessage>;
     try {
       message = decodeMessage(payload);
@@ -205,15 +266,15 @@ export function createPeerServer(
       if (message.sender.from.id !== member.id) throw malformed('sender', `${member.id}, as in the handshake`);
     } catch (error) {
       if (!(error instanceof MalformedMessage)) throw error;
-      count('malformed', undefined, error.message);
+      this.count('malformed', undefined, error.message);
       member.link.send(number, writeRefusal, { code: 'malformed', detail: error.message });
       return;
     }
-    counters.received[message.body.kind] += 1;
+    this.parts.counters.received[message.body.kind] += 1;
     member.inFlight += 1;
-    receive(message).then(
-      (envelope) => reply(member, number, envelope),
-      (error: unknown) => fail(member, number, error),
+    this.parts.receive(message).then(
+      (envelope) => this.reply(member, number, envelope),
+      (error: unknown) => this.fail(member, number, error),
     );
     if (member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes() > MAX_UNREAD_BYTES) {
       member.paused = true;
@@ -221,84 +282,30 @@ export function createPeerServer(
     }
   }
 
-  function reply(member: Member, number: number, envelope: Envelope<PeerAnswer>): void {
+  private reply(member: Member, number: number, envelope: Envelope<PeerAnswer>): void {
     if (!member.link.send(number, writeAnswer, envelope)) {
       member.link.send(number, writeRefusal, { code: 'too_large' });
     }
-    done(member);
+    this.done(member);
   }
 
-  function fail(member: Member, number: number, error: unknown): void {
-    count('internal', undefined);
-    log.warn({ err: error }, 'could not answer a message from a peer');
+  private fail(member: Member, number: number, error: unknown): void {
+    this.count('internal', undefined);
+    this.parts.log.warn({ err: error }, 'could not answer a message from a peer');
     member.link.send(number, writeRefusal, { code: 'internal' });
-    done(member);
+    this.done(member);
   }
 
-  function done(member: Member): void {
+  private done(member: Member): void {
     member.inFlight -= 1;
-    readOn(member);
+    this.readOn(member);
   }
 
-  function readOn(member: Member): void {
+  private readOn(member: Member): void {
     if (!member.paused || member.inFlight >= MAX_IN_FLIGHT || member.link.waitingBytes() > MAX_UNREAD_BYTES) return;
     member.paused = false;
     member.link.resume();
   }
-
-  const sockets = new Set<Socket>();
-  /** Addresses from which members have come, the latest last. */
-  const known = new BoundedMap<string, true>(maxLinks);
-
-  function listener(tls: PeerTls | undefined, isLocal: boolean): Server {
-    const server = createHttpServer(tls, {
-      maxHeaderSize: MAX_HEADER_BYTES,
-      headersTimeout: strangerMs,
-      requestTimeout: strangerMs,
-    });
-    if (server instanceof TlsServer) paceHandshakes(server, (address) => known.has(address ?? ''));
-    server.on('request', answerHttp);
-    server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => upgrade(req, socket, head, isLocal));
-    server.on('connection', (socket: Socket) => {
-      strangers.add(socket);
-      sockets.add(socket);
-      socket.on('close', () => sockets.delete(socket));
-    });
-    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-      if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-      const code = HTTP_ERRORS[error.code ?? ''] ?? 'bad_http';
-      count(code, socket, error.message);
-      hangUp(socket, code);
-    });
-    server.on('tlsClientError', (error: Error, socket: Socket) => {
-      count('tls', socket, error.message);
-      socket.destroy();
-    });
-    return server;
-  }
-
-  const server = listener(options.tls, false);
-  const local = listener(undefined, true);
-
-  return {
-    server,
-    local,
-    useTls(tls) {
-      if (server instanceof TlsServer) server.setSecureContext(serverTls(tls));
-    },
-    async close(graceMs) {
-      closing = true;
-      const cut = setTimeout(() => {
-        for (const socket of sockets) socket.destroy();
-      }, graceMs);
-      const closed = [server, local].map((one) => new Promise((resolve) => one.close(resolve)));
-      // A message may be on its way, so the sender ends the link after its last answer.
-      for (const { link } of members) link.send(GOODBYE, () => undefined, undefined);
-      strangers.close();
-      await Promise.all(closed);
-      clearTimeout(cut);
-    },
-  };
 }
 
 function createHttpServer(tls: PeerTls | undefined, options: ServerOptions): Server {

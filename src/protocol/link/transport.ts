@@ -3,20 +3,14 @@ import type { Log } from '../../lib/log.js';
 import type { PeerResult, PeerTransport } from '../peer-transport.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { decodeAnswer, writeMessage } from '../format/messages.js';
-import { createConnector } from './connect.js';
+import { Connector } from './connect.js';
 import type { PeerCounters } from './counters.js';
 import { broken, failureOf } from './failure.js';
 import type { Identity } from './handshake.js';
 import { GOODBYE } from './link.js';
-import type { Link, LinkEnd } from './link.js';
+import type { Link, LinkEnd, LinkOptions } from './link.js';
 import { refusalOf, REFUSALS } from './refusal.js';
 import type { PeerTls } from './tls.js';
-
-interface PeerTransportDeps {
-  readonly counters: PeerCounters;
-  readonly identity: Identity;
-  readonly log: Log;
-}
 
 export interface PeerTransportOptions {
   readonly tls?: PeerTls | undefined;
@@ -78,32 +72,85 @@ interface Peer {
 const MAX_NUMBER = 2 ** 32 - 1;
 
 /** Carries messages to peers: one link to each peer, with many messages in flight. */
-export function createPeerTransport(
-  { counters, identity, log }: PeerTransportDeps,
-  options: PeerTransportOptions = {},
-): PeerTransport & { close(): Promise<void>; useTls(tls: PeerTls): void } {
-  const { maxPeers = 1_024, maxMessages = 1_024, forgetAfterMs = 120_000 } = options;
-  const { maxMessageBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
-  const limits = {
-    maxSendBytes: maxMessageBytes,
-    maxReceiveBytes: maxAnswerBytes,
-    maxWaitingBytes: options.maxWaitingBytes ?? 2 * maxMessageBytes,
-  };
-  const connector = createConnector(identity, {
-    tls: options.tls,
-    openTimeoutMs: options.openTimeoutMs ?? 2_000,
-    socketPathOf: options.socketPathOf ?? (() => undefined),
-  });
-  const peers = new Map<NodeId, Peer>();
-  let unsettled = 0;
-  let closed = false;
-  let allSettled: (() => void) | undefined;
+export class LinkTransport implements PeerTransport {
+  private readonly maxPeers: number;
+  private readonly maxMessages: number;
+  private readonly linkOptions: LinkOptions;
+  private readonly connector: Connector;
+  private readonly peers = new Map<NodeId, Peer>();
+  private readonly forgetting: NodeJS.Timeout;
+  private unsettled = 0;
+  private closed = false;
+  private allSettled: (() => void) | undefined;
+
+  constructor(
+    private readonly parts: { readonly counters: PeerCounters; readonly identity: Identity; readonly log: Log },
+    options: PeerTransportOptions = {},
+  ) {
+    const { maxPeers = 1_024, maxMessages = 1_024, forgetAfterMs = 120_000 } = options;
+    const { maxMessageBytes = 8 * 1024 * 1024, maxAnswerBytes = 8 * 1024 * 1024 } = options;
+    this.maxPeers = maxPeers;
+    this.maxMessages = maxMessages;
+    this.linkOptions = {
+      maxSendBytes: maxMessageBytes,
+      maxReceiveBytes: maxAnswerBytes,
+      maxWaitingBytes: options.maxWaitingBytes ?? 2 * maxMessageBytes,
+    };
+    this.connector = new Connector(parts.identity, {
+      tls: options.tls,
+      openTimeoutMs: options.openTimeoutMs ?? 2_000,
+      socketPathOf: options.socketPathOf ?? (() => undefined),
+    });
+    this.forgetting = setInterval(() => this.forgetUnused(), forgetAfterMs);
+    this.forgetting.unref();
+  }
+
+  send(to: NodeId, message: Envelope<PeerMessage>, timeoutMs: number): Promise<PeerResult> {
+    return new Promise((resolve) => {
+      let peer: Peer;
+      try {
+        if (this.closed) throw new Error('the transport is closed');
+        peer = this.peerOf(to);
+      } catch (error) {
+        this.parts.counters.sent[message.body.kind] += 1;
+        this.parts.counters.results.broken += 1;
+        return resolve(broken((error as Error).message));
+      }
+      const pending: Pending = {
+        peer,
+        message,
+        resolve,
+        timer: setTimeout(() => this.expire(pending), timeoutMs),
+        channel: undefined,
+        number: 0,
+        answersBefore: 0,
+      };
+      peer.count += 1;
+      this.unsettled += 1;
+      if (peer.channel !== undefined) return this.transmit(pending, peer.channel);
+      peer.waiting.add(pending);
+      if (peer.stopOpening === undefined) this.open(peer);
+    });
+  }
+
+  /** Uses another certificate for new connections. Open ones continue. */
+  useTls(tls: PeerTls): void {
+    this.connector.useTls(tls);
+  }
+
+  /** Takes no more messages, and ends the links once all are settled. */
+  async close(): Promise<void> {
+    this.closed = true;
+    clearInterval(this.forgetting);
+    if (this.unsettled > 0) await new Promise<void>((resolve) => (this.allSettled = resolve));
+    for (const peer of [...this.peers.values()]) this.drop(peer);
+  }
 
   /** @throws Error when there is no room */
-  function peerOf(to: NodeId): Peer {
-    let peer = peers.get(to);
+  private peerOf(to: NodeId): Peer {
+    let peer = this.peers.get(to);
     if (peer === undefined) {
-      if (peers.size >= maxPeers) makeRoom();
+      if (this.peers.size >= this.maxPeers) this.makeRoom();
       peer = {
         id: to,
         channel: undefined,
@@ -114,46 +161,46 @@ export function createPeerTransport(
         used: true,
         failure: undefined,
       };
-      peers.set(to, peer);
+      this.peers.set(to, peer);
     }
-    if (peer.count >= maxMessages) throw new Error(`${maxMessages} messages to it are under way`);
+    if (peer.count >= this.maxMessages) throw new Error(`${this.maxMessages} messages to it are under way`);
     peer.used = true;
     return peer;
   }
 
-  function makeRoom(): void {
-    for (const peer of peers.values()) if (peer.count === 0) return drop(peer);
-    throw new Error(`messages to ${maxPeers} peers are under way`);
+  private makeRoom(): void {
+    for (const peer of this.peers.values()) if (peer.count === 0) return this.drop(peer);
+    throw new Error(`messages to ${this.maxPeers} peers are under way`);
   }
 
-  function drop(peer: Peer): void {
-    peers.delete(peer.id);
+  private drop(peer: Peer): void {
+    this.peers.delete(peer.id);
     peer.stopOpening?.();
     for (const { link } of peer.channels) link.end();
   }
 
-  const forgetting = setInterval(() => {
-    for (const peer of peers.values()) {
-      if (!peer.used && peer.count === 0) drop(peer);
+  private forgetUnused(): void {
+    for (const peer of this.peers.values()) {
+      if (!peer.used && peer.count === 0) this.drop(peer);
       peer.used = false;
     }
-  }, forgetAfterMs);
-  forgetting.unref();
+  }
 
-  function settle(pending: Pending, result: PeerResult): void {
+  private settle(pending: Pending, result: PeerResult): void {
     const { peer, channel, message } = pending;
     clearTimeout(pending.timer);
     channel?.pending.delete(pending.number);
     peer.waiting.delete(pending);
     peer.count -= 1;
-    note(peer, message.body.kind, result);
+    this.note(peer, message.body.kind, result);
     pending.resolve(result);
     if (channel !== undefined && channel.pending.size === 0 && channel !== peer.channel) channel.link.end();
-    unsettled -= 1;
-    if (unsettled === 0) allSettled?.();
+    this.unsettled -= 1;
+    if (this.unsettled === 0) this.allSettled?.();
   }
 
-  function note(peer: Peer, kind: PeerMessage['kind'], result: PeerResult): void {
+  private note(peer: Peer, kind: PeerMessage['kind'], result: PeerResult): void {
+    const { counters, log } = this.parts;
     counters.sent[kind] += 1;
     counters.results[result.kind] += 1;
     if (result.kind === 'answer') peer.failure = undefined;
@@ -162,51 +209,44 @@ export function createPeerTransport(
     log.warn({ peer: peer.id, kind, reason: result.reason }, 'a message to a peer failed');
   }
 
-  function expire(pending: Pending): void {
+  private expire(pending: Pending): void {
     const { peer, channel } = pending;
     // Nothing arrived since the message was sent, so the connection may be dead. The next message takes a new one.
     // Answers on this one still count.
     if (channel !== undefined && channel.answers === pending.answersBefore) retire(peer, channel);
-    settle(pending, { kind: 'timeout' });
+    this.settle(pending, { kind: 'timeout' });
   }
 
-  /** Sends no more messages on a link, and ends it after the last answer. */
-  function retire(peer: Peer, channel: Channel): void {
-    if (peer.channel === channel) peer.channel = undefined;
-    if (channel.pending.size === 0) channel.link.end();
-  }
-
-  function open(peer: Peer): void {
-    peer.stopOpening = connector.open(peer.id, limits, {
-      opened(start) {
+  private open(peer: Peer): void {
+    peer.stopOpening = this.connector.open(peer.id, this.linkOptions, {
+      opened: (start) => {
         peer.stopOpening = undefined;
-        const pending = new Map<number, Pending>();
         const channel: Channel = {
-          pending,
+          pending: new Map(),
           lastNumber: 0,
           answers: 0,
           link: start({
-            received: (number, payload) => receive(peer, channel, number, payload),
-            ended: (end) => finish(peer, channel, end),
+            received: (number, payload) => this.receive(peer, channel, number, payload),
+            ended: (end) => this.finish(peer, channel, end),
           }),
         };
         peer.channel = channel;
         peer.channels.add(channel);
-        for (const one of peer.waiting) transmit(one, channel);
+        for (const one of peer.waiting) this.transmit(one, channel);
       },
-      failed(result) {
+      failed: (result) => {
         peer.stopOpening = undefined;
-        for (const one of peer.waiting) settle(one, result);
+        for (const one of peer.waiting) this.settle(one, result);
       },
     });
   }
 
-  function transmit(pending: Pending, channel: Channel): void {
+  private transmit(pending: Pending, channel: Channel): void {
     const { peer, message } = pending;
     peer.waiting.delete(pending);
     const number = (channel.lastNumber += 1);
     if (!channel.link.send(number, writeMessage, message)) {
-      return settle(pending, broken('the message is too large, or too much waits until the peer reads'));
+      return this.settle(pending, broken('the message is too large, or too much waits until the peer reads'));
     }
     pending.channel = channel;
     pending.number = number;
@@ -215,60 +255,28 @@ export function createPeerTransport(
     if (number === MAX_NUMBER) retire(peer, channel);
   }
 
-  function receive(peer: Peer, channel: Channel, number: number, payload: Buffer): void {
+  private receive(peer: Peer, channel: Channel, number: number, payload: Buffer): void {
     channel.answers += 1;
     // The peer is stopping. It answers the messages in flight, and takes no more.
     if (number === GOODBYE) return retire(peer, channel);
     const pending = channel.pending.get(number);
     // The sender has given up this message.
     if (pending === undefined) return;
-    settle(pending, resultOf(payload));
+    this.settle(pending, resultOf(payload));
   }
 
-  function finish(peer: Peer, channel: Channel, end: LinkEnd): void {
+  private finish(peer: Peer, channel: Channel, end: LinkEnd): void {
     if (peer.channel === channel) peer.channel = undefined;
     peer.channels.delete(channel);
     const result = resultOfEnd(end);
-    for (const pending of channel.pending.values()) settle(pending, result);
+    for (const pending of channel.pending.values()) this.settle(pending, result);
   }
+}
 
-  return {
-    send(to, message, timeoutMs) {
-      return new Promise((resolve) => {
-        let peer: Peer;
-        try {
-          if (closed) throw new Error('the transport is closed');
-          peer = peerOf(to);
-        } catch (error) {
-          counters.sent[message.body.kind] += 1;
-          counters.results.broken += 1;
-          return resolve(broken((error as Error).message));
-        }
-        const pending: Pending = {
-          peer,
-          message,
-          resolve,
-          timer: setTimeout(() => expire(pending), timeoutMs),
-          channel: undefined,
-          number: 0,
-          answersBefore: 0,
-        };
-        peer.count += 1;
-        unsettled += 1;
-        if (peer.channel !== undefined) return transmit(pending, peer.channel);
-        peer.waiting.add(pending);
-        if (peer.stopOpening === undefined) open(peer);
-      });
-    },
-    /** Uses another certificate for new connections. Open ones continue. */
-    useTls: (tls) => connector.useTls(tls),
-    async close() {
-      closed = true;
-      clearInterval(forgetting);
-      if (unsettled > 0) await new Promise<void>((resolve) => (allSettled = resolve));
-      for (const peer of [...peers.values()]) drop(peer);
-    },
-  };
+/** Sends no more messages on a link, and ends it after the last answer. */
+function retire(peer: Peer, channel: Channel): void {
+  if (peer.channel === channel) peer.channel = undefined;
+  if (channel.pending.size === 0) channel.link.end();
 }
 
 function resultOf(payload: Buffer): PeerResult {
