@@ -22,7 +22,7 @@ import { createEdge } from '../server/edge/edge.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../server/http/server.js';
 import type { PublicServer } from '../server/http/server.js';
 import { Sites } from '../server/http/sites.js';
-import { onceJoined } from '../server/http/once-joined.js';
+import { OnceJoined } from '../server/http/once-joined.js';
 import { Health } from '../server/http/health.js';
 import { TokenringError } from '../lib/error.js';
 import type { Member } from './member.js';
@@ -74,7 +74,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const { activePolicies } = node;
   const counters = createCounters();
   const hasJoined = (): boolean => stage() !== 'joining';
-  const joined = onceJoined({ counters, hasJoined });
+  const joined = new OnceJoined(counters, hasJoined);
   const edge = createEdge(
     { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
     { ...settings, ...deps.bounds },

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { Registry } from 'prom-client';
 import { parse, stringify } from 'yaml';
-import { addEtcdMetrics } from '../../src/server/http/metrics/etcd-metrics.js';
+import { addEtcdMetrics } from '../../src/server/http/metrics/metrics.js';
 import { metricKindsOf } from '../../src/server/http/metrics/metric-kinds.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, liveNode, newClient } from '../support/http.js';

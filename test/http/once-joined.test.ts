@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createCounters } from '../../src/server/edge/counters.js';
-import { onceJoined } from '../../src/server/http/once-joined.js';
+import { OnceJoined } from '../../src/server/http/once-joined.js';
 
 const done = (_req: IncomingMessage, res: ServerResponse): void => void res.end('answered');
 
@@ -11,7 +11,7 @@ describe('a node that has not joined the ring yet', () => {
   it('answers for its health and its metrics, and refuses all else with 503', async () => {
     let hasJoined = false;
     const counters = createCounters();
-    const joined = onceJoined({ counters, hasJoined: () => hasJoined });
+    const joined = new OnceJoined(counters, () => hasJoined);
     const { allow } = joined.decisions({
       allow: done,
       batch: done,

@@ -1,4 +1,4 @@
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { RequestListener } from 'node:http';
 import { countProblem } from '../edge/counters.js';
 import type { Counters } from '../edge/counters.js';
 import { notJoined } from '../edge/edge.js';
@@ -8,37 +8,41 @@ import { sendProblem } from './send.js';
 /** These addresses answer before the node has joined the ring. */
 const ALWAYS: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics']);
 
-interface OnceJoined {
-  decisions(handlers: DecisionHandlers): DecisionHandlers;
-  api(app: RequestListener): RequestListener;
-}
-
 /**
  * Answers 503 until the node has joined the ring, except to health checks and metrics. A node listens before it joins.
  */
-export function onceJoined({ counters, hasJoined }: { counters: Counters; hasJoined: () => boolean }): OnceJoined {
-  function refuse(req: IncomingMessage, res: ServerResponse): void {
-    countProblem(counters, 'unavailable');
-    sendProblem(req, res, notJoined());
-  }
-  const gated =
-    (handler: Handler): Handler =>
-    (req, res) =>
-      hasJoined() ? handler(req, res) : refuse(req, res);
-  return {
-    decisions: ({ allow, batch, check, direct }) => ({
-      allow: gated(allow),
-      batch: gated(batch),
-      check: { nginx: gated(check.nginx), forwardAuth: gated(check.forwardAuth), envoy: gated(check.envoy) },
+export class OnceJoined {
+  constructor(
+    private readonly counters: Counters,
+    private readonly hasJoined: () => boolean,
+  ) {}
+
+  decisions({ allow, batch, check, direct }: DecisionHandlers): DecisionHandlers {
+    const { nginx, forwardAuth, envoy } = check;
+    return {
+      allow: this.gated(allow),
+      batch: this.gated(batch),
+      check: { nginx: this.gated(nginx), forwardAuth: this.gated(forwardAuth), envoy: this.gated(envoy) },
       ...(direct !== undefined && {
         direct: {
           arriving: direct.arriving,
-          allow: (...asked) => hasJoined() && direct.allow(...asked),
-          batch: (...asked) => hasJoined() && direct.batch(...asked),
+          allow: (...asked) => this.hasJoined() && direct.allow(...asked),
+          batch: (...asked) => this.hasJoined() && direct.batch(...asked),
         },
       }),
-    }),
-    api: (app) => (req, res) =>
-      hasJoined() || ALWAYS.has(req.url!.split('?', 1)[0]!) ? app(req, res) : refuse(req, res),
-  };
+    };
+  }
+
+  api(answer: RequestListener): RequestListener {
+    const gated = this.gated(answer);
+    return (req, res) => (ALWAYS.has(req.url!.split('?', 1)[0]!) ? answer(req, res) : gated(req, res));
+  }
+
+  private gated(handler: Handler): Handler {
+    return (req, res) => {
+      if (this.hasJoined()) return handler(req, res);
+      countProblem(this.counters, 'unavailable');
+      sendProblem(req, res, notJoined());
+    };
+  }
 }
