@@ -82,7 +82,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   });
   member.node.activePolicies.onChange(({ version }) => events.note('info', `policies changed: version ${version}`));
   let stage: 'joining' | 'ready' | 'stopping' = 'joining';
-  const { servers, stats, report } = createPublicApi(settings, {
+  const { servers, stageChanged, stats, report } = createPublicApi(settings, {
     member,
     policyWriter: source.connect(member.node),
     access: tokenAccess.access,
@@ -97,7 +97,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     memoryMb,
   });
   reports.ofProcess = report;
-  own?.passTo((listener) => servers.http.attachListener(listener));
+  own?.passTo(servers.http);
   const allServers = Object.values(servers).filter((server) => server !== undefined);
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
   const { host } = settings;
@@ -123,7 +123,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   stage = 'ready';
-  servers.grpc?.stageChanged();
+  stageChanged();
   if (group === undefined) log.info({ host, ...ports }, 'tokenring ready');
   else {
     log.info({ host, ...ports, sharing, pid: process.pid }, 'worker ready');
@@ -135,7 +135,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     stats,
     async stop() {
       stage = 'stopping';
-      servers.grpc?.stageChanged();
+      stageChanged();
       source.close();
       log.info('stopping');
       const drained = Promise.all(allServers.map((server) => server.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));

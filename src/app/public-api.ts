@@ -14,13 +14,11 @@ import { createCounters } from '../server/edge/counters.js';
 import type { Counters } from '../server/edge/counters.js';
 import { createDecisionHandlers } from '../server/http/decisions/handlers.js';
 import { createRateLimitServer } from '../server/grpc/rate-limit-server.js';
-import type { RateLimitServer } from '../server/grpc/rate-limit-server.js';
 import { createMetrics } from '../server/http/metrics/metrics.js';
-import { createConnections, DEFAULT_BOUNDS } from '../server/edge/connections.js';
-import type { ProtocolServer } from '../server/edge/connections.js';
+import { Connections, DEFAULT_BOUNDS } from '../server/edge/connections.js';
+import type { ProtocolServer } from '../server/edge/protocol-server.js';
 import { createEdge } from '../server/edge/edge.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../server/http/server.js';
-import type { PublicServer } from '../server/http/server.js';
 import { Sites } from '../server/http/sites.js';
 import { OnceJoined } from '../server/http/once-joined.js';
 import { Health } from '../server/http/health.js';
@@ -58,10 +56,12 @@ interface PublicApiDeps {
 interface PublicApi {
   /** The HTTP API, and Envoy's rate limit service and the Redis protocol if the settings ask for them. */
   readonly servers: {
-    readonly http: PublicServer;
-    readonly grpc: RateLimitServer | undefined;
+    readonly http: ProtocolServer;
+    readonly grpc: ProtocolServer | undefined;
     readonly resp: ProtocolServer | undefined;
   };
+  /** Tells those that watch the health of the node. Called after each change of `stage`. */
+  readonly stageChanged: () => void;
   /** The metrics of this process. */
   readonly stats: () => Promise<Stats>;
   readonly report: () => ProcessReport;
@@ -79,7 +79,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
     { ...settings, ...deps.bounds },
   );
-  const connections = createConnections(
+  const connections = new Connections(
     {
       ...DEFAULT_BOUNDS,
       maxUnreadBytes: deps.bounds.maxUnreadBytes,
@@ -143,7 +143,8 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       ? undefined
       : createRespServer({ edge, connections, calls, hasJoined, version: VERSION }, deps.tls);
   return {
-    servers: { http, grpc, resp },
+    servers: { http, grpc: grpc?.server, resp },
+    stageChanged: () => grpc?.stageChanged(),
     stats: () => metrics.getMetricsAsJSON(),
     report: () => processReport(counters, deps.memoryMb),
   };

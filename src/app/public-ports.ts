@@ -4,6 +4,7 @@ import type { Settings } from './settings/setting-table.js';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { listen } from '../lib/listen.js';
+import type { ProtocolServer } from '../server/edge/protocol-server.js';
 
 /** The public ports: of the HTTP API, and of Envoy's rate limit service and the Redis protocol where they are on. */
 export type Ports = Pick<Settings, 'port' | 'grpcPort' | 'respPort'>;
@@ -60,9 +61,11 @@ export class WorkerPort {
   }
 
   /** Passes the listener to the server that answers, with the connections that wait. */
-  passTo(attachListener: (listener: Server) => void): void {
+  passTo(server: Pick<ProtocolServer, 'attachListener'>): void {
     this.listener.off('connection', this.hold);
-    attachListener(this.listener);
+    // The server bounds them, and lets old ones give way to new ones.
+    this.listener.maxConnections = Infinity;
+    server.attachListener(this.listener);
     for (const socket of this.waiting) this.listener.emit('connection', socket);
   }
 }

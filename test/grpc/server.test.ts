@@ -10,7 +10,7 @@ import type { Check } from '../../src/limits/decide/decide.js';
 import { deciderOf } from '../support/batch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
-import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
+import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import type { Counters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
@@ -92,7 +92,7 @@ async function open(
     },
     { maxInFlight: options.maxInFlight ?? 1_000 },
   );
-  const connections = createConnections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
+  const connections = new Connections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
   // Each call looks whether the node has joined.
   const stage = (): Stage['stage'] => {
     one.begun += 1;
@@ -103,8 +103,8 @@ async function open(
     { maxConnections: options.maxArriving ?? 1_000, timeouts: { ...SLOW, ...options.timeouts } },
     undefined,
   );
-  await new Promise<void>((resolve) => rateLimitServer.server.listen(0, '127.0.0.1', resolve));
-  const { port } = rateLimitServer.server.address() as AddressInfo;
+  await new Promise<void>((resolve) => rateLimitServer.server.server.listen(0, '127.0.0.1', resolve));
+  const { port } = rateLimitServer.server.server.address() as AddressInfo;
   const one: Stage = {
     rateLimitServer,
     port,
@@ -166,7 +166,7 @@ const closedBy = (session: ClientHttp2Session): Promise<unknown> =>
 
 describe('the gRPC server', () => {
   afterEach(async () => {
-    await Promise.all(opened.splice(0).map(({ rateLimitServer }) => rateLimitServer.drain(0, 0)));
+    await Promise.all(opened.splice(0).map(({ rateLimitServer }) => rateLimitServer.server.drain(0, 0)));
   });
 
   it('answers the health of the server and of its services', async () => {
@@ -212,7 +212,7 @@ describe('the gRPC server', () => {
     await becomes(() => whole, [2, 1]);
     stage.stage = 'stopping';
     stage.rateLimitServer.stageChanged();
-    await stage.rateLimitServer.drain(0, 1_000);
+    await stage.rateLimitServer.server.drain(0, 1_000);
     await becomes(
       () => [whole, other],
       [
@@ -487,7 +487,7 @@ describe('the gRPC server', () => {
     const late = watchOn(watching);
     await becomes(() => late, [1]);
     expect(ends).to.deep.equal([1]);
-    nowMs += 1_000;
+    nowMs += 1_001;
     await closedBy(watching);
     expect([ends, late]).to.deep.equal([
       [1, -1, status.UNAVAILABLE],
@@ -549,6 +549,7 @@ describe('the gRPC server', () => {
   it('shares the bound of connections with the other servers, and closes idle ones at the bound', async () => {
     const stage = await open({ max: 2 });
     const first = await http2(stage.port);
+    await new Promise((resolve) => first.ping(resolve));
     await http2(stage.port);
     await closedBy(first);
   });
@@ -611,10 +612,10 @@ describe('the gRPC server', () => {
     stage.check = () => new Promise((resolve) => (decide = resolve));
     const waits = send(session, MESSAGE);
     await becomes(() => stage.counters.inFlight, 1);
-    const drained = stage.rateLimitServer.drain(50, 5_000);
+    const drained = stage.rateLimitServer.server.drain(50, 5_000);
     // The call in flight is the last. The caller sends later ones again, elsewhere.
     expect((await goaway)[1]).to.equal(1);
-    await becomes(() => stage.rateLimitServer.server.listening, false);
+    await becomes(() => stage.rateLimitServer.server.server.listening, false);
     decide(DECISION);
     expect((await waits).grpc).to.equal(0);
     await drained;
@@ -644,7 +645,7 @@ describe('the gRPC server', () => {
       // The server reads these further calls before it sends GOAWAY in some rounds, and after it in others.
       for (let i = 0; i < 10; i += 1) call();
       for (let i = 0; i < round % 4; i += 1) await new Promise(setImmediate);
-      const drained = stage.rateLimitServer.drain(20, 5_000);
+      const drained = stage.rateLimitServer.server.drain(20, 5_000);
       for (let i = 0; i < 10; i += 1) call();
       await drained;
       if (!socket.closed) await once(socket, 'close');

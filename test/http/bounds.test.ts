@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { EventEmitter, once } from 'node:events';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect as connectTo, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -8,14 +8,14 @@ import { deciderOf } from '../support/batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { Api } from '../../src/server/http/api/api.js';
-import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
+import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import type { ConnectionBounds } from '../../src/server/edge/connections.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
-import type { PublicServer } from '../../src/server/http/server.js';
+import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
 import { MIB } from './memory.js';
@@ -26,7 +26,7 @@ const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 const BIG = 64 * MIB;
 const SOME = 8 * MIB;
 
-const started: PublicServer[] = [];
+const started: ProtocolServer[] = [];
 
 /** A server whose API sends much, and whose decision endpoint never answers. */
 async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
@@ -44,7 +44,7 @@ async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
     { decisions, api, ...readyNode(counters) },
     DEFAULT_TIMEOUTS,
     undefined,
-    createConnections({ ...DEFAULT_BOUNDS, ...bounds }, counters),
+    new Connections({ ...DEFAULT_BOUNDS, ...bounds }, counters),
   );
   // A port of its own beside the shared one, as a worker has it.
   const other = createServer({ allowHalfOpen: true, noDelay: true });
@@ -185,24 +185,18 @@ describe('the bounds of the service itself', () => {
   });
 
   it('count all connections of one IPv6 /64 as those of one address', () => {
-    const server = new EventEmitter();
     const counters = createCounters();
-    createConnections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters).addServer({
-      protocol: 'http',
-      server: server as unknown as Server,
-      closeIdle: () => undefined,
-    });
+    const connections = new Connections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters);
     const open = (remoteAddress: string): boolean => {
       const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
       Object.assign(socket, { destroy: () => (socket.destroyed = true) });
-      server.emit('connection', socket);
+      connections.take(socket as unknown as Socket, 'http');
       return !socket.destroyed;
     };
     expect(['2001:db8:0:1::1', '2001:db8:0:1::2', '2001:db8:0:1:ffff::3'].map(open)).to.deep.equal([true, true, false]);
     expect(open('2001:db8:0:2::1')).to.equal(true);
     expect(['10.0.0.1', '::ffff:10.0.0.1', '10.0.0.1', '10.0.0.2'].map(open)).to.deep.equal([true, true, false, true]);
     expect(counters.refusedOfAddress).to.equal(2);
-    server.emit('close');
   });
 
   describe('on readers', () => {

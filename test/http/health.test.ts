@@ -8,7 +8,7 @@ import { createCounters } from '../../src/server/edge/counters.js';
 import { Turns } from '../../src/server/edge/turns.js';
 import { Health } from '../../src/server/http/health.js';
 import { createPublicServer } from '../../src/server/http/server.js';
-import type { PublicServer } from '../../src/server/http/server.js';
+import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
 import { connect, exchange } from './wire.js';
@@ -18,7 +18,7 @@ const UNUSUAL = 'X-Other: 1\r\n';
 const get = (path: string, headers = ''): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`;
 
 describe('health checks and other requests of a public server', () => {
-  let publicServer: PublicServer;
+  let publicServer: ProtocolServer;
   let port: number;
   let problem: TokenringError | undefined;
   /** Requests that reached the API. */

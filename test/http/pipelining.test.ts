@@ -3,11 +3,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect as connectTo } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { expect } from 'chai';
-import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
+import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import type { Counters } from '../../src/server/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
-import type { PublicServer } from '../../src/server/http/server.js';
+import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { eventually } from '../support/eventually.js';
 import { call, liveNode } from '../support/http.js';
@@ -19,7 +19,7 @@ const ALLOW = 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n';
 const HANGS = get('/v1/events');
 
 describe('requests that come before the last answer on their connection', () => {
-  const started: PublicServer[] = [];
+  const started: ProtocolServer[] = [];
   const begun: string[] = [];
   const open: ServerResponse[] = [];
   let most = 0;
@@ -48,7 +48,7 @@ describe('requests that come before the last answer on their connection', () => 
       { decisions: { ...NO_DECISIONS, allow }, api, ...readyNode(counters) },
       DEFAULT_TIMEOUTS,
       undefined,
-      createConnections({ ...DEFAULT_BOUNDS, maxUnreadBytes: MIB }, counters),
+      new Connections({ ...DEFAULT_BOUNDS, maxUnreadBytes: MIB }, counters),
     );
     started.push(publicServer);
     publicServer.server.listen(0, '127.0.0.1');

@@ -7,7 +7,8 @@ import { expect } from 'chai';
 import { createArrivingBytes } from '../../src/server/edge/arriving.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
-import type { PublicServer, ServerTimeouts } from '../../src/server/http/server.js';
+import type { ServerTimeouts } from '../../src/server/http/server.js';
+import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
 import { connect, exchange } from './wire.js';
@@ -17,10 +18,10 @@ const LONG_MS = 60_000;
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 const SLOW = 'POST /v1/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n';
 
-const started: PublicServer[] = [];
+const started: ProtocolServer[] = [];
 
 interface Started {
-  readonly publicServer: PublicServer;
+  readonly publicServer: ProtocolServer;
   readonly port: number;
   /** The answers that the decision endpoint owes. */
   readonly waiting: readonly ServerResponse[];

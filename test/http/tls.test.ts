@@ -20,11 +20,12 @@ describe('the public server with a certificate', () => {
     });
     const [key, cert] = [readFileSync(keyFile, 'utf8'), readFileSync(certFile, 'utf8')];
     rmSync(folder, { recursive: true });
-    const { server, ...rest } = createPublicServer(
+    const publicServer = createPublicServer(
       { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), ...readyNode(createCounters()) },
       DEFAULT_TIMEOUTS,
       { key, cert },
     );
+    const { server } = publicServer;
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const text = await new Promise<string>((resolve, reject) => {
@@ -35,6 +36,6 @@ describe('the public server with a certificate', () => {
         .end();
     });
     expect(text).to.equal('hello');
-    await rest.drain(0, 1_000);
+    await publicServer.drain(0, 1_000);
   });
 });

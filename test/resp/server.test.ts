@@ -4,8 +4,8 @@ import { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
-import { createConnections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
-import type { ProtocolServer } from '../../src/server/edge/connections.js';
+import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
+import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
 import { createRespServer } from '../../src/server/resp/server.js';
@@ -64,7 +64,7 @@ describe('the server of the Redis protocol', () => {
       },
       { maxInFlight: 1_000 },
     );
-    const connections = createConnections(DEFAULT_BOUNDS, counters);
+    const connections = new Connections(DEFAULT_BOUNDS, counters);
     const calls = { describe: () => expect.fail('asked'), settle: () => expect.fail('asked') };
     const deps = { edge, connections, calls: calls as never, version: '1', hasJoined: () => true };
     respServer = createRespServer(deps, undefined, TIMEOUTS);

@@ -1,7 +1,5 @@
-import type { Server, Socket } from 'node:net';
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { Server as TlsServer } from 'node:tls';
-import type { TlsOptions } from 'node:tls';
+import type { Socket } from 'node:net';
+import { LRUCache } from 'lru-cache';
 import { networkOf } from '../../lib/address.js';
 import type { Counters } from './counters.js';
 
@@ -23,61 +21,19 @@ export const DEFAULT_BOUNDS: ConnectionBounds = {
   maxUnreadBytes: 64 * 1024 * 1024,
 };
 
-/** The server of one protocol. */
-interface BoundedServer {
-  /** Its name in metrics. */
-  readonly protocol: string;
-  readonly server: Server;
-  /** Closes the connections that wait for nothing. */
-  readonly closeIdle: () => void;
-  /** Returns the bytes of answers of this connection that wait outside its socket. */
-  readonly waitingBytes?: (socket: Socket) => number;
-}
-
-/** A public port of a node. */
-export interface ProtocolServer {
-  readonly server: Server;
-  /** Answers the connections of one more listener, which `drain` closes too. */
-  attachListener(listener: Listener): void;
-  /** Uses another certificate and CA for new connections. Open connections continue. */
-  useTls(tls: TlsOptions): void;
-  /**
-   * Stops without failing a request. For `noticeMs` it continues to answer. Then it accepts no connection and
-   * waits for the requests in flight. Connections that began during the notice have as long again for their first
-   * request. After `graceMs` in all, it cuts the rest.
-   */
-  drain(noticeMs: number, graceMs: number): Promise<void>;
-}
-
-/** The connections of one server. */
-export interface ServerConnections extends Pick<ProtocolServer, 'attachListener' | 'useTls'> {
-  /** All sockets, including those in a TLS handshake. */
-  readonly open: ReadonlySet<Socket>;
-  /**
-   * Waits for the notice of a drain, then until no connection waits at a listener, whose end would reset it.
-   * @returns what is left of `graceMs`
-   */
-  notice(noticeMs: number, graceMs: number): Promise<number>;
-  /** Closes all listeners. Resolves when they are closed and no connection is open. */
-  close(): Promise<void>;
-}
-
-export interface Connections {
-  /** Bounds the connections of one more server. The bounds hold for all servers and listeners together. */
-  addServer(server: BoundedServer): ServerConnections;
-}
-
-/** Where connections come from, beside a server's own listener. */
-export interface Listener {
-  on(event: 'connection', take: (socket: Socket) => void): unknown;
-  /** Takes no more connections. May wait for the end of open ones before it calls `done`. */
-  close(done: () => void): unknown;
-}
-
+/**
+ * Part of the places that only addresses whose requests were answered may take, once there is such an address. Strangers
+ * may keep as large a part, so that a flood from addresses that were answered shuts out no stranger.
+ */
+const RESERVED = 1 / 4;
+/** Addresses that are remembered, those answered last. */
+const MAX_KNOWN = 16_384;
+/** Connections that are looked at for one that gives way to a new one. */
+const MAX_LOOKS = 64;
 /** Shortest time in ms between two rounds that close idle connections. */
 const ROOM_INTERVAL_MS = 100;
 /** Number of checks of each connection during the time that its client has to read. */
-const LOOKS = 6;
+const READER_CHECKS = 6;
 /**
  * Interval in ms between two sums of the unread answers. A batch of 1,000 takes about 15 ms and may answer with a
  * megabyte.
@@ -85,203 +41,244 @@ const LOOKS = 6;
 const SUM_INTERVAL_MS = 250;
 
 /**
- * Parts of a notice, one after the other. A process that gets no processor answers nobody, so a pause prolongs the notice:
- * it uses up one part.
+ * `silent`: no byte has come. `arriving`: a part of a request is there. `busy`: an answer is owed, or not sent.
+ * `idle`: all requests are answered. `ended`: the client is to close the connection.
  */
-const NOTICE_PARTS = 10;
+export type ConnectionState = 'silent' | 'arriving' | 'busy' | 'idle' | 'ended';
 
-/** Bytes that a client must have read since `sinceMs`. */
-interface Backlog {
-  readonly bytes: number;
-  readonly sinceMs: number;
+/** What the protocol of a connection knows of it. */
+export interface Connection {
+  state(): ConnectionState;
+  /** Time in ms at which the state began. */
+  sinceMs(): number;
+  /** Bytes of answers that wait outside the socket. */
+  unreadBytes(): number;
+  /**
+   * Ends the connection.
+   * @param reason `idle`: it waits for nothing, so it ends now. `timeout`: its state has lasted too long, so it ends now.
+   * `draining`: it ends once all that is owed is sent.
+   */
+  end(reason: 'idle' | 'timeout' | 'draining'): void;
 }
 
-interface OpenServer extends BoundedServer {
-  readonly open: Set<Socket>;
-  /** Connections since the start, those included that found no room. */
-  accepted: number;
-  /** Open connections of the server's own listener. Node counts them, and no others. */
-  own: number;
+/** A connection of any protocol, and its place among all. */
+export class OpenConnection {
+  /** `undefined` during a TLS handshake. */
+  connection: Connection | undefined;
+  /** The socket that requests come from and answers go to. With TLS, it is the decrypted one. */
+  stream: Socket;
+  /** Whether a request of it was answered since the last look for a connection that gives way. */
+  wasServed = false;
+  /** Bytes that the client must have read since `backlogSinceMs`; 0 if it has read all. */
+  backlogBytes = 0;
+  backlogSinceMs = 0;
+
+  constructor(
+    private readonly all: Connections,
+    readonly socket: Socket,
+    readonly protocol: string,
+    readonly network: string,
+  ) {
+    this.stream = socket;
+  }
+
+  /** Called for each answer to a request that was no mistake. */
+  served(): void {
+    if (!this.wasServed) this.all.served(this);
+  }
+
+  state(): ConnectionState {
+    if (this.connection === undefined || this.stream.bytesRead === 0) return 'silent';
+    return this.connection.state();
+  }
+
+  unreadBytes(): number {
+    return this.stream.writableLength + (this.connection?.unreadBytes() ?? 0);
+  }
+}
+
+/** The server of one protocol, as far as its connections share the bounds. */
+interface BoundedServer {
+  readonly protocol: string;
+  /** Ends the connections that wait for nothing. */
+  closeIdle(): void;
 }
 
 /**
- * Bounds the connections of all servers. At the bound, it closes idle connections, so that a client that opens many
- * shuts out no other. It closes a further connection without reading from it. It cuts off a client that does not read its
- * answers.
+ * Bounds the connections of all servers together. At the bound, the oldest connection that has not completed a request
+ * gives way to a new one, in general one of a stranger. A stranger is an address of which no request was answered lately. So neither silent connections nor half requests shut out other clients, however many addresses they come
+ * from. A client that does not read its answers is cut off.
  */
-export function createConnections(bounds: ConnectionBounds, counters: Counters): Connections {
-  const { max, maxPerAddress, answerMs, maxUnreadBytes } = bounds;
-  const servers = new Set<OpenServer>();
-  let total = 0;
-  /** Open connections by address or IPv6 /64; empty when their number is unbounded. */
-  const byNetwork = new Map<string, number>();
-  /** The sockets to which answers are written, and their servers. With TLS, these are the decrypted ones. */
-  const readers = new Map<Socket, BoundedServer>();
-  const backlogs = new Map<Socket, Backlog>();
-  let roomMadeAtMs = -Infinity;
-  let timers: readonly NodeJS.Timeout[] = [];
+export class Connections {
+  private readonly servers = new Set<BoundedServer>();
+  /** All connections but those that have given way and are about to close. */
+  private readonly open = new Set<OpenConnection>();
+  /** The connections of strangers, oldest first. */
+  private readonly strangers = new Set<OpenConnection>();
+  /** All others, those first that were not looked at for the longest time. */
+  private readonly regulars = new Set<OpenConnection>();
+  private readonly countByNetwork = new Map<string, number>();
+  private readonly known = new LRUCache<string, true>({ max: MAX_KNOWN });
+  private roomMadeAtMs = -Infinity;
+  private timers: readonly NodeJS.Timeout[] = [];
 
-  function makeRoom(newest: Socket): void {
-    const nowMs = performance.now();
-    if (nowMs - roomMadeAtMs < ROOM_INTERVAL_MS) return;
-    roomMadeAtMs = nowMs;
-    for (const { closeIdle, open } of servers) {
-      closeIdle();
-      for (const socket of open) if (socket.bytesRead === 0 && socket !== newest) socket.destroy();
+  constructor(
+    private readonly bounds: ConnectionBounds,
+    private readonly counters: Counters,
+  ) {}
+
+  addServer(server: BoundedServer): void {
+    if (this.servers.size === 0) {
+      this.timers = [
+        setInterval(() => this.cutSlowReaders(), this.bounds.answerMs / READER_CHECKS),
+        setInterval(() => this.boundUnread(), SUM_INTERVAL_MS),
+      ];
+      for (const timer of this.timers) timer.unref();
     }
+    this.servers.add(server);
+    this.counters.connections.set(server.protocol, 0);
   }
 
-  /** @returns whether the new connection is above the bound of its address */
-  function countNetwork(socket: Socket): boolean {
-    if (maxPerAddress === Infinity) return false;
+  removeServer(server: BoundedServer): void {
+    this.servers.delete(server);
+    if (this.servers.size === 0) for (const timer of this.timers) clearInterval(timer);
+  }
+
+  /** @returns `undefined` if there is no place for the connection: it is counted and closed */
+  take(socket: Socket, protocol: string): OpenConnection | undefined {
     const network = networkOf(socket.remoteAddress ?? '');
-    const count = byNetwork.get(network) ?? 0;
-    if (count >= maxPerAddress) return true;
-    byNetwork.set(network, count + 1);
-    socket.on('close', () => {
-      const left = byNetwork.get(network)! - 1;
-      if (left === 0) byNetwork.delete(network);
-      else byNetwork.set(network, left);
-    });
-    return false;
-  }
-
-  function look(): void {
-    const nowMs = performance.now();
-    for (const socket of readers.keys()) {
-      const waiting = socket.writableLength;
-      const backlog = backlogs.get(socket);
-      if (waiting === 0) backlogs.delete(socket);
-      else if (backlog === undefined || socket.bytesWritten - waiting >= backlog.bytes) {
-        backlogs.set(socket, { bytes: socket.bytesWritten, sinceMs: nowMs });
-      } else if (nowMs - backlog.sinceMs >= answerMs) {
-        counters.slowReaders += 1;
-        socket.destroy();
-      }
-    }
-  }
-
-  function boundUnread(): void {
-    const unread: [Socket, number][] = [];
-    let sum = 0;
-    for (const [socket, { waitingBytes }] of readers) {
-      const bytes = socket.writableLength + (waitingBytes?.(socket) ?? 0);
-      if (bytes === 0) continue;
-      unread.push([socket, bytes]);
-      sum += bytes;
-    }
-    if (sum <= maxUnreadBytes) return;
-    for (const [socket, bytes] of unread.sort(([, a], [, b]) => b - a)) {
-      sum -= bytes;
-      counters.slowReaders += 1;
+    const ofNetwork = this.countByNetwork.get(network) ?? 0;
+    if (ofNetwork >= this.bounds.maxPerAddress) {
+      this.counters.refusedOfAddress += 1;
       socket.destroy();
-      if (sum <= maxUnreadBytes) return;
+      return undefined;
     }
+    const isKnown = this.known.get(network) === true;
+    if (!this.hasPlace(isKnown)) {
+      this.counters.refusedConnections += 1;
+      socket.destroy();
+      return undefined;
+    }
+    const one = new OpenConnection(this, socket, protocol, network);
+    this.open.add(one);
+    (isKnown ? this.regulars : this.strangers).add(one);
+    this.countByNetwork.set(network, ofNetwork + 1);
+    this.count(protocol, 1);
+    socket.once('close', () => this.remove(one));
+    if (this.open.size >= this.bounds.max) this.makeRoom(one);
+    return one;
   }
 
-  /** Tells each server how many connections of its own the others leave it. Node takes 0 for no bound. */
-  function shareRoom(): void {
-    for (const { server, own } of servers) server.maxConnections = Math.max(1, max - (total - own));
+  served(one: OpenConnection): void {
+    one.wasServed = true;
+    this.known.set(one.network, true);
+    if (this.strangers.delete(one)) this.regulars.add(one);
   }
 
-  function count(one: OpenServer, own: 0 | 1, change: 1 | -1): void {
-    total += change;
-    one.own += own * change;
-    counters.connections.set(one.protocol, (counters.connections.get(one.protocol) ?? 0) + change);
-    shareRoom();
+  private hasPlace(isKnown: boolean): boolean {
+    const { max } = this.bounds;
+    const reserved = Math.ceil(max * RESERVED);
+    const { strangers, regulars } = this;
+    if (!isKnown && this.known.size > 0 && strangers.size >= max - reserved) return this.cutOne(strangers);
+    if (this.open.size < max) return true;
+    if (strangers.size > reserved) return this.cutOne(strangers) || this.cutOne(regulars);
+    return this.cutOne(regulars) || this.cutOne(strangers);
   }
 
   /**
-   * @param own 1 for a connection of the server's own listener, else 0
-   * @returns whether there was room for it; if not, it is closed
+   * Ends a connection of a queue: the first that has no answer owed and was not served lately, else the first that has no
+   * answer owed. Those before it are looked at again when all others were.
+   * @returns whether there was one
    */
-  function take(one: OpenServer, socket: Socket, own: 0 | 1): boolean {
-    one.accepted += 1;
-    if (total - own * one.own >= max) {
-      makeRoom(socket);
-      counters.refusedConnections += 1;
-      socket.destroy();
-      return false;
+  private cutOne(queue: Set<OpenConnection>): boolean {
+    let looks = Math.min(MAX_LOOKS, queue.size);
+    let servedLately: OpenConnection | undefined;
+    for (const one of queue) {
+      if (looks === 0) break;
+      looks -= 1;
+      const isBusy = one.state() === 'busy';
+      const isStranger = queue === this.strangers && !this.known.has(one.network);
+      if (!isBusy && !one.wasServed && (isStranger || queue === this.regulars)) return this.displace(one);
+      if (!isBusy && one.wasServed) servedLately ??= one;
+      one.wasServed = false;
+      queue.delete(one);
+      (isStranger ? this.strangers : this.regulars).add(one);
     }
-    if (countNetwork(socket)) {
-      counters.refusedOfAddress += 1;
-      socket.destroy();
-      return false;
-    }
-    count(one, own, 1);
-    one.open.add(socket);
-    socket.on('close', () => {
-      count(one, own, -1);
-      one.open.delete(socket);
-    });
-    if (total >= max) makeRoom(socket);
+    return servedLately !== undefined && this.displace(servedLately);
+  }
+
+  private displace(one: OpenConnection): true {
+    this.remove(one);
+    this.counters.displacedConnections += 1;
+    if (one.state() === 'idle') one.connection!.end('idle');
+    else one.socket.destroy();
     return true;
   }
 
-  /** @param handed connections of other listeners, which are taken already */
-  function listenTo(one: OpenServer, handed: WeakSet<Socket>): void {
-    const { server } = one;
-    server.on('drop', () => (counters.refusedConnections += 1));
-    server.on('connection', (socket: Socket) => handed.has(socket) || take(one, socket, 1));
-    server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
-      readers.set(socket, one);
-      socket.on('close', () => {
-        readers.delete(socket);
-        backlogs.delete(socket);
-      });
-    });
-    server.on('close', () => {
-      servers.delete(one);
-      if (servers.size === 0) for (const timer of timers) clearInterval(timer);
-    });
+  /** Closes idle connections: those of strangers, and all others if no stranger can give way to the next connection. */
+  private makeRoom(newest: OpenConnection): void {
+    let looks = MAX_LOOKS;
+    let canGiveWay = false;
+    for (const one of this.strangers) {
+      if (looks === 0) break;
+      looks -= 1;
+      const state = one.state();
+      if (state === 'idle') this.displace(one);
+      else if (one !== newest && state !== 'busy') canGiveWay = true;
+    }
+    if (canGiveWay || this.open.size < this.bounds.max) return;
+    const nowMs = performance.now();
+    if (nowMs - this.roomMadeAtMs < ROOM_INTERVAL_MS) return;
+    this.roomMadeAtMs = nowMs;
+    for (const server of this.servers) server.closeIdle();
   }
 
-  return {
-    addServer(added) {
-      const one: OpenServer = { ...added, open: new Set(), accepted: 0, own: 0 };
-      if (servers.size === 0) timers = [setInterval(look, answerMs / LOOKS), setInterval(boundUnread, SUM_INTERVAL_MS)];
-      for (const timer of timers) timer.unref();
-      servers.add(one);
-      counters.connections.set(one.protocol, 0);
-      shareRoom();
-      const { server, open } = one;
-      const listeners: Pick<Listener, 'close'>[] = [server];
-      const handed = new WeakSet<Socket>();
-      listenTo(one, handed);
-      async function allClosed(): Promise<void> {
-        while (open.size > 0)
-          await Promise.all([...open].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
-      }
-      return {
-        open,
-        async notice(noticeMs, graceMs) {
-          const startMs = performance.now();
-          const leftMs = (): number => Math.max(0, startMs + graceMs - performance.now());
-          for (let part = 0; part < NOTICE_PARTS && leftMs() > 0; part += 1) await sleep(noticeMs / NOTICE_PARTS);
-          // A turn accepts one connection of each listener, and reads what has come over those that were idle.
-          let before: number;
-          do {
-            before = one.accepted;
-            await nextTurn();
-          } while (one.accepted > before && leftMs() > graceMs / 2);
-          return leftMs();
-        },
-        attachListener(listener) {
-          listeners.push(listener);
-          listener.on('connection', (socket: Socket) => {
-            if (!take(one, socket, 0)) return;
-            handed.add(socket);
-            server.emit('connection', socket);
-          });
-        },
-        useTls(tls) {
-          if (server instanceof TlsServer) server.setSecureContext(tls);
-        },
-        async close() {
-          const closed = listeners.map((listener) => new Promise<void>((resolve) => listener.close(() => resolve())));
-          await Promise.all([...closed, allClosed()]);
-        },
-      };
-    },
-  };
+  private remove(one: OpenConnection): void {
+    if (!this.open.delete(one)) return;
+    this.strangers.delete(one);
+    this.regulars.delete(one);
+    this.count(one.protocol, -1);
+    const left = this.countByNetwork.get(one.network)! - 1;
+    if (left === 0) this.countByNetwork.delete(one.network);
+    else this.countByNetwork.set(one.network, left);
+  }
+
+  private count(protocol: string, change: 1 | -1): void {
+    const { connections } = this.counters;
+    connections.set(protocol, (connections.get(protocol) ?? 0) + change);
+  }
+
+  private cutSlowReaders(): void {
+    const nowMs = performance.now();
+    for (const one of this.open) {
+      const { bytesWritten, writableLength } = one.stream;
+      if (writableLength === 0) one.backlogBytes = 0;
+      else if (one.backlogBytes === 0 || bytesWritten - writableLength >= one.backlogBytes) {
+        one.backlogBytes = bytesWritten;
+        one.backlogSinceMs = nowMs;
+      } else if (nowMs - one.backlogSinceMs >= this.bounds.answerMs) this.cutReader(one);
+    }
+  }
+
+  private boundUnread(): void {
+    const unread: { readonly one: OpenConnection; readonly bytes: number }[] = [];
+    let sum = 0;
+    for (const one of this.open) {
+      const bytes = one.unreadBytes();
+      if (bytes === 0) continue;
+      unread.push({ one, bytes });
+      sum += bytes;
+    }
+    if (sum <= this.bounds.maxUnreadBytes) return;
+    for (const { one, bytes } of unread.sort((a, b) => b.bytes - a.bytes)) {
+      sum -= bytes;
+      this.cutReader(one);
+      if (sum <= this.bounds.maxUnreadBytes) return;
+    }
+  }
+
+  private cutReader({ stream }: OpenConnection): void {
+    this.counters.slowReaders += 1;
+    stream.destroy();
+  }
 }

@@ -31,10 +31,12 @@ export interface Counters {
    */
   inFlight: number;
   /**
-   * Connections refused at the bound, refused at the bound of one address, and cut because the client did not read.
+   * Connections refused at the bound, refused at the bound of one address, ended at the bound because another needed
+   * their place, and cut because the client did not read.
    */
   refusedConnections: number;
   refusedOfAddress: number;
+  displacedConnections: number;
   slowReaders: number;
   /** Open connections, by protocol. */
   readonly connections: Map<string, number>;
@@ -53,6 +55,7 @@ export function createCounters(): Counters {
     inFlight: 0,
     refusedConnections: 0,
     refusedOfAddress: 0,
+    displacedConnections: 0,
     slowReaders: 0,
     connections: new Map(),
     problems: new Map(),

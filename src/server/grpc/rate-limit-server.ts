@@ -1,9 +1,10 @@
 import type { TlsOptions } from 'node:tls';
 import type { Settler } from '../../node/decide/settler.js';
 import type { TokenringError } from '../../lib/error.js';
-import type { Connections, ProtocolServer } from '../edge/connections.js';
+import type { Connections } from '../edge/connections.js';
 import { notJoined } from '../edge/edge.js';
 import type { Edge } from '../edge/edge.js';
+import type { ProtocolServer } from '../edge/protocol-server.js';
 import { createAllOrNothing } from './all-or-nothing.js';
 import { Health } from './health-service.js';
 import { createMethods, SERVICES } from './methods.js';
@@ -18,7 +19,8 @@ interface RateLimitServerDeps {
   readonly stage: () => 'joining' | 'ready' | 'stopping';
 }
 
-export interface RateLimitServer extends ProtocolServer {
+export interface RateLimitServer {
+  readonly server: ProtocolServer;
   /** Tells those that watch the health of the node. Call this after each change of `stage`. */
   stageChanged(): void;
 }
@@ -36,5 +38,5 @@ export function createRateLimitServer(
   // The memory of a node is planned for so many requests that have not arrived in full.
   const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };
   const server = createGrpcServer({ edge, connections, methods, refusal }, bounds, tls);
-  return { ...server, stageChanged: () => health.changed() };
+  return { server, stageChanged: () => health.changed() };
 }

@@ -1,10 +1,10 @@
-import type { Socket } from 'node:net';
 import { constants, createSecureServer, createServer } from 'node:http2';
 import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { TlsOptions } from 'node:tls';
 import { TokenringError } from '../../lib/error.js';
-import type { Connections, ProtocolServer } from '../edge/connections.js';
+import type { Connection, Connections, ConnectionState, OpenConnection } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
+import { ProtocolServer } from '../edge/protocol-server.js';
 import { beginCall, sendStatus } from './call.js';
 import type { Call, Method } from './call.js';
 import { STATUS } from './status.js';
@@ -57,11 +57,11 @@ interface GrpcDeps {
   readonly refusal: () => TokenringError | undefined;
 }
 
-/** The calls of one connection. */
-class Session {
+/** A connection and its calls. */
+class Session implements Connection {
   readonly calls = new Set<Call>();
   /** Whether the caller has sent its first frame, which is SETTINGS. */
-  greeted = false;
+  private isGreeted = false;
   controlFrames = 0;
   resets = 0;
   private unended = 0;
@@ -69,23 +69,48 @@ class Session {
   /** @param activeMs time at which it began, or had its last call. A watch does not count, as it is never over. */
   constructor(
     readonly session: ServerHttp2Session,
+    private readonly open: OpenConnection,
     public activeMs: number,
-  ) {}
-
-  /** Whether no call waits for an answer. */
-  isIdle(): boolean {
-    for (const { streams, arrived } of this.calls) if (!streams || !arrived) return false;
-    return true;
+  ) {
+    session.on('ping', () => this.controlled());
+    session.on('remoteSettings', () => this.controlled());
+    session.on('error', ignore);
   }
 
-  /** Closes it when its calls are over, and ends its watches. */
-  close(reason: TokenringError): void {
-    for (const call of this.calls) if (call.streams) call.fail(reason);
+  state(): ConnectionState {
+    if (!this.isGreeted) return 'silent';
+    let state: ConnectionState = 'idle';
+    for (const { streams, arrived } of this.calls) {
+      if (arrived && !streams) return 'busy';
+      if (!arrived) state = 'arriving';
+    }
+    return state;
+  }
+
+  sinceMs(): number {
+    return this.activeMs;
+  }
+
+  unreadBytes(): number {
+    let bytes = 0;
+    for (const { unreadBytes } of this.calls) bytes += unreadBytes;
+    return bytes;
+  }
+
+  /** Ends its watches, and closes it when its calls are over. */
+  end(reason: 'idle' | 'timeout' | 'draining'): void {
+    if (reason === 'timeout') return this.session.destroy();
+    // The caller of a watch connects again if it needs one.
+    const problem =
+      reason === 'draining'
+        ? new TokenringError('draining')
+        : new TokenringError('unavailable', { detail: 'the connection had no call but watches' });
+    for (const call of this.calls) if (call.streams) call.fail(problem);
     this.session.close();
   }
 
-  controlled(): void {
-    this.greeted = true;
+  private controlled(): void {
+    this.isGreeted = true;
     this.controlFrames += 1;
     if (this.controlFrames > MAX_CONTROL_FRAMES) this.cut();
   }
@@ -93,6 +118,7 @@ class Session {
   /** Forgets a call. It is one function for all calls, as there are many. */
   readonly callClosed = (call: Call, rstCode: number | undefined): void => {
     this.calls.delete(call);
+    if (call.arrived && rstCode === constants.NGHTTP2_NO_ERROR) this.open.served();
     this.streamEnded(rstCode);
   };
 
@@ -127,7 +153,6 @@ export function createGrpcServer(
   const { edge, methods, connections } = deps;
   const { elapsedMs, counters } = edge;
   const sessions = new Map<ServerHttp2Session, Session>();
-  const bySocket = new WeakMap<Socket, Session>();
   const options = {
     maxSessionMemory: MAX_SESSION_MB,
     maxSessionInvalidFrames: MAX_INVALID_FRAMES,
@@ -140,21 +165,10 @@ export function createGrpcServer(
       ? createServer(options)
       : createSecureServer({ ...options, handshakeTimeout: timeouts.prefaceMs, ALPNProtocols: ['h2'], ...tls });
 
-  /** The socket whose session node:http2 is creating. */
-  let connecting: Socket | undefined;
-  server.prependListener(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
-    connecting = socket;
-  });
-  server.on('session', (session: ServerHttp2Session) => {
-    const one = new Session(session, elapsedMs());
-    sessions.set(session, one);
-    if (connecting !== undefined) bySocket.set(connecting, one);
-    session.on('ping', () => one.controlled());
-    session.on('remoteSettings', () => one.controlled());
-    session.on('error', () => undefined);
-    session.on('close', () => sessions.delete(session));
-  });
-  server.on('sessionError', () => undefined);
+  /** The session that node:http2 created last. */
+  let created: ServerHttp2Session | undefined;
+  server.on('session', (session: ServerHttp2Session) => (created = session));
+  server.on('sessionError', ignore);
 
   /** Calls since the last count of those that have not arrived. */
   let begun = 0;
@@ -181,46 +195,38 @@ export function createGrpcServer(
     if (begun > maxArriving) cut();
   });
 
-  const sockets = connections.addServer({
-    protocol: 'grpc',
-    server,
-    closeIdle() {
-      for (const one of sessions.values()) if (one.isIdle()) one.close(idle());
+  return new ProtocolServer(
+    {
+      protocol: 'grpc',
+      server,
+      longestMs: {
+        silent: timeouts.prefaceMs,
+        arriving: Infinity,
+        busy: Infinity,
+        idle: timeouts.idleMs,
+        ended: Infinity,
+      },
+      elapsedMs,
+      begin(_stream, open, serve) {
+        serve();
+        const session = created!;
+        const one = new Session(session, open, elapsedMs());
+        sessions.set(session, one);
+        session.on('close', () => sessions.delete(session));
+        return one;
+      },
+      draining(stage) {
+        // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
+        // number would promise an answer: node:http2 ignores calls after it.
+        if (stage === 'notice') for (const session of sessions.keys()) session.close();
+      },
+      sweep(nowMs) {
+        for (const one of sessions.values()) sweepCalls(one, nowMs, timeouts, counters);
+        cut();
+      },
     },
-    waitingBytes: (socket) => unreadBytesOf(bySocket.get(socket)),
-  });
-  const sweep = (): void => {
-    sweepSessions(sessions.values(), elapsedMs(), timeouts, counters);
-    cut();
-  };
-  const sweeping = setInterval(sweep, Math.min(1_000, timeouts.prefaceMs / 2));
-  sweeping.unref();
-
-  return {
-    server,
-    attachListener: sockets.attachListener,
-    useTls: sockets.useTls,
-    async drain(noticeMs, graceMs) {
-      // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
-      // number would promise an answer: node:http2 ignores calls after it.
-      for (const session of sessions.keys()) session.close();
-      const leftMs = await sockets.notice(noticeMs, graceMs);
-      const closed = sockets.close();
-      const cut = setTimeout(() => {
-        for (const session of sessions.keys()) session.destroy();
-      }, leftMs);
-      for (const one of sessions.values()) one.close(new TokenringError('draining'));
-      for (const socket of sockets.open) if (bySocket.get(socket) === undefined) socket.destroy();
-      await closed;
-      clearTimeout(cut);
-      clearInterval(sweeping);
-    },
-  };
-}
-
-/** The end of a watch. Its caller connects again if it needs one. */
-function idle(): TokenringError {
-  return new TokenringError('unavailable', { detail: 'the connection had no call but watches' });
+    connections,
+  );
 }
 
 function isGrpc(headers: IncomingHttpHeaders): boolean {
@@ -245,33 +251,16 @@ function respond(stream: ServerHttp2Stream, status: number): void {
   if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
 }
 
-function unreadBytesOf(session: Session | undefined): number {
-  let bytes = 0;
-  for (const { unreadBytes } of session?.calls ?? []) bytes += unreadBytes;
-  return bytes;
-}
-
-/** Cuts or closes the connections that take too long. */
-function sweepSessions(
-  sessions: Iterable<Session>,
-  nowMs: number,
-  timeouts: GrpcTimeouts,
-  counters: Edge['counters'],
-): void {
-  for (const one of sessions) {
-    const { session, calls } = one;
-    one.controlFrames = 0;
-    one.resets = 0;
-    if (!one.greeted && nowMs - one.activeMs >= timeouts.prefaceMs) session.destroy();
-    else if (nowMs - one.activeMs >= timeouts.idleMs && one.isIdle()) one.close(idle());
-    for (const call of calls) {
-      if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
-        counters.slowReaders += 1;
-        session.destroy();
-        break;
-      }
-      if (isArriving(call) && nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
+/** Ends the calls that take too long to arrive, and the connection if a caller does not read its answers. */
+function sweepCalls(one: Session, nowMs: number, timeouts: GrpcTimeouts, counters: Edge['counters']): void {
+  one.controlFrames = 0;
+  one.resets = 0;
+  for (const call of one.calls) {
+    if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
+      counters.slowReaders += 1;
+      return one.session.destroy();
     }
+    if (isArriving(call) && nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
   }
 }
 

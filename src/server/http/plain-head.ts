@@ -2,9 +2,10 @@ import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../limits/request/request
 import { readTraceContext } from '../../lib/trace-context.js';
 import type { TraceContext } from '../../lib/trace-context.js';
 import type { HealthPath } from './health.js';
+import type { Sites } from './sites.js';
 
 /** The head of a decision request or a health check, when nothing else of the request matters. */
-export interface PlainHead {
+interface PlainHead {
   readonly kind: 'allow' | 'batch' | HealthPath;
   /** Length in bytes, with the empty line at its end. */
   readonly bytes: number;
@@ -15,6 +16,9 @@ export interface PlainHead {
 }
 
 const MAX_HEAD_BYTES = 2_048;
+/** Heads that are remembered, as a client repeats the same head. */
+const MAX_HEADS = 256;
+const HEAD_END = Buffer.from('\r\n\r\n');
 const FIELD = /^([\w!#$%&'*+.^`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)[ ]*$/;
 const LENGTH = /^(?:0|[1-9]\d{0,6})$/;
 const KINDS = {
@@ -69,4 +73,26 @@ export function readPlainHead(text: string): PlainHead | undefined {
   if (connection.toLowerCase() !== 'keep-alive') return undefined;
   const trace = readTraceContext(traceparent, tracestate);
   return { kind, bytes: text.length + 4, bodyBytes: Number(length ?? 0), host, trace };
+}
+
+/** Finds plain heads, and remembers them. */
+export class PlainHeads {
+  private readonly known = new Map<string, PlainHead>();
+
+  constructor(private readonly sites: Sites) {}
+
+  /** @returns the head of the bytes; `undefined` if it is not whole, not plain, or for another host */
+  of(bytes: Buffer): PlainHead | undefined {
+    const end = bytes.indexOf(HEAD_END);
+    if (end < 0) return undefined;
+    const text = bytes.toString('latin1', 0, end);
+    const known = this.known.get(text);
+    if (known !== undefined) return known;
+    const head = readPlainHead(text);
+    if (head === undefined || !this.sites.acceptsHost(head.host)) return undefined;
+    if (head.trace !== undefined) return head;
+    if (this.known.size >= MAX_HEADS) this.known.clear();
+    this.known.set(text, head);
+    return head;
+  }
 }

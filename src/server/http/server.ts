@@ -1,18 +1,19 @@
 import { createServer } from 'node:http';
-import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerOptions, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
-import { createConnections, DEFAULT_BOUNDS } from '../edge/connections.js';
-import type { Connections, ProtocolServer } from '../edge/connections.js';
+import { Connections, DEFAULT_BOUNDS } from '../edge/connections.js';
+import { ProtocolServer } from '../edge/protocol-server.js';
 import { awaitsContinue } from './expect-continue.js';
-import { serveDirectly } from './direct-connections.js';
+import { HttpConnection } from './connection.js';
+import type { HttpContext } from './connection.js';
 import { countProblem } from '../edge/counters.js';
 import type { Counters } from '../edge/counters.js';
-import type { DecisionHandlers, Handler } from './decisions/handlers.js';
+import type { DecisionHandlers } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
-import { createPipelining } from './pipelining.js';
+import { PlainHeads } from './plain-head.js';
 import { TokenringError } from '../../lib/error.js';
 import type { HttpErrorCode } from '../../lib/error.js';
 import { Health } from './health.js';
@@ -36,14 +37,6 @@ export const DEFAULT_TIMEOUTS: ServerTimeouts = { headersMs: 5_000, requestMs: 1
 /** Bound of the bytes of all headers of a request. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
-/**
- * The server of HTTP. During the notice of a drain, each answer ends its connection. Meanwhile balancers see that the node
- * is not ready, and clients move.
- */
-export interface PublicServer extends ProtocolServer {
-  readonly server: Server;
-}
-
 interface PublicServerDeps {
   readonly decisions: DecisionHandlers;
   readonly api: RequestListener;
@@ -56,7 +49,8 @@ interface PublicServerDeps {
 
 /**
  * Creates the public listener. It sends decision endpoints to their handlers, answers health checks, and sends all other
- * addresses to the API app when their turn comes.
+ * addresses to the API app when their turn comes. During the notice of a drain, each answer ends its connection.
+ * Meanwhile balancers see that the node is not ready, and clients move.
  */
 export function createPublicServer(
   {
@@ -69,16 +63,23 @@ export function createPublicServer(
   }: PublicServerDeps,
   timeouts: ServerTimeouts = DEFAULT_TIMEOUTS,
   tls?: TlsOptions,
-  bounded: Connections = createConnections(DEFAULT_BOUNDS, counters),
-): PublicServer {
-  let draining = false;
-  /** The last decision request of each connection, answered or not. */
-  const latest = new Map<Socket, ServerResponse>();
+  bounded: Connections = new Connections(DEFAULT_BOUNDS, counters),
+): ProtocolServer {
+  /** The connections by their sockets. With TLS, these are the decrypted ones, as those of requests are. */
+  const connections = new Map<Socket, HttpConnection>();
+  const context: HttpContext = {
+    // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
+    direct: tls === undefined ? decisions.direct : undefined,
+    heads: new PlainHeads(sites),
+    health,
+    turns,
+    counters,
+    keepAlive: `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(timeouts.idleMs / 1000)}\r\n`,
+    isDraining: false,
+    behind: 0,
+    timedOut,
+  };
 
-  function decide(handler: Handler, req: IncomingMessage, res: ServerResponse): void {
-    latest.set(req.socket, res);
-    handler(req, res);
-  }
   /**
    * Answers bytes that node:http could not read as a request, and hangs up, so that the sender does not occupy a
    * connection.
@@ -97,23 +98,22 @@ export function createPublicServer(
   function timedOut(socket: Socket): void {
     refuse(Object.assign(new Error('nothing was sent'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket);
   }
-  const pipelining = createPipelining({ cut: () => (counters.slowReaders += 1) });
   const answer: RequestListener = (req, res) => {
     const { url = '' } = req;
     const isQuick = url === '/v1/allow' || url === '/v1/allow/batch' || gatewayAt(url) !== undefined;
-    pipelining.take(req, res, isQuick, () => begin(url, req, res));
+    connections.get(req.socket)!.take(req, res, isQuick, () => begin(url, req, res));
   };
   function begin(url: string, req: IncomingMessage, res: ServerResponse): void {
-    if (draining) res.shouldKeepAlive = false;
+    if (context.isDraining) res.shouldKeepAlive = false;
     const gateway = gatewayAt(url);
     const problem = hostProblem(req) ?? sites.refusalOf(req, gateway !== undefined);
     if (problem !== undefined) {
       countProblem(counters, problem.code);
       sendProblem(req, res, problem);
-    } else if (url === '/v1/allow') decide(decisions.allow, req, res);
-    else if (url === '/v1/allow/batch') decide(decisions.batch, req, res);
+    } else if (url === '/v1/allow') decisions.allow(req, res);
+    else if (url === '/v1/allow/batch') decisions.batch(req, res);
     else if (gateway === undefined) beginOther(url, req, res);
-    else decide(decisions.check[gateway], req, res);
+    else decisions.check[gateway](req, res);
   }
   /** Begins a request that asks for no decision when there is time for it. */
   function beginOther(url: string, req: IncomingMessage, res: ServerResponse): void {
@@ -131,24 +131,11 @@ export function createPublicServer(
     countProblem(counters, 'overloaded');
     sendProblem(req, res, new TokenringError('overloaded', { detail: 'too many requests wait for their turn' }));
   }
-  const options = {
-    // Node's own refusal has no body. `answer` refuses with one.
-    requireHostHeader: false,
-    maxHeaderSize: MAX_HEADER_BYTES,
-    headersTimeout: timeouts.headersMs,
-    requestTimeout: timeouts.requestMs,
-    keepAliveTimeout: timeouts.idleMs,
-    connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
-  };
+  const options = optionsOf(timeouts);
   const server: Server =
     tls === undefined
       ? createServer(options, answer)
       : createTlsServer({ ...options, handshakeTimeout: timeouts.headersMs, ...tls }, answer);
-  // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
-  const direct =
-    tls === undefined && decisions.direct !== undefined
-      ? serveDirectly(server, { decisions: decisions.direct, health, turns, sites }, { ...timeouts, timedOut })
-      : undefined;
   // Node silently drops headers beyond 2,000, and maybe the client's name with them. Their bytes are bounded anyway.
   server.maxHeadersCount = 0;
   // A connection that never sent anything has no request to time out.
@@ -158,46 +145,50 @@ export function createPublicServer(
   server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
   server.on('checkExpectation', answer);
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    if (draining) res.shouldKeepAlive = false;
+    if (context.isDraining) res.shouldKeepAlive = false;
     awaitsContinue(req, res);
     answer(req, res);
   });
-  const sockets = bounded.addServer({
-    protocol: 'http',
-    server,
-    closeIdle: () => server.closeIdleConnections(),
-    waitingBytes: (socket) => pipelining.waitingBytes(socket),
-  });
-  // With TLS, the socket of a request is the decrypted one.
-  server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
-    socket.on('close', () => latest.delete(socket));
-  });
+  // node:http begins to check its timeouts when it listens. It may only get the connections of other listeners.
+  server.emit('listening');
+  return new ProtocolServer(
+    {
+      protocol: 'http',
+      server,
+      // node:http bounds the time of a request itself.
+      longestMs: {
+        silent: timeouts.headersMs,
+        arriving: Infinity,
+        busy: Infinity,
+        idle: timeouts.idleMs,
+        ended: Infinity,
+      },
+      begin(stream, open, serve) {
+        const connection = new HttpConnection(context, stream, open, serve);
+        connections.set(stream, connection);
+        stream.once('close', () => connections.delete(stream));
+        return connection;
+      },
+      draining(stage) {
+        if (stage === 'end') return;
+        context.isDraining = true;
+        for (const connection of connections.values()) connection.endWithAnswer();
+      },
+    },
+    bounded,
+  );
+}
+
+/** The options of node:http and node:https. */
+function optionsOf(timeouts: ServerTimeouts): ServerOptions {
   return {
-    server,
-    attachListener(listener) {
-      // node:http begins to check its timeouts when it listens, which it may never do itself.
-      if (!server.listening) server.emit('listening');
-      sockets.attachListener(listener);
-    },
-    useTls: sockets.useTls,
-    async drain(noticeMs, graceMs) {
-      draining = true;
-      direct?.drain();
-      for (const res of latest.values()) if (!res.headersSent) res.shouldKeepAlive = false;
-      const before = [...sockets.open];
-      const leftMs = await sockets.notice(noticeMs, graceMs);
-      const cut = setTimeout(() => server.closeAllConnections(), leftMs);
-      const closed = sockets.close();
-      // Node's close ends idle connections, but not those that have sent nothing yet.
-      const endSilent = (some: Iterable<Socket>): void => {
-        for (const socket of some) if (socket.bytesRead === 0) socket.destroy();
-      };
-      endSilent(before);
-      const late = setTimeout(() => endSilent(sockets.open), noticeMs);
-      await closed;
-      clearTimeout(late);
-      clearTimeout(cut);
-    },
+    // Node's own refusal has no body. `answer` refuses with one.
+    requireHostHeader: false,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: timeouts.headersMs,
+    requestTimeout: timeouts.requestMs,
+    keepAliveTimeout: timeouts.idleMs,
+    connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { waitingBatchBytes } from '../../limits/heap-bytes.js';
 import { TokenringError } from '../../lib/error.js';
+import type { Connection, OpenConnection } from '../edge/connections.js';
 import { countProblem } from '../edge/counters.js';
 import { notJoined } from '../edge/edge.js';
 import type { Edge } from '../edge/edge.js';
@@ -30,34 +31,20 @@ interface ConnectionsDeps {
   readonly isDraining: () => boolean;
 }
 
-/** A connection that answers commands. */
-export interface Connection {
-  readonly socket: Socket;
-  /**
-   * `idle`: all is answered. `arriving`: a part of a command is there. `busy`: a command is not answered yet, or the
-   * answers before the end are not sent. `ended`: the client is to close the connection.
-   */
-  state(): 'idle' | 'arriving' | 'busy' | 'ended';
-  /** Time in ms at which the state began. Each command that is answered begins it again. */
-  sinceMs(): number;
-  /** Ends the connection behind the answers that are written. */
-  end(): void;
-}
-
 type Questions = Extract<Read, { kind: 'questions' }>;
 
 /**
  * Answers the commands of connections in order. All questions of a chunk are one batch. While a batch waits for other
  * nodes, or the client does not read, the connection reads no more.
  */
-export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket) => Connection {
+export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket, open: OpenConnection) => Connection {
   const { edge, commands, hasJoined, isDraining } = deps;
   const { access, arriving, counters, elapsedMs, limiter, turns, waiting } = edge;
   const reader = createCommandReader(edge.policies);
   const writer = createDecisionWriter(counters);
   const pool = new WriterPool();
 
-  return (socket) => {
+  return (socket, open) => {
     const session = createSession(access);
     const transaction = new Transaction();
     const held = arriving.begin(socket.remoteAddress);
@@ -83,6 +70,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
 
     function answer(value: Value): void {
       if (value instanceof TokenringError) countProblem(counters, value.code);
+      else if (!(value instanceof ErrorText)) open.served();
       writeValue((out ??= pool.take()), value, session.protocol);
     }
 
@@ -123,7 +111,10 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
         writer.write((out ??= pool.take()), batch, replies, session.protocol);
         const only = batch.size === 1 ? batch.items[0] : undefined;
         if (only?.error !== undefined) counters.inFlight -= 1;
-        else edge.answered(only?.origin?.source ?? 'batch', startMs);
+        else {
+          edge.answered(only?.origin?.source ?? 'batch', startMs);
+          open.served();
+        }
       };
       const later = limiter.decide(batch);
       if (later === undefined) {
@@ -309,14 +300,17 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket)
       held.release();
     });
     return {
-      socket,
       state() {
         if (socket.writableFinished) return 'ended';
         if (busy || socket.writableEnded) return 'busy';
         return input.length > 0 || transaction.isOpen ? 'arriving' : 'idle';
       },
       sinceMs: () => sinceMs,
-      end,
+      unreadBytes: () => 0,
+      end(reason) {
+        if (reason !== 'draining') socket.destroy();
+        else if (this.state() === 'idle') end();
+      },
     };
   };
 }

@@ -2,12 +2,12 @@ import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import type { TlsOptions } from 'node:tls';
-import type { Connections, ProtocolServer } from '../edge/connections.js';
+import type { Connections } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
+import { ProtocolServer } from '../edge/protocol-server.js';
 import { createCommands } from './commands.js';
 import type { CommandsDeps } from './commands.js';
 import { createConnectionHandler } from './connection.js';
-import type { Connection } from './connection.js';
 
 /** Longest times, in ms, that a connection may take or stay silent. */
 interface RespTimeouts {
@@ -44,53 +44,23 @@ export function createRespServer(
 ): ProtocolServer {
   const { edge, hasJoined } = deps;
   const { handshakeMs, commandMs, idleMs, lingerMs } = timeouts;
-  let draining = false;
-  const open = new Set<Connection>();
+  let isDraining = false;
   const commands = createCommands(deps);
-  const handle = createConnectionHandler({ edge, commands, hasJoined, isDraining: () => draining });
-
+  const handle = createConnectionHandler({ edge, commands, hasJoined, isDraining: () => isDraining });
   const options = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
   const server: Server =
     tls === undefined ? createServer(options) : createTlsServer({ ...options, handshakeTimeout: handshakeMs, ...tls });
-  const sockets = deps.connections.addServer({ protocol: 'resp', server, closeIdle: endIdle });
-
-  server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
-    if (socket.destroyed) return;
-    const connection = handle(socket);
-    open.add(connection);
-    socket.on('close', () => open.delete(connection));
-    if (draining) connection.end();
-  });
   // A client that breaks off a handshake is no error of the node.
   server.on('tlsClientError', (_error, socket: Socket) => socket.destroy());
-
-  function endIdle(): void {
-    for (const one of open) if (one.state() === 'idle' && one.socket.bytesRead > 0) one.socket.destroy();
-  }
-
-  const LONGEST = { idle: idleMs, arriving: commandMs, ended: lingerMs, busy: Infinity } as const;
-  function endSilent(): void {
-    const nowMs = edge.elapsedMs();
-    for (const one of open) if (nowMs - one.sinceMs() > LONGEST[one.state()]) one.socket.destroy();
-  }
-  const looking = setInterval(endSilent, Math.min(1_000, commandMs / 2));
-  looking.unref();
-  server.on('close', () => clearInterval(looking));
-
-  return {
-    server,
-    attachListener: sockets.attachListener,
-    useTls: sockets.useTls,
-    async drain(noticeMs, graceMs) {
-      const leftMs = await sockets.notice(noticeMs, graceMs);
-      draining = true;
-      const cut = setTimeout(() => {
-        for (const socket of sockets.open) socket.destroy();
-      }, leftMs);
-      const closed = sockets.close();
-      for (const connection of open) if (connection.state() === 'idle') connection.end();
-      await closed;
-      clearTimeout(cut);
+  return new ProtocolServer(
+    {
+      protocol: 'resp',
+      server,
+      longestMs: { silent: idleMs, idle: idleMs, arriving: commandMs, ended: lingerMs, busy: Infinity },
+      elapsedMs: edge.elapsedMs,
+      begin: handle,
+      draining: (stage) => (isDraining = stage === 'end'),
     },
-  };
+    deps.connections,
+  );
 }

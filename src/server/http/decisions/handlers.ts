@@ -50,7 +50,7 @@ export interface DecisionHandlers {
   readonly batch: Handler;
   /** `/v1/check/…`. The handlers do not read the body or the part of the address that the gateway's caller chose. */
   readonly check: Readonly<Record<GatewayName, Handler>>;
-  /** The same decisions without node:http's request and response; see `direct-connections.ts`. */
+  /** The same decisions without node:http's request and response; see `connection.ts`. */
   readonly direct?: Readonly<Record<'allow' | 'batch', DirectHandler>> & {
     /** The memory for requests that wait while one is answered, shared with bodies that are arriving. */
     readonly arriving: ArrivingBytes;

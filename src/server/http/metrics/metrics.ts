@@ -61,10 +61,11 @@ export function createMetrics(sources: MetricSources): Registry {
   gauge.one('tokenring_requests_in_flight', inFlight, () => counters.inFlight);
   const connections = 'Open connections of callers, by protocol';
   gauge.by('protocol', 'tokenring_connections', connections, () => counters.connections);
-  const cut = 'Connections refused because there were too many, or cut because their client did not read';
+  const cut = 'Connections refused or ended because there were too many, or because their client did not read';
   counter.by('reason', 'tokenring_cut_connections_total', cut, () => [
     ['too_many', counters.refusedConnections],
     ['too_many_of_address', counters.refusedOfAddress],
+    ['displaced', counters.displacedConnections],
     ['slow_reader', counters.slowReaders],
   ]);
 
