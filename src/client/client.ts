@@ -6,9 +6,7 @@ import { Denials } from '../limits/decide/denials.js';
 import { LimiterMethods } from '../limits/request/limiter.js';
 import type { Limiter } from '../limits/request/limiter.js';
 import type { AllowRequest } from '../limits/request/request.js';
-import { MAX_COST } from '../limits/bucket/rule.js';
 import { TokenringError } from '../lib/error.js';
-import { isWhole } from '../lib/whole.js';
 import { AcquireQueue } from './acquire-queue.js';
 import { Caller } from './caller.js';
 import { QuestionDispatcher } from './dispatcher.js';
@@ -20,7 +18,7 @@ import { Cluster } from './nodes/cluster.js';
 import type { Connections } from './nodes/transport.js';
 import type { ReadClientOptions } from './options.js';
 import { OwnDenials } from './own-denials.js';
-import { invalid, jsonOf, rulesOf } from './question.js';
+import { invalid, QuestionWriter, rulesOf } from './question.js';
 import type { Time } from './runtime.js';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
@@ -44,7 +42,7 @@ export class ClusterClient extends LimiterMethods implements Client {
   private readonly dispatcher: QuestionDispatcher;
   private readonly caller: Caller;
   private readonly acquireQueue: AcquireQueue;
-  private readonly remembers: boolean;
+  private readonly writer: QuestionWriter;
   private readonly denials: Denials;
   private readonly ownDenials: OwnDenials;
   private readonly watches = new Set<LoadWatch>();
@@ -63,7 +61,7 @@ export class ClusterClient extends LimiterMethods implements Client {
     this.dispatcher = new QuestionDispatcher(this.cluster, time, options);
     this.caller = new Caller(this.cluster, time, options.timeoutMs);
     this.acquireQueue = new AcquireQueue((request) => this.check(request), time);
-    this.remembers = rememberDenialsMs > 0;
+    this.writer = new QuestionWriter(rememberDenialsMs > 0);
     this.denials = new Denials(new BoundedMap(options.maxDenials), rememberDenialsMs);
     this.ownDenials = new OwnDenials(time, async (clientId, report) => {
       const request = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
@@ -74,9 +72,8 @@ export class ClusterClient extends LimiterMethods implements Client {
   readonly check: Limiter['check'] = (request) =>
     new Promise((resolve, reject) => {
       this.requireOpen();
-      const text = jsonOf(request);
+      const { text, needsId, rules } = this.writer.write(request);
       const { clientId, cost = 1, peek = false, requestId } = request;
-      const rules = this.remembers && isWhole(cost, 1, MAX_COST) ? rulesOf(request) : undefined;
       const question = rules && { clientId, rules, cost, peek, requestId };
       const nowMs = this.wholeMs();
       const denial = question && this.denials.recall(question, nowMs);
@@ -87,7 +84,6 @@ export class ClusterClient extends LimiterMethods implements Client {
       const { topology } = this.cluster;
       const asking = this.denials.asking(nowMs);
       const owner = topology.ownerOf(clientId);
-      const needsId = requestId === undefined && !peek;
       this.dispatcher.ask(clientId, owner, text, needsId, (outcome) => {
         if (outcome.kind === 'decided') {
           const { decision, by } = outcome;
