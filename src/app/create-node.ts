@@ -1,7 +1,7 @@
 import type { PolicyFileText } from '../policy/policy-file.js';
 import type { Log } from '../lib/log.js';
 import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
-import { createStaticDiscovery } from '../membership/discovery/static.js';
+import { createStaticDiscovery } from '../membership/discovery.js';
 import { LocalLimiter } from './local-limiter.js';
 import { warnOnce } from '../client/runtime.js';
 import { createMember } from './member.js';

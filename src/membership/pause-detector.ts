@@ -10,73 +10,98 @@ import type { Log } from '../lib/log.js';
  */
 const PAUSE_PART = 0.3;
 
-interface PauseDetectorDeps {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly membership: Membership;
-  readonly ask: Ask;
-  /** Makes checks wait until the returned function is called. */
-  readonly hold: () => () => void;
-  /** Called when another node has acted for this one, or may have: this node has to rejoin. */
-  readonly rejoin: () => void;
-}
-
 /**
  * Finds pauses: times in which this process did not run. After a pause, this node decides nothing before it knows
  * whether another node acted for it. Any member of its ring may have, so it asks them all. If none did, it goes on; the
  * pause costs one round trip.
  */
-interface PauseDetector {
+export class PauseDetector {
+  private readonly pauseMs: number;
+  private runningAtMs: number;
+  private pauses = 0;
+  private askingOthers: Promise<void> | undefined;
+  private readonly clock: Clock;
+  private readonly log: Log;
+  private readonly membership: Membership;
+  private readonly ask: Ask;
+  private readonly hold: () => () => void;
+  private readonly rejoin: () => void;
+  private readonly suspectAfterMs: number;
+
+  constructor(args: {
+    clock: Clock;
+    log: Log;
+    membership: Membership;
+    ask: Ask;
+    /** Makes checks wait until the returned function is called. */
+    hold: () => () => void;
+    /** Called when another node has acted for this one, or may have: this node has to rejoin. */
+    rejoin: () => void;
+    /** Also bounds the time that this node waits for the other members. */
+    suspectAfterMs: number;
+  }) {
+    this.clock = args.clock;
+    this.log = args.log;
+    this.membership = args.membership;
+    this.ask = args.ask;
+    this.hold = args.hold;
+    this.rejoin = args.rejoin;
+    this.suspectAfterMs = args.suspectAfterMs;
+    this.pauseMs = Math.ceil(args.suspectAfterMs * PAUSE_PART);
+    this.runningAtMs = args.clock.nowMs();
+  }
+
   /** Finds whether this process paused until now; to be called before each decision, with the present time. */
-  readonly detect: (nowMs: number) => void;
+  detect(nowMs: number): void {
+    const pausedMs = nowMs - this.runningAtMs;
+    if (pausedMs >= this.pauseMs) this.paused(nowMs, pausedMs);
+  }
+
   /** Notes that this process runs; to be called several times within a suspicion time. */
-  readonly noteRunning: (nowMs: number) => void;
+  noteRunning(nowMs: number): void {
+    this.runningAtMs = nowMs;
+  }
+
   /** Resolves when this node knows whether another one acted for it; `undefined` if there was no pause. */
-  readonly asking: () => Promise<void> | undefined;
-}
+  asking(): Promise<void> | undefined {
+    return this.askingOthers;
+  }
 
-/** @param options.suspectAfterMs also bounds the time that this node waits for the other members */
-export function createPauseDetector(deps: PauseDetectorDeps, options: { suspectAfterMs: number }): PauseDetector {
-  const { clock, log, membership, ask, hold, rejoin } = deps;
-  const pauseMs = Math.ceil(options.suspectAfterMs * PAUSE_PART);
-  let runningAtMs = clock.nowMs();
-  let pauses = 0;
-  let asking: Promise<void> | undefined;
-
-  function detect(nowMs: number): void {
-    const pausedMs = nowMs - runningAtMs;
-    if (pausedMs < pauseMs) return;
-    runningAtMs = nowMs;
+  private paused(nowMs: number, pausedMs: number): void {
+    const { membership } = this;
+    this.runningAtMs = nowMs;
     membership.resetTimers();
     if (!membership.allowsActingOwner || membership.self().state !== 'active' || membership.ring().members.length < 2)
       return;
-    pauses += 1;
-    asking ??= askOthers(pausedMs).finally(() => (asking = undefined));
+    this.pauses += 1;
+    this.askingOthers ??= this.askOthers(pausedMs).finally(() => (this.askingOthers = undefined));
   }
 
-  async function askOthers(pausedMs: number): Promise<void> {
-    const release = hold();
+  private async askOthers(pausedMs: number): Promise<void> {
+    const { membership, log } = this;
+    const release = this.hold();
     const { incarnation } = membership.self();
     const isUnchanged = (): boolean =>
       membership.self().state === 'active' && membership.self().incarnation === incarnation;
     let askedAfter: number;
     let by: NodeId | undefined;
     do {
-      askedAfter = pauses;
-      by = await findActing();
+      askedAfter = this.pauses;
+      by = await this.findActing();
       // This process may have paused again before it read the answers: then they are too old.
-      detect(clock.nowMs());
-    } while (by === undefined && pauses !== askedAfter && isUnchanged());
+      this.detect(this.clock.nowMs());
+    } while (by === undefined && this.pauses !== askedAfter && isUnchanged());
     if (by === undefined) log.info({ pausedMs }, 'paused; no other node acted for this one');
     else if (isUnchanged()) {
       log.warn({ pausedMs, by }, 'paused; another node may have acted for this one, rejoining');
-      rejoin();
+      this.rejoin();
     }
     release();
   }
 
   /** Resolves with the first member that has acted for this node, or that did not say that it has not. */
-  function findActing(): Promise<NodeId | undefined> {
+  private findActing(): Promise<NodeId | undefined> {
+    const { membership } = this;
     const incarnations = membership.incarnations();
     const others = membership.ring().members.filter((id) => id !== membership.self().id);
     let missing = others.length;
@@ -84,7 +109,7 @@ export function createPauseDetector(deps: PauseDetectorDeps, options: { suspectA
       if (missing === 0) resolve(undefined);
       for (const id of others) {
         const message = { kind: 'paused', incarnation: incarnations.get(id)! } as const;
-        void ask(id, message, options.suspectAfterMs).then((asked) => {
+        void this.ask(id, message, this.suspectAfterMs).then((asked) => {
           const isClear = asked.kind === 'answer' && asked.body.kind === 'acted' && !asked.body.acted;
           if (!isClear) resolve(id);
           else if ((missing -= 1) === 0) resolve(undefined);
@@ -92,10 +117,4 @@ export function createPauseDetector(deps: PauseDetectorDeps, options: { suspectA
       }
     });
   }
-
-  return {
-    detect,
-    noteRunning: (nowMs) => void (runningAtMs = nowMs),
-    asking: () => asking,
-  };
 }

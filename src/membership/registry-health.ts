@@ -1,40 +1,33 @@
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 
-/** Counts of failed requests, by what was tried. */
-type Failures = Readonly<Record<'read' | 'grant' | 'renew' | 'write' | 'watch' | 'policies', number>>;
-
 /** Whether the registry answers this node. */
-export interface RegistryHealth {
-  readonly failures: Failures;
+export class RegistryHealth {
+  /** Counts of failed requests, by what was tried. */
+  readonly failures = { read: 0, grant: 0, renew: 0, write: 0, watch: 0, policies: 0 };
+  private answeredAtMs = -Infinity;
+  private isFailing = false;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly log: Log,
+    private readonly renewEveryMs: number,
+  ) {}
+
   /** Whether the registry has answered within the time of two renewals. */
-  readonly isReachable: () => boolean;
-  readonly failed: (what: keyof Failures, reason: string) => void;
-  readonly answered: () => void;
-  readonly watchEnded: () => void;
-}
+  isReachable(): boolean {
+    return this.clock.nowMs() - this.answeredAtMs < 2 * this.renewEveryMs;
+  }
 
-export function createRegistryHealth(
-  { clock, log }: { clock: Clock; log: Log },
-  { renewEveryMs }: { renewEveryMs: number },
-): RegistryHealth {
-  const failures = { read: 0, grant: 0, renew: 0, write: 0, watch: 0, policies: 0 };
-  let answeredAtMs = -Infinity;
-  let isFailing = false;
+  failed(what: keyof RegistryHealth['failures'], reason: string): void {
+    this.failures[what] += 1;
+    if (!this.isFailing) this.log.warn({ what, reason }, 'the registry does not answer');
+    this.isFailing = true;
+  }
 
-  return {
-    failures,
-    isReachable: () => clock.nowMs() - answeredAtMs < 2 * renewEveryMs,
-    failed(what, reason) {
-      failures[what] += 1;
-      if (!isFailing) log.warn({ what, reason }, 'the registry does not answer');
-      isFailing = true;
-    },
-    answered() {
-      answeredAtMs = clock.nowMs();
-      if (isFailing) log.info({}, 'the registry answers again');
-      isFailing = false;
-    },
-    watchEnded: () => void (failures.watch += 1),
-  };
+  answered(): void {
+    this.answeredAtMs = this.clock.nowMs();
+    if (this.isFailing) this.log.info({}, 'the registry answers again');
+    this.isFailing = false;
+  }
 }

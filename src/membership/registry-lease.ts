@@ -8,100 +8,106 @@ import type { RegistryHealth } from './registry-health.js';
  */
 const MARGIN_PART = 0.05;
 
-interface RegistryLeaseDeps {
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly registry: Registry;
-  readonly health: RegistryHealth;
-  /** Called with the registry's revision after each renewal. */
-  readonly onRenewed: (revision: number) => void;
-  /** Called when the lease has expired at the registry. */
-  readonly onExpired: () => void;
-}
-
-interface RegistryLeaseOptions {
-  /** Time to live that this node asks for: whole seconds. */
-  readonly ttlMs: number;
-  readonly renewEveryMs: number;
-  readonly timeoutMs: number;
-}
-
 /** The lease under which this node is registered. It is renewed until it expires, or is revoked. */
-interface RegistryLease {
-  /** `undefined` while there is none. */
-  id(): string | undefined;
-  /** Until this time of its own clock, this node counts on the lease. */
-  holdsUntilMs(): number;
-  /** Gets a lease if there is none. @returns whether there is one */
-  acquire(): Promise<boolean>;
-  /** Notes that the registry does not know the lease any more. */
-  expired(): void;
-  /** Ends the lease, and removes what was written under it. */
-  readonly revoke: () => Promise<void>;
-  close(): void;
-}
+export class RegistryLease {
+  private leaseId: string | undefined;
+  private untilMs = -Infinity;
+  private isRenewing = false;
+  private closed = false;
+  private readonly stopRenewing: () => void;
+  private readonly clock: Clock;
+  private readonly registry: Registry;
+  private readonly health: RegistryHealth;
+  private readonly onRenewed: (revision: number) => void;
+  private readonly onExpired: () => void;
+  private readonly ttlMs: number;
+  private readonly timeoutMs: number;
 
-export function createRegistryLease(deps: RegistryLeaseDeps, options: RegistryLeaseOptions): RegistryLease {
-  const { clock, timers, registry, health, onRenewed, onExpired } = deps;
-  const { ttlMs, renewEveryMs, timeoutMs } = options;
-  let id: string | undefined;
-  let holdsUntilMs = -Infinity;
-  let isRenewing = false;
-  let closed = false;
+  constructor(args: {
+    clock: Clock;
+    timers: Timers;
+    registry: Registry;
+    health: RegistryHealth;
+    /** Called with the registry's revision after each renewal. */
+    onRenewed: (revision: number) => void;
+    /** Called when the lease has expired at the registry. */
+    onExpired: () => void;
+    /** Time to live that this node asks for: whole seconds. */
+    ttlMs: number;
+    renewEveryMs: number;
+    timeoutMs: number;
+  }) {
+    this.clock = args.clock;
+    this.registry = args.registry;
+    this.health = args.health;
+    this.onRenewed = args.onRenewed;
+    this.onExpired = args.onExpired;
+    this.ttlMs = args.ttlMs;
+    this.timeoutMs = args.timeoutMs;
+    this.stopRenewing = args.timers.every(args.renewEveryMs, () => void this.renew());
+  }
+
+  /** `undefined` while there is none. */
+  id(): string | undefined {
+    return this.leaseId;
+  }
+
+  /** Until this time of its own clock, this node counts on the lease. */
+  holdsUntilMs(): number {
+    return this.untilMs;
+  }
+
+  /** Gets a lease if there is none. @returns whether there is one */
+  async acquire(): Promise<boolean> {
+    if (this.leaseId !== undefined) return true;
+    const sentAtMs = this.clock.nowMs();
+    const granted = await this.registry.grant(this.ttlMs, this.timeoutMs);
+    if (granted.kind === 'failed') {
+      this.health.failed('grant', granted.reason);
+      return false;
+    }
+    this.leaseId = granted.leaseId;
+    this.untilMs = -Infinity;
+    this.extend(sentAtMs, granted.ttlMs);
+    return true;
+  }
+
+  /** Notes that the registry does not know the lease any more. */
+  expired(): void {
+    this.leaseId = undefined;
+    this.untilMs = -Infinity;
+    this.onExpired();
+  }
+
+  /** Ends the lease, and removes what was written under it. */
+  async revoke(): Promise<void> {
+    const revoked = this.leaseId;
+    this.leaseId = undefined;
+    if (revoked !== undefined) await this.registry.revoke(revoked, this.timeoutMs);
+  }
+
+  close(): void {
+    this.closed = true;
+    this.stopRenewing();
+  }
 
   /** @param sentAtMs when this node asked: the registry counts from a later time */
-  function extend(sentAtMs: number, grantedMs: number): void {
-    holdsUntilMs = Math.max(holdsUntilMs, sentAtMs + Math.floor(grantedMs * (1 - MARGIN_PART)));
+  private extend(sentAtMs: number, grantedMs: number): void {
+    this.untilMs = Math.max(this.untilMs, sentAtMs + Math.floor(grantedMs * (1 - MARGIN_PART)));
   }
 
-  function expired(): void {
-    id = undefined;
-    holdsUntilMs = -Infinity;
-    onExpired();
+  private async renew(): Promise<void> {
+    const renewedId = this.leaseId;
+    if (renewedId === undefined || this.isRenewing) return;
+    const sentAtMs = this.clock.nowMs();
+    this.isRenewing = true;
+    const renewed = await this.registry.renew(renewedId, this.timeoutMs);
+    this.isRenewing = false;
+    if (renewedId !== this.leaseId || this.closed) return;
+    if (renewed.kind === 'failed') return this.health.failed('renew', renewed.reason);
+    this.health.answered();
+    if (renewed.kind === 'ended') return this.expired();
+    this.extend(sentAtMs, renewed.ttlMs);
+    this.onRenewed(renewed.revision);
   }
-
-  async function renew(): Promise<void> {
-    if (id === undefined || isRenewing) return;
-    const renewedId = id;
-    const sentAtMs = clock.nowMs();
-    isRenewing = true;
-    const renewed = await registry.renew(renewedId, timeoutMs);
-    isRenewing = false;
-    if (renewedId !== id || closed) return;
-    if (renewed.kind === 'failed') return health.failed('renew', renewed.reason);
-    health.answered();
-    if (renewed.kind === 'ended') return expired();
-    extend(sentAtMs, renewed.ttlMs);
-    onRenewed(renewed.revision);
-  }
-
-  const stop = timers.every(renewEveryMs, () => void renew());
-
-  return {
-    id: () => id,
-    holdsUntilMs: () => holdsUntilMs,
-    async acquire() {
-      if (id !== undefined) return true;
-      const sentAtMs = clock.nowMs();
-      const granted = await registry.grant(ttlMs, timeoutMs);
-      if (granted.kind === 'failed') {
-        health.failed('grant', granted.reason);
-        return false;
-      }
-      id = granted.leaseId;
-      holdsUntilMs = -Infinity;
-      extend(sentAtMs, granted.ttlMs);
-      return true;
-    },
-    expired,
-    async revoke() {
-      const revoked = id;
-      id = undefined;
-      if (revoked !== undefined) await registry.revoke(revoked, timeoutMs);
-    },
-    close() {
-      closed = true;
-      stop();
-    },
-  };
 }

@@ -7,105 +7,115 @@ import type { RegistryMembership } from './registry-membership.js';
 /** Pause before a failed read or an ended watch is tried again. */
 const RETRY_MS = 100;
 
-interface WatchedViewDeps {
-  readonly timers: Timers;
-  readonly registry: Registry;
-  readonly membership: RegistryMembership;
-  readonly health: RegistryHealth;
-  readonly log: Log;
+/**
+ * The view that comes from the registry itself: read once, and then kept up to date by a watch. It begins at once, and
+ * reads and watches again after every failure, until `close`.
+ */
+export class WatchedView {
   /** Called with the policies as of a revision; `isOther`: of another registry than before. */
-  readonly onPolicies: (stored: StoredPolicies, revision: number, isOther: boolean) => void;
-}
+  onPolicies: (stored: StoredPolicies, revision: number, isOther: boolean) => void = () => undefined;
+  private current: RegistryView = { registry: '', revision: 0, entries: [] };
+  private notedRevision = 0;
+  private endWatch: () => void = () => undefined;
+  private closed = false;
+  private readonly timers: Timers;
+  private readonly registry: Registry;
+  private readonly membership: RegistryMembership;
+  private readonly health: RegistryHealth;
+  private readonly log: Log;
+  private readonly timeoutMs: number;
 
-/** The view that comes from the registry itself: read once, and then kept up to date by a watch. */
-interface WatchedView {
-  /** The latest view; its registry is empty before the first. */
-  latest(): RegistryView;
-  /** Reads the registry now. @returns the view, or `undefined` if the registry did not answer */
-  read(): Promise<RegistryView | undefined>;
-  /** Notes a revision of the registry. A watch that has not reached the one noted before is dead, and is replaced. */
-  readonly noteRevision: (revision: number) => void;
-  close(): void;
-}
-
-/** Begins at once, and reads and watches again after every failure, until `close`. */
-export function createWatchedView(deps: WatchedViewDeps, { timeoutMs }: { timeoutMs: number }): WatchedView {
-  const { timers, registry, membership, health, log, onPolicies } = deps;
-  let latest: RegistryView = { registry: '', revision: 0, entries: [] };
-  let notedRevision = 0;
-  let endWatch: () => void = () => undefined;
-  let closed = false;
-
-  function take(view: RegistryView): void {
-    latest = view;
-    if (membership.isNew(view)) membership.adopt(view);
+  constructor(args: {
+    timers: Timers;
+    registry: Registry;
+    membership: RegistryMembership;
+    health: RegistryHealth;
+    log: Log;
+    timeoutMs: number;
+  }) {
+    this.timers = args.timers;
+    this.registry = args.registry;
+    this.membership = args.membership;
+    this.health = args.health;
+    this.log = args.log;
+    this.timeoutMs = args.timeoutMs;
+    void this.follow();
   }
 
-  async function read(): Promise<RegistryView | undefined> {
-    const view = await registry.read(timeoutMs);
+  /** The latest view; its registry is empty before the first. */
+  latest(): RegistryView {
+    return this.current;
+  }
+
+  /** Reads the registry now. @returns the view, or `undefined` if the registry did not answer */
+  async read(): Promise<RegistryView | undefined> {
+    const view = await this.registry.read(this.timeoutMs);
     if (view.kind === 'failed') {
-      health.failed('read', view.reason);
+      this.health.failed('read', view.reason);
       return undefined;
     }
-    health.answered();
-    const isOther = view.registry !== latest.registry;
+    this.health.answered();
+    const isOther = view.registry !== this.current.registry;
     // The watch may have brought a later view meanwhile.
-    if (isOther || view.revision > latest.revision) {
-      take(view);
-      onPolicies(view.stored, view.revision, isOther);
+    if (isOther || view.revision > this.current.revision) {
+      this.take(view);
+      this.onPolicies(view.stored, view.revision, isOther);
     }
     return view;
   }
 
-  async function follow(): Promise<void> {
+  /** Notes a revision of the registry. A watch that has not reached the one noted before is dead, and is replaced. */
+  noteRevision(revision: number): void {
+    if (this.notedRevision > this.current.revision) this.endWatch();
+    this.notedRevision = revision;
+  }
+
+  close(): void {
+    this.closed = true;
+    this.endWatch();
+  }
+
+  private take(view: RegistryView): void {
+    this.current = view;
+    if (this.membership.isNew(view)) this.membership.adopt(view);
+  }
+
+  private async follow(): Promise<void> {
     for (;;) {
-      const view = await read();
-      if (closed) return;
-      if (view !== undefined) await watch(latest.revision);
-      await timers.sleep(RETRY_MS);
+      const view = await this.read();
+      if (this.closed) return;
+      if (view !== undefined) await this.watch();
+      await this.timers.sleep(RETRY_MS);
     }
   }
 
   /** Resolves when the watch has ended. */
-  function watch(after: number): Promise<void> {
+  private watch(): Promise<void> {
     return new Promise((resolve) => {
-      const stop = registry.watch(after, {
-        changed(revision, changes) {
-          if (revision <= latest.revision) return;
-          const policies = changes.find((change) => change.kind === 'policies');
-          const view = { registry: latest.registry, revision, entries: withChanges(latest.entries, changes) };
-          // A change of the policies alone makes no other ring.
-          if (policies !== undefined && changes.length === 1) latest = view;
-          else take(view);
-          if (policies !== undefined) onPolicies(policies.stored, revision, false);
-        },
-        ended(why) {
-          health.watchEnded();
-          log.info({ why, revision: latest.revision }, 'the watch on the registry ended');
+      const stop = this.registry.watch(this.current.revision, {
+        changed: (revision, changes) => this.change(revision, changes),
+        ended: (why) => {
+          this.health.failures.watch += 1;
+          this.log.info({ why, revision: this.current.revision }, 'the watch on the registry ended');
           resolve();
         },
       });
-      endWatch = () => {
+      this.endWatch = () => {
         stop();
         resolve();
       };
     });
   }
 
-  void follow();
-
-  return {
-    latest: () => latest,
-    read,
-    noteRevision(revision) {
-      if (notedRevision > latest.revision) endWatch();
-      notedRevision = revision;
-    },
-    close() {
-      closed = true;
-      endWatch();
-    },
-  };
+  private change(revision: number, changes: readonly Change[]): void {
+    if (revision <= this.current.revision) return;
+    const policies = changes.find((change) => change.kind === 'policies');
+    const view = { registry: this.current.registry, revision, entries: withChanges(this.current.entries, changes) };
+    // A change of the policies alone makes no other ring.
+    if (policies !== undefined && changes.length === 1) this.current = view;
+    else this.take(view);
+    if (policies !== undefined) this.onPolicies(policies.stored, revision, false);
+  }
 }
 
 function withChanges(entries: readonly Registration[], changes: readonly Change[]): readonly Registration[] {

@@ -6,6 +6,12 @@ import { changeRecord } from '../membership/membership.js';
 import type { Membership } from '../membership/membership.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Replicator } from '../replication/replicator.js';
+import type { Timers } from '../lib/clock.js';
+import type { RegistryMember } from './registry-member.js';
+
+/** A member by registration asks others this often whether they have seen that it leaves, with this pause in between. */
+const LEAVE_TRIES = 20;
+const LEAVE_PAUSE_MS = 50;
 
 /** Nodes that leave together and know of each other, as one supervisor stops them. */
 export interface GroupLeave {
@@ -18,43 +24,84 @@ export interface GroupLeave {
   barrier(): Promise<readonly NodeId[]>;
 }
 
-export interface LeaverDeps {
-  readonly membership: Membership;
-  readonly gate: DecisionGate;
-  readonly leaseHolder: LeaseHolder;
-  readonly replicator: Replicator;
-  readonly peerRpc: PeerRpc;
-}
+/** Takes an active member out of the ring with nothing lost. */
+export class Leaver {
+  private readonly timers: Timers;
+  private readonly membership: Membership;
+  private readonly gate: DecisionGate;
+  private readonly leaseHolder: LeaseHolder;
+  private readonly replicator: Replicator;
+  private readonly peerRpc: PeerRpc;
+  private readonly drainMs: number;
 
-interface LeaverOptions {
-  /** Bound of the time that one drain takes. */
-  readonly drainMs: number;
-  readonly group: GroupLeave;
-}
+  constructor(args: {
+    timers: Timers;
+    membership: Membership;
+    gate: DecisionGate;
+    leaseHolder: LeaseHolder;
+    replicator: Replicator;
+    peerRpc: PeerRpc;
+    /** Bound of the time that one drain takes. */
+    drainMs: number;
+  }) {
+    this.timers = args.timers;
+    this.membership = args.membership;
+    this.gate = args.gate;
+    this.leaseHolder = args.leaseHolder;
+    this.replicator = args.replicator;
+    this.peerRpc = args.peerRpc;
+    this.drainMs = args.drainMs;
+  }
 
-export function aloneAs(self: NodeId): GroupLeave {
-  const ids = [self];
-  return { ids, barrier: () => Promise.resolve(ids) };
-}
+  /**
+   * By gossip: hands over, says that this node leaves, and forwards the checks that waited. If no other member stays, it
+   * goes on deciding.
+   *
+   * The nodes of a group do not count on each other. Each hands over to members that stay, and when all have, they leave
+   * the ring in one step. A node does not know what members outside its group do, so it drains once more after it has
+   * said that it leaves.
+   */
+  async leave(group: GroupLeave = this.alone()): Promise<void> {
+    const { membership } = this;
+    const stays = (id: NodeId): boolean => !membership.isDown(id) && membership.stateOf(id) !== 'leaving';
+    if (!this.outsiders(group).some(stays)) return;
+    const release = await this.handOver(group);
+    const ready = await group.barrier();
+    if (group.ids.length > 1 && group.ids.every((id) => ready.includes(id))) await this.leaveTogether(group, ready);
+    else await this.leaveAlone();
+    release();
+  }
 
-/**
- * Takes an active member out of the ring with nothing lost: it hands over, says that it leaves, and forwards the checks
- * that waited. If no other member stays, it goes on deciding.
- *
- * The nodes of a group do not count on each other. Each hands over to members that stay, and when all have, they leave
- * the ring in one step. A node does not know what members outside its group do, so it drains once more after it has
- * said that it leaves.
- */
-export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<void> {
-  const { membership, peerRpc } = deps;
-  const self = membership.self().id;
-  const outsiders = (): readonly NodeId[] => membership.others().filter((id) => !group.ids.includes(id));
-  const stays = (id: NodeId): boolean => !membership.isDown(id) && membership.stateOf(id) !== 'leaving';
+  /** By registration: the same. The registry orders the leaves, so a group needs no barrier. */
+  async deregister({ membership, session }: RegistryMember, { ids }: GroupLeave = this.alone()): Promise<void> {
+    if (membership.mustJoin()) {
+      membership.declare('left');
+      return session.deregister();
+    }
+    const release = await this.handOver({ ids, barrier: () => Promise.resolve(ids) });
+    const revision = await session.publish('leaving');
+    membership.declare('leaving');
+    // Other nodes forward checks to this one until they know that it leaves.
+    for (let i = 0; revision !== undefined && i < LEAVE_TRIES; i += 1) {
+      await this.peerRpc.tell(membership.others());
+      const up = membership.others().filter((id) => !membership.isDown(id));
+      if (up.every((id) => membership.hasSeen(id, revision))) break;
+      await this.timers.sleep(LEAVE_PAUSE_MS);
+    }
+    // If others leave at the same time, the clients of this node have other next owners than it knew.
+    await this.drain();
+    membership.declare('left');
+    await session.deregister();
+    release();
+  }
 
-  /** Each message tells the state of its sender. */
-  async function declareTo(ids: readonly NodeId[], state: DeclaredState): Promise<void> {
-    membership.declare(state);
-    await peerRpc.tell(ids, []);
+  private alone(): GroupLeave {
+    const ids = [this.membership.self().id];
+    return { ids, barrier: () => Promise.resolve(ids) };
+  }
+
+  private outsiders(group: GroupLeave): readonly NodeId[] {
+    return this.membership.others().filter((id) => !group.ids.includes(id));
   }
 
   /**
@@ -62,57 +109,55 @@ export async function leave(deps: LeaverDeps, { drainMs, group }: LeaverOptions)
    * have, an outsider may forward to one of them, which holds the check or sends it back. The first node counts as
    * leaving for all of them.
    */
-  async function leaveTogether([first, ...rest]: readonly NodeId[]): Promise<void> {
-    const told = declareTo(outsiders(), self === first ? 'leaving' : 'left');
+  private async leaveTogether(group: GroupLeave, [first, ...rest]: readonly NodeId[]): Promise<void> {
+    const { membership } = this;
+    const told = this.declareTo(this.outsiders(group), membership.self().id === first ? 'leaving' : 'left');
     membership.learn(membership.recordsOf([first!]).map((record) => withState(record, 'leaving')));
     membership.learn(membership.recordsOf(rest).map((record) => withState(record, 'left')));
     await told;
     // An outsider that leaves too may have counted on this node until now.
-    if (outsiders().some((id) => membership.stateOf(id) === 'leaving')) await drain(deps, drainMs);
+    if (this.outsiders(group).some((id) => membership.stateOf(id) === 'leaving')) await this.drain();
     await group.barrier();
-    await declareTo(outsiders(), 'left');
+    await this.declareTo(this.outsiders(group), 'left');
   }
 
-  async function leaveAlone(): Promise<void> {
-    await declareTo(membership.others(), 'leaving');
+  private async leaveAlone(): Promise<void> {
+    await this.declareTo(this.membership.others(), 'leaving');
     // If others leave at the same time, the clients of this node have other next owners than it knew.
-    await drain(deps, drainMs);
-    await declareTo(membership.others(), 'left');
+    await this.drain();
+    await this.declareTo(this.membership.others(), 'left');
   }
 
-  if (!outsiders().some(stays)) return;
-  const release = await handOver(deps, { drainMs, group });
-  const ready = await group.barrier();
-  if (group.ids.length > 1 && group.ids.every((id) => ready.includes(id))) await leaveTogether(ready);
-  else await leaveAlone();
-  release();
-}
+  /** Each message tells the state of its sender. */
+  private async declareTo(ids: readonly NodeId[], state: DeclaredState): Promise<void> {
+    this.membership.declare(state);
+    await this.peerRpc.tell(ids);
+  }
 
-/**
- * Sends to the next owners of this node's clients all that they lack, and holds checks from the last change on.
- * @returns a function that releases the checks
- */
-export async function handOver(deps: LeaverDeps, { drainMs, group }: LeaverOptions): Promise<() => void> {
-  const { membership, gate, leaseHolder, replicator, peerRpc } = deps;
-  // A member that died a moment ago is noticed here: the copies that it held are gone.
-  await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring().members, [])]);
-  await drain(deps, drainMs);
-  // No node of the group holds checks while another one still has much to send.
-  await group.barrier();
-  const release = gate.close();
-  replicator.handOffFrom(group.ids);
-  await drain(deps, drainMs);
-  return release;
-}
+  /**
+   * Sends to the next owners of this node's clients all that they lack, and holds checks from the last change on.
+   * @returns a function that releases the checks
+   */
+  private async handOver(group: GroupLeave): Promise<() => void> {
+    const { membership, gate, leaseHolder, replicator, peerRpc } = this;
+    // A member that died a moment ago is noticed here: the copies that it held are gone.
+    await Promise.all([leaseHolder.release(), peerRpc.tell(membership.ring().members)]);
+    await this.drain();
+    // No node of the group holds checks while another one still has much to send.
+    await group.barrier();
+    const release = gate.close();
+    replicator.handOffFrom(group.ids);
+    await this.drain();
+    return release;
+  }
 
-/** Resolves when every owner and replica has what the ring entitles it to, even if the ring changes meanwhile. */
-export async function drain(
-  { membership, replicator }: Pick<LeaverDeps, 'membership' | 'replicator'>,
-  drainMs: number,
-): Promise<void> {
-  for (let version = 0; version !== membership.ringVersion();) {
-    version = membership.ringVersion();
-    if (membership.ring().members.some((id) => id !== membership.self().id)) await replicator.drained(drainMs);
+  /** Resolves when every owner and replica has what the ring entitles it to, even if the ring changes meanwhile. */
+  private async drain(): Promise<void> {
+    const { membership, replicator } = this;
+    for (let version = 0; version !== membership.ringVersion();) {
+      version = membership.ringVersion();
+      if (membership.ring().members.some((id) => id !== membership.self().id)) await replicator.drained(this.drainMs);
+    }
   }
 }
 

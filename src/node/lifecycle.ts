@@ -1,20 +1,19 @@
-import type { NodeId } from '../limits/ring/ring.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { ColdStartRecovery } from './durability/cold-start-recovery.js';
 import type { Donor } from '../replication/donor.js';
-import { join } from '../replication/joiner.js';
-import { aloneAs, leave } from './leaver.js';
+import { Joiner } from '../replication/joiner.js';
+import { Leaver } from './leaver.js';
 import type { GroupLeave } from './leaver.js';
 import type { RegistryMember } from './registry-member.js';
-import { createIdCheck } from '../membership/id-check.js';
+import { IdCheck } from '../membership/id-check.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { DecisionGate } from './decide/decision-gate.js';
 import type { Membership } from '../membership/membership.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
-import { createPauseDetector } from '../membership/pause-detector.js';
+import { PauseDetector } from '../membership/pause-detector.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
@@ -30,7 +29,20 @@ export const SWEEP_STEPS = 600;
 const LAST_WRITE_MS = 1_500;
 /** Heartbeats in a suspicion time. */
 const BEATS = 10;
-interface LifecycleDeps {
+/** A check waits for a peer up to this multiple of the suspicion time. */
+const GIVE_UP_FACTOR = 1.5;
+
+export function giveUpMsOf(suspectAfterMs: number): number {
+  return Math.ceil(suspectAfterMs * GIVE_UP_FACTOR);
+}
+
+/** Ms between two heartbeats. */
+export function beatMsOf(suspectAfterMs: number): number {
+  return Math.max(1, Math.floor(suspectAfterMs / BEATS));
+}
+
+/** The parts of a node on which its life has an effect. */
+interface LifecycleParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
@@ -52,175 +64,175 @@ interface LifecycleDeps {
 }
 
 /** The course of a node's life: it starts, joins the ring, beats, notices its own pauses, leaves, and closes. */
-interface Lifecycle {
+export class Lifecycle {
+  private started = false;
+  private hasJoined = false;
+  private closed = false;
+  private joining: Promise<void> | undefined;
+  private releaseForming: (() => void) | undefined;
+  private idChecked: () => void = () => undefined;
+  private checkingOwnId: Promise<void> | undefined;
+  private readonly stopTicking: () => void;
+  private readonly idCheck: IdCheck;
+  private readonly pauses: PauseDetector;
+  private readonly joiner: Joiner;
+  private readonly leaver: Leaver;
+  private readonly giveUpMs: number;
+
+  constructor(
+    private readonly parts: LifecycleParts,
+    private readonly options: {
+      readonly suspectAfterMs: number;
+      readonly bootstrapMs?: number;
+      readonly checksId?: boolean;
+    },
+  ) {
+    const { clock, timers, log, discovery, membership, registryMember, peerRpc, gate, policies } = parts;
+    const { suspectAfterMs } = options;
+    const { ask } = peerRpc;
+    const beatMs = beatMsOf(suspectAfterMs);
+    const hold = (): (() => void) => gate.close();
+    this.giveUpMs = giveUpMsOf(suspectAfterMs);
+    if (options.checksId === true) this.checkingOwnId = new Promise((resolve) => (this.idChecked = resolve));
+    this.idCheck = new IdCheck({ log, timers, membership, discovery, peerRpc, timeoutMs: suspectAfterMs, beatMs });
+    const rejoin = (): void => {
+      membership.reincarnate();
+      this.startJoin();
+    };
+    this.pauses = new PauseDetector({ clock, log, membership, ask, hold, rejoin, suspectAfterMs });
+    this.joiner = new Joiner({
+      clock,
+      timers,
+      membership,
+      registrar: registryMember,
+      discovery,
+      ask,
+      log,
+      beginMerge: (clients) => parts.copies.beginMerge(clients),
+      hold,
+      catchUp: (ids) => policies.catchUp(ids),
+      returnToOwners: () => parts.coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),
+      timeoutMs: suspectAfterMs,
+    });
+    const { leaseHolder, replicator } = parts;
+    const drainMs = suspectAfterMs * BEATS;
+    this.leaver = new Leaver({ timers, membership, gate, leaseHolder, replicator, peerRpc, drainMs });
+    this.stopTicking = timers.every(beatMs, () => this.tick());
+  }
+
   /** Finds whether this process paused for so long that others may have acted for it. */
-  readonly detectPause: (nowMs: number) => void;
-  /** To be called after each change of the ring. */
-  readonly ringChanged: () => void;
+  detectPause(nowMs: number): void {
+    this.parts.registryMember?.checkLease(nowMs);
+    this.pauses.detect(nowMs);
+  }
+
+  /**
+   * To be called after each change of the ring. While the ring has no members, checks wait for it to form, as long as
+   * they would wait for a slow owner.
+   */
+  ringChanged(): void {
+    const { membership, gate, timers } = this.parts;
+    const isForming = this.started && !this.closed && membership.mustJoin() && membership.ring().members.length === 0;
+    if (!isForming) return this.endForming();
+    if (this.releaseForming !== undefined) return;
+    const release = gate.close();
+    this.releaseForming = release;
+    void timers.sleep(this.giveUpMs).then(() => {
+      if (this.releaseForming === release) this.endForming();
+    });
+  }
+
   /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
-  readonly waitingFor: () => string | undefined;
+  waitingFor(): string | undefined {
+    return this.joiner.waitingFor();
+  }
+
   /** Takes a message that came under this node's own id. */
-  readonly ownIdReceived: () => void;
+  ownIdReceived(): void {
+    this.idCheck.received();
+  }
+
   /**
    * Resolves once no other process has the id of this node; `undefined` if that is known. Until then, an answer would
    * speak for that process.
    */
-  readonly checkingId: () => Promise<void> | undefined;
+  checkingId(): Promise<void> | undefined {
+    return this.checkingOwnId;
+  }
+
   /** Resolves when it is known whether others acted during a pause; `undefined` if there was none. */
-  readonly asking: () => Promise<void> | undefined;
+  asking(): Promise<void> | undefined {
+    return this.pauses.asking();
+  }
+
   /** Joins the ring; resolves when this node decides. */
-  readonly start: () => Promise<void>;
+  async start(): Promise<void> {
+    const { clock, gate, writeBehind, coldStartRecovery } = this.parts;
+    if (this.options.checksId === true) await this.idCheck.run();
+    this.checkingOwnId = undefined;
+    this.idChecked();
+    await writeBehind?.load();
+    const release = coldStartRecovery?.hasPeersToAwait() === true ? gate.close() : undefined;
+    this.started = true;
+    this.pauses.noteRunning(clock.nowMs());
+    this.startJoin();
+    await this.joined();
+    await coldStartRecovery?.awaitPeers(() => this.closed);
+    release?.();
+  }
+
   /** Leaves the ring after handing over; see `ClusterNode.leave`. */
-  readonly leave: (group?: GroupLeave) => Promise<void>;
+  async leave(group?: GroupLeave): Promise<void> {
+    const { membership, registryMember, timers, writeBehind } = this.parts;
+    if (registryMember !== undefined) await this.leaver.deregister(registryMember, group);
+    else {
+      // Checks that wait for the node to rejoin are decided first.
+      await this.joined();
+      if (membership.self().state !== 'active') return;
+      await this.leaver.leave(group);
+    }
+    if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
+  }
+
   /** Ends the heartbeats, and a join that is under way. */
-  readonly close: () => void;
-}
-
-/** A check waits for a peer up to this multiple of the suspicion time. */
-const GIVE_UP_FACTOR = 1.5;
-
-export function giveUpMsOf(suspectAfterMs: number): number {
-  return Math.ceil(suspectAfterMs * GIVE_UP_FACTOR);
-}
-
-/** Ms between two heartbeats. */
-export function beatMsOf(suspectAfterMs: number): number {
-  return Math.max(1, Math.floor(suspectAfterMs / BEATS));
-}
-
-interface LifecycleOptions {
-  readonly self: NodeId;
-  readonly suspectAfterMs: number;
-  readonly bootstrapMs?: number;
-  readonly checksId?: boolean;
-}
-
-export function createLifecycle(deps: LifecycleDeps, options: LifecycleOptions): Lifecycle {
-  const { clock, timers, log, membership, registryMember, gate, policies, writeBehind, coldStartRecovery } = deps;
-  const { suspectAfterMs, self } = options;
-  const drainMs = suspectAfterMs * BEATS;
-  let started = false;
-  let idChecked: () => void = () => undefined;
-  let checkingId = options.checksId === true ? new Promise<void>((resolve) => (idChecked = resolve)) : undefined;
-  let hasJoined = false;
-  let closed = false;
-  let joining: Promise<void> | undefined;
-  let releaseForming: (() => void) | undefined;
-  let waitingFor: string | undefined;
-
-  const idCheck = createIdCheck(deps, { timeoutMs: suspectAfterMs, beatMs: beatMsOf(suspectAfterMs) });
-  const pauses = createPauseDetector(
-    {
-      clock,
-      log,
-      membership,
-      ask: deps.peerRpc.ask,
-      hold: gate.close,
-      rejoin() {
-        membership.reincarnate();
-        startJoin();
-      },
-    },
-    options,
-  );
-
-  function detectPause(nowMs: number): void {
-    registryMember?.checkLease(nowMs);
-    pauses.detect(nowMs);
+  close(): void {
+    this.closed = true;
+    this.joiner.close();
+    this.stopTicking();
+    this.endForming();
   }
 
-  function startJoin(): void {
-    joining ??= join(
-      {
-        ...deps,
-        ask: deps.peerRpc.ask,
-        beginMerge: (clients) => deps.copies.beginMerge(clients),
-        hold: gate.close,
-        catchUp: (ids) => policies.catchUp(ids),
-        returnToOwners: () => coldStartRecovery?.returnToOwners() ?? Promise.resolve(true),
-        isClosed: () => closed,
-        noteWaiting: (reason) => (waitingFor = reason),
-      },
-      { timeoutMs: suspectAfterMs, bootstrapMs: hasJoined ? 0 : (options.bootstrapMs ?? 0) },
-    ).finally(() => {
-      joining = undefined;
-      hasJoined ||= membership.self().state === 'active';
-    });
-  }
-
-  async function joined(): Promise<void> {
-    while (joining !== undefined || pauses.asking() !== undefined) await (pauses.asking() ?? joining);
-  }
-
-  /** While the ring has no members, checks wait for it to form, as long as they would wait for a slow owner. */
-  function ringChanged(): void {
-    const isForming = started && !closed && membership.mustJoin() && membership.ring().members.length === 0;
-    if (!isForming) return endForming();
-    if (releaseForming !== undefined) return;
-    const release = gate.close();
-    releaseForming = release;
-    void timers.sleep(giveUpMsOf(suspectAfterMs)).then(() => {
-      if (releaseForming === release) endForming();
-    });
-  }
-
-  function endForming(): void {
-    releaseForming?.();
-    releaseForming = undefined;
-  }
-
-  function tick(): void {
+  private tick(): void {
+    const { clock, membership, replicator, donor, policies, adaptive, table, peerRpc } = this.parts;
     const nowMs = clock.nowMs();
-    detectPause(nowMs);
-    pauses.noteRunning(nowMs);
+    this.detectPause(nowMs);
+    this.pauses.noteRunning(nowMs);
     membership.beat();
     membership.checkTimeouts();
-    deps.replicator.checkTimeouts();
-    deps.donor.tidy();
+    replicator.checkTimeouts();
+    donor.tidy();
     policies.tick();
-    deps.adaptive.tick(nowMs);
-    deps.table.sweep(Math.ceil(deps.table.size() / SWEEP_STEPS), nowMs);
+    adaptive.tick(nowMs);
+    table.sweep(Math.ceil(table.size() / SWEEP_STEPS), nowMs);
     // Another node remembers an earlier incarnation: this node has begun the next one, and joins as a new member.
-    if (membership.mustJoin() && started) startJoin();
-    if (checkingId === undefined) deps.peerRpc.beat();
+    if (membership.mustJoin() && this.started) this.startJoin();
+    if (this.checkingOwnId === undefined) peerRpc.beat();
   }
 
-  const stopTicking = timers.every(beatMsOf(suspectAfterMs), tick);
+  private startJoin(): void {
+    this.joining ??= this.joiner.join(this.hasJoined ? 0 : (this.options.bootstrapMs ?? 0)).finally(() => {
+      this.joining = undefined;
+      this.hasJoined ||= this.parts.membership.self().state === 'active';
+    });
+  }
 
-  return {
-    detectPause,
-    ringChanged,
-    waitingFor: () => waitingFor,
-    ownIdReceived: idCheck.received,
-    checkingId: () => checkingId,
-    asking: pauses.asking,
-    async start() {
-      if (options.checksId === true) await idCheck.run();
-      checkingId = undefined;
-      idChecked();
-      await writeBehind?.load();
-      const release = coldStartRecovery?.hasPeersToAwait() === true ? gate.close() : undefined;
-      started = true;
-      pauses.noteRunning(clock.nowMs());
-      startJoin();
-      await joined();
-      await coldStartRecovery?.awaitPeers(() => closed);
-      release?.();
-    },
-    async leave(group = aloneAs(self)) {
-      if (registryMember !== undefined) await registryMember.leave(deps, { drainMs, group });
-      else {
-        // Checks that wait for the node to rejoin are decided first.
-        await joined();
-        if (membership.self().state !== 'active') return;
-        await leave(deps, { drainMs, group });
-      }
-      if (writeBehind !== undefined) await Promise.race([writeBehind.flush(), timers.sleep(LAST_WRITE_MS)]);
-    },
-    close() {
-      closed = true;
-      stopTicking();
-      endForming();
-    },
-  };
+  private async joined(): Promise<void> {
+    while (this.joining !== undefined || this.pauses.asking() !== undefined)
+      await (this.pauses.asking() ?? this.joining);
+  }
+
+  private endForming(): void {
+    this.releaseForming?.();
+    this.releaseForming = undefined;
+  }
 }

@@ -113,6 +113,6 @@ function registryStats({ membership, session }: RegistryMember): RegistryStats {
     leaseLeftMs: session.leaseLeftMs(),
     arePoliciesValid: stored?.kind !== 'unreadable',
     policiesRevision: stored?.revision ?? 0,
-    failures: session.failures,
+    failures: session.health.failures,
   };
 }

@@ -7,9 +7,9 @@ import type { Settler } from './decide/settler.js';
 import { createDonor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';
 import type { LeaseGranter } from './leases/granter.js';
-import { beatMsOf, createLifecycle } from './lifecycle.js';
+import { beatMsOf, Lifecycle } from './lifecycle.js';
 import type { Membership } from '../membership/membership.js';
-import { createPeerRpc } from '../membership/peer-rpc.js';
+import { PeerRpc } from '../membership/peer-rpc.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../protocol/messages.js';
 import { nodeStats } from './node-stats.js';
 import type { NodeStats } from './node-stats.js';
@@ -71,16 +71,18 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
 
   const members = wireMembership(deps, { ...options, onRingChange, onConcurrentLeave });
   const { membership, registryMember } = members;
-  const peerRpc = createPeerRpc(
-    {
-      ...deps,
-      ...members,
-      policiesDigest: () => policyParts.activePolicies.document().digest,
-      heardPolicies: (id, digest) => policyParts.policies.antiEntropy.noteDigest(id, digest),
-      heardRival: () => lifecycle.ownIdReceived(),
-    },
-    { suspectAfterMs, beatMs: beatMsOf(suspectAfterMs) },
-  );
+  const peerRpc = new PeerRpc({
+    clock,
+    timers: deps.timers,
+    membership,
+    transport: deps.transport,
+    probing: members.probing,
+    policiesDigest: () => policyParts.activePolicies.document().digest,
+    heardPolicies: (id, digest) => policyParts.policies.antiEntropy.noteDigest(id, digest),
+    heardDuplicate: () => lifecycle.ownIdReceived(),
+    suspectAfterMs,
+    beatMs: beatMsOf(suspectAfterMs),
+  });
   const { ask } = peerRpc;
   const policyParts = wirePolicies({ ...deps, ...members, ask }, () => decisions, options);
   const { activePolicies, policies, adaptive } = policyParts;
@@ -96,7 +98,7 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
   const admin = new ClientAdmin(parts, { timeoutMs: suspectAfterMs });
   const stats = (): NodeStats => nodeStats(parts);
   const observer = new Observer({ ...parts, stats }, { timeoutMs: suspectAfterMs });
-  const lifecycle = createLifecycle(parts, options);
+  const lifecycle = new Lifecycle(parts, options);
   const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const peerHandler = createPeerHandler(
     {
@@ -152,11 +154,11 @@ export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOpt
       if (asking !== undefined) return asking.then(() => peerRpc.reply(peerHandler.answer(sender, body)));
       return peerRpc.reply(peerHandler.answer(sender, body));
     },
-    start: lifecycle.start,
+    start: () => lifecycle.start(),
     waitingFor: () => lifecycle.waitingFor(),
     describe: (clientId) => admin.describe(clientId),
     forget: (clientId) => admin.forget(clientId),
-    leave: lifecycle.leave,
+    leave: (group) => lifecycle.leave(group),
     flush: () => writeBehind?.flush() ?? Promise.resolve(),
     stats,
     observer,

@@ -14,8 +14,7 @@ import { PeerChecks } from './decide/peer-checks.js';
 import { Settler } from './decide/settler.js';
 import { ColdStartRecovery } from './durability/cold-start-recovery.js';
 import { withWriteBehind, WriteBehind } from './durability/write-behind.js';
-import { createRegistryMember } from './registry-member.js';
-import type { RegistryMember } from './registry-member.js';
+import { RegistryMember } from './registry-member.js';
 import { createLeaseGranter } from './leases/granter.js';
 import type { LeaseGranter } from './leases/granter.js';
 import { createLeaseHolder } from './leases/holder.js';
@@ -152,7 +151,7 @@ export function wireMembership(
 ): MembershipParts {
   const { clock, timers, log, registry, discovery } = deps;
   if (registry !== undefined) {
-    const registryMember = createRegistryMember({ clock, timers, log, registry }, options);
+    const registryMember = new RegistryMember({ clock, timers, log, registry }, options);
     return { registryMember, membership: registryMember.membership, probing: registryMember.probing };
   }
   const membership = new GossipMembership(clock, options);

@@ -9,7 +9,7 @@ import type { Clock, Timers } from '../lib/clock.js';
 /** Pause before a member that has not acknowledged is asked again. */
 const RETRY_MS = 25;
 
-export interface AcknowledgerDeps {
+interface AcknowledgerDeps {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly membership: Membership;
@@ -19,7 +19,7 @@ export interface AcknowledgerDeps {
   readonly mayDecide: () => boolean;
 }
 
-export interface AcknowledgerOptions {
+interface AcknowledgerOptions {
   readonly replicas: number;
   /** A message that takes a quarter of this time is sent again. */
   readonly suspectAfterMs: number;

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import type { GossipMembership } from '../../src/membership/gossip-membership.js';
-import { createPeerRpc } from '../../src/membership/peer-rpc.js';
-import type { PeerRpc } from '../../src/membership/peer-rpc.js';
+import { PeerRpc } from '../../src/membership/peer-rpc.js';
 import type { Probing } from '../../src/membership/probing.js';
 import type { MemberRecord, Sender } from '../../src/protocol/messages.js';
 import type { PeerResult, PeerTransport } from '../../src/protocol/peer-transport.js';
@@ -24,23 +23,22 @@ function createRpc(
   const clock = createFakeClock(1_000);
   const membership = loneMembership(clock);
   const timers: Pick<Timers, 'soon'> = { soon: (action) => soon(membership, action) };
-  const rpc = createPeerRpc(
-    {
-      clock,
-      timers: timers as Timers,
-      membership,
-      transport: { send },
-      probing: {
-        urgent: () => [],
-        timeoutPart: 1,
-        fetchesViews: false,
-      } as unknown as Probing,
-      policiesDigest: () => '',
-      heardPolicies: () => undefined,
-      heardRival: () => undefined,
-    },
-    { suspectAfterMs: 1_000, beatMs: 100 },
-  );
+  const rpc = new PeerRpc({
+    clock,
+    timers: timers as Timers,
+    membership,
+    transport: { send },
+    probing: {
+      urgent: () => [],
+      timeoutPart: 1,
+      fetchesViews: false,
+    } as unknown as Probing,
+    policiesDigest: () => '',
+    heardPolicies: () => undefined,
+    heardDuplicate: () => undefined,
+    suspectAfterMs: 1_000,
+    beatMs: 100,
+  });
   return { rpc, membership };
 }
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
-import { createRegistryHealth } from '../../src/membership/registry-health.js';
-import { createRegistryLease } from '../../src/membership/registry-lease.js';
+import { RegistryHealth } from '../../src/membership/registry-health.js';
+import { RegistryLease } from '../../src/membership/registry-lease.js';
 import { RegistryMembership } from '../../src/membership/registry-membership.js';
 import type { Granted, Registration, Registry, Renewed } from '../../src/membership/registry.js';
 import type { PeerReply } from '../../src/protocol/peer-transport.js';
@@ -47,11 +47,7 @@ function strictMembership(clock: FakeClock, self = 'a:1'): RegistryMembership {
 }
 
 /** @param onTimer called with what the lease does again and again */
-function leaseAt(
-  clock: FakeClock,
-  registry: Registry,
-  onTimer: (action: () => void) => void = nothing,
-): ReturnType<typeof createRegistryLease> {
+function leaseAt(clock: FakeClock, registry: Registry, onTimer: (action: () => void) => void = nothing): RegistryLease {
   const timers = {
     every(_ms: number, action: () => void) {
       onTimer(action);
@@ -59,11 +55,18 @@ function leaseAt(
     },
   } as unknown as Timers;
   const log = { info: nothing, warn: nothing };
-  const health = createRegistryHealth({ clock, log }, { renewEveryMs: TTL_MS / 5 });
-  return createRegistryLease(
-    { clock, timers, registry, health, onRenewed: nothing, onExpired: nothing },
-    { ttlMs: TTL_MS, renewEveryMs: TTL_MS / 5, timeoutMs: TTL_MS / 5 },
-  );
+  const health = new RegistryHealth(clock, log, TTL_MS / 5);
+  return new RegistryLease({
+    clock,
+    timers,
+    registry,
+    health,
+    onRenewed: nothing,
+    onExpired: nothing,
+    ttlMs: TTL_MS,
+    renewEveryMs: TTL_MS / 5,
+    timeoutMs: TTL_MS / 5,
+  });
 }
 
 describe('the lease of a strict member', () => {

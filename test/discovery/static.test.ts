@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createStaticDiscovery } from '../../src/membership/discovery/static.js';
+import { createStaticDiscovery } from '../../src/membership/discovery.js';
 
 describe('static discovery', () => {
   it('returns each peer of the settings once', async () => {

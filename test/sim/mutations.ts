@@ -178,7 +178,7 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'planned',
     world: patched({
       file: 'node/leaver.ts',
-      find: 'replicator.handOffFrom(group.ids);\n  await drain(deps, drainMs);',
+      find: 'replicator.handOffFrom(group.ids);\n    await this.drain();',
       replace: '',
     }),
   },
@@ -259,7 +259,7 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'membership/id-check.ts',
-      find: "if (asked.kind === 'answer' && !hasArrived) refuse('another node answers at this address');",
+      find: "if (asked.kind === 'answer' && !this.hasArrived) this.refuse('another node answers at this address');",
       replace: 'return;',
     }),
   },

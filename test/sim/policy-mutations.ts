@@ -59,7 +59,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'policies',
     seed: 77,
     theme: 'planned',
-    world: patched({ file: 'replication/joiner.ts', find: 'await deps.catchUp(present)', replace: 'true' }),
+    world: patched({ file: 'replication/joiner.ts', find: 'await this.catchUp(present)', replace: 'true' }),
   },
   {
     name: 'forgets that a policy was deleted',

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type {
+  Change,
   Failed,
   StoredPolicies,
   StoreResult,
@@ -9,14 +10,12 @@ import type {
   Renewed,
   WriteResult,
 } from '../registry.js';
-import { changesByRevision } from './etcd-changes.js';
-import type { WatchEvent } from './etcd-changes.js';
 import { createEtcdClient } from './etcd-client.js';
 import type { EtcdClientOptions } from './etcd-client.js';
 import { EtcdError, isUndone, NOT_FOUND } from './etcd-error.js';
 import { decodePolicies, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
-import { base64, decodeEntry, encodeEntry, keysOf } from './etcd-wire.js';
-import type { KeyValue } from './etcd-wire.js';
+import { base64, decodeEntry, encodeEntry, idOf, keysOf } from './etcd-wire.js';
+import type { Keys, KeyValue } from './etcd-wire.js';
 
 export interface EtcdRegistryOptions extends EtcdClientOptions {
   /** Prefix of all keys. */
@@ -34,6 +33,11 @@ interface TxnAnswer {
   readonly header: Header;
   readonly succeeded?: boolean;
   readonly responses?: readonly { readonly response_range?: { readonly kvs?: readonly KeyValue[] } }[];
+}
+
+interface WatchEvent {
+  readonly type?: string;
+  readonly kv: KeyValue;
 }
 
 interface WatchAnswer {
@@ -196,4 +200,29 @@ export function createEtcdRegistry(options: EtcdRegistryOptions): Registry & { c
     },
     close: () => client.close(),
   };
+}
+
+/** Groups the events of one answer by revision, in order. */
+function changesByRevision(
+  events: readonly WatchEvent[],
+  { members, policies }: Keys,
+): ReadonlyMap<number, readonly Change[]> {
+  const byRevision = new Map<number, Change[]>();
+  const prefix = Buffer.from(members, 'base64');
+  for (const { type, kv } of events) {
+    const revision = Number(kv.mod_revision ?? 0);
+    const changes = byRevision.get(revision) ?? [];
+    byRevision.set(revision, changes);
+    if (kv.key === policies) {
+      changes.push({ kind: 'policies', stored: decodePolicies(type === 'DELETE' ? undefined : kv) });
+      continue;
+    }
+    // Other programs may have keys between those of members and policies.
+    if (Buffer.from(kv.key, 'base64').indexOf(prefix) !== 0) continue;
+    const entry = type === 'DELETE' ? undefined : decodeEntry(kv);
+    const id = idOf(kv);
+    if (entry !== undefined) changes.push({ kind: 'is', entry });
+    else if (id !== undefined) changes.push({ kind: 'gone', id });
+  }
+  return byRevision;
 }

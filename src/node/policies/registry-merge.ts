@@ -17,7 +17,7 @@ export interface RegistryMergeDeps {
   readonly timers: Timers;
   readonly log: Log;
   readonly activePolicies: ActivePolicies;
-  readonly policyStore: RegistryPolicyStore;
+  readonly policyStore: Pick<RegistryPolicyStore, 'known' | 'onChange' | 'refresh' | 'store'>;
 }
 
 /** A document as the registry has it. */

@@ -1,8 +1,0 @@
-import type { Discovery } from '../discovery.js';
-import type { NodeId } from '../../limits/ring/ring.js';
-
-/** Finds the peers of the settings. A part of the cluster is enough, and this node may be among them. */
-export function createStaticDiscovery(peers: readonly NodeId[]): Discovery {
-  const seeds = Promise.resolve([...new Set(peers)]);
-  return { seeds: () => seeds };
-}
