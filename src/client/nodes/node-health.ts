@@ -128,7 +128,7 @@ export class NodeHealth {
 }
 
 /** Reason why each node gave no answer, by address. */
-export type Failures = ReadonlyMap<string, Error>;
+type Failures = ReadonlyMap<string, Error>;
 
 /**
  * Creates the error of a question or call that no node has answered. Without a failure, every node rests.
