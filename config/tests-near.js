@@ -11,7 +11,7 @@ const IMPORT = /^(?:import|export)\s(?!type\s)[^;]*?from\s+'(\.[^']*)\.js'/gms;
 
 /**
  * Test files of a source's name, those that import it over at most one other file, and those that `tests-of-folders.json`
- * names for its folder. Without any, the nearest.
+ * names for its folder, or else for the nearest folder above. Without any, the nearest.
  * @param sources paths of files in `src`
  * @returns absolute paths, sorted
  */
@@ -24,11 +24,18 @@ export function testsNear(sources) {
 }
 
 function testsOf(source, tests, ofFolders) {
-  const named = ofFolders.get(dirname(source)) ?? [];
+  const named = ofFolders.get(listedFolderOf(source, ofFolders)) ?? [];
   const stepsOf = ({ file, steps }) =>
     isNamedAs(file, source) || named.includes(file) ? 0 : (steps.get(source) ?? Infinity);
   const most = Math.max(NEAR, Math.min(...tests.map(stepsOf)));
   return tests.filter((test) => stepsOf(test) <= most && stepsOf(test) < Infinity).map(({ file }) => file);
+}
+
+/** @returns the nearest folder of a file that is listed; `undefined` if none is */
+function listedFolderOf(source, listed) {
+  for (let folder = dirname(source); folder !== dirname(folder); folder = dirname(folder))
+    if (listed.has(folder)) return folder;
+  return undefined;
 }
 
 function testsByFolder() {

@@ -76,6 +76,16 @@ const yes: Parse<boolean> = (text) => (text === 'true' ? true : text === 'false'
 const optional = (parse: Parse<string>, expected: string, meaning: string): Setting<string | undefined> =>
   setting<string | undefined>(parse, expected, undefined, meaning);
 
+const optionalPort = (meaning: string): Setting<number | undefined> =>
+  setting<number | undefined>(
+    (text) => wholeNumber(text, 0, 65535),
+    'a whole number from 0 to 65535',
+    undefined,
+    meaning,
+  );
+
+const trueOrFalse = (meaning: string): Setting<boolean> => setting<boolean>(yes, 'true or false', false, meaning);
+
 const MAX_WORKERS = 256;
 
 /**
@@ -85,18 +95,8 @@ const MAX_WORKERS = 256;
 export const SETTINGS = {
   host: setting<string>(host, HOST, '127.0.0.1', 'host of the public API'),
   port: whole(0, 65535, 8080, 'port of the public API; 0 takes a free one'),
-  grpcPort: setting<number | undefined>(
-    (text) => wholeNumber(text, 0, 65535),
-    'a whole number from 0 to 65535',
-    undefined,
-    "port of Envoy's rate limit service over gRPC; off by default; 0 takes a free one",
-  ),
-  respPort: setting<number | undefined>(
-    (text) => wholeNumber(text, 0, 65535),
-    'a whole number from 0 to 65535',
-    undefined,
-    'port of the Redis protocol; off by default; 0 takes a free one',
-  ),
+  grpcPort: optionalPort("port of Envoy's rate limit service over gRPC; off by default; 0 takes a free one"),
+  respPort: optionalPort('port of the Redis protocol; off by default; 0 takes a free one'),
   peerHost: setting<string>(host, HOST, '127.0.0.1', 'host of the port for other nodes'),
   peerPort: whole(0, 65535, 9080, 'port for other nodes; 0 takes a free one'),
   advertise: optional(
@@ -146,12 +146,7 @@ export const SETTINGS = {
   etcdTlsCert: optional(pem, PEM, 'certificate of this node for etcd'),
   etcdTlsKey: optional(pem, PEM, 'key of that certificate'),
   etcdTlsCa: optional(pem, PEM, 'CA of etcd'),
-  strict: setting<boolean>(
-    yes,
-    'true or false',
-    false,
-    'with etcd: at most one node decides for a client, under any fault',
-  ),
+  strict: trueOrFalse('with etcd: at most one node decides for a client, under any fault'),
   peerSecret: optional(
     secrets,
     'one secret, or up to 4 different ones separated by commas, none of them empty or with white space around it',
@@ -186,16 +181,11 @@ export const SETTINGS = {
   tlsCert: optional(pem, PEM, 'certificate of the public API; turns on HTTPS'),
   tlsKey: optional(pem, PEM, 'key of that certificate'),
   tlsCa: optional(pem, PEM, 'CA of client certificates'),
-  tlsRequireClientCert: setting<boolean>(yes, 'true or false', false, 'whether callers must have a certificate'),
+  tlsRequireClientCert: trueOrFalse('whether callers must have a certificate'),
   peerTlsCert: optional(pem, PEM, 'certificate of this node for other nodes'),
   peerTlsKey: optional(pem, PEM, 'key of that certificate'),
   peerTlsCa: optional(pem, PEM, 'CA of the certificates of other nodes'),
-  peerTlsRequireClientCert: setting<boolean>(
-    yes,
-    'true or false',
-    false,
-    'whether other nodes must have a certificate',
-  ),
+  peerTlsRequireClientCert: trueOrFalse('whether other nodes must have a certificate'),
   adminToken: optional(
     token,
     'printable ASCII without spaces',
@@ -251,7 +241,7 @@ export const SETTINGS = {
     429,
     'HTTP status of a denial',
   ),
-  traceClientIds: setting<boolean>(yes, 'true or false', false, 'whether OpenTelemetry spans contain the client id'),
+  traceClientIds: trueOrFalse('whether OpenTelemetry spans contain the client id'),
   log: oneOf(['auto', 'pretty', 'json'], 'format of log lines; auto: pretty on a terminal, JSON elsewhere'),
   logLevel: setting<string>(
     (text) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(text) ? text : undefined),
