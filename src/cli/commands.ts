@@ -3,7 +3,7 @@ import { SettingsError } from '../app/settings/settings.js';
 import type { ClientDescription } from '../limits/request/description.js';
 import { digestOf, ROLES } from '../server/edge/access/access.js';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
-import { asciiJson } from '../server/http/decisions/answer.js';
+import { asciiJson } from '../lib/ascii-json.js';
 import { ask, FAILED, show, showProblem, table } from './remote.js';
 import type { Run } from './remote.js';
 

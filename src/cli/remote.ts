@@ -1,4 +1,4 @@
-import { asciiJson } from '../server/http/decisions/answer.js';
+import { asciiJson } from '../lib/ascii-json.js';
 import { SettingsError } from '../app/settings/settings.js';
 
 /** The parsed command line of a command that asks a node, or needs none. */

@@ -6,7 +6,7 @@ import { MAX_LISTED, RANKINGS, SPANS_MS } from '../limits/top-clients.js';
 import type { Ranking, Span } from '../limits/top-clients.js';
 import { SettingsError } from '../app/settings/settings.js';
 import type { Input, Run } from './remote.js';
-import { asciiJson } from '../server/http/decisions/answer.js';
+import { asciiJson } from '../lib/ascii-json.js';
 import { ask, FAILED } from './remote.js';
 import { applyKey, renderTop } from './top-screen.js';
 import type { Choice, Sample } from './top-screen.js';

@@ -6,7 +6,7 @@
 import { createClusterNode } from '../../src/node/node.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { createAnswerWriters } from '../../src/server/http/decisions/answer-writer.js';
+import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { systemClock, systemTimers } from '../../src/lib/system.js';
 import { createBatchReader } from '../../src/server/validate/batch-reader.js';
@@ -37,7 +37,7 @@ const node = createClusterNode(
   },
 );
 const reader = createBatchReader(WITHOUT_POLICIES);
-const writers = createAnswerWriters(createCounters());
+const writer = new AnswerWriter(createCounters());
 const bodies = Array.from({ length: CLIENTS / BATCH }, () => {
   const item = (): object => ({ clientId: clientId(Math.floor(Math.random() * CLIENTS)), limit: 10_000, window: '1m' });
   return Buffer.from(JSON.stringify({ requests: Array.from({ length: BATCH }, item) }));
@@ -57,7 +57,7 @@ function decide(batch: CheckBatch): CheckBatch {
 }
 
 function answer(batch: CheckBatch): void {
-  const out = writers.begin();
+  const out = writer.batch();
   out.write(batch, 0, batch.size);
   out.end().send('', () => true);
 }

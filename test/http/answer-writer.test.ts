@@ -4,8 +4,8 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { SOURCES } from '../../src/limits/decide/decision.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { decisionJson } from '../../src/server/http/decisions/answer.js';
-import { createAnswerWriters } from '../../src/server/http/decisions/answer-writer.js';
+import { asciiJson } from '../../src/lib/ascii-json.js';
+import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
@@ -34,7 +34,7 @@ const decisions: fc.Arbitrary<Decision> = fc
 
 describe('the writer of the answers of a batch', () => {
   const counters = createCounters();
-  const writers = createAnswerWriters(counters);
+  const writer = new AnswerWriter(counters);
 
   /** Writes a batch that has an object for each answer for which `isObject` is true, and numbers for the others. */
   function written(answers: readonly (Decision | TokenringError)[], isObject: (i: number) => boolean): string {
@@ -45,7 +45,7 @@ describe('the writer of the answers of a batch', () => {
       const { owner, source, degraded } = answer;
       item.decide(answer, isObject(place) ? answer : { owner, source, degraded });
     });
-    const out = writers.begin();
+    const out = writer.batch();
     out.write(batch, 0, 1);
     out.write(batch, 1, batch.size);
     const body = out.end();
@@ -62,7 +62,7 @@ describe('the writer of the answers of a batch', () => {
   it('writes what each decision is as JSON, from numbers and from objects', () => {
     fc.assert(
       fc.property(fc.array(decisions, { minLength: 1, maxLength: 30 }), fc.nat(3), (answers, every) => {
-        const expected = `{"results":[${answers.map(decisionJson).join(',')}]}`;
+        const expected = `{"results":[${answers.map(asciiJson).join(',')}]}`;
         expect(written(answers, (i) => i % (every + 1) === 0)).to.equal(expected);
       }),
     );
@@ -104,7 +104,7 @@ describe('the writer of the answers of a batch', () => {
     const memoryOf = (copied: boolean): Buffer => {
       const batch = CheckBatch.of([CHECK]);
       batch.items[0]!.decide(decision, origin);
-      const out = writers.begin();
+      const out = writer.batch();
       out.write(batch, 0, 1);
       let memory: Buffer = Buffer.alloc(0);
       out.end().send('', (bytes) => {
@@ -125,7 +125,7 @@ describe('the writer of the answers of a batch', () => {
     batch.items[0]!.fail(new TokenringError('overloaded'));
     for (const length of [0, 511, 512, 513, 5_000]) {
       const head = 'x'.repeat(length);
-      const out = writers.begin();
+      const out = writer.batch();
       out.write(batch, 0, 1);
       out.end().send(head, (bytes) => {
         expect(bytes.toString('latin1', 0, length + 12)).to.equal(`${head}{"results":[`);

@@ -3,7 +3,9 @@ import fc from 'fast-check';
 import { SOURCES } from '../../src/limits/decide/decision.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { rateLimitHeaders } from '../../src/limits/request/rate-limit-headers.js';
-import { decisionJson } from '../../src/server/http/decisions/answer.js';
+import { CheckBatch } from '../../src/limits/decide/check-batch.js';
+import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
+import { createCounters } from '../../src/server/edge/counters.js';
 import { readCheck } from '../../src/server/validate/request.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { decisionOf, liveNode, newClient, post } from '../support/http.js';
@@ -126,9 +128,12 @@ describe('the answer to a decision', () => {
   });
 
   it('is the JSON that JSON.stringify would write, with an escape for what is not ASCII', () => {
+    const writer = new AnswerWriter(createCounters());
+    const item = new CheckBatch().add(readCheck({ clientId: 'a', limit: 1, window: '1s' }));
     fc.assert(
       fc.property(decisions, (decision) => {
-        const json = decisionJson(decision);
+        item.decide(decision, decision);
+        const json = writer.one(item).text();
         expect(json).to.match(/^[ -~]*$/);
         expect(JSON.stringify(JSON.parse(json))).to.equal(JSON.stringify(decision));
       }),

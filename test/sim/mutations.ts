@@ -294,7 +294,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'asks nobody of whom it only hears',
     caughtBy: 'admission',
-    seed: 10,
+    seed: 1633,
+    theme: 'planned',
     world: patched({ file: 'membership/unconfirmed-members.ts', find: 'this.toAsk.push(id);', replace: '' }),
   },
   {

@@ -165,6 +165,12 @@ export class CheckBatch {
     return this.items.length;
   }
 
+  /** Gives the checks, and those that are added as bytes, the trace of their request. */
+  traceUnder(trace: TraceContext | undefined): void {
+    this.trace = trace;
+    for (const item of this.items) if (item.isObject) item.traceUnder(trace);
+  }
+
   /**
    * Adds a check whose client id stands in `bytes`, from `start` to before `end`, and that needs no terms.
    * @param requestIdStart where its request id begins; with `requestIdEnd` equal to it there is none

@@ -1,5 +1,4 @@
-import type { Check, LimitStats } from '../decide/decide.js';
-import type { Decision } from '../decide/decision.js';
+import type { Check, LimitStats, Verdict } from '../decide/decide.js';
 import { formatDuration } from '../duration.js';
 import type { Rule } from '../bucket/rule.js';
 
@@ -8,7 +7,7 @@ import type { Rule } from '../bucket/rule.js';
  * can end also gets `Retry-After`. `w` is in whole seconds; other windows are left out.
  * @returns alternating names and values
  */
-export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Decision): string[] {
+export function rateLimitHeaders(check: Pick<Check, 'rules'>, decision: Verdict): string[] {
   const { limit, limits, remaining, resetMs, allowed, retryAfterMs } = decision;
   const headers: string[] = [];
   if (limits === undefined) {

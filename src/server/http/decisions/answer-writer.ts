@@ -1,14 +1,14 @@
+import { asciiJson } from '../../../lib/ascii-json.js';
+import { fragmentOf } from '../../../lib/byte-writer.js';
+import type { ByteWriter, Fragment } from '../../../lib/byte-writer.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
 import { countDecision, countProblem } from '../../edge/counters.js';
-import { fragmentOf } from '../../../lib/byte-writer.js';
-import type { Fragment } from '../../../lib/byte-writer.js';
+import type { Counters } from '../../edge/counters.js';
 import { OriginFragments } from '../../edge/origin-fragments.js';
 import { WriterPool } from '../../edge/writer-pool.js';
-import type { Counters } from '../../edge/counters.js';
-import { asciiJson, decisionJson, originJson } from './answer.js';
 
-/** Upper bound of a usual answer without its origin. */
-const PLAIN_BYTES = 256;
+/** Upper bound of the figures of an answer, with the constant parts around them. */
+const FIGURES_BYTES = 256;
 
 /** The body of a response, in ASCII. It must be sent or copied before the next turn of the event loop. */
 export interface AnswerBytes {
@@ -22,105 +22,131 @@ export interface AnswerBytes {
 }
 
 /** Writes the answers of one batch. */
-interface AnswerWriter {
-  /** Writes the answers from place `from` to before `to`, and counts them. */
+interface BatchWriter {
+  /** Writes the answers from index `from` to before `to`, and counts them. */
   write(batch: CheckBatch, from: number, to: number): void;
   /** Called once, after the last answer. */
   end(): AnswerBytes;
-}
-
-interface AnswerWriters {
-  begin(): AnswerWriter;
 }
 
 const NO_WAIT = fragmentOf(',"retryAfterMs":0,"resetMs":');
 const NEVER = fragmentOf(',"retryAfterMs":null,"resetMs":');
 const WAIT = fragmentOf(',"retryAfterMs":');
 const RESET = fragmentOf(',"resetMs":');
+const CLOSE = fragmentOf('}');
+const CLOSE_ITEM = fragmentOf('},');
 const BEGIN = '{"results":[';
 const END = ']}';
-const COMMA = ',';
 
 /**
- * Writes answers as bytes into memory that is used again, without a string for each. `answer.ts` has the same answers as
- * strings; a test compares the two.
+ * Writes decisions as JSON in ASCII, as bytes in memory that is used again, without a string for each. A test checks that
+ * they equal what `JSON.stringify` writes.
  */
-export function createAnswerWriters(counters: Counters): AnswerWriters {
-  const pool = new WriterPool();
-
+export class AnswerWriter {
+  private readonly pool = new WriterPool();
   /** The first part of the last allowed and of the last denied answer, as most answers share them. */
-  const heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
-  const tails = new OriginFragments((origin) => `${originJson(origin)}},`);
+  private readonly heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
+  private readonly origins = new OriginFragments(
+    ({ owner, source, degraded }) => `,"owner":${asciiJson(owner)},"source":"${source}","degraded":${degraded}`,
+  );
 
-  function otherJson(item: BatchItem): string {
-    if (item.error !== undefined) {
-      countProblem(counters, item.error.code);
-      return asciiJson({ error: item.error });
-    }
-    countDecision(counters, item.allowed, item.origin!);
-    return decisionJson(item.decision);
+  constructor(private readonly counters: Counters) {}
+
+  /** Writes a decision, and counts it. */
+  one(item: BatchItem): AnswerBytes {
+    countDecision(this.counters, item.allowed, item.origin!);
+    const out = this.pool.take();
+    this.writeDecision(out, item);
+    out.fragment(CLOSE);
+    return this.bytesOf(out);
   }
 
-  return {
-    begin() {
-      const out = pool.take();
-      out.ascii(BEGIN);
+  /** Writes a decision as a gateway shows it to its caller, without anything about the cluster, and counts it. */
+  figures(item: BatchItem): AnswerBytes {
+    countDecision(this.counters, item.allowed, item.origin!);
+    const out = this.pool.take();
+    this.writeFigures(out, item);
+    out.fragment(CLOSE);
+    return this.bytesOf(out);
+  }
 
-      const plain = ({ allowed, limit, remaining, retryAfterMs, resetMs, origin }: BatchItem): void => {
-        countDecision(counters, allowed, origin!);
-        const outcome = allowed ? 'allowed' : 'denied';
-        if (heads[outcome].limit !== limit) heads[outcome] = headOf(allowed, limit);
-        const tail = tails.of(origin!);
-        out.reserve(PLAIN_BYTES + tail.length);
-        out.fragment(heads[outcome].head);
-        out.decimal(remaining);
-        if (retryAfterMs === 0) out.fragment(NO_WAIT);
-        else if (retryAfterMs === null) out.fragment(NEVER);
-        else {
-          out.fragment(WAIT);
-          out.decimal(retryAfterMs);
-          out.fragment(RESET);
-        }
-        out.decimal(resetMs);
-        out.fragment(tail);
-      };
+  /** Begins the answers of a batch. An item without a decision has the problem in its place. */
+  batch(): BatchWriter {
+    const out = this.pool.take();
+    out.ascii(BEGIN);
+    return {
+      write: ({ items }, from, to) => {
+        for (let index = from; index < to; index += 1) this.writeItem(out, items[index]!);
+      },
+      end: () => {
+        out.reserve(END.length);
+        // In place of the last comma.
+        out.length -= 1;
+        out.ascii(END);
+        return this.bytesOf(out);
+      },
+    };
+  }
 
-      function other(item: BatchItem): void {
-        const json = otherJson(item);
-        out.reserve(json.length + COMMA.length);
-        out.ascii(json);
-        out.ascii(COMMA);
-      }
+  private writeItem(out: ByteWriter, item: BatchItem): void {
+    if (item.error === undefined) {
+      countDecision(this.counters, item.allowed, item.origin!);
+      this.writeDecision(out, item);
+    } else {
+      countProblem(this.counters, item.error.code);
+      writeText(out, `{"error":${asciiJson(item.error)}`);
+    }
+    out.fragment(CLOSE_ITEM);
+  }
 
-      return {
-        write(batch, from, to) {
-          for (let index = from; index < to; index += 1) {
-            const item = batch.items[index]!;
-            const isPlain = item.error === undefined && item.limits === undefined && item.extras === undefined;
-            if (isPlain) plain(item);
-            else other(item);
-          }
-        },
-        end() {
-          out.reserve(END.length);
-          // In place of the last comma.
-          out.length -= COMMA.length;
-          out.ascii(END);
-          return {
-            length: out.size,
-            text() {
-              const text = out.written().toString('latin1');
-              pool.giveBack(out);
-              return text;
-            },
-            send(head, write) {
-              if (write(out.withHead(head))) pool.giveBack(out);
-            },
-          };
-        },
-      };
-    },
-  };
+  /** Writes a decision without its closing brace. */
+  private writeDecision(out: ByteWriter, item: BatchItem): void {
+    this.writeFigures(out, item);
+    const { limits, extras } = item;
+    out.fragment(this.origins.of(item.origin!));
+    if (limits !== undefined) writeText(out, `,"limits":${JSON.stringify(limits)}`);
+    if (extras?.reservation !== undefined) writeText(out, `,"reservation":${asciiJson(extras.reservation)}`);
+    if (extras?.shadow !== undefined) writeText(out, `,"shadow":${JSON.stringify(extras.shadow)}`);
+  }
+
+  /** Writes the beginning of a decision, and makes room for its usual rest. */
+  private writeFigures(out: ByteWriter, item: BatchItem): void {
+    const { allowed, limit, remaining, retryAfterMs, resetMs } = item;
+    out.reserve(FIGURES_BYTES + this.origins.of(item.origin!).length);
+    const outcome = allowed ? 'allowed' : 'denied';
+    if (this.heads[outcome].limit !== limit) this.heads[outcome] = headOf(allowed, limit);
+    out.fragment(this.heads[outcome].head);
+    out.decimal(remaining);
+    if (retryAfterMs === 0) out.fragment(NO_WAIT);
+    else if (retryAfterMs === null) out.fragment(NEVER);
+    else {
+      out.fragment(WAIT);
+      out.decimal(retryAfterMs);
+      out.fragment(RESET);
+    }
+    out.decimal(resetMs);
+  }
+
+  private bytesOf(out: ByteWriter): AnswerBytes {
+    const { pool } = this;
+    return {
+      length: out.size,
+      text() {
+        const text = out.written().toString('latin1');
+        pool.giveBack(out);
+        return text;
+      },
+      send(head, write) {
+        if (write(out.withHead(head))) pool.giveBack(out);
+      },
+    };
+  }
+}
+
+/** Writes a text of any length, and makes room for the end of the answer. */
+function writeText(out: ByteWriter, text: string): void {
+  out.reserve(text.length + FIGURES_BYTES);
+  out.ascii(text);
 }
 
 function headOf(allowed: boolean, limit: number): { readonly limit: number; readonly head: Fragment } {

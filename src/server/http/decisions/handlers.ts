@@ -1,20 +1,17 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { batchItemId } from '../../../limits/batch-item-id.js';
-import { CheckBatch, decideAlone } from '../../../limits/decide/check-batch.js';
-import type { Check } from '../../../limits/decide/decide.js';
-import type { Decision } from '../../../limits/decide/decision.js';
+import { CheckBatch } from '../../../limits/decide/check-batch.js';
+import type { BatchItem } from '../../../limits/decide/check-batch.js';
 import { waitingBatchBytes } from '../../../limits/heap-bytes.js';
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
+import { readTraceContext } from '../../../lib/trace-context.js';
 import type { TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
-import { decisionJson, gatewayJson } from './answer.js';
-import { createAnswerWriters } from './answer-writer.js';
+import { AnswerWriter } from './answer-writer.js';
 import type { AnswerBytes } from './answer-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
-import { countDecision } from '../../edge/counters.js';
 import type { Edge } from '../../edge/edge.js';
 import { readJsonBody } from '../body.js';
-import { tracedBatch, tracedCheck, traceOf } from './traced.js';
 import { GATEWAYS, readGatewayCheck } from './gateway.js';
 import type { Gateway, GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
@@ -34,8 +31,7 @@ export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
 /** Receiver of an answer. Called once, at once or later. Does nothing when the connection is gone. */
 export interface AnswerSink {
-  /** @param body JSON in ASCII */
-  readonly send: (status: number, body: string | AnswerBytes, headers: readonly string[]) => void;
+  readonly send: (status: number, body: AnswerBytes, headers: readonly string[]) => void;
   readonly fail: (problem: TokenringError) => void;
 }
 
@@ -139,8 +135,7 @@ export function createDecisionHandlers(
     const startMs = elapsedMs();
     const fail = take(req, res, 'POST');
     if (fail === undefined) return;
-    const send: Send = (status, body, headers) =>
-      sendAsciiJson(res, status, typeof body === 'string' ? body : body.text(), headers);
+    const send: Send = (status, body, headers) => sendAsciiJson(res, status, body.text(), headers);
     readJsonBody(
       req,
       maxBytes,
@@ -179,55 +174,53 @@ export function createDecisionHandlers(
     const fail = take(req, res, gateway.method, gateway);
     if (fail === undefined) return;
     try {
-      const check = readGatewayCheck(req, policies);
-      waiting.requireRoom('check');
-      const send = (decision: Decision): void => sendToGateway(req, res, gateway, check, decision, startMs);
-      const decision = decideAlone(limiter, tracedCheck(check, traceOf(req.headers)));
-      if (decision instanceof Promise)
-        waitFor(waiting.charge(waitingBatchBytes(CheckBatch.of([check])), decision.then(send)), fail);
-      else send(decision);
+      const batch = CheckBatch.of([readGatewayCheck(req, policies)]);
+      const send = (item: BatchItem): void => sendToGateway(req, res, gateway, item);
+      waitFor(decideOne(batch, traceOf(req.headers), startMs, send), fail);
     } catch (error) {
       fail(error);
     }
   }
 
-  function sendDecision(send: Send, check: Check, decision: Decision, startMs: number): void {
-    countDecision(counters, decision.allowed, decision);
-    send(decision.allowed ? 200 : options.deniedStatus, decisionJson(decision), rateLimitHeaders(check, decision));
-    answered(decision.source, startMs);
-  }
-
-  function sendToGateway(
-    req: IncomingMessage,
-    res: ServerResponse,
-    { deniedStatus, showsBody }: Gateway,
-    check: Check,
-    decision: Decision,
-    startMs: number,
-  ): void {
-    countDecision(counters, decision.allowed, decision);
-    const headers = withoutTheRest(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(check, decision)]);
-    const status = decision.allowed ? 200 : deniedStatus;
-    if (showsBody) sendAsciiJson(res, status, gatewayJson(decision), headers);
+  function sendToGateway(req: IncomingMessage, res: ServerResponse, gateway: Gateway, item: BatchItem): void {
+    const body = writer.figures(item).text();
+    const headers = withoutTheRest(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(item.params, item)]);
+    const status = item.allowed ? 200 : gateway.deniedStatus;
+    if (gateway.showsBody) sendAsciiJson(res, status, body, headers);
     else res.writeHead(status, ['Content-Length', '0', ...headers]).end();
-    answered(decision.source, startMs);
   }
 
-  const readOne: Read<Check> = (body) => readCheck(parseJson(body), policies);
+  const writer = new AnswerWriter(counters);
 
-  const answerCheck: Respond<Check> = (check, send, startMs, trace) => {
+  const readOne: Read<CheckBatch> = (body) => CheckBatch.of([readCheck(parseJson(body), policies)]);
+
+  const answerOne: Respond<CheckBatch> = (batch, send, startMs, trace) =>
+    decideOne(batch, trace, startMs, (item) =>
+      send(item.allowed ? 200 : options.deniedStatus, writer.one(item), rateLimitHeaders(item.params, item)),
+    );
+
+  /** Decides a batch of one check. @throws TokenringError in place of a decision, also by rejection */
+  function decideOne(
+    batch: CheckBatch,
+    trace: TraceContext | undefined,
+    startMs: number,
+    send: (item: BatchItem) => void,
+  ): Promise<void> | undefined {
     waiting.requireRoom('check');
-    const decision = decideAlone(limiter, tracedCheck(check, trace));
-    if (decision instanceof Promise) {
-      const sent = decision.then((later) => sendDecision(send, check, later, startMs));
-      return waiting.charge(waitingBatchBytes(CheckBatch.of([check])), sent);
-    }
-    sendDecision(send, check, decision, startMs);
+    batch.traceUnder(trace);
+    const item = batch.items[0]!;
+    const finish = (): void => {
+      if (item.error !== undefined) throw item.error;
+      send(item);
+      answered(item.origin!.source, startMs);
+    };
+    const later = limiter.decide(batch);
+    if (later !== undefined) return waiting.charge(waitingBatchBytes(batch), later.then(finish));
+    finish();
     return undefined;
-  };
+  }
 
   const batchReader = createBatchReader(policies);
-  const writers = createAnswerWriters(counters);
 
   /** The checks of a batch, or its items, which are still to be parsed and validated. */
   const readMany: Read<CheckBatch | BatchItems> = (body) => batchReader.read(body) ?? readItems(body);
@@ -235,7 +228,7 @@ export function createDecisionHandlers(
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   const answerBatch: Respond<CheckBatch | BatchItems> = (asked, send, startMs, trace) => {
     waiting.requireRoom('batch');
-    if (asked instanceof CheckBatch) return decideBatch(tracedBatch(asked, trace), send, startMs);
+    if (asked instanceof CheckBatch) return decideBatch(asked, trace, send, startMs);
     const batch = new CheckBatch();
     const readSome = (): boolean => {
       // One a step, as an item that is not valid may take a ms.
@@ -246,7 +239,7 @@ export function createDecisionHandlers(
       const itemId = batchId === undefined ? undefined : batchItemId(batchId, batch.size);
       try {
         if (item.value instanceof TokenringError) throw item.value;
-        batch.add(tracedCheck(readCheck(item.value, policies, itemId), trace));
+        batch.add(readCheck(item.value, policies, itemId));
       } catch (error) {
         if (!(error instanceof TokenringError)) throw error;
         batch.addError(error);
@@ -254,13 +247,19 @@ export function createDecisionHandlers(
       return false;
     };
     const read = turns.runSteps('decision', readSome);
-    const decide = (): Promise<void> | undefined => decideBatch(batch, send, startMs);
+    const decide = (): Promise<void> | undefined => decideBatch(batch, trace, send, startMs);
     return after(read && waiting.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
   };
 
-  function decideBatch(batch: CheckBatch, send: Send, startMs: number): Promise<void> | undefined {
+  function decideBatch(
+    batch: CheckBatch,
+    trace: TraceContext | undefined,
+    send: Send,
+    startMs: number,
+  ): Promise<void> | undefined {
+    batch.traceUnder(trace);
     const write = (): Promise<void> | undefined => {
-      const out = writers.begin();
+      const out = writer.batch();
       let written = 0;
       const writeSome = (): boolean => {
         const from = written;
@@ -279,7 +278,7 @@ export function createDecisionHandlers(
   }
 
   return {
-    allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, readOne, answerCheck),
+    allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, readOne, answerOne),
     batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, readMany, answerBatch),
     check: {
       nginx: (req, res) => receiveHeaders(req, res, GATEWAYS.nginx),
@@ -288,7 +287,7 @@ export function createDecisionHandlers(
     },
     direct: {
       arriving,
-      allow: (...asked) => receiveDirectly(asked, readOne, answerCheck),
+      allow: (...asked) => receiveDirectly(asked, readOne, answerOne),
       batch: (...asked) => receiveDirectly(asked, readMany, answerBatch),
     },
   };
@@ -297,4 +296,11 @@ export function createDecisionHandlers(
 /** Continues at once when there is nothing to wait for. */
 function after(first: Promise<void> | undefined, next: () => Promise<void> | undefined): Promise<void> | undefined {
   return first === undefined ? next() : first.then(next);
+}
+
+/** The trace of a request, if it has one. */
+function traceOf({ traceparent, tracestate }: IncomingHttpHeaders): TraceContext | undefined {
+  // node:http joins the values of a repeated header. A repeated traceparent is none.
+  if (typeof traceparent !== 'string') return undefined;
+  return readTraceContext(traceparent, typeof tracestate === 'string' ? tracestate : undefined);
 }
