@@ -19,11 +19,11 @@ import type { RedisClient, Script } from './redis-client.js';
  */
 export interface FencedLock {
   /** @returns `undefined` if another holds the lock. Rejects if the server does not answer. */
-  acquire(name: string): Promise<Hold | undefined>;
+  acquire(name: string): Promise<LockHandle | undefined>;
   readonly counters: LockCounters;
 }
 
-export interface Hold {
+export interface LockHandle {
   readonly fence: number;
   /** The first two keys and the first two arguments of a script that begins with `GUARD`. */
   readonly keys: readonly [lock: string, fence: string];
@@ -42,7 +42,7 @@ export interface Hold {
  */
 export const fenceKey = (name: string): string => `${name}:fence`;
 
-/** Lua: ends the script with false if the lock is not held any more. Needs the keys and arguments of the hold first. */
+/** Lua: ends the script with false if the lock is not held any more. Needs the keys and arguments of the handle first. */
 export const GUARD = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('GET', KEYS[2]) ~= ARGV[2] then return false end
 `;
@@ -60,7 +60,7 @@ export function createFencedLock(
 ): FencedLock {
   const counters = { acquired: 0, contended: 0, renewed: 0, lost: 0, held: 0, heldMs: 0 };
 
-  function holdOf(keys: readonly [string, string], value: string, fence: number): Hold {
+  function handleOf(keys: readonly [string, string], value: string, fence: number): LockHandle {
     const args = [value, String(fence)] as const;
     const sinceMs = elapsedMs();
     let isOver = false;
@@ -106,7 +106,7 @@ export function createFencedLock(
       }
       counters.acquired += 1;
       counters.held += 1;
-      return holdOf(keys, value, fence);
+      return handleOf(keys, value, fence);
     },
   };
 }

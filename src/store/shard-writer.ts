@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import type { LastingClient, StoreResult } from './store.js';
 import { agedBy } from '../limits/bucket/snapshot.js';
 import { fenceKey, GUARD } from './fenced-lock.js';
-import type { FencedLock, Hold } from './fenced-lock.js';
+import type { FencedLock, LockHandle } from './fenced-lock.js';
 import { nextRecord, tryRecord } from './record.js';
 import type { StoredRecord } from './record.js';
 import { defineScript } from './redis-client.js';
@@ -91,24 +91,25 @@ export function createShardWriter(
     const leftFrom = (at: number): readonly string[] => batches.slice(at).flatMap((batch) => [...batch.keys()]);
     const began = await begin(work.shard, batches[0]!, sampledMs);
     if (began === undefined) return { left: leftFrom(0), lost: false };
-    const { hold } = began;
-    const lost = hold.fence <= (fences.get(work.shard) ?? 0);
-    fences.set(work.shard, hold.fence);
+    const { handle } = began;
+    const lost = handle.fence <= (fences.get(work.shard) ?? 0);
+    fences.set(work.shard, handle.fence);
     try {
       let freshAtMs = clock.nowMs();
       for (const [at, batch] of batches.entries()) {
         if (clock.nowMs() - freshAtMs > renewAfterMs) {
-          if (!(await hold.renew())) return { left: leftFrom(at), lost };
+          if (!(await handle.renew())) return { left: leftFrom(at), lost };
           freshAtMs = clock.nowMs();
         }
         let read = at === 0 ? began.read : await readBatch(work.shard, batch, sampledMs);
         // The first read was sent together with the lock, so the server may have executed it before.
-        if (read.fence !== hold.fence) read = await readBatch(work.shard, batch, sampledMs);
-        if (read.fence !== hold.fence || !(await writeBatch(batch, hold, read))) return { left: leftFrom(at), lost };
+        if (read.fence !== handle.fence) read = await readBatch(work.shard, batch, sampledMs);
+        if (read.fence !== handle.fence || !(await writeBatch(batch, handle, read)))
+          return { left: leftFrom(at), lost };
       }
     } finally {
       // If the server does not answer, the lock expires.
-      void hold.release().catch(() => undefined);
+      void handle.release().catch(() => undefined);
     }
     return { left: [], lost };
   }
@@ -118,17 +119,17 @@ export function createShardWriter(
     shard: number,
     batch: Batch,
     sampledMs: number,
-  ): Promise<{ hold: Hold; read: BatchRead } | undefined> {
+  ): Promise<{ handle: LockHandle; read: BatchRead } | undefined> {
     for (let tries = 1; ; tries += 1) {
       const [acquired, read] = await Promise.allSettled([
         lock.acquire(shardName(shard)),
         readBatch(shard, batch, sampledMs),
       ]);
       if (acquired.status === 'rejected') throw acquired.reason;
-      const hold = acquired.value;
-      if (hold !== undefined) {
-        if (read.status === 'fulfilled') return { hold, read: read.value };
-        void hold.release().catch(() => undefined);
+      const handle = acquired.value;
+      if (handle !== undefined) {
+        if (read.status === 'fulfilled') return { handle, read: read.value };
+        void handle.release().catch(() => undefined);
       }
       if (read.status === 'rejected') throw read.reason;
       if (tries === TRIES) return undefined;
@@ -145,7 +146,11 @@ export function createShardWriter(
   }
 
   /** Merges and writes. The script refuses if another node has written since the read. @returns whether it wrote */
-  async function writeBatch(batch: Batch, hold: Hold, { keys, values, atMs, ageMs }: BatchRead): Promise<boolean> {
+  async function writeBatch(
+    batch: Batch,
+    handle: LockHandle,
+    { keys, values, atMs, ageMs }: BatchRead,
+  ): Promise<boolean> {
     const args: (string | Buffer)[] = [];
     [...batch].forEach(([clientId, { client, forget }], i) => {
       const value = values[i] ?? null;
@@ -155,8 +160,8 @@ export function createShardWriter(
       const next = nextRecord(stored, [clientId, agedBy(client?.[1] ?? [], ageMs)], atMs);
       args.push(next?.bytes ?? '', String(next?.restMs ?? 0));
     });
-    const written = await redis.runBytes(WRITE, [...hold.keys, ...keys], [...hold.args, ...args]);
-    if (written !== 1) hold.refused();
+    const written = await redis.runBytes(WRITE, [...handle.keys, ...keys], [...handle.args, ...args]);
+    if (written !== 1) handle.refused();
     return written === 1;
   }
 

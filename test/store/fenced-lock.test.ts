@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createFencedLock, GUARD } from '../../src/store/fenced-lock.js';
-import type { FencedLock, Hold } from '../../src/store/fenced-lock.js';
+import type { FencedLock, LockHandle } from '../../src/store/fenced-lock.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
 import { connectRedis, defineScript } from '../../src/store/redis-client.js';
 import type { RedisClient } from '../../src/store/redis-client.js';
@@ -32,7 +32,7 @@ describeWith('the fenced lock', 'valkey-server', () => {
 
   const lockOf = (redis: RedisClient, ttlMs: number): FencedLock =>
     createFencedLock({ redis, elapsedMs: () => performance.now() }, { ttlMs });
-  const set = async (redis: RedisClient, hold: Hold, key: string, value: string): Promise<boolean> =>
+  const set = async (redis: RedisClient, hold: LockHandle, key: string, value: string): Promise<boolean> =>
     (await redis.run(SET, [...hold.keys, key], [...hold.args, value])) === 1;
 
   it('has one holder until it is released, and its fencing number only grows', async () => {
@@ -86,7 +86,7 @@ describeWith('the fenced lock', 'valkey-server', () => {
     const redis = await connect();
     const lock = lockOf(redis, 10_000);
     const hold = (await lock.acquire('{older}'))!;
-    const older: Hold = { ...hold, args: [hold.args[0], String(hold.fence - 1)] };
+    const older: LockHandle = { ...hold, args: [hold.args[0], String(hold.fence - 1)] };
     expect(await set(redis, older, '{older}:x', 'older')).to.equal(false);
     expect(await set(redis, hold, '{older}:x', 'now')).to.equal(true);
   });
