@@ -3,8 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { BatchDecider } from '../limits/decide/check-batch.js';
 import type { ClusterNodeOptions } from '../node/node.js';
 import type { GroupLeave } from '../node/leaver.js';
-import { createClusterNode } from '../node/node.js';
-import type { ClusterNode } from '../node/node.js';
+import { ClusterNode } from '../node/node.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
 import type { ProcessReport } from '../protocol/messages.js';
@@ -111,7 +110,7 @@ export async function createMember(options: MemberSettings): Promise<Member> {
   const socketPath = sockets?.socketPath();
   if (socketPath !== undefined) await listenOnSocket(server.local, socketPath);
   const self = options.advertise(port);
-  const node = createClusterNode(
+  const node = new ClusterNode(
     { clock: systemClock, timers: systemTimers, transport, discovery, registry, log, store, processReport },
     {
       ...options,

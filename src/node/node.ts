@@ -5,6 +5,7 @@ import type { DecisionGate } from './decide/decision-gate.js';
 import type { Limiter } from './decide/limiter.js';
 import type { Settler } from './decide/settler.js';
 import { createDonor } from '../replication/donor.js';
+import type { Donor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';
 import type { LeaseGranter } from './leases/granter.js';
 import { beatMsOf, Lifecycle } from './lifecycle.js';
@@ -15,162 +16,211 @@ import { nodeStats } from './node-stats.js';
 import type { NodeStats } from './node-stats.js';
 import { Observer } from './observer.js';
 import { createPeerHandler } from './peer-handler.js';
+import type { PeerHandler } from './peer-handler.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import { DEFAULT_STATE_BOUNDS, wireBuckets, wireDecisions, wireMembership, wirePolicies } from './wiring.js';
-import type { ClusterNodeDeps, ClusterNodeOptions } from './wiring.js';
+import type { BucketParts, ClusterNodeDeps, ClusterNodeOptions, DecisionParts, MembershipParts } from './wiring.js';
 
 export type { ClusterNodeDeps, ClusterNodeOptions } from './wiring.js';
 
-/** One member of the ring. */
-export interface ClusterNode {
+/** One member of the ring. The program, the library, and the simulator all construct it. */
+export class ClusterNode {
   /** Decides checks as policies want it; callers use this. */
   readonly checks: CheckPipeline;
   /** Decides checks under their rules alone. */
-  readonly limiter: Pick<Limiter, 'decide' | 'describe'>;
+  readonly limiter: Limiter;
   /** Makes checks wait while this node may not decide, and no other does. */
   readonly gate: DecisionGate;
   readonly membership: Membership;
   readonly activePolicies: ActivePolicies;
-  readonly policies: Pick<PolicyBackend, 'write'>;
+  readonly policies: PolicyBackend;
   readonly settler: Pick<Settler, 'settle'>;
-  readonly adaptive: Pick<AdaptiveController, 'report' | 'factors'>;
-  readonly leaseGranter: Pick<LeaseGranter, 'lease' | 'giveBack'>;
+  readonly adaptive: AdaptiveController;
+  readonly leaseGranter: LeaseGranter;
+  readonly observer: Observer;
+  private readonly members: MembershipParts;
+  private readonly buckets: BucketParts;
+  private readonly decisions: DecisionParts;
+  private readonly donor: Donor;
+  private readonly peerRpc: PeerRpc;
+  private readonly admin: ClientAdmin;
+  private readonly lifecycle: Lifecycle;
+  private readonly peerHandler: PeerHandler;
+  private releaseLeavers: (() => void) | undefined;
+
+  /**
+   * Each part uses the parts above it. Three circles are closed by functions that are called only later: the members
+   * report changes of the ring to all parts, messages carry the digest of the policies, and the lifecycle looks for
+   * pauses before each decision.
+   */
+  constructor(
+    private readonly deps: ClusterNodeDeps,
+    private readonly options: ClusterNodeOptions,
+  ) {
+    const { clock, timers, log, transport, discovery, processReport } = deps;
+    const { suspectAfterMs } = options;
+    const timeoutMs = suspectAfterMs;
+    this.members = wireMembership(deps, {
+      ...options,
+      onRingChange: () => this.onRingChange(),
+      onConcurrentLeave: (leaving) => this.onConcurrentLeave(leaving),
+    });
+    const { membership, registryMember, probing } = this.members;
+    this.membership = membership;
+    this.peerRpc = new PeerRpc({
+      clock,
+      timers,
+      membership,
+      transport,
+      probing,
+      policiesDigest: () => this.activePolicies.document().digest,
+      heardPolicies: (id, digest) => this.policies.antiEntropy.noteDigest(id, digest),
+      heardDuplicate: () => this.lifecycle.ownIdReceived(),
+      suspectAfterMs,
+      beatMs: beatMsOf(suspectAfterMs),
+    });
+    const { peerRpc } = this;
+    const { ask } = peerRpc;
+    const policyParts = wirePolicies({ ...deps, ...this.members, ask }, () => this.decisions, options);
+    const { activePolicies, policyUse, policies, adaptive } = policyParts;
+    this.activePolicies = activePolicies;
+    this.policies = policies;
+    this.adaptive = adaptive;
+    this.buckets = wireBuckets({ ...deps, membership, ask }, options);
+    const { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery } = this.buckets;
+    const detectPause = (nowMs: number): void => this.lifecycle.detectPause(nowMs);
+    this.decisions = wireDecisions({ ...deps, ...this.members, ...this.buckets, ask, detectPause }, options);
+    const { decider, gate, limiter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } =
+      this.decisions;
+    this.gate = gate;
+    this.limiter = limiter;
+    this.leaseGranter = leaseGranter;
+    this.settler = settler;
+    activePolicies.onChange(() => denials.clear());
+    this.checks = new CheckPipeline({ clock, timers, limiter, membership, topClients });
+    this.donor = createDonor({ table, copies, membership, replicator }, options);
+    const { donor } = this;
+    this.admin = new ClientAdmin(
+      { membership, ask, decider, limiter, replicator, table, recent, reservations, leaseHolder, denials, writeBehind },
+      { timeoutMs },
+    );
+    const stats = (): NodeStats => this.stats();
+    this.observer = new Observer(
+      { clock, membership, ask, topClients, policyUse, stats, processReport },
+      { timeoutMs },
+    );
+    const core = { clock, timers, log, discovery, membership, registryMember, peerRpc };
+    const state = { table, copies, replicator, writeBehind, coldStartRecovery };
+    this.lifecycle = new Lifecycle({ ...core, ...state, gate, leaseHolder, policies, adaptive, donor }, options);
+    this.peerHandler = createPeerHandler(
+      {
+        clock,
+        membership,
+        limiter,
+        peerChecks,
+        leaseGranter,
+        donor,
+        policies,
+        settler,
+        adaptive,
+        peerRpc,
+        observer: this.observer,
+        keep(clients, view) {
+          copies.merge(clients);
+          replicator.copiesReceived(clients, view);
+        },
+        forget: (clientId) => this.admin.forgetHere(clientId),
+      },
+      { maxAnswerBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxAnswerBytes },
+    );
+  }
+
   /** Takes a message of a peer, from any transport. */
-  receive(message: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>>;
+  receive({ sender, body }: Envelope<PeerMessage>): Promise<Envelope<PeerAnswer>> {
+    const { lifecycle, peerRpc, peerHandler } = this;
+    const isOwn = sender.from.id === this.options.self;
+    const checkingId = isOwn ? undefined : lifecycle.checkingId();
+    if (checkingId !== undefined) {
+      // Nodes that start together ask each other, and must not wait for each other.
+      if (body.kind === 'heartbeat') return peerRpc.reply({ kind: 'members', members: [] });
+      return checkingId.then(() => this.receive({ sender, body }));
+    }
+    lifecycle.detectPause(this.deps.clock.nowMs());
+    if (isOwn) lifecycle.ownIdReceived();
+    else peerRpc.messageReceived(sender);
+    const handsOver = body.kind === 'handoff' || body.kind === 'admit';
+    const asking = handsOver ? lifecycle.asking() : undefined;
+    // While another node may have acted for this one, this one does not know what it would hand over.
+    if (asking !== undefined) return asking.then(() => peerRpc.reply(peerHandler.answer(sender, body)));
+    return peerRpc.reply(peerHandler.answer(sender, body));
+  }
+
   /**
    * Joins the ring; resolves when this node decides.
    * @throws TokenringError `duplicate_id` if another process has the id of this node
    */
-  start(): Promise<void>;
+  start(): Promise<void> {
+    return this.lifecycle.start();
+  }
+
   /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
-  waitingFor(): string | undefined;
+  waitingFor(): string | undefined {
+    return this.lifecycle.waitingFor();
+  }
+
   /** Describes a client as its owner knows it; `undefined` if the owner does not answer. */
-  readonly describe: (clientId: string) => Promise<ClientDescription | undefined>;
+  describe(clientId: string): Promise<ClientDescription | undefined> {
+    return this.admin.describe(clientId);
+  }
+
   /** Forgets a client on every node. @returns whether all members that are up have done so */
-  readonly forget: (clientId: string) => Promise<boolean>;
+  forget(clientId: string): Promise<boolean> {
+    return this.admin.forget(clientId);
+  }
+
   /**
    * Leaves the ring with nothing lost: hands changed buckets to the next owners, and forwards checks to them. If no
    * other member stays, this node goes on deciding.
    */
-  leave(group?: GroupLeave): Promise<void>;
+  leave(group?: GroupLeave): Promise<void> {
+    return this.lifecycle.leave(group);
+  }
+
   /** Writes all changes to the store, if there is one; resolves when it has them or has failed. */
-  flush(): Promise<void>;
-  readonly stats: () => NodeStats;
-  readonly observer: Pick<Observer, 'top' | 'reports' | 'use' | 'countReported'>;
+  flush(): Promise<void> {
+    return this.buckets.writeBehind?.flush() ?? Promise.resolve();
+  }
+
+  stats(): NodeStats {
+    const { checks, activePolicies, adaptive, donor } = this;
+    return nodeStats({ ...this.members, ...this.buckets, ...this.decisions, checks, activePolicies, adaptive, donor });
+  }
+
   /** Stops all timers. Checks that still wait are decided by the fallback. */
-  close(): void;
-}
+  close(): void {
+    this.lifecycle.close();
+    this.peerRpc.close();
+    this.members.registryMember?.session.close();
+    this.buckets.replicator.close();
+    this.decisions.forwarder.close();
+    this.decisions.leaseHolder.close();
+    this.buckets.writeBehind?.close();
+  }
 
-/** Wires one member of the ring. The program, the library and the simulator all call this. */
-export function createClusterNode(deps: ClusterNodeDeps, options: ClusterNodeOptions): ClusterNode {
-  const { clock, log } = deps;
-  const { suspectAfterMs } = options;
-  let releaseLeavers: (() => void) | undefined;
-
-  const members = wireMembership(deps, { ...options, onRingChange, onConcurrentLeave });
-  const { membership, registryMember } = members;
-  const peerRpc = new PeerRpc({
-    clock,
-    timers: deps.timers,
-    membership,
-    transport: deps.transport,
-    probing: members.probing,
-    policiesDigest: () => policyParts.activePolicies.document().digest,
-    heardPolicies: (id, digest) => policyParts.policies.antiEntropy.noteDigest(id, digest),
-    heardDuplicate: () => lifecycle.ownIdReceived(),
-    suspectAfterMs,
-    beatMs: beatMsOf(suspectAfterMs),
-  });
-  const { ask } = peerRpc;
-  const policyParts = wirePolicies({ ...deps, ...members, ask }, () => decisions, options);
-  const { activePolicies, policies, adaptive } = policyParts;
-  const buckets = wireBuckets({ ...deps, membership, ask }, options);
-  const { copies, replicator, writeBehind } = buckets;
-  const detectPause = (nowMs: number): void => lifecycle.detectPause(nowMs);
-  const decisions = wireDecisions({ ...deps, ...members, ...buckets, ask, detectPause }, options);
-  const { gate, limiter, denials, leaseGranter, settler } = decisions;
-  activePolicies.onChange(() => denials.clear());
-  const checks = new CheckPipeline({ ...deps, ...decisions, membership });
-  const donor = createDonor({ ...buckets, membership }, options);
-  const parts = { ...deps, ...members, ...policyParts, ...buckets, ...decisions, ask, peerRpc, checks, donor };
-  const admin = new ClientAdmin(parts, { timeoutMs: suspectAfterMs });
-  const stats = (): NodeStats => nodeStats(parts);
-  const observer = new Observer({ ...parts, stats }, { timeoutMs: suspectAfterMs });
-  const lifecycle = new Lifecycle(parts, options);
-  const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
-  const peerHandler = createPeerHandler(
-    {
-      ...parts,
-      keep(clients, view) {
-        copies.merge(clients);
-        replicator.copiesReceived(clients, view);
-      },
-      forget: (clientId) => admin.forgetHere(clientId),
-      observer,
-    },
-    { maxAnswerBytes },
-  );
-
-  function onRingChange(): void {
+  private onRingChange(): void {
     // A denial names an owner that may have changed.
-    denials.clear();
-    replicator.ringChanged();
-    writeBehind?.ringChanged();
-    lifecycle.ringChanged();
-    log.info({ members: membership.ring().members, checksum: membership.ring().checksum }, 'the ring changed');
+    this.decisions.denials.clear();
+    this.buckets.replicator.ringChanged();
+    this.buckets.writeBehind?.ringChanged();
+    this.lifecycle.ringChanged();
+    const { members, checksum } = this.membership.ring();
+    this.deps.log.info({ members, checksum }, 'the ring changed');
   }
 
-  function onConcurrentLeave(leaving: boolean): void {
-    releaseLeavers?.();
-    releaseLeavers = leaving ? gate.close() : undefined;
+  private onConcurrentLeave(leaving: boolean): void {
+    this.releaseLeavers?.();
+    this.releaseLeavers = leaving ? this.gate.close() : undefined;
   }
-
-  const node: ClusterNode = {
-    checks,
-    limiter,
-    gate,
-    membership,
-    activePolicies,
-    policies,
-    settler,
-    adaptive,
-    leaseGranter,
-    receive({ sender, body }) {
-      const isOwn = sender.from.id === options.self;
-      const checkingId = isOwn ? undefined : lifecycle.checkingId();
-      if (checkingId !== undefined) {
-        // Nodes that start together ask each other, and must not wait for each other.
-        if (body.kind === 'heartbeat') return peerRpc.reply({ kind: 'members', members: [] });
-        return checkingId.then(() => node.receive({ sender, body }));
-      }
-      detectPause(clock.nowMs());
-      if (isOwn) lifecycle.ownIdReceived();
-      else peerRpc.messageReceived(sender);
-      const handsOver = body.kind === 'handoff' || body.kind === 'admit';
-      const asking = handsOver ? lifecycle.asking() : undefined;
-      // While another node may have acted for this one, this one does not know what it would hand over.
-      if (asking !== undefined) return asking.then(() => peerRpc.reply(peerHandler.answer(sender, body)));
-      return peerRpc.reply(peerHandler.answer(sender, body));
-    },
-    start: () => lifecycle.start(),
-    waitingFor: () => lifecycle.waitingFor(),
-    describe: (clientId) => admin.describe(clientId),
-    forget: (clientId) => admin.forget(clientId),
-    leave: (group) => lifecycle.leave(group),
-    flush: () => writeBehind?.flush() ?? Promise.resolve(),
-    stats,
-    observer,
-    close() {
-      lifecycle.close();
-      peerRpc.close();
-      registryMember?.session.close();
-      replicator.close();
-      decisions.forwarder.close();
-      decisions.leaseHolder.close();
-      writeBehind?.close();
-    },
-  };
-  return node;
 }

@@ -38,7 +38,7 @@ interface PeerHandlerDeps {
   readonly observer: Observer;
 }
 
-interface PeerHandler {
+export interface PeerHandler {
   answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
 }
 

@@ -138,7 +138,7 @@ export interface ClusterNodeDeps {
 }
 
 /** The members, as gossip or a registry knows them. */
-interface MembershipParts {
+export interface MembershipParts {
   readonly membership: Membership;
   readonly probing: Probing;
   /** Present if there is a registry. */
@@ -161,7 +161,7 @@ export function wireMembership(
 }
 
 /** The buckets of this node, and all that keeps copies of them. */
-interface BucketParts {
+export interface BucketParts {
   readonly table: BucketTable;
   readonly recent: RecentDecisions;
   readonly reservations: Reservations;
@@ -199,7 +199,7 @@ export function wireBuckets(
 }
 
 /** The parts that decide checks, on this node or by asking another one. */
-interface DecisionParts {
+export interface DecisionParts {
   /** The node that decides for a key now; `undefined` if none does. */
   readonly decider: (key: string) => NodeId | undefined;
   /** Makes checks wait while this node may not decide, and no other does. */

@@ -3,7 +3,7 @@
  * alone, reading and deciding it, and all with the answer. `general` reads it by the general way, as a batch of many
  * different items. Each is the lowest tenth of short measurements, since other work on the machine only adds.
  */
-import { createClusterNode } from '../../src/node/node.js';
+import { ClusterNode } from '../../src/node/node.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
@@ -24,7 +24,7 @@ const SECONDS = 3;
 const log = { info: () => undefined, warn: () => undefined };
 const transport = { send: () => Promise.resolve({ kind: 'refused' } as const) };
 const discovery = { seeds: () => Promise.resolve([]) };
-const node = createClusterNode(
+const node = new ClusterNode(
   { clock: systemClock, timers: systemTimers, transport, log, discovery },
   {
     self: '127.0.0.1:9080',

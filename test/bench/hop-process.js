@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 
 const [dist, nodeCount, batch, seconds] = process.argv.slice(2);
 const load = (path) => import(pathToFileURL(`${dist}/${path}`).href);
-const { createClusterNode } = await load('node/node.js');
+const { ClusterNode } = await load('node/node.js');
 const { systemClock, systemTimers } = await load('lib/system.js');
 const { ByteWriter } = await load('lib/byte-writer.js');
 const { decodeAnswer, decodeMessage, writeAnswer, writeMessage } = await load('protocol/format/messages.js');
@@ -38,7 +38,7 @@ const log = { info: () => undefined, warn: () => undefined };
 for (const self of ids) {
   const deps = { clock: systemClock, timers: systemTimers, transport, log, discovery: { seeds: async () => ids } };
   const options = { self, version: '0', maxClients: 1_000_000, replicas: 1, replicationIntervalMs: 50 };
-  const node = createClusterNode(deps, { ...options, suspectAfterMs: 5_000, onUnavailable: 'closed' });
+  const node = new ClusterNode(deps, { ...options, suspectAfterMs: 5_000, onUnavailable: 'closed' });
   nodes.set(self, node);
   await node.start();
 }

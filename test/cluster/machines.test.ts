@@ -1,11 +1,10 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { GroupLeave } from '../../src/node/leaver.js';
-import { createClusterNode } from '../../src/node/node.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { mutate } from '../sim/mutant.js';
-import { createWorld } from '../sim/world.js';
+import { createWorld, newNode } from '../sim/world.js';
 import type { World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
 
@@ -131,7 +130,7 @@ describe('members of one machine', () => {
     const patch = { file: 'limits/ring/ring.ts', find: 'let needsOtherHost = severalHosts;' };
     const older = await mutate([{ ...patch, replace: 'let needsOtherHost = false;' }]);
     const world = createWorld(8, {
-      createNode: (deps, options) => (A.includes(options.self) ? createClusterNode : older)(deps, options),
+      createNode: (deps, options) => (A.includes(options.self) ? newNode : older)(deps, options),
     });
     await startAll(world, ALL);
     const rings = ALL.map((id) => world.node(id).cluster.membership.ring());

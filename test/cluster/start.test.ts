@@ -1,8 +1,7 @@
 import { expect } from 'chai';
-import { createClusterNode } from '../../src/node/node.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, newNode } from '../sim/world.js';
+import type { CreateNode, World } from '../sim/world.js';
 
 const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring().members;
 
@@ -64,8 +63,8 @@ describe('a node with peers configured', () => {
 
 describe('a node whose id another process has', () => {
   /** The process `x:1` has the id `a:1`, as if its address were advertised wrongly. */
-  const createNode: typeof createClusterNode = (deps, options) =>
-    createClusterNode(deps, { ...options, checksId: true, self: options.self === 'x:1' ? 'a:1' : options.self });
+  const createNode: CreateNode = (deps, options) =>
+    newNode(deps, { ...options, checksId: true, self: options.self === 'x:1' ? 'a:1' : options.self });
 
   for (const [name, etcd] of [
     ['by gossip', {}],

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import type { Plugin } from 'esbuild';
-import type { createClusterNode } from '../../src/node/node.js';
+import type { ClusterNode } from '../../src/node/node.js';
+import type { CreateNode } from './world.js';
 
 /** A change of the program's text, wherever it is in that file. It must be there. */
 export interface Patch {
@@ -22,7 +23,7 @@ const CACHE = join(ROOT, 'node_modules', '.cache', 'tokenring-mutants');
  * The program's node with faults in its code: src/node and what it imports, changed, and imported from a cache as
  * one file. So the program needs no hooks for it.
  */
-export async function mutate(patches: readonly Patch[]): Promise<typeof createClusterNode> {
+export async function mutate(patches: readonly Patch[]): Promise<CreateNode> {
   const { outputFiles } = await build({
     entryPoints: [join(SRC, 'node', 'node.ts')],
     bundle: true,
@@ -39,8 +40,8 @@ export async function mutate(patches: readonly Patch[]): Promise<typeof createCl
   mkdirSync(CACHE, { recursive: true });
   const path = join(CACHE, `${key}.mjs`);
   writeFileSync(path, contents);
-  const module = (await import(pathToFileURL(path).href)) as { createClusterNode: typeof createClusterNode };
-  return module.createClusterNode;
+  const module = (await import(pathToFileURL(path).href)) as { ClusterNode: typeof ClusterNode };
+  return (deps, options) => new module.ClusterNode(deps, options);
 }
 
 function patching(patches: readonly Patch[]): Plugin {

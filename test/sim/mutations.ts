@@ -1,5 +1,5 @@
-import { createClusterNode } from '../../src/node/node.js';
-import type { ClusterNode, ClusterNodeDeps } from '../../src/node/node.js';
+import { ClusterNode } from '../../src/node/node.js';
+import type { ClusterNodeDeps } from '../../src/node/node.js';
 import type { CheckName } from './checker.js';
 import { mutate } from './mutant.js';
 import type { Patch } from './mutant.js';
@@ -40,7 +40,7 @@ const wired =
     made = (node: ClusterNode): ClusterNode => node,
   ): Mutation['world'] =>
   () =>
-    Promise.resolve({ createNode: (deps, options) => made(createClusterNode(given(deps), options)) });
+    Promise.resolve({ createNode: (deps, options) => made(new ClusterNode(given(deps), options)) });
 
 export const MUTATIONS: readonly Mutation[] = [
   { name: 'sends no copies', caughtBy: 'copies', world: tampered(tampers.sendsEmptyCopies) },

@@ -1,5 +1,5 @@
-import { createClusterNode } from '../../src/node/node.js';
-import type { ClusterNode, ClusterNodeDeps, ClusterNodeOptions } from '../../src/node/node.js';
+import { ClusterNode } from '../../src/node/node.js';
+import type { ClusterNodeDeps, ClusterNodeOptions } from '../../src/node/node.js';
 import type { Store } from '../../src/store/store.js';
 import { createSimEtcd } from './etcd.js';
 import type { SimEtcd } from './etcd.js';
@@ -32,6 +32,11 @@ export interface SimNode {
   /** Each life of an id is another process. `gone`: its whole machine is, and does not even refuse. */
   readonly state: 'running' | 'frozen' | 'dead' | 'gone';
 }
+
+/** Constructs a node, or a mutant of it. */
+export type CreateNode = (deps: ClusterNodeDeps, options: ClusterNodeOptions) => ClusterNode;
+
+export const newNode: CreateNode = (deps, options) => new ClusterNode(deps, options);
 
 export interface World {
   readonly random: Random;
@@ -86,7 +91,7 @@ export interface WorldOptions {
   /** Keep a log of what happened. */
   readonly log?: boolean;
   /** Makes a node: the program's own, or one with a fault in it. */
-  readonly createNode?: (deps: ClusterNodeDeps, options: ClusterNodeOptions) => ClusterNode;
+  readonly createNode?: CreateNode;
   /** Spoils messages. */
   readonly tamper?: Tamper;
   /** Each message goes through the bytes that the program would send. */
@@ -135,7 +140,7 @@ export function createWorld(seed: number, options: WorldOptions = {}): World {
     spawn(id, { seeds = [], clockOffsetMs = 0, clockRate = 1, store, unreachable, ...nodeOptions } = {}) {
       const process = createProcess(id, options.clockStopsInFreeze === true);
       const noteOf = (fields: object, message: string): void => note?.(`${id}: ${message} ${JSON.stringify(fields)}`);
-      process.cluster = (options.createNode ?? createClusterNode)(
+      process.cluster = (options.createNode ?? newNode)(
         {
           clock: clockOf(process, queue, { offsetMs: clockOffsetMs, rate: clockRate }),
           timers: timersOf(process, queue, clockRate),
