@@ -19,9 +19,9 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 4,
     world: patched({
       file: 'node/policies/ring-backend.ts',
-      find: 'const next = yield* changing(document, changes, membership.self().id);',
+      find: 'const next = yield* changing(document, changes, self);',
       replace:
-        'let next = document;\n      for (const one of changes) activePolicies.adopt((next = yield* changing(next, new Map([one]), membership.self().id)));',
+        'let next = document;\n      for (const one of changes) activePolicies.adopt((next = yield* changing(next, new Map([one]), self)));',
     }),
   },
   {
@@ -50,7 +50,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     seed: 4,
     world: patched({
       file: 'node/policies/anti-entropy.ts',
-      find: 'await Promise.all(missing.map((id) => sync(id, news)));',
+      find: 'await Promise.all(missing.map((id) => this.sync(id, news)));',
       replace: 'void 0;',
     }),
   },

@@ -125,7 +125,8 @@ export class RingBackend implements PolicyBackend {
   /** @returns `undefined` if this node does not accept changes any more */
   private async writeHere(changes: Changes, ifMatch: readonly string[] | undefined): Promise<RingWritten | undefined> {
     const { maxBytes } = this.options;
-    const self = this.deps.membership.self().id;
+    const { activePolicies, membership } = this.deps;
+    const self = membership.self().id;
     function* prepare(document: PolicyDocument): Steps<PolicyDocument | 'conflict' | 'full'> {
       if (!isTagged(document, changes, ifMatch)) return 'conflict';
       if (!(yield* fitting(document, changes, maxBytes))) return 'full';
@@ -138,7 +139,7 @@ export class RingBackend implements PolicyBackend {
       if (!this.isAccepting()) return undefined;
       if (next === 'full') return { kind: next };
       if (next === 'conflict') return { kind: next, version: document.version, digest: document.digest };
-      this.deps.activePolicies.adopt(next);
+      activePolicies.adopt(next);
       // A write that changes nothing waits too: the same change by another writer may still be on its way.
       this.spread = Promise.all([this.spread, this.antiEntropy.spread(document)]);
       await this.spread;
