@@ -8,7 +8,7 @@ import { createDonor } from '../replication/donor.js';
 import type { Donor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';
 import type { LeaseGranter } from './leases/granter.js';
-import { beatMsOf, Lifecycle } from './lifecycle.js';
+import { beatMsOf, giveUpMsOf, Lifecycle } from './lifecycle.js';
 import type { Membership } from '../membership/membership.js';
 import { PeerRpc } from '../membership/peer-rpc.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../protocol/messages.js';
@@ -62,6 +62,7 @@ export class ClusterNode {
     const { clock, timers, log, transport, discovery, processReport } = deps;
     const { suspectAfterMs } = options;
     const timeoutMs = suspectAfterMs;
+    const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
     this.members = wireMembership(deps, {
       ...options,
       onRingChange: () => this.onRingChange(),
@@ -133,7 +134,7 @@ export class ClusterNode {
         },
         forget: (clientId) => this.admin.forgetHere(clientId),
       },
-      { maxAnswerBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxAnswerBytes },
+      { maxAnswerBytes, giveUpAfterMs: giveUpMsOf(suspectAfterMs) },
     );
   }
 

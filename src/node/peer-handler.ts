@@ -12,8 +12,8 @@ import type { PolicyBackend } from './policies/policy-backend.js';
 import type { Clock } from '../lib/clock.js';
 import type { Settler } from './decide/settler.js';
 
-/** Answers are kept in case their batch is sent again, for longer than any sender waits. */
-const ANSWER_TTL_MS = 5_000;
+/** Answers are kept in case their batch is sent again: so long at least, and twice as long as a sender waits. */
+const MIN_ANSWER_TTL_MS = 5_000;
 /** Upper bounds of the bytes of an answer, of one decision in it, and of the figures of each of several limits. */
 const ANSWER_BYTES = 1_000;
 const DECIDED_BYTES = 240;
@@ -43,7 +43,10 @@ export interface PeerHandler {
 }
 
 /** Answers the messages of peers. */
-export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { maxAnswerBytes: number }): PeerHandler {
+export function createPeerHandler(
+  deps: PeerHandlerDeps,
+  options: { maxAnswerBytes: number; giveUpAfterMs: number },
+): PeerHandler {
   const {
     clock,
     membership,
@@ -59,7 +62,10 @@ export function createPeerHandler(deps: PeerHandlerDeps, { maxAnswerBytes }: { m
     forget,
     observer,
   } = deps;
-  const answered = createAnsweredBatches({ clock }, { ttlMs: ANSWER_TTL_MS, maxBytes: maxAnswerBytes });
+  const answered = createAnsweredBatches(
+    { clock },
+    { ttlMs: Math.max(MIN_ANSWER_TTL_MS, 2 * options.giveUpAfterMs), maxBytes: options.maxAnswerBytes },
+  );
 
   function decided(results: Results): PeerAnswer {
     // If this node does not decide for a client, the two nodes have different rings and compare member lists. The list

@@ -125,4 +125,24 @@ describe('an answer that is kept in case its batch is sent again', () => {
     await world.run(1_000);
     expect(await beatsOf()).to.be.above(before);
   });
+
+  it('is there for twice as long as a sender waits, however long the suspicion time', async () => {
+    const { world } = await startRing(2, { suspectAfterMs: 5_000 });
+    const { cluster } = world.node('b:1');
+    const [owned] = ownedBy(world, 'b:1', 1);
+    const send = async (): Promise<unknown> => {
+      const sender = { from: world.node('a:1').cluster.membership.self(), view: '', policies: '' };
+      const checks = [checkOf(owned!, RULES)];
+      const { body } = await cluster.receive({
+        sender,
+        body: { kind: 'decide', batchId: 'once', refused: [], checks },
+      });
+      if (body.kind !== 'decided') throw new Error(body.kind);
+      expect(body.results).not.to.include(null);
+      return body.results;
+    };
+    const first = await send();
+    await world.run(2 * 1.5 * 5_000 - 100);
+    expect(await send()).to.deep.equal(first);
+  });
 });
