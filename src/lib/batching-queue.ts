@@ -27,12 +27,7 @@ interface Lane<Item> {
  * The queue never drops an item that it has accepted. A failed batch ends like any other: its user has the items, and
  * decides whether to complete them, or to add them again, perhaps for another destination.
  *
- * | user             | items                    | in flight | in a batch                  | besides                       |
- * | ---------------- | ------------------------ | --------- | --------------------------- | ----------------------------- |
- * | the SDK          | questions to a node      | 2         | 1,000, and 1 MiB as a body  | `coalesces`; overdue: 250 ms  |
- * | forwarder        | checks for their decider | 2         | 512                         | `maxWaiting`; overdue: resent |
- * | durable copies   | clients for a successor  | 2         | 1,000                       |                               |
- * | lease holder     | requests and returns     | unbounded | unbounded                   | `addLazily` for spent leases  |
+ * The SDK sends its questions by it: two batches to a node at once, each of at most 1,000 questions and 1 MiB.
  */
 export class BatchingQueue<Item> {
   private readonly lanes = new Map<string, Lane<Item>>();

@@ -11,6 +11,7 @@ import { ETCD } from '../sim/cuts.js';
 import { createWorld } from '../sim/world.js';
 import type { SpawnOptions, World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
+import type { NodeStats } from '../../src/node/node-stats.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const PER_HOUR = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
@@ -130,7 +131,9 @@ describe('a cluster whose members are written down in etcd', () => {
       string,
       string,
     ];
-    const { membership, limiter, stats } = world.node(a).cluster;
+    const { cluster } = world.node(a);
+    const { membership, limiter } = cluster;
+    const stats = (): NodeStats => cluster.stats();
     const mine: string[] = [];
     for (let i = 0; mine.length < 60_000; i += 1)
       if (membership.ring().owner(`client ${i}`) === a) mine.push(`client ${i}`);

@@ -11,6 +11,7 @@ import type { World } from '../sim/world.js';
 import { noBuckets } from '../support/rules.js';
 import { checkOf, drive, mostAbove, shareOf, startRing } from './traffic.js';
 import type { Answer } from './traffic.js';
+import type { NodeStats } from '../../src/node/node-stats.js';
 
 const HOUR_MS = 3_600_000;
 const token = (limit: number, windowMs: number, capacity = limit): Rule =>
@@ -353,7 +354,9 @@ describe('the leaseGranter', () => {
   it('takes back no more than it lent, from nobody but who has the lease, and once', async () => {
     const { world, ids } = await startRing(3);
     const { owner, heir: holder, rest } = rolesOf(world, ids, 'hot');
-    const { leaseGranter, limiter, stats } = world.node(owner).cluster;
+    const { cluster } = world.node(owner);
+    const { leaseGranter, limiter } = cluster;
+    const stats = (): NodeStats => cluster.stats();
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
     const request = { clientId: 'hot', rules, tokens: 20 };

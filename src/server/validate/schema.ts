@@ -11,7 +11,7 @@ import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '
 import { HTTP_ERRORS } from '../../lib/error.js';
 import type { HttpErrorCode } from '../../lib/error.js';
 
-/** The shapes of the public API. `request.ts` compiles them into checks, and `openapi/document.ts` prints them. */
+/** The shapes of the public API. `request.ts` compiles them into checks, and `http/api/openapi.ts` prints them. */
 
 export const MAX_REQUEST_ID_BYTES = 128;
 
@@ -158,7 +158,10 @@ export const DecisionSchema = Type.Object(
     resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
     owner: Type.String({ description: 'id of the node that owns the client' }),
     source: oneOf(SOURCES),
-    degraded: Type.Boolean({ description: "true only when the owner's state could not be used" }),
+    degraded: Type.Boolean({
+      description:
+        "true only when the owner's state could not be used, or a replica did not acknowledge a replicated decision",
+    }),
     limits: Type.Optional(Type.Array(LimitFiguresSchema)),
     reservation: Type.Optional(
       Type.String({ description: 'of an allowed request with reserve; absent if the owner could not be asked' }),
