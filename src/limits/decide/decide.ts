@@ -64,11 +64,14 @@ interface Terms {
   readonly listed: 'allow' | 'deny' | undefined;
 }
 
+/** The fields of a check beside its client and rules. Each reader of a request names all of them. */
+export type CheckFields = Omit<Check, 'rules' | keyof ClientKey>;
+
 /** Makes a check. All checks are made here, so all objects have one shape. The default cost is 1. */
 export function createCheck(
   { clientId, hashHigh, hashLow }: ClientKey,
   rules: readonly Rule[],
-  more: Partial<Omit<Check, 'rules'>> = {},
+  more: Partial<CheckFields> = {},
 ): Check {
   const { cost = 1, peek = false, requestId, replicated = false, reservation, terms, trace } = more;
   return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms, trace };

@@ -7,7 +7,7 @@ import { MAX_COST } from '../bucket/rule.js';
 import type { Rule } from '../bucket/rule.js';
 import { MAX_CLIENT_ID_BYTES } from '../client-id.js';
 import { createCheck } from '../decide/decide.js';
-import type { Check } from '../decide/decide.js';
+import type { Check, CheckFields } from '../decide/decide.js';
 import { clientKey } from '../ring/client-hash.js';
 import { RuleReader, RuleWriter } from './rules.js';
 
@@ -80,7 +80,9 @@ function readCheck(from: ByteReader, table: RuleReader): Check {
   const trace = (flags & TRACED) === 0 ? undefined : readTrace(from);
   const peek = (flags & PEEK) !== 0;
   const replicated = (flags & REPLICATED) !== 0;
-  return createCheck(clientKey(clientId), rules, { cost, peek, requestId, replicated, reservation, trace });
+  // The owner knows nothing of the policy: the node that received the request applies it.
+  const fields = { cost, peek, requestId, replicated, reservation, terms: undefined, trace } satisfies CheckFields;
+  return createCheck(clientKey(clientId), rules, fields);
 }
 
 function writeTrace(out: ByteWriter, { traceparent, tracestate }: TraceContext): void {

@@ -9,7 +9,7 @@ import { parseJson } from './json.js';
 import { standsAt, textOf } from './known-text.js';
 import type { Text } from './known-text.js';
 import { readBatch, readCheck } from './request.js';
-import { MAX_REQUEST_ID_BYTES } from './schema.js';
+import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 
 /** Endings of items that are remembered. Callers ask with a few rules again and again. */
 const MAX_ENDINGS = 8;

@@ -2,8 +2,9 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { WITHOUT_POLICIES } from '../../policy/active-policies.js';
 import type { Policies } from '../../policy/active-policies.js';
 import { clientKey } from '../../limits/ring/client-hash.js';
+import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 import { createCheck } from '../../limits/decide/decide.js';
-import type { Check } from '../../limits/decide/decide.js';
+import type { Check, CheckFields } from '../../limits/decide/decide.js';
 import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
 import { BESIDE_SLIDING_WINDOW, sameBucketTwice } from '../../policy/check-policy.js';
 import { EXPECTED_CLIENT_ID, isClientId, isText } from '../../limits/client-id.js';
@@ -17,13 +18,7 @@ import { EXPECTED_SCOPE, inScope, MAX_SCOPE_BYTES, ruleOf, sameBucket } from '..
 import type { Rule } from '../../limits/bucket/rule.js';
 import { TokenringError } from '../../lib/error.js';
 import { clientOf, newReservation } from './reservation.js';
-import {
-  AllowRequestSchema,
-  BatchIdSchema,
-  BatchRequestSchema,
-  MAX_REQUEST_ID_BYTES,
-  SettleRequestSchema,
-} from './schema.js';
+import { AllowRequestSchema, BatchIdSchema, BatchRequestSchema, SettleRequestSchema } from './schema.js';
 import { problemOf } from './schema-error.js';
 
 const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
@@ -58,7 +53,8 @@ export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES,
     replicated,
     reservation,
     terms,
-  });
+    trace: undefined,
+  } satisfies CheckFields);
 }
 
 export interface SettleRequest {

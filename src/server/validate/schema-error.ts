@@ -6,7 +6,7 @@ import type { Mistake } from '../../lib/mistake.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
 import { TokenringError } from '../../lib/error.js';
 import { EXPECTED_SCOPE, MAX_RULES } from '../../limits/bucket/rule.js';
-import { MAX_REQUEST_ID_BYTES } from './schema.js';
+import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 
 /** The sentences for fields whose schema does not explain enough. */
 const EXPECTED: Readonly<Record<string, string>> = {

@@ -1,3 +1,4 @@
+import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
 import { Type } from '@sinclair/typebox';
 import type { TUnsafe } from '@sinclair/typebox';
@@ -12,8 +13,6 @@ import { HTTP_ERRORS } from '../../lib/error.js';
 import type { HttpErrorCode } from '../../lib/error.js';
 
 /** The shapes of the public API. `request.ts` compiles them into checks, and `http/api/openapi.ts` prints them. */
-
-export const MAX_REQUEST_ID_BYTES = 128;
 
 const Limit = Type.Integer({
   minimum: 0,
