@@ -27,8 +27,16 @@ async function run(): Promise<void> {
 }
 
 async function failureOf(error: unknown): Promise<string> {
-  // With too few descriptors Node cannot even load the program.
+  // With too few descriptors Node cannot even load the program, or the file that explains what failed.
+  try {
+    return tooManyFiles(error) ?? (await import('./run/start-failure.js')).startFailure(error);
+  } catch (loading) {
+    return tooManyFiles(loading) ?? String(error);
+  }
+}
+
+function tooManyFiles(error: unknown): string | undefined {
   const { code } = error as NodeJS.ErrnoException;
-  if (code === 'EMFILE' || code === 'ENFILE') return `too many open files (${code}); raise the limit: ulimit -n 65536`;
-  return (await import('./run/start-failure.js')).startFailure(error);
+  const isMeant = code === 'EMFILE' || code === 'ENFILE';
+  return isMeant ? `too many open files (${code}); raise the limit: ulimit -n 65536` : undefined;
 }

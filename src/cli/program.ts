@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import type { CommanderError } from 'commander';
 import { flag, SETTINGS, variable } from '../app/settings/setting-table.js';
 import type { Name } from '../app/settings/setting-table.js';
@@ -211,13 +211,23 @@ function declare(
     .exitOverride((error) => {
       throw refused(command.name(), usage, error);
     });
-  for (const [flags, meaning] of Object.entries(options)) command.option(flags, meaning);
+  for (const [flags, meaning] of Object.entries(options)) {
+    const option = new Option(flags, meaning);
+    // Otherwise `--limit --json` takes the second option for the value of the first.
+    if (option.required) option.argParser(notAnOption);
+    command.addOption(option);
+  }
   command.action(async () => {
     const given = Object.entries(command.opts<Record<string, string | true>>());
     const values = Object.fromEntries(given.filter(([, value]) => value !== true)) as Record<string, string>;
     const switches = new Set(given.flatMap(([option, value]) => (value === true ? [option] : [])));
     process.exitCode = await (await load())({ positionals: command.args, values, switches, usage, env: process.env });
   });
+}
+
+function notAnOption(value: string): string {
+  if (value.startsWith('-')) throw new InvalidArgumentError('a value cannot begin with -.');
+  return value;
 }
 
 /** Explains a wrong command line in one sentence that names the command. */

@@ -52,6 +52,7 @@ describe('tokenring allow', function () {
       [[newClient(), '--limit', 'ten', '--window', '1m', '--url', url], '"field":"limit"'],
       [[newClient(), '--limit', '', '--window', '1m', '--url', url], '"field":"limit"'],
       [[newClient(), '--limit', '-1', '--window', '1m', '--url', url], '--limit'],
+      [[newClient(), '--limit', '--json', '--window', '1m', '--url', url], '--limit'],
       [['--limit', '1', '--window', '1m', '--url', url], 'CLIENT'],
     ];
     try {

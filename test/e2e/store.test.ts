@@ -85,14 +85,14 @@ describe('tokenring serve with a store', function () {
     const script = `
       import { open } from 'lmdb';
       const db = open({ path: ${JSON.stringify(path)}, noSubdir: true, encoding: 'binary', keyEncoding: 'binary' });
-      db.putSync(Buffer.from([0]), Buffer.from('{"tokenring":3}'));
+      db.putSync(Buffer.from([0]), Buffer.from('{"tokenring":4}'));
       await db.close();`;
     expect(spawnSync(process.execPath, ['--input-type=module', '-e', script]).status).to.equal(0);
     const { code, stderr } = await tokenring(['serve', '--port', '0', '--peer-port', '0', '--store', `lmdb:${path}`])
       .ended;
     expect(code).to.equal(2);
     expect(stderr).to.equal(
-      `tokenring: TOKENRING_STORE: ${path} has format 3, and this version reads 2; move it away to begin a new one\n`,
+      `tokenring: TOKENRING_STORE: ${path} has format 4, and this version reads 3; move it away to begin a new one\n`,
     );
   });
 
