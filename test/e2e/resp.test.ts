@@ -244,6 +244,10 @@ puts Redis.new(port: PORT).multi { |multi| 3.times { multi.call("CL.THROTTLE", "
     const [going, staying] = (await serveRing(2)) as [Node, Node];
     const wires = await Promise.all(Array.from({ length: 8 }, () => connectResp(going.respPort)));
     const keys = wires.map(() => newClient());
+    // No more than half of the tokens are left, so the owner lends none. A node that stands still for a while, as on a busy
+    // machine, returns leased tokens too late, and then more would be taken than answers tell of.
+    const taken = 60_000;
+    await Promise.all(keys.map((key, i) => wires[i]!.ask(...throttle(key, 100_000), `${taken}`)));
     const sent = wires.map(() => 0);
     const send = (i: number): void => {
       sent[i]! += PIPELINE;
@@ -264,12 +268,12 @@ puts Redis.new(port: PORT).multi { |multi| 3.times { multi.call("CL.THROTTLE", "
     expect(answered[0]).to.equal(PIPELINE);
     for (const [i, count] of answered.entries()) expect(count).to.be.within(PIPELINE, sent[i]!);
     const wire = await connectResp(staying.respPort);
-    const taken: number[] = [];
+    const charged: number[] = [];
     for (const key of keys) {
       const [, limit, left] = (await wire.ask(...throttle(key, 100_000), '0')) as [number, number, number];
-      taken.push(limit - left);
+      charged.push(limit - left - taken);
     }
-    expect(taken).to.deep.equal(answered);
+    expect(charged).to.deep.equal(answered);
     expect(ends).to.deep.equal([]);
     wire.socket.destroy();
     await stop(staying);
