@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { applyKey, MEMBER_COLUMNS, renderTop } from '../src/cli/top-screen.js';
-import type { Choice, Sample } from '../src/cli/top-screen.js';
+import { applyKey, MEMBER_COLUMNS, renderTop, type Choice, type Sample } from '../src/cli/top-screen.js';
 import type { NodeReport } from '../src/protocol/messages.js';
 import { SOURCES } from '../src/limits/decide/decision.js';
 

@@ -1,13 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { context, ROOT_CONTEXT, trace } from '@opentelemetry/api';
-import type { Context, ContextManager } from '@opentelemetry/api';
-import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-base';
+import { context, ROOT_CONTEXT, trace, type Context, type ContextManager } from '@opentelemetry/api';
+import {
+  BasicTracerProvider,
+  InMemorySpanExporter,
+  SimpleSpanProcessor,
+  type ReadableSpan,
+} from '@opentelemetry/sdk-trace-base';
 import { expect } from 'chai';
-import { createNode } from '../src/index.js';
-import type { Node } from '../src/index.js';
-import { startNode } from '../src/app/main.js';
-import type { RunningNode } from '../src/app/main.js';
+import { createNode, type Node } from '../src/index.js';
+import { startNode, type RunningNode } from '../src/app/main.js';
 import { readSettings } from '../src/app/settings/settings.js';
 import { ALONE, call, decisionOf, newClient, post } from './support/http.js';
 import { freePorts } from './support/ports.js';

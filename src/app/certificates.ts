@@ -1,12 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createSecureContext } from 'node:tls';
-import type { TlsOptions } from 'node:tls';
+import { createSecureContext, type TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Audit } from '../server/edge/access/audit.js';
 import type { PeerTls } from '../protocol/link/tls.js';
-import { variable } from './settings/setting-table.js';
-import type { Settings } from './settings/setting-table.js';
+import { variable, type Settings } from './settings/setting-table.js';
 import { SettingsError } from './settings/settings.js';
 import { watchFiles } from '../lib/files.js';
 

@@ -1,8 +1,7 @@
-import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
 import { createDnsDiscovery } from '../membership/discovery/dns.js';
 import { createEtcdRegistry } from '../membership/discovery/etcd.js';
-import { createStaticDiscovery } from '../membership/discovery.js';
+import { createStaticDiscovery, type Discovery } from '../membership/discovery.js';
 import type { Settings } from './settings/setting-table.js';
 import { systemClock } from '../lib/system.js';
 

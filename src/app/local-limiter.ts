@@ -1,10 +1,8 @@
 import { AcquireQueue } from '../client/acquire-queue.js';
 import { systemTime } from '../client/runtime.js';
 import { TokenringError } from '../lib/error.js';
-import { decideAlone } from '../limits/decide/check-batch.js';
-import type { BatchDecider } from '../limits/decide/check-batch.js';
-import { LimiterMethods } from '../limits/request/limiter.js';
-import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
+import { decideAlone, type BatchDecider } from '../limits/decide/check-batch.js';
+import { LimiterMethods, type Limiter, type OnUnavailable } from '../limits/request/limiter.js';
 import type { ClusterNode } from '../node/node.js';
 import type { Policies } from '../policy/active-policies.js';
 import { ClientCalls } from '../server/edge/client-calls.js';

@@ -1,6 +1,5 @@
 import { constants, openSync } from 'node:fs';
-import { pino } from 'pino';
-import type { DestinationStream, Logger } from 'pino';
+import { pino, type DestinationStream, type Logger } from 'pino';
 import { isatty } from 'node:tty';
 import type { Audit } from '../server/edge/access/audit.js';
 import { LineSink } from './line-sink.js';

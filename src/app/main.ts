@@ -5,25 +5,25 @@ import { peerTls, publicTls, readCertificates, watchCertificates } from './certi
 import { discoveryOf, registryOf } from './discovery-from-settings.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
-import { createAuditTrail } from '../server/edge/access/audit.js';
-import type { Audit } from '../server/edge/access/audit.js';
+import { createAuditTrail, type Audit } from '../server/edge/access/audit.js';
 import { NodeEvents } from '../server/http/api/node-events.js';
 import { TokenAccess } from './token-access.js';
 import { listen, sharingOf } from '../lib/listen.js';
 import { AuditLog, ProgramLog } from './log.js';
-import { createMember, LEAVE_GRACE_MS } from './member.js';
-import type { Member } from './member.js';
-import { availableMemoryMb, heapLimitMb, memoryBounds, nodeMemoryMb } from './settings/memory-budget.js';
-import type { MemoryBounds } from './settings/memory-budget.js';
+import { createMember, LEAVE_GRACE_MS, type Member } from './member.js';
+import {
+  availableMemoryMb,
+  heapLimitMb,
+  memoryBounds,
+  nodeMemoryMb,
+  type MemoryBounds,
+} from './settings/memory-budget.js';
 import { createPublicApi } from './public-api.js';
-import { openEach, WorkerPort } from './public-ports.js';
-import type { Ports } from './public-ports.js';
-import { openPolicySource } from './policy-source.js';
-import type { PolicySource } from './policy-source.js';
+import { openEach, WorkerPort, type Ports } from './public-ports.js';
+import { openPolicySource, type PolicySource } from './policy-source.js';
 import type { Settings } from './settings/setting-table.js';
 import { publicUrlOf, reachableAt } from './settings/settings.js';
-import { openTracing } from './tracing.js';
-import type { Tracing } from './tracing.js';
+import { openTracing, type Tracing } from './tracing.js';
 
 /**
  * A stopping node answers `/readyz` with 503 for `DRAIN_NOTICE_MS` before it closes its port, so that balancers notice.

@@ -1,9 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import type { BatchDecider } from '../limits/decide/check-batch.js';
-import type { ClusterNodeOptions } from '../node/node.js';
 import type { GroupLeave } from '../node/leaver.js';
-import { ClusterNode } from '../node/node.js';
+import { ClusterNode, type ClusterNodeOptions } from '../node/node.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
 import type { ProcessReport } from '../protocol/messages.js';

@@ -2,10 +2,8 @@ import { hash } from 'node:crypto';
 import type { ClusterNode } from '../node/node.js';
 import type { Log } from '../lib/log.js';
 import type { Overwritten } from '../policy/active-policies.js';
-import { PolicyWriter } from '../node/policies/policy-writer.js';
-import type { PolicyChange } from '../node/policies/policy-writer.js';
-import { fileKey, MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
-import type { Changes, PolicyDocument } from '../policy/policy-document.js';
+import { PolicyWriter, type PolicyChange } from '../node/policies/policy-writer.js';
+import { fileKey, MAX_DOCUMENT_BYTES, type Changes, type PolicyDocument } from '../policy/policy-document.js';
 import type { EntryValue } from '../policy/policy-entry.js';
 import type { Mistake } from '../lib/mistake.js';
 import type { PolicyFileText } from '../policy/policy-file.js';
@@ -13,8 +11,7 @@ import type { Actor, Audit, Change } from '../server/edge/access/audit.js';
 import { parseJson } from '../server/validate/json.js';
 import { SettingsError } from './settings/settings.js';
 import { readPolicyFile, readPolicyObject, WARNING, watchPolicyFile } from '../store/policy-file.js';
-import { createPolicyStateFile, readPolicyState } from '../store/policy-state.js';
-import type { PolicyState } from '../store/policy-state.js';
+import { createPolicyStateFile, readPolicyState, type PolicyState } from '../store/policy-state.js';
 
 type FileEntries = ReadonlyMap<string, EntryValue>;
 

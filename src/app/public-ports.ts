@@ -1,8 +1,6 @@
 import type { Protocol } from './group/protocol.js';
-import { variable } from './settings/setting-table.js';
-import type { Settings } from './settings/setting-table.js';
-import { createServer } from 'node:net';
-import type { Server, Socket } from 'node:net';
+import { variable, type Settings } from './settings/setting-table.js';
+import { createServer, type Server, type Socket } from 'node:net';
 import { listen } from '../lib/listen.js';
 import type { ProtocolServer } from '../server/edge/protocol-server.js';
 

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { createAccess } from '../server/edge/access/access.js';
-import type { Access, AccessRules } from '../server/edge/access/access.js';
+import { createAccess, type Access, type AccessRules } from '../server/edge/access/access.js';
 import type { Audit } from '../server/edge/access/audit.js';
 import { readTokenFile, withAdminToken } from '../server/edge/access/token-file.js';
 import { SettingsError } from './settings/settings.js';

@@ -5,8 +5,7 @@ import type { ClusterNode } from '../node/node.js';
 import type { BatchDecider, BatchItem, CheckBatch } from '../limits/decide/check-batch.js';
 import type { Check } from '../limits/decide/decide.js';
 import type { Source } from '../limits/decide/decision.js';
-import { readTraceContext, spanIdsOf, traceparentOf } from '../lib/trace-context.js';
-import type { TraceContext } from '../lib/trace-context.js';
+import { readTraceContext, spanIdsOf, traceparentOf, type TraceContext } from '../lib/trace-context.js';
 import { VERSION } from '../lib/version.js';
 
 type Receive = ClusterNode['receive'];

@@ -1,8 +1,7 @@
 import { isatty } from 'node:tty';
 import { Pool } from 'undici';
 import { SettingsError } from '../app/settings/settings.js';
-import type { Input, Run } from './remote.js';
-import { FAILED, tokenHeader, urlOf } from './remote.js';
+import { FAILED, tokenHeader, urlOf, type Input, type Run } from './remote.js';
 
 /** Upper bounds of the histogram in ms: doubling from 0.125 to 4,096. */
 const BOUNDS_MS = Array.from({ length: 16 }, (_, i) => 0.125 * 2 ** i);

@@ -4,8 +4,7 @@ import type { ClientDescription } from '../limits/request/description.js';
 import { digestOf, ROLES } from '../server/edge/access/access.js';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
 import { asciiJson } from '../lib/ascii-json.js';
-import { ask, FAILED, show, showProblem, table } from './remote.js';
-import type { Run } from './remote.js';
+import { ask, FAILED, show, showProblem, table, type Run } from './remote.js';
 
 const NUMBERS = ['limit', 'window', 'burst', 'cost'] as const;
 /** `allow` prints JSON, also for a problem. */

@@ -3,8 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { SettingsError } from '../app/settings/settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
 import { parseJson } from '../server/validate/json.js';
-import type { Input, Run } from './remote.js';
-import { ask, FAILED, printable, show, showProblem } from './remote.js';
+import { ask, FAILED, printable, show, showProblem, type Input, type Run } from './remote.js';
 
 type Policies = Readonly<Record<string, unknown>>;
 

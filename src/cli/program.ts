@@ -1,11 +1,8 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
-import type { CommanderError } from 'commander';
-import { flag, SETTINGS, variable } from '../app/settings/setting-table.js';
-import type { Name } from '../app/settings/setting-table.js';
+import { Command, InvalidArgumentError, Option, type CommanderError } from 'commander';
+import { flag, SETTINGS, variable, type Name } from '../app/settings/setting-table.js';
 import { SettingsError } from '../app/settings/settings.js';
 import { VERSION } from '../lib/version.js';
-import { DEFAULT_URL } from './remote.js';
-import type { Run } from './remote.js';
+import { DEFAULT_URL, type Run } from './remote.js';
 
 /** Options with their meanings, as commander reads them. */
 type Options = Readonly<Record<string, string>>;

@@ -1,8 +1,7 @@
 import type { NodeReport } from '../protocol/messages.js';
 import { SOURCES } from '../limits/decide/decision.js';
 import type { Counted } from '../lib/space-saving.js';
-import { RANKINGS, SPANS_MS } from '../limits/top-clients.js';
-import type { Ranking, Span } from '../limits/top-clients.js';
+import { RANKINGS, SPANS_MS, type Ranking, type Span } from '../limits/top-clients.js';
 import { printable, table } from './remote.js';
 
 /** One reading of all that the view shows. */

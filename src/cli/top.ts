@@ -2,14 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
 import type { NodeReport } from '../protocol/messages.js';
 import type { Counted } from '../lib/space-saving.js';
-import { MAX_LISTED, RANKINGS, SPANS_MS } from '../limits/top-clients.js';
-import type { Ranking, Span } from '../limits/top-clients.js';
+import { MAX_LISTED, RANKINGS, SPANS_MS, type Ranking, type Span } from '../limits/top-clients.js';
 import { SettingsError } from '../app/settings/settings.js';
-import type { Input, Run } from './remote.js';
 import { asciiJson } from '../lib/ascii-json.js';
-import { ask, FAILED } from './remote.js';
-import { applyKey, renderTop } from './top-screen.js';
-import type { Choice, Sample } from './top-screen.js';
+import { ask, FAILED, type Input, type Run } from './remote.js';
+import { applyKey, renderTop, type Choice, type Sample } from './top-screen.js';
 
 const INTERVAL_MS = 1_000;
 /** Size of a terminal that does not tell its own. */

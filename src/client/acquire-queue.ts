@@ -1,5 +1,4 @@
-import { isClosed } from '../limits/decide/decision.js';
-import type { Decision } from '../limits/decide/decision.js';
+import { isClosed, type Decision } from '../limits/decide/decision.js';
 import { parseDuration } from '../limits/duration.js';
 import { TokenringError } from '../lib/error.js';
 import type { AcquireOptions, Limiter } from '../limits/request/limiter.js';

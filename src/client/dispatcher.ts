@@ -1,8 +1,7 @@
 import { batchItemId } from '../limits/batch-item-id.js';
 import type { Decision } from '../limits/decide/decision.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import { BatchingQueue } from '../lib/batching-queue.js';
-import type { Batch } from '../lib/batching-queue.js';
+import { BatchingQueue, type Batch } from '../lib/batching-queue.js';
 import { TokenringError } from '../lib/error.js';
 import { MAX_BATCH, MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../limits/request/request.js';
 import { fieldsOf, readDecision, readProblem } from './nodes/answers.js';

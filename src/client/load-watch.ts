@@ -1,8 +1,7 @@
 import type { LoadReport } from '../limits/request/load-report.js';
 import { TokenringError } from '../lib/error.js';
 import type { LoadAnswer } from './nodes/answers.js';
-import { warnOnce } from './runtime.js';
-import type { Time } from './runtime.js';
+import { warnOnce, type Time } from './runtime.js';
 
 export interface LoadWatchOptions {
   /** The reported latency: the 95th percentile of an interval (default), or its mean. */

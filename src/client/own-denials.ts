@@ -1,9 +1,7 @@
 import type { AllowRequest } from '../limits/request/request.js';
 import { clientKey } from '../limits/ring/client-hash.js';
-import { createSummary } from '../lib/space-saving.js';
-import type { Summary } from '../lib/space-saving.js';
-import { MAX_LISTED, MAX_REPORTED, NAME_BYTES } from '../limits/top-clients.js';
-import type { DenialReport } from '../limits/top-clients.js';
+import { createSummary, type Summary } from '../lib/space-saving.js';
+import { MAX_LISTED, MAX_REPORTED, NAME_BYTES, type DenialReport } from '../limits/top-clients.js';
 import type { Time } from './runtime.js';
 
 /** Time from the first denial to the report of all since then. */

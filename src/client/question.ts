@@ -1,8 +1,7 @@
 import { parseDuration } from '../limits/duration.js';
 import type { AllowRequest, LimitRequest } from '../limits/request/request.js';
-import { inScope, MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../limits/bucket/rule.js';
+import { inScope, MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../limits/bucket/rule.js';
 import { isWhole } from '../lib/whole.js';
-import type { Rule } from '../limits/bucket/rule.js';
 import { TokenringError } from '../lib/error.js';
 
 /**

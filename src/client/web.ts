@@ -1,7 +1,5 @@
-import { ClusterClient } from './client.js';
-import type { Client } from './client.js';
-import { readClientOptions } from './options.js';
-import type { ClientOptions } from './options.js';
+import { ClusterClient, type Client } from './client.js';
+import { readClientOptions, type ClientOptions } from './options.js';
 import { systemTime } from './runtime.js';
 import { FetchConnections } from './nodes/transport.js';
 

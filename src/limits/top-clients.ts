@@ -1,7 +1,6 @@
 import type { Check } from './decide/decide.js';
 import { fnv1a } from './ring/fnv1a.js';
-import { createSummary, sourceOf } from '../lib/space-saving.js';
-import type { Counted, Summary, SummaryKey } from '../lib/space-saving.js';
+import { createSummary, sourceOf, type Counted, type Summary, type SummaryKey } from '../lib/space-saving.js';
 
 /** The counts by which clients are ranked: denials, requests, and tokens of the requests that were allowed. */
 export const RANKINGS = ['denied', 'asked', 'cost'] as const;

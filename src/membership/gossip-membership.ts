@@ -1,10 +1,15 @@
 import { fnv1a } from '../limits/ring/fnv1a.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Clock } from '../lib/clock.js';
-import { Membership, changeRecord } from './membership.js';
-import type { KnownMember, MemberState, MembershipOptions, RecordChange } from './membership.js';
-import { DEAD_AFTER, Suspicion, isGoing } from './suspicion.js';
-import type { GossipMember } from './suspicion.js';
+import {
+  Membership,
+  changeRecord,
+  type KnownMember,
+  type MemberState,
+  type MembershipOptions,
+  type RecordChange,
+} from './membership.js';
+import { DEAD_AFTER, Suspicion, isGoing, type GossipMember } from './suspicion.js';
 import { UnconfirmedMembers } from './unconfirmed-members.js';
 
 /** A silent member is forgotten after this many suspicion times. */

@@ -1,8 +1,7 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Clock } from '../lib/clock.js';
-import { Membership, changeRecord } from './membership.js';
-import type { KnownMember, MemberState, MembershipOptions } from './membership.js';
+import { Membership, changeRecord, type KnownMember, type MemberState, type MembershipOptions } from './membership.js';
 import type { Registration, RegistryView } from './registry.js';
 
 /**

@@ -1,5 +1,4 @@
-import { NO_DOCUMENT } from '../policy/policy-document.js';
-import type { PolicyDocument } from '../policy/policy-document.js';
+import { NO_DOCUMENT, type PolicyDocument } from '../policy/policy-document.js';
 import type { Registry, StoredPolicies, StoreResult } from './registry.js';
 import type { RegistryHealth } from './registry-health.js';
 import type { WatchedView } from './watched-view.js';

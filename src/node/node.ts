@@ -4,24 +4,31 @@ import { CheckPipeline } from './decide/check-pipeline.js';
 import type { DecisionGate } from './decide/decision-gate.js';
 import type { Limiter } from './decide/limiter.js';
 import type { Settler } from './decide/settler.js';
-import { createDonor } from '../replication/donor.js';
-import type { Donor } from '../replication/donor.js';
+import { createDonor, type Donor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';
 import type { LeaseGranter } from './leases/granter.js';
 import { beatMsOf, giveUpMsOf, Lifecycle } from './lifecycle.js';
 import type { Membership } from '../membership/membership.js';
 import { PeerRpc } from '../membership/peer-rpc.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../protocol/messages.js';
-import { nodeStats } from './node-stats.js';
-import type { NodeStats } from './node-stats.js';
+import { nodeStats, type NodeStats } from './node-stats.js';
 import { Observer } from './observer.js';
-import { createPeerHandler } from './peer-handler.js';
-import type { PeerHandler } from './peer-handler.js';
+import { createPeerHandler, type PeerHandler } from './peer-handler.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
-import { DEFAULT_STATE_BOUNDS, wireBuckets, wireDecisions, wireMembership, wirePolicies } from './wiring.js';
-import type { BucketParts, ClusterNodeDeps, ClusterNodeOptions, DecisionParts, MembershipParts } from './wiring.js';
+import {
+  DEFAULT_STATE_BOUNDS,
+  wireBuckets,
+  wireDecisions,
+  wireMembership,
+  wirePolicies,
+  type BucketParts,
+  type ClusterNodeDeps,
+  type ClusterNodeOptions,
+  type DecisionParts,
+  type MembershipParts,
+} from './wiring.js';
 
 export type { ClusterNodeDeps, ClusterNodeOptions } from './wiring.js';
 

@@ -1,18 +1,14 @@
-import { DURATION_BOUNDS, SOURCES } from '../limits/decide/decision.js';
-import type { Source } from '../limits/decide/decision.js';
+import { DURATION_BOUNDS, SOURCES, type Source } from '../limits/decide/decision.js';
 import { clientKey } from '../limits/ring/client-hash.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import { mergeTop } from '../limits/top-clients.js';
-import type { TopClients, TopPart } from '../limits/top-clients.js';
+import { mergeTop, type TopClients, type TopPart } from '../limits/top-clients.js';
 import type { Counted } from '../lib/space-saving.js';
 import type { Membership } from '../membership/membership.js';
-import type { NodeReport, PeerAnswer, PeerMessage, TopQuery } from '../protocol/messages.js';
+import type { NodeReport, PeerAnswer, PeerMessage, TopQuery, ProcessReport } from '../protocol/messages.js';
 import type { NodeStats } from './node-stats.js';
-import { sumOfUses } from '../policy/policy-use.js';
-import type { PolicyUse, Use } from '../policy/policy-use.js';
+import { sumOfUses, type PolicyUse, type Use } from '../policy/policy-use.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock } from '../lib/clock.js';
-import type { ProcessReport } from '../protocol/messages.js';
 
 /** The merged counts of the members. */
 interface ClusterTop {

@@ -1,5 +1,4 @@
-import { createAcknowledger } from '../replication/acknowledger.js';
-import type { Acknowledger } from '../replication/acknowledger.js';
+import { createAcknowledger, type Acknowledger } from '../replication/acknowledger.js';
 import { RegistrySession } from '../membership/registry-session.js';
 import { RegistryProbing } from '../membership/probing.js';
 import type { MembershipOptions } from '../membership/membership.js';

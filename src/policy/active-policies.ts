@@ -1,7 +1,5 @@
-import type { Policy, PolicySet } from './policy.js';
-import { rulesFor } from './policy.js';
-import { NO_DOCUMENT, policySetOf } from './policy-document.js';
-import type { PolicyDocument } from './policy-document.js';
+import { rulesFor, type Policy, type PolicySet } from './policy.js';
+import { NO_DOCUMENT, policySetOf, type PolicyDocument } from './policy-document.js';
 import type { Rule } from '../limits/bucket/rule.js';
 import type { EnvoyDomain } from './envoy-table.js';
 

@@ -1,7 +1,6 @@
 import type { LoadReport } from '../limits/request/load-report.js';
 import type { AdaptiveText } from './policy.js';
-import { withLimit } from '../limits/bucket/rule.js';
-import type { Rule } from '../limits/bucket/rule.js';
+import { withLimit, type Rule } from '../limits/bucket/rule.js';
 
 /** Largest increase of the factor in a step. */
 const INCREASE = 0.05;

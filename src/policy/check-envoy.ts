@@ -1,7 +1,6 @@
 import { EXPECTED_NAME, isObject, isPolicyName } from './check-policy.js';
 import { isText } from '../limits/client-id.js';
-import { badValue, misplaced, unknownField } from '../lib/mistake.js';
-import type { Mistake } from '../lib/mistake.js';
+import { badValue, misplaced, unknownField, type Mistake } from '../lib/mistake.js';
 import { entryPatternOf, PLACEHOLDER } from './envoy-table.js';
 import { MAX_ENTRY_BYTES } from './policy-entry.js';
 

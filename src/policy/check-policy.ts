@@ -1,8 +1,6 @@
 import { EXPECTED_WINDOW, parseDuration, warningOnWindow } from '../limits/duration.js';
-import { badValue, misplaced, unknownField } from '../lib/mistake.js';
-import type { Mistake } from '../lib/mistake.js';
-import { takesWindow } from './policy.js';
-import type { LimitsText, LimitText, PolicyText } from './policy.js';
+import { badValue, misplaced, unknownField, type Mistake } from '../lib/mistake.js';
+import { takesWindow, type LimitsText, type LimitText, type PolicyText } from './policy.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../limits/bucket/rule.js';
 import { isWhole } from '../lib/whole.js';
 

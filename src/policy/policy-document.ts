@@ -2,10 +2,8 @@ import { hash } from 'node:crypto';
 import { checkLimits, checkPolicy, isPolicyName, MAX_POLICIES } from './check-policy.js';
 import { isClientId } from '../limits/client-id.js';
 import { checkEnvoyRules, isEnvoyDomainName } from './check-envoy.js';
-import { envoyDomainOf } from './envoy-table.js';
-import type { EnvoyDomain, EnvoyRuleText } from './envoy-table.js';
-import { NO_POLICIES, policyOf } from './policy.js';
-import type { LimitsText, Policy, PolicySet, PolicyText } from './policy.js';
+import { envoyDomainOf, type EnvoyDomain, type EnvoyRuleText } from './envoy-table.js';
+import { NO_POLICIES, policyOf, type LimitsText, type Policy, type PolicySet, type PolicyText } from './policy.js';
 import {
   compare,
   compareText,
@@ -15,10 +13,12 @@ import {
   LOOKUP_BYTES,
   MAX_PART_BYTES,
   sizeOf,
+  type Entry,
+  type EntryValue,
+  type Part,
+  type Totals,
 } from './policy-entry.js';
-import type { Entry, EntryValue, Part, Totals } from './policy-entry.js';
-import { finish } from '../lib/steps.js';
-import type { Steps } from '../lib/steps.js';
+import { finish, type Steps } from '../lib/steps.js';
 
 /**
  * All policies, tiers, lists, overrides, and domains of Envoy's, in one document that every node holds. Each entry has

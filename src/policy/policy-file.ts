@@ -8,8 +8,7 @@ import {
   warningsOn,
 } from './check-policy.js';
 import { EXPECTED_CLIENT_ID, isClientId } from '../limits/client-id.js';
-import { badValue, unknownField } from '../lib/mistake.js';
-import type { Mistake } from '../lib/mistake.js';
+import { badValue, unknownField, type Mistake } from '../lib/mistake.js';
 import { checkEnvoy } from './check-envoy.js';
 import type { EnvoyRuleText } from './envoy-table.js';
 import type { LimitsText, PolicyText } from './policy.js';
@@ -24,8 +23,7 @@ import {
   overrideKey,
   tierKey,
 } from './policy-document.js';
-import { policyKey } from './policy-entry.js';
-import type { EntryValue } from './policy-entry.js';
+import { policyKey, type EntryValue } from './policy-entry.js';
 
 /** The value of a policy file, such as `config/policies.json`. */
 export interface PolicyFileText {

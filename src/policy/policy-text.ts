@@ -1,6 +1,5 @@
 import { isObject } from './check-policy.js';
-import { documentOf, isEntry } from './policy-document.js';
-import type { PolicyDocument } from './policy-document.js';
+import { documentOf, isEntry, type PolicyDocument } from './policy-document.js';
 import type { Entry, EntryValue } from './policy-entry.js';
 import { isWhole } from '../lib/whole.js';
 

@@ -1,7 +1,6 @@
 import type { OnUnavailable } from '../limits/decide/decide.js';
 import { parseDuration } from '../limits/duration.js';
-import { ruleOf } from '../limits/bucket/rule.js';
-import type { Algorithm, Rule } from '../limits/bucket/rule.js';
+import { ruleOf, type Algorithm, type Rule } from '../limits/bucket/rule.js';
 import type { EnvoyDomain } from './envoy-table.js';
 
 /** A limit as people write it, in a file or over the API. `check-policy.ts` checks it. */

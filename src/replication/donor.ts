@@ -1,9 +1,7 @@
-import { ringChecksum } from '../limits/ring/ring.js';
+import { ringChecksum, type NodeId, type Placed, type Ring } from '../limits/ring/ring.js';
 import { createRing } from '../limits/ring/rings.js';
-import type { NodeId, Placed, Ring } from '../limits/ring/ring.js';
 import type { BucketTable } from '../state/bucket-table.js';
-import { MAX_COPIES_BYTES } from '../state/copies.js';
-import type { Copies } from '../state/copies.js';
+import { MAX_COPIES_BYTES, type Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import type { MemberRecord, PeerAnswer } from '../protocol/messages.js';
 import type { Replicator } from './replicator.js';

@@ -4,10 +4,8 @@ import type { Membership } from '../membership/membership.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock } from '../lib/clock.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
-import { MAX_COPIES_BYTES } from '../state/copies.js';
-import type { Copies, CopyBatch } from '../state/copies.js';
-import { Outgoing } from './outgoing.js';
-import type { Queued } from './outgoing.js';
+import { MAX_COPIES_BYTES, type Copies, type CopyBatch } from '../state/copies.js';
+import { Outgoing, type Queued } from './outgoing.js';
 
 export interface Unsent {
   readonly copies: CopyBatch;

@@ -1,5 +1,4 @@
-import { hostOf } from '../limits/ring/ring.js';
-import type { NodeId, Placed, Ring } from '../limits/ring/ring.js';
+import { hostOf, type NodeId, type Placed, type Ring } from '../limits/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import { route } from '../membership/route.js';
 

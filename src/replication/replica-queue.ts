@@ -2,8 +2,7 @@ import type { NodeId } from '../limits/ring/ring.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Client } from '../state/bucket-table.js';
-import { MAX_COPIES_BYTES } from '../state/copies.js';
-import type { Copies } from '../state/copies.js';
+import { MAX_COPIES_BYTES, type Copies } from '../state/copies.js';
 
 /** Messages under way to one member. Clients that are added meanwhile go in the next message. */
 const MAX_IN_FLIGHT = 2;

@@ -1,12 +1,10 @@
 import type { NodeId, Placed } from '../limits/ring/ring.js';
-import { MARK } from '../state/bucket-table.js';
-import type { BucketTable, Client } from '../state/bucket-table.js';
+import { MARK, type BucketTable, type Client } from '../state/bucket-table.js';
 import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import { TableWalk } from '../state/table-walk.js';
 import { createCopiedLeases } from './copied-leases.js';
-import { createOutbox } from './outbox.js';
-import type { Unsent } from './outbox.js';
+import { createOutbox, type Unsent } from './outbox.js';
 import { createPlacement } from './placement.js';
 import { createReplicaQueue } from './replica-queue.js';
 import type { Ask } from '../protocol/peer-transport.js';

@@ -1,6 +1,5 @@
 import { isIdle, makeRoom as dropBuckets, usedUp } from '../limits/bucket/bucket.js';
-import { hashClientBytes, hashClientId } from '../limits/ring/client-hash.js';
-import type { ClientKey } from '../limits/ring/client-hash.js';
+import { hashClientBytes, hashClientId, type ClientKey } from '../limits/ring/client-hash.js';
 import { Client, MARK } from './client.js';
 import { ClientRecords } from './client-records.js';
 

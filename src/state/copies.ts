@@ -1,20 +1,15 @@
 import { batchItemId } from '../limits/batch-item-id.js';
-import { addBucket, advance, Buckets } from '../limits/bucket/bucket.js';
-import type { Bucket } from '../limits/bucket/bucket.js';
+import { addBucket, advance, Buckets, type Bucket } from '../limits/bucket/bucket.js';
 import { ruleOf } from '../limits/bucket/rule.js';
-import { mergeCopy, mergeSnapshots, toSnapshots } from '../limits/bucket/snapshot.js';
-import type { Snapshot } from '../limits/bucket/snapshot.js';
+import { mergeCopy, mergeSnapshots, toSnapshots, type Snapshot } from '../limits/bucket/snapshot.js';
 import { verdictOf } from '../limits/decide/decide.js';
-import { decisionBy } from '../limits/decide/decision.js';
-import type { Origin } from '../limits/decide/decision.js';
+import { decisionBy, type Origin } from '../limits/decide/decision.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Clock } from '../lib/clock.js';
 import type { BucketTable, Client } from './bucket-table.js';
-import { ClientReader, ClientWriter } from './client-format.js';
-import type { DecodedClient, DecodedDecision } from './client-format.js';
+import { ClientReader, ClientWriter, type DecodedClient, type DecodedDecision } from './client-format.js';
 import type { ClientSnapshot } from './client-snapshot.js';
-import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
-import type { RecentDecisions } from './recent-decisions.js';
+import { REQUEST_ID_TTL_MS, type RecentDecisions } from './recent-decisions.js';
 import type { Reservations } from './reservations.js';
 
 /** Bound of the bytes of copies in one message or answer. 1,000 clients with one bucket each stay below it. */

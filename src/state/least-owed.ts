@@ -1,5 +1,4 @@
-import { lesser } from '../limits/bucket/reservation.js';
-import type { Debt } from '../limits/bucket/reservation.js';
+import { lesser, type Debt } from '../limits/bucket/reservation.js';
 
 /**
  * The least that a bucket has owed since each of many moments, numbered in their order.

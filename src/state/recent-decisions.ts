@@ -4,8 +4,7 @@ import { readBatchItemId } from '../limits/batch-item-id.js';
 import { hashClientId } from '../limits/ring/client-hash.js';
 import { rememberedDecisionBytes } from '../limits/heap-bytes.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import { createBatchDecisions } from './batch-decisions.js';
-import type { BatchDecisions } from './batch-decisions.js';
+import { createBatchDecisions, type BatchDecisions } from './batch-decisions.js';
 import type { Clock } from '../lib/clock.js';
 
 /** How long a request id is remembered. */

@@ -9,8 +9,8 @@ import {
   reserve,
   settleReservation,
   settleSnapshots,
+  type Reservation,
 } from '../limits/bucket/reservation.js';
-import type { Reservation } from '../limits/bucket/reservation.js';
 import type { Rule } from '../limits/bucket/rule.js';
 import type { Snapshot } from '../limits/bucket/snapshot.js';
 import { LeastOwed } from './least-owed.js';

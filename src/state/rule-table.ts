@@ -1,5 +1,4 @@
-import { compareStrictness, sameBucket } from '../limits/bucket/rule.js';
-import type { Rule } from '../limits/bucket/rule.js';
+import { compareStrictness, sameBucket, type Rule } from '../limits/bucket/rule.js';
 import { scopeBytes } from '../limits/heap-bytes.js';
 import { fnv1a } from '../limits/ring/fnv1a.js';
 

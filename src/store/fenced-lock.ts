@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { LockCounters } from './store.js';
-import { defineScript } from './redis-client.js';
-import type { RedisClient, Script } from './redis-client.js';
+import { defineScript, type RedisClient, type Script } from './redis-client.js';
 
 /**
  * A lock with a time limit in one Redis or Valkey, and a fencing number that only grows.

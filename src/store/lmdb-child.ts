@@ -1,5 +1,4 @@
-import { FileFailure, openLmdbFile } from './lmdb-file.js';
-import type { LmdbFile } from './lmdb-file.js';
+import { FileFailure, openLmdbFile, type LmdbFile } from './lmdb-file.js';
 import type { Reply, Request } from './lmdb-protocol.js';
 
 /**

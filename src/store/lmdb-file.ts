@@ -1,6 +1,5 @@
 import { statSync } from 'node:fs';
-import { open } from 'lmdb';
-import type { RootDatabase } from 'lmdb';
+import { open, type RootDatabase } from 'lmdb';
 import type { ClientSnapshot } from '../state/client-snapshot.js';
 import { decodeClients, encodeClients } from '../state/client-format.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';

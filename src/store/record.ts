@@ -1,7 +1,6 @@
 import { ByteReader, malformed, MalformedMessage } from '../lib/byte-reader.js';
 import { ByteWriter } from '../lib/byte-writer.js';
-import { agedBy, joinAged } from '../limits/bucket/snapshot.js';
-import type { LastingState, Snapshot } from '../limits/bucket/snapshot.js';
+import { agedBy, joinAged, type LastingState, type Snapshot } from '../limits/bucket/snapshot.js';
 import { decodeClients, encodeClients } from '../state/client-format.js';
 import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { LastingClient } from './store.js';

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Cluster, Redis } from 'ioredis';
-import type { RedisOptions } from 'ioredis';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { RedisAddress } from './redis-address.js';
 
 /** A Lua script and the hash by which the server caches it. */

@@ -3,12 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../lib/clock.js';
 import type { LastingClient, StoreResult } from './store.js';
 import { agedBy } from '../limits/bucket/snapshot.js';
-import { fenceKey, GUARD } from './fenced-lock.js';
-import type { FencedLock, LockHandle } from './fenced-lock.js';
-import { nextRecord, tryRecord } from './record.js';
-import type { StoredRecord } from './record.js';
-import { defineScript } from './redis-client.js';
-import type { RedisClient } from './redis-client.js';
+import { fenceKey, GUARD, type FencedLock, type LockHandle } from './fenced-lock.js';
+import { nextRecord, tryRecord, type StoredRecord } from './record.js';
+import { defineScript, type RedisClient } from './redis-client.js';
 
 /** Parts of the key space. Each has its own lock and is in one slot of a cluster. */
 const SHARDS = 64;

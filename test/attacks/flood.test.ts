@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { createNode } from '../../src/index.js';
-import type { Node } from '../../src/index.js';
+import { createNode, type Node } from '../../src/index.js';
 
 /** Held at most: a fiftieth of the larger flood. */
 const MAX_CLIENTS = 20_000;

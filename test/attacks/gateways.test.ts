@@ -9,8 +9,9 @@ import {
   startDocumentedNginx,
   startLimiter,
   startService,
+  type Service,
+  type StartGateway,
 } from '../gateways/stage.js';
-import type { Service, StartGateway } from '../gateways/stage.js';
 import { startApisix, startEnvoy, startTraefik } from '../gateways/stand-ins.js';
 import { allow, call } from '../support/http.js';
 import { describeWith } from '../support/programs.js';

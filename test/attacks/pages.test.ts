@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import { SERVER_CORE } from '../bench/machine.js';
 import { freshDist } from '../support/dist.js';
-import { startAskedRing } from './asked-ring.js';
-import type { AskedRing } from './asked-ring.js';
+import { startAskedRing, type AskedRing } from './asked-ring.js';
 import { attacksOn, startAttack } from './attackers.js';
 
 describe('a node that many connections ask for anything but decisions', function () {

@@ -3,8 +3,7 @@ import type { RunningNode } from '../../src/app/main.js';
 import type { PeerMessage } from '../../src/protocol/messages.js';
 import { allow, call, newClient } from '../support/http.js';
 import { cleanUp, createSender, openRawLink, SENDER, sendRaw, sleep, startTap } from '../peer/support.js';
-import { envelope, memberOf, membersOf, SECRET, startAttackedRing, startVictim } from './ring.js';
-import type { AttackedRing } from './ring.js';
+import { envelope, memberOf, membersOf, SECRET, startAttackedRing, startVictim, type AttackedRing } from './ring.js';
 import { startStrangers } from './strangers.js';
 
 /** What each message would do, were it believed. */

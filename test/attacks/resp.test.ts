@@ -3,13 +3,11 @@ import { connect } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { RunningNode } from '../../src/app/main.js';
-import { startNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { eventually } from '../support/eventually.js';
 import { ALONE, call, newClient } from '../support/http.js';
-import { command, connectResp, repliesOf } from '../resp/wire.js';
-import type { Reply } from '../resp/wire.js';
+import { command, connectResp, repliesOf, type Reply } from '../resp/wire.js';
 
 const MIB = 1024 * 1024;
 

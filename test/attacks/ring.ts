@@ -1,8 +1,6 @@
-import { createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import type { Envelope, MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
-import { startNode } from '../../src/app/main.js';
-import type { RunningNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { call } from '../support/http.js';
 import { freePorts } from '../support/ports.js';

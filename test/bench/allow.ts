@@ -1,6 +1,5 @@
 import { askInTurns, CLIENTS, CONNECTIONS, meetAllClients } from './generator.js';
-import { atLeast, atMost, count } from './goal.js';
-import type { Bench } from './goal.js';
+import { atLeast, atMost, count, type Bench } from './goal.js';
 import { hasProc, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
 import { startBareServer, startNode } from './processes.js';

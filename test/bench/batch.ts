@@ -1,6 +1,5 @@
 import { askInTurns, meetAllClients } from './generator.js';
-import { atLeast, count } from './goal.js';
-import type { Bench } from './goal.js';
+import { atLeast, count, type Bench } from './goal.js';
 import { SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
 import { startBareServer, startNode } from './processes.js';

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import { atLeast, count } from './goal.js';
-import type { Bench, Goal } from './goal.js';
+import { atLeast, count, type Bench, type Goal } from './goal.js';
 import { SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
 import { runScript } from './processes.js';

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import { atLeast } from './goal.js';
-import type { Bench, Goal } from './goal.js';
+import { atLeast, type Bench, type Goal } from './goal.js';
 import { GENERATOR_CORE, hasProc, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
 import { runScript, startRing } from './processes.js';

@@ -4,8 +4,7 @@ import { freePorts } from '../support/ports.js';
 import { askAtRate } from './generator.js';
 import { cpuSeconds, SERVER_CORE } from './machine.js';
 import { median } from './median.js';
-import { startNode } from './processes.js';
-import type { NodeProcess } from './processes.js';
+import { startNode, type NodeProcess } from './processes.js';
 
 /**
  * `tsx test/bench/dashboard.ts`: the CPU that three open dashboards cost the node that serves them, at 10,000 decisions per

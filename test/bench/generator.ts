@@ -5,8 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { clientId } from '../load/clients.js';
 import type { LoadResult } from '../load/generator.js';
 import { GENERATOR_CORE, hasWrk } from './machine.js';
-import { runScript, start } from './processes.js';
-import type { ServerProcess } from './processes.js';
+import { runScript, start, type ServerProcess } from './processes.js';
 
 export const CLIENTS = 100_000;
 export const CONNECTIONS = 64;

@@ -4,12 +4,10 @@ import { join } from 'node:path';
 import { clientId } from '../load/clients.js';
 import { freePort } from '../support/ports.js';
 import { requestSerialize } from '../support/grpc.js';
-import { atLeast, atMost, count } from './goal.js';
-import type { Bench, Goal } from './goal.js';
+import { atLeast, atMost, count, type Bench, type Goal } from './goal.js';
 import { GENERATOR_CORE, hasH2load, hasProc, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
-import { start, startNode, startServer } from './processes.js';
-import type { ServerProcess } from './processes.js';
+import { start, startNode, startServer, type ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
 
 const CONNECTIONS = 8;

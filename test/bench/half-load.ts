@@ -1,6 +1,5 @@
 import { askAtRate, askInTurns, meetAllClients } from './generator.js';
-import { atMost, count } from './goal.js';
-import type { Bench } from './goal.js';
+import { atMost, count, type Bench } from './goal.js';
 import { SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
 import { startBareServer, startNode } from './processes.js';

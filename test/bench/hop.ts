@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { askInTurns, meetAllClients } from './generator.js';
-import { atMost } from './goal.js';
-import type { Bench } from './goal.js';
+import { atMost, type Bench } from './goal.js';
 import { hasProc, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
 import { runScript, startBareServer, startNode } from './processes.js';

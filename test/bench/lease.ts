@@ -1,11 +1,9 @@
 import { clientId } from '../load/clients.js';
 import { askInTurns, CONNECTIONS } from './generator.js';
-import { atLeast, count } from './goal.js';
-import type { Bench, Goal } from './goal.js';
+import { atLeast, count, type Bench, type Goal } from './goal.js';
 import { GENERATOR_CORE, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
-import { startBareServer, startNode } from './processes.js';
-import type { ServerProcess } from './processes.js';
+import { startBareServer, startNode, type ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
 
 const HOT_CLIENTS = 8;

@@ -2,8 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startEtcd } from '../discovery/etcd-process.js';
 import { freePorts } from '../support/ports.js';
 import { GENERATOR_CORE, SERVER_CORE } from './machine.js';
-import { startNode } from './processes.js';
-import type { ServerProcess } from './processes.js';
+import { startNode, type ServerProcess } from './processes.js';
 import { missing } from '../support/programs.js';
 
 /**

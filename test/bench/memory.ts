@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import { atMost, count } from './goal.js';
-import type { Bench } from './goal.js';
+import { atMost, count, type Bench } from './goal.js';
 import { SERVER_CORE } from './machine.js';
 import { runScript } from './processes.js';
 

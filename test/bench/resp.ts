@@ -3,12 +3,10 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { freePort } from '../support/ports.js';
 import { askInTurns, CLIENTS, meetAllClients } from './generator.js';
-import { atLeast, count } from './goal.js';
-import type { Bench } from './goal.js';
+import { atLeast, count, type Bench } from './goal.js';
 import { GENERATOR_CORE, hasProc, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
-import { runScript, startNode, startValkeyServer } from './processes.js';
-import type { ServerProcess } from './processes.js';
+import { runScript, startNode, startValkeyServer, type ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
 import { missing } from '../support/programs.js';
 

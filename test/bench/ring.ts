@@ -1,12 +1,9 @@
 import { join } from 'node:path';
-import { askAtRate, askInTurns, CLIENTS, CONNECTIONS, meetAllClients } from './generator.js';
-import type { Slice } from './generator.js';
-import { atLeast, atMost, count } from './goal.js';
-import type { Bench, BenchOptions, Goal } from './goal.js';
+import { askAtRate, askInTurns, CLIENTS, CONNECTIONS, meetAllClients, type Slice } from './generator.js';
+import { atLeast, atMost, count, type Bench, type BenchOptions, type Goal } from './goal.js';
 import { GENERATOR_CORE, hasProc, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
-import { runScript, startBareServer, startRedisServer, startRing } from './processes.js';
-import type { ServerProcess } from './processes.js';
+import { runScript, startBareServer, startRedisServer, startRing, type ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
 import { missing } from '../support/programs.js';
 

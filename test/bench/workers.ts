@@ -1,13 +1,10 @@
 import { createRing } from '../../src/limits/ring/rings.js';
 import { clientId } from '../load/clients.js';
-import { askInTurns, CLIENTS, meetAllClients } from './generator.js';
-import type { Questions } from './generator.js';
-import { atLeast, count } from './goal.js';
-import type { Bench, Goal } from './goal.js';
+import { askInTurns, CLIENTS, meetAllClients, type Questions } from './generator.js';
+import { atLeast, count, type Bench, type Goal } from './goal.js';
 import { hasProc, hasWrk, SERVER_CORE } from './machine.js';
 import { median, spread } from './median.js';
-import { startNode, startWorkers } from './processes.js';
-import type { ServerGroup, ServerProcess } from './processes.js';
+import { startNode, startWorkers, type ServerGroup, type ServerProcess } from './processes.js';
 import { measureQuietly } from './quiet.js';
 
 const WORKERS = 2;

@@ -2,15 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { createClient } from '../../src/client/index.js';
-import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
+import { createClient, type Client, type ClientOptions, type Decision } from '../../src/client/index.js';
 import { ringChecksum } from '../../src/limits/ring/ring.js';
 import { digestOf } from '../../src/server/edge/access/access.js';
 import { createAuthority } from '../peer/certificates.js';
-import { startTestRing } from '../support/ring.js';
-import { startStubNode } from '../support/stub-node.js';
-import type { StubNode } from '../support/stub-node.js';
-import type { TestRing } from '../support/ring.js';
+import { startTestRing, type TestRing } from '../support/ring.js';
+import { startStubNode, type StubNode } from '../support/stub-node.js';
 import { need } from '../support/programs.js';
 
 const requests = Array.from({ length: 40 }, (_, i) => ({

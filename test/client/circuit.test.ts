@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import { ClusterClient } from '../../src/client/client.js';
-import { readClientOptions } from '../../src/client/options.js';
-import type { ClientOptions } from '../../src/client/options.js';
+import { readClientOptions, type ClientOptions } from '../../src/client/options.js';
 import type { Connections } from '../../src/client/nodes/transport.js';
 import type { TokenringError } from '../../src/lib/error.js';
 import { errorOf } from '../support/error-of.js';

@@ -1,9 +1,13 @@
 import { expect } from 'chai';
-import { createClient, TokenringError } from '../../src/client/index.js';
-import type { Client, ClientOptions, Decision } from '../../src/client/index.js';
+import {
+  createClient,
+  TokenringError,
+  type Client,
+  type ClientOptions,
+  type Decision,
+} from '../../src/client/index.js';
 import { errorOf } from '../support/error-of.js';
-import { startTestRing } from '../support/ring.js';
-import type { TestRing } from '../support/ring.js';
+import { startTestRing, type TestRing } from '../support/ring.js';
 
 const DAY = { limit: 10, window: '1d' } as const;
 const ids = (count: number, name = 'client'): string[] => Array.from({ length: count }, (_, i) => `${name} ${i}`);

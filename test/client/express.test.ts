@@ -1,21 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { IncomingMessage } from 'node:http';
-import type { Server } from 'node:http';
-import { Socket } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { IncomingMessage, type Server } from 'node:http';
+import { Socket, type AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import express from 'express';
-import type { ErrorRequestHandler, Express, Request } from 'express';
-import { addressKey, rateLimit } from '../../src/client/frameworks/express.js';
-import type { RateLimitOptions } from '../../src/client/frameworks/express.js';
+import express, { type ErrorRequestHandler, type Express, type Request } from 'express';
+import { addressKey, rateLimit, type RateLimitOptions } from '../../src/client/frameworks/express.js';
 import { createClient, TokenringError } from '../../src/client/index.js';
-import { createNode } from '../../src/index.js';
-import type { Node } from '../../src/index.js';
+import { createNode, type Node } from '../../src/index.js';
 import { startNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
-import { call, liveNode, post } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { call, liveNode, post, type Answer } from '../support/http.js';
 import { freePort } from '../support/ports.js';
 
 /** All that most options need of a limiter. */

@@ -1,12 +1,17 @@
 import { expect } from 'chai';
-import { createClient, TokenringError } from '../../src/client/index.js';
-import type { Client, ClientOptions, Decision, ErrorCode } from '../../src/client/index.js';
+import {
+  createClient,
+  TokenringError,
+  type Client,
+  type ClientOptions,
+  type Decision,
+  type ErrorCode,
+} from '../../src/client/index.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { errorOf } from '../support/error-of.js';
 import { liveNode, post } from '../support/http.js';
 import { freePort } from '../support/ports.js';
-import { ALLOWED, startStubNode } from '../support/stub-node.js';
-import type { Batch, StubNode, StubOptions } from '../support/stub-node.js';
+import { ALLOWED, startStubNode, type Batch, type StubNode, type StubOptions } from '../support/stub-node.js';
 
 const DAY = { limit: 10, window: '1d' } as const;
 const OVERLOADED = '{"code":"overloaded","status":503}';

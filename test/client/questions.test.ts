@@ -1,14 +1,10 @@
 import { expect } from 'chai';
-import { ClusterClient } from '../../src/client/client.js';
-import type { Client } from '../../src/client/client.js';
-import { readClientOptions } from '../../src/client/options.js';
-import type { ClientOptions } from '../../src/client/options.js';
+import { ClusterClient, type Client } from '../../src/client/client.js';
+import { readClientOptions, type ClientOptions } from '../../src/client/options.js';
 import { FetchConnections } from '../../src/client/nodes/transport.js';
 import type { AllowRequest } from '../../src/limits/request/request.js';
-import { arrived, createFakeTime } from '../support/fake-time.js';
-import type { FakeTime } from '../support/fake-time.js';
-import { ALLOWED, DENIED, startStubNode } from '../support/stub-node.js';
-import type { StubNode, StubOptions } from '../support/stub-node.js';
+import { arrived, createFakeTime, type FakeTime } from '../support/fake-time.js';
+import { ALLOWED, DENIED, startStubNode, type StubNode, type StubOptions } from '../support/stub-node.js';
 
 const RULE = { limit: 10, window: 10_000 } as const;
 

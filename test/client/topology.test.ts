@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import { Topology } from '../../src/client/nodes/topology.js';
-import { readCluster } from '../../src/client/nodes/answers.js';
-import type { ClusterView } from '../../src/client/nodes/answers.js';
+import { readCluster, type ClusterView } from '../../src/client/nodes/answers.js';
 import { ringChecksum } from '../../src/limits/ring/ring.js';
 import { createRing } from '../../src/limits/ring/rings.js';
 

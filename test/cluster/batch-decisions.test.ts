@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBatchDecisions } from '../../src/state/batch-decisions.js';
-import type { BatchDecisions } from '../../src/state/batch-decisions.js';
+import { createBatchDecisions, type BatchDecisions } from '../../src/state/batch-decisions.js';
 import type { Verdict } from '../../src/limits/decide/decide.js';
 
 const TTL_MS = 60_000;

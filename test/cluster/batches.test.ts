@@ -8,8 +8,7 @@ import type { NodeId } from '../../src/limits/ring/ring.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { createBatchReader } from '../../src/server/validate/batch-reader.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
-import { answersOf, checkMany as checkManyOf } from '../support/batch.js';
-import type { Answer } from '../support/batch.js';
+import { answersOf, checkMany as checkManyOf, type Answer } from '../support/batch.js';
 import type { World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 

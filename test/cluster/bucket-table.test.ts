@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { BucketTable } from '../../src/state/bucket-table.js';
-import type { Client } from '../../src/state/bucket-table.js';
+import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { SWEEP_STEPS } from '../../src/node/lifecycle.js';
 import { isIdle } from '../../src/limits/bucket/bucket.js';
 import { clientBytes } from '../../src/limits/heap-bytes.js';

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
-import { decideAlone } from '../../src/limits/decide/check-batch.js';
+import { decideAlone, type CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
-import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Timers } from '../../src/lib/clock.js';
 import type { Check } from '../../src/limits/decide/decide.js';

@@ -5,16 +5,13 @@ import { checkClients, ClientWriter, decodeClients, encodeClients } from '../../
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
-import type { RecentDecisions } from '../../src/state/recent-decisions.js';
+import { createRecentDecisions, type RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, decide } from '../../src/limits/decide/decide.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import { MAX_BATCH_ID_BYTES } from '../../src/limits/batch-item-id.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { clientLists } from '../wire/arbitraries.js';
 
 interface Node {

@@ -2,13 +2,11 @@ import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { describeCluster } from '../../src/server/http/api/cluster-view.js';
-import { createWorld } from '../sim/world.js';
-import type { SpawnOptions, World } from '../sim/world.js';
+import { createWorld, type SpawnOptions, type World } from '../sim/world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const PER_HOUR = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);

@@ -11,10 +11,8 @@ import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
-import { createFakeStore } from '../support/fake-store.js';
-import type { FakeStore } from '../support/fake-store.js';
+import { createWorld, type World } from '../sim/world.js';
+import { createFakeStore, type FakeStore } from '../support/fake-store.js';
 import { addClient } from '../support/clients.js';
 import { checkOf } from './traffic.js';
 

@@ -1,20 +1,16 @@
 import { expect } from 'chai';
-import { BucketTable } from '../../src/state/bucket-table.js';
-import type { Client } from '../../src/state/bucket-table.js';
+import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import { decodeClients } from '../../src/state/client-format.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
-import type { RecentDecisions } from '../../src/state/recent-decisions.js';
+import { createRecentDecisions, type RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { batchItemId } from '../../src/limits/batch-item-id.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { decide } from '../../src/limits/decide/decide.js';
-import type { Verdict } from '../../src/limits/decide/decide.js';
+import { decide, type Verdict } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
 
 const DAY_MS = 86_400_000;

@@ -3,11 +3,9 @@ import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { BoundedMap } from '../../src/lib/bounded-map.js';
 import { Denials } from '../../src/limits/decide/denials.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
-import { checkOf, drive, shareOf, startRing } from './traffic.js';
-import type { Answer } from './traffic.js';
+import { checkOf, drive, shareOf, startRing, type Answer } from './traffic.js';
 
 const HOUR_MS = 3_600_000;
 const token = (limit: number, windowMs: number, capacity = limit): Rule =>

@@ -4,8 +4,7 @@ import type { Decision } from '../../src/limits/decide/decision.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { readCheck } from '../../src/server/validate/request.js';
-import { createWorld } from '../sim/world.js';
-import type { World, WorldOptions } from '../sim/world.js';
+import { createWorld, type World, type WorldOptions } from '../sim/world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
 const LIMIT = 20;

@@ -1,13 +1,10 @@
 import { expect } from 'chai';
 import type { Written } from '../../src/protocol/messages.js';
 import type { ActivePolicies } from '../../src/policy/active-policies.js';
-import { change, documentOf, NO_DOCUMENT } from '../../src/policy/policy-document.js';
-import { policyKey } from '../../src/policy/policy-entry.js';
-import type { PolicyDocument } from '../../src/policy/policy-document.js';
-import type { EntryValue } from '../../src/policy/policy-entry.js';
+import { change, documentOf, NO_DOCUMENT, type PolicyDocument } from '../../src/policy/policy-document.js';
+import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';
 import { ETCD } from '../sim/cuts.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, type World } from '../sim/world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1'];
 const TTL_MS = 2_000;

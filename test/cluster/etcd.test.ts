@@ -8,8 +8,7 @@ import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { describeCluster } from '../../src/server/http/api/cluster-view.js';
 import { ETCD } from '../sim/cuts.js';
-import { createWorld } from '../sim/world.js';
-import type { SpawnOptions, World } from '../sim/world.js';
+import { createWorld, type SpawnOptions, type World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
 import type { NodeStats } from '../../src/node/node-stats.js';
 

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { BucketTable, MARK } from '../../src/state/bucket-table.js';
-import type { Client } from '../../src/state/bucket-table.js';
+import { BucketTable, MARK, type Client } from '../../src/state/bucket-table.js';
 import { SlotIndex } from '../../src/state/slot-index.js';
 import { addBucket, Buckets, isIdle, lend, takeBack } from '../../src/limits/bucket/bucket.js';
 import { leasesFrom } from '../../src/limits/bucket/lease.js';

@@ -3,8 +3,7 @@ import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, type World } from '../sim/world.js';
 import { checkOf, startRing } from './traffic.js';
 
 const RULE = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);

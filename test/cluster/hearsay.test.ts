@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import type { DeclaredState, MemberRecord } from '../../src/protocol/messages.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, type World } from '../sim/world.js';
 
 const IDS = ['a:1', 'b:1', 'c:1'];
 

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import { createHotClients } from '../../src/node/leases/hot-clients.js';
-import { clientKey } from '../../src/limits/ring/client-hash.js';
-import type { ClientKey } from '../../src/limits/ring/client-hash.js';
+import { clientKey, type ClientKey } from '../../src/limits/ring/client-hash.js';
 
 const WINDOW_MS = 250;
 const keys = (prefix: string, count: number): ClientKey[] =>

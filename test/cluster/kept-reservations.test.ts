@@ -1,13 +1,11 @@
 import { expect } from 'chai';
-import { BucketTable } from '../../src/state/bucket-table.js';
-import type { Client } from '../../src/state/bucket-table.js';
+import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { ReservationSnapshot } from '../../src/state/client-snapshot.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { decide } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
 const TEN_MINUTES_MS = 600_000;

@@ -2,15 +2,12 @@ import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { lend } from '../../src/limits/bucket/bucket.js';
 import { decide } from '../../src/limits/decide/decide.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import type { Tamper } from '../sim/network.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
 import { mergeSnapshots, toSnapshots } from '../../src/limits/bucket/snapshot.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, type World } from '../sim/world.js';
 import { noBuckets } from '../support/rules.js';
-import { checkOf, drive, mostAbove, shareOf, startRing } from './traffic.js';
-import type { Answer } from './traffic.js';
+import { checkOf, drive, mostAbove, shareOf, startRing, type Answer } from './traffic.js';
 import type { NodeStats } from '../../src/node/node-stats.js';
 
 const HOUR_MS = 3_600_000;

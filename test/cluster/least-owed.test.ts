@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { LeastOwed } from '../../src/state/least-owed.js';
-import { lesser } from '../../src/limits/bucket/reservation.js';
-import type { Debt } from '../../src/limits/bucket/reservation.js';
+import { lesser, type Debt } from '../../src/limits/bucket/reservation.js';
 
 describe('the least that a bucket owed', () => {
   it('since any moment is the least of all that was seen since', () => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
@@ -12,13 +12,11 @@ import { Owner } from '../../src/node/decide/owner.js';
 import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
 import { Reservations } from '../../src/state/reservations.js';
-import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { BoundedMap } from '../../src/lib/bounded-map.js';
 import { Denials } from '../../src/limits/decide/denials.js';
 import { TopClients } from '../../src/limits/top-clients.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { checkOf, slidingWindow, tokenBucket } from '../support/rules.js';
 import { loneMembership } from '../support/lone-membership.js';
 

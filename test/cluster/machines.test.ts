@@ -4,8 +4,7 @@ import type { GroupLeave } from '../../src/node/leaver.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { mutate } from '../sim/mutant.js';
-import { createWorld, newNode } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, newNode, type World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
 
 /** Two machines of three members each, and one of one. */

@@ -6,8 +6,7 @@ import type { MemberRecord } from '../../src/protocol/messages.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { SUSPECT_AFTER_MS, createScaleCluster } from '../sim/scale-cluster.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { checkOf } from './traffic.js';
 
 const COUNT = 8;

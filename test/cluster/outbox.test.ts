@@ -1,11 +1,9 @@
 import { expect } from 'chai';
 import { decodeClients } from '../../src/state/client-format.js';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import { encodeMessage } from '../support/wire.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
+import { createWorld, type World } from '../sim/world.js';
 import { checkOf } from './traffic.js';
 
 /** What a peer takes: src/protocol/link/server.ts. */

@@ -3,8 +3,7 @@ import { createActivePolicies } from '../../src/policy/active-policies.js';
 import { RegistryMerge } from '../../src/node/policies/registry-merge.js';
 import type { KnownPolicies } from '../../src/membership/registry-policy-store.js';
 import type { StoreResult } from '../../src/membership/registry.js';
-import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
-import type { PolicyDocument } from '../../src/policy/policy-document.js';
+import { change, NO_DOCUMENT, type PolicyDocument } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { createFakeClock } from '../support/fake-clock.js';
 

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
-import { BucketTable } from '../../src/state/bucket-table.js';
-import type { Client } from '../../src/state/bucket-table.js';
+import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { decodeClients } from '../../src/state/client-format.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { Copies } from '../../src/state/copies.js';
@@ -10,15 +9,11 @@ import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { remaining } from '../../src/limits/bucket/bucket.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, decide } from '../../src/limits/decide/decide.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import { createCheck, decide, type Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
-import { createWorld } from '../sim/world.js';
-import type { World } from '../sim/world.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
+import { createWorld, type World } from '../sim/world.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 
 const IDS = ['a:1', 'b:1', 'c:1', 'd:1'];
 const PER_DAY = ruleOf('token-bucket', 100, 86_400_000, 100, undefined);

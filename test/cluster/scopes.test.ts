@@ -1,9 +1,7 @@
 import { expect } from 'chai';
-import { inScope, ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { inScope, ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';
-import { checkOf, drive, shareOf, startRing } from './traffic.js';
-import type { Answer } from './traffic.js';
+import { checkOf, drive, shareOf, startRing, type Answer } from './traffic.js';
 
 const HOUR_MS = 3_600_000;
 const SCOPES = [undefined, 'a', 'b'];

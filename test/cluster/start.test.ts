@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import { TokenringError } from '../../src/lib/error.js';
-import { createWorld, newNode } from '../sim/world.js';
-import type { CreateNode, World } from '../sim/world.js';
+import { createWorld, newNode, type CreateNode, type World } from '../sim/world.js';
 
 const membersAt = (world: World, id: string): readonly string[] => world.node(id).cluster.membership.ring().members;
 

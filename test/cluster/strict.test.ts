@@ -8,8 +8,7 @@ import type { PeerReply } from '../../src/protocol/peer-transport.js';
 import type { Timers } from '../../src/lib/clock.js';
 import { NO_CLIENTS } from '../support/wire.js';
 import { createAcknowledger } from '../../src/replication/acknowledger.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { createWorld } from '../sim/world.js';
 
 const TTL_MS = 2_000;

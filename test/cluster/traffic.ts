@@ -1,11 +1,9 @@
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
-import { createWorld } from '../sim/world.js';
-import type { SpawnOptions, World, WorldOptions } from '../sim/world.js';
+import { createWorld, type SpawnOptions, type World, type WorldOptions } from '../sim/world.js';
 
 /** One answer, with the virtual time of the question and of the answer. */
 export interface Answer {

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { BucketTable } from '../../src/state/bucket-table.js';
-import type { Client } from '../../src/state/bucket-table.js';
+import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { LastingClient, Store, StoreResult } from '../../src/store/store.js';
@@ -9,8 +8,7 @@ import { createRecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { WriteBehind } from '../../src/node/durability/write-behind.js';
 import { addClient } from '../support/clients.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { owing } from '../support/stored.js';
 import { loneMembership } from '../support/lone-membership.js';
 

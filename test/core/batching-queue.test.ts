@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { BatchingQueue } from '../../src/lib/batching-queue.js';
-import type { Batch } from '../../src/lib/batching-queue.js';
+import { BatchingQueue, type Batch } from '../../src/lib/batching-queue.js';
 import { createFakeTime } from '../support/fake-time.js';
 
 const OVERDUE_MS = 250;

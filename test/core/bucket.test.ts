@@ -16,8 +16,9 @@ import {
   takeBack,
   usedUp,
   waitMs,
+  type Bucket,
+  type Buckets,
 } from '../../src/limits/bucket/bucket.js';
-import type { Bucket, Buckets } from '../../src/limits/bucket/bucket.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 
 const lease = (tokens: number, endMs: number, id = 'a') => ({ id, tokens, endMs, spent: undefined });

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { decide } from '../../src/limits/decide/decide.js';
-import type { Verdict } from '../../src/limits/decide/decide.js';
+import { decide, type Verdict } from '../../src/limits/decide/decide.js';
 import { costOf, histories, rules, severalRules, timeOf } from '../support/histories.js';
 import {
   ask,

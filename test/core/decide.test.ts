@@ -1,12 +1,17 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { isIdle } from '../../src/limits/bucket/bucket.js';
-import type { Buckets } from '../../src/limits/bucket/bucket.js';
-import { decide } from '../../src/limits/decide/decide.js';
-import type { LimitStats, Verdict } from '../../src/limits/decide/decide.js';
+import { isIdle, type Buckets } from '../../src/limits/bucket/bucket.js';
+import { decide, type LimitStats, type Verdict } from '../../src/limits/decide/decide.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
-import { changingRules, costOf, histories, severalRules, timeOf, unsteadyHistories } from '../support/histories.js';
-import type { Step } from '../support/histories.js';
+import {
+  changingRules,
+  costOf,
+  histories,
+  severalRules,
+  timeOf,
+  unsteadyHistories,
+  type Step,
+} from '../support/histories.js';
 import { ask, checkOf, drain, noBuckets, slidingWindow, tokenBucket, tryAsk } from '../support/rules.js';
 
 /** Asks as the history tells, its units those of each rule in turn; `look` sees every answer and what is left behind it. */

@@ -1,7 +1,12 @@
 import { expect } from 'chai';
 import { isClientId } from '../../src/limits/client-id.js';
-import { defaultClientId, envoyDomainOf, findRule } from '../../src/policy/envoy-table.js';
-import type { DescriptorEntry, EnvoyRuleText } from '../../src/policy/envoy-table.js';
+import {
+  defaultClientId,
+  envoyDomainOf,
+  findRule,
+  type DescriptorEntry,
+  type EnvoyRuleText,
+} from '../../src/policy/envoy-table.js';
 
 const entriesOf = (...pairs: string[]): DescriptorEntry[] =>
   pairs.map((pair) => {

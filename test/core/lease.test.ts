@@ -1,8 +1,15 @@
 import { expect } from 'chai';
-import { lend, remaining, resetMs, advance, takeBack, waitMs } from '../../src/limits/bucket/bucket.js';
-import type { Bucket } from '../../src/limits/bucket/bucket.js';
-import { addLease, endLeases, endOf, leasesFrom, leftMs, mergeLeases } from '../../src/limits/bucket/lease.js';
-import type { Lease, Leases } from '../../src/limits/bucket/lease.js';
+import { lend, remaining, resetMs, advance, takeBack, waitMs, type Bucket } from '../../src/limits/bucket/bucket.js';
+import {
+  addLease,
+  endLeases,
+  endOf,
+  leasesFrom,
+  leftMs,
+  mergeLeases,
+  type Lease,
+  type Leases,
+} from '../../src/limits/bucket/lease.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 

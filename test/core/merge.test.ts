@@ -1,11 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { lend, merge, remaining, advance, takeBack } from '../../src/limits/bucket/bucket.js';
-import type { Bucket } from '../../src/limits/bucket/bucket.js';
-import { compareStrictness, MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
-import { changingRules, costOf, histories, timeOf } from '../support/histories.js';
-import type { Step } from '../support/histories.js';
+import { lend, merge, remaining, advance, takeBack, type Bucket } from '../../src/limits/bucket/bucket.js';
+import { compareStrictness, MAX_WINDOW_MS, type Rule } from '../../src/limits/bucket/rule.js';
+import { changingRules, costOf, histories, timeOf, type Step } from '../support/histories.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 
 /** A node's copy of the bucket: what its own history has made of it by `nowMs`. */

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { rulesFor } from '../../src/policy/policy.js';
-import type { PolicySet } from '../../src/policy/policy.js';
+import { rulesFor, type PolicySet } from '../../src/policy/policy.js';
 import { readWritten, writtenOf } from '../../src/policy/policy-text.js';
 import {
   assembling,
@@ -26,12 +25,10 @@ import {
   policySetOf,
   preparing,
   tierKey,
+  type PolicyDocument,
 } from '../../src/policy/policy-document.js';
-import { lineOf, policyKey } from '../../src/policy/policy-entry.js';
-import type { PolicyDocument } from '../../src/policy/policy-document.js';
-import type { Entry, EntryValue } from '../../src/policy/policy-entry.js';
-import { checkPolicyFile, entriesOf } from '../../src/policy/policy-file.js';
-import type { PolicyFileText } from '../../src/policy/policy-file.js';
+import { lineOf, policyKey, type Entry, type EntryValue } from '../../src/policy/policy-entry.js';
+import { checkPolicyFile, entriesOf, type PolicyFileText } from '../../src/policy/policy-file.js';
 import { finish } from '../../src/lib/steps.js';
 import { findRule } from '../../src/policy/envoy-table.js';
 

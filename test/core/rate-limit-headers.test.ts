@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { rateLimitHeaders } from '../../src/limits/request/rate-limit-headers.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import { slidingWindow, tokenBucket } from '../support/rules.js';
 
 const ALLOWED: Decision = {

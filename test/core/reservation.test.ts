@@ -8,12 +8,10 @@ import {
   reserve,
   settleReservation,
   settleSnapshots,
+  type Reservation,
 } from '../../src/limits/bucket/reservation.js';
-import type { Reservation } from '../../src/limits/bucket/reservation.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
-import { toSnapshots } from '../../src/limits/bucket/snapshot.js';
-import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
+import { toSnapshots, type Snapshot } from '../../src/limits/bucket/snapshot.js';
 
 const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 100, undefined);
 const SLIDING = ruleOf('sliding-window', 100, 3_200, 100, undefined);

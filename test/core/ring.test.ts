@@ -3,8 +3,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { memberPoints } from '../../src/limits/ring/member-points.js';
-import { makeRing, pointOf } from '../../src/limits/ring/ring.js';
-import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
+import { makeRing, pointOf, type NodeId, type Ring } from '../../src/limits/ring/ring.js';
 import { createRing, prepareRing } from '../../src/limits/ring/rings.js';
 
 const POINTS = 2048;

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { lend, takeBack } from '../../src/limits/bucket/bucket.js';
-import type { Buckets } from '../../src/limits/bucket/bucket.js';
+import { lend, takeBack, type Buckets } from '../../src/limits/bucket/bucket.js';
 import { agedBy, joinAged, mergeSnapshots, toLastingState, toSnapshots } from '../../src/limits/bucket/snapshot.js';
 import { ask, noBuckets, slidingWindow, tokenBucket } from '../support/rules.js';
 

@@ -2,8 +2,7 @@ import { expect } from 'chai';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createSummary } from '../../src/lib/space-saving.js';
-import type { Summary } from '../../src/lib/space-saving.js';
+import { createSummary, type Summary } from '../../src/lib/space-saving.js';
 import { TopClients, mergeTop } from '../../src/limits/top-clients.js';
 import { createRandom } from '../sim/random.js';
 

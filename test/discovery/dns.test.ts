@@ -1,9 +1,7 @@
 import { expect } from 'chai';
 import type { Log } from '../../src/lib/log.js';
-import { createDnsDiscovery } from '../../src/membership/discovery/dns.js';
-import type { DnsAddress } from '../../src/membership/discovery/dns.js';
-import { createFakeClock } from '../support/fake-clock.js';
-import type { FakeClock } from '../support/fake-clock.js';
+import { createDnsDiscovery, type DnsAddress } from '../../src/membership/discovery/dns.js';
+import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 
 type Resolve = (name: string) => Promise<readonly DnsAddress[]>;
 

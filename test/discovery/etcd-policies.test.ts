@@ -2,14 +2,18 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import type { StoredPolicies, StoreResult } from '../../src/membership/registry.js';
-import { change, MAX_ENTRIES, NO_DOCUMENT, overrideKey, tierKey } from '../../src/policy/policy-document.js';
-import { policyKey } from '../../src/policy/policy-entry.js';
-import type { PolicyDocument } from '../../src/policy/policy-document.js';
-import type { EntryValue } from '../../src/policy/policy-entry.js';
+import {
+  change,
+  MAX_ENTRIES,
+  NO_DOCUMENT,
+  overrideKey,
+  tierKey,
+  type PolicyDocument,
+} from '../../src/policy/policy-document.js';
+import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';
 import { createEtcdRegistry } from '../../src/membership/discovery/etcd.js';
 import { MAX_DOCUMENT_BYTES } from '../../src/membership/discovery/etcd-policies.js';
-import { startEtcd } from './etcd-process.js';
-import type { EtcdCluster } from './etcd-process.js';
+import { startEtcd, type EtcdCluster } from './etcd-process.js';
 import { eventually } from '../support/eventually.js';
 import { describeWith } from '../support/programs.js';
 

@@ -4,11 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Change, Registration, Registry } from '../../src/membership/registry.js';
-import { createEtcdRegistry } from '../../src/membership/discovery/etcd.js';
-import type { EtcdRegistryOptions } from '../../src/membership/discovery/etcd.js';
+import { createEtcdRegistry, type EtcdRegistryOptions } from '../../src/membership/discovery/etcd.js';
 import { createAuthority } from '../peer/certificates.js';
-import { startEtcd } from './etcd-process.js';
-import type { EtcdCluster } from './etcd-process.js';
+import { startEtcd, type EtcdCluster } from './etcd-process.js';
 import { eventually } from '../support/eventually.js';
 import { describeWith } from '../support/programs.js';
 

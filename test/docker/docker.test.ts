@@ -1,10 +1,8 @@
 import { expect } from 'chai';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startCaller } from './caller.js';
-import type { Answered, Caller } from './caller.js';
-import { findEngine, succeed } from './engine.js';
-import type { Engine, Ran } from './engine.js';
+import { startCaller, type Answered, type Caller } from './caller.js';
+import { findEngine, succeed, type Engine, type Ran } from './engine.js';
 import { admittedOver, failures, underLoad, WINDOW } from './load.js';
 import { fetchPages } from './pages.js';
 import { pending } from '../support/programs.js';

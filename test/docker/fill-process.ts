@@ -2,8 +2,7 @@
 // namespace, say. Arguments: seconds, and the public ports.
 // Prints one JSON line: what was asked, and how decisions went on meanwhile.
 import { once } from 'node:events';
-import { connect } from 'node:net';
-import type { Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 

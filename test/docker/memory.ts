@@ -11,8 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { memoryBounds } from '../../src/app/settings/memory-budget.js';
-import { findEngine, succeed } from './engine.js';
-import type { Engine } from './engine.js';
+import { findEngine, succeed, type Engine } from './engine.js';
 import type { Filled } from './fill-process.js';
 
 const IMAGE = 'tokenring';

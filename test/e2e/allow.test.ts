@@ -1,14 +1,12 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { liveNode, newClient } from '../support/http.js';
-import { killAll, tokenring } from './processes.js';
-import type { Ended } from './processes.js';
+import { killAll, tokenring, type Ended } from './processes.js';
 
 describe('tokenring allow', function () {
   this.timeout(60_000);

@@ -4,12 +4,10 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createClient } from '../../src/client/index.js';
-import { Latencies, ServiceLoadWatch } from '../../src/client/load-watch.js';
-import type { LoadWatch, LoadWatchOptions } from '../../src/client/load-watch.js';
+import { Latencies, ServiceLoadWatch, type LoadWatch, type LoadWatchOptions } from '../../src/client/load-watch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import type { LoadReport } from '../../src/limits/request/load-report.js';
-import { createFakeTime } from '../support/fake-time.js';
-import type { FakeTime } from '../support/fake-time.js';
+import { createFakeTime, type FakeTime } from '../support/fake-time.js';
 import { startTestRing } from '../support/ring.js';
 
 describe('latencies of an interval', () => {

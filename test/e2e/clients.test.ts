@@ -8,8 +8,7 @@ import { startNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { ALONE, liveNode, newClient } from '../support/http.js';
 import { freePort } from '../support/ports.js';
-import { describeWith, need } from '../support/programs.js';
-import type { Program } from '../support/programs.js';
+import { describeWith, need, type Program } from '../support/programs.js';
 
 const run = promisify(execFile);
 const page = readFileSync('docs/clients.md', 'utf8');

@@ -2,8 +2,7 @@ import { expect } from 'chai';
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { flag, SETTINGS, variable } from '../../src/app/settings/setting-table.js';
@@ -11,8 +10,7 @@ import { VERSION } from '../../src/lib/version.js';
 import { freshDist } from '../support/dist.js';
 import { eventually } from '../support/eventually.js';
 import { liveNode, newClient } from '../support/http.js';
-import { killAll, tokenring } from './processes.js';
-import type { Ended } from './processes.js';
+import { killAll, tokenring, type Ended } from './processes.js';
 import { need } from '../support/programs.js';
 
 /** Without what this process is started with. */

@@ -9,13 +9,11 @@ import type { AxeResults } from 'axe-core';
 import type { Locator, Page } from 'playwright-core';
 import { DURATION_BOUNDS, SOURCES } from '../../src/limits/decide/decision.js';
 import type { RunningNode } from '../../src/app/main.js';
-import { startChromium } from '../support/chromium.js';
-import type { Chromium, WatchedPage } from '../support/chromium.js';
+import { startChromium, type Chromium, type WatchedPage } from '../support/chromium.js';
 import { startStub } from '../support/dashboard-stub.js';
 import { allow, call, liveNode, newClient, post } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
-import { killAll, serve } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, serve, type Program } from './processes.js';
 import { describeWith } from '../support/programs.js';
 
 const TOKEN = 'the-admin-token';

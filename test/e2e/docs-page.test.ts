@@ -2,8 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { expect } from 'chai';
 import type { Locator } from 'playwright-core';
 import type { RunningNode } from '../../src/app/main.js';
-import { startChromium } from '../support/chromium.js';
-import type { Chromium, WatchedPage } from '../support/chromium.js';
+import { startChromium, type Chromium, type WatchedPage } from '../support/chromium.js';
 import { call, liveNode } from '../support/http.js';
 import { describeWith } from '../support/programs.js';
 

@@ -4,11 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { startEtcd } from '../discovery/etcd-process.js';
-import type { EtcdCluster } from '../discovery/etcd-process.js';
+import { startEtcd, type EtcdCluster } from '../discovery/etcd-process.js';
 import { createGate } from './gate.js';
-import { killAll, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, tokenring, type Program } from './processes.js';
 import { eventually } from '../support/eventually.js';
 import { describeWith } from '../support/programs.js';
 

@@ -1,10 +1,8 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startEtcd } from '../discovery/etcd-process.js';
-import type { EtcdCluster } from '../discovery/etcd-process.js';
+import { startEtcd, type EtcdCluster } from '../discovery/etcd-process.js';
 import { createGate } from './gate.js';
-import { killAll, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, tokenring, type Program } from './processes.js';
 import { describeWith } from '../support/programs.js';
 
 const LIMIT = 5;

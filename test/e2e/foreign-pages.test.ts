@@ -1,9 +1,8 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import type { RunningNode } from '../../src/app/main.js';
-import { startChromium } from '../support/chromium.js';
+import { startChromium, type Chromium } from '../support/chromium.js';
 import { describeWith } from '../support/programs.js';
-import type { Chromium } from '../support/chromium.js';
 import { allow, liveNode, newClient } from '../support/http.js';
 
 describeWith('a page of another site in a browser', 'chromium', function () {

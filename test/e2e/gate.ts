@@ -1,5 +1,4 @@
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 /** Stands between one node and etcd, and can cut it off: what is open breaks, and nothing is let through. */
 export async function createGate(endpoint: string): Promise<{ endpoint: string; cut(): void; close(): void }> {

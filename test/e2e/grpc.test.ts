@@ -1,20 +1,16 @@
 import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:http2';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, status } from '@grpc/grpc-js';
 import { expect } from 'chai';
-import { certificateFiles, createAuthority } from '../peer/certificates.js';
-import type { Identity } from '../peer/certificates.js';
-import { codeOf, descriptor, grpcClient, requestSerialize } from '../support/grpc.js';
-import type { Answered, GrpcClient } from '../support/grpc.js';
+import { certificateFiles, createAuthority, type Identity } from '../peer/certificates.js';
+import { codeOf, descriptor, grpcClient, requestSerialize, type Answered, type GrpcClient } from '../support/grpc.js';
 import { freePorts } from '../support/ports.js';
-import { killAll, serve, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, serve, tokenring, type Program } from './processes.js';
 import { need } from '../support/programs.js';
 
 const OK = 1;

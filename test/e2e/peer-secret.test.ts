@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePorts } from '../support/ports.js';
-import { killAll, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, tokenring, type Program } from './processes.js';
 
 const CLIENTS = 30;
 const LIMIT = 5;

@@ -12,10 +12,8 @@ import { command, connectResp, wireOf } from '../resp/wire.js';
 import { eventually } from '../support/eventually.js';
 import { newClient } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
-import { killAll, serve, tokenring } from './processes.js';
-import type { Program } from './processes.js';
-import { need } from '../support/programs.js';
-import type { Program as Wanted } from '../support/programs.js';
+import { killAll, serve, tokenring, type Program } from './processes.js';
+import { need, type Program as Wanted } from '../support/programs.js';
 
 const PIPELINE = 64;
 /**

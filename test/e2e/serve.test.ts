@@ -2,8 +2,7 @@ import { expect } from 'chai';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connect } from '../http/wire.js';
-import type { Wire } from '../http/wire.js';
+import { connect, type Wire } from '../http/wire.js';
 import { expectProblem } from '../support/http.js';
 import { killAll, serve, tokenring } from './processes.js';
 

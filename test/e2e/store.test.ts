@@ -1,19 +1,15 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createServer as createTlsServer } from 'node:tls';
-import type { TLSSocket } from 'node:tls';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { createAuthority } from '../peer/certificates.js';
 import { freePort } from '../support/ports.js';
-import { startValkey } from '../support/valkey.js';
-import type { Valkey } from '../support/valkey.js';
-import { killAll, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { startValkey, type Valkey } from '../support/valkey.js';
+import { killAll, tokenring, type Program } from './processes.js';
 import { describeWith } from '../support/programs.js';
 
 describe('tokenring serve with a store', function () {

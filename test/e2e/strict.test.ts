@@ -3,12 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startEtcd } from '../discovery/etcd-process.js';
-import type { EtcdCluster } from '../discovery/etcd-process.js';
+import { startEtcd, type EtcdCluster } from '../discovery/etcd-process.js';
 import { freePorts } from '../support/ports.js';
 import { startValkey } from '../support/valkey.js';
-import { killAll, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, tokenring, type Program } from './processes.js';
 import { need } from '../support/programs.js';
 
 const LIMIT = 5;

@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,11 +8,9 @@ import { createClient } from '../../src/client/index.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { ClusterDescription } from '../../src/server/http/api/cluster-view.js';
 import { CLOSE, connect, exchange, frame, JSON_CLOSE } from '../http/wire.js';
-import { expectProblem } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { expectProblem, type Answer } from '../support/http.js';
 import { freePorts } from '../support/ports.js';
-import { killAll, serve, tokenring } from './processes.js';
-import type { Program } from './processes.js';
+import { killAll, serve, tokenring, type Program } from './processes.js';
 
 type Group = Program & { readonly port: number };
 

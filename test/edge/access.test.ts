@@ -3,12 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import { createAccess, digestOf } from '../../src/server/edge/access/access.js';
-import type { Role } from '../../src/server/edge/access/access.js';
+import { createAccess, digestOf, type Role } from '../../src/server/edge/access/access.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { readTokenFile, withAdminToken } from '../../src/server/edge/access/token-file.js';
-import { startNode } from '../../src/app/main.js';
-import type { RunningNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings, SettingsError } from '../../src/app/settings/settings.js';
 import { call, expectProblem, newClient } from '../support/http.js';
 

@@ -1,9 +1,13 @@
 import { EventEmitter, once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Server, Socket } from 'node:net';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { expect } from 'chai';
-import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
-import type { ConnectionBounds, ConnectionState, OpenConnection } from '../../src/server/edge/connections.js';
+import {
+  Connections,
+  DEFAULT_BOUNDS,
+  type ConnectionBounds,
+  type ConnectionState,
+  type OpenConnection,
+} from '../../src/server/edge/connections.js';
 import { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { eventually } from '../support/eventually.js';

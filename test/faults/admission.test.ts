@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { overAdmissions, overAdmitted } from './admission.js';
-import type { Admission } from './admission.js';
+import { overAdmissions, overAdmitted, type Admission } from './admission.js';
 import type { AskedRule } from './clients.js';
 
 const BUCKET: AskedRule = { algorithm: 'token-bucket', limit: 10, windowMs: 1_000, capacity: 10 };

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import type { CheckName } from '../sim/checker.js';
 import type { Statement } from '../sim/history.js';
-import { asAt, checkedFigures, violationsOf } from './checked.js';
-import type { Checked } from './checked.js';
+import { asAt, checkedFigures, violationsOf, type Checked } from './checked.js';
 import { createClients } from './clients.js';
 import type { Asked } from './history.js';
 

@@ -4,15 +4,12 @@ import type { Decision } from '../../src/limits/decide/decision.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { check } from '../sim/checker.js';
-import type { Violation } from '../sim/checker.js';
+import { check, type Violation } from '../sim/checker.js';
 import type * as sim from '../sim/history.js';
 import type { AskedClient } from './clients.js';
-import { isDecision } from './history.js';
-import type { Asked, History } from './history.js';
+import { isDecision, type Asked, type History } from './history.js';
 import { INTERVAL_MS, SUSPECT_AFTER_MS } from './pace.js';
-import { figure } from './verdict.js';
-import type { Figure } from './verdict.js';
+import { figure, type Figure } from './verdict.js';
 
 /** What real nodes were asked and did, with all that the simulator's checker wants to know. */
 export interface Checked {

@@ -2,8 +2,7 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Network } from './network.js';
-import { start } from './processes.js';
-import type { Started } from './processes.js';
+import { start, type Started } from './processes.js';
 
 export const PORT = 8080;
 export const PEER_PORT = 9080;

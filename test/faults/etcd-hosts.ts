@@ -1,7 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startEtcd } from '../discovery/etcd-process.js';
-import type { EtcdCluster } from '../discovery/etcd-process.js';
+import { startEtcd, type EtcdCluster } from '../discovery/etcd-process.js';
 import type { Host } from './network.js';
 
 /** A real etcd whose members are on hosts of their own, each reached only from there and from those that are not cut off. */

@@ -6,12 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { freshDist } from '../support/dist.js';
-import { createCluster } from './cluster.js';
-import type { Cluster } from './cluster.js';
-import { startEtcdOn } from './etcd-hosts.js';
-import type { EtcdOnHosts } from './etcd-hosts.js';
-import { createNamespaces } from './namespaces.js';
-import type { CuttableNetwork } from './namespaces.js';
+import { createCluster, type Cluster } from './cluster.js';
+import { startEtcdOn, type EtcdOnHosts } from './etcd-hosts.js';
+import { createNamespaces, type CuttableNetwork } from './namespaces.js';
 import { missingTool } from './tools.js';
 import { pending } from '../support/programs.js';
 

@@ -2,10 +2,8 @@
 import { appendFileSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { OptionError, readOptions, USAGE } from './options.js';
-import type { FaultsOptions } from './options.js';
-import { runJudged } from './row.js';
-import type { Row } from './row.js';
+import { OptionError, readOptions, USAGE, type FaultsOptions } from './options.js';
+import { runJudged, type Row } from './row.js';
 import { ROWS } from './rows.js';
 import { heading, line, remarks } from './table.js';
 import { missingTool } from './tools.js';

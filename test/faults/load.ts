@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import type { GeneratorOptions } from './generator.js';
-import { readHistory } from './history.js';
-import type { History } from './history.js';
+import { readHistory, type History } from './history.js';
 import type { Host } from './network.js';
 import { start } from './processes.js';
 import type { Call, CallName, Calls, Got, Reply } from './protocol.js';

@@ -6,8 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createNamespaces } from './namespaces.js';
 import type { Network } from './network.js';
-import { run, start, undoAtEnd } from './processes.js';
-import type { Started } from './processes.js';
+import { run, start, undoAtEnd, type Started } from './processes.js';
 
 /** Namespaces whose nodes reach each other over wires that lose and delay packets, and the load over good ones. */
 export interface LossyNetwork extends Network {

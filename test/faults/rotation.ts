@@ -1,6 +1,5 @@
 import { machineMs } from './history.js';
-import { createHttpClient } from './http-client.js';
-import type { HttpClient } from './http-client.js';
+import { createHttpClient, type HttpClient } from './http-client.js';
 import type { Got } from './protocol.js';
 
 const POLL_INTERVAL_MS = 100;

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { missed } from './verdict.js';
 import type { Tool } from './tools.js';
-import { BusyError } from './stage.js';
-import type { RunOptions, StageResult } from './stage.js';
+import { BusyError, type RunOptions, type StageResult } from './stage.js';
 
 /** One line of the table: a fault, and what it may do. */
 export interface Row {

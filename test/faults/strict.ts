@@ -1,15 +1,11 @@
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { checkAgreement } from '../sim/check-agreement.js';
 import { checkAnswers } from '../sim/check-answers.js';
-import { checkNoneAbove, checkOneSide } from '../sim/check-strict.js';
-import type { Cut } from '../sim/check-strict.js';
+import { checkNoneAbove, checkOneSide, type Cut } from '../sim/check-strict.js';
 import { cutsOf, ETCD } from '../sim/cuts.js';
-import { historyOf, told } from './checked.js';
-import type { Checked } from './checked.js';
-import { HOUR_MS } from './clients.js';
-import type { AskedClient } from './clients.js';
-import { figure } from './verdict.js';
-import type { Figure } from './verdict.js';
+import { historyOf, told, type Checked } from './checked.js';
+import { HOUR_MS, type AskedClient } from './clients.js';
+import { figure, type Figure } from './verdict.js';
 
 /** Hosts: those of the nodes come first, then those of etcd. */
 export const NODES = 5;

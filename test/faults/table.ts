@@ -1,5 +1,4 @@
-import type { Figure, RowResult } from './verdict.js';
-import { missed } from './verdict.js';
+import { missed, type Figure, type RowResult } from './verdict.js';
 
 export function heading(): string {
   return '| fault | failed requests | admitted over the limit | back to normal | |\n|---|---|---|---|---|\n';

@@ -1,7 +1,6 @@
 import { overAdmissions, sum } from './admission.js';
 import type { AskedClient } from './clients.js';
-import { isDecision, machineMs } from './history.js';
-import type { Asked, History } from './history.js';
+import { isDecision, machineMs, type Asked, type History } from './history.js';
 
 /** One figure of a row, what it may be, and whether it is. */
 export interface Figure {

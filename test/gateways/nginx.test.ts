@@ -7,8 +7,7 @@ import type { RunningNode } from '../../src/app/main.js';
 import { allow, call } from '../support/http.js';
 import { freePort } from '../support/ports.js';
 import { documented } from './documented.js';
-import { sendFrom, startDocumentedNginx, startLimiter, startService } from './stage.js';
-import type { Gateway, Service } from './stage.js';
+import { sendFrom, startDocumentedNginx, startLimiter, startService, type Gateway, type Service } from './stage.js';
 import { describeWith } from '../support/programs.js';
 
 async function askFrom(address: string, port: number, path = '/'): Promise<number> {

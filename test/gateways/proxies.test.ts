@@ -1,5 +1,4 @@
-import { createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/app/main.js';
 import { allow, call } from '../support/http.js';
@@ -14,8 +13,11 @@ import {
   startDocumentedNginx,
   startLimiter,
   startService,
+  type Change,
+  type Gateway,
+  type Service,
+  type StartGateway,
 } from './stage.js';
-import type { Change, Gateway, Service, StartGateway } from './stage.js';
 
 interface Proxy {
   readonly start: StartGateway;

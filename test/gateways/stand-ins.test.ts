@@ -5,10 +5,8 @@ import type { RunningNode } from '../../src/app/main.js';
 import { allow, call } from '../support/http.js';
 import { freePort } from '../support/ports.js';
 import { documentedApisix, documentedEnvoy, documentedTraefik } from './documented.js';
-import { startLimiter, startService } from './stage.js';
-import type { Service } from './stage.js';
-import { startApisix, startEnvoy, startTraefik } from './stand-ins.js';
-import type { ApisixConfiguration, StandIn } from './stand-ins.js';
+import { startLimiter, startService, type Service } from './stage.js';
+import { startApisix, startEnvoy, startTraefik, type ApisixConfiguration, type StandIn } from './stand-ins.js';
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 

@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { parseAllDocuments } from 'yaml';
 import { envoyDomainOf, findRule } from '../../src/policy/envoy-table.js';
-import { checkPolicyFile } from '../../src/policy/policy-file.js';
-import type { PolicyFileText } from '../../src/policy/policy-file.js';
+import { checkPolicyFile, type PolicyFileText } from '../../src/policy/policy-file.js';
 
 const [, from = ''] = readFileSync('docs/protocols.md', 'utf8').split("\n## Envoy's rate limit service\n");
 const [section = ''] = from.split('\n## ');

@@ -11,8 +11,7 @@ import {
   writeHealthCheckResponse,
   writeRateLimitResponse,
 } from '../../src/server/grpc/messages.js';
-import { PUBLISHED, requestSerialize, responseDeserialize } from '../support/grpc.js';
-import type { Answered } from '../support/grpc.js';
+import { PUBLISHED, requestSerialize, responseDeserialize, type Answered } from '../support/grpc.js';
 import { createRandom } from '../sim/random.js';
 
 const bytes = (...parts: (number | string)[]): Buffer =>

@@ -2,13 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { status } from '@grpc/grpc-js';
-import type { ServiceError } from '@grpc/grpc-js';
+import { status, type ServiceError } from '@grpc/grpc-js';
 import { digestOf } from '../../src/server/edge/access/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { call, liveNode, newClient } from '../support/http.js';
-import { codeOf, descriptor, grpcClient } from '../support/grpc.js';
-import type { Answered, GrpcClient } from '../support/grpc.js';
+import { codeOf, descriptor, grpcClient, type Answered, type GrpcClient } from '../support/grpc.js';
 
 const OK = 1;
 const OVER_LIMIT = 2;

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { SOURCES } from '../../src/limits/decide/decision.js';
-import type { Decision } from '../../src/limits/decide/decision.js';
+import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { asciiJson } from '../../src/lib/ascii-json.js';
 import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';

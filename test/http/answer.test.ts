@@ -1,15 +1,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { SOURCES } from '../../src/limits/decide/decision.js';
-import type { Decision } from '../../src/limits/decide/decision.js';
+import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { rateLimitHeaders } from '../../src/limits/request/rate-limit-headers.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { readCheck } from '../../src/server/validate/request.js';
 import type { RunningNode } from '../../src/app/main.js';
-import { decisionOf, liveNode, newClient, post } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { decisionOf, liveNode, newClient, post, type Answer } from '../support/http.js';
 
 /** The items of a structured field (RFC 9651) whose members are strings with whole numbers for parameters. */
 function readField(text: string | string[] | undefined): { name: string; figures: Record<string, number> }[] {

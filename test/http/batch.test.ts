@@ -2,8 +2,15 @@ import { expect } from 'chai';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { BatchAnswerSchema } from '../../src/server/validate/schema.js';
 import type { RunningNode } from '../../src/app/main.js';
-import { expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
-import type { Answer, ProblemBody } from '../support/http.js';
+import {
+  expectProblem,
+  expectShape,
+  liveNode,
+  newClient,
+  post,
+  type Answer,
+  type ProblemBody,
+} from '../support/http.js';
 import { MIB } from './memory.js';
 
 type Result = Decision & { error?: ProblemBody };

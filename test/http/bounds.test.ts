@@ -1,15 +1,13 @@
 import { expect } from 'chai';
 import { EventEmitter, once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { connect as connectTo, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { connect as connectTo, createServer, type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { deciderOf } from '../support/batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { Api } from '../../src/server/http/api/api.js';
-import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
-import type { ConnectionBounds } from '../../src/server/edge/connections.js';
+import { Connections, DEFAULT_BOUNDS, type ConnectionBounds } from '../../src/server/edge/connections.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
@@ -19,8 +17,7 @@ import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
 import { MIB } from './memory.js';
-import { connect, exchange, frame } from './wire.js';
-import type { Wire } from './wire.js';
+import { connect, exchange, frame, type Wire } from './wire.js';
 
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 const BIG = 64 * MIB;

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import { ClientSchema } from '../../src/server/validate/schema.js';
 import type { RunningNode } from '../../src/app/main.js';
-import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER, type Answer } from '../support/http.js';
 
 const TOKEN = 'the-Admin.token_7';
 

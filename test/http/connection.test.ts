@@ -1,8 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/app/main.js';
-import { decisionOf, expectProblem, liveNode, newClient } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { decisionOf, expectProblem, liveNode, newClient, type Answer } from '../support/http.js';
 import { connect, exchange, frame } from './wire.js';
 
 const JSON_TYPE = 'Content-Type: application/json\r\n';

@@ -8,8 +8,7 @@ import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { Turns } from '../../src/server/edge/turns.js';
 import { NO_DECISIONS } from '../support/decisions.js';
-import { call, expectProblem } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { call, expectProblem, type Answer } from '../support/http.js';
 
 /** The answer of an API to a request, before it is closed. */
 async function answerOf(parts: object, path: string): Promise<Answer> {

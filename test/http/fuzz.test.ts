@@ -2,11 +2,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/app/main.js';
-import { allow, call, expectProblem, liveNode, parse } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { allow, call, expectProblem, liveNode, parse, type Answer } from '../support/http.js';
 import { createRandom } from '../sim/random.js';
-import { CANARY, fuzzRequest } from './fuzz-requests.js';
-import type { FuzzRequest } from './fuzz-requests.js';
+import { CANARY, fuzzRequest, type FuzzRequest } from './fuzz-requests.js';
 import { bytesInUse, MIB } from './memory.js';
 import { connect } from './wire.js';
 

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { digestOf } from '../../src/server/edge/access/access.js';
 import type { RunningNode } from '../../src/app/main.js';
-import { allow, call, expectProblem, expectShape, liveNode, newClient } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { allow, call, expectProblem, expectShape, liveNode, newClient, type Answer } from '../support/http.js';
 import { GatewayDecisionSchema } from '../../src/server/validate/schema.js';
 import { CLOSE, exchange, frame } from './wire.js';
 

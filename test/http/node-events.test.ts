@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { NodeEvents } from '../../src/server/http/api/node-events.js';
-import type { NodeEvent } from '../../src/server/http/api/node-events.js';
+import { NodeEvents, type NodeEvent } from '../../src/server/http/api/node-events.js';
 
 const SILENT = { info: () => undefined, warn: () => undefined };
 const textsOf = (events: readonly NodeEvent[]): string[] => events.map(({ text }) => text);

@@ -3,8 +3,7 @@ import { expect } from 'chai';
 import { StatsSchema, TopSchema } from '../../src/server/validate/schema.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { createClient } from '../../src/client/index.js';
-import type { Answer } from '../support/http.js';
-import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER } from '../support/http.js';
+import { allow, call, expectProblem, expectShape, liveNode, newClient, OWNER, type Answer } from '../support/http.js';
 
 interface Top {
   readonly clients: readonly Static<typeof TopSchema>['clients'][number][];

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { createServer } from 'node:http';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createCounters } from '../../src/server/edge/counters.js';
 import { OnceJoined } from '../../src/server/http/once-joined.js';

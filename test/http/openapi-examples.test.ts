@@ -1,9 +1,7 @@
-import { Ajv2020 } from 'ajv/dist/2020.js';
-import type { ValidateFunction } from 'ajv/dist/2020.js';
+import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import { expect } from 'chai';
 import type { RunningNode } from '../../src/app/main.js';
-import { call, liveNode, parse } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { call, liveNode, parse, type Answer } from '../support/http.js';
 
 interface Content {
   readonly schema: object;

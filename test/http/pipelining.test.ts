@@ -1,11 +1,9 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { connect as connectTo } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { connect as connectTo, type AddressInfo, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
-import { createCounters } from '../../src/server/edge/counters.js';
-import type { Counters } from '../../src/server/edge/counters.js';
+import { createCounters, type Counters } from '../../src/server/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';

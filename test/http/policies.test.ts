@@ -10,11 +10,19 @@ import {
   PolicySchema,
   TierSchema,
 } from '../../src/server/validate/policy-schema.js';
-import { startNode } from '../../src/app/main.js';
-import type { RunningNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings, SettingsError } from '../../src/app/settings/settings.js';
-import { allow, call, decisionOf, expectProblem, expectShape, liveNode, newClient, post } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import {
+  allow,
+  call,
+  decisionOf,
+  expectProblem,
+  expectShape,
+  liveNode,
+  newClient,
+  post,
+  type Answer,
+} from '../support/http.js';
 import { freePort } from '../support/ports.js';
 
 const TOKEN = 'the-admin-token';

@@ -1,18 +1,15 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createArrivingBytes } from '../../src/server/edge/arriving.js';
 import { createCounters } from '../../src/server/edge/counters.js';
-import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
-import type { ServerTimeouts } from '../../src/server/http/server.js';
+import { createPublicServer, DEFAULT_TIMEOUTS, type ServerTimeouts } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
-import { connect, exchange } from './wire.js';
-import type { Wire } from './wire.js';
+import { connect, exchange, type Wire } from './wire.js';
 
 const LONG_MS = 60_000;
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';

@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import type { IncomingHttpHeaders } from 'node:http';
-import { parse } from '../support/http.js';
-import type { Answer } from '../support/http.js';
+import { parse, type Answer } from '../support/http.js';
 
 /** A connection that sends bytes as they are: what no well-behaved client would. */
 export interface Wire {

@@ -4,8 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { npmAudit } from '../support/npm-audit.js';
-import type { Audit } from '../support/npm-audit.js';
+import { npmAudit, type Audit } from '../support/npm-audit.js';
 
 interface LockedPackage {
   readonly version?: string;

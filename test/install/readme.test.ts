@@ -4,8 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { VERSION } from '../../src/lib/version.js';
-import { install } from '../support/installed.js';
-import type { Installed } from '../support/installed.js';
+import { install, type Installed } from '../support/installed.js';
 import { freePort } from '../support/ports.js';
 import { pending } from '../support/programs.js';
 

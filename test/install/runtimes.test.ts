@@ -1,19 +1,15 @@
 import { expect } from 'chai';
 import { build } from 'esbuild';
-import { execFile, spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, cpSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo, Server } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { eventually } from '../support/eventually.js';
-import { add, install } from '../support/installed.js';
-import type { Installed } from '../support/installed.js';
+import { add, install, type Installed } from '../support/installed.js';
 import { freePort } from '../support/ports.js';
-import { startTestRing } from '../support/ring.js';
-import type { TestRing } from '../support/ring.js';
+import { startTestRing, type TestRing } from '../support/ring.js';
 import { pending } from '../support/programs.js';
 
 const run = promisify(execFile);

@@ -1,6 +1,5 @@
 import { createHistogram } from 'node:perf_hooks';
-import autocannon from 'autocannon';
-import type { Client, Request } from 'autocannon';
+import autocannon, { type Client, type Request } from 'autocannon';
 import { clientId, createDraw } from './clients.js';
 import type { LoadOptions } from './options.js';
 

@@ -1,8 +1,6 @@
 /** `npm run load`: drives a running node or cluster with autocannon and prints how it did. */
-import { generateLoad } from './generator.js';
-import type { LoadResult } from './generator.js';
-import { OptionError, readOptions, USAGE } from './options.js';
-import type { LoadOptions } from './options.js';
+import { generateLoad, type LoadResult } from './generator.js';
+import { OptionError, readOptions, USAGE, type LoadOptions } from './options.js';
 
 async function main(): Promise<void> {
   const { load, json, help } = readOptions(process.argv.slice(2));

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import { connect } from 'node:net';
 import type { PeerResult } from '../../src/protocol/peer-transport.js';
-import { idsOf, peerKeysOf } from '../../src/protocol/link/keys.js';
-import type { PeerKey } from '../../src/protocol/link/keys.js';
+import { idsOf, peerKeysOf, type PeerKey } from '../../src/protocol/link/keys.js';
 import {
   answerTo,
   ask,

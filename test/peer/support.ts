@@ -1,6 +1,5 @@
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Server, Socket } from 'node:net';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protocol/messages.js';
 import type { Log } from '../../src/lib/log.js';
 import { NO_CLIENTS } from '../support/wire.js';
@@ -8,14 +7,17 @@ import type { PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { PeerCounters } from '../../src/protocol/link/counters.js';
 import { FrameReader } from '../../src/protocol/link/frame.js';
-import { createOffer, readAcceptance, UPGRADE } from '../../src/protocol/link/handshake.js';
-import type { Identity, LinkKeys } from '../../src/protocol/link/handshake.js';
+import {
+  createOffer,
+  readAcceptance,
+  UPGRADE,
+  type Identity,
+  type LinkKeys,
+} from '../../src/protocol/link/handshake.js';
 import { peerKeysOf } from '../../src/protocol/link/keys.js';
 import { RecordReader, RecordWriter } from '../../src/protocol/link/record.js';
-import { PeerServer } from '../../src/protocol/link/server.js';
-import type { PeerServerOptions } from '../../src/protocol/link/server.js';
-import { LinkTransport } from '../../src/protocol/link/transport.js';
-import type { PeerTransportOptions } from '../../src/protocol/link/transport.js';
+import { PeerServer, type PeerServerOptions } from '../../src/protocol/link/server.js';
+import { LinkTransport, type PeerTransportOptions } from '../../src/protocol/link/transport.js';
 
 export const SENDER: Sender = {
   from: {

@@ -3,8 +3,7 @@ import { expect } from 'chai';
 import { PeerServer } from '../../src/protocol/link/server.js';
 import { PeerCounters } from '../../src/protocol/link/counters.js';
 import type { PeerTls } from '../../src/protocol/link/tls.js';
-import { createAuthority } from './certificates.js';
-import type { Authority } from './certificates.js';
+import { createAuthority, type Authority } from './certificates.js';
 import {
   answerTo,
   ask,

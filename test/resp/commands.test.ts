@@ -3,13 +3,11 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { RunningNode } from '../../src/app/main.js';
-import { startNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { eventually } from '../support/eventually.js';
 import { ALONE, call, liveNode, newClient, OWNER, post } from '../support/http.js';
-import { command, connectResp } from './wire.js';
-import type { Reply, RespWire } from './wire.js';
+import { command, connectResp, type Reply, type RespWire } from './wire.js';
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 const errorOf = (reply: Reply): string => (reply as { error: string }).error;

@@ -4,13 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { HTTP_ERRORS } from '../../src/lib/error.js';
-import type { RunningNode } from '../../src/app/main.js';
-import { startNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { COMMANDS } from '../../src/server/resp/command-table.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { ALONE, liveNode } from '../support/http.js';
-import { connectResp } from './wire.js';
-import type { RespWire } from './wire.js';
+import { connectResp, type RespWire } from './wire.js';
 
 const page = readFileSync('docs/protocols.md', 'utf8').split('\n## The Redis protocol\n')[1]!;
 

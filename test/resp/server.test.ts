@@ -10,8 +10,7 @@ import { createCounters } from '../../src/server/edge/counters.js';
 import { createEdge } from '../../src/server/edge/edge.js';
 import { createRespServer } from '../../src/server/resp/server.js';
 import { eventually } from '../support/eventually.js';
-import { command, connectResp, repliesOf } from './wire.js';
-import type { RespWire } from './wire.js';
+import { command, connectResp, repliesOf, type RespWire } from './wire.js';
 
 /** The server looks at its connections every 50 ms. Its clock is that of the test, so nothing here waits for it. */
 const TIMEOUTS = { handshakeMs: 5_000, commandMs: 100, idleMs: 1_000, lingerMs: 50 };

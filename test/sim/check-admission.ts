@@ -1,7 +1,6 @@
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
-import { ANYBODY } from './excuses.js';
-import type { Excuses, Size } from './excuses.js';
+import { ANYBODY, type Excuses, type Size } from './excuses.js';
 import type { Fault, History, Setting } from './history.js';
 import type { BucketHistory, Take } from './takes.js';
 

@@ -1,9 +1,7 @@
 import type { BucketDescription, ClientDescription } from '../../src/limits/request/description.js';
-import { compareStrictness } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { compareStrictness, type Rule } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
-import { copyAgeMs, excusesOf, isPlanned, LENT } from './excuses.js';
-import type { Excuses } from './excuses.js';
+import { copyAgeMs, excusesOf, isPlanned, LENT, type Excuses } from './excuses.js';
 import type { History, SettleCall, Statement } from './history.js';
 import { bucketKey } from './takes.js';
 

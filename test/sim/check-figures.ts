@@ -1,13 +1,10 @@
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Violation } from './checker.js';
-import { boundsOf } from './consumption.js';
-import type { Bounds, Window } from './consumption.js';
-import { LENT } from './excuses.js';
-import type { Excuses } from './excuses.js';
+import { boundsOf, type Bounds, type Window } from './consumption.js';
+import { LENT, type Excuses } from './excuses.js';
 import type { Asked, History } from './history.js';
-import { bucketKey, sameFigures } from './takes.js';
-import type { BucketHistory } from './takes.js';
+import { bucketKey, sameFigures, type BucketHistory } from './takes.js';
 
 type Answered = Asked & { answeredMs: number; decision: Decision };
 

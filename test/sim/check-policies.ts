@@ -3,8 +3,7 @@ import type { Violation } from './checker.js';
 import { MENDED } from './excuses.js';
 import type { Fault, HeldDocument, HeldEntry, History, PolicyHistory, PolicyWriteCall, Question } from './history.js';
 import { meaningOf } from './policy-model.js';
-import { createWrites, isUnmistakable } from './policy-writes.js';
-import type { Writes } from './policy-writes.js';
+import { createWrites, isUnmistakable, type Writes } from './policy-writes.js';
 
 /**
  * The document of policies: nobody ever held a part of it, in the end all hold the same, no acknowledged write is lost or unknown

@@ -2,8 +2,7 @@ import type { Violation } from './checker.js';
 import { boundsOf } from './consumption.js';
 import type { Excuses } from './excuses.js';
 import type { Asked, History, SettleCall } from './history.js';
-import { bucketKey, callsByReservation } from './takes.js';
-import type { BucketHistory } from './takes.js';
+import { bucketKey, callsByReservation, type BucketHistory } from './takes.js';
 
 /** Of the suspicion time, for which a caller may wait for who settles, besides the time that nodes were away. */
 const ANSWERED_WITHIN = 6;

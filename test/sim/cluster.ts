@@ -1,6 +1,5 @@
 import type { GroupLeave } from '../../src/node/leaver.js';
-import { hostOf } from '../../src/limits/ring/ring.js';
-import type { NodeId } from '../../src/limits/ring/ring.js';
+import { hostOf, type NodeId } from '../../src/limits/ring/ring.js';
 import { codeOf } from './code-of.js';
 import type { Duplicate, Fault } from './history.js';
 import type { Scenario, Step, StepOf } from './scenario.js';

@@ -7,13 +7,11 @@ import type {
   Registry,
   WatchListener,
 } from '../../src/membership/registry.js';
-import { NO_DOCUMENT } from '../../src/policy/policy-document.js';
-import type { PolicyDocument } from '../../src/policy/policy-document.js';
+import { NO_DOCUMENT, type PolicyDocument } from '../../src/policy/policy-document.js';
 import { ETCD } from './cuts.js';
 import type { EventQueue } from './event-queue.js';
 import type { Network } from './network.js';
-import { runIn } from './process.js';
-import type { Process } from './process.js';
+import { runIn, type Process } from './process.js';
 
 interface Lease {
   readonly ttlMs: number;

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import { check } from './checker.js';
 import { generateScenario } from './generate.js';
 import { PATIENCE_MS } from './patience.js';

@@ -1,10 +1,7 @@
-import { hostOf } from '../../src/limits/ring/ring.js';
-import type { NodeId } from '../../src/limits/ring/ring.js';
+import { hostOf, type NodeId } from '../../src/limits/ring/ring.js';
 import { generatePolicies } from './policy-workload.js';
-import { createRandom } from './random.js';
-import type { Random } from './random.js';
-import { THEMES } from './scenario.js';
-import type { NodePlan, Request, Scenario, Step, Theme } from './scenario.js';
+import { createRandom, type Random } from './random.js';
+import { THEMES, type NodePlan, type Request, type Scenario, type Step, type Theme } from './scenario.js';
 import { generateRequests } from './workload.js';
 
 const WEIGHTS: Readonly<Record<Theme, number>> = {

@@ -1,6 +1,5 @@
 import { expect } from 'chai';
-import { DAY, DAY_END_S, runService, settledAfterS, TARGET } from './load-service.js';
-import type { Second } from './load-service.js';
+import { DAY, DAY_END_S, runService, settledAfterS, TARGET, type Second } from './load-service.js';
 import { PATIENCE_MS } from './patience.js';
 
 const TEN = Array.from({ length: 10 }, () => 100);

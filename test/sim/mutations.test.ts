@@ -1,11 +1,9 @@
 import { expect } from 'chai';
-import { check } from './checker.js';
-import type { CheckName } from './checker.js';
+import { check, type CheckName } from './checker.js';
 import { generateScenario } from './generate.js';
-import { MUTATIONS } from './mutations.js';
+import { MUTATIONS, type Mutation } from './mutations.js';
 import { PATIENCE_MS } from './patience.js';
 import { POLICY_MUTATIONS } from './policy-mutations.js';
-import type { Mutation } from './mutations.js';
 import { simulate } from './simulate.js';
 
 /** A fault made on purpose is to be found in fewer runs. */

@@ -1,8 +1,6 @@
-import { ClusterNode } from '../../src/node/node.js';
-import type { ClusterNodeDeps } from '../../src/node/node.js';
+import { ClusterNode, type ClusterNodeDeps } from '../../src/node/node.js';
 import type { CheckName } from './checker.js';
-import { mutate } from './mutant.js';
-import type { Patch } from './mutant.js';
+import { mutate, type Patch } from './mutant.js';
 import type { Tamper } from './network.js';
 import type { Theme } from './scenario.js';
 import * as tampers from './tampers.js';

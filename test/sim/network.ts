@@ -3,8 +3,7 @@ import { encodeAnswer, encodeMessage } from '../support/wire.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
 import type { PeerResult, PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { EventQueue } from './event-queue.js';
-import { runIn } from './process.js';
-import type { Process } from './process.js';
+import { runIn, type Process } from './process.js';
 import type { Random } from './random.js';
 
 /** The connection breaks: who waits for the answer learns it, and the message may have arrived before. */

@@ -1,5 +1,4 @@
-import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
-import type { PolicyDocument } from '../../src/policy/policy-document.js';
+import { change, NO_DOCUMENT, type PolicyDocument } from '../../src/policy/policy-document.js';
 import type { Cluster } from './cluster.js';
 import type { Adoption, HeldDocument, PolicyHistory, PolicyWriteCall, Question } from './history.js';
 import type { PolicyWrite, Scenario } from './scenario.js';

@@ -1,7 +1,6 @@
 import { parseDuration } from '../../src/limits/duration.js';
 import type { LimitsText, LimitText, PolicyText } from '../../src/policy/policy.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import type { HeldDocument } from './history.js';
 
 /** What a document says of one client under one policy. */

@@ -1,5 +1,4 @@
-import type { Mutation } from './mutations.js';
-import { patched } from './mutations.js';
+import { patched, type Mutation } from './mutations.js';
 
 /** Faults in how policies are kept, and reserved costs. */
 export const POLICY_MUTATIONS: readonly Mutation[] = [

@@ -1,10 +1,8 @@
 import type { ChangeList } from '../../src/protocol/messages.js';
 import type { EntryValue } from '../../src/policy/policy-entry.js';
 import type { LimitsText, PolicyText } from '../../src/policy/policy.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
-import { createRandom } from './random.js';
-import type { Random } from './random.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
+import { createRandom, type Random } from './random.js';
 import type { NodePlan, Policies, PolicyWrite, Request, SettlePlan, Step } from './scenario.js';
 
 /** Runs in which policies are changed, and costs are reserved. */

@@ -1,10 +1,8 @@
 import { parseArgs } from 'node:util';
-import { check } from './checker.js';
-import type { Violation } from './checker.js';
+import { check, type Violation } from './checker.js';
 import { generateScenario } from './generate.js';
 import type { Fault, History } from './history.js';
-import { THEMES } from './scenario.js';
-import type { Scenario, Theme } from './scenario.js';
+import { THEMES, type Scenario, type Theme } from './scenario.js';
 import { shrink } from './shrink.js';
 import { simulate } from './simulate.js';
 

@@ -6,8 +6,7 @@ import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
 import type { ClusterNode } from '../../src/node/node.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createWorld } from './world.js';
-import type { SpawnOptions, World } from './world.js';
+import { createWorld, type SpawnOptions, type World } from './world.js';
 
 export const SUSPECT_AFTER_MS = 1_000;
 /** Ten in a suspicion time. */

@@ -1,7 +1,6 @@
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import { createRing } from '../../src/limits/ring/rings.js';
-import { BEAT_MS, createScaleCluster, idOf, SUSPECT_AFTER_MS } from './scale-cluster.js';
-import type { ScaleCluster } from './scale-cluster.js';
+import { BEAT_MS, createScaleCluster, idOf, SUSPECT_AFTER_MS, type ScaleCluster } from './scale-cluster.js';
 import { createWorld } from './world.js';
 
 export interface ScaleOptions {

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import { PATIENCE_MS } from './patience.js';
 import { BEAT_MS, SUSPECT_AFTER_MS } from './scale-cluster.js';
-import { measureBalance, measureScale } from './scale-measure.js';
-import type { Scale } from './scale-measure.js';
+import { measureBalance, measureScale, type Scale } from './scale-measure.js';
 
 describe('what grows with the number of nodes', function () {
   this.timeout(PATIENCE_MS);

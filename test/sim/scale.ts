@@ -2,8 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { SUSPECT_AFTER_MS } from './scale-cluster.js';
-import { deriveScale, measureScale } from './scale-measure.js';
-import type { Scale, ScaleOptions } from './scale-measure.js';
+import { deriveScale, measureScale, type Scale, type ScaleOptions } from './scale-measure.js';
 import { plot } from './scale-plot.js';
 
 const CLIENTS = 1_000_000;

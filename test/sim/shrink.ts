@@ -1,6 +1,5 @@
 import type { NodeId } from '../../src/limits/ring/ring.js';
-import { check } from './checker.js';
-import type { CheckName } from './checker.js';
+import { check, type CheckName } from './checker.js';
 import type { Request, Scenario, Step } from './scenario.js';
 import { simulate } from './simulate.js';
 import type { WorldOptions } from './world.js';

@@ -7,8 +7,7 @@ import type { Tamper } from './network.js';
 import { createOperators } from './operators.js';
 import type { Scenario } from './scenario.js';
 import { createWeather } from './weather.js';
-import { createWorld } from './world.js';
-import type { World, WorldOptions } from './world.js';
+import { createWorld, type World, type WorldOptions } from './world.js';
 
 /** In which all must have settled after the last fault, in suspicion times. */
 const SETTLED_AFTER = 3;

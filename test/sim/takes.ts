@@ -1,7 +1,6 @@
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
-import { compareStrictness, sameBucket } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { compareStrictness, sameBucket, type Rule } from '../../src/limits/bucket/rule.js';
 import type { Asked, SettleCall } from './history.js';
 
 /** Tokens that one request took from one bucket, at some time from `askedMs` to `answeredMs`. */

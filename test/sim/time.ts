@@ -1,7 +1,6 @@
 import type { Clock, Timers } from '../../src/lib/clock.js';
 import type { EventQueue } from './event-queue.js';
-import { runIn } from './process.js';
-import type { Process } from './process.js';
+import { runIn, type Process } from './process.js';
 
 /** A clock of its own: begun at another time, and too fast or too slow by its rate. */
 export function clockOf(

@@ -1,5 +1,4 @@
-import { inScope, ruleOf, withLimit } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { inScope, ruleOf, withLimit, type Rule } from '../../src/limits/bucket/rule.js';
 import type { Random } from './random.js';
 import type { Request } from './scenario.js';
 

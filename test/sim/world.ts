@@ -1,15 +1,10 @@
-import { ClusterNode } from '../../src/node/node.js';
-import type { ClusterNodeDeps, ClusterNodeOptions } from '../../src/node/node.js';
+import { ClusterNode, type ClusterNodeDeps, type ClusterNodeOptions } from '../../src/node/node.js';
 import type { Store } from '../../src/store/store.js';
-import { createSimEtcd } from './etcd.js';
-import type { SimEtcd } from './etcd.js';
+import { createSimEtcd, type SimEtcd } from './etcd.js';
 import { createEventQueue } from './event-queue.js';
-import { connectionsOf } from './network.js';
-import type { Link, Network, Tamper } from './network.js';
-import { createProcess, runIn } from './process.js';
-import type { Process } from './process.js';
-import { createRandom } from './random.js';
-import type { Random } from './random.js';
+import { connectionsOf, type Link, type Network, type Tamper } from './network.js';
+import { createProcess, runIn, type Process } from './process.js';
+import { createRandom, type Random } from './random.js';
 import { clockOf, timersOf } from './time.js';
 
 export type { Link } from './network.js';

@@ -16,8 +16,7 @@ import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
 import { describeWith } from '../support/programs.js';
-import { startValkey } from '../support/valkey.js';
-import type { Valkey } from '../support/valkey.js';
+import { startValkey, type Valkey } from '../support/valkey.js';
 
 const HOUR_MS = 3_600_000;
 

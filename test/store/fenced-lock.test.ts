@@ -1,12 +1,9 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createFencedLock, GUARD } from '../../src/store/fenced-lock.js';
-import type { FencedLock, LockHandle } from '../../src/store/fenced-lock.js';
+import { createFencedLock, GUARD, type FencedLock, type LockHandle } from '../../src/store/fenced-lock.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { connectRedis, defineScript } from '../../src/store/redis-client.js';
-import type { RedisClient } from '../../src/store/redis-client.js';
-import { startValkey } from '../support/valkey.js';
-import type { Valkey } from '../support/valkey.js';
+import { connectRedis, defineScript, type RedisClient } from '../../src/store/redis-client.js';
+import { startValkey, type Valkey } from '../support/valkey.js';
 import { describeWith } from '../support/programs.js';
 
 const SET = defineScript(`${GUARD} redis.call('SET', KEYS[3], ARGV[3]) return 1`);

@@ -15,8 +15,7 @@ import { expect } from 'chai';
 import type { Log } from '../../src/lib/log.js';
 import { change, NO_DOCUMENT, tierKey } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
-import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
-import type { PolicyState } from '../../src/store/policy-state.js';
+import { createPolicyStateFile, readPolicyState, type PolicyState } from '../../src/store/policy-state.js';
 
 const withLimit = (limit: number): PolicyState => ({
   document: change(NO_DOCUMENT, new Map([[policyKey('api'), { limit, window: '1m' }]]), 'a:1'),

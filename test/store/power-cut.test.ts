@@ -6,9 +6,8 @@ import { policyKey } from '../../src/policy/policy-entry.js';
 import { openLmdbStore } from '../../src/store/lmdb.js';
 import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
 import { systemClock } from '../../src/lib/system.js';
-import { mountDisk } from '../support/power-cut.js';
+import { mountDisk, type Disk } from '../support/power-cut.js';
 import { need } from '../support/programs.js';
-import type { Disk } from '../support/power-cut.js';
 import { owing, readAll } from '../support/stored.js';
 
 const HOUR_MS = 3_600_000;

@@ -2,12 +2,10 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { addBucket, Buckets, lend, advance, take } from '../../src/limits/bucket/bucket.js';
 import { inScope, ruleOf } from '../../src/limits/bucket/rule.js';
-import { toLastingState } from '../../src/limits/bucket/snapshot.js';
-import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
+import { toLastingState, type Snapshot } from '../../src/limits/bucket/snapshot.js';
 import { MalformedMessage } from '../../src/lib/byte-reader.js';
 import { encodeClients } from '../../src/state/client-format.js';
-import { nextRecord, readRecord, recall, tryRecord } from '../../src/store/record.js';
-import type { StoredRecord } from '../../src/store/record.js';
+import { nextRecord, readRecord, recall, tryRecord, type StoredRecord } from '../../src/store/record.js';
 
 const NOW_MS = 1_800_000_000_000;
 const PER_SECOND = ruleOf('token-bucket', 10, 1_000, 10, undefined);

@@ -1,19 +1,16 @@
 import { expect } from 'chai';
-import { spawn, spawnSync } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StoreResult } from '../../src/store/store.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore } from '../../src/store/redis.js';
-import type { RedisStore } from '../../src/store/redis.js';
+import { openRedisStore, type RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/lib/system.js';
 import { owing, readAll } from '../support/stored.js';
 import { freePort } from '../support/ports.js';
-import { startValkey, VALKEY } from '../support/valkey.js';
-import type { Valkey } from '../support/valkey.js';
+import { startValkey, VALKEY, type Valkey } from '../support/valkey.js';
 import { describeWith } from '../support/programs.js';
 
 const HOUR_MS = 3_600_000;

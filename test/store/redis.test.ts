@@ -4,15 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LastingClient, StoreResult } from '../../src/store/store.js';
 import type { Log } from '../../src/lib/log.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore } from '../../src/store/redis.js';
-import type { RedisStore, RedisStoreOptions } from '../../src/store/redis.js';
+import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis.js';
 import { shardOf } from '../../src/store/shard-writer.js';
 import { StoreError } from '../../src/store/store-error.js';
 import { systemClock } from '../../src/lib/system.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
-import { startValkey } from '../support/valkey.js';
-import type { Valkey } from '../support/valkey.js';
+import { startValkey, type Valkey } from '../support/valkey.js';
 import { describeWith } from '../support/programs.js';
 
 const HOUR_MS = 3_600_000;

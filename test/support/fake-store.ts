@@ -1,6 +1,5 @@
 import type { Store } from '../../src/store/store.js';
-import { agedBy, joinAged } from '../../src/limits/bucket/snapshot.js';
-import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
+import { agedBy, joinAged, type Snapshot } from '../../src/limits/bucket/snapshot.js';
 
 /** A store in memory that survives its nodes. */
 export interface FakeStore extends Store {

@@ -1,6 +1,5 @@
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore } from '../../src/store/redis.js';
-import type { RedisStore } from '../../src/store/redis.js';
+import { openRedisStore, type RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/lib/system.js';
 import { owing } from './stored.js';
 

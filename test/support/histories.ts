@@ -1,6 +1,5 @@
 import fc from 'fast-check';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../src/limits/bucket/rule.js';
-import type { Algorithm, Rule } from '../../src/limits/bucket/rule.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, type Algorithm, type Rule } from '../../src/limits/bucket/rule.js';
 import type { Verdict } from '../../src/limits/decide/decide.js';
 import { slidingWindow, tokenBucket } from './rules.js';
 

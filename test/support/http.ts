@@ -4,11 +4,9 @@ import { after } from 'mocha';
 import type { IncomingHttpHeaders } from 'node:http';
 import { Agent } from 'undici';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { HTTP_ERRORS } from '../../src/lib/error.js';
-import type { HttpErrorCode } from '../../src/lib/error.js';
+import { HTTP_ERRORS, type HttpErrorCode } from '../../src/lib/error.js';
 import { DecisionSchema, ProblemSchema } from '../../src/server/validate/schema.js';
-import { startNode } from '../../src/app/main.js';
-import type { RunningNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 
 /** The id of the nodes that tests start in this process. */

@@ -1,7 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startDaemon } from './daemon.js';
-import type { Daemon } from './daemon.js';
+import { startDaemon, type Daemon } from './daemon.js';
 import { NGINX, NGINX_LUA } from './programs.js';
 
 /**

@@ -1,5 +1,4 @@
-import { startNode } from '../../src/app/main.js';
-import type { RunningNode } from '../../src/app/main.js';
+import { startNode, type RunningNode } from '../../src/app/main.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { freePorts } from './ports.js';
 

@@ -1,9 +1,7 @@
 import { Buckets, advance } from '../../src/limits/bucket/bucket.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, decide } from '../../src/limits/decide/decide.js';
-import type { Check, Outcome } from '../../src/limits/decide/decide.js';
-import { ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { createCheck, decide, type Check, type Outcome } from '../../src/limits/decide/decide.js';
+import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 
 /** `limit` per `windowMs` in a bucket of `burst`. */
 export function tokenBucket(limit: number, windowMs: number, burst = limit): Rule {

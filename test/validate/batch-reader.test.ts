@@ -1,7 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Policies } from '../../src/policy/active-policies.js';
-import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
+import { WITHOUT_POLICIES, type Policies } from '../../src/policy/active-policies.js';
 import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';

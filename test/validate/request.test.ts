@@ -2,11 +2,9 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { TokenringError } from '../../src/lib/error.js';
 import { readCheck } from '../../src/server/validate/request.js';
-import { createActivePolicies } from '../../src/policy/active-policies.js';
-import type { Policies } from '../../src/policy/active-policies.js';
+import { createActivePolicies, type Policies } from '../../src/policy/active-policies.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
-import { entriesOf } from '../../src/policy/policy-file.js';
-import type { PolicyFileText } from '../../src/policy/policy-file.js';
+import { entriesOf, type PolicyFileText } from '../../src/policy/policy-file.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { complaints, windowMsOf } from '../http/slow-validator.js';
 

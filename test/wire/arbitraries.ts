@@ -15,14 +15,12 @@ import type {
   RingWritten,
 } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
-import type { Check, LimitStats, Verdict } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check, type LimitStats, type Verdict } from '../../src/limits/decide/decide.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { Entry, EntryValue } from '../../src/policy/policy-entry.js';
 import type { Debt } from '../../src/limits/bucket/reservation.js';
 import type { TraceContext } from '../../src/lib/trace-context.js';
-import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, sameBucket, type Rule } from '../../src/limits/bucket/rule.js';
 import type { LeaseSnapshot, Snapshot } from '../../src/limits/bucket/snapshot.js';
 
 /** Any well-formed text of 1 to `maxBytes` bytes, hostile ones among them. */

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
-import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf } from '../../src/limits/bucket/rule.js';
-import type { Rule } from '../../src/limits/bucket/rule.js';
+import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import { ByteReader, MalformedMessage } from '../../src/lib/byte-reader.js';
 import { ByteWriter } from '../../src/lib/byte-writer.js';
 import {

@@ -1,5 +1,4 @@
-import cluster from 'node:cluster';
-import type { Worker } from 'node:cluster';
+import cluster, { type Worker } from 'node:cluster';
 import type { Socket } from 'node:net';
 import type { Log } from '../../lib/log.js';
 import type { NodeId } from '../../limits/ring/ring.js';

@@ -4,8 +4,7 @@ import { inspect, parseArgs } from 'node:util';
 import { isLoopback } from '../../lib/address.js';
 import { nearestName } from '../../lib/mistake.js';
 import { hostOf } from '../../limits/ring/ring.js';
-import { flag, PEM, SECRET, SETTINGS, variable } from './setting-table.js';
-import type { Name, Setting, Settings } from './setting-table.js';
+import { flag, PEM, SECRET, SETTINGS, variable, type Name, type Setting, type Settings } from './setting-table.js';
 
 /**
  * A setting, or an option in code, that is unknown or not valid. The message is one line that names it, its value, and

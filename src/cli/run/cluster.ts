@@ -1,12 +1,10 @@
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { NO_PEER_ANSWERS } from '../../lib/log.js';
 import { LineSink } from '../../app/line-sink.js';
 import { isPretty as isPrettyLog, prettyLine } from '../../app/log.js';
-import { flag, SETTINGS } from '../../app/settings/setting-table.js';
-import type { Settings } from '../../app/settings/setting-table.js';
+import { flag, SETTINGS, type Settings } from '../../app/settings/setting-table.js';
 import { readSettings, SettingsError, withoutServiceLinks } from '../../app/settings/settings.js';
 
 const DEFAULT_NODES = 3;

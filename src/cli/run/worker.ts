@@ -1,8 +1,7 @@
 import { Socket } from 'node:net';
 import { GroupLink } from '../../app/group/link.js';
 import type { FromWorker, ToWorker } from '../../app/group/protocol.js';
-import { startNode } from '../../app/main.js';
-import type { RunningNode } from '../../app/main.js';
+import { startNode, type RunningNode } from '../../app/main.js';
 import type { Settings } from '../../app/settings/setting-table.js';
 import { startFailure } from './start-failure.js';
 

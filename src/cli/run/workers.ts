@@ -1,17 +1,13 @@
-import { createServer } from 'node:net';
-import type { Server, Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import { openSocketDirectory } from '../../app/group/socket-directory.js';
-import type { SocketDirectory } from '../../app/group/socket-directory.js';
+import { openSocketDirectory, type SocketDirectory } from '../../app/group/socket-directory.js';
 import { WorkerGroup } from '../../app/group/supervisor.js';
 import type { Protocol } from '../../app/group/protocol.js';
-import { listen, sharingOf } from '../../lib/listen.js';
-import type { ListenAt } from '../../lib/listen.js';
+import { listen, sharingOf, type ListenAt } from '../../lib/listen.js';
 import { ProgramLog } from '../../app/log.js';
-import { openEach } from '../../app/public-ports.js';
-import type { Ports } from '../../app/public-ports.js';
+import { openEach, type Ports } from '../../app/public-ports.js';
 import { availableMemoryMb, heapLimitMb, heapOptions, nodeMemoryMb } from '../../app/settings/memory-budget.js';
 import type { Settings } from '../../app/settings/setting-table.js';
 

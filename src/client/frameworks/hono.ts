@@ -3,8 +3,7 @@ import type { Decision } from '../../limits/decide/decision.js';
 import type { End, Exchange } from '../middleware/exchange.js';
 import { RequestLimiter } from '../middleware/rate-limit.js';
 import type { CommonOptions } from '../middleware/rate-limit-options.js';
-import { ofConnection } from './exchanges.js';
-import type { NodeResponse } from './exchanges.js';
+import { ofConnection, type NodeResponse } from './exchanges.js';
 
 export * from './common.js';
 

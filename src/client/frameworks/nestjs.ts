@@ -1,13 +1,20 @@
-import type { CanActivate, DynamicModule, ExecutionContext, FactoryProvider, ModuleMetadata } from '@nestjs/common';
-import { Inject, mixin, UseGuards } from '@nestjs/common';
+import {
+  Inject,
+  mixin,
+  UseGuards,
+  type CanActivate,
+  type DynamicModule,
+  type ExecutionContext,
+  type FactoryProvider,
+  type ModuleMetadata,
+} from '@nestjs/common';
 import type { Request, Response } from 'express';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Decision } from '../../limits/decide/decision.js';
 import type { Limiter } from '../../limits/request/limiter.js';
 import type { Exchange, ProblemAnswer } from '../middleware/exchange.js';
 import { RequestLimiter } from '../middleware/rate-limit.js';
-import { checkRateLimitOptions } from '../middleware/rate-limit-options.js';
-import type { CommonOptions } from '../middleware/rate-limit-options.js';
+import { checkRateLimitOptions, type CommonOptions } from '../middleware/rate-limit-options.js';
 import { ofExpress, ofFastify, sendByExpress, sendByFastify } from './exchanges.js';
 
 export * from './common.js';

@@ -1,16 +1,25 @@
-import { CLOSED_RETRY_MS, decisionBy, isClosed } from '../../limits/decide/decision.js';
-import type { Decision, Origin } from '../../limits/decide/decision.js';
+import { CLOSED_RETRY_MS, decisionBy, isClosed, type Decision, type Origin } from '../../limits/decide/decision.js';
 import { BoundedMap } from '../../lib/bounded-map.js';
 import { TokenringError } from '../../lib/error.js';
 import { seconds } from '../../limits/request/rate-limit-headers.js';
 import type { AllowRequest } from '../../limits/request/request.js';
 import { rulesOf } from '../question.js';
-import { denialAnswer, unavailableAnswer } from './exchange.js';
-import type { End, Exchange, ProblemAnswer, ProxyTrust } from './exchange.js';
-import { limitsOf, setLimitHeaders } from './limit-headers.js';
-import type { HeaderStyle } from './limit-headers.js';
-import { checkRateLimitOptions, settlesLater } from './rate-limit-options.js';
-import type { CommonOptions, OptionRules, RequestArgs } from './rate-limit-options.js';
+import {
+  denialAnswer,
+  unavailableAnswer,
+  type End,
+  type Exchange,
+  type ProblemAnswer,
+  type ProxyTrust,
+} from './exchange.js';
+import { limitsOf, setLimitHeaders, type HeaderStyle } from './limit-headers.js';
+import {
+  checkRateLimitOptions,
+  settlesLater,
+  type CommonOptions,
+  type OptionRules,
+  type RequestArgs,
+} from './rate-limit-options.js';
 import { warnOnce } from '../runtime.js';
 
 /** The result for an adapter, which acts on it. */

@@ -1,6 +1,5 @@
 import type { LimitStats } from '../../limits/decide/decide.js';
-import { SOURCES } from '../../limits/decide/decision.js';
-import type { Decision, Settlement } from '../../limits/decide/decision.js';
+import { SOURCES, type Decision, type Settlement } from '../../limits/decide/decision.js';
 import type { ClientDescription } from '../../limits/request/description.js';
 import { isOrigin } from '../../limits/origin.js';
 import type { NodeId } from '../../limits/ring/ring.js';

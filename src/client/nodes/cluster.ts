@@ -1,11 +1,9 @@
 import { readCluster, readProblem } from './answers.js';
 import { FIRST_PROBE_MS, LAST_PROBE_MS, NodeHealth } from './node-health.js';
 import type { ReadClientOptions } from '../options.js';
-import { warnOnce } from '../runtime.js';
-import type { Time } from '../runtime.js';
+import { warnOnce, type Time } from '../runtime.js';
 import { Topology } from './topology.js';
-import { Transport } from './transport.js';
-import type { Connections } from './transport.js';
+import { Transport, type Connections } from './transport.js';
 
 /** The resolution of waits here. */
 const TICK_MS = 100;

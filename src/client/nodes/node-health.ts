@@ -1,5 +1,4 @@
-import { TokenringError } from '../../lib/error.js';
-import type { ErrorCode } from '../../lib/error.js';
+import { TokenringError, type ErrorCode } from '../../lib/error.js';
 import type { Time } from '../runtime.js';
 import type { Topology } from './topology.js';
 

@@ -1,6 +1,5 @@
 import { md5 } from '../../limits/ring/md5.js';
-import { growRing, makeRing, POINTS, ringChecksum } from '../../limits/ring/ring.js';
-import type { NodeId, Ring } from '../../limits/ring/ring.js';
+import { growRing, makeRing, POINTS, ringChecksum, type NodeId, type Ring } from '../../limits/ring/ring.js';
 import type { ClusterView } from './answers.js';
 
 /** New members of one slice of a ring; each takes about 0.5 ms. */

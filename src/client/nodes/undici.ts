@@ -1,7 +1,6 @@
 import type { Agent, Dispatcher } from 'undici';
 import type { ReadClientOptions } from '../options.js';
-import { FetchConnections, MAX_ANSWER_BYTES } from './transport.js';
-import type { Connections, ExchangeEnds } from './transport.js';
+import { FetchConnections, MAX_ANSWER_BYTES, type Connections, type ExchangeEnds } from './transport.js';
 
 /** Shorter than the node's own 65 s, so that no question meets a connection that the node is closing. */
 const KEEP_ALIVE_MS = 60_000;

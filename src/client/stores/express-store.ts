@@ -1,5 +1,4 @@
-import { HitCounter, readStoreOptions } from './hits.js';
-import type { HitLimit, Hits, StoreOptions } from './hits.js';
+import { HitCounter, readStoreOptions, type HitLimit, type Hits, type StoreOptions } from './hits.js';
 
 /** The options of express-rate-limit that the store reads. */
 interface LimiterOptions {

@@ -1,5 +1,4 @@
-import { HitCounter, readStoreOptions } from './hits.js';
-import type { Hits, StoreOptions } from './hits.js';
+import { HitCounter, readStoreOptions, type Hits, type StoreOptions } from './hits.js';
 
 type Callback = (error: Error | null, result?: { current: number; ttl: number }) => void;
 

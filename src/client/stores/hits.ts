@@ -1,12 +1,10 @@
-import { isClosed } from '../../limits/decide/decision.js';
-import type { Decision } from '../../limits/decide/decision.js';
+import { isClosed, type Decision } from '../../limits/decide/decision.js';
 import { isText } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
 import { badValue, noSuchOption } from '../../lib/mistake.js';
 import type { Limiter } from '../../limits/request/limiter.js';
 import { seconds } from '../../limits/request/rate-limit-headers.js';
-import { MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
-import type { Algorithm } from '../../limits/bucket/rule.js';
+import { MAX_LIMIT, MAX_SCOPE_BYTES, MAX_WINDOW_MS, type Algorithm } from '../../limits/bucket/rule.js';
 import type { AllowRequest } from '../../limits/request/request.js';
 import { md5 } from '../../limits/ring/md5.js';
 

@@ -1,7 +1,5 @@
-import { addLease, closeLease, endLeases, isOpen, mergeLeases } from './lease.js';
-import type { Lease, Leases } from './lease.js';
-import { compareStrictness, sameBucket } from './rule.js';
-import type { Rule } from './rule.js';
+import { addLease, closeLease, endLeases, isOpen, mergeLeases, type Lease, type Leases } from './lease.js';
+import { compareStrictness, sameBucket, type Rule } from './rule.js';
 import * as slidingWindow from './sliding-window.js';
 import * as tokenBucket from './token-bucket.js';
 

@@ -1,10 +1,7 @@
-import { addBucket, findBucket, makeRoom, advance, take } from './bucket.js';
-import type { Bucket, Buckets } from './bucket.js';
-import { sameBucket } from './rule.js';
-import type { Rule } from './rule.js';
+import { addBucket, findBucket, makeRoom, advance, take, type Bucket, type Buckets } from './bucket.js';
+import { sameBucket, type Rule } from './rule.js';
 import { used } from './sliding-window.js';
-import { snapshotOf } from './snapshot.js';
-import type { Snapshot } from './snapshot.js';
+import { snapshotOf, type Snapshot } from './snapshot.js';
 
 /**
  * A cost that is taken before its final amount is known. It counts until it is settled.

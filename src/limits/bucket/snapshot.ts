@@ -1,9 +1,17 @@
-import { addBucket, allCounted, allSpent, Buckets, findBucket, makeRoom, merge, resetMs, advance } from './bucket.js';
-import type { Bucket } from './bucket.js';
-import { endOf, leasesFrom, leftMs } from './lease.js';
-import type { Leases } from './lease.js';
-import { ruleOf } from './rule.js';
-import type { Algorithm, Rule } from './rule.js';
+import {
+  addBucket,
+  allCounted,
+  allSpent,
+  Buckets,
+  findBucket,
+  makeRoom,
+  merge,
+  resetMs,
+  advance,
+  type Bucket,
+} from './bucket.js';
+import { endOf, leasesFrom, leftMs, type Leases } from './lease.js';
+import { ruleOf, type Algorithm, type Rule } from './rule.js';
 import type { WindowCounts } from './sliding-window.js';
 import type { TokenDebt } from './token-bucket.js';
 

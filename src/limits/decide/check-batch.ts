@@ -2,10 +2,8 @@ import { batchItemId } from '../batch-item-id.js';
 import { hashClientBytes } from '../ring/client-hash.js';
 import type { TokenringError } from '../../lib/error.js';
 import type { TraceContext } from '../../lib/trace-context.js';
-import { createCheck } from './decide.js';
-import type { Check, CheckParams, LimitStats, Verdict } from './decide.js';
-import { decisionBy } from './decision.js';
-import type { Decision, Origin } from './decision.js';
+import { createCheck, type Check, type CheckParams, type LimitStats, type Verdict } from './decide.js';
+import { decisionBy, type Decision, type Origin } from './decision.js';
 
 const NO_BYTES = Buffer.alloc(0);
 const hash = new Int32Array(2);

@@ -9,8 +9,9 @@ import {
   advance,
   take,
   waitMs,
+  type Bucket,
+  type Buckets,
 } from '../bucket/bucket.js';
-import type { Bucket, Buckets } from '../bucket/bucket.js';
 import type { ClientKey } from '../ring/client-hash.js';
 import type { Algorithm, Rule } from '../bucket/rule.js';
 import type { TraceContext } from '../../lib/trace-context.js';

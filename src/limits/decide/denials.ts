@@ -1,9 +1,6 @@
-import { statsWith } from './decide.js';
-import type { Check } from './decide.js';
-import { decisionBy } from './decision.js';
-import type { Decision } from './decision.js';
-import { sameRules } from '../bucket/rule.js';
-import type { Rule } from '../bucket/rule.js';
+import { statsWith, type Check } from './decide.js';
+import { decisionBy, type Decision } from './decision.js';
+import { sameRules, type Rule } from '../bucket/rule.js';
 
 /** The part of a check that a remembered denial depends on. */
 type DenialParams = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;

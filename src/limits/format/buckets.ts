@@ -1,11 +1,8 @@
-import { malformed } from '../../lib/byte-reader.js';
-import type { ByteReader } from '../../lib/byte-reader.js';
+import { malformed, type ByteReader } from '../../lib/byte-reader.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import type { Debt } from '../bucket/reservation.js';
-import { MAX_LIMIT } from '../bucket/rule.js';
-import type { Rule } from '../bucket/rule.js';
-import { ruleOfSnapshot, snapshotOf } from '../bucket/snapshot.js';
-import type { LeaseSnapshot, Snapshot } from '../bucket/snapshot.js';
+import { MAX_LIMIT, type Rule } from '../bucket/rule.js';
+import { ruleOfSnapshot, snapshotOf, type LeaseSnapshot, type Snapshot } from '../bucket/snapshot.js';
 import type { RuleReader, RuleWriter } from './rules.js';
 
 const MAX_RULE_CHANGES = 2 ** 52;

@@ -1,13 +1,9 @@
-import { malformed } from '../../lib/byte-reader.js';
-import type { ByteReader } from '../../lib/byte-reader.js';
+import { malformed, type ByteReader } from '../../lib/byte-reader.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
-import { MAX_TRACESTATE_BYTES, readTraceContext } from '../../lib/trace-context.js';
-import type { TraceContext } from '../../lib/trace-context.js';
-import { MAX_COST } from '../bucket/rule.js';
-import type { Rule } from '../bucket/rule.js';
+import { MAX_TRACESTATE_BYTES, readTraceContext, type TraceContext } from '../../lib/trace-context.js';
+import { MAX_COST, type Rule } from '../bucket/rule.js';
 import { MAX_CLIENT_ID_BYTES } from '../client-id.js';
-import { createCheck } from '../decide/decide.js';
-import type { Check, CheckFields } from '../decide/decide.js';
+import { createCheck, type Check, type CheckFields } from '../decide/decide.js';
 import { clientKey } from '../ring/client-hash.js';
 import { RuleReader, RuleWriter } from './rules.js';
 

@@ -1,8 +1,15 @@
-import { malformed } from '../../lib/byte-reader.js';
-import type { ByteReader } from '../../lib/byte-reader.js';
+import { malformed, type ByteReader } from '../../lib/byte-reader.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
-import { MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS, ruleOf, sameBucket } from '../bucket/rule.js';
-import type { Algorithm, Rule } from '../bucket/rule.js';
+import {
+  MAX_LIMIT,
+  MAX_RULES,
+  MAX_SCOPE_BYTES,
+  MAX_WINDOW_MS,
+  ruleOf,
+  sameBucket,
+  type Algorithm,
+  type Rule,
+} from '../bucket/rule.js';
 
 /** Policy names have at most 128 characters in the API. */
 export const MAX_POLICY_BYTES = 512;

@@ -1,5 +1,4 @@
-import { malformed } from '../../lib/byte-reader.js';
-import type { ByteReader } from '../../lib/byte-reader.js';
+import { malformed, type ByteReader } from '../../lib/byte-reader.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../bucket/rule.js';
 import type { LimitStats, Verdict } from '../decide/decide.js';

@@ -1,5 +1,4 @@
-import { CLIENT_HASH, clientKey } from './client-hash.js';
-import type { ClientKey } from './client-hash.js';
+import { CLIENT_HASH, clientKey, type ClientKey } from './client-hash.js';
 import { md5Hex } from './md5.js';
 
 /**

@@ -1,6 +1,5 @@
 import { memberPoints } from './member-points.js';
-import { growRing, makeRing, ringChecksum, sortedMembers } from './ring.js';
-import type { NodeId, Ring } from './ring.js';
+import { growRing, makeRing, ringChecksum, sortedMembers, type NodeId, type Ring } from './ring.js';
 
 /**
  * Rings in use, by checksum. Nodes of one process with the same members share one ring. A new ring stays at least until

@@ -10,12 +10,10 @@ import type {
   Renewed,
   WriteResult,
 } from '../registry.js';
-import { createEtcdClient } from './etcd-client.js';
-import type { EtcdClientOptions } from './etcd-client.js';
+import { createEtcdClient, type EtcdClientOptions } from './etcd-client.js';
 import { EtcdError, isUndone, NOT_FOUND } from './etcd-error.js';
 import { decodePolicies, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
-import { base64, decodeEntry, encodeEntry, idOf, keysOf } from './etcd-wire.js';
-import type { Keys, KeyValue } from './etcd-wire.js';
+import { base64, decodeEntry, encodeEntry, idOf, keysOf, type Keys, type KeyValue } from './etcd-wire.js';
 
 export interface EtcdRegistryOptions extends EtcdClientOptions {
   /** Prefix of all keys. */

@@ -1,9 +1,14 @@
 import type { Clock } from '../../lib/clock.js';
 import type { BatchItem } from '../../limits/decide/check-batch.js';
-import { canPass, decide, statsWith } from '../../limits/decide/decide.js';
-import type { Check, OnUnavailable, Verdict } from '../../limits/decide/decide.js';
-import { verdictOnAll } from '../../limits/decide/decision.js';
-import type { Origin } from '../../limits/decide/decision.js';
+import {
+  canPass,
+  decide,
+  statsWith,
+  type Check,
+  type OnUnavailable,
+  type Verdict,
+} from '../../limits/decide/decide.js';
+import { verdictOnAll, type Origin } from '../../limits/decide/decision.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
 import { BucketTable } from '../../state/bucket-table.js';

@@ -7,10 +7,8 @@ import type { NodeId, Placed } from '../../limits/ring/ring.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Acknowledger } from '../../replication/acknowledger.js';
 import type { Replicator } from '../../replication/replicator.js';
-import { MARK } from '../../state/bucket-table.js';
-import type { BucketTable, Client } from '../../state/bucket-table.js';
-import { REQUEST_ID_TTL_MS } from '../../state/recent-decisions.js';
-import type { RecentDecisions } from '../../state/recent-decisions.js';
+import { MARK, type BucketTable, type Client } from '../../state/bucket-table.js';
+import { REQUEST_ID_TTL_MS, type RecentDecisions } from '../../state/recent-decisions.js';
 import type { Reservations } from '../../state/reservations.js';
 
 /** Decides for the clients of this node, by their buckets in its table. */

@@ -1,6 +1,5 @@
 import type { Clock } from '../../lib/clock.js';
-import { CheckBatch } from '../../limits/decide/check-batch.js';
-import type { BatchItem } from '../../limits/decide/check-batch.js';
+import { CheckBatch, type BatchItem } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/decide.js';
 import { waitingChecksBytes } from '../../limits/heap-bytes.js';
 import type { Membership } from '../../membership/membership.js';

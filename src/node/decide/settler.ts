@@ -1,8 +1,7 @@
 import type { Clock, Timers } from '../../lib/clock.js';
 import { decide } from '../../limits/decide/decide.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { callOwner } from '../../membership/call-owner.js';
-import type { OwnerCall } from '../../membership/call-owner.js';
+import { callOwner, type OwnerCall } from '../../membership/call-owner.js';
 import type { Settled } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
 import type { Acknowledger } from '../../replication/acknowledger.js';

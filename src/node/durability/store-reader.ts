@@ -1,6 +1,5 @@
 import type { NodeId } from '../../limits/ring/ring.js';
-import { MARK } from '../../state/bucket-table.js';
-import type { BucketTable } from '../../state/bucket-table.js';
+import { MARK, type BucketTable } from '../../state/bucket-table.js';
 import type { Copies } from '../../state/copies.js';
 import type { ClientSnapshot } from '../../state/client-snapshot.js';
 import type { Clock, Timers } from '../../lib/clock.js';

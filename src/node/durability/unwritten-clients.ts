@@ -1,5 +1,4 @@
-import { MARK } from '../../state/bucket-table.js';
-import type { BucketTable, Client } from '../../state/bucket-table.js';
+import { MARK, type BucketTable, type Client } from '../../state/bucket-table.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 

@@ -1,10 +1,8 @@
 import { LRUCache } from 'lru-cache';
-import { findBucket, lend, lentBy, remaining, advance, takeBack } from '../../limits/bucket/bucket.js';
-import type { Bucket } from '../../limits/bucket/bucket.js';
+import { findBucket, lend, lentBy, remaining, advance, takeBack, type Bucket } from '../../limits/bucket/bucket.js';
 import { decide, verdictOf } from '../../limits/decide/decide.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import type { Rule } from '../../limits/bucket/rule.js';
-import { compareStrictness } from '../../limits/bucket/rule.js';
+import { compareStrictness, type Rule } from '../../limits/bucket/rule.js';
 import type { Acknowledger } from '../../replication/acknowledger.js';
 import type { BucketTable } from '../../state/bucket-table.js';
 import { LEASE_MS } from './holder.js';

@@ -1,10 +1,7 @@
-import { statsWith } from '../../limits/decide/decide.js';
-import type { Check, Verdict } from '../../limits/decide/decide.js';
-import { decisionBy } from '../../limits/decide/decision.js';
-import type { Decision } from '../../limits/decide/decision.js';
+import { statsWith, type Check, type Verdict } from '../../limits/decide/decide.js';
+import { decisionBy, type Decision } from '../../limits/decide/decision.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { MAX_LIMIT, sameRules } from '../../limits/bucket/rule.js';
-import type { Rule } from '../../limits/bucket/rule.js';
+import { MAX_LIMIT, sameRules, type Rule } from '../../limits/bucket/rule.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
 import type { Clock, Timers } from '../../lib/clock.js';

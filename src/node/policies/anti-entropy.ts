@@ -1,10 +1,8 @@
 import type { Ask } from '../../protocol/peer-transport.js';
 import type { Log } from '../../lib/log.js';
 import type { Timers } from '../../lib/clock.js';
-import { assembling, preparing, withEntries } from '../../policy/policy-document.js';
-import type { PolicyDocument } from '../../policy/policy-document.js';
-import { MAX_PART_BYTES, sumOfBytes } from '../../policy/policy-entry.js';
-import type { Entry, Part } from '../../policy/policy-entry.js';
+import { assembling, preparing, withEntries, type PolicyDocument } from '../../policy/policy-document.js';
+import { MAX_PART_BYTES, sumOfBytes, type Entry, type Part } from '../../policy/policy-entry.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { Steps } from '../../lib/steps.js';
 import type { Membership } from '../../membership/membership.js';

@@ -1,5 +1,4 @@
-import { inTurns } from '../../lib/steps.js';
-import type { Steps } from '../../lib/steps.js';
+import { inTurns, type Steps } from '../../lib/steps.js';
 import type { PolicyDocument } from '../../policy/policy-document.js';
 import type { Timers } from '../../lib/clock.js';
 import type { ActivePolicies } from '../../policy/active-policies.js';

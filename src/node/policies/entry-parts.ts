@@ -1,7 +1,5 @@
-import { MAX_DOCUMENT_BYTES, MAX_ENTRIES } from '../../policy/policy-document.js';
-import type { PolicyDocument } from '../../policy/policy-document.js';
-import { lineOf, partsOf } from '../../policy/policy-entry.js';
-import type { Entry, Part } from '../../policy/policy-entry.js';
+import { MAX_DOCUMENT_BYTES, MAX_ENTRIES, type PolicyDocument } from '../../policy/policy-document.js';
+import { lineOf, partsOf, type Entry, type Part } from '../../policy/policy-entry.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { PeerAnswer } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';

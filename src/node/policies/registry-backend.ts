@@ -1,15 +1,12 @@
-import { change, hasRoomFor, isTagged } from '../../policy/policy-document.js';
-import type { Changes, PolicyDocument } from '../../policy/policy-document.js';
+import { change, hasRoomFor, isTagged, type Changes, type PolicyDocument } from '../../policy/policy-document.js';
 import type { Steps } from '../../lib/steps.js';
 import type { StoreResult } from '../../membership/registry.js';
 import type { Written } from '../../protocol/messages.js';
-import { PolicyAntiEntropy } from './anti-entropy.js';
-import type { PolicyAntiEntropyDeps, Reconciled } from './anti-entropy.js';
+import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from './anti-entropy.js';
 import { DocumentChanges } from './document-changes.js';
 import { EntryParts } from './entry-parts.js';
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
-import { RegistryMerge, refused, RETRY_MS } from './registry-merge.js';
-import type { RegistryDocument, RegistryMergeDeps } from './registry-merge.js';
+import { RegistryMerge, refused, RETRY_MS, type RegistryDocument, type RegistryMergeDeps } from './registry-merge.js';
 
 /** How long a write is retried: a replicated registry elects a new leader in one or two seconds. */
 const WRITE_TIMEOUT_MS = 5_000;

@@ -1,5 +1,4 @@
-import { merge, NO_DOCUMENT, overwrittenKeys } from '../../policy/policy-document.js';
-import type { PolicyDocument } from '../../policy/policy-document.js';
+import { merge, NO_DOCUMENT, overwrittenKeys, type PolicyDocument } from '../../policy/policy-document.js';
 import { finish } from '../../lib/steps.js';
 import type { RegistryPolicyStore, KnownPolicies } from '../../membership/registry-policy-store.js';
 import type { Written } from '../../protocol/messages.js';

@@ -7,16 +7,15 @@ import {
   merging,
   overwrittenKeys,
   preparing,
+  type Changes,
+  type PolicyDocument,
 } from '../../policy/policy-document.js';
-import type { Changes, PolicyDocument } from '../../policy/policy-document.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { callOwner } from '../../membership/call-owner.js';
-import type { OwnerCall } from '../../membership/call-owner.js';
+import { callOwner, type OwnerCall } from '../../membership/call-owner.js';
 import { MAX_PART_BYTES, sumOfBytes } from '../../policy/policy-entry.js';
 import type { Steps } from '../../lib/steps.js';
 import type { PeerMessage, RingWritten } from '../../protocol/messages.js';
-import { PolicyAntiEntropy } from './anti-entropy.js';
-import type { PolicyAntiEntropyDeps, Reconciled } from './anti-entropy.js';
+import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from './anti-entropy.js';
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
 import { DocumentChanges } from './document-changes.js';
 import { EntryParts } from './entry-parts.js';

@@ -1,5 +1,4 @@
-import { malformed } from '../../lib/byte-reader.js';
-import type { ByteReader } from '../../lib/byte-reader.js';
+import { malformed, type ByteReader } from '../../lib/byte-reader.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 
 /** Writes and reads values of one type. The parts of a message are made of codecs, so each field is named once. */

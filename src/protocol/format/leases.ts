@@ -5,8 +5,7 @@ import { RuleReader, RuleWriter } from '../../limits/format/rules.js';
 import { readVerdict, VERDICT_FLAGS, writeVerdict } from '../../limits/format/verdicts.js';
 import type { Verdict } from '../../limits/decide/decide.js';
 import type { LeaseGrant, LeaseRequest, LeaseReturn } from '../messages.js';
-import { list, object, optional, text, whole } from './codec.js';
-import type { Codec } from './codec.js';
+import { list, object, optional, text, whole, type Codec } from './codec.js';
 
 /** Bound of the leases in one message. A node holds fewer. */
 const MAX_LEASES = 100_000;

@@ -2,8 +2,7 @@ import { ByteReader, malformed } from '../../lib/byte-reader.js';
 import { ByteWriter } from '../../lib/byte-writer.js';
 import { isOrigin } from '../../limits/origin.js';
 import type { DeclaredState, MemberRecord, Sender } from '../messages.js';
-import { list, mapped, object, text, whole } from './codec.js';
-import type { Codec } from './codec.js';
+import { list, mapped, object, text, whole, type Codec } from './codec.js';
 import { nodeId } from './node-id.js';
 
 const STATES: readonly DeclaredState[] = ['joining', 'active', 'leaving', 'left'];

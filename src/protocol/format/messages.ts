@@ -5,8 +5,7 @@ import { MAX_RESERVATION_BYTES, readChecks, writeChecks } from '../../limits/for
 import { MAX_ENTRY_BYTES, MAX_PART_BYTES } from '../../policy/policy-entry.js';
 import { checkClients, decodeClients } from '../../state/client-format.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
-import { constant, flag, object, optional, text, whole } from './codec.js';
-import type { Codec } from './codec.js';
+import { constant, flag, object, optional, text, whole, type Codec } from './codec.js';
 import { clientId, leaseGrants, leaseRequests, leaseReturns } from './leases.js';
 import { MAX_COUNT, member, members, nodeIds, sender, word } from './members.js';
 import { clientDescription, ranking, report, settled, span, topClients, topFloor, use } from './observations.js';

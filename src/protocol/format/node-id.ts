@@ -1,7 +1,6 @@
 import { malformed } from '../../lib/byte-reader.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { mapped, text } from './codec.js';
-import type { Codec } from './codec.js';
+import { mapped, text, type Codec } from './codec.js';
 
 const MAX_NODE_ID_BYTES = 260;
 const NODE_ID = /^([\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\]):([1-9]\d{0,4})$/;

@@ -1,11 +1,9 @@
 import { malformed } from '../../lib/byte-reader.js';
 import { isPolicyName, MAX_POLICIES } from '../../policy/check-policy.js';
 import { isEntry, MAX_ENTRIES } from '../../policy/policy-document.js';
-import { MAX_ENTRY_BYTES } from '../../policy/policy-entry.js';
-import type { Entry, EntryValue } from '../../policy/policy-entry.js';
+import { MAX_ENTRY_BYTES, type Entry, type EntryValue } from '../../policy/policy-entry.js';
 import type { RingWritten } from '../messages.js';
-import { list, mapped, object, oneOf, real, text, whole } from './codec.js';
-import type { Codec } from './codec.js';
+import { list, mapped, object, oneOf, real, text, whole, type Codec } from './codec.js';
 import { word } from './members.js';
 import { nodeId } from './node-id.js';
 

@@ -1,9 +1,7 @@
-import { malformed } from '../../lib/byte-reader.js';
-import type { ByteReader } from '../../lib/byte-reader.js';
+import { malformed, type ByteReader } from '../../lib/byte-reader.js';
 import { ALLOWED, readVerdict, VERDICT_FLAGS, writeVerdict } from '../../limits/format/verdicts.js';
 import type { CheckResult } from '../messages.js';
-import { list } from './codec.js';
-import type { Codec } from './codec.js';
+import { list, type Codec } from './codec.js';
 
 const MAX_RESULTS = 16_384;
 

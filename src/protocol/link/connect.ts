@@ -5,14 +5,19 @@ import { buildConnector, Client } from 'undici';
 import type { PeerResult } from '../peer-transport.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { broken, failureOf } from './failure.js';
-import { createOffer, PEER_PATH, readAcceptance, readProof, UPGRADE } from './handshake.js';
-import type { Identity, LinkKeys } from './handshake.js';
+import {
+  createOffer,
+  PEER_PATH,
+  readAcceptance,
+  readProof,
+  UPGRADE,
+  type Identity,
+  type LinkKeys,
+} from './handshake.js';
 import { idsOf } from './keys.js';
-import { Link } from './link.js';
-import type { LinkEvents, LinkOptions } from './link.js';
+import { Link, type LinkEvents, type LinkOptions } from './link.js';
 import { describeRefusal } from './refusal.js';
-import { clientTls } from './tls.js';
-import type { PeerTls } from './tls.js';
+import { clientTls, type PeerTls } from './tls.js';
 
 interface OpenEvents {
   /** Called once when the peers agree. The receiver calls `start`, which makes the link, during the call. */

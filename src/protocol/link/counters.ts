@@ -1,7 +1,6 @@
 import type { PeerMessage } from '../messages.js';
 import type { PeerResult } from '../peer-transport.js';
-import { REFUSALS } from './refusal.js';
-import type { RefusalCode } from './refusal.js';
+import { REFUSALS, type RefusalCode } from './refusal.js';
 
 /** Every kind once. The type requires all of them. */
 const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {

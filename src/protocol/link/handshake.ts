@@ -4,8 +4,7 @@ import type { Socket } from 'node:net';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { WIRE_VERSION } from '../format/messages.js';
 import { checkNodeId } from '../format/node-id.js';
-import { idsOf, KEY_IDS } from './keys.js';
-import type { PeerKey } from './keys.js';
+import { idsOf, KEY_IDS, type PeerKey } from './keys.js';
 import type { RefusalCode } from './refusal.js';
 
 /*

@@ -1,5 +1,4 @@
-import { createServer } from 'node:http';
-import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -10,16 +9,20 @@ import { BoundedMap } from '../../lib/bounded-map.js';
 import { decodeMessage, writeAnswer } from '../format/messages.js';
 import { malformed, MalformedMessage } from '../../lib/byte-reader.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
-import { acceptOffer, PEER_PATH, readProof, UPGRADE } from './handshake.js';
-import type { Accepted, Identity, LinkKeys } from './handshake.js';
-import { GOODBYE, Link } from './link.js';
-import type { LinkOptions } from './link.js';
+import {
+  acceptOffer,
+  PEER_PATH,
+  readProof,
+  UPGRADE,
+  type Accepted,
+  type Identity,
+  type LinkKeys,
+} from './handshake.js';
+import { GOODBYE, Link, type LinkOptions } from './link.js';
 import { MismatchLog } from './mismatch-log.js';
-import { REFUSALS, refusalBody, writeRefusal } from './refusal.js';
-import type { RefusalCode } from './refusal.js';
+import { REFUSALS, refusalBody, writeRefusal, type RefusalCode } from './refusal.js';
 import { paceHandshakes } from './tls-pace.js';
-import { serverTls } from './tls.js';
-import type { PeerTls } from './tls.js';
+import { serverTls, type PeerTls } from './tls.js';
 import { UnauthenticatedConnections } from './unauthenticated-connections.js';
 
 export interface PeerServerOptions {

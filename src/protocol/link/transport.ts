@@ -7,8 +7,7 @@ import { Connector } from './connect.js';
 import type { PeerCounters } from './counters.js';
 import { broken, failureOf } from './failure.js';
 import type { Identity } from './handshake.js';
-import { GOODBYE } from './link.js';
-import type { Link, LinkEnd, LinkOptions } from './link.js';
+import { GOODBYE, type Link, type LinkEnd, type LinkOptions } from './link.js';
 import { refusalOf, REFUSALS } from './refusal.js';
 import type { PeerTls } from './tls.js';
 

@@ -1,5 +1,4 @@
-import { DURATION_BOUNDS, SOURCES } from '../../limits/decide/decision.js';
-import type { Origin, Source } from '../../limits/decide/decision.js';
+import { DURATION_BOUNDS, SOURCES, type Origin, type Source } from '../../limits/decide/decision.js';
 
 /** Labels of a request's duration: the source of its decision, or `batch`, as a batch has several sources. */
 export const DURATION_SOURCES = [...SOURCES, 'batch'] as const;

@@ -1,16 +1,12 @@
 import type { BatchDecider } from '../../limits/decide/check-batch.js';
-import { WITHOUT_POLICIES } from '../../policy/active-policies.js';
-import type { Policies } from '../../policy/active-policies.js';
+import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js';
 import type { Source } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Access } from './access/access.js';
-import { createArrivingBytes } from './arriving.js';
-import type { ArrivingBytes } from './arriving.js';
-import { countDuration, countProblem } from './counters.js';
-import type { Counters } from './counters.js';
+import { createArrivingBytes, type ArrivingBytes } from './arriving.js';
+import { countDuration, countProblem, type Counters } from './counters.js';
 import { Turns } from './turns.js';
-import { createWaiting } from './waiting.js';
-import type { Waiting, WaitingBounds } from './waiting.js';
+import { createWaiting, type Waiting, type WaitingBounds } from './waiting.js';
 
 const MIB = 1024 * 1024;
 

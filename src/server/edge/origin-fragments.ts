@@ -1,5 +1,4 @@
-import { fragmentOf } from '../../lib/byte-writer.js';
-import type { Fragment } from '../../lib/byte-writer.js';
+import { fragmentOf, type Fragment } from '../../lib/byte-writer.js';
 import type { Origin, Source } from '../../limits/decide/decision.js';
 
 /** Nodes whose fragments are kept. A ring has fewer, and each of its answers names one. */

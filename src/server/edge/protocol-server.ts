@@ -1,7 +1,6 @@
 import type { Server, Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { Server as TlsServer } from 'node:tls';
-import type { TlsOptions } from 'node:tls';
+import { Server as TlsServer, type TlsOptions } from 'node:tls';
 import type { Connection, Connections, ConnectionState, OpenConnection } from './connections.js';
 
 /** What one protocol does with its connections. */

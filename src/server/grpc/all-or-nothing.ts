@@ -1,8 +1,6 @@
 import type { Settler } from '../../node/decide/settler.js';
-import { CheckBatch, decideAlone } from '../../limits/decide/check-batch.js';
-import type { BatchDecider } from '../../limits/decide/check-batch.js';
-import { createCheck } from '../../limits/decide/decide.js';
-import type { Check } from '../../limits/decide/decide.js';
+import { CheckBatch, decideAlone, type BatchDecider } from '../../limits/decide/check-batch.js';
+import { createCheck, type Check } from '../../limits/decide/decide.js';
 import type { Decision } from '../../limits/decide/decision.js';
 import { newReservation } from '../validate/reservation.js';
 

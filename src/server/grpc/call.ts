@@ -1,5 +1,4 @@
-import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { constants } from 'node:http2';
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { Source } from '../../limits/decide/decision.js';
 import { networkOf } from '../../lib/address.js';
 import { TokenringError } from '../../lib/error.js';

@@ -1,12 +1,9 @@
 import { readTraceContext } from '../../lib/trace-context.js';
 import { TokenringError } from '../../lib/error.js';
-import { PREFIX_BYTES } from './call.js';
-import type { Answer, Method } from './call.js';
-import { HEALTH_SERVICE } from './health-service.js';
-import type { Health } from './health-service.js';
+import { PREFIX_BYTES, type Answer, type Method } from './call.js';
+import { HEALTH_SERVICE, type Health } from './health-service.js';
 import { readHealthCheckRequest, writeHealthCheckResponse } from './messages.js';
-import { RATE_LIMIT_SERVICE } from './rate-limit-service.js';
-import type { ShouldRateLimit } from './rate-limit-service.js';
+import { RATE_LIMIT_SERVICE, type ShouldRateLimit } from './rate-limit-service.js';
 
 export const SERVICES = [RATE_LIMIT_SERVICE, HEALTH_SERVICE];
 

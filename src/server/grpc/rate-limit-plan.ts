@@ -1,12 +1,9 @@
 import type { Policies } from '../../policy/active-policies.js';
-import { MAX_COST, MAX_LIMIT, ruleOf } from '../../limits/bucket/rule.js';
-import type { Rule } from '../../limits/bucket/rule.js';
-import { createCheck } from '../../limits/decide/decide.js';
-import type { Check, CheckFields } from '../../limits/decide/decide.js';
+import { MAX_COST, MAX_LIMIT, ruleOf, type Rule } from '../../limits/bucket/rule.js';
+import { createCheck, type Check, type CheckFields } from '../../limits/decide/decide.js';
 import { TokenringError } from '../../lib/error.js';
 import { badValue } from '../../lib/mistake.js';
-import { defaultClientId, findRule } from '../../policy/envoy-table.js';
-import type { EnvoyRule } from '../../policy/envoy-table.js';
+import { defaultClientId, findRule, type EnvoyRule } from '../../policy/envoy-table.js';
 import type { Policy } from '../../policy/policy.js';
 import { clientKey } from '../../limits/ring/client-hash.js';
 import type { TraceContext } from '../../lib/trace-context.js';

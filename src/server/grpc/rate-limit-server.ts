@@ -2,15 +2,13 @@ import type { TlsOptions } from 'node:tls';
 import type { Settler } from '../../node/decide/settler.js';
 import type { TokenringError } from '../../lib/error.js';
 import type { Connections } from '../edge/connections.js';
-import { notJoined } from '../edge/edge.js';
-import type { Edge } from '../edge/edge.js';
+import { notJoined, type Edge } from '../edge/edge.js';
 import type { ProtocolServer } from '../edge/protocol-server.js';
 import { createAllOrNothing } from './all-or-nothing.js';
 import { Health } from './health-service.js';
 import { createMethods, SERVICES } from './methods.js';
 import { createRateLimitService } from './rate-limit-service.js';
-import { createGrpcServer } from './server.js';
-import type { GrpcTimeouts } from './server.js';
+import { createGrpcServer, type GrpcTimeouts } from './server.js';
 
 interface RateLimitServerDeps {
   readonly edge: Edge;

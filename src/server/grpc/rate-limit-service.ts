@@ -7,10 +7,8 @@ import { countDecision } from '../edge/counters.js';
 import type { Edge } from '../edge/edge.js';
 import type { Answer } from './call.js';
 import type { AllOrNothing } from './all-or-nothing.js';
-import { OK, OVER_LIMIT, readRateLimitRequest, writeRateLimitResponse } from './messages.js';
-import type { DescriptorStatus } from './messages.js';
-import { planOf, unitOf } from './rate-limit-plan.js';
-import type { Plan, Planned } from './rate-limit-plan.js';
+import { OK, OVER_LIMIT, readRateLimitRequest, writeRateLimitResponse, type DescriptorStatus } from './messages.js';
+import { planOf, unitOf, type Plan, type Planned } from './rate-limit-plan.js';
 
 export const RATE_LIMIT_SERVICE = 'envoy.service.ratelimit.v3.RateLimitService';
 

@@ -1,12 +1,18 @@
-import { constants, createSecureServer, createServer } from 'node:http2';
-import type { IncomingHttpHeaders, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import {
+  constants,
+  createSecureServer,
+  createServer,
+  type IncomingHttpHeaders,
+  type Http2Server,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import type { TlsOptions } from 'node:tls';
 import { TokenringError } from '../../lib/error.js';
 import type { Connection, Connections, ConnectionState, OpenConnection } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
-import { beginCall, sendStatus } from './call.js';
-import type { Call, Method } from './call.js';
+import { beginCall, sendStatus, type Call, type Method } from './call.js';
 import { STATUS } from './status.js';
 
 /** Longest times, in ms, that a connection may take or stay silent. */

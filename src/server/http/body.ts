@@ -1,8 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { parseJson } from '../validate/json.js';
 import { TokenringError } from '../../lib/error.js';
-import { createArrivingBytes } from '../edge/arriving.js';
-import type { ArrivingBytes } from '../edge/arriving.js';
+import { createArrivingBytes, type ArrivingBytes } from '../edge/arriving.js';
 import { sendContinue } from './expect-continue.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;

@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TokenringError } from '../../lib/error.js';
-import { countProblem } from '../edge/counters.js';
-import type { Counters } from '../edge/counters.js';
+import { countProblem, type Counters } from '../edge/counters.js';
 import { BROWSER_HEADERS } from './browser-headers.js';
 import { problemHeaders, withoutTheRest } from './send.js';
 

@@ -1,6 +1,5 @@
 import type { RequestListener } from 'node:http';
-import { countProblem } from '../edge/counters.js';
-import type { Counters } from '../edge/counters.js';
+import { countProblem, type Counters } from '../edge/counters.js';
 import { notJoined } from '../edge/edge.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { sendProblem } from './send.js';

@@ -1,6 +1,5 @@
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../limits/request/request.js';
-import { readTraceContext } from '../../lib/trace-context.js';
-import type { TraceContext } from '../../lib/trace-context.js';
+import { readTraceContext, type TraceContext } from '../../lib/trace-context.js';
 import type { HealthPath } from './health.js';
 import type { Sites } from './sites.js';
 

@@ -1,5 +1,11 @@
-import { createServer } from 'node:http';
-import type { IncomingMessage, RequestListener, Server, ServerOptions, ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -7,15 +13,12 @@ import type { TlsOptions } from 'node:tls';
 import { Connections, DEFAULT_BOUNDS } from '../edge/connections.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
 import { awaitsContinue } from './expect-continue.js';
-import { HttpConnection } from './connection.js';
-import type { HttpContext } from './connection.js';
-import { countProblem } from '../edge/counters.js';
-import type { Counters } from '../edge/counters.js';
+import { HttpConnection, type HttpContext } from './connection.js';
+import { countProblem, type Counters } from '../edge/counters.js';
 import type { DecisionHandlers } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
 import { PlainHeads } from './plain-head.js';
-import { TokenringError } from '../../lib/error.js';
-import type { HttpErrorCode } from '../../lib/error.js';
+import { TokenringError, type HttpErrorCode } from '../../lib/error.js';
 import { Health } from './health.js';
 import { sendProblem } from './send.js';
 import { Sites } from './sites.js';

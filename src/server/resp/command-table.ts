@@ -1,5 +1,4 @@
-import { Constant, Named, Status, ErrorText } from './value.js';
-import type { Value } from './value.js';
+import { Constant, Named, Status, ErrorText, type Value } from './value.js';
 
 interface CommandInfo {
   /** Smallest and largest number of arguments, the name included. */

@@ -3,8 +3,7 @@ import type { ClientCalls } from '../edge/client-calls.js';
 import { notJoined } from '../edge/edge.js';
 import { COMMANDS, describeCommands } from './command-table.js';
 import type { Session } from './session.js';
-import { ErrorText, Named, OK, Status, wrongArity } from './value.js';
-import type { Value } from './value.js';
+import { ErrorText, Named, OK, Status, wrongArity, type Value } from './value.js';
 
 export interface CommandsDeps {
   readonly calls: ClientCalls;

@@ -3,18 +3,15 @@ import { waitingBatchBytes } from '../../limits/heap-bytes.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Connection, OpenConnection } from '../edge/connections.js';
 import { countProblem } from '../edge/counters.js';
-import { notJoined } from '../edge/edge.js';
-import type { Edge } from '../edge/edge.js';
+import { notJoined, type Edge } from '../edge/edge.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WriterPool } from '../edge/writer-pool.js';
-import { createCommandReader } from './command-reader.js';
-import type { Read } from './command-reader.js';
+import { createCommandReader, type Read } from './command-reader.js';
 import type { Commands } from './commands.js';
 import { createDecisionWriter } from './decision-writer.js';
 import { createSession } from './session.js';
 import { Transaction } from './transaction.js';
-import { ErrorText, writeArrayHead, writeValue } from './value.js';
-import type { Value } from './value.js';
+import { ErrorText, writeArrayHead, writeValue, type Value } from './value.js';
 
 /** Answers that are kept before they are written. More commands wait until the client reads. */
 const MAX_OUTPUT_BYTES = 64 * 1024;

@@ -2,13 +2,10 @@ import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/decide.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
-import { countDecision, countProblem } from '../edge/counters.js';
-import type { Counters } from '../edge/counters.js';
+import { countDecision, countProblem, type Counters } from '../edge/counters.js';
 import { OriginFragments } from '../edge/origin-fragments.js';
-import { fragmentOf } from '../../lib/byte-writer.js';
-import type { ByteWriter, Fragment } from '../../lib/byte-writer.js';
-import { ErrorText, Named, writeValue } from './value.js';
-import type { Protocol, Value } from './value.js';
+import { fragmentOf, type ByteWriter, type Fragment } from '../../lib/byte-writer.js';
+import { ErrorText, Named, writeValue, type Protocol, type Value } from './value.js';
 
 /** The form of the answer to a question. */
 export type DecisionReply = ThrottleReply | typeof allowReply;

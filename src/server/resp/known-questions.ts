@@ -1,7 +1,6 @@
 import type { CheckParams } from '../../limits/decide/decide.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
-import { standsAt, textOf } from '../validate/known-text.js';
-import type { Text } from '../validate/known-text.js';
+import { standsAt, textOf, type Text } from '../validate/known-text.js';
 import type { DecisionReply, Question } from './decision-writer.js';
 import type { Frame } from './frame.js';
 

@@ -2,11 +2,9 @@ import type { Policies } from '../../policy/active-policies.js';
 import { TokenringError } from '../../lib/error.js';
 import { noSuchOption } from '../../lib/mistake.js';
 import { readCheck } from '../validate/request.js';
-import { allowReply } from './decision-writer.js';
-import type { Question } from './decision-writer.js';
+import { allowReply, type Question } from './decision-writer.js';
 import { readThrottle } from './throttle.js';
-import { wrongArity } from './value.js';
-import type { ErrorText } from './value.js';
+import { wrongArity, type ErrorText } from './value.js';
 
 /** Reads the arguments of a command that asks for a decision, its name included. */
 type ReadQuestion = (args: readonly string[], policies: Policies) => Question | ErrorText;

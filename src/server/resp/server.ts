@@ -1,12 +1,9 @@
-import { createServer } from 'node:net';
-import type { Server, Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
-import type { TlsOptions } from 'node:tls';
+import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import type { Connections } from '../edge/connections.js';
 import type { Edge } from '../edge/edge.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
-import { createCommands } from './commands.js';
-import type { CommandsDeps } from './commands.js';
+import { createCommands, type CommandsDeps } from './commands.js';
 import { createConnectionHandler } from './connection.js';
 
 /** Longest times, in ms, that a connection may take or stay silent. */

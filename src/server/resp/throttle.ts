@@ -4,8 +4,7 @@ import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
 import { badValue } from '../../lib/mistake.js';
 import { readCheck } from '../validate/request.js';
-import { throttleReply } from './decision-writer.js';
-import type { Question } from './decision-writer.js';
+import { throttleReply, type Question } from './decision-writer.js';
 import { ErrorText } from './value.js';
 
 const MAX_SECONDS = MAX_WINDOW_MS / 1_000;

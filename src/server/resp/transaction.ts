@@ -1,7 +1,6 @@
 import { COMMANDS } from './command-table.js';
 import type { Session } from './session.js';
-import { ErrorText, OK, Status, wrongArity } from './value.js';
-import type { Value } from './value.js';
+import { ErrorText, OK, Status, wrongArity, type Value } from './value.js';
 
 /** Bounds of the commands between `MULTI` and `EXEC`. */
 const MAX_COMMANDS = 1_000;

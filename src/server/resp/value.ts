@@ -1,5 +1,4 @@
-import { TokenringError } from '../../lib/error.js';
-import type { HttpErrorCode } from '../../lib/error.js';
+import { TokenringError, type HttpErrorCode } from '../../lib/error.js';
 import { ByteWriter } from '../../lib/byte-writer.js';
 
 /** The versions of the protocol. A connection begins with 2, and chooses with `HELLO`. */

@@ -6,8 +6,7 @@ import type { Check, CheckParams } from '../../limits/decide/decide.js';
 import { TokenringError } from '../../lib/error.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
 import { parseJson } from './json.js';
-import { standsAt, textOf } from './known-text.js';
-import type { Text } from './known-text.js';
+import { standsAt, textOf, type Text } from './known-text.js';
 import { readBatch, readCheck } from './request.js';
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 

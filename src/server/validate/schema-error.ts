@@ -1,8 +1,7 @@
 import type { ValueErrorIterator, ValueError } from '@sinclair/typebox/errors';
 import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
 import { EXPECTED_WINDOW } from '../../limits/duration.js';
-import { badField, badValue, nearestName, unknownField } from '../../lib/mistake.js';
-import type { Mistake } from '../../lib/mistake.js';
+import { badField, badValue, nearestName, unknownField, type Mistake } from '../../lib/mistake.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
 import { TokenringError } from '../../lib/error.js';
 import { EXPECTED_SCOPE, MAX_RULES } from '../../limits/bucket/rule.js';

@@ -1,16 +1,12 @@
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
-import { Type } from '@sinclair/typebox';
-import type { TUnsafe } from '@sinclair/typebox';
+import { Type, type TUnsafe } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
-import { MAX_BATCH } from '../../limits/request/request.js';
-import type { Duration } from '../../limits/request/request.js';
-import { DURATION_BOUNDS, SOURCES } from '../../limits/decide/decision.js';
-import type { Source } from '../../limits/decide/decision.js';
+import { MAX_BATCH, type Duration } from '../../limits/request/request.js';
+import { DURATION_BOUNDS, SOURCES, type Source } from '../../limits/decide/decision.js';
 import { MAX_LISTED, MAX_REPORTED, RANKINGS } from '../../limits/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
-import { HTTP_ERRORS } from '../../lib/error.js';
-import type { HttpErrorCode } from '../../lib/error.js';
+import { HTTP_ERRORS, type HttpErrorCode } from '../../lib/error.js';
 
 /** The shapes of the public API. `request.ts` compiles them into checks, and `http/api/openapi.ts` prints them. */
 

@@ -1,10 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { fastify } from 'fastify';
-import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import { fastify, type FastifyInstance, type LightMyRequestResponse } from 'fastify';
 import { rateLimit, rateLimitPlugin } from '../../../src/client/frameworks/fastify.js';
-import { createNode } from '../../../src/index.js';
-import type { Node } from '../../../src/index.js';
+import { createNode, type Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
 import { expectBrokenGivenBack } from './broken-off.js';
 

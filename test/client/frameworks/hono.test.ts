@@ -1,9 +1,7 @@
 import { expect } from 'chai';
 import { Hono } from 'hono';
-import { rateLimit } from '../../../src/client/frameworks/hono.js';
-import type { RateLimitOptions } from '../../../src/client/frameworks/hono.js';
-import { createNode } from '../../../src/index.js';
-import type { Node } from '../../../src/index.js';
+import { rateLimit, type RateLimitOptions } from '../../../src/client/frameworks/hono.js';
+import { createNode, type Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
 
 describe('the Hono middleware where there is no socket', () => {

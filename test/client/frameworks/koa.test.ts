@@ -1,13 +1,11 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import { createServer as createHttpServer } from 'node:http';
-import type { RequestListener } from 'node:http';
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { expect } from 'chai';
 import Koa from 'koa';
 import { rateLimit } from '../../../src/client/frameworks/koa.js';
-import { createNode } from '../../../src/index.js';
-import type { Node } from '../../../src/index.js';
+import { createNode, type Node } from '../../../src/index.js';
 import { call } from '../../support/http.js';
 import { expectBrokenGivenBack } from './broken-off.js';
 

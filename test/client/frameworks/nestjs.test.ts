@@ -1,14 +1,20 @@
 import 'reflect-metadata';
-import { Controller, Get, HttpException, Module } from '@nestjs/common';
-import type { DynamicModule, INestApplication, Type } from '@nestjs/common';
-import type { NestApplicationOptions } from '@nestjs/common';
+import {
+  Controller,
+  Get,
+  HttpException,
+  Module,
+  type DynamicModule,
+  type INestApplication,
+  type Type,
+  type NestApplicationOptions,
+} from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import { RateLimit, rateLimitGuard, RateLimitModule, SkipRateLimit } from '../../../src/client/frameworks/nestjs.js';
-import { createNode } from '../../../src/index.js';
-import type { Node } from '../../../src/index.js';
+import { createNode, type Node } from '../../../src/index.js';
 import { call } from '../../support/http.js';
 
 const QUIET = { logger: false } as object as NestApplicationOptions;

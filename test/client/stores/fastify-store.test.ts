@@ -1,12 +1,9 @@
 import { createRequire } from 'node:module';
 import { expect } from 'chai';
-import { fastify } from 'fastify';
-import type { FastifyInstance, FastifyPluginCallback } from 'fastify';
-import { fastifyStore } from '../../../src/client/stores/store.js';
-import type { StoreOptions } from '../../../src/client/stores/store.js';
+import { fastify, type FastifyInstance, type FastifyPluginCallback } from 'fastify';
+import { fastifyStore, type StoreOptions } from '../../../src/client/stores/store.js';
 import { createClient } from '../../../src/client/index.js';
-import { createNode } from '../../../src/index.js';
-import type { Node } from '../../../src/index.js';
+import { createNode, type Node } from '../../../src/index.js';
 import { eventually } from '../../support/eventually.js';
 import { freePort } from '../../support/ports.js';
 

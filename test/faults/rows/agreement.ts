@@ -1,11 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientDescription } from '../../../src/limits/request/description.js';
 import { HOUR_MS } from '../clients.js';
-import { machineMs } from '../history.js';
-import type { Asked } from '../history.js';
+import { machineMs, type Asked } from '../history.js';
 import type { Ownership, Stage } from '../stage.js';
-import { figure } from '../verdict.js';
-import type { Figure } from '../verdict.js';
+import { figure, type Figure } from '../verdict.js';
 
 /** Until what is under way has been answered and copied. */
 const STILL_MS = 300;

@@ -2,8 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
 import { PER_SECOND } from '../pace.js';
-import { withStage } from '../stage.js';
-import type { Ownership } from '../stage.js';
+import { withStage, type Ownership } from '../stage.js';
 import { commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 import { stop } from './stopped.js';
 

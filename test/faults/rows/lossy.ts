@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { machineMs } from '../history.js';
+import { machineMs, type Asked } from '../history.js';
 import type { Fault } from '../../sim/history.js';
 import { createLossyNetwork } from '../lossy-network.js';
-import type { Asked } from '../history.js';
 import type { Row } from '../row.js';
 import { INTERVAL_MS, PER_SECOND, SUSPECT_AFTER_MS } from '../pace.js';
 import { withStage } from '../stage.js';

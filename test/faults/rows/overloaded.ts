@@ -1,13 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { figuresOfOverload } from '../checked.js';
 import { createClients, LOAD_CLIENTS } from '../clients.js';
-import { createLoopback } from '../network.js';
-import type { Network } from '../network.js';
+import { createLoopback, type Network } from '../network.js';
 import { PER_SECOND } from '../pace.js';
 import { start } from '../processes.js';
 import type { Row } from '../row.js';
-import { withStage } from '../stage.js';
-import type { RunOptions, Stage, StageResult } from '../stage.js';
+import { withStage, type RunOptions, type Stage, type StageResult } from '../stage.js';
 import { commonNotes, failures, figure, overLimit } from '../verdict.js';
 
 /** A batch holds at most 1,000 requests. */

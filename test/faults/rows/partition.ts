@@ -1,19 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeId } from '../../../src/limits/ring/ring.js';
 import type { Fault } from '../../sim/history.js';
-import { startEtcdOn } from '../etcd-hosts.js';
-import type { EtcdOnHosts } from '../etcd-hosts.js';
-import { createNamespaces } from '../namespaces.js';
-import type { CuttableNetwork } from '../namespaces.js';
-import { machineMs } from '../history.js';
-import type { Asked } from '../history.js';
+import { startEtcdOn, type EtcdOnHosts } from '../etcd-hosts.js';
+import { createNamespaces, type CuttableNetwork } from '../namespaces.js';
+import { machineMs, type Asked } from '../history.js';
 import type { Row } from '../row.js';
 import { PER_SECOND, UNSUSPECTED } from '../pace.js';
-import { withStage } from '../stage.js';
-import type { Ownership, RunOptions, StageResult } from '../stage.js';
+import { withStage, type Ownership, type RunOptions, type StageResult } from '../stage.js';
 import { ETCDS } from '../strict.js';
-import type { Figure } from '../verdict.js';
-import { admittedLately, commonNotes, countBy, duration, failures, loadHeld, overLimit } from '../verdict.js';
+import {
+  admittedLately,
+  commonNotes,
+  countBy,
+  duration,
+  failures,
+  loadHeld,
+  overLimit,
+  type Figure,
+} from '../verdict.js';
 import { agreement } from './agreement.js';
 import { extraBuckets } from './extra-buckets.js';
 import { measureCopyAge } from './flush.js';

@@ -5,8 +5,7 @@ import { machineMs } from '../history.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
 import { PER_SECOND, UNSUSPECTED } from '../pace.js';
-import { BusyError, withStage } from '../stage.js';
-import type { RunOptions, Stage, StageResult } from '../stage.js';
+import { BusyError, withStage, type RunOptions, type Stage, type StageResult } from '../stage.js';
 import { admittedLately, commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
 /** What a node says that does not wait any longer for a store, or for the stores of others, and begins without. */

@@ -3,8 +3,7 @@ import { machineMs } from '../history.js';
 import { createLoopback } from '../network.js';
 import type { Row } from '../row.js';
 import { PER_SECOND } from '../pace.js';
-import { withStage } from '../stage.js';
-import type { Stage } from '../stage.js';
+import { withStage, type Stage } from '../stage.js';
 import { commonNotes, failures, figure, loadHeld, overLimit } from '../verdict.js';
 
 const ROLL_MS = 6_000;

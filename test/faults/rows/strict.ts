@@ -1,12 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cut } from '../../sim/check-strict.js';
-import { startEtcdOn } from '../etcd-hosts.js';
-import type { EtcdOnHosts } from '../etcd-hosts.js';
+import { startEtcdOn, type EtcdOnHosts } from '../etcd-hosts.js';
 import { machineMs } from '../history.js';
 import { createNamespaces } from '../namespaces.js';
 import type { Row } from '../row.js';
-import { withStage } from '../stage.js';
-import type { RunOptions, StageResult } from '../stage.js';
+import { withStage, type RunOptions, type StageResult } from '../stage.js';
 import {
   BURST,
   createGroup,
@@ -24,8 +22,8 @@ import {
   PARTITIONS,
   SHAPES,
   strictFigures,
+  type Severing,
 } from '../strict.js';
-import type { Severing } from '../strict.js';
 import { countBy, failures, figure, overLimit } from '../verdict.js';
 import { extraBuckets } from './extra-buckets.js';
 import { PEER_SETTINGS } from './partition.js';

@@ -1,7 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { TypeCompiler } from '@sinclair/typebox/compiler';
-import { digestOf, ROLES } from './access.js';
-import type { AccessRules, KnownToken } from './access.js';
+import { digestOf, ROLES, type AccessRules, type KnownToken } from './access.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../../lib/error.js';
 import { problemOf } from '../../validate/schema-error.js';

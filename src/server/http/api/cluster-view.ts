@@ -1,7 +1,6 @@
 import { clientKey } from '../../../limits/ring/client-hash.js';
 import { pointOf } from '../../../limits/ring/ring.js';
-import type { Membership } from '../../../membership/membership.js';
-import type { MemberState } from '../../../membership/membership.js';
+import type { Membership, MemberState } from '../../../membership/membership.js';
 
 export interface ClusterDescription {
   readonly self: string;

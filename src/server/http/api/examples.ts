@@ -1,8 +1,7 @@
 import { badValue } from '../../../lib/mistake.js';
 import { DURATION_BOUNDS, SOURCES } from '../../../limits/decide/decision.js';
 import { EXPECTED_WINDOW } from '../../../limits/duration.js';
-import { TokenringError } from '../../../lib/error.js';
-import type { HttpErrorCode } from '../../../lib/error.js';
+import { TokenringError, type HttpErrorCode } from '../../../lib/error.js';
 import { newReservation } from '../../validate/reservation.js';
 
 /**

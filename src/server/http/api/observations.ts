@@ -3,10 +3,16 @@ import type { RequestHandler } from 'express';
 import type { Observer } from '../../../node/observer.js';
 import type { ActivePolicies } from '../../../policy/active-policies.js';
 import { TokenringError } from '../../../lib/error.js';
-import { MAX_LISTED, MAX_REPORTED, RANKINGS, SPANS_MS } from '../../../limits/top-clients.js';
-import type { DenialReport, Ranking, Span } from '../../../limits/top-clients.js';
-import { countReported } from '../../edge/counters.js';
-import type { Counters } from '../../edge/counters.js';
+import {
+  MAX_LISTED,
+  MAX_REPORTED,
+  RANKINGS,
+  SPANS_MS,
+  type DenialReport,
+  type Ranking,
+  type Span,
+} from '../../../limits/top-clients.js';
+import { countReported, type Counters } from '../../edge/counters.js';
 import type { Turns } from '../../edge/turns.js';
 import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';

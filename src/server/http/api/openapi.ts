@@ -1,11 +1,9 @@
 import type { TSchema } from '@sinclair/typebox';
 import type { RequestHandler } from 'express';
 import type { Role } from '../../edge/access/access.js';
-import { HTTP_ERRORS } from '../../../lib/error.js';
-import type { HttpErrorCode } from '../../../lib/error.js';
+import { HTTP_ERRORS, type HttpErrorCode } from '../../../lib/error.js';
 import { ProblemSchema } from '../../validate/schema.js';
-import { CLIENT, POLICY, problemExample } from './examples.js';
-import type { Examples } from './examples.js';
+import { CLIENT, POLICY, problemExample, type Examples } from './examples.js';
 
 /** A group of addresses in the document. */
 export interface Group {

@@ -11,12 +11,15 @@ import {
   warningsOn,
 } from '../../../policy/check-policy.js';
 import { expectedTier } from '../../../policy/policy-file.js';
-import { badValue, unknownField } from '../../../lib/mistake.js';
-import type { Mistake } from '../../../lib/mistake.js';
-import { MAX_ENTRIES, NOTHING_YET, overrideKey, tierKey } from '../../../policy/policy-document.js';
-import { policyKey } from '../../../policy/policy-entry.js';
-import type { PolicyDocument } from '../../../policy/policy-document.js';
-import type { EntryValue } from '../../../policy/policy-entry.js';
+import { badValue, unknownField, type Mistake } from '../../../lib/mistake.js';
+import {
+  MAX_ENTRIES,
+  NOTHING_YET,
+  overrideKey,
+  tierKey,
+  type PolicyDocument,
+} from '../../../policy/policy-document.js';
+import { policyKey, type EntryValue } from '../../../policy/policy-entry.js';
 import type { LimitsText, PolicyText } from '../../../policy/policy.js';
 import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';

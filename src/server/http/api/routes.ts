@@ -1,5 +1,4 @@
-import { Type } from '@sinclair/typebox';
-import type { TSchema } from '@sinclair/typebox';
+import { Type, type TSchema } from '@sinclair/typebox';
 import type { RequestHandler } from 'express';
 import { MAX_BATCH } from '../../../limits/request/request.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../../limits/top-clients.js';
@@ -8,8 +7,16 @@ import * as policySchemas from '../../validate/policy-schema.js';
 import * as schemas from '../../validate/schema.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
 import * as examples from './examples.js';
-import { METHODS } from './openapi.js';
-import type { Answer, Group, Method, Operation, Parameter, PathItem, Paths } from './openapi.js';
+import {
+  METHODS,
+  type Answer,
+  type Group,
+  type Method,
+  type Operation,
+  type Parameter,
+  type PathItem,
+  type Paths,
+} from './openapi.js';
 
 /** The handlers of GET, PUT, and DELETE of one kind of entries in the policies. */
 export type EntryHandlers = Readonly<Record<'get' | 'put' | 'delete', RequestHandler>>;

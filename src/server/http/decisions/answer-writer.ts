@@ -1,9 +1,7 @@
 import { asciiJson } from '../../../lib/ascii-json.js';
-import { fragmentOf } from '../../../lib/byte-writer.js';
-import type { ByteWriter, Fragment } from '../../../lib/byte-writer.js';
+import { fragmentOf, type ByteWriter, type Fragment } from '../../../lib/byte-writer.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
-import { countDecision, countProblem } from '../../edge/counters.js';
-import type { Counters } from '../../edge/counters.js';
+import { countDecision, countProblem, type Counters } from '../../edge/counters.js';
 import { OriginFragments } from '../../edge/origin-fragments.js';
 import { WriterPool } from '../../edge/writer-pool.js';
 

@@ -1,23 +1,18 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { batchItemId } from '../../../limits/batch-item-id.js';
-import { CheckBatch } from '../../../limits/decide/check-batch.js';
-import type { BatchItem } from '../../../limits/decide/check-batch.js';
+import { CheckBatch, type BatchItem } from '../../../limits/decide/check-batch.js';
 import { waitingBatchBytes } from '../../../limits/heap-bytes.js';
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
-import { readTraceContext } from '../../../lib/trace-context.js';
-import type { TraceContext } from '../../../lib/trace-context.js';
+import { readTraceContext, type TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
-import { AnswerWriter } from './answer-writer.js';
-import type { AnswerBytes } from './answer-writer.js';
+import { AnswerWriter, type AnswerBytes } from './answer-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
 import type { Edge } from '../../edge/edge.js';
 import { readJsonBody } from '../body.js';
-import { GATEWAYS, readGatewayCheck } from './gateway.js';
-import type { Gateway, GatewayName } from './gateway.js';
+import { GATEWAYS, readGatewayCheck, type Gateway, type GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../../lib/error.js';
-import { createBatchReader, readItems } from '../../validate/batch-reader.js';
-import type { BatchItems } from '../../validate/batch-reader.js';
+import { createBatchReader, readItems, type BatchItems } from '../../validate/batch-reader.js';
 import { readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 

@@ -1,5 +1,4 @@
-import { Counter, Gauge } from 'prom-client';
-import type { Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from 'prom-client';
 
 type Labels = Readonly<Record<string, string>>;
 /** Operation that combines the values of several workers. */

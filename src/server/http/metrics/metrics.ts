@@ -1,13 +1,10 @@
-import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { Metric } from 'prom-client';
+import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
 import type { ClusterNode } from '../../../node/node.js';
 import type { NodeStats, RegistryStats } from '../../../node/node-stats.js';
 import { DURATION_BOUNDS, SOURCES } from '../../../limits/decide/decision.js';
-import { DURATION_SOURCES } from '../../edge/counters.js';
-import type { Counters } from '../../edge/counters.js';
+import { DURATION_SOURCES, type Counters } from '../../edge/counters.js';
 import type { StoreStats } from '../../../node/durability/write-behind.js';
-import { metricKindsOf } from './metric-kinds.js';
-import type { MetricKinds } from './metric-kinds.js';
+import { metricKindsOf, type MetricKinds } from './metric-kinds.js';
 
 /** The sources that the metrics read when Prometheus scrapes. The metrics store no copy. */
 interface MetricSources {

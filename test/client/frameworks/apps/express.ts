@@ -1,10 +1,16 @@
 import { Readable } from 'node:stream';
-import express from 'express';
-import type { ErrorRequestHandler, Request, Response } from 'express';
-import { rateLimit } from '../../../../src/client/frameworks/express.js';
-import type { RateLimitOptions } from '../../../../src/client/frameworks/express.js';
-import { errorBody, forFramework, PIECES, running } from './app.js';
-import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
+import express, { type ErrorRequestHandler, type Request, type Response } from 'express';
+import { rateLimit, type RateLimitOptions } from '../../../../src/client/frameworks/express.js';
+import {
+  errorBody,
+  forFramework,
+  PIECES,
+  running,
+  type Framework,
+  type Handler,
+  type LimiterOptions,
+  type Seen,
+} from './app.js';
 
 const seen = (req: Request, res?: Response): Seen => ({
   header: (name) => req.get(name),

@@ -1,11 +1,16 @@
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
-import { fastify } from 'fastify';
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import { rateLimit } from '../../../../src/client/frameworks/fastify.js';
-import type { RateLimitOptions } from '../../../../src/client/frameworks/fastify.js';
-import { errorBody, forFramework, PIECES } from './app.js';
-import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
+import { fastify, type FastifyReply, type FastifyRequest } from 'fastify';
+import { rateLimit, type RateLimitOptions } from '../../../../src/client/frameworks/fastify.js';
+import {
+  errorBody,
+  forFramework,
+  PIECES,
+  type Framework,
+  type Handler,
+  type LimiterOptions,
+  type Seen,
+} from './app.js';
 
 const seen = (request: FastifyRequest, reply?: FastifyReply): Seen => ({
   header: (name) => (Object.hasOwn(request.headers, name) ? String(request.headers[name]) : undefined),

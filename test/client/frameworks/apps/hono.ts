@@ -1,13 +1,18 @@
 import type { Server } from 'node:http';
-import { serve } from '@hono/node-server';
-import type { HttpBindings } from '@hono/node-server';
+import { serve, type HttpBindings } from '@hono/node-server';
 import { getConnInfo } from '@hono/node-server/conninfo';
-import { Hono } from 'hono';
-import type { Context } from 'hono';
-import { addressKey, rateLimit } from '../../../../src/client/frameworks/hono.js';
-import type { RateLimitOptions } from '../../../../src/client/frameworks/hono.js';
-import { errorBody, forFramework, PIECES, running } from './app.js';
-import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
+import { Hono, type Context } from 'hono';
+import { addressKey, rateLimit, type RateLimitOptions } from '../../../../src/client/frameworks/hono.js';
+import {
+  errorBody,
+  forFramework,
+  PIECES,
+  running,
+  type Framework,
+  type Handler,
+  type LimiterOptions,
+  type Seen,
+} from './app.js';
 
 const seen = (c: Context): Seen => ({
   header: (name) => c.req.header(name),

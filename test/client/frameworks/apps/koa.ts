@@ -1,12 +1,17 @@
-import { createServer } from 'node:http';
-import type { RequestListener } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
-import Koa from 'koa';
-import type { Context } from 'koa';
-import { rateLimit } from '../../../../src/client/frameworks/koa.js';
-import type { RateLimitOptions } from '../../../../src/client/frameworks/koa.js';
-import { errorBody, forFramework, PIECES, running } from './app.js';
-import type { Framework, Handler, LimiterOptions, Seen } from './app.js';
+import Koa, { type Context } from 'koa';
+import { rateLimit, type RateLimitOptions } from '../../../../src/client/frameworks/koa.js';
+import {
+  errorBody,
+  forFramework,
+  PIECES,
+  running,
+  type Framework,
+  type Handler,
+  type LimiterOptions,
+  type Seen,
+} from './app.js';
 
 const seen = (ctx: Context): Seen => ({
   header: (name) => (Object.hasOwn(ctx.headers, name) ? ctx.get(name) : undefined),

@@ -1,20 +1,35 @@
 import 'reflect-metadata';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Catch, Controller, Get, Module, Req, Res, UseFilters } from '@nestjs/common';
-import type { ArgumentsHost, ExecutionContext, INestApplication } from '@nestjs/common';
-import type { NestApplicationOptions } from '@nestjs/common';
+import {
+  Catch,
+  Controller,
+  Get,
+  Module,
+  Req,
+  Res,
+  UseFilters,
+  type ArgumentsHost,
+  type ExecutionContext,
+  type INestApplication,
+  type NestApplicationOptions,
+} from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { ExpressAdapter } from '@nestjs/platform-express';
-import type { NestExpressApplication } from '@nestjs/platform-express';
-import { FastifyAdapter } from '@nestjs/platform-fastify';
-import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { ExpressAdapter, type NestExpressApplication } from '@nestjs/platform-express';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Response } from 'express';
 import type { FastifyReply } from 'fastify';
-import { RateLimit } from '../../../../src/client/frameworks/nestjs.js';
-import type { RateLimitOptions } from '../../../../src/client/frameworks/nestjs.js';
-import { errorBody, forFramework } from './app.js';
-import type { App, AppSpec, Framework, Handler, LimiterOptions, Seen } from './app.js';
+import { RateLimit, type RateLimitOptions } from '../../../../src/client/frameworks/nestjs.js';
+import {
+  errorBody,
+  forFramework,
+  type App,
+  type AppSpec,
+  type Framework,
+  type Handler,
+  type LimiterOptions,
+  type Seen,
+} from './app.js';
 import { answerByExpress } from './express.js';
 import { answerByFastify } from './fastify.js';
 
