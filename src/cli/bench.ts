@@ -1,6 +1,7 @@
 import { isatty } from 'node:tty';
 import { Pool } from 'undici';
 import { SettingsError } from '../app/settings/settings.js';
+import { print } from './print.js';
 import { FAILED, tokenHeader, urlOf, type Input, type Run } from './remote.js';
 
 /** Upper bounds of the histogram in ms: doubling from 0.125 to 4,096. */
@@ -65,7 +66,7 @@ export const bench: Run = async (input) => {
   const at = (part: number): number => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))]!;
   const latencyMs = { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: sorted.at(-1)! };
   const summary = { perSecond, allowed, denied, failed, latencyMs };
-  process.stdout.write(input.switches.has('json') ? `${JSON.stringify(summary)}\n` : asText(summary, sorted));
+  print(input.switches.has('json') ? `${JSON.stringify(summary)}\n` : asText(summary, sorted));
   return failed === 0 ? 0 : 1;
 };
 

@@ -4,6 +4,7 @@ import type { ClientDescription } from '../limits/request/description.js';
 import { digestOf, ROLES } from '../server/edge/access/access.js';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
 import { asciiJson } from '../lib/ascii-json.js';
+import { print } from './print.js';
 import { ask, FAILED, show, showProblem, table, type Run } from './remote.js';
 
 const NUMBERS = ['limit', 'window', 'burst', 'cost'] as const;
@@ -18,7 +19,7 @@ export const allow: Run = async (input) => {
   if (answer === undefined) return FAILED;
   const { allowed } = Object(answer.body) as { allowed?: unknown };
   if (typeof allowed !== 'boolean') return showProblem(answer, { switches: AS_JSON, env: input.env });
-  process.stdout.write(`${asciiJson(answer.body)}\n`);
+  print(`${asciiJson(answer.body)}\n`);
   return allowed ? 0 : 1;
 };
 
@@ -92,6 +93,6 @@ export const token: Run = ({ positionals: [name, ...roles], switches }) => {
   const secret = `tr_${randomBytes(32).toString('base64url')}`;
   const entry = { name, roles: [...new Set(roles)], sha256: digestOf(secret).toString('hex') };
   const text = `token: ${secret}\nentry: ${JSON.stringify(entry)}\n`;
-  process.stdout.write(switches.has('json') ? `${JSON.stringify({ token: secret, entry })}\n` : text);
+  print(switches.has('json') ? `${JSON.stringify({ token: secret, entry })}\n` : text);
   return 0;
 };

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { SettingsError } from '../app/settings/settings.js';
 import { flag, SETTINGS } from '../app/settings/setting-table.js';
+import { print } from './print.js';
 import type { Run } from './remote.js';
 
 type Words = ReadonlyMap<string, readonly string[]>;
@@ -33,6 +34,6 @@ export const completionsOf =
     const settings = ['--config', ...Object.keys(SETTINGS).map(flag)];
     const flagsOf = (command: Command): readonly string[] =>
       ['serve', 'cluster'].includes(command.name()) ? settings : command.options.map(({ long }) => long!);
-    process.stdout.write(script(new Map(program.commands.map((one) => [one.name(), [...flagsOf(one), '--help']]))));
+    print(script(new Map(program.commands.map((one) => [one.name(), [...flagsOf(one), '--help']]))));
     return 0;
   };

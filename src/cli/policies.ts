@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { SettingsError } from '../app/settings/settings.js';
 import { readPolicyFile } from '../store/policy-file.js';
 import { parseJson } from '../server/validate/json.js';
+import { print } from './print.js';
 import { ask, FAILED, printable, show, showProblem, type Input, type Run } from './remote.js';
 
 type Policies = Readonly<Record<string, unknown>>;
@@ -63,7 +64,7 @@ async function diff(input: Input, path: string): Promise<number> {
   const { policies: inForce } = answer.body as { policies: Policies };
   const differences = differencesOf(inForce, wanted);
   const text = differences.map((one) => `${lineOf(one)}\n`).join('');
-  process.stdout.write(input.switches.has('json') ? pretty(differences) : printable(text));
+  print(input.switches.has('json') ? pretty(differences) : printable(text));
   return differences.length === 0 ? 0 : 1;
 }
 
@@ -130,7 +131,7 @@ async function check(path: string): Promise<0 | 1 | 2> {
     case 'read': {
       for (const warning of file.warnings) process.stderr.write(`${path}: ${warning}\n`);
       const count = [...file.entries.keys()].filter((key) => key.startsWith('policy ')).length;
-      process.stdout.write(`${path}: ${count} ${count === 1 ? 'policy' : 'policies'}, no mistakes\n`);
+      print(`${path}: ${count} ${count === 1 ? 'policy' : 'policies'}, no mistakes\n`);
       return 0;
     }
   }

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError, Option, type CommanderError } from 'comm
 import { flag, SETTINGS, variable, type Name } from '../app/settings/setting-table.js';
 import { SettingsError } from '../app/settings/settings.js';
 import { VERSION } from '../lib/version.js';
+import { print } from './print.js';
 import { DEFAULT_URL, type Run } from './remote.js';
 
 /** Options with their meanings, as commander reads them. */
@@ -25,7 +26,7 @@ export function createProgram(args: readonly string[]): Command {
     .version(VERSION, '-v, --version')
     // Otherwise `allow "$CLIENT"` would exit with 0, which means allowed, for a client named --version.
     .enablePositionalOptions()
-    .configureOutput({ writeErr: () => undefined })
+    .configureOutput({ writeOut: print, writeErr: () => undefined })
     .exitOverride()
     .addHelpText(
       'after',

@@ -1,5 +1,6 @@
 import { asciiJson } from '../lib/ascii-json.js';
 import { SettingsError } from '../app/settings/settings.js';
+import { print } from './print.js';
 
 /** The parsed command line of a command that asks a node, or needs none. */
 export interface Input {
@@ -68,9 +69,7 @@ export async function ask(
 export function show(answer: Answer | undefined, input: Input, asText: (body: unknown) => string): number {
   if (answer === undefined) return FAILED;
   if (answer.status >= 300) return showProblem(answer, input);
-  process.stdout.write(
-    input.switches.has('json') ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)),
-  );
+  print(input.switches.has('json') ? `${asciiJson(answer.body ?? {})}\n` : printable(asText(answer.body)));
   return 0;
 }
 

@@ -5,6 +5,7 @@ import type { Counted } from '../lib/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS, type Ranking, type Span } from '../limits/top-clients.js';
 import { SettingsError } from '../app/settings/settings.js';
 import { asciiJson } from '../lib/ascii-json.js';
+import { print } from './print.js';
 import { ask, FAILED, type Input, type Run } from './remote.js';
 import { applyKey, renderTop, type Choice, type Sample } from './top-screen.js';
 
@@ -84,12 +85,12 @@ async function once(input: Input): Promise<number> {
     const before = await read(input, choice.span);
     if (input.switches.has('json')) {
       const { members, top: lists, missing } = before;
-      process.stdout.write(`${asciiJson({ members, top: lists, missing })}\n`);
+      print(`${asciiJson({ members, top: lists, missing })}\n`);
       return 0;
     }
     await sleep(INTERVAL_MS);
     const [head, , ...lines] = renderTop(await read(input, choice.span), before, choice, sizeOf());
-    process.stdout.write([head, ...lines, ''].join('\n'));
+    print([head, ...lines, ''].join('\n'));
     return 0;
   } catch (error) {
     process.stderr.write(`tokenring: ${troubleOf(error)}\n`);
@@ -110,7 +111,7 @@ async function live(input: Input): Promise<number> {
   }
   const draw = (): void => {
     const lines = renderTop(now, before, choice, sizeOf());
-    process.stdout.write(HOME + lines.map((line) => `${line}${CLEAR_LINE}`).join('\r\n') + CLEAR_BELOW);
+    print(HOME + lines.map((line) => `${line}${CLEAR_LINE}`).join('\r\n') + CLEAR_BELOW);
   };
   const ended = new AbortController();
   const end = (): void => ended.abort();

@@ -274,6 +274,22 @@ describe('the commands of tokenring', function () {
     });
   });
 
+  it('drop what nobody reads any more, and exit with the code that tells how they ended', async () => {
+    const client = newClient();
+    const allow = ['allow', client, '--limit', '1', '--window', '1d', '--url', url];
+    for (const [args, code] of [
+      [['--help'], 0],
+      [['serve', '--help'], 0],
+      [['status', '--url', url], 0],
+      [allow, 0],
+      [allow, 1],
+    ] as const) {
+      const program = tokenring(args, { TOKENRING_TOKEN: 'admin' });
+      program.child.stdout!.destroy();
+      expect(await program.ended, args.join(' ')).to.include({ code, stderr: '' });
+    }
+  });
+
   it('need more files than a shell that allows too few, and say so in one line', () => {
     const command = `ulimit -n 64; exec ${process.execPath} ${join(freshDist(), 'cli.js')} serve --port 0 --peer-port 0`;
     const { status, stderr } = spawnSync('sh', ['-c', command], { env: PLAIN, timeout: 20_000 });
