@@ -1,7 +1,7 @@
 import type { PolicyFileText } from '../policy/policy-file.js';
 import type { Log } from '../lib/log.js';
 import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
-import { createStaticDiscovery } from '../membership/discovery.js';
+import { StaticDiscovery } from '../membership/discovery.js';
 import { LocalLimiter } from './local-limiter.js';
 import { warnOnce } from '../client/runtime.js';
 import { createMember } from './member.js';
@@ -89,7 +89,7 @@ export async function createNode({ log = SILENT, policies, ...options }: NodeOpt
     ...rest,
     listen: clustered ? { host: peerHost, port: peerPort, setting: 'peerPort' } : undefined,
     advertise: (port) => (id = advertise ?? reachableAt(peerHost, port || SETTINGS.peerPort.default)),
-    discovery: createStaticDiscovery(peers),
+    discovery: new StaticDiscovery(peers),
     store,
     secret: peerSecret,
     tls: undefined,

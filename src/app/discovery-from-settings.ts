@@ -1,24 +1,22 @@
 import type { Log } from '../lib/log.js';
-import { createDnsDiscovery } from '../membership/discovery/dns.js';
-import { createEtcdRegistry } from '../membership/discovery/etcd.js';
-import { createStaticDiscovery, type Discovery } from '../membership/discovery.js';
+import { DnsDiscovery } from '../membership/discovery/dns.js';
+import { EtcdRegistry } from '../membership/discovery/etcd.js';
+import { StaticDiscovery, type Discovery } from '../membership/discovery.js';
 import type { Settings } from './settings/setting-table.js';
 import { systemClock } from '../lib/system.js';
 
 /** Finds the seeds that the settings name. With etcd there are none, as its registry lists the members. */
 export function discoveryOf({ discovery, dnsName, peers }: Settings, log: Log): Discovery {
-  if (discovery === 'etcd') return createStaticDiscovery([]);
-  return dnsName === undefined
-    ? createStaticDiscovery(peers)
-    : createDnsDiscovery(dnsName, { clock: systemClock, log });
+  if (discovery === 'etcd') return new StaticDiscovery([]);
+  return dnsName === undefined ? new StaticDiscovery(peers) : new DnsDiscovery(dnsName, { clock: systemClock, log });
 }
 
 /** Creates the registry in etcd. Returns `undefined` when the settings do not use etcd. */
-export function registryOf(settings: Settings): ReturnType<typeof createEtcdRegistry> | undefined {
+export function registryOf(settings: Settings): EtcdRegistry | undefined {
   if (settings.discovery !== 'etcd') return undefined;
   const { etcdEndpoints, etcdPrefix, etcdUser, etcdPassword, etcdTlsCert, etcdTlsKey, etcdTlsCa } = settings;
   const known = etcdUser !== undefined && etcdPassword !== undefined;
-  return createEtcdRegistry({
+  return new EtcdRegistry({
     endpoints: etcdEndpoints,
     prefix: etcdPrefix,
     user: known ? { name: etcdUser, password: etcdPassword } : undefined,

@@ -11,7 +11,7 @@ import type { Actor, Audit, Change } from '../server/edge/access/audit.js';
 import { parseJson } from '../server/validate/json.js';
 import { SettingsError } from './settings/settings.js';
 import { readPolicyFile, readPolicyObject, WARNING, watchPolicyFile } from '../store/policy-file.js';
-import { createPolicyStateFile, readPolicyState, type PolicyState } from '../store/policy-state.js';
+import { PolicyStateFile, readPolicyState, type PolicyState } from '../store/policy-state.js';
 
 type FileEntries = ReadonlyMap<string, EntryValue>;
 
@@ -54,7 +54,7 @@ export async function openPolicySource(
   }
   for (const detail of file?.warnings ?? []) log.warn({ path, detail }, WARNING);
   const state = statePath === undefined ? undefined : await readState(statePath);
-  const kept = statePath === undefined ? undefined : createPolicyStateFile({ path: statePath, log });
+  const kept = statePath === undefined ? undefined : new PolicyStateFile(statePath, log);
   /** Entries of the policy file when they were last applied. */
   let fromFile: FileEntries | undefined = state?.file;
   let stopWatching: (() => void) | undefined;

@@ -1,6 +1,6 @@
 import type { AllowRequest } from '../limits/request/request.js';
 import { clientKey } from '../limits/ring/client-hash.js';
-import { createSummary, type Summary } from '../lib/space-saving.js';
+import { Summary } from '../lib/space-saving.js';
 import { MAX_LISTED, MAX_REPORTED, NAME_BYTES, type DenialReport } from '../limits/top-clients.js';
 import type { Time } from './runtime.js';
 
@@ -34,7 +34,7 @@ export class OwnDenials {
   private countClient({ clientId, limit, limits, policy }: AllowRequest): void {
     const under = policy ?? (limit === undefined && limits === undefined ? DEFAULT : undefined);
     // These counts do not decay: the time is always 0.
-    this.clients ??= createSummary({ size: MAX_LISTED, nameBytes: NAME_BYTES, decayMs: Infinity });
+    this.clients ??= new Summary({ size: MAX_LISTED, nameBytes: NAME_BYTES, decayMs: Infinity });
     this.clients.add({ clientId, policy: under, hash: clientKey(clientId).hashHigh }, 1, 0, 0);
   }
 

@@ -11,21 +11,6 @@ export interface Counted {
   readonly source: { readonly node: number; readonly sdk: number };
 }
 
-/** The largest counts of a stream, in constant memory. */
-export interface Summary {
-  /**
-   * Adds to the count of a client.
-   * @param hash 32 bits of a hash of the client and the policy, as int32
-   * @param variance of `amount`, if it is an estimate; 0 if it is exact
-   * @param source default: `node`
-   */
-  add(key: SummaryKey, amount: number, variance: number, nowMs: number, source?: keyof Counted['source']): void;
-  /** Returns the counts, largest first. */
-  list(nowMs: number): Counted[];
-  /** An upper bound of the count of every client that is not in the list. */
-  floor(nowMs: number): number;
-}
-
 export interface SummaryKey {
   readonly clientId: string;
   readonly policy: string | undefined;
@@ -39,6 +24,8 @@ const MAX_EXPONENT = 100;
 const DEVIATIONS = 2;
 
 /**
+ * The largest counts of a stream, in constant memory.
+ *
  * Space-Saving (Metwally, Agrawal and El Abbadi, "Efficient computation of frequent and top-k elements in data
  * streams", 2005): a newcomer takes the place of the smallest count and starts from it, so a count is too high by at
  * most the count that it replaced. Counts decay exponentially by forward decay (Cormode, Shkapenyuk, Srivastava and
@@ -48,86 +35,118 @@ const DEVIATIONS = 2;
  * are long, there are fewer counts
  * @param options.decayMs a count falls to 1/e in this time
  */
-export function createSummary(options: { size: number; nameBytes: number; decayMs: number }): Summary {
-  const { size, nameBytes, decayMs } = options;
-  const hashes = new Int32Array(size);
-  const counts = new Float64Array(size);
-  const errors = new Float64Array(size);
-  const variances = new Float64Array(size);
+export class Summary {
+  private readonly hashes: Int32Array;
+  private readonly counts: Float64Array;
+  private readonly errors: Float64Array;
+  private readonly variances: Float64Array;
   /** The parts of `counts` that clients with the SDK report. */
-  const reported = new Float64Array(size);
-  const keys: SummaryKey[] = [];
-  let names = 0;
+  private readonly reported: Float64Array;
+  private readonly keys: SummaryKey[] = [];
+  private names = 0;
   /** In the unit of `counts`: no client without a count has more. */
-  let lost = 0;
-  let originMs = 0;
+  private lost = 0;
+  private originMs = 0;
+
+  constructor(private readonly options: { size: number; nameBytes: number; decayMs: number }) {
+    this.hashes = new Int32Array(options.size);
+    this.counts = new Float64Array(options.size);
+    this.errors = new Float64Array(options.size);
+    this.variances = new Float64Array(options.size);
+    this.reported = new Float64Array(options.size);
+  }
+
+  /**
+   * Adds to the count of a client.
+   * @param hash 32 bits of a hash of the client and the policy, as int32
+   * @param variance of `amount`, if it is an estimate; 0 if it is exact
+   * @param source default: `node`
+   */
+  add(
+    key: SummaryKey,
+    amount: number,
+    variance: number,
+    nowMs: number,
+    source: keyof Counted['source'] = 'node',
+  ): void {
+    const weight = this.weightAt(nowMs);
+    let at = this.find(key);
+    if (at < 0) at = this.insert(key);
+    this.counts[at]! += amount * weight;
+    this.variances[at]! += variance * weight * weight;
+    if (source === 'sdk') this.reported[at]! += amount * weight;
+  }
+
+  /** Returns the counts, largest first. */
+  list(nowMs: number): Counted[] {
+    const weight = this.weightAt(nowMs);
+    const listed = this.keys.map(({ clientId, policy }, i): Counted => {
+      const error = (this.errors[i]! + DEVIATIONS * Math.sqrt(this.variances[i]!)) / weight;
+      const count = this.counts[i]! / weight;
+      const source = sourceOf(count, this.reported[i]! / weight);
+      return { clientId, ...(policy !== undefined && { policy }), count, error, source };
+    });
+    return listed.sort((a, b) => b.count - a.count);
+  }
+
+  /** An upper bound of the count of every client that is not in the list. */
+  floor(nowMs: number): number {
+    return this.lost / this.weightAt(nowMs);
+  }
 
   /** The weight of an amount of now, in the unit of `counts`. */
-  function weightAt(nowMs: number): number {
-    const exponent = (nowMs - originMs) / decayMs;
+  private weightAt(nowMs: number): number {
+    const exponent = (nowMs - this.originMs) / this.options.decayMs;
     if (exponent <= MAX_EXPONENT) return Math.exp(exponent);
     const scale = Math.exp(-exponent);
-    for (let i = 0; i < keys.length; i += 1) {
-      counts[i]! *= scale;
-      errors[i]! *= scale;
-      variances[i]! *= scale * scale;
-      reported[i]! *= scale;
+    for (let i = 0; i < this.keys.length; i += 1) {
+      this.counts[i]! *= scale;
+      this.errors[i]! *= scale;
+      this.variances[i]! *= scale * scale;
+      this.reported[i]! *= scale;
     }
-    lost *= scale;
-    originMs = nowMs;
+    this.lost *= scale;
+    this.originMs = nowMs;
     return 1;
   }
 
-  function find(key: SummaryKey): number {
-    for (let at = hashes.indexOf(key.hash); at >= 0 && at < keys.length; at = hashes.indexOf(key.hash, at + 1)) {
-      if (keys[at]!.clientId === key.clientId && keys[at]!.policy === key.policy) return at;
+  private find(key: SummaryKey): number {
+    for (
+      let at = this.hashes.indexOf(key.hash);
+      at >= 0 && at < this.keys.length;
+      at = this.hashes.indexOf(key.hash, at + 1)
+    ) {
+      if (this.keys[at]!.clientId === key.clientId && this.keys[at]!.policy === key.policy) return at;
     }
     return -1;
   }
 
-  function removeSmallest(): void {
+  private removeSmallest(): void {
     let smallest = 0;
-    for (let i = 1; i < keys.length; i += 1) if (counts[i]! < counts[smallest]!) smallest = i;
-    lost = Math.max(lost, counts[smallest]!);
-    names -= lengthOf(keys[smallest]!);
-    const last = keys.pop()!;
-    if (smallest === keys.length) return;
-    keys[smallest] = last;
-    for (const column of [hashes, counts, errors, variances, reported]) column[smallest] = column[keys.length]!;
+    for (let i = 1; i < this.keys.length; i += 1) if (this.counts[i]! < this.counts[smallest]!) smallest = i;
+    this.lost = Math.max(this.lost, this.counts[smallest]!);
+    this.names -= lengthOf(this.keys[smallest]!);
+    const last = this.keys.pop()!;
+    if (smallest === this.keys.length) return;
+    this.keys[smallest] = last;
+    for (const column of [this.hashes, this.counts, this.errors, this.variances, this.reported])
+      column[smallest] = column[this.keys.length]!;
   }
 
-  function insert(key: SummaryKey): number {
+  private insert(key: SummaryKey): number {
     const length = lengthOf(key);
-    while (keys.length > 0 && (keys.length === size || names + length > nameBytes)) removeSmallest();
-    const at = keys.push(key) - 1;
-    names += length;
-    hashes[at] = key.hash;
-    counts[at] = errors[at] = lost;
-    variances[at] = reported[at] = 0;
+    while (
+      this.keys.length > 0 &&
+      (this.keys.length === this.options.size || this.names + length > this.options.nameBytes)
+    )
+      this.removeSmallest();
+    const at = this.keys.push(key) - 1;
+    this.names += length;
+    this.hashes[at] = key.hash;
+    this.counts[at] = this.errors[at] = this.lost;
+    this.variances[at] = this.reported[at] = 0;
     return at;
   }
-
-  return {
-    add(key, amount, variance, nowMs, source = 'node') {
-      const weight = weightAt(nowMs);
-      let at = find(key);
-      if (at < 0) at = insert(key);
-      counts[at]! += amount * weight;
-      variances[at]! += variance * weight * weight;
-      if (source === 'sdk') reported[at]! += amount * weight;
-    },
-    list(nowMs) {
-      const weight = weightAt(nowMs);
-      const listed = keys.map(({ clientId, policy }, i): Counted => {
-        const error = (errors[i]! + DEVIATIONS * Math.sqrt(variances[i]!)) / weight;
-        const count = counts[i]! / weight;
-        const source = sourceOf(count, reported[i]! / weight);
-        return { clientId, ...(policy !== undefined && { policy }), count, error, source };
-      });
-      return listed.sort((a, b) => b.count - a.count);
-    },
-    floor: (nowMs) => lost / weightAt(nowMs),
-  };
 }
 
 /** Parts a count. @param sdk the part that clients with the SDK report */

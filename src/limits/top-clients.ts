@@ -1,6 +1,6 @@
 import type { Check } from './decide/decide.js';
 import { fnv1a } from './ring/fnv1a.js';
-import { createSummary, sourceOf, type Counted, type Summary, type SummaryKey } from '../lib/space-saving.js';
+import { Summary, sourceOf, type Counted, type SummaryKey } from '../lib/space-saving.js';
 
 /** The counts by which clients are ranked: denials, requests, and tokens of the requests that were allowed. */
 export const RANKINGS = ['denied', 'asked', 'cost'] as const;
@@ -112,7 +112,7 @@ export class TopClients {
   }
 
   private summaryOf(span: Span): Summary {
-    return createSummary({ size: MAX_LISTED, nameBytes: NAME_BYTES, decayMs: SPANS_MS[span] });
+    return new Summary({ size: MAX_LISTED, nameBytes: NAME_BYTES, decayMs: SPANS_MS[span] });
   }
 
   private rankingsOf(span: Span): Readonly<Record<Ranking, Summary>> {

@@ -6,7 +6,10 @@ export interface Discovery {
 }
 
 /** Finds the peers of the settings. A part of the cluster is enough, and this node may be among them. */
-export function createStaticDiscovery(peers: readonly NodeId[]): Discovery {
-  const seeds = Promise.resolve([...new Set(peers)]);
-  return { seeds: () => seeds };
+export class StaticDiscovery implements Discovery {
+  constructor(private readonly peers: readonly NodeId[]) {}
+
+  seeds(): Promise<readonly NodeId[]> {
+    return Promise.resolve([...new Set(this.peers)]);
+  }
 }

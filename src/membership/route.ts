@@ -31,29 +31,21 @@ export function route(membership: Membership, client: Placed, nowMs?: number): R
   return actingOwner === self ? ACTING_OWNER : { kind: 'forward', id: actingOwner };
 }
 
-/**
- * @returns the id of the node that decides for a client, as far as this node knows now; `undefined`: none that may is
- * up
- */
-type Decider = (client: Placed) => NodeId | undefined;
+/** Finds the node that decides for a client. */
+export class Router {
+  /** @param detectPause called first: after a pause, this node may not decide, whatever it knew */
+  constructor(
+    private readonly clock: Clock,
+    private readonly membership: Membership,
+    private readonly detectPause: (nowMs: number) => void,
+  ) {}
 
-/** @param detectPause called first: after a pause, this node may not decide, whatever it knew */
-export function createDecider({
-  clock,
-  membership,
-  detectPause,
-}: {
-  clock: Clock;
-  membership: Membership;
-  detectPause: (nowMs: number) => void;
-}): Decider {
-  return (client) => {
-    detectPause(clock.nowMs());
-    const to = route(membership, client);
-    if (to.kind === 'mine') {
-      if (to.degraded) membership.noteActing(client);
-      return membership.self().id;
-    }
-    return to.kind === 'forward' ? to.id : undefined;
+  /** @returns `undefined` if no member of the ring that may decide is up, as far as this node knows */
+  readonly deciderOf = (client: Placed): NodeId | undefined => {
+    this.detectPause(this.clock.nowMs());
+    const to = route(this.membership, client);
+    if (to.kind !== 'mine') return to.kind === 'forward' ? to.id : undefined;
+    if (to.degraded) this.membership.noteActing(client);
+    return this.membership.self().id;
   };
 }

@@ -21,7 +21,7 @@ import { GossipMembership } from '../membership/gossip-membership.js';
 import type { Membership, MembershipOptions } from '../membership/membership.js';
 import { GossipProbing, type Probing } from '../membership/probing.js';
 import type { Registry } from '../membership/registry.js';
-import { createActivePolicies, type ActivePolicies } from '../policy/active-policies.js';
+import { ActivePolicies } from '../policy/active-policies.js';
 import { PolicyUse } from '../policy/policy-use.js';
 import { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
@@ -35,10 +35,10 @@ import type { ProcessReport } from '../protocol/messages.js';
 import type { Store } from '../store/store.js';
 import { createReplicator, type Replicator } from '../replication/replicator.js';
 import { Forwarder } from './decide/forwarder.js';
-import { createDecider, route } from '../membership/route.js';
+import { Router, route } from '../membership/route.js';
 import { BucketTable } from '../state/bucket-table.js';
 import { Copies } from '../state/copies.js';
-import { createRecentDecisions, type RecentDecisions } from '../state/recent-decisions.js';
+import { RecentDecisions } from '../state/recent-decisions.js';
 import { Reservations } from '../state/reservations.js';
 
 const MIB = 1024 * 1024;
@@ -180,7 +180,7 @@ export function wireBuckets(
     maxHeapBytes: bounds.maxClientHeapBytes,
     secret: options.tableSecret ?? 0,
   });
-  const recent = createRecentDecisions({ clock }, { maxBytes: bounds.maxRecentBytes, self: options.self });
+  const recent = new RecentDecisions(clock, options.self, bounds.maxRecentBytes);
   const reservations = new Reservations(clock, { maxBytes: bounds.maxReservationBytes });
   const copies = new Copies({ clock, table, recent, reservations, self: options.self });
   const shared = { clock, timers, table, copies, membership, ask };
@@ -217,7 +217,7 @@ export function wireDecisions(
   const { self, maxClients, onUnavailable, suspectAfterMs } = options;
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const replicator = deps.changes;
-  const decider = createDecider({ clock, membership, detectPause });
+  const decider = new Router(clock, membership, detectPause).deciderOf;
   const topClients = new TopClients(options.tableSecret ?? 0);
   const { maxQueued } = options;
   const forwarder = new Forwarder({ clock, timers, membership, ask, decider, giveUpAfterMs, maxQueued });
@@ -279,7 +279,7 @@ export function wirePolicies(
   const timeoutMs = options.suspectAfterMs;
   const decider = (key: string): NodeId | undefined => parts().decider(key);
   const policyUse = new PolicyUse(clock);
-  const activePolicies = createActivePolicies(
+  const activePolicies = new ActivePolicies(
     (policy, rules) => adaptive.scaled(policy, rules),
     (name) => policyUse.note(name),
   );

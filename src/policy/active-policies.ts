@@ -22,22 +22,6 @@ interface Resolved {
   readonly rules: readonly Rule[];
 }
 
-/** The policies of this node: one document, always replaced as a whole. */
-export interface ActivePolicies extends Policies {
-  document(): PolicyDocument;
-  set(): PolicySet;
-  /** Name of the registry that the document was last read from; `undefined` without a registry. */
-  registry(): string | undefined;
-  /** Puts a document in force. @param registry its registry; by default the name does not change */
-  adopt(document: PolicyDocument, registry?: string): void;
-  /** Calls `listener` after each change. */
-  onChange(listener: (document: PolicyDocument) => void): void;
-  /** Notes that policies of this node lost to those of other nodes. */
-  noteOverwritten(overwritten: Overwritten): void;
-  /** Calls `listener` each time that policies of this node lost to those of other nodes. */
-  onOverwritten(listener: (overwritten: Overwritten) => void): void;
-}
-
 /** Entries of this node that the document of other nodes has replaced. */
 export interface Overwritten {
   readonly keys: readonly string[];
@@ -55,45 +39,86 @@ export const WITHOUT_POLICIES: Policies = {
 };
 
 /**
+ * The policies of this node: one document, always replaced as a whole.
+ *
  * @param scaled returns the current rules of an adaptive policy
  * @param noteUse called for each request under a policy
  */
-export function createActivePolicies(
-  scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[],
-  noteUse: (name: string) => void = () => undefined,
-): ActivePolicies {
-  let document = NO_DOCUMENT;
-  let set = policySetOf(document);
-  let registry: string | undefined;
-  const listeners: ((document: PolicyDocument) => void)[] = [];
-  const overwriteListeners: ((overwritten: Overwritten) => void)[] = [];
+export class ActivePolicies implements Policies {
+  private current = NO_DOCUMENT;
+  private currentSet: PolicySet;
+  private currentRegistry: string | undefined;
+  private readonly listeners: ((document: PolicyDocument) => void)[] = [];
+  private readonly overwriteListeners: ((overwritten: Overwritten) => void)[] = [];
 
-  return {
-    document: () => document,
-    set: () => set,
-    registry: () => registry,
-    resolve(clientId, name = set.default) {
-      const policy = name === undefined ? undefined : set.policies.get(name);
-      if (policy === undefined) return undefined;
-      noteUse(policy.name);
-      const rules = rulesFor(set, policy, clientId);
-      return { policy, rules: policy.adaptive === undefined ? rules : scaled(policy, rules) };
-    },
-    listed: (clientId) => (set.listed.size === 0 ? undefined : set.listed.get(clientId)),
-    isEmpty: () => set.policies.size === 0,
-    listsClients: () => set.listed.size > 0,
-    envoyDomain: (name) => set.envoy.get(name),
-    adopt(next, nextRegistry = registry) {
-      if (next.digest === document.digest && nextRegistry === registry) return;
-      registry = nextRegistry;
-      if (next.digest !== document.digest) set = policySetOf(next);
-      document = next;
-      for (const listener of listeners) listener(next);
-    },
-    onChange: (listener) => void listeners.push(listener),
-    noteOverwritten(overwritten) {
-      for (const listener of overwriteListeners) listener(overwritten);
-    },
-    onOverwritten: (listener) => void overwriteListeners.push(listener),
-  };
+  constructor(
+    private readonly scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[],
+    private readonly noteUse: (name: string) => void = () => undefined,
+  ) {
+    this.currentSet = policySetOf(this.current);
+  }
+
+  document(): PolicyDocument {
+    return this.current;
+  }
+
+  set(): PolicySet {
+    return this.currentSet;
+  }
+
+  /** Name of the registry that the document was last read from; `undefined` without a registry. */
+  registry(): string | undefined {
+    return this.currentRegistry;
+  }
+
+  resolve(
+    clientId: string,
+    name: string | undefined = this.currentSet.default,
+  ): { policy: Policy; rules: readonly Rule[] } | undefined {
+    const policy = name === undefined ? undefined : this.currentSet.policies.get(name);
+    if (policy === undefined) return undefined;
+    this.noteUse(policy.name);
+    const rules = rulesFor(this.currentSet, policy, clientId);
+    return { policy, rules: policy.adaptive === undefined ? rules : this.scaled(policy, rules) };
+  }
+
+  listed(clientId: string): 'allow' | 'deny' | undefined {
+    return this.currentSet.listed.size === 0 ? undefined : this.currentSet.listed.get(clientId);
+  }
+
+  isEmpty(): boolean {
+    return this.currentSet.policies.size === 0;
+  }
+
+  listsClients(): boolean {
+    return this.currentSet.listed.size > 0;
+  }
+
+  envoyDomain(name: string): EnvoyDomain | undefined {
+    return this.currentSet.envoy.get(name);
+  }
+
+  /** Puts a document in force. @param registry its registry; by default the name does not change */
+  adopt(next: PolicyDocument, nextRegistry: string | undefined = this.currentRegistry): void {
+    if (next.digest === this.current.digest && nextRegistry === this.currentRegistry) return;
+    this.currentRegistry = nextRegistry;
+    if (next.digest !== this.current.digest) this.currentSet = policySetOf(next);
+    this.current = next;
+    for (const listener of this.listeners) listener(next);
+  }
+
+  /** Calls `listener` after each change. */
+  onChange(listener: (document: PolicyDocument) => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** Notes that policies of this node lost to those of other nodes. */
+  noteOverwritten(overwritten: Overwritten): void {
+    for (const listener of this.overwriteListeners) listener(overwritten);
+  }
+
+  /** Calls `listener` each time that policies of this node lost to those of other nodes. */
+  onOverwritten(listener: (overwritten: Overwritten) => void): void {
+    this.overwriteListeners.push(listener);
+  }
 }

@@ -7,8 +7,8 @@ import { NO_POLICIES, policyOf, type LimitsText, type Policy, type PolicySet, ty
 import {
   compare,
   compareText,
-  createPace,
-  createTally,
+  Pace,
+  Tally,
   isPolicyKey,
   LOOKUP_BYTES,
   MAX_PART_BYTES,
@@ -71,10 +71,10 @@ export function documentOf(version: number, entries: ReadonlyMap<string, Entry>)
 }
 
 export function* assembling(version: number, entries: ReadonlyMap<string, Entry>): Steps<PolicyDocument> {
-  const tally = createTally();
-  const isStep = createPace(MAX_PART_BYTES);
+  const tally = new Tally();
+  const pace = new Pace(MAX_PART_BYTES);
   for (const [key, entry] of entries) {
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     tally.add(key, entry);
   }
   return documentWith(version, entries, tally.totals());
@@ -94,10 +94,10 @@ export function change(document: PolicyDocument, changes: Changes, writer: strin
 export function* changing(document: PolicyDocument, changes: Changes, writer: string): Steps<PolicyDocument> {
   const version = document.version + 1;
   const news: [string, Entry][] = [];
-  const isStep = createPace(MAX_PART_BYTES);
+  const pace = new Pace(MAX_PART_BYTES);
   for (const [key, value] of changes) {
     const entry = { value, version, writer };
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     const before = document.entries.get(key)?.value ?? null;
     if (JSON.stringify(before) !== JSON.stringify(value)) news.push([key, entry]);
   }
@@ -112,10 +112,10 @@ export function* withEntries(
 ): Steps<PolicyDocument> {
   const entries = new Map(before);
   if (totals.bytes > LOOKUP_BYTES) yield;
-  const tally = createTally(totals);
-  const isStep = createPace(MAX_PART_BYTES);
+  const tally = new Tally(totals);
+  const pace = new Pace(MAX_PART_BYTES);
   for (const [key, entry] of news) {
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     const replaced = entries.get(key);
     if (replaced !== undefined) tally.remove(key, replaced);
     entries.set(key, entry);
@@ -166,11 +166,11 @@ export function* fitting(document: PolicyDocument, changes: Changes, maxBytes: n
 
 function* hasBytesFor({ entries, bytes, version }: PolicyDocument, changes: Changes, maxBytes: number): Steps<boolean> {
   let more = 0;
-  const isStep = createPace(MAX_PART_BYTES);
+  const pace = new Pace(MAX_PART_BYTES);
   for (const [key, value] of changes) {
     const before = entries.get(key);
     const entry = { value, version, writer: before?.writer ?? '' };
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     more += sizeOf(key, entry);
     if (before !== undefined) more -= sizeOf(key, { ...before, version });
   }
@@ -186,9 +186,9 @@ export function merge(a: PolicyDocument, b: PolicyDocument): PolicyDocument {
 export function* merging(a: PolicyDocument, b: PolicyDocument): Steps<PolicyDocument> {
   if (a.digest === b.digest) return a;
   const news: [string, Entry][] = [];
-  const isStep = createPace(LOOKUP_BYTES);
+  const pace = new Pace(LOOKUP_BYTES);
   for (const [key, theirs] of b.entries) {
-    if (isStep(key, theirs)) yield;
+    if (pace.endsBefore(key, theirs)) yield;
     const ours = a.entries.get(key);
     if (ours === undefined || compare(key, theirs, ours) > 0) news.push([key, theirs]);
   }
@@ -207,9 +207,9 @@ export function* merging(a: PolicyDocument, b: PolicyDocument): Steps<PolicyDocu
 /** @returns the keys of entries that have a value in `before` and another value, or none, in `after` */
 export function* overwrittenKeys(before: PolicyDocument, after: PolicyDocument): Steps<string[]> {
   const keys: string[] = [];
-  const isStep = createPace(MAX_PART_BYTES);
+  const pace = new Pace(MAX_PART_BYTES);
   for (const [key, entry] of before.entries) {
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     const now = after.entries.get(key);
     if (entry === now || entry.value === null || key === fileKey()) continue;
     if (JSON.stringify(entry.value) !== JSON.stringify(now?.value ?? null)) keys.push(key);
@@ -222,9 +222,9 @@ export function* overwrittenKeys(before: PolicyDocument, after: PolicyDocument):
  * Otherwise both sides have made changes of the same version, as in a partition or in two clusters.
  */
 export function* isSuccessor(later: PolicyDocument, earlier: PolicyDocument): Steps<boolean> {
-  const isStep = createPace(LOOKUP_BYTES);
+  const pace = new Pace(LOOKUP_BYTES);
   for (const [key, entry] of later.entries) {
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     if (entry.version > earlier.version) continue;
     const before = earlier.entries.get(key);
     if (before === undefined || compare(key, before, entry) !== 0) return false;
@@ -236,9 +236,9 @@ export function* isSuccessor(later: PolicyDocument, earlier: PolicyDocument): St
 
 function* sameEntries(a: ReadonlyMap<string, Entry>, b: ReadonlyMap<string, Entry>): Steps<boolean> {
   if (a.size !== b.size) return false;
-  const isStep = createPace(LOOKUP_BYTES);
+  const pace = new Pace(LOOKUP_BYTES);
   for (const [key, entry] of a) {
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     const other = b.get(key);
     if (other === undefined || compare(key, other, entry) !== 0) return false;
   }
@@ -252,7 +252,7 @@ function withoutOldest(document: PolicyDocument): PolicyDocument {
   const deleted = [...document.entries].filter(([, { value }]) => value === null);
   deleted.sort(([keyA, a], [keyB, b]) => compareDeleted(a, b) || compareText(keyA, keyB));
   const entries = new Map(document.entries);
-  const tally = createTally(document.totals);
+  const tally = new Tally(document.totals);
   for (const [key, entry] of deleted.slice(0, more)) {
     entries.delete(key);
     tally.remove(key, entry);
@@ -286,9 +286,9 @@ function* readSet({ entries, version }: PolicyDocument): Steps<PolicySet> {
   const envoy = new Map<string, EnvoyDomain>();
   const overrides = new Map<string, Map<string, LimitsText>>();
   let standard: string | undefined;
-  const isStep = createPace(MAX_PART_BYTES);
+  const pace = new Pace(MAX_PART_BYTES);
   for (const [key, entry] of entries) {
-    if (isStep(key, entry)) yield;
+    if (pace.endsBefore(key, entry)) yield;
     const { value } = entry;
     if (value === null) continue;
     const [kind, rest] = cut(key);

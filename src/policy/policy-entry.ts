@@ -28,33 +28,37 @@ export interface Totals {
 
 const NO_ENTRIES: Totals = { bytes: 0, values: 0, policies: 0, deleted: 0, words: [0, 0, 0, 0] };
 
-interface Tally {
-  add(key: string, entry: Entry): void;
-  remove(key: string, entry: Entry): void;
-  totals(): Totals;
-}
+/** Sums up entries. */
+export class Tally {
+  private readonly sums: { -readonly [K in keyof Totals]: K extends 'words' ? number[] : Totals[K] };
 
-/** @param from the totals of the entries so far */
-export function createTally(from = NO_ENTRIES): Tally {
-  let { bytes, values, policies, deleted } = from;
-  const words = [...from.words];
-
-  function count(key: string, entry: Entry, sign: 1 | -1): void {
-    const line = lineOf(key, entry);
-    bytes += sign * line.bytes;
-    for (let i = 0; i < words.length; i += 1) words[i]! += sign * line.words[i]!;
-    if (entry.value === null) deleted += sign;
-    else {
-      values += sign;
-      if (isPolicyKey(key)) policies += sign;
-    }
+  constructor(from = NO_ENTRIES) {
+    this.sums = { ...from, words: [...from.words] };
   }
 
-  return {
-    add: (key, entry) => count(key, entry, 1),
-    remove: (key, entry) => count(key, entry, -1),
-    totals: () => ({ bytes, values, policies, deleted, words: [...words] }),
-  };
+  add(key: string, entry: Entry): void {
+    this.count(key, entry, 1);
+  }
+
+  remove(key: string, entry: Entry): void {
+    this.count(key, entry, -1);
+  }
+
+  totals(): Totals {
+    return { ...this.sums, words: [...this.sums.words] };
+  }
+
+  private count(key: string, entry: Entry, sign: 1 | -1): void {
+    const line = lineOf(key, entry);
+    const { sums } = this;
+    sums.bytes += sign * line.bytes;
+    for (let i = 0; i < sums.words.length; i += 1) sums.words[i]! += sign * line.words[i]!;
+    if (entry.value === null) sums.deleted += sign;
+    else {
+      sums.values += sign;
+      if (isPolicyKey(key)) sums.policies += sign;
+    }
+  }
 }
 
 export const policyKey = (name: string): string => `policy ${name}`;
@@ -122,15 +126,19 @@ export const MAX_PART_BYTES = 64 * 1024;
 /** Entries, as JSON, of which a step of work only looks up each. */
 export const LOOKUP_BYTES = 8 * MAX_PART_BYTES;
 
-/** @returns whether a step of work ends before this entry, so that a step has at most `maxBytes`, or a single entry */
-export function createPace(maxBytes: number): (key: string, entry: Entry) => boolean {
-  let bytes = 0;
-  return (key, entry) => {
+/** Divides work on entries into steps of at most `maxBytes`, or of a single entry. */
+export class Pace {
+  private bytes = 0;
+
+  constructor(private readonly maxBytes: number) {}
+
+  /** Whether a step ends before this entry. */
+  endsBefore(key: string, entry: Entry): boolean {
     const more = lineOf(key, entry).bytes;
-    const ends = bytes > 0 && bytes + more > maxBytes;
-    bytes = ends ? more : bytes + more;
+    const ends = this.bytes > 0 && this.bytes + more > this.maxBytes;
+    this.bytes = ends ? more : this.bytes + more;
     return ends;
-  };
+  }
 }
 
 /** Bound of one entry as JSON. Only the rules of a domain of Envoy's can be so large. */
@@ -145,9 +153,9 @@ export type Part = readonly (readonly [key: string, entry: Entry])[];
 export function partsOf(entries: Iterable<readonly [key: string, entry: Entry]>): readonly Part[] {
   let last: (readonly [string, Entry])[] = [];
   const parts = [last];
-  const isNext = createPace(MAX_PART_BYTES);
+  const pace = new Pace(MAX_PART_BYTES);
   for (const item of entries) {
-    if (isNext(...item)) parts.push((last = []));
+    if (pace.endsBefore(...item)) parts.push((last = []));
     last.push(item);
   }
   return parts;

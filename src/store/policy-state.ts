@@ -39,66 +39,69 @@ export async function readPolicyState(path: string): Promise<PolicyState | undef
   };
 }
 
-interface PolicyStateFile {
-  /** Saves this state, unless a later one replaces it before it is written. */
-  save(state: PolicyState): void;
-  /** Resolves once the last state is on disk, or could not be saved, which is logged. */
-  saved(): Promise<void>;
-}
-
-export function createPolicyStateFile({ path, log }: { path: string; log: Log }): PolicyStateFile {
-  let next: PolicyState | undefined;
-  let writing: Promise<void> | undefined;
-  let failed = false;
-  let prepared = false;
+export class PolicyStateFile {
+  private next: PolicyState | undefined;
+  private writing: Promise<void> | undefined;
+  private failed = false;
+  private prepared = false;
   // Nodes may share the file. Each writes its own temporary file, and then replaces the shared file as a whole. A
   // process id would not tell them apart: in a container each node is process 1.
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  const problem = makePrivate(path);
-  if (problem !== undefined) log.warn({ path }, problem);
+  private readonly temporary: string;
 
-  async function write(state: PolicyState): Promise<void> {
+  constructor(
+    private readonly path: string,
+    private readonly log: Log,
+  ) {
+    this.temporary = `${this.path}.${randomUUID()}.tmp`;
+    const problem = makePrivate(this.path);
+    if (problem !== undefined) this.log.warn({ path: this.path }, problem);
+  }
+
+  /** Saves this state, unless a later one replaces it before it is written. */
+  save(state: PolicyState): void {
+    this.next = state;
+    this.writing ??= this.writeAll();
+  }
+
+  /** Resolves once the last state is on disk, or could not be saved, which is logged. */
+  async saved(): Promise<void> {
+    return this.writing;
+  }
+
+  private async write(state: PolicyState): Promise<void> {
     try {
-      if (!prepared) await prepareFolder(path);
-      prepared = true;
-      const handle = await open(temporary, 'w', 0o600);
+      if (!this.prepared) await prepareFolder(this.path);
+      this.prepared = true;
+      const handle = await open(this.temporary, 'w', 0o600);
       try {
         for (const piece of textOf(state)) await handle.appendFile(piece);
         await handle.sync();
       } finally {
         await handle.close();
       }
-      await rename(temporary, path);
-      await syncFolder(dirname(path));
-      failed = false;
+      await rename(this.temporary, this.path);
+      await syncFolder(dirname(this.path));
+      this.failed = false;
     } catch (error) {
-      await rm(temporary, { force: true }).catch(() => undefined);
-      if (!failed) {
-        log.warn(
-          { path, reason: (error as Error).message },
+      await rm(this.temporary, { force: true }).catch(() => undefined);
+      if (!this.failed) {
+        this.log.warn(
+          { path: this.path, reason: (error as Error).message },
           'changes of policies cannot be saved; a restart of all nodes would lose them',
         );
       }
-      failed = true;
+      this.failed = true;
     }
   }
 
-  async function writeAll(): Promise<void> {
-    while (next !== undefined) {
-      const state = next;
-      next = undefined;
-      await write(state);
+  private async writeAll(): Promise<void> {
+    while (this.next !== undefined) {
+      const state = this.next;
+      this.next = undefined;
+      await this.write(state);
     }
-    writing = undefined;
+    this.writing = undefined;
   }
-
-  return {
-    save(state) {
-      next = state;
-      writing ??= writeAll();
-    },
-    saved: async () => writing,
-  };
 }
 
 /** Entries in one piece of the text. */

@@ -3,7 +3,7 @@ import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { Clock } from '../lib/clock.js';
 import type { LockCounters, Store, StoreResult } from './store.js';
 import type { Log } from '../lib/log.js';
-import { createFencedLock } from './fenced-lock.js';
+import { FencedLock } from './fenced-lock.js';
 import { FORMAT, recall, tryRecord } from './record.js';
 import type { RedisAddress } from './redis-address.js';
 import { connectRedis } from './redis-client.js';
@@ -40,7 +40,7 @@ export async function openRedisStore(
   { timeoutMs = TIMEOUT_MS, lockTtlMs = LOCK_TTL_MS }: RedisStoreOptions = {},
 ): Promise<RedisStore> {
   const redis = connectRedis(address, { timeoutMs });
-  const lock = createFencedLock({ redis, elapsedMs: () => clock.nowMs() }, { ttlMs: lockTtlMs });
+  const lock = new FencedLock(redis, () => clock.nowMs(), lockTtlMs);
   const { prefix } = address;
   let unreadable = 0;
   let checked = false;

@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createBatchDecisions, type BatchDecisions } from '../../src/state/batch-decisions.js';
+import { BatchDecisions } from '../../src/state/batch-decisions.js';
 import type { Verdict } from '../../src/limits/decide/decide.js';
 
 const TTL_MS = 60_000;
 
 const create = (makeRoom: (bytes: number) => void = () => undefined): BatchDecisions =>
-  createBatchDecisions({ makeRoom }, { self: 'a:1', ttlMs: TTL_MS });
+  new BatchDecisions('a:1', TTL_MS, makeRoom);
 
 const clientOf = (n: number): { hashHigh: number; hashLow: number; lastItem: number } => {
   return { hashHigh: n * 7 - 3, hashLow: -n, lastItem: 0 };
@@ -166,7 +166,7 @@ describe('decisions on items of batches', () => {
   });
 
   it('have numbers that no other batch has which is remembered, and are not those before a number came again', () => {
-    const decisions = createBatchDecisions({ makeRoom: () => undefined }, { self: 'a:1', ttlMs: TTL_MS, numbers: 4 });
+    const decisions = new BatchDecisions('a:1', TTL_MS, () => undefined, 4);
     const client = clientOf(1);
     const add = (batchId: string, atMs: number) => decisions.add(batchId, 0, client, verdict(1), atMs);
     const list = (of = client): string[] => {
@@ -213,7 +213,7 @@ describe('decisions on items of batches', () => {
   });
 
   it('are not those of a later batch with the number of a forgotten one', () => {
-    const decisions = createBatchDecisions({ makeRoom: () => undefined }, { self: 'a:1', ttlMs: TTL_MS, numbers: 4 });
+    const decisions = new BatchDecisions('a:1', TTL_MS, () => undefined, 4);
     const [alice, bob] = [clientOf(1), clientOf(2)];
     decisions.add('b1', 0, alice, verdict(1), 0);
     decisions.add('b2', 0, alice, verdict(2), 0);

@@ -5,7 +5,7 @@ import { checkClients, ClientWriter, decodeClients, encodeClients } from '../../
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
-import { createRecentDecisions, type RecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, decide } from '../../src/limits/decide/decide.js';
@@ -25,7 +25,7 @@ function createNode(startMs: number): Node {
   const clock = createFakeClock(startMs);
   const table = new BucketTable({ maxClients: 1_000 });
   const others = {
-    recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
+    recent: new RecentDecisions(clock, 'a:1', 1e6),
     reservations: new Reservations(clock, { maxBytes: 1e6 }),
   };
   return { recent: others.recent, clock, table, copies: new Copies({ clock, table, ...others, self: 'a:1' }) };

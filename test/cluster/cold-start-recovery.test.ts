@@ -7,7 +7,7 @@ import type { PeerMessage } from '../../src/protocol/messages.js';
 import { BucketTable, MARK } from '../../src/state/bucket-table.js';
 import { decodeClients } from '../../src/state/client-format.js';
 import { Copies } from '../../src/state/copies.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
@@ -172,7 +172,7 @@ describe('cold-start recovery', () => {
     for (const id of CLIENTS) table.mark(addClient(table, id, 3_600_000, nowMs).slot, MARK.actingOwner);
     const sent: (readonly ClientSnapshot[])[] = [];
     const stored = {
-      recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
+      recent: new RecentDecisions(clock, 'a:1', 1e6),
       reservations: new Reservations(clock, { maxBytes: 1e6 }),
     };
     const recovery = new ColdStartRecovery(

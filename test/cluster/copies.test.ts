@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import { decodeClients } from '../../src/state/client-format.js';
-import { createRecentDecisions, type RecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { batchItemId } from '../../src/limits/batch-item-id.js';
@@ -37,7 +37,7 @@ describe('copies', () => {
 
   function createNode(): Node {
     const table = new BucketTable({ maxClients: 1_000 });
-    const recent = createRecentDecisions({ clock }, { maxBytes: 1e7, self: 'a:1' });
+    const recent = new RecentDecisions(clock, 'a:1', 1e7);
     const reservations = new Reservations(clock, { maxBytes: 1e6 });
     const copies = new Copies({ clock, table, recent, reservations, self: 'a:1' });
     return { table, recent, reservations, copies };

@@ -9,7 +9,7 @@ import type { LeaseHolder } from '../../src/node/leases/holder.js';
 import { DecisionGate } from '../../src/node/decide/decision-gate.js';
 import { Limiter } from '../../src/node/decide/limiter.js';
 import { Owner } from '../../src/node/decide/owner.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
@@ -39,7 +39,7 @@ interface Lone {
 function createLone(): Lone {
   const clock = createFakeClock(1_000);
   const table = new BucketTable({ maxClients: 100 });
-  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+  const recent = new RecentDecisions(clock, 'a:1', 1e6);
   const membership = loneMembership(clock);
   membership.declare('active');
   const reservations = new Reservations(clock, { maxBytes: 1e6 });
@@ -304,7 +304,7 @@ describe('limiter', () => {
     const copies = new Copies({
       clock,
       table,
-      recent: createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' }),
+      recent: new RecentDecisions(clock, 'a:1', 1e6),
       reservations: new Reservations(clock, { maxBytes: 1e6 }),
       self: 'a:1',
     });

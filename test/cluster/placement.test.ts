@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Membership } from '../../src/membership/membership.js';
 import { createPlacement } from '../../src/replication/placement.js';
-import { createDecider, route } from '../../src/membership/route.js';
+import { Router, route } from '../../src/membership/route.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -95,7 +95,7 @@ describe('the route of a client', () => {
       pauses.push(nowMs);
       if (view.ring.members.length === 0) view.setRing(SELF, 'h2:1');
     };
-    const decider = createDecider({ clock: createFakeClock(7), membership: view.membership, detectPause });
+    const decider = new Router(createFakeClock(7), view.membership, detectPause).deciderOf;
     expect([decider(client), view.acting]).to.deep.equal([SELF, 0]);
     view.setRing('h2:1', SELF);
     expect([decider(client), view.acting]).to.deep.equal(['h2:1', 0]);

@@ -9,7 +9,7 @@ import { change, NO_DOCUMENT, overrideKey, type PolicyDocument } from '../../src
 import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';
 import { policyOf } from '../../src/policy/policy.js';
 import type { Membership } from '../../src/membership/membership.js';
-import { createActivePolicies, type ActivePolicies } from '../../src/policy/active-policies.js';
+import { ActivePolicies } from '../../src/policy/active-policies.js';
 import type { Steps } from '../../src/lib/steps.js';
 import { PolicyAntiEntropy } from '../../src/node/policies/anti-entropy.js';
 import { DocumentChanges } from '../../src/node/policies/document-changes.js';
@@ -478,7 +478,7 @@ describe('policies in a cluster', () => {
     const second = change(first, new Map([[policyKey('api'), perHour(2)]]), 'a:1');
     const log: string[] = [];
     const turns: (() => void)[] = [];
-    const activePolicies = createActivePolicies((_, rules) => rules);
+    const activePolicies = new ActivePolicies((_, rules) => rules);
     const changes = new DocumentChanges({ activePolicies, timers: { soon: (action) => void turns.push(action) } });
     const work = (name: string) =>
       function* (mine: PolicyDocument): Steps<string> {

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { rememberedDecisionBytes } from '../../src/limits/heap-bytes.js';
 import { batchItemId } from '../../src/limits/batch-item-id.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -23,7 +23,7 @@ describe('recent decisions', () => {
   for (const startMs of [0, 1, 123_456_789]) {
     it(`are remembered for 60 s and not one ms more, also when the clock began at ${startMs}`, () => {
       const clock = createFakeClock(startMs);
-      const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+      const recent = new RecentDecisions(clock, 'a:1', 1e6);
       recent.add('alice', 'r1', decision);
       expect(recent.get('alice', 'r1')).to.equal(decision);
       clock.advance(60_000);
@@ -48,7 +48,7 @@ describe('recent decisions', () => {
     );
     const property = fc.property(steps, (list) => {
       const clock = createFakeClock(5);
-      const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+      const recent = new RecentDecisions(clock, 'a:1', 1e6);
       let model: { clientId: string; requestId: string; atMs: number; decision: Decision }[] = [];
       const isOver = ({ atMs }: { atMs: number }): boolean => clock.nowMs() - atMs > 60_000;
       for (const [i, { kind, clientId, requestId, ms }] of list.entries()) {
@@ -83,7 +83,7 @@ describe('recent decisions', () => {
 
   it('are not taken when they are 60 s old, or larger than all room', () => {
     const size = rememberedDecisionBytes('alice', 'r1', decision);
-    const recent = createRecentDecisions({ clock: createFakeClock(100_000) }, { maxBytes: size, self: 'a:1' });
+    const recent = new RecentDecisions(createFakeClock(100_000), 'a:1', size);
     recent.add('alice', 'r1', decision, 60_000);
     recent.add('alice', 'r1'.padEnd(100), decision);
     expect(recent.size()).to.equal(0);
@@ -97,7 +97,7 @@ describe('recent decisions', () => {
     const text = fc.string({ unit: fc.constantFrom('a', '1', ':', '2', '\u0000', 'ü', '💧'), maxLength: 5 });
     fc.assert(
       fc.property(fc.array(fc.tuple(text, text), { minLength: 1, maxLength: 30, size: 'max' }), (asked) => {
-        const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
+        const recent = new RecentDecisions(createFakeClock(), 'a:1', 1e6);
         const model = new Map<string, Decision>();
         for (const [i, [clientId, requestId]] of asked.entries()) {
           const key = JSON.stringify([clientId, requestId]);
@@ -114,10 +114,7 @@ describe('recent decisions', () => {
   });
 
   it('are as many as there is room for: the oldest makes room', () => {
-    const recent = createRecentDecisions(
-      { clock: createFakeClock() },
-      { maxBytes: 3 * rememberedDecisionBytes('alice', 'r1', decision), self: 'a:1' },
-    );
+    const recent = new RecentDecisions(createFakeClock(), 'a:1', 3 * rememberedDecisionBytes('alice', 'r1', decision));
     for (const id of ['r1', 'r2', 'r3', 'r4']) recent.add('alice', id, decision);
     expect(recent.size()).to.equal(3);
     expect(recent.get('alice', 'r1')).to.equal(undefined);
@@ -131,7 +128,7 @@ describe('recent decisions', () => {
     const { hashHigh, hashLow } = clientKey('alice');
     const client = { hashHigh, hashLow, lastItem: 0 };
     const create = (more: number) => {
-      const recent = createRecentDecisions({ clock }, { maxBytes: 468 + more, self: 'a:1' });
+      const recent = new RecentDecisions(clock, 'a:1', 468 + more);
       const addItem = () => recent.batches.add('b', 0, client, decision, clock.nowMs(), 1);
       const found = () => ['r1', 'r2', item].map((id) => recent.get('alice', id)?.remaining);
       return { recent, addItem, found };
@@ -166,7 +163,7 @@ describe('recent decisions', () => {
   });
 
   it('go with those on items of batches, if the client is forgotten', () => {
-    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
+    const recent = new RecentDecisions(createFakeClock(), 'a:1', 1e6);
     for (const [place, id] of ['alice', 'bob'].entries()) {
       const { hashHigh, hashLow } = clientKey(id);
       recent.batches.add('b', place, { hashHigh, hashLow, lastItem: 0 }, decision, 0);
@@ -179,7 +176,7 @@ describe('recent decisions', () => {
   });
 
   it("of one client are forgotten together, and no one else's", () => {
-    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
+    const recent = new RecentDecisions(createFakeClock(), 'a:1', 1e6);
     for (const id of ['r1', 'r2']) recent.add('alice', id, decision);
     recent.add('bob', 'r1', decision);
     recent.forget('alice');
@@ -191,7 +188,7 @@ describe('recent decisions', () => {
 
   it('of one client can be listed, the latest of them, with their age', () => {
     const clock = createFakeClock();
-    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+    const recent = new RecentDecisions(clock, 'a:1', 1e6);
     for (const id of ['r1', 'r2', 'r3']) {
       recent.add('alice', id, decision);
       clock.advance(10);
@@ -220,7 +217,7 @@ describe('recent decisions', () => {
 
   it('start no timer, which would keep the process alive or fire after its end', () => {
     const before = process.getActiveResourcesInfo().length;
-    const recent = createRecentDecisions({ clock: createFakeClock() }, { maxBytes: 1e6, self: 'a:1' });
+    const recent = new RecentDecisions(createFakeClock(), 'a:1', 1e6);
     recent.add('alice', 'r1', decision);
     recent.get('alice', 'r1');
     expect(process.getActiveResourcesInfo()).to.have.length(before);

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createActivePolicies } from '../../src/policy/active-policies.js';
+import { ActivePolicies } from '../../src/policy/active-policies.js';
 import { RegistryMerge } from '../../src/node/policies/registry-merge.js';
 import type { KnownPolicies } from '../../src/membership/registry-policy-store.js';
 import type { StoreResult } from '../../src/membership/registry.js';
@@ -22,7 +22,7 @@ const unreadable = (revision: number): KnownPolicies => ({
 
 function createBench() {
   const clock = createFakeClock(1_000);
-  const activePolicies = createActivePolicies((_, rules) => rules);
+  const activePolicies = new ActivePolicies((_, rules) => rules);
   const log: [message: string, fields: object][] = [];
   const note = (fields: object, message: string): void => void log.push([message, fields]);
   let listener = (): void => undefined;

@@ -5,7 +5,7 @@ import { decodeClients } from '../../src/state/client-format.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { Copies } from '../../src/state/copies.js';
 import type { Settled } from '../../src/protocol/messages.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { remaining } from '../../src/limits/bucket/bucket.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
@@ -325,7 +325,7 @@ describe('copies of reserved costs', () => {
   } {
     const table = new BucketTable({ maxClients: 9 });
     const reservations = new Reservations(clock, { maxBytes: 1e6 });
-    const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+    const recent = new RecentDecisions(clock, 'a:1', 1e6);
     const client = (): Client => table.peek('x')!;
     const change = (by: (opened: Client, nowMs: number) => void): void => {
       const opened = table.open(clientKey('x'));

@@ -4,7 +4,7 @@ import { Copies } from '../../src/state/copies.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { LastingClient, Store, StoreResult } from '../../src/store/store.js';
 import type { Timers } from '../../src/lib/clock.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { WriteBehind } from '../../src/node/durability/write-behind.js';
 import { addClient } from '../support/clients.js';
@@ -71,7 +71,7 @@ function createBench({
     unreadable: () => 0,
     close: () => Promise.resolve(),
   };
-  const recent = createRecentDecisions({ clock }, { maxBytes: 1e6, self: 'a:1' });
+  const recent = new RecentDecisions(clock, 'a:1', 1e6);
   const copies = new Copies({
     ...{ clock, table, recent, self: 'a:1' },
     reservations: new Reservations(clock, { maxBytes: 1e6 }),

@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { LRUCache } from 'lru-cache';
 import { BucketTable, type Client } from '../../src/state/bucket-table.js';
-import { createRecentDecisions } from '../../src/state/recent-decisions.js';
+import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, type Outcome } from '../../src/limits/decide/decide.js';
@@ -120,7 +120,7 @@ describe('the bytes that are charged', () => {
     const name = `with ${count} limits and ids of ${idBytes} bytes`;
 
     it(`for a request id ${name} are what it takes`, async () => {
-      const recent = createRecentDecisions({ clock: createFakeClock() }, { ...PLENTY, self: 'a:1' });
+      const recent = new RecentDecisions(createFakeClock(), 'a:1', PLENTY.maxBytes);
       const add = (i: number): void =>
         recent.add(idOf(i, idBytes), idOf(i, idBytes), decisionOf(rulesOf('token-bucket', count, i)));
       const one = rememberedDecisionBytes(

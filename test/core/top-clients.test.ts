@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/decide.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createSummary, type Summary } from '../../src/lib/space-saving.js';
+import { Summary } from '../../src/lib/space-saving.js';
 import { TopClients, mergeTop } from '../../src/limits/top-clients.js';
 import { createRandom } from '../sim/random.js';
 
@@ -10,7 +10,7 @@ const key = (clientId: string, policy?: string) => ({ clientId, policy, hash: cl
 const rule = (policy?: string) => ruleOf('token-bucket', 10, 1_000, 10, policy);
 
 function summary(size: number, nameBytes = 10_000): Summary {
-  return createSummary({ size, nameBytes, decayMs: 60_000 });
+  return new Summary({ size, nameBytes, decayMs: 60_000 });
 }
 
 describe('a summary of the largest counts', () => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Log } from '../../src/lib/log.js';
-import { createDnsDiscovery, type DnsAddress } from '../../src/membership/discovery/dns.js';
+import { DnsDiscovery, type DnsAddress } from '../../src/membership/discovery/dns.js';
 import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 
 type Resolve = (name: string) => Promise<readonly DnsAddress[]>;
@@ -24,7 +24,7 @@ function create(resolve: Resolve, options = {}): Setup {
     asked.push(name);
     return resolve(name);
   };
-  const discovery = createDnsDiscovery('tokenring.local:9080', { clock, log, resolve: counting }, options);
+  const discovery = new DnsDiscovery('tokenring.local:9080', { clock, log, resolve: counting, ...options });
   return { seeds: () => discovery.seeds(), clock, asked, warnings };
 }
 
@@ -102,7 +102,7 @@ describe('DNS discovery', () => {
 
   it('reads the hosts file of the machine', async () => {
     const log: Log = { info: () => undefined, warn: () => undefined };
-    const discovery = createDnsDiscovery('localhost:9080', { clock: createFakeClock(), log });
+    const discovery = new DnsDiscovery('localhost:9080', { clock: createFakeClock(), log });
     const seeds = await discovery.seeds();
     expect(seeds.includes('127.0.0.1:9080') || seeds.includes('[::1]:9080')).to.equal(true);
   });

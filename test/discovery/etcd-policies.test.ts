@@ -11,14 +11,13 @@ import {
   type PolicyDocument,
 } from '../../src/policy/policy-document.js';
 import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';
-import { createEtcdRegistry } from '../../src/membership/discovery/etcd.js';
+import { EtcdRegistry } from '../../src/membership/discovery/etcd.js';
 import { MAX_DOCUMENT_BYTES } from '../../src/membership/discovery/etcd-policies.js';
 import { startEtcd, type EtcdCluster } from './etcd-process.js';
 import { eventually } from '../support/eventually.js';
 import { describeWith } from '../support/programs.js';
 
 const TIMEOUT_MS = 5_000;
-type EtcdRegistry = ReturnType<typeof createEtcdRegistry>;
 type Seen = { registry: string; revision: number; stored: StoredPolicies };
 
 const api = (limit: number, before = NO_DOCUMENT): PolicyDocument =>
@@ -46,7 +45,7 @@ describeWith('policies in a real etcd', 'etcd', function () {
   const open: EtcdRegistry[] = [];
 
   function registryAt(endpoints = etcd.endpoints): EtcdRegistry {
-    const one = createEtcdRegistry({ endpoints, prefix });
+    const one = new EtcdRegistry({ endpoints, prefix });
     open.push(one);
     return one;
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Change, Registration, Registry } from '../../src/membership/registry.js';
-import { createEtcdRegistry, type EtcdRegistryOptions } from '../../src/membership/discovery/etcd.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from '../../src/membership/discovery/etcd.js';
 import { createAuthority } from '../peer/certificates.js';
 import { startEtcd, type EtcdCluster } from './etcd-process.js';
 import { eventually } from '../support/eventually.js';
@@ -59,7 +59,7 @@ describeWith('the registry in a real etcd', 'etcd', function () {
   let prefixes = 0;
 
   function registryAt(options: Partial<EtcdRegistryOptions> = {}): Registry {
-    const registry = createEtcdRegistry({ endpoints: etcd.endpoints, prefix: `/t${(prefixes += 1)}/`, ...options });
+    const registry = new EtcdRegistry({ endpoints: etcd.endpoints, prefix: `/t${(prefixes += 1)}/`, ...options });
     open.push(registry);
     return registry;
   }
@@ -242,7 +242,7 @@ describeWith('the registry in a real etcd with TLS and users', ['etcd', 'openssl
     etcd = await startEtcd({ scheme: 'https', flags: [...tls, ...mutual, '--auth-token-ttl', '2'] });
     const { endpoints } = etcd;
     const options = { endpoints, prefix: '/tokenring/', tls: { ca: authority.ca, cert, key } };
-    const root = createEtcdRegistry(options);
+    const root = new EtcdRegistry(options);
     await eventually(
       () => root.read(500),
       ({ kind }) => kind === 'view',
@@ -269,14 +269,14 @@ describeWith('the registry in a real etcd with TLS and users', ['etcd', 'openssl
 
     expect(await root.read(TIMEOUT_MS)).to.include({ kind: 'failed' });
     await root.close();
-    const wrong = createEtcdRegistry({ ...options, user: { ...user, password: 'wrong' } });
+    const wrong = new EtcdRegistry({ ...options, user: { ...user, password: 'wrong' } });
     expect(await wrong.read(TIMEOUT_MS)).to.include({ kind: 'failed' });
     await wrong.close();
-    const named = createEtcdRegistry({ ...options, user, tls: { ca: authority.ca, ...authority.issue('DNS:x') } });
+    const named = new EtcdRegistry({ ...options, user, tls: { ca: authority.ca, ...authority.issue('DNS:x') } });
     const refused = await named.read(TIMEOUT_MS);
     expect(refused.kind === 'failed' && refused.reason).to.include('CommonName');
     await named.close();
-    const registry = createEtcdRegistry({ ...options, user });
+    const registry = new EtcdRegistry({ ...options, user });
     const leaseId = await leaseOf(registry, 60_000);
     expect((await registry.write(leaseId, entry('a:1'), FREE, TIMEOUT_MS)).kind).to.equal('written');
     // Longer than the lifetime of a token.
@@ -291,7 +291,7 @@ describeWith('the registry in a real etcd with TLS and users', ['etcd', 'openssl
       (count) => count === 1,
     );
     expect(lines).to.deep.equal(['1: a:1 gone']);
-    const plain = createEtcdRegistry({ endpoints, prefix: '/tokenring/', user, tls: { ca: authority.ca } });
+    const plain = new EtcdRegistry({ endpoints, prefix: '/tokenring/', user, tls: { ca: authority.ca } });
     expect(await plain.read(TIMEOUT_MS)).to.include({ kind: 'failed' });
     await Promise.all([registry.close(), plain.close()]);
   });

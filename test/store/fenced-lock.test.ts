@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createFencedLock, GUARD, type FencedLock, type LockHandle } from '../../src/store/fenced-lock.js';
+import { FencedLock, GUARD, type LockHandle } from '../../src/store/fenced-lock.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
 import { connectRedis, defineScript, type RedisClient } from '../../src/store/redis-client.js';
 import { startValkey, type Valkey } from '../support/valkey.js';
@@ -28,7 +28,7 @@ describeWith('the fenced lock', 'valkey-server', () => {
   }
 
   const lockOf = (redis: RedisClient, ttlMs: number): FencedLock =>
-    createFencedLock({ redis, elapsedMs: () => performance.now() }, { ttlMs });
+    new FencedLock(redis, () => performance.now(), ttlMs);
   const set = async (redis: RedisClient, hold: LockHandle, key: string, value: string): Promise<boolean> =>
     (await redis.run(SET, [...hold.keys, key], [...hold.args, value])) === 1;
 

@@ -15,7 +15,7 @@ import { expect } from 'chai';
 import type { Log } from '../../src/lib/log.js';
 import { change, NO_DOCUMENT, tierKey } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
-import { createPolicyStateFile, readPolicyState, type PolicyState } from '../../src/store/policy-state.js';
+import { PolicyStateFile, readPolicyState, type PolicyState } from '../../src/store/policy-state.js';
 
 const withLimit = (limit: number): PolicyState => ({
   document: change(NO_DOCUMENT, new Map([[policyKey('api'), { limit, window: '1m' }]]), 'a:1'),
@@ -35,7 +35,7 @@ describe('the state file of the policies', () => {
 
   it('holds the last of several states that are saved during one write', async () => {
     const path = newPath();
-    const file = createPolicyStateFile({ path, log });
+    const file = new PolicyStateFile(path, log);
     for (const limit of [1, 2, 3, 4]) file.save(withLimit(limit));
     await file.saved();
     expect((await readPolicyState(path))!.document.digest).to.equal(withLimit(4).document.digest);
@@ -47,13 +47,13 @@ describe('the state file of the policies', () => {
 
   it('is kept from other users, also if it was there before', async () => {
     const path = newPath();
-    const first = createPolicyStateFile({ path, log });
+    const first = new PolicyStateFile(path, log);
     first.save(withLimit(1));
     await first.saved();
     const modeOf = (): number => statSync(path).mode & 0o777;
     expect(modeOf()).to.equal(0o600);
     chmodSync(path, 0o644);
-    createPolicyStateFile({ path, log });
+    new PolicyStateFile(path, log);
     expect(modeOf()).to.equal(0o600);
     expect(lines).to.deep.equal([]);
   });
@@ -67,7 +67,7 @@ describe('the state file of the policies', () => {
       registry: 'one',
       file: entries(400),
     };
-    const file = createPolicyStateFile({ path, log });
+    const file = new PolicyStateFile(path, log);
     file.save(state);
     await file.saved();
     const read = (await readPolicyState(path))!;
@@ -80,7 +80,7 @@ describe('the state file of the policies', () => {
 
   it('is shared by nodes with the same process id, as in containers, which save at the same time', async () => {
     const path = newPath();
-    const nodes = Array.from({ length: 4 }, () => createPolicyStateFile({ path, log }));
+    const nodes = Array.from({ length: 4 }, () => new PolicyStateFile(path, log));
     for (const limit of [1, 2, 3]) for (const node of nodes) node.save(withLimit(limit));
     await Promise.all(nodes.map((node) => node.saved()));
     expect(lines).to.deep.equal([]);
@@ -90,7 +90,7 @@ describe('the state file of the policies', () => {
   it('leaves no temporary file behind when a write fails, and logs the first failure', async () => {
     const path = newPath();
     mkdirSync(path, { recursive: true });
-    const file = createPolicyStateFile({ path, log });
+    const file = new PolicyStateFile(path, log);
     for (const limit of [1, 2]) {
       file.save(withLimit(limit));
       await file.saved();
@@ -105,7 +105,7 @@ describe('the state file of the policies', () => {
     const [old, recent, other] = [`${path}.1.tmp`, `${path}.2.tmp`, `${path}.backup`] as const;
     for (const one of [old, recent, other]) writeFileSync(one, '');
     for (const one of [old, other]) utimesSync(one, 1, 1);
-    const file = createPolicyStateFile({ path, log });
+    const file = new PolicyStateFile(path, log);
     file.save(withLimit(1));
     await file.saved();
     expect([old, recent, other].map((one) => existsSync(one))).to.deep.equal([false, true, true]);

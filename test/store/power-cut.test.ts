@@ -4,7 +4,7 @@ import type { Log } from '../../src/lib/log.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { openLmdbStore } from '../../src/store/lmdb.js';
-import { createPolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
+import { PolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
 import { systemClock } from '../../src/lib/system.js';
 import { mountDisk, type Disk } from '../support/power-cut.js';
 import { need } from '../support/programs.js';
@@ -47,7 +47,7 @@ describe('after a power cut', function () {
       registry: undefined,
       file: undefined,
     });
-    const file = createPolicyStateFile({ path: join(disk.folder, 'state', 'policies'), log });
+    const file = new PolicyStateFile(join(disk.folder, 'state', 'policies'), log);
     for (const limit of [1, 2, 3]) {
       file.save(stateOf(limit));
       await file.saved();

@@ -2,14 +2,14 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { TokenringError } from '../../src/lib/error.js';
 import { readCheck } from '../../src/server/validate/request.js';
-import { createActivePolicies, type Policies } from '../../src/policy/active-policies.js';
+import { ActivePolicies, type Policies } from '../../src/policy/active-policies.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
 import { entriesOf, type PolicyFileText } from '../../src/policy/policy-file.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { complaints, windowMsOf } from '../http/slow-validator.js';
 
 function policiesOf(file: PolicyFileText): Policies {
-  const policies = createActivePolicies((_, rules) => rules);
+  const policies = new ActivePolicies((_, rules) => rules);
   policies.adopt(change(NO_DOCUMENT, entriesOf(file), 'a:1'));
   return policies;
 }

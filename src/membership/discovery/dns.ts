@@ -5,25 +5,9 @@ import type { Discovery } from '../discovery.js';
 import type { Log } from '../../lib/log.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 
-interface DnsDiscoveryDeps {
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Resolves a name to all its addresses, IPv4 and IPv6. Rejects if it has none. */
-  readonly resolve?: (name: string) => Promise<readonly DnsAddress[]>;
-}
-
 export interface DnsAddress {
   readonly address: string;
   readonly family: number;
-}
-
-interface DnsDiscoveryOptions {
-  /** Time for which an answer is reused. Default 2,000 ms. */
-  readonly freshMs?: number;
-  /**
-   * Longest time that `seeds` waits for the resolver, which may itself take far longer to give up. Default 1,000 ms.
-   */
-  readonly timeoutMs?: number;
 }
 
 /**
@@ -34,42 +18,62 @@ interface DnsDiscoveryOptions {
  * machine.
  * @param nameAndPort `name:port`
  */
-export function createDnsDiscovery(
-  nameAndPort: string,
-  { clock, log, resolve = resolveAll }: DnsDiscoveryDeps,
-  { freshMs = 2_000, timeoutMs = 1_000 }: DnsDiscoveryOptions = {},
-): Discovery {
-  const colon = nameAndPort.lastIndexOf(':');
-  const name = nameAndPort.slice(0, colon);
-  const port = nameAndPort.slice(colon + 1);
-  let seeds: readonly NodeId[] = [];
-  let askedAtMs = -Infinity;
-  let asking: Promise<void> | undefined;
-  let failing = false;
+export class DnsDiscovery implements Discovery {
+  private readonly resolve: (name: string) => Promise<readonly DnsAddress[]>;
+  private readonly freshMs: number;
+  private readonly timeoutMs: number;
+  private readonly name: string;
+  private readonly port: string;
+  private found: readonly NodeId[] = [];
+  private askedAtMs = -Infinity;
+  private asking: Promise<void> | undefined;
+  private failing = false;
 
-  async function ask(): Promise<void> {
-    try {
-      const addresses = await resolve(name);
-      seeds = [...new Set(addresses.flatMap((address) => toSeed(address, port)))].sort();
-      failing = false;
-    } catch (error) {
-      // The name is resolved again and again, so only the first failure in a row is logged.
-      if (!failing) log.warn({ name, err: error }, 'the name of the cluster does not resolve');
-      failing = true;
-    }
-    asking = undefined;
+  constructor(
+    nameAndPort: string,
+    private readonly options: {
+      readonly clock: Clock;
+      readonly log: Log;
+      /** Resolves a name to all its addresses, IPv4 and IPv6. Rejects if it has none. */
+      readonly resolve?: (name: string) => Promise<readonly DnsAddress[]>;
+      /** Time for which an answer is reused. Default 2,000 ms. */
+      readonly freshMs?: number;
+      /**
+       * Longest time that `seeds` waits for the resolver, which may itself take far longer to give up. Default 1,000 ms.
+       */
+      readonly timeoutMs?: number;
+    },
+  ) {
+    this.resolve = options.resolve ?? resolveAll;
+    this.freshMs = options.freshMs ?? 2_000;
+    this.timeoutMs = options.timeoutMs ?? 1_000;
+    const colon = nameAndPort.lastIndexOf(':');
+    this.name = nameAndPort.slice(0, colon);
+    this.port = nameAndPort.slice(colon + 1);
   }
 
-  return {
-    async seeds() {
-      if (asking === undefined && clock.nowMs() - askedAtMs >= freshMs) {
-        askedAtMs = clock.nowMs();
-        asking = ask();
-      }
-      if (asking !== undefined) await Promise.race([asking, sleep(timeoutMs, undefined, { ref: false })]);
-      return seeds;
-    },
-  };
+  async seeds(): Promise<readonly string[]> {
+    if (this.asking === undefined && this.options.clock.nowMs() - this.askedAtMs >= this.freshMs) {
+      this.askedAtMs = this.options.clock.nowMs();
+      this.asking = this.ask();
+    }
+    if (this.asking !== undefined) await Promise.race([this.asking, sleep(this.timeoutMs, undefined, { ref: false })]);
+    return this.found;
+  }
+
+  private async ask(): Promise<void> {
+    try {
+      const addresses = await this.resolve(this.name);
+      this.found = [...new Set(addresses.flatMap((address) => toSeed(address, this.port)))].sort();
+      this.failing = false;
+    } catch (error) {
+      // The name is resolved again and again, so only the first failure in a row is logged.
+      if (!this.failing)
+        this.options.log.warn({ name: this.name, err: error }, 'the name of the cluster does not resolve');
+      this.failing = true;
+    }
+    this.asking = undefined;
+  }
 }
 
 function toSeed({ address, family }: DnsAddress, port: string): readonly NodeId[] {
