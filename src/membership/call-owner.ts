@@ -2,6 +2,7 @@ import type { NodeId } from '../limits/ring/ring.js';
 import type { PeerAnswer, PeerMessage } from '../protocol/messages.js';
 import type { Ask } from '../protocol/peer-transport.js';
 import type { Timers } from '../lib/clock.js';
+import type { Router } from './route.js';
 
 const RETRY_MS = 25;
 /** Attempts last this multiple of `timeoutMs`: long enough for a dead owner to be replaced. */
@@ -21,7 +22,7 @@ interface OwnerCallDeps {
   readonly timers: Timers;
   readonly self: NodeId;
   readonly ask: Ask;
-  readonly decider: (key: string) => NodeId | undefined;
+  readonly router: Pick<Router, 'deciderOf'>;
 }
 
 /**
@@ -30,12 +31,12 @@ interface OwnerCallDeps {
  * @returns `undefined` if no node has done it in time, as far as this one knows
  */
 export async function callOwner<T>(
-  { timers, self, ask, decider }: OwnerCallDeps,
+  { timers, self, ask, router }: OwnerCallDeps,
   { key, here, message, outcome }: OwnerCall<T>,
   timeoutMs: number,
 ): Promise<T | undefined> {
   for (let waitedMs = 0; waitedMs < PATIENCE * timeoutMs; waitedMs += RETRY_MS) {
-    const to = decider(key);
+    const to = router.deciderOf(key);
     if (to === self) {
       const result = await here();
       if (result !== undefined) return result;

@@ -31,7 +31,7 @@ export function route(membership: Membership, client: Placed, nowMs?: number): R
   return actingOwner === self ? ACTING_OWNER : { kind: 'forward', id: actingOwner };
 }
 
-/** Finds the node that decides for a client. */
+/** Finds the node that decides for a client now, also after a pause in which that may have changed. */
 export class Router {
   /** @param detectPause called first: after a pause, this node may not decide, whatever it knew */
   constructor(
@@ -40,12 +40,14 @@ export class Router {
     private readonly detectPause: (nowMs: number) => void,
   ) {}
 
-  /** @returns `undefined` if no member of the ring that may decide is up, as far as this node knows */
-  readonly deciderOf = (client: Placed): NodeId | undefined => {
+  /** @returns the id of the node, as far as this node knows now; `undefined`: none that may is up */
+  deciderOf(client: Placed): NodeId | undefined {
+    const { membership } = this;
     this.detectPause(this.clock.nowMs());
-    const to = route(this.membership, client);
-    if (to.kind !== 'mine') return to.kind === 'forward' ? to.id : undefined;
-    if (to.degraded) this.membership.noteActing(client);
-    return this.membership.self().id;
-  };
+    const to = route(membership, client);
+    if (to.kind === 'forward') return to.id;
+    if (to.kind === 'nobody') return undefined;
+    if (to.degraded) membership.noteActing(client);
+    return membership.self().id;
+  }
 }

@@ -3,13 +3,6 @@ import type { Clock } from '../lib/clock.js';
 
 type Results = readonly CheckResult[];
 
-/** The answers to batches of checks, in case a batch is sent again: it is charged once, and gets the same answer. */
-interface AnsweredBatches {
-  get(batchId: string): Results | Promise<Results> | undefined;
-  /** @param bytes upper bound of the size of the answer */
-  add(batchId: string, results: Results | Promise<Results>, bytes: number): void;
-}
-
 interface Answered {
   readonly batchId: string;
   readonly results: Results | Promise<Results>;
@@ -18,45 +11,52 @@ interface Answered {
 }
 
 /**
+ * The answers to batches of checks, in case a batch is sent again: it is charged once, and gets the same answer.
+ *
  * Forgets the oldest answers first. A queue beside the map says which they are, because a map that loses its first
  * entries one by one takes ever longer to find the next one.
- * @param options.ttlMs answers are forgotten after this time
- * @param options.maxBytes bound of the bytes of all answers
  */
-export function createAnsweredBatches(
-  { clock }: { clock: Clock },
-  { ttlMs, maxBytes }: { ttlMs: number; maxBytes: number },
-): AnsweredBatches {
-  const byId = new Map<string, Answered>();
+export class AnsweredBatches {
+  private readonly byId = new Map<string, Answered>();
   /** In the order in which they came; forgotten before `first`. */
-  let queue: (Answered | undefined)[] = [];
-  let first = 0;
-  let bytes = 0;
+  private queue: (Answered | undefined)[] = [];
+  private first = 0;
+  private bytes = 0;
 
-  function forgetOld(nowMs: number): void {
-    for (; first < queue.length; first += 1) {
-      const oldest = queue[first]!;
-      if (bytes <= maxBytes && nowMs - oldest.atMs < ttlMs) break;
-      if (byId.get(oldest.batchId) === oldest) byId.delete(oldest.batchId);
-      queue[first] = undefined;
-      bytes -= oldest.bytes;
-    }
-    if (2 * first <= queue.length) return;
-    queue = queue.slice(first);
-    first = 0;
+  /**
+   * @param ttlMs answers are forgotten after this time
+   * @param maxBytes bound of the bytes of all answers
+   */
+  constructor(
+    private readonly clock: Clock,
+    private readonly ttlMs: number,
+    private readonly maxBytes: number,
+  ) {}
+
+  get(batchId: string): Results | Promise<Results> | undefined {
+    const answered = this.byId.get(batchId);
+    return answered === undefined || this.clock.nowMs() - answered.atMs >= this.ttlMs ? undefined : answered.results;
   }
 
-  return {
-    get(batchId) {
-      const answered = byId.get(batchId);
-      return answered === undefined || clock.nowMs() - answered.atMs >= ttlMs ? undefined : answered.results;
-    },
-    add(batchId, results, size) {
-      const answered = { batchId, results, bytes: size, atMs: clock.nowMs() };
-      byId.set(batchId, answered);
-      queue.push(answered);
-      bytes += size;
-      forgetOld(answered.atMs);
-    },
-  };
+  /** @param size upper bound of the size of the answer */
+  add(batchId: string, results: Results | Promise<Results>, size: number): void {
+    const answered = { batchId, results, bytes: size, atMs: this.clock.nowMs() };
+    this.byId.set(batchId, answered);
+    this.queue.push(answered);
+    this.bytes += size;
+    this.forgetOld(answered.atMs);
+  }
+
+  private forgetOld(nowMs: number): void {
+    for (; this.first < this.queue.length; this.first += 1) {
+      const oldest = this.queue[this.first]!;
+      if (this.bytes <= this.maxBytes && nowMs - oldest.atMs < this.ttlMs) break;
+      if (this.byId.get(oldest.batchId) === oldest) this.byId.delete(oldest.batchId);
+      this.queue[this.first] = undefined;
+      this.bytes -= oldest.bytes;
+    }
+    if (2 * this.first <= this.queue.length) return;
+    this.queue = this.queue.slice(this.first);
+    this.first = 0;
+  }
 }

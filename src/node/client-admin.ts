@@ -7,7 +7,7 @@ import type { LeaseHolder } from './leases/holder.js';
 import type { Membership } from '../membership/membership.js';
 import type { Ask, PeerReply } from '../protocol/peer-transport.js';
 import type { Replicator } from '../replication/replicator.js';
-import { route } from '../membership/route.js';
+import { route, type Router } from '../membership/route.js';
 import type { BucketTable } from '../state/bucket-table.js';
 import type { RecentDecisions } from '../state/recent-decisions.js';
 import type { Reservations } from '../state/reservations.js';
@@ -22,7 +22,7 @@ export class ClientAdmin {
     private readonly deps: {
       readonly membership: Membership;
       readonly ask: Ask;
-      readonly decider: (clientId: string) => NodeId | undefined;
+      readonly router: Router;
       readonly limiter: Pick<Limiter, 'describe'>;
       readonly replicator: Pick<Replicator, 'flush'>;
       readonly table: BucketTable;
@@ -58,7 +58,7 @@ export class ClientAdmin {
     // Copies on their way would bring the client back, so they arrive first.
     await this.deps.replicator.flush();
     this.forgetHere(clientId);
-    const owner = this.deps.decider(clientId);
+    const owner = this.deps.router.deciderOf(clientId);
     const others = this.deps.membership.others().filter((id) => !this.deps.membership.isDown(id));
     const isOwner = (id: NodeId): boolean => id === owner;
     // The owner forgets first. Otherwise a node that has forgotten could be sent the old denial again.

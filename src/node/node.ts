@@ -1,19 +1,20 @@
 import type { ClientDescription } from '../limits/request/description.js';
 import { ClientAdmin } from './client-admin.js';
 import { CheckPipeline } from './decide/check-pipeline.js';
-import type { DecisionGate } from './decide/decision-gate.js';
+import { DecisionGate } from './decide/decision-gate.js';
 import type { Limiter } from './decide/limiter.js';
 import type { Settler } from './decide/settler.js';
-import { createDonor, type Donor } from '../replication/donor.js';
+import { Donor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';
 import type { LeaseGranter } from './leases/granter.js';
 import { beatMsOf, giveUpMsOf, Lifecycle } from './lifecycle.js';
 import type { Membership } from '../membership/membership.js';
 import { PeerRpc } from '../membership/peer-rpc.js';
+import { Router } from '../membership/route.js';
 import type { Envelope, PeerAnswer, PeerMessage } from '../protocol/messages.js';
 import { nodeStats, type NodeStats } from './node-stats.js';
 import { Observer } from './observer.js';
-import { createPeerHandler, type PeerHandler } from './peer-handler.js';
+import { PeerHandler } from './peer-handler.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
@@ -39,7 +40,7 @@ export class ClusterNode {
   /** Decides checks under their rules alone. */
   readonly limiter: Limiter;
   /** Makes checks wait while this node may not decide, and no other does. */
-  readonly gate: DecisionGate;
+  readonly gate = new DecisionGate();
   readonly membership: Membership;
   readonly activePolicies: ActivePolicies;
   readonly policies: PolicyBackend;
@@ -67,8 +68,7 @@ export class ClusterNode {
     private readonly options: ClusterNodeOptions,
   ) {
     const { clock, timers, log, transport, discovery, processReport } = deps;
-    const { suspectAfterMs } = options;
-    const timeoutMs = suspectAfterMs;
+    const { suspectAfterMs, suspectAfterMs: timeoutMs } = options;
     const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
     this.members = wireMembership(deps, {
       ...options,
@@ -77,7 +77,7 @@ export class ClusterNode {
     });
     const { membership, registryMember, probing } = this.members;
     this.membership = membership;
-    this.peerRpc = new PeerRpc({
+    const peerRpc = (this.peerRpc = new PeerRpc({
       clock,
       timers,
       membership,
@@ -88,30 +88,31 @@ export class ClusterNode {
       heardDuplicate: () => this.lifecycle.ownIdReceived(),
       suspectAfterMs,
       beatMs: beatMsOf(suspectAfterMs),
-    });
-    const { peerRpc } = this;
+    }));
     const { ask } = peerRpc;
-    const policyParts = wirePolicies({ ...deps, ...this.members, ask }, () => this.decisions, options);
+    const { gate } = this;
+    const detectPause = (nowMs: number): void => this.lifecycle.detectPause(nowMs);
+    const router = new Router(clock, membership, detectPause);
+    const policyParts = wirePolicies({ ...deps, ...this.members, ask, router, gate }, options);
     const { activePolicies, policyUse, policies, adaptive } = policyParts;
     this.activePolicies = activePolicies;
     this.policies = policies;
     this.adaptive = adaptive;
     this.buckets = wireBuckets({ ...deps, membership, ask }, options);
     const { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery } = this.buckets;
-    const detectPause = (nowMs: number): void => this.lifecycle.detectPause(nowMs);
-    this.decisions = wireDecisions({ ...deps, ...this.members, ...this.buckets, ask, detectPause }, options);
-    const { decider, gate, limiter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } =
-      this.decisions;
-    this.gate = gate;
+    this.decisions = wireDecisions(
+      { ...deps, ...this.members, ...this.buckets, ask, router, gate, detectPause },
+      options,
+    );
+    const { limiter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } = this.decisions;
     this.limiter = limiter;
     this.leaseGranter = leaseGranter;
     this.settler = settler;
     activePolicies.onChange(() => denials.clear());
     this.checks = new CheckPipeline({ clock, timers, limiter, membership, topClients });
-    this.donor = createDonor({ table, copies, membership, replicator }, options);
-    const { donor } = this;
+    const donor = (this.donor = new Donor(table, copies, membership, replicator, options.replicas));
     this.admin = new ClientAdmin(
-      { membership, ask, decider, limiter, replicator, table, recent, reservations, leaseHolder, denials, writeBehind },
+      { membership, ask, router, limiter, replicator, table, recent, reservations, leaseHolder, denials, writeBehind },
       { timeoutMs },
     );
     const stats = (): NodeStats => this.stats();
@@ -122,27 +123,24 @@ export class ClusterNode {
     const core = { clock, timers, log, discovery, membership, registryMember, peerRpc };
     const state = { table, copies, replicator, writeBehind, coldStartRecovery };
     this.lifecycle = new Lifecycle({ ...core, ...state, gate, leaseHolder, policies, adaptive, donor }, options);
-    this.peerHandler = createPeerHandler(
-      {
-        clock,
-        membership,
-        limiter,
-        peerChecks,
-        leaseGranter,
-        donor,
-        policies,
-        settler,
-        adaptive,
-        peerRpc,
-        observer: this.observer,
-        keep(clients, view) {
-          copies.merge(clients);
-          replicator.copiesReceived(clients, view);
-        },
-        forget: (clientId) => this.admin.forgetHere(clientId),
-      },
-      { maxAnswerBytes, giveUpAfterMs: giveUpMsOf(suspectAfterMs) },
-    );
+    this.peerHandler = new PeerHandler({
+      clock,
+      membership,
+      limiter,
+      peerChecks,
+      leaseGranter,
+      donor,
+      policies,
+      settler,
+      adaptive,
+      peerRpc,
+      observer: this.observer,
+      copies,
+      replicator,
+      admin: this.admin,
+      maxAnswerBytes,
+      giveUpAfterMs: giveUpMsOf(suspectAfterMs),
+    });
   }
 
   /** Takes a message of a peer, from any transport. */

@@ -1,5 +1,8 @@
-import { createAnsweredBatches } from './answered-batches.js';
+import { AnsweredBatches } from './answered-batches.js';
+import type { ClientAdmin } from './client-admin.js';
 import type { Donor } from '../replication/donor.js';
+import type { Replicator } from '../replication/replicator.js';
+import type { Copies } from '../state/copies.js';
 import type { LeaseGranter } from './leases/granter.js';
 import type { Limiter } from './decide/limiter.js';
 import type { PeerChecks } from './decide/peer-checks.js';
@@ -21,127 +24,111 @@ const LIMIT_BYTES = 136;
 
 type Results = readonly CheckResult[];
 
-interface PeerHandlerDeps {
-  readonly clock: Clock;
-  readonly membership: Membership;
-  readonly limiter: Pick<Limiter, 'describe'>;
-  readonly peerChecks: PeerChecks;
-  readonly leaseGranter: LeaseGranter;
-  readonly donor: Donor;
-  readonly policies: PolicyBackend;
-  readonly settler: Settler;
-  readonly adaptive: AdaptiveController;
-  /** @param view the sender's view of the members */
-  readonly keep: (clients: Uint8Array, view: string) => void;
-  readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
-  readonly forget: (clientId: string) => void;
-  readonly observer: Observer;
-}
-
-export interface PeerHandler {
-  answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer>;
-}
-
 /** Answers the messages of peers. */
-export function createPeerHandler(
-  deps: PeerHandlerDeps,
-  options: { maxAnswerBytes: number; giveUpAfterMs: number },
-): PeerHandler {
-  const {
-    clock,
-    membership,
-    limiter,
-    peerChecks,
-    leaseGranter,
-    donor,
-    policies,
-    settler,
-    adaptive,
-    keep,
-    peerRpc,
-    forget,
-    observer,
-  } = deps;
-  const answered = createAnsweredBatches(
-    { clock },
-    { ttlMs: Math.max(MIN_ANSWER_TTL_MS, 2 * options.giveUpAfterMs), maxBytes: options.maxAnswerBytes },
-  );
+export class PeerHandler {
+  private readonly answered: AnsweredBatches;
 
-  function decided(results: Results): PeerAnswer {
+  constructor(
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly membership: Membership;
+      readonly limiter: Pick<Limiter, 'describe'>;
+      readonly peerChecks: PeerChecks;
+      readonly leaseGranter: LeaseGranter;
+      readonly donor: Donor;
+      readonly policies: PolicyBackend;
+      readonly settler: Settler;
+      readonly adaptive: AdaptiveController;
+      readonly copies: Pick<Copies, 'merge'>;
+      readonly replicator: Pick<Replicator, 'copiesReceived'>;
+      readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
+      readonly admin: Pick<ClientAdmin, 'forgetHere'>;
+      readonly observer: Observer;
+      readonly maxAnswerBytes: number;
+      readonly giveUpAfterMs: number;
+    },
+  ) {
+    const { clock, giveUpAfterMs, maxAnswerBytes } = parts;
+    this.answered = new AnsweredBatches(clock, Math.max(MIN_ANSWER_TTL_MS, 2 * giveUpAfterMs), maxAnswerBytes);
+  }
+
+  /** Answers at once what needs no other node, as most messages do. */
+  answer(sender: Sender, message: PeerMessage): PeerAnswer | Promise<PeerAnswer> {
+    const { membership, leaseGranter, donor, policies, settler, adaptive, peerRpc, observer } = this.parts;
+    const { from } = sender;
+    switch (message.kind) {
+      case 'decide':
+        return this.decide(message);
+      case 'heartbeat':
+        return peerRpc.answerHeartbeat(sender, message.members);
+      case 'lease':
+        return leaseGranter
+          .lease(message.requests, message.returns, from.id)
+          .then((grants) => ({ kind: 'leased', grants }));
+      case 'replicate':
+        this.parts.copies.merge(message.clients);
+        this.parts.replicator.copiesReceived(message.clients, sender.view);
+        // Copies of a member that may not decide any more are merged, but the member must not count on them.
+        return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
+      case 'handoff':
+        return donor.handoff(from.id, message.chunk, message.gone);
+      case 'admit':
+        return donor.admit(from.id, message.record, message.ring, message.members);
+      case 'paused':
+        return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
+      case 'describe':
+        return { kind: 'described', client: this.parts.limiter.describe(message.clientId) };
+      case 'forget':
+        this.parts.admin.forgetHere(message.clientId);
+        return { kind: 'forgotten' };
+      case 'settle': {
+        const { clientId, reservation, cost } = message;
+        const settling = settler.settleForPeer(clientId, reservation, cost);
+        return settling.then((settled) => ({ kind: 'settled', settled }));
+      }
+      case 'top':
+        return { kind: 'top', ...observer.topHere(message) };
+      case 'report':
+        return { kind: 'report', report: observer.reportHere() };
+      case 'use':
+        return { kind: 'use', use: observer.useHere(message.name) };
+      case 'load':
+        return { kind: 'factors', factors: adaptive.reportFromPeer(message.name, message.load) };
+      case 'factors':
+        adaptive.learn(message.factors);
+        return { kind: 'kept' };
+      case 'policies':
+        return policies.antiEntropy.answer(message);
+      case 'fetch-policies':
+        return policies.antiEntropy.fetchFrom(from.id, message);
+      case 'policy-part':
+        return policies.entryParts.answer(message.of, message.part);
+      case 'write-policies':
+        return policies.writeForPeer(message, from.id).then((written) => ({ kind: 'policies-written', written }));
+    }
+  }
+
+  private decided(results: Results): PeerAnswer {
     // If this node does not decide for a client, the two nodes have different rings and compare member lists. The list
     // is not kept with the answer: it may be long, and it changes.
-    const members = results.includes(null) ? membership.records() : [];
+    const members = results.includes(null) ? this.parts.membership.records() : [];
     return { kind: 'decided', results, members };
   }
 
-  function decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
-    const before = answered.get(message.batchId);
-    if (before !== undefined) return answer(before);
+  private decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
+    const { membership, peerRpc, peerChecks } = this.parts;
+    const before = this.answered.get(message.batchId);
+    if (before !== undefined) return this.replay(before);
     // A member that refused the sender counts as down here only if it refuses this node too.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
     const results = peerChecks.decide(message.checks);
-    answered.add(message.batchId, results, answerBytes(message.checks));
-    return answer(results);
+    this.answered.add(message.batchId, results, answerBytes(message.checks));
+    return this.replay(results);
   }
 
-  function answer(results: Results | Promise<Results>): PeerAnswer | Promise<PeerAnswer> {
-    return results instanceof Promise ? results.then(decided) : decided(results);
+  private replay(results: Results | Promise<Results>): PeerAnswer | Promise<PeerAnswer> {
+    return results instanceof Promise ? results.then((later) => this.decided(later)) : this.decided(results);
   }
-
-  return {
-    answer(sender, message) {
-      const { from } = sender;
-      switch (message.kind) {
-        case 'decide':
-          return decide(message);
-        case 'heartbeat':
-          return peerRpc.answerHeartbeat(sender, message.members);
-        case 'lease':
-          return leaseGranter
-            .lease(message.requests, message.returns, from.id)
-            .then((grants) => ({ kind: 'leased', grants }));
-        case 'replicate':
-          keep(message.clients, sender.view);
-          // Copies of a member that may not decide any more are merged, but the member must not count on them.
-          return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
-        case 'handoff':
-          return donor.handoff(from.id, message.chunk, message.gone);
-        case 'admit':
-          return donor.admit(from.id, message.record, message.ring, message.members);
-        case 'paused':
-          return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
-        case 'describe':
-          return { kind: 'described', client: limiter.describe(message.clientId) };
-        case 'forget':
-          forget(message.clientId);
-          return { kind: 'forgotten' };
-        case 'settle': {
-          const { clientId, reservation, cost } = message;
-          const settling = settler.settleForPeer(clientId, reservation, cost);
-          return settling.then((settled) => ({ kind: 'settled', settled }));
-        }
-        case 'top':
-          return { kind: 'top', ...observer.topHere(message) };
-        case 'report':
-          return { kind: 'report', report: observer.reportHere() };
-        case 'use':
-          return { kind: 'use', use: observer.useHere(message.name) };
-        case 'load':
-          return { kind: 'factors', factors: adaptive.reportFromPeer(message.name, message.load) };
-        case 'factors':
-          adaptive.learn(message.factors);
-          return { kind: 'kept' };
-        case 'policies':
-          return policies.antiEntropy.answer(message);
-        case 'fetch-policies':
-          return policies.antiEntropy.fetchFrom(from.id, message);
-        case 'policy-part':
-          return policies.entryParts.answer(message.of, message.part);
-        case 'write-policies':
-          return policies.writeForPeer(message, from.id).then((written) => ({ kind: 'policies-written', written }));
-      }
-    },
-  };
 }
 
 /** Bytes of the answer to these checks, at most. */

@@ -1,4 +1,4 @@
-import { createAcknowledger, type Acknowledger } from '../replication/acknowledger.js';
+import { Acknowledger } from '../replication/acknowledger.js';
 import { RegistrySession } from '../membership/registry-session.js';
 import { RegistryProbing } from '../membership/probing.js';
 import type { MembershipOptions } from '../membership/membership.js';
@@ -63,7 +63,7 @@ export class RegistryMember {
       this.checkLease(clock.nowMs());
       return !membership.leaseExpired() && !membership.mustJoin();
     };
-    return createAcknowledger({ clock, timers, membership, mayDecide, ...parts }, options);
+    return new Acknowledger({ clock, timers, membership, mayDecide, ...parts, ...options });
   }
 
   /** Registers this node as active, once it has its clients. @returns whether it is */

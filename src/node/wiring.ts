@@ -5,7 +5,7 @@ import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { NodeId, Placed } from '../limits/ring/ring.js';
 import { TopClients } from '../limits/top-clients.js';
 import type { OnUnavailable } from '../limits/decide/decide.js';
-import { DecisionGate } from './decide/decision-gate.js';
+import type { DecisionGate } from './decide/decision-gate.js';
 import { Fallback } from './decide/fallback.js';
 import { Limiter } from './decide/limiter.js';
 import { Owner } from './decide/owner.js';
@@ -14,8 +14,8 @@ import { Settler } from './decide/settler.js';
 import { ColdStartRecovery } from './durability/cold-start-recovery.js';
 import { withWriteBehind, WriteBehind } from './durability/write-behind.js';
 import { RegistryMember } from './registry-member.js';
-import { createLeaseGranter, type LeaseGranter } from './leases/granter.js';
-import { createLeaseHolder, type LeaseHolder } from './leases/holder.js';
+import { LeaseGranter } from './leases/granter.js';
+import { LeaseHolder } from './leases/holder.js';
 import { beatMsOf, giveUpMsOf } from './lifecycle.js';
 import { GossipMembership } from '../membership/gossip-membership.js';
 import type { Membership, MembershipOptions } from '../membership/membership.js';
@@ -33,9 +33,9 @@ import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
 import type { ProcessReport } from '../protocol/messages.js';
 import type { Store } from '../store/store.js';
-import { createReplicator, type Replicator } from '../replication/replicator.js';
+import { Replicator } from '../replication/replicator.js';
 import { Forwarder } from './decide/forwarder.js';
-import { Router, route } from '../membership/route.js';
+import { route, type Router } from '../membership/route.js';
 import { BucketTable } from '../state/bucket-table.js';
 import { Copies } from '../state/copies.js';
 import { RecentDecisions } from '../state/recent-decisions.js';
@@ -184,7 +184,7 @@ export function wireBuckets(
   const reservations = new Reservations(clock, { maxBytes: bounds.maxReservationBytes });
   const copies = new Copies({ clock, table, recent, reservations, self: options.self });
   const shared = { clock, timers, table, copies, membership, ask };
-  const replicator = createReplicator(shared, { replicas, intervalMs, timeoutMs: suspectAfterMs });
+  const replicator = new Replicator({ ...shared, replicas, intervalMs, suspectAfterMs });
   const writeBehind = store && new WriteBehind({ ...shared, store, log }, options);
   const coldStartRecovery = writeBehind && new ColdStartRecovery({ ...shared, writeBehind, log }, options);
   const changes = withWriteBehind(replicator, writeBehind);
@@ -193,10 +193,6 @@ export function wireBuckets(
 
 /** The parts that decide checks, on this node or by asking another one. */
 export interface DecisionParts {
-  /** The node that decides for a key now; `undefined` if none does. */
-  readonly decider: (key: string) => NodeId | undefined;
-  /** Makes checks wait while this node may not decide, and no other does. */
-  readonly gate: DecisionGate;
   readonly limiter: Limiter;
   readonly peerChecks: PeerChecks;
   readonly forwarder: Forwarder;
@@ -210,24 +206,33 @@ export interface DecisionParts {
 export function wireDecisions(
   deps: ClusterNodeDeps &
     MembershipParts &
-    BucketParts & { readonly ask: Ask; readonly detectPause: (nowMs: number) => void },
+    BucketParts & {
+      readonly ask: Ask;
+      readonly router: Router;
+      readonly gate: DecisionGate;
+      readonly detectPause: (nowMs: number) => void;
+    },
   options: ClusterNodeOptions,
 ): DecisionParts {
-  const { clock, timers, membership, registryMember, ask, detectPause } = deps;
+  const { clock, timers, membership, registryMember, ask, router, gate, detectPause } = deps;
   const { self, maxClients, onUnavailable, suspectAfterMs } = options;
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const replicator = deps.changes;
-  const decider = new Router(clock, membership, detectPause).deciderOf;
   const topClients = new TopClients(options.tableSecret ?? 0);
   const { maxQueued } = options;
-  const forwarder = new Forwarder({ clock, timers, membership, ask, decider, giveUpAfterMs, maxQueued });
+  const forwarder = new Forwarder({ clock, timers, membership, ask, router, giveUpAfterMs, maxQueued });
   const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes } = bounds;
   const fallback = new Fallback({ clock, membership, topClients, onUnavailable, maxClients, maxBytes });
-  const leaseHolder = createLeaseHolder(
-    { clock, timers, ask, decider, giveBack: (one) => leaseGranter.giveBack(one), self },
-    { leaseAfter: options.leaseAfter ?? LEASE_AFTER },
-  );
+  const leaseHolder = new LeaseHolder({
+    clock,
+    timers,
+    ask,
+    router,
+    giveBack: (one) => leaseGranter.giveBack(one),
+    self,
+    leaseAfter: options.leaseAfter ?? LEASE_AFTER,
+  });
   const denials = new Denials(
     new LRUCache<string, Denial>({
       maxSize: maxDenialBytes,
@@ -242,7 +247,6 @@ export function wireDecisions(
   const owner = new Owner(self, {
     ...{ table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients },
   });
-  const gate = new DecisionGate();
   const peerChecks = new PeerChecks({
     ...{ clock, membership, gate, owner, detectPause, maxWaitingBytes: maxWaitingCheckBytes },
   });
@@ -253,12 +257,12 @@ export function wireDecisions(
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !gate.isClosed;
   };
-  const leaseGranter = createLeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
+  const leaseGranter = new LeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
   const settler = new Settler(self, {
-    ...{ clock, timers, table, reservations, replicator, ask, decider, gate, acknowledger },
+    ...{ clock, timers, table, reservations, replicator, ask, router, gate, acknowledger },
     timeoutMs: suspectAfterMs,
   });
-  return { decider, gate, limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
+  return { limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
 }
 
 /** The policies in force, and what keeps them the same on all nodes. */
@@ -269,26 +273,23 @@ interface PolicyParts {
   readonly adaptive: AdaptiveController;
 }
 
-/** @param parts are wired later: the peer RPC, which they use, tells others which policies are in force */
 export function wirePolicies(
-  deps: ClusterNodeDeps & MembershipParts & { readonly ask: Ask },
-  parts: () => Pick<DecisionParts, 'decider' | 'gate'>,
+  deps: ClusterNodeDeps & MembershipParts & { readonly ask: Ask; readonly router: Router; readonly gate: DecisionGate },
   options: ClusterNodeOptions,
 ): PolicyParts {
-  const { clock, timers, log, membership, registryMember, ask } = deps;
+  const { clock, timers, log, membership, registryMember, ask, router, gate } = deps;
   const timeoutMs = options.suspectAfterMs;
-  const decider = (key: string): NodeId | undefined => parts().decider(key);
   const policyUse = new PolicyUse(clock);
   const activePolicies = new ActivePolicies(
     (policy, rules) => adaptive.scaled(policy, rules),
     (name) => policyUse.note(name),
   );
   const adaptive: AdaptiveController = new AdaptiveController(
-    { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, decider },
+    { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, router },
     { timeoutMs },
   );
-  const isHeld = (): boolean => parts().gate.isClosed;
-  const backendDeps = { clock, timers, log, membership, activePolicies, ask, decider, isHeld };
+  const isHeld = (): boolean => gate.isClosed;
+  const backendDeps = { clock, timers, log, membership, activePolicies, ask, router, isHeld };
   const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
   const policyStore = registryMember?.session.policyStore;
   const policies =

@@ -23,108 +23,108 @@ interface Session {
   answer: PeerAnswer;
 }
 
-export interface Donor {
+/** The giving side of a join. Changes during a handoff reach the joiner by replication. */
+export class Donor {
+  private readonly sessions = new Map<NodeId, Session>();
+  private handed = 0;
+
+  constructor(
+    private readonly table: BucketTable,
+    private readonly copies: Copies,
+    private readonly membership: Membership,
+    private readonly replicator: Replicator,
+    private readonly replicas: number,
+  ) {}
+
   /**
    * Hands over the next clients that the joining member will own or hold copies of.
    * @param chunk 0 begins anew; a chunk that is requested again is answered again
    * @param gone members that refuse connections, in whose place the joiner will decide
    */
-  handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer;
+  handoff(joiner: NodeId, chunk: number, gone: readonly NodeId[]): PeerAnswer {
+    let session = this.sessions.get(joiner);
+    if (session === undefined || chunk === 0 || session.fromVersion !== this.membership.ringVersion()) {
+      // This node has no handoff to go on with, so the joiner must begin anew.
+      if (chunk !== 0) return { kind: 'not-yet', members: this.membership.routedRecords() };
+      this.sessions.set(joiner, (session = this.begin(joiner, gone)));
+    }
+    if (chunk !== session.chunk) {
+      session.chunk = chunk;
+      session.answer = this.nextChunk(session, joiner);
+    }
+    return session.answer;
+  }
+
   /**
    * Admits the sender, a member that has all its clients, to this node's ring, and hands over what changed since. From then on, this
    * node does not decide for them. If one answer does not hold all, the rest goes with the copies of changes. The member
    * asks again until there is no more.
    */
-  admit(sender: NodeId, record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer;
-  /** Ends handoffs to members that join no more. */
-  tidy(): void;
-  handedClients(): number;
-}
+  admit(sender: NodeId, record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer {
+    // A member speaks for itself alone.
+    if (record.id !== sender) return { kind: 'not-yet', members: [] };
+    this.membership.learn(members, { host: record.id });
+    const joiner = record.id;
+    const others = [...this.membership.ring().members, this.membership.self().id].filter((id) => id !== joiner);
+    if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: this.membership.routedRecords() };
+    // Under another ring, the joiner collected other clients.
+    const isRepeat = this.membership.stateOf(joiner) === 'active';
+    if (!isRepeat && this.sessions.get(joiner)?.fromVersion !== this.membership.ringVersion()) {
+      return { kind: 'not-yet', members: this.membership.routedRecords() };
+    }
+    // Once admitted, the joiner owns the clients that it owns in this ring, and they change here no more.
+    const ringWithJoiner = this.sessions.get(joiner)?.ring ?? this.membership.ring();
+    const unsent = this.replicator.unsent(joiner, (client) => ringWithJoiner.owner(client) === joiner);
+    const { more } = unsent;
+    const batch = isRepeat && more ? this.copies.createBatch() : unsent.copies;
+    if (!this.membership.admit(record)) return { kind: 'not-yet', members: this.membership.routedRecords() };
+    const total = batch.clients;
+    this.handed += total;
+    this.sessions.delete(joiner);
+    this.replicator.dropJoiner(joiner);
+    return { kind: 'handed', clients: batch.take(), more, total };
+  }
 
-/** The giving side of a join. Changes during a handoff reach the joiner by replication. */
-export function createDonor(
-  deps: { table: BucketTable; copies: Copies; membership: Membership; replicator: Replicator },
-  { replicas }: { replicas: number },
-): Donor {
-  const { table, copies, membership, replicator } = deps;
-  const sessions = new Map<NodeId, Session>();
-  let handedClients = 0;
+  /** Ends handoffs to members that join no more. */
+  tidy(): void {
+    for (const joiner of this.sessions.keys()) {
+      if (this.membership.stateOf(joiner) === 'joining') continue;
+      this.sessions.delete(joiner);
+      this.replicator.dropJoiner(joiner);
+    }
+  }
+
+  handedClients(): number {
+    return this.handed;
+  }
 
   /** The joiner gets copies too: after the change of the ring the owner may die before it sends them. */
-  function willHold(ring: Ring, joiner: NodeId, client: Placed): boolean {
-    return ring.owner(client) === joiner || ring.replicas(client, replicas).includes(joiner);
+  private willHold(ring: Ring, joiner: NodeId, client: Placed): boolean {
+    return ring.owner(client) === joiner || ring.replicas(client, this.replicas).includes(joiner);
   }
 
-  function begin(joiner: NodeId, gone: readonly NodeId[]): Session {
-    const present = membership.ring().members.filter((id) => !gone.includes(id));
-    const ring = createRing([...present, joiner], membership.ring());
-    const total = table.size();
-    const clients = copies.createBatch().take();
+  private begin(joiner: NodeId, gone: readonly NodeId[]): Session {
+    const present = this.membership.ring().members.filter((id) => !gone.includes(id));
+    const ring = createRing([...present, joiner], this.membership.ring());
+    const total = this.table.size();
+    const clients = this.copies.createBatch().take();
     const answer: PeerAnswer = { kind: 'handed', clients, more: true, total };
-    replicator.addJoiner(joiner, (client) => willHold(ring, joiner, client));
-    return { ring, fromVersion: membership.ringVersion(), total, cursor: total - 1, chunk: -1, answer };
+    this.replicator.addJoiner(joiner, (client) => this.willHold(ring, joiner, client));
+    return { ring, fromVersion: this.membership.ringVersion(), total, cursor: total - 1, chunk: -1, answer };
   }
 
-  function nextChunk(session: Session, joiner: NodeId): PeerAnswer {
-    const batch = copies.createBatch();
+  private nextChunk(session: Session, joiner: NodeId): PeerAnswer {
+    const batch = this.copies.createBatch();
     for (
       let looked = 0;
       looked < LOOK && batch.clients < CHUNK && batch.bytes < MAX_COPIES_BYTES && session.cursor >= 0;
       looked += 1, session.cursor -= 1
     ) {
-      const client = table.at(session.cursor);
-      if (client === undefined || !willHold(session.ring, joiner, client)) continue;
+      const client = this.table.at(session.cursor);
+      if (client === undefined || !this.willHold(session.ring, joiner, client)) continue;
       batch.add(client, true);
     }
-    handedClients += batch.clients;
+    this.handed += batch.clients;
     return { kind: 'handed', clients: batch.take(), more: session.cursor >= 0, total: session.total };
   }
-
-  return {
-    handoff(joiner, chunk, gone) {
-      let session = sessions.get(joiner);
-      if (session === undefined || chunk === 0 || session.fromVersion !== membership.ringVersion()) {
-        // This node has no handoff to go on with, so the joiner must begin anew.
-        if (chunk !== 0) return { kind: 'not-yet', members: membership.routedRecords() };
-        sessions.set(joiner, (session = begin(joiner, gone)));
-      }
-      if (chunk !== session.chunk) {
-        session.chunk = chunk;
-        session.answer = nextChunk(session, joiner);
-      }
-      return session.answer;
-    },
-    admit(sender, record, ring, members) {
-      // A member speaks for itself alone.
-      if (record.id !== sender) return { kind: 'not-yet', members: [] };
-      membership.learn(members, { host: record.id });
-      const joiner = record.id;
-      const others = [...membership.ring().members, membership.self().id].filter((id) => id !== joiner);
-      if (ringChecksum(others) !== ring) return { kind: 'not-yet', members: membership.routedRecords() };
-      // Under another ring, the joiner collected other clients.
-      const isRepeat = membership.stateOf(joiner) === 'active';
-      if (!isRepeat && sessions.get(joiner)?.fromVersion !== membership.ringVersion()) {
-        return { kind: 'not-yet', members: membership.routedRecords() };
-      }
-      // Once admitted, the joiner owns the clients that it owns in this ring, and they change here no more.
-      const ringWithJoiner = sessions.get(joiner)?.ring ?? membership.ring();
-      const unsent = replicator.unsent(joiner, (client) => ringWithJoiner.owner(client) === joiner);
-      const { more } = unsent;
-      const batch = isRepeat && more ? copies.createBatch() : unsent.copies;
-      if (!membership.admit(record)) return { kind: 'not-yet', members: membership.routedRecords() };
-      const total = batch.clients;
-      handedClients += total;
-      sessions.delete(joiner);
-      replicator.dropJoiner(joiner);
-      return { kind: 'handed', clients: batch.take(), more, total };
-    },
-    tidy() {
-      for (const joiner of sessions.keys()) {
-        if (membership.stateOf(joiner) === 'joining') continue;
-        sessions.delete(joiner);
-        replicator.dropJoiner(joiner);
-      }
-    },
-    handedClients: () => handedClients,
-  };
 }

@@ -2,70 +2,120 @@ import { hostOf, type NodeId, type Placed, type Ring } from '../limits/ring/ring
 import type { Membership } from '../membership/membership.js';
 import { route } from '../membership/route.js';
 
+interface Move {
+  readonly wasMine: boolean;
+  readonly isMine: boolean;
+  /** Whether other members lack what this node knows, even if ownership has not changed. */
+  readonly peersLackState: boolean;
+}
+
 /**
  * The members that are to have a client's buckets, under the present ring and the ring for which the table was last
  * walked.
  */
-export interface Placement {
+export class Placement {
+  private readonly self: NodeId;
+  /** Whether members that are down stay in the ring for long. With a registry, they stay until their lease ends. */
+  readonly lags: boolean;
+  /** The ring for which the whole table was last walked, and the incarnations of its members. */
+  private placedRing: Ring;
+  private placedIncarnations: ReadonlyMap<NodeId, number>;
+
+  constructor(
+    private readonly membership: Membership,
+    private readonly replicas: number,
+  ) {
+    this.self = membership.self().id;
+    this.lags = membership.keepsDownMembers;
+    this.placedRing = membership.ring();
+    this.placedIncarnations = membership.incarnations();
+  }
+
   /**
    * The members other than this node that are to have a copy: the client's owner and its replicas. If one of them is
    * down and stays in the ring (`lags`), the next owner is one more.
    */
-  readonly targetsOf: (client: Placed) => readonly NodeId[];
+  targetsOf(client: Placed): readonly NodeId[] {
+    const held = this.heldByRing(client);
+    const nextOwner =
+      this.lags && held.some((id) => this.membership.isDown(id)) ? this.nextOwnerWithoutCopyOf(client, []) : undefined;
+    return nextOwner === undefined ? held : [...held, nextOwner];
+  }
+
   /**
    * The members that must have a copy so that no crash of this node or of its host forgets the client. They are the
    * first target and, if that is on this host, one on another host that is up. There are none if the first target is
    * down.
    */
-  readonly syncReplicasOf: (client: Placed) => readonly NodeId[];
+  syncReplicasOf(client: Placed): readonly NodeId[] {
+    const [first, ...rest] = this.targetsOf(client);
+    if (first === undefined || this.membership.isDown(first)) return [];
+    const isElsewhere = (id: NodeId): boolean => hostOf(id) !== hostOf(this.self);
+    const other = isElsewhere(first) ? undefined : rest.find((id) => isElsewhere(id) && !this.membership.isDown(id));
+    return other === undefined ? [first] : [first, other];
+  }
+
   /** Whether a ring makes this node the owner or a replica of the client. */
-  readonly isHolder: (ring: Ring, client: Placed) => boolean;
+  isHolder(ring: Ring, client: Placed): boolean {
+    return ring.owner(client) === this.self || ring.replicas(client, this.replicas).includes(this.self);
+  }
+
   /** Whether this node is the owner or a replica of the client. */
-  readonly isEntitled: (client: Placed) => boolean;
+  isEntitled(client: Placed): boolean {
+    return this.isHolder(this.membership.ring(), client);
+  }
+
   /** The member that decides for a client once this node and `leaving` are gone, if the ring gives it no copy. */
-  readonly nextOwnerWithoutCopyOf: (client: Placed, leaving: readonly NodeId[]) => NodeId | undefined;
+  nextOwnerWithoutCopyOf(client: Placed, leaving: readonly NodeId[]): NodeId | undefined {
+    const ring = this.membership.ring();
+    const stays = (id: NodeId): boolean => id !== this.self && !leaving.includes(id) && !this.membership.isDown(id);
+    const nextOwner = ring.findSuccessor(client, stays);
+    return nextOwner === undefined || this.heldByRing(client).includes(nextOwner) ? undefined : nextOwner;
+  }
+
   /** Whether this node decides for a client, as owner or as acting owner. */
-  readonly decides: (client: Placed) => boolean;
+  decides(client: Placed): boolean {
+    return route(this.membership, client).kind === 'mine';
+  }
+
   /**
    * Whether these members all run on this node's host, and no other member of that host is in the ring. Then the next
    * owner has copies anyway.
    */
-  readonly isWholeHost: (ids: readonly NodeId[]) => boolean;
-  /** Whether members that are down stay in the ring for long. With a registry, they stay until their lease ends. */
-  readonly lags: boolean;
+  isWholeHost(ids: readonly NodeId[]): boolean {
+    const host = hostOf(this.self);
+    return (
+      ids.every((id) => hostOf(id) === host) &&
+      this.membership.ring().members.every((id) => hostOf(id) !== host || ids.includes(id))
+    );
+  }
+
   /** Whether the table has been walked for the present ring. */
-  isDone(): boolean;
+  isDone(): boolean {
+    return this.placedRing === this.membership.ring();
+  }
+
   /** Tells how a change of the ring affects this node's part for a client. */
-  moveOf(client: Placed): Move;
+  moveOf(client: Placed): Move {
+    const isMine = this.membership.ring().owner(client) === this.self;
+    const wasMine = this.placedRing.owner(client) === this.self;
+    return { wasMine, isMine, peersLackState: isMine ? !this.sameHolders(client) : this.holdsOrphanedCopy(client) };
+  }
+
   /** Notes that the table has been walked for the present ring. */
-  done(): void;
-}
+  done(): void {
+    this.placedRing = this.membership.ring();
+    this.placedIncarnations = this.membership.incarnations();
+  }
 
-interface Move {
-  readonly wasMine: boolean;
-  readonly isMine: boolean;
-  /** Whether other members lack what this node knows, even if ownership has not changed. */
-  readonly isNews: boolean;
-}
-
-export function createPlacement(
-  { membership }: { membership: Membership },
-  { replicas }: { replicas: number },
-): Placement {
-  const self = membership.self().id;
-  const lags = membership.keepsDownMembers;
-  /** The ring for which the whole table was last walked, and the incarnations of its members. */
-  let placedRing = membership.ring();
-  let placedIncarnations = membership.incarnations();
-
-  function sameHolders(client: Placed): boolean {
-    const before = placedRing.replicas(client, replicas);
+  private sameHolders(client: Placed): boolean {
+    const before = this.placedRing.replicas(client, this.replicas);
     // A member that has restarted since then has lost its copies.
-    const incarnations = membership.incarnations();
-    return membership
+    const incarnations = this.membership.incarnations();
+    return this.membership
       .ring()
-      .replicas(client, replicas)
-      .every((id, i) => id === before[i] && incarnations.get(id) === placedIncarnations.get(id));
+      .replicas(client, this.replicas)
+      .every((id, i) => id === before[i] && incarnations.get(id) === this.placedIncarnations.get(id));
   }
 
   /**
@@ -74,70 +124,22 @@ export function createPlacement(
    * they admit it. With a registry it does not send them, as the registry tells who was in the ring. A strict joiner that
    * sent them was never admitted (`test/e2e/strict.test.ts`).
    */
-  function holdsLegacy(client: Placed): boolean {
-    const before = placedRing.owner(client);
-    if (before === undefined || membership.stateOf(before) === 'leaving') return false;
-    const hasRestarted = membership.incarnations().get(before) !== placedIncarnations.get(before);
-    if (membership.ring().members.includes(before) && !hasRestarted && !membership.isDown(before)) return false;
-    const joinsByGossip = !lags && membership.allowsActingOwner && !placedRing.members.includes(self);
-    return joinsByGossip || placedRing.replicas(client, replicas).includes(self);
+  private holdsOrphanedCopy(client: Placed): boolean {
+    const before = this.placedRing.owner(client);
+    if (before === undefined || this.membership.stateOf(before) === 'leaving') return false;
+    const hasRestarted = this.membership.incarnations().get(before) !== this.placedIncarnations.get(before);
+    if (this.membership.ring().members.includes(before) && !hasRestarted && !this.membership.isDown(before))
+      return false;
+    const joinsByGossip =
+      !this.lags && this.membership.allowsActingOwner && !this.placedRing.members.includes(this.self);
+    return joinsByGossip || this.placedRing.replicas(client, this.replicas).includes(this.self);
   }
 
-  function isHolder(ring: Ring, client: Placed): boolean {
-    return ring.owner(client) === self || ring.replicas(client, replicas).includes(self);
-  }
-
-  function heldByRing(client: Placed): readonly NodeId[] {
-    const ring = membership.ring();
+  private heldByRing(client: Placed): readonly NodeId[] {
+    const ring = this.membership.ring();
     const owner = ring.owner(client);
-    const holders = ring.replicas(client, replicas);
-    if (owner === self || owner === undefined) return holders;
-    return [owner, ...holders.filter((id) => id !== self)];
+    const holders = ring.replicas(client, this.replicas);
+    if (owner === this.self || owner === undefined) return holders;
+    return [owner, ...holders.filter((id) => id !== this.self)];
   }
-
-  function targetsOf(client: Placed): readonly NodeId[] {
-    const held = heldByRing(client);
-    const nextOwner = lags && held.some((id) => membership.isDown(id)) ? nextOwnerWithoutCopyOf(client, []) : undefined;
-    return nextOwner === undefined ? held : [...held, nextOwner];
-  }
-
-  function nextOwnerWithoutCopyOf(client: Placed, leaving: readonly NodeId[]): NodeId | undefined {
-    const ring = membership.ring();
-    const stays = (id: NodeId): boolean => id !== self && !leaving.includes(id) && !membership.isDown(id);
-    const nextOwner = ring.findSuccessor(client, stays);
-    return nextOwner === undefined || heldByRing(client).includes(nextOwner) ? undefined : nextOwner;
-  }
-
-  return {
-    targetsOf,
-    syncReplicasOf(client) {
-      const [first, ...rest] = targetsOf(client);
-      if (first === undefined || membership.isDown(first)) return [];
-      const isElsewhere = (id: NodeId): boolean => hostOf(id) !== hostOf(self);
-      const other = isElsewhere(first) ? undefined : rest.find((id) => isElsewhere(id) && !membership.isDown(id));
-      return other === undefined ? [first] : [first, other];
-    },
-    isHolder,
-    isEntitled: (client) => isHolder(membership.ring(), client),
-    nextOwnerWithoutCopyOf,
-    decides: (client) => route(membership, client).kind === 'mine',
-    lags,
-    isWholeHost(ids) {
-      const host = hostOf(self);
-      return (
-        ids.every((id) => hostOf(id) === host) &&
-        membership.ring().members.every((id) => hostOf(id) !== host || ids.includes(id))
-      );
-    },
-    isDone: () => placedRing === membership.ring(),
-    moveOf(client) {
-      const isMine = membership.ring().owner(client) === self;
-      const wasMine = placedRing.owner(client) === self;
-      return { wasMine, isMine, isNews: isMine ? !sameHolders(client) : holdsLegacy(client) };
-    },
-    done() {
-      placedRing = membership.ring();
-      placedIncarnations = membership.incarnations();
-    },
-  };
 }

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { createAnsweredBatches } from '../../src/node/answered-batches.js';
+import { AnsweredBatches } from '../../src/node/answered-batches.js';
 
 describe('answered batches', () => {
   it('have their answers until the time is over', () => {
     let nowMs = 0;
-    const answered = createAnsweredBatches({ clock: { nowMs: () => nowMs } }, { ttlMs: 100, maxBytes: 1_000 });
+    const answered = new AnsweredBatches({ nowMs: () => nowMs }, 100, 1_000);
     const results = [null];
     answered.add('a', results, 1);
     nowMs = 99;
@@ -15,7 +15,7 @@ describe('answered batches', () => {
   });
 
   it('lose the oldest answers beyond the bound of bytes, and no other', () => {
-    const answered = createAnsweredBatches({ clock: { nowMs: () => 0 } }, { ttlMs: 100, maxBytes: 10 });
+    const answered = new AnsweredBatches({ nowMs: () => 0 }, 100, 10);
     const held = (): number[] =>
       Array.from({ length: 100 }, (_, i) => i).filter((i) => answered.get(`${i}`) !== undefined);
     for (let i = 0; i < 100; i += 1) {
@@ -29,7 +29,7 @@ describe('answered batches', () => {
 
   it('keep the later answer where a batch comes again after the time of the first', () => {
     let nowMs = 0;
-    const answered = createAnsweredBatches({ clock: { nowMs: () => nowMs } }, { ttlMs: 100, maxBytes: 1_000 });
+    const answered = new AnsweredBatches({ nowMs: () => nowMs }, 100, 1_000);
     answered.add('a', [], 1);
     nowMs = 100;
     const again = [null];

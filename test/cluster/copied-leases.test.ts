@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Membership } from '../../src/membership/membership.js';
-import { createCopiedLeases } from '../../src/replication/copied-leases.js';
-import { createPlacement } from '../../src/replication/placement.js';
+import { CopiedLeases } from '../../src/replication/copied-leases.js';
+import { Placement } from '../../src/replication/placement.js';
 import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { hasLeases, lend } from '../../src/limits/bucket/bucket.js';
 import { createCheck, decide } from '../../src/limits/decide/decide.js';
@@ -30,11 +30,15 @@ function createHolder(...members: NodeId[]) {
     ring: () => ring,
     incarnations: () => new Map(),
   } as unknown as Membership;
-  const placement = createPlacement({ membership }, { replicas: 1 });
-  const leases = createCopiedLeases(
-    { clock, table, membership, placement, isForJoiner: (id) => joiners.has(id) },
-    { suspectAfterMs: 1_000 },
-  );
+  const placement = new Placement(membership, 1);
+  const leases = new CopiedLeases({
+    clock,
+    table,
+    membership,
+    placement,
+    isForJoiner: (id) => joiners.has(id),
+    suspectAfterMs: 1_000,
+  });
   const opened = table.open(ALICE);
   decide(opened, createCheck(ALICE, [tokenBucket(100, 3_600_000)]), clock.nowMs());
   lend(opened.first!, { id: 'x', tokens: 5, endMs: 9_000, spent: undefined });

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { createHotClients } from '../../src/node/leases/hot-clients.js';
+import { HotClients } from '../../src/node/leases/hot-clients.js';
 import { clientKey, type ClientKey } from '../../src/limits/ring/client-hash.js';
 
 const WINDOW_MS = 250;
@@ -8,7 +8,7 @@ const keys = (prefix: string, count: number): ClientKey[] =>
 
 describe('the counts of hot clients', () => {
   it('are exact for the few', () => {
-    const hot = createHotClients({ windowMs: WINDOW_MS });
+    const hot = new HotClients(WINDOW_MS);
     const few = keys('client', 10);
     for (let i = 1; i <= 300; i += 1) {
       for (const key of few) expect(hot.count(key, i % 200)).to.equal(Math.min(i, 255));
@@ -16,7 +16,7 @@ describe('the counts of hot clients', () => {
   });
 
   it('end with the window', () => {
-    const hot = createHotClients({ windowMs: WINDOW_MS });
+    const hot = new HotClients(WINDOW_MS);
     const [key] = keys('client', 1) as [ClientKey];
     for (let i = 1; i <= 20; i += 1) expect(hot.count(key, 1_000)).to.equal(i);
     expect(hot.count(key, 1_000 + WINDOW_MS)).to.equal(21);
@@ -26,7 +26,7 @@ describe('the counts of hot clients', () => {
   });
 
   it('are halved after 8,192, and then after each 4,096, with the time for which they have been taken', () => {
-    const hot = createHotClients({ windowMs: WINDOW_MS });
+    const hot = new HotClients(WINDOW_MS);
     const client = clientKey('hot');
     const cold = keys('cold', 10_000);
     for (let i = 1; i <= 101; i += 1) expect(hot.count(client, 1_000)).to.equal(i);
@@ -42,14 +42,14 @@ describe('the counts of hot clients', () => {
   });
 
   it('take no cold client for a hot one, however many come', () => {
-    const hot = createHotClients({ windowMs: WINDOW_MS });
+    const hot = new HotClients(WINDOW_MS);
     let most = 0;
     for (const key of keys('cold', 200_000)) most = Math.max(most, hot.count(key, 0));
     expect(most).to.be.below(20);
   });
 
   it('find a client that makes one in a hundred of a flood', () => {
-    const hot = createHotClients({ windowMs: WINDOW_MS });
+    const hot = new HotClients(WINDOW_MS);
     const client = clientKey('hot');
     let most = 0;
     keys('cold', 50_000).forEach((key, i) => {

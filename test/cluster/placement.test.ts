@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Membership } from '../../src/membership/membership.js';
-import { createPlacement } from '../../src/replication/placement.js';
+import { Placement } from '../../src/replication/placement.js';
 import { Router, route } from '../../src/membership/route.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
@@ -95,14 +95,14 @@ describe('the route of a client', () => {
       pauses.push(nowMs);
       if (view.ring.members.length === 0) view.setRing(SELF, 'h2:1');
     };
-    const decider = new Router(createFakeClock(7), view.membership, detectPause).deciderOf;
-    expect([decider(client), view.acting]).to.deep.equal([SELF, 0]);
+    const router = new Router(createFakeClock(7), view.membership, detectPause);
+    expect([router.deciderOf(client), view.acting]).to.deep.equal([SELF, 0]);
     view.setRing('h2:1', SELF);
-    expect([decider(client), view.acting]).to.deep.equal(['h2:1', 0]);
+    expect([router.deciderOf(client), view.acting]).to.deep.equal(['h2:1', 0]);
     view.down.add('h2:1');
-    expect([decider(client), view.acting]).to.deep.equal([SELF, 1]);
+    expect([router.deciderOf(client), view.acting]).to.deep.equal([SELF, 1]);
     view.setRing('h2:1');
-    expect([decider(client), view.acting]).to.deep.equal([undefined, 1]);
+    expect([router.deciderOf(client), view.acting]).to.deep.equal([undefined, 1]);
     expect(pauses).to.deep.equal([7, 7, 7, 7]);
   });
 });
@@ -110,7 +110,7 @@ describe('the route of a client', () => {
 describe('the placement of a client', () => {
   let view: ReturnType<typeof createView>;
   beforeEach(() => (view = createView()));
-  const place = (replicas = 1) => createPlacement({ membership: view.membership }, { replicas });
+  const place = (replicas = 1) => new Placement(view.membership, replicas);
 
   it('has copies at the owner and its replicas, but for this node', () => {
     expect(place().targetsOf(client)).to.deep.equal([]);
@@ -173,8 +173,9 @@ describe('the placement of a client', () => {
 
   it('knows whether members are all of this host', () => {
     view.setRing(SELF, 'h1:2', 'h2:1');
-    const { isWholeHost } = place();
-    expect([isWholeHost([SELF, 'h1:2']), isWholeHost([SELF]), isWholeHost([SELF, 'h1:2', 'h2:1'])]).to.deep.equal([
+    const placement = place();
+    const isWholeHost = (...ids: NodeId[]) => placement.isWholeHost(ids);
+    expect([isWholeHost(SELF, 'h1:2'), isWholeHost(SELF), isWholeHost(SELF, 'h1:2', 'h2:1')]).to.deep.equal([
       true,
       false,
       false,
@@ -190,44 +191,44 @@ describe('the placement of a client', () => {
       const placement = place();
       expect([placement.isDone(), moveOf(placement)]).to.deep.equal([
         true,
-        { wasMine: true, isMine: true, isNews: false },
+        { wasMine: true, isMine: true, peersLackState: false },
       ]);
       view.setRing(SELF, 'h2:1', 'h4:1');
-      expect([placement.isDone(), moveOf(placement).isNews]).to.deep.equal([false, false]);
+      expect([placement.isDone(), moveOf(placement).peersLackState]).to.deep.equal([false, false]);
       view.setRing(SELF, 'h3:1');
-      expect(moveOf(placement).isNews).to.equal(true);
+      expect(moveOf(placement).peersLackState).to.equal(true);
       view.setRing(SELF, 'h2:1');
       view.incarnations = new Map([['h2:1', 2]]);
-      expect(moveOf(placement).isNews).to.equal(true);
+      expect(moveOf(placement).peersLackState).to.equal(true);
       placement.done();
-      expect([placement.isDone(), moveOf(placement).isNews]).to.deep.equal([true, false]);
+      expect([placement.isDone(), moveOf(placement).peersLackState]).to.deep.equal([true, false]);
       view.setRing('h2:1', SELF);
-      expect(moveOf(placement)).to.deep.equal({ wasMine: true, isMine: false, isNews: false });
+      expect(moveOf(placement)).to.deep.equal({ wasMine: true, isMine: false, peersLackState: false });
       view.setRing(SELF, 'h2:1', 'h3:1');
       const two = place(2);
       view.setRing(SELF, 'h2:1', 'h4:1');
-      expect(moveOf(two).isNews).to.equal(true);
+      expect(moveOf(two).peersLackState).to.equal(true);
     });
 
     it('is news where this node has a copy of an owner that is gone, down, or restarted, and has not handed over', () => {
       view.setRing('h2:1', SELF, 'h3:1');
       const placement = place();
-      const isNews = (): boolean => moveOf(placement).isNews;
-      expect(moveOf(placement)).to.deep.equal({ wasMine: false, isMine: false, isNews: false });
+      const peersLackState = (): boolean => moveOf(placement).peersLackState;
+      expect(moveOf(placement)).to.deep.equal({ wasMine: false, isMine: false, peersLackState: false });
       view.down.add('h2:1');
-      expect(isNews()).to.equal(true);
+      expect(peersLackState()).to.equal(true);
       view.down.clear();
-      expect(isNews()).to.equal(false);
+      expect(peersLackState()).to.equal(false);
       view.incarnations = new Map([['h2:1', 2]]);
-      expect(isNews(), 'an owner that has restarted').to.equal(true);
+      expect(peersLackState(), 'an owner that has restarted').to.equal(true);
       view.setRing('h3:1', 'h4:1');
-      expect(isNews()).to.equal(true);
+      expect(peersLackState()).to.equal(true);
       view.states.set('h2:1', 'leaving');
-      expect(isNews()).to.equal(false);
+      expect(peersLackState()).to.equal(false);
     });
 
     it('is no news where this node had no copy, unless it is about to join by gossip', () => {
-      for (const [members, lags, allowsActingOwner, isNews] of [
+      for (const [members, lags, allowsActingOwner, peersLackState] of [
         [['h2:1', 'h3:1', SELF], false, true, false],
         [['h2:1', 'h3:1'], false, true, true],
         [['h2:1', 'h3:1'], true, true, false],
@@ -239,7 +240,7 @@ describe('the placement of a client', () => {
         view.setRing(...members);
         const placement = place();
         view.setRing('h4:1', 'h5:1');
-        expect(moveOf(placement).isNews, members.join()).to.equal(isNews);
+        expect(moveOf(placement).peersLackState, members.join()).to.equal(peersLackState);
       }
     });
   });

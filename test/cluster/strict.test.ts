@@ -7,7 +7,7 @@ import type { Granted, Registration, Registry, Renewed } from '../../src/members
 import type { PeerReply } from '../../src/protocol/peer-transport.js';
 import type { Timers } from '../../src/lib/clock.js';
 import { NO_CLIENTS } from '../support/wire.js';
-import { createAcknowledger } from '../../src/replication/acknowledger.js';
+import { Acknowledger } from '../../src/replication/acknowledger.js';
 import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { createWorld } from '../sim/world.js';
 
@@ -160,20 +160,20 @@ describe('a strict member', () => {
       membership.declare('active');
       const parts = { mayDecide: true };
       let answer: (asked: PeerReply) => void = nothing;
-      const acknowledger = createAcknowledger(
-        {
-          clock,
-          timers: { every: () => nothing, soon: (action) => action(), sleep: () => Promise.resolve() },
-          membership,
-          copies: {
-            table: { peek: () => undefined },
-            createBatch: () => ({ clients: 0, take: () => NO_CLIENTS }),
-          } as never,
-          ask: () => new Promise<PeerReply>((resolve) => (answer = resolve)),
-          mayDecide: () => parts.mayDecide,
-        },
-        { replicas: 1, suspectAfterMs: SUSPECT_MS, giveUpAfterMs: 1.5 * SUSPECT_MS },
-      );
+      const acknowledger = new Acknowledger({
+        clock,
+        timers: { every: () => nothing, soon: (action) => action(), sleep: () => Promise.resolve() },
+        membership,
+        copies: {
+          table: { peek: () => undefined },
+          createBatch: () => ({ clients: 0, take: () => NO_CLIENTS }),
+        } as never,
+        ask: () => new Promise<PeerReply>((resolve) => (answer = resolve)),
+        mayDecide: () => parts.mayDecide,
+        replicas: 1,
+        suspectAfterMs: SUSPECT_MS,
+        giveUpAfterMs: 1.5 * SUSPECT_MS,
+      });
       const acknowledged = acknowledger.acknowledge('alice');
       await settled();
       lose(parts, membership);

@@ -175,7 +175,7 @@ describe('the bytes that are charged', () => {
         timers: { soon: () => undefined, every: () => () => undefined } as unknown as Timers,
         membership: {} as unknown as Membership,
         ask: () => new Promise(() => undefined),
-        decider: () => undefined,
+        router: { deciderOf: () => undefined },
         giveUpAfterMs: 1_000,
         maxQueued: 2 * COUNT,
       });

@@ -186,7 +186,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 16,
     world: patched({
       file: 'replication/replicator.ts',
-      find: 'for (const id of targetsOf(client)) enqueue(id, client, true);',
+      find: 'for (const id of this.placement.targetsOf(client)) this.enqueue(id, client, true);',
       replace: '',
     }),
   },

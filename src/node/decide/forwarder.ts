@@ -1,9 +1,10 @@
 import type { BatchItem } from '../../limits/decide/check-batch.js';
-import type { NodeId, Placed } from '../../limits/ring/ring.js';
+import type { NodeId } from '../../limits/ring/ring.js';
 import type { Membership } from '../../membership/membership.js';
 import type { CheckResult, DecidedByPeer, PeerMessage } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
 import type { Clock, Timers } from '../../lib/clock.js';
+import type { Router } from '../../membership/route.js';
 
 /** A peer that has not answered by then is asked again, under the same batch id. */
 const RESEND_AFTER_MS = 250;
@@ -86,8 +87,7 @@ export class Forwarder {
       readonly timers: Timers;
       readonly membership: Membership;
       readonly ask: Ask;
-      /** The node that decides for a client, as far as this node knows now. */
-      readonly decider: (client: Placed) => NodeId | undefined;
+      readonly router: Pick<Router, 'deciderOf'>;
       readonly giveUpAfterMs: number;
       readonly maxQueued?: number | undefined;
     },
@@ -188,7 +188,7 @@ export class Forwarder {
   }
 
   private reroute(item: Item, notTo: NodeId): void {
-    const to = this.parts.decider(item.item);
+    const to = this.parts.router.deciderOf(item.item);
     if (to === this.parts.membership.self().id) complete(item, MINE);
     // Both nodes name the other, or none decides. They will agree in a moment.
     else if (to === undefined || to === notTo) this.parked.add(item);
@@ -212,7 +212,7 @@ export class Forwarder {
 
   private checkParked(nowMs: number): void {
     for (const item of [...this.parked]) {
-      const to = this.parts.decider(item.item);
+      const to = this.parts.router.deciderOf(item.item);
       if (to === undefined && nowMs < item.giveUpAtMs) continue;
       this.parked.delete(item);
       if (to === this.parts.membership.self().id) complete(item, MINE);

@@ -9,6 +9,7 @@ import type { Replicator } from '../../replication/replicator.js';
 import type { BucketTable } from '../../state/bucket-table.js';
 import type { Reservations } from '../../state/reservations.js';
 import type { DecisionGate } from './decision-gate.js';
+import type { Router } from '../../membership/route.js';
 
 const UNAVAILABLE: Settled = { kind: 'unavailable' };
 
@@ -23,7 +24,7 @@ export class Settler {
       readonly reservations: Reservations;
       readonly replicator: Pick<Replicator, 'changed'>;
       readonly ask: Ask;
-      readonly decider: (clientId: string) => NodeId | undefined;
+      readonly router: Router;
       readonly gate: DecisionGate;
       /** In strict mode: a cost counts only once all that may decide next know of it. */
       readonly acknowledger: Acknowledger | undefined;
@@ -43,14 +44,16 @@ export class Settler {
       message: { kind: 'settle', clientId, reservation, cost },
       outcome: (answer) => (answer.kind === 'settled' ? (answer.settled ?? undefined) : undefined),
     };
-    const { timers, ask, decider, timeoutMs } = parts;
-    return (await callOwner({ timers, self, ask, decider }, call, timeoutMs)) ?? UNAVAILABLE;
+    const { timers, ask, router, timeoutMs } = parts;
+    return (await callOwner({ timers, self, ask, router }, call, timeoutMs)) ?? UNAVAILABLE;
   }
 
   /** The same for a peer that takes this node for the decider; `null` when it is not, or cannot make the cost count. */
   async settleForPeer(clientId: string, reservation: string, cost: number): Promise<Settled | null> {
-    const { decider, gate } = this.parts;
-    return decider(clientId) === this.self && !gate.isClosed ? this.settleHere(clientId, reservation, cost) : null;
+    const { router, gate } = this.parts;
+    return router.deciderOf(clientId) === this.self && !gate.isClosed
+      ? this.settleHere(clientId, reservation, cost)
+      : null;
   }
 
   /**

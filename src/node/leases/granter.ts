@@ -36,81 +36,55 @@ const PAUSE_MS = 1_000;
 const MAX_PAUSED = 10_000;
 
 /** The owner's side of leases: grants them and takes them back. */
-export interface LeaseGranter {
+export class LeaseGranter {
+  private readonly pausedUntilMs = new LRUCache<string, number>({ max: MAX_PAUSED });
+  private leases = 0;
+  private lent = 0;
+  private returned = 0;
+
+  constructor(
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly table: BucketTable;
+      readonly membership: Membership;
+      readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
+      readonly reservations: Reservations;
+      /** In strict mode: a lease counts only once all that may decide next know of it. */
+      readonly acknowledger?: Pick<Acknowledger, 'acknowledgeAll'> | undefined;
+      /** Whether this node owns the client, and may decide now. */
+      readonly decidesFor: (clientId: string) => boolean;
+    },
+  ) {}
+
   /**
    * Takes the tokens out of the buckets, and answers when all successors know, so that a crash frees none of them. A
    * holder cannot return the leases of another one.
    */
-  lease(
+  async lease(
     requests: readonly LeaseRequest[],
     returns: readonly LeaseReturn[],
     holder: NodeId,
-  ): Promise<readonly (LeaseGrant | null)[]>;
+  ): Promise<readonly (LeaseGrant | null)[]> {
+    const { clock, acknowledger, replicator } = this.parts;
+    returns.filter(({ id }) => holderOf(id) === holder).forEach((one) => this.giveBack(one));
+    const nowMs = clock.nowMs();
+    const granted = requests.map((request) => this.grant(request, holder, nowMs));
+    const clients = requests.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
+    if (clients.length === 0) return requests.map(() => null);
+    // All successors must know: the holder goes on spending even if several of them die together.
+    const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
+    return requests.map(({ clientId }, i) => {
+      const given = granted[i];
+      if (given === undefined) return null;
+      if (kept.has(clientId)) return given;
+      this.giveBack({ clientId, id: given.id, unspent: given.tokens });
+      return null;
+    });
+  }
+
   /** Puts back the unspent tokens of an open lease, also of one that an earlier owner granted. */
-  giveBack(one: LeaseReturn): void;
-  /** Lends no tokens of this client for a second. */
-  pause(clientId: string): void;
-  /** Tokens lent so far, and tokens that came back. */
-  lentTokens(): number;
-  returnedTokens(): number;
-}
-
-interface LeaseGranterDeps {
-  readonly clock: Clock;
-  readonly table: BucketTable;
-  readonly membership: Membership;
-  readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
-  readonly reservations: Reservations;
-  /** In strict mode: a lease counts only once all that may decide next know of it. */
-  readonly acknowledger?: Pick<Acknowledger, 'acknowledgeAll'> | undefined;
-  /** Whether this node owns the client, and may decide now. */
-  readonly decidesFor: (clientId: string) => boolean;
-}
-
-export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
-  const { clock, table, membership, replicator, reservations, acknowledger, decidesFor } = deps;
-  const pausedUntilMs = new LRUCache<string, number>({ max: MAX_PAUSED });
-  let leases = 0;
-  let lentTokens = 0;
-  let returnedTokens = 0;
-
-  /** Tokens that each of these buckets may lend. A bucket that does not exist lends none. */
-  function lendable(buckets: readonly (Bucket | undefined)[], rules: readonly Rule[], nowMs: number): number {
-    let tokens = Infinity;
-    for (const [i, rule] of rules.entries()) {
-      const bucket = buckets[i];
-      // A changed limit takes effect with a decision, not with a lease.
-      if (bucket === undefined || compareStrictness(bucket.rule, rule) !== 0) return 0;
-      if (rule.algorithm === 'sliding-window' && rule.windowMs < MIN_SLIDING_WINDOW_MS) return 0;
-      advance(bucket, nowMs);
-      if ((bucket.leases?.list.length ?? 0) >= MAX_LEASES) return 0;
-      tokens = Math.min(tokens, (remaining(bucket, rule) - rule.capacity * UNLENT) * SHARE);
-    }
-    return Math.floor(tokens);
-  }
-
-  function grant(
-    { clientId, rules, tokens: wanted }: LeaseRequest,
-    holder: NodeId,
-    nowMs: number,
-  ): LeaseGrant | undefined {
-    const client = table.openKnown(clientId);
-    if (client === undefined || nowMs < (pausedUntilMs.get(clientId) ?? 0) || !decidesFor(clientId)) return undefined;
-    const buckets = rules.map((rule) => findBucket(client, rule));
-    const tokens = Math.min(wanted, lendable(buckets, rules, nowMs));
-    if (tokens < MIN_TOKENS) return undefined;
-    const { id: self, incarnation } = membership.self();
-    const id = `${self} ${incarnation} ${++leases} ${holder}`;
-    for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
-    const peek = { rules, cost: 1, peek: true };
-    const verdict = verdictOf(decide(client, peek, nowMs));
-    lentTokens += tokens;
-    table.close(client, nowMs);
-    replicator.changed(client);
-    return { id, tokens, verdict };
-  }
-
-  function giveBack({ clientId, id, unspent }: LeaseReturn): void {
+  giveBack({ clientId, id, unspent }: LeaseReturn): void {
+    const { clock, table, reservations, replicator } = this.parts;
     const nowMs = clock.nowMs();
     const client = table.openKnown(clientId);
     if (client === undefined) return;
@@ -126,33 +100,62 @@ export function createLeaseGranter(deps: LeaseGranterDeps): LeaseGranter {
     }
     table.close(client, nowMs);
     if (!open) return;
-    returnedTokens += Math.min(unspent, lent);
+    this.returned += Math.min(unspent, lent);
     // If another node owns the client by now, a copy tells it: it has the lease open too.
     replicator.changed(client);
   }
 
-  return {
-    async lease(requests, returns, holder) {
-      returns.filter(({ id }) => holderOf(id) === holder).forEach(giveBack);
-      const nowMs = clock.nowMs();
-      const granted = requests.map((request) => grant(request, holder, nowMs));
-      const clients = requests.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
-      if (clients.length === 0) return requests.map(() => null);
-      // All successors must know: the holder goes on spending even if several of them die together.
-      const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
-      return requests.map(({ clientId }, i) => {
-        const given = granted[i];
-        if (given === undefined) return null;
-        if (kept.has(clientId)) return given;
-        giveBack({ clientId, id: given.id, unspent: given.tokens });
-        return null;
-      });
-    },
-    giveBack,
-    pause: (clientId) => void pausedUntilMs.set(clientId, clock.nowMs() + PAUSE_MS),
-    lentTokens: () => lentTokens,
-    returnedTokens: () => returnedTokens,
-  };
+  /** Lends no tokens of this client for a second. */
+  pause(clientId: string): void {
+    this.pausedUntilMs.set(clientId, this.parts.clock.nowMs() + PAUSE_MS);
+  }
+
+  /** Tokens lent so far, and tokens that came back. */
+  lentTokens(): number {
+    return this.lent;
+  }
+
+  returnedTokens(): number {
+    return this.returned;
+  }
+
+  /** Tokens that each of these buckets may lend. A bucket that does not exist lends none. */
+  private lendable(buckets: readonly (Bucket | undefined)[], rules: readonly Rule[], nowMs: number): number {
+    let tokens = Infinity;
+    for (const [i, rule] of rules.entries()) {
+      const bucket = buckets[i];
+      // A changed limit takes effect with a decision, not with a lease.
+      if (bucket === undefined || compareStrictness(bucket.rule, rule) !== 0) return 0;
+      if (rule.algorithm === 'sliding-window' && rule.windowMs < MIN_SLIDING_WINDOW_MS) return 0;
+      advance(bucket, nowMs);
+      if ((bucket.leases?.list.length ?? 0) >= MAX_LEASES) return 0;
+      tokens = Math.min(tokens, (remaining(bucket, rule) - rule.capacity * UNLENT) * SHARE);
+    }
+    return Math.floor(tokens);
+  }
+
+  private grant(
+    { clientId, rules, tokens: wanted }: LeaseRequest,
+    holder: NodeId,
+    nowMs: number,
+  ): LeaseGrant | undefined {
+    const { table, decidesFor, membership, replicator } = this.parts;
+    const client = table.openKnown(clientId);
+    if (client === undefined || nowMs < (this.pausedUntilMs.get(clientId) ?? 0) || !decidesFor(clientId))
+      return undefined;
+    const buckets = rules.map((rule) => findBucket(client, rule));
+    const tokens = Math.min(wanted, this.lendable(buckets, rules, nowMs));
+    if (tokens < MIN_TOKENS) return undefined;
+    const { id: self, incarnation } = membership.self();
+    const id = `${self} ${incarnation} ${++this.leases} ${holder}`;
+    for (const bucket of buckets) lend(bucket!, { id, tokens, endMs: nowMs + OPEN_MS, spent: undefined });
+    const peek = { rules, cost: 1, peek: true };
+    const verdict = verdictOf(decide(client, peek, nowMs));
+    this.lent += tokens;
+    table.close(client, nowMs);
+    replicator.changed(client);
+    return { id, tokens, verdict };
+  }
 }
 
 /** The node that may return a lease: the last word of its id. */

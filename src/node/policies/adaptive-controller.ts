@@ -1,12 +1,12 @@
 import { loadOf, relax, scaleRules, adjust } from '../../policy/adaptive.js';
 import type { LoadReport } from '../../limits/request/load-report.js';
 import type { Policy } from '../../policy/policy.js';
-import type { NodeId } from '../../limits/ring/ring.js';
 import type { Rule } from '../../limits/bucket/rule.js';
 import type { Membership } from '../../membership/membership.js';
 import type { Factors } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
 import type { Clock } from '../../lib/clock.js';
+import type { Router } from '../../membership/route.js';
 
 /** Time between two steps of the controller. */
 const STEP_MS = 1_000;
@@ -46,7 +46,7 @@ export class AdaptiveController {
       readonly membership: Membership;
       readonly policyOf: (name: string) => Policy | undefined;
       readonly ask: Ask;
-      readonly decider: (key: string) => NodeId | undefined;
+      readonly router: Router;
     },
     private readonly options: { timeoutMs: number },
   ) {
@@ -59,7 +59,7 @@ export class AdaptiveController {
     if (adaptive === undefined) return { kind: 'unknown' };
     const load = loadOf(report, adaptive);
     if (load === undefined) return { kind: 'meaningless' };
-    const to = this.deps.decider(name);
+    const to = this.deps.router.deciderOf(name);
     if (to === this.deps.membership.self().id) return { kind: 'reported', factor: this.note(name, load), load };
     if (to === undefined) return { kind: 'unavailable' };
     const asked = await this.deps.ask(to, { kind: 'load', name, load }, this.options.timeoutMs);
@@ -70,7 +70,7 @@ export class AdaptiveController {
 
   /** Takes a peer's report. @returns the factor, if this node controls the policy */
   reportFromPeer(name: string, load: number): Factors {
-    return this.deps.decider(name) === this.deps.membership.self().id &&
+    return this.deps.router.deciderOf(name) === this.deps.membership.self().id &&
       this.deps.policyOf(name)?.adaptive !== undefined
       ? [[name, this.note(name, load)]]
       : [];
@@ -141,7 +141,7 @@ export class AdaptiveController {
     for (const [name, one] of this.controlled) {
       const adaptive = this.deps.policyOf(name)?.adaptive;
       // The next controlling node continues from the factor that it has received.
-      if (adaptive === undefined || this.deps.decider(name) !== this.deps.membership.self().id) {
+      if (adaptive === undefined || this.deps.router.deciderOf(name) !== this.deps.membership.self().id) {
         this.controlled.delete(name);
         continue;
       }

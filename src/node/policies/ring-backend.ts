@@ -19,6 +19,7 @@ import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from '
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
 import { DocumentChanges } from './document-changes.js';
 import { EntryParts } from './entry-parts.js';
+import type { Router } from '../../membership/route.js';
 
 /** The owner of this ring key accepts all writes, so that one of two concurrent writes sees the other. */
 const WRITES = 'policies';
@@ -26,7 +27,7 @@ const WRITES = 'policies';
 const MAX_RESULTS = 256;
 
 interface RingBackendDeps extends PolicyAntiEntropyDeps {
-  readonly decider: (key: string) => NodeId | undefined;
+  readonly router: Router;
   /** Whether checks wait at this node. */
   readonly isHeld: () => boolean;
 }
@@ -72,7 +73,7 @@ export class RingBackend implements PolicyBackend {
       outcome: (answer) => (answer.kind === 'policies-written' ? (answer.written ?? undefined) : undefined),
     };
     const written = await callOwner(
-      { timers: this.deps.timers, self, ask: this.deps.ask, decider: this.deps.decider },
+      { timers: this.deps.timers, self, ask: this.deps.ask, router: this.deps.router },
       call,
       this.options.timeoutMs,
     );
@@ -105,7 +106,7 @@ export class RingBackend implements PolicyBackend {
 
   private isAccepting(): boolean {
     return (
-      this.deps.decider(WRITES) === this.deps.membership.self().id &&
+      this.deps.router.deciderOf(WRITES) === this.deps.membership.self().id &&
       !this.deps.isHeld() &&
       this.deps.membership.self().state === 'active'
     );
