@@ -16,7 +16,7 @@ import { createRateLimitServer } from '../server/grpc/rate-limit-server.js';
 import { createMetrics } from '../server/http/metrics/metrics.js';
 import { Connections, DEFAULT_BOUNDS } from '../server/edge/connections.js';
 import type { ProtocolServer } from '../server/edge/protocol-server.js';
-import { createEdge } from '../server/edge/edge.js';
+import { ServerContext } from '../server/edge/server-context.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../server/http/server.js';
 import { Sites } from '../server/http/sites.js';
 import { OnceJoined } from '../server/http/once-joined.js';
@@ -74,10 +74,17 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const counters = createCounters();
   const hasJoined = (): boolean => stage() !== 'joining';
   const joined = new OnceJoined(counters, hasJoined);
-  const edge = createEdge(
-    { limiter: checks, policies: activePolicies, access, counters, elapsedMs: () => performance.now(), log },
-    { ...settings, ...deps.bounds },
-  );
+  const context = new ServerContext({
+    limiter: checks,
+    policies: activePolicies,
+    access,
+    counters,
+    elapsedMs: () => performance.now(),
+    log,
+    maxInFlight: settings.maxInFlight,
+    maxArrivingBytes: deps.bounds.maxArrivingBytes,
+    maxWaitingBytes: deps.bounds.maxWaitingBytes,
+  });
   const connections = new Connections(
     {
       ...DEFAULT_BOUNDS,
@@ -87,7 +94,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
     },
     counters,
   );
-  const { turns } = edge;
+  const { turns } = context;
   const health = new Health(counters, () => {
     // A stopping node still decides, so that balancers have time to notice. Later it forwards.
     if (stage() === 'stopping') return new TokenringError('draining');
@@ -98,7 +105,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       return new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
     return undefined;
   });
-  const decisions = joined.decisions(createDecisionHandlers(edge, settings));
+  const decisions = joined.decisions(createDecisionHandlers(context, settings));
   const metrics = createMetrics({
     counters,
     cluster: node,
@@ -136,11 +143,11 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const grpc =
     settings.grpcPort === undefined
       ? undefined
-      : createRateLimitServer({ edge, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
+      : createRateLimitServer({ context, connections, settler: node.settler, stage }, deps.bounds, deps.tls);
   const resp =
     settings.respPort === undefined
       ? undefined
-      : createRespServer({ edge, connections, calls, hasJoined, version: VERSION }, deps.tls);
+      : createRespServer({ context, connections, calls, hasJoined, version: VERSION }, deps.tls);
   return {
     servers: { http, grpc: grpc?.server, resp },
     stageChanged: () => grpc?.stageChanged(),

@@ -10,7 +10,7 @@ import { TokenringError } from '../../src/lib/error.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import { createCounters, type Counters } from '../../src/server/edge/counters.js';
-import { createEdge } from '../../src/server/edge/edge.js';
+import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createRateLimitServer, type RateLimitServer } from '../../src/server/grpc/rate-limit-server.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { envoyDomainOf } from '../../src/policy/envoy-table.js';
@@ -77,17 +77,15 @@ async function open(
     envoyDomain: (name: string) => (name === 'edge' ? domain : undefined),
   };
   const limiter = deciderOf((check) => one.check(check));
-  const edge = createEdge(
-    {
-      limiter,
-      policies,
-      access: createAccess({ required: [], tokens: [] }),
-      counters,
-      elapsedMs: () => one.nowMs(),
-      log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
-    },
-    { maxInFlight: options.maxInFlight ?? 1_000 },
-  );
+  const context = new ServerContext({
+    limiter,
+    policies,
+    access: createAccess({ required: [], tokens: [] }),
+    counters,
+    elapsedMs: () => one.nowMs(),
+    log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
+    maxInFlight: options.maxInFlight ?? 1_000,
+  });
   const connections = new Connections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
   // Each call looks whether the node has joined.
   const stage = (): Stage['stage'] => {
@@ -95,7 +93,7 @@ async function open(
     return one.stage;
   };
   const rateLimitServer = createRateLimitServer(
-    { edge, connections, settler: { settle: () => expect.fail('settled') }, stage },
+    { context, connections, settler: { settle: () => expect.fail('settled') }, stage },
     { maxConnections: options.maxArriving ?? 1_000, timeouts: { ...SLOW, ...options.timeouts } },
     undefined,
   );

@@ -10,7 +10,7 @@ import { Api } from '../../src/server/http/api/api.js';
 import { Connections, DEFAULT_BOUNDS, type ConnectionBounds } from '../../src/server/edge/connections.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { createCounters } from '../../src/server/edge/counters.js';
-import { createEdge } from '../../src/server/edge/edge.js';
+import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
@@ -253,9 +253,9 @@ describe('the bounds of the service itself', () => {
     const access = createAccess({ required: [], tokens: [] });
     const limiter = deciderOf(() => new Promise<Decision>((resolve) => held.push(resolve)));
     const log = { error: () => undefined };
-    const edge = createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 });
-    const { turns } = edge;
-    const decisions = createDecisionHandlers(edge, { deniedStatus: 429 });
+    const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
+    const { turns } = context;
+    const decisions = createDecisionHandlers(context, { deniedStatus: 429 });
     const looks: (() => void)[] = [];
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
     const calls = new ClientCalls(cluster as never);
@@ -310,10 +310,15 @@ describe('the bounds of the service itself', () => {
     const counters = createCounters();
     const access = createAccess({ required: [], tokens: [] });
     const decisions = createDecisionHandlers(
-      createEdge(
-        { limiter, access, counters, elapsedMs: () => 0, log: { error: () => undefined } },
-        { maxInFlight: 10_000, maxWaitingBytes: MIB },
-      ),
+      new ServerContext({
+        limiter,
+        access,
+        counters,
+        elapsedMs: () => 0,
+        log: { error: () => undefined },
+        maxInFlight: 10_000,
+        maxWaitingBytes: MIB,
+      }),
       { deniedStatus: 429 },
     );
     const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), ...readyNode(counters) });
@@ -362,9 +367,9 @@ describe('the bounds of the service itself', () => {
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
     const limiter = deciderOf(check);
-    const edge = createEdge({ limiter, access, counters, elapsedMs: () => 0, log }, { maxInFlight: 3 });
-    const { turns } = edge;
-    const decisions = createDecisionHandlers(edge, { deniedStatus: 429 });
+    const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
+    const { turns } = context;
+    const decisions = createDecisionHandlers(context, { deniedStatus: 429 });
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
     const calls = new ClientCalls(cluster as never);
     const parts = {

@@ -7,7 +7,7 @@ import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { createAccess } from '../../src/server/edge/access/access.js';
 import { createCounters } from '../../src/server/edge/counters.js';
-import { createEdge } from '../../src/server/edge/edge.js';
+import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { deciderOf } from '../support/batch.js';
 import { decisionOf, expectProblem, post } from '../support/http.js';
@@ -49,7 +49,9 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
     const access = createAccess({ required: [], tokens: [] });
     const deps = { limiter, access, counters, elapsedMs: () => 0, log };
-    const { allow, batch } = createDecisionHandlers(createEdge(deps, { maxInFlight: 100 }), { deniedStatus: 429 });
+    const { allow, batch } = createDecisionHandlers(new ServerContext({ ...deps, maxInFlight: 100 }), {
+      deniedStatus: 429,
+    });
     server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -70,8 +70,8 @@ describe('the tables of the Redis protocol in docs/protocols.md', () => {
     const thrown = [
       'server/resp',
       'server/validate',
-      'server/edge/waiting.ts',
-      'server/edge/edge.ts',
+      'server/edge/admission.ts',
+      'server/edge/server-context.ts',
       'node/decide/limiter.ts',
     ].flatMap(codesIn);
     const renamed: Record<string, string> = { UNAUTHORIZED: 'NOAUTH', FORBIDDEN: 'NOPERM' };

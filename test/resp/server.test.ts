@@ -7,7 +7,7 @@ import { createAccess } from '../../src/server/edge/access/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { createCounters } from '../../src/server/edge/counters.js';
-import { createEdge } from '../../src/server/edge/edge.js';
+import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createRespServer } from '../../src/server/resp/server.js';
 import { eventually } from '../support/eventually.js';
 import { command, connectResp, repliesOf, type RespWire } from './wire.js';
@@ -52,20 +52,18 @@ describe('the server of the Redis protocol', () => {
     [nowMs, lookMs] = [0, 0];
     [ends, wires] = [[], []];
     const counters = createCounters();
-    const edge = createEdge(
-      {
-        limiter: { decide: () => undefined },
-        policies: WITHOUT_POLICIES,
-        access: createAccess({ required: [], tokens: [] }),
-        counters,
-        elapsedMs: () => (nowMs += lookMs),
-        log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
-      },
-      { maxInFlight: 1_000 },
-    );
+    const context = new ServerContext({
+      limiter: { decide: () => undefined },
+      policies: WITHOUT_POLICIES,
+      access: createAccess({ required: [], tokens: [] }),
+      counters,
+      elapsedMs: () => (nowMs += lookMs),
+      log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
+      maxInFlight: 1_000,
+    });
     const connections = new Connections(DEFAULT_BOUNDS, counters);
     const calls = { describe: () => expect.fail('asked'), settle: () => expect.fail('asked') };
-    const deps = { edge, connections, calls: calls as never, version: '1', hasJoined: () => true };
+    const deps = { context, connections, calls: calls as never, version: '1', hasJoined: () => true };
     respServer = createRespServer(deps, undefined, TIMEOUTS);
     respServer.server.on('connection', (socket: Socket) => ends.push(socket));
     await new Promise<void>((resolve) => respServer.server.listen(0, '127.0.0.1', resolve));

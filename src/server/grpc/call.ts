@@ -2,7 +2,7 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'nod
 import type { Source } from '../../limits/decide/decision.js';
 import { networkOf } from '../../lib/address.js';
 import { TokenringError } from '../../lib/error.js';
-import type { Edge } from '../edge/edge.js';
+import type { ServerContext } from '../edge/server-context.js';
 import { STATUS, statusMessage, statusOf, timeoutMs } from './status.js';
 
 /** Bytes before each message: a flag, and the length. */
@@ -63,9 +63,9 @@ const RESPOND = { endStream: false, waitForTrailers: true };
 const OK_TRAILERS = { 'grpc-status': String(STATUS.ok) };
 
 interface CallDeps {
-  readonly edge: Pick<
-    Edge,
-    'access' | 'answered' | 'arriving' | 'counters' | 'elapsedMs' | 'failed' | 'turns' | 'waiting'
+  readonly context: Pick<
+    ServerContext,
+    'access' | 'answered' | 'arriving' | 'counters' | 'elapsedMs' | 'failed' | 'turns' | 'admission'
   >;
   /** Why the node answers no decisions now; `undefined` if it does. */
   readonly refusal: () => TokenringError | undefined;
@@ -78,13 +78,13 @@ interface CallDeps {
  * @param closed is called with the call and its RST_STREAM code when its stream has closed
  */
 export function beginCall(
-  { edge, refusal }: CallDeps,
+  { context, refusal }: CallDeps,
   method: Method,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   { startMs, closed }: { readonly startMs: number; readonly closed: (call: Call, rstCode: number | undefined) => void },
 ): Call {
-  const { counters } = edge;
+  const { counters } = context;
   const { streams, guarded } = method;
   let ended = false;
   let stop: (() => void) | undefined;
@@ -102,16 +102,16 @@ export function beginCall(
   function fail(error: unknown): void {
     if (ended) return;
     end();
-    const problem = guarded ? edge.failed(error) : (error as TokenringError);
+    const problem = guarded ? context.failed(error) : (error as TokenringError);
     sendStatus(stream, statusOf(problem), problem.message);
-    call.answeredMs = edge.elapsedMs();
+    call.answeredMs = context.elapsedMs();
   }
 
   const to: Responder = {
     send({ framed, source }) {
       if (ended) return;
-      call.answeredMs = edge.elapsedMs();
-      if (source !== undefined) edge.answered(source, startMs, call.answeredMs);
+      call.answeredMs = context.elapsedMs();
+      if (source !== undefined) context.answered(source, startMs, call.answeredMs);
       framed[0] = 0;
       framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
       call.unreadBytes = framed.length;
@@ -134,9 +134,9 @@ export function beginCall(
   function answer(message: Buffer): void {
     call.arrived = true;
     const waitMs = timeoutMs(headers['grpc-timeout']);
-    if (waitMs !== undefined && edge.elapsedMs() - startMs >= waitMs) throw late();
+    if (waitMs !== undefined && context.elapsedMs() - startMs >= waitMs) throw late();
     const given = method.answer(message, to, headers);
-    if (given instanceof Promise) edge.waiting.wait(given.then(to.send), fail);
+    if (given instanceof Promise) context.admission.wait(given.then(to.send), fail);
     else if (given !== undefined) return to.send(given);
     if (waitMs !== undefined && waitMs < MAX_TIMER_MS) deadline = setTimeout(() => fail(late()), waitMs);
   }
@@ -153,8 +153,8 @@ export function beginCall(
     if (guarded) {
       const refused = refusal();
       if (refused !== undefined) throw refused;
-      edge.waiting.requirePlace();
-      if (edge.access.guardsDecisions()) edge.access.admit(headers.authorization, 'decide');
+      context.admission.requirePlace();
+      if (context.access.guardsDecisions()) context.access.admit(headers.authorization, 'decide');
     }
   } catch (error) {
     fail(error);
@@ -163,7 +163,7 @@ export function beginCall(
   stream.on('data', (chunk: Buffer) => {
     if (ended) return;
     try {
-      incoming ??= createIncoming(edge.arriving, stream);
+      incoming ??= createIncoming(context.arriving, stream);
       incoming.take(chunk);
     } catch (error) {
       fail(error);
@@ -175,11 +175,11 @@ export function beginCall(
       if (incoming === undefined) throw unfit('one whole message');
       const message = incoming.end();
       // A connection may send 128 calls at once.
-      const later = edge.turns.runSteps('decision', () => {
+      const later = context.turns.runSteps('decision', () => {
         if (!ended) answer(message);
         return true;
       });
-      if (later !== undefined) edge.waiting.wait(later, fail);
+      if (later !== undefined) context.admission.wait(later, fail);
     } catch (error) {
       fail(error);
     }
@@ -213,12 +213,12 @@ interface Incoming {
   release(): void;
 }
 
-function createIncoming(arriving: Edge['arriving'], stream: ServerHttp2Stream): Incoming {
+function createIncoming(arriving: ServerContext['arriving'], stream: ServerHttp2Stream): Incoming {
   /** The first bytes, while they are fewer than a prefix. */
   let head: Buffer = NO_BYTES;
   let framed: Buffer | undefined;
   let filled = 0;
-  let held: ReturnType<Edge['arriving']['begin']> | undefined;
+  let held: ReturnType<ServerContext['arriving']['begin']> | undefined;
 
   /** Makes room for the whole message, so that one that comes in crumbs is copied once. */
   function begin(bytes: Buffer): Buffer {

@@ -2,7 +2,7 @@ import type { TlsOptions } from 'node:tls';
 import type { Settler } from '../../node/decide/settler.js';
 import type { TokenringError } from '../../lib/error.js';
 import type { Connections } from '../edge/connections.js';
-import { notJoined, type Edge } from '../edge/edge.js';
+import { notJoined, type ServerContext } from '../edge/server-context.js';
 import type { ProtocolServer } from '../edge/protocol-server.js';
 import { createAllOrNothing } from './all-or-nothing.js';
 import { Health } from './health-service.js';
@@ -11,7 +11,7 @@ import { createRateLimitService } from './rate-limit-service.js';
 import { createGrpcServer, type GrpcTimeouts } from './server.js';
 
 interface RateLimitServerDeps {
-  readonly edge: Edge;
+  readonly context: ServerContext;
   readonly connections: Connections;
   readonly settler: Pick<Settler, 'settle'>;
   readonly stage: () => 'joining' | 'ready' | 'stopping';
@@ -25,16 +25,16 @@ export interface RateLimitServer {
 
 /** Wires Envoy's rate limit service and the health service to the limiter of the node. It does not listen yet. */
 export function createRateLimitServer(
-  { edge, connections, settler, stage }: RateLimitServerDeps,
+  { context, connections, settler, stage }: RateLimitServerDeps,
   { maxConnections, timeouts }: { readonly maxConnections: number; readonly timeouts?: GrpcTimeouts },
   tls: TlsOptions | undefined,
 ): RateLimitServer {
   const health = new Health(SERVICES, () => stage() === 'ready');
-  const allOrNothing = createAllOrNothing({ limiter: edge.limiter, settler });
-  const methods = createMethods(createRateLimitService({ edge, allOrNothing }), health);
+  const allOrNothing = createAllOrNothing({ limiter: context.limiter, settler });
+  const methods = createMethods(createRateLimitService({ context, allOrNothing }), health);
   const refusal = (): TokenringError | undefined => (stage() === 'joining' ? notJoined() : undefined);
   // The memory of a node is planned for so many requests that have not arrived in full.
   const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };
-  const server = createGrpcServer({ edge, connections, methods, refusal }, bounds, tls);
+  const server = createGrpcServer({ context, connections, methods, refusal }, bounds, tls);
   return { server, stageChanged: () => health.changed() };
 }

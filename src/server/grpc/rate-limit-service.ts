@@ -4,7 +4,7 @@ import type { Decision } from '../../limits/decide/decision.js';
 import { rateLimitHeaders } from '../../limits/request/rate-limit-headers.js';
 import type { TraceContext } from '../../lib/trace-context.js';
 import { countDecision } from '../edge/counters.js';
-import type { Edge } from '../edge/edge.js';
+import type { ServerContext } from '../edge/server-context.js';
 import type { Answer } from './call.js';
 import type { AllOrNothing } from './all-or-nothing.js';
 import { OK, OVER_LIMIT, readRateLimitRequest, writeRateLimitResponse, type DescriptorStatus } from './messages.js';
@@ -13,7 +13,7 @@ import { planOf, unitOf, type Plan, type Planned } from './rate-limit-plan.js';
 export const RATE_LIMIT_SERVICE = 'envoy.service.ratelimit.v3.RateLimitService';
 
 interface RateLimitDeps {
-  readonly edge: Pick<Edge, 'limiter' | 'policies' | 'counters' | 'waiting'>;
+  readonly context: Pick<ServerContext, 'limiter' | 'policies' | 'counters' | 'admission'>;
   readonly allOrNothing: AllOrNothing;
 }
 
@@ -29,8 +29,8 @@ export type ShouldRateLimit = (
 ) => Answer | Promise<Answer>;
 
 /** Creates the rate limit service of Envoy. */
-export function createRateLimitService({ edge, allOrNothing }: RateLimitDeps): ShouldRateLimit {
-  const { limiter, policies, counters, waiting } = edge;
+export function createRateLimitService({ context, allOrNothing }: RateLimitDeps): ShouldRateLimit {
+  const { limiter, policies, counters, admission } = context;
 
   function answer(plans: readonly Plan[], decisions: readonly Decision[], prefix: number): Answer {
     let place = 0;
@@ -52,7 +52,7 @@ export function createRateLimitService({ edge, allOrNothing }: RateLimitDeps): S
 
   function later<T>(bytes: number, waits: Promise<T>, then: (value: T) => Answer): Promise<Answer> {
     let result: Answer;
-    const charged = waiting.charge(
+    const charged = admission.charge(
       bytes,
       waits.then((value) => {
         result = then(value);
@@ -67,12 +67,12 @@ export function createRateLimitService({ edge, allOrNothing }: RateLimitDeps): S
     const [first] = planned;
     if (first === undefined) return answer(plans, [], prefix);
     if (planned.length === 1) {
-      waiting.requireRoom('check');
+      admission.requireRoom('check');
       const decision = decideAlone(limiter, first.check);
       if (!(decision instanceof Promise)) return answer(plans, [decision], prefix);
       return later(waitingBatchBytes(CheckBatch.of([first.check])), decision, (one) => answer(plans, [one], prefix));
     }
-    waiting.requireRoom('batch');
+    admission.requireRoom('batch');
     const checks = planned.map(({ check }) => check);
     const decisions = allOrNothing(checks);
     if (!(decisions instanceof Promise)) return answer(plans, decisions, prefix);

@@ -10,7 +10,7 @@ import {
 import type { TlsOptions } from 'node:tls';
 import { TokenringError } from '../../lib/error.js';
 import type { Connection, Connections, ConnectionState, OpenConnection } from '../edge/connections.js';
-import type { Edge } from '../edge/edge.js';
+import type { ServerContext } from '../edge/server-context.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
 import { beginCall, sendStatus, type Call, type Method } from './call.js';
 import { STATUS } from './status.js';
@@ -56,7 +56,7 @@ const MAX_RESETS = 200;
 const MAX_UNENDED = 2 * MAX_STREAMS;
 
 interface GrpcDeps {
-  readonly edge: Parameters<typeof beginCall>[0]['edge'] & Pick<Edge, 'counters'>;
+  readonly context: Parameters<typeof beginCall>[0]['context'] & Pick<ServerContext, 'counters'>;
   readonly connections: Connections;
   /** The methods by path. */
   readonly methods: ReadonlyMap<string, Method>;
@@ -156,8 +156,8 @@ export function createGrpcServer(
   { maxArriving, timeouts = DEFAULT_TIMEOUTS }: GrpcBounds,
   tls?: TlsOptions,
 ): ProtocolServer {
-  const { edge, methods, connections } = deps;
-  const { elapsedMs, counters } = edge;
+  const { context, methods, connections } = deps;
+  const { elapsedMs, counters } = context;
   const sessions = new Map<ServerHttp2Session, Session>();
   const options = {
     maxSessionMemory: MAX_SESSION_MB,
@@ -258,7 +258,7 @@ function respond(stream: ServerHttp2Stream, status: number): void {
 }
 
 /** Ends the calls that take too long to arrive, and the connection if a caller does not read its answers. */
-function sweepCalls(one: Session, nowMs: number, timeouts: GrpcTimeouts, counters: Edge['counters']): void {
+function sweepCalls(one: Session, nowMs: number, timeouts: GrpcTimeouts, counters: ServerContext['counters']): void {
   one.controlFrames = 0;
   one.resets = 0;
   for (const call of one.calls) {

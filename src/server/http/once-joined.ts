@@ -1,6 +1,6 @@
 import type { RequestListener } from 'node:http';
 import { countProblem, type Counters } from '../edge/counters.js';
-import { notJoined } from '../edge/edge.js';
+import { notJoined } from '../edge/server-context.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { sendProblem } from './send.js';
 

@@ -1,6 +1,6 @@
 import type { Role } from '../edge/access/access.js';
 import type { ClientCalls } from '../edge/client-calls.js';
-import { notJoined } from '../edge/edge.js';
+import { notJoined } from '../edge/server-context.js';
 import { COMMANDS, describeCommands } from './command-table.js';
 import type { Session } from './session.js';
 import { ErrorText, Named, OK, Status, wrongArity, type Value } from './value.js';

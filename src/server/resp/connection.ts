@@ -3,7 +3,7 @@ import { waitingBatchBytes } from '../../limits/heap-bytes.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Connection, OpenConnection } from '../edge/connections.js';
 import { countProblem } from '../edge/counters.js';
-import { notJoined, type Edge } from '../edge/edge.js';
+import { notJoined, type ServerContext } from '../edge/server-context.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WriterPool } from '../edge/writer-pool.js';
 import { createCommandReader, type Read } from './command-reader.js';
@@ -20,7 +20,7 @@ const COMMANDS_A_STEP = 16;
 const NO_BYTES = Buffer.alloc(0);
 
 interface ConnectionsDeps {
-  readonly edge: Edge;
+  readonly context: ServerContext;
   readonly commands: Commands;
   /** Whether the node has joined the ring. Before, it cannot decide. */
   readonly hasJoined: () => boolean;
@@ -35,9 +35,9 @@ type Questions = Extract<Read, { kind: 'questions' }>;
  * nodes, or the client does not read, the connection reads no more.
  */
 export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket, open: OpenConnection) => Connection {
-  const { edge, commands, hasJoined, isDraining } = deps;
-  const { access, arriving, counters, elapsedMs, limiter, turns, waiting } = edge;
-  const reader = createCommandReader(edge.policies);
+  const { context, commands, hasJoined, isDraining } = deps;
+  const { access, arriving, counters, elapsedMs, limiter, turns, admission } = context;
+  const reader = createCommandReader(context.policies);
   const writer = createDecisionWriter(counters);
   const pool = new WriterPool();
 
@@ -85,8 +85,8 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
       try {
         if (access.guardsDecisions()) session.require('decide');
         if (!hasJoined()) throw notJoined();
-        waiting.requirePlace();
-        waiting.requireRoom(isBatch ? 'batch' : 'check');
+        admission.requirePlace();
+        admission.requireRoom(isBatch ? 'batch' : 'check');
         return undefined;
       } catch (error) {
         return error;
@@ -99,7 +99,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
       const startMs = elapsedMs();
       const refused = refusal(batch.size > 1);
       if (refused !== undefined) {
-        const problem = edge.failed(refused);
+        const problem = context.failed(refused);
         for (let place = 0; place < batch.size; place += 1)
           writeValue((out ??= pool.take()), problem, session.protocol);
         return undefined;
@@ -109,7 +109,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
         const only = batch.size === 1 ? batch.items[0] : undefined;
         if (only?.error !== undefined) counters.inFlight -= 1;
         else {
-          edge.answered(only?.origin?.source ?? 'batch', startMs);
+          context.answered(only?.origin?.source ?? 'batch', startMs);
           open.served();
         }
       };
@@ -118,11 +118,11 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
         write();
         return undefined;
       }
-      const written = waiting.charge(waitingBatchBytes(batch), later.then(write));
+      const written = admission.charge(waitingBatchBytes(batch), later.then(write));
       // Each command of the batch would need an answer of its own.
-      waiting.wait(written, (error) => {
+      admission.wait(written, (error) => {
         session.ends = true;
-        answer(edge.failed(error));
+        answer(context.failed(error));
       });
       return written;
     }
@@ -138,7 +138,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
           return undefined;
         }
         value = taken?.answer ?? commands.run(name, args, session);
-        if (value instanceof Promise) waiting.requirePlace();
+        if (value instanceof Promise) admission.requirePlace();
       } catch (error) {
         if (!(error instanceof TokenringError)) throw error;
         value = error;
@@ -152,7 +152,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
         counters.inFlight -= 1;
         answer(settled);
       });
-      waiting.wait(answered, (error) => answer(edge.failed(error)));
+      admission.wait(answered, (error) => answer(context.failed(error)));
       return answered;
     }
 

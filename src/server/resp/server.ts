@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import type { Connections } from '../edge/connections.js';
-import type { Edge } from '../edge/edge.js';
+import type { ServerContext } from '../edge/server-context.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
 import { createCommands, type CommandsDeps } from './commands.js';
 import { createConnectionHandler } from './connection.js';
@@ -26,7 +26,7 @@ const DEFAULT_TIMEOUTS: RespTimeouts = { handshakeMs: 5_000, commandMs: 10_000, 
 const KEEP_ALIVE_MS = 60_000;
 
 interface RespDeps extends CommandsDeps {
-  readonly edge: Edge;
+  readonly context: ServerContext;
   readonly connections: Connections;
 }
 
@@ -39,11 +39,11 @@ export function createRespServer(
   tls?: TlsOptions,
   timeouts: RespTimeouts = DEFAULT_TIMEOUTS,
 ): ProtocolServer {
-  const { edge, hasJoined } = deps;
+  const { context, hasJoined } = deps;
   const { handshakeMs, commandMs, idleMs, lingerMs } = timeouts;
   let isDraining = false;
   const commands = createCommands(deps);
-  const handle = createConnectionHandler({ edge, commands, hasJoined, isDraining: () => isDraining });
+  const handle = createConnectionHandler({ context, commands, hasJoined, isDraining: () => isDraining });
   const options = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
   const server: Server =
     tls === undefined ? createServer(options) : createTlsServer({ ...options, handshakeTimeout: handshakeMs, ...tls });
@@ -54,7 +54,7 @@ export function createRespServer(
       protocol: 'resp',
       server,
       longestMs: { silent: idleMs, idle: idleMs, arriving: commandMs, ended: lingerMs, busy: Infinity },
-      elapsedMs: edge.elapsedMs,
+      elapsedMs: context.elapsedMs,
       begin: handle,
       draining: (stage) => (isDraining = stage === 'end'),
     },

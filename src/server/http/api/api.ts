@@ -12,7 +12,7 @@ import type { Health } from '../health.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
 import { countProblem, type Counters } from '../../edge/counters.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
-import type { ErrorLog } from '../../edge/edge.js';
+import type { ErrorLog } from '../../edge/server-context.js';
 import type { Turns } from '../../edge/turns.js';
 import { LoadEndpoints } from './load.js';
 import { openApiDocument, type Group, type PathItem } from './openapi.js';

@@ -7,7 +7,7 @@ import { readTraceContext, type TraceContext } from '../../../lib/trace-context.
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
 import { AnswerWriter, type AnswerBytes } from './answer-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
-import type { Edge } from '../../edge/edge.js';
+import type { ServerContext } from '../../edge/server-context.js';
 import { readJsonBody } from '../body.js';
 import { GATEWAYS, readGatewayCheck, type Gateway, type GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
@@ -52,10 +52,8 @@ export interface DecisionHandlers {
  * Creates `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls
  * them without Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
  */
-export function createDecisionHandlers(
-  { limiter, policies, access, counters, elapsedMs, arriving, waiting, turns, answered, failed }: Edge,
-  options: { deniedStatus: 200 | 429 },
-): DecisionHandlers {
+export function createDecisionHandlers(context: ServerContext, options: { deniedStatus: 200 | 429 }): DecisionHandlers {
+  const { limiter, policies, access, counters, elapsedMs, arriving, admission, turns } = context;
   type Send = AnswerSink['send'];
   /** Reads a body, or throws. Consumes nothing. */
   type Read<T> = (body: Buffer) => T;
@@ -86,11 +84,11 @@ export function createDecisionHandlers(
     counters.inFlight += 1;
     // An error is no decision, so it waits for its turn.
     const fail = (error: unknown): void => {
-      const problem = failed(error);
+      const problem = context.failed(error);
       turns.run('other', () => sendProblem(req, res, problem));
     };
     try {
-      waiting.requirePlace();
+      admission.requirePlace();
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
         throw new TokenringError('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
       if (access.guardsDecisions()) admit(req, gateway);
@@ -117,7 +115,7 @@ export function createDecisionHandlers(
 
   /** Counts a request among those that wait for other nodes, until it is answered. */
   function waitFor(later: Promise<void> | undefined, fail: Fail): void {
-    if (later !== undefined) waiting.wait(later, fail);
+    if (later !== undefined) admission.wait(later, fail);
   }
 
   function receive<T>(
@@ -152,14 +150,14 @@ export function createDecisionHandlers(
     read: Read<T>,
     answer: Respond<T>,
   ): boolean {
-    if (waiting.isFull() || access.guardsDecisions()) return false;
+    if (admission.isFull() || access.guardsDecisions()) return false;
     const startMs = elapsedMs();
     counters.inFlight += 1;
     try {
       const later = answer(read(body), sink.send, startMs, trace);
-      if (later !== undefined) waiting.wait(later, (error) => sink.fail(failed(error)));
+      if (later !== undefined) admission.wait(later, (error) => sink.fail(context.failed(error)));
     } catch (error) {
-      sink.fail(failed(error));
+      sink.fail(context.failed(error));
     }
     return true;
   }
@@ -201,16 +199,16 @@ export function createDecisionHandlers(
     startMs: number,
     send: (item: BatchItem) => void,
   ): Promise<void> | undefined {
-    waiting.requireRoom('check');
+    admission.requireRoom('check');
     batch.traceUnder(trace);
     const item = batch.items[0]!;
     const finish = (): void => {
       if (item.error !== undefined) throw item.error;
       send(item);
-      answered(item.origin!.source, startMs);
+      context.answered(item.origin!.source, startMs);
     };
     const later = limiter.decide(batch);
-    if (later !== undefined) return waiting.charge(waitingBatchBytes(batch), later.then(finish));
+    if (later !== undefined) return admission.charge(waitingBatchBytes(batch), later.then(finish));
     finish();
     return undefined;
   }
@@ -222,7 +220,7 @@ export function createDecisionHandlers(
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   const answerBatch: Respond<CheckBatch | BatchItems> = (asked, send, startMs, trace) => {
-    waiting.requireRoom('batch');
+    admission.requireRoom('batch');
     if (asked instanceof CheckBatch) return decideBatch(asked, trace, send, startMs);
     const batch = new CheckBatch();
     const readSome = (): boolean => {
@@ -243,7 +241,7 @@ export function createDecisionHandlers(
     };
     const read = turns.runSteps('decision', readSome);
     const decide = (): Promise<void> | undefined => decideBatch(batch, trace, send, startMs);
-    return after(read && waiting.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
+    return after(read && admission.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
   };
 
   function decideBatch(
@@ -264,12 +262,12 @@ export function createDecisionHandlers(
       };
       return after(turns.runSteps('decision', writeSome), () => {
         send(200, out.end(), []);
-        answered('batch', startMs);
+        context.answered('batch', startMs);
         return undefined;
       });
     };
     const later = limiter.decide(batch);
-    return later === undefined ? write() : waiting.charge(waitingBatchBytes(batch), later.then(write));
+    return later === undefined ? write() : admission.charge(waitingBatchBytes(batch), later.then(write));
   }
 
   return {

@@ -1,0 +1,78 @@
+import type { BatchDecider } from '../../limits/decide/check-batch.js';
+import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js';
+import type { Source } from '../../limits/decide/decision.js';
+import { TokenringError } from '../../lib/error.js';
+import type { Access } from './access/access.js';
+import { Admission } from './admission.js';
+import { createArrivingBytes, type ArrivingBytes } from './arriving.js';
+import { countDuration, countProblem, type Counters } from './counters.js';
+import { Turns } from './turns.js';
+
+const MIB = 1024 * 1024;
+
+/** Log for causes that callers must not see. It never gets a client id. */
+export interface ErrorLog {
+  error(fields: object, message: string): void;
+}
+
+/** The answer of every server before the node has joined the ring. */
+export function notJoined(): TokenringError {
+  return new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' });
+}
+
+/** The servers of a node, one for each protocol, share this: the limiter, who may ask it, and the bounds on all. */
+export class ServerContext {
+  readonly limiter: BatchDecider;
+  /** Policies that requests may name. */
+  readonly policies: Policies;
+  readonly access: Access;
+  readonly counters: Counters;
+  readonly elapsedMs: () => number;
+  readonly log: ErrorLog;
+  /** The memory for requests that have not arrived in full, or that wait while one is answered. */
+  readonly arriving: ArrivingBytes;
+  readonly admission: Admission;
+  /** The time of one turn of the event loop that all protocols share. */
+  readonly turns: Turns;
+
+  constructor(parts: {
+    readonly limiter: BatchDecider;
+    /** Default: none. */
+    readonly policies?: Policies;
+    readonly access: Access;
+    readonly counters: Counters;
+    readonly elapsedMs: () => number;
+    readonly log: ErrorLog;
+    readonly maxInFlight: number;
+    readonly maxArrivingBytes?: number;
+    readonly maxWaitingBytes?: number;
+  }) {
+    this.limiter = parts.limiter;
+    this.policies = parts.policies ?? WITHOUT_POLICIES;
+    this.access = parts.access;
+    this.counters = parts.counters;
+    this.elapsedMs = parts.elapsedMs;
+    this.log = parts.log;
+    this.arriving = createArrivingBytes(parts.maxArrivingBytes ?? 64 * MIB);
+    this.admission = new Admission(parts.maxInFlight, parts.maxWaitingBytes ?? 64 * MIB);
+    this.turns = new Turns({ nowMs: parts.elapsedMs, defer: setImmediate });
+  }
+
+  /** Counts a request that the caller has counted as in flight, and answers now. @param nowMs the time, if known */
+  answered(source: Source | 'batch', startMs: number, nowMs = this.elapsedMs()): void {
+    this.counters.inFlight -= 1;
+    countDuration(this.counters, source, (nowMs - startMs) / 1000);
+  }
+
+  /**
+   * Counts a request that the caller has counted as in flight, and answers with a problem.
+   * @returns the problem, without a cause that callers must not see
+   */
+  failed(error: unknown): TokenringError {
+    const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
+    if (problem.code === 'internal') this.log.error({ err: error }, 'a decision failed');
+    this.counters.inFlight -= 1;
+    countProblem(this.counters, problem.code);
+    return problem;
+  }
+}
