@@ -1,5 +1,5 @@
 import { batchItemId } from '../limits/batch-item-id.js';
-import { addBucket, advance, Buckets, type Bucket } from '../limits/bucket/bucket.js';
+import { addBucket, advance, Buckets, isEmpty, type Bucket } from '../limits/bucket/bucket.js';
 import { ruleOf } from '../limits/bucket/rule.js';
 import { mergeCopy, mergeSnapshots, toSnapshots, type Snapshot } from '../limits/bucket/snapshot.js';
 import { verdictOf } from '../limits/decide/decide.js';
@@ -106,7 +106,7 @@ export class Copies {
   /** @param client open in the table */
   private mergeClient(client: Client, copied: DecodedClient, nowMs: number): void {
     const { isPlain, plain, decisions } = copied;
-    if (decisions.length > 0) this.mergeDecisions(client, decisions, nowMs);
+    this.mergeDecisions(client, decisions, nowMs);
     const isReserved =
       copied.reservations.length > 0 || (this.reservations.size() > 0 && this.reservations.knows(client.id));
     if (!isPlain || isReserved) this.mergeBuckets(client, copied.snapshots(), copied.reservations, nowMs);
@@ -128,12 +128,8 @@ export class Copies {
     reserved: DecodedClient['reservations'],
     nowMs: number,
   ): void {
-    const { reservations, table } = this;
-    const met =
-      reservations.size() + reserved.length === 0
-        ? buckets
-        : reservations.mergeRemote(client, buckets, reserved, nowMs);
-    table.forgot(mergeSnapshots(client, met, nowMs));
+    const merged = this.reservations.mergeRemote(client, buckets, reserved, nowMs);
+    this.table.forgot(mergeSnapshots(client, merged, nowMs));
   }
 
   private mergeDecisions(client: Client, decisions: readonly DecodedDecision[], nowMs: number): void {
@@ -206,15 +202,14 @@ export class CopyBatch {
   /** Writes the id and the buckets of a client. @returns whether there are any buckets */
   private beginClient(client: Client, hasMore: boolean, withLeases: boolean, nowMs: number): boolean {
     const { writer } = this;
-    if (client.isOnHeap || (client.first !== undefined && client.first !== client)) {
+    if (client.isOnHeap) {
       const buckets = toSnapshots(client, nowMs, withLeases);
       writer.begin(client.slot, buckets.length, hasMore);
       for (const bucket of buckets) writer.bucket(bucket);
       return buckets.length > 0;
     }
     // All that fits into a record of the table is one token bucket.
-    if (client.first !== undefined) advance(client, nowMs);
-    const owes = client.first !== undefined && (client.tokens > 0 || client.part > 0);
+    const owes = client.first !== undefined && owesAt(client, nowMs);
     writer.begin(client.slot, owes ? 1 : 0, hasMore);
     if (owes) writer.plainBucket(client);
     return owes;
@@ -227,3 +222,8 @@ export class CopyBatch {
 }
 
 const NONE: readonly never[] = [];
+
+function owesAt(bucket: Bucket, nowMs: number): boolean {
+  advance(bucket, nowMs);
+  return !isEmpty(bucket);
+}

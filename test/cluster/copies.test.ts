@@ -1,12 +1,14 @@
 import { expect } from 'chai';
 import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
-import { decodeClients } from '../../src/state/client-format.js';
-import { RecentDecisions } from '../../src/state/recent-decisions.js';
+import { decodeClients, encodeClients } from '../../src/state/client-format.js';
+import { RecentDecisions, REQUEST_ID_TTL_MS } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
 import { batchItemId } from '../../src/limits/batch-item-id.js';
+import { lend } from '../../src/limits/bucket/bucket.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
+import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { decide, type Verdict } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
@@ -131,6 +133,41 @@ describe('copies', () => {
       expect(decodeClients(batchOf(sender)).map(([id]) => id)).to.deep.equal(['alice']);
     });
 
+    it('take no byte for decisions and reservations that it does not have', () => {
+      ask(sender, 'alice');
+      const alone = batchOf(sender).length;
+      decideNamed(sender, 'bob', 'q', 4);
+      const batch = sender.copies.createBatch();
+      batch.add(sender.table.peek('alice')!, true);
+      expect(batch.bytes).to.equal(alone);
+      expect(alone).to.equal(encodeClients([['alice', [{ ...PER_DAY, ruleChanges: 0, state: [1, 0] }]]]).length);
+    });
+
+    it('are missing once its decisions are too old, and nothing else is known of it', () => {
+      decideItem(sender, 'alice', 'batch', 0, 0);
+      decideNamed(sender, 'bob', 'q', 0);
+      clock.advance(REQUEST_ID_TTL_MS + 1);
+      const batch = sender.copies.createBatch();
+      for (const id of ['alice', 'bob']) batch.add(sender.table.peek(id)!, true);
+      expect(batch.clients).to.equal(0);
+    });
+
+    it('show its leases, unless they are to be left out', () => {
+      ask(sender, 'alice');
+      const lease = { id: 'lease', tokens: 4, endMs: clock.nowMs() + 800, spent: undefined };
+      change(sender, 'alice', (client) => lend(client.first!, lease));
+      const copied = (withLeases?: boolean): Snapshot => {
+        const batch = sender.copies.createBatch();
+        batch.add(sender.table.peek('alice')!, true, withLeases);
+        return decodeClients(batch.take())[0]![1][0]!;
+      };
+      expect([copied(), copied(true), copied(false)].map(({ leases }) => leases?.length)).to.deep.equal([
+        1,
+        1,
+        undefined,
+      ]);
+    });
+
     it('have the decisions on its own batch items alone, with their ages', () => {
       for (const place of [0, 1]) decideItem(sender, 'alice', 'batch', place, place);
       decideItem(sender, 'bob', 'batch', 2, 2);
@@ -246,6 +283,16 @@ describe('copies', () => {
         [3, 0],
         [2, 0],
       ]);
+    });
+
+    it('have items of batches where those are kept, and other request ids to be passed on', () => {
+      for (const place of [0, 1]) decideItem(sender, 'alice', 'batch', place, place);
+      receive(batchOf(sender));
+      expect([receiver.recent.batches.size(), receiver.recent.size()]).to.deep.equal([2, 0]);
+      decideNamed(sender, 'bob', 'q', 4);
+      receive(batchOf(sender));
+      expect([receiver.recent.batches.size(), receiver.recent.size()]).to.deep.equal([2, 1]);
+      expect(copyOf(receiver, 'bob', false)![2]).to.have.length(1);
     });
 
     it('name this node as owner in a decision, and say whether it was degraded', () => {

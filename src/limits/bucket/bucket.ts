@@ -125,7 +125,7 @@ export function adopt(bucket: Bucket, rule: Rule): boolean {
 }
 
 /** Whether an advanced bucket has no consumption and no open lease. */
-function isEmpty(bucket: Bucket): boolean {
+export function isEmpty(bucket: Bucket): boolean {
   if (lentBy(bucket) > 0) return false;
   return bucket.algorithm === 'token-bucket' ? bucket.tokens === 0 && bucket.part === 0 : bucket.counts.length === 0;
 }
