@@ -107,8 +107,7 @@ export class Copies {
   private mergeClient(client: Client, copied: DecodedClient, nowMs: number): void {
     const { isPlain, plain, decisions } = copied;
     this.mergeDecisions(client, decisions, nowMs);
-    const isReserved =
-      copied.reservations.length > 0 || (this.reservations.size() > 0 && this.reservations.knows(client.id));
+    const isReserved = copied.reservations.length > 0 || this.reservations.knows(client);
     if (!isPlain || isReserved) this.mergeBuckets(client, copied.snapshots(), copied.reservations, nowMs);
     else if (plain.tokens > 0 || plain.part > 0) {
       const { copy } = this;
@@ -188,12 +187,10 @@ export class CopyBatch {
     for (const { requestId, ageMs, decision } of named)
       writer.decision(requestId, ageMs, verdictOf(decision), decision.degraded);
     let items = 0;
-    if (client.lastItem !== 0) {
-      recent.batches.eachOf(client, maxIds, nowMs - maxAgeMs, (item) => {
-        items += 1;
-        writer.itemDecision(item.batchId, item.place, nowMs - item.atMs, item);
-      });
-    }
+    recent.batches.eachOf(client, maxIds, nowMs - maxAgeMs, (item) => {
+      items += 1;
+      writer.itemDecision(item.batchId, item.place, nowMs - item.atMs, item);
+    });
     if (!hasBuckets && items + named.length + reserved.length === 0) return writer.cancel();
     writer.endDecisions(reserved.length);
     for (const one of reserved) writer.reservation(one);

@@ -32,6 +32,9 @@ interface Kept {
   changedAtMs: number;
 }
 
+/** A client whose id may have to be decoded when it is read. */
+type Identified = Pick<Client, 'id'>;
+
 /** The reservations of one client, in the order in which they came. */
 interface OfClient {
   readonly kept: Map<string, Kept>;
@@ -80,7 +83,7 @@ export class Reservations {
    * @param rules the rules of those buckets; `undefined`: all rules
    */
   observe(client: Client, rules: readonly Rule[] | undefined, nowMs: number): void {
-    const ofClient = this.byClient.get(client.id);
+    const ofClient = this.ofKnown(client);
     if (ofClient === undefined) return;
     const note = (of: { readonly rule: Rule; readonly least: LeastOwed } | undefined): void =>
       of?.least.note(ofClient.moments, leastOwed(client, of.rule, nowMs));
@@ -163,13 +166,13 @@ export class Reservations {
   }
 
   /** Whether this node remembers a reservation of the client. */
-  knows(clientId: string): boolean {
-    return this.byClient.has(clientId);
+  knows(client: Identified): boolean {
+    return this.ofKnown(client) !== undefined;
   }
 
   /** Whether tokens of the client may come back, because some of its costs are not known yet. */
-  hasOpen(clientId: string): boolean {
-    return (this.byClient.get(clientId)?.open.size ?? 0) > 0;
+  hasOpen(client: Identified): boolean {
+    return (this.ofKnown(client)?.open.size ?? 0) > 0;
   }
 
   forget(clientId: string): void {
@@ -179,6 +182,11 @@ export class Reservations {
 
   size(): number {
     return this.all.size;
+  }
+
+  /** Reads the id only if there are any reservations, as that of a client of the table has to be decoded. */
+  private ofKnown(client: Identified): OfClient | undefined {
+    return this.byClient.size === 0 ? undefined : this.byClient.get(client.id);
   }
 
   private keep(client: Client, reservation: Reservation, nowMs: number): void {

@@ -60,36 +60,36 @@ describe('the reservations that a node keeps', () => {
   const idsOf = (newerThanMs = -Infinity) => reservations.of('alice', newerThanMs).map(({ id }) => id);
 
   it('are open until they are settled, and known for ten minutes, and the client as long', () => {
-    expect([reservations.has('alice', 'r'), reservations.knows('alice'), reservations.hasOpen('alice')]).to.deep.equal([
-      false,
-      false,
-      false,
-    ]);
+    expect([
+      reservations.has('alice', 'r'),
+      reservations.knows({ id: 'alice' }),
+      reservations.hasOpen({ id: 'alice' }),
+    ]).to.deep.equal([false, false, false]);
     take('r', 10);
     take(undefined, 1, [PER_DAY], 'bob');
-    expect([reservations.has('alice', 'r'), reservations.hasOpen('alice'), reservations.size()]).to.deep.equal([
+    expect([reservations.has('alice', 'r'), reservations.hasOpen({ id: 'alice' }), reservations.size()]).to.deep.equal([
       true,
       true,
       1,
     ]);
-    expect([reservations.knows('bob'), reservations.hasOpen('bob'), reservations.of('bob', 0)]).to.deep.equal([
-      false,
-      false,
-      [],
-    ]);
+    expect([
+      reservations.knows({ id: 'bob' }),
+      reservations.hasOpen({ id: 'bob' }),
+      reservations.of('bob', 0),
+    ]).to.deep.equal([false, false, []]);
     expect(table.peek('alice')).to.include({
       hasStoredDecisions: true,
       remembersUntilMs: clock.nowMs() + TEN_MINUTES_MS,
     });
     clock.advance(1_000);
     expect([settle('r', 4), settle('r', 9), settle('s', 1)]).to.deep.equal([4, 4, undefined]);
-    expect([reservations.has('alice', 'r'), reservations.hasOpen('alice')]).to.deep.equal([true, false]);
+    expect([reservations.has('alice', 'r'), reservations.hasOpen({ id: 'alice' })]).to.deep.equal([true, false]);
     clock.advance(TEN_MINUTES_MS - 1_001);
     expect([reservations.has('alice', 'r'), idsOf()]).to.deep.equal([true, ['r']]);
     clock.advance(1);
     expect(idsOf()).to.deep.equal([]);
     clock.advance(1);
-    expect([reservations.has('alice', 'r'), reservations.knows('alice')]).to.deep.equal([false, false]);
+    expect([reservations.has('alice', 'r'), reservations.knows({ id: 'alice' })]).to.deep.equal([false, false]);
   });
 
   it('keep the time until which decisions on the client are remembered, if that is later', () => {
@@ -109,7 +109,7 @@ describe('the reservations that a node keeps', () => {
     clock.advance(10);
     for (let i = 1; i <= 256; i += 1) settle(`r${i}`, 0);
     expect(owed()).to.equal(1);
-    expect(reservations.hasOpen('alice')).to.equal(false);
+    expect(reservations.hasOpen({ id: 'alice' })).to.equal(false);
   });
 
   it('remember the least debt since the oldest of 256, whatever came later', () => {
@@ -134,11 +134,11 @@ describe('the reservations that a node keeps', () => {
     take('r', 1, [PER_DAY], 'bob');
     reservations.forget('nobody');
     reservations.forget('alice');
-    expect([reservations.knows('alice'), reservations.hasOpen('alice'), reservations.size()]).to.deep.equal([
-      false,
-      false,
-      1,
-    ]);
+    expect([
+      reservations.knows({ id: 'alice' }),
+      reservations.hasOpen({ id: 'alice' }),
+      reservations.size(),
+    ]).to.deep.equal([false, false, 1]);
     expect(reservations.has('bob', 'r')).to.equal(true);
   });
 
@@ -155,7 +155,7 @@ describe('the reservations that a node keeps', () => {
     expect(reservations.of('alice', 0)[1]).to.include({ cost: 30, ageMs: 0 });
     settle('r', 0);
     expect(owed()).to.equal(10 + 1 + 20);
-    expect(reservations.hasOpen('alice')).to.equal(true);
+    expect(reservations.hasOpen({ id: 'alice' })).to.equal(true);
   });
 
   it('are told with their age, their least debt, and their settlement, if they changed lately', () => {
@@ -203,14 +203,14 @@ describe('the reservations that a node keeps', () => {
       mergeRemote([{ id: 'old', ageMs: TEN_MINUTES_MS }, { id: 'last', ageMs: TEN_MINUTES_MS - 1 }, { settled: 3 }]);
       expect(idsOf()).to.deep.equal(['last', 'r']);
       expect([reservations.has('alice', 'old'), settle('r', 9)]).to.deep.equal([false, 3]);
-      expect(reservations.hasOpen('alice')).to.equal(true);
+      expect(reservations.hasOpen({ id: 'alice' })).to.equal(true);
       clock.advance(2);
       expect(reservations.has('alice', 'last')).to.equal(false);
     });
 
     it('are not open where they are settled', () => {
       mergeRemote([{ settled: 3 }]);
-      expect([reservations.knows('alice'), reservations.hasOpen('alice')]).to.deep.equal([true, false]);
+      expect([reservations.knows({ id: 'alice' }), reservations.hasOpen({ id: 'alice' })]).to.deep.equal([true, false]);
     });
 
     it('raise no least debt of this node', () => {

@@ -166,7 +166,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'node/decide/owner.ts',
-      find: ' || (reservations.size() > 0 && reservations.hasOpen(client.id))',
+      find: ' || this.parts.reservations.hasOpen(client)',
       replace: '',
     }),
   },

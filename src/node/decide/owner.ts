@@ -52,7 +52,7 @@ export class Owner {
       return !first.allowed && !first.degraded && this.isLendingTo(this.open(item));
     }
     const client = this.open(item);
-    if (reservations.size() > 0) reservations.observe(client, params.rules, nowMs);
+    reservations.observe(client, params.rules, nowMs);
     const outcome = decide(client, params, nowMs);
     const { allowed, changed, forgotten } = outcome;
     item.decide(outcome, degraded ? this.actingOrigin : this.origin);
@@ -107,8 +107,7 @@ export class Owner {
   }
 
   private isLendingTo(client: Client): boolean {
-    const { reservations } = this.parts;
-    return hasLent(client) || (reservations.size() > 0 && reservations.hasOpen(client.id));
+    return hasLent(client) || this.parts.reservations.hasOpen(client);
   }
 
   /** Finds the first decision on the request id of a check. */

@@ -88,7 +88,7 @@ export class LeaseGranter {
     const nowMs = clock.nowMs();
     const client = table.openKnown(clientId);
     if (client === undefined) return;
-    if (reservations.size() > 0) reservations.observe(client, undefined, nowMs);
+    reservations.observe(client, undefined, nowMs);
     let open = false;
     let lent = 0;
     for (let bucket = client.first; bucket !== undefined; bucket = bucket.next) {
