@@ -5,7 +5,7 @@ import { peerTls, publicTls, readCertificates, watchCertificates } from './certi
 import { discoveryOf, registryOf } from './discovery-from-settings.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
-import { createAuditTrail, type Audit } from '../server/edge/access/audit.js';
+import { AuditTrail, type Audit } from '../server/edge/access/audit.js';
 import { NodeEvents } from '../server/http/api/node-events.js';
 import { TokenAccess } from './token-access.js';
 import { listen, sharingOf } from '../lib/listen.js';
@@ -57,8 +57,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   const lines = new ProgramLog(settings, () => id);
   const changes = new AuditLog(settings.auditLog, lines, () => id);
   const { log } = lines;
-  const auditTrail = createAuditTrail({ log: changes.audit, wallMs: Date.now });
-  const { audit } = auditTrail;
+  const auditTrail = new AuditTrail(changes.audit, Date.now);
+  const audit: Audit = (change) => auditTrail.audit(change);
   const events = new NodeEvents(Date.now);
   const tokenAccess = new TokenAccess(settings, log, audit);
   const certificates = readCertificates(settings, 'tls');

@@ -10,7 +10,7 @@ import type { AuditTrail, Actor } from '../server/edge/access/audit.js';
 import type { NodeEvents } from '../server/http/api/node-events.js';
 import { createBodyReader } from '../server/http/body.js';
 import { ClientCalls } from '../server/edge/client-calls.js';
-import { createCounters, type Counters } from '../server/edge/counters.js';
+import { Counters } from '../server/edge/counters.js';
 import { createDecisionHandlers } from '../server/http/decisions/handlers.js';
 import { createRateLimitServer } from '../server/grpc/rate-limit-server.js';
 import { createMetrics } from '../server/http/metrics/metrics.js';
@@ -71,7 +71,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
   const { access, auditTrail, events, log, group, stage, policyWriter } = deps;
   const { node, checks, peers } = deps.member;
   const { activePolicies } = node;
-  const counters = createCounters();
+  const counters = new Counters();
   const hasJoined = (): boolean => stage() !== 'joining';
   const joined = new OnceJoined(counters, hasJoined);
   const context = new ServerContext({

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { createAccess, type Access, type AccessRules } from '../server/edge/access/access.js';
+import { Access, type AccessRules } from '../server/edge/access/access.js';
 import type { Audit } from '../server/edge/access/audit.js';
 import { readTokenFile, withAdminToken } from '../server/edge/access/token-file.js';
 import { SettingsError } from './settings/settings.js';
@@ -16,7 +16,7 @@ export class TokenAccess {
   /** @throws SettingsError when the token file is not valid */
   constructor({ tokens: path, adminToken }: Pick<Settings, 'tokens' | 'adminToken'>, log: Logger, audit: Audit) {
     if (path === undefined) {
-      this.access = createAccess(withAdminToken({ required: [], tokens: [] }, adminToken));
+      this.access = new Access(withAdminToken({ required: [], tokens: [] }, adminToken));
       this.close = () => undefined;
       return;
     }
@@ -27,7 +27,7 @@ export class TokenAccess {
     } catch (cause) {
       throw new SettingsError(`TOKENRING_TOKENS: ${path} is not valid: ${(cause as Error).message}`, { cause });
     }
-    this.access = createAccess(rules);
+    this.access = new Access(rules);
     this.close = watchFiles([path], () => {
       try {
         const before = rules;

@@ -7,7 +7,7 @@ import { ClusterNode } from '../../src/node/node.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { systemClock, systemTimers } from '../../src/lib/system.js';
 import { createBatchReader } from '../../src/server/validate/batch-reader.js';
 import { parseJson } from '../../src/server/validate/json.js';
@@ -37,7 +37,7 @@ const node = new ClusterNode(
   },
 );
 const reader = createBatchReader(WITHOUT_POLICIES);
-const writer = new AnswerWriter(createCounters());
+const writer = new AnswerWriter(new Counters());
 const bodies = Array.from({ length: CLIENTS / BATCH }, () => {
   const item = (): object => ({ clientId: clientId(Math.floor(Math.random() * CLIENTS)), limit: 10_000, window: '1m' });
   return Buffer.from(JSON.stringify({ requests: Array.from({ length: BATCH }, item) }));

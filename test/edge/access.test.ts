@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import { createAccess, digestOf, type Role } from '../../src/server/edge/access/access.js';
+import { Access, digestOf, type Role } from '../../src/server/edge/access/access.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { readTokenFile, withAdminToken } from '../../src/server/edge/access/token-file.js';
 import { startNode, type RunningNode } from '../../src/app/main.js';
@@ -40,7 +40,7 @@ describe('tokens', () => {
   );
 
   it('let each role do what is its own, and admin all', () => {
-    const access = createAccess(rules);
+    const access = new Access(rules);
     const may = (name: string): Role[] =>
       (['read', 'decide', 'admin'] as const).filter(
         (role) => codeOf(() => access.admit(bearer(name), role)) === 'admitted',
@@ -58,7 +58,7 @@ describe('tokens', () => {
   });
 
   it('are asked for where the file says so, and for changes always', () => {
-    const access = createAccess({ ...rules, required: ['decide'] });
+    const access = new Access({ ...rules, required: ['decide'] });
     expect(access.guardsDecisions()).to.equal(true);
     expect(access.admit(undefined, 'read')).to.equal(undefined);
     expect(codeOf(() => access.admit(undefined, 'decide'))).to.equal('unauthorized');
@@ -69,13 +69,13 @@ describe('tokens', () => {
   });
 
   it('leave shut what no token opens', () => {
-    const access = createAccess(readTokenFile(Buffer.from('{"require":["decide"],"tokens":[]}')));
+    const access = new Access(readTokenFile(Buffer.from('{"require":["decide"],"tokens":[]}')));
     for (const role of ['decide', 'admin'] as const)
       expect(codeOf(() => access.admit(bearer('boss'), role))).to.equal('forbidden');
     expect(() => access.admit(bearer('boss'), 'admin')).to.throw(
       'no token of the node has the role admin; start the node with TOKENRING_ADMIN_TOKEN or TOKENRING_TOKENS',
     );
-    const withAdmin = createAccess(withAdminToken({ required: [], tokens: [] }, 'token of boss'));
+    const withAdmin = new Access(withAdminToken({ required: [], tokens: [] }, 'token of boss'));
     expect(withAdmin.admit(bearer('boss'), 'admin')).to.equal('TOKENRING_ADMIN_TOKEN');
   });
 

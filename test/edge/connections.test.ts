@@ -9,7 +9,7 @@ import {
   type OpenConnection,
 } from '../../src/server/edge/connections.js';
 import { ProtocolServer } from '../../src/server/edge/protocol-server.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { eventually } from '../support/eventually.js';
 
 interface OpenServer {
@@ -21,7 +21,7 @@ interface OpenServer {
 const FOREVER = { silent: Infinity, arriving: Infinity, busy: Infinity, idle: Infinity, ended: Infinity };
 
 describe('the connections of several servers', () => {
-  const counters = createCounters();
+  const counters = new Counters();
   const opened: Server[] = [];
   const callers: Socket[] = [];
   afterEach(() => {
@@ -127,10 +127,10 @@ describe('a new connection, where all places are taken', () => {
   }
 
   let connections: Connections;
-  let counters: ReturnType<typeof createCounters>;
+  let counters: Counters;
   let all: Fake[];
   beforeEach(() => {
-    counters = createCounters();
+    counters = new Counters();
     connections = new Connections({ ...DEFAULT_BOUNDS, max: 8 }, counters);
     all = [];
     connections.addServer({

@@ -7,9 +7,9 @@ import { status } from '@grpc/grpc-js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { deciderOf } from '../support/batch.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { createAccess } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
-import { createCounters, type Counters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createRateLimitServer, type RateLimitServer } from '../../src/server/grpc/rate-limit-server.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
@@ -68,7 +68,7 @@ const opened: Stage[] = [];
 async function open(
   options: { timeouts?: object; max?: number; maxArriving?: number; maxInFlight?: number } = {},
 ): Promise<Stage> {
-  const counters = createCounters();
+  const counters = new Counters();
   const policy = policyOf('p', { limit: 10, window: '1m' });
   const domain = envoyDomainOf('edge', [{ entries: ['user'], policy: 'p' }]);
   const policies = {
@@ -80,7 +80,7 @@ async function open(
   const context = new ServerContext({
     limiter,
     policies,
-    access: createAccess({ required: [], tokens: [] }),
+    access: new Access({ required: [], tokens: [] }),
     counters,
     elapsedMs: () => one.nowMs(),
     log: { error: (fields) => expect.fail(JSON.stringify(fields)) },

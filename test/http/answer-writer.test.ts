@@ -5,7 +5,7 @@ import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { asciiJson } from '../../src/lib/ascii-json.js';
 import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
 const CHECK = checkOf([tokenBucket(1, 1_000)]);
@@ -32,7 +32,7 @@ const decisions: fc.Arbitrary<Decision> = fc
   .map(([figures, origin]) => ({ ...figures, ...origin, limits: undefined }));
 
 describe('the writer of the answers of a batch', () => {
-  const counters = createCounters();
+  const counters = new Counters();
   const writer = new AnswerWriter(counters);
 
   /** Writes a batch that has an object for each answer for which `isObject` is true, and numbers for the others. */

@@ -5,11 +5,11 @@ import { connect as connectTo, createServer, type AddressInfo, type Socket } fro
 import { setTimeout as wait } from 'node:timers/promises';
 import { deciderOf } from '../support/batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { createAccess } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access/access.js';
 import { Api } from '../../src/server/http/api/api.js';
 import { Connections, DEFAULT_BOUNDS, type ConnectionBounds } from '../../src/server/edge/connections.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
@@ -29,10 +29,10 @@ const started: ProtocolServer[] = [];
 async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
   port: number;
   otherPort: number;
-  counters: ReturnType<typeof createCounters>;
+  counters: Counters;
   waiting: ServerResponse[];
 }> {
-  const counters = createCounters();
+  const counters = new Counters();
   const waiting: ServerResponse[] = [];
   const decisions = { ...NO_DECISIONS, allow: (_req: unknown, res: ServerResponse) => void waiting.push(res) };
   const api = (req: IncomingMessage, res: ServerResponse): void =>
@@ -182,7 +182,7 @@ describe('the bounds of the service itself', () => {
   });
 
   it('count all connections of one IPv6 /64 as those of one address', () => {
-    const counters = createCounters();
+    const counters = new Counters();
     const connections = new Connections({ ...DEFAULT_BOUNDS, maxPerAddress: 2 }, counters);
     const open = (remoteAddress: string): boolean => {
       const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
@@ -249,8 +249,8 @@ describe('the bounds of the service itself', () => {
 
   it('answer 503 with Retry-After beyond so many requests in flight, decisions and others, and say all the same that it lives', async () => {
     const held: ((decision: Decision) => void)[] = [];
-    const counters = createCounters();
-    const access = createAccess({ required: [], tokens: [] });
+    const counters = new Counters();
+    const access = new Access({ required: [], tokens: [] });
     const limiter = deciderOf(() => new Promise<Decision>((resolve) => held.push(resolve)));
     const log = { error: () => undefined };
     const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
@@ -307,8 +307,8 @@ describe('the bounds of the service itself', () => {
     const held: (() => void)[] = [];
     const later = new Promise<void>((resolve) => held.push(resolve));
     const limiter = deciderOf(() => later.then(() => ALLOWED));
-    const counters = createCounters();
-    const access = createAccess({ required: [], tokens: [] });
+    const counters = new Counters();
+    const access = new Access({ required: [], tokens: [] });
     const decisions = createDecisionHandlers(
       new ServerContext({
         limiter,
@@ -356,14 +356,14 @@ describe('the bounds of the service itself', () => {
   /** A server with room for three decisions and two looks, whose limiter and cluster answer when they are told to. */
   async function startBusy(): Promise<{
     node: { port: number };
-    counters: ReturnType<typeof createCounters>;
+    counters: Counters;
     held: { resolve: (decision: Decision) => void; reject: (error: Error) => void }[];
     looks: unknown[];
   }> {
     const held: { resolve: (decision: Decision) => void; reject: (error: Error) => void }[] = [];
     const looks: unknown[] = [];
-    const counters = createCounters();
-    const access = createAccess({ required: [], tokens: [] });
+    const counters = new Counters();
+    const access = new Access({ required: [], tokens: [] });
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
     const limiter = deciderOf(check);

@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { createAccess } from '../../src/server/edge/access/access.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Access } from '../../src/server/edge/access/access.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { deciderOf } from '../support/batch.js';
@@ -40,14 +40,14 @@ function decide({ clientId, cost }: Check): Decision | Promise<Decision> {
 }
 
 describe('the decision endpoints, over a limiter that takes its time and fails', () => {
-  const counters = createCounters();
+  const counters = new Counters();
   const logged: unknown[] = [];
   let server: Server;
   let node: { port: number };
   before(async () => {
     const limiter = deciderOf(decide);
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
-    const access = createAccess({ required: [], tokens: [] });
+    const access = new Access({ required: [], tokens: [] });
     const deps = { limiter, access, counters, elapsedMs: () => 0, log };
     const { allow, batch } = createDecisionHandlers(new ServerContext({ ...deps, maxInFlight: 100 }), {
       deniedStatus: 429,

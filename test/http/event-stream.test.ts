@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import type { Request, Response } from 'express';
 import { EventStream } from '../../src/server/http/api/event-stream.js';
 import { NodeEvents } from '../../src/server/http/api/node-events.js';
-import { createAccess, digestOf } from '../../src/server/edge/access/access.js';
+import { Access, digestOf } from '../../src/server/edge/access/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { AuditSchema } from '../../src/server/validate/schema.js';
 import { eventually } from '../support/eventually.js';
@@ -128,7 +128,7 @@ describe('a subscriber of /v1/events', () => {
 
   let stopping = false;
   const events = new NodeEvents(() => 0);
-  const access = createAccess({ required: ['read'], tokens: TOKENS });
+  const access = new Access({ required: ['read'], tokens: TOKENS });
   const stream = new EventStream({
     membership: {} as never,
     observer: { reports: () => new Promise(() => undefined) },

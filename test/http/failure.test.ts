@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { createAccess } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access/access.js';
 import { Api } from '../../src/server/http/api/api.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { Turns } from '../../src/server/edge/turns.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem, type Answer } from '../support/http.js';
@@ -16,10 +16,10 @@ async function answerOf(parts: object, path: string): Promise<Answer> {
     version: '1',
     maxInFlight: 10,
     cluster: {},
-    access: createAccess({ required: [], tokens: [] }),
+    access: new Access({ required: [], tokens: [] }),
     decisions: NO_DECISIONS,
     auditTrail: { audit: () => undefined, recent: () => [] },
-    counters: createCounters(),
+    counters: new Counters(),
     turns: new Turns({ nowMs: () => performance.now(), defer: setImmediate }),
   };
   const api = new Api({ ...usual, ...parts } as unknown as ConstructorParameters<typeof Api>[0]);

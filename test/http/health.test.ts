@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import { TokenringError } from '../../src/lib/error.js';
-import { createArrivingBytes } from '../../src/server/edge/arriving.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { ArrivingBytes } from '../../src/server/edge/arriving.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { Turns } from '../../src/server/edge/turns.js';
 import { Health } from '../../src/server/http/health.js';
 import { createPublicServer } from '../../src/server/http/server.js';
@@ -36,8 +36,8 @@ describe('health checks and other requests of a public server', () => {
     let nowMs = 0;
     const clock = { nowMs: () => (nowMs += 1), defer: (callback: () => void): void => void deferred.push(callback) };
     turns = new Turns(clock, { turnMs: 4, maxWaiting: 5 });
-    const counters = createCounters();
-    const direct = { allow: () => false, batch: () => false, arriving: createArrivingBytes(1_000) };
+    const counters = new Counters();
+    const direct = { allow: () => false, batch: () => false, arriving: new ArrivingBytes(1_000) };
     publicServer = createPublicServer({
       decisions: { ...NO_DECISIONS, direct },
       api({ url }: IncomingMessage, res: ServerResponse) {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { OnceJoined } from '../../src/server/http/once-joined.js';
 
 const done = (_req: IncomingMessage, res: ServerResponse): void => void res.end('answered');
@@ -9,7 +9,7 @@ const done = (_req: IncomingMessage, res: ServerResponse): void => void res.end(
 describe('a node that has not joined the ring yet', () => {
   it('answers for its health and its metrics, and refuses all else with 503', async () => {
     let hasJoined = false;
-    const counters = createCounters();
+    const counters = new Counters();
     const joined = new OnceJoined(counters, () => hasJoined);
     const { allow } = joined.decisions({
       allow: done,

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect as connectTo, type AddressInfo, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
-import { createCounters, type Counters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
@@ -26,7 +26,7 @@ describe('requests that come before the last answer on their connection', () => 
   /** A server that answers `/v1/events` never, and other requests in a later turn; decisions answer at once. */
   async function startServer(answerBytes = 2): Promise<number> {
     begun.length = open.length = most = 0;
-    counters = createCounters();
+    counters = new Counters();
     const answer = (res: ServerResponse): void => void res.end('x'.repeat(answerBytes));
     const allow = ({ url }: IncomingMessage, res: ServerResponse): void => {
       begun.push(url!);

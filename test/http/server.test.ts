@@ -3,8 +3,8 @@ import type { ServerResponse } from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
-import { createArrivingBytes } from '../../src/server/edge/arriving.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { ArrivingBytes } from '../../src/server/edge/arriving.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS, type ServerTimeouts } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
@@ -32,11 +32,11 @@ async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> 
     allow: (_req: unknown, res: ServerResponse) => void waiting.push(res),
     batch: (_req: unknown, res: ServerResponse) => void res.end(),
     // As in production: every connection begins there, and goes on with node:http.
-    direct: { allow: () => false, batch: () => false, arriving: createArrivingBytes(0) },
+    direct: { allow: () => false, batch: () => false, arriving: new ArrivingBytes(0) },
   };
   const api = (_req: unknown, res: ServerResponse): void => void res.end('hello');
   const publicServer = createPublicServer(
-    { decisions, api, ...readyNode(createCounters()) },
+    { decisions, api, ...readyNode(new Counters()) },
     { ...DEFAULT_TIMEOUTS, ...timeouts },
   );
   publicServer.server.listen(0, '127.0.0.1');

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 
@@ -21,7 +21,7 @@ describe('the public server with a certificate', () => {
     const [key, cert] = [readFileSync(keyFile, 'utf8'), readFileSync(certFile, 'utf8')];
     rmSync(folder, { recursive: true });
     const publicServer = createPublicServer(
-      { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), ...readyNode(createCounters()) },
+      { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), ...readyNode(new Counters()) },
       DEFAULT_TIMEOUTS,
       { key, cert },
     );

@@ -3,10 +3,10 @@ import type { AddressInfo, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
-import { createAccess } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
 import { createRespServer } from '../../src/server/resp/server.js';
 import { eventually } from '../support/eventually.js';
@@ -51,11 +51,11 @@ describe('the server of the Redis protocol', () => {
   beforeEach(async () => {
     [nowMs, lookMs] = [0, 0];
     [ends, wires] = [[], []];
-    const counters = createCounters();
+    const counters = new Counters();
     const context = new ServerContext({
       limiter: { decide: () => undefined },
       policies: WITHOUT_POLICIES,
-      access: createAccess({ required: [], tokens: [] }),
+      access: new Access({ required: [], tokens: [] }),
       counters,
       elapsedMs: () => (nowMs += lookMs),
       log: { error: (fields) => expect.fail(JSON.stringify(fields)) },

@@ -5,7 +5,7 @@ import { Buckets } from '../../src/limits/bucket/bucket.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { decide } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { createCounters } from '../../src/server/edge/counters.js';
+import { Counters } from '../../src/server/edge/counters.js';
 import { WriterPool } from '../../src/server/edge/writer-pool.js';
 import { createDecisionWriter } from '../../src/server/resp/decision-writer.js';
 import { readThrottle } from '../../src/server/resp/throttle.js';
@@ -18,7 +18,7 @@ const ORIGIN = { owner: 'a:1', source: 'owner', degraded: false } as const;
 /** A limiter of one client behind the command, on a clock that the caller gives. */
 function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
   const buckets = new Buckets();
-  const writer = createDecisionWriter(createCounters());
+  const writer = createDecisionWriter(new Counters());
   const pool = new WriterPool();
   return (nowMs, rule) => {
     const question = readThrottle(['CL.THROTTLE', 'key', ...rule.map(String)], WITHOUT_POLICIES);

@@ -4,8 +4,8 @@ import type { Source } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Access } from './access/access.js';
 import { Admission } from './admission.js';
-import { createArrivingBytes, type ArrivingBytes } from './arriving.js';
-import { countDuration, countProblem, type Counters } from './counters.js';
+import { ArrivingBytes } from './arriving.js';
+import type { Counters } from './counters.js';
 import { Turns } from './turns.js';
 
 const MIB = 1024 * 1024;
@@ -53,7 +53,7 @@ export class ServerContext {
     this.counters = parts.counters;
     this.elapsedMs = parts.elapsedMs;
     this.log = parts.log;
-    this.arriving = createArrivingBytes(parts.maxArrivingBytes ?? 64 * MIB);
+    this.arriving = new ArrivingBytes(parts.maxArrivingBytes ?? 64 * MIB);
     this.admission = new Admission(parts.maxInFlight, parts.maxWaitingBytes ?? 64 * MIB);
     this.turns = new Turns({ nowMs: parts.elapsedMs, defer: setImmediate });
   }
@@ -61,7 +61,7 @@ export class ServerContext {
   /** Counts a request that the caller has counted as in flight, and answers now. @param nowMs the time, if known */
   answered(source: Source | 'batch', startMs: number, nowMs = this.elapsedMs()): void {
     this.counters.inFlight -= 1;
-    countDuration(this.counters, source, (nowMs - startMs) / 1000);
+    this.counters.countDuration(source, (nowMs - startMs) / 1000);
   }
 
   /**
@@ -72,7 +72,7 @@ export class ServerContext {
     const problem = error instanceof TokenringError ? error : new TokenringError('internal', {}, { cause: error });
     if (problem.code === 'internal') this.log.error({ err: error }, 'a decision failed');
     this.counters.inFlight -= 1;
-    countProblem(this.counters, problem.code);
+    this.counters.countProblem(problem.code);
     return problem;
   }
 }

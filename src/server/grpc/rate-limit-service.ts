@@ -3,7 +3,6 @@ import { CheckBatch, decideAlone } from '../../limits/decide/check-batch.js';
 import type { Decision } from '../../limits/decide/decision.js';
 import { rateLimitHeaders } from '../../limits/request/rate-limit-headers.js';
 import type { TraceContext } from '../../lib/trace-context.js';
-import { countDecision } from '../edge/counters.js';
 import type { ServerContext } from '../edge/server-context.js';
 import type { Answer } from './call.js';
 import type { AllOrNothing } from './all-or-nothing.js';
@@ -40,7 +39,7 @@ export function createRateLimitService({ context, allOrNothing }: RateLimitDeps)
       if (plan === undefined || plan === 'unlimited') return plan === undefined ? NO_LIMIT : UNLIMITED;
       const decision = decisions[place]!;
       place += 1;
-      countDecision(counters, decision.allowed, decision);
+      counters.countDecision(decision.allowed, decision);
       if (!decision.allowed) overallCode = OVER_LIMIT;
       if (plan.headers && isTighter(decision, shown?.decision)) shown = { planned: plan, decision };
       return statusOf(plan, decision);

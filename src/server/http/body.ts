@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { parseJson } from '../validate/json.js';
 import { TokenringError } from '../../lib/error.js';
-import { createArrivingBytes, type ArrivingBytes } from '../edge/arriving.js';
+import { ArrivingBytes } from '../edge/arriving.js';
 import { sendContinue } from './expect-continue.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
@@ -77,7 +77,7 @@ export type ReadBody = (req: IncomingMessage) => Promise<unknown>;
 
 /** @param maxArrivingBytes bound of all bodies that are arriving */
 export function createBodyReader(maxArrivingBytes: number): ReadBody {
-  const arriving = createArrivingBytes(maxArrivingBytes);
+  const arriving = new ArrivingBytes(maxArrivingBytes);
   return async (req) => {
     const body = await new Promise<Buffer>((resolve, reject) => {
       readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), arriving);

@@ -1,7 +1,7 @@
 import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TokenringError } from '../../lib/error.js';
-import type { ArrivingBytes } from '../edge/arriving.js';
+import type { ArrivingBody } from '../edge/arriving.js';
 import type { Connection, ConnectionState, OpenConnection } from '../edge/connections.js';
 import type { Counters } from '../edge/counters.js';
 import type { Turns } from '../edge/turns.js';
@@ -63,7 +63,7 @@ export class HttpConnection implements Connection, AnswerSink {
   /** A further request, or a part of it, that came while a plain one is answered. More stays with the system. */
   private waiting: Buffer | undefined;
   /** The memory of `waiting`. */
-  private readonly arriving: ReturnType<ArrivingBytes['begin']> | undefined;
+  private readonly arriving: ArrivingBody | undefined;
   private readonly requests: PipelinedRequest[] = [];
   /** Bytes that had come when node:http last had nothing to answer. */
   private bytesRead = 0;

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TokenringError } from '../../lib/error.js';
-import { countProblem, type Counters } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
 import { BROWSER_HEADERS } from './browser-headers.js';
 import { problemHeaders, withoutTheRest } from './send.js';
 
@@ -31,7 +31,7 @@ export class Health {
   answer(path: HealthPath): HealthAnswer {
     const problem = path === '/healthz' ? undefined : this.unready();
     if (problem === undefined) return path === '/healthz' ? ALIVE : READY;
-    countProblem(this.counters, problem.code);
+    this.counters.countProblem(problem.code);
     const body = JSON.stringify(problem);
     return { status: problem.status, headers: [...BROWSER_HEADERS, ...problemHeaders(problem, body)], body };
   }

@@ -1,5 +1,5 @@
 import type { RequestListener } from 'node:http';
-import { countProblem, type Counters } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
 import { notJoined } from '../edge/server-context.js';
 import type { DecisionHandlers, Handler } from './decisions/handlers.js';
 import { sendProblem } from './send.js';
@@ -40,7 +40,7 @@ export class OnceJoined {
   private gated(handler: Handler): Handler {
     return (req, res) => {
       if (this.hasJoined()) return handler(req, res);
-      countProblem(this.counters, 'unavailable');
+      this.counters.countProblem('unavailable');
       sendProblem(req, res, notJoined());
     };
   }

@@ -14,7 +14,7 @@ import { Connections, DEFAULT_BOUNDS } from '../edge/connections.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
 import { awaitsContinue } from './expect-continue.js';
 import { HttpConnection, type HttpContext } from './connection.js';
-import { countProblem, type Counters } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
 import type { DecisionHandlers } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
 import { PlainHeads } from './plain-head.js';
@@ -92,7 +92,7 @@ export function createPublicServer(
     let code: HttpErrorCode = 'invalid_request';
     if (error.code === 'HPE_HEADER_OVERFLOW') code = 'headers_too_large';
     if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'timeout';
-    countProblem(counters, code);
+    counters.countProblem(code);
     hangUp(
       socket,
       new TokenringError(code, code === 'invalid_request' ? { expected: 'HTTP/1.1', detail: error.message } : {}),
@@ -111,7 +111,7 @@ export function createPublicServer(
     const gateway = gatewayAt(url);
     const problem = hostProblem(req) ?? sites.refusalOf(req, gateway !== undefined);
     if (problem !== undefined) {
-      countProblem(counters, problem.code);
+      counters.countProblem(problem.code);
       sendProblem(req, res, problem);
     } else if (url === '/v1/allow') decisions.allow(req, res);
     else if (url === '/v1/allow/batch') decisions.batch(req, res);
@@ -131,7 +131,7 @@ export function createPublicServer(
     else run('other', turns.isFull() ? refuseOverloaded : api);
   }
   function refuseOverloaded(req: IncomingMessage, res: ServerResponse): void {
-    countProblem(counters, 'overloaded');
+    counters.countProblem('overloaded');
     sendProblem(req, res, new TokenringError('overloaded', { detail: 'too many requests wait for their turn' }));
   }
   const options = optionsOf(timeouts);

@@ -2,7 +2,6 @@ import type { Socket } from 'node:net';
 import { waitingBatchBytes } from '../../limits/heap-bytes.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Connection, OpenConnection } from '../edge/connections.js';
-import { countProblem } from '../edge/counters.js';
 import { notJoined, type ServerContext } from '../edge/server-context.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WriterPool } from '../edge/writer-pool.js';
@@ -66,7 +65,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
     }
 
     function answer(value: Value): void {
-      if (value instanceof TokenringError) countProblem(counters, value.code);
+      if (value instanceof TokenringError) counters.countProblem(value.code);
       else if (!(value instanceof ErrorText)) open.served();
       writeValue((out ??= pool.take()), value, session.protocol);
     }
@@ -200,7 +199,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
           return 'stop';
         case 'broken':
           answer(new ErrorText(`ERR Protocol error: ${read.text}`));
-          countProblem(counters, 'invalid_request');
+          counters.countProblem('invalid_request');
           session.ends = true;
           return 'next';
         case 'refused':
@@ -266,7 +265,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
       input = rest === 0 ? NO_BYTES : from === 0 ? input : joined(NO_BYTES, input.subarray(from));
       const kept = rest + transaction.bytes;
       if (kept > 0 && !held.add(kept)) {
-        countProblem(counters, 'overloaded');
+        counters.countProblem('overloaded');
         socket.destroy();
       }
     }

@@ -2,7 +2,7 @@ import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/decide.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
-import { countDecision, countProblem, type Counters } from '../edge/counters.js';
+import type { Counters } from '../edge/counters.js';
 import { OriginFragments } from '../edge/origin-fragments.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../lib/byte-writer.js';
 import { ErrorText, Named, writeValue, type Protocol, type Value } from './value.js';
@@ -108,10 +108,10 @@ export function createDecisionWriter(counters: Counters): DecisionWriter {
   function writeItem(out: ByteWriter, reply: DecisionReply | ErrorText, item: BatchItem, protocol: Protocol): void {
     if (reply instanceof ErrorText || item.error !== undefined) {
       const error = reply instanceof ErrorText ? reply : item.error!;
-      countProblem(counters, error instanceof TokenringError ? error.code : 'invalid_request');
+      counters.countProblem(error instanceof TokenringError ? error.code : 'invalid_request');
       return writeValue(out, error, protocol);
     }
-    countDecision(counters, item.allowed, item.origin!);
+    counters.countDecision(item.allowed, item.origin!);
     if (reply.kind === 'throttle') writeThrottle(out, reply, item);
     else if (item.limits === undefined && item.extras === undefined) writePlain(out, protocol, item);
     else writeValue(out, protocol === 3 ? namedDecision(item.decision) : listedDecision(item.decision), protocol);

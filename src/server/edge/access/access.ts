@@ -20,13 +20,33 @@ export interface AccessRules {
   readonly tokens: readonly KnownToken[];
 }
 
-export interface Access {
+/** Decides which callers may use which role, by their tokens. */
+export class Access {
+  private rules: AccessRules;
+  private required = new Set<Role>();
+  private areDecisionsGuarded = false;
+  private revisionNumber = 0;
+
+  constructor(initial: AccessRules) {
+    this.rules = initial;
+    this.replace(initial);
+  }
+
   /** Whether decisions need a token. It is a field of its own, as each decision reads it. */
-  guardsDecisions(): boolean;
+  guardsDecisions(): boolean {
+    return this.areDecisionsGuarded;
+  }
+
   /** Changes when the rules are replaced. */
-  revision(): number;
+  revision(): number {
+    return this.revisionNumber;
+  }
+
   /** Returns the name of a token; `undefined` if the node does not know it. */
-  nameOf(token: string): string | undefined;
+  nameOf(token: string): string | undefined {
+    return findToken(this.rules.tokens, token)?.name;
+  }
+
   /**
    * Checks a caller that wants to use this role.
    * @param authorization the header
@@ -34,47 +54,32 @@ export interface Access {
    * @throws TokenringError `forbidden` when no token of the node has the role, or the token shown lacks it;
    * `unauthorized` when the token is missing or unknown
    */
-  admit(authorization: string | undefined, role: Role): string | undefined;
-  /** Replaces the rules, beginning with the next request. */
-  replace(rules: AccessRules): void;
-}
+  admit(authorization: string | undefined, role: Role): string | undefined {
+    if (!this.required.has(role)) return undefined;
+    const able = this.rules.tokens.filter(({ roles }) => allows(roles, role));
+    if (able.length === 0)
+      throw new TokenringError('forbidden', {
+        detail: `no token of the node has the role ${role}; start the node with TOKENRING_ADMIN_TOKEN or TOKENRING_TOKENS`,
+      });
+    const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
+    const shown = text === undefined ? undefined : findToken(this.rules.tokens, text);
+    if (shown === undefined)
+      throw new TokenringError('unauthorized', {
+        field: 'Authorization',
+        expected: `Bearer and a token with the role ${role}`,
+      });
+    if (!allows(shown.roles, role))
+      throw new TokenringError('forbidden', { field: 'Authorization', expected: `a token with the role ${role}` });
+    return shown.name;
+  }
 
-export function createAccess(initial: AccessRules): Access {
-  let rules = initial;
-  let required = new Set<Role>();
-  let guardsDecisions = false;
-  let revision = 0;
-  const access: Access = {
-    guardsDecisions: () => guardsDecisions,
-    revision: () => revision,
-    nameOf: (token) => findToken(rules.tokens, token)?.name,
-    admit(authorization, role) {
-      if (!required.has(role)) return undefined;
-      const able = rules.tokens.filter(({ roles }) => allows(roles, role));
-      if (able.length === 0)
-        throw new TokenringError('forbidden', {
-          detail: `no token of the node has the role ${role}; start the node with TOKENRING_ADMIN_TOKEN or TOKENRING_TOKENS`,
-        });
-      const text = /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
-      const shown = text === undefined ? undefined : findToken(rules.tokens, text);
-      if (shown === undefined)
-        throw new TokenringError('unauthorized', {
-          field: 'Authorization',
-          expected: `Bearer and a token with the role ${role}`,
-        });
-      if (!allows(shown.roles, role))
-        throw new TokenringError('forbidden', { field: 'Authorization', expected: `a token with the role ${role}` });
-      return shown.name;
-    },
-    replace(next) {
-      rules = next;
-      revision += 1;
-      required = new Set<Role>(['admin', ...next.required]);
-      guardsDecisions = required.has('decide');
-    },
-  };
-  access.replace(initial);
-  return access;
+  /** Replaces the rules, beginning with the next request. */
+  replace(next: AccessRules): void {
+    this.rules = next;
+    this.revisionNumber += 1;
+    this.required = new Set<Role>(['admin', ...next.required]);
+    this.areDecisionsGuarded = this.required.has('decide');
+  }
 }
 
 export function digestOf(token: string): Buffer {

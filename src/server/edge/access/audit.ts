@@ -26,36 +26,40 @@ export type Audit = (change: Change) => void;
 /** A change with its time of day, in ms since 1970. */
 type RecordedChange = Change & { readonly atMs: number };
 
-/** The last changes that this node made, in memory. */
-export interface AuditTrail {
-  /** Records a change in the trail and in the audit log. */
-  readonly audit: Audit;
-  /** The last changes, newest first. */
-  recent(): readonly RecordedChange[];
-}
-
 const MAX_CHANGES = 200;
 const MAX_TRAIL_LENGTH = 256 * 1024;
 /** A longer change is kept without its values. */
 const MAX_CHANGE_LENGTH = 16 * 1024;
 
-/** Keeps the last changes for people to look at, bounded in number and length. The audit log keeps all of them. */
-export function createAuditTrail({ log, wallMs }: { log: Audit; wallMs: () => number }): AuditTrail {
-  const texts: string[] = [];
-  let length = 0;
-  return {
-    audit(change) {
-      log(change);
-      const recorded = { atMs: wallMs(), ...change };
-      const whole = JSON.stringify(recorded);
-      const short = { ...recorded, before: undefined, after: undefined };
-      const text = whole.length > MAX_CHANGE_LENGTH ? JSON.stringify(short) : whole;
-      length += text.length;
-      texts.push(text);
-      while (texts.length > MAX_CHANGES || length > MAX_TRAIL_LENGTH) length -= texts.shift()!.length;
-    },
-    recent: () => texts.map((text) => JSON.parse(text) as RecordedChange).reverse(),
-  };
+/**
+ * The last changes that this node made, in memory, for people to look at. They are bounded in number and length. The
+ * audit log keeps all of them.
+ */
+export class AuditTrail {
+  private readonly texts: string[] = [];
+  private length = 0;
+
+  constructor(
+    private readonly log: Audit,
+    private readonly wallMs: () => number,
+  ) {}
+
+  /** Records a change in the trail and in the audit log. */
+  audit(change: Change): void {
+    this.log(change);
+    const recorded = { atMs: this.wallMs(), ...change };
+    const whole = JSON.stringify(recorded);
+    const short = { ...recorded, before: undefined, after: undefined };
+    const text = whole.length > MAX_CHANGE_LENGTH ? JSON.stringify(short) : whole;
+    this.length += text.length;
+    this.texts.push(text);
+    while (this.texts.length > MAX_CHANGES || this.length > MAX_TRAIL_LENGTH) this.length -= this.texts.shift()!.length;
+  }
+
+  /** The last changes, newest first. */
+  recent(): readonly RecordedChange[] {
+    return this.texts.map((text) => JSON.parse(text) as RecordedChange).reverse();
+  }
 }
 
 /** @param token the name of the token that `Access.admit` found */

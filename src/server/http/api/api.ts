@@ -10,7 +10,7 @@ import type { ReadBody } from '../body.js';
 import { BROWSER_HEADERS } from '../browser-headers.js';
 import type { Health } from '../health.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
-import { countProblem, type Counters } from '../../edge/counters.js';
+import type { Counters } from '../../edge/counters.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
 import type { ErrorLog } from '../../edge/server-context.js';
 import type { Turns } from '../../edge/turns.js';
@@ -207,7 +207,7 @@ export class Api {
     const problem = asProblem(error);
     if (problem.status === 500)
       this.parts.log.error({ err: error, method: req.method, route: routeOf(req) }, 'a request failed');
-    countProblem(this.parts.counters, problem.code);
+    this.parts.counters.countProblem(problem.code);
     sendProblem(req, res, problem);
   }
 }

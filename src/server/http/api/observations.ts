@@ -12,7 +12,7 @@ import {
   type Ranking,
   type Span,
 } from '../../../limits/top-clients.js';
-import { countReported, type Counters } from '../../edge/counters.js';
+import type { Counters } from '../../edge/counters.js';
 import type { Turns } from '../../edge/turns.js';
 import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';
@@ -84,7 +84,7 @@ export class ObservationEndpoints {
   readonly denials: RequestHandler = async (req, res) => {
     const { denied, clients } = readReport(await this.parts.readBody(req));
     this.admit(denied);
-    countReported(this.parts.counters, denied);
+    this.parts.counters.countReported(denied);
     const { default: standard, policies } = this.parts.activePolicies.set();
     const named = clients.map((one) => ({ ...one, policy: one.policy === true ? (standard ?? '') : one.policy }));
     // A policy may have been deleted meanwhile, and no report makes one up.

@@ -1,7 +1,7 @@
 import { asciiJson } from '../../../lib/ascii-json.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../../lib/byte-writer.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
-import { countDecision, countProblem, type Counters } from '../../edge/counters.js';
+import type { Counters } from '../../edge/counters.js';
 import { OriginFragments } from '../../edge/origin-fragments.js';
 import { WriterPool } from '../../edge/writer-pool.js';
 
@@ -52,7 +52,7 @@ export class AnswerWriter {
 
   /** Writes a decision, and counts it. */
   one(item: BatchItem): AnswerBytes {
-    countDecision(this.counters, item.allowed, item.origin!);
+    this.counters.countDecision(item.allowed, item.origin!);
     const out = this.pool.take();
     this.writeDecision(out, item);
     out.fragment(CLOSE);
@@ -61,7 +61,7 @@ export class AnswerWriter {
 
   /** Writes a decision as a gateway shows it to its caller, without anything about the cluster, and counts it. */
   figures(item: BatchItem): AnswerBytes {
-    countDecision(this.counters, item.allowed, item.origin!);
+    this.counters.countDecision(item.allowed, item.origin!);
     const out = this.pool.take();
     this.writeFigures(out, item);
     out.fragment(CLOSE);
@@ -88,10 +88,10 @@ export class AnswerWriter {
 
   private writeItem(out: ByteWriter, item: BatchItem): void {
     if (item.error === undefined) {
-      countDecision(this.counters, item.allowed, item.origin!);
+      this.counters.countDecision(item.allowed, item.origin!);
       this.writeDecision(out, item);
     } else {
-      countProblem(this.counters, item.error.code);
+      this.counters.countProblem(item.error.code);
       writeText(out, `{"error":${asciiJson(item.error)}`);
     }
     out.fragment(CLOSE_ITEM);
