@@ -27,7 +27,8 @@ interface Lane<Item> {
  * The queue never drops an item that it has accepted. A failed batch ends like any other: its user has the items, and
  * decides whether to complete them, or to add them again, perhaps for another destination.
  *
- * The SDK sends its questions by it: two batches to a node at once, each of at most 1,000 questions and 1 MiB.
+ * The SDK sends its questions by it, and a node sends forwards, copies that a decision waits for, and requests for leases.
+ * The replicator's outbox is another thing: it sends each client once in an interval, as it is by then.
  */
 export class BatchingQueue<Item> {
   private readonly lanes = new Map<string, Lane<Item>>();
@@ -123,9 +124,9 @@ export class BatchingQueue<Item> {
     }
   }
 
-  /** Yields all batches under way. The caller may end them meanwhile. */
-  *inFlight(): Generator<Batch<Item>, void, undefined> {
-    for (const { inFlight } of this.lanes.values()) yield* inFlight;
+  /** The batches under way to a destination. The caller may end them while it reads the list. */
+  inFlightTo(to: string): readonly Batch<Item>[] {
+    return this.lanes.get(to)?.inFlight ?? [];
   }
 
   /** Yields the destinations to which items are under way, or for which they wait. */

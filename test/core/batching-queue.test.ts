@@ -128,7 +128,8 @@ describe('a queue that sends in batches', () => {
     await addInTurns('1', '2', '3', '4', '5');
     expect(queue.withdraw('a', (item) => item !== '4')).to.deep.equal(['3', '5']);
     expect(queue.withdraw('b')).to.deep.equal([]);
-    expect([...queue.inFlight()]).to.deep.equal(sent);
+    expect(queue.inFlightTo('a')).to.deep.equal(sent);
+    expect(queue.inFlightTo('b')).to.deep.equal([]);
     expect(queue.clear()).to.deep.equal(['1', '2', '4']);
     expect(queue.size()).to.equal(0);
     expect(queue.end(sent[0]!)).to.equal(false);

@@ -216,7 +216,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'loses a check that its owner sent back',
     caughtBy: 'answered',
     seed: 10,
-    world: patched({ file: 'node/decide/forwarder.ts', find: 'this.parked.add(item);', replace: 'void item;' }),
+    world: patched({ file: 'node/decide/forwarder.ts', find: 'this.parked.add(forward);', replace: 'void forward;' }),
   },
   {
     name: 'decides by its fallback where too many checks wait for the owner',
@@ -224,8 +224,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'node/decide/forwarder.ts',
-      find: 'return complete(item, OVERLOADED);',
-      replace: 'return complete(item, UNAVAILABLE);',
+      find: 'return complete(forward, OVERLOADED);',
+      replace: 'return complete(forward, UNAVAILABLE);',
     }),
   },
   {
@@ -234,9 +234,9 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 6,
     theme: 'calm',
     world: patched({
-      file: 'node/decide/forwarder.ts',
-      find: 'return complete(item, OVERLOADED);',
-      replace: 'complete(item, OVERLOADED);',
+      file: 'lib/batching-queue.ts',
+      find: 'if (lane.waiting.length >= this.maxWaiting) return false;',
+      replace: 'if (lane.waiting.length >= this.maxWaiting) return lane.waiting.push(item) < 0;',
     }),
   },
   {
@@ -245,9 +245,9 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 6,
     theme: 'calm',
     world: patched({
-      file: 'node/decide/forwarder.ts',
-      find: 'queue.items.length >= this.maxQueued',
-      replace: 'queue.items.length + 1 >= this.maxQueued',
+      file: 'lib/batching-queue.ts',
+      find: 'lane.waiting.length >= this.maxWaiting',
+      replace: 'lane.waiting.length + 1 >= this.maxWaiting',
     }),
   },
   {

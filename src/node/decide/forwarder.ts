@@ -3,6 +3,7 @@ import type { NodeId } from '../../limits/ring/ring.js';
 import type { Membership } from '../../membership/membership.js';
 import type { CheckResult, DecidedByPeer, PeerMessage } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
+import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import type { Router } from '../../membership/route.js';
 
@@ -36,34 +37,15 @@ export interface ForwardSink {
   forwarded(item: BatchItem, end: Forwarded): void;
 }
 
-interface Item {
+/** A check on its way to another node. */
+interface Forward {
   readonly item: BatchItem;
   readonly giveUpAtMs: number;
   readonly sink: ForwardSink;
 }
 
-function complete({ item, sink }: Item, end: Forwarded): void {
+function complete({ item, sink }: Forward, end: Forwarded): void {
   sink.forwarded(item, end);
-}
-
-interface Batch {
-  readonly id: string;
-  readonly items: readonly Item[];
-  readonly sentAtMs: number;
-  resent: boolean;
-  completed: boolean;
-}
-
-/**
- * The way to one peer. Checks that wait for a replica's acknowledgement have a way of their own, so they hold up no
- * others.
- */
-interface PeerQueue {
-  readonly to: NodeId;
-  items: Item[];
-  readonly inFlight: Set<Batch>;
-  /** Whether the queue is sent once all that has arrived was read. */
-  sendsSoon: boolean;
 }
 
 /**
@@ -74,10 +56,12 @@ interface PeerQueue {
  * acting owner. A peer that is only slow keeps them, because another node could admit them a second time.
  */
 export class Forwarder {
-  private readonly queues = { plain: new Map<NodeId, PeerQueue>(), replicated: new Map<NodeId, PeerQueue>() };
+  private readonly plain: BatchingQueue<Forward>;
+  /** Checks that wait for a replica's acknowledgement have a way of their own, so they hold up no others. */
+  private readonly replicated: BatchingQueue<Forward>;
   /** Checks that no node takes at the moment. */
-  private readonly parked = new Set<Item>();
-  private readonly maxQueued: number;
+  private readonly parked = new Set<Forward>();
+  private readonly batchIds = new WeakMap<Batch<Forward>, string>();
   private batches = 0;
   private stopChecking: (() => void) | undefined;
 
@@ -89,10 +73,12 @@ export class Forwarder {
       readonly ask: Ask;
       readonly router: Pick<Router, 'deciderOf'>;
       readonly giveUpAfterMs: number;
+      /** Checks that wait for one peer. A check beyond is answered as overload. */
       readonly maxQueued?: number | undefined;
     },
   ) {
-    this.maxQueued = parts.maxQueued ?? MAX_QUEUE;
+    this.plain = this.createQueue();
+    this.replicated = this.createQueue();
   }
 
   /** @param nowMs the present reading of the clock */
@@ -102,71 +88,46 @@ export class Forwarder {
 
   /** Checks in flight or waiting, for the metrics. */
   waiting(): number {
-    let waiting = this.parked.size;
-    for (const { items, inFlight } of this.allQueues()) {
-      waiting += items.length;
-      for (const batch of inFlight) waiting += batch.items.length;
-    }
-    return waiting;
+    return this.parked.size + this.plain.size() + this.replicated.size();
   }
 
   close(): void {
     this.stopChecking?.();
-    const items = [...this.parked];
-    for (const queue of this.allQueues()) {
-      for (const batch of queue.inFlight) items.push(...batch.items);
-      items.push(...queue.items);
-    }
+    const all = [...this.parked, ...this.plain.clear(), ...this.replicated.clear()];
     this.parked.clear();
-    for (const byPeer of Object.values(this.queues)) byPeer.clear();
-    for (const item of items) complete(item, UNAVAILABLE);
+    for (const forward of all) complete(forward, UNAVAILABLE);
   }
 
-  private allQueues(): PeerQueue[] {
-    return [...this.queues.plain.values(), ...this.queues.replicated.values()];
-  }
-
-  private enqueue(item: Item, to: NodeId): void {
-    const { timers } = this.parts;
-    const byPeer = item.item.params.replicated ? this.queues.replicated : this.queues.plain;
-    let queue = byPeer.get(to);
-    if (queue === undefined) byPeer.set(to, (queue = { to, items: [], inFlight: new Set(), sendsSoon: false }));
-    if (queue.items.length >= this.maxQueued) return complete(item, OVERLOADED);
-    queue.items.push(item);
-    this.stopChecking ??= timers.every(CHECK_INTERVAL_MS, () => this.checkWaits());
-    if (queue.sendsSoon) return;
-    const waiting = queue;
-    waiting.sendsSoon = true;
-    timers.soon(() => {
-      waiting.sendsSoon = false;
-      this.sendNext(waiting);
+  private createQueue(): BatchingQueue<Forward> {
+    const { clock, timers, maxQueued = MAX_QUEUE } = this.parts;
+    const send = (batch: Batch<Forward>): void => this.send(queue, batch);
+    const queue: BatchingQueue<Forward> = new BatchingQueue({
+      clock,
+      timers,
+      send,
+      maxInFlight: MAX_IN_FLIGHT,
+      maxItems: MAX_BATCH,
+      maxWaiting: maxQueued,
     });
+    return queue;
   }
 
-  private sendNext(queue: PeerQueue): void {
-    const { membership, clock } = this.parts;
-    while (queue.items.length > 0 && queue.inFlight.size < MAX_IN_FLIGHT) {
-      const items = queue.items.length <= MAX_BATCH ? queue.items : queue.items.slice(0, MAX_BATCH);
-      queue.items = queue.items.length <= MAX_BATCH ? [] : queue.items.slice(MAX_BATCH);
-      const { id, incarnation } = membership.self();
-      const batchId = `${id} ${incarnation} ${++this.batches}`;
-      const batch: Batch = { id: batchId, items, sentAtMs: clock.nowMs(), resent: false, completed: false };
-      queue.inFlight.add(batch);
-      this.send(queue, batch);
-    }
+  private enqueue(forward: Forward, to: NodeId): void {
+    const queue = forward.item.params.replicated ? this.replicated : this.plain;
+    if (!queue.add(to, forward)) return complete(forward, OVERLOADED);
+    this.stopChecking ??= this.parts.timers.every(CHECK_INTERVAL_MS, () => this.checkWaits());
   }
 
-  private send(queue: PeerQueue, batch: Batch): void {
+  private send(queue: BatchingQueue<Forward>, batch: Batch<Forward>): void {
     const { membership, ask, giveUpAfterMs } = this.parts;
-    const refused = membership.refusedIds();
     const checks = batch.items.map(({ item }) => item.check);
-    const message: PeerMessage = { kind: 'decide', batchId: batch.id, refused, checks };
-    void ask(queue.to, message, giveUpAfterMs).then((asked) => {
-      if (batch.completed) return;
+    const batchId = this.idOf(batch);
+    const message: PeerMessage = { kind: 'decide', batchId, refused: membership.refusedIds(), checks };
+    void ask(batch.to, message, giveUpAfterMs).then((asked) => {
       if (asked.kind === 'answer' && asked.body.kind === 'decided') {
         this.completeBatch(queue, batch, asked.body.results);
-      } else if (asked.kind === 'broken' && !batch.resent) {
-        batch.resent = true;
+      } else if (asked.kind === 'broken' && !batch.wasOverdue && queue.inFlightTo(batch.to).includes(batch)) {
+        batch.wasOverdue = true;
         this.send(queue, batch);
       } else {
         this.completeBatch(queue, batch, []);
@@ -174,71 +135,71 @@ export class Forwarder {
     });
   }
 
-  /** Checks without a result go to the node that decides them now. */
-  private completeBatch(queue: PeerQueue, batch: Batch, results: readonly CheckResult[]): void {
-    batch.completed = true;
-    queue.inFlight.delete(batch);
-    batch.items.forEach((item, i) => {
-      const result = results[i] ?? null;
-      if (result === null) this.reroute(item, queue.to);
-      else if (result === 'overloaded') complete(item, OVERLOADED);
-      else complete(item, { kind: 'decided', by: queue.to, result });
-    });
-    this.sendNext(queue);
+  /** A batch keeps its id when it is sent again, also if this node has begun its next incarnation. */
+  private idOf(batch: Batch<Forward>): string {
+    let batchId = this.batchIds.get(batch);
+    if (batchId === undefined) {
+      const { id, incarnation } = this.parts.membership.self();
+      this.batchIds.set(batch, (batchId = `${id} ${incarnation} ${++this.batches}`));
+    }
+    return batchId;
   }
 
-  private reroute(item: Item, notTo: NodeId): void {
-    const to = this.parts.router.deciderOf(item.item);
-    if (to === this.parts.membership.self().id) complete(item, MINE);
+  /** Ends a batch, once. Checks without a result go to the node that decides them now. */
+  private completeBatch(queue: BatchingQueue<Forward>, batch: Batch<Forward>, results: readonly CheckResult[]): void {
+    if (!queue.end(batch)) return;
+    const { items, to } = batch;
+    items.forEach((forward, i) => {
+      const result = results[i] ?? null;
+      if (result === null) this.reroute(forward, to);
+      else if (result === 'overloaded') complete(forward, OVERLOADED);
+      else complete(forward, { kind: 'decided', by: to, result });
+    });
+  }
+
+  private reroute(forward: Forward, notTo: NodeId): void {
+    const to = this.parts.router.deciderOf(forward.item);
+    if (to === this.parts.membership.self().id) complete(forward, MINE);
     // Both nodes name the other, or none decides. They will agree in a moment.
-    else if (to === undefined || to === notTo) this.parked.add(item);
-    else this.enqueue(item, to);
+    else if (to === undefined || to === notTo) this.parked.add(forward);
+    else this.enqueue(forward, to);
   }
 
   private checkWaits(): void {
-    const { membership, clock } = this.parts;
-    const nowMs = clock.nowMs();
+    const nowMs = this.parts.clock.nowMs();
     this.checkParked(nowMs);
-    for (const queue of this.allQueues()) this.checkQueue(queue, nowMs);
-    for (const byPeer of Object.values(this.queues)) {
-      for (const [to, { inFlight, items }] of byPeer) {
-        if (membership.stateOf(to) === undefined && inFlight.size === 0 && items.length === 0) byPeer.delete(to);
-      }
-    }
+    this.checkQueue(this.plain, nowMs);
+    this.checkQueue(this.replicated, nowMs);
     if (this.waiting() > 0) return;
     this.stopChecking?.();
     this.stopChecking = undefined;
   }
 
   private checkParked(nowMs: number): void {
-    for (const item of [...this.parked]) {
-      const to = this.parts.router.deciderOf(item.item);
-      if (to === undefined && nowMs < item.giveUpAtMs) continue;
-      this.parked.delete(item);
-      if (to === this.parts.membership.self().id) complete(item, MINE);
-      else if (to === undefined || nowMs >= item.giveUpAtMs) complete(item, UNAVAILABLE);
-      else this.enqueue(item, to);
+    for (const forward of [...this.parked]) {
+      const to = this.parts.router.deciderOf(forward.item);
+      if (to === undefined && nowMs < forward.giveUpAtMs) continue;
+      this.parked.delete(forward);
+      if (to === this.parts.membership.self().id) complete(forward, MINE);
+      else if (to === undefined || nowMs >= forward.giveUpAtMs) complete(forward, UNAVAILABLE);
+      else this.enqueue(forward, to);
     }
   }
 
-  private checkQueue(queue: PeerQueue, nowMs: number): void {
-    const { to, items, inFlight } = queue;
-    if (inFlight.size === 0 && items.length === 0) return;
-    if (this.parts.membership.isDown(to)) {
-      queue.items = [];
-      for (const batch of inFlight) this.completeBatch(queue, batch, []);
-      for (const item of items) this.reroute(item, to);
-      return;
-    }
-    for (const batch of inFlight) {
-      if (nowMs >= batch.items[0]!.giveUpAtMs) this.completeBatch(queue, batch, []);
-      else if (!batch.resent && nowMs - batch.sentAtMs >= RESEND_AFTER_MS) {
-        batch.resent = true;
-        this.send(queue, batch);
+  private checkQueue(queue: BatchingQueue<Forward>, nowMs: number): void {
+    const { membership } = this.parts;
+    const isLate = ({ giveUpAtMs }: Forward): boolean => nowMs >= giveUpAtMs;
+    for (const to of [...queue.destinations()]) {
+      const isDown = membership.isDown(to);
+      const waiting = queue.withdraw(to, isDown ? undefined : isLate);
+      for (const batch of queue.inFlightTo(to)) {
+        if (isDown || isLate(batch.items[0]!)) this.completeBatch(queue, batch, []);
+      }
+      for (const forward of waiting) {
+        if (isDown) this.reroute(forward, to);
+        else complete(forward, UNAVAILABLE);
       }
     }
-    const late = queue.items.filter((item) => nowMs >= item.giveUpAtMs);
-    if (late.length > 0) queue.items = queue.items.filter((item) => nowMs < item.giveUpAtMs);
-    for (const item of late) complete(item, UNAVAILABLE);
+    for (const batch of queue.overdue(RESEND_AFTER_MS)) this.send(queue, batch);
   }
 }

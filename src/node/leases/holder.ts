@@ -4,6 +4,7 @@ import type { NodeId } from '../../limits/ring/ring.js';
 import { MAX_LIMIT, sameRules, type Rule } from '../../limits/bucket/rule.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
+import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import { HotClients } from './hot-clients.js';
 import type { Router } from '../../membership/route.js';
@@ -54,18 +55,18 @@ interface Leased {
   refusedAtMs: number;
 }
 
-interface Outgoing {
-  readonly requests: Leased[];
-  readonly tokens: number[];
-  readonly returns: LeaseReturn[];
-}
+/** A part of a message to an owner. */
+type Outgoing =
+  | { readonly kind: 'request'; readonly leased: Leased; readonly tokens: number }
+  | { readonly kind: 'return'; readonly back: LeaseReturn };
 
 /** The holder's side of leases: with leased tokens, it decides for clients of other owners. */
 export class LeaseHolder {
   private readonly leased = new Map<string, Leased>();
   private readonly hotClients = new HotClients(HOT_MS);
-  private readonly outgoing = new Map<NodeId, Outgoing>();
-  private flushesSoon = false;
+  /** Requests go out at once; returns of spent leases wait for the next message to their owner. */
+  private readonly queue: BatchingQueue<Outgoing>;
+  private readonly unanswered = new Set<Promise<void>>();
   private released = false;
   private stopChecking: (() => void) | undefined;
 
@@ -81,7 +82,10 @@ export class LeaseHolder {
       /** After so many forwards of one client within 250 ms, the holder asks for a lease: 1 to 255. */
       readonly leaseAfter: number;
     },
-  ) {}
+  ) {
+    const { clock, timers } = parts;
+    this.queue = new BatchingQueue({ clock, timers, send: (batch) => this.send(batch) });
+  }
 
   /** Decides with leased tokens, if there are enough for this check. */
   spend(check: Check, nowMs: number): Decision | undefined {
@@ -124,7 +128,8 @@ export class LeaseHolder {
     this.released = true;
     for (const one of this.leased.values()) this.drop(one, () => true);
     this.leased.clear();
-    await Promise.all([...this.outgoing.keys()].map((owner) => this.flush(owner)));
+    for (const owner of [...this.queue.destinations()]) this.queue.flush(owner);
+    await Promise.all(this.unanswered);
   }
 
   /** Clients with leases on this node, once for each scope. */
@@ -136,41 +141,39 @@ export class LeaseHolder {
     this.stopChecking?.();
   }
 
-  private outgoingTo(owner: NodeId): Outgoing {
-    let out = this.outgoing.get(owner);
-    if (out === undefined) this.outgoing.set(owner, (out = { requests: [], tokens: [], returns: [] }));
-    return out;
-  }
-
   private request(one: Leased, tokensPerMs: number): void {
     const { router, self } = this.parts;
     const owner = router.deciderOf(one.clientId);
     if (owner === undefined || owner === self) return;
     one.asking = true;
-    const out = this.outgoingTo(owner);
-    out.requests.push(one);
-    out.tokens.push(Math.min(MAX_LIMIT, Math.max(1, Math.ceil(tokensPerMs * LEASE_MS * RESERVE))));
-    this.flushSoon();
+    const tokens = Math.min(MAX_LIMIT, Math.max(1, Math.ceil(tokensPerMs * LEASE_MS * RESERVE)));
+    this.queue.add(owner, { kind: 'request', leased: one, tokens });
   }
 
-  private flushSoon(): void {
-    if (this.flushesSoon) return;
-    this.flushesSoon = true;
-    this.parts.timers.soon(() => {
-      this.flushesSoon = false;
-      for (const owner of [...this.outgoing.keys()]) void this.flush(owner);
-    });
+  private send(batch: Batch<Outgoing>): void {
+    // The next message need not wait for the answer.
+    this.queue.end(batch);
+    const answered = this.ask(batch).then(() => void this.unanswered.delete(answered));
+    this.unanswered.add(answered);
   }
 
-  private async flush(owner: NodeId): Promise<void> {
+  private async ask({ to: owner, items }: Batch<Outgoing>): Promise<void> {
     const { clock, ask } = this.parts;
-    const { requests: clients, tokens, returns } = this.outgoingTo(owner);
-    this.outgoing.delete(owner);
-    const requests = clients.map(({ clientId, rules }, i): LeaseRequest => ({ clientId, rules, tokens: tokens[i]! }));
+    const asking: Leased[] = [];
+    const requests: LeaseRequest[] = [];
+    const returns: LeaseReturn[] = [];
+    for (const out of items) {
+      if (out.kind === 'return') returns.push(out.back);
+      else {
+        const { clientId, rules } = out.leased;
+        asking.push(out.leased);
+        requests.push({ clientId, rules, tokens: out.tokens });
+      }
+    }
     const askedAtMs = clock.nowMs();
     const asked = await ask(owner, { kind: 'lease', requests, returns }, ANSWERED_MS);
     const grants = asked.kind === 'answer' && asked.body.kind === 'leased' ? asked.body.grants : [];
-    clients.forEach((one, i) => this.take(one, grants[i] ?? undefined, owner, askedAtMs));
+    asking.forEach((one, i) => this.take(one, grants[i] ?? undefined, owner, askedAtMs));
   }
 
   private take(one: Leased, grant: LeaseGrant | undefined, owner: NodeId, askedAtMs: number): void {
@@ -183,8 +186,7 @@ export class LeaseHolder {
     const { id, tokens, verdict } = grant;
     // The client may have been reset meanwhile, and be leased anew.
     if (isOver || this.leased.get(one.key) !== one) {
-      this.outgoingTo(owner).returns.push({ clientId: one.clientId, id, unspent: tokens });
-      this.flushSoon();
+      this.queue.add(owner, { kind: 'return', back: { clientId: one.clientId, id, unspent: tokens } });
       return;
     }
     one.held.push({
@@ -213,7 +215,7 @@ export class LeaseHolder {
     for (const { id, owner, left } of over) {
       const back = { clientId: one.clientId, id, unspent: left };
       if (now === self) giveBack(back);
-      else this.outgoingTo(now ?? owner).returns.push(back);
+      else this.queue.addLazily(now ?? owner, { kind: 'return', back });
     }
   }
 
@@ -223,12 +225,13 @@ export class LeaseHolder {
       this.drop(one, ({ endsAtMs }) => endsAtMs <= nowMs);
       if (one.held.length === 0 && !one.asking && nowMs - one.refusedAtMs >= REFUSED_MS) this.leased.delete(one.key);
     }
-    for (const [owner, { returns, requests }] of this.outgoing) {
-      if (requests.length === 0 && returns.some(({ unspent }) => unspent > 0)) void this.flush(owner);
+    for (const owner of [...this.queue.destinations()]) {
+      const waiting = this.queue.waitingFor(owner);
+      if (waiting.some((out) => out.kind === 'return' && out.back.unspent > 0)) this.queue.flush(owner);
       // The owner learns of spent leases by their end, if no other message goes to it.
-      else if (requests.length === 0 && this.leased.size === 0) this.outgoing.delete(owner);
+      else if (this.leased.size === 0) this.queue.withdraw(owner);
     }
-    if (this.leased.size > 0 || this.outgoing.size > 0) return;
+    if (this.leased.size > 0 || this.queue.size() > 0) return;
     this.stopChecking?.();
     this.stopChecking = undefined;
   }
