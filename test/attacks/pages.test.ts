@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { SERVER_CORE } from '../bench/machine.js';
-import { freshDist } from '../support/dist.js';
+import { bundledDist } from '../support/dist.js';
 import { startAskedRing, type AskedRing } from './asked-ring.js';
 import { attacksOn, startAttack } from './attackers.js';
 
@@ -8,7 +8,7 @@ describe('a node that many connections ask for anything but decisions', function
   this.timeout(60_000);
   let ring: AskedRing;
   before(async () => {
-    ring = await startAskedRing(SERVER_CORE, freshDist());
+    ring = await startAskedRing(SERVER_CORE, bundledDist());
   });
   after(() => ring.stop());
 

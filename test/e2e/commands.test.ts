@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { flag, SETTINGS, variable } from '../../src/app/settings/setting-table.js';
 import { VERSION } from '../../src/lib/version.js';
-import { freshDist } from '../support/dist.js';
+import { bundledDist, freshDist } from '../support/dist.js';
 import { eventually } from '../support/eventually.js';
 import { liveNode, newClient } from '../support/http.js';
 import { killAll, tokenring, type Ended } from './processes.js';
@@ -244,7 +244,7 @@ describe('the commands of tokenring', function () {
 
     it('prints at most ten plain lines on a terminal', async function () {
       need(this, 'script');
-      const command = `${process.execPath} ${join(freshDist(), 'cli.js')} cluster --port 21080 --policies none`;
+      const command = `${process.execPath} ${join(bundledDist(), 'cli.js')} cluster --port 21080 --policies none`;
       const terminal = spawn('script', ['-qec', command, '/dev/null'], {
         stdio: ['ignore', 'pipe', 'inherit'],
         env: PLAIN,

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freshDist } from '../support/dist.js';
+import { bundledDist } from '../support/dist.js';
 import { isDoubtful, runJudged } from '../faults/row.js';
 import { ROWS } from '../faults/rows.js';
 import { remarks, line } from '../faults/table.js';
@@ -37,7 +37,7 @@ describe('a cluster of real processes under load keeps its promises through', ()
       this.timeout(70_000 * TRIES);
       const why = row.needs.map(missingTool).find((reason) => reason !== undefined);
       if (why !== undefined) pending(this, why);
-      const options = { nodes: 3, pace: PACE, dist: freshDist(), settings: [], seed: Date.now() % 1_000_000, folder };
+      const options = { nodes: 3, pace: PACE, dist: bundledDist(), settings: [], seed: Date.now() % 1_000_000, folder };
       try {
         const result = await runJudged(row, options, TRIES);
         if (missed(result).length === 0) return;

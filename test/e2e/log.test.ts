@@ -4,7 +4,7 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, stat
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freshDist } from '../support/dist.js';
+import { bundledDist } from '../support/dist.js';
 import { freePorts } from '../support/ports.js';
 import { need } from '../support/programs.js';
 
@@ -24,7 +24,7 @@ const nodes: Node[] = [];
 
 function program(port: number, ...flags: string[]): string[] {
   const args = ['serve', '--port', String(port), '--peer-port', '0', '--policies', 'none', '--admin-token', TOKEN];
-  return [join(freshDist(), 'cli.js'), ...args, ...flags];
+  return [join(bundledDist(), 'cli.js'), ...args, ...flags];
 }
 
 /** A node whose standard output is this descriptor, ready. */

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
-import { freshDist } from '../support/dist.js';
+import { bundledDist } from '../support/dist.js';
 
 export interface Ended {
   /** The exit code, or the signal that ended it. */
@@ -38,7 +38,7 @@ export function killAll(): void {
 
 /** The built command as a process of its own, with nothing of this one's `TOKENRING_` environment. */
 export function tokenring(args: readonly string[], env: Environment = {}, place: Place = {}): Program {
-  return start([join(freshDist(), 'cli.js'), ...args], env, place);
+  return start([join(bundledDist(), 'cli.js'), ...args], env, place);
 }
 
 /** Node, by default in this package's folder: there `tokenring` is this package for it. */

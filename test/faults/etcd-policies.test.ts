@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import { freshDist } from '../support/dist.js';
+import { bundledDist } from '../support/dist.js';
 import { createCluster, type Cluster } from './cluster.js';
 import { startEtcdOn, type EtcdOnHosts } from './etcd-hosts.js';
 import { createNamespaces, type CuttableNetwork } from './namespaces.js';
@@ -58,7 +58,7 @@ describe(`policies of five real nodes and an etcd of three that are cut`, functi
     await etcd.elected();
     const where = ['--discovery', 'etcd', '--etcd-endpoints', etcd.endpoints, '--etcd-lease-ms', '2000'];
     const settings = [...SETTINGS, ...where];
-    cluster = createCluster({ network, dist: freshDist(), settings, env: () => ({}), folder });
+    cluster = createCluster({ network, dist: bundledDist(), settings, env: () => ({}), folder });
     await Promise.all(Array.from({ length: NODES }, (_, i) => cluster.start(i).ready));
   });
   after(async () => {
