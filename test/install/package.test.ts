@@ -19,7 +19,7 @@ describe('the published packages', function () {
   const BUILT = /^dist\/(?:esm|cjs)\/(?:[\w-]+\/)*[\w-]+\.(?:d\.ts|js)$/;
 
   it('hold the program, its types, its docs, and nothing else, in less than 1 MB', async () => {
-    const { files, size } = await pack('tokenring', '--dry-run');
+    const { files, size } = await pack('tokenring');
     const others = files.map(({ path }) => path).filter((path) => !BUILT.test(path));
     expect(others.filter((path) => !PAGE.test(path)).toSorted()).to.deep.equal([
       'CHANGELOG.md',
@@ -41,7 +41,7 @@ describe('the published packages', function () {
   });
 
   it('declare only what their entries lead to', async () => {
-    const { files } = await pack('tokenring', '--dry-run');
+    const { files } = await pack('tokenring');
     const declarations = files.map(({ path }) => path).filter((path) => /\.d\.c?ts$/.test(path));
     const { exports } = read('package.json') as { exports: object };
     const entries = [...JSON.stringify(exports).matchAll(/\.\/dist\/esm\/([\w/]+)\.d\.ts/g)].map((match) => match[1]!);
@@ -68,7 +68,7 @@ describe('the published packages', function () {
   });
 
   it('hold of the client what it imports, and nothing else', async () => {
-    const { files } = await pack('@tokenring/client', '--dry-run');
+    const { files } = await pack('@tokenring/client');
     const paths = files.map(({ path }) => path);
     expect(paths.filter((path) => !BUILT.test(path)).toSorted()).to.deep.equal([
       'LICENSE',
@@ -81,7 +81,7 @@ describe('the published packages', function () {
   });
 
   it('name no source map, as there is none', async () => {
-    const { files } = await pack('tokenring', '--dry-run');
+    const { files } = await pack('tokenring');
     for (const { path } of files.filter((one) => /\.[cm]?[jt]s$/.test(one.path)))
       expect(readFileSync(path, 'utf8'), path).not.to.match(/^\/\/# sourceMappingURL/m);
   });

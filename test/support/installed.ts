@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -31,11 +31,24 @@ interface Packed {
   readonly files: readonly PackedFile[];
 }
 
-export async function pack(name: keyof typeof FOLDERS, ...flags: string[]): Promise<Packed> {
+/** What was packed, and where: one archive of each package is enough for all tests of a process. */
+const archives = new Map<string, Promise<Packed & { readonly path: string }>>();
+const PACKED_TO = join(tmpdir(), `packed-${process.pid}`);
+process.on('exit', () => rmSync(PACKED_TO, { recursive: true, force: true }));
+
+export function pack(name: keyof typeof FOLDERS): Promise<Packed & { readonly path: string }> {
+  const packing = archives.get(name) ?? packNow(name);
+  archives.set(name, packing);
+  return packing;
+}
+
+async function packNow(name: keyof typeof FOLDERS): Promise<Packed & { readonly path: string }> {
   freshDist();
-  const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', ...flags], { cwd: FOLDERS[name] });
+  mkdirSync(PACKED_TO, { recursive: true });
+  const args = ['pack', '--json', '--ignore-scripts', `--pack-destination=${PACKED_TO}`];
+  const { stdout } = await run('npm', args, { cwd: FOLDERS[name] });
   const [packed] = JSON.parse(stdout) as [Packed];
-  return packed;
+  return { ...packed, path: join(PACKED_TO, packed.filename) };
 }
 
 /**
@@ -45,9 +58,9 @@ export async function pack(name: keyof typeof FOLDERS, ...flags: string[]): Prom
 export async function install(name: keyof typeof FOLDERS, ...others: string[]): Promise<Installed | { why: string }> {
   const folder = mkdtempSync(join(tmpdir(), 'installed-'));
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
-  const { filename } = await pack(name, `--pack-destination=${folder}`);
+  const { path } = await pack(name);
   writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
-  const why = await add(folder, `./${filename}`, ...others);
+  const why = await add(folder, path, ...others);
   if (why === undefined) return { folder, remove };
   remove();
   return { why };
