@@ -5,7 +5,7 @@ import { PATIENCE_MS } from './patience.js';
 import { THEMES } from './scenario.js';
 import { simulate } from './simulate.js';
 
-const SEEDS_A_THEME = 40;
+const SEEDS_A_THEME = 20;
 
 describe('the cluster in virtual time, its members in etcd,', function () {
   this.timeout(PATIENCE_MS);

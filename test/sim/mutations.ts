@@ -72,14 +72,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'does not notice that it was away',
     caughtBy: 'admission',
-    seed: 7,
+    seed: 27,
     theme: 'freeze',
     world: () => Promise.resolve({ clockStopsInFreeze: true }),
   },
   {
     name: 'says that it has not acted for a node that paused',
     caughtBy: 'admission',
-    seed: 7,
+    seed: 37,
     theme: 'freeze',
     world: patched({
       file: 'node/peer-handler.ts',
@@ -113,7 +113,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'leaves without handing over',
     caughtBy: 'truth',
-    seed: 9,
+    seed: 34,
     theme: 'planned',
     world: wired(
       (deps) => deps,
@@ -161,7 +161,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'has the only copy of a bucket on the machine of its owner',
     caughtBy: 'admission',
-    seed: 11,
+    seed: 85,
     theme: 'crash',
     world: patched({
       file: 'limits/ring/ring.ts',
@@ -193,7 +193,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'keeps to itself what it admitted as a stand-in',
     caughtBy: 'copies',
-    seed: 16,
+    seed: 32,
     theme: 'partition',
     world: patched({
       file: 'replication/replicator.ts',
@@ -355,6 +355,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'rounds the time to wait down',
     caughtBy: 'truth',
+    seed: 3,
     world: patched({
       file: 'limits/bucket/token-bucket.ts',
       find: 'return Math.ceil(parts / rule.limit);',
@@ -370,7 +371,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'lends tokens that it does not take out of the bucket',
     caughtBy: 'admission',
-    seed: 10,
+    seed: 23,
     world: patched({
       file: 'node/leases/granter.ts',
       find: 'for (const bucket of buckets) lend(',
@@ -380,7 +381,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'spends leased tokens that it has given back',
     caughtBy: 'admission',
-    seed: 10,
+    seed: 23,
     world: patched(
       {
         file: 'node/leases/holder.ts',
@@ -393,7 +394,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'takes back more than is unspent of a lease',
     caughtBy: 'admission',
-    seed: 10,
+    seed: 23,
     world: patched({
       file: 'limits/bucket/lease.ts',
       find: 'Math.max(0, lease.tokens - unspent)',
@@ -403,7 +404,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'counts nothing of a lease that did not come back',
     caughtBy: 'admission',
-    seed: 10,
+    seed: 23,
     world: patched({ file: 'limits/bucket/lease.ts', find: 'ended(lease);', replace: '' }),
   },
   {

@@ -133,6 +133,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'gives back more than was reserved',
     caughtBy: 'admission',
+    seed: 6,
     world: patched({
       file: 'limits/bucket/reservation.ts',
       find: 'const more = cost - reservation.cost;',
@@ -162,7 +163,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
   {
     name: 'remembers denials that a settlement ends',
     caughtBy: 'denial',
-    seed: 51,
+    seed: 8,
     theme: 'calm',
     world: patched({
       file: 'node/decide/owner.ts',

@@ -4,7 +4,7 @@ import { generateScenario } from './generate.js';
 import { PATIENCE_MS } from './patience.js';
 import { simulate } from './simulate.js';
 
-const SEEDS = 1_000;
+const SEEDS = 500;
 const SEEDS_A_TEST = 100;
 
 async function historyOf(seed: number, options: { bytes?: boolean } = {}): Promise<string> {
