@@ -11,7 +11,7 @@ import type { NodeEvents } from '../server/http/api/node-events.js';
 import { createBodyReader } from '../server/http/body.js';
 import { ClientCalls } from '../server/edge/client-calls.js';
 import { Counters } from '../server/edge/counters.js';
-import { createDecisionHandlers } from '../server/http/decisions/handlers.js';
+import { DecisionEndpoints } from '../server/http/decisions/handlers.js';
 import { createRateLimitServer } from '../server/grpc/rate-limit-server.js';
 import { createMetrics } from '../server/http/metrics/metrics.js';
 import { Connections, DEFAULT_BOUNDS } from '../server/edge/connections.js';
@@ -105,7 +105,7 @@ export function createPublicApi(settings: Settings, deps: PublicApiDeps): Public
       return new TokenringError('unavailable', { detail: 'not all workers are in the ring' });
     return undefined;
   });
-  const decisions = joined.decisions(createDecisionHandlers(context, settings));
+  const decisions = joined.decisions(new DecisionEndpoints(context, settings.deniedStatus));
   const metrics = createMetrics({
     counters,
     cluster: node,

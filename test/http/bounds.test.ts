@@ -11,7 +11,7 @@ import { Connections, DEFAULT_BOUNDS, type ConnectionBounds } from '../../src/se
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
-import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
+import { DecisionEndpoints } from '../../src/server/http/decisions/handlers.js';
 import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
@@ -255,7 +255,7 @@ describe('the bounds of the service itself', () => {
     const log = { error: () => undefined };
     const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
     const { turns } = context;
-    const decisions = createDecisionHandlers(context, { deniedStatus: 429 });
+    const decisions = new DecisionEndpoints(context, 429);
     const looks: (() => void)[] = [];
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
     const calls = new ClientCalls(cluster as never);
@@ -309,7 +309,7 @@ describe('the bounds of the service itself', () => {
     const limiter = deciderOf(() => later.then(() => ALLOWED));
     const counters = new Counters();
     const access = new Access({ required: [], tokens: [] });
-    const decisions = createDecisionHandlers(
+    const decisions = new DecisionEndpoints(
       new ServerContext({
         limiter,
         access,
@@ -319,7 +319,7 @@ describe('the bounds of the service itself', () => {
         maxInFlight: 10_000,
         maxWaitingBytes: MIB,
       }),
-      { deniedStatus: 429 },
+      429,
     );
     const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
@@ -369,7 +369,7 @@ describe('the bounds of the service itself', () => {
     const limiter = deciderOf(check);
     const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
     const { turns } = context;
-    const decisions = createDecisionHandlers(context, { deniedStatus: 429 });
+    const decisions = new DecisionEndpoints(context, 429);
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
     const calls = new ClientCalls(cluster as never);
     const parts = {

@@ -8,7 +8,7 @@ import type { Decision } from '../../src/limits/decide/decision.js';
 import { Access } from '../../src/server/edge/access/access.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
-import { createDecisionHandlers } from '../../src/server/http/decisions/handlers.js';
+import { DecisionEndpoints } from '../../src/server/http/decisions/handlers.js';
 import { deciderOf } from '../support/batch.js';
 import { decisionOf, expectProblem, post } from '../support/http.js';
 import { connect, frame } from './wire.js';
@@ -49,9 +49,7 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
     const access = new Access({ required: [], tokens: [] });
     const deps = { limiter, access, counters, elapsedMs: () => 0, log };
-    const { allow, batch } = createDecisionHandlers(new ServerContext({ ...deps, maxInFlight: 100 }), {
-      deniedStatus: 429,
-    });
+    const { allow, batch } = new DecisionEndpoints(new ServerContext({ ...deps, maxInFlight: 100 }), 429);
     server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -48,50 +48,150 @@ export interface DecisionHandlers {
   };
 }
 
-/**
- * Creates `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls
- * them without Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
- */
-export function createDecisionHandlers(context: ServerContext, options: { deniedStatus: 200 | 429 }): DecisionHandlers {
-  const { limiter, policies, access, counters, elapsedMs, arriving, admission, turns } = context;
-  type Send = AnswerSink['send'];
-  /** Reads a body, or throws. Consumes nothing. */
-  type Read<T> = (body: Buffer) => T;
-  /** Answers at once, or when the promise settles. */
-  type Respond<T> = (
+/** What an address does with a body: it reads it, or throws and consumes nothing; then it answers, at once or later. */
+interface BodyEndpoint<T> {
+  readonly maxBytes: number;
+  readonly read: (body: Buffer) => T;
+  readonly answer: (
     asked: T,
     send: Send,
     startMs: number,
     trace: TraceContext | undefined,
   ) => Promise<void> | undefined;
+}
 
-  const gone = (): void => {
-    counters.inFlight -= 1;
+type Send = AnswerSink['send'];
+type Fail = (error: unknown) => void;
+
+/**
+ * `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls them without
+ * Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
+ */
+export class DecisionEndpoints implements DecisionHandlers {
+  readonly check: DecisionHandlers['check'];
+  readonly direct: NonNullable<DecisionHandlers['direct']>;
+  private readonly writer: AnswerWriter;
+  private readonly batchReader: ReturnType<typeof createBatchReader>;
+
+  constructor(
+    private readonly context: ServerContext,
+    private readonly deniedStatus: 200 | 429,
+  ) {
+    this.writer = new AnswerWriter(context.counters);
+    this.batchReader = createBatchReader(context.policies);
+    this.check = {
+      nginx: (req, res) => this.receiveHeaders(req, res, GATEWAYS.nginx),
+      forwardAuth: (req, res) => this.receiveHeaders(req, res, GATEWAYS.forwardAuth),
+      envoy: (req, res) => this.receiveHeaders(req, res, GATEWAYS.envoy),
+    };
+    this.direct = {
+      arriving: context.arriving,
+      allow: (body, sink, trace) => this.receiveDirectly(this.one, body, sink, trace),
+      batch: (body, sink, trace) => this.receiveDirectly(this.many, body, sink, trace),
+    };
+  }
+
+  readonly allow: Handler = (req, res) => this.receive(this.one, req, res);
+  readonly batch: Handler = (req, res) => this.receive(this.many, req, res);
+
+  private readonly one: BodyEndpoint<CheckBatch> = {
+    maxBytes: MAX_REQUEST_BYTES,
+    read: (body) => CheckBatch.of([readCheck(parseJson(body), this.context.policies)]),
+    answer: (batch, send, startMs, trace) =>
+      this.decideOne(batch, trace, startMs, (item) => {
+        const status = item.allowed ? 200 : this.deniedStatus;
+        send(status, this.writer.one(item), rateLimitHeaders(item.params, item));
+      }),
   };
 
-  type Fail = (error: unknown) => void;
+  /** Its checks, or its items, which are still to be parsed and validated. */
+  private readonly many: BodyEndpoint<CheckBatch | BatchItems> = {
+    maxBytes: MAX_BATCH_BYTES,
+    read: (body) => this.batchReader.read(body) ?? readItems(body),
+    answer: (asked, send, startMs, trace) => this.answerBatch(asked, send, startMs, trace),
+  };
+
+  /** Answers a request that node:http reads. */
+  private receive<T>(endpoint: BodyEndpoint<T>, req: IncomingMessage, res: ServerResponse): void {
+    const { context } = this;
+    const startMs = context.elapsedMs();
+    const fail = this.accept(req, res, 'POST');
+    if (fail === undefined) return;
+    const send: Send = (status, body, headers) => sendAsciiJson(res, status, body.text(), headers);
+    readJsonBody(
+      req,
+      endpoint.maxBytes,
+      (body) => this.respond(endpoint, body, send, fail, startMs, traceOf(req.headers)),
+      fail,
+      () => (context.counters.inFlight -= 1),
+      context.arriving,
+    );
+  }
+
+  /** Answers a request that `HttpConnection` has read. A request that may be refused is left to `receive`. */
+  private receiveDirectly<T>(endpoint: BodyEndpoint<T>, ...[body, sink, trace]: Parameters<DirectHandler>): boolean {
+    const { context } = this;
+    if (context.admission.isFull() || context.access.guardsDecisions()) return false;
+    const startMs = context.elapsedMs();
+    context.counters.inFlight += 1;
+    this.respond(endpoint, body, sink.send, (error) => sink.fail(context.failed(error)), startMs, trace);
+    return true;
+  }
+
+  /** Answers a complete body, and counts the request among those that wait for other nodes until it is answered. */
+  private respond<T>(
+    endpoint: BodyEndpoint<T>,
+    body: Buffer,
+    send: Send,
+    fail: Fail,
+    startMs: number,
+    trace: TraceContext | undefined,
+  ): void {
+    try {
+      const later = endpoint.answer(endpoint.read(body), send, startMs, trace);
+      if (later !== undefined) this.context.admission.wait(later, fail);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  private receiveHeaders(req: IncomingMessage, res: ServerResponse, gateway: Gateway): void {
+    const { context } = this;
+    const startMs = context.elapsedMs();
+    const fail = this.accept(req, res, gateway.method, gateway);
+    if (fail === undefined) return;
+    try {
+      const batch = CheckBatch.of([readGatewayCheck(req, context.policies)]);
+      const send = (item: BatchItem): void => this.sendToGateway(req, res, gateway, item);
+      const later = this.decideOne(batch, traceOf(req.headers), startMs, send);
+      if (later !== undefined) context.admission.wait(later, fail);
+    } catch (error) {
+      fail(error);
+    }
+  }
 
   /**
    * Accepts a request by its headers.
    * @returns the function that answers a failure; `undefined` if the request is refused and answered
    */
-  function take(
+  private accept(
     req: IncomingMessage,
     res: ServerResponse,
     method: string | undefined,
     gateway?: Gateway,
   ): Fail | undefined {
+    const { counters, admission, access, turns } = this.context;
     counters.inFlight += 1;
     // An error is no decision, so it waits for its turn.
-    const fail = (error: unknown): void => {
-      const problem = context.failed(error);
+    const fail: Fail = (error) => {
+      const problem = this.context.failed(error);
       turns.run('other', () => sendProblem(req, res, problem));
     };
     try {
       admission.requirePlace();
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
         throw new TokenringError('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
-      if (access.guardsDecisions()) admit(req, gateway);
+      if (access.guardsDecisions()) this.admit(req, gateway);
     } catch (error) {
       fail(error);
       return undefined;
@@ -99,9 +199,9 @@ export function createDecisionHandlers(context: ServerContext, options: { denied
     return fail;
   }
 
-  function admit({ headers }: IncomingMessage, gateway: Gateway | undefined): void {
+  private admit({ headers }: IncomingMessage, gateway: Gateway | undefined): void {
     try {
-      access.admit(headers.authorization, 'decide');
+      this.context.access.admit(headers.authorization, 'decide');
     } catch (error) {
       if (gateway === undefined || !(error instanceof TokenringError)) throw error;
       // The gateway would show a 401 or 403 to its caller, or read it as a denial.
@@ -113,93 +213,23 @@ export function createDecisionHandlers(context: ServerContext, options: { denied
     }
   }
 
-  /** Counts a request among those that wait for other nodes, until it is answered. */
-  function waitFor(later: Promise<void> | undefined, fail: Fail): void {
-    if (later !== undefined) admission.wait(later, fail);
-  }
-
-  function receive<T>(
-    req: IncomingMessage,
-    res: ServerResponse,
-    maxBytes: number,
-    read: Read<T>,
-    answer: Respond<T>,
-  ): void {
-    const startMs = elapsedMs();
-    const fail = take(req, res, 'POST');
-    if (fail === undefined) return;
-    const send: Send = (status, body, headers) => sendAsciiJson(res, status, body.text(), headers);
-    readJsonBody(
-      req,
-      maxBytes,
-      (body) => {
-        try {
-          waitFor(answer(read(body), send, startMs, traceOf(req.headers)), fail);
-        } catch (error) {
-          fail(error);
-        }
-      },
-      fail,
-      gone,
-      arriving,
-    );
-  }
-
-  function receiveDirectly<T>(
-    [body, sink, trace]: Parameters<DirectHandler>,
-    read: Read<T>,
-    answer: Respond<T>,
-  ): boolean {
-    if (admission.isFull() || access.guardsDecisions()) return false;
-    const startMs = elapsedMs();
-    counters.inFlight += 1;
-    try {
-      const later = answer(read(body), sink.send, startMs, trace);
-      if (later !== undefined) admission.wait(later, (error) => sink.fail(context.failed(error)));
-    } catch (error) {
-      sink.fail(context.failed(error));
-    }
-    return true;
-  }
-
-  function receiveHeaders(req: IncomingMessage, res: ServerResponse, gateway: Gateway): void {
-    const startMs = elapsedMs();
-    const fail = take(req, res, gateway.method, gateway);
-    if (fail === undefined) return;
-    try {
-      const batch = CheckBatch.of([readGatewayCheck(req, policies)]);
-      const send = (item: BatchItem): void => sendToGateway(req, res, gateway, item);
-      waitFor(decideOne(batch, traceOf(req.headers), startMs, send), fail);
-    } catch (error) {
-      fail(error);
-    }
-  }
-
-  function sendToGateway(req: IncomingMessage, res: ServerResponse, gateway: Gateway, item: BatchItem): void {
-    const body = writer.figures(item).text();
+  private sendToGateway(req: IncomingMessage, res: ServerResponse, gateway: Gateway, item: BatchItem): void {
+    const body = this.writer.figures(item).text();
     const headers = withoutTheRest(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(item.params, item)]);
     const status = item.allowed ? 200 : gateway.deniedStatus;
     if (gateway.showsBody) sendAsciiJson(res, status, body, headers);
     else res.writeHead(status, ['Content-Length', '0', ...headers]).end();
   }
 
-  const writer = new AnswerWriter(counters);
-
-  const readOne: Read<CheckBatch> = (body) => CheckBatch.of([readCheck(parseJson(body), policies)]);
-
-  const answerOne: Respond<CheckBatch> = (batch, send, startMs, trace) =>
-    decideOne(batch, trace, startMs, (item) =>
-      send(item.allowed ? 200 : options.deniedStatus, writer.one(item), rateLimitHeaders(item.params, item)),
-    );
-
   /** Decides a batch of one check. @throws TokenringError in place of a decision, also by rejection */
-  function decideOne(
+  private decideOne(
     batch: CheckBatch,
     trace: TraceContext | undefined,
     startMs: number,
     send: (item: BatchItem) => void,
   ): Promise<void> | undefined {
-    admission.requireRoom('check');
+    const { context } = this;
+    context.admission.requireRoom('check');
     batch.traceUnder(trace);
     const item = batch.items[0]!;
     const finish = (): void => {
@@ -207,21 +237,22 @@ export function createDecisionHandlers(context: ServerContext, options: { denied
       send(item);
       context.answered(item.origin!.source, startMs);
     };
-    const later = limiter.decide(batch);
-    if (later !== undefined) return admission.charge(waitingBatchBytes(batch), later.then(finish));
+    const later = context.limiter.decide(batch);
+    if (later !== undefined) return context.admission.charge(waitingBatchBytes(batch), later.then(finish));
     finish();
     return undefined;
   }
 
-  const batchReader = createBatchReader(policies);
-
-  /** The checks of a batch, or its items, which are still to be parsed and validated. */
-  const readMany: Read<CheckBatch | BatchItems> = (body) => batchReader.read(body) ?? readItems(body);
-
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
-  const answerBatch: Respond<CheckBatch | BatchItems> = (asked, send, startMs, trace) => {
+  private answerBatch(
+    asked: CheckBatch | BatchItems,
+    send: Send,
+    startMs: number,
+    trace: TraceContext | undefined,
+  ): Promise<void> | undefined {
+    const { admission, policies, turns } = this.context;
     admission.requireRoom('batch');
-    if (asked instanceof CheckBatch) return decideBatch(asked, trace, send, startMs);
+    if (asked instanceof CheckBatch) return this.decideBatch(asked, trace, send, startMs);
     const batch = new CheckBatch();
     const readSome = (): boolean => {
       // One a step, as an item that is not valid may take a ms.
@@ -240,19 +271,20 @@ export function createDecisionHandlers(context: ServerContext, options: { denied
       return false;
     };
     const read = turns.runSteps('decision', readSome);
-    const decide = (): Promise<void> | undefined => decideBatch(batch, trace, send, startMs);
+    const decide = (): Promise<void> | undefined => this.decideBatch(batch, trace, send, startMs);
     return after(read && admission.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
-  };
+  }
 
-  function decideBatch(
+  private decideBatch(
     batch: CheckBatch,
     trace: TraceContext | undefined,
     send: Send,
     startMs: number,
   ): Promise<void> | undefined {
+    const { context } = this;
     batch.traceUnder(trace);
     const write = (): Promise<void> | undefined => {
-      const out = writer.batch();
+      const out = this.writer.batch();
       let written = 0;
       const writeSome = (): boolean => {
         const from = written;
@@ -260,30 +292,15 @@ export function createDecisionHandlers(context: ServerContext, options: { denied
         out.write(batch, from, written);
         return written === batch.size;
       };
-      return after(turns.runSteps('decision', writeSome), () => {
+      return after(context.turns.runSteps('decision', writeSome), () => {
         send(200, out.end(), []);
         context.answered('batch', startMs);
         return undefined;
       });
     };
-    const later = limiter.decide(batch);
-    return later === undefined ? write() : admission.charge(waitingBatchBytes(batch), later.then(write));
+    const later = context.limiter.decide(batch);
+    return later === undefined ? write() : context.admission.charge(waitingBatchBytes(batch), later.then(write));
   }
-
-  return {
-    allow: (req, res) => receive(req, res, MAX_REQUEST_BYTES, readOne, answerOne),
-    batch: (req, res) => receive(req, res, MAX_BATCH_BYTES, readMany, answerBatch),
-    check: {
-      nginx: (req, res) => receiveHeaders(req, res, GATEWAYS.nginx),
-      forwardAuth: (req, res) => receiveHeaders(req, res, GATEWAYS.forwardAuth),
-      envoy: (req, res) => receiveHeaders(req, res, GATEWAYS.envoy),
-    },
-    direct: {
-      arriving,
-      allow: (...asked) => receiveDirectly(asked, readOne, answerOne),
-      batch: (...asked) => receiveDirectly(asked, readMany, answerBatch),
-    },
-  };
 }
 
 /** Continues at once when there is nothing to wait for. */
